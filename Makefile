@@ -1,0 +1,38 @@
+# Every command makes its own environment on first use, in .venv, and starts at once from then on.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test check parity bench golden clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an ensemble and a search
+	$(RUN)/python examples/01_digits.py
+
+test: $(VENV)/.test  ## the tests; no torch needed
+	$(RUN)/python -m pytest -n auto
+
+check: $(VENV)/.check  ## format, lint, types
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+parity: $(VENV)/.test $(VENV)/.peers  ## the live comparison with torch, optax and flax
+	$(RUN)/python -m pytest -n auto parity
+
+bench: $(VENV)/.plot $(VENV)/.bench  ## side by side with peers, into benchmarks/RESULTS.md
+	$(RUN)/python benchmarks/run_all.py
+
+golden: $(VENV)/.test $(VENV)/.peers  ## make the golden files of the tests anew, from torch
+	$(RUN)/python tests/golden/make.py
+
+clean:
+	rm -rf $(VENV) out
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One mark an extra of pyproject.toml, remade when that file changes.
+$(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

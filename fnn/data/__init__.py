@@ -1,0 +1,7 @@
+"""What is learned from: data sets, what is done to them first, and the order of their examples."""
+
+from fnn.data.batches import batches as batches
+from fnn.data.digits import DataSet as DataSet
+from fnn.data.digits import digits as digits
+from fnn.data.preprocessing import standardize as standardize
+from fnn.data.preprocessing import to_float as to_float

@@ -1,0 +1,4 @@
+"""The doors to the world: terminal, clock and disk."""
+
+from fnn.lab.fitting import fit as fit
+from fnn.lab.reports import curves as curves

@@ -1,0 +1,36 @@
+"""What the layers of the form y = W x + b share: their parameters, and the check that x fits them."""
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.errors import ShapeError
+from fnn.types import Initializer, Params, Shape
+
+
+def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """A vector (channels,) as (1, ..., 1, channels), ready to meet x (..., channels)."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def init_affine(key: jax.Array, kernel_shape: Shape, kernel_init: Initializer, use_bias: bool) -> Params:
+    """A kernel from its initializer, and zeros for the bias."""
+    kernel = kernel_init(key, kernel_shape)
+    return {"kernel": kernel} | ({"bias": jnp.zeros(kernel_shape[-1])} if use_bias else {})
+
+
+def expect_affine(where: str, params: Params, x: jax.Array, kernel_shape: Shape, use_bias: bool) -> None:
+    """Raise unless the params hold just a kernel of that shape and its bias; an x of another width is x's fault."""
+    checks.floating(f"{where} x", x)
+    got = jnp.shape(params.get("kernel", ())) if isinstance(params, dict) else ()
+    inputs, wanted = got[-2:-1], kernel_shape[-2:-1]
+    if len(got) == len(kernel_shape) and inputs != wanted:
+        channels = x.shape[-1] * inputs[0] // wanted[0] if wanted[0] else inputs[0]
+        advice = "the last axis is the features (images are NHWC); call init again for another width"
+        raise ShapeError(f"{where} x", f"(..., {channels}) as in its kernel {got}", x.shape, advice)
+    trees.expect_arrays(where, params, {"kernel": kernel_shape} | ({"bias": kernel_shape[-1:]} if use_bias else {}))
+
+
+def add_bias(y: jax.Array, params: Params, use_bias: bool) -> jax.Array:
+    """y + b, channel by channel."""
+    return y + along_last(params["bias"], y) if use_bias else y

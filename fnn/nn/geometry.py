@@ -1,0 +1,52 @@
+"""Where the windows of a convolution or a pooling lie in an image."""
+
+from collections.abc import Sequence
+
+from fnn import checks
+from fnn.errors import ConfigError, ShapeError
+from fnn.types import Shape
+
+Padding = str | int | Sequence[tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def check_padding(where: str, padding: Padding) -> Padding:
+    """The padding, if it is "SAME", "VALID", an int, or a (low, high) pair an axis; ConfigError otherwise."""
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return padding
+    if isinstance(padding, int):
+        return checks.whole(f"{where} padding", padding, 0)
+    if isinstance(padding, Sequence) and [len(pair) for pair in padding if isinstance(pair, Sequence)] == [2, 2]:
+        return tuple(
+            (checks.whole(f"{where} padding", low, 0), checks.whole(f"{where} padding", high, 0))
+            for low, high in padding
+        )
+    raise ConfigError(
+        f"{where} padding",
+        '"SAME", "VALID", an int, or a (low, high) pair an axis',
+        repr(padding),
+        'try padding="SAME"',
+    )
+
+
+def pad_pairs(padding: Padding, size: Shape, window: Shape, stride: Shape) -> Pairs:
+    """The padding as (low, high) an axis. "SAME" gives ceil(size / stride) outputs, the odd pixel going high."""
+    if isinstance(padding, int):
+        return ((padding, padding), (padding, padding))
+    if not isinstance(padding, str):
+        return tuple(padding)
+    if padding == "VALID":
+        return ((0, 0), (0, 0))
+    totals = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride, strict=True)]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def window_count(where: str, size: Shape, window: Shape, stride: Shape, padding: Padding) -> Shape:
+    """How many windows fit along each image axis; ShapeError if none does."""
+    pairs = pad_pairs(padding, size, window, stride)
+    padded = [n + low + high for n, (low, high) in zip(size, pairs, strict=True)]
+    if any(n < w for n, w in zip(padded, window, strict=True)):
+        raise ShapeError(
+            where, f"an image of at least {window} after padding", tuple(padded), "use a smaller window or more padding"
+        )
+    return tuple((n - w) // s + 1 for n, w, s in zip(padded, window, stride, strict=True))

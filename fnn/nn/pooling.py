@@ -1,0 +1,68 @@
+"""Pooling layers: a window, or a whole image, becomes one value a channel."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from fnn import checks
+from fnn.nn.geometry import Padding, check_padding, pad_pairs, window_count
+from fnn.nn.kernels import pooling
+from fnn.types import Layer, Params, Shape, State
+
+
+def max_pool(
+    window: int | Sequence[int] = 2, *, stride: int | Sequence[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """The largest value of each window, channel by channel; in the gradient the first of equals wins.
+
+    x (batch, height, width, channels) -> y (batch, height', width', channels); stride is the window unless given.
+    ConfigError for an option out of range; ShapeError for a window larger than the padded image.
+    """
+    return _pool("max_pool", pooling.max_pool, window, stride, padding)
+
+
+def avg_pool(
+    window: int | Sequence[int] = 2, *, stride: int | Sequence[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """The mean of each window, channel by channel; padding does not count.
+
+    x (batch, height, width, channels) -> y (batch, height', width', channels); stride is the window unless given.
+    ConfigError for an option out of range; ShapeError for a window larger than the padded image.
+    """
+    return _pool("avg_pool", pooling.avg_pool, window, stride, padding)
+
+
+def global_avg_pool() -> Layer:
+    """The mean of each whole image, channel by channel: x (batch, height, width, channels) -> y (batch, channels) [Lin et al. 2013]."""
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        return {}, {}, checks.image_shape("global_avg_pool", shape)[-1:]
+
+    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
+        return checks.image_batch("global_avg_pool x", x).mean((1, 2)), state
+
+    return Layer(init, apply)
+
+
+def _pool(
+    where: str,
+    reduce: Callable[..., jax.Array],
+    window: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+) -> Layer:
+    size = checks.pair(f"{where} window", window)
+    strides = size if stride is None else checks.pair(f"{where} stride", stride)
+    check_padding(where, padding)
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        checks.image_shape(where, shape)
+        return {}, {}, (*window_count(where, shape[:2], size, strides, padding), shape[-1])
+
+    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
+        checks.image_batch(f"{where} x", x)
+        window_count(where, x.shape[1:3], size, strides, padding)
+        return reduce(x, size, strides, pad_pairs(padding, x.shape[1:3], size, strides)), state
+
+    apply.__qualname__ = where  # chain names a layer after the maker that its apply belongs to
+    return Layer(init, apply)

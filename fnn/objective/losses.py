@@ -1,0 +1,65 @@
+"""What is minimized. A loss is (outputs, targets) -> one value an example; the mean is taken in one place, by `train`."""
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.errors import DTypeError, ShapeError
+from fnn.types import Features, Labels, Logits, Number, PerExample, Probabilities
+
+SUM_TOLERANCE = 1e-2  # how far probabilities may sum from 1: a thousand classes in bfloat16 stay within
+
+
+def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0) -> PerExample:
+    """The surprise at the truth, -Σ_c q_c log softmax(logits)_c, where q = (1 - s) truth + s / classes.
+
+    logits (..., classes); labels (...) as integers, or (..., classes) as probabilities; computed in float32 at least; nats.
+    A label outside 0 <= label < classes, or probabilities that do not sum to 1, make the loss and its gradient NaN.
+    ShapeError or DTypeError where the two do not fit: nothing is broadcast. Smoothing s: [Szegedy et al. 2016, arXiv:1512.00567].
+    """
+    smoothing = checks.number("cross_entropy label_smoothing", label_smoothing, "[0, 1]")
+    checks.floating("logits", logits)
+    truth, known = _truth(logits, labels)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    share = trees.knob(smoothing, log_p)
+    told = jnp.where(truth == 0, 0, truth.astype(log_p.dtype) * log_p)  # 0 log 0 = 0: a class may be ruled out by -inf
+    values = -((1 - share) * told.sum(-1) + share * log_p.mean(-1))
+    # The alarm multiplies: where(known, values, nan) would leave finite gradients, and training would go on in silence.
+    return values * jnp.where(known, 1, jnp.nan).astype(values.dtype)
+
+
+def squared_error(outputs: Features, targets: Features) -> PerExample:
+    """The mean over an example's numbers of (output - target)².
+
+    outputs and targets (batch, ...), equal in shape; ShapeError or DTypeError otherwise, for nothing is broadcast.
+    """
+    checks.floating("outputs", outputs)
+    checks.floating("targets", targets)
+    if outputs.shape != targets.shape:
+        raise ShapeError("targets", f"the outputs' shape {outputs.shape}", targets.shape, "reshape them to match")
+    square = jnp.square(outputs - targets.astype(outputs.dtype))
+    return square.reshape(square.shape[0], -1).mean(1)
+
+
+def _truth(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The truth as probabilities (..., classes), and whether each row is one."""
+    if labels.ndim == logits.ndim:
+        return _probabilities(logits, labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise DTypeError("labels", "an integer dtype", labels.dtype, "cast them, or give probabilities (..., classes)")
+    if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
+        raise ShapeError(
+            "labels", f"one a row of logits {logits.shape}", labels.shape, "give one label for each example"
+        )
+    places = labels.astype(jnp.int32)
+    return jax.nn.one_hot(places, logits.shape[-1]), (places >= 0) & (places < logits.shape[-1])
+
+
+def _probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        raise DTypeError(
+            "targets", f"float probabilities {logits.shape}", targets.dtype, "cast them, or give labels (...,)"
+        )
+    if targets.shape != logits.shape:
+        raise ShapeError("targets", f"probabilities of shape {logits.shape}", targets.shape, "give one for each class")
+    return targets, jnp.abs(targets.sum(-1) - 1) < SUM_TOLERANCE

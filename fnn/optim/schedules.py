@@ -1,0 +1,91 @@
+"""Learning rates over time: a schedule is a function step -> rate, total in all its numbers, each of which may be traced."""
+
+import jax.numpy as jnp
+
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.types import Number, Rate, Scalar, Schedule, Step
+
+
+def constant(value: Number) -> Schedule:
+    """rate(t) = value."""
+    checks.number("constant value", value, "[0, inf)")
+    return lambda step: jnp.asarray(value, jnp.result_type(float))
+
+
+def cosine(peak: Number, *, steps: Number, warmup_steps: Number = 0, floor: Number = 0.0) -> Schedule:
+    """Half a cosine from peak down to floor, rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor.
+
+    Where warmup_steps is given the rate first rises linearly from 0 to peak, and the cosine takes the rest of the steps.
+    ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Loshchilov & Hutter 2017, arXiv:1608.03983].
+    """
+    _expect_rates("cosine", peak=peak, floor=floor)
+    _expect_warmup("cosine", warmup_steps, steps)
+
+    def schedule(step: Step) -> Scalar:
+        rising = peak * _progress(step, 0, warmup_steps)
+        return jnp.where(step < warmup_steps, rising, _ease(peak, floor, _progress(step, warmup_steps, steps)))
+
+    return schedule
+
+
+def one_cycle(
+    peak: Number,
+    *,
+    steps: Number,
+    warmup_steps: Number | None = None,
+    start: Number | None = None,
+    floor: Number | None = None,
+) -> Schedule:
+    """Half a cosine up from start to peak, then half a cosine down to floor, then floor.
+
+    By default warmup_steps = 0.3 steps, start = peak / 25, floor = start / 10⁴.
+    ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Smith & Topin 2018, arXiv:1708.07120].
+    """
+    _expect_rates("one_cycle", peak=peak)
+    start = peak / 25 if start is None else start
+    floor = start / 1e4 if floor is None else floor
+    warmup_steps = 0.3 * steps if warmup_steps is None else warmup_steps
+    _expect_rates("one_cycle", start=start, floor=floor)
+    _expect_warmup("one_cycle", warmup_steps, steps)
+
+    def schedule(step: Step) -> Scalar:
+        rising = _ease(start, peak, _progress(step, 0, warmup_steps))
+        return jnp.where(step < warmup_steps, rising, _ease(peak, floor, _progress(step, warmup_steps, steps)))
+
+    return schedule
+
+
+def as_schedule(where: str, rate: Rate) -> Schedule:
+    """A schedule as it is, a number as a constant one; ConfigError for a negative number."""
+    if callable(rate):
+        return rate
+    checks.number(f"{where} rate", rate, "[0, inf)")
+    return constant(rate)
+
+
+def _progress(step: Step, begin: Number, end: Number) -> Scalar:
+    """How far the step is from begin to end, within [0, 1]; 1 where nothing lies between."""
+    now = jnp.asarray(step, jnp.result_type(float))
+    length = jnp.asarray(end, now.dtype) - begin
+    positive = length > 0  # guarded before the division, so that its gradient is finite as well
+    return jnp.where(positive, jnp.clip((now - begin) / jnp.where(positive, length, 1), 0, 1), 1)
+
+
+def _ease(begin: Number, end: Number, progress: Scalar) -> Scalar:
+    """From begin to end along half a cosine."""
+    return end + (begin - end) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
+def _expect_rates(where: str, **rates: Number) -> None:
+    for name, rate in rates.items():
+        checks.number(f"{where} {name}", rate, "[0, inf)")
+
+
+def _expect_warmup(where: str, warmup_steps: Number, steps: Number) -> None:
+    checks.number(f"{where} steps", steps, "(0, inf)")
+    checks.number(f"{where} warmup_steps", warmup_steps, "[0, inf)")
+    if checks.is_concrete(warmup_steps) and checks.is_concrete(steps) and warmup_steps >= steps:
+        raise ConfigError(
+            f"{where} warmup_steps", f"fewer than steps={steps}", warmup_steps, "train longer or warm up less"
+        )

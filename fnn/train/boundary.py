@@ -1,0 +1,120 @@
+"""What may enter a run. Checked once, on the host, before anything compiles; traced arrays show shape and dtype only."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks, trees
+from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
+from fnn.objective import cross_entropy
+from fnn.objective.losses import SUM_TOLERANCE
+from fnn.train.task import Task
+from fnn.types import Data, Layer, Shape
+
+
+def enter(where: str, data: Data) -> Data:
+    """The data as JAX arrays of one length; an error of fnn for what no run can take in.
+
+    float64 becomes the default float dtype where its numbers fit. A NumPy array is copied, so that its owner may refill it.
+    """
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ConfigError(
+            where, "a pair (inputs, targets)", type(data).__name__, "give both, as in data=(images, labels)"
+        )
+    inputs, targets = (
+        trees.map_named(_enter_array, name, part) for name, part in zip(("inputs", "targets"), data, strict=True)
+    )
+    lengths = {name: leaf.shape[0] for name, leaf in trees.named_leaves({"inputs": inputs, "targets": targets}).items()}
+    if len(set(lengths.values())) != 1:
+        raise ShapeError(where, "inputs and targets of one length", lengths, "give one target for each input")
+    if 0 in lengths.values():
+        raise ShapeError(
+            where, "at least one example", "a batch axis with 0 examples", "check how the data was selected"
+        )
+    return inputs, targets
+
+
+def enter_run(task: Task, data: Data, valid: Data | None) -> tuple[Data, Data | None]:
+    """The data of a run, entered, and held against what the network puts out and the loss takes in."""
+    data, valid = enter("data", data), None if valid is None else enter("valid", valid)
+    _expect_images(task, data[0])
+    classes = _out_shape(task.network, data[0])
+    for _, targets in filter(None, (data, valid)):
+        if hasattr(targets, "dtype") and checks.is_concrete(targets):
+            _expect_labels(targets, classes)
+            _expect_probabilities(task, targets, classes)
+    return data, valid
+
+
+def _expect_labels(targets: jax.Array, out_shape: Shape) -> None:
+    """Integer targets, one a row of outputs, are class labels."""
+    if jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape[1:] == out_shape[:-1]:
+        labels, classes = np.asarray(targets).astype(np.int64), out_shape[-1]
+        wrong = (labels < 0) | (labels >= classes)
+        advice = "give the network more outputs, or, where targets are no labels, floats"
+        _raise_at(LabelError, "labels", f"0 <= label < {classes}", labels, wrong, advice)
+
+
+def _expect_probabilities(task: Task, targets: jax.Array, out_shape: Shape) -> None:
+    """Float targets of cross_entropy, one a class, are distributions."""
+    is_cross_entropy = getattr(task.loss, "func", task.loss) is cross_entropy
+    if is_cross_entropy and jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape[1:] == out_shape:
+        sums = np.asarray(targets, np.float64).sum(-1)
+        wrong = np.abs(sums - 1) > SUM_TOLERANCE
+        _raise_at(
+            LabelError, "targets", "rows that sum to 1", sums, wrong, "the one-hot row of a wrong label is all zeros"
+        )
+
+
+def _expect_images(task: Task, inputs: Any) -> None:
+    """Float images that are to be augmented are on the scale [0, 1], or centered."""
+    is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
+    if task.augment is not None and is_image and checks.is_concrete(inputs):
+        low, high = float(inputs.min()), float(inputs.max())
+        if low >= 0 and high > 1.5:
+            raise ConfigError("images", "[0, 1]", f"max {high:g}", "keep them uint8, or divide by 255")
+
+
+def _out_shape(network: Layer, inputs: Any) -> Shape:
+    """The shape of one example's output, found without computing anything."""
+    found = []
+    shape = jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), inputs)
+    jax.eval_shape(lambda key: found.append(network.init(key, shape)[2]), jax.random.key(0))
+    return found[0]
+
+
+def _enter_array(name: str, value: Any) -> jax.Array:
+    if not isinstance(value, np.ndarray | jax.Array):
+        raise DTypeError(name, "an array", type(value).__name__, "convert it with numpy.asarray")
+    if value.dtype.kind in "OSUMm":
+        raise DTypeError(name, "an array of numbers", f"dtype {value.dtype}", "convert it to numbers first")
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        raise DTypeError(
+            name, "native byte order", f"dtype {value.dtype.str}", "use x.astype(x.dtype.newbyteorder('='))"
+        )
+    if value.ndim == 0:
+        raise ShapeError(name, "a first axis of examples", "shape ()", "give an array with one row an example")
+    if checks.is_concrete(value) and jnp.issubdtype(value.dtype, jnp.floating):
+        host = np.asarray(value)
+        _raise_at(NonFiniteError, name, "finite numbers", host, ~np.isfinite(host), "drop or fill them first")
+        widest = jnp.finfo(jnp.result_type(float)).max if value.dtype == np.float64 else np.inf
+        _raise_at(
+            DTypeError,
+            name,
+            f"numbers within {widest:.3g}",
+            host,
+            np.abs(host) > widest,
+            "rescale, or enable jax_enable_x64",
+        )
+    return jnp.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _raise_at(error: type, name: str, expected: str, values: np.ndarray, wrong: np.ndarray, advice: str) -> None:
+    """Raise, naming the first wrong value and its place, if any is wrong."""
+    if wrong.any():
+        place = np.argwhere(wrong)[0]
+        shown = int(place[0]) if place.size == 1 else tuple(int(i) for i in place)
+        count = f"{int(wrong.sum())} of {wrong.size}"
+        raise error(name, expected, f"{values[tuple(place)]} at index {shown} ({count})", advice)

@@ -1,0 +1,101 @@
+"""The steps of one epoch, as a scan, or from any step to any other."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.data import batches, to_float
+from fnn.objective import cross_entropy
+from fnn.train.evaluation import count_examples, take
+from fnn.train.steps import ORDER, augmented, descend, steps_per_epoch
+from fnn.train.task import Task, make_task
+from fnn.types import Augmentation, Data, Layer, Loss, Metrics, Optimizer, Prepare, Scalar, Step, TrainState
+
+Measures = dict[str, jax.Array]
+
+
+def epoch(
+    train_state: TrainState,
+    network: Layer,
+    optimizer: Optimizer,
+    data: Data,
+    *,
+    batch_size: int,
+    augment: Augmentation | None = None,
+    prepare: Prepare = to_float,
+    loss: Loss = cross_entropy,
+    metrics: Metrics | None = None,
+    on_nonfinite: str = "raise",
+) -> tuple[TrainState, Measures]:
+    """Every step of the epoch that the train state stands before: the next train state, and what each step measured, (steps,)."""
+    task = make_task(
+        network,
+        data[1],
+        optimizer=optimizer,
+        augment=augment,
+        prepare=prepare,
+        loss=loss,
+        metrics=metrics,
+        on_nonfinite=on_nonfinite,
+    )
+    return whole_epoch(task, train_state, data, batch_size)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def whole_epoch(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[TrainState, Measures]:
+    """A scan over the steps of an epoch."""
+    now, order = _order(train_state, data, batch_size)
+    return jax.lax.scan(lambda carry, examples: _learn(task, carry, data, now, examples), train_state, order)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def advance(
+    task: Task, train_state: TrainState, data: Data, stop: Step, batch_size: int
+) -> tuple[TrainState, Measures]:
+    """The steps up to `stop`, within one epoch, and what each measured, at its place in the epoch, (steps,).
+
+    One program whatever the number of steps. With on_nonfinite="raise" it ends after a step that was not finite.
+    """
+    now, order = _order(train_state, data, batch_size)
+    first = now * len(order)
+
+    def unfinished(carry: tuple[TrainState, Measures]) -> jax.Array:
+        train_state, records = carry
+        return (train_state.step < stop) & (records["finite"].all() | (task.on_nonfinite != "raise"))
+
+    def one(carry: tuple[TrainState, Measures]) -> tuple[TrainState, Measures]:
+        train_state, records = carry
+        place = train_state.step - first
+        train_state, measured = _learn(task, train_state, data, now, order[place])
+        return train_state, {name: record.at[place].set(measured[name]) for name, record in records.items()}
+
+    measured = jax.eval_shape(lambda: _learn(task, train_state, data, now, order[0])[1])
+    records = {name: jnp.ones(len(order), value.dtype) for name, value in measured.items()}
+    return jax.lax.while_loop(unfinished, one, (train_state, records))
+
+
+def batch_at(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[Any, Any]:
+    """The batch that the next step learns from, ready for the network."""
+    now, order = _order(train_state, data, batch_size)
+    return _batch(task, train_state, data, now, order[train_state.step - now * len(order)])
+
+
+def _order(train_state: TrainState, data: Data, batch_size: int) -> tuple[Step, jax.Array]:
+    """Which epoch a run is in, and the examples of each of its steps, (steps, batch)."""
+    now = train_state.step // steps_per_epoch(data, batch_size)
+    key = jax.random.fold_in(train_state.key, ORDER)
+    return now, batches(key, now, examples=count_examples(data), batch_size=batch_size)
+
+
+def _learn(
+    task: Task, train_state: TrainState, data: Data, now: Step, examples: jax.Array
+) -> tuple[TrainState, dict[str, Scalar]]:
+    return descend(task, train_state, *_batch(task, train_state, data, now, examples))
+
+
+def _batch(task: Task, train_state: TrainState, data: Data, now: Step, examples: jax.Array) -> tuple[Any, Any]:
+    """These examples of the data, as they look in this epoch."""
+    inputs, targets = take(data, examples)
+    return augmented(task, train_state, now, inputs, examples), targets

@@ -1,0 +1,105 @@
+"""A network looked at without training it: every example once, in batches of one size."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks
+from fnn.data import to_float
+from fnn.errors import ShapeError
+from fnn.objective import cross_entropy
+from fnn.train.task import Task, make_task
+from fnn.types import Data, Layer, Loss, Metrics, Params, PerExample, Prepare, Scalar, State, TrainState
+
+
+def evaluate(
+    network: Layer,
+    params: Params,
+    state: State,
+    data: Data,
+    *,
+    batch_size: int = 256,
+    prepare: Prepare = to_float,
+    loss: Loss = cross_entropy,
+    metrics: Metrics | None = None,
+) -> dict[str, Scalar]:
+    """The mean of the loss and of each metric over all of the data (inputs, targets), every example counted once."""
+    task = make_task(network, data[1], prepare=prepare, loss=loss, metrics=metrics)
+    return evaluated(task, params, state, data, checks.whole("evaluate batch_size", batch_size))
+
+
+def predict(
+    network: Layer, params: Params, state: State, inputs: Any, *, batch_size: int = 256, prepare: Prepare = to_float
+) -> Any:
+    """The network's outputs (n, ...) for the inputs (n, ...), without training, so without noise."""
+    task = make_task(network, None, prepare=prepare, metrics={})
+    return _predicted(task, params, state, inputs, checks.whole("predict batch_size", batch_size))
+
+
+def measure(task: Task, outputs: Any, targets: Any) -> dict[str, PerExample]:
+    """The loss and the metrics of each example, (batch,); ShapeError for a function that gives anything else."""
+    functions = {"loss": task.loss, **dict(task.metrics)}
+    return {
+        name: _one_each(name, function(outputs, targets), count_examples(targets))
+        for name, function in functions.items()
+    }
+
+
+def count_examples(data: Any) -> int:
+    """The length of the first axis, at least 1."""
+    examples = int(jax.tree.leaves(data)[0].shape[0])
+    if examples == 0:
+        raise ShapeError(
+            "batch", "at least one example", "a batch axis with 0 examples", "check how the data was selected"
+        )
+    return examples
+
+
+def take(data: Any, examples: jax.Array) -> Any:
+    """The examples of these numbers, which are known to be there."""
+    return jax.tree.map(lambda array: jnp.asarray(array).at[examples].get(mode="promise_in_bounds"), data)
+
+
+def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size: int) -> dict[str, Scalar]:
+    """The figures on the validation data under the names that history gives them; none without such data."""
+    if valid is None:
+        return {}
+    figures = evaluated(task, train_state.params, train_state.state, valid, batch_size)
+    return {f"valid_{name}": value for name, value in figures.items()}
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def evaluated(task: Task, params: Params, state: State, data: Data, batch_size: int) -> dict[str, Scalar]:
+    """The mean of the loss and of each metric."""
+
+    def measured(inputs: Any, targets: Any) -> dict[str, PerExample]:
+        return measure(task, task.network.apply(params, state, task.prepare(inputs), train=False)[0], targets)
+
+    return {name: values.mean() for name, values in _in_batches(measured, data, batch_size).items()}
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _predicted(task: Task, params: Params, state: State, inputs: Any, batch_size: int) -> Any:
+    def outputs(inputs: Any) -> Any:
+        return task.network.apply(params, state, task.prepare(inputs), train=False)[0]
+
+    return _in_batches(outputs, (inputs,), batch_size)
+
+
+def _in_batches(function: Callable[..., Any], data: tuple[Any, ...], batch_size: int) -> Any:
+    """function(*data), computed batch by batch; the last batch is filled up with its last example, then cut."""
+    examples = count_examples(data)
+    size = min(batch_size, examples)
+    batches = -(-examples // size)
+    rows = jnp.minimum(jnp.arange(batches * size), examples - 1).reshape(batches, size)
+    results = jax.lax.map(lambda row: function(*take(data, row)), rows)
+    return jax.tree.map(lambda result: result.reshape(-1, *result.shape[2:])[:examples], results)
+
+
+def _one_each(name: str, values: jax.Array, examples: int) -> PerExample:
+    if values.ndim == 0 or values.shape[0] != examples:
+        raise ShapeError(name, f"one value an example, ({examples},)", values.shape, "leave the mean to fnn")
+    return values.reshape(examples, -1).mean(1)

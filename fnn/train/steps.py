@@ -1,0 +1,141 @@
+"""One step of training."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.augment import per_image
+from fnn.data import to_float
+from fnn.errors import ConfigError
+from fnn.objective import cross_entropy
+from fnn.optim import apply_updates
+from fnn.train.evaluation import count_examples, measure
+from fnn.train.task import Task, make_task
+from fnn.types import (
+    Augmentation,
+    Data,
+    Layer,
+    Loss,
+    Metrics,
+    Optimizer,
+    Params,
+    Prepare,
+    RandomKey,
+    Scalar,
+    Shape,
+    State,
+    Step,
+    TrainState,
+)
+
+# What a run's key is folded with, one number a purpose.
+INIT, ORDER, AUGMENT, NOISE = range(4)
+
+
+def start(key: RandomKey, network: Layer, optimizer: Optimizer, shape: Shape) -> TrainState:
+    """The state of a run before its first step; shape is one example's, without the batch axis."""
+    params, state, _ = network.init(jax.random.fold_in(checks.key("key", key), INIT), shape)
+    return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+
+
+@partial(jax.jit, static_argnums=0)
+def start_on(task: Task, key: RandomKey, data: Data) -> TrainState:
+    """The state before the first step of a run on this data."""
+    return start(key, task.network, task.optimizer, jax.tree.map(lambda array: array.shape[1:], data[0]))
+
+
+def step(
+    train_state: TrainState,
+    network: Layer,
+    optimizer: Optimizer,
+    batch: Data,
+    *,
+    augment: Augmentation | None = None,
+    prepare: Prepare = to_float,
+    loss: Loss = cross_entropy,
+    metrics: Metrics | None = None,
+    on_nonfinite: str = "raise",
+) -> tuple[TrainState, dict[str, Scalar]]:
+    """One step of descent on a batch (inputs, targets): the next train state, and what was measured on the way.
+
+    Measured are the loss, the metrics, rate (the optimizer's, NaN if it tells none), and finite: whether loss, gradients
+    and state all are. With on_nonfinite="skip" a step that is not finite changes nothing but the step count.
+    ShapeError for an empty batch, or for a loss that does not give one value an example.
+    """
+    inputs, targets = batch
+    task = make_task(
+        network,
+        targets,
+        optimizer=optimizer,
+        augment=augment,
+        prepare=prepare,
+        loss=loss,
+        metrics=metrics,
+        on_nonfinite=on_nonfinite,
+    )
+    return _step(task, train_state, inputs, targets)
+
+
+def steps(data: Data, *, epochs: int, batch_size: int) -> int:
+    """How many steps a run of so many epochs takes; the examples that fill no batch sit an epoch out.
+
+    ConfigError where the data does not fill one batch.
+    """
+    return checks.whole("epochs", epochs, 0) * steps_per_epoch(data, batch_size)
+
+
+def steps_per_epoch(data: Data, batch_size: int) -> int:
+    """How many whole batches the data fills, at least one."""
+    examples = count_examples(data)
+    if checks.whole("batch_size", batch_size) > examples:
+        raise ConfigError("batch_size", f"at most the {examples} examples", batch_size, "use smaller batches")
+    return examples // batch_size
+
+
+def own_key(train_state: TrainState, purpose: int, number: Step) -> RandomKey:
+    """The key for a purpose at a step or an epoch, by position, so that any moment of a run can be asked for."""
+    return jax.random.fold_in(jax.random.fold_in(train_state.key, purpose), number)
+
+
+def augmented(task: Task, train_state: TrainState, moment: Step, inputs: Any, examples: jax.Array | None = None) -> Any:
+    """The inputs ready for the network: augmented, each by its own key of that moment, then prepared."""
+    if task.augment is not None:
+        inputs = per_image(task.augment)(own_key(train_state, AUGMENT, moment), inputs, examples)
+    return task.prepare(inputs)
+
+
+def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+    """One step on inputs that are ready for the network."""
+    measured, grads, state = gradients(task, train_state, inputs, targets)
+    updates, opt_state = task.optimizer.update(grads, train_state.opt_state, train_state.params)
+    old = train_state.params, train_state.state, train_state.opt_state
+    new = apply_updates(train_state.params, updates), state, opt_state
+    finite = trees.all_finite((measured["loss"], grads, state))
+    if task.on_nonfinite == "skip":
+        new = trees.select(finite, new, old)
+    rate = jnp.asarray(getattr(opt_state, "rate", jnp.nan), measured["loss"].dtype)
+    return TrainState(*new, train_state.step + 1, train_state.key), measured | {"rate": rate, "finite": finite}
+
+
+def gradients(
+    task: Task, train_state: TrainState, inputs: Any, targets: Any
+) -> tuple[dict[str, Scalar], Params, State]:
+    """The loss and metrics of a batch, the gradient of the loss by the params, and the network's next state."""
+    key = own_key(train_state, NOISE, train_state.step)
+
+    def objective(params: Params) -> tuple[Scalar, tuple[dict[str, Scalar], State]]:
+        outputs, state = task.network.apply(params, train_state.state, inputs, key=key, train=True)
+        # The one place where the mean over examples is taken in training.
+        measured = {name: values.mean() for name, values in measure(task, outputs, targets).items()}
+        return measured["loss"], (measured, state)
+
+    (_, (measured, state)), grads = jax.value_and_grad(objective, has_aux=True)(train_state.params)
+    return measured, grads, state
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+    return descend(task, train_state, augmented(task, train_state, train_state.step, inputs), targets)

@@ -1,0 +1,45 @@
+"""What is done at each step of a run, apart from the numbers it is done to."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from fnn.data import to_float
+from fnn.errors import ConfigError
+from fnn.objective import accuracy, cross_entropy
+from fnn.types import Augmentation, Layer, Loss, Metrics, Prepare
+
+ON_NONFINITE = ("raise", "skip", "ignore")
+
+
+class Task(NamedTuple):
+    """A network and what trains it. Hashable, so that a compiled program can be kept under it."""
+
+    network: Layer
+    optimizer: Any = None
+    loss: Loss = cross_entropy
+    metrics: tuple[tuple[str, Loss], ...] = ()
+    augment: Augmentation | None = None
+    prepare: Prepare = to_float
+    on_nonfinite: str = "raise"
+
+
+def make_task(network: Layer, targets: Any, *, metrics: Metrics | None, **others: Any) -> Task:
+    """The task; accuracy is its metric where none are given and the targets are integers. ConfigError for a wrong part."""
+    is_labels = getattr(targets, "dtype", None) is not None and jnp.issubdtype(targets.dtype, jnp.integer)
+    metrics = ({"accuracy": accuracy} if is_labels else {}) if metrics is None else metrics
+    task = Task(network, metrics=tuple(metrics.items()), **others)
+    if not isinstance(task.network, Layer):
+        raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
+    if "optimizer" in others and not (hasattr(task.optimizer, "init") and hasattr(task.optimizer, "update")):
+        raise ConfigError(
+            "optimizer", "a pair (init, update)", repr(task.optimizer), "call its maker, as in optim.adam(1e-3)"
+        )
+    for name, function in (("loss", task.loss), ("prepare", task.prepare), *task.metrics):
+        if not callable(function):
+            raise ConfigError(name, "a function", repr(function), "give the function itself")
+    if task.on_nonfinite not in ON_NONFINITE:
+        raise ConfigError(
+            "on_nonfinite", f"one of {', '.join(ON_NONFINITE)}", repr(task.on_nonfinite), "choose one of them"
+        )
+    return task

@@ -1,0 +1,74 @@
+"""Pytree arithmetic, and what two pytrees must share."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.checks import describe
+from fnn.errors import TreeMismatchError
+from fnn.types import Number, Shape
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves by path, `{"body/conv_0/kernel": array}`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
+    """function(path, leaf) for every leaf, the paths beginning with the name."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        return function("/".join([name, *filter(None, [jax.tree_util.keystr(path, simple=True, separator="/")])]), leaf)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def knob(value: Number, like: jax.Array) -> Number:
+    """A hyperparameter in the dtype of the array that it meets, so that a traced one promotes nothing."""
+    return value.astype(like.dtype) if isinstance(value, jax.Array | np.ndarray | np.number) else value
+
+
+def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:
+    """All of one tree or all of the other; the condition is one boolean."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), when_true, when_false)
+
+
+def finite_leaves(tree: Any) -> dict[str, jax.Array]:
+    """For each floating-point leaf, by path, whether all its numbers are finite."""
+    floats = {path: leaf for path, leaf in named_leaves(tree).items() if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    return {path: jnp.isfinite(leaf).all() for path, leaf in floats.items()}
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every floating-point number in the tree is finite."""
+    return jnp.stack([jnp.array(True), *finite_leaves(tree).values()]).all()
+
+
+def expect_like(where: str, tree: Any, like: Any) -> None:
+    """Raise TreeMismatchError, naming the first path that differs, unless both trees agree in structure, shapes and dtypes."""
+    _compare(where, *({path: describe(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, like)))
+    if jax.tree.structure(tree) != jax.tree.structure(like):
+        wanted, got = jax.tree.structure(like), jax.tree.structure(tree)
+        raise TreeMismatchError(where, str(wanted), got, "use the containers that init returned")
+
+
+def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
+    """Raise TreeMismatchError unless a layer's params are a dict of just these arrays."""
+    if not isinstance(params, Mapping):
+        raise TreeMismatchError(where, "a dict of arrays by name", type(params).__name__, "pass what init returned")
+    got = {name: f"shape {jnp.shape(leaf)}" for name, leaf in params.items()}
+    _compare(where, got, {name: f"shape {shape}" for name, shape in shapes.items()})
+
+
+def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for path in [*wanted, *got]:
+        if path not in got:
+            raise TreeMismatchError(f"{where} {path}", wanted[path], "no such leaf", "add the missing leaf")
+        if path not in wanted:
+            raise TreeMismatchError(f"{where} {path}", "no such leaf", got[path], "drop the extra leaf")
+        if got[path] != wanted[path]:
+            raise TreeMismatchError(f"{where} {path}", wanted[path], got[path], "trees are compared, never broadcast")

@@ -1,0 +1,112 @@
+"""The contracts of fnn, and the arrays it speaks of, each named once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Integer, Key, UInt8
+
+RandomKey = Key[Array, ""]
+Scalar = Float[Array, ""]
+Step = Integer[Array, ""]
+
+Image = UInt8[Array, "height width channels"] | Float[Array, "height width channels"]
+Images = UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
+Features = Float[Array, "batch *features"]
+Logits = Float[Array, "*batch classes"]
+Labels = Integer[Array, "*batch"]
+Probabilities = Float[Array, "*batch classes"]
+PerExample = Float[Array, "*batch"]
+
+Shape = tuple[int, ...]
+Params = Any  # a pytree of floating-point arrays
+State = Any  # a pytree of arrays
+OptState = Any  # a pytree of arrays
+
+Number = float | Array
+Schedule = Callable[[Step], Scalar]
+Rate = Number | Schedule
+Initializer = Callable[[RandomKey, Shape], Array]
+Augmentation = Callable[[RandomKey, Image], Image]
+Loss = Callable[[Any, Any], PerExample]
+Metrics = Mapping[str, Loss]
+Prepare = Callable[[Array], Array]
+Data = tuple[Any, Any]
+
+
+class Layer(NamedTuple):
+    """A network, or a part of one: a pair of pure functions.
+
+    init:  (key, shape) -> (params, state, out_shape), shapes without the batch axis.
+    apply: (params, state, x, *, key=None, train=False) -> (y, state)
+    """
+
+    init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
+    apply: Callable[..., tuple[Any, State]]
+
+
+class Optimizer(NamedTuple):
+    """A rule of descent: a pair of pure functions, with the signature of other JAX optimizer libraries.
+
+    init:   (params) -> opt_state
+    update: (grads, opt_state, params) -> (updates, opt_state), where params + updates are the new params.
+    """
+
+    init: Callable[[Params], OptState]
+    update: Callable[[Params, OptState, Params], tuple[Params, OptState]]
+
+
+class TrainState(NamedTuple):
+    """Everything a run carries; nothing else exists."""
+
+    params: Params
+    state: State
+    opt_state: OptState
+    step: Step
+    key: RandomKey
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class History(Mapping[str, Array]):
+    """What a run recorded, an array a name: `history.loss`, `history["loss"]`, `dict(history)`.
+
+    Per step (steps,): loss, the metrics, rate, finite. Per epoch (epochs,): valid_loss and the valid metrics.
+    Under vmap every array has a leading lane axis.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]):
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getattr__(self, name: str) -> Array:
+        if name.startswith("_") or name not in self._arrays:
+            raise AttributeError(f"history: expected one of {', '.join(self)}, got {name}; valid_* need valid=")
+        return self._arrays[name]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+    def __repr__(self) -> str:
+        return "History(" + ", ".join(f"{name} {getattr(array, 'shape', '')}" for name, array in self.items()) + ")"
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Array]], tuple[str, ...]]:
+        return [(jax.tree_util.GetAttrKey(name), array) for name, array in self.items()], tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> "History":
+        return cls(dict(zip(names, arrays, strict=True)))
+
+
+class Result(NamedTuple):
+    """What a run returns."""
+
+    train_state: TrainState
+    history: History
