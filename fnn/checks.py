@@ -47,14 +47,12 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
-def pair(where: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """One whole number for both image axes, or one for each."""
+def pair(where: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
+    """Two whole numbers, or one for both."""
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2:
-        raise ConfigError(
-            where, "one int, or one for height and one for width", value, f"for example {where.split()[-1]}=3"
-        )
-    return whole(where, values[0]), whole(where, values[1])
+        raise ConfigError(where, "one int or two", value, "give one for both, or one for each")
+    return whole(where, values[0], minimum), whole(where, values[1], minimum)
 
 
 def key(where: str, value: Any) -> jax.Array:

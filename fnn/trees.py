@@ -49,11 +49,11 @@ def all_finite(tree: Any) -> jax.Array:
 
 
 def expect_like(where: str, tree: Any, like: Any) -> None:
-    """Raise TreeMismatchError, naming the first path that differs, unless both trees agree in structure, shapes and dtypes."""
+    """Raise TreeMismatchError at the first path that differs, unless both agree in structure, shapes and dtypes."""
     _compare(where, *({path: describe(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, like)))
-    if jax.tree.structure(tree) != jax.tree.structure(like):
-        wanted, got = jax.tree.structure(like), jax.tree.structure(tree)
-        raise TreeMismatchError(where, str(wanted), got, "use the containers that init returned")
+    got, wanted = str(jax.tree.structure(tree)), str(jax.tree.structure(like))
+    if got != wanted:
+        raise TreeMismatchError(where, wanted, got, "use the containers that init returned")
 
 
 def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:

@@ -28,6 +28,7 @@ Schedule = Callable[[Step], Scalar]
 Rate = Number | Schedule
 Initializer = Callable[[RandomKey, Shape], Array]
 Augmentation = Callable[[RandomKey, Image], Image]
+Augmentations = Callable[..., Images]
 Loss = Callable[[Any, Any], PerExample]
 Metrics = Mapping[str, Loss]
 Prepare = Callable[[Array], Array]

@@ -11,7 +11,7 @@ from fnn.types import Augmentation, Image, Number, RandomKey
 def cutout(size: Number) -> Augmentation:
     """A square of size x size pixels becomes 0; its center is any pixel, each as likely, so edges may cut it off.
 
-    ConfigError for a negative size [DeVries & Taylor 2017, arXiv:1708.04552].
+    A fraction of a pixel does not count. ConfigError for a negative size [DeVries & Taylor 2017, arXiv:1708.04552].
     """
     checks.number("cutout size", size, "[0, inf)")
 
@@ -22,7 +22,8 @@ def cutout(size: Number) -> Augmentation:
         return jnp.where((rows[:, None] & columns[None, :])[..., None], jnp.zeros((), image.dtype), image)
 
     def _hidden(length: int, center: jax.Array) -> jax.Array:
-        distance = jnp.arange(length) - (center - size // 2)
-        return (distance >= 0) & (distance < size)
+        pixels = jnp.asarray(size).astype(jnp.int32)
+        distance = jnp.arange(length) - (center - pixels // 2)
+        return (distance >= 0) & (distance < pixels)
 
     return augmentation

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import DTypeError, ShapeError
-from fnn.types import Augmentation, Image, Images, RandomKey
+from fnn.types import Augmentation, Augmentations, Image, Images, RandomKey
 
 CHANNELS = (1, 3, 4)  # gray, color, color and alpha
 
 
-def per_image(augmentation: Augmentation):
+def per_image(augmentation: Augmentation) -> Augmentations:
     """The augmentation of every image of a batch, each with a key of its own.
 
-    (key, images, examples) -> images; image i draws from fold_in(key, examples[i]), so that what it gets depends neither on its
-    place in the batch nor on the batch size. Without examples they are 0, 1, 2, ...
+    (key, images, examples) -> images; image i draws from fold_in(key, examples[i]), so what it gets depends
+    neither on its place in the batch nor on the batch size. Without examples they are 0, 1, 2, ...
     """
 
     def augmentations(key: RandomKey, images: Images, examples: jax.Array | None = None) -> Images:

@@ -19,8 +19,8 @@ def digits() -> DataSet:
     """1,797 handwritten digits in gray: images uint8 (n, 8, 8, 1), labels int32 (n,), 1,433 to train and 364 to test.
 
     Every fifth scan of each class is for testing, so the split is stratified and always the same. Ink was counted
-    0..16 in blocks of 4x4 pixels, and is spread over 0..255 here [Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten
-    Digits, doi:10.24432/C50P49, CC BY 4.0; the copy that scikit-learn ships].
+    0..16 in blocks of 4x4 pixels, and is spread over 0..255 here [Alpaydin & Kaynak 1998, UCI Optical Recognition of
+    Handwritten Digits, doi:10.24432/C50P49, CC BY 4.0; the part of it that scikit-learn ships].
     """
     with files("fnn.data").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)

@@ -18,8 +18,8 @@ def to_float(x: jax.Array) -> jax.Array:
 def standardize(train_inputs: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """The map x -> (to_float(x) - mean) / std, with each channel's mean and std over the training inputs alone.
 
-    train_inputs (n, ..., channels), any x (..., channels). A constant channel has std 1, so it becomes 0.
-    ShapeError without examples. Give the map to `train.run(..., prepare=...)`, which applies it to training and validation alike.
+    train_inputs (n, ..., channels), x (..., channels). A constant channel counts as of std 1, so it becomes 0. Give the
+    map to `train.run(..., prepare=...)`, which applies it to training and validation alike. ShapeError for no examples.
     """
     stored = np.asarray(train_inputs)
     if stored.size == 0:

@@ -59,11 +59,11 @@ def fit(
 ) -> Result:
     """The run of `train.run`, bit for bit, in compiled chunks of steps with a progress bar between them.
 
-    chunk is how many steps go between two looks at the clock and the terminal; by default as many as take 0.2 s. It changes
-    no number, and one compilation serves all. Ctrl-C ends the run after the chunk and returns what there is; given back
-    as `resume=result.train_state`, with all else the same, the run goes on as if it had not stopped, its history
-    beginning at that step. Raises what `train.run` raises, and NonFiniteError as soon as it happens, its `train_state` being
-    the one before the step; ConfigError for a train state of another key or past the end.
+    chunk is how many steps go between two looks at the clock and the terminal; by default as many as take 0.2 s. It
+    changes no number, and one compilation serves all. Ctrl-C ends the run after the chunk and returns what there is;
+    given back as `resume=result.train_state`, with all else the same, the run goes on as if it had not stopped, its
+    history beginning at that step. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError
+    for a train state of another key or past the end.
     """
     task = make_task(
         network,
@@ -99,7 +99,7 @@ def fit(
                 each_epoch.append(_on_host(validate(task, train_state, valid, batch_size)))
             size = chunk or _next_size(size, time.monotonic() - began)
             report.update(int(train_state.step), _summary(measured) | (each_epoch or [before])[-1])
-    return Result(train_state, _history(each_step, each_epoch, before))
+    return Result(train_state, _history(task, each_step, each_epoch, before))
 
 
 def _steps(
@@ -109,7 +109,7 @@ def _steps(
     length, first = steps_per_epoch(data, batch_size), int(train_state.step)
     stop = min(first + count, (first // length + 1) * length)
     after, records = advance(task, train_state, data, jnp.int32(stop), batch_size)
-    measured = {name: values[first % length :][: stop - first] for name, values in _on_host(records).items()}
+    measured = {name: np.asarray(records[name])[first % length :][: stop - first] for name in task.measures}
     recent = np.concatenate([figures["finite"] for figures in [*past[-PATIENCE:], measured]])
     fault = first_fault(task, recent)
     if fault is not None:
@@ -143,7 +143,7 @@ def _summary(measured: Figures) -> Figures:
     return {name: values.mean() for name, values in measured.items() if name != "finite"}
 
 
-def _history(each_step: list[Figures], each_epoch: list[Figures], before: Figures) -> History:
-    steps = {name: np.concatenate([figures[name] for figures in each_step]) for name in each_step[0]}
+def _history(task: Task, each_step: list[Figures], each_epoch: list[Figures], before: Figures) -> History:
+    steps = {name: np.concatenate([figures[name] for figures in each_step]) for name in task.measures}
     epochs = {name: np.array([figures[name] for figures in each_epoch], first.dtype) for name, first in before.items()}
     return History({name: jnp.asarray(values) for name, values in (steps | epochs).items()})

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 SECONDS_PER_LINE = 5.0
-LINE = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}] {postfix}"
+LINE = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
 class Report(NamedTuple):
@@ -21,7 +21,7 @@ class Report(NamedTuple):
 
 @contextmanager
 def reporting(total: int, first: int, show: bool) -> Iterator[Report]:
-    """A report to the standard error stream: a bar in a terminal or notebook, else a line every 5 seconds and a last one."""
+    """A report to standard error: a bar in a terminal or notebook, else a line every 5 seconds and a last one."""
     if not show:
         yield Report(lambda seconds: None, lambda step, figures: None)
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:

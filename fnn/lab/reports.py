@@ -50,6 +50,8 @@ def _panel(axes: "Axes", history: History, name: str) -> None:
         _epochs(axes, np.atleast_2d(np.asarray(history[f"valid_{name}"], float)), len(steps))
     if name == "loss" and (lanes > 0).all():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_title({"rate": "learning rate"}.get(name, name))
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)

@@ -15,9 +15,9 @@ Parts = Mapping[str, Layer]
 def chain(*layers: Layer, **named: Layer) -> Layer:
     """One layer after another, y = f_n(... f_2(f_1(x))).
 
-    The params and the state are dicts: a named layer stands under its name, a positional one under its maker's name
-    and its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
-    ConfigError for what is no layer; TreeMismatchError for params of no layer here; the errors of a layer name its path.
+    The params and the state are dicts: a named layer stands under its name, a positional one under its maker's name and
+    its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
+    ConfigError for what is no layer; TreeMismatchError for params of no layer here; a layer's error names its path.
     """
     parts = _expect_layers("chain", {f"{_maker(layer)}_{place}": layer for place, layer in enumerate(layers)} | named)
 

@@ -27,9 +27,9 @@ def conv(
 ) -> Layer:
     """A convolution of images, y[n,i,j,o] = Σ x[n, s i + d k, s j + d l, c] W[k,l,c,o] + b[o], channels last.
 
-    x (batch, height, width, inputs) -> y (batch, height', width', channels); `kernel` W (height, width, inputs / groups,
-    channels), he_normal; `bias` b (channels,), zeros. `in_channels`, if given, is checked against x.
-    ConfigError for an option out of range; ShapeError, DTypeError or TreeMismatchError for an x or params that do not fit.
+    x (batch, height, width, inputs) -> y (batch, height', width', channels); `kernel` W (height, width,
+    inputs / groups, channels), he_normal; `bias` b (channels,), zeros. `in_channels`, if given, is checked against x.
+    ConfigError for an option out of range; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit.
     """
     checks.whole("conv channels", channels)
     window, strides = checks.pair("conv kernel", kernel), checks.pair("conv stride", stride)

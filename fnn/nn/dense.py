@@ -13,7 +13,7 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
     """A linear map of the last axis, y = x W + b.
 
     x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units), lecun_normal; `bias` b (units,), zeros.
-    ConfigError unless units >= 1; ShapeError, DTypeError or TreeMismatchError for an x or params that do not fit.
+    ConfigError unless units >= 1; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit.
     """
     checks.whole("dense units", units)
 

@@ -8,7 +8,7 @@ from fnn.types import Layer, Number, Params, Shape, State
 
 
 def dropout(drop_rate: Number) -> Layer:
-    """In training each number is dropped with chance drop_rate, and the rest grows to keep the mean: y = x m / (1 - drop_rate).
+    """In training each number is dropped by chance, and the rest grows to keep the mean: y = x m / (1 - drop_rate).
 
     m ~ Bernoulli(1 - drop_rate), drawn anew for every number; with train=False y = x. ConfigError unless
     0 <= drop_rate < 1; DTypeError in training without a key [Srivastava et al. 2014, JMLR 15].

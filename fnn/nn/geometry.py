@@ -7,38 +7,34 @@ from fnn.errors import ConfigError, ShapeError
 from fnn.types import Shape
 
 Padding = str | int | Sequence[tuple[int, int]]
-Pairs = tuple[tuple[int, int], ...]
+Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
 def check_padding(where: str, padding: Padding) -> Padding:
     """The padding, if it is "SAME", "VALID", an int, or a (low, high) pair an axis; ConfigError otherwise."""
-    if isinstance(padding, str) and padding in ("SAME", "VALID"):
-        return padding
     if isinstance(padding, int):
         return checks.whole(f"{where} padding", padding, 0)
-    if isinstance(padding, Sequence) and [len(pair) for pair in padding if isinstance(pair, Sequence)] == [2, 2]:
-        return tuple(
-            (checks.whole(f"{where} padding", low, 0), checks.whole(f"{where} padding", high, 0))
-            for low, high in padding
-        )
-    raise ConfigError(
-        f"{where} padding",
-        '"SAME", "VALID", an int, or a (low, high) pair an axis',
-        repr(padding),
-        'try padding="SAME"',
-    )
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return padding
+    if not isinstance(padding, str) and len(padding) == 2:
+        return tuple(checks.pair(f"{where} padding", pair, 0) for pair in padding)
+    expected = '"SAME", "VALID", an int, or a (low, high) pair an axis'
+    raise ConfigError(f"{where} padding", expected, repr(padding), 'try padding="SAME"')
 
 
 def pad_pairs(padding: Padding, size: Shape, window: Shape, stride: Shape) -> Pairs:
     """The padding as (low, high) an axis. "SAME" gives ceil(size / stride) outputs, the odd pixel going high."""
+    height, width = (_axis_pad(padding, *axis) for axis in zip(range(2), size, window, stride, strict=True))
+    return height, width
+
+
+def _axis_pad(padding: Padding, axis: int, size: int, window: int, stride: int) -> tuple[int, int]:
     if isinstance(padding, int):
-        return ((padding, padding), (padding, padding))
+        return padding, padding
     if not isinstance(padding, str):
-        return tuple(padding)
-    if padding == "VALID":
-        return ((0, 0), (0, 0))
-    totals = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride, strict=True)]
-    return tuple((total // 2, total - total // 2) for total in totals)
+        return padding[axis]
+    total = max((-(-size // stride) - 1) * stride + window - size, 0) if padding == "SAME" else 0
+    return total // 2, total - total // 2
 
 
 def window_count(where: str, size: Shape, window: Shape, stride: Shape, padding: Padding) -> Shape:

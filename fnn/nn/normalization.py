@@ -10,12 +10,13 @@ from fnn.types import Layer, Number, Params, Shape, State
 
 
 def batch_norm(*, momentum: Number = 0.9, epsilon: Number = 1e-5) -> Layer:
-    """Normalize each channel by its batch, y = scale (x - mean) / √(var + epsilon) + bias [Ioffe & Szegedy 2015, arXiv:1502.03167].
+    """Normalize each channel by its batch, y = scale (x - mean) / √(var + epsilon) + bias.
 
     x (batch, ..., channels). With train=True mean and var are the batch's (two passes, float32 at least) and the
-    running ones in the state move: running <- momentum running + (1 - momentum) batch, the variance unbiased, n / (n - 1),
-    as in torch. With train=False they are the running ones. `train` has no default here, for a guess would be silently wrong.
-    ConfigError for an option out of range; ShapeError in training for a single value a channel.
+    running ones in the state move: running <- momentum running + (1 - momentum) batch, the variance times n / (n - 1),
+    so unbiased, as in torch. With train=False they are the running ones. `train` has no default here, for a guess would
+    be silently wrong. ConfigError for an option out of range; ShapeError in training for a single value a channel
+    [Ioffe & Szegedy 2015, arXiv:1502.03167].
     """
     checks.number("batch_norm momentum", momentum, "[0, 1]")
     checks.number("batch_norm epsilon", epsilon, "(0, inf)")

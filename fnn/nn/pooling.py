@@ -33,7 +33,10 @@ def avg_pool(
 
 
 def global_avg_pool() -> Layer:
-    """The mean of each whole image, channel by channel: x (batch, height, width, channels) -> y (batch, channels) [Lin et al. 2013]."""
+    """The mean of each whole image, channel by channel [Lin et al. 2013, arXiv:1312.4400].
+
+    x (batch, height, width, channels) -> y (batch, channels).
+    """
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         return {}, {}, checks.image_shape("global_avg_pool", shape)[-1:]

@@ -1,4 +1,4 @@
-"""What is minimized. A loss is (outputs, targets) -> one value an example; the mean is taken in one place, by `train`."""
+"""What is minimized. A loss is (outputs, targets) -> one value an example; `train` takes the mean, in one place."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ SUM_TOLERANCE = 1e-2  # how far probabilities may sum from 1: a thousand classes
 def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0) -> PerExample:
     """The surprise at the truth, -Σ_c q_c log softmax(logits)_c, where q = (1 - s) truth + s / classes.
 
-    logits (..., classes); labels (...) as integers, or (..., classes) as probabilities; computed in float32 at least; nats.
+    logits (..., classes); labels (...) as integers, or (..., classes) as probabilities; float32 inside at least; nats.
     A label outside 0 <= label < classes, or probabilities that do not sum to 1, make the loss and its gradient NaN.
-    ShapeError or DTypeError where the two do not fit: nothing is broadcast. Smoothing s: [Szegedy et al. 2016, arXiv:1512.00567].
+    ShapeError or DTypeError where the two do not fit, for nothing is broadcast. Smoothing s of Szegedy et al. 2016,
+    arXiv:1512.00567.
     """
     smoothing = checks.number("cross_entropy label_smoothing", label_smoothing, "[0, 1]")
     checks.floating("logits", logits)

@@ -25,7 +25,7 @@ class RuleState(NamedTuple):
 def lift(name: str, rule: Rule, rate: Rate, *, slots: tuple[str, ...] = (), **knobs: Number) -> Optimizer:
     """An optimizer that applies the rule to each parameter array with its gradient.
 
-    rule: (g, p, *slots, rate, t, **knobs) -> (update, *new slots), where t = 1, 2, ... counts the steps and slots begin at 0.
+    rule: (g, p, *slots, rate, t, **knobs) -> (update, *new slots); t = 1, 2, ... counts the steps, slots begin at 0.
     The rule works in float32 at least, whatever the parameters' dtype; every number may be traced.
     """
     schedule = as_schedule(name, rate)
@@ -47,9 +47,9 @@ def lift(name: str, rule: Rule, rate: Rate, *, slots: tuple[str, ...] = (), **kn
             )
             return change.astype(p.dtype), *new
 
-        leaves, structure = jax.tree.flatten(params)
-        columns = [structure.flatten_up_to(tree) for tree in (grads, *opt_state.slots.values())]
-        results = [one(*row) for row in zip(leaves, *columns, strict=True)]
+        structure: Any = jax.tree.structure(params)
+        columns = [structure.flatten_up_to(tree) for tree in (params, grads, *opt_state.slots.values())]
+        results = [one(*row) for row in zip(*columns, strict=True)]
         updates, *new = [structure.unflatten(result[column] for result in results) for column in range(1 + len(slots))]
         return updates, RuleState(step, now, dict(zip(slots, new, strict=True)))
 

@@ -1,4 +1,6 @@
-"""Learning rates over time: a schedule is a function step -> rate, total in all its numbers, each of which may be traced."""
+"""Learning rates over time: a schedule is a function step -> rate, and each number it is made of may be traced."""
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 
@@ -14,19 +16,14 @@ def constant(value: Number) -> Schedule:
 
 
 def cosine(peak: Number, *, steps: Number, warmup_steps: Number = 0, floor: Number = 0.0) -> Schedule:
-    """Half a cosine from peak down to floor, rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor.
+    """Half a cosine down, rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor.
 
-    Where warmup_steps is given the rate first rises linearly from 0 to peak, and the cosine takes the rest of the steps.
+    Where warmup_steps is given the rate first rises linearly from 0 to peak; the cosine takes the rest of the steps.
     ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Loshchilov & Hutter 2017, arXiv:1608.03983].
     """
     _expect_rates("cosine", peak=peak, floor=floor)
     _expect_warmup("cosine", warmup_steps, steps)
-
-    def schedule(step: Step) -> Scalar:
-        rising = peak * _progress(step, 0, warmup_steps)
-        return jnp.where(step < warmup_steps, rising, _ease(peak, floor, _progress(step, warmup_steps, steps)))
-
-    return schedule
+    return _warmed(lambda progress, peak: peak * progress, peak, floor, warmup_steps, steps)
 
 
 def one_cycle(
@@ -49,11 +46,9 @@ def one_cycle(
     _expect_rates("one_cycle", start=start, floor=floor)
     _expect_warmup("one_cycle", warmup_steps, steps)
 
-    def schedule(step: Step) -> Scalar:
-        rising = _ease(start, peak, _progress(step, 0, warmup_steps))
-        return jnp.where(step < warmup_steps, rising, _ease(peak, floor, _progress(step, warmup_steps, steps)))
-
-    return schedule
+    return _warmed(
+        lambda progress, peak: _ease(jnp.asarray(start, peak.dtype), peak, progress), peak, floor, warmup_steps, steps
+    )
 
 
 def as_schedule(where: str, rate: Rate) -> Schedule:
@@ -64,15 +59,28 @@ def as_schedule(where: str, rate: Rate) -> Schedule:
     return constant(rate)
 
 
-def _progress(step: Step, begin: Number, end: Number) -> Scalar:
-    """How far the step is from begin to end, within [0, 1]; 1 where nothing lies between."""
-    now = jnp.asarray(step, jnp.result_type(float))
-    length = jnp.asarray(end, now.dtype) - begin
-    positive = length > 0  # guarded before the division, so that its gradient is finite as well
-    return jnp.where(positive, jnp.clip((now - begin) / jnp.where(positive, length, 1), 0, 1), 1)
+def _warmed(
+    rise: Callable[[Scalar, Scalar], Scalar], peak: Number, floor: Number, warmup_steps: Number, steps: Number
+) -> Schedule:
+    """A rise to peak during the warm-up, then half a cosine down to floor."""
+
+    def schedule(step: Step) -> Scalar:
+        now = jnp.asarray(step, jnp.result_type(float))
+        top, bottom, turn, end = (jnp.asarray(number, now.dtype) for number in (peak, floor, warmup_steps, steps))
+        rising = rise(_progress(now, jnp.zeros_like(turn), turn), top)
+        return jnp.where(now < turn, rising, _ease(top, bottom, _progress(now, turn, end)))
+
+    return schedule
 
 
-def _ease(begin: Number, end: Number, progress: Scalar) -> Scalar:
+def _progress(now: Scalar, begin: Scalar, end: Scalar) -> Scalar:
+    """How far now is from begin to end, within [0, 1]; 1 where nothing lies between."""
+    positive = end > begin  # guarded before the division, so that its gradient is finite as well
+    length = jnp.where(positive, end - begin, 1)
+    return jnp.where(positive, jnp.clip((now - begin) / length, 0, 1), 1)
+
+
+def _ease(begin: Scalar, end: Scalar, progress: Scalar) -> Scalar:
     """From begin to end along half a cosine."""
     return end + (begin - end) * (1 + jnp.cos(jnp.pi * progress)) / 2
 

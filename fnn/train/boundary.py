@@ -1,4 +1,4 @@
-"""What may enter a run. Checked once, on the host, before anything compiles; traced arrays show shape and dtype only."""
+"""What may enter a run: checked once, on the host, before anything compiles. Traced arrays show no numbers."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from fnn.types import Data, Layer, Shape
 def enter(where: str, data: Data) -> Data:
     """The data as JAX arrays of one length; an error of fnn for what no run can take in.
 
-    float64 becomes the default float dtype where its numbers fit. A NumPy array is copied, so that its owner may refill it.
+    float64 becomes the default float dtype where its numbers fit. A NumPy array is copied: its owner may refill it.
     """
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ConfigError(

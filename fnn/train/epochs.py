@@ -29,7 +29,7 @@ def epoch(
     metrics: Metrics | None = None,
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, Measures]:
-    """Every step of the epoch that the train state stands before: the next train state, and what each step measured, (steps,)."""
+    """Every step of the epoch that the train state stands before: the next one, and each step's measures, (steps,)."""
     task = make_task(
         network,
         data[1],

@@ -1,6 +1,7 @@
 """A whole run of training as one pure function."""
 
 from functools import partial
+
 import jax
 
 from fnn import checks
@@ -9,7 +10,7 @@ from fnn.objective import cross_entropy
 from fnn.train.boundary import enter_run
 from fnn.train.epochs import Measures, whole_epoch
 from fnn.train.evaluation import validate
-from fnn.train.faults import first_fault, explain
+from fnn.train.faults import explain, first_fault
 from fnn.train.steps import start_on, steps_per_epoch
 from fnn.train.task import Task, make_task
 from fnn.types import (
@@ -42,16 +43,16 @@ def run(
     metrics: Metrics | None = None,
     on_nonfinite: str = "raise",
 ) -> Result:
-    """Train a network from its first draw to the last step: a scan over epochs of a scan over steps, in one program.
+    """Train a network from first draw to last step: a scan over epochs of a scan over steps, in one program.
 
-    data and valid are (inputs, targets), arrays whose first axis is the example. Inputs are augmented, in training only,
-    each by its own key, then prepared; bytes stay bytes until then. The result holds the train state and the history:
+    data and valid are (inputs, targets), arrays whose first axis is the example. In training inputs are augmented, each
+    by its own key, then prepared; bytes stay bytes until then. The result holds the train state and the history:
     per step loss, metrics, rate and finite; per epoch, if valid is given, valid_loss and the valid metrics.
-    jit, vmap and grad work on it by any number that a maker was given, and by the key.
+    jit, vmap and grad work on it, by the key and by any number that a maker was given.
 
-    Raises an fnn error before it compiles for data or options that cannot be right. A loss, gradient or state that is no
-    finite number clears history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run itself is being
-    traced; "skip" leaves such a step out; "ignore" goes on.
+    Raises an fnn error before it compiles for data or options that cannot be right. A step whose loss, gradient or
+    state is not finite clears its history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run
+    itself is traced; "skip" leaves such a step out; "ignore" goes on.
     """
     task = make_task(
         network,
@@ -67,19 +68,20 @@ def run(
     checks.whole("epochs", epochs, 0)
     data, valid = enter_run(task, data, valid)
     steps_per_epoch(data, batch_size)
-    result = _run(task, key, data, valid, epochs, batch_size)
+    train_state = start_on(task, key, data)
+    result = _run(task, train_state, data, valid, epochs, batch_size)
     fault = first_fault(task, result.history.finite)
     if fault is not None:
-        raise explain(task, start_on(task, key, data), data, batch_size, fault)
+        raise explain(task, train_state, data, batch_size, fault)
     return result
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5))
-def _run(task: Task, key: RandomKey, data: Data, valid: Data | None, epochs: int, batch_size: int) -> Result:
+def _run(task: Task, train_state: TrainState, data: Data, valid: Data | None, epochs: int, batch_size: int) -> Result:
     def one(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
         train_state, each_step = whole_epoch(task, train_state, data, batch_size)
         return train_state, (each_step, validate(task, train_state, valid, batch_size))
 
-    train_state, (each_step, each_epoch) = jax.lax.scan(one, start_on(task, key, data), length=epochs)
-    flat = {name: values.reshape(-1) for name, values in each_step.items()}  # (epochs, steps) -> (epochs * steps,)
+    train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
+    flat = {name: each_step[name].reshape(-1) for name in task.measures}  # (epochs, steps) -> (epochs * steps,)
     return Result(train_state, History(flat | each_epoch))

@@ -61,8 +61,8 @@ def step(
 ) -> tuple[TrainState, dict[str, Scalar]]:
     """One step of descent on a batch (inputs, targets): the next train state, and what was measured on the way.
 
-    Measured are the loss, the metrics, rate (the optimizer's, NaN if it tells none), and finite: whether loss, gradients
-    and state all are. With on_nonfinite="skip" a step that is not finite changes nothing but the step count.
+    Measured are the loss, the metrics, rate (the optimizer's, NaN if it tells none), and finite: whether loss,
+    gradients and state all are. With on_nonfinite="skip" a step that is not finite changes nothing but the step count.
     ShapeError for an empty batch, or for a loss that does not give one value an example.
     """
     inputs, targets = batch

@@ -23,9 +23,14 @@ class Task(NamedTuple):
     prepare: Prepare = to_float
     on_nonfinite: str = "raise"
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of what each step measures, in the order that history has them."""
+        return ("loss", *dict(self.metrics), "rate", "finite")
+
 
 def make_task(network: Layer, targets: Any, *, metrics: Metrics | None, **others: Any) -> Task:
-    """The task; accuracy is its metric where none are given and the targets are integers. ConfigError for a wrong part."""
+    """The task, or ConfigError for a wrong part. Where no metrics are given, integer targets get accuracy."""
     is_labels = getattr(targets, "dtype", None) is not None and jnp.issubdtype(targets.dtype, jnp.integer)
     metrics = ({"accuracy": accuracy} if is_labels else {}) if metrics is None else metrics
     task = Task(network, metrics=tuple(metrics.items()), **others)
@@ -38,6 +43,8 @@ def make_task(network: Layer, targets: Any, *, metrics: Metrics | None, **others
     for name, function in (("loss", task.loss), ("prepare", task.prepare), *task.metrics):
         if not callable(function):
             raise ConfigError(name, "a function", repr(function), "give the function itself")
+    if len(set(task.measures)) < len(task.measures):
+        raise ConfigError("metrics", "names other than loss, rate and finite", list(metrics), "rename the metric")
     if task.on_nonfinite not in ON_NONFINITE:
         raise ConfigError(
             "on_nonfinite", f"one of {', '.join(ON_NONFINITE)}", repr(task.on_nonfinite), "choose one of them"

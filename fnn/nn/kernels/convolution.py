@@ -1,0 +1,166 @@
+"""Convolution whose gradients stay fast inside a loop on CPU.
+
+XLA:CPU has one fast convolution, for NHWC images and HWIO kernels. The gradients that JAX derives have other
+layouts, which XLA rewrites outside of loop bodies only: inside `lax.scan` they run 10 to 80 times slower
+(https://github.com/jax-ml/jax/issues/12868). Training here is one scan, so on CPU the gradients are written in the
+fast layout from the start; every other platform keeps XLA's own.
+
+Convolution is linear in the image x and in the kernel w, so ⟨y, conv(x, w)⟩ is a trilinear form. Its three partial
+derivatives are three bilinear primitives, and transposing any one of them gives the other two:
+
+    forward(x, w) -> y        input_gradient(y, w) -> x        kernel_gradient(x, y) -> w
+
+    x (batch, height, width, in)    w (height, width, in / groups, out)    y (batch, height, width, out)
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir, xla
+
+from fnn.nn.kernels import cpu, forms
+from fnn.nn.kernels.forms import Form, Geometry, Pair, Shape
+
+
+def convolve(
+    x: Array, kernel: Array, *, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair, groups: int
+) -> Array:
+    """Cross-correlate images with a kernel: y[n, p, o] = Σ_{t, i} x[n, stride p + dilation t - low, i] kernel[t, i, o].
+
+    x (batch, height, width, in), kernel (height, width, in / groups, out); padding has a (low, high) pair per axis.
+    Differentiable in both modes to any order; fast inside `lax.scan` on CPU, see jax issue 12868.
+    """
+    _, height, width, _ = x.shape
+    kernel_height, kernel_width, _, _ = kernel.shape
+    geometry = Geometry(stride, padding, dilation, groups, (height, width), (kernel_height, kernel_width))
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        x, kernel = vary_alike(x, kernel), vary_alike(kernel, x)
+    return forward_p.bind(x, kernel, geometry=geometry, members=False)
+
+
+def vary_alike(a: Array, b: Array) -> Array:
+    """`a`, varying over all the axes of a `shard_map` over which `b` does, so that its gradient is summed over these.
+
+    Operations of `lax` arrange this among their operands themselves, as this one does for `a` and nothing of `b`.
+    """
+    return lax.concatenate([a.reshape(-1), b.reshape(-1)[:0]], 0).reshape(a.shape)
+
+
+# The three primitives.
+
+
+def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form) -> Primitive:
+    """A primitive of two arrays; with `members`, both and the result have one leading axis of independent members."""
+    primitive = Primitive(name)
+    primitive.def_impl(partial(xla.apply_primitive, primitive))
+
+    def abstract(a: Any, b: Any, *, geometry: Geometry, members: bool) -> Any:
+        shape = result(a.shape[members:], b.shape[members:], geometry)
+        return a.update(shape=(*a.shape[:members], *shape), weak_type=False)
+
+    def default(a: Array, b: Array, *, geometry: Geometry, members: bool) -> Array:
+        def form(a: Array, b: Array) -> Array:
+            return xla_form(a, b, geometry)
+
+        return jax.vmap(form)(a, b) if members else form(a, b)
+
+    def on_cpu(a: Array, b: Array, *, geometry: Geometry, members: bool) -> Array:
+        # One member after another: the grouped convolution that vmap makes is 10 times slower.
+        def form(pair: tuple[Array, Array]) -> Array:
+            return cpu_form(*pair, geometry)
+
+        return lax.map(form, (a, b)) if members else form((a, b))
+
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    return primitive
+
+
+forward_p = trilinear("convolve", forms.output_shape, forms.xla_forward, cpu.forward)
+input_gradient_p = trilinear("convolve_input_gradient", forms.input_shape, forms.xla_input_gradient, cpu.input_gradient)
+kernel_gradient_p = trilinear(
+    "convolve_kernel_gradient", forms.kernel_shape, forms.xla_kernel_gradient, cpu.kernel_gradient
+)
+
+# Each rule gets the cotangent and the two operands, of which the one it differentiates for is unknown.
+ad.defbilinear(
+    forward_p,
+    lambda y, x, w, **static: input_gradient_p.bind(y, w, **static),
+    lambda y, x, w, **static: kernel_gradient_p.bind(x, y, **static),
+)
+ad.defbilinear(
+    input_gradient_p,
+    lambda x, y, w, **static: forward_p.bind(x, w, **static),
+    lambda x, y, w, **static: kernel_gradient_p.bind(x, y, **static),
+)
+ad.defbilinear(
+    kernel_gradient_p,
+    lambda w, x, y, **static: input_gradient_p.bind(y, w, **static),
+    lambda w, x, y, **static: forward_p.bind(x, w, **static),
+)
+
+
+# Batching. Whatever is batched, the result is, so a batch axis is on two or on all three of x, w and y. On two, it
+# joins an axis which these share: the batch of x and y, the in-channels of x and w, the out-channels of w and y.
+
+
+def fold(a: Array, axis: int, groups: int) -> Array:
+    """Merge the leading axis into another one, inside of its groups: (b, ..., g c, ...) -> (..., g b c, ...)."""
+    size, before, after = a.shape[0], a.shape[1 : axis + 1], a.shape[axis + 2 :]
+    a = a.reshape(size, *before, groups, -1, *after)
+    return jnp.moveaxis(a, 0, axis + 1).reshape(*before, -1, *after)
+
+
+def unfold(a: Array, axis: int, groups: int, size: int) -> Array:
+    """Undo `fold`."""
+    before, after = a.shape[:axis], a.shape[axis + 1 :]
+    a = jnp.moveaxis(a.reshape(*before, groups, size, -1, *after), axis + 1, 0)
+    return a.reshape(size, *before, -1, *after)
+
+
+def batch_one(primitive: Primitive, operand: int, axes: Pair, grouped: Pair) -> Callable[..., tuple[Array, int]]:
+    """Batch one operand by folding at `axes` of it and of the result, of which those `grouped` consist of groups."""
+
+    def rule(args: list[Array], dim: int, *, geometry: Geometry, members: bool) -> tuple[Array, int]:
+        size = args[operand].shape[dim]
+        groups = [geometry.groups if g else 1 for g in grouped]
+        args[operand] = fold(jnp.moveaxis(args[operand], dim, 0), axes[0] + members, groups[0])
+        result = primitive.bind(*args, geometry=geometry, members=members)
+        return unfold(result, axes[1] + members, groups[1], size), 0
+
+    return rule
+
+
+def batch_both(primitive: Primitive, args: list[Array], *, geometry: Geometry, members: bool) -> tuple[Array, int]:
+    """Batch both operands, and so all three: members, in one axis together with those there are."""
+    leading = args[0].shape[: 1 + members]
+    args = [a.reshape(-1, *a.shape[1 + members :]) for a in args]
+    result = primitive.bind(*args, geometry=geometry, members=True)
+    return result.reshape(*leading, *result.shape[1:]), 0
+
+
+def batched(primitive: Primitive, *folds: tuple[Pair, Pair]) -> None:
+    """Register how vmap treats a primitive, given `axes` and `grouped` for each operand batched alone."""
+    alone = [batch_one(primitive, operand, *where) for operand, where in enumerate(folds)]
+
+    def rule(args: Sequence[Array], dims: Sequence[int | None], **static: Any) -> tuple[Array, int]:
+        known = [(operand, dim) for operand, dim in enumerate(dims) if dim is not None]
+        if len(known) == 1:
+            ((operand, dim),) = known
+            return alone[operand](list(args), dim, **static)
+        moved = [jnp.moveaxis(a, dim, 0) for a, (_, dim) in zip(args, known, strict=True)]
+        return batch_both(primitive, moved, **static)
+
+    batching.primitive_batchers[primitive] = rule
+
+
+BATCH, INPUTS, OUTPUTS = ((0, 0), (0, 0)), ((3, 2), (1, 0)), ((3, 3), (1, 1))
+batched(forward_p, BATCH, OUTPUTS)
+batched(input_gradient_p, BATCH, ((2, 3), (0, 1)))
+batched(kernel_gradient_p, INPUTS, OUTPUTS)

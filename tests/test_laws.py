@@ -1,0 +1,194 @@
+"""The seven laws of house.md, over every public maker."""
+
+import signal
+from contextlib import contextmanager
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import makers
+import numpy as np
+import pytest
+from makers import Knob
+
+from fnn import augment, data, lab, nn, optim, train
+from fnn.errors import FnnError
+from fnn.lab.progress import Report
+from fnn.types import Layer, Optimizer
+
+KNOBS = list(makers.knobs())
+LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
+OPTIMIZERS = [name for name in makers.CALLS if makers.kind(name) is Optimizer]
+DRAWS = ("optim.", "objective.", "nn.elu", "nn.leaky_relu", "nn.batch_norm", "nn.normal")
+
+
+def over_knobs(test):
+    return pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: f"{knob.maker}.{knob.name}")(test)
+
+
+def same_bits(a, b):
+    """Whether two trees of arrays and keys are equal to the last bit."""
+    bare = [jax.tree.map(raw, tree) for tree in (a, b)]
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(jax.tree.leaves(jax.tree.map(np.array_equal, *bare)))
+
+
+def raw(leaf):
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def test_every_public_maker_is_walked():
+    assert makers.public().keys() == makers.CALLS.keys() | makers.FUNCTIONS
+    assert len(KNOBS) >= 30
+
+
+# 1. Traceable.
+
+
+@over_knobs
+def test_a_traced_knob_gives_what_the_number_gives(knob: Knob):
+    value = knob.values[0]
+    chex.assert_trees_all_close(jax.jit(knob.outcome)(value), knob.outcome(value), rtol=2e-5, atol=1e-6)
+
+
+@over_knobs
+def test_a_knob_has_a_finite_derivative(knob: Knob):
+    slope = jax.jacfwd(knob.outcome)(jnp.float32(knob.values[0]))
+    chex.assert_tree_all_finite(slope)
+    if knob.maker.startswith(DRAWS) and (knob.maker, knob.name) not in FLAT:
+        assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope))
+
+
+# Knobs that the example's outcome does not depend upon smoothly: where a step falls, not how large it is.
+FLAT: set[tuple[str, str]] = set()
+
+
+# 2. One compile.
+
+
+@over_knobs
+def test_many_values_cost_one_compilation(knob: Knob):
+    traced = jax.jit(chex.assert_max_traces(knob.outcome, n=1))
+    first, second = (traced(jnp.float32(value)) for value in knob.values)
+    chex.clear_trace_counter()
+    assert not same_bits(first, second)
+
+
+# 3. A lane is a run.
+
+
+@over_knobs
+def test_a_lane_is_the_call_alone(knob: Knob):
+    lanes = jax.vmap(knob.outcome)(jnp.array(knob.values))
+    for lane, value in enumerate(knob.values):
+        alone = knob.outcome(jnp.float32(value))
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), alone, rtol=2e-5, atol=1e-6
+        )
+
+
+digits = data.digits()
+few = (digits.train[0][:96], digits.train[1][:96])
+some = (digits.test[0][:50], digits.test[1][:50])
+policy = augment.chain(augment.random_crop(padding=1), augment.cutout(2), augment.flip_lr())
+convolutional = nn.chain(
+    nn.conv(4), nn.batch_norm(), nn.relu(), nn.max_pool(),
+    nn.residual(nn.chain(nn.conv(4), nn.batch_norm(), nn.relu())),
+    nn.global_avg_pool(), nn.dropout(0.1), nn.dense(10),
+)  # fmt: skip
+options = {"epochs": 2, "batch_size": 16, "valid": some, "augment": policy}
+
+
+def run(key, peak, decay):
+    optimizer = optim.adamw(optim.one_cycle(peak, steps=12), weight_decay=decay)
+    return train.run(key, convolutional, optimizer, few, **options)
+
+
+def test_lanes_of_a_run_are_the_runs_and_compile_once(key):
+    keys, peaks, decays = jax.random.split(key, 3), jnp.array([1e-3, 1e-2, 1e-1]), jnp.array([0.0, 1e-2, 1e-1])
+    lanes = jax.jit(jax.vmap(chex.assert_max_traces(run, n=1)))(keys, peaks, decays)
+    alone = jax.jit(run)
+    for lane in range(3):
+        one = alone(keys[lane], peaks[lane], decays[lane])
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda leaf, lane=lane: raw(leaf[lane]), lanes), jax.tree.map(raw, one), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_a_diverged_lane_never_touches_another(key):
+    rates = jnp.array([1e-2, 1e38, 1e-2])
+
+    def with_rate(rate):
+        return train.run(key, convolutional, optim.sgd(rate), few, on_nonfinite="ignore", **options)
+
+    lanes = jax.jit(jax.vmap(with_rate))(rates)
+    assert not lanes.history.finite[1].all() and jnp.isnan(lanes.history.valid_loss[1, -1])
+    assert lanes.history.finite[0].all()
+    for lane in (0, 2):
+        chex.assert_trees_all_equal(lanes.history.loss[lane], jax.jit(with_rate)(rates[lane]).history.loss)
+
+
+# 4. Resume is the run.
+
+
+def rules():
+    return {name: makers.public()[name](rate=optim.one_cycle(1e-2, steps=12)) for name in OPTIMIZERS}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_stopped_anywhere_and_resumed_is_the_run(name, key, monkeypatch):
+    fit = partial(lab.fit, key, convolutional, rules()[name], few, **options)
+    whole = fit(show=False)
+    for stop in np.random.default_rng(0).choice(np.arange(1, 12), 2, replace=False):
+        monkeypatch.setattr("fnn.lab.fitting.reporting", lambda *_, stop=stop: pressing_ctrl_c_after(stop))
+        first = fit(chunk=1)
+        assert int(first.train_state.step) == stop
+        rest = fit(show=False, resume=first.train_state)
+        assert same_bits(rest.train_state, whole.train_state)
+        for measure in whole.history:
+            joined = np.concatenate([first.history[measure], rest.history[measure]])
+            np.testing.assert_array_equal(joined, whole.history[measure])
+        monkeypatch.undo()
+
+
+@contextmanager
+def pressing_ctrl_c_after(stop):
+    yield Report(lambda seconds: None, lambda step, _: signal.raise_signal(signal.SIGINT) if step == stop else None)
+
+
+# 5. Same key, same result.
+
+
+@pytest.mark.parametrize("maker", LAYERS)
+def test_a_layer_draws_the_same_from_the_same_key(maker):
+    assert same_bits(makers.outcome(maker), makers.outcome(maker))
+
+
+def test_a_run_is_its_key(key):
+    jitted = jax.jit(run)
+    first, again, other = (jitted(k, 1e-2, 1e-2) for k in (key, jax.random.clone(key), jax.random.key(1)))
+    assert same_bits(first, again)
+    assert not same_bits(first.train_state.params, other.train_state.params)
+
+
+# 6. Chunking is invisible.
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 12, None])
+def test_fit_is_the_run_bit_for_bit_in_chunks_of_any_size(chunk, key):
+    optimizer = optim.adamw(optim.one_cycle(1e-2, steps=12), weight_decay=1e-2)
+    whole = train.run(key, convolutional, optimizer, few, **options)
+    assert same_bits(lab.fit(key, convolutional, optimizer, few, chunk=chunk, show=False, **options), whole)
+
+
+# 7. Errors know where.
+
+
+@pytest.mark.parametrize("maker", LAYERS)
+def test_an_error_inside_a_layer_names_its_path_and_what_it_saw(maker):
+    layer = makers.public()[maker](**makers.CALLS[maker])
+    network = nn.chain(stem=nn.residual(nn.chain(nn.flatten()._replace(apply=lambda p, s, x, **_: (x, s)), part=layer)))
+    with pytest.raises((FnnError, IndexError)) as caught:
+        network.apply({}, {}, jnp.int32(0))
+    (note,) = caught.value.__notes__
+    assert note.startswith("in layer stem/body/part") and note.endswith(": x int32[]")
