@@ -26,14 +26,21 @@ def describe(array: Any) -> str:
 
 def number(where: str, value: Any, interval: str) -> Any:
     """The value, if it is one real number in an interval such as "[0, 1)"; ConfigError otherwise."""
-    is_number = isinstance(value, int | float | np.number | np.ndarray | jax.Array) and not isinstance(value, bool)
-    if not is_number or np.shape(value) != ():
-        got = repr(value) if not is_number else f"an array of shape {np.shape(value)}"
+    if not _is_real(value) or np.shape(value) != ():
+        got = f"an array of shape {np.shape(value)}" if _is_real(value) else repr(value)
         raise ConfigError(where, f"one number in {interval}", got, "give one number; for many, map with jax.vmap")
     low, high = map(float, interval[1:-1].split(","))
-    if is_concrete(value) and not (MINIMUM[interval[0]](value, low) and MAXIMUM[interval[-1]](value, high)):
+    if is_concrete(value) and not (
+        MINIMUM[interval[0]](float(value), low) and MAXIMUM[interval[-1]](float(value), high)
+    ):
         raise ConfigError(where, f"a number in {interval}", value, "choose a value inside")
     return value
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, np.number | np.ndarray | jax.Array):
+        return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def whole(where: str, value: Any, minimum: int = 1) -> int:

@@ -27,6 +27,11 @@ def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def wide(array: jax.Array) -> Any:
+    """The dtype to compute statistics of the array in: its own, but float32 at least."""
+    return array.dtype if jnp.finfo(array.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
 def knob(value: Number, like: jax.Array) -> Number:
     """A hyperparameter in the dtype of the array that it meets, so that a traced one promotes nothing."""
     return value.astype(like.dtype) if isinstance(value, jax.Array | np.ndarray | np.number) else value

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.augment.images import expect_image
+from fnn.augment.images import draw_below, expect_image
 from fnn.types import Augmentation, Image, Number, RandomKey
 
 
@@ -17,13 +17,13 @@ def cutout(size: Number) -> Augmentation:
 
     def augmentation(key: RandomKey, image: Image) -> Image:
         expect_image("cutout", key, image)
-        centers = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
+        centers = draw_below(key, *image.shape[:2])
         rows, columns = (_hidden(length, center) for length, center in zip(image.shape[:2], centers, strict=True))
         return jnp.where((rows[:, None] & columns[None, :])[..., None], jnp.zeros((), image.dtype), image)
 
     def _hidden(length: int, center: jax.Array) -> jax.Array:
         pixels = jnp.asarray(size).astype(jnp.int32)
-        distance = jnp.arange(length) - (center - pixels // 2)
+        distance = jnp.arange(length, dtype=jnp.int32) - (center - pixels // 2)
         return (distance >= 0) & (distance < pixels)
 
     return augmentation

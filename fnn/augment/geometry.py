@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.augment.images import expect_image
+from fnn.augment.images import draw_below, expect_image
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Augmentation, Image, Number, RandomKey
 
@@ -42,7 +42,7 @@ def random_crop(*, padding: int = 4, mode: str = "reflect", size: int | tuple[in
             raise ShapeError(
                 "random_crop", f"an image of at least {sizes} after padding", padded, "crop less or pad more"
             )
-        offsets = jax.random.randint(key, (2,), 0, jnp.array(room) + 1)
+        offsets = draw_below(key, *(spare + 1 for spare in room))
         for axis in (0, 1):
             image = _window(image, axis, offsets[axis], sizes[axis])
         return image

@@ -26,6 +26,14 @@ def per_image(augmentation: Augmentation) -> Augmentations:
     return augmentations
 
 
+def draw_below(key: RandomKey, *limits: int) -> jax.Array:
+    """A whole number from 0 up to each limit, each as likely as any to within 1 in 2²³."""
+    # One draw for all: jax.random.randint makes three, which compile and run three times as long.
+    return jnp.floor(jax.random.uniform(key, (len(limits),), jnp.float32) * jnp.array(limits, jnp.float32)).astype(
+        jnp.int32
+    )
+
+
 def expect_image(where: str, key: RandomKey, image: Image) -> None:
     """Raise unless given a key and one image (height, width, channels), of bytes or of floats in [0, 1]."""
     checks.key(f"{where} key", key)

@@ -6,20 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.types import Layer, Number, Params, Shape, State
+from fnn.nn.plain import plain
+from fnn.types import Layer, Number
 
 
 def elementwise(function: Callable[[jax.Array], jax.Array]) -> Layer:
     """Any function that keeps its argument's shape, as a layer without parameters: y = f(x)."""
 
-    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        return {}, {}, shape
-
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
-        return function(checks.floating("activation x", x)), state
-
-    apply.__qualname__ = function.__qualname__  # chain names a layer after the maker that its apply belongs to
-    return Layer(init, apply)
+    name = getattr(function, "__name__", "elementwise")
+    return plain(name, lambda shape: shape, lambda x: function(checks.floating(f"{name} x", x)))
 
 
 def relu() -> Layer:

@@ -1,7 +1,10 @@
 """What the layers of the form y = W x + b share: their parameters, and the check that x fits them."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
@@ -13,8 +16,10 @@ def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def init_affine(key: jax.Array, kernel_shape: Shape, kernel_init: Initializer, use_bias: bool) -> Params:
+def init_affine(where: str, key: jax.Array, kernel_shape: Shape, kernel_init: Initializer, use_bias: bool) -> Params:
     """A kernel from its initializer, and zeros for the bias."""
+    if 0 in kernel_shape:
+        raise ShapeError(where, "a kernel of at least one input", kernel_shape, "give each example a feature")
     kernel = kernel_init(key, kernel_shape)
     return {"kernel": kernel} | ({"bias": jnp.zeros(kernel_shape[-1])} if use_bias else {})
 
@@ -22,7 +27,7 @@ def init_affine(key: jax.Array, kernel_shape: Shape, kernel_init: Initializer, u
 def expect_affine(where: str, params: Params, x: jax.Array, kernel_shape: Shape, use_bias: bool) -> None:
     """Raise unless the params hold just a kernel of that shape and its bias; an x of another width is x's fault."""
     checks.floating(f"{where} x", x)
-    got = jnp.shape(params.get("kernel", ())) if isinstance(params, dict) else ()
+    got = np.shape(params["kernel"]) if isinstance(params, Mapping) and "kernel" in params else ()
     inputs, wanted = got[-2:-1], kernel_shape[-2:-1]
     if len(got) == len(kernel_shape) and inputs != wanted:
         channels = x.shape[-1] * inputs[0] // wanted[0] if wanted[0] else inputs[0]

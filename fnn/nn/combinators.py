@@ -19,7 +19,10 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
     its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
     ConfigError for what is no layer; TreeMismatchError for params of no layer here; a layer's error names its path.
     """
-    parts = _expect_layers("chain", {f"{_maker(layer)}_{place}": layer for place, layer in enumerate(layers)} | named)
+    positional = {f"{_maker(layer)}_{place}": layer for place, layer in enumerate(layers)}
+    if clash := sorted(positional.keys() & named.keys()):
+        raise ConfigError("chain", "names that no positional layer has", ", ".join(clash), "choose another name")
+    parts = _expect_layers("chain", positional | named)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         params, state = {}, {}

@@ -35,7 +35,7 @@ def conv(
     window, strides = checks.pair("conv kernel", kernel), checks.pair("conv stride", stride)
     dilations = checks.pair("conv dilation", dilation)
     reach = tuple((w - 1) * d + 1 for w, d in zip(window, dilations, strict=True))
-    check_padding("conv", padding)
+    padding = check_padding("conv", padding)
     if channels % checks.whole("conv groups", groups):
         raise ConfigError("conv channels", f"a multiple of groups={groups}", channels, "round the channels up")
 
@@ -53,7 +53,7 @@ def conv(
         expect_image(shape)
         size = window_count("conv", shape[:2], reach, strides, padding)
         kernel_shape = (*window, shape[-1] // groups, channels)
-        return init_affine(key, kernel_shape, kernel_init or he_normal(), use_bias), {}, (*size, channels)
+        return init_affine("conv", key, kernel_shape, kernel_init or he_normal(), use_bias), {}, (*size, channels)
 
     def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
         checks.image_batch("conv x", x)

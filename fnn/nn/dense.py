@@ -21,7 +21,7 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
         checks.key("dense key", key)
         if not shape:
             raise ShapeError("dense", "a shape (..., inputs)", shape, "give each example a feature axis")
-        params = init_affine(key, (shape[-1], units), kernel_init or lecun_normal(), use_bias)
+        params = init_affine("dense", key, (shape[-1], units), kernel_init or lecun_normal(), use_bias)
         return params, {}, (*shape[:-1], units)
 
     def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):

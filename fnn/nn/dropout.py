@@ -20,9 +20,12 @@ def dropout(drop_rate: Number) -> Layer:
 
     def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
         checks.floating("dropout x", x)
+        trees.expect_arrays("dropout", params, {})
         if not train:
             return x, state
-        kept = jax.random.bernoulli(checks.key("dropout key", key), 1 - drop_rate, x.shape)
-        return jnp.where(kept, x / (1 - trees.knob(drop_rate, x)), 0), state
+        # Drawn flat: the same numbers as for the shape itself, in half the time to compile.
+        kept = jax.random.bernoulli(checks.key("dropout key", key), 1 - drop_rate, (x.size,))
+        wide = x.astype(trees.wide(x))
+        return jnp.where(kept.reshape(x.shape), wide / (1 - trees.knob(drop_rate, wide)), 0).astype(x.dtype), state
 
     return Layer(init, apply)

@@ -1,6 +1,9 @@
 """Where the windows of a convolution or a pooling lie in an image."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
@@ -10,13 +13,13 @@ Padding = str | int | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
-def check_padding(where: str, padding: Padding) -> Padding:
+def check_padding(where: str, padding: Any) -> Padding:
     """The padding, if it is "SAME", "VALID", an int, or a (low, high) pair an axis; ConfigError otherwise."""
-    if isinstance(padding, int):
+    if isinstance(padding, int | np.integer):
         return checks.whole(f"{where} padding", padding, 0)
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return padding
-    if not isinstance(padding, str) and len(padding) == 2:
+    if not isinstance(padding, str) and isinstance(padding, Sequence) and len(padding) == 2:
         return tuple(checks.pair(f"{where} padding", pair, 0) for pair in padding)
     expected = '"SAME", "VALID", an int, or a (low, high) pair an axis'
     raise ConfigError(f"{where} padding", expected, repr(padding), 'try padding="SAME"')

@@ -10,14 +10,20 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
-from fnn import checks
+from fnn import checks, trees
+from fnn.errors import ShapeError
 from fnn.types import Initializer, Number, Shape
 
 
 def normal(std: Number = 0.01) -> Initializer:
     """N(0, std²)."""
     checks.number("normal std", std, "[0, inf)")
-    return lambda key, shape: std * _standard_normal(key, shape)
+
+    def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+        unit = _standard_normal(key, shape)
+        return trees.knob(std, unit) * unit
+
+    return initializer
 
 
 def he_normal() -> Initializer:
@@ -47,16 +53,19 @@ def lecun_normal() -> Initializer:
 
 def _scaled(draw: Initializer, variance: Callable[[int, int], float]) -> Initializer:
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+        if len(shape) < 2 or 0 in shape:
+            raise ShapeError("initializer", "a kernel shape (..., inputs, outputs)", shape, "use nn.normal for others")
         field = prod(shape[:-2])
         return variance(field * shape[-2], field * shape[-1]) ** 0.5 * draw(key, shape)
 
     return initializer
 
 
+# Drawn flat: the same numbers as for the shape itself, in half the time to compile.
 def _standard_normal(key: jax.Array, shape: Shape) -> jax.Array:
-    return jax.random.normal(key, shape, jnp.result_type(float))
+    return jax.random.normal(key, (prod(shape),), jnp.result_type(float)).reshape(shape)
 
 
 def _standard_uniform(key: jax.Array, shape: Shape) -> jax.Array:
     bound = 3**0.5  # U(-√3, √3) has variance 1
-    return jax.random.uniform(key, shape, jnp.result_type(float), -bound, bound)
+    return jax.random.uniform(key, (prod(shape),), jnp.result_type(float), -bound, bound).reshape(shape)

@@ -31,7 +31,7 @@ def batch_norm(*, momentum: Number = 0.9, epsilon: Number = 1e-5) -> Layer:
         checks.floating("batch_norm x", x)
         trees.expect_arrays("batch_norm", params, dict.fromkeys(("scale", "bias"), x.shape[-1:]))
         trees.expect_arrays("batch_norm", state, dict.fromkeys(("mean", "var"), x.shape[-1:]))
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(trees.wide(x))
         mean, var = _moments(wide) if train else (state["mean"], state["var"])
         slope = params["scale"] / jnp.sqrt(var + trees.knob(epsilon, var))
         y = (wide - along_last(mean, x)) * along_last(slope, x) + along_last(params["bias"], x)

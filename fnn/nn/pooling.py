@@ -7,7 +7,8 @@ import jax
 from fnn import checks
 from fnn.nn.geometry import Padding, check_padding, pad_pairs, window_count
 from fnn.nn.kernels import pooling
-from fnn.types import Layer, Params, Shape, State
+from fnn.nn.plain import plain
+from fnn.types import Layer, Shape
 
 
 def max_pool(
@@ -38,13 +39,10 @@ def global_avg_pool() -> Layer:
     x (batch, height, width, channels) -> y (batch, channels).
     """
 
-    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        return {}, {}, checks.image_shape("global_avg_pool", shape)[-1:]
+    def out_shape(shape: Shape) -> Shape:
+        return checks.image_shape("global_avg_pool", shape)[-1:]
 
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
-        return checks.image_batch("global_avg_pool x", x).mean((1, 2)), state
-
-    return Layer(init, apply)
+    return plain("global_avg_pool", out_shape, lambda x: checks.image_batch("global_avg_pool x", x).mean((1, 2)))
 
 
 def _pool(
@@ -56,16 +54,13 @@ def _pool(
 ) -> Layer:
     size = checks.pair(f"{where} window", window)
     strides = size if stride is None else checks.pair(f"{where} stride", stride)
-    check_padding(where, padding)
+    padding = check_padding(where, padding)
 
-    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        checks.image_shape(where, shape)
-        return {}, {}, (*window_count(where, shape[:2], size, strides, padding), shape[-1])
+    def out_shape(shape: Shape) -> Shape:
+        return *window_count(where, checks.image_shape(where, shape)[:2], size, strides, padding), shape[-1]
 
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
-        checks.image_batch(f"{where} x", x)
-        window_count(where, x.shape[1:3], size, strides, padding)
-        return reduce(x, size, strides, pad_pairs(padding, x.shape[1:3], size, strides)), state
+    def pool(x: jax.Array) -> jax.Array:
+        out_shape(checks.image_batch(f"{where} x", x).shape[1:])
+        return reduce(x, size, strides, pad_pairs(padding, x.shape[1:3], size, strides))
 
-    apply.__qualname__ = where  # chain names a layer after the maker that its apply belongs to
-    return Layer(init, apply)
+    return plain(where, out_shape, pool)

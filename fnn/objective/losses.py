@@ -21,12 +21,15 @@ def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoot
     smoothing = checks.number("cross_entropy label_smoothing", label_smoothing, "[0, 1]")
     checks.floating("logits", logits)
     truth, known = _truth(logits, labels)
-    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-    share = trees.knob(smoothing, log_p)
-    told = jnp.where(truth == 0, 0, truth.astype(log_p.dtype) * log_p)  # 0 log 0 = 0: a class may be ruled out by -inf
-    values = -((1 - share) * told.sum(-1) + share * log_p.mean(-1))
+    wide = logits.astype(trees.wide(logits))
     # The alarm multiplies: where(known, values, nan) would leave finite gradients, and training would go on in silence.
-    return values * jnp.where(known, 1, jnp.nan).astype(values.dtype)
+    # It does so on the way in, for the gradient, and on the way out, as XLA takes 0 times NaN for 0 where q is one-hot.
+    alarm = jnp.where(known, 1, jnp.nan).astype(wide.dtype)
+    log_p = jax.nn.log_softmax(wide * alarm[..., None])
+    share = trees.knob(smoothing, log_p)
+    q = (1 - share) * truth.astype(log_p.dtype) + share / logits.shape[-1]
+    ruled_out = (q == 0) & jnp.isneginf(log_p)  # by a logit of -inf: 0 log 0 = 0
+    return -(q * jnp.where(ruled_out, 0, log_p)).sum(-1) * alarm
 
 
 def squared_error(outputs: Features, targets: Features) -> PerExample:
@@ -38,6 +41,10 @@ def squared_error(outputs: Features, targets: Features) -> PerExample:
     checks.floating("targets", targets)
     if outputs.shape != targets.shape:
         raise ShapeError("targets", f"the outputs' shape {outputs.shape}", targets.shape, "reshape them to match")
+    if outputs.size == 0 or outputs.ndim == 0:
+        raise ShapeError(
+            "outputs", "at least one example (batch, ...)", outputs.shape, "check how the data was selected"
+        )
     square = jnp.square(outputs - targets.astype(outputs.dtype))
     return square.reshape(square.shape[0], -1).mean(1)
 
@@ -52,7 +59,7 @@ def _truth(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise ShapeError(
             "labels", f"one a row of logits {logits.shape}", labels.shape, "give one label for each example"
         )
-    places = labels.astype(jnp.int32)
+    places = labels if labels.dtype.itemsize > 4 else labels.astype(jnp.int32)  # a byte cannot be held against 300
     return jax.nn.one_hot(places, logits.shape[-1]), (places >= 0) & (places < logits.shape[-1])
 
 

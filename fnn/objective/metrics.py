@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.errors import ShapeError
+from fnn.errors import DTypeError, ShapeError
 from fnn.types import Labels, Logits, PerExample, Probabilities
 
 
@@ -11,12 +11,15 @@ def accuracy(logits: Logits, labels: Labels | Probabilities) -> PerExample:
     """1 where the largest logit is at the true class, else 0; of equal logits the first counts.
 
     logits (..., classes); labels (...) as integers, or (..., classes) as probabilities, whose largest is the truth.
-    ShapeError where the two do not fit.
+    ShapeError or DTypeError where the two do not fit.
     """
     checks.floating("logits", logits)
+    if labels.ndim != logits.ndim and not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise DTypeError("labels", "an integer dtype", labels.dtype, "cast them, or give probabilities (..., classes)")
     truth = labels.argmax(-1) if labels.ndim == logits.ndim else labels
     if truth.shape != logits.shape[:-1] or labels.shape not in (logits.shape, truth.shape):
         raise ShapeError(
             "labels", f"one a row of logits {logits.shape}", labels.shape, "give one label for each example"
         )
-    return (logits.argmax(-1) == truth.astype(jnp.int32)).astype(jnp.float32)
+    guess = logits.argmax(-1)
+    return (guess == truth.astype(guess.dtype)).astype(jnp.float32)

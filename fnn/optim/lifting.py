@@ -40,7 +40,7 @@ def lift(name: str, rule: Rule, rate: Rate, *, slots: tuple[str, ...] = (), **kn
         step = opt_state.step + 1
 
         def one(p: jax.Array, g: jax.Array, *own: jax.Array) -> tuple[jax.Array, ...]:
-            wide = p.astype(_wide(p))
+            wide = p.astype(trees.wide(p))
             own_knobs = {knob: trees.knob(value, wide) for knob, value in knobs.items()}
             change, *new = rule(
                 g.astype(wide.dtype), wide, *own, now.astype(wide.dtype), step.astype(wide.dtype), **own_knobs
@@ -81,12 +81,8 @@ def _root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[ja
     return root(x), slope * dx
 
 
-def _wide(array: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(array), jnp.float32)
-
-
 def _wide_zeros(params: Params) -> Params:
-    return jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), _wide(p)), params)
+    return jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), trees.wide(p)), params)
 
 
 def _expect_floats(where: str, params: Params) -> None:

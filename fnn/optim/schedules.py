@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.types import Number, Rate, Scalar, Schedule, Step
 
@@ -42,7 +42,7 @@ def one_cycle(
     _expect_rates("one_cycle", peak=peak)
     start = peak / 25 if start is None else start
     floor = start / 1e4 if floor is None else floor
-    warmup_steps = 0.3 * steps if warmup_steps is None else warmup_steps
+    warmup_steps = 0.3 * trees.knob(steps, jnp.zeros(())) if warmup_steps is None else warmup_steps
     _expect_rates("one_cycle", start=start, floor=floor)
     _expect_warmup("one_cycle", warmup_steps, steps)
 
@@ -93,7 +93,7 @@ def _expect_rates(where: str, **rates: Number) -> None:
 def _expect_warmup(where: str, warmup_steps: Number, steps: Number) -> None:
     checks.number(f"{where} steps", steps, "(0, inf)")
     checks.number(f"{where} warmup_steps", warmup_steps, "[0, inf)")
-    if checks.is_concrete(warmup_steps) and checks.is_concrete(steps) and warmup_steps >= steps:
+    if checks.is_concrete(warmup_steps) and checks.is_concrete(steps) and float(warmup_steps) >= float(steps):
         raise ConfigError(
             f"{where} warmup_steps", f"fewer than steps={steps}", warmup_steps, "train longer or warm up less"
         )

@@ -1,5 +1,6 @@
 """What may enter a run: checked once, on the host, before anything compiles. Traced arrays show no numbers."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective import cross_entropy
 from fnn.objective.losses import SUM_TOLERANCE
+from fnn.train.evaluation import count_examples, measure
 from fnn.train.task import Task
 from fnn.types import Data, Layer, Shape
 
@@ -41,11 +43,18 @@ def enter_run(task: Task, data: Data, valid: Data | None) -> tuple[Data, Data | 
     data, valid = enter("data", data), None if valid is None else enter("valid", valid)
     _expect_images(task, data[0])
     classes = _out_shape(task.network, data[0])
+    _expect_loss(task, classes, data[1])
     for _, targets in filter(None, (data, valid)):
         if hasattr(targets, "dtype") and checks.is_concrete(targets):
             _expect_labels(targets, classes)
             _expect_probabilities(task, targets, classes)
     return data, valid
+
+
+def _expect_loss(task: Task, out_shape: Shape, targets: Any) -> None:
+    """The loss and the metrics take in such outputs and targets; found by tracing them alone, which is quick."""
+    outputs = jax.ShapeDtypeStruct((count_examples(targets), *out_shape), jnp.result_type(float))
+    jax.eval_shape(partial(measure, task), outputs, targets)
 
 
 def _expect_labels(targets: jax.Array, out_shape: Shape) -> None:

@@ -1,0 +1,130 @@
+"""What the gradients of a convolution cost on this machine, outside and inside of `lax.scan`.
+
+Run `python benchmarks/conv_in_scan.py`: it prints a table of milliseconds for both gradients (of the image and of the
+kernel, without the forward pass): XLA's own, those of fnn, and torch's if it is installed. See jax issue 12868.
+"""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnn.nn.kernels.convolution import convolve
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+STEPS = 2  # of the scan; each has its own operands, so that nothing can be moved out of the loop
+ROUNDS = 5
+BUDGET = 2.0  # seconds for one cell: slower ones are timed fewer times, and once at least
+TOO_SLOW = 3e8  # products for XLA's gradients in a scan: beyond, one step takes a minute
+
+#        name                      batch size  in  out stride groups
+CASES = [
+    ("3 → 32 at 32x32, batch 128", 128, 32, 3, 32, 1, 1),
+    ("32 → 64 at 16x16, batch 128", 128, 16, 32, 64, 1, 1),
+    ("64 → 128 at 8x8, batch 128", 128, 8, 64, 128, 1, 1),
+    ("64 → 64 at 32x32, batch 128", 128, 32, 64, 64, 1, 1),
+    ("1 → 32 at 8x8, batch 64", 64, 8, 1, 32, 1, 1),
+    ("32 → 32 at 4x4, batch 64", 64, 4, 32, 32, 1, 1),
+    ("16 → 32 at 32x32, stride 2, batch 128", 128, 32, 16, 32, 2, 1),
+    ("32 at 16x16, depthwise, batch 128", 128, 16, 32, 32, 1, 32),
+]
+
+
+def xla(x, kernel, *, stride, padding, dilation, groups):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, stride, padding, None, dilation, dimension_numbers=layout, feature_group_count=groups
+    )
+
+
+def gradients(conv: Callable, x, kernel, y):
+    """Both gradients of ⟨y, conv(x, kernel)⟩; the forward pass is dead code and is not compiled."""
+    return jax.vjp(conv, x, kernel)[1](y)
+
+
+def outside(conv: Callable, operands) -> Callable[[], object]:
+    """One call of a compiled program per step, on its own operands."""
+    steps = [tuple(a[i] for a in operands) for i in range(STEPS)]
+    call = jax.jit(partial(gradients, conv)).lower(*steps[0]).compile()
+    return lambda: jax.block_until_ready([call(*step) for step in steps])
+
+
+def inside(conv: Callable, operands) -> Callable[[], object]:
+    """All steps in one scan, which sums the gradients: a program of one loop."""
+
+    def step(total, operands):
+        return jax.tree.map(jnp.add, total, gradients(conv, *operands)), None
+
+    start = jax.tree.map(lambda a: jnp.zeros_like(a[0]), operands[:2])
+    run = jax.jit(lambda operands: lax.scan(step, start, operands)[0]).lower(operands).compile()
+    return lambda: jax.block_until_ready(run(operands))
+
+
+def in_torch(operands, stride: int, groups: int) -> Callable[[], object]:
+    """torch's own backward function, channels last."""
+
+    def nchw(a, *axes):
+        return torch.from_numpy(np.array(a)).permute(axes).contiguous(memory_format=torch.channels_last)
+
+    steps = [(nchw(x, 0, 3, 1, 2), nchw(w, 3, 2, 0, 1), nchw(y, 0, 3, 1, 2)) for x, w, y in zip(*operands, strict=True)]
+    backward = partial(torch.ops.aten.convolution_backward, bias_sizes=None, transposed=False, output_padding=[0, 0])
+    options = {"stride": [stride] * 2, "padding": [1, 1], "dilation": [1, 1], "groups": groups}
+    return lambda: [backward(y, x, w, output_mask=[True, True, False], **options) for x, w, y in steps]
+
+
+def milliseconds(programs: dict[str, Callable[[], object] | None]) -> dict[str, float]:
+    """Median time of a step of each program, alternating; the first round warms up and counts only if it is all."""
+    spent: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(1 + ROUNDS):
+        for name, program in programs.items():
+            if program is not None and sum(spent[name]) < BUDGET:
+                start = time.perf_counter()
+                program()
+                spent[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(times[1:] or times or [math.nan]) / STEPS for name, times in spent.items()}
+
+
+def measure(batch: int, size: int, inputs: int, outputs: int, stride: int, groups: int) -> dict[str, float]:
+    options = {"stride": (stride,) * 2, "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": groups}
+    shapes = (
+        (batch, size, size, inputs),
+        (3, 3, inputs // groups, outputs),
+        (batch, size // stride, size // stride, outputs),
+    )
+    random = np.random.default_rng(0)
+    operands = tuple(jnp.asarray(random.normal(size=(STEPS, *shape)), jnp.float32) for shape in shapes)
+    ours, theirs = partial(convolve, **options), partial(xla, **options)
+    programs = {
+        "XLA outside": outside(theirs, operands),
+        "XLA in scan": inside(theirs, operands) if batch * size**2 * inputs * outputs < TOO_SLOW else None,
+        "fnn outside": outside(ours, operands),
+        "fnn in scan": inside(ours, operands),
+    }
+    if torch is not None:
+        programs["torch"] = in_torch(operands, stride, groups)
+    return milliseconds(programs)
+
+
+def main() -> None:
+    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
+    print(f"{os.cpu_count()} cores, {jax.default_backend()}, {versions}; ms for both gradients, 3x3 kernels\n")
+    for i, (name, *case) in enumerate(CASES):
+        row = measure(*case)
+        if i == 0:
+            print("| convolution |", " | ".join(row), "|\n|---|" + "---:|" * len(row))
+        print(f"| {name} |", " | ".join("–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""How every benchmark here measures: programs take turns, medians are told, and ratios are of times side by side."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+Program = Callable[[], object]
+
+PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "optax")
+
+
+class Timing(NamedTuple):
+    """Median seconds of a program, and the median over rounds of its time by the base's time in the same round."""
+
+    seconds: float
+    ratio: float
+
+
+def compare(programs: Mapping[str, Program], *, base: str, rounds: int) -> dict[str, Timing]:
+    """Time the programs in turns. Each must return only when its work is done; one call warms each up.
+
+    The ratio is taken within a round, so what slows the machine down for a while slows both of its sides.
+    """
+    for program in programs.values():
+        program()
+    spent: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            spent[name].append(seconds(program))
+    return {
+        name: Timing(
+            statistics.median(times), statistics.median(t / b for t, b in zip(times, spent[base], strict=True))
+        )
+        for name, times in spent.items()
+    }
+
+
+def seconds(program: Program) -> float:
+    began = time.perf_counter()
+    program()
+    return time.perf_counter() - began
+
+
+def show(question: str | None, method: str, rows: Sequence[Mapping[str, str]], *remarks: str) -> None:
+    """Print a section of RESULTS.md: the question (a docstring's first line), how it was measured, a table, remarks."""
+    title = (question or "").partition("\n")[0]
+    print("\n\n".join([f"## {title}", method, table(rows), *remarks]), flush=True)
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A markdown table: the first column to the left, the others, which are numbers, to the right."""
+    columns = list(rows[0])
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *([row[c] for c in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def judge(what: str, figure: float, goal: float, *, at_least: bool = False, digits: int = 3) -> str:
+    """A line that holds a figure against its goal."""
+    met = figure >= goal if at_least else figure <= goal
+    sign = "≥" if at_least else "≤"
+    return f"**{'met' if met else 'not met'}**: {what} {figure:.{digits}f}, goal {sign} {goal:.{digits}f}"
+
+
+def missing(*peers: str) -> list[str]:
+    """A remark for each of these packages that is not installed, so that its rows are left out."""
+    return [f"{peer} is not installed, so it has no row." for peer in peers if version(peer) is None]
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> str:
+    """Cores, processor and versions, in one line."""
+    versions = [f"{name} {version(name) or 'missing'}" for name in PACKAGES]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{cores} cores of {processor()}, {system}, {', '.join(versions)}"
+
+
+def processor() -> str:
+    """The model, with its family and number where the name alone says little."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor() or platform.machine()
+    pairs = (line.partition(":") for line in path.read_text().splitlines())
+    known = {name.strip(): value.strip() for name, _, value in pairs}
+    name = known.get("model name", platform.machine())
+    return name + (f" (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else "")

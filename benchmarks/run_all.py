@@ -1,0 +1,51 @@
+"""Run every benchmark, each as a process of its own, and write benchmarks/RESULTS.md: `make bench`."""
+
+import ast
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from measure import machine
+
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER / "RESULTS.md"
+NO_QUESTIONS = {"run_all.py", "measure.py"}
+FIRST = ["demo.py", "small_run.py", "cnn_step.py", "imports.py", "lanes.py"]  # the goals come first, then the others
+
+
+def questions() -> list[Path]:
+    """The benchmarks, one file a question, in the order they are told."""
+    files = {path.name: path for path in sorted(FOLDER.glob("*.py")) if path.name not in NO_QUESTIONS}
+    return [files.pop(name) for name in FIRST if name in files] + list(files.values())
+
+
+def answer(path: Path) -> str:
+    """What a benchmark printed, under its question; one that fails says so, and the others go on."""
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    print(f"{path.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr, flush=True)
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"{heading(path)}\n\n**failed**: `{reason}`"
+    printed = done.stdout.strip()
+    return printed if printed.startswith("## ") else f"{heading(path)}\n\n{printed}"
+
+
+def heading(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or path.stem
+    return "## " + docstring.partition("\n")[0]
+
+
+def main() -> None:
+    top = f"# Results\n\nWritten by `make bench` on {datetime.now(UTC):%Y-%m-%d}, on {machine()}."
+    answers = [answer(path) for path in questions()]
+    RESULTS.write_text("\n\n".join([top, *answers]) + "\n")
+    print(RESULTS.read_text())
+    sys.exit(any("**failed**" in text for text in answers))
+
+
+if __name__ == "__main__":
+    main()

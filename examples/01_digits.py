@@ -1,0 +1,96 @@
+"""A first network: train it on real images, look at it, then train 8 as an ensemble and 16 as a search.
+
+Run it with `make demo`. It takes about 40 s on two CPU cores and reaches 0.995 test accuracy (mean of 5 keys).
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn import augment, data, lab, nn, objective, optim, train
+
+PICTURE = Path("out/digits.png")
+digits = data.digits()
+
+network = nn.chain(
+    nn.conv(24), nn.batch_norm(), nn.relu(),
+    nn.conv(24), nn.batch_norm(), nn.relu(), nn.max_pool(),
+    nn.residual(nn.chain(nn.conv(24), nn.batch_norm(), nn.relu())),
+    nn.flatten(), nn.dropout(0.4), nn.dense(10),
+)  # fmt: skip
+policy = augment.random_crop(padding=1, mode="constant")  # a digit moved by a pixel is the same digit
+options = {"batch_size": 64, "augment": policy, "loss": partial(objective.cross_entropy, label_smoothing=0.1)}
+
+
+def optimizer(peak, decay, examples, epochs):
+    """AdamW under a one-cycle schedule, which needs to know how long the run is."""
+    steps = train.steps(examples, epochs=epochs, batch_size=options["batch_size"])
+    return optim.adamw(optim.one_cycle(peak, steps=steps), weight_decay=decay)
+
+
+def run(key, peak, decay, examples=digits.train, valid=digits.test, epochs=20):
+    """A whole run as a pure function of its key and its hyperparameters."""
+    rule = optimizer(peak, decay, examples, epochs)
+    return train.run(key, network, rule, examples, valid=valid, epochs=epochs, **options)
+
+
+def accuracy(logits):
+    """The mean over the test images."""
+    return objective.accuracy(logits, digits.test[1]).mean()
+
+
+def predict(train_state):
+    return train.predict(network, train_state.params, train_state.state, digits.test[0])
+
+
+def one():
+    """One run, with a bar while it goes and a picture when it is done."""
+    rule = optimizer(2e-2, 3e-2, digits.train, 20)
+    result = lab.fit(jax.random.key(0), network, rule, digits.train, valid=digits.test, epochs=20, **options)
+    PICTURE.parent.mkdir(exist_ok=True)
+    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {lab.curves(result, PICTURE)}")
+
+
+def ensemble():
+    """Eight runs from eight keys, side by side in one program; their probabilities are averaged."""
+    keys = jax.random.split(jax.random.key(1), 8)
+    members = timed("8 runs", jax.vmap(run, (0, None, None)), keys, 2e-2, 3e-2)
+    logits = jax.vmap(predict)(members.train_state)  # (members, images, classes)
+    alone, together = jax.vmap(accuracy)(logits).mean(), accuracy(jax.nn.softmax(logits).mean(0))
+    print(f"an ensemble of 8: {alone:.4f} alone on average, {together:.4f} together")
+
+
+def search():
+    """Sixteen short runs, each with hyperparameters of its own, judged on images that none of them is tested on."""
+    images, labels = digits.train
+    held = jnp.arange(len(labels)) % 5 == 0
+    part, valid = (images[~held], labels[~held]), (images[held], labels[held])
+    exponents = jax.random.uniform(jax.random.key(2), (2, 16), minval=-4, maxval=0)
+    peaks, decays = 10**exponents  # log-uniform in [1e-4, 1]
+    keys = jax.random.split(jax.random.key(3), 16)
+    trials = timed("16 runs", jax.vmap(partial(run, examples=part, valid=valid, epochs=5)), keys, peaks, decays)
+    best = trials.history.valid_loss[:, -1].argmin()
+    scores = jax.vmap(accuracy)(jax.vmap(predict)(trials.train_state))
+    print(f"a search over 16: {jnp.median(scores):.4f} for the median trial, {scores[best]:.4f} for the chosen one")
+    print(f"  (chosen by held-out images: peak rate {peaks[best]:.1e}, weight decay {decays[best]:.1e})")
+
+
+def timed(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result, as one compiled program; tells how long compiling and running took."""
+    began = time.monotonic()
+    program = jax.jit(function).lower(*arguments).compile()
+    compiled = time.monotonic()
+    result = jax.block_until_ready(program(*arguments))
+    print(f"{what}: compiled in {compiled - began:.1f} s, trained in {time.monotonic() - compiled:.1f} s")
+    return result
+
+
+if __name__ == "__main__":
+    one()
+    ensemble()
+    search()

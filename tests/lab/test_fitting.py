@@ -1,0 +1,91 @@
+"""A run with doors: the same numbers as the run, told on the way, stopped and resumed."""
+
+import os
+import signal
+import threading
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, data, lab, nn, optim, train
+from fnn.errors import ConfigError
+
+digits = data.digits()
+networks = {
+    "softmax regression": nn.chain(nn.flatten(), nn.dense(10)),
+    "perceptron": nn.chain(nn.flatten(), nn.dense(16), nn.batch_norm(), nn.relu(), nn.dropout(0.2), nn.dense(10)),
+    "convolutional": nn.chain(nn.conv(4, stride=2), nn.gelu(), nn.avg_pool(), nn.flatten(), nn.dense(10)),
+}
+optimizer = optim.adam(optim.cosine(1e-2, steps=20, warmup_steps=3))
+
+
+def bits(tree):
+    def raw(leaf):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return jax.tree.map(raw, tree)
+
+
+@pytest.mark.parametrize("network", networks.values(), ids=networks)
+@pytest.mark.parametrize(("examples", "epochs", "valid"), [(64, 1, True), (64, 3, False), (150, 2, True)])
+def test_fit_is_the_run_to_the_last_bit(network, examples, epochs, valid, key):
+    few = (digits.train[0][:examples], digits.train[1][:examples])
+    some = (digits.test[0][:70], digits.test[1][:70])
+    options = {"epochs": epochs, "batch_size": 64, "valid": some if valid else None, "augment": augment.flip_lr()}
+    wanted = bits(train.run(key, network, optimizer, few, **options))
+    for chunk in (1, None):
+        chex.assert_trees_all_equal(bits(lab.fit(key, network, optimizer, few, chunk=chunk, show=False, **options)), wanted)
+
+
+def test_a_second_fit_compiles_nothing(key):
+    touch = chex.assert_max_traces(lambda x: x + 0, n=3)  # once for init and check, once for steps, once for validation
+    network = nn.chain(nn.flatten(), nn.elementwise(touch), nn.dense(10))
+    for _ in range(2):
+        few = (digits.train[0][:64], digits.train[1][:64])
+        lab.fit(key, network, optimizer, few, epochs=1, batch_size=32, valid=few, show=False)
+
+
+def test_it_tells_what_goes_on_in_plain_lines(key, capsys):
+    few = (digits.train[0][:64], digits.train[1][:64])
+    lab.fit(key, networks["perceptron"], optimizer, few, epochs=2, batch_size=32, valid=few)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("compiled in ") and first.endswith(" s")
+    assert last.startswith("4/4 steps [")
+    for figure in ("loss ", "accuracy ", "rate ", "valid_loss ", "valid_accuracy "):
+        assert figure in last
+
+
+def test_it_is_silent_when_told_so(key, capsys):
+    few = (digits.train[0][:64], digits.train[1][:64])
+    lab.fit(key, networks["perceptron"], optimizer, few, epochs=1, batch_size=32, show=False)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_ctrl_c_returns_what_there_is_and_the_handler_is_put_back(key):
+    before = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    options = {"epochs": 10**6, "batch_size": 64, "show": False}
+    result = lab.fit(key, networks["softmax regression"], optimizer, digits.train, **options)
+    timer.join()
+    done = int(result.train_state.step)
+    assert 0 <= done < 22 * 10**6
+    assert result.history.loss.shape == (done,)
+    chex.assert_tree_all_finite(result.train_state.params)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_resumed_is_done(key):
+    few = (digits.train[0][:64], digits.train[1][:64])
+    options = {"epochs": 2, "batch_size": 32, "show": False}
+    whole = lab.fit(key, networks["perceptron"], optimizer, few, **options)
+    again = lab.fit(key, networks["perceptron"], optimizer, few, resume=whole.train_state, **options)
+    chex.assert_trees_all_equal(bits(again.train_state), bits(whole.train_state))
+    assert again.history.loss.shape == (0,)
+    with pytest.raises(ConfigError, match="resume: expected a train state within the 2 steps, got step 4"):
+        lab.fit(key, networks["perceptron"], optimizer, few, resume=whole.train_state, **options | {"epochs": 1})

@@ -1,0 +1,91 @@
+"""Draws are held to their distributions by SciPy, with fixed keys."""
+
+from math import prod
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from fnn import nn
+from fnn.errors import ConfigError
+
+VARIANCES = {
+    nn.he_normal: lambda fan_in, fan_out: 2 / fan_in,
+    nn.he_uniform: lambda fan_in, fan_out: 2 / fan_in,
+    nn.xavier_normal: lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    nn.xavier_uniform: lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    nn.lecun_normal: lambda fan_in, fan_out: 1 / fan_in,
+}
+SHAPES = {(40, 250): (40, 250), (3, 7, 10, 60): (210, 1260)}
+
+every_scaled = pytest.mark.parametrize("make", VARIANCES)
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def is_uniform(make):
+    return make.__name__.endswith("uniform")
+
+
+@every_scaled
+@every_shape
+def test_draws_follow_their_distribution(make, shape, key):
+    """Moments within four standard errors: √(variance / n) of a mean, variance √((kurtosis - 1) / n) of a variance."""
+    variance, n = VARIANCES[make](*SHAPES[shape]), prod(shape)
+    draws = np.float64(make()(key, shape)).ravel()
+    bound, std = (3 * variance) ** 0.5, variance**0.5
+    law, kurtosis = (stats.uniform(-bound, 2 * bound), 1.8) if is_uniform(make) else (stats.norm(0, std), 3)
+    assert draws.size == n
+    assert stats.kstest(draws, law.cdf, method="asymp").pvalue > 1e-3
+    assert abs(draws.mean()) < 4 * (variance / n) ** 0.5
+    assert abs(draws.var() / variance - 1) < 4 * ((kurtosis - 1) / n) ** 0.5
+
+
+@pytest.mark.parametrize("make", [nn.he_uniform, nn.xavier_uniform])
+def test_uniform_draws_fill_their_bounds(make, key):
+    bound = (3 * VARIANCES[make](40, 250)) ** 0.5
+    draws = np.abs(make()(key, (40, 250)))
+    assert 0.999 * bound < draws.max() <= np.float32(bound) * (1 + 1e-6)
+
+
+def test_normal_draws_have_the_std_they_are_given(key):
+    draws = np.float64(nn.normal(0.3)(key, (40, 250))).ravel()
+    assert stats.kstest(draws, stats.norm(0, 0.3).cdf, method="asymp").pvalue > 1e-3
+
+
+def test_normal_without_std_is_zero(key):
+    chex.assert_trees_all_equal(nn.normal(0.0)(key, (3, 2)), jnp.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+def test_normal_takes_any_shape(shape, key):
+    assert nn.normal()(key, shape).shape == shape
+
+
+def test_std_may_be_traced(key):
+    draw = jax.jit(lambda std: nn.normal(std)(jax.random.key(0), (4, 5)))
+    standard = nn.normal(1.0)(key, (4, 5))
+    chex.assert_trees_all_close(draw(0.3), 0.3 * standard, rtol=1e-6)
+    chex.assert_trees_all_close(jax.jacfwd(draw)(0.3), standard, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [nn.normal, *VARIANCES])
+def test_draws_are_in_the_default_dtype(make):
+    assert make()(jax.random.key(0), (4, 5)).dtype == jnp.float32
+    with jax.enable_x64(True):
+        assert make()(jax.random.key(0), (4, 5)).dtype == jnp.float64
+
+
+@pytest.mark.parametrize("make", [nn.normal, *VARIANCES])
+def test_one_key_draws_one_kernel(make):
+    first, again, other = (make()(jax.random.key(seed), (4, 5)) for seed in (3, 3, 4))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.isclose(first, other).any()
+
+
+@pytest.mark.parametrize("std", [-0.1, float("nan"), "wide", None])
+def test_a_std_out_of_range_is_told(std):
+    with pytest.raises(ConfigError, match="normal std: expected"):
+        nn.normal(std)

@@ -1,0 +1,226 @@
+"""Batch normalization is held to its formula in NumPy, to torch, and to finite differences."""
+
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from fnn import nn
+from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
+
+float64 = pytest.mark.usefixtures("x64")
+PARAMS = {"scale": np.array([1.5, -0.5, 2.0]), "bias": np.array([0.1, 2.0, -1.0])}
+STATE = {"mean": np.array([0.5, -1.0, 3.0]), "var": np.array([2.0, 0.3, 1.0])}
+
+
+def arrays(tree, dtype=None):
+    return jax.tree.map(lambda leaf: jnp.array(leaf, dtype), tree)
+
+
+def normal(shape=(4, 3, 2, 3), offset=0.0):
+    return offset + np.random.default_rng(5).normal(size=shape)
+
+
+def normalize(x, mean, var, epsilon=1e-5):
+    return PARAMS["scale"] * (x - mean) / np.sqrt(var + epsilon) + PARAMS["bias"]
+
+
+def golden():
+    with np.load(Path(__file__).parents[1] / "golden" / "normalization.npz") as file:
+        return dict(file)
+
+
+@float64
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3), (4, 3, 2, 3)])
+def test_in_training_it_normalizes_by_the_batch(shape):
+    x = normal(shape)
+    axes = tuple(range(len(shape) - 1))
+    y, _ = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    np.testing.assert_allclose(y, normalize(x, x.mean(axes), x.var(axes)), rtol=1e-12, atol=1e-12)
+
+
+@float64
+def test_otherwise_it_normalizes_by_the_running_statistics():
+    x = normal()
+    y, state = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=False)
+    np.testing.assert_allclose(y, normalize(x, **STATE), rtol=1e-13, atol=1e-13)
+    chex.assert_trees_all_equal(state, arrays(STATE))
+
+
+@float64
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99, 1.0])
+def test_running_statistics_move_towards_unbiased_ones(momentum):
+    x = normal()
+    _, state = nn.batch_norm(momentum=momentum).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    batch = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2), ddof=1)}
+    for name in STATE:
+        np.testing.assert_allclose(state[name], momentum * STATE[name] + (1 - momentum) * batch[name], rtol=1e-13)
+
+
+@float64
+def test_epsilon_stands_under_the_root():
+    x = normal()
+    y, _ = nn.batch_norm(epsilon=0.5).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    np.testing.assert_allclose(y, normalize(x, x.mean((0, 1, 2)), x.var((0, 1, 2)), 0.5), rtol=1e-12, atol=1e-12)
+
+
+@float64
+def test_values_statistics_and_gradients_are_those_of_torch():
+    known = golden()
+    params = {name: jnp.array(known[f"eval/{name}"]) for name in PARAMS}
+    state = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
+    for case in ("train_0", "train_1", "train_2", "eval"):
+        own = {name: jnp.array(known[f"{case}/{name}"]) for name in ("x", "weight")}
+
+        def apply(params, x, state=state, train=case != "eval"):
+            return nn.batch_norm().apply(params, state, x, train=train)
+
+        y, pull, state = jax.vjp(apply, params, own["x"], has_aux=True)
+        grads, dx = pull(own["weight"])
+        got = {"y": y, "dx": dx, "dscale": grads["scale"], "dbias": grads["bias"], **state}
+        for name, value in got.items():
+            np.testing.assert_allclose(value, known[f"{case}/{name}"], rtol=1e-11, atol=1e-12)
+
+
+@float64
+@pytest.mark.parametrize("train", [True, False])
+def test_gradients_equal_finite_differences(train):
+    weight = jnp.array(np.random.default_rng(6).normal(size=(4, 3)))
+
+    @jax.jit
+    def loss(params, x):
+        return (nn.batch_norm().apply(params, arrays(STATE), x, train=train)[0] * weight).sum()
+
+    args = arrays(PARAMS), jnp.array(normal((4, 3)))
+    flat, restore = ravel_pytree(args)
+    h = 1e-5
+    wanted = [(loss(*restore(flat + h * e)) - loss(*restore(flat - h * e))) / (2 * h) for e in jnp.eye(flat.size)]
+    got, _ = ravel_pytree(jax.grad(loss, (0, 1))(*args))
+    np.testing.assert_allclose(got, jnp.stack(wanted), rtol=1e-7, atol=1e-8)
+
+
+@float64
+@pytest.mark.parametrize("knob", ["momentum", "epsilon"])
+def test_gradient_by_a_knob_equals_finite_differences(knob):
+    x = jnp.array(normal((4, 3)))
+
+    @jax.jit
+    def value(number):
+        y, state = nn.batch_norm(**{knob: number}).apply(arrays(PARAMS), arrays(STATE), x, train=True)
+        return (y**3).sum() + state["mean"].sum() + state["var"].sum()
+
+    wanted = (value(0.3 + 1e-5) - value(0.3 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(value)(0.3), wanted, rtol=1e-7)
+
+
+@pytest.mark.parametrize("knob", ["momentum", "epsilon"])
+def test_a_knob_costs_one_compilation_and_a_lane_is_a_layer(knob):
+    x, params, state = (arrays(tree, "float32") for tree in (normal((4, 3)), PARAMS, STATE))
+
+    def apply(number):
+        return nn.batch_norm(**{knob: number}).apply(params, state, x, train=True)
+
+    chex.clear_trace_counter()
+    traced = jax.jit(chex.assert_max_traces(apply, n=1))
+    looped = [traced(number) for number in (0.5, 0.9, 1e-3)]
+    chex.assert_trees_all_close(looped, [apply(number) for number in (0.5, 0.9, 1e-3)], rtol=1e-5, atol=1e-6)
+    lanes = jax.vmap(apply)(jnp.array([0.5, 0.9, 1e-3]))
+    chex.assert_trees_all_close(lanes, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 1e-6), (10.0, 4e-5), (1000.0, 2.5e-3)])
+def test_an_offset_does_not_cancel_the_variance(offset, tolerance):
+    """Against float64, relative to the largest output; E[x²] - E[x]² would be off by 6% at 1000, and lost at 3000."""
+    x = np.float32(normal((64, 4, 4, 3), offset))
+    wide = np.float64(x)
+    wanted = normalize(wide, wide.mean((0, 1, 2)), wide.var((0, 1, 2)))
+    y, _ = nn.batch_norm().apply(arrays(PARAMS, "float32"), arrays(STATE, "float32"), jnp.array(x), train=True)
+    assert np.abs(y - wanted).max() < tolerance * np.abs(wanted).max()
+
+
+def test_a_constant_channel_becomes_its_bias_with_finite_gradients():
+    def loss(x):
+        y, _ = nn.batch_norm().apply(arrays(PARAMS, "float32"), arrays(STATE, "float32"), x, train=True)
+        return (y**2).sum(), y
+
+    (_, y), dx = jax.value_and_grad(loss, has_aux=True)(jnp.full((4, 3), 5.0))
+    np.testing.assert_allclose(y, np.tile(PARAMS["bias"], (4, 1)), rtol=1e-6)
+    chex.assert_tree_all_finite(dx)
+
+
+def test_bfloat16_is_normalized_in_float32():
+    x = jnp.asarray(normal((64, 3), 10.0), jnp.bfloat16)
+    params, state = arrays(PARAMS, "float32"), arrays(STATE, "float32")
+    y, moved = nn.batch_norm().apply(params, state, x, train=True)
+    wanted, wanted_state = nn.batch_norm().apply(params, state, x.astype(jnp.float32), train=True)
+    chex.assert_trees_all_equal(y, wanted.astype(jnp.bfloat16))
+    chex.assert_trees_all_equal(moved, wanted_state)
+
+
+def test_it_begins_as_the_identity(key):
+    params, state, out_shape = nn.batch_norm().init(key, (5, 4, 3))
+    assert out_shape == (5, 4, 3)
+    chex.assert_trees_all_equal(params, {"scale": jnp.ones(3), "bias": jnp.zeros(3)})
+    chex.assert_trees_all_equal(state, {"mean": jnp.zeros(3), "var": jnp.ones(3)})
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 1, 3), (1, 1, 1, 3)])
+def test_one_value_a_channel_is_told_in_training(shape):
+    message = "batch_norm x: expected more than 1 value per channel when training, got"
+    with pytest.raises(ShapeError, match=message):
+        nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones(shape), train=True)
+
+
+def test_one_value_a_channel_is_enough_otherwise():
+    params, state = arrays(PARAMS, "float32"), arrays(STATE, "float32")
+    y, _ = nn.batch_norm().apply(params, state, jnp.ones((1, 3)), train=False)
+    np.testing.assert_allclose(y[0], normalize(1.0, **STATE), rtol=1e-5)
+
+
+def test_one_image_has_values_enough(key):
+    layer = nn.batch_norm()
+    params, state, _ = layer.init(key, (2, 1, 1))
+    y, _ = layer.apply(params, state, jnp.array([[[[1.0]], [[3.0]]]]), train=True)
+    np.testing.assert_allclose(y.ravel(), [-1, 1], rtol=1e-4)
+
+
+def test_the_mode_must_be_told():
+    with pytest.raises(TypeError, match="train"):
+        nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones((2, 3)))
+
+
+OPTIONS = [("momentum", -0.1), ("momentum", 1.1), ("momentum", float("nan")), ("epsilon", 0.0), ("epsilon", -1e-5)]
+
+
+@pytest.mark.parametrize(("knob", "value"), OPTIONS)
+def test_an_option_out_of_range_is_told_at_once(knob, value):
+    with pytest.raises(ConfigError, match=f"batch_norm {knob}: expected"):
+        nn.batch_norm(**{knob: value})
+
+
+X = jnp.ones((2, 3))
+ERRORS = {
+    "uint8": (PARAMS, STATE, jnp.ones((2, 3), jnp.uint8), DTypeError, "batch_norm x: .*got uint8"),
+    "width": (PARAMS, STATE, jnp.ones((2, 4)), TreeMismatchError, r"batch_norm scale: expected shape \(4,\)"),
+    "missing": ({"scale": PARAMS["scale"]}, STATE, X, TreeMismatchError, "batch_norm bias: .*no such leaf"),
+    "extra": (PARAMS | {"kernel": X}, STATE, X, TreeMismatchError, "batch_norm kernel: expected no such leaf"),
+    "state": (PARAMS, {"mean": STATE["mean"]}, X, TreeMismatchError, "batch_norm var: .*no such leaf"),
+    "no state": (PARAMS, {}, X, TreeMismatchError, "batch_norm mean: .*no such leaf"),
+}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_does_not_fit_is_told(case, train):
+    params, state, x, error, message = ERRORS[case]
+    with pytest.raises(error, match=message):
+        nn.batch_norm().apply(params, state, x, train=train)
+
+
+def test_an_example_without_channels_is_told(key):
+    with pytest.raises(ShapeError, match="batch_norm: expected a shape"):
+        nn.batch_norm().init(key, ())

@@ -1,0 +1,140 @@
+"""The pooling layers are held to NumPy's windows and to torch."""
+
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, DTypeError, ShapeError
+
+float64 = pytest.mark.usefixtures("x64")
+MAKERS = {"max": nn.max_pool, "avg": nn.avg_pool}
+every_pool = pytest.mark.parametrize("kind", MAKERS)
+
+
+def golden():
+    with np.load(Path(__file__).parents[1] / "golden" / "pooling.npz") as file:
+        return dict(file)
+
+
+GOLDEN = golden()
+CASES = sorted({name.split("/")[0] for name in GOLDEN})
+
+
+@float64
+@every_pool
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_torch(case, kind):
+    """The images hold equal maxima: the first of them takes the gradient."""
+    wh, ww, sh, sw, ph, pw = GOLDEN[f"{case}/options"].tolist()
+    layer = MAKERS[kind]((wh, ww), stride=(sh, sw), padding=((ph, ph), (pw, pw)))
+    x, y, dx, weight = (GOLDEN[f"{case}/{kind}/{name}"] for name in ("x", "y", "dx", "weight"))
+
+    @jax.jit
+    def evaluate(x, weight):
+        y, pull = jax.vjp(lambda x: layer.apply({}, {}, x)[0], x)
+        return y, *pull(weight)
+
+    got, slope = evaluate(jnp.array(x), jnp.array(weight))
+    np.testing.assert_allclose(got, y, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(slope, dx, rtol=1e-12, atol=1e-14)
+
+
+def direct(kind, x, window, stride, low, high):
+    """One window after another; what is padded is NaN, and does not count."""
+    x = np.pad(x, ((0, 0), *zip(low, high, strict=True), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))[:, :: stride[0], :: stride[1]]
+    return {"max": np.nanmax, "avg": np.nanmean}[kind](windows, (-2, -1))
+
+
+# arguments of the layer, and the window, stride and padding that they mean for a 6 x 5 image
+DIRECT = {
+    "default": ((), {}, (2, 2), (2, 2), (0, 0), (0, 0)),
+    "window": ((3,), {}, (3, 3), (3, 3), (0, 0), (0, 0)),
+    "pair": (([1, 2],), {}, (1, 2), (1, 2), (0, 0), (0, 0)),
+    "stride": ((3,), {"stride": 2}, (3, 3), (2, 2), (0, 0), (0, 0)),
+    "gaps": ((2,), {"stride": (3, 2)}, (2, 2), (3, 2), (0, 0), (0, 0)),
+    "same": ((2,), {"padding": "SAME"}, (2, 2), (2, 2), (0, 0), (0, 1)),
+    "same, overlapping": ((3,), {"stride": 1, "padding": "SAME"}, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "int": ((3,), {"stride": 2, "padding": 1}, (3, 3), (2, 2), (1, 1), (1, 1)),
+    "pairs": ((3,), {"stride": 1, "padding": [(0, 2), (1, 0)]}, (3, 3), (1, 1), (0, 1), (2, 0)),
+    "whole image": (((6, 5),), {}, (6, 5), (6, 5), (0, 0), (0, 0)),
+}
+
+
+@float64
+@every_pool
+@pytest.mark.parametrize("case", DIRECT)
+def test_windows_are_where_they_should_be(case, kind, key):
+    arguments, options, window, stride, low, high = DIRECT[case]
+    layer = MAKERS[kind](*arguments, **options)
+    x = np.random.default_rng(0).normal(size=(2, 6, 5, 3))
+    params, state, out_shape = layer.init(key, (6, 5, 3))
+    y, state = jax.jit(layer.apply)(params, state, jnp.array(x))
+    np.testing.assert_allclose(y, direct(kind, x, window, stride, low, high), rtol=1e-13, atol=1e-15)
+    assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 2), (3, 2, 2, 1)])
+def test_global_avg_pool_is_the_mean_of_an_image(shape, key):
+    x = np.float32(np.random.default_rng(0).normal(size=shape))
+    layer = nn.global_avg_pool()
+    params, state, out_shape = layer.init(key, shape[1:])
+    y, state = layer.apply(params, state, jnp.array(x))
+    np.testing.assert_allclose(y, np.float64(x).mean((1, 2)), rtol=1e-5, atol=1e-6)
+    assert (params, state, out_shape) == ({}, {}, shape[-1:])
+
+
+@pytest.mark.parametrize("layer", [nn.max_pool(), nn.avg_pool(), nn.global_avg_pool()])
+def test_dtype_stays(layer):
+    assert layer.apply({}, {}, jnp.ones((1, 2, 2, 1), jnp.bfloat16))[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("value", [-1e30, -np.inf, np.inf])
+def test_max_pool_keeps_extremes(value):
+    x = jnp.full((1, 3, 3, 1), value)
+    chex.assert_trees_all_equal(nn.max_pool(3, stride=1, padding=1).apply({}, {}, x)[0], x)
+
+
+OPTIONS = {
+    "window": ({"window": 0}, "window: expected >= 1"),
+    "window of three axes": ({"window": (2, 2, 2)}, "window: expected one int or two"),
+    "float window": ({"window": 2.0}, "window: expected a whole number"),
+    "stride": ({"stride": 0}, "stride: expected >= 1"),
+    "padding": ({"padding": "FULL"}, 'padding: expected "SAME"'),
+    "padding -1": ({"padding": -1}, "padding: expected >= 0"),
+}
+
+
+@every_pool
+@pytest.mark.parametrize("case", OPTIONS)
+def test_an_option_out_of_range_is_told_at_once(case, kind):
+    options, message = OPTIONS[case]
+    with pytest.raises(ConfigError, match=f"{kind}_pool {message}"):
+        MAKERS[kind](**options)
+
+
+@every_pool
+def test_a_window_larger_than_the_image_is_told(kind, key):
+    message = rf"{kind}_pool: expected an image of at least \(4, 4\) after padding, got \(5, 3\)"
+    with pytest.raises(ShapeError, match=message):
+        MAKERS[kind](4).init(key, (5, 3, 1))
+    with pytest.raises(ShapeError, match=message):
+        MAKERS[kind](4).apply({}, {}, jnp.ones((1, 5, 3, 1)))
+
+
+POOLS = {"max_pool": nn.max_pool(), "avg_pool": nn.avg_pool(), "global_avg_pool": nn.global_avg_pool()}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_what_is_no_image_is_told(name, key):
+    with pytest.raises(ShapeError, match=rf"{name}: expected \(height, width, channels\), got \(4, 4\)"):
+        POOLS[name].init(key, (4, 4))
+    with pytest.raises(ShapeError, match=rf"{name} x: expected rank 4 \(N, H, W, C\), got \(4, 4, 1\)"):
+        POOLS[name].apply({}, {}, jnp.ones((4, 4, 1)))
+    with pytest.raises(DTypeError, match=f"{name} x: expected floating.*got uint8"):
+        POOLS[name].apply({}, {}, jnp.ones((1, 4, 4, 1), jnp.uint8))

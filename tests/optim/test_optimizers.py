@@ -1,0 +1,335 @@
+"""Optimizers are held to their papers' formulas in NumPy, to torch, and to what follows from their rules."""
+
+from functools import partial
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import optim
+from fnn.errors import ConfigError, DTypeError, TreeMismatchError
+
+MAKERS = {
+    "sgd": optim.sgd,
+    "momentum": optim.momentum,
+    "nesterov": partial(optim.momentum, nesterov=True),
+    "rmsprop": optim.rmsprop,
+    "adam": optim.adam,
+    "adamw": optim.adamw,
+}
+DEFAULTS = {
+    "sgd": {},
+    "momentum": {"decay": 0.9},
+    "nesterov": {"decay": 0.9},
+    "rmsprop": {"decay": 0.9, "eps": 1e-8},
+    "adam": {"b1": 0.9, "b2": 0.999, "eps": 1e-8},
+    "adamw": {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
+}
+KNOBS = [(name, knob) for name, defaults in DEFAULTS.items() for knob in ("rate", *defaults)]
+VALUES = {
+    "rate": (0.0, 0.03, 0.2),
+    "decay": (0.0, 0.5, 0.95),
+    "b1": (0.0, 0.6, 0.95),
+    "b2": (0.0, 0.9, 0.999),
+    "eps": (1e-8, 1e-2, 1.0),
+    "weight_decay": (0.0, 0.01, 0.3),
+}
+INSIDE = {"rate": 0.1, "decay": 0.8, "b1": 0.7, "b2": 0.9, "eps": 0.1, "weight_decay": 0.05}
+
+every_optimizer = pytest.mark.parametrize("name", MAKERS)
+every_knob = pytest.mark.parametrize(("name", "knob"), KNOBS)
+float64 = pytest.mark.usefixtures("x64")
+
+
+def make(name, **knobs):
+    return MAKERS[name](knobs.pop("rate", 0.05), **knobs)
+
+
+def follow(optimizer, params, grads):
+    """The params after every step, for gradients with a leading axis of steps."""
+
+    def one(carry, grads):
+        params, opt_state = carry
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optim.apply_updates(params, updates)
+        return (params, opt_state), params
+
+    return jax.lax.scan(one, (params, optimizer.init(params)), grads)[1]
+
+
+def random_problem(steps):
+    draw = np.random.default_rng(7)
+    scale = np.array([1e-4, 1e-2, 1.0, 10.0, 1e3])
+    return draw.normal(size=(3, 5)), scale * draw.normal(size=(steps, 3, 5))
+
+
+def paper(name, p, grads, rate, decay=None, b1=None, b2=None, eps=None, weight_decay=0.0):
+    """The params after every step, by the formulas of the papers."""
+    path, m, s = [], 0.0, 0.0
+    for t, g in enumerate(grads, 1):
+        if name in ("momentum", "nesterov"):
+            m = decay * m + g
+            g = g + decay * m if name == "nesterov" else m
+        if name == "rmsprop":
+            s = decay * s + (1 - decay) * g * g
+            g = g / (np.sqrt(s) + eps)
+        if name in ("adam", "adamw"):
+            m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g**2
+            g = (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + eps) + weight_decay * p
+        p = p - rate * g
+        path.append(p)
+    return np.stack(path)
+
+
+FIRST_STEPS = {
+    "sgd": lambda g, p: -0.05 * g,
+    "momentum": lambda g, p: -0.05 * g,
+    "nesterov": lambda g, p: -0.05 * 1.9 * g,
+    "rmsprop": lambda g, p: -0.05 * g / (np.sqrt(0.1) * np.abs(g) + 1e-8),
+    "adam": lambda g, p: -0.05 * g / (np.abs(g) + 1e-8),
+    "adamw": lambda g, p: -0.05 * (g / (np.abs(g) + 1e-8) + 0.01 * p),
+}
+
+
+@float64
+@every_optimizer
+def test_first_step_has_its_closed_form(name):
+    p, g = np.array([1.0, -2.0, 0.5]), np.array([0.3, -4.0, 1e-3])
+    optimizer = make(name)
+    updates, _ = optimizer.update(jnp.array(g), optimizer.init(jnp.array(p)), jnp.array(p))
+    np.testing.assert_allclose(updates, FIRST_STEPS[name](g, p), rtol=1e-12)
+
+
+@float64
+@every_optimizer
+def test_fifty_steps_follow_the_paper(name):
+    params, grads = random_problem(50)
+    got = follow(make(name), jnp.array(params), jnp.array(grads))
+    chex.assert_type(got, jnp.float64)
+    wanted = paper(name, params, grads, 0.05, **DEFAULTS[name])
+    np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-13 * np.abs(wanted).max(0).min())
+
+
+@float64
+@every_optimizer
+def test_other_numbers_than_the_defaults_follow_the_paper(name):
+    params, grads = random_problem(10)
+    knobs = {knob: INSIDE[knob] for knob in DEFAULTS[name]}
+    got = follow(make(name, rate=0.1, **knobs), jnp.array(params), jnp.array(grads))
+    np.testing.assert_allclose(got, paper(name, params, grads, 0.1, **knobs), rtol=1e-12)
+
+
+def golden():
+    with np.load(Path(__file__).parents[1] / "golden" / "optimizers.npz") as file:
+        return dict(file)
+
+
+def torch_leaves(arrays, name, dtype="float64"):
+    return {leaf: jnp.array(arrays[f"{name}/{leaf}"], dtype) for leaf in ("kernel", "bias", "scale")}
+
+
+@float64
+@every_optimizer
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 2e-5)])
+def test_thirty_steps_follow_torch(name, dtype, tolerance):
+    arrays = golden()
+    start, grads = (torch_leaves(arrays, part, dtype) for part in ("start", "grads"))
+    optimizer = make(name, **({"weight_decay": 0.02} if name == "adamw" else {}))
+    got = jax.tree.map(lambda path: path[9::10], follow(optimizer, start, grads))
+    chex.assert_trees_all_close(got, torch_leaves(arrays, f"{name}/{dtype}", dtype), rtol=tolerance, atol=tolerance)
+
+
+@every_optimizer
+def test_rate_zero_is_the_identity(name):
+    params, grads = map(jnp.float32, random_problem(3))
+    chex.assert_trees_all_equal(follow(make(name, rate=0.0), params, grads), jnp.stack([params] * 3))
+
+
+@float64
+def test_adamw_without_decay_is_adam():
+    params, grads = map(jnp.array, random_problem(10))
+    got, wanted = (follow(optimizer, params, grads) for optimizer in (make("adamw", weight_decay=0.0), make("adam")))
+    chex.assert_trees_all_close(got, wanted, rtol=1e-15)
+
+
+@float64
+def test_weight_decay_shrinks_the_params_by_its_share_alone():
+    params = jnp.array([1.0, -2.0])
+    got = follow(make("adamw", rate=0.1, weight_decay=0.2), params, jnp.zeros((5, 2)))
+    np.testing.assert_allclose(got[-1], 0.98**5 * np.array([1.0, -2.0]), rtol=1e-14)
+
+
+@float64
+@pytest.mark.parametrize("name", ["momentum", "nesterov"])
+def test_momentum_without_memory_is_sgd(name):
+    params, grads = map(jnp.array, random_problem(10))
+    got, wanted = (follow(optimizer, params, grads) for optimizer in (make(name, decay=0.0), make("sgd")))
+    chex.assert_trees_all_close(got, wanted, rtol=1e-15)
+
+
+@float64
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_adam_does_not_see_the_scale_of_gradients(scale):
+    params, grads = map(jnp.array, random_problem(10))
+    got, wanted = (follow(make("adam", eps=1e-30), params, factor * grads) for factor in (scale, 1.0))
+    chex.assert_trees_all_close(got, wanted, rtol=1e-12)
+
+
+@every_knob
+def test_a_knob_costs_one_compilation_and_a_lane_is_a_run(name, knob):
+    params, grads = jnp.array([1.0, -2.0, 0.5]), jnp.array([[0.3, -4.0, 0.0], [0.1, 2.0, 0.0], [-0.2, 1.0, 0.0]])
+
+    def final(value):
+        return follow(make(name, **{knob: value}), params, grads)[-1]
+
+    chex.clear_trace_counter()
+    alone = jax.jit(chex.assert_max_traces(final, n=1))
+    looped = jnp.stack([alone(value) for value in VALUES[knob]])
+    lanes = jax.jit(jax.vmap(final))(jnp.array(VALUES[knob]))
+    chex.assert_trees_all_close(lanes, looped, rtol=1e-6, atol=1e-7)
+    static = final(VALUES[knob][1])
+    chex.assert_trees_all_close(looped[1], static, rtol=2e-5, atol=2e-6)  # 1 - b2 cancels in float32
+    assert len(np.unique(looped, axis=0)) > 1
+
+
+@float64
+@every_knob
+def test_gradient_by_a_knob_equals_finite_differences(name, knob):
+    params, grads = jnp.array([1.0, -2.0]), jnp.array([[0.3, -4.0], [0.1, 2.0], [-0.2, 1.0]])
+    knobs = {other: INSIDE[other] for other in DEFAULTS[name]} | {"rate": 0.1}
+
+    def final(value):
+        return follow(make(name, **(knobs | {knob: value})), params, grads)[-1] @ jnp.array([1.0, 0.3])
+
+    both_modes = jax.jit(lambda value: (*jax.value_and_grad(final)(value), jax.jacfwd(final)(value)))
+    value, h = INSIDE[knob], 1e-5
+    wanted = (both_modes(value + h)[0] - both_modes(value - h)[0]) / (2 * h)
+    _, reverse, forward = both_modes(value)
+    np.testing.assert_allclose([reverse, forward], [wanted, wanted], rtol=1e-7)
+
+
+@every_optimizer
+def test_every_number_may_be_a_concrete_array_inside_jit(name):
+    knobs = {knob: jnp.float32(value) for knob, value in (DEFAULTS[name] | {"rate": 0.05}).items()}
+    params, grads = map(jnp.float32, random_problem(2))
+    got = jax.jit(lambda params: follow(make(name, **knobs), params, grads))(params)
+    chex.assert_trees_all_close(got, follow(make(name), params, grads), rtol=2e-5, atol=1e-6)
+
+
+@every_optimizer
+def test_a_schedule_is_a_rate(name):
+    params, grads = map(jnp.float32, random_problem(4))
+    rates = jnp.array([0.1, 0.0, 0.3, 0.02])
+    scheduled = make(name, rate=lambda step: rates[step])
+    opt_state = scheduled.init(params)
+    for step in range(4):
+        constant = make(name, rate=float(rates[step]))
+        wanted, _ = constant.update(grads[step], opt_state, params)
+        updates, opt_state = scheduled.update(grads[step], opt_state, params)
+        chex.assert_trees_all_close(updates, wanted, rtol=1e-6)
+        assert (opt_state.step, opt_state.rate) == (step + 1, rates[step])
+
+
+@every_optimizer
+def test_permuted_params_get_permuted_updates(name):
+    draw = np.random.default_rng(0)
+    params = [jnp.float32(draw.normal(size=shape)) for shape in ((2, 3), (3,), ())]
+    grads = [jnp.stack([2 * leaf, leaf - 1]) for leaf in params]
+    order = [2, 0, 1]
+    there = follow(make(name), params, grads)
+    permuted = follow(make(name), [params[i] for i in order], [grads[i] for i in order])
+    chex.assert_trees_all_equal(permuted, [there[i] for i in order])
+
+
+@every_optimizer
+def test_bfloat16_params_are_updated_in_float32(name):
+    p, g = (jnp.asarray(value, jnp.bfloat16) for value in ([1.0, -2.0, 3.0], [0.1, 2.0, -0.003]))
+    wide_p, wide_g = p.astype(jnp.float32), g.astype(jnp.float32)
+    optimizer = make(name)
+    updates, opt_state = optimizer.update(g, optimizer.init(p), p)
+    wanted, wanted_state = optimizer.update(wide_g, optimizer.init(wide_p), wide_p)
+    chex.assert_trees_all_equal_shapes_and_dtypes(opt_state, wanted_state)
+    chex.assert_trees_all_equal(opt_state, wanted_state)
+    chex.assert_trees_all_equal(updates, wanted.astype(jnp.bfloat16))
+
+
+@every_optimizer
+def test_state_is_arrays_that_keep_their_types(name):
+    params = {"a": jnp.ones(3), "b": [jnp.ones((2, 2), jnp.bfloat16)]}
+    optimizer = make(name)
+    opt_state = optimizer.init(params)
+    _, later = optimizer.update(params, opt_state, params)
+    types = [[jax.typeof(leaf) for leaf in jax.tree.leaves(tree)] for tree in (opt_state, later)]
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((opt_state, later)))
+    assert types[0] == types[1]
+    assert jax.tree.structure(opt_state) == jax.tree.structure(later)
+    assert not any(leaf.weak_type for leaf in types[0])
+
+
+@float64
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw"])
+def test_a_coordinate_without_gradient_leaves_hypergradients_finite(name):
+    """√ has an infinite slope at 0, where the running square of such a coordinate stays."""
+    params, scale = jnp.array([1.0, -2.0, 0.5]), jnp.array([1.0, 3.0, 0.0])
+    knobs = {knob: INSIDE[knob] for knob in DEFAULTS[name]} | {"rate": 0.1}
+
+    def final(knobs, params):
+        optimizer = make(name, **knobs)
+
+        def one(carry, _):
+            params, opt_state = carry
+            updates, opt_state = optimizer.update(2 * scale * params, opt_state, params)
+            return (params + updates, opt_state), None
+
+        return jax.lax.scan(one, (params, optimizer.init(params)), length=5)[0][0].sum()
+
+    differentiate = jax.jit(jax.value_and_grad(final, (0, 1)))
+    _, (by_knobs, by_params) = differentiate(knobs, params)
+    chex.assert_tree_all_finite((by_knobs, by_params))
+    decay = 0.1 * 0.05 if name == "adamw" else 0.0
+    np.testing.assert_allclose(by_params[2], (1 - decay) ** 5, rtol=1e-12)
+    bump = 1e-6
+    ahead, behind = (differentiate(knobs | {"rate": 0.1 + sign * bump}, params)[0] for sign in (1, -1))
+    np.testing.assert_allclose(by_knobs["rate"], (ahead - behind) / (2 * bump), rtol=1e-6)
+
+
+OUT_OF_RANGE = [
+    *[(name, "rate", value) for name in MAKERS for value in (-1.0, float("nan"), float("inf"), "fast", True, None)],
+    *[(name, "decay", value) for name in ("momentum", "nesterov", "rmsprop") for value in (-0.1, 1.0, [0.9])],
+    *[(name, knob, value) for name in ("adam", "adamw") for knob in ("b1", "b2") for value in (-0.1, 1.0, 1.5)],
+    *[(name, "eps", value) for name in ("rmsprop", "adam", "adamw") for value in (0.0, -1e-8, float("nan"))],
+    ("adamw", "weight_decay", -0.01),
+    ("adamw", "weight_decay", np.array([0.1, 0.2])),
+]
+
+
+@pytest.mark.parametrize(("name", "knob", "value"), OUT_OF_RANGE)
+def test_a_number_out_of_range_is_told(name, knob, value):
+    with pytest.raises(ConfigError, match=f"{knob}: expected"):
+        make(name, **{knob: value})
+
+
+@every_optimizer
+def test_params_that_are_no_floats_are_told(name):
+    with pytest.raises(DTypeError, match=r"params counts/0: expected floating-point numbers, got int32"):
+        make(name).init({"counts": [jnp.array([1, 2])], "w": jnp.ones(2)})
+
+
+GRADS = {
+    "missing": ({"a": jnp.ones(2)}, "b"),
+    "extra": ({"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones(1)}, "c"),
+    "shape": ({"a": jnp.ones(2), "b": jnp.ones(1)}, "b"),
+    "dtype": ({"a": jnp.ones(2), "b": jnp.ones(3, jnp.bfloat16)}, "b"),
+}
+
+
+@every_optimizer
+@pytest.mark.parametrize("case", GRADS)
+def test_gradients_unlike_the_params_are_told(name, case):
+    params, (grads, path) = {"a": jnp.ones(2), "b": jnp.ones(3)}, GRADS[case]
+    optimizer = make(name)
+    with pytest.raises(TreeMismatchError, match=f"grads {path}: expected"):
+        optimizer.update(grads, optimizer.init(params), params)

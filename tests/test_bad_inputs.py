@@ -1,0 +1,165 @@
+"""What a person may get wrong: each mistake meets an error of fnn that names the argument, in time."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, data, lab, nn, objective, optim, train
+from fnn.errors import ConfigError, DTypeError, FnnError, LabelError, NonFiniteError, ShapeError, TreeMismatchError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+LABELS = np.arange(40, dtype=np.int32) % 10
+FLOATS = IMAGES / np.float32(255)
+classifier = nn.chain(nn.flatten(), nn.dense(10))
+normed = nn.chain(conv1=nn.conv(4), bn1=nn.batch_norm(), pool=nn.global_avg_pool(), head=nn.dense(10))
+
+
+def fresh():
+    return jax.random.key(0)
+
+
+def run(examples, network=classifier, optimizer=None, entry=train.run, **options):
+    return entry(fresh(), network, optimizer or optim.sgd(0.1), examples, epochs=1, batch_size=8, **options)
+
+
+def with_label(label, place=3):
+    labels = LABELS.copy()
+    labels[place] = label
+    return labels
+
+
+def all_nan(x):
+    return data.to_float(x) * jnp.nan
+
+
+def steep(outputs, labels):
+    """A finite loss whose gradient is not: the root of 0."""
+    return objective.cross_entropy(outputs, labels) + jnp.sqrt(outputs - jax.lax.stop_gradient(outputs)).sum(-1)
+
+
+def one_hot(labels):
+    return np.eye(10, dtype=np.float32)[labels]
+
+
+def layer(maker, shape):
+    """apply of the layer on zeros of its own making, for a given x."""
+    params, state, _ = maker.init(fresh(), shape)
+    return partial(maker.apply, params, state)
+
+
+logits = jnp.zeros((3, 4))
+params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+dense_params, _, _ = nn.dense(3).init(fresh(), (4,))
+image = jnp.zeros((8, 8, 1))
+
+# For each row: its name in the catalogue of bad inputs, the call, the error's class, and what its message says.
+CALLS = [
+    ("L1", lambda: run((IMAGES, with_label(10))), LabelError, r"labels: expected 0 <= label < 10, got 10 at index 3 \(1 of 40\)"),
+    ("L2", lambda: run((IMAGES, with_label(-1))), LabelError, r"labels: expected 0 <= label < 10, got -1 at index 3"),
+    ("L4", lambda: run((IMAGES, one_hot(LABELS) * (LABELS != 7)[:, None])), LabelError, r"targets: expected rows that sum to 1, got 0.0 at index 7 \(4 of 40\)"),
+    ("L5", lambda: run((IMAGES, LABELS.astype(np.float32))), DTypeError, "labels: expected an integer dtype, got float32"),
+    ("L8", lambda: objective.cross_entropy(logits, jnp.zeros(1, jnp.int32)), ShapeError, r"labels: .*\(3, 4\), got \(1,\)"),
+    ("L9", lambda: objective.cross_entropy(logits, jnp.int32(0)), ShapeError, r"labels: .*got \(\)"),
+    ("L10", lambda: objective.cross_entropy(logits, jnp.ones((3, 1))), ShapeError, r"targets: expected probabilities of shape \(3, 4\), got \(3, 1\)"),
+    ("L11", lambda: objective.cross_entropy(logits, jnp.eye(3, 4, dtype=jnp.int32)), DTypeError, r"targets: expected float probabilities \(3, 4\), got int32"),
+    ("L12", lambda: objective.squared_error(jnp.ones((3, 1)), jnp.ones(3)), ShapeError, r"targets: expected the outputs' shape \(3, 1\), got \(3,\)"),
+    ("L13", lambda: objective.cross_entropy(logits.astype(jnp.uint8), LABELS[:3]), DTypeError, "logits: expected floating-point numbers, got uint8"),
+    ("L14", lambda: run((IMAGES[:0], LABELS[:0])), ShapeError, "a batch axis with 0 examples"),
+    ("L14 step", lambda: train.step(train.start(fresh(), classifier, optim.sgd(0.1), (8, 8, 1)), classifier, optim.sgd(0.1), (FLOATS[:0], LABELS[:0])), ShapeError, "a batch axis with 0 examples"),
+    ("N1", lambda: layer(nn.chain(bn1=nn.batch_norm()), (4,))(jnp.ones((1, 4)), train=True), ShapeError, "expected more than 1 value per channel when training"),
+    ("N3", lambda: run((np.where(np.arange(40)[:, None, None, None] == 5, np.nan, FLOATS).astype(np.float32), LABELS)), NonFiniteError, r"inputs: expected finite numbers, got nan at index \(5, 0, 0, 0\)"),
+    ("N6", lambda: layer(nn.batch_norm(), (4,))(jnp.ones((2, 4))), TypeError, "'train'"),
+    ("N8", lambda: nn.batch_norm(epsilon=0.0), ConfigError, r"batch_norm epsilon: expected a number in \(0, inf\), got 0.0"),
+    ("D2", lambda: layer(nn.conv(4), (8, 8, 1))(jnp.asarray(IMAGES)), DTypeError, r"conv x: .*got uint8; scale first, e.g. fnn.data.to_float\(x\)"),
+    ("D2 dense", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.uint8)), DTypeError, "dense x: .*got uint8; scale first"),
+    ("D3", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.int32)), DTypeError, "dense x: .*got int32"),
+    ("D3 bool", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), bool)), DTypeError, "dense x: .*got bool"),
+    ("D4", lambda: run((IMAGES * 1e300, LABELS)), DTypeError, r"inputs: expected numbers within 3.4e\+38, got .*e\+30"),
+    ("D6", lambda: nn.dense(0), ConfigError, "dense units: expected >= 1, got 0"),
+    ("D6 conv", lambda: nn.conv(-1), ConfigError, "conv channels: expected >= 1, got -1"),
+    ("D7", lambda: nn.conv(8, in_channels=3).init(fresh(), (3, 32, 32)), ShapeError, r"\(height, width, 3\), channels last \(NHWC\), got \(3, 32, 32\)"),
+    ("D7 apply", lambda: layer(nn.conv(8), (32, 32, 3))(jnp.zeros((2, 3, 32, 32))), ShapeError, r"conv x: .*3\) as in its kernel.*\(2, 3, 32, 32\).*NHWC"),
+    ("D8", lambda: layer(nn.chain(c1=nn.conv(4)), (28, 28, 1))(jnp.zeros((16, 28, 28))), ShapeError, r"conv x: expected rank 4 \(N, H, W, C\), got \(16, 28, 28\); add a channel axis"),
+    ("D8 init", lambda: nn.conv(4).init(fresh(), (28, 28)), ShapeError, r"conv: expected \(height, width, channels\), got \(28, 28\)"),
+    ("D9", lambda: nn.conv(4, 5, padding="VALID").init(fresh(), (4, 4, 1)), ShapeError, r"conv: expected an image of at least \(5, 5\)"),
+    ("D9 apply", lambda: layer(nn.conv(4, 5, padding="VALID"), (8, 8, 1))(jnp.zeros((1, 4, 4, 1))), ShapeError, r"at least \(5, 5\)"),
+    ("D10", lambda: nn.max_pool(3).init(fresh(), (2, 2, 1)), ShapeError, r"max_pool: expected an image of at least \(3, 3\)"),
+    ("D11", lambda: nn.conv(4, (3, 3, 3)), ConfigError, "conv kernel: expected one int or two"),
+    ("D12", lambda: nn.dropout(1.5), ConfigError, r"dropout drop_rate: expected a number in \[0, 1\), got 1.5"),
+    ("D12 negative", lambda: nn.dropout(-0.5), ConfigError, "dropout drop_rate: .*got -0.5"),
+    ("D13", lambda: nn.dropout(0.5).apply({}, {}, jnp.ones((2, 3)), train=True), TypeError, "dropout key: expected a key"),
+    ("D15", lambda: nn.dense(3).apply(dense_params | {"scale": jnp.ones(3)}, {}, jnp.ones((2, 4))), TreeMismatchError, "dense scale: expected no such leaf"),
+    ("D15 chain", lambda: nn.chain(head=nn.dense(3)).apply({"head": dense_params, "haed": dense_params}, {}, jnp.ones((2, 4))), TreeMismatchError, "'haed'"),
+    ("D16", lambda: nn.dense(3).apply({"kernel": dense_params["kernel"]}, {}, jnp.ones((2, 4))), TreeMismatchError, r"dense bias: expected shape \(3,\), got no such leaf"),
+    ("D16 shape", lambda: nn.dense(3).apply(dense_params | {"bias": jnp.ones(2)}, {}, jnp.ones((2, 4))), TreeMismatchError, r"dense bias: expected shape \(3,\), got shape \(2,\)"),
+    ("D16 width", lambda: nn.dense(3).apply(dense_params, {}, jnp.ones((2, 5))), ShapeError, r"dense x: expected \(\.\.\., 4\) as in its kernel \(4, 3\), got \(2, 5\)"),
+    ("N3 in the graph", lambda: run((IMAGES, LABELS), normed, prepare=all_nan), NonFiniteError, "step 0: expected finite .* non-finite state/bn1/mean, state/bn1/var, loss and 6 more"),
+    ("O1", lambda: run((FLOATS, LABELS), loss=steep), NonFiniteError, "step 0: .* non-finite gradient/dense_1/bias, gradient/dense_1/kernel;"),
+    ("O1 fit", lambda: run((FLOATS, LABELS), loss=steep, entry=partial(lab.fit, show=False)), NonFiniteError, "step 0: .* gradient/dense_1/kernel"),
+    ("O4", lambda: optim.sgd(-1), ConfigError, r"sgd rate: expected a number in \[0, inf\), got -1"),
+    ("O5", lambda: optim.adam(0.1, b1=1.0), ConfigError, r"adam b1: expected a number in \[0, 1\), got 1.0"),
+    ("O5 above", lambda: optim.adam(0.1, b2=1.5), ConfigError, "adam b2: .*got 1.5"),
+    ("O6", lambda: optim.adam(0.1, eps=0), ConfigError, r"adam eps: expected a number in \(0, inf\), got 0"),
+    ("O7", lambda: optim.sgd(0.1).update({"a": jnp.ones(2)}, optim.sgd(0.1).init(params), params), TreeMismatchError, r"sgd grads b: expected float32\[3\], got no such leaf"),
+    ("O7 shape", lambda: optim.sgd(0.1).update(params | {"a": jnp.ones(1)}, optim.sgd(0.1).init(params), params), TreeMismatchError, r"sgd grads a: expected float32\[2\], got float32\[1\]"),
+    ("O9", lambda: optim.adam(0.1).init({"a": jnp.array([5, 5])}), DTypeError, "adam params a: expected floating-point numbers, got int32"),
+    ("O9 apply", lambda: optim.apply_updates({"a": jnp.array([5, 5])}, {"a": jnp.array([1, 1])}), DTypeError, "params a: .*int32"),
+    ("O11", lambda: run((np.full((320, 8, 8, 1), 255, np.uint8), np.arange(320) % 10), normed, prepare=all_nan, on_nonfinite="skip"), NonFiniteError, "step 9: "),
+    ("O13", lambda: optim.one_cycle(0.1, steps=5, warmup_steps=10), ConfigError, "one_cycle warmup_steps: expected fewer than steps=5, got 10"),
+    ("O13 cosine", lambda: optim.cosine(0.1, steps=5, warmup_steps=10), ConfigError, "cosine warmup_steps: expected fewer than steps=5, got 10"),
+    ("K1", lambda: train.start(jax.random.PRNGKey(0), classifier, optim.sgd(0.1), (8,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got uint32\[2\]"),
+    ("K2", lambda: nn.dense(3).init(0, (4,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got int 0"),
+    ("K2 run", lambda: train.run(0, classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1, batch_size=8), TypeError, "key: .*got int 0"),
+    ("K3", lambda: augment.flip_lr()(fresh(), jnp.asarray(IMAGES)), ShapeError, r"flip_lr: expected one image .*got \(40, 8, 8, 1\); for a batch use augment.per_image"),
+    ("A1", lambda: augment.random_crop(padding=0, size=16)(fresh(), image), ShapeError, r"random_crop: expected an image of at least \(16, 16\) after padding, got \(8, 8\)"),
+    ("A3", lambda: run((IMAGES.astype(np.float32), LABELS), augment=augment.flip_lr()), ValueError, r"images: expected \[0, 1\], got max 255"),
+    ("A4", lambda: augment.flip_lr()(fresh(), jnp.zeros((3, 32, 32))), ShapeError, r"flip_lr: expected channels last \(height, width, channels\), got \(3, 32, 32\)"),
+    ("A7", lambda: run((IMAGES, LABELS.astype(">i4"))), DTypeError, "targets: expected native byte order, got dtype >i4"),
+    ("A8", lambda: run((IMAGES, LABELS.astype(object))), DTypeError, "targets: expected an array of numbers, got dtype object"),
+    ("A8 string", lambda: run((LABELS.astype(str), LABELS)), DTypeError, "inputs: expected an array of numbers, got dtype <U"),
+    # Of the same classes, beyond the catalogue.
+    ("no pair", lambda: run(IMAGES), ConfigError, r"data: expected a pair \(inputs, targets\), got ndarray"),
+    ("lists", lambda: run(([[1.0]], [0])), DTypeError, "inputs"),
+    ("lengths", lambda: run((IMAGES, LABELS[:-1])), ShapeError, "data: expected inputs and targets of one length"),
+    ("valid lengths", lambda: run((IMAGES, LABELS), valid=(IMAGES, LABELS[:-1])), ShapeError, "valid: expected inputs and targets of one length"),
+    ("valid label", lambda: run((IMAGES, LABELS), valid=(IMAGES, with_label(11))), LabelError, "got 11 at index 3"),
+    ("batch too large", lambda: train.run(fresh(), classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1, batch_size=41), ConfigError, "batch_size: expected at most the 40 examples, got 41"),
+    ("batch of none", lambda: train.steps((IMAGES, LABELS), epochs=1, batch_size=0), ConfigError, "batch_size: expected >= 1, got 0"),
+    ("epochs", lambda: train.run(fresh(), classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1.5, batch_size=8), ConfigError, "epochs: expected a whole number, got 1.5"),
+    ("no network", lambda: run((IMAGES, LABELS), nn.relu), ConfigError, "network: expected a Layer"),
+    ("no layer", lambda: nn.chain(nn.relu), ConfigError, "chain .*expected a Layer"),
+    ("no optimizer", lambda: run((IMAGES, LABELS), optimizer=optim.adam), ConfigError, "optimizer: expected a pair"),
+    ("on_nonfinite", lambda: run((IMAGES, LABELS), on_nonfinite="stop"), ConfigError, "on_nonfinite: expected one of raise, skip, ignore, got 'stop'"),
+    ("mean loss", lambda: run((IMAGES, LABELS), loss=lambda o, t: objective.cross_entropy(o, t).mean()), ShapeError, r"loss: expected one value an example, \(40,\), got \(\)"),
+    ("metric name", lambda: run((IMAGES, LABELS), metrics={"rate": objective.accuracy}), ConfigError, "metrics: expected names other than"),
+    ("several rates", lambda: optim.sgd(jnp.ones(3)), ConfigError, r"sgd rate: expected one number .*shape \(3,\); .*jax.vmap"),
+    ("rate a string", lambda: optim.sgd("fast"), ConfigError, "sgd rate: expected one number"),
+    ("padding", lambda: nn.conv(3, padding="same"), ConfigError, "conv padding: expected"),
+    ("groups", lambda: nn.conv(3, groups=2), ConfigError, "conv channels: expected a multiple of groups=2, got 3"),
+    ("residual ends", lambda: nn.residual(nn.dense(3)).init(fresh(), (4,)), ShapeError, r"residual body: expected to end in \(4,\), got \(3,\)"),
+    ("crop mode", lambda: augment.random_crop(mode="mirror"), ConfigError, "random_crop mode: expected one of reflect"),
+    ("chunk", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), chunk=0), ConfigError, "chunk: expected >= 1, got 0"),
+    ("other key", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), resume=train.start(jax.random.key(1), classifier, optim.sgd(0.1), (8, 8, 1))), ConfigError, "resume: expected a train state of a run with this key"),
+    ("no train images", lambda: data.standardize(IMAGES[:0]), ShapeError, "standardize train_inputs: expected at least one example"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS])
+def test_a_mistake_is_told(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    if error is not TypeError:
+        assert isinstance(caught.value, FnnError)
+
+
+BEFORE_COMPILING = {"L1", "L2", "L4", "L5", "L14", "N3", "D4", "A3", "A7", "A8", "lengths", "valid label", "epochs"}
+
+
+@pytest.mark.parametrize("call", [row[1] for row in CALLS if row[0] in BEFORE_COMPILING])
+def test_it_is_told_before_anything_trains(call, monkeypatch):
+    monkeypatch.setattr("fnn.train.runs._run", None)
+    with pytest.raises(FnnError):
+        call()

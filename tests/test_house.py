@@ -1,0 +1,149 @@
+"""The rules of the house: floors, names, one public path, docstrings, the README."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import makers
+import pytest
+
+import fnn
+from fnn.types import Augmentation, Initializer, Layer, Schedule
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "fnn").rglob("*.py"))
+GROUND = {"types", "errors", "checks", "trees"}
+MIDDLE = {"nn", "objective", "optim", "data", "augment"}
+# What each floor may import, besides the ground; the rooms on one floor are strangers to each other.
+MAY_IMPORT = {
+    **{room: frozenset() for room in GROUND | MIDDLE},
+    "train": MIDDLE,
+    "lab": MIDDLE | {"train"},
+}
+# The only rooms that touch disk, clock or terminal.
+DOORS = {"lab", "data/digits.py"}
+WORLD = {"time", "sys", "os", "signal", "threading", "pathlib", "io", "tqdm", "matplotlib", "importlib", "logging"}
+
+
+def room(path):
+    relative = path.relative_to(ROOT / "fnn")
+    return relative.parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """The dotted names of what a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def by_file(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@by_file([path for path in SOURCES if path.name != "__init__.py" or path.parent.name != "fnn"])
+def test_imports_go_down_only(path):
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("fnn.")}
+    assert rooms <= MAY_IMPORT[room(path)] | GROUND | {room(path)}
+
+
+@by_file(SOURCES)
+def test_only_the_doors_touch_the_world(path):
+    touched = {name.split(".")[0] for name in imported(path)} & WORLD
+    relative = str(path.relative_to(ROOT / "fnn"))
+    assert not touched or relative.split("/")[0] in DOORS or relative in DOORS
+
+
+@by_file(SOURCES)
+def test_no_private_jax_and_no_pickle(path):
+    assert not re.search(r"jax\._src|\bpickle\b|\beval\(|\bexec\(|allow_pickle=True", path.read_text())
+
+
+@by_file(SOURCES)
+def test_a_file_holds_one_idea(path):
+    assert len(path.read_text().splitlines()) <= 350
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@by_file([path for path in SOURCES if path.name == "__init__.py"])
+def test_a_room_only_re_exports(path):
+    statements = ast.parse(path.read_text()).body[1:]
+    for statement in statements:
+        assert isinstance(statement, ast.ImportFrom)
+        assert all(alias.asname == alias.name for alias in statement.names)
+
+
+def test_a_name_has_one_public_path():
+    paths: dict[int, list[str]] = {}
+    for name, module in vars(fnn).items():
+        if inspect.ismodule(module) and module.__name__ == f"fnn.{name}":
+            for member, value in vars(module).items():
+                if (
+                    callable(value)
+                    and getattr(value, "__module__", "").startswith("fnn")
+                    and not member.startswith("_")
+                ):
+                    paths.setdefault(id(value), []).append(f"{name}.{member}")
+    assert [names for names in paths.values() if len(names) > 1] == []
+
+
+@by_file([path for path in SOURCES if path.name != "__init__.py"])
+def test_tests_mirror_the_source(path):
+    relative = path.relative_to(ROOT / "fnn")
+    tests = ROOT / "tests" / relative.parent
+    mirrored = {"test_" + relative.name, *ALSO_TESTED_BY.get(str(relative), ())}
+    assert any((tests / name).exists() for name in mirrored)
+
+
+# Parts that have no test file of their own, since the law or the room's main file holds them whole.
+ALSO_TESTED_BY = {
+    "nn/kernels/forms.py": ["test_convolution.py"],
+    "nn/kernels/cpu.py": ["test_convolution.py"],
+    "augment/images.py": ["test_geometry.py"],
+    "train/task.py": ["test_steps.py"],
+    "train/boundary.py": ["../test_bad_inputs.py"],
+    "train/faults.py": ["test_runs.py"],
+}
+
+
+@pytest.mark.parametrize("name", makers.public())
+def test_a_public_function_is_documented_by_one_sentence_and_typed(name):
+    function = makers.public()[name]
+    first = inspect.getdoc(function).splitlines()[0]
+    assert first.endswith(".") or (first.endswith(":") and len(first) <= 120)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+PROTOCOLS = {Layer, Augmentation, Initializer, Schedule}
+
+
+@pytest.mark.parametrize("name", makers.public())
+def test_options_are_keyword_only_and_key_comes_first(name):
+    parameters = list(inspect.signature(makers.public()[name]).parameters.values())
+    positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert len(positional) <= 2
+    assert [p.name for p in positional if p.name in ("rng", "seed", "rate_", "keep_rate", "is_training")] == []
+    assert "key" not in [p.name for p in positional[1:]]
+
+
+def test_the_readme_is_true():
+    """Every Python block of the README runs, one after another, as a person would type them."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    program = "\n".join(blocks)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_names_the_rooms_that_are():
+    text = (ROOT / "README.md").read_text()
+    rooms = {path.parent.name for path in SOURCES if path.name == "__init__.py" and path.parent.parent.name == "fnn"}
+    assert all(f"{room}/" in text for room in rooms)

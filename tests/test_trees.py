@@ -1,0 +1,56 @@
+"""Pytree arithmetic, and what two pytrees must share."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import trees
+from fnn.errors import TreeMismatchError
+
+TREE = {"a": {"b": jnp.ones(2), "c": [jnp.zeros(()), jnp.arange(3)]}}
+
+
+def test_leaves_are_named_by_path():
+    assert list(trees.named_leaves(TREE)) == ["a/b", "a/c/0", "a/c/1"]
+    assert trees.map_named(lambda name, leaf: name, "tree", {"x": 1, "y": (2,)}) == {"x": "tree/x", "y": ("tree/y/0",)}
+    assert trees.map_named(lambda name, leaf: name, "tree", 1) == "tree"
+
+
+def test_select_takes_all_of_one_tree():
+    other = {"a": jnp.full(2, 7.0)}
+    for condition, wanted in ((True, 1.0), (False, 7.0)):
+        np.testing.assert_array_equal(trees.select(jnp.array(condition), {"a": jnp.ones(2)}, other)["a"], wanted)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_finite_names_the_leaves_that_are_not(bad):
+    tree = {"good": jnp.ones(2), "bad": jnp.array([1.0, bad]), "count": jnp.arange(2)}
+    assert {path: bool(finite) for path, finite in trees.finite_leaves(tree).items()} == {"good": True, "bad": False}
+    assert not trees.all_finite(tree)
+    assert trees.all_finite({"good": tree["good"], "count": tree["count"]}) and trees.all_finite({})
+
+
+def test_a_knob_takes_the_dtype_it_meets():
+    half = jnp.ones(2, jnp.bfloat16)
+    assert trees.knob(0.1, half) == 0.1
+    assert trees.knob(jnp.float32(0.1), half).dtype == trees.knob(np.float64(0.1), half).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"a": jnp.ones(2)}, r"grads b: expected float32\[3\], got no such leaf"),
+        ({"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones(1)}, r"grads c: expected no such leaf, got float32\[1\]"),
+        ({"a": jnp.ones((2, 1)), "b": jnp.ones(3)}, r"grads a: expected float32\[2\], got float32\[2,1\]"),
+        ({"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(3)}, r"grads a: expected float32\[2\], got bfloat16\[2\]"),
+        ([jnp.ones(2)], r"grads a: expected float32\[2\], got no such leaf"),
+    ],
+)
+def test_the_first_difference_is_named(tree, message):
+    with pytest.raises(TreeMismatchError, match=message):
+        trees.expect_like("grads", tree, {"a": jnp.ones(2), "b": jnp.ones(3)})
+
+
+def test_other_containers_are_told_apart():
+    with pytest.raises(TreeMismatchError, match="use the containers that init returned"):
+        trees.expect_like("grads", [jnp.ones(2)], (jnp.ones(2),))

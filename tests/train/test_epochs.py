@@ -1,0 +1,52 @@
+"""An epoch is its steps, one after another, on the batches of its own permutation."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import data, nn, optim, train
+from fnn.train.epochs import advance, whole_epoch
+from fnn.train.steps import ORDER
+from fnn.train.task import make_task
+
+X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
+Y = np.arange(23) % 4
+network, optimizer = nn.chain(nn.batch_norm(), nn.dense(4)), optim.momentum(0.1)
+
+
+def test_an_epoch_is_its_steps(key):
+    train_state = train.start(key, network, optimizer, (3,))
+    for number in range(2):
+        rows = data.batches(jax.random.fold_in(key, ORDER), number, examples=23, batch_size=5)
+        by_hand, losses = train_state, []
+        for row in np.asarray(rows):
+            by_hand, measured = train.step(by_hand, network, optimizer, (X[row], Y[row]))
+            losses.append(measured["loss"])
+        train_state, records = train.epoch(train_state, network, optimizer, (X, Y), batch_size=5)
+        chex.assert_trees_all_close(train_state[:4], by_hand[:4], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(records["loss"], np.stack(losses), rtol=1e-6)
+
+
+def test_advancing_in_any_parts_is_the_epoch_bit_for_bit(key):
+    task = make_task(network, Y, metrics=None, optimizer=optimizer)
+    first = train.start(key, network, optimizer, (3,))
+    whole, records = whole_epoch(task, first, (X, Y), 5)
+    parts, losses = first, []
+    for stop in (1, 3, 4):
+        begin = int(parts.step)
+        parts, measured = advance(task, parts, (X, Y), jnp.int32(stop), 5)
+        losses.append(measured["loss"][begin:stop])
+    chex.assert_trees_all_equal(parts[:4], whole[:4])
+    np.testing.assert_array_equal(np.concatenate(losses), records["loss"])
+
+
+def test_advancing_ends_at_a_step_that_is_not_finite(key):
+    poisoned = np.where(np.arange(23)[:, None] == 7, np.nan, X).astype(np.float32)
+    task = make_task(network, Y, metrics=None, optimizer=optimizer)
+    first = train.start(key, network, optimizer, (3,))
+    rows = np.asarray(data.batches(jax.random.fold_in(key, ORDER), 0, examples=23, batch_size=5))
+    met = [step for step, row in enumerate(rows) if 7 in row]
+    after, measured = advance(task, first, (poisoned, Y), jnp.int32(4), 5)
+    assert int(after.step) == (met[0] + 1 if met else 4)
+    np.testing.assert_array_equal(np.flatnonzero(~np.asarray(measured["finite"])), met)

@@ -1,0 +1,93 @@
+"""One step, against the same step written out by hand in NumPy."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from fnn import augment, nn, objective, optim, train
+
+X = np.random.default_rng(0).normal(size=(6, 3))
+Y = np.array([0, 1, 2, 3, 0, 1])
+linear = nn.chain(head=nn.dense(4))
+
+
+def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
+    optimizer = optim.sgd(0.5)
+    before = train.start(jax.random.key(0), linear, optimizer, (3,))
+    after, measured = train.step(before, linear, optimizer, (X, Y))
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
+    error = (np.exp(log_p) - np.eye(4)[Y]) / len(Y)
+    np.testing.assert_allclose(after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12)
+    np.testing.assert_allclose(after.params["head"]["bias"], bias - 0.5 * error.sum(0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(measured["loss"], -log_p[np.arange(6), Y].mean(), rtol=1e-12)
+    np.testing.assert_allclose(measured["accuracy"], (log_p.argmax(1) == Y).mean())
+    assert measured["rate"] == 0.5 and measured["finite"] and after.step == 1
+
+
+def test_start_draws_from_the_key_alone_and_holds_arrays_only(key):
+    optimizer = optim.adam(1e-3)
+    first, second = (train.start(k, linear, optimizer, (3,)) for k in (key, jax.random.clone(key)))
+    chex.assert_trees_all_equal(first.params, second.params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(first))
+    assert first.step == 0
+
+
+def test_steps_of_one_shape_compile_once(key):
+    optimizer = optim.adam(1e-3)
+    network = nn.chain(part=nn.elementwise(chex.assert_max_traces(lambda x: x + 1, n=1)), head=nn.dense(4))
+    train_state = train.start(key, network, optimizer, (3,))
+    for _ in range(3):
+        train_state, _ = train.step(train_state, network, optimizer, (X.astype(np.float32), Y))
+    assert train_state.step == 3
+
+
+def test_a_skipped_step_changes_nothing_but_the_count(key):
+    network = nn.chain(bn=nn.batch_norm(), drop=nn.dropout(0.1), head=nn.dense(4))
+    optimizer = optim.adam(optim.one_cycle(1e-2, steps=9))
+    good = X.astype(np.float32)
+    first = train.start(key, network, optimizer, (3,))
+    before, _ = train.step(first, network, optimizer, (good, Y), on_nonfinite="skip")
+    skipped, measured = train.step(before, network, optimizer, (good * np.nan, Y), on_nonfinite="skip")
+    assert not measured["finite"] and skipped.step == before.step + 1
+    chex.assert_trees_all_equal(skipped[:3], before[:3])
+    went_on, _ = train.step(skipped, network, optimizer, (good, Y), on_nonfinite="skip")
+    chex.assert_tree_all_finite(went_on[:3])
+
+
+def test_a_wrong_label_in_the_graph_poisons_loss_and_gradient(key):
+    optimizer = optim.sgd(0.1)
+    train_state = train.start(key, linear, optimizer, (3,))
+    after, measured = train.step(train_state, linear, optimizer, (X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1])))
+    assert not measured["finite"] and jnp.isnan(measured["loss"])
+    assert jnp.isnan(after.params["head"]["bias"]).all()
+
+
+def test_augmentation_and_preparation_come_before_the_network(key):
+    images = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 1), np.uint8)
+    network, optimizer = nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1)
+    train_state = train.start(key, network, optimizer, (4, 4, 1))
+    flipped, _ = train.step(train_state, network, optimizer, (images, Y), augment=augment.flip_lr(1.0))
+    by_hand, _ = train.step(train_state, network, optimizer, (images[:, :, ::-1] / np.float32(255), Y))
+    chex.assert_trees_all_close(flipped.params, by_hand.params, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("targets", "metrics", "names"), [
+    (Y, None, ["loss", "accuracy"]),
+    (np.eye(4, dtype=np.float32)[Y], None, ["loss"]),
+    (np.eye(4, dtype=np.float32)[Y], {"hits": objective.accuracy}, ["loss", "hits"]),
+    (Y, {}, ["loss"]),
+])  # fmt: skip
+def test_accuracy_is_measured_of_labels_unless_told_otherwise(targets, metrics, names, key):
+    optimizer = optim.sgd(0.1)
+    train_state = train.start(key, linear, optimizer, (3,))
+    _, measured = train.step(train_state, linear, optimizer, (X.astype(np.float32), targets), metrics=metrics)
+    assert measured.keys() == {*names, "rate", "finite"}
+
+
+@pytest.mark.parametrize(("examples", "epochs", "batch_size", "wanted"), [(10, 3, 4, 6), (10, 1, 10, 1), (7, 0, 2, 0)])
+def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
+    assert train.steps((np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size) == wanted
