@@ -25,7 +25,9 @@ def reporting(total: int, first: int, show: bool) -> Iterator[Report]:
     if not show:
         yield Report(lambda seconds: None, lambda step, figures: None)
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:
-        with tqdm(total=total, initial=first, unit="step", dynamic_ncols=True, desc="compiling", file=sys.stderr) as bar:
+        with tqdm(
+            total=total, initial=first, unit="step", dynamic_ncols=True, desc="compiling", file=sys.stderr
+        ) as bar:
             yield _bar_report(bar)
     else:
         yield _line_report(total, first)

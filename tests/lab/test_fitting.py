@@ -38,7 +38,9 @@ def test_fit_is_the_run_to_the_last_bit(network, examples, epochs, valid, key):
     options = {"epochs": epochs, "batch_size": 64, "valid": some if valid else None, "augment": augment.flip_lr()}
     wanted = bits(train.run(key, network, optimizer, few, **options))
     for chunk in (1, None):
-        chex.assert_trees_all_equal(bits(lab.fit(key, network, optimizer, few, chunk=chunk, show=False, **options)), wanted)
+        chex.assert_trees_all_equal(
+            bits(lab.fit(key, network, optimizer, few, chunk=chunk, show=False, **options)), wanted
+        )
 
 
 def test_a_second_fit_compiles_nothing(key):

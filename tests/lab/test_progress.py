@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
 
 
 def looking_at(stream, monkeypatch):
-    """The stream in the place of standard error; in the test itself, since pytest sets its own between fixture and test."""
+    """The stream in the place of standard error, set in the test itself: after a fixture pytest would set its own."""
     monkeypatch.setattr(sys, "stderr", stream)
     return stream
 

@@ -1,0 +1,57 @@
+"""The arrays named in types.py are what the functions that speak of them take in and give; history is a pytree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from beartype import beartype
+from beartype.roar import BeartypeException
+from jaxtyping import TypeCheckError, jaxtyped
+
+from fnn import augment, objective
+from fnn.types import History, Images, Labels, Logits, PerExample
+
+LOGITS, LABELS = jnp.zeros((5, 3)), jnp.zeros(5, jnp.int32)
+IMAGE = jnp.zeros((4, 6, 3), jnp.uint8)
+USES = {
+    "labels": (objective.cross_entropy, LOGITS, LABELS),
+    "probabilities": (objective.cross_entropy, LOGITS, jax.nn.softmax(LOGITS)),
+    "sequences": (objective.cross_entropy, jnp.zeros((5, 7, 3)), jnp.zeros((5, 7), jnp.int32)),
+    "accuracy": (objective.accuracy, LOGITS, LABELS),
+    "squared error": (objective.squared_error, LOGITS, LOGITS),
+    "one image": (augment.flip_lr(), jax.random.key(0), IMAGE),
+    "cutout": (augment.cutout(2), jax.random.key(0), IMAGE.astype(jnp.float32)),
+    "crop": (augment.random_crop(padding=1), jax.random.key(0), IMAGE),
+    "images": (augment.per_image(augment.flip_lr()), jax.random.key(0), jnp.stack([IMAGE, IMAGE])),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_arrays_are_what_their_names_say(use):
+    function, *arguments = use
+    jaxtyped(typechecker=beartype)(function)(*arguments)
+
+
+def test_a_name_tells_a_wrong_shape():
+    @jaxtyped(typechecker=beartype)
+    def broken(logits: Logits, labels: Labels, images: Images) -> PerExample:
+        return logits
+
+    with pytest.raises((TypeCheckError, BeartypeException)):
+        broken(LOGITS, LABELS, jnp.zeros((5, 4, 4, 1)))
+    with pytest.raises((TypeCheckError, BeartypeException)):
+        broken(LOGITS, LABELS[:4], jnp.zeros((5, 4, 4, 1)))
+
+
+def test_history_is_a_mapping_and_a_pytree_in_its_own_order():
+    history = History({"loss": jnp.arange(3.0), "accuracy": jnp.ones(3)})
+    assert list(history) == ["loss", "accuracy"] and len(history) == 2
+    assert set(dir(history)) >= {"loss", "accuracy"}
+    assert repr(history) == "History(loss (3,), accuracy (3,))"
+    doubled = jax.jit(jax.vmap(lambda scale: jax.tree.map(lambda x: scale * x, history)))(jnp.array([1.0, 2.0]))
+    assert isinstance(doubled, History) and list(doubled) == ["loss", "accuracy"]
+    np.testing.assert_array_equal(doubled.loss, [[0, 1, 2], [0, 2, 4]])
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(history)[0]]
+    assert paths == [".loss", ".accuracy"]
+    with pytest.raises(AttributeError, match="history: expected one of loss, accuracy, got valid_loss"):
+        _ = history.valid_loss
