@@ -84,12 +84,6 @@ def is_public(module, value):
     return callable(value) and home.startswith("fnn.") and (hasattr(module, "__path__") or home == module.__name__)
 
 
-def is_public(module, value):
-    """Whether a room exports the value, or a file of the ground defines it."""
-    home = getattr(value, "__module__", "")
-    return callable(value) and home.startswith("fnn.") and (hasattr(module, "__path__") or home == module.__name__)
-
-
 def test_a_name_has_one_public_path():
     paths: dict[int, list[str]] = {}
     for name, module in vars(fnn).items():
