@@ -26,7 +26,7 @@ def run(examples, network=classifier, optimizer=None, entry=train.run, **options
 
 
 def with_label(label, place=3):
-    labels = LABELS.copy()
+    labels = LABELS.astype(np.int64)
     labels[place] = label
     return labels
 
@@ -77,7 +77,7 @@ CALLS = [
     ("D2 dense", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.uint8)), DTypeError, "dense x: .*got uint8; scale first"),
     ("D3", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.int32)), DTypeError, "dense x: .*got int32"),
     ("D3 bool", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), bool)), DTypeError, "dense x: .*got bool"),
-    ("D4", lambda: run((IMAGES * 1e300, LABELS)), DTypeError, r"inputs: expected numbers within 3.4e\+38, got .*e\+30"),
+    ("D4", lambda: run((IMAGES * 1e300, LABELS)), DTypeError, r"inputs: expected numbers that fit float32, got .*e\+30"),
     ("D6", lambda: nn.dense(0), ConfigError, "dense units: expected >= 1, got 0"),
     ("D6 conv", lambda: nn.conv(-1), ConfigError, "conv channels: expected >= 1, got -1"),
     ("D7", lambda: nn.conv(8, in_channels=3).init(fresh(), (3, 32, 32)), ShapeError, r"\(height, width, 3\), channels last \(NHWC\), got \(3, 32, 32\)"),
@@ -120,8 +120,10 @@ CALLS = [
     ("A7", lambda: run((IMAGES, LABELS.astype(">i4"))), DTypeError, "targets: expected native byte order, got dtype >i4"),
     ("A8", lambda: run((IMAGES, LABELS.astype(object))), DTypeError, "targets: expected an array of numbers, got dtype object"),
     ("A8 string", lambda: run((LABELS.astype(str), LABELS)), DTypeError, "inputs: expected an array of numbers, got dtype <U"),
+    ("D4 labels", lambda: run((IMAGES, with_label(2**32 + 3).astype(np.int64))), DTypeError, "targets: expected numbers that fit int32, got 4294967299"),
     # Of the same classes, beyond the catalogue.
     ("no pair", lambda: run(IMAGES), ConfigError, r"data: expected a pair \(inputs, targets\), got ndarray"),
+    ("a number", lambda: run(5), ConfigError, r"data: expected a pair \(inputs, targets\), got int"),
     ("lists", lambda: run(([[1.0]], [0])), DTypeError, "inputs"),
     ("lengths", lambda: run((IMAGES, LABELS[:-1])), ShapeError, "data: expected inputs and targets of one length"),
     ("valid lengths", lambda: run((IMAGES, LABELS), valid=(IMAGES, LABELS[:-1])), ShapeError, "valid: expected inputs and targets of one length"),

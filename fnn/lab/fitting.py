@@ -13,7 +13,7 @@ from fnn.errors import ConfigError
 from fnn.lab.interrupts import interruptible
 from fnn.lab.progress import reporting
 from fnn.objective import cross_entropy
-from fnn.train.boundary import enter_run
+from fnn.train.boundary import enter, expect_fitting
 from fnn.train.epochs import advance
 from fnn.train.evaluation import validate
 from fnn.train.faults import PATIENCE, explain, first_fault
@@ -65,18 +65,10 @@ def fit(
     history beginning at that step. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError
     for a train state of another key or past the end.
     """
-    task = make_task(
-        network,
-        data[1],
-        optimizer=optimizer,
-        augment=augment,
-        prepare=prepare,
-        loss=loss,
-        metrics=metrics,
-        on_nonfinite=on_nonfinite,
-    )
     checks.key("key", key)
-    data, valid = enter_run(task, data, valid)
+    data, valid = enter("data", data), valid and enter("valid", valid)
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    expect_fitting(task, data, valid)
     length = steps_per_epoch(data, batch_size)
     total = checks.whole("epochs", epochs, 0) * length
     chunk = chunk if chunk is None else checks.whole("chunk", chunk)
@@ -86,9 +78,8 @@ def fit(
     size = chunk or FIRST_CHUNK
     with reporting(total, int(train_state.step), show) as report, interruptible() as interrupted:
         began = time.monotonic()
-        each_step.append(
-            _steps(task, train_state, data, batch_size, 0, [])[1]
-        )  # no steps: compiles, and names the measures
+        # No steps: this compiles, and tells what will be measured.
+        each_step.append(_steps(task, train_state, data, batch_size, 0, [])[1])
         before = _on_host(validate(task, train_state, valid, batch_size))
         report.compiled(time.monotonic() - began)
         while int(train_state.step) < total and not interrupted():

@@ -19,7 +19,7 @@ from fnn.types import Data, Layer, Shape
 def enter(where: str, data: Data) -> Data:
     """The data as JAX arrays of one length; an error of fnn for what no run can take in.
 
-    float64 becomes the default float dtype where its numbers fit. A NumPy array is copied: its owner may refill it.
+    64-bit numbers become 32-bit ones, as JAX has it, if they fit. A NumPy array is copied: its owner may refill it.
     """
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ConfigError(
@@ -38,9 +38,8 @@ def enter(where: str, data: Data) -> Data:
     return inputs, targets
 
 
-def enter_run(task: Task, data: Data, valid: Data | None) -> tuple[Data, Data | None]:
-    """The data of a run, entered, and held against what the network puts out and the loss takes in."""
-    data, valid = enter("data", data), None if valid is None else enter("valid", valid)
+def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
+    """Raise unless the entered data fits what the network puts out and the loss takes in."""
     _expect_images(task, data[0])
     classes = _out_shape(task.network, data[0])
     _expect_loss(task, classes, data[1])
@@ -48,7 +47,6 @@ def enter_run(task: Task, data: Data, valid: Data | None) -> tuple[Data, Data | 
         if hasattr(targets, "dtype") and checks.is_concrete(targets):
             _expect_labels(targets, classes)
             _expect_probabilities(task, targets, classes)
-    return data, valid
 
 
 def _expect_loss(task: Task, out_shape: Shape, targets: Any) -> None:
@@ -105,19 +103,22 @@ def _enter_array(name: str, value: Any) -> jax.Array:
         )
     if value.ndim == 0:
         raise ShapeError(name, "a first axis of examples", "shape ()", "give an array with one row an example")
-    if checks.is_concrete(value) and jnp.issubdtype(value.dtype, jnp.floating):
+    if jnp.issubdtype(value.dtype, jnp.floating) and checks.is_concrete(value):
         host = np.asarray(value)
         _raise_at(NonFiniteError, name, "finite numbers", host, ~np.isfinite(host), "drop or fill them first")
-        widest = jnp.finfo(jnp.result_type(float)).max if value.dtype == np.float64 else np.inf
-        _raise_at(
-            DTypeError,
-            name,
-            f"numbers within {widest:.3g}",
-            host,
-            np.abs(host) > widest,
-            "rescale, or enable jax_enable_x64",
-        )
-    return jnp.array(value) if isinstance(value, np.ndarray) else value
+    if isinstance(value, jax.Array):
+        return value
+    _expect_narrow(name, value)
+    return jnp.array(value)
+
+
+def _expect_narrow(name: str, value: np.ndarray) -> None:
+    """Without 64-bit numbers, values must fit the 32-bit dtype that JAX takes in their place."""
+    narrow = jax.dtypes.canonicalize_dtype(value.dtype)
+    if narrow != value.dtype:
+        limits = jnp.finfo(narrow) if jnp.issubdtype(narrow, jnp.floating) else jnp.iinfo(narrow)
+        wrong = (value < limits.min) | (value > limits.max)
+        _raise_at(DTypeError, name, f"numbers that fit {narrow}", value, wrong, "rescale, or enable jax_enable_x64")
 
 
 def _raise_at(error: type, name: str, expected: str, values: np.ndarray, wrong: np.ndarray, advice: str) -> None:

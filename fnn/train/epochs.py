@@ -30,16 +30,7 @@ def epoch(
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, Measures]:
     """Every step of the epoch that the train state stands before: the next one, and each step's measures, (steps,)."""
-    task = make_task(
-        network,
-        data[1],
-        optimizer=optimizer,
-        augment=augment,
-        prepare=prepare,
-        loss=loss,
-        metrics=metrics,
-        on_nonfinite=on_nonfinite,
-    )
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
     return whole_epoch(task, train_state, data, batch_size)
 
 

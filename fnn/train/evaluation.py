@@ -11,7 +11,7 @@ from fnn import checks
 from fnn.data import to_float
 from fnn.errors import ShapeError
 from fnn.objective import cross_entropy
-from fnn.train.task import Task, make_task
+from fnn.train.task import NO_OPTIMIZER, Task, make_task
 from fnn.types import Data, Layer, Loss, Metrics, Params, PerExample, Prepare, Scalar, State, TrainState
 
 
@@ -27,7 +27,7 @@ def evaluate(
     metrics: Metrics | None = None,
 ) -> dict[str, Scalar]:
     """The mean of the loss and of each metric over all of the data (inputs, targets), every example counted once."""
-    task = make_task(network, data[1], prepare=prepare, loss=loss, metrics=metrics)
+    task = make_task(network, data[1], NO_OPTIMIZER, loss, metrics, prepare=prepare)
     return evaluated(task, params, state, data, checks.whole("evaluate batch_size", batch_size))
 
 
@@ -35,7 +35,7 @@ def predict(
     network: Layer, params: Params, state: State, inputs: Any, *, batch_size: int = 256, prepare: Prepare = to_float
 ) -> Any:
     """The network's outputs (n, ...) for the inputs (n, ...), without training, so without noise."""
-    task = make_task(network, None, prepare=prepare, metrics={})
+    task = make_task(network, None, NO_OPTIMIZER, cross_entropy, {}, prepare=prepare)
     return _predicted(task, params, state, inputs, checks.whole("predict batch_size", batch_size))
 
 

@@ -7,7 +7,7 @@ import jax
 from fnn import checks
 from fnn.data import to_float
 from fnn.objective import cross_entropy
-from fnn.train.boundary import enter_run
+from fnn.train.boundary import enter, expect_fitting
 from fnn.train.epochs import Measures, whole_epoch
 from fnn.train.evaluation import validate
 from fnn.train.faults import explain, first_fault
@@ -54,19 +54,11 @@ def run(
     state is not finite clears its history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run
     itself is traced; "skip" leaves such a step out; "ignore" goes on.
     """
-    task = make_task(
-        network,
-        data[1],
-        optimizer=optimizer,
-        augment=augment,
-        prepare=prepare,
-        loss=loss,
-        metrics=metrics,
-        on_nonfinite=on_nonfinite,
-    )
     checks.key("key", key)
     checks.whole("epochs", epochs, 0)
-    data, valid = enter_run(task, data, valid)
+    data, valid = enter("data", data), valid and enter("valid", valid)
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    expect_fitting(task, data, valid)
     steps_per_epoch(data, batch_size)
     train_state = start_on(task, key, data)
     result = _run(task, train_state, data, valid, epochs, batch_size)

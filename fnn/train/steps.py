@@ -66,16 +66,7 @@ def step(
     ShapeError for an empty batch, or for a loss that does not give one value an example.
     """
     inputs, targets = batch
-    task = make_task(
-        network,
-        targets,
-        optimizer=optimizer,
-        augment=augment,
-        prepare=prepare,
-        loss=loss,
-        metrics=metrics,
-        on_nonfinite=on_nonfinite,
-    )
+    task = make_task(network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite)
     return _step(task, train_state, inputs, targets)
 
 

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 
 from fnn.data import to_float
 from fnn.errors import ConfigError
-from fnn.objective import accuracy, cross_entropy
-from fnn.types import Augmentation, Layer, Loss, Metrics, Prepare
+from fnn.objective import accuracy
+from fnn.types import Augmentation, Layer, Loss, Metrics, Optimizer, Prepare
 
+NO_OPTIMIZER = Optimizer(
+    lambda params: (), lambda grads, opt_state, params: (grads, opt_state)
+)  # to look, not to train
 ON_NONFINITE = ("raise", "skip", "ignore")
 
 
@@ -16,12 +19,12 @@ class Task(NamedTuple):
     """A network and what trains it. Hashable, so that a compiled program can be kept under it."""
 
     network: Layer
-    optimizer: Any = None
-    loss: Loss = cross_entropy
-    metrics: tuple[tuple[str, Loss], ...] = ()
-    augment: Augmentation | None = None
-    prepare: Prepare = to_float
-    on_nonfinite: str = "raise"
+    optimizer: Optimizer
+    loss: Loss
+    metrics: tuple[tuple[str, Loss], ...]
+    augment: Augmentation | None
+    prepare: Prepare
+    on_nonfinite: str
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -29,16 +32,25 @@ class Task(NamedTuple):
         return ("loss", *dict(self.metrics), "rate", "finite")
 
 
-def make_task(network: Layer, targets: Any, *, metrics: Metrics | None, **others: Any) -> Task:
+def make_task(
+    network: Layer,
+    targets: Any,
+    optimizer: Optimizer,
+    loss: Loss,
+    metrics: Metrics | None,
+    augment: Augmentation | None = None,
+    prepare: Prepare = to_float,
+    on_nonfinite: str = "raise",
+) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, integer targets get accuracy."""
-    is_labels = getattr(targets, "dtype", None) is not None and jnp.issubdtype(targets.dtype, jnp.integer)
+    is_labels = hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.integer)
     metrics = ({"accuracy": accuracy} if is_labels else {}) if metrics is None else metrics
-    task = Task(network, metrics=tuple(metrics.items()), **others)
+    task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
-    if "optimizer" in others and not (hasattr(task.optimizer, "init") and hasattr(task.optimizer, "update")):
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ConfigError(
-            "optimizer", "a pair (init, update)", repr(task.optimizer), "call its maker, as in optim.adam(1e-3)"
+            "optimizer", "a pair (init, update)", repr(optimizer), "call its maker, as in optim.adam(1e-3)"
         )
     for name, function in (("loss", task.loss), ("prepare", task.prepare), *task.metrics):
         if not callable(function):

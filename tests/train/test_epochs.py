@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import data, nn, optim, train
+from fnn.objective import cross_entropy
 from fnn.train.epochs import advance, whole_epoch
 from fnn.train.steps import ORDER
 from fnn.train.task import make_task
@@ -29,7 +30,7 @@ def test_an_epoch_is_its_steps(key):
 
 
 def test_advancing_in_any_parts_is_the_epoch_bit_for_bit(key):
-    task = make_task(network, Y, metrics=None, optimizer=optimizer)
+    task = make_task(network, Y, optimizer, cross_entropy, None)
     first = train.start(key, network, optimizer, (3,))
     whole, records = whole_epoch(task, first, (X, Y), 5)
     parts, losses = first, []
@@ -43,7 +44,7 @@ def test_advancing_in_any_parts_is_the_epoch_bit_for_bit(key):
 
 def test_advancing_ends_at_a_step_that_is_not_finite(key):
     poisoned = np.where(np.arange(23)[:, None] == 7, np.nan, X).astype(np.float32)
-    task = make_task(network, Y, metrics=None, optimizer=optimizer)
+    task = make_task(network, Y, optimizer, cross_entropy, None)
     first = train.start(key, network, optimizer, (3,))
     rows = np.asarray(data.batches(jax.random.fold_in(key, ORDER), 0, examples=23, batch_size=5))
     met = [step for step, row in enumerate(rows) if 7 in row]
