@@ -20,7 +20,6 @@ from measure import judge, show
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "examples" / "01_digits.py"
-PEAK, DECAY = 2e-2, 3e-2  # those of the script's own single run
 KEYS = 5
 COMPILES = 3
 
@@ -54,24 +53,24 @@ def imported() -> ModuleType:
     return module
 
 
-def training(run) -> Training:
+def training(demo: ModuleType) -> Training:
     """The script's run, compiled anew a few times, then trained from several keys."""
     compiles, runs, accuracies = [], [], []
     for _ in range(COMPILES):
         jax.clear_caches()
         began = time.perf_counter()
-        compiled = jax.jit(run).lower(jax.random.key(0), PEAK, DECAY).compile()
+        compiled = jax.jit(demo.run).lower(jax.random.key(0), demo.PEAK, demo.DECAY).compile()
         compiles.append(time.perf_counter() - began)
     for seed in range(KEYS):
         began = time.perf_counter()
-        accuracies.append(float(compiled(jax.random.key(seed), PEAK, DECAY).history.valid_accuracy[-1]))
+        accuracies.append(float(compiled(jax.random.key(seed), demo.PEAK, demo.DECAY).history.valid_accuracy[-1]))
         runs.append(time.perf_counter() - began)
     return Training(statistics.median(compiles), statistics.median(runs), accuracies)
 
 
 def main() -> None:
     wall = demo_seconds()
-    found = training(imported().run)
+    found = training(imported())
     mean = statistics.fmean(found.accuracies)
     rows = [
         {"the demo": "whole script, s", "figure": f"{wall:.1f}"},

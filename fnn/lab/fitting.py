@@ -88,7 +88,7 @@ def fit(
             each_step.append(measured)
             if int(train_state.step) % length == 0:
                 each_epoch.append(_on_host(validate(task, train_state, valid, batch_size)))
-            size = chunk or _next_size(size, time.monotonic() - began)
+            size = chunk or _next_size(len(measured["loss"]), time.monotonic() - began)
             report.update(int(train_state.step), _summary(measured) | (each_epoch or [before])[-1])
     return Result(train_state, _history(task, each_step, each_epoch, before))
 
@@ -108,9 +108,9 @@ def _steps(
     return after, measured
 
 
-def _next_size(size: int, seconds: float) -> int:
-    """As many steps as take SECONDS_PER_CHUNK, changing at most fourfold at a time."""
-    return max(1, round(size * min(max(SECONDS_PER_CHUNK / seconds, 1 / 4), 4)))
+def _next_size(steps: int, seconds: float) -> int:
+    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most fourfold more or fewer."""
+    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / seconds, 1 / 4), 4)))
 
 
 def _expect_own(resume: TrainState, key: RandomKey, total: int) -> TrainState:
