@@ -26,13 +26,17 @@ def run(key, peak, decay):
     )
 
 
-def test_a_run_an_ensemble_and_a_search_are_one_function(key):
-    keys, peaks, decays = jax.random.split(key, 2), jnp.array([1e-2, 3e-2]), jnp.array([1e-2, 1e-3])
+def keys():
+    return jax.random.split(jax.random.key(0), 2)
+
+
+def test_a_run_an_ensemble_and_a_search_are_one_function():
+    peaks, decays = jnp.array([1e-2, 3e-2]), jnp.array([1e-2, 1e-3])
     one = jax.jit(run)
-    members = jax.jit(jax.vmap(run, (0, None, None)))(keys, 1e-2, 1e-2)
-    trials = jax.jit(jax.vmap(chex.assert_max_traces(run, n=1)))(keys, peaks, decays)
+    members = jax.jit(jax.vmap(run, (0, None, None)))(keys(), 1e-2, 1e-2)
+    trials = jax.jit(jax.vmap(chex.assert_max_traces(run, n=1)))(keys(), peaks, decays)
     for lane in range(2):
-        member, trial = one(keys[lane], 1e-2, 1e-2), one(keys[lane], peaks[lane], decays[lane])
+        member, trial = one(keys()[lane], 1e-2, 1e-2), one(keys()[lane], peaks[lane], decays[lane])
         np.testing.assert_allclose(members.history.valid_loss[lane], member.history.valid_loss, atol=1e-5, rtol=0)
         np.testing.assert_allclose(trials.history.loss[lane], trial.history.loss, atol=1e-5, rtol=0)
 
