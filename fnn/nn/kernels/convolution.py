@@ -14,17 +14,19 @@ derivatives are three bilinear primitives, and transposing any one of them gives
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from fnn.nn.kernels import cpu, forms
 from fnn.nn.kernels.forms import Form, Geometry, Pair, Shape
+
+if TYPE_CHECKING:
+    from jax.extend.core import Primitive
 
 
 def convolve(
@@ -40,7 +42,7 @@ def convolve(
     geometry = Geometry(stride, padding, dilation, groups, (height, width), (kernel_height, kernel_width))
     if jax.sharding.get_abstract_mesh().manual_axes:
         x, kernel = vary_alike(x, kernel), vary_alike(kernel, x)
-    return forward_p.bind(x, kernel, geometry=geometry, members=False)
+    return primitives().forward.bind(x, kernel, geometry=geometry, members=False)
 
 
 def vary_alike(a: Array, b: Array) -> Array:
@@ -54,8 +56,10 @@ def vary_alike(a: Array, b: Array) -> Array:
 # The three primitives.
 
 
-def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form) -> Primitive:
+def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form) -> "Primitive":
     """A primitive of two arrays; with `members`, both and the result have one leading axis of independent members."""
+    from jax.extend.core import Primitive
+
     primitive = Primitive(name)
     primitive.def_impl(partial(xla.apply_primitive, primitive))
 
@@ -82,30 +86,6 @@ def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form:
     return primitive
 
 
-forward_p = trilinear("convolve", forms.output_shape, forms.xla_forward, cpu.forward)
-input_gradient_p = trilinear("convolve_input_gradient", forms.input_shape, forms.xla_input_gradient, cpu.input_gradient)
-kernel_gradient_p = trilinear(
-    "convolve_kernel_gradient", forms.kernel_shape, forms.xla_kernel_gradient, cpu.kernel_gradient
-)
-
-# Each rule gets the cotangent and the two operands, of which the one it differentiates for is unknown.
-ad.defbilinear(
-    forward_p,
-    lambda y, x, w, **static: input_gradient_p.bind(y, w, **static),
-    lambda y, x, w, **static: kernel_gradient_p.bind(x, y, **static),
-)
-ad.defbilinear(
-    input_gradient_p,
-    lambda x, y, w, **static: forward_p.bind(x, w, **static),
-    lambda x, y, w, **static: kernel_gradient_p.bind(x, y, **static),
-)
-ad.defbilinear(
-    kernel_gradient_p,
-    lambda w, x, y, **static: input_gradient_p.bind(y, w, **static),
-    lambda w, x, y, **static: forward_p.bind(x, w, **static),
-)
-
-
 # Batching. Whatever is batched, the result is, so a batch axis is on two or on all three of x, w and y. On two, it
 # joins an axis which these share: the batch of x and y, the in-channels of x and w, the out-channels of w and y.
 
@@ -124,7 +104,7 @@ def unfold(a: Array, axis: int, groups: int, size: int) -> Array:
     return a.reshape(size, *before, -1, *after)
 
 
-def batch_one(primitive: Primitive, operand: int, axes: Pair, grouped: Pair) -> Callable[..., tuple[Array, int]]:
+def batch_one(primitive: "Primitive", operand: int, axes: Pair, grouped: Pair) -> Callable[..., tuple[Array, int]]:
     """Batch one operand by folding at `axes` of it and of the result, of which those `grouped` consist of groups."""
 
     def rule(args: list[Array], dim: int, *, geometry: Geometry, members: bool) -> tuple[Array, int]:
@@ -137,7 +117,7 @@ def batch_one(primitive: Primitive, operand: int, axes: Pair, grouped: Pair) -> 
     return rule
 
 
-def batch_both(primitive: Primitive, args: list[Array], *, geometry: Geometry, members: bool) -> tuple[Array, int]:
+def batch_both(primitive: "Primitive", args: list[Array], *, geometry: Geometry, members: bool) -> tuple[Array, int]:
     """Batch both operands, and so all three: members, in one axis together with those there are."""
     leading = args[0].shape[: 1 + members]
     args = [a.reshape(-1, *a.shape[1 + members :]) for a in args]
@@ -145,7 +125,7 @@ def batch_both(primitive: Primitive, args: list[Array], *, geometry: Geometry, m
     return result.reshape(*leading, *result.shape[1:]), 0
 
 
-def batched(primitive: Primitive, *folds: tuple[Pair, Pair]) -> None:
+def batched(primitive: "Primitive", *folds: tuple[Pair, Pair]) -> None:
     """Register how vmap treats a primitive, given `axes` and `grouped` for each operand batched alone."""
     alone = [batch_one(primitive, operand, *where) for operand, where in enumerate(folds)]
 
@@ -160,7 +140,44 @@ def batched(primitive: Primitive, *folds: tuple[Pair, Pair]) -> None:
     batching.primitive_batchers[primitive] = rule
 
 
+# The three of them.
+
 BATCH, INPUTS, OUTPUTS = ((0, 0), (0, 0)), ((3, 2), (1, 0)), ((3, 3), (1, 1))
-batched(forward_p, BATCH, OUTPUTS)
-batched(input_gradient_p, BATCH, ((2, 3), (0, 1)))
-batched(kernel_gradient_p, INPUTS, OUTPUTS)
+
+
+class Primitives(NamedTuple):
+    """The three partial derivatives of the trilinear form."""
+
+    forward: "Primitive"
+    input_gradient: "Primitive"
+    kernel_gradient: "Primitive"
+
+
+@cache
+def primitives() -> Primitives:
+    """The primitives with their rules, made on first use: jax.extend takes a third as long to import as all of fnn."""
+    forward = trilinear("convolve", forms.output_shape, forms.xla_forward, cpu.forward)
+    on_x = trilinear("convolve_input_gradient", forms.input_shape, forms.xla_input_gradient, cpu.input_gradient)
+    on_w = trilinear("convolve_kernel_gradient", forms.kernel_shape, forms.xla_kernel_gradient, cpu.kernel_gradient)
+
+    # Each rule gets the cotangent and the two operands, of which the one it differentiates for is unknown.
+    ad.defbilinear(
+        forward,
+        lambda y, x, w, **static: on_x.bind(y, w, **static),
+        lambda y, x, w, **static: on_w.bind(x, y, **static),
+    )
+    ad.defbilinear(
+        on_x,
+        lambda x, y, w, **static: forward.bind(x, w, **static),
+        lambda x, y, w, **static: on_w.bind(x, y, **static),
+    )
+    ad.defbilinear(
+        on_w,
+        lambda w, x, y, **static: on_x.bind(y, w, **static),
+        lambda w, x, y, **static: forward.bind(x, w, **static),
+    )
+
+    batched(forward, BATCH, OUTPUTS)
+    batched(on_x, BATCH, ((2, 3), (0, 1)))
+    batched(on_w, INPUTS, OUTPUTS)
+    return Primitives(forward, on_x, on_w)
