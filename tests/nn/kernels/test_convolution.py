@@ -216,7 +216,6 @@ def test_narrow_dtypes(case, dtype):
     assert_close([a.astype(jnp.float32) for a in ours], expected, 4 * float(jnp.finfo(dtype).eps))
 
 
-@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 @pytest.mark.parametrize("split", ["batch", "members"])
 def test_shard_map(x64, split):
     """Gradients over devices: of one kernel summed, of a kernel per device apart."""
@@ -250,7 +249,6 @@ def training_program(options, channels):
     return run.lower(kernels, jnp.ones((4, 32, 8, 8, 3))).compile().as_text()
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the layout is chosen for CPU alone")
 @pytest.mark.parametrize(
     "options",
     [PLAIN, STRIDED, PLAIN | {"groups": 2}, PLAIN | {"groups": 8}],
