@@ -71,7 +71,7 @@ def test_the_hypergradient_is_the_central_difference(x64, key):
     reverse, forward = jax.grad(final_loss)(peak), jax.jacfwd(final_loss)(peak)
     assert abs(central) > 1e-2
     np.testing.assert_allclose(reverse, central, rtol=1e-3)
-    np.testing.assert_allclose(forward, reverse, rtol=1e-7)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-8)
 
 
 def poison(x):
