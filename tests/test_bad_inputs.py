@@ -108,6 +108,7 @@ CALLS = [
     ("O9", lambda: optim.adam(0.1).init({"a": jnp.array([5, 5])}), DTypeError, "adam params a: expected floating-point numbers, got int32"),
     ("O9 apply", lambda: optim.apply_updates({"a": jnp.array([5, 5])}, {"a": jnp.array([1, 1])}), DTypeError, "params a: .*int32"),
     ("O11", lambda: run((np.full((320, 8, 8, 1), 255, np.uint8), np.arange(320) % 10), normed, prepare=all_nan, on_nonfinite="skip"), NonFiniteError, "step 9: "),
+    ("O11 fit across chunks", lambda: run((np.full((320, 8, 8, 1), 255, np.uint8), np.arange(320) % 10), normed, prepare=all_nan, on_nonfinite="skip", entry=partial(lab.fit, show=False, chunk=3)), NonFiniteError, "step 9: "),
     ("O13", lambda: optim.one_cycle(0.1, steps=5, warmup_steps=10), ConfigError, "one_cycle warmup_steps: expected fewer than steps=5, got 10"),
     ("O13 cosine", lambda: optim.cosine(0.1, steps=5, warmup_steps=10), ConfigError, "cosine warmup_steps: expected fewer than steps=5, got 10"),
     ("K1", lambda: train.start(jax.random.PRNGKey(0), classifier, optim.sgd(0.1), (8,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got uint32\[2\]"),
