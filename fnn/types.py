@@ -18,7 +18,7 @@ Labels = Integer[Array, "*batch"]
 Probabilities = Float[Array, "*batch classes"]
 PerExample = Float[Array, "*batch"]
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # of one array, without its batch axis; a tuple of arrays has the tuple of their shapes
 Params = Any  # a pytree of floating-point arrays
 State = Any  # a pytree of arrays
 OptState = Any  # a pytree of arrays
@@ -38,12 +38,14 @@ Data = tuple[Any, Any]
 class Layer(NamedTuple):
     """A network, or a part of one: a pair of pure functions.
 
-    init:  (key, shape) -> (params, state, out_shape), shapes without the batch axis.
-    apply: (params, state, x, *, key=None, train=False) -> (y, state)
+    init:    (key, shape) -> (params, state, out_shape), shapes without the batch axis.
+    apply:   (params, state, x, *, key=None, train=False) -> (y, state)
+    rebuild: (change) -> Layer, in what is made of parts: the same with change(name, part) in place of each part.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
     apply: Callable[..., tuple[Any, State]]
+    rebuild: "Callable[[Callable[[str, Layer], Layer]], Layer] | None" = None
 
 
 class Optimizer(NamedTuple):

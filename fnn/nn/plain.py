@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fnn import trees
+from fnn.nn.composite import named
 from fnn.types import Layer, Params, Shape, State
 
 
@@ -19,5 +20,4 @@ def plain(name: str, out_shape: Callable[[Shape], Shape], function: Callable[[ja
         trees.expect_arrays(name, params, {})
         return function(x), state
 
-    apply.__qualname__ = f"{name}.<locals>.apply"  # a chain names its layers after the makers their applys belong to
-    return Layer(init, apply)
+    return named(name, Layer(init, apply))

@@ -65,7 +65,7 @@ def test_it_has_its_formula(name):
 @float64
 @every_activation
 def test_values_and_slopes_are_those_of_torch(name):
-    with np.load(Path(__file__).parents[1] / "golden" / "activations.npz") as file:
+    with np.load(Path(__file__).parents[2] / "golden" / "activations.npz") as file:
         x, y, dx, weight = (file[f"{name}/{array}"] for array in ("x", "y", "dx", "weight"))
     got, pull = jax.vjp(partial(activate, name), jnp.array(x))
     np.testing.assert_allclose(got, y, rtol=1e-13, atol=1e-14)

@@ -5,7 +5,7 @@ import jax
 from fnn import checks
 from fnn.errors import ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
-from fnn.nn.initializers import lecun_normal
+from fnn.nn.initializers.scaled import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
 
 

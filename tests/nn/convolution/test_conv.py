@@ -15,7 +15,7 @@ float64 = pytest.mark.usefixtures("x64")
 
 
 def golden():
-    with np.load(Path(__file__).parents[1] / "golden" / "convolution.npz") as file:
+    with np.load(Path(__file__).parents[2] / "golden" / "convolution.npz") as file:
         return dict(file)
 
 

@@ -8,7 +8,7 @@ from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
 from fnn.nn.geometry import Padding, check_padding, pad_pairs, window_count
-from fnn.nn.initializers import he_normal
+from fnn.nn.initializers.scaled import he_normal
 from fnn.nn.kernels.convolution import convolve
 from fnn.types import Initializer, Layer, Params, Shape, State
 

@@ -27,7 +27,7 @@ def test_it_maps_the_last_axis(shape):
 
 @float64
 def test_values_and_gradients_are_those_of_torch():
-    with np.load(Path(__file__).parents[1] / "golden" / "dense.npz") as file:
+    with np.load(Path(__file__).parents[2] / "golden" / "dense.npz") as file:
         arrays = dict(file)
     params = {name: jnp.array(arrays[name]) for name in ("kernel", "bias")}
     y, pull = jax.vjp(lambda params, x: nn.dense(3).apply(params, {}, x)[0], params, jnp.array(arrays["x"]))

@@ -30,7 +30,7 @@ def normalize(x, mean, var, epsilon=1e-5):
 
 
 def golden():
-    with np.load(Path(__file__).parents[1] / "golden" / "normalization.npz") as file:
+    with np.load(Path(__file__).parents[2] / "golden" / "normalization.npz") as file:
         return dict(file)
 
 

@@ -17,7 +17,7 @@ every_pool = pytest.mark.parametrize("kind", MAKERS)
 
 
 def golden():
-    with np.load(Path(__file__).parents[1] / "golden" / "pooling.npz") as file:
+    with np.load(Path(__file__).parents[2] / "golden" / "pooling.npz") as file:
         return dict(file)
 
 

@@ -1,4 +1,4 @@
-"""Layers that only move numbers."""
+"""An example in another shape."""
 
 from math import prod
 

@@ -1,0 +1,1 @@
+"""Functions that bend: of each number alone, and across the features."""

@@ -1,0 +1,1 @@
+"""How layers become networks: several layers make one."""

@@ -1,0 +1,27 @@
+"""One layer after another."""
+
+from typing import Any
+
+from fnn.errors import ConfigError
+from fnn.nn.composite import Go, composite, maker
+from fnn.types import Layer
+
+
+def chain(*layers: Layer, **named: Layer) -> Layer:
+    """One layer after another, y = f_n(... f_2(f_1(x))).
+
+    The params and the state are dicts: a named layer stands under its name, a positional one under its maker's name and
+    its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
+    ConfigError for what is no layer; TreeMismatchError for params of no layer here; a layer's error names its path.
+    """
+    positional = {f"{maker(layer)}_{place}": layer for place, layer in enumerate(layers)}
+    if clash := sorted(positional.keys() & named.keys()):
+        raise ConfigError("chain", "names that no positional layer has", ", ".join(clash), "choose another name")
+    parts = positional | named
+
+    def through(go: Go, x: Any) -> Any:
+        for name in parts:
+            x = go(name, x)
+        return x
+
+    return composite("chain", parts, through, through, lambda parts: chain(**parts))

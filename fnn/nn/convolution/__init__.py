@@ -1,0 +1,1 @@
+"""Weights shared over the places of a signal, an image or a volume."""

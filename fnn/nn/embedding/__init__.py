@@ -1,0 +1,1 @@
+"""Tokens as vectors, and where they stand."""

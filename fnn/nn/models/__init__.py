@@ -1,0 +1,1 @@
+"""Known networks, each a page built from the pieces of this room."""

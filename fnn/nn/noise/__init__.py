@@ -1,0 +1,1 @@
+"""Noise that regularizes: numbers, channels, weights or whole paths dropped by chance."""
