@@ -2,6 +2,7 @@
 
 from fnn import augment as augment
 from fnn import data as data
+from fnn import diagnose as diagnose
 from fnn import errors as errors
 from fnn import lab as lab
 from fnn import nn as nn

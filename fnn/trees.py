@@ -1,6 +1,7 @@
 """Pytree arithmetic, and what two pytrees must share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.checks import describe
-from fnn.errors import TreeMismatchError
+from fnn.errors import ConfigError, TreeMismatchError
 from fnn.types import Number, Shape
 
 
@@ -77,3 +78,20 @@ def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> N
             raise TreeMismatchError(f"{where} {path}", "no such leaf", got[path], "drop the extra leaf")
         if got[path] != wanted[path]:
             raise TreeMismatchError(f"{where} {path}", wanted[path], got[path], "trees are compared, never broadcast")
+
+
+def matching(where: str, tree: Any, patterns: Sequence[str]) -> dict[str, bool]:
+    """For each leaf, by path, whether a pattern names it: a path or the beginning of one, `*` standing for any text.
+
+    "stem" names all that lies under stem, "*/bias" every bias below the top. ConfigError for a pattern that names
+    nothing, as a typing error does.
+    """
+    paths = list(named_leaves(tree))
+    for pattern in patterns:
+        if not any(_names(pattern, path) for path in paths):
+            raise ConfigError(where, f"a path among {paths}", repr(pattern), "name a leaf, or what lies above some")
+    return {path: any(_names(pattern, path) for pattern in patterns) for path in paths}
+
+
+def _names(pattern: str, path: str) -> bool:
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")

@@ -205,23 +205,6 @@ def test_batch_norm_is_that_of_flax_but_for_the_running_variance(peer):
             expect_close([state["var"]], [grown], "float64", scale=1e2)
 
 
-@every_dtype
-@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (1, 1)])
-def test_dense_is_that_of_torch(shape, dtype):
-    def ours(x, kernel, bias):
-        return nn.dense(3).apply({"kernel": kernel, "bias": bias}, {}, x)[0]
-
-    def theirs(x, kernel, bias):
-        return F.linear(x, kernel.T, bias)
-
-    evaluate = differentiated(ours)
-    for seed in range(CONFIGURATIONS):
-        draw = np.random.default_rng(seed)
-        shapes = (*shape[:-1], 3), shape, (shape[-1], 3), (3,)
-        arguments = [(10 ** draw.uniform(-2, 2) * draw.normal(size=s)).astype(dtype) for s in shapes]
-        expect_close(evaluate(*arguments), torch_differentiated(theirs, *arguments), dtype)
-
-
 def flax_dense(kernel, bias):
     layer = flax.nnx.Linear(*kernel.shape, param_dtype=jnp.float64, rngs=flax.nnx.Rngs(0))
     layer.kernel[...], layer.bias[...] = kernel, bias

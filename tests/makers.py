@@ -13,13 +13,56 @@ from fnn import augment, nn, objective, optim
 from fnn.types import Augmentation, Augmentations, Initializer, Layer, Number, Optimizer, Rate, Schedule
 
 ROOMS = {"nn": nn, "optim": optim, "augment": augment, "objective": objective}
-IMAGE, VECTOR = (6, 6, 4), (4,)
+BATCH = 3
 
-# What each maker is called with, besides a knob under test, and for layers the shape of an example.
+
+class Domain(NamedTuple):
+    """What a layer takes in: the shape of one example, drawn at random, and a batch of such examples."""
+
+    shape: Callable[[np.random.Generator], Any]
+    values: Callable[[np.random.Generator, Any], Any]
+
+    def draw(self, seed: int) -> tuple[Any, Any]:
+        """The shape of one example, and a batch of them."""
+        draw = np.random.default_rng(seed)
+        shape = self.shape(draw)
+        return shape, jax.tree.map(jnp.asarray, self.values(draw, shape))
+
+
+def smooth(draw: np.random.Generator, shape: Any) -> np.ndarray:
+    """Numbers at least 0.1 away from 0, where many a function has a kink."""
+    x = draw.normal(size=(BATCH, *shape))
+    return (x + np.copysign(0.1, x)).astype(jnp.result_type(float))
+
+
+def apart(draw: np.random.Generator, shape: Any) -> np.ndarray:
+    """Numbers that differ from each other by 0.1 at least, so that the largest stays so when one is moved a little."""
+    count = BATCH * int(np.prod(shape))
+    return (0.1 * draw.permutation(count).reshape(BATCH, *shape) - count / 20).astype(jnp.result_type(float))
+
+
+IMAGES = Domain(lambda draw: (*draw.integers(4, 6, 2).tolist(), 4), smooth)
+VECTORS = Domain(lambda draw: (4,), smooth)
+SEQUENCES = Domain(lambda draw: (int(draw.integers(3, 6)), 4), smooth)
+
+# What a layer takes in, if not images.
+DOMAINS: dict[str, Domain] = {
+    "nn.chain": VECTORS,
+    "nn.max_pool": IMAGES._replace(values=apart),
+    "nn.residual": VECTORS,
+}
+
+# For each loss, (draw) -> (outputs, targets): a batch for it.
+LOSSES: dict[str, Callable[[np.random.Generator], tuple[Any, Any]]] = {
+    "objective.cross_entropy": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH)),
+    "objective.squared_error": lambda draw: (draw.normal(size=(BATCH, 4)), draw.normal(size=(BATCH, 4))),
+}
+
+# What each maker is called with, besides a knob under test.
 CALLS: dict[str, dict[str, Any]] = {
     "nn.avg_pool": {},
     "nn.batch_norm": {},
-    "nn.chain": {"body": nn.dense(4), "head": nn.relu()},
+    "nn.chain": {"body": nn.dense(4), "head": nn.tanh()},
     "nn.conv": {"channels": 3},
     "nn.dense": {"units": 3},
     "nn.dropout": {"drop_rate": 0.2},
@@ -57,7 +100,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "augment.random_crop": {"padding": 1},
 }
 # Public functions that are no makers: they act on arrays themselves.
-FUNCTIONS = {"optim.apply_updates", "objective.accuracy", "objective.cross_entropy", "objective.squared_error"}
+FUNCTIONS = {"optim.apply_updates", "objective.accuracy", *LOSSES}
 
 # Two values for a knob whose name is here; any other is tried at 0.1 and 0.3.
 VALUES = {
@@ -104,8 +147,8 @@ def knobs() -> Iterator[Knob]:
 
 def outcome(maker: str, **options: Any) -> Any:
     """What the product of a maker gives on a small example."""
-    if maker == "objective.cross_entropy":
-        return objective.cross_entropy(jnp.eye(3, 4), jnp.array([0, 1, 3]), **options)
+    if maker in LOSSES:
+        return public()[maker](*batch_for(maker, 7), **options)
     product = public()[maker](**CALLS[maker] | options)
     return EXERCISES[kind(maker)](product, maker)
 
@@ -115,18 +158,34 @@ def kind(maker: str) -> Any:
     return inspect.signature(public()[maker]).return_annotation
 
 
-def example(maker: str) -> jax.Array:
-    """A batch that the layer of a maker takes in."""
-    shape = VECTOR if maker in ("nn.chain", "nn.residual") else IMAGE
-    return jax.random.normal(jax.random.key(7), (5, *shape))
+def batch_for(loss: str, seed: int) -> tuple[Any, Any]:
+    """Outputs and targets that a loss takes in."""
+    floats = jnp.result_type(float)
+
+    def own(array: Any) -> jax.Array:
+        array = np.asarray(array)
+        return jnp.asarray(array, floats if np.issubdtype(array.dtype, np.floating) else array.dtype)
+
+    outputs, targets = jax.tree.map(own, LOSSES[loss](np.random.default_rng(seed)))
+    return outputs, targets
+
+
+def domain(maker: str) -> Domain:
+    return DOMAINS.get(maker, IMAGES)
 
 
 def through_layer(layer: Layer, maker: str) -> Any:
-    x = example(maker)
-    params, state, shape = layer.init(jax.random.key(1), x.shape[1:])
+    shape, x = domain(maker).draw(7)
+    params, state, shape = layer.init(jax.random.key(1), shape)
     y, _ = layer.apply(params, state, x, key=jax.random.key(2), train=False)
-    assert y.shape == (len(x), *shape)
+    batched = jax.tree.map(lambda size: (BATCH, *size), shape, is_leaf=is_shape)
+    assert jax.tree.map(jnp.shape, y) == batched
     return layer.apply(params, state, x, key=jax.random.key(2), train=True)
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether it is the shape of one array, not a tuple of such."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
 def through_optimizer(optimizer: Optimizer, maker: str) -> Any:

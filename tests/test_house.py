@@ -21,7 +21,8 @@ MIDDLE = {"nn", "objective", "optim", "data", "augment"}
 MAY_IMPORT = {
     **{room: frozenset() for room in GROUND | MIDDLE},
     "train": MIDDLE,
-    "lab": MIDDLE | {"train"},
+    "diagnose": MIDDLE | {"train"},
+    "lab": MIDDLE | {"train", "diagnose"},
 }
 # The only rooms that touch disk, clock or terminal.
 DOORS = {"lab", "data/digits.py"}
@@ -107,6 +108,7 @@ def test_tests_mirror_the_source(path):
 ALSO_TESTED_BY = {
     "nn/kernels/forms.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
+    "nn/composite.py": ["combinators/test_chain.py"],
     "augment/images.py": ["test_geometry.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fnn import trees
-from fnn.errors import TreeMismatchError
+from fnn.errors import ConfigError, TreeMismatchError
 
 TREE = {"a": {"b": jnp.ones(2), "c": [jnp.zeros(()), jnp.arange(3)]}}
 
@@ -54,3 +54,15 @@ def test_the_first_difference_is_named(tree, message):
 def test_other_containers_are_told_apart():
     with pytest.raises(TreeMismatchError, match="use the containers that init returned"):
         trees.expect_like("grads", [jnp.ones(2)], (jnp.ones(2),))
+
+
+def test_patterns_name_leaves_by_path_or_by_what_lies_above():
+    named = {"stem": {"kernel": 1, "bias": 2}, "stem_2": {"kernel": 3}, "norm": {"bias": 4}}
+    got = trees.matching("freeze", named, ["stem", "*/bias"])
+    assert [path for path, chosen in got.items() if chosen] == ["norm/bias", "stem/bias", "stem/kernel"]
+    assert not any(trees.matching("freeze", named, []).values())
+
+
+def test_a_pattern_that_names_nothing_is_told():
+    with pytest.raises(ConfigError, match=r"freeze: expected a path among \['a/b', .*\], got 'a/d'"):
+        trees.matching("freeze", TREE, ["a/b", "a/d"])

@@ -1,0 +1,13 @@
+"""Every family is what its peer computes, in both precisions: 200 random problems each."""
+
+import pytest
+from families import FAMILIES
+from harness import GOALS, worst
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@pytest.mark.parametrize("dtype", GOALS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_that_of_its_peer(name, dtype):
+    assert worst(name, dtype) <= GOALS[dtype]
