@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
 RandomKey = Key[Array, ""]
@@ -29,10 +30,34 @@ Rate = Number | Schedule
 Initializer = Callable[[RandomKey, Shape], Array]
 Augmentation = Callable[[RandomKey, Image], Image]
 Augmentations = Callable[..., Images]
-Loss = Callable[[Any, Any], PerExample]
-Metrics = Mapping[str, Loss]
+Loss = Callable[[Any, Any], "PerExample | Weighted"]
+Metrics = Mapping[str, "Loss | Metric"]
 Prepare = Callable[[Array], Array]
 Data = tuple[Any, Any]
+
+
+class Weighted(NamedTuple):
+    """Values, and how much each counts: their mean is Σ weights values / Σ weights, taken in `train`."""
+
+    values: PerExample
+    weights: PerExample
+
+
+class Metric(NamedTuple):
+    """A measure of a whole set of examples, where it is no mean over them.
+
+    look:   (outputs, targets) -> statistics, arrays with one entry an example (n, ...)
+    finish: (statistics, weights) -> value, where the weights (n,) tell how much each example counts, 0 for not at all
+    """
+
+    look: Callable[[Any, Any], Any]
+    finish: Callable[[Any, PerExample], Array]
+
+    def __call__(self, outputs: Any, targets: Any, weights: PerExample | None = None) -> Array:
+        """The value of the set that these outputs and targets are."""
+        statistics = self.look(outputs, targets)
+        examples = jax.tree.leaves(statistics)[0].shape[0]
+        return self.finish(statistics, jnp.ones(examples) if weights is None else weights)
 
 
 class Layer(NamedTuple):

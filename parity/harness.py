@@ -3,7 +3,8 @@
 A family is a function (draw, dtype) -> (got, wanted), trees of arrays in the same order: the values and the gradients
 of fnn and of the peer on one random problem, all in that dtype, its numbers of order 1. The error is the largest
 difference of an array, relative to the largest number of that array, or to `scale` if that is more, for small numbers
-may be what is left of large ones. `worst` is over CONFIGURATIONS problems, the figure that the tests judge and benchmarks/parity.py prints.
+may be what is left of large ones. `worst` is over CONFIGURATIONS problems: the figure that the tests judge and
+benchmarks/parity.py prints.
 """
 
 from collections.abc import Callable
