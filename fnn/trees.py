@@ -28,6 +28,11 @@ def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def is_shape(shape: Any) -> bool:
+    """Whether it is the shape of one array, not a tree of such."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
+
+
 def wide(array: jax.Array) -> Any:
     """The dtype to compute statistics of the array in: its own, but float32 at least."""
     return array.dtype if jnp.finfo(array.dtype).bits >= 32 else jnp.dtype(jnp.float32)

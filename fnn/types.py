@@ -32,6 +32,7 @@ Augmentation = Callable[[RandomKey, Image], Image]
 Augmentations = Callable[..., Images]
 Loss = Callable[[Any, Any], "PerExample | Weighted"]
 Metrics = Mapping[str, "Loss | Metric"]
+Regularizer = Callable[[Params], Scalar]
 Prepare = Callable[[Array], Array]
 Data = tuple[Any, Any]
 

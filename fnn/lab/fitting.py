@@ -29,6 +29,7 @@ from fnn.types import (
     Optimizer,
     Prepare,
     RandomKey,
+    Regularizer,
     Result,
     TrainState,
 )
@@ -52,6 +53,7 @@ def fit(
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
+    regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
     chunk: int | None = None,
     resume: TrainState | None = None,
@@ -67,7 +69,7 @@ def fit(
     """
     checks.key("key", key)
     data, valid = enter("data", data), valid and enter("valid", valid)
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
     expect_fitting(task, data, valid)
     length = steps_per_epoch(data, batch_size)
     total = checks.whole("epochs", epochs, 0) * length
@@ -90,7 +92,7 @@ def fit(
                 each_epoch.append(_on_host(validate(task, train_state, valid, batch_size)))
             size = chunk or _next_size(len(measured["loss"]), time.monotonic() - began)
             report.update(int(train_state.step), _summary(measured) | (each_epoch or [before])[-1])
-    return Result(train_state, _history(task, each_step, each_epoch, before))
+    return Result(train_state, _history(each_step, each_epoch, before))
 
 
 def _steps(
@@ -100,7 +102,9 @@ def _steps(
     length, first = steps_per_epoch(data, batch_size), int(train_state.step)
     stop = min(first + count, (first // length + 1) * length)
     after, records = advance(task, train_state, data, jnp.int32(stop), batch_size)
-    measured = {name: np.asarray(records[name])[first % length :][: stop - first] for name in task.measures}
+    measured = {
+        name: np.asarray(values)[first % length :][: stop - first] for name, values in task.in_order(records).items()
+    }
     recent = np.concatenate([figures["finite"] for figures in [*past[-PATIENCE:], measured]])
     fault = first_fault(task, recent)
     if fault is not None:
@@ -130,11 +134,11 @@ def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
 
 
 def _summary(measured: Figures) -> Figures:
-    """The mean of each measure over a chunk, less the flags."""
-    return {name: values.mean() for name, values in measured.items() if name != "finite"}
+    """The mean over a chunk of each measure that is one number, less the flags."""
+    return {name: values.mean() for name, values in measured.items() if name != "finite" and values.ndim == 1}
 
 
-def _history(task: Task, each_step: list[Figures], each_epoch: list[Figures], before: Figures) -> History:
-    steps = {name: np.concatenate([figures[name] for figures in each_step]) for name in task.measures}
+def _history(each_step: list[Figures], each_epoch: list[Figures], before: Figures) -> History:
+    steps = {name: np.concatenate([figures[name] for figures in each_step]) for name in each_step[0]}
     epochs = {name: np.array([figures[name] for figures in each_epoch], first.dtype) for name, first in before.items()}
     return History({name: jnp.asarray(values) for name, values in (steps | epochs).items()})

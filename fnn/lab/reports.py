@@ -31,7 +31,8 @@ def curves(result: Result | History, path: str | os.PathLike[str]) -> Path:
         raise ConfigError("path", f"a suffix among {', '.join(formats)}", target.name, "try .png")
     if not target.parent.is_dir():
         raise ConfigError("path", "a folder that exists", target.parent, "make it first")
-    names = [name for name in history if name != "finite" and not name.startswith("valid_")]
+    numbers = [name for name in history if history[name].ndim == history["loss"].ndim]  # no picture of a matrix
+    names = [name for name in numbers if name != "finite" and not name.startswith("valid_")]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _panel(axes, history, name)
     partial = target.with_name(f".{target.name}.partial")  # so that a crash leaves no half-written picture

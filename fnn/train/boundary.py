@@ -11,7 +11,7 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective import cross_entropy
 from fnn.objective.losses import SUM_TOLERANCE
-from fnn.train.evaluation import count_examples, measure
+from fnn.train.evaluation import count_examples, look
 from fnn.train.task import Task
 from fnn.types import Data, Layer, Shape
 
@@ -41,18 +41,21 @@ def enter(where: str, data: Data) -> Data:
 def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
     """Raise unless the entered data fits what the network puts out and the loss takes in."""
     _expect_images(task, data[0])
-    classes = _out_shape(task.network, data[0])
-    _expect_loss(task, classes, data[1])
+    out_shape = _out_shape(task.network, data[0])
+    _expect_loss(task, out_shape, data[1])
     for _, targets in filter(None, (data, valid)):
-        if hasattr(targets, "dtype") and checks.is_concrete(targets):
-            _expect_labels(targets, classes)
-            _expect_probabilities(task, targets, classes)
+        if trees.is_shape(out_shape) and hasattr(targets, "dtype") and checks.is_concrete(targets):
+            _expect_labels(targets, out_shape)
+            _expect_probabilities(task, targets, out_shape)
 
 
-def _expect_loss(task: Task, out_shape: Shape, targets: Any) -> None:
+def _expect_loss(task: Task, out_shape: Any, targets: Any) -> None:
     """The loss and the metrics take in such outputs and targets; found by tracing them alone, which is quick."""
-    outputs = jax.ShapeDtypeStruct((count_examples(targets), *out_shape), jnp.result_type(float))
-    jax.eval_shape(partial(measure, task), outputs, targets)
+    examples, floats = count_examples(targets), jnp.result_type(float)
+    outputs = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct((examples, *shape), floats), out_shape, is_leaf=trees.is_shape
+    )
+    jax.eval_shape(partial(look, task), outputs, targets)
 
 
 def _expect_labels(targets: jax.Array, out_shape: Shape) -> None:
@@ -84,8 +87,8 @@ def _expect_images(task: Task, inputs: Any) -> None:
             raise ConfigError("images", "[0, 1]", f"max {high:g}", "keep them uint8, or divide by 255")
 
 
-def _out_shape(network: Layer, inputs: Any) -> Shape:
-    """The shape of one example's output, found without computing anything."""
+def _out_shape(network: Layer, inputs: Any) -> Any:
+    """The shape of one example's output, or a tree of such, found without computing anything."""
     found = []
     shape = jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), inputs)
     jax.eval_shape(lambda key: found.append(network.init(key, shape)[2]), jax.random.key(0))

@@ -11,7 +11,19 @@ from fnn.objective import cross_entropy
 from fnn.train.evaluation import count_examples, take
 from fnn.train.steps import ORDER, augmented, descend, steps_per_epoch
 from fnn.train.task import Task, make_task
-from fnn.types import Augmentation, Data, Layer, Loss, Metrics, Optimizer, Prepare, Scalar, Step, TrainState
+from fnn.types import (
+    Augmentation,
+    Data,
+    Layer,
+    Loss,
+    Metrics,
+    Optimizer,
+    Prepare,
+    Regularizer,
+    Scalar,
+    Step,
+    TrainState,
+)
 
 Measures = dict[str, jax.Array]
 
@@ -27,10 +39,11 @@ def epoch(
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
+    regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, Measures]:
     """Every step of the epoch that the train state stands before: the next one, and each step's measures, (steps,)."""
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
     return whole_epoch(task, train_state, data, batch_size)
 
 
@@ -63,7 +76,7 @@ def advance(
         return train_state, {name: record.at[place].set(measured[name]) for name, record in records.items()}
 
     measured = jax.eval_shape(lambda: _learn(task, train_state, data, now, order[0])[1])
-    records = {name: jnp.ones(len(order), value.dtype) for name, value in measured.items()}
+    records = {name: jnp.ones((len(order), *value.shape), value.dtype) for name, value in measured.items()}
     return jax.lax.while_loop(unfinished, one, (train_state, records))
 
 

@@ -12,7 +12,20 @@ from fnn.data import to_float
 from fnn.errors import ShapeError
 from fnn.objective import cross_entropy
 from fnn.train.task import NO_OPTIMIZER, Task, make_task
-from fnn.types import Data, Layer, Loss, Metrics, Params, PerExample, Prepare, Scalar, State, TrainState
+from fnn.types import (
+    Data,
+    Layer,
+    Loss,
+    Metric,
+    Metrics,
+    Params,
+    PerExample,
+    Prepare,
+    Scalar,
+    State,
+    TrainState,
+    Weighted,
+)
 
 
 def evaluate(
@@ -26,7 +39,7 @@ def evaluate(
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
 ) -> dict[str, Scalar]:
-    """The mean of the loss and of each metric over all of the data (inputs, targets), every example counted once."""
+    """The loss and each metric over all of the data (inputs, targets), every example counted once."""
     task = make_task(network, data[1], NO_OPTIMIZER, loss, metrics, prepare=prepare)
     return evaluated(task, params, state, data, checks.whole("evaluate batch_size", batch_size))
 
@@ -39,13 +52,30 @@ def predict(
     return _predicted(task, params, state, inputs, checks.whole("predict batch_size", batch_size))
 
 
-def measure(task: Task, outputs: Any, targets: Any) -> dict[str, PerExample]:
-    """The loss and the metrics of each example, (batch,); ShapeError for a function that gives anything else."""
+def look(task: Task, outputs: Any, targets: Any) -> dict[str, Any]:
+    """What the loss and the metrics see of each example; ShapeError for a function that gives not one an example."""
+    examples = count_examples(targets)
     functions = {"loss": task.loss, **dict(task.metrics)}
-    return {
-        name: _one_each(name, function(outputs, targets), count_examples(targets))
+    seen = {
+        name: function.look(outputs, targets) if isinstance(function, Metric) else function(outputs, targets)
         for name, function in functions.items()
     }
+    return {name: jax.tree.map(partial(_each, name, examples), own) for name, own in seen.items()}
+
+
+def conclude(task: Task, seen: dict[str, Any]) -> dict[str, Scalar]:
+    """The figures of all the examples seen: the one place where a mean over examples is taken."""
+    functions = {"loss": task.loss, **dict(task.metrics)}
+    return {name: _figure(function, seen[name]) for name, function in functions.items()}
+
+
+def _figure(function: Loss | Metric, seen: Any) -> jax.Array:
+    if isinstance(function, Metric):
+        return function.finish(seen, jnp.ones(count_examples(seen)))
+    if isinstance(seen, Weighted):
+        total = seen.weights.sum()  # 0 where nothing counts: then so is the mean
+        return (seen.weights * seen.values).sum() / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+    return seen.reshape(seen.shape[0], -1).mean(1).mean()
 
 
 def count_examples(data: Any) -> int:
@@ -73,12 +103,12 @@ def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size
 
 @partial(jax.jit, static_argnums=(0, 4))
 def evaluated(task: Task, params: Params, state: State, data: Data, batch_size: int) -> dict[str, Scalar]:
-    """The mean of the loss and of each metric."""
+    """The loss and each metric over all of the data."""
 
-    def measured(inputs: Any, targets: Any) -> dict[str, PerExample]:
-        return measure(task, task.network.apply(params, state, task.prepare(inputs), train=False)[0], targets)
+    def seen(inputs: Any, targets: Any) -> dict[str, Any]:
+        return look(task, task.network.apply(params, state, task.prepare(inputs), train=False)[0], targets)
 
-    return {name: values.mean() for name, values in _in_batches(measured, data, batch_size).items()}
+    return conclude(task, _in_batches(seen, data, batch_size))
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -99,7 +129,7 @@ def _in_batches(function: Callable[..., Any], data: tuple[Any, ...], batch_size:
     return jax.tree.map(lambda result: result.reshape(-1, *result.shape[2:])[:examples], results)
 
 
-def _one_each(name: str, values: jax.Array, examples: int) -> PerExample:
+def _each(name: str, examples: int, values: jax.Array) -> PerExample:
     if values.ndim == 0 or values.shape[0] != examples:
         raise ShapeError(name, f"one value an example, ({examples},)", values.shape, "leave the mean to fnn")
-    return values.reshape(examples, -1).mean(1)
+    return values

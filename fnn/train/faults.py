@@ -34,7 +34,11 @@ def explain(task: Task, train_state: TrainState, data: Data, batch_size: int, st
         train_state, _ = advance(task, train_state, data, min(step, (now // length + 1) * length), batch_size)
     measured, grads, state = gradients(task, train_state, *batch_at(task, train_state, data, batch_size))
     # In the order in which they are computed, so that the first one is nearest to the cause.
-    parts = {"state": state}, {"loss": measured["loss"]}, {"gradient": grads}
+    parts = (
+        {"state": state},
+        {name: measured[name] for name in ("loss", "penalty") if name in measured},
+        {"gradient": grads},
+    )
     wrong = [path for part in parts for path, finite in trees.finite_leaves(part).items() if not finite]
     names = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
     advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'

@@ -23,6 +23,7 @@ from fnn.types import (
     Optimizer,
     Prepare,
     RandomKey,
+    Regularizer,
     Result,
     TrainState,
 )
@@ -41,13 +42,14 @@ def run(
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
+    regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
 ) -> Result:
     """Train a network from first draw to last step: a scan over epochs of a scan over steps, in one program.
 
     data and valid are (inputs, targets), arrays whose first axis is the example. In training inputs are augmented, each
     by its own key, then prepared; bytes stay bytes until then. The result holds the train state and the history:
-    per step loss, metrics, rate and finite; per epoch, if valid is given, valid_loss and the valid metrics.
+    per step loss, penalty, metrics, rate and finite; per epoch, if valid is given, valid_loss and the valid metrics.
     jit, vmap and grad work on it, by the key and by any number that a maker was given.
 
     Raises an fnn error before it compiles for data or options that cannot be right. A step whose loss, gradient or
@@ -57,7 +59,7 @@ def run(
     checks.key("key", key)
     checks.whole("epochs", epochs, 0)
     data, valid = enter("data", data), valid and enter("valid", valid)
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
     expect_fitting(task, data, valid)
     steps_per_epoch(data, batch_size)
     train_state = start_on(task, key, data)
@@ -75,5 +77,6 @@ def _run(task: Task, train_state: TrainState, data: Data, valid: Data | None, ep
         return train_state, (each_step, validate(task, train_state, valid, batch_size))
 
     train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
-    flat = {name: each_step[name].reshape(-1) for name in task.measures}  # (epochs, steps) -> (epochs * steps,)
+    # (epochs, steps, ...) -> (epochs * steps, ...)
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in task.in_order(each_step).items()}
     return Result(train_state, History(flat | each_epoch))

@@ -12,7 +12,7 @@ from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.objective import cross_entropy
 from fnn.optim import apply_updates
-from fnn.train.evaluation import count_examples, measure
+from fnn.train.evaluation import conclude, count_examples, look
 from fnn.train.task import Task, make_task
 from fnn.types import (
     Augmentation,
@@ -24,6 +24,7 @@ from fnn.types import (
     Params,
     Prepare,
     RandomKey,
+    Regularizer,
     Scalar,
     Shape,
     State,
@@ -57,16 +58,18 @@ def step(
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
+    regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, dict[str, Scalar]]:
     """One step of descent on a batch (inputs, targets): the next train state, and what was measured on the way.
 
-    Measured are the loss, the metrics, rate (the optimizer's, NaN if it tells none), and finite: whether loss,
-    gradients and state all are. With on_nonfinite="skip" a step that is not finite changes nothing but the step count.
-    ShapeError for an empty batch, or for a loss that does not give one value an example.
+    Minimized are the loss and, where there is any, the penalty: regularizer(params), and each leaf of the network's
+    state that is named penalty. Measured are loss, penalty, the metrics, rate (the optimizer's, NaN if it tells none),
+    and finite: whether loss, gradients and state all are. With on_nonfinite="skip" a step that is not finite changes
+    nothing but the step count. ShapeError for an empty batch, or for a loss that does not give one value an example.
     """
     inputs, targets = batch
-    task = make_task(network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite)
+    task = make_task(network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
     return _step(task, train_state, inputs, targets)
 
 
@@ -104,7 +107,8 @@ def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> t
     updates, opt_state = task.optimizer.update(grads, train_state.opt_state, train_state.params)
     old = train_state.params, train_state.state, train_state.opt_state
     new = apply_updates(train_state.params, updates), state, opt_state
-    finite = trees.all_finite((measured["loss"], grads, state))
+    minimized = {name: measured[name] for name in ("loss", "penalty") if name in measured}
+    finite = trees.all_finite((minimized, grads, state))
     if task.on_nonfinite == "skip":
         new = trees.select(finite, new, old)
     rate = jnp.asarray(getattr(opt_state, "rate", jnp.nan), measured["loss"].dtype)
@@ -119,12 +123,20 @@ def gradients(
 
     def objective(params: Params) -> tuple[Scalar, tuple[dict[str, Scalar], State]]:
         outputs, state = task.network.apply(params, train_state.state, inputs, key=key, train=True)
-        # The one place where the mean over examples is taken in training.
-        measured = {name: values.mean() for name, values in measure(task, outputs, targets).items()}
-        return measured["loss"], (measured, state)
+        measured = conclude(task, look(task, outputs, targets))
+        penalties = _penalties(task, params, state)
+        if penalties:
+            measured["penalty"] = jnp.stack(penalties).sum()
+        return measured["loss"] + measured.get("penalty", 0), (measured, state)
 
     (_, (measured, state)), grads = jax.value_and_grad(objective, has_aux=True)(train_state.params)
     return measured, grads, state
+
+
+def _penalties(task: Task, params: Params, state: State) -> list[Scalar]:
+    by_params = [] if task.regularizer is None else [task.regularizer(params)]
+    by_layers = [leaf.sum() for path, leaf in trees.named_leaves(state).items() if path.split("/")[-1] == "penalty"]
+    return by_params + by_layers
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,5 +1,6 @@
 """What is done at each step of a run, apart from the numbers it is done to."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.objective import accuracy
-from fnn.types import Augmentation, Layer, Loss, Metrics, Optimizer, Prepare
+from fnn.types import Augmentation, Layer, Loss, Metric, Metrics, Optimizer, Prepare, Regularizer
 
 NO_OPTIMIZER = Optimizer(
     lambda params: (), lambda grads, opt_state, params: (grads, opt_state)
@@ -21,15 +22,20 @@ class Task(NamedTuple):
     network: Layer
     optimizer: Optimizer
     loss: Loss
-    metrics: tuple[tuple[str, Loss], ...]
+    metrics: tuple[tuple[str, Loss | Metric], ...]
     augment: Augmentation | None
     prepare: Prepare
     on_nonfinite: str
+    regularizer: Regularizer | None
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of what each step measures, in the order that history has them."""
-        return ("loss", *dict(self.metrics), "rate", "finite")
+        """The names of what a step measures, in the order that history has them; penalty only where there is any."""
+        return ("loss", "penalty", *dict(self.metrics), "rate", "finite")
+
+    def in_order(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """What was measured, in the order that history has."""
+        return {name: measured[name] for name in self.measures if name in measured}
 
 
 def make_task(
@@ -41,22 +47,26 @@ def make_task(
     augment: Augmentation | None = None,
     prepare: Prepare = to_float,
     on_nonfinite: str = "raise",
+    regularizer: Regularizer | None = None,
 ) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, integer targets get accuracy."""
     is_labels = hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.integer)
     metrics = ({"accuracy": accuracy} if is_labels else {}) if metrics is None else metrics
-    task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite)
+    task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite, regularizer)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ConfigError(
             "optimizer", "a pair (init, update)", repr(optimizer), "call its maker, as in optim.adam(1e-3)"
         )
-    for name, function in (("loss", task.loss), ("prepare", task.prepare), *task.metrics):
+    optional = () if regularizer is None else (("regularizer", regularizer),)
+    for name, function in (("loss", task.loss), ("prepare", task.prepare), *optional, *task.metrics):
         if not callable(function):
             raise ConfigError(name, "a function", repr(function), "give the function itself")
     if len(set(task.measures)) < len(task.measures):
-        raise ConfigError("metrics", "names other than loss, rate and finite", list(metrics), "rename the metric")
+        raise ConfigError(
+            "metrics", "names other than loss, penalty, rate and finite", list(metrics), "rename the metric"
+        )
     if task.on_nonfinite not in ON_NONFINITE:
         raise ConfigError(
             "on_nonfinite", f"one of {', '.join(ON_NONFINITE)}", repr(task.on_nonfinite), "choose one of them"

@@ -2,10 +2,12 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import nn, objective, train
+from fnn import nn, objective, optim, train
+from fnn.types import Metric, Weighted
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 Y = np.arange(23) % 4
@@ -40,3 +42,42 @@ def test_members_predict_under_vmap():
     together = jax.vmap(lambda p, s: train.predict(network, p, s, X))(members, states)
     alone = train.predict(network, *(jax.tree.map(lambda leaf: leaf[1], tree) for tree in (members, states)), X)
     np.testing.assert_allclose(together[1], alone, rtol=1e-5, atol=1e-6)
+
+
+spread = Metric(
+    look=lambda outputs, targets: outputs[:, 0], finish=lambda statistics, weights: jnp.std(statistics * weights)
+)
+matrix = Metric(
+    look=lambda outputs, targets: (outputs.argmax(-1), targets),
+    finish=lambda seen, weights: jnp.zeros((4, 4)).at[seen[1], seen[0]].add(weights),
+)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
+def test_a_measure_of_the_whole_set_sees_every_example_once(batch_size):
+    """The spread of the set is not the mean of the batches' spreads."""
+    measures = {"spread": spread, "matrix": matrix}
+    figures = train.evaluate(network, params, state, (X, Y), batch_size=batch_size, metrics=measures)
+    np.testing.assert_allclose(figures["spread"], np.asarray(logits)[:, 0].std(), rtol=1e-5)
+    wanted = np.zeros((4, 4))
+    np.add.at(wanted, (Y, np.asarray(logits).argmax(1)), 1)
+    np.testing.assert_array_equal(figures["matrix"], wanted)
+    np.testing.assert_array_equal(matrix(logits, Y), wanted)
+
+
+def test_a_run_keeps_measures_that_are_no_numbers(key):
+    result = train.run(
+        key, network, optim.sgd(0.1), (X, Y), epochs=2, batch_size=5, valid=(X, Y), metrics={"matrix": matrix}
+    )
+    assert result.history.matrix.shape == (8, 4, 4) and result.history.valid_matrix.shape == (2, 4, 4)
+    np.testing.assert_array_equal(result.history.valid_matrix.sum((1, 2)), [23, 23])
+
+
+@pytest.mark.parametrize("batch_size", [2, 23])
+def test_a_weighted_loss_is_the_mean_over_what_counts_in_the_whole_set(batch_size):
+    def loss(outputs, targets):
+        return Weighted(objective.cross_entropy(outputs, targets), (targets != 3).astype(jnp.float32))
+
+    figures = train.evaluate(network, params, state, (X, Y), batch_size=batch_size, loss=loss)
+    wanted = np.asarray(objective.cross_entropy(logits, Y))[Y != 3].mean()
+    np.testing.assert_allclose(figures["loss"], wanted, rtol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 import scipy.special
 
 from fnn import augment, nn, objective, optim, train
+from fnn.types import Layer, Weighted
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 Y = np.array([0, 1, 2, 3, 0, 1])
@@ -91,3 +92,73 @@ def test_accuracy_is_measured_of_labels_unless_told_otherwise(targets, metrics, 
 @pytest.mark.parametrize(("examples", "epochs", "batch_size", "wanted"), [(10, 3, 4, 6), (10, 1, 10, 1), (7, 0, 2, 0)])
 def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
     assert train.steps((np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size) == wanted
+
+
+def test_the_penalty_of_the_params_is_minimized_beside_the_loss(x64):
+    """Of λ Σ θ² the gradient is 2 λ θ."""
+    optimizer = optim.sgd(0.5)
+    before = train.start(jax.random.key(0), linear, optimizer, (3,))
+    plain, bare = train.step(before, linear, optimizer, (X, Y))
+    decayed, measured = train.step(before, linear, optimizer, (X, Y), regularizer=square)
+    kernel = before.params["head"]["kernel"]
+    np.testing.assert_allclose(measured["loss"], bare["loss"], rtol=1e-15)
+    np.testing.assert_allclose(measured["penalty"], 0.1 * (np.asarray(kernel) ** 2).sum(), rtol=1e-14)
+    wanted = plain.params["head"]["kernel"] - 0.5 * 0.2 * kernel
+    np.testing.assert_allclose(decayed.params["head"]["kernel"], wanted, rtol=1e-13, atol=1e-15)
+    assert "penalty" not in bare
+
+
+def square(params):
+    return 0.1 * jnp.square(params["head"]["kernel"]).sum()
+
+
+def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
+    def apply(params, state, x, *, key=None, train=False):
+        return x, {"penalty": jnp.square(x).mean()}
+
+    tap = Layer(lambda key, shape: ({}, {"penalty": jnp.zeros(())}, shape), apply)
+    network, optimizer = nn.chain(head=nn.dense(4), tap=tap), optim.sgd(0.5)
+    before = train.start(jax.random.key(0), network, optimizer, (3,))
+    after, measured = train.step(before, network, optimizer, (X, Y))
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    logits = X @ kernel + bias
+    np.testing.assert_allclose(measured["penalty"], (logits**2).mean(), rtol=1e-13)
+    error = (scipy.special.softmax(logits, axis=1) - np.eye(4)[Y]) / len(Y) + 2 * logits / logits.size
+    np.testing.assert_allclose(after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12)
+
+
+def test_a_penalty_that_is_not_finite_is_seen():
+    optimizer = optim.sgd(0.5)
+    before = train.start(jax.random.key(0), linear, optimizer, (3,))
+    batch = (X.astype(np.float32), Y)
+    _, measured = train.step(before, linear, optimizer, batch, regularizer=lambda params: square(params) * jnp.inf)
+    assert not measured["finite"]
+
+
+def test_a_weighted_loss_is_divided_by_what_counts(x64):
+    weights = np.array([1.0, 0.0, 2.0, 0.5, 0.0, 1.0])
+
+    def loss(outputs, targets):
+        return Weighted(objective.cross_entropy(outputs, targets), jnp.asarray(weights))
+
+    optimizer = optim.sgd(0.5)
+    before = train.start(jax.random.key(0), linear, optimizer, (3,))
+    after, measured = train.step(before, linear, optimizer, (X, Y), loss=loss)
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
+    share = weights / weights.sum()
+    np.testing.assert_allclose(measured["loss"], -(share * log_p[np.arange(6), Y]).sum(), rtol=1e-13)
+    error = (np.exp(log_p) - np.eye(4)[Y]) * share[:, None]
+    np.testing.assert_allclose(after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12)
+
+
+def test_where_nothing_counts_the_loss_is_0_and_nothing_moves():
+    optimizer = optim.sgd(0.5)
+    before = train.start(jax.random.key(0), linear, optimizer, (3,))
+
+    def loss(outputs, targets):
+        return Weighted(objective.cross_entropy(outputs, targets), jnp.zeros(6))
+
+    after, measured = train.step(before, linear, optimizer, (X.astype(np.float32), Y), loss=loss)
+    assert measured["loss"] == 0 and measured["finite"]
+    chex.assert_trees_all_equal(after.params, before.params)
