@@ -170,7 +170,7 @@ def main() -> None:
     each["XLA's gradients, inside"] = Timing(cliff, cliff / each["fnn, outside"].seconds)
     rows = [row(name, 1e3 * t.seconds, t.ratio) for name, t in each.items()]
     method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; XLA's gradients inside: {FEW} steps, once."
-    goal = judge("fnn inside by fnn outside:", each["fnn, inside"].ratio, 1.0, digits=2)
+    goal = judge("fnn inside by fnn outside:", each["fnn, inside"].ratio, 1.0, form=".2f")
     show(__doc__, method, rows, goal, *missing("torch", "flax"))
 
 

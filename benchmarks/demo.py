@@ -80,9 +80,9 @@ def main() -> None:
         {"the demo": f"one run of 20 epochs, s (median of {KEYS})", "figure": f"{found.run_seconds:.2f}"},
     ]
     goals = [
-        judge("seconds of the script:", wall, 60, digits=1),
-        judge("test accuracy:", mean, 0.990, at_least=True, digits=4),
-        judge("seconds to compile:", found.compile_seconds, 6, digits=2),
+        judge("seconds of the script:", wall, 60, form=".1f"),
+        judge("test accuracy:", mean, 0.990, at_least=True, form=".4f"),
+        judge("seconds to compile:", found.compile_seconds, 6, form=".2f"),
     ]
     show(__doc__, "The script once as a fresh process; its run then compiled and trained here.", rows, *goals)
 

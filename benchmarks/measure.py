@@ -59,11 +59,11 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def judge(what: str, figure: float, goal: float, *, at_least: bool = False, digits: int = 3) -> str:
+def judge(what: str, figure: float, goal: float, *, at_least: bool = False, form: str = ".3f") -> str:
     """A line that holds a figure against its goal."""
     met = figure >= goal if at_least else figure <= goal
     sign = "≥" if at_least else "≤"
-    return f"**{'met' if met else 'not met'}**: {what} {figure:.{digits}f}, goal {sign} {goal:.{digits}f}"
+    return f"**{'met' if met else 'not met'}**: {what} {figure:{form}}, goal {sign} {goal:{form}}"
 
 
 def missing(*peers: str) -> list[str]:

@@ -167,7 +167,7 @@ def main() -> None:
     method = f"{EPOCHS} epochs of {STEPS} steps of {BATCH}, Adam, warm, median of {ROUNDS} alternating rounds."
     fastest = {peer: min((t.ratio for name, t in timings.items() if peer in name), default=None) for peer in GOALS}
     goals = [
-        judge(f"{peer} takes so many times the time of fnn:", ratio, GOALS[peer], at_least=True, digits=1)
+        judge(f"{peer} takes so many times the time of fnn:", ratio, GOALS[peer], at_least=True, form=".1f")
         for peer, ratio in fastest.items()
         if ratio is not None
     ]
