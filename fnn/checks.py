@@ -54,12 +54,33 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def flag(where: str, value: Any) -> bool:
+    """The value, if it is True or False; ConfigError otherwise."""
+    if not isinstance(value, bool | np.bool):
+        raise ConfigError(where, "True or False", repr(value), "it decides what is built, so it is static")
+    return bool(value)
+
+
+def choice(where: str, value: Any, choices: Sequence[Any]) -> Any:
+    """The value, if it is one of these; ConfigError otherwise."""
+    if not any(type(value) is type(one) and value == one for one in choices):  # True is no 1
+        raise ConfigError(where, f"one of {', '.join(map(str, choices))}", repr(value), "choose one of them")
+    return value
+
+
 def pair(where: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
     """Two whole numbers, or one for both."""
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(values) != 2:
-        raise ConfigError(where, "one int or two", value, "give one for both, or one for each")
-    return whole(where, values[0], minimum), whole(where, values[1], minimum)
+    first, second = each(where, value, 2, minimum)
+    return first, second
+
+
+def each(where: str, value: int | Sequence[int], axes: int, minimum: int = 1) -> tuple[int, ...]:
+    """A whole number for each of so many axes, or one for all."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(values) != axes:
+        expected = ("one int", "one int or two", "one int or three")[axes - 1]
+        raise ConfigError(where, expected, value, "give one for all axes, or one for each")
+    return tuple(whole(where, number, minimum) for number in values)
 
 
 def key(where: str, value: Any) -> jax.Array:
@@ -74,22 +95,33 @@ def key(where: str, value: Any) -> jax.Array:
 
 def floating(where: str, x: Any) -> jax.Array:
     """The array, if it holds floating-point numbers; DTypeError otherwise."""
+    if not hasattr(x, "dtype"):
+        raise DTypeError(where, "one array", type(x).__name__, "join several first, as by nn.concat() or nn.add()")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise DTypeError(where, "floating-point numbers", x.dtype, "scale first, e.g. fnn.data.to_float(x)")
     return x
 
 
-def image_shape(where: str, shape: Shape) -> Shape:
-    """The shape, if it is one image's (height, width, channels); ShapeError otherwise."""
-    if len(shape) != 3:
-        raise ShapeError(where, "(height, width, channels)", tuple(shape), "add a channel axis: x[..., None]")
+# The axes of a signal, an image and a volume.
+PLACES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def layout(axes: int) -> str:
+    """The letters of a batch's axes, NHWC for images."""
+    return f"N{''.join(place[0].upper() for place in PLACES[axes])}C"
+
+
+def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
+    """The shape, if it is one image's (height, width, channels), or a signal's or a volume's; ShapeError otherwise."""
+    if len(shape) != axes + 1:
+        expected = f"({', '.join((*PLACES[axes], 'channels'))})"
+        raise ShapeError(where, expected, tuple(shape), "add a channel axis: x[..., None]")
     return shape
 
 
-def image_batch(where: str, x: jax.Array) -> jax.Array:
-    """The array, if it is a batch of floating-point images (N, H, W, C)."""
-    if x.ndim != 4:
-        raise ShapeError(
-            where, "rank 4 (N, H, W, C)", x.shape, "add a channel axis, x[..., None], or a batch axis, x[None]"
-        )
+def image_batch(where: str, x: jax.Array, axes: int = 2) -> jax.Array:
+    """The array, if it is a batch of floating-point images (N, H, W, C), or of signals or volumes."""
+    if x.ndim != axes + 2:
+        advice = "add a channel axis, x[..., None], or a batch axis, x[None]"
+        raise ShapeError(where, f"rank {axes + 2} ({', '.join(layout(axes))})", x.shape, advice)
     return floating(where, x)

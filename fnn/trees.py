@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.checks import describe
-from fnn.errors import ConfigError, TreeMismatchError
+from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 from fnn.types import Number, Shape
 
 
@@ -68,11 +68,16 @@ def expect_like(where: str, tree: Any, like: Any) -> None:
 
 
 def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
-    """Raise TreeMismatchError unless a layer's params are a dict of just these arrays."""
+    """Raise TreeMismatchError unless a layer's params are a dict of just these arrays, DTypeError for integers."""
     if not isinstance(params, Mapping):
         raise TreeMismatchError(where, "a dict of arrays by name", type(params).__name__, "pass what init returned")
     got = {name: f"shape {jnp.shape(leaf)}" for name, leaf in params.items()}
     _compare(where, got, {name: f"shape {shape}" for name, shape in shapes.items()})
+    for name, leaf in params.items():
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise DTypeError(
+                f"{where} {name}", "floating-point numbers", jnp.result_type(leaf), "pass what init returned"
+            )
 
 
 def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> None:

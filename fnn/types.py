@@ -1,6 +1,7 @@
 """The contracts of fnn, and the arrays it speaks of, each named once."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ Augmentations = Callable[..., Images]
 Loss = Callable[[Any, Any], "PerExample | Weighted"]
 Metrics = Mapping[str, "Loss | Metric"]
 Regularizer = Callable[[Params], Scalar]
+Constraint = Callable[[Params], Params]
 Prepare = Callable[[Array], Array]
 Data = tuple[Any, Any]
 
@@ -44,7 +46,8 @@ class Weighted(NamedTuple):
     weights: PerExample
 
 
-class Metric(NamedTuple):
+@dataclass(frozen=True)  # no tuple, for jax.jit keeps weak references to what it is given
+class Metric:
     """A measure of a whole set of examples, where it is no mean over them.
 
     look:   (outputs, targets) -> statistics, arrays with one entry an example (n, ...)

@@ -1,4 +1,11 @@
 """All families, each entered by the file that defines it."""
 
+import activations as activations
+import attentions as attentions
+import convolutions as convolutions
 import linear as linear
+import losses as losses
+import normalizations as normalizations
+import pools as pools
+import recurrences as recurrences
 from harness import FAMILIES as FAMILIES

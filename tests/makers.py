@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import augment, nn, objective, optim
-from fnn.types import Augmentation, Augmentations, Initializer, Layer, Number, Optimizer, Rate, Schedule
+from fnn.types import Augmentation, Augmentations, Constraint, Initializer, Layer, Number, Optimizer, Rate, Schedule
 
 ROOMS = {"nn": nn, "optim": optim, "augment": augment, "objective": objective}
 BATCH = 3
@@ -41,50 +41,260 @@ def apart(draw: np.random.Generator, shape: Any) -> np.ndarray:
     return (0.1 * draw.permutation(count).reshape(BATCH, *shape) - count / 20).astype(jnp.result_type(float))
 
 
+def spread(draw: np.random.Generator, shape: Any) -> np.ndarray:
+    """Numbers that differ along the last axis by 1 or so: to divide by their deviation is no steep function."""
+    return smooth(draw, shape) + 3 * np.arange(shape[-1], dtype=jnp.result_type(float))
+
+
 IMAGES = Domain(lambda draw: (*draw.integers(4, 6, 2).tolist(), 4), smooth)
 VECTORS = Domain(lambda draw: (4,), smooth)
 SEQUENCES = Domain(lambda draw: (int(draw.integers(3, 6)), 4), smooth)
+TOKENS = Domain(lambda draw: (int(draw.integers(3, 6)),), lambda draw, shape: draw.integers(0, 5, (BATCH, *shape)))
+
+
+def beside(second: Callable[[int], Any], values: Callable[[np.random.Generator, Any], Any]) -> Domain:
+    """Sequences (time, 4), each in a pair with another array, of the shape second(time)."""
+
+    def shape(draw: np.random.Generator) -> Any:
+        time, width = SEQUENCES.shape(draw)
+        return (time, width), second(time)
+
+    return Domain(shape, lambda draw, shapes: (smooth(draw, shapes[0]), values(draw, shapes)))
+
+
+READINGS = beside(lambda time: (), lambda draw, shapes: draw.integers(1, shapes[0][0] + 1, BATCH))
+MASKED = beside(lambda time: (time,), lambda draw, shapes: draw.random((BATCH, *shapes[1])) < 0.6)
+PAIRS = beside(lambda time: (3, 4), lambda draw, shapes: smooth(draw, shapes[1]))
+SEVERAL = Domain(lambda draw: ((4,),) * 3, lambda draw, shapes: tuple(smooth(draw, shape) for shape in shapes))
+CHOSEN = Domain(lambda draw: ((), (4,)), lambda draw, shapes: (draw.integers(0, 2, BATCH), smooth(draw, shapes[1])))
+
+VOLUMES = Domain(lambda draw: (*draw.integers(3, 5, 3).tolist(), 4), smooth)
+
+def sized(size: int) -> Domain:
+    """Square images of just that size."""
+    return IMAGES._replace(shape=lambda draw: (size, size, 4))
+
 
 # What a layer takes in, if not images.
 DOMAINS: dict[str, Domain] = {
+    "nn.adaptive_max_pool": IMAGES._replace(values=apart),
+    "nn.avg_pool_1d": SEQUENCES,
+    "nn.avg_pool_3d": VOLUMES,
+    "nn.conv_1d": SEQUENCES,
+    "nn.conv_3d": VOLUMES,
+    "nn.conv_transpose_1d": SEQUENCES,
+    "nn.conv_transpose_3d": VOLUMES,
+    "nn.global_max_pool": IMAGES._replace(values=apart),
+    "nn.max_pool_1d": SEQUENCES._replace(values=apart),
+    "nn.max_pool_3d": VOLUMES._replace(values=apart),
+    "nn.activity": VECTORS,
+    "nn.add": SEVERAL,
+    "nn.cast": VECTORS,
+    "nn.concat": SEVERAL,
+    "nn.ensemble": VECTORS,
+    "nn.freeze": VECTORS,
+    "nn.graph": VECTORS,
+    "nn.multiply": SEVERAL,
+    "nn.parallel": VECTORS,
+    "nn.parameter": VECTORS,
+    "nn.pretrained": VECTORS,
+    "nn.remat": VECTORS,
+    "nn.repeat": VECTORS,
+    "nn.replace": VECTORS,
+    "nn.shared": VECTORS,
+    "nn.switch": CHOSEN,
+    "nn.take": VECTORS,
+    "nn.attention": MASKED,
     "nn.chain": VECTORS,
+    "nn.drop_connect": VECTORS,
+    "nn.maxout": VECTORS,
+    "nn.spectral_norm": VECTORS,
+    "nn.weight_standardization": VECTORS,
+    "nn.cross_attention": PAIRS,
+    "nn.embed": TOKENS,
+    "nn.gru": READINGS,
+    "nn.learned_positions": SEQUENCES,
+    "nn.lstm": READINGS,
+    "nn.layer_norm": IMAGES._replace(values=spread),
     "nn.max_pool": IMAGES._replace(values=apart),
+    "nn.cifar_speedrun": sized(9),
+    "nn.gpt": TOKENS,
+    "nn.lenet5": sized(16),
+    "nn.mlp": VECTORS,
+    "nn.unet": sized(4),
+    "nn.vgg": sized(32),
+    "nn.vit": sized(4),
     "nn.residual": VECTORS,
+    "nn.rnn": SEQUENCES,
+    "nn.sinusoidal_positions": SEQUENCES,
+    # Of 4 numbers, a normalization is too curved for differences.
+    "nn.transformer_block": SEQUENCES._replace(shape=lambda draw: (int(draw.integers(3, 6)), 6)),
+    "nn.unembed": SEQUENCES,
+    "nn.rms_norm": IMAGES._replace(values=spread),
 }
+
+
+def away(*bounds: float) -> Callable[[np.random.Generator], tuple[Any, Any]]:
+    """Outputs whose distances from the targets lie from the first bound to the second, the third to the fourth, ..."""
+
+    def batch(draw: np.random.Generator) -> tuple[Any, Any]:
+        targets, low = draw.normal(size=(BATCH, 4)), 2 * draw.integers(0, len(bounds) // 2, (BATCH, 4))
+        distances = draw.uniform(np.take(bounds, low), np.take(bounds, low + 1))
+        return targets + distances * draw.choice([-1, 1], (BATCH, 4)), targets
+
+    return batch
+
 
 # For each loss, (draw) -> (outputs, targets): a batch for it.
 LOSSES: dict[str, Callable[[np.random.Generator], tuple[Any, Any]]] = {
     "objective.cross_entropy": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH)),
     "objective.squared_error": lambda draw: (draw.normal(size=(BATCH, 4)), draw.normal(size=(BATCH, 4))),
+    "objective.absolute_error": away(0.2, 2),
+    "objective.binary_cross_entropy": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4))),
+    "objective.cosine": lambda draw: (1 + draw.random((BATCH, 4)), draw.normal(size=(BATCH, 4))),
+    "objective.ctc": lambda draw: (
+        (draw.normal(size=(BATCH, 5, 4)), np.array([5, 4, 5])),
+        (draw.integers(1, 4, (BATCH, 2)), np.array([2, 1, 0])),
+    ),
+    "objective.dice": lambda draw: (draw.normal(size=(BATCH, 2, 3, 4)), draw.integers(0, 4, (BATCH, 2, 3))),
+    "objective.focal": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH)),
+    "objective.gaussian_nll": lambda draw: (
+        (draw.normal(size=(BATCH, 4)), 1.5 + np.arange(12.0).reshape(BATCH, 4) / 10),
+        draw.normal(size=(BATCH, 4)),
+    ),
+    "objective.hinge": lambda draw: (0.3 * draw.permuted(np.arange(12.0).reshape(BATCH, 4), axis=1), np.arange(BATCH)),
+    "objective.huber": away(0.2, 0.8, 1.2, 2),
+    "objective.kl_divergence": lambda draw: (draw.normal(size=(BATCH, 4)), draw.dirichlet(np.ones(4), BATCH)),
+    "objective.log_cosh": away(0.2, 2),
+    "objective.nll": lambda draw: (np.log(draw.dirichlet(np.full(4, 9.0), BATCH)), draw.integers(0, 4, BATCH)),
+    "objective.nt_xent": lambda draw: (1 + draw.random((2 * BATCH, 4)), np.arange(2 * BATCH) % BATCH),
+    "objective.poisson_nll": lambda draw: (draw.normal(size=(BATCH, 4)), draw.poisson(2, (BATCH, 4))),
+    "objective.quantile": away(0.2, 2),
+    "objective.triplet": lambda draw: (
+        tuple(far + draw.normal(size=(BATCH, 4)) / 8 for far in (0, 1, 2)),
+        np.array([0, 1, 1]),
+    ),
 }
 
 # What each maker is called with, besides a knob under test.
 CALLS: dict[str, dict[str, Any]] = {
+    "nn.activity": {"layer": nn.dense(3), "penalty": lambda y: 0.1 * jnp.square(y).sum()},
+    "nn.add": {},
+    "nn.cast": {"layer": nn.dense(3), "dtype": float},
+    "nn.concat": {},
+    "nn.ensemble": {"layer": nn.dense(3), "n": 2},
+    "nn.freeze": {"layer": nn.dense(3)},
+    "nn.graph": {"h": (nn.dense(3), "x"), "g": (nn.tanh(), "h"), "y": (nn.multiply(), "g", "h")},
+    "nn.multiply": {},
+    "nn.parallel": {"left": nn.dense(3), "right": nn.tanh(), "join": "dict"},
+    "nn.parameter": {"init": nn.normal(1.0)},
+    "nn.pretrained": {"layer": nn.tanh(), "params": {}, "state": {}},
+    "nn.remat": {"layer": nn.chain(nn.dense(3), nn.tanh())},
+    "nn.repeat": {"layer": nn.chain(nn.dense(4), nn.tanh()), "n": 3},
+    "nn.replace": {"network": nn.chain(head=nn.tanh()), "path": "head", "layer": nn.dense(3)},
+    "nn.shared": {"layer": nn.dense(4), "use": lambda tied: nn.chain(tied, nn.tanh(), tied)},
+    "nn.switch": {"left": nn.dense(3), "right": nn.dense(3)},
+    "nn.take": {"network": nn.chain(head=nn.dense(3)), "path": "head"},
+    "nn.attention": {"heads": 2, "rotary": True},
+    "nn.cross_attention": {"heads": 4, "kv_heads": 2},
+    "nn.embed": {"vocabulary": 5, "width": 3},
+    "nn.gru": {"units": 3},
+    "nn.learned_positions": {"length": 5},
+    "nn.lstm": {"units": 3},
+    "nn.rnn": {"units": 3, "bidirectional": True, "last": True},
+    "nn.sinusoidal_positions": {},
+    "nn.transformer_block": {"heads": 2, "expansion": 2, "causal": True},
+    "nn.unembed": {"embedding": nn.embed(5, 4), "vocabulary": 5},
+    "nn.adaptive_avg_pool": {"size": 3},
+    "nn.adaptive_max_pool": {"size": 3},
     "nn.avg_pool": {},
+    "nn.whitening": {"images": jnp.asarray(smooth(np.random.default_rng(0), (3,)))},
+    "nn.avg_pool_1d": {},
+    "nn.avg_pool_3d": {},
+    "nn.conv_1d": {"channels": 4, "groups": 2},
+    "nn.conv_3d": {"channels": 3, "stride": 2},
+    "nn.conv_transpose": {"channels": 3, "stride": 2},
+    "nn.conv_transpose_1d": {"channels": 4, "groups": 2},
+    "nn.conv_transpose_3d": {"channels": 2, "kernel": 2, "stride": 2, "padding": 1, "output_padding": 1},
+    "nn.crop": {"border": 1},
+    "nn.depthwise_conv": {"multiplier": 2},
+    "nn.global_max_pool": {},
+    "nn.max_pool_1d": {},
+    "nn.max_pool_3d": {},
+    "nn.pad": {"padding": 1},
+    "nn.reshape": {"shape": (-1, 2)},
+    "nn.separable_conv": {"channels": 3},
+    "nn.transpose": {"axes": (1, 2, 0)},
+    "nn.upsample": {"method": "bilinear"},
     "nn.batch_norm": {},
+    "nn.channel_dropout": {"drop_rate": 0.2},
     "nn.chain": {"body": nn.dense(4), "head": nn.tanh()},
     "nn.conv": {"channels": 3},
     "nn.dense": {"units": 3},
+    "nn.drop_connect": {"layer": nn.dense(3), "drop_rate": 0.2},
+    "nn.drop_path": {"drop_rate": 0.2},
     "nn.dropout": {"drop_rate": 0.2},
     "nn.elementwise": {"function": jnp.sin},
     "nn.elu": {},
     "nn.flatten": {},
     "nn.gelu": {},
     "nn.global_avg_pool": {},
+    "nn.group_norm": {"groups": 2},
+    "nn.hard_swish": {},
     "nn.he_normal": {},
     "nn.he_uniform": {},
+    "nn.instance_norm": {},
+    "nn.layer_norm": {},
     "nn.leaky_relu": {},
+    "nn.constant": {"value": 0.1},
+    "nn.dirac": {},
+    "nn.identity": {},
     "nn.lecun_normal": {},
+    "nn.lecun_uniform": {},
+    "nn.orthogonal": {},
+    "nn.truncated_normal": {},
+    "nn.variance_scaling": {},
+    "nn.zeros": {},
+    "nn.log_softmax": {},
     "nn.max_pool": {},
+    "nn.maxout": {"units": 3},
+    "nn.mish": {},
     "nn.normal": {},
+    "nn.prelu": {},
     "nn.relu": {},
+    "nn.relu6": {},
     "nn.residual": {"body": nn.dense(4)},
+    "nn.rms_norm": {},
+    "nn.selu": {},
     "nn.sigmoid": {},
     "nn.silu": {},
+    "nn.softmax": {},
     "nn.softplus": {},
+    # So many iterations that u and v are singular vectors: only then is holding them constant no approximation.
+    "nn.spectral_norm": {"layer": nn.dense(3), "iterations": 500},
     "nn.tanh": {},
+    "nn.weight_standardization": {"layer": nn.dense(3)},
     "nn.xavier_normal": {},
     "nn.xavier_uniform": {},
+    "objective.calibration_error": {},
+    "objective.confusion_matrix": {"classes": 4},
+    "objective.f1": {},
+    "objective.perplexity": {},
+    "objective.precision": {},
+    "objective.r2": {},
+    "objective.recall": {},
+    "objective.roc_auc": {},
+    "objective.top_k": {"k": 2},
+    "objective.class_weighted": {"loss": objective.cross_entropy, "weights": (1.0, 2.0)},
+    "objective.elastic_net": {},
+    "objective.ignoring": {"loss": objective.cross_entropy, "label": -100},
+    "objective.l1": {},
+    "objective.l2": {},
+    "objective.masked": {"loss": objective.cross_entropy},
+    "objective.max_norm": {"limit": 0.2},
+    "objective.multi_task": {"losses": {"digit": objective.cross_entropy}},
+    "objective.orthogonal": {},
+    "optim.project": {"optimizer": optim.sgd(0.1), "constraint": objective.max_norm(1.0)},
     "optim.adam": {"rate": 0.1},
     "optim.adamw": {"rate": 0.1},
     "optim.momentum": {"rate": 0.1},
@@ -99,8 +309,23 @@ CALLS: dict[str, dict[str, Any]] = {
     "augment.per_image": {"augmentation": augment.flip_lr()},
     "augment.random_crop": {"padding": 1},
 }
+# Known networks, called likewise. Their layers are walked one by one; they themselves are traced only, for to compile
+# so many layers takes long.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "nn.cifar_speedrun": {"images": sized(9).draw(0)[1], "classes": 2, "widths": (3,)},
+    "nn.gpt": {"vocabulary": 5, "length": 5, "width": 4, "depth": 2, "heads": 2},
+    "nn.lenet5": {"classes": 2},
+    "nn.mlp": {"units": (3, 2)},
+    "nn.mobilenet_v2": {"classes": 2, "width": 0.1},
+    "nn.resnet": {"depth": 18, "classes": 2, "width": 2},
+    "nn.resnet_cifar": {"depth": 8, "classes": 2, "width": 2},
+    "nn.unet": {"channels": (2, 3), "outputs": 2},
+    "nn.vgg": {"depth": 11, "classes": 2, "width": 2, "units": 3},
+    "nn.vit": {"patch": 2, "classes": 2, "size": 4, "width": 4, "depth": 2, "heads": 2},
+    "nn.wide_resnet": {"depth": 10, "width": 1, "classes": 2},
+}
 # Public functions that are no makers: they act on arrays themselves.
-FUNCTIONS = {"optim.apply_updates", "objective.accuracy", *LOSSES}
+FUNCTIONS = {"optim.apply_updates", "objective.accuracy", "nn.forward_pass", "nn.lsuv", "nn.summary", *LOSSES}
 
 # Two values for a knob whose name is here; any other is tried at 0.1 and 0.3.
 VALUES = {
@@ -109,6 +334,7 @@ VALUES = {
     "size": (2.0, 3.0),
     "eps": (1e-8, 1e-3),
     "chance": (0.0, 1.0),
+    "min_variance": (2.0, 3.0),
 }
 
 
@@ -137,9 +363,11 @@ def public() -> dict[str, Callable[..., Any]]:
     }
 
 
-def knobs() -> Iterator[Knob]:
-    """Every argument, of any public function, that is declared a number or a rate."""
+def knobs(*, networks: bool = False) -> Iterator[Knob]:
+    """Every argument, of any public function but networks, or of networks, that is declared a number or a rate."""
     for maker, function in public().items():
+        if (maker in NETWORKS) is not networks:
+            continue
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.annotation in (Number, Rate, Number | None):
                 yield Knob(maker, name)
@@ -149,7 +377,7 @@ def outcome(maker: str, **options: Any) -> Any:
     """What the product of a maker gives on a small example."""
     if maker in LOSSES:
         return public()[maker](*batch_for(maker, 7), **options)
-    product = public()[maker](**CALLS[maker] | options)
+    product = public()[maker](**(CALLS | NETWORKS)[maker] | options)
     return EXERCISES[kind(maker)](product, maker)
 
 
@@ -164,7 +392,7 @@ def batch_for(loss: str, seed: int) -> tuple[Any, Any]:
 
     def own(array: Any) -> jax.Array:
         array = np.asarray(array)
-        return jnp.asarray(array, floats if np.issubdtype(array.dtype, np.floating) else array.dtype)
+        return jnp.asarray(array, {"f": floats, "i": jnp.int32}.get(array.dtype.kind, array.dtype))
 
     outputs, targets = jax.tree.map(own, LOSSES[loss](np.random.default_rng(seed)))
     return outputs, targets
@@ -206,6 +434,10 @@ def through_initializer(initializer: Initializer, maker: str) -> jax.Array:
     return initializer(jax.random.key(1), (3, 4))
 
 
+def through_params(function: Callable[[Any], Any], maker: str) -> Any:
+    return function({"kernel": jnp.arange(-3.0, 3.0).reshape(2, 3), "bias": jnp.ones(3)})
+
+
 def through_augmentation(augmentation: Augmentation, maker: str) -> jax.Array:
     image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
     return augmentation(jax.random.key(3), image)
@@ -220,6 +452,8 @@ EXERCISES = {
     Optimizer: through_optimizer,
     Schedule: through_schedule,
     Initializer: through_initializer,
+    objective.Penalty: through_params,
+    Constraint: through_params,
     Augmentation: through_augmentation,
     Augmentations: through_augmentations,
 }

@@ -67,6 +67,24 @@ def test_a_pair_is_one_for_both_or_one_for_each():
         checks.pair("p", (1, 2, 3))
 
 
+def test_each_axis_has_a_whole_number():
+    assert checks.each("n", 3, 1) == (3,)
+    assert checks.each("n", [1, 2, 3], 3) == (1, 2, 3)
+    with pytest.raises(ConfigError, match="n: expected one int or three"):
+        checks.each("n", (1, 2), 3)
+    with pytest.raises(ConfigError, match="n: expected >= 0, got -1"):
+        checks.each("n", (0, -1), 2, 0)
+
+
+def test_images_have_the_rank_of_their_axes():
+    assert [checks.layout(axes) for axes in (1, 2, 3)] == ["NLC", "NHWC", "NDHWC"]
+    assert checks.image_shape("x", (9, 2), 1) == (9, 2)
+    with pytest.raises(ShapeError, match=r"x: expected \(depth, height, width, channels\), got \(9, 2\)"):
+        checks.image_shape("x", (9, 2), 3)
+    with pytest.raises(ShapeError, match=r"x: expected rank 3 \(N, L, C\), got \(9, 2\)"):
+        checks.image_batch("x", jnp.ones((9, 2)), 1)
+
+
 def test_a_key_is_one_typed_key():
     key = jax.random.key(0)
     assert checks.key("key", key) is key
@@ -74,3 +92,24 @@ def test_a_key_is_one_typed_key():
         checks.key("key", jax.random.key_data(key))
     with pytest.raises(ShapeError, match=r"keys of shape \(2,\); map over keys with jax.vmap"):
         checks.key("key", jax.random.split(key))
+
+
+def test_a_flag_is_true_or_false():
+    assert checks.flag("f", True) is True and checks.flag("f", np.False_) is False
+    for wrong in ("no", 1, None):
+        with pytest.raises(ConfigError, match="f: expected True or False, got"):
+            checks.flag("f", wrong)
+
+
+def test_a_choice_is_one_of_what_there_is():
+    assert checks.choice("mode", "edge", ("edge", "constant")) == "edge" and checks.choice("depth", 20, (20, 32)) == 20
+    for wrong in ("Edge", 0, None, True):
+        with pytest.raises(ConfigError, match="mode: expected one of edge, 1, got"):
+            checks.choice("mode", wrong, ("edge", 1))
+
+
+def test_several_arrays_are_not_one():
+    with pytest.raises(
+        DTypeError, match=r"dense x: expected one array, got tuple; join several first, as by nn.concat"
+    ):
+        checks.floating("dense x", (jnp.ones(2), jnp.ones(2)))

@@ -108,7 +108,7 @@ def test_tests_mirror_the_source(path):
 ALSO_TESTED_BY = {
     "nn/kernels/forms.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
-    "nn/composite.py": ["combinators/test_chain.py"],
+    "nn/noise/dropping.py": ["test_dropout.py"],
     "augment/images.py": ["test_geometry.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
@@ -127,13 +127,15 @@ def test_a_public_function_is_documented_by_one_sentence_and_typed(name):
 
 
 PROTOCOLS = {Layer, Augmentation, Initializer, Schedule}
+# params and state stand side by side everywhere, and what is put where, in what, is told in that order.
+LONGER = {"nn.pretrained": 3, "nn.replace": 3}
 
 
 @pytest.mark.parametrize("name", makers.public())
 def test_options_are_keyword_only_and_key_comes_first(name):
     parameters = list(inspect.signature(makers.public()[name]).parameters.values())
     positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    assert len(positional) <= 2
+    assert len(positional) <= LONGER.get(name, 2)
     assert [p.name for p in positional if p.name in ("rng", "seed", "rate_", "keep_rate", "is_training")] == []
     assert "key" not in [p.name for p in positional[1:]]
 

@@ -21,7 +21,28 @@ KNOBS = list(makers.knobs())
 LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
 OPTIMIZERS = [name for name in makers.CALLS if makers.kind(name) is Optimizer]
 # What depends on its knobs smoothly; the others draw by them or count by them.
-SMOOTH = ("optim.", "objective.", "nn.elu", "nn.leaky_relu", "nn.batch_norm", "nn.normal")
+SMOOTH = (
+    "optim.",
+    "objective.",
+    "nn.elu",
+    "nn.leaky_relu",
+    "nn.batch_norm",
+    "nn.normal",
+    "nn.pad",
+    "nn.truncated_normal",
+    "nn.variance_scaling",
+    "nn.constant",
+    "nn.identity",
+    "nn.orthogonal",
+    "nn.layer_norm",
+    "nn.lstm",
+    "nn.sinusoidal_positions",
+    "nn.rms_norm",
+    "nn.group_norm",
+    "nn.instance_norm",
+    "nn.weight_standardization",
+    "nn.prelu",
+)
 
 
 def over_knobs(test):
@@ -39,7 +60,7 @@ def raw(leaf):
 
 
 def test_every_public_maker_is_walked():
-    assert makers.public().keys() == makers.CALLS.keys() | makers.FUNCTIONS
+    assert makers.public().keys() == makers.CALLS.keys() | makers.NETWORKS.keys() | makers.FUNCTIONS
     assert len(KNOBS) >= 30
 
 
@@ -58,6 +79,12 @@ def test_a_knob_has_a_finite_derivative(knob: Knob):
     chex.assert_tree_all_finite(slope)
     if knob.maker.startswith(SMOOTH):
         assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope))
+
+
+@pytest.mark.parametrize("knob", list(makers.knobs(networks=True)), ids=lambda knob: f"{knob.maker}.{knob.name}")
+def test_a_knob_of_a_network_may_be_traced_and_is_used(knob: Knob):
+    program = jax.make_jaxpr(knob.outcome)(jnp.float32(knob.values[0])).jaxpr
+    assert any(program.invars[0] is variable for equation in program.eqns for variable in equation.invars)
 
 
 # 2. One compile.
@@ -129,7 +156,9 @@ def test_a_diverged_lane_never_touches_another(key):
 
 
 def rules():
-    return {name: makers.public()[name](rate=optim.one_cycle(1e-2, steps=12)) for name in OPTIMIZERS}
+    rate = optim.one_cycle(1e-2, steps=12)
+    own = {name: {"rate": rate} if "rate" in options else options for name, options in makers.CALLS.items()}
+    return {name: makers.public()[name](**own[name]) for name in OPTIMIZERS}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -181,11 +210,11 @@ def test_fit_is_the_run_bit_for_bit_in_chunks_of_any_size(chunk, key):
 # 7. Errors know where.
 
 
-@pytest.mark.parametrize("maker", LAYERS)
+@pytest.mark.parametrize("maker", [*LAYERS, *makers.NETWORKS])
 def test_an_error_inside_a_layer_names_its_path_and_what_it_saw(maker):
-    layer = makers.public()[maker](**makers.CALLS[maker])
+    layer = makers.public()[maker](**(makers.CALLS | makers.NETWORKS)[maker])
     network = nn.chain(stem=nn.residual(nn.chain(nn.flatten()._replace(apply=lambda p, s, x, **_: (x, s)), part=layer)))
     with pytest.raises((FnnError, IndexError)) as caught:
         network.apply({}, {}, jnp.int32(0))
-    (note,) = caught.value.__notes__
+    (note,) = [note for note in caught.value.__notes__ if note.startswith("in layer")]  # JAX adds one of its frames
     assert note.startswith("in layer stem/body/part") and note.endswith(": x int32[]")

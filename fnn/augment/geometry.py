@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.augment.images import draw_below, expect_image
-from fnn.errors import ConfigError, ShapeError
+from fnn.errors import ShapeError
 from fnn.types import Augmentation, Image, Number, RandomKey
 
 MODES = ("reflect", "symmetric", "edge", "wrap", "constant")
@@ -29,8 +29,7 @@ def random_crop(*, padding: int = 4, mode: str = "reflect", size: int | tuple[in
     ConfigError for an option out of range; ShapeError for a window larger than the padded image [He et al. 2016].
     """
     checks.whole("random_crop padding", padding, 0)
-    if mode not in MODES:
-        raise ConfigError("random_crop mode", f"one of {', '.join(MODES)}", repr(mode), "choose one of them")
+    checks.choice("random_crop mode", mode, MODES)
     window = None if size is None else checks.pair("random_crop size", size)
 
     def augmentation(key: RandomKey, image: Image) -> Image:

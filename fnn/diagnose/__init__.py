@@ -2,3 +2,5 @@
 
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
 from fnn.diagnose.gradients import check_gradients as check_gradients
+from fnn.diagnose.plan import Plan as Plan
+from fnn.diagnose.plan import plan as plan

@@ -2,3 +2,4 @@
 
 from fnn.lab.fitting import fit as fit
 from fnn.lab.reports import curves as curves
+from fnn.lab.weights import load_weights as load_weights

@@ -11,9 +11,9 @@ from fnn.errors import ShapeError
 from fnn.types import Initializer, Params, Shape
 
 
-def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """A vector (channels,) as (1, ..., 1, channels), ready to meet x (..., channels)."""
-    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+def along_last(array: jax.Array, x: jax.Array) -> jax.Array:
+    """An array (..., channels) as (1, ..., 1, ..., channels), ready to meet the last axes of x."""
+    return array.reshape((1,) * (x.ndim - array.ndim) + array.shape)
 
 
 def init_affine(where: str, key: jax.Array, kernel_shape: Shape, kernel_init: Initializer, use_bias: bool) -> Params:

@@ -1,6 +1,7 @@
 """What the layers that are made of layers share: where params, state, keys and errors of their parts go."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,6 +12,18 @@ from fnn.types import Layer, Params, Shape, State
 
 Parts = Mapping[str, Layer]
 Go = Callable[[str, Any], Any]
+Change = Callable[[str, Layer], Layer]
+
+
+@dataclass(frozen=True, eq=False)
+class ByName:
+    """The rebuild of a layer whose params and state are dicts by its parts' names."""
+
+    parts: Parts
+    make: Callable[[Parts], Layer]
+
+    def __call__(self, change: Change) -> Layer:
+        return self.make({name: change(name, part) for name, part in self.parts.items()})
 
 
 def composite(
@@ -28,8 +41,7 @@ def composite(
     TreeMismatchError for params of no part here; a part's error names its path.
     """
     for name, part in parts.items():
-        if not isinstance(part, Layer):
-            raise ConfigError(f"{where} {name}", "a Layer", repr(part), "call the maker, as in nn.relu()")
+        expect_layer(f"{where} {name}", part)
     place = {name: index for index, name in enumerate(parts)}
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
@@ -39,14 +51,14 @@ def composite(
         def go(name: str, shape: Shape) -> Shape:
             with inside(name, shape=shape):
                 own_key = jax.random.fold_in(key, place[name])
-                params[name], state[name], shape = parts[name].init(own_key, tuple(shape))
+                params[name], state[name], shape = parts[name].init(own_key, as_shape(shape))
             return shape
 
-        out_shape = shapes(go, tuple(shape))
-        return _filled(params), _filled(state), out_shape
+        out_shape = shapes(go, as_shape(shape))
+        return filled(params), filled(state), out_shape
 
     def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
-        _expect_names(where, parts, params, state)
+        expect_names(where, parts, params, state)
         new_state = dict(state)
 
         def go(name: str, x: Any) -> Any:
@@ -57,12 +69,17 @@ def composite(
             return y
 
         y = arrays(go, x)
-        return y, _filled(new_state)
+        return y, filled(new_state)
 
-    def rebuild(change: Callable[[str, Layer], Layer]) -> Layer:
-        return make({name: change(name, part) for name, part in parts.items()})
+    return named(where, Layer(init, apply, ByName(parts, make)))
 
-    return named(where, Layer(init, apply, rebuild))
+
+def by_place(where: str, layers: Sequence[Layer], named: Parts) -> dict[str, Layer]:
+    """The layers by name: a positional one under its maker's name and its place, `conv_0`, then the named ones."""
+    positional = {f"{maker(layer)}_{place}": layer for place, layer in enumerate(layers)}
+    if clash := sorted(positional.keys() & named.keys()):
+        raise ConfigError(where, "names that no positional layer has", ", ".join(clash), "choose another name")
+    return positional | dict(named)
 
 
 def named(name: str, layer: Layer) -> Layer:
@@ -87,24 +104,63 @@ def in_place_of(layer: Layer, changed: Layer, again: Callable[[Layer], Layer]) -
     return named(maker(layer), changed._replace(rebuild=rebuild))
 
 
+def parts(layer: Layer) -> dict[str, Layer]:
+    """The layers that a layer is made of, by name; none for one that holds its arrays itself."""
+    found: dict[str, Layer] = {}
+
+    def note(name: str, part: Layer) -> Layer:
+        found[name] = part
+        return part
+
+    if layer.rebuild is not None:
+        layer.rebuild(note)
+    return found
+
+
+def map_leaves(change: Callable[[str, Layer], Layer], layer: Layer, path: str = "") -> Layer:
+    """The same network with change(path, leaf) in place of every layer that is not made of others.
+
+    The path is that of the layer's params, such as "body/conv_0", and "" for a layer that stands alone.
+    """
+    if layer.rebuild is None:
+        return change(path, layer)
+    return layer.rebuild(lambda name, part: map_leaves(change, part, f"{path}/{name}" if path else name))
+
+
 def seen(x: Any, params: Any) -> dict[str, Any]:
     """What a layer was given, for the note of an error: x and its own arrays, each as `float32[2,8,8,1]`."""
     arrays = {"x": x} | (dict(params) if isinstance(params, Mapping) else {})
     return {name: described for name, array in arrays.items() if (described := _described(array))}
 
 
+def expect_layer(where: str, part: Any) -> Layer:
+    """The part, if it is a layer; ConfigError otherwise, as for the maker itself."""
+    if not isinstance(part, Layer):
+        raise ConfigError(where, "a Layer", repr(part), "call the maker, as in nn.relu()")
+    return part
+
+
+def expect_names(where: str, names: Collection[str], *trees: Any) -> None:
+    """Raise TreeMismatchError unless each tree is a dict with no other entries than these."""
+    for tree in trees:
+        if not isinstance(tree, Mapping) or tree.keys() - set(names):
+            got = list(tree) if isinstance(tree, Mapping) else type(tree).__name__
+            raise TreeMismatchError(where, f"entries among {list(names)}", got, "pass what init returned")
+
+
+def filled(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that hold arrays."""
+    return {name: part for name, part in tree.items() if jax.tree.leaves(part)}
+
+
+def as_shape(shape: Any) -> Any:
+    """A shape as every layer is given it, be it told as a list."""
+    return tuple(shape) if isinstance(shape, list) else shape
+
+
 def _described(x: Any) -> str:
+    if isinstance(x, Mapping):
+        return "{" + ", ".join(f"{name} {_described(part)}" for name, part in x.items()) + "}"
     if isinstance(x, tuple | list):
         return f"({', '.join(map(_described, x))})"
     return checks.describe(x) if hasattr(x, "dtype") else ""
-
-
-def _expect_names(where: str, parts: Parts, *trees: Mapping[str, Any]) -> None:
-    for tree in trees:
-        if not isinstance(tree, Mapping) or tree.keys() - parts.keys():
-            got = list(tree) if isinstance(tree, Mapping) else type(tree).__name__
-            raise TreeMismatchError(where, f"entries among {list(parts)}", got, "pass what init returned")
-
-
-def _filled(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: part for name, part in tree.items() if jax.tree.leaves(part)}

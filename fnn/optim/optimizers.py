@@ -26,6 +26,7 @@ def momentum(rate: Rate, *, decay: Number = 0.9, nesterov: bool = False) -> Opti
     As in torch, the rate stands outside v, so that a schedule acts at once [Polyak 1964; Sutskever et al. 2013].
     """
     checks.number("momentum decay", decay, "[0, 1)")
+    checks.flag("momentum nesterov", nesterov)
 
     def rule(g, p, v, rate, t, decay):
         v = decay * v + g

@@ -39,11 +39,12 @@ def one_cycle(
     By default warmup_steps = 0.3 steps, start = peak / 25, floor = start / 10⁴.
     ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Smith & Topin 2018, arXiv:1708.07120].
     """
-    _expect_rates("one_cycle", peak=peak)
+    given = {"peak": peak, "start": start, "floor": floor}
+    _expect_rates("one_cycle", **{name: rate for name, rate in given.items() if rate is not None})
+    checks.number("one_cycle steps", steps, "(0, inf)")
     start = peak / 25 if start is None else start
     floor = start / 1e4 if floor is None else floor
     warmup_steps = 0.3 * trees.knob(steps, jnp.zeros(())) if warmup_steps is None else warmup_steps
-    _expect_rates("one_cycle", start=start, floor=floor)
     _expect_warmup("one_cycle", warmup_steps, steps)
 
     return _warmed(

@@ -1,5 +1,6 @@
 """What may enter a run: checked once, on the host, before anything compiles. Traced arrays show no numbers."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective import cross_entropy
-from fnn.objective.losses import SUM_TOLERANCE
+from fnn.objective.multi_task import MultiTask
+from fnn.objective.targets import SUM_TOLERANCE
+from fnn.objective.weighting import within
 from fnn.train.evaluation import count_examples, look
+from fnn.train.labels import are_classes, ignored
 from fnn.train.task import Task
-from fnn.types import Data, Layer, Shape
+from fnn.types import Data, Layer, Loss, Shape
 
 
 def enter(where: str, data: Data) -> Data:
@@ -44,9 +48,19 @@ def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
     out_shape = _out_shape(task.network, data[0])
     _expect_loss(task, out_shape, data[1])
     for _, targets in filter(None, (data, valid)):
-        if trees.is_shape(out_shape) and hasattr(targets, "dtype") and checks.is_concrete(targets):
-            _expect_labels(targets, out_shape)
-            _expect_probabilities(task, targets, out_shape)
+        for loss, own_targets, own_shape in _heads(task.loss, targets, out_shape):
+            if trees.is_shape(own_shape) and hasattr(own_targets, "dtype") and checks.is_concrete(own_targets):
+                _expect_labels(loss, own_targets, own_shape)
+                _expect_probabilities(loss, own_targets, own_shape)
+
+
+def _heads(loss: Loss, targets: Any, out_shape: Any) -> Iterator[tuple[Loss, Any, Any]]:
+    """The loss, the targets and the shape of the outputs, for each head of a network that has several."""
+    losses = next((part.losses for part in within(loss) if isinstance(part, MultiTask)), None)
+    if losses is None:
+        yield loss, targets, out_shape
+    else:
+        yield from ((losses[head], targets[head], out_shape[head]) for head in losses)
 
 
 def _expect_loss(task: Task, out_shape: Any, targets: Any) -> None:
@@ -58,18 +72,18 @@ def _expect_loss(task: Task, out_shape: Any, targets: Any) -> None:
     jax.eval_shape(partial(look, task), outputs, targets)
 
 
-def _expect_labels(targets: jax.Array, out_shape: Shape) -> None:
+def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
     """Integer targets, one a row of outputs, are class labels."""
-    if jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape[1:] == out_shape[:-1]:
+    if are_classes(loss, targets) and out_shape and targets.shape[1:] == out_shape[:-1]:
         labels, classes = np.asarray(targets).astype(np.int64), out_shape[-1]
-        wrong = (labels < 0) | (labels >= classes)
+        wrong = ((labels < 0) | (labels >= classes)) & ~np.isin(labels, list(ignored(loss)))
         advice = "give the network more outputs, or, where targets are no labels, floats"
         _raise_at(LabelError, "labels", f"0 <= label < {classes}", labels, wrong, advice)
 
 
-def _expect_probabilities(task: Task, targets: jax.Array, out_shape: Shape) -> None:
+def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
     """Float targets of cross_entropy, one a class, are distributions."""
-    is_cross_entropy = getattr(task.loss, "func", task.loss) is cross_entropy
+    is_cross_entropy = any(part is cross_entropy for part in within(loss))
     if is_cross_entropy and jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape[1:] == out_shape:
         sums = np.asarray(targets, np.float64).sum(-1)
         wrong = np.abs(sums - 1) > SUM_TOLERANCE

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
+from fnn import checks
 from fnn.data import to_float
 from fnn.errors import ConfigError
-from fnn.objective import accuracy
+from fnn.train.labels import default_metrics
 from fnn.types import Augmentation, Layer, Loss, Metric, Metrics, Optimizer, Prepare, Regularizer
 
 NO_OPTIMIZER = Optimizer(
@@ -49,9 +48,8 @@ def make_task(
     on_nonfinite: str = "raise",
     regularizer: Regularizer | None = None,
 ) -> Task:
-    """The task, or ConfigError for a wrong part. Where no metrics are given, integer targets get accuracy."""
-    is_labels = hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.integer)
-    metrics = ({"accuracy": accuracy} if is_labels else {}) if metrics is None else metrics
+    """The task, or ConfigError for a wrong part. Where no metrics are given, class labels get accuracy."""
+    metrics = default_metrics(loss, targets) if metrics is None else metrics
     task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite, regularizer)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
@@ -67,8 +65,5 @@ def make_task(
         raise ConfigError(
             "metrics", "names other than loss, penalty, rate and finite", list(metrics), "rename the metric"
         )
-    if task.on_nonfinite not in ON_NONFINITE:
-        raise ConfigError(
-            "on_nonfinite", f"one of {', '.join(ON_NONFINITE)}", repr(task.on_nonfinite), "choose one of them"
-        )
+    checks.choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
     return task

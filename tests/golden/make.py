@@ -54,6 +54,11 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "softplus": F.softplus,
+    "relu6": F.relu6,
+    "selu": F.selu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "hard_swish": F.hardswish,
+    "mish": F.mish,
 }
 
 

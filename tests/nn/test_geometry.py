@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.geometry import check_padding, pad_pairs, window_count
+from fnn.nn.geometry import check_padding, pad_pairs, window_count, windows
 
 small = settings(max_examples=100, deadline=None, derandomize=True)
 pairs = st.tuples(st.integers(1, 5), st.integers(1, 5))
@@ -81,6 +81,20 @@ BAD = ["same", "", "AB", -1, 1.5, None, True, (1, 1, 1), ((1, 1),), ((1, 1), (1,
 def test_padding_out_of_range_is_told(padding):
     with pytest.raises(ConfigError, match="conv padding: expected"):
         check_padding("conv", padding)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_windows_lie_along_every_axis(axes):
+    sliding = windows("conv", axes, 3, 2, 1, 4)
+    assert (sliding.axes, sliding.reach, sliding.dilation) == (axes, (9,) * axes, (4,) * axes)
+    assert sliding.pads((8,) * axes) == ((1, 1),) * axes
+    assert sliding.outputs((8,) * axes) == tuple(brute_count(8, 9, 2, (1, 1)) for _ in range(axes)) == (1,) * axes
+
+
+@pytest.mark.parametrize("name", ["kernel", "stride", "dilation"])
+def test_windows_out_of_range_are_told_by_name(name):
+    with pytest.raises(ConfigError, match=f"conv {name}: expected one int or three"):
+        windows("conv", 3, **{"kernel": 3, "stride": 1, "padding": 0, "dilation": 1} | {name: (1, 2)})
 
 
 def test_an_image_smaller_than_the_window_is_told():

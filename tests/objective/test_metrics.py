@@ -1,4 +1,4 @@
-"""Accuracy is held to NumPy and scikit-learn."""
+"""Accuracy and top-k accuracy are held to NumPy and scikit-learn."""
 
 import chex
 import jax.numpy as jnp
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from fnn.errors import DTypeError, ShapeError
-from fnn.objective import accuracy
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.objective import accuracy, top_k
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -72,3 +72,52 @@ def test_labels_that_do_not_fit_are_told(case):
     logits, labels, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         accuracy(logits, jnp.array(labels))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_top_k_is_that_of_scikit_learn(seed, k):
+    draw = np.random.default_rng(seed)
+    logits, labels = draw.normal(size=(20, 6)), draw.integers(0, 6, 20)
+    values = top_k(k)(jnp.float32(logits), jnp.array(labels))
+    chex.assert_type(values, jnp.float32)
+    wanted = top_k_accuracy_score(labels, logits, k=k, labels=np.arange(6), normalize=False)
+    assert values.sum() == wanted
+
+
+def test_top_1_is_accuracy():
+    draw = np.random.default_rng(0)
+    logits, labels = jnp.float32(draw.integers(0, 3, (50, 2, 4))), jnp.array(draw.integers(-1, 5, (50, 2)))
+    chex.assert_trees_all_equal(top_k(1)(logits, labels), accuracy(logits, labels))
+
+
+def test_of_equal_logits_the_first_k_count():
+    logits = jnp.zeros((4, 4))
+    np.testing.assert_array_equal(top_k(2)(logits, jnp.arange(4)), [1, 1, 0, 0])
+
+
+def test_nan_is_never_among_the_largest():
+    np.testing.assert_array_equal(top_k(2)(jnp.full((3, 3), jnp.nan), jnp.arange(3)), [0, 0, 0])
+    np.testing.assert_array_equal(top_k(2)(jnp.array([[jnp.nan, 1.0, 0.0]] * 3), jnp.arange(3)), [0, 1, 0])
+
+
+def test_a_label_of_no_class_is_not_even_among_all():
+    np.testing.assert_array_equal(top_k(3)(jnp.eye(3), jnp.array([-1, 3, 1])), [0, 0, 1])
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.0, None])
+def test_k_out_of_range_is_told(k):
+    with pytest.raises(ConfigError, match="top_k k: expected"):
+        top_k(k)
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_labels_that_do_not_fit_top_k_are_told(case):
+    logits, labels, error, message = ERRORS[case]
+    with pytest.raises(error, match=message):
+        top_k(2)(logits, jnp.array(labels))
+
+
+def test_more_than_the_classes_are_told():
+    with pytest.raises(ShapeError, match="at least k=5 classes"):
+        top_k(5)(jnp.ones((2, 4)), jnp.array([0, 1]))

@@ -22,6 +22,15 @@ def relu() -> Layer:
     return elementwise(jax.nn.relu)
 
 
+def relu6() -> Layer:
+    """y = min(max(x, 0), 6) [Sandler et al. 2018, arXiv:1801.04381]."""
+
+    def relu6(x: jax.Array) -> jax.Array:
+        return jnp.where(x >= 6, 6, jax.nn.relu(x))  # of slope 0 at both kinks, as relu at its own
+
+    return elementwise(relu6)
+
+
 def leaky_relu(slope: Number = 0.01) -> Layer:
     """y = x for x > 0, else slope x [Maas et al. 2013]."""
     checks.number("leaky_relu slope", slope, "(-inf, inf)")
@@ -43,11 +52,27 @@ def elu(alpha: Number = 1.0) -> Layer:
     return elementwise(elu)
 
 
-def gelu() -> Layer:
-    """y = x Φ(x), with Φ the normal distribution function, exact [Hendrycks & Gimpel 2016, arXiv:1606.08415]."""
+def selu() -> Layer:
+    """y = 1.0507 x for x > 0, else 1.7581 (exp(x) - 1), which keeps mean 0 and variance 1 from layer to layer.
+
+    [Klambauer et al. 2017, arXiv:1706.02515].
+    """
+    return elementwise(jax.nn.selu)
+
+
+def gelu(*, approximate: bool = False) -> Layer:
+    """y = x Φ(x), with Φ the normal distribution function, exact [Hendrycks & Gimpel 2016, arXiv:1606.08415].
+
+    If approximate, Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, as GPT-2 has it, 5e-4 off at most.
+    """
+
+    checks.flag("gelu approximate", approximate)
 
     def gelu(x: jax.Array) -> jax.Array:
-        return jax.nn.gelu(x, approximate=False)
+        if not approximate:
+            return jax.nn.gelu(x, approximate=False)
+        near = jnp.clip(x, -30, 30)  # beyond, tanh is 1 in every dtype, and the cube would overflow in the gradient
+        return x * 0.5 * (1 + jnp.tanh((2 / jnp.pi) ** 0.5 * (near + 0.044715 * near**3)))
 
     return elementwise(gelu)
 
@@ -55,6 +80,20 @@ def gelu() -> Layer:
 def silu() -> Layer:
     """y = x σ(x), also called swish [Elfwing et al. 2018, arXiv:1702.03118]."""
     return elementwise(jax.nn.silu)
+
+
+def hard_swish() -> Layer:
+    """y = x min(max(x + 3, 0), 6) / 6, a silu of straight pieces [Howard et al. 2019, arXiv:1905.02244]."""
+
+    def hard_swish(x: jax.Array) -> jax.Array:
+        return x * jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (x + 3) / 6))
+
+    return elementwise(hard_swish)
+
+
+def mish() -> Layer:
+    """y = x tanh(log(1 + exp(x))) [Misra 2020, arXiv:1908.08681]."""
+    return elementwise(jax.nn.mish)
 
 
 def sigmoid() -> Layer:

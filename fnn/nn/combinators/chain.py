@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from fnn.errors import ConfigError
-from fnn.nn.composite import Go, composite, maker
+from fnn.nn.composite import Go, by_place, composite
 from fnn.types import Layer
 
 
@@ -14,10 +13,7 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
     its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
     ConfigError for what is no layer; TreeMismatchError for params of no layer here; a layer's error names its path.
     """
-    positional = {f"{maker(layer)}_{place}": layer for place, layer in enumerate(layers)}
-    if clash := sorted(positional.keys() & named.keys()):
-        raise ConfigError("chain", "names that no positional layer has", ", ".join(clash), "choose another name")
-    parts = positional | named
+    parts = by_place("chain", layers, named)
 
     def through(go: Go, x: Any) -> Any:
         for name in parts:

@@ -11,6 +11,8 @@ derivatives are three bilinear primitives, and transposing any one of them gives
     forward(x, w) -> y        input_gradient(y, w) -> x        kernel_gradient(x, y) -> w
 
     x (batch, height, width, in)    w (height, width, in / groups, out)    y (batch, height, width, out)
+
+All of it holds for volumes, which have a depth before the height; a signal is an image of height 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,26 +25,47 @@ from jax import Array, lax
 from jax.interpreters import ad, batching, mlir, xla
 
 from fnn.nn.kernels import cpu, forms
-from fnn.nn.kernels.forms import Form, Geometry, Pair, Shape
+from fnn.nn.kernels.forms import Form, Geometry, Pads, Pair, Shape, Sizes, fold, unfold
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
 
 
-def convolve(
-    x: Array, kernel: Array, *, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair, groups: int
-) -> Array:
+def convolve(x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int) -> Array:
     """Cross-correlate images with a kernel: y[n, p, o] = Σ_{t, i} x[n, stride p + dilation t - low, i] kernel[t, i, o].
 
-    x (batch, height, width, in), kernel (height, width, in / groups, out); padding has a (low, high) pair per axis.
-    Differentiable in both modes to any order; fast inside `lax.scan` on CPU, see jax issue 12868.
+    x (batch, height, width, in), kernel (height, width, in / groups, out), or one axis or three in the place of height
+    and width; padding has a (low, high) pair per axis. Differentiable in both modes to any order; fast inside
+    `lax.scan` on CPU, see jax issue 12868.
     """
-    _, height, width, _ = x.shape
-    kernel_height, kernel_width, _, _ = kernel.shape
-    geometry = Geometry(stride, padding, dilation, groups, (height, width), (kernel_height, kernel_width))
+    geometry = Geometry(stride, padding, dilation, groups, x.shape[1:-1], kernel.shape[:-2])
+    return bind(primitives().forward, x, kernel, geometry)
+
+
+def convolve_transpose(
+    x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int, image: Sizes
+) -> Array:
+    """Lay a kernel down at every pixel: y[n, stride p + dilation t - low, o] = Σ_{p, t, i} x[n, p, i] kernel[t, i, o].
+
+    The gradient by its image of a convolution of an image of that size to one of the size of x. The kernel is
+    (height, width, in / groups, out) from x to y, so its channels change places in each group for that convolution.
+    """
+    *window, inputs, outputs = kernel.shape
+    kernel = kernel.reshape(*window, inputs, groups, outputs // groups).swapaxes(-1, -3)
+    geometry = Geometry(stride, padding, dilation, groups, image, tuple(window))
+    return bind(primitives().input_gradient, x, kernel.reshape(*window, outputs // groups, groups * inputs), geometry)
+
+
+def bind(primitive: "Primitive", a: Array, kernel: Array, geometry: Geometry) -> Array:
+    """The primitive at an array and a kernel; a signal becomes an image of height 1, for which there is a fast form."""
+    if signal := len(geometry.kernel) == 1:
+        stride, padding, dilation, groups, image, window = geometry
+        geometry = Geometry((1, *stride), ((0, 0), *padding), (1, *dilation), groups, (1, *image), (1, *window))
+        a, kernel = a[:, None], kernel[None]
     if jax.sharding.get_abstract_mesh().manual_axes:
-        x, kernel = vary_alike(x, kernel), vary_alike(kernel, x)
-    return primitives().forward.bind(x, kernel, geometry=geometry, members=False)
+        a, kernel = vary_alike(a, kernel), vary_alike(kernel, a)
+    result = primitive.bind(a, kernel, geometry=geometry, members=False)
+    return result[:, 0] if signal else result
 
 
 def vary_alike(a: Array, b: Array) -> Array:
@@ -90,29 +113,16 @@ def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form:
 # joins an axis which these share: the batch of x and y, the in-channels of x and w, the out-channels of w and y.
 
 
-def fold(a: Array, axis: int, groups: int) -> Array:
-    """Merge the leading axis into another one, inside of its groups: (b, ..., g c, ...) -> (..., g b c, ...)."""
-    size, before, after = a.shape[0], a.shape[1 : axis + 1], a.shape[axis + 2 :]
-    a = a.reshape(size, *before, groups, -1, *after)
-    return jnp.moveaxis(a, 0, axis + 1).reshape(*before, -1, *after)
-
-
-def unfold(a: Array, axis: int, groups: int, size: int) -> Array:
-    """Undo `fold`."""
-    before, after = a.shape[:axis], a.shape[axis + 1 :]
-    a = jnp.moveaxis(a.reshape(*before, groups, size, -1, *after), axis + 1, 0)
-    return a.reshape(size, *before, -1, *after)
-
-
 def batch_one(primitive: "Primitive", operand: int, axes: Pair, grouped: Pair) -> Callable[..., tuple[Array, int]]:
     """Batch one operand by folding at `axes` of it and of the result, of which those `grouped` consist of groups."""
 
     def rule(args: list[Array], dim: int, *, geometry: Geometry, members: bool) -> tuple[Array, int]:
         size = args[operand].shape[dim]
         groups = [geometry.groups if g else 1 for g in grouped]
-        args[operand] = fold(jnp.moveaxis(args[operand], dim, 0), axes[0] + members, groups[0])
+        into, out_of = (axis or int(members) for axis in axes)  # channels count from the end, the batch follows members
+        args[operand] = fold(jnp.moveaxis(args[operand], dim, 0), into, groups[0])
         result = primitive.bind(*args, geometry=geometry, members=members)
-        return unfold(result, axes[1] + members, groups[1], size), 0
+        return unfold(result, out_of, groups[1], size), 0
 
     return rule
 
@@ -142,7 +152,7 @@ def batched(primitive: "Primitive", *folds: tuple[Pair, Pair]) -> None:
 
 # The three of them.
 
-BATCH, INPUTS, OUTPUTS = ((0, 0), (0, 0)), ((3, 2), (1, 0)), ((3, 3), (1, 1))
+BATCH, INPUTS, OUTPUTS = ((0, 0), (0, 0)), ((-1, -2), (1, 0)), ((-1, -1), (1, 1))
 
 
 class Primitives(NamedTuple):
@@ -178,6 +188,6 @@ def primitives() -> Primitives:
     )
 
     batched(forward, BATCH, OUTPUTS)
-    batched(on_x, BATCH, ((2, 3), (0, 1)))
+    batched(on_x, BATCH, ((-2, -1), (0, 1)))
     batched(on_w, INPUTS, OUTPUTS)
     return Primitives(forward, on_x, on_w)

@@ -4,11 +4,13 @@ XLA:CPU has one fast convolution, of NHWC images with HWIO kernels, neither grou
 here is brought to that form. Which form is taken where stands at the end.
 """
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.nn.kernels.forms import Form, Geometry, Pair, input_shape, nhwc, output_shape, xla_forward
+from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold, xla_forward
 
 # One group.
 
@@ -84,18 +86,16 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
 
 def depthwise_forward(x: Array, w: Array, geometry: Geometry) -> Array:
     """Sum over taps of shifted images, each scaled per channel."""
-    (sh, sw), padding, (dh, dw), groups, *_ = geometry
-    n, height, width, outputs = output_shape(x.shape, w.shape, geometry)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    n, *size, outputs = output_shape(x.shape, w.shape, geometry)
+    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
 
-    def tap(i: int, j: int) -> Array:
-        rows = slice(i * dh, i * dh + (height - 1) * sh + 1, sh)
-        columns = slice(j * dw, j * dw + (width - 1) * sw + 1, sw)
-        return x[:, rows, columns, :, None] * w[i, j].reshape(1, 1, 1, groups, -1)
+    def tap(place: tuple[int, ...]) -> Array:
+        axes = zip(place, geometry.dilation, size, geometry.stride, strict=True)
+        seen = (slice(t * d, t * d + (count - 1) * s + 1, s) for t, d, count, s in axes)
+        return x[:, *seen, :, None] * w[place].reshape(*[1] * (1 + len(size)), geometry.groups, -1)
 
-    kh, kw = geometry.kernel
-    total = sum((tap(i, j) for i in range(kh) for j in range(kw) if i + j), tap(0, 0))
-    return total.reshape(n, height, width, outputs)
+    first, *rest = product(*map(range, geometry.kernel))
+    return sum(map(tap, rest), tap(first)).reshape(n, *size, outputs)
 
 
 def depthwise_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -123,22 +123,69 @@ def split(form: Form, parts: int) -> Form:
     return apply
 
 
+# Volumes: the slices of x that meet the taps of the kernel's depth are further channels of an image. To train two
+# layers in a scan, on volumes of 12³ with 3 to 16 channels, takes a 20th of the time of XLA's own or less.
+
+
+def plane(geometry: Geometry) -> Geometry:
+    """The geometry along the height and the width."""
+    stride, padding, dilation, groups, image, kernel = geometry
+    return Geometry(stride[1:], padding[1:], dilation[1:], groups, image[1:], kernel[1:])
+
+
+def planes(x: Array, geometry: Geometry) -> Array:
+    """For each depth of the result the slices that it is made of, tap by tap: (n d, height, width, taps in)."""
+    stride, dilation, taps = geometry.stride[0], geometry.dilation[0], geometry.kernel[0]
+    x = jnp.pad(x, ((0, 0), geometry.padding[0], *[(0, 0)] * 3))
+    depth = (x.shape[1] - dilation * (taps - 1) - 1) // stride + 1
+    starts = range(0, taps * dilation, dilation)
+    seen = jnp.stack([x[:, start : start + (depth - 1) * stride + 1 : stride] for start in starts])
+    return flat(fold(seen, -1, geometry.groups))
+
+
+def flat(a: Array) -> Array:
+    """The depth as part of the batch."""
+    return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
+
+
+def volume_forward(x: Array, w: Array, geometry: Geometry) -> Array:
+    y = forward(planes(x, geometry), fold(w, 2, 1), plane(geometry))
+    return y.reshape(output_shape(x.shape, w.shape, geometry))
+
+
+def volume_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
+    x = jax.ShapeDtypeStruct(input_shape(y.shape, w.shape, geometry), y.dtype)
+    seen = input_gradient(flat(y), fold(w, 2, 1), plane(geometry))
+    return jax.linear_transpose(lambda x: planes(x, geometry), x)(seen)[0]
+
+
+def volume_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
+    w = kernel_gradient(planes(x, geometry), flat(y), plane(geometry))
+    return unfold(w, 2, 1, geometry.kernel[0])
+
+
 # The choice: the one place that knows which form is fast where.
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
-    if geometry.groups > 1 and w.shape[2] == 1:
+    if geometry.groups > 1 and w.shape[-2] == 1:
         return depthwise_forward(x, w, geometry)
+    if len(geometry.kernel) == 3:
+        return volume_forward(x, w, geometry)
     return split(xla_forward, geometry.groups)(x, w, geometry)
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
-    if geometry.groups > 1 and w.shape[2] == 1:
+    if geometry.groups > 1 and w.shape[-2] == 1:
         return depthwise_input_gradient(y, w, geometry)
+    if len(geometry.kernel) == 3:
+        return volume_input_gradient(y, w, geometry)
     return split(dense_input_gradient, geometry.groups)(y, w, geometry)
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
+    if len(geometry.kernel) == 3:
+        return volume_kernel_gradient(x, y, geometry)
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
     parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))

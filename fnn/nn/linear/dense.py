@@ -16,6 +16,7 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
     ConfigError unless units >= 1; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit.
     """
     checks.whole("dense units", units)
+    checks.flag("dense use_bias", use_bias)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("dense key", key)

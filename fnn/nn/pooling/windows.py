@@ -1,66 +1,115 @@
 """Pooling layers: a window, or a whole image, becomes one value a channel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from math import prod
 
 import jax
+import jax.numpy as jnp
 
 from fnn import checks
-from fnn.nn.geometry import Padding, check_padding, pad_pairs, window_count
+from fnn.errors import ShapeError
+from fnn.nn.geometry import Padding, Sizes, Windows, check_padding
 from fnn.nn.kernels import pooling
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
 
 
-def max_pool(
-    window: int | Sequence[int] = 2, *, stride: int | Sequence[int] | None = None, padding: Padding = "VALID"
-) -> Layer:
+def max_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The largest value of each window, channel by channel; in the gradient the first of equals wins.
 
     x (batch, height, width, channels) -> y (batch, height', width', channels); stride is the window unless given.
     ConfigError for an option out of range; ShapeError for a window larger than the padded image.
     """
-    return _pool("max_pool", pooling.max_pool, window, stride, padding)
+    return _pool("max_pool", 2, pooling.max_pool, window, stride, padding)
 
 
-def avg_pool(
-    window: int | Sequence[int] = 2, *, stride: int | Sequence[int] | None = None, padding: Padding = "VALID"
-) -> Layer:
+def max_pool_1d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
+    """The largest value of each window, channel by channel: x (batch, length, channels), else as `max_pool`."""
+    return _pool("max_pool_1d", 1, pooling.max_pool, window, stride, padding)
+
+
+def max_pool_3d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
+    """The largest value of each window: x (batch, depth, height, width, channels), else as `max_pool`."""
+    return _pool("max_pool_3d", 3, pooling.max_pool, window, stride, padding)
+
+
+def avg_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, channel by channel; padding does not count.
 
     x (batch, height, width, channels) -> y (batch, height', width', channels); stride is the window unless given.
     ConfigError for an option out of range; ShapeError for a window larger than the padded image.
     """
-    return _pool("avg_pool", pooling.avg_pool, window, stride, padding)
+    return _pool("avg_pool", 2, pooling.avg_pool, window, stride, padding)
+
+
+def avg_pool_1d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
+    """The mean of each window, channel by channel: x (batch, length, channels), else as `avg_pool`."""
+    return _pool("avg_pool_1d", 1, pooling.avg_pool, window, stride, padding)
+
+
+def avg_pool_3d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
+    """The mean of each window, channel by channel: x (batch, depth, height, width, channels), else as `avg_pool`."""
+    return _pool("avg_pool_3d", 3, pooling.avg_pool, window, stride, padding)
+
+
+def global_max_pool() -> Layer:
+    """The largest value of each whole signal, image or volume, channel by channel; the first of equals wins.
+
+    x (batch, ..., channels) -> y (batch, channels). ShapeError for what has no axis between batch and channels, or an
+    empty one.
+    """
+
+    def largest(x: jax.Array) -> jax.Array:
+        flat = x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
+        place = jax.lax.broadcasted_iota(int, flat.shape, 1)
+        # A choice by comparison, whose gradient scatters nothing; NaN is the largest.
+        return jnp.where(place == flat.argmax(1, keepdims=True), flat, 0).sum(1)
+
+    return _whole("global_max_pool", largest)
 
 
 def global_avg_pool() -> Layer:
-    """The mean of each whole image, channel by channel [Lin et al. 2013, arXiv:1312.4400].
+    """The mean of each whole signal, image or volume, channel by channel [Lin et al. 2013, arXiv:1312.4400].
 
-    x (batch, height, width, channels) -> y (batch, channels).
+    x (batch, ..., channels) -> y (batch, channels). ShapeError for what has no axis between batch and channels, or an
+    empty one.
     """
-
-    def out_shape(shape: Shape) -> Shape:
-        return checks.image_shape("global_avg_pool", shape)[-1:]
-
-    return plain("global_avg_pool", out_shape, lambda x: checks.image_batch("global_avg_pool x", x).mean((1, 2)))
+    return _whole("global_avg_pool", lambda x: x.mean(tuple(range(1, x.ndim - 1))))
 
 
 def _pool(
-    where: str,
-    reduce: Callable[..., jax.Array],
-    window: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: Padding,
+    where: str, axes: int, reduce: Callable[..., jax.Array], window: Sizes, stride: Sizes | None, padding: Padding
 ) -> Layer:
-    size = checks.pair(f"{where} window", window)
-    strides = size if stride is None else checks.pair(f"{where} stride", stride)
-    padding = check_padding(where, padding)
+    size = checks.each(f"{where} window", window, axes)
+    strides = size if stride is None else checks.each(f"{where} stride", stride, axes)
+    sliding = Windows(where, size, strides, check_padding(where, padding, axes), (1,) * axes)
 
     def out_shape(shape: Shape) -> Shape:
-        return *window_count(where, checks.image_shape(where, shape)[:2], size, strides, padding), shape[-1]
+        return *sliding.outputs(checks.image_shape(where, shape, axes)[:-1]), shape[-1]
 
     def pool(x: jax.Array) -> jax.Array:
-        out_shape(checks.image_batch(f"{where} x", x).shape[1:])
-        return reduce(x, size, strides, pad_pairs(padding, x.shape[1:3], size, strides))
+        out_shape(checks.image_batch(f"{where} x", x, axes).shape[1:])
+        return reduce(x, size, strides, sliding.pads(x.shape[1:-1]))
 
     return plain(where, out_shape, pool)
+
+
+def _whole(where: str, reduce: Callable[[jax.Array], jax.Array]) -> Layer:
+    def out_shape(shape: Shape) -> Shape:
+        if len(shape) < 2:
+            advice = "give each example places and channels, such as (height, width, channels)"
+            raise ShapeError(where, "a shape (..., channels) of at least one place", tuple(shape), advice)
+        return expect_pixels(where, shape)[-1:]
+
+    def pool(x: jax.Array) -> jax.Array:
+        out_shape(checks.floating(f"{where} x", x).shape[1:])
+        return reduce(x)
+
+    return plain(where, out_shape, pool)
+
+
+def expect_pixels(where: str, shape: Shape) -> Shape:
+    """The shape of an example, if it has any pixel; ShapeError otherwise."""
+    if 0 in shape[:-1]:
+        raise ShapeError(where, "at least one pixel", tuple(shape), "an empty image has no largest value and no mean")
+    return shape

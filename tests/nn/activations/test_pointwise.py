@@ -24,7 +24,13 @@ LAYERS = {
     "sigmoid": nn.sigmoid(),
     "tanh": nn.tanh(),
     "softplus": nn.softplus(),
+    "relu6": nn.relu6(),
+    "selu": nn.selu(),
+    "gelu_tanh": nn.gelu(approximate=True),
+    "hard_swish": nn.hard_swish(),
+    "mish": nn.mish(),
 }
+ALPHA, LAMBDA = 1.6732632423543772, 1.0507009873554805  # of selu, from its paper
 FORMULAS = {
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
@@ -34,6 +40,11 @@ FORMULAS = {
     "sigmoid": special.expit,
     "tanh": np.tanh,
     "softplus": lambda x: np.logaddexp(0, x),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "selu": lambda x: LAMBDA * np.where(x > 0, x, ALPHA * np.expm1(np.minimum(x, 0))),
+    "gelu_tanh": lambda x: x * special.expit(2 * (2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)),
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
 }
 # The limits of the slope far to the left and far to the right.
 SLOPES = {
@@ -45,6 +56,11 @@ SLOPES = {
     "sigmoid": (0, 0),
     "tanh": (0, 0),
     "softplus": (0, 1),
+    "relu6": (0, 0),
+    "selu": (0, LAMBDA),
+    "gelu_tanh": (0, 1),
+    "hard_swish": (0, 1),
+    "mish": (0, 1),
 }
 FAR = np.array([1e2, 1e4, 1e9, 1e30])
 
@@ -152,3 +168,19 @@ def test_what_is_no_float_is_told(name):
 def test_a_number_out_of_range_is_told_at_once(make, knob, value):
     with pytest.raises(ConfigError, match=f"{knob}: expected"):
         make(value)
+
+
+@float64
+def test_selu_keeps_mean_and_variance():
+    """Of what is normal: its two constants solve just this, ∫ y(x) φ(x) dx = 0 and ∫ y(x)² φ(x) dx = 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    x = np.concatenate([6 * nodes - 6, 6 * nodes + 6])  # two halves of [-12, 12], for the kink at 0
+    density = np.tile(6 * weights, 2) * stats.norm.pdf(x)
+    y = np.asarray(activate("selu", jnp.array(x)))
+    np.testing.assert_allclose([density @ y, density @ y**2], [0, 1], atol=1e-14)
+
+
+@float64
+def test_the_two_gelus_lie_within_what_is_told():
+    x = jnp.linspace(-10, 10, 20_001)
+    assert 4e-4 < np.abs(activate("gelu", x) - activate("gelu_tanh", x)).max() < 5e-4

@@ -1,4 +1,4 @@
-"""Combinators are held to composition and addition, to where names and keys go, and to what an error tells."""
+"""A chain is held to composition, to where names and keys go, and to what an error tells."""
 
 import chex
 import jax
@@ -153,35 +153,6 @@ def test_each_layer_moves_its_own_state(key):
     chex.assert_trees_all_equal(kept, moved)
 
 
-def test_residual_adds_x(key):
-    layer = nn.residual(nn.dense(4))
-    params, state, out_shape = layer.init(key, (4,))
-    assert (params.keys(), state, out_shape) == ({"body"}, {}, (4,))
-    y, _ = layer.apply(params, state, X)
-    np.testing.assert_allclose(y, X + X @ params["body"]["kernel"], rtol=1e-5, atol=1e-6)
-
-
-def test_residual_adds_its_shortcut(key):
-    layer = nn.residual(nn.dense(5), nn.dense(5, use_bias=False))
-    params, state, out_shape = layer.init(key, (4,))
-    assert (params.keys(), params["shortcut"].keys(), out_shape) == ({"body", "shortcut"}, {"kernel"}, (5,))
-    y, _ = layer.apply(params, state, X)
-    wanted = X @ (params["body"]["kernel"] + params["shortcut"]["kernel"])
-    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("shortcut", [None, nn.dense(3)])
-def test_ends_that_differ_are_told(shortcut, key):
-    wanted = r"\(4,\)" if shortcut is None else r"\(3,\)"
-    with pytest.raises(ShapeError, match=rf"residual body: expected to end in {wanted}, got \(5,\)"):
-        nn.residual(nn.dense(5), shortcut).init(key, (4,))
-
-
-def test_ends_that_broadcast_are_told(key):
-    with pytest.raises(ShapeError, match=r"residual body: expected to end in \(4, 4, 2\), got \(4, 4, 1\)"):
-        nn.residual(nn.conv(1)).init(key, (4, 4, 2))
-
-
 def test_an_error_tells_the_path_and_the_shapes_seen(key):
     body = nn.chain(nn.conv(2), nn.batch_norm())
     layer = nn.chain(nn.conv(2), nn.relu(), nn.relu(), nn.relu(), nn.residual(body))
@@ -274,8 +245,6 @@ def test_what_is_no_layer_is_told_at_once(thing):
         nn.chain(thing)
     with pytest.raises(ConfigError, match="chain head: expected a Layer"):
         nn.chain(head=thing)
-    with pytest.raises(ConfigError, match="residual body: expected a Layer"):
-        nn.residual(thing)
 
 
 @pytest.mark.parametrize("key", [0, None, np.array([0, 1], np.uint32)])

@@ -89,6 +89,96 @@ def test_it_is_the_sum_that_defines_it(case, key):
     assert y.shape == (2, *out_shape)
 
 
+def one_after_another(x, kernel, stride, pads, dilation, groups):
+    """The same sum for any number of axes, one output place after another."""
+    axes, (*window, inputs, channels) = len(stride), kernel.shape
+    x = np.pad(x, ((0, 0), *pads, (0, 0)))
+    reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    size = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, stride, strict=True)]
+    y = np.zeros((x.shape[0], *size, channels))
+    for place in np.ndindex(*size):
+        seen = [slice(s * p, s * p + r, d) for s, p, r, d in zip(stride, place, reach, dilation, strict=True)]
+        patch = x[:, *seen]
+        for o in range(channels):
+            first = o // (channels // groups) * inputs
+            y[(slice(None), *place, o)] = np.tensordot(patch[..., first : first + inputs], kernel[..., o], axes + 1)
+    return y
+
+
+# maker, options of the layer, image, and the stride, padding and dilation that they mean
+AXES = {
+    "signal": (nn.conv_1d, {}, (7,), (1,), [(1, 1)], (1,)),
+    "signal, causal": (nn.conv_1d, {"padding": [(4, 0)], "dilation": 2}, (7,), (1,), [(4, 0)], (2,)),
+    "signal, groups": (nn.conv_1d, {"groups": 2, "kernel": (2,), "stride": 2}, (7,), (2,), [(0, 1)], (1,)),
+    "volume": (nn.conv_3d, {"kernel": (2, 3, 1)}, (3, 4, 3), (1, 1, 1), [(0, 1), (1, 1), (0, 0)], (1, 1, 1)),
+    "volume, strided": (nn.conv_3d, {"stride": (2, 1, 2), "padding": 1}, (4, 3, 3), (2, 1, 2), [(1, 1)] * 3, (1, 1, 1)),
+    "volume, groups": (
+        nn.conv_3d,
+        {"groups": 2, "padding": 2, "dilation": 2},
+        (2, 3, 2),
+        (1,) * 3,
+        [(2, 2)] * 3,
+        (2,) * 3,
+    ),
+}
+
+
+@float64
+@pytest.mark.parametrize("case", AXES)
+def test_signals_and_volumes_are_the_sum_that_defines_them(case, key):
+    maker, options, image, stride, pads, dilation = AXES[case]
+    draw = np.random.default_rng(0)
+    layer = maker(4, **options, kernel_init=lambda key, shape: jnp.array(draw.normal(size=shape)))
+    params, state, out_shape = layer.init(key, (*image, 2))
+    params["bias"] = jnp.arange(4.0)
+    x = draw.normal(size=(2, *image, 2))
+    y, _ = layer.apply(params, state, jnp.array(x))
+    kernel = np.asarray(params["kernel"])
+    wanted = one_after_another(x, kernel, stride, pads, dilation, options.get("groups", 1)) + np.arange(4)
+    np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-12)
+    assert y.shape == (2, *out_shape)
+
+
+RANKS = {
+    "signal": (nn.conv_1d(4), (5, 5, 2), r"conv_1d: expected \(length, channels\)", r"conv_1d x: .*rank 3 \(N, L, C\)"),
+    "volume": (
+        nn.conv_3d(4),
+        (5, 2),
+        r"conv_3d: expected \(depth, height, width, ch.*",
+        r"conv_3d x: .*rank 5 \(N, D, H, W",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RANKS)
+def test_an_array_of_other_axes_is_told(case, key):
+    layer, shape, by_init, by_apply = RANKS[case]
+    with pytest.raises(ShapeError, match=by_init):
+        layer.init(key, shape)
+    with pytest.raises(ShapeError, match=by_apply):
+        layer.apply({}, {}, jnp.ones((1, *shape)))
+
+
+def test_channels_that_come_first_are_told_of_every_layout(key):
+    with pytest.raises(ShapeError, match=r"conv_1d: expected \(length, 3\), channels last \(NLC\), got \(3, 9\)"):
+        nn.conv_1d(4, in_channels=3).init(key, (3, 9))
+    with pytest.raises(ShapeError, match=r"conv_3d: expected \(depth, height, width, 3\), channels last \(NDHWC\)"):
+        nn.conv_3d(4, in_channels=3).init(key, (3, 9, 9, 9))
+
+
+def test_options_are_those_of_their_axes():
+    with pytest.raises(ConfigError, match=r"conv_1d padding: expected .*pair an axis"):
+        nn.conv_1d(4, padding=(2, 0))
+    with pytest.raises(ConfigError, match="conv_1d kernel: expected one int, got"):
+        nn.conv_1d(4, (3, 3))
+    with pytest.raises(ConfigError, match="conv_3d stride: expected one int or three"):
+        nn.conv_3d(4, stride=(1, 2))
+    with pytest.raises(ConfigError, match="conv_3d use_bias: expected True or False"):
+        nn.conv_3d(4, use_bias=1)
+    with pytest.raises(ConfigError, match="conv in_channels: expected >= 1"):
+        nn.conv(4, in_channels=0)
+
+
 def test_without_bias_nothing_is_added(key):
     layer = nn.conv(3, use_bias=False)
     params, state, _ = layer.init(key, (4, 4, 2))

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from fnn import nn
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, ShapeError
+from fnn.nn.initializers.scaled import CUT_STD
 
 VARIANCES = {
     nn.he_normal: lambda fan_in, fan_out: 2 / fan_in,
@@ -18,6 +19,8 @@ VARIANCES = {
     nn.xavier_normal: lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     nn.xavier_uniform: lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     nn.lecun_normal: lambda fan_in, fan_out: 1 / fan_in,
+    nn.lecun_uniform: lambda fan_in, fan_out: 1 / fan_in,
+    nn.variance_scaling: lambda fan_in, fan_out: 1 / fan_in,
 }
 SHAPES = {(40, 250): (40, 250), (3, 7, 10, 60): (210, 1260)}
 
@@ -71,21 +74,71 @@ def test_std_may_be_traced(key):
     chex.assert_trees_all_close(jax.jacfwd(draw)(0.3), standard, rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [nn.normal, *VARIANCES])
+@pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal, *VARIANCES])
 def test_draws_are_in_the_default_dtype(make):
     assert make()(jax.random.key(0), (4, 5)).dtype == jnp.float32
     with jax.enable_x64(True):
         assert make()(jax.random.key(0), (4, 5)).dtype == jnp.float64
 
 
-@pytest.mark.parametrize("make", [nn.normal, *VARIANCES])
+@pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal, *VARIANCES])
 def test_one_key_draws_one_kernel(make):
     first, again, other = (make()(jax.random.key(seed), (4, 5)) for seed in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     assert not np.isclose(first, other).any()
 
 
+MODES = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+}
+UNIT_LAWS = {
+    "normal": stats.norm(),
+    "uniform": stats.uniform(-(3**0.5), 2 * 3**0.5),
+    "truncated": stats.truncnorm(-2, 2, scale=1 / stats.truncnorm(-2, 2).std()),
+}
+
+
+@every_shape
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("distribution", UNIT_LAWS)
+def test_variance_scaling_draws_the_law_it_is_told(mode, distribution, shape, key):
+    law = UNIT_LAWS[distribution]
+    draws = np.float64(nn.variance_scaling(3.0, mode=mode, distribution=distribution)(key, shape)).ravel()
+    unit = draws * (MODES[mode](*SHAPES[shape]) / 3.0) ** 0.5
+    assert stats.kstest(unit, law.cdf, method="asymp").pvalue > 1e-3
+    kurtosis = 3 + float(law.stats("k"))
+    assert abs(unit.var() - 1) < 4 * ((kurtosis - 1) / unit.size) ** 0.5
+
+
+def test_truncated_normal_draws_have_the_std_they_are_given_and_an_end(key):
+    draws = np.float64(nn.truncated_normal(0.3)(key, (40, 250))).ravel()
+    law = stats.truncnorm(-2, 2, scale=0.3 / stats.truncnorm(-2, 2).std())
+    assert stats.kstest(draws, law.cdf, method="asymp").pvalue > 1e-3
+    assert abs(draws.var() / 0.09 - 1) < 4 * ((2 + float(law.stats("k"))) / draws.size) ** 0.5
+    assert 0.99 * law.support()[1] < np.abs(draws).max() < law.support()[1] * (1 + 1e-6)
+
+
+def test_the_constant_of_a_cut_normal_is_its_std():
+    np.testing.assert_allclose(CUT_STD, stats.truncnorm(-2, 2).std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal])
 @pytest.mark.parametrize("std", [-0.1, float("nan"), "wide", None])
-def test_a_std_out_of_range_is_told(std):
+def test_a_std_out_of_range_is_told(make, std):
     with pytest.raises(ConfigError, match="normal std: expected"):
-        nn.normal(std)
+        make(std)
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": -1.0}, {"mode": "fan"}, {"distribution": "cauchy"}])
+def test_an_option_of_variance_scaling_out_of_range_is_told(wrong):
+    with pytest.raises(ConfigError, match=f"variance_scaling {next(iter(wrong))}: expected"):
+        nn.variance_scaling(**wrong)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 3), (3, 3, 0, 2)])
+@pytest.mark.parametrize("make", VARIANCES)
+def test_what_is_no_kernel_is_told(make, shape, key):
+    with pytest.raises(ShapeError, match=r"initializer: expected a kernel shape \(\.\.\., inputs, outputs\)"):
+        make()(key, shape)

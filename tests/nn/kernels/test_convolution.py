@@ -11,27 +11,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from fnn.nn.kernels.convolution import convolve
+from fnn.nn.kernels.convolution import convolve, convolve_transpose
 
 PLAIN = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
 STRIDED = {"stride": (2, 3), "padding": ((3, 0), (1, 2)), "dilation": (2, 1), "groups": 1}
+SOLID = {"stride": (2, 1, 2), "padding": ((1, 2), (0, 1), (1, 1)), "dilation": (2, 1, 1), "groups": 1}
 CASES = {
     "plain": ((3, 5, 4, 2), (3, 3, 2, 3), PLAIN),
     "strided": ((2, 7, 6, 2), (2, 3, 2, 3), STRIDED),
     "groups": ((2, 5, 4, 4), (2, 2, 2, 6), PLAIN | {"groups": 2}),
     "depthwise": ((2, 5, 6, 2), (2, 3, 1, 4), STRIDED | {"groups": 2}),
+    "volume": ((2, 4, 3, 4, 2), (3, 2, 3, 2, 3), SOLID),
+    "volume of groups": ((2, 4, 3, 3, 4), (2, 3, 2, 2, 6), SOLID | {"groups": 2}),
+}
+OTHERS = {
+    "signal": ((2, 7, 4), (3, 2, 6), {"stride": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 2}),
+    "volume, depthwise": ((2, 4, 3, 3, 2), (3, 2, 2, 1, 4), SOLID | {"groups": 2}),
+    "volume, batch of 0": ((0, 4, 3, 3, 2), (3, 2, 2, 2, 3), SOLID),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
 
 def oracle(x, w, *, stride, padding, dilation, groups):
+    places = "DHW"[-len(stride) :]
     return lax.conv_general_dilated(
         x,
         w,
         stride,
         padding,
         rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=(f"N{places}C", f"{places}IO", f"N{places}C"),
         feature_group_count=groups,
     )
 
@@ -99,6 +108,28 @@ def test_value_and_derivatives_equal_xla(problem):
         ours = jax.jit(first_order(lambda x, w: convolve(x, w, **options)))(*operands)
         theirs = jax.jit(first_order(lambda x, w: oracle(x, w, **options)))(*operands)
         assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_signals_and_volumes(x64, case):
+    x, w, options = OTHERS[case]
+    operands = normal(0, x), normal(1, w)
+    ours = jax.jit(first_order(lambda x, w: convolve(x, w, **options)))(*operands)
+    assert_close(ours, jax.jit(first_order(lambda x, w: oracle(x, w, **options)))(*operands))
+
+
+def turned(w, groups):
+    """A kernel from x to y as one from y to x: in each group the channels change places."""
+    return jnp.concatenate([group.swapaxes(-1, -2) for group in jnp.split(w, groups, -1)], -1)
+
+
+@pytest.mark.parametrize("case", ["strided", "groups", "depthwise", "volume of groups", "signal"])
+def test_the_transpose_is_the_gradient_by_the_image(x64, case):
+    x, w, options = (CASES | OTHERS)[case]
+    operands = normal(0, x), normal(1, w)
+    y, pull = jax.vjp(lambda x: oracle(x, operands[1], **options), operands[0])
+    got = convolve_transpose(y, turned(operands[1], options["groups"]), image=x[1:-1], **options)
+    assert_close(got, pull(y)[0])
 
 
 @pytest.mark.parametrize("batch", [0, 1, 37])
@@ -236,23 +267,27 @@ def test_shard_map(x64, split):
 def training_program(options, channels):
     """The compiled text of two layers trained in a scan, the second with the given options."""
 
+    axes = len(options["stride"])
+    first = {"stride": (1,) * axes, "padding": ((1, 1),) * axes, "dilation": (1,) * axes, "groups": 1}
+
     def objective(kernels, x):
-        hidden = jax.nn.relu(convolve(x, kernels[0], **PLAIN))
+        hidden = jax.nn.relu(convolve(x, kernels[0], **first))
         return (convolve(hidden, kernels[1], **options) ** 2).mean()
 
     def step(kernels, x):
         gradients = jax.grad(objective)(kernels, x)
         return jax.tree.map(lambda a, b: a - 0.1 * b, kernels, gradients), None
 
-    kernels = [jnp.ones((3, 3, 3, channels)), jnp.ones((3, 3, channels // options["groups"], channels))]
+    window = (3,) * axes
+    kernels = [jnp.ones((*window, 3, channels)), jnp.ones((*window, channels // options["groups"], channels))]
     run = jax.jit(lambda kernels, images: lax.scan(step, kernels, images)[0])
-    return run.lower(kernels, jnp.ones((4, 32, 8, 8, 3))).compile().as_text()
+    return run.lower(kernels, jnp.ones((4, 32, *[8] * axes, 3))).compile().as_text()
 
 
 @pytest.mark.parametrize(
     "options",
-    [PLAIN, STRIDED, PLAIN | {"groups": 2}, PLAIN | {"groups": 8}],
-    ids=["plain", "strided", "groups", "depthwise"],
+    [PLAIN, STRIDED, PLAIN | {"groups": 2}, PLAIN | {"groups": 8}, SOLID],
+    ids=["plain", "strided", "groups", "depthwise", "volume"],
 )
 def test_training_in_scan_stays_on_the_fast_path(options):
     """XLA:CPU has a fast convolution for one layout only; any other one in a loop is the slow path of jax#12868."""

@@ -79,19 +79,86 @@ def test_windows_are_where_they_should_be(case, kind, key):
     assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 2), (3, 2, 2, 1)])
-def test_global_avg_pool_is_the_mean_of_an_image(shape, key):
+def direct_along_all(kind, x, window, stride, pads):
+    """The same for any number of axes."""
+    x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=np.nan)
+    axes = len(window)
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, tuple(range(1, axes + 1)))
+    windows = windows[:, *(slice(None, None, s) for s in stride)]
+    return {"max": np.nanmax, "avg": np.nanmean}[kind](windows, tuple(range(-axes, 0)))
+
+
+# maker's suffix, arguments, image, and the window, stride and padding that they mean
+AXES = {
+    "signal": ("_1d", {}, (7,), (2,), (2,), ((0, 0),)),
+    "signal, same": ("_1d", {"window": [3], "stride": 2, "padding": "SAME"}, (6,), (3,), (2,), ((0, 1),)),
+    "volume": ("_3d", {}, (4, 3, 5), (2,) * 3, (2,) * 3, ((0, 0),) * 3),
+    "volume, uneven": (
+        "_3d",
+        {"window": (2, 1, 3), "stride": (1, 2, 2), "padding": [(1, 0), (0, 0), (1, 2)]},
+        (3, 4, 4),
+        (2, 1, 3),
+        (1, 2, 2),
+        ((1, 0), (0, 0), (1, 2)),
+    ),
+}
+
+
+@float64
+@every_pool
+@pytest.mark.parametrize("case", AXES)
+def test_signals_and_volumes_have_windows_too(case, kind, key):
+    suffix, options, image, window, stride, pads = AXES[case]
+    layer = getattr(nn, f"{kind}_pool{suffix}")(**options)
+    x = np.random.default_rng(0).normal(size=(2, *image, 3))
+    params, state, out_shape = layer.init(key, (*image, 3))
+    y, state = jax.jit(layer.apply)(params, state, jnp.array(x))
+    np.testing.assert_allclose(y, direct_along_all(kind, x, window, stride, pads), rtol=1e-13, atol=1e-15)
+    assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
+
+
+def test_the_first_of_equals_in_a_volume_takes_the_gradient():
+    """Row by row: the last axis runs first."""
+    x = jnp.zeros((1, 2, 2, 2, 1)).at[0, 0, 1].set(1).at[0, 1, 0, 0].set(1)
+    slope = jax.grad(lambda x: nn.max_pool_3d().apply({}, {}, x)[0].sum())(x)
+    chex.assert_trees_all_equal(slope, jnp.zeros_like(x).at[0, 0, 1, 0].set(1))
+
+
+GLOBAL = {"avg": (nn.global_avg_pool(), np.mean), "max": (nn.global_max_pool(), np.max)}
+
+
+@every_pool
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 2), (3, 2, 2, 1), (2, 7, 3), (2, 2, 3, 2, 3), (0, 2, 2, 1)])
+def test_a_global_pool_is_that_of_all_places(shape, kind, key):
     x = np.float32(np.random.default_rng(0).normal(size=shape))
-    layer = nn.global_avg_pool()
+    layer, oracle = GLOBAL[kind]
     params, state, out_shape = layer.init(key, shape[1:])
     y, state = layer.apply(params, state, jnp.array(x))
-    np.testing.assert_allclose(y, np.float64(x).mean((1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y, oracle(np.float64(x), tuple(range(1, x.ndim - 1))), rtol=1e-5, atol=1e-6)
     assert (params, state, out_shape) == ({}, {}, shape[-1:])
 
 
-@pytest.mark.parametrize("layer", [nn.max_pool(), nn.avg_pool(), nn.global_avg_pool()])
+def test_the_first_of_equals_in_an_image_takes_the_gradient():
+    x = jnp.zeros((1, 2, 3, 2)).at[0, 0, 2, 0].set(1).at[0, 1, 1, 0].set(1)
+    slope = jax.grad(lambda x: nn.global_max_pool().apply({}, {}, x)[0].sum())(x)
+    chex.assert_trees_all_equal(slope, jnp.zeros_like(x).at[0, 0, 2, 0].set(1).at[0, 0, 0, 1].set(1))
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan, -3.0])
+def test_global_max_pool_keeps_extremes(value):
+    x = jnp.full((1, 2, 2, 1), -np.inf).at[0, 1, 0, 0].set(value)
+    np.testing.assert_array_equal(nn.global_max_pool().apply({}, {}, x)[0], [[value]])
+
+
+@pytest.mark.parametrize("layer", [nn.max_pool(), nn.avg_pool(), nn.global_avg_pool(), nn.global_max_pool()])
 def test_dtype_stays(layer):
     assert layer.apply({}, {}, jnp.ones((1, 2, 2, 1), jnp.bfloat16))[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("layer", [nn.avg_pool(16), nn.global_avg_pool(), nn.adaptive_avg_pool(1)])
+def test_a_mean_of_narrow_numbers_is_rounded_once(layer):
+    x = jnp.ones((1, 16, 16, 1), jnp.bfloat16)
+    assert jnp.all(layer.apply({}, {}, x)[0] == 1)
 
 
 @pytest.mark.parametrize("value", [-1e30, -np.inf, np.inf])
@@ -127,7 +194,27 @@ def test_a_window_larger_than_the_image_is_told(kind, key):
         MAKERS[kind](4).apply({}, {}, jnp.ones((1, 5, 3, 1)))
 
 
-POOLS = {"max_pool": nn.max_pool(), "avg_pool": nn.avg_pool(), "global_avg_pool": nn.global_avg_pool()}
+@pytest.mark.parametrize("name", ["global_avg_pool", "global_max_pool"])
+def test_what_has_no_places_is_told(name, key):
+    layer = getattr(nn, name)()
+    with pytest.raises(ShapeError, match=rf"{name}: expected a shape .* of at least one place, got \(4,\)"):
+        layer.init(key, (4,))
+    with pytest.raises(ShapeError, match=rf"{name}: expected a shape .* of at least one place, got \(4,\)"):
+        layer.apply({}, {}, jnp.ones((2, 4)))
+    with pytest.raises(ShapeError, match=rf"{name}: expected at least one pixel, got \(3, 0, 4\)"):
+        layer.apply({}, {}, jnp.ones((2, 3, 0, 4)))
+    with pytest.raises(DTypeError, match=rf"{name} x: expected floating.*got uint8"):
+        layer.apply({}, {}, jnp.ones((1, 4, 4, 1), jnp.uint8))
+
+
+def test_an_image_is_no_signal_and_no_volume(key):
+    with pytest.raises(ShapeError, match=r"max_pool_1d: expected \(length, channels\), got \(4, 4, 1\)"):
+        nn.max_pool_1d().init(key, (4, 4, 1))
+    with pytest.raises(ShapeError, match=r"avg_pool_3d x: expected rank 5 \(N, D, H, W, C\), got \(1, 4, 4, 1\)"):
+        nn.avg_pool_3d().apply({}, {}, jnp.ones((1, 4, 4, 1)))
+
+
+POOLS = {"max_pool": nn.max_pool(), "avg_pool": nn.avg_pool(), "adaptive_max_pool": nn.adaptive_max_pool(2)}
 
 
 @pytest.mark.parametrize("name", POOLS)

@@ -1,4 +1,4 @@
-"""Losses are held to NumPy and SciPy in float64, to torch, and to the closed form of their gradients."""
+"""Losses of classes are held to NumPy and SciPy in float64, to torch, and to the closed form of their gradients."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import cross_entropy, squared_error
+from fnn.objective import binary_cross_entropy, cross_entropy, focal, hinge, nll
 
 float64 = pytest.mark.usefixtures("x64")
 SCALES = (1e-2, 1.0, 30.0, 1e3)
@@ -234,11 +234,6 @@ def test_cross_entropy_with_probabilities_is_that_of_torch():
     expect_torch("probabilities", lambda x, targets: cross_entropy(x, targets, label_smoothing=0.1))
 
 
-@float64
-def test_squared_error_is_that_of_torch():
-    expect_torch("squared_error", squared_error)
-
-
 def expect_torch(case, loss):
     arrays = golden()
     x, labels, weight = (jnp.array(arrays[f"{case}/{name}"]) for name in ("x", "labels", "weight"))
@@ -278,35 +273,127 @@ def test_a_smoothing_out_of_range_is_told(smoothing):
 
 
 @float64
-@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 3), (4, 3, 2)])
-def test_squared_error_is_the_mean_of_squares(shape):
+def test_nll_of_log_softmax_is_cross_entropy():
+    logits, labels = random_problem()
+    log_p = jnp.array(log_softmax(logits, -1))
+    for targets in (jnp.array(labels), jnp.array(smooth(labels, 5, 0.3))):
+        chex.assert_trees_all_close(nll(log_p, targets), cross_entropy(jnp.array(logits), targets), rtol=1e-14)
+    gradient = jax.grad(lambda x: nll(x, jnp.array(labels)).sum())(log_p)
+    np.testing.assert_array_equal(gradient, -np.eye(5)[labels])
+
+
+def test_nll_of_an_impossible_class_is_infinite_and_others_cost_nothing():
+    log_p = jnp.log(jnp.array([[0.0, 1.0], [0.0, 1.0]]))
+    np.testing.assert_array_equal(nll(log_p, jnp.array([0, 1])), [np.inf, 0])
+
+
+def test_logits_given_to_nll_are_an_alarm_and_so_is_a_wrong_label():
+    log_p = jnp.float32(log_softmax(random_problem(rows=3)[0], -1))
+    values, gradient = jax.jit(nll), jax.jit(jax.grad(lambda x, labels: nll(x, labels).sum()))
+    for x, labels in ((log_p.at[1].add(0.1), [0, 1, 2]), (log_p, [0, 5, 2])):
+        assert np.isnan(values(x, jnp.array(labels))).tolist() == [False, True, False]
+        assert np.isnan(gradient(x, jnp.array(labels))).tolist() == [[False] * 5, [True] * 5, [False] * 5]
+
+
+def test_log_probabilities_rounded_to_bfloat16_are_no_alarm():
+    for classes in (2, 10, 1000, 50_000):
+        log_p = jax.nn.log_softmax(jnp.zeros((1, classes))).astype(jnp.bfloat16)
+        assert np.isfinite(nll(log_p, jnp.array([0])))
+
+
+@float64
+@every_scale
+@every_smoothing
+def test_binary_cross_entropy_is_that_of_two_classes(scale, smoothing):
     draw = np.random.default_rng(0)
-    outputs, targets = draw.normal(size=shape), draw.normal(size=shape)
-    wanted = ((outputs - targets) ** 2).reshape(4, -1).mean(1)
-    got = squared_error(jnp.array(outputs), jnp.array(targets))
-    chex.assert_shape(got, (4,))
-    np.testing.assert_allclose(got, wanted, rtol=1e-14)
-    gradient = jax.grad(lambda x: squared_error(x, jnp.array(targets)).sum())(jnp.array(outputs))
-    np.testing.assert_allclose(gradient, 2 * (outputs - targets) * 4 / outputs.size, rtol=1e-14)
+    logits, answers = scale * draw.normal(size=(4, 3)), draw.integers(0, 2, (4, 3))
+    pairs = jnp.stack([jnp.zeros((4, 3)), jnp.array(logits)], -1)
+    wanted = cross_entropy(pairs, jnp.array(answers), label_smoothing=smoothing).mean(1)
+    for targets in (answers, answers.astype(bool), answers.astype(float)):
+        got = binary_cross_entropy(jnp.array(logits), jnp.array(targets), label_smoothing=smoothing)
+        np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-15)
+    q = (1 - smoothing) * answers + smoothing / 2
+    gradient = jax.grad(lambda z: binary_cross_entropy(z, jnp.array(answers), label_smoothing=smoothing).sum())
+    np.testing.assert_allclose(gradient(jnp.array(logits)), (expit(logits) - q) / 3, atol=1e-14)
 
 
-def test_squared_error_has_no_value_for_no_examples():
-    with pytest.raises(ShapeError, match=r"outputs: expected at least one example .*got \(0, 3\)"):
-        squared_error(jnp.ones((0, 3)), jnp.ones((0, 3)))
+def test_a_sure_and_right_answer_still_costs_its_tiny_surprise():
+    got = binary_cross_entropy(jnp.array([50.0, -50.0]), jnp.array([1, 0]))
+    np.testing.assert_allclose(got, np.exp(-50.0), rtol=1e-6)
 
 
-SQUARED_ERROR_ERRORS = {
-    "column": (jnp.ones((4, 1)), jnp.ones(4), ShapeError, r"targets: .*\(4, 1\), got \(4,\)"),
-    "fewer": (jnp.ones((4, 2)), jnp.ones((1, 2)), ShapeError, r"targets: .*\(4, 2\), got \(1, 2\)"),
-    "scalar target": (jnp.ones(4), jnp.ones(()), ShapeError, r"targets: .*\(4,\), got \(\)"),
-    "scalars": (jnp.ones(()), jnp.ones(()), ShapeError, "outputs: expected"),
-    "integer outputs": (jnp.ones(4, jnp.int32), jnp.ones(4), DTypeError, "outputs: expected floating"),
-    "integer targets": (jnp.ones(4), jnp.ones(4, jnp.uint8), DTypeError, "targets: expected floating.*got uint8"),
-}
+@pytest.mark.parametrize("answer", [-1, 2, 1.01, np.nan])
+def test_an_answer_outside_zero_and_one_is_an_alarm(answer):
+    targets = jnp.array([1, answer, 0])
+    values = jax.jit(binary_cross_entropy)(jnp.ones(3), targets)
+    gradient = jax.jit(jax.grad(lambda z: binary_cross_entropy(z, targets).sum()))(jnp.ones(3))
+    assert np.isnan(values).tolist() == np.isnan(gradient).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("case", SQUARED_ERROR_ERRORS)
-def test_outputs_and_targets_that_do_not_fit_are_told(case):
-    outputs, targets, error, message = SQUARED_ERROR_ERRORS[case]
-    with pytest.raises(error, match=message):
-        squared_error(outputs, targets)
+@float64
+@every_scale
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_is_the_surprise_times_a_power_of_the_doubt(scale, gamma):
+    logits, labels = random_problem(scale)
+    others = np.where(np.eye(5, dtype=bool)[labels], -np.inf, log_softmax(logits, -1))
+    wanted = np.exp(gamma * logsumexp(others, -1)) * -log_softmax(logits, -1)[np.arange(6), labels]
+    got = focal(jnp.array(logits), jnp.array(labels), gamma=gamma)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+@float64
+def test_focal_without_focus_is_cross_entropy_and_has_its_gradient():
+    logits, labels = (jnp.array(value) for value in random_problem(30.0))
+    chex.assert_trees_all_close(focal(logits, labels, gamma=0.0), cross_entropy(logits, labels), rtol=1e-14)
+    gradient = jax.grad(lambda x: focal(x, labels, gamma=0.0).sum())(logits)
+    np.testing.assert_allclose(gradient, slope(logits, labels), atol=1e-14)
+
+
+def test_focal_has_finite_slopes_where_the_guess_is_perfect():
+    logits, labels = jnp.array([[1e4, 0.0, -1e4], [-1e4, 0.0, 0.0]]), jnp.array([0, 0])
+    slopes = jax.jit(jax.jacrev(lambda x, gamma: focal(x, labels, gamma=gamma), (0, 1)))
+    for gamma in (0.0, 0.5, 2.0):
+        chex.assert_tree_all_finite(slopes(logits, gamma))
+
+
+@float64
+@pytest.mark.parametrize("margin", [0.0, 1.0, 2.5])
+def test_hinge_is_the_sum_of_what_wrong_scores_lack(margin):
+    scores, labels = random_problem(3.0)
+    lacks = np.array(
+        [
+            [max(0, row[j] - row[y] + margin) if j != y else 0 for j in range(5)]
+            for row, y in zip(scores, labels, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(hinge(jnp.array(scores), jnp.array(labels), margin=margin), lacks.sum(1), rtol=1e-14)
+    gradient = jax.grad(lambda s: hinge(s, jnp.array(labels), margin=margin).sum())(jnp.array(scores))
+    wanted = (lacks > 0) - np.eye(5)[labels] * (lacks > 0).sum(1)[:, None]
+    np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("loss", [focal, hinge])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_label_is_an_alarm_in_value_and_gradient(loss, case):
+    x, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG[case])
+    values, gradient = jax.jit(loss)(x, labels), jax.jit(jax.grad(lambda x: loss(x, labels).sum()))(x)
+    assert np.isnan(values).tolist() == [False, True, False]
+    assert np.isnan(gradient).tolist() == [[False] * 5, [True] * 5, [False] * 5]
+
+
+def test_one_class_leaves_no_choice_to_focus_on():
+    with pytest.raises(ShapeError, match=r"logits: expected two classes or more, got \(2, 1\)"):
+        focal(jnp.ones((2, 1)), jnp.array([0, 0]))
+
+
+OPTIONS = [
+    (binary_cross_entropy, "label_smoothing", 1.5),
+    (focal, "gamma", -1.0),
+    (hinge, "margin", -0.1),
+]
+
+
+@pytest.mark.parametrize(("loss", "option", "value"), OPTIONS)
+def test_an_option_out_of_range_is_told(loss, option, value):
+    with pytest.raises(ConfigError, match=f"{loss.__name__} {option}: expected a number in"):
+        loss(jnp.ones((2, 3)), jnp.array([0, 1]), **{option: value})

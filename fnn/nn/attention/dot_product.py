@@ -1,0 +1,40 @@
+"""Attention itself: each query mixes the values of those keys that it resembles."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fnn import trees
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    seen: jax.Array | None = None,
+    drop: Callable[[jax.Array], jax.Array] = lambda shares: shares,
+) -> jax.Array:
+    """The mix of the values for each query, softmax(query keyᵀ / √width) value, head by head.
+
+    query (batch, queries, heads, width); key and value (batch, keys, kv_heads, width), kv_heads dividing heads: head h
+    reads the kv_head h // (heads / kv_heads). seen, if given, is boolean (batch or 1, queries or 1, keys). A query that
+    sees nothing gets 0. drop is applied to the shares (batch, heads, queries, keys). The softmax is taken in float32
+    at least, where jax.nn.dot_product_attention takes it in float32 at most [Vaswani et al. 2017, arXiv:1706.03762].
+    """
+    batch, queries, heads, width = query.shape
+    kv_heads, keys = key.shape[2], key.shape[1]
+    grouped = query.reshape(batch, queries, kv_heads, heads // kv_heads, width)
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=trees.wide(query)) * width**-0.5
+    shares = drop(_softmax(scores, seen).reshape(batch, heads, queries, keys).astype(value.dtype))
+    shares = shares.reshape(batch, kv_heads, heads // kv_heads, queries, keys)
+    return jnp.einsum("bhgqk,bkhd->bqhgd", shares, value).reshape(query.shape)
+
+
+def _softmax(scores: jax.Array, seen: jax.Array | None) -> jax.Array:
+    if seen is None:
+        return jax.nn.softmax(scores)
+    seen = seen[:, None, None]  # for every head
+    # Held back by the least number, not by -inf, whose softmax and gradient are NaN in a row that sees nothing.
+    return jnp.where(seen, jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min)), 0)

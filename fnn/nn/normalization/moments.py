@@ -1,0 +1,52 @@
+"""What the normalizations share: statistics over axes, the way from them to y, and the layer that needs no more."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.nn.affine import along_last
+from fnn.nn.composite import named
+from fnn.types import Layer, Number, Params, Shape, State
+
+BEGIN = {"scale": jnp.ones, "bias": jnp.zeros}
+AFFINE = tuple(BEGIN)  # the names of the parameters of a normalization that scales and shifts
+
+
+def normalization(
+    where: str,
+    names: tuple[str, ...],
+    own_shape: Callable[[Shape], Shape],
+    function: Callable[[jax.Array, Params], jax.Array],
+) -> Layer:
+    """A layer y = function(x, params) without state, both of float32 at least.
+
+    The params are the arrays of these names, each of own_shape(shape of one example), which raises where x cannot be.
+    """
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        own = own_shape(shape)
+        return {name: BEGIN[name](own) for name in names}, {}, shape
+
+    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
+        checks.floating(f"{where} x", x)
+        trees.expect_arrays(where, params, dict.fromkeys(names, own_shape(x.shape[1:])))
+        return function(x.astype(trees.wide(x)), params).astype(x.dtype), state
+
+    return named(where, Layer(init, apply))
+
+
+def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The mean and the biased variance over these axes, which stay, with size 1."""
+    mean = x.mean(axes, keepdims=True)
+    # E[x²] - E[x]² would cancel: at mean 3000 and std 1 float32 loses the variance altogether.
+    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+
+
+def normalize(x: jax.Array, mean: Number, square: jax.Array, epsilon: Number, params: Params) -> jax.Array:
+    """scale (x - mean) / √(square + epsilon) + bias, where the params have such; they meet the last axes of x."""
+    own = {name: along_last(array.astype(x.dtype), x) for name, array in params.items()}
+    slope = 1 / jnp.sqrt(square + trees.knob(epsilon, square))
+    y = (x - mean) * (slope * own["scale"] if "scale" in own else slope)
+    return y + own["bias"] if "bias" in own else y

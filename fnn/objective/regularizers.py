@@ -1,0 +1,106 @@
+"""What is added to a loss for the parameters' own sake, with an algebra: 0.01 * l2().on("*kernel") + l1(1e-4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.types import Number, Params, Regularizer, Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty:
+    """A regularizer that can be added to another, scaled, and kept to some of the parameters.
+
+    function: params, any pytree of floating-point arrays, one bare array too -> scalar. A scale may be traced.
+    """
+
+    function: Regularizer
+    __array_ufunc__ = None  # a NumPy number to the left leaves the product to this class
+
+    def __call__(self, params: Params) -> Scalar:
+        """The value; DTypeError for parameters that are no floating-point numbers."""
+        return self.function(params)
+
+    def __add__(self, other: "Penalty") -> "Penalty":
+        """Both, one after the other."""
+        if not isinstance(other, Penalty):
+            return NotImplemented
+        return Penalty(lambda params: self(params) + other(params))
+
+    def __mul__(self, scale: Number) -> "Penalty":
+        """The same, times a number."""
+
+        def scaled(params: Params) -> Scalar:
+            value = self(params)
+            return trees.knob(scale, value) * value
+
+        return Penalty(scaled)
+
+    __rmul__ = __mul__
+
+    def on(self, *patterns: str) -> "Penalty":
+        """The same, of the parameters at these paths alone: `*` stands for any text, as in l2(1e-4).on("*kernel").
+
+        ConfigError, when it meets params, for a pattern that names none of them.
+        """
+
+        def chosen(params: Params) -> Scalar:
+            named = trees.matching("penalty on", params, patterns)
+            return self({path: leaf for path, leaf in trees.named_leaves(params).items() if named[path]})
+
+        return Penalty(chosen)
+
+
+def l1(strength: Number = 1.0) -> Penalty:
+    """λ Σ |θ| over all parameters, which draws them to exactly 0; ConfigError unless λ >= 0 [Tibshirani 1996]."""
+    return checks.number("l1 strength", strength, "[0, inf)") * _summed(lambda p: (p * jnp.sign(p)).sum())
+
+
+def l2(strength: Number = 1.0) -> Penalty:
+    """λ Σ θ² over all parameters, without a half; ConfigError unless λ >= 0 [Hoerl & Kennard 1970]."""
+    return checks.number("l2 strength", strength, "[0, inf)") * _summed(lambda p: jnp.square(p).sum())
+
+
+def elastic_net(strength: Number = 1.0, *, alpha: Number = 0.5) -> Penalty:
+    """λ Σ (1 - α) |θ| + α θ² over all parameters; ConfigError unless λ >= 0 and 0 <= α <= 1 [Zou & Hastie 2005]."""
+    checks.number("elastic_net strength", strength, "[0, inf)")
+    checks.number("elastic_net alpha", alpha, "[0, 1]")
+    return strength * ((1 - alpha) * l1() + alpha * l2())
+
+
+def orthogonal(strength: Number = 1.0) -> Penalty:
+    """λ Σ ‖WᵀW - I‖² over the kernels, each as a matrix W (inputs, outputs): how far columns are from orthonormal.
+
+    Kernels are the parameters of two axes or more, the last being the outputs. Where there are more outputs than inputs
+    it is ‖WWᵀ - I‖², which has the same gradient and can be 0. ConfigError unless λ >= 0 [Brock et al. 2017,
+    arXiv:1609.07093].
+    """
+    return checks.number("orthogonal strength", strength, "[0, inf)") * _summed(_gram_error)
+
+
+def _gram_error(p: jax.Array) -> jax.Array:
+    if p.ndim < 2:
+        return jnp.zeros((), p.dtype)
+    w = p.reshape(-1, p.shape[-1])
+    w = w if w.shape[0] >= w.shape[1] else w.T
+    gram = jnp.matmul(w.T, w, precision="highest")
+    return jnp.square(gram - jnp.eye(len(gram), dtype=p.dtype)).sum()
+
+
+def _summed(one: Callable[[jax.Array], jax.Array]) -> Penalty:
+    """The sum over the parameter arrays, each computed in float32 at least."""
+
+    def total(params: Params) -> Scalar:
+        arrays: dict[str, Any] = trees.named_leaves(params)
+        for path, leaf in arrays.items():
+            checks.floating(f"params {path}".strip(), leaf)
+        dtypes = [trees.wide(leaf) for leaf in arrays.values()]
+        widest = max(dtypes, key=lambda dtype: dtype.itemsize, default=jnp.dtype(jnp.float32))
+        terms = [one(leaf.astype(wide)).astype(widest) for leaf, wide in zip(arrays.values(), dtypes, strict=True)]
+        return sum(terms, jnp.zeros((), widest))
+
+    return Penalty(total)

@@ -1,0 +1,197 @@
+"""Normalizations, held against torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from harness import differentiated, family, torch_differentiated
+from torch.nn import functional as F
+
+from fnn import nn
+
+BATCHES = 100
+IMAGES, CHANNELS = (4, 3, 2, 6), 6
+SHAPES = [(4, 6), (3, 5, 6), IMAGES]
+OFFSETS = (0, 10, 1000)
+
+
+def nchw(x):
+    return x.movedim(-1, 1)
+
+
+def nhwc(x):
+    return x.movedim(1, -1)
+
+
+def draw_arrays(draw: np.random.Generator, dtype: str, shape: tuple[int, ...], own: tuple[int, ...]):
+    """Weights of y, x whose channels differ in offset and scale, and a scale and a bias."""
+    x = 2 ** draw.uniform(-1, 1, shape[-1]) * (draw.normal(size=shape[-1]) + draw.normal(size=shape))
+    return [array.astype(dtype) for array in (draw.normal(size=shape), x, *draw.normal(size=(2, *own)))]
+
+
+def draw_knobs(draw: np.random.Generator) -> tuple[float, float]:
+    """A momentum and an epsilon that float32 holds exactly, so that both get the same."""
+    return float(np.float32(draw.uniform())), float(np.float32(10 ** draw.uniform(-6, -1)))
+
+
+@jax.jit
+def _batch_norm(momentum, epsilon, batches, weight, x, scale, bias):
+    layer, params = nn.batch_norm(momentum=momentum, epsilon=epsilon), {"scale": scale, "bias": bias}
+
+    def one(state, x):
+        _, state = layer.apply(params, state, x, train=True)
+        return state, state
+
+    zeros = jnp.zeros(CHANNELS, x.dtype)
+    state, states = jax.lax.scan(one, {"mean": zeros, "var": zeros + 1}, batches)
+
+    def trained(x, scale, bias):
+        return layer.apply({"scale": scale, "bias": bias}, state, x, train=True)[0]
+
+    evaluated, _ = layer.apply(params, state, x, train=False)
+    return states["mean"], states["var"], evaluated, *differentiated(trained)(weight, x, scale, bias)
+
+
+@family("torch")
+def batch_norm(draw: np.random.Generator, dtype: str):
+    """The running statistics after each of a hundred batches, and then values and gradients."""
+    momentum, epsilon = draw_knobs(draw)
+    weight, x, scale, bias = draw_arrays(draw, dtype, IMAGES, (CHANNELS,))
+    batches = x + draw.normal(size=(BATCHES, *IMAGES)).astype(dtype)
+    mean, affine = torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype), (torch.tensor(scale), torch.tensor(bias))
+    var, means, variances = mean + 1, [], []
+    for batch in torch.tensor(batches):
+        F.batch_norm(nchw(batch), mean, var, *affine, True, 1 - momentum, epsilon)
+        means.append(mean.clone())
+        variances.append(var.clone())
+    evaluated = nhwc(F.batch_norm(nchw(torch.tensor(x)), mean, var, *affine, False, 0.0, epsilon))
+
+    def trained(x, scale, bias):
+        return nhwc(F.batch_norm(nchw(x), None, None, scale, bias, True, 0.0, epsilon))
+
+    wanted = (
+        torch.stack(means),
+        torch.stack(variances),
+        evaluated,
+        *torch_differentiated(trained, weight, x, scale, bias),
+    )
+    return _batch_norm(momentum, epsilon, batches, weight, x, scale, bias), wanted
+
+
+def batch_norm_offset_errors() -> dict[int, tuple[float, float]]:
+    """For each offset of float32 numbers of deviation 1, the largest error against float64: fnn's, and torch's."""
+    layer, errors = nn.batch_norm(affine=False), {}
+    _, state, _ = layer.init(jax.random.key(0), (8, 8, 16))
+    for offset in OFFSETS:
+        x = np.float32(offset + np.random.default_rng(0).normal(size=(64, 8, 8, 16)))
+        wide = x.astype(np.float64)
+        axes = (0, 1, 2)
+        wanted = (wide - wide.mean(axes)) / np.sqrt(wide.var(axes) + 1e-5)
+        ours, _ = layer.apply({}, state, jnp.array(x), train=True)
+        theirs = nhwc(F.batch_norm(nchw(torch.tensor(x)), None, None, None, None, True, 0.0, 1e-5)).numpy()
+        errors[offset] = tuple(float(np.abs(np.asarray(y, np.float64) - wanted).max()) for y in (ours, theirs))
+    return errors
+
+
+def _affine(make):
+    """The values and the gradients of a normalization that scales and shifts."""
+
+    @jax.jit
+    def ours(epsilon, weight, x, scale, bias):
+        def apply(x, scale, bias):
+            return make(epsilon).apply({"scale": scale, "bias": bias}, {}, x)[0]
+
+        return differentiated(apply)(weight, x, scale, bias)
+
+    return ours
+
+
+_layer_norms = [_affine(lambda epsilon, axes=axes: nn.layer_norm(axes=axes, epsilon=epsilon)) for axes in (1, 2)]
+_group_norms = {
+    groups: _affine(lambda epsilon, groups=groups: nn.group_norm(groups, epsilon=epsilon)) for groups in (1, 2, 3)
+}
+_instance_norm = _affine(lambda epsilon: nn.instance_norm(epsilon=epsilon, affine=True))
+
+
+@family("torch")
+def layer_norm(draw: np.random.Generator, dtype: str):
+    axes = int(draw.integers(1, 3))
+    shape, epsilon = SHAPES[draw.integers(axes - 1, len(SHAPES))], draw_knobs(draw)[1]
+    arrays = draw_arrays(draw, dtype, shape, shape[-axes:])
+
+    def theirs(x, scale, bias):
+        return F.layer_norm(x, shape[-axes:], scale, bias, epsilon)
+
+    return _layer_norms[axes - 1](epsilon, *arrays), torch_differentiated(theirs, *arrays)
+
+
+@family("torch")
+def group_norm(draw: np.random.Generator, dtype: str):
+    """Of ten values a group at least: two may lie so near each other that torch's float32 is 1e-5 off, ours 3e-6."""
+    groups, shape, epsilon = int(draw.integers(1, 4)), SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
+    arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
+
+    def theirs(x, scale, bias):
+        return nhwc(F.group_norm(nchw(x), groups, scale, bias, epsilon))
+
+    return _group_norms[groups](epsilon, *arrays), torch_differentiated(theirs, *arrays)
+
+
+@family("torch")
+def instance_norm(draw: np.random.Generator, dtype: str):
+    shape, epsilon = SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
+    arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
+
+    def theirs(x, scale, bias):
+        return nhwc(F.instance_norm(nchw(x), None, None, scale, bias, True, 0.0, epsilon))
+
+    return _instance_norm(epsilon, *arrays), torch_differentiated(theirs, *arrays)
+
+
+@jax.jit
+def _rms_norm(epsilon, weight, x, scale):
+    return differentiated(lambda x, scale: nn.rms_norm(epsilon=epsilon).apply({"scale": scale}, {}, x)[0])(
+        weight, x, scale
+    )
+
+
+@family("torch")
+def rms_norm(draw: np.random.Generator, dtype: str):
+    shape, epsilon = SHAPES[draw.integers(len(SHAPES))], draw_knobs(draw)[1]
+    weight, x, scale, _ = draw_arrays(draw, dtype, shape, (CHANNELS,))
+    wanted = torch_differentiated(lambda x, scale: F.rms_norm(x, shape[-1:], scale, epsilon), weight, x, scale)
+    return _rms_norm(epsilon, weight, x, scale), wanted
+
+
+ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, epsilon), fnn by norm + epsilon
+
+
+@jax.jit
+def _spectral_norm(weight, x, kernel, u, v):
+    layer = nn.spectral_norm(nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, epsilon=TINY)
+    state = {"u": {"kernel": u}, "v": {"kernel": v}}
+
+    def trained(x, kernel):
+        return layer.apply({"kernel": kernel}, state, x, train=True)
+
+    y, pull, after = jax.vjp(trained, x, kernel, has_aux=True)
+    evaluated, _ = layer.apply({"kernel": kernel}, after, x, train=False)
+    return after["u"]["kernel"], after["v"]["kernel"], evaluated, y, *pull(weight)
+
+
+@family("torch")
+def spectral_norm(draw: np.random.Generator, dtype: str):
+    """The vectors after two iterations, and then values and gradients."""
+    weight, x, kernel = (draw.normal(size=size).astype(dtype) for size in ((5, 3), (5, 4), (4, 3)))
+    linear = torch.nn.Linear(4, 3, bias=False, dtype=torch.tensor(x).dtype)
+    linear.weight = torch.nn.Parameter(torch.tensor(kernel.T))
+    torch.nn.utils.parametrizations.spectral_norm(linear, n_power_iterations=ITERATIONS, eps=TINY)
+    norm = linear.parametrizations.weight[0]
+    u, v = (draw.normal(size=size).astype(dtype) for size in (3, 4))
+    norm._u.copy_(torch.tensor(u))
+    norm._v.copy_(torch.tensor(v))
+    own = torch.tensor(x, requires_grad=True)
+    y = linear(own)
+    dx, dkernel = torch.autograd.grad((y * torch.tensor(weight)).sum(), (own, linear.parametrizations.weight.original))
+    wanted = norm._u, norm._v, linear.eval()(own), y, dx, dkernel.T
+    return _spectral_norm(weight, x, kernel, u, v), wanted

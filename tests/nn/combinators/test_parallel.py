@@ -1,0 +1,82 @@
+"""Layers side by side are held to each layer alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, FnnError, ShapeError
+
+X = jnp.float32(np.random.default_rng(0).normal(size=(3, 4)))
+LEFT, RIGHT = nn.dense(3), nn.chain(nn.dense(3), nn.tanh())
+
+
+def joined(join, key, **options):
+    """What they give side by side, and what each of them gives alone."""
+    layer = nn.parallel(LEFT, head=RIGHT, join=join, **options)
+    params, state, out_shape = layer.init(key, (4,))
+    assert params.keys() == {"dense_0", "head"}
+    y, _ = layer.apply(params, state, X)
+    assert jax.tree.map(lambda y: y.shape[1:], y) == out_shape
+    return y, LEFT.apply(params["dense_0"], {}, X)[0], RIGHT.apply(params["head"], {}, X)[0]
+
+
+def test_outputs_come_together_in_four_ways(key):
+    y, left, right = joined("concat", key)
+    np.testing.assert_array_equal(y, np.concatenate([left, right], 1))
+    y, left, right = joined("sum", jax.random.clone(key))
+    np.testing.assert_array_equal(y, left + right)
+    y, left, right = joined("tuple", jax.random.clone(key))
+    np.testing.assert_array_equal(y, (left, right))
+    y, left, right = joined("dict", jax.random.clone(key))
+    assert y.keys() == {"dense_0", "head"}
+    np.testing.assert_array_equal((y["dense_0"], y["head"]), (left, right))
+
+
+def test_a_token_is_set_before_a_sequence(key):
+    layer = nn.parallel(nn.parameter(1, 4, init=nn.normal(1.0)), nn.chain(), axis=1)
+    params, state, out_shape = layer.init(key, (5, 4))
+    sequence = jnp.ones((3, 5, 4))
+    y, _ = layer.apply(params, state, sequence)
+    token = np.broadcast_to(params["parameter_0"]["value"], (3, 1, 4))
+    np.testing.assert_array_equal(y, np.concatenate([token, sequence], 1))
+    assert out_shape == (6, 4)
+
+
+def test_heads_go_on_in_a_chain(key):
+    layer = nn.chain(nn.parallel(a=nn.dense(2), b=nn.dense(2), join="tuple"), nn.add(), nn.dense(3))
+    assert layer.init(key, (4,))[2] == (3,)
+
+
+def test_each_layer_draws_its_own(key):
+    params, _, _ = nn.parallel(nn.dense(3), nn.dense(3)).init(key, (4,))
+    assert not np.any(params["dense_0"]["kernel"] == params["dense_1"]["kernel"])
+
+
+def test_ends_that_do_not_fit_are_told(key):
+    with pytest.raises(ShapeError, match="parallel: expected arrays of one shape"):
+        nn.parallel(nn.dense(3), nn.dense(2), join="sum").init(key, (4,))
+    with pytest.raises(ShapeError, match="parallel: expected arrays that differ along axis -1 only"):
+        nn.parallel(nn.flatten(), nn.chain()).init(jax.random.clone(key), (4, 4))
+    with pytest.raises(ShapeError, match="parallel: expected a tuple of shapes"):
+        nn.parallel(nn.parallel(nn.dense(2), join="dict"), nn.dense(2), join="sum").init(jax.random.clone(key), (4,))
+
+
+def test_options_out_of_range_are_told():
+    for options, message in (
+        ({"join": "mean"}, "parallel join: expected one of concat, sum, tuple, dict"),
+        ({"axis": 0}, "parallel axis"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            nn.parallel(LEFT, **options)
+    with pytest.raises(ConfigError, match="parallel: expected at least one layer"):
+        nn.parallel()
+    with pytest.raises(ConfigError, match=r"parallel: expected names .* got dense_0"):
+        nn.parallel(LEFT, dense_0=LEFT)
+
+
+def test_an_error_names_the_branch():
+    with pytest.raises(FnnError) as caught:
+        nn.parallel(nn.chain(), head=nn.max_pool()).apply({}, {}, X)
+    assert caught.value.__notes__[0] == "in layer head: x float32[3,4]"

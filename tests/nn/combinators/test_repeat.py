@@ -1,0 +1,145 @@
+"""A repeated layer is held to the chain of its copies: values, states, keys and gradients, in float64."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, FnnError, ShapeError, TreeMismatchError
+from fnn.types import Layer
+
+DRAWN = np.random.default_rng(0).normal(size=(6, 4))
+N = 3
+
+
+def block(drop_rate):
+    return nn.residual(nn.chain(nn.dense(4), nn.batch_norm(), nn.tanh(), nn.dropout(drop_rate)))
+
+
+def unstacked(tree):
+    """The arrays of each copy, by the names that a chain of them has."""
+    return {f"residual_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], tree["body"]) for i in range(N)}
+
+
+def stacked(tree):
+    return {"body": jax.tree.map(lambda *leaves: jnp.stack(leaves), *tree.values())}
+
+
+def outcome(layer, params, state, key, x):
+    """In training: y, the new state, and the gradients of a function of y."""
+
+    def total(params, x):
+        y, new_state = layer.apply(params, state, x, key=key, train=True)
+        return jnp.sin(y).sum(), (y, new_state)
+
+    slopes, (y, new_state) = jax.grad(total, (0, 1), has_aux=True)(params, x)
+    return y, new_state, *slopes
+
+
+@pytest.mark.usefixtures("x64")
+def test_it_is_the_chain_of_its_copies():
+    repeated = nn.repeat(lambda depth: block(0.3 * depth), N)
+    chain = nn.chain(*(block(0.3 * (i + 1) / N) for i in range(N)))
+    key, x = jax.random.key(0), jnp.asarray(DRAWN)
+    params, state, out_shape = repeated.init(key, (4,))
+    wanted = jax.jit(lambda key: chain.init(key, (4,))[:2])(key)
+    chex.assert_trees_all_close((unstacked(params), unstacked(state)), wanted, rtol=1e-15)
+    assert out_shape == (4,)
+    y, new_state, by_params, by_x = jax.jit(partial(outcome, repeated))(params, state, key, x)
+    wanted = jax.jit(partial(outcome, chain))(unstacked(params), unstacked(state), key, x)
+    wanted = wanted[0], stacked(wanted[1]), stacked(wanted[2]), wanted[3]
+    chex.assert_trees_all_close((y, new_state, by_params, by_x), wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_once_is_the_layer(key):
+    layer = nn.repeat(nn.dense(4), 1)
+    x = jnp.float32(DRAWN)
+    params, state, _ = layer.init(key, (4,))
+    assert params["body"]["kernel"].shape == (1, 4, 4)
+    np.testing.assert_allclose(layer.apply(params, state, x)[0], x @ params["body"]["kernel"][0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_without_arrays_repeats_too(key):
+    layer = nn.repeat(nn.tanh(), 2)
+    assert layer.init(key, (4,)) == ({}, {}, (4,))
+    x = jnp.float32(DRAWN)
+    np.testing.assert_allclose(layer.apply({}, {}, x)[0], np.tanh(np.tanh(x)), rtol=1e-5)
+
+
+def test_a_body_may_pass_several_arrays_on():
+    swap = nn.parallel(*(nn.graph(y=(picking(place), "x")) for place in (1, 0)), join="tuple")
+    y, _ = nn.repeat(swap, 3).apply({}, {}, (jnp.zeros(2), jnp.ones((2, 3))[:, 0]))
+    chex.assert_trees_all_equal(y, (jnp.ones(2), jnp.zeros(2)))
+    with pytest.raises(ShapeError, match="repeat body: expected to end as it begins"):
+        nn.repeat(picking(0), 2).apply({}, {}, (jnp.zeros(2), jnp.ones(2)))
+
+
+def picking(place):
+    """A layer that gives one of the arrays that it takes in."""
+    return nn.tanh()._replace(apply=lambda params, state, x, **_: (x[place], state))
+
+
+def test_lanes_of_a_repeated_layer_are_it_alone(key):
+    layer = nn.repeat(block(0.3), N)
+    x, keys = jnp.float32(DRAWN), jax.random.split(key, 2)
+    lanes = jax.jit(jax.vmap(lambda key: layer.init(key, (4,))[:2]))(keys)
+
+    @jax.jit
+    def apply(own, key):
+        return layer.apply(*own, x, key=key, train=True)
+
+    alone = [apply(jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), keys[lane]) for lane in range(2)]
+    chex.assert_trees_all_close(
+        jax.jit(jax.vmap(apply))(lanes, keys), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), rtol=1e-5
+    )
+
+
+def test_depth_costs_no_compilation():
+    """However often, the program holds the body once."""
+    sizes = []
+    for n in (2, 48):
+        layer = nn.repeat(lambda depth: block(0.3 * depth), n)
+        params, state, _ = jax.eval_shape(lambda layer=layer: (*layer.init(jax.random.key(0), (4,))[:2], 0))
+        program = jax.jit(partial(outcome, layer)).lower(params, state, jax.random.key(0), jnp.float32(DRAWN))
+        sizes.append(len(program.as_text().splitlines()))
+    assert sizes[1] == sizes[0]
+
+
+def test_ends_that_differ_are_told(key):
+    with pytest.raises(ShapeError, match=r"repeat body: expected to end as it begins, in \(4,\), got \(5,\)"):
+        nn.repeat(nn.dense(5), 2).init(key, (4,))
+    params = {"body": {"kernel": jnp.ones((2, 4, 5)), "bias": jnp.ones((2, 5))}}
+    with pytest.raises(ShapeError, match=r"in float32\[6,4\], got float32\[6,5\]"):
+        nn.repeat(nn.dense(5), 2).apply(params, {}, jnp.float32(DRAWN))
+    narrowing = nn.elementwise(lambda x: x.astype(jnp.bfloat16))
+    with pytest.raises(ShapeError, match=r"in float32\[6,4\], got bfloat16\[6,4\]"):
+        nn.repeat(narrowing, 2).apply({}, {}, jnp.float32(DRAWN))
+
+
+def test_an_error_names_the_body(key):
+    with pytest.raises(ShapeError) as caught:
+        nn.chain(nn.repeat(nn.chain(nn.max_pool()), 2)).init(key, (4,))
+    assert caught.value.__notes__[0] == "in layer repeat_0/body/max_pool_0: shape (4,)"
+    with pytest.raises(FnnError) as caught:
+        nn.chain(nn.repeat(nn.chain(nn.max_pool()), 2)).apply({}, {}, jnp.float32(DRAWN))
+    assert caught.value.__notes__[0] == "in layer repeat_0/body/max_pool_0: x float32[6,4]"
+
+
+def test_arrays_of_another_depth_are_told(key):
+    params, state, _ = nn.repeat(nn.dense(4), 2).init(key, (4,))
+    with pytest.raises(TreeMismatchError, match=r"repeat body/bias: expected a leading axis of 3, got float32\[2,4\]"):
+        nn.repeat(nn.dense(4), 3).apply(params, state, jnp.float32(DRAWN))
+
+
+def test_options_out_of_range_are_told():
+    for n, message in ((0, "repeat n: expected >= 1"), (2.0, "repeat n: expected a whole number")):
+        with pytest.raises(ConfigError, match=message):
+            nn.repeat(nn.dense(4), n)
+    for layer in (None, "dense", lambda depth: nn.relu):
+        with pytest.raises(ConfigError, match="repeat body: expected a Layer"):
+            nn.repeat(layer, 2)
+    assert isinstance(nn.repeat(nn.dense(4), np.int64(2)), Layer)

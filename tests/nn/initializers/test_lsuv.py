@@ -1,0 +1,172 @@
+"""After lsuv every layer with a kernel gives variance 1, as a pass with the new params shows."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, DTypeError
+from fnn.nn.composite import map_leaves
+from fnn.trees import named_leaves
+
+
+def variances(network, params, state, x):
+    """The variance of what each layer with a kernel gives, in training; copies each have their own."""
+
+    def telling(path, leaf):
+        def apply(params, state, x, *, key=None, train=False):
+            y, new_state = leaf.apply(params, state, x, key=key, train=train)
+            return y, {"variance": y.var()} if "kernel" in params else new_state
+
+        return leaf._replace(apply=apply)
+
+    _, told = map_leaves(telling, network).apply(params, state, x, train=True)
+    found = [leaf.reshape(-1) for path, leaf in named_leaves(told).items() if path.endswith("variance")]
+    return jnp.concatenate(found)
+
+
+def block(activation):
+    return nn.residual(nn.chain(nn.conv(6), nn.batch_norm(), activation, nn.conv(6)))
+
+
+def mlp(activation):
+    return nn.chain(*[layer for _ in range(3) for layer in (nn.dense(20), activation)], nn.dense(5))
+
+
+def resnet(activation):
+    return nn.chain(
+        nn.conv(6, 5), nn.batch_norm(), activation, block(activation), nn.repeat(block(activation), 3),
+        nn.parallel(nn.conv(3, 1), activation), nn.conv(6, groups=3, use_bias=False),
+        nn.global_avg_pool(), nn.dense(5),
+    )  # fmt: skip
+
+
+# The network, the shape of an example, and how many kernels it has.
+NETWORKS = {
+    "mlp relu": (mlp(nn.relu()), (10,), 4),
+    "mlp tanh": (mlp(nn.tanh()), (10,), 4),
+    "resnet relu": (resnet(nn.relu()), (6, 6, 3), 1 + 2 + 6 + 1 + 1 + 1),
+    "resnet tanh": (resnet(nn.tanh()), (6, 6, 3), 1 + 2 + 6 + 1 + 1 + 1),
+}
+
+
+def begun(name):
+    network, shape, _ = NETWORKS[name]
+    x = 3 + 2 * jax.random.normal(jax.random.key(7), (32, *shape))
+    return network, *jax.jit(lambda key: network.init(key, shape)[:2])(jax.random.key(0)), x
+
+
+def scaled_by(network, params, state, x, **options):
+    return jax.jit(lambda key, params: nn.lsuv(key, network, params, state, x, **options))(jax.random.key(5), params)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_with_a_kernel_gives_variance_1(name):
+    network, params, state, x = begun(name)
+    measure = jax.jit(lambda params: variances(network, params, state, x))
+    before, after = measure(params), measure(scaled_by(network, params, state, x))
+    assert after.shape == (NETWORKS[name][2],)
+    np.testing.assert_allclose(after, 1, atol=1e-3)
+    assert (np.abs(before - 1) > 0.1).any()
+
+
+def test_kernels_are_orthonormal_up_to_their_scale_and_biases_stay():
+    network, params, state, x = begun("mlp relu")
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    scaled = scaled_by(network, params, state, x)
+    for name, own in scaled.items():
+        kernel = own["kernel"] if own["kernel"].shape[0] >= own["kernel"].shape[1] else own["kernel"].T
+        product = kernel.T @ kernel
+        np.testing.assert_allclose(product / product[0, 0], np.eye(len(product)), atol=1e-5)
+        chex.assert_trees_all_equal(own["bias"], params[name]["bias"])
+    np.testing.assert_allclose(variances(network, scaled, state, x), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("bias", [0.5, 5.0])
+def test_a_bias_has_its_share_of_the_variance_if_there_is_room(bias, key):
+    params = {"kernel": jnp.ones((4, 2)), "bias": jnp.array([-bias, bias])}
+    x = jax.random.normal(key, (500, 4)) + jnp.arange(4.0)[None]
+    scaled = scaled_by(nn.dense(2), params, {}, x)
+    by_kernel = x @ scaled["kernel"]
+    measured = by_kernel if bias > 1 else by_kernel + params["bias"][None]
+    np.testing.assert_allclose(measured.var(), 1, atol=1e-4)
+
+
+def test_kernels_may_keep_their_directions():
+    network, params, state, x = begun("mlp tanh")
+    scaled = scaled_by(network, params, state, x, orthonormal=False)
+    for name, own in scaled.items():
+        ratio = own["kernel"] / params[name]["kernel"]
+        assert ratio.min() > 0
+        np.testing.assert_allclose(ratio, np.full(ratio.shape, ratio[0, 0]), rtol=1e-4)
+    np.testing.assert_allclose(variances(network, scaled, state, x), 1, atol=1e-3)
+
+
+def test_a_lane_is_the_call_alone():
+    network, params, state, x = begun("mlp relu")
+    keys = jax.random.split(jax.random.key(3), 2)
+    scale = jax.jit(lambda key: nn.lsuv(key, network, params, state, x))
+    lanes = jax.vmap(scale)(keys)
+    for lane in range(2):
+        own = jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes)
+        chex.assert_trees_all_close(own, scale(keys[lane]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dead", ["input", "relu"])
+def test_a_layer_that_does_not_vary_keeps_its_scale(dead, key):
+    network = nn.chain(nn.dense(8), nn.relu(), nn.dense(8))
+    params, state, _ = network.init(key, (4,))
+    x = jnp.zeros((16, 4)) if dead == "input" else jax.random.normal(jax.random.key(1), (16, 4))
+    params["dense_0"]["bias"] -= 0.0 if dead == "input" else 1e6
+    scaled = scaled_by(network, params, state, x)
+    chex.assert_tree_all_finite(scaled)
+    kernel = scaled["dense_2"]["kernel"]
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(8), atol=1e-5)
+
+
+def test_noise_is_off_and_frozen_kernels_stay(key):
+    network = nn.chain(stem=nn.freeze(nn.dense(8)), drop=nn.dropout(0.9), head=nn.dense(8))
+    params, state, _ = network.init(key, (4,))
+    x = jax.random.normal(jax.random.key(1), (64, 4))
+    scaled = scaled_by(network, params, state, x)
+    assert scaled.keys() == {"head"}
+    np.testing.assert_allclose(network.apply(scaled, state, x)[0].var(), 1, atol=1e-3)
+
+
+def test_members_and_shared_layers_are_scaled(key):
+    x = 2 + jax.random.normal(jax.random.key(1), (64, 4))
+    network = nn.ensemble(nn.dense(8), 3)
+    params, state, _ = network.init(key, (4,))
+    scaled = scaled_by(network, params, state, x)
+    np.testing.assert_allclose(network.apply(scaled, state, x)[0].var((0, 2)), np.ones(3), atol=1e-3)
+    tied = nn.shared(nn.dense(4), lambda tied: nn.chain(tied, nn.tanh(), tied))
+    params, state, _ = tied.init(jax.random.key(3), (4,))
+    kernel = scaled_by(tied, params, state, x)["shared"]["kernel"]
+    np.testing.assert_allclose((x @ kernel).var(), 1, atol=1e-3)
+
+
+def test_low_precision_at_work_leaves_the_params_their_own(key):
+    network = nn.cast(nn.chain(nn.dense(8), nn.relu(), nn.dense(8)))
+    params, state, _ = network.init(key, (4,))
+    x = jax.random.normal(jax.random.key(1), (64, 4))
+    scaled = scaled_by(network, params, state, x)
+    chex.assert_trees_all_equal_dtypes(scaled, params)
+    np.testing.assert_allclose(network.apply(scaled, state, x)[0].var(), 1, atol=0.02)
+
+
+@pytest.mark.usefixtures("x64")
+def test_it_runs_in_64_bits(key):
+    network = nn.chain(nn.dense(8), nn.relu(), nn.dense(8))
+    params, state, _ = network.init(key, (4,))
+    x = jax.random.normal(jax.random.key(1), (16, 4))
+    scaled = scaled_by(network, params, state, x)
+    np.testing.assert_allclose(network.apply(scaled, state, x)[0].var(), 1, rtol=1e-12)
+
+
+def test_a_network_without_kernels_and_what_is_no_key_are_told(key):
+    with pytest.raises(ConfigError, match="lsuv network: expected a layer with a kernel"):
+        nn.lsuv(key, nn.chain(nn.relu()), {}, {}, jnp.ones((2, 4)))
+    with pytest.raises(DTypeError, match="lsuv key: expected a key"):
+        nn.lsuv(0, nn.dense(3), {}, {}, jnp.ones((2, 4)))

@@ -1,0 +1,65 @@
+"""A whitening kernel is held to the eigenvectors of NumPy, in float64, and to what whitening means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, DTypeError, ShapeError
+
+float64 = pytest.mark.usefixtures("x64")
+
+
+def mixed(*shape):
+    """Correlated numbers."""
+    draw = np.random.default_rng(0)
+    return jnp.asarray(draw.normal(size=shape) @ draw.normal(size=(shape[-1], shape[-1])))
+
+
+@float64
+def test_what_comes_out_is_white(key):
+    images = mixed(20, 6, 5, 3)
+    layer = nn.conv(24, 2, padding="VALID", use_bias=False, kernel_init=nn.whitening(images, epsilon=0.0))
+    params, state, _ = layer.init(key, (6, 5, 3))
+    y = np.asarray(layer.apply(params, state, images)[0]).reshape(-1, 24)
+    unit = np.eye(12)
+    np.testing.assert_allclose(y.T @ y / len(y), np.block([[unit, -unit], [-unit, unit]]), atol=1e-9)
+
+
+@float64
+@pytest.mark.parametrize("outputs", [2, 4, 6])
+def test_the_strongest_directions_come_first(outputs, key):
+    x = mixed(50, 3)
+    kernel = nn.whitening(x, epsilon=0.1)(key, (3, outputs))
+    values, vectors = np.linalg.eigh(np.asarray(x.T @ x) / 50)
+    wanted = (vectors / np.sqrt(values + 0.1))[:, ::-1][:, : outputs // 2]
+    np.testing.assert_allclose(np.abs(kernel[:, : outputs // 2]), np.abs(wanted), rtol=1e-9)
+    np.testing.assert_array_equal(kernel[:, outputs // 2 :], -kernel[:, : outputs // 2])
+
+
+def test_a_direction_that_never_varies_is_finite(key):
+    kernel = nn.whitening(jnp.ones((4, 5, 5, 2)))(key, (2, 2, 2, 16))
+    assert jnp.isfinite(kernel).all() and jnp.abs(kernel).max() <= 5e-4**-0.5 * 1.001
+
+
+def test_it_may_be_made_within_a_program(key):
+    images = mixed(4, 5, 5, 2).astype(jnp.float32)
+    traced = jax.jit(lambda images: nn.whitening(images)(jax.random.key(0), (2, 2, 2, 16)))(images)
+    np.testing.assert_allclose(np.abs(traced), np.abs(nn.whitening(images)(key, (2, 2, 2, 16))), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3, 4), (6, 2, 2, 4), (2, 2, 4), (2, 2, 2, 3), (2, 2, 2, 18)])
+def test_a_kernel_that_does_not_fit_is_told(shape, key):
+    with pytest.raises(ShapeError, match="whitening: expected"):
+        nn.whitening(jnp.ones((4, 5, 5, 2)))(key, shape)
+
+
+def test_integers_are_told():
+    with pytest.raises(DTypeError, match="whitening images: expected floating"):
+        nn.whitening(jnp.ones((4, 5, 5, 2), jnp.uint8))
+
+
+def test_an_epsilon_out_of_range_is_told():
+    with pytest.raises(ConfigError, match="whitening epsilon: expected"):
+        nn.whitening(jnp.ones((4, 5, 5, 2)), epsilon=-1.0)

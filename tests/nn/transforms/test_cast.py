@@ -1,0 +1,113 @@
+"""Mixed precision is held to full precision within its rounding, and everything kept keeps its dtype."""
+
+from functools import cache
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn, optim, train
+from fnn.errors import ConfigError
+
+X = jnp.float32(np.random.default_rng(0).normal(size=(8, 4)))
+NETWORK = nn.chain(nn.dense(16), nn.batch_norm(), nn.tanh(), nn.dense(3))
+ROUNDING = {jnp.bfloat16: 2.0**-8, jnp.float16: 2.0**-11}
+
+
+def dtypes(tree):
+    return {leaf.dtype for leaf in jax.tree.leaves(tree)}
+
+
+@cache
+def begun():
+    """Params and state of the network."""
+    return NETWORK.init(jax.random.key(0), (4,))[:2]
+
+
+@cache
+def outcome(layer):
+    """In training: the gradients by params and x, y, and the new state."""
+    params, state = begun()
+
+    def total(params, x):
+        y, new_state = layer.apply(params, state, x, train=True)
+        return jnp.square(y).sum(), (y, new_state)
+
+    return jax.jit(jax.grad(total, (0, 1), has_aux=True))(params, X)
+
+
+def test_float32_in_float32_is_the_layer():
+    chex.assert_trees_all_equal(outcome(nn.cast(NETWORK, jnp.float32)), outcome(NETWORK))
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_it_computes_in_the_dtype_and_keeps_its_own(dtype):
+    slopes, (y, new_state) = outcome(nn.cast(NETWORK, dtype))
+    wanted_slopes, (wanted, wanted_state) = outcome(NETWORK)
+    assert dtypes((slopes, y, new_state)) == {jnp.dtype(jnp.float32)}
+    error = np.abs(y - wanted).max() / np.abs(wanted).max()
+    assert ROUNDING[dtype] / 16 < error < 4 * ROUNDING[dtype]
+    chex.assert_trees_all_close(new_state, wanted_state, rtol=4 * ROUNDING[dtype], atol=ROUNDING[dtype])
+    for slope, other in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted_slopes), strict=True):
+        assert np.abs(slope - other).max() < 16 * ROUNDING[dtype] * max(np.abs(other).max(), 1)
+
+
+def seeing(seen):
+    """A layer that writes down the dtypes of params, state and x."""
+
+    def apply(params, state, x, *, key=None, train=False):
+        seen.extend((params["a"].dtype, state["b"].dtype, state["count"].dtype, *(part.dtype for part in x)))
+        return x, {"b": state["b"].astype(jnp.bfloat16), "count": state["count"] + 1}
+
+    return nn.dense(1)._replace(apply=apply)
+
+
+def test_integers_and_state_pass_as_they_are():
+    seen = []
+    state = {"b": jnp.ones(2), "count": jnp.array(0)}
+    y, new_state = nn.cast(seeing(seen)).apply({"a": jnp.ones(2)}, state, (jnp.ones(3), jnp.arange(3)))
+    low, full, whole = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)
+    assert seen == [low, full, whole, low, whole]
+    assert [part.dtype for part in y] == [full, whole]
+    assert (new_state["b"].dtype, new_state["count"].dtype) == (full, whole)
+
+
+def test_y_comes_back_in_the_dtype_of_the_params(key):
+    params, _, _ = nn.dense(3).init(key, (4,))
+    assert nn.cast(nn.dense(3)).apply(params, {}, X.astype(jnp.bfloat16))[0].dtype == jnp.float32
+    assert nn.cast(nn.tanh()).apply({}, {}, X.astype(jnp.bfloat16))[0].dtype == jnp.bfloat16
+
+
+def test_what_is_frozen_inside_is_cast_and_kept(key):
+    layer = nn.cast(nn.chain(nn.freeze(nn.dense(16)), nn.tanh(), nn.dense(3)))
+    params, state, _ = layer.init(key, (4,))
+    y, new_state = layer.apply(params, state, X)
+    whole = {"dense_0": state["dense_0"]["frozen"]} | params
+    wanted, _ = nn.cast(nn.chain(nn.dense(16), nn.tanh(), nn.dense(3))).apply(whole, {}, X)
+    chex.assert_trees_all_equal((y, new_state), (wanted, state))
+
+
+def test_a_trained_cast_network_keeps_its_params_in_float32(key):
+    labels = np.arange(8) % 3
+    network, optimizer = nn.cast(NETWORK), optim.adam(1e-2)
+    start = train.start(key, network, optimizer, (4,))
+    done, measured = train.step(start, network, optimizer, (X, labels))
+    assert dtypes((done.params, done.state, measured["loss"])) == {jnp.dtype(jnp.float32)}
+    assert np.all(done.params["dense_3"]["kernel"] != start.params["dense_3"]["kernel"])
+
+
+@pytest.mark.parametrize("layer", [nn.repeat(nn.chain(nn.dense(4), nn.batch_norm()), 2), nn.ensemble(nn.dense(4), 2)])
+def test_stacks_are_cast_too(layer, key):
+    params, state, _ = layer.init(key, (4,))
+    y, new_state = nn.cast(layer).apply(params, state, X, train=True)
+    wanted, _ = layer.apply(params, state, X, train=True)
+    assert dtypes((y, new_state, params)) == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(y, wanted, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, "int8", jnp.float8_e4m3fn, "half precision", complex])
+def test_other_dtypes_are_told(dtype):
+    with pytest.raises(ConfigError, match="cast dtype: expected bfloat16, float16, float32 or float"):
+        nn.cast(nn.dense(2), dtype)

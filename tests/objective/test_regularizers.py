@@ -1,0 +1,107 @@
+"""Regularizers are held to NumPy, their algebra to arithmetic."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.errors import ConfigError, DTypeError
+from fnn.objective import elastic_net, l1, l2, orthogonal
+
+float64 = pytest.mark.usefixtures("x64")
+
+
+def params():
+    draw = np.random.default_rng(0)
+    return {
+        "conv": {"kernel": jnp.array(draw.normal(size=(2, 2, 3, 5))), "bias": jnp.array(draw.normal(size=5))},
+        "head": [jnp.array(draw.normal(size=(3, 2)))],
+    }
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@float64
+def test_values_are_those_of_numpy():
+    theta = flat(params())
+    one, two = np.abs(theta).sum(), (theta**2).sum()
+    np.testing.assert_allclose(l1(0.3)(params()), 0.3 * one, rtol=1e-13)
+    np.testing.assert_allclose(l2(0.3)(params()), 0.3 * two, rtol=1e-13)
+    np.testing.assert_allclose(elastic_net(0.3, alpha=0.2)(params()), 0.3 * (0.8 * one + 0.2 * two), rtol=1e-13)
+
+
+@float64
+def test_gradients_have_their_closed_form():
+    tree = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), params())
+    chex.assert_trees_all_close(jax.grad(l1(0.3))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree))
+    chex.assert_trees_all_close(jax.grad(l2(0.3))(tree), jax.tree.map(lambda p: 0.6 * p, tree), rtol=1e-14)
+
+
+@float64
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 2, 3, 4)])
+def test_orthogonal_measures_the_columns_or_the_rows(shape):
+    kernel = np.random.default_rng(0).normal(size=shape)
+    w = kernel.reshape(-1, shape[-1])
+    gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
+    got = orthogonal(2.0)({"kernel": jnp.array(kernel), "bias": jnp.ones(3)})
+    np.testing.assert_allclose(got, 2 * ((gram - np.eye(len(gram))) ** 2).sum(), rtol=1e-13)
+
+
+@float64
+def test_orthogonal_has_one_gradient_for_rows_and_columns():
+    w = jnp.array(np.random.default_rng(0).normal(size=(3, 5)))
+    wanted = jax.grad(lambda w: jnp.square(w.T @ w - jnp.eye(5)).sum())(w)
+    np.testing.assert_allclose(jax.grad(orthogonal())(w), wanted, rtol=1e-12)
+    q = np.linalg.qr(w.T)[0].T
+    np.testing.assert_allclose(orthogonal()(jnp.array(q)), 0, atol=1e-28)
+
+
+@float64
+def test_they_can_be_added_scaled_and_kept_to_some():
+    tree = params()
+    both = 0.5 * l2().on("*kernel") + l1(0.1) * 2
+    kernels = np.square(tree["conv"]["kernel"]).sum()
+    np.testing.assert_allclose(both(tree), 0.5 * kernels + 0.2 * np.abs(flat(tree)).sum(), rtol=1e-13)
+    np.testing.assert_allclose(both.on("conv")(tree), both({"conv": tree["conv"]}), rtol=1e-14)
+    for scale in (np.float32(0.5), np.array(0.5), jnp.float32(0.5), 0.5):
+        np.testing.assert_allclose((scale * l2())(tree), 0.5 * np.square(flat(tree)).sum(), rtol=1e-13)
+
+
+def test_only_the_chosen_have_a_gradient():
+    tree = jax.tree.map(jnp.float32, params())
+    grads = jax.grad(l2().on("*kernel", "head"))(tree)
+    assert grads["conv"]["kernel"].any() and grads["head"][0].any() and not grads["conv"]["bias"].any()
+
+
+def test_a_bare_array_and_no_parameters_have_values():
+    np.testing.assert_allclose(l2(2.0)(jnp.array([1.0, 2.0])), 10)
+    chex.assert_trees_all_equal((l1() + l2())({}), jnp.float32(0))
+
+
+def test_short_parameters_are_summed_in_float32():
+    ones = {"a": jnp.ones(1000, jnp.bfloat16), "b": jnp.ones(24)}
+    chex.assert_trees_all_equal(l2()(ones), jnp.float32(1024))
+    chex.assert_trees_all_equal(l1(jnp.float32(2))(ones), jnp.float32(2048))
+    chex.assert_type(jax.tree.leaves(jax.grad(l2())(ones)), [jnp.bfloat16, jnp.float32])
+
+
+@float64
+def test_parameters_of_two_widths_have_one_sum():
+    chex.assert_trees_all_equal(l2()([jnp.ones(3, jnp.float32), jnp.ones(3)]), jnp.float64(6))
+
+
+def test_mistakes_are_told():
+    for make in (l1, l2, elastic_net, orthogonal):
+        with pytest.raises(ConfigError, match=f"{make.__name__} strength: expected a number in"):
+            make(-1.0)
+    with pytest.raises(ConfigError, match="elastic_net alpha"):
+        elastic_net(alpha=1.5)
+    with pytest.raises(ConfigError, match=r"penalty on: expected a path among .*got '\*kernle'"):
+        l2().on("*kernle")(params())
+    with pytest.raises(DTypeError, match="params count: expected floating-point numbers, got int32"):
+        l2()({"count": jnp.ones(3, jnp.int32)})
+    with pytest.raises(TypeError):
+        l2() + 1
