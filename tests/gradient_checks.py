@@ -25,7 +25,7 @@ def loss_error(loss: str) -> float:
 def _layer_error(maker: str, seed: int) -> float:
     layer = makers.public()[maker](**makers.CALLS[maker])
     shape, x = makers.domain(maker).draw(seed)
-    params, state, _ = layer.init(jax.random.key(seed), shape)
+    params, state = jax.jit(lambda key: layer.init(key, shape)[:2])(jax.random.key(seed))
 
     def through(params, x):
         return layer.apply(params, state, x, key=jax.random.key(2), train=True)[0]

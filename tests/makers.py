@@ -70,6 +70,7 @@ CHOSEN = Domain(lambda draw: ((), (4,)), lambda draw, shapes: (draw.integers(0, 
 
 VOLUMES = Domain(lambda draw: (*draw.integers(3, 5, 3).tolist(), 4), smooth)
 
+
 def sized(size: int) -> Domain:
     """Square images of just that size."""
     return IMAGES._replace(shape=lambda draw: (size, size, 4))

@@ -68,13 +68,14 @@ def test_what_is_neither_true_nor_false_is_told(maker, name):
 
 
 def started(maker):
-    layer = made(maker)
-    shape, x = makers.domain(maker).draw(7)
-    return layer, *layer.init(jax.random.key(1), shape)[:2], x
+    """The layer, zeros for its params and its state, and an x."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), holdings(maker))
+    return made(maker), *zeros, makers.domain(maker).draw(7)[1]
 
 
 def through(layer, params, state, x):
-    return layer.apply(params, state, x, key=jax.random.key(2), train=True)
+    """Traced, not run: a mistake is told while shapes and dtypes are all that is known."""
+    return jax.eval_shape(lambda: layer.apply(params, state, x, key=jax.random.key(2), train=True))
 
 
 def holdings(maker):
@@ -113,7 +114,8 @@ def test_numbers_that_are_not_floating_are_told(maker, dtype):
 
 def edits(tree):
     """The tree, a nested dict, with one thing wrong: a leaf gone, longer, of integers, or one too many."""
-    for path in trees.named_leaves(tree):
+    paths = list(trees.named_leaves(tree))
+    for path in {*paths[:2], *paths[-2:]}:
         *way, name = path.split("/")
         for change in ("gone", "longer", "integers", "extra"):
             copy = jax.tree.map(lambda leaf: leaf, tree)
@@ -150,7 +152,8 @@ def test_a_state_that_init_did_not_give_is_told(maker):
 @pytest.mark.parametrize("maker", DRAWING)
 def test_what_is_no_key_is_told_by_all_that_draw(maker):
     layer, (shape, _) = made(maker), makers.domain(maker).draw(7)
-    first, second = (layer.init(jax.random.key(seed), shape)[0] for seed in (1, 2))
+    draw = jax.jit(lambda key: layer.init(key, shape)[0])
+    first, second = (draw(jax.random.key(seed)) for seed in (1, 2))
     wrong_keys = (0, None, np.array([0, 1], np.uint32), jax.random.split(jax.random.key(0), 2))
     for wrong in wrong_keys if drawn(first, second) else ():
         with pytest.raises(FnnError, match="key"):
@@ -185,4 +188,4 @@ def test_outputs_and_targets_that_do_not_fit_are_told(loss):
         (jax.tree.map(lambda leaf: leaf[:0], outputs), jax.tree.map(lambda leaf: leaf[:0], targets)),
     ):
         with pytest.raises(FnnError):
-            print(function(*wrong))
+            print(jax.eval_shape(function, *wrong))

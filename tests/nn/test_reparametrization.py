@@ -5,13 +5,15 @@ from functools import partial
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.reparametrization import change_kernels, kernels, with_kernels
 
-PARAMS = {"stem": {"kernel": 1.0, "bias": 2.0}, "body": {"gate": {"kernel": 3.0}, "kernels": 4.0}, "kernel": 5.0}
+ONE, TWO, THREE, FOUR, FIVE = np.arange(1.0, 6.0)
+PARAMS = {"stem": {"kernel": ONE, "bias": TWO}, "body": {"gate": {"kernel": THREE}, "kernels": FOUR}, "kernel": FIVE}
 
 
 def test_kernels_are_known_by_their_name():

@@ -127,7 +127,7 @@ def _looking(kind: Kind, parts: Mapping[str, Layer]) -> Layer:
         query, key, value = _split(query, heads), _split(key, kv_heads), _split(value, kv_heads)
         if rotary:
             query, key = (rotate(part, jnp.arange(part.shape[1])) for part in (query, key))
-        drop = partial(go, "shares") if "shares" in parts else lambda shares: shares
+        drop = partial(go, "shares") if "shares" in parts else None
         mixed = attend(query, key, value, seen=_seen(mask, x.shape[1], causal), drop=drop)
         return go("output", mixed.reshape(*mixed.shape[:2], -1))
 

@@ -14,22 +14,38 @@ def attend(
     value: jax.Array,
     *,
     seen: jax.Array | None = None,
-    drop: Callable[[jax.Array], jax.Array] = lambda shares: shares,
+    drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """The mix of the values for each query, softmax(query keyᵀ / √width) value, head by head.
 
     query (batch, queries, heads, width); key and value (batch, keys, kv_heads, width), kv_heads dividing heads: head h
     reads the kv_head h // (heads / kv_heads). seen, if given, is boolean (batch or 1, queries or 1, keys). A query that
     sees nothing gets 0. drop is applied to the shares (batch, heads, queries, keys). The softmax is taken in float32
-    at least, where jax.nn.dot_product_attention takes it in float32 at most [Vaswani et al. 2017, arXiv:1706.03762].
+    at least [Vaswani et al. 2017, arXiv:1706.03762].
     """
     batch, queries, heads, width = query.shape
     kv_heads, keys = key.shape[2], key.shape[1]
-    grouped = query.reshape(batch, queries, kv_heads, heads // kv_heads, width)
-    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=trees.wide(query)) * width**-0.5
-    shares = drop(_softmax(scores, seen).reshape(batch, heads, queries, keys).astype(value.dtype))
+    # The query is scaled, not the scores: XLA would take score * scale - max in one rounding and the max in two, and
+    # the exponential of what is left overflows for scores of 1e9 and more.
+    scaled = (query.astype(trees.wide(query)) * width**-0.5).astype(query.dtype)
+    # JAX's own takes the softmax in float32 at most, and shows no shares to drop from.
+    if drop is None and query.dtype != jnp.float64:
+        return _by_jax(scaled, key, value, seen)
+    grouped = scaled.reshape(batch, queries, kv_heads, heads // kv_heads, width)
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=trees.wide(query))
+    shares = _softmax(scores, seen).reshape(batch, heads, queries, keys).astype(value.dtype)
+    shares = shares if drop is None else drop(shares)
     shares = shares.reshape(batch, kv_heads, heads // kv_heads, queries, keys)
     return jnp.einsum("bhgqk,bkhd->bqhgd", shares, value).reshape(query.shape)
+
+
+def _by_jax(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """The same for a query that is scaled already."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # it promotes within
+        if seen is None:
+            return jax.nn.dot_product_attention(query, key, value, scale=1.0)
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=seen[:, None], scale=1.0)
+        return jnp.where(seen.any(-1)[..., None, None], mixed, 0)  # a row that sees nothing would see all alike
 
 
 def _softmax(scores: jax.Array, seen: jax.Array | None) -> jax.Array:

@@ -28,6 +28,7 @@ def lsuv(
     [Mishkin & Matas 2016, arXiv:1511.06422].
     """
     checks.key("lsuv key", key)
+    checks.flag("lsuv orthonormal", orthonormal)
     paths = trees.named_leaves(params)
     scaled = map_leaves(lambda path, leaf: _scaling(path, leaf, paths, orthonormal), network)
     _, passed = scaled.apply(params, state, batch, key=key, train=True)

@@ -10,7 +10,7 @@ def take(network: Layer, path: str) -> Layer:
 
     ConfigError for a path of no part, naming the parts there are where it fails.
     """
-    name, _, rest = path.partition("/")
+    name, rest = _first(path)
     part = _expect_part(network, name)
     return take(part, rest) if rest else part
 
@@ -22,7 +22,7 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     part, naming the parts there are where it fails; ShapeError, from init, for a layer that does not fit in.
     """
     expect_layer("replace layer", layer)
-    name, _, rest = path.partition("/")
+    name, rest = _first(path)
     _expect_part(network, name)
     rebuild = network.rebuild
     assert rebuild is not None  # since it has that part
@@ -35,9 +35,17 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     return rebuild(change)
 
 
+def _first(path: str) -> tuple[str, str]:
+    """The part that a path begins with, and the path from there on."""
+    if not isinstance(path, str):
+        raise ConfigError("path", "a path of parts", repr(path), "name the parts on the way, as in body/conv_0")
+    name, _, rest = path.partition("/")
+    return name, rest
+
+
 def _expect_part(network: Layer, name: str) -> Layer:
     found = parts(expect_layer("network", network))
     if name not in found:
         there = f"a part among {list(found)}" if found else "a layer made of parts"
-        raise ConfigError(f"part {name}", there, repr(name), "name the parts on the way, as in body/conv_0")
+        raise ConfigError(f"path {name}", there, repr(name), "name the parts on the way, as in body/conv_0")
     return found[name]

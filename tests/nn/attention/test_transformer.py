@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_told(case, key):
     [
         ({"expansion": 0}, "transformer_block expansion: expected >= 1"),
         ({"drop_rate": 1.5}, "drop_rate: expected"),
-        ({"drop_path_rate": -0.1}, "drop_path drop_rate: expected"),
+        ({"drop_path_rate": -0.1}, "transformer_block drop_path_rate: expected"),
         ({"norm": nn.layer_norm}, "transformer_block attention_norm: expected a Layer"),
     ],
 )

@@ -66,7 +66,7 @@ WRONG = {
     "gpt width: expected a multiple of heads=2, got 9": {"width": 9},
     "gpt width: expected a multiple of heads=3, got 8": {"heads": 3},
     "gpt length: expected >= 1, got 0": {"length": 0},
-    "repeat n: expected >= 1, got 0": {"depth": 0},
+    "gpt depth: expected >= 1, got 0": {"depth": 0},
     "attention kv_heads: expected a divisor of heads=2, got 3": {"kv_heads": 3},
 }
 

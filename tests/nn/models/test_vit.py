@@ -62,7 +62,7 @@ WRONG = {
     "heads": ({"width": 9, "heads": 2}, "vit width: expected a multiple of heads=2"),
     "rate": ({"drop_path_rate": 1.0}, r"vit drop_path_rate: expected a number in \[0, 1\)"),
     "no rate": ({"drop_rate": -0.1}, "drop_rate: expected a number"),
-    "no depth": ({"depth": 0}, "repeat n: expected >= 1"),
+    "no depth": ({"depth": 0}, "vit depth: expected >= 1"),
 }
 
 

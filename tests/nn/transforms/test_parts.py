@@ -57,10 +57,10 @@ def test_a_switched_part_too(key):
 
 
 WRONG = {
-    "headd": r"part headd: expected a part among \['body', 'head'\], got 'headd'",
-    "body/x": r"part x: expected a part among \['dense_0'\], got 'x'",
-    "head/kernel": "part kernel: expected a layer made of parts, got 'kernel'",
-    "": "part : expected a part among",
+    "headd": r"path headd: expected a part among \['body', 'head'\], got 'headd'",
+    "body/x": r"path x: expected a part among \['dense_0'\], got 'x'",
+    "head/kernel": "path kernel: expected a layer made of parts, got 'kernel'",
+    "": "path : expected a part among",
 }
 
 
