@@ -1,4 +1,7 @@
-"""Run every benchmark, each as a process of its own, and write benchmarks/RESULTS.md: `make bench`."""
+"""Run every benchmark, each as a process of its own, and write benchmarks/RESULTS.md: `make bench`.
+
+Only some of them anew: `python benchmarks/run_all.py parity.py gradients.py`.
+"""
 
 import ast
 import subprocess
@@ -39,12 +42,21 @@ def heading(path: Path) -> str:
     return "## " + docstring.partition("\n")[0]
 
 
+def sections(text: str) -> dict[str, str]:
+    """The sections of RESULTS.md, by heading."""
+    parts = [f"## {part.strip()}" for part in text.split("\n## ")[1:]]
+    return {part.partition("\n")[0]: part for part in parts}
+
+
 def main() -> None:
+    """All of them, or those that are named, whose sections then take the place of the old ones."""
+    chosen = [path for path in questions() if path.name in sys.argv[1:] or not sys.argv[1:]]
     top = f"# Results\n\nWritten by `make bench` on {datetime.now(UTC):%Y-%m-%d}, on {machine()}."
-    answers = [answer(path) for path in questions()]
-    RESULTS.write_text("\n\n".join([top, *answers]) + "\n")
+    old = sections(RESULTS.read_text()) if sys.argv[1:] and RESULTS.exists() else {}
+    new = {heading(path): answer(path) for path in chosen}
+    RESULTS.write_text("\n\n".join([top, *(old | new).values()]) + "\n")
     print(RESULTS.read_text())
-    sys.exit(any("**failed**" in text for text in answers))
+    sys.exit(any("**failed**" in text for text in new.values()))
 
 
 if __name__ == "__main__":

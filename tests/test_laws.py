@@ -64,14 +64,23 @@ def test_every_public_maker_is_walked():
     assert len(KNOBS) >= 30
 
 
-# 1. Traceable.
+# 1. Traceable. 2. One compile. 3. A lane is a run.
 
 
 @over_knobs
-def test_a_traced_knob_gives_what_the_number_gives(knob: Knob):
-    value = knob.values[0]
-    written = jax.jit(lambda: knob.outcome(value))()  # compiled, as operations one by one take far longer here
-    chex.assert_trees_all_close(jax.jit(knob.outcome)(value), written, rtol=2e-5, atol=1e-6)
+def test_a_traced_knob_gives_what_the_number_gives_from_one_compilation_and_in_every_lane(knob: Knob):
+    """The three laws share their programs, since most of a test's time goes into compiling."""
+    traced = jax.jit(chex.assert_max_traces(knob.outcome, n=1))
+    each = [traced(jnp.float32(value)) for value in knob.values]
+    chex.clear_trace_counter()
+    assert not same_bits(*each)
+    written = jax.jit(lambda: knob.outcome(knob.values[0]))()
+    chex.assert_trees_all_close(each[0], written, rtol=2e-5, atol=1e-6)
+    lanes = jax.jit(jax.vmap(knob.outcome))(jnp.array(knob.values))
+    for lane, alone in enumerate(each):
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), alone, rtol=2e-5, atol=1e-6
+        )
 
 
 @over_knobs
@@ -86,30 +95,6 @@ def test_a_knob_has_a_finite_derivative(knob: Knob):
 def test_a_knob_of_a_network_may_be_traced_and_is_used(knob: Knob):
     program = jax.make_jaxpr(knob.outcome)(jnp.float32(knob.values[0])).jaxpr
     assert any(program.invars[0] is variable for equation in program.eqns for variable in equation.invars)
-
-
-# 2. One compile.
-
-
-@over_knobs
-def test_many_values_cost_one_compilation(knob: Knob):
-    traced = jax.jit(chex.assert_max_traces(knob.outcome, n=1))
-    first, second = (traced(jnp.float32(value)) for value in knob.values)
-    chex.clear_trace_counter()
-    assert not same_bits(first, second)
-
-
-# 3. A lane is a run.
-
-
-@over_knobs
-def test_a_lane_is_the_call_alone(knob: Knob):
-    lanes, single = jax.jit(jax.vmap(knob.outcome))(jnp.array(knob.values)), jax.jit(knob.outcome)
-    for lane, value in enumerate(knob.values):
-        alone = single(jnp.float32(value))
-        chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), alone, rtol=2e-5, atol=1e-6
-        )
 
 
 digits = data.digits()
