@@ -10,7 +10,7 @@ demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an e
 	$(RUN)/python examples/01_digits.py
 
 test: $(VENV)/.test  ## the tests; no torch needed
-	$(RUN)/python -m pytest -n auto
+	$(RUN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.check  ## format, lint, types
 	$(RUN)/ruff format --check .
@@ -18,7 +18,7 @@ check: $(VENV)/.check  ## format, lint, types
 	$(RUN)/mypy
 
 parity: $(VENV)/.test $(VENV)/.peers  ## the live comparison with torch, optax and flax
-	$(RUN)/python -m pytest -n auto parity
+	$(RUN)/python -m pytest -n auto --dist worksteal parity
 
 bench: $(VENV)/.plot $(VENV)/.bench  ## side by side with peers, into benchmarks/RESULTS.md
 	$(RUN)/python benchmarks/run_all.py
