@@ -102,6 +102,13 @@ def floating(where: str, x: Any) -> jax.Array:
     return x
 
 
+def optimizer(where: str, value: Any) -> Any:
+    """The value, if it is a pair (init, update) of functions, of fnn or of another library; ConfigError otherwise."""
+    if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+        raise ConfigError(where, "a pair (init, update)", repr(value), "call its maker, as in optim.adam(1e-3)")
+    return value
+
+
 # The axes of a signal, an image and a volume.
 PLACES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 

@@ -1,134 +1,34 @@
-"""Optimizers take the steps that torch's and optax's take, on the same gradients with the same numbers."""
+"""Optimizers take the steps that torch's and optax's take, and each library's run within the other."""
 
 from functools import partial
 
 import chex
+import descents_first_order
+import descents_second_order
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
+from descents import DESCENTS, GOALS, worst
 
 from fnn import nn, optim, train
 
-CONFIGURATIONS, STEPS, SHAPE = 50, 20, (2, 3)
-TOLERANCES = {"float64": 1e-13, "float32": 2e-5}
-
-FNN = {
-    "sgd": optim.sgd,
-    "momentum": optim.momentum,
-    "nesterov": partial(optim.momentum, nesterov=True),
-    "rmsprop": optim.rmsprop,
-    "adam": optim.adam,
-    "adamw": optim.adamw,
+# torch steps in Python, one problem after the other; benchmarks/descents.py takes all problems.
+CONFIGURATIONS = {"torch": 40, "optax": 200}
+NAMES = [*descents_first_order.NAMES, *descents_second_order.NAMES]
+PAIRS = {
+    "momentum": (partial(optim.momentum, 0.01), partial(optax.sgd, 0.01, momentum=0.9)),
+    "adam": (partial(optim.adam, 0.01), partial(optax.adam, 0.01)),
+    "lamb": (partial(optim.lamb, 0.01), partial(optax.lamb, 0.01)),
 }
-TORCH = {
-    "sgd": lambda params, rate: torch.optim.SGD(params, rate),
-    "momentum": lambda params, rate, decay: torch.optim.SGD(params, rate, momentum=decay),
-    "nesterov": lambda params, rate, decay: torch.optim.SGD(params, rate, momentum=decay, nesterov=True),
-    "rmsprop": lambda params, rate, decay, eps: torch.optim.RMSprop(params, rate, alpha=decay, eps=eps),
-    "adam": lambda params, rate, b1, b2, eps: torch.optim.Adam(params, rate, (b1, b2), eps),
-    "adamw": lambda params, rate, b1, b2, eps, weight_decay: torch.optim.AdamW(
-        params, rate, (b1, b2), eps, weight_decay
-    ),
-}
-OPTAX = {
-    "sgd": optax.sgd,
-    "momentum": lambda rate, decay: optax.sgd(rate, momentum=decay),
-    "nesterov": lambda rate, decay: optax.sgd(rate, momentum=decay, nesterov=True),
-    "rmsprop": lambda rate, decay, eps: optax.rmsprop(rate, decay=decay, eps=eps, eps_in_sqrt=False),
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-}
-KNOBS = {
-    "sgd": (),
-    "momentum": ("decay",),
-    "nesterov": ("decay",),
-    "rmsprop": ("decay", "eps"),
-    "adam": ("b1", "b2", "eps"),
-    "adamw": ("b1", "b2", "eps", "weight_decay"),
-}
-DRAWS = {
-    "decay": lambda draw: 1 - 10 ** draw.uniform(-2.5, -0.05),
-    "b1": lambda draw: 1 - 10 ** draw.uniform(-2.5, -0.05),
-    "b2": lambda draw: 1 - 10 ** draw.uniform(-3.5, -0.5),
-    "eps": lambda draw: 10 ** draw.uniform(-9, -1),
-    "weight_decay": lambda draw: 10 ** draw.uniform(-4, -0.5),
-}
-
-every_optimizer = pytest.mark.parametrize("name", FNN)
-every_dtype = pytest.mark.parametrize("dtype", TOLERANCES)
-
-
-def configurations(name):
-    for seed in range(CONFIGURATIONS):
-        draw = np.random.default_rng(seed)
-        knobs = {knob: DRAWS[knob](draw) for knob in KNOBS[name]}
-        scale = 10 ** draw.uniform(-3, 3, size=SHAPE)
-        yield 10 ** draw.uniform(-3, -0.5), knobs, draw.normal(size=SHAPE), scale * draw.normal(size=(STEPS, *SHAPE))
-
-
-def follow(optimizer, params, grads):
-    """The params after every step."""
-
-    def one(carry, grads):
-        params, opt_state = carry
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-        return (params, opt_state), params
-
-    return jax.lax.scan(one, (params, optimizer.init(params)), grads)[1]
-
-
-def follow_torch(make, params, grads):
-    param = torch.nn.Parameter(torch.tensor(params))
-    optimizer, path = make([param]), []
-    for grad in grads:
-        param.grad = torch.tensor(grad)
-        optimizer.step()
-        path.append(param.detach().numpy().copy())
-    return np.stack(path)
-
-
-def expect_close(got, wanted, tolerance):
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * max(1, np.abs(wanted).max()))
 
 
 @pytest.mark.usefixtures("x64")
-@every_optimizer
-@every_dtype
-def test_steps_are_those_of_torch(name, dtype):
-    ours = jax.jit(lambda rate, knobs, params, grads: follow(FNN[name](rate, **knobs), params, grads))
-    for rate, knobs, *arrays in configurations(name):
-        params, grads = (array.astype(dtype) for array in arrays)
-        wanted = follow_torch(lambda params, rate=rate, knobs=knobs: TORCH[name](params, rate, **knobs), params, grads)
-        expect_close(ours(rate, knobs, params, grads), wanted, TOLERANCES[dtype])
-
-
-@pytest.mark.usefixtures("x64")
-@every_optimizer
-def test_steps_are_those_of_optax(name, peer):
-    ours, theirs = (
-        jax.jit(lambda rate, knobs, params, grads, make=make: follow(make(rate, **knobs), params, grads))
-        for make in (FNN[name], OPTAX[name])
-    )
-    for rate, knobs, params, grads in configurations(name):
-        with peer():
-            wanted = theirs(rate, knobs, params, grads)
-        expect_close(ours(rate, knobs, params, grads), wanted, 1e-13)
-
-
-@pytest.mark.usefixtures("x64")
-@every_optimizer
-def test_an_optimizer_of_fnn_is_a_link_of_a_chain_of_optax(name, peer):
-    for rate, knobs, params, grads in list(configurations(name))[:3]:
-        ours, theirs = (
-            optax.chain(optax.clip_by_global_norm(1.0), make(rate, **knobs), optax.scale(0.5))
-            for make in (FNN[name], OPTAX[name])
-        )
-        with peer():
-            expect_close(follow(ours, params, grads), follow(theirs, params, grads), 1e-12)
+@pytest.mark.parametrize("dtype", GOALS)
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_are_those_of_the_peer(name, dtype):
+    assert worst(name, dtype, CONFIGURATIONS[DESCENTS[name].peer]) <= GOALS[dtype]
 
 
 def blobs():
@@ -137,21 +37,16 @@ def blobs():
     return jnp.float32(draw.normal(size=(64, 5)) + 2 * np.eye(3, 5)[labels]), jnp.array(labels)
 
 
-@every_optimizer
+@pytest.mark.parametrize("name", PAIRS)
 def test_an_optimizer_of_optax_trains_in_a_run_of_fnn(name, peer):
     network = nn.chain(nn.dense(8), nn.tanh(), nn.dense(3))
-    knobs = {
-        knob: {"decay": 0.9, "b1": 0.9, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.01}[knob] for knob in KNOBS[name]
-    }
 
     def run(make):
-        return train.run(
-            jax.random.key(0), network, make(0.01, **knobs), blobs(), epochs=3, batch_size=16, valid=blobs()
-        )
+        return train.run(jax.random.key(0), network, make(), blobs(), epochs=3, batch_size=16, valid=blobs())
 
-    ours = run(FNN[name])
+    ours = run(PAIRS[name][0])
     with peer():
-        theirs = run(OPTAX[name])
+        theirs = run(PAIRS[name][1])
     assert ours.history.loss[-1] < ours.history.loss[0]
     chex.assert_trees_all_close(theirs.history.loss, ours.history.loss, rtol=1e-5)
     chex.assert_trees_all_close(theirs.history.valid_loss, ours.history.valid_loss, rtol=1e-5)

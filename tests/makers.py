@@ -3,6 +3,7 @@
 import inspect
 import types as python_types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -295,7 +296,46 @@ CALLS: dict[str, dict[str, Any]] = {
     "objective.max_norm": {"limit": 0.2},
     "objective.multi_task": {"losses": {"digit": objective.cross_entropy}},
     "objective.orthogonal": {},
+    "optim.accumulate": {"optimizer": optim.momentum(0.1), "steps": 2.0},
+    "optim.adaptive_clip": {"optimizer": optim.sgd(0.1)},
+    "optim.centralize": {"optimizer": optim.sgd(0.1)},
+    "optim.chain": {},
+    "optim.clip_by_global_norm": {"optimizer": optim.sgd(0.1), "limit": 0.5},
+    "optim.clip_by_value": {"optimizer": optim.sgd(0.1), "limit": 0.5},
+    "optim.ema": {"optimizer": optim.sgd(0.1)},
+    "optim.lookahead": {"optimizer": optim.sgd(0.1), "steps": 2.0},
+    "optim.loss_scale": {"optimizer": optim.sgd(0.1), "scale": 2.0, "steps": 1.0},
+    "optim.noise": {"key": jax.random.key(5), "optimizer": optim.sgd(0.1)},
+    "optim.partition": {"parts": {"*b*": None}, "default": optim.momentum(0.1)},
+    "optim.plateau": {"optimizer": optim.sgd(0.1), "factor": 0.005, "patience": 0.0, "threshold": 0.5},
     "optim.project": {"optimizer": optim.sgd(0.1), "constraint": objective.max_norm(1.0)},
+    "optim.scale_by_depth": {"optimizer": optim.sgd(0.1), "factor": 0.5, "layers": ("*a*", "*")},
+    "optim.skip_nonfinite": {"optimizer": optim.momentum(0.1)},
+    "optim.weight_decay": {"optimizer": optim.sgd(0.1), "strength": 0.1},
+    "optim.adabelief": {"rate": 0.1},
+    "optim.adadelta": {"rate": 0.1},
+    "optim.adafactor": {"rate": 0.1, "clip": 0.5},
+    "optim.adagrad": {"rate": 0.1, "initial": 0.1},
+    "optim.adamax": {"rate": 0.1},
+    "optim.amsgrad": {"rate": 0.1},
+    "optim.lamb": {"rate": 0.1, "weight_decay": 0.1},
+    "optim.lars": {"rate": 0.1, "weight_decay": 0.1},
+    "optim.lbfgs": {},
+    "optim.lion": {"rate": 0.1, "b1": 0.5, "b2": 0.2},
+    "optim.muon": {"rate": 0.1},
+    "optim.nadam": {"rate": 0.1},
+    "optim.novograd": {"rate": 0.1},
+    "optim.prodigy": {"rate": 0.1, "start": 0.01, "coefficient": 50.0},
+    "optim.radam": {"rate": 0.1, "b2": 0.9},
+    "optim.rprop": {"rate": 0.1},
+    "optim.sam": {"optimizer": optim.sgd(0.1), "radius": 0.1},
+    "optim.schedule_free_adamw": {"rate": 0.1},
+    "optim.schedule_free_sgd": {"rate": optim.linear(0.1, steps=10, floor=0.2)},
+    "optim.shampoo": {"rate": 0.1},
+    "optim.sm3": {"rate": 0.1},
+    "optim.soap": {"rate": 0.1, "every": 1},
+    "optim.sophia": {"key": jax.random.key(5), "rate": 0.1, "scale": 2.0, "b2": 0.5},
+    "optim.yogi": {"rate": 0.1},
     "optim.adam": {"rate": 0.1},
     "optim.adamw": {"rate": 0.1},
     "optim.momentum": {"rate": 0.1},
@@ -303,6 +343,19 @@ CALLS: dict[str, dict[str, Any]] = {
     "optim.sgd": {"rate": 0.1},
     "optim.constant": {"value": 0.1},
     "optim.cosine": {"peak": 0.1, "steps": 9.0},
+    "optim.cosine_restarts": {"peak": 0.1, "steps": 3.0, "growth": 1.5, "factor": 0.9},
+    "optim.cyclic": {"peak": 0.1, "steps": 3.0, "shape": "exp_range", "factor": 0.9},
+    "optim.exponential_decay": {"start": 0.1, "steps": 3.0, "factor": 0.5},
+    "optim.inverse_time_decay": {"start": 0.1, "steps": 3.0, "rate": 0.5},
+    "optim.join": {"schedules": [0.1, optim.constant(0.2)], "boundaries": [5]},
+    "optim.linear": {"start": 0.1, "steps": 9.0},
+    "optim.piecewise": {"rates": [0.1, 0.2, 0.3], "boundaries": [2, 4]},
+    "optim.polynomial": {"start": 0.1, "steps": 9.0},
+    "optim.rsqrt": {"peak": 0.1, "warmup_steps": 3.0},
+    "optim.step_decay": {"start": 0.1, "steps": 3.0, "factor": 0.5},
+    "optim.table": {"rates": jnp.arange(1.0, 6.0)},
+    "optim.warmup": {"schedule": 0.1, "warmup_steps": 3.0},
+    "optim.wsd": {"peak": 0.1, "steps": 12.0, "warmup_steps": 2.0, "decay_steps": 4.0},
     "optim.one_cycle": {"peak": 0.1, "steps": 9.0},
     "augment.chain": {},
     "augment.cutout": {"size": 2},
@@ -326,32 +379,64 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "nn.wide_resnet": {"depth": 10, "width": 1, "classes": 2},
 }
 # Public functions that are no makers: they act on arrays themselves.
-FUNCTIONS = {"optim.apply_updates", "objective.accuracy", "nn.forward_pass", "nn.lsuv", "nn.summary", *LOSSES}
+FUNCTIONS = {
+    "optim.apply_updates",
+    "optim.averaged",
+    "optim.backed_off",
+    "optim.observe",
+    "optim.scaled",
+    "optim.step",
+    "objective.accuracy",
+    "nn.forward_pass",
+    "nn.lsuv",
+    "nn.summary",
+    *LOSSES,
+}
 
-# Two values for a knob whose name is here; any other is tried at 0.1 and 0.3.
+# Two values for a knob whose name is here, or whose maker's and its own; any other is tried at 0.1 and 0.3.
 VALUES = {
+    "optim.adafactor.eps_scale": (2.0, 5.0),
+    "optim.lbfgs.curvature": (0.05, 0.9),
+    "optim.lbfgs.sufficient": (1e-4, 0.49),
+    "optim.prodigy.coefficient": (50.0, 90.0),
+    "optim.adamax.b2": (0.9, 0.95),
+    "optim.lion.b1": (0.1, 0.9),
+    "optim.lion.b2": (0.1, 0.9),
+    "optim.sophia.eps": (0.1, 0.3),
+    "optim.radam.b2": (0.9, 0.95),
+    "optim.sophia.b1": (0.965, 0.98),
+    "optim.sophia.scale": (2.0, 3.0),
+    "decay_steps": (3.0, 5.0),
+    "exponent": (1.5, 3.0),
+    "growth": (1.2, 2.0),
+    "factor": (0.5, 0.8),
     "steps": (9.0, 12.0),
     "warmup_steps": (2.0, 4.0),
+    "start": (0.02, 0.05),
+    "floor": (0.01, 0.03),
     "size": (2.0, 3.0),
     "eps": (1e-8, 1e-3),
+    "optim.accumulate.steps": (1.0, 2.0),
+    "optim.adaptive_clip.floor": (5.0, 7.0),
+    "optim.lookahead.steps": (1.0, 2.0),
+    "optim.loss_scale.growth": (2.0, 3.0),
+    "optim.loss_scale.steps": (1.0, 2.0),
+    "optim.plateau.cooldown": (0.0, 1.0),
+    "optim.plateau.patience": (0.0, 1.0),
     "chance": (0.0, 1.0),
     "min_variance": (2.0, 3.0),
 }
 
 
-class Knob(NamedTuple):
-    """A numeric argument of a maker."""
+class Knobs(NamedTuple):
+    """The numeric arguments of a maker, and what each is if nothing is said."""
 
     maker: str
-    name: str
+    usual: dict[str, float]
 
-    @property
-    def values(self) -> tuple[float, float]:
-        return VALUES.get(self.name, (0.1, 0.3))
-
-    def outcome(self, value: Any) -> Any:
-        """What the maker's product gives on the example, with this value of the knob."""
-        return outcome(self.maker, **{self.name: value})
+    def outcome(self, values: Any) -> Any:
+        """What the maker's product gives on the example, with these values of all its knobs."""
+        return outcome(self.maker, **values)
 
 
 def public() -> dict[str, Callable[..., Any]]:
@@ -364,14 +449,27 @@ def public() -> dict[str, Callable[..., Any]]:
     }
 
 
-def knobs(*, networks: bool = False) -> Iterator[Knob]:
-    """Every argument, of any public function but networks, or of networks, that is declared a number or a rate."""
+def knobs(*, networks: bool = False) -> Iterator[Knobs]:
+    """The arguments, of each public function but networks, or of networks, that are declared numbers or rates."""
     for maker, function in public().items():
-        if (maker in NETWORKS) is not networks:
-            continue
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.annotation in (Number, Rate, Number | None):
-                yield Knob(maker, name)
+        given = (CALLS | NETWORKS).get(maker, {})
+        names = inspect.signature(function).parameters.items()
+        numeric = {name: own.default for name, own in names if own.annotation in (Number, Rate, Number | None)}
+        usual = {name: given.get(name, default) for name, default in numeric.items()}
+        walked = maker in NETWORKS if networks else maker in CALLS | LOSSES
+        if usual and walked:
+            yield Knobs(
+                maker, {name: value if is_number(value) else tried(maker, name)[0] for name, value in usual.items()}
+            )
+
+
+def tried(maker: str, name: str) -> tuple[float, float]:
+    """Two values for a knob of that maker."""
+    return VALUES.get(f"{maker}.{name}", VALUES.get(name, (0.1, 0.3)))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def outcome(maker: str, **options: Any) -> Any:
@@ -418,13 +516,22 @@ def is_shape(shape: Any) -> bool:
 
 
 def through_optimizer(optimizer: Optimizer, maker: str) -> Any:
-    params = {"a": jnp.arange(1.0, 4.0), "b": jnp.ones((2, 2))}
+    params = {"a": jnp.arange(1.0, 4.0), "b": jnp.array([[1.0, 2.0], [-1.0, 0.5]])}
     opt_state = optimizer.init(params)
-    for step in range(3):
-        grads = jax.tree.map(lambda p, step=step: jnp.cos(p + step), params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+    for step in range(7 if maker == "optim.radam" else 3):  # it trusts its mean square from the sixth step on
+        opt_state = optim.observe(opt_state, 0.8**step)
+        minimize = partial(waves, step)
+        value, grads = jax.value_and_grad(minimize)(params)
+        if maker == "optim.loss_scale" and step == 1:
+            grads = jax.tree.map(lambda g: jnp.full_like(g, jnp.inf), grads)
+        updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=minimize)
         params = optim.apply_updates(params, updates)
-    return params
+    return optim.averaged(opt_state, params)
+
+
+def waves(step: int, params: Any) -> jax.Array:
+    """A loss that is another one at each step, with the gradient cos(θ + step)."""
+    return sum((jnp.sin(p + step).sum() for p in jax.tree.leaves(params)), jnp.zeros(()))
 
 
 def through_schedule(schedule: Schedule, maker: str) -> jax.Array:

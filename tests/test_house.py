@@ -104,11 +104,18 @@ def test_tests_mirror_the_source(path):
     assert any((tests / name).exists() for name in mirrored)
 
 
+# Optimizers that are rules on one array, all held to their papers by one file.
+RULES = ["descent", "sign", "adaptive", "adam", "adam_variants", "layerwise", "factored", "muon", "shampoo", "soap"]
+RULES += ["schedule_free", "prodigy"]
 # Parts that have no test file of their own, since the law or the room's main file holds them whole.
 ALSO_TESTED_BY = {
     "nn/kernels/forms.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
     "nn/noise/dropping.py": ["test_dropout.py"],
+    **{f"optim/optimizers/{name}.py": ["test_optimizers.py"] for name in RULES},
+    **{f"optim/schedules/{name}.py": ["test_schedules.py"] for name in ("decays", "cycles", "joining", "shapes")},
+    "optim/schedules/constant.py": ["test_cosine.py"],
+    "optim/optimizers/probing.py": ["test_sophia.py"],
     "augment/images.py": ["test_geometry.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
@@ -128,7 +135,7 @@ def test_a_public_function_is_documented_by_one_sentence_and_typed(name):
 
 PROTOCOLS = {Layer, Augmentation, Initializer, Schedule}
 # params and state stand side by side everywhere, and what is put where, in what, is told in that order.
-LONGER = {"nn.pretrained": 3, "nn.replace": 3}
+LONGER = {"nn.pretrained": 3, "nn.replace": 3, "optim.step": 4}
 
 
 @pytest.mark.parametrize("name", makers.public())

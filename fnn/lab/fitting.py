@@ -15,7 +15,7 @@ from fnn.lab.progress import reporting
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
 from fnn.train.epochs import advance
-from fnn.train.evaluation import validate
+from fnn.train.evaluation import observed, validate
 from fnn.train.faults import PATIENCE, explain, first_fault
 from fnn.train.steps import start_on, steps_per_epoch
 from fnn.train.task import Task, make_task
@@ -89,7 +89,9 @@ def fit(
             train_state, measured = _steps(task, train_state, data, batch_size, size, each_step)
             each_step.append(measured)
             if int(train_state.step) % length == 0:
-                each_epoch.append(_on_host(validate(task, train_state, valid, batch_size)))
+                figures = validate(task, train_state, valid, batch_size)
+                train_state = observed(train_state, figures)
+                each_epoch.append(_on_host(figures))
             size = chunk or _next_size(len(measured["loss"]), time.monotonic() - began)
             report.update(int(train_state.step), _summary(measured) | (each_epoch or [before])[-1])
     return Result(train_state, _history(each_step, each_epoch, before))

@@ -1,6 +1,6 @@
 """From a rule on one array to an optimizer on a pytree: what all optimizers share is told here once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,57 +8,97 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import DTypeError
-from fnn.optim.schedules import as_schedule
-from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
+from fnn.optim.in_place import Stepping, finished
+from fnn.optim.schedules.constant import as_schedule
+from fnn.types import Number, Optimizer, OptState, Params, Rate, Scalar, Step
 
-Rule = Callable[..., tuple[jax.Array, ...]]
+Rule = Callable[..., tuple[Any, ...]]
+Finish = Callable[[jax.Array, jax.Array], jax.Array]
+Run = Callable[..., tuple[Any, ...]]
+Slots = Mapping[str, Callable[[jax.Array], Any]]
 
 
 class RuleState(NamedTuple):
-    """The optimizer state: steps made, the rate of the last one, and for each slot of the rule an array a parameter."""
+    """The optimizer state: steps made, the rate of the last one, and for each slot of the rule what a parameter has."""
 
     step: Step
     rate: Scalar
     slots: dict[str, Params]
 
 
-def lift(name: str, rule: Rule, rate: Rate, *, slots: tuple[str, ...] = (), **knobs: Number) -> Optimizer:
+def lift(name: str, rule: Rule, rate: Rate, *, slots: Slots | None = None, **knobs: Number) -> Optimizer:
     """An optimizer that applies the rule to each parameter array with its gradient.
 
-    rule: (g, p, *slots, rate, t, **knobs) -> (update, *new slots); t = 1, 2, ... counts the steps, slots begin at 0.
+    rule:  (g, p, *slots, rate=, t=, **knobs) -> (update, *new slots), where t = 1, 2, ... counts the steps.
+    slots: what the rule keeps of each parameter, (p) -> an array or a pytree of arrays at t = 0.
     The rule works in float32 at least, whatever the parameters' dtype; every number may be traced.
     """
     schedule = as_schedule(name, rate)
+    slots = slots or {}  # their order is the rule's; that of a dict in the state is the alphabet's
 
     def init(params: Params) -> RuleState:
-        _expect_floats(f"{name} params", params)
-        return RuleState(jnp.zeros((), jnp.int32), jnp.zeros(()), {slot: _wide_zeros(params) for slot in slots})
+        expect_floats(f"{name} params", params)
+        kept = {slot: jax.tree.map(lambda p, begin=begin: begin(widened(p)), params) for slot, begin in slots.items()}
+        return RuleState(jnp.zeros((), jnp.int32), jnp.zeros(()), kept)
 
-    def update(grads: Params, opt_state: RuleState, params: Params) -> tuple[Params, RuleState]:
+    def over(grads: Params, opt_state: RuleState, params: Params, finish: Finish, run: Run) -> tuple[Params, RuleState]:
+        """finish(p, change) for each parameter, and the next state."""
         trees.expect_like(f"{name} grads", grads, params)
         now = jnp.asarray(schedule(opt_state.step), opt_state.rate.dtype)
         step = opt_state.step + 1
 
-        def one(p: jax.Array, g: jax.Array, *own: jax.Array) -> tuple[jax.Array, ...]:
-            wide = p.astype(trees.wide(p))
+        def one(kept: tuple[Any, ...], g: jax.Array, now: Scalar, step: Step) -> tuple[Any, ...]:
+            p, *own = kept
+            wide = widened(p)
             own_knobs = {knob: trees.knob(value, wide) for knob, value in knobs.items()}
-            change, *new = rule(
-                g.astype(wide.dtype), wide, *own, now.astype(wide.dtype), step.astype(wide.dtype), **own_knobs
-            )
-            return change.astype(p.dtype), *new
+            moment = {"rate": now.astype(wide.dtype), "t": step.astype(wide.dtype)}
+            change, *new = rule(g.astype(wide.dtype), wide, *own, **moment, **own_knobs)
+            return finish(p, change.astype(p.dtype)), *new
 
         structure: Any = jax.tree.structure(params)
-        columns = [structure.flatten_up_to(tree) for tree in (params, grads, *opt_state.slots.values())]
-        results = [one(*row) for row in zip(*columns, strict=True)]
-        updates, *new = [structure.unflatten(result[column] for result in results) for column in range(1 + len(slots))]
-        return updates, RuleState(step, now, dict(zip(slots, new, strict=True)))
+        columns = [
+            structure.flatten_up_to(tree) for tree in (grads, params, *(opt_state.slots[name] for name in slots))
+        ]
+        results = [run(one, step, tuple(kept), g, now, step) for g, *kept in zip(*columns, strict=True)]
+        changed, *new = [structure.unflatten(result[column] for result in results) for column in range(1 + len(slots))]
+        return changed, RuleState(step, now, dict(zip(slots, new, strict=True)))
 
-    return Optimizer(init, update)
+    def update(grads: Params, opt_state: RuleState, params: Params, **_: Any) -> tuple[Params, RuleState]:
+        return over(grads, opt_state, params, lambda p, change: change, lambda one, count, *row: one(*row))
+
+    def step(grads: Params, opt_state: RuleState, params: Params, **_: Any) -> tuple[Params, RuleState]:
+        return over(grads, opt_state, params, jnp.add, finished)
+
+    return Optimizer(init, Stepping(update, step))
+
+
+def step(
+    optimizer: Optimizer, grads: Params, opt_state: OptState, params: Params, **extra: Any
+) -> tuple[Params, OptState]:
+    """The params and the optimizer state after a step: params + updates, in one pass over memory where that can be.
+
+    extra is what an optimizer may be told besides: value, grad and value_fn (params -> value), all of this batch.
+    """
+    if isinstance(optimizer.update, Stepping):
+        return optimizer.update.step(grads, opt_state, params, **extra)
+    updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
+    return apply_updates(params, updates), opt_state
+
+
+def zeros(*names: str) -> Slots:
+    """Slots of these names, each of the parameter's shape and 0 at the start."""
+    return dict.fromkeys(names, jnp.zeros_like)
+
+
+def widened(p: Any) -> jax.Array:
+    """The array in the dtype to compute with: its own, but float32 at least."""
+    p = jnp.asarray(p)
+    return p.astype(trees.wide(p))
 
 
 def apply_updates(params: Params, updates: Params) -> Params:
     """params + updates, leaf by leaf; TreeMismatchError where they differ in structure, shape or dtype."""
-    _expect_floats("apply_updates params", params)
+    expect_floats("apply_updates params", params)
     trees.expect_like("apply_updates updates", updates, params)
     return jax.tree.map(jnp.add, params, updates)
 
@@ -81,11 +121,20 @@ def _root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[ja
     return root(x), slope * dx
 
 
-def _wide_zeros(params: Params) -> Params:
-    return jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), trees.wide(p)), params)
+def norm(x: jax.Array) -> Scalar:
+    """The length √Σ x² of an array, whose derivative at 0 is taken as 0."""
+    return root(jnp.square(x).sum())
 
 
-def _expect_floats(where: str, params: Params) -> None:
+def global_norm(tree: Params) -> Scalar:
+    """The length of all arrays of a tree together, whose derivative at 0 is taken as 0."""
+    floats = jnp.result_type(float)
+    squares = [jnp.square(widened(leaf)).sum().astype(floats) for leaf in jax.tree.leaves(tree)]
+    return root(jnp.stack([jnp.zeros((), floats), *squares]).sum())
+
+
+def expect_floats(where: str, params: Params) -> None:
+    """Raise DTypeError for a leaf that is no array of floating-point numbers."""
     for path, leaf in trees.named_leaves(params).items():
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise DTypeError(

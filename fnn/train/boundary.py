@@ -14,10 +14,12 @@ from fnn.objective import cross_entropy
 from fnn.objective.multi_task import MultiTask
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.objective.weighting import within
+from fnn.optim.transforms.plateau import observes
+from fnn.optim.transforms.scaling import scales
 from fnn.train.evaluation import count_examples, look
 from fnn.train.labels import are_classes, ignored
 from fnn.train.task import Task
-from fnn.types import Data, Layer, Loss, Shape
+from fnn.types import Data, Loss, OptState, RandomKey, Shape
 
 
 def enter(where: str, data: Data) -> Data:
@@ -45,7 +47,8 @@ def enter(where: str, data: Data) -> Data:
 def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
     """Raise unless the entered data fits what the network puts out and the loss takes in."""
     _expect_images(task, data[0])
-    out_shape = _out_shape(task.network, data[0])
+    out_shape, opt_state = _begun(task, data[0])
+    _expect_told(task, opt_state, valid)
     _expect_loss(task, out_shape, data[1])
     for _, targets in filter(None, (data, valid)):
         for loss, own_targets, own_shape in _heads(task.loss, targets, out_shape):
@@ -101,12 +104,27 @@ def _expect_images(task: Task, inputs: Any) -> None:
             raise ConfigError("images", "[0, 1]", f"max {high:g}", "keep them uint8, or divide by 255")
 
 
-def _out_shape(network: Layer, inputs: Any) -> Any:
-    """The shape of one example's output, or a tree of such, found without computing anything."""
-    found = []
+def _begun(task: Task, inputs: Any) -> tuple[Any, OptState]:
+    """The shape of one output, and the optimizer's first state without its numbers."""
+    found: list[Any] = []
     shape = jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), inputs)
-    jax.eval_shape(lambda key: found.append(network.init(key, shape)[2]), jax.random.key(0))
-    return found[0]
+
+    def begin(key: RandomKey) -> OptState:
+        params, _, out_shape = task.network.init(key, shape)
+        found.append(out_shape)
+        return task.optimizer.init(params)
+
+    opt_state = jax.eval_shape(begin, jax.random.key(0))
+    return found[0], opt_state
+
+
+def _expect_told(task: Task, opt_state: OptState, valid: Data | None) -> None:
+    """The optimizer will be told what it goes by."""
+    if observes(opt_state) and valid is None:
+        raise ConfigError("valid", "validation data, whose loss optim.plateau goes by", None, "give valid=")
+    if scales(opt_state) and task.on_nonfinite == "raise":
+        advice = 'give on_nonfinite="skip"'
+        raise ConfigError("on_nonfinite", "skip or ignore, since optim.loss_scale overflows at times", "raise", advice)
 
 
 def _enter_array(name: str, value: Any) -> jax.Array:

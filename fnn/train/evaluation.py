@@ -11,6 +11,7 @@ from fnn import checks
 from fnn.data import to_float
 from fnn.errors import ShapeError
 from fnn.objective import cross_entropy
+from fnn.optim import averaged, observe
 from fnn.train.task import NO_OPTIMIZER, Task, make_task
 from fnn.types import (
     Data,
@@ -94,11 +95,23 @@ def take(data: Any, examples: jax.Array) -> Any:
 
 
 def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size: int) -> dict[str, Scalar]:
-    """The figures on the validation data under the names that history gives them; none without such data."""
+    """The figures on the validation data under the names that history gives them; none without such data.
+
+    Where the optimizer keeps an average of the params, that is what is looked at.
+    """
     if valid is None:
         return {}
-    figures = evaluated(task, train_state.params, train_state.state, valid, batch_size)
+    params = averaged(train_state.opt_state, train_state.params)
+    figures = evaluated(task, params, train_state.state, valid, batch_size)
     return {f"valid_{name}": value for name, value in figures.items()}
+
+
+@jax.jit
+def observed(train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
+    """The train state after an epoch with these validation figures, of which the optimizer may take note."""
+    if not figures:
+        return train_state
+    return train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
 
 
 @partial(jax.jit, static_argnums=(0, 4))

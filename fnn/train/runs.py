@@ -9,7 +9,7 @@ from fnn.data import to_float
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
 from fnn.train.epochs import Measures, whole_epoch
-from fnn.train.evaluation import validate
+from fnn.train.evaluation import observed, validate
 from fnn.train.faults import explain, first_fault
 from fnn.train.steps import start_on, steps_per_epoch
 from fnn.train.task import Task, make_task
@@ -74,7 +74,8 @@ def run(
 def _run(task: Task, train_state: TrainState, data: Data, valid: Data | None, epochs: int, batch_size: int) -> Result:
     def one(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
         train_state, each_step = whole_epoch(task, train_state, data, batch_size)
-        return train_state, (each_step, validate(task, train_state, valid, batch_size))
+        figures = validate(task, train_state, valid, batch_size)
+        return observed(train_state, figures), (each_step, figures)
 
     train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
     # (epochs, steps, ...) -> (epochs * steps, ...)

@@ -1,17 +1,18 @@
 """One step of training."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn import checks, trees
+from fnn import checks, optim, trees
 from fnn.augment import per_image
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.objective import cross_entropy
-from fnn.optim import apply_updates
+from fnn.optim.wrapping import extended, rate
 from fnn.train.evaluation import conclude, count_examples, look
 from fnn.train.task import Task, make_task
 from fnn.types import (
@@ -103,34 +104,54 @@ def augmented(task: Task, train_state: TrainState, moment: Step, inputs: Any, ex
 
 def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
     """One step on inputs that are ready for the network."""
-    measured, grads, state = gradients(task, train_state, inputs, targets)
-    updates, opt_state = task.optimizer.update(grads, train_state.opt_state, train_state.params)
-    old = train_state.params, train_state.state, train_state.opt_state
-    new = apply_updates(train_state.params, updates), state, opt_state
-    minimized = {name: measured[name] for name in ("loss", "penalty") if name in measured}
-    finite = trees.all_finite((minimized, grads, state))
+    params, state, opt_state = train_state[:3]
+    minimize = objective(task, train_state, inputs, targets)
+    measured, grads, new_state = gradients(task, train_state, inputs, targets)
+    told = {"value": _total(measured), "grad": grads, "value_fn": lambda params: minimize(params)[0]}
+    new_params, new_opt_state = optim.step(extended("optimizer", task.optimizer), grads, opt_state, params, **told)
+    new = new_params, new_state, new_opt_state
+    finite = trees.all_finite((_minimized(measured), grads, new_state))
     if task.on_nonfinite == "skip":
-        new = trees.select(finite, new, old)
-    rate = jnp.asarray(getattr(opt_state, "rate", jnp.nan), measured["loss"].dtype)
-    return TrainState(*new, train_state.step + 1, train_state.key), measured | {"rate": rate, "finite": finite}
+        new = trees.select(finite, new, (params, state, optim.backed_off(opt_state)))
+    measured |= {"rate": jnp.asarray(rate(new_opt_state), measured["loss"].dtype), "finite": finite}
+    return TrainState(*new, train_state.step + 1, train_state.key), measured
 
 
 def gradients(
     task: Task, train_state: TrainState, inputs: Any, targets: Any
 ) -> tuple[dict[str, Scalar], Params, State]:
-    """The loss and metrics of a batch, the gradient of the loss by the params, and the network's next state."""
+    """The loss and metrics of a batch, the gradient for the optimizer by the params, and the network's next state."""
+    minimize = objective(task, train_state, inputs, targets)
+
+    def lifted(params: Params) -> tuple[Scalar, tuple[dict[str, Scalar], State]]:
+        value, seen = minimize(params)
+        return optim.scaled(train_state.opt_state, value), seen
+
+    (_, (measured, state)), grads = jax.value_and_grad(lifted, has_aux=True)(train_state.params)
+    return measured, grads, state
+
+
+def objective(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> Callable[..., Any]:
+    """The function of the params that this step makes smaller: (params) -> (value, (measured, state))."""
     key = own_key(train_state, NOISE, train_state.step)
 
-    def objective(params: Params) -> tuple[Scalar, tuple[dict[str, Scalar], State]]:
+    def minimize(params: Params) -> tuple[Scalar, tuple[dict[str, Scalar], State]]:
         outputs, state = task.network.apply(params, train_state.state, inputs, key=key, train=True)
         measured = conclude(task, look(task, outputs, targets))
         penalties = _penalties(task, params, state)
         if penalties:
             measured["penalty"] = jnp.stack(penalties).sum()
-        return measured["loss"] + measured.get("penalty", 0), (measured, state)
+        return _total(measured), (measured, state)
 
-    (_, (measured, state)), grads = jax.value_and_grad(objective, has_aux=True)(train_state.params)
-    return measured, grads, state
+    return minimize
+
+
+def _total(measured: dict[str, Scalar]) -> Scalar:
+    return measured["loss"] + measured.get("penalty", 0)
+
+
+def _minimized(measured: dict[str, Scalar]) -> list[Scalar]:
+    return [measured[name] for name in ("loss", "penalty") if name in measured]
 
 
 def _penalties(task: Task, params: Params, state: State) -> list[Scalar]:

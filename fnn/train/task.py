@@ -53,10 +53,7 @@ def make_task(
     task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite, regularizer)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise ConfigError(
-            "optimizer", "a pair (init, update)", repr(optimizer), "call its maker, as in optim.adam(1e-3)"
-        )
+    checks.optimizer("optimizer", optimizer)
     optional = () if regularizer is None else (("regularizer", regularizer),)
     for name, function in (("loss", task.loss), ("prepare", task.prepare), *optional, *task.metrics):
         if not callable(function):

@@ -8,7 +8,7 @@ import pytest
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
-from fnn.optim.lifting import lift, root
+from fnn.optim.lifting import lift, norm, root, zeros
 
 float64 = pytest.mark.usefixtures("x64")
 
@@ -92,7 +92,7 @@ def test_apply_updates_does_not_truncate_integers():
 
 
 def test_a_rule_sees_the_rate_the_count_and_its_slots():
-    optimizer = lift("echo", echo, 0.5, slots=("first", "second"), knob=2.0)
+    optimizer = lift("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     params, grads = {"a": jnp.ones(2)}, {"a": jnp.array([10.0, 20.0])}
     opt_state = optimizer.init(params)
     chex.assert_trees_all_equal(opt_state.slots, {"first": {"a": jnp.zeros(2)}, "second": {"a": jnp.zeros(2)}})
@@ -115,7 +115,7 @@ def test_a_rule_works_in_float32_at_least(dtype, inside):
         seen.extend(value.dtype for value in (g, p, slot, rate, t, knob))
         return g, slot
 
-    optimizer = lift("spy", rule, 0.5, slots=("slot",), knob=jnp.array(2.0))
+    optimizer = lift("spy", rule, 0.5, slots=zeros("slot"), knob=jnp.array(2.0))
     params = jnp.ones(2, dtype)
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert set(seen) == {jnp.dtype(inside)}
@@ -123,7 +123,7 @@ def test_a_rule_works_in_float32_at_least(dtype, inside):
 
 
 def test_an_empty_tree_has_nothing_to_update():
-    optimizer = lift("echo", echo, 0.5, slots=("first", "second"), knob=2.0)
+    optimizer = lift("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     updates, opt_state = optimizer.update({}, optimizer.init({}), {})
     assert (updates, opt_state.step) == ({}, 1)
 
@@ -133,3 +133,25 @@ def test_the_name_stands_in_errors():
         lift("mine", echo, -0.5)
     with pytest.raises(DTypeError, match="mine params w: expected floating-point numbers, got int32"):
         lift("mine", echo, 0.5).init({"w": jnp.array([1])})
+
+
+@float64
+def test_norm_is_the_length_and_has_a_slope_even_at_zero():
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_allclose(norm(jnp.array(x)), np.linalg.norm(x), rtol=1e-15)
+    np.testing.assert_allclose(jax.grad(norm)(jnp.array(x)), x / np.linalg.norm(x), rtol=1e-14)
+    chex.assert_trees_all_equal(jax.grad(norm)(jnp.zeros(3)), jnp.zeros(3))
+
+
+def test_a_slot_may_begin_as_any_tree_of_the_parameter():
+    def rule(g, p, sums, rate, t):
+        rows, _ = sums
+        return -rate * g, (rows + g.sum(0), g)
+
+    slots = {"sums": lambda p: (jnp.zeros(p.shape[1:]), p)}
+    optimizer = lift("tree", rule, 0.5, slots=slots)
+    params = {"a": jnp.ones((2, 3))}
+    opt_state = optimizer.init(params)
+    chex.assert_trees_all_equal(opt_state.slots["sums"], {"a": (jnp.zeros(3), jnp.ones((2, 3)))})
+    _, opt_state = optimizer.update({"a": jnp.full((2, 3), 2.0)}, opt_state, params)
+    chex.assert_trees_all_equal(opt_state.slots["sums"], {"a": (jnp.full(3, 4.0), jnp.full((2, 3), 2.0))})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fnn import optim
 from fnn.errors import ConfigError
-from fnn.optim.schedules import as_schedule
+from fnn.optim.schedules.constant import as_schedule
 
 float64 = pytest.mark.usefixtures("x64")
 

@@ -1,0 +1,112 @@
+"""Every optimizer on one small real task, each at its own best rate: the digits, by a network of one hidden layer.
+
+Run `python examples/06_optimizers_compared.py`, or name some: `... adam sgd`. For each optimizer one program trains 15
+rates with 3 keys, all at once, and judges them on held-out images; a second one trains 10 fresh keys at the best rate.
+It takes some two minutes on two CPU cores and writes out/optimizers.png: the mean and the spread of the test accuracy
+over the keys, and how it depends on the rate. Each has the same steps and a cosine schedule.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from fnn import data, nn, optim, train
+
+EPOCHS, BATCH, RATES, TRIALS, KEYS = 10, 64, 15, 3, 10
+PICTURE = Path("out/optimizers.png")
+# The powers of ten between which each one's rate is searched.
+SPANS = {
+    "sgd": (-2, 1),
+    "momentum": (-3, 0),
+    "rprop": (-5, -2),
+    "adagrad": (-2.5, 0.5),
+    "adadelta": (-1, 2),
+    "rmsprop": (-4, -1),
+    "adam": (-4, -1),
+    "amsgrad": (-4, -1),
+    "adamw": (-4, -1),
+    "adamax": (-4, -1),
+    "nadam": (-4, -1),
+    "radam": (-4, -1),
+    "adabelief": (-4, -1),
+    "yogi": (-4, -1),
+    "lion": (-5, -2),
+    "lars": (-2, 1),
+    "lamb": (-3, 0),
+    "novograd": (-4, -1),
+    "adafactor": (-4, -1),
+    "sm3": (-2, 1),
+    "muon": (-3, 0),
+    "shampoo": (-3, 0),
+    "soap": (-4, -1),
+    "schedule_free_sgd": (-2, 1),
+    "schedule_free_adamw": (-4, -1),
+    "prodigy": (-2, 1),
+}
+
+digits = data.digits()
+images, labels = digits.train
+held = jnp.arange(len(labels)) % 5 == 0
+part, valid = (images[~held], labels[~held]), (images[held], labels[held])
+network = nn.chain(nn.flatten(), nn.dense(64), nn.relu(), nn.dense(10))
+
+
+def run(name, key, peak, examples, judged_on):
+    """A whole run as a function of its key and its peak rate."""
+    schedule = optim.cosine(peak, steps=train.steps(examples, epochs=EPOCHS, batch_size=BATCH))
+    optimizer = getattr(optim, name)(schedule)
+    # A rate that is too high may end in numbers that are none: such a run is judged, not stopped.
+    result = train.run(
+        key, network, optimizer, examples, valid=judged_on, epochs=EPOCHS, batch_size=BATCH, on_nonfinite="ignore"
+    )
+    return result.history.valid_accuracy[-1]
+
+
+def compare(name):
+    """The rates tried, how well each did on held-out images, and the test accuracies at the best of them."""
+    rates = jnp.logspace(*SPANS[name], RATES)
+    over_keys = jax.vmap(lambda key, rate: run(name, key, rate, part, valid), (0, None))
+    scores = jax.jit(jax.vmap(over_keys, (None, 0)))(jax.random.split(jax.random.key(0), TRIALS), rates).mean(1)
+    best = rates[scores.argmax()]
+    fresh = jax.random.split(jax.random.key(1), KEYS)
+    return rates, scores, jax.jit(jax.vmap(lambda key: run(name, key, best, digits.train, digits.test)))(fresh)
+
+
+def draw(found):
+    """To the left accuracies at the best rate, best optimizer on top; to the right accuracy over rates."""
+    order = sorted(found, key=lambda name: found[name][2].mean())
+    figure = Figure(figsize=(13, 2 + 0.28 * len(order)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for row, name in enumerate(order):
+        rates, scores, tested = found[name]
+        left.plot(tested, np.full(len(tested), row), ".", color="0.7", markersize=5)
+        left.errorbar(tested.mean(), row, xerr=tested.std(), fmt="o", color="#0072B2", capsize=3)
+        right.plot(rates, np.full(len(rates), row), color="0.9", zorder=0)
+        dots = right.scatter(rates, np.full(len(rates), row), c=scores, cmap="viridis", vmin=0.8, vmax=1, s=24)
+        right.plot(rates[scores.argmax()], row, "o", color="#D55E00", fillstyle="none", markersize=9)
+    for axes in (left, right):
+        axes.set_yticks(range(len(order)), order)
+    left.set_title(f"test accuracy at the best rate: {KEYS} keys, mean and deviation")
+    right.set_title("accuracy on held-out images by peak rate; the best is circled")
+    right.set_xscale("log")
+    left.grid(axis="x", alpha=0.3)
+    figure.colorbar(dots, ax=right)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=120)
+
+
+def main(names):
+    found = {}
+    for name in names or SPANS:
+        rates, scores, tested = found[name] = jax.device_get(compare(name))
+        print(f"{name}: best rate {rates[scores.argmax()]:.1e}, test accuracy {tested.mean():.4f} ± {tested.std():.4f}")
+    draw(found)
+    print(f"the picture is {PICTURE}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,20 @@
+"""One rate for all steps, and what a rate given as a number becomes."""
+
+import jax.numpy as jnp
+
+from fnn import checks
+from fnn.types import Number, Rate, Schedule
+
+
+def constant(value: Number) -> Schedule:
+    """rate(t) = value; ConfigError unless value >= 0."""
+    checks.number("constant value", value, "[0, inf)")
+    return lambda step: jnp.asarray(value, jnp.result_type(float))
+
+
+def as_schedule(where: str, rate: Rate) -> Schedule:
+    """A schedule as it is, a number as a constant one; ConfigError for a negative number."""
+    if callable(rate):
+        return rate
+    checks.number(f"{where} rate", rate, "[0, inf)")
+    return constant(rate)

@@ -1,0 +1,1 @@
+"""Optimizers made of optimizers: each takes one, fnn's or another library's, and gives one."""

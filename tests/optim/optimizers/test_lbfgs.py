@@ -1,0 +1,97 @@
+"""L-BFGS ends where the minimum is: in n steps on a quadratic, and at Rosenbrock's as scipy does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from fnn import optim
+from fnn.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def descend(optimizer, f, start, steps):
+    """The values on the way, and where it ends."""
+
+    @jax.jit
+    def whole(start):
+        def one(carry, _):
+            params, opt_state = carry
+            value, grads = jax.value_and_grad(f)(params)
+            return optim.step(optimizer, grads, opt_state, params, value_fn=f), value
+
+        return jax.lax.scan(one, (start, optimizer.init(start)), length=steps)
+
+    (params, _), values = whole(start)
+    return values, params
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def test_it_reaches_the_minimum_that_scipy_does():
+    start = jnp.array([1.3, 0.7, 0.8, 1.9, 1.2])
+    wanted = scipy.optimize.minimize(rosenbrock, start, jac=jax.grad(rosenbrock), method="L-BFGS-B", tol=1e-15)
+    values, end = descend(optim.lbfgs(), rosenbrock, start, 80)
+    assert values[-1] < 1e-10
+    np.testing.assert_allclose(end, wanted.x, atol=1e-4)
+    np.testing.assert_allclose(end, np.ones(5), atol=1e-5)
+
+
+def test_a_quadratic_is_done_in_as_many_steps_as_it_has_dimensions():
+    draw = np.random.default_rng(0)
+    turn = np.linalg.qr(draw.normal(size=(6, 6)))[0]
+    curved, middle = jnp.array(turn * np.logspace(0, 2, 6) @ turn.T), jnp.array(draw.normal(size=6))
+    params = {"a": jnp.zeros(2), "b": jnp.zeros((2, 2))}
+
+    def f(params):
+        x = jnp.concatenate([params["a"], params["b"].ravel()]) - middle
+        return x @ curved @ x / 2
+
+    values, _ = descend(optim.lbfgs(curvature=0.01), f, params, 16)
+    assert values[-1] < 1e-12 * values[0]
+
+
+def test_with_a_rate_it_follows_the_two_loops():
+    """Against H⁻¹ as a matrix: (I - ρ s yᵀ) H⁻¹ (I - ρ y sᵀ) + ρ s sᵀ."""
+    draw = np.random.default_rng(0)
+    curved = np.diag([1.0, 3.0, 9.0])
+    x, before, steps = draw.normal(size=3), None, []
+    optimizer = optim.lbfgs(0.3, memory=2)
+    params, opt_state, pairs = jnp.array(x), optimizer.init(jnp.array(x)), []
+    for _ in range(6):
+        g = curved @ x
+        if before is not None:
+            pairs = [*pairs, (x - before[0], g - before[1])][-2:]
+        inverse = np.eye(3) * (pairs[-1][0] @ pairs[-1][1] / (pairs[-1][1] @ pairs[-1][1]) if pairs else 1)
+        for s, y in pairs:
+            left = np.eye(3) - np.outer(s, y) / (s @ y)
+            inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
+        before, x = (x, g), x - 0.3 * inverse @ g
+        params, opt_state = optim.step(optimizer, jnp.array(g), opt_state, params)
+        steps.append(np.abs(params - x).max())
+    assert max(steps) < 1e-13
+
+
+def test_without_the_loss_it_says_who_gives_it():
+    optimizer = optim.lbfgs()
+    params = jnp.ones(2)
+    with pytest.raises(ConfigError, match=r"lbfgs value_fn: expected the loss .* train\.run gives it"):
+        optimizer.update(params, optimizer.init(params), params)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"sufficient": 0.3, "curvature": 0.2}, "lbfgs curvature: expected more than sufficient=0.3, got 0.2"),
+        ({"sufficient": 0.6}, "lbfgs sufficient: expected a number in"),
+        ({"memory": 0}, "lbfgs memory: expected >= 1"),
+        ({"rate": -1.0}, "lbfgs rate: expected"),
+    ],
+)
+def test_numbers_out_of_range_are_told(knobs, message):
+    with pytest.raises(ConfigError, match=message):
+        optim.lbfgs(**knobs)

@@ -1,0 +1,162 @@
+"""Every schedule but the cosines is held to its closed form in NumPy, and to laws that all share."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import optim
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.optim.schedules.shapes import power
+
+float64 = pytest.mark.usefixtures("x64")
+T = np.arange(60)
+
+
+def rates(schedule, steps=T):
+    return jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32))
+
+
+def triangle(t, half):
+    cycle = t // (2 * half)
+    return cycle, 1 - np.abs(t / half - 2 * cycle - 1)
+
+
+def restarts(t, steps, growth):
+    """The number of the cycle that each step is in, and the progress in it, found by counting."""
+    begin, length, cycle, found = 0.0, steps, 0, []
+    for now in t:
+        while now >= begin + length - 1e-9:
+            begin, length, cycle = begin + length, length * growth, cycle + 1
+        found.append((cycle, (now - begin) / length))
+    return np.array(found).T
+
+
+def falling(progress):
+    return (1 + np.cos(np.pi * progress)) / 2
+
+
+def sgdr(peak, steps, growth, factor, floor):
+    cycle, progress = restarts(T, steps, growth)
+    return floor + (peak - floor) * factor**cycle * falling(progress)
+
+
+def wsd(shape):
+    share = np.clip((T - 40) / 15, 0, 1)
+    down = {"linear": 1 - share, "cosine": falling(share), "rsqrt": 1 - np.sqrt(share)}[shape]
+    return np.where(T < 10, 0.3 * T / 10, 0.03 + (0.3 - 0.03) * down)
+
+
+LEFT = 1 - np.minimum(T, 40) / 40
+CASES = {
+    "step_decay": (optim.step_decay(0.3, steps=7, factor=0.5), 0.3 * 0.5 ** (T // 7)),
+    "exponential_decay": (optim.exponential_decay(0.3, steps=7, factor=0.5), 0.3 * 0.5 ** (T / 7)),
+    "decay to nothing": (optim.step_decay(0.3, steps=7, factor=0.0), np.where(T < 7, 0.3, 0)),
+    "inverse_time_decay": (optim.inverse_time_decay(0.3, steps=7, rate=0.5), 0.3 / (1 + 0.5 * T / 7)),
+    "rsqrt": (optim.rsqrt(0.3, warmup_steps=9), 0.3 * np.minimum(T / 9, np.sqrt(9 / np.maximum(T, 1)))),
+    "polynomial": (optim.polynomial(0.3, steps=40, exponent=1.7, floor=0.1), 0.1 + 0.2 * LEFT**1.7),
+    "linear": (optim.linear(0.3, steps=40, floor=0.1), 0.1 + 0.2 * LEFT),
+    "piecewise": (optim.piecewise([0.3, 0.1, 0.2], boundaries=[5, 20]), np.select([T < 5, T < 20], [0.3, 0.1], 0.2)),
+    "cosine_restarts": (optim.cosine_restarts(0.3, steps=7, factor=0.8, floor=0.1), sgdr(0.3, 7, 1, 0.8, 0.1)),
+    "that grow": (optim.cosine_restarts(0.3, steps=5, growth=2, factor=0.8), sgdr(0.3, 5, 2, 0.8, 0)),
+    "by a tenth": (optim.cosine_restarts(0.3, steps=10, growth=1.1), sgdr(0.3, 10, 1.1, 1, 0)),
+    "triangular": (optim.cyclic(0.3, steps=8, floor=0.1), 0.1 + 0.2 * triangle(T, 8)[1]),
+    "triangular2": (
+        optim.cyclic(0.3, steps=8, floor=0.1, shape="triangular2"),
+        0.1 + 0.2 * triangle(T, 8)[1] * 0.5 ** triangle(T, 8)[0],
+    ),
+    "exp_range": (
+        optim.cyclic(0.3, steps=8, floor=0.1, shape="exp_range", factor=0.99),
+        0.1 + 0.2 * triangle(T, 8)[1] * 0.99**T,
+    ),
+    "warmup": (
+        optim.warmup(optim.step_decay(0.3, steps=7, factor=0.5), warmup_steps=10, start=0.1),
+        np.where(T < 10, 0.1 + 0.2 * T / 10, 0.3 * 0.5 ** ((T - 10) // 7.0)),
+    ),
+    "warmup of a number": (optim.warmup(0.3, warmup_steps=10), 0.3 * np.minimum(T / 10, 1)),
+    "no warmup": (optim.warmup(0.3, warmup_steps=0), np.full(60, 0.3)),
+    "wsd linear": (optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03), wsd("linear")),
+    "wsd cosine": (
+        optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03, shape="cosine"),
+        wsd("cosine"),
+    ),
+    "wsd rsqrt": (optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03, shape="rsqrt"), wsd("rsqrt")),
+    "join": (
+        optim.join([0.1, optim.linear(0.3, steps=10), lambda step: 0.01 * step], boundaries=[5, 20]),
+        np.select([T < 5, T < 20], [0.1, 0.3 * np.maximum(1 - (T - 5) / 10, 0)], 0.01 * (T - 20)),
+    ),
+    "table": (optim.table(jnp.array([0.3, 0.1, 0.2])), np.select([T == 0, T == 1], [0.3, 0.1], 0.2)),
+}
+
+
+@float64
+@pytest.mark.parametrize("name", CASES)
+def test_it_has_its_closed_form(name):
+    schedule, wanted = CASES[name]
+    np.testing.assert_allclose(rates(schedule), wanted, rtol=1e-13 if name != "table" else 1e-7, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_in_float32_it_is_the_same_and_total(name):
+    """Where a cycle begins is where it begins, and far beyond the end there is a rate."""
+    schedule, wanted = CASES[name]
+    np.testing.assert_allclose(rates(schedule), wanted, rtol=2e-4, atol=1e-6)
+    chex.assert_tree_all_finite(rates(schedule, [10**6, 2**31 - 1]))
+
+
+@pytest.mark.parametrize(("steps", "growth"), [(3, 1.0), (7, 1.0), (10, 1.1), (9, 1.3), (10, 1.5), (7, 2.0), (4, 3.0)])
+def test_the_step_that_begins_a_cycle_has_its_peak(steps, growth):
+    lengths = steps * growth ** np.arange(12)
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    whole = begins[np.abs(begins - begins.round()) < 1e-9]
+    path = rates(optim.cosine_restarts(0.3, steps=steps, growth=growth), whole.round())
+    np.testing.assert_allclose(path, 0.3, rtol=1e-5)
+
+
+@float64
+def test_the_gradient_reaches_every_rate_of_a_table():
+    def total(table):
+        return rates(optim.table(table), range(5)) @ jnp.arange(1.0, 6.0)
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.ones(4)), [1.0, 2.0, 3.0, 9.0])
+
+
+@float64
+def test_power_is_the_power_and_is_smooth_at_zero():
+    x = np.array([0.3, 1.0, 2.0])
+    np.testing.assert_allclose(power(jnp.array(x), jnp.array(1.7)), x**1.7, rtol=1e-14)
+    at_zero = [power(jnp.array(0.0), jnp.array(exponent)) for exponent in (0.0, 0.5, 2.0)]
+    np.testing.assert_array_equal(at_zero, [1.0, 0.0, 0.0])
+    chex.assert_tree_all_finite(jax.jacfwd(lambda pair: power(*pair))((jnp.array(0.0), jnp.array(0.5))))
+
+
+MISTAKES = [
+    (lambda: optim.step_decay(-0.1, steps=5, factor=0.5), ConfigError, r"step_decay start: expected a number in \[0"),
+    (lambda: optim.step_decay(0.1, steps=0, factor=0.5), ConfigError, "step_decay steps: expected"),
+    (lambda: optim.exponential_decay(0.1, steps=5, factor=1.5), ConfigError, "exponential_decay factor: expected"),
+    (lambda: optim.inverse_time_decay(0.1, steps=5, rate=-1), ConfigError, "inverse_time_decay rate: expected"),
+    (lambda: optim.rsqrt(0.1, warmup_steps=0), ConfigError, "rsqrt warmup_steps: expected"),
+    (lambda: optim.polynomial(0.1, steps=5, exponent=0), ConfigError, "polynomial exponent: expected"),
+    (lambda: optim.linear(0.1, steps=-5), ConfigError, "linear steps: expected"),
+    (lambda: optim.piecewise([0.1], boundaries=[5]), ConfigError, "piecewise rates: expected one more than the 1"),
+    (lambda: optim.piecewise([0.1, -0.2], boundaries=[5]), ConfigError, "piecewise rates 1: expected"),
+    (lambda: optim.piecewise([1, 2, 3], boundaries=[5, 5]), ConfigError, "piecewise boundaries: expected steps that"),
+    (lambda: optim.cosine_restarts(0.1, steps=5, growth=0.5), ConfigError, "cosine_restarts growth: expected"),
+    (lambda: optim.cyclic(0.1, steps=5, shape="square"), ConfigError, "cyclic shape: expected one of triangular"),
+    (lambda: optim.warmup("fast", warmup_steps=5), ConfigError, "warmup schedule rate: expected one number"),
+    (lambda: optim.warmup(0.1, warmup_steps=-5), ConfigError, "warmup warmup_steps: expected"),
+    (lambda: optim.wsd(0.1, steps=5, warmup_steps=9, decay_steps=1), ConfigError, "wsd warmup_steps: expected fewer"),
+    (lambda: optim.wsd(0.1, steps=9, warmup_steps=5, decay_steps=5), ConfigError, "decay_steps: expected at most .* 4"),
+    (lambda: optim.join([0.1, 0.2], boundaries=[]), ConfigError, "join schedules: expected one more than the 0"),
+    (lambda: optim.join([0.1, None], boundaries=[3]), ConfigError, "join schedules 1 rate: expected one number"),
+    (lambda: optim.table([0.1, 0.2]), DTypeError, "table rates: expected an array"),
+    (lambda: optim.table(jnp.ones((2, 2))), ShapeError, "table rates: expected one axis"),
+    (lambda: optim.table(jnp.array([0.1, -0.2])), ConfigError, "table rates: expected rates >= 0, got -0.2"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), MISTAKES, ids=[message for *_, message in MISTAKES])
+def test_mistakes_are_told(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

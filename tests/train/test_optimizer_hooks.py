@@ -1,0 +1,146 @@
+"""What a run does for its optimizer: it tells it the loss, scales what it descends on, and looks at its average."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import lab, nn, objective, optim, train
+from fnn.errors import ConfigError
+from fnn.types import Optimizer
+
+draw = np.random.default_rng(0)
+Y = np.arange(64, dtype=np.int32) % 3
+X = np.float32(draw.normal(size=(64, 5)) + 2 * np.eye(3, 5)[Y])
+data, valid = (X, Y), (X[:30] + np.float32(draw.normal(size=(30, 5))), Y[:30])
+network = nn.chain(body=nn.dense(8), bend=nn.tanh(), head=nn.dense(3))
+half = nn.cast(network, "float16")
+ENTRIES = {"run": train.run, "fit": partial(lab.fit, show=False, chunk=3)}
+every_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+
+
+@every_entry
+def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
+    optimizer = optim.plateau(optim.sgd(0.5), factor=0.5, patience=0, threshold=0.3)
+    history = entry(key, network, optimizer, data, epochs=6, batch_size=32, valid=valid).history
+    share, best, rates = 1.0, np.inf, []
+    for loss in history.valid_loss:
+        rates += [0.5 * share] * 2
+        if loss < 0.7 * best:
+            best = loss
+        else:
+            share *= 0.5
+    assert 0.5 / 2**5 < rates[-1] < 0.5
+    np.testing.assert_array_equal(history.rate, np.float32(rates))
+
+
+def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):
+    def last_rate(factor):
+        optimizer = optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9)
+        return train.run(key, network, optimizer, data, epochs=3, batch_size=32, valid=valid).history.rate[-1]
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(last_rate))(jnp.array([0.5, 0.1, 1.0])), [0.25, 0.05, 0.5], rtol=1e-6)
+
+
+@every_entry
+def test_a_plateau_without_validation_is_told_before_anything_trains(entry, key):
+    with pytest.raises(ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau goes by"):
+        entry(key, network, optim.ema(optim.plateau(optim.sgd(0.1))), data, epochs=1, batch_size=32)
+
+
+@pytest.mark.parametrize(
+    "averaging", [partial(optim.ema, decay=0.9), partial(optim.lookahead, steps=3)], ids=["ema", "lookahead"]
+)
+def test_validation_looks_at_the_average_that_the_optimizer_keeps(averaging, key):
+    result = train.run(key, network, averaging(optim.adam(0.05)), data, epochs=2, batch_size=16, valid=valid)
+    state = result.train_state
+    mean = optim.averaged(state.opt_state, state.params)
+    figures = [train.evaluate(network, params, state.state, valid)["loss"] for params in (mean, state.params)]
+    np.testing.assert_allclose(result.history.valid_loss[-1], figures[0], rtol=1e-6)
+    assert abs(figures[1] - figures[0]) > 1e-3
+    assert result.history.loss[-1] < result.history.loss[0]
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
+    run = partial(train.run, key, network, data=data, epochs=3, prepare=lambda x: x.astype(float))
+    parts, whole = run(optim.accumulate(optim.momentum(0.1), 4), batch_size=16), run(optim.momentum(0.1), batch_size=64)
+    chex.assert_trees_all_close(parts.train_state.params, whole.train_state.params, rtol=1e-12)
+    np.testing.assert_array_equal(parts.history.rate, [0, 0, 0, 0.1] * 3)
+
+
+@every_entry
+def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overflows(entry, key):
+    optimizer = optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8)
+    result = entry(key, half, optimizer, data, epochs=8, batch_size=32, on_nonfinite="skip")
+    finite, opt_state = np.asarray(result.history.finite), result.train_state.opt_state
+    overflows = int((~finite).sum())
+    assert not finite[0] and 0 < overflows < 8
+    scale, row = 2.0**20, 0
+    for one in finite:
+        row = row + 1 if one else 0
+        scale, row = (scale / 2, 0) if not one else (scale * 2, 0) if row == 8 else (scale, row)
+    assert (opt_state.scale, opt_state.finite_steps, opt_state.inner.step) == (scale, row, finite.sum())
+    assert result.history.loss[-1] < 0.5 * result.history.loss[0] < 5  # recorded as it is, not scaled
+    chex.assert_tree_all_finite(result.train_state.params)
+
+
+def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
+    """Of a loss times 1e-7, they are below 2⁻²⁴, the least number of float16."""
+
+    def loss(outputs, targets):
+        return 1e-7 * objective.cross_entropy(outputs, targets)
+
+    def kernel(network, optimizer, epochs=1):
+        result = train.run(key, network, optimizer, data, epochs=epochs, batch_size=64, loss=loss, on_nonfinite="skip")
+        return result.train_state.params["body"]["kernel"]
+
+    plain = optim.sgd(1e6)
+    start, exact, lost = kernel(network, plain, 0), kernel(network, plain), kernel(half, plain)
+    scaled = kernel(half, optim.loss_scale(plain, 2.0**24))
+    np.testing.assert_array_equal(lost, start)
+    assert np.abs(exact - start).max() > 1e-3
+    np.testing.assert_allclose(scaled - start, exact - start, atol=0.02 * np.abs(exact - start).max())
+
+
+@every_entry
+def test_a_scaled_loss_and_raise_do_not_go_together(entry, key):
+    with pytest.raises(ConfigError, match=r"on_nonfinite: expected skip or ignore, since optim\.loss_scale overflows"):
+        entry(key, half, optim.loss_scale(optim.adam(0.05)), data, epochs=1, batch_size=32)
+
+
+def test_frozen_parts_keep_every_bit(key):
+    optimizer = optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05))
+    start, result = (train.run(key, network, optimizer, data, epochs=epochs, batch_size=16) for epochs in (0, 2))
+    before, after = start.train_state.params, result.train_state.params
+    for name, leaf in before["body"].items():
+        np.testing.assert_array_equal(np.asarray(leaf).view(np.uint32), np.asarray(after["body"][name]).view(np.uint32))
+    assert all(bool((before["head"][name] != after["head"][name]).all()) for name in ("kernel", "bias"))
+    assert result.history.loss[-1] < result.history.loss[0]
+
+
+def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_batch(key):
+    """Steps of Polyak's length, value / ‖g‖², with each part of it taken in two ways; the noise is the same in all."""
+    noisy = nn.chain(body=nn.dense(8), drop=nn.dropout(0.3), head=nn.dense(3))
+    options = {"epochs": 2, "batch_size": 16, "regularizer": objective.l2(1e-2)}
+
+    def told(grads, opt_state, params, *, value, grad):
+        return polyak(value, grad), opt_state
+
+    def asked(grads, opt_state, params, *, value_fn):
+        value, again = jax.value_and_grad(value_fn)(params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(again, grads)
+        return polyak(value, again), opt_state
+
+    def polyak(value, grad):
+        square = sum(jnp.square(g).sum() for g in jax.tree.leaves(grad))
+        return jax.tree.map(lambda g: -0.1 * value / square * g, grad)
+
+    first, second = (
+        train.run(key, noisy, Optimizer(lambda params: (), update), data, **options) for update in (told, asked)
+    )
+    chex.assert_trees_all_close(first.train_state.params, second.train_state.params, rtol=1e-4, atol=1e-6)
+    assert first.history.loss[-1] < first.history.loss[0]
