@@ -30,6 +30,7 @@ class Descent(NamedTuple):
     theirs: Callable[..., Any]
     knobs: dict[str, Draw]
     rate: Draw
+    goals: dict[str, float]
 
 
 def near_one(low: float, high: float) -> Draw:
@@ -56,18 +57,20 @@ def against_torch(name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, **kno
         paths = [_follow_torch(theirs, *problem) for problem in at]
         return jax.tree.map(lambda *paths: np.stack(paths), *paths)
 
-    DESCENTS[name] = Descent("torch", ours, steps, knobs, rate)
+    DESCENTS[name] = Descent("torch", ours, steps, knobs, rate, GOALS)
 
 
-def against_optax(name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, **knobs: Draw) -> None:
-    """Enter an optimizer, where theirs is (rate, **knobs) -> optax's."""
+def against_optax(
+    name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, float32: float = GOALS["float32"], **knobs: Draw
+) -> None:
+    """Enter an optimizer, where theirs is (rate, **knobs) -> optax's; float32 is its goal in that precision."""
     steps = _followed(theirs)
 
     def lenient(*problem: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return steps(*problem)
 
-    DESCENTS[name] = Descent("optax", ours, lenient, knobs, rate)
+    DESCENTS[name] = Descent("optax", ours, lenient, knobs, rate, GOALS | {"float32": float32})
 
 
 def worst(name: str, dtype: str, configurations: int = CONFIGURATIONS) -> float:

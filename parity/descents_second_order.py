@@ -35,6 +35,9 @@ against_optax(
         rate, (b1, b2), b3, eps, start, weight_decay=weight_decay
     ),
     rate=power(-1, 0),
+    # d is the largest ratio so far of a sum whose terms cancel: in float32 fnn and optax are both up to 1e-2 from
+    # float64, on the same problems, and a hundredth of that from each other.
+    float32=5e-4,
     **BETAS,
     b3=near_one(-3.5, -1),
     eps=power(-9, -3),

@@ -112,3 +112,82 @@ def test_one_cycle_is_that_of_torch_of_one_step_more():
 
         got = one_cycle(peak, float(steps), float(warmup), start, start / 1e3)
         expect_close(got[: steps + 1], follow_torch(make, steps + 1), peak)
+
+
+# Those of torch: name -> (fnn's rates by peak and numbers, torch's scheduler, how the numbers are drawn).
+def whole(low, high):
+    return lambda draw: float(draw.integers(low, high))
+
+
+def share(low, high):
+    return lambda draw: draw.uniform(low, high)
+
+
+def cyclic(shape):
+    def theirs(optimizer, peak, steps, floor, factor):
+        return torch.optim.lr_scheduler.CyclicLR(
+            optimizer, floor * peak, peak, int(steps), mode=shape, gamma=factor, cycle_momentum=False
+        )
+
+    def ours(peak, steps, floor, factor):
+        return optim.cyclic(peak, steps=steps, floor=floor * peak, shape=shape, factor=factor)
+
+    return ours, theirs, {"steps": whole(1, 60), "floor": share(0, 0.5), "factor": share(0.98, 1)}
+
+
+lr = torch.optim.lr_scheduler
+TORCH = {
+    "step_decay": (
+        optim.step_decay,
+        lambda optimizer, peak, steps, factor: lr.StepLR(optimizer, int(steps), factor),
+        {"steps": whole(1, 60), "factor": share(0.1, 1)},
+    ),
+    "piecewise": (
+        lambda peak, first, more, factor: optim.piecewise(
+            [peak, peak * factor, peak * factor**2], boundaries=[first, first + more]
+        ),
+        lambda optimizer, peak, first, more, factor: lr.MultiStepLR(optimizer, [int(first), int(first + more)], factor),
+        {"first": whole(1, 90), "more": whole(1, 90), "factor": share(0.1, 1)},
+    ),
+    "exponential_decay": (
+        lambda peak, factor: optim.exponential_decay(peak, steps=1, factor=factor),
+        lambda optimizer, peak, factor: lr.ExponentialLR(optimizer, factor),
+        {"factor": share(0.9, 1)},
+    ),
+    "polynomial": (
+        optim.polynomial,
+        lambda optimizer, peak, steps, exponent: lr.PolynomialLR(optimizer, int(steps), exponent),
+        {"steps": whole(1, 200), "exponent": share(0.5, 3)},
+    ),
+    "linear": (
+        lambda peak, steps, floor: optim.linear(peak, steps=steps, floor=floor * peak),
+        lambda optimizer, peak, steps, floor: lr.LinearLR(optimizer, 1.0, floor, int(steps)),
+        {"steps": whole(1, 200), "floor": share(0, 1)},
+    ),
+    "cosine_restarts": (
+        lambda peak, steps, growth, floor: optim.cosine_restarts(peak, steps=steps, growth=growth, floor=floor * peak),
+        lambda optimizer, peak, steps, growth, floor: lr.CosineAnnealingWarmRestarts(
+            optimizer, int(steps), int(growth), floor * peak
+        ),
+        {"steps": whole(1, 60), "growth": whole(1, 4), "floor": share(0, 0.5)},
+    ),
+    "triangular": cyclic("triangular"),
+    "triangular2": cyclic("triangular2"),
+    "exp_range": cyclic("exp_range"),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_rates_are_those_of_torch(name):
+    ours, theirs, numbers = TORCH[name]
+    path = jax.jit(lambda peak, knobs: jax.vmap(ours(peak, **knobs))(T))
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        peak, knobs = 10 ** draw.uniform(-4, 0), {number: drawn(draw) for number, drawn in numbers.items()}
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], peak)
+        schedule, wanted = theirs(optimizer, peak, **knobs), []
+        for _ in range(COUNT):
+            wanted.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        expect_close(path(peak, knobs), np.array(wanted), peak)

@@ -48,7 +48,7 @@ def cyclic(
 
     def schedule(step: Step) -> Scalar:
         now, top, half, bottom, share = as_time(step, peak, steps, floor, factor)
-        cycle = jnp.floor(now / (2 * half))
+        cycle = jnp.floor_divide(now, 2 * half)
         height = 1 - jnp.abs(now / half - 2 * cycle - 1)
         shapes = {"triangular": jnp.ones_like(now), "triangular2": 0.5**cycle, "exp_range": power(share, now)}
         return bottom + (top - bottom) * height * shapes[shape]

@@ -19,7 +19,8 @@ def step_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
 
     def schedule(step: Step) -> Scalar:
         now, first, length, share = as_time(step, start, steps, factor)
-        return first * power(share, jnp.floor(now / length))
+        # Exact, which the quotient is not: XLA multiplies by 1 / steps.
+        return first * power(share, jnp.floor_divide(now, length))
 
     return schedule
 
