@@ -2,4 +2,5 @@
 
 from fnn.lab.fitting import fit as fit
 from fnn.lab.reports import curves as curves
+from fnn.lab.schedules import plot_schedule as plot_schedule
 from fnn.lab.weights import load_weights as load_weights

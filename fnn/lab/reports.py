@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnn.errors import ConfigError
+from fnn.lab.drawing import blank, write
 from fnn.types import History, Result
 
 if TYPE_CHECKING:
@@ -22,22 +22,13 @@ def curves(result: Result | History, path: str | os.PathLike[str]) -> Path:
     Histories with a lane axis, from a vmapped run, show the mean over lanes and the spread between them.
     ConfigError for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
-    figure_class = _matplotlib_figure()
+    figure, target = blank("curves", path, figsize=(12, 3.6))
     history = result.history if isinstance(result, Result) else result
-    target = Path(path)
-    figure = figure_class(figsize=(12, 3.6), layout="constrained")
-    formats = figure.canvas.get_supported_filetypes()
-    if target.suffix[1:] not in formats:
-        raise ConfigError("path", f"a suffix among {', '.join(formats)}", target.name, "try .png")
-    if not target.parent.is_dir():
-        raise ConfigError("path", "a folder that exists", target.parent, "make it first")
     numbers = [name for name in history if history[name].ndim == history["loss"].ndim]  # no picture of a matrix
     names = [name for name in numbers if name != "finite" and not name.startswith("valid_")]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _panel(axes, history, name)
-    partial = target.with_name(f".{target.name}.partial")  # so that a crash leaves no half-written picture
-    figure.savefig(partial, format=target.suffix[1:], dpi=150)
-    return partial.replace(target)
+    return write(figure, target)
 
 
 def _panel(axes: "Axes", history: History, name: str) -> None:
@@ -80,11 +71,3 @@ def _epochs(axes: "Axes", lanes: np.ndarray, steps: int) -> None:
     axes.plot(ends, mean, "o-", color=VALID, markersize=3, label="validation")
     if len(lanes) > 1:
         axes.fill_between(ends, mean - spread, mean + spread, color=VALID, alpha=0.2, linewidth=0)
-
-
-def _matplotlib_figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("curves", "matplotlib to draw with", "no such package", "pip install 'fnn[plot]'") from None
-    return Figure

@@ -1,0 +1,42 @@
+"""The picture of schedules: one line each, in a color of its own."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fnn import lab, optim
+from fnn.errors import ConfigError
+from fnn.lab.drawing import PALETTE
+
+SCHEDULES = {"cosine": optim.cosine(0.1, steps=50), "constant": optim.constant(0.05)}
+
+
+def has_color(path, color):
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    return (pixels == [int(color[i : i + 2], 16) for i in (1, 3, 5)]).all(1).any()
+
+
+def test_each_schedule_has_a_line(tmp_path):
+    both = lab.plot_schedule(SCHEDULES, tmp_path / "both.png", steps=60)
+    one = lab.plot_schedule(SCHEDULES["cosine"], tmp_path / "one.png", steps=60)
+    assert [[has_color(path, color) for color in PALETTE[:3]] for path in (both, one)] == [
+        [True, True, False],
+        [True, False, False],
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "one.png"]
+
+
+MISTAKES = {
+    "no schedule": (({"a": 0.1}, "x.png"), {"steps": 5}, "plot_schedule a: expected a function"),
+    "steps": ((SCHEDULES, "x.png"), {"steps": 0}, "plot_schedule steps: expected >= 1"),
+    "suffix": ((SCHEDULES, "x.nothing"), {"steps": 5}, "path: expected a suffix among"),
+    "folder": ((SCHEDULES, "nowhere/x.png"), {"steps": 5}, "path: expected a folder that exists"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_told(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, options, message = MISTAKES[name]
+    with pytest.raises(ConfigError, match=message):
+        lab.plot_schedule(*arguments, **options)
