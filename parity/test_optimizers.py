@@ -15,7 +15,7 @@ from descents import DESCENTS, GOALS, worst
 from fnn import nn, optim, train
 
 # torch steps in Python, one problem after the other; benchmarks/descents.py takes all problems.
-CONFIGURATIONS = {"torch": 40, "optax": 200}
+CONFIGURATIONS = {"torch": 20, "optax": 200}
 NAMES = [*descents_first_order.NAMES, *descents_second_order.NAMES]
 PAIRS = {
     "momentum": (partial(optim.momentum, 0.01), partial(optax.sgd, 0.01, momentum=0.9)),

@@ -1,6 +1,7 @@
 """From a rule on one array to an optimizer on a pytree: what all optimizers share is told here once."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ Rule = Callable[..., tuple[Any, ...]]
 Finish = Callable[[jax.Array, jax.Array], jax.Array]
 Run = Callable[..., tuple[Any, ...]]
 Slots = Mapping[str, Callable[[jax.Array], Any]]
+Timed = Mapping[str, Callable[[Scalar], Scalar]]
 
 
 class RuleState(NamedTuple):
@@ -26,11 +28,14 @@ class RuleState(NamedTuple):
     slots: dict[str, Params]
 
 
-def lift(name: str, rule: Rule, rate: Rate, *, slots: Slots | None = None, **knobs: Number) -> Optimizer:
+def lift(
+    name: str, rule: Rule, rate: Rate, *, slots: Slots | None = None, timed: Timed | None = None, **knobs: Number
+) -> Optimizer:
     """An optimizer that applies the rule to each parameter array with its gradient.
 
-    rule:  (g, p, *slots, rate=, t=, **knobs) -> (update, *new slots), where t = 1, 2, ... counts the steps.
+    rule:  (g, p, *slots, rate=, t=, **knobs, **timed) -> (update, *new slots), where t = 1, 2, ... counts the steps.
     slots: what the rule keeps of each parameter, (p) -> an array or a pytree of arrays at t = 0.
+    timed: numbers that change with time alone, (t) -> number; found once a step, not once an array.
     The rule works in float32 at least, whatever the parameters' dtype; every number may be traced.
     """
     schedule = as_schedule(name, rate)
@@ -41,30 +46,38 @@ def lift(name: str, rule: Rule, rate: Rate, *, slots: Slots | None = None, **kno
         kept = {slot: jax.tree.map(lambda p, begin=begin: begin(widened(p)), params) for slot, begin in slots.items()}
         return RuleState(jnp.zeros((), jnp.int32), jnp.zeros(()), kept)
 
+    def numbers(dtype: Any, rate: Scalar, step: Step) -> dict[str, Scalar]:
+        """What changes with time, in the dtype of an array that it meets."""
+        t = step.astype(dtype)
+        return {"rate": rate.astype(dtype), "t": t} | {name: at(t) for name, at in (timed or {}).items()}
+
+    @partial(jax.jit, static_argnums=0)  # so that it is traced once for all arrays of one shape
+    def one(finish: Finish, kept: tuple[Any, ...], g: jax.Array, moment: dict[str, Scalar]) -> tuple[Any, ...]:
+        p, *own = kept
+        wide = widened(p)
+        own_knobs = {knob: trees.knob(value, wide) for knob, value in knobs.items()}
+        change, *new = rule(g.astype(wide.dtype), wide, *own, **moment, **own_knobs)
+        return finish(p, change.astype(p.dtype)), *new
+
     def over(grads: Params, opt_state: RuleState, params: Params, finish: Finish, run: Run) -> tuple[Params, RuleState]:
         """finish(p, change) for each parameter, and the next state."""
         trees.expect_like(f"{name} grads", grads, params)
         now = jnp.asarray(schedule(opt_state.step), opt_state.rate.dtype)
         step = opt_state.step + 1
-
-        def one(kept: tuple[Any, ...], g: jax.Array, now: Scalar, step: Step) -> tuple[Any, ...]:
-            p, *own = kept
-            wide = widened(p)
-            own_knobs = {knob: trees.knob(value, wide) for knob, value in knobs.items()}
-            moment = {"rate": now.astype(wide.dtype), "t": step.astype(wide.dtype)}
-            change, *new = rule(g.astype(wide.dtype), wide, *own, **moment, **own_knobs)
-            return finish(p, change.astype(p.dtype)), *new
-
         structure: Any = jax.tree.structure(params)
-        columns = [
-            structure.flatten_up_to(tree) for tree in (grads, params, *(opt_state.slots[name] for name in slots))
+        forest = grads, params, *(opt_state.slots[name] for name in slots)
+        rows = list(zip(*(structure.flatten_up_to(tree) for tree in forest), strict=True))
+        dtypes = [trees.wide(jnp.asarray(p)) for _, p, *_ in rows]
+        moments = {dtype: numbers(dtype, now, step) for dtype in set(dtypes)}
+        results = [
+            run(partial(one, finish), step, tuple(kept), g, moments[dtype])
+            for (g, *kept), dtype in zip(rows, dtypes, strict=True)
         ]
-        results = [run(one, step, tuple(kept), g, now, step) for g, *kept in zip(*columns, strict=True)]
         changed, *new = [structure.unflatten(result[column] for result in results) for column in range(1 + len(slots))]
         return changed, RuleState(step, now, dict(zip(slots, new, strict=True)))
 
     def update(grads: Params, opt_state: RuleState, params: Params, **_: Any) -> tuple[Params, RuleState]:
-        return over(grads, opt_state, params, lambda p, change: change, lambda one, count, *row: one(*row))
+        return over(grads, opt_state, params, _change, _at_once)
 
     def step(grads: Params, opt_state: RuleState, params: Params, **_: Any) -> tuple[Params, RuleState]:
         return over(grads, opt_state, params, jnp.add, finished)
@@ -83,6 +96,14 @@ def step(
         return optimizer.update.step(grads, opt_state, params, **extra)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     return apply_updates(params, updates), opt_state
+
+
+def _change(p: jax.Array, change: jax.Array) -> jax.Array:
+    return change
+
+
+def _at_once(function: Run, count: Step, *arguments: Any) -> tuple[Any, ...]:
+    return function(*arguments)
 
 
 def zeros(*names: str) -> Slots:

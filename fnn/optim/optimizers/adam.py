@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import lift, root, zeros
+from fnn.optim.lifting import Timed, lift, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 
 
@@ -16,11 +16,12 @@ def adam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8
     """
     expect_adam("adam", b1, b2, eps, eps_root)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, w1, w2):
         m, s = moments(g, m, s, b1, b2)
-        return -rate * direction(m, s, t, b1, b2, eps, eps_root), m, s
+        return -rate * direction(m, s, w1, w2, eps, eps_root), m, s
 
-    return lift("adam", rule, rate, slots=zeros("mean", "square"), b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    knobs = {"b1": b1, "b2": b2, "eps": eps, "eps_root": eps_root}
+    return lift("adam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
 def adamw(
@@ -39,12 +40,12 @@ def adamw(
     expect_adam("adamw", b1, b2, eps, eps_root)
     checks.number("adamw weight_decay", weight_decay, "[0, inf)")
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, weight_decay):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, weight_decay, w1, w2):
         m, s = moments(g, m, s, b1, b2)
-        return -rate * (direction(m, s, t, b1, b2, eps, eps_root) + weight_decay * p), m, s
+        return -rate * (direction(m, s, w1, w2, eps, eps_root) + weight_decay * p), m, s
 
     knobs = {"b1": b1, "b2": b2, "eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
-    return lift("adamw", rule, rate, slots=zeros("mean", "square"), **knobs)
+    return lift("adamw", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
 def moments(g: jax.Array, m: jax.Array, s: jax.Array, b1: Number, b2: Number) -> tuple[jax.Array, jax.Array]:
@@ -52,11 +53,14 @@ def moments(g: jax.Array, m: jax.Array, s: jax.Array, b1: Number, b2: Number) ->
     return b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * jnp.square(g)
 
 
-def direction(
-    m: jax.Array, s: jax.Array, t: Scalar, b1: Number, b2: Number, eps: Number, eps_root: Number = 0.0
-) -> jax.Array:
-    """m̂ / (√(ŝ + eps_root) + eps)."""
-    return m / weight(b1, t) / (root(s / weight(b2, t) + eps_root) + eps)
+def direction(m: jax.Array, s: jax.Array, w1: Scalar, w2: Scalar, eps: Number, eps_root: Number = 0.0) -> jax.Array:
+    """m̂ / (√(ŝ + eps_root) + eps), where the means hold the weights w1 and w2."""
+    return m / w1 / (root(s / w2 + eps_root) + eps)
+
+
+def weights(b1: Number, b2: Number) -> Timed:
+    """The weights 1 - b1ᵗ and 1 - b2ᵗ of both means, as numbers of time."""
+    return {"w1": lambda t: weight(b1, t), "w2": lambda t: weight(b2, t)}
 
 
 def weight(decay: Number, t: Scalar) -> Scalar:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.optim.lifting import lift, root, zeros
-from fnn.optim.optimizers.adam import expect_adam, moments, weight
+from fnn.optim.optimizers.adam import expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate
 
 
@@ -16,12 +16,14 @@ def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1
     """
     expect_adam("amsgrad", b1, b2, eps)
 
-    def rule(g, p, m, s, x, rate, t, b1, b2, eps):
+    def rule(g, p, m, s, x, rate, t, b1, b2, eps, w1, w2):
         m, s = moments(g, m, s, b1, b2)
         x = jnp.maximum(x, s)
-        return -rate * m / weight(b1, t) / (root(x / weight(b2, t)) + eps), m, s, x
+        return -rate * m / w1 / (root(x / w2) + eps), m, s, x
 
-    return lift("amsgrad", rule, rate, slots=zeros("mean", "square", "largest"), b1=b1, b2=b2, eps=eps)
+    return lift(
+        "amsgrad", rule, rate, slots=zeros("mean", "square", "largest"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps
+    )
 
 
 def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
@@ -31,12 +33,12 @@ def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e
     """
     expect_adam("adamax", b1, b2, eps)
 
-    def rule(g, p, m, x, rate, t, b1, b2, eps):
+    def rule(g, p, m, x, rate, t, b1, b2, eps, w1, w2):
         m = b1 * m + (1 - b1) * g
         x = jnp.maximum(b2 * x, jnp.abs(g) + eps)
-        return -rate * m / weight(b1, t) / x, m, x
+        return -rate * m / w1 / x, m, x
 
-    return lift("adamax", rule, rate, slots=zeros("mean", "largest"), b1=b1, b2=b2, eps=eps)
+    return lift("adamax", rule, rate, slots=zeros("mean", "largest"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
 
 
 def nadam(
@@ -50,15 +52,17 @@ def nadam(
     expect_adam("nadam", b1, b2, eps)
     checks.number("nadam momentum_decay", momentum_decay, "[0, inf)")
 
-    def rule(g, p, m, s, product, rate, t, b1, b2, eps, momentum_decay):
+    def rule(g, p, m, s, product, rate, t, b1, b2, eps, momentum_decay, w1, w2):
         m, s = moments(g, m, s, b1, b2)
         now, next_ = (b1 * (1 - 0.5 * 0.96 ** (time * momentum_decay)) for time in (t, t + 1))
         product = product * now
         ahead = (1 - now) / (1 - product) * g + next_ / (1 - product * next_) * m
-        return -rate * ahead / (root(s / weight(b2, t)) + eps), m, s, product
+        return -rate * ahead / (root(s / w2) + eps), m, s, product
 
     slots = {**zeros("mean", "square"), "product": lambda p: jnp.ones((), p.dtype)}
-    return lift("nadam", rule, rate, slots=slots, b1=b1, b2=b2, eps=eps, momentum_decay=momentum_decay)
+    return lift(
+        "nadam", rule, rate, slots=slots, timed=weights(b1, b2), b1=b1, b2=b2, eps=eps, momentum_decay=momentum_decay
+    )
 
 
 def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
@@ -70,17 +74,17 @@ def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-
     """
     expect_adam("radam", b1, b2, eps)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, w1, w2):
         m, s = moments(g, m, s, b1, b2)
-        full, fresh = 2 / (1 - b2) - 1, weight(b2, t)
+        full, fresh = 2 / (1 - b2) - 1, w2
         length = full - 2 * t * (1 / fresh - 1)
         trusted = length > 5
         long, top = (jnp.where(trusted, value, 6.0) for value in (length, full))  # the root of a positive number
         warm = root((long - 4) * (long - 2) * top / ((top - 4) * (top - 2) * long))
         scale = jnp.where(trusted, warm * root(fresh) / (root(s) + eps), 1)
-        return -rate * m / weight(b1, t) * scale, m, s
+        return -rate * m / w1 * scale, m, s
 
-    return lift("radam", rule, rate, slots=zeros("mean", "square"), b1=b1, b2=b2, eps=eps)
+    return lift("radam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
 
 
 def adabelief(
@@ -92,12 +96,22 @@ def adabelief(
     """
     expect_adam("adabelief", b1, b2, eps, eps_root)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, w1, w2):
         m = b1 * m + (1 - b1) * g
         s = b2 * s + (1 - b2) * jnp.square(g - m) + eps_root
-        return -rate * m / weight(b1, t) / (root(s / weight(b2, t)) + eps), m, s
+        return -rate * m / w1 / (root(s / w2) + eps), m, s
 
-    return lift("adabelief", rule, rate, slots=zeros("mean", "surprise"), b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    return lift(
+        "adabelief",
+        rule,
+        rate,
+        slots=zeros("mean", "surprise"),
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        eps_root=eps_root,
+    )
 
 
 def yogi(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3, initial: Number = 1e-6) -> Optimizer:
@@ -108,11 +122,13 @@ def yogi(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3
     expect_adam("yogi", b1, b2, eps)
     checks.number("yogi initial", initial, "[0, inf)")
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, initial):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, initial, w1, w2):
         first = t == 1
         m, s = (jnp.where(first, initial, slot) for slot in (m, s))
         m, square = b1 * m + (1 - b1) * g, jnp.square(g)
         s = s - (1 - b2) * jnp.sign(s - square) * square
-        return -rate * m / weight(b1, t) / (root(s / weight(b2, t)) + eps), m, s
+        return -rate * m / w1 / (root(s / w2) + eps), m, s
 
-    return lift("yogi", rule, rate, slots=zeros("mean", "square"), b1=b1, b2=b2, eps=eps, initial=initial)
+    return lift(
+        "yogi", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps, initial=initial
+    )

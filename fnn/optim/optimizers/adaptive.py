@@ -1,5 +1,7 @@
 """A step of its own for each parameter, by how large its gradients have been."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from fnn import checks, trees
@@ -76,7 +78,7 @@ def rmsprop(
         return -rate * step, *slots
 
     slots = zeros("square", *["mean"] * centered, *["velocity"] * moving)
-    knobs = {"decay": decay, "eps": eps, "eps_root": eps_root}
+    knobs: dict[str, Any] = {"decay": decay, "eps": eps, "eps_root": eps_root}
     if momentum is not None:
         knobs["momentum"] = momentum
     return lift("rmsprop", rule, rate, slots=slots, **knobs)

@@ -1,6 +1,7 @@
 """Means of squares kept for the axes of an array instead of for its numbers: almost no memory."""
 
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,13 @@ def adafactor(
         size = jnp.maximum(eps_scale, _rms(p)) * (jnp.minimum(rate, 1 / root(t)) if relative_step else rate)
         return -size * u - rate * weight_decay * p, s
 
-    knobs = {"exponent": exponent, "clip": clip, "eps": eps, "eps_scale": eps_scale, "weight_decay": weight_decay}
+    knobs: dict[str, Any] = {
+        "exponent": exponent,
+        "clip": clip,
+        "eps": eps,
+        "eps_scale": eps_scale,
+        "weight_decay": weight_decay,
+    }
     return lift("adafactor", rule, rate, slots={"square": begin}, **knobs)
 
 

@@ -1,11 +1,13 @@
 """Steps in proportion to the size of the parameter array that they are for."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from fnn import checks
 from fnn.optim.lifting import lift, norm, root, zeros
-from fnn.optim.optimizers.adam import direction, expect_adam, moments
+from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate, Scalar
 
 
@@ -24,7 +26,7 @@ def lars(rate: Rate, *, decay: Number = 0.9, weight_decay: Number = 0.0, coeffic
         v = decay * v + rate * _trust(p, u, coefficient) * u
         return -v, v
 
-    knobs = {"decay": decay, "weight_decay": weight_decay, "coefficient": coefficient}
+    knobs: dict[str, Any] = {"decay": decay, "weight_decay": weight_decay, "coefficient": coefficient}
     return lift("lars", rule, rate, slots=zeros("velocity"), **knobs)
 
 
@@ -38,12 +40,13 @@ def lamb(
     expect_adam("lamb", b1, b2, eps)
     checks.number("lamb weight_decay", weight_decay, "[0, inf)")
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, weight_decay):
+    def rule(g, p, m, s, rate, t, b1, b2, eps, weight_decay, w1, w2):
         m, s = moments(g, m, s, b1, b2)
-        u = direction(m, s, t, b1, b2, eps) + weight_decay * p
+        u = direction(m, s, w1, w2, eps) + weight_decay * p
         return -rate * _trust(p, u) * u, m, s
 
-    return lift("lamb", rule, rate, slots=zeros("mean", "square"), b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    knobs = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    return lift("lamb", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
 def novograd(

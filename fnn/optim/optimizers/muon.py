@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.optim.lifting import lift, zeros
-from fnn.optim.optimizers.adam import direction, expect_adam, moments
+from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate
 
 # Of the quintic a x + b x³ + c x⁵, which draws singular values from (0, 1] to between 0.7 and 1.2 in 5 rounds [Jordan].
@@ -45,7 +45,7 @@ def muon(
     def is_kernel(p: jax.Array) -> bool:
         return p.ndim - stacked >= 2
 
-    def rule(g, p, m, s, rate, t, decay, weight_decay, b1, b2, eps):
+    def rule(g, p, m, s, rate, t, decay, weight_decay, b1, b2, eps, w1, w2):
         if is_kernel(p):
             m = decay * m + (1 - decay) * g
             u = decay * m + (1 - decay) * g if nesterov else m
@@ -55,11 +55,12 @@ def muon(
             u = size * orthogonalized(matrices, rounds).reshape(p.shape)
         else:
             m, s = moments(g, m, s, b1, b2)
-            u = direction(m, s, t, b1, b2, eps)
+            u = direction(m, s, w1, w2, eps)
         return -rate * (u + weight_decay * p), m, s
 
     slots = {**zeros("mean"), "square": lambda p: () if is_kernel(p) else jnp.zeros_like(p)}
-    return lift("muon", rule, rate, slots=slots, decay=decay, weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
+    knobs = {"decay": decay, "weight_decay": weight_decay, "b1": b1, "b2": b2, "eps": eps}
+    return lift("muon", rule, rate, slots=slots, timed=weights(b1, b2), **knobs)
 
 
 def orthogonalized(x: jax.Array, rounds: int) -> jax.Array:

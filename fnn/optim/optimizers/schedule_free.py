@@ -58,12 +58,14 @@ def schedule_free_adamw(
     checks.number("schedule_free_adamw eps", eps, "(0, inf)")
     checks.number("schedule_free_adamw weight_decay", weight_decay, "[0, inf)")
 
-    def rule(g, p, s, rate, t, b2, eps, weight_decay):
+    def rule(g, p, s, rate, t, b2, eps, weight_decay, w2):
         s = b2 * s + (1 - b2) * jnp.square(g)
-        return -rate * (g / (root(s / weight(b2, t)) + eps) + weight_decay * p), s
+        return -rate * (g / (root(s / w2) + eps) + weight_decay * p), s
 
     knobs = {"b2": b2, "eps": eps, "weight_decay": weight_decay}
-    fast = lift("schedule_free_adamw", rule, rate, slots=zeros("square"), **knobs)
+    fast = lift(
+        "schedule_free_adamw", rule, rate, slots=zeros("square"), timed={"w2": lambda t: weight(b2, t)}, **knobs
+    )
     return _schedule_free("schedule_free_adamw", fast, b1, power)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.optim.lifting import lift, zeros
-from fnn.optim.optimizers.adam import direction, expect_adam, moments
+from fnn.optim.optimizers.adam import direction, expect_adam, moments, weight
 from fnn.optim.optimizers.matrices import along, as_matrix, gram, product, short_sides
 from fnn.types import Number, Optimizer, Rate
 
@@ -40,7 +40,7 @@ def soap(
         squares = [jnp.zeros_like(gram(as_matrix(p), axis)) for axis in short_sides(p, max_size)]
         return tuple((square, square) for square in squares)
 
-    def rule(g, p, m, s, bases, rate, t, b1, b2, decay, eps):
+    def rule(g, p, m, s, bases, rate, t, b1, b2, decay, eps, w1, w2):
         sides = short_sides(p, max_size)
         first, due = t == 1, (t - 1) % every == 0
 
@@ -58,7 +58,7 @@ def soap(
         new_m, _ = moments(g, m, s, b1, b2)
         _, new_s = moments(rotated(g), m, s, b1, b2)
         m, s = (jnp.where(first, old, new) for old, new in ((m, new_m), (s, new_s)))
-        u = rotated(direction(rotated(m), s, jnp.maximum(t - 1, 1), b1, b2, eps), back=True)
+        u = rotated(direction(rotated(m), s, w1, w2, eps), back=True)
         return (
             -rate * u,
             m,
@@ -67,7 +67,9 @@ def soap(
         )
 
     slots = {**zeros("mean", "square"), "bases": begin}
-    return lift("soap", rule, rate, slots=slots, b1=b1, b2=b2, decay=decay, eps=eps)
+    # The means begin with the second step.
+    timed = {f"w{i}": lambda t, b=b: weight(b, jnp.maximum(t - 1, 1)) for i, b in ((1, b1), (2, b2))}
+    return lift("soap", rule, rate, slots=slots, timed=timed, b1=b1, b2=b2, decay=decay, eps=eps)
 
 
 def _turned(mean: jax.Array, basis: jax.Array, first: jax.Array) -> jax.Array:
