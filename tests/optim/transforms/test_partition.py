@@ -18,8 +18,8 @@ def test_each_part_follows_its_own_optimizer():
     params, grads = problem(6)
     got = path(optim.partition({"head": optim.momentum(0.2), "*bias": optim.sgd(0.5)}, optim.adam(0.1)), params, grads)
     adam, momentum, sgd = (path(o, params, grads) for o in (optim.adam(0.1), optim.momentum(0.2), optim.sgd(0.5)))
-    chex.assert_trees_all_equal(got["head"], momentum["head"])
-    chex.assert_trees_all_equal(got["stem"], {"bias": sgd["stem"]["bias"], "kernel": adam["stem"]["kernel"]})
+    wanted = {"head": momentum["head"], "stem": {"bias": sgd["stem"]["bias"], "kernel": adam["stem"]["kernel"]}}
+    chex.assert_trees_all_close(got, wanted, rtol=1e-13)  # programs of their own, so to rounding
 
 
 def test_one_optimizer_for_all_parts_is_that_optimizer():
