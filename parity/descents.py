@@ -3,7 +3,8 @@
 An entry says how each side makes the optimizer from a rate and knobs, and how the knobs are drawn. Closed loops, where
 each side differentiates at its own params, would be chaotic, so both are given the same gradients, whose size differs
 from number to number. `worst` is the largest difference over CONFIGURATIONS problems of STEPS steps, relative to the
-largest number of the params' path or to 1 if that is more: what the tests judge and benchmarks/descents.py prints.
+largest number of the params' path or to 1 if that is more: what the tests judge, and what
+benchmarks/descent_parity.py prints.
 """
 
 from collections.abc import Callable
@@ -48,8 +49,10 @@ BETAS = {"b1": near_one(-2.5, -0.05), "b2": near_one(-3.5, -0.5)}
 EPS = {"eps": power(-9, -1)}
 
 
-def against_torch(name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, **knobs: Draw) -> None:
-    """Enter an optimizer, where theirs is (params, rate, **knobs) -> torch's."""
+def against_torch(
+    name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, float32: float = GOALS["float32"], **knobs: Draw
+) -> None:
+    """Enter an optimizer, where theirs is (params, rate, **knobs) -> torch's; float32 is its goal in that precision."""
 
     def steps(rates: Any, knobs: Any, params: Any, grads: Any) -> Any:
         problems = range(len(rates))
@@ -57,7 +60,7 @@ def against_torch(name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, **kno
         paths = [_follow_torch(theirs, *problem) for problem in at]
         return jax.tree.map(lambda *paths: np.stack(paths), *paths)
 
-    DESCENTS[name] = Descent("torch", ours, steps, knobs, rate, GOALS)
+    DESCENTS[name] = Descent("torch", ours, steps, knobs, rate, GOALS | {"float32": float32})
 
 
 def against_optax(

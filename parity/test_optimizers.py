@@ -14,7 +14,7 @@ from descents import DESCENTS, GOALS, worst
 
 from fnn import nn, optim, train
 
-# torch steps in Python, one problem after the other; benchmarks/descents.py takes all problems.
+# torch steps in Python, one problem after the other; benchmarks/descent_parity.py takes all problems.
 CONFIGURATIONS = {"torch": 20, "optax": 200}
 NAMES = [*descents_first_order.NAMES, *descents_second_order.NAMES]
 PAIRS = {

@@ -1,7 +1,7 @@
 """How far the optimizers are from those of torch and optax: 200 random problems of 300 steps, on the same gradients.
 
 The largest difference of the params on the way, relative to their largest number or to 1: the figures that
-`make parity` judges. Run `python benchmarks/descents.py`.
+`make parity` judges. Run `python benchmarks/descent_parity.py`.
 """
 
 import sys
