@@ -21,11 +21,13 @@ Probabilities = Float[Array, "*batch classes"]
 PerExample = Float[Array, "*batch"]
 
 Shape = tuple[int, ...]  # of one array, without its batch axis; a tuple of arrays has the tuple of their shapes
+ImageShape = tuple[int, int, int]  # height, width, channels
 Params = Any  # a pytree of floating-point arrays
 State = Any  # a pytree of arrays
 OptState = Any  # a pytree of arrays
 
 Number = float | Array
+Magnitude = Number | tuple[Number, Number]  # exactly this, or drawn between the two
 Schedule = Callable[[Step], Scalar]
 Rate = Number | Schedule
 Initializer = Callable[[RandomKey, Shape], Array]

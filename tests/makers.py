@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import augment, nn, objective, optim
-from fnn.types import Augmentation, Augmentations, Constraint, Initializer, Layer, Number, Optimizer, Rate, Schedule
+from fnn.types import Augmentations, Constraint, Initializer, Layer, Magnitude, Number, Optimizer, Rate, Schedule
 
 ROOMS = {"nn": nn, "optim": optim, "augment": augment, "objective": objective}
 BATCH = 3
@@ -357,11 +357,63 @@ CALLS: dict[str, dict[str, Any]] = {
     "optim.warmup": {"schedule": 0.1, "warmup_steps": 3.0},
     "optim.wsd": {"peak": 0.1, "steps": 12.0, "warmup_steps": 2.0, "decay_steps": 4.0},
     "optim.one_cycle": {"peak": 0.1, "steps": 9.0},
+    # Of a move, what lies outside must be seen, so that its level is.
+    "augment.affine": {"degrees": 30.0, "factor": 0.8},
+    "augment.augmix": {"severity": 10, "width": 1},
+    "augment.auto_augment": {"table": "svhn"},
+    "augment.autocontrast": {},
+    "augment.batch_chain": {},
+    "augment.batched": {"augmentation": augment.flip_lr()},
+    "augment.brightness": {"factor": 0.7},
     "augment.chain": {},
+    "augment.channel_drop": {"chance": 1.0},
+    "augment.contrast": {"factor": 0.7},
+    "augment.crop": {"size": 4},
+    "augment.cutmix": {},
     "augment.cutout": {"size": 2},
+    "augment.elastic": {"displacement": 2.0, "border": "constant"},
+    "augment.equalize": {},
     "augment.flip_lr": {},
+    "augment.flip_ud": {},
+    "augment.gamma": {"exponent": 0.7},
+    "augment.gaussian_blur": {"sigma": 0.7},
+    "augment.gaussian_noise": {"deviation": 0.1},
+    "augment.grayscale": {},
+    "augment.grid_mask": {"unit": 0.6},
+    "augment.hue": {"turns": 0.2},
+    "augment.invert": {},
+    "augment.jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
+    "augment.jpeg": {"quality": 30.0},
+    "augment.maybe": {"augmentation": augment.invert()},
+    "augment.mixup": {"alpha": 1.0},
+    "augment.normalize": {"mean": (0.5,) * 3, "std": (0.2,) * 3},
+    "augment.one_of": {},
+    "augment.pad": {"padding": 1},
+    "augment.pca_lighting": {},
     "augment.per_image": {"augmentation": augment.flip_lr()},
-    "augment.random_crop": {"padding": 1},
+    "augment.perspective": {},
+    "augment.posterize": {"bits": 3.0},
+    "augment.rand_augment": {"magnitude": 20.0},
+    "augment.random_crop": {"padding": 4, "mode": "constant"},
+    "augment.random_erasing": {"chance": 1.0},
+    "augment.random_resized_crop": {"size": 4},
+    "augment.resize": {"size": 4},
+    "augment.rgb_shift": {"amount": 0.1},
+    "augment.rot90": {"turns": 1},
+    "augment.rotate": {"degrees": 30.0},
+    "augment.salt_and_pepper": {"share": 0.3},
+    "augment.saturation": {"factor": 0.7},
+    "augment.scale": {"factor": 0.6},
+    "augment.sharpness": {"factor": 0.7},
+    "augment.shear": {"rows": 20.0, "columns": 10.0},
+    "augment.solarize": {"threshold": 0.4},
+    "augment.some_of": {"count": 1},
+    "augment.stratified": {"policy": augment.one_of(augment.invert(), augment.flip_lr(1.0))},
+    "augment.three_augment": {},
+    "augment.together": {"augmentation": augment.translate(0.5)},
+    "augment.translate": {"rows": 0.2, "columns": 0.1},
+    "augment.trivial_augment": {},
+    "augment.tta": {"predict": jnp.sin, "views": (augment.flip_lr(1.0),)},
 }
 # Known networks, called likewise. Their layers are walked one by one; they themselves are traced only, for to compile
 # so many layers takes long.
@@ -424,8 +476,21 @@ VALUES = {
     "optim.plateau.cooldown": (0.0, 1.0),
     "optim.plateau.patience": (0.0, 1.0),
     "chance": (0.0, 1.0),
+    "bits": (1.0, 3.0),
+    "degrees": (10.0, 40.0),
+    "magnitude": (5.0, 25.0),
+    "quality": (10.0, 60.0),
+    "augment.grid_mask.ratio": (0.2, 0.6),
+    "augment.grid_mask.unit": (0.4, 0.9),
+    "augment.salt_and_pepper.share": (0.1, 0.6),
     "min_variance": (2.0, 3.0),
 }
+
+
+# A key by which there is a change to be seen, if not by the usual one.
+SEEDS = {"augment.auto_augment": 1}
+# How an argument is declared that may be one number.
+NUMERIC = (Number, Rate, Magnitude, Number | None, Number | str)
 
 
 class Knobs(NamedTuple):
@@ -454,7 +519,7 @@ def knobs(*, networks: bool = False) -> Iterator[Knobs]:
     for maker, function in public().items():
         given = (CALLS | NETWORKS).get(maker, {})
         names = inspect.signature(function).parameters.items()
-        numeric = {name: own.default for name, own in names if own.annotation in (Number, Rate, Number | None)}
+        numeric = {name: own.default for name, own in names if own.annotation in NUMERIC}
         usual = {name: given.get(name, default) for name, default in numeric.items()}
         walked = maker in NETWORKS if networks else maker in CALLS | LOSSES
         if usual and walked:
@@ -546,13 +611,26 @@ def through_params(function: Callable[[Any], Any], maker: str) -> Any:
     return function({"kernel": jnp.arange(-3.0, 3.0).reshape(2, 3), "bias": jnp.ones(3)})
 
 
-def through_augmentation(augmentation: Augmentation, maker: str) -> jax.Array:
+def through_policy(policy: augment.Policy, maker: str) -> jax.Array:
     image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
-    return augmentation(jax.random.key(3), image)
+    return policy(jax.random.key(SEEDS.get(maker, 3)), image)
 
 
 def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.Array:
     return augmentations(jax.random.key(3), jnp.linspace(0, 1, 5 * 6 * 6 * 3).reshape(5, 6, 6, 3))
+
+
+def through_batch(policy: augment.BatchPolicy, maker: str) -> Any:
+    images = jnp.linspace(0, 1, 5 * 6 * 6 * 3, dtype=jnp.float32).reshape(5, 6, 6, 3)
+    return policy(jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32))
+
+
+def through_together(policy: augment.Together, maker: str) -> Any:
+    return policy(jax.random.key(3), {"mask": jnp.ones((6, 6), jnp.float32)})
+
+
+def through_tta(predict: Callable[[Any], Any], maker: str) -> Any:
+    return predict(jnp.linspace(0, 1, 2 * 6 * 6 * 3, dtype=jnp.float32).reshape(2, 6, 6, 3))
 
 
 EXERCISES = {
@@ -562,6 +640,9 @@ EXERCISES = {
     Initializer: through_initializer,
     objective.Penalty: through_params,
     Constraint: through_params,
-    Augmentation: through_augmentation,
+    augment.Policy: through_policy,
+    augment.BatchPolicy: through_batch,
+    augment.Together: through_together,
+    Callable[[Any], Any]: through_tta,
     Augmentations: through_augmentations,
 }

@@ -11,7 +11,6 @@ import makers
 import pytest
 
 import fnn
-from fnn.types import Augmentation, Initializer, Layer, Schedule
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "fnn").rglob("*.py"))
@@ -117,7 +116,6 @@ ALSO_TESTED_BY = {
     "optim/schedules/constant.py": ["test_cosine.py"],
     "optim/optimizers/probing.py": ["test_sophia.py"],
     "lab/drawing.py": ["test_reports.py"],
-    "augment/images.py": ["test_geometry.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
     "train/faults.py": ["test_runs.py"],
@@ -134,7 +132,6 @@ def test_a_public_function_is_documented_by_one_sentence_and_typed(name):
     assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
 
 
-PROTOCOLS = {Layer, Augmentation, Initializer, Schedule}
 # params and state stand side by side everywhere, and what is put where, in what, is told in that order.
 LONGER = {"nn.pretrained": 3, "nn.replace": 3, "optim.step": 4}
 

@@ -19,9 +19,9 @@ USES = {
     "sequences": (objective.cross_entropy, jnp.zeros((5, 7, 3)), jnp.zeros((5, 7), jnp.int32)),
     "accuracy": (objective.accuracy, LOGITS, LABELS),
     "squared error": (objective.squared_error, LOGITS, LOGITS),
-    "one image": (augment.flip_lr(), jax.random.key(0), IMAGE),
-    "cutout": (augment.cutout(2), jax.random.key(0), IMAGE.astype(jnp.float32)),
-    "crop": (augment.random_crop(padding=1), jax.random.key(0), IMAGE),
+    "one image": (augment.flip_lr().__call__, jax.random.key(0), IMAGE),
+    "cutout": (augment.cutout(2).__call__, jax.random.key(0), IMAGE.astype(jnp.float32)),
+    "crop": (augment.random_crop(padding=1).__call__, jax.random.key(0), IMAGE),
     "images": (augment.per_image(augment.flip_lr()), jax.random.key(0), jnp.stack([IMAGE, IMAGE])),
 }
 

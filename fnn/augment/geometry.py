@@ -1,56 +1,229 @@
-"""Moves of the pixels of one image."""
+"""Moves of the pixels of one image: flips and turns, and whatever a matrix does."""
 
-import jax
+from collections.abc import Callable
+from functools import partial
+
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
-from fnn.augment.images import draw_below, expect_image
+from fnn.augment import drawing, matrices
+from fnn.augment.magnitudes import expect_magnitude
+from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.sampling.borders import MODES
+from fnn.augment.steps import Move, Steps
 from fnn.errors import ShapeError
-from fnn.types import Augmentation, Image, Number, RandomKey
+from fnn.types import ImageShape, Magnitude, Number
 
-MODES = ("reflect", "symmetric", "edge", "wrap", "constant")
+ORDERS = ("bilinear", "nearest")
 
 
-def flip_lr(chance: Number = 0.5) -> Augmentation:
+def flip_lr(chance: Number = 0.5) -> Policy:
     """Left and right change places, with the given chance. ConfigError unless 0 <= chance <= 1."""
-    checks.number("flip_lr chance", chance, "[0, 1]")
-
-    def augmentation(key: RandomKey, image: Image) -> Image:
-        expect_image("flip_lr", key, image)
-        return jnp.where(jax.random.bernoulli(key, chance), image[:, ::-1], image)
-
-    return augmentation
+    return _flip("flip_lr", chance, 1)
 
 
-def random_crop(*, padding: int = 4, mode: str = "reflect", size: int | tuple[int, int] | None = None) -> Augmentation:
-    """Pad by `padding` pixels on every side, then keep a window at whole offsets, each as likely as any.
+def flip_ud(chance: Number = 0.5) -> Policy:
+    """Top and bottom change places, with the given chance. ConfigError unless 0 <= chance <= 1."""
+    return _flip("flip_ud", chance, 0)
 
-    The window is as large as the image unless a size is given; mode is one of numpy.pad's, "constant" padding with 0.
-    ConfigError for an option out of range; ShapeError for a window larger than the padded image [He et al. 2016].
+
+def _flip(name: str, chance: Number, axis: int) -> Policy:
+    checks.number(f"{name} chance", chance, "[0, 1]")
+
+    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+        m = jnp.eye(3, dtype=jnp.float32)
+        last = shape[axis] - 1
+        flipped = m.at[axis, axis].set(-1).at[axis, 2].set(last)
+        return (Move(jnp.where(drawn["flipped"], flipped, m), shape[:2], whole=True, reach=(0, 0)),)
+
+    return simple(steps, flipped=partial(drawing.happens, chance=chance))
+
+
+def rot90(turns: int | None = None) -> Policy:
+    """So many quarter turns counter-clockwise, exactly; without a number one of 0, 1, 2, 3, each as likely.
+
+    ShapeError where the number is to be drawn and the image is not square.
     """
-    checks.whole("random_crop padding", padding, 0)
-    checks.choice("random_crop mode", mode, MODES)
-    window = None if size is None else checks.pair("random_crop size", size)
+    if turns is not None:
+        checks.whole("rot90 turns", turns, -3)
+    odd = turns is not None and turns % 2 == 1
 
-    def augmentation(key: RandomKey, image: Image) -> Image:
-        expect_image("random_crop", key, image)
-        sizes = window or image.shape[:2]
-        room = [n + 2 * padding - w for n, w in zip(image.shape[:2], sizes, strict=True)]
-        if min(room) < 0:
-            padded = tuple(n + 2 * padding for n in image.shape[:2])
-            raise ShapeError(
-                "random_crop", f"an image of at least {sizes} after padding", padded, "crop less or pad more"
-            )
-        offsets = draw_below(key, *(spare + 1 for spare in room))
-        for axis in (0, 1):
-            image = _window(image, axis, offsets[axis], sizes[axis])
-        return image
+    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+        size = reshape(shape)[:2]
+        # Of a quarter turn, the new row r and column c come from row c and column width - 1 - r.
+        quarters = jnp.array(
+            [
+                [[1, 0, 0], [0, 1, 0]],
+                [[0, 1, 0], [-1, 0, shape[1] - 1]],
+                [[-1, 0, shape[0] - 1], [0, -1, shape[1] - 1]],
+                [[0, -1, shape[0] - 1], [1, 0, 0]],
+            ],
+            jnp.float32,
+        )
+        last = jnp.array([[0, 0, 1]], jnp.float32)
+        return (Move(jnp.concatenate([quarters[drawn["turns"]], last]), size, whole=True),)
 
-    def _window(image: Image, axis: int, offset: jax.Array, size: int) -> Image:
-        # Pads and shifts the pixels' places instead of the pixels: no padded copy, and the moves fuse into one gather.
-        outside = {"constant_values": image.shape[axis]} if mode == "constant" else {}
-        places = jnp.pad(jnp.arange(image.shape[axis]), padding, mode, **outside)
-        shown = jax.lax.dynamic_slice_in_dim(places, offset, size)
-        return jnp.take(image, shown, axis, mode="fill", fill_value=0)
+    def reshape(shape: ImageShape) -> ImageShape:
+        if turns is None and shape[0] != shape[1]:
+            raise ShapeError("rot90", "a square image", shape, "tell how many turns, or crop first")
+        return (shape[1], shape[0], shape[2]) if odd else shape
 
-    return augmentation
+    def read(word: Array) -> Array:
+        return drawing.below(word, 4) if turns is None else jnp.int32(turns % 4)
+
+    policy = simple(steps, turns=read)
+    return Policy(policy.words, policy.read, policy.lower, reshape)
+
+
+def rotate(degrees: Magnitude, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0) -> Policy:
+    """Turned counter-clockwise about the center, by so many degrees.
+
+    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. order is
+    "bilinear" or "nearest"; border what is seen outside of the image, one of numpy.pad's modes, "constant" showing
+    fill, a part of the whole range. ConfigError for an option out of range.
+    """
+    expect_magnitude("rotate degrees", degrees)
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        return matrices.around(matrices.middle(shape), matrices.rotation(drawn["degrees"]))
+
+    return _warp("rotate", forward, order, border, fill, degrees=degrees)
+
+
+def translate(
+    rows: Magnitude = 0.0,
+    columns: Magnitude = 0.0,
+    *,
+    order: str = "bilinear",
+    border: str = "constant",
+    fill: Number = 0.0,
+) -> Policy:
+    """Moved down by rows x height and to the right by columns x width; see `rotate` for the options."""
+    expect_magnitude("translate rows", rows)
+    expect_magnitude("translate columns", columns)
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        return matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
+
+    return _warp("translate", forward, order, border, fill, rows=rows, columns=columns)
+
+
+def shear(
+    rows: Magnitude = 0.0,
+    columns: Magnitude = 0.0,
+    *,
+    order: str = "bilinear",
+    border: str = "constant",
+    fill: Number = 0.0,
+) -> Policy:
+    """Slanted about the center: pixels go down by tan(rows) a column and right by tan(columns) a row, in degrees.
+
+    See `rotate` for the options. ConfigError for an angle of 90 degrees or more.
+    """
+    expect_magnitude("shear rows", rows, "(-90, 90)")
+    expect_magnitude("shear columns", columns, "(-90, 90)")
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("rows", "columns")]
+        return matrices.around(matrices.middle(shape), matrices.shearing(slopes[0], slopes[1]))
+
+    return _warp("shear", forward, order, border, fill, rows=rows, columns=columns)
+
+
+def scale(factor: Magnitude = 1.0, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0) -> Policy:
+    """Enlarged about the center by the factor, within the same size; see `rotate` for the options.
+
+    Nothing is antialiased: for a much smaller image use `resize`. ConfigError for a factor that is not positive.
+    """
+    expect_magnitude("scale factor", factor, "(0, inf)")
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        return matrices.around(matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"]))
+
+    return _warp("scale", forward, order, border, fill, factor=factor)
+
+
+def affine(
+    *,
+    degrees: Magnitude = 0.0,
+    rows: Magnitude = 0.0,
+    columns: Magnitude = 0.0,
+    factor: Magnitude = 1.0,
+    shear_rows: Magnitude = 0.0,
+    shear_columns: Magnitude = 0.0,
+    order: str = "bilinear",
+    border: str = "constant",
+    fill: Number = 0.0,
+) -> Policy:
+    """Sheared, enlarged and turned about the center, then moved, all by one matrix T C R S Z C⁻¹.
+
+    degrees turn counter-clockwise, as everywhere here; see `shear`, `scale`, `translate` and `rotate`. ConfigError for
+    a magnitude or an option out of range.
+    """
+    own = {"degrees": degrees, "rows": rows, "columns": columns, "factor": factor}
+    own |= {"shear_rows": shear_rows, "shear_columns": shear_columns}
+    intervals = {"factor": "(0, inf)", "shear_rows": "(-90, 90)", "shear_columns": "(-90, 90)"}
+    for name, magnitude in own.items():
+        expect_magnitude(f"affine {name}", magnitude, intervals.get(name, "(-inf, inf)"))
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("shear_rows", "shear_columns")]
+        linear = matrices.product(
+            matrices.rotation(drawn["degrees"]),
+            matrices.scaling(drawn["factor"], drawn["factor"]),
+            matrices.shearing(slopes[0], slopes[1]),
+        )
+        shift = matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
+        return matrices.product(shift, matrices.around(matrices.middle(shape), linear))
+
+    return _warp("affine", forward, order, border, fill, **own)
+
+
+CORNERS = ("top", "bottom"), ("left", "right")
+
+
+def perspective(
+    distortion: Number = 0.5, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0
+) -> Policy:
+    """Seen from aside: each corner comes inwards by up to distortion / 2 of the height and of the width.
+
+    See `rotate` for the options. ConfigError unless 0 <= distortion <= 1 [torchvision RandomPerspective].
+    """
+    checks.number("perspective distortion", distortion, "[0, 1]")
+    names = [f"{v}_{h}_{axis}" for v in CORNERS[0] for h in CORNERS[1] for axis in ("rows", "columns")]
+
+    def forward(drawn: Drawn, shape: ImageShape) -> Array:
+        ends = [jnp.array([v * (shape[0] - 1), h * (shape[1] - 1)], jnp.float32) for v in (0, 1) for h in (0, 1)]
+        inwards = [jnp.array([(1 - 2 * v) * shape[0] / 2, (1 - 2 * h) * shape[1] / 2]) for v in (0, 1) for h in (0, 1)]
+        by = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
+        moved = jnp.stack([end + own * part for end, own, part in zip(ends, inwards, by, strict=True)])
+        return _homography(jnp.stack(ends), moved)
+
+    return _warp("perspective", forward, order, border, fill, **dict.fromkeys(names, (0.0, distortion)))
+
+
+def _homography(before: Array, after: Array) -> Array:
+    """The 3 x 3 matrix that sends four places (4, 2) to four others."""
+    rows = []
+    for (r, c), (to_r, to_c) in zip(before, after, strict=True):
+        zero, one = jnp.zeros_like(r), jnp.ones_like(r)
+        rows.append(jnp.stack([r, c, one, zero, zero, zero, -to_r * r, -to_r * c]))
+        rows.append(jnp.stack([zero, zero, zero, r, c, one, -to_c * r, -to_c * c]))
+    entries = jnp.linalg.solve(jnp.stack(rows), after.reshape(8))
+    return jnp.concatenate([entries, jnp.ones(1, jnp.float32)]).reshape(3, 3)
+
+
+def _warp(
+    name: str, forward: Callable[[Drawn, ImageShape], Array], order: str, border: str, fill: Number, **own: Magnitude
+) -> Policy:
+    """The policy of one warp, whose matrix sends old places to new ones."""
+    checks.choice(f"{name} order", order, ORDERS)
+    checks.choice(f"{name} border", border, MODES)
+    checks.number(f"{name} fill", fill, "[0, 1]")
+
+    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+        back = matrices.inverse(forward(drawn, shape))
+        return (Move(back, shape[:2], border=border, fill=fill, order=order),)
+
+    return simple(steps, **{key: partial(drawing.within, magnitude=magnitude) for key, magnitude in own.items()})

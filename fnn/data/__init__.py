@@ -3,5 +3,9 @@
 from fnn.data.batches import batches as batches
 from fnn.data.digits import DataSet as DataSet
 from fnn.data.digits import digits as digits
+from fnn.data.patches import patches as patches
+from fnn.data.preprocessing import Fitted as Fitted
 from fnn.data.preprocessing import standardize as standardize
 from fnn.data.preprocessing import to_float as to_float
+from fnn.data.whitening import pca_whiten as pca_whiten
+from fnn.data.whitening import zca_whiten as zca_whiten

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.lab.interrupts import interruptible
@@ -49,7 +50,7 @@ def fit(
     epochs: int,
     batch_size: int,
     valid: Data | None = None,
-    augment: Augmentation | None = None,
+    augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,

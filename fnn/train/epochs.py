@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.augment import BatchPolicy
 from fnn.data import batches, to_float
 from fnn.objective import cross_entropy
 from fnn.train.evaluation import count_examples, take
@@ -35,7 +36,7 @@ def epoch(
     data: Data,
     *,
     batch_size: int,
-    augment: Augmentation | None = None,
+    augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
@@ -102,4 +103,4 @@ def _learn(
 def _batch(task: Task, train_state: TrainState, data: Data, now: Step, examples: jax.Array) -> tuple[Any, Any]:
     """These examples of the data, as they look in this epoch."""
     inputs, targets = take(data, examples)
-    return augmented(task, train_state, now, inputs, examples), targets
+    return augmented(task, train_state, now, inputs, targets, examples)

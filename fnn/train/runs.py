@@ -5,6 +5,7 @@ from functools import partial
 import jax
 
 from fnn import checks
+from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
@@ -38,7 +39,7 @@ def run(
     epochs: int,
     batch_size: int,
     valid: Data | None = None,
-    augment: Augmentation | None = None,
+    augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, optim, trees
-from fnn.augment import per_image
+from fnn.augment import BatchPolicy, batched
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.objective import cross_entropy
@@ -55,7 +55,7 @@ def step(
     optimizer: Optimizer,
     batch: Data,
     *,
-    augment: Augmentation | None = None,
+    augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
     metrics: Metrics | None = None,
@@ -95,11 +95,14 @@ def own_key(train_state: TrainState, purpose: int, number: Step) -> RandomKey:
     return jax.random.fold_in(jax.random.fold_in(train_state.key, purpose), number)
 
 
-def augmented(task: Task, train_state: TrainState, moment: Step, inputs: Any, examples: jax.Array | None = None) -> Any:
-    """The inputs ready for the network: augmented, each by its own key of that moment, then prepared."""
+def augmented(
+    task: Task, train_state: TrainState, moment: Step, inputs: Any, targets: Any, examples: jax.Array | None = None
+) -> tuple[Any, Any]:
+    """The batch ready for the network: augmented, each input by its own key of that moment, then prepared."""
     if task.augment is not None:
-        inputs = per_image(task.augment)(own_key(train_state, AUGMENT, moment), inputs, examples)
-    return task.prepare(inputs)
+        key = own_key(train_state, AUGMENT, moment)
+        inputs, targets = batched(task.augment)(key, inputs, targets, examples)
+    return task.prepare(inputs), targets
 
 
 def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
@@ -162,4 +165,4 @@ def _penalties(task: Task, params: Params, state: State) -> list[Scalar]:
 
 @partial(jax.jit, static_argnums=0)
 def _step(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
-    return descend(task, train_state, augmented(task, train_state, train_state.step, inputs), targets)
+    return descend(task, train_state, *augmented(task, train_state, train_state.step, inputs, targets))

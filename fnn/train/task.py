@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fnn import checks
+from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.train.labels import default_metrics
@@ -22,7 +23,7 @@ class Task(NamedTuple):
     optimizer: Optimizer
     loss: Loss
     metrics: tuple[tuple[str, Loss | Metric], ...]
-    augment: Augmentation | None
+    augment: Augmentation | BatchPolicy | None
     prepare: Prepare
     on_nonfinite: str
     regularizer: Regularizer | None
@@ -43,7 +44,7 @@ def make_task(
     optimizer: Optimizer,
     loss: Loss,
     metrics: Metrics | None,
-    augment: Augmentation | None = None,
+    augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     on_nonfinite: str = "raise",
     regularizer: Regularizer | None = None,

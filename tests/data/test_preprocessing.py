@@ -1,11 +1,13 @@
 """Scaling and standardizing, against scikit-learn and NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.preprocessing
 
-from fnn import data
+from fnn import data, nn, optim, train
+from fnn.errors import DTypeError, NonFiniteError, ShapeError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
 
@@ -34,3 +36,81 @@ def test_standardize_is_scikit_learns_scaler_per_channel(inputs):
 
 def test_a_constant_channel_becomes_zero():
     np.testing.assert_array_equal(data.standardize(np.full((5, 2), 3.0, np.float32))(jnp.full((1, 2), 3.0)), 0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_constant_channel_is_of_std_1_whatever_its_sum_rounds_to():
+    images = np.full((999, 2), [0.1, 1e9 + 0.1])
+    assert images.std(0).min() > 0
+    np.testing.assert_allclose(data.standardize(images)(images[:1] + 1), 1, rtol=1e-6)
+
+
+def test_a_constant_channel_of_bytes_is_only_centered():
+    prepare = data.standardize(np.full((5, 2), 51, np.uint8))
+    np.testing.assert_allclose(prepare(np.uint8([[51, 255]])), [[0, 0.8]], atol=1e-6)
+
+
+@pytest.mark.parametrize("inputs", [BYTES, BYTES / np.float32(7)], ids=["bytes", "floats"])
+def test_the_inverse_goes_back_to_floats(inputs):
+    prepare = data.standardize(inputs)
+    np.testing.assert_allclose(prepare.inverse(prepare(inputs)), data.to_float(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_floats_keep_their_dtype_there_and_back(dtype):
+    prepare, x = data.standardize(BYTES), jnp.ones((2, 4, 4, 3), dtype)
+    assert prepare(x).dtype == dtype and prepare.inverse(x).dtype == dtype
+
+
+def test_any_example_axes_before_the_channels():
+    prepare, x = data.standardize(BYTES), jnp.asarray(BYTES)
+    np.testing.assert_allclose(prepare(x[0, 0, 0]), prepare(x)[0, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(prepare))(x), prepare(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [data.standardize, data.zca_whiten])
+def test_a_run_prepares_by_it(fit, key):
+    images, labels = BYTES[:, :2, :2], np.arange(50, dtype=np.int32) % 3
+    prepare, network = fit(images), nn.chain(nn.flatten(), nn.dense(3))
+    assert isinstance(prepare, data.Fitted) and hash(prepare) == hash(prepare)
+    options = {"epochs": 2, "batch_size": 10}
+    inside = train.run(key, network, optim.sgd(0.1), (images, labels), prepare=prepare, **options)
+    before = train.run(key, network, optim.sgd(0.1), (prepare(images), labels), **options)
+    np.testing.assert_allclose(inside.history.loss, before.history.loss, rtol=1e-5)
+
+
+standardized = data.standardize(BYTES)
+WRONG = [
+    (
+        lambda: data.standardize(BYTES[:0]),
+        ShapeError,
+        r"standardize train_inputs: expected at least one example, got \(0,",
+    ),
+    (
+        lambda: data.standardize(np.ones(5)),
+        ShapeError,
+        r"standardize train_inputs: expected rank 2 or more .*got \(5,\)",
+    ),
+    (
+        lambda: data.standardize(np.ones((5, 2), bool)),
+        DTypeError,
+        "standardize train_inputs: expected uint8 or .*got bool",
+    ),
+    (
+        lambda: data.standardize([[1.0, 2.0], [3.0, np.nan]]),
+        NonFiniteError,
+        r"train_inputs: .*got nan at index \(1, 1\)",
+    ),
+    (lambda: jax.jit(data.standardize)(BYTES), DTypeError, "standardize train_inputs: expected known numbers"),
+    (lambda: standardized(BYTES[..., :1]), ShapeError, r"standardize x: expected \(..., 3\), got \(50, 4, 4, 1\)"),
+    (lambda: standardized(jnp.ones(())), ShapeError, r"standardize x: expected \(..., 3\), got \(\)"),
+    (lambda: standardized(BYTES.astype(np.int32)), DTypeError, "standardize x: expected uint8 or floating.*got int32"),
+    (lambda: standardized.inverse(BYTES), DTypeError, "standardize inverse y: expected .*floating.*got uint8"),
+    (lambda: standardized.inverse(jnp.ones((2, 4))), ShapeError, r"standardize inverse y: expected \(..., 3\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG)
+def test_a_mistake_is_told(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

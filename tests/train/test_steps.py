@@ -76,6 +76,20 @@ def test_augmentation_and_preparation_come_before_the_network(key):
     chex.assert_trees_all_close(flipped.params, by_hand.params, rtol=1e-5, atol=1e-7)
 
 
+def test_an_augmentation_of_the_batch_changes_its_targets_too(key):
+    def swap(key, images, targets, examples):
+        return images[::-1], jax.nn.one_hot(targets, 4)[::-1]
+
+    images = np.random.default_rng(1).random((6, 4, 4, 1), np.float32)
+    network, optimizer = nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1)
+    train_state = train.start(key, network, optimizer, (4, 4, 1))
+    policy = augment.batch_chain(augment.flip_lr(1.0), augment.BatchPolicy(swap))
+    mixed, measured = train.step(train_state, network, optimizer, (images, Y), augment=policy)
+    by_hand, same = train.step(train_state, network, optimizer, (images[::-1, :, ::-1], Y[::-1]))
+    chex.assert_trees_all_close(mixed.params, by_hand.params, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(measured["accuracy"], same["accuracy"])
+
+
 @pytest.mark.parametrize(("targets", "metrics", "names"), [
     (Y, None, ["loss", "accuracy"]),
     (np.eye(4, dtype=np.float32)[Y], None, ["loss"]),

@@ -1,0 +1,1 @@
+"""Moved pixels, by the cheapest way that a move allows."""

@@ -1,0 +1,109 @@
+"""Functions of a batch that any number of vmaps call once, and walls that XLA:CPU does not fuse across."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_batching import custom_vmap
+
+
+def one_of_many(many: Callable[..., Array]) -> Callable[..., Array]:
+    """The function of one image and more arrays that `many` is for a batch of each, all with a leading batch axis.
+
+    Under vmap, however deep, all images of bytes come to `many` as one batch, since a batch has cheaper ways than its
+    images one by one have. Bytes have no derivative, so nothing is lost. Floats are mapped as ever and can be derived.
+    """
+    gathered = custom_vmap(many)
+
+    @gathered.def_vmap
+    def fold(size: int, batched: list[bool], *arrays: Array) -> tuple[Array, bool]:
+        full = [
+            array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+            for array, is_batched in zip(arrays, batched, strict=True)
+        ]
+        result = gathered(*(array.reshape(-1, *array.shape[2:]) for array in full))
+        return result.reshape(size, -1, *result.shape[1:]), True
+
+    def one(image: Array, *others: Array) -> Array:
+        if jnp.issubdtype(image.dtype, jnp.floating):
+            return many(image[None], *(other[None] for other in others))[0]
+        return gathered(image[None], *(jax.lax.stop_gradient(other)[None] for other in others))[0]
+
+    return one
+
+
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of an image's arrays, the first of whole numbers, worked out by itself on CPU: see `walled`.
+
+    Where the first array is of floats it is just the function, to be derived. What it needs must all be arguments.
+    """
+
+    @custom_vmap
+    def alone(*arrays: Array) -> Any:
+        return on_cpu_else(lambda *own: walled(function, *own), function)(*arrays)
+
+    @alone.def_vmap
+    def many(size: int, batched: Sequence[bool], *arrays: Array) -> tuple[Any, Any]:
+        axes = [0 if is_batched else None for is_batched in batched]
+        result = apart(jax.vmap(function, axes))(*arrays)
+        return result, jax.tree.map(lambda _: True, result)
+
+    def called(*arrays: Array) -> Any:
+        if jnp.issubdtype(arrays[0].dtype, jnp.floating):
+            return function(*arrays)
+        return alone(arrays[0], *(jax.lax.stop_gradient(other) for other in arrays[1:]))
+
+    return called
+
+
+def walled(function: Callable[..., Any], *arrays: Array) -> Any:
+    """function(*arrays), worked out by itself on CPU: a conditional that XLA cannot decide keeps its loops apart.
+
+    What it does. A loop over contiguous pixels is vectorized, and one that is fused with the gather before it is not:
+    it works out every index for every byte, and what is drawn for an image anew for every pixel. What it saves.
+    benchmarks/augmentation.py: a crop takes a tenth of the time. When it can go. When XLA:CPU keeps gathers of rows,
+    and numbers that are one an image, out of loops over pixels.
+    """
+    number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
+    always = number == number  # which XLA takes for open, since a float may be NaN
+
+    def never(*own: Array) -> Any:
+        return jax.tree.map(jnp.zeros_like, function(*own))  # so that in a shard_map they vary as the results do
+
+    return jax.lax.cond(always, function, never, *arrays)
+
+
+def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that is one of the two by the platform that it is compiled for."""
+    return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+def held(tree: Any) -> Any:
+    """The arrays as they are, on CPU worked out before what follows, not anew wherever that looks at them."""
+    leaves, form = jax.tree.flatten(tree)
+    return jax.tree.unflatten(form, _held(*leaves)) if leaves else tree
+
+
+@custom_vmap
+def _batch_held(*arrays: Array) -> tuple[Array, ...]:
+    def hold(*arrays: Array) -> tuple[Array, ...]:
+        return walled(lambda *own: own, *arrays)
+
+    return on_cpu_else(hold, lambda *arrays: arrays)(*arrays)
+
+
+@_batch_held.def_vmap
+def _many_held(size: int, batched: Sequence[bool], *arrays: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+    return _batch_held(*arrays), tuple(batched)
+
+
+@jax.custom_jvp
+def _held(*arrays: Array) -> tuple[Array, ...]:
+    return _batch_held(*arrays)
+
+
+@_held.defjvp
+def _(arrays: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    return _held(*arrays), tangents
