@@ -166,7 +166,7 @@ CALLS = [
     ("pca_lighting", lambda: augment.pca_lighting(-0.1), ConfigError, "pca_lighting deviation: .*got -0.1"),
     ("perspective", lambda: augment.perspective(1.5), ConfigError, r"perspective distortion: expected a number in \[0, 1\], got 1.5"),
     ("posterize", lambda: augment.posterize(9.0), ConfigError, r"posterize bits: expected a number in \[0, 8\], got 9.0"),
-    ("erasing area", lambda: augment.random_erasing(area=(0.0, 0.3)), ConfigError, r"random_erasing area: expected a number in \(0, 1\], got 0.0"),
+    ("erasing area", lambda: augment.random_erasing(area=(0.0, 0.3)), ConfigError, r"random_erasing area low: expected a number in \(0, 1\], got 0.0"),
     ("erasing fill", lambda: augment.random_erasing(fill="white"), ConfigError, "random_erasing fill: expected one number .*'white'"),
     ("resize method", lambda: augment.resize(8, method="cubic"), ConfigError, "resize method: expected one of bilinear, bicubic, got 'cubic'"),
     ("resized ratio", lambda: augment.random_resized_crop(8, ratio=1.0), ConfigError, r"random_resized_crop ratio: expected \(low, high\), got 1.0"),

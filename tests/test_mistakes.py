@@ -16,7 +16,7 @@ LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
 COUNTS = {"int", "int | None", "int | collections.abc.Sequence[int]", "int | collections.abc.Sequence[int] | None"}
 # What is no count for any argument, and what is no number.
 NO_COUNTS = [-1, 2.5, "3", True, jnp.ones(2), (1, 2, 3, 4)]
-MAY_BE_NEGATIVE = {"axis", "label"}
+MAY_BE_NEGATIVE = {"axis", "label", "turns"}
 NO_NUMBERS = ["0.1", (0.1, 0.2), np.ones(2), True, np.nan, 1j]
 
 

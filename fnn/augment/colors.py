@@ -12,6 +12,7 @@ from fnn.augment.levels import is_float, loose, luma, on_colors, settled, top
 from fnn.augment.magnitudes import expect_magnitude
 from fnn.augment.policy import Drawn, Policy, simple
 from fnn.augment.recoloring import blended
+from fnn.augment.sampling.batching import apart
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Magnitude, Number
 
@@ -31,6 +32,10 @@ def saturation(factor: Magnitude) -> Policy:
 
 
 def saturated(image: Image, factor: Array) -> Image:
+    return apart(_toward_gray)(image, factor)  # or a change before it would be worked out anew for every channel
+
+
+def _toward_gray(image: Image, factor: Array) -> Image:
     gray = luma(image)[..., None]
     return settled(blended(factor, loose(image), top(image), gray), image)
 

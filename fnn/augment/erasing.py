@@ -12,6 +12,7 @@ from fnn.augment.crops import span
 from fnn.augment.levels import top
 from fnn.augment.magnitudes import expect_magnitude
 from fnn.augment.policy import Drawn, Policy
+from fnn.augment.sampling.batching import held
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Magnitude, Number
 
@@ -47,7 +48,9 @@ def _run(length: int, begin: Array, count: Array) -> Array:
 def _covered(rows: Array, columns: Array, fill: Number, image: Image) -> Image:
     """The image with the level fill where both the row and the column are hidden."""
     # As (height, width * channels): a loop over so long a row is vectorized, one over three channels is not.
-    hidden = rows[:, None] & jnp.repeat(columns, image.shape[2])[None, :]
+    # Worked out before, for a loop that compares places anew for every number is not vectorized either.
+    rows, columns = held((rows, jnp.repeat(columns, image.shape[2])))
+    hidden = rows[:, None] & columns[None, :]
     flat = image.reshape(image.shape[0], -1)
     return jnp.where(hidden, _level(fill, image), flat).reshape(image.shape)
 

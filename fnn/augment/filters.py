@@ -55,7 +55,8 @@ def gaussian_blur(sigma: Magnitude, *, size: int = 7) -> Policy:
     positive or an even size; ShapeError for an image not larger than half the window. As torchvision's gaussian_blur.
     """
     expect_magnitude("gaussian_blur sigma", sigma, "(0, inf)")
-    checks.choice("gaussian_blur size", size, [size | 1] if isinstance(size, int) else [1])
+    size = checks.whole("gaussian_blur size", size)
+    checks.choice("gaussian_blur size", size, [size | 1])
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         if size // 2 >= min(shape[:2]):

@@ -143,13 +143,12 @@ def equalize() -> Policy:
     them the highest level there is; a channel with step 0 stays. Floats are seen as the nearest bytes. As in Pillow.
     """
 
-    def change(x: Array, highest: float, counts: Array) -> Array:
-        table = _equalizing(counts)  # (channels, 256)
+    def change(x: Array, highest: float, table: Array) -> Array:  # (channels, 256)
         level = jnp.round(x * (255 / highest)).astype(jnp.int32)
         channel = jnp.arange(x.shape[-1], dtype=jnp.int32)[(None,) * (x.ndim - 1)]
         return table[channel, level].astype(x.dtype) * (highest / 255)
 
-    return _recolor(Recolor(change, tabled=True, look=histogram))
+    return _recolor(Recolor(change, tabled=True, look=partial(histogram, then=_equalizing)))
 
 
 def _equalizing(counts: Array) -> Array:

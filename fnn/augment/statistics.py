@@ -1,6 +1,7 @@
 """What a recolor has to know of a whole image: its extremes, its histogram."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,14 @@ def extremes(image: Image, needed: Array | bool = True) -> tuple[Array, Array]:
     return low.min(0), high.max(0)
 
 
-def histogram(image: Image, needed: Array | bool = True) -> Array:
-    """How many pixels have each of the 256 levels (channels, 256), int32; where it is not needed it may be zeros."""
-    return _histogram(to_bytes(image), jnp.asarray(needed))
+def histogram(
+    image: Image, needed: Array | bool = True, then: Callable[[Array], Array] = lambda counts: counts
+) -> Array:
+    """How many pixels have each of the 256 levels (channels, 256), int32, or what `then` makes of it.
+
+    Where it is not needed it may be zeros.
+    """
+    return one_of_many(partial(_counts, then))(to_bytes(image), jnp.asarray(needed))
 
 
 def _counted(images: Array) -> Array:
@@ -36,19 +42,21 @@ def _counted(images: Array) -> Array:
     return counts.reshape(batch, channels, LEVELS)
 
 
-def _counts(images: Array, needed: Array) -> Array:
-    def none(image: Array) -> Array:
-        return jnp.zeros_like(_counted(image))  # so that in a shard_map it varies as the counts do
+def _counts(then: Callable[[Array], Array], images: Array, needed: Array) -> Array:
+    def at_once(images: Array, needed: Array) -> Array:
+        return jax.vmap(then)(_counted(images))
 
     def one_by_one(images: Array, needed: Array) -> Array:
-        # Counting is 25 times as slow as looking up, and of a policy's images few need it.
-        own = images[:, None], needed
-        return jax.lax.map(lambda own: jax.lax.cond(own[1], _counted, none, own[0]), own)[:, 0]
+        # Counting is 25 times as slow as looking up, and of a policy's images few need it: these come first.
+        order = jnp.argsort(~needed)
 
-    return on_cpu_else(one_by_one, lambda images, needed: _counted(images))(images, needed)
+        def step(turn: Array, seen: Array) -> Array:
+            return seen.at[order[turn]].set(at_once(images[order[turn]][None], needed)[0])
 
+        none = jnp.zeros_like(at_once(images, needed))  # made so, it varies in a shard_map as what is seen does
+        return jax.lax.fori_loop(0, needed.sum(dtype=jnp.int32), step, none)
 
-_histogram = one_of_many(_counts)
+    return on_cpu_else(one_by_one, at_once)(images, needed)
 
 
 def pillows_rounding(x: Array, low: Array, high: Array) -> Array:

@@ -75,6 +75,7 @@ def together(augmentation: Augmentation, *, mask_fill: Number = 0) -> Together:
     corners, cut to the image; keypoints may come to lie outside. ShapeError for other shapes; ConfigError for pixels
     that are moved in a way that cannot be followed: a choice in mode "exact", augmix, a plain function.
     """
+    checks.number("together mask_fill", mask_fill, "(-inf, inf)")
     return Together(as_policy("together", augmentation), mask_fill)
 
 
