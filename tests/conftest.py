@@ -13,6 +13,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+def pytest_configure(config):
+    """Less time for compiling, which is what most of a test's time goes into; `make parity` compiles as users do."""
+    os.environ["XLA_FLAGS"] += (
+        " --xla_cpu_use_fusion_emitters=false"  # the older code generator: two thirds of the time
+    )
+    # What one test has compiled serves every other, and the next run of the tests.
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.fixture
 def x64():
     """64-bit numbers, where an oracle needs them."""

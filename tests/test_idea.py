@@ -11,8 +11,8 @@ EPOCHS = 2
 digits = data.digits()
 
 network = nn.chain(
-    nn.conv(32), nn.batch_norm(), nn.relu(), nn.max_pool(),
-    nn.residual(nn.chain(nn.conv(32), nn.batch_norm(), nn.relu())),
+    nn.conv(8), nn.batch_norm(), nn.relu(), nn.max_pool(),
+    nn.residual(nn.chain(nn.conv(8), nn.batch_norm(), nn.relu())),
     nn.global_avg_pool(), nn.dropout(0.1), nn.dense(10),
 )  # fmt: skip
 policy = augment.chain(augment.random_crop(padding=1), augment.cutout(2))

@@ -75,23 +75,19 @@ def turned(image: Image, turns: Array) -> Image:
 
 
 def turned_colors(colors: Sequence[Array], turns: Array) -> list[Array]:
-    """Red, green and blue in [0, 1] with the hue turned: value v and chroma c stay, and each channel is
+    """Red, green and blue with the hue turned: value v and chroma c stay, and each channel is
 
-    v - clip(min(k, 4 c - k), 0, c), with k = c (n + 6 hue) mod 6 c and n = 5, 3, 1 for red, green, blue. All is
+    v - clip(2c - |k - 2c|, 0, c), with k = c (n + 6 hue) mod 6c and n = 5, 3, 1 for red, green, blue. All is
     times c, so that nothing is divided: a gray pixel has no hue, and XLA:CPU would not fuse a loop across a division.
     """
     r, g, b = colors
     value, least = jnp.maximum(jnp.maximum(r, g), b), jnp.minimum(jnp.minimum(r, g), b)
-    chroma = value - least
-    sector = jnp.where(value == r, 0, jnp.where(value == g, 2, 4)).astype(r.dtype)
-    beyond = jnp.where(value == r, g - b, jnp.where(value == g, b - r, r - g))
+    c = value - least
+    own = jnp.where(value == r, g - b, jnp.where(value == g, b - r + 2 * c, r - g + 4 * c))  # from -c to 5c
 
     def channel(n: int) -> Array:
-        k = chroma * (sector + (n + 6 * turns)) + beyond  # from -3 c to 13 c
-        k = jnp.where(k < 0, k + 6 * chroma, k)
-        for _ in range(2):
-            k = jnp.where(k >= 6 * chroma, k - 6 * chroma, k)
-        return value - jnp.clip(jnp.minimum(k, 4 * chroma - k), 0, chroma)
+        k = own + jnp.mod(n + 6 * turns, 6) * c  # from -c to 11c, so that |k - 2c| of k mod 6c is ||k - 5c| - 3c|
+        return value - jnp.clip(2 * c - jnp.abs(jnp.abs(k - 5 * c) - 3 * c), 0, c)
 
     return [channel(5), channel(3), channel(1)]
 

@@ -88,7 +88,7 @@ def rotate(degrees: Magnitude, *, order: str = "bilinear", border: str = "consta
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.around(matrices.middle(shape), matrices.rotation(drawn["degrees"]))
 
-    return _warp("rotate", forward, order, border, fill, degrees=degrees)
+    return _warp("rotate", forward, order, border, fill, {"degrees": degrees})
 
 
 def translate(
@@ -106,7 +106,7 @@ def translate(
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
 
-    return _warp("translate", forward, order, border, fill, rows=rows, columns=columns)
+    return _warp("translate", forward, order, border, fill, {"rows": rows, "columns": columns})
 
 
 def shear(
@@ -128,7 +128,7 @@ def shear(
         slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("rows", "columns")]
         return matrices.around(matrices.middle(shape), matrices.shearing(slopes[0], slopes[1]))
 
-    return _warp("shear", forward, order, border, fill, rows=rows, columns=columns)
+    return _warp("shear", forward, order, border, fill, {"rows": rows, "columns": columns})
 
 
 def scale(factor: Magnitude = 1.0, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0) -> Policy:
@@ -141,7 +141,7 @@ def scale(factor: Magnitude = 1.0, *, order: str = "bilinear", border: str = "co
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.around(matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"]))
 
-    return _warp("scale", forward, order, border, fill, factor=factor)
+    return _warp("scale", forward, order, border, fill, {"factor": factor})
 
 
 def affine(
@@ -177,7 +177,7 @@ def affine(
         shift = matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
         return matrices.product(shift, matrices.around(matrices.middle(shape), linear))
 
-    return _warp("affine", forward, order, border, fill, **own)
+    return _warp("affine", forward, order, border, fill, own)
 
 
 CORNERS = ("top", "bottom"), ("left", "right")
@@ -200,7 +200,8 @@ def perspective(
         moved = jnp.stack([end + own * part for end, own, part in zip(ends, inwards, by, strict=True)])
         return _homography(jnp.stack(ends), moved)
 
-    return _warp("perspective", forward, order, border, fill, **dict.fromkeys(names, (0.0, distortion)))
+    own: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
+    return _warp("perspective", forward, order, border, fill, own, projective=True)
 
 
 def _homography(before: Array, after: Array) -> Array:
@@ -215,15 +216,22 @@ def _homography(before: Array, after: Array) -> Array:
 
 
 def _warp(
-    name: str, forward: Callable[[Drawn, ImageShape], Array], order: str, border: str, fill: Number, **own: Magnitude
+    name: str,
+    forward: Callable[[Drawn, ImageShape], Array],
+    order: str,
+    border: str,
+    fill: Number,
+    own: dict[str, Magnitude],
+    *,
+    projective: bool = False,
 ) -> Policy:
-    """The policy of one warp, whose matrix sends old places to new ones."""
+    """The policy of one warp, whose matrix sends old places to new ones, by magnitudes of its own."""
     checks.choice(f"{name} order", order, ORDERS)
     checks.choice(f"{name} border", border, MODES)
     checks.number(f"{name} fill", fill, "[0, 1]")
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         back = matrices.inverse(forward(drawn, shape))
-        return (Move(back, shape[:2], border=border, fill=fill, order=order),)
+        return (Move(back, shape[:2], projective=projective, border=border, fill=fill, order=order),)
 
     return simple(steps, **{key: partial(drawing.within, magnitude=magnitude) for key, magnitude in own.items()})

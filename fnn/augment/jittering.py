@@ -5,11 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from fnn import checks
-from fnn.augment import drawing, matrices
+from fnn.augment import drawing
 from fnn.augment.colors import turned_colors
 from fnn.augment.levels import GRAY, loose, on_colors, painted, top
 from fnn.augment.policy import Drawn, Policy
@@ -27,8 +26,8 @@ def jitter(
     """Color jitter: factors drawn from [max(0, 1 - s), 1 + s] for each strength s, a hue from [-hue, hue], in turns.
 
     They are done in an order drawn for each image, as by torchvision's ColorJitter for a batch. All before the hue are
-    one 3 x 4 matrix and so are all after it, so that levels are clipped before the hue and at the end, not after each
-    change. ConfigError for a negative strength, or a hue beyond 1/2.
+    one linear map of the colors and so are all after it, so that levels are clipped before the hue and at the end, not
+    after each change. ConfigError for a negative strength, or a hue beyond 1/2.
     """
     strengths = {
         "brightness": brightness,
@@ -57,54 +56,37 @@ def jitter(
 
 def _jittered(drawn: Drawn, with_hue: bool, image: Image) -> Image:
     place = drawn["place"]
+    mixed = partial(_mixed, top(image))
     if not with_hue:
-        return painted(_through, image, _matrix(drawn, image, place >= 0))
-    turned = painted(_turned, image, _matrix(drawn, image, place < place[HUE]), drawn["hue"])
-    return painted(_through, turned, _matrix(drawn, turned, place > place[HUE]))
+        return painted(mixed, image, _shares(drawn, image, place >= 0))
+
+    def turned(colors: Sequence[Array], shares: Array, hue: Array) -> list[Array]:
+        return turned_colors(mixed(colors, shares), hue.astype(colors[0].dtype))
+
+    image = painted(turned, image, _shares(drawn, image, place < place[HUE]), drawn["hue"])
+    return painted(mixed, image, _shares(drawn, image, place > place[HUE]))
 
 
-def _turned(colors: Sequence[Array], matrix: Array, hue: Array) -> list[Array]:
-    clipped = [jnp.clip(channel, 0, 1) for channel in _through(colors, matrix)]
-    return turned_colors(clipped, hue.astype(colors[0].dtype))
+def _mixed(highest: float, colors: Sequence[Array], shares: Array) -> list[Array]:
+    """So much of each color, so much of its gray, and a level, as (3,) tells, clipped."""
+    own, gray, level = shares.astype(colors[0].dtype)
+    same = gray * sum((part * x for part, x in zip(GRAY, colors, strict=True)), jnp.zeros_like(colors[0])) + level
+    return [jnp.clip(own * x + same, 0, highest) for x in colors]
 
 
-def _through(colors: Sequence[Array], matrix: Array) -> list[Array]:
-    """Three colors through a matrix (3, 4), whose last column is added."""
-    m = matrix.astype(colors[0].dtype)
-    return [row[0] * colors[0] + row[1] * colors[1] + row[2] * colors[2] + row[3] for row in m]
+def _shares(drawn: Drawn, image: Image, now: Array) -> Array:
+    """What those changes that are to be done now come to: b (c (s x + (1 - s) gray) + (1 - c) mean), in any order.
+
+    For brightness b scales the mean that contrast c is about, and saturation s leaves it as it is.
+    """
+    b, c, s = (jnp.where(now[k], drawn[NAMES[k]], 1) for k in (BRIGHTNESS, CONTRAST, SATURATION))
+    return jnp.stack([b * c * s, b * c * (1 - s), b * (1 - c) * apart(_mean)(image)])
 
 
 def _mean(image: Image) -> Array:
-    """The mean color, and 1: (4,)."""
+    """The mean gray of the image."""
     # Down the columns first, for a loop over the sums of a long row is vectorized; XLA would make two sums one.
     sums = loose(image.reshape(image.shape[0], -1)).sum(0)
-    color = jnp.tile(jnp.eye(3, dtype=sums.dtype), (image.shape[1], 1)) / (image.shape[0] * image.shape[1] * top(image))
-    return jnp.append(jnp.matmul(sums, color, precision=jax.lax.Precision.HIGHEST), 1).astype(jnp.float32)
-
-
-EYE = np.eye(4, dtype=np.float32)
-TO_BLACK = np.diag(np.array([0, 0, 0, 1], np.float32))
-TO_GRAY = np.array([[*GRAY, 0]] * 3 + [[0, 0, 0, 1]], np.float32)
-
-
-def _matrix(drawn: Drawn, pixels: Array, now: Array) -> Array:
-    """Those of brightness, contrast and saturation that are to be done now, in their order, as one matrix (3, 4)."""
-    place = drawn["place"]
-    before = _two(drawn, now & (place < place[CONTRAST]))
-    level = matrices.product(jnp.asarray(TO_GRAY[0]), before, apart(_mean)(pixels))
-    to_mean = jnp.zeros((4, 4), jnp.float32).at[:3, 3].set(level) + TO_BLACK
-    after = _two(drawn, now & (place > place[CONTRAST]))
-    return matrices.product(after, _toward(to_mean, drawn["contrast"], now[CONTRAST]), before)[:3]
-
-
-def _two(drawn: Drawn, now: Array) -> Array:
-    """Brightness and saturation, each if it is to be done now, the earlier one first."""
-    darken = _toward(TO_BLACK, drawn["brightness"], now[BRIGHTNESS])
-    fade = _toward(TO_GRAY, drawn["saturation"], now[SATURATION])
-    first = drawn["place"][BRIGHTNESS] < drawn["place"][SATURATION]
-    return jnp.where(first, matrices.product(fade, darken), matrices.product(darken, fade))
-
-
-def _toward(end: Array | np.ndarray, factor: Array, now: Array) -> Array:
-    """end + factor (1 - end) as a matrix, if it is to be done now, else 1."""
-    return jnp.asarray(EYE) + (jnp.where(now, factor, 1) - 1) * (EYE - end)
+    weights = jnp.tile(jnp.asarray(GRAY, sums.dtype), image.shape[1])
+    total = jnp.dot(sums, weights, precision=jax.lax.Precision.HIGHEST)
+    return (total / (image.shape[0] * image.shape[1])).astype(jnp.float32)

@@ -1,6 +1,5 @@
 """The levels of an image's pixels: bytes or floats, and a new level for each."""
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.augment.sampling import words
 from fnn.augment.sampling.batching import apart, on_cpu_else, one_of_many, walled
 from fnn.augment.steps import Recolor
 from fnn.types import Image
@@ -69,7 +69,7 @@ def _in_turn(levels: Array, highest: float, seen: Any, recolors: Sequence[Recolo
 def _look_up(images: Array, tables: Array) -> Array:
     """images (batch, height, width, channels) of bytes through tables (batch, 256, channels)."""
     # Lest the tables be worked out for every pixel.
-    return on_cpu_else(partial(walled, _taken), _taken)(images, jax.lax.optimization_barrier(tables))
+    return walled(_taken, images, jax.lax.optimization_barrier(tables))
 
 
 def _taken(images: Array, tables: Array) -> Array:
@@ -96,40 +96,22 @@ def luma(levels: Array) -> Array:
     return 19595 * r + 38470 * g + 7471 * b + 32768 >> 16
 
 
-def planes(image: Image) -> list[Array]:
-    """The channels as floats in [0, 1], (height, width) each."""
-    return [loose(image[..., k]) * (1 / top(image)) for k in range(image.shape[-1])]
-
-
-def stacked(channels: Sequence[Array], like: Image) -> Image:
-    """Channels in [0, 1] as an image like another, clipped, bytes rounded."""
-    clipped = [jnp.clip(channel, 0, 1) for channel in channels]
-    if not is_float(like):
-        clipped = [jnp.round(channel * 255) for channel in clipped]
-    return jnp.stack([channel.astype(like.dtype) for channel in clipped], -1)
-
-
 def painted(colors: Callable[..., Sequence[Array]], image: Image, *arrays: Array) -> Image:
-    """The image of three channels in [0, 1] whose channels are colors(channels, *arrays), clipped, bytes rounded."""
+    """The image whose three channels are colors(channels, *arrays), all levels from 0 to top; bytes are rounded."""
+
+    def changed(image: Image, *arrays: Array) -> Sequence[Array]:
+        return colors([loose(image[..., k]) for k in range(3)], *arrays)
 
     def at_once(image: Image, *arrays: Array) -> Image:
-        return stacked(colors(planes(image), *arrays), image)
+        found = changed(image, *arrays)
+        return jnp.stack([(x if is_float(image) else jnp.round(x)).astype(image.dtype) for x in found], -1)
 
     def by_words(image: Image, *arrays: Array) -> Image:
         # A loop over words makes all three bytes; one over bytes would work out three channels for each.
-        return apart(_bytes)(apart(words)(image, *arrays))
-
-    def words(image: Image, *arrays: Array) -> Array:
-        clipped = [jnp.clip(channel, 0, 1) for channel in colors(planes(image), *arrays)]
-        return functools.reduce(
-            jnp.bitwise_or, (jnp.round(own * 255).astype(jnp.uint32) << 8 * k for k, own in enumerate(clipped))
-        )
+        found = apart(lambda *own: words.rounded(changed(*own)))(image, *arrays)
+        return apart(partial(words.unpacked, channels=3))(found)
 
     return at_once(image, *arrays) if is_float(image) else on_cpu_else(by_words, at_once)(image, *arrays)
-
-
-def _bytes(words: Array) -> Image:
-    return jax.lax.bitcast_convert_type(words, jnp.uint8)[..., :3]
 
 
 def with_alpha_kept(change: Callable[[Image], Image]) -> Callable[[Image], Image]:

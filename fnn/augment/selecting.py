@@ -80,6 +80,7 @@ def _move(which: Array, own: Sequence[Sequence[Move]], shape: ImageShape) -> Mov
         _at(which, [move.matrix for move in moves]),
         shape[:2],
         whole=all(move.whole for move in moves),
+        projective=any(move.projective for move in moves),
         reach=reach,
         cuts=any(move.cuts for move in moves),
         **look_of(moves),

@@ -21,16 +21,18 @@ class Move(NamedTuple):
 
     Places are of pixel centers, counted from 0. What lies outside is as the border tells, a mode of numpy.pad, or has
     the level `fill`, a part of the whole range.
-    whole:   every place is a whole number, so that nothing is interpolated
-    reach:   of a whole move that turns nothing: by how many rows and columns it may look outside, at most
-    support: of a change of scale: how many rows and columns an antialiased pixel may be made of, at most
-    cuts:    whether it is a window, whose edges are final: what comes after sees its own border there
-    field:   (height, width, 2) what is added to each place
+    whole:      every place is a whole number, so that nothing is interpolated
+    projective: the matrix's last row is not (0, 0, 1), so that places are divided by what it gives
+    reach:      of a whole move that turns nothing: by how many rows and columns it may look outside, at most
+    support:    of a change of scale: how many rows and columns an antialiased pixel may be made of, at most
+    cuts:       whether it is a window, whose edges are final: what comes after sees its own border there
+    field:      (height, width, 2) what is added to each place
     """
 
     matrix: Array
     size: Size
     whole: bool = False
+    projective: bool = False
     reach: Size | None = None
     support: Size | None = None
     cuts: bool = False
@@ -127,6 +129,7 @@ def _product(first: Move, second: Move) -> Move:
         matrices.product(first.matrix, second.matrix),
         second.size,
         whole=first.whole and second.whole,
+        projective=first.projective or second.projective,
         reach=reach,
         support=first.support,
         cuts=first.cuts or second.cuts,

@@ -147,7 +147,7 @@ def _against(field: Array, places: Array) -> Array:
 
 def _backwards(move: Move, size: tuple[int, int]) -> Move:
     """The move from the new image to the old one, of this size."""
-    back = Move(matrices.inverse(move.matrix), size, whole=move.whole)
+    back = Move(matrices.inverse(move.matrix), size, whole=move.whole, projective=move.projective)
     if move.field is None:
         return back
     rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in size), indexing="ij")

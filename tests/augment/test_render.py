@@ -137,34 +137,33 @@ def test_a_window_and_a_gather_move_bytes_alike():
 
 
 STATISTICS = {"mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26), "dtype": jnp.bfloat16}
-# A policy, its images, how many, and the most bytes that may be read and written for each of them: of CIFAR's recipe
-# the image is 3 kB and what comes out 6; of RandAugment the counts of levels for two draws are 4 MB.
+# A policy, its images, and the most bytes that may be read and written for each of them: of CIFAR's recipe the image is
+# 3 kB and what comes out 6, which CPU does in several passes that are fast; of RandAugment the counts of levels for
+# two draws are 4 MB.
+CIFAR = augment.chain(
+    augment.flip_lr(), augment.random_crop(padding=4), augment.cutout(8), augment.normalize(**STATISTICS)
+)
+JITTER = augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 COSTS = {
-    "cifar": (
-        augment.chain(
-            augment.flip_lr(), augment.random_crop(padding=4), augment.cutout(8), augment.normalize(**STATISTICS)
-        ),
-        (256, 32, 32, 3),
-        10e3,
-    ),
-    "warp and jitter": (
-        augment.chain(
-            augment.affine(degrees=(-30.0, 30.0)),
-            augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
-        ),
-        (8, 224, 224, 3),
-        3.5e6,
-    ),
-    "two operations": (augment.rand_augment(), (8, 224, 224, 3), 14e6),
+    "cifar": (CIFAR, (256, 32, 32, 3), 45e3),
+    "warp and jitter": (augment.chain(augment.affine(degrees=(-30.0, 30.0)), JITTER), (8, 224, 224, 3), 3.5e6),
+    "two operations": (augment.rand_augment(), (8, 224, 224, 3), 12e6),
 }
 
 
-@pytest.mark.parametrize("case", COSTS)
-def test_where_memory_counts_an_image_is_read_and_written_few_times(case, monkeypatch):
-    """The forms that accelerators get, of which a compiled program tells the bytes that it moves."""
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
-    policy, shape, limit = COSTS[case]
+def bytes_moved(policy, shape):
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), shape[0]))
     lowered = jax.jit(jax.vmap(policy)).lower(keys, jax.ShapeDtypeStruct(shape, jnp.uint8))
-    found = lowered.compile().cost_analysis()["bytes accessed"] / shape[0]
-    assert np.prod(shape[1:]) < found <= limit
+    return lowered.compile().cost_analysis()["bytes accessed"] / shape[0]
+
+
+@pytest.mark.parametrize("case", COSTS)
+def test_an_image_is_read_and_written_few_times(case):
+    policy, shape, limit = COSTS[case]
+    assert np.prod(shape[1:]) < bytes_moved(policy, shape) <= limit
+
+
+def test_cifars_recipe_is_one_pass_where_nothing_is_kept_apart(monkeypatch):
+    """The form that accelerators get, of which a compiled program tells the bytes that it moves."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    assert bytes_moved(CIFAR, (256, 32, 32, 3)) <= 10e3

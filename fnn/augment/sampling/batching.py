@@ -42,7 +42,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @custom_vmap
     def alone(*arrays: Array) -> Any:
-        return on_cpu_else(lambda *own: walled(function, *own), function)(*arrays)
+        return walled(function, *arrays)
 
     @alone.def_vmap
     def many(size: int, batched: Sequence[bool], *arrays: Array) -> tuple[Any, Any]:
@@ -59,7 +59,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def walled(function: Callable[..., Any], *arrays: Array) -> Any:
-    """function(*arrays), worked out by itself on CPU: a conditional that XLA cannot decide keeps its loops apart.
+    """function(*arrays), worked out by itself on CPU: a conditional that XLA cannot decide there keeps its loops apart.
 
     What it does. A loop over contiguous pixels is vectorized, and one that is fused with the gather before it is not:
     it works out every index for every byte, and what is drawn for an image anew for every pixel. What it saves.
@@ -67,7 +67,8 @@ def walled(function: Callable[..., Any], *arrays: Array) -> Any:
     and numbers that are one an image, out of loops over pixels.
     """
     number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
-    always = number == number  # which XLA takes for open, since a float may be NaN
+    # On CPU XLA takes it for open, since a float may be NaN; elsewhere it is decided, and the conditional goes.
+    always = on_cpu_else(lambda x: x == x, lambda x: jnp.ones_like(x, bool))(number)
 
     def never(*own: Array) -> Any:
         return jax.tree.map(jnp.zeros_like, function(*own))  # so that in a shard_map they vary as the results do
@@ -88,10 +89,7 @@ def held(tree: Any) -> Any:
 
 @custom_vmap
 def _batch_held(*arrays: Array) -> tuple[Array, ...]:
-    def hold(*arrays: Array) -> tuple[Array, ...]:
-        return walled(lambda *own: own, *arrays)
-
-    return on_cpu_else(hold, lambda *arrays: arrays)(*arrays)
+    return walled(lambda *own: own, *arrays)
 
 
 @_batch_held.def_vmap

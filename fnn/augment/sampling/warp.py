@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn.augment.levels import loose
+from fnn.augment.sampling import words
 from fnn.augment.sampling.batching import on_cpu_else, one_of_many, walled
 from fnn.augment.sampling.borders import inside, is_inside
 from fnn.augment.steps import Move
@@ -15,8 +15,6 @@ from fnn.types import Image
 
 Tap = Callable[[Array, Array], Array]
 Mean = Callable[[Array, Array, Array, Array], Array]
-
-PACKED = 4  # as many channels of bytes as one word of 32 bits has room for
 
 
 def warped(image: Image, move: Move, fill: Array) -> Image:
@@ -27,12 +25,12 @@ def warped(image: Image, move: Move, fill: Array) -> Image:
     """
     nearest = move.whole or move.order == "nearest"
     field = () if move.field is None else (move.field,)
-    return one_of_many(partial(_warp, move.whole, move.size, nearest, move.border))(image, move.matrix, fill, *field)
+    form = partial(_taken, move.size, move.projective, nearest, move.border)
+    return one_of_many(partial(_warp, form, move.whole))(image, move.matrix, fill, *field)
 
 
-def _warp(whole: bool, size: tuple[int, int], nearest: bool, border: str, images: Array, *arrays: Array) -> Array:
-    form = partial(_taken, size, nearest, border)
-    if images.dtype != jnp.uint8 or images.shape[-1] > PACKED:
+def _warp(form: Callable[..., Array], whole: bool, images: Array, *arrays: Array) -> Array:
+    if images.dtype != jnp.uint8 or images.shape[-1] > words.ROOM:
         return form(False, images, *arrays)
     if not whole:
         return form(True, images, *arrays)
@@ -41,13 +39,14 @@ def _warp(whole: bool, size: tuple[int, int], nearest: bool, border: str, images
     return on_cpu_else(partial(form, True), partial(form, False))(images, *arrays)
 
 
-def places(size: tuple[int, int], matrices: Array, *fields: Array) -> tuple[Array, Array]:
+def places(size: tuple[int, int], projective: bool, matrices: Array, *fields: Array) -> tuple[Array, Array]:
     """The rows and columns (batch, *size) that the matrices (batch, 3, 3) send the new pixels' places to."""
     rows = jnp.arange(size[0], dtype=jnp.float32)[None, :, None]
     columns = jnp.arange(size[1], dtype=jnp.float32)[None, None, :]
     a = matrices[:, :, :, None, None]
-    sent = [a[:, i, 0] * rows + a[:, i, 1] * columns + a[:, i, 2] for i in range(3)]
-    ends = [end / sent[2] for end in sent[:2]]
+    *ends, scale = (a[:, i, 0] * rows + a[:, i, 1] * columns + a[:, i, 2] for i in range(3))
+    if projective:
+        ends = [end / scale for end in ends]
     for field in fields:
         ends = [end + field[..., axis] for axis, end in enumerate(ends)]
     return ends[0], ends[1]
@@ -55,6 +54,7 @@ def places(size: tuple[int, int], matrices: Array, *fields: Array) -> tuple[Arra
 
 def _taken(
     size: tuple[int, int],
+    projective: bool,
     nearest: bool,
     border: str,
     packed: bool,
@@ -63,17 +63,17 @@ def _taken(
     fill: Array,
     *fields: Array,
 ) -> Array:
-    rows, columns = places(size, matrices, *fields)
+    rows, columns = places(size, projective, matrices, *fields)
     channels = images.shape[-1]
-    pixels = walled(_pack, images) if packed else images
+    pixels = walled(words.packed, images) if packed else images
     tap = partial(
-        _tap, pixels, _pack(jnp.broadcast_to(fill[:, None], (*fill.shape, channels))) if packed else fill, border
+        _tap, pixels, words.packed(jnp.broadcast_to(fill[:, None], (*fill.shape, channels))) if packed else fill, border
     )
     if nearest:
         found = tap(jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
     else:
         found = _bilinear(tap, rows, columns, partial(_in_planes, channels) if packed else _in_floats)
-    return walled(partial(_unpack, channels), found) if packed else found.astype(images.dtype)
+    return walled(partial(words.unpacked, channels=channels), found) if packed else found.astype(images.dtype)
 
 
 def _tap(pixels: Array, fill: Array, border: str, rows: Array, columns: Array) -> Array:
@@ -104,21 +104,10 @@ def _bilinear(tap: Tap, rows: Array, columns: Array, mixed: Callable[[Mean, list
 
 def _in_planes(channels: int, mean: Mean, taps: list[Array]) -> Array:
     """The mean of packed pixels, a channel at a time: so every loop is one over words of one size."""
-    levels = [mean(*((word >> 8 * k & 255).astype(jnp.float32) for word in taps)) for k in range(channels)]
-    return sum((jnp.round(level).astype(jnp.uint32) << 8 * k for k, level in enumerate(levels)), jnp.uint32(0))
+    return words.rounded([mean(*(words.channel(tap, k) for tap in taps)) for k in range(channels)])
 
 
 def _in_floats(mean: Mean, taps: list[Array]) -> Array:
     if not jnp.issubdtype(taps[0].dtype, jnp.floating):
         return jnp.round(mean(*map(loose, taps)))
     return mean(*map(loose, taps))
-
-
-def _pack(pixels: Array) -> Array:
-    """Bytes (..., channels) as words (...)."""
-    words = pixels.astype(jnp.uint32)
-    return sum((words[..., k] << 8 * k for k in range(pixels.shape[-1])), jnp.uint32(0))
-
-
-def _unpack(channels: int, words: Array) -> Array:
-    return jax.lax.bitcast_convert_type(words, jnp.uint8)[..., :channels]

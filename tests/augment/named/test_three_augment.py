@@ -54,5 +54,5 @@ def test_an_image_is_gray_or_solarized_or_blurred():
 
 
 def test_a_mistake_is_told():
-    with pytest.raises(ConfigError, match=re.escape("jitter brightness: expected a number in [0, inf), got -0.1")):
+    with pytest.raises(ConfigError, match=re.escape("three_augment strength: expected a number in [0, inf), got -0.1")):
         augment.three_augment(strength=-0.1)

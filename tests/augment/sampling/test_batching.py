@@ -99,6 +99,10 @@ def test_a_wall_changes_nothing_but_stands_in_the_compiled_program():
     found, expected = compiled(image), function(image)
     np.testing.assert_array_equal(found["twice"], expected["twice"])
     assert found["sum"] == expected["sum"]
+    elsewhere = (
+        jax.jit(lambda image: walled(function, image)).trace(image).lower(lowering_platforms=("cuda",)).as_text()
+    )
+    assert "stablehlo.compare" not in elsewhere  # the condition is a constant, by which the conditional goes
     empty = jax.jit(lambda image: walled(lambda x: x + 1, image))(jnp.zeros((0, 3), jnp.uint8))
     assert empty.shape == (0, 3)
 

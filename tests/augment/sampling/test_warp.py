@@ -49,7 +49,7 @@ def oracle(levels, rows_columns, order, mode, fill):
 
 
 def run(levels, m, *, mode="constant", order="bilinear", fill=FILL, field=None, whole=False):
-    move = Move(jnp.asarray(m), SIZE, whole=whole, border=mode, order=order, field=field)
+    move = Move(jnp.asarray(m), SIZE, whole=whole, projective=True, border=mode, order=order, field=field)
     level = jnp.asarray(fill * 255, jnp.uint8) if levels.dtype == np.uint8 else jnp.asarray(fill, levels.dtype)
     return np.asarray(
         jax.jit(lambda levels, m, level: warped(levels, move._replace(matrix=m), level))(levels, m, level)
@@ -59,8 +59,12 @@ def run(levels, m, *, mode="constant", order="bilinear", fill=FILL, field=None, 
 def test_places_are_what_the_matrix_sends_them_to():
     m = matrix(0)
     field = np.random.default_rng(0).normal(size=(*SIZE, 2)).astype(np.float32)
-    rows, columns = places(SIZE, jnp.asarray(m)[None], jnp.asarray(field)[None])
+    rows, columns = places(SIZE, True, jnp.asarray(m)[None], jnp.asarray(field)[None])
     np.testing.assert_allclose(np.stack([rows[0], columns[0]]), at(m, field), rtol=1e-4, atol=1e-4)
+    flat = matrix(0, slant=0)
+    for projective in (False, True):
+        rows, columns = places(SIZE, projective, jnp.asarray(flat)[None])
+        np.testing.assert_allclose(np.stack([rows[0], columns[0]]), at(flat), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -117,9 +121,9 @@ def test_a_field_is_added_to_each_place():
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_floats_are_calculated_in_float32_and_rounded_once(dtype):
     levels, m = jnp.asarray(image()).astype(dtype), matrix(7)
-    found = jax.jit(lambda levels: warped(levels, Move(jnp.asarray(m), SIZE, border="edge"), jnp.zeros((), dtype)))(
-        levels
-    )
+    found = jax.jit(
+        lambda levels: warped(levels, Move(jnp.asarray(m), SIZE, projective=True, border="edge"), jnp.zeros((), dtype))
+    )(levels)
     wider = run(np.asarray(levels.astype(jnp.float32)), m, mode="edge")
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, jnp.asarray(wider).astype(dtype))
@@ -132,7 +136,7 @@ def test_a_batch_under_one_vmap_or_two_is_its_images(dtype):
     fill = jnp.zeros((), dtype)
 
     def show(levels, m):
-        return warped(levels, Move(m, SIZE), fill)
+        return warped(levels, Move(m, SIZE, projective=True), fill)
 
     batch = jax.jit(jax.vmap(show))(images, turns)
     nested = jax.jit(jax.vmap(jax.vmap(show)))(images.reshape(2, 3, *images.shape[1:]), turns.reshape(2, 3, 3, 3))
@@ -148,7 +152,7 @@ def test_levels_and_places_have_slopes():
     weight = jnp.asarray(np.random.default_rng(8).normal(size=(*SIZE, 3)).astype(np.float32))
 
     def value(levels, m):
-        return (warped(levels, Move(m, SIZE, border="edge"), jnp.float32(0)) * weight).sum()
+        return (warped(levels, Move(m, SIZE, projective=True, border="edge"), jnp.float32(0)) * weight).sum()
 
     by_levels, by_matrix = jax.jit(jax.grad(value, (0, 1)))(levels, m)
     compiled = jax.jit(value)

@@ -1,0 +1,26 @@
+"""Bytes as words and back, and levels rounded as IEEE rounds them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.augment.sampling import words
+
+BYTES = np.random.default_rng(0).integers(0, 256, (3, 4, 5, words.ROOM), np.uint8)
+
+
+@pytest.mark.parametrize("channels", range(1, words.ROOM + 1))
+def test_bytes_go_into_words_and_come_out(channels):
+    pixels = BYTES[..., :channels]
+    own = jax.jit(words.packed)(pixels)
+    assert own.shape == pixels.shape[:-1] and own.dtype == jnp.uint32
+    np.testing.assert_array_equal(words.unpacked(own, channels), pixels)
+    for k in range(channels):
+        np.testing.assert_array_equal(words.channel(own, k), pixels[..., k].astype(np.float32))
+
+
+def test_levels_are_rounded_to_the_nearest_byte_half_to_even():
+    levels = np.concatenate([np.linspace(0, 255, 4321), np.arange(255) + 0.5, [255 + 1e-5]]).astype(np.float32)
+    own = jax.jit(words.rounded)([levels, levels[::-1]])
+    np.testing.assert_array_equal(words.unpacked(own, 2), np.rint(np.stack([levels, levels[::-1]], -1)))
