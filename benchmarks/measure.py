@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 Program = Callable[[], object]
 
+TURN = 0.1  # seconds that a program runs at its turn, at least
+
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "optax")
 
 
@@ -22,16 +24,17 @@ class Timing(NamedTuple):
 
 
 def compare(programs: Mapping[str, Program], *, base: str, rounds: int) -> dict[str, Timing]:
-    """Time the programs in turns. Each must return only when its work is done; one call warms each up.
+    """Time the programs in turns. Each must return only when its work is done.
 
     The ratio is taken within a round, so what slows the machine down for a while slows both of its sides.
     """
-    for program in programs.values():
-        program()
     spent: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
-            spent[name].append(seconds(program))
+            seconds_a_call(
+                program
+            )  # not counted: threads settle on their cores, those of the program before fall asleep
+            spent[name].append(seconds_a_call(program))
     return {
         name: Timing(
             statistics.median(times), statistics.median(t / b for t, b in zip(times, spent[base], strict=True))
@@ -40,10 +43,13 @@ def compare(programs: Mapping[str, Program], *, base: str, rounds: int) -> dict[
     }
 
 
-def seconds(program: Program) -> float:
-    began = time.perf_counter()
-    program()
-    return time.perf_counter() - began
+def seconds_a_call(program: Program) -> float:
+    """The mean over calls in a row, of which there are as many as fill a turn."""
+    began, calls, passed = time.perf_counter(), 0, 0.0
+    while passed < TURN:
+        program()
+        calls, passed = calls + 1, time.perf_counter() - began
+    return passed / calls
 
 
 def show(question: str | None, method: str, rows: Sequence[Mapping[str, str]], *remarks: str) -> None:
