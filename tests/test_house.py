@@ -14,7 +14,7 @@ import fnn
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "fnn").rglob("*.py"))
-GROUND = {"types", "errors", "checks", "trees"}
+GROUND = {"types", "errors", "checks", "trees", "walls"}
 MIDDLE = {"nn", "objective", "optim", "data", "augment"}
 # What each floor may import, besides the ground; the rooms on one floor are strangers to each other.
 MAY_IMPORT = {

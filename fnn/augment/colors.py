@@ -152,6 +152,6 @@ def channel_drop(chance: Number = 0.5, *, fill: Number = 0.0) -> Policy:
             level = (level if is_float(image) else jnp.round(level)).astype(image.dtype)
             return jnp.where(chosen[None, None], level, image)
 
-        return (Paint(change),)
+        return (Paint(change, unbounded=True),)
 
     return Policy(2, read, steps)

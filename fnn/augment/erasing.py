@@ -35,7 +35,7 @@ def cutout(size: Number, *, fill: Number = 0.0) -> Policy:
         pixels = jnp.asarray(size).astype(jnp.int32)
         corner = [drawn[name] - pixels // 2 for name in ("row", "column")]
         rows, columns = (_run(length, begin, pixels) for length, begin in zip(shape[:2], corner, strict=True))
-        return (Paint(partial(_covered, rows, columns, fill)),)
+        return (_cover(rows, columns, fill),)
 
     return Policy(2, read, steps)
 
@@ -43,6 +43,10 @@ def cutout(size: Number, *, fill: Number = 0.0) -> Policy:
 def _run(length: int, begin: Array, count: Array) -> Array:
     distance = jnp.arange(length, dtype=jnp.int32) - begin
     return (distance >= 0) & (distance < count)
+
+
+def _cover(rows: Array, columns: Array, fill: Number) -> Paint:
+    return Paint(partial(_covered, rows, columns, fill), unbounded=True)
 
 
 def _covered(rows: Array, columns: Array, fill: Number, image: Image) -> Image:
@@ -101,7 +105,7 @@ def random_erasing(
         rows = _run(shape[0], drawn["top"], drawn["height"]) & drawn["erases"]
         columns = _run(shape[1], drawn["left"], drawn["width"])
         if not isinstance(fill, str):
-            return (Paint(partial(_covered, rows, columns, fill)),)
+            return (_cover(rows, columns, fill),)
         return (Paint(partial(_scrambled, drawn["key"], rows[:, None] & columns[None, :])),)
 
     return Policy(3 + 4 * TRIES, read, steps)
@@ -135,7 +139,7 @@ def grid_mask(unit: Magnitude = (0.3, 0.6), *, ratio: Number = 0.5, chance: Numb
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         side = drawn["unit"]
         hidden = [_comb(n, drawn[name], side, ratio) for n, name in zip(shape[:2], ("row", "column"), strict=True)]
-        return (Paint(partial(_covered, hidden[0] & drawn["masks"], hidden[1], fill)),)
+        return (_cover(hidden[0] & drawn["masks"], hidden[1], fill),)
 
     return Policy(4, read, steps)
 

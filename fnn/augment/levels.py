@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.augment.sampling import words
-from fnn.augment.sampling.batching import apart, on_cpu_else, one_of_many, walled
+from fnn.augment.sampling.batching import apart, one_of_many
 from fnn.augment.steps import Recolor
 from fnn.types import Image
+from fnn.walls import on_cpu_else, walled
 
 LEVELS = 256
 

@@ -17,7 +17,9 @@ from fnn.types import Image, ImageShape
 def normalize(mean: Sequence[float] | Array, std: Sequence[float] | Array, *, dtype: DTypeLike = jnp.float32) -> Policy:
     """(x - mean) / std for each channel, with x in [0, 1], bytes divided by 255; the result is of this dtype.
 
-    ConfigError unless there is a mean and a positive std for each; ShapeError for an image of other channels.
+    What comes out are no levels, so only moves and what covers pixels may come after it: ConfigError for others, inside
+    of `maybe` and `one_of`, and unless there is a mean and a positive std for each; ShapeError for an image of other
+    channels.
     """
     means, stds = (
         [*numbers] if isinstance(numbers, Sequence) else list(jnp.asarray(numbers)) for numbers in (mean, std)
@@ -42,6 +44,6 @@ def normalize(mean: Sequence[float] | Array, std: Sequence[float] | Array, *, dt
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         if shape[2] != len(means):
             raise ShapeError("normalize", f"{len(means)} channels, one a mean", shape, "give one mean a channel")
-        return (Paint(change),)
+        return (Paint(change, normalizes=True),)
 
     return Policy(0, lambda words, shape: {}, steps)

@@ -78,7 +78,11 @@ def as_policy(where: str, augmentation: Augmentation) -> Policy:
         raise ConfigError(where, "an augmentation (key, image) -> image", repr(augmentation), "call its maker")
 
     def lower(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Paint(lambda image: augmentation(drawing.own_key(drawn["key"]), image), late=True, moves=True),)
+        return (
+            Paint(
+                lambda image: augmentation(drawing.own_key(drawn["key"]), image), late=True, moves=True, unbounded=True
+            ),
+        )
 
     def reshape(shape: ImageShape) -> ImageShape:
         image = jax.ShapeDtypeStruct(shape, jnp.float32)

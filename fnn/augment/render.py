@@ -6,18 +6,24 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.augment.levels import recolored
-from fnn.augment.sampling.batching import held, on_cpu_else
+from fnn.augment.sampling.batching import held
 from fnn.augment.sampling.scale import scaled
 from fnn.augment.sampling.warp import warped
 from fnn.augment.sampling.window import windowed
 from fnn.augment.steps import Move, Paint, Recolor, Step, Steps, joined
+from fnn.errors import ConfigError
 from fnn.types import Image, Number
+from fnn.walls import on_cpu_else
 
 
 def rendered(steps: Steps, image: Image) -> Image:
     """The image after the steps, with consecutive moves as one and consecutive recolors as one."""
     before: Step | None = None
+    normalized = False
     for step, *more in _grouped(joined(steps)):
+        if normalized and (isinstance(step, Recolor) or (isinstance(step, Paint) and not step.unbounded)):
+            raise ConfigError("chain", "normalize after all that changes levels", "a change after it", "put it last")
+        normalized |= isinstance(step, Paint) and step.normalizes
         if isinstance(before, Paint) and not (isinstance(step, Paint) and not step.late):
             image = held(image)  # which looks at a pixel more than once
         if isinstance(step, Move):

@@ -11,6 +11,7 @@ from jax import Array
 from fnn.augment.levels import cut
 from fnn.augment.render import rendered
 from fnn.augment.steps import Move, Paint, Recolor, Step, Steps, alike, joined, look_of, still
+from fnn.errors import ConfigError
 from fnn.types import Image, ImageShape
 
 
@@ -26,12 +27,16 @@ def gated(happens: Array, step: Step) -> Step:
             change=lambda x, top, seen: jnp.where(happens, step.change(x, top, seen), x),
             look=None if look is None else lambda image, needed: look(image, needed & happens),
         )
-    return step._replace(change=lambda image: jnp.where(happens, step.change(image), image))
+    _expect_levels("maybe", [step])
+    kept = _kept("maybe", step.change)
+    return step._replace(change=lambda image: jnp.where(happens, kept(image), image))
 
 
 def selected(which: Array, branches: Sequence[Steps], shape: ImageShape, mode: str) -> list[Step]:
     """Steps that do what branch number `which` does, at most one of each kind, in the order of the kinds."""
     joint = [joined(branch) for branch in branches]
+    for branch in joint:
+        _expect_levels("one_of", branch)
     moves = [step for branch in joint for step in branch if isinstance(step, Move)]
     if mode == "exact" or not (alike(moves) and all(_orderly(branch) for branch in joint)):
         ways = [partial(rendered, branch) for branch in branches]
@@ -89,7 +94,25 @@ def _move(which: Array, own: Sequence[Sequence[Move]], shape: ImageShape) -> Mov
 
 def switched(which: Array, ways: Sequence[Callable[[Array], Array]], x: Array) -> Array:
     """What way number `which` makes of x, which in a shard_map is made to vary over the devices as the choice does."""
-    return jax.lax.switch(which, ways, x + jnp.zeros_like(which, x.dtype))
+    return jax.lax.switch(which, [_kept("one_of", way) for way in ways], x + jnp.zeros_like(which, x.dtype))
+
+
+def _expect_levels(where: str, steps: Steps) -> None:
+    """Raise where what is done to some images only would make them no images."""
+    if any(isinstance(step, Paint) and step.normalizes for step in steps):
+        raise ConfigError(where, "augmentations that give an image", "normalize", "normalize after it, in a chain")
+
+
+def _kept(where: str, change: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The change, if it keeps the dtype: done to some images only, it could not be another one for these."""
+
+    def checked(x: Array) -> Array:
+        changed = change(x)
+        if changed.dtype != x.dtype:
+            raise ConfigError(where, f"an augmentation that keeps {x.dtype}", changed.dtype, "convert after it")
+        return changed
+
+    return checked
 
 
 def _at(which: Array, arrays: Sequence[Array]) -> Array:

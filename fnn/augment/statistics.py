@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 
 from fnn.augment.levels import LEVELS, to_bytes
-from fnn.augment.sampling.batching import on_cpu_else, one_of_many
+from fnn.augment.sampling.batching import one_of_many
 from fnn.types import Image
+from fnn.walls import on_cpu_else
 
 WORD = 32  # bits
 

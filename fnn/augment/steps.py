@@ -58,13 +58,17 @@ class Recolor(NamedTuple):
 class Paint(NamedTuple):
     """Any other function of the pixels: change(image) -> image.
 
-    late:  whether it looks at a pixel's neighbors, so that in a fused choice it comes last
-    moves: whether it may move pixels, so that masks and points cannot follow
+    late:       whether it looks at a pixel's neighbors, so that in a fused choice it comes last
+    moves:      whether it may move pixels, so that masks and points cannot follow
+    normalizes: whether what it gives are no longer levels
+    unbounded:  whether it takes any numbers, not levels alone
     """
 
     change: Callable[[Image], Image]
     late: bool = False
     moves: bool = False
+    normalizes: bool = False
+    unbounded: bool = False
 
 
 Step = Move | Recolor | Paint

@@ -64,3 +64,43 @@ def test_there_is_a_mean_and_a_positive_deviation_for_each_channel():
         augment.normalize(MEAN, (0.2, 0.0, 0.2))
     with pytest.raises(ShapeError, match="normalize: expected 3 channels, one a mean"):
         augment.normalize(MEAN, STD)(jax.random.key(0), jnp.zeros((8, 8, 1)))
+
+
+NORMALIZE = augment.normalize([0.5] * 3, [0.25] * 3)
+ADVICE = {
+    "a change of levels after it": (
+        augment.chain(NORMALIZE, augment.jitter(brightness=0.4)),
+        "chain: expected",
+    ),
+    "blurred after it": (
+        augment.chain(augment.chain(NORMALIZE), augment.sharpness(1.5)),
+        "chain: expected",
+    ),
+    "perhaps": (augment.maybe(NORMALIZE), "maybe: expected augmentations that give an image, got normalize"),
+    "one of": (augment.one_of(NORMALIZE, augment.flip_lr()), "one_of: expected augmentations that give an image"),
+    "one of, exactly": (augment.one_of(NORMALIZE, augment.invert(), mode="exact"), "one_of: expected"),
+    "another dtype perhaps": (
+        augment.maybe(lambda key, image: image.astype(jnp.float32)),
+        "maybe: expected an augmentation that keeps uint8, got float32",
+    ),
+    "another dtype chosen": (
+        augment.one_of(lambda key, image: image.astype(jnp.float32), augment.invert()),
+        "one_of: expected an augmentation that keeps uint8, got float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_what_would_make_a_wrong_picture_of_it_is_told(case):
+    policy, message = ADVICE[case]
+    with pytest.raises(ConfigError, match=message):
+        seen(policy, pictures(2, (8, 8, 3)))
+
+
+def test_moves_and_what_covers_pixels_may_come_after_it():
+    images = pictures(4, (8, 8, 3))
+    after = seen(augment.chain(NORMALIZE, augment.flip_lr(1.0), augment.cutout(3)), images)
+    before = seen(augment.chain(augment.flip_lr(1.0), NORMALIZE), images)
+    hidden = after == 0
+    assert hidden.any() and not hidden.all()
+    np.testing.assert_array_equal(after[~hidden], before[~hidden])

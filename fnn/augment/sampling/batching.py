@@ -1,4 +1,4 @@
-"""Functions of a batch that any number of vmaps call once, and walls that XLA:CPU does not fuse across."""
+"""Functions of a batch that any number of vmaps call once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
+
+from fnn.walls import walled
 
 
 def one_of_many(many: Callable[..., Array]) -> Callable[..., Array]:
@@ -35,7 +37,7 @@ def one_of_many(many: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of an image's arrays, the first of whole numbers, worked out by itself on CPU: see `walled`.
+    """The function of an image's arrays, the first of whole numbers, worked out by itself on CPU: see `fnn.walls`.
 
     Where the first array is of floats it is just the function, to be derived. What it needs must all be arguments.
     """
@@ -56,29 +58,6 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return alone(arrays[0], *(jax.lax.stop_gradient(other) for other in arrays[1:]))
 
     return called
-
-
-def walled(function: Callable[..., Any], *arrays: Array) -> Any:
-    """function(*arrays), worked out by itself on CPU: a conditional that XLA cannot decide there keeps its loops apart.
-
-    What it does. A loop over contiguous pixels is vectorized, and one that is fused with the gather before it is not:
-    it works out every index for every byte, and what is drawn for an image anew for every pixel. What it saves.
-    benchmarks/augmentation.py: a crop takes a tenth of the time. When it can go. When XLA:CPU keeps gathers of rows,
-    and numbers that are one an image, out of loops over pixels.
-    """
-    number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
-    # On CPU XLA takes it for open, since a float may be NaN; elsewhere it is decided, and the conditional goes.
-    always = on_cpu_else(lambda x: x == x, lambda x: jnp.ones_like(x, bool))(number)
-
-    def never(*own: Array) -> Any:
-        return jax.tree.map(jnp.zeros_like, function(*own))  # so that in a shard_map they vary as the results do
-
-    return jax.lax.cond(always, function, never, *arrays)
-
-
-def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that is one of the two by the platform that it is compiled for."""
-    return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
 
 
 def held(tree: Any) -> Any:

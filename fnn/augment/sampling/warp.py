@@ -8,10 +8,11 @@ from jax import Array
 
 from fnn.augment.levels import loose
 from fnn.augment.sampling import words
-from fnn.augment.sampling.batching import on_cpu_else, one_of_many, walled
+from fnn.augment.sampling.batching import one_of_many
 from fnn.augment.sampling.borders import inside, is_inside
 from fnn.augment.steps import Move
 from fnn.types import Image
+from fnn.walls import on_cpu_else, walled
 
 Tap = Callable[[Array, Array], Array]
 Mean = Callable[[Array, Array, Array, Array], Array]

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.sampling.batching import one_of_many, walled
+from fnn.augment.sampling.batching import one_of_many
 from fnn.augment.steps import Move
 from fnn.types import Image
+from fnn.walls import walled
 
 
 def windowed(image: Image, move: Move, fill: Array) -> Image:

@@ -26,6 +26,7 @@ from jax.interpreters import ad, batching, mlir, xla
 
 from fnn.nn.kernels import cpu, forms
 from fnn.nn.kernels.forms import Form, Geometry, Pads, Pair, Shape, Sizes, fold, unfold
+from fnn.walls import walled
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -99,7 +100,8 @@ def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form:
     def on_cpu(a: Array, b: Array, *, geometry: Geometry, members: bool) -> Array:
         # One member after another: the grouped convolution that vmap makes is 10 times slower.
         def form(pair: tuple[Array, Array]) -> Array:
-            return cpu_form(*pair, geometry)
+            # Or the activation before it would be worked out for every place that looks at it.
+            return walled(lambda a, b: cpu_form(a, b, geometry), *pair)
 
         return lax.map(form, (a, b)) if members else form((a, b))
 

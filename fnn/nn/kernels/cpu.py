@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn.nn.kernels import blocks, winograd
 from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold, xla_forward
 
 # One group.
@@ -164,7 +165,7 @@ def volume_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     return unfold(w, 2, 1, geometry.kernel[0])
 
 
-# The choice: the one place that knows which form is fast where.
+# The choice: the one place that knows which form is fast where. What each is worth: benchmarks/conv_in_scan.py.
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
@@ -172,7 +173,15 @@ def forward(x: Array, w: Array, geometry: Geometry) -> Array:
         return depthwise_forward(x, w, geometry)
     if len(geometry.kernel) == 3:
         return volume_forward(x, w, geometry)
-    return split(xla_forward, geometry.groups)(x, w, geometry)
+    return split(dense_forward, geometry.groups)(x, w, geometry)
+
+
+def dense_forward(x: Array, w: Array, geometry: Geometry) -> Array:
+    if is_few(geometry, w.shape[2]):
+        return blocks.forward(x, w, geometry)
+    if is_wide(geometry, w.dtype, *w.shape[2:]):
+        return winograd.forward(x, w, geometry)
+    return xla_forward(x, w, geometry)
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -180,13 +189,31 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
         return depthwise_input_gradient(y, w, geometry)
     if len(geometry.kernel) == 3:
         return volume_input_gradient(y, w, geometry)
-    return split(dense_input_gradient, geometry.groups)(y, w, geometry)
+    wide = is_wide(geometry, w.dtype, w.shape[3] // geometry.groups, w.shape[2])
+    return split(winograd.input_gradient if wide else dense_input_gradient, geometry.groups)(y, w, geometry)
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     if len(geometry.kernel) == 3:
         return volume_kernel_gradient(x, y, geometry)
+    if is_few(geometry, x.shape[-1]):
+        return blocks.kernel_gradient(x, y, geometry)
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
     parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))
     return split(bundled_kernel_gradient, parts)(x, y, geometry)
+
+
+def is_few(geometry: Geometry, inputs: int) -> bool:
+    """Whether there are so few in-channels, as of a color image, that several results at once are faster."""
+    return inputs <= 4 and geometry.groups == 1 and is_plain(geometry)
+
+
+def is_wide(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> bool:
+    """Whether there are so many channels, and digits, that fewer multiplications are faster and exact enough."""
+    enough = inputs >= 32 and outputs >= 64 and dtype.itemsize >= 4
+    return enough and geometry.kernel == (3, 3) and is_plain(geometry)
+
+
+def is_plain(geometry: Geometry) -> bool:
+    return geometry.stride == geometry.dilation == (1, 1)

@@ -1,11 +1,11 @@
-"""Functions of a batch under any number of vmaps, and walls that change nothing but the program."""
+"""Functions of a batch under any number of vmaps."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.augment.sampling.batching import apart, held, on_cpu_else, one_of_many, walled
+from fnn.augment.sampling.batching import apart, held, one_of_many
 
 BYTES = np.random.default_rng(0).integers(0, 100, (2, 3, 4, 5, 1), np.uint8)
 
@@ -86,33 +86,6 @@ def test_apart_is_the_function_alone_under_vmap_and_of_floats():
 def test_what_is_of_bytes_has_no_slope_by_what_else_it_is_given():
     slope = jax.jit(jax.grad(lambda factor: apart(scaled_and_sum)(jnp.asarray(BYTES[0, 0]), factor)[1]))(1.0)
     assert slope == 0
-
-
-def test_a_wall_changes_nothing_but_stands_in_the_compiled_program():
-    def function(image):
-        return {"twice": image * 2, "sum": image.astype(jnp.int32).sum()}
-
-    image = jnp.asarray(BYTES[0, 0])
-    compiled = jax.jit(lambda image: walled(function, image)).lower(image).compile()
-    assert " conditional(" in compiled.as_text()
-    assert " conditional(" not in jax.jit(function).lower(image).compile().as_text()
-    found, expected = compiled(image), function(image)
-    np.testing.assert_array_equal(found["twice"], expected["twice"])
-    assert found["sum"] == expected["sum"]
-    elsewhere = (
-        jax.jit(lambda image: walled(function, image)).trace(image).lower(lowering_platforms=("cuda",)).as_text()
-    )
-    assert "stablehlo.compare" not in elsewhere  # the condition is a constant, by which the conditional goes
-    empty = jax.jit(lambda image: walled(lambda x: x + 1, image))(jnp.zeros((0, 3), jnp.uint8))
-    assert empty.shape == (0, 3)
-
-
-def test_the_function_is_chosen_by_the_platform():
-    function = on_cpu_else(lambda x: x + 1, lambda x: x - 1)
-    assert jax.jit(function)(jnp.float32(1)) == 2
-    lowered = jax.jit(function).trace(jnp.float32(1)).lower(lowering_platforms=("cuda",)).as_text()
-    assert "stablehlo.subtract" in lowered
-    assert "stablehlo.add" not in lowered
 
 
 def test_held_arrays_are_as_they_were_and_pass_their_slopes_on():

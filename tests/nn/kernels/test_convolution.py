@@ -18,6 +18,7 @@ STRIDED = {"stride": (2, 3), "padding": ((3, 0), (1, 2)), "dilation": (2, 1), "g
 SOLID = {"stride": (2, 1, 2), "padding": ((1, 2), (0, 1), (1, 1)), "dilation": (2, 1, 1), "groups": 1}
 CASES = {
     "plain": ((3, 5, 4, 2), (3, 3, 2, 3), PLAIN),
+    "wide": ((2, 4, 6, 32), (3, 3, 32, 64), PLAIN | {"padding": ((0, 2), (2, 1))}),
     "strided": ((2, 7, 6, 2), (2, 3, 2, 3), STRIDED),
     "groups": ((2, 5, 4, 4), (2, 2, 2, 6), PLAIN | {"groups": 2}),
     "depthwise": ((2, 5, 6, 2), (2, 3, 1, 4), STRIDED | {"groups": 2}),
