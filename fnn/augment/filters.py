@@ -155,22 +155,28 @@ def jpeg(quality: Magnitude) -> Policy:
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         if shape[2] not in (1, 3):
             raise ShapeError("jpeg", "1 or 3 channels", shape, "leave alpha out")
-        return (Paint(partial(_compressed, quality=drawn["quality"]), late=True),)
+        return (Paint(partial(_compressed, tables=_tables(drawn["quality"])), late=True),)
 
     return simple(steps, quality=partial(drawing.within, magnitude=quality))
 
 
-def _compressed(image: Image, quality: Array) -> Image:
+def _tables(quality: Array) -> tuple[Array, Array]:
+    """What the coefficients of light and of color are rounded to multiples of, (8, 8) each."""
+    quality = jnp.floor(quality)
+    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)
+    light, color = (
+        jnp.clip(jnp.floor((jnp.array(table, jnp.float32) * scale + 50) / 100), 1, 255)
+        for table in (LUMINANCE, CHROMINANCE)
+    )
+    return light, color
+
+
+def _compressed(image: Image, tables: tuple[Array, Array]) -> Image:
     height, width, channels = image.shape
     x = loose(image) * (255 / top(image))
     unit = 8 if channels == 1 else 16  # a block of color covers two blocks of gray a side
     x = jnp.pad(x, ((0, -height % unit), (0, -width % unit), (0, 0)), "edge")
-    quality = jnp.floor(quality).astype(x.dtype)
-    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)
-    light, color = (
-        jnp.clip(jnp.floor((jnp.array(table, x.dtype) * scale + 50) / 100), 1, 255)
-        for table in (LUMINANCE, CHROMINANCE)
-    )
+    light, color = (table.astype(x.dtype) for table in tables)
     if channels == 1:
         restored = _quantized(x[..., 0], light)[..., None]
     else:

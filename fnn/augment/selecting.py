@@ -39,7 +39,7 @@ def selected(which: Array, branches: Sequence[Steps], shape: ImageShape, mode: s
         _expect_levels("one_of", branch)
     moves = [step for branch in joint for step in branch if isinstance(step, Move)]
     if mode == "exact" or not (alike(moves) and all(_orderly(branch) for branch in joint)):
-        ways = [partial(rendered, branch) for branch in branches]
+        ways = [partial(rendered, [_varying(step, which) for step in branch]) for branch in branches]
         return [Paint(lambda image: switched(which, ways, image), late=True, moves=bool(moves))]
     found: list[Step] = []
     choosers: tuple[Callable[..., Step], ...] = (_move, _recolor, _paint, _paint)
@@ -94,7 +94,16 @@ def _move(which: Array, own: Sequence[Sequence[Move]], shape: ImageShape) -> Mov
 
 def switched(which: Array, ways: Sequence[Callable[[Array], Array]], x: Array) -> Array:
     """What way number `which` makes of x, which in a shard_map is made to vary over the devices as the choice does."""
-    return jax.lax.switch(which, [_kept("one_of", way) for way in ways], x + jnp.zeros_like(which, x.dtype))
+    return jax.lax.switch(which, [_kept("one_of", way) for way in ways], _vary(x, which))
+
+
+def _varying(step: Step, which: Array) -> Step:
+    """The step, a move's matrix made to vary over the devices of a shard_map as the choice does."""
+    return step._replace(matrix=_vary(step.matrix, which)) if isinstance(step, Move) else step
+
+
+def _vary(x: Array, which: Array) -> Array:
+    return x + jnp.zeros_like(which, x.dtype)
 
 
 def _expect_levels(where: str, steps: Steps) -> None:

@@ -60,6 +60,7 @@ def _counts(then: Callable[[Array], Array], images: Array, needed: Array) -> Arr
     return on_cpu_else(one_by_one, at_once)(images, needed)
 
 
+@jax.jit  # which keeps its tables to itself: as operands of a choice they would not do in a shard_map
 def pillows_rounding(x: Array, low: Array, high: Array) -> Array:
     """int(x s - low s) with s = 255 / (high - low) as float64 gives it: at times 1 below the true quotient."""
     level, first, last = (own.astype(jnp.int32) for own in (x, low, high))

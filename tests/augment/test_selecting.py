@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from pictures import as_floats, pictures
 
 from fnn import augment
@@ -29,7 +30,15 @@ PARTS = {
     "cutout": augment.cutout(4),
     "sharpness": augment.sharpness((0.0, 3.0)),
     "blur": augment.gaussian_blur((0.2, 2.0), size=5),
+    "perspective": augment.perspective(0.4, fill=0.3),
+    "jitter": augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    "hue": augment.hue((-0.3, 0.3)),
+    "lighting": augment.pca_lighting(0.2),
+    "erasing": augment.random_erasing(1.0, fill="noise"),
+    "noise": augment.gaussian_noise((0.0, 0.1)),
+    "jpeg": augment.jpeg((10, 90)),
 }
+UNLIKE = (augment.elastic((1.0, 2.0)), augment.chain(augment.resize(9), augment.resize(SHAPE[:2])))
 
 
 def steps_of(names, shape=SHAPE):
@@ -55,6 +64,17 @@ def test_a_fused_choice_is_the_chosen_part_alone(images, names):
     expected = np.stack([each[own][place] for place, own in enumerate(which)])
     assert found.dtype == images.dtype
     np.testing.assert_allclose(found, expected, rtol=0, atol=0 if images.dtype == np.uint8 else 1e-6)
+
+
+@pytest.mark.parametrize("others", [(), UNLIKE], ids=["fused", "exact"])
+def test_a_choice_spread_over_devices_is_the_choice(others):
+    """Each part's constants meet what varies over the devices, and they do so in a choice that is mapped."""
+    policy = augment.per_image(augment.one_of(*PARTS.values(), *others))
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    split = PartitionSpec("batch")
+    spread = jax.shard_map(policy, mesh=mesh, in_specs=(PartitionSpec(), split, split), out_specs=split)
+    operands = jax.random.key(0), BYTES, np.arange(COUNT)
+    np.testing.assert_array_equal(jax.jit(spread)(*operands), jax.jit(policy)(*operands))
 
 
 def kinds(steps):
