@@ -97,9 +97,18 @@ def test_what_would_make_a_wrong_picture_of_it_is_told(case):
         seen(policy, pictures(2, (8, 8, 3)))
 
 
-def test_moves_and_what_covers_pixels_may_come_after_it():
+COVERS = {
+    "cutout": augment.cutout(3),
+    "erasing": augment.random_erasing(1.0),
+    "a channel": augment.channel_drop(1.0),
+    "any function": lambda key, image: image.at[2:4].set(0),
+}
+
+
+@pytest.mark.parametrize("case", COVERS)
+def test_moves_and_what_covers_pixels_may_come_after_it(case):
     images = pictures(4, (8, 8, 3))
-    after = seen(augment.chain(NORMALIZE, augment.flip_lr(1.0), augment.cutout(3)), images)
+    after = seen(augment.chain(NORMALIZE, augment.flip_lr(1.0), COVERS[case]), images)
     before = seen(augment.chain(augment.flip_lr(1.0), NORMALIZE), images)
     hidden = after == 0
     assert hidden.any() and not hidden.all()

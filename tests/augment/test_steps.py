@@ -14,6 +14,7 @@ FLIP = Move(jnp.array([[1.0, 0, 0], [0, -1, 4], [0, 0, 1]]), SIZE, whole=True, r
 ROTATE = Move(TURN, SIZE)
 CROP = Move(DOWN, SIZE, whole=True, reach=(2, 1))
 ZOOM = Move(matrices.scaling(2, 2), SIZE, support=(5, 5))
+TILT = Move(TURN.at[2, 0].set(0.01), SIZE, projective=True)
 WAVES = ROTATE._replace(field=jnp.ones((*SIZE, 2)))
 LEVEL = jnp.float32(0.5)
 
@@ -25,6 +26,8 @@ PAIRS = {
     "a whole move has no order": (CROP, ROTATE._replace(order="nearest"), True),
     "windows": (CROP, CROP, True),
     "the same array of fill": (ROTATE._replace(fill=LEVEL), ROTATE._replace(fill=LEVEL), True),
+    "tilted, then turned": (TILT, ROTATE, True),
+    "turned, then tilted": (ROTATE, TILT, True),
     "antialiased, then flipped": (ZOOM, FLIP, True),
     "another border": (ROTATE, ROTATE._replace(border="reflect"), False),
     "another fill": (ROTATE, ROTATE._replace(fill=0.5), False),
@@ -50,6 +53,7 @@ def test_moves_are_joined_only_if_one_can_do_what_both_do(case):
         np.testing.assert_allclose(one.matrix, np.asarray(first.matrix) @ np.asarray(second.matrix), atol=1e-6)
         assert one.size == second.size
         assert one.support == first.support
+        assert one.projective == bool(np.abs(one.matrix[2, :2]).max())
     else:
         assert found[0] is first
         assert found[1] is second

@@ -82,7 +82,7 @@ def test_keypoints_are_where_a_dot_at_them_is_seen(name):
     np.testing.assert_allclose(seen["keypoints"][0], (places * light.reshape(-1, 1)).sum(0) / light.sum(), atol=0.35)
 
 
-@pytest.mark.parametrize("name", ["quarter turn", "crop", "pad", "maybe", "affine", "elastic", "resize"])
+@pytest.mark.parametrize("name", ["quarter turn", "crop", "pad", "maybe", "affine", "perspective", "elastic", "resize"])
 def test_undo_brings_the_pixels_back(name):
     together = augment.together((WHOLE | SMOOTH)[name])
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
