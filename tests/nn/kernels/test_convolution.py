@@ -28,6 +28,7 @@ CASES = {
 OTHERS = {
     "signal": ((2, 7, 4), (3, 2, 6), {"stride": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 2}),
     "volume, depthwise": ((2, 4, 3, 3, 2), (3, 2, 2, 1, 4), SOLID | {"groups": 2}),
+    "fewer channels": ((2, 4, 6, 64), (3, 3, 64, 32), PLAIN | {"padding": ((0, 2), (2, 1))}),
     "volume, batch of 0": ((0, 4, 3, 3, 2), (3, 2, 2, 2, 3), SOLID),
 }
 every_case = pytest.mark.parametrize("case", CASES)
@@ -112,7 +113,7 @@ def test_value_and_derivatives_equal_xla(problem):
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_signals_and_volumes(x64, case):
+def test_signals_volumes_and_fewer_channels(x64, case):
     x, w, options = OTHERS[case]
     operands = normal(0, x), normal(1, w)
     ours = jax.jit(first_order(lambda x, w: convolve(x, w, **options)))(*operands)
@@ -300,6 +301,33 @@ def test_training_in_scan_stays_on_the_fast_path(options):
         assert not any(slow in line for slow in ("lhs_dilate", "rhs_reversal", "feature_group_count", "batch_group")), (
             line
         )
+
+
+# In-channels and out-channels, and the derivatives that are products of matrices on CPU, not convolutions of XLA.
+PRODUCTS = {
+    "few": (3, 32, {"forward", "kernel_gradient"}),
+    "wide": (32, 64, {"forward"}),
+    "fewer": (64, 32, {"input_gradient"}),
+    "neither": (32, 32, set()),
+}
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_each_has_the_form_that_is_fast_for_it_behind_a_wall(case):
+    inputs, outputs, products = PRODUCTS[case]
+    x, y, w = jnp.ones((2, 8, 8, inputs)), jnp.ones((2, 8, 8, outputs)), jnp.ones((3, 3, inputs, outputs))
+
+    def conv(x, w):
+        return convolve(x, w, **PLAIN)
+
+    forms = {
+        "forward": (conv, (x, w)),
+        "input_gradient": (lambda y, w: jax.linear_transpose(lambda x: conv(x, w), x)(y), (y, w)),
+        "kernel_gradient": (lambda x, y: jax.linear_transpose(lambda w: conv(x, w), w)(y), (x, y)),
+    }
+    texts = {name: jax.jit(form).lower(*operands).compile().as_text() for name, (form, operands) in forms.items()}
+    assert {name for name, text in texts.items() if " convolution(" not in text} == products
+    assert all(" conditional(" in text for text in texts.values())
 
 
 @pytest.mark.parametrize("operands", ["single", "members"])
