@@ -31,9 +31,7 @@ def compare(programs: Mapping[str, Program], *, base: str, rounds: int) -> dict[
     spent: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
-            seconds_a_call(
-                program
-            )  # not counted: threads settle on their cores, those of the program before fall asleep
+            seconds_a_call(program)  # not counted: threads settle, those of the program before fall asleep
             spent[name].append(seconds_a_call(program))
     return {
         name: Timing(

@@ -18,13 +18,18 @@ def walled(function: Callable[..., Any], *arrays: Array) -> Any:
     When it can go. When XLA:CPU repeats no more work than it saves.
     """
     number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
-    # Nothing is less than -inf, which XLA does not know; elsewhere it is told, and the conditional goes.
-    always = on_cpu_else(lambda x: ~(x < -jnp.inf), lambda x: jnp.ones_like(x, bool))(number)
+    # Elsewhere it is decided, and the conditional goes.
+    always = on_cpu_else(undecided, lambda x: jnp.ones_like(x, bool))(number)
 
     def never(*own: Array) -> Any:
         return jax.tree.map(jnp.zeros_like, function(*own))  # so that in a shard_map they vary as the results do
 
     return jax.lax.cond(always, function, never, *arrays)
+
+
+def undecided(number: Array) -> Array:
+    """True, which XLA does not know: no float is less than -inf, and neither is NaN."""
+    return ~(number < -jnp.inf)
 
 
 def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:

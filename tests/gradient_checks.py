@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import makers
+from domains import batch_for, domain
 
 from fnn import diagnose
 from fnn.types import Layer
@@ -24,7 +25,7 @@ def loss_error(loss: str) -> float:
 
 def _layer_error(maker: str, seed: int) -> float:
     layer = makers.public()[maker](**makers.CALLS[maker])
-    shape, x = makers.domain(maker).draw(seed)
+    shape, x = domain(maker).draw(seed)
     params, state = jax.jit(lambda key: layer.init(key, shape)[:2])(jax.random.key(seed))
 
     def through(params, x):
@@ -34,7 +35,7 @@ def _layer_error(maker: str, seed: int) -> float:
 
 
 def _loss_error(loss: str, seed: int) -> float:
-    outputs, targets = makers.batch_for(loss, seed)
+    outputs, targets = batch_for(loss, seed)
     by_outputs = partial(_swapped, makers.public()[loss], targets)
     return diagnose.check_gradients(jax.random.key(3), by_outputs, outputs).error
 

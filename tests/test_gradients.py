@@ -1,8 +1,8 @@
 """Every layer and every loss: the gradient of every number, in float64, at three shapes, against differences."""
 
 import gradient_checks
-import makers
 import pytest
+from domains import LOSSES
 from planted import GOAL
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -13,6 +13,6 @@ def test_the_gradients_of_a_layer_are_right(maker):
     assert gradient_checks.layer_error(maker) <= GOAL
 
 
-@pytest.mark.parametrize("loss", makers.LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradients_of_a_loss_are_right(loss):
     assert gradient_checks.loss_error(loss) <= GOAL

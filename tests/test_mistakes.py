@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import makers
 import numpy as np
 import pytest
+from domains import LOSSES, batch_for, domain
 
 from fnn import trees
 from fnn.errors import ConfigError, FnnError
@@ -27,7 +28,7 @@ def arguments(*annotations):
         for maker, function in makers.public().items()
         for name, parameter in inspect.signature(function).parameters.items()
         if inspect.formatannotation(parameter.annotation) in annotations
-        and (maker in makers.CALLS or maker in makers.LOSSES)
+        and (maker in makers.CALLS or maker in LOSSES)
         and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
     ]
 
@@ -70,7 +71,7 @@ def test_what_is_neither_true_nor_false_is_told(maker, name):
 def started(maker):
     """The layer, zeros for its params and its state, and an x."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), holdings(maker))
-    return made(maker), *zeros, makers.domain(maker).draw(7)[1]
+    return made(maker), *zeros, domain(maker).draw(7)[1]
 
 
 def through(layer, params, state, x):
@@ -80,7 +81,7 @@ def through(layer, params, state, x):
 
 def holdings(maker):
     """The shapes of the params and of the state, found without drawing."""
-    shape, _ = makers.domain(maker).draw(7)
+    shape, _ = domain(maker).draw(7)
     return jax.eval_shape(lambda key: made(maker).init(key, shape)[:2], jax.random.key(1))
 
 
@@ -151,7 +152,7 @@ def test_a_state_that_init_did_not_give_is_told(maker):
 
 @pytest.mark.parametrize("maker", DRAWING)
 def test_what_is_no_key_is_told_by_all_that_draw(maker):
-    layer, (shape, _) = made(maker), makers.domain(maker).draw(7)
+    layer, (shape, _) = made(maker), domain(maker).draw(7)
     draw = jax.jit(lambda key: layer.init(key, shape)[0])
     first, second = (draw(jax.random.key(seed)) for seed in (1, 2))
     wrong_keys = (0, None, np.array([0, 1], np.uint32), jax.random.split(jax.random.key(0), 2))
@@ -167,7 +168,7 @@ def drawn(first, second):
 
 @pytest.mark.parametrize("maker", HOLDING)
 def test_a_shape_without_features_is_told(maker):
-    shape, _ = makers.domain(maker).draw(7)
+    shape, _ = domain(maker).draw(7)
     if not trees.is_shape(shape) or maker == "nn.embed":
         pytest.skip("takes several arrays, or tokens of any shape")
     for wrong in ((), (*shape[:-1], 0)):
@@ -175,9 +176,9 @@ def test_a_shape_without_features_is_told(maker):
             made(maker).init(jax.random.key(0), wrong)
 
 
-@pytest.mark.parametrize("loss", makers.LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_outputs_and_targets_that_do_not_fit_are_told(loss):
-    outputs, targets = makers.batch_for(loss, 7)
+    outputs, targets = batch_for(loss, 7)
     function = makers.public()[loss]
     for wrong in (
         (jax.tree.map(lambda leaf: leaf[:-1], outputs), targets),

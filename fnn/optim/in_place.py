@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.types import OptState, Params, Step
+from fnn.walls import on_cpu_else, undecided
 
 LARGE = 1 << 16  # numbers; below, an array is in the cache anyway, and a conditional costs more than it saves
 
@@ -40,11 +41,10 @@ def finished(function: Callable[..., Any], count: Step, kept: tuple[Any, ...], *
     """function(kept, *others), which are arrays like kept, written over it; count is any traced integer."""
     if max(array.size for array in jax.tree.leaves(kept)) < LARGE:
         return function(kept, *others)
-    number = jnp.asarray(count, jnp.float32)
-    always = number == number  # which XLA takes for open, since a float may be NaN
 
     def on_cpu(kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:
         # That the other branch gives back kept as it is tells XLA where to write.
+        always = undecided(jnp.asarray(count, jnp.float32))
         return jax.lax.cond(always, function, lambda kept, *_: kept, kept, *others)
 
-    return jax.lax.platform_dependent(kept, *others, cpu=on_cpu, default=function)
+    return on_cpu_else(on_cpu, function)(kept, *others)

@@ -7,15 +7,16 @@ import makers
 import numpy as np
 import pytest
 from beartype import beartype
+from domains import LOSSES, batch_for
 from jaxtyping import jaxtyped
 
 from fnn.errors import DTypeError, ShapeError
 
-every_loss = pytest.mark.parametrize("name", makers.LOSSES)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def problem(name, seed=7):
-    outputs, targets = makers.batch_for(name, seed)
+    outputs, targets = batch_for(name, seed)
     return makers.public()[name], outputs, targets
 
 
@@ -63,7 +64,7 @@ def test_short_outputs_are_computed_in_float32(name):
 
 
 # exp(1e4) is no number; the others are finite for all finite outputs.
-@pytest.mark.parametrize("name", sorted(makers.LOSSES.keys() - {"objective.poisson_nll", "objective.nll"}))
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"objective.poisson_nll", "objective.nll"}))
 @pytest.mark.parametrize("scale", [0.0, 1e4, -1e4])
 def test_it_and_its_gradient_are_finite_far_out_and_at_zero(name, scale):
     loss, outputs, targets = problem(name)
