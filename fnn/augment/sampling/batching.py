@@ -41,9 +41,8 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Where the first array is of floats it is just the function, to be derived. What it needs must all be arguments.
     """
-    function = jax.jit(
-        function
-    )  # which keeps its constants to itself: as operands of a choice they could not be mapped
+    # As a jit of its own it keeps its constants to itself: as operands of a choice they could not be mapped.
+    function = jax.jit(function)
 
     @custom_vmap
     def alone(*arrays: Array) -> Any:
