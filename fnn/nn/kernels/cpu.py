@@ -198,6 +198,8 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
         return volume_kernel_gradient(x, y, geometry)
     if is_few(geometry, x.shape[-1]):
         return blocks.kernel_gradient(x, y, geometry)
+    if geometry.groups == 1 and is_wide(geometry, x.dtype, x.shape[-1], y.shape[-1]):
+        return winograd.kernel_gradient(x, y, geometry)
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
     parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))
@@ -211,7 +213,7 @@ def is_few(geometry: Geometry, inputs: int) -> bool:
 
 def is_wide(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> bool:
     """Whether there are so many channels, and digits, that fewer multiplications are faster and exact enough."""
-    enough = inputs >= 32 and outputs >= 64 and dtype.itemsize >= 4
+    enough = inputs >= 32 and outputs >= 32 and dtype.itemsize >= 4
     return enough and geometry.kernel == (3, 3) and is_plain(geometry)
 
 

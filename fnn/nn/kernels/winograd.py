@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.nn.kernels.forms import Geometry, output_shape
+from fnn.nn.kernels.forms import Geometry, kernel_shape, output_shape
 
 TAPS, RESULTS = 3, 4
 # With the point at infinity, six. These lose a third of the digits that 0, ±1 and ±2 lose: at 256 channels float32 is
@@ -37,31 +37,23 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 INPUT, KERNEL, OUTPUT = transforms()
 SEEN = len(INPUT)  # neighbors that four results are made of
 
-CACHE = 10e6  # bytes that the products of a piece of the batch may read, so that they read them from the cache
+CACHE = 8e6  # bytes that the products of a piece of the batch may read, so that they read them from the cache
 MOST = 64  # pieces
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
     """A convolution of one group at stride and dilation 1, with a kernel of 3 x 3."""
     n, height, width, outputs = output_shape(x.shape, w.shape, geometry)
-    strips = -(-width // RESULTS)
-    (top, bottom), (left, right) = geometry.padding
-    pads = [(0, 0, 0), (top, bottom, 0), (left, right + RESULTS * strips - width, 0), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    inputs = x.shape[-1]
-    taps = jnp.einsum("bj,ijco->bico", KERNEL.astype(w.dtype), w).reshape(SEEN, TAPS * inputs, outputs)
+    taps = jnp.einsum("bj,ijco->bico", KERNEL.astype(w.dtype), w).reshape(SEEN, -1, outputs)
+    wide = -(-width // RESULTS) * RESULTS
 
     def some(x: Array) -> Array:
-        seen = _combined(INPUT, [x[:, :, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)])
-        rows = [jnp.concatenate([own[:, i : i + height] for i in range(TAPS)], -1) for own in seen]
-        # Two axes each: of more XLA:CPU would not make one product of matrices, backwards.
-        found = [own.reshape(len(x) * height * strips, -1) @ tap for own, tap in zip(rows, taps, strict=True)]
-        return jnp.stack(_combined(OUTPUT, found), 1).reshape(len(x), height, RESULTS * strips, outputs)
+        found = [rows @ tap for rows, tap in zip(_rows(x, height, width, geometry), taps, strict=True)]
+        return jnp.stack(_combined(OUTPUT, found), 1).reshape(len(x), height, wide, outputs)
 
-    read = TAPS * SEEN / RESULTS * x.size * x.dtype.itemsize
-    pieces = next((p for p in range(1, MOST + 1) if n % p == 0 and read <= CACHE * p), 1)
-    y = some(x) if pieces == 1 else lax.map(some, x.reshape(pieces, n // pieces, *x.shape[1:]))
-    return y.reshape(n, height, RESULTS * strips, outputs)[:, :, :width]
+    pieces = _pieces(x, height, width)
+    y = some(x) if pieces == 1 else lax.map(some, _split(x, pieces))
+    return y.reshape(n, height, wide, outputs)[:, :, :width]
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -70,6 +62,49 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
     highs = [n + TAPS - 1 - low - m for n, low, m in zip(geometry.image, lows, y.shape[1:3], strict=True)]
     pads = tuple(zip(lows, highs, strict=True))
     return forward(y, w[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=pads, image=y.shape[1:3]))
+
+
+def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
+    """The transpose in w, which adds up what each piece of the batch gives."""
+    rows, columns, inputs, outputs = kernel_shape(x.shape, y.shape, geometry)
+    height, width = y.shape[1:3]
+    y = jnp.pad(y, ((0, 0), (0, 0), (0, -width % RESULTS), (0, 0)))
+
+    def some(x: Array, y: Array) -> Array:
+        found = _combined(OUTPUT.T, [y[:, :, k::RESULTS] for k in range(RESULTS)])
+        pairs = zip(_rows(x, height, width, geometry), found, strict=True)
+        return jnp.stack([rows.T @ own.reshape(len(rows), outputs) for rows, own in pairs])
+
+    def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + some(*piece), None
+
+    pieces = _pieces(x, height, width)
+    none = jnp.zeros((SEEN, rows * inputs, outputs), x.dtype)
+    taps = some(x, y) if pieces == 1 else lax.scan(add, none, (_split(x, pieces), _split(y, pieces)))[0]
+    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps.reshape(SEEN, rows, inputs, outputs))
+
+
+def _rows(x: Array, height: int, width: int, geometry: Geometry) -> list[Array]:
+    """For each point what the results' strips see there, the rows side by side: (n height strips, rows in)."""
+    strips = -(-width // RESULTS)
+    (top, bottom), (left, right) = geometry.padding
+    pads = [(0, 0, 0), (top, bottom, 0), (left, right + RESULTS * strips - width, 0), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    seen = _combined(INPUT, [x[:, :, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)])
+    # Two axes each: of more XLA:CPU would not make one product of matrices, backwards.
+    size = len(x) * height * strips, TAPS * x.shape[-1]
+    return [jnp.concatenate([own[:, i : i + height] for i in range(TAPS)], -1).reshape(size) for own in seen]
+
+
+def _pieces(x: Array, height: int, width: int) -> int:
+    """How many pieces of the batch there must be so that the cache holds a piece's rows."""
+    n, inputs = x.shape[0], x.shape[3]
+    read = n * SEEN * -(-width // RESULTS) * height * TAPS * inputs * x.dtype.itemsize
+    return next((p for p in range(1, MOST + 1) if n % p == 0 and read <= CACHE * p), 1)
+
+
+def _split(x: Array, pieces: int) -> Array:
+    return x.reshape(pieces, x.shape[0] // pieces, *x.shape[1:])
 
 
 def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
