@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.nn.kernels.forms import Geometry, kernel_shape, output_shape
+from fnn.nn.kernels.forms import Geometry, output_shape
 
 TAPS, RESULTS = 3, 4
 # With the point at infinity, six. These lose a third of the digits that 0, ±1 and ±2 lose: at 256 channels float32 is
@@ -66,8 +66,7 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """The transpose in w, which adds up what each piece of the batch gives."""
-    rows, columns, inputs, outputs = kernel_shape(x.shape, y.shape, geometry)
-    height, width = y.shape[1:3]
+    (height, width, outputs), inputs = y.shape[1:], x.shape[-1]
     y = jnp.pad(y, ((0, 0), (0, 0), (0, -width % RESULTS), (0, 0)))
 
     def some(x: Array, y: Array) -> Array:
@@ -79,9 +78,9 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
         return total + some(*piece), None
 
     pieces = _pieces(x, height, width)
-    none = jnp.zeros((SEEN, rows * inputs, outputs), x.dtype)
+    none = jnp.zeros((SEEN, TAPS * inputs, outputs), x.dtype)
     taps = some(x, y) if pieces == 1 else lax.scan(add, none, (_split(x, pieces), _split(y, pieces)))[0]
-    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps.reshape(SEEN, rows, inputs, outputs))
+    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps.reshape(SEEN, TAPS, inputs, outputs))
 
 
 def _rows(x: Array, height: int, width: int, geometry: Geometry) -> list[Array]:
