@@ -107,7 +107,7 @@ def depthwise_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 def bundled_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """The gradient of a kernel that would connect all groups, of which only the connections within groups are kept."""
     groups = geometry.groups
-    w = dense_kernel_gradient(x, y, geometry)
+    w = one_kernel_gradient(x, y, geometry._replace(groups=1))
     kh, kw, inputs, outputs = w.shape
     w = w.reshape(kh, kw, groups, inputs // groups, groups, outputs // groups)
     return jnp.diagonal(w, axis1=2, axis2=4).swapaxes(3, 4).reshape(kh, kw, inputs // groups, outputs)
@@ -177,8 +177,8 @@ def forward(x: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def dense_forward(x: Array, w: Array, geometry: Geometry) -> Array:
-    if is_few(geometry, w.shape[2]):
-        return blocks.forward(x, w, geometry)
+    if results := results_a_row(geometry, w.shape[2]):
+        return blocks.forward(x, w, geometry, results)
     if is_wide(geometry, w.dtype, *w.shape[2:]):
         return winograd.forward(x, w, geometry)
     return xla_forward(x, w, geometry)
@@ -189,33 +189,46 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
         return depthwise_input_gradient(y, w, geometry)
     if len(geometry.kernel) == 3:
         return volume_input_gradient(y, w, geometry)
-    wide = is_wide(geometry, w.dtype, w.shape[3] // geometry.groups, w.shape[2])
-    return split(winograd.input_gradient if wide else dense_input_gradient, geometry.groups)(y, w, geometry)
+    return split(one_input_gradient, geometry.groups)(y, w, geometry)
+
+
+def one_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
+    if results := results_a_row(geometry, w.shape[2]):
+        return blocks.input_gradient(y, w, geometry, results)
+    if is_wide(geometry, w.dtype, *w.shape[2:]):
+        return winograd.input_gradient(y, w, geometry)
+    return dense_input_gradient(y, w, geometry)
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     if len(geometry.kernel) == 3:
         return volume_kernel_gradient(x, y, geometry)
-    if is_few(geometry, x.shape[-1]):
-        return blocks.kernel_gradient(x, y, geometry)
-    if geometry.groups == 1 and is_wide(geometry, x.dtype, x.shape[-1], y.shape[-1]):
-        return winograd.kernel_gradient(x, y, geometry)
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
     parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))
-    return split(bundled_kernel_gradient, parts)(x, y, geometry)
+    return split(one_kernel_gradient, parts)(x, y, geometry)
 
 
-def is_few(geometry: Geometry, inputs: int) -> bool:
-    """Whether there are so few in-channels, as of a color image, that several results at once are faster."""
-    return inputs <= 4 and geometry.groups == 1 and is_plain(geometry)
+def one_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
+    if geometry.groups > 1:
+        return bundled_kernel_gradient(x, y, geometry)
+    if results := results_a_row(geometry, x.shape[-1]):
+        return blocks.kernel_gradient(x, y, geometry, results)
+    if is_wide(geometry, x.dtype, x.shape[-1], y.shape[-1]):
+        return winograd.kernel_gradient(x, y, geometry)
+    return dense_kernel_gradient(x, y, geometry)
+
+
+def results_a_row(geometry: Geometry, inputs: int) -> int:
+    """How many results at least `blocks` should work out at once, or 0 where another form is faster."""
+    if geometry.dilation != (1, 1):
+        return 0
+    if geometry.kernel == (1, 1) or (min(geometry.stride) > 1 and inputs >= 16):
+        return 1  # what is copied for a result is seldom seen by another one
+    return 2 if inputs <= 4 and geometry.stride == (1, 1) else 0
 
 
 def is_wide(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> bool:
     """Whether there are so many channels, and digits, that fewer multiplications are faster and exact enough."""
-    enough = inputs >= 32 and outputs >= 32 and dtype.itemsize >= 4
-    return enough and geometry.kernel == (3, 3) and is_plain(geometry)
-
-
-def is_plain(geometry: Geometry) -> bool:
-    return geometry.stride == geometry.dilation == (1, 1)
+    enough = min(inputs, outputs) >= 32 and dtype.itemsize >= 4
+    return enough and geometry.kernel == (3, 3) and geometry.stride == geometry.dilation == (1, 1)

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from fnn.nn.kernels.forms import Geometry, output_shape
+from fnn.nn.kernels.pieces import added, mapped, pieces
 
 TAPS, RESULTS = 3, 4
 # With the point at infinity, six. These lose a third of the digits that 0, ±1 and ±2 lose: at 256 channels float32 is
@@ -37,13 +38,12 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 INPUT, KERNEL, OUTPUT = transforms()
 SEEN = len(INPUT)  # neighbors that four results are made of
 
-CACHE = 8e6  # bytes that the products of a piece of the batch may read, so that they read them from the cache
-MOST = 64  # pieces
+CACHE = 8e6  # bytes that the rows of a piece of the batch may take, for all six points
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
     """A convolution of one group at stride and dilation 1, with a kernel of 3 x 3."""
-    n, height, width, outputs = output_shape(x.shape, w.shape, geometry)
+    _, height, width, outputs = output_shape(x.shape, w.shape, geometry)
     taps = jnp.einsum("bj,ijco->bico", KERNEL.astype(w.dtype), w).reshape(SEEN, -1, outputs)
     wide = -(-width // RESULTS) * RESULTS
 
@@ -51,9 +51,7 @@ def forward(x: Array, w: Array, geometry: Geometry) -> Array:
         found = [rows @ tap for rows, tap in zip(_rows(x, height, width, geometry), taps, strict=True)]
         return jnp.stack(_combined(OUTPUT, found), 1).reshape(len(x), height, wide, outputs)
 
-    pieces = _pieces(x, height, width)
-    y = some(x) if pieces == 1 else lax.map(some, _split(x, pieces))
-    return y.reshape(n, height, wide, outputs)[:, :, :width]
+    return mapped(some, x, _parts(x, height, width))[:, :, :width]
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -65,7 +63,7 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
-    """The transpose in w, which adds up what each piece of the batch gives."""
+    """The transpose in w."""
     (height, width, outputs), inputs = y.shape[1:], x.shape[-1]
     y = jnp.pad(y, ((0, 0), (0, 0), (0, -width % RESULTS), (0, 0)))
 
@@ -74,13 +72,8 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
         pairs = zip(_rows(x, height, width, geometry), found, strict=True)
         return jnp.stack([rows.T @ own.reshape(len(rows), outputs) for rows, own in pairs])
 
-    def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + some(*piece), None
-
-    pieces = _pieces(x, height, width)
-    none = jnp.zeros((SEEN, TAPS * inputs, outputs), x.dtype)
-    taps = some(x, y) if pieces == 1 else lax.scan(add, none, (_split(x, pieces), _split(y, pieces)))[0]
-    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps.reshape(SEEN, TAPS, inputs, outputs))
+    taps = added(some, _parts(x, height, width), x, y).reshape(SEEN, TAPS, inputs, outputs)
+    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps)
 
 
 def _rows(x: Array, height: int, width: int, geometry: Geometry) -> list[Array]:
@@ -95,15 +88,9 @@ def _rows(x: Array, height: int, width: int, geometry: Geometry) -> list[Array]:
     return [jnp.concatenate([own[:, i : i + height] for i in range(TAPS)], -1).reshape(size) for own in seen]
 
 
-def _pieces(x: Array, height: int, width: int) -> int:
-    """How many pieces of the batch there must be so that the cache holds a piece's rows."""
+def _parts(x: Array, height: int, width: int) -> int:
     n, inputs = x.shape[0], x.shape[3]
-    read = n * SEEN * -(-width // RESULTS) * height * TAPS * inputs * x.dtype.itemsize
-    return next((p for p in range(1, MOST + 1) if n % p == 0 and read <= CACHE * p), 1)
-
-
-def _split(x: Array, pieces: int) -> Array:
-    return x.reshape(pieces, x.shape[0] // pieces, *x.shape[1:])
+    return pieces(n, n * SEEN * -(-width // RESULTS) * height * TAPS * inputs * x.dtype.itemsize, CACHE)
 
 
 def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:

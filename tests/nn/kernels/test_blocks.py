@@ -8,13 +8,18 @@ from fnn.nn.kernels import blocks, forms
 from fnn.nn.kernels.forms import Geometry
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("least", [1, 3])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3), (3, 2)])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5), (7, 7)])
 @pytest.mark.parametrize("pads", [((0, 0), (0, 0)), ((3, 1), (2, 4)), ((-1, 1), (1, -1))])
-def test_it_is_the_convolution(kernel, pads, x64):
-    draw = np.random.default_rng(kernel)
-    geometry = Geometry((1, 1), pads, (1, 1), 1, (9, 10), (kernel, kernel))
-    x, w = jnp.asarray(draw.normal(size=(2, 9, 10, 3))), jnp.asarray(draw.normal(size=(kernel, kernel, 3, 5)))
+def test_it_is_the_convolution(kernel, pads, stride, least, x64):
+    draw = np.random.default_rng(sum(kernel))
+    geometry = Geometry(stride, pads, (1, 1), 1, (9, 10), kernel)
+    x, w = jnp.asarray(draw.normal(size=(2, 9, 10, 3))), jnp.asarray(draw.normal(size=(*kernel, 3, 5)))
     y = forms.xla_forward(x, w, geometry)
-    np.testing.assert_allclose(blocks.forward(x, w, geometry), y, atol=1e-12)
-    gradient = blocks.kernel_gradient(x, y, geometry)
+    np.testing.assert_allclose(blocks.forward(x, w, geometry, least), y, atol=1e-12)
+    np.testing.assert_allclose(
+        blocks.input_gradient(y, w, geometry, least), forms.xla_input_gradient(y, w, geometry), atol=1e-11
+    )
+    gradient = blocks.kernel_gradient(x, y, geometry, least)
     np.testing.assert_allclose(gradient, forms.xla_kernel_gradient(x, y, geometry), atol=1e-10)

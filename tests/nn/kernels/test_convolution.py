@@ -303,21 +303,27 @@ def test_training_in_scan_stays_on_the_fast_path(options):
         )
 
 
-# In-channels and out-channels, and the derivatives that are products of matrices on CPU, not convolutions of XLA.
+# Size of the kernel, stride, in-channels and out-channels, and the calls that are products of matrices on CPU, not
+# convolutions of XLA.
+ALL = {"forward", "input_gradient", "kernel_gradient"}
 PRODUCTS = {
-    "few": (3, 32, {"forward", "kernel_gradient"}),
-    "wide": (32, 32, {"forward", "input_gradient", "kernel_gradient"}),
-    "neither": (16, 32, set()),
+    "few channels": (3, 1, 3, 32, ALL),
+    "many channels": (3, 1, 32, 32, ALL),
+    "a stride": (3, 2, 16, 32, ALL),
+    "a pixel": (1, 1, 8, 8, ALL),
+    "some channels": (3, 1, 16, 32, set()),
+    "few channels and a stride": (7, 2, 3, 32, set()),
 }
 
 
 @pytest.mark.parametrize("case", PRODUCTS)
 def test_each_has_the_form_that_is_fast_for_it_behind_a_wall(case):
-    inputs, outputs, products = PRODUCTS[case]
-    x, y, w = jnp.ones((2, 8, 8, inputs)), jnp.ones((2, 8, 8, outputs)), jnp.ones((3, 3, inputs, outputs))
+    size, stride, inputs, outputs, products = PRODUCTS[case]
+    x, w = jnp.ones((2, 8, 8, inputs)), jnp.ones((size, size, inputs, outputs))
+    y = jnp.ones((2, 8 // stride, 8 // stride, outputs))
 
     def conv(x, w):
-        return convolve(x, w, **PLAIN)
+        return convolve(x, w, stride=(stride,) * 2, padding=((size // 2,) * 2,) * 2, dilation=(1, 1), groups=1)
 
     forms = {
         "forward": (conv, (x, w)),
