@@ -2,6 +2,7 @@
 
 import jax
 
+from fnn.data.shuffling import shuffled
 from fnn.types import RandomKey
 
 
@@ -12,5 +13,5 @@ def batches(key: RandomKey, epoch: jax.Array | int, *, examples: int, batch_size
     those before it. The examples left over sit this epoch out.
     """
     steps = examples // batch_size
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    order = shuffled(jax.random.fold_in(key, epoch), examples)
     return order[: steps * batch_size].reshape(steps, batch_size)
