@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from fnn.nn.kernels import blocks, winograd
 from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold, xla_forward
+from fnn.nn.kernels.pieces import added
 
 # One group.
 
@@ -55,22 +56,19 @@ def phase_line(stride: int, padding: Pair, step: int, image: int, kernel: int, o
 def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """Convolve x with y, input channels in the place of the batch and the batch in the place of channels.
 
-    At most 16 pieces of the batch, each contracting 1024 terms or more, are summed: the patches of a piece then fit
+    At most 16 pieces of the batch, each contracting 1024 terms or more, are added up: the patches of a piece then fit
     the cache, which is up to 3 times faster than one piece.
     """
     kh, kw = geometry.kernel
     n, height, width, _ = y.shape
-    pieces = min(16, max(1, n * height * width // 1024))
-    size = max(1, -(-n // pieces))
-    images, kernels = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)  # (in, H, W, n), (h, w, n, out)
-
+    size = -(-n // min(16, max(1, n * height * width // 1024)))
+    parts = -(-n // max(1, size))
     wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype  # the sum of pieces rounds once
 
-    def piece(start: int) -> Array:
-        part = slice(start, start + size)
+    def some(x: Array, y: Array) -> Array:
         w = nhwc(
-            images[..., part],
-            kernels[:, :, part],
+            x.transpose(3, 1, 2, 0),
+            y.transpose(1, 2, 0, 3),
             geometry.dilation,
             geometry.padding,
             rhs_dilation=geometry.stride,
@@ -78,8 +76,9 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
         )
         return w[:, :kh, :kw]  # the stride may leave a margin of the image unused
 
-    total = sum((piece(start) for start in range(size, n, size)), piece(0))
-    return total.transpose(1, 2, 0, 3).astype(x.dtype)
+    # Images of zeros, so that all pieces are as large.
+    x, y = (jnp.pad(own, ((0, parts * size - n), *[(0, 0)] * 3)) for own in (x, y))
+    return added(some, max(1, parts), x, y).transpose(1, 2, 0, 3).astype(x.dtype)
 
 
 # Many groups.
