@@ -14,8 +14,17 @@ from measure import machine
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
-NO_QUESTIONS = {"run_all.py", "measure.py"}
-FIRST = ["demo.py", "small_run.py", "cnn_step.py", "imports.py", "lanes.py"]  # the goals come first, then the others
+NO_QUESTIONS = {"run_all.py", "measure.py", "stepping.py", "nnx_resnet.py"}
+FIRST = [
+    "demo.py",
+    "cnn_step.py",
+    "resnet_step.py",
+    "mlp_epoch.py",
+    "small_run.py",
+    "lanes.py",
+    "members.py",
+    "first_step.py",
+]  # the goals come first, then the others
 
 
 def questions() -> list[Path]:

@@ -9,7 +9,9 @@ For each of the six points the sum over in-channels and the three rows is one pr
 fewer products would be left, but they would be smaller, and float32 would lose more digits.
 """
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,10 +97,5 @@ def _parts(x: Array, height: int, width: int) -> int:
 
 def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
     """Each row of the matrix times the arrays, where it is not 0 or what rounding left of 0."""
-    return [
-        sum(
-            (float(part) * own for part, own in zip(row, arrays, strict=True) if abs(part) > 1e-12),
-            jnp.zeros_like(arrays[0]),
-        )
-        for row in matrix
-    ]
+    rows = [[(part, own) for part, own in zip(row, arrays, strict=True) if abs(part) > 1e-12] for row in matrix]
+    return [reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row)) for row in rows]
