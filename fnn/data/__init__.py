@@ -1,6 +1,7 @@
 """What is learned from: data sets, what is done to them first, and the order of their examples."""
 
 from fnn.data.batches import batches as batches
+from fnn.data.cifar import cifar10 as cifar10
 from fnn.data.digits import DataSet as DataSet
 from fnn.data.digits import digits as digits
 from fnn.data.patches import patches as patches
