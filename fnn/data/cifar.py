@@ -13,7 +13,7 @@ RECORD = 1 + CHANNELS * SIZE * SIZE  # bytes: the label, then the reds, the gree
 
 
 def cifar10(directory: str | Path) -> DataSet:
-    """60,000 photographs of ten classes: images uint8 (n, 32, 32, 3), labels int32 (n,), 50,000 to train, 10,000 to test.
+    """60,000 photographs of ten classes: images uint8 (n, 32, 32, 3), labels int32 (n,), the last 10,000 to test.
 
     Read from the binary version of the data set, unpacked: data_batch_1.bin to data_batch_5.bin and test_batch.bin; a
     file may hold fewer records. ConfigError for a file that is missing, is not of whole records, or has another label
@@ -37,7 +37,9 @@ def _records(path: Path) -> np.ndarray:
     """The records of one file, uint8 (n, 3073)."""
     found = np.fromfile(path, np.uint8)
     if found.size == 0 or found.size % RECORD:
-        raise ConfigError(f"cifar10 {path.name}", f"whole records of {RECORD:,} bytes", f"{found.size:,} bytes", "get it anew")
+        raise ConfigError(
+            f"cifar10 {path.name}", f"whole records of {RECORD:,} bytes", f"{found.size:,} bytes", "get it anew"
+        )
     records = found.reshape(-1, RECORD)
     if records[:, 0].max() >= CLASSES:
         raise ConfigError(f"cifar10 {path.name}", f"labels below {CLASSES}", records[:, 0].max(), "get it anew")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.affine import along_last
-from fnn.nn.normalization.moments import AFFINE, moments, normalize
+from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 
 STATISTICS = ("mean", "var")
@@ -43,9 +43,11 @@ def batch_norm(
         trees.expect_arrays("batch_norm", params, dict.fromkeys(names, x.shape[-1:]))
         trees.expect_arrays("batch_norm", state, dict.fromkeys(STATISTICS, x.shape[-1:]))
         wide = x.astype(trees.wide(x))
-        mean, var = _of_batch(wide) if train else (along_last(state[name].astype(wide.dtype), x) for name in STATISTICS)
-        y = normalize(wide, mean, var, epsilon, params).astype(x.dtype)
-        return y, _moved(state, mean, var, x.size // x.shape[-1]) if train else state
+        if not train:
+            mean, var = (along_last(state[name].astype(wide.dtype), x) for name in STATISTICS)
+            return normalize(wide, mean, var, epsilon, params).astype(x.dtype), state
+        y, mean, var = _by_batch(wide, params, epsilon)
+        return y.astype(x.dtype), _moved(state, mean, var, x.size // x.shape[-1])
 
     def _moved(state: State, mean: jax.Array, var: jax.Array, count: int) -> State:
         batch = {"mean": mean, "var": var * (count / (count - 1))}
@@ -59,8 +61,15 @@ def batch_norm(
     return Layer(init, apply)
 
 
-def _of_batch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _by_batch(x: jax.Array, params: Params, epsilon: Number) -> tuple[jax.Array, jax.Array, jax.Array]:
     if x.size <= x.shape[-1]:
         advice = "use a larger batch, or train=False"
         raise ShapeError("batch_norm x", "more than 1 value per channel when training", x.shape, advice)
-    return moments(x, tuple(range(x.ndim - 1)))
+    each = (1,) * x.ndim
+    scale, bias = (
+        along_last(params[name].astype(x.dtype), x) if name in params else jnp.full(each, default, x.dtype)
+        for name, default in zip(AFFINE, (1, 0), strict=True)
+    )
+    return normalized(
+        x, scale, bias, jnp.asarray(trees.knob(epsilon, x), x.dtype).reshape(each), tuple(range(x.ndim - 1))
+    )

@@ -1,6 +1,8 @@
 """What the normalizations share: statistics over axes, the way from them to y, and the layer that needs no more."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,3 +52,29 @@ def normalize(x: jax.Array, mean: Number, square: jax.Array, epsilon: Number, pa
     slope = 1 / jnp.sqrt(square + trees.knob(epsilon, square))
     y = (x - mean) * (slope * own["scale"] if "scale" in own else slope)
     return y + own["bias"] if "bias" in own else y
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def normalized(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: jax.Array, axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """scale (x - mean) / √(var + epsilon) + bias, mean and var, which are those over the axes.
+
+    All have the rank of x. The derivative is written with one factor and one summand for each mean, so that its
+    transpose has two sums over x: one of g and one of x g, from which all gradients follow. What JAX derives step by
+    step has four, and takes twice as long on CPU.
+    """
+    mean, var = moments(x, axes)
+    return (x - mean) * (scale * jax.lax.rsqrt(var + epsilon)) + bias, mean, var
+
+
+@normalized.defjvp
+def _(axes: tuple[int, ...], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    (x, scale, _, epsilon), (dx, dscale, dbias, depsilon) = primals, tangents
+    y, mean, var = normalized(*primals, axes)
+    slope = jax.lax.rsqrt(var + epsilon)
+    dmean, dvar = dx.mean(axes, keepdims=True), 2 * ((x - mean) * dx).mean(axes, keepdims=True)
+    dslope = -0.5 * slope**3 * (dvar + depsilon)
+    factor, dfactor = scale * slope, dscale * slope + scale * dslope
+    dy = factor * dx + x * dfactor + (dbias - factor * dmean - mean * dfactor)
+    return (y, mean, var), (dy, dmean, dvar)
