@@ -3,8 +3,8 @@
 A first layer that whitens, three stages, Nesterov's momentum with fast biases under a triangular rate, label smoothing,
 flips and shifts, an average of the weights, and both mirror images at the test. Run it with the folder of the binary
 version of CIFAR-10: `python examples/08_cifar_speedrun.py DIRECTORY --epochs 10`. What differs from the published
-recipe: flips are drawn anew each epoch, not alternated, and the average is a plain one. It is made for a GPU; on two CPU
-cores an epoch takes three minutes, and two epochs reach 0.716 (images that went through JPEG once).
+recipe: flips are drawn anew each epoch, not alternated, and the average is a plain one. It is made for a GPU; on two
+CPU cores an epoch takes three minutes, and two epochs reach 0.716 (images that went through JPEG once).
 """
 
 import argparse

@@ -1,10 +1,12 @@
 """Means and variances are held to NumPy's, and the way from them to y to its formula."""
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.nn.normalization.moments import moments, normalize
+from fnn.nn.normalization.moments import moments, normalize, normalized
 
 float64 = pytest.mark.usefixtures("x64")
 X = np.random.default_rng(0).normal(size=(4, 3, 5))
@@ -33,3 +35,40 @@ def test_the_variance_of_numbers_far_from_zero_does_not_cancel():
     x = np.float32(3000 + X)
     _, var = moments(jnp.array(x), (0, 1, 2))
     np.testing.assert_allclose(var.ravel(), x.var(dtype=np.float64), rtol=1e-5)
+
+
+def step_by_step(x, scale, bias, epsilon, axes):
+    mean, var = moments(x, axes)
+    return scale * (x - mean) / jnp.sqrt(var + epsilon) + bias, mean, var
+
+
+@float64
+@pytest.mark.parametrize(
+    ("axes", "own"), [((0, 1), (1, 1, 5)), ((0, 1), (1, 1, 1)), ((2,), (1, 1, 5)), ((1,), (1, 3, 5))]
+)
+def test_the_derivatives_are_those_of_its_formula(axes, own):
+    """By all that it takes, of all that it gives, in both modes, and again."""
+    draw = np.random.default_rng(2)
+    operands = jnp.array(X), *jnp.array(draw.uniform(0.5, 1.5, (2, *own))), jnp.full((1, 1, 1), 0.1)
+    directions = tuple(map(jnp.cos, operands))
+
+    def derivatives(function):
+        def objective(*operands):
+            y, mean, var = function(*operands, axes)
+            return jnp.sin(y).sum() + jnp.cos(mean).sum() + (var**2).sum()
+
+        gradient = jax.grad(objective, (0, 1, 2, 3))
+        return function(*operands, axes), gradient(*operands), jax.jvp(gradient, operands, directions)
+
+    chex.assert_trees_all_close(derivatives(normalized), derivatives(step_by_step), rtol=1e-11, atol=1e-12)
+
+
+def test_all_gradients_follow_from_two_sums_over_x():
+    operands = jnp.array(X), *jnp.ones((2, 1, 1, 5)), jnp.full((1, 1, 1), 0.1)
+
+    def sums(function):
+        _, pull = jax.vjp(lambda *operands: function(*operands, (0, 1))[0], *operands)
+        steps = jax.make_jaxpr(pull)(jnp.array(X)).jaxpr.eqns
+        return sum(step.primitive.name == "reduce_sum" and step.invars[0].aval.size == X.size for step in steps)
+
+    assert sums(normalized) == 2 < sums(step_by_step)
