@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn import trees
 from fnn.nn.kernels.forms import Geometry, Shape, output_shape
 from fnn.nn.kernels.pieces import added, mapped, pieces
 
@@ -56,7 +57,8 @@ def input_gradient(y: Array, w: Array, geometry: Geometry, least: int) -> Array:
     matrix = _matrix(w, own, geometry)
 
     def some(y: Array) -> Array:
-        return _put_back(_rows(y, own) @ matrix.T, len(y), own, geometry)
+        seen = jnp.matmul(_rows(y, own), matrix.T, preferred_element_type=trees.wide(y))
+        return _put_back(seen, len(y), own, geometry).astype(y.dtype)
 
     return mapped(some, _filled(y, own), own.pieces)
 
@@ -67,11 +69,11 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry, least: int) -> Array
     own = cut(y.shape, x.shape[3], x.dtype.itemsize, geometry, least)
 
     def some(x: Array, y: Array) -> Array:
-        return _seen(x, own, geometry).T @ _rows(y, own)
+        return jnp.matmul(_seen(x, own, geometry).T, _rows(y, own), preferred_element_type=trees.wide(x))
 
     matrix = added(some, own.pieces, x, _filled(y, own)).reshape(rows, own.reach, x.shape[3], own.results, y.shape[3])
     kernels = [matrix[:, k * stride : k * stride + columns, :, k] for k in range(own.results)]
-    return sum(kernels[1:], kernels[0])
+    return sum(kernels[1:], kernels[0]).astype(x.dtype)
 
 
 def _matrix(w: Array, own: Cut, geometry: Geometry) -> Array:

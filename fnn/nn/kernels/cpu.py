@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn import trees
 from fnn.nn.kernels import blocks, winograd
 from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold, xla_forward
 from fnn.nn.kernels.pieces import added
@@ -63,7 +64,6 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     n, height, width, _ = y.shape
     size = -(-n // min(16, max(1, n * height * width // 1024)))
     parts = -(-n // max(1, size))
-    wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype  # the sum of pieces rounds once
 
     def some(x: Array, y: Array) -> Array:
         w = nhwc(
@@ -72,7 +72,7 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
             geometry.dilation,
             geometry.padding,
             rhs_dilation=geometry.stride,
-            preferred_element_type=wide,
+            preferred_element_type=trees.wide(x),  # so that the sum of pieces rounds once
         )
         return w[:, :kh, :kw]  # the stride may leave a margin of the image unused
 

@@ -23,3 +23,16 @@ def test_it_is_the_convolution(kernel, pads, stride, least, x64):
     )
     gradient = blocks.kernel_gradient(x, y, geometry, least)
     np.testing.assert_allclose(gradient, forms.xla_kernel_gradient(x, y, geometry), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["input_gradient", "kernel_gradient"])
+def test_sums_of_narrow_numbers_round_once(name, monkeypatch):
+    monkeypatch.setattr(blocks, "CACHE", 1e4)  # so that there are pieces
+    draw = np.random.default_rng(0)
+    geometry = Geometry((2, 2), ((1, 1), (1, 1)), (1, 1), 1, (8, 8), (3, 3))
+    x, w, y = (jnp.asarray(draw.normal(size=s), jnp.bfloat16) for s in ((64, 8, 8, 4), (3, 3, 4, 5), (64, 4, 4, 5)))
+    operands = (y, w) if name == "input_gradient" else (x, y)
+    found = getattr(blocks, name)(*operands, geometry, 1)
+    exact = getattr(forms, f"xla_{name}")(*(own.astype(jnp.float32) for own in operands), geometry)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
