@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from fnn import trees
 from fnn.walls import walled
 
 Sizes = tuple[int, ...]
@@ -30,7 +31,10 @@ def largest(x: Array, window: Sizes) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def winners(x: Array, window: Sizes) -> tuple[Array, Array]:
-    """The largest value of each window and its place there, counted row by row; of NaN, a place that is not there."""
+    """The largest value of each window and its place there, counted row by row; of NaN, a place that is not there.
+
+    The place is a float, for the tangent of a whole number could not be one that varies over devices.
+    """
 
     @custom_vmap
     def alone(x: Array) -> tuple[Array, Array]:
@@ -54,7 +58,7 @@ def _(window: Sizes, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Any
     outside = tuple(axis for axis in range(2 * len(window) + 2) if axis not in within)
     chosen = jnp.expand_dims(place, within) == np.expand_dims(number, outside)
     tangent = jnp.where(chosen, _tiled(*tangents, window), 0).sum(within)
-    return (top, place), (tangent, np.zeros(place.shape, jax.dtypes.float0))
+    return (top, place), (tangent, jnp.zeros_like(place))
 
 
 def _tiled(x: Array, window: Sizes) -> Array:
@@ -69,7 +73,7 @@ def _winners(x: Array, window: Sizes) -> tuple[Array, Array]:
     top = seen[0]
     for own in seen[1:]:
         top = jnp.maximum(top, own)
-    place = jnp.full_like(top, len(seen), jnp.int8 if len(seen) < 128 else jnp.int32)
+    place = jnp.full_like(top, len(seen), trees.wide(x))
     for number, own in reversed([*enumerate(seen)]):
         place = jnp.where(own == top, number, place)
     return top, place
