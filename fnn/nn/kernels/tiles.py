@@ -42,8 +42,8 @@ def winners(x: Array, window: Sizes) -> tuple[Array, Array]:
 
     @alone.def_vmap
     def together(size: int, batched: list[bool], x: Array) -> tuple[Any, Any]:
-        # Members' images are more than the cache holds, and a wall would be one more pass over them.
-        found = _winners(x.reshape(-1, *x.shape[2:]), window)
+        # Behind the same wall: fused with what comes before, sums might round otherwise than a member's alone do.
+        found = alone(x.reshape(-1, *x.shape[2:]))
         return jax.tree.map(lambda own: own.reshape(size, -1, *own.shape[1:]), found), (True, True)
 
     top, place = alone(x)
