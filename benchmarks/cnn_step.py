@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from measure import Program, Timing, compare, judge, missing, show
 from stepping import (
+    CHANNELS,
     CLASSES,
     RATE,
     SIZE,
@@ -27,7 +28,6 @@ from stepping import (
     with_torch,
 )
 
-CHANNELS = (32, 64, 128)
 FEW = 2  # steps of the slow program: they take seconds
 ROUNDS = 7
 LAST = CHANNELS[-1] * (SIZE // 2 ** len(CHANNELS)) ** 2  # features

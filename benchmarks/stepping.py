@@ -21,6 +21,7 @@ except ImportError:
     nnx = optax = None
 
 CLASSES, BATCH, SIZE, RATE, MOMENTUM = 10, 128, 32, 1e-3, 0.9
+CHANNELS = (32, 64, 128)  # of the network of three convolutions that several benchmarks train
 STEPS = 10
 
 RANDOM = np.random.default_rng(0)
@@ -97,6 +98,5 @@ def with_torch(model: Any, *, compiled: bool = False) -> Program:
 
 
 def convolutional() -> Layer:
-    """The network of three convolutions that several benchmarks train."""
-    blocks = [layer for channels in (32, 64, 128) for layer in (nn.conv(channels), nn.relu(), nn.max_pool())]
+    blocks = [layer for channels in CHANNELS for layer in (nn.conv(channels), nn.relu(), nn.max_pool())]
     return nn.chain(*blocks, nn.flatten(), nn.dense(CLASSES))

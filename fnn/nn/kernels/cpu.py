@@ -4,7 +4,9 @@ XLA:CPU has one fast convolution, of NHWC images with HWIO kernels, neither grou
 here is brought to that form. Which form is taken where stands at the end.
 """
 
+from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +108,7 @@ def depthwise_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 def bundled_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """The gradient of a kernel that would connect all groups, of which only the connections within groups are kept."""
     groups = geometry.groups
-    w = one_kernel_gradient(x, y, geometry._replace(groups=1))
+    w = fastest(geometry, x.dtype, x.shape[-1], y.shape[-1]).kernel_gradient(x, y, geometry._replace(groups=1))
     kh, kw, inputs, outputs = w.shape
     w = w.reshape(kh, kw, groups, inputs // groups, groups, outputs // groups)
     return jnp.diagonal(w, axis1=2, axis2=4).swapaxes(3, 4).reshape(kh, kw, inputs // groups, outputs)
@@ -167,20 +169,31 @@ def volume_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
 # The choice: the one place that knows which form is fast where. What each is worth: benchmarks/conv_in_scan.py.
 
 
+class Forms(NamedTuple):
+    """What works out a convolution and its gradients."""
+
+    forward: Form
+    input_gradient: Form
+    kernel_gradient: Form
+
+
+def fastest(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> Forms:
+    """Of the forms for one group those that are the fastest, and exact enough, for so many channels a group."""
+    if least := results_a_row(geometry, inputs):
+        every = blocks.forward, blocks.input_gradient, blocks.kernel_gradient
+        return Forms(*(partial(form, least=least) for form in every))
+    if is_wide(geometry, dtype, inputs, outputs):
+        return Forms(winograd.forward, winograd.input_gradient, winograd.kernel_gradient)
+    return Forms(xla_forward, dense_input_gradient, dense_kernel_gradient)
+
+
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
     if geometry.groups > 1 and w.shape[-2] == 1:
         return depthwise_forward(x, w, geometry)
     if len(geometry.kernel) == 3:
         return volume_forward(x, w, geometry)
-    return split(dense_forward, geometry.groups)(x, w, geometry)
-
-
-def dense_forward(x: Array, w: Array, geometry: Geometry) -> Array:
-    if results := results_a_row(geometry, w.shape[2]):
-        return blocks.forward(x, w, geometry, results)
-    if is_wide(geometry, w.dtype, *w.shape[2:]):
-        return winograd.forward(x, w, geometry)
-    return xla_forward(x, w, geometry)
+    forms = fastest(geometry, w.dtype, w.shape[2], w.shape[3] // geometry.groups)
+    return split(forms.forward, geometry.groups)(x, w, geometry)
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -188,15 +201,8 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
         return depthwise_input_gradient(y, w, geometry)
     if len(geometry.kernel) == 3:
         return volume_input_gradient(y, w, geometry)
-    return split(one_input_gradient, geometry.groups)(y, w, geometry)
-
-
-def one_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
-    if results := results_a_row(geometry, w.shape[2]):
-        return blocks.input_gradient(y, w, geometry, results)
-    if is_wide(geometry, w.dtype, *w.shape[2:]):
-        return winograd.input_gradient(y, w, geometry)
-    return dense_input_gradient(y, w, geometry)
+    forms = fastest(geometry, w.dtype, w.shape[2], w.shape[3] // geometry.groups)
+    return split(forms.input_gradient, geometry.groups)(y, w, geometry)
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
@@ -205,17 +211,7 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
     parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))
-    return split(one_kernel_gradient, parts)(x, y, geometry)
-
-
-def one_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
-    if geometry.groups > 1:
-        return bundled_kernel_gradient(x, y, geometry)
-    if results := results_a_row(geometry, x.shape[-1]):
-        return blocks.kernel_gradient(x, y, geometry, results)
-    if is_wide(geometry, x.dtype, x.shape[-1], y.shape[-1]):
-        return winograd.kernel_gradient(x, y, geometry)
-    return dense_kernel_gradient(x, y, geometry)
+    return split(bundled_kernel_gradient, parts)(x, y, geometry)
 
 
 def results_a_row(geometry: Geometry, inputs: int) -> int:

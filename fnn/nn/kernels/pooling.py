@@ -28,7 +28,7 @@ def max_pool(x: Array, window: Sizes, stride: Sizes, padding: Pads) -> Array:
     x (batch, height, width, channel), or one axis or three in the place of height and width; padding is a (low, high)
     pair per axis, of -inf.
     """
-    if stride == window and not any(map(sum, padding)):
+    if stride == window and not any(map(any, padding)):
         return tiles.largest(x, window)
     return largest(x, sliding(window, stride, padding))
 
@@ -40,9 +40,8 @@ def avg_pool(x: Array, window: Sizes, stride: Sizes, padding: Pads) -> Array:
 
 def adaptive_max_pool(x: Array, size: Sizes) -> Array:
     """The largest value of each of so many regions per axis, with NaN and equals as in `max_pool`."""
-    if not any(n % count for n, count in zip(x.shape[1:-1], size, strict=True)):
-        return tiles.largest(x, tuple(n // count for n, count in zip(x.shape[1:-1], size, strict=True)))
-    return largest(x, regions(size))
+    windows, left_over = zip(*map(divmod, x.shape[1:-1], size), strict=True)
+    return largest(x, regions(size)) if any(left_over) else tiles.largest(x, windows)
 
 
 def adaptive_avg_pool(x: Array, size: Sizes) -> Array:
