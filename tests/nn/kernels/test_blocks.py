@@ -1,5 +1,6 @@
 """Kernels of any width by blocks, against XLA's convolution and its derivative, in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,3 +37,12 @@ def test_sums_of_narrow_numbers_round_once(name, monkeypatch):
     exact = getattr(forms, f"xla_{name}")(*(own.astype(jnp.float32) for own in operands), geometry)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize(("stride", "inputs", "loops"), [(2, 32, True), (1, 3, False)], ids=["more seen", "more made"])
+def test_images_go_in_pieces_only_where_they_see_more_than_they_make(stride, inputs, loops, monkeypatch):
+    monkeypatch.setattr(blocks, "CACHE", 4e4)
+    geometry = Geometry((stride,) * 2, ((1, 1), (1, 1)), (1, 1), 1, (8, 8), (3, 3))
+    x, w = jnp.ones((16, 8, 8, inputs)), jnp.ones((3, 3, inputs, 32))
+    text = jax.jit(lambda x, w: blocks.forward(x, w, geometry, 2)).lower(x, w).compile().as_text()
+    assert (" while(" in text) == loops

@@ -1,0 +1,98 @@
+"""What each kind of product is tried by: a layer on a batch, an optimizer on some steps, a policy on an image."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from domains import BATCH, domain
+
+from fnn import augment, objective, optim
+from fnn.types import Augmentations, Constraint, Initializer, Layer, Optimizer, Schedule
+
+# A key by which there is a change to be seen, if not by the usual one.
+SEEDS = {"augment.auto_augment": 1}
+
+
+def through_layer(layer: Layer, maker: str) -> Any:
+    shape, x = domain(maker).draw(7)
+    params, state, shape = layer.init(jax.random.key(1), shape)
+    y, _ = layer.apply(params, state, x, key=jax.random.key(2), train=False)
+    batched = jax.tree.map(lambda size: (BATCH, *size), shape, is_leaf=is_shape)
+    assert jax.tree.map(jnp.shape, y) == batched
+    return layer.apply(params, state, x, key=jax.random.key(2), train=True)
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether it is the shape of one array, not a tuple of such."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
+
+
+def through_optimizer(optimizer: Optimizer, maker: str) -> Any:
+    params = {"a": jnp.arange(1.0, 4.0), "b": jnp.array([[1.0, 2.0], [-1.0, 0.5]])}
+    opt_state = optimizer.init(params)
+    for step in range(7 if maker == "optim.radam" else 3):  # it trusts its mean square from the sixth step on
+        opt_state = optim.observe(opt_state, 0.8**step)
+        minimize = partial(waves, step)
+        value, grads = jax.value_and_grad(minimize)(params)
+        if maker == "optim.loss_scale" and step == 1:
+            grads = jax.tree.map(lambda g: jnp.full_like(g, jnp.inf), grads)
+        updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=minimize)
+        params = optim.apply_updates(params, updates)
+    return optim.averaged(opt_state, params)
+
+
+def waves(step: int, params: Any) -> jax.Array:
+    """A loss that is another one at each step, with the gradient cos(θ + step)."""
+    return sum((jnp.sin(p + step).sum() for p in jax.tree.leaves(params)), jnp.zeros(()))
+
+
+def through_schedule(schedule: Schedule, maker: str) -> jax.Array:
+    return jnp.stack([schedule(jnp.int32(step)) for step in range(14)])
+
+
+def through_initializer(initializer: Initializer, maker: str) -> jax.Array:
+    return initializer(jax.random.key(1), (3, 4))
+
+
+def through_params(function: Callable[[Any], Any], maker: str) -> Any:
+    return function({"kernel": jnp.arange(-3.0, 3.0).reshape(2, 3), "bias": jnp.ones(3)})
+
+
+def through_policy(policy: augment.Policy, maker: str) -> jax.Array:
+    image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
+    return policy(jax.random.key(SEEDS.get(maker, 3)), image)
+
+
+def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.Array:
+    return augmentations(jax.random.key(3), jnp.linspace(0, 1, 5 * 6 * 6 * 3).reshape(5, 6, 6, 3))
+
+
+def through_batch(policy: augment.BatchPolicy, maker: str) -> Any:
+    images = jnp.linspace(0, 1, 5 * 6 * 6 * 3, dtype=jnp.float32).reshape(5, 6, 6, 3)
+    return policy(jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32))
+
+
+def through_together(policy: augment.Together, maker: str) -> Any:
+    return policy(jax.random.key(3), {"mask": jnp.ones((6, 6), jnp.float32)})
+
+
+def through_tta(predict: Callable[[Any], Any], maker: str) -> Any:
+    return predict(jnp.linspace(0, 1, 2 * 6 * 6 * 3, dtype=jnp.float32).reshape(2, 6, 6, 3))
+
+
+EXERCISES = {
+    Layer: through_layer,
+    Optimizer: through_optimizer,
+    Schedule: through_schedule,
+    Initializer: through_initializer,
+    objective.Penalty: through_params,
+    Constraint: through_params,
+    augment.Policy: through_policy,
+    augment.BatchPolicy: through_batch,
+    augment.Together: through_together,
+    Callable[[Any], Any]: through_tta,
+    Augmentations: through_augmentations,
+}
