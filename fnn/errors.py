@@ -43,6 +43,30 @@ class NonFiniteError(FnnError, FloatingPointError):
     step: int = -1
 
 
+class CheckpointCorruptError(FnnError, ValueError):
+    """A checkpoint is not what was written: cut, changed, incomplete, or no checkpoint at all."""
+
+
+class CheckpointMismatchError(FnnError, ValueError):
+    """A checkpoint is whole, but holds other leaves, shapes or dtypes than are asked for."""
+
+
+class CheckpointVersionError(FnnError, ValueError):
+    """A checkpoint was written in a format that this version of fnn does not know."""
+
+
+class CheckpointLockedError(FnnError, RuntimeError):
+    """Another process writes into this directory of checkpoints."""
+
+
+class DatasetFormatError(FnnError, ValueError):
+    """A file of a data set is not in its format."""
+
+
+class DatasetIntegrityError(FnnError, ValueError):
+    """A file of a data set is not the one that was published: cut, changed, or another."""
+
+
 @contextmanager
 def inside(name: str, **saw: object) -> Iterator[None]:
     """Add to any error raised within where in the network it arose, and what the innermost layer saw.
