@@ -13,6 +13,12 @@ PARENTS = {
     errors.TreeMismatchError: ValueError,
     errors.DTypeError: TypeError,
     errors.NonFiniteError: FloatingPointError,
+    errors.CheckpointCorruptError: ValueError,
+    errors.CheckpointMismatchError: ValueError,
+    errors.CheckpointVersionError: ValueError,
+    errors.CheckpointLockedError: RuntimeError,
+    errors.DatasetFormatError: ValueError,
+    errors.DatasetIntegrityError: ValueError,
 }
 
 
