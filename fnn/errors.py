@@ -67,6 +67,10 @@ class DatasetIntegrityError(FnnError, ValueError):
     """A file of a data set is not the one that was published: cut, changed, or another."""
 
 
+class DatasetUnavailableError(FnnError, RuntimeError):
+    """A file of a data set is not here, and cannot be fetched now."""
+
+
 @contextmanager
 def inside(name: str, **saw: object) -> Iterator[None]:
     """Add to any error raised within where in the network it arose, and what the innermost layer saw.

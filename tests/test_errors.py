@@ -19,6 +19,7 @@ PARENTS = {
     errors.CheckpointLockedError: RuntimeError,
     errors.DatasetFormatError: ValueError,
     errors.DatasetIntegrityError: ValueError,
+    errors.DatasetUnavailableError: RuntimeError,
 }
 
 

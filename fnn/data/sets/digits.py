@@ -1,18 +1,12 @@
 """Real images small enough to travel with the package."""
 
 from importlib.resources import files
-from typing import NamedTuple
 
 import numpy as np
 
+from fnn.data.sets.parts import DataSet
+
 FOLDS = 5
-
-
-class DataSet(NamedTuple):
-    """Two parts of a data set, each (inputs, targets), arrays whose first axis is the example."""
-
-    train: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
 
 
 def digits() -> DataSet:
@@ -22,7 +16,7 @@ def digits() -> DataSet:
     0..16 in blocks of 4x4 pixels, and is spread over 0..255 here [Alpaydin & Kaynak 1998, UCI Optical Recognition of
     Handwritten Digits, doi:10.24432/C50P49, CC BY 4.0; the part of it that scikit-learn ships].
     """
-    with files("fnn.data").joinpath("digits.npz").open("rb") as file:
+    with files("fnn.data.sets").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         ink, labels = stored["images"], stored["labels"].astype(np.int32)
     images = np.rint(ink[..., None] * (255 / 16)).astype(np.uint8)

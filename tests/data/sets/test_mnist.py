@@ -1,0 +1,106 @@
+"""MNIST's files, plain and gzipped, from a directory and from a server; what is wrong with them."""
+
+import gzip
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from crafting import IMAGES, LABELS, Answer, idx, mnist_files, release_of, server, write
+
+from fnn import data
+from fnn.data.sets import published
+from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError, DatasetUnavailableError
+
+SETS = ("mnist", "fashion_mnist", "kmnist")
+
+
+def expect_the_crafted(found):
+    for (images, labels), count in zip(found, (5, 2), strict=True):
+        assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+        np.testing.assert_array_equal(images, IMAGES[:count, ..., None])
+        np.testing.assert_array_equal(labels, LABELS[:count])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_images_and_labels_from_plain_and_from_gzipped_files(name, tmp_path):
+    files = mnist_files()
+    expect_the_crafted(getattr(data, name)(write(tmp_path / "plain", files)))
+    expect_the_crafted(getattr(data, name)(str(write(tmp_path / "packed", files, gzip.compress, ".gz"))))
+    mixed = write(tmp_path / "mixed", dict(list(files.items())[:2]), gzip.compress, ".gz")
+    expect_the_crafted(getattr(data, name)(write(mixed, dict(list(files.items())[2:]))))
+
+
+def test_a_missing_file_is_named_with_both_of_its_names(tmp_path):
+    folder = write(tmp_path, mnist_files())
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    message = f"mnist directory: expected t10k-labels-idx1-ubyte.gz, or t10k-labels-idx1-ubyte, got {folder} without"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        data.mnist(folder)
+
+
+WRONG = {
+    "labels": ({"train-labels-idx1-ubyte": idx(LABELS[:4])}, "a label for each, got 5 images and 4 labels"),
+    "no images": (
+        {"train-images-idx3-ubyte": idx(IMAGES[:0]), "train-labels-idx1-ubyte": idx(LABELS[:0])},
+        "got 0 images and 0 labels",
+    ),
+    "a label": ({"train-labels-idx1-ubyte": idx(LABELS + (LABELS == 9))}, "labels below 10, got 10 at index 2"),
+    "swapped": ({"train-images-idx3-ubyte": idx(LABELS)}, "begins with 00000803, got 00000801"),
+    "too large": ({"t10k-labels-idx1-ubyte": bytes(10_009)}, "at most 10,008 bytes, got more"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_files_that_do_not_fit_are_told(name, tmp_path):
+    files, message = WRONG[name]
+    with pytest.raises(DatasetFormatError, match=re.escape(message)):
+        data.mnist(write(tmp_path, mnist_files() | files))
+
+
+@pytest.fixture
+def releases(monkeypatch, tmp_path):
+    """A function that publishes the crafted files, all three as mnist, at a url; gives what it has to serve."""
+    monkeypatch.setenv("FNN_DATA", str(tmp_path / "cache"))
+
+    def publish(url):
+        release, packed = release_of(f"{url}/", mnist_files())
+        monkeypatch.setitem(published.RELEASES, "mnist", release)
+        return {f"/{name}": Answer(held) for name, held in packed.items()}
+
+    return publish
+
+
+def test_without_a_directory_the_files_are_fetched_once(releases, tmp_path):
+    answers = {}
+    with server(answers) as (url, asked):
+        answers |= releases(url)
+        expect_the_crafted(data.mnist())
+    expect_the_crafted(data.mnist())
+    assert len(asked) == 4 and len(list((tmp_path / "cache" / "mnist").iterdir())) == 4
+    expect_the_crafted(data.mnist(tmp_path / "cache" / "mnist"))
+
+
+def test_without_a_network_it_is_told_which_files_to_put_where(releases, tmp_path):
+    answers = {}
+    with server(answers) as (url, _):
+        answers |= releases(url)
+        answers["/t10k-images-idx3-ubyte.gz"] = Answer(b"<html>", status=404)
+        message = f"in {tmp_path}/cache/mnist, or to fetch that from {url}/, got HTTP 404 Not Found; try again, or put"
+        with pytest.raises(DatasetUnavailableError, match=re.escape(message)):
+            data.mnist()
+    names = "t10k-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-labels-idx1-ubyte.gz in "
+    with pytest.raises(DatasetUnavailableError, match="mnist: expected " + re.escape(names)):
+        data.mnist()
+    put = write(tmp_path / "cache" / "mnist", mnist_files(), lambda held: gzip.compress(held, mtime=0), ".gz")
+    expect_the_crafted(data.mnist())
+    assert put.is_dir()
+
+
+def test_a_changed_file_in_the_cache_is_never_read(releases, tmp_path):
+    releases("http://127.0.0.1:9")
+    files = write(tmp_path / "cache" / "mnist", mnist_files(), lambda held: gzip.compress(held, mtime=0), ".gz")
+    changed = files / "train-labels-idx1-ubyte.gz"
+    changed.write_bytes(gzip.compress(idx(LABELS[::-1]), mtime=0))
+    with pytest.raises(DatasetIntegrityError, match=hashlib.sha256(changed.read_bytes()).hexdigest()):
+        data.mnist()
