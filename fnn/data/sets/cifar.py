@@ -19,7 +19,8 @@ def cifar10(directory: str | Path | None = None) -> DataSet:
 
     Read from the directory: cifar-10-binary.tar.gz as it is, or unpacked data_batch_1.bin to data_batch_5.bin and
     test_batch.bin; fewer examples will do. Without a directory it is fetched once, as `mnist` is, with the same errors.
-    No pickle is read [Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"].
+    The version for Python, which could run anything, is not read [Krizhevsky 2009, "Learning Multiple Layers of
+    Features from Tiny Images"].
     """
     held = contents("cifar10", directory)
     parts = BATCHES[:5], BATCHES[5:]
