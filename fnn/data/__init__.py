@@ -1,5 +1,6 @@
 """What is learned from: data sets, what is done to them first, and the order of their examples."""
 
+from fnn.data import synthetic as synthetic
 from fnn.data.batches import batches as batches
 from fnn.data.patches import patches as patches
 from fnn.data.preprocessing import Fitted as Fitted
@@ -18,5 +19,8 @@ from fnn.data.sets.parts import DataSet as DataSet
 from fnn.data.sets.parts import Labeled as Labeled
 from fnn.data.sets.svhn import svhn as svhn
 from fnn.data.sets.tables import csv as csv
+from fnn.data.splitting import Folds as Folds
+from fnn.data.splitting import k_fold as k_fold
+from fnn.data.splitting import split as split
 from fnn.data.whitening import pca_whiten as pca_whiten
 from fnn.data.whitening import zca_whiten as zca_whiten

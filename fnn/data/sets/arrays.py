@@ -49,7 +49,7 @@ def npz(
                     raise DatasetFormatError(where, f"at most {max_bytes:,} bytes unpacked", "more", advice)
                 with archive.open(info) as stream:
                     arrays.append(_array(f"{where} {info.filename}", stream, info.file_size))
-    except FnnError:
+    except (FnnError, MemoryError):
         raise
     except Exception as error:  # zipfile tells of damage in very many ways
         raise DatasetIntegrityError(where, "a whole .npz file", f"damage: {error}", ANEW) from error
