@@ -2,7 +2,7 @@
 
 import inspect
 import types as python_types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -339,11 +339,11 @@ class Knobs(NamedTuple):
         return outcome(self.maker, **values)
 
 
-def public() -> dict[str, Callable[..., Any]]:
+def public(rooms: Mapping[str, python_types.ModuleType] = ROOMS) -> dict[str, Callable[..., Any]]:
     """Every public function of the rooms, by name."""
     return {
         f"{room}.{name}": value
-        for room, module in ROOMS.items()
+        for room, module in rooms.items()
         for name, value in vars(module).items()
         if not name.startswith("_") and isinstance(value, python_types.FunctionType)
     }

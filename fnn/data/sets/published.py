@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.error import HTTPError
 
 from fnn.data.sets.downloads import cache, fetch
-from fnn.data.sets.unpacking import bounded, unpack
+from fnn.data.sets.unpacking import unpack
 from fnn.errors import ConfigError, DatasetUnavailableError
 
 
@@ -123,14 +123,15 @@ def contents(name: str, directory: str | Path | None) -> dict[str, bytes]:
     was fetched, for a directory may hold a part of the data set.
     """
     release = RELEASES[name]
+    folder = cache() / name if directory is None else Path(directory)
     if directory is None:
-        folder = cache() / name
         _fetch(name, release, folder)
+        held = [unpack(folder / file.name, file.holds) for file in release.files]
     else:
-        folder = Path(directory)
-    for file in release.files:
-        _expect(f"{name} directory", file, folder)
-    return {Path(inner).name: held for file in release.files for inner, held in _held(file, folder).items()}
+        for file in release.files:
+            _expect(f"{name} directory", file, folder)
+        held = [_held(file, folder) for file in release.files]
+    return {Path(inner).name: found for part in held for inner, found in part.items()}
 
 
 def _fetch(name: str, release: Release, folder: Path) -> None:
@@ -144,25 +145,22 @@ def _fetch(name: str, release: Release, folder: Path) -> None:
         raise DatasetUnavailableError(name, expected, reason, "try again, or put it there by hand") from error
 
 
-def _held(file: File, folder: Path) -> dict[str, bytes]:
-    unpacked = {inner: _unpacked(folder, inner) for inner in file.holds}
-    if not all(path.is_file() for path in unpacked.values()):
-        return unpack(folder / file.name, file.holds)
-    held = {}
-    for inner, path in unpacked.items():
-        with path.open("rb") as stream:
-            held[inner] = bounded(path.name, stream, file.holds[inner])
-    return held
-
-
-def _unpacked(folder: Path, inner: str) -> Path:
-    """Where a file of an archive is, or would be: in the folder that it was packed with, or in that one itself."""
-    return folder / inner if (folder / inner).is_file() else folder / Path(inner).name
-
-
 def _expect(where: str, file: File, folder: Path) -> None:
-    missing = [path.name for inner in file.holds if not (path := _unpacked(folder, inner)).is_file()]
+    missing = [path.name for path in _unpacked(file, folder).values() if not path.is_file()]
     if missing and not (folder / file.name).is_file():
         others = "" if missing == [file.name] else f", or {', '.join(missing)}"
         advice = "put it there, or leave the directory out to have it fetched"
         raise ConfigError(where, file.name + others, f"{folder} without", advice)
+
+
+def _held(file: File, folder: Path) -> dict[str, bytes]:
+    paths = _unpacked(file, folder)
+    if not all(path.is_file() for path in paths.values()):
+        return unpack(folder / file.name, file.holds)
+    return {inner: unpack(path, {inner: file.holds[inner]})[inner] for inner, path in paths.items()}
+
+
+def _unpacked(file: File, folder: Path) -> dict[str, Path]:
+    """Where what the file holds is, or would be: in the folder that it was packed with, or in that one itself."""
+    places = {inner: (folder / inner, folder / Path(inner).name) for inner in file.holds}
+    return {inner: first if first.is_file() else second for inner, (first, second) in places.items()}

@@ -15,17 +15,17 @@ SLACK = 1 << 20  # bytes; of an archive, for its headers and files that nobody a
 
 
 def unpack(path: Path, holds: Mapping[str, int]) -> dict[str, bytes]:
-    """What a .tar.gz or a .gz holds, by name; `holds` tells for each the most bytes it may have.
+    """What a .tar.gz or a .gz holds, or another file is, by name; `holds` tells for each the most bytes it may have.
 
     DatasetIntegrityError where it is cut or damaged; DatasetFormatError where it holds too much, or something else.
     """
-    with _whole(path), gzip.open(path) as stream:
+    with _whole(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         if path.name.endswith(".tar.gz"):
             return _members(path.name, stream, holds)
-        return {inner: bounded(path.name, stream, most) for inner, most in holds.items()}
+        return {inner: _all(path.name, stream, most) for inner, most in holds.items()}
 
 
-def bounded(where: str, stream: IO[bytes] | Any, most: int) -> bytes:
+def _all(where: str, stream: IO[bytes] | Any, most: int) -> bytes:
     """All that is in the stream, if that is not more than so many bytes; of more it reads one byte."""
     found = stream.read(most + 1)
     if len(found) > most:

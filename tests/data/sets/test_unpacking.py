@@ -28,8 +28,11 @@ def stored(folder, held, name):
 def test_what_is_inside_comes_out(tmp_path):
     assert unpack(stored(tmp_path, PACKED, "a.gz"), {"a": len(INNER)}) == {"a": INNER}
     assert unpack(stored(tmp_path, PACKED, "a.gz"), {"a": len(INNER) + 9}) == {"a": INNER}
+    assert unpack(stored(tmp_path, INNER, "a"), {"a": len(INNER)}) == {"a": INNER}
     found = unpack(stored(tmp_path, ARCHIVE, "set.tar.gz"), HOLDS)
     assert found == {"set/a.bin": INNER, "set/b.bin": INNER[:100]}
+    with pytest.raises(DatasetFormatError, match="a: expected at most 4,999 bytes, got more"):
+        unpack(stored(tmp_path, INNER, "a"), {"a": len(INNER) - 1})
 
 
 @pytest.mark.parametrize(("held", "name", "holds"), [(PACKED, "a.gz", {"a": 5000}), (ARCHIVE, "set.tar.gz", HOLDS)])
