@@ -45,6 +45,7 @@ def k_fold(key: RandomKey, data: Data, *, folds: int, stratified: bool = False) 
             ...
         jax.vmap(score)(*data.k_fold(key, data, folds=5))
 
+    Under vmap every fold has a copy of its examples; jax.lax.map takes one after another, where that is too much.
     No example is validated twice; the n mod folds left over are in every fold's training part, in none to validate.
     With stratified=True every class of labels (n,) is shared out alike, where folds divides n as scikit-learn's
     StratifiedKFold does it. The numbers of each part ascend. ConfigError for fewer than 2 folds or more than examples

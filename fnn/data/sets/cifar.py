@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, from their binary versions."""
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -39,19 +40,15 @@ def cifar100(directory: str | Path | None = None, *, labels: str = "fine") -> Da
 
 
 def _part(release: str, files: dict[str, bytes], labels: str) -> tuple[np.ndarray, np.ndarray]:
-    kinds = CLASSES[release]
-    column = list(kinds).index(labels)
-    records = {f"{release} {name}": _records(f"{release} {name}", held, len(kinds)) for name, held in files.items()}
-    pairs = [
-        labeled(where, found[:, len(kinds) :], found[:, column], kinds[labels]) for where, found in records.items()
-    ]
-    planes, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    parts = [_pair(f"{release} {name}", held, CLASSES[release], labels) for name, held in files.items()]
+    planes, found = (np.concatenate(both) for both in zip(*parts, strict=True))
     return rearranged(planes.reshape(-1, *IMAGE), 0, 2, 3, 1), found
 
 
-def _records(where: str, stored: bytes, labels: int) -> np.ndarray:
-    """The records of one file, uint8 (n, labels + 3072)."""
-    record = labels + int(np.prod(IMAGE))
+def _pair(where: str, stored: bytes, kinds: dict[str, int], labels: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels uint8 (n, 3072) and the labels of one file."""
+    record = len(kinds) + prod(IMAGE)
     if len(stored) == 0 or len(stored) % record:
         raise DatasetFormatError(where, f"whole records of {record:,} bytes", f"{len(stored):,} bytes", ANEW)
-    return np.frombuffer(stored, np.uint8).reshape(-1, record)
+    records = np.frombuffer(stored, np.uint8).reshape(-1, record)
+    return labeled(where, records[:, len(kinds) :], records[:, list(kinds).index(labels)], kinds[labels])

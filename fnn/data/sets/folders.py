@@ -62,10 +62,8 @@ def _read(path: Path, size: tuple[int, int], mode: str, most: int) -> np.ndarray
     try:
         with image_module.open(path, formats=tuple(FORMATS.values())) as picture:
             if picture.width * picture.height > most:
-                got = f"{picture.width:,} x {picture.height:,}"
-                raise DatasetFormatError(
-                    where, f"at most {most:,} pixels", got, "make it smaller, or max_pixels larger"
-                )
+                got, advice = f"{picture.width:,} x {picture.height:,}", "make it smaller, or max_pixels larger"
+                raise DatasetFormatError(where, f"at most {most:,} pixels", got, advice)
             if picture.mode[0] in "IF":
                 raise DatasetFormatError(where, "8 bits a channel", f"mode {picture.mode}", "convert it")
             picture.draft(mode, (max(size),) * 2)  # a large JPEG is decoded no larger than needed
@@ -82,7 +80,6 @@ def _pillow() -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise ConfigError(
-            "image_folder", "Pillow to read with", "no such package", "pip install 'fnn[images]'"
-        ) from error
+        advice = "pip install 'fnn[images]'"
+        raise ConfigError("image_folder", "Pillow to read with", "no such package", advice) from error
     return Image, ImageOps

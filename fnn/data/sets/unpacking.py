@@ -55,9 +55,8 @@ def _members(where: str, stream: Any, holds: Mapping[str, int]) -> dict[str, byt
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if member.size > most:  # tarfile would look for them beyond the end, for ever
-                raise DatasetFormatError(
-                    where, f"at most {most:,} bytes unpacked", f"{member.size:,} in one file", ANEW
-                )
+                got = f"{member.size:,} in one file"
+                raise DatasetFormatError(where, f"at most {most:,} bytes unpacked", got, ANEW)
             if member.name in holds:
                 held[member.name] = _member(f"{where} {member.name}", archive, member, holds[member.name])
     while stream.read(1 << 16):  # to the end, where gzip's checksum is
