@@ -115,6 +115,7 @@ ALSO_TESTED_BY = {
     **{f"optim/schedules/{name}.py": ["test_schedules.py"] for name in ("decays", "cycles", "joining", "shapes")},
     "optim/schedules/constant.py": ["test_cosine.py"],
     "optim/optimizers/probing.py": ["test_sophia.py"],
+    "lab/classes.py": ["test_confusions.py"],
     "lab/drawing.py": ["test_reports.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
