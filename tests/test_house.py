@@ -117,6 +117,8 @@ ALSO_TESTED_BY = {
     "optim/optimizers/probing.py": ["test_sophia.py"],
     "lab/classes.py": ["test_confusions.py"],
     "lab/drawing.py": ["test_reports.py"],
+    "lab/logs/formats.py": ["test_tables.py"],
+    "lab/logs/lines.py": ["test_tables.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
     "train/faults.py": ["test_runs.py"],

@@ -3,6 +3,13 @@
 from fnn.lab.confusions import confusion as confusion
 from fnn.lab.fitting import fit as fit
 from fnn.lab.galleries import gallery as gallery
+from fnn.lab.logs import Begun as Begun
+from fnn.lab.logs import Log as Log
+from fnn.lab.logs import csv_log as csv_log
+from fnn.lab.logs import jsonl_log as jsonl_log
+from fnn.lab.logs import population as population
+from fnn.lab.logs import read_log as read_log
+from fnn.lab.logs import tensorboard_log as tensorboard_log
 from fnn.lab.mistakes import mistakes as mistakes
 from fnn.lab.reports import curves as curves
 from fnn.lab.schedules import plot_schedule as plot_schedule
