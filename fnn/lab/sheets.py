@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIDE, TITLE = 1.25, 0.2  # inches: of an image's longer side, of a line of its title
-TILE = 64  # pixels at least, of an image's width in one array of all
+TILE, FRAME, GRAY = 64, 1, 128  # in one array of all: of an image's width at least, around it, and how bright that is
 
 
 def expect_pictures(where: str, images: Any) -> np.ndarray:
@@ -51,14 +51,15 @@ def tiled(images: Any, *, columns: int = 8, rows: int = 4) -> np.ndarray:
     """The first images of a batch as one of bytes, in rows from the left, small ones made larger by whole pixels."""
     images = visible(images)[: columns * rows]
     images = images if images.dtype == np.uint8 else (255 * images + 0.5).astype(np.uint8)
-    count, height, width, channels = images.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    filled = np.zeros((rows * columns, height, width, channels), np.uint8)
-    filled[:count] = images
-    sheet = filled.reshape(rows, columns, height, width, channels).swapaxes(1, 2)  # (rows, height, columns, width, c)
-    times = -(-TILE // width)
-    return sheet.reshape(rows * height, columns * width, channels).repeat(times, 0).repeat(times, 1)
+    times = -(-TILE // images.shape[2])
+    large = images.repeat(times, 1).repeat(times, 2)
+    framed = np.pad(large, ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=GRAY)
+    columns = min(columns, len(framed))
+    rows = -(-len(framed) // columns)
+    count, height, width, channels = framed.shape
+    full = np.pad(framed, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)), constant_values=GRAY)
+    sheet = full.reshape(rows, columns, height, width, channels).swapaxes(1, 2)  # (rows, height, columns, width, c)
+    return sheet.reshape(rows * height, columns * width, channels)
 
 
 def show(axes: "Axes", image: np.ndarray) -> None:

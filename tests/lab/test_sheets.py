@@ -34,13 +34,15 @@ def test_other_channels_are_averaged(channels):
 
 def test_tiles_stand_in_rows_and_grow_by_whole_pixels():
     one = tiled(BYTES, columns=2)
-    assert one.shape == (3 * 2 * 22, 2 * 3 * 22, 3) and one.dtype == np.uint8
-    small = one[::22, ::22]
-    np.testing.assert_array_equal(small[:2], np.hstack([BYTES[0], BYTES[1]]))
-    np.testing.assert_array_equal(small[4:, :3], BYTES[4])
-    assert not small[4:, 3:].any()
+    assert one.shape == (3 * (2 * 22 + 2), 2 * (3 * 22 + 2), 3) and one.dtype == np.uint8
+    for place, image in enumerate(BYTES):
+        top, left = 46 * (place // 2), 68 * (place % 2)
+        tile = one[top : top + 46, left : left + 68]
+        np.testing.assert_array_equal(tile[1:-1, 1:-1], image.repeat(22, 0).repeat(22, 1))
+        assert {*tile[0].ravel(), *tile[-1].ravel(), *tile[:, 0].ravel(), *tile[:, -1].ravel()} == {128}
+    assert (one[92:, 68:] == 128).all()
     np.testing.assert_array_equal(tiled(BYTES / np.float32(255), columns=2), one)
-    assert tiled(np.zeros((100, 70, 70, 1))).shape == (4 * 70, 8 * 70, 1)
+    assert tiled(np.zeros((100, 70, 70, 1))).shape == (4 * 72, 8 * 72, 1)
 
 
 def test_a_sheet_has_the_images_and_titles_and_nothing_else():
