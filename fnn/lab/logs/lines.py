@@ -7,7 +7,7 @@ from typing import IO
 
 from fnn.errors import ConfigError
 from fnn.lab.logs.formats import Format
-from fnn.lab.logs.log import Begun, Log
+from fnn.lab.logs.log import Begun, Log, not_begun
 
 CUT = "surrogateescape"  # keeps the bytes of a letter that was cut in two
 
@@ -29,7 +29,7 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
 
     def write(step: int, figures: Mapping[str, float]) -> None:
         if file is None:
-            raise ConfigError(where, "a run that has begun", f"figures of step {step} before", "call its begin first")
+            raise not_begun(where, step)
         file.write(form.line(names, step, figures) + "\n")
         file.flush()
 
@@ -66,6 +66,8 @@ def expect_file_place(where: str, path: str | os.PathLike[str]) -> Path:
 
 def _kept(where: str, path: Path, form: Format, begun: Begun) -> list[str]:
     """The lines that the file shall begin with: its head, and of the past what the run does not do again."""
+    if "step" in begun.names:
+        raise ConfigError(f"{where} names", "names other than step", ", ".join(begun.names), "rename the metric")
     content, head = path.read_text("utf-8", CUT) if path.exists() else "", form.head(begun.names)
     if not content.startswith(form.begins[: len(content)]):
         raise ConfigError(f"{where} path", "a log of this kind, or no file", path, "log to another file")

@@ -83,3 +83,8 @@ def _all_of(logs: Sequence[Log]) -> Log:
                 each.callback(log.close)
 
     return Log(begin, write, look, close)
+
+
+def not_begun(where: str, step: int) -> ConfigError:
+    """The error of figures that no run has announced."""
+    return ConfigError(where, "a run that has begun", f"figures of step {step} before", "call its begin first")

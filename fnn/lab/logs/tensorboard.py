@@ -12,7 +12,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.lab.logs.formats import plain
-from fnn.lab.logs.log import Begun, Log
+from fnn.lab.logs.log import Begun, Log, not_begun
 from fnn.lab.sheets import tiled
 from fnn.types import TrainState
 
@@ -54,6 +54,8 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
             writer.add_image("first_batch", image, begun.step, dataformats="HWC")
 
     def write(step: int, figures: Mapping[str, float]) -> None:
+        if writer is None:
+            raise not_begun("tensorboard_log", step)
         for name, value in figures.items():
             writer.add_scalar(name, plain(name, value), step)
 

@@ -149,6 +149,8 @@ def test_mistakes_are_told(name, tmp_path):
     log = maker(tmp_path / name)
     with pytest.raises(ConfigError, match="_log: expected a run that has begun, got figures of step 1 before"):
         log.write(1, figures(1))
+    with pytest.raises(ConfigError, match="_log names: expected names other than step, got loss, step; rename"):
+        log.begin(begun(names=("loss", "step")))
     assert list(tmp_path.iterdir()) == []
     log.begin(begun())
     with pytest.raises(ShapeError, match=r"log loss: expected one number, got shape \(3,\)"):

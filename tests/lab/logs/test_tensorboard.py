@@ -127,6 +127,8 @@ def test_a_resumed_run_purges_what_was_told_of_later_steps(tmp_path):
 
 def test_mistakes_are_told(tmp_path, monkeypatch):
     log = lab.tensorboard_log(tmp_path / "run")
+    with pytest.raises(ConfigError, match="tensorboard_log: expected a run that has begun"):
+        log.write(1, {"loss": 1.0})
     assert not (tmp_path / "run").exists()
     log.begin(begun())
     with pytest.raises(ShapeError, match="log loss: expected one number"):
