@@ -107,18 +107,42 @@ def test_steps_are_drops_and_smooth_descents_are_none(schedule, wanted):
     rates = np.array([[schedule(jnp.int32(step)) for step in range(100)]])
     assert drops(rates).tolist() == wanted
     assert drops(np.concatenate([rates, np.ones((1, 100))])).tolist() == []
+    assert drops(np.concatenate([rates, np.full((1, 100), np.nan)])).tolist() == wanted
 
 
 def test_a_lane_that_is_lost_hides_no_other():
     lanes = {name: jnp.stack([values, values]) for name, values in history.items()}
     lanes["loss"] = lanes["loss"].at[1, 20:].set(jnp.nan)
     lanes["valid_loss"] = lanes["valid_loss"].at[1, 2:].set(jnp.inf)
-    axes = panels(History(lanes))["loss"]
+    lanes["accuracy"] = lanes["accuracy"].at[1, 20:].set(0.1)  # of which more is told than of the loss
+    shown = panels(History(lanes))
+    axes = shown["loss, 1 of 2 runs left"]
     assert axes.get_yscale() == "log"
+    for end in (
+        line(shown["accuracy"], "training").get_ydata()[-1],
+        line(shown["accuracy"], "validation").get_ydata()[-1],
+    ):
+        assert end > 0.8
     np.testing.assert_allclose(line(axes, "validation").get_ydata(), history.valid_loss)
     pairs = [own[np.isfinite(own)] for own in np.split(np.asarray(lanes["loss"][:, :40]), 20, axis=1)]
     average = line(axes, "training").get_ydata()[::2]
     np.testing.assert_allclose(average, [pair.mean() for pair in pairs], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("values", "scale"), [((2.0, 1.0), "linear"), ((2.0, 0.1), "log"), ((2.0, -1.0), "linear")])
+def test_a_loss_that_falls_far_is_shown_by_its_logarithm(values, scale):
+    for name in ("loss", "valid_loss"):
+        told = {"loss": jnp.array([2.0, 1.0]), "valid_loss": jnp.ones(1)} | {name: jnp.array(values)}
+        axes = panels(History(told))["loss"]
+        assert axes.get_yscale() == scale
+
+
+def test_rates_that_differ_far_are_shown_by_their_logarithms():
+    for low, scale in ((0.05, "linear"), (1e-4, "log")):
+        rates = jnp.stack([jnp.linspace(0, 0.1, 40), jnp.linspace(0, low, 40)])
+        lanes = {name: jnp.stack([values, values]) for name, values in history.items()} | {"rate": rates}
+        assert panels(History(lanes))["learning rate"].get_yscale() == scale
+    assert panels(history)["learning rate"].get_ylim()[0] == 0
 
 
 def test_a_run_that_was_lost_or_broke_off_at_once_is_drawn():
