@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.errors import ConfigError, LabelError, ShapeError
+from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.metrics import expect_labels
 from fnn.types import Labels, Logits
 
@@ -13,11 +13,14 @@ WIDE = 12  # letters
 
 
 def true_classes(where: str, logits: Logits, labels: Labels) -> np.ndarray:
-    """The true class of each row of logits, on the host; an error of fnn unless all rows have one."""
+    """The true class of each row of finite logits, on the host; an error of fnn unless all rows have one."""
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if logits.ndim < 2 or not logits.size:
         raise ShapeError(f"{where} logits", "(n, classes)", logits.shape, "give what train.predict returns")
     truth, classes = np.asarray(expect_labels(logits, labels)), logits.shape[-1]
+    if not jnp.isfinite(logits).all():
+        advice = "see where the network's outputs are lost"
+        raise NonFiniteError(f"{where} logits", "finite numbers", "others", advice)
     wrong = np.argwhere((truth < 0) | (truth >= classes))
     if wrong.size:
         place = tuple(wrong[0].tolist())

@@ -32,8 +32,9 @@ def confusion(
     Cells tell counts, up to 20 classes; their color is the share of the row, so that rare classes show as well. The
     caption tells the accuracy and the pairs most often taken for one another. names: of the classes, else numbers.
     Written to path, which is returned; without one the figure is, and a notebook shows it. LabelError for a label that
-    names no class; ShapeError or DTypeError where logits (n, classes) and labels (n,) do not fit; ConfigError for other
-    names, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    names no class; ShapeError or DTypeError where logits (n, classes) and labels (n,) do not fit; NonFiniteError for
+    logits that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that
+    is not there. Needs matplotlib: fnn[plot].
     """
     truth, guess = true_classes("confusion", logits, labels), np.argmax(logits, -1)
     classes = class_names("confusion", names, logits.shape[-1])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.errors import NonFiniteError, ShapeError
+from fnn.errors import ShapeError
 from fnn.lab.classes import class_names, shortened, true_classes
 from fnn.lab.drawing import Place, write
 from fnn.lab.sheets import expect_pictures, sheet, visible
@@ -62,9 +62,6 @@ def mistakes(
     truth = true_classes("mistakes", logits, labels)
     if truth.shape != shown.shape[:1]:
         raise ShapeError("mistakes logits", f"(n, classes), n = {len(shown)}", logits.shape, "give one row an image")
-    if not jnp.isfinite(logits).all():
-        advice = "see where the network's outputs are lost"
-        raise NonFiniteError("mistakes logits", "finite numbers", "others", advice)
     classes = [shortened(name) for name in class_names("mistakes", names, logits.shape[-1])]
     sure = np.asarray(jax.nn.softmax(logits.astype(jnp.float32)).max(-1))
     guess = np.asarray(logits.argmax(-1))

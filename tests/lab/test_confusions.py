@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from fnn import lab
-from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError
+from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
 GUESS = np.array([0, 0, 1, 1, 1, 1, 0, 2, 2])
@@ -74,6 +74,7 @@ def test_it_is_written_whole(tmp_path):
     (LOGITS, LABELS * 1.0, {}, DTypeError, "labels: expected an integer dtype"),
     (LOGITS[:0], LABELS[:0], {}, ShapeError, r"confusion logits: expected \(n, classes\), got \(0, 4\)"),
     (jnp.ones(3), LABELS, {}, ShapeError, r"confusion logits: expected \(n, classes\), got \(3,\)"),
+    (LOGITS.at[1, 1].set(jnp.nan), LABELS, {}, NonFiniteError, "confusion logits: expected finite numbers"),
     (LOGITS, LABELS, {"names": ["a", "b"]}, ConfigError, "confusion names: expected one for each of the 4 classes"),
     (LOGITS, LABELS, {"names": "abcd"}, ConfigError, "confusion names: expected one for each of the 4 classes"),
 ])  # fmt: skip

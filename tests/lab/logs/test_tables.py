@@ -92,7 +92,7 @@ def test_no_log_is_written_over(name, tmp_path):
     path = tmp_path / name
     told(MAKERS[name](path), 0, 3)
     before = path.read_bytes()
-    for content in (before, before[:-3]):
+    for content in (before, before[:-3], before[:12]):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=rf"_log path: expected no log yet, .*{name}; move it away"):
             MAKERS[name](path).begin(begun())
