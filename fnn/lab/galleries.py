@@ -1,37 +1,51 @@
 """A contact sheet: what an augmentation makes of images."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fnn import checks
 from fnn.augment import per_image
-from fnn.errors import ConfigError, ShapeError
-from fnn.lab.drawing import blank, write
+from fnn.errors import ConfigError
+from fnn.lab.drawing import Place, blank, write
+from fnn.lab.sheets import expect_pictures, show, visible
 from fnn.types import Augmentation, Images, RandomKey
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIDE, LABEL, TITLE = 1.1, 1.3, 0.2  # inches: of an image's width, of a name beside it, of the title above
 
 
+Policies = Augmentation | Mapping[str, Augmentation]
+
+
+@overload
 def gallery(
-    augmentation: Augmentation | Mapping[str, Augmentation],
+    augmentation: Policies, images: Images, path: None = None, *, key: RandomKey | None = None, draws: int = 6
+) -> "Figure": ...
+@overload
+def gallery(
+    augmentation: Policies, images: Images, path: Place, *, key: RandomKey | None = None, draws: int = 6
+) -> Path: ...
+def gallery(
+    augmentation: Policies,
     images: Images,
-    path: str | os.PathLike[str],
+    path: Place | None = None,
     *,
     key: RandomKey | None = None,
     draws: int = 6,
-) -> Path:
-    """Write a contact sheet and return its path: in each row an image as it is, then so many draws.
+) -> "Path | Figure":
+    """A contact sheet: in each row an image as it is, then so many draws.
 
-    images (n, height, width, channels), of bytes or of floats in [0, 1]. Several augmentations by name have a row each,
-    of the images in turn. What comes out beyond [0, 1], as of `augment.normalize`, is stretched to its own range. key:
-    the draws' key, key 0 if none. ConfigError for no augmentation, for a suffix that names no picture format, or a
-    folder that is not there. Needs matplotlib: fnn[plot].
+    Written to path, which is returned; without one the figure is, and a notebook shows it. images (n, height, width,
+    channels), of bytes or of floats in [0, 1]. Several augmentations by name have a row each, of the images in turn.
+    What comes out beyond [0, 1], as of `augment.normalize`, is stretched to its own range. key: the draws', 0 if none.
+    ConfigError for no augmentation, for a suffix that names no picture format, or a folder that is not there. Needs
+    matplotlib: fnn[plot].
     """
     rows = _rows(augmentation, images)
     key = jax.random.key(0) if key is None else checks.key("gallery key", key)
@@ -43,22 +57,16 @@ def gallery(
     for place, (name, one, image) in enumerate(rows):
         seen = jax.jit(per_image(one))(jax.random.fold_in(key, place), jnp.repeat(image[None], count, 0))
         for axes, shown in zip(sheet[place], [image, *seen], strict=True):
-            _show(axes, np.asarray(shown, None if shown.dtype == jnp.uint8 else np.float32))
+            show(axes, visible(shown))
         if name:
             sheet[place][0].set_ylabel(name, rotation=0, ha="right", va="center")
     sheet[0][0].set_title("as it is", fontsize="medium")
     return write(figure, target)
 
 
-def _rows(
-    augmentation: Augmentation | Mapping[str, Augmentation], images: Images
-) -> list[tuple[str, Augmentation, jax.Array]]:
+def _rows(augmentation: Policies, images: Images) -> list[tuple[str, Augmentation, jax.Array]]:
     """What each row shows: a name, an augmentation, an image."""
-    images = jnp.asarray(images)
-    if images.ndim != 4 or not len(images):
-        raise ShapeError(
-            "gallery images", "(n, height, width, channels)", images.shape, "add a batch axis: image[None]"
-        )
+    images = jnp.asarray(expect_pictures("gallery images", images))
     named = augmentation if isinstance(augmentation, Mapping) else {"": augmentation}
     for name, one in named.items():
         if not callable(one):
@@ -66,13 +74,3 @@ def _rows(
     if isinstance(augmentation, Mapping):
         return [(name, one, images[place % len(images)]) for place, (name, one) in enumerate(named.items())]
     return [("", augmentation, image) for image in images]
-
-
-def _show(axes: Any, image: np.ndarray) -> None:
-    if image.dtype != np.uint8 and (image.min() < 0 or image.max() > 1):
-        image = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -1,8 +1,8 @@
 """A picture of rates over time."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,27 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.lab.drawing import PALETTE, blank, write
+from fnn.lab.drawing import PALETTE, Place, blank, write
 from fnn.types import Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLES = ("-", "--", ":", "-.")
 
 
-def plot_schedule(schedule: Schedule | Mapping[str, Schedule], path: str | os.PathLike[str], *, steps: int) -> Path:
-    """Write a picture of a schedule, or of several by name, over so many steps, and return its path.
+Schedules = Schedule | Mapping[str, Schedule]
 
-    ConfigError for what is no schedule, for a suffix that names no picture format, or a folder that is not there. Needs
-    matplotlib: fnn[plot].
+
+@overload
+def plot_schedule(schedule: Schedules, path: None = None, *, steps: int) -> "Figure": ...
+@overload
+def plot_schedule(schedule: Schedules, path: Place, *, steps: int) -> Path: ...
+def plot_schedule(schedule: Schedules, path: Place | None = None, *, steps: int) -> "Path | Figure":
+    """A picture of a schedule, or of several by name, over so many steps.
+
+    Written to path, which is returned; without one the figure is, and a notebook shows it. ConfigError for what is no
+    schedule, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
     named = schedule if isinstance(schedule, Mapping) else {"": schedule}
     for name, one in named.items():

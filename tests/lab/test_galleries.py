@@ -35,6 +35,12 @@ def test_several_policies_have_a_row_each(tmp_path):
     assert {(200, 30, 30), (55, 225, 225), (100, 15, 15)} <= colors(target)
 
 
+def test_without_a_path_the_figure_is_given(tmp_path):
+    figure = lab.gallery(augment.invert(), RED[:1], draws=2)
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    np.testing.assert_array_equal(shown, [RED[0], 255 - RED[0], 255 - RED[0]])
+
+
 @pytest.mark.parametrize(
     ("policy", "images", "path", "error", "message"),
     [

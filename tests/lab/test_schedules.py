@@ -26,6 +26,12 @@ def test_each_schedule_has_a_line(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "one.png"]
 
 
+def test_without_a_path_the_figure_is_given():
+    (axes,) = lab.plot_schedule(SCHEDULES, steps=60).axes
+    assert [line.get_label() for line in axes.lines] == list(SCHEDULES)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [SCHEDULES["cosine"](step) for step in range(61)], rtol=1e-5)
+
+
 MISTAKES = {
     "no schedule": (({"a": 0.1}, "x.png"), {"steps": 5}, "plot_schedule a: expected a function"),
     "steps": ((SCHEDULES, "x.png"), {"steps": 0}, "plot_schedule steps: expected >= 1"),

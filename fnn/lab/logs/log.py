@@ -1,0 +1,90 @@
+"""What a log is: four functions that a run calls as it goes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnn.errors import ConfigError
+from fnn.types import TrainState
+
+
+class Begun(NamedTuple):
+    """What a log is told when a run begins or resumes.
+
+    step:     how many steps are done: 0, or where the run resumes.
+    names:    every figure that will be told, in order.
+    settings: hyperparameters and facts of the run.
+    images:   the first batch as the network sees it, (n, height, width, channels), if it is of images.
+    """
+
+    step: int
+    names: tuple[str, ...]
+    settings: Mapping[str, str | int | float]
+    images: np.ndarray | None = None
+
+
+def _ignore(*_: Any) -> None:
+    """Nothing is kept of it."""
+
+
+class Log(NamedTuple):
+    """Where the figures of a run go.
+
+    begin: (begun) as the run begins or resumes; what was told of later steps is forgotten.
+    write: (step, figures by name) after so many steps.
+    look:  (step, train_state) after each epoch.
+    close: () as the run ends, also by an error; begin opens again.
+    """
+
+    begin: Callable[[Begun], None] = _ignore
+    write: Callable[[int, Mapping[str, float]], None] = _ignore
+    look: Callable[[int, TrainState], None] = _ignore
+    close: Callable[[], None] = _ignore
+
+
+def as_log(where: str, value: Any) -> Log:
+    """The log that was meant: one, a function (step, figures), several of these in a list, or None for no log.
+
+    ConfigError for anything else.
+    """
+    if value is None:
+        return Log()
+    if isinstance(value, Log):
+        return value
+    if isinstance(value, list | tuple):
+        return _all_of([as_log(f"{where}[{place}]", one) for place, one in enumerate(value)])
+    if not callable(value):
+        advice = 'make one, as by lab.jsonl_log("run.jsonl")'
+        raise ConfigError(where, "a log, or a function (step, figures)", repr(value), advice)
+    return Log(write=value)
+
+
+def _all_of(logs: Sequence[Log]) -> Log:
+    def begin(begun: Begun) -> None:
+        with ExitStack() as undo:  # if one cannot begin, those that have are closed
+            for log in logs:
+                log.begin(begun)
+                undo.callback(log.close)
+            undo.pop_all()
+
+    def write(step: int, figures: Mapping[str, float]) -> None:
+        for log in logs:
+            log.write(step, figures)
+
+    def look(step: int, train_state: TrainState) -> None:
+        for log in logs:
+            log.look(step, train_state)
+
+    def close() -> None:
+        with ExitStack() as each:  # all are closed, even where one fails
+            for log in logs:
+                each.callback(log.close)
+
+    return Log(begin, write, look, close)
+
+
+def not_begun(where: str, step: int) -> ConfigError:
+    """The error of figures that no run has announced."""
+    return ConfigError(where, "a run that has begun", f"figures of step {step} before", "call its begin first")

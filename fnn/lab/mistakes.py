@@ -1,0 +1,75 @@
+"""The images that a network is wrong about, and how sure it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks
+from fnn.errors import ShapeError
+from fnn.lab.classes import class_names, shortened, true_classes
+from fnn.lab.drawing import Place, write
+from fnn.lab.sheets import expect_pictures, sheet, visible
+from fnn.types import Images, Labels, Logits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NONE = "no mistakes among {} images"
+
+
+@overload
+def mistakes(
+    images: Images,
+    logits: Logits,
+    labels: Labels,
+    path: None = None,
+    *,
+    names: Sequence[str] | None = None,
+    count: int = 16,
+) -> "Figure": ...
+@overload
+def mistakes(
+    images: Images,
+    logits: Logits,
+    labels: Labels,
+    path: Place,
+    *,
+    names: Sequence[str] | None = None,
+    count: int = 16,
+) -> Path: ...
+def mistakes(
+    images: Images,
+    logits: Logits,
+    labels: Labels,
+    path: Place | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    count: int = 16,
+) -> "Path | Figure":
+    """A picture of the most confident mistakes: each image, what it was taken for, how probable, and what it is.
+
+    images (n, height, width, channels), logits (n, classes), labels (n,); names: of the classes, else numbers. Images
+    of floats beyond [0, 1] are stretched, all alike. Written to path, which is returned; without one the figure is, and
+    a notebook shows it. ShapeError or DTypeError where the three do not fit; NonFiniteError for logits that are no
+    numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that is not there.
+    Needs matplotlib: fnn[plot].
+    """
+    shown, logits = expect_pictures("mistakes images", images), jnp.asarray(logits)
+    truth = true_classes("mistakes", logits, labels)
+    if truth.shape != shown.shape[:1]:
+        raise ShapeError("mistakes logits", f"(n, classes), n = {len(shown)}", logits.shape, "give one row an image")
+    classes = [shortened(name) for name in class_names("mistakes", names, logits.shape[-1])]
+    sure = np.asarray(jax.nn.softmax(logits.astype(jnp.float32)).max(-1))
+    guess = np.asarray(logits.argmax(-1))
+    wrong = np.flatnonzero(guess != truth)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][: checks.whole("mistakes count", count)]
+    titles = [f"says {classes[guess[one]]}, {sure[one]:.0%}\nis {classes[truth[one]]}" for one in worst]
+    caption = (
+        f"{len(wrong)} of {len(shown)} are wrong; the {len(worst)} surest" if len(wrong) else NONE.format(len(shown))
+    )
+    figure, target = sheet("mistakes", path, visible(shown[worst]), titles, caption)
+    return write(figure, target)

@@ -1,0 +1,119 @@
+"""What the network saw."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks, nn, objective
+from fnn.augment import BatchPolicy
+from fnn.data import to_float
+from fnn.errors import ConfigError
+from fnn.lab.classes import shortened
+from fnn.lab.drawing import Place, write
+from fnn.lab.sheets import expect_pictures, sheet, visible
+from fnn.train.boundary import enter
+from fnn.train.epochs import batch_at
+from fnn.train.evaluation import NO_OPTIMIZER
+from fnn.train.steps import steps_per_epoch
+from fnn.train.task import make_task
+from fnn.types import Augmentation, Data, Prepare, RandomKey, TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHARE = 0.05  # of a class in a mixed target, from which on it is named
+
+
+@overload
+def seen(
+    key: RandomKey,
+    data: Data,
+    path: None = None,
+    *,
+    batch_size: int,
+    augment: Augmentation | BatchPolicy | None = None,
+    prepare: Prepare = to_float,
+    step: int = 0,
+    names: Sequence[str] | None = None,
+    count: int = 32,
+) -> "Figure": ...
+@overload
+def seen(
+    key: RandomKey,
+    data: Data,
+    path: Place,
+    *,
+    batch_size: int,
+    augment: Augmentation | BatchPolicy | None = None,
+    prepare: Prepare = to_float,
+    step: int = 0,
+    names: Sequence[str] | None = None,
+    count: int = 32,
+) -> Path: ...
+def seen(
+    key: RandomKey,
+    data: Data,
+    path: Place | None = None,
+    *,
+    batch_size: int,
+    augment: Augmentation | BatchPolicy | None = None,
+    prepare: Prepare = to_float,
+    step: int = 0,
+    names: Sequence[str] | None = None,
+    count: int = 32,
+) -> "Path | Figure":
+    """A picture of the batch that a run of this key sees at that step: augmented, prepared, each with its target.
+
+    All but count and names as given to `fit`. What goes beyond [0, 1], as standardized images do, is stretched to the
+    range of the batch. names: of the classes, else numbers. Written to path, which is returned; without one the figure
+    is, and a notebook shows it. ShapeError where prepared inputs are no images; ConfigError and DTypeError as of fit,
+    for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    """
+    inputs, targets = batch_seen(key, data, batch_size=batch_size, augment=augment, prepare=prepare, step=step)
+    images = visible(expect_pictures("seen inputs", inputs))[: checks.whole("seen count", count)]
+    titles = [_title(target, names) for target in np.asarray(targets)[:count]]
+    caption = f"what step {step} sees: {len(images)} of {len(inputs)}"
+    figure, target = sheet("seen", path, images, titles, caption)
+    return write(figure, target)
+
+
+def batch_seen(
+    key: RandomKey,
+    data: Data,
+    *,
+    batch_size: int,
+    augment: Augmentation | BatchPolicy | None,
+    prepare: Prepare,
+    step: int,
+) -> tuple[jax.Array, Any]:
+    """The batch of a step of a run, as its network gets it, and the targets."""
+    checks.key("key", key)
+    data = enter("data", data)
+    steps_per_epoch(data, batch_size)
+    # No network is asked: only key and step tell what is seen.
+    task = make_task(nn.chain(), None, NO_OPTIMIZER, objective.cross_entropy, {}, augment, prepare)
+    moment = jnp.int32(checks.whole("seen step", step, 0))
+    return jax.jit(partial(batch_at, task, batch_size=batch_size))(TrainState((), (), (), moment, key), data)
+
+
+def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
+    """The class, or those of a mixed target with their shares; nothing where the target is of no class."""
+    if target.ndim == 0 and target.dtype.kind in "iu":
+        return _name(int(target), names)
+    if target.ndim == 1 and target.dtype.kind == "f":
+        most = [place for place in np.argsort(-target)[:2] if target[place] >= SHARE]
+        return "\n".join(f"{_name(place, names)} {target[place]:.0%}" for place in most)
+    return ""
+
+
+def _name(place: int, names: Sequence[str] | None) -> str:
+    if names is None:
+        return str(place)
+    if not 0 <= place < len(names):
+        raise ConfigError("seen names", f"a name for class {place}", repr(names), "give one for each class, in order")
+    return shortened(str(names[place]))

@@ -1,0 +1,32 @@
+"""What docs/logging.md says runs, in an empty folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+
+def test_the_page_is_true(tmp_path):
+    text = (ROOT / "docs" / "logging.md").read_text()
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    told = """
+given = []
+class Run:
+    log = log_metrics = lambda self, figures, step: given.append((step, figures))
+for make in (to_wandb, to_mlflow):
+    make(Run())(3, {"loss": 0.5})
+assert given == [(3, {"loss": 0.5})] * 2
+tell_epochs(3, {"loss": 0.5})
+tell_epochs(4, {"valid_loss": 0.5})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}{told}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[1 2] [2.5 2. ] [ nan 2.25]\n1.0\nstep 4: 0.5000\n"

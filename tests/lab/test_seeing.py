@@ -1,0 +1,88 @@
+"""The picture of a batch: what a run of that key sees at that step, to the last bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, data, lab, nn, optim, train
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.lab.seeing import batch_seen
+
+digits = data.digits()
+few = (digits.train[0][:40], digits.train[1][:40])
+policy = augment.chain(augment.rotate((-20, 20)), augment.random_crop(padding=1))
+mixing = augment.batch_chain(policy, augment.mixup(classes=10))
+
+
+def standardized(images):
+    return (data.to_float(images) - 0.3) / 0.3
+
+
+def seen_by_a_run(key, policy, step):
+    """What the network of a run is given at that step."""
+    seen = []
+
+    def spy(x):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x)
+        return x
+
+    network = nn.chain(nn.elementwise(spy), nn.flatten(), nn.dense(10))
+    train_state = train.start(key, network, optim.sgd(0.1), (8, 8, 1))
+    options = {"batch_size": 16, "augment": policy, "prepare": standardized}
+    for _ in range(step // 2 + 1):
+        train_state, _ = train.epoch(train_state, network, optim.sgd(0.1), few, **options)
+    jax.effects_barrier()
+    return seen[step]
+
+
+@pytest.mark.parametrize("policy", [None, policy, mixing], ids=["none", "each", "batch"])
+@pytest.mark.parametrize("step", [0, 3])
+def test_it_shows_what_a_run_sees(policy, step, key):
+    wanted = seen_by_a_run(key, policy, step)
+    options = {"batch_size": 16, "augment": policy, "prepare": standardized, "step": step}
+    inputs, _ = batch_seen(key, few, **options)
+    np.testing.assert_array_equal(inputs, wanted)
+    figure = lab.seen(key, few, **options)
+    shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
+    np.testing.assert_allclose(shown, (wanted[..., 0] - wanted.min()) / np.ptp(wanted), atol=1e-6)
+    assert figure.get_suptitle() == f"what step {step} sees: 16 of 16"
+
+
+def test_each_image_has_its_class_above(key):
+    names = [f"digit {place}" for place in range(10)]
+    for own, prefix in ((None, ""), (names, "digit ")):
+        figure = lab.seen(key, few, batch_size=16, names=own, count=5)
+        _, labels = batch_seen(key, few, batch_size=16, augment=None, prepare=data.to_float, step=0)
+        assert [axes.get_title() for axes in figure.axes] == [f"{prefix}{label}" for label in labels[:5]]
+
+
+def test_a_mixed_target_names_its_classes_with_their_shares(key):
+    _, targets = batch_seen(key, few, batch_size=16, augment=mixing, prepare=data.to_float, step=0)
+    titles = [axes.get_title() for axes in lab.seen(key, few, batch_size=16, augment=mixing).axes]
+    for title, target in zip(titles, targets, strict=True):
+        for told in title.split("\n"):
+            name, share = told.split()
+            assert share == f"{target[int(name)]:.0%}"
+    assert any("\n" in title for title in titles)
+
+
+def test_what_is_of_no_class_has_no_title(key):
+    heights = np.ones(40, np.float32)
+    assert {axes.get_title() for axes in lab.seen(key, (few[0], heights), batch_size=16).axes} == {""}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"key": 0}, DTypeError, "key: expected a key from"),
+    ({"data": few[0]}, ConfigError, r"data: expected a pair \(inputs, targets\)"),
+    ({"data": (jnp.ones((40, 3)), few[1])}, ShapeError, r"seen inputs: expected \(n, height, width, channels\)"),
+    ({"batch_size": 41}, ConfigError, "batch_size: expected at most the 40 examples"),
+    ({"step": -1}, ConfigError, "seen step: expected >= 0"),
+    ({"count": 0}, ConfigError, "seen count: expected >= 1"),
+    ({"names": ["zero"]}, ConfigError, "seen names: expected a name for class"),
+    ({"prepare": 3}, ConfigError, "prepare: expected a function"),
+])  # fmt: skip
+def test_mistakes_are_told_and_nothing_is_written(change, error, message, key, tmp_path):
+    with pytest.raises(error, match=message):
+        lab.seen(**{"key": key, "data": few, "path": tmp_path / "seen.png", "batch_size": 16} | change)
+    assert list(tmp_path.iterdir()) == []
