@@ -15,6 +15,7 @@ from fnn.lab.checkpoints.host import is_key, unique_leaves
 from fnn.lab.checkpoints.reading import Checkpoint, read
 
 SHOWN = 8  # paths in a message
+KINDS = (jnp.floating, jnp.complexfloating, jnp.integer)  # within one of them, dtypes may be converted
 
 
 def restore(
@@ -111,16 +112,14 @@ def _fitted(path: str, like: Any, saved: Mapping[str, Any], cast: bool) -> Any:
 def _cast(path: str, leaf: Any, like: Any, dtype: Any) -> np.ndarray:
     """The leaf in another dtype of its kind: floating-point numbers are rounded, whole numbers stay what they are."""
     leaf = np.asarray(leaf)
-    with np.errstate(all="ignore"):  # what overflows is told below
-        converted = leaf.astype(dtype)
-    if all(jnp.issubdtype(one, jnp.inexact) for one in (leaf.dtype, dtype)):
-        same_kind = jnp.issubdtype(dtype, jnp.complexfloating) or not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-        kept = same_kind and (np.isfinite(converted) | ~np.isfinite(leaf)).all()
-    else:
-        kept = all(jnp.issubdtype(one, jnp.integer) for one in (leaf.dtype, dtype)) and (converted == leaf).all()
-    if not kept:
-        raise _mismatch(path, f"{_told(like)}, able to hold its numbers", f"{_told(leaf)} saved")
-    return converted
+    kind = next((kind for kind in KINDS if all(jnp.issubdtype(one, kind) for one in (leaf.dtype, dtype))), None)
+    if kind is not None:
+        with np.errstate(all="ignore"):  # what overflows is told below
+            converted = leaf.astype(dtype)
+        kept = converted == leaf if kind is jnp.integer else np.isfinite(converted) | ~np.isfinite(leaf)
+        if kept.all():
+            return converted
+    raise _mismatch(path, f"{_told(like)}, able to hold its numbers", f"{_told(leaf)} saved")
 
 
 def _placed(like: Any, leaf: Any) -> Any:

@@ -17,7 +17,7 @@ LARGEST = 16 * 2**20  # bytes
 LEAVES = 100_000
 DEPTH = 32
 RANK = 16
-DIGITS = 20  # of a whole number: 2^64 has as many
+DIGITS = 64  # in a row; a digest may have as many
 PATH = 4096  # characters
 ELEMENTS = 2**60  # what NumPy can shape, whatever the dtype
 
@@ -96,8 +96,9 @@ def decode(raw: bytes, where: str = "manifest") -> Manifest:
     expect(members.keys() == {"format", *Manifest._fields}, where, f"format, {', '.join(Manifest._fields)}", [*members])
     step, score, notes, made_by, leaves = (members[name] for name in Manifest._fields)
     expect(is_count(step), f"{where} step", "a whole number", step)
-    expect(score is None or type(score) is float, f"{where} score", "a number with a point, or null", score)
-    expect(_depth_fits(notes, DEPTH), f"{where} notes", f"at most {DEPTH} levels", "more")
+    finite = type(score) is float and math.isfinite(score)
+    expect(score is None or finite, f"{where} score", "a finite number with a point, or null", score)
+    expect(_is_plain(notes, DEPTH), f"{where} notes", f"finite numbers, at most {DEPTH} levels", "others")
     named = isinstance(made_by, dict) and all(isinstance(value, str) for value in made_by.values())
     expect(named, f"{where} made_by", "versions by name", made_by)
     expect(isinstance(leaves, list), f"{where} leaves", "a list", leaves)
@@ -159,10 +160,9 @@ def _parsed(raw: bytes, where: str) -> Any:
     expect(raw.count(b",") <= 10 * LEAVES, where, f"at most {10 * LEAVES} commas", raw.count(b","))
     opened = raw.count(b"[") + raw.count(b"{")
     expect(opened <= 3 * LEAVES, where, f"at most {3 * LEAVES} brackets", opened)
+    expect(not re.search(rb"\d{%d}" % (DIGITS + 1), raw), where, f"at most {DIGITS} digits in a row", "more")
     try:
-        return json.loads(
-            raw.decode(), object_pairs_hook=_once, parse_constant=_number, parse_int=_number, parse_float=_number
-        )
+        return json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise CheckpointCorruptError(where, "JSON", reprlib.repr(str(error)), WAY_OUT) from None
 
@@ -174,16 +174,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _number(text: str) -> int | float:
-    if text.lstrip("-").isdigit() and len(text) <= DIGITS:
-        return int(text)
-    if len(text) > 2 * DIGITS or text.lstrip("-").isdigit() or not math.isfinite(float(text)):
-        raise ValueError(f"the number {text[:DIGITS]}")
-    return float(text)
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name}, which is no number")
 
 
-def _depth_fits(value: Any, levels: int) -> bool:
+def _is_plain(value: Any, levels: int) -> bool:
+    """Whether it is no deeper than so many levels, and its numbers are finite: 1e999 is none."""
     if not isinstance(value, dict | list):
-        return True
+        return not isinstance(value, float) or math.isfinite(value)
     inner = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_depth_fits(one, levels - 1) for one in inner)
+    return levels > 0 and all(_is_plain(one, levels - 1) for one in inner)

@@ -166,7 +166,7 @@ def _leaf(leaf: Leaf, file: BinaryIO, where: str) -> Any:
 @contextmanager
 def _opened(folder: Path) -> Iterator[dict[str, BinaryIO]]:
     """The three files, all open before one is read, so that no writer can remove one in between."""
-    file = folder
+    file = folder / FILES[0]
     with ExitStack() as stack:
         try:
             directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
