@@ -60,5 +60,12 @@ def commit(folder, raw):
     (folder / "COMMIT").write_text(f"{hashlib.sha256(raw).hexdigest()}\n")
 
 
+def rewrite(file, raw):
+    """Let the file hold these bytes, never empty in between: for that, file systems wait for the disk."""
+    with file.open("r+b") as opened:
+        opened.write(raw)
+        opened.truncate()
+
+
 def members_of(folder):
     return json.loads((folder / "manifest.json").read_text())

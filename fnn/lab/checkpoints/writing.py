@@ -1,7 +1,8 @@
 """A checkpoint is written beside its place, put on the disk, and only then given its name."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -56,20 +57,14 @@ def write(directory: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> 
 
 
 def _write_files(folder: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> None:
-    digests: list[str] = []
-    write_file(folder / "data.bin", _hashed(leaves, digests))
-    pairs = zip(manifest.leaves, digests, strict=True)
-    raw = encode(manifest._replace(leaves=tuple(leaf._replace(sha256=digest) for leaf, digest in pairs)))
+    with ThreadPoolExecutor(1) as other:  # one core hashes while another waits for the disk
+        digests = other.map(lambda leaf: hashlib.sha256(leaf.bytes).hexdigest(), leaves.values())
+        write_file(folder / "data.bin", (leaf.bytes for leaf in leaves.values()))
+        pairs = zip(manifest.leaves, digests, strict=True)
+        whole = manifest._replace(leaves=tuple(leaf._replace(sha256=digest) for leaf, digest in pairs))
+    raw = encode(whole)
     write_file(folder / "manifest.json", [raw])
     write_file(folder / "COMMIT", [f"{hashlib.sha256(raw).hexdigest()}\n".encode()])
-
-
-def _hashed(leaves: Mapping[str, Stored], digests: list[str]) -> Iterator[Any]:
-    """The bytes of each leaf; what they hash to is appended."""
-    for leaf in leaves.values():
-        raw = leaf.bytes
-        digests.append(hashlib.sha256(raw).hexdigest())
-        yield raw
 
 
 def _made_by() -> dict[str, str]:

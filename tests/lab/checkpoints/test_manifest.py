@@ -164,18 +164,18 @@ def structured(draw):
     members = copy.deepcopy(WHOLE)
     for _ in range(draw.integers(1, 3)):
         *above, last = PLACES[draw.integers(len(PLACES))]
-        inside, kind = members, draw.integers(6)
+        inside, kind, chosen = members, draw.integers(6), copy.deepcopy(VALUES[draw.integers(len(VALUES))])
         try:
             for name in above:
                 inside = inside[name]
             if kind <= 2:
-                inside[last] = copy.copy(VALUES[draw.integers(len(VALUES))])
+                inside[last] = chosen
             elif kind == 3:
                 del inside[last]
             elif kind == 4:
                 members["leaves"].append(copy.deepcopy(inside[last]))
             else:
-                inside["added" if isinstance(inside, dict) else 0] = VALUES[draw.integers(len(VALUES))]
+                inside["added" if isinstance(inside, dict) else 0] = chosen
         except (KeyError, IndexError, TypeError, AttributeError):
             continue  # an earlier change has taken the place away
     raw = bytearray(json.dumps(members).encode())
