@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test check parity bench golden clean
+.PHONY: demo test test-faults check parity bench golden clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an ensemble and a search
@@ -11,6 +11,9 @@ demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an e
 
 test: $(VENV)/.test  ## the tests; no torch needed
 	$(RUN)/python -m pytest -n auto --dist worksteal
+
+test-faults: $(VENV)/.test  ## more crashes and broken files than `make test` has time for: some minutes
+	$(RUN)/python -m pytest -n auto --dist worksteal -m faults
 
 check: $(VENV)/.check  ## format, lint, types
 	$(RUN)/ruff format --check .

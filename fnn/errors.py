@@ -59,6 +59,14 @@ class CheckpointLockedError(FnnError, RuntimeError):
     """Another process writes into this directory of checkpoints."""
 
 
+class CheckpointWriteError(FnnError, OSError):
+    """A checkpoint could not be put on the disk; what was there before still is. `errno` says why."""
+
+    def __init__(self, where: str, expected: str, got: object, way_out: str):
+        OSError.__init__(self)  # which takes more arguments than one for its own
+        self.args = (where, expected, got, way_out)
+
+
 class DatasetFormatError(FnnError, ValueError):
     """A file of a data set is not in its format."""
 

@@ -17,6 +17,7 @@ PARENTS = {
     errors.CheckpointMismatchError: ValueError,
     errors.CheckpointVersionError: ValueError,
     errors.CheckpointLockedError: RuntimeError,
+    errors.CheckpointWriteError: OSError,
     errors.DatasetFormatError: ValueError,
     errors.DatasetIntegrityError: ValueError,
     errors.DatasetUnavailableError: RuntimeError,
@@ -28,8 +29,9 @@ def test_each_error_is_fnns_and_a_builtin(error, builtin):
     assert issubclass(error, errors.FnnError) and issubclass(error, builtin)
 
 
-def test_a_message_says_where_expected_got_and_a_way_out():
-    error = errors.ShapeError("conv x", "rank 4", (3, 3), "add a batch axis")
+@pytest.mark.parametrize("kind", [errors.ShapeError, errors.CheckpointWriteError])
+def test_a_message_says_where_expected_got_and_a_way_out(kind):
+    error = kind("conv x", "rank 4", (3, 3), "add a batch axis")
     assert str(error) == "conv x: expected rank 4, got (3, 3); add a batch axis"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -157,7 +157,7 @@ def _brought(array: np.ndarray, path: str, part: int | None) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    safetensors = _safetensors()
+    safetensors = safetensors_for("load_weights")
     if not path.is_file():
         raise ConfigError("load_weights path", "a file that exists", path, "check the folder")
     with path.open("rb") as file:
@@ -173,11 +173,12 @@ def _opened(path: Path) -> Iterator[Any]:
         yield opened
 
 
-def _safetensors() -> Any:
+def safetensors_for(where: str) -> Any:
+    """The package safetensors; ConfigError where it is not installed."""
     try:
         import safetensors
     except ImportError:
         raise ConfigError(
-            "load_weights", "safetensors to read with", "no such package", "pip install 'fnn[weights]'"
+            where, "safetensors to read and write with", "no such package", "pip install 'fnn[weights]'"
         ) from None
     return safetensors

@@ -1,0 +1,64 @@
+"""A process whose children save and are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+class Saver:
+    """Children that save, one at a time."""
+
+    def __init__(self, process, acks):
+        self.process, self.acks = process, acks
+
+    def start(self, do, directory, **spec):
+        """The pid of a child that does that."""
+        self.acks.write_text("")
+        line = {"do": do, "directory": str(directory), "acks": str(self.acks)} | spec
+        self.process.stdin.write(json.dumps(line) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def told(self):
+        """The lines that the child has written."""
+        return self.acks.read_text().splitlines()
+
+    def ended(self):
+        """How the child ended."""
+        return int(self.process.stdout.readline())
+
+    def run(self, do, directory, **spec):
+        """Let a child do that to its end."""
+        self.start(do, directory, **spec)
+        return self.ended()
+
+    def until_told(self):
+        """Wait until the child has written a line."""
+        for _ in range(3000):
+            if self.told():
+                return
+            time.sleep(0.01)
+        raise TimeoutError("the child told nothing")
+
+    def kill(self, pid):
+        os.kill(pid, signal.SIGKILL)
+        assert self.ended() == -signal.SIGKILL
+
+
+@pytest.fixture(scope="session")
+def saver(tmp_path_factory):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "saver.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        yield Saver(process, tmp_path_factory.mktemp("saver") / "acks")
+        process.stdin.close()
