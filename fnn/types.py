@@ -98,6 +98,7 @@ class TrainState(NamedTuple):
     opt_state: OptState
     step: Step
     key: RandomKey
+    watch: Any = ()  # what early stopping remembers, if the run has any
 
 
 @jax.tree_util.register_pytree_with_keys_class

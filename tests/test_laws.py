@@ -1,7 +1,5 @@
 """The seven laws of house.md, over every public maker."""
 
-import signal
-from contextlib import contextmanager
 from functools import partial
 
 import chex
@@ -14,7 +12,6 @@ from makers import Knobs
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import FnnError
-from fnn.lab.progress import Report
 from fnn.types import Layer, Optimizer
 
 KNOBS = list(makers.knobs())
@@ -192,28 +189,39 @@ def scheduled(name):
 perceptron = nn.chain(nn.flatten(), nn.dense(4), nn.relu(), nn.dense(10))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_stopped_anywhere_and_resumed_is_the_run(name, key, monkeypatch):
-    # All else than the optimizer need not be tried with each of them.
+def fitting(name, key):
+    """fit with the optimizer of a maker; all else than that need not be tried with each of them."""
     alone = options | {"augment": None, "valid": some if name == "optim.plateau" else None}
     network, own_options = (convolutional, options) if name == "optim.adam" else (perceptron, alone)
-    fit = partial(lab.fit, key, network, scheduled(name), few, **own_options, on_nonfinite="skip")
-    whole = fit(show=False)
+    return partial(lab.fit, key, network, scheduled(name), few, **own_options, on_nonfinite="skip", show=False)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_stopped_anywhere_and_resumed_is_the_run(name, key):
+    fit = fitting(name, key)
+    whole = fit()
     for stop in np.random.default_rng(0).choice(np.arange(1, 12), 2, replace=False):
-        monkeypatch.setattr("fnn.lab.fitting.reporting", lambda *_, stop=stop: pressing_ctrl_c_after(stop))
-        first = fit(chunk=1)
+        first = fit(max_steps=int(stop))
         assert int(first.train_state.step) == stop
-        rest = fit(show=False, resume=first.train_state)
+        rest = fit(resume=first.train_state)
         assert same_bits(rest.train_state, whole.train_state)
         for measure in whole.history:
             joined = np.concatenate([first.history[measure], rest.history[measure]])
             np.testing.assert_array_equal(joined, whole.history[measure])
-        monkeypatch.undo()
 
 
-@contextmanager
-def pressing_ctrl_c_after(stop):
-    yield Report(lambda seconds: None, lambda step, _: signal.raise_signal(signal.SIGINT) if step == stop else None)
+@pytest.mark.faults
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_goes_on_from_the_disk_wherever_it_stopped(name, key, tmp_path):
+    """Twenty runs, each stopped at one to three places of its own."""
+    fit = partial(fitting(name, key), epochs=10)
+    whole = fit()
+    draw = np.random.default_rng(list(name.encode()))
+    for run in range(20):
+        kept = tmp_path / str(run)
+        for stop in sorted(draw.choice(np.arange(1, whole.history.loss.size), draw.integers(1, 4), replace=False)):
+            assert fit(checkpoints=kept, resume=True, max_steps=int(stop)).train_state.step == stop
+        assert same_bits(fit(checkpoints=kept, resume=True), whole)
 
 
 # 5. Same key, same result.

@@ -18,6 +18,8 @@ from fnn.lab.logs import read_log as read_log
 from fnn.lab.logs import tensorboard_log as tensorboard_log
 from fnn.lab.mistakes import mistakes as mistakes
 from fnn.lab.reports import curves as curves
+from fnn.lab.saving import saving as saving
 from fnn.lab.schedules import plot_schedule as plot_schedule
 from fnn.lab.seeing import seen as seen
+from fnn.lab.watching import watching as watching
 from fnn.lab.weights import load_weights as load_weights

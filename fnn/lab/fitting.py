@@ -1,29 +1,28 @@
 """A run with doors to the world between its compiled chunks."""
 
-import time
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from fnn import checks
 from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError
-from fnn.lab.interrupts import interruptible
-from fnn.lab.progress import reporting
+from fnn.lab.courses import ArrayCourse, Course, StreamCourse
+from fnn.lab.logs.log import Log, as_log
+from fnn.lab.running import Limits, Plan, follow
+from fnn.lab.saving import Saving, as_saving
+from fnn.lab.streams import Stream, is_stream
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
-from fnn.train.epochs import advance
-from fnn.train.evaluation import observed, validate
-from fnn.train.faults import PATIENCE, explain, first_fault
-from fnn.train.steps import start_on, steps_per_epoch
-from fnn.train.task import Task, make_task
+from fnn.train.stopping import EarlyStopping
+from fnn.train.task import make_task
 from fnn.types import (
     Augmentation,
     Data,
-    History,
     Layer,
     Loss,
     Metrics,
@@ -35,20 +34,16 @@ from fnn.types import (
     TrainState,
 )
 
-Figures = dict[str, np.ndarray]
-
-FIRST_CHUNK = 8  # steps
-SECONDS_PER_CHUNK = 0.2  # often enough for a lively bar, seldom enough to cost nothing
-
 
 def fit(
     key: RandomKey,
     network: Layer,
     optimizer: Optimizer,
-    data: Data,
+    data: Data | Iterable[Data],
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
     valid: Data | None = None,
     augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
@@ -56,92 +51,79 @@ def fit(
     metrics: Metrics | None = None,
     regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
+    early_stopping: EarlyStopping | None = None,
+    checkpoints: str | os.PathLike[str] | Saving | None = None,
+    resume: bool | TrainState = False,
+    on_epoch: Callable[[TrainState, Mapping[str, float]], Any] | None = None,
+    log: Log | Callable[[int, Mapping[str, float]], Any] | Sequence[Any] | None = None,
+    log_every: int = 1,
+    max_seconds: float = math.inf,
+    max_steps: int | None = None,
     chunk: int | None = None,
-    resume: TrainState | None = None,
     show: bool = True,
 ) -> Result:
-    """The run of `train.run`, bit for bit, in compiled chunks of steps with a progress bar between them.
+    """The run of `train.run`, bit for bit, in compiled chunks of steps with doors to the world between them.
 
-    chunk is how many steps go between two looks at the clock and the terminal; by default as many as take 0.2 s. It
-    changes no number, and one compilation serves all. Ctrl-C ends the run after the chunk and returns what there is;
-    given back as `resume=result.train_state`, with all else the same, the run goes on as if it had not stopped, its
-    history beginning at that step. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError
-    for a train state of another key or past the end.
+    data may also be any iterable of batches (inputs, targets): each is then one step, augmented by the key of that
+    step; an epoch is one pass over it, or steps_per_epoch batches, and batch_size only counts for validation.
+
+    checkpoints is a directory, or `lab.saving(directory, ...)`: after each epoch the run is saved there, and with
+    resume=True it goes on from the last one, its history whole; resume may also be a train state, with a history from
+    there on. SIGINT and SIGTERM end the run after the chunk: with checkpoints it is saved and the program exits with
+    130 or 143, without them Ctrl-C returns what there is, as max_seconds and max_steps always do.
+
+    on_epoch(train_state, figures) is called after each epoch, and ends the run by returning True. log(step, figures)
+    is called every log_every steps and after each epoch; `lab.jsonl_log`, `csv_log` and `tensorboard_log` write files.
+    chunk is how many steps go between two looks at the clock and the terminal, by default as many as take 0.2 s; it
+    changes no number. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError for a run that
+    cannot be gone on with.
     """
     checks.key("key", key)
-    data, valid = enter("data", data), valid and enter("valid", valid)
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
-    expect_fitting(task, data, valid)
-    length = steps_per_epoch(data, batch_size)
-    total = checks.whole("epochs", epochs, 0) * length
-    chunk = chunk if chunk is None else checks.whole("chunk", chunk)
-    train_state = start_on(task, key, data) if resume is None else _expect_own(resume, key, total)
-    each_step: list[Figures] = []
-    each_epoch: list[Figures] = []
-    size = chunk or FIRST_CHUNK
-    with reporting(total, int(train_state.step), show) as report, interruptible() as interrupted:
-        began = time.monotonic()
-        # No steps: this compiles, and tells what will be measured.
-        each_step.append(_steps(task, train_state, data, batch_size, 0, [])[1])
-        before = _on_host(validate(task, train_state, valid, batch_size))
-        report.compiled(time.monotonic() - began)
-        while int(train_state.step) < total and not interrupted():
-            began = time.monotonic()
-            train_state, measured = _steps(task, train_state, data, batch_size, size, each_step)
-            each_step.append(measured)
-            if int(train_state.step) % length == 0:
-                figures = validate(task, train_state, valid, batch_size)
-                train_state = observed(train_state, figures)
-                each_epoch.append(_on_host(figures))
-            size = chunk or _next_size(len(measured["loss"]), time.monotonic() - began)
-            report.update(int(train_state.step), _summary(measured) | (each_epoch or [before])[-1])
-    return Result(train_state, _history(each_step, each_epoch, before))
-
-
-def _steps(
-    task: Task, train_state: TrainState, data: Data, batch_size: int, count: int, past: list[Figures]
-) -> tuple[TrainState, Figures]:
-    """So many steps, or those left in the epoch, and what each measured; NonFiniteError where the run is lost."""
-    length, first = steps_per_epoch(data, batch_size), int(train_state.step)
-    stop = min(first + count, (first // length + 1) * length)
-    after, records = advance(task, train_state, data, jnp.int32(stop), batch_size)
-    measured = {
-        name: np.asarray(values)[first % length :][: stop - first] for name, values in task.in_order(records).items()
-    }
-    recent = np.concatenate([figures["finite"] for figures in [*past[-PATIENCE:], measured]])
-    fault = first_fault(task, recent)
-    if fault is not None:
-        raise explain(task, train_state, data, batch_size, stop - len(recent) + fault)
-    return after, measured
-
-
-def _next_size(steps: int, seconds: float) -> int:
-    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most fourfold more or fewer."""
-    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / seconds, 1 / 4), 4)))
-
-
-def _expect_own(resume: TrainState, key: RandomKey, total: int) -> TrainState:
-    if not (jax.random.key_data(resume.key) == jax.random.key_data(key)).all():
+    stream = _stream(data, steps_per_epoch)
+    entered = enter("data", cast(Data, stream.peek() if stream else data))
+    valid = valid and enter("valid", valid)
+    task = make_task(
+        network, entered[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
+    )
+    out_shape = expect_fitting(task, entered, valid)
+    batch_size = _batch_size(batch_size, stream, entered)
+    course: Course = StreamCourse(task, stream) if stream else ArrayCourse(task, entered, batch_size)
+    limits = Limits(
+        epochs=checks.whole("epochs", epochs, 0),
+        seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),
+        steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
+        chunk=None if chunk is None else checks.whole("chunk", chunk),
+    )
+    if on_epoch is not None and not callable(on_epoch):
         raise ConfigError(
-            "resume", "a train state of a run with this key", "one of another key", "give the run's own key"
+            "on_epoch", "a function of (train_state, figures)", repr(on_epoch), "give the function itself"
         )
-    if int(resume.step) > total:
-        raise ConfigError(
-            "resume", f"a train state within the {total} steps", f"step {int(resume.step)}", "train for more epochs"
-        )
+    log_every = checks.whole("log_every", log_every)
+    plan = Plan(task, course, entered, valid, out_shape, batch_size, limits, on_epoch, as_log("log", log), log_every)
+    return follow(plan, key, as_saving(checkpoints), _expect_resume(resume, checkpoints), checks.flag("show", show))
+
+
+def _stream(data: Any, steps_per_epoch: int | None) -> Stream | None:
+    if steps_per_epoch is not None:
+        checks.whole("steps_per_epoch", steps_per_epoch)
+    if is_stream(data):
+        return Stream(data, steps_per_epoch)
+    if steps_per_epoch is not None:
+        advice = "leave it out: an epoch is as many steps as the arrays fill batches"
+        raise ConfigError("steps_per_epoch", "an iterable of batches as data", "arrays", advice)
+    return None
+
+
+def _batch_size(batch_size: int | None, stream: Stream | None, data: Data) -> int:
+    """The size of the batches; a stream's own one for validation, where none is given."""
+    if batch_size is None and stream is None:
+        raise ConfigError("batch_size", "a whole number", None, "give it, as in batch_size=64")
+    return int(jax.tree.leaves(data)[0].shape[0]) if batch_size is None else checks.whole("batch_size", batch_size)
+
+
+def _expect_resume(resume: bool | TrainState, checkpoints: Any) -> bool | TrainState:
+    if not isinstance(resume, bool | TrainState):
+        raise ConfigError("resume", "True, False or a train state", repr(resume), "give resume=result.train_state")
+    if resume is True and checkpoints is None:
+        raise ConfigError("resume", "checkpoints to go on from", None, "give checkpoints=, the run's directory")
     return resume
-
-
-def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
-    return {name: np.asarray(value) for name, value in figures.items()}
-
-
-def _summary(measured: Figures) -> Figures:
-    """The mean over a chunk of each measure that is one number, less the flags."""
-    return {name: values.mean() for name, values in measured.items() if name != "finite" and values.ndim == 1}
-
-
-def _history(each_step: list[Figures], each_epoch: list[Figures], before: Figures) -> History:
-    steps = {name: np.concatenate([figures[name] for figures in each_step]) for name in each_step[0]}
-    epochs = {name: np.array([figures[name] for figures in each_epoch], first.dtype) for name, first in before.items()}
-    return History({name: jnp.asarray(values) for name, values in (steps | epochs).items()})

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request instead of an exception."""
+"""Ctrl-C and SIGTERM as requests instead of exceptions."""
 
 import signal
 import threading
@@ -6,25 +6,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a person's wish to stop, and a machine's
+
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C only makes the yielded function true; a second Ctrl-C is KeyboardInterrupt, as everywhere.
+def interruptible() -> Iterator[Callable[[], int]]:
+    """Within, the yielded function gives the number of the signal that asked to stop, or 0.
 
-    In another thread than the main one, which gets no signals, it stays false.
+    A second signal does what the first would have done: KeyboardInterrupt, or for SIGTERM an exit with code 143. In
+    another thread than the main one, which gets no signals, none is ever asked.
     """
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if asked:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else exit_by(number)
         asked.append(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: 0
         return
-    previous = signal.signal(signal.SIGINT, on_signal)
+    previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:
-        yield lambda: bool(asked)
+        yield lambda: asked[0] if asked else 0
     finally:
-        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+        for number, handler in previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def exit_by(number: int) -> SystemExit:
+    """The exit that tells the shell which signal ended the program: 130 for SIGINT, 143 for SIGTERM."""
+    return SystemExit(128 + number)

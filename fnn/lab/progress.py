@@ -1,5 +1,6 @@
 """How far a run is: one live bar where a person looks on, plain lines elsewhere."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,34 +9,36 @@ from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-SECONDS_PER_LINE = 5.0
-LINE = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+SECONDS_PER_LINE = 10.0
+LINE = "{n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+ENDLESS = "{n_fmt} {unit}s [{elapsed}, {rate_fmt}{postfix}]"  # where nobody knows the end
+WIDE = 200  # columns of a file
 
 
 class Report(NamedTuple):
-    """What a run tells: that it is compiled, after so many seconds; and where it stands, with figures by name."""
+    """What a run tells: a line of its own, in so many columns; that training begins; where it stands, with figures."""
 
-    compiled: Callable[[float], None]
+    shows: bool
+    say: Callable[[str], None]
+    columns: int
+    begin: Callable[[], None]
     update: Callable[[int, Mapping[str, Any]], None]
 
 
 @contextmanager
-def reporting(total: int, first: int, show: bool) -> Iterator[Report]:
-    """A report to standard error: a bar in a terminal or notebook, else a line every 5 seconds and a last one."""
+def reporting(total: int | None, first: int, show: bool, unit: str = "step") -> Iterator[Report]:
+    """A report to standard error: a bar in a terminal or notebook, else a line every 10 seconds."""
     if not show:
-        yield Report(lambda seconds: None, lambda step, figures: None)
+        yield Report(False, lambda line: None, WIDE, lambda: None, lambda step, figures: None)
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:
-        with tqdm(
-            total=total, initial=first, unit="step", dynamic_ncols=True, desc="compiling", file=sys.stderr
-        ) as bar:
+        with tqdm(total=total, initial=first, unit=unit, dynamic_ncols=True, desc="compiling", file=sys.stderr) as bar:
             yield _bar_report(bar)
     else:
-        yield _line_report(total, first)
+        yield _line_report(total, first, unit)
 
 
 def _bar_report(bar: tqdm) -> Report:
-    def compiled(seconds: float) -> None:
-        bar.write(_compiled(seconds), file=sys.stderr)
+    def begin() -> None:
         bar.set_description("training")
         bar.unpause()
 
@@ -43,32 +46,29 @@ def _bar_report(bar: tqdm) -> Report:
         bar.set_postfix_str(_figures(figures), refresh=False)
         bar.update(step - bar.n)
 
-    return Report(compiled, update)
+    columns = shutil.get_terminal_size().columns
+    return Report(True, lambda line: bar.write(line, file=sys.stderr), columns, begin, update)
 
 
-def _line_report(total: int, first: int) -> Report:
+def _line_report(total: int | None, first: int, unit: str) -> Report:
     began = last = time.monotonic()
 
-    def compiled(seconds: float) -> None:
+    def begin() -> None:
         nonlocal began, last
-        _print(_compiled(seconds))
         began = last = time.monotonic()
 
     def update(step: int, figures: Mapping[str, Any]) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= SECONDS_PER_LINE or step == total:
+        if now - last >= SECONDS_PER_LINE:
             last = now
+            form = LINE if total else ENDLESS
             meter = tqdm.format_meter(
-                step, total, now - began, initial=first, unit="step", postfix=_figures(figures), bar_format=LINE
+                step, total, now - began, initial=first, unit=unit, postfix=_figures(figures), bar_format=form
             )
             _print(meter)
 
-    return Report(compiled, update)
-
-
-def _compiled(seconds: float) -> str:
-    return f"compiled in {seconds:.1f} s"
+    return Report(True, _print, WIDE, begin, update)
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

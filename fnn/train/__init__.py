@@ -7,3 +7,4 @@ from fnn.train.runs import run as run
 from fnn.train.steps import start as start
 from fnn.train.steps import step as step
 from fnn.train.steps import steps as steps
+from fnn.train.stopping import early_stopping as early_stopping

@@ -44,8 +44,8 @@ def enter(where: str, data: Data) -> Data:
     return inputs, targets
 
 
-def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
-    """Raise unless the entered data fits what the network puts out and the loss takes in."""
+def expect_fitting(task: Task, data: Data, valid: Data | None) -> Shape:
+    """The shape of one output; an error unless the data fits what the network puts out and the loss takes in."""
     _expect_images(task, data[0])
     out_shape, opt_state = _begun(task, data[0])
     _expect_told(task, opt_state, valid)
@@ -55,6 +55,7 @@ def expect_fitting(task: Task, data: Data, valid: Data | None) -> None:
             if trees.is_shape(own_shape) and hasattr(own_targets, "dtype") and checks.is_concrete(own_targets):
                 _expect_labels(loss, own_targets, own_shape)
                 _expect_probabilities(loss, own_targets, own_shape)
+    return out_shape
 
 
 def _heads(loss: Loss, targets: Any, out_shape: Any) -> Iterator[tuple[Loss, Any, Any]]:
@@ -122,6 +123,9 @@ def _expect_told(task: Task, opt_state: OptState, valid: Data | None) -> None:
     """The optimizer will be told what it goes by."""
     if observes(opt_state) and valid is None:
         raise ConfigError("valid", "validation data, whose loss optim.plateau goes by", None, "give valid=")
+    if task.early_stopping is not None and valid is None:
+        expected = f"validation data, whose {task.early_stopping.by.removeprefix('valid_')} early_stopping goes by"
+        raise ConfigError("valid", expected, None, "give valid=")
     if scales(opt_state) and task.on_nonfinite == "raise":
         advice = 'give on_nonfinite="skip"'
         raise ConfigError("on_nonfinite", "skip or ignore, since optim.loss_scale overflows at times", "raise", advice)
@@ -130,8 +134,7 @@ def _expect_told(task: Task, opt_state: OptState, valid: Data | None) -> None:
 def _enter_array(name: str, value: Any) -> jax.Array:
     if not isinstance(value, np.ndarray | jax.Array):
         raise DTypeError(name, "an array", type(value).__name__, "convert it with numpy.asarray")
-    if value.dtype.kind in "OSUMm":
-        raise DTypeError(name, "an array of numbers", f"dtype {value.dtype}", "convert it to numbers first")
+    expect_numbers(name, value)
     if isinstance(value, np.ndarray) and not value.dtype.isnative:
         raise DTypeError(
             name, "native byte order", f"dtype {value.dtype.str}", "use x.astype(x.dtype.newbyteorder('='))"
@@ -145,6 +148,12 @@ def _enter_array(name: str, value: Any) -> jax.Array:
         return value
     _expect_narrow(name, value)
     return jnp.array(value)
+
+
+def expect_numbers(name: str, value: Any) -> None:
+    """The array holds numbers, and no text, dates or objects."""
+    if value.dtype.kind in "OSUMm":
+        raise DTypeError(name, "an array of numbers", f"dtype {value.dtype}", "convert it to numbers first")
 
 
 def _expect_narrow(name: str, value: np.ndarray) -> None:

@@ -106,12 +106,13 @@ def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size
     return {f"valid_{name}": value for name, value in figures.items()}
 
 
-@jax.jit
-def observed(train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
-    """The train state after an epoch with these validation figures, of which the optimizer may take note."""
+@partial(jax.jit, static_argnums=0)
+def observed(task: Task, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
+    """The train state after an epoch with these figures, of which the optimizer and early stopping take note."""
     if not figures:
         return train_state
-    return train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
+    train_state = train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
+    return train_state if task.early_stopping is None else task.early_stopping.observe(train_state, figures)
 
 
 @partial(jax.jit, static_argnums=(0, 4))

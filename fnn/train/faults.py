@@ -1,17 +1,25 @@
 """Where a run met numbers that are not finite."""
 
+import math
+from typing import Any
+
 import jax
 import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
-from fnn.train.epochs import advance, batch_at
+from fnn.train.epochs import advance
 from fnn.train.steps import gradients, steps_per_epoch
 from fnn.train.task import Task
 from fnn.types import Data, TrainState
 
 PATIENCE = 10  # how many steps in a row may be skipped before a run is taken for lost
 SHOWN = 3
+
+
+def patience(task: Task) -> float:
+    """How many steps in a row that are not finite end a run."""
+    return {"raise": 1, "skip": PATIENCE, "ignore": math.inf}[task.on_nonfinite]
 
 
 def first_fault(task: Task, finite: jax.Array | np.ndarray) -> int | None:
@@ -22,18 +30,25 @@ def first_fault(task: Task, finite: jax.Array | np.ndarray) -> int | None:
     if task.on_nonfinite == "ignore" or not checks.is_concrete(finite) or finite.size == 0:
         return None
     wrong = ~np.asarray(finite)
-    patience = 1 if task.on_nonfinite == "raise" else PATIENCE
-    runs = np.convolve(wrong, np.ones(patience, int))[: len(wrong)] == patience
+    enough = int(patience(task))
+    runs = np.convolve(wrong, np.ones(enough, int))[: len(wrong)] == enough
     return int(runs.argmax()) if runs.any() else None
 
 
-def explain(task: Task, train_state: TrainState, data: Data, batch_size: int, step: int) -> NonFiniteError:
-    """The error for a step, found by running up to it again from an earlier train state and looking at every leaf."""
+def state_at(task: Task, train_state: TrainState, data: Data, batch_size: int, step: int) -> TrainState:
+    """The train state before a step, found by running up to it again from an earlier one."""
     length = steps_per_epoch(data, batch_size)
     while (now := int(train_state.step)) < step:
         train_state, _ = advance(task, train_state, data, min(step, (now // length + 1) * length), batch_size)
-    measured, grads, state = gradients(task, train_state, *batch_at(task, train_state, data, batch_size))
-    # In the order in which they are computed, so that the first one is nearest to the cause.
+    return train_state
+
+
+def explain(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> NonFiniteError:
+    """The error for the step from this train state on inputs that are ready for the network, naming every wrong leaf.
+
+    They are named in the order in which they are computed, so that the first one is nearest to the cause.
+    """
+    measured, grads, state = gradients(task, train_state, inputs, targets)
     parts = (
         {"state": state},
         {name: measured[name] for name in ("loss", "penalty") if name in measured},
@@ -42,6 +57,7 @@ def explain(task: Task, train_state: TrainState, data: Data, batch_size: int, st
     wrong = [path for part in parts for path, finite in trees.finite_leaves(part).items() if not finite]
     names = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
     advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'
+    step = int(train_state.step)
     error = NonFiniteError(f"step {step}", "finite loss, gradients and state", f"non-finite {names}", advice)
     error.step = step
     return error

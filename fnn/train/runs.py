@@ -1,19 +1,23 @@
 """A whole run of training as one pure function."""
 
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn import checks
 from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
-from fnn.train.epochs import Measures, whole_epoch
+from fnn.train.epochs import Measures, batch_at, whole_epoch
 from fnn.train.evaluation import observed, validate
-from fnn.train.faults import explain, first_fault
+from fnn.train.faults import explain, first_fault, state_at
 from fnn.train.steps import start_on, steps_per_epoch
+from fnn.train.stopping import EarlyStopping
 from fnn.train.task import Task, make_task
+from fnn.train.telling import Tell, tell_host
 from fnn.types import (
     Augmentation,
     Data,
@@ -45,13 +49,18 @@ def run(
     metrics: Metrics | None = None,
     regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
+    early_stopping: EarlyStopping | None = None,
+    tell: Tell | None = None,
 ) -> Result:
     """Train a network from first draw to last step: a scan over epochs of a scan over steps, in one program.
 
     data and valid are (inputs, targets), arrays whose first axis is the example. In training inputs are augmented, each
     by its own key, then prepared; bytes stay bytes until then. The result holds the train state and the history:
     per step loss, penalty, metrics, rate and finite; per epoch, if valid is given, valid_loss and the valid metrics.
-    jit, vmap and grad work on it, by the key and by any number that a maker was given.
+    jit, vmap and grad work on it, by the key and by any number that a maker was given. With early_stopping, from
+    `train.early_stopping`, the history is cut where the run ended, or within jit has NaN from there on.
+    tell(figures) is called on the host after each epoch, also from within jit, and once for all lanes of a mapped run:
+    step, over (whether early stopping has ended it), the means of the epoch's steps, and its valid figures.
 
     Raises an fnn error before it compiles for data or options that cannot be right. A step whose loss, gradient or
     state is not finite clears its history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run
@@ -60,25 +69,87 @@ def run(
     checks.key("key", key)
     checks.whole("epochs", epochs, 0)
     data, valid = enter("data", data), valid and enter("valid", valid)
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
+    task = make_task(
+        network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
+    )
     expect_fitting(task, data, valid)
-    steps_per_epoch(data, batch_size)
+    length = steps_per_epoch(data, batch_size)
     train_state = start_on(task, key, data)
-    result = _run(task, train_state, data, valid, epochs, batch_size)
-    fault = first_fault(task, result.history.finite)
+    last, history = _run(task, train_state, data, valid, epochs, batch_size, tell)
+    fault = first_fault(task, history.finite)
     if fault is not None:
-        raise explain(task, train_state, data, batch_size, fault)
-    return result
+        before = state_at(task, train_state, data, batch_size, fault)
+        raise explain(task, before, *batch_at(task, before, data, batch_size))
+    if early_stopping is not None and checks.is_concrete(last.step):
+        history = _until(int(last.step), length, history)
+    return Result(finished(task, last), history)
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5))
-def _run(task: Task, train_state: TrainState, data: Data, valid: Data | None, epochs: int, batch_size: int) -> Result:
-    def one(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
+@partial(jax.jit, static_argnums=0)
+def finished(task: Task, train_state: TrainState) -> TrainState:
+    """What a run that has come to its end gives back: the last train state, or the best one where it kept that."""
+    return train_state if task.early_stopping is None else task.early_stopping.finish(train_state)
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5, 6))
+def _run(
+    task: Task,
+    train_state: TrainState,
+    data: Data,
+    valid: Data | None,
+    epochs: int,
+    batch_size: int,
+    tell: Tell | None,
+) -> tuple[TrainState, History]:
+    def one(train_state: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
         train_state, each_step = whole_epoch(task, train_state, data, batch_size)
         figures = validate(task, train_state, valid, batch_size)
-        return observed(train_state, figures), (each_step, figures)
+        return observed(task, train_state, figures), (each_step, figures)
 
-    train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
+    def unless_over(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
+        if task.early_stopping is None:
+            return one(train_state)
+        # The key goes in and out as its bits: in a mapped run both ways are taken, each with a copy, and that is no
+        # second use of it.
+        key, bits = train_state.key, train_state._replace(key=jax.random.key_data(train_state.key))
+
+        def go_on(bits: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
+            after, figures = one(bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key))))
+            return after._replace(key=bits.key), figures
+
+        over = task.early_stopping.is_over(train_state)
+        nothing = jax.eval_shape(go_on, bits)[1]
+        bits, figures = jax.lax.cond(over, lambda bits: (bits, _blank(nothing, over)), go_on, bits)
+        return bits._replace(key=key), figures
+
+    def told(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
+        after, figures = unless_over(train_state, None)
+        if tell is not None:
+            over = jnp.array(False) if task.early_stopping is None else task.early_stopping.is_over(train_state)
+            means = {name: values.mean(0) for name, values in task.in_order(figures[0]).items() if name != "finite"}
+            tell_host(tell, {"step": after.step, "over": over, **means, **figures[1]})
+        return after, figures
+
+    train_state, (each_step, each_epoch) = jax.lax.scan(told, train_state, length=epochs)
     # (epochs, steps, ...) -> (epochs * steps, ...)
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in task.in_order(each_step).items()}
-    return Result(train_state, History(flat | each_epoch))
+    return train_state, History(flat | each_epoch)
+
+
+def _blank(figures: Any, over: jax.Array) -> Any:
+    """What the history has for an epoch that is not run: NaN; 0 in whole numbers, and no step that is not finite."""
+
+    def one(figure: jax.ShapeDtypeStruct) -> jax.Array:
+        blank = jnp.full((), jnp.nan if jnp.issubdtype(figure.dtype, jnp.inexact) else figure.dtype == bool)
+        blank = blank.astype(figure.dtype)
+        # Taken from `over`, so that in a shard_map it differs between devices where a real figure does.
+        return jnp.broadcast_to(jnp.where(over, blank, blank), figure.shape)
+
+    return jax.tree.map(one, figures)
+
+
+def _until(step: int, length: int, history: History) -> History:
+    """The history of the epochs that were run; figures of validation are one an epoch, all others one a step."""
+    return History(
+        {name: values[: step // length if name.startswith("valid_") else step] for name, values in history.items()}
+    )

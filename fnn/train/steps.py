@@ -46,7 +46,8 @@ def start(key: RandomKey, network: Layer, optimizer: Optimizer, shape: Shape) ->
 @partial(jax.jit, static_argnums=0)
 def start_on(task: Task, key: RandomKey, data: Data) -> TrainState:
     """The state before the first step of a run on this data."""
-    return start(key, task.network, task.optimizer, jax.tree.map(lambda array: array.shape[1:], data[0]))
+    train_state = start(key, task.network, task.optimizer, jax.tree.map(lambda array: array.shape[1:], data[0]))
+    return train_state if task.early_stopping is None else task.early_stopping.begin(train_state)
 
 
 def step(
@@ -71,7 +72,7 @@ def step(
     """
     inputs, targets = batch
     task = make_task(network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
-    return _step(task, train_state, inputs, targets)
+    return stepped(task, train_state, inputs, targets)
 
 
 def steps(data: Data, *, epochs: int, batch_size: int) -> int:
@@ -117,7 +118,7 @@ def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> t
     if task.on_nonfinite == "skip":
         new = trees.select(finite, new, (params, state, optim.backed_off(opt_state)))
     measured |= {"rate": jnp.asarray(rate(new_opt_state), measured["loss"].dtype), "finite": finite}
-    return TrainState(*new, train_state.step + 1, train_state.key), measured
+    return train_state._replace(params=new[0], state=new[1], opt_state=new[2], step=train_state.step + 1), measured
 
 
 def gradients(
@@ -164,5 +165,6 @@ def _penalties(task: Task, params: Params, state: State) -> list[Scalar]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+def stepped(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+    """One step on a batch as it came: each input is augmented by its own key of this step."""
     return descend(task, train_state, *augmented(task, train_state, train_state.step, inputs, targets))

@@ -8,6 +8,7 @@ from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.train.labels import default_metrics
+from fnn.train.stopping import EarlyStopping
 from fnn.types import Augmentation, Layer, Loss, Metric, Metrics, Optimizer, Prepare, Regularizer
 
 NO_OPTIMIZER = Optimizer(
@@ -27,6 +28,7 @@ class Task(NamedTuple):
     prepare: Prepare
     on_nonfinite: str
     regularizer: Regularizer | None
+    early_stopping: EarlyStopping | None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -48,10 +50,12 @@ def make_task(
     prepare: Prepare = to_float,
     on_nonfinite: str = "raise",
     regularizer: Regularizer | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, class labels get accuracy."""
     metrics = default_metrics(loss, targets) if metrics is None else metrics
-    task = Task(network, optimizer, loss, tuple(metrics.items()), augment, prepare, on_nonfinite, regularizer)
+    named = tuple(metrics.items())
+    task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, early_stopping)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
     checks.optimizer("optimizer", optimizer)
@@ -64,4 +68,14 @@ def make_task(
             "metrics", "names other than loss, penalty, rate and finite", list(metrics), "rename the metric"
         )
     checks.choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
+    _expect_stopping(task)
     return task
+
+
+def _expect_stopping(task: Task) -> None:
+    stopping = task.early_stopping
+    if stopping is not None and not isinstance(stopping, EarlyStopping):
+        raise ConfigError("early_stopping", "what train.early_stopping gives", repr(stopping), "call it, as in (5)")
+    names = [f"valid_{name}" for name in ("loss", *dict(task.metrics))]
+    if stopping is not None and stopping.by not in names:
+        raise ConfigError("early_stopping by", f"one of {', '.join(names)}", repr(stopping.by), "choose one of them")

@@ -52,13 +52,15 @@ def test_a_second_fit_compiles_nothing(key):
 
 
 def test_it_tells_what_goes_on_in_plain_lines(key, capsys):
-    few = (digits.train[0][:64], digits.train[1][:64])
-    lab.fit(key, networks["perceptron"], optimizer, few, epochs=2, batch_size=32, valid=few)
-    first, *_, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("compiled in ") and first.endswith(" s")
-    assert last.startswith("4/4 steps [")
-    for figure in ("loss ", "accuracy ", "rate ", "valid_loss ", "valid_accuracy "):
-        assert figure in last
+    few = (digits.train[0][:256], digits.train[1][:256])
+    lab.fit(key, networks["perceptron"], optimizer, few, epochs=2, batch_size=64, valid=few)
+    lines = capsys.readouterr().err.splitlines()
+    labels = [line.split()[0] for line in lines]
+    top = ["network", "optimizer", "data", "run", "on", "compiled", "ok", "ok", "ok"]
+    assert labels == [*top, "epoch", "1", "2", "ended", "best", "took"]
+    columns = ["epoch", "loss", "accuracy", "rate", "valid_accuracy", "valid_loss", "seconds", "best"]
+    assert lines[labels.index("epoch")].split() == columns
+    assert "2 epochs of 4 steps on 64 examples each: 8 steps; seed 0" in lines[3]
 
 
 def test_it_is_silent_when_told_so(key, capsys):
@@ -91,3 +93,36 @@ def test_a_finished_run_resumed_is_done(key):
     assert again.history.loss.shape == (0,)
     with pytest.raises(ConfigError, match="resume: expected a train state within the 2 steps, got step 4"):
         lab.fit(key, networks["perceptron"], optimizer, few, resume=whole.train_state, **options | {"epochs": 1})
+
+
+def test_early_stopping_is_that_of_the_run(key):
+    few, some = ((images[:128], labels[:128]) for images, labels in digits)
+    options = {"epochs": 40, "batch_size": 32, "valid": some, "early_stopping": train.early_stopping(2)}
+    wanted = bits(train.run(key, networks["perceptron"], optim.adam(3e-2), few, **options))
+    result = lab.fit(key, networks["perceptron"], optim.adam(3e-2), few, show=False, **options)
+    chex.assert_trees_all_equal(bits(result), wanted)
+    assert 2 < result.history.valid_loss.size < 40
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ({"resume": True}, "resume: expected checkpoints to go on from, got None"),
+        ({"resume": 7}, "resume: expected True, False or a train state, got 7"),
+        ({"steps_per_epoch": 3}, "steps_per_epoch: expected an iterable of batches as data, got arrays"),
+        ({"batch_size": None}, "batch_size: expected a whole number, got None"),
+        ({"max_steps": 1.5}, "max_steps: expected a whole number, got 1.5"),
+        ({"max_seconds": -1}, "max_seconds: expected a number in"),
+        ({"checkpoints": 3}, "checkpoints: expected a directory, or what lab.saving gives, got 3"),
+        ({"on_epoch": 3}, "on_epoch: expected a function of"),
+        ({"log_every": 0}, "log_every: expected >= 1, got 0"),
+        ({"log": 3}, "log: expected a log, or a function"),
+        ({"show": "yes"}, "show: expected True or False, got 'yes'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_done(key, mistake, told, tmp_path, capsys):
+    few = (digits.train[0][:64], digits.train[1][:64])
+    options = {"epochs": 1, "batch_size": 32} | mistake
+    with pytest.raises(ConfigError, match=told):
+        lab.fit(key, networks["perceptron"], optimizer, few, **options)
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,9 @@
 
 import io
 import sys
+import time
+
+import pytest
 
 from fnn.lab.progress import reporting
 
@@ -21,12 +24,14 @@ def test_a_terminal_shows_one_bar_for_the_whole_run(monkeypatch):
     screen = looking_at(Terminal(), monkeypatch)
     with reporting(100, 0, True) as report:
         assert "compiling" in screen.getvalue()  # before the first step, or a run that compiles looks hung
-        report.compiled(3.21)
+        report.begin()
         for step in (40, 100):
-            report.update(step, {"loss": 0.25, "valid_accuracy": 0.9876})
-    assert "compiled in 3.2 s" in screen.getvalue()
+            report.update(step, {"loss": 0.25})
+        report.say("a line\nand another")
+    lines = screen.getvalue().replace("\r", "\n").splitlines()
+    assert "a line" in lines and "and another" in lines
     last = screen.getvalue().split("\r")[-1]
-    assert "100%" in last and "100/100" in last and "loss 0.25  valid_accuracy 0.9876" in last
+    assert "training: 100%" in last and "100/100" in last and "loss 0.25" in last
 
 
 def test_a_resumed_run_begins_where_it_stopped(monkeypatch):
@@ -36,13 +41,31 @@ def test_a_resumed_run_begins_where_it_stopped(monkeypatch):
     assert "60/100" in screen.getvalue()
 
 
-def test_a_file_gets_lines_and_no_carriage_returns(monkeypatch):
+def test_a_run_of_unknown_length_counts(monkeypatch):
+    screen = looking_at(Terminal(), monkeypatch)
+    with reporting(None, 0, True) as report:
+        report.update(7, {"loss": 0.25})
+    assert "7step" in screen.getvalue()
+
+
+@pytest.mark.parametrize(("total", "form"), [(10, "4/10 steps [00:11<00:16, "), (None, "4 steps [00:11, ")])
+def test_a_file_gets_a_line_every_ten_seconds_and_no_carriage_returns(total, form, monkeypatch):
     file = looking_at(io.StringIO(), monkeypatch)
-    with reporting(10, 0, True) as report:
-        report.compiled(0.5)
-        for step in range(1, 11):
+    seconds = iter([0.0, 1.0, *(1 + 2.75 * step for step in range(1, 7))])
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    with reporting(total, 0, True) as report:
+        report.begin()
+        for step in range(1, 7):
             report.update(step, {"loss": 1 / step})
+        report.say("the end")
     assert "\r" not in file.getvalue()
-    first, last = file.getvalue().splitlines()
-    assert first == "compiled in 0.5 s"
-    assert last.startswith("10/10 steps [00:00<00:00, ") and last.endswith(", loss 0.1]")
+    line, last = file.getvalue().splitlines()
+    assert line.startswith(form) and line.endswith(", loss 0.25]") and last == "the end"
+
+
+def test_nothing_is_shown_where_nothing_is_to_be(monkeypatch):
+    file = looking_at(io.StringIO(), monkeypatch)
+    with reporting(10, 0, False) as report:
+        report.say("a line")
+        report.update(10, {"loss": 0.0})
+    assert file.getvalue() == "" and not report.shows

@@ -1,0 +1,175 @@
+"""How a run goes on from one door to the next: over arrays in compiled chunks, over a stream batch by batch."""
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.errors import NonFiniteError
+from fnn.lab.diaries import Figures
+from fnn.lab.streams import Stream
+from fnn.train.epochs import advance, batch_at
+from fnn.train.faults import explain, patience, state_at
+from fnn.train.steps import augmented, stepped, steps_per_epoch
+from fnn.train.task import Task
+from fnn.types import Data, TrainState
+
+
+class Stretch(NamedTuple):
+    """Steps that were done: where they led, what each measured, (steps,), and whether the epoch is over.
+
+    waited: the seconds of it in which there was no batch to do a step on.
+    """
+
+    train_state: TrainState
+    measured: Figures
+    ended: bool
+    waited: float = 0.0
+
+
+class Course(Protocol):
+    """What a run goes over."""
+
+    @property
+    def length(self) -> int | None:
+        """Steps an epoch, if that is known."""
+
+    def go(self, train_state: TrainState, count: int) -> Stretch:
+        """So many steps, or those left in the epoch, or up to one that was not finite if that ends the run."""
+
+    def compile(self, train_state: TrainState) -> Figures:
+        """Do as `go` does, without a step; what will be measured, (0,)."""
+
+    def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
+        """For a step of the last stretch, which began here: the train state before it, and what was not finite."""
+
+    def first_inputs(self, train_state: TrainState) -> Any:
+        """The inputs of the next step as the network sees them."""
+
+    def epochs(self, train_state: TrainState) -> tuple[int, int]:
+        """How many are over, and how many steps of the one under way."""
+
+    def place(self) -> dict[str, Any]:
+        """What a checkpoint must keep, besides the train state, to go on from here."""
+
+    def go_to(self, place: dict[str, Any], steps: int) -> bool:
+        """Go on from there, after so many steps; whether what was done before had not to be read again for it."""
+
+
+class ArrayCourse:
+    """Over arrays: every stretch is one call of one compiled program, whatever the number of steps."""
+
+    def __init__(self, task: Task, data: Data, batch_size: int):
+        self.task, self.data, self.batch_size = task, data, batch_size
+
+    @property
+    def length(self) -> int:
+        """As many as there are whole batches."""
+        return steps_per_epoch(self.data, self.batch_size)
+
+    def go(self, train_state: TrainState, count: int) -> Stretch:
+        """As one compiled loop, which ends by itself after a step that was not finite."""
+        first = int(train_state.step)
+        stop = min(first + count, (first // self.length + 1) * self.length)
+        after, records = advance(self.task, train_state, self.data, jnp.int32(stop), self.batch_size)
+        measured = {
+            name: np.asarray(values)[first % self.length :][: stop - first]
+            for name, values in self.task.in_order(records).items()
+        }
+        return Stretch(after, measured, stop % self.length == 0)
+
+    def compile(self, train_state: TrainState) -> Figures:
+        """By a loop of no steps."""
+        return self.go(train_state, 0).measured
+
+    def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
+        """By running up to the step again."""
+        before = state_at(self.task, train_state, self.data, self.batch_size, step)
+        return before, explain(self.task, before, *batch_at(self.task, before, self.data, self.batch_size))
+
+    def first_inputs(self, train_state: TrainState) -> Any:
+        """Of the batch that the train state's step learns from."""
+        return batch_at(self.task, train_state, self.data, self.batch_size)[0]
+
+    def epochs(self, train_state: TrainState) -> tuple[int, int]:
+        """By the steps."""
+        return divmod(int(train_state.step), self.length)
+
+    def place(self) -> dict[str, Any]:
+        """Nothing: the order of the examples follows from key and step."""
+        return {}
+
+    def go_to(self, place: dict[str, Any], steps: int) -> bool:
+        """There is nothing to read."""
+        return True
+
+
+class StreamCourse:
+    """Over a stream: a call a batch, and while the device computes one step, the host fetches the next batch.
+
+    At most two steps are under way, so that a run ends at the step that loses it.
+    """
+
+    def __init__(self, task: Task, stream: Stream):
+        self.task, self.stream = task, stream
+        self.last: tuple[TrainState, Data] | None = None  # where the last step began, and its batch
+        self.waiting: dict[str, jax.Array] | None = None  # what that step will have measured
+        self.lost = 0  # steps in a row that were not finite
+
+    @property
+    def length(self) -> int | None:
+        """As the stream has it."""
+        return self.stream.length
+
+    def go(self, train_state: TrainState, count: int) -> Stretch:
+        """Batch by batch; one of another shape compiles anew."""
+        done: list[dict[str, jax.Array]] = []
+        ended, waited = False, 0.0
+        while len(done) < count and not ended:
+            began = time.monotonic()
+            batch = self.stream.pull()  # while the device computes the step before
+            waited += time.monotonic() - began
+            after, measured = stepped(self.task, train_state, *batch)
+            if self._is_lost():  # waits for the step before
+                break
+            self.last, self.waiting = (train_state, batch), measured
+            done.append(measured)
+            train_state = after
+            ended = self.stream.ends()
+        names = self.task.in_order(done[0]) if done else ()
+        figures = {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
+        return Stretch(train_state, figures, ended, waited)
+
+    def compile(self, train_state: TrainState) -> Figures:
+        """By a step of which nothing is kept but the time it took."""
+        _, measured = stepped(self.task, train_state, *self.stream.peek())
+        return {name: np.asarray(value)[None][:0] for name, value in self.task.in_order(measured).items()}
+
+    def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
+        """By the batch of the last step, which is at hand."""
+        assert self.last is not None
+        before, batch = self.last
+        return before, explain(self.task, before, *augmented(self.task, before, before.step, *batch))
+
+    def first_inputs(self, train_state: TrainState) -> Any:
+        """Of the next batch."""
+        return augmented(self.task, train_state, train_state.step, *self.stream.peek())[0]
+
+    def epochs(self, train_state: TrainState) -> tuple[int, int]:
+        """By the stream."""
+        return self.stream.epochs, self.stream.taken
+
+    def place(self) -> dict[str, Any]:
+        """The stream's place."""
+        return self.stream.place()
+
+    def go_to(self, place: dict[str, Any], steps: int) -> bool:
+        """By the stream."""
+        return steps == 0 or self.stream.go_to(place, steps)
+
+    def _is_lost(self) -> bool:
+        if self.waiting is not None:
+            self.lost = 0 if self.waiting["finite"] else self.lost + 1
+        return self.lost >= patience(self.task)

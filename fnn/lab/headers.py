@@ -1,0 +1,99 @@
+"""What a run tells before its first step: what is trained on what, and whether it begins as it should."""
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import trees
+from fnn.objective import cross_entropy
+from fnn.objective.weighting import within
+from fnn.train.labels import are_classes
+from fnn.train.task import Task
+from fnn.types import Data, RandomKey, Shape, TrainState
+
+LOOKED_AT = 1024  # examples, of which the inputs' range is taken
+EXCESS = 0.5  # nats above log C, from which the first loss is too large
+IMBALANCE = 10  # the largest class over the smallest
+ENOUGH = 20  # examples for each class, from which their balance is judged
+LABEL = 11  # columns
+
+
+def header(train_state: TrainState, data: Data, valid: Data | None, run: str) -> Iterator[str]:
+    """What is trained, by what, on what, for how long and where."""
+    params, state = (jax.tree.leaves(tree) for tree in train_state[:2])
+    memory = sum(leaf.size for leaf in jax.tree.leaves(train_state.opt_state))
+    yield told("network", f"{_size(params):,} parameters in {len(params)} arrays, {_size(state):,} numbers of state")
+    yield told("optimizer", f"{memory:,} numbers of memory")
+    validated = "" if valid is None else f"; {jax.tree.leaves(valid)[0].shape[0]:,} to validate by"
+    yield told("data", ", ".join(_described(leaf) for leaf in jax.tree.leaves(data[0])) + validated)
+    yield told("run", f"{run}; {_seed(train_state.key)}")
+    device = jax.devices()[0]
+    cores = f" with {os.cpu_count()} cores" if device.platform == "cpu" else ""
+    dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in params}))
+    yield told("on", f"{device.device_kind}{cores}, {dtypes}; jax {jax.__version__}")
+
+
+def preflight(task: Task, data: Data, out_shape: Shape, first_loss: float | None) -> Iterator[str]:
+    """One line a check, with a tick or a warning: the loss before training, the inputs' range, the labels' balance."""
+    inputs, targets = data
+    outputs = out_shape[-1] if trees.is_shape(out_shape) and out_shape else None
+    if first_loss is not None and outputs and any(part is cross_entropy for part in within(task.loss)):
+        yield _loss_tick(first_loss, outputs)
+    if hasattr(inputs, "dtype"):
+        yield from _range_tick(task.prepare(inputs[:LOOKED_AT]))
+    if outputs and are_classes(task.loss, targets) and targets.size >= ENOUGH * outputs:
+        yield _balance_tick(np.bincount(np.asarray(targets).ravel(), minlength=outputs))
+
+
+def _loss_tick(loss: float, classes: int) -> str:
+    found = f"loss before training {loss:.2f} (log {classes} = {math.log(classes):.2f})"
+    if loss > math.log(classes) + EXCESS:
+        return told("!!", f"{found}: sure of wrong classes; begin with a smaller last layer, as by nn.lsuv")
+    return told("ok", found)
+
+
+def _range_tick(inputs: jax.Array) -> Iterator[str]:
+    if jnp.issubdtype(inputs.dtype, jnp.floating):
+        low, high, mean, spread = _statistics(inputs).tolist()
+        found = f"inputs in [{low:.3g}, {high:.3g}], mean {mean:.2g}, deviation {spread:.2g}"
+        is_small = max(abs(low), abs(high)) <= 1.5 or (abs(mean) <= 0.5 and 0.5 <= spread <= 2)
+        yield told("ok", found) if is_small else told("!!", f"{found}: scale them first, as by data.standardize")
+
+
+@jax.jit
+def _statistics(inputs: jax.Array) -> jax.Array:
+    """Least, largest, mean and standard deviation."""
+    x = inputs.astype(jnp.float32)
+    return jnp.stack([x.min(), x.max(), x.mean(), x.std()])
+
+
+def _balance_tick(counts: np.ndarray) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    found = f"labels of {len(counts)} classes, {low:,} to {high:,} examples each"
+    if high > IMBALANCE * low:
+        return told("!!", f"{found}: weigh them, as by objective.class_weighted; accuracy will flatter")
+    return told("ok", found)
+
+
+def _described(leaf: Any) -> str:
+    return f"{leaf.shape[0]:,} inputs {leaf.dtype}[{','.join(map(str, leaf.shape[1:]))}]"
+
+
+def _size(leaves: list[Any]) -> int:
+    return sum(leaf.size for leaf in leaves)
+
+
+def _seed(key: RandomKey) -> str:
+    """The number that jax.random.key was given, where that can be told."""
+    *high, low = (int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
+    return f"seed {low}" if not any(high) else f"key {' '.join(map(str, [*high, low]))}"
+
+
+def told(label: str, what: str) -> str:
+    """A line of the report, with its label in a column of its own."""
+    return label.ljust(LABEL) + what

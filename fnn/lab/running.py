@@ -1,0 +1,242 @@
+"""The loop of a run between its doors: clock, terminal, disk and signals."""
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fnn.errors import ConfigError
+from fnn.lab.courses import Course, Stretch
+from fnn.lab.diaries import Diary, Figures, scalars
+from fnn.lab.footers import Stopwatch
+from fnn.lab.interrupts import exit_by, interruptible
+from fnn.lab.logs.log import Begun, Log
+from fnn.lab.progress import reporting
+from fnn.lab.saving import Keeper, Past, Saving, keeping, past
+from fnn.lab.screens import Screen
+from fnn.train.evaluation import observed, validate
+from fnn.train.faults import PATIENCE, first_fault
+from fnn.train.runs import finished
+from fnn.train.steps import start_on
+from fnn.train.task import Task
+from fnn.types import Data, RandomKey, Result, Shape, TrainState
+
+SECONDS_PER_CHUNK = 0.2  # often enough for a lively bar, seldom enough to cost nothing
+# Why a run ends. After the first two it is over, after the others it may be gone on with.
+DONE, EARLY = "after its last epoch", "early, for it got no better"
+ASKED, TOLD, LATE, FAR = "by a signal", "by on_epoch", "by max_seconds", "by max_steps"
+
+
+class Limits(NamedTuple):
+    """How far a run may go, and how many steps at a time where that is fixed."""
+
+    epochs: int
+    seconds: float
+    steps: float
+    chunk: int | None
+
+
+class Plan(NamedTuple):
+    """What is run: a task over a course, how it is validated and limited, and who is told of it."""
+
+    task: Task
+    course: Course
+    data: Data
+    valid: Data | None
+    out_shape: Shape
+    batch_size: int
+    limits: Limits
+    on_epoch: Callable[[TrainState, Mapping[str, float]], Any] | None
+    log: Log
+    log_every: int
+
+    @property
+    def total(self) -> int | None:
+        """How many steps a whole run has, if that is known."""
+        return None if self.course.length is None else self.course.length * self.limits.epochs
+
+    @property
+    def goes_by(self) -> tuple[str, int]:
+        """The figure that tells the best epoch, and 1 if less of it is better, -1 if more."""
+        stopping = self.task.early_stopping
+        return ("valid_loss", 1) if stopping is None else (stopping.by, stopping.sign)
+
+    def described(self) -> str:
+        """The run in words."""
+        epochs, length = self.limits.epochs, self.course.length
+        if length is None:
+            return f"{epochs} epochs of steps on {self.batch_size} examples each"
+        return f"{epochs} epochs of {length} steps on {self.batch_size} examples each: {epochs * length:,} steps"
+
+
+def follow(plan: Plan, key: RandomKey, saving: Saving | None, resume: bool | TrainState, show: bool) -> Result:
+    """Do the run, or what is left of it."""
+    watch = Stopwatch()
+    with ExitStack() as doors:
+        asked = doors.enter_context(interruptible())
+        with watch.on("compiling"):
+            fresh = start_on(plan.task, key, plan.data)
+        keeper = doors.enter_context(keeping(saving))
+        begin = past(keeper, fresh, resume)
+        _expect_own(begin.train_state, key, plan.total)
+        report = doors.enter_context(reporting(plan.total, int(begin.train_state.step), show))
+        doors.callback(plan.log.close)
+        return Running(plan, begin, keeper, Screen(report, plan.limits.epochs, plan.goes_by), asked, watch).result()
+
+
+class Running:
+    """A run under way."""
+
+    def __init__(
+        self, plan: Plan, begin: Past, keeper: Keeper, screen: Screen, asked: Callable[[], int], watch: Stopwatch
+    ):
+        self.plan, self.train_state, self.keeper, self.screen = plan, begin.train_state, keeper, screen
+        self.asked, self.watch = asked, watch
+        self.is_told_to_stop = False
+        screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
+        with watch.on("data"):
+            if not plan.course.go_to(begin.place, self.step):
+                screen.warn(f"the data cannot tell its place: its first {self.step:,} batches were read again")
+        with watch.on("compiling"):
+            shapes = plan.course.compile(self.train_state), self._validated()
+        self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.train_state)[1])
+        screen.recall(begin.figures)
+        first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
+        screen.check(plan.task, plan.data, plan.out_shape, first_loss, watch.spent["compiling"])
+        plan.log.begin(self._begun(shapes))
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return int(self.train_state.step)
+
+    def result(self) -> Result:
+        """What the run gives, as far as it goes. What is done is kept, whatever ends it."""
+        try:
+            end = self._to_the_end()
+        except Exception as error:
+            self._keep()
+            if self.keeper.keeps:
+                error.add_note(f"The run is kept as it was at step {self.keeper.kept}; resume=True goes on from there.")
+            raise
+        self._keep()
+        history, asked = self.diary.history(), self.asked()
+        is_over = end in (DONE, EARLY)
+        go_on = "" if is_over else f"resume={self.keeper.keeps or 'result.train_state'} goes on from here"
+        losses = [] if "valid_loss" not in history else history.valid_loss.tolist()
+        self.screen.conclude(f"{end}, at step {self.step:,}", self.watch, losses, go_on)
+        if asked and (self.keeper.keeps or asked == signal.SIGTERM):
+            raise exit_by(asked)
+        return Result(finished(self.plan.task, self.train_state) if is_over else self.train_state, history)
+
+    def _to_the_end(self) -> str:
+        """Stretch after stretch; why the run ends."""
+        size = self.plan.limits.chunk or 1
+        while (end := self._end()) is None:
+            began = time.monotonic()
+            stretch = self._go(size)
+            row = self._end_epoch() if stretch.ended else {}
+            self._tell(stretch, row)
+            size = self.plan.limits.chunk or _next_size(len(stretch.measured["loss"]), time.monotonic() - began)
+        return end
+
+    def _end(self) -> str | None:
+        """Why the run ends here, if it does."""
+        stopping, limits = self.plan.task.early_stopping, self.plan.limits
+        ends = {
+            DONE: self.plan.course.epochs(self.train_state)[0] >= limits.epochs,
+            EARLY: stopping is not None and bool(stopping.is_over(self.train_state)),
+            ASKED: self.asked() > 0,
+            TOLD: self.is_told_to_stop,
+            LATE: self.watch.seconds() >= limits.seconds,
+            FAR: self.step >= limits.steps,
+        }
+        return next((reason for reason, holds in ends.items() if holds), None)
+
+    def _go(self, size: int) -> Stretch:
+        """The next steps; NonFiniteError where they lose the run, which is then put back to before that step."""
+        first = self.train_state
+        with self.watch.on("steps"):
+            stretch = self.plan.course.go(first, int(min(size, self.plan.limits.steps - self.step)))
+        self.watch.move("steps", "data", stretch.waited)
+        self.train_state = stretch.train_state
+        self.diary.add(stretch.measured)
+        flags = self.diary.recent("finite", PATIENCE)
+        fault = first_fault(self.plan.task, flags)
+        if fault is not None:
+            last = int(first.step) + len(stretch.measured["finite"])
+            self.train_state, error = self.plan.course.blame(first, last - len(flags) + fault)
+            self.diary.cut(len(flags) - fault)
+            raise error
+        return stretch
+
+    def _end_epoch(self) -> dict[str, float]:
+        """What an epoch ends with: validation, and who takes note of it; the epoch's figures."""
+        with self.watch.on("validation"):
+            figures = self._validated()
+            self.train_state = observed(self.plan.task, self.train_state, figures)
+        return self.diary.end_epoch(figures)
+
+    def _tell(self, stretch: Stretch, row: dict[str, float]) -> None:
+        """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
+        epoch = self.plan.course.epochs(self.train_state)[0]
+        self._log(stretch, row)
+        self.screen.update(self.step, stretch.measured)
+        if stretch.ended:
+            self.screen.end_epoch(epoch, row, self.watch.seconds())
+            if self.plan.on_epoch is not None:
+                self.is_told_to_stop = self.plan.on_epoch(self.train_state, row) is True
+        if self.keeper.is_due(epoch if stretch.ended else None):
+            by, sign = self.plan.goes_by
+            self._keep(sign * row[by] if by in row else None)
+
+    def _log(self, stretch: Stretch, row: dict[str, float]) -> None:
+        measured = scalars(stretch.measured)
+        validated = {name: value for name, value in row.items() if name.startswith("valid_")}
+        count = len(measured["loss"])
+        for place in range(count):
+            step = self.step - count + place + 1
+            is_end = stretch.ended and place == count - 1
+            if is_end or step % self.plan.log_every == 0:
+                own = {name: float(values[place]) for name, values in measured.items()}
+                self.plan.log.write(step, own | validated if is_end else own)
+        if stretch.ended:
+            self.plan.log.look(self.step, self.train_state)
+
+    def _keep(self, score: float | None = None) -> None:
+        with self.watch.on("checkpoints"):
+            self.keeper.save(self.train_state, self.diary, self.plan.course.place(), score)
+
+    def _validated(self) -> Figures:
+        figures = validate(self.plan.task, self.train_state, self.plan.valid, self.plan.batch_size)
+        return {name: np.asarray(value) for name, value in figures.items()}
+
+    def _begun(self, shapes: tuple[Figures, Figures]) -> Begun:
+        names = [*scalars(shapes[0]), *(name for name, value in shapes[1].items() if value.ndim == 0)]
+        settings: dict[str, str | int | float] = {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.train_state.params)),
+            "epochs": self.plan.limits.epochs,
+            "batch_size": self.plan.batch_size,
+        }
+        inputs = self.plan.course.first_inputs(self.train_state) if self.plan.log.begin is not Log().begin else None
+        images = np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
+        return Begun(self.step, tuple(names), settings, images)
+
+
+def _next_size(steps: int, seconds: float) -> int:
+    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most fourfold more or fewer."""
+    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / seconds, 1 / 4), 4)))
+
+
+def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:
+    """The train state that a run goes on from is one of this run."""
+    if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
+        expected = "a train state of a run with this key"
+        raise ConfigError("resume", expected, "one of another key", "give the run's own key")
+    step = int(train_state.step)
+    if total is not None and step > total:
+        raise ConfigError("resume", f"a train state within the {total} steps", f"step {step}", "train for more epochs")

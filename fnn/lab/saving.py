@@ -1,0 +1,123 @@
+"""How `fit` keeps a run on disk, and finds it again."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.lab.checkpoints.filling import restore
+from fnn.lab.checkpoints.reading import read
+from fnn.lab.checkpoints.store import Store, checkpoints
+from fnn.lab.diaries import Diary, Figures
+from fnn.types import TrainState
+
+HISTORY = "history/"  # where the figures lie in a checkpoint
+
+
+class Saving(NamedTuple):
+    """Where a run is kept, and how often."""
+
+    directory: Path
+    epochs: int
+    seconds: float
+    keep: int
+    asynchronous: bool
+
+
+def saving(
+    directory: str | os.PathLike[str],
+    *,
+    epochs: int = 1,
+    seconds: float = math.inf,
+    keep: int = 3,
+    asynchronous: bool = False,
+) -> Saving:
+    """Where and how often `lab.fit` keeps a run: after so many epochs, and within an epoch after so many seconds.
+
+    The last `keep` are kept, and the best by validation loss, or by what early stopping goes by. asynchronous=True
+    writes beside the next steps. ConfigError for a number out of range.
+    """
+    checks.number("saving seconds", seconds, "(0, inf]")
+    return Saving(
+        Path(directory),
+        checks.whole("saving epochs", epochs),
+        float(seconds),
+        checks.whole("saving keep", keep),
+        checks.flag("saving asynchronous", asynchronous),
+    )
+
+
+def as_saving(value: str | os.PathLike[str] | Saving | None) -> Saving | None:
+    """What was meant: a directory alone is kept in after every epoch."""
+    if value is None or isinstance(value, Saving):
+        return value
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError("checkpoints", "a directory, or what lab.saving gives", repr(value), "give a path")
+    return saving(value)
+
+
+class Past(NamedTuple):
+    """A run as it was kept: its train state, figures by name, and the place of its course."""
+
+    train_state: TrainState
+    figures: Figures
+    place: dict[str, Any]
+
+
+class Keeper:
+    """Keeps a run in a directory that is locked meanwhile; without one, nowhere."""
+
+    def __init__(self, saving: Saving | None, store: Store | None):
+        self.saving, self.store = saving, store
+        self.kept, self.last = -1, time.monotonic()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a directory to keep it in."""
+        return self.store is not None
+
+    def is_due(self, epochs: int | None) -> bool:
+        """Whether to save now, at the end of so many epochs, or within one."""
+        if self.saving is None:
+            return False
+        due = epochs is not None and epochs % self.saving.epochs == 0
+        return due or time.monotonic() - self.last >= self.saving.seconds
+
+    def save(self, train_state: TrainState, diary: Diary, place: dict[str, Any], score: float | None = None) -> None:
+        """Keep the run as it is, unless it is kept already."""
+        step = int(train_state.step)
+        if self.store is not None and step != self.kept:
+            tree = {"train_state": train_state, "history": diary.arrays()}
+            self.store.save(step, tree, notes={"place": place}, score=score)
+            self.kept, self.last = step, time.monotonic()
+
+
+@contextmanager
+def keeping(saving: Saving | None) -> Iterator[Keeper]:
+    """A keeper; at the end all is written."""
+    if saving is None:
+        yield Keeper(None, None)
+    else:
+        with checkpoints(saving.directory, keep=saving.keep, asynchronous=saving.asynchronous) as store:
+            yield Keeper(saving, store)
+
+
+def past(keeper: Keeper, fresh: TrainState, resume: bool | TrainState) -> Past:
+    """Where the run begins; ConfigError for a directory that keeps a run which is not to be gone on with."""
+    kept = keeper.store.steps() if keeper.store is not None else []
+    if kept and resume is not True:
+        advice = "give resume=True to go on with it, or another directory"
+        raise ConfigError("checkpoints", "a directory without checkpoints", f"one at step {kept[-1]}", advice)
+    if isinstance(resume, TrainState):
+        return Past(resume, {}, {})
+    if keeper.store is None or not kept:
+        return Past(fresh, {}, {})
+    found = read(keeper.store.directory)
+    keeper.kept = found.step
+    figures = {path.removeprefix(HISTORY): leaf for path, leaf in found.leaves.items() if path.startswith(HISTORY)}
+    return Past(restore(found, fresh, prefix="train_state"), figures, found.notes["place"])

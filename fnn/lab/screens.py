@@ -1,0 +1,76 @@
+"""What a person sees of a run, from its first line to its last."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from fnn.lab.diaries import Figures
+from fnn.lab.footers import Stopwatch, advice, footer
+from fnn.lab.headers import header, preflight, told
+from fnn.lab.progress import Report
+from fnn.lab.tables import Table, number
+from fnn.train.task import Task
+from fnn.types import Data, Shape, TrainState
+
+ROWS = 40  # of the table at most; of more epochs, every so many
+
+
+class Screen:
+    """A header and ticks, then a table of epochs with the best so far marked and a bar below it, then a footer."""
+
+    def __init__(self, report: Report, epochs: int, goes_by: tuple[str, int]):
+        self.report, self.epochs = report, epochs
+        self.by, self.sign = goes_by
+        self.every = max(1, math.ceil(epochs / ROWS))
+        self.table: Table | None = None
+        self.best, self.best_told = math.inf, ""
+
+    def introduce(self, train_state: TrainState, data: Data, valid: Data | None, run: str) -> None:
+        """What is trained, before anything compiles."""
+        if self.report.shows:
+            self._say(header(train_state, data, valid, run))
+
+    def check(self, task: Task, data: Data, out_shape: Shape, first_loss: float | None, seconds: float) -> None:
+        """Whether it begins as it should."""
+        if self.report.shows:
+            self._say([f"compiled in {seconds:.1f} s", *preflight(task, data, out_shape, first_loss)])
+        self.report.begin()
+
+    def warn(self, what: str) -> None:
+        """Something that a person should know."""
+        self._say([told("!!", what)])
+
+    def recall(self, figures: Figures) -> None:
+        """The epochs that were before the run was gone on with."""
+        validated = {name: values for name, values in figures.items() if name.startswith("valid_") and values.ndim == 1}
+        for place in range(len(validated.get(self.by, ()))):
+            self._judge(place + 1, {name: float(values[place]) for name, values in validated.items()})
+
+    def update(self, step: int, measured: Figures) -> None:
+        """Where the run stands."""
+        self.report.update(step, {"loss": measured["loss"].mean()})
+
+    def end_epoch(self, epoch: int, row: Mapping[str, float], seconds: float) -> None:
+        """A line of the table."""
+        is_best = self._judge(epoch, row)
+        head = []
+        if self.table is None:
+            self.table = Table(list(row), self.report.columns)
+            head = [self.table.head()]
+        if head or epoch % self.every == 0 or epoch == self.epochs:
+            self._say([*head, self.table.row(epoch, row, seconds, is_best)])
+
+    def _judge(self, epoch: int, row: Mapping[str, float]) -> bool:
+        """Whether this epoch is the best so far."""
+        is_best = self.sign * row.get(self.by, math.nan) < self.best
+        if is_best:
+            self.best = self.sign * row[self.by]
+            figures = (f"{name} {number(value)}" for name, value in row.items() if name.startswith("valid_"))
+            self.best_told = f"epoch {epoch}: {', '.join(figures)}"
+        return is_best
+
+    def conclude(self, ended: str, watch: Stopwatch, losses: Sequence[float], go_on: str) -> None:
+        """How it went, and what to do next: go on, where that can be done, or what the losses advise."""
+        self._say(footer(self.best_told, ended, watch, go_on or advice(losses)))
+
+    def _say(self, lines: Iterable[str]) -> None:
+        self.report.say("\n".join(lines))  # at once, for the bar is drawn anew after each

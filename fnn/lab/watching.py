@@ -1,0 +1,68 @@
+"""One bar and one log for many runs that are one program."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn import checks
+from fnn.lab.footers import Stopwatch
+from fnn.lab.logs.log import Begun, Log, as_log
+from fnn.lab.logs.population import population
+from fnn.lab.progress import Report, reporting
+from fnn.lab.tables import Table
+
+Tell = Callable[[Mapping[str, np.ndarray]], None]
+APART = ("step", "over", "rate")  # figures that are not judged
+
+
+@contextmanager
+def watching(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Tell]:
+    """Watch a run from within jit and vmap: `with lab.watching(20) as tell: ...train.run(..., tell=tell)`.
+
+    One bar and one table for all lanes of a mapped run, with the best of them, their median, and how many have diverged
+    or were stopped early; a log, as of `lab.fit`, is told the same after each epoch. A run that is not mapped is a
+    population of one. Returns when all that was said is heard.
+    """
+    logs = as_log("log", log)
+    with ExitStack() as doors:
+        report = doors.enter_context(reporting(checks.whole("epochs", epochs), 0, checks.flag("show", show), "epoch"))
+        doors.callback(logs.close)
+        yield _told(report, logs)
+        jax.effects_barrier()
+
+
+def _told(report: Report, log: Log) -> Tell:
+    watch = Stopwatch()
+    table: Table | None = None
+    done = 0
+
+    def tell(figures: Mapping[str, np.ndarray]) -> None:
+        nonlocal table, done
+        lanes = {name: np.atleast_1d(np.asarray(value)) for name, value in figures.items()}
+        going = ~lanes["over"]
+        if not going.any():
+            return
+        numbers = {name: lanes[name][going] for name in lanes if name not in APART and lanes[name].ndim == 1}
+        row = population(numbers) | {"stopped": float((~going).sum())}
+        shown = _shown(row)
+        if table is None:
+            report.begin()
+            log.begin(Begun(0, tuple(row), {"runs": len(going)}))
+            table = Table(list(shown), report.columns, marks=False)
+            report.say(table.head())
+        done += 1
+        report.say(table.row(done, shown, watch.seconds()))
+        report.update(done, {})
+        log.write(int(lanes["step"].max()), row)
+
+    return tell
+
+
+def _shown(row: Mapping[str, float]) -> dict[str, float]:
+    """What there is room for: the loss that runs are judged by, and what became of them."""
+    loss = "valid_loss" if "valid_loss_best" in row else "loss"
+    counts = {name: int(row[name]) for name in ("diverged", "stopped")}
+    return {name: row[name] for name in (f"{loss}_best", f"{loss}_median")} | counts

@@ -1,0 +1,79 @@
+"""A run that ends when it no longer gets better, and gives back its best moment."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, trees
+from fnn.optim.wrapping import reached
+from fnn.types import Number, Scalar, Step, TrainState
+
+MODES = ("min", "max")
+
+
+class Watch(NamedTuple):
+    """What early stopping remembers: the best figure, the epochs since, and the train state as it was then."""
+
+    best: Scalar
+    stalled: Step
+    kept: tuple[Any, Any, Any, Step]  # params, state, opt_state, step
+
+
+class EarlyStopping(NamedTuple):
+    """When a run ends: pure functions of its train state.
+
+    by:       the figure that it goes by
+    sign:     1 if less of that is better, -1 if more is
+    begin:    (train_state) -> train_state, with a Watch
+    observe:  (train_state, figures of an epoch) -> train_state
+    is_over:  (train_state) -> whether the run has ended
+    finish:   (train_state) -> the train state that the run gives back
+    """
+
+    by: str
+    sign: int
+    begin: Callable[[TrainState], TrainState]
+    observe: Callable[[TrainState, Mapping[str, Scalar]], TrainState]
+    is_over: Callable[[TrainState], jax.Array]
+    finish: Callable[[TrainState], TrainState]
+
+
+def early_stopping(
+    patience: Number, *, min_delta: Number = 0.0, by: str = "valid_loss", mode: str = "min", restore_best: bool = True
+) -> EarlyStopping:
+    """End a run after so many epochs in a row without a better validation figure, for `train.run` and `lab.fit`.
+
+    Better is below best - min_delta, or with mode="max" above best + min_delta; NaN never is. With restore_best the
+    run gives back the whole train state as it was after its best epoch; without, the last one. It works inside of the
+    compiled program, so that each lane of a mapped run ends by itself. ConfigError for a number out of range
+    [Prechelt 1998, "Early Stopping - But When?"].
+    """
+    checks.number("early_stopping patience", patience, "[1, inf)")
+    checks.number("early_stopping min_delta", min_delta, "[0, inf)")
+    sign = {"min": 1, "max": -1}[checks.choice("early_stopping mode", mode, MODES)]
+    checks.flag("early_stopping restore_best", restore_best)
+
+    def begin(train_state: TrainState) -> TrainState:
+        worst = jnp.full((), sign * jnp.inf, jnp.result_type(float))
+        return train_state._replace(watch=Watch(worst, jnp.zeros((), jnp.int32), train_state[:4]))
+
+    def observe(train_state: TrainState, figures: Mapping[str, Scalar]) -> TrainState:
+        best, stalled, kept = train_state.watch
+        figure = figures[by].astype(best.dtype)
+        better = sign * figure < sign * best - trees.knob(min_delta, best)
+        kept = trees.select(better, train_state[:4], kept)
+        watch = Watch(jnp.where(better, figure, best), jnp.where(better, 0, stalled + 1), kept)
+        return train_state._replace(watch=watch)
+
+    def is_over(train_state: TrainState) -> jax.Array:
+        return reached(train_state.watch.stalled, patience)
+
+    def finish(train_state: TrainState) -> TrainState:
+        if not restore_best:
+            return train_state
+        params, state, opt_state, step = train_state.watch.kept
+        return TrainState(params, state, opt_state, step, train_state.key, train_state.watch)
+
+    return EarlyStopping(by, sign, begin, observe, is_over, finish)

@@ -1,0 +1,133 @@
+"""Over a stream: each batch is a step, and a run ends at the step that loses it."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, data, lab, nn, optim, train
+from fnn.errors import DTypeError, LabelError, NonFiniteError
+
+digits = data.digits()
+some = (digits.test[0][:70], digits.test[1][:70])
+network = nn.chain(nn.flatten(), nn.dense(16), nn.batch_norm(), nn.relu(), nn.dropout(0.2), nn.dense(10))
+optimizer = optim.adam(optim.cosine(1e-2, steps=12))
+policy = augment.random_crop(padding=1)
+loader = [(digits.train[0][i : i + 32], digits.train[1][i : i + 32]) for i in range(0, 128, 32)]
+fit = partial(lab.fit, network=network, optimizer=optimizer, epochs=3, augment=policy, show=False)
+
+
+def bits(tree):
+    def raw(leaf):
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return jax.tree.map(raw, tree)
+
+
+class Anew:
+    """The batches, without a length."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize("source", [loader, Anew(loader)], ids=["with a length", "without"])
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_it_is_the_loop_of_steps_to_the_last_bit(source, chunk, key):
+    train_state = train.start(key, network, optimizer, (8, 8, 1))
+    measured, validated = [], []
+    for _ in range(3):
+        for batch in loader:
+            train_state, figures = train.step(train_state, network, optimizer, batch, augment=policy)
+            measured.append(figures)
+        params, state = train_state.params, train_state.state
+        validated.append(train.evaluate(network, params, state, some, batch_size=32))
+    result = fit(key, data=source, valid=some, chunk=chunk)
+    chex.assert_trees_all_equal(bits(result.train_state), bits(train_state))
+    for name in ("loss", "accuracy", "rate", "finite"):
+        np.testing.assert_array_equal(result.history[name], [one[name] for one in measured])
+    for name in ("loss", "accuracy"):
+        np.testing.assert_array_equal(result.history[f"valid_{name}"], [one[name] for one in validated])
+
+
+@pytest.mark.parametrize("source", [loader, Anew(loader)], ids=["with a length", "without"])
+@pytest.mark.parametrize("step", [1, 4, 6, 8])
+def test_stopped_and_resumed_it_is_the_run(source, step, key, tmp_path):
+    whole = fit(key, data=source, valid=some)
+    part = fit(key, data=source, valid=some, checkpoints=tmp_path / "run", max_steps=step)
+    assert part.history.loss.size == step
+    resumed = fit(key, data=source, valid=some, checkpoints=tmp_path / "run", resume=True)
+    chex.assert_trees_all_equal(bits(resumed), bits(whole))
+    again = fit(key, data=source, valid=some, resume=part.train_state)
+    chex.assert_trees_all_equal(bits(again.train_state), bits(whole.train_state))
+
+
+class Telling:
+    """The batches over and over, from an iterator that tells its place."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.at += 1
+        return loader[(self.at - 1) % len(loader)]
+
+    def get_state(self):
+        return {"at": self.at}
+
+    def set_state(self, state):
+        self.at = state["at"]
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 8])
+def test_a_source_that_tells_its_place_is_put_there(step, key, tmp_path, capsys):
+    options = {"valid": some, "steps_per_epoch": 4}
+    whole = fit(key, data=Telling(), **options)
+    fit(key, data=Telling(), checkpoints=tmp_path / "run", max_steps=step, **options)
+    source = Telling()
+    resumed = fit(key, data=source, checkpoints=tmp_path / "run", resume=True, **options | {"show": True})
+    chex.assert_trees_all_equal(bits(resumed), bits(whole))
+    assert source.at == 12 and "read again" not in capsys.readouterr().err
+
+
+def test_that_its_batches_were_read_again_is_told(key, tmp_path, capsys):
+    options = {"checkpoints": tmp_path / "run", "show": True}
+    fit(key, data=loader, max_steps=6, **options)
+    assert "read again" not in capsys.readouterr().err
+    fit(key, data=loader, resume=True, **options)
+    assert "!!         the data cannot tell its place: its first 6 batches were read again" in capsys.readouterr().err
+
+
+def poisoned(at):
+    """The loader, whose batch of that number holds a NaN."""
+    batches = [(data.to_float(images), labels) for images, labels in loader]
+    images = np.array(batches[at][0])
+    images[5, 0, 0] = np.nan
+    return [*batches[:at], (images, batches[at][1]), *batches[at + 1 :]]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_a_batch_that_is_not_finite_is_named_with_its_step(chunk, key, tmp_path):
+    with pytest.raises(NonFiniteError, match="step 2: expected finite loss") as caught:
+        fit(key, data=poisoned(2), augment=None, chunk=chunk, checkpoints=tmp_path / "run")
+    assert caught.value.step == 2
+    assert lab.read(tmp_path / "run").step == 2
+    skipped = fit(key, data=poisoned(2), augment=None, chunk=chunk, on_nonfinite="skip")
+    assert (~skipped.history.finite).sum() == 3  # once an epoch
+    chex.assert_tree_all_finite(skipped.train_state.params)
+
+
+def test_a_wrong_first_batch_is_told_before_anything_compiles(key):
+    with pytest.raises(LabelError, match="labels: expected 0 <= label < 10, got 10"):
+        fit(key, data=[(loader[0][0], np.full(32, 10))])
+    with pytest.raises(DTypeError, match="inputs: expected an array of numbers, got dtype <U1"):
+        fit(key, data=[(np.full((32, 8), "a"), loader[0][1])])

@@ -1,0 +1,205 @@
+"""A run that is stopped, by whatever, and gone on with from the disk: it is the run that was never stopped."""
+
+import hashlib
+import os
+import signal
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, data, lab, nn, optim, train
+from fnn.errors import ConfigError, NonFiniteError
+from fnn.lab.courses import ArrayCourse
+
+digits = data.digits()
+few, some = ((images[:160], labels[:160]) for images, labels in digits)
+network = nn.chain(
+    nn.conv(4), nn.batch_norm(), nn.relu(), nn.max_pool(), nn.flatten(), nn.dropout(0.2), nn.dense(10)
+)  # fmt: skip
+policy = augment.chain(augment.random_crop(padding=1), augment.flip_lr())
+schedule = optim.cosine(1e-2, steps=20, warmup_steps=3)
+optimizer = optim.ema(optim.clip_by_global_norm(optim.adam(schedule), 1.0), 0.9)
+options = {"epochs": 4, "batch_size": 32, "valid": some, "augment": policy, "show": False}  # 5 steps an epoch
+fit = partial(lab.fit, jax.random.key(3), network, optimizer, few, **options)
+
+
+def digest(tree):
+    """One number for every bit of a tree."""
+    whole = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        whole.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+    return whole.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing stops."""
+    return digest(fit())
+
+
+def stop_at(step, act):
+    """A log that acts when so many steps are done."""
+    return lambda now, figures: act() if now == step else None
+
+
+def send(number):
+    return lambda: signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("stops", [[1], [7], [10], [19], [3, 4, 11]])
+def test_stopped_at_any_step_and_resumed_it_is_the_run(stops, asynchronous, whole, tmp_path):
+    saving = lab.saving(tmp_path / "run", asynchronous=asynchronous)
+    for step in stops:
+        part = fit(checkpoints=saving, resume=True, max_steps=step)
+        assert part.train_state.step == step and part.history.loss.size == step
+    assert digest(fit(checkpoints=saving, resume=True)) == whole
+
+
+def in_a_step(number, monkeypatch):
+    return fit, {"log": stop_at(7, send(number))}
+
+
+def in_validation(number, monkeypatch):
+    return fit, {"on_epoch": lambda train_state, figures: send(number)() if train_state.step == 10 else None}
+
+
+def in_compilation(number, monkeypatch):
+    compile = ArrayCourse.compile
+
+    def act(course, train_state):
+        send(number)()
+        return compile(course, train_state)
+
+    monkeypatch.setattr(ArrayCourse, "compile", act)
+    return fit, {}
+
+
+def in_a_save(number, monkeypatch):
+    sync, asked = os.fsync, []
+
+    def act(descriptor):
+        if not asked:
+            asked.append(send(number)())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", act)
+    return fit, {}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("moment", [in_a_step, in_validation, in_a_save, in_compilation])
+def test_a_signal_ends_the_program_once_the_run_is_kept(moment, number, code, whole, tmp_path, monkeypatch):
+    run, how = moment(number, monkeypatch)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as exit:
+        run(checkpoints=tmp_path / "run", **how)
+    assert exit.value.code == code and signal.getsignal(number) is before
+    monkeypatch.undo()
+    assert digest(run(checkpoints=tmp_path / "run", resume=True)) == whole
+
+
+def test_sigterm_without_checkpoints_ends_the_program_too():
+    with pytest.raises(SystemExit) as exit:
+        fit(log=stop_at(7, send(signal.SIGTERM)))
+    assert exit.value.code == 143
+
+
+def test_a_crash_in_between_loses_nothing(whole, tmp_path):
+    def fail():
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck") as caught:
+        fit(checkpoints=tmp_path / "run", log=stop_at(13, fail), chunk=1)
+    assert caught.value.__notes__ == ["The run is kept as it was at step 13; resume=True goes on from there."]
+    assert digest(fit(checkpoints=tmp_path / "run", resume=True)) == whole
+
+
+def poison(x):
+    """Images whose first pixel is 255 become NaN."""
+    x = data.to_float(x)
+    return jnp.where(x[:, :1, :1] == 1, jnp.nan, x)
+
+
+def test_a_step_that_is_not_finite_is_never_kept_and_the_one_before_is(tmp_path):
+    images = few[0].copy()
+    images[:, 0, 0] = 0
+    images[17, 0, 0] = 255
+    small = nn.chain(nn.flatten(), nn.dense(8), nn.tanh(), nn.dense(10))
+    run = partial(lab.fit, jax.random.key(0), small, optim.momentum(0.1), (images, few[1]), prepare=poison)
+    run = partial(run, epochs=3, batch_size=32, show=False)
+    with pytest.raises(NonFiniteError) as caught:
+        run(checkpoints=tmp_path / "run")
+    met = caught.value.step
+    kept = lab.read(tmp_path / "run")
+    assert kept.step == met and str(met) in caught.value.__notes__[0]
+    clean = run(max_steps=met) if met else None
+    if clean is not None:
+        wanted = digest(clean.train_state)
+        assert digest(lab.restore(kept, clean.train_state, prefix="train_state")) == wanted
+    assert kept.leaves["history/loss"].shape == (met,)
+
+
+def test_a_directory_with_a_run_is_not_written_over(tmp_path):
+    fit(checkpoints=tmp_path / "run", max_steps=5)
+    before = lab.read(tmp_path / "run").sha256
+    with pytest.raises(ConfigError, match=r"checkpoints: expected a directory without .*, got one at step 5; give res"):
+        fit(checkpoints=tmp_path / "run")
+    assert lab.read(tmp_path / "run").sha256 == before
+
+
+def test_a_run_of_another_key_is_not_gone_on_with(tmp_path):
+    fit(checkpoints=tmp_path / "run", max_steps=5)
+    with pytest.raises(ConfigError, match="resume: expected a train state of a run with this key, got one of another"):
+        lab.fit(jax.random.key(4), network, optimizer, few, checkpoints=tmp_path / "run", resume=True, **options)
+
+
+def test_checkpoints_are_as_often_as_told_and_the_best_stays(tmp_path):
+    result = fit(checkpoints=lab.saving(tmp_path / "run", epochs=2, keep=1))
+    losses = np.asarray(result.history.valid_loss)
+    with lab.checkpoints(tmp_path / "run") as store:
+        steps = store.steps()
+    best = 10 if losses[1] < losses[3] else 20
+    assert steps == sorted({best, 20})
+    assert lab.read(tmp_path / "run", step="best").step == best
+
+
+def test_limits_end_it_and_a_train_state_goes_on(whole):
+    assert fit(max_seconds=0).train_state.step == 0
+    seen = []
+
+    def enough(train_state, figures):
+        seen.append(figures)
+        return len(seen) == 2
+
+    part = fit(on_epoch=enough)
+    assert part.train_state.step == 10
+    assert list(seen[1]) == ["loss", "accuracy", "rate", "valid_accuracy", "valid_loss"]
+    np.testing.assert_allclose(seen[1]["loss"], part.history.loss[5:].mean(), rtol=1e-6)
+    assert seen[1]["valid_loss"] == float(part.history.valid_loss[1])
+    rest = fit(resume=part.train_state)
+    history = {name: np.concatenate([part.history[name], rest.history[name]]) for name in rest.history}
+    assert digest((rest.train_state, train.run(jax.random.key(3), network, optimizer, few, **bare()).history)) == whole
+    assert digest(list(history.values())) == digest(list(fit().history.values()))
+
+
+def bare():
+    return {name: value for name, value in options.items() if name != "show"}
+
+
+def test_what_is_logged_is_the_same_for_every_chunk_and_across_a_stop(tmp_path):
+    def logged(**how):
+        told = []
+        fit(log=lambda step, figures: told.append((step, *figures.items())), log_every=2, **how)
+        return told
+
+    wanted = logged(chunk=1)
+    assert [step for step, *_ in wanted] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
+    assert [name for name, _ in wanted[2][1:]] == ["loss", "accuracy", "rate", "valid_accuracy", "valid_loss"]
+    assert logged() == logged(chunk=3) == wanted
+    first = logged(checkpoints=tmp_path / "run", max_steps=7)
+    assert first + logged(checkpoints=tmp_path / "run", resume=True) == wanted

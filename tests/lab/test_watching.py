@@ -1,0 +1,58 @@
+"""Many runs that are one program, watched as one."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import data, lab, nn, optim, train
+from fnn.errors import ConfigError
+
+digits = data.digits()
+few = (digits.train[0][:128], digits.train[1][:128])
+some = (digits.test[0][:80], digits.test[1][:80])
+network = nn.chain(nn.flatten(), nn.dense(16), nn.tanh(), nn.dense(10))
+RATES = jnp.array([0.1, 0.3, 1.0, jnp.inf])
+
+
+def run(key, rate, **options):
+    return train.run(key, network, optim.sgd(rate), few, valid=some, epochs=4, batch_size=64, **options)
+
+
+def test_a_population_has_one_table_and_one_log(key, capsys):
+    told = []
+    with lab.watching(4, log=lambda step, figures: told.append((step, figures))) as tell:
+        history = jax.jit(jax.vmap(partial(run, key, tell=tell)))(RATES).history
+    assert [step for step, _ in told] == [2, 4, 6, 8]
+    losses = np.asarray(history.valid_loss)[:3]  # (lanes, epochs)
+    np.testing.assert_allclose([figures["valid_loss_best"] for _, figures in told], losses.min(0), rtol=1e-6)
+    np.testing.assert_allclose([figures["valid_loss_median"] for _, figures in told], np.median(losses, 0), rtol=1e-6)
+    assert [figures["diverged"] for _, figures in told] == [1] * 4
+    head, *rows = capsys.readouterr().err.splitlines()
+    assert head.split() == ["epoch", "valid_loss_best", "valid_loss_median", "diverged", "stopped", "seconds"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"] and all(row.split()[3] == "1" for row in rows)
+
+
+def test_runs_that_stopped_early_are_counted_and_no_longer_judged(key):
+    told = []
+    stopping = train.early_stopping(1, min_delta=0.3)
+    with lab.watching(4, log=lambda step, figures: told.append(figures), show=False) as tell:
+        result = jax.jit(jax.vmap(partial(run, key, tell=tell, early_stopping=stopping)))(RATES[:3])
+    ran = np.isfinite(result.history.valid_loss).sum(1)
+    assert [figures["stopped"] for figures in told] == [(ran <= epoch).sum() for epoch in range(max(ran))]
+
+
+def test_one_run_is_a_population_of_one(key, capsys):
+    with lab.watching(4) as tell:
+        history = run(key, 0.3, tell=tell).history
+    last = capsys.readouterr().err.splitlines()[-1].split()
+    assert last[:2] == ["4", f"{history.valid_loss[-1]:.4f}"] and last[1] == last[2]
+
+
+def test_mistakes_are_told():
+    with pytest.raises(ConfigError, match="epochs: expected >= 1, got 0"), lab.watching(0):
+        pass
+    with pytest.raises(ConfigError, match="log: expected a log"), lab.watching(3, log=7):
+        pass

@@ -1,0 +1,123 @@
+"""Early stopping: when a run ends, what it gives back, and that all of it is inside of the run."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import data, nn, objective, optim, train
+from fnn.errors import ConfigError
+
+digits = data.digits()
+few = (digits.train[0][:100], digits.train[1][:100])
+some = (digits.test[0][:80], digits.test[1][:80])
+network = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.relu(), nn.dense(10))
+EPOCHS = 30
+
+
+def run(key, rate=0.3, stopping=None, epochs=EPOCHS, network=network):
+    optimizer = optim.ema(optim.momentum(rate), 0.5)
+    return train.run(key, network, optimizer, few, valid=some, epochs=epochs, batch_size=50, early_stopping=stopping)
+
+
+def keras(losses, patience, min_delta=0.0):
+    """The epochs that are run, and the best of them, by the rule in words."""
+    best, stalled = np.inf, 0
+    for epoch, loss in enumerate(losses):
+        if loss < best - min_delta:
+            best, chosen, stalled = loss, epoch, 0
+        else:
+            stalled += 1
+        if stalled >= patience:
+            break
+    return epoch + 1, chosen + 1
+
+
+@pytest.mark.parametrize(("patience", "min_delta"), [(1, 0.0), (3, 0.0), (2, 0.02), (EPOCHS, 0.0)])
+def test_a_run_ends_when_the_rule_says_and_gives_back_its_best_epoch(key, patience, min_delta):
+    losses = run(key).history.valid_loss
+    ran, best = keras(losses, patience, min_delta)
+    result = run(key, stopping=train.early_stopping(patience, min_delta=min_delta))
+    assert result.history.valid_loss.shape == (ran,) and result.history.loss.shape == (2 * ran,)
+    np.testing.assert_allclose(result.history.valid_loss, losses[:ran], rtol=1e-6)
+    assert result.train_state.step == 2 * best
+    until_best = run(key, epochs=best).train_state
+    chex.assert_trees_all_close(result.train_state[:3], until_best[:3], rtol=1e-6)
+
+
+def test_without_restoring_it_gives_back_the_last_epoch(key):
+    result = run(key, stopping=train.early_stopping(2, restore_best=False))
+    assert result.train_state.step == result.history.loss.size < 2 * EPOCHS
+
+
+def test_more_may_be_better(key):
+    accuracy = run(key).history.valid_accuracy
+    ran, best = keras(-accuracy, 4)
+    result = run(key, stopping=train.early_stopping(4, by="valid_accuracy", mode="max"))
+    assert result.history.valid_accuracy.size == ran and result.train_state.step == 2 * best
+
+
+def test_within_jit_the_history_has_nothing_from_the_end_on(key):
+    stopped = run(key, stopping=train.early_stopping(2))
+    whole = jax.jit(lambda key: run(key, stopping=train.early_stopping(2)))(key)
+    ran = stopped.history.valid_loss.size
+    chex.assert_trees_all_close(whole.history.valid_loss[:ran], stopped.history.valid_loss, rtol=1e-6)
+    assert jnp.isnan(whole.history.valid_loss[ran:]).all() and jnp.isnan(whole.history.loss[2 * ran :]).all()
+    assert whole.history.finite.all() and whole.history.valid_loss.size == EPOCHS
+    chex.assert_trees_all_close(whole.train_state.params, stopped.train_state.params, rtol=1e-5, atol=1e-6)
+
+
+def test_each_lane_ends_by_itself_and_patience_may_be_traced(key):
+    patience = jnp.array([1.0, 2.0, 5.0])
+    lanes = jax.vmap(lambda p: run(key, stopping=train.early_stopping(p)).history.valid_loss)(patience)
+    alone = [run(key, stopping=train.early_stopping(float(p))).history.valid_loss.size for p in patience]
+    assert jnp.isfinite(lanes).sum(1).tolist() == alone
+    assert len(set(alone)) > 1
+
+
+def test_a_lane_that_diverges_is_no_best(key):
+    stopped = jax.vmap(lambda rate: run(key, rate, train.early_stopping(3)))(jnp.array([0.3, jnp.inf]))
+    chex.assert_tree_all_finite(stopped.train_state.params)  # of the second, the first draw
+    assert stopped.train_state.step[1] == 0
+
+
+def test_the_gradient_goes_through_it(x64, key):
+    smooth = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.tanh(), nn.dense(10))
+
+    def last_loss(rate):
+        history = run(key, rate, train.early_stopping(2), network=smooth).history
+        return jnp.nanmin(history.valid_loss)
+
+    rate, step = 0.05, 1e-5
+    central = (last_loss(rate + step) - last_loss(rate - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(last_loss)(rate), central, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        (partial(train.early_stopping, 0), "early_stopping patience: expected a number in"),
+        (partial(train.early_stopping, 2, min_delta=-1), "early_stopping min_delta: expected a number in"),
+        (partial(train.early_stopping, 2, mode="least"), "early_stopping mode: expected one of min, max, got 'least'"),
+    ],
+)
+def test_a_wrong_number_is_told(mistake, told):
+    with pytest.raises(ConfigError, match=told):
+        mistake()
+
+
+def test_a_figure_that_is_not_there_is_told(key):
+    with pytest.raises(ConfigError, match="early_stopping by: expected one of valid_loss, valid_accuracy, got 'loss'"):
+        run(key, stopping=train.early_stopping(2, by="loss"))
+    with pytest.raises(ConfigError, match=r"early_stopping: expected what train.early_stopping gives, got 5"):
+        run(key, stopping=5)
+    options = {"epochs": 1, "batch_size": 50, "early_stopping": train.early_stopping(2)}
+    with pytest.raises(ConfigError, match="valid: expected validation data, whose loss early_stopping goes by"):
+        train.run(key, network, optim.sgd(0.1), few, **options)
+    with pytest.raises(ConfigError, match="early_stopping by: expected one of valid_loss, valid_error"):
+        more = train.early_stopping(2, by="valid_accuracy")
+        metrics = {"error": objective.cross_entropy}
+        train.run(key, network, optim.sgd(0.1), few, valid=some, **options | {"early_stopping": more}, metrics=metrics)
