@@ -71,9 +71,8 @@ def fill(
     _expect_allowed(misfits, partial, [*wanted, *extra])
     for path, leaf in wanted.items():
         if path not in taken and isinstance(leaf, jax.ShapeDtypeStruct):
-            raise ConfigError(
-                f"like {path}", "values to keep", "a shape only", "give arrays where partial= leaves them"
-            )
+            advice = "give arrays where partial= leaves them"
+            raise ConfigError(f"like {path}", "values to keep", "a shape only", advice)
     if partial is True and misfits:
         message = f"restore: {len(taken)} leaves taken; left, {len(misfits)}: {_listed(list(misfits))}"
         warnings.warn(message, stacklevel=3)
@@ -87,9 +86,8 @@ def _under(prefix: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
     whole = {"": leaves[prefix]} if prefix in leaves and prefix else {}  # a tree that is one leaf
     under = whole | {path.removeprefix(begin): leaf for path, leaf in leaves.items() if path.startswith(begin)}
     if leaves and not under:
-        raise ConfigError(
-            "prefix", f"the beginning of a path among {_listed(list(leaves))}", repr(prefix), "see lab.read"
-        )
+        expected = f"the beginning of a path among {_listed(list(leaves))}"
+        raise ConfigError("prefix", expected, repr(prefix), "lab.read tells them all")
     return under
 
 

@@ -38,6 +38,7 @@ def put(partial: Path, target: Path) -> None:
 def drop(folder: Path) -> None:
     """Remove a checkpoint: at every moment, it is there whole or not at all."""
     removed = folder.with_name(f"{folder.name}.removed")
+    remove(removed)  # where it could not be before
     folder.rename(removed)
     remove(removed)
 

@@ -121,9 +121,8 @@ def _leaves(members: list[Any], where: str) -> tuple[Leaf, ...]:
     leaves, offset = [], 0
     for index, one in enumerate(members):
         leaf = _leaf(one, f"{where} leaf {index}")
-        expect(
-            leaf.offset == offset, f"{where} leaf {leaf.path!r} offset", f"{offset}, no gap, no overlap", leaf.offset
-        )
+        told = f"{where} leaf {reprlib.repr(leaf.path)} offset"
+        expect(leaf.offset == offset, told, f"{offset}, no gap, no overlap", leaf.offset)
         leaves.append(leaf)
         offset += leaf.size
     expect(len({leaf.path for leaf in leaves}) == len(leaves), f"{where} leaves", "each path once", "one twice")

@@ -46,10 +46,10 @@ def read(directory: str | os.PathLike[str], *, step: int | str | None = None, sh
     CheckpointCorruptError names the file and leaf; CheckpointVersionError is of a newer format; ConfigError, if there
     is none.
     """
-    folders = _folders(as_path("directory", directory))
+    path = as_path("directory", directory)
     if step is None and sha256 is None:
-        return _latest_good(folders)
-    return _whole(_chosen(folders, step), sha256)
+        return _latest_good(path)
+    return _whole(_chosen(_folders(path), step), sha256)
 
 
 def manifest_of(folder: Path) -> Manifest:
@@ -72,9 +72,8 @@ def foreign(begins: bytes) -> str | None:
 def _folders(directory: Path) -> dict[int, Path]:
     if directory.is_file():
         kind = foreign(_beginning(directory)) or "a file"
-        raise CheckpointCorruptError(
-            str(directory), "a directory of checkpoints", kind, "give the folder lab.save made"
-        )
+        advice = "give the folder that lab.save made"
+        raise CheckpointCorruptError(str(directory), "a directory of checkpoints", kind, advice)
     if (directory / "manifest.json").exists():
         advice = f'give "{directory.parent}", and step= if it is not the latest'
         raise ConfigError("directory", "a directory of checkpoints", f"one of them, {directory.name}", advice)
@@ -90,9 +89,9 @@ def _beginning(path: Path) -> bytes:
         return file.read(8)
 
 
-def _latest_good(folders: Mapping[int, Path]) -> Checkpoint:
+def _latest_good(directory: Path) -> Checkpoint:
     corrupt: dict[str, CheckpointCorruptError] = {}
-    for folder in reversed(list(folders.values())):
+    for folder in reversed(list(_folders(directory).values())):
         try:
             checkpoint = _whole(folder)
         except CheckpointCorruptError as error:
@@ -104,7 +103,9 @@ def _latest_good(folders: Mapping[int, Path]) -> Checkpoint:
             message = f"corrupt: {', '.join(corrupt)} ({reason}); {folder.name} is taken, the latest good checkpoint"
             warnings.warn(message, stacklevel=3)
         return checkpoint
-    raise next(iter(corrupt.values()), ConfigError("directory", "checkpoints", "none any more", "try again"))
+    if corrupt:
+        raise next(iter(corrupt.values()))
+    return _latest_good(directory)  # meanwhile, a writer has removed all of them and put others there
 
 
 def _chosen(folders: Mapping[int, Path], step: int | str | None) -> Path:

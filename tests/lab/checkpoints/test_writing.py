@@ -207,6 +207,13 @@ def test_a_full_disk_is_told_by_the_call_that_met_it_and_costs_nothing_saved_bef
     assert at > 9 and is_of(read_quietly(tmp_path), 20)
 
 
+def test_a_system_that_writes_a_part_at_a_time_is_asked_again(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:100])))
+    lab.save(tmp_path, tree_of(1))
+    assert is_of(read_quietly(tmp_path), 1)
+
+
 def test_a_limit_on_files_is_told_and_nothing_is_left(saver, tmp_path):
     lab.save(tmp_path, tree_of(1), step=1)
     assert saver.run("hampered", tmp_path, step=2, bytes_at_most=1000, user=0) == 0
