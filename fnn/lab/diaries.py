@@ -8,6 +8,7 @@ import numpy as np
 from fnn.types import History
 
 Figures = dict[str, np.ndarray]
+Row = dict[str, np.number]  # one number each, in its own dtype
 
 
 class Diary:
@@ -30,13 +31,13 @@ class Diary:
         self.stretches.append(measured)
         self.under_way.append(scalars(measured))
 
-    def end_epoch(self, validated: Figures) -> dict[str, float]:
+    def end_epoch(self, validated: Figures) -> Row:
         """The means over the epoch that is over, its last rate, and its figures of validation that are numbers."""
         self.epochs.append({name: value[None] for name, value in validated.items()})
         joined = _joined(self.under_way)
         self.under_way = []
-        row = {name: float(values[-1] if name == "rate" else values.mean()) for name, values in joined.items()}
-        return row | {name: float(value) for name, value in validated.items() if value.ndim == 0}
+        row = {name: values[-1] if name == "rate" else values.mean() for name, values in joined.items()}
+        return row | {name: value[()] for name, value in validated.items() if value.ndim == 0}
 
     def recent(self, name: str, stretches: int) -> np.ndarray:
         """A figure of the steps of the last stretches."""

@@ -1,5 +1,6 @@
 """The loop of a run between its doors: clock, terminal, disk and signals."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import numpy as np
 
 from fnn.errors import ConfigError
 from fnn.lab.courses import Course, Stretch
-from fnn.lab.diaries import Diary, Figures, scalars
+from fnn.lab.diaries import Diary, Figures, Row, scalars
 from fnn.lab.footers import Stopwatch
 from fnn.lab.interrupts import exit_by, interruptible
 from fnn.lab.logs.log import Begun, Log
@@ -174,14 +175,14 @@ class Running:
             raise error
         return stretch
 
-    def _end_epoch(self) -> dict[str, float]:
+    def _end_epoch(self) -> Row:
         """What an epoch ends with: validation, and who takes note of it; the epoch's figures."""
         with self.watch.on("validation"):
             figures = self._validated()
             self.train_state = observed(self.plan.task, self.train_state, figures)
         return self.diary.end_epoch(figures)
 
-    def _tell(self, stretch: Stretch, row: dict[str, float]) -> None:
+    def _tell(self, stretch: Stretch, row: Row) -> None:
         """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
         epoch = self.plan.course.epochs(self.train_state)[0]
         self._log(stretch, row)
@@ -189,12 +190,14 @@ class Running:
         if stretch.ended:
             self.screen.end_epoch(epoch, row, self.watch.seconds())
             if self.plan.on_epoch is not None:
-                self.is_told_to_stop = self.plan.on_epoch(self.train_state, row) is True
+                figures = {name: float(value) for name, value in row.items()}
+                self.is_told_to_stop = self.plan.on_epoch(self.train_state, figures) is True
         if self.keeper.is_due(epoch if stretch.ended else None):
             by, sign = self.plan.goes_by
-            self._keep(sign * row[by] if by in row else None)
+            score = sign * float(row.get(by, math.nan))
+            self._keep(score if math.isfinite(score) else None)
 
-    def _log(self, stretch: Stretch, row: dict[str, float]) -> None:
+    def _log(self, stretch: Stretch, row: Row) -> None:
         measured = scalars(stretch.measured)
         validated = {name: value for name, value in row.items() if name.startswith("valid_")}
         count = len(measured["loss"])
@@ -202,7 +205,7 @@ class Running:
             step = self.step - count + place + 1
             is_end = stretch.ended and place == count - 1
             if is_end or step % self.plan.log_every == 0:
-                own = {name: float(values[place]) for name, values in measured.items()}
+                own = {name: values[place] for name, values in measured.items()}
                 self.plan.log.write(step, own | validated if is_end else own)
         if stretch.ended:
             self.plan.log.look(self.step, self.train_state)
@@ -222,9 +225,11 @@ class Running:
             "epochs": self.plan.limits.epochs,
             "batch_size": self.plan.batch_size,
         }
-        inputs = self.plan.course.first_inputs(self.train_state) if self.plan.log.begin is not Log().begin else None
-        images = np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
-        return Begun(self.step, tuple(names), settings, images)
+        return Begun(self.step, tuple(names), settings, self._images)
+
+    def _images(self) -> np.ndarray | None:
+        inputs = self.plan.course.first_inputs(self.train_state)
+        return np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
 
 
 def _next_size(steps: int, seconds: float) -> int:

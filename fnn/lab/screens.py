@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fnn.lab.diaries import Figures
 from fnn.lab.footers import Stopwatch, advice, footer
@@ -49,7 +50,7 @@ class Screen:
         """Where the run stands."""
         self.report.update(step, {"loss": measured["loss"].mean()})
 
-    def end_epoch(self, epoch: int, row: Mapping[str, float], seconds: float) -> None:
+    def end_epoch(self, epoch: int, row: Mapping[str, Any], seconds: float) -> None:
         """A line of the table."""
         is_best = self._judge(epoch, row)
         head = []
@@ -59,7 +60,7 @@ class Screen:
         if head or epoch % self.every == 0 or epoch == self.epochs:
             self._say([*head, self.table.row(epoch, row, seconds, is_best)])
 
-    def _judge(self, epoch: int, row: Mapping[str, float]) -> bool:
+    def _judge(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Whether this epoch is the best so far."""
         is_best = self.sign * row.get(self.by, math.nan) < self.best
         if is_best:

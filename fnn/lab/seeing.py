@@ -1,7 +1,6 @@
 """What the network saw."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -98,7 +97,7 @@ def batch_seen(
     # No network is asked: only key and step tell what is seen.
     task = make_task(nn.chain(), None, NO_OPTIMIZER, objective.cross_entropy, {}, augment, prepare)
     moment = jnp.int32(checks.whole("seen step", step, 0))
-    return jax.jit(partial(batch_at, task, batch_size=batch_size))(TrainState((), (), (), moment, key), data)
+    return batch_at(task, TrainState((), (), (), moment, key), data, batch_size)
 
 
 def _title(target: np.ndarray, names: Sequence[str] | None) -> str:

@@ -81,6 +81,7 @@ def advance(
     return jax.lax.while_loop(unfinished, one, (train_state, records))
 
 
+@partial(jax.jit, static_argnums=(0, 3))
 def batch_at(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[Any, Any]:
     """The batch that the next step learns from, ready for the network."""
     now, order = _order(train_state, data, batch_size)

@@ -16,13 +16,13 @@ class Begun(NamedTuple):
     step:     how many steps are done: 0, or where the run resumes.
     names:    every figure that will be told, in order.
     settings: hyperparameters and facts of the run.
-    images:   the first batch as the network sees it, (n, height, width, channels), if it is of images.
+    images:   gives the next batch as the network sees it, (n, height, width, channels), or None if it is of no images.
     """
 
     step: int
     names: tuple[str, ...]
     settings: Mapping[str, str | int | float]
-    images: np.ndarray | None = None
+    images: Callable[[], np.ndarray | None] = lambda: None
 
 
 def _ignore(*_: Any) -> None:
@@ -58,7 +58,7 @@ def as_log(where: str, value: Any) -> Log:
     if not callable(value):
         advice = 'make one, as by lab.jsonl_log("run.jsonl")'
         raise ConfigError(where, "a log, or a function (step, figures)", repr(value), advice)
-    return Log(write=value)
+    return Log(write=lambda step, figures: value(step, {name: float(own) for name, own in figures.items()}))
 
 
 def _all_of(logs: Sequence[Log]) -> Log:

@@ -43,7 +43,8 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         if past and begun.step == 0:
             advice = "name a directory of its own for each run"
             raise ConfigError("tensorboard_log directory", "no events yet, as the run begins", target, advice)
-        image = None if begun.images is None else tiled(begun.images)
+        images = begun.images()
+        image = None if images is None else tiled(images)
         # TensorBoard purges what was told of this step and later ones, but not at the first mark of the kind, so each
         # run needs one. tensorboardX names a file by the second, and of two in one second would make one.
         writer = make(str(target), purge_step=begun.step + 1, filename_suffix=f".{past:04}", flush_secs=SECONDS)

@@ -20,7 +20,7 @@ SETTINGS = {"epochs": 2, "rate": 1e-3, "optimizer": "adam"}
 
 
 def begun(step=0, images=None):
-    return lab.Begun(step, ("loss", "valid_loss"), SETTINGS, images)
+    return lab.Begun(step, ("loss", "valid_loss"), SETTINGS, lambda: images)
 
 
 def events(directory):
