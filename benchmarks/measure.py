@@ -23,15 +23,16 @@ class Timing(NamedTuple):
     ratio: float
 
 
-def compare(programs: Mapping[str, Program], *, base: str, rounds: int) -> dict[str, Timing]:
-    """Time the programs in turns. Each must return only when its work is done.
+def compare(programs: Mapping[str, Program], *, base: str, rounds: int, settle: bool = True) -> dict[str, Timing]:
+    """Time the programs in turns. Each must return only when its work is done; a long one has no need to settle first.
 
     The ratio is taken within a round, so what slows the machine down for a while slows both of its sides.
     """
     spent: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
-            seconds_a_call(program)  # not counted: threads settle, those of the program before fall asleep
+            if settle:
+                seconds_a_call(program)  # not counted: threads settle, those of the program before fall asleep
             spent[name].append(seconds_a_call(program))
     return {
         name: Timing(

@@ -4,9 +4,10 @@ import runpy
 from pathlib import Path
 
 import makers
+import numpy as np
 import pytest
 
-from fnn import augment
+from fnn import augment, data, lab, nn
 
 ROOT = Path(__file__).parent.parent
 PICTURE = b"\x89PNG"
@@ -21,6 +22,59 @@ def example(tmp_path, monkeypatch):
 
 def make_small(names, **numbers):
     names["main"].__globals__.update(numbers)
+
+
+def write_mnist(folder, examples):
+    """The digits, enlarged, in the files of MNIST."""
+    folder.mkdir()
+    for kind, (images, labels) in zip(("train", "t10k"), data.digits(), strict=True):
+        sheet = np.zeros((examples, 28, 28), np.uint8)
+        sheet[:, 2:26, 2:26] = images[:examples, ..., 0].repeat(3, 1).repeat(3, 2)
+        for name, array in ((f"{kind}-images-idx3-ubyte", sheet), (f"{kind}-labels-idx1-ubyte", labels[:examples])):
+            lengths = np.array(array.shape, ">i4").tobytes()
+            head = bytes([0, 0, 8, array.ndim]) + lengths
+            (folder / name).write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+def write_cifar(folder, records):
+    """The digits, enlarged, in the files of CIFAR-10's binary version."""
+    folder.mkdir()
+    images, labels = data.digits().train
+    planes = images[:records, ..., 0].repeat(4, 1).repeat(4, 2).reshape(records, -1)
+    lines = np.concatenate([labels[:records, None], planes, planes, planes], 1).astype(np.uint8)
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
+        (folder / name).write_bytes(lines.tobytes())
+
+
+def test_mnist_is_learned_and_looked_at(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 128)
+    names = example("02_mnist.py")
+    make_small(names, EPOCHS=2, BATCH=64)
+    names["main"](tmp_path / "mnist")
+    assert capsys.readouterr().out.startswith("test accuracy 0.")
+    assert {path.name for path in Path("out").glob("*.png")} == {
+        "mnist.png", "mnist_confusion.png", "mnist_mistakes.png"
+    }  # fmt: skip
+
+
+def test_cifar_goes_on_where_it_was_stopped(example, tmp_path, capsys):
+    write_cifar(tmp_path / "cifar", 20)
+    names = example("03_cifar10.py")
+    small = nn.chain(nn.conv(4, stride=2), nn.batch_norm(), nn.relu(), nn.global_avg_pool(), nn.dense(10))
+    make_small(names, BATCH=20, network=small)
+    for _ in range(2):
+        names["main"](tmp_path / "cifar", epochs=2)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and first.startswith("test accuracy 0.")
+    assert lab.read("out/cifar10/run").step == 10
+    assert lab.read_log("out/cifar10/run.jsonl")["step"].tolist() == list(range(1, 11))
+
+
+def test_a_stream_is_stopped_and_gone_on_with(example, capsys):
+    names = example("04_stream.py")
+    make_small(names, IMAGES=1500)
+    names["main"]()
+    assert capsys.readouterr().out.endswith("as if nothing had stopped it: True\n")
 
 
 def test_five_optimizers_go_down_the_valley(example):

@@ -1,6 +1,7 @@
 """How a run goes on from one door to the next: over arrays in compiled chunks, over a stream batch by batch."""
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,14 +19,20 @@ from fnn.types import Data, TrainState
 
 
 class Stretch(NamedTuple):
-    """Steps that were done: where they led, what each measured, (steps,), and whether the epoch is over.
+    """Steps that are under way, or done.
 
-    waited: the seconds of it in which there was no batch to do a step on.
+    first:       where they began.
+    train_state: where they lead, at this step.
+    ended:       whether the epoch is then over.
+    measured:    what each measured, (steps,); waits for it.
+    waited:      the seconds in which there was no batch to do a step on.
     """
 
+    first: TrainState
     train_state: TrainState
-    measured: Figures
+    step: int
     ended: bool
+    measured: Callable[[], Figures]
     waited: float = 0.0
 
 
@@ -36,7 +43,11 @@ class Course(Protocol):
     def length(self) -> int | None:
         """Steps an epoch, if that is known."""
 
-    def go(self, train_state: TrainState, count: int) -> Stretch:
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the next steps may be set out on before the last are done, and given up without a trace."""
+
+    def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
         """So many steps, or those left in the epoch, or up to one that was not finite if that ends the run."""
 
     def compile(self, train_state: TrainState) -> Figures:
@@ -69,20 +80,26 @@ class ArrayCourse:
         """As many as there are whole batches."""
         return steps_per_epoch(self.data, self.batch_size)
 
-    def go(self, train_state: TrainState, count: int) -> Stretch:
+    @property
+    def looks_ahead(self) -> bool:
+        """Yes, for steps are pure."""
+        return True
+
+    def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
         """As one compiled loop, which ends by itself after a step that was not finite."""
-        first = int(train_state.step)
-        stop = min(first + count, (first // self.length + 1) * self.length)
-        after, records = advance(self.task, train_state, self.data, jnp.int32(stop), self.batch_size)
-        measured = {
-            name: np.asarray(values)[first % self.length :][: stop - first]
-            for name, values in self.task.in_order(records).items()
-        }
-        return Stretch(after, measured, stop % self.length == 0)
+        place = step % self.length
+        count = min(count, self.length - place)
+        after, records = advance(self.task, train_state, self.data, jnp.int32(step + count), self.batch_size)
+
+        def measured() -> Figures:
+            in_order = self.task.in_order(records)
+            return {name: np.asarray(values)[place : place + count] for name, values in in_order.items()}
+
+        return Stretch(train_state, after, step + count, place + count == self.length, measured)
 
     def compile(self, train_state: TrainState) -> Figures:
         """By a loop of no steps."""
-        return self.go(train_state, 0).measured
+        return self.go(train_state, int(train_state.step), 0).measured()
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By running up to the step again."""
@@ -123,9 +140,14 @@ class StreamCourse:
         """As the stream has it."""
         return self.stream.length
 
-    def go(self, train_state: TrainState, count: int) -> Stretch:
+    @property
+    def looks_ahead(self) -> bool:
+        """No: a batch that was taken is not given back."""
+        return False
+
+    def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
         """Batch by batch; one of another shape compiles anew."""
-        done: list[dict[str, jax.Array]] = []
+        first, done = train_state, list[dict[str, jax.Array]]()
         ended, waited = False, 0.0
         while len(done) < count and not ended:
             began = time.monotonic()
@@ -139,8 +161,11 @@ class StreamCourse:
             train_state = after
             ended = self.stream.ends()
         names = self.task.in_order(done[0]) if done else ()
-        figures = {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
-        return Stretch(train_state, figures, ended, waited)
+
+        def gathered() -> Figures:
+            return {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
+
+        return Stretch(first, train_state, step + len(done), ended, gathered, waited)
 
     def compile(self, train_state: TrainState) -> Figures:
         """By a step of which nothing is kept but the time it took."""

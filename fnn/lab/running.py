@@ -74,6 +74,14 @@ class Plan(NamedTuple):
         return f"{epochs} epochs of {length} steps on {self.batch_size} examples each: {epochs * length:,} steps"
 
 
+class Leg(NamedTuple):
+    """A stretch, and where it ends an epoch the figures of validation and the train state that has taken note."""
+
+    stretch: Stretch
+    figures: dict[str, jax.Array]
+    after: TrainState
+
+
 def follow(plan: Plan, key: RandomKey, saving: Saving | None, resume: bool | TrainState, show: bool) -> Result:
     """Do the run, or what is left of it."""
     watch = Stopwatch()
@@ -97,23 +105,20 @@ class Running:
     ):
         self.plan, self.train_state, self.keeper, self.screen = plan, begin.train_state, keeper, screen
         self.asked, self.watch = asked, watch
+        self.step = int(begin.train_state.step)
         self.is_told_to_stop = False
         screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
         with watch.on("data"):
             if not plan.course.go_to(begin.place, self.step):
                 screen.warn(f"the data cannot tell its place: its first {self.step:,} batches were read again")
         with watch.on("compiling"):
-            shapes = plan.course.compile(self.train_state), self._validated()
+            shapes = plan.course.compile(self.train_state), _on_host(self._validated(self.train_state))
         self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.train_state)[1])
         screen.recall(begin.figures)
         first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
         screen.check(plan.task, plan.data, plan.out_shape, first_loss, watch.spent["compiling"])
-        plan.log.begin(self._begun(shapes))
-
-    @property
-    def step(self) -> int:
-        """How many steps are done."""
-        return int(self.train_state.step)
+        plan.log.begin(self._begun(shapes, begin.was_kept))
+        self._keep()  # so that from here on the run may be killed
 
     def result(self) -> Result:
         """What the run gives, as far as it goes. What is done is kept, whatever ends it."""
@@ -135,15 +140,54 @@ class Running:
         return Result(finished(self.plan.task, self.train_state) if is_over else self.train_state, history)
 
     def _to_the_end(self) -> str:
-        """Stretch after stretch; why the run ends."""
-        size = self.plan.limits.chunk or 1
+        """Leg after leg, where that can be with the next one under way before this one is told; why the run ends."""
+        size, ahead = self.plan.limits.chunk or 1, None
+        arrived = time.monotonic()
         while (end := self._end()) is None:
-            began = time.monotonic()
-            stretch = self._go(size)
-            row = self._end_epoch() if stretch.ended else {}
-            self._tell(stretch, row)
-            size = self.plan.limits.chunk or _next_size(len(stretch.measured["loss"]), time.monotonic() - began)
+            leg = ahead or self._set_out(self.train_state, self.step, size)
+            ahead = self._set_out(leg.after, leg.stretch.step, size) if self._goes_on_from(leg) else None
+            steps = self._arrive(leg)
+            passed, arrived = time.monotonic() - arrived, time.monotonic()
+            size = self.plan.limits.chunk or _next_size(steps, passed)
         return end
+
+    def _goes_on_from(self, leg: Leg) -> bool:
+        """Whether there is a leg to come for certain, as far as is known before this one has arrived."""
+        last = math.inf if self.plan.total is None else self.plan.total
+        return self.plan.course.looks_ahead and leg.stretch.step < min(last, self.plan.limits.steps)
+
+    def _set_out(self, train_state: TrainState, step: int, size: int) -> Leg:
+        """Begin the next steps and, where they end an epoch, what it ends with."""
+        with self.watch.on("steps"):
+            stretch = self.plan.course.go(train_state, step, int(min(size, self.plan.limits.steps - step)))
+        self.watch.move("steps", "data", stretch.waited)
+        if not stretch.ended:
+            return Leg(stretch, {}, stretch.train_state)
+        with self.watch.on("validation"):
+            figures = self._validated(stretch.train_state)
+            return Leg(stretch, figures, observed(self.plan.task, stretch.train_state, figures))
+
+    def _arrive(self, leg: Leg) -> int:
+        """Note what a leg brought, and tell it; how many steps it had.
+
+        NonFiniteError where one of them loses the run, which is then put back to before that step.
+        """
+        with self.watch.on("steps"):
+            measured = leg.stretch.measured()
+        count = len(measured["finite"])
+        self.diary.add(measured)
+        flags = self.diary.recent("finite", PATIENCE)
+        fault = first_fault(self.plan.task, flags)
+        if fault is not None:
+            self.step += count - len(flags) + fault
+            self.train_state, error = self.plan.course.blame(leg.stretch.first, self.step)
+            self.diary.cut(len(flags) - fault)
+            raise error
+        self.train_state, self.step = leg.after, self.step + count
+        with self.watch.on("validation"):
+            row = self.diary.end_epoch(_on_host(leg.figures)) if leg.stretch.ended else {}
+        self._tell(measured, leg.stretch.ended, row)
+        return count
 
     def _end(self) -> str | None:
         """Why the run ends here, if it does."""
@@ -158,78 +202,56 @@ class Running:
         }
         return next((reason for reason, holds in ends.items() if holds), None)
 
-    def _go(self, size: int) -> Stretch:
-        """The next steps; NonFiniteError where they lose the run, which is then put back to before that step."""
-        first = self.train_state
-        with self.watch.on("steps"):
-            stretch = self.plan.course.go(first, int(min(size, self.plan.limits.steps - self.step)))
-        self.watch.move("steps", "data", stretch.waited)
-        self.train_state = stretch.train_state
-        self.diary.add(stretch.measured)
-        flags = self.diary.recent("finite", PATIENCE)
-        fault = first_fault(self.plan.task, flags)
-        if fault is not None:
-            last = int(first.step) + len(stretch.measured["finite"])
-            self.train_state, error = self.plan.course.blame(first, last - len(flags) + fault)
-            self.diary.cut(len(flags) - fault)
-            raise error
-        return stretch
-
-    def _end_epoch(self) -> Row:
-        """What an epoch ends with: validation, and who takes note of it; the epoch's figures."""
-        with self.watch.on("validation"):
-            figures = self._validated()
-            self.train_state = observed(self.plan.task, self.train_state, figures)
-        return self.diary.end_epoch(figures)
-
-    def _tell(self, stretch: Stretch, row: Row) -> None:
+    def _tell(self, measured: Figures, ended: bool, row: Row) -> None:
         """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
+        self._log(measured, ended, row)
+        self.screen.update(self.step, measured)
         epoch = self.plan.course.epochs(self.train_state)[0]
-        self._log(stretch, row)
-        self.screen.update(self.step, stretch.measured)
-        if stretch.ended:
+        if ended:
             self.screen.end_epoch(epoch, row, self.watch.seconds())
             if self.plan.on_epoch is not None:
                 figures = {name: float(value) for name, value in row.items()}
                 self.is_told_to_stop = self.plan.on_epoch(self.train_state, figures) is True
-        if self.keeper.is_due(epoch if stretch.ended else None):
+        if self.keeper.is_due(epoch if ended else None):
             by, sign = self.plan.goes_by
             score = sign * float(row.get(by, math.nan))
             self._keep(score if math.isfinite(score) else None)
 
-    def _log(self, stretch: Stretch, row: Row) -> None:
-        measured = scalars(stretch.measured)
+    def _log(self, measured: Figures, ended: bool, row: Row) -> None:
+        shown = scalars(measured)
         validated = {name: value for name, value in row.items() if name.startswith("valid_")}
-        count = len(measured["loss"])
-        for place in range(count):
-            step = self.step - count + place + 1
-            is_end = stretch.ended and place == count - 1
+        first, count = self.step - len(measured["finite"]) + 1, len(measured["finite"])
+        for place, step in enumerate(range(first, first + count)):
+            is_end = ended and place == count - 1
             if is_end or step % self.plan.log_every == 0:
-                own = {name: values[place] for name, values in measured.items()}
+                own = {name: values[place] for name, values in shown.items()}
                 self.plan.log.write(step, own | validated if is_end else own)
-        if stretch.ended:
+        if ended:
             self.plan.log.look(self.step, self.train_state)
 
     def _keep(self, score: float | None = None) -> None:
         with self.watch.on("checkpoints"):
             self.keeper.save(self.train_state, self.diary, self.plan.course.place(), score)
 
-    def _validated(self) -> Figures:
-        figures = validate(self.plan.task, self.train_state, self.plan.valid, self.plan.batch_size)
-        return {name: np.asarray(value) for name, value in figures.items()}
+    def _validated(self, train_state: TrainState) -> dict[str, jax.Array]:
+        return validate(self.plan.task, train_state, self.plan.valid, self.plan.batch_size)
 
-    def _begun(self, shapes: tuple[Figures, Figures]) -> Begun:
+    def _begun(self, shapes: tuple[Figures, Figures], resumes: bool) -> Begun:
         names = [*scalars(shapes[0]), *(name for name, value in shapes[1].items() if value.ndim == 0)]
         settings: dict[str, str | int | float] = {
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.train_state.params)),
             "epochs": self.plan.limits.epochs,
             "batch_size": self.plan.batch_size,
         }
-        return Begun(self.step, tuple(names), settings, self._images)
+        return Begun(self.step, tuple(names), settings, self._images, resumes)
 
     def _images(self) -> np.ndarray | None:
         inputs = self.plan.course.first_inputs(self.train_state)
         return np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
+
+
+def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
+    return {name: np.asarray(value) for name, value in figures.items()}
 
 
 def _next_size(steps: int, seconds: float) -> int:

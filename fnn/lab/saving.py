@@ -62,11 +62,12 @@ def as_saving(value: str | os.PathLike[str] | Saving | None) -> Saving | None:
 
 
 class Past(NamedTuple):
-    """A run as it was kept: its train state, figures by name, and the place of its course."""
+    """A run as it was kept: its train state, figures by name, and the place of its course; or as it begins."""
 
     train_state: TrainState
     figures: Figures
     place: dict[str, Any]
+    was_kept: bool = False
 
 
 class Keeper:
@@ -120,4 +121,4 @@ def past(keeper: Keeper, fresh: TrainState, resume: bool | TrainState) -> Past:
     found = read(keeper.store.directory)
     keeper.kept = found.step
     figures = {path.removeprefix(HISTORY): leaf for path, leaf in found.leaves.items() if path.startswith(HISTORY)}
-    return Past(restore(found, fresh, prefix="train_state"), figures, found.notes["place"])
+    return Past(restore(found, fresh, prefix="train_state"), figures, found.notes["place"], True)

@@ -12,6 +12,7 @@ from fnn.data import to_float
 from fnn.errors import ShapeError
 from fnn.objective import cross_entropy
 from fnn.optim import averaged, observe
+from fnn.optim.transforms.plateau import observes
 from fnn.train.task import NO_OPTIMIZER, Task, make_task
 from fnn.types import (
     Data,
@@ -106,11 +107,14 @@ def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size
     return {f"valid_{name}": value for name, value in figures.items()}
 
 
-@partial(jax.jit, static_argnums=0)
 def observed(task: Task, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
     """The train state after an epoch with these figures, of which the optimizer and early stopping take note."""
-    if not figures:
-        return train_state
+    takes_note = task.early_stopping is not None or observes(train_state.opt_state)
+    return _observed(task, train_state, figures) if figures and takes_note else train_state
+
+
+@partial(jax.jit, static_argnums=0)
+def _observed(task: Task, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
     train_state = train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
     return train_state if task.early_stopping is None else task.early_stopping.observe(train_state, figures)
 

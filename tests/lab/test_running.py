@@ -13,6 +13,7 @@ import pytest
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.courses import ArrayCourse
+from fnn.lab.saving import Keeper
 
 digits = data.digits()
 few, some = ((images[:160], labels[:160]) for images, labels in digits)
@@ -89,6 +90,21 @@ def in_a_save(number, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", act)
     return fit, {}
+
+
+def test_killed_before_its_first_epoch_is_over_it_goes_on_with_its_log(whole, tmp_path, monkeypatch):
+    """What is on the disk then: the beginning, and a log of steps that are to be done again."""
+    kept = {"checkpoints": tmp_path / "run", "resume": True}
+    cut = lab.jsonl_log(tmp_path / "log")
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(
+            Keeper, "is_due", lambda *_: signal.raise_signal(signal.SIGINT) or signal.raise_signal(signal.SIGINT)
+        )
+        fit(log=cut, chunk=2, **kept)
+    assert lab.read(tmp_path / "run").step == 0 and lab.read_log(tmp_path / "log")["step"].size == 2
+    assert digest(fit(log=cut, **kept)) == whole
+    fit(log=lab.jsonl_log(tmp_path / "other"))
+    assert (tmp_path / "log").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -76,7 +76,7 @@ def _kept(where: str, path: Path, form: Format, begun: Begun) -> list[str]:
         expected, advice = f"a log with the columns {head[0]}", "log to another file, or use lab.jsonl_log"
         raise ConfigError(f"{where} path", expected, f"{lines[0]} in {path}", advice)
     past = lines[len(head) :]
-    if begun.step == 0 and (past or cut):
+    if begun.is_new and (past or cut):
         raise ConfigError(
             f"{where} path", "no log yet, as the run begins", path, "move it away, or log to another file"
         )

@@ -16,6 +16,7 @@ class Begun(NamedTuple):
     step:     how many steps are done: 0, or where the run resumes.
     names:    every figure that will be told, in order.
     settings: hyperparameters and facts of the run.
+    resumes:  whether a run that was kept goes on, be it from its beginning.
     images:   gives the next batch as the network sees it, (n, height, width, channels), or None if it is of no images.
     """
 
@@ -23,6 +24,12 @@ class Begun(NamedTuple):
     names: tuple[str, ...]
     settings: Mapping[str, str | int | float]
     images: Callable[[], np.ndarray | None] = lambda: None
+    resumes: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing may have been told of this run yet."""
+        return self.step == 0 and not self.resumes
 
 
 def _ignore(*_: Any) -> None:

@@ -40,7 +40,7 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         nonlocal writer, ending
         close()
         past = len(list(target.glob(EVENTS)))
-        if past and begun.step == 0:
+        if past and begun.is_new:
             advice = "name a directory of its own for each run"
             raise ConfigError("tensorboard_log directory", "no events yet, as the run begins", target, advice)
         images = begun.images()
