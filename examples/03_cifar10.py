@@ -1,9 +1,9 @@
 """CIFAR-10 with ResNet-20, kept on disk as it goes: ACC after N epochs, N minutes on two CPU cores.
 
 Run it with `python examples/03_cifar10.py [DIRECTORY]`. DIRECTORY is where the binary version of CIFAR-10 is; without
-one it is downloaded on first use. With `--epochs 160` it is as long as the paper's run, which reaches 91.25 % [He et al.
-2016, arXiv:1512.03385]. Stop it by Ctrl-C or `kill -9` and run the same line again: it goes on from its last checkpoint
-in out/cifar10, and ends in the same bits.
+one it is downloaded on first use. With `--epochs 160` it is as long as the paper's run, which reaches 91.25 %
+[He et al. 2016, arXiv:1512.03385]. Stop it by Ctrl-C or `kill -9` and run the same line again: it goes on from its last
+checkpoint in out/cifar10, and ends in the same bits.
 """
 
 import argparse

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.errors import NonFiniteError
+from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.diaries import Figures
 from fnn.lab.streams import Stream
 from fnn.train.epochs import advance, batch_at
+from fnn.train.evaluation import count_examples
 from fnn.train.faults import explain, patience, state_at
 from fnn.train.steps import augmented, stepped, steps_per_epoch
 from fnn.train.task import Task
@@ -115,11 +116,15 @@ class ArrayCourse:
         return divmod(int(train_state.step), self.length)
 
     def place(self) -> dict[str, Any]:
-        """Nothing: the order of the examples follows from key and step."""
-        return {}
+        """What tells these arrays from others; the order of their examples follows from key and step."""
+        return {"examples": count_examples(self.data), "batch_size": self.batch_size}
 
     def go_to(self, place: dict[str, Any], steps: int) -> bool:
-        """There is nothing to read."""
+        """There is nothing to read; ConfigError for the place of another run."""
+        if place and place != self.place():
+            expected = " and ".join(f"{name} {value}" for name, value in place.items())
+            got = " and ".join(f"{name} {value}" for name, value in self.place().items())
+            raise ConfigError("resume", f"the run that was kept, of {expected}", got, "give what it was begun with")
         return True
 
 

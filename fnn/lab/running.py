@@ -113,6 +113,7 @@ class Running:
                 screen.warn(f"the data cannot tell its place: its first {self.step:,} batches were read again")
         with watch.on("compiling"):
             shapes = plan.course.compile(self.train_state), _on_host(self._validated(self.train_state))
+        _expect_figures(begin.figures, shapes[0] | shapes[1])
         self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.train_state)[1])
         screen.recall(begin.figures)
         first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
@@ -257,6 +258,13 @@ def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
 def _next_size(steps: int, seconds: float) -> int:
     """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most fourfold more or fewer."""
     return max(1, round(steps * min(max(SECONDS_PER_CHUNK / seconds, 1 / 4), 4)))
+
+
+def _expect_figures(past: Figures, now: Figures) -> None:
+    """A run that is gone on with measures what it did."""
+    if past and past.keys() != now.keys():
+        advice = "give the loss, metrics and valid= that it was begun with"
+        raise ConfigError("resume", f"a run that measures {', '.join(past)}", ", ".join(now), advice)
 
 
 def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:

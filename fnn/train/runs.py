@@ -1,7 +1,6 @@
 """A whole run of training as one pure function."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from fnn.train.epochs import Measures, batch_at, whole_epoch
 from fnn.train.evaluation import observed, validate
 from fnn.train.faults import explain, first_fault, state_at
 from fnn.train.steps import start_on, steps_per_epoch
-from fnn.train.stopping import EarlyStopping
+from fnn.train.stopping import EarlyStopping, until_over
 from fnn.train.task import Task, make_task
 from fnn.train.telling import Tell, tell_host
 from fnn.types import (
@@ -85,7 +84,6 @@ def run(
     return Result(finished(task, last), history)
 
 
-@partial(jax.jit, static_argnums=0)
 def finished(task: Task, train_state: TrainState) -> TrainState:
     """What a run that has come to its end gives back: the last train state, or the best one where it kept that."""
     return train_state if task.early_stopping is None else task.early_stopping.finish(train_state)
@@ -101,51 +99,28 @@ def _run(
     batch_size: int,
     tell: Tell | None,
 ) -> tuple[TrainState, History]:
-    def one(train_state: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
+    def epoch(train_state: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
         train_state, each_step = whole_epoch(task, train_state, data, batch_size)
         figures = validate(task, train_state, valid, batch_size)
         return observed(task, train_state, figures), (each_step, figures)
 
-    def unless_over(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
-        if task.early_stopping is None:
-            return one(train_state)
-        # The key goes in and out as its bits: in a mapped run both ways are taken, each with a copy, and that is no
-        # second use of it.
-        key, bits = train_state.key, train_state._replace(key=jax.random.key_data(train_state.key))
-
-        def go_on(bits: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
-            after, figures = one(bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key))))
-            return after._replace(key=bits.key), figures
-
-        over = task.early_stopping.is_over(train_state)
-        nothing = jax.eval_shape(go_on, bits)[1]
-        bits, figures = jax.lax.cond(over, lambda bits: (bits, _blank(nothing, over)), go_on, bits)
-        return bits._replace(key=key), figures
-
-    def told(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
-        after, figures = unless_over(train_state, None)
+    def one(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
+        after, figures = until_over(task.early_stopping, epoch)(train_state)
         if tell is not None:
-            over = jnp.array(False) if task.early_stopping is None else task.early_stopping.is_over(train_state)
-            means = {name: values.mean(0) for name, values in task.in_order(figures[0]).items() if name != "finite"}
-            tell_host(tell, {"step": after.step, "over": over, **means, **figures[1]})
+            tell_host(tell, _told(task, train_state, after, figures))
         return after, figures
 
-    train_state, (each_step, each_epoch) = jax.lax.scan(told, train_state, length=epochs)
+    train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
     # (epochs, steps, ...) -> (epochs * steps, ...)
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in task.in_order(each_step).items()}
     return train_state, History(flat | each_epoch)
 
 
-def _blank(figures: Any, over: jax.Array) -> Any:
-    """What the history has for an epoch that is not run: NaN; 0 in whole numbers, and no step that is not finite."""
-
-    def one(figure: jax.ShapeDtypeStruct) -> jax.Array:
-        blank = jnp.full((), jnp.nan if jnp.issubdtype(figure.dtype, jnp.inexact) else figure.dtype == bool)
-        blank = blank.astype(figure.dtype)
-        # Taken from `over`, so that in a shard_map it differs between devices where a real figure does.
-        return jnp.broadcast_to(jnp.where(over, blank, blank), figure.shape)
-
-    return jax.tree.map(one, figures)
+def _told(task: Task, before: TrainState, after: TrainState, figures: tuple[Measures, Measures]) -> Measures:
+    """What is said of an epoch."""
+    over = jnp.array(False) if task.early_stopping is None else task.early_stopping.is_over(before)
+    means = {name: values.mean(0) for name, values in task.in_order(figures[0]).items() if name != "finite"}
+    return {"step": after.step, "over": over, **means, **figures[1]}
 
 
 def _until(step: int, length: int, history: History) -> History:

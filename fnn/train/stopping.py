@@ -1,6 +1,7 @@
 """A run that ends when it no longer gets better, and gives back its best moment."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from fnn.optim.wrapping import reached
 from fnn.types import Number, Scalar, Step, TrainState
 
 MODES = ("min", "max")
+Epoch = Callable[[TrainState], tuple[TrainState, Any]]
 
 
 class Watch(NamedTuple):
@@ -77,3 +79,33 @@ def early_stopping(
         return TrainState(params, state, opt_state, step, train_state.key, train_state.watch)
 
     return EarlyStopping(by, sign, begin, observe, is_over, finish)
+
+
+def until_over(stopping: EarlyStopping | None, epoch: Epoch) -> Epoch:
+    """The epoch, as long as the run is not over; from then on the train state stays, and the figures are blank."""
+    if stopping is None:
+        return epoch
+
+    def unless_over(train_state: TrainState) -> tuple[TrainState, Any]:
+        # The key goes in and out as its bits: in a mapped run both ways are taken, each with a copy, and that is no
+        # second use of it.
+        key, bits = train_state.key, train_state._replace(key=jax.random.key_data(train_state.key))
+
+        def go_on(bits: TrainState) -> tuple[TrainState, Any]:
+            after, figures = epoch(bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key))))
+            return after._replace(key=bits.key), figures
+
+        over = stopping.is_over(train_state)
+        blank = jax.tree.map(partial(_blank, over), jax.eval_shape(go_on, bits)[1])
+        bits, figures = jax.lax.cond(over, lambda bits: (bits, blank), go_on, bits)
+        return bits._replace(key=key), figures
+
+    return unless_over
+
+
+def _blank(over: jax.Array, figure: jax.ShapeDtypeStruct) -> jax.Array:
+    """What the history has for an epoch that is not run: NaN; 0 in whole numbers, and no step that is not finite."""
+    value = jnp.nan if jnp.issubdtype(figure.dtype, jnp.inexact) else figure.dtype == bool
+    blank = jnp.asarray(value, figure.dtype)
+    # Taken from `over`, so that in a shard_map it differs between devices where a real figure does.
+    return jnp.broadcast_to(jnp.where(over, blank, blank), figure.shape)

@@ -174,6 +174,19 @@ def test_a_run_of_another_key_is_not_gone_on_with(tmp_path):
         lab.fit(jax.random.key(4), network, optimizer, few, checkpoints=tmp_path / "run", resume=True, **options)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 16}, "the run that was kept, of examples 160 and batch_size 32, got .* batch_size 16"),
+        ({"valid": None}, "a run that measures .*valid_loss.*, got loss, accuracy, rate, finite; give"),
+    ],
+)  # fmt: skip
+def test_a_run_that_was_changed_is_not_gone_on_with(change, told, tmp_path):
+    fit(checkpoints=tmp_path / "run", max_steps=5)
+    with pytest.raises(ConfigError, match=f"resume: expected {told}"):
+        fit(checkpoints=tmp_path / "run", resume=True, **change)
+
+
 def test_checkpoints_are_as_often_as_told_and_the_best_stays(tmp_path):
     result = fit(checkpoints=lab.saving(tmp_path / "run", epochs=2, keep=1))
     losses = np.asarray(result.history.valid_loss)
