@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from tqdm.auto import tqdm
 
@@ -27,17 +27,18 @@ class Report(NamedTuple):
 
 @contextmanager
 def reporting(total: int | None, first: int, show: bool, unit: str = "step") -> Iterator[Report]:
-    """A report to standard error: a bar in a terminal or notebook, else a line every 10 seconds."""
+    """A report to standard error: a bar in a terminal, or in a notebook's output, else a line every 10 seconds."""
     if not show:
         yield Report(False, lambda line: None, WIDE, lambda: None, lambda step, figures: None)
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:
-        with tqdm(total=total, initial=first, unit=unit, dynamic_ncols=True, desc="compiling", file=sys.stderr) as bar:
-            yield _bar_report(bar)
+        stream = sys.stderr if sys.stderr.isatty() else sys.stdout  # a notebook shows the former as errors
+        with tqdm(total=total, initial=first, unit=unit, dynamic_ncols=True, desc="compiling", file=stream) as bar:
+            yield _bar_report(bar, stream)
     else:
         yield _line_report(total, first, unit)
 
 
-def _bar_report(bar: tqdm) -> Report:
+def _bar_report(bar: tqdm, stream: TextIO) -> Report:
     def begin() -> None:
         bar.set_description("training")
         bar.unpause()
@@ -47,7 +48,7 @@ def _bar_report(bar: tqdm) -> Report:
         bar.update(step - bar.n)
 
     columns = shutil.get_terminal_size().columns
-    return Report(True, lambda line: bar.write(line, file=sys.stderr), columns, begin, update)
+    return Report(True, lambda line: bar.write(line, file=stream), columns, begin, update)
 
 
 def _line_report(total: int | None, first: int, unit: str) -> Report:

@@ -41,6 +41,17 @@ def test_a_resumed_run_begins_where_it_stopped(monkeypatch):
     assert "60/100" in screen.getvalue()
 
 
+def test_a_notebook_has_the_bar_in_its_output(monkeypatch):
+    """Which it would show as an error, were it written to standard error."""
+    errors, output = looking_at(io.StringIO(), monkeypatch), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    with reporting(10, 0, True) as report:
+        report.say("a line")
+        report.update(10, {"loss": 0.5})
+    assert errors.getvalue() == "" and "a line\n" in output.getvalue() and "10/10" in output.getvalue()
+
+
 def test_a_run_of_unknown_length_counts(monkeypatch):
     screen = looking_at(Terminal(), monkeypatch)
     with reporting(None, 0, True) as report:
