@@ -11,12 +11,12 @@ import numpy as np
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.diaries import Figures
 from fnn.lab.streams import Stream
-from fnn.train.epochs import advance, batch_at
+from fnn.train.epochs import advance, batch_at, order_of
 from fnn.train.evaluation import count_examples
 from fnn.train.faults import explain, patience, state_at
 from fnn.train.steps import augmented, stepped, steps_per_epoch
 from fnn.train.task import Task
-from fnn.types import Data, TrainState
+from fnn.types import Data, RandomKey, TrainState
 
 
 class Stretch(NamedTuple):
@@ -75,6 +75,7 @@ class ArrayCourse:
 
     def __init__(self, task: Task, data: Data, batch_size: int):
         self.task, self.data, self.batch_size = task, data, batch_size
+        self.known: tuple[int, jax.Array] | None = None  # an epoch, and the order of its examples
 
     @property
     def length(self) -> int:
@@ -90,13 +91,20 @@ class ArrayCourse:
         """As one compiled loop, which ends by itself after a step that was not finite."""
         place = step % self.length
         count = min(count, self.length - place)
-        after, records = advance(self.task, train_state, self.data, jnp.int32(step + count), self.batch_size)
+        order = self._order(train_state.key, step // self.length)
+        after, records = advance(self.task, train_state, self.data, order, jnp.int32(step + count))
 
         def measured() -> Figures:
             in_order = self.task.in_order(records)
             return {name: np.asarray(values)[place : place + count] for name, values in in_order.items()}
 
         return Stretch(train_state, after, step + count, place + count == self.length, measured)
+
+    def _order(self, key: RandomKey, epoch: int) -> jax.Array:
+        """Worked out once an epoch, however many stretches that has."""
+        if self.known is None or self.known[0] != epoch:
+            self.known = epoch, order_of(key, epoch, count_examples(self.data), self.batch_size)
+        return self.known[1]
 
     def compile(self, train_state: TrainState) -> Figures:
         """By a loop of no steps."""

@@ -20,6 +20,7 @@ from fnn.types import (
     Metrics,
     Optimizer,
     Prepare,
+    RandomKey,
     Regularizer,
     Scalar,
     Step,
@@ -51,19 +52,20 @@ def epoch(
 @partial(jax.jit, static_argnums=(0, 3))
 def whole_epoch(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[TrainState, Measures]:
     """A scan over the steps of an epoch."""
-    now, order = _order(train_state, data, batch_size)
+    now = _epoch(train_state, data, batch_size)
+    order = order_of(train_state.key, now, count_examples(data), batch_size)
     return jax.lax.scan(lambda carry, examples: _learn(task, carry, data, now, examples), train_state, order)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
+@partial(jax.jit, static_argnums=0)
 def advance(
-    task: Task, train_state: TrainState, data: Data, stop: Step, batch_size: int
+    task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step
 ) -> tuple[TrainState, Measures]:
-    """The steps up to `stop`, within one epoch, and what each measured, at its place in the epoch, (steps,).
+    """The steps up to `stop`, within the epoch of this order, and what each measured, at its place in it, (steps,).
 
     One program whatever the number of steps. With on_nonfinite="raise" it ends after a step that was not finite.
     """
-    now, order = _order(train_state, data, batch_size)
+    now = train_state.step // len(order)
     first = now * len(order)
 
     def unfinished(carry: tuple[TrainState, Measures]) -> jax.Array:
@@ -81,18 +83,23 @@ def advance(
     return jax.lax.while_loop(unfinished, one, (train_state, records))
 
 
+@partial(jax.jit, static_argnums=(2, 3))
+def order_of(key: RandomKey, epoch: Step | int, examples: int, batch_size: int) -> jax.Array:
+    """The examples of each step of an epoch, (steps, batch), of a run of this key."""
+    return batches(jax.random.fold_in(key, ORDER), epoch, examples=examples, batch_size=batch_size)
+
+
 @partial(jax.jit, static_argnums=(0, 3))
 def batch_at(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[Any, Any]:
     """The batch that the next step learns from, ready for the network."""
-    now, order = _order(train_state, data, batch_size)
+    now = _epoch(train_state, data, batch_size)
+    order = order_of(train_state.key, now, count_examples(data), batch_size)
     return _batch(task, train_state, data, now, order[train_state.step - now * len(order)])
 
 
-def _order(train_state: TrainState, data: Data, batch_size: int) -> tuple[Step, jax.Array]:
-    """Which epoch a run is in, and the examples of each of its steps, (steps, batch)."""
-    now = train_state.step // steps_per_epoch(data, batch_size)
-    key = jax.random.fold_in(train_state.key, ORDER)
-    return now, batches(key, now, examples=count_examples(data), batch_size=batch_size)
+def _epoch(train_state: TrainState, data: Data, batch_size: int) -> Step:
+    """Which epoch a run is in."""
+    return train_state.step // steps_per_epoch(data, batch_size)
 
 
 def _learn(

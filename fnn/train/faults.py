@@ -8,7 +8,8 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
-from fnn.train.epochs import advance
+from fnn.train.epochs import advance, order_of
+from fnn.train.evaluation import count_examples
 from fnn.train.steps import gradients, steps_per_epoch
 from fnn.train.task import Task
 from fnn.types import Data, TrainState
@@ -39,7 +40,8 @@ def state_at(task: Task, train_state: TrainState, data: Data, batch_size: int, s
     """The train state before a step, found by running up to it again from an earlier one."""
     length = steps_per_epoch(data, batch_size)
     while (now := int(train_state.step)) < step:
-        train_state, _ = advance(task, train_state, data, min(step, (now // length + 1) * length), batch_size)
+        order = order_of(train_state.key, now // length, count_examples(data), batch_size)
+        train_state, _ = advance(task, train_state, data, order, min(step, (now // length + 1) * length))
     return train_state
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fnn import data, nn, optim, train
 from fnn.objective import cross_entropy
-from fnn.train.epochs import advance, whole_epoch
+from fnn.train.epochs import advance, whole_epoch, order_of
 from fnn.train.steps import ORDER
 from fnn.train.task import make_task
 
@@ -34,9 +34,10 @@ def test_advancing_in_any_parts_is_the_epoch_bit_for_bit(key):
     first = train.start(key, network, optimizer, (3,))
     whole, records = whole_epoch(task, first, (X, Y), 5)
     parts, losses = first, []
+    order = order_of(key, 0, 23, 5)
     for stop in (1, 3, 4):
         begin = int(parts.step)
-        parts, measured = advance(task, parts, (X, Y), jnp.int32(stop), 5)
+        parts, measured = advance(task, parts, (X, Y), order, jnp.int32(stop))
         losses.append(measured["loss"][begin:stop])
     chex.assert_trees_all_equal(parts[:4], whole[:4])
     np.testing.assert_array_equal(np.concatenate(losses), records["loss"])
@@ -47,7 +48,8 @@ def test_advancing_ends_at_a_step_that_is_not_finite(key):
     task = make_task(network, Y, optimizer, cross_entropy, None)
     first = train.start(key, network, optimizer, (3,))
     rows = np.asarray(data.batches(jax.random.fold_in(key, ORDER), 0, examples=23, batch_size=5))
+    np.testing.assert_array_equal(order_of(key, 0, 23, 5), rows)
     met = [step for step, row in enumerate(rows) if 7 in row]
-    after, measured = advance(task, first, (poisoned, Y), jnp.int32(4), 5)
+    after, measured = advance(task, first, (poisoned, Y), rows, jnp.int32(4))
     assert int(after.step) == (met[0] + 1 if met else 4)
     np.testing.assert_array_equal(np.flatnonzero(~np.asarray(measured["finite"])), met)
