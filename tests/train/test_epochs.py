@@ -7,7 +7,7 @@ import numpy as np
 
 from fnn import data, nn, optim, train
 from fnn.objective import cross_entropy
-from fnn.train.epochs import advance, whole_epoch, order_of
+from fnn.train.epochs import advance, order_of, whole_epoch
 from fnn.train.steps import ORDER
 from fnn.train.task import make_task
 
