@@ -5,13 +5,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from fnn import trees
 from fnn.errors import ConfigError
-from fnn.train.boundary import expect_numbers
+from fnn.train.batching import own_batch
 from fnn.types import Data
 
 # How loaders tell where they stand and are put there: Grain's iterators, and those of torchdata and datasets.
@@ -41,13 +36,13 @@ class Stream:
 
     def peek(self) -> Data:
         """The next batch, which the next `pull` gives again; at the end of a pass, the first of another one."""
-        return self.ahead[0][0] if self._looks_ahead() else own(_first(iter(self.source)))
+        return self.ahead[0][0] if self._looks_ahead() else _own(_first(iter(self.source)))
 
     def pull(self) -> Data:
         """The next batch of the epoch; of an epoch of so many batches also from the iterable begun anew."""
         if not self._looks_ahead():
             self.iterator = iter(self.source)
-            batch = own(_first(self.iterator))
+            batch = _own(_first(self.iterator))
         else:
             batch = self.ahead.pop()[0]
         self.taken += 1
@@ -65,7 +60,7 @@ class Stream:
         if not self.ahead:
             place, batch = self.place(), next(self.iterator, None)
             if batch is not None:
-                self.ahead.append((own(batch), place))
+                self.ahead.append((_own(batch), place))
         return bool(self.ahead)
 
     def place(self) -> dict[str, Any]:
@@ -110,22 +105,8 @@ def _first(iterator: Iterator[Any]) -> Any:
     return batch
 
 
-def own(batch: Any) -> Data:
-    """The batch as JAX arrays of its own; ConfigError for what is no pair (inputs, targets)."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        got = f"a {type(batch).__name__}" + (f" with {', '.join(map(str, batch))}" if isinstance(batch, dict) else "")
-        advice = 'make pairs of them, as in ((b["image"], b["label"]) for b in loader)'
-        raise ConfigError("data batch", "a pair (inputs, targets)", got, advice)
-    inputs, targets = (trees.map_named(_own_array, *named) for named in zip(("inputs", "targets"), batch, strict=True))
-    return inputs, targets
-
-
-def _own_array(name: str, leaf: Any) -> jax.Array:
-    if isinstance(leaf, jax.Array):
-        return leaf
-    array = np.asarray(leaf)
-    expect_numbers(name, array)
-    return jnp.array(array.astype(array.dtype.newbyteorder("=")), copy=True)
+def _own(batch: Any) -> Data:
+    return own_batch("data batch", batch)
 
 
 def _length(source: Any) -> int | None:

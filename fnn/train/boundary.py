@@ -16,6 +16,7 @@ from fnn.objective.targets import SUM_TOLERANCE
 from fnn.objective.weighting import within
 from fnn.optim.transforms.plateau import observes
 from fnn.optim.transforms.scaling import scales
+from fnn.train.batching import expect_numbers
 from fnn.train.evaluation import count_examples, look
 from fnn.train.labels import are_classes, ignored
 from fnn.train.task import Task
@@ -148,12 +149,6 @@ def _enter_array(name: str, value: Any) -> jax.Array:
         return value
     _expect_narrow(name, value)
     return jnp.array(value)
-
-
-def expect_numbers(name: str, value: Any) -> None:
-    """The array holds numbers, and no text, dates or objects."""
-    if value.dtype.kind in "OSUMm":
-        raise DTypeError(name, "an array of numbers", f"dtype {value.dtype}", "convert it to numbers first")
 
 
 def _expect_narrow(name: str, value: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.objective import cross_entropy
 from fnn.optim.wrapping import extended, rate
+from fnn.train.batching import own_batch
 from fnn.train.evaluation import conclude, count_examples, look
 from fnn.train.task import Task, make_task
 from fnn.types import (
@@ -63,14 +64,14 @@ def step(
     regularizer: Regularizer | None = None,
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, dict[str, Scalar]]:
-    """One step of descent on a batch (inputs, targets): the next train state, and what was measured on the way.
+    """One step of descent on a batch (inputs, targets), of any loader: the next train state, and what was measured.
 
     Minimized are the loss and, where there is any, the penalty: regularizer(params), and each leaf of the network's
     state that is named penalty. Measured are loss, penalty, the metrics, rate (the optimizer's, NaN if it tells none),
     and finite: whether loss, gradients and state all are. With on_nonfinite="skip" a step that is not finite changes
     nothing but the step count. ShapeError for an empty batch, or for a loss that does not give one value an example.
     """
-    inputs, targets = batch
+    inputs, targets = own_batch("batch", batch)
     task = make_task(network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
     return stepped(task, train_state, inputs, targets)
 
