@@ -1,0 +1,33 @@
+"""Loaders of others: what they give is what fit learns from."""
+
+import chex
+import jax
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from fnn import data, lab, nn, optim, train
+
+images, labels = data.digits().train
+network, optimizer = nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2)
+
+
+def loader(seed):
+    pairs = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels).long())
+    draw = torch.Generator().manual_seed(seed)
+    return DataLoader(pairs, 64, shuffle=True, drop_last=True, generator=draw)
+
+
+def test_a_loader_of_torch_is_learned_from_batch_by_batch(tmp_path):
+    key, options = jax.random.key(0), {"epochs": 3, "show": False}
+    by_hand = train.start(key, network, optimizer, (8, 8, 1))
+    batches = loader(0)
+    for _ in range(3):
+        for batch in batches:
+            by_hand, _ = train.step(by_hand, network, optimizer, batch)
+    result = lab.fit(key, network, optimizer, loader(0), **options)
+    assert result.history.loss.size == 3 * 22
+    chex.assert_trees_all_equal(result.train_state.params, by_hand.params)
+    lab.fit(key, network, optimizer, loader(0), checkpoints=tmp_path / "run", max_steps=30, **options)
+    resumed = lab.fit(key, network, optimizer, loader(0), checkpoints=tmp_path / "run", resume=True, **options)
+    np.testing.assert_array_equal(resumed.history.loss, result.history.loss)
