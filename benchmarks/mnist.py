@@ -26,7 +26,7 @@ except ImportError:
     torch = None
 
 MOVED, DROPPED, CLASSES = 2, 0.3, 10
-WANTED, ROUNDS = 0.99, 5
+WANTED, ROUNDS = 0.99, 3
 
 
 class Recipe(NamedTuple):
