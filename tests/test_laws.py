@@ -85,6 +85,11 @@ def same_bits(a, b):
     return jax.tree.structure(a) == jax.tree.structure(b) and all(jax.tree.leaves(jax.tree.map(np.array_equal, *bare)))
 
 
+def bytes_of(tree):
+    """Every leaf's bytes, in which NaN equals NaN."""
+    return [np.asarray(raw(leaf)).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
 def raw(leaf):
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
@@ -214,14 +219,14 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run(name, key):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_goes_on_from_the_disk_wherever_it_stopped(name, key, tmp_path):
     """Twenty runs, each stopped at one to three places of its own."""
-    fit = partial(fitting(name, key), epochs=10)
+    fit = partial(fitting(name, key), epochs=4)
     whole = fit()
     draw = np.random.default_rng(list(name.encode()))
     for run in range(20):
         kept = tmp_path / str(run)
         for stop in sorted(draw.choice(np.arange(1, whole.history.loss.size), draw.integers(1, 4), replace=False)):
             assert fit(checkpoints=kept, resume=True, max_steps=int(stop)).train_state.step == stop
-        assert same_bits(fit(checkpoints=kept, resume=True), whole)
+        assert bytes_of(fit(checkpoints=kept, resume=True)) == bytes_of(whole)
 
 
 # 5. Same key, same result.
