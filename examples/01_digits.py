@@ -54,7 +54,8 @@ def one():
     rule = optimizer(PEAK, DECAY, digits.train, EPOCHS)
     result = lab.fit(jax.random.key(0), network, rule, digits.train, valid=digits.test, epochs=EPOCHS, **options)
     PICTURE.parent.mkdir(exist_ok=True)
-    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {lab.curves(result, PICTURE)}")
+    lab.curves(result, PICTURE)
+    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {PICTURE}")
 
 
 def ensemble():

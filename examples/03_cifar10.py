@@ -36,7 +36,8 @@ def main(directory=None, epochs=10):
     OUT.mkdir(parents=True, exist_ok=True)
     log = lab.jsonl_log(OUT / "run.jsonl")
     result = lab.fit(jax.random.key(0), network, optimizer, cifar.train, log=log, **options, **kept)
-    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; curves in {lab.curves(result, OUT / 'curves.png')}")
+    lab.curves(result, OUT / "curves.png")
+    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {OUT / 'curves.png'}")
 
 
 if __name__ == "__main__":

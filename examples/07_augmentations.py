@@ -96,7 +96,8 @@ def main(names):
     OUT.mkdir(exist_ok=True)
     for name, rows in sheets().items():
         if name in names or not names:
-            print(lab.gallery(rows, card()[None], OUT / f"{name}.png", draws=5))
+            lab.gallery(rows, card()[None], OUT / f"{name}.png", draws=5)
+            print(OUT / f"{name}.png")
 
 
 if __name__ == "__main__":

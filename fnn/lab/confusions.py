@@ -1,8 +1,7 @@
 """Which classes a network takes for which."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,21 +19,17 @@ TOLD = 3  # pairs in the caption
 GAMMA = 0.5  # of the colors, so that rare confusions can be told from none
 
 
-@overload
-def confusion(logits: Logits, labels: Labels, path: None = None, *, names: Sequence[str] | None = None) -> "Figure": ...
-@overload
-def confusion(logits: Logits, labels: Labels, path: Place, *, names: Sequence[str] | None = None) -> Path: ...
 def confusion(
     logits: Logits, labels: Labels, path: Place | None = None, *, names: Sequence[str] | None = None
-) -> "Path | Figure":
+) -> "Figure":
     """A picture of the confusion matrix: how many of each true class (row) were taken for each class (column).
 
     Cells tell counts, up to 20 classes; their color is the share of the row, so that rare classes show as well. The
     caption tells the accuracy and the pairs most often taken for one another. names: of the classes, else numbers.
-    Written to path, which is returned; without one the figure is, and a notebook shows it. LabelError for a label that
-    names no class; ShapeError or DTypeError where logits (n, classes) and labels (n,) do not fit; NonFiniteError for
-    logits that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that
-    is not there. Needs matplotlib: fnn[plot].
+    It is the figure, which a notebook shows, and is written to path if one is given. LabelError for a label that
+    names no class; ShapeError or DTypeError where logits (n, classes) and labels (n,) do not fit; NonFiniteError
+    for logits that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a
+    folder that is not there. Needs matplotlib: fnn[plot].
     """
     truth, guess = true_classes("confusion", logits, labels), np.argmax(logits, -1)
     classes = class_names("confusion", names, logits.shape[-1])

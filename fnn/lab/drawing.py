@@ -46,10 +46,10 @@ def _expect_picture_place(target: Path, figure: "Figure") -> Path:
     return target
 
 
-def write(figure: "Figure", target: Path | None) -> "Path | Figure":
-    """The path, with the figure there: a crash on the way leaves no half of it. The figure, if it goes nowhere."""
-    if target is None:
-        return figure
-    partial = target.with_name(f".{target.name}.partial")
-    figure.savefig(partial, format=target.suffix[1:], dpi=DPI)
-    return partial.replace(target)
+def write(figure: "Figure", target: Path | None) -> "Figure":
+    """The figure, which is then there, if it goes anywhere: a crash on the way leaves no half of it."""
+    if target is not None:
+        partial = target.with_name(f".{target.name}.partial")
+        figure.savefig(partial, format=target.suffix[1:], dpi=DPI)
+        partial.replace(target)
+    return figure

@@ -1,8 +1,7 @@
 """A contact sheet: what an augmentation makes of images."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +22,6 @@ SIDE, LABEL, TITLE = 1.1, 1.3, 0.2  # inches: of an image's width, of a name bes
 Policies = Augmentation | Mapping[str, Augmentation]
 
 
-@overload
-def gallery(
-    augmentation: Policies, images: Images, path: None = None, *, key: RandomKey | None = None, draws: int = 6
-) -> "Figure": ...
-@overload
-def gallery(
-    augmentation: Policies, images: Images, path: Place, *, key: RandomKey | None = None, draws: int = 6
-) -> Path: ...
 def gallery(
     augmentation: Policies,
     images: Images,
@@ -38,14 +29,14 @@ def gallery(
     *,
     key: RandomKey | None = None,
     draws: int = 6,
-) -> "Path | Figure":
+) -> "Figure":
     """A contact sheet: in each row an image as it is, then so many draws.
 
-    Written to path, which is returned; without one the figure is, and a notebook shows it. images (n, height, width,
-    channels), of bytes or of floats in [0, 1]. Several augmentations by name have a row each, of the images in turn.
-    What comes out beyond [0, 1], as of `augment.normalize`, is stretched to its own range. key: the draws', 0 if none.
-    ConfigError for no augmentation, for a suffix that names no picture format, or a folder that is not there. Needs
-    matplotlib: fnn[plot].
+    It is the figure, which a notebook shows, and is written to path if one is given. images (n, height, width,
+    channels), of bytes or of floats in [0, 1]. Several augmentations by name have a row each, of the images in
+    turn. What comes out beyond [0, 1], as of `augment.normalize`, is stretched to its own range. key: the draws', 0
+    if none. ConfigError for no augmentation, for a suffix that names no picture format, or a folder that is not
+    there. Needs matplotlib: fnn[plot].
     """
     rows = _rows(augmentation, images)
     key = jax.random.key(0) if key is None else checks.key("gallery key", key)

@@ -1,8 +1,7 @@
 """The images that a network is wrong about, and how sure it is."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,26 +20,6 @@ if TYPE_CHECKING:
 NONE = "no mistakes among {} images"
 
 
-@overload
-def mistakes(
-    images: Images,
-    logits: Logits,
-    labels: Labels,
-    path: None = None,
-    *,
-    names: Sequence[str] | None = None,
-    count: int = 16,
-) -> "Figure": ...
-@overload
-def mistakes(
-    images: Images,
-    logits: Logits,
-    labels: Labels,
-    path: Place,
-    *,
-    names: Sequence[str] | None = None,
-    count: int = 16,
-) -> Path: ...
 def mistakes(
     images: Images,
     logits: Logits,
@@ -49,14 +28,14 @@ def mistakes(
     *,
     names: Sequence[str] | None = None,
     count: int = 16,
-) -> "Path | Figure":
+) -> "Figure":
     """A picture of the most confident mistakes: each image, what it was taken for, how probable, and what it is.
 
-    images (n, height, width, channels), logits (n, classes), labels (n,); names: of the classes, else numbers. Images
-    of floats beyond [0, 1] are stretched, all alike. Written to path, which is returned; without one the figure is, and
-    a notebook shows it. ShapeError or DTypeError where the three do not fit; NonFiniteError for logits that are no
-    numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that is not there.
-    Needs matplotlib: fnn[plot].
+    images (n, height, width, channels), logits (n, classes), labels (n,); names: of the classes, else numbers.
+    Images of floats beyond [0, 1] are stretched, all alike. It is the figure, which a notebook shows, and is
+    written to path if one is given. ShapeError or DTypeError where the three do not fit; NonFiniteError for logits
+    that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that is
+    not there. Needs matplotlib: fnn[plot].
     """
     shown, logits = expect_pictures("mistakes images", images), jnp.asarray(logits)
     truth = true_classes("mistakes", logits, labels)

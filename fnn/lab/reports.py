@@ -1,7 +1,6 @@
 """The picture of a run."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,18 +19,14 @@ FAR = 4  # times from the lowest to the highest, from where on logarithms are sh
 DROP = 0.2  # of the rate, within one step: what is marked, unless the steps beside it do the same
 
 
-@overload
-def curves(result: Result | History, path: None = None) -> "Figure": ...
-@overload
-def curves(result: Result | History, path: Place) -> Path: ...
-def curves(result: Result | History, path: Place | None = None) -> "Path | Figure":
+def curves(result: Result | History, path: Place | None = None) -> "Figure":
     """A picture of a run: loss and metrics (each step, moving average, spread), the best epoch, the learning rate.
 
-    Written to path, which is returned; without one the figure is, and a notebook shows it. The best epoch is the one of
-    the lowest valid_loss. Where the rate drops by a fifth or more within one step, and not smoothly, lines tell it in
-    every panel. Histories with a lane axis, from a vmapped run, show the mean over lanes and the spread between them; a
-    run is left out from where its loss is not finite. ShapeError for a history of no step; ConfigError for a suffix
-    that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    It is the figure, which a notebook shows, and is written to path if one is given. The best epoch is the one of
+    the lowest valid_loss. Where the rate drops by a fifth or more within one step, and not smoothly, lines tell it
+    in every panel. Histories with a lane axis, from a vmapped run, show the mean over lanes and the spread between
+    them; a run is left out from where its loss is not finite. ShapeError for a history of no step; ConfigError for
+    a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
     history = result.history if isinstance(result, Result) else result
     if not history["loss"].size:

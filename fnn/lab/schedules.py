@@ -1,8 +1,7 @@
 """A picture of rates over time."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +21,10 @@ STYLES = ("-", "--", ":", "-.")
 Schedules = Schedule | Mapping[str, Schedule]
 
 
-@overload
-def plot_schedule(schedule: Schedules, path: None = None, *, steps: int) -> "Figure": ...
-@overload
-def plot_schedule(schedule: Schedules, path: Place, *, steps: int) -> Path: ...
-def plot_schedule(schedule: Schedules, path: Place | None = None, *, steps: int) -> "Path | Figure":
+def plot_schedule(schedule: Schedules, path: Place | None = None, *, steps: int) -> "Figure":
     """A picture of a schedule, or of several by name, over so many steps.
 
-    Written to path, which is returned; without one the figure is, and a notebook shows it. ConfigError for what is no
+    It is the figure, which a notebook shows, and is written to path if one is given. ConfigError for what is no
     schedule, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
     named = schedule if isinstance(schedule, Mapping) else {"": schedule}

@@ -1,8 +1,7 @@
 """What the network saw."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -28,32 +27,6 @@ if TYPE_CHECKING:
 SHARE = 0.05  # of a class in a mixed target, from which on it is named
 
 
-@overload
-def seen(
-    key: RandomKey,
-    data: Data,
-    path: None = None,
-    *,
-    batch_size: int,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
-    step: int = 0,
-    names: Sequence[str] | None = None,
-    count: int = 32,
-) -> "Figure": ...
-@overload
-def seen(
-    key: RandomKey,
-    data: Data,
-    path: Place,
-    *,
-    batch_size: int,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
-    step: int = 0,
-    names: Sequence[str] | None = None,
-    count: int = 32,
-) -> Path: ...
 def seen(
     key: RandomKey,
     data: Data,
@@ -65,13 +38,13 @@ def seen(
     step: int = 0,
     names: Sequence[str] | None = None,
     count: int = 32,
-) -> "Path | Figure":
+) -> "Figure":
     """A picture of the batch that a run of this key sees at that step: augmented, prepared, each with its target.
 
-    All but count and names as given to `fit`. What goes beyond [0, 1], as standardized images do, is stretched to the
-    range of the batch. names: of the classes, else numbers. Written to path, which is returned; without one the figure
-    is, and a notebook shows it. ShapeError where prepared inputs are no images; ConfigError and DTypeError as of fit,
-    for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    All but count and names as given to `fit`. What goes beyond [0, 1], as standardized images do, is stretched to
+    the range of the batch. names: of the classes, else numbers. It is the figure, which a notebook shows, and is
+    written to path if one is given. ShapeError where prepared inputs are no images; ConfigError and DTypeError as
+    of fit, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
     inputs, targets = batch_seen(key, data, batch_size=batch_size, augment=augment, prepare=prepare, step=step)
     images = visible(expect_pictures("seen inputs", inputs))[: checks.whole("seen count", count)]

@@ -62,7 +62,8 @@ def test_probabilities_are_labels_too_and_all_pixels_are_examples():
 
 
 def test_it_is_written_whole(tmp_path):
-    target = lab.confusion(LOGITS, LABELS, tmp_path / "confusion.png")
+    target = tmp_path / "confusion.png"
+    lab.confusion(LOGITS, LABELS, target)
     assert target.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [target]
 

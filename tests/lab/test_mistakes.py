@@ -34,7 +34,8 @@ def test_without_a_mistake_that_is_told(tmp_path):
     for logits in (LOGITS, LOGITS[:, :1]):
         figure = lab.mistakes(IMAGES, logits, np.asarray(logits.argmax(-1)))
         assert figure.get_suptitle() == "no mistakes among 6 images" and figure.axes == []
-    assert lab.mistakes(IMAGES, logits, np.zeros(6, int), tmp_path / "none.png").exists()
+    lab.mistakes(IMAGES, logits, np.zeros(6, int), tmp_path / "none.png")
+    assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_standardized_images_are_stretched_all_alike():

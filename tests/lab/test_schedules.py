@@ -17,8 +17,9 @@ def has_color(path, color):
 
 
 def test_each_schedule_has_a_line(tmp_path):
-    both = lab.plot_schedule(SCHEDULES, tmp_path / "both.png", steps=60)
-    one = lab.plot_schedule(SCHEDULES["cosine"], tmp_path / "one.png", steps=60)
+    both, one = tmp_path / "both.png", tmp_path / "one.png"
+    lab.plot_schedule(SCHEDULES, both, steps=60)
+    lab.plot_schedule(SCHEDULES["cosine"], one, steps=60)
     assert [[has_color(path, color) for color in PALETTE[:3]] for path in (both, one)] == [
         [True, True, False],
         [True, False, False],

@@ -6,8 +6,9 @@ import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _whole(folder: Path, sha256: str | None = None) -> Checkpoint:
     return Checkpoint(manifest.step, leaves, manifest.notes, manifest.score, digest)
 
 
-def _committed(folder: Path, files: Mapping[str, BinaryIO]) -> tuple[Manifest, str]:
+def _committed(folder: Path, files: Mapping[str, FileIO]) -> tuple[Manifest, str]:
     """The manifest, as it was committed, and its digest."""
     commit = files["COMMIT"].read(66)
     where = f"{_told(folder)}/manifest.json"
@@ -151,10 +152,10 @@ def _committed(folder: Path, files: Mapping[str, BinaryIO]) -> tuple[Manifest, s
     return manifest, digest
 
 
-def _leaf(leaf: Leaf, file: BinaryIO, where: str) -> Any:
+def _leaf(leaf: Leaf, file: FileIO, where: str) -> Any:
     raw = np.empty(leaf.size, np.uint8)
     left = raw.data
-    while left and (count := file.readinto(left)):  # type: ignore[attr-defined]
+    while left and (count := file.readinto(left)):
         left = left[count:]
     expect(not left, f"{where} leaf {leaf.path!r}", f"{leaf.size} bytes", f"{leaf.size - len(left)} bytes")
     digest = hashlib.sha256(raw.data).hexdigest()
@@ -165,7 +166,7 @@ def _leaf(leaf: Leaf, file: BinaryIO, where: str) -> Any:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[dict[str, BinaryIO]]:
+def _opened(folder: Path) -> Iterator[dict[str, FileIO]]:
     """The three files, all open before one is read, so that no writer can remove one in between."""
     file = folder / FILES[0]
     with ExitStack() as stack:
@@ -184,13 +185,13 @@ def _opened(folder: Path) -> Iterator[dict[str, BinaryIO]]:
             raise CheckpointCorruptError(where, "a plain file", error.strerror, WAY_OUT) from None
 
 
-def _open_plain(directory: int, name: str) -> BinaryIO:
+def _open_plain(directory: int, name: str) -> FileIO:
     """The file of that name, if it is one: no link is followed, no pipe waited for."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(0, "no plain file")
-    return os.fdopen(descriptor, "rb", buffering=0)
+    return FileIO(descriptor, "rb")
 
 
 def _told(folder: Path) -> str:
