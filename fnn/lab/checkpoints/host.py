@@ -24,7 +24,10 @@ class Stored(NamedTuple):
 
 
 def on_host(tree: Any, *, copy: bool) -> dict[str, Stored]:
-    """The leaves by path; with copy, in memory that nobody else writes to, as device and caller may to theirs."""
+    """The leaves by path; with copy, in memory that nobody writes to, as the caller may to arrays of NumPy.
+
+    Those of JAX need none: while they are looked at, donating or deleting them leaves their memory alone.
+    """
     leaves = unique_leaves("tree", tree)
     for path, leaf in leaves.items():
         _expect_there(path, leaf)
@@ -74,9 +77,8 @@ def _expect_there(path: str, leaf: Any) -> None:
 
 def _stored(path: str, leaf: Any, copy: bool) -> Stored:
     if is_key(leaf):
-        data = jax.random.key_data(leaf)
-        return Stored(np.array(data, copy=copy or None), f"{KEY}{jax.random.key_impl(leaf)}")
-    array = np.array(leaf, copy=copy or None)
+        return Stored(np.asarray(jax.random.key_data(leaf)), f"{KEY}{jax.random.key_impl(leaf)}")
+    array = np.asarray(leaf) if isinstance(leaf, jax.Array) else np.array(leaf, copy=copy or None)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     if DTYPES.get(array.dtype.name) != array.dtype:

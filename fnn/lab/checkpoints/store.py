@@ -106,9 +106,10 @@ def checkpoints(
     """Within, this process alone writes checkpoints into the directory: `with lab.checkpoints("run") as store:`.
 
     `store.save(step, tree, notes=None, score=None)`, `store.wait()`, `store.steps()`. The last `keep` stay, and the
-    one of the lowest score; all, if keep is None. asynchronous: save returns as soon as it has a copy in memory, one
-    thread writes, and an error comes from the next save, wait, or the end of the block. A crash at any moment leaves
-    every checkpoint that was saved; what it left else is removed here. CheckpointLockedError names the other writer.
+    one of the lowest score; all, if keep is None. asynchronous: save returns at once, what comes after does not reach
+    what it writes, one thread writes, and an error comes from the next save, wait, or the end of the block. A crash at
+    any moment leaves every checkpoint that was saved; what it left else is removed here. CheckpointLockedError names
+    the other writer.
     """
     path = as_path("directory", directory)
     keep = keep if keep is None else checks.whole("keep", keep)
