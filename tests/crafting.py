@@ -67,6 +67,14 @@ def release_of(url, files):
     return published.Release(url, entries), {gz: held for gz, (held, _, _) in packed.items()}
 
 
+def damaged(whole, count, draw, first=0):
+    """At so many random places, from the first on: the bytes cut off there, and whole but for one bit there."""
+    for place in draw.integers(first, len(whole), count):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.integers(8)
+        yield whole[:place], bytes(flipped)
+
+
 class Answer:
     """How the server answers: with which bytes, and what is wrong with that."""
 

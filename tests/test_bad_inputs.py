@@ -9,6 +9,7 @@ import pytest
 
 from fnn import augment, data, lab, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, FnnError, LabelError, NonFiniteError, ShapeError, TreeMismatchError
+from fnn.types import History, Result
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 LABELS = np.arange(40, dtype=np.int32) % 10
@@ -128,6 +129,13 @@ CALLS = [
     ("lists", lambda: run(([[1.0]], [0])), DTypeError, "inputs"),
     ("lengths", lambda: run((IMAGES, LABELS[:-1])), ShapeError, "data: expected inputs and targets of one length"),
     ("valid lengths", lambda: run((IMAGES, LABELS), valid=(IMAGES, LABELS[:-1])), ShapeError, "valid: expected inputs and targets of one length"),
+    ("valid inputs alone", lambda: run((IMAGES, LABELS), valid=IMAGES), ConfigError, r"valid: expected a pair \(inputs, targets\), got ndarray"),
+    ("valid inputs alone, fit", lambda: run((IMAGES, LABELS), valid=IMAGES, entry=lab.fit), ConfigError, r"valid: expected a pair \(inputs, targets\), got ndarray"),
+    ("metrics unnamed", lambda: run((IMAGES, LABELS), metrics=[objective.accuracy]), ConfigError, r"metrics: expected functions by name, got \["),
+    ("augment by name", lambda: run((IMAGES, LABELS), augment="flip"), ConfigError, "augment: expected a function, got 'flip'"),
+    ("resume a result", lambda: run((IMAGES, LABELS), entry=lab.fit, resume=Result(train.start(fresh(), classifier, optim.sgd(0.1), (8, 8, 1)), History({}))), ConfigError, r"resume: .*, got a Result; give resume=result.train_state"),
+    ("not flattened", lambda: run((IMAGES, LABELS), nn.dense(10)), ShapeError, r"logits \(40, 8, 8, 10\), got \(40,\); .* flatten or pool before the last layer"),
+    ("column of labels", lambda: run((IMAGES, LABELS[:, None])), DTypeError, r"probabilities \(40, 10\), got int32 \(40, 1\); cast them, or give labels \(40,\)"),
     ("valid label", lambda: run((IMAGES, LABELS), valid=(IMAGES, with_label(11))), LabelError, "got 11 at index 3"),
     ("batch too large", lambda: train.run(fresh(), classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1, batch_size=41), ConfigError, "batch_size: expected at most the 40 examples, got 41"),
     ("batch of none", lambda: train.steps((IMAGES, LABELS), epochs=1, batch_size=0), ConfigError, "batch_size: expected >= 1, got 0"),

@@ -163,16 +163,16 @@ class StreamCourse:
         first, done = train_state, list[dict[str, jax.Array]]()
         ended, waited = False, 0.0
         while len(done) < count and not ended:
-            began = time.monotonic()
-            batch = self.stream.pull()  # while the device computes the step before
-            waited += time.monotonic() - began
+            batch, seconds = _timed(self.stream.pull)  # while the device computes the step before
+            waited += seconds
             after, measured = stepped(self.task, train_state, *batch)
             if self._is_lost():  # waits for the step before
                 break
             self.last, self.waiting = (train_state, batch), measured
             done.append(measured)
             train_state = after
-            ended = self.stream.ends()
+            ended, seconds = _timed(self.stream.ends)  # which may have to look for a next batch
+            waited += seconds
         names = self.task.in_order(done[0]) if done else ()
 
         def gathered() -> Figures:
@@ -211,3 +211,9 @@ class StreamCourse:
         if self.waiting is not None:
             self.lost = 0 if self.waiting["finite"] else self.lost + 1
         return self.lost >= patience(self.task)
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """What it gives, and the seconds it takes."""
+    began = time.monotonic()
+    return function(), time.monotonic() - began

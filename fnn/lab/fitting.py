@@ -81,7 +81,7 @@ def fit(
     checks.key("key", key)
     stream = _stream(data, steps_per_epoch)
     entered = enter("data", cast(Data, stream.peek() if stream else data))
-    valid = valid and enter("valid", valid)
+    valid = None if valid is None else enter("valid", valid)
     task = make_task(
         network, entered[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
     )
@@ -123,7 +123,8 @@ def _batch_size(batch_size: int | None, stream: Stream | None, data: Data) -> in
 
 def _expect_resume(resume: bool | TrainState, checkpoints: Any) -> bool | TrainState:
     if not isinstance(resume, bool | TrainState):
-        raise ConfigError("resume", "True, False or a train state", repr(resume), "give resume=result.train_state")
+        got = "a Result" if isinstance(resume, Result) else repr(resume)  # whose text would be all of its arrays
+        raise ConfigError("resume", "True, False or a train state", got, "give resume=result.train_state")
     if resume is True and checkpoints is None:
         raise ConfigError("resume", "checkpoints to go on from", None, "give checkpoints=, the run's directory")
     return resume

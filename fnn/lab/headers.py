@@ -25,10 +25,9 @@ LABEL = 11  # columns
 
 def header(train_state: TrainState, data: Data, valid: Data | None, run: str) -> Iterator[str]:
     """What is trained, by what, on what, for how long and where."""
-    params, state = (jax.tree.leaves(tree) for tree in train_state[:2])
-    memory = sum(leaf.size for leaf in jax.tree.leaves(train_state.opt_state))
+    params, state, memory = (jax.tree.leaves(tree) for tree in train_state[:3])
     yield told("network", f"{_size(params):,} parameters in {len(params)} arrays, {_size(state):,} numbers of state")
-    yield told("optimizer", f"{memory:,} numbers of memory")
+    yield told("optimizer", f"{_size(memory):,} numbers of memory")
     validated = "" if valid is None else f"; {jax.tree.leaves(valid)[0].shape[0]:,} to validate by"
     yield told("data", ", ".join(_described(leaf) for leaf in jax.tree.leaves(data[0])) + validated)
     yield told("run", f"{run}; {_seed(train_state.key)}")

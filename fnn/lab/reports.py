@@ -23,10 +23,12 @@ def curves(result: Result | History, path: Place | None = None) -> "Figure":
     """A picture of a run: loss and metrics (each step, moving average, spread), the best epoch, the learning rate.
 
     It is the figure, which a notebook shows, and is written to path if one is given. The best epoch is the one of
-    the lowest valid_loss. Where the rate drops by a fifth or more within one step, and not smoothly, lines tell it
-    in every panel. Histories with a lane axis, from a vmapped run, show the mean over lanes and the spread between
-    them; a run is left out from where its loss is not finite. ShapeError for a history of no step; ConfigError for
-    a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    the lowest valid_loss. Epochs are drawn as equal shares of the steps, so a little late in a run that was stopped
+    within one: a history does not tell where they end. Where the rate drops by a fifth or more within one step, and
+    not smoothly, lines tell it in every panel. Histories with a lane axis, from a vmapped run, show the mean over
+    lanes and the spread between them; a run is left out from where its loss is not finite. ShapeError for a history
+    of no step; ConfigError for a suffix that names no picture format, or a folder that is not there. Needs
+    matplotlib: fnn[plot].
     """
     history = result.history if isinstance(result, Result) else result
     if not history["loss"].size:

@@ -257,7 +257,7 @@ def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
 
 def _next_size(steps: int, seconds: float) -> int:
     """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most 16 times more or fewer."""
-    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / seconds, 1 / 16), 16)))
+    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / max(seconds, 1e-9), 1 / 16), 16)))
 
 
 def _expect_figures(past: Figures, now: Figures) -> None:

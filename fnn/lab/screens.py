@@ -12,7 +12,7 @@ from fnn.lab.tables import Table, number
 from fnn.train.task import Task
 from fnn.types import Data, Shape, TrainState
 
-ROWS = 40  # of the table at most; of more epochs, every so many
+ROWS = 40  # of the table at most, besides the first; of more epochs, every so many
 
 
 class Screen:

@@ -24,14 +24,30 @@ def watching(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Tel
 
     One bar and one table for all lanes of a mapped run, with the best of them, their median, and how many have diverged
     or were stopped early; a log, as of `lab.fit`, is told the same after each epoch. A run that is not mapped is a
-    population of one. Returns when all that was said is heard.
+    population of one. Returns when all that was said is heard. Where that fails, as by a log's file that is there
+    already, nothing more is told, and the error is raised in the end.
     """
-    logs = as_log("log", log)
+    logs, failed = as_log("log", log), list[Exception]()
     with ExitStack() as doors:
         report = doors.enter_context(reporting(checks.whole("epochs", epochs), 0, checks.flag("show", show), "epoch"))
         doors.callback(logs.close)
-        yield _told(report, logs)
+        yield _until_failed(_told(report, logs), failed)
         jax.effects_barrier()
+        if failed:
+            raise failed[0]
+
+
+def _until_failed(tell: Tell, failed: list[Exception]) -> Tell:
+    """Tell up to the first error, which is put by: JAX, which calls this, would hide it in an error of its own."""
+
+    def tell_unless_failed(figures: Mapping[str, np.ndarray]) -> None:
+        if not failed:
+            try:
+                tell(figures)
+            except Exception as error:
+                failed.append(error)
+
+    return tell_unless_failed
 
 
 def _told(report: Report, log: Log) -> Tell:

@@ -43,9 +43,8 @@ def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]
     checks.floating("logits", logits)
     _expect_integers("labels", labels)
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
-        raise ShapeError(
-            "labels", f"one a row of logits {logits.shape}", labels.shape, "give one label for each example"
-        )
+        advice = "give one label for each example; for labels of whole images, flatten or pool before the last layer"
+        raise ShapeError("labels", f"one a row of logits {logits.shape}", labels.shape, advice)
     _expect_examples(logits)
     places = countable(labels)
     return jax.nn.one_hot(places, logits.shape[-1], dtype=bool), (places >= 0) & (places < logits.shape[-1])
@@ -88,9 +87,8 @@ def distribution(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
 
 def _probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     if not jnp.issubdtype(targets.dtype, jnp.floating):
-        raise DTypeError(
-            "targets", f"float probabilities {logits.shape}", targets.dtype, "cast them, or give labels (...,)"
-        )
+        got, advice = f"{targets.dtype} {targets.shape}", f"cast them, or give labels {logits.shape[:-1]}"
+        raise DTypeError("targets", f"float probabilities {logits.shape}", got, advice)
     if targets.shape != logits.shape or logits.ndim == 0:
         raise ShapeError("targets", f"probabilities of shape {logits.shape}", targets.shape, "give one for each class")
     _expect_examples(logits)

@@ -67,7 +67,7 @@ def run(
     """
     checks.key("key", key)
     checks.whole("epochs", epochs, 0)
-    data, valid = enter("data", data), valid and enter("valid", valid)
+    data, valid = enter("data", data), None if valid is None else enter("valid", valid)
     task = make_task(
         network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
     )

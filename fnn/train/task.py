@@ -54,12 +54,15 @@ def make_task(
 ) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, class labels get accuracy."""
     metrics = default_metrics(loss, targets) if metrics is None else metrics
+    if not isinstance(metrics, Mapping):
+        raise ConfigError("metrics", "functions by name", repr(metrics), 'name them, as in {"accuracy": accuracy}')
     named = tuple(metrics.items())
     task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, early_stopping)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
     checks.optimizer("optimizer", optimizer)
-    optional = () if regularizer is None else (("regularizer", regularizer),)
+    given: dict[str, Any] = {"augment": augment, "regularizer": regularizer}
+    optional = [(name, function) for name, function in given.items() if function is not None]
     for name, function in (("loss", task.loss), ("prepare", task.prepare), *optional, *task.metrics):
         if not callable(function):
             raise ConfigError(name, "a function", repr(function), "give the function itself")
@@ -75,7 +78,9 @@ def make_task(
 def _expect_stopping(task: Task) -> None:
     stopping = task.early_stopping
     if stopping is not None and not isinstance(stopping, EarlyStopping):
-        raise ConfigError("early_stopping", "what train.early_stopping gives", repr(stopping), "call it, as in (5)")
+        raise ConfigError(
+            "early_stopping", "what train.early_stopping gives", repr(stopping), "call that with a patience"
+        )
     names = [f"valid_{name}" for name in ("loss", *dict(task.metrics))]
     if stopping is not None and stopping.by not in names:
         raise ConfigError("early_stopping by", f"one of {', '.join(names)}", repr(stopping.by), "choose one of them")

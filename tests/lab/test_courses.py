@@ -1,5 +1,6 @@
 """Over a stream: each batch is a step, and a run ends at the step that loses it."""
 
+import time
 from functools import partial
 
 import chex
@@ -105,6 +106,23 @@ def test_that_its_batches_were_read_again_is_told(key, tmp_path, capsys):
     assert "read again" not in capsys.readouterr().err
     fit(key, data=loader, resume=True, **options)
     assert "!!         the data cannot tell its place: its first 6 batches were read again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [4, None])
+def test_the_time_without_a_batch_is_told_as_that_of_the_data(length, key, monkeypatch, capsys):
+    """On a clock that stands still but while a batch is fetched."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    class Slow:
+        def __iter__(self):
+            for batch in loader:
+                clock[0] += 10
+                yield batch
+
+    fit(key, data=Slow(), steps_per_epoch=length, chunk=1, show=True)
+    # Twelve steps, of whose batches the first has been looked at when the run begins.
+    assert "took       110.0 s: data 110.0" in capsys.readouterr().err.splitlines()
 
 
 def poisoned(at):

@@ -3,17 +3,21 @@
 import hashlib
 import os
 import signal
+import time
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from poisoning import poison, poisoned
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.courses import ArrayCourse
+from fnn.lab.running import SECONDS_PER_CHUNK, _next_size
 from fnn.lab.saving import Keeper
+from fnn.objective import accuracy
 
 digits = data.digits()
 few, some = ((images[:160], labels[:160]) for images, labels in digits)
@@ -135,19 +139,11 @@ def test_a_crash_in_between_loses_nothing(whole, tmp_path):
     assert digest(fit(checkpoints=tmp_path / "run", resume=True)) == whole
 
 
-def poison(x):
-    """Images whose first pixel is 255 become NaN."""
-    x = data.to_float(x)
-    return jnp.where(x[:, :1, :1] == 1, jnp.nan, x)
-
-
 def test_a_step_that_is_not_finite_is_never_kept_and_the_one_before_is(tmp_path):
-    images = few[0].copy()
-    images[:, 0, 0] = 0
-    images[17, 0, 0] = 255
+    hurt = (poisoned(few[0]), few[1])
     small = nn.chain(nn.flatten(), nn.dense(8), nn.tanh(), nn.dense(10))
-    run = partial(lab.fit, jax.random.key(0), small, optim.momentum(0.1), (images, few[1]), prepare=poison)
-    run = partial(run, epochs=3, batch_size=32, show=False)
+    how = {"epochs": 3, "batch_size": 32, "prepare": poison, "show": False}
+    run = partial(lab.fit, jax.random.key(0), small, optim.momentum(0.1), hurt, **how)
     with pytest.raises(NonFiniteError) as caught:
         run(checkpoints=tmp_path / "run")
     met = caught.value.step
@@ -195,6 +191,60 @@ def test_checkpoints_are_as_often_as_told_and_the_best_stays(tmp_path):
     best = 10 if losses[1] < losses[3] else 20
     assert steps == sorted({best, 20})
     assert lab.read(tmp_path / "run", step="best").step == best
+
+
+@pytest.mark.parametrize(
+    ("often", "steps"),
+    [
+        ({"epochs": 9, "seconds": 4}, [0, 4, 8, 12, 16, 20]),
+        ({"epochs": 1, "seconds": 4}, [0, 4, 5, 9, 10, 14, 15, 19, 20]),  # from the last one on, whatever it was for
+        ({"epochs": 3}, [0, 15, 20]),
+    ],
+)
+def test_checkpoints_within_an_epoch_are_as_many_seconds_apart_as_told(often, steps, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    ticks = lab.Log(write=lambda step, figures: clock.append(float(step)))  # a second a step
+    fit(checkpoints=lab.saving(tmp_path / "run", keep=99, **often), log=ticks, chunk=1)
+    with lab.checkpoints(tmp_path / "run") as store:
+        assert store.steps() == steps
+
+
+def test_the_best_that_stays_is_the_one_that_early_stopping_goes_by(tmp_path):
+    """Here the most wrong, which the least valid_loss is not."""
+    how = {"metrics": {"error": lambda outputs, labels: 1 - accuracy(outputs, labels)}} | options
+    how |= {"early_stopping": train.early_stopping(4, by="valid_error", mode="max")}
+    saving = lab.saving(tmp_path / "run", keep=1)
+    history = lab.fit(jax.random.key(3), network, optim.adam(1e-2), few, checkpoints=saving, **how).history
+    best = int(history.valid_error.argmax())
+    assert best < min(3, int(history.valid_loss.argmin()))
+    assert lab.read(tmp_path / "run", step="best").step == 5 * (best + 1)
+
+
+def test_the_best_epoch_that_is_told_may_have_been_before_the_run_was_gone_on_with(tmp_path, capsys):
+    worse = optim.clip_by_global_norm(optim.sgd(optim.piecewise([0.1, 10.0], boundaries=[10])), 1.0)
+    run = partial(lab.fit, jax.random.key(3), network, worse, few, **options | {"show": True})
+    run(checkpoints=tmp_path / "run", max_steps=10)
+    capsys.readouterr()
+    losses = run(checkpoints=tmp_path / "run", resume=True).history.valid_loss
+    assert losses.argmin() == 1
+    (best,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("best"))
+    assert best.startswith("best       epoch 2: ") and best.endswith(f"valid_loss {losses[1]:.4f}")
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "size"),
+    [
+        (10, SECONDS_PER_CHUNK, 10),
+        (10, SECONDS_PER_CHUNK / 2, 20),
+        (10, SECONDS_PER_CHUNK * 2, 5),
+        (10, SECONDS_PER_CHUNK / 100, 160),
+        (160, SECONDS_PER_CHUNK * 100, 10),
+        (1, 1e3, 1),
+    ],
+)
+def test_a_chunk_has_as_many_steps_as_take_so_long_or_16_times_more_or_fewer(steps, seconds, size):
+    assert _next_size(steps, seconds) == size
 
 
 def test_limits_end_it_and_a_train_state_goes_on(whole):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnn import data, lab, nn, optim, train
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, NonFiniteError
 
 digits = data.digits()
 few = (digits.train[0][:128], digits.train[1][:128])
@@ -49,6 +49,41 @@ def test_one_run_is_a_population_of_one(key, capsys):
         history = run(key, 0.3, tell=tell).history
     last = capsys.readouterr().err.splitlines()[-1].split()
     assert last[:2] == ["4", f"{history.valid_loss[-1]:.4f}"] and last[1] == last[2]
+
+
+def test_a_log_that_is_there_already_is_told_as_what_it_is(key, tmp_path):
+    def watched():
+        with lab.watching(4, log=lab.jsonl_log(tmp_path / "log"), show=False) as tell:
+            run(key, 0.3, tell=tell)
+
+    watched()
+    before = (tmp_path / "log").read_bytes()
+    with pytest.raises(ConfigError, match=r"jsonl_log path: expected no log yet, .*; move it away"):
+        watched()
+    assert (tmp_path / "log").read_bytes() == before
+
+
+def test_an_error_of_a_log_ends_what_is_told_but_not_the_run(key, capfd):
+    told = []
+
+    def write(step, figures):
+        told.append(step)
+        if step == 4:
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"), lab.watching(4, log=write) as tell:
+        history = jax.jit(jax.vmap(partial(run, key, tell=tell)))(RATES[:3]).history
+    assert told == [2, 4] and np.isfinite(history.valid_loss).all()
+    shown = capfd.readouterr().err.splitlines()
+    assert [line.split()[0] for line in shown] == ["epoch", "1", "2"]  # nor does JAX tell of it
+
+
+def test_an_error_of_the_run_goes_before_one_of_the_log(key):
+    def fail(step, figures):
+        raise OSError("no space left")
+
+    with pytest.raises(NonFiniteError), lab.watching(4, log=fail, show=False) as tell:
+        run(key, 1e38, tell=tell)
 
 
 def test_mistakes_are_told():

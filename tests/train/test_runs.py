@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from poisoning import poison, poisoned
 
 from fnn import augment, data, nn, objective, optim, train
 from fnn.errors import NonFiniteError
@@ -75,18 +76,10 @@ def test_the_hypergradient_is_the_central_difference(x64, key):
     np.testing.assert_allclose(forward, reverse, rtol=1e-8)
 
 
-def poison(x):
-    """Images whose first pixel is 255 become NaN."""
-    x = data.to_float(x)
-    return jnp.where(x[:, :1, :1] == 1, jnp.nan, x)
-
-
 def test_a_poisoned_batch_is_named_skipped_or_let_in(key):
-    images = few[0].copy()
-    images[:, 0, 0] = 0
-    images[17, 0, 0] = 255
+    hurt = (poisoned(few[0]), few[1])
     small = nn.chain(nn.flatten(), nn.dense(8), nn.batch_norm(), nn.tanh(), nn.dense(10))
-    run = partial(train.run, key, small, optim.momentum(0.1), (images, few[1]), epochs=2, batch_size=32, prepare=poison)
+    run = partial(train.run, key, small, optim.momentum(0.1), hurt, epochs=2, batch_size=32, prepare=poison)
     ignored = run(on_nonfinite="ignore")
     met = int(jnp.argmin(ignored.history.finite))
     assert not ignored.history.finite.all() and jnp.isnan(ignored.train_state.params["dense_4"]["bias"]).all()

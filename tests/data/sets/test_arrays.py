@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 import zipfile
+from itertools import chain
 
 import numpy as np
 import pytest
+from crafting import damaged
 
 from fnn import data
 from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError
@@ -106,17 +108,13 @@ def test_files_and_names_that_are_not_there_are_told(tmp_path):
 def test_of_an_archive_that_is_cut_or_flipped_nothing_wrong_is_taken(save, tmp_path):
     path, array = tmp_path / "a.npz", DRAW.integers(0, 9, (40, 30))
     save(path, inputs=array)
-    whole = path.read_bytes()
-    for place in DRAW.integers(0, len(whole), 150):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << DRAW.integers(8)
-        for damaged in (whole[:place], bytes(flipped)):
-            path.write_bytes(damaged)
-            try:
-                (found,) = data.npz(path, names=("inputs",))
-            except (ConfigError, DatasetFormatError, DatasetIntegrityError):
-                continue
-            np.testing.assert_array_equal(found, array)
+    for held in chain.from_iterable(damaged(path.read_bytes(), 150, DRAW)):
+        path.write_bytes(held)
+        try:
+            (found,) = data.npz(path, names=("inputs",))
+        except (ConfigError, DatasetFormatError, DatasetIntegrityError):
+            continue
+        np.testing.assert_array_equal(found, array)
 
 
 def test_a_bomb_is_refused_by_what_it_says(tmp_path):

@@ -5,9 +5,11 @@ import struct
 import sys
 import tracemalloc
 import zlib
+from itertools import chain
 
 import numpy as np
 import pytest
+from crafting import damaged
 from PIL import Image, ImageOps
 
 from fnn import data
@@ -135,18 +137,14 @@ def test_a_text_chunk_that_is_a_bomb_is_refused(tmp_path):
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp"])
 def test_of_pictures_cut_or_flipped_anywhere_none_escapes(ending, tmp_path):
     path = stored(tmp_path / "class" / f"a.{ending}")
-    whole = path.read_bytes()
-    for place in DRAW.integers(0, len(whole), 60):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << DRAW.integers(8)
-        for damaged in (whole[:place], bytes(flipped)):
-            path.write_bytes(damaged)
-            try:
-                (images, _), _ = data.image_folder(tmp_path, size=8)
-            except DatasetFormatError as error:
-                assert str(path) in str(error)
-            else:
-                assert images.shape == (1, 8, 8, 3)
+    for held in chain.from_iterable(damaged(path.read_bytes(), 60, DRAW)):
+        path.write_bytes(held)
+        try:
+            (images, _), _ = data.image_folder(tmp_path, size=8)
+        except DatasetFormatError as error:
+            assert str(path) in str(error)
+        else:
+            assert images.shape == (1, 8, 8, 3)
 
 
 @pytest.mark.parametrize("held", [b"", b"<html>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crafting import tar_gz
+from crafting import damaged, tar_gz
 
 from fnn.data.sets.unpacking import SLACK, unpack
 from fnn.errors import DatasetFormatError, DatasetIntegrityError
@@ -38,14 +38,11 @@ def test_what_is_inside_comes_out(tmp_path):
 @pytest.mark.parametrize(("held", "name", "holds"), [(PACKED, "a.gz", {"a": 5000}), (ARCHIVE, "set.tar.gz", HOLDS)])
 def test_of_what_is_cut_or_flipped_nothing_is_taken(held, name, holds, tmp_path):
     good, told = unpack(stored(tmp_path, held, name), holds), 0
-    draw = np.random.default_rng(1)
-    for place in draw.integers(10, len(held), 150):
+    for cut, flipped in damaged(held, 150, np.random.default_rng(1), first=10):
         with pytest.raises(DatasetIntegrityError, match=f"{name}: expected a whole file, as published, got damage"):
-            unpack(stored(tmp_path, held[:place], name), holds)
-        flipped = bytearray(held)
-        flipped[place] ^= 1 << draw.integers(8)
+            unpack(stored(tmp_path, cut, name), holds)
         try:  # of a deflated stream's last byte not every bit counts
-            assert unpack(stored(tmp_path, bytes(flipped), name), holds) == good
+            assert unpack(stored(tmp_path, flipped, name), holds) == good
         except (DatasetIntegrityError, DatasetFormatError):
             told += 1
     assert told >= 148
