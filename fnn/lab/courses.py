@@ -92,7 +92,7 @@ class ArrayCourse:
         place = step % self.length
         count = min(count, self.length - place)
         order = self._order(train_state.key, step // self.length)
-        after, records = advance(self.task, train_state, self.data, order, jnp.int32(step + count))
+        after, records = advance(self.task, train_state, self.data, order, np.int32(step + count))
 
         def measured() -> Figures:
             in_order = self.task.in_order(records)

@@ -31,7 +31,7 @@ class Format(NamedTuple):
 
 def plain(name: str, value: Any) -> float:
     """The figure as the shortest decimal that gives its bits back in its own dtype: 0.1 for float32's 0.100000001."""
-    array = np.asarray(value)
+    array = value if isinstance(value, np.generic) else np.asarray(value)  # of a run's many figures, all are
     if array.shape:
         raise ShapeError(
             f"log {name}", "one number", f"shape {array.shape}", "tell a part of it, or lab.population(...)"

@@ -15,7 +15,9 @@ from fnn.nn.composite import Go, composite, named
 from fnn.nn.initializers.orthogonal import orthogonal
 from fnn.nn.initializers.scaled import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.walls import on_cpu_else
 
+Project = Callable[[Params, jax.Array], jax.Array]
 Carry = tuple[jax.Array, ...]  # each (batch, units); the first is what the cell puts out
 
 
@@ -95,17 +97,28 @@ def _one_way(where: str, cell: Cell, options: Reading, reverse: bool) -> Layer:
 
 def _read(cell: Cell, units: int, params: Params, x: jax.Array, seen: jax.Array, reverse: bool):
     """The output after the whole of each sequence (batch, units), and after each step (batch, time, units)."""
-    projected = x @ params["kernel"] + along_last(params["bias"], x)  # of all times at once: one matrix product
     wide = trees.wide(x)  # what is carried on, for what a step adds may be small
 
-    def step(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-        now, seen = at
-        moved = cell.step(params, now.astype(wide), carry)
-        carry = tuple(jnp.where(seen[:, None], new, old) for new, old in zip(moved, carry, strict=True))
-        return carry, carry[0]
+    def project(params: Params, x: jax.Array) -> jax.Array:
+        return (x @ params["kernel"] + along_last(params["bias"], x)).astype(wide)
 
-    begin = (jnp.zeros((x.shape[0], units), wide),) * cell.carries
-    carry, outputs = jax.lax.scan(step, begin, (jnp.moveaxis(projected, 1, 0), seen.T), reverse=reverse)
+    def scan(project: Project, params: Params, xs: jax.Array, seen: jax.Array) -> tuple[Carry, jax.Array]:
+        def step(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
+            now, seen = at
+            moved = cell.step(params, project(params, now), carry)
+            carry = tuple(jnp.where(seen[:, None], new, old) for new, old in zip(moved, carry, strict=True))
+            return carry, carry[0]
+
+        begin = (jnp.zeros((xs.shape[1], units), wide),) * cell.carries
+        return jax.lax.scan(step, begin, (xs, seen), reverse=reverse)
+
+    def at_once(params: Params, x: jax.Array, seen: jax.Array) -> tuple[Carry, jax.Array]:
+        return scan(lambda params, now: now, params, project(params, x), seen)
+
+    # One matrix product for all times; but where memory is slow, as a CPU's, what is `gates` times as wide as the
+    # outputs is not worth to be written and read again: benchmarks/lstm_step.py takes a fifth less time.
+    read = on_cpu_else(partial(scan, project), at_once)
+    carry, outputs = read(params, jnp.moveaxis(x, 1, 0), seen.T)
     return carry[0], jnp.moveaxis(outputs, 0, 1)
 
 
