@@ -6,30 +6,33 @@ and at most 0.85 of torch's time. Run `python benchmarks/cnn_step.py`.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from measure import Program, Timing, compare, judge, missing, show
+from measure import Program, Timing, compare, judge, missing, show, version
 from stepping import (
     CHANNELS,
     CLASSES,
+    PICTURES,
     RATE,
     SIZE,
     STEPS,
     convolutional,
+    equinox,
     fnn_step,
     inside,
     nnx,
     outside,
     torch,
+    with_equinox,
+    with_keras,
     with_nnx,
     with_torch,
 )
 
 FEW = 2  # steps of the slow program: they take seconds
-ROUNDS = 7
+ROUNDS = 5
 LAST = CHANNELS[-1] * (SIZE // 2 ** len(CHANNELS)) ** 2  # features
 TORCH = "torch, eager, channels last"
 
@@ -73,6 +76,23 @@ def nnx_model() -> Any:
     return Model(nnx.Rngs(0))
 
 
+def equinox_model(key: jax.Array) -> Any:
+    pairs, layers = list(zip((3, *CHANNELS), CHANNELS, strict=False)), equinox.nn
+    *keys, last = jax.random.split(key, len(pairs) + 1)
+    blocks = [
+        layer
+        for (i, o), own in zip(pairs, keys, strict=True)
+        for layer in (layers.Conv2d(i, o, 3, padding=1, key=own), layers.Lambda(jax.nn.relu), layers.MaxPool2d(2, 2))
+    ]
+    return layers.Sequential([*blocks, layers.Lambda(jnp.ravel), layers.Linear(LAST, CLASSES, key=last)])
+
+
+def keras_program() -> Program:
+    from keras_models import cnn
+
+    return with_keras(cnn(CHANNELS, SIZE))
+
+
 def torch_model() -> Any:
     blocks = [
         layer
@@ -89,6 +109,8 @@ def fast_programs() -> dict[str, Program]:
         "XLA's gradients, outside": outside(*xla_step()),
     }
     programs |= {"flax nnx + optax": with_nnx(nnx_model())} if nnx else {}
+    programs |= {"equinox + optax": with_equinox(equinox_model)} if equinox else {}
+    programs |= {"keras on jax": keras_program()} if version("keras") else {}
     if torch:
         programs |= {TORCH: with_torch(torch_model()), "torch, compiled": with_torch(torch_model(), compiled=True)}
     return programs
@@ -100,7 +122,7 @@ def row(name: str, milliseconds: float, ratio: float) -> dict[str, str]:
 
 def main() -> None:
     timings = compare(fast_programs(), base="fnn, inside", rounds=ROUNDS)
-    slow = compare({"inside": partial(inside(*xla_step(), FEW))}, base="inside", rounds=1)["inside"]
+    slow = compare({"inside": inside(*xla_step(), PICTURES.first(FEW))}, base="inside", rounds=1)["inside"]
     each: dict[str, Timing] = {name: Timing(t.seconds / STEPS, t.ratio) for name, t in timings.items()}
     cliff = slow.seconds / FEW
     each["XLA's gradients, inside"] = Timing(cliff, cliff / each["fnn, inside"].seconds)
@@ -110,7 +132,7 @@ def main() -> None:
     if torch:
         fastest = min(t.ratio for name, t in each.items() if name.startswith("torch"))
         goals.append(judge("fnn inside by the fastest of torch:", 1 / fastest, 0.85, form=".2f"))
-    show(__doc__, method, rows, *goals, *missing("torch", "flax"))
+    show(__doc__, method, rows, *goals, *missing("torch", "flax", "equinox", "keras"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ Program = Callable[[], object]
 
 TURN = 0.1  # seconds that a program runs at its turn, at least
 
-PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "optax")
+PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "optax", "equinox", "keras")
 
 
 class Timing(NamedTuple):
@@ -81,6 +81,13 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def resident(figure: str) -> float:
+    """Megabytes of this process in memory, as Linux counts them: VmRSS now, VmHWM at most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(figure))
+    return int(kilobytes) * 1024 / 1e6
 
 
 def machine() -> str:

@@ -1,10 +1,8 @@
-"""ResNet-8 in flax nnx, as it is in `nn.resnet_cifar(8)`."""
+"""The residual network of `nn.resnet_cifar` in flax nnx."""
 
 import jax.numpy as jnp
 from flax import nnx
-
-CLASSES = 10
-STAGES = ((16, 16, 1), (16, 32, 2), (32, 64, 2))  # in-channels, out-channels and stride of each block
+from resnet_blocks import CLASSES, blocks
 
 
 def conv(i, o, stride, rngs):
@@ -24,9 +22,9 @@ class Block(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    def __init__(self, rngs):
+    def __init__(self, rngs, depth=8):
         self.stem, self.norm = conv(3, 16, 1, rngs), nnx.BatchNorm(16, rngs=rngs)
-        self.blocks = nnx.List([Block(*stage, rngs) for stage in STAGES])
+        self.blocks = nnx.List([Block(*block, rngs) for block in blocks(depth)])
         self.out = nnx.Linear(64, CLASSES, rngs=rngs)
 
     def __call__(self, x):

@@ -14,7 +14,9 @@ from measure import machine
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
-NO_QUESTIONS = {"run_all.py", "measure.py", "stepping.py", "nnx_resnet.py"}
+MODELS = {"nnx_resnet.py", "torch_resnet.py", "equinox_resnet.py", "keras_models.py", "resnet_blocks.py"}
+MODELS |= {"nnx_transformer.py", "torch_transformer.py", "equinox_transformer.py"}
+NO_QUESTIONS = {"run_all.py", "measure.py", "stepping.py"} | MODELS
 FIRST = [
     "demo.py",
     "cnn_step.py",

@@ -1,11 +1,15 @@
-"""How a training step of each library is run over the same batches: from Python, and as one program of one loop."""
+"""How a training step of each library is run over the same batches: from Python, and as one program of one loop.
+
+Every program gives the losses of its steps.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from measure import Program
+from measure import Program, compare
 
 from fnn import nn, optim, train
 from fnn.types import Layer, TrainState
@@ -19,6 +23,11 @@ try:
     from flax import nnx
 except ImportError:
     nnx = optax = None
+try:
+    import equinox
+    import optax
+except ImportError:
+    equinox = None
 
 CLASSES, BATCH, SIZE, RATE, MOMENTUM = 10, 128, 32, 1e-3, 0.9
 CHANNELS = (32, 64, 128)  # of the network of three convolutions that several benchmarks train
@@ -29,70 +38,148 @@ IMAGES = RANDOM.normal(size=(STEPS, BATCH, SIZE, SIZE, 3)).astype(np.float32)
 LABELS = RANDOM.integers(CLASSES, size=(STEPS, BATCH)).astype(np.int32)
 
 
-def fnn_step(network: Layer) -> tuple[Callable, TrainState]:
-    """A step by momentum, and the state before the first."""
-    optimizer = optim.momentum(RATE, decay=MOMENTUM)
-    start = train.start(jax.random.key(0), network, optimizer, IMAGES.shape[2:])
-    return lambda train_state, batch: train.step(train_state, network, optimizer, batch), start
+class Work(NamedTuple):
+    """What all libraries train on, a batch a step, and by which optimizer."""
+
+    inputs: np.ndarray = IMAGES
+    labels: np.ndarray = LABELS
+    optimizer: str = "momentum"
+
+    @property
+    def batches(self) -> list[tuple[jax.Array, jax.Array]]:
+        return [jax.device_put(batch) for batch in zip(*self[:2], strict=True)]
+
+    def first(self, steps: int) -> "Work":
+        return self._replace(inputs=self.inputs[:steps], labels=self.labels[:steps])
 
 
-def outside(step: Callable, start: Any) -> Program:
+PICTURES = Work()
+
+
+def fnn_step(network: Layer, work: Work = PICTURES) -> tuple[Callable, TrainState]:
+    """A step, and the state before the first."""
+    optimizer = {"momentum": partial(optim.momentum, decay=MOMENTUM), "adam": optim.adam}[work.optimizer](RATE)
+    start = train.start(jax.random.key(0), network, optimizer, work.inputs.shape[2:])
+
+    def step(train_state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
+        train_state, measured = train.step(train_state, network, optimizer, batch)
+        return train_state, measured["loss"]
+
+    return step, start
+
+
+def outside(step: Callable, start: Any, work: Work = PICTURES, *, jit: Callable = jax.jit) -> Program:
     """One compiled call a step, each on its own batch, the state handed from one to the next."""
-    call = jax.jit(step)
-    batches = [jax.device_put(batch) for batch in zip(IMAGES, LABELS, strict=True)]
+    call, batches = jit(step), work.batches
 
-    def run() -> None:
-        state = start
+    def run() -> list[jax.Array]:
+        state, losses = start, []
         for batch in batches:
-            state, _ = call(state, batch)
+            state, loss = call(state, batch)
+            losses.append(loss)
         jax.block_until_ready(state)
+        return losses
 
     return run
 
 
-def inside(step: Callable, start: Any, steps: int = STEPS) -> Program:
+def inside(step: Callable, start: Any, work: Work = PICTURES) -> Program:
     """The same steps as one program of one loop."""
-    call = jax.jit(lambda state, batches: jax.lax.scan(step, state, batches)[0])
-    batches = jax.device_put((IMAGES[:steps], LABELS[:steps]))
-    return lambda: jax.block_until_ready(call(start, batches))
+    call, batches = jax.jit(partial(jax.lax.scan, step)), jax.device_put(work[:2])
+    return lambda: jax.block_until_ready(call(start, batches))[1]
 
 
-def with_nnx(model: Any) -> Program:
-    """A compiled step on a mutable model, as in flax's own tutorial."""
+def nnx_step(model: Any, work: Work = PICTURES) -> tuple[Callable, Any]:
+    """A compiled step on a mutable model, as in flax's own tutorial, and the model's optimizer."""
 
-    def objective(model, images, labels):
-        return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
+    def objective(model, inputs, labels):
+        return optax.softmax_cross_entropy_with_integer_labels(model(inputs), labels).mean()
 
     @nnx.jit
-    def step(model, optimizer, images, labels):
-        loss, grads = nnx.value_and_grad(objective)(model, images, labels)
+    def step(model, optimizer, inputs, labels):
+        loss, grads = nnx.value_and_grad(objective)(model, inputs, labels)
         optimizer.update(model, grads)
         return loss
 
-    optimizer = nnx.Optimizer(model, optax.sgd(RATE, momentum=MOMENTUM), wrt=nnx.Param)
-    batches = [jax.device_put(batch) for batch in zip(IMAGES, LABELS, strict=True)]
+    return step, nnx.Optimizer(model, by_optax(work), wrt=nnx.Param)
 
-    def run() -> None:
-        for batch in batches:
-            step(model, optimizer, *batch)
+
+def with_nnx(model: Any, work: Work = PICTURES) -> Program:
+    step, optimizer = nnx_step(model, work)
+    batches = work.batches
+
+    def run() -> list[jax.Array]:
+        losses = [step(model, optimizer, *batch) for batch in batches]
         jax.block_until_ready(nnx.state(model))
+        return losses
 
     return run
 
 
-def with_torch(model: Any, *, compiled: bool = False) -> Program:
+def equinox_step(build: Callable, work: Work = PICTURES) -> tuple[Callable, Any]:
+    """A step on a model that is a pytree, as in equinox's own tutorials: (example, state) -> (output, state)."""
+    model, state = equinox.nn.make_with_state(build)(jax.random.key(0))
+    optimizer = by_optax(work)
+
+    def objective(model, state, inputs, labels):
+        batched = jax.vmap(model, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+        outputs, state = batched(inputs, state)
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean(), state
+
+    def step(carried, batch):
+        model, state, opt_state = carried
+        (loss, state), grads = equinox.filter_value_and_grad(objective, has_aux=True)(model, state, *batch)
+        updates, opt_state = optimizer.update(grads, opt_state, equinox.filter(model, equinox.is_inexact_array))
+        return (equinox.apply_updates(model, updates), state, opt_state), loss
+
+    return step, (model, state, optimizer.init(equinox.filter(model, equinox.is_inexact_array)))
+
+
+def with_equinox(build: Callable, work: Work = PICTURES) -> Program:
+    return outside(*equinox_step(build, work), channels_first(work), jit=equinox.filter_jit)
+
+
+def by_optax(work: Work) -> Any:
+    return {"momentum": partial(optax.sgd, momentum=MOMENTUM), "adam": optax.adam}[work.optimizer](RATE)
+
+
+def channels_first(work: Work) -> Work:
+    """Images as equinox takes them; sequences stay as they are."""
+    if work.inputs.ndim < 5:
+        return work
+    return work._replace(inputs=np.ascontiguousarray(np.moveaxis(work.inputs, -1, 2)))
+
+
+def with_keras(model: Any, work: Work = PICTURES) -> Program:
+    """fit, as in keras's own tutorials, on the backend that it was imported with; it tells the mean of the losses."""
+    import keras
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss=loss)
+    inputs, labels = (array.reshape(-1, *array.shape[2:]) for array in work[:2])
+    batch_size = work.labels.shape[1]
+    return lambda: model.fit(inputs, labels, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+
+
+def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False) -> Program:
     """torch's fastest layout on CPU, as it stands or compiled by its own compiler."""
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM)
+    by = {"momentum": partial(torch.optim.SGD, momentum=MOMENTUM), "adam": partial(torch.optim.Adam, fused=True)}
+    optimizer = by[work.optimizer](model.parameters(), lr=RATE)
     loss_of, forward = torch.nn.CrossEntropyLoss(), torch.compile(model) if compiled else model
-    images = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in IMAGES]  # NHWC in memory is channels_last
-    labels = [torch.from_numpy(y).long() for y in LABELS]
+    inputs = [torch.from_numpy(x) for x in work.inputs]
+    inputs = [x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs]  # NHWC in memory is channels_last
+    labels = [torch.from_numpy(y).long().flatten() for y in work.labels]
 
-    def run() -> None:
-        for x, y in zip(images, labels, strict=True):
+    def run() -> list[Any]:
+        losses = []
+        for x, y in zip(inputs, labels, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(forward(x), y).backward()
+            loss = loss_of(forward(x).flatten(0, -2), y)
+            loss.backward()
             optimizer.step()
+            losses.append(loss.detach())
+        return losses
 
     return run
 
@@ -100,3 +187,18 @@ def with_torch(model: Any, *, compiled: bool = False) -> Program:
 def convolutional() -> Layer:
     blocks = [layer for channels in CHANNELS for layer in (nn.conv(channels), nn.relu(), nn.max_pool())]
     return nn.chain(*blocks, nn.flatten(), nn.dense(CLASSES))
+
+
+def rows(found: dict[str, Program], *, base: str, rounds: int) -> list[dict[str, str]]:
+    """The time of a step of each, and the loss of its first one, to see that all work on the same."""
+    losses = {name: float(np.asarray(program()[0])) for name, program in found.items()}
+    timings = compare(found, base=base, rounds=rounds)
+    return [
+        {
+            "one step": name,
+            "ms": f"{1e3 * timing.seconds / STEPS:.1f}",
+            f"× {base}": f"{timing.ratio:.2f}",
+            "first loss": f"{losses[name]:.2f}",
+        }
+        for name, timing in timings.items()
+    ]
