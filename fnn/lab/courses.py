@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import ConfigError, NonFiniteError
