@@ -59,8 +59,8 @@ class Course(Protocol):
     def first_inputs(self, train_state: TrainState) -> Any:
         """The inputs of the next step as the network sees them."""
 
-    def epochs(self, train_state: TrainState) -> tuple[int, int]:
-        """How many are over, and how many steps of the one under way."""
+    def epochs(self, step: int) -> tuple[int, int]:
+        """At this step, how many are over, and how many steps of the one under way."""
 
     def place(self) -> dict[str, Any]:
         """What a checkpoint must keep, besides the train state, to go on from here."""
@@ -118,9 +118,9 @@ class ArrayCourse:
         """Of the batch that the train state's step learns from."""
         return batch_at(self.task, train_state, self.data, self.batch_size)[0]
 
-    def epochs(self, train_state: TrainState) -> tuple[int, int]:
+    def epochs(self, step: int) -> tuple[int, int]:
         """By the steps."""
-        return divmod(int(train_state.step), self.length)
+        return divmod(step, self.length)
 
     def place(self) -> dict[str, Any]:
         """What tells these arrays from others; the order of their examples follows from key and step."""
@@ -194,7 +194,7 @@ class StreamCourse:
         """Of the next batch."""
         return augmented(self.task, train_state, train_state.step, *self.stream.peek())[0]
 
-    def epochs(self, train_state: TrainState) -> tuple[int, int]:
+    def epochs(self, step: int) -> tuple[int, int]:
         """By the stream."""
         return self.stream.epochs, self.stream.taken
 

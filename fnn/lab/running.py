@@ -114,7 +114,7 @@ class Running:
         with watch.on("compiling"):
             shapes = plan.course.compile(self.train_state), _on_host(self._validated(self.train_state))
         _expect_figures(begin.figures, shapes[0] | shapes[1])
-        self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.train_state)[1])
+        self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.step)[1])
         screen.recall(begin.figures)
         first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
         screen.check(plan.task, plan.data, plan.out_shape, first_loss, watch.spent["compiling"])
@@ -194,7 +194,7 @@ class Running:
         """Why the run ends here, if it does."""
         stopping, limits = self.plan.task.early_stopping, self.plan.limits
         ends = {
-            DONE: self.plan.course.epochs(self.train_state)[0] >= limits.epochs,
+            DONE: self.plan.course.epochs(self.step)[0] >= limits.epochs,
             EARLY: stopping is not None and bool(stopping.is_over(self.train_state)),
             ASKED: self.asked() > 0,
             TOLD: self.is_told_to_stop,
@@ -207,7 +207,7 @@ class Running:
         """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
         self._log(measured, ended, row)
         self.screen.update(self.step, measured)
-        epoch = self.plan.course.epochs(self.train_state)[0]
+        epoch = self.plan.course.epochs(self.step)[0]
         if ended:
             self.screen.end_epoch(epoch, row, self.watch.seconds())
             if self.plan.on_epoch is not None:

@@ -28,9 +28,11 @@ def first_fault(task: Task, finite: jax.Array | np.ndarray) -> int | None:
 
     With on_nonfinite="raise" that is the first step that is not finite, with "skip" the last of too many in a row.
     """
-    if task.on_nonfinite == "ignore" or not checks.is_concrete(finite) or finite.size == 0:
+    if task.on_nonfinite == "ignore" or not checks.is_concrete(finite):
         return None
     wrong = ~np.asarray(finite)
+    if not wrong.any():
+        return None
     enough = int(patience(task))
     runs = np.convolve(wrong, np.ones(enough, int))[: len(wrong)] == enough
     return int(runs.argmax()) if runs.any() else None
