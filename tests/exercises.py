@@ -72,7 +72,7 @@ def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.
 
 def through_batch(policy: augment.BatchPolicy, maker: str) -> Any:
     images = jnp.linspace(0, 1, 5 * 6 * 6 * 3, dtype=jnp.float32).reshape(5, 6, 6, 3)
-    return policy(jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32))
+    return policy(jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32), jnp.arange(5), jnp.int32(0))
 
 
 def through_together(policy: augment.Together, maker: str) -> Any:

@@ -196,6 +196,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "optim.one_cycle": {"peak": 0.1, "steps": 9.0},
     # Of a move, what lies outside must be seen, so that its level is.
     "augment.affine": {"degrees": 30.0, "factor": 0.8},
+    "augment.alternate": {"augmentation": augment.flip_lr(1.0)},
     "augment.augmix": {"severity": 10, "width": 1},
     "augment.auto_augment": {"table": "svhn"},
     "augment.autocontrast": {},

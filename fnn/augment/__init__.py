@@ -1,5 +1,6 @@
 """How the data is seen: an augmentation is (key, image) -> image on one image (height, width, channels)."""
 
+from fnn.augment.alternating import alternate as alternate
 from fnn.augment.batches import BatchPolicy as BatchPolicy
 from fnn.augment.batches import batch_chain as batch_chain
 from fnn.augment.batches import batched as batched

@@ -9,24 +9,30 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.types import Augmentation, Augmentations, Images, RandomKey
+from fnn.types import Augmentation, Augmentations, Images, RandomKey, Step
 
 
 @dataclass(frozen=True, eq=False)
 class BatchPolicy:
-    """An augmentation of a whole batch: (key, images, targets=None, examples=None) -> (images, targets).
+    """An augmentation of a whole batch: (key, images, targets=None, examples=None, epoch=None) -> (images, targets).
 
     It may mix images, and then their targets too. examples are the images' numbers in the data set; what is drawn for
-    an image by itself follows from its number, wherever it stands.
+    an image by itself follows from its number, wherever it stands. epoch is the number of the pass over the data set,
+    from 0. In a run over arrays both are told, for a batch of a stream neither.
     """
 
-    apply: Callable[[RandomKey, Images, Any, jax.Array | None], tuple[Images, Any]]
+    apply: Callable[[RandomKey, Images, Any, jax.Array | None, Step | int | None], tuple[Images, Any]]
 
     def __call__(
-        self, key: RandomKey, images: Images, targets: Any = None, examples: jax.Array | None = None
+        self,
+        key: RandomKey,
+        images: Images,
+        targets: Any = None,
+        examples: jax.Array | None = None,
+        epoch: Step | int | None = None,
     ) -> tuple[Images, Any]:
         """The batch as it is seen with this key."""
-        return self.apply(checks.key("augmentation key", key), images, targets, examples)
+        return self.apply(checks.key("augmentation key", key), images, targets, examples, epoch)
 
 
 def per_image(augmentation: Augmentation) -> Augmentations:
@@ -47,7 +53,7 @@ def batched(augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
     if isinstance(augmentation, BatchPolicy):
         return augmentation
     mapped = per_image(augmentation)
-    return BatchPolicy(lambda key, images, targets, examples: (mapped(key, images, examples), targets))
+    return BatchPolicy(lambda key, images, targets, examples, epoch: (mapped(key, images, examples), targets))
 
 
 def batch_chain(*policies: Augmentation | BatchPolicy) -> BatchPolicy:
@@ -59,9 +65,11 @@ def batch_chain(*policies: Augmentation | BatchPolicy) -> BatchPolicy:
         if not callable(policy):
             raise ConfigError(f"batch_chain {place}", "an augmentation", repr(policy), "call its maker")
 
-    def apply(key: RandomKey, images: Images, targets: Any, examples: jax.Array | None) -> tuple[Images, Any]:
+    def apply(
+        key: RandomKey, images: Images, targets: Any, examples: jax.Array | None, epoch: Step | int | None
+    ) -> tuple[Images, Any]:
         for place, policy in enumerate(policies):
-            images, targets = batched(policy)(jax.random.fold_in(key, place), images, targets, examples)
+            images, targets = batched(policy)(jax.random.fold_in(key, place), images, targets, examples, epoch)
         return images, targets
 
     return BatchPolicy(apply)

@@ -11,7 +11,7 @@ from fnn import checks
 from fnn.augment.batches import BatchPolicy, keys_of
 from fnn.augment.levels import is_float, loose
 from fnn.errors import ConfigError, ShapeError
-from fnn.types import Images, Number, RandomKey
+from fnn.types import Images, Number, RandomKey, Step
 
 PER = ("image", "batch")
 
@@ -72,7 +72,9 @@ def _mixing(name: str, mix: Mix, alpha: Number, classes: int | None, chance: Num
     if classes is not None:
         checks.whole(f"{name} classes", classes, 2)
 
-    def apply(key: RandomKey, images: Images, targets: Any, examples: Array | None) -> tuple[Images, Any]:
+    def apply(
+        key: RandomKey, images: Images, targets: Any, examples: Array | None, epoch: Step | int | None
+    ) -> tuple[Images, Any]:
         if images.ndim != 4:
             raise ShapeError(
                 name, "a batch of images (batch, height, width, channels)", images.shape, "add a batch axis"

@@ -16,7 +16,7 @@ from fnn.augment.policy import Policy, shape_of
 from fnn.augment.render import rendered
 from fnn.augment.selecting import kinds_of, selected
 from fnn.errors import ConfigError
-from fnn.types import Image, Images, ImageShape, RandomKey
+from fnn.types import Image, Images, ImageShape, RandomKey, Step
 
 
 def stratified(policy: Policy) -> BatchPolicy:
@@ -34,7 +34,9 @@ def stratified(policy: Policy) -> BatchPolicy:
         raise ConfigError("stratified weights", "known numbers", "traced ones", "they tell how the batch is cut")
     words = policy.words // policy.count
 
-    def apply(key: RandomKey, images: Images, targets: Any, examples: Array | None) -> tuple[Images, Any]:
+    def apply(
+        key: RandomKey, images: Images, targets: Any, examples: Array | None, epoch: Step | int | None
+    ) -> tuple[Images, Any]:
         own = jax.vmap(lambda one: drawing.words(one, policy.words))(keys_of(key, images.shape[0], examples))
         for turn in range(policy.count):
             order = _order(images.shape[0], len(policy.options), turn)

@@ -100,10 +100,13 @@ def own_key(train_state: TrainState, purpose: int, number: Step) -> RandomKey:
 def augmented(
     task: Task, train_state: TrainState, moment: Step, inputs: Any, targets: Any, examples: jax.Array | None = None
 ) -> tuple[Any, Any]:
-    """The batch ready for the network: augmented, each input by its own key of that moment, then prepared."""
+    """The batch ready for the network: augmented, each input by its own key of that moment, then prepared.
+
+    The moment is the epoch where the numbers of the examples are known, else the step.
+    """
     if task.augment is not None:
-        key = own_key(train_state, AUGMENT, moment)
-        inputs, targets = batched(task.augment)(key, inputs, targets, examples)
+        key, epoch = own_key(train_state, AUGMENT, moment), None if examples is None else moment
+        inputs, targets = batched(task.augment)(key, inputs, targets, examples, epoch)
     return task.prepare(inputs), targets
 
 

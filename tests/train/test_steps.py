@@ -77,7 +77,7 @@ def test_augmentation_and_preparation_come_before_the_network(key):
 
 
 def test_an_augmentation_of_the_batch_changes_its_targets_too(key):
-    def swap(key, images, targets, examples):
+    def swap(key, images, targets, examples, epoch):
         return images[::-1], jax.nn.one_hot(targets, 4)[::-1]
 
     images = np.random.default_rng(1).random((6, 4, 4, 1), np.float32)
