@@ -219,15 +219,16 @@ class Running:
             self._keep(score if math.isfinite(score) else None)
 
     def _log(self, measured: Figures, ended: bool, row: Row) -> None:
-        shown = scalars(measured)
-        validated = {name: value for name, value in row.items() if name.startswith("valid_")}
-        first, count = self.step - len(measured["finite"]) + 1, len(measured["finite"])
-        for place, step in enumerate(range(first, first + count)):
-            is_end = ended and place == count - 1
-            if is_end or step % self.plan.log_every == 0:
-                own = {name: values[place] for name, values in shown.items()}
-                self.plan.log.write(step, own | validated if is_end else own)
-        if ended:
+        figures = scalars(measured)
+        steps = np.arange(self.step - len(measured["finite"]), self.step) + 1
+        told = steps % self.plan.log_every == 0
+        told[-1] &= not ended
+        if told.any():
+            self.plan.log.write(steps[told], {name: values[told] for name, values in figures.items()})
+        if ended:  # the last step, in whose record those of validation are
+            last = {name: values[-1:] for name, values in figures.items()}
+            validated = {name: np.array([value]) for name, value in row.items() if name.startswith("valid_")}
+            self.plan.log.write(steps[-1:], last | validated)
             self.plan.log.look(self.step, self.train_state)
 
     def _keep(self, score: float | None = None) -> None:

@@ -72,7 +72,7 @@ def _told(report: Report, log: Log) -> Tell:
         done += 1
         report.say(table.row(done, shown, watch.seconds()))
         report.update(done, {})
-        log.write(int(lanes["step"].max()), row)
+        log.write(lanes["step"].max(keepdims=True), {name: np.array([value]) for name, value in row.items()})
 
     return tell
 

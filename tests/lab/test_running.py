@@ -204,8 +204,8 @@ def test_checkpoints_are_as_often_as_told_and_the_best_stays(tmp_path):
 def test_checkpoints_within_an_epoch_are_as_many_seconds_apart_as_told(often, steps, tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
-    ticks = lab.Log(write=lambda step, figures: clock.append(float(step)))  # a second a step
-    fit(checkpoints=lab.saving(tmp_path / "run", keep=99, **often), log=ticks, chunk=1)
+    seconds = lab.Log(write=lambda steps, figures: clock.append(float(steps[-1])))  # one a step
+    fit(checkpoints=lab.saving(tmp_path / "run", keep=99, **often), log=seconds, chunk=1)
     with lab.checkpoints(tmp_path / "run") as store:
         assert store.steps() == steps
 

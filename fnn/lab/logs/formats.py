@@ -1,9 +1,8 @@
-"""How the record of a step stands in a line: as JSON, or as a row of a table."""
+"""How the records of steps stand in lines: as JSON, or as rows of a table."""
 
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ import numpy as np
 from fnn.errors import ConfigError, ShapeError
 
 Names = Sequence[str]
+# JSON knows no number that is not finite; protobuf writes them as these strings, and pandas reads them back.
+WILD = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 
 class Format(NamedTuple):
@@ -19,35 +20,35 @@ class Format(NamedTuple):
 
     begins: with what every file begins.
     head:   (names) -> the lines before the records
-    line:   (names, step, figures) -> line
+    lines:  (names, steps, figures of each step by name) -> a line a step
     parse:  (names, line) -> (step, figures); ValueError, KeyError or TypeError for what is no record
     """
 
     begins: str
     head: Callable[[Names], list[str]]
-    line: Callable[[Names, int, Mapping[str, Any]], str]
+    lines: Callable[[Names, np.ndarray, Mapping[str, Any]], list[str]]
     parse: Callable[[Names, str], tuple[int, dict[str, float]]]
 
 
-def plain(name: str, value: Any) -> float:
-    """The figure as the shortest decimal that gives its bits back in its own dtype: 0.1 for float32's 0.100000001."""
-    array = value if isinstance(value, np.generic) else np.asarray(value)  # of a run's many figures, all are
-    if array.shape:
-        raise ShapeError(
-            f"log {name}", "one number", f"shape {array.shape}", "tell a part of it, or lab.population(...)"
-        )
-    return float(array) if array.dtype.kind == "b" else float(str(array))
+def column(name: str, values: Any, steps: np.ndarray) -> np.ndarray:
+    """The figures of the steps as an array of numbers; ShapeError unless there is one a step."""
+    array = np.asarray(values)
+    if array.shape != steps.shape:
+        advice = "tell a part of it, or lab.population(...)"
+        raise ShapeError(f"log {name}", f"one number a step, {steps.shape}", array.shape, advice)
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
 
-def _json_line(names: Names, step: int, figures: Mapping[str, Any]) -> str:
-    return json.dumps({"step": int(step)} | {name: _json_number(plain(name, value)) for name, value in figures.items()})
+def _texts(name: str, values: Any, steps: np.ndarray) -> list[str]:
+    """Each as the shortest decimal that gives its bits back in its own dtype: 0.1 for float32's 0.100000001."""
+    return [str(value) for value in column(name, values, steps)]
 
 
-def _json_number(number: float) -> float | str:
-    """JSON knows no number that is not finite; protobuf writes them as these strings, and pandas reads them back."""
-    if math.isfinite(number):
-        return number
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+def _json_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
+    keys = [json.dumps(name).replace("%", "%%") for name in ("step", *figures)]
+    line = "{" + ", ".join(f"{key}: %s" for key in keys) + "}"
+    told = [[WILD.get(text, text) for text in _texts(name, values, steps)] for name, values in figures.items()]
+    return [line % record for record in zip(steps, *told, strict=True)]
 
 
 def _json_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
@@ -66,11 +67,13 @@ def csv_cells(line: str) -> list[str]:
     return next(csv.reader([line]), [])
 
 
-def _csv_line(names: Names, step: int, figures: Mapping[str, Any]) -> str:
+def _csv_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
     if unknown := figures.keys() - set(names):
         advice = "tell all names as the run begins, or use lab.jsonl_log"
         raise ConfigError("csv_log figures", f"a column among {', '.join(names)}", ", ".join(sorted(unknown)), advice)
-    return _csv_row([int(step), *(plain(name, figures[name]) if name in figures else "" for name in names)])
+    empty = [""] * len(steps)
+    told = [_texts(name, figures[name], steps) if name in figures else empty for name in names]
+    return [",".join(record) for record in zip(map(str, steps), *told, strict=True)]  # numbers need no quotes
 
 
 def _csv_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
@@ -78,5 +81,5 @@ def _csv_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
     return int(step), {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell}
 
 
-JSONL = Format('{"step": ', lambda names: [], _json_line, _json_record)
-CSV = Format("step,", lambda names: [_csv_row(["step", *names])], _csv_line, _csv_record)
+JSONL = Format('{"step": ', lambda names: [], _json_lines, _json_record)
+CSV = Format("step,", lambda names: [_csv_row(["step", *names])], _csv_lines, _csv_record)

@@ -1,9 +1,11 @@
-"""A log that is a file of lines: whole after every step, and after resuming that of the run that never stopped."""
+"""A log that is a file of lines: whole whenever it was told, and after resuming that of the run that never stopped."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from fnn.errors import ConfigError
 from fnn.lab.logs.formats import Format
@@ -27,10 +29,10 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
         partial.replace(target)
         file, names = target.open("a", encoding="utf-8", newline="\n"), begun.names
 
-    def write(step: int, figures: Mapping[str, float]) -> None:
+    def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         if file is None:
-            raise not_begun(where, step)
-        file.write(form.line(names, step, figures) + "\n")
+            raise not_begun(where, steps)
+        file.write("".join(f"{line}\n" for line in form.lines(names, steps, figures)))
         file.flush()
 
     def close() -> None:

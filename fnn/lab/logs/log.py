@@ -1,12 +1,13 @@
 """What a log is: four functions that a run calls as it goes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnn.errors import ConfigError
+from fnn.lab.logs.formats import column
 from fnn.types import TrainState
 
 
@@ -40,13 +41,13 @@ class Log(NamedTuple):
     """Where the figures of a run go.
 
     begin: (begun) as the run begins or resumes; what was told of later steps is forgotten.
-    write: (step, figures by name) after so many steps.
+    write: (steps, figures) of steps that were done: their numbers, (n,), and by name what each measured, (n,).
     look:  (step, train_state) after each epoch.
     close: () as the run ends, also by an error; begin opens again.
     """
 
     begin: Callable[[Begun], None] = _ignore
-    write: Callable[[int, Mapping[str, float]], None] = _ignore
+    write: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _ignore
     look: Callable[[int, TrainState], None] = _ignore
     close: Callable[[], None] = _ignore
 
@@ -65,7 +66,12 @@ def as_log(where: str, value: Any) -> Log:
     if not callable(value):
         advice = 'make one, as by lab.jsonl_log("run.jsonl")'
         raise ConfigError(where, "a log, or a function (step, figures)", repr(value), advice)
-    return Log(write=lambda step, figures: value(step, {name: float(own) for name, own in figures.items()}))
+
+    def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
+        for step, own in each(steps, figures):
+            value(step, own)
+
+    return Log(write=write)
 
 
 def _all_of(logs: Sequence[Log]) -> Log:
@@ -76,9 +82,9 @@ def _all_of(logs: Sequence[Log]) -> Log:
                 undo.callback(log.close)
             undo.pop_all()
 
-    def write(step: int, figures: Mapping[str, float]) -> None:
+    def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         for log in logs:
-            log.write(step, figures)
+            log.write(steps, figures)
 
     def look(step: int, train_state: TrainState) -> None:
         for log in logs:
@@ -92,6 +98,13 @@ def _all_of(logs: Sequence[Log]) -> Log:
     return Log(begin, write, look, close)
 
 
-def not_begun(where: str, step: int) -> ConfigError:
+def each(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step by step what was told of several."""
+    columns = [column(name, values, steps).tolist() for name, values in figures.items()]
+    for step, *values in zip(steps.tolist(), *columns, strict=True):
+        yield step, dict(zip(figures, map(float, values), strict=True))
+
+
+def not_begun(where: str, steps: np.ndarray) -> ConfigError:
     """The error of figures that no run has announced."""
-    return ConfigError(where, "a run that has begun", f"figures of step {step} before", "call its begin first")
+    return ConfigError(where, "a run that has begun", f"figures of step {steps[0]} before", "call its begin first")

@@ -8,10 +8,10 @@ from fnn.lab.logs.log import Log
 
 
 def jsonl_log(path: str | os.PathLike[str]) -> Log:
-    """A log into a file of JSON lines: `{"step": 12, "loss": 0.5}`, a line each time that figures are told.
+    """A log into a file of JSON lines: `{"step": 12, "loss": 0.5}`, a line each step that is told.
 
     What is not finite is "NaN", "Infinity" or "-Infinity", valid JSON that pandas.read_json(path, lines=True) reads as
-    numbers. A line is written at once and whole. When a run resumes, the lines after that step go, and a last line that
+    numbers. Lines are written at once and whole. When a run resumes, the lines after that step go, and a last line that
     was cut, so that the log is that of the run that never stopped. ConfigError where a run begins and the file holds a
     log already, for a folder that is not there, or a file that is no such log.
     """

@@ -11,8 +11,7 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.lab.logs.formats import plain
-from fnn.lab.logs.log import Begun, Log, not_begun
+from fnn.lab.logs.log import Begun, Log, each, not_begun
 from fnn.lab.sheets import tiled
 from fnn.types import TrainState
 
@@ -54,11 +53,12 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         if image is not None:
             writer.add_image("first_batch", image, begun.step, dataformats="HWC")
 
-    def write(step: int, figures: Mapping[str, float]) -> None:
+    def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         if writer is None:
-            raise not_begun("tensorboard_log", step)
-        for name, value in figures.items():
-            writer.add_scalar(name, plain(name, value), step)
+            raise not_begun("tensorboard_log", steps)
+        for step, own in each(steps, figures):
+            for name, value in own.items():
+                writer.add_scalar(name, value, step)
 
     def look(step: int, train_state: TrainState) -> None:
         leaves = trees.named_leaves({"params": train_state.params, "state": train_state.state})

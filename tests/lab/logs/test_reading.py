@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from telling import tell
 
 from fnn import lab
 from fnn.errors import ConfigError
@@ -25,7 +26,7 @@ def path(request, tmp_path):
     log = MAKERS[request.param](tmp_path / request.param)
     log.begin(lab.Begun(0, ("loss", "rate", "valid_loss"), {}))
     for step, figures in TOLD:
-        log.write(step, figures)
+        tell(log, step, figures)
     log.close()
     return tmp_path / request.param
 
@@ -61,7 +62,7 @@ def test_a_figure_read_back_has_the_bits_that_were_told(tmp_path):
         log = maker(tmp_path / name)
         log.begin(lab.Begun(0, ("loss",), {}))
         for step, value in enumerate(bits):
-            log.write(step, {"loss": value})
+            tell(log, step, {"loss": value})
         log.close()
         np.testing.assert_array_equal(lab.read_log(tmp_path / name)["loss"].astype(np.float32), bits)
 

@@ -7,6 +7,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from telling import tell
 
 from fnn import lab
 from fnn.errors import ConfigError, ShapeError
@@ -29,7 +30,7 @@ def figures(step):
 def told(log, first, last):
     log.begin(begun(first))
     for step in range(first + 1, last + 1):
-        log.write(step, figures(step))
+        tell(log, step, figures(step))
     log.close()
 
 
@@ -54,7 +55,7 @@ def test_what_is_not_finite_is_written_as_others_read_it(tmp_path):
     for name, maker in MAKERS.items():
         log = maker(tmp_path / name)
         log.begin(begun())
-        log.write(1, wild)
+        tell(log, 1, wild)
         log.close()
     strict = json.loads((tmp_path / "run.jsonl").read_text(), parse_constant=pytest.fail)
     assert strict == {"step": 1, "loss": "NaN", "rate": "-Infinity", "valid, of all": "Infinity"}
@@ -62,11 +63,37 @@ def test_what_is_not_finite_is_written_as_others_read_it(tmp_path):
 
 
 @over_formats
+def test_steps_told_at_once_are_the_lines_of_steps_told_one_by_one(name, tmp_path):
+    names = ('100 % "all"', "count", "hit", "half", "double")
+    columns = [
+        np.array([0.1, 1e10, 1e-5, np.nan], np.float32),
+        np.array([3, 4, 5, 6]),
+        np.array([True, False, True, True]),
+        jnp.array([0.1, -jnp.inf, 1.0, 3e38], jnp.bfloat16),
+        np.array([0.1, 1 / 3, 1e22, -0.0]),
+    ]
+    texts = []
+    for together in (True, False):
+        log = MAKERS[name](tmp_path / f"{together}.{name}")
+        log.begin(begun(names=names))
+        if together:
+            log.write(np.arange(4) + 1, dict(zip(names, columns, strict=True)))
+        for place in range(0 if together else 4):
+            tell(log, place + 1, {key: column[place] for key, column in zip(names, columns, strict=True)})
+        log.close()
+        texts.append((tmp_path / f"{together}.{name}").read_text())
+    assert texts[0] == texts[1]
+    back = lab.read_log(tmp_path / f"True.{name}")
+    for key, column in zip(names, columns, strict=True):
+        np.testing.assert_array_equal(back[key].astype(column.dtype), np.asarray(column), strict=True)
+
+
+@over_formats
 def test_a_line_is_there_as_soon_as_it_is_told(name, tmp_path):
     log = MAKERS[name](tmp_path / name)
     log.begin(begun())
     for step in (1, 2):
-        log.write(step, figures(step))
+        tell(log, step, figures(step))
         assert len(lab.read_log(tmp_path / name)["step"]) == step
     log.close()
 
@@ -135,7 +162,7 @@ def test_a_table_keeps_its_columns(tmp_path):
         log.begin(begun(2, ("loss", "new")))
     log.begin(begun(3))
     with pytest.raises(ConfigError, match=r"csv_log figures: expected a column among loss, rate, .*, got new"):
-        log.write(4, {"new": 1.0})
+        tell(log, 4, {"new": 1.0})
     log.close()
 
 
@@ -148,11 +175,11 @@ def test_mistakes_are_told(name, tmp_path):
         maker(tmp_path)
     log = maker(tmp_path / name)
     with pytest.raises(ConfigError, match="_log: expected a run that has begun, got figures of step 1 before"):
-        log.write(1, figures(1))
+        tell(log, 1, figures(1))
     with pytest.raises(ConfigError, match="_log names: expected names other than step, got loss, step; rename"):
         log.begin(begun(names=("loss", "step")))
     assert list(tmp_path.iterdir()) == []
     log.begin(begun())
-    with pytest.raises(ShapeError, match=r"log loss: expected one number, got shape \(3,\)"):
-        log.write(1, {"loss": np.ones(3)})
+    with pytest.raises(ShapeError, match=r"log loss: expected one number a step, \(1,\), got \(1, 3\)"):
+        tell(log, 1, {"loss": np.ones(3)})
     log.close()

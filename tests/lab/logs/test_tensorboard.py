@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from telling import tell
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
@@ -48,8 +49,8 @@ def network_state(key):
 def test_figures_are_scalars_in_the_order_they_were_told(tmp_path):
     log = lab.tensorboard_log(tmp_path / "run")
     log.begin(begun())
-    log.write(1, {"loss": jnp.float32(0.5)})
-    log.write(2, {"loss": np.nan, "valid_loss": 2})
+    tell(log, 1, {"loss": jnp.float32(0.5)})
+    tell(log, 2, {"loss": np.nan, "valid_loss": 2})
     log.close()
     assert [value.simple_value for value in next(iter(events(tmp_path / "run"))).summary.value] == []
     told = list(values(tmp_path / "run", "simple_value"))
@@ -117,7 +118,7 @@ def test_a_resumed_run_purges_what_was_told_of_later_steps(tmp_path):
         log = lab.tensorboard_log(tmp_path)
         log.begin(begun(first))
         for step in range(first + 1, 6):
-            log.write(step, {"loss": first})
+            tell(log, step, {"loss": first})
         log.close()
     assert len(list(tmp_path.iterdir())) == 3
     purges = [event.step for event in events(tmp_path) if event.HasField("session_log")]
@@ -128,11 +129,11 @@ def test_a_resumed_run_purges_what_was_told_of_later_steps(tmp_path):
 def test_mistakes_are_told(tmp_path, monkeypatch):
     log = lab.tensorboard_log(tmp_path / "run")
     with pytest.raises(ConfigError, match="tensorboard_log: expected a run that has begun"):
-        log.write(1, {"loss": 1.0})
+        tell(log, 1, {"loss": 1.0})
     assert not (tmp_path / "run").exists()
     log.begin(begun())
     with pytest.raises(ShapeError, match="log loss: expected one number"):
-        log.write(1, {"loss": np.ones(2)})
+        tell(log, 1, {"loss": np.ones(2)})
     log.close()
     with pytest.raises(ConfigError, match=r"tensorboard_log directory: expected no events yet.*run; name a directory"):
         lab.tensorboard_log(tmp_path / "run").begin(begun())
