@@ -1,7 +1,8 @@
 """How a run goes on from one door to the next: over arrays in compiled chunks, over a stream batch by batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -9,9 +10,10 @@ import numpy as np
 
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.diaries import Figures
+from fnn.lab.pacing import Pace
 from fnn.lab.streams import Stream
 from fnn.train.epochs import advance, batch_at, order_of
-from fnn.train.evaluation import count_examples
+from fnn.train.evaluation import count_examples, observed, validate
 from fnn.train.faults import explain, patience, state_at
 from fnn.train.steps import augmented, stepped, steps_per_epoch
 from fnn.train.task import Task
@@ -22,9 +24,10 @@ class Stretch(NamedTuple):
     """Steps that are under way, or done.
 
     first:       where they began.
-    train_state: where they lead, at this step.
-    ended:       whether the epoch is then over.
-    measured:    what each measured, (steps,); waits for it.
+    train_state: where they lead, at this step, having taken note of validation if the epoch is then over.
+    ended:       whether it is.
+    figures:     what each step measured, (steps,), what validation at the epoch's end did, and how many of the seconds
+                 that it is waited for are validation's; waits for them.
     waited:      the seconds in which there was no batch to do a step on.
     """
 
@@ -32,7 +35,7 @@ class Stretch(NamedTuple):
     train_state: TrainState
     step: int
     ended: bool
-    measured: Callable[[], Figures]
+    figures: Callable[[], tuple[Figures, Figures, float]]
     waited: float = 0.0
 
 
@@ -50,8 +53,8 @@ class Course(Protocol):
     def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
         """So many steps, or those left in the epoch, or up to one that was not finite if that ends the run."""
 
-    def compile(self, train_state: TrainState) -> Figures:
-        """Do as `go` does, without a step; what will be measured, (0,)."""
+    def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
+        """Do as `go` does, without a step; what will be measured, (0,), and validation, true where no step is done."""
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """For a step of the last stretch, which began here: the train state before it, and what was not finite."""
@@ -72,8 +75,9 @@ class Course(Protocol):
 class ArrayCourse:
     """Over arrays: every stretch is one call of one compiled program, whatever the number of steps."""
 
-    def __init__(self, task: Task, data: Data, batch_size: int):
-        self.task, self.data, self.batch_size = task, data, batch_size
+    def __init__(self, task: Task, data: Data, valid: Data | None, batch_size: int):
+        self.task, self.data, self.valid, self.batch_size = task, data, valid, batch_size
+        self.pace = Pace()
         self.known: tuple[int, jax.Array] | None = None  # an epoch, and the order of its examples
 
     @property
@@ -91,13 +95,17 @@ class ArrayCourse:
         place = step % self.length
         count = min(count, self.length - place)
         order = self._order(train_state.key, step // self.length)
-        after, records = advance(self.task, train_state, self.data, order, np.int32(step + count))
+        after, records, looked = advance(
+            self.task, train_state, self.data, order, np.int32(step + count), self.valid, self.batch_size
+        )
+        ended = place + count == self.length
 
-        def measured() -> Figures:
-            in_order = self.task.in_order(records)
-            return {name: np.asarray(values)[place : place + count] for name, values in in_order.items()}
+        def figures() -> tuple[Figures, Figures, float]:
+            measured, seconds = self.pace.arrive(lambda: _on_host(self.task.in_order(records)), count, ended)
+            return {name: values[place : place + count] for name, values in measured.items()}, _on_host(looked), seconds
 
-        return Stretch(train_state, after, step + count, place + count == self.length, measured)
+        after = observed(self.task, after, looked) if ended else after
+        return Stretch(train_state, after, step + count, ended, figures)
 
     def _order(self, key: RandomKey, epoch: int) -> jax.Array:
         """Worked out once an epoch, however many stretches that has."""
@@ -105,13 +113,13 @@ class ArrayCourse:
             self.known = epoch, order_of(key, epoch, count_examples(self.data), self.batch_size)
         return self.known[1]
 
-    def compile(self, train_state: TrainState) -> Figures:
+    def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a loop of no steps."""
-        return self.go(train_state, int(train_state.step), 0).measured()
+        return self.go(train_state, int(train_state.step), 0).figures()[:2]
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By running up to the step again."""
-        before = state_at(self.task, train_state, self.data, self.batch_size, step)
+        before = state_at(self.task, train_state, self.data, self.valid, self.batch_size, step)
         return before, explain(self.task, before, *batch_at(self.task, before, self.data, self.batch_size))
 
     def first_inputs(self, train_state: TrainState) -> Any:
@@ -141,8 +149,9 @@ class StreamCourse:
     At most two steps are under way, so that a run ends at the step that loses it.
     """
 
-    def __init__(self, task: Task, stream: Stream):
+    def __init__(self, task: Task, stream: Stream, valid: Data | None, batch_size: int):
         self.task, self.stream = task, stream
+        self.validate = partial(validate, task, valid=valid, batch_size=batch_size)
         self.last: tuple[TrainState, Data] | None = None  # where the last step began, and its batch
         self.waiting: dict[str, jax.Array] | None = None  # what that step will have measured
         self.lost = 0  # steps in a row that were not finite
@@ -173,16 +182,19 @@ class StreamCourse:
             ended, seconds = _timed(self.stream.ends)  # which may have to look for a next batch
             waited += seconds
         names = self.task.in_order(done[0]) if done else ()
+        looked = self.validate(train_state) if ended else {}
 
-        def gathered() -> Figures:
-            return {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
+        def figures() -> tuple[Figures, Figures, float]:
+            measured = {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
+            return measured, *_timed(lambda: _on_host(looked))
 
-        return Stretch(first, train_state, step + len(done), ended, gathered, waited)
+        return Stretch(first, observed(self.task, train_state, looked), step + len(done), ended, figures, waited)
 
-    def compile(self, train_state: TrainState) -> Figures:
+    def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a step of which nothing is kept but the time it took."""
         _, measured = stepped(self.task, train_state, *self.stream.peek())
-        return {name: np.asarray(value)[None][:0] for name, value in self.task.in_order(measured).items()}
+        each = {name: value[None][:0] for name, value in _on_host(self.task.in_order(measured)).items()}
+        return each, _on_host(self.validate(train_state))
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By the batch of the last step, which is at hand."""
@@ -210,6 +222,10 @@ class StreamCourse:
         if self.waiting is not None:
             self.lost = 0 if self.waiting["finite"] else self.lost + 1
         return self.lost >= patience(self.task)
+
+
+def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
+    return {name: np.asarray(value) for name, value in figures.items()}
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float]:

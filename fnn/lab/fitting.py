@@ -87,7 +87,9 @@ def fit(
     )
     out_shape = expect_fitting(task, entered, valid)
     batch_size = _batch_size(batch_size, stream, entered)
-    course: Course = StreamCourse(task, stream) if stream else ArrayCourse(task, entered, batch_size)
+    course: Course = (
+        StreamCourse(task, stream, valid, batch_size) if stream else ArrayCourse(task, entered, valid, batch_size)
+    )
     limits = Limits(
         epochs=checks.whole("epochs", epochs, 0),
         seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from fnn.lab.logs.log import Begun, Log
 from fnn.lab.progress import reporting
 from fnn.lab.saving import Keeper, Past, Saving, keeping, past
 from fnn.lab.screens import Screen
-from fnn.train.evaluation import observed, validate
 from fnn.train.faults import PATIENCE, first_fault
 from fnn.train.runs import finished
 from fnn.train.steps import start_on
@@ -27,6 +25,7 @@ from fnn.train.task import Task
 from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
 SECONDS_PER_CHUNK = 0.2  # often enough for a lively bar, seldom enough to cost nothing
+BYTES_IN_FLIGHT = 2**26  # of the train states of a chunk that has several epochs
 # Why a run ends. After the first two it is over, after the others it may be gone on with.
 DONE, EARLY = "after its last epoch", "early, for it got no better"
 ASKED, TOLD, LATE, FAR = "by a signal", "by on_epoch", "by max_seconds", "by max_steps"
@@ -74,12 +73,13 @@ class Plan(NamedTuple):
         return f"{epochs} epochs of {length} steps on {self.batch_size} examples each: {epochs * length:,} steps"
 
 
-class Leg(NamedTuple):
-    """A stretch, and where it ends an epoch the figures of validation and the train state that has taken note."""
+class Arrived(NamedTuple):
+    """A stretch that is done: what its steps measured, what validation did, and when it was there, in seconds."""
 
     stretch: Stretch
-    figures: dict[str, jax.Array]
-    after: TrainState
+    measured: Figures
+    validated: Figures
+    seconds: float
 
 
 def follow(plan: Plan, key: RandomKey, saving: Saving | None, resume: bool | TrainState, show: bool) -> Result:
@@ -107,12 +107,14 @@ class Running:
         self.asked, self.watch = asked, watch
         self.step = int(begin.train_state.step)
         self.is_told_to_stop = False
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.train_state))
+        self.most = max(1, BYTES_IN_FLIGHT // max(size, 1))  # stretches of a chunk
         screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
         with watch.on("data"):
             if not plan.course.go_to(begin.place, self.step):
                 screen.warn(f"the data cannot tell its place: its first {self.step:,} batches were read again")
         with watch.on("compiling"):
-            shapes = plan.course.compile(self.train_state), _on_host(self._validated(self.train_state))
+            shapes = plan.course.compile(self.train_state)
         _expect_figures(begin.figures, shapes[0] | shapes[1])
         self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.step)[1])
         screen.recall(begin.figures)
@@ -126,6 +128,7 @@ class Running:
         try:
             end = self._to_the_end()
         except Exception as error:
+            self.screen.tell()
             self._keep()
             if self.keeper.keeps:
                 error.add_note(f"The run is kept as it was at step {self.keeper.kept}; resume=True goes on from there.")
@@ -141,54 +144,67 @@ class Running:
         return Result(finished(self.plan.task, self.train_state) if is_over else self.train_state, history)
 
     def _to_the_end(self) -> str:
-        """Leg after leg, where that can be with the next one under way before this one is told; why the run ends."""
-        size, ahead = self.plan.limits.chunk or 1, None
-        arrived = time.monotonic()
-        while (end := self._end()) is None:
-            leg = ahead or self._set_out(self.train_state, self.step, size)
-            ahead = self._set_out(leg.after, leg.stretch.step, size) if self._goes_on_from(leg) else None
-            steps = self._arrive(leg)
-            passed, arrived = time.monotonic() - arrived, time.monotonic()
-            size = self.plan.limits.chunk or _next_size(steps, passed)
+        """Chunk after chunk, where that can be with the next one under way before this one is told; why the run ends.
+
+        All that is to be told of a chunk is told in one go: Python comes back to each thing while it is warm.
+        """
+        size, chunk = self.plan.limits.chunk or 1, list[Stretch]()
+        began, end = self.watch.seconds(), self._end()
+        while end is None:
+            chunk = chunk or self._set_out(self.train_state, self.step, size)
+            last = chunk[-1]
+            ahead = self._set_out(last.train_state, last.step, size) if self._goes_on_from(last) else []
+            arrived = [self._arrived(stretch) for stretch in chunk]
+            steps, passed, began = last.step - self.step, arrived[-1].seconds - began, arrived[-1].seconds
+            for one in arrived:
+                self._note(one)
+                if (end := self._end()) is not None:
+                    break
+            self.screen.tell()
+            size, chunk = self.plan.limits.chunk or _next_size(steps, passed), ahead
         return end
 
-    def _goes_on_from(self, leg: Leg) -> bool:
-        """Whether there is a leg to come for certain, as far as is known before this one has arrived."""
+    def _goes_on_from(self, stretch: Stretch) -> bool:
+        """Whether there is another to come for certain, as far as is known before this one has arrived."""
         last = math.inf if self.plan.total is None else self.plan.total
-        return self.plan.course.looks_ahead and leg.stretch.step < min(last, self.plan.limits.steps)
+        return self.plan.course.looks_ahead and stretch.step < min(last, self.plan.limits.steps)
 
-    def _set_out(self, train_state: TrainState, step: int, size: int) -> Leg:
-        """Begin the next steps and, where they end an epoch, what it ends with."""
+    def _set_out(self, train_state: TrainState, step: int, size: int) -> list[Stretch]:
+        """Begin a chunk of at most so many steps: a stretch, and after it whole epochs."""
+        stop, epoch = min(step + size, self.plan.limits.steps), self.plan.course.length or math.inf
+        chunk = list[Stretch]()
+        while not chunk or (stop - step >= epoch and len(chunk) < self.most and self._goes_on_from(chunk[-1])):
+            with self.watch.on("steps"):
+                chunk.append(self.plan.course.go(train_state, step, int(stop - step)))
+            train_state, step = chunk[-1].train_state, chunk[-1].step
+            self.watch.move("steps", "data", chunk[-1].waited)
+        return chunk
+
+    def _arrived(self, stretch: Stretch) -> Arrived:
+        """What it brings; waits for it."""
         with self.watch.on("steps"):
-            stretch = self.plan.course.go(train_state, step, int(min(size, self.plan.limits.steps - step)))
-        self.watch.move("steps", "data", stretch.waited)
-        if not stretch.ended:
-            return Leg(stretch, {}, stretch.train_state)
-        with self.watch.on("validation"):
-            figures = self._validated(stretch.train_state)
-            return Leg(stretch, figures, observed(self.plan.task, stretch.train_state, figures))
+            measured, validated, seconds = stretch.figures()
+        self.watch.move("steps", "validation", seconds)
+        return Arrived(stretch, measured, validated, self.watch.seconds())
 
-    def _arrive(self, leg: Leg) -> int:
-        """Note what a leg brought, and tell it; how many steps it had.
+    def _note(self, arrived: Arrived) -> None:
+        """Note what a stretch brought, and tell it.
 
-        NonFiniteError where one of them loses the run, which is then put back to before that step.
+        NonFiniteError where one of its steps loses the run, which is then put back to before that step.
         """
-        with self.watch.on("steps"):
-            measured = leg.stretch.measured()
+        stretch, measured, validated, seconds = arrived
         count = len(measured["finite"])
         self.diary.add(measured)
         flags = self.diary.recent("finite", PATIENCE)
         fault = first_fault(self.plan.task, flags)
         if fault is not None:
             self.step += count - len(flags) + fault
-            self.train_state, error = self.plan.course.blame(leg.stretch.first, self.step)
+            self.train_state, error = self.plan.course.blame(stretch.first, self.step)
             self.diary.cut(len(flags) - fault)
             raise error
-        self.train_state, self.step = leg.after, self.step + count
-        with self.watch.on("validation"):
-            row = self.diary.end_epoch(_on_host(leg.figures)) if leg.stretch.ended else {}
-        self._tell(measured, leg.stretch.ended, row)
-        return count
+        self.train_state, self.step = stretch.train_state, self.step + count
+        row = self.diary.end_epoch(validated) if stretch.ended else {}
+        self._tell(measured, stretch.ended, row, seconds)
 
     def _end(self) -> str | None:
         """Why the run ends here, if it does."""
@@ -203,14 +219,15 @@ class Running:
         }
         return next((reason for reason, holds in ends.items() if holds), None)
 
-    def _tell(self, measured: Figures, ended: bool, row: Row) -> None:
+    def _tell(self, measured: Figures, ended: bool, row: Row, seconds: float) -> None:
         """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
         self._log(measured, ended, row)
         self.screen.update(self.step, measured)
         epoch = self.plan.course.epochs(self.step)[0]
         if ended:
-            self.screen.end_epoch(epoch, row, self.watch.seconds())
+            self.screen.end_epoch(epoch, row, seconds)
             if self.plan.on_epoch is not None:
+                self.screen.tell()  # before what it may print
                 figures = {name: float(value) for name, value in row.items()}
                 self.is_told_to_stop = self.plan.on_epoch(self.train_state, figures) is True
         if self.keeper.is_due(epoch if ended else None):
@@ -235,9 +252,6 @@ class Running:
         with self.watch.on("checkpoints"):
             self.keeper.save(self.train_state, self.diary, self.plan.course.place(), score)
 
-    def _validated(self, train_state: TrainState) -> dict[str, jax.Array]:
-        return validate(self.plan.task, train_state, self.plan.valid, self.plan.batch_size)
-
     def _begun(self, shapes: tuple[Figures, Figures], resumes: bool) -> Begun:
         names = [*scalars(shapes[0]), *(name for name, value in shapes[1].items() if value.ndim == 0)]
         settings: dict[str, str | int | float] = {
@@ -250,10 +264,6 @@ class Running:
     def _images(self) -> np.ndarray | None:
         inputs = self.plan.course.first_inputs(self.train_state)
         return np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
-
-
-def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
-    return {name: np.asarray(value) for name, value in figures.items()}
 
 
 def _next_size(steps: int, seconds: float) -> int:

@@ -16,7 +16,10 @@ ROWS = 40  # of the table at most, besides the first; of more epochs, every so m
 
 
 class Screen:
-    """A header and ticks, then a table of epochs with the best so far marked and a bar below it, then a footer."""
+    """A header and ticks, then a table of epochs with the best so far marked and a bar below it, then a footer.
+
+    What `update` and `end_epoch` note is shown by `tell`, for a terminal is slow.
+    """
 
     def __init__(self, report: Report, epochs: int, goes_by: tuple[str, int]):
         self.report, self.epochs = report, epochs
@@ -24,6 +27,8 @@ class Screen:
         self.every = max(1, math.ceil(epochs / ROWS))
         self.table: Table | None = None
         self.best, self.best_told = math.inf, ""
+        self.rows: list[str] = []  # not yet shown
+        self.place: tuple[int, Figures] | None = None
 
     def introduce(self, train_state: TrainState, data: Data, valid: Data | None, run: str) -> None:
         """What is trained, before anything compiles."""
@@ -47,18 +52,28 @@ class Screen:
             self._judge(place + 1, {name: float(values[place]) for name, values in validated.items()})
 
     def update(self, step: int, measured: Figures) -> None:
-        """Where the run stands."""
-        self.report.update(step, {"loss": measured["loss"].mean()})
+        """Where the run stands, after these steps."""
+        self.place = step, measured
 
     def end_epoch(self, epoch: int, row: Mapping[str, Any], seconds: float) -> None:
         """A line of the table."""
         is_best = self._judge(epoch, row)
-        head = []
+        is_first = self.table is None
         if self.table is None:
             self.table = Table(list(row), self.report.columns)
-            head = [self.table.head()]
-        if head or epoch % self.every == 0 or epoch == self.epochs:
-            self._say([*head, self.table.row(epoch, row, seconds, is_best)])
+            self.rows.append(self.table.head())
+        if is_first or epoch % self.every == 0 or epoch == self.epochs:
+            self.rows.append(self.table.row(epoch, row, seconds, is_best))
+
+    def tell(self) -> None:
+        """Show what was noted since."""
+        if self.rows:
+            self._say(self.rows)
+            self.rows = []
+        if self.place:
+            step, measured = self.place
+            self.report.update(step, {"loss": measured["loss"].mean()})
+            self.place = None
 
     def _judge(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Whether this epoch is the best so far."""
@@ -71,6 +86,7 @@ class Screen:
 
     def conclude(self, ended: str, watch: Stopwatch, losses: Sequence[float], go_on: str) -> None:
         """How it went, and what to do next: go on, where that can be done, or what the losses advise."""
+        self.tell()
         self._say(footer(self.best_told, ended, watch, go_on or advice(losses)))
 
     def _say(self, lines: Iterable[str]) -> None:

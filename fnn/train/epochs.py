@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.augment import BatchPolicy
 from fnn.data import batches, to_float
 from fnn.objective import cross_entropy
-from fnn.train.evaluation import count_examples, take
+from fnn.train.evaluation import count_examples, take, validate
 from fnn.train.steps import ORDER, augmented, descend, steps_per_epoch
 from fnn.train.task import Task, make_task
 from fnn.types import (
@@ -57,14 +57,26 @@ def whole_epoch(task: Task, train_state: TrainState, data: Data, batch_size: int
     return jax.lax.scan(lambda carry, examples: _learn(task, carry, data, now, examples), train_state, order)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 6))
 def advance(
-    task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step
-) -> tuple[TrainState, Measures]:
+    task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step, valid: Data | None, batch_size: int
+) -> tuple[TrainState, Measures, Measures]:
     """The steps up to `stop`, within the epoch of this order, and what each measured, at its place in it, (steps,).
 
-    One program whatever the number of steps. With on_nonfinite="raise" it ends after a step that was not finite.
+    Then the figures of validation, zeros unless the train state stands between epochs. One program, whatever the number
+    of steps: with validation in a second one, epochs of 40 ms take 1 % longer on a CPU. With on_nonfinite="raise" it
+    ends after a step that was not finite.
     """
+    train_state, measured = _advanced(task, train_state, data, order, stop)
+    look = partial(validate, task, valid=valid, batch_size=batch_size)
+    nothing = jax.tree.map(lambda figure: jnp.zeros(figure.shape, figure.dtype), jax.eval_shape(look, train_state))
+    is_between = train_state.step % len(order) == 0
+    return train_state, measured, jax.lax.cond(is_between, look, lambda train_state: nothing, train_state)
+
+
+def _advanced(
+    task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step
+) -> tuple[TrainState, Measures]:
     now = train_state.step // len(order)
     first = now * len(order)
 

@@ -77,7 +77,7 @@ def run(
     last, history = _run(task, train_state, data, valid, epochs, batch_size, tell)
     fault = first_fault(task, history.finite)
     if fault is not None:
-        before = state_at(task, train_state, data, batch_size, fault)
+        before = state_at(task, train_state, data, valid, batch_size, fault)
         raise explain(task, before, *batch_at(task, before, data, batch_size))
     if early_stopping is not None and checks.is_concrete(last.step):
         history = _until(int(last.step), length, history)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 from functools import partial
 
@@ -14,6 +15,7 @@ from poisoning import poison, poisoned
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import ConfigError, NonFiniteError
+from fnn.lab import running
 from fnn.lab.courses import ArrayCourse
 from fnn.lab.running import SECONDS_PER_CHUNK, _next_size
 from fnn.lab.saving import Keeper
@@ -245,6 +247,43 @@ def test_the_best_epoch_that_is_told_may_have_been_before_the_run_was_gone_on_wi
 )
 def test_a_chunk_has_as_many_steps_as_take_so_long_or_16_times_more_or_fewer(steps, seconds, size):
     assert _next_size(steps, seconds) == size
+
+
+@pytest.mark.parametrize(("room", "most"), [(0, 2), (2**26, 6)])
+def test_short_epochs_are_set_out_together_where_there_is_room_for_their_states(room, most, whole, monkeypatch):
+    counts, go = [0], ArrayCourse.go
+
+    def counted(course, train_state, step, count):
+        stretch = go(course, train_state, step, count)
+        counts.append(counts[-1] + 1)
+
+        def figures():
+            counts.append(counts[-1] - 1)
+            return stretch.figures()
+
+        return stretch._replace(figures=figures)
+
+    monkeypatch.setattr(ArrayCourse, "go", counted)
+    monkeypatch.setattr(running, "BYTES_IN_FLIGHT", room)
+    monkeypatch.setattr(running, "_next_size", lambda steps, seconds: 15)  # three epochs
+    fit(epochs=8)
+    assert max(counts) == most
+    assert digest(fit()) == whole
+
+
+def test_what_was_done_is_shown_before_a_word_of_on_epoch_and_before_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(running, "_next_size", lambda steps, seconds: 20)
+
+    def say(train_state, figures):
+        print(f"said at {train_state.step}", file=sys.stderr)
+        if train_state.step == 15:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(show=True, on_epoch=say)
+    lines = capsys.readouterr().err.splitlines()
+    told = [line.split()[0] for line in lines[lines.index(next(line for line in lines if "epoch " in line[:6])) + 1 :]]
+    assert told == ["1", "said", "2", "said", "3", "said"]
 
 
 def test_limits_end_it_and_a_train_state_goes_on(whole):

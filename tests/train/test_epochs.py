@@ -37,7 +37,7 @@ def test_advancing_in_any_parts_is_the_epoch_bit_for_bit(key):
     order = order_of(key, 0, 23, 5)
     for stop in (1, 3, 4):
         begin = int(parts.step)
-        parts, measured = advance(task, parts, (X, Y), order, jnp.int32(stop))
+        parts, measured, _ = advance(task, parts, (X, Y), order, jnp.int32(stop), None, 1)
         losses.append(measured["loss"][begin:stop])
     chex.assert_trees_all_equal(parts[:4], whole[:4])
     np.testing.assert_array_equal(np.concatenate(losses), records["loss"])
@@ -50,6 +50,17 @@ def test_advancing_ends_at_a_step_that_is_not_finite(key):
     rows = np.asarray(data.batches(jax.random.fold_in(key, ORDER), 0, examples=23, batch_size=5))
     np.testing.assert_array_equal(order_of(key, 0, 23, 5), rows)
     met = [step for step, row in enumerate(rows) if 7 in row]
-    after, measured = advance(task, first, (poisoned, Y), rows, jnp.int32(4))
+    after, measured, _ = advance(task, first, (poisoned, Y), rows, jnp.int32(4), None, 1)
     assert int(after.step) == (met[0] + 1 if met else 4)
     np.testing.assert_array_equal(np.flatnonzero(~np.asarray(measured["finite"])), met)
+
+
+def test_between_epochs_advancing_validates_and_within_one_it_does_not(key):
+    task = make_task(network, Y, optimizer, cross_entropy, None)
+    train_state, order, valid = train.start(key, network, optimizer, (3,)), order_of(key, 0, 23, 5), (X[:7], Y[:7])
+    for stop, is_between in ((0, True), (1, False), (3, False), (4, True)):
+        train_state, _, figures = advance(task, train_state, (X, Y), order, jnp.int32(stop), valid, 5)
+        seen = train.evaluate(network, train_state.params, train_state.state, valid, batch_size=5)
+        wanted = {f"valid_{name}": value if is_between else 0 for name, value in seen.items()}
+        assert figures.keys() == wanted.keys() and {"valid_loss", "valid_accuracy"} <= wanted.keys()
+        np.testing.assert_array_equal([figures[name] for name in wanted], [float(value) for value in wanted.values()])

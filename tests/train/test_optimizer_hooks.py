@@ -10,6 +10,10 @@ import pytest
 
 from fnn import lab, nn, objective, optim, train
 from fnn.errors import ConfigError
+from fnn.train.boundary import enter
+from fnn.train.faults import state_at
+from fnn.train.steps import start_on
+from fnn.train.task import make_task
 from fnn.types import Optimizer
 
 draw = np.random.default_rng(0)
@@ -35,6 +39,17 @@ def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
             share *= 0.5
     assert 0.5 / 2**5 < rates[-1] < 0.5
     np.testing.assert_array_equal(history.rate, np.float32(rates))
+
+
+def test_a_fault_is_looked_for_where_the_plateau_had_fallen(key):
+    """Had it not, the state before a step of the third epoch would be another."""
+    optimizer = optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9)
+    options = {"epochs": 3, "batch_size": 32, "valid": valid, "max_steps": 5, "show": False}
+    wanted, history = lab.fit(key, network, optimizer, data, **options)
+    assert history.rate[4] < 0.5
+    task = make_task(network, Y, optimizer, objective.cross_entropy, None)
+    found = state_at(task, start_on(task, key, data), enter("data", data), valid, 32, 5)
+    chex.assert_trees_all_equal(found[:4], wanted[:4])
 
 
 def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):

@@ -17,7 +17,7 @@ CUT = "surrogateescape"  # keeps the bytes of a letter that was cut in two
 def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
     """A log into a file of this format; ConfigError where that cannot be."""
     target = expect_file_place(where, path)
-    file: IO[str] | None = None
+    file: IO[bytes] | None = None
     names: tuple[str, ...] = ()
 
     def begin(begun: Begun) -> None:
@@ -27,12 +27,12 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
         partial = target.with_name(f".{target.name}.partial")
         partial.write_text("".join(f"{line}\n" for line in lines), "utf-8", CUT, "\n")
         partial.replace(target)
-        file, names = target.open("a", encoding="utf-8", newline="\n"), begun.names
+        file, names = target.open("ab"), begun.names
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         if file is None:
             raise not_begun(where, steps)
-        file.write("".join(f"{line}\n" for line in form.lines(names, steps, figures)))
+        file.write("".join(f"{line}\n" for line in form.lines(names, steps, figures)).encode())
         file.flush()
 
     def close() -> None:
