@@ -170,10 +170,14 @@ class Running:
         return self.plan.course.looks_ahead and stretch.step < min(last, self.plan.limits.steps)
 
     def _set_out(self, train_state: TrainState, step: int, size: int) -> list[Stretch]:
-        """Begin a chunk of at most so many steps: a stretch, and after it whole epochs."""
-        stop, epoch = min(step + size, self.plan.limits.steps), self.plan.course.length or math.inf
-        chunk = list[Stretch]()
-        while not chunk or (stop - step >= epoch and len(chunk) < self.most and self._goes_on_from(chunk[-1])):
+        """Begin a chunk of at most so many steps: a stretch, and after it whole epochs.
+
+        Before the first epoch is over a part of one, too, so that it is known what steps take without validation.
+        """
+        chunk, stop = list[Stretch](), min(step + size, self.plan.limits.steps)
+        epoch = self.plan.course.length or math.inf
+        least = epoch if self.step >= epoch else 1
+        while not chunk or (stop - step >= least and len(chunk) < self.most and self._goes_on_from(chunk[-1])):
             with self.watch.on("steps"):
                 chunk.append(self.plan.course.go(train_state, step, int(stop - step)))
             train_state, step = chunk[-1].train_state, chunk[-1].step
@@ -195,7 +199,7 @@ class Running:
         stretch, measured, validated, seconds = arrived
         count = len(measured["finite"])
         self.diary.add(measured)
-        flags = self.diary.recent("finite", PATIENCE)
+        flags = measured["finite"] if measured["finite"].all() else self.diary.recent("finite", PATIENCE)
         fault = first_fault(self.plan.task, flags)
         if fault is not None:
             self.step += count - len(flags) + fault
@@ -267,8 +271,8 @@ class Running:
 
 
 def _next_size(steps: int, seconds: float) -> int:
-    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most 16 times more or fewer."""
-    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / max(seconds, 1e-9), 1 / 16), 16)))
+    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most 256 times more, 16 times fewer."""
+    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / max(seconds, 1e-9), 1 / 16), 256)))
 
 
 def _expect_figures(past: Figures, now: Figures) -> None:
@@ -280,7 +284,7 @@ def _expect_figures(past: Figures, now: Figures) -> None:
 
 def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:
     """The train state that a run goes on from is one of this run."""
-    if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
+    if train_state.key is not key and (jax.random.key_data(train_state.key) != jax.random.key_data(key)).any():
         expected = "a train state of a run with this key"
         raise ConfigError("resume", expected, "one of another key", "give the run's own key")
     step = int(train_state.step)

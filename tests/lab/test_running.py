@@ -240,12 +240,12 @@ def test_the_best_epoch_that_is_told_may_have_been_before_the_run_was_gone_on_wi
         (10, SECONDS_PER_CHUNK, 10),
         (10, SECONDS_PER_CHUNK / 2, 20),
         (10, SECONDS_PER_CHUNK * 2, 5),
-        (10, SECONDS_PER_CHUNK / 100, 160),
+        (10, SECONDS_PER_CHUNK / 1000, 2560),
         (160, SECONDS_PER_CHUNK * 100, 10),
         (1, 1e3, 1),
     ],
 )
-def test_a_chunk_has_as_many_steps_as_take_so_long_or_16_times_more_or_fewer(steps, seconds, size):
+def test_a_chunk_has_as_many_steps_as_take_so_long_or_256_times_more_or_16_times_fewer(steps, seconds, size):
     assert _next_size(steps, seconds) == size
 
 
