@@ -128,10 +128,10 @@ class Running:
         try:
             end = self._to_the_end()
         except Exception as error:
-            self.screen.tell()
-            self._keep()
+            self._keep()  # before anything is shown, which may be what failed
             if self.keeper.keeps:
                 error.add_note(f"The run is kept as it was at step {self.keeper.kept}; resume=True goes on from there.")
+            self.screen.tell()
             raise
         self._keep()
         history, asked = self.diary.history(), self.asked()
@@ -199,7 +199,7 @@ class Running:
         stretch, measured, validated, seconds = arrived
         count = len(measured["finite"])
         self.diary.add(measured)
-        flags = measured["finite"] if measured["finite"].all() else self.diary.recent("finite", PATIENCE)
+        flags = self.diary.recent("finite", PATIENCE)
         fault = first_fault(self.plan.task, flags)
         if fault is not None:
             self.step += count - len(flags) + fault
@@ -284,7 +284,7 @@ def _expect_figures(past: Figures, now: Figures) -> None:
 
 def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:
     """The train state that a run goes on from is one of this run."""
-    if train_state.key is not key and (jax.random.key_data(train_state.key) != jax.random.key_data(key)).any():
+    if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
         expected = "a train state of a run with this key"
         raise ConfigError("resume", expected, "one of another key", "give the run's own key")
     step = int(train_state.step)

@@ -67,13 +67,13 @@ class Screen:
 
     def tell(self) -> None:
         """Show what was noted since."""
-        if self.rows:
-            self._say(self.rows)
-            self.rows = []
-        if self.place:
-            step, measured = self.place
+        rows, place = self.rows, self.place
+        self.rows, self.place = [], None  # first, so that what a terminal does not take is not tried again
+        if rows:
+            self._say(rows)
+        if place:
+            step, measured = place
             self.report.update(step, {"loss": measured["loss"].mean()})
-            self.place = None
 
     def _judge(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Whether this epoch is the best so far."""

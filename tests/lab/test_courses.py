@@ -11,6 +11,7 @@ import pytest
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, LabelError, NonFiniteError
+from fnn.lab.pacing import Pace
 
 digits = data.digits()
 some = (digits.test[0][:70], digits.test[1][:70])
@@ -123,6 +124,27 @@ def test_the_time_without_a_batch_is_told_as_that_of_the_data(length, key, monke
     fit(key, data=Slow(), steps_per_epoch=length, chunk=1, show=True)
     # Twelve steps, of whose batches the first has been looked at when the run begins.
     assert "took       110.0 s: data 110.0" in capsys.readouterr().err.splitlines()
+
+
+def test_compiling_and_what_follows_it_are_no_measure_of_a_step(key, monkeypatch, capsys):
+    """On a clock of its own: a step takes 1 s, validation 7, and to begin the log 50."""
+    clock, arrive = [0.0], Pace.arrive
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def later(pace, figures, steps, ended):
+        def waited():
+            clock[0] += steps + 7 * ended
+            return figures()
+
+        return arrive(pace, waited, steps, ended)
+
+    def begin(begun):
+        clock[0] += 50
+
+    monkeypatch.setattr(Pace, "arrive", later)
+    fit(key, data=digits.train, valid=some, batch_size=64, chunk=5, log=lab.Log(begin=begin), show=True)
+    # Of 3 epochs of 22 steps the first stretch is not known since when, but the ends of all epochs are.
+    assert "took       137.0 s: steps 66.0, rest 50.0, validation 21.0" in capsys.readouterr().err.splitlines()
 
 
 def poisoned(at):

@@ -1,6 +1,7 @@
 """A run that is stopped, by whatever, and gone on with from the disk: it is the run that was never stopped."""
 
 import hashlib
+import io
 import os
 import signal
 import sys
@@ -284,6 +285,20 @@ def test_what_was_done_is_shown_before_a_word_of_on_epoch_and_before_an_error(mo
     lines = capsys.readouterr().err.splitlines()
     told = [line.split()[0] for line in lines[lines.index(next(line for line in lines if "epoch " in line[:6])) + 1 :]]
     assert told == ["1", "said", "2", "said", "3", "said"]
+
+
+def test_where_the_terminal_fails_the_run_is_kept(tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            if "epoch " in text:
+                raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr(running, "_next_size", lambda steps, seconds: 7)
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with pytest.raises(BrokenPipeError, match="nobody reads") as caught:
+        fit(checkpoints=lab.saving(tmp_path / "run", epochs=9), show=True)
+    kept = lab.read(tmp_path / "run").step
+    assert kept >= 5 and f"kept as it was at step {kept}" in caught.value.__notes__[0]
 
 
 def test_limits_end_it_and_a_train_state_goes_on(whole):
