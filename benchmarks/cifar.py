@@ -8,15 +8,13 @@ they are downloaded on first use.
 """
 
 import os
-import statistics
-import time
 from functools import partial
 from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import missing, show
+from measure import missing, race, show
 
 from fnn import augment, data, lab, nn, objective, optim, train
 from fnn.errors import DatasetUnavailableError
@@ -158,27 +156,9 @@ def main() -> None:
     sizes = zip(whole, (TRAINED, TESTED), strict=True)
     cifar = data.DataSet(*(tuple(part[:size] for part in pair) for pair, size in sizes))
     runs = {"fnn": partial(with_fnn, cifar)} | ({"torch": partial(with_torch, cifar)} if torch else {})
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    reached: dict[str, list[float]] = {name: [] for name in runs}
-    for seed in range(ROUNDS):
-        jax.clear_caches()
-        for name, run in runs.items():
-            began = time.perf_counter()
-            reached[name].append(run(seed))
-            seconds[name].append(time.perf_counter() - began)
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(times, seconds["fnn"], strict=True))
-        for name, times in seconds.items()
-    }
-    rows = [
-        {
-            "run": name,
-            "seconds": f"{statistics.median(seconds[name]):.1f}",
-            "× fnn": f"{ratios[name]:.2f}",
-            "test accuracy, least to most": f"{min(reached[name]):.4f} to {max(reached[name]):.4f}",
-        }
-        for name in runs
-    ]
+    finishes = race(runs, base="fnn", rounds=ROUNDS)
+    rows = [finish.row(name) for name, finish in finishes.items()]
+    ratios = {name: finish.ratio for name, finish in finishes.items()}
     method = f"{TRAINED:,} images, {EPOCHS} epochs, {TESTED:,} to test; {ROUNDS} seeds, in alternating rounds; medians."
     show(__doc__, method, rows, *verdict(ratios), *missing("torch"))
 

@@ -42,6 +42,42 @@ def compare(programs: Mapping[str, Program], *, base: str, rounds: int, settle: 
     }
 
 
+class Finish(NamedTuple):
+    """How a runner of a race came in: median seconds, the median ratio to the base's, the least and most it reached."""
+
+    seconds: float
+    ratio: float
+    least: float
+    most: float
+
+    def row(self, name: str) -> dict[str, str]:
+        """The line of a table, of a race whose base is fnn and whose runs give an accuracy."""
+        reached = f"{self.least:.4f} to {self.most:.4f}"
+        times = {"seconds": f"{self.seconds:.1f}", "× fnn": f"{self.ratio:.2f}"}
+        return {"run": name} | times | {"test accuracy, least to most": reached}
+
+
+def race(runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int) -> dict[str, Finish]:
+    """Each run with each of the seeds 0, 1, ..., in turns, compiling included; a run gives what it reached."""
+    import jax  # here alone, for some benchmarks measure how long that takes
+
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    reached: dict[str, list[float]] = {name: [] for name in runs}
+    for seed in range(rounds):
+        jax.clear_caches()
+        for name, run in runs.items():
+            began = time.perf_counter()
+            reached[name].append(run(seed))
+            seconds[name].append(time.perf_counter() - began)
+    ratios = {name: [a / b for a, b in zip(own, seconds[base], strict=True)] for name, own in seconds.items()}
+    return {
+        name: Finish(
+            statistics.median(seconds[name]), statistics.median(ratios[name]), min(reached[name]), max(reached[name])
+        )
+        for name in runs
+    }
+
+
 def seconds_a_call(program: Program) -> float:
     """The mean over calls in a row, of which there are as many as fill a turn."""
     began, calls, passed = time.perf_counter(), 0, 0.0

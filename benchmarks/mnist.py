@@ -6,15 +6,13 @@ each epoch. Goal: fnn takes at most 0.7 of the time of torch, the time for compi
 """
 
 import os
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from measure import judge, missing, show
+from measure import judge, missing, race, show
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DatasetUnavailableError
@@ -126,26 +124,10 @@ def main() -> None:
     for name, recipe in RECIPES.items():
         runs = {"fnn": partial(with_fnn, recipe, mnist)}
         runs |= {"torch": partial(with_torch, recipe, mnist)} if torch else {}
-        seconds: dict[str, list[float]] = {own: [] for own in runs}
-        reached: dict[str, list[float]] = {own: [] for own in runs}
-        for seed in range(ROUNDS):
-            jax.clear_caches()
-            for own, run in runs.items():
-                began = time.perf_counter()
-                reached[own].append(run(seed))
-                seconds[own].append(time.perf_counter() - began)
-        for own in runs:
-            ratio = statistics.median(a / b for a, b in zip(seconds[own], seconds["fnn"], strict=True))
-            rows.append(
-                {
-                    "run": f"{name}, {own}",
-                    "seconds": f"{statistics.median(seconds[own]):.1f}",
-                    "× fnn": f"{ratio:.2f}",
-                    "test accuracy, least to most": f"{min(reached[own]):.4f} to {max(reached[own]):.4f}",
-                }
-            )
-        goals += [judge(f"{name}, fnn by torch:", 1 / ratio, 0.7, form=".2f")] if torch else []
-        least = min(reached["fnn"])
+        finishes = race(runs, base="fnn", rounds=ROUNDS)
+        rows += [finish.row(f"{name}, {own}") for own, finish in finishes.items()]
+        goals += [judge(f"{name}, fnn by torch:", 1 / finishes["torch"].ratio, 0.7, form=".2f")] if torch else []
+        least = finishes["fnn"].least
         goals.append(judge(f"{name}, least accuracy of fnn:", least, WANTED, at_least=True, form=".4f"))
     show(__doc__, f"{ROUNDS} seeds, in alternating rounds; medians.", rows, *goals, *missing("torch"))
 

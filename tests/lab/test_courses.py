@@ -127,13 +127,13 @@ def test_the_time_without_a_batch_is_told_as_that_of_the_data(length, key, monke
 
 
 def test_compiling_and_what_follows_it_are_no_measure_of_a_step(key, monkeypatch, capsys):
-    """On a clock of its own: a step takes 1 s, validation 7, and to begin the log 50."""
+    """On a clock of its own: compiling takes 2 s, a step 1, validation 7, and to begin the log 50."""
     clock, arrive = [0.0], Pace.arrive
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def later(pace, figures, steps, ended):
         def waited():
-            clock[0] += steps + 7 * ended
+            clock[0] += steps + 7 * ended if steps else 2
             return figures()
 
         return arrive(pace, waited, steps, ended)
@@ -144,7 +144,10 @@ def test_compiling_and_what_follows_it_are_no_measure_of_a_step(key, monkeypatch
     monkeypatch.setattr(Pace, "arrive", later)
     fit(key, data=digits.train, valid=some, batch_size=64, chunk=5, log=lab.Log(begin=begin), show=True)
     # Of 3 epochs of 22 steps the first stretch is not known since when, but the ends of all epochs are.
-    assert "took       137.0 s: steps 66.0, rest 50.0, validation 21.0" in capsys.readouterr().err.splitlines()
+    assert (
+        "took       139.0 s: steps 66.0, rest 50.0, validation 21.0, compiling 2.0"
+        in capsys.readouterr().err.splitlines()
+    )
 
 
 def poisoned(at):
