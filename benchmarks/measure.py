@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 Program = Callable[[], object]
 
 TURN = 0.1  # seconds that a program runs at its turn, at least
@@ -59,8 +61,6 @@ class Finish(NamedTuple):
 
 def race(runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int) -> dict[str, Finish]:
     """Each run with each of the seeds 0, 1, ..., in turns, compiling included; a run gives what it reached."""
-    import jax  # here alone, for some benchmarks measure how long that takes
-
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     reached: dict[str, list[float]] = {name: [] for name in runs}
     for seed in range(rounds):
