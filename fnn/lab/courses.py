@@ -1,7 +1,7 @@
 """How a run goes on from one door to the next: over arrays in compiled chunks, over a stream batch by batch."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,30 +12,39 @@ from fnn.errors import ConfigError, NonFiniteError
 from fnn.lab.diaries import Figures
 from fnn.lab.pacing import Pace
 from fnn.lab.streams import Stream
-from fnn.train.epochs import advance, batch_at, order_of
+from fnn.train.advancing import Reached, advance, most_steps
+from fnn.train.epochs import batch_at, order_of
 from fnn.train.evaluation import count_examples, observed, validate
 from fnn.train.faults import explain, patience, state_at
 from fnn.train.steps import augmented, stepped, steps_per_epoch
 from fnn.train.task import Task
-from fnn.types import Data, RandomKey, TrainState
+from fnn.types import Data, TrainState
+
+
+class Part(NamedTuple):
+    """What was done of an epoch.
+
+    measured:  by each step, (steps,)
+    validated: by validation, if the epoch ended with them
+    """
+
+    measured: Figures
+    validated: Figures | None
 
 
 class Stretch(NamedTuple):
     """Steps that are under way, or done.
 
     first:       where they began.
-    train_state: where they lead, at this step, having taken note of validation if the epoch is then over.
-    ended:       whether it is.
-    figures:     what each step measured, (steps,), what validation at the epoch's end did, and how many of the seconds
-                 that it is waited for are validation's; waits for them.
+    train_state: where they lead, at this step at most, having taken note of validation if an epoch is then over.
+    parts:       what they are of each epoch, and how many of the seconds that it waits for them are validation's.
     waited:      the seconds in which there was no batch to do a step on.
     """
 
     first: TrainState
     train_state: TrainState
     step: int
-    ended: bool
-    figures: Callable[[], tuple[Figures, Figures, float]]
+    parts: Callable[[], tuple[list[Part], float]]
     waited: float = 0.0
 
 
@@ -51,7 +60,7 @@ class Course(Protocol):
         """Whether the next steps may be set out on before the last are done, and given up without a trace."""
 
     def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
-        """So many steps, or those left in the epoch, or up to one that was not finite if that ends the run."""
+        """So many steps or fewer, at least one; not beyond one that ends the run."""
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """Do as `go` does, without a step; what will be measured, (0,), and validation, true where no step is done."""
@@ -78,7 +87,7 @@ class ArrayCourse:
     def __init__(self, task: Task, data: Data, valid: Data | None, batch_size: int):
         self.task, self.data, self.valid, self.batch_size = task, data, valid, batch_size
         self.pace = Pace()
-        self.known: tuple[int, jax.Array] | None = None  # an epoch, and the order of its examples
+        self.order: jax.Array | None = None  # of the examples of the epoch that the last stretch leads to
 
     @property
     def length(self) -> int:
@@ -91,33 +100,40 @@ class ArrayCourse:
         return True
 
     def go(self, train_state: TrainState, step: int, count: int) -> Stretch:
-        """As one compiled loop, which ends by itself after a step that was not finite."""
-        place = step % self.length
-        count = min(count, self.length - place)
-        order = self._order(train_state.key, step // self.length)
-        after, records, looked = advance(
-            self.task, train_state, self.data, order, np.int32(step + count), self.valid, self.batch_size
-        )
-        ended = place + count == self.length
+        """As one compiled loop, of as many epochs as there is room for."""
+        count, place = min(count, most_steps(self.length)), step % self.length
+        if step < self.length - 1:  # the end of the first epoch is left for the next, to know what steps take elsewhere
+            count = min(count, self.length - 1 - step)
+        reached = self._advance(train_state, step, count)
 
-        def figures() -> tuple[Figures, Figures, float]:
-            measured, seconds = self.pace.arrive(lambda: _on_host(self.task.in_order(records)), count, ended)
-            return {name: values[place : place + count] for name, values in measured.items()}, _on_host(looked), seconds
+        def parts() -> tuple[list[Part], float]:
+            ends = (place + count) // self.length
+            done, seconds = self.pace.arrive(lambda: int(reached.train_state.step) - step, count, ends)
+            return list(self._parts(place, place + done, reached)), seconds
 
-        after = observed(self.task, after, looked) if ended else after
-        return Stretch(train_state, after, step + count, ended, figures)
+        return Stretch(train_state, reached.train_state, step + count, parts)
 
-    def _order(self, key: RandomKey, epoch: int) -> jax.Array:
-        """Worked out once an epoch, however many stretches that has."""
-        if self.known is None or self.known[0] != epoch:
-            self.known = epoch, order_of(key, epoch, count_examples(self.data), self.batch_size)
-        return self.known[1]
+    def _advance(self, train_state: TrainState, step: int, count: int) -> Reached:
+        if self.order is None:
+            epoch = step // self.length
+            self.order = order_of(train_state.key, epoch, count_examples(self.data), self.batch_size)
+        stop = np.int32(step + count)
+        reached = advance(self.task, train_state, self.data, self.order, stop, self.valid, self.batch_size)
+        self.order = reached.order
+        return reached
+
+    def _parts(self, begin: int, end: int, reached: Reached) -> Iterator[Part]:
+        """Epoch by epoch; steps are counted from the beginning of the first."""
+        measured = self.task.in_order(reached.measured)
+        for epoch, first in enumerate(range(0, end, self.length)):
+            steps = slice(max(first - begin, 0), min(first + self.length, end) - begin)
+            is_over = first + self.length <= end
+            yield Part(_on_host(measured, steps), _on_host(reached.validated, epoch) if is_over else None)
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a loop of no steps."""
-        measured, validated, _ = self.go(train_state, int(train_state.step), 0).figures()
-        self.pace = Pace()  # what comes between compiling and the first step is no step's time
-        return measured, validated
+        reached = self._advance(train_state, int(train_state.step), 0)
+        return _on_host(self.task.in_order(reached.measured), np.s_[:0]), _on_host(reached.validated, 0)
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By running up to the step again."""
@@ -186,11 +202,12 @@ class StreamCourse:
         names = self.task.in_order(done[0]) if done else ()
         looked = self.validate(train_state) if ended else {}
 
-        def figures() -> tuple[Figures, Figures, float]:
+        def parts() -> tuple[list[Part], float]:
             measured = {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
-            return measured, *_timed(lambda: _on_host(looked))
+            validated, seconds = _timed(lambda: _on_host(looked))
+            return [Part(measured, validated if ended else None)], seconds
 
-        return Stretch(first, observed(self.task, train_state, looked), step + len(done), ended, figures, waited)
+        return Stretch(first, observed(self.task, train_state, looked), step + len(done), parts, waited)
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a step of which nothing is kept but the time it took."""
@@ -226,8 +243,9 @@ class StreamCourse:
         return self.lost >= patience(self.task)
 
 
-def _on_host(figures: Mapping[str, jax.Array]) -> Figures:
-    return {name: np.asarray(value) for name, value in figures.items()}
+def _on_host(figures: Mapping[str, jax.Array], part: Any = ...) -> Figures:
+    """A copy, which does not hold on to the rest."""
+    return {name: np.array(np.asarray(value)[part]) for name, value in figures.items()}
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -17,15 +17,15 @@ class Pace:
         self.steps, self.seconds = 0, 0.0  # within epochs
         self.there: float | None = None  # when the last stretch was done
 
-    def arrive(self, figures: Callable[[], Any], steps: int, ended: bool) -> tuple[Any, float]:
-        """What the stretch of so many steps brings, and how much of the waiting for it was validation."""
+    def arrive(self, figures: Callable[[], Any], steps: int, ends: int) -> tuple[Any, float]:
+        """What a stretch of so many steps and ends of epochs brings; of the waiting for it, what was validation."""
         began, before = time.monotonic(), self.there
         brought = figures()
         now = time.monotonic()
         self.there = now if now - began > BRIEF else None
         if before is None or self.there is None:
             return brought, 0.0
-        if not ended:
+        if not ends:
             self.steps, self.seconds = self.steps + steps, self.seconds + now - before
         beyond = now - before - steps * self.seconds / self.steps if self.steps else 0.0
-        return brought, min(max(0.0, beyond), now - began) if ended else 0.0
+        return brought, min(max(0.0, beyond), now - began) if ends else 0.0

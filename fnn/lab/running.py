@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fnn.errors import ConfigError
-from fnn.lab.courses import Course, Stretch
+from fnn.lab.courses import Course, Part, Stretch
 from fnn.lab.diaries import Diary, Figures, Row, scalars
 from fnn.lab.footers import Stopwatch
 from fnn.lab.interrupts import exit_by, interruptible
@@ -25,7 +25,6 @@ from fnn.train.task import Task
 from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
 SECONDS_PER_CHUNK = 0.2  # often enough for a lively bar, seldom enough to cost nothing
-BYTES_IN_FLIGHT = 2**26  # of the train states of a chunk that has several epochs
 # Why a run ends. After the first two it is over, after the others it may be gone on with.
 DONE, EARLY = "after its last epoch", "early, for it got no better"
 ASKED, TOLD, LATE, FAR = "by a signal", "by on_epoch", "by max_seconds", "by max_steps"
@@ -73,15 +72,6 @@ class Plan(NamedTuple):
         return f"{epochs} epochs of {length} steps on {self.batch_size} examples each: {epochs * length:,} steps"
 
 
-class Arrived(NamedTuple):
-    """A stretch that is done: what its steps measured, what validation did, and when it was there, in seconds."""
-
-    stretch: Stretch
-    measured: Figures
-    validated: Figures
-    seconds: float
-
-
 def follow(plan: Plan, key: RandomKey, saving: Saving | None, resume: bool | TrainState, show: bool) -> Result:
     """Do the run, or what is left of it."""
     watch = Stopwatch()
@@ -107,8 +97,7 @@ class Running:
         self.asked, self.watch = asked, watch
         self.step = int(begin.train_state.step)
         self.is_told_to_stop = False
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.train_state))
-        self.most = max(1, BYTES_IN_FLIGHT // max(size, 1))  # stretches of a chunk
+        self.shows_states = plan.on_epoch is not None or keeper.keeps or plan.log.looks
         screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
         with watch.on("data"):
             if not plan.course.go_to(begin.place, self.step):
@@ -144,71 +133,60 @@ class Running:
         return Result(finished(self.plan.task, self.train_state) if is_over else self.train_state, history)
 
     def _to_the_end(self) -> str:
-        """Chunk after chunk, where that can be with the next one under way before this one is told; why the run ends.
-
-        All that is to be told of a chunk is told in one go: Python comes back to each thing while it is warm.
-        """
-        size, chunk = self.plan.limits.chunk or 1, list[Stretch]()
-        began, end = self.watch.seconds(), self._end()
-        while end is None:
-            chunk = chunk or self._set_out(self.train_state, self.step, size)
-            last = chunk[-1]
-            ahead = self._set_out(last.train_state, last.step, size) if self._goes_on_from(last) else []
-            arrived = [self._arrived(stretch) for stretch in chunk]
-            steps, passed, began = last.step - self.step, arrived[-1].seconds - began, arrived[-1].seconds
-            for one in arrived:
-                self._note(one)
-                if (end := self._end()) is not None:
-                    break
-            self.screen.tell()
-            size, chunk = self.plan.limits.chunk or _next_size(steps, passed), ahead
+        """Stretch after stretch, where that can be with the next one under way before this one is told; why it ends."""
+        size, stretch, began = self.plan.limits.chunk or 1, None, self.watch.seconds()
+        while (end := self._end()) is None:
+            stretch = stretch or self._set_out(self.train_state, self.step, size)
+            ahead = self._set_out(stretch.train_state, stretch.step, size) if self._goes_on_from(stretch) else None
+            with self.watch.on("steps"):
+                parts, seconds = stretch.parts()
+            self.watch.move("steps", "validation", seconds)
+            now, first = self.watch.seconds(), self.step
+            self._note(stretch, parts, began, now)
+            self.screen.tell()  # in one go: Python comes back to each thing while it is warm
+            size = self.plan.limits.chunk or _next_size(self.step - first, now - began)
+            stretch, began = ahead, now
         return end
 
     def _goes_on_from(self, stretch: Stretch) -> bool:
         """Whether there is another to come for certain, as far as is known before this one has arrived."""
-        last = math.inf if self.plan.total is None else self.plan.total
-        return self.plan.course.looks_ahead and stretch.step < min(last, self.plan.limits.steps)
+        return self.plan.course.looks_ahead and stretch.step < self._last()
 
-    def _set_out(self, train_state: TrainState, step: int, size: int) -> list[Stretch]:
-        """Begin a chunk of at most so many steps: a stretch, and after it whole epochs.
+    def _last(self) -> float:
+        """At which step it ends, if nothing ends it before."""
+        return min(math.inf if self.plan.total is None else self.plan.total, self.plan.limits.steps)
 
-        Before the first epoch is over a part of one, too, so that it is known what steps take without validation.
-        """
-        chunk, stop = list[Stretch](), min(step + size, self.plan.limits.steps)
-        epoch = self.plan.course.length or math.inf
-        least = epoch if self.step >= epoch else 1
-        while not chunk or (stop - step >= least and len(chunk) < self.most and self._goes_on_from(chunk[-1])):
-            with self.watch.on("steps"):
-                chunk.append(self.plan.course.go(train_state, step, int(stop - step)))
-            train_state, step = chunk[-1].train_state, chunk[-1].step
-            self.watch.move("steps", "data", chunk[-1].waited)
-        return chunk
-
-    def _arrived(self, stretch: Stretch) -> Arrived:
-        """What it brings; waits for it."""
+    def _set_out(self, train_state: TrainState, step: int, size: int) -> Stretch:
+        """So many steps at most, and not beyond the end of an epoch where somebody looks at the train state then."""
+        length, stop = self.plan.course.length, min(step + size, self._last())
+        if self.shows_states and length is not None:
+            stop = min(stop, (step // length + 1) * length)
         with self.watch.on("steps"):
-            measured, validated, seconds = stretch.figures()
-        self.watch.move("steps", "validation", seconds)
-        return Arrived(stretch, measured, validated, self.watch.seconds())
+            stretch = self.plan.course.go(train_state, step, int(stop - step))
+        self.watch.move("steps", "data", stretch.waited)
+        return stretch
 
-    def _note(self, arrived: Arrived) -> None:
-        """Note what a stretch brought, and tell it.
+    def _note(self, stretch: Stretch, parts: Sequence[Part], began: float, now: float) -> None:
+        """Note what a stretch between these seconds brought, and tell it epoch by epoch.
 
         NonFiniteError where one of its steps loses the run, which is then put back to before that step.
         """
-        stretch, measured, validated, seconds = arrived
-        count = len(measured["finite"])
-        self.diary.add(measured)
+        first, steps = self.step, sum(len(part.measured["finite"]) for part in parts)
+        for measured, validated in parts:
+            self.diary.add(measured)
+            self._expect_finite(stretch, len(measured["finite"]))
+            self.train_state, self.step = stretch.train_state, self.step + len(measured["finite"])
+            row = None if validated is None else self.diary.end_epoch(validated)
+            self._tell(measured, row, began + (now - began) * (self.step - first) / steps)
+
+    def _expect_finite(self, stretch: Stretch, steps: int) -> None:
         flags = self.diary.recent("finite", PATIENCE)
         fault = first_fault(self.plan.task, flags)
         if fault is not None:
-            self.step += count - len(flags) + fault
+            self.step += steps - len(flags) + fault
             self.train_state, error = self.plan.course.blame(stretch.first, self.step)
             self.diary.cut(len(flags) - fault)
             raise error
-        self.train_state, self.step = stretch.train_state, self.step + count
-        row = self.diary.end_epoch(validated) if stretch.ended else {}
-        self._tell(measured, stretch.ended, row, seconds)
 
     def _end(self) -> str | None:
         """Why the run ends here, if it does."""
@@ -223,30 +201,30 @@ class Running:
         }
         return next((reason for reason, holds in ends.items() if holds), None)
 
-    def _tell(self, measured: Figures, ended: bool, row: Row, seconds: float) -> None:
-        """Tell logs, screen and caller of the steps, and of the epoch if they ended it; keep it when that is due."""
-        self._log(measured, ended, row)
+    def _tell(self, measured: Figures, row: Row | None, seconds: float) -> None:
+        """Tell logs, screen and caller of steps, and of the epoch if they ended it; keep it when that is due."""
+        self._log(measured, row)
         self.screen.update(self.step, measured)
         epoch = self.plan.course.epochs(self.step)[0]
-        if ended:
+        if row is not None:
             self.screen.end_epoch(epoch, row, seconds)
             if self.plan.on_epoch is not None:
                 self.screen.tell()  # before what it may print
                 figures = {name: float(value) for name, value in row.items()}
                 self.is_told_to_stop = self.plan.on_epoch(self.train_state, figures) is True
-        if self.keeper.is_due(epoch if ended else None):
+        if self.keeper.is_due(None if row is None else epoch):
             by, sign = self.plan.goes_by
-            score = sign * float(row.get(by, math.nan))
+            score = sign * float((row or {}).get(by, math.nan))
             self._keep(score if math.isfinite(score) else None)
 
-    def _log(self, measured: Figures, ended: bool, row: Row) -> None:
+    def _log(self, measured: Figures, row: Row | None) -> None:
         figures = scalars(measured)
         steps = np.arange(self.step - len(measured["finite"]), self.step) + 1
         told = steps % self.plan.log_every == 0
-        told[-1] &= not ended
+        told[-1] &= row is None
         if told.any():
             self.plan.log.write(steps[told], {name: values[told] for name, values in figures.items()})
-        if ended:  # the last step, in whose record those of validation are
+        if row is not None:  # the last step, in whose record those of validation are
             last = {name: values[-1:] for name, values in figures.items()}
             validated = {name: np.array([value]) for name, value in row.items() if name.startswith("valid_")}
             self.plan.log.write(steps[-1:], last | validated)

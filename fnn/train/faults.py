@@ -8,8 +8,9 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
-from fnn.train.epochs import advance, order_of
-from fnn.train.evaluation import count_examples, observed
+from fnn.train.advancing import advance, most_steps
+from fnn.train.epochs import order_of
+from fnn.train.evaluation import count_examples
 from fnn.train.steps import gradients, steps_per_epoch
 from fnn.train.task import Task
 from fnn.types import Data, TrainState
@@ -42,12 +43,11 @@ def state_at(
     task: Task, train_state: TrainState, data: Data, valid: Data | None, batch_size: int, step: int
 ) -> TrainState:
     """The train state before a step, found by running up to it again from an earlier one."""
-    length = steps_per_epoch(data, batch_size)
+    length, examples = steps_per_epoch(data, batch_size), count_examples(data)
     while (now := int(train_state.step)) < step:
-        order = order_of(train_state.key, now // length, count_examples(data), batch_size)
-        stop = min(step, (now // length + 1) * length)
-        train_state, _, figures = advance(task, train_state, data, order, stop, valid, batch_size)
-        train_state = observed(task, train_state, figures) if stop % length == 0 else train_state
+        order = order_of(train_state.key, now // length, examples, batch_size)
+        stop = min(step, now + most_steps(length))
+        train_state = advance(task, train_state, data, order, stop, valid, batch_size).train_state
     return train_state
 
 

@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from fnn import checks
 from fnn.augment import BatchPolicy
@@ -118,9 +117,8 @@ def _run(
 
 def _told(task: Task, before: TrainState, after: TrainState, figures: tuple[Measures, Measures]) -> Measures:
     """What is said of an epoch."""
-    over = jnp.array(False) if task.early_stopping is None else task.early_stopping.is_over(before)
     means = {name: values.mean(0) for name, values in task.in_order(figures[0]).items() if name != "finite"}
-    return {"step": after.step, "over": over, **means, **figures[1]}
+    return {"step": after.step, "over": task.is_over(before), **means, **figures[1]}
 
 
 def _until(step: int, length: int, history: History) -> History:

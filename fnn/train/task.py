@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from fnn import checks
 from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.train.labels import default_metrics
 from fnn.train.stopping import EarlyStopping
-from fnn.types import Augmentation, Layer, Loss, Metric, Metrics, Optimizer, Prepare, Regularizer
+from fnn.types import Augmentation, Layer, Loss, Metric, Metrics, Optimizer, Prepare, Regularizer, TrainState
 
 NO_OPTIMIZER = Optimizer(
     lambda params: (), lambda grads, opt_state, params: (grads, opt_state)
@@ -38,6 +41,10 @@ class Task(NamedTuple):
     def in_order(self, measured: Mapping[str, Any]) -> dict[str, Any]:
         """What was measured, in the order that history has."""
         return {name: measured[name] for name in self.measures if name in measured}
+
+    def is_over(self, train_state: TrainState) -> jax.Array:
+        """Whether early stopping has ended the run."""
+        return jnp.array(False) if self.early_stopping is None else self.early_stopping.is_over(train_state)
 
 
 def make_task(

@@ -250,26 +250,31 @@ def test_a_chunk_has_as_many_steps_as_take_so_long_or_256_times_more_or_16_times
     assert _next_size(steps, seconds) == size
 
 
-@pytest.mark.parametrize(("room", "most"), [(0, 2), (2**26, 8)])
-def test_short_epochs_are_set_out_together_where_there_is_room_for_their_states(room, most, whole, monkeypatch):
-    counts, go = [0], ArrayCourse.go
+LOOKS = {
+    "nobody": {},
+    "a log of figures": {"log": [lab.Log(), lambda step, figures: None]},
+    "on_epoch": {"on_epoch": lambda train_state, figures: None},
+    "a log of states": {"log": [lab.Log(), lab.Log(look=lambda step, train_state: None)]},
+}
 
-    def counted(course, train_state, step, count):
+
+@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize("who", [*LOOKS, "checkpoints"])
+def test_one_call_has_several_epochs_unless_somebody_looks_at_the_states_between(
+    who, size, whole, tmp_path, monkeypatch
+):
+    stops, go = [], ArrayCourse.go
+
+    def noted(course, train_state, step, count):
         stretch = go(course, train_state, step, count)
-        counts.append(counts[-1] + 1)
+        stops.append(stretch.step)
+        return stretch
 
-        def figures():
-            counts.append(counts[-1] - 1)
-            return stretch.figures()
-
-        return stretch._replace(figures=figures)
-
-    monkeypatch.setattr(ArrayCourse, "go", counted)
-    monkeypatch.setattr(running, "BYTES_IN_FLIGHT", room)
-    monkeypatch.setattr(running, "_next_size", lambda steps, seconds: 15)  # in the first epoch 4, 5, 5 and 1
-    fit(epochs=8)
-    assert max(counts) == most
-    assert digest(fit()) == whole
+    monkeypatch.setattr(ArrayCourse, "go", noted)
+    monkeypatch.setattr(running, "_next_size", lambda steps, seconds: size)
+    assert digest(fit(**LOOKS.get(who, {"checkpoints": tmp_path / "run"}))) == whole
+    nobody = {7: [1, 2, 4, 11, 18, 20], 1000: [1, 2, 4, 20]}  # the end of the first epoch is always seen from before
+    assert stops == (nobody[size] if who in ("nobody", "a log of figures") else [1, 2, 4, 5, 10, 15, 20])
 
 
 def test_what_was_done_is_shown_before_a_word_of_on_epoch_and_before_an_error(monkeypatch, capsys):

@@ -51,6 +51,11 @@ class Log(NamedTuple):
     look: Callable[[int, TrainState], None] = _ignore
     close: Callable[[], None] = _ignore
 
+    @property
+    def looks(self) -> bool:
+        """Whether it makes anything of a train state."""
+        return self.look is not _ignore
+
 
 def as_log(where: str, value: Any) -> Log:
     """The log that was meant: one, a function (step, figures), several of these in a list, or None for no log.
@@ -86,8 +91,10 @@ def _all_of(logs: Sequence[Log]) -> Log:
         for log in logs:
             log.write(steps, figures)
 
+    looking = [log for log in logs if log.looks]
+
     def look(step: int, train_state: TrainState) -> None:
-        for log in logs:
+        for log in looking:
             log.look(step, train_state)
 
     def close() -> None:
@@ -95,7 +102,7 @@ def _all_of(logs: Sequence[Log]) -> Log:
             for log in logs:
                 each.callback(log.close)
 
-    return Log(begin, write, look, close)
+    return Log(begin, write, look if looking else _ignore, close)
 
 
 def each(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> Iterator[tuple[int, dict[str, float]]]:
