@@ -17,7 +17,7 @@ from measure import Program, compare, judge, show
 
 from fnn import augment, data, lab, nn, objective, optim, train
 
-ROUNDS, LONG_ROUNDS, KEPT_ROUNDS = 41, 4, 9
+ROUNDS, LONG_ROUNDS, KEPT_ROUNDS = 41, 6, 7
 DIGITS = data.digits()
 
 

@@ -74,7 +74,7 @@ def fit(
 
     on_epoch(train_state, figures) is called after each epoch, and ends the run by returning True. log(step, figures)
     is called every log_every steps and after each epoch; `lab.jsonl_log`, `csv_log` and `tensorboard_log` write files.
-    chunk is how many steps go between two looks at the clock and the terminal, by default as many as take 0.4 s; it
+    chunk is how many steps go between two looks at the clock and the terminal, by default as many as take 0.5 s; it
     changes no number. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError for a run that
     cannot be gone on with.
     """

@@ -24,7 +24,7 @@ from fnn.train.steps import start_on
 from fnn.train.task import Task
 from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
-SECONDS_PER_CHUNK = 0.4  # often enough for a lively bar, seldom enough to cost nothing
+SECONDS_PER_CHUNK = 0.5  # often enough for a lively bar, seldom enough to cost nothing
 # Why a run ends. After the first two it is over, after the others it may be gone on with.
 DONE, EARLY = "after its last epoch", "early, for it got no better"
 ASKED, TOLD, LATE, FAR = "by a signal", "by on_epoch", "by max_seconds", "by max_steps"
