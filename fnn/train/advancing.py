@@ -32,7 +32,7 @@ class Reached(NamedTuple):
 
 
 def most_steps(length: int) -> int:
-    """How many steps one call of `advance` does at most, where an epoch has this length."""
+    """How many steps one call of `advance` has room to note, where an epoch has this length."""
     return max(length, ROOM)
 
 
@@ -40,10 +40,11 @@ def most_steps(length: int) -> int:
 def advance(
     task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step, valid: Data | None, batch_size: int
 ) -> Reached:
-    """The steps up to `stop`, at most `most_steps`, with validation where an epoch ends; order is that of the first.
+    """The steps up to `stop`, with validation where an epoch ends, from within the epoch of this order.
 
-    The same program, whatever the number of steps and epochs. It ends before where early stopping does, or after a step
-    that was not finite with on_nonfinite="raise". Without a step it validates where it stands, if between epochs.
+    The same program, whatever the number of steps and epochs; what the first `most_steps` measure is noted. It ends
+    before where early stopping does, or after a step that was not finite with on_nonfinite="raise". Without a step it
+    validates where it stands, if that is between epochs, and nothing takes note of it.
     """
     length, first = len(order), train_state.step
 
@@ -57,11 +58,11 @@ def advance(
     def end(reached: Reached) -> Reached:
         now = reached.train_state.step // length
         figures = validate(task, reached.train_state, valid, batch_size)
-        after = observed(task, reached.train_state, figures)
+        is_new = reached.train_state.step > first
+        after = jax.lax.cond(is_new, partial(observed, task), lambda now, _: now, reached.train_state, figures)
         noted = _noted(reached.validated, jnp.maximum(now - first // length - 1, 0), figures)
-        return reached._replace(
-            train_state=after, order=order_of(after.key, now, count_examples(data), order.shape[1]), validated=noted
-        )
+        following = order_of(after.key, now, count_examples(data), order.shape[1])
+        return reached._replace(train_state=after, order=following, validated=noted)
 
     def epoch(reached: Reached) -> Reached:
         """The steps that are left of one, and its end if it is reached."""
@@ -84,4 +85,4 @@ def _room(shapes: Any, places: int) -> Measures:
 
 
 def _noted(records: Measures, place: Step, figures: Measures) -> Measures:
-    return {name: record.at[place].set(figures[name]) for name, record in records.items()}
+    return {name: record.at[place].set(figures[name], mode="drop") for name, record in records.items()}

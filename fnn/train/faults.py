@@ -8,7 +8,7 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
-from fnn.train.advancing import advance, most_steps
+from fnn.train.advancing import advance
 from fnn.train.epochs import order_of
 from fnn.train.evaluation import count_examples
 from fnn.train.steps import gradients, steps_per_epoch
@@ -43,12 +43,9 @@ def state_at(
     task: Task, train_state: TrainState, data: Data, valid: Data | None, batch_size: int, step: int
 ) -> TrainState:
     """The train state before a step, found by running up to it again from an earlier one."""
-    length, examples = steps_per_epoch(data, batch_size), count_examples(data)
-    while (now := int(train_state.step)) < step:
-        order = order_of(train_state.key, now // length, examples, batch_size)
-        stop = min(step, now + most_steps(length))
-        train_state = advance(task, train_state, data, order, stop, valid, batch_size).train_state
-    return train_state
+    epoch = int(train_state.step) // steps_per_epoch(data, batch_size)
+    order = order_of(train_state.key, epoch, count_examples(data), batch_size)
+    return advance(task, train_state, data, order, np.int32(step), valid, batch_size).train_state
 
 
 def explain(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> NonFiniteError:

@@ -11,7 +11,11 @@ import pytest
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, LabelError, NonFiniteError
+from fnn.lab.courses import ArrayCourse
 from fnn.lab.pacing import Pace
+from fnn.objective import cross_entropy
+from fnn.train.steps import start_on
+from fnn.train.task import make_task
 
 digits = data.digits()
 some = (digits.test[0][:70], digits.test[1][:70])
@@ -145,6 +149,13 @@ def test_what_comes_before_the_first_step_is_no_measure_of_one(key, monkeypatch,
     fit(key, data=digits.train, valid=some, batch_size=64, chunk=5, log=lab.Log(begin=begin), show=True)
     # Of 3 epochs of 22 steps the first stretch is not known since when, but the ends of all epochs are.
     assert "took       137.0 s: steps 66.0, rest 50.0, validation 21.0" in capsys.readouterr().err.splitlines()
+
+
+def test_what_is_brought_holds_on_to_nothing_else(key):
+    task = make_task(network, digits.train[1], optimizer, cross_entropy, None)
+    course = ArrayCourse(task, digits.train, some, 64)
+    (part,), _ = course.go(start_on(task, key, digits.train), 0, 3).parts()
+    assert all(values.base is None and len(values) == 3 for values in part.measured.values())
 
 
 def poisoned(at):

@@ -43,6 +43,15 @@ def test_fit_is_the_run_to_the_last_bit(network, examples, epochs, valid, key):
         )
 
 
+def test_more_steps_than_one_call_has_room_for(key):
+    """1,200 steps, all of which a chunk may have; an epoch has two, for a loop of one step XLA takes apart."""
+    few, some = ((images[:32], labels[:32]) for images, labels in digits)
+    options = {"epochs": 600, "batch_size": 16, "valid": some}
+    wanted = bits(train.run(key, networks["softmax regression"], optimizer, few, **options))
+    got = lab.fit(key, networks["softmax regression"], optimizer, few, chunk=5000, show=False, **options)
+    chex.assert_trees_all_equal(bits(got), wanted)
+
+
 def test_a_second_fit_compiles_nothing(key):
     touch = chex.assert_max_traces(lambda x: x + 0, n=3)  # once for init and check, once for steps, once for validation
     network = nn.chain(nn.flatten(), nn.elementwise(touch), nn.dense(10))

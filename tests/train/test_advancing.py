@@ -6,7 +6,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.objective import cross_entropy
-from fnn.train.advancing import advance
+from fnn.train.advancing import advance, most_steps
 from fnn.train.epochs import order_of
 from fnn.train.steps import start_on
 from fnn.train.task import make_task
@@ -61,13 +61,26 @@ def test_advancing_ends_at_a_step_that_is_not_finite(key):
         np.testing.assert_array_equal(reached.measured["finite"][:end], np.arange(end) < met)
 
 
-def test_without_a_step_advancing_validates_if_between_epochs(key):
+def test_without_a_step_advancing_validates_if_between_epochs_and_changes_nothing(key):
+    optimizer = optim.plateau(optim.momentum(0.1), patience=0)
     task = make_task(network, Y, optimizer, cross_entropy, None)
     train_state, order = train.start(key, network, optimizer, (3,)), order_of(key, 0, 23, 5)
     for stop, is_between in ((0, True), (3, False), (4, True)):
         train_state = advance(task, train_state, (X, Y), order, stop, VALID, 5).train_state
-        figures = advance(task, train_state, (X, Y), order, stop, VALID, 5).validated
+        again = advance(task, train_state, (X, Y), order, stop, VALID, 5)
+        chex.assert_trees_all_equal(again.train_state[:4], train_state[:4])
         seen = train.evaluate(network, train_state.params, train_state.state, VALID, batch_size=5)
         wanted = {f"valid_{name}": value if is_between else 0 for name, value in seen.items()}
-        assert figures.keys() == wanted.keys() and {"valid_loss", "valid_accuracy"} <= wanted.keys()
-        np.testing.assert_array_equal([figures[name][0] for name in wanted], [*map(float, wanted.values())])
+        assert again.validated.keys() == wanted.keys() and {"valid_loss", "valid_accuracy"} <= wanted.keys()
+        np.testing.assert_array_equal([again.validated[name][0] for name in wanted], [*map(float, wanted.values())])
+
+
+def test_what_there_is_no_room_for_is_done_and_not_noted(key):
+    """Of steps beyond most_steps nothing is written over what the others measured."""
+    task = make_task(network, Y, optimizer, cross_entropy, None)
+    first, order = start_on(task, key, (X, Y)), order_of(key, 0, 23, 20)  # a step an epoch
+    most = most_steps(1)
+    reached = advance(task, first, (X, Y), order, most + 3, VALID, 20)
+    wanted = advance(task, first, (X, Y), order, most, VALID, 20)
+    assert reached.train_state.step == most + 3
+    chex.assert_trees_all_equal((reached.measured, reached.validated), (wanted.measured, wanted.validated))
