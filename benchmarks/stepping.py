@@ -56,13 +56,15 @@ class Work(NamedTuple):
 PICTURES = Work()
 
 
-def fnn_step(network: Layer, work: Work = PICTURES) -> tuple[Callable, TrainState]:
+def fnn_step(
+    network: Layer, work: Work = PICTURES, *, micro_batch_size: int | None = None
+) -> tuple[Callable, TrainState]:
     """A step, and the state before the first."""
     optimizer = {"momentum": partial(optim.momentum, decay=MOMENTUM), "adam": optim.adam}[work.optimizer](RATE)
     start = train.start(jax.random.key(0), network, optimizer, work.inputs.shape[2:])
 
     def step(train_state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
-        train_state, measured = train.step(train_state, network, optimizer, batch)
+        train_state, measured = train.step(train_state, network, optimizer, batch, micro_batch_size=micro_batch_size)
         return train_state, measured["loss"]
 
     return step, start
@@ -161,8 +163,8 @@ def with_keras(model: Any, work: Work = PICTURES) -> Program:
     return lambda: model.fit(inputs, labels, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
 
 
-def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False) -> Program:
-    """torch's fastest layout on CPU, as it stands or compiled by its own compiler."""
+def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False, parts: int = 1) -> Program:
+    """torch's fastest layout on CPU, as it stands or compiled by its own compiler; or the batch in parts, as in fnn."""
     model = model.to(memory_format=torch.channels_last)
     by = {"momentum": partial(torch.optim.SGD, momentum=MOMENTUM), "adam": partial(torch.optim.Adam, fused=True)}
     optimizer = by[work.optimizer](model.parameters(), lr=RATE)
@@ -175,10 +177,13 @@ def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False) -> 
         losses = []
         for x, y in zip(inputs, labels, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(forward(x).flatten(0, -2), y)
-            loss.backward()
+            loss = torch.zeros(())
+            for own, labels_of in zip(x.chunk(parts), y.chunk(parts), strict=True):
+                part = loss_of(forward(own).flatten(0, -2), labels_of) / parts
+                part.backward()
+                loss += part.detach()
             optimizer.step()
-            losses.append(loss.detach())
+            losses.append(loss)
         return losses
 
     return run

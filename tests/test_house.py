@@ -126,6 +126,7 @@ ALSO_TESTED_BY = {
     "lab/checkpoints/host.py": ["test_store.py"],
     "lab/diaries.py": ["test_running.py"],
     "lab/saving.py": ["test_running.py"],
+    "train/keys.py": ["test_epochs.py"],
     "train/task.py": ["test_steps.py"],
     "train/boundary.py": ["../test_bad_inputs.py"],
     "train/faults.py": ["test_runs.py"],

@@ -43,6 +43,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None = None,
+    micro_batch_size: int | None = None,
     steps_per_epoch: int | None = None,
     valid: Data | None = None,
     augment: Augmentation | BatchPolicy | None = None,
@@ -83,7 +84,17 @@ def fit(
     entered = enter("data", cast(Data, stream.peek() if stream else data))
     valid = None if valid is None else enter("valid", valid)
     task = make_task(
-        network, entered[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
+        network,
+        entered[1],
+        optimizer,
+        loss,
+        metrics,
+        augment,
+        prepare,
+        on_nonfinite,
+        regularizer,
+        micro_batch_size,
+        early_stopping,
     )
     out_shape = expect_fitting(task, entered, valid)
     batch_size = _batch_size(batch_size, stream, entered)

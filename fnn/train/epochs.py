@@ -9,7 +9,8 @@ from fnn.augment import BatchPolicy
 from fnn.data import batches, to_float
 from fnn.objective import cross_entropy
 from fnn.train.evaluation import count_examples, take
-from fnn.train.steps import ORDER, augmented, descend, steps_per_epoch
+from fnn.train.keys import ORDER
+from fnn.train.steps import augmented, descend, steps_per_epoch
 from fnn.train.task import Task, make_task
 from fnn.types import (
     Augmentation,
@@ -36,6 +37,7 @@ def epoch(
     data: Data,
     *,
     batch_size: int,
+    micro_batch_size: int | None = None,
     augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
     loss: Loss = cross_entropy,
@@ -44,7 +46,9 @@ def epoch(
     on_nonfinite: str = "raise",
 ) -> tuple[TrainState, Measures]:
     """Every step of the epoch that the train state stands before: the next one, and each step's measures, (steps,)."""
-    task = make_task(network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer)
+    task = make_task(
+        network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
+    )
     return whole_epoch(task, train_state, data, batch_size)
 
 

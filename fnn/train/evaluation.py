@@ -66,14 +66,17 @@ def look(task: Task, outputs: Any, targets: Any) -> dict[str, Any]:
 
 
 def conclude(task: Task, seen: dict[str, Any]) -> dict[str, Scalar]:
-    """The figures of all the examples seen: the one place where a mean over examples is taken."""
+    """The figures of all the examples seen."""
     functions = {"loss": task.loss, **dict(task.metrics)}
     return {name: _figure(function, seen[name]) for name, function in functions.items()}
 
 
 def _figure(function: Loss | Metric, seen: Any) -> jax.Array:
-    if isinstance(function, Metric):
-        return function.finish(seen, jnp.ones(count_examples(seen)))
+    return function.finish(seen, jnp.ones(count_examples(seen))) if isinstance(function, Metric) else mean(seen)
+
+
+def mean(seen: PerExample | Weighted) -> Scalar:
+    """The mean over examples, where each counts as it should: the one place where it is taken."""
     if isinstance(seen, Weighted):
         total = seen.weights.sum()  # 0 where nothing counts: then so is the mean
         return (seen.weights * seen.values).sum() / jnp.maximum(total, jnp.finfo(total.dtype).tiny)

@@ -11,7 +11,8 @@ from fnn.errors import NonFiniteError
 from fnn.train.advancing import advance
 from fnn.train.epochs import order_of
 from fnn.train.evaluation import count_examples
-from fnn.train.steps import gradients, steps_per_epoch
+from fnn.train.minimizing import gradients, minimized
+from fnn.train.steps import steps_per_epoch
 from fnn.train.task import Task
 from fnn.types import Data, TrainState
 
@@ -54,11 +55,7 @@ def explain(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> N
     They are named in the order in which they are computed, so that the first one is nearest to the cause.
     """
     measured, grads, state = gradients(task, train_state, inputs, targets)
-    parts = (
-        {"state": state},
-        {name: measured[name] for name in ("loss", "penalty") if name in measured},
-        {"gradient": grads},
-    )
+    parts: tuple[Any, ...] = ({"state": state}, minimized(measured), {"gradient": grads})
     wrong = [path for part in parts for path, finite in trees.finite_leaves(part).items() if not finite]
     names = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
     advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'

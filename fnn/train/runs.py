@@ -40,6 +40,7 @@ def run(
     *,
     epochs: int,
     batch_size: int,
+    micro_batch_size: int | None = None,
     valid: Data | None = None,
     augment: Augmentation | BatchPolicy | None = None,
     prepare: Prepare = to_float,
@@ -60,6 +61,11 @@ def run(
     tell(figures) is called on the host after each epoch, also from within jit, and once for all lanes of a mapped run:
     step, over (whether early stopping has ended it), the means of the epoch's steps, and its valid figures.
 
+    With micro_batch_size a batch goes through the network in equal parts of no more examples than that, one after
+    another, and memory holds what the gradient needs of one: the same step, but for rounding, and on a CPU a faster one
+    of large arrays. Each part draws its own noise, batch norm sees each by itself (ghost batch norm [Hoffer et al.
+    2017, arXiv:1705.08741]), and a loss that compares the examples of a batch compares those of a part.
+
     Raises an fnn error before it compiles for data or options that cannot be right. A step whose loss, gradient or
     state is not finite clears its history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run
     itself is traced; "skip" leaves such a step out; "ignore" goes on.
@@ -68,7 +74,17 @@ def run(
     checks.whole("epochs", epochs, 0)
     data, valid = enter("data", data), None if valid is None else enter("valid", valid)
     task = make_task(
-        network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, early_stopping
+        network,
+        data[1],
+        optimizer,
+        loss,
+        metrics,
+        augment,
+        prepare,
+        on_nonfinite,
+        regularizer,
+        micro_batch_size,
+        early_stopping,
     )
     expect_fitting(task, data, valid)
     length = steps_per_epoch(data, batch_size)

@@ -31,6 +31,7 @@ class Task(NamedTuple):
     prepare: Prepare
     on_nonfinite: str
     regularizer: Regularizer | None
+    micro_batch_size: int | None
     early_stopping: EarlyStopping | None
 
     @property
@@ -57,6 +58,7 @@ def make_task(
     prepare: Prepare = to_float,
     on_nonfinite: str = "raise",
     regularizer: Regularizer | None = None,
+    micro_batch_size: int | None = None,
     early_stopping: EarlyStopping | None = None,
 ) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, class labels get accuracy."""
@@ -64,7 +66,8 @@ def make_task(
     if not isinstance(metrics, Mapping):
         raise ConfigError("metrics", "functions by name", repr(metrics), 'name them, as in {"accuracy": accuracy}')
     named = tuple(metrics.items())
-    task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, early_stopping)
+    most = None if micro_batch_size is None else checks.whole("micro_batch_size", micro_batch_size)
+    task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, most, early_stopping)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
     checks.optimizer("optimizer", optimizer)

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 
 from fnn import data, nn, optim, train
-from fnn.train.steps import ORDER
+from fnn.train.keys import ORDER
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 Y = np.arange(23) % 4

@@ -5,9 +5,9 @@ points, they are 6 [Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308]:
 
     y = Aᵀ ((G w) ⊙ (Bᵀ x))    x: 6 neighbors along a row, w: 3 taps, y: 4 results
 
-For each of the six points the sum over in-channels and the three rows is one product of matrices. The six are one batch:
-by themselves they run no faster and take half as long again to compile. In two dimensions fewer products would be left,
-but they would be smaller, and float32 would lose more digits.
+For each of the six points the sum over in-channels and the three rows is one product of matrices. The six are one
+batch: by themselves they run no faster and take half as long again to compile. In two dimensions fewer products would
+be left, but they would be smaller, and float32 would lose more digits.
 """
 
 import operator
