@@ -1,13 +1,14 @@
-"""Convolutions of 3 x 3 at half the multiplications: Winograd's F(4, 3) along the width.
+"""Convolutions of 3 x 3 at half the multiplications: Winograd's F(4, 3) along the height.
 
-Four neighboring results of three taps are 12 products. As the product of two polynomials, known by its values at six
-points, they are 6 [Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308]:
+Four results of three taps are 12 products. As the product of two polynomials, known by its values at six points, they
+are 6 [Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308]:
 
-    y = Aᵀ ((G w) ⊙ (Bᵀ x))    x: 6 neighbors along a row, w: 3 taps, y: 4 results
+    y = Aᵀ ((G w) ⊙ (Bᵀ x))    x: 6 neighbors along a column, w: 3 taps, y: 4 results
 
-For each of the six points the sum over in-channels and the three rows is one product of matrices. The six are one
-batch: by themselves they run no faster and take half as long again to compile. In two dimensions fewer products would
-be left, but they would be smaller, and float32 would lose more digits.
+For each of the six points the sum over in-channels and the three columns is one product of matrices. The six are one
+batch: by themselves they run no faster and take half as long again to compile. Along the height all that is added are
+whole lines, which lie in one piece in memory. In two dimensions fewer products would be left, but they would be
+smaller, and float32 would lose more digits.
 """
 
 import operator
@@ -35,7 +36,13 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kernel = [np.power(point, range(TAPS)) / scale for point, scale in zip(POINTS, scales, strict=True)]
     output = [np.power(point, range(RESULTS)) for point in POINTS]
     at_infinity = [np.eye(size)[-1] for size in (TAPS, RESULTS)]
-    return np.stack(inputs), np.stack([*kernel, at_infinity[0]]), np.stack([*output, at_infinity[1]]).T
+    return _exact(inputs), _exact([*kernel, at_infinity[0]]), _exact([*output, at_infinity[1]]).T
+
+
+def _exact(rows: Iterable[np.ndarray]) -> np.ndarray:
+    """The rows as a matrix, with 0 for what rounding left of it."""
+    matrix = np.stack([*rows])
+    return np.where(np.abs(matrix) < 1e-12, 0, matrix)
 
 
 INPUT, KERNEL, OUTPUT = transforms()
@@ -47,14 +54,14 @@ CACHE = 8e6  # bytes that the rows of a piece of the batch may take, for all six
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
     """A convolution of one group at stride and dilation 1, with a kernel of 3 x 3."""
     _, height, width, outputs = output_shape(x.shape, w.shape, geometry)
-    taps = jnp.einsum("bj,ijco->bico", KERNEL.astype(w.dtype), w).reshape(SEEN, -1, outputs)
-    wide = -(-width // RESULTS) * RESULTS
+    taps = jnp.einsum("bi,ijco->bjco", KERNEL.astype(w.dtype), w).reshape(SEEN, -1, outputs)
+    strips = -(-height // RESULTS)
 
     def some(x: Array) -> Array:
-        found = _rows(x, height, width, geometry) @ taps
-        return jnp.stack(_combined(OUTPUT, found), 1).reshape(len(x), height, wide, outputs)
+        found = (_rows(x, height, width, geometry) @ taps).reshape(SEEN, len(x), strips, width * outputs)
+        return _combined(OUTPUT, found, 2).reshape(len(x), strips * RESULTS, width, outputs)
 
-    return mapped(some, x, _parts(x, height, width))[:, :, :width]
+    return mapped(some, x, _parts(x, height, width))[:, :height]
 
 
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -68,34 +75,35 @@ def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """The transpose in w."""
     (height, width, outputs), inputs = y.shape[1:], x.shape[-1]
-    y = jnp.pad(y, ((0, 0), (0, 0), (0, -width % RESULTS), (0, 0)))
+    y = jnp.pad(y, ((0, 0), (0, -height % RESULTS), (0, 0), (0, 0)))
 
     def some(x: Array, y: Array) -> Array:
-        found = jnp.stack(_combined(OUTPUT.T, [y[:, :, k::RESULTS] for k in range(RESULTS)]))
-        return jnp.einsum("bmk,bmo->bko", _rows(x, height, width, geometry), found.reshape(SEEN, -1, outputs))
+        found = _combined(OUTPUT.T, [y[:, k::RESULTS] for k in range(RESULTS)], 0).reshape(SEEN, -1, outputs)
+        return jnp.einsum("bmk,bmo->bko", _rows(x, height, width, geometry), found)
 
     taps = added(some, _parts(x, height, width), x, y).reshape(SEEN, TAPS, inputs, outputs)
-    return jnp.einsum("bj,bico->ijco", KERNEL.astype(x.dtype), taps)
+    return jnp.einsum("bi,bjco->ijco", KERNEL.astype(x.dtype), taps)
 
 
 def _rows(x: Array, height: int, width: int, geometry: Geometry) -> Array:
-    """For each point what the results' strips see there, the rows side by side: (6, n height strips, rows in)."""
-    strips = -(-width // RESULTS)
+    """For each point what the results see there, pixels of a line side by side: (6, n strips width, columns in)."""
+    strips = -(-height // RESULTS)
     (top, bottom), (left, right) = geometry.padding
-    pads = [(0, 0, 0), (top, bottom, 0), (left, right + RESULTS * strips - width, 0), (0, 0, 0)]
+    pads = [(0, 0, 0), (top, bottom + RESULTS * strips - height, 0), (left, right, 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    seen = _combined(INPUT, [x[:, :, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)])
-    points = jnp.stack(seen)
-    rows = jnp.concatenate([points[:, :, i : i + height] for i in range(TAPS)], -1)
-    return rows.reshape(SEEN, len(x) * height * strips, TAPS * x.shape[-1])
+    points = _combined(INPUT, [x[:, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)], 0)
+    rows = jnp.concatenate([points[:, :, :, j : j + width] for j in range(TAPS)], -1)
+    return rows.reshape(SEEN, len(x) * strips * width, TAPS * x.shape[-1])
 
 
 def _parts(x: Array, height: int, width: int) -> int:
     n, inputs = x.shape[0], x.shape[3]
-    return pieces(n, n * SEEN * -(-width // RESULTS) * height * TAPS * inputs * x.dtype.itemsize, CACHE)
+    return pieces(n, n * SEEN * -(-height // RESULTS) * width * TAPS * inputs * x.dtype.itemsize, CACHE)
 
 
-def _combined(matrix: np.ndarray, arrays: Iterable[Array]) -> list[Array]:
-    """Each row of the matrix times the arrays, where it is not 0 or what rounding left of 0."""
-    rows = [[(part, own) for part, own in zip(row, arrays, strict=True) if abs(part) > 1e-12] for row in matrix]
-    return [reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row)) for row in rows]
+def _combined(matrix: np.ndarray, arrays: Iterable[Array], axis: int) -> Array:
+    """Each row of the matrix times the arrays, where it is not 0, along a new axis."""
+    rows = [[(part, own) for part, own in zip(row, arrays, strict=True) if part] for row in matrix]
+    return jnp.stack(
+        [reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row)) for row in rows], axis
+    )
