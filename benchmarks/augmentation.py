@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import Timing, compare, judge, missing, show, table, version
+from measure import Timing, compare, judge, keep_pages, missing, show, table, version
 
 from fnn import augment
 
@@ -336,6 +336,7 @@ def one_by_one() -> str:
 
 
 def main() -> None:
+    keep_pages()
     peers = ", ".join(f"{peer} {version(peer)}" for peer in PEERS if version(peer))
     method = (
         f"Warm, a new key a batch, median of {ROUNDS} alternating rounds, {FEW_ROUNDS} of dm_pix at 224, {BATCHES} "

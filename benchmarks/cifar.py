@@ -150,8 +150,8 @@ def last(what: "torch.Tensor | torch.nn.Module") -> "torch.Tensor | torch.nn.Mod
 def main() -> None:
     try:
         whole = data.cifar10(os.environ.get("CIFAR"))
-    except DatasetUnavailableError as error:
-        show(__doc__, f"Not measured, for the files are not here. {error}", [{"run": "", "seconds": ""}])
+    except DatasetUnavailableError:
+        show(__doc__, "Not measured: the files are not here, nor to be fetched. CIFAR=folder tells where they are.", [])
         return
     sizes = zip(whole, (TRAINED, TESTED), strict=True)
     cifar = data.DataSet(*(tuple(part[:size] for part in pair) for pair, size in sizes))

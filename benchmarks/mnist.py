@@ -117,8 +117,8 @@ def with_torch(recipe: Recipe, mnist: data.DataSet, seed: int) -> float:
 def main() -> None:
     try:
         mnist = data.mnist(os.environ.get("MNIST"))
-    except DatasetUnavailableError as error:
-        show(__doc__, f"Not measured, for the files are not here. {error}", [{"run": "", "seconds": ""}])
+    except DatasetUnavailableError:
+        show(__doc__, "Not measured: the files are not here, nor to be fetched. MNIST=folder tells where they are.", [])
         return
     rows, goals = [], []
     for name, recipe in RECIPES.items():

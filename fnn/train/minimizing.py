@@ -90,22 +90,20 @@ def _over_parts(function: OfPart, task: Task, train_state: TrainState, inputs: A
         return (averaged, seen.penalty), seen
 
     def add(carry: Any, part: Any) -> tuple[Any, dict[str, Any]]:
-        state, weight, sums = carry
+        state, (weight, sums) = carry
         averaged, seen = of_part(state, part)
         more = _weight(seen.looks["loss"])
         sums = jax.tree.map(lambda sum, own: sum + more.astype(sum.dtype) * own.astype(sum.dtype), sums, averaged)
-        return (seen.state, weight + more, sums), seen.looks
+        return (seen.state, (weight + more, sums)), seen.looks
 
-    # Every n-th example makes a part, so that of a batch that is spread over devices each has some of every part.
-    split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), (inputs, targets))
-    split = jnp.arange(parts), *split
-    first, seen = of_part(train_state.state, jax.tree.map(lambda a: a[0], split))  # of which no number is looked at
-    none = jax.tree.map(lambda a: jnp.zeros_like(a, trees.wide(a)), first)
-    begin = train_state.state, jnp.zeros_like(_weight(seen.looks["loss"])), none
-    (state, weight, sums), looks = jax.lax.scan(jax.checkpoint(add, prevent_cse=False), begin, split)
-    looks = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(examples, *a.shape[2:]), looks)
-    averaged, penalty = jax.tree.map(lambda a, sum: (sum / weight.astype(sum.dtype)).astype(a.dtype), first, sums)
-    return averaged, Seen(looks, penalty, state)
+    split = jnp.arange(parts), *jax.tree.map(partial(_cut, parts), (inputs, targets))
+    like, seen = of_part(train_state.state, jax.tree.map(lambda a: a[0], split))  # of which no number is looked at
+    none = jax.tree.map(lambda a: jnp.zeros_like(a, trees.wide(a)), (_weight(seen.looks["loss"]), like))
+    (state, (weight, sums)), looks = jax.lax.scan(
+        jax.checkpoint(add, prevent_cse=False), (train_state.state, none), split
+    )
+    averaged, penalty = jax.tree.map(lambda a, sum: (sum / weight.astype(sum.dtype)).astype(a.dtype), like, sums)
+    return averaged, Seen(jax.tree.map(_joined, looks), penalty, state)
 
 
 def _count(examples: int, most: int | None) -> int:
@@ -113,6 +111,16 @@ def _count(examples: int, most: int | None) -> int:
     if most is None:
         return 1
     return next(parts for parts in range(1, examples + 1) if examples % parts == 0 and examples <= most * parts)
+
+
+def _cut(parts: int, array: jax.Array) -> jax.Array:
+    """(parts, examples, ...), each part of every n-th example: of a batch over devices, each has some of every part."""
+    return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
+
+
+def _joined(array: jax.Array) -> jax.Array:
+    """What was cut, in its order."""
+    return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 
 def _weight(seen: PerExample | Weighted) -> Scalar:

@@ -62,9 +62,9 @@ def run(
     step, over (whether early stopping has ended it), the means of the epoch's steps, and its valid figures.
 
     With micro_batch_size a batch goes through the network in equal parts of no more examples than that, one after
-    another, and memory holds what the gradient needs of one: the same step, but for rounding, and on a CPU a faster one
-    of large arrays. Each part draws its own noise, batch norm sees each by itself (ghost batch norm [Hoffer et al.
-    2017, arXiv:1705.08741]), and a loss that compares the examples of a batch compares those of a part.
+    another, and memory holds what the gradient needs of one. But for rounding the step is the same, and on a CPU it is
+    faster where arrays are large. Each part draws its own noise, batch norm sees each by itself (ghost batch norm
+    [Hoffer et al. 2017, arXiv:1705.08741]), and a loss that compares the examples of a batch compares those of a part.
 
     Raises an fnn error before it compiles for data or options that cannot be right. A step whose loss, gradient or
     state is not finite clears its history.finite; on_nonfinite="raise" then raises NonFiniteError, unless the run
