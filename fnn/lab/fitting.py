@@ -19,7 +19,7 @@ from fnn.lab.streams import Stream, is_stream
 from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
 from fnn.train.stopping import EarlyStopping
-from fnn.train.task import make_task
+from fnn.train.task import make_task, with_stopping
 from fnn.types import (
     Augmentation,
     Data,
@@ -84,18 +84,9 @@ def fit(
     entered = enter("data", cast(Data, stream.peek() if stream else data))
     valid = None if valid is None else enter("valid", valid)
     task = make_task(
-        network,
-        entered[1],
-        optimizer,
-        loss,
-        metrics,
-        augment,
-        prepare,
-        on_nonfinite,
-        regularizer,
-        micro_batch_size,
-        early_stopping,
+        network, entered[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
     )
+    task = with_stopping(task, early_stopping)
     out_shape = expect_fitting(task, entered, valid)
     batch_size = _batch_size(batch_size, stream, entered)
     course: Course = (

@@ -14,7 +14,7 @@ from fnn.train.evaluation import observed, validate
 from fnn.train.faults import explain, first_fault, state_at
 from fnn.train.steps import start_on, steps_per_epoch
 from fnn.train.stopping import EarlyStopping, until_over
-from fnn.train.task import Task, make_task
+from fnn.train.task import Task, make_task, with_stopping
 from fnn.train.telling import Tell, tell_host
 from fnn.types import (
     Augmentation,
@@ -74,18 +74,9 @@ def run(
     checks.whole("epochs", epochs, 0)
     data, valid = enter("data", data), None if valid is None else enter("valid", valid)
     task = make_task(
-        network,
-        data[1],
-        optimizer,
-        loss,
-        metrics,
-        augment,
-        prepare,
-        on_nonfinite,
-        regularizer,
-        micro_batch_size,
-        early_stopping,
+        network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
     )
+    task = with_stopping(task, early_stopping)
     expect_fitting(task, data, valid)
     length = steps_per_epoch(data, batch_size)
     train_state = start_on(task, key, data)

@@ -32,7 +32,7 @@ class Task(NamedTuple):
     on_nonfinite: str
     regularizer: Regularizer | None
     micro_batch_size: int | None
-    early_stopping: EarlyStopping | None
+    early_stopping: EarlyStopping | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -59,7 +59,6 @@ def make_task(
     on_nonfinite: str = "raise",
     regularizer: Regularizer | None = None,
     micro_batch_size: int | None = None,
-    early_stopping: EarlyStopping | None = None,
 ) -> Task:
     """The task, or ConfigError for a wrong part. Where no metrics are given, class labels get accuracy."""
     metrics = default_metrics(loss, targets) if metrics is None else metrics
@@ -67,7 +66,7 @@ def make_task(
         raise ConfigError("metrics", "functions by name", repr(metrics), 'name them, as in {"accuracy": accuracy}')
     named = tuple(metrics.items())
     most = None if micro_batch_size is None else checks.whole("micro_batch_size", micro_batch_size)
-    task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, most, early_stopping)
+    task = Task(network, optimizer, loss, named, augment, prepare, on_nonfinite, regularizer, most)
     if not isinstance(task.network, Layer):
         raise ConfigError("network", "a Layer", repr(task.network), "build one, as in nn.chain(nn.dense(10))")
     checks.optimizer("optimizer", optimizer)
@@ -81,16 +80,18 @@ def make_task(
             "metrics", "names other than loss, penalty, rate and finite", list(metrics), "rename the metric"
         )
     checks.choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
-    _expect_stopping(task)
     return task
 
 
-def _expect_stopping(task: Task) -> None:
-    stopping = task.early_stopping
-    if stopping is not None and not isinstance(stopping, EarlyStopping):
+def with_stopping(task: Task, stopping: EarlyStopping | None) -> Task:
+    """The task of a run that early stopping may end, or ConfigError where that looks at what is not measured."""
+    if stopping is None:
+        return task
+    if not isinstance(stopping, EarlyStopping):
         raise ConfigError(
             "early_stopping", "what train.early_stopping gives", repr(stopping), "call that with a patience"
         )
     names = [f"valid_{name}" for name in ("loss", *dict(task.metrics))]
-    if stopping is not None and stopping.by not in names:
+    if stopping.by not in names:
         raise ConfigError("early_stopping by", f"one of {', '.join(names)}", repr(stopping.by), "choose one of them")
+    return task._replace(early_stopping=stopping)

@@ -9,7 +9,7 @@ from fnn.objective import cross_entropy
 from fnn.train.advancing import advance, most_steps
 from fnn.train.epochs import order_of
 from fnn.train.steps import start_on
-from fnn.train.task import make_task
+from fnn.train.task import make_task, with_stopping
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 Y = np.arange(23) % 4
@@ -40,7 +40,7 @@ def test_advancing_in_any_parts_is_the_run_bit_for_bit(stops, key):
 def test_advancing_ends_where_early_stopping_does(key):
     still = optim.sgd(0.0)  # gets no better
     stopping = train.early_stopping(2)
-    task = make_task(network, Y, still, cross_entropy, None, early_stopping=stopping)
+    task = with_stopping(make_task(network, Y, still, cross_entropy, None), stopping)
     first = stopping.begin(train.start(key, network, still, (3,)))
     reached = advance(task, first, (X, Y), order_of(key, 0, 23, 5), 40, VALID, 5)
     over = train.run(key, network, still, (X, Y), epochs=9, batch_size=5, valid=VALID, early_stopping=stopping)
