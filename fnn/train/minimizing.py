@@ -87,22 +87,21 @@ def _over_parts(function: OfPart, task: Task, train_state: TrainState, inputs: A
     def of_part(state: State, part: Any) -> tuple[Any, Seen]:
         number, *own = part
         averaged, seen = function(state, jax.random.fold_in(key, number), *own)
-        return (averaged, seen.penalty), seen
+        return (_weight(seen.looks["loss"]), (averaged, seen.penalty)), seen
 
     def add(carry: Any, part: Any) -> tuple[Any, dict[str, Any]]:
         state, (weight, sums) = carry
-        averaged, seen = of_part(state, part)
-        more = _weight(seen.looks["loss"])
+        (more, averaged), seen = of_part(state, part)
         sums = jax.tree.map(lambda sum, own: sum + more.astype(sum.dtype) * own.astype(sum.dtype), sums, averaged)
         return (seen.state, (weight + more, sums)), seen.looks
 
     split = jnp.arange(parts), *jax.tree.map(partial(_cut, parts), (inputs, targets))
-    like, seen = of_part(train_state.state, jax.tree.map(lambda a: a[0], split))  # of which no number is looked at
-    none = jax.tree.map(lambda a: jnp.zeros_like(a, trees.wide(a)), (_weight(seen.looks["loss"]), like))
+    like, _ = jax.eval_shape(of_part, train_state.state, jax.tree.map(lambda a: a[0], split))
+    none = jax.tree.map(lambda a: jnp.zeros_like(a, trees.wide(a)), like)
     (state, (weight, sums)), looks = jax.lax.scan(
         jax.checkpoint(add, prevent_cse=False), (train_state.state, none), split
     )
-    averaged, penalty = jax.tree.map(lambda a, sum: (sum / weight.astype(sum.dtype)).astype(a.dtype), like, sums)
+    averaged, penalty = jax.tree.map(lambda a, sum: (sum / weight.astype(sum.dtype)).astype(a.dtype), like[1], sums)
     return averaged, Seen(jax.tree.map(_joined, looks), penalty, state)
 
 
