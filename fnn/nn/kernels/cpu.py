@@ -13,11 +13,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn import trees
-from fnn.nn.kernels import blocks, winograd
-from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold, xla_forward
+from fnn.nn.kernels import blocks, eigen, winograd
+from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold
 from fnn.nn.kernels.pieces import added
 
 # One group.
+
+
+def dense_forward(x: Array, w: Array, geometry: Geometry) -> Array:
+    return eigen.convolve(x, w, geometry.stride, geometry.padding, geometry.dilation)
 
 
 def dense_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
@@ -41,7 +45,7 @@ def dense_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
     y = lax.pad(
         y, jnp.zeros((), y.dtype), [(0, 0, 0), *((min(a, 0), min(b, 0), 0) for a, b in (pad_h, pad_w)), (0, 0, 0)]
     )
-    phases = nhwc(y, taps, (1, 1), [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)], rhs_dilation=tuple(step))
+    phases = eigen.convolve(y, taps, (1, 1), [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)], tuple(step))
     n, height, width, _ = phases.shape
     x = phases.reshape(n, height, width, sh, sw, inputs).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(n, height * sh, width * sw, inputs)
@@ -68,11 +72,12 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     parts = -(-n // max(1, size))
 
     def some(x: Array, y: Array) -> Array:
+        x, y, padding = eigen.lengthened(x, y, geometry)
         w = nhwc(
             x.transpose(3, 1, 2, 0),
             y.transpose(1, 2, 0, 3),
             geometry.dilation,
-            geometry.padding,
+            padding,
             rhs_dilation=geometry.stride,
             preferred_element_type=trees.wide(x),  # so that the sum of pieces rounds once
         )
@@ -184,7 +189,7 @@ def fastest(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> 
         return Forms(*(partial(form, least=least) for form in every))
     if is_wide(geometry, dtype, inputs, outputs):
         return Forms(winograd.forward, winograd.input_gradient, winograd.kernel_gradient)
-    return Forms(xla_forward, dense_input_gradient, dense_kernel_gradient)
+    return Forms(dense_forward, dense_input_gradient, dense_kernel_gradient)
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
