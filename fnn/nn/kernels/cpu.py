@@ -6,6 +6,7 @@ here is brought to that form. Which form is taken where stands at the end.
 
 from functools import partial
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jax import Array, lax
 
 from fnn import trees
 from fnn.nn.kernels import blocks, eigen, winograd
-from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, unfold
+from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, output_size, unfold
 from fnn.nn.kernels.pieces import added
 
 # One group.
@@ -189,7 +190,8 @@ def fastest(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> 
         return Forms(*(partial(form, least=least) for form in every))
     if is_wide(geometry, dtype, inputs, outputs):
         return Forms(winograd.forward, winograd.input_gradient, winograd.kernel_gradient)
-    return Forms(dense_forward, dense_input_gradient, dense_kernel_gradient)
+    on_x = partial(blocks.input_gradient, least=1) if shrinks(geometry) else dense_input_gradient
+    return Forms(dense_forward, on_x, dense_kernel_gradient)
 
 
 def forward(x: Array, w: Array, geometry: Geometry) -> Array:
@@ -223,9 +225,18 @@ def results_a_row(geometry: Geometry, inputs: int) -> int:
     """How many results at least `blocks` should work out at once, or 0 where another form is faster."""
     if geometry.dilation != (1, 1):
         return 0
-    if geometry.kernel == (1, 1) or (min(geometry.stride) > 1 and inputs >= 16):
+    is_strided = min(geometry.stride) > 1
+    if geometry.kernel == (1, 1) or (is_strided and not 4 < inputs < 16):
         return 1  # what is copied for a result is seldom seen by another one
-    return 2 if inputs <= 4 and geometry.stride == (1, 1) else 0
+    if prod(geometry.kernel) > prod(geometry.image):
+        return 1  # XLA would turn such a kernel around, and then take its slow path
+    return 2 if inputs <= 4 else 0
+
+
+def shrinks(geometry: Geometry) -> bool:
+    """Whether there is so little padding that to convolve the gradients of results is to multiply mostly zeros."""
+    plain = geometry.stride == geometry.dilation == (1, 1)
+    return plain and 3 * prod(output_size(geometry)) < 2 * prod(geometry.image)
 
 
 def is_wide(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> bool:

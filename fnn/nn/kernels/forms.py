@@ -31,10 +31,14 @@ class Geometry(NamedTuple):
 Form = Callable[[Array, Array, Geometry], Array]
 
 
-def output_shape(x: Shape, w: Shape, geometry: Geometry) -> Shape:
+def output_size(geometry: Geometry) -> Sizes:
     stride, padding, dilation, _, image, kernel = geometry
     axes = zip(image, padding, dilation, kernel, stride, strict=True)
-    return x[0], *((n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, pad, d, k, s in axes), w[-1]
+    return tuple((n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, pad, d, k, s in axes)
+
+
+def output_shape(x: Shape, w: Shape, geometry: Geometry) -> Shape:
+    return x[0], *output_size(geometry), w[-1]
 
 
 def input_shape(y: Shape, w: Shape, geometry: Geometry) -> Shape:

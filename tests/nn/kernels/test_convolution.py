@@ -303,27 +303,31 @@ def test_training_in_scan_stays_on_the_fast_path(options):
         )
 
 
-# Size of the kernel, stride, in-channels and out-channels, and the calls that are products of matrices on CPU, not
-# convolutions of XLA.
+# Size of the kernel, padding, stride, in-channels and out-channels, and the calls that are products of matrices on
+# CPU, not convolutions of XLA.
 ALL = {"forward", "input_gradient", "kernel_gradient"}
 PRODUCTS = {
-    "few channels": (3, 1, 3, 32, ALL),
-    "many channels": (3, 1, 32, 32, ALL),
-    "a stride": (3, 2, 16, 32, ALL),
-    "a pixel": (1, 1, 8, 8, ALL),
-    "some channels": (3, 1, 16, 32, set()),
-    "few channels and a stride": (7, 2, 3, 32, set()),
+    "few channels": (3, 1, 1, 3, 32, ALL),
+    "many channels": (3, 1, 1, 32, 32, ALL),
+    "a stride": (3, 1, 2, 16, 32, ALL),
+    "a pixel": (1, 0, 1, 8, 8, ALL),
+    "some channels": (3, 1, 1, 16, 32, set()),
+    "few channels and a stride": (7, 3, 2, 3, 32, ALL),
+    "some channels and a stride": (3, 1, 2, 8, 32, set()),
+    "a kernel that is larger than its image": (9, 4, 1, 8, 8, ALL),
+    "no padding": (5, 0, 1, 8, 8, {"input_gradient"}),
 }
 
 
 @pytest.mark.parametrize("case", PRODUCTS)
 def test_each_has_the_form_that_is_fast_for_it_behind_a_wall(case):
-    size, stride, inputs, outputs, products = PRODUCTS[case]
+    size, pad, stride, inputs, outputs, products = PRODUCTS[case]
     x, w = jnp.ones((2, 8, 8, inputs)), jnp.ones((size, size, inputs, outputs))
-    y = jnp.ones((2, 8 // stride, 8 // stride, outputs))
 
     def conv(x, w):
-        return convolve(x, w, stride=(stride,) * 2, padding=((size // 2,) * 2,) * 2, dilation=(1, 1), groups=1)
+        return convolve(x, w, stride=(stride,) * 2, padding=((pad, pad),) * 2, dilation=(1, 1), groups=1)
+
+    y = conv(x, w)
 
     forms = {
         "forward": (conv, (x, w)),

@@ -1,0 +1,75 @@
+"""Lines more change no number, and bring a convolution where all cores work at it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.nn.kernels import cpu, eigen, forms
+from fnn.nn.kernels.forms import Geometry
+
+# Stride, padding, dilation, image and kernel.
+CASES = {
+    "padded": ((1, 1), ((1, 1), (1, 1)), (1, 1), (9, 7), (3, 3)),
+    "unevenly": ((1, 1), ((2, 0), (0, 3)), (1, 1), (7, 9), (3, 4)),
+    "not padded": ((1, 1), ((0, 0), (0, 0)), (1, 1), (12, 12), (5, 5)),
+    "results longer than the image": ((1, 1), ((4, 4), (3, 4)), (1, 1), (6, 6), (5, 5)),
+    "dilated": ((1, 1), ((2, 2), (1, 1)), (2, 1), (9, 9), (3, 3)),
+    "strided down": ((2, 1), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
+    "strided": ((2, 2), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
+    "too many lines more": ((1, 1), ((0, 0), (0, 0)), (1, 1), (8, 8), (7, 7)),
+}
+# Enough multiplications.
+LARGE = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1), 1, (16, 16), (3, 3))
+
+
+def operands(geometry, images=2, inputs=5, outputs=20, dtype="float64"):
+    draw = np.random.default_rng(0)
+    x, w = (images, *geometry.image, inputs), (*geometry.kernel, inputs, outputs)
+    return [jnp.asarray(draw.normal(size=size), dtype) for size in (x, w, forms.output_shape(x, w, geometry))]
+
+
+def convolve(x, w, geometry):
+    return eigen.convolve(x, w, geometry.stride, geometry.padding, geometry.dilation)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_number_changes(case, x64, monkeypatch):
+    monkeypatch.setattr(eigen, "SMALL", 0)
+    stride, padding, dilation, image, kernel = CASES[case]
+    geometry = Geometry(stride, padding, dilation, 1, image, kernel)
+    x, w, y = operands(geometry)
+    np.testing.assert_allclose(convolve(x, w, geometry), forms.xla_forward(x, w, geometry), rtol=1e-12, atol=1e-12)
+    found = cpu.dense_kernel_gradient(x, y, geometry)
+    np.testing.assert_allclose(found, forms.xla_kernel_gradient(x, y, geometry), rtol=1e-12, atol=1e-12)
+
+
+def program(function, *operands):
+    return jax.jit(function).lower(*operands).compile().as_text()
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [LARGE, LARGE._replace(padding=((0, 0), (0, 0))), LARGE._replace(padding=((2, 2), (2, 2)))],
+    ids=["padded", "not padded", "results longer than the image"],
+)
+def test_large_ones_are_left_to_eigen_which_needs_its_kernel_unturned(geometry):
+    x, w, y = operands(geometry, 256, 20, 48, "float32")
+    for text in (
+        program(lambda x, w: convolve(x, w, geometry), x, w),
+        program(lambda x, y: cpu.dense_kernel_gradient(x, y, geometry), x, y),
+    ):
+        assert " convolution(" in text and "ynn" not in text and "rhs_reversal" not in text
+
+
+def test_xla_leaves_those_to_ynnpack():
+    """Where this fails there may be no need of all this any more: benchmarks/conv_in_scan.py tells."""
+    x, w, _ = operands(LARGE, 64, 20, 24, "float32")
+    assert "ynn" in program(lambda x, w: forms.xla_forward(x, w, LARGE), x, w)
+
+
+def test_small_ones_and_narrow_ones_are_left_as_they_are():
+    for images, channels in ((1, 20), (64, 16)):
+        x, w, _ = operands(LARGE, images, channels, channels, "float32")
+        traced = jax.make_jaxpr(lambda x, w: convolve(x, w, LARGE))(x, w)
+        assert [equation.primitive.name for equation in traced.eqns] == ["conv_general_dilated"]
