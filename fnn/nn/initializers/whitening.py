@@ -26,9 +26,12 @@ def whitening(images: Any, *, epsilon: Number = 5e-4) -> Initializer:
 
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
         _expect(images.shape, shape)
-        patches = _patches(jnp.asarray(images, jnp.result_type(float)), shape[:-2])
+        # Where the images are numbers, now: of constants in a program the compiler would work it out, in seconds.
+        with jax.ensure_compile_time_eval():
+            patches = _patches(jnp.asarray(images, jnp.result_type(float)), shape[:-2])
+            moment = patches.T @ patches / patches.shape[0]
         # Both are symmetric: eigh gives the eigenvalues in ascending order, those that round below 0 among them.
-        values, vectors = jnp.linalg.eigh(patches.T @ patches / patches.shape[0])
+        values, vectors = jnp.linalg.eigh(moment)
         values, vectors = jnp.maximum(values[::-1], 0), vectors[:, ::-1]
         scaled = vectors / jnp.sqrt(values + trees.knob(epsilon, values))[None]
         half = scaled[:, : shape[-1] // 2]

@@ -63,3 +63,10 @@ def test_integers_are_told():
 def test_an_epsilon_out_of_range_is_told():
     with pytest.raises(ConfigError, match="whitening epsilon: expected"):
         nn.whitening(jnp.ones((4, 5, 5, 2)), epsilon=-1.0)
+
+
+def test_the_images_are_in_no_program(key):
+    """Or the compiler would work out their moments, for seconds."""
+    images = mixed(4, 5, 5, 2).astype(jnp.float32)
+    traced = jax.make_jaxpr(lambda key: nn.whitening(images)(key, (2, 2, 2, 16)))(key)
+    assert max(const.size for const in traced.consts) == 8 * 8
