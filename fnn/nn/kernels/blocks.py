@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn import trees
-from fnn.nn.kernels.forms import Geometry, Shape, output_shape
+from fnn.nn.kernels.forms import Geometry, Shape, beside, output_shape
 from fnn.nn.kernels.pieces import added, mapped, pieces
 
 CACHE = 4e6  # bytes that the rows of a piece of the batch may take
@@ -78,10 +78,7 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry, least: int) -> Array
 
 def _matrix(w: Array, own: Cut, geometry: Geometry) -> Array:
     """(rows reach in, results out)"""
-    befores = [k * geometry.stride[1] for k in range(own.results)]
-    spare = own.reach - w.shape[1]
-    shifted = [jnp.pad(w, ((0, 0), (before, spare - before), (0, 0), (0, 0))) for before in befores]
-    return jnp.stack(shifted, 3).reshape(w.shape[0] * own.reach * w.shape[2], own.results * w.shape[3])
+    return beside(w, own.results, geometry.stride[1]).reshape(-1, own.results * w.shape[3])
 
 
 def _filled(y: Array, own: Cut) -> Array:

@@ -1,10 +1,14 @@
-"""Convolutions of XLA's at which all cores work.
+"""Convolutions of XLA's at which all cores work, and of few channels two results at once.
 
 XLA:CPU (of jax 0.10) gives those of more than 16 channels to YNNPACK, which works on one core, and where there is no
 padding is slow on that. What YNNPACK does not take goes to Eigen, on all cores: results or kernels that are longer than
 the image. So they get some lines more. 3 x 3 from 24 to 64 channels at 31 x 31 then takes two thirds of the time, its
 kernel's gradient half of it, and 5 x 5 from 16 to 32 channels at 28 x 28 without padding a tenth. This can go when
 YNNPACK works on all cores.
+
+Eigen packs the pixels that each result sees, and multiplies by several channels at once. Two neighboring results as one
+of twice the channels see fewer pixels in all, and fill the units that multiply: 3 x 3 from 8 to 8 channels at 32 x 32
+takes half the time so.
 """
 
 from collections.abc import Sequence
@@ -13,21 +17,27 @@ from math import prod
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.nn.kernels.forms import Geometry, Pads, Pair, Sizes, nhwc, output_shape
+from fnn.nn.kernels.forms import Geometry, Pads, Pair, Sizes, beside, nhwc, output_shape
 
 NARROW = 16  # channels that YNNPACK leaves to Eigen
 SMALL = 2e7  # multiplications at which more cores are no faster
+FEW = 512  # connections from in-channels to out-channels: for fewer two results at once are faster
 SPARE = 2  # the most lines to work out for one that is wanted
 
 
 def convolve(x: Array, w: Array, strides: Sizes, padding: Sequence[Pair], dilation: Sizes) -> Array:
     """NHWC x HWIO -> NHWC, of one group."""
-    (top, bottom), sides = padding
-    geometry = Geometry(strides, (padding[0], sides), dilation, 1, x.shape[1:3], w.shape[:2])
-    y = output_shape(x.shape, w.shape, geometry)
-    worth = _is_slow(w.shape[2:], x, prod(y) * prod(w.shape[:3])) and _is_long(y[1], geometry)
-    more = max(0, x.shape[1] + 1 - y[1]) if worth else 0
-    return nhwc(x, w, strides, [(top, bottom + more), sides], rhs_dilation=dilation)[:, : y[1]]
+    geometry = Geometry(strides, tuple(padding), dilation, 1, x.shape[1:3], w.shape[:2])
+    n, lines, width, outputs = output_shape(x.shape, w.shape, geometry)
+    results = 2 if w.shape[2] * outputs < FEW and strides[1] == dilation[1] == 1 else 1
+    w = beside(w, results, 1)
+    blocks = -(-width // results)
+    is_slow = _is_slow(w.shape[2:], x, n * lines * blocks * prod(w.shape))
+    more = max(0, x.shape[1] + 1 - lines) if is_slow and _is_long(lines, geometry) else 0
+    (top, bottom), (left, right) = padding
+    pads = (top, bottom + more), (left, right + results * blocks - width)
+    y = nhwc(x, w, (strides[0], strides[1] * results), pads, rhs_dilation=dilation)[:, :lines]
+    return y.reshape(n, lines, results * blocks, outputs)[:, :, :width]
 
 
 def lengthened(x: Array, y: Array, geometry: Geometry) -> tuple[Array, Array, Pads]:

@@ -71,6 +71,17 @@ def xla_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     return jax.linear_transpose(lambda w: xla_forward(x, w, geometry), w)(y)[0]
 
 
+def beside(w: Array, results: int, stride: int) -> Array:
+    """A kernel for so many neighboring results at once: itself for each, a stride further on, and zeros elsewhere.
+
+    (height, width, in, out) -> (height, width + stride (results - 1), in, results out)
+    """
+    rows, columns, inputs, outputs = w.shape
+    last = stride * (results - 1)
+    shifted = [jnp.pad(w, ((0, 0), (at, last - at), (0, 0), (0, 0))) for at in range(0, last + 1, stride)]
+    return jnp.stack(shifted, 3).reshape(rows, columns + last, inputs, results * outputs)
+
+
 def fold(a: Array, axis: int, groups: int) -> Array:
     """Merge the leading axis into another one, inside of its groups: (b, ..., g c, ...) -> (..., g b c, ...)."""
     axis %= a.ndim - 1

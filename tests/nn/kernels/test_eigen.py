@@ -1,4 +1,4 @@
-"""Lines more change no number, and bring a convolution where all cores work at it."""
+"""Neither lines more nor two results at once change a number, and both bring a convolution where it is fast."""
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ CASES = {
     "dilated": ((1, 1), ((2, 2), (1, 1)), (2, 1), (9, 9), (3, 3)),
     "strided down": ((2, 1), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
     "strided": ((2, 2), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
+    "an odd width": ((1, 1), ((1, 0), (0, 1)), (1, 1), (6, 5), (3, 2)),
     "too many lines more": ((1, 1), ((0, 0), (0, 0)), (1, 1), (8, 8), (7, 7)),
 }
 # Enough multiplications.
@@ -33,12 +34,13 @@ def convolve(x, w, geometry):
     return eigen.convolve(x, w, geometry.stride, geometry.padding, geometry.dilation)
 
 
+@pytest.mark.parametrize("outputs", [20, 200])
 @pytest.mark.parametrize("case", CASES)
-def test_no_number_changes(case, x64, monkeypatch):
+def test_no_number_changes(case, outputs, x64, monkeypatch):
     monkeypatch.setattr(eigen, "SMALL", 0)
     stride, padding, dilation, image, kernel = CASES[case]
     geometry = Geometry(stride, padding, dilation, 1, image, kernel)
-    x, w, y = operands(geometry)
+    x, w, y = operands(geometry, outputs=outputs)
     np.testing.assert_allclose(convolve(x, w, geometry), forms.xla_forward(x, w, geometry), rtol=1e-12, atol=1e-12)
     found = cpu.dense_kernel_gradient(x, y, geometry)
     np.testing.assert_allclose(found, forms.xla_kernel_gradient(x, y, geometry), rtol=1e-12, atol=1e-12)
@@ -68,8 +70,19 @@ def test_xla_leaves_those_to_ynnpack():
     assert "ynn" in program(lambda x, w: forms.xla_forward(x, w, LARGE), x, w)
 
 
-def test_small_ones_and_narrow_ones_are_left_as_they_are():
-    for images, channels in ((1, 20), (64, 16)):
-        x, w, _ = operands(LARGE, images, channels, channels, "float32")
-        traced = jax.make_jaxpr(lambda x, w: convolve(x, w, LARGE))(x, w)
-        assert [equation.primitive.name for equation in traced.eqns] == ["conv_general_dilated"]
+@pytest.mark.parametrize(
+    ("images", "inputs", "outputs", "kernel", "results"),
+    [
+        (1, 20, 30, (3, 3, 20, 30), (1, 16, 16, 30)),
+        (64, 20, 30, (3, 3, 20, 30), (64, 17, 16, 30)),
+        (1, 8, 12, (3, 4, 8, 24), (1, 16, 8, 24)),
+        (64, 16, 30, (3, 4, 16, 60), (64, 17, 8, 60)),
+    ],
+    ids=["small", "large", "few channels", "few channels, large"],
+)
+def test_what_xla_is_given(images, inputs, outputs, kernel, results):
+    """A line more where all cores are worth it, and two results at once for few channels."""
+    x, w, _ = operands(LARGE, images, inputs, outputs, "float32")
+    equations = jax.make_jaxpr(lambda x, w: convolve(x, w, LARGE))(x, w).eqns
+    (found,) = [equation for equation in equations if equation.primitive.name == "conv_general_dilated"]
+    assert (found.invars[1].aval.shape, found.outvars[0].aval.shape) == (kernel, results)
