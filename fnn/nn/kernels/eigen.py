@@ -21,7 +21,7 @@ from fnn.nn.kernels.forms import Geometry, Pads, Pair, Sizes, beside, nhwc, outp
 
 NARROW = 16  # channels that YNNPACK leaves to Eigen
 SMALL = 2e7  # multiplications at which more cores are no faster
-FEW = 512  # connections from in-channels to out-channels: for fewer two results at once are faster
+FEW = 256  # connections from in-channels to out-channels: for fewer two results at once are faster
 SPARE = 2  # the most lines to work out for one that is wanted
 
 
