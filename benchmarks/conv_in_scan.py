@@ -36,14 +36,25 @@ CASES = [
     ("64 → 64 at 32x32, batch 128", 128, 32, 3, 1, 64, 64, 1, 1),
     ("24 → 64 at 31x31, batch 128", 128, 31, 3, 1, 24, 64, 1, 1),
     ("16 → 16 at 32x32, batch 128", 128, 32, 3, 1, 16, 16, 1, 1),
+    ("32 → 32 at 16x16, batch 128", 128, 16, 3, 1, 32, 32, 1, 1),
+    ("64 → 64 at 8x8, batch 128", 128, 8, 3, 1, 64, 64, 1, 1),
     ("16 → 32 at 28x28, 5x5, not padded, batch 128", 128, 28, 5, 0, 16, 32, 1, 1),
     ("6 → 16 at 14x14, 5x5, not padded, batch 128", 128, 14, 5, 0, 6, 16, 1, 1),
     ("1 → 32 at 8x8, batch 64", 64, 8, 3, 1, 1, 32, 1, 1),
     ("32 → 32 at 4x4, batch 64", 64, 4, 3, 1, 32, 32, 1, 1),
     ("16 → 32 at 32x32, stride 2, batch 128", 128, 32, 3, 1, 16, 32, 2, 1),
+    ("32 → 64 at 16x16, stride 2, batch 128", 128, 16, 3, 1, 32, 64, 2, 1),
     ("3 → 24 at 64x64, stride 2, batch 64", 64, 64, 3, 1, 3, 24, 2, 1),
     ("32 at 16x16, depthwise, batch 128", 128, 16, 3, 1, 32, 32, 1, 32),
 ]
+# Those of ResNet-8 after its first, and how many it has.
+RESNET = {
+    "16 → 16 at 32x32, batch 128": 2,
+    "16 → 32 at 32x32, stride 2, batch 128": 1,
+    "32 → 32 at 16x16, batch 128": 1,
+    "32 → 64 at 16x16, stride 2, batch 128": 1,
+    "64 → 64 at 8x8, batch 128": 1,
+}
 
 
 def xla(x, kernel, *, stride, padding, dilation, groups):
@@ -132,11 +143,15 @@ def main() -> None:
     versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
     where = f"{os.cpu_count()} cores, {jax.default_backend()}, {versions}"
     print(f"{where}; ms; where nothing else is said, kernels are 3x3, and padding is 1\n")
-    for i, (name, *case) in enumerate(CASES):
-        row = measure(*case)
-        if i == 0:
+    found = {}
+    for name, *case in CASES:
+        found[name] = row = measure(*case)
+        if len(found) == 1:
             print("| convolution |", " | ".join(row), "|\n|---|" + "---:|" * len(row))
         print(f"| {name} |", " | ".join("–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()), "|", flush=True)
+    ways = [way for way in found[next(iter(RESNET))] if way != "XLA in scan"]
+    sums = {way: sum(times * found[name][way] for name, times in RESNET.items()) for way in ways}
+    print("\nResNet-8 has six of these:", ", ".join(f"{way} {ms:.1f} ms" for way, ms in sums.items()) + ".")
 
 
 if __name__ == "__main__":
