@@ -225,8 +225,7 @@ def results_a_row(geometry: Geometry, inputs: int) -> int:
     """How many results at least `blocks` should work out at once, or 0 where another form is faster."""
     if geometry.dilation != (1, 1):
         return 0
-    is_strided = min(geometry.stride) > 1
-    if geometry.kernel == (1, 1) or (is_strided and not 4 < inputs < 16):
+    if geometry.kernel == (1, 1) or (min(geometry.stride) > 1 and inputs >= 16):
         return 1  # what is copied for a result is seldom seen by another one
     if prod(geometry.kernel) > prod(geometry.image):
         return 1  # XLA would turn such a kernel around, and then take its slow path

@@ -14,6 +14,7 @@ CASES = {
     "unevenly": ((1, 1), ((2, 0), (0, 3)), (1, 1), (7, 9), (3, 4)),
     "not padded": ((1, 1), ((0, 0), (0, 0)), (1, 1), (12, 12), (5, 5)),
     "results longer than the image": ((1, 1), ((4, 4), (3, 4)), (1, 1), (6, 6), (5, 5)),
+    "padded above and far below": ((1, 1), ((1, 6), (4, 4)), (1, 1), (6, 6), (5, 5)),
     "dilated": ((1, 1), ((2, 2), (1, 1)), (2, 1), (9, 9), (3, 3)),
     "strided down": ((2, 1), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
     "strided": ((2, 2), ((1, 1), (1, 1)), (1, 1), (8, 8), (3, 3)),
@@ -70,19 +71,32 @@ def test_xla_leaves_those_to_ynnpack():
     assert "ynn" in program(lambda x, w: forms.xla_forward(x, w, LARGE), x, w)
 
 
-@pytest.mark.parametrize(
-    ("images", "inputs", "outputs", "kernel", "results"),
-    [
-        (1, 20, 30, (3, 3, 20, 30), (1, 16, 16, 30)),
-        (64, 20, 30, (3, 3, 20, 30), (64, 17, 16, 30)),
-        (1, 8, 12, (3, 4, 8, 24), (1, 16, 8, 24)),
-        (64, 12, 20, (3, 4, 12, 40), (64, 17, 8, 40)),
-    ],
-    ids=["small", "large", "few channels", "few channels, large"],
-)
-def test_what_xla_is_given(images, inputs, outputs, kernel, results):
+def test_a_narrow_kernel_of_more_pixels_than_its_image_is_not_turned_around_either():
+    geometry = LARGE._replace(padding=((2, 2), (2, 2)))
+    x, _, y = operands(geometry, 4, 8, 8, "float32")
+    text = program(lambda x, y: cpu.dense_kernel_gradient(x, y, geometry), x, y)
+    assert " convolution(" in text and "rhs_reversal" not in text
+
+
+STRIDED = LARGE._replace(stride=(2, 1), padding=((2, 2), (1, 1)))
+SHRUNK = LARGE._replace(padding=((0, 0), (0, 0)), kernel=(9, 9))
+GIVEN = {
+    "small": (LARGE, 1, 20, 30, (3, 3, 20, 30), (1, 16, 16, 30)),
+    "large": (LARGE, 64, 20, 30, (3, 3, 20, 30), (64, 17, 16, 30)),
+    "few channels": (LARGE, 1, 8, 12, (3, 4, 8, 24), (1, 16, 8, 24)),
+    "few channels, large": (LARGE, 64, 12, 20, (3, 4, 12, 40), (64, 17, 8, 40)),
+    "few channels, a stride": (LARGE._replace(stride=(1, 2)), 1, 8, 12, (3, 3, 8, 12), (1, 16, 8, 12)),
+    "few channels, dilated": (LARGE._replace(dilation=(1, 2)), 1, 8, 12, (3, 3, 8, 12), (1, 16, 14, 12)),
+    "large, a stride": (STRIDED, 64, 20, 30, (3, 3, 20, 30), (64, 9, 16, 30)),
+    "large, too many lines more": (SHRUNK, 64, 20, 30, (9, 9, 20, 30), (64, 8, 8, 30)),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_xla_is_given(case):
     """A line more where all cores are worth it, and two results at once for few channels."""
-    x, w, _ = operands(LARGE, images, inputs, outputs, "float32")
-    equations = jax.make_jaxpr(lambda x, w: convolve(x, w, LARGE))(x, w).eqns
+    geometry, images, inputs, outputs, kernel, results = GIVEN[case]
+    x, w, _ = operands(geometry, images, inputs, outputs, "float32")
+    equations = jax.make_jaxpr(lambda x, w: convolve(x, w, geometry))(x, w).eqns
     (found,) = [equation for equation in equations if equation.primitive.name == "conv_general_dilated"]
     assert (found.invars[1].aval.shape, found.outvars[0].aval.shape) == (kernel, results)
