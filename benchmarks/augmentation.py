@@ -186,7 +186,7 @@ def singles() -> dict[str, augment.Policy]:
         "random_resized_crop, to 224": augment.random_resized_crop(224),
         "random_resized_crop, bicubic": augment.random_resized_crop(224, method="bicubic"),
         "rotate": augment.rotate(turn),
-        "rotate, nearest": augment.rotate(turn, order="nearest"),
+        "rotate, nearest": augment.rotate(turn, method="nearest"),
         "translate": augment.translate((-0.1, 0.1), (-0.1, 0.1)),
         "shear": augment.shear(columns=(-17.0, 17.0)),
         "scale": augment.scale((0.8, 1.2)),

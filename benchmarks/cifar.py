@@ -18,7 +18,7 @@ from measure import missing, race, show
 
 from fnn import augment, data, lab, nn, objective, optim, train
 from fnn.errors import DatasetUnavailableError
-from fnn.types import Schedule
+from fnn.types import Optimizer, Schedule
 
 try:
     import torch
@@ -41,19 +41,21 @@ def triangle(peak: float) -> Schedule:
 def with_fnn(cifar: data.DataSet, seed: int) -> float:
     """The accuracy after a run."""
 
-    def part(times: float) -> object:
-        rule = optim.momentum(triangle(PEAK * times), decay=MOMENTUM, nesterov=True)
+    def part(times: float) -> Optimizer:
+        rule = optim.momentum(triangle(PEAK * times), momentum=MOMENTUM, nesterov=True)
         return optim.weight_decay(rule, DECAY / times, decoupled=False)
 
     images, labels = cifar.test
     prepare = data.standardize(cifar.train[0])
-    network = nn.cifar_speedrun(prepare(jnp.asarray(cifar.train[0][:WHITENED])), widths=WIDTHS, scale=SCALE)
-    optimizer = optim.partition({"*norm*bias": part(FASTER)}, part(1.0))
-    policy = augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=MOVED))
-    loss = partial(objective.cross_entropy, label_smoothing=SMOOTHING)
-    options = {"epochs": EPOCHS, "batch_size": BATCH, "augment": policy, "loss": loss, "prepare": prepare}
-    result = lab.fit(jax.random.key(seed), network, optimizer, cifar.train, show=False, **options)
-    predict = partial(train.predict, network, *result.train_state[:2], prepare=prepare)
+    recipe = train.recipe(
+        nn.cifar_speedrun(prepare(jnp.asarray(cifar.train[0][:WHITENED])), widths=WIDTHS, scale=SCALE),
+        optim.partition({"*norm*bias": part(FASTER)}, part(1.0)),
+        loss=objective.cross_entropy(label_smoothing=SMOOTHING),
+        augment=augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=MOVED)),
+        prepare=prepare,
+    )
+    result = lab.fit(jax.random.key(seed), recipe, cifar.train, epochs=EPOCHS, batch_size=BATCH, show=False)
+    predict = partial(train.predict, recipe, result.train_state)
     both = augment.tta(predict, views=[augment.chain(), augment.flip_lr(1.0)])
     return float(objective.accuracy(both(jnp.asarray(images)), labels).mean())
 

@@ -56,14 +56,15 @@ def imported() -> ModuleType:
 def training(demo: ModuleType) -> Training:
     """The script's run, compiled anew a few times, then trained from several keys."""
     compiles, runs, accuracies = [], [], []
+    recipe = demo.recipe(demo.PEAK, demo.DECAY)
     for _ in range(COMPILES):
         jax.clear_caches()
         began = time.perf_counter()
-        compiled = jax.jit(demo.run).lower(jax.random.key(0), demo.PEAK, demo.DECAY).compile()
+        compiled = jax.jit(demo.run).lower(jax.random.key(0), recipe).compile()
         compiles.append(time.perf_counter() - began)
     for seed in range(KEYS):
         began = time.perf_counter()
-        accuracies.append(float(compiled(jax.random.key(seed), demo.PEAK, demo.DECAY).history.valid_accuracy[-1]))
+        accuracies.append(float(compiled(jax.random.key(seed), recipe).history.valid_accuracy[-1]))
         runs.append(time.perf_counter() - began)
     return Training(statistics.median(compiles), statistics.median(runs), accuracies)
 

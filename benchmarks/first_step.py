@@ -26,11 +26,11 @@ FNN = """
 import jax
 from fnn import nn, optim, train
 imported = time.perf_counter()
-network, optimizer = nn.resnet_cifar(8), optim.momentum(1e-3)
-start = jax.block_until_ready(jax.jit(lambda key: train.start(key, network, optimizer, (32, 32, 3)))(jax.random.key(0)))
+recipe = train.recipe(nn.resnet_cifar(8), optim.momentum(1e-3))
+start = jax.block_until_ready(jax.jit(lambda key: train.start(key, recipe, (32, 32, 3)))(jax.random.key(0)))
 ready = time.perf_counter()
 batch = jax.numpy.zeros((128, 32, 32, 3)), jax.numpy.zeros(128, int)
-jax.block_until_ready(jax.jit(lambda state, batch: train.step(state, network, optimizer, batch))(start, batch))
+jax.block_until_ready(jax.jit(lambda state, batch: train.step(recipe, state, batch))(start, batch))
 """
 NNX = """
 import jax, optax

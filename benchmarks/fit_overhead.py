@@ -50,15 +50,15 @@ def demo(epochs: int, times: int = 1) -> tuple[Program, partial]:
         nn.residual(nn.chain(nn.conv(24), nn.batch_norm(), nn.relu())),
         nn.flatten(), nn.dropout(0.4), nn.dense(10),
     )  # fmt: skip
-    schedule = optim.one_cycle(2e-2, steps=train.steps(examples, epochs=epochs, batch_size=64))
-    own = (jax.random.key(0), network, optim.adamw(schedule, weight_decay=3e-2), examples)
-    options = {
-        "epochs": epochs,
-        "batch_size": 64,
-        "valid": DIGITS.test,
-        "augment": augment.random_crop(padding=1, mode="constant"),
-        "loss": partial(objective.cross_entropy, label_smoothing=0.1),
-    }
+    schedule = optim.one_cycle(2e-2, steps=train.num_steps(examples, epochs=epochs, batch_size=64))
+    recipe = train.recipe(
+        network,
+        optim.adamw(schedule, weight_decay=3e-2),
+        loss=objective.cross_entropy(label_smoothing=0.1),
+        augment=augment.random_crop(padding=1, mode="constant"),
+    )
+    own = (jax.random.key(0), recipe, examples)
+    options = {"epochs": epochs, "batch_size": 64, "valid": DIGITS.test}
     return lambda: jax.block_until_ready(train.run(*own, **options)), partial(lab.fit, *own, **options)
 
 
@@ -67,9 +67,8 @@ def wide(epochs: int) -> tuple[Program, partial]:
     network = nn.chain(nn.dense(2048), nn.relu(), nn.dense(1536), nn.relu(), nn.dense(10))
     random = np.random.default_rng(0)
     examples = random.random((60_000, 512), np.float32), random.integers(10, size=60_000).astype(np.int32)
-    own = (jax.random.key(0), network, optim.adam(1e-3), examples)
-    options = {"epochs": epochs, "batch_size": 128, "show": False}
-    fit = partial(lab.fit, *own, **options)
+    recipe = train.recipe(network, optim.adam(1e-3))
+    fit = partial(lab.fit, jax.random.key(0), recipe, examples, epochs=epochs, batch_size=128, show=False)
     return lambda: jax.block_until_ready(fit()), fit
 
 

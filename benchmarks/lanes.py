@@ -28,8 +28,9 @@ NETWORK = nn.chain(nn.flatten(), nn.dense(32), nn.relu(), nn.dense(10))
 
 def run(key: jax.Array, rate: jax.Array) -> jax.Array:
     """The validation accuracy at the end of a run."""
-    options = {"epochs": EPOCHS, "batch_size": BATCH, "valid": DIGITS.test}
-    return train.run(key, NETWORK, optim.adam(rate), DIGITS.train, **options).history.valid_accuracy[-1]
+    recipe = train.recipe(NETWORK, optim.adam(rate))
+    result = train.run(key, recipe, DIGITS.train, epochs=EPOCHS, batch_size=BATCH, valid=DIGITS.test)
+    return result.history.valid_accuracy[-1]
 
 
 ALONE, TOGETHER = jax.jit(run), jax.jit(jax.vmap(run))

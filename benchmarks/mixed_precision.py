@@ -28,13 +28,13 @@ class Training(NamedTuple):
 def trained(network: Layer) -> Training:
     """One program, run from several keys."""
     digits = data.digits()
-    steps = train.steps(digits.train, epochs=EPOCHS, batch_size=BATCH)
+    steps = train.num_steps(digits.train, epochs=EPOCHS, batch_size=BATCH)
     optimizer = optim.adamw(optim.one_cycle(PEAK, steps=steps), weight_decay=DECAY)
-    moves = augment.random_crop(padding=1, mode="constant")
-    options = {"epochs": EPOCHS, "batch_size": BATCH, "valid": digits.test, "augment": moves}
+    recipe = train.recipe(network, optimizer, augment=augment.random_crop(padding=1, mode="constant"))
 
     def run(key: jax.Array) -> jax.Array:
-        return train.run(key, network, optimizer, digits.train, **options).history.valid_accuracy[-1]
+        result = train.run(key, recipe, digits.train, epochs=EPOCHS, batch_size=BATCH, valid=digits.test)
+        return result.history.valid_accuracy[-1]
 
     began = time.perf_counter()
     compiled = jax.jit(run).lower(jax.random.key(0)).compile()

@@ -34,8 +34,8 @@ LABELS = RANDOM.integers(SIZES[-1], size=EXAMPLES).astype(np.int32)
 
 def with_fnn() -> Program:
     network = nn.chain(*(layer for size in SIZES[1:-1] for layer in (nn.dense(size), nn.relu())), nn.dense(SIZES[-1]))
-    options = {"epochs": 1, "batch_size": BATCH}
-    compiled = jax.jit(lambda key, data: train.run(key, network, optim.adam(RATE), data, **options).history.loss)
+    recipe = train.recipe(network, optim.adam(RATE))
+    compiled = jax.jit(lambda key, data: train.run(key, recipe, data, epochs=1, batch_size=BATCH).history.loss)
     data = jax.device_put((INPUTS, LABELS))
     return lambda: jax.block_until_ready(compiled(jax.random.key(0), data))
 

@@ -27,7 +27,7 @@ MOVED, DROPPED, CLASSES = 2, 0.3, 10
 WANTED, ROUNDS = 0.99, 3
 
 
-class Recipe(NamedTuple):
+class Setup(NamedTuple):
     """A network in both libraries, and how it is trained."""
 
     network: Layer
@@ -59,50 +59,49 @@ def dense_block() -> list[Layer]:
     return [nn.dense(512), nn.batch_norm(), nn.relu(), nn.dropout(DROPPED)]
 
 
-RECIPES = {
-    "two convolutions": Recipe(
+SETUPS = {
+    "two convolutions": Setup(
         nn.chain(
             nn.conv(32, 5, stride=2), nn.relu(), nn.conv(64, stride=2), nn.relu(), nn.flatten(),
             nn.dense(128), nn.relu(), nn.dropout(DROPPED), nn.dense(CLASSES),
         ), convolutions, epochs=4, batch=64, peak=3e-3,
     ),
-    "a perceptron": Recipe(
+    "a perceptron": Setup(
         nn.chain(nn.flatten(), *dense_block(), *dense_block(), nn.dense(CLASSES)), perceptron,
         epochs=20, batch=128, peak=5e-3,
     ),
 }  # fmt: skip
 
 
-def with_fnn(recipe: Recipe, mnist: data.DataSet, seed: int) -> float:
+def with_fnn(setup: Setup, mnist: data.DataSet, seed: int) -> float:
     """The accuracy after a run."""
-    schedule = optim.one_cycle(
-        recipe.peak, steps=train.steps(mnist.train, epochs=recipe.epochs, batch_size=recipe.batch)
-    )
+    length = {"epochs": setup.epochs, "batch_size": setup.batch}
+    schedule = optim.one_cycle(setup.peak, steps=train.num_steps(mnist.train, **length))
     moved = augment.random_crop(padding=MOVED, mode="constant")
-    options = {"epochs": recipe.epochs, "batch_size": recipe.batch, "augment": moved, "valid": mnist.test}
-    result = lab.fit(jax.random.key(seed), recipe.network, optim.adam(schedule), mnist.train, show=False, **options)
+    recipe = train.recipe(setup.network, optim.adam(schedule), augment=moved)
+    result = lab.fit(jax.random.key(seed), recipe, mnist.train, valid=mnist.test, show=False, **length)
     return float(result.history.valid_accuracy[-1])
 
 
-def with_torch(recipe: Recipe, mnist: data.DataSet, seed: int) -> float:
+def with_torch(setup: Setup, mnist: data.DataSet, seed: int) -> float:
     """The same in torch: data in memory, each batch moved by one gather, a fused optimizer."""
     from torch.nn import functional
 
     torch.manual_seed(seed)
-    model = recipe.module()
+    model = setup.module()
     (images, labels), (tests, answers) = (
         (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(y).long()) for x, y in mnist
     )
     padded = functional.pad(images, (MOVED,) * 4)[:, 0]
-    length = len(images) // recipe.batch
-    schedule = optim.one_cycle(recipe.peak, steps=recipe.epochs * length)
-    rates = iter(np.asarray(jax.vmap(schedule)(np.arange(recipe.epochs * length))).tolist())
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.peak, fused=True)
+    length = len(images) // setup.batch
+    schedule = optim.one_cycle(setup.peak, steps=setup.epochs * length)
+    rates = iter(np.asarray(jax.vmap(schedule)(np.arange(setup.epochs * length))).tolist())
+    optimizer = torch.optim.Adam(model.parameters(), lr=setup.peak, fused=True)
     pixels = torch.arange(images.shape[-1])
-    for _ in range(recipe.epochs):
+    for _ in range(setup.epochs):
         model.train()
-        for batch in torch.randperm(len(images))[: length * recipe.batch].split(recipe.batch):
-            rows, columns = (torch.randint(2 * MOVED + 1, (recipe.batch, 1)) + pixels for _ in range(2))
+        for batch in torch.randperm(len(images))[: length * setup.batch].split(setup.batch):
+            rows, columns = (torch.randint(2 * MOVED + 1, (setup.batch, 1)) + pixels for _ in range(2))
             x = padded[batch[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
             optimizer.param_groups[0]["lr"] = next(rates)
             optimizer.zero_grad(set_to_none=True)
@@ -121,9 +120,9 @@ def main() -> None:
         show(__doc__, "Not measured: the files are not here, nor to be fetched. MNIST=folder tells where they are.", [])
         return
     rows, goals = [], []
-    for name, recipe in RECIPES.items():
-        runs = {"fnn": partial(with_fnn, recipe, mnist)}
-        runs |= {"torch": partial(with_torch, recipe, mnist)} if torch else {}
+    for name, setup in SETUPS.items():
+        runs = {"fnn": partial(with_fnn, setup, mnist)}
+        runs |= {"torch": partial(with_torch, setup, mnist)} if torch else {}
         finishes = race(runs, base="fnn", rounds=ROUNDS)
         rows += [finish.row(f"{name}, {own}") for own, finish in finishes.items()]
         goals += [judge(f"{name}, fnn by torch:", 1 / finishes["torch"].ratio, 0.7, form=".2f")] if torch else []

@@ -27,15 +27,13 @@ def block() -> Layer:
 
 def compiling(network: Layer) -> Callable[[], object]:
     """A program that traces, lowers and compiles one step of training."""
-    network = nn.chain(network, nn.dense(10))
-    optimizer = optim.adam(1e-3)
-    start = jax.eval_shape(lambda: train.start(jax.random.key(0), network, optimizer, (WIDTH,)))
+    recipe = train.recipe(nn.chain(network, nn.dense(10)), optim.adam(1e-3))
+    start = jax.eval_shape(lambda: train.start(jax.random.key(0), recipe, (WIDTH,)))
     batch = jax.ShapeDtypeStruct((BATCH, WIDTH), jnp.float32), jax.ShapeDtypeStruct((BATCH,), jnp.int32)
 
     def compile_anew() -> object:
         jax.clear_caches()
-        step = partial(train.step, network=network, optimizer=optimizer)
-        return jax.jit(lambda train_state, batch: step(train_state, batch=batch)).lower(start, batch).compile()
+        return jax.jit(partial(train.step, recipe)).lower(start, batch).compile()
 
     return compile_anew
 

@@ -43,8 +43,8 @@ def note(name: str, losses) -> None:
 def with_fnn(name: str) -> Program:
     """The run is one function, compiled once."""
     network = nn.chain(nn.flatten(), nn.dense(HIDDEN), nn.relu(), nn.dense(CLASSES))
-    options = {"epochs": EPOCHS, "batch_size": BATCH}
-    compiled = jax.jit(lambda key: train.run(key, network, optim.adam(RATE), (IMAGES, LABELS), **options).history.loss)
+    recipe, options = train.recipe(network, optim.adam(RATE)), {"epochs": EPOCHS, "batch_size": BATCH}
+    compiled = jax.jit(lambda key: train.run(key, recipe, (IMAGES, LABELS), **options).history.loss)
     return lambda: note(name, compiled(jax.random.key(0)))
 
 

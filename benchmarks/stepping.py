@@ -60,11 +60,12 @@ def fnn_step(
     network: Layer, work: Work = PICTURES, *, micro_batch_size: int | None = None
 ) -> tuple[Callable, TrainState]:
     """A step, and the state before the first."""
-    optimizer = {"momentum": partial(optim.momentum, decay=MOMENTUM), "adam": optim.adam}[work.optimizer](RATE)
-    start = train.start(jax.random.key(0), network, optimizer, work.inputs.shape[2:])
+    optimizer = {"momentum": partial(optim.momentum, momentum=MOMENTUM), "adam": optim.adam}[work.optimizer](RATE)
+    recipe = train.recipe(network, optimizer, micro_batch_size=micro_batch_size)
+    start = train.start(jax.random.key(0), recipe, work.inputs.shape[2:])
 
     def step(train_state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
-        train_state, measured = train.step(train_state, network, optimizer, batch, micro_batch_size=micro_batch_size)
+        train_state, measured = train.step(recipe, train_state, batch)
         return train_state, measured["loss"]
 
     return step, start

@@ -31,12 +31,12 @@ policy = augment.chain(
 
 def main(directory=None):
     mnist = data.mnist(directory)
-    steps = train.steps(mnist.train, epochs=EPOCHS, batch_size=BATCH)
+    steps = train.num_steps(mnist.train, epochs=EPOCHS, batch_size=BATCH)
     optimizer = optim.adamw(optim.one_cycle(PEAK, steps=steps), weight_decay=DECAY)
-    options = {"epochs": EPOCHS, "batch_size": BATCH, "augment": policy, "valid": mnist.test}
-    result = lab.fit(jax.random.key(0), network, optimizer, mnist.train, **options)
+    recipe = train.recipe(network, optimizer, augment=policy)
+    result = lab.fit(jax.random.key(0), recipe, mnist.train, valid=mnist.test, epochs=EPOCHS, batch_size=BATCH)
     images, labels = mnist.test
-    logits = train.predict(network, result.train_state.params, result.train_state.state, images)
+    logits = train.predict(recipe, result.train_state, images)
     OUT.mkdir(exist_ok=True)
     lab.curves(result, OUT / "mnist.png")
     lab.confusion(logits, labels, OUT / "mnist_confusion.png")

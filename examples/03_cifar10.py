@@ -28,14 +28,22 @@ policy = augment.chain(augment.random_crop(padding=4), augment.flip_lr())
 
 def main(directory=None, epochs=10):
     cifar = data.cifar10(directory)
-    steps = train.steps(cifar.train, epochs=epochs, batch_size=BATCH)
+    steps = train.num_steps(cifar.train, epochs=epochs, batch_size=BATCH)
     rate = optim.one_cycle(PEAK, steps=steps)
-    optimizer = optim.weight_decay(optim.momentum(rate, nesterov=True), DECAY, on=("*kernel",))
-    kept = {"checkpoints": lab.saving(OUT / "run", seconds=60, asynchronous=True), "resume": True}
-    options = {"epochs": epochs, "batch_size": BATCH, "augment": policy, "prepare": prepare, "valid": cifar.test}
+    optimizer = optim.weight_decay(optim.momentum(rate, nesterov=True), DECAY, paths=("*kernel",))
+    recipe = train.recipe(network, optimizer, augment=policy, prepare=prepare)
     OUT.mkdir(parents=True, exist_ok=True)
-    log = lab.jsonl_log(OUT / "run.jsonl")
-    result = lab.fit(jax.random.key(0), network, optimizer, cifar.train, log=log, **options, **kept)
+    result = lab.fit(
+        jax.random.key(0),
+        recipe,
+        cifar.train,
+        valid=cifar.test,
+        epochs=epochs,
+        batch_size=BATCH,
+        log=lab.jsonl_log(OUT / "run.jsonl"),
+        checkpoints=lab.saving(OUT / "run", seconds=60, asynchronous=True),
+        resume=True,
+    )
     lab.curves(result, OUT / "curves.png")
     print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {OUT / 'curves.png'}")
 

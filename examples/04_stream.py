@@ -13,7 +13,7 @@ import grain
 import jax
 import numpy as np
 
-from fnn import augment, data, lab, nn, optim
+from fnn import augment, data, lab, nn, optim, train
 
 IMAGES, BATCH, EPOCHS = 50_000, 128, 3
 FOLDER = Path("out/stream")
@@ -54,9 +54,10 @@ def fit(path, **options):
     """The run, or a part of it."""
     steps = IMAGES // BATCH
     valid = enlarged(digits.test[0]), digits.test[1]
-    optimizer = optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps))
-    options |= {"epochs": EPOCHS, "steps_per_epoch": steps, "valid": valid, "augment": policy}
-    return lab.fit(jax.random.key(0), network, optimizer, loader(path), **options)
+    recipe = train.recipe(network, optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps)), augment=policy)
+    return lab.fit(
+        jax.random.key(0), recipe, loader(path), epochs=EPOCHS, steps_per_epoch=steps, valid=valid, **options
+    )
 
 
 def main():

@@ -58,7 +58,7 @@ def draw(paths):
 
 
 def main():
-    paths = {name: jax.jit(path, static_argnums=0)(optimizer) for name, optimizer in OPTIMIZERS.items()}
+    paths = {name: jax.jit(path)(optimizer) for name, optimizer in OPTIMIZERS.items()}
     for name, points in paths.items():
         print(f"{name}: f = {valley(points[-1]):.5f} after {STEPS} steps")
     draw(paths)

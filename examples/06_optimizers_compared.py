@@ -57,12 +57,10 @@ network = nn.chain(nn.flatten(), nn.dense(64), nn.relu(), nn.dense(10))
 
 def run(name, key, peak, examples, judged_on):
     """A whole run as a function of its key and its peak rate."""
-    schedule = optim.cosine(peak, steps=train.steps(examples, epochs=EPOCHS, batch_size=BATCH))
-    optimizer = getattr(optim, name)(schedule)
+    schedule = optim.cosine(peak, steps=train.num_steps(examples, epochs=EPOCHS, batch_size=BATCH))
     # A rate that is too high may end in numbers that are none: such a run is judged, not stopped.
-    result = train.run(
-        key, network, optimizer, examples, valid=judged_on, epochs=EPOCHS, batch_size=BATCH, on_nonfinite="ignore"
-    )
+    recipe = train.recipe(network, getattr(optim, name)(schedule), on_nonfinite="ignore")
+    result = train.run(key, recipe, examples, valid=judged_on, epochs=EPOCHS, batch_size=BATCH)
     return result.history.valid_accuracy[-1]
 
 

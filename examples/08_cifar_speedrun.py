@@ -32,7 +32,7 @@ def optimizer(steps):
     """Momentum, decayed, and faster for the biases of the norms, decayed no more; the average of some steps is kept."""
 
     def part(times):
-        rule = optim.momentum(triangle(PEAK * times, steps), decay=0.85, nesterov=True)
+        rule = optim.momentum(triangle(PEAK * times, steps), momentum=0.85, nesterov=True)
         return optim.weight_decay(rule, DECAY / times, decoupled=False)
 
     return optim.ema(optim.partition({"*norm*bias": part(FASTER)}, part(1.0)), 0.98)
@@ -50,17 +50,19 @@ def main():
     prepare = data.standardize(cifar.train[0])
     network = nn.cifar_speedrun(prepare(jnp.asarray(cifar.train[0][:2000])))
     network = nn.cast(network, jnp.bfloat16) if given.bfloat16 else network
-    policy = augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=2))
-    loss = partial(objective.cross_entropy, label_smoothing=0.2)
-
-    rule = optimizer(train.steps(cifar.train, epochs=given.epochs, batch_size=BATCH))
-    options = {"epochs": given.epochs, "batch_size": BATCH, "augment": policy, "loss": loss, "prepare": prepare}
+    recipe = train.recipe(
+        network,
+        optimizer(train.num_steps(cifar.train, epochs=given.epochs, batch_size=BATCH)),
+        loss=objective.cross_entropy(label_smoothing=0.2),
+        augment=augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=2)),
+        prepare=prepare,
+    )
     began = time.perf_counter()
-    result = lab.fit(jax.random.key(given.seed), network, rule, cifar.train, valid=cifar.test, **options)
+    key = jax.random.key(given.seed)
+    result = lab.fit(key, recipe, cifar.train, valid=cifar.test, epochs=given.epochs, batch_size=BATCH)
     seconds = time.perf_counter() - began
 
-    last = result.train_state
-    predict = partial(train.predict, network, optim.averaged(last.opt_state, last.params), last.state, prepare=prepare)
+    predict = partial(train.predict, recipe, result.train_state)  # by the average of the weights
     both = augment.tta(predict, views=[augment.chain(), augment.flip_lr(1.0)])
     images, labels = cifar.test
     accuracy = objective.accuracy(both(images), labels).mean()

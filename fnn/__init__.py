@@ -10,3 +10,4 @@ from fnn import objective as objective
 from fnn import optim as optim
 from fnn import train as train
 from fnn import types as types
+from fnn.values.decorator import maker as maker

@@ -25,6 +25,10 @@ class LabelError(FnnError, ValueError):
     """A target names no class, or is no distribution over the classes."""
 
 
+class RangeError(FnnError, ValueError):
+    """A whole number among the inputs, such as a token or a length, lies outside its range."""
+
+
 class ConfigError(FnnError, ValueError):
     """An option lies outside what it may be."""
 

@@ -1,8 +1,8 @@
 """The contracts of fnn, and the arrays it speaks of, each named once."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +28,21 @@ OptState = Any  # a pytree of arrays
 
 Number = float | Array
 Magnitude = Number | tuple[Number, Number]  # exactly this, or drawn between the two
-Schedule = Callable[[Step], Scalar]
-Rate = Number | Schedule
+ScheduleFunction = Callable[[Step], Scalar]
+Rate = Number | ScheduleFunction
 Initializer = Callable[[RandomKey, Shape], Array]
 Augmentation = Callable[[RandomKey, Image], Image]
 Augmentations = Callable[..., Images]
-Loss = Callable[[Any, Any], "PerExample | Weighted"]
-Metrics = Mapping[str, "Loss | Metric"]
+LossFunction = Callable[[Any, Any], "PerExample | Weighted"]
+Metrics = Mapping[str, "LossFunction | Metric"]
 Regularizer = Callable[[Params], Scalar]
 Constraint = Callable[[Params], Params]
 Prepare = Callable[[Array], Array]
 Data = tuple[Any, Any]
+
+
+# Leaves whose names have a meaning: what is a weight matrix, what is added to the loss, what is not trained.
+KERNEL, PENALTY, FROZEN = "kernel", "penalty", "frozen"
 
 
 class Weighted(NamedTuple):
@@ -48,7 +52,33 @@ class Weighted(NamedTuple):
     weights: PerExample
 
 
-@dataclass(frozen=True)  # no tuple, for jax.jit keeps weak references to what it is given
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A loss (outputs, targets) -> one value an example, and what is known of its targets.
+
+    A plain function is a loss too, of which nothing is known: it gets no metric by default and no check of its targets.
+
+    Attributes:
+        function: (outputs, targets) -> values (batch, ...), or Weighted.
+        classes: Whether integer targets are the numbers of classes, of which the outputs' last axis has one each.
+        probabilities: Whether targets of the outputs' shape are probabilities, which sum to 1 along the last axis.
+        ignored: The labels that count nothing.
+        metric: What is reported beside the loss unless metrics are given, under its name.
+        heads: The losses of several outputs, by name, where it is made of such.
+    """
+
+    function: LossFunction
+    classes: bool = False
+    probabilities: bool = False
+    ignored: frozenset[int] = frozenset()
+    metric: "tuple[str, LossFunction | Metric] | None" = None
+    heads: "Mapping[str, LossFunction] | None" = None
+
+    def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted":
+        return self.function(outputs, targets)
+
+
+@dataclass(frozen=True, eq=False)
 class Metric:
     """A measure of a whole set of examples, where it is no mean over them.
 
@@ -66,28 +96,81 @@ class Metric:
         return self.finish(statistics, jnp.ones(examples) if weights is None else weights)
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Layer:
     """A network, or a part of one: a pair of pure functions.
 
-    init:    (key, shape) -> (params, state, out_shape), shapes without the batch axis.
-    apply:   (params, state, x, *, key=None, train=False) -> (y, state)
-    rebuild: (change) -> Layer, in what is made of parts: the same with change(name, part) in place of each part.
+    Attributes:
+        init: (key, shape) -> (params, state, out_shape), shapes without the batch axis.
+        apply: (params, state, x, *, key=None, train=False) -> (y, state)
+        name: What the layer is called in a chain, `name_0`, and so in the params; None for the name of its maker.
+        parts: What it is made of, by name: layers, or functions that give one, as the body of a `repeat` may be.
+        with_parts: (parts) -> Layer, the same layer made of other parts of the same names.
+        by_name: Whether its params and state are dicts of those of its parts, as they are, by these names.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
     apply: Callable[..., tuple[Any, State]]
-    rebuild: "Callable[[Callable[[str, Layer], Layer]], Layer] | None" = None
+    name: str | None = None
+    parts: "Mapping[str, Layer | Callable[..., Layer]]" = field(default_factory=dict)
+    with_parts: "Callable[[Mapping[str, Any]], Layer] | None" = None
+    by_name: bool = False
 
 
-class Optimizer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A value that changes with the step: schedule(step) -> value. A plain function is one too.
+
+    Attributes:
+        function: (step) -> value
+        steps: The steps after which it no longer changes; None where it has no end.
+    """
+
+    function: ScheduleFunction
+    steps: Number | None = None
+
+    def __call__(self, step: Step) -> Scalar:
+        return self.function(step)
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
     """A rule of descent: a pair of pure functions, with the signature of other JAX optimizer libraries.
 
-    init:   (params) -> opt_state
-    update: (grads, opt_state, params) -> (updates, opt_state), where params + updates are the new params.
+    Attributes:
+        init: (params) -> opt_state
+        update: (grads, opt_state, params, **extra) -> (updates, opt_state); params + updates are the new params.
+        step: (grads, opt_state, params, **extra) -> (params, opt_state), the same and the addition in one pass over
+            memory; None where there is no such way.
     """
 
     init: Callable[[Params], OptState]
-    update: Callable[[Params, OptState, Params], tuple[Params, OptState]]
+    update: Callable[..., tuple[Params, OptState]]
+    step: Callable[..., tuple[Params, OptState]] | None = None
+
+
+@runtime_checkable
+class HasRate(Protocol):
+    """An optimizer state that knows the rate of its last step; None where it wraps one that does not."""
+
+    @property
+    def rate(self) -> Any: ...
+
+
+@runtime_checkable
+class AveragesParams(Protocol):
+    """An optimizer state that keeps an average of the parameters."""
+
+    def averaged(self, params: Params) -> Params:
+        """The average, these parameters being the last."""
+
+
+@runtime_checkable
+class ScalesLoss(Protocol):
+    """An optimizer state that multiplies the loss before its gradient is taken."""
+
+    def scaled(self, loss: Any) -> Any:
+        """The loss to take the gradient of."""
 
 
 class TrainState(NamedTuple):
@@ -138,6 +221,28 @@ class History(Mapping[str, Array]):
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> "History":
         return cls(dict(zip(names, arrays, strict=True)))
+
+
+class Weights(NamedTuple):
+    """What inference needs of a network: its parameters and its state."""
+
+    params: Params
+    state: State
+
+
+class StepRecord(NamedTuple):
+    """A step of training as a measure of a recipe gets it: what was before, the gradients, and what came of them."""
+
+    params: Params
+    state: State
+    opt_state: OptState
+    grads: Params
+    new_params: Params
+    new_state: State
+    new_opt_state: OptState
+
+
+Measure = Callable[[StepRecord], Scalar]
 
 
 class Result(NamedTuple):

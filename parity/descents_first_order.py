@@ -11,14 +11,17 @@ from fnn import optim
 BEFORE = set(DESCENTS)
 
 DECAY = {"decay": near_one(-2.5, -0.05)}
+MOMENTUM = {"momentum": near_one(-2.5, -0.05)}
 
 against_torch("sgd", optim.sgd, torch.optim.SGD)
-against_torch("momentum", optim.momentum, lambda p, rate, decay: torch.optim.SGD(p, rate, momentum=decay), **DECAY)
+against_torch(
+    "momentum", optim.momentum, lambda p, rate, momentum: torch.optim.SGD(p, rate, momentum=momentum), **MOMENTUM
+)
 against_torch(
     "nesterov",
     partial(optim.momentum, nesterov=True),
-    lambda p, rate, decay: torch.optim.SGD(p, rate, momentum=decay, nesterov=True),
-    **DECAY,
+    lambda p, rate, momentum: torch.optim.SGD(p, rate, momentum=momentum, nesterov=True),
+    **MOMENTUM,
 )
 against_torch(
     "rmsprop", optim.rmsprop, lambda p, rate, decay, eps: torch.optim.RMSprop(p, rate, decay, eps), **DECAY, **EPS
@@ -35,12 +38,12 @@ against_torch(
     float32=4e-5,
 )
 against_optax("sgd, optax", optim.sgd, optax.sgd)
-against_optax("momentum, optax", optim.momentum, lambda rate, decay: optax.sgd(rate, momentum=decay), **DECAY)
+against_optax("momentum, optax", optim.momentum, lambda rate, momentum: optax.sgd(rate, momentum=momentum), **MOMENTUM)
 against_optax(
     "nesterov, optax",
     partial(optim.momentum, nesterov=True),
-    lambda rate, decay: optax.sgd(rate, momentum=decay, nesterov=True),
-    **DECAY,
+    lambda rate, momentum: optax.sgd(rate, momentum=momentum, nesterov=True),
+    **MOMENTUM,
 )
 against_optax(
     "rmsprop, optax",
@@ -124,10 +127,10 @@ against_optax("lion, optax", optim.lion, optax.lion, **{**BETAS, "b2": near_one(
 against_optax(
     "lars, optax",
     optim.lars,
-    lambda rate, decay, weight_decay, coefficient: optax.lars(
-        rate, weight_decay, momentum=decay, trust_coefficient=coefficient
+    lambda rate, momentum, weight_decay, coefficient: optax.lars(
+        rate, weight_decay, momentum=momentum, trust_coefficient=coefficient
     ),
-    **DECAY,
+    **MOMENTUM,
     **WEIGHT_DECAY,
     coefficient=power(-3, 0),
 )

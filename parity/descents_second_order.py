@@ -10,23 +10,23 @@ from fnn import optim
 BEFORE = set(DESCENTS)
 
 WEIGHT_DECAY = {"weight_decay": power(-4, -1)}
-DECAY = {"decay": near_one(-2, -0.05)}
+MOMENTUM = {"momentum": near_one(-2, -0.05)}
 
 # optax corrects m and g of the Nesterov form each by its own weight; without it, both are the same direction.
 against_optax(
     "muon, optax",
     partial(optim.muon, nesterov=False, scale="spectral", eps=1e-30),
-    lambda rate, decay, weight_decay: optax.contrib.muon(
-        rate, beta=decay, nesterov=False, weight_decay=weight_decay, adam_weight_decay=weight_decay, eps=1e-30
+    lambda rate, momentum, weight_decay: optax.contrib.muon(
+        rate, beta=momentum, nesterov=False, weight_decay=weight_decay, adam_weight_decay=weight_decay, eps=1e-30
     ),
-    **DECAY,
+    **MOMENTUM,
     **WEIGHT_DECAY,
 )
 against_optax(
     "muon like Adam, optax",
     partial(optim.muon, nesterov=False, eps=1e-30),
-    lambda rate, decay: optax.contrib.muon(rate, beta=decay, nesterov=False, consistent_rms=0.2, eps=1e-30),
-    **DECAY,
+    lambda rate, momentum: optax.contrib.muon(rate, beta=momentum, nesterov=False, consistent_rms=0.2, eps=1e-30),
+    **MOMENTUM,
 )
 against_optax(
     "prodigy, optax",

@@ -30,13 +30,13 @@ def draw_arrays(draw: np.random.Generator, dtype: str, shape: tuple[int, ...], o
 
 
 def draw_knobs(draw: np.random.Generator) -> tuple[float, float]:
-    """A momentum and an epsilon that float32 holds exactly, so that both get the same."""
+    """A momentum and an eps that float32 holds exactly, so that both get the same."""
     return float(np.float32(draw.uniform())), float(np.float32(10 ** draw.uniform(-6, -1)))
 
 
 @jax.jit
-def _batch_norm(momentum, epsilon, batches, weight, x, scale, bias):
-    layer, params = nn.batch_norm(momentum=momentum, epsilon=epsilon), {"scale": scale, "bias": bias}
+def _batch_norm(momentum, eps, batches, weight, x, scale, bias):
+    layer, params = nn.batch_norm(momentum=momentum, eps=eps), {"scale": scale, "bias": bias}
 
     def one(state, x):
         _, state = layer.apply(params, state, x, train=True)
@@ -55,19 +55,19 @@ def _batch_norm(momentum, epsilon, batches, weight, x, scale, bias):
 @family("torch")
 def batch_norm(draw: np.random.Generator, dtype: str):
     """The running statistics after each of a hundred batches, and then values and gradients."""
-    momentum, epsilon = draw_knobs(draw)
+    momentum, eps = draw_knobs(draw)
     weight, x, scale, bias = draw_arrays(draw, dtype, IMAGES, (CHANNELS,))
     batches = x + draw.normal(size=(BATCHES, *IMAGES)).astype(dtype)
     mean, affine = torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype), (torch.tensor(scale), torch.tensor(bias))
     var, means, variances = mean + 1, [], []
     for batch in torch.tensor(batches):
-        F.batch_norm(nchw(batch), mean, var, *affine, True, 1 - momentum, epsilon)
+        F.batch_norm(nchw(batch), mean, var, *affine, True, 1 - momentum, eps)
         means.append(mean.clone())
         variances.append(var.clone())
-    evaluated = nhwc(F.batch_norm(nchw(torch.tensor(x)), mean, var, *affine, False, 0.0, epsilon))
+    evaluated = nhwc(F.batch_norm(nchw(torch.tensor(x)), mean, var, *affine, False, 0.0, eps))
 
     def trained(x, scale, bias):
-        return nhwc(F.batch_norm(nchw(x), None, None, scale, bias, True, 0.0, epsilon))
+        return nhwc(F.batch_norm(nchw(x), None, None, scale, bias, True, 0.0, eps))
 
     wanted = (
         torch.stack(means),
@@ -75,7 +75,7 @@ def batch_norm(draw: np.random.Generator, dtype: str):
         evaluated,
         *torch_differentiated(trained, weight, x, scale, bias),
     )
-    return _batch_norm(momentum, epsilon, batches, weight, x, scale, bias), wanted
+    return _batch_norm(momentum, eps, batches, weight, x, scale, bias), wanted
 
 
 def batch_norm_offset_errors() -> dict[int, tuple[float, float]]:
@@ -97,78 +97,74 @@ def _affine(make):
     """The values and the gradients of a normalization that scales and shifts."""
 
     @jax.jit
-    def ours(epsilon, weight, x, scale, bias):
+    def ours(eps, weight, x, scale, bias):
         def apply(x, scale, bias):
-            return make(epsilon).apply({"scale": scale, "bias": bias}, {}, x)[0]
+            return make(eps).apply({"scale": scale, "bias": bias}, {}, x)[0]
 
         return differentiated(apply)(weight, x, scale, bias)
 
     return ours
 
 
-_layer_norms = [_affine(lambda epsilon, axes=axes: nn.layer_norm(axes=axes, epsilon=epsilon)) for axes in (1, 2)]
-_group_norms = {
-    groups: _affine(lambda epsilon, groups=groups: nn.group_norm(groups, epsilon=epsilon)) for groups in (1, 2, 3)
-}
-_instance_norm = _affine(lambda epsilon: nn.instance_norm(epsilon=epsilon, affine=True))
+_layer_norms = [_affine(lambda eps, axes=axes: nn.layer_norm(axes=axes, eps=eps)) for axes in (1, 2)]
+_group_norms = {groups: _affine(lambda eps, groups=groups: nn.group_norm(groups, eps=eps)) for groups in (1, 2, 3)}
+_instance_norm = _affine(lambda eps: nn.instance_norm(eps=eps, affine=True))
 
 
 @family("torch")
 def layer_norm(draw: np.random.Generator, dtype: str):
     axes = int(draw.integers(1, 3))
-    shape, epsilon = SHAPES[draw.integers(axes - 1, len(SHAPES))], draw_knobs(draw)[1]
+    shape, eps = SHAPES[draw.integers(axes - 1, len(SHAPES))], draw_knobs(draw)[1]
     arrays = draw_arrays(draw, dtype, shape, shape[-axes:])
 
     def theirs(x, scale, bias):
-        return F.layer_norm(x, shape[-axes:], scale, bias, epsilon)
+        return F.layer_norm(x, shape[-axes:], scale, bias, eps)
 
-    return _layer_norms[axes - 1](epsilon, *arrays), torch_differentiated(theirs, *arrays)
+    return _layer_norms[axes - 1](eps, *arrays), torch_differentiated(theirs, *arrays)
 
 
 @family("torch")
 def group_norm(draw: np.random.Generator, dtype: str):
     """Of ten values a group at least: two may lie so near each other that torch's float32 is 1e-5 off, ours 3e-6."""
-    groups, shape, epsilon = int(draw.integers(1, 4)), SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
+    groups, shape, eps = int(draw.integers(1, 4)), SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
     arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
 
     def theirs(x, scale, bias):
-        return nhwc(F.group_norm(nchw(x), groups, scale, bias, epsilon))
+        return nhwc(F.group_norm(nchw(x), groups, scale, bias, eps))
 
-    return _group_norms[groups](epsilon, *arrays), torch_differentiated(theirs, *arrays)
+    return _group_norms[groups](eps, *arrays), torch_differentiated(theirs, *arrays)
 
 
 @family("torch")
 def instance_norm(draw: np.random.Generator, dtype: str):
-    shape, epsilon = SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
+    shape, eps = SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
     arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
 
     def theirs(x, scale, bias):
-        return nhwc(F.instance_norm(nchw(x), None, None, scale, bias, True, 0.0, epsilon))
+        return nhwc(F.instance_norm(nchw(x), None, None, scale, bias, True, 0.0, eps))
 
-    return _instance_norm(epsilon, *arrays), torch_differentiated(theirs, *arrays)
+    return _instance_norm(eps, *arrays), torch_differentiated(theirs, *arrays)
 
 
 @jax.jit
-def _rms_norm(epsilon, weight, x, scale):
-    return differentiated(lambda x, scale: nn.rms_norm(epsilon=epsilon).apply({"scale": scale}, {}, x)[0])(
-        weight, x, scale
-    )
+def _rms_norm(eps, weight, x, scale):
+    return differentiated(lambda x, scale: nn.rms_norm(eps=eps).apply({"scale": scale}, {}, x)[0])(weight, x, scale)
 
 
 @family("torch")
 def rms_norm(draw: np.random.Generator, dtype: str):
-    shape, epsilon = SHAPES[draw.integers(len(SHAPES))], draw_knobs(draw)[1]
+    shape, eps = SHAPES[draw.integers(len(SHAPES))], draw_knobs(draw)[1]
     weight, x, scale, _ = draw_arrays(draw, dtype, shape, (CHANNELS,))
-    wanted = torch_differentiated(lambda x, scale: F.rms_norm(x, shape[-1:], scale, epsilon), weight, x, scale)
-    return _rms_norm(epsilon, weight, x, scale), wanted
+    wanted = torch_differentiated(lambda x, scale: F.rms_norm(x, shape[-1:], scale, eps), weight, x, scale)
+    return _rms_norm(eps, weight, x, scale), wanted
 
 
-ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, epsilon), fnn by norm + epsilon
+ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, eps), fnn by norm + eps
 
 
 @jax.jit
 def _spectral_norm(weight, x, kernel, u, v):
-    layer = nn.spectral_norm(nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, epsilon=TINY)
+    layer = nn.spectral_norm(nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, eps=TINY)
     state = {"u": {"kernel": u}, "v": {"kernel": v}}
 
     def trained(x, kernel):

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fnn import data, lab, nn, optim, train
 
 images, labels = data.digits().train
-network, optimizer = nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2)
+recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2))
 
 
 def loader(seed):
@@ -20,14 +20,14 @@ def loader(seed):
 
 def test_a_loader_of_torch_is_learned_from_batch_by_batch(tmp_path):
     key, options = jax.random.key(0), {"epochs": 3, "show": False}
-    by_hand = train.start(key, network, optimizer, (8, 8, 1))
+    by_hand = train.start(key, recipe, (8, 8, 1))
     batches = loader(0)
     for _ in range(3):
         for batch in batches:
-            by_hand, _ = train.step(by_hand, network, optimizer, batch)
-    result = lab.fit(key, network, optimizer, loader(0), **options)
+            by_hand, _ = train.step(recipe, by_hand, batch)
+    result = lab.fit(key, recipe, loader(0), **options)
     assert result.history.loss.size == 3 * 22
     chex.assert_trees_all_equal(result.train_state.params, by_hand.params)
-    lab.fit(key, network, optimizer, loader(0), checkpoints=tmp_path / "run", max_steps=30, **options)
-    resumed = lab.fit(key, network, optimizer, loader(0), checkpoints=tmp_path / "run", resume=True, **options)
+    lab.fit(key, recipe, loader(0), checkpoints=tmp_path / "run", max_steps=30, **options)
+    resumed = lab.fit(key, recipe, loader(0), checkpoints=tmp_path / "run", resume=True, **options)
     np.testing.assert_array_equal(resumed.history.loss, result.history.loss)

@@ -42,7 +42,8 @@ def test_an_optimizer_of_optax_trains_in_a_run_of_fnn(name, peer):
     network = nn.chain(nn.dense(8), nn.tanh(), nn.dense(3))
 
     def run(make):
-        return train.run(jax.random.key(0), network, make(), blobs(), epochs=3, batch_size=16, valid=blobs())
+        recipe = train.recipe(network, make())
+        return train.run(jax.random.key(0), recipe, blobs(), epochs=3, batch_size=16, valid=blobs())
 
     ours = run(PAIRS[name][0])
     with peer():

@@ -192,7 +192,7 @@ WITHIN = {
     "partition": lambda inner: optim.partition({"*bias": None}, inner),
     "plateau": lambda inner: optim.plateau(inner, patience=0, threshold=0.5),
     "project": lambda inner: optim.project(inner, objective.max_norm(1.0)),
-    "scale_by_depth": lambda inner: optim.scale_by_depth(inner, 0.5, layers=("body", "head")),
+    "scale_by_depth": lambda inner: optim.scale_by_depth(inner, 0.5, paths=("body", "head")),
     "skip_nonfinite": optim.skip_nonfinite,
     "weight_decay": lambda inner: optim.weight_decay(inner, 0.1, decoupled=False),
 }
@@ -204,10 +204,10 @@ def test_an_optimizer_of_optax_trains_in_a_transform_of_fnn(transform, peer):
     labels = np.arange(64, dtype=np.int32) % 3
     data = np.float32(draw.normal(size=(64, 5)) + 2 * np.eye(3, 5)[labels]), labels
     network = nn.chain(body=nn.dense(8), bend=nn.tanh(), head=nn.dense(3))
-    options = {"epochs": 3, "batch_size": 16, "valid": data, "on_nonfinite": "skip"}
 
     def run(inner):
-        return train.run(jax.random.key(0), network, transform(inner), data, **options)
+        recipe = train.recipe(network, transform(inner), on_nonfinite="skip")
+        return train.run(jax.random.key(0), recipe, data, epochs=3, batch_size=16, valid=data)
 
     ours = run(optim.adam(0.05))
     with peer():

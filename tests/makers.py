@@ -12,12 +12,22 @@ from domains import LOSSES, batch_for, sized, smooth
 from exercises import EXERCISES
 
 from fnn import augment, nn, objective, optim
+from fnn.objective.loss import DeclaredLoss
 from fnn.types import Magnitude, Number, Rate
+
+
+def tenth_of_square(y: Any) -> jax.Array:
+    return 0.1 * jnp.square(y).sum()
+
+
+def twice(tied: Any) -> Any:
+    return nn.chain(tied, nn.tanh(), tied)
+
 
 ROOMS = {"nn": nn, "optim": optim, "augment": augment, "objective": objective}
 # What each maker is called with, besides a knob under test.
 CALLS: dict[str, dict[str, Any]] = {
-    "nn.activity": {"layer": nn.dense(3), "penalty": lambda y: 0.1 * jnp.square(y).sum()},
+    "nn.activity": {"layer": nn.dense(3), "penalty": tenth_of_square},
     "nn.add": {},
     "nn.cast": {"layer": nn.dense(3), "dtype": float},
     "nn.concat": {},
@@ -31,7 +41,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "nn.remat": {"layer": nn.chain(nn.dense(3), nn.tanh())},
     "nn.repeat": {"layer": nn.chain(nn.dense(4), nn.tanh()), "n": 3},
     "nn.replace": {"network": nn.chain(head=nn.tanh()), "path": "head", "layer": nn.dense(3)},
-    "nn.shared": {"layer": nn.dense(4), "use": lambda tied: nn.chain(tied, nn.tanh(), tied)},
+    "nn.shared": {"layer": nn.dense(4), "use": twice},
     "nn.switch": {"left": nn.dense(3), "right": nn.dense(3)},
     "nn.take": {"network": nn.chain(head=nn.dense(3)), "path": "head"},
     "nn.attention": {"heads": 2, "rotary": True},
@@ -146,7 +156,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "optim.partition": {"parts": {"*b*": None}, "default": optim.momentum(0.1)},
     "optim.plateau": {"optimizer": optim.sgd(0.1), "factor": 0.005, "patience": 0.0, "threshold": 0.5},
     "optim.project": {"optimizer": optim.sgd(0.1), "constraint": objective.max_norm(1.0)},
-    "optim.scale_by_depth": {"optimizer": optim.sgd(0.1), "factor": 0.5, "layers": ("*a*", "*")},
+    "optim.scale_by_depth": {"optimizer": optim.sgd(0.1), "factor": 0.5, "paths": ("*a*", "*")},
     "optim.skip_nonfinite": {"optimizer": optim.momentum(0.1)},
     "optim.weight_decay": {"optimizer": optim.sgd(0.1), "strength": 0.1},
     "optim.adabelief": {"rate": 0.1},
@@ -204,12 +214,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "augment.batched": {"augmentation": augment.flip_lr()},
     "augment.brightness": {"factor": 0.7},
     "augment.chain": {},
-    "augment.channel_drop": {"chance": 1.0},
+    "augment.channel_drop": {"probability": 1.0},
     "augment.contrast": {"factor": 0.7},
     "augment.crop": {"size": 4},
     "augment.cutmix": {},
     "augment.cutout": {"size": 2},
-    "augment.elastic": {"displacement": 2.0, "border": "constant"},
+    "augment.elastic": {"displacement": 2.0, "mode": "constant"},
     "augment.equalize": {},
     "augment.flip_lr": {},
     "augment.flip_ud": {},
@@ -233,13 +243,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "augment.posterize": {"bits": 3.0},
     "augment.rand_augment": {"magnitude": 20.0},
     "augment.random_crop": {"padding": 4, "mode": "constant"},
-    "augment.random_erasing": {"chance": 1.0},
+    "augment.random_erasing": {"probability": 1.0},
     "augment.random_resized_crop": {"size": 4},
     "augment.resize": {"size": 4},
     "augment.rgb_shift": {"amount": 0.1},
     "augment.rot90": {"turns": 1},
     "augment.rotate": {"degrees": 30.0},
-    "augment.salt_and_pepper": {"share": 0.3},
+    "augment.salt_and_pepper": {"probability": 0.3},
     "augment.saturation": {"factor": 0.7},
     "augment.scale": {"factor": 0.6},
     "augment.sharpness": {"factor": 0.7},
@@ -273,10 +283,12 @@ FUNCTIONS = {
     "optim.apply_updates",
     "optim.averaged",
     "optim.backed_off",
+    "optim.global_norm",
     "optim.observe",
     "optim.scaled",
     "optim.step",
     "objective.accuracy",
+    "objective.loss",
     "nn.forward_pass",
     "nn.lsuv",
     "nn.summary",
@@ -306,6 +318,12 @@ VALUES = {
     "floor": (0.01, 0.03),
     "size": (2.0, 3.0),
     "eps": (1e-8, 1e-3),
+    **{
+        f"nn.{norm}.eps": (0.1, 0.3)
+        for norm in ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "weight_standardization")
+    },
+    "nn.spectral_norm.eps": (0.1, 0.3),
+    "nn.whitening.eps": (0.1, 0.3),
     "optim.accumulate.steps": (1.0, 2.0),
     "optim.adaptive_clip.floor": (5.0, 7.0),
     "optim.lookahead.steps": (1.0, 2.0),
@@ -313,14 +331,14 @@ VALUES = {
     "optim.loss_scale.steps": (1.0, 2.0),
     "optim.plateau.cooldown": (0.0, 1.0),
     "optim.plateau.patience": (0.0, 1.0),
-    "chance": (0.0, 1.0),
+    "probability": (0.0, 1.0),
     "bits": (1.0, 3.0),
     "degrees": (10.0, 40.0),
     "magnitude": (5.0, 25.0),
     "quality": (10.0, 60.0),
     "augment.grid_mask.ratio": (0.2, 0.6),
     "augment.grid_mask.unit": (0.4, 0.9),
-    "augment.salt_and_pepper.share": (0.1, 0.6),
+    "augment.salt_and_pepper.probability": (0.1, 0.6),
     "min_variance": (2.0, 3.0),
 }
 
@@ -346,7 +364,7 @@ def public(rooms: Mapping[str, python_types.ModuleType] = ROOMS) -> dict[str, Ca
         f"{room}.{name}": value
         for room, module in rooms.items()
         for name, value in vars(module).items()
-        if not name.startswith("_") and isinstance(value, python_types.FunctionType)
+        if not name.startswith("_") and isinstance(value, python_types.FunctionType | DeclaredLoss)
     }
 
 

@@ -23,12 +23,12 @@ def sgd(p, rate):
         p = p - rate * g
 
 
-def momentum(p, rate, decay, nesterov=False):
+def momentum(p, rate, momentum, nesterov=False):
     v = 0.0
     while True:
         g = yield p
-        v = decay * v + g
-        p = p - rate * (g + decay * v if nesterov else v)
+        v = momentum * v + g
+        p = p - rate * (g + momentum * v if nesterov else v)
 
 
 def rprop(p, rate, shrink, grow, smallest, largest):
@@ -154,12 +154,12 @@ def yogi(p, rate, b1, b2, eps, initial):
         p = p - rate * m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t)) + eps)
 
 
-def lars(p, rate, decay, weight_decay, coefficient):
+def lars(p, rate, momentum, weight_decay, coefficient):
     v = 0.0
     while True:
         g = yield p
         u = g + weight_decay * p
-        v = decay * v + rate * coefficient * np.linalg.norm(p) / np.linalg.norm(u) * u
+        v = momentum * v + rate * coefficient * np.linalg.norm(p) / np.linalg.norm(u) * u
         p = p - v
 
 
@@ -209,12 +209,12 @@ def sm3(p, rate, decay, eps_root):
         p = p - rate * m
 
 
-def muon(p, rate, decay, weight_decay, nesterov=True, scale="rms"):
+def muon(p, rate, momentum, weight_decay, nesterov=True, scale="rms"):
     m = 0.0
     while True:
         g = yield p
-        m = decay * m + (1 - decay) * g
-        u = decay * m + (1 - decay) * g if nesterov else m
+        m = momentum * m + (1 - momentum) * g
+        u = momentum * m + (1 - momentum) * g if nesterov else m
         x = u / np.linalg.norm(u)
         for _ in range(5):
             x = 3.4445 * x - 4.7750 * (x @ x.T @ x) + 2.0315 * (x @ x.T @ x @ x.T @ x)

@@ -22,8 +22,15 @@ def fresh():
     return jax.random.key(0)
 
 
-def run(examples, network=classifier, optimizer=None, entry=train.run, **options):
-    return entry(fresh(), network, optimizer or optim.sgd(0.1), examples, epochs=1, batch_size=8, **options)
+def recipe(network=classifier, optimizer=None, **options):
+    return train.recipe(network, optimizer or optim.sgd(0.1), **options)
+
+
+def run(examples, *parts, entry=train.run, valid=None, resume=None, chunk=None, **options):
+    """One epoch by a recipe of these parts and options."""
+    how = {"valid": valid, "resume": resume, "chunk": chunk}
+    how = {name: value for name, value in how.items() if value is not None}
+    return entry(fresh(), recipe(*parts, **options), examples, epochs=1, batch_size=8, **how)
 
 
 def with_label(label, place=3):
@@ -69,11 +76,11 @@ CALLS = [
     ("L12", lambda: objective.squared_error(jnp.ones((3, 1)), jnp.ones(3)), ShapeError, r"targets: expected the outputs' shape \(3, 1\), got \(3,\)"),
     ("L13", lambda: objective.cross_entropy(logits.astype(jnp.uint8), LABELS[:3]), DTypeError, "logits: expected floating-point numbers, got uint8"),
     ("L14", lambda: run((IMAGES[:0], LABELS[:0])), ShapeError, "a batch axis with 0 examples"),
-    ("L14 step", lambda: train.step(train.start(fresh(), classifier, optim.sgd(0.1), (8, 8, 1)), classifier, optim.sgd(0.1), (FLOATS[:0], LABELS[:0])), ShapeError, "a batch axis with 0 examples"),
+    ("L14 step", lambda: train.step(recipe(), train.start(fresh(), recipe(), (8, 8, 1)), (FLOATS[:0], LABELS[:0])), ShapeError, "a batch axis with 0 examples"),
     ("N1", lambda: layer(nn.chain(bn1=nn.batch_norm()), (4,))(jnp.ones((1, 4)), train=True), ShapeError, "expected more than 1 value per channel when training"),
     ("N3", lambda: run((np.where(np.arange(40)[:, None, None, None] == 5, np.nan, FLOATS).astype(np.float32), LABELS)), NonFiniteError, r"inputs: expected finite numbers, got nan at index \(5, 0, 0, 0\)"),
     ("N6", lambda: layer(nn.batch_norm(), (4,))(jnp.ones((2, 4))), TypeError, "'train'"),
-    ("N8", lambda: nn.batch_norm(epsilon=0.0), ConfigError, r"batch_norm epsilon: expected a number in \(0, inf\), got 0.0"),
+    ("N8", lambda: nn.batch_norm(eps=0.0), ConfigError, r"batch_norm eps: expected a number in \(0, inf\), got 0.0"),
     ("D2", lambda: layer(nn.conv(4), (8, 8, 1))(jnp.asarray(IMAGES)), DTypeError, r"conv x: .*got uint8; scale first, e.g. fnn.data.to_float\(x\)"),
     ("D2 dense", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.uint8)), DTypeError, "dense x: .*got uint8; scale first"),
     ("D3", lambda: layer(nn.dense(4), (8,))(jnp.ones((2, 8), jnp.int32)), DTypeError, "dense x: .*got int32"),
@@ -112,9 +119,9 @@ CALLS = [
     ("O11 fit across chunks", lambda: run((np.full((320, 8, 8, 1), 255, np.uint8), np.arange(320) % 10), normed, prepare=all_nan, on_nonfinite="skip", entry=partial(lab.fit, show=False, chunk=3)), NonFiniteError, "step 9: "),
     ("O13", lambda: optim.one_cycle(0.1, steps=5, warmup_steps=10), ConfigError, "one_cycle warmup_steps: expected fewer than steps=5, got 10"),
     ("O13 cosine", lambda: optim.cosine(0.1, steps=5, warmup_steps=10), ConfigError, "cosine warmup_steps: expected fewer than steps=5, got 10"),
-    ("K1", lambda: train.start(jax.random.PRNGKey(0), classifier, optim.sgd(0.1), (8,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got uint32\[2\]"),
+    ("K1", lambda: train.start(jax.random.PRNGKey(0), recipe(), (8,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got uint32\[2\]"),
     ("K2", lambda: nn.dense(3).init(0, (4,)), TypeError, r"key: expected a key from jax.random.key\(\.\.\.\), got int 0"),
-    ("K2 run", lambda: train.run(0, classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1, batch_size=8), TypeError, "key: .*got int 0"),
+    ("K2 run", lambda: train.run(0, recipe(), (IMAGES, LABELS), epochs=1, batch_size=8), TypeError, "key: .*got int 0"),
     ("K3", lambda: augment.flip_lr()(fresh(), jnp.asarray(IMAGES)), ShapeError, r"augmentation: expected one image .*got \(40, 8, 8, 1\); for a batch use augment.per_image"),
     ("A1", lambda: augment.random_crop(padding=0, size=16)(fresh(), image), ShapeError, r"random_crop: expected an image of at least \(16, 16\) after padding, got \(8, 8\)"),
     ("A3", lambda: run((IMAGES.astype(np.float32), LABELS), augment=augment.flip_lr()), ValueError, r"images: expected \[0, 1\], got max 255"),
@@ -131,21 +138,21 @@ CALLS = [
     ("valid lengths", lambda: run((IMAGES, LABELS), valid=(IMAGES, LABELS[:-1])), ShapeError, "valid: expected inputs and targets of one length"),
     ("valid inputs alone", lambda: run((IMAGES, LABELS), valid=IMAGES), ConfigError, r"valid: expected a pair \(inputs, targets\), got ndarray"),
     ("valid inputs alone, fit", lambda: run((IMAGES, LABELS), valid=IMAGES, entry=lab.fit), ConfigError, r"valid: expected a pair \(inputs, targets\), got ndarray"),
-    ("metrics unnamed", lambda: run((IMAGES, LABELS), metrics=[objective.accuracy]), ConfigError, r"metrics: expected functions by name, got \["),
-    ("augment by name", lambda: run((IMAGES, LABELS), augment="flip"), ConfigError, "augment: expected a function, got 'flip'"),
-    ("resume a result", lambda: run((IMAGES, LABELS), entry=lab.fit, resume=Result(train.start(fresh(), classifier, optim.sgd(0.1), (8, 8, 1)), History({}))), ConfigError, r"resume: .*, got a Result; give resume=result.train_state"),
+    ("metrics unnamed", lambda: run((IMAGES, LABELS), metrics=[objective.accuracy]), ConfigError, r"recipe metrics: expected functions by name, got \["),
+    ("augment by name", lambda: run((IMAGES, LABELS), augment="flip"), ConfigError, "recipe augment: expected a function, got 'flip'"),
+    ("resume a result", lambda: run((IMAGES, LABELS), entry=lab.fit, resume=Result(train.start(fresh(), recipe(), (8, 8, 1)), History({}))), ConfigError, r"resume: .*, got a Result; give resume=result.train_state"),
     ("not flattened", lambda: run((IMAGES, LABELS), nn.dense(10)), ShapeError, r"logits \(40, 8, 8, 10\), got \(40,\); .* flatten or pool before the last layer"),
     ("column of labels", lambda: run((IMAGES, LABELS[:, None])), DTypeError, r"probabilities \(40, 10\), got int32 \(40, 1\); cast them, or give labels \(40,\)"),
     ("valid label", lambda: run((IMAGES, LABELS), valid=(IMAGES, with_label(11))), LabelError, "got 11 at index 3"),
-    ("batch too large", lambda: train.run(fresh(), classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1, batch_size=41), ConfigError, "batch_size: expected at most the 40 examples, got 41"),
-    ("batch of none", lambda: train.steps((IMAGES, LABELS), epochs=1, batch_size=0), ConfigError, "batch_size: expected >= 1, got 0"),
-    ("epochs", lambda: train.run(fresh(), classifier, optim.sgd(0.1), (IMAGES, LABELS), epochs=1.5, batch_size=8), ConfigError, "epochs: expected a whole number, got 1.5"),
-    ("no network", lambda: run((IMAGES, LABELS), nn.relu), ConfigError, "network: expected a Layer"),
+    ("batch too large", lambda: train.run(fresh(), recipe(), (IMAGES, LABELS), epochs=1, batch_size=41), ConfigError, "batch_size: expected at most the 40 examples, got 41"),
+    ("batch of none", lambda: train.num_steps((IMAGES, LABELS), epochs=1, batch_size=0), ConfigError, "batch_size: expected >= 1, got 0"),
+    ("epochs", lambda: train.run(fresh(), recipe(), (IMAGES, LABELS), epochs=1.5, batch_size=8), ConfigError, "epochs: expected a whole number, got 1.5"),
+    ("no network", lambda: run((IMAGES, LABELS), nn.relu), ConfigError, "recipe network: expected a Layer"),
     ("no layer", lambda: nn.chain(nn.relu), ConfigError, "chain .*expected a Layer"),
-    ("no optimizer", lambda: run((IMAGES, LABELS), optimizer=optim.adam), ConfigError, "optimizer: expected a pair"),
-    ("on_nonfinite", lambda: run((IMAGES, LABELS), on_nonfinite="stop"), ConfigError, "on_nonfinite: expected one of raise, skip, ignore, got 'stop'"),
+    ("no optimizer", lambda: run((IMAGES, LABELS), classifier, optim.adam), ConfigError, "recipe optimizer: expected a pair"),
+    ("on_nonfinite", lambda: run((IMAGES, LABELS), on_nonfinite="stop"), ConfigError, "recipe on_nonfinite: expected one of raise, skip, ignore, got 'stop'"),
     ("mean loss", lambda: run((IMAGES, LABELS), loss=lambda o, t: objective.cross_entropy(o, t).mean()), ShapeError, r"loss: expected one value an example, \(40,\), got \(\)"),
-    ("metric name", lambda: run((IMAGES, LABELS), metrics={"rate": objective.accuracy}), ConfigError, "metrics: expected names other than"),
+    ("metric name", lambda: run((IMAGES, LABELS), metrics={"rate": objective.accuracy}), ConfigError, "recipe metrics: expected names other than"),
     ("several rates", lambda: optim.sgd(jnp.ones(3)), ConfigError, r"sgd rate: expected one number .*shape \(3,\); .*jax.vmap"),
     ("rate a string", lambda: optim.sgd("fast"), ConfigError, "sgd rate: expected one number"),
     ("padding", lambda: nn.conv(3, padding="same"), ConfigError, "conv padding: expected"),
@@ -161,8 +168,8 @@ CALLS = [
     ("contrast", lambda: augment.contrast((-1.0, 1.0)), ConfigError, "contrast factor low: .*got -1.0"),
     ("cutout", lambda: augment.cutout(-1), ConfigError, r"cutout size: expected a number in \[0, inf\), got -1"),
     ("elastic cells", lambda: augment.elastic(1.0, cells=0), ConfigError, "elastic cells: expected >= 1, got 0"),
-    ("elastic border", lambda: augment.elastic(1.0, border="mirror"), ConfigError, "elastic border: expected one of constant, edge"),
-    ("flip", lambda: augment.flip_ud(1.5), ConfigError, r"flip_ud chance: expected a number in \[0, 1\], got 1.5"),
+    ("elastic border", lambda: augment.elastic(1.0, mode="mirror"), ConfigError, "elastic mode: expected one of constant, edge"),
+    ("flip", lambda: augment.flip_ud(1.5), ConfigError, r"flip_ud probability: expected a number in \[0, 1\], got 1.5"),
     ("gamma", lambda: augment.gamma(0.0), ConfigError, r"gamma exponent: expected a number in \(0, inf\), got 0.0"),
     ("grid_mask", lambda: augment.grid_mask((0.0, 0.5)), ConfigError, r"grid_mask unit low: expected a number in \(0, 1\], got 0.0"),
     ("hue", lambda: augment.hue(0.7), ConfigError, r"hue turns: expected a number in \[-0.5, 0.5\], got 0.7"),
@@ -182,8 +189,8 @@ CALLS = [
     ("rot90", lambda: augment.rot90(0.5), ConfigError, "rot90 turns: expected a whole number, got 0.5"),
     ("rotate ends", lambda: augment.rotate((30.0, -30.0)), ConfigError, r"rotate degrees: expected \(low, high\) with low <= high"),
     ("rotate three", lambda: augment.rotate((0.0, 1.0, 2.0)), ConfigError, r"rotate degrees: expected one number or \(low, high\)"),
-    ("rotate order", lambda: augment.rotate(30.0, order="cubic"), ConfigError, "rotate order: expected one of bilinear, nearest, got 'cubic'"),
-    ("salt", lambda: augment.salt_and_pepper(1.1), ConfigError, r"salt_and_pepper share: expected a number in \[0, 1\], got 1.1"),
+    ("rotate order", lambda: augment.rotate(30.0, method="cubic"), ConfigError, "rotate method: expected one of bilinear, nearest, got 'cubic'"),
+    ("salt", lambda: augment.salt_and_pepper(1.1), ConfigError, r"salt_and_pepper probability: expected a number in \[0, 1\], got 1.1"),
     ("saturation", lambda: augment.saturation(-1.0), ConfigError, "saturation factor: .*got -1.0"),
     ("scale", lambda: augment.scale(-1.0), ConfigError, r"scale factor: expected a number in \(0, inf\), got -1.0"),
     ("sharpness", lambda: augment.sharpness(-1.0), ConfigError, "sharpness factor: .*got -1.0"),
@@ -191,7 +198,19 @@ CALLS = [
     ("solarize", lambda: augment.solarize(128.0), ConfigError, r"solarize threshold: expected a number in \[0, 1\], got 128.0"),
     ("translate fill", lambda: augment.translate(0.1, fill=255), ConfigError, r"translate fill: expected a number in \[0, 1\], got 255"),
     ("chunk", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), chunk=0), ConfigError, "chunk: expected >= 1, got 0"),
-    ("other key", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), resume=train.start(jax.random.key(1), classifier, optim.sgd(0.1), (8, 8, 1))), ConfigError, "resume: expected a train state of a run with this key"),
+    ("other key", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), resume=train.start(jax.random.key(1), recipe(), (8, 8, 1))), ConfigError, "resume: expected a train state of a run with this key"),
+    ("no recipe", lambda: train.run(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, r"run recipe: expected what train.recipe gives, got a Layer; call train.recipe\(network, optimizer\)"),
+    ("no recipe, fit", lambda: lab.fit(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, "fit recipe: expected what train.recipe gives, got a Layer"),
+    ("nothing to train with", lambda: train.run(fresh(), train.recipe(classifier), (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, "recipe optimizer: expected an optimizer to train with, got None"),
+    ("recipe of a recipe", lambda: train.recipe(recipe(), optim.sgd(0.1)), ConfigError, "recipe network: expected a Layer, got a recipe"),
+    ("prepare", lambda: run((IMAGES, LABELS), prepare=3), ConfigError, "recipe prepare: expected a function, got 3"),
+    ("regularizer", lambda: run((IMAGES, LABELS), regularizer=0.1), ConfigError, "recipe regularizer: expected a function, got 0.1"),
+    ("loss a number", lambda: run((IMAGES, LABELS), loss=0.1), ConfigError, "recipe loss: expected .*, got 0.1"),
+    ("micro_batch_size", lambda: run((IMAGES, LABELS), micro_batch_size=0), ConfigError, "recipe micro_batch_size: expected >= 1, got 0"),
+    ("early_stopping a number", lambda: run((IMAGES, LABELS), early_stopping=3), ConfigError, "recipe early_stopping: expected what train.early_stopping gives, got 3"),
+    ("early_stopping by", lambda: run((IMAGES, LABELS), early_stopping=train.early_stopping(3, by="accuracy")), ConfigError, "early_stopping by: expected one of valid_loss, valid_accuracy, got 'accuracy'"),
+    ("callback", lambda: train.run(fresh(), recipe(), (IMAGES, LABELS), epochs=1, batch_size=8, callback=3), ConfigError, r"callback: expected a function of \(step, figures\), got 3"),
+    ("replaced by another name", lambda: recipe().replace(optimiser=optim.sgd(0.1)), ConfigError, "recipe optimiser: expected one of network, optimizer, .*, got 'optimiser'"),
     ("no train images", lambda: data.standardize(IMAGES[:0]), ShapeError, "standardize train_inputs: expected at least one example"),
 ]  # fmt: skip
 

@@ -19,11 +19,10 @@ policy = augment.chain(augment.random_crop(padding=1), augment.cutout(2))
 
 
 def run(key, peak, decay):
-    steps = train.steps(digits.train, epochs=EPOCHS, batch_size=64)
+    steps = train.num_steps(digits.train, epochs=EPOCHS, batch_size=64)
     optimizer = optim.adamw(optim.one_cycle(peak, steps=steps), weight_decay=decay)
-    return train.run(
-        key, network, optimizer, digits.train, valid=digits.test, epochs=EPOCHS, batch_size=64, augment=policy
-    )
+    recipe = train.recipe(network, optimizer, augment=policy)
+    return train.run(key, recipe, digits.train, valid=digits.test, epochs=EPOCHS, batch_size=64)
 
 
 def keys():

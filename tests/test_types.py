@@ -14,15 +14,15 @@ from fnn.types import History, Images, Labels, Logits, PerExample
 LOGITS, LABELS = jnp.zeros((5, 3)), jnp.zeros(5, jnp.int32)
 IMAGE = jnp.zeros((4, 6, 3), jnp.uint8)
 USES = {
-    "labels": (objective.cross_entropy, LOGITS, LABELS),
-    "probabilities": (objective.cross_entropy, LOGITS, jax.nn.softmax(LOGITS)),
-    "sequences": (objective.cross_entropy, jnp.zeros((5, 7, 3)), jnp.zeros((5, 7), jnp.int32)),
+    "labels": (objective.cross_entropy.function, LOGITS, LABELS),
+    "probabilities": (objective.cross_entropy.function, LOGITS, jax.nn.softmax(LOGITS)),
+    "sequences": (objective.cross_entropy.function, jnp.zeros((5, 7, 3)), jnp.zeros((5, 7), jnp.int32)),
     "accuracy": (objective.accuracy, LOGITS, LABELS),
-    "squared error": (objective.squared_error, LOGITS, LOGITS),
+    "squared error": (objective.squared_error.function, LOGITS, LOGITS),
     "one image": (augment.flip_lr().__call__, jax.random.key(0), IMAGE),
     "cutout": (augment.cutout(2).__call__, jax.random.key(0), IMAGE.astype(jnp.float32)),
     "crop": (augment.random_crop(padding=1).__call__, jax.random.key(0), IMAGE),
-    "images": (augment.per_image(augment.flip_lr()), jax.random.key(0), jnp.stack([IMAGE, IMAGE])),
+    "images": (augment.per_image(augment.flip_lr()).built, jax.random.key(0), jnp.stack([IMAGE, IMAGE])),
 }
 
 

@@ -9,10 +9,12 @@ from jax import Array
 from fnn.augment.batches import BatchPolicy, keys_of, per_image
 from fnn.errors import ConfigError
 from fnn.types import Augmentation, Images, RandomKey, Step
+from fnn.values import maker
 
 HALVES = 2404_00498  # any number will do: of the key that tells the two halves apart
 
 
+@maker
 def alternate(augmentation: Augmentation) -> BatchPolicy:
     """The augmentation of an image in every second epoch: of one half in even epochs, of the other half in odd ones.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.types import Augmentation, Augmentations, Images, RandomKey, Step
+from fnn.values import maker
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class BatchPolicy:
         return self.apply(checks.key("augmentation key", key), images, targets, examples, epoch)
 
 
+@maker
 def per_image(augmentation: Augmentation) -> Augmentations:
     """The augmentation of every image of a batch, each with a key of its own.
 
@@ -48,6 +50,7 @@ def per_image(augmentation: Augmentation) -> Augmentations:
     return augmentations
 
 
+@maker
 def batched(augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
     """An augmentation of either kind as one of a batch: that of an image is done to every image, see `per_image`."""
     if isinstance(augmentation, BatchPolicy):
@@ -56,6 +59,7 @@ def batched(augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
     return BatchPolicy(lambda key, images, targets, examples, epoch: (mapped(key, images, examples), targets))
 
 
+@maker
 def batch_chain(*policies: Augmentation | BatchPolicy) -> BatchPolicy:
     """One after another on a batch: augmentations of an image for each image, those of a batch for all.
 

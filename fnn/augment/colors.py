@@ -15,8 +15,10 @@ from fnn.augment.recoloring import blended
 from fnn.augment.sampling.batching import apart
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Magnitude, Number
+from fnn.values import maker
 
 
+@maker
 def saturation(factor: Magnitude) -> Policy:
     """gray + factor (x - gray): 0 is a gray image, 1 the image; gray = 0.299 R + 0.587 G + 0.114 B, rounded for bytes.
 
@@ -40,9 +42,13 @@ def _toward_gray(image: Image, factor: Array) -> Image:
     return settled(blended(factor, loose(image), top(image), gray), image)
 
 
-def grayscale(chance: Number = 1.0) -> Policy:
-    """All three channels become the gray of `saturation`, with this chance. ConfigError unless 0 <= chance <= 1."""
-    checks.number("grayscale chance", chance, "[0, 1]")
+@maker
+def grayscale(probability: Number = 1.0) -> Policy:
+    """All channels become the gray of `saturation`, with this probability.
+
+    ConfigError unless 0 <= probability <= 1.
+    """
+    checks.number("grayscale probability", probability, "[0, 1]")
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         def change(image: Image) -> Image:
@@ -51,9 +57,10 @@ def grayscale(chance: Number = 1.0) -> Policy:
 
         return (Paint(on_colors(change)),)
 
-    return simple(steps, gray=partial(drawing.happens, chance=chance))
+    return simple(steps, gray=partial(drawing.happens, probability=probability))
 
 
+@maker
 def hue(turns: Magnitude) -> Policy:
     """The hue of the HSV color wheel, in turns: 1/3 makes red green, green blue and blue red.
 
@@ -92,6 +99,7 @@ def turned_colors(colors: Sequence[Array], turns: Array) -> list[Array]:
     return [channel(5), channel(3), channel(1)]
 
 
+@maker
 def rgb_shift(amount: Magnitude) -> Policy:
     """Each color channel brighter by an amount of its own, a part of the range. ConfigError unless it is in [-1, 1]."""
     expect_magnitude("rgb_shift amount", amount, "[-1, 1]")
@@ -115,6 +123,7 @@ IMAGENET_DEVIATIONS = (0.2175, 0.0188, 0.0045)
 IMAGENET_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
+@maker
 def pca_lighting(deviation: Number = 0.1) -> Policy:
     """The colors shifted along the principal axes of ImageNet's: x + Σ_i α_i λ_i p_i, with α_i of N(0, deviation²).
 
@@ -134,16 +143,17 @@ def pca_lighting(deviation: Number = 0.1) -> Policy:
     return simple(steps, axis_0=read, axis_1=read, axis_2=read)
 
 
-def channel_drop(chance: Number = 0.5, *, fill: Number = 0.0) -> Policy:
-    """One of the channels, each as likely, becomes flat, of the level fill, with this chance.
+@maker
+def channel_drop(probability: Number = 0.5, *, fill: Number = 0.0) -> Policy:
+    """One of the channels, each as likely, becomes flat, of the level fill, with this probability.
 
-    ConfigError unless 0 <= chance <= 1 and 0 <= fill <= 1.
+    ConfigError unless 0 <= probability <= 1 and 0 <= fill <= 1.
     """
-    checks.number("channel_drop chance", chance, "[0, 1]")
+    checks.number("channel_drop probability", probability, "[0, 1]")
     checks.number("channel_drop fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        return {"drops": drawing.happens(words[0], chance), "channel": drawing.below(words[1], shape[2])}
+        return {"drops": drawing.happens(words[0], probability), "channel": drawing.below(words[1], shape[2])}
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         def change(image: Image) -> Image:

@@ -15,10 +15,12 @@ from fnn.augment.sampling.scale import KERNELS
 from fnn.augment.steps import Move, Size, Steps
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import ImageShape, Number
+from fnn.values import maker
 
 TRIES = 10  # windows drawn before the largest in the middle is taken, as in torchvision
 
 
+@maker
 def crop(size: int | tuple[int, int]) -> Policy:
     """The window of this size in the middle. ShapeError for an image that is smaller."""
     window = checks.pair("crop size", size)
@@ -30,6 +32,7 @@ def crop(size: int | tuple[int, int]) -> Policy:
     return Policy(0, lambda words, shape: {}, steps, lambda shape: (*window, shape[2]))
 
 
+@maker(structure=("fill",))
 def pad(padding: int | tuple[int, int], *, mode: str = "constant", fill: Number = 0.0) -> Policy:
     """So many more rows above and below, and columns on both sides.
 
@@ -48,6 +51,7 @@ def pad(padding: int | tuple[int, int], *, mode: str = "constant", fill: Number 
     return Policy(0, lambda words, shape: {}, steps, reshape)
 
 
+@maker(structure=("fill",))
 def random_crop(
     *, padding: int = 4, mode: str = "reflect", size: int | tuple[int, int] | None = None, fill: Number = 0.0
 ) -> Policy:
@@ -85,6 +89,7 @@ def _window(offsets: Sequence[Array], size: Size, reach: Size, mode: str = "cons
     return Move(shift, size, whole=True, reach=reach, cuts=True, border=mode, fill=fill)
 
 
+@maker
 def resize(size: int | tuple[int, int], *, method: str = "bilinear") -> Policy:
     """The whole image in another size, antialiased: each new pixel is the mean of all that it covers.
 
@@ -100,6 +105,7 @@ def resize(size: int | tuple[int, int], *, method: str = "bilinear") -> Policy:
     return Policy(0, lambda words, shape: {}, steps, lambda shape: (*window, shape[2]))
 
 
+@maker
 def random_resized_crop(
     size: int | tuple[int, int],
     *,

@@ -40,9 +40,9 @@ def below(word: Array, limit: int) -> Array:
     return jnp.floor(unit(word) * jnp.float32(limit)).astype(jnp.int32)
 
 
-def happens(word: Array, chance: Number) -> Array:
-    """Whether what has this chance happens."""
-    return unit(word) < jnp.asarray(chance, jnp.float32)
+def happens(word: Array, probability: Number) -> Array:
+    """Whether what has this probability happens."""
+    return unit(word) < jnp.asarray(probability, jnp.float32)
 
 
 def sign(word: Array) -> Array:

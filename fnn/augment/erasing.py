@@ -15,10 +15,12 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.sampling.batching import held
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Magnitude, Number
+from fnn.values import maker
 
 TRIES = 10  # rectangles drawn before nothing is hidden, as in torchvision
 
 
+@maker
 def cutout(size: Number, *, fill: Number = 0.0) -> Policy:
     """A square of size x size pixels takes the level fill; its center is any pixel, so edges may cut it off.
 
@@ -64,20 +66,21 @@ def _level(fill: Number, image: Image) -> Array:
     return (jnp.round(level) if top(image) > 1 else level).astype(image.dtype)
 
 
+@maker
 def random_erasing(
-    chance: Number = 0.5,
+    probability: Number = 0.5,
     *,
     area: tuple[Number, Number] = (0.02, 0.33),
     ratio: tuple[Number, Number] = (0.3, 3.3),
     fill: Number | str = 0.0,
 ) -> Policy:
-    """With this chance a rectangle of random area and ratio of height to width, at a random place, is hidden.
+    """With this probability a rectangle of random area and ratio of height to width, at a random place, is hidden.
 
     The area is drawn as a part of the image's, log(ratio) between the logs of the two; of ten such rectangles the first
     that fits is taken, else none. fill is a level, a part of the whole range, or "noise": each number any level.
     ConfigError for an option out of range [Zhong et al. 2020, arXiv:1708.04896; torchvision RandomErasing].
     """
-    checks.number("random_erasing chance", chance, "[0, 1]")
+    checks.number("random_erasing probability", probability, "[0, 1]")
     areas = span("random_erasing area", area, "(0, 1]")
     ratios = span("random_erasing ratio", ratio, "(0, inf)")
     if fill != "noise" if isinstance(fill, str) else True:
@@ -97,7 +100,7 @@ def random_erasing(
             )
             for axis, own in enumerate((height, width))
         ]
-        erases = drawing.happens(words[0], chance) & fits.any()
+        erases = drawing.happens(words[0], probability) & fits.any()
         places = {"top": corner[0], "left": corner[1], "height": height, "width": width}
         return {"erases": erases, **places, "key": words[1:3]}
 
@@ -120,21 +123,25 @@ def _scrambled(words: Array, hidden: Array, image: Image) -> Image:
     return jnp.where(hidden[..., None], noise, image)
 
 
-def grid_mask(unit: Magnitude = (0.3, 0.6), *, ratio: Number = 0.5, chance: Number = 1.0, fill: Number = 0.0) -> Policy:
-    """With this chance squares on a grid are hidden: of each unit of the grid, `ratio` of its side, at random offsets.
+@maker
+def grid_mask(
+    unit: Magnitude = (0.3, 0.6), *, ratio: Number = 0.5, probability: Number = 1.0, fill: Number = 0.0
+) -> Policy:
+    """With this probability squares on a grid are hidden, at random offsets.
 
-    unit is the grid's period as a part of the shorter side. ConfigError for an option out of range [Chen et al. 2020,
+    Of each unit of the grid `ratio` of its side is hidden. unit is the grid's period as a part of the shorter
+    side. ConfigError for an option out of range [Chen et al. 2020,
     arXiv:2001.04086, without its rotation: put a `rotate` before and its opposite after].
     """
     expect_magnitude("grid_mask unit", unit, "(0, 1]")
     checks.number("grid_mask ratio", ratio, "[0, 1]")
-    checks.number("grid_mask chance", chance, "[0, 1]")
+    checks.number("grid_mask probability", probability, "[0, 1]")
     checks.number("grid_mask fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
         side = jnp.maximum(1, jnp.round(drawing.within(words[0], unit) * min(shape[:2])))
         offsets = [jnp.floor(drawing.unit(word) * side) for word in words[1:3]]
-        return {"unit": side, "row": offsets[0], "column": offsets[1], "masks": drawing.happens(words[3], chance)}
+        return {"unit": side, "row": offsets[0], "column": offsets[1], "masks": drawing.happens(words[3], probability)}
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         side = drawn["unit"]

@@ -17,8 +17,10 @@ from fnn.augment.sampling.borders import MODES
 from fnn.augment.steps import Move, Paint, Steps
 from fnn.errors import ShapeError
 from fnn.types import Image, ImageShape, Magnitude, Number
+from fnn.values import maker
 
 
+@maker
 def sharpness(factor: Magnitude) -> Policy:
     """smooth + factor (x - smooth): 0 is smoothed, 1 the image, 2 sharper.
 
@@ -48,6 +50,7 @@ def _sharpened(image: Image, factor: Array) -> Image:
     return settled(blend, flat).reshape(image.shape)
 
 
+@maker
 def gaussian_blur(sigma: Magnitude, *, size: int = 7) -> Policy:
     """The mean weighted by exp(-d² / 2σ²), σ in pixels, over a window of `size` x `size`; edges are reflected.
 
@@ -81,12 +84,13 @@ def _blurred(image: Image, sigma: Array, size: int) -> Image:
     return settled(x if is_float(image) else x + 0.5, image)
 
 
+@maker(structure=("fill",))
 def elastic(
     displacement: Magnitude,
     *,
     cells: int = 4,
-    order: str = "bilinear",
-    border: str = "reflect",
+    method: str = "bilinear",
+    mode: str = "reflect",
     fill: Number = 0.0,
 ) -> Policy:
     """Every pixel displaced by a smooth field: N(0, displacement²) pixels at the knots of a coarse grid, cubic between.
@@ -96,8 +100,8 @@ def elastic(
     """
     expect_magnitude("elastic displacement", displacement, "[0, inf)")
     checks.whole("elastic cells", cells)
-    checks.choice("elastic order", order, ("bilinear", "nearest"))
-    checks.choice("elastic border", border, MODES)
+    checks.choice("elastic method", method, ("bilinear", "nearest"))
+    checks.choice("elastic mode", mode, MODES)
     checks.number("elastic fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
@@ -109,7 +113,7 @@ def elastic(
         knots = drawn["knots"] * drawn["displacement"]
         field = jnp.einsum("ia,jb,abk->ijk", rows, columns, knots, precision=jax.lax.Precision.HIGHEST)
         still = jnp.eye(3, dtype=jnp.float32)
-        return (Move(still, shape[:2], border=border, fill=fill, order=order, field=field),)
+        return (Move(still, shape[:2], border=mode, fill=fill, order=method, field=field),)
 
     return Policy(3, read, steps)
 
@@ -143,6 +147,7 @@ CHROMINANCE = (
 )
 
 
+@maker
 def jpeg(quality: Magnitude) -> Policy:
     """What JPEG leaves of an image: 8 x 8 blocks, their cosine coefficients rounded to multiples of a table's entries.
 

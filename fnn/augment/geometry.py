@@ -14,22 +14,25 @@ from fnn.augment.sampling.borders import MODES
 from fnn.augment.steps import Move, Steps
 from fnn.errors import ShapeError
 from fnn.types import ImageShape, Magnitude, Number
+from fnn.values import maker
 
 ORDERS = ("bilinear", "nearest")
 
 
-def flip_lr(chance: Number = 0.5) -> Policy:
-    """Left and right change places, with the given chance. ConfigError unless 0 <= chance <= 1."""
-    return _flip("flip_lr", chance, 1)
+@maker
+def flip_lr(probability: Number = 0.5) -> Policy:
+    """Left and right change places, with the given probability. ConfigError unless 0 <= probability <= 1."""
+    return _flip("flip_lr", probability, 1)
 
 
-def flip_ud(chance: Number = 0.5) -> Policy:
-    """Top and bottom change places, with the given chance. ConfigError unless 0 <= chance <= 1."""
-    return _flip("flip_ud", chance, 0)
+@maker
+def flip_ud(probability: Number = 0.5) -> Policy:
+    """Top and bottom change places, with the given probability. ConfigError unless 0 <= probability <= 1."""
+    return _flip("flip_ud", probability, 0)
 
 
-def _flip(name: str, chance: Number, axis: int) -> Policy:
-    checks.number(f"{name} chance", chance, "[0, 1]")
+def _flip(name: str, probability: Number, axis: int) -> Policy:
+    checks.number(f"{name} probability", probability, "[0, 1]")
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         m = jnp.eye(3, dtype=jnp.float32)
@@ -37,9 +40,10 @@ def _flip(name: str, chance: Number, axis: int) -> Policy:
         flipped = m.at[axis, axis].set(-1).at[axis, 2].set(last)
         return (Move(jnp.where(drawn["flipped"], flipped, m), shape[:2], whole=True, reach=(0, 0)),)
 
-    return simple(steps, flipped=partial(drawing.happens, chance=chance))
+    return simple(steps, flipped=partial(drawing.happens, probability=probability))
 
 
+@maker
 def rot90(turns: int | None = None) -> Policy:
     """So many quarter turns counter-clockwise, exactly; without a number one of 0, 1, 2, 3, each as likely.
 
@@ -76,11 +80,12 @@ def rot90(turns: int | None = None) -> Policy:
     return Policy(policy.words, policy.read, policy.lower, reshape)
 
 
-def rotate(degrees: Magnitude, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0) -> Policy:
+@maker(structure=("fill",))
+def rotate(degrees: Magnitude, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0) -> Policy:
     """Turned counter-clockwise about the center, by so many degrees.
 
-    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. order is
-    "bilinear" or "nearest"; border what is seen outside of the image, one of numpy.pad's modes, "constant" showing
+    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. method is
+    "bilinear" or "nearest"; mode what is seen outside of the image, one of numpy.pad's modes, "constant" showing
     fill, a part of the whole range. ConfigError for an option out of range.
     """
     expect_magnitude("rotate degrees", degrees)
@@ -88,15 +93,16 @@ def rotate(degrees: Magnitude, *, order: str = "bilinear", border: str = "consta
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.around(matrices.middle(shape), matrices.rotation(drawn["degrees"]))
 
-    return _warp("rotate", forward, order, border, fill, {"degrees": degrees})
+    return _warp("rotate", forward, method, mode, fill, {"degrees": degrees})
 
 
+@maker(structure=("fill",))
 def translate(
     rows: Magnitude = 0.0,
     columns: Magnitude = 0.0,
     *,
-    order: str = "bilinear",
-    border: str = "constant",
+    method: str = "bilinear",
+    mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
     """Moved down by rows x height and to the right by columns x width; see `rotate` for the options."""
@@ -106,15 +112,16 @@ def translate(
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
 
-    return _warp("translate", forward, order, border, fill, {"rows": rows, "columns": columns})
+    return _warp("translate", forward, method, mode, fill, {"rows": rows, "columns": columns})
 
 
+@maker(structure=("fill",))
 def shear(
     rows: Magnitude = 0.0,
     columns: Magnitude = 0.0,
     *,
-    order: str = "bilinear",
-    border: str = "constant",
+    method: str = "bilinear",
+    mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
     """Slanted about the center: pixels go down by tan(rows) a column and right by tan(columns) a row, in degrees.
@@ -128,10 +135,11 @@ def shear(
         slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("rows", "columns")]
         return matrices.around(matrices.middle(shape), matrices.shearing(slopes[0], slopes[1]))
 
-    return _warp("shear", forward, order, border, fill, {"rows": rows, "columns": columns})
+    return _warp("shear", forward, method, mode, fill, {"rows": rows, "columns": columns})
 
 
-def scale(factor: Magnitude = 1.0, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0) -> Policy:
+@maker(structure=("fill",))
+def scale(factor: Magnitude = 1.0, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0) -> Policy:
     """Enlarged about the center by the factor, within the same size; see `rotate` for the options.
 
     Nothing is antialiased: for a much smaller image use `resize`. ConfigError for a factor that is not positive.
@@ -141,9 +149,10 @@ def scale(factor: Magnitude = 1.0, *, order: str = "bilinear", border: str = "co
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
         return matrices.around(matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"]))
 
-    return _warp("scale", forward, order, border, fill, {"factor": factor})
+    return _warp("scale", forward, method, mode, fill, {"factor": factor})
 
 
+@maker(structure=("fill",))
 def affine(
     *,
     degrees: Magnitude = 0.0,
@@ -152,8 +161,8 @@ def affine(
     factor: Magnitude = 1.0,
     shear_rows: Magnitude = 0.0,
     shear_columns: Magnitude = 0.0,
-    order: str = "bilinear",
-    border: str = "constant",
+    method: str = "bilinear",
+    mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
     """Sheared, enlarged and turned about the center, then moved, all by one matrix T C R S Z C⁻¹.
@@ -177,14 +186,15 @@ def affine(
         shift = matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
         return matrices.product(shift, matrices.around(matrices.middle(shape), linear))
 
-    return _warp("affine", forward, order, border, fill, own)
+    return _warp("affine", forward, method, mode, fill, own)
 
 
 CORNERS = ("top", "bottom"), ("left", "right")
 
 
+@maker(structure=("fill",))
 def perspective(
-    distortion: Number = 0.5, *, order: str = "bilinear", border: str = "constant", fill: Number = 0.0
+    distortion: Number = 0.5, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
 ) -> Policy:
     """Seen from aside: each corner comes inwards by up to distortion / 2 of the height and of the width.
 
@@ -201,7 +211,7 @@ def perspective(
         return _homography(jnp.stack(ends), moved)
 
     own: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
-    return _warp("perspective", forward, order, border, fill, own, projective=True)
+    return _warp("perspective", forward, method, mode, fill, own, projective=True)
 
 
 def _homography(before: Array, after: Array) -> Array:
@@ -218,20 +228,20 @@ def _homography(before: Array, after: Array) -> Array:
 def _warp(
     name: str,
     forward: Callable[[Drawn, ImageShape], Array],
-    order: str,
-    border: str,
+    method: str,
+    mode: str,
     fill: Number,
     own: dict[str, Magnitude],
     *,
     projective: bool = False,
 ) -> Policy:
     """The policy of one warp, whose matrix sends old places to new ones, by magnitudes of its own."""
-    checks.choice(f"{name} order", order, ORDERS)
-    checks.choice(f"{name} border", border, MODES)
+    checks.choice(f"{name} method", method, ORDERS)
+    checks.choice(f"{name} mode", mode, MODES)
     checks.number(f"{name} fill", fill, "[0, 1]")
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         back = matrices.inverse(forward(drawn, shape))
-        return (Move(back, shape[:2], projective=projective, border=border, fill=fill, order=order),)
+        return (Move(back, shape[:2], projective=projective, border=mode, fill=fill, order=method),)
 
     return simple(steps, **{key: partial(drawing.within, magnitude=magnitude) for key, magnitude in own.items()})

@@ -15,11 +15,13 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.sampling.batching import apart
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Number
+from fnn.values import maker
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NAMES = ("brightness", "contrast", "saturation", "hue")
 
 
+@maker
 def jitter(
     *, brightness: Number = 0.0, contrast: Number = 0.0, saturation: Number = 0.0, hue: Number | None = None
 ) -> Policy:

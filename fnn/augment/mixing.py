@@ -12,16 +12,21 @@ from fnn.augment.batches import BatchPolicy, keys_of
 from fnn.augment.levels import is_float, loose
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Images, Number, RandomKey, Step
+from fnn.values import maker
 
 PER = ("image", "batch")
 
 
-def mixup(alpha: Number = 0.2, *, classes: int | None = None, chance: Number = 1.0, per: str = "image") -> BatchPolicy:
+@maker
+def mixup(
+    alpha: Number = 0.2, *, classes: int | None = None, probability: Number = 1.0, per: str = "image"
+) -> BatchPolicy:
     """λ x + (1 - λ) x', with x' the image before it in the batch and λ of Beta(α, α); targets likewise.
 
     Integer labels become rows of `classes` probabilities; floats are mixed as they are. λ is drawn for each image, or
-    once for the batch; with the chance left over it is 1. Bytes are rounded. ConfigError for an option out of range,
-    and where labels are mixed without `classes` [Zhang et al. 2018, arXiv:1710.09412; partner and rule as in
+    once for the batch; with 1 - probability it is 1. Bytes are rounded. ConfigError for an option out of range,
+    and where
+    labels are mixed without `classes` [Zhang et al. 2018, arXiv:1710.09412; partner and rule as in
     torchvision].
     """
 
@@ -30,10 +35,13 @@ def mixup(alpha: Number = 0.2, *, classes: int | None = None, chance: Number = 1
         blend = share * loose(images) + (1 - share) * loose(others)
         return (blend if is_float(images) else jnp.round(blend)).astype(images.dtype), shares
 
-    return _mixing("mixup", mix, alpha, classes, chance, per)
+    return _mixing("mixup", mix, alpha, classes, probability, per)
 
 
-def cutmix(alpha: Number = 1.0, *, classes: int | None = None, chance: Number = 1.0, per: str = "image") -> BatchPolicy:
+@maker
+def cutmix(
+    alpha: Number = 1.0, *, classes: int | None = None, probability: Number = 1.0, per: str = "image"
+) -> BatchPolicy:
     """A box of the image before it in the batch, of about a part 1 - λ of the area, with λ of Beta(α, α).
 
     Its center is any pixel and the edges may cut it off; the targets are mixed by the exact area that is shown. See
@@ -51,7 +59,7 @@ def cutmix(alpha: Number = 1.0, *, classes: int | None = None, chance: Number = 
         kept = 1 - area.astype(jnp.float32) / (sizes[0] * sizes[1])
         return jnp.where(hidden, theirs, own).reshape(images.shape), kept
 
-    return _mixing("cutmix", mix, alpha, classes, chance, per)
+    return _mixing("cutmix", mix, alpha, classes, probability, per)
 
 
 def _box(size: int, center: Array, shares: Array) -> Array:
@@ -65,9 +73,9 @@ def _box(size: int, center: Array, shares: Array) -> Array:
 Mix = Callable[[Array, Array, Images, Images], tuple[Images, Array]]
 
 
-def _mixing(name: str, mix: Mix, alpha: Number, classes: int | None, chance: Number, per: str) -> BatchPolicy:
+def _mixing(name: str, mix: Mix, alpha: Number, classes: int | None, probability: Number, per: str) -> BatchPolicy:
     checks.number(f"{name} alpha", alpha, "(0, inf)")
-    checks.number(f"{name} chance", chance, "[0, 1]")
+    checks.number(f"{name} probability", probability, "[0, 1]")
     checks.choice(f"{name} per", per, PER)
     if classes is not None:
         checks.whole(f"{name} classes", classes, 2)
@@ -83,7 +91,7 @@ def _mixing(name: str, mix: Mix, alpha: Number, classes: int | None, chance: Num
         parts = jax.vmap(lambda own: jax.random.split(own, 3))(keys)
         exponent = jnp.asarray(alpha, jnp.float32)
         shares = jax.vmap(lambda own: jax.random.beta(own, exponent, exponent))(parts[:, 0])
-        happens = jax.vmap(lambda own: jax.random.uniform(own, (), jnp.float32))(parts[:, 1]) < chance
+        happens = jax.vmap(lambda own: jax.random.uniform(own, (), jnp.float32))(parts[:, 1]) < probability
         mixed, kept = mix(parts[:, 2], jnp.where(happens, shares, 1), images, jnp.roll(images, 1, 0))
         return mixed, None if targets is None else jax.tree.map(lambda own: _mixed(name, own, kept, classes), targets)
 

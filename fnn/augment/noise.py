@@ -13,10 +13,12 @@ from fnn.augment.magnitudes import expect_magnitude
 from fnn.augment.policy import Drawn, Policy
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Magnitude, RandomKey
+from fnn.values import maker
 
 Change = Callable[[Image, RandomKey, Array], Image]
 
 
+@maker
 def gaussian_noise(deviation: Magnitude) -> Policy:
     """x + N(0, deviation²) a number, the deviation as a part of the range; clipped, bytes rounded.
 
@@ -33,17 +35,18 @@ def gaussian_noise(deviation: Magnitude) -> Policy:
     return _noise(change, deviation=deviation)
 
 
-def salt_and_pepper(share: Magnitude) -> Policy:
-    """This share of the pixels becomes white or black, each as likely. ConfigError unless it is in [0, 1]."""
-    expect_magnitude("salt_and_pepper share", share, "[0, 1]")
+@maker
+def salt_and_pepper(probability: Magnitude) -> Policy:
+    """This probability of the pixels becomes white or black, each as likely. ConfigError unless it is in [0, 1]."""
+    expect_magnitude("salt_and_pepper probability", probability, "[0, 1]")
 
-    def change(image: Image, key: RandomKey, share: Array) -> Image:
+    def change(image: Image, key: RandomKey, probability: Array) -> Image:
         drawn = jax.random.uniform(key, (*image.shape[:2], 1), jnp.float32)
-        half = share / 2
+        half = probability / 2
         white = jnp.full((), top(image), jnp.float32).astype(image.dtype)
         return jnp.where(drawn < half, jnp.zeros_like(white), jnp.where(drawn < 2 * half, white, image))
 
-    return _noise(change, share=share)
+    return _noise(change, probability=probability)
 
 
 def _noise(change: Change, **magnitude: Magnitude) -> Policy:

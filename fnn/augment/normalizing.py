@@ -12,8 +12,10 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.steps import Paint, Steps
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Image, ImageShape
+from fnn.values import maker
 
 
+@maker
 def normalize(mean: Sequence[float] | Array, std: Sequence[float] | Array, *, dtype: DTypeLike = jnp.float32) -> Policy:
     """(x - mean) / std for each channel, with x in [0, 1], bytes divided by 255; the result is of this dtype.
 

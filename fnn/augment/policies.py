@@ -14,10 +14,12 @@ from fnn.augment.selecting import fused, gated, selected
 from fnn.augment.steps import Steps
 from fnn.errors import ConfigError
 from fnn.types import Augmentation, ImageShape, Number
+from fnn.values import maker
 
 MODES = ("fused", "exact")
 
 
+@maker
 def chain(*policies: Augmentation) -> Policy:
     """One augmentation after another; what is drawn is the tuple of what each draws.
 
@@ -50,17 +52,18 @@ def chain(*policies: Augmentation) -> Policy:
     return Policy(sum(part.words for part in parts), read, lower, reshape)
 
 
-def maybe(augmentation: Augmentation, chance: Number = 0.5) -> Policy:
-    """The augmentation with this chance, else the image as it is.
+@maker
+def maybe(augmentation: Augmentation, probability: Number = 0.5) -> Policy:
+    """The augmentation with this probability, else the image as it is.
 
     A move that is left out is the move that moves nothing, so it still joins the moves around it. ConfigError unless
-    0 <= chance <= 1, and for an augmentation that changes the size of the image.
+    0 <= probability <= 1, and for an augmentation that changes the size of the image.
     """
-    checks.number("maybe chance", chance, "[0, 1]")
+    checks.number("maybe probability", probability, "[0, 1]")
     part = as_policy("maybe augmentation", augmentation)
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        return {"happens": drawing.happens(words[0], chance), "drawn": part.read(words[1:], shape)}
+        return {"happens": drawing.happens(words[0], probability), "drawn": part.read(words[1:], shape)}
 
     def lower(drawn: Drawn, shape: ImageShape) -> Steps:
         expect_size_kept("maybe", part, shape)
@@ -69,6 +72,7 @@ def maybe(augmentation: Augmentation, chance: Number = 0.5) -> Policy:
     return Policy(1 + part.words, read, lower)
 
 
+@maker
 def one_of(*policies: Augmentation, weights: Sequence[float] | None = None, mode: str = "fused") -> Policy:
     """One of the augmentations, drawn for each image by itself, as likely as its weight tells.
 
@@ -81,6 +85,7 @@ def one_of(*policies: Augmentation, weights: Sequence[float] | None = None, mode
     return some_of(*policies, count=1, weights=weights, mode=mode)
 
 
+@maker
 def some_of(*policies: Augmentation, count: int, weights: Sequence[float] | None = None, mode: str = "fused") -> Policy:
     """`count` draws from the augmentations, one after another, with replacement; see `one_of`.
 
@@ -92,14 +97,15 @@ def some_of(*policies: Augmentation, count: int, weights: Sequence[float] | None
     if not policies:
         raise ConfigError("one_of", "at least one augmentation", "none", "give some")
     parts = [as_policy(f"one_of {place}", policy) for place, policy in enumerate(policies)]
-    shares = _shares(weights, len(parts))
-    limits = jnp.cumsum(shares)
+    weights = _expect_weights(weights, len(parts))
+    known = _known_shares(weights)
     words = 1 + max(part.words for part in parts)
 
     def read(own: Array, shape: ImageShape) -> Drawn:
         return [_choice(turn, shape) for turn in own.reshape(count, words)]
 
     def _choice(own: Array, shape: ImageShape) -> Drawn:
+        limits = jnp.cumsum(_traced_shares(weights) if known is None else jnp.asarray(known))
         which = jnp.minimum((drawing.unit(own[0]) >= limits).sum(), len(parts) - 1).astype(jnp.int32)
         return {"which": which, "drawn": tuple(part.read(own[1 : 1 + part.words], shape) for part in parts)}
 
@@ -112,7 +118,7 @@ def some_of(*policies: Augmentation, count: int, weights: Sequence[float] | None
             turns.append(selected(turn["which"], branches, shape, mode))
         return fused(turns) if mode == "fused" else [step for turn in turns for step in turn]
 
-    return Policy(count * words, read, lower, options=tuple(parts), shares=shares, count=count)
+    return Policy(count * words, read, lower, options=tuple(parts), shares=known, count=count)
 
 
 def expect_size_kept(where: str, part: Policy, shape: ImageShape) -> None:
@@ -133,17 +139,25 @@ def _dealt(parts: Sequence[Policy], words: Array) -> list[Array]:
     return [words[begin:end] for begin, end in pairwise(ends)]
 
 
-def _shares(weights: Sequence[float] | None, count: int) -> Array | np.ndarray:
-    """How likely each is; if the weights are known then so are the shares, inside a traced function, too."""
+def _expect_weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
     weights = [1.0] * count if weights is None else weights
     if len(weights) != count:
         raise ConfigError("one_of weights", f"{count} weights", len(weights), "give one an augmentation")
     for place, weight in enumerate(weights):
         checks.number(f"one_of weights {place}", weight, "[0, inf)")
-    if all(checks.is_concrete(weight) for weight in weights):
-        known = np.array([float(weight) for weight in weights], np.float32)
-        if not known.any():
-            raise ConfigError("one_of weights", "one above 0", weights, "give what is to be drawn a weight")
-        return known / known.sum()
+    return weights
+
+
+def _known_shares(weights: Sequence[float]) -> np.ndarray | None:
+    """How likely each is; None where the weights are traced."""
+    if not all(checks.is_concrete(weight) for weight in weights):
+        return None
+    known = np.array([float(weight) for weight in weights], np.float32)
+    if not known.any():
+        raise ConfigError("one_of weights", "one above 0", weights, "give what is to be drawn a weight")
+    return known / known.sum()
+
+
+def _traced_shares(weights: Sequence[float]) -> Array:
     shares = jnp.stack([jnp.asarray(weight, jnp.float32) for weight in weights])
     return shares / shares.sum()

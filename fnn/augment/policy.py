@@ -31,7 +31,8 @@ class Policy:
     read:    (words, shape) -> drawn, what they mean in the operation's own units: angles, offsets, factors
     lower:   (drawn, shape) -> the steps that this comes to, in image terms: moves, recolors, paints
     reshape: (shape) -> shape of the image that comes out
-    options: of a policy that draws `count` times from several, these, and how likely each is in `shares`
+    options: of a policy that draws `count` times from several, these
+    shares:  how likely each of them is; None where that is traced
     """
 
     words: int
@@ -39,7 +40,7 @@ class Policy:
     lower: Callable[[Drawn, ImageShape], Steps]
     reshape: Callable[[ImageShape], ImageShape] = lambda shape: shape
     options: "tuple[Policy, ...]" = ()
-    shares: Array | np.ndarray | None = None
+    shares: np.ndarray | None = None
     count: int = 1
 
     def __call__(self, key: RandomKey, image: Image) -> Image:

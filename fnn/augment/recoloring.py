@@ -13,8 +13,10 @@ from fnn.augment.policy import Drawn, Policy, simple
 from fnn.augment.statistics import extremes, histogram, pillows_rounding
 from fnn.augment.steps import Recolor, Steps
 from fnn.types import Image, ImageShape, Magnitude
+from fnn.values import maker
 
 
+@maker
 def brightness(factor: Magnitude) -> Policy:
     """Each level times the factor: 0 is black, 1 the image; clipped, and bytes cut to whole numbers, as in Pillow.
 
@@ -29,6 +31,7 @@ def brightness(factor: Magnitude) -> Policy:
     return simple(steps, factor=partial(drawing.within, magnitude=factor))
 
 
+@maker
 def contrast(factor: Magnitude) -> Policy:
     """mean + factor (x - mean), with the mean gray of the image, which for bytes is rounded: 0 is gray, 1 the image.
 
@@ -61,6 +64,7 @@ def rounded_mean(levels: Array) -> Array:
     return ((2 * total + levels.size) // (2 * levels.size)).astype(jnp.float32)
 
 
+@maker
 def gamma(exponent: Magnitude) -> Policy:
     """top (x / top)^exponent: above 1 darker, below 1 lighter. ConfigError for an exponent that is not positive."""
     expect_magnitude("gamma exponent", exponent, "(0, inf)")
@@ -76,11 +80,13 @@ def gamma(exponent: Magnitude) -> Policy:
     return simple(steps, exponent=partial(drawing.within, magnitude=exponent))
 
 
+@maker
 def invert() -> Policy:
     """top - x: the negative."""
     return _recolor(Recolor(lambda x, highest, seen: highest - x))
 
 
+@maker
 def solarize(threshold: Magnitude) -> Policy:
     """Levels from the threshold on, a part of the range, are inverted: 1 leaves all below white, 0 inverts all.
 
@@ -100,6 +106,7 @@ def solarize(threshold: Magnitude) -> Policy:
     return simple(steps, threshold=partial(drawing.within, magnitude=threshold))
 
 
+@maker
 def posterize(bits: Magnitude) -> Policy:
     """Only so many of the highest bits of each byte are kept; floats are cut to as many levels.
 
@@ -120,6 +127,7 @@ def posterize(bits: Magnitude) -> Policy:
     return simple(steps, bits=partial(drawing.within, magnitude=bits))
 
 
+@maker
 def autocontrast() -> Policy:
     """(x - low) top / (high - low), by the lowest and the highest level of each channel; a flat channel stays.
 
@@ -136,6 +144,7 @@ def autocontrast() -> Policy:
     return _recolor(Recolor(change, tabled=True, look=extremes))
 
 
+@maker
 def equalize() -> Policy:
     """The levels of each channel spread so that each range of them holds about as many pixels.
 

@@ -115,7 +115,9 @@ def alike(moves: Sequence[Move]) -> bool:
 
 def _equal(first: Number, second: Number) -> bool:
     """Whether two numbers are known to be equal."""
-    return first is second or (isinstance(first, float) and isinstance(second, float) and first == second)
+    if isinstance(first, int | float) and isinstance(second, int | float):
+        return first == second
+    return first is second
 
 
 def look_of(moves: Sequence[Move]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn import checks
 from fnn.augment import drawing
 from fnn.augment.batches import BatchPolicy, keys_of
 from fnn.augment.policy import Policy, shape_of
@@ -17,8 +16,10 @@ from fnn.augment.render import rendered
 from fnn.augment.selecting import kinds_of, selected
 from fnn.errors import ConfigError
 from fnn.types import Image, Images, ImageShape, RandomKey, Step
+from fnn.values import maker
 
 
+@maker
 def stratified(policy: Policy) -> BatchPolicy:
     """A policy that chooses, as `some_of` or `rand_augment`, with the choices dealt out over the batch.
 
@@ -30,7 +31,7 @@ def stratified(policy: Policy) -> BatchPolicy:
     """
     if not getattr(policy, "options", ()):
         raise ConfigError("stratified", "a policy that chooses, as rand_augment()", repr(policy), "call its maker")
-    if not checks.is_concrete(policy.shares):
+    if policy.shares is None:
         raise ConfigError("stratified weights", "known numbers", "traced ones", "they tell how the batch is cut")
     words = policy.words // policy.count
 

@@ -16,6 +16,7 @@ from fnn.augment.sampling.warp import warped
 from fnn.augment.steps import Move, Paint, Steps, joined
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, Number, RandomKey
+from fnn.values import maker
 
 ROUNDS = 10  # of the fixed point that inverts a smooth field, whose slope is below 1: then it is exact to 1e-3 pixels
 
@@ -65,6 +66,7 @@ class Together:
         return rendered(back, moved)
 
 
+@maker
 def together(augmentation: Augmentation, *, mask_fill: Number = 0) -> Together:
     """The augmentation of an image with all that belongs to it: (key, example) -> example.
 

@@ -11,10 +11,12 @@ from fnn.augment.policy import Policy, as_policy, shape_of
 from fnn.augment.targets import together
 from fnn.errors import ConfigError
 from fnn.types import Augmentation
+from fnn.values import maker
 
 Predict = Callable[[Any], Any]
 
 
+@maker
 def tta(predict: Predict, *, views: Sequence[Augmentation], dense: bool = False) -> Predict:
     """The mean of what a network predicts of several views of each image: (images) -> outputs.
 

@@ -4,6 +4,7 @@ from fnn.data import synthetic as synthetic
 from fnn.data.batches import batches as batches
 from fnn.data.patches import patches as patches
 from fnn.data.preprocessing import Fitted as Fitted
+from fnn.data.preprocessing import normalize as normalize
 from fnn.data.preprocessing import standardize as standardize
 from fnn.data.preprocessing import to_float as to_float
 from fnn.data.sets.arrays import npy as npy

@@ -1,6 +1,6 @@
 """From stored numbers to what a network takes in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import DTypeError, NonFiniteError, ShapeError
-from fnn.types import Shape
+from fnn.types import Number, Shape
+from fnn.values import maker
+
+Row = Sequence[Number] | jax.Array | np.ndarray  # one number a channel
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that a compiled program can be kept under it
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """A map that was fitted on the training inputs, to be applied anywhere, and its inverse.
 
@@ -44,22 +47,59 @@ def standardize(train_inputs: jax.Array) -> Fitted:
     axes = tuple(range(stored.ndim - 1))
     mean = mean_of(stored, axes)
     std = np.std(stored, axes, dtype=np.float64, mean=mean) / unit(stored)
-    std, mean = np.where(std > 0, std, 1), mean.reshape(-1) / unit(stored)
+    return normalize(mean.reshape(-1) / unit(stored), np.where(std > 0, std, 1))
+
+
+@maker
+def normalize(
+    mean: Sequence[Number] | jax.Array | np.ndarray, std: Sequence[Number] | jax.Array | np.ndarray
+) -> Fitted:
+    """The map x -> (to_float(x) - mean) / std with known statistics, as `standardize` fits them.
+
+    Args:
+        mean: One number a channel, (channels,), on the scale of to_float(x).
+        std: One number a channel, (channels,), on that scale.
+
+    Raises:
+        ConfigError: A number is not finite, or a std is not positive.
+        ShapeError: The two are no rows of one length, or x has other channels.
+    """
+    shape = _row_shape("normalize mean", mean, "(-inf, inf)")
+    other = _row_shape("normalize std", std, "(0, inf)")
+    if other != shape:
+        raise ShapeError("normalize std", f"as many numbers as the mean, {shape}", other, "give one a channel")
 
     def forward(x: jax.Array) -> jax.Array:
-        x = expect("standardize x", to_float(x), mean.shape)
+        x = expect("normalize x", to_float(x), shape)
         return (x - _along(mean, x)) / _along(std, x)
 
     def inverse(y: jax.Array) -> jax.Array:
-        y = expect("standardize inverse y", y, mean.shape)
+        y = expect("normalize inverse y", y, shape)
         return y * _along(std, y) + _along(mean, y)
 
     return Fitted(forward, inverse)
 
 
-def _along(statistic: np.ndarray, x: jax.Array) -> jax.Array:
+def _row_shape(where: str, row: Row, interval: str) -> Shape:
+    """The shape (channels,) of a row of numbers; an error unless it is one, and each number lies in the interval."""
+    if isinstance(row, jax.Array | np.ndarray | np.generic):
+        shape = tuple(row.shape)
+    elif isinstance(row, Sequence) and row:
+        shape = (len(row), *np.shape(row[0]))
+    else:
+        raise ShapeError(where, "one number a channel, (channels,)", repr(row), "give a list of numbers")
+    if len(shape) != 1:
+        raise ShapeError(where, "one number a channel, (channels,)", shape, "give a list of numbers")
+    if checks.is_concrete(row):
+        for place, own in enumerate(row):
+            checks.number(f"{where} {place}", own, interval)
+    return shape
+
+
+def _along(row: Row, x: jax.Array) -> jax.Array:
     """One number a channel, to meet the array."""
-    return jnp.asarray(statistic, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+    array = row if isinstance(row, jax.Array | np.ndarray) else jnp.stack([jnp.asarray(own, x.dtype) for own in row])
+    return jnp.asarray(array, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def on_host(where: str, train_inputs: Any, least: int = 1) -> np.ndarray:

@@ -11,6 +11,7 @@ from fnn import checks
 from fnn.data.preprocessing import Fitted, expect, mean_of, on_host, to_float, unit
 from fnn.errors import ConfigError
 from fnn.types import Number, Shape
+from fnn.values import maker
 
 PIECE = 4096  # examples; so many at a time become float64, that a large set need not fit in memory as such
 
@@ -32,7 +33,7 @@ def pca_whiten(train_inputs: jax.Array, *, components: int | None = None, eps: N
     checks.number("pca_whiten eps", eps, "[0, inf)")
     mean, variances, vectors = _principal(stored)
     std, vectors = _deviations(variances[:kept], eps), vectors[:, :kept]
-    return _affine("pca_whiten", mean, vectors / std, (vectors * std).T, stored.shape[1:], (kept,))
+    return affine("pca_whiten", mean, vectors / std, (vectors * std).T, stored.shape[1:], (kept,))
 
 
 def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
@@ -47,7 +48,7 @@ def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
     mean, variances, vectors = _principal(stored)
     std, example = _deviations(variances, eps), stored.shape[1:]
     with jax.default_matmul_precision("highest"):  # for a traced eps
-        return _affine("zca_whiten", mean, vectors / std @ vectors.T, vectors * std @ vectors.T, example, example)
+        return affine("zca_whiten", mean, vectors / std @ vectors.T, vectors * std @ vectors.T, example, example)
 
 
 def _principal(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,7 +74,8 @@ def _deviations(variances: np.ndarray, eps: Number) -> Any:
     return xp.sqrt(xp.where(lifted > 0, lifted, 1))[None]
 
 
-def _affine(where: str, mean: np.ndarray, there: Any, back: Any, example: Shape, out: Shape) -> Fitted:
+@maker
+def affine(where: str, mean: Any, there: Any, back: Any, example: Shape, out: Shape) -> Fitted:
     """The map x -> (x - mean) there of examples to (..., *out), and its inverse y -> y back + mean."""
 
     def forward(x: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from fnn.lab.checkpoints.exporting import export_safetensors as export_safetensors
 from fnn.lab.checkpoints.exporting import import_safetensors as import_safetensors
+from fnn.lab.checkpoints.filling import load as load
 from fnn.lab.checkpoints.filling import restore as restore
 from fnn.lab.checkpoints.reading import read as read
 from fnn.lab.checkpoints.store import checkpoints as checkpoints

@@ -16,8 +16,8 @@ from fnn.train.advancing import Reached, advance, most_steps
 from fnn.train.epochs import batch_at, order_of
 from fnn.train.evaluation import count_examples, observed, validate
 from fnn.train.faults import explain, patience, state_at
+from fnn.train.recipe import Recipe
 from fnn.train.steps import augmented, stepped, steps_per_epoch
-from fnn.train.task import Task
 from fnn.types import Data, TrainState
 
 
@@ -84,8 +84,8 @@ class Course(Protocol):
 class ArrayCourse:
     """Over arrays: every stretch is one call of one compiled program, whatever the number of steps."""
 
-    def __init__(self, task: Task, data: Data, valid: Data | None, batch_size: int):
-        self.task, self.data, self.valid, self.batch_size = task, data, valid, batch_size
+    def __init__(self, recipe: Recipe, data: Data, valid: Data | None, batch_size: int):
+        self.recipe, self.data, self.valid, self.batch_size = recipe, data, valid, batch_size
         self.pace = Pace()
         self.order: jax.Array | None = None  # of the examples of the epoch that the last stretch leads to
 
@@ -118,13 +118,13 @@ class ArrayCourse:
             epoch = step // self.length
             self.order = order_of(train_state.key, epoch, count_examples(self.data), self.batch_size)
         stop = np.int32(step + count)
-        reached = advance(self.task, train_state, self.data, self.order, stop, self.valid, self.batch_size)
+        reached = advance(self.recipe, train_state, self.data, self.order, stop, self.valid, self.batch_size)
         self.order = reached.order
         return reached
 
     def _parts(self, begin: int, end: int, reached: Reached) -> Iterator[Part]:
         """Epoch by epoch; steps are counted from the beginning of the first."""
-        measured = self.task.in_order(reached.measured)
+        measured = self.recipe.in_order(reached.measured)
         for epoch, first in enumerate(range(0, end, self.length)):
             steps = slice(max(first - begin, 0), min(first + self.length, end) - begin)
             is_over = first + self.length <= end
@@ -133,16 +133,16 @@ class ArrayCourse:
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a loop of no steps."""
         reached = self._advance(train_state, int(train_state.step), 0)
-        return _on_host(self.task.in_order(reached.measured), np.s_[:0]), _on_host(reached.validated, 0)
+        return _on_host(self.recipe.in_order(reached.measured), np.s_[:0]), _on_host(reached.validated, 0)
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By running up to the step again."""
-        before = state_at(self.task, train_state, self.data, self.valid, self.batch_size, step)
-        return before, explain(self.task, before, *batch_at(self.task, before, self.data, self.batch_size))
+        before = state_at(self.recipe, train_state, self.data, self.valid, self.batch_size, step)
+        return before, explain(self.recipe, before, *batch_at(self.recipe, before, self.data, self.batch_size))
 
     def first_inputs(self, train_state: TrainState) -> Any:
         """Of the batch that the train state's step learns from."""
-        return batch_at(self.task, train_state, self.data, self.batch_size)[0]
+        return batch_at(self.recipe, train_state, self.data, self.batch_size)[0]
 
     def epochs(self, step: int) -> tuple[int, int]:
         """By the steps."""
@@ -167,9 +167,9 @@ class StreamCourse:
     At most two steps are under way, so that a run ends at the step that loses it.
     """
 
-    def __init__(self, task: Task, stream: Stream, valid: Data | None, batch_size: int):
-        self.task, self.stream = task, stream
-        self.validate = partial(validate, task, valid=valid, batch_size=batch_size)
+    def __init__(self, recipe: Recipe, stream: Stream, valid: Data | None, batch_size: int):
+        self.recipe, self.stream = recipe, stream
+        self.validate = partial(validate, recipe, valid=valid, batch_size=batch_size)
         self.last: tuple[TrainState, Data] | None = None  # where the last step began, and its batch
         self.waiting: dict[str, jax.Array] | None = None  # what that step will have measured
         self.lost = 0  # steps in a row that were not finite
@@ -191,7 +191,7 @@ class StreamCourse:
         while len(done) < count and not ended:
             batch, seconds = _timed(self.stream.pull)  # while the device computes the step before
             waited += seconds
-            after, measured = stepped(self.task, train_state, *batch)
+            after, measured = stepped(self.recipe, train_state, *batch)
             if self._is_lost():  # waits for the step before
                 break
             self.last, self.waiting = (train_state, batch), measured
@@ -199,7 +199,7 @@ class StreamCourse:
             train_state = after
             ended, seconds = _timed(self.stream.ends)  # which may have to look for a next batch
             waited += seconds
-        names = self.task.in_order(done[0]) if done else ()
+        names = self.recipe.in_order(done[0]) if done else ()
         looked = self.validate(train_state) if ended else {}
 
         def parts() -> tuple[list[Part], float]:
@@ -207,23 +207,23 @@ class StreamCourse:
             validated, seconds = _timed(lambda: _on_host(looked))
             return [Part(measured, validated if ended else None)], seconds
 
-        return Stretch(first, observed(self.task, train_state, looked), step + len(done), parts, waited)
+        return Stretch(first, observed(self.recipe, train_state, looked), step + len(done), parts, waited)
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """By a step of which nothing is kept but the time it took."""
-        _, measured = stepped(self.task, train_state, *self.stream.peek())
-        each = {name: value[None][:0] for name, value in _on_host(self.task.in_order(measured)).items()}
+        _, measured = stepped(self.recipe, train_state, *self.stream.peek())
+        each = {name: value[None][:0] for name, value in _on_host(self.recipe.in_order(measured)).items()}
         return each, _on_host(self.validate(train_state))
 
     def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
         """By the batch of the last step, which is at hand."""
         assert self.last is not None
         before, batch = self.last
-        return before, explain(self.task, before, *augmented(self.task, before, before.step, *batch))
+        return before, explain(self.recipe, before, *augmented(self.recipe, before, before.step, *batch))
 
     def first_inputs(self, train_state: TrainState) -> Any:
         """Of the next batch."""
-        return augmented(self.task, train_state, train_state.step, *self.stream.peek())[0]
+        return augmented(self.recipe, train_state, train_state.step, *self.stream.peek())[0]
 
     def epochs(self, step: int) -> tuple[int, int]:
         """By the stream."""
@@ -240,7 +240,7 @@ class StreamCourse:
     def _is_lost(self) -> bool:
         if self.waiting is not None:
             self.lost = 0 if self.waiting["finite"] else self.lost + 1
-        return self.lost >= patience(self.task)
+        return self.lost >= patience(self.recipe)
 
 
 def _on_host(figures: Mapping[str, jax.Array], part: Any = ...) -> Figures:

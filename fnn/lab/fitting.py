@@ -1,96 +1,82 @@
-"""A run with doors to the world between its compiled chunks."""
+"""A run in compiled chunks, with progress, logs, checkpoints and signals between them."""
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import jax
 
 from fnn import checks
-from fnn.augment import BatchPolicy
-from fnn.data import to_float
 from fnn.errors import ConfigError
 from fnn.lab.courses import ArrayCourse, Course, StreamCourse
 from fnn.lab.logs.log import Log, as_log
 from fnn.lab.running import Limits, Plan, follow
 from fnn.lab.saving import Saving, as_saving
 from fnn.lab.streams import Stream, is_stream
-from fnn.objective import cross_entropy
 from fnn.train.boundary import enter, expect_fitting
-from fnn.train.stopping import EarlyStopping
-from fnn.train.task import make_task, with_stopping
-from fnn.types import (
-    Augmentation,
-    Data,
-    Layer,
-    Loss,
-    Metrics,
-    Optimizer,
-    Prepare,
-    RandomKey,
-    Regularizer,
-    Result,
-    TrainState,
-)
+from fnn.train.callback import Callback, expect_callback
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.types import Data, RandomKey, Result, TrainState
 
 
 def fit(
     key: RandomKey,
-    network: Layer,
-    optimizer: Optimizer,
+    recipe: Recipe,
     data: Data | Iterable[Data],
     *,
     epochs: int,
     batch_size: int | None = None,
-    micro_batch_size: int | None = None,
     steps_per_epoch: int | None = None,
     valid: Data | None = None,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
-    loss: Loss = cross_entropy,
-    metrics: Metrics | None = None,
-    regularizer: Regularizer | None = None,
-    on_nonfinite: str = "raise",
-    early_stopping: EarlyStopping | None = None,
     checkpoints: str | os.PathLike[str] | Saving | None = None,
     resume: bool | TrainState = False,
-    on_epoch: Callable[[TrainState, Mapping[str, float]], Any] | None = None,
-    log: Log | Callable[[int, Mapping[str, float]], Any] | Sequence[Any] | None = None,
+    callback: Callback | None = None,
+    log: Log | Callback | Sequence[Any] | None = None,
     log_every: int = 1,
     max_seconds: float = math.inf,
     max_steps: int | None = None,
     chunk: int | None = None,
     show: bool = True,
 ) -> Result:
-    """The run of `train.run`, bit for bit, in compiled chunks of steps with doors to the world between them.
+    """The run of `train.run`, bit for bit, in compiled chunks of steps, with progress, logs and checkpoints.
 
-    data may also be any iterable of batches (inputs, targets): each is then one step, augmented by the key of that
-    step; an epoch is one pass over it, or steps_per_epoch batches, and batch_size only counts for validation.
+    SIGINT and SIGTERM end the run after the chunk. With checkpoints the run is saved and the program exits with 130 or
+    143; without them Ctrl-C returns what there is, as max_seconds and max_steps always do.
 
-    checkpoints is a directory, or `lab.saving(directory, ...)`: after each epoch the run is saved there, and with
-    resume=True it goes on from the last one, its history whole; resume may also be a train state, with a history from
-    there on. SIGINT and SIGTERM end the run after the chunk: with checkpoints it is saved and the program exits with
-    130 or 143, without them Ctrl-C returns what there is, as max_seconds and max_steps always do.
+    Args:
+        key: From `jax.random.key`: initialization, the order of examples, augmentation and noise follow from it.
+        recipe: From `train.recipe`.
+        data: (inputs, targets), arrays whose first axis is the example; or any iterable of batches of such, of which
+            each is one step, augmented by the key of that step.
+        epochs: Passes over the data, in all: a run that is resumed goes on up to these.
+        batch_size: Examples a step; for an iterable it is that of validation, by default its first batch's.
+        steps_per_epoch: Batches of an iterable that are an epoch; by default one pass over it.
+        valid: (inputs, targets) to evaluate after each epoch.
+        checkpoints: A directory, or `lab.saving(directory, ...)`. The run is saved there after each epoch.
+        resume: True to continue the last checkpoint, its history whole; or a train state, with the history from there.
+        callback: callback(step, figures) after each epoch, as of `train.run`; returning true ends the run.
+        log: log(step, figures) of every log_every-th step and of each epoch, or `lab.jsonl_log`, `csv_log`,
+            `tensorboard_log`, or a list of these.
+        log_every: Steps between two that are logged.
+        max_seconds: Seconds after which the run ends.
+        max_steps: The step at which the run ends.
+        chunk: Steps between two looks at clock and terminal, by default as many as take 0.5 s. It changes no number.
+        show: Whether to print a header, a table of epochs and a progress bar.
 
-    on_epoch(train_state, figures) is called after each epoch, and ends the run by returning True. log(step, figures)
-    is called every log_every steps and after each epoch; `lab.jsonl_log`, `csv_log` and `tensorboard_log` write files.
-    chunk is how many steps go between two looks at the clock and the terminal, by default as many as take 0.5 s; it
-    changes no number. Raises what `train.run` raises, NonFiniteError as soon as it happens; ConfigError for a run that
-    cannot be gone on with.
+    Raises:
+        FnnError: What `train.run` raises; NonFiniteError as soon as it happens.
+        ConfigError: The run cannot be resumed.
     """
     checks.key("key", key)
+    expect_recipe("fit", recipe)
     stream = _stream(data, steps_per_epoch)
     entered = enter("data", cast(Data, stream.peek() if stream else data))
     valid = None if valid is None else enter("valid", valid)
-    task = make_task(
-        network, entered[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
-    )
-    task = with_stopping(task, early_stopping)
-    out_shape = expect_fitting(task, entered, valid)
+    out_shape = expect_fitting(recipe, entered, valid)
     batch_size = _batch_size(batch_size, stream, entered)
     course: Course = (
-        StreamCourse(task, stream, valid, batch_size) if stream else ArrayCourse(task, entered, valid, batch_size)
+        StreamCourse(recipe, stream, valid, batch_size) if stream else ArrayCourse(recipe, entered, valid, batch_size)
     )
     limits = Limits(
         epochs=checks.whole("epochs", epochs, 0),
@@ -98,12 +84,9 @@ def fit(
         steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
         chunk=None if chunk is None else checks.whole("chunk", chunk),
     )
-    if on_epoch is not None and not callable(on_epoch):
-        raise ConfigError(
-            "on_epoch", "a function of (train_state, figures)", repr(on_epoch), "give the function itself"
-        )
+    expect_callback(callback)
     log_every = checks.whole("log_every", log_every)
-    plan = Plan(task, course, entered, valid, out_shape, batch_size, limits, on_epoch, as_log("log", log), log_every)
+    plan = Plan(recipe, course, entered, valid, out_shape, batch_size, limits, callback, as_log("log", log), log_every)
     return follow(plan, key, as_saving(checkpoints), _expect_resume(resume, checkpoints), checks.flag("show", show))
 
 

@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import trees
-from fnn.objective import cross_entropy
-from fnn.objective.weighting import within
-from fnn.train.labels import are_classes
-from fnn.train.task import Task
-from fnn.types import Data, RandomKey, Shape, TrainState
+from fnn import checks, trees
+from fnn.train.recipe import Recipe
+from fnn.types import Data, RandomKey, Schedule, Shape, TrainState
+from fnn.values import Made
 
 LOOKED_AT = 1024  # examples, of which the inputs' range is taken
 EXCESS = 0.5  # nats above log C, from which the first loss is too large
 IMBALANCE = 10  # the largest class over the smallest
 ENOUGH = 20  # examples for each class, from which their balance is judged
+SAMPLED = 65  # steps of a schedule
+SPENT = 1e-3  # of the largest rate: below, nothing is learned
 LABEL = 11  # columns
 
 
@@ -37,16 +37,54 @@ def header(train_state: TrainState, data: Data, valid: Data | None, run: str) ->
     yield told("on", f"{device.device_kind}{cores}, {dtypes}; jax {jax.__version__}")
 
 
-def preflight(task: Task, data: Data, out_shape: Shape, first_loss: float | None) -> Iterator[str]:
-    """One line a check, with a tick or a warning: the loss before training, the inputs' range, the labels' balance."""
+def preflight(
+    recipe: Recipe, data: Data, out_shape: Shape, first_loss: float | None, total: int | None = None
+) -> Iterator[str]:
+    """One line a check, with a tick or a warning: first loss, range of inputs, balance of labels, length of schedules.
+
+    total is the number of steps of the run, None where it is not known.
+    """
     inputs, targets = data
     outputs = out_shape[-1] if trees.is_shape(out_shape) and out_shape else None
-    if first_loss is not None and outputs and any(part is cross_entropy for part in within(task.loss)):
+    if first_loss is not None and outputs and recipe.loss.probabilities:
         yield _loss_tick(first_loss, outputs)
     if hasattr(inputs, "dtype"):
-        yield from _range_tick(task.prepare(inputs[:LOOKED_AT]))
-    if outputs and are_classes(task.loss, targets) and targets.size >= ENOUGH * outputs:
+        yield from _range_tick(recipe.prepare(inputs[:LOOKED_AT]))
+    is_label = recipe.loss.classes and hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.integer)
+    if total is not None:
+        yield from _schedule_ticks(recipe, total)
+    if outputs and is_label and targets.size >= ENOUGH * outputs:
         yield _balance_tick(np.bincount(np.asarray(targets).ravel(), minlength=outputs))
+
+
+def _schedule_ticks(recipe: Recipe, total: int) -> Iterator[str]:
+    """A warning for a schedule that is as good as 0 before the run ends, or does not come to its end."""
+    for schedule in _schedules(recipe.optimizer):
+        if schedule.steps is None or not checks.is_concrete(schedule.steps):
+            continue
+        end = int(schedule.steps)
+        if end > total:
+            found = f"the run ends at step {total:,} of a schedule of {end:,} steps"
+            yield told("!!", f"{found}: give it steps={total}, or train longer")
+        elif 0 < end < total - 1 and _is_spent(schedule, end):
+            found = f"the schedule's rate is 0 from step {end:,} of {total:,} on"
+            yield told("!!", f"{found}: give it steps={total}")
+
+
+def _schedules(value: Any) -> Iterator[Schedule]:
+    """The schedules that a made value was given, the outermost ones."""
+    if isinstance(value, Schedule):
+        yield value
+    elif isinstance(value, Made):
+        for child in value.children:
+            yield from _schedules(child)
+
+
+def _is_spent(schedule: Schedule, end: int) -> bool:
+    """Whether the last rate is nothing beside the largest."""
+    steps = jnp.linspace(0, end, SAMPLED).astype(jnp.int32)
+    rates = jax.vmap(schedule)(steps)
+    return bool(rates[-1] <= SPENT * rates.max())
 
 
 def _loss_tick(loss: float, classes: int) -> str:

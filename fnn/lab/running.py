@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -18,16 +18,17 @@ from fnn.lab.logs.log import Begun, Log
 from fnn.lab.progress import reporting
 from fnn.lab.saving import Keeper, Past, Saving, keeping, past
 from fnn.lab.screens import Screen
+from fnn.train.callback import Callback
 from fnn.train.faults import PATIENCE, first_fault
-from fnn.train.runs import finished
+from fnn.train.recipe import Recipe
+from fnn.train.runs import expect_same_key, finished, watched
 from fnn.train.steps import start_on
-from fnn.train.task import Task
 from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
 SECONDS_PER_CHUNK = 0.5  # often enough for a lively bar, seldom enough to cost nothing
 # Why a run ends. After the first two it is over, after the others it may be gone on with.
 DONE, EARLY = "after its last epoch", "early, for it got no better"
-ASKED, TOLD, LATE, FAR = "by a signal", "by on_epoch", "by max_seconds", "by max_steps"
+ASKED, TOLD, LATE, FAR = "by a signal", "by callback", "by max_seconds", "by max_steps"
 
 
 class Limits(NamedTuple):
@@ -40,16 +41,16 @@ class Limits(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is run: a task over a course, how it is validated and limited, and who is told of it."""
+    """What is run: a recipe over a course, how it is validated and limited, and who is told of it."""
 
-    task: Task
+    recipe: Recipe
     course: Course
     data: Data
     valid: Data | None
     out_shape: Shape
     batch_size: int
     limits: Limits
-    on_epoch: Callable[[TrainState, Mapping[str, float]], Any] | None
+    callback: Callback | None
     log: Log
     log_every: int
 
@@ -61,7 +62,7 @@ class Plan(NamedTuple):
     @property
     def goes_by(self) -> tuple[str, int]:
         """The figure that tells the best epoch, and 1 if less of it is better, -1 if more."""
-        stopping = self.task.early_stopping
+        stopping = self.recipe.early_stopping
         return ("valid_loss", 1) if stopping is None else (stopping.by, stopping.sign)
 
     def described(self) -> str:
@@ -78,9 +79,9 @@ def follow(plan: Plan, key: RandomKey, saving: Saving | None, resume: bool | Tra
     with ExitStack() as doors:
         asked = doors.enter_context(interruptible())
         with watch.on("compiling"):
-            fresh = start_on(plan.task, key, plan.data)
+            fresh = start_on(plan.recipe, key, plan.data)
         keeper = doors.enter_context(keeping(saving))
-        begin = past(keeper, fresh, resume)
+        begin = past(keeper, fresh, watched(plan.recipe, resume) if isinstance(resume, TrainState) else resume)
         _expect_own(begin.train_state, key, plan.total)
         report = doors.enter_context(reporting(plan.total, int(begin.train_state.step), show))
         doors.callback(plan.log.close)
@@ -97,7 +98,7 @@ class Running:
         self.asked, self.watch = asked, watch
         self.step = int(begin.train_state.step)
         self.is_told_to_stop = False
-        self.shows_states = plan.on_epoch is not None or keeper.keeps or plan.log.looks
+        self.shows_states = plan.callback is not None or keeper.keeps or plan.log.looks
         screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
         with watch.on("data"):
             if not plan.course.go_to(begin.place, self.step):
@@ -108,7 +109,7 @@ class Running:
         self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.step)[1])
         screen.recall(begin.figures)
         first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
-        screen.check(plan.task, plan.data, plan.out_shape, first_loss, watch.spent["compiling"])
+        screen.check(plan.recipe, plan.data, plan.out_shape, first_loss, watch.spent["compiling"], plan.total)
         plan.log.begin(self._begun(shapes, begin.was_kept))
         self._keep()  # so that from here on the run may be killed
 
@@ -130,7 +131,7 @@ class Running:
         self.screen.conclude(f"{end}, at step {self.step:,}", self.watch, losses, go_on)
         if asked and (self.keeper.keeps or asked == signal.SIGTERM):
             raise exit_by(asked)
-        return Result(finished(self.plan.task, self.train_state) if is_over else self.train_state, history)
+        return Result(finished(self.plan.recipe, self.train_state) if is_over else self.train_state, history)
 
     def _to_the_end(self) -> str:
         """Stretch after stretch, where that can be with the next one under way before this one is told; why it ends."""
@@ -181,7 +182,7 @@ class Running:
 
     def _expect_finite(self, stretch: Stretch, steps: int) -> None:
         flags = self.diary.recent("finite", PATIENCE)
-        fault = first_fault(self.plan.task, flags)
+        fault = first_fault(self.plan.recipe, flags)
         if fault is not None:
             self.step += steps - len(flags) + fault
             self.train_state, error = self.plan.course.blame(stretch.first, self.step)
@@ -190,7 +191,7 @@ class Running:
 
     def _end(self) -> str | None:
         """Why the run ends here, if it does."""
-        stopping, limits = self.plan.task.early_stopping, self.plan.limits
+        stopping, limits = self.plan.recipe.early_stopping, self.plan.limits
         ends = {
             DONE: self.plan.course.epochs(self.step)[0] >= limits.epochs,
             EARLY: stopping is not None and bool(stopping.is_over(self.train_state)),
@@ -208,10 +209,10 @@ class Running:
         epoch = self.plan.course.epochs(self.step)[0]
         if row is not None:
             self.screen.end_epoch(epoch, row, seconds)
-            if self.plan.on_epoch is not None:
+            if self.plan.callback is not None:
                 self.screen.tell()  # before what it may print
                 figures = {name: float(value) for name, value in row.items()}
-                self.is_told_to_stop = self.plan.on_epoch(self.train_state, figures) is True
+                self.is_told_to_stop = _is_true(self.plan.callback(self.step, figures))
         if self.keeper.is_due(None if row is None else epoch):
             by, sign = self.plan.goes_by
             score = sign * float((row or {}).get(by, math.nan))
@@ -253,6 +254,11 @@ def _next_size(steps: int, seconds: float) -> int:
     return max(1, round(steps * min(max(SECONDS_PER_CHUNK / max(seconds, 1e-9), 1 / 16), 256)))
 
 
+def _is_true(answer: Any) -> bool:
+    """Whether a callback asks to end the run: it returns True, of Python, NumPy or JAX."""
+    return np.shape(answer) == () and np.asarray(answer).dtype == bool and bool(answer)
+
+
 def _expect_figures(past: Figures, now: Figures) -> None:
     """A run that is gone on with measures what it did."""
     if past and past.keys() != now.keys():
@@ -262,9 +268,7 @@ def _expect_figures(past: Figures, now: Figures) -> None:
 
 def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:
     """The train state that a run goes on from is one of this run."""
-    if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
-        expected = "a train state of a run with this key"
-        raise ConfigError("resume", expected, "one of another key", "give the run's own key")
+    expect_same_key(train_state, key)
     step = int(train_state.step)
     if total is not None and step > total:
         raise ConfigError("resume", f"a train state within the {total} steps", f"step {step}", "train for more epochs")

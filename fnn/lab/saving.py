@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,17 @@ def as_saving(value: str | os.PathLike[str] | Saving | None) -> Saving | None:
     if value is None or isinstance(value, Saving):
         return value
     if not isinstance(value, str | os.PathLike):
-        raise ConfigError("checkpoints", "a directory, or what lab.saving gives", repr(value), "give a path")
+        expected = "a directory, or what lab.saving gives"
+        if _is_store(value):
+            got, advice = "lab.checkpoints(...), a store of its own", "give the directory, or lab.saving(directory)"
+            raise ConfigError("checkpoints", expected, got, advice)
+        raise ConfigError("checkpoints", expected, repr(value), "give a path")
     return saving(value)
+
+
+def _is_store(value: Any) -> bool:
+    """Whether it comes from `lab.checkpoints`, with its block entered or not."""
+    return isinstance(value, Store) or getattr(value, "func", None) is unwrap(checkpoints)
 
 
 class Past(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.lab.drawing import PALETTE, Place, blank, write
-from fnn.types import Schedule
+from fnn.types import ScheduleFunction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", ":", "-.")
 
 
-Schedules = Schedule | Mapping[str, Schedule]
+Schedules = ScheduleFunction | Mapping[str, ScheduleFunction]
 
 
 def plot_schedule(schedule: Schedules, path: Place | None = None, *, steps: int) -> "Figure":

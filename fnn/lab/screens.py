@@ -9,7 +9,7 @@ from fnn.lab.footers import Stopwatch, advice, footer
 from fnn.lab.headers import header, preflight, told
 from fnn.lab.progress import Report
 from fnn.lab.tables import Table, number
-from fnn.train.task import Task
+from fnn.train.recipe import Recipe
 from fnn.types import Data, Shape, TrainState
 
 ROWS = 40  # of the table at most, besides the first; of more epochs, every so many
@@ -35,10 +35,18 @@ class Screen:
         if self.report.shows:
             self._say(header(train_state, data, valid, run))
 
-    def check(self, task: Task, data: Data, out_shape: Shape, first_loss: float | None, seconds: float) -> None:
+    def check(
+        self,
+        recipe: Recipe,
+        data: Data,
+        out_shape: Shape,
+        first_loss: float | None,
+        seconds: float,
+        total: int | None = None,
+    ) -> None:
         """Whether it begins as it should."""
         if self.report.shows:
-            self._say([f"compiled in {seconds:.1f} s", *preflight(task, data, out_shape, first_loss)])
+            self._say([f"compiled in {seconds:.1f} s", *preflight(recipe, data, out_shape, first_loss, total)])
         self.report.begin()
 
     def warn(self, what: str) -> None:

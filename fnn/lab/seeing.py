@@ -7,19 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks, nn, objective
-from fnn.augment import BatchPolicy
-from fnn.data import to_float
+from fnn import checks
 from fnn.errors import ConfigError
 from fnn.lab.classes import shortened
 from fnn.lab.drawing import Place, write
 from fnn.lab.sheets import expect_pictures, sheet, visible
 from fnn.train.boundary import enter
 from fnn.train.epochs import batch_at
-from fnn.train.evaluation import NO_OPTIMIZER
+from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.steps import steps_per_epoch
-from fnn.train.task import make_task
-from fnn.types import Augmentation, Data, Prepare, RandomKey, TrainState
+from fnn.types import Data, RandomKey, TrainState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,24 +26,23 @@ SHARE = 0.05  # of a class in a mixed target, from which on it is named
 
 def seen(
     key: RandomKey,
+    recipe: Recipe,
     data: Data,
     path: Place | None = None,
     *,
     batch_size: int,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
     step: int = 0,
     names: Sequence[str] | None = None,
     count: int = 32,
 ) -> "Figure":
     """A picture of the batch that a run of this key sees at that step: augmented, prepared, each with its target.
 
-    All but count and names as given to `fit`. What goes beyond [0, 1], as standardized images do, is stretched to
-    the range of the batch. names: of the classes, else numbers. It is the figure, which a notebook shows, and is
-    written to path if one is given. ShapeError where prepared inputs are no images; ConfigError and DTypeError as
-    of fit, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    key, recipe, data and batch_size are those of `fit`. What goes beyond [0, 1], as standardized images do, is
+    stretched to the range of the batch. names: of the classes, else numbers. It is the figure, which a notebook shows,
+    and is written to path if one is given. ShapeError where prepared inputs are no images; ConfigError and DTypeError
+    as of fit, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
     """
-    inputs, targets = batch_seen(key, data, batch_size=batch_size, augment=augment, prepare=prepare, step=step)
+    inputs, targets = batch_seen(key, recipe, data, batch_size=batch_size, step=step)
     images = visible(expect_pictures("seen inputs", inputs))[: checks.whole("seen count", count)]
     titles = [_title(target, names) for target in np.asarray(targets)[:count]]
     caption = f"what step {step} sees: {len(images)} of {len(inputs)}"
@@ -54,23 +50,15 @@ def seen(
     return write(figure, target)
 
 
-def batch_seen(
-    key: RandomKey,
-    data: Data,
-    *,
-    batch_size: int,
-    augment: Augmentation | BatchPolicy | None,
-    prepare: Prepare,
-    step: int,
-) -> tuple[jax.Array, Any]:
+def batch_seen(key: RandomKey, recipe: Recipe, data: Data, *, batch_size: int, step: int) -> tuple[jax.Array, Any]:
     """The batch of a step of a run, as its network gets it, and the targets."""
     checks.key("key", key)
+    expect_recipe("seen", recipe, trains=False)
     data = enter("data", data)
     steps_per_epoch(data, batch_size)
-    # No network is asked: only key and step tell what is seen.
-    task = make_task(nn.chain(), None, NO_OPTIMIZER, objective.cross_entropy, {}, augment, prepare)
     moment = jnp.int32(checks.whole("seen step", step, 0))
-    return batch_at(task, TrainState((), (), (), moment, key), data, batch_size)
+    # Only key and step tell what is seen: nothing else of the train state is asked for.
+    return batch_at(recipe, TrainState((), (), (), moment, key), data, batch_size)
 
 
 def _title(target: np.ndarray, names: Sequence[str] | None) -> str:

@@ -1,6 +1,6 @@
 """One bar and one log for many runs that are one program."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,14 +13,14 @@ from fnn.lab.logs.log import Begun, Log, as_log
 from fnn.lab.logs.population import population
 from fnn.lab.progress import Report, reporting
 from fnn.lab.tables import Table
+from fnn.train.callback import Callback
 
-Tell = Callable[[Mapping[str, np.ndarray]], None]
-APART = ("step", "over", "rate")  # figures that are not judged
+APART = ("over", "rate")  # figures that are not judged
 
 
 @contextmanager
-def watching(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Tell]:
-    """Watch a run from within jit and vmap: `with lab.watching(20) as tell: ...train.run(..., tell=tell)`.
+def watching(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Callback]:
+    """Progress of a run inside of jit and vmap: `with lab.watching(20) as watch: train.run(..., callback=watch)`.
 
     One bar and one table for all lanes of a mapped run, with the best of them, their median, and how many have diverged
     or were stopped early; a log, as of `lab.fit`, is told the same after each epoch. A run that is not mapped is a
@@ -37,28 +37,29 @@ def watching(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Tel
             raise failed[0]
 
 
-def _until_failed(tell: Tell, failed: list[Exception]) -> Tell:
+def _until_failed(tell: Callback, failed: list[Exception]) -> Callback:
     """Tell up to the first error, which is put by: JAX, which calls this, would hide it in an error of its own."""
 
-    def tell_unless_failed(figures: Mapping[str, np.ndarray]) -> None:
+    def tell_unless_failed(step: Any, figures: Mapping[str, np.ndarray]) -> None:
         if not failed:
             try:
-                tell(figures)
+                tell(step, figures)
             except Exception as error:
                 failed.append(error)
 
     return tell_unless_failed
 
 
-def _told(report: Report, log: Log) -> Tell:
+def _told(report: Report, log: Log) -> Callback:
     watch = Stopwatch()
     table: Table | None = None
     done = 0
 
-    def tell(figures: Mapping[str, np.ndarray]) -> None:
+    def tell(step: Any, figures: Mapping[str, np.ndarray]) -> None:
         nonlocal table, done
         lanes = {name: np.atleast_1d(np.asarray(value)) for name, value in figures.items()}
-        going = ~lanes["over"]
+        loss = next(iter(lanes.values()))
+        going = ~lanes.get("over", np.zeros(loss.shape, bool))  # lab.fit does not go on with a run that is over
         if not going.any():
             return
         numbers = {name: lanes[name][going] for name in lanes if name not in APART and lanes[name].ndim == 1}
@@ -72,7 +73,9 @@ def _told(report: Report, log: Log) -> Tell:
         done += 1
         report.say(table.row(done, shown, watch.seconds()))
         report.update(done, {})
-        log.write(lanes["step"].max(keepdims=True), {name: np.array([value]) for name, value in row.items()})
+        log.write(
+            np.atleast_1d(np.asarray(step)).max(keepdims=True), {name: np.array([value]) for name, value in row.items()}
+        )
 
     return tell
 

@@ -1,7 +1,6 @@
 """What the layers that are made of layers share: where params, state, keys and errors of their parts go."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,30 +14,13 @@ Go = Callable[[str, Any], Any]
 Change = Callable[[str, Layer], Layer]
 
 
-@dataclass(frozen=True, eq=False)
-class ByName:
-    """The rebuild of a layer whose params and state are dicts by its parts' names."""
+def composite(where: str, parts: Parts, shapes: Callable[[Go, Any], Any], arrays: Callable[[Go, Any], Any]) -> Layer:
+    """A layer made of parts, given by the way through them: arrays(go, x) -> y, where go(name, x) passes x through one.
 
-    parts: Parts
-    make: Callable[[Parts], Layer]
-
-    def __call__(self, change: Change) -> Layer:
-        return self.make({name: change(name, part) for name, part in self.parts.items()})
-
-
-def composite(
-    where: str,
-    parts: Parts,
-    shapes: Callable[[Go, Any], Any],
-    arrays: Callable[[Go, Any], Any],
-    make: Callable[[Parts], Layer],
-) -> Layer:
-    """A layer made of parts, told by the way through them: arrays(go, x) -> y, where go(name, x) passes x through one.
-
-    shapes(go, shape) is the same way for shapes, and make(parts) the same layer of other parts. The params and the
-    state are dicts by the parts' names; a part without params, or without state, does not appear. The part at place i
-    gets fold_in(key, i), so that one renamed draws what it drew before. ConfigError for what is no layer;
-    TreeMismatchError for params of no part here; a part's error names its path.
+    shapes(go, shape) is the same way for shapes. The params and the state are dicts by the parts' names; a part without
+    params, or without state, does not appear. The part at place i gets fold_in(key, i), so that one renamed draws what
+    it drew before. ConfigError for what is no layer; TreeMismatchError for params of no part here; a part's error names
+    its path.
     """
     for name, part in parts.items():
         expect_layer(f"{where} {name}", part)
@@ -71,27 +53,23 @@ def composite(
         y = arrays(go, x)
         return y, filled(new_state)
 
-    return named(where, Layer(init, apply, ByName(parts, make)))
+    def with_parts(parts: Parts) -> Layer:
+        return composite(where, parts, shapes, arrays)
+
+    return Layer(init, apply, where, parts, with_parts, by_name=True)
 
 
 def by_place(where: str, layers: Sequence[Layer], named: Parts) -> dict[str, Layer]:
     """The layers by name: a positional one under its maker's name and its place, `conv_0`, then the named ones."""
-    positional = {f"{maker(layer)}_{place}": layer for place, layer in enumerate(layers)}
+    positional = {f"{name_of(layer)}_{place}": layer for place, layer in enumerate(layers)}
     if clash := sorted(positional.keys() & named.keys()):
         raise ConfigError(where, "names that no positional layer has", ", ".join(clash), "choose another name")
     return positional | dict(named)
 
 
-def named(name: str, layer: Layer) -> Layer:
-    """The layer, called so in a chain, which names its layers after the makers that their applys belong to."""
-    layer.apply.__qualname__ = f"{name}.<locals>.apply"
-    return layer
-
-
-def maker(layer: Layer) -> str:
-    """The name of the maker that the layer's apply belongs to: "conv" of "conv.<locals>.apply"."""
-    name = getattr(getattr(layer, "apply", None), "__qualname__", "").rpartition(".<locals>")[0].rpartition(".")[2]
-    return name if name.isidentifier() else "layer"
+def name_of(layer: Any) -> str:
+    """What a layer is called in a chain."""
+    return (layer.name if isinstance(layer, Layer) else None) or "layer"
 
 
 def in_place_of(layer: Layer, changed: Layer, again: Callable[[Layer], Layer]) -> Layer:
@@ -99,9 +77,21 @@ def in_place_of(layer: Layer, changed: Layer, again: Callable[[Layer], Layer]) -
 
     again(layer) is the same change made to another layer.
     """
-    inner = layer.rebuild
-    rebuild = None if inner is None else lambda change: again(inner(change))
-    return named(maker(layer), changed._replace(rebuild=rebuild))
+    return Layer(changed.init, changed.apply, name_of(layer), layer.parts, lambda parts: again(_with(layer, parts)))
+
+
+def with_changed(layer: Layer, change: Change) -> Layer:
+    """The same layer with change(name, part) in place of each of its parts."""
+
+    def changed(name: str, part: Any) -> Any:
+        return change(name, part) if isinstance(part, Layer) else lambda *given: change(name, part(*given))
+
+    return _with(layer, {name: changed(name, part) for name, part in layer.parts.items()})
+
+
+def _with(layer: Layer, parts: Mapping[str, Any]) -> Layer:
+    assert layer.with_parts is not None  # since it has parts
+    return layer.with_parts(parts)
 
 
 def parts(layer: Layer) -> dict[str, Layer]:
@@ -112,8 +102,8 @@ def parts(layer: Layer) -> dict[str, Layer]:
         found[name] = part
         return part
 
-    if layer.rebuild is not None:
-        layer.rebuild(note)
+    if layer.parts:
+        with_changed(layer, note)
     return found
 
 
@@ -122,9 +112,9 @@ def map_leaves(change: Callable[[str, Layer], Layer], layer: Layer, path: str = 
 
     The path is that of the layer's params, such as "body/conv_0", and "" for a layer that stands alone.
     """
-    if layer.rebuild is None:
+    if not layer.parts:
         return change(path, layer)
-    return layer.rebuild(lambda name, part: map_leaves(change, part, f"{path}/{name}" if path else name))
+    return with_changed(layer, lambda name, part: map_leaves(change, part, f"{path}/{name}" if path else name))
 
 
 def seen(x: Any, params: Any) -> dict[str, Any]:

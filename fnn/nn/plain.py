@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from fnn import trees
-from fnn.nn.composite import named
 from fnn.types import Layer, Params, Shape, State
 
 
@@ -20,4 +19,4 @@ def plain(name: str, out_shape: Callable[[Shape], Shape], function: Callable[[ja
         trees.expect_arrays(name, params, {})
         return function(x), state
 
-    return named(name, Layer(init, apply))
+    return Layer(init, apply, name)

@@ -7,10 +7,8 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn.composite import expect_layer, maker, map_leaves, named
-from fnn.types import Layer, Params, Shape, State
-
-KERNEL = "kernel"
+from fnn.nn.composite import expect_layer, map_leaves, name_of
+from fnn.types import KERNEL, Layer, Params, Shape, State
 
 
 def kernels(params: Params) -> dict[str, jax.Array]:
@@ -32,7 +30,7 @@ def change_kernels(where: str, layer: Layer, change: Callable[[Layer], Layer]) -
     layer has a kernel, for then nothing would change.
     """
     expect_layer(f"{where} layer", layer)
-    changed = map_leaves(lambda path, leaf: named(maker(leaf), change(leaf)), layer)
+    changed = map_leaves(lambda path, leaf: change(leaf), layer)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
         params, state, out_shape = changed.init(key, shape)
@@ -41,4 +39,4 @@ def change_kernels(where: str, layer: Layer, change: Callable[[Layer], Layer]) -
             raise ConfigError(f"{where} layer", "one with a kernel among its params", got, "wrap a layer that has one")
         return params, state, out_shape
 
-    return changed._replace(init=init)
+    return Layer(init, changed.apply, name_of(layer), changed.parts, changed.with_parts)

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
-from fnn.nn.composite import expect_layer, maker, map_leaves, named
+from fnn.nn.composite import expect_layer, map_leaves, name_of
 from fnn.nn.flops import LABEL, count
-from fnn.nn.transforms.freeze import FROZEN
-from fnn.types import Layer, Params, State
+from fnn.types import FROZEN, Layer, Params, State
 
 HEADS = ("path", "layer", "output", "parameters", "trained", "FLOPs", "bytes")
 WIDTH = 120  # of the text, in characters
@@ -88,7 +87,7 @@ def summary(network: Layer, shape: Any, *, dtype: Any = jnp.float32) -> Summary:
 
 def _watched(path: str, layer: Layer, makers: dict[str, str], outputs: dict[str, Any]) -> Layer:
     """The layer, telling the shape of what it gives, its part of the program being labeled with its path."""
-    makers.setdefault(path, maker(layer))
+    makers.setdefault(path, name_of(layer))
 
     def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
         def labeled(params: Params, state: State, x: Any) -> tuple[Any, State]:
@@ -99,7 +98,7 @@ def _watched(path: str, layer: Layer, makers: dict[str, str], outputs: dict[str,
         outputs[path] = jax.tree.map(lambda leaf: leaf.shape[1:], y)
         return y, new_state
 
-    return named(maker(layer), layer._replace(apply=apply))
+    return Layer(layer.init, apply, layer.name)
 
 
 def _input(shape: Any, dtype: Any) -> Any:

@@ -11,6 +11,7 @@ from fnn.objective.confusion import precision as precision
 from fnn.objective.confusion import recall as recall
 from fnn.objective.constraints import max_norm as max_norm
 from fnn.objective.distributions import kl_divergence as kl_divergence
+from fnn.objective.loss import loss as loss
 from fnn.objective.metrics import accuracy as accuracy
 from fnn.objective.metrics import top_k as top_k
 from fnn.objective.multi_task import multi_task as multi_task

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
+from fnn.objective.metrics import accuracy
 from fnn.objective.targets import alarm, distribution, one_hot, paired, per_example
 from fnn.types import Features, Labels, Logits, Number, PerExample, Probabilities
 
 LOG_TOLERANCE = 5e-2  # how far log Σ p may be from 0: bfloat16 rounds a log-probability of -7 by 0.016
 
 
+@loss(classes=True, probabilities=True, metric=("accuracy", accuracy))
 def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0) -> PerExample:
     """The surprise at the truth, -Σ_c q_c log softmax(logits)_c, where q = (1 - s) truth + s / classes.
 
@@ -27,6 +30,7 @@ def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoot
     return _surprise((1 - share) * truth + share / logits.shape[-1], log_p, warning)
 
 
+@loss(classes=True, metric=("accuracy", accuracy))
 def nll(log_probabilities: Logits, labels: Labels | Probabilities) -> PerExample:
     """The surprise at the truth, -Σ_c truth_c log p_c, of a network that ends in log-probabilities.
 
@@ -41,6 +45,7 @@ def nll(log_probabilities: Logits, labels: Labels | Probabilities) -> PerExample
     return _surprise(truth, log_p * warning[..., None], warning)
 
 
+@loss()
 def binary_cross_entropy(logits: Features, targets: jax.Array, *, label_smoothing: Number = 0.0) -> PerExample:
     """The surprise at answers of yes or no, -q log σ(z) - (1 - q) log σ(-z), where q = (1 - s) target + s / 2.
 
@@ -56,6 +61,7 @@ def binary_cross_entropy(logits: Features, targets: jax.Array, *, label_smoothin
     return per_example(-(q * jax.nn.log_sigmoid(z) + (1 - q) * jax.nn.log_sigmoid(-z)) * warning)
 
 
+@loss(classes=True, metric=("accuracy", accuracy))
 def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
     """The surprise at the truth where it is badly guessed, -(1 - p)^γ log p, where p = softmax(logits) at the label.
 
@@ -75,6 +81,7 @@ def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
     return jnp.exp(trees.knob(gamma, log_p) * log_rest) * surprise * warning
 
 
+@loss(classes=True, metric=("accuracy", accuracy))
 def hinge(scores: Logits, labels: Labels, *, margin: Number = 1.0) -> PerExample:
     """What the wrong scores lack to stay a margin below the true one, Σ_{j≠y} max(0, s_j - s_y + margin).
 

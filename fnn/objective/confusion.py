@@ -10,11 +10,13 @@ from fnn.errors import ConfigError, ShapeError
 from fnn.objective.metrics import expect_labels, spread
 from fnn.objective.targets import countable
 from fnn.types import Metric
+from fnn.values import maker
 
 AVERAGES = ("macro", "micro", "binary", "none")
 Seen = tuple[jax.Array, jax.Array]  # truth and guess, each one-hot (n, ..., classes); where no class is true, no 1
 
 
+@maker
 def confusion_matrix(classes: int) -> Metric:
     """How many examples of each class (rows) were taken for each class (columns): counts (classes, classes).
 
@@ -37,6 +39,7 @@ def confusion_matrix(classes: int) -> Metric:
     return Metric(look, finish)
 
 
+@maker
 def precision(*, average: str = "macro") -> Metric:
     """Of the examples taken for a class, the share that is of it: hits / guessed, 0 where none was taken for it.
 
@@ -48,11 +51,13 @@ def precision(*, average: str = "macro") -> Metric:
     return _of_counts("precision", average, lambda hits, guessed, true: _share(hits, guessed))
 
 
+@maker
 def recall(*, average: str = "macro") -> Metric:
     """Of the examples of a class, the share taken for it: hits / true, 0 where there are none; else as precision."""
     return _of_counts("recall", average, lambda hits, guessed, true: _share(hits, true))
 
 
+@maker
 def f1(*, average: str = "macro") -> Metric:
     """The harmonic mean of precision and recall, 2 hits / (guessed + true), 0 where both are 0; else as precision."""
     return _of_counts("f1", average, lambda hits, guessed, true: _share(2 * hits, guessed + true))

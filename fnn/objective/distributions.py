@@ -4,10 +4,12 @@ import jax
 from jax.scipy.special import xlogy
 
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.targets import alarm, distribution
 from fnn.types import Logits, PerExample, Probabilities
 
 
+@loss()
 def kl_divergence(logits: Logits, probabilities: Probabilities) -> PerExample:
     """How far softmax(logits) is from the truth q, Σ_c q_c (log q_c - log softmax(logits)_c), in nats.
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.errors import DTypeError, ShapeError
 from fnn.types import Labels, Logits, Loss, PerExample, Probabilities
+from fnn.values import maker
 
 
 def accuracy(logits: Logits, labels: Labels | Probabilities) -> PerExample:
@@ -18,6 +19,7 @@ def accuracy(logits: Logits, labels: Labels | Probabilities) -> PerExample:
     return (guess == truth.astype(guess.dtype)).astype(jnp.float32)
 
 
+@maker
 def top_k(k: int) -> Loss:
     """1 where the true class is among those of the k largest logits, else 0; of equal logits the first count.
 
@@ -39,7 +41,7 @@ def top_k(k: int) -> Loss:
         known = ((truth >= 0) & (truth < classes)).squeeze(-1)
         return (known & (after >= classes - k)).astype(jnp.float32)
 
-    return top_k
+    return Loss(top_k)
 
 
 def expect_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:

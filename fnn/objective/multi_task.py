@@ -1,7 +1,6 @@
 """The loss of a network with several heads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,15 +8,18 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
+from fnn.objective.loss import as_loss
 from fnn.objective.targets import per_example
 from fnn.objective.weighting import as_weighted
-from fnn.types import Loss, Number, PerExample
+from fnn.types import Loss, LossFunction, Number, PerExample
+from fnn.values import maker
 
 LOG_VARIANCE = "log_variance"  # where the outputs hold what `learned` weighs by
 
 
+@maker
 def multi_task(
-    losses: Mapping[str, Loss], *, weights: Mapping[str, Number] | None = None, learned: bool = False
+    losses: Mapping[str, LossFunction], *, weights: Mapping[str, Number] | None = None, learned: bool = False
 ) -> Loss:
     """The loss of several heads, Σ_k w_k L_k for each example; outputs and targets are dicts with an entry a head.
 
@@ -36,29 +38,22 @@ def multi_task(
     _expect_heads("multi_task weights", dict(weights or {}), losses, ConfigError, complete=False)
     own = {head: checks.number(f"multi_task weights {head}", w, "[0, inf)") for head, w in (weights or {}).items()}
     checks.flag("multi_task learned", learned)
-    return MultiTask(dict(losses), {head: own.get(head, 1.0) for head in losses}, learned)
+    functions = {head: as_loss(f"multi_task losses {head}", loss) for head, loss in losses.items()}
+    extra = [LOG_VARIANCE] if learned else []
 
+    def weighed(head: str, outputs: Any, targets: Any) -> PerExample:
+        values, counts = as_weighted(functions[head](outputs, targets))
+        return per_example(values * counts) * trees.knob(own.get(head, 1.0), values)
 
-@dataclass(frozen=True, eq=False)  # a dict has no hash: equal only to itself
-class MultiTask:
-    """What `multi_task` gives."""
-
-    losses: dict[str, Loss]
-    weights: dict[str, Number]
-    learned: bool
-
-    def __call__(self, outputs: Any, targets: Any) -> PerExample:
-        extra = [LOG_VARIANCE] if self.learned else []
-        _expect_heads("multi_task outputs", outputs, [*self.losses, *extra], TreeMismatchError)
-        _expect_heads("multi_task targets", targets, self.losses, TreeMismatchError)
-        heads = [self._head(head, outputs[head], targets[head]) for head in self.losses]
-        if not self.learned:
+    def total(outputs: Any, targets: Any) -> PerExample:
+        _expect_heads("multi_task outputs", outputs, [*functions, *extra], TreeMismatchError)
+        _expect_heads("multi_task targets", targets, functions, TreeMismatchError)
+        heads = [weighed(head, outputs[head], targets[head]) for head in functions]
+        if not learned:
             return sum(heads[1:], heads[0])
         return _by_uncertainty(outputs[LOG_VARIANCE], jnp.stack(heads, 1))
 
-    def _head(self, head: str, outputs: Any, targets: Any) -> PerExample:
-        values, counts = as_weighted(self.losses[head](outputs, targets))
-        return per_example(values * counts) * trees.knob(self.weights[head], values)
+    return Loss(total, heads=functions)
 
 
 def _by_uncertainty(log_variance: jax.Array, values: jax.Array) -> PerExample:

@@ -8,21 +8,25 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.targets import alarm, paired, per_example
 from fnn.types import Features, Number, PerExample
 
 
+@loss()
 def squared_error(outputs: Features, targets: Features) -> PerExample:
     """The mean over an example's numbers of d²: where it is least, outputs are means."""
     return per_example(jnp.square(_difference(outputs, targets)))
 
 
+@loss()
 def absolute_error(outputs: Features, targets: Features) -> PerExample:
     """The mean over an example's numbers of |d|, with slope 0 at 0: where it is least, outputs are medians."""
     d = _difference(outputs, targets)
     return per_example(d * jnp.sign(d))  # jnp.abs has the slope 1 at 0
 
 
+@loss()
 def huber(outputs: Features, targets: Features, *, delta: Number = 1.0) -> PerExample:
     """The mean over an example's numbers of d²/2 where |d| <= δ, and of δ (|d| - δ/2) beyond.
 
@@ -35,12 +39,14 @@ def huber(outputs: Features, targets: Features, *, delta: Number = 1.0) -> PerEx
     return per_example(near * near / 2 + bound * (size - near))
 
 
+@loss()
 def log_cosh(outputs: Features, targets: Features) -> PerExample:
     """The mean over an example's numbers of log cosh d: d²/2 near 0, |d| - log 2 far away, and smooth."""
     d = _difference(outputs, targets)
     return per_example(jnp.logaddexp(d, -d) - jnp.log(2).astype(d.dtype))
 
 
+@loss()
 def quantile(outputs: Features, targets: Features, *, level: Number = 0.5) -> PerExample:
     """The mean over an example's numbers of level max(0, -d) + (1 - level) max(0, d), the pinball loss.
 
@@ -53,6 +59,7 @@ def quantile(outputs: Features, targets: Features, *, level: Number = 0.5) -> Pe
     return per_example(share * jax.nn.relu(-d) + (1 - share) * jax.nn.relu(d))
 
 
+@loss()
 def gaussian_nll(outputs: tuple[Features, Features], targets: Features, *, min_variance: Number = 1e-6) -> PerExample:
     """The mean over an example's numbers of (log v + d²/v) / 2, the surprise under a normal law, less log(2π)/2.
 
@@ -69,6 +76,7 @@ def gaussian_nll(outputs: tuple[Features, Features], targets: Features, *, min_v
     return per_example((jnp.log(v) + d * d / v) / 2 * warning)
 
 
+@loss()
 def poisson_nll(outputs: Features, targets: jax.Array) -> PerExample:
     """The mean over an example's numbers of exp(z) - target z, the surprise at counts, less log(target!).
 

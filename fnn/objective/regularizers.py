@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.types import Number, Params, Regularizer, Scalar
+from fnn.values import Made, maker, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,52 +27,98 @@ class Penalty:
         return self.function(params)
 
     def __add__(self, other: "Penalty") -> "Penalty":
-        """Both, one after the other."""
-        if not isinstance(other, Penalty):
-            return NotImplemented
-        return Penalty(lambda params: self(params) + other(params))
+        """The sum of both."""
+        return plus(self, other) if isinstance(other, Penalty) else NotImplemented
 
     def __mul__(self, scale: Number) -> "Penalty":
-        """The same, times a number."""
-
-        def scaled(params: Params) -> Scalar:
-            value = self(params)
-            return trees.knob(scale, value) * value
-
-        return Penalty(scaled)
+        """The penalty times a number, which may be traced."""
+        return times(scale, self)
 
     __rmul__ = __mul__
 
     def on(self, *patterns: str) -> "Penalty":
-        """The same, of the parameters at these paths alone: `*` stands for any text, as in l2(1e-4).on("*kernel").
+        """The penalty of the parameters at these paths alone: `*` stands for any text, as in l2(1e-4).on("*kernel").
 
         ConfigError, when it meets params, for a pattern that names none of them.
         """
-
-        def chosen(params: Params) -> Scalar:
-            named = trees.matching("penalty on", params, patterns)
-            return self({path: leaf for path, leaf in trees.named_leaves(params).items() if named[path]})
-
-        return Penalty(chosen)
+        return on(self, *patterns)
 
 
+def _apart(penalty: Penalty, *makers: Any) -> str:
+    """The text of a penalty as a part of another: in brackets if one of these made it."""
+    stands = isinstance(penalty, Made) and penalty.maker in makers
+    return f"({shown(penalty)})" if stands else shown(penalty)
+
+
+def _shown_sum(first: Penalty, second: Penalty) -> str:
+    return f"{shown(first)} + {_apart(second, plus)}"
+
+
+def _shown_product(scale: Number, penalty: Penalty) -> str:
+    return f"{shown(scale)} * {_apart(penalty, plus, times)}"
+
+
+def _shown_choice(penalty: Penalty, *patterns: str) -> str:
+    return f"{_apart(penalty, plus, times)}.on({', '.join(map(repr, patterns))})"
+
+
+@maker(show=_shown_sum)
+def plus(first: Penalty, second: Penalty) -> Penalty:
+    """The sum of two penalties."""
+    return Penalty(lambda params: first(params) + second(params))
+
+
+@maker(show=_shown_product)
+def times(scale: Number, penalty: Penalty) -> Penalty:
+    """A penalty times a number."""
+    checks.number("penalty scale", scale, "(-inf, inf)")
+
+    def scaled(params: Params) -> Scalar:
+        value = penalty(params)
+        return trees.knob(scale, value) * value
+
+    return Penalty(scaled)
+
+
+@maker(show=_shown_choice)
+def on(penalty: Penalty, *patterns: str) -> Penalty:
+    """A penalty of some of the parameters."""
+
+    def chosen(params: Params) -> Scalar:
+        named = trees.matching("penalty on", params, patterns)
+        return penalty({path: leaf for path, leaf in trees.named_leaves(params).items() if named[path]})
+
+    return Penalty(chosen)
+
+
+@maker
 def l1(strength: Number = 1.0) -> Penalty:
     """λ Σ |θ| over all parameters, which draws them to exactly 0; ConfigError unless λ >= 0 [Tibshirani 1996]."""
-    return checks.number("l1 strength", strength, "[0, inf)") * _summed(lambda p: (p * jnp.sign(p)).sum())
+    checks.number("l1 strength", strength, "[0, inf)")
+    return strength * _summed(lambda p: (p * jnp.sign(p)).sum())
 
 
+@maker
 def l2(strength: Number = 1.0) -> Penalty:
     """λ Σ θ² over all parameters, without a half; ConfigError unless λ >= 0 [Hoerl & Kennard 1970]."""
-    return checks.number("l2 strength", strength, "[0, inf)") * _summed(lambda p: jnp.square(p).sum())
+    checks.number("l2 strength", strength, "[0, inf)")
+    return strength * _summed(lambda p: jnp.square(p).sum())
 
 
+@maker
 def elastic_net(strength: Number = 1.0, *, alpha: Number = 0.5) -> Penalty:
     """λ Σ (1 - α) |θ| + α θ² over all parameters; ConfigError unless λ >= 0 and 0 <= α <= 1 [Zou & Hastie 2005]."""
     checks.number("elastic_net strength", strength, "[0, inf)")
     checks.number("elastic_net alpha", alpha, "[0, 1]")
-    return strength * ((1 - alpha) * l1() + alpha * l2())
+
+    def penalty(p: jax.Array) -> jax.Array:
+        part = trees.knob(alpha, p)
+        return (1 - part) * (p * jnp.sign(p)).sum() + part * jnp.square(p).sum()
+
+    return strength * _summed(penalty)
 
 
+@maker
 def orthogonal(strength: Number = 1.0) -> Penalty:
     """λ Σ ‖WᵀW - I‖² over the kernels, each as a matrix W (inputs, outputs): how far columns are from orthonormal.
 
@@ -79,7 +126,8 @@ def orthogonal(strength: Number = 1.0) -> Penalty:
     it is ‖WWᵀ - I‖², which has the same gradient and can be 0. ConfigError unless λ >= 0 [Brock et al. 2017,
     arXiv:1609.07093].
     """
-    return checks.number("orthogonal strength", strength, "[0, inf)") * _summed(_gram_error)
+    checks.number("orthogonal strength", strength, "[0, inf)")
+    return strength * _summed(_gram_error)
 
 
 def _gram_error(p: jax.Array) -> jax.Array:

@@ -4,10 +4,12 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.targets import alarm, one_hot, paired
 from fnn.types import Features, Number, PerExample
 
 
+@loss()
 def dice(logits: Features, targets: jax.Array, *, smooth: Number = 1.0) -> PerExample:
     """How little maps overlap, 1 - (2 Σ p g + s) / (Σ p² + Σ g² + s) over the places of a channel; then their mean.
 

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.targets import alarm, countable, whole_numbers
 from fnn.types import PerExample
 
 NEVER = -1e30  # the log of a chance of 0 that can be computed with: beyond any sum of log-probabilities
 
 
+@loss()
 def ctc(outputs: Any, targets: Any, *, blank: int = 0) -> PerExample:
     """The surprise at a sequence of labels without times, -log Σ Π_t softmax(logits_t) over all ways to spread it.
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.targets import alarm, paired, per_example, whole_numbers
 from fnn.types import Features, Labels, Number, PerExample
 
 
+@loss()
 def cosine(outputs: Features, targets: Features) -> PerExample:
     """1 - cos of the angle between output and target, vectors along the last axis: 0 if parallel, 2 if opposite.
 
@@ -23,6 +25,7 @@ def cosine(outputs: Features, targets: Features) -> PerExample:
     return per_example(1 - (_unit(outputs) * _unit(targets)).sum(-1))
 
 
+@loss()
 def triplet(outputs: tuple[Features, Features, Features], targets: Labels, *, margin: Number = 1.0) -> PerExample:
     """What the far one of two lacks to be a margin farther from the anchor, max(0, |a - near| - |a - far| + margin).
 
@@ -41,6 +44,7 @@ def triplet(outputs: tuple[Features, Features, Features], targets: Labels, *, ma
     return jax.nn.relu(lead + trees.knob(margin, lead)) * warning
 
 
+@loss()
 def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) -> PerExample:
     """The surprise, among the others of the batch, at those of one's own label: -mean_p log softmax_k(cos_k / τ)_p.
 

@@ -1,7 +1,7 @@
 """Losses in which not all counts alike: transforms of a loss into one that gives values and weights."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,11 +10,14 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.objective.loss import as_loss
 from fnn.objective.targets import alarm, countable
-from fnn.types import Loss, PerExample, Weighted
+from fnn.types import Loss, LossFunction, Metric, Number, PerExample, Weighted
+from fnn.values import maker
 
 
-def ignoring(loss: Loss, label: int) -> Loss:
+@maker
+def ignoring(loss: LossFunction, label: int) -> Loss:
     """The loss, where targets of this label count nothing: their weight, value and gradient are exactly 0.
 
     targets (batch, ...) are integers, and each is taken for an example of its own, so that padding in a sequence, or a
@@ -23,39 +26,86 @@ def ignoring(loss: Loss, label: int) -> Loss:
     """
     if isinstance(label, bool) or not isinstance(label, int | np.integer):
         raise ConfigError("ignoring label", "a whole number", repr(label), "give the label itself, as in -100")
-    return Ignoring(_expect_loss("ignoring", loss), int(label))
+    label, inner = int(label), as_loss("ignoring loss", loss)
+
+    def ignored(outputs: Any, targets: jax.Array) -> Weighted:
+        labels = _expect_labels("ignoring", targets)
+        counts = labels != label
+        return _each(inner, outputs, jnp.where(counts, labels, 0), counts)
+
+    return replace(
+        inner, ignored, ignored=inner.ignored | {label}, metric=_of_metric(inner, partial(ignoring, label=label))
+    )
 
 
-def masked(loss: Loss) -> Loss:
+@maker
+def masked(loss: LossFunction) -> Loss:
     """The loss of targets that are a pair (targets, mask), where each value counts as much as its mask says.
 
     The mask (batch, ...) holds truth values, or numbers >= 0: 0 for not at all, whatever stands there, with a gradient
     of exactly 0. Its axes tell what counts by itself: with a mask of the targets' shape, each number is an example of
     its own. A negative one makes the loss NaN. ShapeError where it fits not the first axes of outputs and targets.
     """
-    return Masked(_expect_loss("masked", loss))
+    inner = as_loss("masked loss", loss)
+
+    def counted(outputs: Any, targets: Any) -> Weighted:
+        if not isinstance(targets, tuple | list) or len(targets) != 2:
+            raise ShapeError("targets", "a pair (targets, mask)", type(targets).__name__, "give the mask with them")
+        return _each(inner, outputs, *targets)
+
+    return replace(inner, counted, classes=False, probabilities=False, metric=_of_metric(inner, masked))
 
 
-def class_weighted(loss: Loss, weights: Sequence[float] | jax.Array) -> Loss:
+@maker
+def class_weighted(loss: LossFunction, weights: Sequence[Number] | jax.Array) -> Loss:
     """The loss, where an example counts by its class: the mean is Σ weights[label] value / Σ weights[label].
 
     weights (classes,) may be traced; targets (batch, ...) are integers, and the loss gives a value for each. A label
     that is no class makes the loss NaN, unless it is ignored. ConfigError unless weights are >= 0; ShapeError unless
     there is one for each class.
     """
-    array = jnp.asarray(weights, None if hasattr(weights, "dtype") else jnp.result_type(float))
-    if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ConfigError("class_weighted weights", "floats (classes,)", checks.describe(array), "one for each class")
-    if checks.is_concrete(array) and not (np.isfinite(array) & (np.asarray(array) >= 0)).all():
-        raise ConfigError("class_weighted weights", "finite numbers >= 0", np.asarray(array), "0 ignores a class")
-    return ClassWeighted(_expect_loss("class_weighted", loss), array)
+    if not isinstance(weights, jax.Array | np.ndarray):
+        for place, weight in enumerate(weights):
+            checks.number(f"class_weighted weights {place}", weight, "[0, inf)")
+    elif weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
+        raise ConfigError("class_weighted weights", "floats (classes,)", checks.describe(weights), "one for each class")
+    elif checks.is_concrete(weights) and not (np.isfinite(weights) & (np.asarray(weights) >= 0)).all():
+        raise ConfigError("class_weighted weights", "finite numbers >= 0", np.asarray(weights), "0 ignores a class")
+    inner, classes = as_loss("class_weighted loss", loss), len(weights)
+
+    def weighted(outputs: Any, targets: jax.Array) -> Weighted:
+        labels = _expect_labels("class_weighted", targets)
+        values, counts = as_weighted(inner(outputs, targets))
+        if values.shape != labels.shape:
+            raise ShapeError("class_weighted loss", f"a value a label {labels.shape}", values.shape, "use masked")
+        if outputs.shape[-1] != classes:
+            raise ShapeError("class_weighted weights", f"({outputs.shape[-1]},)", (classes,), "one for each class")
+        known = (labels >= 0) & (labels < classes)
+        own = _row(weights, values.dtype)[labels.clip(0, classes - 1)] * alarm(known, values.dtype)
+        return Weighted(values, jnp.where(counts == 0, 0, counts * own))  # what counts nothing may have any label
+
+    return replace(inner, weighted)
 
 
-def within(loss: Any) -> Iterator[Any]:
-    """The loss, the one it is made of, and so on: what looks for a certain one finds it under transforms."""
-    while loss is not None:
-        yield loss
-        loss = getattr(loss, "loss", getattr(loss, "func", None))
+def _row(weights: Sequence[Number] | jax.Array, dtype: Any) -> jax.Array:
+    """The weights as an array (classes,), of which each may be traced."""
+    if isinstance(weights, jax.Array | np.ndarray):
+        return jnp.asarray(weights, dtype)
+    return jnp.stack([jnp.asarray(weight, dtype) for weight in weights])
+
+
+def replace(loss: Loss, function: LossFunction, **known: Any) -> Loss:
+    """Another loss, of whose targets the same is known but for what is given."""
+    same = {name: getattr(loss, name) for name in ("classes", "probabilities", "ignored", "metric", "heads")}
+    return Loss(function, **same | known)
+
+
+def _of_metric(loss: Loss, change: Callable[[LossFunction], LossFunction]) -> Any:
+    """The loss's own metric, changed as the loss is."""
+    if loss.metric is None or isinstance(loss.metric[1], Metric):
+        return None
+    name, function = loss.metric
+    return name, change(function)
 
 
 def as_weighted(values: PerExample | Weighted) -> Weighted:
@@ -63,51 +113,7 @@ def as_weighted(values: PerExample | Weighted) -> Weighted:
     return values if isinstance(values, Weighted) else Weighted(values, jnp.ones_like(values))
 
 
-@dataclass(frozen=True)
-class Ignoring:
-    """What `ignoring` gives."""
-
-    loss: Loss
-    label: int
-
-    def __call__(self, outputs: Any, targets: jax.Array) -> Weighted:
-        labels = _expect_labels("ignoring", targets)
-        counts = labels != self.label
-        return _each(self.loss, outputs, jnp.where(counts, labels, 0), counts)
-
-
-@dataclass(frozen=True)
-class Masked:
-    """What `masked` gives."""
-
-    loss: Loss
-
-    def __call__(self, outputs: Any, targets: Any) -> Weighted:
-        if not isinstance(targets, tuple | list) or len(targets) != 2:
-            raise ShapeError("targets", "a pair (targets, mask)", type(targets).__name__, "give the mask with them")
-        return _each(self.loss, outputs, *targets)
-
-
-@dataclass(frozen=True, eq=False)  # an array has no hash: equal only to itself
-class ClassWeighted:
-    """What `class_weighted` gives."""
-
-    loss: Loss
-    weights: jax.Array
-
-    def __call__(self, outputs: Any, targets: jax.Array) -> Weighted:
-        labels, classes = _expect_labels("class_weighted", targets), len(self.weights)
-        values, counts = as_weighted(self.loss(outputs, targets))
-        if values.shape != labels.shape:
-            raise ShapeError("class_weighted loss", f"a value a label {labels.shape}", values.shape, "use masked")
-        if outputs.shape[-1] != classes:
-            raise ShapeError("class_weighted weights", f"({outputs.shape[-1]},)", (classes,), "one for each class")
-        known = (labels >= 0) & (labels < classes)
-        own = self.weights.astype(values.dtype)[labels.clip(0, classes - 1)] * alarm(known, values.dtype)
-        return Weighted(values, jnp.where(counts == 0, 0, counts * own))  # what counts nothing may have any label
-
-
-def _each(loss: Loss, outputs: Any, targets: Any, mask: jax.Array) -> Weighted:
+def _each(loss: LossFunction, outputs: Any, targets: Any, mask: jax.Array) -> Weighted:
     """The loss of each example that the mask (batch, ...) tells apart, its axes made one."""
     axes = mask.ndim
     for leaf in jax.tree.leaves((outputs, targets)):
@@ -140,9 +146,3 @@ def _expect_labels(where: str, targets: Any) -> jax.Array:
         got = getattr(targets, "dtype", type(targets).__name__)
         raise DTypeError(f"{where} targets", "an integer dtype", got, "use masked for others")
     return countable(targets)
-
-
-def _expect_loss(where: str, loss: Any) -> Loss:
-    if not callable(loss):
-        raise ConfigError(f"{where} loss", "a loss", repr(loss), "give the function itself")
-    return loss

@@ -9,11 +9,13 @@ from fnn.objective.classification import cross_entropy
 from fnn.objective.metrics import expect_labels, spread
 from fnn.objective.targets import paired
 from fnn.objective.weighting import as_weighted
-from fnn.types import Loss, Metric, Weighted
+from fnn.types import LossFunction, Metric, Weighted
+from fnn.values import maker
 
 Pair = tuple[jax.Array, jax.Array]
 
 
+@maker
 def roc_auc() -> Metric:
     """The chance that an example of class 1 is scored above one of class 0, a tie counting half.
 
@@ -51,6 +53,7 @@ def roc_auc() -> Metric:
     return Metric(look, finish)
 
 
+@maker
 def calibration_error(*, bins: int = 15) -> Metric:
     """How far confidence is from accuracy, Σ_b |B_b| / n |accuracy(B_b) - confidence(B_b)|, called ECE.
 
@@ -76,7 +79,8 @@ def calibration_error(*, bins: int = 15) -> Metric:
     return Metric(look, finish)
 
 
-def perplexity(loss: Loss = cross_entropy) -> Metric:
+@maker
+def perplexity(loss: LossFunction = cross_entropy) -> Metric:
     """The exponential of the mean loss over all places, exp(Σ w l / Σ w): among how many it is as if to guess.
 
     outputs and targets as the loss takes them: for cross_entropy logits (n, ..., classes) and labels (n, ...). A loss
@@ -93,6 +97,7 @@ def perplexity(loss: Loss = cross_entropy) -> Metric:
     return Metric(look, finish)
 
 
+@maker
 def r2() -> Metric:
     """The share of the targets' variance that the outputs explain, 1 - Σ w (t - y)² / Σ w (t - mean t)².
 

@@ -1,6 +1,7 @@
 """How it is minimized: optimizers, their transforms and schedules, hand-written and functional."""
 
 from fnn.optim.lifting import apply_updates as apply_updates
+from fnn.optim.lifting import global_norm as global_norm
 from fnn.optim.lifting import step as step
 from fnn.optim.optimizers.adam import adam as adam
 from fnn.optim.optimizers.adam import adamw as adamw

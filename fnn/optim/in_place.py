@@ -10,31 +10,15 @@ When it can go. When XLA:CPU fuses loops with several results.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.types import OptState, Params, Step
+from fnn.types import Step
 from fnn.walls import on_cpu_else, undecided
 
 LARGE = 1 << 16  # numbers; below, an array is in the cache anyway, and a conditional costs more than it saves
-
-
-@dataclass(frozen=True, eq=False)
-class Stepping:
-    """An optimizer's update that can also be taken as a step, which adds the updates while they are at hand.
-
-    update: (grads, opt_state, params, **extra) -> (updates, opt_state), what calling it does.
-    step:   (grads, opt_state, params, **extra) -> (params, opt_state)
-    """
-
-    update: Callable[..., tuple[Params, OptState]]
-    step: Callable[..., tuple[Params, OptState]]
-
-    def __call__(self, grads: Params, opt_state: OptState, params: Params, **extra: Any) -> tuple[Params, OptState]:
-        return self.update(grads, opt_state, params, **extra)
 
 
 def finished(function: Callable[..., Any], count: Step, kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:

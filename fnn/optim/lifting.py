@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import DTypeError
-from fnn.optim.in_place import Stepping, finished
+from fnn.optim.in_place import finished
 from fnn.optim.schedules.constant import as_schedule
 from fnn.types import Number, Optimizer, OptState, Params, Rate, Scalar, Step
 
@@ -82,7 +82,7 @@ def lift(
     def step(grads: Params, opt_state: RuleState, params: Params, **_: Any) -> tuple[Params, RuleState]:
         return over(grads, opt_state, params, jnp.add, finished)
 
-    return Optimizer(init, Stepping(update, step))
+    return Optimizer(init, update, step)
 
 
 def step(
@@ -92,8 +92,8 @@ def step(
 
     extra is what an optimizer may be told besides: value, grad and value_fn (params -> value), all of this batch.
     """
-    if isinstance(optimizer.update, Stepping):
-        return optimizer.update.step(grads, opt_state, params, **extra)
+    if isinstance(optimizer, Optimizer) and optimizer.step is not None:
+        return optimizer.step(grads, opt_state, params, **extra)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     return apply_updates(params, updates), opt_state
 

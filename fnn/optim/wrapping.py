@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.optim.in_place import Stepping
 from fnn.optim.lifting import step, widened
-from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
+from fnn.types import HasRate, Number, Optimizer, OptState, Params, Scalar, ScalesLoss, Step
 
 Change = Callable[[Params, Params], Params]
 Advance = Callable[..., tuple[Params, OptState]]
@@ -26,7 +25,7 @@ def extended(where: str, optimizer: Optimizer) -> Optimizer:
     checks.optimizer(where, optimizer)
     parameters = inspect.signature(optimizer.update).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return Optimizer(optimizer.init, optimizer.update)
+        return optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer.init, optimizer.update)
     known = list(parameters)[3:]
 
     def update(grads: Params, opt_state: OptState, params: Params, **extra: Any) -> tuple[Params, OptState]:
@@ -41,7 +40,7 @@ def around(init: Callable[[Params], OptState], over: Callable[..., tuple[Params,
     over: (advance, grads, opt_state, params, **extra) -> (what advance gives first, opt_state), where
     advance(optimizer, grads, opt_state, params, **extra) is the other's update, or its step.
     """
-    return Optimizer(init, Stepping(partial(over, _updated), partial(over, step)))
+    return Optimizer(init, partial(over, _updated), partial(over, step))
 
 
 def _updated(
@@ -118,7 +117,7 @@ def expect_patterns(where: str, patterns: Any) -> tuple[str, ...]:
 
 def unscaled(where: str, opt_state: OptState) -> OptState:
     """The state, if none of it scales the loss: what lies around a `loss_scale` is given gradients times the scale."""
-    if parts(opt_state, lambda part: hasattr(part, "scaled")):
+    if parts(opt_state, lambda part: isinstance(part, ScalesLoss)):
         raise ConfigError(
             where, "true gradients", "those of optim.loss_scale", "put loss_scale around it: loss_scale(...(optimizer))"
         )
@@ -138,7 +137,7 @@ def told_rate(opt_state: OptState) -> Scalar | None:
 
 def rates(opt_state: OptState) -> list[Scalar]:
     """The rates that the outermost parts that tell one have."""
-    return [part.rate for part in parts(opt_state, lambda part: getattr(part, "rate", None) is not None)]
+    return [part.rate for part in parts(opt_state, lambda part: isinstance(part, HasRate) and part.rate is not None)]
 
 
 def parts(opt_state: OptState, wanted: Callable[[Any], bool]) -> list[Any]:

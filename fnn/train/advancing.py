@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.train.epochs import Measures, learn, order_of
 from fnn.train.evaluation import count_examples, observed, validate
-from fnn.train.task import Task
+from fnn.train.programs import per_recipe
+from fnn.train.recipe import Recipe
 from fnn.types import Data, Step, TrainState
 
 ROOM = 1024  # steps of short epochs that are one call
@@ -36,9 +38,15 @@ def most_steps(length: int) -> int:
     return max(length, ROOM)
 
 
-@partial(jax.jit, static_argnums=(0, 6))
+@per_recipe(static=(6,))
 def advance(
-    task: Task, train_state: TrainState, data: Data, order: jax.Array, stop: Step, valid: Data | None, batch_size: int
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    order: jax.Array,
+    stop: Step | np.integer,
+    valid: Data | None,
+    batch_size: int,
 ) -> Reached:
     """The steps up to `stop`, with validation where an epoch ends, from within the epoch of this order.
 
@@ -50,16 +58,16 @@ def advance(
 
     def step(reached: Reached) -> Reached:
         now, place = jnp.divmod(reached.train_state.step, length)
-        after, measured = learn(task, reached.train_state, data, now, reached.order[place])
+        after, measured = learn(recipe, reached.train_state, data, now, reached.order[place])
         noted = _noted(reached.measured, reached.train_state.step - first, measured)
-        goes_on = measured["finite"] | (task.on_nonfinite != "raise")
+        goes_on = measured["finite"] | (recipe.on_nonfinite != "raise")
         return reached._replace(train_state=after, measured=noted, goes_on=goes_on)
 
     def end(reached: Reached) -> Reached:
         now = reached.train_state.step // length
-        figures = validate(task, reached.train_state, valid, batch_size)
+        figures = validate(recipe, reached.train_state, valid, batch_size)
         is_new = reached.train_state.step > first
-        after = jax.lax.cond(is_new, partial(observed, task), lambda now, _: now, reached.train_state, figures)
+        after = jax.lax.cond(is_new, partial(observed, recipe), lambda now, _: now, reached.train_state, figures)
         noted = _noted(reached.validated, jnp.maximum(now - first // length - 1, 0), figures)
         following = order_of(after.key, now, count_examples(data), order.shape[1])
         return reached._replace(train_state=after, order=following, validated=noted)
@@ -67,14 +75,14 @@ def advance(
     def epoch(reached: Reached) -> Reached:
         """The steps that are left of one, and its end if it is reached."""
         goal = jnp.minimum(stop, (reached.train_state.step // length + 1) * length)
-        goal = jnp.where(task.is_over(reached.train_state), 0, goal)
+        goal = jnp.where(recipe.is_over(reached.train_state), 0, goal)
         reached = jax.lax.while_loop(lambda now: now.goes_on & (now.train_state.step < goal), step, reached)
         reached = jax.lax.cond(reached.train_state.step % length == 0, end, lambda reached: reached, reached)
-        is_there = (reached.train_state.step >= stop) | task.is_over(reached.train_state)
+        is_there = (reached.train_state.step >= stop) | recipe.is_over(reached.train_state)
         return reached._replace(goes_on=reached.goes_on & ~is_there)
 
-    measured = jax.eval_shape(lambda: learn(task, train_state, data, first, order[0])[1])
-    figures = jax.eval_shape(lambda: validate(task, train_state, valid, batch_size))
+    measured = jax.eval_shape(lambda: learn(recipe, train_state, data, first, order[0])[1])
+    figures = jax.eval_shape(lambda: validate(recipe, train_state, valid, batch_size))
     room = _room(measured, most_steps(length)), _room(figures, -(-most_steps(length) // length))
     begin = Reached(train_state, order, *room, goes_on=jnp.array(True))
     return jax.lax.while_loop(lambda reached: reached.goes_on, epoch, begin)

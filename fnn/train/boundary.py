@@ -10,16 +10,13 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
-from fnn.objective import cross_entropy
-from fnn.objective.multi_task import MultiTask
+from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
-from fnn.objective.weighting import within
 from fnn.optim.transforms.plateau import observes
 from fnn.optim.transforms.scaling import scales
 from fnn.train.batching import expect_numbers
 from fnn.train.evaluation import count_examples, look
-from fnn.train.labels import are_classes, ignored
-from fnn.train.task import Task
+from fnn.train.recipe import Recipe
 from fnn.types import Data, Loss, OptState, RandomKey, Shape
 
 
@@ -45,14 +42,14 @@ def enter(where: str, data: Data) -> Data:
     return inputs, targets
 
 
-def expect_fitting(task: Task, data: Data, valid: Data | None) -> Shape:
+def expect_fitting(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     """The shape of one output; an error unless the data fits what the network puts out and the loss takes in."""
-    _expect_images(task, data[0])
-    out_shape, opt_state = _begun(task, data[0])
-    _expect_told(task, opt_state, valid)
-    _expect_loss(task, out_shape, data[1])
+    _expect_images(recipe, data[0])
+    out_shape, opt_state = _begun(recipe, data[0])
+    _expect_told(recipe, opt_state, valid)
+    _expect_loss(recipe, out_shape, data[1])
     for _, targets in filter(None, (data, valid)):
-        for loss, own_targets, own_shape in _heads(task.loss, targets, out_shape):
+        for loss, own_targets, own_shape in _heads(recipe.loss, targets, out_shape):
             if trees.is_shape(own_shape) and hasattr(own_targets, "dtype") and checks.is_concrete(own_targets):
                 _expect_labels(loss, own_targets, own_shape)
                 _expect_probabilities(loss, own_targets, own_shape)
@@ -61,35 +58,35 @@ def expect_fitting(task: Task, data: Data, valid: Data | None) -> Shape:
 
 def _heads(loss: Loss, targets: Any, out_shape: Any) -> Iterator[tuple[Loss, Any, Any]]:
     """The loss, the targets and the shape of the outputs, for each head of a network that has several."""
-    losses = next((part.losses for part in within(loss) if isinstance(part, MultiTask)), None)
-    if losses is None:
+    if loss.heads is None:
         yield loss, targets, out_shape
-    else:
-        yield from ((losses[head], targets[head], out_shape[head]) for head in losses)
+        return
+    for head, own in loss.heads.items():
+        yield as_loss(head, own), targets[head], out_shape[head]
 
 
-def _expect_loss(task: Task, out_shape: Any, targets: Any) -> None:
+def _expect_loss(recipe: Recipe, out_shape: Any, targets: Any) -> None:
     """The loss and the metrics take in such outputs and targets; found by tracing them alone, which is quick."""
     examples, floats = count_examples(targets), jnp.result_type(float)
     outputs = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct((examples, *shape), floats), out_shape, is_leaf=trees.is_shape
     )
-    jax.eval_shape(partial(look, task), outputs, targets)
+    jax.eval_shape(partial(look, recipe), outputs, targets)
 
 
 def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
     """Integer targets, one a row of outputs, are class labels."""
-    if are_classes(loss, targets) and out_shape and targets.shape[1:] == out_shape[:-1]:
+    is_label = loss.classes and jnp.issubdtype(targets.dtype, jnp.integer)
+    if is_label and out_shape and targets.shape[1:] == out_shape[:-1]:
         labels, classes = np.asarray(targets).astype(np.int64), out_shape[-1]
-        wrong = ((labels < 0) | (labels >= classes)) & ~np.isin(labels, list(ignored(loss)))
+        wrong = ((labels < 0) | (labels >= classes)) & ~np.isin(labels, list(loss.ignored))
         advice = "give the network more outputs, or, where targets are no labels, floats"
         _raise_at(LabelError, "labels", f"0 <= label < {classes}", labels, wrong, advice)
 
 
 def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
-    """Float targets of cross_entropy, one a class, are distributions."""
-    is_cross_entropy = any(part is cross_entropy for part in within(loss))
-    if is_cross_entropy and jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape[1:] == out_shape:
+    """Floating-point targets of a loss of probabilities, one a class, are distributions."""
+    if loss.probabilities and jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape[1:] == out_shape:
         sums = np.asarray(targets, np.float64).sum(-1)
         wrong = np.abs(sums - 1) > SUM_TOLERANCE
         _raise_at(
@@ -97,39 +94,42 @@ def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> N
         )
 
 
-def _expect_images(task: Task, inputs: Any) -> None:
+def _expect_images(recipe: Recipe, inputs: Any) -> None:
     """Float images that are to be augmented are on the scale [0, 1], or centered."""
     is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
-    if task.augment is not None and is_image and checks.is_concrete(inputs):
+    if recipe.augment is not None and is_image and checks.is_concrete(inputs):
         low, high = float(inputs.min()), float(inputs.max())
         if low >= 0 and high > 1.5:
             raise ConfigError("images", "[0, 1]", f"max {high:g}", "keep them uint8, or divide by 255")
 
 
-def _begun(task: Task, inputs: Any) -> tuple[Any, OptState]:
+def _begun(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
     """The shape of one output, and the optimizer's first state without its numbers."""
     found: list[Any] = []
     shape = jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), inputs)
 
     def begin(key: RandomKey) -> OptState:
-        params, _, out_shape = task.network.init(key, shape)
+        params, _, out_shape = recipe.network.init(key, shape)
         found.append(out_shape)
-        return task.optimizer.init(params)
+        assert recipe.optimizer is not None  # as expect_recipe has found
+        return recipe.optimizer.init(params)
 
     opt_state = jax.eval_shape(begin, jax.random.key(0))
     return found[0], opt_state
 
 
-def _expect_told(task: Task, opt_state: OptState, valid: Data | None) -> None:
+def _expect_told(recipe: Recipe, opt_state: OptState, valid: Data | None) -> None:
     """The optimizer will be told what it goes by."""
     if observes(opt_state) and valid is None:
         raise ConfigError("valid", "validation data, whose loss optim.plateau goes by", None, "give valid=")
-    if task.early_stopping is not None and valid is None:
-        expected = f"validation data, whose {task.early_stopping.by.removeprefix('valid_')} early_stopping goes by"
+    if recipe.early_stopping is not None and valid is None:
+        expected = f"validation data, whose {recipe.early_stopping.by.removeprefix('valid_')} early_stopping goes by"
         raise ConfigError("valid", expected, None, "give valid=")
-    if scales(opt_state) and task.on_nonfinite == "raise":
+    if scales(opt_state) and recipe.on_nonfinite == "raise":
         advice = 'give on_nonfinite="skip"'
-        raise ConfigError("on_nonfinite", "skip or ignore, since optim.loss_scale overflows at times", "raise", advice)
+        raise ConfigError(
+            "recipe on_nonfinite", "skip or ignore, since optim.loss_scale overflows at times", "raise", advice
+        )
 
 
 def _enter_array(name: str, value: Any) -> jax.Array:

@@ -5,59 +5,38 @@ from typing import Any
 
 import jax
 
-from fnn.augment import BatchPolicy
-from fnn.data import batches, to_float
-from fnn.objective import cross_entropy
+from fnn.data import batches
 from fnn.train.evaluation import count_examples, take
 from fnn.train.keys import ORDER
+from fnn.train.programs import per_recipe
+from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.steps import augmented, descend, steps_per_epoch
-from fnn.train.task import Task, make_task
-from fnn.types import (
-    Augmentation,
-    Data,
-    Layer,
-    Loss,
-    Metrics,
-    Optimizer,
-    Prepare,
-    RandomKey,
-    Regularizer,
-    Scalar,
-    Step,
-    TrainState,
-)
+from fnn.types import Data, RandomKey, Scalar, Step, TrainState
 
 Measures = dict[str, jax.Array]
 
 
-def epoch(
-    train_state: TrainState,
-    network: Layer,
-    optimizer: Optimizer,
-    data: Data,
-    *,
-    batch_size: int,
-    micro_batch_size: int | None = None,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
-    loss: Loss = cross_entropy,
-    metrics: Metrics | None = None,
-    regularizer: Regularizer | None = None,
-    on_nonfinite: str = "raise",
-) -> tuple[TrainState, Measures]:
-    """Every step of the epoch that the train state stands before: the next one, and each step's measures, (steps,)."""
-    task = make_task(
-        network, data[1], optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
-    )
-    return whole_epoch(task, train_state, data, batch_size)
+def epoch(recipe: Recipe, train_state: TrainState, data: Data, *, batch_size: int) -> tuple[TrainState, Measures]:
+    """Every step of the epoch that the train state stands before.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: From `train.start`, a step or an epoch before.
+        data: (inputs, targets), arrays whose first axis is the example.
+        batch_size: Examples a step. Those that fill no batch sit the epoch out.
+
+    Returns:
+        The next train state, and the figures of each step, (steps,).
+    """
+    return whole_epoch(expect_recipe("epoch", recipe), train_state, data, batch_size)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def whole_epoch(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[TrainState, Measures]:
+@per_recipe(static=(3,))
+def whole_epoch(recipe: Recipe, train_state: TrainState, data: Data, batch_size: int) -> tuple[TrainState, Measures]:
     """A scan over the steps of an epoch."""
     now = _epoch(train_state, data, batch_size)
     order = order_of(train_state.key, now, count_examples(data), batch_size)
-    return jax.lax.scan(lambda carry, examples: learn(task, carry, data, now, examples), train_state, order)
+    return jax.lax.scan(lambda carry, examples: learn(recipe, carry, data, now, examples), train_state, order)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -66,12 +45,12 @@ def order_of(key: RandomKey, epoch: Step | int, examples: int, batch_size: int) 
     return batches(jax.random.fold_in(key, ORDER), epoch, examples=examples, batch_size=batch_size)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def batch_at(task: Task, train_state: TrainState, data: Data, batch_size: int) -> tuple[Any, Any]:
+@per_recipe(static=(3,))
+def batch_at(recipe: Recipe, train_state: TrainState, data: Data, batch_size: int) -> tuple[Any, Any]:
     """The batch that the next step learns from, ready for the network."""
     now = _epoch(train_state, data, batch_size)
     order = order_of(train_state.key, now, count_examples(data), batch_size)
-    return _batch(task, train_state, data, now, order[train_state.step - now * len(order)])
+    return _batch(recipe, train_state, data, now, order[train_state.step - now * len(order)])
 
 
 def _epoch(train_state: TrainState, data: Data, batch_size: int) -> Step:
@@ -80,12 +59,12 @@ def _epoch(train_state: TrainState, data: Data, batch_size: int) -> Step:
 
 
 def learn(
-    task: Task, train_state: TrainState, data: Data, now: Step, examples: jax.Array
+    recipe: Recipe, train_state: TrainState, data: Data, now: Step, examples: jax.Array
 ) -> tuple[TrainState, dict[str, Scalar]]:
     """A step on these examples of the data, as they look in this epoch."""
-    return descend(task, train_state, *_batch(task, train_state, data, now, examples))
+    return descend(recipe, train_state, *_batch(recipe, train_state, data, now, examples))
 
 
-def _batch(task: Task, train_state: TrainState, data: Data, now: Step, examples: jax.Array) -> tuple[Any, Any]:
+def _batch(recipe: Recipe, train_state: TrainState, data: Data, now: Step, examples: jax.Array) -> tuple[Any, Any]:
     inputs, targets = take(data, examples)
-    return augmented(task, train_state, now, inputs, targets, examples)
+    return augmented(recipe, train_state, now, inputs, targets, examples)

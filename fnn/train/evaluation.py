@@ -8,56 +8,73 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.data import to_float
-from fnn.errors import ShapeError
-from fnn.objective import cross_entropy
+from fnn.errors import ConfigError, ShapeError
 from fnn.optim import averaged, observe
 from fnn.optim.transforms.plateau import observes
-from fnn.train.task import NO_OPTIMIZER, Task, make_task
-from fnn.types import (
-    Data,
-    Layer,
-    Loss,
-    Metric,
-    Metrics,
-    Params,
-    PerExample,
-    Prepare,
-    Scalar,
-    State,
-    TrainState,
-    Weighted,
-)
+from fnn.train.programs import per_recipe
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.types import Data, LossFunction, Metric, PerExample, Result, Scalar, TrainState, Weighted, Weights
 
 
 def evaluate(
-    network: Layer,
-    params: Params,
-    state: State,
-    data: Data,
-    *,
-    batch_size: int = 256,
-    prepare: Prepare = to_float,
-    loss: Loss = cross_entropy,
-    metrics: Metrics | None = None,
+    recipe: Recipe, train_state: TrainState | Weights, data: Data, *, batch_size: int = 256
 ) -> dict[str, Scalar]:
-    """The loss and each metric over all of the data (inputs, targets), every example counted once."""
-    task = make_task(network, data[1], NO_OPTIMIZER, loss, metrics, prepare=prepare)
-    return evaluated(task, params, state, data, checks.whole("evaluate batch_size", batch_size))
+    """The loss and each metric over a data set, every example counted once.
+
+    It looks at what validation in a run looks at: inputs are prepared by the recipe's `prepare`, and where the
+    optimizer keeps an average of the parameters, that is evaluated.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Of a run of this recipe; or `Weights`, which need no optimizer.
+        data: (inputs, targets), arrays whose first axis is the example.
+        batch_size: Examples that go through the network at once.
+    """
+    given = _weights("evaluate", recipe, train_state)
+    return evaluated(recipe, given, data, checks.whole("evaluate batch_size", batch_size))
 
 
-def predict(
-    network: Layer, params: Params, state: State, inputs: Any, *, batch_size: int = 256, prepare: Prepare = to_float
-) -> Any:
-    """The network's outputs (n, ...) for the inputs (n, ...), without training, so without noise."""
-    task = make_task(network, None, NO_OPTIMIZER, cross_entropy, {}, prepare=prepare)
-    return _predicted(task, params, state, inputs, checks.whole("predict batch_size", batch_size))
+def predict(recipe: Recipe, train_state: TrainState | Weights, inputs: Any, *, batch_size: int = 256) -> Any:
+    """The network's outputs (n, ...) for inputs (n, ...), without noise.
+
+    Inputs are prepared, and parameters averaged, as in `evaluate`.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Of a run of this recipe; or `Weights`, which need no optimizer.
+        inputs: Arrays whose first axis is the example.
+        batch_size: Examples that go through the network at once.
+    """
+    given = _weights("predict", recipe, train_state)
+    return _predicted(recipe, given, inputs, checks.whole("predict batch_size", batch_size))
 
 
-def look(task: Task, outputs: Any, targets: Any) -> dict[str, Any]:
+def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:
+    """What inference needs of a train state: the parameters, averaged where the optimizer averages, and the state.
+
+    Save them with `lab.save`, and give them to `evaluate` or `predict` in place of a train state.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Of a run of this recipe; weights are given back as they are.
+    """
+    return _weights("weights", recipe, train_state)
+
+
+def _weights(where: str, recipe: Recipe, train_state: TrainState | Weights) -> Weights:
+    expect_recipe(where, recipe, trains=False)
+    if isinstance(train_state, Weights):
+        return train_state
+    if not isinstance(train_state, TrainState):
+        got = "a Result" if isinstance(train_state, Result) else type(train_state).__name__
+        raise ConfigError(f"{where} train_state", "a TrainState, or Weights", got, "give result.train_state")
+    return Weights(averaged(train_state.opt_state, train_state.params), train_state.state)
+
+
+def look(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Any]:
     """What the loss and the metrics see of each example; ShapeError for a function that gives not one an example."""
     examples = count_examples(targets)
-    functions = {"loss": task.loss, **dict(task.metrics)}
+    functions: dict[str, LossFunction | Metric] = {"loss": recipe.loss, **recipe.metrics}
     seen = {
         name: function.look(outputs, targets) if isinstance(function, Metric) else function(outputs, targets)
         for name, function in functions.items()
@@ -65,13 +82,13 @@ def look(task: Task, outputs: Any, targets: Any) -> dict[str, Any]:
     return {name: jax.tree.map(partial(_each, name, examples), own) for name, own in seen.items()}
 
 
-def conclude(task: Task, seen: dict[str, Any]) -> dict[str, Scalar]:
+def conclude(recipe: Recipe, seen: dict[str, Any]) -> dict[str, Scalar]:
     """The figures of all the examples seen."""
-    functions = {"loss": task.loss, **dict(task.metrics)}
+    functions: dict[str, LossFunction | Metric] = {"loss": recipe.loss, **recipe.metrics}
     return {name: _figure(function, seen[name]) for name, function in functions.items()}
 
 
-def _figure(function: Loss | Metric, seen: Any) -> jax.Array:
+def _figure(function: LossFunction | Metric, seen: Any) -> jax.Array:
     return function.finish(seen, jnp.ones(count_examples(seen))) if isinstance(function, Metric) else mean(seen)
 
 
@@ -98,44 +115,45 @@ def take(data: Any, examples: jax.Array) -> Any:
     return jax.tree.map(lambda array: jnp.asarray(array).at[examples].get(mode="promise_in_bounds"), data)
 
 
-def validate(task: Task, train_state: TrainState, valid: Data | None, batch_size: int) -> dict[str, Scalar]:
+def validate(recipe: Recipe, train_state: TrainState, valid: Data | None, batch_size: int) -> dict[str, Scalar]:
     """The figures on the validation data under the names that history gives them; none without such data.
 
     Where the optimizer keeps an average of the params, that is what is looked at.
     """
     if valid is None:
         return {}
-    params = averaged(train_state.opt_state, train_state.params)
-    figures = evaluated(task, params, train_state.state, valid, batch_size)
+    figures = evaluated(recipe, weights(recipe, train_state), valid, batch_size)
     return {f"valid_{name}": value for name, value in figures.items()}
 
 
-def observed(task: Task, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
+def observed(recipe: Recipe, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
     """The train state after an epoch with these figures, of which the optimizer and early stopping take note."""
-    takes_note = task.early_stopping is not None or observes(train_state.opt_state)
-    return _observed(task, train_state, figures) if figures and takes_note else train_state
+    takes_note = recipe.early_stopping is not None or observes(train_state.opt_state)
+    return _observed(recipe, train_state, figures) if figures and takes_note else train_state
 
 
-@partial(jax.jit, static_argnums=0)
-def _observed(task: Task, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
+@per_recipe()
+def _observed(recipe: Recipe, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
     train_state = train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
-    return train_state if task.early_stopping is None else task.early_stopping.observe(train_state, figures)
+    return train_state if recipe.early_stopping is None else recipe.early_stopping.observe(train_state, figures)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def evaluated(task: Task, params: Params, state: State, data: Data, batch_size: int) -> dict[str, Scalar]:
+@per_recipe(static=(3,))
+def evaluated(recipe: Recipe, given: Weights, data: Data, batch_size: int) -> dict[str, Scalar]:
     """The loss and each metric over all of the data."""
 
     def seen(inputs: Any, targets: Any) -> dict[str, Any]:
-        return look(task, task.network.apply(params, state, task.prepare(inputs), train=False)[0], targets)
+        return look(
+            recipe, recipe.network.apply(given.params, given.state, recipe.prepare(inputs), train=False)[0], targets
+        )
 
-    return conclude(task, _in_batches(seen, data, batch_size))
+    return conclude(recipe, _in_batches(seen, data, batch_size))
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _predicted(task: Task, params: Params, state: State, inputs: Any, batch_size: int) -> Any:
+@per_recipe(static=(3,))
+def _predicted(recipe: Recipe, given: Weights, inputs: Any, batch_size: int) -> Any:
     def outputs(inputs: Any) -> Any:
-        return task.network.apply(params, state, task.prepare(inputs), train=False)[0]
+        return recipe.network.apply(given.params, given.state, recipe.prepare(inputs), train=False)[0]
 
     return _in_batches(outputs, (inputs,), batch_size)
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from fnn import optim, trees
 from fnn.train.evaluation import conclude, count_examples, look, mean
 from fnn.train.keys import NOISE, own_key
-from fnn.train.task import Task
-from fnn.types import Params, PerExample, RandomKey, Scalar, State, TrainState, Weighted
+from fnn.train.recipe import Recipe
+from fnn.types import PENALTY, Params, PerExample, RandomKey, Scalar, State, TrainState, Weighted
 
 LEAST = 1e-19  # what a part of which nothing counts weighs, so that penalties stand where no part has anything else
 
@@ -34,53 +34,57 @@ OfPart = Callable[[State, RandomKey, Any, Any], tuple[Any, Seen]]
 
 
 def gradients(
-    task: Task, train_state: TrainState, inputs: Any, targets: Any
+    recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
 ) -> tuple[dict[str, Scalar], Params, State]:
     """The loss and metrics of a batch, the gradient for the optimizer by the params, and the network's next state."""
 
     def of_part(state: State, key: RandomKey, inputs: Any, targets: Any) -> tuple[Params, Seen]:
         def lifted(params: Params) -> tuple[Scalar, Seen]:
-            value, seen = _value(task, params, state, key, inputs, targets)
+            value, seen = _value(recipe, params, state, key, inputs, targets)
             return optim.scaled(train_state.opt_state, value), seen
 
         (_, seen), grads = jax.value_and_grad(lifted, has_aux=True)(train_state.params)
         return grads, seen
 
-    grads, seen = _over_parts(of_part, task, train_state, inputs, targets)
-    penalty = {} if seen.penalty is None else {"penalty": seen.penalty}
-    return conclude(task, seen.looks) | penalty, grads, seen.state
+    grads, seen = _over_parts(of_part, recipe, train_state, inputs, targets)
+    penalty = {} if seen.penalty is None else {PENALTY: seen.penalty}
+    return conclude(recipe, seen.looks) | penalty, grads, seen.state
 
 
-def objective(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> Callable[[Params], Scalar]:
+def objective(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -> Callable[[Params], Scalar]:
     """What this step makes smaller, as a function of the params."""
-    return lambda params: _over_parts(partial(_value, task, params), task, train_state, inputs, targets)[0]
+    return lambda params: _over_parts(partial(_value, recipe, params), recipe, train_state, inputs, targets)[0]
 
 
 def minimized(measured: dict[str, Scalar]) -> dict[str, Scalar]:
     """Of what was measured, what is made smaller: the loss and, where there is any, the penalty."""
-    return {name: measured[name] for name in ("loss", "penalty") if name in measured}
+    return {name: measured[name] for name in ("loss", PENALTY) if name in measured}
 
 
-def _value(task: Task, params: Params, state: State, key: RandomKey, inputs: Any, targets: Any) -> tuple[Scalar, Seen]:
-    outputs, state = task.network.apply(params, state, inputs, key=key, train=True)
-    looks, penalties = look(task, outputs, targets), _penalties(task, params, state)
+def _value(
+    recipe: Recipe, params: Params, state: State, key: RandomKey, inputs: Any, targets: Any
+) -> tuple[Scalar, Seen]:
+    outputs, state = recipe.network.apply(params, state, inputs, key=key, train=True)
+    looks, penalties = look(recipe, outputs, targets), _penalties(recipe, params, state)
     penalty = jnp.stack(penalties).sum() if penalties else None
     return mean(looks["loss"]) + (0 if penalty is None else penalty), Seen(looks, penalty, state)
 
 
-def _penalties(task: Task, params: Params, state: State) -> list[Scalar]:
-    by_params = [] if task.regularizer is None else [task.regularizer(params)]
-    by_layers = [leaf.sum() for path, leaf in trees.named_leaves(state).items() if path.split("/")[-1] == "penalty"]
+def _penalties(recipe: Recipe, params: Params, state: State) -> list[Scalar]:
+    by_params = [] if recipe.regularizer is None else [recipe.regularizer(params)]
+    by_layers = [leaf.sum() for path, leaf in trees.named_leaves(state).items() if path.split("/")[-1] == PENALTY]
     return by_params + by_layers
 
 
-def _over_parts(function: OfPart, task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[Any, Seen]:
+def _over_parts(
+    function: OfPart, recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
+) -> tuple[Any, Seen]:
     """The function's mean over equal parts of a batch, each of which counts as its targets do, and all that was seen.
 
     The state goes from part to part. What differentiates this works a part out again, so that it too keeps only one.
     """
     key, examples = own_key(train_state, NOISE, train_state.step), count_examples(targets)
-    parts = _count(examples, task.micro_batch_size)
+    parts = _count(examples, recipe.micro_batch_size)
     if parts == 1:
         return function(train_state.state, key, inputs, targets)
 

@@ -1,85 +1,86 @@
 """One step of training."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnn import checks, optim, trees
-from fnn.augment import BatchPolicy, batched
-from fnn.data import to_float
-from fnn.errors import ConfigError
-from fnn.objective import cross_entropy
+from fnn.augment import batched
+from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.wrapping import extended, rate
 from fnn.train.batching import own_batch
 from fnn.train.evaluation import count_examples
 from fnn.train.keys import AUGMENT, INIT, own_key
 from fnn.train.minimizing import gradients, minimized, objective
-from fnn.train.task import Task, make_task
-from fnn.types import (
-    Augmentation,
-    Data,
-    Layer,
-    Loss,
-    Metrics,
-    Optimizer,
-    Prepare,
-    RandomKey,
-    Regularizer,
-    Scalar,
-    Shape,
-    Step,
-    TrainState,
-)
+from fnn.train.programs import per_recipe
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.types import Data, Optimizer, OptState, Params, RandomKey, Scalar, Shape, Step, StepRecord, TrainState
 
 
-def start(key: RandomKey, network: Layer, optimizer: Optimizer, shape: Shape) -> TrainState:
-    """The state of a run before its first step; shape is one example's, without the batch axis."""
-    params, state, _ = network.init(jax.random.fold_in(checks.key("key", key), INIT), shape)
-    return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
+    """The train state before the first step.
+
+    Args:
+        key: From `jax.random.key`. All that the run draws follows from it.
+        recipe: From `train.recipe`.
+        shape: The shape of one example's inputs, without the batch axis.
+    """
+    checks.key("key", key)
+    return _start(expect_recipe("start", recipe), key, shape)
 
 
-@partial(jax.jit, static_argnums=0)
-def start_on(task: Task, key: RandomKey, data: Data) -> TrainState:
-    """The state before the first step of a run on this data."""
-    train_state = start(key, task.network, task.optimizer, jax.tree.map(lambda array: array.shape[1:], data[0]))
-    return train_state if task.early_stopping is None else task.early_stopping.begin(train_state)
+def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
+    params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
+    opt_state = _optimizer(recipe).init(params)
+    train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), key)
+    return train_state if recipe.early_stopping is None else recipe.early_stopping.begin(train_state)
 
 
-def step(
-    train_state: TrainState,
-    network: Layer,
-    optimizer: Optimizer,
-    batch: Data,
-    *,
-    micro_batch_size: int | None = None,
-    augment: Augmentation | BatchPolicy | None = None,
-    prepare: Prepare = to_float,
-    loss: Loss = cross_entropy,
-    metrics: Metrics | None = None,
-    regularizer: Regularizer | None = None,
-    on_nonfinite: str = "raise",
-) -> tuple[TrainState, dict[str, Scalar]]:
-    """One step of descent on a batch (inputs, targets), of any loader: the next train state, and what was measured.
+@per_recipe()
+def start_on(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
+    """The train state before the first step of a run on this data."""
+    return _start(recipe, key, jax.tree.map(lambda array: array.shape[1:], data[0]))
 
-    Minimized are the loss and, where there is any, the penalty: regularizer(params), and each leaf of the network's
-    state that is named penalty. Measured are loss, penalty, the metrics, rate (the optimizer's, NaN if it tells none),
-    and finite: whether loss, gradients and state all are. With on_nonfinite="skip" a step that is not finite changes
-    nothing but the step count. micro_batch_size is as in `train.run`. ShapeError for an empty batch, or for a loss that
-    does not give one value an example.
+
+def _optimizer(recipe: Recipe) -> Optimizer:
+    assert recipe.optimizer is not None  # as expect_recipe has found
+    return extended("recipe optimizer", recipe.optimizer)
+
+
+def step(recipe: Recipe, train_state: TrainState, batch: Data) -> tuple[TrainState, dict[str, Scalar]]:
+    """One step of training.
+
+    Minimized are the loss and, where there is any, the penalty: the recipe's regularizer(params), and each leaf of the
+    network's state that is named penalty.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: From `train.start` or a step before.
+        batch: (inputs, targets), arrays of any loader whose first axis is the example.
+
+    Returns:
+        The next train state, and the figures of the step by name: loss, penalty, the recipe's metrics and measures,
+        rate (the optimizer's, NaN if it has none), and finite: whether loss, gradients and state are. With
+        on_nonfinite="skip" a step that is not finite changes nothing but the step count.
+
+    Raises:
+        ShapeError: The batch is empty, or the loss does not give one value an example.
     """
     inputs, targets = own_batch("batch", batch)
-    task = make_task(
-        network, targets, optimizer, loss, metrics, augment, prepare, on_nonfinite, regularizer, micro_batch_size
-    )
-    return stepped(task, train_state, inputs, targets)
+    return stepped(expect_recipe("step", recipe), train_state, inputs, targets)
 
 
-def steps(data: Data, *, epochs: int, batch_size: int) -> int:
-    """How many steps a run of so many epochs takes; the examples that fill no batch sit an epoch out.
+def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:
+    """The number of steps of a run; the examples that fill no batch sit an epoch out.
 
-    ConfigError where the data does not fill one batch.
+    Args:
+        data: (inputs, targets), arrays whose first axis is the example.
+        epochs: Passes over the data.
+        batch_size: Examples a step.
+
+    Raises:
+        ConfigError: The data does not fill one batch.
     """
     return checks.whole("epochs", epochs, 0) * steps_per_epoch(data, batch_size)
 
@@ -93,34 +94,53 @@ def steps_per_epoch(data: Data, batch_size: int) -> int:
 
 
 def augmented(
-    task: Task, train_state: TrainState, moment: Step, inputs: Any, targets: Any, examples: jax.Array | None = None
+    recipe: Recipe, train_state: TrainState, moment: Step, inputs: Any, targets: Any, examples: jax.Array | None = None
 ) -> tuple[Any, Any]:
     """The batch ready for the network: augmented, each input by its own key of that moment, then prepared.
 
     The moment is the epoch where the numbers of the examples are known, else the step.
     """
-    if task.augment is not None:
+    if recipe.augment is not None:
         key, epoch = own_key(train_state, AUGMENT, moment), None if examples is None else moment
-        inputs, targets = batched(task.augment)(key, inputs, targets, examples, epoch)
-    return task.prepare(inputs), targets
+        inputs, targets = batched(recipe.augment)(key, inputs, targets, examples, epoch)
+    return recipe.prepare(inputs), targets
 
 
-def descend(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+def descend(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
     """One step on inputs that are ready for the network."""
     params, state, opt_state = train_state[:3]
-    measured, grads, new_state = gradients(task, train_state, inputs, targets)
-    value, value_fn = sum(minimized(measured).values()), objective(task, train_state, inputs, targets)
+    _expect_own(recipe, params, opt_state)
+    measured, grads, new_state = gradients(recipe, train_state, inputs, targets)
+    value, value_fn = sum(minimized(measured).values()), objective(recipe, train_state, inputs, targets)
     told = {"value": value, "grad": grads, "value_fn": value_fn}
-    new_params, new_opt_state = optim.step(extended("optimizer", task.optimizer), grads, opt_state, params, **told)
+    new_params, new_opt_state = optim.step(_optimizer(recipe), grads, opt_state, params, **told)
     new = new_params, new_state, new_opt_state
     finite = trees.all_finite((minimized(measured), grads, new_state))
-    if task.on_nonfinite == "skip":
+    if recipe.on_nonfinite == "skip":
         new = trees.select(finite, new, (params, state, optim.backed_off(opt_state)))
+    record = StepRecord(params, state, opt_state, grads, new_params, new_state, new_opt_state)
+    measured |= {name: _scalar(name, measure(record)) for name, measure in recipe.measures.items()}
     measured |= {"rate": jnp.asarray(rate(new_opt_state), measured["loss"].dtype), "finite": finite}
     return train_state._replace(params=new[0], state=new[1], opt_state=new[2], step=train_state.step + 1), measured
 
 
-@partial(jax.jit, static_argnums=0)
-def stepped(task: Task, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
+@per_recipe()
+def stepped(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, dict[str, Scalar]]:
     """One step on a batch as it came: each input is augmented by its own key of this step."""
-    return descend(task, train_state, *augmented(task, train_state, train_state.step, inputs, targets))
+    return descend(recipe, train_state, *augmented(recipe, train_state, train_state.step, inputs, targets))
+
+
+def _expect_own(recipe: Recipe, params: Params, opt_state: OptState) -> None:
+    """Raise TreeMismatchError, while tracing, unless the optimizer state is one of the recipe's optimizer."""
+    wanted: Any = jax.tree.structure(jax.eval_shape(_optimizer(recipe).init, params))
+    if jax.tree.structure(opt_state) != wanted:
+        advice = "give the state that train.start(key, recipe, shape) or a run of this recipe gave"
+        got = "one of another optimizer"
+        raise TreeMismatchError("train_state opt_state", f"the state of {recipe.optimizer}", got, advice)
+
+
+def _scalar(name: str, value: Any) -> Scalar:
+    """The figure of a measure; ShapeError for what is no single number."""
+    if jnp.shape(value) != ():
+        raise ShapeError(f"measures {name}", "one number", jnp.shape(value), "take its mean or its norm")
+    return jnp.asarray(value)

@@ -66,7 +66,7 @@ def test_what_is_drawn_is_drawn_anew_each_time_by_the_number_of_the_example():
 
 
 def test_in_a_chain_it_learns_of_the_epoch_and_leaves_targets_alone():
-    policy = augment.batch_chain(POLICY, augment.invert(), augment.mixup(1.0, classes=2, chance=0.0))
+    policy = augment.batch_chain(POLICY, augment.invert(), augment.mixup(1.0, classes=2, probability=0.0))
     labels = jnp.zeros(COUNT, jnp.int32)
     shown, targets = policy(KEY, jnp.asarray(IMAGES), labels, jnp.arange(COUNT), 1)
     wanted = np.where(flipped(1)[:, None, None, None], IMAGES[:, :, ::-1], IMAGES)
@@ -76,28 +76,28 @@ def test_in_a_chain_it_learns_of_the_epoch_and_leaves_targets_alone():
 
 digits = data.digits()
 few = digits.train[0][:COUNT], digits.train[1][:COUNT]
-network = nn.chain(nn.flatten(), nn.dense(10))
-optimizer = optim.momentum(0.1)
-options = {"epochs": 3, "batch_size": 40, "augment": POLICY}
+plain = train.recipe(nn.chain(nn.flatten(), nn.dense(10)), optim.momentum(0.1))
+recipe = plain.replace(augment=POLICY)
+options = {"epochs": 3, "batch_size": 40}
 
 
 def test_a_run_learns_from_what_is_flipped_by_hand(key):
     images, labels = few
-    by_hand = train.start(key, network, optimizer, (8, 8, 1))
+    by_hand = train.start(key, plain, (8, 8, 1))
     for epoch in range(3):
         shown = np.where(flipped(epoch)[:, None, None, None], images[:, :, ::-1], images)
         for chosen in np.asarray(order_of(key, epoch, COUNT, 40)):
-            by_hand, _ = train.step(by_hand, network, optimizer, (shown[chosen], labels[chosen]))
-    result = train.run(key, network, optimizer, few, **options)
+            by_hand, _ = train.step(plain, by_hand, (shown[chosen], labels[chosen]))
+    result = train.run(key, recipe, few, **options)
     chex.assert_trees_all_close(result.train_state.params, by_hand.params, rtol=1e-4, atol=1e-6)
-    other = train.run(key, network, optimizer, few, **options | {"augment": None})
+    other = train.run(key, plain, few, **options)
     assert np.abs(other.train_state.params["dense_1"]["kernel"] - by_hand.params["dense_1"]["kernel"]).max() > 1e-2
 
 
 def test_fit_stopped_within_an_epoch_and_gone_on_with_is_the_run_bit_for_bit(key):
-    whole = train.run(key, network, optimizer, few, **options)
-    first = lab.fit(key, network, optimizer, few, **options, show=False, max_steps=13)
-    rest = lab.fit(key, network, optimizer, few, **options, show=False, resume=first.train_state, chunk=4)
+    whole = train.run(key, recipe, few, **options)
+    first = lab.fit(key, recipe, few, **options, show=False, max_steps=13)
+    rest = lab.fit(key, recipe, few, **options, show=False, resume=first.train_state, chunk=4)
     chex.assert_trees_all_equal(rest.train_state.params, whole.train_state.params)
     losses = np.concatenate([first.history.loss, rest.history.loss])
     np.testing.assert_array_equal(losses, whole.history.loss)
@@ -105,7 +105,7 @@ def test_fit_stopped_within_an_epoch_and_gone_on_with_is_the_run_bit_for_bit(key
 
 def test_runs_mapped_over_keys_are_the_runs():
     def run(key):
-        return train.run(key, network, optimizer, few, **options).history.loss
+        return train.run(key, recipe, few, **options).history.loss
 
     keys = jax.random.split(jax.random.key(2), 2)
     np.testing.assert_allclose(jax.jit(jax.vmap(run))(keys), [run(key) for key in keys], rtol=1e-5)
@@ -116,11 +116,11 @@ NEEDED = "alternate: expected the examples' numbers and the epoch, got no "
 
 def on_a_stream():
     batches = (few for _ in range(3))
-    lab.fit(KEY, network, optimizer, batches, epochs=1, steps_per_epoch=2, augment=POLICY, show=False)
+    lab.fit(KEY, recipe, batches, epochs=1, steps_per_epoch=2, show=False)
 
 
 def on_a_batch():
-    train.step(train.start(KEY, network, optimizer, (8, 8, 1)), network, optimizer, few, augment=POLICY)
+    train.step(recipe, train.start(KEY, recipe, (8, 8, 1)), few)
 
 
 @pytest.mark.parametrize(

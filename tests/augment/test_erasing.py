@@ -125,7 +125,7 @@ def test_whether_it_is_erased_has_nothing_to_do_with_where():
 @DTYPES
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
 def test_the_squares_of_a_grid_are_where_they_were_drawn(images, level, ratio):
-    policy = augment.grid_mask((0.2, 0.7), ratio=ratio, chance=0.8, fill=0.2)
+    policy = augment.grid_mask((0.2, 0.7), ratio=ratio, probability=0.8, fill=0.2)
     drawn = draws(policy, 32)
     hidden = np.zeros(images.shape[:3], bool)
     for k, (unit, row, column, masks) in enumerate(
@@ -140,7 +140,7 @@ def test_the_squares_of_a_grid_are_where_they_were_drawn(images, level, ratio):
 
 
 def test_a_grid_has_any_unit_and_offset_and_comes_with_its_chance():
-    drawn = draws(augment.grid_mask((0.2, 0.7), chance=0.3), 4000, (100, 120, 3))
+    drawn = draws(augment.grid_mask((0.2, 0.7), probability=0.3), 4000, (100, 120, 3))
     assert scipy.stats.binomtest(int(drawn["masks"].sum()), 4000, 0.3).pvalue > 1e-3
     # Units are whole pixels: spread over half a pixel each way they are uniform.
     within = np.random.default_rng(0).uniform(-0.5, 0.5, 4000)

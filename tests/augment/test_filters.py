@@ -87,7 +87,7 @@ def test_elastic_waves_displace_by_their_deviation_everywhere():
     ("border", "mode"), [("reflect", "mirror"), ("constant", "grid-constant")], ids=["reflect", "constant"]
 )
 def test_elastic_shows_what_scipy_finds_at_the_displaced_places(border, mode):
-    policy = augment.elastic((0.0, 2.0), border=border, fill=0.4)
+    policy = augment.elastic((0.0, 2.0), mode=border, fill=0.4)
     drawn, images = draws(policy, 16), as_floats(COLOR[:16])
     fields = np.asarray(jax.vmap(lambda own: field_of(policy, own))(drawn), np.float64)
     for image, field, found in zip(images, fields, seen_as(policy, drawn, images), strict=True):

@@ -165,7 +165,7 @@ def test_a_move_shows_what_scipy_finds_at_its_places(name):
 
 @pytest.mark.parametrize(("order", "border"), [*((1, border) for border in BORDERS), (0, "constant"), (0, "reflect")])
 def test_what_lies_outside_is_as_the_border_tells(order, border):
-    policy = augment.rotate((-180.0, 180.0), border=border, order=("nearest", "bilinear")[order], fill=0.4)
+    policy = augment.rotate((-180.0, 180.0), mode=border, method=("nearest", "bilinear")[order], fill=0.4)
     drawn = draws(policy, 16)
     expected = moved(drawn, MOVES["rotate"][2], FLOATS, border=border, fill=0.4, order=order)
     np.testing.assert_allclose(seen_as(policy, drawn, FLOATS), expected, atol=1e-4)
@@ -186,7 +186,7 @@ def test_a_rotation_turns_as_pillows_does():
 @pytest.mark.parametrize("order", ["nearest", "bilinear"])
 def test_a_rotation_by_right_angles_is_exact(order):
     images = pictures(8, (9, 9, 3))
-    shown = seen_at(lambda degrees: augment.rotate(degrees, order=order), images, 90 * np.arange(-3.0, 5.0))
+    shown = seen_at(lambda degrees: augment.rotate(degrees, method=order), images, 90 * np.arange(-3.0, 5.0))
     expected = np.stack([np.rot90(image, turns) for turns, image in zip(range(-3, 5), images, strict=True)])
     np.testing.assert_array_equal(shown, expected)
 
@@ -229,7 +229,7 @@ def test_moved_floats_have_the_slopes_of_differences():
         for maker, at in SLOPED.values():
 
             def level(magnitude, maker=maker):
-                return (maker(magnitude, border="reflect")(jax.random.key(0), image) * weights).sum()
+                return (maker(magnitude, mode="reflect")(jax.random.key(0), image) * weights).sum()
 
             step = at * steps
             rows.append(jnp.stack([jax.grad(level)(jnp.float32(at)), (level(at + step) - level(at - step)) / 2 / step]))

@@ -111,7 +111,7 @@ OPERATIONS = {
     "channel_drop": Operation(augment.channel_drop(1.0), augment.channel_drop(0.0), alpha=False),
     "cutout": Operation(augment.cutout(5), augment.cutout(0), alpha=False),
     "random_erasing": Operation(augment.random_erasing(1.0), augment.random_erasing(0.0), alpha=False),
-    "grid_mask": Operation(augment.grid_mask(), augment.grid_mask(chance=0.0), alpha=False),
+    "grid_mask": Operation(augment.grid_mask(), augment.grid_mask(probability=0.0), alpha=False),
 }
 ALPHA, GRAY = (pictures(8, (*SHAPE[:2], n)) for n in (4, 1))
 BYTES = ALPHA[..., :3]

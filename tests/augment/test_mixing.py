@@ -75,10 +75,10 @@ def test_the_box_of_cutmix_has_the_drawn_size_where_no_edge_cuts_it():
 def test_a_batch_may_share_one_draw_and_a_chance_leaves_images_as_they_are(maker):
     _, targets = seen(maker(1.0, classes=BATCH, per="batch"))
     assert np.ptp(shares(targets)) < (1e-6 if maker is augment.mixup else 1)
-    mixed, targets = seen(maker(1.0, classes=BATCH, chance=0.0))
+    mixed, targets = seen(maker(1.0, classes=BATCH, probability=0.0))
     np.testing.assert_array_equal(mixed, IMAGES)
     np.testing.assert_array_equal(targets, np.eye(BATCH, dtype=np.float32))
-    _, targets = seen(maker(1.0, classes=BATCH, chance=0.3))
+    _, targets = seen(maker(1.0, classes=BATCH, probability=0.3))
     happened = int((shares(targets) < 1).sum())
     assert scipy.stats.binomtest(happened, BATCH, 0.3).pvalue > 1e-4 or maker is augment.cutmix
 

@@ -65,7 +65,9 @@ def test_no_noise_is_the_identity(images):
     np.testing.assert_array_equal(seen(augment.gaussian_noise(0.0), images), images)
 
 
-@pytest.mark.parametrize(("maker", "name"), [(augment.gaussian_noise, "deviation"), (augment.salt_and_pepper, "share")])
+@pytest.mark.parametrize(
+    ("maker", "name"), [(augment.gaussian_noise, "deviation"), (augment.salt_and_pepper, "probability")]
+)
 def test_a_magnitude_is_drawn_for_each_image_apart_from_its_noise(maker, name):
     policy = maker((0.1, 0.4))
     drawn = draws(policy, 4000)

@@ -65,7 +65,7 @@ def test_in_a_scan_it_is_the_loop():
 
 
 def test_numpy_arrays_will_do_and_nothing_must_be_compiled():
-    policy, image = augment.translate(0.2, -0.1, order="nearest", border="wrap"), smooth(1, SHAPE)[0]
+    policy, image = augment.translate(0.2, -0.1, method="nearest", mode="wrap"), smooth(1, SHAPE)[0]
     drawn = jax.tree.map(np.asarray, policy.draw(jax.random.key(4), SHAPE))
     expected = np.roll(image, (4, -2), (0, 1))  # 0.2 of 20 rows down, 0.1 of 18 columns, rounded, to the left
     for found in (policy.apply(drawn, image), policy(jax.random.key(4), image)):
@@ -102,7 +102,7 @@ def test_a_magnitude_has_a_slope_and_all_its_values_cost_one_compilation():
     image = jnp.asarray(smooth(1, SHAPE)[0])
 
     def value(magnitudes):
-        stretched = augment.scale(magnitudes[0], border="reflect")
+        stretched = augment.scale(magnitudes[0], mode="reflect")
         policy = augment.chain(stretched, augment.gamma((magnitudes[1], magnitudes[1])))
         return (policy(jax.random.key(0), image) ** 2).mean()
 
@@ -165,7 +165,7 @@ ANSWERS = {
     "no weight": (ConfigError, "one_of weights: expected one above 0, got (0.0, 0.0)"),
     "another mode": (ConfigError, "some_of mode: expected one of fused, exact, got 'fast'"),
     "none of some": (ConfigError, "some_of count: expected >= 1, got 0"),
-    "a chance": (ConfigError, "maybe chance: expected a number in [0, 1], got 1.5"),
+    "a chance": (ConfigError, "maybe probability: expected a number in [0, 1], got 1.5"),
     "no augmentation": (
         ConfigError,
         "chain 1: expected an augmentation (key, image) -> image, got 0.5; call its",

@@ -97,14 +97,14 @@ def test_a_fused_choice_is_one_step_of_each_kind_in_the_order_of_the_kinds():
 ROTATE = augment.rotate(30.0)
 # Branches that one pass over the kinds cannot do, and which are thus chosen from as they are.
 APART = {
-    "borders": (ROTATE, augment.rotate(30.0, border="reflect")),
+    "borders": (ROTATE, augment.rotate(30.0, mode="reflect")),
     "fills": (ROTATE, augment.translate(0.3, fill=0.8)),
-    "orders": (augment.rotate(30.0, order="nearest"), augment.scale(1.3)),
-    "a move that looks at no border first": (augment.rot90(1), augment.rotate(30.0, border="reflect")),
+    "orders": (augment.rotate(30.0, method="nearest"), augment.scale(1.3)),
+    "a move that looks at no border first": (augment.rot90(1), augment.rotate(30.0, mode="reflect")),
     "recolored before it moves": (augment.chain(augment.invert(), ROTATE), augment.flip_lr(1.0)),
     "blurred before it is painted": (augment.chain(augment.sharpness(3.0), augment.grayscale()), augment.flip_lr(1.0)),
     "looked at twice": (augment.chain(augment.equalize(), augment.contrast(2.0)), augment.invert()),
-    "two moves": (augment.chain(ROTATE, augment.scale(0.7, border="edge")), augment.flip_lr(1.0)),
+    "two moves": (augment.chain(ROTATE, augment.scale(0.7, mode="edge")), augment.flip_lr(1.0)),
     "antialiased": (augment.random_resized_crop((9, 9)), augment.flip_lr(1.0)),
     "waves": (augment.elastic(2.0), augment.flip_lr(1.0)),
 }

@@ -22,7 +22,7 @@ def test_the_mean_over_views_is_taken():
 
 
 def test_maps_are_moved_back_before_the_mean():
-    views = (augment.chain(), augment.flip_lr(1.0), augment.rot90(1), augment.translate(1 / 3, 0.0, border="wrap"))
+    views = (augment.chain(), augment.flip_lr(1.0), augment.rot90(1), augment.translate(1 / 3, 0.0, mode="wrap"))
     shown = augment.tta(lambda images: {"map": images}, views=views, dense=True)(IMAGES)["map"]
     np.testing.assert_allclose(np.asarray(shown)[:, 1:4], np.asarray(IMAGES)[:, 1:4], atol=1e-5)
 

@@ -74,9 +74,35 @@ def test_a_run_prepares_by_it(fit, key):
     prepare, network = fit(images), nn.chain(nn.flatten(), nn.dense(3))
     assert isinstance(prepare, data.Fitted) and hash(prepare) == hash(prepare)
     options = {"epochs": 2, "batch_size": 10}
-    inside = train.run(key, network, optim.sgd(0.1), (images, labels), prepare=prepare, **options)
-    before = train.run(key, network, optim.sgd(0.1), (prepare(images), labels), **options)
+    recipe = train.recipe(network, optim.sgd(0.1))
+    inside = train.run(key, recipe.replace(prepare=prepare), (images, labels), **options)
+    before = train.run(key, recipe, (prepare(images), labels), **options)
     np.testing.assert_allclose(inside.history.loss, before.history.loss, rtol=1e-5)
+
+
+def test_standardizing_is_normalizing_with_what_was_fitted():
+    fitted = data.standardize(BYTES)
+    scaled = BYTES.astype(np.float64) / 255
+    statistics = [scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))]
+    for own, wanted in zip(jax.tree.leaves(fitted), statistics, strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=1e-12)
+    x = jnp.asarray(BYTES[:2])
+    known = data.normalize(*(row.tolist() for row in statistics))
+    np.testing.assert_allclose(known(x), fitted(x), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(known.inverse(known(x)), data.to_float(x), atol=1e-6)
+
+
+def test_the_statistics_may_be_traced_and_have_gradients(x64):
+    x = jnp.asarray(BYTES[:2])
+
+    def total(fitted):
+        return jnp.square(fitted(x)).sum()
+
+    fitted = data.normalize([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    slope = jax.jit(jax.grad(total))(fitted)
+    y = np.asarray((BYTES[:2] / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.3, 0.4])
+    wanted = [-2 * y.sum((0, 1, 2)) / [0.2, 0.3, 0.4], -2 * np.square(y).sum((0, 1, 2)) / [0.2, 0.3, 0.4]]
+    np.testing.assert_allclose(np.ravel(jax.tree.leaves(slope)), np.ravel(wanted), rtol=1e-9)
 
 
 standardized = data.standardize(BYTES)
@@ -102,11 +128,13 @@ WRONG = [
         r"train_inputs: .*got nan at index \(1, 1\)",
     ),
     (lambda: jax.jit(data.standardize)(BYTES), DTypeError, "standardize train_inputs: expected known numbers"),
-    (lambda: standardized(BYTES[..., :1]), ShapeError, r"standardize x: expected \(..., 3\), got \(50, 4, 4, 1\)"),
-    (lambda: standardized(jnp.ones(())), ShapeError, r"standardize x: expected \(..., 3\), got \(\)"),
-    (lambda: standardized(BYTES.astype(np.int32)), DTypeError, "standardize x: expected uint8 or floating.*got int32"),
-    (lambda: standardized.inverse(BYTES), DTypeError, "standardize inverse y: expected .*floating.*got uint8"),
-    (lambda: standardized.inverse(jnp.ones((2, 4))), ShapeError, r"standardize inverse y: expected \(..., 3\)"),
+    (lambda: standardized(BYTES[..., :1]), ShapeError, r"normalize x: expected \(..., 3\), got \(50, 4, 4, 1\)"),
+    (lambda: standardized(jnp.ones(())), ShapeError, r"normalize x: expected \(..., 3\), got \(\)"),
+    (lambda: standardized(BYTES.astype(np.int32)), DTypeError, "normalize x: expected uint8 or floating.*got int32"),
+    (lambda: standardized.inverse(BYTES), DTypeError, "normalize inverse y: expected .*floating.*got uint8"),
+    (lambda: standardized.inverse(jnp.ones((2, 4))), ShapeError, r"normalize inverse y: expected \(..., 3\)"),
+    (lambda: data.normalize(np.ones((3, 3)), np.ones(3)), ShapeError, r"normalize mean: expected one number a channel"),
+    (lambda: data.normalize([0.5, 0.5], [1.0]), ShapeError, r"normalize std: expected as many .*\(2,\), got \(1,\)"),
 ]
 
 

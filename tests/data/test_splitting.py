@@ -103,12 +103,11 @@ def test_stratified_folds_have_the_classes_of_scikit_learn(n, folds):
 
 def test_cross_validation_is_a_vmap_over_folds(key):
     images, labels = (jnp.asarray(array[:120]) for array in data.digits().train)
-    network = nn.chain(nn.flatten(), nn.dense(10))
+    recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(10)), optim.sgd(0.1))
 
     def score(trained, validated):
         part, other = ((images[numbers], labels[numbers]) for numbers in (trained, validated))
-        options = {"epochs": 2, "batch_size": 16}
-        return train.run(key, network, optim.sgd(0.1), part, valid=other, **options).history.valid_loss[-1]
+        return train.run(key, recipe, part, valid=other, epochs=2, batch_size=16).history.valid_loss[-1]
 
     folds = data.k_fold(key, (images, labels), folds=4, stratified=True)
     lanes = jax.jit(jax.vmap(score))(*folds)

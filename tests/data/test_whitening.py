@@ -162,9 +162,8 @@ def test_a_search_over_eps_is_a_run_a_lane(key):
     labels, network = np.arange(200, dtype=np.int32) % 3, nn.chain(nn.flatten(), nn.dense(3))
 
     def run(eps):
-        prepare = data.zca_whiten(BYTES, eps=eps)
-        options = {"epochs": 1, "batch_size": 50, "prepare": prepare}
-        return train.run(key, network, optim.sgd(0.1), (BYTES, labels), **options).history.loss
+        recipe = train.recipe(network, optim.sgd(0.1), prepare=data.zca_whiten(BYTES, eps=eps))
+        return train.run(key, recipe, (BYTES, labels), epochs=1, batch_size=50).history.loss
 
     lanes = jax.jit(jax.vmap(run))(jnp.array([1e-3, 0.1]))
     np.testing.assert_allclose(lanes, jnp.stack([run(1e-3), run(0.1)]), rtol=1e-4)

@@ -59,7 +59,7 @@ network = nn.chain(nn.flatten(), nn.dense(8, use_bias=False), nn.dense(3, use_bi
 
 def run(key, rate, epochs=2):
     examples = jnp.ones((32, 6)), jnp.zeros(32, int)
-    return train.run(key, network, optim.sgd(rate), examples, epochs=epochs, batch_size=8)
+    return train.run(key, train.recipe(network, optim.sgd(rate)), examples, epochs=epochs, batch_size=8)
 
 
 def test_a_run_takes_its_steps_and_a_search_its_lanes():

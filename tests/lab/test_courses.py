@@ -13,9 +13,7 @@ from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, LabelError, NonFiniteError
 from fnn.lab.courses import ArrayCourse
 from fnn.lab.pacing import Pace
-from fnn.objective import cross_entropy
 from fnn.train.steps import start_on
-from fnn.train.task import make_task
 
 digits = data.digits()
 some = (digits.test[0][:70], digits.test[1][:70])
@@ -23,7 +21,8 @@ network = nn.chain(nn.flatten(), nn.dense(16), nn.batch_norm(), nn.relu(), nn.dr
 optimizer = optim.adam(optim.cosine(1e-2, steps=12))
 policy = augment.random_crop(padding=1)
 loader = [(digits.train[0][i : i + 32], digits.train[1][i : i + 32]) for i in range(0, 128, 32)]
-fit = partial(lab.fit, network=network, optimizer=optimizer, epochs=3, augment=policy, show=False)
+recipe = train.recipe(network, optimizer, augment=policy)
+fit = partial(lab.fit, recipe=recipe, epochs=3, show=False)
 
 
 def bits(tree):
@@ -46,14 +45,13 @@ class Anew:
 @pytest.mark.parametrize("source", [loader, Anew(loader)], ids=["with a length", "without"])
 @pytest.mark.parametrize("chunk", [1, 3, None])
 def test_it_is_the_loop_of_steps_to_the_last_bit(source, chunk, key):
-    train_state = train.start(key, network, optimizer, (8, 8, 1))
+    train_state = train.start(key, recipe, (8, 8, 1))
     measured, validated = [], []
     for _ in range(3):
         for batch in loader:
-            train_state, figures = train.step(train_state, network, optimizer, batch, augment=policy)
+            train_state, figures = train.step(recipe, train_state, batch)
             measured.append(figures)
-        params, state = train_state.params, train_state.state
-        validated.append(train.evaluate(network, params, state, some, batch_size=32))
+        validated.append(train.evaluate(recipe, train_state, some, batch_size=32))
     result = fit(key, data=source, valid=some, chunk=chunk)
     chex.assert_trees_all_equal(bits(result.train_state), bits(train_state))
     for name in ("loss", "accuracy", "rate", "finite"):
@@ -152,9 +150,9 @@ def test_what_comes_before_the_first_step_is_no_measure_of_one(key, monkeypatch,
 
 
 def test_what_is_brought_holds_on_to_nothing_else(key):
-    task = make_task(network, digits.train[1], optimizer, cross_entropy, None)
-    course = ArrayCourse(task, digits.train, some, 64)
-    (part,), _ = course.go(start_on(task, key, digits.train), 0, 3).parts()
+    plain = recipe.replace(augment=None)
+    course = ArrayCourse(plain, digits.train, some, 64)
+    (part,), _ = course.go(start_on(plain, key, digits.train), 0, 3).parts()
     assert all(values.base is None and len(values) == 3 for values in part.measured.values())
 
 
@@ -168,11 +166,12 @@ def poisoned(at):
 
 @pytest.mark.parametrize("chunk", [1, 2, None])
 def test_a_batch_that_is_not_finite_is_named_with_its_step(chunk, key, tmp_path):
+    plain = recipe.replace(augment=None)
     with pytest.raises(NonFiniteError, match="step 2: expected finite loss") as caught:
-        fit(key, data=poisoned(2), augment=None, chunk=chunk, checkpoints=tmp_path / "run")
+        fit(key, recipe=plain, data=poisoned(2), chunk=chunk, checkpoints=tmp_path / "run")
     assert caught.value.step == 2
     assert lab.read(tmp_path / "run").step == 2
-    skipped = fit(key, data=poisoned(2), augment=None, chunk=chunk, on_nonfinite="skip")
+    skipped = fit(key, recipe=plain.replace(on_nonfinite="skip"), data=poisoned(2), chunk=chunk)
     assert (~skipped.history.finite).sum() == 3  # once an epoch
     chex.assert_tree_all_finite(skipped.train_state.params)
 

@@ -30,8 +30,9 @@ network = nn.chain(
 policy = augment.chain(augment.random_crop(padding=1), augment.flip_lr())
 schedule = optim.cosine(1e-2, steps=20, warmup_steps=3)
 optimizer = optim.ema(optim.clip_by_global_norm(optim.adam(schedule), 1.0), 0.9)
-options = {"epochs": 4, "batch_size": 32, "valid": some, "augment": policy, "show": False}  # 5 steps an epoch
-fit = partial(lab.fit, jax.random.key(3), network, optimizer, few, **options)
+recipe = train.recipe(network, optimizer, augment=policy)
+options = {"epochs": 4, "batch_size": 32, "valid": some}  # 5 steps an epoch
+fit = partial(lab.fit, jax.random.key(3), recipe, few, show=False, **options)
 
 
 def digest(tree):
@@ -73,7 +74,7 @@ def in_a_step(number, monkeypatch):
 
 
 def in_validation(number, monkeypatch):
-    return fit, {"on_epoch": lambda train_state, figures: send(number)() if train_state.step == 10 else None}
+    return fit, {"callback": lambda step, figures: send(number)() if step == 10 else None}
 
 
 def in_compilation(number, monkeypatch):
@@ -145,8 +146,8 @@ def test_a_crash_in_between_loses_nothing(whole, tmp_path):
 def test_a_step_that_is_not_finite_is_never_kept_and_the_one_before_is(tmp_path):
     hurt = (poisoned(few[0]), few[1])
     small = nn.chain(nn.flatten(), nn.dense(8), nn.tanh(), nn.dense(10))
-    how = {"epochs": 3, "batch_size": 32, "prepare": poison, "show": False}
-    run = partial(lab.fit, jax.random.key(0), small, optim.momentum(0.1), hurt, **how)
+    poisonous = train.recipe(small, optim.momentum(0.1), prepare=poison)
+    run = partial(lab.fit, jax.random.key(0), poisonous, hurt, epochs=3, batch_size=32, show=False)
     with pytest.raises(NonFiniteError) as caught:
         run(checkpoints=tmp_path / "run")
     met = caught.value.step
@@ -170,7 +171,7 @@ def test_a_directory_with_a_run_is_not_written_over(tmp_path):
 def test_a_run_of_another_key_is_not_gone_on_with(tmp_path):
     fit(checkpoints=tmp_path / "run", max_steps=5)
     with pytest.raises(ConfigError, match="resume: expected a train state of a run with this key, got one of another"):
-        lab.fit(jax.random.key(4), network, optimizer, few, checkpoints=tmp_path / "run", resume=True, **options)
+        lab.fit(jax.random.key(4), recipe, few, checkpoints=tmp_path / "run", resume=True, show=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +216,13 @@ def test_checkpoints_within_an_epoch_are_as_many_seconds_apart_as_told(often, st
 
 def test_the_best_that_stays_is_the_one_that_early_stopping_goes_by(tmp_path):
     """Here the most wrong, which the least valid_loss is not."""
-    how = {"metrics": {"error": lambda outputs, labels: 1 - accuracy(outputs, labels)}} | options
-    how |= {"early_stopping": train.early_stopping(4, by="valid_error", mode="max")}
+    judged = recipe.replace(
+        optimizer=optim.adam(1e-2),
+        metrics={"error": lambda outputs, labels: 1 - accuracy(outputs, labels)},
+        early_stopping=train.early_stopping(4, by="valid_error", mode="max"),
+    )
     saving = lab.saving(tmp_path / "run", keep=1)
-    history = lab.fit(jax.random.key(3), network, optim.adam(1e-2), few, checkpoints=saving, **how).history
+    history = lab.fit(jax.random.key(3), judged, few, checkpoints=saving, show=False, **options).history
     best = int(history.valid_error.argmax())
     assert best < min(3, int(history.valid_loss.argmin()))
     assert lab.read(tmp_path / "run", step="best").step == 5 * (best + 1)
@@ -226,7 +230,7 @@ def test_the_best_that_stays_is_the_one_that_early_stopping_goes_by(tmp_path):
 
 def test_the_best_epoch_that_is_told_may_have_been_before_the_run_was_gone_on_with(tmp_path, capsys):
     worse = optim.clip_by_global_norm(optim.sgd(optim.piecewise([0.1, 10.0], boundaries=[10])), 1.0)
-    run = partial(lab.fit, jax.random.key(3), network, worse, few, **options | {"show": True})
+    run = partial(lab.fit, jax.random.key(3), recipe.replace(optimizer=worse), few, **options)
     run(checkpoints=tmp_path / "run", max_steps=10)
     capsys.readouterr()
     losses = run(checkpoints=tmp_path / "run", resume=True).history.valid_loss
@@ -253,7 +257,7 @@ def test_a_chunk_has_as_many_steps_as_take_so_long_or_256_times_more_or_16_times
 LOOKS = {
     "nobody": {},
     "a log of figures": {"log": [lab.Log(), lambda step, figures: None]},
-    "on_epoch": {"on_epoch": lambda train_state, figures: None},
+    "a callback": {"callback": lambda step, figures: None},
     "a log of states": {"log": [lab.Log(), lab.Log(look=lambda step, train_state: None)]},
 }
 
@@ -277,16 +281,16 @@ def test_one_call_has_several_epochs_unless_somebody_looks_at_the_states_between
     assert stops == (nobody[size] if who in ("nobody", "a log of figures") else [1, 2, 4, 5, 10, 15, 20])
 
 
-def test_what_was_done_is_shown_before_a_word_of_on_epoch_and_before_an_error(monkeypatch, capsys):
+def test_what_was_done_is_shown_before_a_word_of_the_callback_and_before_an_error(monkeypatch, capsys):
     monkeypatch.setattr(running, "_next_size", lambda steps, seconds: 20)
 
-    def say(train_state, figures):
-        print(f"said at {train_state.step}", file=sys.stderr)
-        if train_state.step == 15:
+    def say(step, figures):
+        print(f"said at {step}", file=sys.stderr)
+        if step == 15:
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        fit(show=True, on_epoch=say)
+        fit(show=True, callback=say)
     lines = capsys.readouterr().err.splitlines()
     told = [line.split()[0] for line in lines[lines.index(next(line for line in lines if "epoch " in line[:6])) + 1 :]]
     assert told == ["1", "said", "2", "said", "3", "said"]
@@ -310,23 +314,26 @@ def test_limits_end_it_and_a_train_state_goes_on(whole):
     assert fit(max_seconds=0).train_state.step == 0
     seen = []
 
-    def enough(train_state, figures):
+    def enough(step, figures):
         seen.append(figures)
         return len(seen) == 2
 
-    part = fit(on_epoch=enough)
+    part = fit(callback=enough)
     assert part.train_state.step == 10
     assert list(seen[1]) == ["loss", "accuracy", "rate", "valid_accuracy", "valid_loss"]
     np.testing.assert_allclose(seen[1]["loss"], part.history.loss[5:].mean(), rtol=1e-6)
     assert seen[1]["valid_loss"] == float(part.history.valid_loss[1])
     rest = fit(resume=part.train_state)
     history = {name: np.concatenate([part.history[name], rest.history[name]]) for name in rest.history}
-    assert digest((rest.train_state, train.run(jax.random.key(3), network, optimizer, few, **bare()).history)) == whole
+    assert digest((rest.train_state, train.run(jax.random.key(3), recipe, few, **options).history)) == whole
     assert digest(list(history.values())) == digest(list(fit().history.values()))
 
 
-def bare():
-    return {name: value for name, value in options.items() if name != "show"}
+@pytest.mark.parametrize(
+    ("answer", "step"), [(True, 5), (np.True_, 5), (jnp.array(True), 5), (1, 20), ("stop", 20), (np.array([True]), 20)]
+)
+def test_true_alone_ends_it_be_it_of_python_numpy_or_jax(answer, step):
+    assert fit(callback=lambda step, figures: answer).train_state.step == step
 
 
 def test_what_is_logged_is_the_same_for_every_chunk_and_across_a_stop(tmp_path):

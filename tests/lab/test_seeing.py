@@ -15,6 +15,7 @@ digits = data.digits()
 few = (digits.train[0][:40], digits.train[1][:40])
 policy = augment.chain(augment.rotate((-20, 20)), augment.random_crop(padding=1))
 mixing = augment.batch_chain(policy, augment.mixup(classes=10))
+recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(10)))
 
 
 def standardized(images):
@@ -31,10 +32,10 @@ def seen_by_a_run(policy):
         return x
 
     network = nn.chain(nn.elementwise(spy), nn.flatten(), nn.dense(10))
-    train_state = train.start(key, network, optim.sgd(0.1), (8, 8, 1))
-    options = {"batch_size": 16, "augment": policy, "prepare": standardized}
+    spied = train.recipe(network, optim.sgd(0.1), augment=policy, prepare=standardized)
+    train_state = train.start(key, spied, (8, 8, 1))
     for _ in range(2):
-        train_state, _ = train.epoch(train_state, network, optim.sgd(0.1), few, **options)
+        train_state, _ = train.epoch(spied, train_state, few, batch_size=16)
     jax.effects_barrier()
     return seen
 
@@ -43,10 +44,10 @@ def seen_by_a_run(policy):
 @pytest.mark.parametrize("step", [0, 3])
 def test_it_shows_what_a_run_sees(policy, step, key):
     wanted = seen_by_a_run(policy)[step]
-    options = {"batch_size": 16, "augment": policy, "prepare": standardized, "step": step}
-    inputs, _ = batch_seen(key, few, **options)
+    own = recipe.replace(augment=policy, prepare=standardized)
+    inputs, _ = batch_seen(key, own, few, batch_size=16, step=step)
     np.testing.assert_array_equal(inputs, wanted)
-    figure = lab.seen(key, few, **options)
+    figure = lab.seen(key, own, few, batch_size=16, step=step)
     shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
     np.testing.assert_allclose(shown, (wanted[..., 0] - wanted.min()) / np.ptp(wanted), atol=1e-6)
     assert figure.get_suptitle() == f"what step {step} sees: 16 of 16"
@@ -55,14 +56,15 @@ def test_it_shows_what_a_run_sees(policy, step, key):
 def test_each_image_has_its_class_above(key):
     names = [f"digit {place}" for place in range(10)]
     for own, prefix in ((None, ""), (names, "digit ")):
-        figure = lab.seen(key, few, batch_size=16, names=own, count=5)
-        _, labels = batch_seen(key, few, batch_size=16, augment=None, prepare=data.to_float, step=0)
+        figure = lab.seen(key, recipe, few, batch_size=16, names=own, count=5)
+        _, labels = batch_seen(key, recipe, few, batch_size=16, step=0)
         assert [axes.get_title() for axes in figure.axes] == [f"{prefix}{label}" for label in labels[:5]]
 
 
 def test_a_mixed_target_names_its_classes_with_their_shares(key):
-    _, targets = batch_seen(key, few, batch_size=16, augment=mixing, prepare=data.to_float, step=0)
-    titles = [axes.get_title() for axes in lab.seen(key, few, batch_size=16, augment=mixing).axes]
+    mixed = recipe.replace(augment=mixing)
+    _, targets = batch_seen(key, mixed, few, batch_size=16, step=0)
+    titles = [axes.get_title() for axes in lab.seen(key, mixed, few, batch_size=16).axes]
     for title, target in zip(titles, targets, strict=True):
         for told in title.split("\n"):
             name, share = told.split()
@@ -72,7 +74,7 @@ def test_a_mixed_target_names_its_classes_with_their_shares(key):
 
 def test_what_is_of_no_class_has_no_title(key):
     heights = np.ones(40, np.float32)
-    assert {axes.get_title() for axes in lab.seen(key, (few[0], heights), batch_size=16).axes} == {""}
+    assert {axes.get_title() for axes in lab.seen(key, recipe, (few[0], heights), batch_size=16).axes} == {""}
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [
@@ -83,9 +85,11 @@ def test_what_is_of_no_class_has_no_title(key):
     ({"step": -1}, ConfigError, "seen step: expected >= 0"),
     ({"count": 0}, ConfigError, "seen count: expected >= 1"),
     ({"names": ["zero"]}, ConfigError, "seen names: expected a name for class"),
-    ({"prepare": 3}, ConfigError, "prepare: expected a function"),
+    ({"recipe": recipe.network}, ConfigError, "seen recipe: expected what train.recipe gives, got a Layer"),
 ])  # fmt: skip
 def test_mistakes_are_told_and_nothing_is_written(change, error, message, key, tmp_path):
     with pytest.raises(error, match=message):
-        lab.seen(**{"key": key, "data": few, "path": tmp_path / "seen.png", "batch_size": 16} | change)
+        lab.seen(
+            **{"key": key, "recipe": recipe, "data": few, "path": tmp_path / "seen.png", "batch_size": 16} | change
+        )
     assert list(tmp_path.iterdir()) == []

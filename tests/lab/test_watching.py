@@ -17,14 +17,15 @@ network = nn.chain(nn.flatten(), nn.dense(16), nn.tanh(), nn.dense(10))
 RATES = jnp.array([0.1, 0.3, 1.0, jnp.inf])
 
 
-def run(key, rate, **options):
-    return train.run(key, network, optim.sgd(rate), few, valid=some, epochs=4, batch_size=64, **options)
+def run(key, rate, callback, **options):
+    recipe = train.recipe(network, optim.sgd(rate), **options)
+    return train.run(key, recipe, few, valid=some, epochs=4, batch_size=64, callback=callback)
 
 
 def test_a_population_has_one_table_and_one_log(key, capsys):
     told = []
-    with lab.watching(4, log=lambda step, figures: told.append((step, figures))) as tell:
-        history = jax.jit(jax.vmap(partial(run, key, tell=tell)))(RATES).history
+    with lab.watching(4, log=lambda step, figures: told.append((step, figures))) as watch:
+        history = jax.jit(jax.vmap(partial(run, key, callback=watch)))(RATES).history
     assert [step for step, _ in told] == [2, 4, 6, 8]
     losses = np.asarray(history.valid_loss)[:3]  # (lanes, epochs)
     np.testing.assert_allclose([figures["valid_loss_best"] for _, figures in told], losses.min(0), rtol=1e-6)
@@ -38,23 +39,23 @@ def test_a_population_has_one_table_and_one_log(key, capsys):
 def test_runs_that_stopped_early_are_counted_and_no_longer_judged(key):
     told = []
     stopping = train.early_stopping(1, min_delta=0.3)
-    with lab.watching(4, log=lambda step, figures: told.append(figures), show=False) as tell:
-        result = jax.jit(jax.vmap(partial(run, key, tell=tell, early_stopping=stopping)))(RATES[:3])
+    with lab.watching(4, log=lambda step, figures: told.append(figures), show=False) as watch:
+        result = jax.jit(jax.vmap(partial(run, key, callback=watch, early_stopping=stopping)))(RATES[:3])
     ran = np.isfinite(result.history.valid_loss).sum(1)
     assert [figures["stopped"] for figures in told] == [(ran <= epoch).sum() for epoch in range(max(ran))]
 
 
 def test_one_run_is_a_population_of_one(key, capsys):
-    with lab.watching(4) as tell:
-        history = run(key, 0.3, tell=tell).history
+    with lab.watching(4) as watch:
+        history = run(key, 0.3, callback=watch).history
     last = capsys.readouterr().err.splitlines()[-1].split()
     assert last[:2] == ["4", f"{history.valid_loss[-1]:.4f}"] and last[1] == last[2]
 
 
 def test_a_log_that_is_there_already_is_told_as_what_it_is(key, tmp_path):
     def watched():
-        with lab.watching(4, log=lab.jsonl_log(tmp_path / "log"), show=False) as tell:
-            run(key, 0.3, tell=tell)
+        with lab.watching(4, log=lab.jsonl_log(tmp_path / "log"), show=False) as watch:
+            run(key, 0.3, callback=watch)
 
     watched()
     before = (tmp_path / "log").read_bytes()
@@ -71,8 +72,8 @@ def test_an_error_of_a_log_ends_what_is_told_but_not_the_run(key, capfd):
         if step == 4:
             raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space left"), lab.watching(4, log=write) as tell:
-        history = jax.jit(jax.vmap(partial(run, key, tell=tell)))(RATES[:3]).history
+    with pytest.raises(OSError, match="no space left"), lab.watching(4, log=write) as watch:
+        history = jax.jit(jax.vmap(partial(run, key, callback=watch)))(RATES[:3]).history
     assert told == [2, 4] and np.isfinite(history.valid_loss).all()
     shown = capfd.readouterr().err.splitlines()
     assert [line.split()[0] for line in shown] == ["epoch", "1", "2"]  # nor does JAX tell of it
@@ -82,8 +83,8 @@ def test_an_error_of_the_run_goes_before_one_of_the_log(key):
     def fail(step, figures):
         raise OSError("no space left")
 
-    with pytest.raises(NonFiniteError), lab.watching(4, log=fail, show=False) as tell:
-        run(key, 1e38, tell=tell)
+    with pytest.raises(NonFiniteError), lab.watching(4, log=fail, show=False) as watch:
+        run(key, 1e38, callback=watch)
 
 
 def test_mistakes_are_told():

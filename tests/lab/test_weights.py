@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_told(case, tensors, load):
 
 
 def test_a_network_of_another_kind_is_told(tensors, load):
-    with pytest.raises(ConfigError, match=r"network: expected an nn\.resnet or nn\.vit, got one with chain_1/dense_1/"):
+    with pytest.raises(ConfigError, match=r"network: expected an nn\.resnet or nn\.vit, got one with mlp_1/dense_1/"):
         load(tensors, nn.chain(nn.flatten(), nn.mlp((3,))))
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.errors import DTypeError, LabelError
+from fnn.errors import DTypeError, RangeError
 from fnn.nn.bounds import within
 
 
@@ -21,7 +21,7 @@ def test_a_byte_is_held_against_a_bound_that_no_byte_reaches():
 
 @pytest.mark.parametrize(("x", "place"), [([0, 5], r"5 at index \(1,\) \(1 of 2\)"), ([-1, -2], r"-1 .*\(2 of 2\)")])
 def test_the_first_that_is_not_is_told(x, place):
-    with pytest.raises(LabelError, match=f"x: expected 0 <= x < 5, got {place}"):
+    with pytest.raises(RangeError, match=f"x: expected 0 <= x < 5, got {place}"):
         within("x", "0 <= x < 5", jnp.array(x), 0, 5)
 
 

@@ -1,4 +1,4 @@
-"""What is made of parts is taken apart and put together again, and what fits is told from what does not."""
+"""What is made of parts is taken apart and put together again; a layer is called after its maker, or by its name."""
 
 from functools import partial
 
@@ -6,9 +6,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import nn
-from fnn.nn.composite import maker, map_leaves, parts
+from fnn.nn.composite import map_leaves, name_of, parts
+from fnn.types import Layer, Number
+from fnn.values import maker
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(3, 4)))
 DEEP = nn.chain(
@@ -30,7 +33,7 @@ def test_the_leaves_are_named_by_their_paths():
     seen = {}
     map_leaves(lambda path, leaf: seen.setdefault(path, leaf), DEEP)
     assert list(dict.fromkeys(seen)) == LEAVES
-    assert [maker(seen[path]) for path in LEAVES[:3]] == ["dense", "dense", "tanh"]
+    assert [name_of(seen[path]) for path in LEAVES[:3]] == ["dense", "dense", "tanh"]
     alone = nn.dense(2)
     assert map_leaves(lambda path, leaf: {"": leaf}[path], alone) is alone
 
@@ -63,3 +66,87 @@ def test_parts_are_the_layers_themselves():
     assert parts(nn.remat(nn.chain(body))) == {"dense_0": body}
     assert parts(nn.repeat(body, 2)) == {"body": body}
     assert parts(body) == {}
+
+
+# What a layer is called in a chain.
+
+
+@maker
+def block(width: int, drop_rate: Number = 0.0) -> Layer:
+    return nn.chain(nn.dense(width), nn.dropout(drop_rate))
+
+
+def by_hand(name=None):
+    """A layer of no maker, with a kernel, W x."""
+
+    def init(key, shape):
+        return {"kernel": jnp.eye(*shape)}, {}, shape
+
+    def apply(params, state, x, *, key=None, train=False):
+        return x @ params["kernel"], state
+
+    return Layer(init, apply, name)
+
+
+NAMES = {
+    "dense": nn.dense(4),
+    "chain": nn.chain(nn.dense(4), nn.dense(4)),
+    "repeat": nn.repeat(nn.dense(4), 2),
+    "residual": nn.residual(nn.mlp([4])),
+    "mlp": nn.mlp([4, 4]),
+    "block": block(4),
+    "layer": by_hand(),
+    "mine": by_hand("mine"),
+}
+CHANGES = {
+    "activity": partial(nn.activity, penalty=jnp.sum),
+    "cast": nn.cast,
+    "drop_connect": partial(nn.drop_connect, drop_rate=0.1),
+    "freeze": nn.freeze,
+    "pretrained": partial(nn.pretrained, params={}, state={}),
+    "remat": nn.remat,
+    "spectral_norm": nn.spectral_norm,
+    "weight_standardization": nn.weight_standardization,
+}
+every_name = pytest.mark.parametrize("name", NAMES)
+
+
+@every_name
+def test_a_layer_is_called_after_its_maker_unless_it_has_a_name(name, key):
+    assert name_of(NAMES[name]) == name and NAMES[name].name == (None if name == "layer" else name)
+    params, _, _ = nn.chain(nn.tanh(), NAMES[name], own=NAMES[name]).init(key, (4,))
+    assert list(params) == [f"{name}_1", "own"]
+
+
+@every_name
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_layer_keeps_its_name(change, name):
+    once = CHANGES[change](NAMES[name])
+    assert name_of(once) == name_of(nn.remat(once)) == name_of(nn.freeze(once)) == name
+    assert list(parts(nn.chain(once))) == [f"{name}_0"]
+
+
+def test_a_network_with_a_part_replaced_keeps_its_name(key):
+    changed = nn.replace(nn.mlp([4, 3]), "dense_2", nn.dense(2))
+    assert name_of(changed) == name_of(nn.freeze(changed)) == "mlp"
+    params, _, out_shape = nn.chain(changed).init(key, (4,))
+    assert jax.tree.map(jnp.shape, params)["mlp_0"]["dense_2"] == {"bias": (2,), "kernel": (4, 2)} and out_shape == (2,)
+
+
+def test_a_maker_names_what_another_one_made(key):
+    """As mlp does, which is a chain."""
+
+    @maker
+    def wrapped(layer: Layer) -> Layer:
+        return layer
+
+    assert name_of(wrapped(nn.dense(2))) == name_of(wrapped(wrapped(nn.dense(2)))) == "wrapped"
+    assert name_of(wrapped(by_hand())) == "wrapped" and name_of(wrapped(by_hand("mine"))) == "mine"
+    assert name_of((lambda: nn.chain(nn.dense(2)))()) == "chain"
+
+
+def test_a_rebuilt_layer_has_its_parts_names(key):
+    network = nn.chain(nn.mlp([4, 4]), by_hand(), block(3))
+    again = map_leaves(lambda path, leaf: leaf, network)
+    assert list(parts(again)) == list(parts(network)) == ["mlp_0", "layer_1", "block_2"]
+    chex.assert_trees_all_equal(again.init(key, (4,))[0], network.init(jax.random.clone(key), (4,))[0])

@@ -6,6 +6,7 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, ShapeError
+from fnn.types import Layer
 
 
 def by_path(network, shape, **options):
@@ -88,15 +89,15 @@ def test_params_of_no_layer_have_a_row_of_their_own():
         params, state, shape = inner.init(key, shape)
         return params | {"gain": jnp.ones(3)}, state, shape
 
-    def change(change):
-        changed = inner.rebuild(change)
+    def with_parts(parts):
+        changed = inner.with_parts(parts)
 
         def apply(params, state, x, *, key=None, train=False):
             return changed.apply({"dense_0": params["dense_0"]}, state, x, key=key, train=train)
 
-        return inner._replace(init=init, apply=apply, rebuild=change)
+        return Layer(init, apply, inner.name, inner.parts, with_parts)
 
-    rows = by_path(inner._replace(init=init, rebuild=change), (4,))
+    rows = by_path(Layer(init, inner.apply, inner.name, inner.parts, with_parts), (4,))
     assert list(rows) == ["dense_0", "gain"]
     assert rows["gain"][1:] == ("", None, 3, 3, 0, 12)
 

@@ -30,7 +30,7 @@ def test_units_that_weigh_too_much_are_scaled_down(shape):
 
 def test_only_what_it_is_on_is_bounded():
     tree = {"stem": {"kernel": jnp.ones((3, 2))}, "head": [jnp.ones((3, 2))]}
-    got = max_norm(0.5, on=["stem"])(tree)
+    got = max_norm(0.5, paths=["stem"])(tree)
     np.testing.assert_allclose(jnp.linalg.norm(got["stem"]["kernel"], axis=0), 0.5, rtol=1e-6)
     chex.assert_trees_all_equal(got["head"], tree["head"])
 
@@ -50,5 +50,5 @@ def test_short_parameters_stay_short():
 def test_mistakes_are_told():
     with pytest.raises(ConfigError, match="max_norm limit: expected a number in"):
         max_norm(0.0)
-    with pytest.raises(ConfigError, match=r"max_norm on: expected a path among .*got 'steam'"):
-        max_norm(1.0, on=["steam"])({"stem": jnp.ones((2, 2))})
+    with pytest.raises(ConfigError, match=r"max_norm paths: expected a path among .*got 'steam'"):
+        max_norm(1.0, paths=["steam"])({"stem": jnp.ones((2, 2))})

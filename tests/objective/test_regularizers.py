@@ -1,4 +1,4 @@
-"""Regularizers are held to NumPy, their algebra to arithmetic."""
+"""Regularizers are held to NumPy, their algebra to arithmetic, and their sums and products are values as they are."""
 
 import chex
 import jax
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnn import objective
 from fnn.errors import ConfigError, DTypeError
 from fnn.objective import elastic_net, l1, l2, orthogonal
 
@@ -93,6 +94,84 @@ def test_parameters_of_two_widths_have_one_sum():
     chex.assert_trees_all_equal(l2()([jnp.ones(3, jnp.float32), jnp.ones(3)]), jnp.float64(6))
 
 
+# Each by its text.
+ALGEBRA = {
+    "objective.l1() + objective.l2()": (l1() + l2(), []),
+    "0.01 * (objective.l2().on('*kernel') + objective.l1(0.0001))": (
+        0.01 * (l2().on("*kernel") + l1(1e-4)),
+        [0.01, 1e-4],
+    ),
+    "objective.l1(2) + objective.l2() + objective.l1(3)": (l1(2) + l2() + l1(3), [2, 3]),
+    "objective.l1(2) + (objective.l2() + objective.l1(3))": (l1(2) + (l2() + l1(3)), [2, 3]),
+    "objective.l1() + 2 * objective.l2()": (l1() + l2() * 2, [2]),
+    "2 * (3 * objective.l2())": (2 * (3 * l2()), [2, 3]),
+    "-0.5 * objective.l2(0.25)": (np.float32(-0.5) * l2(np.float32(0.25)), [-0.5, 0.25]),
+    "2 * objective.l2().on('conv')": (2 * l2().on("conv"), [2]),
+    "(2 * objective.l2()).on('conv')": ((2 * l2()).on("conv"), [2]),
+    "(objective.l1() + objective.l2()).on('*kernel', '*bias').on('conv')": (
+        (l1() + l2()).on("*kernel", "*bias").on("conv"),
+        [],
+    ),
+    "0.5 * objective.orthogonal(2) + objective.elastic_net(0.1, alpha=0.3)": (
+        0.5 * orthogonal(2) + elastic_net(0.1, alpha=0.3),
+        [0.5, 2, 0.1, 0.3],
+    ),
+}
+every_penalty = pytest.mark.parametrize("text", ALGEBRA)
+
+
+@every_penalty
+def test_the_text_of_a_penalty_makes_it_again(text):
+    penalty, _ = ALGEBRA[text]
+    assert repr(penalty) == text
+    again = eval(text, {"objective": objective})
+    assert again == penalty and hash(again) == hash(penalty) and isinstance(penalty, objective.Penalty)
+    tree = jax.tree.map(jnp.float32, params())
+    chex.assert_trees_all_equal(again(tree), penalty(tree))
+
+
+def test_penalties_made_otherwise_differ():
+    every = [penalty for penalty, _ in ALGEBRA.values()]
+    assert len({*every, *every}) == len(every)
+    assert l1() + l2() != l2() + l1() and 2 * l2() != 3 * l2() and l2().on("conv") != l2().on("head")
+
+
+@every_penalty
+def test_the_numbers_of_a_penalty_are_its_leaves(text):
+    penalty, numbers = ALGEBRA[text]
+    leaves, structure = jax.tree.flatten(penalty)
+    assert leaves == numbers and structure.unflatten(leaves) == penalty
+    tree = jax.tree.map(jnp.float32, params())
+    chex.assert_trees_all_close(jax.jit(lambda penalty: penalty(tree))(penalty), penalty(tree), rtol=1e-6)
+
+
+@float64
+@pytest.mark.parametrize("text", [text for text, (_, numbers) in ALGEBRA.items() if numbers])
+def test_the_gradient_by_the_numbers_of_a_penalty_equals_finite_differences(text):
+    """What is linear in each number is its difference, but for rounding."""
+    penalty, tree, h = ALGEBRA[text][0], params(), 1e-5
+    leaves, structure = jax.tree.flatten(penalty)
+    slope = jax.grad(lambda penalty: penalty(tree))(penalty)
+    assert jax.tree.structure(slope) == structure
+    for place, own in enumerate(jax.tree.leaves(slope)):
+        above, below = (
+            structure.unflatten([*leaves[:place], float(leaves[place]) + by, *leaves[place + 1 :]])(tree)
+            for by in (h, -h)
+        )
+        np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6)
+
+
+def test_lanes_of_numbers_are_the_penalties():
+    tree = jax.tree.map(jnp.float32, params())
+    chex.clear_trace_counter()
+    program = jax.jit(chex.assert_max_traces(lambda penalty: penalty(tree), n=1))
+    each = [scale * (l2().on("*kernel") + l1(strength)) for scale, strength in ((0.5, 1e-4), (2.0, 0.3))]
+    alone = [program(penalty) for penalty in each]
+    np.testing.assert_allclose(alone, [penalty(tree) for penalty in each], rtol=1e-6)
+    lanes = jax.vmap(lambda penalty: penalty(tree))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+    np.testing.assert_allclose(lanes, alone, rtol=1e-6)
+
+
 def test_mistakes_are_told():
     for make in (l1, l2, elastic_net, orthogonal):
         with pytest.raises(ConfigError, match=f"{make.__name__} strength: expected a number in"):
@@ -105,3 +184,7 @@ def test_mistakes_are_told():
         l2()({"count": jnp.ones(3, jnp.int32)})
     with pytest.raises(TypeError):
         l2() + 1
+    with pytest.raises(ConfigError, match="penalty scale: expected one number"):
+        l2() * "2"
+    with pytest.raises(ConfigError, match=r"l1 strength: expected a number in \[0, inf\), got -1"):
+        jax.tree.map(lambda leaf: -leaf, l1(1.0))({})

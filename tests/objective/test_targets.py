@@ -42,7 +42,7 @@ def test_it_gives_a_value_an_example(name):
 @every_loss
 def test_its_arrays_are_what_its_signature_says(name):
     loss, outputs, targets = problem(name)
-    jaxtyped(typechecker=beartype)(loss)(outputs, targets)
+    jaxtyped(typechecker=beartype)(loss.function)(outputs, targets)
 
 
 @every_loss

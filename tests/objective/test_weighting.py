@@ -10,6 +10,7 @@ import pytest
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective import (
+    accuracy,
     class_weighted,
     cross_entropy,
     ignoring,
@@ -18,7 +19,6 @@ from fnn.objective import (
     nt_xent,
     squared_error,
 )
-from fnn.objective.weighting import within
 
 IGNORED = -100
 WEIGHTS = (1.0, 2.0, 0.5)
@@ -189,23 +189,44 @@ def test_equal_transforms_are_one_to_the_compiler():
 
 
 def test_what_a_loss_is_made_of_can_be_found():
-    smoothed = partial(cross_entropy, label_smoothing=0.1)
-    loss = ignoring(class_weighted(smoothed, WEIGHTS), IGNORED)
-    assert list(within(loss)) == [loss, loss.loss, smoothed, cross_entropy]
-    assert loss.label == IGNORED
+    smoothed = cross_entropy(label_smoothing=0.1)
+    weighted = class_weighted(smoothed, WEIGHTS)
+    loss = ignoring(weighted, IGNORED)
+    assert loss.arguments == {"loss": weighted, "label": IGNORED}
+    assert weighted.arguments == {"loss": smoothed, "weights": WEIGHTS}
+    assert smoothed.maker is cross_entropy and jax.tree.leaves(loss) == [0.1, *WEIGHTS]
+
+
+def test_what_is_known_of_the_targets_is_known_of_them_with_what_does_not_count():
+    loss = ignoring(ignoring(class_weighted(cross_entropy, WEIGHTS), IGNORED), 1)
+    assert loss.classes and loss.probabilities and loss.ignored == {IGNORED, 1}
+    assert loss.metric == ("accuracy", ignoring(ignoring(accuracy, IGNORED), 1))
+    hidden = masked(loss)
+    assert not hidden.classes and not hidden.probabilities and hidden.metric == ("accuracy", masked(loss.metric[1]))
+    assert not ignoring(careless, 0).classes and ignoring(careless, 0).metric is None
 
 
 X, LABELS = jnp.ones((2, 3)), jnp.array([0, 1])
 ERRORS = {
     "float label": (lambda: ignoring(cross_entropy, -100.0), ConfigError, "ignoring label: expected a whole number"),
-    "no loss": (lambda: ignoring("cross_entropy", 0), ConfigError, "ignoring loss: expected a loss"),
+    "no loss": (lambda: ignoring("cross_entropy", 0), ConfigError, "ignoring loss: expected a function"),
     "floats": (lambda: ignoring(squared_error, 0)(X, X), DTypeError, "ignoring targets: expected an integer dtype"),
     "no mask": (lambda: masked(cross_entropy)(X, LABELS), ShapeError, r"targets: expected a pair \(targets, mask\)"),
     "long mask": (lambda: masked(cross_entropy)(X, (LABELS, jnp.ones(3))), ShapeError, r"mask: .*\(2, 3\), got \(3,\)"),
     "one mask": (lambda: masked(cross_entropy)(X, (LABELS, jnp.ones(()))), ShapeError, r"mask: .*got \(\)"),
     "wide mask": (lambda: masked(cross_entropy)(X, (LABELS, jnp.ones((2, 3)))), ShapeError, r"mask: .*\(2,\), got"),
-    "negative": (lambda: class_weighted(cross_entropy, (1.0, -1.0)), ConfigError, "finite numbers >= 0"),
-    "NaN": (lambda: class_weighted(cross_entropy, (1.0, np.nan)), ConfigError, "finite numbers >= 0"),
+    "negative": (lambda: class_weighted(cross_entropy, (1.0, -1.0)), ConfigError, r"weights 1: .*\[0, inf\), got -1"),
+    "NaN": (lambda: class_weighted(cross_entropy, (1.0, np.nan)), ConfigError, r"weights 1: .*\[0, inf\), got nan"),
+    "negative array": (
+        lambda: class_weighted(cross_entropy, jnp.array([1.0, -1.0])),
+        ConfigError,
+        "class_weighted weights: expected finite numbers >= 0",
+    ),
+    "NaN array": (
+        lambda: class_weighted(cross_entropy, np.array([1.0, np.nan])),
+        ConfigError,
+        "class_weighted weights: expected finite numbers >= 0",
+    ),
     "one weight": (
         lambda: class_weighted(cross_entropy, jnp.ones(())),
         ConfigError,

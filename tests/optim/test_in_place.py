@@ -8,11 +8,12 @@ import pytest
 
 from fnn import optim
 from fnn.optim.in_place import LARGE, finished
+from fnn.types import Optimizer
 
 OPTIMIZERS = {
     "adam": optim.adam(0.1),
     "momentum": optim.momentum(0.1),
-    "of another library": optim.sgd(0.1)._replace(update=lambda g, s, p: (jax.tree.map(lambda g: -0.1 * g, g), s)),
+    "of another library": Optimizer(optim.sgd(0.1).init, lambda g, s, p: (jax.tree.map(lambda g: -0.1 * g, g), s)),
 }
 
 

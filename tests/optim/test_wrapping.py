@@ -12,7 +12,6 @@ from following import at, follow, path, problem
 from fnn import objective, optim
 from fnn.errors import ConfigError, TreeMismatchError
 from fnn.optim import wrapping
-from fnn.optim.in_place import Stepping
 from fnn.types import Optimizer
 
 KEY = jax.random.key(3)
@@ -30,7 +29,7 @@ TRANSFORMS = {
     "partition": lambda inner: optim.partition({"*kernel": inner}, None),
     "plateau": optim.plateau,
     "project": lambda inner: optim.project(inner, objective.max_norm(1.0)),
-    "scale_by_depth": lambda inner: optim.scale_by_depth(inner, 0.5, layers=("*bias", "*kernel")),
+    "scale_by_depth": lambda inner: optim.scale_by_depth(inner, 0.5, paths=("*bias", "*kernel")),
     "skip_nonfinite": optim.skip_nonfinite,
     "weight_decay": lambda inner: optim.weight_decay(inner, 0.1, decoupled=False),
 }
@@ -97,7 +96,7 @@ def transformed(name):
     def update(*_, **__):
         raise AssertionError("an update where a step was asked for")
 
-    return TRANSFORMS[name](Optimizer(optim.sgd(0.1).init, Stepping(update, optim.sgd(0.1).update.step)))
+    return TRANSFORMS[name](Optimizer(optim.sgd(0.1).init, update, optim.sgd(0.1).step))
 
 
 @every_transform

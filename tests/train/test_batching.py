@@ -11,7 +11,7 @@ from fnn.errors import ConfigError, DTypeError
 from fnn.train.batching import own_batch
 
 x, y = np.linspace(-1, 1, 512 * 4).reshape(512, 4).astype(np.float32), np.arange(512, dtype=np.int32) % 3
-network, optimizer = nn.dense(3), optim.sgd(0.1)
+recipe = train.recipe(nn.dense(3), optim.sgd(0.1))
 
 
 class Tensor:
@@ -28,9 +28,9 @@ class Tensor:
     "kind", [np.asarray, jnp.asarray, Tensor, lambda array: array.astype(array.dtype.newbyteorder())]
 )
 def test_a_step_takes_whatever_can_be_read_as_arrays(kind, key):
-    start = train.start(key, network, optimizer, (4,))
-    wanted, _ = train.step(start, network, optimizer, (x, y))
-    after, _ = train.step(start, network, optimizer, [kind(x), kind(y)])
+    start = train.start(key, recipe, (4,))
+    wanted, _ = train.step(recipe, start, (x, y))
+    after, _ = train.step(recipe, start, [kind(x), kind(y)])
     chex.assert_trees_all_equal(after.params, wanted.params)
 
 
@@ -52,4 +52,4 @@ def test_a_buffer_may_be_refilled_at_once():
 )
 def test_what_is_no_batch_is_told(batch, error, told, key):
     with pytest.raises(error, match=told):
-        train.step(train.start(key, network, optimizer, (4,)), network, optimizer, batch)
+        train.step(recipe, train.start(key, recipe, (4,)), batch)

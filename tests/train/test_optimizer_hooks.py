@@ -13,8 +13,7 @@ from fnn.errors import ConfigError
 from fnn.train.boundary import enter
 from fnn.train.faults import state_at
 from fnn.train.steps import start_on
-from fnn.train.task import make_task
-from fnn.types import Optimizer
+from fnn.types import Optimizer, Weights
 
 draw = np.random.default_rng(0)
 Y = np.arange(64, dtype=np.int32) % 3
@@ -29,7 +28,8 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 @every_entry
 def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
     optimizer = optim.plateau(optim.sgd(0.5), factor=0.5, patience=0, threshold=0.3)
-    history = entry(key, network, optimizer, data, epochs=6, batch_size=32, valid=valid).history
+    recipe = train.recipe(network, optimizer)
+    history = entry(key, recipe, data, epochs=6, batch_size=32, valid=valid).history
     share, best, rates = 1.0, np.inf, []
     for loss in history.valid_loss:
         rates += [0.5 * share] * 2
@@ -43,54 +43,62 @@ def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
 
 def test_a_fault_is_looked_for_where_the_plateau_had_fallen(key):
     """Had it not, the state before a step of the third epoch would be another."""
-    optimizer = optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9)
+    recipe = train.recipe(network, optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9))
     options = {"epochs": 3, "batch_size": 32, "valid": valid, "max_steps": 5, "show": False}
-    wanted, history = lab.fit(key, network, optimizer, data, **options)
+    wanted, history = lab.fit(key, recipe, data, **options)
     assert history.rate[4] < 0.5
-    task = make_task(network, Y, optimizer, objective.cross_entropy, None)
-    found = state_at(task, start_on(task, key, data), enter("data", data), valid, 32, 5)
+    found = state_at(recipe, start_on(recipe, key, data), enter("data", data), valid, 32, 5)
     chex.assert_trees_all_equal(found[:4], wanted[:4])
 
 
 def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):
     def last_rate(factor):
-        optimizer = optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9)
-        return train.run(key, network, optimizer, data, epochs=3, batch_size=32, valid=valid).history.rate[-1]
+        recipe = train.recipe(network, optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9))
+        return train.run(key, recipe, data, epochs=3, batch_size=32, valid=valid).history.rate[-1]
 
     np.testing.assert_allclose(jax.jit(jax.vmap(last_rate))(jnp.array([0.5, 0.1, 1.0])), [0.25, 0.05, 0.5], rtol=1e-6)
 
 
 @every_entry
 def test_a_plateau_without_validation_is_told_before_anything_trains(entry, key):
+    recipe = train.recipe(network, optim.ema(optim.plateau(optim.sgd(0.1))))
     with pytest.raises(ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau goes by"):
-        entry(key, network, optim.ema(optim.plateau(optim.sgd(0.1))), data, epochs=1, batch_size=32)
+        entry(key, recipe, data, epochs=1, batch_size=32)
 
 
 @pytest.mark.parametrize(
     "averaging", [partial(optim.ema, decay=0.9), partial(optim.lookahead, steps=3)], ids=["ema", "lookahead"]
 )
 def test_validation_looks_at_the_average_that_the_optimizer_keeps(averaging, key):
-    result = train.run(key, network, averaging(optim.adam(0.05)), data, epochs=2, batch_size=16, valid=valid)
+    recipe = train.recipe(network, averaging(optim.adam(0.05)))
+    result = train.run(key, recipe, data, epochs=2, batch_size=16, valid=valid)
     state = result.train_state
     mean = optim.averaged(state.opt_state, state.params)
-    figures = [train.evaluate(network, params, state.state, valid)["loss"] for params in (mean, state.params)]
+    own = [Weights(params, state.state) for params in (mean, state.params)]
+    figures = [train.evaluate(recipe, weights, valid)["loss"] for weights in own]
     np.testing.assert_allclose(result.history.valid_loss[-1], figures[0], rtol=1e-6)
     assert abs(figures[1] - figures[0]) > 1e-3
+    assert train.evaluate(recipe, state, valid)["loss"] == figures[0]
+    chex.assert_trees_all_equal(train.weights(recipe, state), own[0])
+    chex.assert_trees_all_equal(train.predict(recipe, state, valid[0]), train.predict(recipe, own[0], valid[0]))
     assert result.history.loss[-1] < result.history.loss[0]
 
 
 @pytest.mark.usefixtures("x64")
 def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
-    run = partial(train.run, key, network, data=data, epochs=3, prepare=lambda x: x.astype(float))
-    parts, whole = run(optim.accumulate(optim.momentum(0.1), 4), batch_size=16), run(optim.momentum(0.1), batch_size=64)
+    whole = train.recipe(network, optim.momentum(0.1), prepare=lambda x: x.astype(float))
+    parts = whole.replace(optimizer=optim.accumulate(optim.momentum(0.1), 4))
+    parts, whole = (
+        train.run(key, recipe, data, epochs=3, batch_size=size) for recipe, size in ((parts, 16), (whole, 64))
+    )
     chex.assert_trees_all_close(parts.train_state.params, whole.train_state.params, rtol=1e-12)
     np.testing.assert_array_equal(parts.history.rate, [0, 0, 0, 0.1] * 3)
 
 
 @every_entry
 def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overflows(entry, key):
-    optimizer = optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8)
-    result = entry(key, half, optimizer, data, epochs=8, batch_size=32, on_nonfinite="skip")
+    recipe = train.recipe(half, optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8), on_nonfinite="skip")
+    result = entry(key, recipe, data, epochs=8, batch_size=32)
     finite, opt_state = np.asarray(result.history.finite), result.train_state.opt_state
     overflows = int((~finite).sum())
     assert not finite[0] and 0 < overflows < 8
@@ -110,8 +118,8 @@ def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
         return 1e-7 * objective.cross_entropy(outputs, targets)
 
     def kernel(network, optimizer, epochs=1):
-        result = train.run(key, network, optimizer, data, epochs=epochs, batch_size=64, loss=loss, on_nonfinite="skip")
-        return result.train_state.params["body"]["kernel"]
+        recipe = train.recipe(network, optimizer, loss=loss, on_nonfinite="skip")
+        return train.run(key, recipe, data, epochs=epochs, batch_size=64).train_state.params["body"]["kernel"]
 
     plain = optim.sgd(1e6)
     start, exact, lost = kernel(network, plain, 0), kernel(network, plain), kernel(half, plain)
@@ -123,13 +131,14 @@ def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
 
 @every_entry
 def test_a_scaled_loss_and_raise_do_not_go_together(entry, key):
+    recipe = train.recipe(half, optim.loss_scale(optim.adam(0.05)))
     with pytest.raises(ConfigError, match=r"on_nonfinite: expected skip or ignore, since optim\.loss_scale overflows"):
-        entry(key, half, optim.loss_scale(optim.adam(0.05)), data, epochs=1, batch_size=32)
+        entry(key, recipe, data, epochs=1, batch_size=32)
 
 
 def test_frozen_parts_keep_every_bit(key):
-    optimizer = optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05))
-    start, result = (train.run(key, network, optimizer, data, epochs=epochs, batch_size=16) for epochs in (0, 2))
+    recipe = train.recipe(network, optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05)))
+    start, result = (train.run(key, recipe, data, epochs=epochs, batch_size=16) for epochs in (0, 2))
     before, after = start.train_state.params, result.train_state.params
     for name, leaf in before["body"].items():
         np.testing.assert_array_equal(np.asarray(leaf).view(np.uint32), np.asarray(after["body"][name]).view(np.uint32))
@@ -140,7 +149,6 @@ def test_frozen_parts_keep_every_bit(key):
 def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_batch(key):
     """Steps of Polyak's length, value / ‖g‖², with each part of it taken in two ways; the noise is the same in all."""
     noisy = nn.chain(body=nn.dense(8), drop=nn.dropout(0.3), head=nn.dense(3))
-    options = {"epochs": 2, "batch_size": 16, "regularizer": objective.l2(1e-2)}
 
     def told(grads, opt_state, params, *, value, grad):
         return polyak(value, grad), opt_state
@@ -154,8 +162,10 @@ def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_ba
         square = sum(jnp.square(g).sum() for g in jax.tree.leaves(grad))
         return jax.tree.map(lambda g: -0.1 * value / square * g, grad)
 
-    first, second = (
-        train.run(key, noisy, Optimizer(lambda params: (), update), data, **options) for update in (told, asked)
-    )
+    recipes = [
+        train.recipe(noisy, Optimizer(lambda params: (), update), regularizer=objective.l2(1e-2))
+        for update in (told, asked)
+    ]
+    first, second = (train.run(key, recipe, data, epochs=2, batch_size=16) for recipe in recipes)
     chex.assert_trees_all_close(first.train_state.params, second.train_state.params, rtol=1e-4, atol=1e-6)
     assert first.history.loss[-1] < first.history.loss[0]

@@ -16,9 +16,9 @@ linear = nn.chain(head=nn.dense(4))
 
 
 def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
-    optimizer = optim.sgd(0.5)
-    before = train.start(jax.random.key(0), linear, optimizer, (3,))
-    after, measured = train.step(before, linear, optimizer, (X, Y))
+    recipe = train.recipe(linear, optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
     kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
     log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
     error = (np.exp(log_p) - np.eye(4)[Y]) / len(Y)
@@ -30,49 +30,49 @@ def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
 
 
 def test_start_draws_from_the_key_alone_and_holds_arrays_only(key):
-    optimizer = optim.adam(1e-3)
-    first, second = (train.start(k, linear, optimizer, (3,)) for k in (key, jax.random.clone(key)))
+    recipe = train.recipe(linear, optim.adam(1e-3))
+    first, second = (train.start(k, recipe, (3,)) for k in (key, jax.random.clone(key)))
     chex.assert_trees_all_equal(first.params, second.params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(first))
     assert first.step == 0
 
 
 def test_steps_of_one_shape_compile_once(key):
-    optimizer = optim.adam(1e-3)
     network = nn.chain(part=nn.elementwise(chex.assert_max_traces(lambda x: x + 1, n=1)), head=nn.dense(4))
-    train_state = train.start(key, network, optimizer, (3,))
+    recipe = train.recipe(network, optim.adam(1e-3))
+    train_state = train.start(key, recipe, (3,))
     for _ in range(3):
-        train_state, _ = train.step(train_state, network, optimizer, (X.astype(np.float32), Y))
+        train_state, _ = train.step(recipe, train_state, (X.astype(np.float32), Y))
     assert train_state.step == 3
 
 
 def test_a_skipped_step_changes_nothing_but_the_count(key):
     network = nn.chain(bn=nn.batch_norm(), drop=nn.dropout(0.1), head=nn.dense(4))
-    optimizer = optim.adam(optim.one_cycle(1e-2, steps=9))
+    recipe = train.recipe(network, optim.adam(optim.one_cycle(1e-2, steps=9)), on_nonfinite="skip")
     good = X.astype(np.float32)
-    first = train.start(key, network, optimizer, (3,))
-    before, _ = train.step(first, network, optimizer, (good, Y), on_nonfinite="skip")
-    skipped, measured = train.step(before, network, optimizer, (good * np.nan, Y), on_nonfinite="skip")
+    first = train.start(key, recipe, (3,))
+    before, _ = train.step(recipe, first, (good, Y))
+    skipped, measured = train.step(recipe, before, (good * np.nan, Y))
     assert not measured["finite"] and skipped.step == before.step + 1
     chex.assert_trees_all_equal(skipped[:3], before[:3])
-    went_on, _ = train.step(skipped, network, optimizer, (good, Y), on_nonfinite="skip")
+    went_on, _ = train.step(recipe, skipped, (good, Y))
     chex.assert_tree_all_finite(went_on[:3])
 
 
 def test_a_wrong_label_in_the_graph_poisons_loss_and_gradient(key):
-    optimizer = optim.sgd(0.1)
-    train_state = train.start(key, linear, optimizer, (3,))
-    after, measured = train.step(train_state, linear, optimizer, (X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1])))
+    recipe = train.recipe(linear, optim.sgd(0.1))
+    train_state = train.start(key, recipe, (3,))
+    after, measured = train.step(recipe, train_state, (X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1])))
     assert not measured["finite"] and jnp.isnan(measured["loss"])
     assert jnp.isnan(after.params["head"]["bias"]).all()
 
 
 def test_augmentation_and_preparation_come_before_the_network(key):
     images = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 1), np.uint8)
-    network, optimizer = nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1)
-    train_state = train.start(key, network, optimizer, (4, 4, 1))
-    flipped, _ = train.step(train_state, network, optimizer, (images, Y), augment=augment.flip_lr(1.0))
-    by_hand, _ = train.step(train_state, network, optimizer, (images[:, :, ::-1] / np.float32(255), Y))
+    recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
+    train_state = train.start(key, recipe, (4, 4, 1))
+    flipped, _ = train.step(recipe.replace(augment=augment.flip_lr(1.0)), train_state, (images, Y))
+    by_hand, _ = train.step(recipe, train_state, (images[:, :, ::-1] / np.float32(255), Y))
     chex.assert_trees_all_close(flipped.params, by_hand.params, rtol=1e-5, atol=1e-7)
 
 
@@ -81,39 +81,44 @@ def test_an_augmentation_of_the_batch_changes_its_targets_too(key):
         return images[::-1], jax.nn.one_hot(targets, 4)[::-1]
 
     images = np.random.default_rng(1).random((6, 4, 4, 1), np.float32)
-    network, optimizer = nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1)
-    train_state = train.start(key, network, optimizer, (4, 4, 1))
+    recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
+    train_state = train.start(key, recipe, (4, 4, 1))
     policy = augment.batch_chain(augment.flip_lr(1.0), augment.BatchPolicy(swap))
-    mixed, measured = train.step(train_state, network, optimizer, (images, Y), augment=policy)
-    by_hand, same = train.step(train_state, network, optimizer, (images[::-1, :, ::-1], Y[::-1]))
+    mixed, measured = train.step(recipe.replace(augment=policy), train_state, (images, Y))
+    by_hand, same = train.step(recipe, train_state, (images[::-1, :, ::-1], Y[::-1]))
     chex.assert_trees_all_close(mixed.params, by_hand.params, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(measured["accuracy"], same["accuracy"])
 
 
-@pytest.mark.parametrize(("targets", "metrics", "names"), [
-    (Y, None, ["loss", "accuracy"]),
-    (np.eye(4, dtype=np.float32)[Y], None, ["loss"]),
-    (np.eye(4, dtype=np.float32)[Y], {"hits": objective.accuracy}, ["loss", "hits"]),
-    (Y, {}, ["loss"]),
+def plain(outputs, targets):
+    return objective.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize(("targets", "options", "names"), [
+    (Y, {}, ["loss", "accuracy"]),
+    (np.eye(4, dtype=np.float32)[Y], {}, ["loss", "accuracy"]),
+    (np.eye(4, dtype=np.float32)[Y], {"metrics": {"hits": objective.accuracy}}, ["loss", "hits"]),
+    (Y, {"metrics": {}}, ["loss"]),
+    (Y, {"loss": plain}, ["loss"]),
 ])  # fmt: skip
-def test_accuracy_is_measured_of_labels_unless_told_otherwise(targets, metrics, names, key):
-    optimizer = optim.sgd(0.1)
-    train_state = train.start(key, linear, optimizer, (3,))
-    _, measured = train.step(train_state, linear, optimizer, (X.astype(np.float32), targets), metrics=metrics)
+def test_what_the_loss_proposes_is_measured_unless_told_otherwise(targets, options, names, key):
+    recipe = train.recipe(linear, optim.sgd(0.1), **options)
+    train_state = train.start(key, recipe, (3,))
+    _, measured = train.step(recipe, train_state, (X.astype(np.float32), targets))
     assert measured.keys() == {*names, "rate", "finite"}
 
 
 @pytest.mark.parametrize(("examples", "epochs", "batch_size", "wanted"), [(10, 3, 4, 6), (10, 1, 10, 1), (7, 0, 2, 0)])
 def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
-    assert train.steps((np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size) == wanted
+    assert train.num_steps((np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size) == wanted
 
 
 def test_the_penalty_of_the_params_is_minimized_beside_the_loss(x64):
     """Of λ Σ θ² the gradient is 2 λ θ."""
-    optimizer = optim.sgd(0.5)
-    before = train.start(jax.random.key(0), linear, optimizer, (3,))
-    plain, bare = train.step(before, linear, optimizer, (X, Y))
-    decayed, measured = train.step(before, linear, optimizer, (X, Y), regularizer=square)
+    recipe = train.recipe(linear, optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    plain, bare = train.step(recipe, before, (X, Y))
+    decayed, measured = train.step(recipe.replace(regularizer=square), before, (X, Y))
     kernel = before.params["head"]["kernel"]
     np.testing.assert_allclose(measured["loss"], bare["loss"], rtol=1e-15)
     np.testing.assert_allclose(measured["penalty"], 0.1 * (np.asarray(kernel) ** 2).sum(), rtol=1e-14)
@@ -131,9 +136,9 @@ def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
         return x, {"penalty": jnp.square(x).mean()}
 
     tap = Layer(lambda key, shape: ({}, {"penalty": jnp.zeros(())}, shape), apply)
-    network, optimizer = nn.chain(head=nn.dense(4), tap=tap), optim.sgd(0.5)
-    before = train.start(jax.random.key(0), network, optimizer, (3,))
-    after, measured = train.step(before, network, optimizer, (X, Y))
+    recipe = train.recipe(nn.chain(head=nn.dense(4), tap=tap), optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
     kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
     logits = X @ kernel + bias
     np.testing.assert_allclose(measured["penalty"], (logits**2).mean(), rtol=1e-13)
@@ -142,10 +147,9 @@ def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
 
 
 def test_a_penalty_that_is_not_finite_is_seen():
-    optimizer = optim.sgd(0.5)
-    before = train.start(jax.random.key(0), linear, optimizer, (3,))
-    batch = (X.astype(np.float32), Y)
-    _, measured = train.step(before, linear, optimizer, batch, regularizer=lambda params: square(params) * jnp.inf)
+    recipe = train.recipe(linear, optim.sgd(0.5), regularizer=lambda params: square(params) * jnp.inf)
+    before = train.start(jax.random.key(0), recipe, (3,))
+    _, measured = train.step(recipe, before, (X.astype(np.float32), Y))
     assert not measured["finite"]
 
 
@@ -155,9 +159,9 @@ def test_a_weighted_loss_is_divided_by_what_counts(x64):
     def loss(outputs, targets):
         return Weighted(objective.cross_entropy(outputs, targets), jnp.asarray(weights))
 
-    optimizer = optim.sgd(0.5)
-    before = train.start(jax.random.key(0), linear, optimizer, (3,))
-    after, measured = train.step(before, linear, optimizer, (X, Y), loss=loss)
+    recipe = train.recipe(linear, optim.sgd(0.5), loss=loss)
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
     kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
     log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
     share = weights / weights.sum()
@@ -167,12 +171,11 @@ def test_a_weighted_loss_is_divided_by_what_counts(x64):
 
 
 def test_where_nothing_counts_the_loss_is_0_and_nothing_moves():
-    optimizer = optim.sgd(0.5)
-    before = train.start(jax.random.key(0), linear, optimizer, (3,))
-
     def loss(outputs, targets):
         return Weighted(objective.cross_entropy(outputs, targets), jnp.zeros(6))
 
-    after, measured = train.step(before, linear, optimizer, (X.astype(np.float32), Y), loss=loss)
+    recipe = train.recipe(linear, optim.sgd(0.5), loss=loss)
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X.astype(np.float32), Y))
     assert measured["loss"] == 0 and measured["finite"]
     chex.assert_trees_all_equal(after.params, before.params)

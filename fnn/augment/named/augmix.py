@@ -16,6 +16,7 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.render import rendered
 from fnn.augment.steps import Paint, Steps
 from fnn.types import Image, ImageShape, Number
+from fnn.values import maker
 
 SPAN = Span(translate=lambda length: length / 3, kept=4)
 NAMES = ["identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "posterize", "solarize"]
@@ -24,27 +25,28 @@ LAST_BIN = 9
 DEPTH = 3
 
 
+@maker(structure=("fill",))
 def augmix(
     *,
     severity: int = 3,
     width: int = 3,
     alpha: Number = 1.0,
     mode: str = "fused",
-    order: str = "bilinear",
+    method: str = "bilinear",
     fill: Number = 0.0,
 ) -> Policy:
     """m x + (1 - m) Σ_i w_i chain_i(x), with m of Beta(α, α), w of Dirichlet(α, ..., α), and `width` chains.
 
     A chain is one to three of 13 operations, each at one of the lowest `severity` of ten strengths, all drawn for each
     image.
-    mode: see `one_of`; order and fill of the moves as in `rotate`. ConfigError for an option out of range
+    mode: see `one_of`; method and fill of the moves as in `rotate`. ConfigError for an option out of range
     [Hendrycks et al. 2020, arXiv:1912.02781; spans as in torchvision].
     """
     checks.whole("augmix severity", severity)
     checks.choice("augmix severity", severity, range(1, LAST_BIN + 2))
     checks.whole("augmix width", width)
     checks.number("augmix alpha", alpha, "(0, inf)")
-    looks = expect_looks("augmix", order, fill)
+    looks = expect_looks("augmix", method, fill)
 
     def strength(word: Array) -> Array:
         return drawing.below(word, severity).astype(jnp.float32) / LAST_BIN

@@ -1,6 +1,7 @@
 """AutoAugment: pairs of operations, with chances and strengths, that were found by search on three data sets."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fnn import checks
@@ -11,8 +12,9 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.selecting import fused, selected
 from fnn.augment.steps import Steps
 from fnn.types import ImageShape, Number
+from fnn.values import maker
 
-# The 25 pairs for each data set, one a line: operation, chance in tenths, strength in ninths.
+# The 25 pairs for each data set, one a line: operation, probability in tenths, strength in ninths.
 TABLES = {
     "cifar10": """
         invert 1 0, contrast 2 6
@@ -101,27 +103,34 @@ NAMES = ["identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate
 NAMES += ["sharpness", "posterize", "solarize", "autocontrast", "equalize", "invert"]
 
 
-def auto_augment(table: str = "imagenet", *, mode: str = "fused", order: str = "nearest", fill: Number = 0.0) -> Policy:
-    """One of 25 pairs of operations, drawn for each image; each of the two happens with a chance of its own.
+@maker(structure=("fill",))
+def auto_augment(
+    table: str = "imagenet", *, mode: str = "fused", method: str = "nearest", fill: Number = 0.0
+) -> Policy:
+    """One of 25 pairs of operations, drawn for each image; each of the two happens with a probability of its own.
 
-    table is "cifar10", "imagenet" or "svhn", what was found by search on these. mode: see `one_of`; order and fill of
+    table is "cifar10", "imagenet" or "svhn", what was found by search on these. mode: see `one_of`; method and fill of
     the moves as in `rotate`. ConfigError for an option out of range [Cubuk et al. 2018, arXiv:1805.09501, tables as in
     torchvision].
     """
     checks.choice("auto_augment table", table, list(TABLES))
     checks.choice("auto_augment mode", mode, ("fused", "exact"))
-    looks = expect_looks("auto_augment", order, fill)
-    which, chances, strengths = _read(TABLES[table])
+    looks = expect_looks("auto_augment", method, fill)
+    pairs = _read(TABLES[table])
     parts = operations(NAMES, lambda word: word.astype(jnp.float32), Span(), looks)
 
     def read(words: Array, shape: ImageShape) -> Drawn:
+        which, chances, strengths = map(jnp.asarray, pairs)
         pair = drawing.below(words[0], len(which))
-        return [_turn(words[1 + 2 * turn :], pair, turn) for turn in (0, 1)]
+        return [
+            _turn(words[1 + 2 * turn :], which[pair, turn], chances[pair, turn], strengths[pair, turn])
+            for turn in (0, 1)
+        ]
 
-    def _turn(words: Array, pair: Array, turn: int) -> Drawn:
-        happens = drawing.happens(words[0], chances[pair, turn])
-        own = {"strength": strengths[pair, turn], "sign": drawing.sign(words[1])}
-        return {"which": jnp.where(happens, which[pair, turn], 0), "drawn": own}
+    def _turn(words: Array, which: Array, probability: Array, strength: Array) -> Drawn:
+        happens = drawing.happens(words[0], probability)
+        own = {"strength": strength, "sign": drawing.sign(words[1])}
+        return {"which": jnp.where(happens, which, 0), "drawn": own}
 
     def lower(drawn: Drawn, shape: ImageShape) -> Steps:
         turns = [
@@ -132,12 +141,12 @@ def auto_augment(table: str = "imagenet", *, mode: str = "fused", order: str = "
     return Policy(5, read, lower)
 
 
-def _read(table: str) -> tuple[Array, Array, Array]:
+def _read(table: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Operation numbers, chances and strengths (pairs, 2) of a table."""
     pairs = [[entry.split() for entry in line.split(",")] for line in table.strip().splitlines()]
-    which = jnp.array([[NAMES.index(name) for name, _, _ in pair] for pair in pairs], jnp.int32)
+    which = np.array([[NAMES.index(name) for name, _, _ in pair] for pair in pairs], np.int32)
     chances, strengths = (
-        jnp.array([[int(entry[column]) for entry in pair] for pair in pairs], jnp.float32) / whole
+        np.array([[int(entry[column]) for entry in pair] for pair in pairs], np.float32) / np.float32(whole)
         for column, whole in ((1, 10), (2, LAST_BIN))
     )
     return which, chances, strengths

@@ -9,8 +9,10 @@ from fnn.augment.policies import chain, one_of
 from fnn.augment.policy import Policy
 from fnn.augment.recoloring import solarize
 from fnn.types import Number
+from fnn.values import maker
 
 
+@maker
 def three_augment(*, strength: Number = 0.3) -> Policy:
     """A flip; gray, solarized or blurred, each as likely; then color jitter of this strength without hue.
 

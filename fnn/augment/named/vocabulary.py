@@ -28,9 +28,9 @@ class Span(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """How moves look: their order of interpolation, and the level of what lies outside."""
+    """How moves look: their method of interpolation, and the level of what lies outside."""
 
-    order: str
+    method: str
     fill: Number
 
 
@@ -73,7 +73,7 @@ def _rotate(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: 
 
 
 def _move(forward: Array, shape: ImageShape, looks: Looks) -> Move:
-    return Move(matrices.inverse(forward), shape[:2], fill=looks.fill, order=looks.order)
+    return Move(matrices.inverse(forward), shape[:2], fill=looks.fill, order=looks.method)
 
 
 def _enhance(maker: Callable[[float], Policy]) -> Callable[..., Steps]:

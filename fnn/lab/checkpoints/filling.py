@@ -13,9 +13,39 @@ from fnn import trees
 from fnn.errors import CheckpointMismatchError, ConfigError
 from fnn.lab.checkpoints.host import is_key, unique_leaves
 from fnn.lab.checkpoints.reading import Checkpoint, read
+from fnn.types import Weights
 
 SHOWN = 8  # paths in a message
 KINDS = (jnp.floating, jnp.complexfloating, jnp.integer)  # within one of them, dtypes may be converted
+
+
+def load(directory: str | os.PathLike[str], *, step: int | str | None = None, sha256: str | None = None) -> Weights:
+    """Weights for inference, as `lab.save(directory, train.weights(recipe, train_state))` wrote them.
+
+        recipe = train.recipe(network)
+        outputs = train.predict(recipe, lab.load("weights"), inputs)
+
+    Nothing is needed to be like them: params and state are dicts of arrays by their paths.
+
+    Args:
+        directory: Where they were saved.
+        step: As of `lab.read`.
+        sha256: As of `lab.read`.
+
+    Raises:
+        CheckpointMismatchError: The checkpoint holds something else.
+    """
+    found: dict[str, Any] = {"params": {}, "state": {}}
+    for path, leaf in read(directory, step=step, sha256=sha256).leaves.items():
+        *names, last = path.split("/")
+        if (names or [last])[0] not in found:
+            advice = "save train.weights(recipe, train_state); of a run, restore the train state with lab.restore"
+            raise CheckpointMismatchError(f"load {directory}", "params and state", path, advice)
+        place = found
+        for name in names:
+            place = place.setdefault(name, {})
+        place[last] = jnp.asarray(leaf)
+    return Weights(**found)
 
 
 def restore(

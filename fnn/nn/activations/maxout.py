@@ -7,8 +7,10 @@ from fnn.errors import ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
 from fnn.nn.initializers.scaled import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def maxout(units: int, *, pieces: int = 2, use_bias: bool = True, kernel_init: Initializer | None = None) -> Layer:
     """The largest of several linear maps of the last axis, y_u = max_p (x W + b)_(u, p).
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.nn.plain import plain
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 
+@maker
 def elementwise(function: Callable[[jax.Array], jax.Array]) -> Layer:
     """Any function that keeps its argument's shape, as a layer without parameters: y = f(x)."""
 
@@ -17,11 +19,13 @@ def elementwise(function: Callable[[jax.Array], jax.Array]) -> Layer:
     return plain(name, lambda shape: shape, lambda x: function(checks.floating(f"{name} x", x)))
 
 
+@maker
 def relu() -> Layer:
     """y = max(x, 0) [Nair & Hinton 2010]."""
     return elementwise(jax.nn.relu)
 
 
+@maker
 def relu6() -> Layer:
     """y = min(max(x, 0), 6) [Sandler et al. 2018, arXiv:1801.04381]."""
 
@@ -31,6 +35,7 @@ def relu6() -> Layer:
     return elementwise(relu6)
 
 
+@maker
 def leaky_relu(slope: Number = 0.01) -> Layer:
     """y = x for x > 0, else slope x [Maas et al. 2013]."""
     checks.number("leaky_relu slope", slope, "(-inf, inf)")
@@ -41,6 +46,7 @@ def leaky_relu(slope: Number = 0.01) -> Layer:
     return elementwise(leaky_relu)
 
 
+@maker
 def elu(alpha: Number = 1.0) -> Layer:
     """y = x for x > 0, else alpha (exp(x) - 1) [Clevert et al. 2016, arXiv:1511.07289]."""
     checks.number("elu alpha", alpha, "(-inf, inf)")
@@ -52,6 +58,7 @@ def elu(alpha: Number = 1.0) -> Layer:
     return elementwise(elu)
 
 
+@maker
 def selu() -> Layer:
     """y = 1.0507 x for x > 0, else 1.7581 (exp(x) - 1), which keeps mean 0 and variance 1 from layer to layer.
 
@@ -60,6 +67,7 @@ def selu() -> Layer:
     return elementwise(jax.nn.selu)
 
 
+@maker
 def gelu(*, approximate: bool = False) -> Layer:
     """y = x Φ(x), with Φ the normal distribution function, exact [Hendrycks & Gimpel 2016, arXiv:1606.08415].
 
@@ -77,11 +85,13 @@ def gelu(*, approximate: bool = False) -> Layer:
     return elementwise(gelu)
 
 
+@maker
 def silu() -> Layer:
     """y = x σ(x), also called swish [Elfwing et al. 2018, arXiv:1702.03118]."""
     return elementwise(jax.nn.silu)
 
 
+@maker
 def hard_swish() -> Layer:
     """y = x min(max(x + 3, 0), 6) / 6, a silu of straight pieces [Howard et al. 2019, arXiv:1905.02244]."""
 
@@ -91,21 +101,25 @@ def hard_swish() -> Layer:
     return elementwise(hard_swish)
 
 
+@maker
 def mish() -> Layer:
     """y = x tanh(log(1 + exp(x))) [Misra 2020, arXiv:1908.08681]."""
     return elementwise(jax.nn.mish)
 
 
+@maker
 def sigmoid() -> Layer:
     """y = 1 / (1 + exp(-x))."""
     return elementwise(jax.nn.sigmoid)
 
 
+@maker
 def tanh() -> Layer:
     """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
     return elementwise(jnp.tanh)
 
 
+@maker
 def softplus() -> Layer:
     """y = log(1 + exp(x)), a smooth relu [Dugas et al. 2001]."""
     return elementwise(jax.nn.softplus)

@@ -7,8 +7,10 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.affine import along_last
 from fnn.types import Layer, Number, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def prelu(slope: Number = 0.25) -> Layer:
     """y = x for x > 0, else a x, with a slope a for each channel that is learned.
 

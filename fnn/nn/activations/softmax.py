@@ -8,8 +8,10 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def softmax() -> Layer:
     """y_i = exp(x_i) / Σ_j exp(x_j) over the last axis, in float32 at least.
 
@@ -19,6 +21,7 @@ def softmax() -> Layer:
     return _over_features("softmax", jax.nn.softmax)
 
 
+@maker
 def log_softmax() -> Layer:
     """y_i = x_i - log Σ_j exp(x_j) over the last axis, in float32 at least.
 

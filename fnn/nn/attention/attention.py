@@ -15,8 +15,10 @@ from fnn.nn.attention.rotary import rotate
 from fnn.nn.composite import Go, composite
 from fnn.nn.noise.dropout import dropout
 from fnn.types import Initializer, Layer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def attention(
     heads: int,
     *,
@@ -42,6 +44,7 @@ def attention(
     return _looking(kind, _parts(kind, head_width, use_bias, drop_rate, kernel_init))
 
 
+@maker
 def cross_attention(
     heads: int,
     *,
@@ -131,7 +134,7 @@ def _looking(kind: Kind, parts: Mapping[str, Layer]) -> Layer:
         mixed = attend(query, key, value, seen=_seen(mask, x.shape[1], causal), drop=drop)
         return go("output", mixed.reshape(*mixed.shape[:2], -1))
 
-    return composite(where, parts, shapes, arrays, partial(_looking, kind))
+    return composite(where, parts, shapes, arrays)
 
 
 def _split(x: jax.Array, heads: int) -> jax.Array:

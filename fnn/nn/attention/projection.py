@@ -5,7 +5,6 @@ from collections.abc import Callable
 import jax
 
 from fnn.errors import ShapeError
-from fnn.nn.composite import named
 from fnn.nn.linear.dense import dense
 from fnn.types import Initializer, Layer, Params, Shape, State
 
@@ -22,7 +21,7 @@ def projection(units: Callable[[int], int], use_bias: bool = True, kernel_init: 
     def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
         return of(x.shape[-1]).apply(params, state, x)
 
-    return named("dense", Layer(init, apply))
+    return Layer(init, apply, "dense")
 
 
 def divided(where: str, width: int, parts: int) -> int:

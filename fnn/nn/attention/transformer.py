@@ -17,8 +17,10 @@ from fnn.nn.noise.drop_path import drop_path
 from fnn.nn.noise.dropout import dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Initializer, Layer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def transformer_block(
     heads: int,
     *,
@@ -73,7 +75,7 @@ def _block(parts: Mapping[str, Layer]) -> Layer:
 
     shapes = partial(through, alone=trees.is_shape, add=_same)
     arrays = partial(through, alone=lambda x: not isinstance(x, tuple), add=jnp.add)
-    return composite("transformer_block", parts, shapes, arrays, _block)
+    return composite("transformer_block", parts, shapes, arrays)
 
 
 def _same(x: Shape, branch: Shape) -> Shape:

@@ -4,8 +4,10 @@ from typing import Any
 
 from fnn.nn.composite import Go, by_place, composite
 from fnn.types import Layer
+from fnn.values import maker
 
 
+@maker
 def chain(*layers: Layer, **named: Layer) -> Layer:
     """One layer after another, y = f_n(... f_2(f_1(x))).
 
@@ -20,4 +22,4 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
             x = go(name, x)
         return x
 
-    return composite("chain", parts, through, through, lambda parts: chain(**parts))
+    return composite("chain", parts, through, through)

@@ -1,6 +1,5 @@
 """Several networks that learn as one."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,10 +7,12 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.nn.combinators.stacked import BODY, apply_one, init_stacked, stacks
-from fnn.nn.composite import expect_layer, filled, named
+from fnn.nn.composite import expect_layer, filled
 from fnn.types import Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def ensemble(layer: Layer, n: int) -> Layer:
     """A layer n times side by side on the same x, each with its own arrays, y[:, i] = f_i(x).
 
@@ -37,7 +38,4 @@ def ensemble(layer: Layer, n: int) -> Layer:
         y, new_state = jax.vmap(one, out_axes=(1, 0))(jnp.arange(n), *own)
         return y, filled({BODY: new_state})
 
-    def rebuild(change: Callable[[str, Layer], Layer]) -> Layer:
-        return ensemble(change(BODY, layer), n)
-
-    return named("ensemble", Layer(init, apply, rebuild))
+    return Layer(init, apply, "ensemble", {BODY: layer}, lambda parts: ensemble(parts[BODY], n))

@@ -6,10 +6,12 @@ from typing import Any
 from fnn.errors import ConfigError
 from fnn.nn.composite import Go, composite, expect_layer
 from fnn.types import Layer
+from fnn.values import maker
 
 INPUT = "x"
 
 
+@maker
 def graph(**nodes: tuple[Any, ...]) -> Layer:
     """Layers that take in what others give, told node by node: name=(layer, *names of what it takes in).
 
@@ -36,10 +38,7 @@ def graph(**nodes: tuple[Any, ...]) -> Layer:
             values[name] = go(name, taken if len(taken) > 1 else taken[0])
         return values[next(reversed(sources))]
 
-    def again(parts: Mapping[str, Layer]) -> Layer:
-        return graph(**{name: (part, *sources[name]) for name, part in parts.items()})
-
-    return composite("graph", {name: node[0] for name, node in nodes.items()}, through, through, again)
+    return composite("graph", {name: node[0] for name, node in nodes.items()}, through, through)
 
 
 def _expect_known(sources: Mapping[str, tuple[str, ...]]) -> None:

@@ -11,6 +11,7 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
 class Join(NamedTuple):
@@ -37,6 +38,7 @@ class Join(NamedTuple):
         return self.arrays(arrays)
 
 
+@maker
 def add() -> Layer:
     """The sum of a tuple of arrays of one shape, y = Σ_i x_i.
 
@@ -45,6 +47,7 @@ def add() -> Layer:
     return _join("add", SUM)
 
 
+@maker
 def multiply() -> Layer:
     """The product of a tuple of arrays of one shape, number by number, y = Π_i x_i.
 
@@ -53,6 +56,7 @@ def multiply() -> Layer:
     return _join("multiply", PRODUCT)
 
 
+@maker
 def concat(*, axis: int = -1) -> Layer:
     """A tuple of arrays set end to end along an axis of theirs, the channels unless said otherwise.
 

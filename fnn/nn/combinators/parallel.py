@@ -9,10 +9,12 @@ from fnn.errors import ConfigError
 from fnn.nn.combinators.joins import SUM, end_to_end
 from fnn.nn.composite import Go, Parts, by_place, composite
 from fnn.types import Layer
+from fnn.values import maker
 
 JOINS = ("concat", "sum", "tuple", "dict")
 
 
+@maker
 def parallel(*layers: Layer, join: str = "concat", axis: int = -1, **named: Layer) -> Layer:
     """The same x through every layer, and their outputs together, y = join(f_1(x), ..., f_n(x)).
 
@@ -40,7 +42,7 @@ def _side_by_side(parts: Parts, join: str, axis: int) -> Layer:
     else:
         shapes = partial(all_of, close=lambda shapes: one.shape("parallel", _values(shapes)))
         arrays = partial(all_of, close=lambda arrays: one.array("parallel", _values(arrays)))
-    return composite("parallel", parts, shapes, arrays, lambda parts: _side_by_side(parts, join, axis))
+    return composite("parallel", parts, shapes, arrays)
 
 
 def _values(outputs: dict[str, Any]) -> tuple[Any, ...]:

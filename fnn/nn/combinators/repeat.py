@@ -11,10 +11,12 @@ from jax import Array
 from fnn import checks
 from fnn.errors import ShapeError
 from fnn.nn.combinators.stacked import BODY, apply_one, init_stacked, stacks
-from fnn.nn.composite import as_shape, expect_layer, filled, named
+from fnn.nn.composite import as_shape, expect_layer, filled
 from fnn.types import Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def repeat(layer: Layer | Callable[[Array], Layer], n: int) -> Layer:
     """A layer n times over, each with its own arrays, y = f_n(... f_1(x)), at the compile time of one.
 
@@ -46,10 +48,7 @@ def repeat(layer: Layer | Callable[[Array], Layer], n: int) -> Layer:
         y, new_state = jax.lax.scan(one, x, (jnp.arange(n), *stacks("repeat", n, params, state)))
         return y, filled({BODY: new_state})
 
-    def rebuild(change: Callable[[str, Layer], Layer]) -> Layer:
-        return repeat(change(BODY, layer) if isinstance(layer, Layer) else lambda depth: change(BODY, body(depth)), n)
-
-    return named("repeat", Layer(init, apply, rebuild))
+    return Layer(init, apply, "repeat", {BODY: layer}, lambda parts: repeat(parts[BODY], n))
 
 
 def _expect_same(begin: Any, end: Any) -> None:

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from fnn.errors import ShapeError
 from fnn.nn.composite import Go, composite
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     """A body and a way around it, y = body(x) + shortcut(x), the shortcut being x itself unless given.
 
@@ -23,7 +25,7 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
         return add(go("body", x), go("shortcut", x) if "shortcut" in parts else x)
 
     shapes, arrays = partial(both, add=_same), partial(both, add=jnp.add)
-    return composite("residual", parts, shapes, arrays, lambda parts: residual(**parts))
+    return composite("residual", parts, shapes, arrays)
 
 
 def _same(body: Shape, shortcut: Shape) -> Shape:

@@ -7,12 +7,14 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, inside
-from fnn.nn.composite import as_shape, expect_layer, expect_names, filled, maker, named, seen
+from fnn.nn.composite import as_shape, expect_layer, expect_names, filled, seen
 from fnn.types import Layer, Params, Shape, State
+from fnn.values import maker
 
 SHARED, BODY = "shared", "body"
 
 
+@maker
 def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
     """One layer in several places, as in shared(dense(4), lambda tied: chain(tied, tanh(), tied)).
 
@@ -24,7 +26,7 @@ def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
     expect_layer("shared layer", layer)
 
     def network(init: Callable[..., Any], apply: Callable[..., Any]) -> Layer:
-        return expect_layer("shared use", use(named(maker(layer), Layer(init, apply))))
+        return expect_layer("shared use", use(Layer(init, apply, layer.name)))
 
     network(layer.init, layer.apply)
 
@@ -63,7 +65,5 @@ def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
             y, new_state = body.apply(rest, state.get(BODY, {}), x, key=own_key, train=train)
         return y, filled({BODY: new_state})
 
-    def rebuild(change: Callable[[str, Layer], Layer]) -> Layer:
-        return shared(change(SHARED, layer), lambda tied: change(BODY, use(tied)))
-
-    return named("shared", Layer(init, apply, rebuild))
+    parts: dict[str, Layer | Callable[..., Layer]] = {SHARED: layer, BODY: use}
+    return Layer(init, apply, "shared", parts, lambda parts: shared(parts[SHARED], parts[BODY]))

@@ -11,8 +11,10 @@ from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.nn.combinators.joins import same_shape
 from fnn.nn.composite import Go, Parts, by_place, composite
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def switch(*layers: Layer, **named: Layer) -> Layer:
     """Each example through the layer that it names, y = Σ_i 1[index = i] f_i(x).
 
@@ -46,7 +48,7 @@ def _switch(parts: Parts) -> Layer:
         y = reduce(lambda y, way: jnp.where(chosen == way, outputs[way], y), range(1, len(outputs)), outputs[0])
         return y * _along_first(jnp.where(known, 1, jnp.nan).astype(y.dtype), rank)
 
-    return composite("switch", parts, shapes, arrays, _switch)
+    return composite("switch", parts, shapes, arrays)
 
 
 def _along_first(vector: jax.Array, rank: int) -> jax.Array:

@@ -7,13 +7,14 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
-from fnn.nn.composite import named
 from fnn.nn.geometry import Padding, Sizes, Windows, windows
 from fnn.nn.initializers.scaled import he_normal
 from fnn.nn.kernels.convolution import convolve
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def conv(
     channels: int,
     kernel: Sizes = 3,
@@ -36,6 +37,7 @@ def conv(
     return convolution(sliding, grouped(sliding, channels, groups, in_channels), use_bias, kernel_init)
 
 
+@maker
 def conv_1d(
     channels: int,
     kernel: Sizes = 3,
@@ -57,6 +59,7 @@ def conv_1d(
     return convolution(sliding, grouped(sliding, channels, groups, in_channels), use_bias, kernel_init)
 
 
+@maker
 def conv_3d(
     channels: int,
     kernel: Sizes = 3,
@@ -123,4 +126,4 @@ def convolution(sliding: Windows, width: Width, use_bias: bool, kernel_init: Ini
         y = convolve(x, params["kernel"], stride=stride, padding=pads, dilation=dilation, groups=groups)
         return add_bias(y, params, use_bias), state
 
-    return named(where, Layer(init, apply))
+    return Layer(init, apply, where)

@@ -7,8 +7,10 @@ from fnn.nn.composite import Go, Parts, composite
 from fnn.nn.convolution.conv import conv, convolution
 from fnn.nn.geometry import Padding, Sizes, windows
 from fnn.types import Initializer, Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def depthwise_conv(
     kernel: Sizes = 3,
     *,
@@ -33,6 +35,7 @@ def depthwise_conv(
     return convolution(sliding, width, use_bias, kernel_init)
 
 
+@maker
 def separable_conv(
     channels: int,
     kernel: Sizes = 3,
@@ -67,4 +70,4 @@ def _separable(parts: Parts) -> Layer:
     def through(go: Go, x: Any) -> Any:
         return go("pointwise", go("depthwise", x))
 
-    return composite("separable_conv", parts, through, through, _separable)
+    return composite("separable_conv", parts, through, through)

@@ -5,14 +5,15 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
-from fnn.nn.composite import named
 from fnn.nn.convolution.conv import Width, grouped
 from fnn.nn.geometry import Padding, Pairs, Sizes, Windows, pad_pairs, windows
 from fnn.nn.initializers.scaled import he_normal
 from fnn.nn.kernels.convolution import convolve_transpose
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def conv_transpose(
     channels: int,
     kernel: Sizes = 3,
@@ -37,6 +38,7 @@ def conv_transpose(
     return _transposed(laid, output_padding, grouped(laid, channels, groups), use_bias, kernel_init)
 
 
+@maker
 def conv_transpose_1d(
     channels: int,
     kernel: Sizes = 3,
@@ -58,6 +60,7 @@ def conv_transpose_1d(
     return _transposed(laid, output_padding, grouped(laid, channels, groups), use_bias, kernel_init)
 
 
+@maker
 def conv_transpose_3d(
     channels: int,
     kernel: Sizes = 3,
@@ -101,7 +104,7 @@ def _transposed(
         y = convolve_transpose(x, kernel, stride=stride, padding=pads, dilation=dilation, groups=groups, image=size)
         return add_bias(y, params, use_bias), state
 
-    return named(where, Layer(init, apply))
+    return Layer(init, apply, where)
 
 
 def _expect_extra(laid: Windows, output_padding: Sizes) -> Shape:

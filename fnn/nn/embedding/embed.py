@@ -1,7 +1,5 @@
 """Tokens as vectors, and vectors as scores of tokens."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -11,13 +9,15 @@ from fnn.nn.bounds import within
 from fnn.nn.composite import Go, composite
 from fnn.nn.initializers.scaled import normal
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def embed(vocabulary: int, width: int, *, table_init: Initializer | None = None) -> Layer:
     """A learned vector for each token, y = table[x].
 
     x (batch, ...) integers -> y (batch, ..., width); `table` (vocabulary, width), N(0, 1) as in torch. An x outside
-    0 <= x < vocabulary is a LabelError where x is known; where it is traced, y and the gradient there are NaN.
+    0 <= x < vocabulary is a RangeError where x is known; where it is traced, y and the gradient there are NaN.
     ConfigError unless both sizes >= 1; DTypeError for what are no integers; TreeMismatchError for another table.
     """
     checks.whole("embed vocabulary", vocabulary)
@@ -38,6 +38,7 @@ def embed(vocabulary: int, width: int, *, table_init: Initializer | None = None)
     return Layer(init, apply)
 
 
+@maker
 def unembed(embedding: Layer, vocabulary: int) -> Layer:
     """The scores of all tokens, y = x tableᵀ, the table being what an embedding gives for 0, ..., vocabulary - 1.
 
@@ -56,10 +57,7 @@ def unembed(embedding: Layer, vocabulary: int) -> Layer:
         _expect_width(x.shape, table.shape[1:])
         return x @ table.astype(x.dtype).T
 
-    def again(parts: Any) -> Layer:
-        return unembed(**parts, vocabulary=vocabulary)
-
-    return composite("unembed", {"embedding": embedding}, shapes, arrays, again)
+    return composite("unembed", {"embedding": embedding}, shapes, arrays)
 
 
 def _expect_width(shape: Shape, wanted: Shape) -> None:

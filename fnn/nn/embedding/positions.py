@@ -8,8 +8,10 @@ from fnn.errors import ShapeError
 from fnn.nn.initializers.scaled import normal
 from fnn.nn.plain import plain
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def sinusoidal_positions(*, base: Number = 10_000.0) -> Layer:
     """Add to each vector a code of its position t, of waves from length 2π to 2π base.
 
@@ -37,6 +39,7 @@ def _waves(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
     return jnp.where((place % 2 == 0)[None], jnp.sin(angle), jnp.cos(angle))
 
 
+@maker
 def learned_positions(length: int, *, table_init: Initializer | None = None) -> Layer:
     """Add to each vector a learned one of its position, y[t] = x[t] + table[t].
 

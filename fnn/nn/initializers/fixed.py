@@ -7,13 +7,16 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.initializers.scaled import expect_kernel
 from fnn.types import Initializer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def zeros() -> Initializer:
     """0 everywhere, as biases begin, and the last layer of a branch that shall begin as none."""
     return lambda key, shape: jnp.zeros(shape)
 
 
+@maker
 def constant(value: Number) -> Initializer:
     """The same value everywhere."""
     checks.number("constant value", value, "(-inf, inf)")
@@ -25,6 +28,7 @@ def constant(value: Number) -> Initializer:
     return initializer
 
 
+@maker
 def identity(scale: Number = 1.0) -> Initializer:
     """A multiple of the identity, W_io = scale [i = o], for a matrix (inputs, outputs), square or not.
 
@@ -41,6 +45,7 @@ def identity(scale: Number = 1.0) -> Initializer:
     return initializer
 
 
+@maker
 def dirac(*, groups: int = 1) -> Initializer:
     """The kernel of a convolution that passes its channels through: within each group, output o is input o.
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn.composite import maker, map_leaves, named
+from fnn.nn.composite import map_leaves
 from fnn.nn.initializers.orthogonal import orthogonal
-from fnn.types import Layer, Params, RandomKey, State
+from fnn.types import KERNEL, Layer, Params, RandomKey, State
 
 FOUND = "lsuv of "  # before the path of a layer: where its new kernel stands in the state that the pass gives back
 NOISE = 1e-12  # a variance below so much of the mean square is what rounding leaves of a constant
@@ -45,7 +45,7 @@ def lsuv(
 
 def _scaling(path: str, layer: Layer, paths: Collection[str], orthonormal: bool) -> Layer:
     """The layer, scaling its kernel as x comes by, and giving it back in the state."""
-    place = f"{path}/kernel" if path else "kernel"
+    place = f"{path}/{KERNEL}" if path else KERNEL
 
     def apply(params: Params, state: State, x: Any, *, key: jax.Array, train: bool):
         training = bool(jax.tree.leaves(state))  # what keeps statistics takes the batch's; what only draws is off
@@ -53,19 +53,19 @@ def _scaling(path: str, layer: Layer, paths: Collection[str], orthonormal: bool)
         def given(params: Params) -> tuple[Any, State]:
             return layer.apply(params, state, x, key=key, train=training)
 
-        if place not in paths or "kernel" not in params or params.keys() - {"kernel", "bias"}:
+        if place not in paths or KERNEL not in params or params.keys() - {KERNEL, "bias"}:
             return given(params)
-        old = params["kernel"]
+        old = params[KERNEL]
         kernel = old.astype(trees.wide(old))
         if orthonormal:
             kernel = orthogonal()(jax.random.fold_in(key, 0), old.shape).astype(kernel.dtype)
-        without, _ = given(params | {"kernel": jnp.zeros_like(old)})
-        whole, _ = given(params | {"kernel": kernel.astype(old.dtype)})
+        without, _ = given(params | {KERNEL: jnp.zeros_like(old)})
+        whole, _ = given(params | {KERNEL: kernel.astype(old.dtype)})
         kernel = kernel * _to_unit_variance(without, whole).astype(kernel.dtype)
-        y, new_state = given(params | {"kernel": kernel.astype(old.dtype)})
+        y, new_state = given(params | {KERNEL: kernel.astype(old.dtype)})
         return y, {f"{FOUND}{place}": kernel, "state": new_state}
 
-    return named(maker(layer), layer._replace(apply=apply))
+    return Layer(layer.init, apply, layer.name)
 
 
 def _to_unit_variance(without: jax.Array, whole: jax.Array) -> jax.Array:

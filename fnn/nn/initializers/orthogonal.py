@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.nn.initializers.scaled import expect_kernel
 from fnn.types import Initializer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def orthogonal(gain: Number = 1.0) -> Initializer:
     """Orthonormal columns, or rows if there are more columns, drawn uniformly among all such matrices, times the gain.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Initializer, Number, Shape
+from fnn.values import maker
 
 FANS: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
@@ -22,11 +23,13 @@ FANS: dict[str, Callable[[int, int], float]] = {
 CUT_STD = 0.87962566103423978  # of N(0, 1) cut at ±2: √(1 - 4 φ(2) / (2 Φ(2) - 1))
 
 
+@maker
 def normal(std: Number = 0.01) -> Initializer:
     """N(0, std²)."""
     return _times("normal", std, _standard_normal)
 
 
+@maker
 def truncated_normal(std: Number = 0.02) -> Initializer:
     """A normal distribution cut at two of its standard deviations, and then scaled so that the draws have this std.
 
@@ -35,6 +38,7 @@ def truncated_normal(std: Number = 0.02) -> Initializer:
     return _times("truncated_normal", std, _standard_truncated)
 
 
+@maker
 def variance_scaling(scale: Number = 1.0, *, mode: str = "fan_in", distribution: str = "normal") -> Initializer:
     """Draws of mean 0 and variance scale / fan, from which the others here are made.
 
@@ -54,31 +58,37 @@ def variance_scaling(scale: Number = 1.0, *, mode: str = "fan_in", distribution:
     return initializer
 
 
+@maker
 def he_normal() -> Initializer:
     """N(0, 2 / fan_in), also called Kaiming's: keeps the variance through relu [He et al. 2015, arXiv:1502.01852]."""
     return variance_scaling(2)
 
 
+@maker
 def he_uniform() -> Initializer:
     """U(-a, a) of variance 2 / fan_in, also called Kaiming's [He et al. 2015, arXiv:1502.01852]."""
     return variance_scaling(2, distribution="uniform")
 
 
+@maker
 def xavier_normal() -> Initializer:
     """N(0, 2 / (fan_in + fan_out)), also called Glorot's: for both directions at once [Glorot & Bengio 2010]."""
     return variance_scaling(1, mode="fan_avg")
 
 
+@maker
 def xavier_uniform() -> Initializer:
     """U(-a, a) of variance 2 / (fan_in + fan_out), also called Glorot's [Glorot & Bengio 2010]."""
     return variance_scaling(1, mode="fan_avg", distribution="uniform")
 
 
+@maker
 def lecun_normal() -> Initializer:
     """N(0, 1 / fan_in): keeps the variance through a linear map [LeCun et al. 1998, Efficient BackProp]."""
     return variance_scaling(1)
 
 
+@maker
 def lecun_uniform() -> Initializer:
     """U(-a, a) of variance 1 / fan_in [LeCun et al. 1998, Efficient BackProp]."""
     return variance_scaling(1, distribution="uniform")

@@ -10,19 +10,21 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.types import Initializer, Number, Shape
+from fnn.values import maker
 
 
-def whitening(images: Any, *, epsilon: Number = 5e-4) -> Initializer:
+@maker
+def whitening(images: Any, *, eps: Number = 5e-4) -> Initializer:
     """The principal directions of the patches of a batch, each divided by its standard deviation, and their negatives.
 
-    W = [V, -V], where the columns of V are v_i / √(λ_i + epsilon) with v_i, λ_i the eigenvectors and eigenvalues of
+    W = [V, -V], where the columns of V are v_i / √(λ_i + eps) with v_i, λ_i the eigenvectors and eigenvalues of
     the patches' second moments E[p pᵀ], the largest first. images (batch, ..., channels), prepared as in training;
     a kernel (*window, channels, outputs) sees patches of window x channels numbers, and outputs is even and at most
     twice that many. It draws nothing. ShapeError for another kernel; DTypeError for integers [Jordan 2024,
     arXiv:2404.00498, section 3.1; Page 2019, How to train your ResNet].
     """
     checks.floating("whitening images", images)
-    checks.number("whitening epsilon", epsilon, "[0, inf)")
+    checks.number("whitening eps", eps, "[0, inf)")
 
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
         _expect(images.shape, shape)
@@ -33,7 +35,7 @@ def whitening(images: Any, *, epsilon: Number = 5e-4) -> Initializer:
         # Both are symmetric: eigh gives the eigenvalues in ascending order, those that round below 0 among them.
         values, vectors = jnp.linalg.eigh(moment)
         values, vectors = jnp.maximum(values[::-1], 0), vectors[:, ::-1]
-        scaled = vectors / jnp.sqrt(values + trees.knob(epsilon, values))[None]
+        scaled = vectors / jnp.sqrt(values + trees.knob(eps, values))[None]
         half = scaled[:, : shape[-1] // 2]
         return jnp.concatenate([half, -half], axis=1).reshape(shape)
 

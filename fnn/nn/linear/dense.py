@@ -7,8 +7,10 @@ from fnn.errors import ShapeError
 from fnn.nn.affine import add_bias, expect_affine, init_affine
 from fnn.nn.initializers.scaled import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None = None) -> Layer:
     """A linear map of the last axis, y = x W + b.
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.values import maker
 
 
+@maker
 def parameter(*shape: int, init: Initializer) -> Layer:
     """A trained array, the same for every example whatever x is, y[i] = value.
 

@@ -12,10 +12,12 @@ from fnn.nn.initializers.scaled import normal
 from fnn.nn.noise.dropout import dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 STD = 0.02  # of all that is drawn, as in GPT-2
 
 
+@maker
 def gpt(
     vocabulary: int,
     *,
@@ -32,7 +34,7 @@ def gpt(
     x (batch, time) integers -> logits (batch, time, vocabulary) of the token after each. Positions are learned, for
     time <= length, or, with no such limit, rotary. Compiling takes as long as for one block; the params of all stand
     stacked under `body/blocks/body`. The sizes of GPT-2 (50257, length=1024, width=768, depth=12, heads=12) give its
-    124,439,808 parameters. ConfigError unless heads divide the width; LabelError for what is no token
+    124,439,808 parameters. ConfigError unless heads divide the width; RangeError for what is no token
     [Radford et al. 2019, Language models are unsupervised multitask learners].
     """
     checks.whole("gpt length", length)

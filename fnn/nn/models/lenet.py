@@ -8,8 +8,10 @@ from fnn.nn.linear.dense import dense
 from fnn.nn.pooling.windows import avg_pool
 from fnn.nn.reshaping.shape import flatten
 from fnn.types import Layer
+from fnn.values import maker
 
 
+@maker
 def lenet5(classes: int = 10) -> Layer:
     """LeNet-5, two convolutions with pooling and three dense layers, for small gray images.
 

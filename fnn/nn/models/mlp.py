@@ -9,8 +9,10 @@ from fnn.nn.combinators.chain import chain
 from fnn.nn.linear.dense import dense
 from fnn.nn.noise.dropout import dropout
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 
+@maker
 def mlp(units: Sequence[int], *, activation: Layer | None = None, drop_rate: Number | None = None) -> Layer:
     """Dense layers of so many units, and an activation between each two: y = W_n f(... f(W_1 x + b_1)) + b_n.
 

@@ -12,6 +12,7 @@ from fnn.nn.noise.dropout import dropout
 from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.pooling.windows import global_avg_pool
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 # Expansion, channels, blocks and stride of each stage: table 2 of the paper.
 STAGES = (
@@ -21,6 +22,7 @@ STEM, LAST = 32, 1280  # channels
 MULTIPLE = 8  # of so many channels, for the hardware
 
 
+@maker
 def mobilenet_v2(classes: int = 1000, *, width: float = 1.0, drop_rate: Number = 0.2) -> Layer:
     """MobileNetV2: blocks that are narrow at their ends and wide, but convolved channel by channel, in their middle.
 

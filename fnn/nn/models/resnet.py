@@ -16,6 +16,7 @@ from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.plain import plain
 from fnn.nn.pooling.windows import global_avg_pool, max_pool
 from fnn.types import Layer
+from fnn.values import maker
 
 Body = Callable[[int, int], Layer]
 Shortcut = Callable[[int, int, int], Layer]
@@ -24,6 +25,7 @@ STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 WIDER = 4  # a bottleneck ends so many times wider than its middle
 
 
+@maker
 def resnet(depth: int, classes: int = 1000, *, width: int = 64) -> Layer:
     """The residual network of depth 18, 34, 50, 101 or 152 for images of some 224 x 224.
 
@@ -42,6 +44,7 @@ def resnet(depth: int, classes: int = 1000, *, width: int = 64) -> Layer:
     return _network(stem, body, _projected, STAGES[depth], width, wider, classes)
 
 
+@maker
 def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Layer:
     """The residual network of depth 6 n + 2 for images of some 32 x 32: 20, 32, 44, 56, 110.
 

@@ -17,8 +17,10 @@ from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.pooling.windows import global_max_pool, max_pool
 from fnn.nn.transforms.freeze import freeze
 from fnn.types import Images, Layer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def cifar_speedrun(
     images: Images, classes: int = 10, *, widths: Sequence[int] = (64, 256, 256), scale: Number = 1 / 9
 ) -> Layer:
@@ -52,7 +54,7 @@ def cifar_speedrun(
 
 def _stage(channels: int) -> Layer:
     def half(place: int) -> dict[str, Layer]:
-        norm = freeze(batch_norm(momentum=0.6, epsilon=1e-12), "scale")
+        norm = freeze(batch_norm(momentum=0.6, eps=1e-12), "scale")
         return {f"norm_{place}": norm, f"gelu_{place}": gelu()}
 
     first, last = (conv(channels, use_bias=False, kernel_init=_passing) for _ in range(2))

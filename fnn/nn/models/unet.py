@@ -13,8 +13,10 @@ from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.plain import plain
 from fnn.nn.pooling.windows import max_pool
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def unet(channels: Sequence[int], outputs: int) -> Layer:
     """Levels of so many channels, each at half the size of the one above, down and up again: a label a pixel.
 

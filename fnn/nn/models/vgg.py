@@ -12,11 +12,13 @@ from fnn.nn.pooling.regions import adaptive_avg_pool
 from fnn.nn.pooling.windows import max_pool
 from fnn.nn.reshaping.shape import flatten
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 END = 7  # pixels of the last feature map, height and width, that the dense layers see
 
 
+@maker
 def vgg(
     depth: int,
     classes: int = 1000,

@@ -19,10 +19,12 @@ from fnn.nn.noise.dropout import dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.nn.plain import plain
 from fnn.types import Layer, Number, Shape
+from fnn.values import maker
 
 EPSILON = 1e-6  # of the norms, as in the authors' code
 
 
+@maker
 def vit(
     patch: int | Sequence[int] = 16,
     classes: int = 1000,
@@ -55,7 +57,7 @@ def vit(
 
     def block(reached: jax.Array) -> Layer:
         skipped = None if drop_path_rate is None else trees.knob(drop_path_rate, reached) * reached
-        norm = layer_norm(epsilon=EPSILON)
+        norm = layer_norm(eps=EPSILON)
         return transformer_block(heads, expansion=expansion, drop_rate=drop_rate, drop_path_rate=skipped, norm=norm)
 
     count = (image[0] // patches[0]) * (image[1] // patches[1])
@@ -67,7 +69,7 @@ def vit(
         positions=learned_positions(count + 1),
         **({} if drop_rate is None else {"dropout": dropout(drop_rate)}),
         blocks=repeat(block, depth),
-        norm=layer_norm(epsilon=EPSILON),
+        norm=layer_norm(eps=EPSILON),
         first=_first(),
         head=dense(classes, kernel_init=zeros()),
     )

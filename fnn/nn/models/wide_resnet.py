@@ -11,10 +11,12 @@ from fnn.nn.noise.dropout import dropout
 from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.pooling.windows import global_avg_pool
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 STEM = 16  # channels
 
 
+@maker
 def wide_resnet(depth: int = 28, width: int = 10, *, classes: int = 10, drop_rate: Number | None = None) -> Layer:
     """The residual network of depth 6 n + 4, so many times wider, for images of some 32 x 32: WRN-depth-width.
 

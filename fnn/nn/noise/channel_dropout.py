@@ -3,8 +3,10 @@
 from fnn.errors import ShapeError
 from fnn.nn.noise.dropping import dropping
 from fnn.types import Layer, Number, Shape
+from fnn.values import maker
 
 
+@maker
 def channel_dropout(drop_rate: Number) -> Layer:
     """In training an example's channels are dropped by chance, each with all its places: y = x m / (1 - drop_rate).
 

@@ -8,8 +8,10 @@ from fnn import checks
 from fnn.nn.noise.dropping import thinned
 from fnn.nn.reparametrization import change_kernels, kernels, with_kernels
 from fnn.types import Layer, Number, Params, State
+from fnn.values import maker
 
 
+@maker
 def drop_connect(layer: Layer, drop_rate: Number) -> Layer:
     """In training a layer's weights are dropped by chance, and the rest grows: W m / (1 - drop_rate) in place of W.
 
@@ -30,6 +32,6 @@ def drop_connect(layer: Layer, drop_rate: Number) -> Layer:
                 own[path] = thinned("drop_connect", jax.random.fold_in(key, place), kernel, drop_rate, kernel.shape)
             return leaf.apply(with_kernels(params, own), state, x, key=jax.random.fold_in(key, 0), train=train)
 
-        return leaf._replace(apply=apply)
+        return Layer(leaf.init, apply, leaf.name)
 
     return change_kernels("drop_connect", layer, dropped)

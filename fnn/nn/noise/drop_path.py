@@ -2,8 +2,10 @@
 
 from fnn.nn.noise.dropping import dropping
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 
+@maker
 def drop_path(drop_rate: Number) -> Layer:
     """In training whole examples are dropped by chance, and the others grow: y = x m / (1 - drop_rate).
 

@@ -2,8 +2,10 @@
 
 from fnn.nn.noise.dropping import dropping
 from fnn.types import Layer, Number
+from fnn.values import maker
 
 
+@maker
 def dropout(drop_rate: Number) -> Layer:
     """In training each number is dropped by chance, and the rest grows to keep the mean: y = x m / (1 - drop_rate).
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.nn.composite import named
 from fnn.types import Layer, Number, Params, Shape, State
 
 
@@ -25,7 +24,7 @@ def dropping(where: str, drop_rate: Number, draws: Callable[[Shape], Shape]) -> 
         own = (*x.shape[:1], *draws(x.shape[1:]))
         return thinned(where, key, x, drop_rate, own) if train else x, state
 
-    return named(where, Layer(init, apply))
+    return Layer(init, apply, where)
 
 
 def thinned(where: str, key: jax.Array | None, x: jax.Array, drop_rate: Number, shape: Shape) -> jax.Array:

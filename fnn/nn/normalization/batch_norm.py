@@ -8,14 +8,16 @@ from fnn.errors import ConfigError, ShapeError
 from fnn.nn.affine import along_last
 from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
+from fnn.values import maker
 
 STATISTICS = ("mean", "var")
 
 
+@maker
 def batch_norm(
-    *, momentum: Number = 0.9, epsilon: Number = 1e-5, affine: bool = True, scale_init: Initializer | None = None
+    *, momentum: Number = 0.9, eps: Number = 1e-5, affine: bool = True, scale_init: Initializer | None = None
 ) -> Layer:
-    """Normalize each channel by its batch, y = scale (x - mean) / √(var + epsilon) + bias.
+    """Normalize each channel by its batch, y = scale (x - mean) / √(var + eps) + bias.
 
     x (batch, ..., channels). With train=True mean and var are the batch's (two passes, float32 at least) and the
     running ones in the state move: running <- momentum running + (1 - momentum) batch, the variance times n / (n - 1),
@@ -25,7 +27,7 @@ def batch_norm(
     a single value a channel [Ioffe & Szegedy 2015, arXiv:1502.03167].
     """
     checks.number("batch_norm momentum", momentum, "[0, 1]")
-    checks.number("batch_norm epsilon", epsilon, "(0, inf)")
+    checks.number("batch_norm eps", eps, "(0, inf)")
     checks.flag("batch_norm affine", affine)
     if scale_init is not None and not affine:
         raise ConfigError("batch_norm scale_init", "affine=True", "affine=False", "leave out one of the two")
@@ -45,8 +47,8 @@ def batch_norm(
         wide = x.astype(trees.wide(x))
         if not train:
             mean, var = (along_last(state[name].astype(wide.dtype), x) for name in STATISTICS)
-            return normalize(wide, mean, var, epsilon, params).astype(x.dtype), state
-        y, mean, var = _by_batch(wide, params, epsilon)
+            return normalize(wide, mean, var, eps, params).astype(x.dtype), state
+        y, mean, var = _by_batch(wide, params, eps)
         return y.astype(x.dtype), _moved(state, mean, var, x.size // x.shape[-1])
 
     def _moved(state: State, mean: jax.Array, var: jax.Array, count: int) -> State:
@@ -61,7 +63,7 @@ def batch_norm(
     return Layer(init, apply)
 
 
-def _by_batch(x: jax.Array, params: Params, epsilon: Number) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _by_batch(x: jax.Array, params: Params, eps: Number) -> tuple[jax.Array, jax.Array, jax.Array]:
     if x.size <= x.shape[-1]:
         advice = "use a larger batch, or train=False"
         raise ShapeError("batch_norm x", "more than 1 value per channel when training", x.shape, advice)
@@ -70,6 +72,4 @@ def _by_batch(x: jax.Array, params: Params, epsilon: Number) -> tuple[jax.Array,
         along_last(params[name].astype(x.dtype), x) if name in params else jnp.full(each, default, x.dtype)
         for name, default in zip(AFFINE, (1, 0), strict=True)
     )
-    return normalized(
-        x, scale, bias, jnp.asarray(trees.knob(epsilon, x), x.dtype).reshape(each), tuple(range(x.ndim - 1))
-    )
+    return normalized(x, scale, bias, jnp.asarray(trees.knob(eps, x), x.dtype).reshape(each), tuple(range(x.ndim - 1)))

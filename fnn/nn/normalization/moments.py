@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.nn.affine import along_last
-from fnn.nn.composite import named
 from fnn.types import Layer, Number, Params, Shape, State
 
 BEGIN = {"scale": jnp.ones, "bias": jnp.zeros}
@@ -36,7 +35,7 @@ def normalization(
         trees.expect_arrays(where, params, dict.fromkeys(names, own_shape(x.shape[1:])))
         return function(x.astype(trees.wide(x)), params).astype(x.dtype), state
 
-    return named(where, Layer(init, apply))
+    return Layer(init, apply, where)
 
 
 def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -46,33 +45,33 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 
 
-def normalize(x: jax.Array, mean: Number, square: jax.Array, epsilon: Number, params: Params) -> jax.Array:
-    """scale (x - mean) / √(square + epsilon) + bias, where the params have such; they meet the last axes of x."""
+def normalize(x: jax.Array, mean: Number, square: jax.Array, eps: Number, params: Params) -> jax.Array:
+    """scale (x - mean) / √(square + eps) + bias, where the params have such; they meet the last axes of x."""
     own = {name: along_last(array.astype(x.dtype), x) for name, array in params.items()}
-    slope = 1 / jnp.sqrt(square + trees.knob(epsilon, square))
+    slope = 1 / jnp.sqrt(square + trees.knob(eps, square))
     y = (x - mean) * (slope * own["scale"] if "scale" in own else slope)
     return y + own["bias"] if "bias" in own else y
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
 def normalized(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: jax.Array, axes: tuple[int, ...]
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """scale (x - mean) / √(var + epsilon) + bias, mean and var, which are those over the axes.
+    """scale (x - mean) / √(var + eps) + bias, mean and var, which are those over the axes.
 
     All have the rank of x. The derivative is written with one factor and one summand for each mean, so that its
     transpose has two sums over x: one of g and one of x g, from which all gradients follow. What JAX derives step by
     step has four, and takes twice as long on CPU.
     """
     mean, var = moments(x, axes)
-    return (x - mean) * (scale * jax.lax.rsqrt(var + epsilon)) + bias, mean, var
+    return (x - mean) * (scale * jax.lax.rsqrt(var + eps)) + bias, mean, var
 
 
 @normalized.defjvp
 def _(axes: tuple[int, ...], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-    (x, scale, _, epsilon), (dx, dscale, dbias, depsilon) = primals, tangents
+    (x, scale, _, eps), (dx, dscale, dbias, depsilon) = primals, tangents
     y, mean, var = normalized(*primals, axes)
-    slope = jax.lax.rsqrt(var + epsilon)
+    slope = jax.lax.rsqrt(var + eps)
     dmean, dvar = dx.mean(axes, keepdims=True), 2 * ((x - mean) * dx).mean(axes, keepdims=True)
     dslope = -0.5 * slope**3 * (dvar + depsilon)
     factor, dfactor = scale * slope, dscale * slope + scale * dslope

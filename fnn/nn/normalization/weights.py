@@ -11,26 +11,28 @@ from fnn.nn.composite import expect_names, filled
 from fnn.nn.normalization.moments import moments, normalize
 from fnn.nn.reparametrization import change_kernels, kernels, with_kernels
 from fnn.types import Layer, Number, Params, Shape, State
+from fnn.values import maker
 
 WARM_UP = 15  # power iterations at the beginning, as many as in torch
 
 
-def weight_standardization(layer: Layer, *, epsilon: Number = 1e-5) -> Layer:
-    """A layer acts with each output's weights at mean 0 and variance 1, (W - mean) / √(var + epsilon) in place of W.
+@maker
+def weight_standardization(layer: Layer, *, eps: Number = 1e-5) -> Layer:
+    """A layer acts with each output's weights at mean 0 and variance 1, (W - mean) / √(var + eps) in place of W.
 
     W is every `kernel` (..., outputs) of the layer, or of the layers it is made of; mean and var, biased, are over all
-    axes but the last (float32 at least). Params and state are the layer's own. ConfigError for an epsilon out of range,
+    axes but the last (float32 at least). Params and state are the layer's own. ConfigError for an eps out of range,
     and in init for a layer without kernel; ShapeError for a single weight an output, which would be 0
     [Qiao et al. 2019, arXiv:1903.10520].
     """
-    checks.number("weight_standardization epsilon", epsilon, "(0, inf)")
+    checks.number("weight_standardization eps", eps, "(0, inf)")
 
     def standard(kernel: jax.Array) -> jax.Array:
         if kernel.size <= kernel.shape[-1]:
             advice = "leave this layer as it is"
             raise ShapeError("weight_standardization kernel", "more than 1 weight an output", kernel.shape, advice)
         wide = kernel.astype(trees.wide(kernel))
-        return normalize(wide, *moments(wide, tuple(range(kernel.ndim - 1))), epsilon, {}).astype(kernel.dtype)
+        return normalize(wide, *moments(wide, tuple(range(kernel.ndim - 1))), eps, {}).astype(kernel.dtype)
 
     def standardized(leaf: Layer) -> Layer:
         def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
@@ -42,22 +44,23 @@ def weight_standardization(layer: Layer, *, epsilon: Number = 1e-5) -> Layer:
             own = jax.tree.map(standard, kernels(params))
             return leaf.apply(with_kernels(params, own), state, x, key=key, train=train)
 
-        return leaf._replace(init=init, apply=apply)
+        return Layer(init, apply, leaf.name)
 
     return change_kernels("weight_standardization", layer, standardized)
 
 
-def spectral_norm(layer: Layer, *, iterations: int = 1, epsilon: Number = 1e-12) -> Layer:
+@maker
+def spectral_norm(layer: Layer, *, iterations: int = 1, eps: Number = 1e-12) -> Layer:
     """A layer acts with weights of largest singular value 1, W / σ in place of W, where σ = vᵀ W u.
 
     W is every `kernel` of the layer, or of the layers it is made of, as a matrix (weights, outputs). u and v, in the
-    state, come near the singular vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + epsilon), v <- W u / (|W u| +
-    epsilon): fifteen times in init, `iterations` times in each application with train=True; gradients hold them
+    state, come near the singular vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + eps), v <- W u / (|W u| +
+    eps): fifteen times in init, `iterations` times in each application with train=True; gradients hold them
     constant. Params are the layer's own, and its state is {body: its own, u, v}. ConfigError for an option out of
     range, and in init for a layer without kernel [Miyato et al. 2018, arXiv:1802.05957].
     """
     checks.whole("spectral_norm iterations", iterations)
-    checks.number("spectral_norm epsilon", epsilon, "(0, inf)")
+    checks.number("spectral_norm eps", eps, "(0, inf)")
 
     def bounded(leaf: Layer) -> Layer:
         def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
@@ -65,7 +68,7 @@ def spectral_norm(layer: Layer, *, iterations: int = 1, epsilon: Number = 1e-12)
             vectors = {}
             for place, (path, matrix) in enumerate(_matrices(params).items(), 1):
                 v = jax.random.normal(jax.random.fold_in(key, place), matrix.shape[:1], matrix.dtype)
-                vectors[path] = _iterated(matrix, _Pair(matrix[0], v), WARM_UP, epsilon)
+                vectors[path] = _iterated(matrix, _Pair(matrix[0], v), WARM_UP, eps)
             return params, _entered(state, vectors), out_shape
 
         def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
@@ -77,13 +80,13 @@ def spectral_norm(layer: Layer, *, iterations: int = 1, epsilon: Number = 1e-12)
             for path, kernel in kernels(params).items():
                 matrix, old = matrices[path], _Pair(state["u"][path], state["v"][path])
                 pair = _Pair(*(vector.astype(matrix.dtype) for vector in old))
-                pair = _iterated(matrix, pair, iterations if train else 0, epsilon)
+                pair = _iterated(matrix, pair, iterations if train else 0, eps)
                 own[path] = (matrix / (pair.v @ matrix @ pair.u)).reshape(kernel.shape).astype(kernel.dtype)
                 vectors[path] = jax.tree.map(lambda new, old: new.astype(old.dtype), pair, old)
             y, body = leaf.apply(with_kernels(params, own), state.get("body", {}), x, key=key, train=train)
             return y, _entered(body, vectors)
 
-        return leaf._replace(init=init, apply=apply)
+        return Layer(init, apply, leaf.name)
 
     return change_kernels("spectral_norm", layer, bounded)
 
@@ -101,19 +104,19 @@ def _matrices(params: Params) -> dict[str, jax.Array]:
     }
 
 
-def _iterated(matrix: jax.Array, pair: _Pair, count: int, epsilon: Number) -> _Pair:
+def _iterated(matrix: jax.Array, pair: _Pair, count: int, eps: Number) -> _Pair:
     """The vectors so many power iterations on."""
     fixed = jax.lax.stop_gradient(matrix)
 
     def one(_: jax.Array, pair: _Pair) -> _Pair:
-        u = _unit(pair.v @ fixed, epsilon)
-        return _Pair(u, _unit(fixed @ u, epsilon))
+        u = _unit(pair.v @ fixed, eps)
+        return _Pair(u, _unit(fixed @ u, eps))
 
     return jax.lax.fori_loop(0, count, one, pair)
 
 
-def _unit(vector: jax.Array, epsilon: Number) -> jax.Array:
-    return vector / (jnp.linalg.norm(vector) + trees.knob(epsilon, vector))
+def _unit(vector: jax.Array, eps: Number) -> jax.Array:
+    return vector / (jnp.linalg.norm(vector) + trees.knob(eps, vector))
 
 
 def _entered(body: State, vectors: dict[str, _Pair]) -> State:

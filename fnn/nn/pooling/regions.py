@@ -10,8 +10,10 @@ from fnn.nn.kernels import pooling
 from fnn.nn.plain import plain
 from fnn.nn.pooling.windows import expect_pixels
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def adaptive_max_pool(size: Sizes) -> Layer:
     """The largest value of each of `size` regions an axis, channel by channel; the first of equals takes the gradient.
 
@@ -21,6 +23,7 @@ def adaptive_max_pool(size: Sizes) -> Layer:
     return _adaptive("adaptive_max_pool", pooling.adaptive_max_pool, size)
 
 
+@maker
 def adaptive_avg_pool(size: Sizes) -> Layer:
     """The mean of each of `size` regions an axis, channel by channel.
 

@@ -12,8 +12,10 @@ from fnn.nn.geometry import Padding, Sizes, Windows, check_padding
 from fnn.nn.kernels import pooling
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def max_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The largest value of each window, channel by channel; in the gradient the first of equals wins.
 
@@ -23,16 +25,19 @@ def max_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding
     return _pool("max_pool", 2, pooling.max_pool, window, stride, padding)
 
 
+@maker
 def max_pool_1d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The largest value of each window, channel by channel: x (batch, length, channels), else as `max_pool`."""
     return _pool("max_pool_1d", 1, pooling.max_pool, window, stride, padding)
 
 
+@maker
 def max_pool_3d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The largest value of each window: x (batch, depth, height, width, channels), else as `max_pool`."""
     return _pool("max_pool_3d", 3, pooling.max_pool, window, stride, padding)
 
 
+@maker
 def avg_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, channel by channel; padding does not count.
 
@@ -42,16 +47,19 @@ def avg_pool(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding
     return _pool("avg_pool", 2, pooling.avg_pool, window, stride, padding)
 
 
+@maker
 def avg_pool_1d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, channel by channel: x (batch, length, channels), else as `avg_pool`."""
     return _pool("avg_pool_1d", 1, pooling.avg_pool, window, stride, padding)
 
 
+@maker
 def avg_pool_3d(window: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, channel by channel: x (batch, depth, height, width, channels), else as `avg_pool`."""
     return _pool("avg_pool_3d", 3, pooling.avg_pool, window, stride, padding)
 
 
+@maker
 def global_max_pool() -> Layer:
     """The largest value of each whole signal, image or volume, channel by channel; the first of equals wins.
 
@@ -68,6 +76,7 @@ def global_max_pool() -> Layer:
     return _whole("global_max_pool", largest)
 
 
+@maker
 def global_avg_pool() -> Layer:
     """The mean of each whole signal, image or volume, channel by channel [Lin et al. 2013, arXiv:1312.4400].
 

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.nn.recurrent.reading import Carry, Cell, Reading, recur, recurrent
 from fnn.types import Initializer, Layer, Number, Params
+from fnn.values import maker
 
 # What the three docstrings share is told once, in rnn's.
 
 
+@maker
 def rnn(
     units: int,
     *,
@@ -27,7 +29,7 @@ def rnn(
     every h_t, and 0 beyond a length; with `last` (batch, units), h at each sequence's end. `bidirectional` sets the
     same beside it, of params of its own, read from the end: 2 units. `kernel` W (features, units), lecun_normal;
     `recurrent_kernel` U (units, units), orthogonal; `bias` b, zeros. What stands beyond a length has no influence.
-    ShapeError, DTypeError or TreeMismatchError for x or params that do not fit; LabelError for a length out of range,
+    ShapeError, DTypeError or TreeMismatchError for x or params that do not fit; RangeError for a length out of range,
     or NaN where it is traced [Elman 1990].
     """
 
@@ -39,6 +41,7 @@ def rnn(
     return recurrent("rnn", cell, Reading(units, bidirectional, last, kernel_init, recurrent_init))
 
 
+@maker
 def lstm(
     units: int,
     *,
@@ -69,6 +72,7 @@ def lstm(
     return recurrent("lstm", Cell(4, 2, biases, step), Reading(units, bidirectional, last, kernel_init, recurrent_init))
 
 
+@maker
 def gru(
     units: int,
     *,

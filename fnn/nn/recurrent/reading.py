@@ -11,7 +11,7 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.affine import along_last, expect_affine
 from fnn.nn.bounds import within
-from fnn.nn.composite import Go, composite, named
+from fnn.nn.composite import Go, composite
 from fnn.nn.initializers.orthogonal import orthogonal
 from fnn.nn.initializers.scaled import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
@@ -65,7 +65,7 @@ def _both_ways(where: str, parts: Mapping[str, Layer]) -> Layer:
     def arrays(go: Go, x: Any) -> jax.Array:
         return jnp.concatenate([go(name, x) for name in parts], axis=-1)
 
-    return composite(where, parts, shapes, arrays, partial(_both_ways, where))
+    return composite(where, parts, shapes, arrays)
 
 
 def _one_way(where: str, cell: Cell, options: Reading, reverse: bool) -> Layer:
@@ -92,7 +92,7 @@ def _one_way(where: str, cell: Cell, options: Reading, reverse: bool) -> Layer:
         y = last if options.last else jnp.where(seen[..., None], outputs, 0)
         return (y * alarm.astype(y.dtype).reshape(-1, *(1,) * (y.ndim - 1))).astype(x.dtype), state
 
-    return named(where, Layer(init, apply))
+    return Layer(init, apply, where)
 
 
 def _read(cell: Cell, units: int, params: Params, x: jax.Array, seen: jax.Array, reverse: bool):

@@ -10,11 +10,13 @@ from fnn.errors import ConfigError, ShapeError
 from fnn.nn.geometry import Pairs
 from fnn.nn.plain import plain
 from fnn.types import Layer, Number, Shape
+from fnn.values import maker
 
 MODES = ("constant", "reflect", "edge")
 Border = int | Sequence[tuple[int, int]]
 
 
+@maker
 def pad(padding: Border, *, mode: str = "constant", value: Number = 0.0) -> Layer:
     """Each image with a border around it: of one `value`, of its mirror image ("reflect") or of its outermost pixels.
 
@@ -45,6 +47,7 @@ def pad(padding: Border, *, mode: str = "constant", value: Number = 0.0) -> Laye
     return plain("pad", out_shape, padded)
 
 
+@maker
 def crop(border: Border) -> Layer:
     """Each image without its border, what `pad` added.
 

@@ -10,13 +10,16 @@ from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def flatten() -> Layer:
     """Each example as one vector: x (batch, ...) -> y (batch, features)."""
     return plain("flatten", lambda shape: (prod(shape),), lambda x: x.reshape(x.shape[0], prod(x.shape[1:])))
 
 
+@maker
 def reshape(shape: Sequence[int]) -> Layer:
     """Each example in another shape, row by row: x (batch, ...) -> y (batch, *shape).
 
@@ -37,6 +40,7 @@ def reshape(shape: Sequence[int]) -> Layer:
     return _moved("reshape", out_shape, lambda x, out: x.reshape(x.shape[0], *out))
 
 
+@maker
 def transpose(axes: Sequence[int]) -> Layer:
     """The axes of each example in another order: axis i of y is axis axes[i] of x, the batch not counted.
 

@@ -8,8 +8,10 @@ from fnn.errors import ShapeError
 from fnn.nn.geometry import Sizes
 from fnn.nn.plain import plain
 from fnn.types import Layer, Shape
+from fnn.values import maker
 
 
+@maker
 def upsample(factor: Sizes = 2, *, method: str = "nearest") -> Layer:
     """Each image with `factor` times as many pixels an axis: each one repeated, or lines drawn between neighbors.
 

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from fnn import trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.composite import expect_layer, expect_names, filled, in_place_of
-from fnn.types import Layer, Params, Scalar, State
+from fnn.types import PENALTY, Layer, Params, Scalar, State
+from fnn.values import maker
 
-BODY, PENALTY = "body", "penalty"
+BODY = "body"
 
 
+@maker
 def activity(layer: Layer, penalty: Callable[[Any], Scalar]) -> Layer:
     """The layer, whose outputs cost: in training penalty(y) / batch is added to the loss, a mean over examples.
 

@@ -11,10 +11,12 @@ from fnn.errors import ConfigError
 from fnn.nn.composite import expect_layer, in_place_of
 from fnn.nn.transforms.freeze import is_frozen
 from fnn.types import Layer, Params, State
+from fnn.values import maker
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
+@maker
 def cast(layer: Layer, dtype: Any = jnp.bfloat16) -> Layer:
     """The layer at work in another precision, its params and its results kept in their own.
 

@@ -8,11 +8,13 @@ import jax
 from fnn import checks, trees
 from fnn.errors import TreeMismatchError
 from fnn.nn.composite import expect_layer, expect_names, filled, in_place_of
-from fnn.types import Layer, Params, State
+from fnn.types import FROZEN, Layer, Params, State
+from fnn.values import maker
 
-FROZEN, BODY = "frozen", "body"
+BODY = "body"
 
 
+@maker
 def freeze(layer: Layer, *paths: str) -> Layer:
     """The layer with its params at these paths, or all of them, held fast: no gradient, decay or optimizer memory.
 

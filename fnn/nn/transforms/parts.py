@@ -1,8 +1,9 @@
 """The parts of a network, by path."""
 
 from fnn.errors import ConfigError
-from fnn.nn.composite import expect_layer, parts
+from fnn.nn.composite import expect_layer, name_of, parts, with_changed
 from fnn.types import Layer
+from fnn.values import maker
 
 
 def take(network: Layer, path: str) -> Layer:
@@ -15,6 +16,7 @@ def take(network: Layer, path: str) -> Layer:
     return take(part, rest) if rest else part
 
 
+@maker
 def replace(network: Layer, path: str, layer: Layer) -> Layer:
     """The same network with another layer in place of its part at a path such as "head", or "body/conv_0".
 
@@ -24,15 +26,14 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     expect_layer("replace layer", layer)
     name, rest = _first(path)
     _expect_part(network, name)
-    rebuild = network.rebuild
-    assert rebuild is not None  # since it has that part
 
     def change(own: str, part: Layer) -> Layer:
         if own != name:
             return part
         return replace(part, rest, layer) if rest else layer
 
-    return rebuild(change)
+    changed = with_changed(network, change)
+    return Layer(changed.init, changed.apply, name_of(network), changed.parts, changed.with_parts, changed.by_name)
 
 
 def _first(path: str) -> tuple[str, str]:

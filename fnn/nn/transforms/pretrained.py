@@ -1,16 +1,18 @@
 """Networks that begin where others ended."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnn import trees
-from fnn.nn.composite import ByName, expect_layer, maker, named
+from fnn.nn.composite import expect_layer, in_place_of, name_of, parts
 from fnn.types import Layer, Params, State
+from fnn.values import maker
 
 
+@maker
 def pretrained(layer: Layer, params: Params, state: State) -> Layer:
     """The layer beginning with these params and this state instead of drawing its own.
 
@@ -33,14 +35,9 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
             trees.expect_like(f"pretrained {what}", given, like)
         return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, state), ends[0]
 
-    return named(maker(layer), Layer(init, layer.apply, _by_part(layer, params, state)))
-
-
-def _by_part(layer: Layer, params: Params, state: State) -> Callable[..., Layer] | None:
-    """The rebuild that hands each part its share, where the layer keeps them by part; else the layer has them all."""
-    rebuild = layer.rebuild
-    if isinstance(rebuild, ByName):
-        return lambda change: rebuild(
-            lambda name, part: change(name, pretrained(part, params.get(name, {}), state.get(name, {})))
-        )
-    return None if rebuild is None else lambda change: pretrained(rebuild(change), params, state)
+    if layer.by_name:
+        shares = {
+            name: pretrained(part, params.get(name, {}), state.get(name, {})) for name, part in parts(layer).items()
+        }
+        return Layer(init, layer.apply, name_of(layer), shares, layer.with_parts, by_name=True)
+    return in_place_of(layer, Layer(init, layer.apply), partial(pretrained, params=params, state=state))

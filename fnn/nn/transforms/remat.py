@@ -6,8 +6,10 @@ import jax
 
 from fnn.nn.composite import expect_layer, in_place_of
 from fnn.types import Layer, Params, State
+from fnn.values import maker
 
 
+@maker
 def remat(layer: Layer) -> Layer:
     """The same layer, which keeps nothing for the backward pass but what it took in, and computes the rest anew.
 

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.optim.lifting import Timed, lift, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
+from fnn.values import maker
 
 
+@maker
 def adam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0) -> Optimizer:
     """Momentum over root mean square, both freed of their start at 0.
 
@@ -24,6 +26,7 @@ def adam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8
     return lift("adam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
+@maker
 def adamw(
     rate: Rate,
     *,

@@ -6,8 +6,10 @@ from fnn import checks
 from fnn.optim.lifting import lift, root, zeros
 from fnn.optim.optimizers.adam import expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 
+@maker
 def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
     """Adam over the largest mean square so far, x <- max(x, s), θ <- θ - rate m̂ / (√(x / (1 - b2ᵗ)) + eps).
 
@@ -26,6 +28,7 @@ def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1
     )
 
 
+@maker
 def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
     """Adam by the maximum norm, x <- max(b2 x, |g| + eps), θ <- θ - rate m̂ / x.
 
@@ -41,6 +44,7 @@ def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e
     return lift("adamax", rule, rate, slots=zeros("mean", "largest"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
 
 
+@maker
 def nadam(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, momentum_decay: Number = 0.004
 ) -> Optimizer:
@@ -65,6 +69,7 @@ def nadam(
     )
 
 
+@maker
 def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
     """Adam that is momentum until its mean square is to be trusted, and then is warmed up by r.
 
@@ -87,6 +92,7 @@ def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-
     return lift("radam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
 
 
+@maker
 def adabelief(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-16, eps_root: Number = 1e-16
 ) -> Optimizer:
@@ -114,6 +120,7 @@ def adabelief(
     )
 
 
+@maker
 def yogi(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3, initial: Number = 1e-6) -> Optimizer:
     """Adam whose mean square moves by g² at most, s <- s - (1 - b2) sign(s - g²) g².
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.optim.lifting import lift, root, zeros
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 
+@maker
 def adagrad(rate: Rate, *, initial: Number = 0.0, eps: Number = 1e-10, eps_root: Number = 0.0) -> Optimizer:
     """Steps over the root of all squares so far, s <- s + g², θ <- θ - rate g / (√(s + eps_root) + eps).
 
@@ -25,6 +27,7 @@ def adagrad(rate: Rate, *, initial: Number = 0.0, eps: Number = 1e-10, eps_root:
     return lift("adagrad", rule, rate, slots=slots, eps=eps, eps_root=eps_root)
 
 
+@maker
 def adadelta(rate: Rate = 1.0, *, decay: Number = 0.9, eps: Number = 1e-6) -> Optimizer:
     """Steps of the size of past steps, u = √(d + eps) / √(s + eps) g, θ <- θ - rate u.
 
@@ -42,6 +45,7 @@ def adadelta(rate: Rate = 1.0, *, decay: Number = 0.9, eps: Number = 1e-6) -> Op
     return lift("adadelta", rule, rate, slots=zeros("square", "square_step"), decay=decay, eps=eps)
 
 
+@maker
 def rmsprop(
     rate: Rate,
     *,

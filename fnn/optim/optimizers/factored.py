@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.optim.lifting import lift, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
+from fnn.values import maker
 
 
+@maker
 def adafactor(
     rate: Rate,
     *,
@@ -70,6 +72,7 @@ def adafactor(
     return lift("adafactor", rule, rate, slots={"square": begin}, **knobs)
 
 
+@maker
 def sm3(rate: Rate, *, decay: Number = 0.9, eps_root: Number = 1e-8) -> Optimizer:
     """AdaGrad whose sums are kept by slices, s = minᵢ maxᵢ + g²: of the slices a number is in, the least maximum.
 

@@ -9,27 +9,31 @@ from fnn import checks
 from fnn.optim.lifting import lift, norm, root, zeros
 from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate, Scalar
+from fnn.values import maker
 
 
-def lars(rate: Rate, *, decay: Number = 0.9, weight_decay: Number = 0.0, coefficient: Number = 1e-3) -> Optimizer:
-    """Momentum on gradients as long as a share of their array, v <- decay v + rate coefficient |θ| / |u| u, θ <- θ - v.
+@maker
+def lars(rate: Rate, *, momentum: Number = 0.9, weight_decay: Number = 0.0, coefficient: Number = 1e-3) -> Optimizer:
+    """Momentum on gradients as long as a share of their array, v <- μ v + rate coefficient |θ| / |u| u, θ <- θ - v.
 
-    u = g + weight_decay θ; where |θ| or |u| is 0 it is taken as it is. As in optax, |u| stands for the paper's
+    μ is the momentum, u = g + weight_decay θ; where |θ| or |u| is 0 it is taken as it is. As in optax, |u| stands
+    for the paper's
     |g| + weight_decay |θ| [You et al. 2017, arXiv:1708.03888].
     """
-    checks.number("lars decay", decay, "[0, 1)")
+    checks.number("lars momentum", momentum, "[0, 1)")
     checks.number("lars weight_decay", weight_decay, "[0, inf)")
     checks.number("lars coefficient", coefficient, "(0, inf)")
 
-    def rule(g, p, v, rate, t, decay, weight_decay, coefficient):
+    def rule(g, p, v, rate, t, momentum, weight_decay, coefficient):
         u = g + weight_decay * p
-        v = decay * v + rate * _trust(p, u, coefficient) * u
+        v = momentum * v + rate * _trust(p, u, coefficient) * u
         return -v, v
 
-    knobs: dict[str, Any] = {"decay": decay, "weight_decay": weight_decay, "coefficient": coefficient}
+    knobs: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay, "coefficient": coefficient}
     return lift("lars", rule, rate, slots=zeros("velocity"), **knobs)
 
 
+@maker
 def lamb(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-6, weight_decay: Number = 0.0
 ) -> Optimizer:
@@ -49,6 +53,7 @@ def lamb(
     return lift("lamb", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
+@maker
 def novograd(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.25, eps: Number = 1e-6, weight_decay: Number = 0.0
 ) -> Optimizer:

@@ -13,6 +13,7 @@ from fnn.optim.optimizers.line_search import strong_wolfe
 from fnn.optim.optimizers.probing import value_function
 from fnn.optim.schedules.constant import as_schedule
 from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
+from fnn.values import maker
 
 
 class LbfgsState(NamedTuple):
@@ -26,6 +27,7 @@ class LbfgsState(NamedTuple):
     grads: jax.Array
 
 
+@maker
 def lbfgs(
     rate: Rate | None = None, *, memory: int = 10, sufficient: Number = 1e-4, curvature: Number = 0.9
 ) -> Optimizer:

@@ -7,16 +7,18 @@ from fnn import checks
 from fnn.optim.lifting import lift, zeros
 from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 # Of the quintic a x + b x³ + c x⁵, which draws singular values from (0, 1] to between 0.7 and 1.2 in 5 rounds [Jordan].
 QUINTIC = 3.4445, -4.7750, 2.0315
 SCALES = ("rms", "spectral")
 
 
+@maker
 def muon(
     rate: Rate,
     *,
-    decay: Number = 0.95,
+    momentum: Number = 0.95,
     nesterov: bool = True,
     rounds: int = 5,
     scale: str = "rms",
@@ -28,13 +30,14 @@ def muon(
 ) -> Optimizer:
     """Momentum with all singular values near 1, for kernels; Adam (b1, b2, eps) for arrays of fewer than two axes.
 
-    m <- decay m + (1 - decay) g, u = decay m + (1 - decay) g with nesterov, else m; with U V the singular vectors of u
+    m <- μ m + (1 - μ) g with the momentum μ, u = μ m + (1 - μ) g with nesterov, else m; with U V the singular
+    vectors of u
     as a matrix (inputs, outputs), found by `rounds` Newton-Schulz rounds, θ <- θ - rate (s U Vᵀ + weight_decay θ).
     s = 0.2 √max(inputs, outputs) as scale "rms", so that Adam's rates fit, or √max(1, outputs / inputs) as "spectral".
     With stacked, the first axis counts matrices, as in nn.repeat. Embeddings and heads are better left to Adam:
     partition({"embed*": adam(1e-3)}, muon(1e-3)) [Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982].
     """
-    checks.number("muon decay", decay, "[0, 1)")
+    checks.number("muon momentum", momentum, "[0, 1)")
     checks.number("muon weight_decay", weight_decay, "[0, inf)")
     checks.flag("muon nesterov", nesterov)
     checks.flag("muon stacked", stacked)
@@ -45,10 +48,10 @@ def muon(
     def is_kernel(p: jax.Array) -> bool:
         return p.ndim - stacked >= 2
 
-    def rule(g, p, m, s, rate, t, decay, weight_decay, b1, b2, eps, w1, w2):
+    def rule(g, p, m, s, rate, t, momentum, weight_decay, b1, b2, eps, w1, w2):
         if is_kernel(p):
-            m = decay * m + (1 - decay) * g
-            u = decay * m + (1 - decay) * g if nesterov else m
+            m = momentum * m + (1 - momentum) * g
+            u = momentum * m + (1 - momentum) * g if nesterov else m
             matrices = u.reshape(len(u), -1, u.shape[-1]) if stacked else u.reshape(-1, u.shape[-1])
             inputs, outputs = matrices.shape[-2:]
             size = 0.2 * max(inputs, outputs) ** 0.5 if scale == "rms" else max(1, outputs / inputs) ** 0.5
@@ -59,7 +62,7 @@ def muon(
         return -rate * (u + weight_decay * p), m, s
 
     slots = {**zeros("mean"), "square": lambda p: () if is_kernel(p) else jnp.zeros_like(p)}
-    knobs = {"decay": decay, "weight_decay": weight_decay, "b1": b1, "b2": b2, "eps": eps}
+    knobs = {"momentum": momentum, "weight_decay": weight_decay, "b1": b1, "b2": b2, "eps": eps}
     return lift("muon", rule, rate, slots=slots, timed=weights(b1, b2), **knobs)
 
 

@@ -10,6 +10,7 @@ from fnn.optim.lifting import expect_floats, root, widened
 from fnn.optim.optimizers.adam import expect_adam
 from fnn.optim.schedules.constant import as_schedule
 from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
+from fnn.values import maker
 
 
 class ProdigyState(NamedTuple):
@@ -25,6 +26,7 @@ class ProdigyState(NamedTuple):
     origin: Params
 
 
+@maker
 def prodigy(
     rate: Rate = 1.0,
     *,

@@ -10,6 +10,7 @@ from fnn.optim.lifting import expect_floats, lift, root, widened, zeros
 from fnn.optim.optimizers.adam import weight
 from fnn.optim.optimizers.descent import sgd
 from fnn.types import Number, Optimizer, OptState, Params, Rate, Scalar
+from fnn.values import maker
 
 
 class ScheduleFreeState(NamedTuple):
@@ -31,6 +32,7 @@ class ScheduleFreeState(NamedTuple):
         return jax.tree.map(one, params, self.fast)
 
 
+@maker
 def schedule_free_sgd(rate: Rate, *, b1: Number = 0.9, power: Number = 2.0) -> Optimizer:
     """Gradient descent on z, with gradients taken between z and its average: y = b1 x + (1 - b1) z.
 
@@ -41,6 +43,7 @@ def schedule_free_sgd(rate: Rate, *, b1: Number = 0.9, power: Number = 2.0) -> O
     return _schedule_free("schedule_free_sgd", sgd(rate), b1, power)
 
 
+@maker
 def schedule_free_adamw(
     rate: Rate,
     *,

@@ -7,8 +7,10 @@ from fnn import checks
 from fnn.optim.lifting import lift, root, zeros
 from fnn.optim.optimizers.matrices import along, as_matrix, gram, inverse_power, short_sides
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 
+@maker
 def shampoo(
     rate: Rate,
     *,

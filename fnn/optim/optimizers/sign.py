@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.optim.lifting import lift, zeros
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 
+@maker
 def rprop(
     rate: Rate, *, shrink: Number = 0.5, grow: Number = 1.2, smallest: Number = 1e-6, largest: Number = 50.0
 ) -> Optimizer:
@@ -32,6 +34,7 @@ def rprop(
     return lift("rprop", rule, rate, slots=slots, shrink=shrink, grow=grow, smallest=smallest, largest=largest)
 
 
+@maker
 def lion(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.99, weight_decay: Number = 0.0) -> Optimizer:
     """The sign of a mean that leans to the new gradient: θ <- θ - rate (sign(b1 m + (1 - b1) g) + weight_decay θ).
 

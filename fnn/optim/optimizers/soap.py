@@ -10,8 +10,10 @@ from fnn.optim.lifting import lift, zeros
 from fnn.optim.optimizers.adam import direction, expect_adam, moments, weight
 from fnn.optim.optimizers.matrices import along, as_matrix, gram, product, short_sides
 from fnn.types import Number, Optimizer, Rate
+from fnn.values import maker
 
 
+@maker
 def soap(
     rate: Rate,
     *,

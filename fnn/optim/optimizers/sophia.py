@@ -10,6 +10,7 @@ from fnn.optim.lifting import expect_floats, widened
 from fnn.optim.optimizers.probing import value_function
 from fnn.optim.schedules.constant import as_schedule
 from fnn.types import Number, Optimizer, Params, RandomKey, Rate, Scalar, Step
+from fnn.values import maker
 
 
 class SophiaState(NamedTuple):
@@ -21,6 +22,7 @@ class SophiaState(NamedTuple):
     curvature: Params
 
 
+@maker
 def sophia(
     key: RandomKey,
     rate: Rate,

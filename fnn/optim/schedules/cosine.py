@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.optim.schedules.shapes import as_time, ease, expect_rates, expect_warmup, progress
 from fnn.types import Number, Scalar, Schedule, Step
+from fnn.values import maker
 
 
+@maker
 def cosine(peak: Number, *, steps: Number, warmup_steps: Number = 0, floor: Number = 0.0) -> Schedule:
     """Half a cosine down, rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor.
 
@@ -20,6 +22,7 @@ def cosine(peak: Number, *, steps: Number, warmup_steps: Number = 0, floor: Numb
     return _warmed(lambda share, peak: peak * share, peak, floor, warmup_steps, steps)
 
 
+@maker
 def one_cycle(
     peak: Number,
     *,
@@ -56,4 +59,4 @@ def _warmed(
         rising = rise(progress(now, jnp.zeros_like(turn), turn), top)
         return jnp.where(now < turn, rising, ease(top, bottom, progress(now, turn, end)))
 
-    return schedule
+    return Schedule(schedule, steps)

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.optim.schedules.shapes import as_time, ease, expect_rates, power
 from fnn.types import Number, Scalar, Schedule, Step
+from fnn.values import maker
 
 SHAPES = ("triangular", "triangular2", "exp_range")
 
 
+@maker
 def cosine_restarts(
     peak: Number, *, steps: Number, growth: Number = 1.0, factor: Number = 1.0, floor: Number = 0.0
 ) -> Schedule:
@@ -28,9 +30,10 @@ def cosine_restarts(
         cycle, progress = _cycle(now / first, ratio)
         return ease(bottom + (top - bottom) * power(share, cycle), bottom, progress)
 
-    return schedule
+    return Schedule(schedule)
 
 
+@maker
 def cyclic(
     peak: Number, *, steps: Number, floor: Number = 0.0, shape: str = "triangular", factor: Number = 1.0
 ) -> Schedule:
@@ -53,7 +56,7 @@ def cyclic(
         shapes = {"triangular": jnp.ones_like(now), "triangular2": 0.5**cycle, "exp_range": power(share, now)}
         return bottom + (top - bottom) * height * shapes[shape]
 
-    return schedule
+    return Schedule(schedule)
 
 
 def _cycle(time: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:

@@ -8,8 +8,10 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.optim.schedules.shapes import as_time, expect_increasing, expect_rates, power, progress
 from fnn.types import Number, Scalar, Schedule, Step
+from fnn.values import maker
 
 
+@maker
 def step_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
     """A fall by the factor every so many steps, rate(t) = start factor^⌊t / steps⌋.
 
@@ -22,9 +24,10 @@ def step_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
         # Exact, which the quotient is not: XLA multiplies by 1 / steps.
         return first * power(share, jnp.floor_divide(now, length))
 
-    return schedule
+    return Schedule(schedule)
 
 
+@maker
 def exponential_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
     """A steady fall, by the factor in so many steps, rate(t) = start factor^(t / steps).
 
@@ -36,9 +39,10 @@ def exponential_decay(start: Number, *, steps: Number, factor: Number) -> Schedu
         now, first, length, share = as_time(step, start, steps, factor)
         return first * power(share, now / length)
 
-    return schedule
+    return Schedule(schedule)
 
 
+@maker
 def inverse_time_decay(start: Number, *, steps: Number, rate: Number) -> Schedule:
     """1 / t decay, rate(t) = start / (1 + rate t / steps); ConfigError unless start, rate >= 0 and steps > 0.
 
@@ -51,9 +55,10 @@ def inverse_time_decay(start: Number, *, steps: Number, rate: Number) -> Schedul
         now, first, length, decay = as_time(step, start, steps, rate)
         return first / (1 + decay * now / length)
 
-    return schedule
+    return Schedule(schedule)
 
 
+@maker
 def rsqrt(peak: Number, *, warmup_steps: Number) -> Schedule:
     """A line up to peak, then the inverse root, rate(t) = peak min(t / w, √(w / t)) with w = warmup_steps.
 
@@ -66,9 +71,10 @@ def rsqrt(peak: Number, *, warmup_steps: Number) -> Schedule:
         now, top, turn = as_time(step, peak, warmup_steps)
         return top * jnp.minimum(now / turn, jnp.sqrt(turn / jnp.maximum(now, turn)))
 
-    return schedule
+    return Schedule(schedule)
 
 
+@maker
 def polynomial(start: Number, *, steps: Number, exponent: Number = 2.0, floor: Number = 0.0) -> Schedule:
     """A power of what is left, rate(t) = floor + (start - floor) (1 - t / steps)^exponent, then floor.
 
@@ -82,9 +88,10 @@ def polynomial(start: Number, *, steps: Number, exponent: Number = 2.0, floor: N
         now, first, length, bend, last = as_time(step, start, steps, exponent, floor)
         return last + (first - last) * power(1 - progress(now, jnp.zeros_like(now), length), bend)
 
-    return schedule
+    return Schedule(schedule, steps)
 
 
+@maker
 def linear(start: Number, *, steps: Number, floor: Number = 0.0) -> Schedule:
     """A line down (or up), rate(t) = start + (floor - start) t / steps, then floor.
 
@@ -98,9 +105,10 @@ def linear(start: Number, *, steps: Number, floor: Number = 0.0) -> Schedule:
         share = progress(now, jnp.zeros_like(now), length)
         return (1 - share) * first + share * last
 
-    return schedule
+    return Schedule(schedule, steps)
 
 
+@maker
 def piecewise(rates: Sequence[Number], *, boundaries: Sequence[Number]) -> Schedule:
     """Constant rates, one after the other: rates[i] from step boundaries[i - 1] up to, not with, boundaries[i].
 
@@ -120,7 +128,7 @@ def piecewise(rates: Sequence[Number], *, boundaries: Sequence[Number]) -> Sched
             value = jnp.where(now >= boundary, after, value)
         return value
 
-    return schedule
+    return Schedule(schedule, boundaries[-1] if len(boundaries) else 0)
 
 
 def _expect_decay(where: str, start: Number, steps: Number, factor: Number) -> None:

@@ -11,10 +11,12 @@ from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.optim.schedules.constant import as_schedule
 from fnn.optim.schedules.shapes import as_time, ease, expect_increasing, expect_rates, expect_warmup, progress
 from fnn.types import Number, Rate, Scalar, Schedule, Step
+from fnn.values import maker
 
 SHAPES = ("linear", "cosine", "rsqrt")
 
 
+@maker
 def warmup(schedule: Rate, *, warmup_steps: Number, start: Number = 0.0) -> Schedule:
     """A line from start to where the schedule begins, then the schedule, its step 0 at warmup_steps.
 
@@ -30,9 +32,10 @@ def warmup(schedule: Rate, *, warmup_steps: Number, start: Number = 0.0) -> Sche
         share = progress(now, jnp.zeros_like(now), turn)
         return (1 - share) * low + share * late
 
-    return warmed
+    return Schedule(warmed, _sum(warmup_steps, after.steps))
 
 
+@maker
 def wsd(
     peak: Number,
     *,
@@ -67,9 +70,10 @@ def wsd(
         }[shape]()
         return jnp.where(now < turn, top * progress(now, jnp.zeros_like(turn), turn), falling)
 
-    return schedule
+    return Schedule(schedule, steps)
 
 
+@maker
 def join(schedules: Sequence[Rate], *, boundaries: Sequence[Number]) -> Schedule:
     """One schedule after the other: number i runs from boundaries[i - 1] on, where it begins with its step 0.
 
@@ -88,9 +92,10 @@ def join(schedules: Sequence[Rate], *, boundaries: Sequence[Number]) -> Schedule
             value = jnp.where(now >= begin, part(jnp.maximum(now - begin, 0)), value)
         return value
 
-    return joined
+    return Schedule(joined, _sum(*boundaries[-1:], parts[-1].steps))
 
 
+@maker
 def table(rates: Any) -> Schedule:
     """Any rates at all, an array (steps,): rate(t) = rates[t], and the last one from then on.
 
@@ -108,7 +113,14 @@ def table(rates: Any) -> Schedule:
         values = jnp.asarray(rates, jnp.result_type(float))
         return values[jnp.clip(jnp.asarray(step).astype(jnp.int32), 0, len(values) - 1)]
 
-    return schedule
+    return Schedule(schedule, len(rates) - 1)
+
+
+def _sum(*steps: Number | None) -> Number | None:
+    """The steps together; None where some are not known, as those of a schedule without end."""
+    if any(own is None or not checks.is_concrete(own) for own in steps):
+        return None
+    return sum(float(own) for own in steps if own is not None)
 
 
 def _root(x: Scalar) -> Scalar:

@@ -9,6 +9,7 @@ from fnn import checks, trees
 from fnn.optim.lifting import widened
 from fnn.optim.wrapping import extended, reached, still, told_rate, unscaled
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
+from fnn.values import maker
 
 
 class AccumulateState(NamedTuple):
@@ -20,6 +21,7 @@ class AccumulateState(NamedTuple):
     sum: Params
 
 
+@maker
 def accumulate(optimizer: Optimizer, steps: Number) -> Optimizer:
     """The optimizer, which takes one step on the mean of so many gradients, and none in between.
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.optim.lifting import widened
 from fnn.optim.wrapping import Advance, around, extended, parts
-from fnn.types import Number, Optimizer, OptState, Params, Scalar
+from fnn.types import AveragesParams, Number, Optimizer, OptState, Params, Scalar
+from fnn.values import maker
 
 
 class EmaState(NamedTuple):
@@ -35,6 +36,7 @@ class EmaState(NamedTuple):
         return self._replace(mean=jax.tree.map(one, self.mean, params), weight=weight)
 
 
+@maker
 def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> Optimizer:
     """The optimizer, with an exponential moving average of the parameters beside it, for evaluation.
 
@@ -70,5 +72,5 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
 
 def averaged(opt_state: OptState, params: Params) -> Params:
     """The parameters to evaluate with: the average, where the optimizer keeps one, else the parameters themselves."""
-    kept = parts(opt_state, lambda part: hasattr(part, "averaged"))
+    kept = parts(opt_state, lambda part: isinstance(part, AveragesParams))
     return kept[0].averaged(params) if kept else params

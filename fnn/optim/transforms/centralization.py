@@ -6,8 +6,10 @@ from fnn import checks
 from fnn.optim.lifting import widened
 from fnn.optim.wrapping import before
 from fnn.types import Optimizer
+from fnn.values import maker
 
 
+@maker
 def centralize(optimizer: Optimizer, *, axis: int = -1) -> Optimizer:
     """The optimizer, given each unit's gradient less its mean, g <- g - mean(g), over all axes but the units'.
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from fnn.optim.wrapping import extended, unscaled
 from fnn.types import Optimizer, OptState, Params
+from fnn.values import maker
 
 
 class ChainState(NamedTuple):
@@ -12,6 +13,7 @@ class ChainState(NamedTuple):
     inner: tuple[OptState, ...]
 
 
+@maker
 def chain(*optimizers: Optimizer) -> Optimizer:
     """One optimizer after another: the updates of each are the gradients of the next, the last one's the updates.
 

@@ -7,8 +7,10 @@ from fnn import checks, trees
 from fnn.optim.lifting import global_norm, root, widened
 from fnn.optim.wrapping import before, times
 from fnn.types import Number, Optimizer, Params
+from fnn.values import maker
 
 
+@maker
 def clip_by_value(optimizer: Optimizer, limit: Number) -> Optimizer:
     """The optimizer, given each number of the gradient kept within [-limit, limit].
 
@@ -22,6 +24,7 @@ def clip_by_value(optimizer: Optimizer, limit: Number) -> Optimizer:
     return before("clip_by_value", optimizer, clipped)
 
 
+@maker
 def clip_by_global_norm(optimizer: Optimizer, limit: Number, *, eps: Number = 0.0) -> Optimizer:
     """The optimizer, given the gradient shortened to the limit where it is longer, g <- g min(1, limit / (‖g‖ + eps)).
 
@@ -39,6 +42,7 @@ def clip_by_global_norm(optimizer: Optimizer, limit: Number, *, eps: Number = 0.
     return before("clip_by_global_norm", optimizer, clipped)
 
 
+@maker
 def adaptive_clip(optimizer: Optimizer, limit: Number = 0.01, *, floor: Number = 1e-3) -> Optimizer:
     """The optimizer, given each unit's gradient shortened to a share of the unit's own length.
 

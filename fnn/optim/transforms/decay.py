@@ -10,27 +10,29 @@ from fnn.errors import ConfigError
 from fnn.optim.lifting import widened
 from fnn.optim.wrapping import before, expect_patterns, extended, rates
 from fnn.types import Number, Optimizer, OptState, Params, Scalar
+from fnn.values import maker
 
 
+@maker
 def weight_decay(
-    optimizer: Optimizer, strength: Number, *, on: Sequence[str] = (), decoupled: bool = True
+    optimizer: Optimizer, strength: Number, *, paths: Sequence[str] = (), decoupled: bool = True
 ) -> Optimizer:
     """The optimizer, which shrinks the parameters besides: θ <- θ + update - rate strength θ.
 
     The rate is the one that the optimizer tells. With decoupled=False it is the gradient of strength ‖θ‖² / 2 that is
-    added to the gradient, g <- g + strength θ. `on` are patterns of paths, as in on=("*kernel",); by default all.
+    added to the gradient, g <- g + strength θ. `paths` are patterns of paths, as in paths=("*kernel",); by default all.
     ConfigError for strength < 0, for a pattern that names nothing, and for an optimizer that tells no rate, or several
     [Loshchilov & Hutter 2019, arXiv:1711.05101].
     """
     inner = extended("weight_decay optimizer", optimizer)
     checks.number("weight_decay strength", strength, "[0, inf)")
     checks.flag("weight_decay decoupled", decoupled)
-    on = expect_patterns("weight_decay on", on)
+    paths = expect_patterns("weight_decay paths", paths)
 
     def add(factor: Number, tree: Params, params: Params) -> Params:
         """tree + factor strength θ, where θ is to shrink."""
-        named = trees.matching("weight_decay on", params, on)
-        shrinks = jax.tree.unflatten(jax.tree.structure(params), [own or not on for own in named.values()])
+        named = trees.matching("weight_decay paths", params, paths)
+        shrinks = jax.tree.unflatten(jax.tree.structure(params), [own or not paths for own in named.values()])
 
         def one(x: jax.Array, p: jax.Array, shrinks: bool) -> jax.Array:
             wide = widened(p)

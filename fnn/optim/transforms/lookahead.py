@@ -9,6 +9,7 @@ from fnn import checks, trees
 from fnn.optim.lifting import widened
 from fnn.optim.wrapping import extended, reached
 from fnn.types import Number, Optimizer, OptState, Params, Step
+from fnn.values import maker
 
 
 class LookaheadState(NamedTuple):
@@ -23,6 +24,7 @@ class LookaheadState(NamedTuple):
         return self.slow
 
 
+@maker
 def lookahead(optimizer: Optimizer, *, steps: Number = 5, share: Number = 0.5) -> Optimizer:
     """The optimizer, which after so many steps goes back to a point on the way, and on from there.
 

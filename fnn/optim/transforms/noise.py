@@ -9,6 +9,7 @@ from fnn import checks, trees
 from fnn.optim.lifting import root, widened
 from fnn.optim.wrapping import Advance, around, extended, unscaled
 from fnn.types import Number, Optimizer, OptState, Params, RandomKey, Step
+from fnn.values import maker
 
 
 class NoiseState(NamedTuple):
@@ -18,6 +19,7 @@ class NoiseState(NamedTuple):
     step: Step
 
 
+@maker
 def noise(key: RandomKey, optimizer: Optimizer, *, variance: Number = 0.01, decay: Number = 0.55) -> Optimizer:
     """The optimizer, given gradients with Gaussian noise of variance(t) = variance / (1 + t)^decay, t = 0, 1, ...
 

@@ -10,6 +10,7 @@ from fnn.errors import ConfigError
 from fnn.optim.transforms.averaging import averaged
 from fnn.optim.wrapping import Advance, around, claimed, expect_patterns, extended, still, unscaled
 from fnn.types import Optimizer, OptState, Params
+from fnn.values import maker
 
 Leaves = dict[str, jax.Array]
 
@@ -30,6 +31,7 @@ class PartitionState(NamedTuple):
         return _whole(named, params)
 
 
+@maker
 def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
     """For the leaves that a pattern names first its optimizer, for all others the default; None freezes.
 

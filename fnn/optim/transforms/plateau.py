@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.optim.wrapping import extended, parts, replaced, times, told_rate
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
+from fnn.values import maker
 
 
 class PlateauState(NamedTuple):
@@ -22,6 +23,7 @@ class PlateauState(NamedTuple):
     knobs: dict[str, Scalar]
 
 
+@maker
 def plateau(
     optimizer: Optimizer,
     *,

@@ -7,8 +7,10 @@ from fnn.errors import ConfigError
 from fnn.optim.lifting import apply_updates
 from fnn.optim.wrapping import after
 from fnn.types import Constraint, Optimizer, Params
+from fnn.values import maker
 
 
+@maker
 def project(optimizer: Optimizer, constraint: Constraint) -> Optimizer:
     """The optimizer, each of whose steps ends where the constraint (params -> params) puts it, to rounding.
 

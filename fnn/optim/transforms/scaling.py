@@ -11,6 +11,7 @@ from fnn.optim.lifting import widened
 from fnn.optim.transforms.skipping import attempted
 from fnn.optim.wrapping import extended, parts, reached, replaced, unscaled
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
+from fnn.values import maker
 
 
 class LossScaleState(NamedTuple):
@@ -26,6 +27,7 @@ class LossScaleState(NamedTuple):
         return loss * self.scale.astype(loss.dtype)
 
 
+@maker
 def loss_scale(
     optimizer: Optimizer, scale: Number = 2.0**16, *, growth: Number = 2.0, backoff: Number = 0.5, steps: Number = 2000
 ) -> Optimizer:

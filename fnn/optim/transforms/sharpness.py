@@ -10,8 +10,10 @@ from fnn.optim.lifting import global_norm, widened
 from fnn.optim.optimizers.probing import value_function
 from fnn.optim.wrapping import extended, unscaled
 from fnn.types import Number, Optimizer, OptState, Params
+from fnn.values import maker
 
 
+@maker
 def sam(optimizer: Optimizer, radius: Number = 0.05, *, adaptive: bool = False) -> Optimizer:
     """The optimizer, given the gradient of the worst neighbor, ∇L(θ + ε) with ε = radius g / |g|: flat minima.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from fnn import trees
 from fnn.optim.wrapping import extended, still
 from fnn.types import Optimizer, OptState, Params, Step
+from fnn.values import maker
 
 
 class SkipState(NamedTuple):
@@ -18,6 +19,7 @@ class SkipState(NamedTuple):
     in_a_row: Step
 
 
+@maker
 def skip_nonfinite(optimizer: Optimizer) -> Optimizer:
     """The optimizer, which leaves out a step whose gradient, or whose update, is not finite.
 

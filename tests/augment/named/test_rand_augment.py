@@ -90,7 +90,7 @@ MISTAKES = {
     "magnitude": (lambda: augment.rand_augment(magnitude=31.0), "rand_augment magnitude: expected a number in [0, 30]"),
     "count": (lambda: augment.rand_augment(count=0), "some_of count: expected >= 1, got 0"),
     "mode": (lambda: augment.trivial_augment(mode="quick"), "some_of mode: expected one of fused, exact, got 'quick'"),
-    "order": (lambda: augment.rand_augment(order="cubic"), "rand_augment order: expected one of bilinear, nearest"),
+    "order": (lambda: augment.rand_augment(method="cubic"), "rand_augment method: expected one of bilinear, nearest"),
     "fill": (lambda: augment.trivial_augment(fill=128.0), "trivial_augment fill: expected a number in [0, 1], got 128"),
 }
 

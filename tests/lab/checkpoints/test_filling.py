@@ -35,8 +35,8 @@ def zeros(tree):
 
 
 def test_a_train_state_comes_back_as_it_was(tmp_path):
-    network = nn.chain(nn.flatten(), nn.dense(4), nn.batch_norm(), nn.dense(10))
-    first, other = (train.start(jax.random.key(n), network, optim.adam(1e-3), (8, 8, 1)) for n in (0, 1))
+    recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(4), nn.batch_norm(), nn.dense(10)), optim.adam(1e-3))
+    first, other = (train.start(jax.random.key(n), recipe, (8, 8, 1)) for n in (0, 1))
     lab.save(tmp_path, {"train_state": first})
     back = lab.restore(tmp_path, other, prefix="train_state")
     assert jax.tree.structure(back) == jax.tree.structure(first)
@@ -205,3 +205,24 @@ def test_what_keeps_its_values_must_have_some(weights):
     like = {"body": SAVED["body"], "tail": jax.ShapeDtypeStruct((1,), np.float32)}
     with pytest.raises(ConfigError, match="like tail: expected values to keep, got a shape only"):
         lab.restore(weights, like, partial=["tail", "head"])
+
+
+# Weights for inference.
+
+
+def test_weights_are_loaded_without_anything_like_them(tmp_path, key):
+    network = nn.chain(nn.flatten(), nn.dense(4), nn.batch_norm(), body=nn.residual(nn.dense(4)), head=nn.dense(3))
+    recipe = train.recipe(network, optim.ema(optim.sgd(0.1), 0.5))
+    images, labels = np.random.default_rng(0).random((16, 4, 4, 1), np.float32), np.arange(16, dtype=np.int32) % 3
+    result = train.run(key, recipe, (images, labels), epochs=2, batch_size=4)
+    lab.save(tmp_path, train.weights(recipe, result.train_state))
+    loaded = lab.load(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, train.weights(recipe, result.train_state))
+    wanted = train.predict(recipe, result.train_state, images)
+    np.testing.assert_array_equal(train.predict(train.recipe(network), loaded, images), wanted)
+    assert not np.allclose(loaded.params["head"]["kernel"], result.train_state.params["head"]["kernel"])  # the average
+
+
+def test_what_are_no_weights_is_not_loaded(weights):
+    with pytest.raises(CheckpointMismatchError, match=r"expected params and state, got body/kernel; save train"):
+        lab.load(weights)

@@ -43,7 +43,7 @@ def values(directory, kind):
 
 def network_state(key):
     network = nn.chain(nn.flatten(), nn.dense(3), nn.batch_norm())
-    return train.start(key, network, optim.sgd(0.1), (4, 4, 1))
+    return train.start(key, train.recipe(network, optim.sgd(0.1)), (4, 4, 1))
 
 
 def test_figures_are_scalars_in_the_order_they_were_told(tmp_path):

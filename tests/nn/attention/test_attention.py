@@ -164,7 +164,7 @@ def test_without_bias_it_has_none_and_begins_as_it_is_told(key):
 
 
 def test_a_part_may_be_replaced(key):
-    layer = nn.attention(2).rebuild(lambda name, part: nn.dense(5) if name == "output" else part)
+    layer = nn.replace(nn.attention(2), "output", nn.dense(5))
     params, _, shape = layer.init(key, (TIME, WIDTH))
     assert shape == (TIME, 5) and applied(layer, params, X).shape == (2, TIME, 5)
 

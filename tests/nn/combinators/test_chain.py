@@ -39,7 +39,7 @@ def counter():
     def apply(params, state, x, *, key=None, train=False):
         return x, {"count": state["count"] + int(train)}
 
-    return Layer(lambda key, shape: ({}, {"count": jnp.array(0)}, shape), apply)
+    return Layer(lambda key, shape: ({}, {"count": jnp.array(0)}, shape), apply, "counter")
 
 
 def same_keys(got, wanted):

@@ -80,7 +80,7 @@ def test_a_body_may_pass_several_arrays_on():
 
 def picking(place):
     """A layer that gives one of the arrays that it takes in."""
-    return nn.tanh()._replace(apply=lambda params, state, x, **_: (x[place], state))
+    return Layer(nn.tanh().init, lambda params, state, x, **_: (x[place], state))
 
 
 def test_lanes_of_a_repeated_layer_are_it_alone(key):

@@ -67,7 +67,7 @@ def test_separable_is_depthwise_and_then_pointwise(key):
 
 
 def test_a_separable_layer_rebuilt_keeps_its_name(key):
-    layer = nn.separable_conv(4).rebuild(lambda name, part: part)
+    layer = nn.replace(nn.separable_conv(4), "pointwise", nn.conv(4, 1))
     params, _, _ = nn.chain(layer).init(key, (4, 4, 2))
     assert list(params) == ["separable_conv_0"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fnn import nn
-from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError, TreeMismatchError
+from fnn.errors import ConfigError, DTypeError, RangeError, ShapeError, TreeMismatchError
 
 TABLE = jnp.arange(15.0).reshape(5, 3)
 
@@ -39,7 +39,7 @@ def test_it_begins_with_unit_normals(key):
 
 @pytest.mark.parametrize("token", [5, -1, 255])
 def test_an_unknown_token_is_told(token):
-    with pytest.raises(LabelError, match=rf"embed x: expected 0 <= x < 5, got {token} at index \(0, 1\) \(1 of 2\)"):
+    with pytest.raises(RangeError, match=rf"embed x: expected 0 <= x < 5, got {token} at index \(0, 1\) \(1 of 2\)"):
         nn.embed(5, 3).apply({"table": TABLE}, {}, jnp.array([[0, token]]))
 
 

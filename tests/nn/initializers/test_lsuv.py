@@ -10,6 +10,7 @@ from fnn import nn
 from fnn.errors import ConfigError, DTypeError
 from fnn.nn.composite import map_leaves
 from fnn.trees import named_leaves
+from fnn.types import Layer
 
 
 def variances(network, params, state, x):
@@ -20,7 +21,7 @@ def variances(network, params, state, x):
             y, new_state = leaf.apply(params, state, x, key=key, train=train)
             return y, {"variance": y.var()} if "kernel" in params else new_state
 
-        return leaf._replace(apply=apply)
+        return Layer(leaf.init, apply, leaf.name)
 
     _, told = map_leaves(telling, network).apply(params, state, x, train=True)
     found = [leaf.reshape(-1) for path, leaf in named_leaves(told).items() if path.endswith("variance")]

@@ -20,7 +20,7 @@ def mixed(*shape):
 @float64
 def test_what_comes_out_is_white(key):
     images = mixed(20, 6, 5, 3)
-    layer = nn.conv(24, 2, padding="VALID", use_bias=False, kernel_init=nn.whitening(images, epsilon=0.0))
+    layer = nn.conv(24, 2, padding="VALID", use_bias=False, kernel_init=nn.whitening(images, eps=0.0))
     params, state, _ = layer.init(key, (6, 5, 3))
     y = np.asarray(layer.apply(params, state, images)[0]).reshape(-1, 24)
     unit = np.eye(12)
@@ -31,7 +31,7 @@ def test_what_comes_out_is_white(key):
 @pytest.mark.parametrize("outputs", [2, 4, 6])
 def test_the_strongest_directions_come_first(outputs, key):
     x = mixed(50, 3)
-    kernel = nn.whitening(x, epsilon=0.1)(key, (3, outputs))
+    kernel = nn.whitening(x, eps=0.1)(key, (3, outputs))
     values, vectors = np.linalg.eigh(np.asarray(x.T @ x) / 50)
     wanted = (vectors / np.sqrt(values + 0.1))[:, ::-1][:, : outputs // 2]
     np.testing.assert_allclose(np.abs(kernel[:, : outputs // 2]), np.abs(wanted), rtol=1e-9)
@@ -61,8 +61,8 @@ def test_integers_are_told():
 
 
 def test_an_epsilon_out_of_range_is_told():
-    with pytest.raises(ConfigError, match="whitening epsilon: expected"):
-        nn.whitening(jnp.ones((4, 5, 5, 2)), epsilon=-1.0)
+    with pytest.raises(ConfigError, match="whitening eps: expected"):
+        nn.whitening(jnp.ones((4, 5, 5, 2)), eps=-1.0)
 
 
 def test_the_images_are_in_no_program(key):

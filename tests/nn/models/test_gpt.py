@@ -6,7 +6,7 @@ import pytest
 from networks import arrays, begun, losses, out_shapes, parameters
 
 from fnn import nn
-from fnn.errors import ConfigError, LabelError, ShapeError
+from fnn.errors import ConfigError, RangeError, ShapeError
 
 TINY = {"length": 6, "width": 8, "depth": 2, "heads": 2}
 GPT2 = {  # Radford et al. 2019, as the released weights count
@@ -53,7 +53,7 @@ def test_it_learns():
 def test_what_is_no_token_is_told():
     network = nn.gpt(5, **TINY)
     params, state = arrays(network, (6,))
-    with pytest.raises(LabelError, match="embed x"):
+    with pytest.raises(RangeError, match="embed x"):
         network.apply(params, state, jnp.full((1, 6), 5))
 
 

@@ -31,7 +31,7 @@ def test_the_first_layer_whitens(key):
     moments = y.T @ y / len(y)
     np.testing.assert_allclose(y[:, 12:], -y[:, :12], atol=1e-5)
     np.testing.assert_allclose(moments[:12, :12], np.diag(np.diag(moments[:12, :12])), atol=1e-3)
-    assert (np.diag(moments) <= 1).all() and moments[0, 0] > 0.99  # epsilon holds back the weakest
+    assert (np.diag(moments) <= 1).all() and moments[0, 0] > 0.99  # eps holds back the weakest
 
 
 @pytest.mark.parametrize("stage, conv", [("stage_1", "conv_2"), ("stage_2", "conv_1")])

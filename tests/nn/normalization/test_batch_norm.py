@@ -25,8 +25,8 @@ def normal(shape=(4, 3, 2, 3), offset=0.0):
     return offset + np.random.default_rng(5).normal(size=shape)
 
 
-def normalize(x, mean, var, epsilon=1e-5):
-    return PARAMS["scale"] * (x - mean) / np.sqrt(var + epsilon) + PARAMS["bias"]
+def normalize(x, mean, var, eps=1e-5):
+    return PARAMS["scale"] * (x - mean) / np.sqrt(var + eps) + PARAMS["bias"]
 
 
 def golden():
@@ -64,7 +64,7 @@ def test_running_statistics_move_towards_unbiased_ones(momentum):
 @float64
 def test_epsilon_stands_under_the_root():
     x = normal()
-    y, _ = nn.batch_norm(epsilon=0.5).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    y, _ = nn.batch_norm(eps=0.5).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
     np.testing.assert_allclose(y, normalize(x, x.mean((0, 1, 2)), x.var((0, 1, 2)), 0.5), rtol=1e-12, atol=1e-12)
 
 
@@ -104,7 +104,7 @@ def test_gradients_equal_finite_differences(train):
 
 
 @float64
-@pytest.mark.parametrize("knob", ["momentum", "epsilon"])
+@pytest.mark.parametrize("knob", ["momentum", "eps"])
 def test_gradient_by_a_knob_equals_finite_differences(knob):
     x = jnp.array(normal((4, 3)))
 
@@ -117,7 +117,7 @@ def test_gradient_by_a_knob_equals_finite_differences(knob):
     np.testing.assert_allclose(jax.grad(value)(0.3), wanted, rtol=1e-7)
 
 
-@pytest.mark.parametrize("knob", ["momentum", "epsilon"])
+@pytest.mark.parametrize("knob", ["momentum", "eps"])
 def test_a_knob_costs_one_compilation_and_a_lane_is_a_layer(knob):
     x, params, state = (arrays(tree, "float32") for tree in (normal((4, 3)), PARAMS, STATE))
 
@@ -252,7 +252,7 @@ def test_the_mode_must_be_told():
         nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones((2, 3)))
 
 
-OPTIONS = [("momentum", -0.1), ("momentum", 1.1), ("momentum", float("nan")), ("epsilon", 0.0), ("epsilon", -1e-5)]
+OPTIONS = [("momentum", -0.1), ("momentum", 1.1), ("momentum", float("nan")), ("eps", 0.0), ("eps", -1e-5)]
 
 
 @pytest.mark.parametrize(("knob", "value"), OPTIONS)

@@ -37,7 +37,7 @@ def own(dtype=None):
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_group_norm_has_its_formula(shape, groups):
     x = drawn(shape)
-    y, state = nn.group_norm(groups, epsilon=0.01).apply(own(), {}, jnp.array(x))
+    y, state = nn.group_norm(groups, eps=0.01).apply(own(), {}, jnp.array(x))
     wanted = PARAMS["scale"] * formula(x, groups) + PARAMS["bias"] if x.size else x
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)
     assert state == {}
@@ -49,7 +49,7 @@ def test_group_norm_has_its_formula(shape, groups):
 @pytest.mark.parametrize("train", [True, False])
 def test_instance_norm_has_its_formula(shape, affine, train):
     x = drawn(shape)
-    layer = nn.instance_norm(epsilon=0.01, affine=affine)
+    layer = nn.instance_norm(eps=0.01, affine=affine)
     y, state = layer.apply(own() if affine else {}, {}, jnp.array(x), train=train)
     wanted = formula(x, 6)
     np.testing.assert_allclose(
@@ -125,13 +125,11 @@ def test_groups_are_a_count(groups):
         nn.group_norm(groups)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda epsilon: nn.group_norm(2, epsilon=epsilon), lambda e: nn.instance_norm(epsilon=e)]
-)
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), None])
-def test_an_epsilon_out_of_range_is_told_at_once(make, epsilon):
-    with pytest.raises(ConfigError, match="_norm epsilon: expected"):
-        make(epsilon)
+@pytest.mark.parametrize("make", [lambda eps: nn.group_norm(2, eps=eps), lambda e: nn.instance_norm(eps=e)])
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
+def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
+    with pytest.raises(ConfigError, match="_norm eps: expected"):
+        make(eps)
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm()])

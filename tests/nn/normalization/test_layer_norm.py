@@ -28,7 +28,7 @@ def arrays(tree, dtype=None):
 def test_layer_norm_has_its_formula(axes, affine):
     own, over = X.shape[-axes:], tuple(range(-axes, 0))
     params = drawn(("scale", "bias") if affine else (), own)
-    y, state = nn.layer_norm(axes=axes, epsilon=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
+    y, state = nn.layer_norm(axes=axes, eps=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
     wanted = (X - X.mean(over, keepdims=True)) / np.sqrt(X.var(over, keepdims=True) + 0.01)
     np.testing.assert_allclose(y, params.get("scale", 1) * wanted + params.get("bias", 0), rtol=1e-12, atol=1e-13)
     assert state == {}
@@ -38,7 +38,7 @@ def test_layer_norm_has_its_formula(axes, affine):
 @pytest.mark.parametrize("affine", [True, False])
 def test_rms_norm_has_its_formula(affine):
     params = drawn(("scale",) if affine else (), 5)
-    y, state = nn.rms_norm(epsilon=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
+    y, state = nn.rms_norm(eps=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
     wanted = params.get("scale", 1) * X / np.sqrt((X**2).mean(-1, keepdims=True) + 0.01)
     np.testing.assert_allclose(y, wanted, rtol=1e-13)
     assert state == {}
@@ -47,7 +47,7 @@ def test_rms_norm_has_its_formula(affine):
 @float64
 def test_layer_norm_takes_away_offset_and_scale_and_rms_norm_scale_alone():
     x, offset, factor = (jnp.array(a) for a in (X, DRAW.normal(size=(2, 3, 4, 1)), DRAW.uniform(1, 9, (2, 3, 4, 1))))
-    layer, rms = (make(epsilon=1e-30, affine=False) for make in (nn.layer_norm, nn.rms_norm))
+    layer, rms = (make(eps=1e-30, affine=False) for make in (nn.layer_norm, nn.rms_norm))
     chex.assert_trees_all_close(layer.apply({}, {}, factor * x + offset)[0], layer.apply({}, {}, x)[0], rtol=1e-10)
     chex.assert_trees_all_close(rms.apply({}, {}, factor * x)[0], rms.apply({}, {}, x)[0], rtol=1e-12)
     assert jnp.abs(rms.apply({}, {}, x + offset)[0] - rms.apply({}, {}, x)[0]).max() > 0.1
@@ -100,8 +100,8 @@ def test_a_single_feature_becomes_its_bias():
 @pytest.mark.parametrize("make", [nn.layer_norm, nn.rms_norm])
 @pytest.mark.parametrize("value", [0.0, -1e-5, float("inf"), "small", None])
 def test_an_epsilon_out_of_range_is_told_at_once(make, value):
-    with pytest.raises(ConfigError, match=f"{make.__name__} epsilon: expected"):
-        make(epsilon=value)
+    with pytest.raises(ConfigError, match=f"{make.__name__} eps: expected"):
+        make(eps=value)
 
 
 @pytest.mark.parametrize("axes", [0, -1, 1.0, (1, 2), None])

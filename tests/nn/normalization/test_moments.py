@@ -37,9 +37,9 @@ def test_the_variance_of_numbers_far_from_zero_does_not_cancel():
     np.testing.assert_allclose(var.ravel(), x.var(dtype=np.float64), rtol=1e-5)
 
 
-def step_by_step(x, scale, bias, epsilon, axes):
+def step_by_step(x, scale, bias, eps, axes):
     mean, var = moments(x, axes)
-    return scale * (x - mean) / jnp.sqrt(var + epsilon) + bias, mean, var
+    return scale * (x - mean) / jnp.sqrt(var + eps) + bias, mean, var
 
 
 @float64

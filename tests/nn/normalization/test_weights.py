@@ -8,6 +8,7 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
+from fnn.types import Layer
 
 float64 = pytest.mark.usefixtures("x64")
 KERNELS = {"dense": (nn.dense(5), (7,), (7, 5)), "conv": (nn.conv(5), (4, 4, 2), (3, 3, 2, 5))}
@@ -31,7 +32,7 @@ def arrays(params, dtype=None):
 @pytest.mark.parametrize("train", [True, False])
 def test_weights_of_an_output_are_standard(case, train):
     layer, params, x = drawn(case)
-    y, state = compiled(nn.weight_standardization(layer, epsilon=0.01)).apply(arrays(params), {}, x, train=train)
+    y, state = compiled(nn.weight_standardization(layer, eps=0.01)).apply(arrays(params), {}, x, train=train)
     over = tuple(range(params["kernel"].ndim - 1))
     kernel = (params["kernel"] - params["kernel"].mean(over)) / np.sqrt(params["kernel"].var(over) + 0.01)
     wanted, _ = layer.apply(arrays(params | {"kernel": kernel}), {}, x)
@@ -59,10 +60,10 @@ def test_a_single_weight_an_output_is_told(key):
 
 
 @pytest.mark.parametrize("make", [nn.weight_standardization, nn.spectral_norm])
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), None])
-def test_an_epsilon_out_of_range_is_told_at_once(make, epsilon):
-    with pytest.raises(ConfigError, match=f"{make.__name__} epsilon: expected"):
-        make(nn.dense(3), epsilon=epsilon)
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
+def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
+    with pytest.raises(ConfigError, match=f"{make.__name__} eps: expected"):
+        make(nn.dense(3), eps=eps)
 
 
 def started(case, **options):
@@ -74,7 +75,7 @@ def started(case, **options):
 
 
 def compiled(layer):
-    return layer._replace(apply=jax.jit(layer.apply, static_argnames="train"))
+    return Layer(layer.init, jax.jit(layer.apply, static_argnames="train"), layer.name)
 
 
 @float64
@@ -165,7 +166,7 @@ def test_a_state_of_the_layer_inside_goes_through(key):
     def apply(params, state, x, *, key=None, train=False):
         return x @ params["kernel"], {"count": state["count"] + 1}
 
-    layer = nn.spectral_norm(nn.dense(3)._replace(init=init, apply=apply))
+    layer = nn.spectral_norm(Layer(init, apply))
     params, state, _ = layer.init(key, (4,))
     assert state.keys() == {"body", "u", "v"}
     _, after = layer.apply(params, state, jnp.ones((2, 4)), train=True)

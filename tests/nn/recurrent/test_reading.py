@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnn import nn
-from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError, TreeMismatchError
+from fnn.errors import ConfigError, DTypeError, RangeError, ShapeError, TreeMismatchError
 
 SHAPE = (4, 2)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, *SHAPE)), jnp.float32)
@@ -64,7 +64,7 @@ def test_init_gives_the_shape_that_apply_gives(options, shape, key):
 @pytest.mark.parametrize("length", [0, 5, -1])
 def test_a_length_out_of_range_is_told(length):
     layer, params = reader()
-    with pytest.raises(LabelError, match=rf"gru lengths: expected 1 <= length <= 4, got {length} at index \(1,\)"):
+    with pytest.raises(RangeError, match=rf"gru lengths: expected 1 <= length <= 4, got {length} at index \(1,\)"):
         layer.apply(params, {}, (X, LENGTHS.at[1].set(length)))
 
 
@@ -103,7 +103,7 @@ def test_in_half_precision_the_memory_is_not_rounded():
 
 def test_each_end_is_a_part_that_may_be_replaced(key):
     layer, _ = reader(bidirectional=True)
-    only_forward = layer.rebuild(lambda name, part: nn.dense(5) if name == "backward" else part)
+    only_forward = nn.replace(layer, "backward", nn.dense(5))
     params, state, shape = only_forward.init(key, SHAPE)
     assert (params.keys(), shape) == ({"forward", "backward"}, (4, 8))
     assert only_forward.apply(params, state, X)[0].shape == (3, 4, 8)

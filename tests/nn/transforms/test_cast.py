@@ -10,6 +10,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
+from fnn.types import Layer
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(8, 4)))
 NETWORK = nn.chain(nn.dense(16), nn.batch_norm(), nn.tanh(), nn.dense(3))
@@ -61,7 +62,7 @@ def seeing(seen):
         seen.extend((params["a"].dtype, state["b"].dtype, state["count"].dtype, *(part.dtype for part in x)))
         return x, {"b": state["b"].astype(jnp.bfloat16), "count": state["count"] + 1}
 
-    return nn.dense(1)._replace(apply=apply)
+    return Layer(nn.dense(1).init, apply)
 
 
 def test_integers_and_state_pass_as_they_are():
@@ -91,9 +92,9 @@ def test_what_is_frozen_inside_is_cast_and_kept(key):
 
 def test_a_trained_cast_network_keeps_its_params_in_float32(key):
     labels = np.arange(8) % 3
-    network, optimizer = nn.cast(NETWORK), optim.adam(1e-2)
-    start = train.start(key, network, optimizer, (4,))
-    done, measured = train.step(start, network, optimizer, (X, labels))
+    recipe = train.recipe(nn.cast(NETWORK), optim.adam(1e-2))
+    start = train.start(key, recipe, (4,))
+    done, measured = train.step(recipe, start, (X, labels))
     assert dtypes((done.params, done.state, measured["loss"])) == {jnp.dtype(jnp.float32)}
     assert np.all(done.params["dense_3"]["kernel"] != start.params["dense_3"]["kernel"])
 

@@ -10,6 +10,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError, TreeMismatchError
+from fnn.types import Layer
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(8, 4)))
 LABELS = np.arange(8) % 3
@@ -50,11 +51,10 @@ def test_what_the_paths_name_moves_to_the_state_and_acts_on(case, key):
 
 def test_training_moves_all_but_what_is_frozen(key):
     network = nn.chain(nn.freeze(NETWORK, "stem/dense_0", "*/scale"), nn.dense(3))
-    optimizer = optim.adamw(1e-2, weight_decay=0.1)
-    options = {"epochs": 2, "batch_size": 4}
+    recipe = train.recipe(network, optim.adamw(1e-2, weight_decay=0.1))
     data = (np.asarray(X), LABELS)
-    before = train.run(jax.random.clone(key), network, optimizer, data, **options | {"epochs": 0}).train_state
-    after = train.run(key, network, optimizer, data, **options).train_state
+    before = train.run(jax.random.clone(key), recipe, data, epochs=0, batch_size=4).train_state
+    after = train.run(key, recipe, data, epochs=2, batch_size=4).train_state
     chex.assert_trees_all_equal(after.state["chain_0"]["frozen"], before.state["chain_0"]["frozen"])
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, before.params)
     assert all(jax.tree.leaves(moved))
@@ -88,6 +88,6 @@ def test_trees_of_another_network_are_told(key):
         layer.apply(params, {"body": state["body"]}, X)
     for odd in ([X, X], X, {"pair": (X, X)}):
         with pytest.raises(TreeMismatchError, match=r"freeze .*: expected arrays in dicts"):
-            nn.freeze(nn.tanh()._replace(init=lambda key, shape, odd=odd: (odd, {}, shape))).init(key, (4,))
+            nn.freeze(Layer(lambda key, shape, odd=odd: (odd, {}, shape), nn.tanh().apply)).init(key, (4,))
     with pytest.raises(ConfigError, match="freeze layer: expected a Layer"):
         nn.freeze(nn.relu)

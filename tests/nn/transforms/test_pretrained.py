@@ -24,10 +24,9 @@ def test_it_begins_with_what_it_was_given(key):
 
 
 def test_transfer_learning_leaves_the_body_as_it_was(key):
-    network = nn.chain(nn.freeze(BEGUN), nn.dense(3))
-    optimizer = optim.adam(1e-2)
-    begun = train.start(key, network, optimizer, (4,))
-    done, _ = train.step(begun, network, optimizer, (X, np.arange(8) % 3))
+    recipe = train.recipe(nn.chain(nn.freeze(BEGUN), nn.dense(3)), optim.adam(1e-2))
+    begun = train.start(key, recipe, (4,))
+    done, _ = train.step(recipe, begun, (X, np.arange(8) % 3))
     chex.assert_trees_all_equal(done.state["chain_0"]["frozen"], PARAMS)
     assert done.params.keys() == {"dense_1"}
 

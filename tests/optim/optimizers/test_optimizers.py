@@ -17,7 +17,7 @@ DECAY = {"weight_decay": 0.05}
 # For each optimizer, by the name of its paper in papers.py, numbers other than its defaults.
 KNOBS: dict[str, dict[str, float]] = {
     "sgd": {},
-    "momentum": {"decay": 0.8},
+    "momentum": {"momentum": 0.8},
     "rprop": {"shrink": 0.4, "grow": 1.3, "smallest": 0.02, "largest": 0.2},
     "lion": {"b1": 0.7, "b2": 0.9, **DECAY},
     "adagrad": {"initial": 0.3, "eps": 1e-3, "eps_root": 0.01},
@@ -31,12 +31,12 @@ KNOBS: dict[str, dict[str, float]] = {
     "radam": ADAM,
     "adabelief": {**ADAM, "eps_root": 0.01},
     "yogi": {**ADAM, "initial": 0.1},
-    "lars": {"decay": 0.8, "coefficient": 0.1, **DECAY},
+    "lars": {"momentum": 0.8, "coefficient": 0.1, **DECAY},
     "lamb": {**ADAM, **DECAY},
     "novograd": {**ADAM, **DECAY},
     "adafactor": {"exponent": 0.7, "clip": 0.8, "eps": 1e-20, "eps_scale": 0.5, **DECAY},
     "sm3": {"decay": 0.8, "eps_root": 0.01},
-    "muon": {"decay": 0.8, **DECAY},
+    "muon": {"momentum": 0.8, **DECAY},
     "shampoo": {"decay": 0.9, "momentum": 0.8, "eps": 0.1},
     "soap": {**ADAM, "decay": 0.7},
     "schedule_free_sgd": {"b1": 0.8, "power": 1.0},
@@ -57,10 +57,10 @@ VARIANTS = [
 MAKERS = {name: getattr(optim, name) for name in KNOBS}
 PAPERS = {name: getattr(papers, "adam" if name == "adamw" else name) for name in KNOBS}
 CLASSIC = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
-DEFAULTS = {"sgd": {}, "momentum": {"decay": 0.9}, "rmsprop": {"decay": 0.9, "eps": 1e-8}}
+DEFAULTS = {"sgd": {}, "momentum": {"momentum": 0.9}, "rmsprop": {"decay": 0.9, "eps": 1e-8}}
 DEFAULTS |= {"adam": {"b1": 0.9, "b2": 0.999, "eps": 1e-8}}
 DEFAULTS |= {"nesterov": DEFAULTS["momentum"], "adamw": DEFAULTS["adam"] | {"weight_decay": 0.01}}
-INSIDE = {"rate": 0.1, "decay": 0.8, "b1": 0.7, "b2": 0.9, "eps": 0.1, "weight_decay": 0.05}
+INSIDE = {"rate": 0.1, "decay": 0.8, "momentum": 0.8, "b1": 0.7, "b2": 0.9, "eps": 0.1, "weight_decay": 0.05}
 
 every_optimizer = pytest.mark.parametrize("name", MAKERS)
 classic_optimizers = pytest.mark.parametrize("name", CLASSIC)
@@ -157,7 +157,7 @@ def test_weight_decay_shrinks_the_params_by_its_share_alone():
 @pytest.mark.parametrize("name", ["momentum", "nesterov"])
 def test_momentum_without_memory_is_sgd(name):
     params, grads = map(jnp.array, random_problem(10))
-    got, wanted = (follow(optimizer, params, grads) for optimizer in (make(name, decay=0.0), make("sgd")))
+    got, wanted = (follow(optimizer, params, grads) for optimizer in (make(name, momentum=0.0), make("sgd")))
     chex.assert_trees_all_close(got, wanted, rtol=1e-15)
 
 
@@ -264,7 +264,8 @@ def test_a_coordinate_without_gradient_leaves_hypergradients_finite(name):
 
 OUT_OF_RANGE = [
     *[(name, "rate", value) for name in MAKERS for value in (-1.0, float("nan"), float("inf"), "fast", True, None)],
-    *[(name, "decay", value) for name in ("momentum", "nesterov", "rmsprop") for value in (-0.1, 1.0, [0.9])],
+    *[(name, "momentum", value) for name in ("momentum", "nesterov") for value in (-0.1, 1.0, [0.9])],
+    *[("rmsprop", "decay", value) for value in (-0.1, 1.0, [0.9])],
     *[(name, knob, value) for name in ("adam", "adamw") for knob in ("b1", "b2") for value in (-0.1, 1.0, 1.5)],
     *[(name, "eps", value) for name in ("rmsprop", "adam", "adamw") for value in (0.0, -1e-8, float("nan"))],
     ("adamw", "weight_decay", -0.01),

@@ -8,7 +8,9 @@ import pytest
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.optim.schedules.constant import as_schedule
 from fnn.optim.schedules.shapes import power
+from fnn.types import Schedule
 
 float64 = pytest.mark.usefixtures("x64")
 T = np.arange(60)
@@ -129,6 +131,108 @@ def test_power_is_the_power_and_is_smooth_at_zero():
     at_zero = [power(jnp.array(0.0), jnp.array(exponent)) for exponent in (0.0, 0.5, 2.0)]
     np.testing.assert_array_equal(at_zero, [1.0, 0.0, 0.0])
     chex.assert_tree_all_finite(jax.jacfwd(lambda pair: power(*pair))((jnp.array(0.0), jnp.array(0.5))))
+
+
+# What a schedule tells of itself: the step after which it no longer changes.
+
+DROPS = optim.step_decay(0.3, steps=7, factor=0.5)
+ENDS = {
+    "cosine": (optim.cosine(0.3, steps=20, warmup_steps=5), 20),
+    "one_cycle": (optim.one_cycle(0.3, steps=20), 20),
+    "linear": (optim.linear(0.3, steps=40, floor=0.1), 40),
+    "polynomial": (optim.polynomial(0.3, steps=40, exponent=1.7), 40),
+    "wsd": (optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15), 55),
+    "piecewise": (optim.piecewise([0.3, 0.1, 0.2], boundaries=[5, 20]), 20),
+    "table": (optim.table(jnp.array([0.3, 0.1, 0.2])), 2),
+    "warmup of a number": (optim.warmup(0.3, warmup_steps=10), 10),
+    "warmup of cosine": (optim.warmup(optim.cosine(0.3, steps=20), warmup_steps=10), 30),
+    "warmup of one_cycle": (optim.warmup(optim.one_cycle(0.3, steps=20), warmup_steps=5), 25),
+    "join of numbers": (optim.join([0.1, 0.2, 0.3], boundaries=[5, 20]), 20),
+    "join that ends in a schedule": (optim.join([0.1, optim.linear(0.3, steps=10)], boundaries=[5]), 15),
+    "join that begins without end": (optim.join([DROPS, lambda step: 0.01 * step, 0.3], boundaries=[5, 20]), 20),
+    "join of warmups": (
+        optim.join([0.1, optim.warmup(optim.cosine(0.3, steps=20), warmup_steps=4)], boundaries=[6]),
+        30,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_schedule_tells_the_step_after_which_it_no_longer_changes(name):
+    schedule, steps = ENDS[name]
+    assert isinstance(schedule, Schedule) and schedule.steps == steps
+    before, *after = rates(schedule, [steps - 1, steps, steps + 1, steps + 100, 10**6]).tolist()
+    assert len({*after}) == 1 and before not in after
+
+
+def test_what_never_changes_has_no_steps():
+    for schedule in (optim.constant(0.3), optim.piecewise([0.3], boundaries=[]), optim.table(jnp.array([0.3]))):
+        assert schedule.steps == 0 and len({*rates(schedule, [0, 1, 10**6]).tolist()}) == 1
+    assert as_schedule("sgd", 0.3).steps == optim.join([0.3], boundaries=[]).steps == 0
+
+
+def tenth(step):
+    return 0.1 * jnp.asarray(step, float)
+
+
+ENDLESS = {
+    "step_decay": DROPS,
+    "exponential_decay": optim.exponential_decay(0.3, steps=7, factor=0.5),
+    "inverse_time_decay": optim.inverse_time_decay(0.3, steps=7, rate=0.5),
+    "rsqrt": optim.rsqrt(0.3, warmup_steps=9),
+    "cosine_restarts": optim.cosine_restarts(0.3, steps=7),
+    "cyclic": optim.cyclic(0.3, steps=8),
+    "a function": as_schedule("sgd", tenth),
+    "warmup of restarts": optim.warmup(optim.cosine_restarts(0.3, steps=7), warmup_steps=5),
+    "join that ends in a function": optim.join([0.1, optim.linear(0.3, steps=10), tenth], boundaries=[5, 20]),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_schedule_without_end_has_none(name):
+    assert isinstance(ENDLESS[name], Schedule) and ENDLESS[name].steps is None
+    assert len({*rates(ENDLESS[name], range(30, 60)).tolist()}) > 1
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_steps_add_up_whatever_the_kind_of_their_numbers(dtype):
+    for warmup_steps, steps in (
+        (np.array(5, dtype), 20.5),
+        (5.5, jnp.array(20, dtype)),
+        (jnp.float32(5), jnp.int32(20)),
+    ):
+        after = optim.cosine(0.3, steps=steps)
+        both = optim.warmup(after, warmup_steps=warmup_steps), optim.join([0.1, after], boundaries=[warmup_steps])
+        assert [schedule.steps for schedule in both] == [float(warmup_steps) + float(steps)] * 2
+
+
+def test_steps_may_be_traced():
+    """Those of one schedule are traced then; the sum of several is not known."""
+    np.testing.assert_array_equal(jax.jit(lambda schedule: schedule.steps)(ENDS["cosine"][0]), 20)
+    np.testing.assert_array_equal(jax.vmap(lambda n: optim.linear(0.3, steps=n).steps)(jnp.array([3.0, 4.0])), [3, 4])
+    assert jax.jit(lambda schedule: schedule.steps)(ENDS["warmup of cosine"][0]) is None
+
+
+@float64
+@pytest.mark.parametrize("name", ["cosine", "one_cycle", "warmup of cosine", "join of numbers"])
+def test_a_schedule_is_a_value_whose_numbers_are_traced(name):
+    schedule = ENDS[name][0]
+    leaves, structure = jax.tree.flatten(schedule)
+    t, h = jnp.array([1, 3, 7, 12, 17]), 1e-6
+    slope = jax.jit(jax.jacrev(lambda schedule: jax.vmap(schedule)(t)))(schedule)
+    for place, own in enumerate(jax.tree.leaves(slope)):
+        above, below = (
+            jax.vmap(structure.unflatten([*leaves[:place], leaves[place] + by, *leaves[place + 1 :]]))(t)
+            for by in (h, -h)
+        )
+        np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6, atol=1e-9)
+
+
+def test_schedules_of_the_same_call_are_equal():
+    made = optim.one_cycle(0.3, steps=20), optim.one_cycle(0.3, steps=20.0), optim.one_cycle(0.3, steps=21)
+    assert made[0] == made[1] != made[2] and len({*made}) == 2
+    assert repr(made[0]) == "optim.one_cycle(0.3, steps=20)"
+    assert made[0].replace(steps=21) == made[2]
 
 
 MISTAKES = [

@@ -9,6 +9,7 @@ from following import at, follow, path, problem
 
 from fnn import optim
 from fnn.errors import ConfigError
+from fnn.types import Optimizer
 
 float64 = pytest.mark.usefixtures("x64")
 
@@ -56,7 +57,7 @@ def test_the_optimizer_is_at_work_only_when_due():
         jax.debug.callback(lambda: calls.append(1))
         return grads, opt_state
 
-    optimizer = optim.accumulate(optim.sgd(0.1)._replace(init=lambda params: (), update=update), 3)
+    optimizer = optim.accumulate(Optimizer(lambda params: (), update), 3)
     jax.block_until_ready(path(optimizer, *problem(7)))
     jax.effects_barrier()
     assert len(calls) == 2

@@ -64,7 +64,7 @@ def test_without_an_average_the_parameters_stand_for_it():
     [
         partial(optim.project, constraint=objective.max_norm(0.5)),
         partial(optim.weight_decay, strength=0.5),
-        partial(optim.scale_by_depth, factor=0.5, layers=("stem", "head")),
+        partial(optim.scale_by_depth, factor=0.5, paths=("stem", "head")),
     ],
 )
 def test_what_is_averaged_are_the_parameters_wherever_the_average_is_kept(outer):

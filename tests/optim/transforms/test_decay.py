@@ -47,7 +47,7 @@ def test_for_plain_descent_both_are_one_and_for_adam_they_are_not():
 @pytest.mark.parametrize("on", [("*kernel",), ["stem/kernel", "head"]])
 def test_only_what_is_named_decays(on, decoupled):
     params, grads = problem(5)
-    got = path(optim.weight_decay(optim.momentum(0.1), 0.3, on=on, decoupled=decoupled), params, grads)
+    got = path(optim.weight_decay(optim.momentum(0.1), 0.3, paths=on, decoupled=decoupled), params, grads)
     every = path(optim.weight_decay(optim.momentum(0.1), 0.3, decoupled=decoupled), params, grads)
     plain = path(optim.momentum(0.1), params, grads)
     chex.assert_trees_all_equal(got["stem"]["bias"], plain["stem"]["bias"])
@@ -99,10 +99,10 @@ def test_mistakes_are_told():
     with pytest.raises(ConfigError, match="weight_decay optimizer: expected one that tells its rate, got 0"):
         optim.weight_decay(optim.plateau(foreign), 0.1).init(params)
     for way in (True, False):
-        with pytest.raises(ConfigError, match=r"weight_decay on: expected a path among .*got 'kernel'"):
-            path(optim.weight_decay(optim.sgd(0.1), 0.1, on=("kernel",), decoupled=way), *problem(1))
-    with pytest.raises(ConfigError, match="weight_decay on: expected patterns of paths, got 'head'"):
-        optim.weight_decay(optim.sgd(0.1), 0.1, on="head")
+        with pytest.raises(ConfigError, match=r"weight_decay paths: expected a path among .*got 'kernel'"):
+            path(optim.weight_decay(optim.sgd(0.1), 0.1, paths=("kernel",), decoupled=way), *problem(1))
+    with pytest.raises(ConfigError, match="weight_decay paths: expected patterns of paths, got 'head'"):
+        optim.weight_decay(optim.sgd(0.1), 0.1, paths="head")
     with pytest.raises(ConfigError, match=r"weight_decay strength: expected a number in \[0, inf\)"):
         optim.weight_decay(optim.sgd(0.1), -0.1)
     optim.weight_decay(foreign, 0.1, decoupled=False).init(params)

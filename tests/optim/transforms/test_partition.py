@@ -9,6 +9,7 @@ from following import at, follow, path, problem
 
 from fnn import objective, optim
 from fnn.errors import ConfigError, TreeMismatchError
+from fnn.types import Optimizer
 
 float64 = pytest.mark.usefixtures("x64")
 
@@ -63,7 +64,7 @@ def test_all_may_be_frozen():
 
 def test_patterns_inside_mean_what_they_mean_outside():
     params, grads = problem(3)
-    inner = optim.weight_decay(optim.sgd(0.1), 0.5, on=("stem/kernel",))
+    inner = optim.weight_decay(optim.sgd(0.1), 0.5, paths=("stem/kernel",))
     got = path(optim.partition({"head": None}, inner), params, grads)
     chex.assert_trees_all_equal(got["stem"], path(inner, params, grads)["stem"])
 
@@ -86,7 +87,7 @@ def test_an_optimizer_that_asks_for_the_loss_is_given_it_as_a_function_of_its_pa
     def update(grads, opt_state, params, *, value_fn, grad):
         return jax.grad(value_fn)(jax.tree.map(lambda p: 2 * p, params)), grad
 
-    asking = optim.sgd(0.1)._replace(init=lambda params: params, update=update)
+    asking = Optimizer(lambda params: params, update)
     params, grads = problem(1)
     optimizer = optim.partition({"head": asking}, None)
     updates, opt_state = optimizer.update(

@@ -9,6 +9,7 @@ from following import at, follow, path, problem
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError
+from fnn.types import Optimizer
 
 
 def scales_after(optimizer, finite):
@@ -103,7 +104,7 @@ def test_the_gradient_that_an_optimizer_is_told_is_the_true_one():
         told.append(grad)
         return grads, opt_state
 
-    inner = optim.sgd(0.1)._replace(init=lambda params: (), update=update)
+    inner = Optimizer(lambda params: (), update)
     optimizer, params = optim.loss_scale(inner, 4.0), {"w": jnp.ones(2)}
     optimizer.update({"w": jnp.full(2, 8.0)}, optimizer.init(params), params, grad={"w": jnp.full(2, 8.0)})
     chex.assert_trees_all_equal(told[0], {"w": jnp.full(2, 2.0)})

@@ -1,6 +1,4 @@
-"""What integer targets are to each loss, and what training makes of it."""
-
-from functools import partial
+"""What a run takes targets for: labels and probabilities are checked where the loss says that they are such."""
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +7,25 @@ import pytest
 
 from fnn import nn, objective, optim, train
 from fnn.errors import LabelError
-from fnn.train.labels import are_classes, default_metrics, ignored
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 Y = np.arange(12, dtype=np.int32) % 4
 padded = np.where(Y == 3, -100, Y).astype(np.int32)
-ignoring = objective.ignoring(partial(objective.cross_entropy, label_smoothing=0.1), -100)
+ignoring = objective.ignoring(objective.cross_entropy(label_smoothing=0.1), -100)
 
 
-def run(network, targets, **options):
-    key = jax.random.key(0)
-    return train.run(key, network, optim.sgd(0.1), (X, targets), valid=(X, targets), epochs=2, batch_size=4, **options)
-
-
-def test_integers_number_classes_except_for_the_losses_that_take_them_otherwise():
-    assert are_classes(objective.cross_entropy, Y) and are_classes(ignoring, Y) and are_classes(lambda o, t: o, Y)
-    assert not are_classes(objective.cross_entropy, X)
-    for loss in (objective.nt_xent, partial(objective.binary_cross_entropy, label_smoothing=0.1), objective.triplet):
-        assert not are_classes(loss, Y) and default_metrics(loss, Y) == {}
-    assert ignored(ignoring) == {-100} and ignored(objective.cross_entropy) == set()
+def run(network, targets, valid=None, rate=0.1, epochs=2, **options):
+    recipe = train.recipe(network, optim.sgd(rate), **options)
+    valid = (X, targets) if valid is None else valid
+    return train.run(jax.random.key(0), recipe, (X, targets), valid=valid, epochs=epochs, batch_size=4)
 
 
 def test_ignored_labels_count_neither_in_the_loss_nor_in_the_accuracy():
     history = run(nn.dense(4), padded, loss=ignoring).history
     kept = np.flatnonzero(padded != -100)
-    alone = train.run(
-        jax.random.key(0), nn.dense(4), optim.sgd(0.0), (X, Y), valid=(X[kept], Y[kept]), epochs=1, batch_size=4
-    ).history
-    still = train.run(
-        jax.random.key(0), nn.dense(4), optim.sgd(0.0), (X, padded), valid=(X, padded), epochs=1, batch_size=4,
-        loss=objective.ignoring(objective.cross_entropy, -100),
-    ).history  # fmt: skip
+    alone = run(nn.dense(4), Y, (X[kept], Y[kept]), rate=0.0, epochs=1).history
+    loss = objective.ignoring(objective.cross_entropy, -100)
+    still = run(nn.dense(4), padded, rate=0.0, epochs=1, loss=loss).history
     np.testing.assert_allclose(still.valid_loss, alone.valid_loss, rtol=1e-6)
     np.testing.assert_allclose(still.valid_accuracy, alone.valid_accuracy, rtol=1e-6)
     assert np.isfinite(history.loss).all()
@@ -50,14 +36,36 @@ def test_a_wrong_label_is_told_beside_ignored_ones():
         run(nn.dense(4), np.where(np.arange(12) == 5, -1, padded).astype(np.int32), loss=ignoring)
 
 
+def test_a_wrong_label_is_told_through_weights_of_classes():
+    loss = objective.class_weighted(ignoring, [1.0, 2.0, 0.5, 1.0])
+    assert np.isfinite(run(nn.dense(4), padded, loss=loss).history.loss).all()
+    with pytest.raises(LabelError, match=r"labels: expected 0 <= label < 4, got 4 at index 2"):
+        run(nn.dense(4), np.where(np.arange(12) == 2, 4, padded).astype(np.int32), loss=loss)
+
+
 def test_names_of_things_may_be_any_integers():
     assert "accuracy" not in run(nn.dense(2), Y + 1000, loss=objective.nt_xent).history
+
+
+def test_to_a_plain_function_integers_are_no_labels():
+    def far(outputs, targets):
+        return jnp.square(outputs - 1e-3 * targets[:, None].astype(outputs.dtype)).mean(1)
+
+    history = run(nn.dense(2), Y + 1000, loss=far).history
+    assert np.isfinite(history.loss).all() and "accuracy" not in history
 
 
 def test_yes_and_no_may_be_integers():
     answers = (np.random.default_rng(1).random((12, 2)) < 0.5).astype(np.int32)
     history = run(nn.dense(2), answers, loss=objective.binary_cross_entropy).history
     assert np.isfinite(history.loss).all() and "accuracy" not in history
+
+
+def test_floats_are_probabilities_to_the_losses_that_say_so():
+    scores = np.float32(np.eye(4)[Y] * 0.5)
+    with pytest.raises(LabelError, match=r"targets: expected rows that sum to 1, got 0\.5 at index 0"):
+        run(nn.dense(4), scores)
+    assert np.isfinite(run(nn.dense(4), scores, loss=objective.squared_error).history.loss).all()
 
 
 def test_a_wrong_label_of_a_head_is_told():

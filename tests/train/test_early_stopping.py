@@ -19,8 +19,8 @@ EPOCHS = 30
 
 
 def run(key, rate=0.3, stopping=None, epochs=EPOCHS, network=network):
-    optimizer = optim.ema(optim.momentum(rate), 0.5)
-    return train.run(key, network, optimizer, few, valid=some, epochs=epochs, batch_size=50, early_stopping=stopping)
+    recipe = train.recipe(network, optim.ema(optim.momentum(rate), 0.5), early_stopping=stopping)
+    return train.run(key, recipe, few, valid=some, epochs=epochs, batch_size=50)
 
 
 def keras(losses, patience, min_delta=0.0):
@@ -114,10 +114,9 @@ def test_a_figure_that_is_not_there_is_told(key):
         run(key, stopping=train.early_stopping(2, by="loss"))
     with pytest.raises(ConfigError, match=r"early_stopping: expected what train.early_stopping gives, got 5"):
         run(key, stopping=5)
-    options = {"epochs": 1, "batch_size": 50, "early_stopping": train.early_stopping(2)}
+    recipe = train.recipe(network, optim.sgd(0.1), early_stopping=train.early_stopping(2))
     with pytest.raises(ConfigError, match="valid: expected validation data, whose loss early_stopping goes by"):
-        train.run(key, network, optim.sgd(0.1), few, **options)
+        train.run(key, recipe, few, epochs=1, batch_size=50)
     with pytest.raises(ConfigError, match="early_stopping by: expected one of valid_loss, valid_error"):
         more = train.early_stopping(2, by="valid_accuracy")
-        metrics = {"error": objective.cross_entropy}
-        train.run(key, network, optim.sgd(0.1), few, valid=some, **options | {"early_stopping": more}, metrics=metrics)
+        recipe.replace(early_stopping=more, metrics={"error": objective.cross_entropy})

@@ -1,6 +1,7 @@
 """A run that ends when it no longer gets better, and gives back its best moment."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,20 +11,25 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.optim.wrapping import reached
 from fnn.types import Number, Scalar, Step, TrainState
+from fnn.values import maker
 
 MODES = ("min", "max")
 Epoch = Callable[[TrainState], tuple[TrainState, Any]]
 
 
 class Watch(NamedTuple):
-    """What early stopping remembers: the best figure, the epochs since, and the train state as it was then."""
+    """What early stopping remembers: the best figure, the epochs since, and the train state as it was then.
+
+    Where the run gave back that one, the last one is kept in its place.
+    """
 
     best: Scalar
     stalled: Step
     kept: tuple[Any, Any, Any, Step]  # params, state, opt_state, step
 
 
-class EarlyStopping(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class EarlyStopping:
     """When a run ends: pure functions of its train state.
 
     by:       the figure that it goes by
@@ -32,6 +38,7 @@ class EarlyStopping(NamedTuple):
     observe:  (train_state, figures of an epoch) -> train_state
     is_over:  (train_state) -> whether the run has ended
     finish:   (train_state) -> the train state that the run gives back
+    resume:   (train state that a run gave back) -> the one that it had reached
     """
 
     by: str
@@ -40,8 +47,10 @@ class EarlyStopping(NamedTuple):
     observe: Callable[[TrainState, Mapping[str, Scalar]], TrainState]
     is_over: Callable[[TrainState], jax.Array]
     finish: Callable[[TrainState], TrainState]
+    resume: Callable[[TrainState], TrainState]
 
 
+@maker
 def early_stopping(
     patience: Number, *, min_delta: Number = 0.0, by: str = "valid_loss", mode: str = "min", restore_best: bool = True
 ) -> EarlyStopping:
@@ -73,12 +82,21 @@ def early_stopping(
         return reached(train_state.watch.stalled, patience)
 
     def finish(train_state: TrainState) -> TrainState:
-        if not restore_best:
-            return train_state
-        params, state, opt_state, step = train_state.watch.kept
-        return TrainState(params, state, opt_state, step, train_state.key, train_state.watch)
+        """The best moment, which is never later than the last one: that one is kept, for the run to go on from."""
+        return _swapped(train_state, train_state.watch.kept[3] < train_state.step) if restore_best else train_state
 
-    return EarlyStopping(by, sign, begin, observe, is_over, finish)
+    def resume(train_state: TrainState) -> TrainState:
+        return _swapped(train_state, train_state.watch.kept[3] > train_state.step)
+
+    return EarlyStopping(by, sign, begin, observe, is_over, finish, resume)
+
+
+def _swapped(train_state: TrainState, is_other: jax.Array) -> TrainState:
+    """With what is kept in the place of the train state, and the other way round, where that is so."""
+    now, kept = train_state[:4], train_state.watch.kept
+    watch = train_state.watch._replace(kept=trees.select(is_other, now, kept))
+    params, state, opt_state, step = trees.select(is_other, kept, now)
+    return TrainState(params, state, opt_state, step, train_state.key, watch)
 
 
 def until_over(stopping: EarlyStopping | None, epoch: Epoch) -> Epoch:

@@ -1,0 +1,123 @@
+"""Compiled programs by the structure of a recipe.
+
+A program takes a recipe's numbers as arguments, so recipes that differ in numbers alone share it. It lives as long as a
+recipe of its structure does, and beyond that while it is among the KEPT most recently used ones, so that a recipe made
+again compiles nothing. It holds no array and no function of a recipe: objects that are compared by identity are
+remembered weakly, and when one of them is gone, so is the program.
+"""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.values import Made, objects_of
+from fnn.values.structure import Same
+
+KEPT = 4
+
+F = TypeVar("F", bound=Callable[..., Any])
+_by_identity: "weakref.WeakValueDictionary[Any, Programs]" = weakref.WeakValueDictionary()
+_recent: "OrderedDict[int, Programs]" = OrderedDict()
+# Of the recipe whose function is called: what a program is traced with, but does not hold.
+_structure: ContextVar[Any] = ContextVar("structure")
+
+
+class Programs:
+    """The compiled functions of recipes of one structure."""
+
+    def __init__(self) -> None:
+        self.jitted: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.watches: list[Any] = []
+
+    def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
+        """function(recipe, *arguments) as a compiled one of the recipe's leaves and the arguments."""
+        if function not in self.jitted:
+
+            def program(leaves: Any, *arguments: Any) -> Any:
+                recipe = jax.tree.unflatten(_structure.get(), leaves)
+                _ = recipe.built  # now, in the outermost trace
+                return function(recipe, *arguments)
+
+            program.__name__ = function.__name__
+            self.jitted[function] = jax.jit(program, static_argnums=static)
+        return self.jitted[function]
+
+    def watch(self, objects: Iterable[Same]) -> None:
+        """Forget as soon as one of these objects is gone."""
+        forget = weakref.WeakMethod(self.forget)  # held weakly, or else the programs would be in a cycle
+
+        def on_gone(_: Any) -> None:
+            if (own := forget()) is not None:
+                own()
+
+        for same in objects:
+            if (value := same.ref()) is not None and same._strong is None:
+                self.watches.append(weakref.ref(value, on_gone))
+
+    def forget(self) -> None:
+        """Drop the programs: an object that they are compiled for is gone."""
+        _recent.pop(id(self), None)
+        self.jitted.clear()
+
+
+def programs_of(recipe: Any) -> Programs:
+    """The programs of the recipe's structure."""
+    own = recipe.cache.get("programs")
+    if own is None:
+        identity = _identity(recipe)
+        own = _by_identity.get(identity)
+        if own is None:
+            own = _by_identity[identity] = Programs()
+            own.watch(objects_of(identity))
+        recipe.cache["programs"] = own
+    _recent[id(own)] = own
+    _recent.move_to_end(id(own))
+    while len(_recent) > KEPT:
+        _recent.popitem(last=False)
+    return own
+
+
+def _identity(value: Any) -> Any:
+    if not isinstance(value, Made):
+        return None
+    return (value._structure.identity, *map(_identity, value._children))
+
+
+def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
+    """Compile function(recipe, *arguments) once for each structure of a recipe.
+
+    Args:
+        static: The places of arguments that are static, where the recipe is at 0.
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(recipe: Any, *arguments: Any) -> Any:
+            programs = programs_of(recipe)
+            leaves, structure = _flat(recipe)
+            token = _structure.set(structure)
+            try:
+                return programs.function(function, static)(leaves, *arguments)
+            finally:
+                _structure.reset(token)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def _flat(recipe: Any) -> tuple[list[Any], Any]:
+    """The recipe's leaves and its structure; Python's numbers in JAX's default dtype, so that 0.1 is float32(0.1)."""
+    floats = jnp.result_type(float)
+    if floats not in recipe.cache:
+        leaves, structure = jax.tree.flatten(recipe)
+        typed = [np.asarray(leaf, floats) if isinstance(leaf, float) else leaf for leaf in leaves]
+        recipe.cache[floats] = typed, structure
+    return recipe.cache[floats]

@@ -1,0 +1,10 @@
+"""Made values: what makers return, which remember the call that made them."""
+
+from fnn.values.decorator import Maker as Maker
+from fnn.values.decorator import is_maker as is_maker
+from fnn.values.decorator import maker as maker
+from fnn.values.made import Made as Made
+from fnn.values.made import expect_leaves as expect_leaves
+from fnn.values.show import reference as reference
+from fnn.values.show import shown as shown
+from fnn.values.structure import objects_of as objects_of

@@ -1,0 +1,70 @@
+"""What a run says while it runs: to the host, once for all lanes, and without a trace in its numbers."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import data, nn, optim, train
+
+digits = data.digits()
+few = (digits.train[0][:100], digits.train[1][:100])
+some = (digits.test[0][:80], digits.test[1][:80])
+network = nn.chain(nn.flatten(), nn.dense(16), nn.tanh(), nn.dense(10))
+
+
+def run(key, rate=0.3, callback=None, stopping=None):
+    recipe = train.recipe(network, optim.sgd(rate), early_stopping=stopping)
+    return train.run(key, recipe, few, valid=some, epochs=3, batch_size=50, callback=callback)
+
+
+@pytest.fixture
+def heard():
+    """The steps and figures of each call, and the callback that writes them down."""
+    calls = []
+
+    def callback(step, figures):
+        calls.append((np.asarray(step), {name: np.asarray(value) for name, value in figures.items()}))
+
+    return calls, callback
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_each_epoch_is_told_with_its_figures(transform, key, heard):
+    calls, callback = heard
+    result = transform(partial(run, callback=callback))(key)
+    jax.effects_barrier()
+    steps, figures = zip(*calls, strict=True)
+    assert list(figures[0]) == ["accuracy", "loss", "over", "rate", "valid_accuracy", "valid_loss"]
+    assert [int(step) for step in steps] == [2, 4, 6] and not any(one["over"] for one in figures)
+    np.testing.assert_allclose([one["loss"] for one in figures], result.history.loss.reshape(3, 2).mean(1), rtol=1e-6)
+    np.testing.assert_array_equal([one["valid_loss"] for one in figures], result.history.valid_loss)
+    chex.assert_trees_all_equal(result.history, transform(run)(key).history)
+
+
+def test_all_lanes_of_a_mapped_run_are_told_at_once(key, heard):
+    calls, callback = heard
+    rates = jnp.array([0.1, 0.2, 0.4])
+    history = jax.jit(jax.vmap(lambda rate: run(key, rate, callback)))(rates).history
+    jax.effects_barrier()
+    steps, figures = zip(*calls, strict=True)
+    assert [step.tolist() for step in steps] == [[2] * 3, [4] * 3, [6] * 3]
+    np.testing.assert_array_equal(np.stack([one["valid_loss"] for one in figures], 1), history.valid_loss)
+
+
+def test_the_gradient_does_not_see_it(key, heard):
+    calls, callback = heard
+    slopes = [jax.grad(lambda rate, c=c: run(key, rate, c).history.valid_loss[-1])(0.1) for c in (callback, None)]
+    jax.effects_barrier()
+    assert slopes[0] == slopes[1] and len(calls) == 3
+
+
+def test_a_run_that_is_over_says_so(key, heard):
+    calls, callback = heard
+    stopping = train.early_stopping(1, min_delta=10.0)
+    jax.jit(lambda key: run(key, callback=callback, stopping=stopping))(key)
+    jax.effects_barrier()
+    assert [bool(figures["over"]) for _, figures in calls] == [False, False, True]

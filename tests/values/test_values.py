@@ -1,0 +1,279 @@
+"""Law 8: what makers make are values: they print as the call, compare, hash, copy and pickle; leaves are numbers."""
+
+import copy
+import pickle
+import re
+
+import jax
+import jax.numpy as jnp
+import makers
+import numpy
+import numpy as np
+import pytest
+from domains import LOSSES
+
+import fnn
+from fnn import augment, data, nn, objective, optim, train
+from fnn.errors import ConfigError, TreeMismatchError
+from fnn.types import Layer, Number, Optimizer
+from fnn.values import Made, maker
+
+NAMES = {"augment": augment, "data": data, "nn": nn, "objective": objective, "optim": optim, "train": train}
+NAMES |= {"jax": jax, "numpy": numpy, "makers": makers, "fnn": fnn}
+# Of these the call has an array of more numbers than are printed.
+LARGE = {"nn.cifar_speedrun"}
+# What makers of several parts are called with besides.
+PARTS = {
+    "augment.one_of": (augment.invert(), augment.flip_lr(0.3)),
+    "augment.some_of": (augment.invert(), augment.flip_lr(0.3)),
+    "augment.chain": (augment.rotate((-10, 10)), augment.invert()),
+    "optim.chain": (optim.sgd(0.1), optim.momentum(0.2)),
+}
+CALLS = {name: call for name, call in (makers.CALLS | makers.NETWORKS).items() if name != "nn.take"}
+
+
+def made(name):
+    return makers.public()[name](*PARTS.get(name, ()), **CALLS[name])
+
+
+def evaluated(value):
+    return eval(repr(value), dict(NAMES))
+
+
+over_makers = pytest.mark.parametrize("name", CALLS)
+
+
+@over_makers
+def test_a_made_value_is_equal_to_one_made_alike_and_hashes_alike(name):
+    first, second = made(name), made(name)
+    assert isinstance(first, Made)
+    assert first == second and hash(first) == hash(second)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert first != made("nn.tanh" if name != "nn.tanh" else "nn.relu")
+
+
+@over_makers
+def test_a_made_value_prints_as_the_call_that_makes_it(name):
+    value = made(name)
+    if name in LARGE:
+        assert re.search(r"<array \w+\[", repr(value))
+    else:
+        assert evaluated(value) == value
+        assert repr(evaluated(value)) == repr(value)
+
+
+@over_makers
+def test_a_made_value_is_copied_and_pickled(name):
+    value = made(name)
+    for again in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert again == value and hash(again) == hash(value)
+        assert jax.tree.structure(again) == jax.tree.structure(value)
+
+
+@over_makers
+def test_the_leaves_of_a_made_value_are_its_numbers(name):
+    value = made(name)
+    leaves, structure = jax.tree.flatten(value)
+    assert all(isinstance(leaf, float | np.ndarray | jax.Array) for leaf in leaves)
+    assert jax.tree.unflatten(structure, leaves) == value
+    assert len(jax.tree_util.tree_flatten_with_path(value)[0]) == len(leaves)
+    # Whatever stands in the place of the numbers is kept, and nothing is built.
+    blank = jax.tree.map(lambda leaf: None, value)
+    assert jax.tree.structure(jax.tree.map(lambda leaf: 0, value)) == structure
+    assert type(blank) is type(value)
+
+
+@over_makers
+def test_building_computes_nothing(name):
+    """So that a value that is first used within a loop holds nothing of the loop."""
+    numbers = {own.maker: own.usual for own in makers.knobs()}.get(name, {})
+    value = makers.public()[name](*PARTS.get(name, ()), **CALLS[name] | numbers)
+    program = jax.make_jaxpr(lambda value: (value.built, 0)[1])(value).jaxpr
+    assert not program.eqns
+
+
+@pytest.mark.parametrize("knobs", list(makers.knobs()), ids=lambda knobs: knobs.maker)
+def test_every_number_that_is_given_is_a_leaf(knobs):
+    if knobs.maker in LOSSES:
+        value = makers.public()[knobs.maker](**knobs.usual)
+    else:
+        value = makers.public()[knobs.maker](**CALLS[knobs.maker] | knobs.usual)
+    paths = {
+        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree_util.tree_leaves_with_path(value)
+    }
+    static = {"fill", "mask_fill"}
+    assert knobs.usual.keys() - static <= paths
+    assert evaluated(value) == value if knobs.maker not in LARGE else True
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_without_its_arrays_is_a_value(name):
+    loss = makers.public()[name]
+    value = loss()
+    assert value == loss() and hash(value) == hash(loss()) and evaluated(value) == value
+    assert pickle.loads(pickle.dumps(value)) == value and pickle.loads(pickle.dumps(loss)) is loss
+
+
+# Recipes.
+
+network = nn.chain(nn.conv(4), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dropout(0.1), nn.dense(10))
+
+
+def a_recipe(peak=1e-2):
+    return train.recipe(
+        network,
+        optim.ema(optim.adamw(optim.one_cycle(peak, steps=440), weight_decay=1e-2), 0.99),
+        loss=objective.cross_entropy(label_smoothing=0.1),
+        metrics={"top_2": objective.top_k(2), "auc": objective.calibration_error()},
+        prepare=data.normalize([0.5], [0.25]),
+        augment=augment.chain(augment.rotate((-10, 10)), augment.random_crop(padding=1)),
+        regularizer=0.5 * (objective.l2(1e-4).on("*kernel") + objective.l1()),
+        early_stopping=train.early_stopping(3),
+    )
+
+
+def test_a_recipe_prints_compares_hashes_and_pickles():
+    recipe = a_recipe()
+    assert evaluated(recipe) == recipe == pickle.loads(pickle.dumps(recipe)) == copy.deepcopy(recipe)
+    assert hash(evaluated(recipe)) == hash(recipe)
+    assert recipe != a_recipe(2e-2) and jax.tree.structure(recipe) == jax.tree.structure(a_recipe(2e-2))
+    paths = [
+        jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in jax.tree_util.tree_leaves_with_path(recipe)
+    ]
+    assert "optimizer.optimizer.rate.peak" in paths and "network.4.drop_rate" in paths
+    assert "loss.label_smoothing" in paths and "prepare.mean.0" in paths and "early_stopping.patience" in paths
+
+
+def test_a_network_prints_as_an_indented_program():
+    assert repr(
+        nn.chain(nn.chain(nn.conv(64, 7, stride=2), nn.batch_norm()), head=nn.chain(nn.dropout(0.25), nn.dense(1000)))
+    ) == (
+        "nn.chain(\n"
+        "    nn.chain(nn.conv(64, 7, stride=2), nn.batch_norm()),\n"
+        "    head=nn.chain(nn.dropout(0.25), nn.dense(1000)),\n"
+        ")"
+    )
+
+
+def test_counts_of_steps_are_floats_where_they_are_leaves():
+    schedule = optim.piecewise([1, 2, 3], boundaries=[2, np.int32(4)])
+    assert all(isinstance(leaf, float | np.floating) for leaf in jax.tree.leaves(schedule))
+    assert repr(schedule) == "optim.piecewise([1, 2, 3], boundaries=[2, 4])"
+
+
+def test_numbers_print_shortest_and_are_equal_across_the_dtypes_that_print_alike():
+    assert optim.sgd(0.1) == optim.sgd(np.float32(0.1)) == optim.sgd(jnp.float32(0.1))
+    assert hash(optim.sgd(0.1)) == hash(optim.sgd(jnp.float32(0.1)))
+    assert optim.sgd(0.1) != optim.sgd(0.1000001)
+    assert repr(optim.sgd(jnp.float32(0.1))) == "optim.sgd(0.1)"
+    assert optim.sgd(jnp.bfloat16(0.1)) == evaluated(optim.sgd(jnp.bfloat16(0.1)))
+
+
+def test_a_function_is_structure_by_identity_and_a_partial_by_its_parts():
+    from functools import partial
+
+    def square(x, power=2):
+        return x**power
+
+    assert nn.elementwise(square) == nn.elementwise(square)
+    assert nn.elementwise(partial(square, power=3)) == nn.elementwise(partial(square, power=3))
+    assert nn.elementwise(partial(square, power=3)) != nn.elementwise(partial(square, power=2))
+    assert nn.elementwise(lambda x: x) != nn.elementwise(lambda x: x)
+
+
+def test_an_optimizer_of_another_library_is_structure_by_identity():
+    foreign = Optimizer(lambda params: (), lambda grads, opt_state, params: (grads, opt_state))
+    assert optim.ema(foreign, 0.9) == optim.ema(foreign, 0.9)
+    assert jax.tree.leaves(optim.ema(foreign, 0.9)) == [0.9]
+
+
+def test_an_argument_is_replaced():
+    assert optim.adamw(0.1, b1=0.8).replace(b1=0.7) == optim.adamw(0.1, b1=0.7)
+    assert a_recipe().replace(optimizer=optim.sgd(0.1)).optimizer == optim.sgd(0.1)
+    with pytest.raises(ConfigError, match="adamw beta: expected one of rate, b1"):
+        optim.adamw(0.1).replace(beta=1)
+
+
+# Makers of a user's own.
+
+
+@maker
+def my_block(width: int, drop_rate: Number = 0.5) -> Layer:
+    return nn.chain(nn.dense(width), nn.dropout(drop_rate))
+
+
+def test_a_users_maker_names_its_block_and_is_a_value(key):
+    body = nn.chain(my_block(3, 0.25), my_block(2), stem=nn.dense(1))
+    params, _, _ = body.init(key, (4,))
+    assert list(params) == ["my_block_0", "my_block_1", "stem"]
+    assert jax.tree.leaves(body) == [0.25]
+    assert pickle.loads(pickle.dumps(body)) == body
+    assert repr(my_block(3, 0.25)).endswith("my_block(3, 0.25)")
+
+
+def test_a_bare_layer_is_named_by_its_author(key):
+    twice = Layer(lambda key, shape: ({"w": jnp.ones(())}, {}, shape), lambda p, s, x, **_: (p["w"] * x, s), "twice")
+    assert list(nn.chain(twice).init(key, (4,))[0]) == ["twice_0"]
+
+
+# Errors.
+
+
+def test_a_leaf_that_is_no_number_is_named_by_its_path_when_it_is_used(key):
+    recipe = jax.tree.map(lambda leaf: leaf, a_recipe())
+    paths = iter(jax.tree_util.tree_leaves_with_path(recipe))
+    wrong = jax.tree.map(lambda leaf: "fast" if "peak" in str(next(paths)[0]) else leaf, recipe)
+    images = (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
+    with pytest.raises(ConfigError, match=r"optimizer\.optimizer\.rate\.peak: expected a number, got 'fast'"):
+        train.run(key, wrong, images, valid=images, epochs=1, batch_size=2)
+    with pytest.raises(ConfigError, match=r"sgd rate: expected a number, got None"):
+        jax.tree.map(lambda leaf: None, optim.sgd(0.1)).init({})
+
+
+def test_a_number_where_structure_is_expected_and_the_other_way_round():
+    with pytest.raises(ConfigError, match="dense units: expected a whole number, got 1"):
+        nn.dense(1.5)
+    with pytest.raises(ConfigError, match="got 'much'"):
+        nn.dropout("much")
+    with pytest.raises(ConfigError, match=r"for many, map with jax\.vmap"):
+        optim.momentum(jnp.ones(3))
+    with pytest.raises(ConfigError, match="recipe network: expected a Layer, got a recipe"):
+        train.recipe(train.recipe(nn.dense(3)), optim.sgd(0.1))
+    with pytest.raises(ConfigError, match="chain dense: expected a Layer"):
+        nn.chain(dense=train.recipe(nn.dense(3)))
+
+
+def test_a_part_is_had_by_its_path():
+    recipe = a_recipe()
+    assert recipe["optimizer.optimizer.rate.peak"] == 1e-2
+    assert recipe["network.4"] == nn.dropout(0.1) and recipe["network.4.drop_rate"] == 0.1
+    gradients = jax.tree.map(lambda leaf: -3.0, recipe)  # no recipe that could be used
+    assert gradients["optimizer.optimizer.weight_decay"] == -3.0
+    with pytest.raises(ConfigError, match="one_cycle path: expected a leaf or a made value among peak, steps"):
+        recipe["optimizer.optimizer.rate.rate"]
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(recipe)
+
+
+def test_a_part_of_gradients_is_had_without_building_the_rest():
+    gradients = jax.tree.map(lambda leaf: -3.0, a_recipe())
+    assert repr(gradients.optimizer) == "optim.ema(optim.adamw(optim.one_cycle(-3, steps=-3), weight_decay=-3), -3)"
+
+
+@pytest.mark.parametrize(
+    ("argument", "uncalled"),
+    [("augment", augment.flip_lr), ("regularizer", objective.l2), ("loss", objective.masked)],
+)
+def test_a_maker_that_was_not_called_is_no_value(argument, uncalled):
+    with pytest.raises(ConfigError, match=rf"recipe {argument}: expected what .* returns, got the maker itself"):
+        train.recipe(network, optim.sgd(0.1), **{argument: uncalled})
+
+
+def test_a_train_state_of_another_optimizer_or_network_is_not_taken(key):
+    recipe = train.recipe(nn.dense(3), optim.adam(0.1))
+    train_state = train.start(key, recipe, (4,))
+    batch = (np.ones((2, 4), np.float32), np.zeros(2, np.int32))
+    with pytest.raises(TreeMismatchError, match=r"train_state opt_state: expected the state of optim\.sgd"):
+        train.step(recipe.replace(optimizer=optim.sgd(0.1)), train_state, batch)
+    with pytest.raises(TreeMismatchError, match=r"dense kernel: expected shape \(4, 2\), got shape \(4, 3\)"):
+        train.evaluate(recipe.replace(network=nn.dense(2)), train_state, batch)
