@@ -82,7 +82,9 @@ def test_batch_norm_is_that_of_flax_but_for_the_running_variance(peer):
         layer = nn.batch_norm(momentum=momentum, eps=eps)
         params, state = {"scale": jnp.array(scale), "bias": jnp.array(bias)}, {"mean": jnp.zeros(3), "var": jnp.ones(3)}
         with peer():
-            theirs = flax.nnx.BatchNorm(3, momentum=momentum, eps=eps, param_dtype=jnp.float64, rngs=flax.nnx.Rngs(0))
+            theirs = flax.nnx.BatchNorm(
+                3, momentum=momentum, epsilon=eps, param_dtype=jnp.float64, rngs=flax.nnx.Rngs(0)
+            )
             theirs.scale[...], theirs.bias[...] = scale, bias
             theirs.mean.set_value(state["mean"])
             theirs.var.set_value(state["var"])

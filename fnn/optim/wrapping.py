@@ -117,7 +117,7 @@ def expect_patterns(where: str, patterns: Any) -> tuple[str, ...]:
 
 def unscaled(where: str, opt_state: OptState) -> OptState:
     """The state, if none of it scales the loss: what lies around a `loss_scale` is given gradients times the scale."""
-    if parts(opt_state, lambda part: isinstance(part, ScalesLoss)):
+    if having(opt_state, ScalesLoss):
         raise ConfigError(
             where, "true gradients", "those of optim.loss_scale", "put loss_scale around it: loss_scale(...(optimizer))"
         )
@@ -138,6 +138,22 @@ def told_rate(opt_state: OptState) -> Scalar | None:
 def rates(opt_state: OptState) -> list[Scalar]:
     """The rates that the outermost parts that tell one have."""
     return [part.rate for part in parts(opt_state, lambda part: isinstance(part, HasRate) and part.rate is not None)]
+
+
+def having(opt_state: OptState, protocol: type) -> list[Any]:
+    """The outermost parts of a nested optimizer state that have what the protocol names, in order."""
+
+    def has(part: Any) -> bool:
+        # To ask a protocol takes microseconds, and there are many parts: each class is asked once.
+        kind = type(part), protocol
+        if kind not in _known:
+            _known[kind] = isinstance(part, protocol)
+        return _known[kind]
+
+    return parts(opt_state, has)
+
+
+_known: dict[tuple[type, type], bool] = {}
 
 
 def parts(opt_state: OptState, wanted: Callable[[Any], bool]) -> list[Any]:

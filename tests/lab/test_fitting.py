@@ -115,6 +115,20 @@ def test_early_stopping_is_that_of_the_run(key):
     assert 2 < result.history.valid_loss.size < 40
 
 
+def test_a_run_that_early_stopping_has_ended_or_might_end_is_resumed_where_it_stood(key):
+    """Its train state is the best one, not the last."""
+    few, some = ((images[:128], labels[:128]) for images, labels in digits)
+    recipe = train.recipe(networks["perceptron"], optim.adam(3e-2), early_stopping=train.early_stopping(3))
+    options = {"batch_size": 32, "valid": some, "show": False}
+    whole = lab.fit(key, recipe, few, epochs=12, **options)
+    for epochs in (2, 5, 12):
+        first = lab.fit(key, recipe, few, epochs=epochs, **options)
+        rest = lab.fit(key, recipe, few, epochs=12, resume=first.train_state, **options)
+        chex.assert_trees_all_equal(bits(rest.train_state), bits(whole.train_state))
+        joined = np.concatenate([first.history.valid_loss, rest.history.valid_loss])
+        np.testing.assert_array_equal(joined, whole.history.valid_loss)
+
+
 def test_early_stopping_may_begin_where_a_run_without_it_is_gone_on_with(key):
     few, some = ((images[:128], labels[:128]) for images, labels in digits)
     plain = train.recipe(networks["perceptron"], optim.adam(3e-2))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.optim.lifting import widened
-from fnn.optim.wrapping import Advance, around, extended, parts
+from fnn.optim.wrapping import Advance, around, extended, having
 from fnn.types import AveragesParams, Number, Optimizer, OptState, Params, Scalar
 from fnn.values import maker
 
@@ -72,5 +72,5 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
 
 def averaged(opt_state: OptState, params: Params) -> Params:
     """The parameters to evaluate with: the average, where the optimizer keeps one, else the parameters themselves."""
-    kept = parts(opt_state, lambda part: isinstance(part, AveragesParams))
+    kept = having(opt_state, AveragesParams)
     return kept[0].averaged(params) if kept else params
