@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from fnn.values.made import Structure, made_class
+from fnn.errors import ConfigError
+from fnn.values.made import Structure, contract_of, is_contract, made_class, required
 from fnn.values.structure import is_numeric, split
 
 P = ParamSpec("P")
@@ -25,7 +26,7 @@ class Maker(Generic[T]):
     build:    the function of the arguments that gives the contract, such as a Layer
     public:   the function that users call
     numeric:  the names of the arguments whose Python numbers are leaves
-    contract: the class that the maker's return annotation names, or None where that is a kind of function
+    contract: the class of what it builds, such as Layer, where its return annotation says so, else None
     show:     what prints the call in a way of its own: (argument, ...) -> text
     """
 
@@ -41,7 +42,7 @@ class Maker(Generic[T]):
         self.build = build
         self.public: Callable[..., T] = build
         self.name = build.__name__
-        self.signature = inspect.signature(build) if signature is None else signature
+        self.signature = signature_of(build) if signature is None else signature
         self.kinds = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
         self.numeric = frozenset(
             name
@@ -49,23 +50,28 @@ class Maker(Generic[T]):
             if name not in structure and is_numeric(parameter.annotation)
         )
         self.show = show
-        self.cls = made_class(self.signature.return_annotation if contract is None else contract)
+        declared = self.signature.return_annotation if contract is None else contract
+        self.contract: Any = declared if is_contract(declared) else None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The made value of this call. What it is built of is checked now, with the numbers as they were given."""
         built = self.build(*args, **kwargs)
+        missing = [name for name in required(self.contract) if not hasattr(built, name)]
+        if missing:
+            expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
+            raise ConfigError(self.name, expected, f"{type(built).__name__}", "return one, or annotate what it returns")
         arguments = self.signature.bind(*args, **kwargs).arguments
-        return self.record(arguments, built)
+        return self.record(arguments, self.contract or contract_of(built), built)
 
-    def record(self, arguments: dict[str, Any], built: Any = None) -> Any:
-        """The made value of a call with these arguments, by name."""
+    def record(self, arguments: dict[str, Any], contract: Any, built: Any = None) -> Any:
+        """The made value of a call with these arguments, by name, of a class with the fields of the contract."""
         children: list[Any] = []
         keys: list[Any] = []
         call = tuple(
             (name, split(value, name in self.numeric, children, keys, self._key(name)))
             for name, value in arguments.items()
         )
-        return self.cls._of(Structure(self, call, tuple(keys)), tuple(children), built)
+        return made_class(contract)._of(Structure(self, call, tuple(keys)), tuple(children), built)
 
     def _key(self, name: str) -> tuple[str, ...]:
         """Where in the path of a leaf the argument stands; the entries of *args and **kwargs stand for themselves."""
@@ -76,6 +82,15 @@ class Maker(Generic[T]):
         """The function, called with these arguments, by name."""
         bound = inspect.BoundArguments(self.signature, arguments)
         return function(*bound.args, **bound.kwargs)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature, with annotations that are strings evaluated; ConfigError where one cannot be."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError as error:
+        advice = "define or import it before the maker"
+        raise ConfigError(function.__name__, "annotations that can be evaluated", error, advice) from None
 
 
 def is_maker(value: Any) -> bool:

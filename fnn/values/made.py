@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,7 @@ class Made(Shown):
     _children: tuple[Any, ...]
     _built: Any
     cache: dict[Any, Any]
+    contract: Any = None  # the class whose fields it has, such as Layer; None for a function
     __iter__ = None  # it has items by path, and is no sequence
 
     @classmethod
@@ -172,7 +173,7 @@ class Made(Shown):
         return self
 
     def __reduce__(self) -> Any:
-        return remade, (self._structure.maker.public, pack(self.arguments))
+        return remade, (self._structure.maker.public, pack(self.arguments), self.contract)
 
 
 def expect_leaves(where: str, value: Any) -> None:
@@ -185,23 +186,26 @@ def expect_leaves(where: str, value: Any) -> None:
         expect_leaves(path, child)
 
 
-def remade(public: Callable[..., Any], packed: dict[str, Any]) -> Any:
+def remade(public: Callable[..., Any], packed: dict[str, Any], contract: Any) -> Any:
     """The value of a call, as it was, whatever stands in the place of its numbers."""
-    return public.__dict__["record"].record(unpack(packed))
+    return public.__dict__["record"].record(unpack(packed), contract)
 
 
 # The classes of made values: one for each contract, and one for functions.
 
 
-def _delegate(field: str) -> property:
+def _delegate(field: Field[Any]) -> property:
     """A field of the contract. A made argument of that name is given as it is, without building the rest."""
+    name = field.name
 
     def get(self: Made) -> Any:
-        if self._built is None and field in self._structure.keys:
-            child = self._children[self._structure.keys.index(field)]
+        if self._built is None and name in self._structure.keys:
+            child = self._children[self._structure.keys.index(name)]
             if isinstance(child, Made):
                 return child
-        return getattr(self.built, field)
+        if field.default is MISSING:
+            return getattr(self.built, name)
+        return getattr(self.built, name, field.default)  # of another library's optimizer, which has no such field
 
     return property(get)
 
@@ -220,15 +224,33 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
 _classes: dict[Any, type[Made]] = {}
 
 
-def made_class(contract: Any) -> Any:
-    """The class of the values of makers that return this: a subclass of the contract, whose fields are built late."""
-    kind = contract if isinstance(contract, type) and is_dataclass(contract) else None
+def is_contract(kind: Any) -> bool:
+    """Whether it is a class of values that makers may return: a dataclass."""
+    return isinstance(kind, type) and is_dataclass(kind)
+
+
+def contract_of(built: Any) -> Any:
+    """The contract of what a maker has built; None for a function."""
+    if isinstance(built, Made):
+        return built.contract
+    return type(built) if is_contract(type(built)) else None
+
+
+def required(contract: Any) -> list[str]:
+    """The fields that what is built must have."""
+    own = [] if contract is None else fields(contract)
+    return [field.name for field in own if field.default is MISSING and field.default_factory is MISSING]
+
+
+def made_class(kind: Any) -> Any:
+    """The class of made values with this contract: a subclass of it, whose fields are built late."""
     if kind not in _classes:
         body: dict[str, Any] = {"__module__": __name__, "__eq__": Made.__eq__, "__hash__": Made.__hash__}
+        body["contract"] = kind
         if kind is None:
             cls = type("MadeFunction", (Made,), body | {"__call__": _call})
         else:
-            body |= {field.name: _delegate(field.name) for field in fields(kind)}
+            body |= {field.name: _delegate(field) for field in fields(kind)}
             if "name" in body:
                 body["name"] = property(_name)
             cls = type(f"Made{kind.__name__}", (Made, kind), body)

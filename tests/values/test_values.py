@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +210,53 @@ def test_a_users_maker_names_its_block_and_is_a_value(key):
     assert jax.tree.leaves(body) == [0.25]
     assert pickle.loads(pickle.dumps(body)) == body
     assert repr(my_block(3, 0.25)).endswith("my_block(3, 0.25)")
+
+
+@maker
+def unannotated(width, drop_rate: "Number" = 0.5):
+    return nn.chain(nn.dense(width), nn.dropout(drop_rate))
+
+
+@maker
+def wrapped(rate: "Number") -> "Optimizer":
+    def update(grads, opt_state, params):
+        return jax.tree.map(lambda g: -rate * g, grads), opt_state
+
+    return SimpleNamespace(init=lambda params: (), update=update)  # as of another library
+
+
+def test_a_maker_needs_no_return_annotation_and_may_write_them_as_strings(key):
+    body = nn.chain(unannotated(3, 0.25))
+    assert isinstance(unannotated(3), Layer) and list(body.init(key, (4,))[0]) == ["unannotated_0"]
+    assert jax.tree.leaves(body) == [0.25] and pickle.loads(pickle.dumps(body)) == body
+    assert isinstance(pickle.loads(pickle.dumps(unannotated(3))), Layer)
+
+
+def test_a_maker_may_return_the_optimizer_of_another_library(key):
+    recipe = train.recipe(nn.dense(3), wrapped(0.1))
+    assert isinstance(recipe.optimizer, Optimizer) and jax.tree.leaves(recipe) == [0.1]
+    batch = (np.ones((2, 4), np.float32), np.zeros(2, np.int32))
+    states = [
+        train.step(own, train.start(key, own, (4,)), batch)[0].params
+        for own in (recipe, recipe.replace(optimizer=optim.sgd(0.1)))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *states)
+
+
+def test_a_maker_that_returns_something_else_than_it_says():
+    @maker
+    def wrong(width: int) -> Layer:
+        return width
+
+    with pytest.raises(ConfigError, match="wrong: expected a maker that returns a Layer, .*, got int"):
+        wrong(3)
+
+    def unknown(width):
+        return nn.dense(width)
+
+    unknown.__annotations__ = {"width": "Nowhere"}
+    with pytest.raises(ConfigError, match="unknown: expected annotations that can be evaluated, got name 'Nowhere'"):
+        maker(unknown)
 
 
 def test_a_bare_layer_is_named_by_its_author(key):
