@@ -248,7 +248,7 @@ def test_a_maker_that_returns_something_else_than_it_says():
     def wrong(width: int) -> Layer:
         return width
 
-    with pytest.raises(ConfigError, match="wrong: expected a maker that returns a Layer, .*, got int"):
+    with pytest.raises(ConfigError, match=r"wrong: expected a maker that returns a Layer, .*, got int"):
         wrong(3)
 
     def unknown(width):
