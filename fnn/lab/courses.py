@@ -16,6 +16,7 @@ from fnn.train.advancing import Reached, advance, most_steps
 from fnn.train.epochs import batch_at, order_of
 from fnn.train.evaluation import count_examples, observed, validate
 from fnn.train.faults import explain, patience, state_at
+from fnn.train.figures import FINITE
 from fnn.train.recipe import Recipe
 from fnn.train.steps import augmented, stepped, steps_per_epoch
 from fnn.types import Data, TrainState
@@ -239,7 +240,7 @@ class StreamCourse:
 
     def _is_lost(self) -> bool:
         if self.waiting is not None:
-            self.lost = 0 if self.waiting["finite"] else self.lost + 1
+            self.lost = 0 if self.waiting[FINITE] else self.lost + 1
         return self.lost >= patience(self.recipe)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.train.figures import FLAGS, of_epoch
 from fnn.types import History
 
 Figures = dict[str, np.ndarray]
@@ -36,7 +37,7 @@ class Diary:
         self.epochs.append({name: value[None] for name, value in validated.items()})
         joined = _joined(self.under_way)
         self.under_way = []
-        row = {name: values[-1] if name == "rate" else values.mean() for name, values in joined.items()}
+        row = {name: of_epoch(name, values) for name, values in joined.items()}
         return row | {name: value[()] for name, value in validated.items() if value.ndim == 0}
 
     def recent(self, name: str, stretches: int) -> np.ndarray:
@@ -63,4 +64,4 @@ def _joined(parts: list[Figures]) -> Figures:
 
 def scalars(measured: Figures) -> Figures:
     """The figures of steps, less the flags and what is no single number."""
-    return {name: values for name, values in measured.items() if name != "finite" and values.ndim == 1}
+    return {name: values for name, values in measured.items() if name not in FLAGS and values.ndim == 1}

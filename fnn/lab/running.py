@@ -20,6 +20,7 @@ from fnn.lab.saving import Keeper, Past, Saving, keeping, past
 from fnn.lab.screens import Screen
 from fnn.train.callback import Callback
 from fnn.train.faults import PATIENCE, first_fault
+from fnn.train.figures import FINITE, VALID_LOSS, is_validation
 from fnn.train.recipe import Recipe
 from fnn.train.runs import expect_same_key, finished, watched
 from fnn.train.steps import start_on
@@ -63,7 +64,7 @@ class Plan(NamedTuple):
     def goes_by(self) -> tuple[str, int]:
         """The figure that tells the best epoch, and 1 if less of it is better, -1 if more."""
         stopping = self.recipe.early_stopping
-        return ("valid_loss", 1) if stopping is None else (stopping.by, stopping.sign)
+        return (VALID_LOSS, 1) if stopping is None else (stopping.by, stopping.sign)
 
     def described(self) -> str:
         """The run in words."""
@@ -108,7 +109,7 @@ class Running:
         _expect_figures(begin.figures, shapes[0] | shapes[1])
         self.diary = Diary(shapes, begin.figures, plan.course.epochs(self.step)[1])
         screen.recall(begin.figures)
-        first_loss = float(shapes[1]["valid_loss"]) if self.step == 0 and plan.valid is not None else None
+        first_loss = float(shapes[1][VALID_LOSS]) if self.step == 0 and plan.valid is not None else None
         screen.check(plan.recipe, plan.data, plan.out_shape, first_loss, watch.spent["compiling"], plan.total)
         plan.log.begin(self._begun(shapes, begin.was_kept))
         self._keep()  # so that from here on the run may be killed
@@ -127,7 +128,7 @@ class Running:
         history, asked = self.diary.history(), self.asked()
         is_over = end in (DONE, EARLY)
         go_on = "" if is_over else f"resume={self.keeper.keeps or 'result.train_state'} goes on from here"
-        losses = [] if "valid_loss" not in history else history.valid_loss.tolist()
+        losses = [] if VALID_LOSS not in history else history[VALID_LOSS].tolist()
         self.screen.conclude(f"{end}, at step {self.step:,}", self.watch, losses, go_on)
         if asked and (self.keeper.keeps or asked == signal.SIGTERM):
             raise exit_by(asked)
@@ -172,16 +173,16 @@ class Running:
 
         NonFiniteError where one of its steps loses the run, which is then put back to before that step.
         """
-        first, steps = self.step, sum(len(part.measured["finite"]) for part in parts)
+        first, steps = self.step, sum(len(part.measured[FINITE]) for part in parts)
         for measured, validated in parts:
             self.diary.add(measured)
-            self._expect_finite(stretch, len(measured["finite"]))
-            self.train_state, self.step = stretch.train_state, self.step + len(measured["finite"])
+            self._expect_finite(stretch, len(measured[FINITE]))
+            self.train_state, self.step = stretch.train_state, self.step + len(measured[FINITE])
             row = None if validated is None else self.diary.end_epoch(validated)
             self._tell(measured, row, began + (now - began) * (self.step - first) / steps)
 
     def _expect_finite(self, stretch: Stretch, steps: int) -> None:
-        flags = self.diary.recent("finite", PATIENCE)
+        flags = self.diary.recent(FINITE, PATIENCE)
         fault = first_fault(self.plan.recipe, flags)
         if fault is not None:
             self.step += steps - len(flags) + fault
@@ -220,14 +221,14 @@ class Running:
 
     def _log(self, measured: Figures, row: Row | None) -> None:
         figures = scalars(measured)
-        steps = np.arange(self.step - len(measured["finite"]), self.step) + 1
+        steps = np.arange(self.step - len(measured[FINITE]), self.step) + 1
         told = steps % self.plan.log_every == 0
         told[-1] &= row is None
         if told.any():
             self.plan.log.write(steps[told], {name: values[told] for name, values in figures.items()})
         if row is not None:  # the last step, in whose record those of validation are
             last = {name: values[-1:] for name, values in figures.items()}
-            validated = {name: np.array([value]) for name, value in row.items() if name.startswith("valid_")}
+            validated = {name: np.array([value]) for name, value in row.items() if is_validation(name)}
             self.plan.log.write(steps[-1:], last | validated)
             self.plan.log.look(self.step, self.train_state)
 

@@ -9,6 +9,7 @@ from fnn.lab.footers import Stopwatch, advice, footer
 from fnn.lab.headers import header, preflight, told
 from fnn.lab.progress import Report
 from fnn.lab.tables import Table, number
+from fnn.train.figures import LOSS, is_validation
 from fnn.train.recipe import Recipe
 from fnn.types import Data, Shape, TrainState
 
@@ -55,7 +56,7 @@ class Screen:
 
     def recall(self, figures: Figures) -> None:
         """The epochs that were before the run was gone on with."""
-        validated = {name: values for name, values in figures.items() if name.startswith("valid_") and values.ndim == 1}
+        validated = {name: values for name, values in figures.items() if is_validation(name) and values.ndim == 1}
         for place in range(len(validated.get(self.by, ()))):
             self._judge(place + 1, {name: float(values[place]) for name, values in validated.items()})
 
@@ -81,14 +82,14 @@ class Screen:
             self._say(rows)
         if place:
             step, measured = place
-            self.report.update(step, {"loss": measured["loss"].mean()})
+            self.report.update(step, {LOSS: measured[LOSS].mean()})
 
     def _judge(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Whether this epoch is the best so far."""
         is_best = self.sign * row.get(self.by, math.nan) < self.best
         if is_best:
             self.best = self.sign * row[self.by]
-            figures = (f"{name} {number(value)}" for name, value in row.items() if name.startswith("valid_"))
+            figures = (f"{name} {number(value)}" for name, value in row.items() if is_validation(name))
             self.best_told = f"epoch {epoch}: {', '.join(figures)}"
         return is_best
 

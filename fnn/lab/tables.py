@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fnn.train.figures import LOSS, is_validation
+
 NARROW, GAP = 9, "  "
 EPOCH, TIME, BEST = "epoch", "seconds", "best"
 
@@ -41,7 +43,7 @@ def _fitting(names: Sequence[str], columns: int) -> list[str]:
     """The first names that fit into so many columns, those of validation before the others, in their own order."""
     room = columns - len(EPOCH) - _width(TIME) - len(BEST) - 2 * len(GAP) - 1
     chosen = []
-    for name in sorted(names, key=lambda name: (name != "loss", not name.startswith("valid_"))):
+    for name in sorted(names, key=lambda name: (name != LOSS, not is_validation(name))):
         room -= _width(name) + len(GAP)
         if room >= 0:
             chosen.append(name)

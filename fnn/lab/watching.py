@@ -14,8 +14,9 @@ from fnn.lab.logs.population import population
 from fnn.lab.progress import Report, reporting
 from fnn.lab.tables import Table
 from fnn.train.callback import Callback
+from fnn.train.figures import LOSS, OVER, RATE, VALID_LOSS
 
-APART = ("over", "rate")  # figures that are not judged
+APART = (OVER, RATE)  # figures that are not judged
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def _told(report: Report, log: Log) -> Callback:
         nonlocal table, done
         lanes = {name: np.atleast_1d(np.asarray(value)) for name, value in figures.items()}
         loss = next(iter(lanes.values()))
-        going = ~lanes.get("over", np.zeros(loss.shape, bool))  # lab.fit does not go on with a run that is over
+        going = ~lanes.get(OVER, np.zeros(loss.shape, bool))  # lab.fit does not go on with a run that is over
         if not going.any():
             return
         numbers = {name: lanes[name][going] for name in lanes if name not in APART and lanes[name].ndim == 1}
@@ -82,6 +83,6 @@ def _told(report: Report, log: Log) -> Callback:
 
 def _shown(row: Mapping[str, float]) -> dict[str, float]:
     """What there is room for: the loss that runs are judged by, and what became of them."""
-    loss = "valid_loss" if "valid_loss_best" in row else "loss"
+    loss = VALID_LOSS if f"{VALID_LOSS}_best" in row else LOSS
     counts = {name: int(row[name]) for name in ("diverged", "stopped")}
     return {name: row[name] for name in (f"{loss}_best", f"{loss}_median")} | counts

@@ -9,6 +9,7 @@ import numpy as np
 
 from fnn.train.epochs import Measures, learn, order_of
 from fnn.train.evaluation import count_examples, observed, validate
+from fnn.train.figures import FINITE
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe
 from fnn.types import Data, Step, TrainState
@@ -60,7 +61,7 @@ def advance(
         now, place = jnp.divmod(reached.train_state.step, length)
         after, measured = learn(recipe, reached.train_state, data, now, reached.order[place])
         noted = _noted(reached.measured, reached.train_state.step - first, measured)
-        goes_on = measured["finite"] | (recipe.on_nonfinite != "raise")
+        goes_on = measured[FINITE] | (recipe.on_nonfinite != "raise")
         return reached._replace(train_state=after, measured=noted, goes_on=goes_on)
 
     def end(reached: Reached) -> Reached:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.optim.wrapping import reached
+from fnn.train.figures import VALID_LOSS
 from fnn.types import Number, Scalar, Step, TrainState
 from fnn.values import maker
 
@@ -52,7 +53,7 @@ class EarlyStopping:
 
 @maker
 def early_stopping(
-    patience: Number, *, min_delta: Number = 0.0, by: str = "valid_loss", mode: str = "min", restore_best: bool = True
+    patience: Number, *, min_delta: Number = 0.0, by: str = VALID_LOSS, mode: str = "min", restore_best: bool = True
 ) -> EarlyStopping:
     """End a run after so many epochs in a row without a better validation figure, for `train.run` and `lab.fit`.
 

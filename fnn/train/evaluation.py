@@ -11,6 +11,7 @@ from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.optim import averaged, observe
 from fnn.optim.transforms.plateau import observes
+from fnn.train.figures import LOSS, VALID_LOSS, validation
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, LossFunction, Metric, PerExample, Result, Scalar, TrainState, Weighted, Weights
@@ -74,7 +75,7 @@ def _weights(where: str, recipe: Recipe, train_state: TrainState | Weights) -> W
 def look(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Any]:
     """What the loss and the metrics see of each example; ShapeError for a function that gives not one an example."""
     examples = count_examples(targets)
-    functions: dict[str, LossFunction | Metric] = {"loss": recipe.loss, **recipe.metrics}
+    functions: dict[str, LossFunction | Metric] = {LOSS: recipe.loss, **recipe.metrics}
     seen = {
         name: function.look(outputs, targets) if isinstance(function, Metric) else function(outputs, targets)
         for name, function in functions.items()
@@ -84,7 +85,7 @@ def look(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Any]:
 
 def conclude(recipe: Recipe, seen: dict[str, Any]) -> dict[str, Scalar]:
     """The figures of all the examples seen."""
-    functions: dict[str, LossFunction | Metric] = {"loss": recipe.loss, **recipe.metrics}
+    functions: dict[str, LossFunction | Metric] = {LOSS: recipe.loss, **recipe.metrics}
     return {name: _figure(function, seen[name]) for name, function in functions.items()}
 
 
@@ -123,7 +124,7 @@ def validate(recipe: Recipe, train_state: TrainState, valid: Data | None, batch_
     if valid is None:
         return {}
     figures = evaluated(recipe, weights(recipe, train_state), valid, batch_size)
-    return {f"valid_{name}": value for name, value in figures.items()}
+    return {validation(name): value for name, value in figures.items()}
 
 
 def observed(recipe: Recipe, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
@@ -134,7 +135,7 @@ def observed(recipe: Recipe, train_state: TrainState, figures: dict[str, Scalar]
 
 @per_recipe()
 def _observed(recipe: Recipe, train_state: TrainState, figures: dict[str, Scalar]) -> TrainState:
-    train_state = train_state._replace(opt_state=observe(train_state.opt_state, figures["valid_loss"]))
+    train_state = train_state._replace(opt_state=observe(train_state.opt_state, figures[VALID_LOSS]))
     return train_state if recipe.early_stopping is None else recipe.early_stopping.observe(train_state, figures)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn import optim, trees
 from fnn.train.evaluation import conclude, count_examples, look, mean
+from fnn.train.figures import LOSS
 from fnn.train.keys import NOISE, own_key
 from fnn.train.recipe import Recipe
 from fnn.types import PENALTY, Params, PerExample, RandomKey, Scalar, State, TrainState, Weighted
@@ -58,7 +59,7 @@ def objective(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
 
 def minimized(measured: dict[str, Scalar]) -> dict[str, Scalar]:
     """Of what was measured, what is made smaller: the loss and, where there is any, the penalty."""
-    return {name: measured[name] for name in ("loss", PENALTY) if name in measured}
+    return {name: measured[name] for name in (LOSS, PENALTY) if name in measured}
 
 
 def _value(
@@ -67,7 +68,7 @@ def _value(
     outputs, state = recipe.network.apply(params, state, inputs, key=key, train=True)
     looks, penalties = look(recipe, outputs, targets), _penalties(recipe, params, state)
     penalty = jnp.stack(penalties).sum() if penalties else None
-    return mean(looks["loss"]) + (0 if penalty is None else penalty), Seen(looks, penalty, state)
+    return mean(looks[LOSS]) + (0 if penalty is None else penalty), Seen(looks, penalty, state)
 
 
 def _penalties(recipe: Recipe, params: Params, state: State) -> list[Scalar]:
@@ -91,7 +92,7 @@ def _over_parts(
     def of_part(state: State, part: Any) -> tuple[Any, Seen]:
         number, *own = part
         averaged, seen = function(state, jax.random.fold_in(key, number), *own)
-        return (_weight(seen.looks["loss"]), (averaged, seen.penalty)), seen
+        return (_weight(seen.looks[LOSS]), (averaged, seen.penalty)), seen
 
     def add(carry: Any, part: Any) -> tuple[Any, dict[str, Any]]:
         state, (weight, sums) = carry

@@ -14,6 +14,7 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
 from fnn.objective.loss import as_loss
 from fnn.train.early_stopping import EarlyStopping
+from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation
 from fnn.types import (
     PENALTY,
     Augmentation,
@@ -32,7 +33,6 @@ from fnn.types import (
 from fnn.values import Made, expect_leaves, is_maker, maker, reference
 
 ON_NONFINITE = ("raise", "skip", "ignore")
-OWN_MEASURES = ("loss", PENALTY, "rate", "finite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Recipe:
     @property
     def step_names(self) -> tuple[str, ...]:
         """What a step measures, in the order of history; penalty only where there is any."""
-        return ("loss", PENALTY, *self.metrics, *self.measures, "rate", "finite")
+        return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
 
     def in_order(self, measured: Mapping[str, Any]) -> dict[str, Any]:
         """The figures of steps, in the order of history."""
@@ -137,9 +137,9 @@ def recipe(
         on_nonfinite=checks.choice("recipe on_nonfinite", on_nonfinite, ON_NONFINITE),
         early_stopping=early_stopping,
     )
-    if len(set(built.step_names)) < len(built.step_names):
-        names = [*built.metrics, *built.measures]
-        expected = f"names other than {', '.join(OWN_MEASURES)}, each once"
+    names = [*built.metrics, *built.measures]
+    if len(set(built.step_names)) < len(built.step_names) or any(map(is_validation, names)):
+        expected = f"names other than {', '.join(OWN)}, each once, that do not begin with {VALID}"
         raise ConfigError("recipe metrics", expected, names, "rename one")
     _expect_stopping(built)
     return built
@@ -171,7 +171,7 @@ def _expect_stopping(built: Recipe) -> None:
     if not isinstance(stopping, EarlyStopping):
         advice = "call that with a patience"
         raise ConfigError("recipe early_stopping", "what train.early_stopping gives", repr(stopping), advice)
-    names = [f"valid_{name}" for name in ("loss", *built.metrics)]
+    names = [validation(name) for name in (LOSS, *built.metrics)]
     if stopping.by not in names:
         raise ConfigError("early_stopping by", f"one of {', '.join(names)}", repr(stopping.by), "choose one of them")
 

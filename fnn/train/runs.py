@@ -11,6 +11,7 @@ from fnn.train.early_stopping import until_over
 from fnn.train.epochs import Measures, batch_at, whole_epoch
 from fnn.train.evaluation import observed, validate
 from fnn.train.faults import explain, first_fault, state_at
+from fnn.train.figures import FLAGS, OVER, is_validation
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.steps import start_on, steps_per_epoch
@@ -152,12 +153,12 @@ def _run(
 
 def _figures(recipe: Recipe, before: TrainState, after: TrainState, figures: tuple[Measures, Measures]) -> Measures:
     """The figures of an epoch for the callback."""
-    means = {name: values.mean(0) for name, values in recipe.in_order(figures[0]).items() if name != "finite"}
-    return {"step": after.step, "over": recipe.is_over(before), **means, **figures[1]}
+    means = {name: values.mean(0) for name, values in recipe.in_order(figures[0]).items() if name not in FLAGS}
+    return {"step": after.step, OVER: recipe.is_over(before), **means, **figures[1]}
 
 
 def _until(step: int, length: int, history: History) -> History:
     """The history of the epochs that were run; figures of validation are one an epoch, all others one a step."""
     return History(
-        {name: values[: step // length if name.startswith("valid_") else step] for name, values in history.items()}
+        {name: values[: step // length if is_validation(name) else step] for name, values in history.items()}
     )

@@ -11,6 +11,7 @@ from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.wrapping import extended, rate
 from fnn.train.batching import own_batch
 from fnn.train.evaluation import count_examples
+from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.keys import AUGMENT, INIT, own_key
 from fnn.train.minimizing import gradients, minimized, objective
 from fnn.train.programs import per_recipe
@@ -120,7 +121,7 @@ def descend(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) 
         new = trees.select(finite, new, (params, state, optim.backed_off(opt_state)))
     record = StepRecord(params, state, opt_state, grads, new_params, new_state, new_opt_state)
     measured |= {name: _scalar(name, measure(record)) for name, measure in recipe.measures.items()}
-    measured |= {"rate": jnp.asarray(rate(new_opt_state), measured["loss"].dtype), "finite": finite}
+    measured |= {RATE: jnp.asarray(rate(new_opt_state), measured[LOSS].dtype), FINITE: finite}
     return train_state._replace(params=new[0], state=new[1], opt_state=new[2], step=train_state.step + 1), measured
 
 

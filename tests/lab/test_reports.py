@@ -7,7 +7,7 @@ from PIL import Image
 
 from fnn import lab, optim
 from fnn.errors import ConfigError, ShapeError
-from fnn.lab.reports import TRAIN, VALID, drops
+from fnn.lab.reports import TRAIN_COLOR, VALID_COLOR, drops
 from fnn.types import History
 
 steps, epochs = jnp.arange(1.0, 41.0), jnp.arange(1.0, 5.0)
@@ -29,7 +29,7 @@ def pixels(path):
 
 def test_a_picture_shows_validation_if_there_is_any(tmp_path):
     target = tmp_path / "curves.png"
-    color = np.array([int(VALID[i : i + 2], 16) for i in (1, 3, 5)])
+    color = np.array([int(VALID_COLOR[i : i + 2], 16) for i in (1, 3, 5)])
     assert len(lab.curves(history, target).axes) == 3  # the figure is given all the same
     assert (pixels(target) == color).all(1).any()
     without = History({name: values for name, values in history.items() if not name.startswith("valid_")})
@@ -153,7 +153,7 @@ def test_rates_that_differ_far_are_shown_by_their_logarithms():
 def test_a_run_that_was_lost_or_broke_off_at_once_is_drawn():
     nothing = {"loss": jnp.full(1, jnp.nan), "rate": jnp.ones(1), "valid_loss": jnp.ones(0)}
     axes = panels(History(nothing))["loss"]
-    assert [one.get_label() for one in axes.lines][1:] == ["training"] and axes.lines[1].get_color() == TRAIN
+    assert [one.get_label() for one in axes.lines][1:] == ["training"] and axes.lines[1].get_color() == TRAIN_COLOR
 
 
 def test_a_history_of_no_step_is_told(tmp_path):

@@ -36,7 +36,7 @@ WRONG = {
     "no measure": ((), {"measures": {"norm": 3}}, "recipe measures norm: expected a function, got 3"),
     "a metric named loss": ((), {"metrics": {"loss": objective.accuracy}}, "names other than loss, penalty, rate, fin"),
     "a measure named rate": ((), {"measures": {"rate": jnp.sum}}, "expected names other than loss.* got .*'rate'"),
-    "a name twice": ((), {"measures": {"accuracy": jnp.sum}}, r"each once, got \['accuracy', 'accuracy'\]"),
+    "a name twice": ((), {"measures": {"accuracy": jnp.sum}}, r"each once, .*, got \['accuracy', 'accuracy'\]"),
     "nothing to prepare": ((), {"prepare": None}, "recipe prepare: expected a function, got None"),
     "a number to prepare": ((), {"prepare": 1 / 255}, "recipe prepare: expected a function, got 0.0039"),
     "no augmentation": ((), {"augment": "flip"}, "recipe augment: expected a function, got 'flip'"),

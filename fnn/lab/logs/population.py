@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from fnn.errors import ConfigError, ShapeError
+from fnn.train.figures import LOSS, VALID_LOSS
 
-JUDGES = ("valid_loss", "loss")
+JUDGES = (VALID_LOSS, LOSS)
 
 
 def population(figures: Mapping[str, Any]) -> dict[str, float]:
