@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -99,14 +100,15 @@ def some_of(*policies: Augmentation, count: int, weights: Sequence[float] | None
     parts = [as_policy(f"one_of {place}", policy) for place, policy in enumerate(policies)]
     weights = _expect_weights(weights, len(parts))
     known = _known_shares(weights)
+    limits = None if known is None else _limits(known)
     words = 1 + max(part.words for part in parts)
 
     def read(own: Array, shape: ImageShape) -> Drawn:
         return [_choice(turn, shape) for turn in own.reshape(count, words)]
 
     def _choice(own: Array, shape: ImageShape) -> Drawn:
-        limits = jnp.cumsum(_traced_shares(weights) if known is None else jnp.asarray(known))
-        which = jnp.minimum((drawing.unit(own[0]) >= limits).sum(), len(parts) - 1).astype(jnp.int32)
+        ends = jnp.cumsum(_traced_shares(weights)) if limits is None else limits
+        which = jnp.minimum((drawing.unit(own[0]) >= ends).sum(), len(parts) - 1).astype(jnp.int32)
         return {"which": which, "drawn": tuple(part.read(own[1 : 1 + part.words], shape) for part in parts)}
 
     def lower(drawn: Drawn, shape: ImageShape) -> Steps:
@@ -156,6 +158,12 @@ def _known_shares(weights: Sequence[float]) -> np.ndarray | None:
     if not known.any():
         raise ConfigError("one_of weights", "one above 0", weights, "give what is to be drawn a weight")
     return known / known.sum()
+
+
+def _limits(known: np.ndarray) -> Array:
+    """Up to where in [0, 1) each is drawn, worked out now, though the policy may be built within a program."""
+    with jax.ensure_compile_time_eval():
+        return jnp.cumsum(jnp.asarray(known))
 
 
 def _traced_shares(weights: Sequence[float]) -> Array:
