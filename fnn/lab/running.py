@@ -42,7 +42,7 @@ class Limits(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is run: a recipe over a course, how it is validated and limited, and who is told of it."""
+    """A run: its recipe, data, validation and limits, and where its figures go."""
 
     recipe: Recipe
     course: Course

@@ -7,7 +7,7 @@ from typing import Any
 
 from fnn.errors import ConfigError
 from fnn.types import Loss, LossFunction, Metric, PerExample, Weighted
-from fnn.values import Maker
+from fnn.values import Maker, signature_of
 
 Compute = Callable[..., PerExample | Weighted]
 
@@ -33,9 +33,10 @@ class DeclaredLoss(Loss):
         self.__dict__["record"] = record
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
-        if arrays or options.keys() & {"outputs", "targets"}:
+        record = self.__dict__["record"]
+        if arrays or options.keys() - record.kinds.keys():  # as logits= and labels= are
             return self.function(*arrays, **options)
-        return self.__dict__["record"].call(**options)
+        return record.call(**options)
 
     def __repr__(self) -> str:
         return f"<loss {self.__dict__['__name__']}>"
@@ -46,7 +47,7 @@ class DeclaredLoss(Loss):
 
 def options_of(compute: Compute) -> inspect.Signature:
     """The signature of a loss without its outputs and targets."""
-    signature = inspect.signature(compute)
+    signature = signature_of(compute)
     parameters = [own for own in signature.parameters.values() if own.kind is inspect.Parameter.KEYWORD_ONLY]
     return signature.replace(parameters=parameters)
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
             finally:
                 _structure.reset(token)
 
-        return call  # type: ignore[return-value]
+        return cast(F, call)
 
     return decorate
 

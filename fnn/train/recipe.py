@@ -203,7 +203,7 @@ def stack(recipes: Any) -> Any:
     first, *others = given
     for place, other in enumerate(others, 1):
         if _form(other) != _form(first):
-            advice = "only numbers may differ; map over each kind of recipe by itself"
+            advice = "only numbers may differ; stack recipes of one structure"
             raise TreeMismatchError(f"stack recipes {place}", f"the structure of the first, {first}", other, advice)
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *given)
 

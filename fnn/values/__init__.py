@@ -3,6 +3,7 @@
 from fnn.values.decorator import Maker as Maker
 from fnn.values.decorator import is_maker as is_maker
 from fnn.values.decorator import maker as maker
+from fnn.values.decorator import signature_of as signature_of
 from fnn.values.made import Made as Made
 from fnn.values.made import expect_leaves as expect_leaves
 from fnn.values.show import reference as reference

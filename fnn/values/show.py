@@ -20,7 +20,7 @@ class Shown:
 
     def shown_call(self) -> tuple[str, list[tuple[str | None, Any]]]:
         """The function's name, and its arguments: each with its keyword, or None where it is positional."""
-        raise NotImplementedError
+        return type(self).__name__, []
 
     def shown_text(self) -> str | None:
         """The text to print, where it is no call."""
@@ -91,7 +91,7 @@ def array(value: Any) -> str:
         return f"<array {host.dtype}{list(host.shape)}>"
     items = host.tolist() if host.dtype.kind != "f" else _shortest(host)
     module = "numpy" if isinstance(value, np.ndarray) else "jax.numpy"
-    return f"{module}.array({items}, dtype='{host.dtype}')"
+    return f"{module}.array({shown(items)}, dtype='{host.dtype}')"
 
 
 def _shortest(host: np.ndarray) -> Any:

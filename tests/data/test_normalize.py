@@ -1,4 +1,4 @@
-"""A map by known statistics is held to the formula in NumPy, and to what every made value can do."""
+"""Normalization by known statistics equals the formula in NumPy, and is a made value."""
 
 import copy
 import pickle

@@ -148,3 +148,11 @@ def test_heads_keep_what_each_loss_says():
     loss = objective.multi_task({"digit": objective.ignoring(objective.nll, 9), "side": objective.squared_error})
     assert loss.metric is None and not loss.classes and list(loss.heads) == ["digit", "side"]
     assert loss.heads["digit"].classes and loss.heads["digit"].ignored == {9} and not loss.heads["side"].classes
+
+
+def test_a_loss_takes_its_arrays_by_name_too():
+    logits, labels = jnp.array([[2.0, 1.0]]), jnp.array([1])
+    wanted = objective.cross_entropy(logits, labels, label_smoothing=0.2)
+    got = objective.cross_entropy(logits=logits, labels=labels, label_smoothing=0.2)
+    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(objective.cross_entropy(logits, labels=labels, label_smoothing=0.2), wanted)

@@ -79,7 +79,7 @@ def compilations():
             if record.msg.startswith("Compiling"):
                 names.append(str(record.args[0]).removeprefix("jit(").removesuffix(")"))
 
-    handler, logger = Handler(), logging.getLogger("jax._src.interpreters.pxla")
+    handler, logger = Handler(), logging.getLogger("jax")
     logger.addHandler(handler)
     try:
         with jax.log_compiles():

@@ -133,7 +133,7 @@ def test_power_is_the_power_and_is_smooth_at_zero():
     chex.assert_tree_all_finite(jax.jacfwd(lambda pair: power(*pair))((jnp.array(0.0), jnp.array(0.5))))
 
 
-# What a schedule tells of itself: the step after which it no longer changes.
+# The field `steps` of a schedule: the step after which it no longer changes.
 
 DROPS = optim.step_decay(0.3, steps=7, factor=0.5)
 ENDS = {
