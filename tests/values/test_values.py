@@ -170,6 +170,18 @@ def test_numbers_print_shortest_and_are_equal_across_the_dtypes_that_print_alike
     assert optim.sgd(jnp.bfloat16(0.1)) == evaluated(optim.sgd(jnp.bfloat16(0.1)))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        optim.table(jnp.array([1.0, 2.5])),
+        optim.noise(jax.random.fold_in(jax.random.key(3), 1), optim.sgd(0.1)),
+        nn.pretrained(nn.dense(1), {"kernel": jnp.array([[1.0], [jnp.nan]]), "bias": np.zeros(1, np.float32)}, {}),
+    ],
+)
+def test_arrays_and_keys_print_as_the_calls_that_make_them(value):
+    assert evaluated(value) == value and hash(evaluated(value)) == hash(value)
+
+
 def test_a_function_is_structure_by_identity_and_a_partial_by_its_parts():
     from functools import partial
 
