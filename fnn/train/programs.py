@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.values import Made, objects_of
-from fnn.values.structure import Same
+from fnn.values import Same, objects_of
 
 KEPT = 4
 
@@ -57,9 +56,7 @@ class Programs:
             if (own := forget()) is not None:
                 own()
 
-        for same in objects:
-            if (value := same.ref()) is not None and same._strong is None:
-                self.watches.append(weakref.ref(value, on_gone))
+        self.watches = [same.on_gone(on_gone) for same in objects]
 
     def forget(self) -> None:
         """Drop the programs: an object that they are compiled for is gone."""
@@ -71,7 +68,7 @@ def programs_of(recipe: Any) -> Programs:
     """The programs of the recipe's structure."""
     own = recipe.cache.get("programs")
     if own is None:
-        identity = _identity(recipe)
+        identity = recipe.identity
         own = _by_identity.get(identity)
         if own is None:
             own = _by_identity[identity] = Programs()
@@ -82,12 +79,6 @@ def programs_of(recipe: Any) -> Programs:
     while len(_recent) > KEPT:
         _recent.popitem(last=False)
     return own
-
-
-def _identity(value: Any) -> Any:
-    if not isinstance(value, Made):
-        return None
-    return (value._structure.identity, *map(_identity, value._children))
 
 
 def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:

@@ -8,4 +8,5 @@ from fnn.values.made import Made as Made
 from fnn.values.made import expect_leaves as expect_leaves
 from fnn.values.show import reference as reference
 from fnn.values.show import shown as shown
+from fnn.values.structure import Same as Same
 from fnn.values.structure import objects_of as objects_of

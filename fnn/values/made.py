@@ -76,6 +76,14 @@ class Made(Shown):
         return self._structure.filled(self._children)
 
     @property
+    def identity(self) -> Any:
+        """What it has in common with values that differ in numbers alone; it holds no object of the value strongly."""
+        return (
+            self._structure.identity,
+            *(child.identity if isinstance(child, Made) else None for child in self._children),
+        )
+
+    @property
     def children(self) -> tuple[Any, ...]:
         """The leaves and made values among the arguments, in order."""
         return self._children

@@ -79,6 +79,10 @@ class Same:
         except TypeError:
             self.ref, self._strong = (lambda: value), value
 
+    def on_gone(self, callback: Callable[[Any], Any]) -> Any:
+        """A weak reference that calls back when the object is gone; None for an object that takes none."""
+        return None if self._strong is not None else weakref.ref(self.ref(), callback)
+
     def __hash__(self) -> int:
         return self._id
 
