@@ -45,9 +45,8 @@ def enter(where: str, data: Data) -> Data:
 def expect_fitting(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     """The shape of one output; an error unless the data fits what the network puts out and the loss takes in."""
     _expect_images(recipe, data[0])
-    out_shape, opt_state = _begun(recipe, data[0])
+    out_shape, opt_state = _traced(recipe, data)
     _expect_told(recipe, opt_state, valid)
-    _expect_loss(recipe, out_shape, data[1])
     for _, targets in filter(None, (data, valid)):
         for loss, own_targets, own_shape in _heads(recipe.loss, targets, out_shape):
             if trees.is_shape(own_shape) and hasattr(own_targets, "dtype") and checks.is_concrete(own_targets):
@@ -63,6 +62,21 @@ def _heads(loss: Loss, targets: Any, out_shape: Any) -> Iterator[tuple[Loss, Any
         return
     for head, own in loss.heads.items():
         yield as_loss(head, own), targets[head], out_shape[head]
+
+
+def _traced(recipe: Recipe, data: Data) -> tuple[Any, OptState]:
+    """The shape of one output and the optimizer's first state; an error if network, loss or metrics fail on the data.
+
+    Tracing takes longer than a short run, so the recipe remembers the answer for arrays of these shapes and dtypes.
+    """
+    leaves, structure = jax.tree.flatten(data)
+    arrays = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    signature = "traced", structure, arrays, jnp.result_type(float)
+    if signature not in recipe.cache:
+        out_shape, opt_state = _begun(recipe, data[0])
+        _expect_loss(recipe, out_shape, data[1])
+        recipe.cache[signature] = out_shape, opt_state
+    return recipe.cache[signature]
 
 
 def _expect_loss(recipe: Recipe, out_shape: Any, targets: Any) -> None:
