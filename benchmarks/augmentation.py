@@ -60,14 +60,20 @@ class Compiled:
         self.bytes = self.program.cost_analysis()["bytes accessed"] / len(images)
 
     def __call__(self) -> None:
-        jax.block_until_ready([self.program(next(self.keys), self.images) for _ in range(self.batches)])
+        jax.block_until_ready(
+            [self.program(next(self.keys), self.images) for _ in range(self.batches)]
+        )
 
 
 class Modules:
     """kornia's modules one after another on float32, channels first, which the bytes of a data set must be made."""
 
     def __init__(self, images: np.ndarray, *modules: Any, batches: int = 1, compiled: bool = False):
-        self.images, self.batches, self.count = torch.from_numpy(images), batches, batches * len(images)
+        self.images, self.batches, self.count = (
+            torch.from_numpy(images),
+            batches,
+            batches * len(images),
+        )
         self.module = torch.nn.Sequential(*modules)
         if compiled:
             self.module = torch.compile(self.module)
@@ -92,7 +98,9 @@ class Recipe(NamedTuple):
 
 def cifar_of_fnn() -> augment.Policy:
     crop, hide = augment.random_crop(padding=PADDING), augment.cutout(CUTOUT)
-    return augment.chain(augment.flip_lr(), crop, hide, augment.normalize(MEAN, STD, dtype=jnp.bfloat16))
+    return augment.chain(
+        augment.flip_lr(), crop, hide, augment.normalize(MEAN, STD, dtype=jnp.bfloat16)
+    )
 
 
 def cifar_of_dm_pix(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -105,14 +113,21 @@ def cifar_of_dm_pix(key: jax.Array, image: jax.Array) -> jax.Array:
 def cifar_of_augmax(key: jax.Array, image: jax.Array) -> jax.Array:
     move, hide = jax.random.split(key)
     moves = [augmax.RandomCrop(*image.shape[:2]), augmax.HorizontalFlip(), augmax.ByteToFloat()]
-    return normalized(augmax.Chain(*moves)(move, reflected(image)) * shown_of(hide, image)).astype(jnp.bfloat16)
+    return normalized(augmax.Chain(*moves)(move, reflected(image)) * shown_of(hide, image)).astype(
+        jnp.bfloat16
+    )
 
 
 def cifar_of_kornia() -> list[Any]:
     size, area = SMALL.shape[1:3], CUTOUT**2 / (SMALL.shape[1] * SMALL.shape[2])
     crop = kornia.RandomCrop(size, padding=PADDING, padding_mode="reflect")
     hide = kornia.RandomErasing(p=1.0, scale=(area, area), ratio=(1.0, 1.0))
-    return [kornia.RandomHorizontalFlip(), crop, hide, kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD))]
+    return [
+        kornia.RandomHorizontalFlip(),
+        crop,
+        hide,
+        kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+    ]
 
 
 def reflected(image: jax.Array) -> jax.Array:
@@ -122,7 +137,10 @@ def reflected(image: jax.Array) -> jax.Array:
 def shown_of(key: jax.Array, image: jax.Array) -> jax.Array:
     """0 in a square, else 1: of ten ways to cut it out by hand this is the fastest, by a factor of two and more."""
     center = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
-    sides = [jnp.abs(jnp.arange(n) - own) < CUTOUT // 2 for n, own in zip(image.shape[:2], center, strict=True)]
+    sides = [
+        jnp.abs(jnp.arange(n) - own) < CUTOUT // 2
+        for n, own in zip(image.shape[:2], center, strict=True)
+    ]
     rows, columns = (side.astype(jnp.float32) for side in sides)
     return 1 - rows[:, None, None] * columns[None, :, None]
 
@@ -136,14 +154,18 @@ def normalized(levels: jax.Array) -> jax.Array:
 
 def jitter_of_fnn() -> augment.Policy:
     jitter = augment.jitter(brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH, hue=HUE)
-    return augment.chain(augment.flip_lr(), augment.rotate((-DEGREES, DEGREES)), jitter, augment.normalize(MEAN, STD))
+    return augment.chain(
+        augment.flip_lr(), augment.rotate((-DEGREES, DEGREES)), jitter, augment.normalize(MEAN, STD)
+    )
 
 
 def jitter_of_dm_pix(key: jax.Array, image: jax.Array) -> jax.Array:
     flip, turn, brightness, contrast, saturation, hue = jax.random.split(key, 6)
     angle = jnp.deg2rad(jax.random.uniform(turn, (), minval=-DEGREES, maxval=DEGREES))
     image = dm_pix.random_flip_left_right(flip, image).astype(jnp.float32) / 255
-    image = dm_pix.random_brightness(brightness, dm_pix.rotate(image, angle, mode="constant"), STRENGTH)
+    image = dm_pix.random_brightness(
+        brightness, dm_pix.rotate(image, angle, mode="constant"), STRENGTH
+    )
     image = dm_pix.random_contrast(contrast, image, 1 - STRENGTH, 1 + STRENGTH)
     image = dm_pix.random_saturation(saturation, image, 1 - STRENGTH, 1 + STRENGTH)
     return normalized(dm_pix.random_hue(hue, image, HUE))
@@ -158,7 +180,12 @@ def jitter_of_augmax(key: jax.Array, image: jax.Array) -> jax.Array:
 def jitter_of_kornia() -> list[Any]:
     rotate = kornia.RandomRotation(DEGREES, p=1.0)
     jitter = kornia.ColorJitter(STRENGTH, STRENGTH, STRENGTH, HUE, p=1.0)
-    return [kornia.RandomHorizontalFlip(), rotate, jitter, kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD))]
+    return [
+        kornia.RandomHorizontalFlip(),
+        rotate,
+        jitter,
+        kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+    ]
 
 
 CIFAR = Recipe(cifar_of_fnn, cifar_of_dm_pix, cifar_of_augmax, cifar_of_kornia)
@@ -168,7 +195,11 @@ JITTER = Recipe(jitter_of_fnn, jitter_of_dm_pix, jitter_of_augmax, jitter_of_kor
 def six() -> augment.Policy:
     """Six operations to compile."""
     jitter = augment.jitter(brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH, hue=HUE)
-    moves = (augment.flip_lr(), augment.random_crop(padding=PADDING), augment.rotate((-DEGREES, DEGREES)))
+    moves = (
+        augment.flip_lr(),
+        augment.random_crop(padding=PADDING),
+        augment.rotate((-DEGREES, DEGREES)),
+    )
     return augment.chain(*moves, jitter, augment.cutout(CUTOUT), augment.normalize(MEAN, STD))
 
 
@@ -190,15 +221,21 @@ def singles() -> dict[str, augment.Policy]:
         "translate": augment.translate((-0.1, 0.1), (-0.1, 0.1)),
         "shear": augment.shear(columns=(-17.0, 17.0)),
         "scale": augment.scale((0.8, 1.2)),
-        "affine": augment.affine(degrees=turn, rows=(-0.1, 0.1), columns=(-0.1, 0.1), factor=(0.8, 1.2)),
+        "affine": augment.affine(
+            degrees=turn, rows=(-0.1, 0.1), columns=(-0.1, 0.1), factor=(0.8, 1.2)
+        ),
         "perspective": augment.perspective(),
         "elastic": augment.elastic(4.0),
         "brightness": augment.brightness(factor),
         "contrast": augment.contrast(factor),
         "saturation": augment.saturation(factor),
         "hue": augment.hue((-HUE, HUE)),
-        "jitter, without hue": augment.jitter(brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH),
-        "jitter, with hue": augment.jitter(brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH, hue=HUE),
+        "jitter, without hue": augment.jitter(
+            brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH
+        ),
+        "jitter, with hue": augment.jitter(
+            brightness=STRENGTH, contrast=STRENGTH, saturation=STRENGTH, hue=HUE
+        ),
         "gamma": augment.gamma((0.7, 1.4)),
         "grayscale": augment.grayscale(0.5),
         "channel_drop": augment.channel_drop(),
@@ -238,7 +275,9 @@ def programs_of(recipe: Recipe, images: np.ndarray) -> dict[str, Any]:
         programs["augmax"] = Compiled(augment.per_image(recipe.augmax), images)
     if kornia:
         programs["kornia, eager"] = Modules(images, *recipe.kornia())
-        programs |= working("kornia, torch.compile", Modules(images, *recipe.kornia(), compiled=True))
+        programs |= working(
+            "kornia, torch.compile", Modules(images, *recipe.kornia(), compiled=True)
+        )
     return programs
 
 
@@ -259,7 +298,9 @@ def sides(what: str, programs: dict[str, Any], timings: dict[str, Timing]) -> li
             what: name,
             "images/s": f"{programs[name].count / timing.seconds:,.0f}",
             "seconds by fnn's": f"{timing.ratio:.2f}",
-            "kB an image": f"{programs[name].bytes / 1e3:,.1f}" if isinstance(programs[name], Compiled) else "–",
+            "kB an image": f"{programs[name].bytes / 1e3:,.1f}"
+            if isinstance(programs[name], Compiled)
+            else "–",
         }
         for name, timing in timings.items()
     ]
@@ -267,9 +308,18 @@ def sides(what: str, programs: dict[str, Any], timings: dict[str, Timing]) -> li
 
 def judged(what: str, timings: dict[str, Timing], **goals: float) -> list[str]:
     """fnn's images a second by those of the fastest row of each peer."""
-    ratios = {peer: [own.ratio for name, own in timings.items() if name.startswith(peer)] for peer in goals}
+    ratios = {
+        peer: [own.ratio for name, own in timings.items() if name.startswith(peer)]
+        for peer in goals
+    }
     return [
-        judge(f"{what}, images/s by those of {peer}:", min(own), goals[peer], at_least=True, form=".1f")
+        judge(
+            f"{what}, images/s by those of {peer}:",
+            min(own),
+            goals[peer],
+            at_least=True,
+            form=".1f",
+        )
         for peer, own in ratios.items()
         if own
     ]
@@ -278,7 +328,9 @@ def judged(what: str, timings: dict[str, Timing], **goals: float) -> list[str]:
 def cifar() -> tuple[list[dict[str, str]], list[str]]:
     programs = programs_of(CIFAR, SMALL)
     timings = compare(programs, base="fnn", rounds=ROUNDS)
-    return sides("CIFAR, 1024 x 32 x 32", programs, timings), judged("CIFAR", timings, dm_pix=3, kornia=20)
+    return sides("CIFAR, 1024 x 32 x 32", programs, timings), judged(
+        "CIFAR", timings, dm_pix=3, kornia=20
+    )
 
 
 def jitter() -> list[str]:
@@ -287,7 +339,9 @@ def jitter() -> list[str]:
     timings = compare(programs, base="fnn", rounds=ROUNDS)
     if slow:
         programs["dm_pix"] = slow
-        timings["dm_pix"] = compare({"fnn": programs["fnn"], "dm_pix": slow}, base="fnn", rounds=FEW_ROUNDS)["dm_pix"]
+        timings["dm_pix"] = compare(
+            {"fnn": programs["fnn"], "dm_pix": slow}, base="fnn", rounds=FEW_ROUNDS
+        )["dm_pix"]
     rows = sides("flip, rotate, jitter, 32 x 224 x 224", programs, timings)
     return [table(rows), *judged("at 224", timings, kornia=5, augmax=15)]
 
@@ -317,11 +371,16 @@ def compiling() -> list[str]:
         median = statistics.median(seconds(policy, images) for _ in range(COMPILINGS))
         return judge(f"s to compile {what}:", median, goal, form=".2f")
 
-    return [judged("six operations", six(), SMALL, 2.0), judged("RandAugment", augment.rand_augment(), LARGE, 4.0)]
+    return [
+        judged("six operations", six(), SMALL, 2.0),
+        judged("RandAugment", augment.rand_augment(), LARGE, 4.0),
+    ]
 
 
 def one_by_one() -> str:
-    programs = {name: Compiled(augment.per_image(policy), LARGE) for name, policy in singles().items()}
+    programs = {
+        name: Compiled(augment.per_image(policy), LARGE) for name, policy in singles().items()
+    }
     timings = compare(programs, base="normalize", rounds=ROUNDS)
     return table(
         [
@@ -346,7 +405,15 @@ def main() -> None:
     )
     rows, goals = cifar()
     show(
-        __doc__, method.strip(), rows, *goals, *jitter(), *rand_augment(), *compiling(), one_by_one(), *missing(*PEERS)
+        __doc__,
+        method.strip(),
+        rows,
+        *goals,
+        *jitter(),
+        *rand_augment(),
+        *compiling(),
+        one_by_one(),
+        *missing(*PEERS),
     )
 
 

@@ -23,7 +23,10 @@ from fnn import lab
 
 ROUNDS = 15
 LEAVES, SIDE = 50, 512  # 50 arrays of 1 MiB
-TREE = {f"layer_{index:02}": jax.random.normal(jax.random.key(index), (SIDE, SIDE)) for index in range(LEAVES)}
+TREE = {
+    f"layer_{index:02}": jax.random.normal(jax.random.key(index), (SIDE, SIDE))
+    for index in range(LEAVES)
+}
 FNN, FLOOR = "fnn", "the bytes alone, and fsync"
 SOON = "fnn, asynchronous: until save returns"
 
@@ -83,7 +86,10 @@ def pytorch(folder: Path) -> Pair:
     import torch
 
     folder.mkdir()
-    path, tree = folder / "weights.pt", {name: torch.from_numpy(np.array(leaf)) for name, leaf in TREE.items()}
+    path, tree = (
+        folder / "weights.pt",
+        {name: torch.from_numpy(np.array(leaf)) for name, leaf in TREE.items()},
+    )
     return lambda: torch.save(tree, path), lambda: torch.load(path, weights_only=True)
 
 
@@ -110,7 +116,7 @@ PEERS = {
 @contextmanager
 def returning(folder: Path) -> Iterator[Timed]:
     """Until an asynchronous save returns; the wait for it is not counted, as training goes on meanwhile."""
-    with lab.checkpoints(folder, keep=1, asynchronous=True) as store:
+    with lab.checkpoint_store(folder, keep=1, asynchronous=True) as store:
 
         def run() -> float:
             seconds = timed(lambda: store.save(0, TREE))()
@@ -133,14 +139,22 @@ def ratio(seconds: list[float], base: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(seconds, base, strict=True))
 
 
-def rows(saved: Mapping[str, list[float]], restored: Mapping[str, list[float]]) -> list[dict[str, Any]]:
-    durable = {name: on_disk for name, (_, _, on_disk) in PEERS.items()} | {FNN: "yes", FLOOR: "yes", SOON: "no"}
+def rows(
+    saved: Mapping[str, list[float]], restored: Mapping[str, list[float]]
+) -> list[dict[str, Any]]:
+    durable = {name: on_disk for name, (_, _, on_disk) in PEERS.items()} | {
+        FNN: "yes",
+        FLOOR: "yes",
+        SOON: "no",
+    }
     return [
         {
             "library": name,
             "save, ms": f"{1e3 * statistics.median(seconds):.1f}",
             "by the bytes alone": f"{ratio(seconds, saved[FLOOR]):.2f}",
-            "restore, ms": f"{1e3 * statistics.median(restored[name]):.1f}" if name in restored else "",
+            "restore, ms": f"{1e3 * statistics.median(restored[name]):.1f}"
+            if name in restored
+            else "",
             "on the disk when it returns": durable[name],
         }
         for name, seconds in saved.items()
@@ -149,17 +163,27 @@ def rows(saved: Mapping[str, list[float]], restored: Mapping[str, list[float]]) 
 
 def main() -> None:
     absent = missing(*(package for package, _, _ in PEERS.values()))
-    present = {name: make for name, (package, make, _) in PEERS.items() if not any(package in one for one in absent)}
+    present = {
+        name: make
+        for name, (package, make, _) in PEERS.items()
+        if not any(package in one for one in absent)
+    }
     folder = Path(tempfile.mkdtemp())
     try:
-        pairs = {name: make(folder / name) for name, make in {FNN: fnn, FLOOR: floor, **present}.items()}
+        pairs = {
+            name: make(folder / name) for name, make in {FNN: fnn, FLOOR: floor, **present}.items()
+        }
         with returning(folder / "asynchronous") as soon:
-            saved = in_turns({name: timed(save) for name, (save, _) in pairs.items()} | {SOON: soon})
+            saved = in_turns(
+                {name: timed(save) for name, (save, _) in pairs.items()} | {SOON: soon}
+            )
         restored = in_turns({name: timed(restore) for name, (_, restore) in pairs.items()})
     finally:
         shutil.rmtree(folder)
     method = f"{LEAVES} float32 arrays of 1 MiB; medians of {ROUNDS} rounds in turns; files are read from memory."
-    costs = judge("fnn's save by the bytes alone:", ratio(saved[FNN], saved[FLOOR]), 1.5, form=".2f")
+    costs = judge(
+        "fnn's save by the bytes alone:", ratio(saved[FNN], saved[FLOOR]), 1.5, form=".2f"
+    )
     returns = judge("asynchronous save by fnn's:", ratio(saved[SOON], saved[FNN]), 0.25, form=".2f")
     remark = "fnn hashes every byte, both ways; of the others, only numpy would notice that a bit has turned."
     show(__doc__, method, rows(saved, restored), costs, returns, remark, *absent)

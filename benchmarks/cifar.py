@@ -27,9 +27,18 @@ except ImportError:
 
 TRAINED, TESTED, WHITENED, ROUNDS = 5120, 5000, 2000, 3
 EPOCHS, BATCH, MOVED, SMOOTHING, WIDTHS, SCALE = 2, 128, 2, 0.2, (64, 256, 256), 1 / 9
-PEAK, DECAY, FASTER, MOMENTUM = 1.5 * BATCH / 1024, 1.33e-3, 64.0, 0.85  # FASTER: than other weights do biases learn
+PEAK, DECAY, FASTER, MOMENTUM = (
+    1.5 * BATCH / 1024,
+    1.33e-3,
+    64.0,
+    0.85,
+)  # FASTER: than other weights do biases learn
 STEPS = EPOCHS * (TRAINED // BATCH)
-FIRST, MIDDLE, LAST = 0.2, 0.23, 0.07  # the rate's begin and end, as parts of its peak, and when the peak is
+FIRST, MIDDLE, LAST = (
+    0.2,
+    0.23,
+    0.07,
+)  # the rate's begin and end, as parts of its peak, and when the peak is
 
 
 def triangle(peak: float) -> Schedule:
@@ -48,13 +57,19 @@ def with_fnn(cifar: data.DataSet, seed: int) -> float:
     images, labels = cifar.test
     prepare = data.standardize(cifar.train[0])
     recipe = train.recipe(
-        nn.cifar_speedrun(prepare(jnp.asarray(cifar.train[0][:WHITENED])), widths=WIDTHS, scale=SCALE),
+        nn.cifar_speedrun(
+            prepare(jnp.asarray(cifar.train[0][:WHITENED])), widths=WIDTHS, scale=SCALE
+        ),
         optim.partition({"*norm*bias": part(FASTER)}, part(1.0)),
         loss=objective.cross_entropy(label_smoothing=SMOOTHING),
-        augment=augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=MOVED)),
+        augment=augment.batch_chain(
+            augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=MOVED)
+        ),
         prepare=prepare,
     )
-    result = lab.fit(jax.random.key(seed), recipe, cifar.train, epochs=EPOCHS, batch_size=BATCH, show=False)
+    result = lab.fit(
+        jax.random.key(seed), recipe, cifar.train, epochs=EPOCHS, batch_size=BATCH, show=False
+    )
     predict = partial(train.predict, recipe, result.train_state)
     both = augment.tta(predict, views=[augment.chain(), augment.flip_lr(1.0)])
     return float(objective.accuracy(both(jnp.asarray(images)), labels).mean())
@@ -72,7 +87,10 @@ def with_torch(cifar: data.DataSet, seed: int) -> float:
     model = last(module(whitening(images[:WHITENED])))
     fast = [p for name, p in model.named_parameters() if p.requires_grad and "norm" in name]
     slow = [p for name, p in model.named_parameters() if p.requires_grad and "norm" not in name]
-    groups = [{"params": fast, "weight_decay": DECAY / FASTER}, {"params": slow, "weight_decay": DECAY}]
+    groups = [
+        {"params": fast, "weight_decay": DECAY / FASTER},
+        {"params": slow, "weight_decay": DECAY},
+    ]
     optimizer = torch.optim.SGD(groups, lr=PEAK, momentum=MOMENTUM, nesterov=True, fused=True)
     rates = iter(np.asarray(jax.vmap(triangle(PEAK))(np.arange(STEPS))).tolist())
     turned = torch.where((torch.rand(TRAINED) < 0.5)[:, None, None, None], images.flip(-1), images)
@@ -112,7 +130,12 @@ def module(kernel: "torch.Tensor") -> "torch.nn.Module":
 
     def stage(inputs: int, outputs: int) -> tnn.Module:
         parts = {"conv_1": conv(inputs, outputs), "pool": tnn.MaxPool2d(2), "norm_1": norm(outputs)}
-        parts |= {"gelu_1": tnn.GELU(), "conv_2": conv(outputs, outputs), "norm_2": norm(outputs), "gelu_2": tnn.GELU()}
+        parts |= {
+            "gelu_1": tnn.GELU(),
+            "conv_2": conv(outputs, outputs),
+            "norm_2": norm(outputs),
+            "gelu_2": tnn.GELU(),
+        }
         return tnn.Sequential(OrderedDict(parts))
 
     class Tempered(tnn.Linear):
@@ -124,7 +147,9 @@ def module(kernel: "torch.Tensor") -> "torch.nn.Module":
     tnn.init.zeros_(whiten.bias)
     tnn.init.normal_(head.weight, std=WIDTHS[-1] ** -0.5)
     stages = [stage(*sizes) for sizes in zip((len(kernel), *WIDTHS), WIDTHS, strict=False)]
-    return tnn.Sequential(whiten, tnn.GELU(), *stages, tnn.AdaptiveMaxPool2d(1), tnn.Flatten(), head)
+    return tnn.Sequential(
+        whiten, tnn.GELU(), *stages, tnn.AdaptiveMaxPool2d(1), tnn.Flatten(), head
+    )
 
 
 def whitening(images: "torch.Tensor") -> "torch.Tensor":
@@ -138,7 +163,10 @@ def whitening(images: "torch.Tensor") -> "torch.Tensor":
 def moved(padded: "torch.Tensor") -> "torch.Tensor":
     """A window of each image, all that begin at the same place by one copy, as airbench does it."""
     size = padded.shape[-1] - 2 * MOVED
-    begins, shown = torch.randint(2 * MOVED + 1, (len(padded), 2)), padded[..., :size, :size].clone()
+    begins, shown = (
+        torch.randint(2 * MOVED + 1, (len(padded), 2)),
+        padded[..., :size, :size].clone(),
+    )
     for top, left in product(range(2 * MOVED + 1), repeat=2):
         chosen = (begins[:, 0] == top) & (begins[:, 1] == left)
         shown[chosen] = padded[chosen, :, top : top + size, left : left + size]
@@ -153,11 +181,17 @@ def main() -> None:
     try:
         whole = data.cifar10(os.environ.get("CIFAR"))
     except DatasetUnavailableError:
-        show(__doc__, "Not measured: the files are not here, nor to be fetched. CIFAR=folder tells where they are.", [])
+        show(
+            __doc__,
+            "Not measured: the files are not here, nor to be fetched. CIFAR=folder tells where they are.",
+            [],
+        )
         return
     sizes = zip(whole, (TRAINED, TESTED), strict=True)
     cifar = data.DataSet(*(tuple(part[:size] for part in pair) for pair, size in sizes))
-    runs = {"fnn": partial(with_fnn, cifar)} | ({"torch": partial(with_torch, cifar)} if torch else {})
+    runs = {"fnn": partial(with_fnn, cifar)} | (
+        {"torch": partial(with_torch, cifar)} if torch else {}
+    )
     finishes = race(runs, base="fnn", rounds=ROUNDS)
     rows = [finish.row(name) for name, finish in finishes.items()]
     ratios = {name: finish.ratio for name, finish in finishes.items()}

@@ -43,18 +43,32 @@ IN_PARTS = "torch, eager, in parts of 32"
 
 def xla_step() -> tuple[Callable, Any]:
     """The same network in plain jax.lax, with the gradients that XLA has for convolution and reduce_window."""
-    draw, keys = jax.nn.initializers.he_normal(), jax.random.split(jax.random.key(0), len(CHANNELS) + 1)
-    shapes = [*((3, 3, i, o) for i, o in zip((3, *CHANNELS), CHANNELS, strict=False)), (LAST, CLASSES)]
-    params = [(draw(key, shape), jnp.zeros(shape[-1])) for key, shape in zip(keys, shapes, strict=True)]
+    draw, keys = (
+        jax.nn.initializers.he_normal(),
+        jax.random.split(jax.random.key(0), len(CHANNELS) + 1),
+    )
+    shapes = [
+        *((3, 3, i, o) for i, o in zip((3, *CHANNELS), CHANNELS, strict=False)),
+        (LAST, CLASSES),
+    ]
+    params = [
+        (draw(key, shape), jnp.zeros(shape[-1])) for key, shape in zip(keys, shapes, strict=True)
+    ]
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         for kernel, bias in params[:-1]:
-            y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            x = jax.lax.reduce_window(jax.nn.relu(y + bias), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+            y = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = jax.lax.reduce_window(
+                jax.nn.relu(y + bias), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+            )
         return x.reshape(len(x), -1) @ params[-1][0] + params[-1][1]
 
     def objective(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        return -jnp.take_along_axis(jax.nn.log_softmax(apply(params, images)), labels[:, None], 1).mean()
+        return -jnp.take_along_axis(
+            jax.nn.log_softmax(apply(params, images)), labels[:, None], 1
+        ).mean()
 
     def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
         params, velocity = state
@@ -86,9 +100,15 @@ def equinox_model(key: jax.Array) -> Any:
     blocks = [
         layer
         for (i, o), own in zip(pairs, keys, strict=True)
-        for layer in (layers.Conv2d(i, o, 3, padding=1, key=own), layers.Lambda(jax.nn.relu), layers.MaxPool2d(2, 2))
+        for layer in (
+            layers.Conv2d(i, o, 3, padding=1, key=own),
+            layers.Lambda(jax.nn.relu),
+            layers.MaxPool2d(2, 2),
+        )
     ]
-    return layers.Sequential([*blocks, layers.Lambda(jnp.ravel), layers.Linear(LAST, CLASSES, key=last)])
+    return layers.Sequential(
+        [*blocks, layers.Lambda(jnp.ravel), layers.Linear(LAST, CLASSES, key=last)]
+    )
 
 
 def keras_program() -> Program:
@@ -118,7 +138,10 @@ def fast_programs() -> dict[str, Program]:
     programs |= {"equinox + optax": with_equinox(equinox_model)} if equinox else {}
     programs |= {"keras on jax": keras_program()} if version("keras") else {}
     if torch:
-        programs |= {TORCH: with_torch(torch_model()), "torch, compiled": with_torch(torch_model(), compiled=True)}
+        programs |= {
+            TORCH: with_torch(torch_model()),
+            "torch, compiled": with_torch(torch_model(), compiled=True),
+        }
         programs |= {IN_PARTS: with_torch(torch_model(), parts=BATCH // PART)}
     return programs
 
@@ -129,18 +152,26 @@ def row(name: str, milliseconds: float, ratio: float) -> dict[str, str]:
 
 def main() -> None:
     timings = compare(fast_programs(), base="fnn, inside", rounds=ROUNDS)
-    slow = compare({"inside": inside(*xla_step(), PICTURES.first(FEW))}, base="inside", rounds=1)["inside"]
-    each: dict[str, Timing] = {name: Timing(t.seconds / STEPS, t.ratio) for name, t in timings.items()}
+    slow = compare({"inside": inside(*xla_step(), PICTURES.first(FEW))}, base="inside", rounds=1)[
+        "inside"
+    ]
+    each: dict[str, Timing] = {
+        name: Timing(t.seconds / STEPS, t.ratio) for name, t in timings.items()
+    }
     cliff = slow.seconds / FEW
     each["XLA's gradients, inside"] = Timing(cliff, cliff / each["fnn, inside"].seconds)
     rows = [row(name, 1e3 * t.seconds, t.ratio) for name, t in each.items()]
     method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; XLA's gradients inside: {FEW} steps, once."
     goals = [judge("fnn inside by fnn outside:", 1 / each["fnn, outside"].ratio, 1.0, form=".2f")]
     if torch:
-        fastest = min(t.ratio for name, t in each.items() if name.startswith("torch") and name != IN_PARTS)
+        fastest = min(
+            t.ratio for name, t in each.items() if name.startswith("torch") and name != IN_PARTS
+        )
         for way in ("inside", "outside"):
             ratio = each[f"fnn, {way}, in parts of 32"].ratio / fastest
-            goals.append(judge(f"fnn {way}, in parts, by the fastest of torch:", ratio, 0.85, form=".2f"))
+            goals.append(
+                judge(f"fnn {way}, in parts, by the fastest of torch:", ratio, 0.85, form=".2f")
+            )
     show(__doc__, method, rows, *goals, *missing("torch", "flax", "equinox", "keras"))
 
 

@@ -60,7 +60,14 @@ RESNET = {
 def xla(x, kernel, *, stride, padding, dilation, groups):
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, stride, padding, None, dilation, dimension_numbers=layout, feature_group_count=groups
+        x,
+        kernel,
+        stride,
+        padding,
+        None,
+        dilation,
+        dimension_numbers=layout,
+        feature_group_count=groups,
     )
 
 
@@ -93,14 +100,33 @@ def in_torch(operands, stride: int, padding: int, groups: int) -> Callable[[], o
     """torch's own functions, channels last."""
 
     def nchw(a, *axes):
-        return torch.from_numpy(np.array(a)).permute(axes).contiguous(memory_format=torch.channels_last)
+        return (
+            torch.from_numpy(np.array(a))
+            .permute(axes)
+            .contiguous(memory_format=torch.channels_last)
+        )
 
-    steps = [(nchw(x, 0, 3, 1, 2), nchw(w, 3, 2, 0, 1), nchw(y, 0, 3, 1, 2)) for x, w, y in zip(*operands, strict=True)]
-    options = {"stride": [stride] * 2, "padding": [padding] * 2, "dilation": [1, 1], "groups": groups}
+    steps = [
+        (nchw(x, 0, 3, 1, 2), nchw(w, 3, 2, 0, 1), nchw(y, 0, 3, 1, 2))
+        for x, w, y in zip(*operands, strict=True)
+    ]
+    options = {
+        "stride": [stride] * 2,
+        "padding": [padding] * 2,
+        "dilation": [1, 1],
+        "groups": groups,
+    }
     forward = partial(torch.conv2d, **options)
-    backward = partial(torch.ops.aten.convolution_backward, bias_sizes=None, transposed=False, output_padding=[0, 0])
+    backward = partial(
+        torch.ops.aten.convolution_backward,
+        bias_sizes=None,
+        transposed=False,
+        output_padding=[0, 0],
+    )
     mask = [True, True, False]
-    return lambda: [(forward(x, w), backward(y, x, w, output_mask=mask, **options)) for x, w, y in steps]
+    return lambda: [
+        (forward(x, w), backward(y, x, w, output_mask=mask, **options)) for x, w, y in steps
+    ]
 
 
 def milliseconds(programs: dict[str, Callable[[], object] | None]) -> dict[str, float]:
@@ -112,13 +138,28 @@ def milliseconds(programs: dict[str, Callable[[], object] | None]) -> dict[str, 
                 start = time.perf_counter()
                 program()
                 spent[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(times[1:] or times or [math.nan]) / STEPS for name, times in spent.items()}
+    return {
+        name: 1e3 * statistics.median(times[1:] or times or [math.nan]) / STEPS
+        for name, times in spent.items()
+    }
 
 
 def measure(
-    batch: int, size: int, window: int, padding: int, inputs: int, outputs: int, stride: int, groups: int
+    batch: int,
+    size: int,
+    window: int,
+    padding: int,
+    inputs: int,
+    outputs: int,
+    stride: int,
+    groups: int,
 ) -> dict[str, float]:
-    options = {"stride": (stride,) * 2, "padding": ((padding,) * 2,) * 2, "dilation": (1, 1), "groups": groups}
+    options = {
+        "stride": (stride,) * 2,
+        "padding": ((padding,) * 2,) * 2,
+        "dilation": (1, 1),
+        "groups": groups,
+    }
     seen = (size + 2 * padding - window) // stride + 1
     shapes = (
         (batch, size, size, inputs),
@@ -126,11 +167,15 @@ def measure(
         (batch, seen, seen, outputs),
     )
     random = np.random.default_rng(0)
-    operands = tuple(jnp.asarray(random.normal(size=(STEPS, *shape)), jnp.float32) for shape in shapes)
+    operands = tuple(
+        jnp.asarray(random.normal(size=(STEPS, *shape)), jnp.float32) for shape in shapes
+    )
     ours, theirs = partial(convolve, **options), partial(xla, **options)
     programs = {
         "XLA outside": outside(theirs, operands),
-        "XLA in scan": inside(theirs, operands) if batch * size**2 * inputs * outputs < TOO_SLOW else None,
+        "XLA in scan": inside(theirs, operands)
+        if batch * size**2 * inputs * outputs < TOO_SLOW
+        else None,
         "fnn outside": outside(ours, operands),
         "fnn in scan": inside(ours, operands),
     }
@@ -148,10 +193,18 @@ def main() -> None:
         found[name] = row = measure(*case)
         if len(found) == 1:
             print("| convolution |", " | ".join(row), "|\n|---|" + "---:|" * len(row))
-        print(f"| {name} |", " | ".join("–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()), "|", flush=True)
+        print(
+            f"| {name} |",
+            " | ".join("–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()),
+            "|",
+            flush=True,
+        )
     ways = [way for way in found[next(iter(RESNET))] if way != "XLA in scan"]
     sums = {way: sum(times * found[name][way] for name, times in RESNET.items()) for way in ways}
-    print("\nResNet-8 has six of these:", ", ".join(f"{way} {ms:.1f} ms" for way, ms in sums.items()) + ".")
+    print(
+        "\nResNet-8 has six of these:",
+        ", ".join(f"{way} {ms:.1f} ms" for way, ms in sums.items()) + ".",
+    )
 
 
 if __name__ == "__main__":

@@ -76,16 +76,30 @@ def main() -> None:
     rows = [
         {"the demo": "whole script, s", "figure": f"{wall:.1f}"},
         {"the demo": f"test accuracy, mean of {KEYS} keys", "figure": f"{mean:.4f}"},
-        {"the demo": f"test accuracy, lowest of {KEYS} keys", "figure": f"{min(found.accuracies):.4f}"},
-        {"the demo": f"trace and compile its run, s (median of {COMPILES})", "figure": f"{found.compile_seconds:.2f}"},
-        {"the demo": f"one run of 20 epochs, s (median of {KEYS})", "figure": f"{found.run_seconds:.2f}"},
+        {
+            "the demo": f"test accuracy, lowest of {KEYS} keys",
+            "figure": f"{min(found.accuracies):.4f}",
+        },
+        {
+            "the demo": f"trace and compile its run, s (median of {COMPILES})",
+            "figure": f"{found.compile_seconds:.2f}",
+        },
+        {
+            "the demo": f"one run of 20 epochs, s (median of {KEYS})",
+            "figure": f"{found.run_seconds:.2f}",
+        },
     ]
     goals = [
         judge("seconds of the script:", wall, 60, form=".1f"),
         judge("test accuracy:", mean, 0.990, at_least=True, form=".4f"),
         judge("seconds to compile:", found.compile_seconds, 6, form=".2f"),
     ]
-    show(__doc__, "The script once as a fresh process; its run then compiled and trained here.", rows, *goals)
+    show(
+        __doc__,
+        "The script once as a fresh process; its run then compiled and trained here.",
+        rows,
+        *goals,
+    )
 
 
 if __name__ == "__main__":

@@ -31,13 +31,21 @@ def main() -> None:
     ]
     # An entry whose goal is a weaker one says why, where it is entered.
     common = {name: own for name, own in errors.items() if DESCENTS[name].goals == GOALS}
-    goals = [judge(dtype, max(own[dtype] for own in common.values()), GOALS[dtype], form=".1e") for dtype in GOALS]
+    goals = [
+        judge(dtype, max(own[dtype] for own in common.values()), GOALS[dtype], form=".1e")
+        for dtype in GOALS
+    ]
     goals += [
         judge(f"{name} in {dtype}", errors[name][dtype], goal, form=".1e")
         for name in errors.keys() - common.keys()
         for dtype, goal in DESCENTS[name].goals.items()
     ]
-    show(__doc__, f"{CONFIGURATIONS} random problems of {STEPS} steps an optimizer and precision.", rows, *goals)
+    show(
+        __doc__,
+        f"{CONFIGURATIONS} random problems of {STEPS} steps an optimizer and precision.",
+        rows,
+        *goals,
+    )
 
 
 if __name__ == "__main__":

@@ -14,10 +14,15 @@ class Block(eqx.Module):
 
     def __init__(self, width, heads, key):
         look, up, down = jax.random.split(key, 3)
-        biases = dict.fromkeys(("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True)
+        biases = dict.fromkeys(
+            ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True
+        )
         self.norm_1, self.norm_2 = eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)
         self.attention = eqx.nn.MultiheadAttention(heads, width, **biases, key=look)
-        self.up, self.down = eqx.nn.Linear(width, 4 * width, key=up), eqx.nn.Linear(4 * width, width, key=down)
+        self.up, self.down = (
+            eqx.nn.Linear(width, 4 * width, key=up),
+            eqx.nn.Linear(4 * width, width, key=down),
+        )
 
     def __call__(self, x, mask):
         y = jax.vmap(self.norm_1)(x)

@@ -57,7 +57,11 @@ PARTS = ("import", "parameters", "first step", "in all")
 
 def waited(program: str) -> list[float]:
     script = HEAD.format(folder=str(Path(__file__).resolve().parent)) + program + TAIL
-    return json.loads(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def main() -> None:
@@ -66,7 +70,10 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, program in programs.items():
             seconds[name].append(waited(program))
-    medians = {name: [statistics.median(part) for part in zip(*each, strict=True)] for name, each in seconds.items()}
+    medians = {
+        name: [statistics.median(part) for part in zip(*each, strict=True)]
+        for name, each in seconds.items()
+    }
     rows = [
         {"seconds": name} | {part: f"{second:.2f}" for part, second in zip(PARTS, own, strict=True)}
         for name, own in medians.items()
@@ -75,7 +82,9 @@ def main() -> None:
     if len(programs) > 1:
         ratios = [a[-1] / b[-1] for a, b in zip(*seconds.values(), strict=True)]
         goals.append(judge("fnn by flax nnx:", statistics.median(ratios), 1.0, form=".2f"))
-    show(__doc__, f"Median of {ROUNDS} alternating fresh processes.", rows, *goals, *missing("flax"))
+    show(
+        __doc__, f"Median of {ROUNDS} alternating fresh processes.", rows, *goals, *missing("flax")
+    )
 
 
 if __name__ == "__main__":

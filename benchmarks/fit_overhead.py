@@ -34,7 +34,7 @@ def with_doors(fit: partial, folder: Path, keeps: bool) -> Program:
 
     def run() -> None:
         own = folder / str(next(count))
-        kept = {"checkpoints": lab.saving(own, asynchronous=True)} if keeps else {}
+        kept = {"checkpoints": lab.checkpoint_policy(own, asynchronous=True)} if keeps else {}
         with redirect_stderr(Screen()):
             jax.block_until_ready(fit(log=lab.jsonl_log(f"{own}.jsonl"), **kept))
 
@@ -59,16 +59,23 @@ def demo(epochs: int, times: int = 1) -> tuple[Program, partial]:
     )
     own = (jax.random.key(0), recipe, examples)
     options = {"epochs": epochs, "batch_size": 64, "valid": DIGITS.test}
-    return lambda: jax.block_until_ready(train.run(*own, **options)), partial(lab.fit, *own, **options)
+    return lambda: jax.block_until_ready(train.run(*own, **options)), partial(
+        lab.fit, *own, **options
+    )
 
 
 def wide(epochs: int) -> tuple[Program, partial]:
     """A perceptron of 4 million parameters, which Adam makes a state of 50 MB, on 60,000 examples."""
     network = nn.chain(nn.dense(2048), nn.relu(), nn.dense(1536), nn.relu(), nn.dense(10))
     random = np.random.default_rng(0)
-    examples = random.random((60_000, 512), np.float32), random.integers(10, size=60_000).astype(np.int32)
+    examples = (
+        random.random((60_000, 512), np.float32),
+        random.integers(10, size=60_000).astype(np.int32),
+    )
     recipe = train.recipe(network, optim.adam(1e-3))
-    fit = partial(lab.fit, jax.random.key(0), recipe, examples, epochs=epochs, batch_size=128, show=False)
+    fit = partial(
+        lab.fit, jax.random.key(0), recipe, examples, epochs=epochs, batch_size=128, show=False
+    )
     return lambda: jax.block_until_ready(fit()), fit
 
 
@@ -84,7 +91,9 @@ def main() -> None:
             doors = with_doors(partial(fit, show=True), Path(folder), keeps)
             for program in (bare, doors):
                 program()  # compiles
-            timings = compare({"bare": bare, "doors": doors}, base="bare", rounds=rounds, settle=False)
+            timings = compare(
+                {"bare": bare, "doors": doors}, base="bare", rounds=rounds, settle=False
+            )
         over = timings["doors"].ratio - 1
         rows.append(
             {
@@ -95,7 +104,12 @@ def main() -> None:
             }
         )
         goals.append(judge(f"{name}:", over, goal, form=".1%"))
-    show(__doc__, f"Median of {ROUNDS}, {LONG_ROUNDS} and {KEPT_ROUNDS} alternating rounds, warm.", rows, *goals)
+    show(
+        __doc__,
+        f"Median of {ROUNDS}, {LONG_ROUNDS} and {KEPT_ROUNDS} alternating rounds, warm.",
+        rows,
+        *goals,
+    )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,11 @@ def main() -> None:
     method = f"{len(found)} layers and losses, three random shapes each, float64, h = 0.01."
     goal = judge("largest error", worst, planted.GOAL, form=".1e")
     mutants = judge(
-        f"of {len(planted.MUTANTS)} planted errors found", len(seen), len(planted.MUTANTS), at_least=True, form=".0f"
+        f"of {len(planted.MUTANTS)} planted errors found",
+        len(seen),
+        len(planted.MUTANTS),
+        at_least=True,
+        form=".0f",
     )
     show(__doc__, method, rows(found), goal, mutants)
 

@@ -19,8 +19,12 @@ PROGRAM = "import time; began = time.perf_counter(); import {}; print(time.perf_
 def import_seconds(module: str) -> float:
     command = [sys.executable, "-c", PROGRAM.format(module)]
     # As an installed package is: with its bytecode on disk, whatever this shell says of that.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    )
 
 
 def main() -> None:

@@ -12,9 +12,13 @@ from resnet_blocks import CLASSES, blocks
 def cnn(channels, size):
     """Convolutions of so many channels, each with relu and max-pool 2, then a dense layer."""
     body = [
-        part for o in channels for part in (layers.Conv2D(o, 3, padding="same", activation="relu"), layers.MaxPool2D())
+        part
+        for o in channels
+        for part in (layers.Conv2D(o, 3, padding="same", activation="relu"), layers.MaxPool2D())
     ]
-    return keras.Sequential([keras.Input((size, size, 3)), *body, layers.Flatten(), layers.Dense(CLASSES)])
+    return keras.Sequential(
+        [keras.Input((size, size, 3)), *body, layers.Flatten(), layers.Dense(CLASSES)]
+    )
 
 
 def resnet(depth, size):
@@ -27,7 +31,9 @@ def resnet(depth, size):
 
 
 def convolved(x, channels, stride):
-    return layers.BatchNormalization()(layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x))
+    return layers.BatchNormalization()(
+        layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
+    )
 
 
 def residual(x, i, o, stride):

@@ -29,7 +29,9 @@ NETWORK = nn.chain(nn.flatten(), nn.dense(32), nn.relu(), nn.dense(10))
 def run(key: jax.Array, rate: jax.Array) -> jax.Array:
     """The validation accuracy at the end of a run."""
     recipe = train.recipe(NETWORK, optim.adam(rate))
-    result = train.run(key, recipe, DIGITS.train, epochs=EPOCHS, batch_size=BATCH, valid=DIGITS.test)
+    result = train.run(
+        key, recipe, DIGITS.train, epochs=EPOCHS, batch_size=BATCH, valid=DIGITS.test
+    )
     return result.history.valid_accuracy[-1]
 
 
@@ -40,10 +42,15 @@ def torch_run(rate: float) -> float:
     """The same as torch's own tutorials write it, on one thread: arrays this small are not worth a second one."""
     layers = torch.nn
     (images, labels), (test_images, test_labels) = (
-        (torch.from_numpy(np.asarray(x, np.float32).reshape(len(x), -1) / 255), torch.from_numpy(np.asarray(y)).long())
+        (
+            torch.from_numpy(np.asarray(x, np.float32).reshape(len(x), -1) / 255),
+            torch.from_numpy(np.asarray(y)).long(),
+        )
         for x, y in (DIGITS.train, DIGITS.test)
     )
-    model = layers.Sequential(layers.Linear(images.shape[1], 32), layers.ReLU(), layers.Linear(32, 10))
+    model = layers.Sequential(
+        layers.Linear(images.shape[1], 32), layers.ReLU(), layers.Linear(32, 10)
+    )
     optimizer, loss_of = torch.optim.Adam(model.parameters(), lr=rate), layers.CrossEntropyLoss()
     for _ in range(EPOCHS):
         order = torch.randperm(len(images))
@@ -79,11 +86,17 @@ def main() -> None:
     rows, goals = [], []
     for count in COUNTS:
         timings = compare(programs(count), base="lanes", rounds=ROUNDS if count <= JUDGED else 1)
-        calls = {"N calls, s": "calls", "N lanes, s": "lanes"} | ({"N runs of torch, s": "torch"} if torch else {})
+        calls = {"N calls, s": "calls", "N lanes, s": "lanes"} | (
+            {"N runs of torch, s": "torch"} if torch else {}
+        )
         rows.append(
             {"runs": str(count)}
             | {column: f"{timings[name].seconds:.3f}" for column, name in calls.items()}
-            | {f"{name} by lanes": f"{t.ratio:.1f}" for name, t in timings.items() if name != "lanes"}
+            | {
+                f"{name} by lanes": f"{t.ratio:.1f}"
+                for name, t in timings.items()
+                if name != "lanes"
+            }
         )
         if torch and count == JUDGED:
             goals.append(judge(f"{count} lanes by torch:", 1 / timings["torch"].ratio, 0.06))

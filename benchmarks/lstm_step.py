@@ -60,7 +60,9 @@ def equinox_model(key: jax.Array) -> Any:
             return self.out(last), state
 
     cell, out = jax.random.split(key)
-    return Model(equinox.nn.LSTMCell(FEATURES, UNITS, key=cell), equinox.nn.Linear(UNITS, CLASSES, key=out))
+    return Model(
+        equinox.nn.LSTMCell(FEATURES, UNITS, key=cell), equinox.nn.Linear(UNITS, CLASSES, key=out)
+    )
 
 
 def torch_model() -> Any:
@@ -87,7 +89,9 @@ def programs() -> dict[str, Program]:
 
 def main() -> None:
     method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; torch's Adam is its fused one."
-    chance = f"A guess at random has the loss {math.log(CLASSES):.2f}; what is above, the weights drawn."
+    chance = (
+        f"A guess at random has the loss {math.log(CLASSES):.2f}; what is above, the weights drawn."
+    )
     told = rows(programs(), base=FNN, rounds=ROUNDS)
     show(__doc__, method, told, chance, *missing("torch", "flax", "equinox"))
 

@@ -39,7 +39,9 @@ class Timing(NamedTuple):
     ratio: float
 
 
-def compare(programs: Mapping[str, Program], *, base: str, rounds: int, settle: bool = True) -> dict[str, Timing]:
+def compare(
+    programs: Mapping[str, Program], *, base: str, rounds: int, settle: bool = True
+) -> dict[str, Timing]:
     """Time the programs in turns. Each must return only when its work is done; a long one has no need to settle first.
 
     The ratio is taken within a round, so what slows the machine down for a while slows both of its sides.
@@ -48,11 +50,14 @@ def compare(programs: Mapping[str, Program], *, base: str, rounds: int, settle: 
     for _ in range(rounds):
         for name, program in programs.items():
             if settle:
-                seconds_a_call(program)  # not counted: threads settle, those of the program before fall asleep
+                seconds_a_call(
+                    program
+                )  # not counted: threads settle, those of the program before fall asleep
             spent[name].append(seconds_a_call(program))
     return {
         name: Timing(
-            statistics.median(times), statistics.median(t / b for t, b in zip(times, spent[base], strict=True))
+            statistics.median(times),
+            statistics.median(t / b for t, b in zip(times, spent[base], strict=True)),
         )
         for name, times in spent.items()
     }
@@ -73,7 +78,9 @@ class Finish(NamedTuple):
         return {"run": name} | times | {"test accuracy, least to most": reached}
 
 
-def race(runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int) -> dict[str, Finish]:
+def race(
+    runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int
+) -> dict[str, Finish]:
     """Each run with each of the seeds 0, 1, ..., in turns, compiling included; a run gives what it reached."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     reached: dict[str, list[float]] = {name: [] for name in runs}
@@ -83,10 +90,16 @@ def race(runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int) 
             began = time.perf_counter()
             reached[name].append(run(seed))
             seconds[name].append(time.perf_counter() - began)
-    ratios = {name: [a / b for a, b in zip(own, seconds[base], strict=True)] for name, own in seconds.items()}
+    ratios = {
+        name: [a / b for a, b in zip(own, seconds[base], strict=True)]
+        for name, own in seconds.items()
+    }
     return {
         name: Finish(
-            statistics.median(seconds[name]), statistics.median(ratios[name]), min(reached[name]), max(reached[name])
+            statistics.median(seconds[name]),
+            statistics.median(ratios[name]),
+            min(reached[name]),
+            max(reached[name]),
         )
         for name in runs
     }
@@ -101,20 +114,30 @@ def seconds_a_call(program: Program) -> float:
     return passed / calls
 
 
-def show(question: str | None, method: str, rows: Sequence[Mapping[str, str]], *remarks: str) -> None:
+def show(
+    question: str | None, method: str, rows: Sequence[Mapping[str, str]], *remarks: str
+) -> None:
     """Print a section of RESULTS.md: the question (a docstring's first line), how it was measured, a table, remarks."""
     title = (question or "").partition("\n")[0]
-    print("\n\n".join([f"## {title}", method, *([table(rows)] if rows else []), *remarks]), flush=True)
+    print(
+        "\n\n".join([f"## {title}", method, *([table(rows)] if rows else []), *remarks]), flush=True
+    )
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """A markdown table: the first column to the left, the others, which are numbers, to the right."""
     columns = list(rows[0])
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *([row[c] for c in columns] for row in rows)]
+    lines = [
+        columns,
+        ["---", *["---:"] * (len(columns) - 1)],
+        *([row[c] for c in columns] for row in rows),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def judge(what: str, figure: float, goal: float, *, at_least: bool = False, form: str = ".3f") -> str:
+def judge(
+    what: str, figure: float, goal: float, *, at_least: bool = False, form: str = ".3f"
+) -> str:
     """A line that holds a figure against its goal."""
     met = figure >= goal if at_least else figure <= goal
     sign = "≥" if at_least else "≤"
@@ -123,7 +146,9 @@ def judge(what: str, figure: float, goal: float, *, at_least: bool = False, form
 
 def missing(*peers: str) -> list[str]:
     """A remark for each of these packages that is not installed, so that its rows are left out."""
-    return [f"{peer} is not installed, so it has no row." for peer in peers if version(peer) is None]
+    return [
+        f"{peer} is not installed, so it has no row." for peer in peers if version(peer) is None
+    ]
 
 
 def version(package: str) -> str | None:
@@ -156,4 +181,6 @@ def processor() -> str:
     pairs = (line.partition(":") for line in path.read_text().splitlines())
     known = {name.strip(): value.strip() for name, _, value in pairs}
     name = known.get("model name", platform.machine())
-    return name + (f" (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else "")
+    return name + (
+        f" (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else ""
+    )

@@ -23,7 +23,11 @@ def programs(suffix: str, micro_batch_size: int | None) -> dict[str, Program]:
     def run(start: Any) -> Any:
         return jax.lax.scan(step, start, batches)[0]
 
-    alone, lanes, mapped = jax.jit(run), jax.jit(jax.vmap(run)), jax.jit(lambda starts: jax.lax.map(run, starts))
+    alone, lanes, mapped = (
+        jax.jit(run),
+        jax.jit(jax.vmap(run)),
+        jax.jit(lambda starts: jax.lax.map(run, starts)),
+    )
     return {
         f"one{suffix}": lambda: jax.block_until_ready(alone(start)),
         f"eight, vmap{suffix}": lambda: jax.block_until_ready(lanes(starts)),

@@ -19,13 +19,27 @@ import jax.numpy as jnp
 import resnet_step
 from measure import Program, missing, resident, show, table
 from optimizers import LARGE, RATE, Compiled, scanned, with_fnn, with_optax, with_torch
-from stepping import PICTURES, channels_first, equinox, equinox_step, fnn_step, nnx, nnx_step, optax, torch
+from stepping import (
+    PICTURES,
+    channels_first,
+    equinox,
+    equinox_step,
+    fnn_step,
+    nnx,
+    nnx_step,
+    optax,
+    torch,
+)
 
 from fnn import nn, optim
 
 ROUNDS, TURNS = 3, 2
 STATUS = Path("/proc/self/status")  # where Linux tells what a process has in memory
-WATCHED = (resnet_step.FNN, "flax nnx + optax", "torch, eager, channels last")  # in processes of their own
+WATCHED = (
+    resnet_step.FNN,
+    "flax nnx + optax",
+    "torch, eager, channels last",
+)  # in processes of their own
 
 
 def resnets() -> dict[str, Any]:
@@ -45,14 +59,20 @@ def resnets() -> dict[str, Any]:
         from equinox_resnet import ResNet
 
         step, start = equinox_step(ResNet)
-        lowered["equinox + optax"] = equinox.filter_jit(step).lower(start, channels_first(PICTURES).batches[0])
+        lowered["equinox + optax"] = equinox.filter_jit(step).lower(
+            start, channels_first(PICTURES).batches[0]
+        )
     compiled = {name: each.compile() for name, each in lowered.items()}
-    return {name: getattr(each, "compiled", each) for name, each in compiled.items()}  # what flax and equinox wrap
+    return {
+        name: getattr(each, "compiled", each) for name, each in compiled.items()
+    }  # what flax and equinox wrap
 
 
 def adams() -> dict[str, Any]:
     """The programs of a step of Adam, compiled, with params and state donated."""
-    pairs = {"fnn": (optim.adam(RATE), with_fnn)} | ({"optax": (optax.adam(RATE), with_optax)} if optax else {})
+    pairs = {"fnn": (optim.adam(RATE), with_fnn)} | (
+        {"optax": (optax.adam(RATE), with_optax)} if optax else {}
+    )
     alone = {name: (adam, step(adam)) for name, (adam, step) in pairs.items()}
     in_scan = {f"{name}, in a scan": (adam, scanned(step)) for name, (adam, step) in alone.items()}
     return {name: donating(*made) for name, made in (alone | in_scan).items()}
@@ -74,7 +94,9 @@ def account(title: str, programs: dict[str, Any]) -> list[dict[str, str]]:
             "in its place": told.alias_size_in_bytes,
             "temporary": told.temp_size_in_bytes,
         }
-        parts["in all"] = parts["given"] + parts["given back"] - parts["in its place"] + parts["temporary"]
+        parts["in all"] = (
+            parts["given"] + parts["given back"] - parts["in its place"] + parts["temporary"]
+        )
         rows.append({title: name} | {part: f"{size / 1e6:.1f}" for part, size in parts.items()})
     return rows
 
@@ -83,9 +105,16 @@ def makers() -> dict[str, dict[str, Callable[[], Program]]]:
     """What makes the program of each process, of which it then runs some turns."""
     found = resnet_step.makers()
     steps = {"fnn": lambda: Compiled(adam := optim.adam(RATE), with_fnn(adam), LARGE)}
-    steps |= {"optax": lambda: Compiled(adam := optax.adam(RATE), with_optax(adam), LARGE)} if optax else {}
+    steps |= (
+        {"optax": lambda: Compiled(adam := optax.adam(RATE), with_optax(adam), LARGE)}
+        if optax
+        else {}
+    )
     steps |= {"torch, fused": lambda: with_torch(LARGE)} if torch else {}
-    return {"ResNet-8": {name: partial(found[name], 8, PICTURES) for name in WATCHED if name in found}, "Adam": steps}
+    return {
+        "ResNet-8": {name: partial(found[name], 8, PICTURES) for name in WATCHED if name in found},
+        "Adam": steps,
+    }
 
 
 def taken(make: Callable[[], Program]) -> float:
@@ -97,7 +126,9 @@ def taken(make: Callable[[], Program]) -> float:
 
 
 def fresh(what: str, name: str) -> float:
-    done = subprocess.run([sys.executable, __file__, what, name], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, what, name], check=True, capture_output=True, text=True
+    )
     return float(done.stdout)
 
 
@@ -107,16 +138,33 @@ def processes(what: str, names: Sequence[str]) -> list[dict[str, str]]:
         for name, figures in found.items():
             figures.append(fresh(what, name))
     return [
-        {f"{what}, a process": name, "at its peak, less its imports": f"{statistics.median(figures):.0f}"}
+        {
+            f"{what}, a process": name,
+            "at its peak, less its imports": f"{statistics.median(figures):.0f}",
+        }
         for name, figures in found.items()
     ]
 
 
 def main() -> None:
-    accounts = [account("ResNet-8, XLA's account", resnets()), account("Adam, XLA's account", adams())]
-    watched = [table(processes(what, list(programs))) for what, programs in makers().items()] if STATUS.exists() else []
+    accounts = [
+        account("ResNet-8, XLA's account", resnets()),
+        account("Adam, XLA's account", adams()),
+    ]
+    watched = (
+        [table(processes(what, list(programs))) for what, programs in makers().items()]
+        if STATUS.exists()
+        else []
+    )
     method = f"MB, of 10⁶ bytes; medians of {ROUNDS} fresh processes in turns."
-    show(__doc__, method, accounts[0], table(accounts[1]), *watched, *missing("torch", "flax", "optax", "equinox"))
+    show(
+        __doc__,
+        method,
+        accounts[0],
+        table(accounts[1]),
+        *watched,
+        *missing("torch", "flax", "optax", "equinox"),
+    )
 
 
 if __name__ == "__main__":

@@ -30,10 +30,14 @@ def trained(network: Layer) -> Training:
     digits = data.digits()
     steps = train.num_steps(digits.train, epochs=EPOCHS, batch_size=BATCH)
     optimizer = optim.adamw(optim.one_cycle(PEAK, steps=steps), weight_decay=DECAY)
-    recipe = train.recipe(network, optimizer, augment=augment.random_crop(padding=1, mode="constant"))
+    recipe = train.recipe(
+        network, optimizer, augment=augment.random_crop(padding=1, mode="constant")
+    )
 
     def run(key: jax.Array) -> jax.Array:
-        result = train.run(key, recipe, digits.train, epochs=EPOCHS, batch_size=BATCH, valid=digits.test)
+        result = train.run(
+            key, recipe, digits.train, epochs=EPOCHS, batch_size=BATCH, valid=digits.test
+        )
         return result.history.valid_accuracy[-1]
 
     began = time.perf_counter()
@@ -62,7 +66,9 @@ def main() -> None:
     results = {"float32": trained(network), "bfloat16": trained(nn.cast(network))}
     single, half = (statistics.fmean(found.accuracies) for found in results.values())
     method = f"{EPOCHS} epochs of batches of {BATCH}, AdamW, one cycle; {KEYS} keys, one compiled program each."
-    goal = judge("points of accuracy between the means:", 100 * abs(single - half), GOAL, form=".2f")
+    goal = judge(
+        "points of accuracy between the means:", 100 * abs(single - half), GOAL, form=".2f"
+    )
     show(__doc__, method, [row(*item) for item in results.items()], goal)
 
 

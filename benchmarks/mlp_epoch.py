@@ -33,9 +33,14 @@ LABELS = RANDOM.integers(SIZES[-1], size=EXAMPLES).astype(np.int32)
 
 
 def with_fnn() -> Program:
-    network = nn.chain(*(layer for size in SIZES[1:-1] for layer in (nn.dense(size), nn.relu())), nn.dense(SIZES[-1]))
+    network = nn.chain(
+        *(layer for size in SIZES[1:-1] for layer in (nn.dense(size), nn.relu())),
+        nn.dense(SIZES[-1]),
+    )
     recipe = train.recipe(network, optim.adam(RATE))
-    compiled = jax.jit(lambda key, data: train.run(key, recipe, data, epochs=1, batch_size=BATCH).history.loss)
+    compiled = jax.jit(
+        lambda key, data: train.run(key, recipe, data, epochs=1, batch_size=BATCH).history.loss
+    )
     data = jax.device_put((INPUTS, LABELS))
     return lambda: jax.block_until_ready(compiled(jax.random.key(0), data))
 
@@ -62,14 +67,19 @@ def with_torch(fused: bool) -> Program:
 def with_optax() -> Program:
     """A compiled step on a plain list of arrays, on batches cut on the host."""
     optimizer = optax.adam(RATE)
-    draw, keys = jax.nn.initializers.he_normal(), jax.random.split(jax.random.key(0), len(SIZES) - 1)
+    draw, keys = (
+        jax.nn.initializers.he_normal(),
+        jax.random.split(jax.random.key(0), len(SIZES) - 1),
+    )
     pairs = zip(keys, SIZES, SIZES[1:], strict=False)
     start = [(draw(key, (i, o)), jnp.zeros(o)) for key, i, o in pairs]
 
     def objective(params, x, labels):
         for weight, bias in params[:-1]:
             x = jax.nn.relu(x @ weight + bias)
-        return optax.softmax_cross_entropy_with_integer_labels(x @ params[-1][0] + params[-1][1], labels).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            x @ params[-1][0] + params[-1][1], labels
+        ).mean()
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, opt_state, x, labels):
@@ -80,7 +90,9 @@ def with_optax() -> Program:
     def run() -> None:
         params = jax.tree.map(jnp.copy, start)
         opt_state = optimizer.init(params)
-        order = np.random.default_rng(0).permutation(EXAMPLES)[: STEPS * BATCH].reshape(STEPS, BATCH)
+        order = (
+            np.random.default_rng(0).permutation(EXAMPLES)[: STEPS * BATCH].reshape(STEPS, BATCH)
+        )
         for batch in order:
             params, opt_state = step(params, opt_state, INPUTS[batch], LABELS[batch])
         jax.block_until_ready(params)
@@ -91,14 +103,22 @@ def with_optax() -> Program:
 def main() -> None:
     programs = {"fnn, one program": with_fnn()}
     if torch:
-        programs |= {"torch, eager": with_torch(fused=False), "torch, eager, fused Adam": with_torch(fused=True)}
+        programs |= {
+            "torch, eager": with_torch(fused=False),
+            "torch, eager, fused Adam": with_torch(fused=True),
+        }
     programs |= {"jax.jit step + optax": with_optax()} if optax else {}
     timings = compare(programs, base="fnn, one program", rounds=ROUNDS)
     rows = [
-        {"one epoch": name, "ms": f"{1e3 * t.seconds:.0f}", "× fnn": f"{t.ratio:.2f}"} for name, t in timings.items()
+        {"one epoch": name, "ms": f"{1e3 * t.seconds:.0f}", "× fnn": f"{t.ratio:.2f}"}
+        for name, t in timings.items()
     ]
-    fastest = min([t.ratio for name, t in timings.items() if name.startswith("torch")], default=None)
-    goals = [judge("fnn by the fastest of torch:", 1 / fastest, 0.55, form=".2f")] if fastest else []
+    fastest = min(
+        [t.ratio for name, t in timings.items() if name.startswith("torch")], default=None
+    )
+    goals = (
+        [judge("fnn by the fastest of torch:", 1 / fastest, 0.55, form=".2f")] if fastest else []
+    )
     show(
         __doc__,
         f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds.",

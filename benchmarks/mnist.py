@@ -79,7 +79,9 @@ def with_fnn(setup: Setup, mnist: data.DataSet, seed: int) -> float:
     schedule = optim.one_cycle(setup.peak, steps=train.num_steps(mnist.train, **length))
     moved = augment.random_crop(padding=MOVED, mode="constant")
     recipe = train.recipe(setup.network, optim.adam(schedule), augment=moved)
-    result = lab.fit(jax.random.key(seed), recipe, mnist.train, valid=mnist.test, show=False, **length)
+    result = lab.fit(
+        jax.random.key(seed), recipe, mnist.train, valid=mnist.test, show=False, **length
+    )
     return float(result.history.valid_accuracy[-1])
 
 
@@ -90,7 +92,8 @@ def with_torch(setup: Setup, mnist: data.DataSet, seed: int) -> float:
     torch.manual_seed(seed)
     model = setup.module()
     (images, labels), (tests, answers) = (
-        (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(y).long()) for x, y in mnist
+        (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(y).long())
+        for x, y in mnist
     )
     padded = functional.pad(images, (MOVED,) * 4)[:, 0]
     length = len(images) // setup.batch
@@ -101,7 +104,9 @@ def with_torch(setup: Setup, mnist: data.DataSet, seed: int) -> float:
     for _ in range(setup.epochs):
         model.train()
         for batch in torch.randperm(len(images))[: length * setup.batch].split(setup.batch):
-            rows, columns = (torch.randint(2 * MOVED + 1, (setup.batch, 1)) + pixels for _ in range(2))
+            rows, columns = (
+                torch.randint(2 * MOVED + 1, (setup.batch, 1)) + pixels for _ in range(2)
+            )
             x = padded[batch[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
             optimizer.param_groups[0]["lr"] = next(rates)
             optimizer.zero_grad(set_to_none=True)
@@ -109,7 +114,10 @@ def with_torch(setup: Setup, mnist: data.DataSet, seed: int) -> float:
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            right = [(model(x).argmax(1) == y).sum() for x, y in zip(tests.split(500), answers.split(500), strict=True)]
+            right = [
+                (model(x).argmax(1) == y).sum()
+                for x, y in zip(tests.split(500), answers.split(500), strict=True)
+            ]
     return float(sum(right)) / len(tests)
 
 
@@ -117,7 +125,11 @@ def main() -> None:
     try:
         mnist = data.mnist(os.environ.get("MNIST"))
     except DatasetUnavailableError:
-        show(__doc__, "Not measured: the files are not here, nor to be fetched. MNIST=folder tells where they are.", [])
+        show(
+            __doc__,
+            "Not measured: the files are not here, nor to be fetched. MNIST=folder tells where they are.",
+            [],
+        )
         return
     rows, goals = [], []
     for name, setup in SETUPS.items():
@@ -125,10 +137,18 @@ def main() -> None:
         runs |= {"torch": partial(with_torch, setup, mnist)} if torch else {}
         finishes = race(runs, base="fnn", rounds=ROUNDS)
         rows += [finish.row(f"{name}, {own}") for own, finish in finishes.items()]
-        goals += [judge(f"{name}, fnn by torch:", 1 / finishes["torch"].ratio, 0.7, form=".2f")] if torch else []
+        goals += (
+            [judge(f"{name}, fnn by torch:", 1 / finishes["torch"].ratio, 0.7, form=".2f")]
+            if torch
+            else []
+        )
         least = finishes["fnn"].least
-        goals.append(judge(f"{name}, least accuracy of fnn:", least, WANTED, at_least=True, form=".4f"))
-    show(__doc__, f"{ROUNDS} seeds, in alternating rounds; medians.", rows, *goals, *missing("torch"))
+        goals.append(
+            judge(f"{name}, least accuracy of fnn:", least, WANTED, at_least=True, form=".4f")
+        )
+    show(
+        __doc__, f"{ROUNDS} seeds, in alternating rounds; medians.", rows, *goals, *missing("torch")
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def scanned(step: Step) -> Step:
     """Several steps as one program, as in a run."""
 
     def steps(params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(lambda carry, _: (step(*carry, grads), None), (params, opt_state), length=SCANNED)[0]
+        return jax.lax.scan(
+            lambda carry, _: (step(*carry, grads), None), (params, opt_state), length=SCANNED
+        )[0]
 
     return steps
 
@@ -75,7 +77,9 @@ class Compiled:
         params, self.grads = arrays(shapes, 0), arrays(shapes, 1)
         self.carried = params, optimizer.init(params)
         began = time.perf_counter()
-        self.program = jax.jit(step, donate_argnums=(0, 1)).lower(*self.carried, self.grads).compile()
+        self.program = (
+            jax.jit(step, donate_argnums=(0, 1)).lower(*self.carried, self.grads).compile()
+        )
         self.seconds_to_compile = time.perf_counter() - began
         self.temporary = self.program.memory_analysis().temp_size_in_bytes
 
@@ -103,7 +107,9 @@ def large() -> tuple[list[dict[str, str]], list[str]]:
     fnn, mega = optim.adam(RATE), 1e6
     programs["fnn, in scan"] = Compiled(fnn, scanned(with_fnn(fnn)), LARGE)
     if optax:
-        programs["optax, in scan"] = Compiled(adam := optax.adam(RATE), scanned(with_optax(adam)), LARGE)
+        programs["optax, in scan"] = Compiled(
+            adam := optax.adam(RATE), scanned(with_optax(adam)), LARGE
+        )
     temporaries = {name: program.temporary for name, program in programs.items()}
     if torch:
         programs["torch, fused"] = with_torch(LARGE)
@@ -166,7 +172,9 @@ def others() -> list[str]:
             programs["optax"] = Compiled(own, with_optax(own), LARGE)
         timings = compare(programs, base="fnn", rounds=ROUNDS // 3)
         milliseconds = {side: f"{1e3 * timing.seconds:.1f}" for side, timing in timings.items()}
-        rows.append({"ms a step, 58.7 M params": name} | milliseconds | {"optax by fnn": ratio(timings)})
+        rows.append(
+            {"ms a step, 58.7 M params": name} | milliseconds | {"optax by fnn": ratio(timings)}
+        )
     return [table(rows)]
 
 

@@ -25,11 +25,21 @@ def main() -> None:
     with jax.enable_x64(True):
         errors = {name: {dtype: worst(name, dtype) for dtype in GOALS} for name in FAMILIES}
     rows = [
-        {"family": name, "peer": FAMILIES[name].peer} | {dtype: f"{error:.1e}" for dtype, error in own.items()}
+        {"family": name, "peer": FAMILIES[name].peer}
+        | {dtype: f"{error:.1e}" for dtype, error in own.items()}
         for name, own in errors.items()
     ]
-    goals = [judge(dtype, max(own[dtype] for own in errors.values()), GOALS[dtype], form=".1e") for dtype in GOALS]
-    show(__doc__, f"{CONFIGURATIONS} random problems a family and precision.", rows, *goals, *offsets())
+    goals = [
+        judge(dtype, max(own[dtype] for own in errors.values()), GOALS[dtype], form=".1e")
+        for dtype in GOALS
+    ]
+    show(
+        __doc__,
+        f"{CONFIGURATIONS} random problems a family and precision.",
+        rows,
+        *goals,
+        *offsets(),
+    )
 
 
 def offsets() -> list[str]:
@@ -45,7 +55,10 @@ def offsets() -> list[str]:
         for offset, (ours, theirs) in errors.items()
     ]
     far = max(ours / LIMITS[offset] for offset, (ours, _) in errors.items())
-    return [table(rows), judge("the largest share of a goal that batch_norm's error takes:", far, 1.0, form=".2f")]
+    return [
+        table(rows),
+        judge("the largest share of a goal that batch_norm's error takes:", far, 1.0, form=".2f"),
+    ]
 
 
 if __name__ == "__main__":

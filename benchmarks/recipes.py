@@ -14,12 +14,20 @@ from fnn import augment, nn, objective, optim, train
 ROUNDS = 15
 GOAL = 1.03
 DRAW = np.random.default_rng(0)
-IMAGES = (DRAW.integers(0, 256, (512, 32, 32, 3)).astype(np.uint8), DRAW.integers(0, 10, 512).astype(np.int32))
-VECTORS = (DRAW.normal(size=(12_800, 784)).astype(np.float32), DRAW.integers(0, 10, 12_800).astype(np.int32))
+IMAGES = (
+    DRAW.integers(0, 256, (512, 32, 32, 3)).astype(np.uint8),
+    DRAW.integers(0, 10, 512).astype(np.int32),
+)
+VECTORS = (
+    DRAW.normal(size=(12_800, 784)).astype(np.float32),
+    DRAW.integers(0, 10, 12_800).astype(np.int32),
+)
 
 
 def perceptron() -> train.Recipe:
-    network = nn.chain(nn.dense(256), nn.relu(), nn.dropout(0.1), nn.dense(128), nn.relu(), nn.dense(10))
+    network = nn.chain(
+        nn.dense(256), nn.relu(), nn.dropout(0.1), nn.dense(128), nn.relu(), nn.dense(10)
+    )
     schedule = optim.one_cycle(1e-3, steps=100, warmup_steps=30, start=1e-4, floor=1e-6)
     optimizer = optim.adamw(schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-2)
     return train.recipe(network, optimizer, loss=objective.cross_entropy(label_smoothing=0.1))
@@ -27,9 +35,13 @@ def perceptron() -> train.Recipe:
 
 def convolutional() -> train.Recipe:
     layers = [
-        layer for width in (16, 32) for layer in (nn.conv(width), nn.batch_norm(momentum=0.9), nn.relu(), nn.max_pool())
+        layer
+        for width in (16, 32)
+        for layer in (nn.conv(width), nn.batch_norm(momentum=0.9), nn.relu(), nn.max_pool())
     ]
-    policy = augment.chain(augment.flip_lr(0.5), augment.rotate((-15, 15)), augment.brightness((0.8, 1.2)))
+    policy = augment.chain(
+        augment.flip_lr(0.5), augment.rotate((-15, 15)), augment.brightness((0.8, 1.2))
+    )
     optimizer = optim.ema(optim.momentum(optim.cosine(0.1, steps=4)), 0.99)
     return train.recipe(nn.chain(*layers, nn.flatten(), nn.dense(10)), optimizer, augment=policy)
 
@@ -58,11 +70,17 @@ def policies(policy: augment.Policy) -> dict[str, Program]:
 
 def main() -> None:
     cases = {
-        "MLP 784-256-128-10, AdamW under one_cycle, dropout, smoothing: an epoch": both_ways(perceptron(), VECTORS),
-        "CNN 16-32, batch norm, rotation and brightness, ema: an epoch": both_ways(convolutional(), IMAGES),
+        "MLP 784-256-128-10, AdamW under one_cycle, dropout, smoothing: an epoch": both_ways(
+            perceptron(), VECTORS
+        ),
+        "CNN 16-32, batch norm, rotation and brightness, ema: an epoch": both_ways(
+            convolutional(), IMAGES
+        ),
         "rand_augment(magnitude=9) of 512 images": policies(augment.rand_augment(magnitude=9.0)),
         "flip, rotate, brightness of 512 images": policies(
-            augment.chain(augment.flip_lr(0.5), augment.rotate((-15, 15)), augment.brightness((0.8, 1.2)))
+            augment.chain(
+                augment.flip_lr(0.5), augment.rotate((-15, 15)), augment.brightness((0.8, 1.2))
+            )
         ),
     }
     rows, remarks = [], []
@@ -71,10 +89,19 @@ def main() -> None:
         ratio = timings["arguments"].ratio
         milliseconds = {way: f"{1e3 * timing.seconds:.2f}" for way, timing in timings.items()}
         rows.append(
-            {"program": name, **{f"{way}, ms": own for way, own in milliseconds.items()}, "ratio": f"{ratio:.3f}"}
+            {
+                "program": name,
+                **{f"{way}, ms": own for way, own in milliseconds.items()},
+                "ratio": f"{ratio:.3f}",
+            }
         )
         remarks.append(judge(name, ratio, GOAL))
-    show(__doc__, f"Median of {ROUNDS} rounds in turns; the ratio is taken within a round.", rows, "\n".join(remarks))
+    show(
+        __doc__,
+        f"Median of {ROUNDS} rounds in turns; the ratio is taken within a round.",
+        rows,
+        "\n".join(remarks),
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ CHAINED = (2, 8)  # as a chain of 48 takes a minute
 
 
 def block() -> Layer:
-    body = nn.chain(nn.dense(4 * WIDTH), nn.batch_norm(), nn.gelu(), nn.dropout(0.1), nn.dense(WIDTH))
+    body = nn.chain(
+        nn.dense(4 * WIDTH), nn.batch_norm(), nn.gelu(), nn.dropout(0.1), nn.dense(WIDTH)
+    )
     return nn.residual(body)
 
 
@@ -29,7 +31,10 @@ def compiling(network: Layer) -> Callable[[], object]:
     """A program that traces, lowers and compiles one step of training."""
     recipe = train.recipe(nn.chain(network, nn.dense(10)), optim.adam(1e-3))
     start = jax.eval_shape(lambda: train.start(jax.random.key(0), recipe, (WIDTH,)))
-    batch = jax.ShapeDtypeStruct((BATCH, WIDTH), jnp.float32), jax.ShapeDtypeStruct((BATCH,), jnp.int32)
+    batch = (
+        jax.ShapeDtypeStruct((BATCH, WIDTH), jnp.float32),
+        jax.ShapeDtypeStruct((BATCH,), jnp.int32),
+    )
 
     def compile_anew() -> object:
         jax.clear_caches()
@@ -44,11 +49,17 @@ def main() -> None:
     base, deep = repeated
     timings = compare(repeated | chained, base=base, rounds=ROUNDS)
     rows = [
-        {"network": name, "seconds to compile": f"{t.seconds:.2f}", "by repeat of 2": f"{t.ratio:.2f}"}
+        {
+            "network": name,
+            "seconds to compile": f"{t.seconds:.2f}",
+            "by repeat of 2": f"{t.ratio:.2f}",
+        }
         for name, t in timings.items()
     ]
     method = f"A step of residual blocks of width {WIDTH}, batch {BATCH}; medians of {ROUNDS} rounds in turns."
-    verdict = judge(f"to compile {DEEP} blocks by {SHALLOW} blocks:", timings[deep].ratio, 1.5, form=".2f")
+    verdict = judge(
+        f"to compile {DEEP} blocks by {SHALLOW} blocks:", timings[deep].ratio, 1.5, form=".2f"
+    )
     show(__doc__, method, rows, verdict)
 
 

@@ -29,7 +29,11 @@ from stepping import (
 from fnn import nn
 
 FNN = "fnn, in a scan"
-ROUNDS, FEW, FEW_STEPS = 5, 3, 3  # the second table's are few, for its steps take three times as long
+ROUNDS, FEW, FEW_STEPS = (
+    5,
+    3,
+    3,
+)  # the second table's are few, for its steps take three times as long
 
 
 def with_fnn(way: Callable, depth: int, work: Work) -> Program:
@@ -67,7 +71,10 @@ def makers() -> dict[str, Callable[[int, Work], Program]]:
     found |= {"equinox + optax": by_equinox} if equinox else {}
     found |= {"keras on jax": by_keras} if version("keras") else {}
     if torch:
-        found |= {"torch, eager, channels last": by_torch, "torch, compiled": partial(by_torch, compiled=True)}
+        found |= {
+            "torch, eager, channels last": by_torch,
+            "torch, compiled": partial(by_torch, compiled=True),
+        }
     return found
 
 
@@ -93,11 +100,11 @@ def main() -> None:
     if torch:
         fastest = min(t.ratio for name, t in eight.items() if name.startswith("torch"))
         goals.append(judge("fnn in a scan by the fastest of torch:", 1 / fastest, 0.85, form=".2f"))
-    method = (
-        f"Warm; {STEPS} steps, median of {ROUNDS} alternating rounds; of ResNet-20 {FEW_STEPS} steps, {FEW} rounds."
-    )
+    method = f"Warm; {STEPS} steps, median of {ROUNDS} alternating rounds; of ResNet-20 {FEW_STEPS} steps, {FEW} rounds."
     absent = missing("torch", "flax", "equinox", "keras")
-    show(__doc__, method, rows(8, STEPS, eight), *goals, table(rows(20, FEW_STEPS, twenty)), *absent)
+    show(
+        __doc__, method, rows(8, STEPS, eight), *goals, table(rows(20, FEW_STEPS, twenty)), *absent
+    )
 
 
 if __name__ == "__main__":

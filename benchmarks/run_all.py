@@ -14,7 +14,13 @@ from measure import machine
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
-MODELS = {"nnx_resnet.py", "torch_resnet.py", "equinox_resnet.py", "keras_models.py", "resnet_blocks.py"}
+MODELS = {
+    "nnx_resnet.py",
+    "torch_resnet.py",
+    "equinox_resnet.py",
+    "keras_models.py",
+    "resnet_blocks.py",
+}
 MODELS |= {"nnx_transformer.py", "torch_transformer.py", "equinox_transformer.py"}
 NO_QUESTIONS = {"run_all.py", "measure.py", "stepping.py"} | MODELS
 FIRST = [
@@ -32,7 +38,9 @@ LAST = ["fit_overhead.py"]  # which takes 20 minutes
 
 def questions() -> list[Path]:
     """The benchmarks, one file a question, in the order they are told."""
-    files = {path.name: path for path in sorted(FOLDER.glob("*.py")) if path.name not in NO_QUESTIONS}
+    files = {
+        path.name: path for path in sorted(FOLDER.glob("*.py")) if path.name not in NO_QUESTIONS
+    }
     last = [files.pop(name) for name in LAST]
     return [*(files.pop(name) for name in FIRST), *files.values(), *last]
 

@@ -26,13 +26,18 @@ except ImportError:
 
 EPOCHS, BATCH, HIDDEN, CLASSES, RATE = 50, 32, 32, 10, 1e-3
 ROUNDS = 5
-GOALS = {"torch": 8, "flax": 25}  # how many times slower than fnn even the fastest of a peer's rows is
+GOALS = {
+    "torch": 8,
+    "flax": 25,
+}  # how many times slower than fnn even the fastest of a peer's rows is
 
 IMAGES, LABELS = fnn.data.digits().train
 PIXELS = np.asarray(IMAGES, np.float32).reshape(len(IMAGES), -1) / 255
 STEPS = len(PIXELS) // BATCH
 
-finals: dict[str, float] = {}  # mean training loss of the last epoch, to see that all programs learn the same
+finals: dict[
+    str, float
+] = {}  # mean training loss of the last epoch, to see that all programs learn the same
 
 
 def note(name: str, losses) -> None:
@@ -43,7 +48,10 @@ def note(name: str, losses) -> None:
 def with_fnn(name: str) -> Program:
     """The run is one function, compiled once."""
     network = nn.chain(nn.flatten(), nn.dense(HIDDEN), nn.relu(), nn.dense(CLASSES))
-    recipe, options = train.recipe(network, optim.adam(RATE)), {"epochs": EPOCHS, "batch_size": BATCH}
+    recipe, options = (
+        train.recipe(network, optim.adam(RATE)),
+        {"epochs": EPOCHS, "batch_size": BATCH},
+    )
     compiled = jax.jit(lambda key: train.run(key, recipe, (IMAGES, LABELS), **options).history.loss)
     return lambda: note(name, compiled(jax.random.key(0)))
 
@@ -59,7 +67,9 @@ def with_torch(name: str, threads: int | None = None) -> Program:
     def run() -> None:
         torch.set_num_threads(threads)
         model = torch.nn.Sequential(
-            torch.nn.Linear(PIXELS.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, CLASSES)
+            torch.nn.Linear(PIXELS.shape[1], HIDDEN),
+            torch.nn.ReLU(),
+            torch.nn.Linear(HIDDEN, CLASSES),
         )
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
         loss_of, losses = torch.nn.CrossEntropyLoss(), []
@@ -111,7 +121,9 @@ def with_optax(name: str) -> Program:
 
     def objective(params, images, labels):
         hidden = jax.nn.relu(images @ params["w1"] + params["b1"])
-        return optax.softmax_cross_entropy_with_integer_labels(hidden @ params["w2"] + params["b2"], labels).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            hidden @ params["w2"] + params["b2"], labels
+        ).mean()
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, opt_state, images, labels):
@@ -121,7 +133,10 @@ def with_optax(name: str) -> Program:
 
     def run() -> None:
         draw = jax.nn.initializers.lecun_normal()
-        w1, w2 = draw(jax.random.key(0), (PIXELS.shape[1], HIDDEN)), draw(jax.random.key(1), (HIDDEN, CLASSES))
+        w1, w2 = (
+            draw(jax.random.key(0), (PIXELS.shape[1], HIDDEN)),
+            draw(jax.random.key(1), (HIDDEN, CLASSES)),
+        )
         params = {"w1": w1, "b1": jnp.zeros(HIDDEN), "w2": w2, "b2": jnp.zeros(CLASSES)}
         carried = [params, optimizer.init(params)]
 
@@ -147,7 +162,11 @@ def looped(step) -> list[jax.Array]:
 
 def programs() -> dict[str, Program]:
     makers = {"fnn, one program": with_fnn}
-    makers |= {"torch, eager": with_torch, "torch, eager, one thread": partial(with_torch, threads=1)} if torch else {}
+    makers |= (
+        {"torch, eager": with_torch, "torch, eager, one thread": partial(with_torch, threads=1)}
+        if torch
+        else {}
+    )
     makers |= {"flax nnx + optax": with_nnx, "jax.jit step + optax": with_optax} if nnx else {}
     return {name: make(name) for name, make in makers.items()}
 
@@ -165,13 +184,24 @@ def row(name: str, timing: Timing) -> dict[str, str]:
 def main() -> None:
     timings = compare(programs(), base="fnn, one program", rounds=ROUNDS)
     method = f"{EPOCHS} epochs of {STEPS} steps of {BATCH}, Adam, warm, median of {ROUNDS} alternating rounds."
-    fastest = {peer: min((t.ratio for name, t in timings.items() if peer in name), default=None) for peer in GOALS}
+    fastest = {
+        peer: min((t.ratio for name, t in timings.items() if peer in name), default=None)
+        for peer in GOALS
+    }
     goals = [
-        judge(f"{peer} takes so many times the time of fnn:", ratio, GOALS[peer], at_least=True, form=".1f")
+        judge(
+            f"{peer} takes so many times the time of fnn:",
+            ratio,
+            GOALS[peer],
+            at_least=True,
+            form=".1f",
+        )
         for peer, ratio in fastest.items()
         if ratio is not None
     ]
-    show(__doc__, method, [row(*item) for item in timings.items()], *goals, *missing("torch", "flax"))
+    show(
+        __doc__, method, [row(*item) for item in timings.items()], *goals, *missing("torch", "flax")
+    )
 
 
 if __name__ == "__main__":

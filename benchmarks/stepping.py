@@ -60,7 +60,9 @@ def fnn_step(
     network: Layer, work: Work = PICTURES, *, micro_batch_size: int | None = None
 ) -> tuple[Callable, TrainState]:
     """A step, and the state before the first."""
-    optimizer = {"momentum": partial(optim.momentum, momentum=MOMENTUM), "adam": optim.adam}[work.optimizer](RATE)
+    optimizer = {"momentum": partial(optim.momentum, momentum=MOMENTUM), "adam": optim.adam}[
+        work.optimizer
+    ](RATE)
     recipe = train.recipe(network, optimizer, micro_batch_size=micro_batch_size)
     start = train.start(jax.random.key(0), recipe, work.inputs.shape[2:])
 
@@ -71,7 +73,9 @@ def fnn_step(
     return step, start
 
 
-def outside(step: Callable, start: Any, work: Work = PICTURES, *, jit: Callable = jax.jit) -> Program:
+def outside(
+    step: Callable, start: Any, work: Work = PICTURES, *, jit: Callable = jax.jit
+) -> Program:
     """One compiled call a step, each on its own batch, the state handed from one to the next."""
     call, batches = jit(step), work.batches
 
@@ -131,8 +135,12 @@ def equinox_step(build: Callable, work: Work = PICTURES) -> tuple[Callable, Any]
 
     def step(carried, batch):
         model, state, opt_state = carried
-        (loss, state), grads = equinox.filter_value_and_grad(objective, has_aux=True)(model, state, *batch)
-        updates, opt_state = optimizer.update(grads, opt_state, equinox.filter(model, equinox.is_inexact_array))
+        (loss, state), grads = equinox.filter_value_and_grad(objective, has_aux=True)(
+            model, state, *batch
+        )
+        updates, opt_state = optimizer.update(
+            grads, opt_state, equinox.filter(model, equinox.is_inexact_array)
+        )
         return (equinox.apply_updates(model, updates), state, opt_state), loss
 
     return step, (model, state, optimizer.init(equinox.filter(model, equinox.is_inexact_array)))
@@ -143,7 +151,9 @@ def with_equinox(build: Callable, work: Work = PICTURES) -> Program:
 
 
 def by_optax(work: Work) -> Any:
-    return {"momentum": partial(optax.sgd, momentum=MOMENTUM), "adam": optax.adam}[work.optimizer](RATE)
+    return {"momentum": partial(optax.sgd, momentum=MOMENTUM), "adam": optax.adam}[work.optimizer](
+        RATE
+    )
 
 
 def channels_first(work: Work) -> Work:
@@ -161,17 +171,26 @@ def with_keras(model: Any, work: Work = PICTURES) -> Program:
     model.compile(optimizer=keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss=loss)
     inputs, labels = (array.reshape(-1, *array.shape[2:]) for array in work[:2])
     batch_size = work.labels.shape[1]
-    return lambda: model.fit(inputs, labels, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+    return lambda: model.fit(
+        inputs, labels, batch_size=batch_size, shuffle=False, verbose=0
+    ).history["loss"]
 
 
-def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False, parts: int = 1) -> Program:
+def with_torch(
+    model: Any, work: Work = PICTURES, *, compiled: bool = False, parts: int = 1
+) -> Program:
     """torch's fastest layout on CPU, as it stands or compiled by its own compiler; or the batch in parts, as in fnn."""
     model = model.to(memory_format=torch.channels_last)
-    by = {"momentum": partial(torch.optim.SGD, momentum=MOMENTUM), "adam": partial(torch.optim.Adam, fused=True)}
+    by = {
+        "momentum": partial(torch.optim.SGD, momentum=MOMENTUM),
+        "adam": partial(torch.optim.Adam, fused=True),
+    }
     optimizer = by[work.optimizer](model.parameters(), lr=RATE)
     loss_of, forward = torch.nn.CrossEntropyLoss(), torch.compile(model) if compiled else model
     inputs = [torch.from_numpy(x) for x in work.inputs]
-    inputs = [x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs]  # NHWC in memory is channels_last
+    inputs = [
+        x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs
+    ]  # NHWC in memory is channels_last
     labels = [torch.from_numpy(y).long().flatten() for y in work.labels]
 
     def run() -> list[Any]:
@@ -191,7 +210,9 @@ def with_torch(model: Any, work: Work = PICTURES, *, compiled: bool = False, par
 
 
 def convolutional() -> Layer:
-    blocks = [layer for channels in CHANNELS for layer in (nn.conv(channels), nn.relu(), nn.max_pool())]
+    blocks = [
+        layer for channels in CHANNELS for layer in (nn.conv(channels), nn.relu(), nn.max_pool())
+    ]
     return nn.chain(*blocks, nn.flatten(), nn.dense(CLASSES))
 
 

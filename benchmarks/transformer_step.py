@@ -39,7 +39,12 @@ WORK = Work(TOKENS[..., :-1], TOKENS[..., 1:], "adam")
 
 def network(*, vocabulary: int, length: int, width: int, heads: int, depth: int) -> Layer:
     blocks = [nn.transformer_block(heads, causal=True) for _ in range(depth)]
-    ends = nn.embed(vocabulary, width), nn.learned_positions(length), nn.layer_norm(), nn.dense(vocabulary)
+    ends = (
+        nn.embed(vocabulary, width),
+        nn.learned_positions(length),
+        nn.layer_norm(),
+        nn.dense(vocabulary),
+    )
     return nn.chain(*ends[:2], *blocks, *ends[2:])
 
 
@@ -57,7 +62,9 @@ def programs() -> dict[str, Program]:
     if torch:
         from torch_transformer import Transformer
 
-        eager, compiled = (with_torch(Transformer(**SIZES), WORK, compiled=compiled) for compiled in (False, True))
+        eager, compiled = (
+            with_torch(Transformer(**SIZES), WORK, compiled=compiled) for compiled in (False, True)
+        )
         found |= {"torch, eager": eager, "torch, compiled": compiled}
     return found
 

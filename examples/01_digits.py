@@ -33,7 +33,9 @@ def recipe(peak, decay, examples=digits.train, epochs=EPOCHS):
         network,
         optim.adamw(optim.one_cycle(peak, steps=steps), weight_decay=decay),
         loss=objective.cross_entropy(label_smoothing=0.1),
-        augment=augment.random_crop(padding=1, mode="constant"),  # a digit moved by a pixel is the same digit
+        augment=augment.random_crop(
+            padding=1, mode="constant"
+        ),  # a digit moved by a pixel is the same digit
     )
 
 
@@ -54,10 +56,15 @@ def accuracy(logits):
 def one():
     """One run, with a bar while it goes and a picture when it is done."""
     result = lab.fit(
-        jax.random.key(0), recipe(PEAK, DECAY), digits.train, valid=digits.test, epochs=EPOCHS, batch_size=BATCH
+        jax.random.key(0),
+        recipe(PEAK, DECAY),
+        digits.train,
+        valid=digits.test,
+        epochs=EPOCHS,
+        batch_size=BATCH,
     )
     PICTURE.parent.mkdir(exist_ok=True)
-    lab.curves(result, PICTURE)
+    lab.plot_curves(result, PICTURE)
     print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {PICTURE}")
 
 
@@ -78,13 +85,19 @@ def search():
     options = {"examples": (images[~held], labels[~held]), "epochs": 5}
     exponents = jax.random.uniform(jax.random.key(2), (2, 16), minval=-4, maxval=0)
     peaks, decays = 10**exponents  # log-uniform in [1e-4, 1]
-    recipes = jax.vmap(partial(recipe, **options))(peaks, decays)  # one recipe, whose numbers are arrays of 16
+    recipes = jax.vmap(partial(recipe, **options))(
+        peaks, decays
+    )  # one recipe, whose numbers are arrays of 16
     keys = jax.random.split(jax.random.key(3), 16)
     trial = partial(run, valid=(images[held], labels[held]), **options)
     trials = timed("16 runs", jax.vmap(trial), keys, recipes)
-    best = jnp.nanargmin(trials.history.valid_loss[:, -1])  # the loss of a trial that diverged is NaN: argmin takes it
+    best = jnp.nanargmin(
+        trials.history.valid_loss[:, -1]
+    )  # the loss of a trial that diverged is NaN: argmin takes it
     scores = jax.vmap(accuracy)(jax.vmap(predict)(recipes, trials.train_state))
-    print(f"a search over 16: {jnp.median(scores):.4f} for the median trial, {scores[best]:.4f} for the chosen one,")
+    print(
+        f"a search over 16: {jnp.median(scores):.4f} for the median trial, {scores[best]:.4f} for the chosen one,"
+    )
     print(f"which held-out images chose: {jax.tree.map(lambda numbers: numbers[best], recipes)}")
 
 
@@ -94,7 +107,9 @@ def timed(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     program = jax.jit(function).lower(*arguments).compile()
     compiled = time.monotonic()
     result = jax.block_until_ready(program(*arguments))
-    print(f"{what}: compiled in {compiled - began:.1f} s, trained in {time.monotonic() - compiled:.1f} s")
+    print(
+        f"{what}: compiled in {compiled - began:.1f} s, trained in {time.monotonic() - compiled:.1f} s"
+    )
     return result
 
 

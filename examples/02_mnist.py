@@ -25,7 +25,9 @@ network = nn.chain(
     *block(64), nn.flatten(), nn.dropout(0.4), nn.dense(10),
 )  # fmt: skip
 policy = augment.chain(
-    augment.rotate((-8, 8)), augment.scale((0.9, 1.1)), augment.random_crop(padding=2, mode="constant")
+    augment.rotate((-8, 8)),
+    augment.scale((0.9, 1.1)),
+    augment.random_crop(padding=2, mode="constant"),
 )
 
 
@@ -34,17 +36,21 @@ def main(directory=None):
     steps = train.num_steps(mnist.train, epochs=EPOCHS, batch_size=BATCH)
     optimizer = optim.adamw(optim.one_cycle(PEAK, steps=steps), weight_decay=DECAY)
     recipe = train.recipe(network, optimizer, augment=policy)
-    result = lab.fit(jax.random.key(0), recipe, mnist.train, valid=mnist.test, epochs=EPOCHS, batch_size=BATCH)
+    result = lab.fit(
+        jax.random.key(0), recipe, mnist.train, valid=mnist.test, epochs=EPOCHS, batch_size=BATCH
+    )
     images, labels = mnist.test
     logits = train.predict(recipe, result.train_state, images)
     OUT.mkdir(exist_ok=True)
-    lab.curves(result, OUT / "mnist.png")
-    lab.confusion(logits, labels, OUT / "mnist_confusion.png")
-    lab.mistakes(images, logits, labels, OUT / "mnist_mistakes.png")
+    lab.plot_curves(result, OUT / "mnist.png")
+    lab.plot_confusion(logits, labels, OUT / "mnist_confusion.png")
+    lab.plot_mistakes(images, logits, labels, OUT / "mnist_mistakes.png")
     print(f"test accuracy {(logits.argmax(-1) == labels).mean():.4f}; three pictures are in {OUT}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", nargs="?", help="where the files of MNIST are")
     main(parser.parse_args().directory)

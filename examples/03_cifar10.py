@@ -41,15 +41,19 @@ def main(directory=None, epochs=10):
         epochs=epochs,
         batch_size=BATCH,
         log=lab.jsonl_log(OUT / "run.jsonl"),
-        checkpoints=lab.saving(OUT / "run", seconds=60, asynchronous=True),
+        checkpoints=lab.checkpoint_policy(OUT / "run", seconds=60, asynchronous=True),
         resume=True,
     )
-    lab.curves(result, OUT / "curves.png")
-    print(f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {OUT / 'curves.png'}")
+    lab.plot_curves(result, OUT / "curves.png")
+    print(
+        f"test accuracy {result.history.valid_accuracy[-1]:.4f}; its curves are in {OUT / 'curves.png'}"
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", nargs="?", help="where CIFAR-10 is")
     parser.add_argument("--epochs", type=int, default=10)
     main(**vars(parser.parse_args()))

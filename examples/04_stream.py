@@ -44,7 +44,10 @@ def write(path):
 
 def loader(path):
     """Batches in an order of each pass's own, read from the files as they come."""
-    images, labels = np.load(path / "images.npy", mmap_mode="r"), np.load(path / "labels.npy", mmap_mode="r")
+    images, labels = (
+        np.load(path / "images.npy", mmap_mode="r"),
+        np.load(path / "labels.npy", mmap_mode="r"),
+    )
     numbers = grain.MapDataset.source(range(IMAGES)).seed(0).shuffle().repeat()
     pairs = numbers.map(lambda number: (images[number], labels[number]))
     return pairs.batch(BATCH, drop_remainder=True).to_iter_dataset()
@@ -54,9 +57,17 @@ def fit(path, **options):
     """The run, or a part of it."""
     steps = IMAGES // BATCH
     valid = enlarged(digits.test[0]), digits.test[1]
-    recipe = train.recipe(network, optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps)), augment=policy)
+    recipe = train.recipe(
+        network, optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps)), augment=policy
+    )
     return lab.fit(
-        jax.random.key(0), recipe, loader(path), epochs=EPOCHS, steps_per_epoch=steps, valid=valid, **options
+        jax.random.key(0),
+        recipe,
+        loader(path),
+        epochs=EPOCHS,
+        steps_per_epoch=steps,
+        valid=valid,
+        **options,
     )
 
 
@@ -69,7 +80,9 @@ def main():
     resumed = fit(FOLDER, checkpoints=FOLDER / "run", resume=True)
     whole = fit(FOLDER, show=False)
     same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (resumed, whole)), strict=True))
-    print(f"test accuracy {resumed.history.valid_accuracy[-1]:.4f}; as if nothing had stopped it: {same}")
+    print(
+        f"test accuracy {resumed.history.valid_accuracy[-1]:.4f}; as if nothing had stopped it: {same}"
+    )
 
 
 if __name__ == "__main__":

@@ -46,8 +46,12 @@ def draw(paths):
     xs, ys = jnp.linspace(-10, 10, 200), jnp.linspace(-5, 5, 100)
     heights = valley(jnp.stack(jnp.meshgrid(xs, ys), -1))
     figure = Figure(figsize=(15, 3.4), layout="constrained")
-    for axes, (name, points) in zip(figure.subplots(1, len(paths), sharey=True), paths.items(), strict=True):
-        axes.contour(xs, ys, heights, levels=2 ** jnp.arange(-5.0, 5.0), colors="0.8", linewidths=0.8)
+    for axes, (name, points) in zip(
+        figure.subplots(1, len(paths), sharey=True), paths.items(), strict=True
+    ):
+        axes.contour(
+            xs, ys, heights, levels=2 ** jnp.arange(-5.0, 5.0), colors="0.8", linewidths=0.8
+        )
         axes.plot(*points.T, "o-", color="#0072B2", markersize=3, linewidth=1)
         axes.plot(0, 0, "+", color="#D55E00", markersize=10)
         axes.set_title(name)

@@ -68,10 +68,16 @@ def compare(name):
     """The rates tried, how well each did on held-out images, and the test accuracies at the best of them."""
     rates = jnp.logspace(*SPANS[name], RATES)
     over_keys = jax.vmap(lambda key, rate: run(name, key, rate, part, valid), (0, None))
-    scores = jax.jit(jax.vmap(over_keys, (None, 0)))(jax.random.split(jax.random.key(0), TRIALS), rates).mean(1)
+    scores = jax.jit(jax.vmap(over_keys, (None, 0)))(
+        jax.random.split(jax.random.key(0), TRIALS), rates
+    ).mean(1)
     best = rates[scores.argmax()]
     fresh = jax.random.split(jax.random.key(1), KEYS)
-    return rates, scores, jax.jit(jax.vmap(lambda key: run(name, key, best, digits.train, digits.test)))(fresh)
+    return (
+        rates,
+        scores,
+        jax.jit(jax.vmap(lambda key: run(name, key, best, digits.train, digits.test)))(fresh),
+    )
 
 
 def draw(found):
@@ -84,8 +90,12 @@ def draw(found):
         left.plot(tested, np.full(len(tested), row), ".", color="0.7", markersize=5)
         left.errorbar(tested.mean(), row, xerr=tested.std(), fmt="o", color="#0072B2", capsize=3)
         right.plot(rates, np.full(len(rates), row), color="0.9", zorder=0)
-        dots = right.scatter(rates, np.full(len(rates), row), c=scores, cmap="viridis", vmin=0.8, vmax=1, s=24)
-        right.plot(rates[scores.argmax()], row, "o", color="#D55E00", fillstyle="none", markersize=9)
+        dots = right.scatter(
+            rates, np.full(len(rates), row), c=scores, cmap="viridis", vmin=0.8, vmax=1, s=24
+        )
+        right.plot(
+            rates[scores.argmax()], row, "o", color="#D55E00", fillstyle="none", markersize=9
+        )
     for axes in (left, right):
         axes.set_yticks(range(len(order)), order)
     left.set_title(f"test accuracy at the best rate: {KEYS} keys, mean and deviation")
@@ -101,7 +111,9 @@ def main(names):
     found = {}
     for name in names or SPANS:
         rates, scores, tested = found[name] = jax.device_get(compare(name))
-        print(f"{name}: best rate {rates[scores.argmax()]:.1e}, test accuracy {tested.mean():.4f} ± {tested.std():.4f}")
+        print(
+            f"{name}: best rate {rates[scores.argmax()]:.1e}, test accuracy {tested.mean():.4f} ± {tested.std():.4f}"
+        )
     draw(found)
     print(f"the picture is {PICTURE}")
 

@@ -20,13 +20,19 @@ def card(side=SIDE):
     """The test card (side, side, 3), bytes."""
     y, x = np.mgrid[:side, :side] / side
     sky, ground = np.array([0.35, 0.6, 0.9]), np.array([0.3, 0.5, 0.25])
-    image = np.where((y < 0.55)[..., None], sky + (0.5 * y)[..., None], ground * (1.5 - y)[..., None])
+    image = np.where(
+        (y < 0.55)[..., None], sky + (0.5 * y)[..., None], ground * (1.5 - y)[..., None]
+    )
     angle, radius = np.arctan2(y - 0.3, x - 0.72), np.hypot(y - 0.3, x - 0.72)
     hues = 0.5 + 0.5 * np.cos(angle[..., None] + np.array([0, 2, 4]) * np.pi / 3)
     image = np.where((radius < 0.2)[..., None], hues, image)
-    image = np.where(((y > 0.85) & (x > 0.1) & (x < 0.9))[..., None], ((x - 0.1) / 0.8)[..., None], image)
+    image = np.where(
+        ((y > 0.85) & (x > 0.1) & (x < 0.9))[..., None], ((x - 0.1) / 0.8)[..., None], image
+    )
     stripes = np.floor(x * side / 2) % 2
-    image = np.where(((y > 0.62) & (y < 0.8) & (x > 0.55) & (x < 0.9))[..., None], stripes[..., None], image)
+    image = np.where(
+        ((y > 0.62) & (y < 0.8) & (x > 0.55) & (x < 0.9))[..., None], stripes[..., None], image
+    )
     stem, upper, middle = x < 0.2, y < 0.22, (y > 0.36) & (y < 0.46) & (x < 0.34)
     letter = (x > 0.1) & (x < 0.42) & (y > 0.1) & (y < 0.72) & (stem | upper | middle)  # an F
     return np.round(255 * np.clip(np.where(letter[..., None], 0.95, image), 0, 1)).astype(np.uint8)
@@ -47,16 +53,27 @@ def shift(part):
 
 def sheets():
     """The rows of each picture."""
-    blur = {f"gaussian_blur {sigma:g}": augment.gaussian_blur(sigma, size=13) for sigma in (0.5, 1.5, 4.0)}
+    blur = {
+        f"gaussian_blur {sigma:g}": augment.gaussian_blur(sigma, size=13)
+        for sigma in (0.5, 1.5, 4.0)
+    }
     return {
-        "moves": {"flip_lr": augment.flip_lr(), "flip_ud": augment.flip_ud(), "rot90": augment.rot90()}
+        "moves": {
+            "flip_lr": augment.flip_lr(),
+            "flip_ud": augment.flip_ud(),
+            "rot90": augment.rot90(),
+        }
         | at(augment.rotate, 5.0, 20.0, 60.0)
         | at(slant, 5.0, 20.0, 45.0)
         | at(shift, 0.05, 0.15, 0.4)
         | at(augment.scale, 0.7, 1.3, 2.0)
         | at(augment.perspective, 0.1, 0.4, 0.8)
         | at(augment.elastic, 0.5, 2.0, 5.0)
-        | {"affine": augment.affine(degrees=(-20.0, 20.0), factor=(0.8, 1.2), shear_columns=(-15.0, 15.0))}
+        | {
+            "affine": augment.affine(
+                degrees=(-20.0, 20.0), factor=(0.8, 1.2), shear_columns=(-15.0, 15.0)
+            )
+        }
         | {
             "crop, pad": augment.chain(augment.crop(64), augment.pad(16)),
             "random_crop": augment.random_crop(padding=16),
@@ -69,7 +86,11 @@ def sheets():
         | at(augment.gamma, 0.4, 1.5, 3.0)
         | at(augment.solarize, 0.9, 0.5, 0.1)
         | at(augment.posterize, 6, 3, 1)
-        | {"invert": augment.invert(), "autocontrast": augment.autocontrast(), "equalize": augment.equalize()}
+        | {
+            "invert": augment.invert(),
+            "autocontrast": augment.autocontrast(),
+            "equalize": augment.equalize(),
+        }
         | {"grayscale": augment.grayscale(), "rgb_shift": augment.rgb_shift((-0.2, 0.2))}
         | {"pca_lighting": augment.pca_lighting(0.5)}
         | {"jitter": augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)},
@@ -79,14 +100,21 @@ def sheets():
         | at(augment.gaussian_noise, 0.02, 0.1, 0.3)
         | at(augment.salt_and_pepper, 0.01, 0.05, 0.3),
         "hidden": at(augment.cutout, 12, 32, 64)
-        | {"random_erasing": augment.random_erasing(1.0), "of noise": augment.random_erasing(1.0, fill="noise")}
+        | {
+            "random_erasing": augment.random_erasing(1.0),
+            "of noise": augment.random_erasing(1.0, fill="noise"),
+        }
         | at(augment.grid_mask, 0.1, 0.3, 0.6)
         | {"channel_drop": augment.channel_drop(1.0)},
         "policies": {
-            f"rand_augment {magnitude:g}": augment.rand_augment(magnitude=magnitude) for magnitude in (3.0, 9.0, 20.0)
+            f"rand_augment {magnitude:g}": augment.rand_augment(magnitude=magnitude)
+            for magnitude in (3.0, 9.0, 20.0)
         }
         | {"trivial_augment": augment.trivial_augment(), "augmix": augment.augmix()}
-        | {f"auto_augment {table}": augment.auto_augment(table) for table in ("cifar10", "imagenet", "svhn")}
+        | {
+            f"auto_augment {table}": augment.auto_augment(table)
+            for table in ("cifar10", "imagenet", "svhn")
+        }
         | {"three_augment": augment.three_augment()},
     }
 
@@ -96,7 +124,7 @@ def main(names):
     OUT.mkdir(exist_ok=True)
     for name, rows in sheets().items():
         if name in names or not names:
-            lab.gallery(rows, card()[None], OUT / f"{name}.png", draws=5)
+            lab.plot_augmentations(rows, card()[None], OUT / f"{name}.png", draws=5)
             print(OUT / f"{name}.png")
 
 

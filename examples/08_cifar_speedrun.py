@@ -17,8 +17,17 @@ import jax.numpy as jnp
 
 from fnn import augment, data, lab, nn, objective, optim, train
 
-BATCH, PEAK, DECAY, FASTER = 1024, 1.5, 1.33e-3, 64.0  # FASTER: how many times faster norms' biases learn
-FIRST, MIDDLE, LAST = 0.2, 0.23, 0.07  # the rate's begin and end, as parts of its peak, and when the peak is
+BATCH, PEAK, DECAY, FASTER = (
+    1024,
+    1.5,
+    1.33e-3,
+    64.0,
+)  # FASTER: how many times faster norms' biases learn
+FIRST, MIDDLE, LAST = (
+    0.2,
+    0.23,
+    0.07,
+)  # the rate's begin and end, as parts of its peak, and when the peak is
 
 
 def triangle(peak, steps):
@@ -40,10 +49,16 @@ def optimizer(steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("directory", nargs="?", help="where data_batch_1.bin and the others are; else they are fetched")
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        help="where data_batch_1.bin and the others are; else they are fetched",
+    )
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bfloat16", action="store_true", help="calculate in bfloat16, as on a GPU")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="calculate in bfloat16, as on a GPU"
+    )
     given = parser.parse_args()
 
     cifar = data.cifar10(given.directory)
@@ -54,12 +69,16 @@ def main():
         network,
         optimizer(train.num_steps(cifar.train, epochs=given.epochs, batch_size=BATCH)),
         loss=objective.cross_entropy(label_smoothing=0.2),
-        augment=augment.batch_chain(augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=2)),
+        augment=augment.batch_chain(
+            augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=2)
+        ),
         prepare=prepare,
     )
     began = time.perf_counter()
     key = jax.random.key(given.seed)
-    result = lab.fit(key, recipe, cifar.train, valid=cifar.test, epochs=given.epochs, batch_size=BATCH)
+    result = lab.fit(
+        key, recipe, cifar.train, valid=cifar.test, epochs=given.epochs, batch_size=BATCH
+    )
     seconds = time.perf_counter() - began
 
     predict = partial(train.predict, recipe, result.train_state)  # by the average of the weights

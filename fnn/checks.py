@@ -28,7 +28,9 @@ def number(where: str, value: Any, interval: str) -> Any:
     """The value, if it is one real number in an interval such as "[0, 1)"; ConfigError otherwise."""
     if not _is_real(value) or np.shape(value) != ():
         got = f"an array of shape {np.shape(value)}" if _is_real(value) else repr(value)
-        raise ConfigError(where, f"one number in {interval}", got, "give one number; for many, map with jax.vmap")
+        raise ConfigError(
+            where, f"one number in {interval}", got, "give one number; for many, map with jax.vmap"
+        )
     low, high = map(float, interval[1:-1].split(","))
     if is_concrete(value) and not (
         MINIMUM[interval[0]](float(value), low) and MAXIMUM[interval[-1]](float(value), high)
@@ -47,7 +49,10 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
     """The value, if it is a static whole number not below the minimum; ConfigError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ConfigError(
-            where, "a whole number", repr(value), "sizes and counts shape arrays, so they are static ints"
+            where,
+            "a whole number",
+            repr(value),
+            "sizes and counts shape arrays, so they are static ints",
         )
     if value < minimum:
         raise ConfigError(where, f">= {minimum}", value, "choose a larger one")
@@ -57,14 +62,18 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
 def flag(where: str, value: Any) -> bool:
     """The value, if it is True or False; ConfigError otherwise."""
     if not isinstance(value, bool | np.bool):
-        raise ConfigError(where, "True or False", repr(value), "it decides what is built, so it is static")
+        raise ConfigError(
+            where, "True or False", repr(value), "it decides what is built, so it is static"
+        )
     return bool(value)
 
 
 def choice(where: str, value: Any, choices: Sequence[Any]) -> Any:
     """The value, if it is one of these; ConfigError otherwise."""
     if not any(type(value) is type(one) and value == one for one in choices):  # True is no 1
-        raise ConfigError(where, f"one of {', '.join(map(str, choices))}", repr(value), "choose one of them")
+        raise ConfigError(
+            where, f"one of {', '.join(map(str, choices))}", repr(value), "choose one of them"
+        )
     return value
 
 
@@ -86,26 +95,41 @@ def each(where: str, value: int | Sequence[int], axes: int, minimum: int = 1) ->
 def key(where: str, value: Any) -> jax.Array:
     """The value, if it is one typed JAX key; DTypeError otherwise."""
     if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        got = describe(value) if isinstance(value, jax.Array | np.ndarray) else f"{type(value).__name__} {value!r}"
+        got = (
+            describe(value)
+            if isinstance(value, jax.Array | np.ndarray)
+            else f"{type(value).__name__} {value!r}"
+        )
         raise DTypeError(where, "a key from jax.random.key(...)", got, "pass key=jax.random.key(0)")
     if value.shape != ():
-        raise ShapeError(where, "one key", f"keys of shape {value.shape}", "map over keys with jax.vmap")
+        raise ShapeError(
+            where, "one key", f"keys of shape {value.shape}", "map over keys with jax.vmap"
+        )
     return value
 
 
 def floating(where: str, x: Any) -> jax.Array:
     """The array, if it holds floating-point numbers; DTypeError otherwise."""
     if not hasattr(x, "dtype"):
-        raise DTypeError(where, "one array", type(x).__name__, "join several first, as by nn.concat() or nn.add()")
+        raise DTypeError(
+            where,
+            "one array",
+            type(x).__name__,
+            "join several first, as by nn.concat() or nn.add()",
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise DTypeError(where, "floating-point numbers", x.dtype, "scale first, e.g. fnn.data.to_float(x)")
+        raise DTypeError(
+            where, "floating-point numbers", x.dtype, "scale first, e.g. fnn.data.to_float(x)"
+        )
     return x
 
 
 def optimizer(where: str, value: Any) -> Any:
     """The value, if it is a pair (init, update) of functions, of fnn or of another library; ConfigError otherwise."""
     if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
-        raise ConfigError(where, "a pair (init, update)", repr(value), "call its maker, as in optim.adam(1e-3)")
+        raise ConfigError(
+            where, "a pair (init, update)", repr(value), "call its maker, as in optim.adam(1e-3)"
+        )
     return value
 
 

@@ -97,5 +97,7 @@ def inside(name: str, **saw: object) -> Iterator[None]:
         if own:
             notes[own[0]] = f"{NOTE}{name}/{notes[own[0]].removeprefix(NOTE)}"
         else:
-            error.add_note(f"{NOTE}{name}: " + ", ".join(f"{what} {value}" for what, value in saw.items()))
+            error.add_note(
+                f"{NOTE}{name}: " + ", ".join(f"{what} {value}" for what, value in saw.items())
+            )
         raise

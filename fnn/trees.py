@@ -23,7 +23,12 @@ def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
     """function(path, leaf) for every leaf, the paths beginning with the name."""
 
     def one(path: Any, leaf: Any) -> Any:
-        return function("/".join([name, *filter(None, [jax.tree_util.keystr(path, simple=True, separator="/")])]), leaf)
+        return function(
+            "/".join(
+                [name, *filter(None, [jax.tree_util.keystr(path, simple=True, separator="/")])]
+            ),
+            leaf,
+        )
 
     return jax.tree_util.tree_map_with_path(one, tree)
 
@@ -40,7 +45,9 @@ def wide(array: jax.Array) -> Any:
 
 def knob(value: Number, like: jax.Array) -> Number:
     """A hyperparameter in the dtype of the array that it meets, so that a traced one promotes nothing."""
-    return value.astype(like.dtype) if isinstance(value, jax.Array | np.ndarray | np.number) else value
+    return (
+        value.astype(like.dtype) if isinstance(value, jax.Array | np.ndarray | np.number) else value
+    )
 
 
 def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:
@@ -50,7 +57,11 @@ def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:
 
 def finite_leaves(tree: Any) -> dict[str, jax.Array]:
     """For each floating-point leaf, by path, whether all its numbers are finite."""
-    floats = {path: leaf for path, leaf in named_leaves(tree).items() if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    floats = {
+        path: leaf
+        for path, leaf in named_leaves(tree).items()
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
     return {path: jnp.isfinite(leaf).all() for path, leaf in floats.items()}
 
 
@@ -63,7 +74,10 @@ def expect_like(where: str, tree: Any, like: Any) -> None:
     """Raise TreeMismatchError at the first path that differs, unless both agree in structure, shapes and dtypes."""
     if _are_alike(tree, like):  # much quicker than to find paths
         return
-    _compare(where, *({path: describe(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, like)))
+    _compare(
+        where,
+        *({path: describe(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, like)),
+    )
     got, wanted = str(jax.tree.structure(tree)), str(jax.tree.structure(like))
     if got != wanted:
         raise TreeMismatchError(where, wanted, got, "use the containers that init returned")
@@ -80,24 +94,35 @@ def _are_alike(tree: Any, like: Any) -> bool:
 def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
     """Raise TreeMismatchError unless a layer's params are a dict of just these arrays, DTypeError for integers."""
     if not isinstance(params, Mapping):
-        raise TreeMismatchError(where, "a dict of arrays by name", type(params).__name__, "pass what init returned")
+        raise TreeMismatchError(
+            where, "a dict of arrays by name", type(params).__name__, "pass what init returned"
+        )
     got = {name: f"shape {jnp.shape(leaf)}" for name, leaf in params.items()}
     _compare(where, got, {name: f"shape {shape}" for name, shape in shapes.items()})
     for name, leaf in params.items():
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise DTypeError(
-                f"{where} {name}", "floating-point numbers", jnp.result_type(leaf), "pass what init returned"
+                f"{where} {name}",
+                "floating-point numbers",
+                jnp.result_type(leaf),
+                "pass what init returned",
             )
 
 
 def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     for path in [*wanted, *got]:
         if path not in got:
-            raise TreeMismatchError(f"{where} {path}", wanted[path], "no such leaf", "add the missing leaf")
+            raise TreeMismatchError(
+                f"{where} {path}", wanted[path], "no such leaf", "add the missing leaf"
+            )
         if path not in wanted:
-            raise TreeMismatchError(f"{where} {path}", "no such leaf", got[path], "drop the extra leaf")
+            raise TreeMismatchError(
+                f"{where} {path}", "no such leaf", got[path], "drop the extra leaf"
+            )
         if got[path] != wanted[path]:
-            raise TreeMismatchError(f"{where} {path}", wanted[path], got[path], "trees are compared, never broadcast")
+            raise TreeMismatchError(
+                f"{where} {path}", wanted[path], got[path], "trees are compared, never broadcast"
+            )
 
 
 def matching(where: str, tree: Any, patterns: Sequence[str]) -> dict[str, bool]:
@@ -109,7 +134,12 @@ def matching(where: str, tree: Any, patterns: Sequence[str]) -> dict[str, bool]:
     paths = list(named_leaves(tree))
     for pattern in patterns:
         if not any(_names(pattern, path) for path in paths):
-            raise ConfigError(where, f"a path among {paths}", repr(pattern), "name a leaf, or what lies above some")
+            raise ConfigError(
+                where,
+                f"a path among {paths}",
+                repr(pattern),
+                "name a leaf, or what lies above some",
+            )
     return {path: any(_names(pattern, path) for pattern in patterns) for path in paths}
 
 

@@ -20,7 +20,9 @@ Labels = Integer[Array, "*batch"]
 Probabilities = Float[Array, "*batch classes"]
 PerExample = Float[Array, "*batch"]
 
-Shape = tuple[int, ...]  # of one array, without its batch axis; a tuple of arrays has the tuple of their shapes
+Shape = tuple[
+    int, ...
+]  # of one array, without its batch axis; a tuple of arrays has the tuple of their shapes
 ImageShape = tuple[int, int, int]  # height, width, channels
 Params = Any  # a pytree of floating-point arrays
 State = Any  # a pytree of arrays
@@ -80,20 +82,27 @@ class Loss:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A measure of a whole set of examples, where it is no mean over them.
+    """A figure of a whole set of examples that is not a mean over them, such as an area under a curve.
 
-    look:   (outputs, targets) -> statistics, arrays with one entry an example (n, ...)
-    finish: (statistics, weights) -> value, where the weights (n,) tell how much each example counts, 0 for not at all
+    Attributes:
+        per_example: (outputs, targets) -> statistics, arrays with one entry an example (n, ...).
+        reduce: (statistics, weights) -> figure. The weights (n,) say how much each example counts, 0 for not at all.
     """
 
-    look: Callable[[Any, Any], Any]
-    finish: Callable[[Any, PerExample], Array]
+    per_example: Callable[[Any, Any], Any]
+    reduce: Callable[[Any, PerExample], Array]
 
     def __call__(self, outputs: Any, targets: Any, weights: PerExample | None = None) -> Array:
-        """The value of the set that these outputs and targets are."""
-        statistics = self.look(outputs, targets)
+        """The figure of these outputs and targets.
+
+        Args:
+            outputs: Of the network, arrays (n, ...).
+            targets: Arrays (n, ...).
+            weights: (n,), by default 1 for every example.
+        """
+        statistics = self.per_example(outputs, targets)
         examples = jax.tree.leaves(statistics)[0].shape[0]
-        return self.finish(statistics, jnp.ones(examples) if weights is None else weights)
+        return self.reduce(statistics, jnp.ones(examples) if weights is None else weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,17 +215,25 @@ class History(Mapping[str, Array]):
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_") or name not in self._arrays:
-            raise AttributeError(f"history: expected one of {', '.join(self)}, got {name}; valid_* need valid=")
+            raise AttributeError(
+                f"history: expected one of {', '.join(self)}, got {name}; valid_* need valid="
+            )
         return self._arrays[name]
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
     def __repr__(self) -> str:
-        return "History(" + ", ".join(f"{name} {getattr(array, 'shape', '')}" for name, array in self.items()) + ")"
+        return (
+            "History("
+            + ", ".join(f"{name} {getattr(array, 'shape', '')}" for name, array in self.items())
+            + ")"
+        )
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Array]], tuple[str, ...]]:
-        return [(jax.tree_util.GetAttrKey(name), array) for name, array in self.items()], tuple(self)
+        return [(jax.tree_util.GetAttrKey(name), array) for name, array in self.items()], tuple(
+            self
+        )
 
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> "History":

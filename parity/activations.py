@@ -18,7 +18,10 @@ POINTWISE = {
     "elu": (nn.elu, F.elu),
     "selu": (lambda number: nn.selu(), lambda x, number: F.selu(x)),
     "gelu": (lambda number: nn.gelu(), lambda x, number: F.gelu(x)),
-    "gelu by tanh": (lambda number: nn.gelu(approximate=True), lambda x, number: F.gelu(x, approximate="tanh")),
+    "gelu by tanh": (
+        lambda number: nn.gelu(approximate=True),
+        lambda x, number: F.gelu(x, approximate="tanh"),
+    ),
     "silu": (lambda number: nn.silu(), lambda x, number: F.silu(x)),
     "hard_swish": (lambda number: nn.hard_swish(), lambda x, number: F.hardswish(x)),
     "mish": (lambda number: nn.mish(), lambda x, number: F.mish(x)),
@@ -46,15 +49,20 @@ def activations(draw: np.random.Generator, dtype: str):
     """One of them, of numbers near 0 and far from it."""
     name, number = list(POINTWISE)[draw.integers(len(POINTWISE))], draw.uniform(0, 1.5)
     weight, x = (
-        array.astype(dtype) for array in (draw.normal(size=SHAPE), 10 ** draw.uniform(-2, 2) * draw.normal(size=SHAPE))
+        array.astype(dtype)
+        for array in (draw.normal(size=SHAPE), 10 ** draw.uniform(-2, 2) * draw.normal(size=SHAPE))
     )
     _, theirs = POINTWISE[name]
-    return OURS[name](number, weight, x), torch_differentiated(lambda x: theirs(x, number), weight, x)
+    return OURS[name](number, weight, x), torch_differentiated(
+        lambda x: theirs(x, number), weight, x
+    )
 
 
 @jax.jit
 def _prelu(weight, x, slope):
-    return differentiated(lambda x, slope: nn.prelu().apply({"slope": slope}, {}, x)[0])(weight, x, slope)
+    return differentiated(lambda x, slope: nn.prelu().apply({"slope": slope}, {}, x)[0])(
+        weight, x, slope
+    )
 
 
 @family("torch")

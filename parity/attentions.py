@@ -79,7 +79,10 @@ def _looking(look: str):
 def _named(arrays, use_bias=True):
     names = ("kernel", "bias") if use_bias else ("kernel",)
     groups = [arrays[start : start + len(names)] for start in range(0, len(arrays), len(names))]
-    return {part: dict(zip(names, group, strict=True)) for part, group in zip(PROJECTIONS, groups, strict=True)}
+    return {
+        part: dict(zip(names, group, strict=True))
+        for part, group in zip(PROJECTIONS, groups, strict=True)
+    }
 
 
 @family("torch")
@@ -87,15 +90,25 @@ def attention(draw: np.random.Generator, dtype: str):
     """Torch's scaled dot products between torch's linear maps, the keys of a group repeated."""
     look = list(LOOKS)[draw.integers(len(LOOKS))]
     options, masked = LOOKS[look]
-    causal, groups, use_bias = options.get("causal", False), options.get("kv_heads", HEADS), options.get("use_bias", 1)
+    causal, groups, use_bias = (
+        options.get("causal", False),
+        options.get("kv_heads", HEADS),
+        options.get("use_bias", 1),
+    )
     seen = np.ones((BATCH, QUERIES, QUERIES), bool)
     mask = draw.random((BATCH, QUERIES, QUERIES)[: masked + 1]) < 0.6
     mask[..., 0] = True  # a query that sees nothing is 0 here and NaN there
     seen = seen & (mask[:, None] if masked == 1 else mask if masked else True)
     seen = seen & np.tril(np.ones((QUERIES, QUERIES), bool)) if causal else seen
     narrow = WIDTH // HEADS * groups
-    shapes = [s for n in (WIDTH, narrow, narrow, WIDTH) for s in ([(WIDTH, n), (n,)] if use_bias else [(WIDTH, n)])]
-    weight, *arguments = normals(draw, dtype, (BATCH, QUERIES, WIDTH), (BATCH, QUERIES, WIDTH), *shapes)
+    shapes = [
+        s
+        for n in (WIDTH, narrow, narrow, WIDTH)
+        for s in ([(WIDTH, n), (n,)] if use_bias else [(WIDTH, n)])
+    ]
+    weight, *arguments = normals(
+        draw, dtype, (BATCH, QUERIES, WIDTH), (BATCH, QUERIES, WIDTH), *shapes
+    )
 
     def peer(x, *arrays):
         maps = {part: partial(linear, **own) for part, own in _named(arrays, use_bias).items()}
@@ -103,8 +116,12 @@ def attention(draw: np.random.Generator, dtype: str):
         def split(part, heads):
             return maps[part](x).reshape(BATCH, QUERIES, heads, -1).transpose(1, 2)
 
-        key, value = (split(part, groups).repeat_interleave(HEADS // groups, 1) for part in ("key", "value"))
-        mixed = F.scaled_dot_product_attention(split("query", HEADS), key, value, torch.tensor(seen)[:, None])
+        key, value = (
+            split(part, groups).repeat_interleave(HEADS // groups, 1) for part in ("key", "value")
+        )
+        mixed = F.scaled_dot_product_attention(
+            split("query", HEADS), key, value, torch.tensor(seen)[:, None]
+        )
         return maps["output"](mixed.transpose(1, 2).reshape(BATCH, QUERIES, WIDTH))
 
     return _looking(look)(weight, mask, *arguments), torch_differentiated(peer, weight, *arguments)
@@ -140,7 +157,9 @@ def cross_attention(draw: np.random.Generator, dtype: str):
         )  # fmt: skip
         return mixed.transpose(0, 1)
 
-    return _cross_attention(weight, mask, *arguments), torch_differentiated(peer, weight, *arguments)
+    return _cross_attention(weight, mask, *arguments), torch_differentiated(
+        peer, weight, *arguments
+    )
 
 
 HIDDEN = 3 * WIDTH
@@ -200,7 +219,14 @@ def _block(causal: bool):
 @cache
 def _torch_block(dtype: str):
     return torch.nn.TransformerEncoderLayer(
-        WIDTH, HEADS, HIDDEN, 0.0, "gelu", batch_first=True, norm_first=True, dtype=getattr(torch, dtype)
+        WIDTH,
+        HEADS,
+        HIDDEN,
+        0.0,
+        "gelu",
+        batch_first=True,
+        norm_first=True,
+        dtype=getattr(torch, dtype),
     )
 
 

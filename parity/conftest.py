@@ -8,7 +8,9 @@ import jax
 import pytest
 import torch
 
-spec = importlib.util.spec_from_file_location("strictness", Path(__file__).parents[1] / "tests" / "conftest.py")
+spec = importlib.util.spec_from_file_location(
+    "strictness", Path(__file__).parents[1] / "tests" / "conftest.py"
+)
 strictness = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(strictness)
 key, x64 = strictness.key, strictness.x64

@@ -39,13 +39,23 @@ class Problem(NamedTuple):
 def drawn(seed: int) -> Problem:
     draw = np.random.default_rng(seed)
     axes = 1 + seed % 3
-    window, stride, dilation = draw.integers(1, 4, axes), draw.integers(1, 4, axes), draw.integers(1, 3, axes)
+    window, stride, dilation = (
+        draw.integers(1, 4, axes),
+        draw.integers(1, 4, axes),
+        draw.integers(1, 3, axes),
+    )
     reach = (window - 1) * dilation + 1
-    padding = np.minimum(draw.integers(0, 3, axes), (reach - 1) // 2)  # so that of a transpose something is left
+    padding = np.minimum(
+        draw.integers(0, 3, axes), (reach - 1) // 2
+    )  # so that of a transpose something is left
     image = np.maximum(reach - 2 * padding, 1) + draw.integers(0, 4, axes)
     groups = int(draw.integers(1, 4))
     per_axis = (image, window, stride, padding, dilation, draw.integers(0, stride))
-    return Problem(*(tuple(sizes.tolist()) for sizes in per_axis), groups, *(groups * draw.integers(1, 4, 2)).tolist())
+    return Problem(
+        *(tuple(sizes.tolist()) for sizes in per_axis),
+        groups,
+        *(groups * draw.integers(1, 4, 2)).tolist(),
+    )
 
 
 PROBLEMS = [drawn(seed) for seed in range(24)]
@@ -70,15 +80,21 @@ def _layer(problem: Problem, transposed: bool):
     maker, _ = (TRANSPOSES if transposed else CONVS)[len(window)]
     extra = {"output_padding": output_padding} if transposed else {}
     pairs = [(pad, pad) for pad in padding]
-    layer = maker(outputs, window, stride=stride, padding=pairs, dilation=dilation, groups=groups, **extra)
+    layer = maker(
+        outputs, window, stride=stride, padding=pairs, dilation=dilation, groups=groups, **extra
+    )
     return lambda x, kernel, bias: layer.apply({"kernel": kernel, "bias": bias}, {}, x)[0]
 
 
-def _arrays(problem: Problem, transposed: bool, draw: np.random.Generator, dtype: str) -> list[np.ndarray]:
+def _arrays(
+    problem: Problem, transposed: bool, draw: np.random.Generator, dtype: str
+) -> list[np.ndarray]:
     """The weight of y, x, the kernel and the bias."""
     kernel = (*problem.window, problem.inputs // problem.groups, problem.outputs)
     shapes = (2, *problem.image, problem.inputs), kernel, (problem.outputs,)
-    y = jax.eval_shape(_layer(problem, transposed), *(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
+    y = jax.eval_shape(
+        _layer(problem, transposed), *(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+    )
     return [draw.normal(size=shape).astype(dtype) for shape in (y.shape, *shapes)]
 
 
@@ -100,7 +116,11 @@ def conv(draw: np.random.Generator, dtype: str):
     theirs = CONVS[len(problem.window)][1]
 
     def apply(x, kernel, bias):
-        return last(theirs(first(x), kernel.movedim((-1, -2), (0, 1)).contiguous(), bias, **_options(problem)))
+        return last(
+            theirs(
+                first(x), kernel.movedim((-1, -2), (0, 1)).contiguous(), bias, **_options(problem)
+            )
+        )
 
     return evened(_ours(problem, False, *arrays)), evened(torch_differentiated(apply, *arrays))
 
@@ -113,9 +133,15 @@ def conv_transpose(draw: np.random.Generator, dtype: str):
     theirs = TRANSPOSES[len(problem.window)][1]
 
     def apply(x, kernel, bias):
-        by_group = kernel.unflatten(-1, (problem.groups, -1)).movedim(-2, 0)  # (groups, ..., in / groups, out / groups)
+        by_group = kernel.unflatten(-1, (problem.groups, -1)).movedim(
+            -2, 0
+        )  # (groups, ..., in / groups, out / groups)
         by_input = by_group.movedim((-2, -1), (1, 2)).flatten(0, 1).contiguous()
-        return last(theirs(first(x), by_input, bias, **_options(problem), output_padding=problem.output_padding))
+        return last(
+            theirs(
+                first(x), by_input, bias, **_options(problem), output_padding=problem.output_padding
+            )
+        )
 
     return evened(_ours(problem, True, *arrays)), evened(torch_differentiated(apply, *arrays))
 
@@ -123,7 +149,10 @@ def conv_transpose(draw: np.random.Generator, dtype: str):
 @jax.jit
 def _separable(weight, x, depthwise, pointwise, bias):
     def apply(x, depthwise, pointwise, bias):
-        params = {"depthwise": {"kernel": depthwise}, "pointwise": {"kernel": pointwise, "bias": bias}}
+        params = {
+            "depthwise": {"kernel": depthwise},
+            "pointwise": {"kernel": pointwise, "bias": bias},
+        }
         return nn.separable_conv(2, multiplier=2, stride=2, padding=1).apply(params, {}, x)[0]
 
     return differentiated(apply)(weight, x, depthwise, pointwise, bias)

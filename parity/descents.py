@@ -50,13 +50,22 @@ EPS = {"eps": power(-9, -1)}
 
 
 def against_torch(
-    name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, float32: float = GOALS["float32"], **knobs: Draw
+    name: str,
+    ours: Any,
+    theirs: Any,
+    *,
+    rate: Draw = RATE,
+    float32: float = GOALS["float32"],
+    **knobs: Draw,
 ) -> None:
     """Enter an optimizer, where theirs is (params, rate, **knobs) -> torch's; float32 is its goal in that precision."""
 
     def steps(rates: Any, knobs: Any, params: Any, grads: Any) -> Any:
         problems = range(len(rates))
-        at = [jax.tree.map(lambda array, i=i: array[i], (rates, knobs, params, grads)) for i in problems]
+        at = [
+            jax.tree.map(lambda array, i=i: array[i], (rates, knobs, params, grads))
+            for i in problems
+        ]
         paths = [_follow_torch(theirs, *problem) for problem in at]
         return jax.tree.map(lambda *paths: np.stack(paths), *paths)
 
@@ -64,7 +73,13 @@ def against_torch(
 
 
 def against_optax(
-    name: str, ours: Any, theirs: Any, *, rate: Draw = RATE, float32: float = GOALS["float32"], **knobs: Draw
+    name: str,
+    ours: Any,
+    theirs: Any,
+    *,
+    rate: Draw = RATE,
+    float32: float = GOALS["float32"],
+    **knobs: Draw,
 ) -> None:
     """Enter an optimizer, where theirs is (rate, **knobs) -> optax's; float32 is its goal in that precision."""
     steps = _followed(theirs)
@@ -95,13 +110,17 @@ def _problem(entry: Descent, draw: np.random.Generator) -> tuple[Any, Any, Any, 
     rate, knobs = entry.rate(draw), {name: knob(draw) for name, knob in entry.knobs.items()}
     params = {name: draw.normal(size=shape) for name, shape in SHAPES.items()}
     scales = {name: 10 ** draw.uniform(-3, 3, size=shape) for name, shape in SHAPES.items()}
-    grads = {name: scales[name] * draw.normal(size=(STEPS, *shape)) for name, shape in SHAPES.items()}
+    grads = {
+        name: scales[name] * draw.normal(size=(STEPS, *shape)) for name, shape in SHAPES.items()
+    }
     return np.float64(rate), knobs, params, grads
 
 
 def _error(got: Any, wanted: np.ndarray) -> float:
     got = np.asarray(got)
-    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), f"{got.shape} {got.dtype} is not the peer's"
+    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), (
+        f"{got.shape} {got.dtype} is not the peer's"
+    )
     axes = tuple(range(1, got.ndim))
     return (np.abs(got - wanted).max(axes) / np.maximum(1, np.abs(wanted).max(axes))).max()
 
@@ -123,12 +142,18 @@ def _followed(make: Any) -> Any:
     return jax.jit(jax.vmap(follow))
 
 
-def _follow_torch(make: Any, rate: Any, knobs: Any, params: Any, grads: Any) -> dict[str, np.ndarray]:
+def _follow_torch(
+    make: Any, rate: Any, knobs: Any, params: Any, grads: Any
+) -> dict[str, np.ndarray]:
     leaves = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
     gradients = {name: torch.tensor(array) for name, array in grads.items()}
     path: dict[str, list[np.ndarray]] = {name: [] for name in leaves}
-    torch.set_default_dtype(gradients["bias"].dtype)  # some keep numbers of their own, of that dtype
-    optimizer = make(list(leaves.values()), float(rate), **{name: float(knob) for name, knob in knobs.items()})
+    torch.set_default_dtype(
+        gradients["bias"].dtype
+    )  # some keep numbers of their own, of that dtype
+    optimizer = make(
+        list(leaves.values()), float(rate), **{name: float(knob) for name, knob in knobs.items()}
+    )
     for step in range(STEPS):
         for name, leaf in leaves.items():
             leaf.grad = gradients[name][step]

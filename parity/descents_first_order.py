@@ -15,7 +15,10 @@ MOMENTUM = {"momentum": near_one(-2.5, -0.05)}
 
 against_torch("sgd", optim.sgd, torch.optim.SGD)
 against_torch(
-    "momentum", optim.momentum, lambda p, rate, momentum: torch.optim.SGD(p, rate, momentum=momentum), **MOMENTUM
+    "momentum",
+    optim.momentum,
+    lambda p, rate, momentum: torch.optim.SGD(p, rate, momentum=momentum),
+    **MOMENTUM,
 )
 against_torch(
     "nesterov",
@@ -24,13 +27,25 @@ against_torch(
     **MOMENTUM,
 )
 against_torch(
-    "rmsprop", optim.rmsprop, lambda p, rate, decay, eps: torch.optim.RMSprop(p, rate, decay, eps), **DECAY, **EPS
+    "rmsprop",
+    optim.rmsprop,
+    lambda p, rate, decay, eps: torch.optim.RMSprop(p, rate, decay, eps),
+    **DECAY,
+    **EPS,
 )
-against_torch("adam", optim.adam, lambda p, rate, b1, b2, eps: torch.optim.Adam(p, rate, (b1, b2), eps), **BETAS, **EPS)
+against_torch(
+    "adam",
+    optim.adam,
+    lambda p, rate, b1, b2, eps: torch.optim.Adam(p, rate, (b1, b2), eps),
+    **BETAS,
+    **EPS,
+)
 against_torch(
     "adamw",
     optim.adamw,
-    lambda p, rate, b1, b2, eps, weight_decay: torch.optim.AdamW(p, rate, (b1, b2), eps, weight_decay),
+    lambda p, rate, b1, b2, eps, weight_decay: torch.optim.AdamW(
+        p, rate, (b1, b2), eps, weight_decay
+    ),
     **BETAS,
     **EPS,
     weight_decay=power(-4, -0.5),
@@ -38,7 +53,12 @@ against_torch(
     float32=4e-5,
 )
 against_optax("sgd, optax", optim.sgd, optax.sgd)
-against_optax("momentum, optax", optim.momentum, lambda rate, momentum: optax.sgd(rate, momentum=momentum), **MOMENTUM)
+against_optax(
+    "momentum, optax",
+    optim.momentum,
+    lambda rate, momentum: optax.sgd(rate, momentum=momentum),
+    **MOMENTUM,
+)
 against_optax(
     "nesterov, optax",
     partial(optim.momentum, nesterov=True),
@@ -61,7 +81,9 @@ T = torch.optim
 against_torch(
     "rmsprop, centered, momentum",
     partial(optim.rmsprop, centered=True),
-    lambda p, rate, decay, eps, momentum: T.RMSprop(p, rate, decay, eps, momentum=momentum, centered=True),
+    lambda p, rate, decay, eps, momentum: T.RMSprop(
+        p, rate, decay, eps, momentum=momentum, centered=True
+    ),
     **DECAY,
     eps=power(-2, 0),  # at eps = 1e-8, g / √(s - a²) is all rounding once g has been constant
     momentum=near_one(-1.5, -0.05),
@@ -74,21 +96,43 @@ against_torch(
     **EPS,
 )
 against_torch(
-    "adadelta", optim.adadelta, lambda p, rate, decay, eps: T.Adadelta(p, rate, decay, eps), **DECAY, eps=power(-7, -3)
+    "adadelta",
+    optim.adadelta,
+    lambda p, rate, decay, eps: T.Adadelta(p, rate, decay, eps),
+    **DECAY,
+    eps=power(-7, -3),
 )
 against_torch(
-    "amsgrad", optim.amsgrad, lambda p, rate, b1, b2, eps: T.Adam(p, rate, (b1, b2), eps, amsgrad=True), **BETAS, **EPS
+    "amsgrad",
+    optim.amsgrad,
+    lambda p, rate, b1, b2, eps: T.Adam(p, rate, (b1, b2), eps, amsgrad=True),
+    **BETAS,
+    **EPS,
 )
-against_torch("adamax", optim.adamax, lambda p, rate, b1, b2, eps: T.Adamax(p, rate, (b1, b2), eps), **BETAS, **EPS)
+against_torch(
+    "adamax",
+    optim.adamax,
+    lambda p, rate, b1, b2, eps: T.Adamax(p, rate, (b1, b2), eps),
+    **BETAS,
+    **EPS,
+)
 against_torch(
     "nadam",
     optim.nadam,
-    lambda p, rate, b1, b2, eps, momentum_decay: T.NAdam(p, rate, (b1, b2), eps, momentum_decay=momentum_decay),
+    lambda p, rate, b1, b2, eps, momentum_decay: T.NAdam(
+        p, rate, (b1, b2), eps, momentum_decay=momentum_decay
+    ),
     **BETAS,
     **EPS,
     momentum_decay=power(-4, -1),
 )
-against_torch("radam", optim.radam, lambda p, rate, b1, b2, eps: T.RAdam(p, rate, (b1, b2), eps), **BETAS, **EPS)
+against_torch(
+    "radam",
+    optim.radam,
+    lambda p, rate, b1, b2, eps: T.RAdam(p, rate, (b1, b2), eps),
+    **BETAS,
+    **EPS,
+)
 against_torch(
     "rprop",
     optim.rprop,
@@ -99,7 +143,9 @@ against_torch(
 against_torch(
     "adafactor",
     partial(optim.adafactor, relative_step=True),
-    lambda p, rate, exponent, clip, weight_decay: T.Adafactor(p, rate, -exponent, d=clip, weight_decay=weight_decay),
+    lambda p, rate, exponent, clip, weight_decay: T.Adafactor(
+        p, rate, -exponent, d=clip, weight_decay=weight_decay
+    ),
     exponent=lambda draw: draw.uniform(0.5, 1),
     clip=lambda draw: draw.uniform(1, 2),
     **WEIGHT_DECAY,
@@ -120,10 +166,17 @@ against_optax(
 )
 against_optax("adamax, optax", optim.adamax, optax.adamax, **BETAS, **EPS)
 against_optax(
-    "adabelief, optax", optim.adabelief, optax.adabelief, **BETAS, eps=power(-12, -3), eps_root=power(-12, -3)
+    "adabelief, optax",
+    optim.adabelief,
+    optax.adabelief,
+    **BETAS,
+    eps=power(-12, -3),
+    eps_root=power(-12, -3),
 )
 against_optax("yogi, optax", optim.yogi, optax.yogi, **BETAS, eps=power(-4, -1))
-against_optax("lion, optax", optim.lion, optax.lion, **{**BETAS, "b2": near_one(-2.5, -0.5)}, **WEIGHT_DECAY)
+against_optax(
+    "lion, optax", optim.lion, optax.lion, **{**BETAS, "b2": near_one(-2.5, -0.5)}, **WEIGHT_DECAY
+)
 against_optax(
     "lars, optax",
     optim.lars,

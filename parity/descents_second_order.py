@@ -17,7 +17,12 @@ against_optax(
     "muon, optax",
     partial(optim.muon, nesterov=False, scale="spectral", eps=1e-30),
     lambda rate, momentum, weight_decay: optax.contrib.muon(
-        rate, beta=momentum, nesterov=False, weight_decay=weight_decay, adam_weight_decay=weight_decay, eps=1e-30
+        rate,
+        beta=momentum,
+        nesterov=False,
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay,
+        eps=1e-30,
     ),
     **MOMENTUM,
     **WEIGHT_DECAY,
@@ -25,7 +30,9 @@ against_optax(
 against_optax(
     "muon like Adam, optax",
     partial(optim.muon, nesterov=False, eps=1e-30),
-    lambda rate, momentum: optax.contrib.muon(rate, beta=momentum, nesterov=False, consistent_rms=0.2, eps=1e-30),
+    lambda rate, momentum: optax.contrib.muon(
+        rate, beta=momentum, nesterov=False, consistent_rms=0.2, eps=1e-30
+    ),
     **MOMENTUM,
 )
 against_optax(

@@ -24,7 +24,9 @@ def clipped(clip, make):
 
 def micro(optimizer):
     """optax's accumulation of three gradients, in the precision of the run."""
-    return optax.MultiSteps(optimizer, 3, accumulator_dtype=jnp.result_type(float)).gradient_transformation()
+    return optax.MultiSteps(
+        optimizer, 3, accumulator_dtype=jnp.result_type(float)
+    ).gradient_transformation()
 
 
 against_torch(
@@ -41,7 +43,9 @@ against_torch(
 )
 against_torch(
     "weight_decay in the gradient",
-    lambda rate, strength, **knobs: optim.weight_decay(optim.adam(rate, **knobs), strength, decoupled=False),
+    lambda rate, strength, **knobs: optim.weight_decay(
+        optim.adam(rate, **knobs), strength, decoupled=False
+    ),
     lambda p, rate, strength, b1, b2, eps: torch.optim.Adam(p, rate, (b1, b2), eps, strength),
     **STRENGTH,
     **BETAS,
@@ -64,7 +68,9 @@ against_optax(
 against_optax(
     "clip_by_global_norm, optax",
     lambda rate, limit: optim.clip_by_global_norm(optim.momentum(rate), limit),
-    lambda rate, limit: optax.chain(optax.clip_by_global_norm(limit), optax.sgd(rate, momentum=0.9)),
+    lambda rate, limit: optax.chain(
+        optax.clip_by_global_norm(limit), optax.sgd(rate, momentum=0.9)
+    ),
     **LIMIT,
 )
 against_optax(
@@ -80,7 +86,9 @@ against_optax(
     lambda rate: optax.chain(optax.centralize(), optax.sgd(rate, momentum=0.9)),
 )
 against_optax(
-    "accumulate, optax", lambda rate: optim.accumulate(optim.adam(rate), 3), lambda rate: micro(optax.adam(rate))
+    "accumulate, optax",
+    lambda rate: optim.accumulate(optim.adam(rate), 3),
+    lambda rate: micro(optax.adam(rate)),
 )
 against_optax(
     "partition, optax",
@@ -92,9 +100,13 @@ against_optax(
 against_optax(
     "a chain of optax in a transform of fnn",
     lambda rate, limit, decay: optim.ema(
-        optim.clip_by_global_norm(optax.chain(optax.trace(decay), optax.scale_by_learning_rate(rate)), limit)
+        optim.clip_by_global_norm(
+            optax.chain(optax.trace(decay), optax.scale_by_learning_rate(rate)), limit
+        )
     ),
-    lambda rate, limit, decay: optax.chain(optax.clip_by_global_norm(limit), optax.sgd(rate, momentum=decay)),
+    lambda rate, limit, decay: optax.chain(
+        optax.clip_by_global_norm(limit), optax.sgd(rate, momentum=decay)
+    ),
     **LIMIT,
     decay=near_one(-2.5, -0.05),
 )

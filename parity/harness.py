@@ -40,7 +40,9 @@ def family(peer: str, *, scale: float = 1.0) -> Callable[[Callable[..., Any]], C
 def worst(name: str, dtype: str, configurations: int = CONFIGURATIONS) -> float:
     """The largest error of a family over so many problems; NaN where one side has a NaN that the other lacks."""
     chosen = FAMILIES[name]
-    problems = (chosen.compare(np.random.default_rng(seed), dtype) for seed in range(configurations))
+    problems = (
+        chosen.compare(np.random.default_rng(seed), dtype) for seed in range(configurations)
+    )
     return max(_error(got, wanted, chosen.scale) for got, wanted in problems)
 
 
@@ -70,7 +72,9 @@ def differentiated(apply: Callable[..., Any]) -> Callable[..., Any]:
     return evaluate
 
 
-def torch_differentiated(apply: Callable[..., Any], weight: np.ndarray, *arguments: np.ndarray) -> tuple[Any, ...]:
+def torch_differentiated(
+    apply: Callable[..., Any], weight: np.ndarray, *arguments: np.ndarray
+) -> tuple[Any, ...]:
     """The same for torch."""
     leaves = [torch.tensor(argument, requires_grad=True) for argument in arguments]
     y = apply(*leaves)

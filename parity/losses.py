@@ -34,7 +34,9 @@ def ours(loss, weight, targets, options, *outputs):
 
 def both(loss, theirs, weight, targets, *outputs, **options):
     """fnn's and torch's answers; theirs takes in the outputs, as tensors that are differentiated by."""
-    return ours(loss, weight, targets, options, *outputs), torch_differentiated(theirs, weight, *outputs)
+    return ours(loss, weight, targets, options, *outputs), torch_differentiated(
+        theirs, weight, *outputs
+    )
 
 
 def rows(values):
@@ -43,12 +45,28 @@ def rows(values):
 
 @family("torch")
 def cross_entropy(draw: np.random.Generator, dtype: str):
-    labels, probabilities = draw.integers(0, CLASSES, BATCH), draw.dirichlet(np.ones(CLASSES), BATCH).astype(dtype)
-    targets, smoothing = (labels, probabilities)[draw.integers(2)], draw.choice([0.0, draw.uniform(), 1.0])
-    theirs = partial(F.cross_entropy, target=torch.tensor(targets), reduction="none", label_smoothing=float(smoothing))
+    labels, probabilities = (
+        draw.integers(0, CLASSES, BATCH),
+        draw.dirichlet(np.ones(CLASSES), BATCH).astype(dtype),
+    )
+    targets, smoothing = (
+        (labels, probabilities)[draw.integers(2)],
+        draw.choice([0.0, draw.uniform(), 1.0]),
+    )
+    theirs = partial(
+        F.cross_entropy,
+        target=torch.tensor(targets),
+        reduction="none",
+        label_smoothing=float(smoothing),
+    )
     logits = drawn(draw, dtype, BATCH, CLASSES)
     return both(
-        objective.cross_entropy, theirs, weights(draw, dtype), targets, logits, label_smoothing=smoothing.astype(dtype)
+        objective.cross_entropy,
+        theirs,
+        weights(draw, dtype),
+        targets,
+        logits,
+        label_smoothing=smoothing.astype(dtype),
     )
 
 
@@ -58,13 +76,23 @@ def weighted_cross_entropy(draw: np.random.Generator, dtype: str):
     labels, own = draw.integers(0, CLASSES, BATCH), draw.uniform(0.1, 2, CLASSES).astype(dtype)
     labels[draw.random(BATCH) < 0.3] = -100
     labels[0] = 1
-    theirs = partial(F.cross_entropy, target=torch.tensor(labels), weight=torch.tensor(own), ignore_index=-100)
-    return both(_weighted_mean, theirs, np.ones((), dtype), (labels, own), drawn(draw, dtype, BATCH, CLASSES))
+    theirs = partial(
+        F.cross_entropy, target=torch.tensor(labels), weight=torch.tensor(own), ignore_index=-100
+    )
+    return both(
+        _weighted_mean,
+        theirs,
+        np.ones((), dtype),
+        (labels, own),
+        drawn(draw, dtype, BATCH, CLASSES),
+    )
 
 
 def _weighted_mean(logits, targets):
     labels, own = targets
-    values, counts = objective.ignoring(objective.class_weighted(objective.cross_entropy, own), -100)(logits, labels)
+    values, counts = objective.ignoring(
+        objective.class_weighted(objective.cross_entropy, own), -100
+    )(logits, labels)
     return (values * counts).sum() / counts.sum()
 
 
@@ -82,9 +110,17 @@ def binary_cross_entropy(draw: np.random.Generator, dtype: str):
     targets = (targets, draw.random((BATCH, 3)).astype(dtype))[draw.integers(2)]
 
     def theirs(logits):
-        return rows(F.binary_cross_entropy_with_logits(logits, torch.tensor(targets), reduction="none"))
+        return rows(
+            F.binary_cross_entropy_with_logits(logits, torch.tensor(targets), reduction="none")
+        )
 
-    return both(objective.binary_cross_entropy, theirs, weights(draw, dtype), targets, drawn(draw, dtype, BATCH, 3))
+    return both(
+        objective.binary_cross_entropy,
+        theirs,
+        weights(draw, dtype),
+        targets,
+        drawn(draw, dtype, BATCH, 3),
+    )
 
 
 @family("torch")
@@ -99,7 +135,14 @@ def focal(draw: np.random.Generator, dtype: str):
         return -torch.exp(gamma * rest) * log_p[own]
 
     logits = draw.normal(size=(BATCH, CLASSES)).astype(dtype)
-    return both(objective.focal, theirs, weights(draw, dtype), labels, logits, gamma=np.asarray(gamma, dtype))
+    return both(
+        objective.focal,
+        theirs,
+        weights(draw, dtype),
+        labels,
+        logits,
+        gamma=np.asarray(gamma, dtype),
+    )
 
 
 @family("torch")
@@ -108,10 +151,19 @@ def hinge(draw: np.random.Generator, dtype: str):
     labels, margin = draw.integers(0, CLASSES, BATCH), draw.uniform(0, 2)
 
     def theirs(scores):
-        return CLASSES * F.multi_margin_loss(scores, torch.tensor(labels), margin=margin, reduction="none")
+        return CLASSES * F.multi_margin_loss(
+            scores, torch.tensor(labels), margin=margin, reduction="none"
+        )
 
     scores = drawn(draw, dtype, BATCH, CLASSES)
-    return both(objective.hinge, theirs, weights(draw, dtype), labels, scores, margin=np.asarray(margin, dtype))
+    return both(
+        objective.hinge,
+        theirs,
+        weights(draw, dtype),
+        labels,
+        scores,
+        margin=np.asarray(margin, dtype),
+    )
 
 
 def regression(loss, theirs, draw, dtype, **options):
@@ -120,7 +172,12 @@ def regression(loss, theirs, draw, dtype, **options):
     outputs, weight = drawn(draw, dtype, BATCH, 3, 2), weights(draw, dtype)
     own = {name: np.asarray(value, dtype) for name, value in options.items()}
     return both(
-        loss, lambda x: rows(theirs(x, torch.tensor(targets), reduction="none")), weight, targets, outputs, **own
+        loss,
+        lambda x: rows(theirs(x, torch.tensor(targets), reduction="none")),
+        weight,
+        targets,
+        outputs,
+        **own,
     )
 
 
@@ -153,7 +210,10 @@ def gaussian_nll(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def poisson_nll(draw: np.random.Generator, dtype: str):
-    counts, z = draw.poisson(3, (BATCH, 3)).astype(dtype), draw.normal(size=(BATCH, 3)).astype(dtype)
+    counts, z = (
+        draw.poisson(3, (BATCH, 3)).astype(dtype),
+        draw.normal(size=(BATCH, 3)).astype(dtype),
+    )
 
     def theirs(z):
         return rows(F.poisson_nll_loss(z, torch.tensor(counts), reduction="none"))
@@ -168,7 +228,9 @@ def kl_divergence(draw: np.random.Generator, dtype: str):
     def theirs(logits):
         return F.kl_div(F.log_softmax(logits, -1), torch.tensor(q), reduction="none").sum(1)
 
-    return both(objective.kl_divergence, theirs, weights(draw, dtype), q, drawn(draw, dtype, BATCH, CLASSES))
+    return both(
+        objective.kl_divergence, theirs, weights(draw, dtype), q, drawn(draw, dtype, BATCH, CLASSES)
+    )
 
 
 @family("torch")
@@ -194,11 +256,17 @@ def triplet(draw: np.random.Generator, dtype: str):
 def ctc(draw: np.random.Generator, dtype: str):
     """Labels that there is time for; the gradient is what is left of log-chances of order 10."""
     labels = draw.integers(1, CLASSES, (BATCH, 2)).astype(np.int32)
-    lengths, times = draw.integers(0, 3, BATCH).astype(np.int32), draw.integers(4, 6, BATCH).astype(np.int32)
+    lengths, times = (
+        draw.integers(0, 3, BATCH).astype(np.int32),
+        draw.integers(4, 6, BATCH).astype(np.int32),
+    )
     logits = draw.normal(size=(BATCH, 5, CLASSES)).astype(dtype)
 
     def theirs(logits):
-        log_p, *rest = F.log_softmax(logits, -1).swapaxes(0, 1), *map(torch.tensor, (labels, times, lengths))
+        log_p, *rest = (
+            F.log_softmax(logits, -1).swapaxes(0, 1),
+            *map(torch.tensor, (labels, times, lengths)),
+        )
         return F.ctc_loss(log_p, *(array.long() for array in rest), reduction="none")
 
     return both(_ctc, theirs, weights(draw, dtype), (labels, lengths, times), logits)

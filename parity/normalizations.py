@@ -23,10 +23,16 @@ def nhwc(x):
     return x.movedim(1, -1)
 
 
-def draw_arrays(draw: np.random.Generator, dtype: str, shape: tuple[int, ...], own: tuple[int, ...]):
+def draw_arrays(
+    draw: np.random.Generator, dtype: str, shape: tuple[int, ...], own: tuple[int, ...]
+):
     """Weights of y, x whose channels differ in offset and scale, and a scale and a bias."""
-    x = 2 ** draw.uniform(-1, 1, shape[-1]) * (draw.normal(size=shape[-1]) + draw.normal(size=shape))
-    return [array.astype(dtype) for array in (draw.normal(size=shape), x, *draw.normal(size=(2, *own)))]
+    x = 2 ** draw.uniform(-1, 1, shape[-1]) * (
+        draw.normal(size=shape[-1]) + draw.normal(size=shape)
+    )
+    return [
+        array.astype(dtype) for array in (draw.normal(size=shape), x, *draw.normal(size=(2, *own)))
+    ]
 
 
 def draw_knobs(draw: np.random.Generator) -> tuple[float, float]:
@@ -49,7 +55,12 @@ def _batch_norm(momentum, eps, batches, weight, x, scale, bias):
         return layer.apply({"scale": scale, "bias": bias}, state, x, train=True)[0]
 
     evaluated, _ = layer.apply(params, state, x, train=False)
-    return states["mean"], states["var"], evaluated, *differentiated(trained)(weight, x, scale, bias)
+    return (
+        states["mean"],
+        states["var"],
+        evaluated,
+        *differentiated(trained)(weight, x, scale, bias),
+    )
 
 
 @family("torch")
@@ -58,7 +69,10 @@ def batch_norm(draw: np.random.Generator, dtype: str):
     momentum, eps = draw_knobs(draw)
     weight, x, scale, bias = draw_arrays(draw, dtype, IMAGES, (CHANNELS,))
     batches = x + draw.normal(size=(BATCHES, *IMAGES)).astype(dtype)
-    mean, affine = torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype), (torch.tensor(scale), torch.tensor(bias))
+    mean, affine = (
+        torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype),
+        (torch.tensor(scale), torch.tensor(bias)),
+    )
     var, means, variances = mean + 1, [], []
     for batch in torch.tensor(batches):
         F.batch_norm(nchw(batch), mean, var, *affine, True, 1 - momentum, eps)
@@ -88,8 +102,12 @@ def batch_norm_offset_errors() -> dict[int, tuple[float, float]]:
         axes = (0, 1, 2)
         wanted = (wide - wide.mean(axes)) / np.sqrt(wide.var(axes) + 1e-5)
         ours, _ = layer.apply({}, state, jnp.array(x), train=True)
-        theirs = nhwc(F.batch_norm(nchw(torch.tensor(x)), None, None, None, None, True, 0.0, 1e-5)).numpy()
-        errors[offset] = tuple(float(np.abs(np.asarray(y, np.float64) - wanted).max()) for y in (ours, theirs))
+        theirs = nhwc(
+            F.batch_norm(nchw(torch.tensor(x)), None, None, None, None, True, 0.0, 1e-5)
+        ).numpy()
+        errors[offset] = tuple(
+            float(np.abs(np.asarray(y, np.float64) - wanted).max()) for y in (ours, theirs)
+        )
     return errors
 
 
@@ -106,8 +124,13 @@ def _affine(make):
     return ours
 
 
-_layer_norms = [_affine(lambda eps, axes=axes: nn.layer_norm(axes=axes, eps=eps)) for axes in (1, 2)]
-_group_norms = {groups: _affine(lambda eps, groups=groups: nn.group_norm(groups, eps=eps)) for groups in (1, 2, 3)}
+_layer_norms = [
+    _affine(lambda eps, axes=axes: nn.layer_norm(axes=axes, eps=eps)) for axes in (1, 2)
+]
+_group_norms = {
+    groups: _affine(lambda eps, groups=groups: nn.group_norm(groups, eps=eps))
+    for groups in (1, 2, 3)
+}
 _instance_norm = _affine(lambda eps: nn.instance_norm(eps=eps, affine=True))
 
 
@@ -126,7 +149,11 @@ def layer_norm(draw: np.random.Generator, dtype: str):
 @family("torch")
 def group_norm(draw: np.random.Generator, dtype: str):
     """Of ten values a group at least: two may lie so near each other that torch's float32 is 1e-5 off, ours 3e-6."""
-    groups, shape, eps = int(draw.integers(1, 4)), SHAPES[draw.integers(1, len(SHAPES))], draw_knobs(draw)[1]
+    groups, shape, eps = (
+        int(draw.integers(1, 4)),
+        SHAPES[draw.integers(1, len(SHAPES))],
+        draw_knobs(draw)[1],
+    )
     arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
 
     def theirs(x, scale, bias):
@@ -148,14 +175,18 @@ def instance_norm(draw: np.random.Generator, dtype: str):
 
 @jax.jit
 def _rms_norm(eps, weight, x, scale):
-    return differentiated(lambda x, scale: nn.rms_norm(eps=eps).apply({"scale": scale}, {}, x)[0])(weight, x, scale)
+    return differentiated(lambda x, scale: nn.rms_norm(eps=eps).apply({"scale": scale}, {}, x)[0])(
+        weight, x, scale
+    )
 
 
 @family("torch")
 def rms_norm(draw: np.random.Generator, dtype: str):
     shape, eps = SHAPES[draw.integers(len(SHAPES))], draw_knobs(draw)[1]
     weight, x, scale, _ = draw_arrays(draw, dtype, shape, (CHANNELS,))
-    wanted = torch_differentiated(lambda x, scale: F.rms_norm(x, shape[-1:], scale, eps), weight, x, scale)
+    wanted = torch_differentiated(
+        lambda x, scale: F.rms_norm(x, shape[-1:], scale, eps), weight, x, scale
+    )
     return _rms_norm(eps, weight, x, scale), wanted
 
 
@@ -164,7 +195,9 @@ ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, eps), fnn by norm + ep
 
 @jax.jit
 def _spectral_norm(weight, x, kernel, u, v):
-    layer = nn.spectral_norm(nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, eps=TINY)
+    layer = nn.spectral_norm(
+        nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, eps=TINY
+    )
     state = {"u": {"kernel": u}, "v": {"kernel": v}}
 
     def trained(x, kernel):
@@ -188,6 +221,8 @@ def spectral_norm(draw: np.random.Generator, dtype: str):
     norm._v.copy_(torch.tensor(v))
     own = torch.tensor(x, requires_grad=True)
     y = linear(own)
-    dx, dkernel = torch.autograd.grad((y * torch.tensor(weight)).sum(), (own, linear.parametrizations.weight.original))
+    dx, dkernel = torch.autograd.grad(
+        (y * torch.tensor(weight)).sum(), (own, linear.parametrizations.weight.original)
+    )
     wanted = norm._u, norm._v, linear.eval()(own), y, dx, dkernel.T
     return _spectral_norm(weight, x, kernel, u, v), wanted

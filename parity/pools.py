@@ -23,7 +23,9 @@ SLIDING = {
     2: (nn.max_pool, nn.avg_pool, F.max_pool2d, F.avg_pool2d),
     3: (nn.max_pool_3d, nn.avg_pool_3d, F.max_pool3d, F.avg_pool3d),
 }
-Made = tuple[Layer, Callable[..., Any], tuple[int, ...]]  # ours, torch's of channels first, and the image
+Made = tuple[
+    Layer, Callable[..., Any], tuple[int, ...]
+]  # ours, torch's of channels first, and the image
 
 
 def compared(make: Callable[[int], Made], draw: np.random.Generator, dtype: str):
@@ -33,7 +35,9 @@ def compared(make: Callable[[int], Made], draw: np.random.Generator, dtype: str)
     x = draw.integers(-2, 3, size=(2, *image, 2)).astype(dtype)
     shape = jax.eval_shape(lambda x: layer.apply({}, {}, x)[0], x).shape
     weight = draw.normal(size=shape).astype(dtype)
-    return evaluation(make, chosen)(weight, x), torch_differentiated(lambda x: last(theirs(first(x))), weight, x)
+    return evaluation(make, chosen)(weight, x), torch_differentiated(
+        lambda x: last(theirs(first(x))), weight, x
+    )
 
 
 @cache
@@ -50,10 +54,18 @@ def sliding(seed: int) -> Made:
     padding, image = draw.integers(0, window // 2 + 1), window + draw.integers(0, 4, axes)
     ours_max, ours_avg, theirs_max, theirs_avg = SLIDING[axes]
     pads = [(pad, pad) for pad in padding.tolist()]
-    options = {"kernel_size": window.tolist(), "stride": stride.tolist(), "padding": padding.tolist()}
+    options = {
+        "kernel_size": window.tolist(),
+        "stride": stride.tolist(),
+        "padding": padding.tolist(),
+    }
     if seed // 3 % 2:
         layer = ours_avg(window.tolist(), stride=stride.tolist(), padding=pads)
-        return layer, lambda x: theirs_avg(x, **options, count_include_pad=False), tuple(image.tolist())
+        return (
+            layer,
+            lambda x: theirs_avg(x, **options, count_include_pad=False),
+            tuple(image.tolist()),
+        )
     layer = ours_max(window.tolist(), stride=stride.tolist(), padding=pads)
     return layer, lambda x: theirs_max(x, **options), tuple(image.tolist())
 
@@ -99,7 +111,11 @@ def bordered(seed: int) -> Made:
     widths = pairs[::-1].ravel().tolist()  # torch begins with the last axis
     theirs = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[mode]
     layer = nn.pad([tuple(pair) for pair in pairs.tolist()], mode=mode, value=value)
-    return layer, lambda x: F.pad(x, widths, theirs, value if mode == "constant" else None), tuple(image.tolist())
+    return (
+        layer,
+        lambda x: F.pad(x, widths, theirs, value if mode == "constant" else None),
+        tuple(image.tolist()),
+    )
 
 
 @family("torch")

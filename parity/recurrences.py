@@ -40,8 +40,15 @@ def _problem(name: str, draw: np.random.Generator, dtype: str):
 
     def params():
         width = GATES[name] * UNITS
-        kernels = {"kernel": normal(FEATURES, width, scale=0.5), "recurrent_kernel": normal(UNITS, width, scale=0.5)}
-        return kernels | {"bias": normal(width)} | ({"recurrent_bias": normal(UNITS)} if name == "gru" else {})
+        kernels = {
+            "kernel": normal(FEATURES, width, scale=0.5),
+            "recurrent_kernel": normal(UNITS, width, scale=0.5),
+        }
+        return (
+            kernels
+            | {"bias": normal(width)}
+            | ({"recurrent_bias": normal(UNITS)} if name == "gru" else {})
+        )
 
     x, lengths = normal(BATCH, TIME, FEATURES), draw.integers(1, TIME + 1, BATCH)
     own = [params() for _ in WAYS[both]]
@@ -68,17 +75,25 @@ def _reader(name: str, both: bool):
 
 
 def _torch(name: str, weights, own, x, lengths):
-    module = PEERS[name](FEATURES, UNITS, batch_first=True, bidirectional=len(own) == 2, dtype=torch.tensor(x).dtype)
+    module = PEERS[name](
+        FEATURES, UNITS, batch_first=True, bidirectional=len(own) == 2, dtype=torch.tensor(x).dtype
+    )
     for params, names in zip(own, module._all_weights, strict=True):
-        extra = np.concatenate([np.zeros_like(params["bias"][:-UNITS]), params.get("recurrent_bias", np.zeros(UNITS))])
+        extra = np.concatenate(
+            [np.zeros_like(params["bias"][:-UNITS]), params.get("recurrent_bias", np.zeros(UNITS))]
+        )
         arrays = params["kernel"].T, params["recurrent_kernel"].T, params["bias"], extra
         for own_name, array in zip(names, arrays, strict=True):
             getattr(module, own_name).data.copy_(torch.tensor(array))
     leaf = torch.tensor(x, requires_grad=True)
-    packed, last = module(pack_padded_sequence(leaf, torch.tensor(lengths), batch_first=True, enforce_sorted=False))
+    packed, last = module(
+        pack_padded_sequence(leaf, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+    )
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=TIME)
     last = torch.cat(list(last[0] if name == "lstm" else last), dim=-1)
-    total = sum((part * torch.tensor(weight)).sum() for part, weight in zip((y, last), weights, strict=True))
+    total = sum(
+        (part * torch.tensor(weight)).sum() for part, weight in zip((y, last), weights, strict=True)
+    )
     total.backward()
     return (y, last), [_grads(name, module, names) for names in module._all_weights], leaf.grad
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fnn import augment
-from fnn.augment.named import augmix, auto_augment, rand_augment
-from fnn.augment.named.vocabulary import LOWERINGS, Looks, Span, operations
-from fnn.augment.render import rendered
-from fnn.augment.selecting import selected
+from fnn.augment.choice import selected
+from fnn.augment.execute import rendered
+from fnn.augment.published import augmix, auto_augment, rand_augment
+from fnn.augment.published.operations import LOWERINGS, Looks, Span, operations
 
 
 def torchvision():
@@ -24,7 +24,9 @@ def torchvision():
         return pytest.importorskip("torchvision")
     except RuntimeError:
         for operator in ("nms", "qnms"):
-            OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            OPERATORS.define(
+                f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         return pytest.importorskip("torchvision")
 
 
@@ -62,7 +64,10 @@ WARPS = {
 
 def sampled(image, matrix):
     """The image at the places of a matrix, by grid_sample, in float64; what lies outside is 0."""
-    new = np.stack([*np.mgrid[: SHAPE[0], : SHAPE[1]], np.ones(SHAPE[:2])], -1) @ np.asarray(matrix, np.float64).T
+    new = (
+        np.stack([*np.mgrid[: SHAPE[0], : SHAPE[1]], np.ones(SHAPE[:2])], -1)
+        @ np.asarray(matrix, np.float64).T
+    )
     rows, columns = (new[..., axis] / new[..., 2] for axis in (0, 1))
     # Of edges at -1 and 1.
     grid = np.stack([(2 * columns + 1) / SHAPE[1] - 1, (2 * rows + 1) / SHAPE[0] - 1], -1)
@@ -90,7 +95,9 @@ def test_warps_are_grid_samples(name):
 @pytest.mark.parametrize("degrees", [-73.0, 20.0, 130.0])
 def test_a_rotation_is_torchvisions(degrees):
     found = augment.rotate(degrees)(jax.random.key(0), jnp.asarray(FLOATS))
-    np.testing.assert_allclose(found, as_image(functional.rotate(as_torch(FLOATS), degrees, BILINEAR)), atol=1e-4)
+    np.testing.assert_allclose(
+        found, as_image(functional.rotate(as_torch(FLOATS), degrees, BILINEAR)), atol=1e-4
+    )
 
 
 SIZES = {"up": (64, 50), "down": (11, 9), "down much": (4, 3), "up and down": (80, 7)}
@@ -101,17 +108,23 @@ SIZES = {"up": (64, 50), "down": (11, 9), "down much": (4, 3), "up and down": (8
 def test_a_resized_image_is_torchs_antialiased_interpolation(case, method):
     found = jax.jit(partial(augment.resize(SIZES[case], method=method), jax.random.key(0)))(FLOATS)
     options = {"mode": method, "antialias": True, "align_corners": False}
-    wanted = torch.nn.functional.interpolate(as_torch(FLOATS).double()[None], SIZES[case], **options)[0]
+    wanted = torch.nn.functional.interpolate(
+        as_torch(FLOATS).double()[None], SIZES[case], **options
+    )[0]
     assert 255 * np.abs(found - as_image(wanted)).max() < 1e-3
 
 
 def test_a_random_resized_crop_is_torchvisions_of_the_same_window():
     policy = augment.random_resized_crop((16, 20))
     keys = jax.random.split(jax.random.key(1), COUNT)
-    windows, found = jax.jit(jax.vmap(lambda key: (own := policy.draw(key, SHAPE), policy.apply(own, FLOATS))))(keys)
+    windows, found = jax.jit(
+        jax.vmap(lambda key: (own := policy.draw(key, SHAPE), policy.apply(own, FLOATS)))
+    )(keys)
     for place, image in enumerate(found):
         window = [int(windows[name][place]) for name in ("top", "left", "height", "width")]
-        wanted = functional.resized_crop(as_torch(FLOATS), *window, [16, 20], BILINEAR, antialias=True)
+        wanted = functional.resized_crop(
+            as_torch(FLOATS), *window, [16, 20], BILINEAR, antialias=True
+        )
         np.testing.assert_allclose(image, as_image(wanted), atol=2e-5)
 
 
@@ -126,8 +139,16 @@ THEIRS = {
 NAMES = list(LOWERINGS)
 # For each policy of theirs: its space of magnitudes, our span, and the bins that are compared.
 POLICIES = {
-    "rand_augment": (peers.RandAugment()._augmentation_space(31, SHAPE[:2]), Span(), (0, 4, 9, 17, 30)),
-    "trivial_augment": (peers.TrivialAugmentWide()._augmentation_space(31), rand_augment.WIDE, (3, 30)),
+    "rand_augment": (
+        peers.RandAugment()._augmentation_space(31, SHAPE[:2]),
+        Span(),
+        (0, 4, 9, 17, 30),
+    ),
+    "trivial_augment": (
+        peers.TrivialAugmentWide()._augmentation_space(31),
+        rand_augment.WIDE,
+        (3, 30),
+    ),
     "auto_augment": (peers.AutoAugment()._augmentation_space(10, SHAPE[:2]), Span(), (2, 7, 9)),
     "augmix": (peers.AugMix()._augmentation_space(10, SHAPE[:2]), augmix.SPAN, (1, 4, 9)),
 }
@@ -145,9 +166,13 @@ def test_operations_are_torchvisions_at_its_strengths(policy):
         steps = [part.lower({"strength": strength, "sign": sign}, SHAPE) for part in parts]
         return rendered(selected(which, steps, SHAPE, "fused"), jnp.asarray(BYTES))
 
-    rows = [(which, own / last, sign) for which in range(len(NAMES)) for own in bins for sign in (1, -1)]
+    rows = [
+        (which, own / last, sign) for which in range(len(NAMES)) for own in bins for sign in (1, -1)
+    ]
     which, strengths, signs = (np.array(column) for column in zip(*rows, strict=True))
-    found = np.asarray(jax.jit(jax.vmap(change))(which.astype(np.int32), *np.float32([strengths, signs])))
+    found = np.asarray(
+        jax.jit(jax.vmap(change))(which.astype(np.int32), *np.float32([strengths, signs]))
+    )
     for (which, strength, sign), own in zip(rows, found, strict=True):
         name = NAMES[which]
         magnitudes, signed = space.get(THEIRS[name], (torch.tensor(0.0), False))
@@ -169,7 +194,10 @@ def off_ties(name, strength, span):
     (move,) = operations([name], lambda word: word, span, Looks("nearest", 0.0))[0].lower(
         {"strength": jnp.float32(abs(strength)), "sign": jnp.float32(np.sign(strength) or 1)}, SHAPE
     )
-    new = np.stack([*np.mgrid[: SHAPE[0], : SHAPE[1]], np.ones(SHAPE[:2])], -1) @ np.asarray(move.matrix, np.float64).T
+    new = (
+        np.stack([*np.mgrid[: SHAPE[0], : SHAPE[1]], np.ones(SHAPE[:2])], -1)
+        @ np.asarray(move.matrix, np.float64).T
+    )
     return (np.abs(new[..., :2] % 1 - 0.5) > 2e-3).all(-1)
 
 
@@ -186,7 +214,9 @@ def test_the_names_are_torchvisions():
 @pytest.mark.parametrize("table", auto_augment.TABLES)
 def test_the_tables_of_auto_augment_are_torchvisions(table):
     theirs = peers.AutoAugment()._get_policies(peers.AutoAugmentPolicy[table.upper()])
-    which, chances, strengths = (np.asarray(own) for own in auto_augment._read(auto_augment.TABLES[table]))
+    which, chances, strengths = (
+        np.asarray(own) for own in auto_augment._read(auto_augment.TABLES[table])
+    )
     assert len(theirs) == len(which) == 25
     for pair, own in zip(theirs, zip(which, chances, strengths, strict=True), strict=True):
         for (name, chance, last), operation, own_chance, strength in zip(pair, *own, strict=True):
@@ -201,7 +231,9 @@ def test_the_tables_of_auto_augment_are_torchvisions(table):
 @pytest.mark.parametrize("turns", [-0.5, -0.21, 0.0, 0.13, 0.4])
 def test_a_hue_is_torchvisions(turns):
     found = augment.hue(turns)(jax.random.key(0), jnp.asarray(FLOATS))
-    np.testing.assert_allclose(found, as_image(functional.adjust_hue(as_torch(FLOATS), turns)), atol=1e-5)
+    np.testing.assert_allclose(
+        found, as_image(functional.adjust_hue(as_torch(FLOATS), turns)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("sigma", "size"), [(0.3, 3), (1.1, 7), (2.0, 11)])
@@ -227,6 +259,10 @@ def test_a_blur_is_torchvisions(sigma, size):
 )
 def test_floats_are_recolored_as_by_torchvision(policy, name, value):
     found = policy(jax.random.key(0), jnp.asarray(0.9 * FLOATS + 0.05))
-    wanted = getattr(functional, name)(as_torch(0.9 * FLOATS + 0.05), *(() if value is None else (value,)))
-    atol = 2e-4 if name in ("adjust_contrast", "adjust_saturation") else 1e-5  # its gray has weights of four digits
+    wanted = getattr(functional, name)(
+        as_torch(0.9 * FLOATS + 0.05), *(() if value is None else (value,))
+    )
+    atol = (
+        2e-4 if name in ("adjust_contrast", "adjust_saturation") else 1e-5
+    )  # its gray has weights of four digits
     np.testing.assert_allclose(found, as_image(wanted), atol=atol)

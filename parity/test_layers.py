@@ -24,7 +24,11 @@ def expect_close(got, wanted, dtype, scale=None):
 
 def draw_convolution(seed):
     draw = np.random.default_rng(seed)
-    window, stride, dilation = draw.integers(1, 4, 2), draw.integers(1, 4, 2), draw.integers(1, 3, 2)
+    window, stride, dilation = (
+        draw.integers(1, 4, 2),
+        draw.integers(1, 4, 2),
+        draw.integers(1, 3, 2),
+    )
     padding = draw.integers(0, 3, 2)
     groups = int(draw.integers(1, 4))
     inputs, outputs = groups * draw.integers(1, 4, 2)
@@ -42,7 +46,9 @@ def test_conv_is_that_of_flax(padding, peer):
         x = draw.normal(size=(2, 6 + seed % 3, 7, inputs))
         window = kernel.shape[:2]
         ours = nn.conv(outputs, window, padding=padding, **options)
-        got, _ = ours.apply({"kernel": jnp.array(kernel), "bias": jnp.array(bias)}, {}, jnp.array(x))
+        got, _ = ours.apply(
+            {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}, {}, jnp.array(x)
+        )
         with peer():
             theirs = flax.nnx.Conv(
                 inputs,
@@ -65,7 +71,12 @@ def draw_batches(seed, batches, dtype):
     offset, scale = 3 * draw.normal(size=3), 10 ** draw.uniform(-1, 1, 3)
     x = (scale * (offset + draw.normal(size=(batches, 4, 3, 2, 3)))).astype(dtype)
     knobs = draw.uniform(0, 1), 10 ** draw.uniform(-6, -1)
-    return *knobs, x, *draw.normal(size=(2, 3)).astype(dtype), draw.normal(size=(4, 3, 2, 3)).astype(dtype)
+    return (
+        *knobs,
+        x,
+        *draw.normal(size=(2, 3)).astype(dtype),
+        draw.normal(size=(4, 3, 2, 3)).astype(dtype),
+    )
 
 
 def test_batch_norm_far_from_zero_is_no_less_exact_than_that_of_torch():
@@ -80,7 +91,10 @@ def test_batch_norm_is_that_of_flax_but_for_the_running_variance(peer):
     for seed in range(CONFIGURATIONS):
         momentum, eps, x, scale, bias, _ = draw_batches(seed, 3, "float64")
         layer = nn.batch_norm(momentum=momentum, eps=eps)
-        params, state = {"scale": jnp.array(scale), "bias": jnp.array(bias)}, {"mean": jnp.zeros(3), "var": jnp.ones(3)}
+        params, state = (
+            {"scale": jnp.array(scale), "bias": jnp.array(bias)},
+            {"mean": jnp.zeros(3), "var": jnp.ones(3)},
+        )
         with peer():
             theirs = flax.nnx.BatchNorm(
                 3, momentum=momentum, epsilon=eps, param_dtype=jnp.float64, rngs=flax.nnx.Rngs(0)
@@ -107,7 +121,11 @@ def flax_dense(kernel, bias):
 def test_dense_is_that_of_flax(peer):
     for seed in range(CONFIGURATIONS):
         draw = np.random.default_rng(seed)
-        x, kernel, bias = (jnp.array(draw.normal(size=shape)) for shape in ((2, 5, 4), (4, 3), (3,)))
+        x, kernel, bias = (
+            jnp.array(draw.normal(size=shape)) for shape in ((2, 5, 4), (4, 3), (3,))
+        )
         with peer():
             wanted = flax_dense(kernel, bias)(x)
-        expect_close([nn.dense(3).apply({"kernel": kernel, "bias": bias}, {}, x)[0]], [wanted], "float64")
+        expect_close(
+            [nn.dense(3).apply({"kernel": kernel, "bias": bias}, {}, x)[0]], [wanted], "float64"
+        )

@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from fnn import data, lab, nn, optim, train
 
 images, labels = data.digits().train
-recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2))
+recipe = train.recipe(
+    nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2)
+)
 
 
 def loader(seed):

@@ -25,7 +25,9 @@ def smoothed(logits, target, smoothing):
 
 def of_words(logits, labels):
     beyond = np.arange(3)[None] >= LENGTHS[:, None]
-    return optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), WORDS, jnp.array(beyond, float), log_epsilon=-1e30)
+    return optax.ctc_loss(
+        logits, jnp.zeros(logits.shape[:2]), WORDS, jnp.array(beyond, float), log_epsilon=-1e30
+    )
 
 
 # For each case, the shape of the outputs, fnn's loss of (outputs, number) and optax's; the number is in (0, 1).
@@ -43,7 +45,9 @@ CASES = {
     "binary_cross_entropy": (
         (6, 5),
         lambda x, s: objective.binary_cross_entropy(x, jnp.eye(5)[LABELS], label_smoothing=s),
-        lambda x, s: optax.sigmoid_binary_cross_entropy(x, (1 - s) * jnp.eye(5)[LABELS] + s / 2).mean(1),
+        lambda x, s: optax.sigmoid_binary_cross_entropy(
+            x, (1 - s) * jnp.eye(5)[LABELS] + s / 2
+        ).mean(1),
     ),
     "hinge": (
         (6, 5),
@@ -95,7 +99,9 @@ def test_a_loss_is_that_of_optax(name, peer):
         with peer():
             wanted = theirs(outputs, number, weight)
         for one, other in zip(got, wanted, strict=True):
-            np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE * max(1, np.abs(other).max()))
+            np.testing.assert_allclose(
+                one, other, rtol=0, atol=TOLERANCE * max(1, np.abs(other).max())
+            )
 
 
 def differentiated(loss, outputs, number, weight):

@@ -51,4 +51,6 @@ def test_an_optimizer_of_optax_trains_in_a_run_of_fnn(name, peer):
     assert ours.history.loss[-1] < ours.history.loss[0]
     chex.assert_trees_all_close(theirs.history.loss, ours.history.loss, rtol=1e-5)
     chex.assert_trees_all_close(theirs.history.valid_loss, ours.history.valid_loss, rtol=1e-5)
-    chex.assert_trees_all_close(theirs.train_state.params, ours.train_state.params, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(
+        theirs.train_state.params, ours.train_state.params, rtol=1e-4, atol=1e-5
+    )

@@ -18,7 +18,9 @@ def with_operators(name: str):
         return pytest.importorskip(name)
     except RuntimeError:
         for operator in ("nms", "qnms"):
-            OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            OPERATORS.define(
+                f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         return pytest.importorskip(name)
 
 
@@ -35,11 +37,19 @@ CASES = {
         lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
     ),
     "timm vit": (
-        lambda: timm.models.VisionTransformer(32, 8, depth=3, num_heads=4, embed_dim=32, num_classes=7),
+        lambda: timm.models.VisionTransformer(
+            32, 8, depth=3, num_heads=4, embed_dim=32, num_classes=7
+        ),
         lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
     ),
-    "timm resnet18": (lambda: timm.create_model("resnet18", num_classes=7), lambda: nn.resnet(18, 7)),
-    "timm resnet50": (lambda: timm.create_model("resnet50", num_classes=7), lambda: nn.resnet(50, 7)),
+    "timm resnet18": (
+        lambda: timm.create_model("resnet18", num_classes=7),
+        lambda: nn.resnet(18, 7),
+    ),
+    "timm resnet50": (
+        lambda: timm.create_model("resnet50", num_classes=7),
+        lambda: nn.resnet(50, 7),
+    ),
 }
 
 
@@ -50,7 +60,9 @@ def jumbled():
     def jumble(model: torch.nn.Module) -> torch.nn.Module:
         torch.manual_seed(0)
         for name, tensor in model.state_dict().items():
-            around = 1 if name.endswith(("weight", "running_var")) and tensor.ndim == 1 else 0  # norms do not vanish
+            around = (
+                1 if name.endswith(("weight", "running_var")) and tensor.ndim == 1 else 0
+            )  # norms do not vanish
             if tensor.is_floating_point() and (tensor.ndim == 1 or not tensor.any()):
                 tensor.copy_(around + torch.rand_like(tensor) - 1 / 2)
         return model.eval()

@@ -30,7 +30,9 @@ def cosine(peak, steps, warmup, floor):
 
 @jax.jit
 def one_cycle(peak, steps, warmup, start, floor):
-    return jax.vmap(optim.one_cycle(peak, steps=steps, warmup_steps=warmup, start=start, floor=floor))(T)
+    return jax.vmap(
+        optim.one_cycle(peak, steps=steps, warmup_steps=warmup, start=start, floor=floor)
+    )(T)
 
 
 def expect_close(got, wanted, peak):
@@ -47,7 +49,9 @@ def test_cosine_is_that_of_optax(peer):
 def test_cosine_after_a_warmup_is_that_of_optax(peer):
     for peak, steps, warmup, share in configurations():
         with peer():
-            wanted = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, share * peak)(jnp.array(FLOATS))
+            wanted = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, share * peak)(
+                jnp.array(FLOATS)
+            )
         expect_close(cosine(peak, float(steps), float(warmup), share * peak), wanted, peak)
 
 
@@ -56,7 +60,9 @@ def test_one_cycle_is_that_of_optax(peer):
     for peak, steps, warmup, share in configurations():
         turn, start = int((warmup / steps) * steps), peak * (share + 0.01)
         with peer():
-            theirs = optax.cosine_onecycle_schedule(steps, peak, warmup / steps, 1 / (share + 0.01), 1e3)
+            theirs = optax.cosine_onecycle_schedule(
+                steps, peak, warmup / steps, 1 / (share + 0.01), 1e3
+            )
             wanted = jax.vmap(theirs)(FLOATS)
         expect_close(one_cycle(peak, float(steps), float(turn), start, start / 1e3), wanted, peak)
 
@@ -126,7 +132,13 @@ def share(low, high):
 def cyclic(shape):
     def theirs(optimizer, peak, steps, floor, factor):
         return torch.optim.lr_scheduler.CyclicLR(
-            optimizer, floor * peak, peak, int(steps), mode=shape, gamma=factor, cycle_momentum=False
+            optimizer,
+            floor * peak,
+            peak,
+            int(steps),
+            mode=shape,
+            gamma=factor,
+            cycle_momentum=False,
         )
 
     def ours(peak, steps, floor, factor):
@@ -146,7 +158,9 @@ TORCH = {
         lambda peak, first, more, factor: optim.piecewise(
             [peak, peak * factor, peak * factor**2], boundaries=[first, first + more]
         ),
-        lambda optimizer, peak, first, more, factor: lr.MultiStepLR(optimizer, [int(first), int(first + more)], factor),
+        lambda optimizer, peak, first, more, factor: lr.MultiStepLR(
+            optimizer, [int(first), int(first + more)], factor
+        ),
         {"first": whole(1, 90), "more": whole(1, 90), "factor": share(0.1, 1)},
     ),
     "exponential_decay": (
@@ -165,7 +179,9 @@ TORCH = {
         {"steps": whole(1, 200), "floor": share(0, 1)},
     ),
     "cosine_restarts": (
-        lambda peak, steps, growth, floor: optim.cosine_restarts(peak, steps=steps, growth=growth, floor=floor * peak),
+        lambda peak, steps, growth, floor: optim.cosine_restarts(
+            peak, steps=steps, growth=growth, floor=floor * peak
+        ),
         lambda optimizer, peak, steps, growth, floor: lr.CosineAnnealingWarmRestarts(
             optimizer, int(steps), int(growth), floor * peak
         ),
@@ -183,7 +199,10 @@ def test_rates_are_those_of_torch(name):
     path = jax.jit(lambda peak, knobs: jax.vmap(ours(peak, **knobs))(T))
     for seed in range(200):
         draw = np.random.default_rng(seed)
-        peak, knobs = 10 ** draw.uniform(-4, 0), {number: drawn(draw) for number, drawn in numbers.items()}
+        peak, knobs = (
+            10 ** draw.uniform(-4, 0),
+            {number: drawn(draw) for number, drawn in numbers.items()},
+        )
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], peak)
         schedule, wanted = theirs(optimizer, peak, **knobs), []
         for _ in range(COUNT):

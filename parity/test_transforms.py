@@ -29,7 +29,9 @@ def problem(steps, seed=0):
     draw = np.random.default_rng(seed)
     shapes = {"bias": (3,), "kernel": (2, 2, 4, 3)}
     params = {name: jnp.asarray(draw.normal(size=shape)) for name, shape in shapes.items()}
-    return params, {name: jnp.asarray(draw.normal(size=(steps, *shape))) for name, shape in shapes.items()}
+    return params, {
+        name: jnp.asarray(draw.normal(size=(steps, *shape))) for name, shape in shapes.items()
+    }
 
 
 def follow(optimizer, params, grads):
@@ -54,12 +56,18 @@ def test_convolutions_are_clipped_and_centered_unit_by_unit(peer):
     params, grads = problem(20)
     got, _ = follow(optim.adaptive_clip(optim.sgd(0.1), 0.05), params, grads)
     with peer():
-        wanted, _ = follow(optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1)), params, grads)
+        wanted, _ = follow(
+            optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1)), params, grads
+        )
     chex.assert_trees_all_close(got, wanted, rtol=1e-13)
     got, _ = follow(optim.centralize(optim.sgd(0.1)), params, grads)
-    turned = partial(jax.tree.map, lambda leaf: jnp.moveaxis(leaf, -1, leaf.ndim - 4) if leaf.ndim > 3 else leaf)
+    turned = partial(
+        jax.tree.map, lambda leaf: jnp.moveaxis(leaf, -1, leaf.ndim - 4) if leaf.ndim > 3 else leaf
+    )
     with peer():
-        wanted, _ = follow(optax.chain(optax.centralize(), optax.sgd(0.1)), turned(params), turned(grads))
+        wanted, _ = follow(
+            optax.chain(optax.centralize(), optax.sgd(0.1)), turned(params), turned(grads)
+        )
     chex.assert_trees_all_close(turned(got), wanted, rtol=1e-12)
 
 
@@ -67,7 +75,9 @@ def test_convolutions_are_clipped_and_centered_unit_by_unit(peer):
 @pytest.mark.parametrize(("steps", "share"), [(5, 0.5), (3, 0.8), (1, 0.3)])
 def test_lookahead_is_that_of_optax(steps, share, peer):
     params, grads = problem(300)
-    got, opt_state = follow(optim.lookahead(optim.adam(0.1), steps=steps, share=share), params, grads)
+    got, opt_state = follow(
+        optim.lookahead(optim.adam(0.1), steps=steps, share=share), params, grads
+    )
     theirs = optax.lookahead(optax.adam(0.1), steps, share)
 
     def one(carry, grads):
@@ -85,7 +95,9 @@ def test_lookahead_is_that_of_optax(steps, share, peer):
 @float64
 def test_skipped_steps_are_those_of_optax(peer):
     params, grads = problem(300)
-    grads["bias"] = jnp.where(jax.random.bernoulli(jax.random.key(0), 0.3, (300, 1)), jnp.nan, grads["bias"])
+    grads["bias"] = jnp.where(
+        jax.random.bernoulli(jax.random.key(0), 0.3, (300, 1)), jnp.nan, grads["bias"]
+    )
     got, ours = follow(optim.skip_nonfinite(optim.adam(0.1)), params, grads)
     with peer():
         wanted, theirs = follow(optax.apply_if_finite(optax.adam(0.1), 1000), params, grads)
@@ -98,15 +110,19 @@ def test_skipped_steps_are_those_of_optax(peer):
 def test_averages_are_those_of_torch():
     params, grads = problem(300)
     got, opt_state = follow(optim.ema(optim.sgd(0.1), 0.95, debias=False), params, grads)
-    net = torch.nn.ParameterDict({name: torch.tensor(np.asarray(leaf)) for name, leaf in params.items()})
-    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.95))
+    net = torch.nn.ParameterDict(
+        {name: torch.tensor(np.asarray(leaf)) for name, leaf in params.items()}
+    )
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.95)
+    )
     average.update_parameters(net)
     for step in range(300):
         with torch.no_grad():
             for name, leaf in net.items():
                 leaf.copy_(torch.tensor(np.asarray(got[name][step])))
         average.update_parameters(net)
-    mean = optim.averaged(opt_state, {name: leaf[-1] for name, leaf in got.items()})
+    mean = optim.averaged_params(opt_state, {name: leaf[-1] for name, leaf in got.items()})
     for name, leaf in average.module.items():
         np.testing.assert_allclose(mean[name], leaf.detach().numpy(), rtol=1e-12, atol=1e-13)
 
@@ -121,7 +137,7 @@ def test_rates_on_a_plateau_are_those_of_torch():
         opt_state = optim.plateau(optim.sgd(1.0), **knobs).init(jnp.ones(1))
 
         def one(opt_state, loss):
-            opt_state = optim.observe(opt_state, loss)
+            opt_state = optim.observe_loss(opt_state, loss)
             return opt_state, opt_state.share
 
         return jax.lax.scan(one, opt_state, losses)[1]
@@ -138,7 +154,9 @@ def test_rates_on_a_plateau_are_those_of_torch():
         floor = 10 ** draw.uniform(-4, -1)
         losses = np.exp(-np.arange(epochs) / draw.uniform(3, 30)) + 0.3 + 0.1 * draw.random(epochs)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 1.0)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **knobs, min_lr=floor, eps=0)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, **knobs, min_lr=floor, eps=0
+        )
         rates = []
         for loss in losses:
             plateau.step(loss)
@@ -168,7 +186,9 @@ def test_scales_and_steps_are_those_of_torchs_grad_scaler(seed):
         updates, opt_state = optimizer.update(scaled, opt_state, params)
         return (params + updates, opt_state), (params + updates, opt_state.scale)
 
-    got, scales = jax.jit(lambda: jax.lax.scan(one, (params, optimizer.init(params)), jnp.array(grads))[1])()
+    got, scales = jax.jit(
+        lambda: jax.lax.scan(one, (params, optimizer.init(params)), jnp.array(grads))[1]
+    )()
 
     leaf = torch.nn.Parameter(torch.ones(4))
     theirs = torch.optim.Adam([leaf], 0.01)
@@ -213,12 +233,16 @@ def test_an_optimizer_of_optax_trains_in_a_transform_of_fnn(transform, peer):
     with peer():
         theirs = run(optax.adam(0.05))
     chex.assert_trees_all_close(theirs.history.valid_loss, ours.history.valid_loss, rtol=1e-4)
-    chex.assert_trees_all_close(theirs.train_state.params, ours.train_state.params, rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(
+        theirs.train_state.params, ours.train_state.params, rtol=1e-3, atol=1e-4
+    )
     assert ours.history.valid_loss[-1] < ours.history.valid_loss[0]
     assert jnp.isnan(theirs.history.rate).all()
 
 
-LINKS = {name: transform for name, transform in WITHIN.items() if name != "loss_scale"}  # which would come first
+LINKS = {
+    name: transform for name, transform in WITHIN.items() if name != "loss_scale"
+}  # which would come first
 
 
 @pytest.mark.parametrize("transform", LINKS.values(), ids=LINKS)

@@ -3,7 +3,9 @@
 import gc
 import os
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+)
 
 import jax
 import pytest
@@ -24,7 +26,9 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, of which few are in cycles: a tenth of the time
+    gc.set_threshold(
+        100_000, 20, 100
+    )  # tracing makes many objects, of which few are in cycles: a tenth of the time
 
 
 @pytest.fixture

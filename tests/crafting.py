@@ -59,7 +59,9 @@ def tar_gz(members):
 
 def release_of(url, files):
     """A release of gzipped files, as it would be published."""
-    packed = {f"{name}.gz": (gzip.compress(held, mtime=0), name, held) for name, held in files.items()}
+    packed = {
+        f"{name}.gz": (gzip.compress(held, mtime=0), name, held) for name, held in files.items()
+    }
     entries = tuple(
         published.File(gz, len(held), hashlib.sha256(held).hexdigest(), {name: len(inner)})
         for gz, (held, name, inner) in packed.items()
@@ -78,8 +80,16 @@ def damaged(whole, count, draw, first=0):
 class Answer:
     """How the server answers: with which bytes, and what is wrong with that."""
 
-    def __init__(self, body, *, status=200, headers=(), cut=None, told=None, ranges=True, wait=None):
-        self.body, self.status, self.headers, self.cut, self.told = body, status, dict(headers), cut, told
+    def __init__(
+        self, body, *, status=200, headers=(), cut=None, told=None, ranges=True, wait=None
+    ):
+        self.body, self.status, self.headers, self.cut, self.told = (
+            body,
+            status,
+            dict(headers),
+            cut,
+            told,
+        )
         self.ranges, self.wait = ranges, wait
 
 
@@ -95,11 +105,16 @@ def server(answers):
             body, status, headers = answer.body, answer.status, answer.headers
             if answer.ranges and (span := self.headers.get("Range")) and status == 200:
                 begin = int(span.removeprefix("bytes=").removesuffix("-"))
-                status, headers = 206, headers | {"Content-Range": f"bytes {begin}-{len(body) - 1}/{len(body)}"}
+                status, headers = (
+                    206,
+                    headers | {"Content-Range": f"bytes {begin}-{len(body) - 1}/{len(body)}"},
+                )
                 body = body[begin:]
             self.send_response(status)
             if answer.told != "nothing":
-                self.send_header("Content-Length", str(len(body) if answer.told is None else answer.told))
+                self.send_header(
+                    "Content-Length", str(len(body) if answer.told is None else answer.told)
+                )
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -32,7 +32,9 @@ def smooth(draw: np.random.Generator, shape: Any) -> np.ndarray:
 def apart(draw: np.random.Generator, shape: Any) -> np.ndarray:
     """Numbers that differ from each other by 0.1 at least, so that the largest stays so when one is moved a little."""
     count = BATCH * int(np.prod(shape))
-    return (0.1 * draw.permutation(count).reshape(BATCH, *shape) - count / 20).astype(jnp.result_type(float))
+    return (0.1 * draw.permutation(count).reshape(BATCH, *shape) - count / 20).astype(
+        jnp.result_type(float)
+    )
 
 
 def spread(draw: np.random.Generator, shape: Any) -> np.ndarray:
@@ -43,10 +45,15 @@ def spread(draw: np.random.Generator, shape: Any) -> np.ndarray:
 IMAGES = Domain(lambda draw: (*draw.integers(4, 6, 2).tolist(), 4), smooth)
 VECTORS = Domain(lambda draw: (4,), smooth)
 SEQUENCES = Domain(lambda draw: (int(draw.integers(3, 6)), 4), smooth)
-TOKENS = Domain(lambda draw: (int(draw.integers(3, 6)),), lambda draw, shape: draw.integers(0, 5, (BATCH, *shape)))
+TOKENS = Domain(
+    lambda draw: (int(draw.integers(3, 6)),),
+    lambda draw, shape: draw.integers(0, 5, (BATCH, *shape)),
+)
 
 
-def beside(second: Callable[[int], Any], values: Callable[[np.random.Generator, Any], Any]) -> Domain:
+def beside(
+    second: Callable[[int], Any], values: Callable[[np.random.Generator, Any], Any]
+) -> Domain:
     """Sequences (time, 4), each in a pair with another array, of the shape second(time)."""
 
     def shape(draw: np.random.Generator) -> Any:
@@ -59,8 +66,13 @@ def beside(second: Callable[[int], Any], values: Callable[[np.random.Generator, 
 READINGS = beside(lambda time: (), lambda draw, shapes: draw.integers(1, shapes[0][0] + 1, BATCH))
 MASKED = beside(lambda time: (time,), lambda draw, shapes: draw.random((BATCH, *shapes[1])) < 0.6)
 PAIRS = beside(lambda time: (3, 4), lambda draw, shapes: smooth(draw, shapes[1]))
-SEVERAL = Domain(lambda draw: ((4,),) * 3, lambda draw, shapes: tuple(smooth(draw, shape) for shape in shapes))
-CHOSEN = Domain(lambda draw: ((), (4,)), lambda draw, shapes: (draw.integers(0, 2, BATCH), smooth(draw, shapes[1])))
+SEVERAL = Domain(
+    lambda draw: ((4,),) * 3, lambda draw, shapes: tuple(smooth(draw, shape) for shape in shapes)
+)
+CHOSEN = Domain(
+    lambda draw: ((), (4,)),
+    lambda draw, shapes: (draw.integers(0, 2, BATCH), smooth(draw, shapes[1])),
+)
 
 VOLUMES = Domain(lambda draw: (*draw.integers(3, 5, 3).tolist(), 4), smooth)
 
@@ -82,7 +94,7 @@ DOMAINS: dict[str, Domain] = {
     "nn.global_max_pool": IMAGES._replace(values=apart),
     "nn.max_pool_1d": SEQUENCES._replace(values=apart),
     "nn.max_pool_3d": VOLUMES._replace(values=apart),
-    "nn.activity": VECTORS,
+    "nn.activity_regularizer": VECTORS,
     "nn.add": SEVERAL,
     "nn.cast": VECTORS,
     "nn.concat": SEVERAL,
@@ -133,7 +145,10 @@ def away(*bounds: float) -> Callable[[np.random.Generator], tuple[Any, Any]]:
     """Outputs whose distances from the targets lie from the first bound to the second, the third to the fourth, ..."""
 
     def batch(draw: np.random.Generator) -> tuple[Any, Any]:
-        targets, low = draw.normal(size=(BATCH, 4)), 2 * draw.integers(0, len(bounds) // 2, (BATCH, 4))
+        targets, low = (
+            draw.normal(size=(BATCH, 4)),
+            2 * draw.integers(0, len(bounds) // 2, (BATCH, 4)),
+        )
         distances = draw.uniform(np.take(bounds, low), np.take(bounds, low + 1))
         return targets + distances * draw.choice([-1, 1], (BATCH, 4)), targets
 
@@ -142,28 +157,55 @@ def away(*bounds: float) -> Callable[[np.random.Generator], tuple[Any, Any]]:
 
 # For each loss, (draw) -> (outputs, targets): a batch for it.
 LOSSES: dict[str, Callable[[np.random.Generator], tuple[Any, Any]]] = {
-    "objective.cross_entropy": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH)),
-    "objective.squared_error": lambda draw: (draw.normal(size=(BATCH, 4)), draw.normal(size=(BATCH, 4))),
+    "objective.cross_entropy": lambda draw: (
+        draw.normal(size=(BATCH, 4)),
+        draw.integers(0, 4, BATCH),
+    ),
+    "objective.squared_error": lambda draw: (
+        draw.normal(size=(BATCH, 4)),
+        draw.normal(size=(BATCH, 4)),
+    ),
     "objective.absolute_error": away(0.2, 2),
-    "objective.binary_cross_entropy": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4))),
+    "objective.binary_cross_entropy": lambda draw: (
+        draw.normal(size=(BATCH, 4)),
+        draw.integers(0, 2, (BATCH, 4)),
+    ),
     "objective.cosine": lambda draw: (1 + draw.random((BATCH, 4)), draw.normal(size=(BATCH, 4))),
     "objective.ctc": lambda draw: (
         (draw.normal(size=(BATCH, 5, 4)), np.array([5, 4, 5])),
         (draw.integers(1, 4, (BATCH, 2)), np.array([2, 1, 0])),
     ),
-    "objective.dice": lambda draw: (draw.normal(size=(BATCH, 2, 3, 4)), draw.integers(0, 4, (BATCH, 2, 3))),
+    "objective.dice": lambda draw: (
+        draw.normal(size=(BATCH, 2, 3, 4)),
+        draw.integers(0, 4, (BATCH, 2, 3)),
+    ),
     "objective.focal": lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH)),
     "objective.gaussian_nll": lambda draw: (
         (draw.normal(size=(BATCH, 4)), 1.5 + np.arange(12.0).reshape(BATCH, 4) / 10),
         draw.normal(size=(BATCH, 4)),
     ),
-    "objective.hinge": lambda draw: (0.3 * draw.permuted(np.arange(12.0).reshape(BATCH, 4), axis=1), np.arange(BATCH)),
+    "objective.hinge": lambda draw: (
+        0.3 * draw.permuted(np.arange(12.0).reshape(BATCH, 4), axis=1),
+        np.arange(BATCH),
+    ),
     "objective.huber": away(0.2, 0.8, 1.2, 2),
-    "objective.kl_divergence": lambda draw: (draw.normal(size=(BATCH, 4)), draw.dirichlet(np.ones(4), BATCH)),
+    "objective.kl_divergence": lambda draw: (
+        draw.normal(size=(BATCH, 4)),
+        draw.dirichlet(np.ones(4), BATCH),
+    ),
     "objective.log_cosh": away(0.2, 2),
-    "objective.nll": lambda draw: (np.log(draw.dirichlet(np.full(4, 9.0), BATCH)), draw.integers(0, 4, BATCH)),
-    "objective.nt_xent": lambda draw: (1 + draw.random((2 * BATCH, 4)), np.arange(2 * BATCH) % BATCH),
-    "objective.poisson_nll": lambda draw: (draw.normal(size=(BATCH, 4)), draw.poisson(2, (BATCH, 4))),
+    "objective.nll": lambda draw: (
+        np.log(draw.dirichlet(np.full(4, 9.0), BATCH)),
+        draw.integers(0, 4, BATCH),
+    ),
+    "objective.nt_xent": lambda draw: (
+        1 + draw.random((2 * BATCH, 4)),
+        np.arange(2 * BATCH) % BATCH,
+    ),
+    "objective.poisson_nll": lambda draw: (
+        draw.normal(size=(BATCH, 4)),
+        draw.poisson(2, (BATCH, 4)),
+    ),
     "objective.quantile": away(0.2, 2),
     "objective.triplet": lambda draw: (
         tuple(far + draw.normal(size=(BATCH, 4)) / 8 for far in (0, 1, 2)),

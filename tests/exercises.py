@@ -33,15 +33,19 @@ def is_shape(shape: Any) -> bool:
 def through_optimizer(optimizer: Optimizer, maker: str) -> Any:
     params = {"a": jnp.arange(1.0, 4.0), "b": jnp.array([[1.0, 2.0], [-1.0, 0.5]])}
     opt_state = optimizer.init(params)
-    for step in range(7 if maker == "optim.radam" else 3):  # it trusts its mean square from the sixth step on
-        opt_state = optim.observe(opt_state, 0.8**step)
+    for step in range(
+        7 if maker == "optim.radam" else 3
+    ):  # it trusts its mean square from the sixth step on
+        opt_state = optim.observe_loss(opt_state, 0.8**step)
         minimize = partial(waves, step)
         value, grads = jax.value_and_grad(minimize)(params)
         if maker == "optim.loss_scale" and step == 1:
             grads = jax.tree.map(lambda g: jnp.full_like(g, jnp.inf), grads)
-        updates, opt_state = optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=minimize)
+        updates, opt_state = optimizer.update(
+            grads, opt_state, params, value=value, grad=grads, value_fn=minimize
+        )
         params = optim.apply_updates(params, updates)
-    return optim.averaged(opt_state, params)
+    return optim.averaged_params(opt_state, params)
 
 
 def waves(step: int, params: Any) -> jax.Array:
@@ -72,7 +76,9 @@ def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.
 
 def through_batch(policy: augment.BatchPolicy, maker: str) -> Any:
     images = jnp.linspace(0, 1, 5 * 6 * 6 * 3, dtype=jnp.float32).reshape(5, 6, 6, 3)
-    return policy(jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32), jnp.arange(5), jnp.int32(0))
+    return policy(
+        jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32), jnp.arange(5), jnp.int32(0)
+    )
 
 
 def through_together(policy: augment.Together, maker: str) -> Any:

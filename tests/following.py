@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import optim
-from fnn.optim.wrapping import extended
+from fnn.optim.transform import extended
 
 SHAPES = {"head": {"kernel": (2, 2, 3)}, "stem": {"bias": (3,), "kernel": (4, 3)}}
 
@@ -17,7 +17,9 @@ def problem(steps, dtype=None):
     def arrays(*axes):
         return {
             layer: {
-                name: jnp.asarray(draw.normal(size=(*axes, *shape)) * 10 ** draw.uniform(-2, 1, shape), dtype)
+                name: jnp.asarray(
+                    draw.normal(size=(*axes, *shape)) * 10 ** draw.uniform(-2, 1, shape), dtype
+                )
                 for name, shape in leaves.items()
             }
             for layer, leaves in SHAPES.items()

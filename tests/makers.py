@@ -27,7 +27,7 @@ def twice(tied: Any) -> Any:
 ROOMS = {"nn": nn, "optim": optim, "augment": augment, "objective": objective}
 # What each maker is called with, besides a knob under test.
 CALLS: dict[str, dict[str, Any]] = {
-    "nn.activity": {"layer": nn.dense(3), "penalty": tenth_of_square},
+    "nn.activity_regularizer": {"layer": nn.dense(3), "penalty": tenth_of_square},
     "nn.add": {},
     "nn.cast": {"layer": nn.dense(3), "dtype": float},
     "nn.concat": {},
@@ -64,7 +64,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "nn.conv_3d": {"channels": 3, "stride": 2},
     "nn.conv_transpose": {"channels": 3, "stride": 2},
     "nn.conv_transpose_1d": {"channels": 4, "groups": 2},
-    "nn.conv_transpose_3d": {"channels": 2, "kernel": 2, "stride": 2, "padding": 1, "output_padding": 1},
+    "nn.conv_transpose_3d": {
+        "channels": 2,
+        "kernel": 2,
+        "stride": 2,
+        "padding": 1,
+        "output_padding": 1,
+    },
     "nn.crop": {"border": 1},
     "nn.depthwise_conv": {"multiplier": 2},
     "nn.global_max_pool": {},
@@ -154,7 +160,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "optim.loss_scale": {"optimizer": optim.sgd(0.1), "scale": 2.0, "steps": 1.0},
     "optim.noise": {"key": jax.random.key(5), "optimizer": optim.sgd(0.1)},
     "optim.partition": {"parts": {"*b*": None}, "default": optim.momentum(0.1)},
-    "optim.plateau": {"optimizer": optim.sgd(0.1), "factor": 0.005, "patience": 0.0, "threshold": 0.5},
+    "optim.plateau": {
+        "optimizer": optim.sgd(0.1),
+        "factor": 0.005,
+        "patience": 0.0,
+        "threshold": 0.5,
+    },
     "optim.project": {"optimizer": optim.sgd(0.1), "constraint": objective.max_norm(1.0)},
     "optim.scale_by_depth": {"optimizer": optim.sgd(0.1), "factor": 0.5, "paths": ("*a*", "*")},
     "optim.skip_nonfinite": {"optimizer": optim.momentum(0.1)},
@@ -281,11 +292,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
 # Public functions that are no makers: they act on arrays themselves.
 FUNCTIONS = {
     "optim.apply_updates",
-    "optim.averaged",
-    "optim.backed_off",
+    "optim.averaged_params",
+    "optim.back_off_scale",
     "optim.global_norm",
-    "optim.observe",
-    "optim.scaled",
+    "optim.observe_loss",
+    "optim.scale_loss",
     "optim.step",
     "objective.accuracy",
     "objective.loss",
@@ -320,7 +331,14 @@ VALUES = {
     "eps": (1e-8, 1e-3),
     **{
         f"nn.{norm}.eps": (0.1, 0.3)
-        for norm in ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "weight_standardization")
+        for norm in (
+            "batch_norm",
+            "group_norm",
+            "instance_norm",
+            "layer_norm",
+            "rms_norm",
+            "weight_standardization",
+        )
     },
     "nn.spectral_norm.eps": (0.1, 0.3),
     "nn.whitening.eps": (0.1, 0.3),
@@ -378,7 +396,11 @@ def knobs(*, networks: bool = False) -> Iterator[Knobs]:
         walked = maker in NETWORKS if networks else maker in CALLS | LOSSES
         if usual and walked:
             yield Knobs(
-                maker, {name: value if is_number(value) else tried(maker, name)[0] for name, value in usual.items()}
+                maker,
+                {
+                    name: value if is_number(value) else tried(maker, name)[0]
+                    for name, value in usual.items()
+                },
             )
 
 

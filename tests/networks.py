@@ -52,7 +52,9 @@ def losses(network: Layer, inputs, targets, rate=1e-2, steps=30) -> np.ndarray:
         params, state, opt_state = carried
 
         def loss(params):
-            y, new = network.apply(params, state, inputs, key=jax.random.fold_in(jax.random.key(1), place), train=True)
+            y, new = network.apply(
+                params, state, inputs, key=jax.random.fold_in(jax.random.key(1), place), train=True
+            )
             return objective.cross_entropy(y, targets).mean(), new
 
         (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -68,4 +70,6 @@ def losses(network: Layer, inputs, targets, rate=1e-2, steps=30) -> np.ndarray:
 
 def images(size=8, channels=3, count=8):
     """A batch of noise."""
-    return jnp.asarray(np.random.default_rng(0).normal(size=(count, size, size, channels)), jnp.result_type(float))
+    return jnp.asarray(
+        np.random.default_rng(0).normal(size=(count, size, size, channels)), jnp.result_type(float)
+    )

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 
-def follow(paper: Callable[..., Any], p: np.ndarray, grads: np.ndarray, rate: float, **knobs: float) -> np.ndarray:
+def follow(
+    paper: Callable[..., Any], p: np.ndarray, grads: np.ndarray, rate: float, **knobs: float
+) -> np.ndarray:
     """The params after every step."""
     steps = paper(np.array(p), rate, **knobs)
     next(steps)
@@ -86,7 +88,9 @@ def adam(p, rate, b1, b2, eps, eps_root, weight_decay=0.0):
         g = yield p
         t += 1
         m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g**2
-        p = p - rate * (m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t) + eps_root) + eps) + weight_decay * p)
+        p = p - rate * (
+            m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t) + eps_root) + eps) + weight_decay * p
+        )
 
 
 def amsgrad(p, rate, b1, b2, eps):
@@ -195,7 +199,9 @@ def adafactor(p, rate, exponent, clip, eps, eps_scale, weight_decay, relative_st
         whole = b * whole + (1 - b) * square
         u = g / np.sqrt(np.outer(rows, columns) / rows.mean() if p.ndim > 1 else whole)
         u = u / max(1, np.sqrt((u**2).mean()) / clip)
-        size = max(eps_scale, np.sqrt((p**2).mean())) * (min(rate, t**-0.5) if relative_step else rate)
+        size = max(eps_scale, np.sqrt((p**2).mean())) * (
+            min(rate, t**-0.5) if relative_step else rate
+        )
         p = p - size * u - rate * weight_decay * p
 
 
@@ -218,7 +224,11 @@ def muon(p, rate, momentum, weight_decay, nesterov=True, scale="rms"):
         x = u / np.linalg.norm(u)
         for _ in range(5):
             x = 3.4445 * x - 4.7750 * (x @ x.T @ x) + 2.0315 * (x @ x.T @ x @ x.T @ x)
-        size = 0.2 * np.sqrt(max(p.shape)) if scale == "rms" else np.sqrt(max(1, p.shape[1] / p.shape[0]))
+        size = (
+            0.2 * np.sqrt(max(p.shape))
+            if scale == "rms"
+            else np.sqrt(max(1, p.shape[1] / p.shape[0]))
+        )
         p = p - rate * (size * x + weight_decay * p)
 
 

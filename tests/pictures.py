@@ -39,17 +39,23 @@ def seen(policy: Callable[..., Any], images: np.ndarray, seed: int = 1) -> np.nd
     return np.asarray(jax.jit(jax.vmap(policy))(keys, jnp.asarray(images)))
 
 
-def seen_at(maker: Callable[..., Policy], images: np.ndarray, magnitudes: np.ndarray, seed: int = 1) -> np.ndarray:
+def seen_at(
+    maker: Callable[..., Policy], images: np.ndarray, magnitudes: np.ndarray, seed: int = 1
+) -> np.ndarray:
     """Each image through the maker's policy at a magnitude of its own, all by one program."""
 
     def one(key: jax.Array, image: jax.Array, magnitude: jax.Array) -> jax.Array:
         return maker(magnitude)(key, image)
 
     keys = jax.random.split(jax.random.key(seed), len(images))
-    return np.asarray(jax.jit(jax.vmap(one))(keys, jnp.asarray(images), jnp.asarray(magnitudes, jnp.float32)))
+    return np.asarray(
+        jax.jit(jax.vmap(one))(keys, jnp.asarray(images), jnp.asarray(magnitudes, jnp.float32))
+    )
 
 
-def draws(policy: Policy, count: int, shape: tuple[int, int, int] = (12, 10, 3), seed: int = 1) -> Any:
+def draws(
+    policy: Policy, count: int, shape: tuple[int, int, int] = (12, 10, 3), seed: int = 1
+) -> Any:
     """What the policy draws for so many images: its pytree, with a leading axis."""
     keys = jax.random.split(jax.random.key(seed), count)
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: policy.draw(key, shape)))(keys))
@@ -57,4 +63,6 @@ def draws(policy: Policy, count: int, shape: tuple[int, int, int] = (12, 10, 3),
 
 def seen_as(policy: Policy, drawn: Any, images: np.ndarray) -> np.ndarray:
     """Each image as it is seen with what was drawn for it."""
-    return np.asarray(jax.jit(jax.vmap(policy.apply))(jax.tree.map(jnp.asarray, drawn), jnp.asarray(images)))
+    return np.asarray(
+        jax.jit(jax.vmap(policy.apply))(jax.tree.map(jnp.asarray, drawn), jnp.asarray(images))
+    )

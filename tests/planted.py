@@ -81,10 +81,19 @@ MUTANTS = {
     "the kernel flipped": (CONV, after(lambda dx, dk, db: (dx, dk[::-1, ::-1], db))),
     "the kernel transposed": (CONV, transposed),
     "the padding off by one": (CONV, off_by_one),
-    "the bias summed over images only": (CONV, lambda dy, args: (*right(conv)(dy, args)[:2], dy[:, 0, 0].sum(0))),
-    "the mean over the batch forgotten": (NORM, after(lambda dx, ds, db: (dx, ds / 12, db / 12), norm)),
+    "the bias summed over images only": (
+        CONV,
+        lambda dy, args: (*right(conv)(dy, args)[:2], dy[:, 0, 0].sum(0)),
+    ),
+    "the mean over the batch forgotten": (
+        NORM,
+        after(lambda dx, ds, db: (dx, ds / 12, db / 12), norm),
+    ),
     "the batch mean held constant": (NORM, right(constant_mean)),
     "the batch variance held constant": (NORM, right(constant_variance)),
     "two channels exchanged": (NORM, after(lambda dx, ds, db: (dx, ds[::-1], db), norm)),
-    "rounded to float32": (NORM, after(lambda dx, ds, db: (dx.astype(jnp.float32).astype(float), ds, db), norm)),
+    "rounded to float32": (
+        NORM,
+        after(lambda dx, ds, db: (dx.astype(jnp.float32).astype(float), ds, db), norm),
+    ),
 }

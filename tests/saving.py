@@ -32,7 +32,8 @@ def is_of(checkpoint, step, size=300):
     }
     expected |= {name: tree_of(step)[name] for name in ("seen", "mask")}
     return expected.keys() == checkpoint.leaves.keys() and all(
-        array.dtype == checkpoint.leaves[path].dtype and np.array_equal(array, checkpoint.leaves[path])
+        array.dtype == checkpoint.leaves[path].dtype
+        and np.array_equal(array, checkpoint.leaves[path])
         for path, array in expected.items()
     )
 

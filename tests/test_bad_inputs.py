@@ -8,14 +8,24 @@ import numpy as np
 import pytest
 
 from fnn import augment, data, lab, nn, objective, optim, train
-from fnn.errors import ConfigError, DTypeError, FnnError, LabelError, NonFiniteError, ShapeError, TreeMismatchError
+from fnn.errors import (
+    ConfigError,
+    DTypeError,
+    FnnError,
+    LabelError,
+    NonFiniteError,
+    ShapeError,
+    TreeMismatchError,
+)
 from fnn.types import History, Result
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 LABELS = np.arange(40, dtype=np.int32) % 10
 FLOATS = IMAGES / np.float32(255)
 classifier = nn.chain(nn.flatten(), nn.dense(10))
-normed = nn.chain(conv1=nn.conv(4), bn1=nn.batch_norm(), pool=nn.global_avg_pool(), head=nn.dense(10))
+normed = nn.chain(
+    conv1=nn.conv(4), bn1=nn.batch_norm(), pool=nn.global_avg_pool(), head=nn.dense(10)
+)
 
 
 def fresh():
@@ -45,7 +55,9 @@ def all_nan(x):
 
 def steep(outputs, labels):
     """A finite loss whose gradient is not: the root of 0."""
-    return objective.cross_entropy(outputs, labels) + jnp.sqrt(outputs - jax.lax.stop_gradient(outputs)).sum(-1)
+    return objective.cross_entropy(outputs, labels) + jnp.sqrt(
+        outputs - jax.lax.stop_gradient(outputs)
+    ).sum(-1)
 
 
 def one_hot(labels):
@@ -215,7 +227,9 @@ CALLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "message"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS])
+@pytest.mark.parametrize(
+    ("call", "error", "message"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS]
+)
 def test_a_mistake_is_told(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
@@ -223,11 +237,25 @@ def test_a_mistake_is_told(call, error, message):
         assert isinstance(caught.value, FnnError)
 
 
-BEFORE_COMPILING = {"L1", "L2", "L4", "L5", "L14", "N3", "D4", "A3", "A7", "A8", "lengths", "valid label", "epochs"}
+BEFORE_COMPILING = {
+    "L1",
+    "L2",
+    "L4",
+    "L5",
+    "L14",
+    "N3",
+    "D4",
+    "A3",
+    "A7",
+    "A8",
+    "lengths",
+    "valid label",
+    "epochs",
+}
 
 
 @pytest.mark.parametrize("call", [row[1] for row in CALLS if row[0] in BEFORE_COMPILING])
 def test_it_is_told_before_anything_trains(call, monkeypatch):
-    monkeypatch.setattr("fnn.train.runs._run", None)
+    monkeypatch.setattr("fnn.train.run._run", None)
     with pytest.raises(FnnError):
         call()

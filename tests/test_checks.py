@@ -24,18 +24,24 @@ OUTSIDE = {
 }
 
 
-@pytest.mark.parametrize(("interval", "value"), [(interval, v) for interval, values in INSIDE.items() for v in values])
+@pytest.mark.parametrize(
+    ("interval", "value"), [(interval, v) for interval, values in INSIDE.items() for v in values]
+)
 def test_a_number_inside_passes_unchanged(interval, value):
     assert checks.number("x", value, interval) is value
 
 
-@pytest.mark.parametrize(("interval", "value"), [(interval, v) for interval, values in OUTSIDE.items() for v in values])
+@pytest.mark.parametrize(
+    ("interval", "value"), [(interval, v) for interval, values in OUTSIDE.items() for v in values]
+)
 def test_a_number_outside_is_told(interval, value):
     with pytest.raises(ConfigError, match="x: expected a number in"):
         checks.number("x", value, interval)
 
 
-@pytest.mark.parametrize("value", ["1", None, True, [1], 1j, np.array([1.0]), np.array("text"), jnp.ones(2)])
+@pytest.mark.parametrize(
+    "value", ["1", None, True, [1], 1j, np.array([1.0]), np.array("text"), jnp.ones(2)]
+)
 def test_what_is_no_single_real_number_is_told(value):
     with pytest.raises(ConfigError, match="x: expected one number"):
         checks.number("x", value, "[0, 1]")
@@ -79,7 +85,9 @@ def test_each_axis_has_a_whole_number():
 def test_images_have_the_rank_of_their_axes():
     assert [checks.layout(axes) for axes in (1, 2, 3)] == ["NLC", "NHWC", "NDHWC"]
     assert checks.image_shape("x", (9, 2), 1) == (9, 2)
-    with pytest.raises(ShapeError, match=r"x: expected \(depth, height, width, channels\), got \(9, 2\)"):
+    with pytest.raises(
+        ShapeError, match=r"x: expected \(depth, height, width, channels\), got \(9, 2\)"
+    ):
         checks.image_shape("x", (9, 2), 3)
     with pytest.raises(ShapeError, match=r"x: expected rank 3 \(N, L, C\), got \(9, 2\)"):
         checks.image_batch("x", jnp.ones((9, 2)), 1)
@@ -102,7 +110,10 @@ def test_a_flag_is_true_or_false():
 
 
 def test_a_choice_is_one_of_what_there_is():
-    assert checks.choice("mode", "edge", ("edge", "constant")) == "edge" and checks.choice("depth", 20, (20, 32)) == 20
+    assert (
+        checks.choice("mode", "edge", ("edge", "constant")) == "edge"
+        and checks.choice("depth", 20, (20, 32)) == 20
+    )
     for wrong in ("Edge", 0, None, True):
         with pytest.raises(ConfigError, match="mode: expected one of edge, 1, got"):
             checks.choice("mode", wrong, ("edge", 1))
@@ -110,6 +121,7 @@ def test_a_choice_is_one_of_what_there_is():
 
 def test_several_arrays_are_not_one():
     with pytest.raises(
-        DTypeError, match=r"dense x: expected one array, got tuple; join several first, as by nn.concat"
+        DTypeError,
+        match=r"dense x: expected one array, got tuple; join several first, as by nn.concat",
     ):
         checks.floating("dense x", (jnp.ones(2), jnp.ones(2)))

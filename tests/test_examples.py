@@ -30,7 +30,10 @@ def write_mnist(folder, examples):
     for kind, (images, labels) in zip(("train", "t10k"), data.digits(), strict=True):
         sheet = np.zeros((examples, 28, 28), np.uint8)
         sheet[:, 2:26, 2:26] = images[:examples, ..., 0].repeat(3, 1).repeat(3, 2)
-        for name, array in ((f"{kind}-images-idx3-ubyte", sheet), (f"{kind}-labels-idx1-ubyte", labels[:examples])):
+        for name, array in (
+            (f"{kind}-images-idx3-ubyte", sheet),
+            (f"{kind}-labels-idx1-ubyte", labels[:examples]),
+        ):
             lengths = np.array(array.shape, ">i4").tobytes()
             head = bytes([0, 0, 8, array.ndim]) + lengths
             (folder / name).write_bytes(head + array.astype(np.uint8).tobytes())
@@ -60,7 +63,9 @@ def test_mnist_is_learned_and_looked_at(example, tmp_path, capsys):
 def test_cifar_goes_on_where_it_was_stopped(example, tmp_path, capsys):
     write_cifar(tmp_path / "cifar", 20)
     names = example("03_cifar10.py")
-    small = nn.chain(nn.conv(4, stride=2), nn.batch_norm(), nn.relu(), nn.global_avg_pool(), nn.dense(10))
+    small = nn.chain(
+        nn.conv(4, stride=2), nn.batch_norm(), nn.relu(), nn.global_avg_pool(), nn.dense(10)
+    )
     make_small(names, BATCH=20, network=small)
     for _ in range(2):
         names["main"](tmp_path / "cifar", epochs=2)
@@ -80,7 +85,10 @@ def test_a_stream_is_stopped_and_gone_on_with(example, capsys):
 def test_five_optimizers_go_down_the_valley(example):
     names = example("05_optimizer_paths.py")
     names["main"]()
-    ends = {name: names["valley"](names["path"](optimizer)[-1]) for name, optimizer in names["OPTIMIZERS"].items()}
+    ends = {
+        name: names["valley"](names["path"](optimizer)[-1])
+        for name, optimizer in names["OPTIMIZERS"].items()
+    }
     assert max(ends.values()) < 0.7 < names["valley"](names["START"])
     assert Path("out/optimizer_paths.png").read_bytes().startswith(PICTURE)
 
@@ -103,9 +111,17 @@ def test_augmentations_are_shown(example, capsys):
 
 def test_every_augmentation_is_on_a_sheet_of_the_documentation():
     source = (ROOT / "examples" / "07_augmentations.py").read_text()
-    combined = {"augment.chain", "augment.maybe", "augment.one_of", "augment.some_of", "augment.normalize"}
+    combined = {
+        "augment.chain",
+        "augment.maybe",
+        "augment.one_of",
+        "augment.some_of",
+        "augment.normalize",
+    }
     shown = {name for name in makers.CALLS if makers.kind(name) is augment.Policy} - combined
     assert len(shown) > 40
     assert {name for name in shown if name not in source} == set()
     pictures = {path.stem for path in (ROOT / "docs" / "augmentation").glob("*.png")}
-    assert pictures == set(runpy.run_path(str(ROOT / "examples" / "07_augmentations.py"))["sheets"]())
+    assert pictures == set(
+        runpy.run_path(str(ROOT / "examples" / "07_augmentations.py"))["sheets"]()
+    )

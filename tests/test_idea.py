@@ -36,7 +36,9 @@ def test_a_run_an_ensemble_and_a_search_are_one_function():
     trials = jax.jit(jax.vmap(chex.assert_max_traces(run, n=1)))(keys(), peaks, decays)
     for lane in range(2):
         member, trial = one(keys()[lane], 1e-2, 1e-2), one(keys()[lane], peaks[lane], decays[lane])
-        np.testing.assert_allclose(members.history.valid_loss[lane], member.history.valid_loss, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            members.history.valid_loss[lane], member.history.valid_loss, atol=1e-5, rtol=0
+        )
         np.testing.assert_allclose(trials.history.loss[lane], trial.history.loss, atol=1e-5, rtol=0)
 
 

@@ -82,7 +82,9 @@ over_knobs = pytest.mark.parametrize("knobs", KNOBS, ids=lambda knobs: knobs.mak
 def same_bits(a, b):
     """Whether two trees of arrays and keys are equal to the last bit."""
     bare = [jax.tree.map(raw, tree) for tree in (a, b)]
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(jax.tree.leaves(jax.tree.map(np.array_equal, *bare)))
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        jax.tree.leaves(jax.tree.map(np.array_equal, *bare))
+    )
 
 
 def bytes_of(tree):
@@ -103,25 +105,37 @@ def test_every_public_maker_is_walked():
 
 
 @over_knobs
-def test_traced_knobs_give_what_numbers_give_with_finite_slopes_from_one_compilation_and_in_every_lane(knobs: Knobs):
+def test_traced_knobs_give_what_numbers_give_with_finite_slopes_from_one_compilation_and_in_every_lane(
+    knobs: Knobs,
+):
     """The three laws share their programs, since most of a test's time goes into compiling."""
     chex.clear_trace_counter()
-    traced = jax.jit(lambda row, towards: jax.jvp(chex.assert_max_traces(knobs.outcome, n=1), (row,), (towards,)))
+    traced = jax.jit(
+        lambda row, towards: jax.jvp(chex.assert_max_traces(knobs.outcome, n=1), (row,), (towards,))
+    )
     rows, towards = [knobs.usual], [dict.fromkeys(knobs.usual, 0.0)]
     for name in knobs.usual:
         for value in makers.tried(knobs.maker, name):
             rows.append(knobs.usual | {name: value})
             towards.append(towards[0] | {name: 1.0})
-    each, slopes = zip(*(traced(*map(as_arrays, pair)) for pair in zip(rows, towards, strict=True)), strict=True)
+    each, slopes = zip(
+        *(traced(*map(as_arrays, pair)) for pair in zip(rows, towards, strict=True)), strict=True
+    )
     for place, name in enumerate(knobs.usual):
         (low, high), slope = each[1 + 2 * place :][:2], slopes[1 + 2 * place]
-        assert f"{knobs.maker}.{name}" in UNSEEN or not same_bits(low, high), f"{name} changes nothing"
+        assert f"{knobs.maker}.{name}" in UNSEEN or not same_bits(low, high), (
+            f"{name} changes nothing"
+        )
         chex.assert_tree_all_finite(slope)
         if knobs.maker.startswith(SMOOTH) and f"{knobs.maker}.{name}" not in COUNTED | UNSEEN:
-            assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope)), f"{name} has no slope"
+            assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope)), (
+                f"{name} has no slope"
+            )
     written = jax.jit(lambda: knobs.outcome(knobs.usual))()
     chex.assert_trees_all_close(each[0], written, rtol=2e-5, atol=1e-6)
-    lanes = jax.jit(jax.vmap(knobs.outcome))(jax.tree.map(lambda *values: jnp.array(values, jnp.float32), *rows))
+    lanes = jax.jit(jax.vmap(knobs.outcome))(
+        jax.tree.map(lambda *values: jnp.array(values, jnp.float32), *rows)
+    )
     for lane, alone in enumerate(each):
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), alone, rtol=2e-5, atol=1e-6
@@ -161,13 +175,20 @@ def run(key, peak, decay):
 
 
 def test_lanes_of_a_run_are_the_runs_and_compile_once(key):
-    keys, peaks, decays = jax.random.split(key, 3), jnp.array([1e-3, 1e-2, 1e-1]), jnp.array([0.0, 1e-2, 1e-1])
+    keys, peaks, decays = (
+        jax.random.split(key, 3),
+        jnp.array([1e-3, 1e-2, 1e-1]),
+        jnp.array([0.0, 1e-2, 1e-1]),
+    )
     lanes = jax.jit(jax.vmap(chex.assert_max_traces(run, n=1)))(keys, peaks, decays)
     alone = jax.jit(run)
     for lane in range(3):
         one = alone(keys[lane], peaks[lane], decays[lane])
         chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, lane=lane: raw(leaf[lane]), lanes), jax.tree.map(raw, one), rtol=1e-5, atol=1e-5
+            jax.tree.map(lambda leaf, lane=lane: raw(leaf[lane]), lanes),
+            jax.tree.map(raw, one),
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
@@ -189,24 +210,43 @@ def test_a_diverged_lane_never_touches_another(key):
 def test_lanes_over_stacked_recipes_are_the_runs(key):
     # Without what a batch norm cancels: the gradient by a bias before one is rounding, which Adam makes large.
     network = nn.chain(
-        nn.conv(4, use_bias=False), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dropout(0.1), nn.dense(10)
+        nn.conv(4, use_bias=False),
+        nn.batch_norm(),
+        nn.relu(),
+        nn.flatten(),
+        nn.dropout(0.1),
+        nn.dense(10),
     )
     draw = np.random.default_rng(0)
     numbers = 10 ** draw.uniform(-4, -2, (16, 2))
     recipes = [a_recipe(*pair).replace(network=network) for pair in numbers]
-    lanes = jax.jit(jax.vmap(lambda recipe: train.run(key, recipe, few, **options)))(train.stack(recipes))
+    lanes = jax.jit(jax.vmap(lambda recipe: train.run(key, recipe, few, **options)))(
+        train.stack(recipes)
+    )
     for lane, recipe in enumerate(recipes):
         one = train.run(key, recipe, few, **options)
         chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, lane=lane: raw(leaf[lane]), lanes), jax.tree.map(raw, one), rtol=1e-5, atol=1e-5
+            jax.tree.map(lambda leaf, lane=lane: raw(leaf[lane]), lanes),
+            jax.tree.map(raw, one),
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
 def test_the_gradient_by_a_recipe_is_the_central_difference(x64, key):
     """By every number of it: drop rate, momentum, rate, breakpoints, decay, smoothing, augmentation magnitude."""
     recipe = train.recipe(
-        nn.chain(nn.conv(4), nn.batch_norm(momentum=0.8), nn.tanh(), nn.flatten(), nn.dropout(0.1), nn.dense(10)),
-        optim.weight_decay(optim.momentum(optim.cosine(0.1, steps=11, warmup_steps=2.5), momentum=0.8), 1e-2),
+        nn.chain(
+            nn.conv(4),
+            nn.batch_norm(momentum=0.8),
+            nn.tanh(),
+            nn.flatten(),
+            nn.dropout(0.1),
+            nn.dense(10),
+        ),
+        optim.weight_decay(
+            optim.momentum(optim.cosine(0.1, steps=11, warmup_steps=2.5), momentum=0.8), 1e-2
+        ),
         loss=objective.cross_entropy(label_smoothing=0.1),
         augment=augment.brightness((0.5, 0.9)),  # which clips nothing, so that it is smooth
         regularizer=0.1 * objective.l2(1e-3).on("*kernel"),
@@ -224,7 +264,9 @@ def test_the_gradient_by_a_recipe_is_the_central_difference(x64, key):
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         # Augmentations draw in float32, whose rounding a small step would show.
         step = (1e-3 if leaves[place] in (0.5, 0.9) else 1e-5) * max(abs(leaves[place]), 0.1)
-        ends = [[*leaves[:place], leaves[place] + sign * step, *leaves[place + 1 :]] for sign in (1, -1)]
+        ends = [
+            [*leaves[:place], leaves[place] + sign * step, *leaves[place + 1 :]] for sign in (1, -1)
+        ]
         high, low = (final_loss(jax.tree.unflatten(structure, end)) for end in ends)
         np.testing.assert_allclose(slope, (high - low) / (2 * step), rtol=1e-3, atol=1e-7)
 
@@ -247,7 +289,9 @@ def fitting(name, key):
     alone = options | {"valid": some if name == "optim.plateau" else None}
     whole = name == "optim.adam"
     network, own_options = (convolutional, options) if whole else (perceptron, alone)
-    recipe = train.recipe(network, scheduled(name), augment=policy if whole else None, on_nonfinite="skip")
+    recipe = train.recipe(
+        network, scheduled(name), augment=policy if whole else None, on_nonfinite="skip"
+    )
     return partial(lab.fit, key, recipe, few, **own_options, show=False)
 
 
@@ -274,7 +318,9 @@ def test_a_run_goes_on_from_the_disk_wherever_it_stopped(name, key, tmp_path):
     draw = np.random.default_rng(list(name.encode()))
     for run in range(20):
         kept = tmp_path / str(run)
-        for stop in sorted(draw.choice(np.arange(1, whole.history.loss.size), draw.integers(1, 4), replace=False)):
+        for stop in sorted(
+            draw.choice(np.arange(1, whole.history.loss.size), draw.integers(1, 4), replace=False)
+        ):
             assert fit(checkpoints=kept, resume=True, max_steps=int(stop)).train_state.step == stop
         assert bytes_of(fit(checkpoints=kept, resume=True)) == bytes_of(whole)
 
@@ -290,7 +336,9 @@ def test_a_layer_draws_the_same_from_the_same_key(maker):
 
 def test_a_run_is_its_key(key):
     jitted = jax.jit(run)
-    first, again, other = (jitted(k, 1e-2, 1e-2) for k in (key, jax.random.clone(key), jax.random.key(1)))
+    first, again, other = (
+        jitted(k, 1e-2, 1e-2) for k in (key, jax.random.clone(key), jax.random.key(1))
+    )
     assert same_bits(first, again)
     assert not same_bits(first.train_state.params, other.train_state.params)
 
@@ -315,5 +363,7 @@ def test_an_error_inside_a_layer_names_its_path_and_what_it_saw(maker):
     network = nn.chain(stem=nn.residual(nn.chain(first, part=layer)))
     with pytest.raises((FnnError, IndexError)) as caught:
         network.apply({}, {}, jnp.int32(0))
-    (note,) = [note for note in caught.value.__notes__ if note.startswith("in layer")]  # JAX adds one of its frames
+    (note,) = [
+        note for note in caught.value.__notes__ if note.startswith("in layer")
+    ]  # JAX adds one of its frames
     assert note.startswith("in layer stem/body/part") and note.endswith(": x int32[]")

@@ -14,7 +14,12 @@ from fnn.errors import ConfigError, FnnError
 from fnn.types import Layer, Number, Rate
 
 LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
-COUNTS = {"int", "int | None", "int | collections.abc.Sequence[int]", "int | collections.abc.Sequence[int] | None"}
+COUNTS = {
+    "int",
+    "int | None",
+    "int | collections.abc.Sequence[int]",
+    "int | collections.abc.Sequence[int] | None",
+}
 # What is no count for any argument, and what is no number.
 NO_COUNTS = [-1, 2.5, "3", True, jnp.ones(2), (1, 2, 3, 4)]
 MAY_BE_NEGATIVE = {"axis", "label", "turns"}
@@ -42,12 +47,16 @@ def made(maker, **options):
 
 @pytest.mark.parametrize("maker, name", arguments(*COUNTS))
 def test_what_is_no_count_is_told(maker, name):
-    for wrong in [one for one in NO_COUNTS if not (name in MAY_BE_NEGATIVE and one is NO_COUNTS[0])]:
+    for wrong in [
+        one for one in NO_COUNTS if not (name in MAY_BE_NEGATIVE and one is NO_COUNTS[0])
+    ]:
         with pytest.raises(ConfigError, match=name):
             made(maker, **{name: wrong})
 
 
-@pytest.mark.parametrize("maker, name", arguments(*map(inspect.formatannotation, (Number, Rate, Number | None))))
+@pytest.mark.parametrize(
+    "maker, name", arguments(*map(inspect.formatannotation, (Number, Rate, Number | None)))
+)
 def test_what_is_no_number_is_told(maker, name):
     for wrong in NO_NUMBERS:
         with pytest.raises(ConfigError, match=name):
@@ -186,7 +195,10 @@ def test_outputs_and_targets_that_do_not_fit_are_told(loss):
         (jax.tree.map(lambda leaf: leaf.astype(jnp.int32), outputs), targets),
         (outputs, jax.tree.map(lambda leaf: leaf[..., None], targets)),
         (outputs, jax.tree.map(lambda leaf: leaf[0, ...], targets)),
-        (jax.tree.map(lambda leaf: leaf[:0], outputs), jax.tree.map(lambda leaf: leaf[:0], targets)),
+        (
+            jax.tree.map(lambda leaf: leaf[:0], outputs),
+            jax.tree.map(lambda leaf: leaf[:0], targets),
+        ),
     ):
         with pytest.raises(FnnError):
             print(jax.eval_shape(function, *wrong))

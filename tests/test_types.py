@@ -16,13 +16,21 @@ IMAGE = jnp.zeros((4, 6, 3), jnp.uint8)
 USES = {
     "labels": (objective.cross_entropy.function, LOGITS, LABELS),
     "probabilities": (objective.cross_entropy.function, LOGITS, jax.nn.softmax(LOGITS)),
-    "sequences": (objective.cross_entropy.function, jnp.zeros((5, 7, 3)), jnp.zeros((5, 7), jnp.int32)),
+    "sequences": (
+        objective.cross_entropy.function,
+        jnp.zeros((5, 7, 3)),
+        jnp.zeros((5, 7), jnp.int32),
+    ),
     "accuracy": (objective.accuracy, LOGITS, LABELS),
     "squared error": (objective.squared_error.function, LOGITS, LOGITS),
     "one image": (augment.flip_lr().__call__, jax.random.key(0), IMAGE),
     "cutout": (augment.cutout(2).__call__, jax.random.key(0), IMAGE.astype(jnp.float32)),
     "crop": (augment.random_crop(padding=1).__call__, jax.random.key(0), IMAGE),
-    "images": (augment.per_image(augment.flip_lr()).built, jax.random.key(0), jnp.stack([IMAGE, IMAGE])),
+    "images": (
+        augment.per_image(augment.flip_lr()).built,
+        jax.random.key(0),
+        jnp.stack([IMAGE, IMAGE]),
+    ),
 }
 
 
@@ -48,10 +56,16 @@ def test_history_is_a_mapping_and_a_pytree_in_its_own_order():
     assert list(history) == ["loss", "accuracy"] and len(history) == 2
     assert set(dir(history)) >= {"loss", "accuracy"}
     assert repr(history) == "History(loss (3,), accuracy (3,))"
-    doubled = jax.jit(jax.vmap(lambda scale: jax.tree.map(lambda x: scale * x, history)))(jnp.array([1.0, 2.0]))
+    doubled = jax.jit(jax.vmap(lambda scale: jax.tree.map(lambda x: scale * x, history)))(
+        jnp.array([1.0, 2.0])
+    )
     assert isinstance(doubled, History) and list(doubled) == ["loss", "accuracy"]
     np.testing.assert_array_equal(doubled.loss, [[0, 1, 2], [0, 2, 4]])
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(history)[0]]
+    paths = [
+        jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(history)[0]
+    ]
     assert paths == [".loss", ".accuracy"]
-    with pytest.raises(AttributeError, match="history: expected one of loss, accuracy, got valid_loss"):
+    with pytest.raises(
+        AttributeError, match="history: expected one of loss, accuracy, got valid_loss"
+    ):
         _ = history.valid_loss

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
-from fnn.augment import drawing, matrices
-from fnn.augment.magnitudes import expect_magnitude
+from fnn.augment import matrices, random
+from fnn.augment.ops import Move, Size, Steps
 from fnn.augment.policy import Drawn, Policy
-from fnn.augment.sampling.borders import MODES
-from fnn.augment.sampling.scale import KERNELS
-from fnn.augment.steps import Move, Size, Steps
+from fnn.augment.random import expect_magnitude
+from fnn.augment.resample.borders import MODES
+from fnn.augment.resample.scale import KERNELS
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import ImageShape, Number
 from fnn.values import maker
@@ -46,14 +46,26 @@ def pad(padding: int | tuple[int, int], *, mode: str = "constant", fill: Number 
         return shape[0] + 2 * rows, shape[1] + 2 * columns, shape[2]
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (_window([jnp.float32(-rows), jnp.float32(-columns)], reshape(shape)[:2], (rows, columns), mode, fill),)
+        return (
+            _window(
+                [jnp.float32(-rows), jnp.float32(-columns)],
+                reshape(shape)[:2],
+                (rows, columns),
+                mode,
+                fill,
+            ),
+        )
 
     return Policy(0, lambda words, shape: {}, steps, reshape)
 
 
 @maker(structure=("fill",))
 def random_crop(
-    *, padding: int = 4, mode: str = "reflect", size: int | tuple[int, int] | None = None, fill: Number = 0.0
+    *,
+    padding: int = 4,
+    mode: str = "reflect",
+    size: int | tuple[int, int] | None = None,
+    fill: Number = 0.0,
 ) -> Policy:
     """Pad by `padding` pixels on every side, then keep a window at whole offsets, each as likely as any.
 
@@ -68,7 +80,7 @@ def random_crop(
     def read(words: Array, shape: ImageShape) -> Drawn:
         room = _room("random_crop", shape, window or shape[:2], padding)
         names = zip(("top", "left"), words, room, strict=True)
-        return {name: drawing.below(word, spare + 1) - padding for name, word, spare in names}
+        return {name: random.below(word, spare + 1) - padding for name, word, spare in names}
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         offsets = [drawn[name].astype(jnp.float32) for name in ("top", "left")]
@@ -80,11 +92,15 @@ def random_crop(
 def _room(name: str, shape: ImageShape, window: Size, padding: int) -> list[int]:
     padded = tuple(n + 2 * padding for n in shape[:2])
     if any(w > n for w, n in zip(window, padded, strict=True)):
-        raise ShapeError(name, f"an image of at least {window} after padding", padded, "crop less or pad more")
+        raise ShapeError(
+            name, f"an image of at least {window} after padding", padded, "crop less or pad more"
+        )
     return [n - w for n, w in zip(padded, window, strict=True)]
 
 
-def _window(offsets: Sequence[Array], size: Size, reach: Size, mode: str = "constant", fill: Number = 0.0) -> Move:
+def _window(
+    offsets: Sequence[Array], size: Size, reach: Size, mode: str = "constant", fill: Number = 0.0
+) -> Move:
     shift = matrices.translation(offsets[0], offsets[1])
     return Move(shift, size, whole=True, reach=reach, cuts=True, border=mode, fill=fill)
 
@@ -100,7 +116,9 @@ def resize(size: int | tuple[int, int], *, method: str = "bilinear") -> Policy:
     checks.choice("resize method", method, list(KERNELS))
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (_zoom([jnp.float32(0)] * 2, [jnp.float32(n) for n in shape[:2]], shape, window, method),)
+        return (
+            _zoom([jnp.float32(0)] * 2, [jnp.float32(n) for n in shape[:2]], shape, window, method),
+        )
 
     return Policy(0, lambda words, shape: {}, steps, lambda shape: (*window, shape[2]))
 
@@ -131,21 +149,29 @@ def random_resized_crop(
         fallback = _largest(shape)
         first = jnp.argmax(fits)
         height, width = (
-            jnp.where(fits.any(), own[first], other) for own, other in zip((height, width), fallback, strict=True)
+            jnp.where(fits.any(), own[first], other)
+            for own, other in zip((height, width), fallback, strict=True)
         )
-        top = jnp.floor(drawing.unit(tries[first, 2]) * (shape[0] - height + 1))
-        left = jnp.floor(drawing.unit(tries[first, 3]) * (shape[1] - width + 1))
+        top = jnp.floor(random.unit(tries[first, 2]) * (shape[0] - height + 1))
+        left = jnp.floor(random.unit(tries[first, 3]) * (shape[1] - width + 1))
         middle = [jnp.floor((n - own) / 2) for n, own in zip(shape[:2], fallback, strict=True)]
-        top, left = (jnp.where(fits.any(), own, other) for own, other in zip((top, left), middle, strict=True))
+        top, left = (
+            jnp.where(fits.any(), own, other)
+            for own, other in zip((top, left), middle, strict=True)
+        )
         return {"top": top, "left": left, "height": height, "width": width}
 
     def _sides(tries: Array, shape: ImageShape) -> tuple[Array, Array]:
-        pixels = drawing.between(tries[:, 0], *areas) * (shape[0] * shape[1])
-        wide = jnp.exp(drawing.between(tries[:, 1], *(jnp.log(jnp.asarray(r, jnp.float32)) for r in ratios)))
+        pixels = random.between(tries[:, 0], *areas) * (shape[0] * shape[1])
+        wide = jnp.exp(
+            random.between(tries[:, 1], *(jnp.log(jnp.asarray(r, jnp.float32)) for r in ratios))
+        )
         return jnp.round(jnp.sqrt(pixels / wide)), jnp.round(jnp.sqrt(pixels * wide))
 
     def _largest(shape: ImageShape) -> tuple[Array, Array]:
-        wide = jnp.clip(jnp.float32(shape[1] / shape[0]), *(jnp.asarray(r, jnp.float32) for r in ratios))
+        wide = jnp.clip(
+            jnp.float32(shape[1] / shape[0]), *(jnp.asarray(r, jnp.float32) for r in ratios)
+        )
         height = jnp.minimum(shape[0], jnp.round(shape[1] / wide))
         return height, jnp.minimum(shape[1], jnp.round(shape[0] * wide))
 
@@ -164,12 +190,19 @@ def span(where: str, ends: tuple[Number, Number], interval: str) -> tuple[Number
     return ends
 
 
-def _zoom(corner: Sequence[Array], sides: Sequence[Array], shape: ImageShape, size: Size, method: str) -> Move:
+def _zoom(
+    corner: Sequence[Array], sides: Sequence[Array], shape: ImageShape, size: Size, method: str
+) -> Move:
     """The move that shows a window of a corner and sides, in pixels, in another size."""
     factors = [side / new for side, new in zip(sides, size, strict=True)]
     # The new pixel i covers [i, i + 1) x factor of the window, and its center is half a pixel from its edge.
     starts = [begin + factor / 2 - 0.5 for begin, factor in zip(corner, factors, strict=True)]
     radius = KERNELS[method][1]
-    support = [math.ceil(2 * radius * max(1, old / new)) + 1 for old, new in zip(shape[:2], size, strict=True)]
-    m = matrices.product(matrices.translation(starts[0], starts[1]), matrices.scaling(factors[0], factors[1]))
+    support = [
+        math.ceil(2 * radius * max(1, old / new)) + 1
+        for old, new in zip(shape[:2], size, strict=True)
+    ]
+    m = matrices.product(
+        matrices.translation(starts[0], starts[1]), matrices.scaling(factors[0], factors[1])
+    )
     return Move(m, size, support=(support[0], support[1]), order=method)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
-from fnn.augment import drawing
-from fnn.augment.levels import is_float, loose, settled, top, with_alpha_kept
-from fnn.augment.magnitudes import expect_magnitude
+from fnn.augment import random
+from fnn.augment.color.pointwise import blended
+from fnn.augment.intensity import is_float, loose, settled, top, with_alpha_kept
+from fnn.augment.ops import Move, Paint, Steps
 from fnn.augment.policy import Drawn, Policy, simple
-from fnn.augment.recoloring import blended
-from fnn.augment.sampling.borders import MODES
-from fnn.augment.steps import Move, Paint, Steps
+from fnn.augment.random import expect_magnitude
+from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
 from fnn.types import Image, ImageShape, Magnitude, Number
 from fnn.values import maker
@@ -33,12 +33,14 @@ def sharpness(factor: Magnitude) -> Policy:
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         return (Paint(with_alpha_kept(partial(_sharpened, factor=drawn["factor"])), late=True),)
 
-    return simple(steps, factor=partial(drawing.within, magnitude=factor))
+    return simple(steps, factor=partial(random.within, magnitude=factor))
 
 
 def _sharpened(image: Image, factor: Array) -> Image:
     height, width, channels = image.shape
-    flat = image.reshape(height, -1)  # (height, width * channels): neighbors to the side lie `channels` apart
+    flat = image.reshape(
+        height, -1
+    )  # (height, width * channels): neighbors to the side lie `channels` apart
     padded, x = jnp.pad(flat, ((1, 1), (channels, channels))), loose(flat)
     shifts = [(i, j * channels) for i in range(3) for j in range(3)]
     around = [loose(padded[i : i + height, j : j + x.shape[1]]) for i, j in shifts]
@@ -64,11 +66,14 @@ def gaussian_blur(sigma: Magnitude, *, size: int = 7) -> Policy:
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         if size // 2 >= min(shape[:2]):
             raise ShapeError(
-                "gaussian_blur", f"an image larger than {size // 2} pixels", shape, "take a smaller window"
+                "gaussian_blur",
+                f"an image larger than {size // 2} pixels",
+                shape,
+                "take a smaller window",
             )
         return (Paint(partial(_blurred, sigma=drawn["sigma"], size=size), late=True),)
 
-    return simple(steps, sigma=partial(drawing.within, magnitude=sigma))
+    return simple(steps, sigma=partial(random.within, magnitude=sigma))
 
 
 def _blurred(image: Image, sigma: Array, size: int) -> Image:
@@ -105,13 +110,15 @@ def elastic(
     checks.number("elastic fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        knots = jax.random.normal(drawing.own_key(words[1:]), (cells + 3, cells + 3, 2), jnp.float32)
-        return {"displacement": drawing.within(words[0], displacement), "knots": knots}
+        knots = jax.random.normal(random.own_key(words[1:]), (cells + 3, cells + 3, 2), jnp.float32)
+        return {"displacement": random.within(words[0], displacement), "knots": knots}
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         rows, columns = (_splines(n, cells) for n in shape[:2])
         knots = drawn["knots"] * drawn["displacement"]
-        field = jnp.einsum("ia,jb,abk->ijk", rows, columns, knots, precision=jax.lax.Precision.HIGHEST)
+        field = jnp.einsum(
+            "ia,jb,abk->ijk", rows, columns, knots, precision=jax.lax.Precision.HIGHEST
+        )
         still = jnp.eye(3, dtype=jnp.float32)
         return (Move(still, shape[:2], border=mode, fill=fill, order=method, field=field),)
 
@@ -124,7 +131,9 @@ def _splines(length: int, cells: int) -> Array:
     distance = jnp.abs(place[:, None] - jnp.arange(cells + 3, dtype=jnp.float32)[None, :])
     near, far = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6
     weights = jnp.where(distance < 1, near, jnp.where(distance < 2, far, 0))
-    return weights / jnp.sqrt((weights**2).sum(1, keepdims=True))  # so that a displacement is what it is called
+    return weights / jnp.sqrt(
+        (weights**2).sum(1, keepdims=True)
+    )  # so that a displacement is what it is called
 
 
 # The tables of ITU-T T.81, annex K.1, by rows of frequency.
@@ -162,7 +171,7 @@ def jpeg(quality: Magnitude) -> Policy:
             raise ShapeError("jpeg", "1 or 3 channels", shape, "leave alpha out")
         return (Paint(partial(_compressed, tables=_tables(drawn["quality"])), late=True),)
 
-    return simple(steps, quality=partial(drawing.within, magnitude=quality))
+    return simple(steps, quality=partial(random.within, magnitude=quality))
 
 
 def _tables(quality: Array) -> tuple[Array, Array]:
@@ -196,7 +205,10 @@ def _quantized(plane: Array, table: Array) -> Array:
     """A plane (height, width) after its 8 x 8 blocks were rounded in frequency."""
     height, width = plane.shape
     k = jnp.arange(8, dtype=plane.dtype)
-    cosines = jnp.cos((2 * k[None] + 1) * k[:, None] * (math.pi / 16)) * jnp.where(k > 0, 0.5, 8**-0.5)[:, None]
+    cosines = (
+        jnp.cos((2 * k[None] + 1) * k[:, None] * (math.pi / 16))
+        * jnp.where(k > 0, 0.5, 8**-0.5)[:, None]
+    )
     blocks = plane.reshape(height // 8, 8, width // 8, 8) - 128
     turn = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     coefficients = turn("ui,aibj,vj->aubv", cosines, blocks, cosines) / table[None, :, None, :]
@@ -227,5 +239,7 @@ def _doubled(plane: Array) -> Array:
         n = plane.shape[axis]
         before, after = (jax.lax.slice_in_dim(padded, k, k + n, axis=axis) for k in (0, 2))
         pair = jnp.stack([0.75 * plane + 0.25 * before, 0.75 * plane + 0.25 * after], axis + 1)
-        plane = pair.reshape([2 * n if own == axis else size for own, size in enumerate(plane.shape)])
+        plane = pair.reshape(
+            [2 * n if own == axis else size for own, size in enumerate(plane.shape)]
+        )
     return plane

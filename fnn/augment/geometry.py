@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
-from fnn.augment import drawing, matrices
-from fnn.augment.magnitudes import expect_magnitude
+from fnn.augment import matrices, random
+from fnn.augment.ops import Move, Steps
 from fnn.augment.policy import Drawn, Policy, simple
-from fnn.augment.sampling.borders import MODES
-from fnn.augment.steps import Move, Steps
+from fnn.augment.random import expect_magnitude
+from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
 from fnn.types import ImageShape, Magnitude, Number
 from fnn.values import maker
@@ -40,7 +40,7 @@ def _flip(name: str, probability: Number, axis: int) -> Policy:
         flipped = m.at[axis, axis].set(-1).at[axis, 2].set(last)
         return (Move(jnp.where(drawn["flipped"], flipped, m), shape[:2], whole=True, reach=(0, 0)),)
 
-    return simple(steps, flipped=partial(drawing.happens, probability=probability))
+    return simple(steps, flipped=partial(random.happens, probability=probability))
 
 
 @maker
@@ -74,14 +74,16 @@ def rot90(turns: int | None = None) -> Policy:
         return (shape[1], shape[0], shape[2]) if odd else shape
 
     def read(word: Array) -> Array:
-        return drawing.below(word, 4) if turns is None else jnp.int32(turns % 4)
+        return random.below(word, 4) if turns is None else jnp.int32(turns % 4)
 
     policy = simple(steps, turns=read)
     return Policy(policy.words, policy.read, policy.lower, reshape)
 
 
 @maker(structure=("fill",))
-def rotate(degrees: Magnitude, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0) -> Policy:
+def rotate(
+    degrees: Magnitude, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
+) -> Policy:
     """Turned counter-clockwise about the center, by so many degrees.
 
     A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. method is
@@ -139,7 +141,9 @@ def shear(
 
 
 @maker(structure=("fill",))
-def scale(factor: Magnitude = 1.0, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0) -> Policy:
+def scale(
+    factor: Magnitude = 1.0, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
+) -> Policy:
     """Enlarged about the center by the factor, within the same size; see `rotate` for the options.
 
     Nothing is antialiased: for a much smaller image use `resize`. ConfigError for a factor that is not positive.
@@ -147,7 +151,9 @@ def scale(factor: Magnitude = 1.0, *, method: str = "bilinear", mode: str = "con
     expect_magnitude("scale factor", factor, "(0, inf)")
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        return matrices.around(matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"]))
+        return matrices.around(
+            matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"])
+        )
 
     return _warp("scale", forward, method, mode, fill, {"factor": factor})
 
@@ -194,20 +200,36 @@ CORNERS = ("top", "bottom"), ("left", "right")
 
 @maker(structure=("fill",))
 def perspective(
-    distortion: Number = 0.5, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
+    distortion: Number = 0.5,
+    *,
+    method: str = "bilinear",
+    mode: str = "constant",
+    fill: Number = 0.0,
 ) -> Policy:
     """Seen from aside: each corner comes inwards by up to distortion / 2 of the height and of the width.
 
     See `rotate` for the options. ConfigError unless 0 <= distortion <= 1 [torchvision RandomPerspective].
     """
     checks.number("perspective distortion", distortion, "[0, 1]")
-    names = [f"{v}_{h}_{axis}" for v in CORNERS[0] for h in CORNERS[1] for axis in ("rows", "columns")]
+    names = [
+        f"{v}_{h}_{axis}" for v in CORNERS[0] for h in CORNERS[1] for axis in ("rows", "columns")
+    ]
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        ends = [jnp.array([v * (shape[0] - 1), h * (shape[1] - 1)], jnp.float32) for v in (0, 1) for h in (0, 1)]
-        inwards = [jnp.array([(1 - 2 * v) * shape[0] / 2, (1 - 2 * h) * shape[1] / 2]) for v in (0, 1) for h in (0, 1)]
+        ends = [
+            jnp.array([v * (shape[0] - 1), h * (shape[1] - 1)], jnp.float32)
+            for v in (0, 1)
+            for h in (0, 1)
+        ]
+        inwards = [
+            jnp.array([(1 - 2 * v) * shape[0] / 2, (1 - 2 * h) * shape[1] / 2])
+            for v in (0, 1)
+            for h in (0, 1)
+        ]
         by = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
-        moved = jnp.stack([end + own * part for end, own, part in zip(ends, inwards, by, strict=True)])
+        moved = jnp.stack(
+            [end + own * part for end, own, part in zip(ends, inwards, by, strict=True)]
+        )
         return _homography(jnp.stack(ends), moved)
 
     own: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
@@ -244,4 +266,7 @@ def _warp(
         back = matrices.inverse(forward(drawn, shape))
         return (Move(back, shape[:2], projective=projective, border=mode, fill=fill, order=method),)
 
-    return simple(steps, **{key: partial(drawing.within, magnitude=magnitude) for key, magnitude in own.items()})
+    return simple(
+        steps,
+        **{key: partial(random.within, magnitude=magnitude) for key, magnitude in own.items()},
+    )

@@ -8,7 +8,9 @@ from fnn.types import Number
 
 
 def matrix(rows: list[list[Number]]) -> Array:
-    return jnp.stack([jnp.stack([jnp.asarray(entry, jnp.float32) for entry in row]) for row in rows])
+    return jnp.stack(
+        [jnp.stack([jnp.asarray(entry, jnp.float32) for entry in row]) for row in rows]
+    )
 
 
 def product(*factors: Array) -> Array:
@@ -66,6 +68,8 @@ def carry(m: Array, places: Array) -> Array:
     """Where the matrix sends places (..., 2)."""
     ones = jnp.ones((*places.shape[:-1], 1), places.dtype)
     lifted = jnp.matmul(
-        jnp.concatenate([places, ones], -1), m.T.astype(places.dtype), precision=jax.lax.Precision.HIGHEST
+        jnp.concatenate([places, ones], -1),
+        m.T.astype(places.dtype),
+        precision=jax.lax.Precision.HIGHEST,
     )
     return lifted[..., :2] / lifted[..., 2:]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment import drawing
-from fnn.augment.levels import is_float, loose, settled, top, with_alpha_kept
-from fnn.augment.magnitudes import expect_magnitude
+from fnn.augment import random
+from fnn.augment.intensity import is_float, loose, settled, top, with_alpha_kept
+from fnn.augment.ops import Paint, Steps
 from fnn.augment.policy import Drawn, Policy
-from fnn.augment.steps import Paint, Steps
+from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, RandomKey
 from fnn.values import maker
 
@@ -29,7 +29,9 @@ def gaussian_noise(deviation: Magnitude) -> Policy:
 
     def change(image: Image, key: RandomKey, deviation: Array) -> Image:
         x = loose(image)
-        noise = jax.random.normal(key, image.shape, x.dtype) * (deviation.astype(x.dtype) * top(image))
+        noise = jax.random.normal(key, image.shape, x.dtype) * (
+            deviation.astype(x.dtype) * top(image)
+        )
         return settled(x + noise + (0 if is_float(image) else 0.5), image)
 
     return _noise(change, deviation=deviation)
@@ -44,7 +46,9 @@ def salt_and_pepper(probability: Magnitude) -> Policy:
         drawn = jax.random.uniform(key, (*image.shape[:2], 1), jnp.float32)
         half = probability / 2
         white = jnp.full((), top(image), jnp.float32).astype(image.dtype)
-        return jnp.where(drawn < half, jnp.zeros_like(white), jnp.where(drawn < 2 * half, white, image))
+        return jnp.where(
+            drawn < half, jnp.zeros_like(white), jnp.where(drawn < 2 * half, white, image)
+        )
 
     return _noise(change, probability=probability)
 
@@ -53,7 +57,7 @@ def _noise(change: Change, **magnitude: Magnitude) -> Policy:
     ((name, own),) = magnitude.items()
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        return {name: drawing.within(words[0], own), "key": words[1:]}
+        return {name: random.within(words[0], own), "key": words[1:]}
 
     def steps(drawn: Drawn, shape: ImageShape) -> Steps:
         return (Paint(with_alpha_kept(partial(_drawn_for, change, drawn["key"], drawn[name]))),)
@@ -62,4 +66,4 @@ def _noise(change: Change, **magnitude: Magnitude) -> Policy:
 
 
 def _drawn_for(change: Change, words: Array, magnitude: Array, image: Image) -> Image:
-    return change(image, drawing.own_key(words), magnitude)
+    return change(image, random.own_key(words), magnitude)

@@ -10,12 +10,12 @@ import numpy as np
 from jax import Array
 
 from fnn import checks
-from fnn.augment import drawing
-from fnn.augment.render import rendered
-from fnn.augment.sampling.batching import held
-from fnn.augment.steps import Paint, Steps
+from fnn.augment import random
+from fnn.augment.execute import rendered
+from fnn.augment.ops import Paint, Steps
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, RandomKey
+from fnn.xla import materialize
 
 CHANNELS = (1, 3, 4)  # gray, color, color and alpha
 OFF_SCALE = 1.5  # floats above were meant for 0..255
@@ -23,7 +23,9 @@ OFF_SCALE = 1.5  # floats above were meant for 0..255
 Drawn = Any  # a pytree of arrays
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)  # jax.jit copies a __dict__: its own `lower` is meant
+@dataclass(
+    frozen=True, eq=False, slots=True, weakref_slot=True
+)  # jax.jit copies a __dict__: its own `lower` is meant
 class Policy:
     """An augmentation (key, image) -> image, in three phases that can be had one by one.
 
@@ -50,11 +52,11 @@ class Policy:
 
     def draw(self, key: RandomKey, shape: ImageShape) -> Drawn:
         """What is drawn for an image of this shape: a pytree of arrays, to be looked at, stored, applied again."""
-        return self.read(drawing.words(checks.key("augmentation key", key), self.words), shape)
+        return self.read(random.words(checks.key("augmentation key", key), self.words), shape)
 
     def apply(self, drawn: Drawn, image: Image) -> Image:
         """The image as it is seen with what was drawn."""
-        return rendered(self.lower(held(drawn), shape_of(image)), jnp.asarray(image))
+        return rendered(self.lower(materialize(drawn), shape_of(image)), jnp.asarray(image))
 
 
 def shape_of(image: Image) -> ImageShape:
@@ -76,12 +78,17 @@ def as_policy(where: str, augmentation: Augmentation) -> Policy:
     if isinstance(augmentation, Policy):
         return augmentation
     if not callable(augmentation):
-        raise ConfigError(where, "an augmentation (key, image) -> image", repr(augmentation), "call its maker")
+        raise ConfigError(
+            where, "an augmentation (key, image) -> image", repr(augmentation), "call its maker"
+        )
 
     def lower(drawn: Drawn, shape: ImageShape) -> Steps:
         return (
             Paint(
-                lambda image: augmentation(drawing.own_key(drawn["key"]), image), late=True, moves=True, unbounded=True
+                lambda image: augmentation(random.own_key(drawn["key"]), image),
+                late=True,
+                moves=True,
+                unbounded=True,
             ),
         )
 
@@ -96,13 +103,29 @@ def expect_image(where: str, key: RandomKey, image: Image) -> None:
     """Raise unless given a key and one image (height, width, channels), of bytes or of floats in [0, 1]."""
     checks.key(f"{where} key", key)
     if image.ndim != 3:
-        raise ShapeError(where, "one image (height, width, channels)", image.shape, "for a batch use augment.per_image")
+        raise ShapeError(
+            where,
+            "one image (height, width, channels)",
+            image.shape,
+            "for a batch use augment.per_image",
+        )
     if image.shape[0] in CHANNELS and image.shape[-1] not in CHANNELS:
-        raise ShapeError(where, "channels last (height, width, channels)", image.shape, "move the channel axis last")
+        raise ShapeError(
+            where,
+            "channels last (height, width, channels)",
+            image.shape,
+            "move the channel axis last",
+        )
     if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
-        raise DTypeError(where, "uint8, or floats in [0, 1]", image.dtype, "convert the image first")
+        raise DTypeError(
+            where, "uint8, or floats in [0, 1]", image.dtype, "convert the image first"
+        )
     if image.dtype != jnp.uint8 and image.size and checks.is_concrete(image):
-        levels = np.asarray(image)  # for what is known may be looked at inside a traced function, too
+        levels = np.asarray(
+            image
+        )  # for what is known may be looked at inside a traced function, too
         low, high = float(levels.min()), float(levels.max())
         if low >= 0 and high > OFF_SCALE:
-            raise ConfigError(f"{where} image", "[0, 1]", f"max {high:g}", "keep it uint8, or divide by 255")
+            raise ConfigError(
+                f"{where} image", "[0, 1]", f"max {high:g}", "keep it uint8, or divide by 255"
+            )

@@ -1,6 +1,6 @@
-"""One drawing for all that belongs to an image: its mask, its boxes, its keypoints; and the way back."""
+"""Masks, boxes and keypoints moved with their image, and test-time augmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import matrices
-from fnn.augment.policy import Drawn, Policy, as_policy
-from fnn.augment.render import rendered
-from fnn.augment.sampling.warp import warped
-from fnn.augment.steps import Move, Paint, Steps, joined
+from fnn.augment.execute import rendered
+from fnn.augment.ops import Move, Paint, Steps, joined
+from fnn.augment.policy import Drawn, Policy, as_policy, shape_of
+from fnn.augment.resample.warp import warped
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, Number, RandomKey
 from fnn.values import maker
@@ -53,7 +53,9 @@ class Together:
         if "keypoints" in example:
             seen["keypoints"] = _moved_points(moves, _expect("keypoints", example["keypoints"], 2))
         if "boxes" in example:
-            seen["boxes"] = _moved_boxes(moves, _expect("boxes", example["boxes"], 4), self.policy.reshape(shape))
+            seen["boxes"] = _moved_boxes(
+                moves, _expect("boxes", example["boxes"], 4), self.policy.reshape(shape)
+            )
         return seen
 
     def undo(self, drawn: Drawn, moved: Image, shape: ImageShape) -> Image:
@@ -86,7 +88,12 @@ def _shape(example: Mapping[str, Any]) -> ImageShape:
         if name in example:
             height, width, *rest = example[name].shape
             return height, width, *(rest or [1])
-    raise ConfigError("together example", 'an entry "image" or "mask"', ", ".join(example) or "none", "give the image")
+    raise ConfigError(
+        "together example",
+        'an entry "image" or "mask"',
+        ", ".join(example) or "none",
+        "give the image",
+    )
 
 
 def _expect(name: str, values: Any, width: int) -> Array:
@@ -142,7 +149,10 @@ def _against(field: Array, places: Array) -> Array:
     """The places p with p + field(p) = places, by the fixed point of p = places - field(p)."""
     found = places
     for _ in range(ROUNDS):
-        at = [jax.scipy.ndimage.map_coordinates(field[..., k], list(found.T), 1, mode="nearest") for k in (0, 1)]
+        at = [
+            jax.scipy.ndimage.map_coordinates(field[..., k], list(found.T), 1, mode="nearest")
+            for k in (0, 1)
+        ]
         found = places - jnp.stack(at, -1).astype(places.dtype)
     return found
 
@@ -155,3 +165,45 @@ def _backwards(move: Move, size: tuple[int, int]) -> Move:
     rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in size), indexing="ij")
     grid = jnp.stack([rows, columns], -1).reshape(-1, 2)
     return back._replace(field=(_against(move.field, grid) - grid).reshape(*size, 2))
+
+
+Predict = Callable[[Any], Any]
+
+
+@maker
+def tta(predict: Predict, *, views: Sequence[Augmentation], dense: bool = False) -> Predict:
+    """The mean of what a network predicts of several views of each image: (images) -> outputs.
+
+    predict: (images) -> outputs, whose first axis is the image. views: augmentations, each done to all images; what one
+    draws, it draws from its place alone, so it is the same at every call. With `dense` outputs are maps (batch, height,
+    width, k), of the size of the view, which are moved back before the mean. ConfigError without a view.
+    """
+    checks.flag("tta dense", dense)
+    if not views:
+        raise ConfigError(
+            "tta views", "at least one augmentation", views, "augment.chain() is the image itself"
+        )
+    policies = [as_policy(f"tta views {place}", view) for place, view in enumerate(views)]
+
+    def predicted(images: Any) -> Any:
+        outputs = [
+            _seen(predict, policy, place, images, dense) for place, policy in enumerate(policies)
+        ]
+        return jax.tree.map(lambda *each: sum(each[1:], each[0]) / len(each), *outputs)
+
+    return predicted
+
+
+def _seen(predict: Predict, policy: Policy, place: int, images: Any, dense: bool) -> Any:
+    shape = shape_of(images[0])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(place), jnp.arange(images.shape[0])
+    )
+    drawn = jax.vmap(lambda key: policy.draw(key, shape))(keys)
+    outputs = predict(jax.vmap(policy.apply)(drawn, images))
+    if not dense:
+        return outputs
+    undo = together(policy).undo
+    return jax.tree.map(
+        lambda maps: jax.vmap(lambda own, one: undo(own, one, shape))(drawn, maps), outputs
+    )

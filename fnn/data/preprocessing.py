@@ -67,7 +67,9 @@ def normalize(
     shape = _row_shape("normalize mean", mean, "(-inf, inf)")
     other = _row_shape("normalize std", std, "(0, inf)")
     if other != shape:
-        raise ShapeError("normalize std", f"as many numbers as the mean, {shape}", other, "give one a channel")
+        raise ShapeError(
+            "normalize std", f"as many numbers as the mean, {shape}", other, "give one a channel"
+        )
 
     def forward(x: jax.Array) -> jax.Array:
         x = expect("normalize x", to_float(x), shape)
@@ -87,9 +89,13 @@ def _row_shape(where: str, row: Row, interval: str) -> Shape:
     elif isinstance(row, Sequence) and row:
         shape = (len(row), *np.shape(row[0]))
     else:
-        raise ShapeError(where, "one number a channel, (channels,)", repr(row), "give a list of numbers")
+        raise ShapeError(
+            where, "one number a channel, (channels,)", repr(row), "give a list of numbers"
+        )
     if len(shape) != 1:
-        raise ShapeError(where, "one number a channel, (channels,)", shape, "give a list of numbers")
+        raise ShapeError(
+            where, "one number a channel, (channels,)", shape, "give a list of numbers"
+        )
     if checks.is_concrete(row):
         for place, own in enumerate(row):
             checks.number(f"{where} {place}", own, interval)
@@ -98,26 +104,44 @@ def _row_shape(where: str, row: Row, interval: str) -> Shape:
 
 def _along(row: Row, x: jax.Array) -> jax.Array:
     """One number a channel, to meet the array."""
-    array = row if isinstance(row, jax.Array | np.ndarray) else jnp.stack([jnp.asarray(own, x.dtype) for own in row])
+    array = (
+        row
+        if isinstance(row, jax.Array | np.ndarray)
+        else jnp.stack([jnp.asarray(own, x.dtype) for own in row])
+    )
     return jnp.asarray(array, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def on_host(where: str, train_inputs: Any, least: int = 1) -> np.ndarray:
     """The training inputs as they are stored, if there are so many examples of known, finite, real numbers."""
     if not checks.is_concrete(train_inputs):
-        raise DTypeError(where, "known numbers", "a traced array", "fit outside of jax.jit, or close over the array")
+        raise DTypeError(
+            where,
+            "known numbers",
+            "a traced array",
+            "fit outside of jax.jit, or close over the array",
+        )
     stored = np.asarray(train_inputs)
     if stored.ndim < 2:
-        raise ShapeError(where, "rank 2 or more (n, ..., channels)", stored.shape, "add a channel axis, x[..., None]")
+        raise ShapeError(
+            where,
+            "rank 2 or more (n, ..., channels)",
+            stored.shape,
+            "add a channel axis, x[..., None]",
+        )
     if stored.size == 0 or len(stored) < least:
         needed = ("one example", "two examples")[least - 1]
         raise ShapeError(where, f"at least {needed}", stored.shape, "fit on the training inputs")
     if not any(jnp.issubdtype(stored.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        raise DTypeError(where, "uint8 or floating-point numbers", stored.dtype, "convert them first")
+        raise DTypeError(
+            where, "uint8 or floating-point numbers", stored.dtype, "convert them first"
+        )
     wrong = ~np.isfinite(stored)
     if wrong.any():
         index = tuple(np.argwhere(wrong)[0].tolist())
-        raise NonFiniteError(where, "finite numbers", f"{stored[index]} at index {index}", "leave such examples out")
+        raise NonFiniteError(
+            where, "finite numbers", f"{stored[index]} at index {index}", "leave such examples out"
+        )
     return stored
 
 
@@ -137,8 +161,12 @@ def expect(where: str, x: jax.Array, shape: Shape) -> jax.Array:
     """The array, if its numbers are floating-point and its last axes have this shape."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise DTypeError(where, "uint8 or floating-point numbers", x.dtype, "convert it, as by x.astype(float)")
+        raise DTypeError(
+            where, "uint8 or floating-point numbers", x.dtype, "convert it, as by x.astype(float)"
+        )
     if x.shape[-len(shape) :] != shape:
         expected = f"(..., {', '.join(map(str, shape))})"
-        raise ShapeError(where, expected, x.shape, "give examples of the shape of the training inputs")
+        raise ShapeError(
+            where, expected, x.shape, "give examples of the shape of the training inputs"
+        )
     return x

@@ -9,14 +9,18 @@ from fnn.types import Number, RandomKey
 Drawn = tuple[jax.Array, jax.Array]
 
 
-def blobs(key: RandomKey, examples: int, *, classes: int = 3, features: int = 2, spread: Number = 0.3) -> Drawn:
+def blobs(
+    key: RandomKey, examples: int, *, classes: int = 3, features: int = 2, spread: Number = 0.3
+) -> Drawn:
     """Round clouds, one a class: x = c[label] + spread N(0, I), c the centers, drawn from N(0, I).
 
     Inputs float32 (examples, features), labels int32 (examples,), of each class as many, or one more.
     """
     checks.number("blobs spread", spread, "[0, inf)")
     key, labels = _labels("blobs", key, examples, classes)
-    centers = jax.random.normal(jax.random.fold_in(key, 0), (classes, checks.whole("blobs features", features)))
+    centers = jax.random.normal(
+        jax.random.fold_in(key, 0), (classes, checks.whole("blobs features", features))
+    )
     return _noisy(key, centers[labels], spread), labels
 
 
@@ -34,7 +38,9 @@ def moons(key: RandomKey, examples: int, *, noise: Number = 0.1) -> Drawn:
     return _noisy(key, jnp.where(labels[:, None] == 0, upper, lower), noise), labels
 
 
-def spirals(key: RandomKey, examples: int, *, classes: int = 2, turns: Number = 1.5, noise: Number = 0.02) -> Drawn:
+def spirals(
+    key: RandomKey, examples: int, *, classes: int = 2, turns: Number = 1.5, noise: Number = 0.02
+) -> Drawn:
     """Arms of a spiral, one a class: r (cos a, sin a), a = 2π (turns r + label / classes), r = √u, u uniform in [0, 1].
 
     Plus noise N(0, I). Inputs float32 (examples, 2), labels int32 (examples,), of each class as many, or one more.
@@ -43,13 +49,21 @@ def spirals(key: RandomKey, examples: int, *, classes: int = 2, turns: Number = 
     checks.number("spirals noise", noise, "[0, inf)")
     key, labels = _labels("spirals", key, examples, classes)
     radius = jnp.sqrt(jax.random.uniform(jax.random.fold_in(key, 0), (examples,)))
-    angle = 2 * jnp.pi * (trees.knob(turns, radius) * radius + labels.astype(radius.dtype) / classes)
+    angle = (
+        2 * jnp.pi * (trees.knob(turns, radius) * radius + labels.astype(radius.dtype) / classes)
+    )
     points = jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle)], -1)
     return _noisy(key, points, noise), labels
 
 
 def gratings(
-    key: RandomKey, examples: int, *, classes: int = 4, size: int = 16, waves: Number = 3.0, noise: Number = 0.1
+    key: RandomKey,
+    examples: int,
+    *,
+    classes: int = 4,
+    size: int = 16,
+    waves: Number = 3.0,
+    noise: Number = 0.1,
 ) -> Drawn:
     """Images of waves in the directions π label / classes, of any phase: sin(2π (waves (x cos + y sin) + phase)).
 
@@ -71,10 +85,17 @@ def gratings(
 def _labels(where: str, key: RandomKey, examples: int, classes: int) -> tuple[RandomKey, jax.Array]:
     """A key of its own for what is drawn next, and labels of which each is as frequent, in random order."""
     checks.key(f"{where} key", key)
-    count, kinds = checks.whole(f"{where} examples", examples), checks.whole(f"{where} classes", classes)
-    labels = jax.random.permutation(jax.random.fold_in(key, 0), jnp.arange(count, dtype=jnp.int32) % kinds)
+    count, kinds = (
+        checks.whole(f"{where} examples", examples),
+        checks.whole(f"{where} classes", classes),
+    )
+    labels = jax.random.permutation(
+        jax.random.fold_in(key, 0), jnp.arange(count, dtype=jnp.int32) % kinds
+    )
     return jax.random.fold_in(key, 1), labels
 
 
 def _noisy(key: RandomKey, x: jax.Array, deviation: Number) -> jax.Array:
-    return x + trees.knob(deviation, x) * jax.random.normal(jax.random.fold_in(key, 1), x.shape, x.dtype)
+    return x + trees.knob(deviation, x) * jax.random.normal(
+        jax.random.fold_in(key, 1), x.shape, x.dtype
+    )

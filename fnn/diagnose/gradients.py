@@ -45,24 +45,36 @@ def check_gradients(key: RandomKey, function: Callable[..., Any], *args: Any) ->
     """
     checks.key("check_gradients key", key)
     leaves, structure = jax.tree.flatten(args)
-    moving = [index for index, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    moving = [
+        index
+        for index, leaf in enumerate(leaves)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    ]
     for path, leaf in trees.named_leaves(args).items():
         if jnp.result_type(leaf) in (jnp.float32, jnp.float16, jnp.bfloat16):
-            raise DTypeError(f"check_gradients {path}", "float64", leaf.dtype, "run under jax.enable_x64(True)")
+            raise DTypeError(
+                f"check_gradients {path}", "float64", leaf.dtype, "run under jax.enable_x64(True)"
+            )
 
     def floats(moved: list[jax.Array]) -> list[jax.Array]:
         own = dict(zip(moving, moved, strict=True))
-        outputs = function(*jax.tree.unflatten(structure, [own.get(i, leaf) for i, leaf in enumerate(leaves)]))
+        outputs = function(
+            *jax.tree.unflatten(structure, [own.get(i, leaf) for i, leaf in enumerate(leaves)])
+        )
         return [y for y in jax.tree.leaves(outputs) if jnp.issubdtype(y.dtype, jnp.floating)]
 
     flat, unravel = ravel_pytree([jnp.asarray(leaves[index]) for index in moving])
     shapes = jax.eval_shape(lambda x: ravel_pytree(floats(unravel(x)))[0], flat)
-    weights = jax.random.normal(key, shapes.shape, shapes.dtype)  # drawn out here: it is slow to compile
+    weights = jax.random.normal(
+        key, shapes.shape, shapes.dtype
+    )  # drawn out here: it is slow to compile
     found, wanted = _both(lambda x: jnp.vdot(weights, ravel_pytree(floats(unravel(x)))[0]), flat)
     paths = list(trees.named_leaves(args))
     scale = jnp.maximum(SMALL * jnp.abs(wanted).max(initial=0), jnp.finfo(flat.dtype).tiny)
     errors = {
-        paths[index]: float(jnp.abs(f - w).max(initial=0) / jnp.maximum(jnp.abs(w).max(initial=0), scale))
+        paths[index]: float(
+            jnp.abs(f - w).max(initial=0) / jnp.maximum(jnp.abs(w).max(initial=0), scale)
+        )
         for index, f, w in zip(moving, unravel(found), unravel(wanted), strict=True)
     }
     return GradientCheck(errors)
@@ -83,6 +95,8 @@ def _both(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> tuple[jax
         width = min(AT_ONCE, max(x.size, 1))
         # The last row is filled up, so that one program serves all rows.
         places = jnp.minimum(jnp.arange(-(-x.size // width) * width), x.size - 1).reshape(-1, width)
-        return jax.grad(function)(x), jax.lax.map(jax.vmap(difference), places).reshape(-1)[: x.size]
+        return jax.grad(function)(x), jax.lax.map(jax.vmap(difference), places).reshape(-1)[
+            : x.size
+        ]
 
     return both(x)

@@ -20,8 +20,13 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         """The figures in powers of 1000 for operations, and of 1024 for bytes."""
-        sizes = {name: _scaled(size, 1024, ("B", "KiB", "MiB", "GiB")) for name, size in self._asdict().items()}
-        sizes["flops"] = _scaled(self.flops, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"))
+        sizes = {
+            name: _scaled(size, 1024, ("B", "KiB", "MiB", "GiB"))
+            for name, size in self._asdict().items()
+        }
+        sizes["flops"] = _scaled(
+            self.flops, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
+        )
         return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 

@@ -57,8 +57,17 @@ def forward_pass(
 
     def jacobian() -> Any:
         if not isinstance(y, jax.Array):
-            raise ShapeError("jacobian y", "one array", jax.tree.structure(y), "take a function that gives one of them")
+            raise ShapeError(
+                "jacobian y",
+                "one array",
+                jax.tree.structure(y),
+                "take a function that gives one of them",
+            )
         rows = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
-        return jax.tree.map(lambda dx: dx.reshape(*y.shape, *dx.shape[1:]), jax.vmap(lambda row: pull(row)[1])(rows))
+        return jax.tree.map(
+            lambda dx: dx.reshape(*y.shape, *dx.shape[1:]), jax.vmap(lambda row: pull(row)[1])(rows)
+        )
 
-    return Pass(y, new_state, lambda dL_dy: pulled(dL_dy)[1], lambda dL_dy: pulled(dL_dy)[0], jacobian)
+    return Pass(
+        y, new_state, lambda dL_dy: pulled(dL_dy)[1], lambda dL_dy: pulled(dL_dy)[0], jacobian
+    )

@@ -22,7 +22,11 @@ MOVES = {
 }  # fmt: skip
 LABEL = "layer:"
 TAKES_IN = ("reduce_", "arg", "cum")  # the beginnings of what counts by the numbers it takes in
-OPERANDS = {"convolve": (2, 1), "convolve_input_gradient": (0, 1), "convolve_kernel_gradient": (1, 2)}
+OPERANDS = {
+    "convolve": (2, 1),
+    "convolve_input_gradient": (0, 1),
+    "convolve_kernel_gradient": (1, 2),
+}
 
 
 def count(jaxpr: Any, label: str = "") -> Counter[str]:
@@ -34,7 +38,9 @@ def count(jaxpr: Any, label: str = "") -> Counter[str]:
     total: Counter[str] = Counter()
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name = str(equation.params.get("name", ""))
-        inside = [count(part, name if name.startswith(LABEL) else label) for part in _parts(equation)]
+        inside = [
+            count(part, name if name.startswith(LABEL) else label) for part in _parts(equation)
+        ]
         if not inside:
             total[label] += _own(equation)
         elif equation.primitive.name == "cond":
@@ -60,7 +66,9 @@ def _own(equation: Any) -> int:
     """The operations of an equation that runs no other program."""
     name = equation.primitive.name
     into, out = ([atom.aval for atom in atoms] for atoms in (equation.invars, equation.outvars))
-    if name in OPERANDS:  # x, w and y of fnn's own convolutions, of which two go in and one comes out
+    if (
+        name in OPERANDS
+    ):  # x, w and y of fnn's own convolutions, of which two go in and one comes out
         y, w = ([*into, *out][place] for place in OPERANDS[name])
         members = w.shape[0] if equation.params["members"] else 1
         return 2 * y.size * w.size // (members * w.shape[-1])
@@ -76,7 +84,9 @@ def _own(equation: Any) -> int:
         return into[2].size
     if name.startswith("reduce_window"):
         return out[0].size * prod(equation.params["window_dimensions"])
-    return sum(one.size for one in (into if name.startswith(TAKES_IN) else out) if _is_floating(one))
+    return sum(
+        one.size for one in (into if name.startswith(TAKES_IN) else out) if _is_floating(one)
+    )
 
 
 def _is_floating(aval: Any) -> bool:

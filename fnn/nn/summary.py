@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
-from fnn.nn.composite import expect_layer, map_leaves, name_of
+from fnn.nn.core.composite import expect_layer, map_leaves, name_of
 from fnn.nn.flops import LABEL, count
 from fnn.types import FROZEN, Layer, Params, State
 
@@ -38,7 +38,9 @@ class Summary(NamedTuple):
     @property
     def total(self) -> Row:
         """The sums: all parameters, those that are trained, the FLOPs of one example, and the parameters' bytes."""
-        return Row("total", "", None, *(sum(column) for column in list(zip(*self.rows, strict=True))[3:]))
+        return Row(
+            "total", "", None, *(sum(column) for column in list(zip(*self.rows, strict=True))[3:])
+        )
 
     def __repr__(self) -> str:
         """The table, at most 120 characters wide; the paths too long for that lose their beginnings."""
@@ -46,7 +48,10 @@ class Summary(NamedTuple):
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         widths[2] = min(widths[2], 24)
         widths[0] = min(widths[0], max(8, WIDTH - sum(widths[1:]) - 2 * len(widths[1:])))
-        lines = ["  ".join(_fitted(*place) for place in zip(range(7), row, widths, strict=True)) for row in cells]
+        lines = [
+            "  ".join(_fitted(*place) for place in zip(range(7), row, widths, strict=True))
+            for row in cells
+        ]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -67,21 +72,32 @@ def summary(network: Layer, shape: Any, *, dtype: Any = jnp.float32) -> Summary:
     expect_layer("summary network", network)
     shapes = jax.tree.leaves(shape, is_leaf=trees.is_shape)
     if not all(map(trees.is_shape, shapes)):
-        raise ShapeError("summary shape", "whole numbers, without the batch axis", shape, "such as (28, 28, 1)")
+        raise ShapeError(
+            "summary shape", "whole numbers, without the batch axis", shape, "such as (28, 28, 1)"
+        )
     makers: dict[str, str] = {}
     outputs: dict[str, Any] = {}
     watched = map_leaves(lambda path, leaf: _watched(path, leaf, makers, outputs), network)
     params, state = jax.eval_shape(lambda: network.init(jax.random.key(0), shape)[:2])
-    program = jax.make_jaxpr(lambda *given: watched.apply(*given, train=False)[0])(params, state, _input(shape, dtype))
-    flops = {label.removeprefix(LABEL): operations for label, operations in count(program, LABEL + BETWEEN).items()}
+    program = jax.make_jaxpr(lambda *given: watched.apply(*given, train=False)[0])(
+        params, state, _input(shape, dtype)
+    )
+    flops = {
+        label.removeprefix(LABEL): operations
+        for label, operations in count(program, LABEL + BETWEEN).items()
+    }
     trained = _by_owner(trees.named_leaves(params), makers)
     frozen = _by_owner(_frozen(state, makers), makers)
     rows = []
-    for path in dict.fromkeys([*makers, *trained, *frozen, *(place for place in flops if flops[place])]):
+    for path in dict.fromkeys(
+        [*makers, *trained, *frozen, *(place for place in flops if flops[place])]
+    ):
         held = [*trained.get(path, []), *frozen.get(path, [])]
         sizes = sum(leaf.size for leaf in held), sum(leaf.size for leaf in trained.get(path, []))
         memory = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
-        rows.append(Row(path, makers.get(path, ""), outputs.get(path), *sizes, flops.get(path, 0), memory))
+        rows.append(
+            Row(path, makers.get(path, ""), outputs.get(path), *sizes, flops.get(path, 0), memory)
+        )
     return Summary(tuple(rows))
 
 
@@ -89,7 +105,9 @@ def _watched(path: str, layer: Layer, makers: dict[str, str], outputs: dict[str,
     """The layer, telling the shape of what it gives, its part of the program being labeled with its path."""
     makers.setdefault(path, name_of(layer))
 
-    def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ):
         def labeled(params: Params, state: State, x: Any) -> tuple[Any, State]:
             return layer.apply(params, state, x, key=key, train=train)
 
@@ -105,7 +123,10 @@ def _input(shape: Any, dtype: Any) -> Any:
     one_each = isinstance(dtype, tuple | list | dict)
     dtypes = dtype if one_each else jax.tree.map(lambda _: dtype, shape, is_leaf=trees.is_shape)
     return jax.tree.map(
-        lambda own, dtype: jax.ShapeDtypeStruct((1, *own), dtype), shape, dtypes, is_leaf=trees.is_shape
+        lambda own, dtype: jax.ShapeDtypeStruct((1, *own), dtype),
+        shape,
+        dtypes,
+        is_leaf=trees.is_shape,
     )
 
 
@@ -113,9 +134,9 @@ def _by_owner(leaves: dict[str, Any], paths: Collection[str]) -> dict[str, list[
     """The leaves by the path of the layer that holds them, or by their own where there is none."""
     owned: dict[str, list[Any]] = {}
     for place, leaf in leaves.items():
-        owned.setdefault(max((path for path in paths if _is_under(place, path)), key=len, default=place), []).append(
-            leaf
-        )
+        owned.setdefault(
+            max((path for path in paths if _is_under(place, path)), key=len, default=place), []
+        ).append(leaf)
     return owned
 
 
@@ -142,7 +163,11 @@ def _cells(row: Row) -> list[str]:
 
 def _fitted(place: int, cell: str, width: int) -> str:
     """The cell in its column: text from the left, cut at its beginning, and numbers to the right."""
-    return cell.rjust(width) if place > 2 else (cell if len(cell) <= width else f"…{cell[1 - width :]}").ljust(width)
+    return (
+        cell.rjust(width)
+        if place > 2
+        else (cell if len(cell) <= width else f"…{cell[1 - width :]}").ljust(width)
+    )
 
 
 def _html_row(tag: str, cells: Iterable[str]) -> str:

@@ -1,20 +1,25 @@
-"""Losses of the choice among classes, and of yes or no."""
+"""Losses of classification, and divergences of distributions."""
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import xlogy
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.loss import loss
-from fnn.objective.metrics import accuracy
+from fnn.objective.metrics.per_example import accuracy
 from fnn.objective.targets import alarm, distribution, one_hot, paired, per_example
 from fnn.types import Features, Labels, Logits, Number, PerExample, Probabilities
 
-LOG_TOLERANCE = 5e-2  # how far log Σ p may be from 0: bfloat16 rounds a log-probability of -7 by 0.016
+LOG_TOLERANCE = (
+    5e-2  # how far log Σ p may be from 0: bfloat16 rounds a log-probability of -7 by 0.016
+)
 
 
 @loss(classes=True, probabilities=True, metric=("accuracy", accuracy))
-def cross_entropy(logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0) -> PerExample:
+def cross_entropy(
+    logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0
+) -> PerExample:
     """The surprise at the truth, -Σ_c q_c log softmax(logits)_c, where q = (1 - s) truth + s / classes.
 
     logits (..., classes); labels (...) as integers, or (..., classes) as probabilities; float32 inside at least; nats.
@@ -46,7 +51,9 @@ def nll(log_probabilities: Logits, labels: Labels | Probabilities) -> PerExample
 
 
 @loss()
-def binary_cross_entropy(logits: Features, targets: jax.Array, *, label_smoothing: Number = 0.0) -> PerExample:
+def binary_cross_entropy(
+    logits: Features, targets: jax.Array, *, label_smoothing: Number = 0.0
+) -> PerExample:
     """The surprise at answers of yes or no, -q log σ(z) - (1 - q) log σ(-z), where q = (1 - s) target + s / 2.
 
     logits z (batch, ...), each a question of its own; targets, equal in shape: 0 or 1 of any dtype, or probabilities.
@@ -72,7 +79,9 @@ def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
     checks.number("focal gamma", gamma, "[0, inf)")
     own, known = one_hot(logits, labels)
     if logits.shape[-1] < 2:
-        raise ShapeError("logits", "two classes or more", logits.shape, "use binary_cross_entropy for yes or no")
+        raise ShapeError(
+            "logits", "two classes or more", logits.shape, "use binary_cross_entropy for yes or no"
+        )
     warning = alarm(known, trees.wide(logits))
     log_p = jax.nn.log_softmax(logits.astype(warning.dtype) * warning[..., None])
     surprise = -jnp.where(own, log_p, 0).sum(-1)
@@ -101,3 +110,24 @@ def _surprise(q: jax.Array, log_p: jax.Array, warning: jax.Array) -> PerExample:
     ruled_out = (q == 0) & jnp.isneginf(log_p)
     # The alarm is on the way out too, as XLA takes 0 times NaN for 0 where q is one-hot.
     return -(q * jnp.where(ruled_out, 0, log_p)).sum(-1) * warning
+
+
+@loss()
+def kl_divergence(logits: Logits, probabilities: Probabilities) -> PerExample:
+    """How far softmax(logits) is from the truth q, Σ_c q_c (log q_c - log softmax(logits)_c), in nats.
+
+    logits (..., classes), where log-probabilities are logits too; probabilities q of the same shape. Rows that do not
+    sum to 1 make the loss and its gradient NaN. By the logits its gradient is that of cross_entropy; it is 0 where they
+    agree. ShapeError or DTypeError where the two do not fit [Kullback & Leibler 1951, doi:10.1214/aoms/1177729694].
+    """
+    if probabilities.shape != logits.shape:
+        raise ShapeError(
+            "targets",
+            f"probabilities of shape {logits.shape}",
+            probabilities.shape,
+            "for labels use cross_entropy",
+        )
+    q, known = distribution(logits, probabilities)
+    warning = alarm(known, q.dtype)
+    log_p = jax.nn.log_softmax(logits.astype(q.dtype) * warning[..., None])
+    return (xlogy(q, q) - q * log_p).sum(-1) * warning

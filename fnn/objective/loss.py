@@ -48,12 +48,17 @@ class DeclaredLoss(Loss):
 def options_of(compute: Compute) -> inspect.Signature:
     """The signature of a loss without its outputs and targets."""
     signature = signature_of(compute)
-    parameters = [own for own in signature.parameters.values() if own.kind is inspect.Parameter.KEYWORD_ONLY]
+    parameters = [
+        own for own in signature.parameters.values() if own.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
     return signature.replace(parameters=parameters)
 
 
 def loss(
-    *, classes: bool = False, probabilities: bool = False, metric: tuple[str, LossFunction | Metric] | None = None
+    *,
+    classes: bool = False,
+    probabilities: bool = False,
+    metric: tuple[str, LossFunction | Metric] | None = None,
 ) -> Callable[[Compute], DeclaredLoss]:
     """Declare a function (outputs, targets, *, options) -> one value an example as a loss.
 
@@ -76,8 +81,17 @@ def as_loss(where: str, function: Any) -> Loss:
     """The function as a loss, of which nothing more is known than it says itself; ConfigError for no function."""
     if isinstance(function, Loss):
         return function
-    if isinstance(function, partial) and isinstance(function.func, DeclaredLoss) and not function.args:
+    if (
+        isinstance(function, partial)
+        and isinstance(function.func, DeclaredLoss)
+        and not function.args
+    ):
         return function.func(**function.keywords)
     if not callable(function):
-        raise ConfigError(where, "a function (outputs, targets) -> values", repr(function), "give the function itself")
+        raise ConfigError(
+            where,
+            "a function (outputs, targets) -> values",
+            repr(function),
+            "give the function itself",
+        )
     return Loss(function)

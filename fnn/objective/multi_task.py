@@ -10,7 +10,7 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import per_example
-from fnn.objective.weighting import as_weighted
+from fnn.objective.weights import as_weighted
 from fnn.types import Loss, LossFunction, Number, PerExample
 from fnn.values import maker
 
@@ -19,7 +19,10 @@ LOG_VARIANCE = "log_variance"  # where the outputs hold what `learned` weighs by
 
 @maker
 def multi_task(
-    losses: Mapping[str, LossFunction], *, weights: Mapping[str, Number] | None = None, learned: bool = False
+    losses: Mapping[str, LossFunction],
+    *,
+    weights: Mapping[str, Number] | None = None,
+    learned: bool = False,
 ) -> Loss:
     """The loss of several heads, Σ_k w_k L_k for each example; outputs and targets are dicts with an entry a head.
 
@@ -31,12 +34,23 @@ def multi_task(
     """
     if not isinstance(losses, Mapping) or not losses or not all(map(callable, losses.values())):
         raise ConfigError(
-            "multi_task losses", "a loss a head", repr(losses), "give a dict of them, by the heads' names"
+            "multi_task losses",
+            "a loss a head",
+            repr(losses),
+            "give a dict of them, by the heads' names",
         )
     if LOG_VARIANCE in losses:
-        raise ConfigError("multi_task losses", f"a head of another name than {LOG_VARIANCE}", list(losses), "rename it")
+        raise ConfigError(
+            "multi_task losses",
+            f"a head of another name than {LOG_VARIANCE}",
+            list(losses),
+            "rename it",
+        )
     _expect_heads("multi_task weights", dict(weights or {}), losses, ConfigError, complete=False)
-    own = {head: checks.number(f"multi_task weights {head}", w, "[0, inf)") for head, w in (weights or {}).items()}
+    own = {
+        head: checks.number(f"multi_task weights {head}", w, "[0, inf)")
+        for head, w in (weights or {}).items()
+    }
     checks.flag("multi_task learned", learned)
     functions = {head: as_loss(f"multi_task losses {head}", loss) for head, loss in losses.items()}
     extra = [LOG_VARIANCE] if learned else []
@@ -59,14 +73,22 @@ def multi_task(
 def _by_uncertainty(log_variance: jax.Array, values: jax.Array) -> PerExample:
     s = checks.floating("multi_task log_variance", log_variance)
     if s.shape != values.shape:
-        raise ShapeError("multi_task log_variance", f"(batch, heads) {values.shape}", s.shape, "give one a head")
+        raise ShapeError(
+            "multi_task log_variance", f"(batch, heads) {values.shape}", s.shape, "give one a head"
+        )
     s = s.astype(values.dtype)
     return (jnp.exp(-s) * values + s / 2).sum(1)
 
 
-def _expect_heads(where: str, got: Any, heads: Any, error: type[ValueError], *, complete: bool = True) -> None:
+def _expect_heads(
+    where: str, got: Any, heads: Any, error: type[ValueError], *, complete: bool = True
+) -> None:
     """Raise unless it is a mapping with an entry for every head, and for nothing else."""
     if not isinstance(got, Mapping):
-        raise error(where, f"a dict of the heads {list(heads)}", type(got).__name__, "give an entry a head")
+        raise error(
+            where, f"a dict of the heads {list(heads)}", type(got).__name__, "give an entry a head"
+        )
     if set(got) - set(heads) or (complete and set(heads) - set(got)):
-        raise error(where, f"the heads {list(heads)}", list(got), "give an entry a head, and no other")
+        raise error(
+            where, f"the heads {list(heads)}", list(got), "give an entry a head, and no other"
+        )

@@ -60,7 +60,9 @@ def quantile(outputs: Features, targets: Features, *, level: Number = 0.5) -> Pe
 
 
 @loss()
-def gaussian_nll(outputs: tuple[Features, Features], targets: Features, *, min_variance: Number = 1e-6) -> PerExample:
+def gaussian_nll(
+    outputs: tuple[Features, Features], targets: Features, *, min_variance: Number = 1e-6
+) -> PerExample:
     """The mean over an example's numbers of (log v + d²/v) / 2, the surprise under a normal law, less log(2π)/2.
 
     outputs are a pair (mean, variance), each of the targets' shape; v is the variance, or min_variance if that is more.
@@ -69,7 +71,9 @@ def gaussian_nll(outputs: tuple[Features, Features], targets: Features, *, min_v
     """
     checks.number("gaussian_nll min_variance", min_variance, "(0, inf)")
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
-        raise ShapeError("outputs", "a pair (mean, variance)", _told(outputs), "give the network two heads")
+        raise ShapeError(
+            "outputs", "a pair (mean, variance)", _told(outputs), "give the network two heads"
+        )
     d, (variance, _) = _difference(outputs[0], targets), paired(outputs[1], targets)
     warning = alarm(variance >= 0, d.dtype)
     v = jnp.maximum(variance.astype(d.dtype) * warning, trees.knob(min_variance, d))

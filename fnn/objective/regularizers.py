@@ -1,6 +1,6 @@
-"""What is added to a loss for the parameters' own sake, with an algebra: 0.01 * l2().on("*kernel") + l1(1e-4)."""
+"""Penalties of parameters, and max-norm constraints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.types import Number, Params, Regularizer, Scalar
+from fnn.types import Constraint, Number, Params, Regularizer, Scalar
 from fnn.values import Made, maker, shown
 
 
@@ -86,7 +86,9 @@ def on(penalty: Penalty, *patterns: str) -> Penalty:
 
     def chosen(params: Params) -> Scalar:
         named = trees.matching("penalty on", params, patterns)
-        return penalty({path: leaf for path, leaf in trees.named_leaves(params).items() if named[path]})
+        return penalty(
+            {path: leaf for path, leaf in trees.named_leaves(params).items() if named[path]}
+        )
 
     return Penalty(chosen)
 
@@ -148,7 +150,42 @@ def _summed(one: Callable[[jax.Array], jax.Array]) -> Penalty:
             checks.floating(f"params {path}".strip(), leaf)
         dtypes = [trees.wide(leaf) for leaf in arrays.values()]
         widest = max(dtypes, key=lambda dtype: dtype.itemsize, default=jnp.dtype(jnp.float32))
-        terms = [one(leaf.astype(wide)).astype(widest) for leaf, wide in zip(arrays.values(), dtypes, strict=True)]
+        terms = [
+            one(leaf.astype(wide)).astype(widest)
+            for leaf, wide in zip(arrays.values(), dtypes, strict=True)
+        ]
         return sum(terms, jnp.zeros((), widest))
 
     return Penalty(total)
+
+
+@maker
+def max_norm(limit: Number, *, paths: Sequence[str] = ()) -> Constraint:
+    """Params whose units' incoming weights are scaled down to a norm of at most the limit, w <- w min(1, limit / |w|).
+
+    A unit's weights lie along all axes but the last, of kernels: the parameters of two axes or more; others stay, as
+    does what is not at these `paths`, if any are given (see Penalty.on). The gradient is finite at 0. ConfigError
+    unless limit > 0, or for a path that names nothing [Srivastava et al. 2014, JMLR 15, sec. 5.1].
+    """
+    checks.number("max_norm limit", limit, "(0, inf)")
+
+    def constraint(params: Params) -> Params:
+        named = trees.matching("max_norm paths", params, paths)
+        leaves = [
+            _shortened(leaf, limit) if leaf.ndim >= 2 and (named[path] or not paths) else leaf
+            for path, leaf in trees.named_leaves(params).items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+    return constraint
+
+
+def _shortened(p: jax.Array, limit: Number) -> jax.Array:
+    wide = checks.floating("max_norm params", p).astype(trees.wide(p))
+    bound = trees.knob(limit, wide)
+    square = jnp.square(wide).sum(tuple(range(p.ndim - 1)), keepdims=True)
+    over = square > bound * bound
+    scale = jnp.where(
+        over, bound / jnp.sqrt(jnp.where(over, square, 1)), 1
+    )  # no root of 0, whose slope is infinite
+    return (wide * scale).astype(p.dtype)

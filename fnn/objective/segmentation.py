@@ -20,7 +20,9 @@ def dice(logits: Features, targets: jax.Array, *, smooth: Number = 1.0) -> PerEx
     """
     checks.number("dice smooth", smooth, "(0, inf)")
     if logits.ndim < 3:
-        raise ShapeError("logits", "(batch, ..., channels)", logits.shape, "add a channel axis: x[..., None]")
+        raise ShapeError(
+            "logits", "(batch, ..., channels)", logits.shape, "add a channel axis: x[..., None]"
+        )
     p, mask = _maps(logits, targets)
     places = tuple(range(1, p.ndim - 1))
     overlap, sizes = (p * mask).sum(places), (p * p + mask * mask).sum(places)
@@ -34,10 +36,15 @@ def _maps(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         own, known = one_hot(logits, targets)
         if logits.shape[-1] < 2:
             raise ShapeError(
-                "logits", "two classes or more", logits.shape, "give masks a channel axis: mask[..., None]"
+                "logits",
+                "two classes or more",
+                logits.shape,
+                "give masks a channel axis: mask[..., None]",
             )
         warning = alarm(known, trees.wide(logits))[..., None]
-        return jax.nn.softmax(logits.astype(warning.dtype) * warning) * warning, own.astype(warning.dtype)
+        return jax.nn.softmax(logits.astype(warning.dtype) * warning) * warning, own.astype(
+            warning.dtype
+        )
     z, mask = paired(logits, targets, whole=True)
     warning = alarm((mask >= 0) & (mask <= 1), z.dtype)
     return jax.nn.sigmoid(z * warning) * warning, mask

@@ -21,12 +21,16 @@ def cosine(outputs: Features, targets: Features) -> PerExample:
     """
     outputs, targets = paired(outputs, targets)
     if outputs.ndim < 2:
-        raise ShapeError("outputs", "(batch, ..., features)", outputs.shape, "the angle is that of vectors")
+        raise ShapeError(
+            "outputs", "(batch, ..., features)", outputs.shape, "the angle is that of vectors"
+        )
     return per_example(1 - (_unit(outputs) * _unit(targets)).sum(-1))
 
 
 @loss()
-def triplet(outputs: tuple[Features, Features, Features], targets: Labels, *, margin: Number = 1.0) -> PerExample:
+def triplet(
+    outputs: tuple[Features, Features, Features], targets: Labels, *, margin: Number = 1.0
+) -> PerExample:
     """What the far one of two lacks to be a margin farther from the anchor, max(0, |a - near| - |a - far| + margin).
 
     outputs are three embeddings (anchor, first, second), each (batch, features); targets (batch,) say which of the two
@@ -56,7 +60,12 @@ def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) ->
     checks.number("nt_xent temperature", temperature, "(0, inf)")
     checks.floating("outputs", outputs)
     if outputs.ndim != 2 or outputs.shape[0] < 2:
-        raise ShapeError("outputs", "two embeddings or more (batch, features)", outputs.shape, "flatten them first")
+        raise ShapeError(
+            "outputs",
+            "two embeddings or more (batch, features)",
+            outputs.shape,
+            "flatten them first",
+        )
     things = whole_numbers("targets", targets, outputs.shape[:1])
     unit = _unit(outputs.astype(trees.wide(outputs)))
     itself = jnp.eye(len(things), dtype=bool)
@@ -80,7 +89,19 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _expect_three(outputs: Any) -> None:
     if not isinstance(outputs, tuple | list) or len(outputs) != 3:
-        raise ShapeError("outputs", "three embeddings (anchor, first, second)", type(outputs).__name__, "give a tuple")
-    shapes = [checks.floating(f"outputs {place}", array).shape for place, array in enumerate(outputs)]
+        raise ShapeError(
+            "outputs",
+            "three embeddings (anchor, first, second)",
+            type(outputs).__name__,
+            "give a tuple",
+        )
+    shapes = [
+        checks.floating(f"outputs {place}", array).shape for place, array in enumerate(outputs)
+    ]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
-        raise ShapeError("outputs", "three embeddings of one shape (batch, features)", shapes, "reshape them to match")
+        raise ShapeError(
+            "outputs",
+            "three embeddings of one shape (batch, features)",
+            shapes,
+            "reshape them to match",
+        )

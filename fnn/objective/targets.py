@@ -7,7 +7,9 @@ from fnn import checks, trees
 from fnn.errors import DTypeError, ShapeError
 from fnn.types import PerExample, Shape
 
-SUM_TOLERANCE = 1e-2  # how far probabilities may sum from 1: a thousand classes in bfloat16 stay within
+SUM_TOLERANCE = (
+    1e-2  # how far probabilities may sum from 1: a thousand classes in bfloat16 stay within
+)
 
 
 def alarm(fine: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -23,7 +25,9 @@ def per_example(values: jax.Array) -> PerExample:
     return values.reshape(values.shape[0], -1).mean(1)
 
 
-def paired(outputs: jax.Array, targets: jax.Array, *, whole: bool = False) -> tuple[jax.Array, jax.Array]:
+def paired(
+    outputs: jax.Array, targets: jax.Array, *, whole: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Both in the outputs' dtype, float32 at least; ShapeError or DTypeError unless they are floats of one shape.
 
     With whole the targets may also be integers or truth values.
@@ -32,7 +36,9 @@ def paired(outputs: jax.Array, targets: jax.Array, *, whole: bool = False) -> tu
     if not whole or jnp.issubdtype(targets.dtype, jnp.inexact):
         checks.floating("targets", targets)
     if outputs.shape != targets.shape:
-        raise ShapeError("targets", f"the outputs' shape {outputs.shape}", targets.shape, "reshape them to match")
+        raise ShapeError(
+            "targets", f"the outputs' shape {outputs.shape}", targets.shape, "reshape them to match"
+        )
     _expect_examples(outputs)
     wide = trees.wide(outputs)
     return outputs.astype(wide), targets.astype(wide)
@@ -47,7 +53,9 @@ def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]
         raise ShapeError("labels", f"one a row of logits {logits.shape}", labels.shape, advice)
     _expect_examples(logits)
     places = countable(labels)
-    return jax.nn.one_hot(places, logits.shape[-1], dtype=bool), (places >= 0) & (places < logits.shape[-1])
+    return jax.nn.one_hot(places, logits.shape[-1], dtype=bool), (places >= 0) & (
+        places < logits.shape[-1]
+    )
 
 
 def whole_numbers(where: str, numbers: jax.Array, shape: Shape) -> jax.Array:
@@ -87,9 +95,17 @@ def distribution(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
 
 def _probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     if not jnp.issubdtype(targets.dtype, jnp.floating):
-        got, advice = f"{targets.dtype} {targets.shape}", f"cast them, or give labels {logits.shape[:-1]}"
+        got, advice = (
+            f"{targets.dtype} {targets.shape}",
+            f"cast them, or give labels {logits.shape[:-1]}",
+        )
         raise DTypeError("targets", f"float probabilities {logits.shape}", got, advice)
     if targets.shape != logits.shape or logits.ndim == 0:
-        raise ShapeError("targets", f"probabilities of shape {logits.shape}", targets.shape, "give one for each class")
+        raise ShapeError(
+            "targets",
+            f"probabilities of shape {logits.shape}",
+            targets.shape,
+            "give one for each class",
+        )
     _expect_examples(logits)
     return targets, jnp.abs(targets.sum(-1) - 1) < SUM_TOLERANCE

@@ -1,14 +1,14 @@
 """Training, put together as pure functions; a whole run is one of them."""
 
 from fnn.train.early_stopping import early_stopping as early_stopping
-from fnn.train.epochs import epoch as epoch
-from fnn.train.evaluation import evaluate as evaluate
-from fnn.train.evaluation import predict as predict
-from fnn.train.evaluation import weights as weights
+from fnn.train.epoch import epoch as epoch
+from fnn.train.evaluate import evaluate as evaluate
+from fnn.train.evaluate import predict as predict
+from fnn.train.evaluate import weights as weights
 from fnn.train.recipe import Recipe as Recipe
 from fnn.train.recipe import recipe as recipe
 from fnn.train.recipe import stack as stack
-from fnn.train.runs import run as run
-from fnn.train.steps import num_steps as num_steps
-from fnn.train.steps import start as start
-from fnn.train.steps import step as step
+from fnn.train.run import run as run
+from fnn.train.step import num_steps as num_steps
+from fnn.train.step import start as start
+from fnn.train.step import step as step

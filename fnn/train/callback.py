@@ -17,7 +17,9 @@ Callback = Callable[[Any, Mapping[str, Any]], Any]
 def expect_callback(callback: Any) -> None:
     """Raise ConfigError for what is no function."""
     if callback is not None and not callable(callback):
-        raise ConfigError("callback", "a function of (step, figures)", repr(callback), "give the function itself")
+        raise ConfigError(
+            "callback", "a function of (step, figures)", repr(callback), "give the function itself"
+        )
 
 
 def call_host(callback: Callback, figures: Mapping[str, Array]) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.wrapping import reached
+from fnn.optim.transform import reached
 from fnn.train.figures import VALID_LOSS
 from fnn.types import Number, Scalar, Step, TrainState
 from fnn.values import maker
@@ -53,7 +53,12 @@ class EarlyStopping:
 
 @maker
 def early_stopping(
-    patience: Number, *, min_delta: Number = 0.0, by: str = VALID_LOSS, mode: str = "min", restore_best: bool = True
+    patience: Number,
+    *,
+    min_delta: Number = 0.0,
+    by: str = VALID_LOSS,
+    mode: str = "min",
+    restore_best: bool = True,
 ) -> EarlyStopping:
     """End a run after so many epochs in a row without a better validation figure, for `train.run` and `lab.fit`.
 
@@ -84,7 +89,11 @@ def early_stopping(
 
     def finish(train_state: TrainState) -> TrainState:
         """The best moment, which is never later than the last one: that one is kept, for the run to go on from."""
-        return _swapped(train_state, train_state.watch.kept[3] < train_state.step) if restore_best else train_state
+        return (
+            _swapped(train_state, train_state.watch.kept[3] < train_state.step)
+            if restore_best
+            else train_state
+        )
 
     def resume(train_state: TrainState) -> TrainState:
         return _swapped(train_state, train_state.watch.kept[3] > train_state.step)
@@ -111,7 +120,9 @@ def until_over(stopping: EarlyStopping | None, epoch: Epoch) -> Epoch:
         key, bits = train_state.key, train_state._replace(key=jax.random.key_data(train_state.key))
 
         def go_on(bits: TrainState) -> tuple[TrainState, Any]:
-            after, figures = epoch(bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key))))
+            after, figures = epoch(
+                bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key)))
+            )
             return after._replace(key=bits.key), figures
 
         over = stopping.is_over(train_state)

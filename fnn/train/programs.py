@@ -8,7 +8,7 @@ remembered weakly, and when one of them is gone, so is the program.
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -22,6 +22,7 @@ from fnn.values import Same, objects_of
 KEPT = 4
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _by_identity: "weakref.WeakValueDictionary[Any, Programs]" = weakref.WeakValueDictionary()
 _recent: "OrderedDict[int, Programs]" = OrderedDict()
 # Of the recipe whose function is called: what a program is traced with, but does not hold.
@@ -50,7 +51,9 @@ class Programs:
 
     def watch(self, objects: Iterable[Same]) -> None:
         """Forget as soon as one of these objects is gone."""
-        forget = weakref.WeakMethod(self.forget)  # held weakly, or else the programs would be in a cycle
+        forget = weakref.WeakMethod(
+            self.forget
+        )  # held weakly, or else the programs would be in a cycle
 
         def on_gone(_: Any) -> None:
             if (own := forget()) is not None:
@@ -104,11 +107,25 @@ def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
     return decorate
 
 
+def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
+    """What compute() returned when it was first called for this recipe and key; it is kept as long as the recipe.
+
+    Args:
+        recipe: A made value.
+        key: What the result depends on besides the recipe.
+        compute: The computation.
+    """
+    if key not in recipe.cache:
+        recipe.cache[key] = compute()
+    return recipe.cache[key]
+
+
 def _flat(recipe: Any) -> tuple[list[Any], Any]:
-    """The recipe's leaves and its structure; Python's numbers in JAX's default dtype, so that 0.1 is float32(0.1)."""
-    floats = jnp.result_type(float)
-    if floats not in recipe.cache:
+    """The recipe's leaves and its structure; Python floats in JAX's default dtype, so that 0.1 is float32(0.1)."""
+    dtype = jnp.result_type(float)
+
+    def flatten() -> tuple[list[Any], Any]:
         leaves, structure = jax.tree.flatten(recipe)
-        typed = [np.asarray(leaf, floats) if isinstance(leaf, float) else leaf for leaf in leaves]
-        recipe.cache[floats] = typed, structure
-    return recipe.cache[floats]
+        return [np.asarray(x, dtype) if isinstance(x, float) else x for x in leaves], structure
+
+    return cached(recipe, dtype, flatten)

@@ -62,7 +62,11 @@ class Recipe:
 
     def is_over(self, train_state: TrainState) -> jax.Array:
         """Whether early stopping has ended the run."""
-        return jnp.array(False) if self.early_stopping is None else self.early_stopping.is_over(train_state)
+        return (
+            jnp.array(False)
+            if self.early_stopping is None
+            else self.early_stopping.is_over(train_state)
+        )
 
 
 @maker
@@ -112,7 +116,9 @@ def recipe(
     if isinstance(network, Recipe):
         raise ConfigError("recipe network", "a Layer", "a recipe", "give recipe.network")
     if not isinstance(network, Layer):
-        raise ConfigError("recipe network", "a Layer", repr(network), "build one, as in nn.chain(nn.dense(10))")
+        raise ConfigError(
+            "recipe network", "a Layer", repr(network), "build one, as in nn.chain(nn.dense(10))"
+        )
     if optimizer is not None:
         checks.optimizer("recipe optimizer", optimizer)
     known = as_loss("recipe loss", _expect_function("loss", loss))
@@ -157,7 +163,9 @@ def _functions(where: str, functions: Any) -> dict[str, Callable[..., Any]]:
 def _expect_function(name: str, function: Any) -> Any:
     """The function; ConfigError for what is none, and for a maker that was not called."""
     if not callable(function):
-        raise ConfigError(f"recipe {name}", "a function", repr(function), "give the function itself")
+        raise ConfigError(
+            f"recipe {name}", "a function", repr(function), "give the function itself"
+        )
     if is_maker(function) and not isinstance(function, Loss):
         made = f"{reference(function)}(...)"
         raise ConfigError(f"recipe {name}", f"what {made} returns", "the maker itself", "call it")
@@ -170,20 +178,37 @@ def _expect_stopping(built: Recipe) -> None:
         return
     if not isinstance(stopping, EarlyStopping):
         advice = "call that with a patience"
-        raise ConfigError("recipe early_stopping", "what train.early_stopping gives", repr(stopping), advice)
+        raise ConfigError(
+            "recipe early_stopping", "what train.early_stopping gives", repr(stopping), advice
+        )
     names = [validation(name) for name in (LOSS, *built.metrics)]
     if stopping.by not in names:
-        raise ConfigError("early_stopping by", f"one of {', '.join(names)}", repr(stopping.by), "choose one of them")
+        raise ConfigError(
+            "early_stopping by",
+            f"one of {', '.join(names)}",
+            repr(stopping.by),
+            "choose one of them",
+        )
 
 
 def expect_recipe(where: str, value: Any, *, trains: bool = True) -> Recipe:
     """The value, if it is a recipe whose leaves are numbers, and with an optimizer where it is to train."""
     if not isinstance(value, Recipe):
         got = "a Layer" if isinstance(value, Layer) else repr(value)
-        raise ConfigError(f"{where} recipe", "what train.recipe gives", got, "call train.recipe(network, optimizer)")
+        raise ConfigError(
+            f"{where} recipe",
+            "what train.recipe gives",
+            got,
+            "call train.recipe(network, optimizer)",
+        )
     expect_leaves("", value)
     if trains and value.optimizer is None:
-        raise ConfigError("recipe optimizer", "an optimizer to train with", None, "as in train.recipe(network, adam)")
+        raise ConfigError(
+            "recipe optimizer",
+            "an optimizer to train with",
+            None,
+            "as in train.recipe(network, adam)",
+        )
     return value
 
 
@@ -199,12 +224,16 @@ def stack(recipes: Any) -> Any:
     """
     given = [] if isinstance(recipes, Made) else list(recipes)
     if not given or not all(isinstance(one, Made) for one in given):
-        raise ConfigError("stack recipes", "at least one recipe", recipes or "none", "give a list of recipes")
+        raise ConfigError(
+            "stack recipes", "at least one recipe", recipes or "none", "give a list of recipes"
+        )
     first, *others = given
     for place, other in enumerate(others, 1):
         if _form(other) != _form(first):
             advice = "only numbers may differ; stack recipes of one structure"
-            raise TreeMismatchError(f"stack recipes {place}", f"the structure of the first, {first}", other, advice)
+            raise TreeMismatchError(
+                f"stack recipes {place}", f"the structure of the first, {first}", other, advice
+            )
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *given)
 
 

@@ -59,7 +59,12 @@ class Maker(Generic[T]):
         missing = [name for name in required(self.contract) if not hasattr(built, name)]
         if missing:
             expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
-            raise ConfigError(self.name, expected, f"{type(built).__name__}", "return one, or annotate what it returns")
+            raise ConfigError(
+                self.name,
+                expected,
+                f"{type(built).__name__}",
+                "return one, or annotate what it returns",
+            )
         arguments = self.signature.bind(*args, **kwargs).arguments
         return self.record(arguments, self.contract or contract_of(built), built)
 
@@ -75,7 +80,10 @@ class Maker(Generic[T]):
 
     def _key(self, name: str) -> tuple[str, ...]:
         """Where in the path of a leaf the argument stands; the entries of *args and **kwargs stand for themselves."""
-        variadic = self.kinds[name] in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        variadic = self.kinds[name] in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        )
         return () if variadic else (name,)
 
     def apply(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -90,7 +98,9 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function, eval_str=True)
     except NameError as error:
         advice = "define or import it before the maker"
-        raise ConfigError(function.__name__, "annotations that can be evaluated", error, advice) from None
+        raise ConfigError(
+            function.__name__, "annotations that can be evaluated", error, advice
+        ) from None
 
 
 def is_maker(value: Any) -> bool:

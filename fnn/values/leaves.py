@@ -23,10 +23,14 @@ def equal(a: Any, b: Any) -> bool:
     first, second = on_host(a), on_host(b)
     if first.shape != second.shape:
         return False
-    if first.ndim == 0 and first.dtype != second.dtype:  # 0.1 and float32(0.1) print alike, and are alike
+    if (
+        first.ndim == 0 and first.dtype != second.dtype
+    ):  # 0.1 and float32(0.1) print alike, and are alike
         narrow = min((first.dtype, second.dtype), key=lambda dtype: dtype.itemsize)
         first, second = first.astype(narrow), second.astype(narrow)
-    return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+    return first.dtype == second.dtype and np.array_equal(
+        first, second, equal_nan=first.dtype.kind == "f"
+    )
 
 
 def hash_of(child: Any) -> int:
@@ -62,7 +66,9 @@ def is_number_like(value: Any) -> bool:
 def expect_leaf(path: str, child: Any) -> None:
     """Raise ConfigError unless the child may stand in the place of a number."""
     if not isinstance(child, Shown) and (not is_number_like(child) or isinstance(child, bool)):
-        raise ConfigError(path, "a number", repr(child), "put a number, or an array of numbers, in its place")
+        raise ConfigError(
+            path, "a number", repr(child), "put a number, or an array of numbers, in its place"
+        )
 
 
 # Neither a random key nor a compiled function can be pickled, so their numbers or names are.

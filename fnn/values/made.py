@@ -34,7 +34,11 @@ class Structure:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, Structure) and self._hash == other._hash and self.identity == other.identity
+        return (
+            isinstance(other, Structure)
+            and self._hash == other._hash
+            and self.identity == other.identity
+        )
 
     def __repr__(self) -> str:
         return f"{self.maker.name}({', '.join(self.keys)})"
@@ -100,7 +104,9 @@ class Made(Shown):
                 expect_leaf(f"{self._structure.maker.name} {key}", child)
                 if isinstance(child, Made):
                     _ = child.built
-            self.__dict__["_built"] = self._structure.maker.apply(self._structure.maker.build, self.arguments)
+            self.__dict__["_built"] = self._structure.maker.apply(
+                self._structure.maker.build, self.arguments
+            )
         return self._built
 
     def replace(self, **changes: Any) -> Any:
@@ -112,7 +118,12 @@ class Made(Shown):
         maker = self._structure.maker
         known = [name for name in maker.kinds if maker._key(name)]
         for name in changes.keys() - set(known):
-            raise ConfigError(f"{maker.name} {name}", f"one of {', '.join(known)}", repr(name), "check the spelling")
+            raise ConfigError(
+                f"{maker.name} {name}",
+                f"one of {', '.join(known)}",
+                repr(name),
+                "check the spelling",
+            )
         arguments = self.arguments | changes
         ordered = {name: arguments[name] for name in maker.kinds if name in arguments}
         return maker.apply(maker.public, ordered)
@@ -133,7 +144,10 @@ class Made(Shown):
                 return child[path.removeprefix(f"{key}.")]
         known = ", ".join(self._structure.keys) or "none"
         raise ConfigError(
-            f"{self._structure.maker.name} path", f"a leaf or a made value among {known}", path, "see repr"
+            f"{self._structure.maker.name} path",
+            f"a leaf or a made value among {known}",
+            path,
+            "see repr",
         )
 
     def __eq__(self, other: object) -> bool:
@@ -213,7 +227,9 @@ def _delegate(field: Field[Any]) -> property:
                 return child
         if field.default is MISSING:
             return getattr(self.built, name)
-        return getattr(self.built, name, field.default)  # of another library's optimizer, which has no such field
+        return getattr(
+            self.built, name, field.default
+        )  # of another library's optimizer, which has no such field
 
     return property(get)
 
@@ -247,13 +263,19 @@ def contract_of(built: Any) -> Any:
 def required(contract: Any) -> list[str]:
     """The fields that what is built must have."""
     own = [] if contract is None else fields(contract)
-    return [field.name for field in own if field.default is MISSING and field.default_factory is MISSING]
+    return [
+        field.name for field in own if field.default is MISSING and field.default_factory is MISSING
+    ]
 
 
 def made_class(kind: Any) -> Any:
     """The class of made values with this contract: a subclass of it, whose fields are built late."""
     if kind not in _classes:
-        body: dict[str, Any] = {"__module__": __name__, "__eq__": Made.__eq__, "__hash__": Made.__hash__}
+        body: dict[str, Any] = {
+            "__module__": __name__,
+            "__eq__": Made.__eq__,
+            "__hash__": Made.__hash__,
+        }
         body["contract"] = kind
         if kind is None:
             cls = type("MadeFunction", (Made,), body | {"__call__": _call})
@@ -262,7 +284,9 @@ def made_class(kind: Any) -> Any:
             if "name" in body:
                 body["name"] = property(_name)
             cls = type(f"Made{kind.__name__}", (Made, kind), body)
-        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, partial(_unflatten, cls), _flatten)
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten_with_keys, partial(_unflatten, cls), _flatten
+        )
         _classes[kind] = cls
     return _classes[kind]
 

@@ -47,10 +47,18 @@ def parts_of(value: Any) -> tuple[str, list[tuple[str, Any]] | None, str]:
         if text is not None:
             return text, None, ""
         name, arguments = value.shown_call()
-        return f"{name}(", [("" if keyword is None else f"{keyword}=", part) for keyword, part in arguments], ")"
+        return (
+            f"{name}(",
+            [("" if keyword is None else f"{keyword}=", part) for keyword, part in arguments],
+            ")",
+        )
     if isinstance(value, functools.partial):
         positional = [("", part) for part in (value.func, *value.args)]
-        return "functools.partial(", positional + [(f"{name}=", part) for name, part in value.keywords.items()], ")"
+        return (
+            "functools.partial(",
+            positional + [(f"{name}=", part) for name, part in value.keywords.items()],
+            ")",
+        )
     if type(value) is tuple:
         return "(", [("", part) for part in value], ",)" if len(value) == 1 else ")"
     if type(value) is list:

@@ -23,7 +23,9 @@ class Hole:
 HOLE = Hole()
 
 
-def split(value: Any, numeric: bool, children: list[Any], keys: list[str], path: tuple[str, ...]) -> Any:
+def split(
+    value: Any, numeric: bool, children: list[Any], keys: list[str], path: tuple[str, ...]
+) -> Any:
     """The value with a hole for each leaf, which is put among the children."""
     if isinstance(value, Shown) or is_leaf(value, numeric):
         children.append(as_leaf(value) if numeric else value)
@@ -31,10 +33,14 @@ def split(value: Any, numeric: bool, children: list[Any], keys: list[str], path:
         return HOLE
     if type(value) in (tuple, list):
         return type(value)(
-            split(part, numeric, children, keys, (*path, str(place))) for place, part in enumerate(value)
+            split(part, numeric, children, keys, (*path, str(place)))
+            for place, part in enumerate(value)
         )
     if type(value) is dict:
-        return {name: split(part, numeric, children, keys, (*path, str(name))) for name, part in value.items()}
+        return {
+            name: split(part, numeric, children, keys, (*path, str(name)))
+            for name, part in value.items()
+        }
     return value
 
 
@@ -87,17 +93,28 @@ class Same:
         return self._id
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self._id == other._id and self.ref() is other.ref() is not None
+        return (
+            isinstance(other, Same)
+            and self._id == other._id
+            and self.ref() is other.ref() is not None
+        )
 
 
 def identity_of(value: Any) -> Any:
     """Something with a hash that is equal for values that are made alike."""
-    if isinstance(value, tuple | list):  # a NamedTuple too: its parts, as those of a train state, may have no hash
+    if isinstance(
+        value, tuple | list
+    ):  # a NamedTuple too: its parts, as those of a train state, may have no hash
         return (type(value), *map(identity_of, value))
     if type(value) is dict:
         return (dict, *((name, identity_of(part)) for name, part in value.items()))
     if isinstance(value, partial):
-        return (partial, identity_of(value.func), identity_of(value.args), identity_of(value.keywords))
+        return (
+            partial,
+            identity_of(value.func),
+            identity_of(value.args),
+            identity_of(value.keywords),
+        )
     if isinstance(value, python_types.MethodType):
         return (python_types.MethodType, Same(value.__self__), Same(value.__func__))
     if isinstance(value, type) or value is None:
@@ -129,4 +146,6 @@ def is_numeric(annotation: Any) -> bool:
 
 
 def _is_callable(annotation: Any) -> bool:
-    return get_origin(annotation) is Callable or get_origin(annotation) is getattr(Callable, "__origin__", None)
+    return get_origin(annotation) is Callable or get_origin(annotation) is getattr(
+        Callable, "__origin__", None
+    )

@@ -25,11 +25,18 @@ def windows(padding, mode, size):
 
 @pytest.mark.parametrize(
     ("padding", "size", "mode"),
-    [(1, None, "reflect"), (0, 4, "constant"), (4, None, "wrap"), *((2, (4, 3), mode) for mode in MODES)],
+    [
+        (1, None, "reflect"),
+        (0, 4, "constant"),
+        (4, None, "wrap"),
+        *((2, (4, 3), mode) for mode in MODES),
+    ],
 )
 def test_a_crop_is_one_of_numpys_windows_each_as_likely(padding, size, mode):
     sizes = BYTES.shape[:2] if size is None else (size, size) if isinstance(size, int) else size
-    shown = seen(augment.random_crop(padding=padding, mode=mode, size=size), np.stack([BYTES] * 600))
+    shown = seen(
+        augment.random_crop(padding=padding, mode=mode, size=size), np.stack([BYTES] * 600)
+    )
     assert shown.dtype == np.uint8
     allowed = {window.tobytes(): 0 for window in windows(padding, mode, sizes)}
     weights = dict.fromkeys(allowed, 0)
@@ -44,11 +51,16 @@ def test_a_crop_is_one_of_numpys_windows_each_as_likely(padding, size, mode):
 
 @pytest.mark.parametrize("mode", ["symmetric", "constant"])
 def test_a_crop_of_floats_is_numpys_window_at_the_offsets_that_were_drawn(mode):
-    images, policy = as_floats(pictures(16)), augment.random_crop(padding=3, mode=mode, size=(9, 14), fill=0.3)
+    images, policy = (
+        as_floats(pictures(16)),
+        augment.random_crop(padding=3, mode=mode, size=(9, 14), fill=0.3),
+    )
     drawn = draws(policy, 16)
     shown = seen_as(policy, drawn, images)
     options = {"constant_values": np.float32(0.3)} if mode == "constant" else {}
-    for image, top, left, found in zip(images, drawn["top"] + 3, drawn["left"] + 3, shown, strict=True):
+    for image, top, left, found in zip(
+        images, drawn["top"] + 3, drawn["left"] + 3, shown, strict=True
+    ):
         padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode, **options)
         np.testing.assert_array_equal(found, padded[top : top + 9, left : left + 14])
 
@@ -70,10 +82,14 @@ def test_padding_is_numpys(mode, padding):
     for own, fill in ((images, 51), (as_floats(images), np.float32(0.2))):
         options = {"constant_values": fill} if mode == "constant" else {}
         expected = np.pad(own, pads, mode, **options)
-        np.testing.assert_array_equal(seen(augment.pad(padding, mode=mode, fill=0.2), own), expected)
+        np.testing.assert_array_equal(
+            seen(augment.pad(padding, mode=mode, fill=0.2), own), expected
+        )
 
 
-@pytest.mark.parametrize("maker", [augment.crop, lambda size: augment.random_crop(padding=1, size=size)])
+@pytest.mark.parametrize(
+    "maker", [augment.crop, lambda size: augment.random_crop(padding=1, size=size)]
+)
 def test_no_window_is_larger_than_the_image(maker):
     with pytest.raises(ShapeError, match="expected an image of at least"):
         maker((12, 20))(jax.random.key(0), jnp.zeros((12, 10, 3)))
@@ -83,8 +99,13 @@ def by_pillow(image, size, method):
     """Bytes (height, width, channels) resized by Pillow; of floats each channel by itself, which it does not round."""
     columns_first = size[::-1]
     if image.dtype == np.uint8:
-        return np.asarray(Pillow.fromarray(image).resize(columns_first, METHODS[method])).astype(int)
-    channels = [Pillow.fromarray(image[..., k]).resize(columns_first, METHODS[method]) for k in range(image.shape[-1])]
+        return np.asarray(Pillow.fromarray(image).resize(columns_first, METHODS[method])).astype(
+            int
+        )
+    channels = [
+        Pillow.fromarray(image[..., k]).resize(columns_first, METHODS[method])
+        for k in range(image.shape[-1])
+    ]
     return np.stack([np.asarray(channel) for channel in channels], -1)
 
 
@@ -112,7 +133,10 @@ def test_a_resized_window_is_pillows_of_the_window_alone(method):
     for own, tolerance in ((64 + images // 2, 1), (as_floats(images), 2e-5)):
         shown = seen_as(policy, drawn, own)
         for image, top, left, height, width, found in zip(
-            own, *(drawn[name].astype(int) for name in ("top", "left", "height", "width")), shown, strict=True
+            own,
+            *(drawn[name].astype(int) for name in ("top", "left", "height", "width")),
+            shown,
+            strict=True,
         ):
             window = np.ascontiguousarray(image[top : top + height, left : left + width])
             assert window.shape == (height, width, 3)
@@ -139,14 +163,22 @@ def torchvisions_windows(draw, shape, area, ratio, count):
 
 @pytest.mark.parametrize(
     ("shape", "area", "ratio"),
-    [((40, 36), (0.08, 1.0), (3 / 4, 4 / 3)), ((39, 12), (0.3, 0.9), (0.5, 2.0)), ((20, 33), (0.6, 0.6), (1.2, 1.3))],
+    [
+        ((40, 36), (0.08, 1.0), (3 / 4, 4 / 3)),
+        ((39, 12), (0.3, 0.9), (0.5, 2.0)),
+        ((20, 33), (0.6, 0.6), (1.2, 1.3)),
+    ],
 )
 def test_windows_come_as_often_as_torchvisions(shape, area, ratio):
     drawn = draws(augment.random_resized_crop(8, area=area, ratio=ratio), 4000, (*shape, 3))
-    expected = np.array(list(torchvisions_windows(np.random.default_rng(0), shape, area, ratio, 4000)))
+    expected = np.array(
+        list(torchvisions_windows(np.random.default_rng(0), shape, area, ratio, 4000))
+    )
     for name, own in zip(("top", "left", "height", "width"), expected.T, strict=True):
         assert scipy.stats.ks_2samp(drawn[name], own, method="asymp").pvalue > 1e-4
-    place = (drawn["top"] + drawn["height"] <= shape[0]) & (drawn["left"] + drawn["width"] <= shape[1])
+    place = (drawn["top"] + drawn["height"] <= shape[0]) & (
+        drawn["left"] + drawn["width"] <= shape[1]
+    )
     assert place.all() and (drawn["top"] >= 0).all() and (drawn["left"] >= 0).all()
 
 

@@ -17,17 +17,23 @@ from fnn.errors import ShapeError
 
 COUNT = 32
 COLOR, LETTERS = pictures(COUNT), pictures(COUNT, (9, 13, 1), seed=1)
-FACTORS = np.concatenate([[0, 1, 2], np.random.default_rng(2).uniform(0, 3, COUNT - 3)]).astype(np.float32)
+FACTORS = np.concatenate([[0, 1, 2], np.random.default_rng(2).uniform(0, 3, COUNT - 3)]).astype(
+    np.float32
+)
 
 
 def as_pillow(image):
     return Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-@pytest.mark.parametrize("images", [COLOR, LETTERS, pictures(COUNT, (6, 7, 4))], ids=["color", "gray", "alpha"])
+@pytest.mark.parametrize(
+    "images", [COLOR, LETTERS, pictures(COUNT, (6, 7, 4))], ids=["color", "gray", "alpha"]
+)
 def test_sharpness_of_bytes_is_pillows(images):
     expected = [
-        np.asarray(ImageEnhance.Sharpness(as_pillow(image)).enhance(float(factor))).reshape(image.shape)
+        np.asarray(ImageEnhance.Sharpness(as_pillow(image)).enhance(float(factor))).reshape(
+            image.shape
+        )
         for image, factor in zip(images, FACTORS, strict=True)
     ]
     np.testing.assert_array_equal(seen_at(augment.sharpness, images, FACTORS), np.stack(expected))
@@ -39,7 +45,9 @@ def test_sharpness_of_floats_is_away_from_the_mean_of_the_neighbors():
     mean = scipy.ndimage.correlate(x, kernel)
     mean[:, [0, -1]], mean[:, :, [0, -1]] = x[:, [0, -1]], x[:, :, [0, -1]]
     expected = np.clip(mean + FACTORS[:, None, None, None] * (x - mean), 0, 1)
-    np.testing.assert_allclose(seen_at(augment.sharpness, as_floats(COLOR), FACTORS), expected, atol=2e-6)
+    np.testing.assert_allclose(
+        seen_at(augment.sharpness, as_floats(COLOR), FACTORS), expected, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 11])
@@ -48,7 +56,11 @@ def test_a_blur_is_scipys_in_a_window_with_reflected_edges(size):
     expected = np.stack(
         [
             scipy.ndimage.gaussian_filter(
-                image.astype(np.float64) / 255, float(sigma), mode="mirror", radius=size // 2, axes=(0, 1)
+                image.astype(np.float64) / 255,
+                float(sigma),
+                mode="mirror",
+                radius=size // 2,
+                axes=(0, 1),
             )
             for image, sigma in zip(COLOR, sigmas, strict=True)
         ]
@@ -74,7 +86,9 @@ def field_of(policy, drawn):
 def test_elastic_waves_displace_by_their_deviation_everywhere():
     policy = augment.elastic(3.0)
     drawn = draws(policy, 3000)
-    field = np.asarray(jax.jit(jax.vmap(lambda own: field_of(policy, own)))(drawn))  # (3000, 12, 10, 2)
+    field = np.asarray(
+        jax.jit(jax.vmap(lambda own: field_of(policy, own)))(drawn)
+    )  # (3000, 12, 10, 2)
     assert np.abs(field.std(0) / 3 - 1).max() < 0.07  # 5 of its standard errors
     assert np.abs(field.mean(0)).max() < 5 * 3 / np.sqrt(3000)
     assert scipy.stats.kstest(field[:, 5, 5, 0], "norm", (0, 3)).pvalue > 1e-3
@@ -84,7 +98,9 @@ def test_elastic_waves_displace_by_their_deviation_everywhere():
 
 
 @pytest.mark.parametrize(
-    ("border", "mode"), [("reflect", "mirror"), ("constant", "grid-constant")], ids=["reflect", "constant"]
+    ("border", "mode"),
+    [("reflect", "mirror"), ("constant", "grid-constant")],
+    ids=["reflect", "constant"],
 )
 def test_elastic_shows_what_scipy_finds_at_the_displaced_places(border, mode):
     policy = augment.elastic((0.0, 2.0), mode=border, fill=0.4)
@@ -113,9 +129,13 @@ def by_libjpeg(image, quality):
 @pytest.mark.parametrize("shape", [(40, 36, 3), (32, 48, 3), (21, 19, 1), (16, 24, 1)])
 def test_jpeg_leaves_what_libjpeg_leaves(shape):
     draw = np.random.default_rng(4)
-    images = np.clip(255 * smooth(24, shape) + draw.normal(0, 12, (24, *shape)), 0, 255).astype(np.uint8)
+    images = np.clip(255 * smooth(24, shape) + draw.normal(0, 12, (24, *shape)), 0, 255).astype(
+        np.uint8
+    )
     qualities = np.repeat([5, 10, 25, 49, 50, 51, 75, 95], 3)
-    expected = np.stack([by_libjpeg(image, own) for image, own in zip(images, qualities.tolist(), strict=True)])
+    expected = np.stack(
+        [by_libjpeg(image, own) for image, own in zip(images, qualities.tolist(), strict=True)]
+    )
     shown = seen_at(augment.jpeg, images, qualities)
     lost = np.abs(images.astype(int) - expected).mean((1, 2, 3))
     apart = np.abs(shown.astype(int) - expected).mean((1, 2, 3))

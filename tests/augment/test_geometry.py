@@ -20,7 +20,9 @@ FLOATS = as_floats(IMAGES)
 
 @pytest.mark.parametrize("images", [IMAGES, FLOATS], ids=["bytes", "floats"])
 @pytest.mark.parametrize(
-    ("maker", "mirror"), [(augment.flip_lr, ImageOps.mirror), (augment.flip_ud, ImageOps.flip)], ids=["lr", "ud"]
+    ("maker", "mirror"),
+    [(augment.flip_lr, ImageOps.mirror), (augment.flip_ud, ImageOps.flip)],
+    ids=["lr", "ud"],
 )
 def test_a_flip_is_pillows_or_nothing(maker, mirror, images):
     always, never = (seen_at(maker, images, np.full(16, chance)) for chance in (1.0, 0.0))
@@ -37,7 +39,9 @@ def test_a_flip_comes_with_its_chance(maker):
 
 @pytest.mark.parametrize("turns", [-3, -1, 0, 1, 2, 3, 6])
 def test_quarter_turns_are_numpys(turns):
-    np.testing.assert_array_equal(seen(augment.rot90(turns), IMAGES), np.rot90(IMAGES, turns, (1, 2)))
+    np.testing.assert_array_equal(
+        seen(augment.rot90(turns), IMAGES), np.rot90(IMAGES, turns, (1, 2))
+    )
 
 
 def test_a_quarter_turn_that_is_drawn_is_one_of_four_each_as_likely():
@@ -97,7 +101,11 @@ def seen_from_aside(**inwards):
 
 
 MOVES = {
-    "rotate": (augment.rotate, {"degrees": (-150.0, 70.0)}, lambda degrees: centered(turned(degrees))),
+    "rotate": (
+        augment.rotate,
+        {"degrees": (-150.0, 70.0)},
+        lambda degrees: centered(turned(degrees)),
+    ),
     "translate": (
         augment.translate,
         {"rows": (-0.3, 0.5), "columns": (-0.7, 0.1)},
@@ -145,7 +153,11 @@ def by_scipy(image, forward, border="constant", fill=0.0, order=1):
 def moved(drawn, forward, images, **options):
     return np.stack(
         [
-            by_scipy(image, forward(**{name: float(own[place]) for name, own in drawn.items()}), **options)
+            by_scipy(
+                image,
+                forward(**{name: float(own[place]) for name, own in drawn.items()}),
+                **options,
+            )
             for place, image in enumerate(images)
         ]
     )
@@ -163,9 +175,13 @@ def test_a_move_shows_what_scipy_finds_at_its_places(name):
     assert np.abs(levels - 255 * expected).max() < 0.5 + 0.02
 
 
-@pytest.mark.parametrize(("order", "border"), [*((1, border) for border in BORDERS), (0, "constant"), (0, "reflect")])
+@pytest.mark.parametrize(
+    ("order", "border"), [*((1, border) for border in BORDERS), (0, "constant"), (0, "reflect")]
+)
 def test_what_lies_outside_is_as_the_border_tells(order, border):
-    policy = augment.rotate((-180.0, 180.0), mode=border, method=("nearest", "bilinear")[order], fill=0.4)
+    policy = augment.rotate(
+        (-180.0, 180.0), mode=border, method=("nearest", "bilinear")[order], fill=0.4
+    )
     drawn = draws(policy, 16)
     expected = moved(drawn, MOVES["rotate"][2], FLOATS, border=border, fill=0.4, order=order)
     np.testing.assert_allclose(seen_as(policy, drawn, FLOATS), expected, atol=1e-4)
@@ -176,7 +192,9 @@ def test_a_rotation_turns_as_pillows_does():
     images = (smooth(16, (30, 36, 3)) * 255).astype(np.uint8)
     shown = seen_at(augment.rotate, images, degrees)
     for image, own, found in zip(images, degrees, shown, strict=True):
-        expected = np.asarray(Pillow.fromarray(image).rotate(float(own), Pillow.Resampling.BILINEAR))
+        expected = np.asarray(
+            Pillow.fromarray(image).rotate(float(own), Pillow.Resampling.BILINEAR)
+        )
         # At its edge Pillow shows the last pixel as it is, where fnn mixes it with what lies outside.
         inner = by_scipy(np.ones((30, 36, 1)), centered(turned(own), (30, 36)))[..., 0] > 1 - 1e-6
         assert inner.sum() > 300
@@ -186,8 +204,12 @@ def test_a_rotation_turns_as_pillows_does():
 @pytest.mark.parametrize("order", ["nearest", "bilinear"])
 def test_a_rotation_by_right_angles_is_exact(order):
     images = pictures(8, (9, 9, 3))
-    shown = seen_at(lambda degrees: augment.rotate(degrees, method=order), images, 90 * np.arange(-3.0, 5.0))
-    expected = np.stack([np.rot90(image, turns) for turns, image in zip(range(-3, 5), images, strict=True)])
+    shown = seen_at(
+        lambda degrees: augment.rotate(degrees, method=order), images, 90 * np.arange(-3.0, 5.0)
+    )
+    expected = np.stack(
+        [np.rot90(image, turns) for turns, image in zip(range(-3, 5), images, strict=True)]
+    )
     np.testing.assert_array_equal(shown, expected)
 
 
@@ -221,7 +243,10 @@ SLOPED = {
 
 
 def test_moved_floats_have_the_slopes_of_differences():
-    image, weights = jnp.asarray(smooth(1)[0]), jnp.asarray(np.random.default_rng(0).normal(size=SHAPE), jnp.float32)
+    image, weights = (
+        jnp.asarray(smooth(1)[0]),
+        jnp.asarray(np.random.default_rng(0).normal(size=SHAPE), jnp.float32),
+    )
 
     @jax.jit
     def found(steps):
@@ -232,7 +257,14 @@ def test_moved_floats_have_the_slopes_of_differences():
                 return (maker(magnitude, mode="reflect")(jax.random.key(0), image) * weights).sum()
 
             step = at * steps
-            rows.append(jnp.stack([jax.grad(level)(jnp.float32(at)), (level(at + step) - level(at - step)) / 2 / step]))
+            rows.append(
+                jnp.stack(
+                    [
+                        jax.grad(level)(jnp.float32(at)),
+                        (level(at + step) - level(at - step)) / 2 / step,
+                    ]
+                )
+            )
         return jnp.stack(rows)
 
     slopes, differences = np.asarray(found(jnp.float32(1e-3))).T

@@ -20,7 +20,9 @@ def test_noise_on_floats_is_normal_and_independent():
     assert abs(flat.mean()) < 4 / np.sqrt(n) and abs(flat.var() - 1) < 4 * np.sqrt(2 / n)
     for axis in range(4):  # images, rows, columns, channels
         first, second = np.moveaxis(noise, axis, 0)[:-1], np.moveaxis(noise, axis, 0)[1:]
-        assert abs(np.corrcoef(first.reshape(-1), second.reshape(-1))[0, 1]) < 4 / np.sqrt(first.size)
+        assert abs(np.corrcoef(first.reshape(-1), second.reshape(-1))[0, 1]) < 4 / np.sqrt(
+            first.size
+        )
 
 
 def test_noise_on_bytes_is_normal_and_rounded():
@@ -37,10 +39,15 @@ def test_noise_on_bytes_is_normal_and_rounded():
 def test_noise_is_clipped():
     for white in (np.float32(1), np.uint8(255)):
         levels = seen(augment.gaussian_noise(0.2), np.full_like(MIDDLE, white, type(white)))
-        assert levels.max() == white and scipy.stats.binomtest(int((levels == white).sum()), levels.size).pvalue > 1e-4
+        assert (
+            levels.max() == white
+            and scipy.stats.binomtest(int((levels == white).sum()), levels.size).pvalue > 1e-4
+        )
 
 
-@pytest.mark.parametrize("images", [np.full((40, 12, 10, 3), 99, np.uint8), MIDDLE], ids=["bytes", "floats"])
+@pytest.mark.parametrize(
+    "images", [np.full((40, 12, 10, 3), 99, np.uint8), MIDDLE], ids=["bytes", "floats"]
+)
 def test_this_share_of_the_pixels_is_salt_or_pepper(images):
     shown = seen(augment.salt_and_pepper(0.3), images)
     np.testing.assert_array_equal(shown.min(-1), shown.max(-1))  # all channels of a pixel alike
@@ -66,14 +73,17 @@ def test_no_noise_is_the_identity(images):
 
 
 @pytest.mark.parametrize(
-    ("maker", "name"), [(augment.gaussian_noise, "deviation"), (augment.salt_and_pepper, "probability")]
+    ("maker", "name"),
+    [(augment.gaussian_noise, "deviation"), (augment.salt_and_pepper, "probability")],
 )
 def test_a_magnitude_is_drawn_for_each_image_apart_from_its_noise(maker, name):
     policy = maker((0.1, 0.4))
     drawn = draws(policy, 4000)
     assert scipy.stats.kstest(drawn[name], "uniform", (0.1, 0.3)).pvalue > 1e-4
     few = {own: value[:40] for own, value in drawn.items()}
-    first, second = (seen_as(policy, few | {name: np.full(40, own, np.float32)}, MIDDLE) for own in (0.05, 0.1))
+    first, second = (
+        seen_as(policy, few | {name: np.full(40, own, np.float32)}, MIDDLE) for own in (0.05, 0.1)
+    )
     if name == "deviation":
         np.testing.assert_allclose(2 * (first - 0.5), second - 0.5, atol=1e-6)
     else:

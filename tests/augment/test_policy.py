@@ -17,7 +17,9 @@ COUNT = 8
 SHAPE = (20, 18, 3)
 BYTES = pictures(COUNT, SHAPE)
 # A move, and a recolor or a late paint.
-POLICY = augment.chain(augment.rotate((-30.0, 30.0)), augment.one_of(augment.solarize(0.3), augment.sharpness(2.0)))
+POLICY = augment.chain(
+    augment.rotate((-30.0, 30.0)), augment.one_of(augment.solarize(0.3), augment.sharpness(2.0))
+)
 
 
 @cache
@@ -34,7 +36,9 @@ def test_what_was_drawn_can_be_stored_and_is_the_call_when_it_is_applied():
 
 
 def test_what_is_drawn_is_named_and_in_the_units_of_the_operation():
-    drawn = draws(augment.chain(augment.rotate((-30.0, 30.0)), augment.random_crop(padding=2)), 200, SHAPE)
+    drawn = draws(
+        augment.chain(augment.rotate((-30.0, 30.0)), augment.random_crop(padding=2)), 200, SHAPE
+    )
     assert [set(own) for own in drawn] == [{"degrees"}, {"top", "left"}]
     turned, cropped = drawn
     assert 20 < np.abs(turned["degrees"]).max() <= 30
@@ -52,7 +56,9 @@ def test_an_image_alone_in_a_batch_and_in_a_batch_of_batches_is_seen_alike():
     nested = jax.jit(jax.vmap(jax.vmap(POLICY)))(keys[0].reshape(2, 4), BYTES.reshape(2, 4, *SHAPE))
     np.testing.assert_array_equal(nested.reshape(BYTES.shape), batch())
     alone = jax.jit(POLICY)
-    np.testing.assert_array_equal([alone(*own) for own in zip(keys[1], BYTES, strict=True)], batch())
+    np.testing.assert_array_equal(
+        [alone(*own) for own in zip(keys[1], BYTES, strict=True)], batch()
+    )
 
 
 def test_in_a_scan_it_is_the_loop():
@@ -67,7 +73,9 @@ def test_in_a_scan_it_is_the_loop():
 def test_numpy_arrays_will_do_and_nothing_must_be_compiled():
     policy, image = augment.translate(0.2, -0.1, method="nearest", mode="wrap"), smooth(1, SHAPE)[0]
     drawn = jax.tree.map(np.asarray, policy.draw(jax.random.key(4), SHAPE))
-    expected = np.roll(image, (4, -2), (0, 1))  # 0.2 of 20 rows down, 0.1 of 18 columns, rounded, to the left
+    expected = np.roll(
+        image, (4, -2), (0, 1)
+    )  # 0.2 of 20 rows down, 0.1 of 18 columns, rounded, to the left
     for found in (policy.apply(drawn, image), policy(jax.random.key(4), image)):
         np.testing.assert_array_equal(found, expected)
 
@@ -76,10 +84,14 @@ def test_it_may_be_lowered_and_looked_at_as_any_function():
     """What jax.jit makes of it has its own `lower`, not that of the policy."""
     policy = augment.flip_lr(1.0)
     compiled = jax.jit(policy).lower(jax.random.key(0), jnp.asarray(BYTES[0])).compile()
-    np.testing.assert_array_equal(compiled(jax.random.key(0), jnp.asarray(BYTES[0])), BYTES[0][:, ::-1])
+    np.testing.assert_array_equal(
+        compiled(jax.random.key(0), jnp.asarray(BYTES[0])), BYTES[0][:, ::-1]
+    )
 
 
-SMOOTH = augment.chain(augment.rotate((-20.0, 20.0)), augment.contrast((0.8, 1.2)), augment.gaussian_blur(0.8))
+SMOOTH = augment.chain(
+    augment.rotate((-20.0, 20.0)), augment.contrast((0.8, 1.2)), augment.gaussian_blur(0.8)
+)
 
 
 def test_a_float_image_has_a_slope_in_a_batch():
@@ -94,7 +106,9 @@ def test_a_float_image_has_a_slope_in_a_batch():
     apart = jax.jit(jax.vmap(value))
     higher, lower = (apart(images + sign * 0.01 * towards, drawn, weights) for sign in (1, -1))
     # All is of degree 1 in the image, and nothing is clipped.
-    np.testing.assert_allclose((slopes * towards).sum((1, 2, 3)), (higher - lower) / 0.02, rtol=1e-2, atol=0.05)
+    np.testing.assert_allclose(
+        (slopes * towards).sum((1, 2, 3)), (higher - lower) / 0.02, rtol=1e-2, atol=0.05
+    )
     np.testing.assert_allclose(values, (slopes * images).sum((1, 2, 3)), rtol=1e-3, atol=1e-3)
 
 
@@ -148,19 +162,40 @@ MISTAKES = {
     "one of a word": lambda: augment.one_of("flip"),
 }
 ANSWERS = {
-    "a batch": (ShapeError, "(height, width, channels), got (1, 8, 8, 3); for a batch use augment.per_image"),
+    "a batch": (
+        ShapeError,
+        "(height, width, channels), got (1, 8, 8, 3); for a batch use augment.per_image",
+    ),
     "no channels": (ShapeError, "expected one image (height, width, channels), got (8, 8)"),
-    "channels first": (ShapeError, "expected channels last (height, width, channels), got (3, 8, 8); move the channel"),
-    "floats up to 255": (ConfigError, "image: expected [0, 1], got max 200; keep it uint8, or divide by 255"),
-    "whole numbers": (DTypeError, "expected uint8, or floats in [0, 1], got int32; convert the image first"),
+    "channels first": (
+        ShapeError,
+        "expected channels last (height, width, channels), got (3, 8, 8); move the channel",
+    ),
+    "floats up to 255": (
+        ConfigError,
+        "image: expected [0, 1], got max 200; keep it uint8, or divide by 255",
+    ),
+    "whole numbers": (
+        DTypeError,
+        "expected uint8, or floats in [0, 1], got int32; convert the image first",
+    ),
     "a number for a key": (DTypeError, f"{NO_KEY} int 0"),
     "an old key": (DTypeError, f"{NO_KEY} uint32[2]"),
     "many keys": (ShapeError, "augmentation key: expected one key, got keys of shape (2,)"),
     "a number to draw from": (DTypeError, f"{NO_KEY} int 7"),
-    "maybe smaller": (ConfigError, "maybe: expected augmentations that keep the size (8, 8), got (4, 4); resize in a"),
-    "one of sizes": (ConfigError, "one_of: expected augmentations that keep the size (8, 8), got (4, 4)"),
+    "maybe smaller": (
+        ConfigError,
+        "maybe: expected augmentations that keep the size (8, 8), got (4, 4); resize in a",
+    ),
+    "one of sizes": (
+        ConfigError,
+        "one_of: expected augmentations that keep the size (8, 8), got (4, 4)",
+    ),
     "one of none": (ConfigError, "one_of: expected at least one augmentation, got none; give some"),
-    "too few weights": (ConfigError, "one_of weights: expected 2 weights, got 1; give one an augmentation"),
+    "too few weights": (
+        ConfigError,
+        "one_of weights: expected 2 weights, got 1; give one an augmentation",
+    ),
     "a negative weight": (ConfigError, "one_of weights 1: expected a number in [0, inf), got -1.0"),
     "no weight": (ConfigError, "one_of weights: expected one above 0, got (0.0, 0.0)"),
     "another mode": (ConfigError, "some_of mode: expected one of fused, exact, got 'fast'"),
@@ -170,8 +205,14 @@ ANSWERS = {
         ConfigError,
         "chain 1: expected an augmentation (key, image) -> image, got 0.5; call its",
     ),
-    "maybe nothing": (ConfigError, "maybe augmentation: expected an augmentation (key, image) -> image, got None"),
-    "one of a word": (ConfigError, "one_of 0: expected an augmentation (key, image) -> image, got 'flip'"),
+    "maybe nothing": (
+        ConfigError,
+        "maybe augmentation: expected an augmentation (key, image) -> image, got None",
+    ),
+    "one of a word": (
+        ConfigError,
+        "one_of 0: expected an augmentation (key, image) -> image, got 'flip'",
+    ),
 }
 
 

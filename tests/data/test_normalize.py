@@ -12,7 +12,10 @@ import pytest
 from fnn import data
 from fnn.errors import DTypeError, ShapeError
 
-MEAN, STD = [0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]  # of CIFAR-10, as many programs have them
+MEAN, STD = (
+    [0.4914, 0.4822, 0.4465],
+    [0.247, 0.2435, 0.2616],
+)  # of CIFAR-10, as many programs have them
 BYTES = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
 FORMS = {
     "lists": data.normalize(MEAN, STD),
@@ -36,7 +39,9 @@ def by_hand(x, mean=MEAN, std=STD):
 @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"whole numbers"}))
 def test_it_is_the_formula(form, inputs):
     np.testing.assert_allclose(FORMS[form](inputs), by_hand(inputs), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(FORMS[form](inputs[0, 1, 2]), by_hand(inputs[0, 1, 2]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        FORMS[form](inputs[0, 1, 2]), by_hand(inputs[0, 1, 2]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_statistics_may_be_whole_numbers():
@@ -70,7 +75,10 @@ def test_it_is_what_standardize_fits():
 
 def test_its_numbers_are_its_leaves():
     assert jax.tree.leaves(FORMS["lists"]) == [*MEAN, *STD]
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(FORMS["lists"])]
+    paths = [
+        jax.tree_util.keystr(path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(FORMS["lists"])
+    ]
     assert paths == [f".{name}.{place}" for name in ("mean", "std") for place in range(3)]
     chex.assert_trees_all_equal(jax.tree.leaves(FORMS["NumPy"]), [np.array(MEAN), np.array(STD)])
 
@@ -115,7 +123,10 @@ def test_its_text_makes_it_again(form):
 
 def test_its_text_is_its_call():
     assert repr(data.normalize([0.5, 0], (0.25, 1))) == "data.normalize([0.5, 0], (0.25, 1))"
-    assert repr(data.normalize(np.array([0.5]), [1])) == "data.normalize(numpy.array([0.5], dtype='float64'), [1])"
+    assert (
+        repr(data.normalize(np.array([0.5]), [1]))
+        == "data.normalize(numpy.array([0.5], dtype='float64'), [1])"
+    )
 
 
 @every_form
@@ -127,7 +138,10 @@ def test_it_is_copied_and_pickled(form):
 
 def test_maps_of_other_statistics_differ():
     assert data.normalize(MEAN, STD) == FORMS["lists"] and FORMS["JAX"] == FORMS["NumPy float32"]
-    assert data.normalize(STD, MEAN) not in {*FORMS.values()} and len({*FORMS.values()}) == len(FORMS) - 1
+    assert (
+        data.normalize(STD, MEAN) not in {*FORMS.values()}
+        and len({*FORMS.values()}) == len(FORMS) - 1
+    )
 
 
 NORMALIZE = FORMS["lists"]
@@ -137,16 +151,52 @@ WRONG = {
         ShapeError,
         r"mean: .*\(channels,\), got \(3, 3\)",
     ),
-    "a std a pixel": (lambda: data.normalize(MEAN, [STD]), ShapeError, r"std: .*\(channels,\), got \(1, 3\)"),
-    "one number": (lambda: data.normalize(0.5, 0.25), ShapeError, r"mean: expected one number a channel.*, got 0\.5"),
-    "one array": (lambda: data.normalize(MEAN, np.float32(0.25)), ShapeError, r"std: .*\(channels,\), got \(\)"),
-    "none": (lambda: data.normalize([], []), ShapeError, r"mean: expected one number a channel.*, got \[\]"),
-    "fewer": (lambda: data.normalize(MEAN, STD[:2]), ShapeError, r"std: expected as many .*\(3,\), got \(2,\)"),
-    "gray": (lambda: NORMALIZE(BYTES[..., :1]), ShapeError, r"x: expected \(..., 3\), got \(50, 4, 4, 1\)"),
+    "a std a pixel": (
+        lambda: data.normalize(MEAN, [STD]),
+        ShapeError,
+        r"std: .*\(channels,\), got \(1, 3\)",
+    ),
+    "one number": (
+        lambda: data.normalize(0.5, 0.25),
+        ShapeError,
+        r"mean: expected one number a channel.*, got 0\.5",
+    ),
+    "one array": (
+        lambda: data.normalize(MEAN, np.float32(0.25)),
+        ShapeError,
+        r"std: .*\(channels,\), got \(\)",
+    ),
+    "none": (
+        lambda: data.normalize([], []),
+        ShapeError,
+        r"mean: expected one number a channel.*, got \[\]",
+    ),
+    "fewer": (
+        lambda: data.normalize(MEAN, STD[:2]),
+        ShapeError,
+        r"std: expected as many .*\(3,\), got \(2,\)",
+    ),
+    "gray": (
+        lambda: NORMALIZE(BYTES[..., :1]),
+        ShapeError,
+        r"x: expected \(..., 3\), got \(50, 4, 4, 1\)",
+    ),
     "no array": (lambda: NORMALIZE(0.5), ShapeError, r"x: expected \(..., 3\), got \(\)"),
-    "integers": (lambda: NORMALIZE(BYTES.astype(np.int32)), DTypeError, "x: expected uint8 or floating.*got int32"),
-    "inverse of gray": (lambda: NORMALIZE.inverse(jnp.ones((2, 1))), ShapeError, r"inverse y: expected \(..., 3\)"),
-    "inverse of bytes": (lambda: NORMALIZE.inverse(BYTES), DTypeError, "inverse y: expected .*floating.*got uint8"),
+    "integers": (
+        lambda: NORMALIZE(BYTES.astype(np.int32)),
+        DTypeError,
+        "x: expected uint8 or floating.*got int32",
+    ),
+    "inverse of gray": (
+        lambda: NORMALIZE.inverse(jnp.ones((2, 1))),
+        ShapeError,
+        r"inverse y: expected \(..., 3\)",
+    ),
+    "inverse of bytes": (
+        lambda: NORMALIZE.inverse(BYTES),
+        DTypeError,
+        "inverse y: expected .*floating.*got uint8",
+    ),
 }
 
 

@@ -31,11 +31,15 @@ def test_standardize_is_scikit_learns_scaler_per_channel(inputs):
     prepare = data.standardize(inputs)
     wanted = oracle.transform(scaled.reshape(-1, 3).astype(np.float64)).reshape(scaled.shape)
     np.testing.assert_allclose(prepare(jnp.asarray(inputs)), wanted, atol=2e-6)
-    np.testing.assert_allclose(prepare(jnp.asarray(inputs[:2])), wanted[:2], atol=2e-6)  # fitted once, applied anywhere
+    np.testing.assert_allclose(
+        prepare(jnp.asarray(inputs[:2])), wanted[:2], atol=2e-6
+    )  # fitted once, applied anywhere
 
 
 def test_a_constant_channel_becomes_zero():
-    np.testing.assert_array_equal(data.standardize(np.full((5, 2), 3.0, np.float32))(jnp.full((1, 2), 3.0)), 0)
+    np.testing.assert_array_equal(
+        data.standardize(np.full((5, 2), 3.0, np.float32))(jnp.full((1, 2), 3.0)), 0
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -101,7 +105,10 @@ def test_the_statistics_may_be_traced_and_have_gradients(x64):
     fitted = data.normalize([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
     slope = jax.jit(jax.grad(total))(fitted)
     y = np.asarray((BYTES[:2] / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.3, 0.4])
-    wanted = [-2 * y.sum((0, 1, 2)) / [0.2, 0.3, 0.4], -2 * np.square(y).sum((0, 1, 2)) / [0.2, 0.3, 0.4]]
+    wanted = [
+        -2 * y.sum((0, 1, 2)) / [0.2, 0.3, 0.4],
+        -2 * np.square(y).sum((0, 1, 2)) / [0.2, 0.3, 0.4],
+    ]
     np.testing.assert_allclose(np.ravel(jax.tree.leaves(slope)), np.ravel(wanted), rtol=1e-9)
 
 
@@ -127,14 +134,42 @@ WRONG = [
         NonFiniteError,
         r"train_inputs: .*got nan at index \(1, 1\)",
     ),
-    (lambda: jax.jit(data.standardize)(BYTES), DTypeError, "standardize train_inputs: expected known numbers"),
-    (lambda: standardized(BYTES[..., :1]), ShapeError, r"normalize x: expected \(..., 3\), got \(50, 4, 4, 1\)"),
+    (
+        lambda: jax.jit(data.standardize)(BYTES),
+        DTypeError,
+        "standardize train_inputs: expected known numbers",
+    ),
+    (
+        lambda: standardized(BYTES[..., :1]),
+        ShapeError,
+        r"normalize x: expected \(..., 3\), got \(50, 4, 4, 1\)",
+    ),
     (lambda: standardized(jnp.ones(())), ShapeError, r"normalize x: expected \(..., 3\), got \(\)"),
-    (lambda: standardized(BYTES.astype(np.int32)), DTypeError, "normalize x: expected uint8 or floating.*got int32"),
-    (lambda: standardized.inverse(BYTES), DTypeError, "normalize inverse y: expected .*floating.*got uint8"),
-    (lambda: standardized.inverse(jnp.ones((2, 4))), ShapeError, r"normalize inverse y: expected \(..., 3\)"),
-    (lambda: data.normalize(np.ones((3, 3)), np.ones(3)), ShapeError, r"normalize mean: expected one number a channel"),
-    (lambda: data.normalize([0.5, 0.5], [1.0]), ShapeError, r"normalize std: expected as many .*\(2,\), got \(1,\)"),
+    (
+        lambda: standardized(BYTES.astype(np.int32)),
+        DTypeError,
+        "normalize x: expected uint8 or floating.*got int32",
+    ),
+    (
+        lambda: standardized.inverse(BYTES),
+        DTypeError,
+        "normalize inverse y: expected .*floating.*got uint8",
+    ),
+    (
+        lambda: standardized.inverse(jnp.ones((2, 4))),
+        ShapeError,
+        r"normalize inverse y: expected \(..., 3\)",
+    ),
+    (
+        lambda: data.normalize(np.ones((3, 3)), np.ones(3)),
+        ShapeError,
+        r"normalize mean: expected one number a channel",
+    ),
+    (
+        lambda: data.normalize([0.5, 0.5], [1.0]),
+        ShapeError,
+        r"normalize std: expected as many .*\(2,\), got \(1,\)",
+    ),
 ]
 
 

@@ -39,7 +39,10 @@ def test_each_class_is_there_as_often(key, name, examples):
 @every
 def test_the_same_key_draws_the_same_and_another_another(key, name):
     draw = MAKERS[name]
-    for drawn, again in ((draw(key, 30), draw(key, 30)), (draw(key, 30), jax.jit(draw, static_argnums=1)(key, 30))):
+    for drawn, again in (
+        (draw(key, 30), draw(key, 30)),
+        (draw(key, 30), jax.jit(draw, static_argnums=1)(key, 30)),
+    ):
         np.testing.assert_allclose(
             drawn[0].astype(float), again[0].astype(float), atol=1 if name == "gratings" else 1e-6
         )
@@ -51,7 +54,9 @@ def test_moons_lie_where_those_of_scikit_learn_do(key):
     inputs, labels = synthetic.moons(key, 400, noise=0.0)
     theirs, kinds = make_moons(20_000, noise=0.0)
     for kind in (0, 1):
-        nearest = np.linalg.norm(np.asarray(inputs)[labels == kind][:, None] - theirs[kinds == kind], axis=-1).min(1)
+        nearest = np.linalg.norm(
+            np.asarray(inputs)[labels == kind][:, None] - theirs[kinds == kind], axis=-1
+        ).min(1)
         assert nearest.max() < 1e-3
     grown = KNeighborsClassifier(5).fit(*make_moons(1000, noise=0.1, random_state=0))
     assert grown.score(*map(np.asarray, synthetic.moons(key, 1000))) > 0.99
@@ -69,7 +74,9 @@ def test_blobs_are_round_about_their_centers(key):
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_spirals_are_on_their_arms(key, classes):
-    inputs, labels = map(np.asarray, synthetic.spirals(key, 500, classes=classes, turns=1.5, noise=0.0))
+    inputs, labels = map(
+        np.asarray, synthetic.spirals(key, 500, classes=classes, turns=1.5, noise=0.0)
+    )
     radius = np.linalg.norm(inputs, axis=1)
     turned = np.arctan2(inputs[:, 1], inputs[:, 0]) / (2 * np.pi)
     off = turned - 1.5 * radius - labels / classes
@@ -82,11 +89,16 @@ def test_spirals_are_on_their_arms(key, classes):
 def test_spirals_are_for_curves_and_no_lines(key):
     inputs, labels = map(np.asarray, synthetic.spirals(key, 600))
     assert LogisticRegression().fit(inputs, labels).score(inputs, labels) < 0.75
-    assert KNeighborsClassifier(3).fit(inputs[:500], labels[:500]).score(inputs[500:], labels[500:]) > 0.97
+    assert (
+        KNeighborsClassifier(3).fit(inputs[:500], labels[:500]).score(inputs[500:], labels[500:])
+        > 0.97
+    )
 
 
 def test_gratings_wave_in_the_direction_of_their_class(key):
-    images, labels = map(np.asarray, synthetic.gratings(key, 64, classes=4, size=32, waves=4.0, noise=0.0))
+    images, labels = map(
+        np.asarray, synthetic.gratings(key, 64, classes=4, size=32, waves=4.0, noise=0.0)
+    )
     assert images.shape == (64, 32, 32, 1) and images.min() == 0 and images.max() == 255
     power = np.abs(np.fft.fft2(images[..., 0].astype(float) - 127.5))
     rows, columns = (np.fft.fftfreq(32) * 32)[:, None], (np.fft.fftfreq(32) * 32)[None]
@@ -98,7 +110,9 @@ def test_gratings_wave_in_the_direction_of_their_class(key):
     pixels = np.asarray(synthetic.gratings(key, 2000)[0]).reshape(2000, -1)
     found = np.asarray(synthetic.gratings(key, 2000)[1])
     assert (
-        LogisticRegression(max_iter=200).fit(pixels[:1000] / 255, found[:1000]).score(pixels[1000:] / 255, found[1000:])
+        LogisticRegression(max_iter=200)
+        .fit(pixels[:1000] / 255, found[:1000])
+        .score(pixels[1000:] / 255, found[1000:])
         < 0.45
     )
 
@@ -115,7 +129,9 @@ def test_a_knob_may_be_traced_and_costs_one_compile(key, name, knob):
     for value in (0.2, 0.5):
         wanted = MAKERS[name](key, 20, **{knob: value})[0]
         np.testing.assert_allclose(
-            draw(jnp.asarray(value)).astype(float), wanted.astype(float), atol=1 if name == "gratings" else 1e-5
+            draw(jnp.asarray(value)).astype(float),
+            wanted.astype(float),
+            atol=1 if name == "gratings" else 1e-5,
         )
     assert len(traces) == 1
 
@@ -130,5 +146,7 @@ def test_a_mistake_is_told(key, name):
 
 @pytest.mark.parametrize(("name", "knob"), KNOBS)
 def test_a_knob_below_zero_is_told(key, name, knob):
-    with pytest.raises(ConfigError, match=rf"{name} {knob}: expected a number in \[0, inf\), got -1"):
+    with pytest.raises(
+        ConfigError, match=rf"{name} {knob}: expected a number in \[0, inf\), got -1"
+    ):
         MAKERS[name](key, 5, **{knob: -1.0})

@@ -22,12 +22,20 @@ def test_every_leaf_is_named_and_integers_are_passed_by():
     network = nn.chain(nn.dense(3), nn.tanh(), head=nn.dense(2))
     params, state, _ = network.init(jax.random.key(1), (4,))
     checked = check(
-        lambda params, x, labels: objective.cross_entropy(network.apply(params, state, x)[0], labels),
+        lambda params, x, labels: objective.cross_entropy(
+            network.apply(params, state, x)[0], labels
+        ),
         params,
         draw(5, 4),
         jnp.array([0, 1, 1, 0, 1]),
     )
-    assert set(checked.errors) == {"0/dense_0/bias", "0/dense_0/kernel", "0/head/bias", "0/head/kernel", "1"}
+    assert set(checked.errors) == {
+        "0/dense_0/bias",
+        "0/dense_0/kernel",
+        "0/head/bias",
+        "0/head/kernel",
+        "1",
+    }
     assert checked.error <= GOAL and checked.worst in checked.errors
 
 
@@ -46,7 +54,9 @@ def test_a_kink_is_seen():
 
 
 def test_half_precision_is_refused():
-    with pytest.raises(DTypeError, match="check_gradients 0/kernel: expected float64, got float32; run under"):
+    with pytest.raises(
+        DTypeError, match="check_gradients 0/kernel: expected float64, got float32; run under"
+    ):
         check(lambda params: params["kernel"], {"kernel": jnp.ones(3, jnp.float32)})
 
 

@@ -59,7 +59,9 @@ network = nn.chain(nn.flatten(), nn.dense(8, use_bias=False), nn.dense(3, use_bi
 
 def run(key, rate, epochs=2):
     examples = jnp.ones((32, 6)), jnp.zeros(32, int)
-    return train.run(key, train.recipe(network, optim.sgd(rate)), examples, epochs=epochs, batch_size=8)
+    return train.run(
+        key, train.recipe(network, optim.sgd(rate)), examples, epochs=epochs, batch_size=8
+    )
 
 
 def test_a_run_takes_its_steps_and_a_search_its_lanes():
@@ -77,7 +79,10 @@ def test_a_run_takes_its_steps_and_a_search_its_lanes():
 @pytest.mark.parametrize(
     "plan, text",
     [
-        (Plan(0, 0, 1, 1023, 1024), "flops 0 FLOP, arguments 0 B, outputs 1 B, temporaries 1023 B, peak 1 KiB"),
+        (
+            Plan(0, 0, 1, 1023, 1024),
+            "flops 0 FLOP, arguments 0 B, outputs 1 B, temporaries 1023 B, peak 1 KiB",
+        ),
         (
             Plan(2_500_000_000, 2**20, 3 * 2**29, 0, 2**44),
             "flops 2.5 GFLOP, arguments 1 MiB, outputs 1.5 GiB, temporaries 0 B, peak 1.638e+04 GiB",

@@ -17,10 +17,16 @@ LEAVES = {"kernel": (3, 4), "bias": (4,), "scale": (2, 1, 3)}
 OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05, foreach=False),
     "momentum": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9, foreach=False),
-    "nesterov": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True, foreach=False),
-    "rmsprop": lambda params: torch.optim.RMSprop(params, lr=0.05, alpha=0.9, eps=1e-8, foreach=False),
+    "nesterov": lambda params: torch.optim.SGD(
+        params, lr=0.05, momentum=0.9, nesterov=True, foreach=False
+    ),
+    "rmsprop": lambda params: torch.optim.RMSprop(
+        params, lr=0.05, alpha=0.9, eps=1e-8, foreach=False
+    ),
     "adam": lambda params: torch.optim.Adam(params, lr=0.05, eps=1e-8, foreach=False),
-    "adamw": lambda params: torch.optim.AdamW(params, lr=0.05, eps=1e-8, weight_decay=0.02, foreach=False),
+    "adamw": lambda params: torch.optim.AdamW(
+        params, lr=0.05, eps=1e-8, weight_decay=0.02, foreach=False
+    ),
 }
 
 # image, kernel (height, width, inputs / groups, outputs), stride, padding, dilation, groups
@@ -77,7 +83,9 @@ def optimizers() -> Arrays:
 
 
 def trajectory(make, start: Arrays, grads: Arrays, dtype: torch.dtype) -> Arrays:
-    params = {leaf: torch.nn.Parameter(torch.tensor(value, dtype=dtype)) for leaf, value in start.items()}
+    params = {
+        leaf: torch.nn.Parameter(torch.tensor(value, dtype=dtype)) for leaf, value in start.items()
+    }
     optimizer = make(list(params.values()))
     seen: dict[str, list[np.ndarray]] = {leaf: [] for leaf in params}
     for step in range(SNAPSHOTS[-1]):
@@ -94,8 +102,13 @@ def convolution() -> Arrays:
     draw, arrays = np.random.default_rng(1), {}
     for name, (image, kernel_shape, stride, padding, dilation, groups) in CONVOLUTIONS.items():
         x = leaf(draw.normal(size=(2, *image, kernel_shape[2] * groups)))
-        kernel, bias = leaf(draw.normal(size=kernel_shape)), leaf(draw.normal(size=kernel_shape[-1]))
-        y = F.conv2d(nchw(x), kernel.permute(3, 2, 0, 1), bias, stride, padding, dilation, groups).permute(0, 2, 3, 1)
+        kernel, bias = (
+            leaf(draw.normal(size=kernel_shape)),
+            leaf(draw.normal(size=kernel_shape[-1])),
+        )
+        y = F.conv2d(
+            nchw(x), kernel.permute(3, 2, 0, 1), bias, stride, padding, dilation, groups
+        ).permute(0, 2, 3, 1)
         own = differentiate(draw, y, x=x, kernel=kernel, bias=bias)
         own["options"] = np.array([*stride, *padding, *dilation, groups])
         arrays |= under(name, own)
@@ -106,10 +119,15 @@ def normalization() -> Arrays:
     """Three batches in training, then one with the running statistics."""
     draw, arrays, channels = np.random.default_rng(2), {}, 3
     scale, bias = leaf(draw.normal(size=channels)), leaf(draw.normal(size=channels))
-    mean, var = torch.zeros(channels, dtype=torch.float64), torch.ones(channels, dtype=torch.float64)
+    mean, var = (
+        torch.zeros(channels, dtype=torch.float64),
+        torch.ones(channels, dtype=torch.float64),
+    )
     for name in ("train_0", "train_1", "train_2", "eval"):
         x = leaf(2 + 3 * draw.normal(size=(4, 3, 2, channels)))
-        y = F.batch_norm(nchw(x), mean, var, scale, bias, name != "eval", 0.1, 1e-5).permute(0, 2, 3, 1)
+        y = F.batch_norm(nchw(x), mean, var, scale, bias, name != "eval", 0.1, 1e-5).permute(
+            0, 2, 3, 1
+        )
         own = differentiate(draw, y, x=x, scale=scale, bias=bias)
         arrays |= under(name, own | {"mean": mean.numpy().copy(), "var": var.numpy().copy()})
     return arrays
@@ -148,7 +166,9 @@ def losses() -> Arrays:
     for scale in (0.1, 1.0, 30.0):
         for smoothing in (0.0, 0.1, 1.0):
             x = leaf(scale * draw.normal(size=(6, 5)))
-            y = F.cross_entropy(x, torch.tensor(labels), reduction="none", label_smoothing=smoothing)
+            y = F.cross_entropy(
+                x, torch.tensor(labels), reduction="none", label_smoothing=smoothing
+            )
             own = differentiate(draw, y, x=x) | {"labels": labels}
             arrays |= under(f"labels/{scale}/{smoothing}", own)
     targets = draw.dirichlet(np.ones(5), size=6)
@@ -165,7 +185,9 @@ def differentiate(draw: np.random.Generator, y: torch.Tensor, **leaves: torch.Te
     weight = torch.tensor(draw.normal(size=tuple(y.shape)))
     grads = torch.autograd.grad((y * weight).sum(), list(leaves.values()))
     arrays = {name: value.detach().numpy().copy() for name, value in leaves.items()}
-    arrays |= {f"d{name}": grad.contiguous().numpy() for name, grad in zip(leaves, grads, strict=True)}
+    arrays |= {
+        f"d{name}": grad.contiguous().numpy() for name, grad in zip(leaves, grads, strict=True)
+    }
     return arrays | {"y": y.detach().numpy().copy(), "weight": weight.numpy()}
 
 

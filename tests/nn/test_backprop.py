@@ -57,7 +57,9 @@ def test_a_pointwise_module(name):
     module = nn.forward_pass(make(), {}, {}, x)
     slope = np.asarray(derivative(x, module.y), np.float64)
     np.testing.assert_allclose(module.backward_pass(dL_dy), slope * dL_dy, rtol=1e-13)
-    np.testing.assert_allclose(module.jacobian().reshape(12, 12), np.diag(slope.ravel()), rtol=1e-13)
+    np.testing.assert_allclose(
+        module.jacobian().reshape(12, 12), np.diag(slope.ravel()), rtol=1e-13
+    )
     assert module.parameter_gradients(dL_dy) == {}
 
 
@@ -92,9 +94,13 @@ def test_squared_error():
 
 def test_add_and_multiply_take_pairs():
     a, b, dL_dy = (draw(3, 4, seed=seed) for seed in range(3))
-    by_a, by_b = nn.forward_pass(lambda pair: pair[0] + pair[1], {}, {}, (a, b)).backward_pass(dL_dy)
+    by_a, by_b = nn.forward_pass(lambda pair: pair[0] + pair[1], {}, {}, (a, b)).backward_pass(
+        dL_dy
+    )
     chex.assert_trees_all_equal(by_a, by_b, dL_dy)
-    by_a, by_b = nn.forward_pass(lambda pair: pair[0] * pair[1], {}, {}, (a, b)).backward_pass(dL_dy)
+    by_a, by_b = nn.forward_pass(lambda pair: pair[0] * pair[1], {}, {}, (a, b)).backward_pass(
+        dL_dy
+    )
     chex.assert_trees_all_close(by_a, b * dL_dy, rtol=1e-15)
     chex.assert_trees_all_close(by_b, a * dL_dy, rtol=1e-15)
 
@@ -108,7 +114,11 @@ def test_sum_spreads_and_max_routes():
 
 
 def test_a_switch_passes_back_only_where_it_passed_forward():
-    x, s, dL_dy = draw(3, 4), jnp.array([[1.0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]), draw(3, 4, seed=1)
+    x, s, dL_dy = (
+        draw(3, 4),
+        jnp.array([[1.0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]),
+        draw(3, 4, seed=1),
+    )
     module = nn.forward_pass(lambda x: s * x, {}, {}, x)
     np.testing.assert_array_equal(module.backward_pass(dL_dy), s * dL_dy)
     np.testing.assert_array_equal(module.jacobian().reshape(12, 12), np.diag(s.ravel()))
@@ -126,12 +136,16 @@ def test_modules_chained_by_hand_give_the_gradient_of_the_network(key):
         y, new_state = network.apply(params, state, x, key=jax.random.key(1), train=True)
         return objective.cross_entropy(y, labels).mean(), new_state
 
-    (loss, new_state), (grads, dL_dx) = jax.value_and_grad(mean_loss, (0, 1), has_aux=True)(params, x)
+    (loss, new_state), (grads, dL_dx) = jax.value_and_grad(mean_loss, (0, 1), has_aux=True)(
+        params, x
+    )
 
     passes, y = {}, x
     for place, (name, layer) in enumerate(layers.items()):
         own_key = jax.random.fold_in(jax.random.key(1), place)
-        passes[name] = nn.forward_pass(layer, params.get(name, {}), state.get(name, {}), y, key=own_key, train=True)
+        passes[name] = nn.forward_pass(
+            layer, params.get(name, {}), state.get(name, {}), y, key=own_key, train=True
+        )
         y = passes[name].y
     top = nn.forward_pass(lambda y: objective.cross_entropy(y, labels).mean(), {}, {}, y)
     dL_dy = top.backward_pass(jnp.ones(()))
@@ -141,7 +155,9 @@ def test_modules_chained_by_hand_give_the_gradient_of_the_network(key):
         dL_dy = passes[name].backward_pass(dL_dy)
 
     np.testing.assert_allclose(top.y, loss, rtol=1e-14)
-    chex.assert_trees_all_close({name: found[name] for name in grads}, grads, rtol=1e-12, atol=1e-14)
+    chex.assert_trees_all_close(
+        {name: found[name] for name in grads}, grads, rtol=1e-12, atol=1e-14
+    )
     chex.assert_trees_all_close(dL_dy, dL_dx, rtol=1e-12, atol=1e-14)
     chex.assert_trees_all_close({"norm": passes["norm"].state}, new_state, rtol=1e-14)
 
@@ -165,7 +181,9 @@ def test_it_runs_under_jit_and_vmap():
     np.testing.assert_allclose(slope(x), 1 - np.tanh(x) ** 2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("dL_dy", [jnp.ones(4), jnp.ones((3, 4), jnp.float32), jnp.ones((3, 1)), 1.0])
+@pytest.mark.parametrize(
+    "dL_dy", [jnp.ones(4), jnp.ones((3, 4), jnp.float32), jnp.ones((3, 1)), 1.0]
+)
 def test_a_gradient_unlike_y_is_told(dL_dy):
     module = nn.forward_pass(nn.relu(), {}, {}, draw(3, 4))
     with pytest.raises(TreeMismatchError, match="dL_dy"):

@@ -17,14 +17,29 @@ def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-convolutional = nn.chain(nn.conv(8), nn.batch_norm(), nn.relu(), nn.max_pool(), nn.flatten(), head=nn.dense(10))
+convolutional = nn.chain(
+    nn.conv(8), nn.batch_norm(), nn.relu(), nn.max_pool(), nn.flatten(), head=nn.dense(10)
+)
 
 
 def test_every_layer_has_a_row_with_its_figures():
     rows = by_path(convolutional, (8, 6, 3))
     assert list(rows) == ["conv_0", "batch_norm_1", "relu_2", "max_pool_3", "flatten_4", "head"]
-    assert [row.layer for row in rows.values()] == ["conv", "batch_norm", "relu", "max_pool", "flatten", "dense"]
-    assert rows["conv_0"][2:] == ((8, 6, 8), 27 * 8 + 8, 27 * 8 + 8, 2 * 48 * 27 * 8 + 48 * 8, 4 * (27 * 8 + 8))
+    assert [row.layer for row in rows.values()] == [
+        "conv",
+        "batch_norm",
+        "relu",
+        "max_pool",
+        "flatten",
+        "dense",
+    ]
+    assert rows["conv_0"][2:] == (
+        (8, 6, 8),
+        27 * 8 + 8,
+        27 * 8 + 8,
+        2 * 48 * 27 * 8 + 48 * 8,
+        4 * (27 * 8 + 8),
+    )
     assert rows["relu_2"][2:] == ((8, 6, 8), 0, 0, 48 * 8, 0)
     assert rows["flatten_4"][2:] == ((4 * 3 * 8,), 0, 0, 0, 0)
     assert rows["head"][2:] == ((10,), 970, 970, 2 * 96 * 10 + 10, 4 * 970)
@@ -65,10 +80,26 @@ def test_what_is_shared_is_held_once_and_runs_twice(key):
 
 
 FROZEN = {
-    "a part": (nn.chain(stem=nn.freeze(nn.chain(nn.dense(4), nn.dense(4))), head=nn.dense(2)), [0, 0, 10], 50),
-    "biases": (nn.freeze(nn.chain(nn.dense(4), stem=nn.dense(4), head=nn.dense(2)), "*/bias"), [16, 16, 8], 50),
-    "a layer": (nn.chain(frozen=nn.chain(nn.dense(4), nn.batch_norm()), head=nn.freeze(nn.dense(2))), [20, 8, 0], 38),
-    "in a loop": (nn.repeat(nn.freeze(nn.chain(nn.dense(4), nn.batch_norm()), "dense_0"), 3), [0, 24], 84),
+    "a part": (
+        nn.chain(stem=nn.freeze(nn.chain(nn.dense(4), nn.dense(4))), head=nn.dense(2)),
+        [0, 0, 10],
+        50,
+    ),
+    "biases": (
+        nn.freeze(nn.chain(nn.dense(4), stem=nn.dense(4), head=nn.dense(2)), "*/bias"),
+        [16, 16, 8],
+        50,
+    ),
+    "a layer": (
+        nn.chain(frozen=nn.chain(nn.dense(4), nn.batch_norm()), head=nn.freeze(nn.dense(2))),
+        [20, 8, 0],
+        38,
+    ),
+    "in a loop": (
+        nn.repeat(nn.freeze(nn.chain(nn.dense(4), nn.batch_norm()), "dense_0"), 3),
+        [0, 24],
+        84,
+    ),
 }
 
 
@@ -116,7 +147,15 @@ def test_nothing_is_run_or_allocated():
 
 def test_the_text_is_an_aligned_table():
     lines = str(nn.summary(convolutional, (8, 6, 3))).splitlines()
-    assert lines[0].split() == ["path", "layer", "output", "parameters", "trained", "FLOPs", "bytes"]
+    assert lines[0].split() == [
+        "path",
+        "layer",
+        "output",
+        "parameters",
+        "trained",
+        "FLOPs",
+        "bytes",
+    ]
     assert lines[2].split() == ["conv_0", "conv", "(8,", "6,", "8)", "224", "224", "21,120", "896"]
     assert lines[-1].split()[:3] == ["total", "1,210", "1,210"]
     assert {len(line) for line in lines} == {len(lines[0])}
@@ -135,13 +174,17 @@ def test_the_html_is_a_table_in_which_names_are_text():
     network = nn.chain(**{"<b>bold & brave</b>": nn.dense(3)})
     page = nn.summary(network, (4,))._repr_html_()
     assert page.startswith("<table>") and page.count("<tr>") == 3
-    assert "<td>&lt;b&gt;bold &amp; brave&lt;/b&gt;</td><td>dense</td><td>(3,)</td><td>15</td>" in page
+    assert (
+        "<td>&lt;b&gt;bold &amp; brave&lt;/b&gt;</td><td>dense</td><td>(3,)</td><td>15</td>" in page
+    )
     assert "<b>" not in page
 
 
 @pytest.mark.parametrize("shape", [4, (4.0,), jnp.ones(3), ((4,), 4)])
 def test_what_is_no_shape_is_told(shape):
-    with pytest.raises(ShapeError, match="summary shape: expected whole numbers, without the batch axis"):
+    with pytest.raises(
+        ShapeError, match="summary shape: expected whole numbers, without the batch axis"
+    ):
         nn.summary(nn.dense(3), shape)
 
 

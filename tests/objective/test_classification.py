@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, logsumexp, rel_entr, softmax
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import binary_cross_entropy, cross_entropy, focal, hinge, nll
+from fnn.objective import binary_cross_entropy, cross_entropy, focal, hinge, kl_divergence, nll
 
 float64 = pytest.mark.usefixtures("x64")
 SCALES = (1e-2, 1.0, 30.0, 1e3)
@@ -52,7 +52,9 @@ def test_cross_entropy_is_the_surprise_at_the_truth(scale, smoothing):
 def test_its_gradient_is_softmax_minus_target(scale, smoothing):
     logits, labels = random_problem(scale)
     wanted = softmax(logits, -1) - smooth(labels, 5, smoothing)
-    np.testing.assert_allclose(slope(jnp.array(logits), jnp.array(labels), smoothing), wanted, atol=1e-14)
+    np.testing.assert_allclose(
+        slope(jnp.array(logits), jnp.array(labels), smoothing), wanted, atol=1e-14
+    )
 
 
 @every_scale
@@ -70,7 +72,9 @@ def test_gradient_by_the_smoothing_has_its_closed_form(smoothing):
     logits, labels = random_problem()
     log_p = log_softmax(logits, -1)
     wanted = log_p[np.arange(6), labels] - log_p.mean(-1)
-    got = jax.jacfwd(lambda s: cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=s))(smoothing)
+    got = jax.jacfwd(
+        lambda s: cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=s)
+    )(smoothing)
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 
@@ -84,7 +88,9 @@ def test_smoothing_costs_one_compilation_and_a_lane_is_a_loss():
     chex.clear_trace_counter()
     traced = jax.jit(chex.assert_max_traces(loss, n=1))
     looped = jnp.stack([traced(smoothing) for smoothing in SMOOTHINGS])
-    chex.assert_trees_all_close(looped, jnp.stack([loss(smoothing) for smoothing in SMOOTHINGS]), rtol=1e-6)
+    chex.assert_trees_all_close(
+        looped, jnp.stack([loss(smoothing) for smoothing in SMOOTHINGS]), rtol=1e-6
+    )
     chex.assert_trees_all_close(jax.vmap(loss)(jnp.array(SMOOTHINGS)), looped, rtol=1e-6)
 
 
@@ -93,7 +99,9 @@ def test_labels_and_their_one_hot_rows_agree(smoothing):
     logits, labels = random_problem()
     logits, one_hot = jnp.float32(logits), jnp.float32(np.eye(5)[labels])
     got = cross_entropy(logits, one_hot, label_smoothing=smoothing)
-    chex.assert_trees_all_equal(got, cross_entropy(logits, jnp.array(labels), label_smoothing=smoothing))
+    chex.assert_trees_all_equal(
+        got, cross_entropy(logits, jnp.array(labels), label_smoothing=smoothing)
+    )
 
 
 @float64
@@ -111,7 +119,9 @@ def test_probabilities_are_met_by_their_cross_entropy(seed, scale, smoothing):
 def test_labels_of_every_integer_dtype_agree(dtype):
     logits, labels = random_problem(classes=120)
     logits = jnp.float32(logits)
-    chex.assert_trees_all_equal(cross_entropy(logits, jnp.array(labels, dtype)), cross_entropy(logits, labels))
+    chex.assert_trees_all_equal(
+        cross_entropy(logits, jnp.array(labels, dtype)), cross_entropy(logits, labels)
+    )
 
 
 def test_small_labels_reach_many_classes():
@@ -119,7 +129,9 @@ def test_small_labels_reach_many_classes():
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(4, 300)), np.array([0, 43, 44, 255], np.uint8)
     wanted = -log_softmax(logits, -1)[np.arange(4), labels]
-    np.testing.assert_allclose(cross_entropy(jnp.float32(logits), jnp.array(labels)), wanted, rtol=1e-6)
+    np.testing.assert_allclose(
+        cross_entropy(jnp.float32(logits), jnp.array(labels)), wanted, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -128,7 +140,9 @@ def test_short_logits_are_computed_in_float32(dtype):
     short, labels = jnp.asarray(logits, dtype), jnp.array(labels)
     got = cross_entropy(short, labels, label_smoothing=0.1)
     chex.assert_type(got, jnp.float32)
-    chex.assert_trees_all_equal(got, cross_entropy(short.astype(jnp.float32), labels, label_smoothing=0.1))
+    chex.assert_trees_all_equal(
+        got, cross_entropy(short.astype(jnp.float32), labels, label_smoothing=0.1)
+    )
     chex.assert_type(slope(short, labels), jnp.dtype(dtype))
 
 
@@ -166,7 +180,9 @@ def test_a_truth_ruled_out_by_minus_infinity_is_an_infinite_surprise():
 
 
 def test_a_smoothed_class_ruled_out_by_minus_infinity_is_an_infinite_surprise():
-    assert (cross_entropy(jnp.float32(RULED_OUT), jnp.array([0, 3]), label_smoothing=0.1) == jnp.inf).all()
+    assert (
+        cross_entropy(jnp.float32(RULED_OUT), jnp.array([0, 3]), label_smoothing=0.1) == jnp.inf
+    ).all()
 
 
 WRONG = {
@@ -181,7 +197,10 @@ WRONG = {
 @every_smoothing
 def test_a_wrong_label_makes_its_row_and_its_gradient_nan(case, smoothing):
     logits, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG[case])
-    values, gradient = cross_entropy(logits, labels, label_smoothing=smoothing), slope(logits, labels, smoothing)
+    values, gradient = (
+        cross_entropy(logits, labels, label_smoothing=smoothing),
+        slope(logits, labels, smoothing),
+    )
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.isnan(gradient).tolist() == [[False] * 5, [True] * 5, [False] * 5]
 
@@ -226,7 +245,10 @@ def golden():
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_cross_entropy_is_that_of_torch(scale, smoothing):
-    expect_torch(f"labels/{scale}/{smoothing}", lambda x, labels: cross_entropy(x, labels, label_smoothing=smoothing))
+    expect_torch(
+        f"labels/{scale}/{smoothing}",
+        lambda x, labels: cross_entropy(x, labels, label_smoothing=smoothing),
+    )
 
 
 @float64
@@ -243,18 +265,53 @@ def expect_torch(case, loss):
 
 
 CROSS_ENTROPY_ERRORS = {
-    "integer logits": (jnp.ones((2, 3), jnp.uint8), [0, 1], DTypeError, "logits: expected floating.*got uint8"),
-    "float labels": (jnp.ones((2, 3)), [0.0, 1.0], DTypeError, "labels: expected an integer dtype, got float32"),
-    "boolean labels": (jnp.ones((2, 3)), [True, False], DTypeError, "labels: expected an integer dtype, got bool"),
+    "integer logits": (
+        jnp.ones((2, 3), jnp.uint8),
+        [0, 1],
+        DTypeError,
+        "logits: expected floating.*got uint8",
+    ),
+    "float labels": (
+        jnp.ones((2, 3)),
+        [0.0, 1.0],
+        DTypeError,
+        "labels: expected an integer dtype, got float32",
+    ),
+    "boolean labels": (
+        jnp.ones((2, 3)),
+        [True, False],
+        DTypeError,
+        "labels: expected an integer dtype, got bool",
+    ),
     "fewer labels": (jnp.ones((2, 3)), [0], ShapeError, r"labels: .*\(2, 3\), got \(1,\)"),
     "more labels": (jnp.ones((2, 3)), [0, 1, 2], ShapeError, r"labels: .*\(2, 3\), got \(3,\)"),
     "scalar label": (jnp.ones((2, 3)), 0, ShapeError, r"labels: .*\(2, 3\), got \(\)"),
     "no batch": (jnp.ones(3), 0, ShapeError, r"labels: .*\(3,\), got \(\)"),
     "no classes": (jnp.ones(()), 0, (ShapeError, DTypeError), "expected"),
-    "column of labels": (jnp.ones((2, 3)), [[0], [1]], DTypeError, r"targets: expected float probabilities \(2, 3\)"),
-    "integer one-hot": (jnp.ones((2, 2)), [[0, 1], [1, 0]], DTypeError, "targets: expected float prob.*got int32"),
-    "column of floats": (jnp.ones((2, 3)), [[1.0], [1.0]], ShapeError, r"targets: .*\(2, 3\), got \(2, 1\)"),
-    "row of floats": (jnp.ones((2, 3)), [[1.0, 0.0, 0.0]], ShapeError, r"targets: .*\(2, 3\), got \(1, 3\)"),
+    "column of labels": (
+        jnp.ones((2, 3)),
+        [[0], [1]],
+        DTypeError,
+        r"targets: expected float probabilities \(2, 3\)",
+    ),
+    "integer one-hot": (
+        jnp.ones((2, 2)),
+        [[0, 1], [1, 0]],
+        DTypeError,
+        "targets: expected float prob.*got int32",
+    ),
+    "column of floats": (
+        jnp.ones((2, 3)),
+        [[1.0], [1.0]],
+        ShapeError,
+        r"targets: .*\(2, 3\), got \(2, 1\)",
+    ),
+    "row of floats": (
+        jnp.ones((2, 3)),
+        [[1.0, 0.0, 0.0]],
+        ShapeError,
+        r"targets: .*\(2, 3\), got \(1, 3\)",
+    ),
     "labels of more axes": (jnp.ones((2, 3)), jnp.ones((2, 3, 1), jnp.int32), ShapeError, "labels"),
 }
 
@@ -277,7 +334,9 @@ def test_nll_of_log_softmax_is_cross_entropy():
     logits, labels = random_problem()
     log_p = jnp.array(log_softmax(logits, -1))
     for targets in (jnp.array(labels), jnp.array(smooth(labels, 5, 0.3))):
-        chex.assert_trees_all_close(nll(log_p, targets), cross_entropy(jnp.array(logits), targets), rtol=1e-14)
+        chex.assert_trees_all_close(
+            nll(log_p, targets), cross_entropy(jnp.array(logits), targets), rtol=1e-14
+        )
     gradient = jax.grad(lambda x: nll(x, jnp.array(labels)).sum())(log_p)
     np.testing.assert_array_equal(gradient, -np.eye(5)[labels])
 
@@ -292,7 +351,11 @@ def test_logits_given_to_nll_are_an_alarm_and_so_is_a_wrong_label():
     values, gradient = jax.jit(nll), jax.jit(jax.grad(lambda x, labels: nll(x, labels).sum()))
     for x, labels in ((log_p.at[1].add(0.1), [0, 1, 2]), (log_p, [0, 5, 2])):
         assert np.isnan(values(x, jnp.array(labels))).tolist() == [False, True, False]
-        assert np.isnan(gradient(x, jnp.array(labels))).tolist() == [[False] * 5, [True] * 5, [False] * 5]
+        assert np.isnan(gradient(x, jnp.array(labels))).tolist() == [
+            [False] * 5,
+            [True] * 5,
+            [False] * 5,
+        ]
 
 
 def test_log_probabilities_rounded_to_bfloat16_are_no_alarm():
@@ -313,7 +376,9 @@ def test_binary_cross_entropy_is_that_of_two_classes(scale, smoothing):
         got = binary_cross_entropy(jnp.array(logits), jnp.array(targets), label_smoothing=smoothing)
         np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-15)
     q = (1 - smoothing) * answers + smoothing / 2
-    gradient = jax.grad(lambda z: binary_cross_entropy(z, jnp.array(answers), label_smoothing=smoothing).sum())
+    gradient = jax.grad(
+        lambda z: binary_cross_entropy(z, jnp.array(answers), label_smoothing=smoothing).sum()
+    )
     np.testing.assert_allclose(gradient(jnp.array(logits)), (expit(logits) - q) / 3, atol=1e-14)
 
 
@@ -344,7 +409,9 @@ def test_focal_is_the_surprise_times_a_power_of_the_doubt(scale, gamma):
 @float64
 def test_focal_without_focus_is_cross_entropy_and_has_its_gradient():
     logits, labels = (jnp.array(value) for value in random_problem(30.0))
-    chex.assert_trees_all_close(focal(logits, labels, gamma=0.0), cross_entropy(logits, labels), rtol=1e-14)
+    chex.assert_trees_all_close(
+        focal(logits, labels, gamma=0.0), cross_entropy(logits, labels), rtol=1e-14
+    )
     gradient = jax.grad(lambda x: focal(x, labels, gamma=0.0).sum())(logits)
     np.testing.assert_allclose(gradient, slope(logits, labels), atol=1e-14)
 
@@ -366,8 +433,12 @@ def test_hinge_is_the_sum_of_what_wrong_scores_lack(margin):
             for row, y in zip(scores, labels, strict=True)
         ]
     )
-    np.testing.assert_allclose(hinge(jnp.array(scores), jnp.array(labels), margin=margin), lacks.sum(1), rtol=1e-14)
-    gradient = jax.grad(lambda s: hinge(s, jnp.array(labels), margin=margin).sum())(jnp.array(scores))
+    np.testing.assert_allclose(
+        hinge(jnp.array(scores), jnp.array(labels), margin=margin), lacks.sum(1), rtol=1e-14
+    )
+    gradient = jax.grad(lambda s: hinge(s, jnp.array(labels), margin=margin).sum())(
+        jnp.array(scores)
+    )
     wanted = (lacks > 0) - np.eye(5)[labels] * (lacks > 0).sum(1)[:, None]
     np.testing.assert_array_equal(gradient, wanted)
 
@@ -376,7 +447,10 @@ def test_hinge_is_the_sum_of_what_wrong_scores_lack(margin):
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_label_is_an_alarm_in_value_and_gradient(loss, case):
     x, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG[case])
-    values, gradient = jax.jit(loss)(x, labels), jax.jit(jax.grad(lambda x: loss(x, labels).sum()))(x)
+    values, gradient = (
+        jax.jit(loss)(x, labels),
+        jax.jit(jax.grad(lambda x: loss(x, labels).sum()))(x),
+    )
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.isnan(gradient).tolist() == [[False] * 5, [True] * 5, [False] * 5]
 
@@ -397,3 +471,55 @@ OPTIONS = [
 def test_an_option_out_of_range_is_told(loss, option, value):
     with pytest.raises(ConfigError, match=f"{loss.__name__} {option}: expected a number in"):
         loss(jnp.ones((2, 3)), jnp.array([0, 1]), **{option: value})
+
+
+def problem():
+    draw = np.random.default_rng(0)
+    q = draw.dirichlet(np.ones(4), size=3)
+    q[0] = [0, 0.25, 0.75, 0]
+    return 3 * draw.normal(size=(3, 4)), q
+
+
+@float64
+def test_it_is_the_relative_entropy():
+    logits, q = problem()
+    wanted = rel_entr(q, softmax(logits, -1)).sum(-1)
+    np.testing.assert_allclose(kl_divergence(jnp.array(logits), jnp.array(q)), wanted, rtol=1e-13)
+
+
+@float64
+def test_by_the_logits_its_gradient_is_that_of_cross_entropy():
+    logits, q = (jnp.array(array) for array in problem())
+    ours, theirs = (
+        jax.grad(lambda x, loss=loss: loss(x, q).sum())(logits)
+        for loss in (kl_divergence, cross_entropy)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-15)
+
+
+@float64
+def test_it_is_zero_with_zero_slope_where_they_agree():
+    _, q = problem()
+    log_q = jnp.log(jnp.array(q[1:]))
+    np.testing.assert_allclose(kl_divergence(log_q, jnp.array(q[1:])), 0, atol=1e-15)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: kl_divergence(x, jnp.array(q[1:])).sum())(log_q), 0, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("row", [[0.0, 0, 0], [0.7, 0.7, 0], [1.1, -0.1, 0], [np.nan, 0.5, 0.5]])
+def test_what_is_no_distribution_is_an_alarm(row):
+    targets = jnp.array([[0.2, 0.3, 0.5], row])
+    assert np.isnan(jax.jit(kl_divergence)(jnp.ones((2, 3)), targets)).tolist() == [False, True]
+    if min(row) >= 0:
+        gradient = jax.jit(jax.grad(lambda x: kl_divergence(x, targets).sum()))(jnp.ones((2, 3)))
+        assert np.isnan(gradient).tolist() == [[False] * 3, [True] * 3]
+
+
+@pytest.mark.parametrize(
+    ("targets", "error"),
+    [(jnp.array([0, 1]), ShapeError), (jnp.ones((2, 3), jnp.int32), DTypeError)],
+)
+def test_labels_are_told(targets, error):
+    with pytest.raises(error, match="targets: expected"):
+        kl_divergence(jnp.ones((2, 3)), targets)

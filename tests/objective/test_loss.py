@@ -17,7 +17,9 @@ from fnn.types import Loss, Number
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 LABELS = jnp.array([0, 1, 2, 3, 0, 1])
 CLASSES = {"cross_entropy", "nll", "focal", "hinge"}  # whose integer targets are class labels
-DECLARED = {name: value for name, value in vars(objective).items() if isinstance(value, DeclaredLoss)}
+DECLARED = {
+    name: value for name, value in vars(objective).items() if isinstance(value, DeclaredLoss)
+}
 
 
 @objective.loss(metric=("distance", objective.absolute_error))
@@ -58,7 +60,11 @@ def test_what_is_no_function_is_told():
 ], ids=["options", "partial"])  # fmt: skip
 def test_options_change_the_numbers_and_not_what_is_known(change):
     smoothed = as_loss("loss", change(objective.cross_entropy))
-    assert smoothed.classes and smoothed.probabilities and smoothed.metric == ("accuracy", objective.accuracy)
+    assert (
+        smoothed.classes
+        and smoothed.probabilities
+        and smoothed.metric == ("accuracy", objective.accuracy)
+    )
     assert smoothed == objective.cross_entropy(label_smoothing=0.1)
     wanted = objective.cross_entropy(LOGITS, LABELS, label_smoothing=0.1)
     np.testing.assert_array_equal(smoothed(LOGITS, LABELS), wanted)
@@ -67,7 +73,10 @@ def test_options_change_the_numbers_and_not_what_is_known(change):
 
 def test_the_options_are_the_leaves_of_a_loss():
     loss = objective.cross_entropy(label_smoothing=0.1)
-    assert jax.tree.leaves(loss) == [0.1] and repr(loss) == "objective.cross_entropy(label_smoothing=0.1)"
+    assert (
+        jax.tree.leaves(loss) == [0.1]
+        and repr(loss) == "objective.cross_entropy(label_smoothing=0.1)"
+    )
     assert loss.arguments == {"label_smoothing": 0.1} and loss.maker is objective.cross_entropy
     assert jax.tree.leaves(objective.cross_entropy()) == []
 
@@ -78,7 +87,9 @@ def test_the_options_are_the_leaves_of_a_loss():
     # The loss is linear in the smoothing.
     wanted = mean(objective.cross_entropy(label_smoothing=1.0)) - mean(objective.cross_entropy)
     np.testing.assert_allclose(jax.tree.leaves(slope), [wanted], rtol=1e-5)
-    lanes = jax.vmap(mean)(train.stack([loss.replace(label_smoothing=share) for share in (0.0, 1.0)]))
+    lanes = jax.vmap(mean)(
+        train.stack([loss.replace(label_smoothing=share) for share in (0.0, 1.0)])
+    )
     np.testing.assert_allclose(lanes[1] - lanes[0], wanted, rtol=1e-5)
 
 
@@ -87,7 +98,9 @@ def test_the_options_are_the_leaves_of_a_loss():
 def test_a_loss_can_be_pickled_copied_and_hashed(loss):
     for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert other == loss and hash(other) == hash(loss)
-        np.testing.assert_array_equal(other(LOGITS, LOGITS / 2 + 0.1), loss(LOGITS, LOGITS / 2 + 0.1))
+        np.testing.assert_array_equal(
+            other(LOGITS, LOGITS / 2 + 0.1), loss(LOGITS, LOGITS / 2 + 0.1)
+        )
 
 
 def test_a_wrong_option_is_told_at_once():
@@ -145,9 +158,15 @@ def test_a_metric_of_the_whole_set_is_not_carried_over():
 
 
 def test_heads_keep_what_each_loss_says():
-    loss = objective.multi_task({"digit": objective.ignoring(objective.nll, 9), "side": objective.squared_error})
+    loss = objective.multi_task(
+        {"digit": objective.ignoring(objective.nll, 9), "side": objective.squared_error}
+    )
     assert loss.metric is None and not loss.classes and list(loss.heads) == ["digit", "side"]
-    assert loss.heads["digit"].classes and loss.heads["digit"].ignored == {9} and not loss.heads["side"].classes
+    assert (
+        loss.heads["digit"].classes
+        and loss.heads["digit"].ignored == {9}
+        and not loss.heads["side"].classes
+    )
 
 
 def test_a_loss_takes_its_arrays_by_name_too():
@@ -155,4 +174,6 @@ def test_a_loss_takes_its_arrays_by_name_too():
     wanted = objective.cross_entropy(logits, labels, label_smoothing=0.2)
     got = objective.cross_entropy(logits=logits, labels=labels, label_smoothing=0.2)
     np.testing.assert_array_equal(got, wanted)
-    np.testing.assert_array_equal(objective.cross_entropy(logits, labels=labels, label_smoothing=0.2), wanted)
+    np.testing.assert_array_equal(
+        objective.cross_entropy(logits, labels=labels, label_smoothing=0.2), wanted
+    )

@@ -27,7 +27,9 @@ SHAPES = [(4,), (4, 1), (4, 3), (4, 3, 2)]
 @float64
 def test_squared_error_is_that_of_torch():
     with np.load(Path(__file__).parents[1] / "golden" / "losses.npz") as file:
-        x, targets, weight, y, dx = (file[f"squared_error/{name}"] for name in ("x", "labels", "weight", "y", "dx"))
+        x, targets, weight, y, dx = (
+            file[f"squared_error/{name}"] for name in ("x", "labels", "weight", "y", "dx")
+        )
     values, pull = jax.vjp(lambda x: squared_error(x, jnp.array(targets)), jnp.array(x))
     np.testing.assert_allclose(values, y, rtol=1e-13)
     np.testing.assert_allclose(pull(jnp.array(weight))[0], dx, rtol=1e-13)
@@ -56,8 +58,18 @@ SQUARED_ERROR_ERRORS = {
     "fewer": (jnp.ones((4, 2)), jnp.ones((1, 2)), ShapeError, r"targets: .*\(4, 2\), got \(1, 2\)"),
     "scalar target": (jnp.ones(4), jnp.ones(()), ShapeError, r"targets: .*\(4,\), got \(\)"),
     "scalars": (jnp.ones(()), jnp.ones(()), ShapeError, "outputs: expected"),
-    "integer outputs": (jnp.ones(4, jnp.int32), jnp.ones(4), DTypeError, "outputs: expected floating"),
-    "integer targets": (jnp.ones(4), jnp.ones(4, jnp.uint8), DTypeError, "targets: expected floating.*got uint8"),
+    "integer outputs": (
+        jnp.ones(4, jnp.int32),
+        jnp.ones(4),
+        DTypeError,
+        "outputs: expected floating",
+    ),
+    "integer targets": (
+        jnp.ones(4),
+        jnp.ones(4, jnp.uint8),
+        DTypeError,
+        "targets: expected floating.*got uint8",
+    ),
 }
 
 
@@ -96,7 +108,9 @@ def test_a_loss_is_the_mean_of_its_curve(name, shape):
     outputs, targets = 2 * draw.normal(size=shape), draw.normal(size=shape)
     outputs.flat[0] = targets.flat[0]  # where most have their kink
     values, pull = jax.vjp(lambda x: loss(x, jnp.array(targets), **options), jnp.array(outputs))
-    np.testing.assert_allclose(values, curve(outputs - targets).reshape(4, -1).mean(1), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(
+        values, curve(outputs - targets).reshape(4, -1).mean(1), rtol=1e-14, atol=1e-15
+    )
     wanted = slope(outputs - targets) * 4 / outputs.size
     np.testing.assert_allclose(pull(jnp.ones(4))[0], wanted, rtol=1e-13, atol=1e-15)
 
@@ -111,14 +125,20 @@ def test_log_cosh_is_a_straight_line_far_out():
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
 def test_a_quantile_is_where_its_loss_is_least(level):
     targets = jnp.float32(np.random.default_rng(0).normal(size=101))
-    losses = [quantile(jnp.full(101, guess), targets, level=level).sum() for guess in np.sort(targets)]
+    losses = [
+        quantile(jnp.full(101, guess), targets, level=level).sum() for guess in np.sort(targets)
+    ]
     assert np.argmin(losses) == round(level * 101 - 0.5)
 
 
 @float64
 def test_gaussian_nll_is_the_surprise_under_a_normal_law():
     draw = np.random.default_rng(0)
-    mean, variance, targets = draw.normal(size=(4, 3)), draw.uniform(0.1, 2, (4, 3)), draw.normal(size=(4, 3))
+    mean, variance, targets = (
+        draw.normal(size=(4, 3)),
+        draw.uniform(0.1, 2, (4, 3)),
+        draw.normal(size=(4, 3)),
+    )
     wanted = -stats.norm.logpdf(targets, mean, np.sqrt(variance)).mean(1) - np.log(2 * np.pi) / 2
     got = gaussian_nll((jnp.array(mean), jnp.array(variance)), jnp.array(targets))
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
@@ -138,14 +158,23 @@ def test_poisson_nll_is_the_surprise_at_counts():
     factorials = np.vectorize(lambda n: np.log(float(np.prod(np.arange(1, n + 1)))))(counts)
     wanted = (-stats.poisson.logpmf(counts, np.exp(log_rate)) - factorials).mean(1)
     for targets in (counts, counts.astype(float), counts.astype(np.uint8)):
-        np.testing.assert_allclose(poisson_nll(jnp.array(log_rate), jnp.array(targets)), wanted, rtol=1e-12)
+        np.testing.assert_allclose(
+            poisson_nll(jnp.array(log_rate), jnp.array(targets)), wanted, rtol=1e-12
+        )
 
 
 def test_a_negative_variance_and_a_negative_count_are_alarms():
     outputs = jnp.ones(3), jnp.array([1.0, -1.0, 0.0])
-    gradients = jax.jit(jax.grad(lambda outputs: gaussian_nll(outputs, jnp.zeros(3)).sum()))(outputs)
-    of_counts = jax.jit(jax.grad(lambda z: poisson_nll(z, jnp.array([0, -1, 2])).sum()))(jnp.ones(3))
-    seen = jax.jit(gaussian_nll)(outputs, jnp.zeros(3)), jax.jit(poisson_nll)(jnp.ones(3), jnp.array([0, -1, 2]))
+    gradients = jax.jit(jax.grad(lambda outputs: gaussian_nll(outputs, jnp.zeros(3)).sum()))(
+        outputs
+    )
+    of_counts = jax.jit(jax.grad(lambda z: poisson_nll(z, jnp.array([0, -1, 2])).sum()))(
+        jnp.ones(3)
+    )
+    seen = (
+        jax.jit(gaussian_nll)(outputs, jnp.zeros(3)),
+        jax.jit(poisson_nll)(jnp.ones(3), jnp.array([0, -1, 2])),
+    )
     for array in (*gradients, of_counts, *seen):
         assert np.isnan(array).tolist() == [False, True, False]
 
@@ -163,12 +192,15 @@ def test_a_normal_law_without_its_variance_is_told(outputs):
 
 
 def test_a_variance_for_all_is_told():
-    with pytest.raises(ShapeError, match=r"targets: expected the outputs' shape \(1,\), got \(3,\)"):
+    with pytest.raises(
+        ShapeError, match=r"targets: expected the outputs' shape \(1,\), got \(3,\)"
+    ):
         gaussian_nll((jnp.ones(3), jnp.ones(1)), jnp.ones(3))
 
 
 @pytest.mark.parametrize(
-    ("loss", "option", "value"), [(huber, "delta", 0.0), (quantile, "level", 1.1), (gaussian_nll, "min_variance", 0.0)]
+    ("loss", "option", "value"),
+    [(huber, "delta", 0.0), (quantile, "level", 1.1), (gaussian_nll, "min_variance", 0.0)],
 )
 def test_an_option_out_of_range_is_told(loss, option, value):
     with pytest.raises(ConfigError, match=f"{loss.__name__} {option}: expected a number in"):

@@ -8,7 +8,7 @@ import pytest
 
 from fnn import objective
 from fnn.errors import ConfigError, DTypeError
-from fnn.objective import elastic_net, l1, l2, orthogonal
+from fnn.objective import elastic_net, l1, l2, max_norm, orthogonal
 
 float64 = pytest.mark.usefixtures("x64")
 
@@ -16,7 +16,10 @@ float64 = pytest.mark.usefixtures("x64")
 def params():
     draw = np.random.default_rng(0)
     return {
-        "conv": {"kernel": jnp.array(draw.normal(size=(2, 2, 3, 5))), "bias": jnp.array(draw.normal(size=5))},
+        "conv": {
+            "kernel": jnp.array(draw.normal(size=(2, 2, 3, 5))),
+            "bias": jnp.array(draw.normal(size=5)),
+        },
         "head": [jnp.array(draw.normal(size=(3, 2)))],
     }
 
@@ -31,14 +34,20 @@ def test_values_are_those_of_numpy():
     one, two = np.abs(theta).sum(), (theta**2).sum()
     np.testing.assert_allclose(l1(0.3)(params()), 0.3 * one, rtol=1e-13)
     np.testing.assert_allclose(l2(0.3)(params()), 0.3 * two, rtol=1e-13)
-    np.testing.assert_allclose(elastic_net(0.3, alpha=0.2)(params()), 0.3 * (0.8 * one + 0.2 * two), rtol=1e-13)
+    np.testing.assert_allclose(
+        elastic_net(0.3, alpha=0.2)(params()), 0.3 * (0.8 * one + 0.2 * two), rtol=1e-13
+    )
 
 
 @float64
 def test_gradients_have_their_closed_form():
     tree = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), params())
-    chex.assert_trees_all_close(jax.grad(l1(0.3))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree))
-    chex.assert_trees_all_close(jax.grad(l2(0.3))(tree), jax.tree.map(lambda p: 0.6 * p, tree), rtol=1e-14)
+    chex.assert_trees_all_close(
+        jax.grad(l1(0.3))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree)
+    )
+    chex.assert_trees_all_close(
+        jax.grad(l2(0.3))(tree), jax.tree.map(lambda p: 0.6 * p, tree), rtol=1e-14
+    )
 
 
 @float64
@@ -65,16 +74,22 @@ def test_they_can_be_added_scaled_and_kept_to_some():
     tree = params()
     both = 0.5 * l2().on("*kernel") + l1(0.1) * 2
     kernels = np.square(tree["conv"]["kernel"]).sum()
-    np.testing.assert_allclose(both(tree), 0.5 * kernels + 0.2 * np.abs(flat(tree)).sum(), rtol=1e-13)
+    np.testing.assert_allclose(
+        both(tree), 0.5 * kernels + 0.2 * np.abs(flat(tree)).sum(), rtol=1e-13
+    )
     np.testing.assert_allclose(both.on("conv")(tree), both({"conv": tree["conv"]}), rtol=1e-14)
     for scale in (np.float32(0.5), np.array(0.5), jnp.float32(0.5), 0.5):
-        np.testing.assert_allclose((scale * l2())(tree), 0.5 * np.square(flat(tree)).sum(), rtol=1e-13)
+        np.testing.assert_allclose(
+            (scale * l2())(tree), 0.5 * np.square(flat(tree)).sum(), rtol=1e-13
+        )
 
 
 def test_only_the_chosen_have_a_gradient():
     tree = jax.tree.map(jnp.float32, params())
     grads = jax.grad(l2().on("*kernel", "head"))(tree)
-    assert grads["conv"]["kernel"].any() and grads["head"][0].any() and not grads["conv"]["bias"].any()
+    assert (
+        grads["conv"]["kernel"].any() and grads["head"][0].any() and not grads["conv"]["bias"].any()
+    )
 
 
 def test_a_bare_array_and_no_parameters_have_values():
@@ -125,7 +140,9 @@ def test_the_text_of_a_penalty_makes_it_again(text):
     penalty, _ = ALGEBRA[text]
     assert repr(penalty) == text
     again = eval(text, {"objective": objective})
-    assert again == penalty and hash(again) == hash(penalty) and isinstance(penalty, objective.Penalty)
+    assert (
+        again == penalty and hash(again) == hash(penalty) and isinstance(penalty, objective.Penalty)
+    )
     tree = jax.tree.map(jnp.float32, params())
     chex.assert_trees_all_equal(again(tree), penalty(tree))
 
@@ -133,7 +150,9 @@ def test_the_text_of_a_penalty_makes_it_again(text):
 def test_penalties_made_otherwise_differ():
     every = [penalty for penalty, _ in ALGEBRA.values()]
     assert len({*every, *every}) == len(every)
-    assert l1() + l2() != l2() + l1() and 2 * l2() != 3 * l2() and l2().on("conv") != l2().on("head")
+    assert (
+        l1() + l2() != l2() + l1() and 2 * l2() != 3 * l2() and l2().on("conv") != l2().on("head")
+    )
 
 
 @every_penalty
@@ -142,7 +161,9 @@ def test_the_numbers_of_a_penalty_are_its_leaves(text):
     leaves, structure = jax.tree.flatten(penalty)
     assert leaves == numbers and structure.unflatten(leaves) == penalty
     tree = jax.tree.map(jnp.float32, params())
-    chex.assert_trees_all_close(jax.jit(lambda penalty: penalty(tree))(penalty), penalty(tree), rtol=1e-6)
+    chex.assert_trees_all_close(
+        jax.jit(lambda penalty: penalty(tree))(penalty), penalty(tree), rtol=1e-6
+    )
 
 
 @float64
@@ -155,7 +176,9 @@ def test_the_gradient_by_the_numbers_of_a_penalty_equals_finite_differences(text
     assert jax.tree.structure(slope) == structure
     for place, own in enumerate(jax.tree.leaves(slope)):
         above, below = (
-            structure.unflatten([*leaves[:place], float(leaves[place]) + by, *leaves[place + 1 :]])(tree)
+            structure.unflatten([*leaves[:place], float(leaves[place]) + by, *leaves[place + 1 :]])(
+                tree
+            )
             for by in (h, -h)
         )
         np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6)
@@ -165,10 +188,14 @@ def test_lanes_of_numbers_are_the_penalties():
     tree = jax.tree.map(jnp.float32, params())
     chex.clear_trace_counter()
     program = jax.jit(chex.assert_max_traces(lambda penalty: penalty(tree), n=1))
-    each = [scale * (l2().on("*kernel") + l1(strength)) for scale, strength in ((0.5, 1e-4), (2.0, 0.3))]
+    each = [
+        scale * (l2().on("*kernel") + l1(strength)) for scale, strength in ((0.5, 1e-4), (2.0, 0.3))
+    ]
     alone = [program(penalty) for penalty in each]
     np.testing.assert_allclose(alone, [penalty(tree) for penalty in each], rtol=1e-6)
-    lanes = jax.vmap(lambda penalty: penalty(tree))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+    lanes = jax.vmap(lambda penalty: penalty(tree))(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    )
     np.testing.assert_allclose(lanes, alone, rtol=1e-6)
 
 
@@ -180,7 +207,9 @@ def test_mistakes_are_told():
         elastic_net(alpha=1.5)
     with pytest.raises(ConfigError, match=r"penalty on: expected a path among .*got '\*kernle'"):
         l2().on("*kernle")(params())
-    with pytest.raises(DTypeError, match="params count: expected floating-point numbers, got int32"):
+    with pytest.raises(
+        DTypeError, match="params count: expected floating-point numbers, got int32"
+    ):
         l2()({"count": jnp.ones(3, jnp.int32)})
     with pytest.raises(TypeError):
         l2() + 1
@@ -188,3 +217,45 @@ def test_mistakes_are_told():
         l2() * "2"
     with pytest.raises(ConfigError, match=r"l1 strength: expected a number in \[0, inf\), got -1"):
         jax.tree.map(lambda leaf: -leaf, l1(1.0))({})
+
+
+def kernel(*shape):
+    return np.random.default_rng(0).normal(size=shape) * np.linspace(0.1, 2, shape[-1])
+
+
+@float64
+@pytest.mark.parametrize("shape", [(4, 5), (2, 2, 3, 5)])
+def test_units_that_weigh_too_much_are_scaled_down(shape):
+    w = kernel(*shape)
+    norms = np.linalg.norm(w.reshape(-1, shape[-1]), axis=0)
+    assert (norms > 1).any() and (norms < 1).any()
+    got = max_norm(1.0)({"kernel": jnp.array(w), "bias": jnp.full(5, 7.0)})
+    np.testing.assert_allclose(got["kernel"], w * np.minimum(1, 1 / norms), rtol=1e-14)
+    np.testing.assert_array_equal(got["kernel"][..., norms < 1], w[..., norms < 1])
+    np.testing.assert_array_equal(got["bias"], 7)
+
+
+def test_only_what_it_is_on_is_bounded():
+    tree = {"stem": {"kernel": jnp.ones((3, 2))}, "head": [jnp.ones((3, 2))]}
+    got = max_norm(0.5, paths=["stem"])(tree)
+    np.testing.assert_allclose(jnp.linalg.norm(got["stem"]["kernel"], axis=0), 0.5, rtol=1e-6)
+    chex.assert_trees_all_equal(got["head"], tree["head"])
+
+
+def test_a_unit_of_zeros_stays_with_a_finite_gradient():
+    w, constraint = jnp.zeros((3, 2)).at[:, 1].set(4), max_norm(jnp.float32(1))
+    assert not constraint(w)[:, 0].any()
+    slope = jax.jacrev(constraint)(w)
+    chex.assert_tree_all_finite(slope)
+    np.testing.assert_allclose(slope[:, 0, :, 0], np.eye(3))
+
+
+def test_short_parameters_stay_short():
+    chex.assert_type(max_norm(0.1)(jnp.ones((3, 2), jnp.bfloat16)), jnp.bfloat16)
+
+
+def test_mistakes_are_told_of_constraints():
+    with pytest.raises(ConfigError, match="max_norm limit: expected a number in"):
+        max_norm(0.0)
+    with pytest.raises(ConfigError, match=r"max_norm paths: expected a path among .*got 'steam'"):
+        max_norm(1.0, paths=["steam"])({"stem": jnp.ones((2, 2))})

@@ -18,7 +18,9 @@ def written_out(p, g, smooth):
     for example in range(p.shape[0]):
         for channel in range(p.shape[-1]):
             own, true = p[example, ..., channel], g[example, ..., channel]
-            scores[example, channel] = (2 * (own * true).sum() + smooth) / ((own**2).sum() + (true**2).sum() + smooth)
+            scores[example, channel] = (2 * (own * true).sum() + smooth) / (
+                (own**2).sum() + (true**2).sum() + smooth
+            )
     return 1 - scores.mean(1)
 
 
@@ -33,7 +35,9 @@ def test_it_is_the_lack_of_overlap_of_each_channel(places, smooth):
     np.testing.assert_allclose(got, written_out(softmax(logits, -1), one_hot, smooth), rtol=1e-13)
     for masks in (one_hot, one_hot.astype(bool), one_hot.astype(np.uint8), 0.3 * one_hot):
         got = dice(jnp.array(logits), jnp.array(masks), smooth=smooth)
-        np.testing.assert_allclose(got, written_out(expit(logits), masks.astype(float), smooth), rtol=1e-13)
+        np.testing.assert_allclose(
+            got, written_out(expit(logits), masks.astype(float), smooth), rtol=1e-13
+        )
 
 
 def test_what_is_found_costs_nothing_and_what_is_missed_costs_all():
@@ -46,7 +50,10 @@ def test_what_is_found_costs_nothing_and_what_is_missed_costs_all():
 
 def test_one_wrong_label_or_mask_is_an_alarm():
     logits = jnp.ones((2, 2, 2, 3))
-    for targets in (jnp.zeros((2, 2, 2), jnp.int32).at[1, 0, 0].set(3), jnp.zeros((2, 2, 2, 3)).at[1, 0, 0].set(1.5)):
+    for targets in (
+        jnp.zeros((2, 2, 2), jnp.int32).at[1, 0, 0].set(3),
+        jnp.zeros((2, 2, 2, 3)).at[1, 0, 0].set(1.5),
+    ):
         values = jax.jit(dice)(logits, targets)
         gradient = jax.jit(jax.grad(lambda x, targets=targets: dice(x, targets).sum()))(logits)
         assert np.isnan(values).tolist() == [False, True]
@@ -55,11 +62,36 @@ def test_one_wrong_label_or_mask_is_an_alarm():
 
 
 ERRORS = {
-    "no channels": (jnp.ones((2, 3)), jnp.ones((2, 3)), ShapeError, r"logits: expected \(batch, ..., channels\)"),
-    "a mask without channels": (jnp.ones((2, 3, 3, 1)), jnp.ones((2, 3, 3)), DTypeError, "labels: .*float32"),
-    "a mask of bytes": (jnp.ones((2, 3, 3, 1)), jnp.ones((2, 3, 3), jnp.uint8), ShapeError, "two classes.*mask"),
-    "other places": (jnp.ones((2, 3, 3, 2)), jnp.ones((2, 3, 4), jnp.uint8), ShapeError, r"labels: .*\(2, 3, 4\)"),
-    "other channels": (jnp.ones((2, 3, 3, 2)), jnp.ones((2, 3, 3, 1)), ShapeError, r"targets: .*\(2, 3, 3, 1\)"),
+    "no channels": (
+        jnp.ones((2, 3)),
+        jnp.ones((2, 3)),
+        ShapeError,
+        r"logits: expected \(batch, ..., channels\)",
+    ),
+    "a mask without channels": (
+        jnp.ones((2, 3, 3, 1)),
+        jnp.ones((2, 3, 3)),
+        DTypeError,
+        "labels: .*float32",
+    ),
+    "a mask of bytes": (
+        jnp.ones((2, 3, 3, 1)),
+        jnp.ones((2, 3, 3), jnp.uint8),
+        ShapeError,
+        "two classes.*mask",
+    ),
+    "other places": (
+        jnp.ones((2, 3, 3, 2)),
+        jnp.ones((2, 3, 4), jnp.uint8),
+        ShapeError,
+        r"labels: .*\(2, 3, 4\)",
+    ),
+    "other channels": (
+        jnp.ones((2, 3, 3, 2)),
+        jnp.ones((2, 3, 3, 1)),
+        ShapeError,
+        r"targets: .*\(2, 3, 3, 1\)",
+    ),
 }
 
 

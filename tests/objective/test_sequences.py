@@ -51,7 +51,9 @@ def wanted(x, times, blank=0):
 def test_it_sums_over_every_way():
     x, targets = logits(), (jnp.array(LABELS), jnp.array(LENGTHS))
     np.testing.assert_allclose(loss(jnp.array(x), targets), wanted(x, [4] * 4), rtol=1e-13)
-    np.testing.assert_allclose(loss((jnp.array(x), jnp.array(TIMES)), targets), wanted(x, TIMES), rtol=1e-13)
+    np.testing.assert_allclose(
+        loss((jnp.array(x), jnp.array(TIMES)), targets), wanted(x, TIMES), rtol=1e-13
+    )
 
 
 @float64
@@ -76,7 +78,10 @@ def test_what_stands_beyond_a_length_is_of_no_account():
 
 def test_labels_that_need_more_time_are_infinite():
     """Two equal labels need three times, with a blank between."""
-    x, targets = jnp.zeros((4, 4, 4)), (jnp.array([[2, 2], [2, 2], [1, 2], [3, 3]]), jnp.array([2, 2, 2, 1]))
+    x, targets = (
+        jnp.zeros((4, 4, 4)),
+        (jnp.array([[2, 2], [2, 2], [1, 2], [3, 3]]), jnp.array([2, 2, 2, 1])),
+    )
     values, gradient = differentiated((x, jnp.array([3, 2, 1, 1])), targets)
     assert np.isinf(values).tolist() == [False, True, True, False]
     assert np.isfinite(gradient).all((1, 2)).tolist() == [True, False, False, True]
@@ -106,13 +111,48 @@ def test_what_cannot_be_is_an_alarm_in_value_and_gradient(case):
 x, labels, lengths = jnp.zeros((2, 4, 3)), jnp.ones((2, 2), int), jnp.ones(2, int)
 ERRORS = {
     "no lengths": (x, labels, ShapeError, r"targets: expected a pair \(labels, lengths\)"),
-    "no time": (x[0], (labels, lengths), ShapeError, r"logits: expected \(batch, time, classes\), got \(4, 3\)"),
-    "integer logits": (labels[..., None], (labels, lengths), DTypeError, "logits: expected floating"),
-    "flat labels": (x, (lengths, lengths), ShapeError, r"labels: expected \(batch, places\), got \(2,\)"),
-    "float labels": (x, (labels.astype(float), lengths), DTypeError, "labels: expected an integer dtype"),
-    "fewer labels": (x, (labels[:1], lengths), ShapeError, r"labels: expected shape \(2, 2\), got \(1, 2\)"),
-    "one length": (x, (labels, lengths[0]), ShapeError, r"lengths: expected shape \(2,\), got \(\)"),
-    "one time": ((x, lengths[:1]), (labels, lengths), ShapeError, r"lengths in time: expected shape \(2,\)"),
+    "no time": (
+        x[0],
+        (labels, lengths),
+        ShapeError,
+        r"logits: expected \(batch, time, classes\), got \(4, 3\)",
+    ),
+    "integer logits": (
+        labels[..., None],
+        (labels, lengths),
+        DTypeError,
+        "logits: expected floating",
+    ),
+    "flat labels": (
+        x,
+        (lengths, lengths),
+        ShapeError,
+        r"labels: expected \(batch, places\), got \(2,\)",
+    ),
+    "float labels": (
+        x,
+        (labels.astype(float), lengths),
+        DTypeError,
+        "labels: expected an integer dtype",
+    ),
+    "fewer labels": (
+        x,
+        (labels[:1], lengths),
+        ShapeError,
+        r"labels: expected shape \(2, 2\), got \(1, 2\)",
+    ),
+    "one length": (
+        x,
+        (labels, lengths[0]),
+        ShapeError,
+        r"lengths: expected shape \(2,\), got \(\)",
+    ),
+    "one time": (
+        (x, lengths[:1]),
+        (labels, lengths),
+        ShapeError,
+        r"lengths in time: expected shape \(2,\)",
+    ),
 }
 
 

@@ -36,8 +36,12 @@ def test_lengths_do_not_matter_and_ends_are_zero_and_two():
 def test_a_vector_of_zeros_is_orthogonal_with_a_finite_gradient():
     outputs, targets = jnp.zeros((1, 3)), jnp.ones((1, 3))
     np.testing.assert_array_equal(cosine(outputs, targets), [1])
-    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda *pair: cosine(*pair).sum(), (0, 1)))(outputs, targets))
-    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda x: nt_xent(x, jnp.array([0, 0])).sum()))(jnp.zeros((2, 3))))
+    chex.assert_tree_all_finite(
+        jax.jit(jax.grad(lambda *pair: cosine(*pair).sum(), (0, 1)))(outputs, targets)
+    )
+    chex.assert_tree_all_finite(
+        jax.jit(jax.grad(lambda x: nt_xent(x, jnp.array([0, 0])).sum()))(jnp.zeros((2, 3)))
+    )
 
 
 @float64
@@ -48,14 +52,18 @@ def test_triplet_is_the_lack_of_a_margin(margin):
     targets = np.array([0, 1, 0, 1, 0])
     wanted = np.maximum(0, np.where(targets == 0, near - far, far - near) + margin)
     outputs = tuple(map(jnp.array, (anchor, first, second)))
-    np.testing.assert_allclose(triplet(outputs, jnp.array(targets), margin=margin), wanted, rtol=1e-13)
+    np.testing.assert_allclose(
+        triplet(outputs, jnp.array(targets), margin=margin), wanted, rtol=1e-13
+    )
 
 
 def test_equal_embeddings_have_a_finite_gradient():
     outputs = (jnp.ones((2, 3)),) * 3
     targets = jnp.array([0, 1])
     np.testing.assert_array_equal(triplet(outputs, targets), [1, 1])
-    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda outputs: triplet(outputs, targets).sum()))(outputs))
+    chex.assert_tree_all_finite(
+        jax.jit(jax.grad(lambda outputs: triplet(outputs, targets).sum()))(outputs)
+    )
 
 
 @pytest.mark.parametrize("which", [-1, 2])
@@ -89,21 +97,77 @@ def test_nt_xent_is_the_surprise_at_ones_own_label(labels, temperature):
 
 def test_small_labels_are_labels_too():
     x, labels = jnp.float32(vectors(4, 3)), np.array([255, 0, 255, 0])
-    chex.assert_trees_all_equal(nt_xent(x, jnp.array(labels, jnp.uint8)), nt_xent(x, jnp.array(labels)))
+    chex.assert_trees_all_equal(
+        nt_xent(x, jnp.array(labels, jnp.uint8)), nt_xent(x, jnp.array(labels))
+    )
 
 
 ones = jnp.ones((2, 3))
 ERRORS = {
-    "no angle": (cosine, jnp.ones(3), jnp.ones(3), ShapeError, r"outputs: expected \(batch, ..., features\)"),
-    "two": (triplet, (ones, ones), jnp.zeros(2, int), ShapeError, "outputs: expected three embeddings"),
-    "one array": (triplet, jnp.ones((3, 2, 3)), jnp.zeros(2, int), ShapeError, "outputs: expected three embeddings"),
-    "another width": (triplet, (ones, ones, ones[:, :2]), jnp.zeros(2, int), ShapeError, "of one shape"),
-    "float choice": (triplet, (ones,) * 3, jnp.zeros(2), DTypeError, "targets: expected an integer dtype"),
-    "column of choices": (triplet, (ones,) * 3, jnp.zeros((2, 1), int), ShapeError, r"targets: .*\(2,\), got \(2, 1\)"),
-    "alone": (nt_xent, ones[:1], jnp.zeros(1, int), ShapeError, r"two embeddings or more.*got \(1, 3\)"),
-    "maps": (nt_xent, jnp.ones((2, 3, 4)), jnp.zeros(2, int), ShapeError, r"\(batch, features\), got \(2, 3, 4\)"),
+    "no angle": (
+        cosine,
+        jnp.ones(3),
+        jnp.ones(3),
+        ShapeError,
+        r"outputs: expected \(batch, ..., features\)",
+    ),
+    "two": (
+        triplet,
+        (ones, ones),
+        jnp.zeros(2, int),
+        ShapeError,
+        "outputs: expected three embeddings",
+    ),
+    "one array": (
+        triplet,
+        jnp.ones((3, 2, 3)),
+        jnp.zeros(2, int),
+        ShapeError,
+        "outputs: expected three embeddings",
+    ),
+    "another width": (
+        triplet,
+        (ones, ones, ones[:, :2]),
+        jnp.zeros(2, int),
+        ShapeError,
+        "of one shape",
+    ),
+    "float choice": (
+        triplet,
+        (ones,) * 3,
+        jnp.zeros(2),
+        DTypeError,
+        "targets: expected an integer dtype",
+    ),
+    "column of choices": (
+        triplet,
+        (ones,) * 3,
+        jnp.zeros((2, 1), int),
+        ShapeError,
+        r"targets: .*\(2,\), got \(2, 1\)",
+    ),
+    "alone": (
+        nt_xent,
+        ones[:1],
+        jnp.zeros(1, int),
+        ShapeError,
+        r"two embeddings or more.*got \(1, 3\)",
+    ),
+    "maps": (
+        nt_xent,
+        jnp.ones((2, 3, 4)),
+        jnp.zeros(2, int),
+        ShapeError,
+        r"\(batch, features\), got \(2, 3, 4\)",
+    ),
     "float views": (nt_xent, ones, jnp.zeros(2), DTypeError, "targets: expected an integer dtype"),
-    "rows of views": (nt_xent, ones, jnp.zeros((2, 2), int), ShapeError, r"targets: .*\(2,\), got \(2, 2\)"),
+    "rows of views": (
+        nt_xent,
+        ones,
+        jnp.zeros((2, 2), int),
+        ShapeError,
+        r"targets: .*\(2,\), got \(2, 2\)",
+    ),
 }
 
 

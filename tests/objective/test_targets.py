@@ -22,7 +22,9 @@ def problem(name, seed=7):
 
 def floats(function, tree):
     """function(leaf) for the leaves that hold floating-point numbers."""
-    return jax.tree.map(lambda leaf: function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+    )
 
 
 def slope(loss, outputs, targets):
@@ -57,7 +59,10 @@ def test_examples_in_another_order_have_their_own_values(name):
 def test_short_outputs_are_computed_in_float32(name):
     loss, outputs, targets = problem(name)
     short = floats(lambda leaf: leaf.astype(jnp.bfloat16), outputs)
-    got, wanted = loss(short, targets), loss(floats(lambda leaf: leaf.astype(jnp.float32), short), targets)
+    got, wanted = (
+        loss(short, targets),
+        loss(floats(lambda leaf: leaf.astype(jnp.float32), short), targets),
+    )
     chex.assert_trees_all_equal(got, wanted)
     chex.assert_type(got, jnp.float32)
     chex.assert_type(slope(loss, short, targets), jnp.bfloat16)
@@ -77,7 +82,10 @@ def test_it_and_its_gradient_are_finite_far_out_and_at_zero(name, scale):
 @every_loss
 def test_fewer_targets_than_outputs_are_told(name):
     loss, outputs, targets = problem(name)
-    for wrong in (jax.tree.map(lambda leaf: leaf[:1], targets), jax.tree.map(lambda leaf: leaf[None], targets)):
+    for wrong in (
+        jax.tree.map(lambda leaf: leaf[:1], targets),
+        jax.tree.map(lambda leaf: leaf[None], targets),
+    ):
         with pytest.raises((ShapeError, DTypeError), match=r"expected .*, got"):
             loss(outputs, wrong)
 

@@ -27,7 +27,9 @@ def heard():
     calls = []
 
     def callback(step, figures):
-        calls.append((np.asarray(step), {name: np.asarray(value) for name, value in figures.items()}))
+        calls.append(
+            (np.asarray(step), {name: np.asarray(value) for name, value in figures.items()})
+        )
 
     return calls, callback
 
@@ -40,7 +42,9 @@ def test_each_epoch_is_told_with_its_figures(transform, key, heard):
     steps, figures = zip(*calls, strict=True)
     assert list(figures[0]) == ["accuracy", "loss", "over", "rate", "valid_accuracy", "valid_loss"]
     assert [int(step) for step in steps] == [2, 4, 6] and not any(one["over"] for one in figures)
-    np.testing.assert_allclose([one["loss"] for one in figures], result.history.loss.reshape(3, 2).mean(1), rtol=1e-6)
+    np.testing.assert_allclose(
+        [one["loss"] for one in figures], result.history.loss.reshape(3, 2).mean(1), rtol=1e-6
+    )
     np.testing.assert_array_equal([one["valid_loss"] for one in figures], result.history.valid_loss)
     chex.assert_trees_all_equal(result.history, transform(run)(key).history)
 
@@ -52,12 +56,17 @@ def test_all_lanes_of_a_mapped_run_are_told_at_once(key, heard):
     jax.effects_barrier()
     steps, figures = zip(*calls, strict=True)
     assert [step.tolist() for step in steps] == [[2] * 3, [4] * 3, [6] * 3]
-    np.testing.assert_array_equal(np.stack([one["valid_loss"] for one in figures], 1), history.valid_loss)
+    np.testing.assert_array_equal(
+        np.stack([one["valid_loss"] for one in figures], 1), history.valid_loss
+    )
 
 
 def test_the_gradient_does_not_see_it(key, heard):
     calls, callback = heard
-    slopes = [jax.grad(lambda rate, c=c: run(key, rate, c).history.valid_loss[-1])(0.1) for c in (callback, None)]
+    slopes = [
+        jax.grad(lambda rate, c=c: run(key, rate, c).history.valid_loss[-1])(0.1)
+        for c in (callback, None)
+    ]
     jax.effects_barrier()
     assert slopes[0] == slopes[1] and len(calls) == 3
 

@@ -64,22 +64,35 @@ def test_within_jit_the_history_has_nothing_from_the_end_on(key):
     stopped = run(key, stopping=train.early_stopping(2))
     whole = jax.jit(lambda key: run(key, stopping=train.early_stopping(2)))(key)
     ran = stopped.history.valid_loss.size
-    chex.assert_trees_all_close(whole.history.valid_loss[:ran], stopped.history.valid_loss, rtol=1e-6)
-    assert jnp.isnan(whole.history.valid_loss[ran:]).all() and jnp.isnan(whole.history.loss[2 * ran :]).all()
+    chex.assert_trees_all_close(
+        whole.history.valid_loss[:ran], stopped.history.valid_loss, rtol=1e-6
+    )
+    assert (
+        jnp.isnan(whole.history.valid_loss[ran:]).all()
+        and jnp.isnan(whole.history.loss[2 * ran :]).all()
+    )
     assert whole.history.finite.all() and whole.history.valid_loss.size == EPOCHS
-    chex.assert_trees_all_close(whole.train_state.params, stopped.train_state.params, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        whole.train_state.params, stopped.train_state.params, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_each_lane_ends_by_itself_and_patience_may_be_traced(key):
     patience = jnp.array([1.0, 2.0, 5.0])
-    lanes = jax.vmap(lambda p: run(key, stopping=train.early_stopping(p)).history.valid_loss)(patience)
-    alone = [run(key, stopping=train.early_stopping(float(p))).history.valid_loss.size for p in patience]
+    lanes = jax.vmap(lambda p: run(key, stopping=train.early_stopping(p)).history.valid_loss)(
+        patience
+    )
+    alone = [
+        run(key, stopping=train.early_stopping(float(p))).history.valid_loss.size for p in patience
+    ]
     assert jnp.isfinite(lanes).sum(1).tolist() == alone
     assert len(set(alone)) > 1
 
 
 def test_a_lane_that_diverges_is_no_best(key):
-    stopped = jax.vmap(lambda rate: run(key, rate, train.early_stopping(3)))(jnp.array([0.3, jnp.inf]))
+    stopped = jax.vmap(lambda rate: run(key, rate, train.early_stopping(3)))(
+        jnp.array([0.3, jnp.inf])
+    )
     chex.assert_tree_all_finite(stopped.train_state.params)  # of the second, the first draw
     assert stopped.train_state.step[1] == 0
 
@@ -100,8 +113,14 @@ def test_the_gradient_goes_through_it(x64, key):
     ("mistake", "told"),
     [
         (partial(train.early_stopping, 0), "early_stopping patience: expected a number in"),
-        (partial(train.early_stopping, 2, min_delta=-1), "early_stopping min_delta: expected a number in"),
-        (partial(train.early_stopping, 2, mode="least"), "early_stopping mode: expected one of min, max, got 'least'"),
+        (
+            partial(train.early_stopping, 2, min_delta=-1),
+            "early_stopping min_delta: expected a number in",
+        ),
+        (
+            partial(train.early_stopping, 2, mode="least"),
+            "early_stopping mode: expected one of min, max, got 'least'",
+        ),
     ],
 )
 def test_a_wrong_number_is_told(mistake, told):
@@ -110,13 +129,22 @@ def test_a_wrong_number_is_told(mistake, told):
 
 
 def test_a_figure_that_is_not_there_is_told(key):
-    with pytest.raises(ConfigError, match="early_stopping by: expected one of valid_loss, valid_accuracy, got 'loss'"):
+    with pytest.raises(
+        ConfigError,
+        match="early_stopping by: expected one of valid_loss, valid_accuracy, got 'loss'",
+    ):
         run(key, stopping=train.early_stopping(2, by="loss"))
-    with pytest.raises(ConfigError, match=r"early_stopping: expected what train.early_stopping gives, got 5"):
+    with pytest.raises(
+        ConfigError, match=r"early_stopping: expected what train.early_stopping gives, got 5"
+    ):
         run(key, stopping=5)
     recipe = train.recipe(network, optim.sgd(0.1), early_stopping=train.early_stopping(2))
-    with pytest.raises(ConfigError, match="valid: expected validation data, whose loss early_stopping goes by"):
+    with pytest.raises(
+        ConfigError, match="valid: expected validation data, whose loss early_stopping goes by"
+    ):
         train.run(key, recipe, few, epochs=1, batch_size=50)
-    with pytest.raises(ConfigError, match="early_stopping by: expected one of valid_loss, valid_error"):
+    with pytest.raises(
+        ConfigError, match="early_stopping by: expected one of valid_loss, valid_error"
+    ):
         more = train.early_stopping(2, by="valid_accuracy")
         recipe.replace(early_stopping=more, metrics={"error": objective.cross_entropy})

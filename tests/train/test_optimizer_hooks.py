@@ -10,9 +10,9 @@ import pytest
 
 from fnn import lab, nn, objective, optim, train
 from fnn.errors import ConfigError
-from fnn.train.boundary import enter
-from fnn.train.faults import state_at
-from fnn.train.steps import start_on
+from fnn.train.inputs import enter
+from fnn.train.nonfinite import state_at
+from fnn.train.step import start_on
 from fnn.types import Optimizer, Weights
 
 draw = np.random.default_rng(0)
@@ -43,7 +43,9 @@ def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
 
 def test_a_fault_is_looked_for_where_the_plateau_had_fallen(key):
     """Had it not, the state before a step of the third epoch would be another."""
-    recipe = train.recipe(network, optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9))
+    recipe = train.recipe(
+        network, optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9)
+    )
     options = {"epochs": 3, "batch_size": 32, "valid": valid, "max_steps": 5, "show": False}
     wanted, history = lab.fit(key, recipe, data, **options)
     assert history.rate[4] < 0.5
@@ -53,34 +55,44 @@ def test_a_fault_is_looked_for_where_the_plateau_had_fallen(key):
 
 def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):
     def last_rate(factor):
-        recipe = train.recipe(network, optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9))
+        recipe = train.recipe(
+            network, optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9)
+        )
         return train.run(key, recipe, data, epochs=3, batch_size=32, valid=valid).history.rate[-1]
 
-    np.testing.assert_allclose(jax.jit(jax.vmap(last_rate))(jnp.array([0.5, 0.1, 1.0])), [0.25, 0.05, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(last_rate))(jnp.array([0.5, 0.1, 1.0])), [0.25, 0.05, 0.5], rtol=1e-6
+    )
 
 
 @every_entry
 def test_a_plateau_without_validation_is_told_before_anything_trains(entry, key):
     recipe = train.recipe(network, optim.ema(optim.plateau(optim.sgd(0.1))))
-    with pytest.raises(ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau goes by"):
+    with pytest.raises(
+        ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau goes by"
+    ):
         entry(key, recipe, data, epochs=1, batch_size=32)
 
 
 @pytest.mark.parametrize(
-    "averaging", [partial(optim.ema, decay=0.9), partial(optim.lookahead, steps=3)], ids=["ema", "lookahead"]
+    "averaging",
+    [partial(optim.ema, decay=0.9), partial(optim.lookahead, steps=3)],
+    ids=["ema", "lookahead"],
 )
 def test_validation_looks_at_the_average_that_the_optimizer_keeps(averaging, key):
     recipe = train.recipe(network, averaging(optim.adam(0.05)))
     result = train.run(key, recipe, data, epochs=2, batch_size=16, valid=valid)
     state = result.train_state
-    mean = optim.averaged(state.opt_state, state.params)
+    mean = optim.averaged_params(state.opt_state, state.params)
     own = [Weights(params, state.state) for params in (mean, state.params)]
     figures = [train.evaluate(recipe, weights, valid)["loss"] for weights in own]
     np.testing.assert_allclose(result.history.valid_loss[-1], figures[0], rtol=1e-6)
     assert abs(figures[1] - figures[0]) > 1e-3
     assert train.evaluate(recipe, state, valid)["loss"] == figures[0]
     chex.assert_trees_all_equal(train.weights(recipe, state), own[0])
-    chex.assert_trees_all_equal(train.predict(recipe, state, valid[0]), train.predict(recipe, own[0], valid[0]))
+    chex.assert_trees_all_equal(
+        train.predict(recipe, state, valid[0]), train.predict(recipe, own[0], valid[0])
+    )
     assert result.history.loss[-1] < result.history.loss[0]
 
 
@@ -89,7 +101,8 @@ def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
     whole = train.recipe(network, optim.momentum(0.1), prepare=lambda x: x.astype(float))
     parts = whole.replace(optimizer=optim.accumulate(optim.momentum(0.1), 4))
     parts, whole = (
-        train.run(key, recipe, data, epochs=3, batch_size=size) for recipe, size in ((parts, 16), (whole, 64))
+        train.run(key, recipe, data, epochs=3, batch_size=size)
+        for recipe, size in ((parts, 16), (whole, 64))
     )
     chex.assert_trees_all_close(parts.train_state.params, whole.train_state.params, rtol=1e-12)
     np.testing.assert_array_equal(parts.history.rate, [0, 0, 0, 0.1] * 3)
@@ -97,7 +110,9 @@ def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
 
 @every_entry
 def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overflows(entry, key):
-    recipe = train.recipe(half, optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8), on_nonfinite="skip")
+    recipe = train.recipe(
+        half, optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8), on_nonfinite="skip"
+    )
     result = entry(key, recipe, data, epochs=8, batch_size=32)
     finite, opt_state = np.asarray(result.history.finite), result.train_state.opt_state
     overflows = int((~finite).sum())
@@ -106,8 +121,14 @@ def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overfl
     for one in finite:
         row = row + 1 if one else 0
         scale, row = (scale / 2, 0) if not one else (scale * 2, 0) if row == 8 else (scale, row)
-    assert (opt_state.scale, opt_state.finite_steps, opt_state.inner.step) == (scale, row, finite.sum())
-    assert result.history.loss[-1] < 0.5 * result.history.loss[0] < 5  # recorded as it is, not scaled
+    assert (opt_state.scale, opt_state.finite_steps, opt_state.inner.step) == (
+        scale,
+        row,
+        finite.sum(),
+    )
+    assert (
+        result.history.loss[-1] < 0.5 * result.history.loss[0] < 5
+    )  # recorded as it is, not scaled
     chex.assert_tree_all_finite(result.train_state.params)
 
 
@@ -119,30 +140,45 @@ def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
 
     def kernel(network, optimizer, epochs=1):
         recipe = train.recipe(network, optimizer, loss=loss, on_nonfinite="skip")
-        return train.run(key, recipe, data, epochs=epochs, batch_size=64).train_state.params["body"]["kernel"]
+        return train.run(key, recipe, data, epochs=epochs, batch_size=64).train_state.params[
+            "body"
+        ]["kernel"]
 
     plain = optim.sgd(1e6)
     start, exact, lost = kernel(network, plain, 0), kernel(network, plain), kernel(half, plain)
     scaled = kernel(half, optim.loss_scale(plain, 2.0**24))
     np.testing.assert_array_equal(lost, start)
     assert np.abs(exact - start).max() > 1e-3
-    np.testing.assert_allclose(scaled - start, exact - start, atol=0.02 * np.abs(exact - start).max())
+    np.testing.assert_allclose(
+        scaled - start, exact - start, atol=0.02 * np.abs(exact - start).max()
+    )
 
 
 @every_entry
 def test_a_scaled_loss_and_raise_do_not_go_together(entry, key):
     recipe = train.recipe(half, optim.loss_scale(optim.adam(0.05)))
-    with pytest.raises(ConfigError, match=r"on_nonfinite: expected skip or ignore, since optim\.loss_scale overflows"):
+    with pytest.raises(
+        ConfigError,
+        match=r"on_nonfinite: expected skip or ignore, since optim\.loss_scale overflows",
+    ):
         entry(key, recipe, data, epochs=1, batch_size=32)
 
 
 def test_frozen_parts_keep_every_bit(key):
-    recipe = train.recipe(network, optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05)))
-    start, result = (train.run(key, recipe, data, epochs=epochs, batch_size=16) for epochs in (0, 2))
+    recipe = train.recipe(
+        network, optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05))
+    )
+    start, result = (
+        train.run(key, recipe, data, epochs=epochs, batch_size=16) for epochs in (0, 2)
+    )
     before, after = start.train_state.params, result.train_state.params
     for name, leaf in before["body"].items():
-        np.testing.assert_array_equal(np.asarray(leaf).view(np.uint32), np.asarray(after["body"][name]).view(np.uint32))
-    assert all(bool((before["head"][name] != after["head"][name]).all()) for name in ("kernel", "bias"))
+        np.testing.assert_array_equal(
+            np.asarray(leaf).view(np.uint32), np.asarray(after["body"][name]).view(np.uint32)
+        )
+    assert all(
+        bool((before["head"][name] != after["head"][name]).all()) for name in ("kernel", "bias")
+    )
     assert result.history.loss[-1] < result.history.loss[0]
 
 
@@ -167,5 +203,7 @@ def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_ba
         for update in (told, asked)
     ]
     first, second = (train.run(key, recipe, data, epochs=2, batch_size=16) for recipe in recipes)
-    chex.assert_trees_all_close(first.train_state.params, second.train_state.params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(
+        first.train_state.params, second.train_state.params, rtol=1e-4, atol=1e-6
+    )
     assert first.history.loss[-1] < first.history.loss[0]

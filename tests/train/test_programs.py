@@ -51,7 +51,11 @@ def epoch(recipe):
 
 def inference(recipe):
     state = train.start(jax.random.key(0), recipe, (3,))
-    return train.evaluate(recipe, state, VALID), train.predict(recipe, state, X), train.weights(recipe, state)
+    return (
+        train.evaluate(recipe, state, VALID),
+        train.predict(recipe, state, X),
+        train.weights(recipe, state),
+    )
 
 
 def fit(recipe):
@@ -93,7 +97,10 @@ def test_runs_that_differ_in_numbers_alone_compile_once():
         run(recipe_of())
     assert first.count("_run") == first.count("start_on") == 1
     with compilations() as others:
-        histories = [run(recipe_of(*numbers)).history for numbers in ((0.01, 0.3, 0.0, 0.0, 0.5), (1, 0, 1, 0.1, -0.5))]
+        histories = [
+            run(recipe_of(*numbers)).history
+            for numbers in ((0.01, 0.3, 0.0, 0.0, 0.5), (1, 0, 1, 0.1, -0.5))
+        ]
     assert others == []
     assert np.abs(histories[0].valid_loss - histories[1].valid_loss).min() > 1e-3
 
@@ -108,7 +115,9 @@ def test_a_recipe_made_again_compiles_nothing(use):
 
 
 def test_what_a_network_computes_is_traced_once_for_all_numbers():
-    traced = nn.elementwise(chex.assert_max_traces(lambda x: x + 0, n=3))  # by the check, in steps and in validation
+    traced = nn.elementwise(
+        chex.assert_max_traces(lambda x: x + 0, n=3)
+    )  # by the check, in steps and in validation
     for rate in (0.1, 0.2, 0.3):
         recipe = train.recipe(nn.chain(traced, nn.dense(3)), optim.sgd(rate))
         for _ in range(2):
@@ -193,7 +202,16 @@ def with_foreign(array):
     return train.recipe(nn.dense(3), Foreign(lambda params: (), update)), update
 
 
-HOLDERS = [with_layer, with_part, with_loss, with_ignoring, with_measures, with_prepare, with_optimizer, with_foreign]
+HOLDERS = [
+    with_layer,
+    with_part,
+    with_loss,
+    with_ignoring,
+    with_measures,
+    with_prepare,
+    with_optimizer,
+    with_foreign,
+]
 
 
 def mapped(recipe):
@@ -237,7 +255,9 @@ def executables():
 
 def test_over_many_structures_only_the_last_few_programs_stay():
     """Without the garbage collector: what nothing refers to goes at once."""
-    functions = [(lambda x: x) for _ in range(50)]  # each makes another structure, of programs that are soon compiled
+    functions = [
+        (lambda x: x) for _ in range(50)
+    ]  # each makes another structure, of programs that are soon compiled
 
     def of(function):
         return train.recipe(nn.chain(nn.elementwise(function), nn.dense(3)), optim.sgd(0.1))
@@ -262,7 +282,9 @@ def test_over_many_structures_only_the_last_few_programs_stay():
 
 
 def test_what_is_in_use_keeps_its_programs_however_many_there_are():
-    recipes = [recipe_of().replace(loss=lambda outputs, targets: outputs[:, 0]) for _ in range(KEPT + 2)]
+    recipes = [
+        recipe_of().replace(loss=lambda outputs, targets: outputs[:, 0]) for _ in range(KEPT + 2)
+    ]
     for recipe in recipes:
         run(recipe)
     with compilations() as names:

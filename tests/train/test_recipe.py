@@ -14,7 +14,10 @@ from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 Y = np.arange(24, dtype=np.int32) % 4
 VALID = X[:10], Y[:10]
-network, optimizer = nn.chain(nn.dense(8), nn.batch_norm(), nn.tanh(), nn.dense(4)), optim.momentum(0.1)
+network, optimizer = (
+    nn.chain(nn.dense(8), nn.batch_norm(), nn.tanh(), nn.dense(4)),
+    optim.momentum(0.1),
+)
 recipe = train.recipe(network, optimizer)
 
 
@@ -63,7 +66,9 @@ def test_what_is_no_part_of_a_recipe_is_told(case):
 
 
 def test_what_is_no_option_is_told():
-    with pytest.raises(ConfigError, match=r"recipe rate: expected one of network, optimizer, loss, .*got 'rate'"):
+    with pytest.raises(
+        ConfigError, match=r"recipe rate: expected one of network, optimizer, loss, .*got 'rate'"
+    ):
         recipe.replace(rate=0.1)
     with pytest.raises(TypeError, match="rate"):
         train.recipe(network, optimizer, rate=0.1)
@@ -83,10 +88,15 @@ ENTRIES = {
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_what_is_no_recipe_is_told_wherever_one_is_taken(entry, key):
     state = train.start(key, recipe, (3,))
-    with pytest.raises(ConfigError, match=r"recipe: expected what train\.recipe gives, got a Layer; call train\.rec"):
+    with pytest.raises(
+        ConfigError,
+        match=r"recipe: expected what train\.recipe gives, got a Layer; call train\.rec",
+    ):
         ENTRIES[entry](network, state)
     broken = jax.tree.map(lambda _: None, recipe)
-    with pytest.raises(ConfigError, match=r"^optimizer\.rate: expected a number, got None; put a number"):
+    with pytest.raises(
+        ConfigError, match=r"^optimizer\.rate: expected a number, got None; put a number"
+    ):
         ENTRIES[entry](broken, state)
 
 
@@ -94,16 +104,24 @@ def test_what_is_no_recipe_is_told_wherever_one_is_taken(entry, key):
 def test_without_an_optimizer_a_recipe_evaluates_and_does_not_train(entry, key):
     state = train.start(key, recipe, (3,))
     if entry in ("evaluate", "predict", "weights"):
-        chex.assert_trees_all_equal(ENTRIES[entry](train.recipe(network), state), ENTRIES[entry](recipe, state))
+        chex.assert_trees_all_equal(
+            ENTRIES[entry](train.recipe(network), state), ENTRIES[entry](recipe, state)
+        )
     else:
-        with pytest.raises(ConfigError, match="recipe optimizer: expected an optimizer to train with, got None"):
+        with pytest.raises(
+            ConfigError, match="recipe optimizer: expected an optimizer to train with, got None"
+        ):
             ENTRIES[entry](train.recipe(network), state)
 
 
 def test_what_is_no_train_state_is_told():
-    with pytest.raises(ConfigError, match=r"train_state: expected a TrainState, or Weights, got a Result; give res"):
+    with pytest.raises(
+        ConfigError, match=r"train_state: expected a TrainState, or Weights, got a Result; give res"
+    ):
         train.evaluate(recipe, run(recipe), VALID)
-    with pytest.raises(ConfigError, match="train_state: expected a TrainState, or Weights, got tuple"):
+    with pytest.raises(
+        ConfigError, match="train_state: expected a TrainState, or Weights, got tuple"
+    ):
         train.predict(recipe, ({}, {}), X)
 
 
@@ -117,7 +135,10 @@ METRICS = {
     "focal": (objective.focal, ["accuracy"]),
     "hinge": (objective.hinge(margin=0.5), ["accuracy"]),
     "ignoring": (objective.ignoring(objective.cross_entropy, 3), ["accuracy"]),
-    "by class": (objective.class_weighted(objective.cross_entropy, [1.0, 2.0, 1.0, 1.0]), ["accuracy"]),
+    "by class": (
+        objective.class_weighted(objective.cross_entropy, [1.0, 2.0, 1.0, 1.0]),
+        ["accuracy"],
+    ),
     "plain": (plain, []),
     "triplet": (objective.triplet, []),
     "squared": (objective.squared_error, []),
@@ -135,7 +156,9 @@ def test_the_loss_proposes_the_metrics(name):
 
 def test_accuracy_is_of_probabilities_too():
     rows = np.eye(4, dtype=np.float32)[Y]
-    soft = train.run(jax.random.key(0), recipe, (X, rows), epochs=2, batch_size=8, valid=(VALID[0], rows[:10]))
+    soft = train.run(
+        jax.random.key(0), recipe, (X, rows), epochs=2, batch_size=8, valid=(VALID[0], rows[:10])
+    )
     hard = run(recipe, valid=VALID)
     np.testing.assert_allclose(soft.history.accuracy, hard.history.accuracy, rtol=1e-6)
     np.testing.assert_allclose(soft.history.valid_accuracy, hard.history.valid_accuracy, rtol=1e-6)
@@ -166,10 +189,14 @@ def test_measures_of_each_step_are_in_the_history(key):
         return objective.cross_entropy(outputs, y).mean() + 0.1 * squares
 
     def on_host(tree):
-        return np.sqrt(sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree)))
+        return np.sqrt(
+            sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree))
+        )
 
     for epoch in range(2):
-        for rows in np.asarray(data.batches(jax.random.fold_in(key, 1), epoch, examples=24, batch_size=8)):
+        for rows in np.asarray(
+            data.batches(jax.random.fold_in(key, 1), epoch, examples=24, batch_size=8)
+        ):
             norms.append(on_host(jax.grad(value)(state.params, state.state, X[rows], Y[rows])))
             after, _ = train.step(bare, state, (X[rows], Y[rows]))
             ways.append(on_host(jax.tree.map(jnp.subtract, after.params, state.params)))
@@ -188,7 +215,9 @@ def test_a_measure_that_is_no_number_is_told(key):
 
 def recipe_of(rate, drop_rate, smoothing, strength, patience):
     # Without the bias, whose gradient is nothing but rounding before a batch norm: Adam would scale that up.
-    network = nn.chain(nn.dense(8, use_bias=False), nn.batch_norm(), nn.tanh(), nn.dropout(drop_rate), nn.dense(4))
+    network = nn.chain(
+        nn.dense(8, use_bias=False), nn.batch_norm(), nn.tanh(), nn.dropout(drop_rate), nn.dense(4)
+    )
     return train.recipe(
         network,
         optim.adamw(optim.one_cycle(rate, steps=6), weight_decay=strength),
@@ -198,14 +227,19 @@ def recipe_of(rate, drop_rate, smoothing, strength, patience):
     )
 
 
-KINDS = [recipe_of(*numbers) for numbers in ((0.1, 0.1, 0.0, 0.0, 9), (0.01, 0.3, 0.2, 1e-2, 1), (0.0, 0.0, 1, 0.1, 1))]
+KINDS = [
+    recipe_of(*numbers)
+    for numbers in ((0.1, 0.1, 0.0, 0.0, 9), (0.01, 0.3, 0.2, 1e-2, 1), (0.0, 0.0, 1, 0.1, 1))
+]
 
 
 def test_a_stack_of_recipes_is_the_loop_over_them(key):
     lanes = jax.jit(jax.vmap(lambda recipe: run(recipe, key, valid=VALID)))(train.stack(KINDS))
     for lane, own in enumerate(KINDS):
         alone = run(own, key, valid=VALID)
-        together = jax.tree.map(lambda leaf, lane=lane: leaf[lane], (lanes.train_state[:4], dict(lanes.history)))
+        together = jax.tree.map(
+            lambda leaf, lane=lane: leaf[lane], (lanes.train_state[:4], dict(lanes.history))
+        )
         epochs = alone.history.valid_loss.size
         for name, figures in alone.history.items():
             got = together[1][name][: epochs if name.startswith("valid_") else 3 * epochs]
@@ -253,7 +287,9 @@ def test_the_gradient_by_a_recipe_is_a_recipe(x64, key):
     leaves, structure = jax.tree.flatten(own)
     assert jax.tree.structure(slope) == structure
     for place, got in enumerate(jax.tree.leaves(slope)):
-        shifted = [[*leaves[:place], leaves[place] + step, *leaves[place + 1 :]] for step in (-1e-6, 1e-6)]
+        shifted = [
+            [*leaves[:place], leaves[place] + step, *leaves[place + 1 :]] for step in (-1e-6, 1e-6)
+        ]
         low, high = (last(jax.tree.unflatten(structure, leaves)) for leaves in shifted)
         np.testing.assert_allclose(got, (high - low) / 2e-6, rtol=1e-4, atol=1e-7)
 
@@ -261,10 +297,16 @@ def test_the_gradient_by_a_recipe_is_a_recipe(x64, key):
 def test_a_recipe_prints_compares_and_pickles_as_the_call_that_makes_it():
     own = recipe_of(0.1, 0.1, 0.2, 1e-2, 3)
     text = repr(own)
-    assert text.startswith("train.recipe(\n") and "loss=objective.cross_entropy(label_smoothing=0.2)" in text
+    assert (
+        text.startswith("train.recipe(\n")
+        and "loss=objective.cross_entropy(label_smoothing=0.2)" in text
+    )
     rooms = {"nn": nn, "optim": optim, "objective": objective, "train": train}
     again = [eval(text, rooms), pickle.loads(pickle.dumps(own)), recipe_of(0.1, 0.1, 0.2, 1e-2, 3)]
     for other in again:
         assert other == own and hash(other) == hash(own)
     assert own != own.replace(on_nonfinite="skip") and own != recipe_of(0.1, 0.1, 0.2, 1e-2, 4)
-    assert own.network == own.arguments["network"] and own.replace(loss=objective.hinge).loss is objective.hinge
+    assert (
+        own.network == own.arguments["network"]
+        and own.replace(loss=objective.hinge).loss is objective.hinge
+    )

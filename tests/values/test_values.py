@@ -19,7 +19,14 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.types import Layer, Number, Optimizer
 from fnn.values import Made, maker
 
-NAMES = {"augment": augment, "data": data, "nn": nn, "objective": objective, "optim": optim, "train": train}
+NAMES = {
+    "augment": augment,
+    "data": data,
+    "nn": nn,
+    "objective": objective,
+    "optim": optim,
+    "train": train,
+}
 NAMES |= {"jax": jax, "numpy": numpy, "makers": makers, "fnn": fnn}
 # Of these the call has an array of more numbers than are printed.
 LARGE = {"nn.cifar_speedrun"}
@@ -100,7 +107,8 @@ def test_every_number_that_is_given_is_a_leaf(knobs):
     else:
         value = makers.public()[knobs.maker](**CALLS[knobs.maker] | knobs.usual)
     paths = {
-        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree_util.tree_leaves_with_path(value)
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_leaves_with_path(value)
     }
     static = {"fill", "mask_fill"}
     assert knobs.usual.keys() - static <= paths
@@ -117,7 +125,9 @@ def test_a_loss_without_its_arrays_is_a_value(name):
 
 # Recipes.
 
-network = nn.chain(nn.conv(4), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dropout(0.1), nn.dense(10))
+network = nn.chain(
+    nn.conv(4), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dropout(0.1), nn.dense(10)
+)
 
 
 def a_recipe(peak=1e-2):
@@ -135,19 +145,31 @@ def a_recipe(peak=1e-2):
 
 def test_a_recipe_prints_compares_hashes_and_pickles():
     recipe = a_recipe()
-    assert evaluated(recipe) == recipe == pickle.loads(pickle.dumps(recipe)) == copy.deepcopy(recipe)
+    assert (
+        evaluated(recipe) == recipe == pickle.loads(pickle.dumps(recipe)) == copy.deepcopy(recipe)
+    )
     assert hash(evaluated(recipe)) == hash(recipe)
-    assert recipe != a_recipe(2e-2) and jax.tree.structure(recipe) == jax.tree.structure(a_recipe(2e-2))
+    assert recipe != a_recipe(2e-2) and jax.tree.structure(recipe) == jax.tree.structure(
+        a_recipe(2e-2)
+    )
     paths = [
-        jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in jax.tree_util.tree_leaves_with_path(recipe)
+        jax.tree_util.keystr(p, simple=True, separator=".")
+        for p, _ in jax.tree_util.tree_leaves_with_path(recipe)
     ]
     assert "optimizer.optimizer.rate.peak" in paths and "network.4.drop_rate" in paths
-    assert "loss.label_smoothing" in paths and "prepare.mean.0" in paths and "early_stopping.patience" in paths
+    assert (
+        "loss.label_smoothing" in paths
+        and "prepare.mean.0" in paths
+        and "early_stopping.patience" in paths
+    )
 
 
 def test_a_network_prints_as_an_indented_program():
     assert repr(
-        nn.chain(nn.chain(nn.conv(64, 7, stride=2), nn.batch_norm()), head=nn.chain(nn.dropout(0.25), nn.dense(1000)))
+        nn.chain(
+            nn.chain(nn.conv(64, 7, stride=2), nn.batch_norm()),
+            head=nn.chain(nn.dropout(0.25), nn.dense(1000)),
+        )
     ) == (
         "nn.chain(\n"
         "    nn.chain(nn.conv(64, 7, stride=2), nn.batch_norm()),\n"
@@ -175,7 +197,11 @@ def test_numbers_print_shortest_and_are_equal_across_the_dtypes_that_print_alike
     [
         optim.table(jnp.array([1.0, 2.5])),
         optim.noise(jax.random.fold_in(jax.random.key(3), 1), optim.sgd(0.1)),
-        nn.pretrained(nn.dense(1), {"kernel": jnp.array([[1.0], [jnp.nan]]), "bias": np.zeros(1, np.float32)}, {}),
+        nn.pretrained(
+            nn.dense(1),
+            {"kernel": jnp.array([[1.0], [jnp.nan]]), "bias": np.zeros(1, np.float32)},
+            {},
+        ),
     ],
 )
 def test_arrays_and_keys_print_as_the_calls_that_make_them(value):
@@ -260,19 +286,27 @@ def test_a_maker_that_returns_something_else_than_it_says():
     def wrong(width: int) -> Layer:
         return width
 
-    with pytest.raises(ConfigError, match=r"wrong: expected a maker that returns a Layer, .*, got int"):
+    with pytest.raises(
+        ConfigError, match=r"wrong: expected a maker that returns a Layer, .*, got int"
+    ):
         wrong(3)
 
     def unknown(width):
         return nn.dense(width)
 
     unknown.__annotations__ = {"width": "Nowhere"}
-    with pytest.raises(ConfigError, match="unknown: expected annotations that can be evaluated, got name 'Nowhere'"):
+    with pytest.raises(
+        ConfigError, match="unknown: expected annotations that can be evaluated, got name 'Nowhere'"
+    ):
         maker(unknown)
 
 
 def test_a_bare_layer_is_named_by_its_author(key):
-    twice = Layer(lambda key, shape: ({"w": jnp.ones(())}, {}, shape), lambda p, s, x, **_: (p["w"] * x, s), "twice")
+    twice = Layer(
+        lambda key, shape: ({"w": jnp.ones(())}, {}, shape),
+        lambda p, s, x, **_: (p["w"] * x, s),
+        "twice",
+    )
     assert list(nn.chain(twice).init(key, (4,))[0]) == ["twice_0"]
 
 
@@ -284,7 +318,9 @@ def test_a_leaf_that_is_no_number_is_named_by_its_path_when_it_is_used(key):
     paths = iter(jax.tree_util.tree_leaves_with_path(recipe))
     wrong = jax.tree.map(lambda leaf: "fast" if "peak" in str(next(paths)[0]) else leaf, recipe)
     images = (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
-    with pytest.raises(ConfigError, match=r"optimizer\.optimizer\.rate\.peak: expected a number, got 'fast'"):
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.optimizer\.rate\.peak: expected a number, got 'fast'"
+    ):
         train.run(key, wrong, images, valid=images, epochs=1, batch_size=2)
     with pytest.raises(ConfigError, match=r"sgd rate: expected a number, got None"):
         jax.tree.map(lambda leaf: None, optim.sgd(0.1)).init({})
@@ -309,7 +345,9 @@ def test_a_part_is_had_by_its_path():
     assert recipe["network.4"] == nn.dropout(0.1) and recipe["network.4.drop_rate"] == 0.1
     gradients = jax.tree.map(lambda leaf: -3.0, recipe)  # no recipe that could be used
     assert gradients["optimizer.optimizer.weight_decay"] == -3.0
-    with pytest.raises(ConfigError, match="one_cycle path: expected a leaf or a made value among peak, steps"):
+    with pytest.raises(
+        ConfigError, match="one_cycle path: expected a leaf or a made value among peak, steps"
+    ):
         recipe["optimizer.optimizer.rate.rate"]
     with pytest.raises(TypeError, match="not iterable"):
         iter(recipe)
@@ -317,7 +355,10 @@ def test_a_part_is_had_by_its_path():
 
 def test_a_part_of_gradients_is_had_without_building_the_rest():
     gradients = jax.tree.map(lambda leaf: -3.0, a_recipe())
-    assert repr(gradients.optimizer) == "optim.ema(optim.adamw(optim.one_cycle(-3, steps=-3), weight_decay=-3), -3)"
+    assert (
+        repr(gradients.optimizer)
+        == "optim.ema(optim.adamw(optim.one_cycle(-3, steps=-3), weight_decay=-3), -3)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -325,7 +366,9 @@ def test_a_part_of_gradients_is_had_without_building_the_rest():
     [("augment", augment.flip_lr), ("regularizer", objective.l2), ("loss", objective.masked)],
 )
 def test_a_maker_that_was_not_called_is_no_value(argument, uncalled):
-    with pytest.raises(ConfigError, match=rf"recipe {argument}: expected what .* returns, got the maker itself"):
+    with pytest.raises(
+        ConfigError, match=rf"recipe {argument}: expected what .* returns, got the maker itself"
+    ):
         train.recipe(network, optim.sgd(0.1), **{argument: uncalled})
 
 
@@ -333,7 +376,11 @@ def test_a_train_state_of_another_optimizer_or_network_is_not_taken(key):
     recipe = train.recipe(nn.dense(3), optim.adam(0.1))
     train_state = train.start(key, recipe, (4,))
     batch = (np.ones((2, 4), np.float32), np.zeros(2, np.int32))
-    with pytest.raises(TreeMismatchError, match=r"train_state opt_state: expected the state of optim\.sgd"):
+    with pytest.raises(
+        TreeMismatchError, match=r"train_state opt_state: expected the state of optim\.sgd"
+    ):
         train.step(recipe.replace(optimizer=optim.sgd(0.1)), train_state, batch)
-    with pytest.raises(TreeMismatchError, match=r"dense kernel: expected shape \(4, 2\), got shape \(4, 3\)"):
+    with pytest.raises(
+        TreeMismatchError, match=r"dense kernel: expected shape \(4, 2\), got shape \(4, 3\)"
+    ):
         train.evaluate(recipe.replace(network=nn.dense(2)), train_state, batch)

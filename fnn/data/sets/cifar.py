@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fnn import checks
-from fnn.data.sets.parts import ANEW, DataSet, labeled, rearranged
+from fnn.data.sets.dataset import ANEW, DataSet, labeled, rearranged
 from fnn.data.sets.published import BATCHES, contents
 from fnn.errors import DatasetFormatError
 
@@ -25,7 +25,9 @@ def cifar10(directory: str | Path | None = None) -> DataSet:
     """
     held = contents("cifar10", directory)
     parts = BATCHES[:5], BATCHES[5:]
-    return DataSet(*(_part("cifar10", {name: held.pop(name) for name in names}, "classes") for names in parts))
+    return DataSet(
+        *(_part("cifar10", {name: held.pop(name) for name in names}, "classes") for names in parts)
+    )
 
 
 def cifar100(directory: str | Path | None = None, *, labels: str = "fine") -> DataSet:
@@ -36,19 +38,29 @@ def cifar100(directory: str | Path | None = None, *, labels: str = "fine") -> Da
     """
     checks.choice("cifar100 labels", labels, tuple(CLASSES["cifar100"]))
     held = contents("cifar100", directory)
-    return DataSet(*(_part("cifar100", {name: held.pop(name)}, labels) for name in ("train.bin", "test.bin")))
+    return DataSet(
+        *(_part("cifar100", {name: held.pop(name)}, labels) for name in ("train.bin", "test.bin"))
+    )
 
 
 def _part(release: str, files: dict[str, bytes], labels: str) -> tuple[np.ndarray, np.ndarray]:
-    parts = [_pair(f"{release} {name}", held, CLASSES[release], labels) for name, held in files.items()]
+    parts = [
+        _pair(f"{release} {name}", held, CLASSES[release], labels) for name, held in files.items()
+    ]
     planes, found = (np.concatenate(both) for both in zip(*parts, strict=True))
     return rearranged(planes.reshape(-1, *IMAGE), 0, 2, 3, 1), found
 
 
-def _pair(where: str, stored: bytes, kinds: dict[str, int], labels: str) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    where: str, stored: bytes, kinds: dict[str, int], labels: str
+) -> tuple[np.ndarray, np.ndarray]:
     """The pixels uint8 (n, 3072) and the labels of one file."""
     record = len(kinds) + prod(IMAGE)
     if len(stored) == 0 or len(stored) % record:
-        raise DatasetFormatError(where, f"whole records of {record:,} bytes", f"{len(stored):,} bytes", ANEW)
+        raise DatasetFormatError(
+            where, f"whole records of {record:,} bytes", f"{len(stored):,} bytes", ANEW
+        )
     records = np.frombuffer(stored, np.uint8).reshape(-1, record)
-    return labeled(where, records[:, len(kinds) :], records[:, list(kinds).index(labels)], kinds[labels])
+    return labeled(
+        where, records[:, len(kinds) :], records[:, list(kinds).index(labels)], kinds[labels]
+    )

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from fnn.data.sets.parts import DataSet
+from fnn.data.sets.dataset import DataSet
 
 FOLDS = 5
 
@@ -20,6 +20,8 @@ def digits() -> DataSet:
         stored = np.load(file, allow_pickle=False)
         ink, labels = stored["images"], stored["labels"].astype(np.int32)
     images = np.rint(ink[..., None] * (255 / 16)).astype(np.uint8)
-    place_in_class = np.sum((labels[:, None] == labels) & np.tri(len(labels), k=-1, dtype=bool), axis=1)
+    place_in_class = np.sum(
+        (labels[:, None] == labels) & np.tri(len(labels), k=-1, dtype=bool), axis=1
+    )
     test = place_in_class % FOLDS == 0
     return DataSet((images[~test], labels[~test]), (images[test], labels[test]))

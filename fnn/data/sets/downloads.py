@@ -24,7 +24,10 @@ def cache() -> Path:
         "darwin": Path.home() / "Library" / "Caches",
         "win32": Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"),
     }
-    return platform.get(sys.platform, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")) / "fnn"
+    return (
+        platform.get(sys.platform, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
+        / "fnn"
+    )
 
 
 def fetch(url: str, target: Path, *, size: int, sha256: str) -> None:
@@ -40,7 +43,9 @@ def fetch(url: str, target: Path, *, size: int, sha256: str) -> None:
         return
     partial = target.with_name(target.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)), "r+b") as file:
+    with os.fdopen(
+        os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)), "r+b"
+    ) as file:
         _receive(url, file, size)
         try:
             _expect_digest(url, file, sha256, "try again, or get it elsewhere")
@@ -61,13 +66,17 @@ def _receive(url: str, file: BufferedRandom, size: int) -> None:
         have = have if answer.status == 206 and _begins_at(answer, have) else 0
         told = answer.headers.get("Content-Length")
         if told is not None and told != str(size - have):
-            raise DatasetIntegrityError(url, f"{size - have:,} bytes", f"{told} to come", "get it elsewhere")
+            raise DatasetIntegrityError(
+                url, f"{size - have:,} bytes", f"{told} to come", "get it elsewhere"
+            )
         file.seek(have)
         while have <= size and (chunk := answer.read(min(CHUNK, size + 1 - have))):
             file.write(chunk)
             have += len(chunk)
     if have < size:
-        raise ConnectionError(f"it was cut after {have:,} of {size:,} bytes; another try goes on from there")
+        raise ConnectionError(
+            f"it was cut after {have:,} of {size:,} bytes; another try goes on from there"
+        )
 
 
 def _begins_at(answer: Any, have: int) -> bool:
@@ -77,14 +86,20 @@ def _begins_at(answer: Any, have: int) -> bool:
 class _Redirects(HTTPRedirectHandler):
     """Follows to another place of the web, but never from a safe connection to an open one."""
 
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
         allowed = {"https"} if urlsplit(req.full_url).scheme == "https" else {"http", "https"}
         if urlsplit(newurl).scheme not in allowed:
-            raise DatasetIntegrityError(req.full_url, "a redirect to https", newurl, "get it elsewhere")
+            raise DatasetIntegrityError(
+                req.full_url, "a redirect to https", newurl, "get it elsewhere"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _expect_digest(where: str, file: BufferedReader | BufferedRandom, sha256: str, way_out: str) -> None:
+def _expect_digest(
+    where: str, file: BufferedReader | BufferedRandom, sha256: str, way_out: str
+) -> None:
     file.seek(0)
     found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:

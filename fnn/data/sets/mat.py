@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from fnn.data.sets.parts import ANEW
+from fnn.data.sets.dataset import ANEW
 from fnn.errors import DatasetFormatError, DatasetIntegrityError
 from fnn.types import Shape
 
@@ -17,7 +17,9 @@ FIELD = 64  # bytes, at most, of what tells about an array: its flags, its axes,
 PIECE = 1 << 16
 
 
-def variables(where: str, stored: bytes, most: Mapping[str, int]) -> dict[str, tuple[Shape, np.ndarray]]:
+def variables(
+    where: str, stored: bytes, most: Mapping[str, int]
+) -> dict[str, tuple[Shape, np.ndarray]]:
     """The shape and the bytes, in MATLAB's order, of each variable; `most` names them and tells how large each may be.
 
     No memory is taken before a variable's name, axes and size fit each other and what was expected.
@@ -33,15 +35,25 @@ def variables(where: str, stored: bytes, most: Mapping[str, int]) -> dict[str, t
             kind, size = struct.unpack_from("<II", stored, place)
             element = memoryview(stored)[place + 8 : place + 8 + size]
             if kind not in (MATRIX, COMPRESSED) or len(element) < size:
-                raise DatasetIntegrityError(where, "a whole file, as published", f"a break at byte {place:,}", ANEW)
+                raise DatasetIntegrityError(
+                    where, "a whole file, as published", f"a break at byte {place:,}", ANEW
+                )
             # Uncompressed, the tag of the matrix is that of the element.
-            pieces = _inflated(element) if kind == COMPRESSED else iter((stored[place : place + 8], element))
+            pieces = (
+                _inflated(element)
+                if kind == COMPRESSED
+                else iter((stored[place : place + 8], element))
+            )
             found.update([_variable(where, _Stream(pieces), most)])
             place += 8 + size
     except (zlib.error, EOFError, struct.error) as error:
-        raise DatasetIntegrityError(where, "a whole file, as published", f"damage: {error}", ANEW) from error
+        raise DatasetIntegrityError(
+            where, "a whole file, as published", f"damage: {error}", ANEW
+        ) from error
     if set(found) != set(most):
-        raise DatasetFormatError(where, f"the variables {', '.join(most)}", ", ".join(found) or "none", ANEW)
+        raise DatasetFormatError(
+            where, f"the variables {', '.join(most)}", ", ".join(found) or "none", ANEW
+        )
     return found
 
 
@@ -86,7 +98,9 @@ class _Stream:
         """The few bytes of what tells about an array."""
         found, size, short = self.tag()
         if found != kind or size > FIELD:
-            raise DatasetFormatError(where, f"at most {FIELD} bytes of kind {kind}", f"{size:,} of kind {found}", ANEW)
+            raise DatasetFormatError(
+                where, f"at most {FIELD} bytes of kind {kind}", f"{size:,} of kind {found}", ANEW
+            )
         return self.take(size + -size % 8).tobytes()[:size] if short is None else short
 
     def end(self) -> int:
@@ -98,7 +112,9 @@ def _end() -> bytes:
     raise EOFError("it ends too early")
 
 
-def _variable(where: str, stream: _Stream, most: Mapping[str, int]) -> tuple[str, tuple[Shape, np.ndarray]]:
+def _variable(
+    where: str, stream: _Stream, most: Mapping[str, int]
+) -> tuple[str, tuple[Shape, np.ndarray]]:
     stream.tag()
     stream.field(where, UINT32)
     axes = np.frombuffer(stream.field(where, INT32), "<i4")

@@ -1,12 +1,43 @@
-"""MNIST, and the data sets that took its place and its files' names."""
+"""MNIST and its relatives in IDX files."""
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from fnn.data.sets.idx import idx
-from fnn.data.sets.parts import DataSet, labeled
+from fnn.data.sets.dataset import ANEW, DataSet, labeled
 from fnn.data.sets.published import contents
+from fnn.errors import DatasetFormatError
+from fnn.types import Shape
+
+UNSIGNED_BYTE = 8
+
+
+def idx(where: str, stored: bytes, example: Shape) -> np.ndarray:
+    """The array uint8 (n, *example) of an IDX file: 0 0 type axes, each axis as a big-endian uint32, the bytes.
+
+    DatasetFormatError for another type or shape, and where the header tells of more or fewer bytes than there are; it
+    is believed in nothing before.
+    """
+    axes = 1 + len(example)
+    begin = 4 * (1 + axes)
+    magic = bytes((0, 0, UNSIGNED_BYTE, axes))
+    if len(stored) < begin or stored[:4] != magic:
+        expected = f"an IDX header of {begin} bytes that begins with {magic.hex()}"
+        raise DatasetFormatError(
+            where, expected, f"{stored[:4].hex()} in {len(stored):,} bytes", ANEW
+        )
+    shape = tuple(np.frombuffer(stored, ">u4", axes, 4).tolist())
+    sides = " x ".join(f"{length:,}" for length in shape)
+    if shape[1:] != example:
+        raise DatasetFormatError(
+            where, f"examples of shape {example}", f"a header that says {sides}", ANEW
+        )
+    if prod(shape) != len(stored) - begin:
+        says = f"{sides} = {prod(shape):,} bytes, as the header says"
+        raise DatasetFormatError(where, says, f"{len(stored) - begin:,}", ANEW)
+    return np.frombuffer(stored, np.uint8, offset=begin).reshape(shape).copy()
+
 
 SIZE, CLASSES = 28, 10
 
@@ -45,7 +76,9 @@ def _read(name: str, directory: str | Path | None) -> DataSet:
 
     def part(kind: str) -> tuple[np.ndarray, np.ndarray]:
         files = {f"{kind}-images-idx3-ubyte": (SIZE, SIZE), f"{kind}-labels-idx1-ubyte": ()}
-        images, labels = (idx(f"{name} {file}", held.pop(file), example) for file, example in files.items())
+        images, labels = (
+            idx(f"{name} {file}", held.pop(file), example) for file, example in files.items()
+        )
         return labeled(f"{name} {kind}-labels-idx1-ubyte", images[..., None], labels, CLASSES)
 
     return DataSet(part("train"), part("t10k"))

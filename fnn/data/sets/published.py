@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
 
+from fnn.data.sets.archives import unpack
 from fnn.data.sets.downloads import cache, fetch
-from fnn.data.sets.unpacking import unpack
 from fnn.errors import ConfigError, DatasetUnavailableError
 
 
@@ -29,10 +29,15 @@ class Release(NamedTuple):
 
 def _idx(sizes: tuple[int, ...], digests: tuple[str, ...]) -> tuple[File, ...]:
     """The four files that all successors of MNIST have, of 60,000 and 10,000 examples."""
-    holds = {"train-images-idx3-ubyte": 16 + 60_000 * 28 * 28, "train-labels-idx1-ubyte": 8 + 60_000}
+    holds = {
+        "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+        "train-labels-idx1-ubyte": 8 + 60_000,
+    }
     holds |= {"t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28, "t10k-labels-idx1-ubyte": 8 + 10_000}
     files = zip(holds.items(), sizes, digests, strict=True)
-    return tuple(File(f"{name}.gz", size, digest, {name: most}) for (name, most), size, digest in files)
+    return tuple(
+        File(f"{name}.gz", size, digest, {name: most}) for (name, most), size, digest in files
+    )
 
 
 BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
@@ -92,7 +97,10 @@ RELEASES = {
                 "cifar-100-binary.tar.gz",
                 168_513_733,
                 "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-                {"cifar-100-binary/train.bin": 50_000 * 3074, "cifar-100-binary/test.bin": 10_000 * 3074},
+                {
+                    "cifar-100-binary/train.bin": 50_000 * 3074,
+                    "cifar-100-binary/test.bin": 10_000 * 3074,
+                },
             ),
         ),
     ),
@@ -142,7 +150,9 @@ def _fetch(name: str, release: Release, folder: Path) -> None:
         missing = [file.name for file in release.files if not (folder / file.name).is_file()]
         expected = f"{', '.join(missing)} in {folder}, or to fetch that from {release.url}"
         reason = f"HTTP {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
-        raise DatasetUnavailableError(name, expected, reason, "try again, or put it there by hand") from error
+        raise DatasetUnavailableError(
+            name, expected, reason, "try again, or put it there by hand"
+        ) from error
 
 
 def _expect(where: str, file: File, folder: Path) -> None:
@@ -163,4 +173,6 @@ def _held(file: File, folder: Path) -> dict[str, bytes]:
 def _unpacked(file: File, folder: Path) -> dict[str, Path]:
     """Where what the file holds is, or would be: in the folder that it was packed with, or in that one itself."""
     places = {inner: (folder / inner, folder / Path(inner).name) for inner in file.holds}
-    return {inner: first if first.is_file() else second for inner, (first, second) in places.items()}
+    return {
+        inner: first if first.is_file() else second for inner, (first, second) in places.items()
+    }

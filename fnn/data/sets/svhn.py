@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fnn.data.sets.dataset import ANEW, DataSet, labeled, rearranged
 from fnn.data.sets.mat import variables
-from fnn.data.sets.parts import ANEW, DataSet, labeled, rearranged
 from fnn.data.sets.published import contents
 from fnn.errors import DatasetFormatError
 
@@ -21,14 +21,18 @@ def svhn(directory: str | Path | None = None) -> DataSet:
     [Netzer et al. 2011, "Reading Digits in Natural Images with Unsupervised Feature Learning"].
     """
     held = contents("svhn", directory)
-    return DataSet(*(_part(f"svhn {name}", held.pop(name)) for name in ("train_32x32.mat", "test_32x32.mat")))
+    return DataSet(
+        *(_part(f"svhn {name}", held.pop(name)) for name in ("train_32x32.mat", "test_32x32.mat"))
+    )
 
 
 def _part(where: str, stored: bytes) -> tuple[np.ndarray, np.ndarray]:
     found = variables(where, stored, {"X": MOST * SIZE * SIZE * CHANNELS, "y": MOST})
     (shape, pixels), (_, labels) = found["X"], found["y"]
     if shape[:-1] != (SIZE, SIZE, CHANNELS):
-        raise DatasetFormatError(f"{where} X", f"the shape ({SIZE}, {SIZE}, {CHANNELS}, n)", shape, ANEW)
+        raise DatasetFormatError(
+            f"{where} X", f"the shape ({SIZE}, {SIZE}, {CHANNELS}, n)", shape, ANEW
+        )
     if labels.min(initial=1) == 0:
         raise DatasetFormatError(f"{where} y", f"labels from 1 to {CLASSES}", 0, ANEW)
     # Column after column: in C's order (n, channels, columns, rows).

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.data.sets.parts import Labeled
+from fnn.data.sets.dataset import Labeled
 from fnn.errors import ConfigError, DatasetFormatError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -30,9 +30,13 @@ def csv(path: str | Path, *, target: str, delimiter: str = ",") -> Labeled:
     where = f"csv {path}"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            inputs, targets, width = _rows(where, text.reader(file, delimiter=delimiter, strict=True), target)
+            inputs, targets, width = _rows(
+                where, text.reader(file, delimiter=delimiter, strict=True), target
+            )
     except (text.Error, UnicodeDecodeError) as error:
-        raise DatasetFormatError(where, f"a table in UTF-8, cut at {delimiter!r}", error, "save it anew") from error
+        raise DatasetFormatError(
+            where, f"a table in UTF-8, cut at {delimiter!r}", error, "save it anew"
+        ) from error
     if not targets:
         raise DatasetFormatError(where, "rows below the names of the columns", "none", "add some")
     found, classes = _targets(f"{where} {target}", targets)
@@ -43,7 +47,12 @@ def _rows(where: str, rows: Any, target: str) -> tuple[array, list[str], int]:
     """The inputs of all rows one after another, the targets as they are written, and how many inputs a row has."""
     names = [name.strip() for name in next(rows, [])]
     if names.count(target) != 1:
-        raise ConfigError("csv target", f"one of the columns {', '.join(names)}", repr(target), "choose one of them")
+        raise ConfigError(
+            "csv target",
+            f"one of the columns {', '.join(names)}",
+            repr(target),
+            "choose one of them",
+        )
     place = names.index(target)
     others = names[:place] + names[place + 1 :]
     inputs = array("f")
@@ -53,9 +62,13 @@ def _rows(where: str, rows: Any, target: str) -> tuple[array, list[str], int]:
             continue  # an empty line
         line = f"{where} line {rows.line_num}"
         if len(row) != len(names):
-            raise DatasetFormatError(line, f"{len(names)} columns", len(row), "complete the row, or take it away")
+            raise DatasetFormatError(
+                line, f"{len(names)} columns", len(row), "complete the row, or take it away"
+            )
         targets.append(row.pop(place).strip())
-        inputs.extend(_input(line, name, written) for name, written in zip(others, row, strict=True))
+        inputs.extend(
+            _input(line, name, written) for name, written in zip(others, row, strict=True)
+        )
     return inputs, targets, len(others)
 
 
@@ -63,7 +76,9 @@ def _input(line: str, name: str, written: str) -> float:
     number = _number(written)
     if not abs(number) <= LARGEST:
         advice = "fill it in, code it as a number, or leave the row or the column out"
-        raise DatasetFormatError(f"{line}, {name}", "a finite number of float32", repr(written), advice)
+        raise DatasetFormatError(
+            f"{line}, {name}", "a finite number of float32", repr(written), advice
+        )
     return number
 
 

@@ -19,7 +19,9 @@ def telling(what: str, place: Path, size: int = 0) -> Iterator[None]:
     except OSError as error:
         expected = f"room for {size} bytes" if size else "a place to write in"
         got = f"{error.strerror or error}{_room(place)}"
-        told = CheckpointWriteError(f"{what} in {place}", expected, got, "make room, or take another place")
+        told = CheckpointWriteError(
+            f"{what} in {place}", expected, got, "make room, or take another place"
+        )
         told.errno = error.errno
         raise told from error
 
@@ -75,7 +77,9 @@ def make_folder(folder: Path) -> None:
             folder.mkdir()
         except FileExistsError:
             if not folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(folder)) from None
+                raise NotADirectoryError(
+                    errno.ENOTDIR, "a file is in the way", str(folder)
+                ) from None
         sync(folder.parent)
 
 
@@ -92,4 +96,6 @@ def as_path(where: str, value: Any) -> Path:
     try:
         return Path(os.fsdecode(value)).absolute()
     except (TypeError, ValueError):
-        raise ConfigError(where, "a path", type(value).__name__, 'give one first, as in "runs/digits"') from None
+        raise ConfigError(
+            where, "a path", type(value).__name__, 'give one first, as in "runs/digits"'
+        ) from None

@@ -20,7 +20,9 @@ def name_of(step: int) -> str:
 def found(directory: Path) -> dict[int, Path]:
     """The folder of each step, in their order."""
     # Backwards, so that a step comes after what it replaces, and is the one that is kept.
-    matches = map(CHECKPOINT.fullmatch, sorted((path.name for path in directory.iterdir()), reverse=True))
+    matches = map(
+        CHECKPOINT.fullmatch, sorted((path.name for path in directory.iterdir()), reverse=True)
+    )
     folders = {int(match[1]): directory / match[0] for match in matches if match}
     return dict(sorted(folders.items()))
 

@@ -41,7 +41,9 @@ def unique_leaves(where: str, tree: Any) -> dict[str, Any]:
     """The leaves by path; ConfigError where two have the same, as those of {"a/b": 1, "a": {"b": 2}}."""
     leaves = trees.named_leaves(tree)
     if len(leaves) < len(jax.tree.leaves(tree)):
-        raise ConfigError(where, "a path of its own for each leaf", "one path for two", "leave / out of names")
+        raise ConfigError(
+            where, "a path of its own for each leaf", "one path for two", "leave / out of names"
+        )
     return leaves
 
 
@@ -54,14 +56,18 @@ def from_bytes(leaf: Leaf, raw: np.ndarray, where: str) -> Any:
     """The array, or the keys, that these bytes are."""
     array = raw.view(leaf.bare).reshape(leaf.shape)
     if leaf.dtype == "bool" and raw.size and raw.max() > 1:
-        raise CheckpointCorruptError(f"{where} leaf {leaf.path!r}", "bytes 0 and 1", int(raw.max()), WAY_OUT)
+        raise CheckpointCorruptError(
+            f"{where} leaf {leaf.path!r}", "bytes 0 and 1", int(raw.max()), WAY_OUT
+        )
     if not leaf.dtype.startswith(KEY):
         return array
     try:
         return jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.dtype.removeprefix(KEY))
     except (ValueError, TypeError) as error:
         told = str(error).splitlines()[0]
-        raise CheckpointCorruptError(f"{where} leaf {leaf.path!r}", "keys that JAX knows", told, WAY_OUT) from None
+        raise CheckpointCorruptError(
+            f"{where} leaf {leaf.path!r}", "keys that JAX knows", told, WAY_OUT
+        ) from None
 
 
 def _expect_there(path: str, leaf: Any) -> None:
@@ -70,9 +76,16 @@ def _expect_there(path: str, leaf: Any) -> None:
     if isinstance(leaf, jax.core.Tracer):
         raise ConfigError(where, "an array with values", "a traced one", "save outside of jax.jit")
     if isinstance(leaf, jax.Array) and leaf.is_deleted():
-        raise ConfigError(where, "an array with values", "one donated to a program", "save what the program returned")
+        raise ConfigError(
+            where,
+            "an array with values",
+            "one donated to a program",
+            "save what the program returned",
+        )
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        raise ConfigError(where, "an array of this process", "one spread over several", "gather it first")
+        raise ConfigError(
+            where, "an array of this process", "one spread over several", "gather it first"
+        )
 
 
 def _stored(path: str, leaf: Any, copy: bool) -> Stored:
@@ -82,5 +95,7 @@ def _stored(path: str, leaf: Any, copy: bool) -> Stored:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     if DTYPES.get(array.dtype.name) != array.dtype:
-        raise DTypeError(f"tree {path}", "an array of numbers, or keys", f"{type(leaf).__name__}", "leave it out")
+        raise DTypeError(
+            f"tree {path}", "an array of numbers, or keys", f"{type(leaf).__name__}", "leave it out"
+        )
     return Stored(array, array.dtype.name)

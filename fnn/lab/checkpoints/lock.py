@@ -20,7 +20,9 @@ _held: set[int] = set()
 def locked(directory: Path) -> Iterator[None]:
     """Within, no other process, and no one else in this one, holds the directory; CheckpointLockedError if one does."""
     with telling("the lock", directory):
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(
+            directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
     _held.add(descriptor)
     try:
         with telling("the lock", directory):
@@ -38,12 +40,16 @@ def _take(descriptor: int, directory: Path) -> None:
     try:
         import fcntl
     except ImportError:
-        raise ConfigError("checkpoints", "a POSIX system, for its locks", os.name, "run it on Linux or macOS") from None
+        raise ConfigError(
+            "checkpoints", "a POSIX system, for its locks", os.name, "run it on Linux or macOS"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         advice = "end that one, or take another directory"
-        raise CheckpointLockedError(f"directory {directory}", "no other writer", _told(descriptor), advice) from None
+        raise CheckpointLockedError(
+            f"directory {directory}", "no other writer", _told(descriptor), advice
+        ) from None
 
 
 def _holder() -> bytes:

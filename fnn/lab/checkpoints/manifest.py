@@ -21,7 +21,10 @@ DIGITS = 64  # in a row; a digest may have as many
 PATH = 4096  # characters
 ELEMENTS = 2**60  # what NumPy can shape, whatever the dtype
 
-NUMPY: tuple[str, ...] = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
+NUMPY: tuple[str, ...] = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+)
 NUMPY += ("float16", "float32", "float64", "complex64", "complex128")
 NARROW: tuple[str, ...] = (
     "bfloat16",
@@ -34,7 +37,13 @@ NARROW: tuple[str, ...] = (
     "float8_e4m3",
     "float8_e5m2",
 )
-NARROW += ("float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+NARROW += (
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+)
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in NUMPY}
 DTYPES |= {name: np.dtype(getattr(jnp, name)) for name in NARROW if hasattr(jnp, name)}
 KEY = "key:"  # a typed key is stored as its data, of dtype uint32, under the name of its implementation
@@ -78,7 +87,11 @@ class Manifest(NamedTuple):
 
 def encode(manifest: Manifest) -> bytes:
     """The manifest as JSON; ValueError or TypeError for notes that JSON cannot hold."""
-    members = {"format": FORMAT} | manifest._asdict() | {"leaves": [leaf._asdict() for leaf in manifest.leaves]}
+    members = (
+        {"format": FORMAT}
+        | manifest._asdict()
+        | {"leaves": [leaf._asdict() for leaf in manifest.leaves]}
+    )
     return json.dumps(members, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -92,13 +105,27 @@ def decode(raw: bytes, where: str = "manifest") -> Manifest:
     version = members.get("format")
     expect(type(version) is int and version >= 1, f"{where} format", "a whole number", version)
     if version > FORMAT:
-        raise CheckpointVersionError(where, f"format {FORMAT} or older", f"format {version}", "take a newer fnn")
-    expect(members.keys() == {"format", *Manifest._fields}, where, f"format, {', '.join(Manifest._fields)}", [*members])
+        raise CheckpointVersionError(
+            where, f"format {FORMAT} or older", f"format {version}", "take a newer fnn"
+        )
+    expect(
+        members.keys() == {"format", *Manifest._fields},
+        where,
+        f"format, {', '.join(Manifest._fields)}",
+        [*members],
+    )
     step, score, notes, made_by, leaves = (members[name] for name in Manifest._fields)
     expect(is_count(step), f"{where} step", "a whole number", step)
     finite = type(score) is float and math.isfinite(score)
-    expect(score is None or finite, f"{where} score", "a finite number with a point, or null", score)
-    expect(_is_plain(notes, DEPTH), f"{where} notes", f"finite numbers, at most {DEPTH} levels", "others")
+    expect(
+        score is None or finite, f"{where} score", "a finite number with a point, or null", score
+    )
+    expect(
+        _is_plain(notes, DEPTH),
+        f"{where} notes",
+        f"finite numbers, at most {DEPTH} levels",
+        "others",
+    )
     named = isinstance(made_by, dict) and all(isinstance(value, str) for value in made_by.values())
     expect(named, f"{where} made_by", "versions by name", made_by)
     expect(isinstance(leaves, list), f"{where} leaves", "a list", leaves)
@@ -125,7 +152,12 @@ def _leaves(members: list[Any], where: str) -> tuple[Leaf, ...]:
         expect(leaf.offset == offset, told, f"{offset}, no gap, no overlap", leaf.offset)
         leaves.append(leaf)
         offset += leaf.size
-    expect(len({leaf.path for leaf in leaves}) == len(leaves), f"{where} leaves", "each path once", "one twice")
+    expect(
+        len({leaf.path for leaf in leaves}) == len(leaves),
+        f"{where} leaves",
+        "each path once",
+        "one twice",
+    )
     return tuple(leaves)
 
 
@@ -135,10 +167,22 @@ def _leaf(members: Any, where: str) -> Leaf:
     path, shape, dtype, offset, sha256 = (members[name] for name in Leaf._fields)
     expect(isinstance(path, str) and _is_path(path), f"{where} path", "names joined by /", path)
     where = f"{where} {reprlib.repr(path)}"
-    expect(isinstance(shape, list) and len(shape) <= RANK, f"{where} shape", f"at most {RANK} sizes", shape)
+    expect(
+        isinstance(shape, list) and len(shape) <= RANK,
+        f"{where} shape",
+        f"at most {RANK} sizes",
+        shape,
+    )
     expect(all(map(is_count, shape)), f"{where} shape", "whole numbers", shape)
-    expect(math.prod(filter(None, shape)) <= ELEMENTS, f"{where} shape", f"at most {ELEMENTS} elements", shape)
-    known = isinstance(dtype, str) and (dtype in DTYPES or re.fullmatch(f"{KEY}\\w{{1,40}}", dtype, re.ASCII))
+    expect(
+        math.prod(filter(None, shape)) <= ELEMENTS,
+        f"{where} shape",
+        f"at most {ELEMENTS} elements",
+        shape,
+    )
+    known = isinstance(dtype, str) and (
+        dtype in DTYPES or re.fullmatch(f"{KEY}\\w{{1,40}}", dtype, re.ASCII)
+    )
     expect(bool(known), f"{where} dtype", "a dtype of numbers or keys", dtype)
     expect(is_count(offset), f"{where} offset", "a whole number", offset)
     digest = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)
@@ -159,7 +203,12 @@ def _parsed(raw: bytes, where: str) -> Any:
     expect(raw.count(b",") <= 10 * LEAVES, where, f"at most {10 * LEAVES} commas", raw.count(b","))
     opened = raw.count(b"[") + raw.count(b"{")
     expect(opened <= 3 * LEAVES, where, f"at most {3 * LEAVES} brackets", opened)
-    expect(not re.search(rb"\d{%d}" % (DIGITS + 1), raw), where, f"at most {DIGITS} digits in a row", "more")
+    expect(
+        not re.search(rb"\d{%d}" % (DIGITS + 1), raw),
+        where,
+        f"at most {DIGITS} digits in a row",
+        "more",
+    )
     try:
         return json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

@@ -17,12 +17,12 @@ from fnn.lab.checkpoints.folders import drop, found, sweep
 from fnn.lab.checkpoints.host import Stored, on_host
 from fnn.lab.checkpoints.lock import locked
 from fnn.lab.checkpoints.manifest import Manifest
-from fnn.lab.checkpoints.reading import lowest, manifest_of, read
-from fnn.lab.checkpoints.writing import draft, write
+from fnn.lab.checkpoints.reader import lowest, manifest_of, read
+from fnn.lab.checkpoints.writer import draft, write
 
 
 class Store:
-    """What `lab.checkpoints` gives: the one writer into a directory."""
+    """What `lab.checkpoint_store` gives: the one writer into a directory."""
 
     def __init__(self, directory: Path, keep: int | None, pool: ThreadPoolExecutor | None):
         self.directory = directory
@@ -39,8 +39,12 @@ class Store:
         CheckpointWriteError from the disk, of this save or, asynchronous, of the one before. Then all is as it was.
         """
         if self._owner != os.getpid():
-            advice = "save inside of `with lab.checkpoints(...)`, in the process that opened it"
-            raise ConfigError("save", "a store that holds its lock", "one that let go of it", advice)
+            advice = (
+                "save inside of `with lab.checkpoint_store(...)`, in the process that opened it"
+            )
+            raise ConfigError(
+                "save", "a store that holds its lock", "one that let go of it", advice
+            )
         self.wait()
         leaves = on_host(tree, copy=self._pool is not None)
         score = None if score is None else float(checks.number("score", score, "(-inf, inf)"))
@@ -100,10 +104,10 @@ class Store:
 
 
 @contextmanager
-def checkpoints(
+def checkpoint_store(
     directory: str | os.PathLike[str], *, keep: int | None = 3, asynchronous: bool = False
 ) -> Iterator[Store]:
-    """Within, this process alone writes checkpoints into the directory: `with lab.checkpoints("run") as store:`.
+    """Within, this process alone writes checkpoints into the directory: `with lab.checkpoint_store("run") as store:`.
 
     `store.save(step, tree, notes=None, score=None)`, `store.wait()`, `store.steps()`. The last `keep` stay, and the
     one of the lowest score; all, if keep is None. asynchronous: save returns at once, what comes after does not reach
@@ -130,7 +134,7 @@ def checkpoints(
 
 def save(directory: str | os.PathLike[str], tree: Any, *, step: int = 0) -> None:
     """Save one tree, on the disk when this returns: `lab.save("weights", params)`; `lab.restore` reads it."""
-    with checkpoints(directory, keep=None) as store:
+    with checkpoint_store(directory, keep=None) as store:
         store.save(step, tree)
 
 

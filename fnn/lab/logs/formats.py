@@ -34,7 +34,7 @@ def column(name: str, values: Any, steps: np.ndarray) -> np.ndarray:
     """The figures of the steps as an array of numbers; ShapeError unless there is one a step."""
     array = np.asarray(values)
     if array.shape != steps.shape:
-        advice = "tell a part of it, or lab.population(...)"
+        advice = "tell a part of it, or lab.summarize_runs(...)"
         raise ShapeError(f"log {name}", f"one number a step, {steps.shape}", array.shape, advice)
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
@@ -47,7 +47,10 @@ def _texts(name: str, values: Any, steps: np.ndarray) -> list[str]:
 def _json_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
     keys = [json.dumps(name).replace("%", "%%") for name in ("step", *figures)]
     line = "{" + ", ".join(f"{key}: %s" for key in keys) + "}"
-    told = [[WILD.get(text, text) for text in _texts(name, values, steps)] for name, values in figures.items()]
+    told = [
+        [WILD.get(text, text) for text in _texts(name, values, steps)]
+        for name, values in figures.items()
+    ]
     return [line % record for record in zip(steps, *told, strict=True)]
 
 
@@ -70,10 +73,17 @@ def csv_cells(line: str) -> list[str]:
 def _csv_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
     if unknown := figures.keys() - set(names):
         advice = "tell all names as the run begins, or use lab.jsonl_log"
-        raise ConfigError("csv_log figures", f"a column among {', '.join(names)}", ", ".join(sorted(unknown)), advice)
+        raise ConfigError(
+            "csv_log figures",
+            f"a column among {', '.join(names)}",
+            ", ".join(sorted(unknown)),
+            advice,
+        )
     empty = [""] * len(steps)
     told = [_texts(name, figures[name], steps) if name in figures else empty for name in names]
-    return [",".join(record) for record in zip(map(str, steps), *told, strict=True)]  # numbers need no quotes
+    return [
+        ",".join(record) for record in zip(map(str, steps), *told, strict=True)
+    ]  # numbers need no quotes
 
 
 def _csv_record(names: Names, line: str) -> tuple[int, dict[str, float]]:

@@ -53,14 +53,18 @@ def records(
             yield form.parse(names, line)
         except (ValueError, KeyError, TypeError, AttributeError):
             advice = "mend or drop that line"
-            raise ConfigError(where, "a log of fnn", f"{line[:80]!r} in line {number} of {path}", advice) from None
+            raise ConfigError(
+                where, "a log of fnn", f"{line[:80]!r} in line {number} of {path}", advice
+            ) from None
 
 
 def expect_file_place(where: str, path: str | os.PathLike[str]) -> Path:
     """The path, if a file is or may be there; ConfigError otherwise."""
     target = Path(path)
     if target.is_dir():
-        raise ConfigError(f"{where} path", "a file", f"{target}, a folder", 'name a file in it, as "run.jsonl"')
+        raise ConfigError(
+            f"{where} path", "a file", f"{target}, a folder", 'name a file in it, as "run.jsonl"'
+        )
     if not target.parent.is_dir():
         raise ConfigError(f"{where} path", "a folder that exists", target.parent, "make it first")
     return target
@@ -69,18 +73,28 @@ def expect_file_place(where: str, path: str | os.PathLike[str]) -> Path:
 def _kept(where: str, path: Path, form: Format, begun: Begun) -> list[str]:
     """The lines that the file shall begin with: its head, and of the past what the run does not do again."""
     if "step" in begun.names:
-        raise ConfigError(f"{where} names", "names other than step", ", ".join(begun.names), "rename the metric")
+        raise ConfigError(
+            f"{where} names", "names other than step", ", ".join(begun.names), "rename the metric"
+        )
     content, head = path.read_text("utf-8", CUT) if path.exists() else "", form.head(begun.names)
     if not content.startswith(form.begins[: len(content)]):
-        raise ConfigError(f"{where} path", "a log of this kind, or no file", path, "log to another file")
+        raise ConfigError(
+            f"{where} path", "a log of this kind, or no file", path, "log to another file"
+        )
     *lines, cut = content.split("\n")
     if lines and lines[: len(head)] != head:
-        expected, advice = f"a log with the columns {head[0]}", "log to another file, or use lab.jsonl_log"
+        expected, advice = (
+            f"a log with the columns {head[0]}",
+            "log to another file, or use lab.jsonl_log",
+        )
         raise ConfigError(f"{where} path", expected, f"{lines[0]} in {path}", advice)
     past = lines[len(head) :]
     if begun.is_new and (past or cut):
         raise ConfigError(
-            f"{where} path", "no log yet, as the run begins", path, "move it away, or log to another file"
+            f"{where} path",
+            "no log yet, as the run begins",
+            path,
+            "move it away, or log to another file",
         )
     told = records(f"{where} path", path, form, begun.names, past, len(head) + 1)
     return head + [line for line, (step, _) in zip(past, told, strict=True) if step <= begun.step]

@@ -105,7 +105,9 @@ def _all_of(logs: Sequence[Log]) -> Log:
     return Log(begin, write, look if looking else _ignore, close)
 
 
-def each(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> Iterator[tuple[int, dict[str, float]]]:
+def each(
+    steps: np.ndarray, figures: Mapping[str, np.ndarray]
+) -> Iterator[tuple[int, dict[str, float]]]:
     """Step by step what was told of several."""
     columns = [column(name, values, steps).tolist() for name, values in figures.items()]
     for step, *values in zip(steps.tolist(), *columns, strict=True):
@@ -114,4 +116,6 @@ def each(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> Iterator[tuple
 
 def not_begun(where: str, steps: np.ndarray) -> ConfigError:
     """The error of figures that no run has announced."""
-    return ConfigError(where, "a run that has begun", f"figures of step {steps[0]} before", "call its begin first")
+    return ConfigError(
+        where, "a run that has begun", f"figures of step {steps[0]} before", "call its begin first"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.lab.logs.log import Begun, Log, each, not_begun
-from fnn.lab.sheets import tiled
+from fnn.lab.plots.image_grid import tiled
 from fnn.types import TrainState
 
 EVENTS = "events.out.tfevents.*"
@@ -31,7 +31,9 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
     target, make = Path(directory), _maker()
     checks.flag("tensorboard_log histograms", histograms)
     if target.exists() and not target.is_dir():
-        raise ConfigError("tensorboard_log directory", "a folder, or nothing yet", target, "name another")
+        raise ConfigError(
+            "tensorboard_log directory", "a folder, or nothing yet", target, "name another"
+        )
     writer: Any = None
     ending: Any = None
 
@@ -41,12 +43,19 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         past = len(list(target.glob(EVENTS)))
         if past and begun.is_new:
             advice = "name a directory of its own for each run"
-            raise ConfigError("tensorboard_log directory", "no events yet, as the run begins", target, advice)
+            raise ConfigError(
+                "tensorboard_log directory", "no events yet, as the run begins", target, advice
+            )
         images = begun.images()
         image = None if images is None else tiled(images)
         # TensorBoard purges what was told of this step and later ones, but not at the first mark of the kind, so each
         # run needs one. tensorboardX names a file by the second, and of two in one second would make one.
-        writer = make(str(target), purge_step=begun.step + 1, filename_suffix=f".{past:04}", flush_secs=SECONDS)
+        writer = make(
+            str(target),
+            purge_step=begun.step + 1,
+            filename_suffix=f".{past:04}",
+            flush_secs=SECONDS,
+        )
         experiment, start, ending = _settings(begun)
         writer.file_writer.add_summary(experiment)
         writer.file_writer.add_summary(start)
@@ -63,7 +72,11 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
     def look(step: int, train_state: TrainState) -> None:
         leaves = trees.named_leaves({"params": train_state.params, "state": train_state.state})
         for path, leaf in leaves.items():
-            values = np.asarray(leaf, float) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.array([])
+            values = (
+                np.asarray(leaf, float)
+                if jnp.issubdtype(leaf.dtype, jnp.floating)
+                else np.array([])
+            )
             finite = values[np.isfinite(values)]
             if finite.size:
                 writer.add_histogram(path, finite, step, bins=BINS)
@@ -79,9 +92,13 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
 
 
 def _maker() -> Callable[..., Any]:
-    if not (find_spec("tensorboardX") and find_spec("PIL")):  # it draws images with pillow, but does not bring it
+    if not (
+        find_spec("tensorboardX") and find_spec("PIL")
+    ):  # it draws images with pillow, but does not bring it
         advice = "pip install 'fnn[tensorboard]'"
-        raise ConfigError("tensorboard_log", "tensorboardX and pillow to write with", "no such packages", advice)
+        raise ConfigError(
+            "tensorboard_log", "tensorboardX and pillow to write with", "no such packages", advice
+        )
     from tensorboardX import SummaryWriter
 
     return SummaryWriter
@@ -92,6 +109,7 @@ def _settings(begun: Begun) -> tuple[Any, Any, Any]:
     from tensorboardX.summary import hparams
 
     settings = {
-        name: value if isinstance(value, str | int | float) else str(value) for name, value in begun.settings.items()
+        name: value if isinstance(value, str | int | float) else str(value)
+        for name, value in begun.settings.items()
     }
     return hparams(settings, dict.fromkeys(begun.names))

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.nn.attention.dot_product import attend
-from fnn.nn.attention.projection import divided, projection
-from fnn.nn.attention.rotary import rotate
-from fnn.nn.composite import Go, composite
-from fnn.nn.noise.dropout import dropout
+from fnn.nn.attention.dot_product import attend, divided, projection, rotate
+from fnn.nn.core.composite import Go, composite
+from fnn.nn.dropout import dropout
 from fnn.types import Initializer, Layer, Number, Shape
 from fnn.values import maker
 
@@ -89,12 +87,21 @@ def _kind(
     checks.flag(f"{where} rotary", rotary)
     kv_heads = checks.whole(f"{where} kv_heads", heads if kv_heads is None else kv_heads)
     if heads % kv_heads:
-        raise ConfigError(f"{where} kv_heads", f"a divisor of heads={heads}", kv_heads, "groups of heads are equal")
+        raise ConfigError(
+            f"{where} kv_heads",
+            f"a divisor of heads={heads}",
+            kv_heads,
+            "groups of heads are equal",
+        )
     return Kind(where, sequences, heads, kv_heads, causal, rotary)
 
 
 def _parts(
-    kind: Kind, head_width: int | None, use_bias: bool, drop_rate: Number | None, kernel_init: Initializer | None
+    kind: Kind,
+    head_width: int | None,
+    use_bias: bool,
+    drop_rate: Number | None,
+    kernel_init: Initializer | None,
 ) -> Mapping[str, Layer]:
     where, _, heads, kv_heads, *_ = kind
     checks.flag(f"{where} use_bias", use_bias)
@@ -177,18 +184,35 @@ def _expect_arrays(kind: Kind, x: jax.Array, memory: jax.Array, mask: jax.Array 
     for name, array in zip(kind.sequences, (x, memory), strict=False):
         checks.floating(f"{kind.where} {name}", array)
     if mask is not None and mask.dtype != bool:
-        raise DTypeError(f"{kind.where} mask", "booleans, True for what is seen", mask.dtype, "compare, as in mask > 0")
+        raise DTypeError(
+            f"{kind.where} mask",
+            "booleans, True for what is seen",
+            mask.dtype,
+            "compare, as in mask > 0",
+        )
     for name, other in (("memory", memory), ("mask", mask)):
         if other is not None and other.shape[0] != x.shape[0]:
             advice = "nothing is broadcast over the batch"
-            raise ShapeError(f"{kind.where} {name}", f"a batch of {x.shape[0]} as x", other.shape, advice)
+            raise ShapeError(
+                f"{kind.where} {name}", f"a batch of {x.shape[0]} as x", other.shape, advice
+            )
 
 
 def _expect_heads(kind: Kind, query: int, key: int, value: int) -> None:
     """The widths of all heads together must fit: those of another memory need not."""
     wanted = divided(f"{kind.where} query", query, kind.heads) * kind.kv_heads
     if kind.rotary and (query // kind.heads) % 2:
-        raise ShapeError(f"{kind.where} rotary", "an even head width", query // kind.heads, "it turns pairs of numbers")
+        raise ShapeError(
+            f"{kind.where} rotary",
+            "an even head width",
+            query // kind.heads,
+            "it turns pairs of numbers",
+        )
     for name, width in {"key": key, "value": value}.items():
         if width != wanted:
-            raise ShapeError(f"{kind.where} {name}", f"{wanted} wide as the query's heads", width, "give head_width=")
+            raise ShapeError(
+                f"{kind.where} {name}",
+                f"{wanted} wide as the query's heads",
+                width,
+                "give head_width=",
+            )

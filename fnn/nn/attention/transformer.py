@@ -8,13 +8,12 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.activations.pointwise import gelu
+from fnn.nn.activations import gelu
 from fnn.nn.attention.attention import attention
-from fnn.nn.attention.projection import divided, projection
+from fnn.nn.attention.dot_product import divided, projection
 from fnn.nn.combinators.chain import chain
-from fnn.nn.composite import Go, composite
-from fnn.nn.noise.drop_path import drop_path
-from fnn.nn.noise.dropout import dropout
+from fnn.nn.core.composite import Go, composite
+from fnn.nn.dropout import drop_path, dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Initializer, Layer, Number, Shape
 from fnn.values import maker
@@ -48,11 +47,17 @@ def transformer_block(
         checks.number("transformer_block drop_path_rate", drop_path_rate, "[0, 1)")
     norm, activation = norm or layer_norm(), activation or gelu()
     drop = {} if drop_rate is None else {"dropout": dropout(drop_rate)}
-    noise = chain(**drop, **({} if drop_path_rate is None else {"drop_path": drop_path(drop_path_rate)}))
+    noise = chain(
+        **drop, **({} if drop_path_rate is None else {"drop_path": drop_path(drop_path_rate)})
+    )
     own: dict[str, Any] = {"use_bias": use_bias, "kernel_init": kernel_init}
     up = projection(lambda inputs: expansion * inputs, **own)
-    down = projection(lambda inputs: divided("transformer_block hidden width", inputs, expansion), **own)
-    look = attention(heads, kv_heads=kv_heads, causal=causal, rotary=rotary, drop_rate=drop_rate, **own)
+    down = projection(
+        lambda inputs: divided("transformer_block hidden width", inputs, expansion), **own
+    )
+    look = attention(
+        heads, kv_heads=kv_heads, causal=causal, rotary=rotary, drop_rate=drop_rate, **own
+    )
     return _block(
         {
             "attention_norm": norm,
@@ -66,7 +71,9 @@ def transformer_block(
 
 
 def _block(parts: Mapping[str, Layer]) -> Layer:
-    def through(go: Go, x: Any, alone: Callable[[Any], bool], add: Callable[[Any, Any], Any]) -> Any:
+    def through(
+        go: Go, x: Any, alone: Callable[[Any], bool], add: Callable[[Any, Any], Any]
+    ) -> Any:
         x, mask = (x, ()) if alone(x) else (x[0], tuple(x[1:]))
         y = go("attention_norm", x)
         x = add(x, go("attention_noise", go("attention", (y, *mask) if mask else y)))

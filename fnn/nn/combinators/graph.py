@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnn.errors import ConfigError
-from fnn.nn.composite import Go, composite, expect_layer
+from fnn.nn.core.composite import Go, composite, expect_layer
 from fnn.types import Layer
 from fnn.values import maker
 
@@ -22,11 +22,18 @@ def graph(**nodes: tuple[Any, ...]) -> Layer:
     named x, and for no nodes.
     """
     if not nodes:
-        raise ConfigError("graph", "at least one node, name=(layer, *sources)", "none", "nn.chain() passes x on")
+        raise ConfigError(
+            "graph", "at least one node, name=(layer, *sources)", "none", "nn.chain() passes x on"
+        )
     for name, node in nodes.items():
         if not isinstance(node, tuple) or isinstance(node, Layer) or len(node) < 2:
             got = "a layer alone" if isinstance(node, Layer) else repr(node)
-            raise ConfigError(f"graph {name}", "(layer, *names of what it takes in)", got, f'as in (layer, "{INPUT}")')
+            raise ConfigError(
+                f"graph {name}",
+                "(layer, *names of what it takes in)",
+                got,
+                f'as in (layer, "{INPUT}")',
+            )
         expect_layer(f"graph {name}", node[0])
     sources = {name: tuple(node[1:]) for name, node in nodes.items()}
     _expect_known(sources)
@@ -45,12 +52,21 @@ def _expect_known(sources: Mapping[str, tuple[str, ...]]) -> None:
     known = [INPUT]
     for name, names in sources.items():
         if name == INPUT:
-            raise ConfigError("graph x", "a node of another name", INPUT, "x is the input of the network")
+            raise ConfigError(
+                "graph x", "a node of another name", INPUT, "x is the input of the network"
+            )
         for source in names:
             if source not in known:
-                raise ConfigError(f"graph {name}", f"to take in some of {known}", repr(source), "name earlier nodes")
+                raise ConfigError(
+                    f"graph {name}",
+                    f"to take in some of {known}",
+                    repr(source),
+                    "name earlier nodes",
+                )
         known.append(name)
     *inner, _ = sources
     if idle := set(inner).difference(*sources.values()):
         got = ", ".join(name for name in inner if name in idle)
-        raise ConfigError("graph", "nodes that a later one takes in", got, "the last node alone is the output")
+        raise ConfigError(
+            "graph", "nodes that a later one takes in", got, "the last node alone is the output"
+        )

@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, inside
-from fnn.nn.composite import as_shape, expect_layer, expect_names, filled, seen
+from fnn.nn.core.composite import as_shape, expect_layer, expect_names, filled, seen
 from fnn.types import Layer, Params, Shape, State
 from fnn.values import maker
 
@@ -42,20 +42,30 @@ def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
             return {}, *drawn(shape)[1:]  # the same at every place, so that they begin alike
 
         with inside(BODY, shape=shape):
-            rest, state, out_shape = network(init_place, layer.apply).init(jax.random.fold_in(key, 1), as_shape(shape))
+            rest, state, out_shape = network(init_place, layer.apply).init(
+                jax.random.fold_in(key, 1), as_shape(shape)
+            )
         if not places:
-            raise ConfigError("shared use", "a network with the layer in it", "none", "place what `use` is given")
+            raise ConfigError(
+                "shared use", "a network with the layer in it", "none", "place what `use` is given"
+            )
         for number, place in enumerate(places):
-            needed, first = (jax.eval_shape(lambda s=shape: drawn(s)[0]) for shape in (place, places[0]))
+            needed, first = (
+                jax.eval_shape(lambda s=shape: drawn(s)[0]) for shape in (place, places[0])
+            )
             trees.expect_like(f"shared place {number}", needed, first)
         return filled({SHARED: drawn(places[0])[0], BODY: rest}), filled({BODY: state}), out_shape
 
-    def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ):
         expect_names("shared", [SHARED, BODY], params)
         expect_names("shared", [BODY], state)
         rest, tied = params.get(BODY, {}), params.get(SHARED, {})
 
-        def apply_place(own: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+        def apply_place(
+            own: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+        ):
             trees.expect_arrays("shared place", own, {})
             return layer.apply(tied, state, x, key=key, train=train)
 

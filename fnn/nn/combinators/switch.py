@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.nn.combinators.joins import same_shape
-from fnn.nn.composite import Go, Parts, by_place, composite
+from fnn.nn.combinators.parallel import same_shape
+from fnn.nn.core.composite import Go, Parts, by_place, composite
 from fnn.types import Layer, Shape
 from fnn.values import maker
 
@@ -25,7 +25,9 @@ def switch(*layers: Layer, **named: Layer) -> Layer:
     """
     parts = by_place("switch", layers, named)
     if not parts:
-        raise ConfigError("switch", "at least one layer", "none", "give the ways that an example may go")
+        raise ConfigError(
+            "switch", "at least one layer", "none", "give the ways that an example may go"
+        )
     return _switch(parts)
 
 
@@ -39,13 +41,19 @@ def _switch(parts: Parts) -> Layer:
     def arrays(go: Go, pair: Any) -> jax.Array:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             got = checks.describe(pair) if hasattr(pair, "dtype") else repr(pair)
-            raise ShapeError("switch", "a pair (index, x)", got, "give each example the number of its layer")
+            raise ShapeError(
+                "switch", "a pair (index, x)", got, "give each example the number of its layer"
+            )
         index, x = pair
         known = _known(index, x, len(parts))
         outputs = [checks.floating("switch y", go(name, x)) for name in parts]
         rank = outputs[0].ndim
         chosen = _along_first(index, rank)
-        y = reduce(lambda y, way: jnp.where(chosen == way, outputs[way], y), range(1, len(outputs)), outputs[0])
+        y = reduce(
+            lambda y, way: jnp.where(chosen == way, outputs[way], y),
+            range(1, len(outputs)),
+            outputs[0],
+        )
         return y * _along_first(jnp.where(known, 1, jnp.nan).astype(y.dtype), rank)
 
     return composite("switch", parts, shapes, arrays)
@@ -59,12 +67,21 @@ def _known(index: Any, x: Any, count: int) -> jax.Array:
     """Whether each index names a layer; ConfigError where that is known to be false now."""
     index = jnp.asarray(index)
     if not jnp.issubdtype(index.dtype, jnp.integer):
-        raise DTypeError("switch index", "an integer dtype", index.dtype, "cast it, as in index.astype(int)")
+        raise DTypeError(
+            "switch index", "an integer dtype", index.dtype, "cast it, as in index.astype(int)"
+        )
     batch = jax.tree.leaves(x)[0].shape[:1]
     if index.shape != batch:
-        raise ShapeError("switch index", f"one for each example, {batch}", index.shape, "give one for each example")
+        raise ShapeError(
+            "switch index",
+            f"one for each example, {batch}",
+            index.shape,
+            "give one for each example",
+        )
     known = (index >= 0) & (index < count)
     if checks.is_concrete(known) and not known.all():
         wrong = index[jnp.argmin(known)].item()
-        raise ConfigError("switch index", f"0 <= index < {count}", wrong, "number the layers from 0")
+        raise ConfigError(
+            "switch index", f"0 <= index < {count}", wrong, "number the layers from 0"
+        )
     return known

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fnn import checks
-from fnn.nn.composite import Go, Parts, composite
 from fnn.nn.convolution.conv import conv, convolution
-from fnn.nn.geometry import Padding, Sizes, windows
+from fnn.nn.core.composite import Go, Parts, composite
+from fnn.nn.core.windows import Padding, Sizes, windows
 from fnn.types import Initializer, Layer, Shape
 from fnn.values import maker
 

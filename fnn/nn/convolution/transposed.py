@@ -4,10 +4,10 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.affine import add_bias, expect_affine, init_affine
 from fnn.nn.convolution.conv import Width, grouped
-from fnn.nn.geometry import Padding, Pairs, Sizes, Windows, pad_pairs, windows
-from fnn.nn.initializers.scaled import he_normal
+from fnn.nn.core.affine import add_bias, expect_affine, init_affine
+from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, pad_pairs, windows
+from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve_transpose
 from fnn.types import Initializer, Layer, Params, Shape, State
 from fnn.values import maker
@@ -83,7 +83,11 @@ def conv_transpose_3d(
 
 
 def _transposed(
-    laid: Windows, output_padding: Sizes, width: Width, use_bias: bool, kernel_init: Initializer | None
+    laid: Windows,
+    output_padding: Sizes,
+    width: Width,
+    use_bias: bool,
+    kernel_init: Initializer | None,
 ) -> Layer:
     where, extra = laid.where, _expect_extra(laid, output_padding)
     checks.flag(f"{where} use_bias", use_bias)
@@ -93,15 +97,28 @@ def _transposed(
         channels, groups = width(checks.image_shape(where, shape, laid.axes))
         size, _ = _spread(laid, extra, shape[:-1])
         kernel_shape = (*laid.size, shape[-1] // groups, channels)
-        return init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias), {}, (*size, channels)
+        return (
+            init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias),
+            {},
+            (*size, channels),
+        )
 
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
         checks.image_batch(f"{where} x", x, laid.axes)
         channels, groups = width(x.shape[1:])
         expect_affine(where, params, x, (*laid.size, x.shape[-1] // groups, channels), use_bias)
         size, pads = _spread(laid, extra, x.shape[1:-1])
         stride, dilation, kernel = laid.stride, laid.dilation, params["kernel"]
-        y = convolve_transpose(x, kernel, stride=stride, padding=pads, dilation=dilation, groups=groups, image=size)
+        y = convolve_transpose(
+            x, kernel, stride=stride, padding=pads, dilation=dilation, groups=groups, image=size
+        )
         return add_bias(y, params, use_bias), state
 
     return Layer(init, apply, where)
@@ -112,7 +129,9 @@ def _expect_extra(laid: Windows, output_padding: Sizes) -> Shape:
     where = f"{laid.where} output_padding"
     extra = checks.each(where, output_padding, laid.axes, 0)
     if any(e >= s for e, s in zip(extra, laid.stride, strict=True)):
-        raise ConfigError(where, f"less than the stride {laid.stride}", extra, "a larger stride makes y larger")
+        raise ConfigError(
+            where, f"less than the stride {laid.stride}", extra, "a larger stride makes y larger"
+        )
     if any(extra) and laid.padding == "SAME":
         raise ConfigError(where, '0 with padding="SAME"', extra, "give the padding as numbers")
     return extra
@@ -129,5 +148,7 @@ def _spread(laid: Windows, extra: Shape, image: Shape) -> tuple[Shape, Pairs]:
     axes = zip(image, laid.stride, laid.reach, pads, extra, strict=True)
     size = tuple((n - 1) * s + reach - sum(pad) + e for n, s, reach, pad, e in axes)
     if min(size) < 1:
-        raise ShapeError(laid.where, "something left after the padding is cut off", size, "use less padding")
+        raise ShapeError(
+            laid.where, "something left after the padding is cut off", size, "use less padding"
+        )
     return size, pads

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.initializers.scaled import expect_kernel
+from fnn.nn.initializers.random import expect_kernel
 from fnn.types import Initializer, Number, Shape
 from fnn.values import maker
 
@@ -38,7 +38,9 @@ def identity(scale: Number = 1.0) -> Initializer:
 
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
         if len(shape) != 2:
-            raise ShapeError("identity", "a matrix (inputs, outputs)", shape, "use nn.dirac for convolutions")
+            raise ShapeError(
+                "identity", "a matrix (inputs, outputs)", shape, "use nn.dirac for convolutions"
+            )
         unit = jnp.eye(*shape)
         return trees.knob(scale, unit) * unit
 
@@ -59,7 +61,12 @@ def dirac(*, groups: int = 1) -> Initializer:
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
         *field, inputs, outputs = expect_kernel(shape)
         if outputs % groups:
-            raise ShapeError("dirac", f"outputs in groups={groups}", shape, "choose groups that divide the outputs")
+            raise ShapeError(
+                "dirac",
+                f"outputs in groups={groups}",
+                shape,
+                "choose groups that divide the outputs",
+            )
         through = jnp.tile(jnp.eye(inputs, outputs // groups), (1, groups))
         return jnp.zeros(shape).at[tuple(places // 2 for places in field)].set(through)
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn.composite import map_leaves
-from fnn.nn.initializers.orthogonal import orthogonal
+from fnn.nn.core.composite import map_leaves
+from fnn.nn.initializers.random import orthogonal
 from fnn.types import KERNEL, Layer, Params, RandomKey, State
 
 FOUND = "lsuv of "  # before the path of a layer: where its new kernel stands in the state that the pass gives back
@@ -17,7 +17,14 @@ NOISE = 1e-12  # a variance below so much of the mean square is what rounding le
 
 
 def lsuv(
-    key: RandomKey, network: Layer, params: Params, state: State, batch: Any, /, *, orthonormal: bool = True
+    key: RandomKey,
+    network: Layer,
+    params: Params,
+    state: State,
+    batch: Any,
+    /,
+    *,
+    orthonormal: bool = True,
 ) -> Params:
     """The params with kernels drawn anew, orthonormal, and scaled so that every layer gives variance 1 on the batch.
 
@@ -38,7 +45,9 @@ def lsuv(
         if found:
             kernels.setdefault(path, kernel)
     if not kernels:
-        raise ConfigError("lsuv network", "a layer with a kernel", list(paths), "give what its init returned")
+        raise ConfigError(
+            "lsuv network", "a layer with a kernel", list(paths), "give what its init returned"
+        )
     changed = [kernels.get(path, leaf).astype(leaf.dtype) for path, leaf in paths.items()]
     return jax.tree.unflatten(jax.tree.structure(params), changed)
 
@@ -48,7 +57,9 @@ def _scaling(path: str, layer: Layer, paths: Collection[str], orthonormal: bool)
     place = f"{path}/{KERNEL}" if path else KERNEL
 
     def apply(params: Params, state: State, x: Any, *, key: jax.Array, train: bool):
-        training = bool(jax.tree.leaves(state))  # what keeps statistics takes the batch's; what only draws is off
+        training = bool(
+            jax.tree.leaves(state)
+        )  # what keeps statistics takes the batch's; what only draws is off
 
         def given(params: Params) -> tuple[Any, State]:
             return layer.apply(params, state, x, key=key, train=training)

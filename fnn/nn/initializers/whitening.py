@@ -46,15 +46,27 @@ def _patches(images: jax.Array, window: Shape) -> jax.Array:
     """Every patch as a vector (patches, window x channels), in the order of a kernel's numbers."""
     sizes = [size - length + 1 for size, length in zip(images.shape[1:-1], window, strict=True)]
     starts = product(*map(range, window))
-    cuts = [images[(slice(None), *(slice(i, i + n) for i, n in zip(at, sizes, strict=True)))] for at in starts]
+    cuts = [
+        images[(slice(None), *(slice(i, i + n) for i, n in zip(at, sizes, strict=True)))]
+        for at in starts
+    ]
     return jnp.stack(cuts, -2).reshape(-1, prod(window) * images.shape[-1])
 
 
 def _expect(images: Shape, kernel: Shape) -> None:
     window, seen = kernel[:-2], images[1:-1]
-    if len(kernel) != len(images) or kernel[-2] != images[-1] or any(w > s for w, s in zip(window, seen, strict=True)):
+    if (
+        len(kernel) != len(images)
+        or kernel[-2] != images[-1]
+        or any(w > s for w, s in zip(window, seen, strict=True))
+    ):
         advice = "give images (batch, height, width, channels) as the layer sees them"
         raise ShapeError("whitening", f"a kernel that fits images {images}", kernel, advice)
     if kernel[-1] % 2 or kernel[-1] > 2 * prod(kernel[:-1]):
         advice = "each direction comes with its negative"
-        raise ShapeError("whitening", f"an even number of outputs, at most {2 * prod(kernel[:-1])}", kernel, advice)
+        raise ShapeError(
+            "whitening",
+            f"an even number of outputs, at most {2 * prod(kernel[:-1])}",
+            kernel,
+            advice,
+        )

@@ -24,15 +24,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import ad, batching, mlir, xla
 
-from fnn.nn.kernels import cpu, forms
-from fnn.nn.kernels.forms import Form, Geometry, Pads, Pair, Shape, Sizes, fold, unfold
-from fnn.walls import walled
+from fnn.nn.kernels import cpu, reference
+from fnn.nn.kernels.reference import Form, Geometry, Pads, Pair, Shape, Sizes, fold, unfold
+from fnn.xla import fusion_barrier
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
 
 
-def convolve(x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int) -> Array:
+def convolve(
+    x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int
+) -> Array:
     """Cross-correlate images with a kernel: y[n, p, o] = Σ_{t, i} x[n, stride p + dilation t - low, i] kernel[t, i, o].
 
     x (batch, height, width, in), kernel (height, width, in / groups, out), or one axis or three in the place of height
@@ -44,7 +46,14 @@ def convolve(x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation:
 
 
 def convolve_transpose(
-    x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int, image: Sizes
+    x: Array,
+    kernel: Array,
+    *,
+    stride: Sizes,
+    padding: Pads,
+    dilation: Sizes,
+    groups: int,
+    image: Sizes,
 ) -> Array:
     """Lay a kernel down at every pixel: y[n, stride p + dilation t - low, o] = Σ_{p, t, i} x[n, p, i] kernel[t, i, o].
 
@@ -54,14 +63,21 @@ def convolve_transpose(
     *window, inputs, outputs = kernel.shape
     kernel = kernel.reshape(*window, inputs, groups, outputs // groups).swapaxes(-1, -3)
     geometry = Geometry(stride, padding, dilation, groups, image, tuple(window))
-    return bind(primitives().input_gradient, x, kernel.reshape(*window, outputs // groups, groups * inputs), geometry)
+    return bind(
+        primitives().input_gradient,
+        x,
+        kernel.reshape(*window, outputs // groups, groups * inputs),
+        geometry,
+    )
 
 
 def bind(primitive: "Primitive", a: Array, kernel: Array, geometry: Geometry) -> Array:
     """The primitive at an array and a kernel; a signal becomes an image of height 1, for which there is a fast form."""
     if signal := len(geometry.kernel) == 1:
         stride, padding, dilation, groups, image, window = geometry
-        geometry = Geometry((1, *stride), ((0, 0), *padding), (1, *dilation), groups, (1, *image), (1, *window))
+        geometry = Geometry(
+            (1, *stride), ((0, 0), *padding), (1, *dilation), groups, (1, *image), (1, *window)
+        )
         a, kernel = a[:, None], kernel[None]
     if jax.sharding.get_abstract_mesh().manual_axes:
         a, kernel = vary_alike(a, kernel), vary_alike(kernel, a)
@@ -80,7 +96,9 @@ def vary_alike(a: Array, b: Array) -> Array:
 # The three primitives.
 
 
-def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form) -> "Primitive":
+def trilinear(
+    name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form
+) -> "Primitive":
     """A primitive of two arrays; with `members`, both and the result have one leading axis of independent members."""
     from jax.extend.core import Primitive
 
@@ -103,11 +121,13 @@ def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form:
 
         # By itself, or the activation before it would be worked out for every place that looks at it. One member after
         # another, which a loop keeps apart as well: the grouped convolution that vmap makes is 10 times slower.
-        return lax.map(lambda pair: form(*pair), (a, b)) if members else walled(form, a, b)
+        return lax.map(lambda pair: form(*pair), (a, b)) if members else fusion_barrier(form, a, b)
 
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu"
+    )
     return primitive
 
 
@@ -115,13 +135,19 @@ def trilinear(name: str, result: Callable[..., Shape], xla_form: Form, cpu_form:
 # joins an axis which these share: the batch of x and y, the in-channels of x and w, the out-channels of w and y.
 
 
-def batch_one(primitive: "Primitive", operand: int, axes: Pair, grouped: Pair) -> Callable[..., tuple[Array, int]]:
+def batch_one(
+    primitive: "Primitive", operand: int, axes: Pair, grouped: Pair
+) -> Callable[..., tuple[Array, int]]:
     """Batch one operand by folding at `axes` of it and of the result, of which those `grouped` consist of groups."""
 
-    def rule(args: list[Array], dim: int, *, geometry: Geometry, members: bool) -> tuple[Array, int]:
+    def rule(
+        args: list[Array], dim: int, *, geometry: Geometry, members: bool
+    ) -> tuple[Array, int]:
         size = args[operand].shape[dim]
         groups = [geometry.groups if g else 1 for g in grouped]
-        into, out_of = (axis or int(members) for axis in axes)  # channels count from the end, the batch follows members
+        into, out_of = (
+            axis or int(members) for axis in axes
+        )  # channels count from the end, the batch follows members
         args[operand] = fold(jnp.moveaxis(args[operand], dim, 0), into, groups[0])
         result = primitive.bind(*args, geometry=geometry, members=members)
         return unfold(result, out_of, groups[1], size), 0
@@ -129,7 +155,9 @@ def batch_one(primitive: "Primitive", operand: int, axes: Pair, grouped: Pair) -
     return rule
 
 
-def batch_both(primitive: "Primitive", args: list[Array], *, geometry: Geometry, members: bool) -> tuple[Array, int]:
+def batch_both(
+    primitive: "Primitive", args: list[Array], *, geometry: Geometry, members: bool
+) -> tuple[Array, int]:
     """Batch both operands, and so all three: members, in one axis together with those there are."""
     leading = args[0].shape[: 1 + members]
     args = [a.reshape(-1, *a.shape[1 + members :]) for a in args]
@@ -168,9 +196,19 @@ class Primitives(NamedTuple):
 @cache
 def primitives() -> Primitives:
     """The primitives with their rules, made on first use: jax.extend takes a third as long to import as all of fnn."""
-    forward = trilinear("convolve", forms.output_shape, forms.xla_forward, cpu.forward)
-    on_x = trilinear("convolve_input_gradient", forms.input_shape, forms.xla_input_gradient, cpu.input_gradient)
-    on_w = trilinear("convolve_kernel_gradient", forms.kernel_shape, forms.xla_kernel_gradient, cpu.kernel_gradient)
+    forward = trilinear("convolve", reference.output_shape, reference.xla_forward, cpu.forward)
+    on_x = trilinear(
+        "convolve_input_gradient",
+        reference.input_shape,
+        reference.xla_input_gradient,
+        cpu.input_gradient,
+    )
+    on_w = trilinear(
+        "convolve_kernel_gradient",
+        reference.kernel_shape,
+        reference.xla_kernel_gradient,
+        cpu.kernel_gradient,
+    )
 
     # Each rule gets the cotangent and the two operands, of which the one it differentiates for is unknown.
     ad.defbilinear(

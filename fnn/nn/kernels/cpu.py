@@ -14,9 +14,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn import trees
-from fnn.nn.kernels import blocks, eigen, winograd
-from fnn.nn.kernels.forms import Form, Geometry, Pair, fold, input_shape, nhwc, output_shape, output_size, unfold
-from fnn.nn.kernels.pieces import added
+from fnn.nn.kernels import eigen, im2col, winograd
+from fnn.nn.kernels.batch_tiles import added
+from fnn.nn.kernels.reference import (
+    Form,
+    Geometry,
+    Pair,
+    fold,
+    input_shape,
+    nhwc,
+    output_shape,
+    output_size,
+    unfold,
+)
 
 # One group.
 
@@ -36,27 +46,46 @@ def dense_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
     spread = [d if s > 1 else 1 for s, d in zip(geometry.stride, geometry.dilation, strict=True)]
     w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, d - 1) for d in spread] + [(0, 0, 0)] * 2)
     step = [d // e for d, e in zip(geometry.dilation, spread, strict=True)]
-    lines = zip(geometry.stride, geometry.padding, step, geometry.image, w.shape[:2], y.shape[1:3], strict=True)
+    lines = zip(
+        geometry.stride,
+        geometry.padding,
+        step,
+        geometry.image,
+        w.shape[:2],
+        y.shape[1:3],
+        strict=True,
+    )
     (mh, pad_h, start_h), (mw, pad_w, start_w) = (phase_line(*line) for line in lines)
 
-    taps = jnp.pad(w[::-1, ::-1], ((0, sh * mh - w.shape[0]), (0, sw * mw - w.shape[1]), (0, 0), (0, 0)))
+    taps = jnp.pad(
+        w[::-1, ::-1], ((0, sh * mh - w.shape[0]), (0, sw * mw - w.shape[1]), (0, 0), (0, 0))
+    )
     taps = taps.reshape(mh, sh, mw, sw, inputs, -1)[:, ::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
     taps = taps.reshape(mh, mw, -1, sh * sw * inputs)  # (mh, mw, out, phases * in)
 
     y = lax.pad(
-        y, jnp.zeros((), y.dtype), [(0, 0, 0), *((min(a, 0), min(b, 0), 0) for a, b in (pad_h, pad_w)), (0, 0, 0)]
+        y,
+        jnp.zeros((), y.dtype),
+        [(0, 0, 0), *((min(a, 0), min(b, 0), 0) for a, b in (pad_h, pad_w)), (0, 0, 0)],
     )
-    phases = eigen.convolve(y, taps, (1, 1), [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)], tuple(step))
+    phases = eigen.convolve(
+        y, taps, (1, 1), [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)], tuple(step)
+    )
     n, height, width, _ = phases.shape
     x = phases.reshape(n, height, width, sh, sw, inputs).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(n, height * sh, width * sw, inputs)
     return x[:, start_h : start_h + geometry.image[0], start_w : start_w + geometry.image[1]]
 
 
-def phase_line(stride: int, padding: Pair, step: int, image: int, kernel: int, output: int) -> tuple[int, Pair, int]:
+def phase_line(
+    stride: int, padding: Pair, step: int, image: int, kernel: int, output: int
+) -> tuple[int, Pair, int]:
     """Taps per phase, padding of y and offset of x among the interleaved phases, along one axis."""
     lead = step * (kernel - 1) - padding[0]
-    first, last = -(lead // stride), -((lead + 1 - image) // stride)  # a of the first and of the last p
+    first, last = (
+        -(lead // stride),
+        -((lead + 1 - image) // stride),
+    )  # a of the first and of the last p
     taps = -(-kernel // stride)
     return taps, (-first, last + step * (taps - 1) - output + 1), stride - 1 - lead - stride * first
 
@@ -114,10 +143,14 @@ def depthwise_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
 def bundled_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     """The gradient of a kernel that would connect all groups, of which only the connections within groups are kept."""
     groups = geometry.groups
-    w = fastest(geometry, x.dtype, x.shape[-1], y.shape[-1]).kernel_gradient(x, y, geometry._replace(groups=1))
+    w = fastest(geometry, x.dtype, x.shape[-1], y.shape[-1]).kernel_gradient(
+        x, y, geometry._replace(groups=1)
+    )
     kh, kw, inputs, outputs = w.shape
     w = w.reshape(kh, kw, groups, inputs // groups, groups, outputs // groups)
-    return jnp.diagonal(w, axis1=2, axis2=4).swapaxes(3, 4).reshape(kh, kw, inputs // groups, outputs)
+    return (
+        jnp.diagonal(w, axis1=2, axis2=4).swapaxes(3, 4).reshape(kh, kw, inputs // groups, outputs)
+    )
 
 
 def split(form: Form, parts: int) -> Form:
@@ -186,11 +219,11 @@ class Forms(NamedTuple):
 def fastest(geometry: Geometry, dtype: jnp.dtype, inputs: int, outputs: int) -> Forms:
     """Of the forms for one group those that are the fastest, and exact enough, for so many channels a group."""
     if least := results_a_row(geometry, inputs):
-        every = blocks.forward, blocks.input_gradient, blocks.kernel_gradient
+        every = im2col.forward, im2col.input_gradient, im2col.kernel_gradient
         return Forms(*(partial(form, least=least) for form in every))
     if is_wide(geometry, dtype, inputs, outputs):
         return Forms(winograd.forward, winograd.input_gradient, winograd.kernel_gradient)
-    on_x = partial(blocks.input_gradient, least=1) if shrinks(geometry) else dense_input_gradient
+    on_x = partial(im2col.input_gradient, least=1) if shrinks(geometry) else dense_input_gradient
     return Forms(dense_forward, on_x, dense_kernel_gradient)
 
 
@@ -217,7 +250,9 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
         return volume_kernel_gradient(x, y, geometry)
     # Narrow groups are computed together, 16 channels at a time: XLA's kernel is slow on fewer.
     groups, inputs = geometry.groups, x.shape[-1]
-    parts = next(p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups))
+    parts = next(
+        p for p in range(1, groups + 1) if groups % p == 0 and (inputs <= 16 * p or p == groups)
+    )
     return split(bundled_kernel_gradient, parts)(x, y, geometry)
 
 

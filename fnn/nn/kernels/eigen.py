@@ -17,7 +17,7 @@ from math import prod
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.nn.kernels.forms import Geometry, Pads, Pair, Sizes, beside, nhwc, output_shape
+from fnn.nn.kernels.reference import Geometry, Pads, Pair, Sizes, beside, nhwc, output_shape
 
 NARROW = 16  # channels that YNNPACK leaves to Eigen
 SMALL = 2e7  # multiplications at which more cores are no faster

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.nn.kernels.forms import Geometry, output_shape
-from fnn.nn.kernels.pieces import added, mapped, pieces
+from fnn.nn.kernels.batch_tiles import added, mapped, pieces
+from fnn.nn.kernels.reference import Geometry, output_shape
 
 TAPS, RESULTS = 3, 4
 # With the point at infinity, six. These lose a third of the digits that 0, ±1 and ±2 lose: at 256 channels float32 is
@@ -33,7 +33,9 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     others = [np.delete(POINTS, place) for place in range(len(POINTS))]
     inputs = [np.append(np.poly(own)[::-1], 0) for own in others] + [np.poly(POINTS)[::-1]]
     scales = [np.prod(point - own) for point, own in zip(POINTS, others, strict=True)]
-    kernel = [np.power(point, range(TAPS)) / scale for point, scale in zip(POINTS, scales, strict=True)]
+    kernel = [
+        np.power(point, range(TAPS)) / scale for point, scale in zip(POINTS, scales, strict=True)
+    ]
     output = [np.power(point, range(RESULTS)) for point in POINTS]
     at_infinity = [np.eye(size)[-1] for size in (TAPS, RESULTS)]
     return _exact(inputs), _exact([*kernel, at_infinity[0]]), _exact([*output, at_infinity[1]]).T
@@ -58,7 +60,9 @@ def forward(x: Array, w: Array, geometry: Geometry) -> Array:
     strips = -(-height // RESULTS)
 
     def some(x: Array) -> Array:
-        found = (_rows(x, height, width, geometry) @ taps).reshape(SEEN, len(x), strips, width * outputs)
+        found = (_rows(x, height, width, geometry) @ taps).reshape(
+            SEEN, len(x), strips, width * outputs
+        )
         return _combined(OUTPUT, found, 2).reshape(len(x), strips * RESULTS, width, outputs)
 
     return mapped(some, x, _parts(x, height, width))[:, :height]
@@ -67,9 +71,13 @@ def forward(x: Array, w: Array, geometry: Geometry) -> Array:
 def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
     """The same convolution of y with the kernel turned around."""
     lows = [TAPS - 1 - low for low, _ in geometry.padding]
-    highs = [n + TAPS - 1 - low - m for n, low, m in zip(geometry.image, lows, y.shape[1:3], strict=True)]
+    highs = [
+        n + TAPS - 1 - low - m for n, low, m in zip(geometry.image, lows, y.shape[1:3], strict=True)
+    ]
     pads = tuple(zip(lows, highs, strict=True))
-    return forward(y, w[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=pads, image=y.shape[1:3]))
+    return forward(
+        y, w[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=pads, image=y.shape[1:3])
+    )
 
 
 def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
@@ -78,7 +86,9 @@ def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     y = jnp.pad(y, ((0, 0), (0, -height % RESULTS), (0, 0), (0, 0)))
 
     def some(x: Array, y: Array) -> Array:
-        found = _combined(OUTPUT.T, [y[:, k::RESULTS] for k in range(RESULTS)], 0).reshape(SEEN, -1, outputs)
+        found = _combined(OUTPUT.T, [y[:, k::RESULTS] for k in range(RESULTS)], 0).reshape(
+            SEEN, -1, outputs
+        )
         return jnp.einsum("bmk,bmo->bko", _rows(x, height, width, geometry), found)
 
     taps = added(some, _parts(x, height, width), x, y).reshape(SEEN, TAPS, inputs, outputs)
@@ -91,19 +101,27 @@ def _rows(x: Array, height: int, width: int, geometry: Geometry) -> Array:
     (top, bottom), (left, right) = geometry.padding
     pads = [(0, 0, 0), (top, bottom + RESULTS * strips - height, 0), (left, right, 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    points = _combined(INPUT, [x[:, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)], 0)
+    points = _combined(
+        INPUT, [x[:, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)], 0
+    )
     rows = jnp.concatenate([points[:, :, :, j : j + width] for j in range(TAPS)], -1)
     return rows.reshape(SEEN, len(x) * strips * width, TAPS * x.shape[-1])
 
 
 def _parts(x: Array, height: int, width: int) -> int:
     n, inputs = x.shape[0], x.shape[3]
-    return pieces(n, n * SEEN * -(-height // RESULTS) * width * TAPS * inputs * x.dtype.itemsize, CACHE)
+    return pieces(
+        n, n * SEEN * -(-height // RESULTS) * width * TAPS * inputs * x.dtype.itemsize, CACHE
+    )
 
 
 def _combined(matrix: np.ndarray, arrays: Iterable[Array], axis: int) -> Array:
     """Each row of the matrix times the arrays, where it is not 0, along a new axis."""
     rows = [[(part, own) for part, own in zip(row, arrays, strict=True) if part] for row in matrix]
     return jnp.stack(
-        [reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row)) for row in rows], axis
+        [
+            reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row))
+            for row in rows
+        ],
+        axis,
     )

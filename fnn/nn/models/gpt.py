@@ -6,10 +6,9 @@ from fnn.nn.attention.transformer import transformer_block
 from fnn.nn.combinators.chain import chain
 from fnn.nn.combinators.repeat import repeat
 from fnn.nn.combinators.shared import shared
-from fnn.nn.embedding.embed import embed, unembed
-from fnn.nn.embedding.positions import learned_positions
-from fnn.nn.initializers.scaled import normal
-from fnn.nn.noise.dropout import dropout
+from fnn.nn.dropout import dropout
+from fnn.nn.embedding import embed, learned_positions, unembed
+from fnn.nn.initializers.random import normal
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Layer, Number
 from fnn.values import maker
@@ -39,18 +38,32 @@ def gpt(
     """
     checks.whole("gpt length", length)
     if checks.whole("gpt width", width) % checks.whole("gpt heads", heads):
-        raise ConfigError("gpt width", f"a multiple of heads={heads}", width, "choose another width")
+        raise ConfigError(
+            "gpt width", f"a multiple of heads={heads}", width, "choose another width"
+        )
     checks.whole("gpt depth", depth)
     checks.flag("gpt rotary", rotary)
     initial = normal(STD)
     block = transformer_block(
-        heads, kv_heads=kv_heads, causal=True, rotary=rotary, drop_rate=drop_rate, kernel_init=initial
+        heads,
+        kv_heads=kv_heads,
+        causal=True,
+        rotary=rotary,
+        drop_rate=drop_rate,
+        kernel_init=initial,
     )
     drop = {} if drop_rate is None else {"dropout": dropout(drop_rate)}
     places = {} if rotary else {"positions": learned_positions(length, table_init=initial)}
 
     def between(table: Layer) -> Layer:
         blocks, norm = repeat(block, depth), layer_norm()
-        return chain(tokens=table, **places, **drop, blocks=blocks, norm=norm, logits=unembed(table, vocabulary))
+        return chain(
+            tokens=table,
+            **places,
+            **drop,
+            blocks=blocks,
+            norm=norm,
+            logits=unembed(table, vocabulary),
+        )
 
     return shared(embed(vocabulary, width, table_init=initial), between)

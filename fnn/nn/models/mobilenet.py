@@ -2,15 +2,14 @@
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.nn.activations.pointwise import relu6
-from fnn.nn.combinators.chain import chain
-from fnn.nn.combinators.residual import residual
+from fnn.nn.activations import relu6
+from fnn.nn.combinators.chain import chain, residual
 from fnn.nn.convolution.conv import conv
 from fnn.nn.convolution.depthwise import depthwise_conv
-from fnn.nn.linear.dense import dense
-from fnn.nn.noise.dropout import dropout
+from fnn.nn.dropout import dropout
+from fnn.nn.linear import dense
 from fnn.nn.normalization.batch_norm import batch_norm
-from fnn.nn.pooling.windows import global_avg_pool
+from fnn.nn.pooling import global_avg_pool
 from fnn.types import Layer, Number
 from fnn.values import maker
 
@@ -31,17 +30,26 @@ def mobilenet_v2(classes: int = 1000, *, width: float = 1.0, drop_rate: Number =
     [Sandler et al. 2018, arXiv:1801.04381].
     """
     if not checks.is_concrete(checks.number("mobilenet_v2 width", width, "(0, inf)")):
-        raise ConfigError("mobilenet_v2 width", "a static number", "a traced one", "it shapes arrays, so is no knob")
+        raise ConfigError(
+            "mobilenet_v2 width",
+            "a static number",
+            "a traced one",
+            "it shapes arrays, so is no knob",
+        )
     checks.whole("mobilenet_v2 classes", classes)
     parts, inputs = {"stem": chain(**_bent(_scaled(STEM, width), 3, 2))}, _scaled(STEM, width)
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES, 1):
         outputs, stages = _scaled(channels, width), {}
         for place in range(blocks):
-            stages[f"block_{place}"] = _block(inputs, outputs, expansion, stride if place == 0 else 1)
+            stages[f"block_{place}"] = _block(
+                inputs, outputs, expansion, stride if place == 0 else 1
+            )
             inputs = outputs
         parts[f"stage_{stage}"] = chain(**stages)
     last = chain(**_bent(_scaled(LAST, max(1.0, width)), 1, 1))
-    return chain(**parts, last=last, pool=global_avg_pool(), dropout=dropout(drop_rate), head=dense(classes))
+    return chain(
+        **parts, last=last, pool=global_avg_pool(), dropout=dropout(drop_rate), head=dense(classes)
+    )
 
 
 def _block(inputs: int, channels: int, expansion: int, stride: int) -> Layer:

@@ -6,15 +6,15 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn.activations.pointwise import elementwise, gelu
+from fnn.nn.activations import elementwise, gelu
 from fnn.nn.combinators.chain import chain
 from fnn.nn.convolution.conv import conv
 from fnn.nn.initializers.fixed import dirac
-from fnn.nn.initializers.scaled import variance_scaling
+from fnn.nn.initializers.random import variance_scaling
 from fnn.nn.initializers.whitening import whitening
-from fnn.nn.linear.dense import dense
+from fnn.nn.linear import dense
 from fnn.nn.normalization.batch_norm import batch_norm
-from fnn.nn.pooling.windows import global_max_pool, max_pool
+from fnn.nn.pooling import global_max_pool, max_pool
 from fnn.nn.transforms.freeze import freeze
 from fnn.types import Images, Layer, Number, Shape
 from fnn.values import maker
@@ -22,7 +22,11 @@ from fnn.values import maker
 
 @maker
 def cifar_speedrun(
-    images: Images, classes: int = 10, *, widths: Sequence[int] = (64, 256, 256), scale: Number = 1 / 9
+    images: Images,
+    classes: int = 10,
+    *,
+    widths: Sequence[int] = (64, 256, 256),
+    scale: Number = 1 / 9,
 ) -> Layer:
     """The network of airbench94: CIFAR-10 at 94 % in some ten epochs; a first layer that whitens, and three stages.
 
@@ -32,7 +36,12 @@ def cifar_speedrun(
     ones for images of 3 channels. ConfigError for no widths [Jordan 2024, arXiv:2404.00498].
     """
     if not isinstance(widths, Sequence) or not widths:
-        raise ConfigError("cifar_speedrun widths", "a sequence of one or more", repr(widths), "as in (64, 256, 256)")
+        raise ConfigError(
+            "cifar_speedrun widths",
+            "a sequence of one or more",
+            repr(widths),
+            "as in (64, 256, 256)",
+        )
     checks.image_batch("cifar_speedrun images", images)
     outputs = 2 * 2 * 2 * images.shape[-1]  # both signs of each direction in a patch of 2 x 2
     first = conv(outputs, 2, padding="VALID", kernel_init=whitening(images))

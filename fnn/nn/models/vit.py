@@ -11,13 +11,12 @@ from fnn.nn.combinators.chain import chain
 from fnn.nn.combinators.parallel import parallel
 from fnn.nn.combinators.repeat import repeat
 from fnn.nn.convolution.conv import conv
-from fnn.nn.embedding.positions import learned_positions
+from fnn.nn.core.stateless import plain
+from fnn.nn.dropout import dropout
+from fnn.nn.embedding import learned_positions
 from fnn.nn.initializers.fixed import zeros
-from fnn.nn.linear.dense import dense
-from fnn.nn.linear.parameter import parameter
-from fnn.nn.noise.dropout import dropout
+from fnn.nn.linear import dense, parameter
 from fnn.nn.normalization.layer_norm import layer_norm
-from fnn.nn.plain import plain
 from fnn.types import Layer, Number, Shape
 from fnn.values import maker
 
@@ -47,9 +46,13 @@ def vit(
     """
     patches, image = checks.pair("vit patch", patch), checks.pair("vit size", size)
     if any(whole % part for whole, part in zip(image, patches, strict=True)):
-        raise ConfigError("vit size", f"a multiple of the patch {patches}", image, "resize the images")
+        raise ConfigError(
+            "vit size", f"a multiple of the patch {patches}", image, "resize the images"
+        )
     if checks.whole("vit width", width) % checks.whole("vit heads", heads):
-        raise ConfigError("vit width", f"a multiple of heads={heads}", width, "choose another width")
+        raise ConfigError(
+            "vit width", f"a multiple of heads={heads}", width, "choose another width"
+        )
     checks.whole("vit depth", depth)
     checks.whole("vit classes", classes)
     if drop_path_rate is not None:
@@ -58,7 +61,9 @@ def vit(
     def block(reached: jax.Array) -> Layer:
         skipped = None if drop_path_rate is None else trees.knob(drop_path_rate, reached) * reached
         norm = layer_norm(eps=EPSILON)
-        return transformer_block(heads, expansion=expansion, drop_rate=drop_rate, drop_path_rate=skipped, norm=norm)
+        return transformer_block(
+            heads, expansion=expansion, drop_rate=drop_rate, drop_path_rate=skipped, norm=norm
+        )
 
     count = (image[0] // patches[0]) * (image[1] // patches[1])
     return chain(
@@ -80,7 +85,9 @@ def _sized(size: tuple[int, int]) -> Layer:
 
     def expect(shape: Shape) -> Shape:
         if checks.image_shape("vit", shape)[:2] != size:
-            raise ShapeError("vit x", f"images of {size}", shape, "resize them, or give size= to vit")
+            raise ShapeError(
+                "vit x", f"images of {size}", shape, "resize them, or give size= to vit"
+            )
         return shape
 
     def through(x: jax.Array) -> jax.Array:
@@ -92,7 +99,9 @@ def _sized(size: tuple[int, int]) -> Layer:
 
 def _sequence() -> Layer:
     def sequence(x: jax.Array) -> jax.Array:
-        return x.reshape(x.shape[0], -1, x.shape[-1])  # (batch, rows, columns, width) -> (batch, patches, width)
+        return x.reshape(
+            x.shape[0], -1, x.shape[-1]
+        )  # (batch, rows, columns, width) -> (batch, patches, width)
 
     return plain("sequence", lambda shape: (shape[0] * shape[1], shape[2]), sequence)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.affine import along_last
+from fnn.nn.core.affine import along_last
 from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker
@@ -15,7 +15,11 @@ STATISTICS = ("mean", "var")
 
 @maker
 def batch_norm(
-    *, momentum: Number = 0.9, eps: Number = 1e-5, affine: bool = True, scale_init: Initializer | None = None
+    *,
+    momentum: Number = 0.9,
+    eps: Number = 1e-5,
+    affine: bool = True,
+    scale_init: Initializer | None = None,
 ) -> Layer:
     """Normalize each channel by its batch, y = scale (x - mean) / √(var + eps) + bias.
 
@@ -30,17 +34,27 @@ def batch_norm(
     checks.number("batch_norm eps", eps, "(0, inf)")
     checks.flag("batch_norm affine", affine)
     if scale_init is not None and not affine:
-        raise ConfigError("batch_norm scale_init", "affine=True", "affine=False", "leave out one of the two")
+        raise ConfigError(
+            "batch_norm scale_init", "affine=True", "affine=False", "leave out one of the two"
+        )
     names = AFFINE if affine else ()
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         if not shape or not shape[-1]:
-            raise ShapeError("batch_norm", "a shape (..., channels)", shape, "give each example a channel axis")
+            raise ShapeError(
+                "batch_norm", "a shape (..., channels)", shape, "give each example a channel axis"
+            )
         zeros, ones = jnp.zeros(shape[-1]), jnp.ones(shape[-1])
         scale = ones if scale_init is None else scale_init(key, shape[-1:])
-        return {"scale": scale, "bias": zeros} if affine else {}, {"mean": zeros, "var": ones}, shape
+        return (
+            {"scale": scale, "bias": zeros} if affine else {},
+            {"mean": zeros, "var": ones},
+            shape,
+        )
 
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool):
+    def apply(
+        params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool
+    ):
         checks.floating("batch_norm x", x)
         trees.expect_arrays("batch_norm", params, dict.fromkeys(names, x.shape[-1:]))
         trees.expect_arrays("batch_norm", state, dict.fromkeys(STATISTICS, x.shape[-1:]))
@@ -66,10 +80,20 @@ def batch_norm(
 def _by_batch(x: jax.Array, params: Params, eps: Number) -> tuple[jax.Array, jax.Array, jax.Array]:
     if x.size <= x.shape[-1]:
         advice = "use a larger batch, or train=False"
-        raise ShapeError("batch_norm x", "more than 1 value per channel when training", x.shape, advice)
+        raise ShapeError(
+            "batch_norm x", "more than 1 value per channel when training", x.shape, advice
+        )
     each = (1,) * x.ndim
     scale, bias = (
-        along_last(params[name].astype(x.dtype), x) if name in params else jnp.full(each, default, x.dtype)
+        along_last(params[name].astype(x.dtype), x)
+        if name in params
+        else jnp.full(each, default, x.dtype)
         for name, default in zip(AFFINE, (1, 0), strict=True)
     )
-    return normalized(x, scale, bias, jnp.asarray(trees.knob(eps, x), x.dtype).reshape(each), tuple(range(x.ndim - 1)))
+    return normalized(
+        x,
+        scale,
+        bias,
+        jnp.asarray(trees.knob(eps, x), x.dtype).reshape(each),
+        tuple(range(x.ndim - 1)),
+    )

@@ -25,7 +25,12 @@ def group_norm(groups: int, *, eps: Number = 1e-5, affine: bool = True) -> Layer
     def own_shape(shape: Shape) -> Shape:
         channels = shape[-1] if shape else 0
         if not channels or channels % groups:
-            raise ShapeError("group_norm", f"channels in {groups} groups", shape, "choose groups that divide them")
+            raise ShapeError(
+                "group_norm",
+                f"channels in {groups} groups",
+                shape,
+                "choose groups that divide them",
+            )
         return _several("group_norm", shape, channels // groups)
 
     def function(x: jax.Array, params: Params) -> jax.Array:
@@ -51,7 +56,12 @@ def instance_norm(*, eps: Number = 1e-5, affine: bool = False) -> Layer:
 
     def own_shape(shape: Shape) -> Shape:
         if not shape or not shape[-1]:
-            raise ShapeError("instance_norm", "a shape (..., channels)", shape, "give each example a channel axis")
+            raise ShapeError(
+                "instance_norm",
+                "a shape (..., channels)",
+                shape,
+                "give each example a channel axis",
+            )
         return _several("instance_norm", shape, 1)
 
     def function(x: jax.Array, params: Params) -> jax.Array:

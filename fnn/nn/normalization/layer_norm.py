@@ -27,7 +27,10 @@ def layer_norm(*, axes: int = 1, eps: Number = 1e-5, affine: bool = True) -> Lay
         return normalize(x, *moments(x, tuple(range(-count, 0))), eps, params)
 
     return normalization(
-        "layer_norm", AFFINE if affine else (), lambda shape: _last("layer_norm", shape, count), function
+        "layer_norm",
+        AFFINE if affine else (),
+        lambda shape: _last("layer_norm", shape, count),
+        function,
     )
 
 
@@ -45,11 +48,21 @@ def rms_norm(*, eps: Number = 1e-6, affine: bool = True) -> Layer:
     def function(x: jax.Array, params: Params) -> jax.Array:
         return normalize(x, 0, jnp.square(x).mean(-1, keepdims=True), eps, params)
 
-    return normalization("rms_norm", ("scale",) if affine else (), lambda shape: _last("rms_norm", shape, 1), function)
+    return normalization(
+        "rms_norm",
+        ("scale",) if affine else (),
+        lambda shape: _last("rms_norm", shape, 1),
+        function,
+    )
 
 
 def _last(where: str, shape: Shape, count: int) -> Shape:
     own = shape[-count:]
     if len(own) < count or 0 in own:
-        raise ShapeError(where, f"a shape that ends in {count} axes of features", shape, "give each example a feature")
+        raise ShapeError(
+            where,
+            f"a shape that ends in {count} axes of features",
+            shape,
+            "give each example a feature",
+        )
     return own

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.nn.affine import along_last
+from fnn.nn.core.affine import along_last
 from fnn.types import Layer, Number, Params, Shape, State
 
 BEGIN = {"scale": jnp.ones, "bias": jnp.zeros}
@@ -30,7 +30,14 @@ def normalization(
         own = own_shape(shape)
         return {name: BEGIN[name](own) for name in names}, {}, shape
 
-    def apply(params: Params, state: State, x: jax.Array, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
         checks.floating(f"{where} x", x)
         trees.expect_arrays(where, params, dict.fromkeys(names, own_shape(x.shape[1:])))
         return function(x.astype(trees.wide(x)), params).astype(x.dtype), state
@@ -45,7 +52,9 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 
 
-def normalize(x: jax.Array, mean: Number, square: jax.Array, eps: Number, params: Params) -> jax.Array:
+def normalize(
+    x: jax.Array, mean: Number, square: jax.Array, eps: Number, params: Params
+) -> jax.Array:
     """scale (x - mean) / √(square + eps) + bias, where the params have such; they meet the last axes of x."""
     own = {name: along_last(array.astype(x.dtype), x) for name, array in params.items()}
     slope = 1 / jnp.sqrt(square + trees.knob(eps, square))
@@ -68,7 +77,9 @@ def normalized(
 
 
 @normalized.defjvp
-def _(axes: tuple[int, ...], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+def _(
+    axes: tuple[int, ...], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[Any, Any]:
     (x, scale, _, eps), (dx, dscale, dbias, depsilon) = primals, tangents
     y, mean, var = normalized(*primals, axes)
     slope = jax.lax.rsqrt(var + eps)

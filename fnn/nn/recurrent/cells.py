@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.nn.recurrent.reading import Carry, Cell, Reading, recur, recurrent
+from fnn.nn.recurrent.recurrence import Carry, Cell, Reading, recur, recurrent
 from fnn.types import Initializer, Layer, Number, Params
 from fnn.values import maker
 
@@ -69,7 +69,11 @@ def lstm(
         memory = jax.nn.sigmoid(keep) * memory + jax.nn.sigmoid(write) * jnp.tanh(new)
         return jax.nn.sigmoid(show) * jnp.tanh(memory), memory
 
-    return recurrent("lstm", Cell(4, 2, biases, step), Reading(units, bidirectional, last, kernel_init, recurrent_init))
+    return recurrent(
+        "lstm",
+        Cell(4, 2, biases, step),
+        Reading(units, bidirectional, last, kernel_init, recurrent_init),
+    )
 
 
 @maker
@@ -99,6 +103,12 @@ def gru(
         )
         kept = jax.nn.sigmoid(update + own_update)
         own = own + params["recurrent_bias"].astype(own.dtype)[None]
-        return ((1 - kept) * jnp.tanh(new + jax.nn.sigmoid(reset + own_reset) * own) + kept * output,)
+        return (
+            (1 - kept) * jnp.tanh(new + jax.nn.sigmoid(reset + own_reset) * own) + kept * output,
+        )
 
-    return recurrent("gru", Cell(3, 1, biases, step), Reading(units, bidirectional, last, kernel_init, recurrent_init))
+    return recurrent(
+        "gru",
+        Cell(3, 1, biases, step),
+        Reading(units, bidirectional, last, kernel_init, recurrent_init),
+    )

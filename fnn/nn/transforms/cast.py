@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ConfigError
-from fnn.nn.composite import expect_layer, in_place_of
+from fnn.nn.core.composite import expect_layer, in_place_of
 from fnn.nn.transforms.freeze import is_frozen
 from fnn.types import Layer, Params, State
 from fnn.values import maker
@@ -29,7 +29,9 @@ def cast(layer: Layer, dtype: Any = jnp.bfloat16) -> Layer:
     expect_layer("cast layer", layer)
     name = _name(dtype)
 
-    def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ):
         low = jnp.result_type(float) if name == "float64" else jnp.dtype(name)
         own_params, own_x = _floats_to(low, params), _floats_to(low, x)
         y, new_state = layer.apply(own_params, _frozen_to(low, state), own_x, key=key, train=train)
@@ -44,7 +46,9 @@ def _name(dtype: Any) -> str:
     except TypeError:
         name = repr(dtype)
     if name not in DTYPES:
-        raise ConfigError("cast dtype", "bfloat16, float16, float32 or float", name, "leave it out for bfloat16")
+        raise ConfigError(
+            "cast dtype", "bfloat16, float16, float32 or float", name, "leave it out for bfloat16"
+        )
     return name
 
 
@@ -57,7 +61,9 @@ def _floats_to(dtype: Any, tree: Any) -> Any:
 
 
 def _frozen_to(dtype: Any, state: State) -> State:
-    return trees.map_named(lambda path, leaf: _floats_to(dtype, leaf) if is_frozen(path) else leaf, "state", state)
+    return trees.map_named(
+        lambda path, leaf: _floats_to(dtype, leaf) if is_frozen(path) else leaf, "state", state
+    )
 
 
 def _widest(*given: Any) -> Any:
@@ -71,7 +77,9 @@ def _as_before(new_state: State, state: State) -> State:
     before = trees.named_leaves(state)
 
     def one(path: str, new: Any) -> Any:
-        old = before.get(path.removeprefix("state/"), new)  # what only this pass gives, as in lsuv, stays
+        old = before.get(
+            path.removeprefix("state/"), new
+        )  # what only this pass gives, as in lsuv, stays
         return old if is_frozen(path) else _floats_to(old.dtype, new)
 
     return trees.map_named(one, "state", new_state)

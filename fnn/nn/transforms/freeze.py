@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import TreeMismatchError
-from fnn.nn.composite import expect_layer, expect_names, filled, in_place_of
+from fnn.nn.core.composite import expect_layer, expect_names, filled, in_place_of
 from fnn.types import FROZEN, Layer, Params, State
 from fnn.values import maker
 
@@ -26,11 +26,20 @@ def freeze(layer: Layer, *paths: str) -> Layer:
 
     def init(key: jax.Array, shape: Any) -> tuple[Params, State, Any]:
         params, state, out_shape = layer.init(checks.key("freeze key", key), shape)
-        chosen = trees.matching("freeze path", params, paths or ("*",)) if paths or jax.tree.leaves(params) else {}
-        rest, frozen = (_only(params, {path for path in chosen if chosen[path] is held}) for held in (False, True))
+        chosen = (
+            trees.matching("freeze path", params, paths or ("*",))
+            if paths or jax.tree.leaves(params)
+            else {}
+        )
+        rest, frozen = (
+            _only(params, {path for path in chosen if chosen[path] is held})
+            for held in (False, True)
+        )
         return rest, filled({FROZEN: frozen, BODY: state}), out_shape
 
-    def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ):
         expect_names("freeze", [FROZEN, BODY], state)
         own = _merged("freeze", params, state.get(FROZEN, {}))
         y, new_state = layer.apply(own, state.get(BODY, {}), x, key=key, train=train)
@@ -49,14 +58,26 @@ def _only(tree: Any, paths: Set[str], path: str = "") -> Any:
     if not isinstance(tree, Mapping):
         if not path or not jax.tree_util.all_leaves([tree]):
             got = f"a {type(tree).__name__}"
-            raise TreeMismatchError(f"freeze {path}", "arrays in dicts", got, "let the layer name its params in dicts")
+            raise TreeMismatchError(
+                f"freeze {path}", "arrays in dicts", got, "let the layer name its params in dicts"
+            )
         return tree if path in paths else {}
-    return filled({name: _only(part, paths, f"{path}/{name}" if path else name) for name, part in tree.items()})
+    return filled(
+        {
+            name: _only(part, paths, f"{path}/{name}" if path else name)
+            for name, part in tree.items()
+        }
+    )
 
 
 def _merged(where: str, params: Any, frozen: Any) -> Any:
     """The leaves of both; TreeMismatchError for one that stands in both."""
     if not (isinstance(params, Mapping) and isinstance(frozen, Mapping)):
-        raise TreeMismatchError(where, "a leaf in the params or in the frozen state", "it in both", "drop one of them")
-    both = {name: _merged(f"{where}/{name}", params[name], frozen[name]) for name in params.keys() & frozen.keys()}
+        raise TreeMismatchError(
+            where, "a leaf in the params or in the frozen state", "it in both", "drop one of them"
+        )
+    both = {
+        name: _merged(f"{where}/{name}", params[name], frozen[name])
+        for name in params.keys() & frozen.keys()
+    }
     return {**params, **frozen, **both}

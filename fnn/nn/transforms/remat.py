@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from fnn.nn.composite import expect_layer, in_place_of
+from fnn.nn.core.composite import expect_layer, in_place_of
 from fnn.types import Layer, Params, State
 from fnn.values import maker
 
@@ -18,7 +18,9 @@ def remat(layer: Layer) -> Layer:
     """
     expect_layer("remat layer", layer)
 
-    def apply(params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False):
+    def apply(
+        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ):
         @jax.checkpoint
         def run(params: Params, state: State, x: Any, key: jax.Array | None) -> tuple[Any, State]:
             return layer.apply(params, state, x, key=key, train=train)

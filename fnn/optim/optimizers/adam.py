@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import Timed, lift, root, zeros
+from fnn.optim.per_parameter import Timed, lift, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 from fnn.values import maker
 
 
 @maker
-def adam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0) -> Optimizer:
+def adam(
+    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
     """Momentum over root mean square, both freed of their start at 0.
 
     m <- b1 m + (1 - b1) g, s <- b2 s + (1 - b2) g²; θ <- θ - rate m̂ / (√(ŝ + eps_root) + eps), where
@@ -51,12 +53,16 @@ def adamw(
     return lift("adamw", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
 
 
-def moments(g: jax.Array, m: jax.Array, s: jax.Array, b1: Number, b2: Number) -> tuple[jax.Array, jax.Array]:
+def moments(
+    g: jax.Array, m: jax.Array, s: jax.Array, b1: Number, b2: Number
+) -> tuple[jax.Array, jax.Array]:
     """The running means of the gradient and of its square."""
     return b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * jnp.square(g)
 
 
-def direction(m: jax.Array, s: jax.Array, w1: Scalar, w2: Scalar, eps: Number, eps_root: Number = 0.0) -> jax.Array:
+def direction(
+    m: jax.Array, s: jax.Array, w1: Scalar, w2: Scalar, eps: Number, eps_root: Number = 0.0
+) -> jax.Array:
     """m̂ / (√(ŝ + eps_root) + eps), where the means hold the weights w1 and w2."""
     return m / w1 / (root(s / w2 + eps_root) + eps)
 

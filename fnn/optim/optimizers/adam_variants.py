@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import lift, root, zeros
 from fnn.optim.optimizers.adam import expect_adam, moments, weights
+from fnn.optim.per_parameter import lift, root, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
@@ -24,7 +24,14 @@ def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1
         return -rate * m / w1 / (root(x / w2) + eps), m, s, x
 
     return lift(
-        "amsgrad", rule, rate, slots=zeros("mean", "square", "largest"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps
+        "amsgrad",
+        rule,
+        rate,
+        slots=zeros("mean", "square", "largest"),
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
     )
 
 
@@ -41,12 +48,26 @@ def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e
         x = jnp.maximum(b2 * x, jnp.abs(g) + eps)
         return -rate * m / w1 / x, m, x
 
-    return lift("adamax", rule, rate, slots=zeros("mean", "largest"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
+    return lift(
+        "adamax",
+        rule,
+        rate,
+        slots=zeros("mean", "largest"),
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+    )
 
 
 @maker
 def nadam(
-    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, momentum_decay: Number = 0.004
+    rate: Rate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    momentum_decay: Number = 0.004,
 ) -> Optimizer:
     """Adam that looks ahead, θ <- θ - rate ((1 - μₜ) g / (1 - Πₜ) + μₜ₊₁ m / (1 - Πₜ₊₁)) / (√ŝ + eps).
 
@@ -65,7 +86,15 @@ def nadam(
 
     slots = {**zeros("mean", "square"), "product": lambda p: jnp.ones((), p.dtype)}
     return lift(
-        "nadam", rule, rate, slots=slots, timed=weights(b1, b2), b1=b1, b2=b2, eps=eps, momentum_decay=momentum_decay
+        "nadam",
+        rule,
+        rate,
+        slots=slots,
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        momentum_decay=momentum_decay,
     )
 
 
@@ -84,17 +113,33 @@ def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-
         full, fresh = 2 / (1 - b2) - 1, w2
         length = full - 2 * t * (1 / fresh - 1)
         trusted = length > 5
-        long, top = (jnp.where(trusted, value, 6.0) for value in (length, full))  # the root of a positive number
+        long, top = (
+            jnp.where(trusted, value, 6.0) for value in (length, full)
+        )  # the root of a positive number
         warm = root((long - 4) * (long - 2) * top / ((top - 4) * (top - 2) * long))
         scale = jnp.where(trusted, warm * root(fresh) / (root(s) + eps), 1)
         return -rate * m / w1 * scale, m, s
 
-    return lift("radam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps)
+    return lift(
+        "radam",
+        rule,
+        rate,
+        slots=zeros("mean", "square"),
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+    )
 
 
 @maker
 def adabelief(
-    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-16, eps_root: Number = 1e-16
+    rate: Rate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-16,
+    eps_root: Number = 1e-16,
 ) -> Optimizer:
     """Adam by how far the gradient is from what was expected, s <- b2 s + (1 - b2) (g - m)² + eps_root.
 
@@ -121,7 +166,9 @@ def adabelief(
 
 
 @maker
-def yogi(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3, initial: Number = 1e-6) -> Optimizer:
+def yogi(
+    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3, initial: Number = 1e-6
+) -> Optimizer:
     """Adam whose mean square moves by g² at most, s <- s - (1 - b2) sign(s - g²) g².
 
     m and s begin at initial, as in optax; θ <- θ - rate m̂ / (√ŝ + eps) [Zaheer et al. 2018, NeurIPS].
@@ -137,5 +184,13 @@ def yogi(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3
         return -rate * m / w1 / (root(s / w2) + eps), m, s
 
     return lift(
-        "yogi", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), b1=b1, b2=b2, eps=eps, initial=initial
+        "yogi",
+        rule,
+        rate,
+        slots=zeros("mean", "square"),
+        timed=weights(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        initial=initial,
     )

@@ -5,13 +5,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.lifting import lift, root, zeros
+from fnn.optim.per_parameter import lift, root, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
 
 @maker
-def adagrad(rate: Rate, *, initial: Number = 0.0, eps: Number = 1e-10, eps_root: Number = 0.0) -> Optimizer:
+def adagrad(
+    rate: Rate, *, initial: Number = 0.0, eps: Number = 1e-10, eps_root: Number = 0.0
+) -> Optimizer:
     """Steps over the root of all squares so far, s <- s + g², θ <- θ - rate g / (√(s + eps_root) + eps).
 
     s begins at initial. eps stands outside the root, as in torch; eps_root within, as in optax [Duchi et al. 2011].

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import lift, root, zeros
+from fnn.optim.per_parameter import lift, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 from fnn.values import maker
 
@@ -45,7 +45,9 @@ def adafactor(
         return (-1, -2) if p.ndim >= 2 and min(p.shape[-2:]) >= min_size else ()
 
     def begin(p):
-        return tuple(jnp.zeros_like(p.mean(axis, keepdims=True)) for axis in axes(p)) or jnp.zeros_like(p)
+        return tuple(
+            jnp.zeros_like(p.mean(axis, keepdims=True)) for axis in axes(p)
+        ) or jnp.zeros_like(p)
 
     def rule(g, p, s, rate, t, exponent, clip, eps, eps_scale, weight_decay):
         decay, square = 1 - t**-exponent, jnp.square(g) + eps
@@ -59,7 +61,9 @@ def adafactor(
             s = decay * s + (1 - decay) * square
             u = g / root(s)
         u = u / jnp.maximum(1, _rms(u) / clip)
-        size = jnp.maximum(eps_scale, _rms(p)) * (jnp.minimum(rate, 1 / root(t)) if relative_step else rate)
+        size = jnp.maximum(eps_scale, _rms(p)) * (
+            jnp.minimum(rate, 1 / root(t)) if relative_step else rate
+        )
         return -size * u - rate * weight_decay * p, s
 
     knobs: dict[str, Any] = {
@@ -86,7 +90,9 @@ def sm3(rate: Rate, *, decay: Number = 0.9, eps_root: Number = 1e-8) -> Optimize
         return tuple(jnp.zeros_like(p.max(others, keepdims=True)) for others in _other_axes(p))
 
     def rule(g, p, m, maxima, rate, t, decay, eps_root):
-        s = reduce(jnp.minimum, [jnp.broadcast_to(maximum, g.shape) for maximum in maxima]) + jnp.square(g)
+        s = reduce(
+            jnp.minimum, [jnp.broadcast_to(maximum, g.shape) for maximum in maxima]
+        ) + jnp.square(g)
         seen = s > 0
         u = jnp.where(seen, g / root(jnp.where(seen, s + eps_root, 1)), 0)
         m = decay * m + (1 - decay) * u

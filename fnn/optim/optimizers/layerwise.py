@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import lift, norm, root, zeros
 from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
+from fnn.optim.per_parameter import lift, norm, root, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 from fnn.values import maker
 
 
 @maker
-def lars(rate: Rate, *, momentum: Number = 0.9, weight_decay: Number = 0.0, coefficient: Number = 1e-3) -> Optimizer:
+def lars(
+    rate: Rate, *, momentum: Number = 0.9, weight_decay: Number = 0.0, coefficient: Number = 1e-3
+) -> Optimizer:
     """Momentum on gradients as long as a share of their array, v <- μ v + rate coefficient |θ| / |u| u, θ <- θ - v.
 
     μ is the momentum, u = g + weight_decay θ; where |θ| or |u| is 0 it is taken as it is. As in optax, |u| stands
@@ -29,13 +31,22 @@ def lars(rate: Rate, *, momentum: Number = 0.9, weight_decay: Number = 0.0, coef
         v = momentum * v + rate * _trust(p, u, coefficient) * u
         return -v, v
 
-    knobs: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay, "coefficient": coefficient}
+    knobs: dict[str, Any] = {
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "coefficient": coefficient,
+    }
     return lift("lars", rule, rate, slots=zeros("velocity"), **knobs)
 
 
 @maker
 def lamb(
-    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-6, weight_decay: Number = 0.0
+    rate: Rate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-6,
+    weight_decay: Number = 0.0,
 ) -> Optimizer:
     """Adam's step made as long as its array, u = m̂ / (√ŝ + eps) + weight_decay θ, θ <- θ - rate |θ| / |u| u.
 
@@ -55,7 +66,12 @@ def lamb(
 
 @maker
 def novograd(
-    rate: Rate, *, b1: Number = 0.9, b2: Number = 0.25, eps: Number = 1e-6, weight_decay: Number = 0.0
+    rate: Rate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.25,
+    eps: Number = 1e-6,
+    weight_decay: Number = 0.0,
 ) -> Optimizer:
     """One mean square for a whole array, s <- b2 s + (1 - b2) |g|², which begins as |g|².
 
@@ -71,7 +87,9 @@ def novograd(
         return -rate * m, m, s
 
     slots = {**zeros("mean"), "square": lambda p: jnp.zeros((), p.dtype)}
-    return lift("novograd", rule, rate, slots=slots, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    return lift(
+        "novograd", rule, rate, slots=slots, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
+    )
 
 
 def _trust(p: jax.Array, u: jax.Array, coefficient: Number = 1.0) -> Scalar:

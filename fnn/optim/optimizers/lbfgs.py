@@ -8,10 +8,9 @@ from jax.flatten_util import ravel_pytree
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.optim.lifting import expect_floats
 from fnn.optim.optimizers.line_search import strong_wolfe
-from fnn.optim.optimizers.probing import value_function
-from fnn.optim.schedules.constant import as_schedule
+from fnn.optim.per_parameter import expect_floats, value_function
+from fnn.optim.schedules.base import as_schedule
 from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
 from fnn.values import maker
 
@@ -29,7 +28,11 @@ class LbfgsState(NamedTuple):
 
 @maker
 def lbfgs(
-    rate: Rate | None = None, *, memory: int = 10, sufficient: Number = 1e-4, curvature: Number = 0.9
+    rate: Rate | None = None,
+    *,
+    memory: int = 10,
+    sufficient: Number = 1e-4,
+    curvature: Number = 0.9,
 ) -> Optimizer:
     """Steps along -H⁻¹g, H⁻¹ made of the last moves s and changes of gradient y by the two-loop recursion.
 
@@ -45,17 +48,26 @@ def lbfgs(
     checks.number("lbfgs curvature", curvature, "(0, 1)")
     if checks.is_concrete(sufficient) and checks.is_concrete(curvature) and sufficient >= curvature:
         advice = "as in sufficient=1e-4, curvature=0.9"
-        raise ConfigError("lbfgs curvature", f"more than sufficient={sufficient}", curvature, advice)
+        raise ConfigError(
+            "lbfgs curvature", f"more than sufficient={sufficient}", curvature, advice
+        )
 
     def init(params: Params) -> LbfgsState:
         expect_floats("lbfgs params", params)
         flat, _ = ravel_pytree(params)
         rows = jnp.zeros((memory, *flat.shape), flat.dtype)
         return LbfgsState(
-            jnp.zeros((), jnp.int32), jnp.zeros(()), rows, rows, jnp.zeros_like(flat), jnp.zeros_like(flat)
+            jnp.zeros((), jnp.int32),
+            jnp.zeros(()),
+            rows,
+            rows,
+            jnp.zeros_like(flat),
+            jnp.zeros_like(flat),
         )
 
-    def update(grads: Params, opt_state: LbfgsState, params: Params, **extra: Any) -> tuple[Params, LbfgsState]:
+    def update(
+        grads: Params, opt_state: LbfgsState, params: Params, **extra: Any
+    ) -> tuple[Params, LbfgsState]:
         trees.expect_like("lbfgs grads", grads, params)
         (point, unravel), (g, _) = ravel_pytree(params), ravel_pytree(grads)
         state = _remembered(opt_state, point, g)
@@ -66,16 +78,26 @@ def lbfgs(
             value_fn = value_function("lbfgs", extra)
 
             def along(length: Scalar) -> tuple[Scalar, Scalar]:
-                return jax.jvp(lambda a: value_fn(unravel(point + a * direction)), (length,), (jnp.ones_like(length),))
+                return jax.jvp(
+                    lambda a: value_fn(unravel(point + a * direction)),
+                    (length,),
+                    (jnp.ones_like(length),),
+                )
 
             size = jnp.sqrt(jnp.vdot(g, g))
-            first = jnp.where(opt_state.step == 0, jnp.minimum(1, 1 / jnp.where(size > 0, size, 1)), 1)
+            first = jnp.where(
+                opt_state.step == 0, jnp.minimum(1, 1 / jnp.where(size > 0, size, 1)), 1
+            )
             numbers = (jnp.asarray(number, g.dtype) for number in (sufficient, curvature))
-            length = strong_wolfe(along, first.astype(g.dtype), value_fn(params), jnp.vdot(g, direction), *numbers)
+            length = strong_wolfe(
+                along, first.astype(g.dtype), value_fn(params), jnp.vdot(g, direction), *numbers
+            )
         else:
             length = jnp.asarray(schedule(opt_state.step), g.dtype)
         told = length.astype(opt_state.rate.dtype)
-        return unravel(length * direction), state._replace(step=opt_state.step + 1, rate=told, params=point, grads=g)
+        return unravel(length * direction), state._replace(
+            step=opt_state.step + 1, rate=told, params=point, grads=g
+        )
 
     return Optimizer(init, update)
 

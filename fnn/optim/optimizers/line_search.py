@@ -45,7 +45,9 @@ def strong_wolfe(
     The step grows until a bracket is seen, which then shrinks to the minimum of the cubic through its ends. After LOOKS
     looks it is the best place seen [Nocedal & Wright 2006, algorithms 3.5 and 3.6].
     """
-    start = Look(jnp.zeros_like(first), jnp.asarray(value, first.dtype), jnp.asarray(slope, first.dtype))
+    start = Look(
+        jnp.zeros_like(first), jnp.asarray(value, first.dtype), jnp.asarray(slope, first.dtype)
+    )
 
     def one(search: Search) -> Search:
         look = Look(search.next, *along(search.next))
@@ -54,7 +56,11 @@ def strong_wolfe(
         flat = jnp.abs(look.slope) <= curvature * jnp.abs(start.slope)
         ends = search.bracketed | (look.slope >= 0)
         # Downhill from the new place away from the bracket: then the old low place is its other end.
-        turned = jnp.where(search.bracketed, look.slope * (search.high.place - search.low.place) >= 0, look.slope >= 0)
+        turned = jnp.where(
+            search.bracketed,
+            look.slope * (search.high.place - search.low.place) >= 0,
+            look.slope >= 0,
+        )
         high = _select(low_enough, _select(turned, search.low, search.high), look)
         low = _select(low_enough, look, search.low)
         bracketed = ends | ~low_enough

@@ -31,7 +31,11 @@ def along(square: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
 
 def short_sides(p: jax.Array, max_size: int) -> list[int]:
     """The axes of a kernel's matrix that are no longer than that; none of an array with fewer than two axes."""
-    return [axis for axis, size in enumerate(as_matrix(p).shape) if size <= max_size] if p.ndim >= 2 else []
+    return (
+        [axis for axis, size in enumerate(as_matrix(p).shape) if size <= max_size]
+        if p.ndim >= 2
+        else []
+    )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

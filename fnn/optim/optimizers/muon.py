@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.lifting import lift, zeros
 from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
+from fnn.optim.per_parameter import lift, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
@@ -54,7 +54,11 @@ def muon(
             u = momentum * m + (1 - momentum) * g if nesterov else m
             matrices = u.reshape(len(u), -1, u.shape[-1]) if stacked else u.reshape(-1, u.shape[-1])
             inputs, outputs = matrices.shape[-2:]
-            size = 0.2 * max(inputs, outputs) ** 0.5 if scale == "rms" else max(1, outputs / inputs) ** 0.5
+            size = (
+                0.2 * max(inputs, outputs) ** 0.5
+                if scale == "rms"
+                else max(1, outputs / inputs) ** 0.5
+            )
             u = size * orthogonalized(matrices, rounds).reshape(p.shape)
         else:
             m, s = moments(g, m, s, b1, b2)

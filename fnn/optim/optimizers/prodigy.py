@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.lifting import expect_floats, root, widened
 from fnn.optim.optimizers.adam import expect_adam
-from fnn.optim.schedules.constant import as_schedule
+from fnn.optim.per_parameter import expect_floats, root, widened
+from fnn.optim.schedules.base import as_schedule
 from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
 from fnn.values import maker
 
@@ -65,25 +65,46 @@ def prodigy(
             sums=zeros,
             mean=zeros,
             square=zeros,
-            origin=jax.tree.map(lambda p: jnp.array(widened(p)), params),  # a copy, for the params may be donated
+            origin=jax.tree.map(
+                lambda p: jnp.array(widened(p)), params
+            ),  # a copy, for the params may be donated
         )
 
-    def update(grads: Params, opt_state: ProdigyState, params: Params, **_: Any) -> tuple[Params, ProdigyState]:
+    def update(
+        grads: Params, opt_state: ProdigyState, params: Params, **_: Any
+    ) -> tuple[Params, ProdigyState]:
         trees.expect_like("prodigy grads", grads, params)
         d = opt_state.distance
         first, one, two, three, tiny, factor, decay = (
             jnp.asarray(number, d.dtype)
-            for number in (start, b1, b2, b2**0.5 if b3 is None else b3, eps, coefficient, weight_decay)
+            for number in (
+                start,
+                b1,
+                b2,
+                b2**0.5 if b3 is None else b3,
+                eps,
+                coefficient,
+                weight_decay,
+            )
         )
-        now, t = jnp.asarray(schedule(opt_state.step), d.dtype), (opt_state.step + 1).astype(d.dtype)
+        now, t = (
+            jnp.asarray(schedule(opt_state.step), d.dtype),
+            (opt_state.step + 1).astype(d.dtype),
+        )
         step = d * now * root(1 - two**t) / (1 - one**t)
 
         g = jax.tree.map(lambda g: widened(g).astype(d.dtype), grads)
-        ways = jax.tree.map(lambda g, begun, p: (g * (begun - widened(p))).sum(), g, opt_state.origin, params)
-        gain = three * opt_state.gain + d / first * step * sum(jax.tree.leaves(ways), jnp.zeros((), d.dtype))
+        ways = jax.tree.map(
+            lambda g, begun, p: (g * (begun - widened(p))).sum(), g, opt_state.origin, params
+        )
+        gain = three * opt_state.gain + d / first * step * sum(
+            jax.tree.leaves(ways), jnp.zeros((), d.dtype)
+        )
         sums = jax.tree.map(lambda z, g: three * z + step * d * g / first, opt_state.sums, g)
         mean = jax.tree.map(lambda m, g: one * m + (1 - one) * d * g, opt_state.mean, g)
-        square = jax.tree.map(lambda s, g: two * s + (1 - two) * jnp.square(d * g), opt_state.square, g)
+        square = jax.tree.map(
+            lambda s, g: two * s + (1 - two) * jnp.square(d * g), opt_state.square, g
+        )
         total = sum((jnp.abs(z).sum() for z in jax.tree.leaves(sums)), jnp.zeros((), d.dtype))
         moved = total > 0
         after = jnp.maximum(d, jnp.where(moved, factor * gain / jnp.where(moved, total, 1), 0))
@@ -93,7 +114,9 @@ def prodigy(
 
         updates = jax.tree.map(change, params, mean, square)
         told = (after * now).astype(opt_state.rate.dtype)
-        return updates, ProdigyState(opt_state.step + 1, told, after, gain, sums, mean, square, opt_state.origin)
+        return updates, ProdigyState(
+            opt_state.step + 1, told, after, gain, sums, mean, square, opt_state.origin
+        )
 
     return Optimizer(init, update)
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.lifting import expect_floats, lift, root, widened, zeros
 from fnn.optim.optimizers.adam import weight
 from fnn.optim.optimizers.descent import sgd
+from fnn.optim.per_parameter import expect_floats, lift, root, widened, zeros
 from fnn.types import Number, Optimizer, OptState, Params, Rate, Scalar
 from fnn.values import maker
 
@@ -67,7 +67,12 @@ def schedule_free_adamw(
 
     knobs = {"b2": b2, "eps": eps, "weight_decay": weight_decay}
     fast = lift(
-        "schedule_free_adamw", rule, rate, slots=zeros("square"), timed={"w2": lambda t: weight(b2, t)}, **knobs
+        "schedule_free_adamw",
+        rule,
+        rate,
+        slots=zeros("square"),
+        timed={"w2": lambda t: weight(b2, t)},
+        **knobs,
     )
     return _schedule_free("schedule_free_adamw", fast, b1, power)
 
@@ -79,7 +84,9 @@ def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Opt
 
     def init(params: Params) -> ScheduleFreeState:
         expect_floats(f"{name} params", params)
-        begin = jax.tree.map(lambda p: jnp.array(widened(p)), params)  # a copy, for the params may be donated
+        begin = jax.tree.map(
+            lambda p: jnp.array(widened(p)), params
+        )  # a copy, for the params may be donated
         none, floats = jnp.zeros(()), jnp.result_type(float)
         return ScheduleFreeState(fast.init(begin), begin, none, none, jnp.asarray(b1, floats))
 
@@ -103,7 +110,9 @@ def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Opt
             return (lean * x + (1 - lean) * after - widened(y)).astype(y.dtype), after
 
         pairs = jax.tree.map(one, params, opt_state.fast, changes)
-        updates, moved = jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0)), pairs)
+        updates, moved = jax.tree.transpose(
+            jax.tree.structure(params), jax.tree.structure((0, 0)), pairs
+        )
         return updates, ScheduleFreeState(own, moved, total, largest, opt_state.lean)
 
     return Optimizer(init, update)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.lifting import expect_floats, widened
-from fnn.optim.optimizers.probing import value_function
-from fnn.optim.schedules.constant import as_schedule
+from fnn.optim.per_parameter import expect_floats, value_function, widened
+from fnn.optim.schedules.base import as_schedule
 from fnn.types import Number, Optimizer, Params, RandomKey, Rate, Scalar, Step
 from fnn.values import maker
 
@@ -54,7 +53,9 @@ def sophia(
         zeros = jax.tree.map(lambda p: jnp.zeros_like(widened(p)), params)
         return SophiaState(jnp.zeros((), jnp.int32), jnp.zeros(()), zeros, zeros)
 
-    def update(grads: Params, opt_state: SophiaState, params: Params, **extra: Any) -> tuple[Params, SophiaState]:
+    def update(
+        grads: Params, opt_state: SophiaState, params: Params, **extra: Any
+    ) -> tuple[Params, SophiaState]:
         trees.expect_like("sophia grads", grads, params)
         value_fn = value_function("sophia", extra)
         now = jnp.asarray(schedule(opt_state.step), opt_state.rate.dtype)
@@ -62,9 +63,13 @@ def sophia(
         def looked(curvature: Params) -> Params:
             signs = _signs(jax.random.fold_in(key, opt_state.step), params)
             bent = jax.jvp(jax.grad(value_fn), (params,), (signs,))[1]
-            return jax.tree.map(lambda h, u, b: _mean(b2, h, widened(u) * widened(b)), curvature, signs, bent)
+            return jax.tree.map(
+                lambda h, u, b: _mean(b2, h, widened(u) * widened(b)), curvature, signs, bent
+            )
 
-        curvature = jax.lax.cond(opt_state.step % every == 0, looked, lambda h: h, opt_state.curvature)
+        curvature = jax.lax.cond(
+            opt_state.step % every == 0, looked, lambda h: h, opt_state.curvature
+        )
         mean = jax.tree.map(lambda m, g: _mean(b1, m, widened(g)), opt_state.mean, grads)
 
         def one(p: jax.Array, m: jax.Array, h: jax.Array) -> jax.Array:
@@ -87,5 +92,8 @@ def _mean(decay: Number, mean: jax.Array, new: jax.Array) -> jax.Array:
 def _signs(key: RandomKey, params: Params) -> Params:
     """Random signs, each leaf's by a key of its own."""
     leaves, structure = jax.tree.flatten(params)
-    signs = [jax.random.rademacher(jax.random.fold_in(key, place), p.shape, p.dtype) for place, p in enumerate(leaves)]
+    signs = [
+        jax.random.rademacher(jax.random.fold_in(key, place), p.shape, p.dtype)
+        for place, p in enumerate(leaves)
+    ]
     return jax.tree.unflatten(structure, signs)

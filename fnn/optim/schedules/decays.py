@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.optim.schedules.shapes import as_time, expect_increasing, expect_rates, power, progress
+from fnn.optim.schedules.base import as_time, expect_increasing, expect_rates, power, progress
 from fnn.types import Number, Scalar, Schedule, Step
 from fnn.values import maker
 
@@ -75,7 +75,9 @@ def rsqrt(peak: Number, *, warmup_steps: Number) -> Schedule:
 
 
 @maker
-def polynomial(start: Number, *, steps: Number, exponent: Number = 2.0, floor: Number = 0.0) -> Schedule:
+def polynomial(
+    start: Number, *, steps: Number, exponent: Number = 2.0, floor: Number = 0.0
+) -> Schedule:
     """A power of what is left, rate(t) = floor + (start - floor) (1 - t / steps)^exponent, then floor.
 
     ConfigError unless start, floor >= 0, steps > 0 and exponent > 0.
@@ -116,7 +118,10 @@ def piecewise(rates: Sequence[Number], *, boundaries: Sequence[Number]) -> Sched
     """
     if len(rates) != len(boundaries) + 1:
         raise ConfigError(
-            "piecewise rates", f"one more than the {len(boundaries)} boundaries", len(rates), "give each part its rate"
+            "piecewise rates",
+            f"one more than the {len(boundaries)} boundaries",
+            len(rates),
+            "give each part its rate",
         )
     for place, rate in enumerate(rates):
         checks.number(f"piecewise rates {place}", rate, "[0, inf)")

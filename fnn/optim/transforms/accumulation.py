@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.lifting import widened
-from fnn.optim.wrapping import extended, reached, still, told_rate, unscaled
+from fnn.optim.per_parameter import widened
+from fnn.optim.transform import extended, reached, still, told_rate, unscaled
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
@@ -47,7 +47,9 @@ def accumulate(optimizer: Optimizer, steps: Number) -> Optimizer:
         sum = jax.tree.map(lambda total, g: total + g.astype(total.dtype), opt_state.sum, grads)
 
         def step() -> tuple[Params, AccumulateState]:
-            mean = jax.tree.map(lambda total, g: (total / count.astype(total.dtype)).astype(g.dtype), sum, grads)
+            mean = jax.tree.map(
+                lambda total, g: (total / count.astype(total.dtype)).astype(g.dtype), sum, grads
+            )
             updates, own = inner.update(mean, opt_state.inner, params, **extra)
             return updates, begin(own, params)
 

@@ -7,14 +7,16 @@ import jax
 
 from fnn import trees
 from fnn.errors import ConfigError
-from fnn.optim.transforms.averaging import averaged
-from fnn.optim.wrapping import Advance, around, claimed, expect_patterns, extended, still, unscaled
+from fnn.optim.transform import Advance, around, claimed, expect_patterns, extended, still, unscaled
+from fnn.optim.transforms.averages import averaged_params
 from fnn.types import Optimizer, OptState, Params
 from fnn.values import maker
 
 Leaves = dict[str, jax.Array]
 
-FROZEN = Optimizer(lambda params: (), lambda grads, opt_state, params, **_: (still(params), opt_state))
+FROZEN = Optimizer(
+    lambda params: (), lambda grads, opt_state, params, **_: (still(params), opt_state)
+)
 
 
 class PartitionState(NamedTuple):
@@ -23,11 +25,11 @@ class PartitionState(NamedTuple):
     inner: tuple[OptState, ...]
     paths: tuple[dict[str, None], ...]
 
-    def averaged(self, params: Params) -> Params:
+    def averaged_params(self, params: Params) -> Params:
         """The average of each part whose optimizer keeps one, and the other parameters as they are."""
         named = trees.named_leaves(params)
         for own, paths in zip(self.inner, self.paths, strict=True):
-            named |= averaged(own, {path: named[path] for path in paths})
+            named |= averaged_params(own, {path: named[path] for path in paths})
         return _whole(named, params)
 
 
@@ -40,7 +42,12 @@ def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) 
     outside. ConfigError for a pattern that names nothing, or nothing that an earlier one leaves.
     """
     if not isinstance(parts, Mapping):
-        raise ConfigError("partition parts", "optimizers by pattern", repr(parts), 'give a dict, as in {"*bias": None}')
+        raise ConfigError(
+            "partition parts",
+            "optimizers by pattern",
+            repr(parts),
+            'give a dict, as in {"*bias": None}',
+        )
     patterns = expect_patterns("partition parts", list(parts))
     rules = [
         FROZEN if optimizer is None else extended(f"partition {pattern}", optimizer)
@@ -49,7 +56,10 @@ def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) 
 
     def init(params: Params) -> PartitionState:
         owners, named = claimed("partition parts", params, patterns), trees.named_leaves(params)
-        paths = tuple({path: None for path in owners if owners[path] == pattern} for pattern in (None, *patterns))
+        paths = tuple(
+            {path: None for path in owners if owners[path] == pattern}
+            for pattern in (None, *patterns)
+        )
         states = [
             unscaled("partition", rule.init({path: named[path] for path in own}))
             for rule, own in zip(rules, paths, strict=True)
@@ -81,10 +91,14 @@ def _told(extra: dict[str, Any], params: Params, paths: Mapping[str, None]) -> d
         slopes = trees.named_leaves(extra["grad"])
         own["grad"] = {path: slopes[path] for path in paths}
     if "value_fn" in extra:
-        own["value_fn"] = lambda part: extra["value_fn"](_whole(trees.named_leaves(params) | part, params))
+        own["value_fn"] = lambda part: extra["value_fn"](
+            _whole(trees.named_leaves(params) | part, params)
+        )
     return own
 
 
 def _whole(named: Leaves, like: Params) -> Params:
     """The leaves as a tree again."""
-    return jax.tree.unflatten(jax.tree.structure(like), [named[path] for path in trees.named_leaves(like)])
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [named[path] for path in trees.named_leaves(like)]
+    )

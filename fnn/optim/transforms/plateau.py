@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.wrapping import extended, parts, replaced, times, told_rate
+from fnn.optim.transform import extended, parts, replaced, times, told_rate
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
@@ -37,7 +37,7 @@ def plateau(
 
     An epoch stalls unless its loss is below the best by threshold |best|. After more than patience stalled epochs in a
     row the updates' share of the rate is multiplied by factor, but not below floor, and cooldown epochs do not count.
-    `train.run` tells it the validation loss; a loop of one's own does by `observe`. ConfigError for a number out of
+    `train.run` tells it the validation loss; a loop of one's own does by `observe_loss`. ConfigError for a number out of
     range, or for a run without valid= [torch.optim.lr_scheduler.ReduceLROnPlateau, for losses above 0].
     """
     inner = extended("plateau optimizer", optimizer)
@@ -46,8 +46,14 @@ def plateau(
     checks.number("plateau threshold", threshold, "[0, 1)")
     checks.number("plateau cooldown", cooldown, "[0, inf)")
     checks.number("plateau floor", floor, "[0, 1]")
-    # They lie in the state, since `observe` is given that alone.
-    numbers = {"factor": factor, "patience": patience, "threshold": threshold, "cooldown": cooldown, "floor": floor}
+    # They lie in the state, since `observe_loss` is given that alone.
+    numbers = {
+        "factor": factor,
+        "patience": patience,
+        "threshold": threshold,
+        "cooldown": cooldown,
+        "floor": floor,
+    }
 
     def init(params: Params) -> PlateauState:
         floats = jnp.result_type(float)
@@ -62,7 +68,9 @@ def plateau(
             knobs={name: jnp.asarray(number, floats) for name, number in numbers.items()},
         )
 
-    def update(grads: Params, opt_state: PlateauState, params: Params, **extra: Any) -> tuple[Params, PlateauState]:
+    def update(
+        grads: Params, opt_state: PlateauState, params: Params, **extra: Any
+    ) -> tuple[Params, PlateauState]:
         updates, own = inner.update(grads, opt_state.inner, params, **extra)
         updates = jax.tree.map(lambda u: times(opt_state.share, u), updates)
         now = jax.tree.map(lambda rate: opt_state.share.astype(rate.dtype) * rate, told_rate(own))
@@ -71,7 +79,7 @@ def plateau(
     return Optimizer(init, update)
 
 
-def observe(opt_state: OptState, loss: Number) -> OptState:
+def observe_loss(opt_state: OptState, loss: Number) -> OptState:
     """The optimizer state after an epoch with this validation loss: a `plateau` in it takes note, nothing else does."""
     return replaced(opt_state, PlateauState, lambda plateau: _observed(plateau, loss))
 
@@ -89,9 +97,11 @@ def _observed(state: PlateauState, loss: Number) -> PlateauState:
     over = stalled.astype(loss.dtype) > knobs["patience"]
     lower = jnp.maximum(state.share * knobs["factor"], knobs["floor"])
     return state._replace(
-        inner=observe(state.inner, loss),
+        inner=observe_loss(state.inner, loss),
         share=jnp.where(over, lower, state.share),
         best=jnp.where(better, loss, state.best),
         stalled=jnp.where(over, 0, stalled),
-        waiting=jnp.where(over, knobs["cooldown"].astype(jnp.int32), jnp.maximum(state.waiting - 1, 0)),
+        waiting=jnp.where(
+            over, knobs["cooldown"].astype(jnp.int32), jnp.maximum(state.waiting - 1, 0)
+        ),
     )

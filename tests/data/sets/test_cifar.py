@@ -8,7 +8,12 @@ from crafting import Answer, record, server, tar_gz, write
 
 from fnn import data
 from fnn.data.sets import published
-from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError, DatasetUnavailableError
+from fnn.errors import (
+    ConfigError,
+    DatasetFormatError,
+    DatasetIntegrityError,
+    DatasetUnavailableError,
+)
 
 NAMES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 FILES = {
@@ -36,7 +41,9 @@ def expect_the_crafted(found):
 def archive(folder, files):
     """The archive, its files in the reverse order."""
     folder.mkdir(exist_ok=True)
-    packed = tar_gz([(f"cifar-10-batches-bin/{name}", held) for name, held in reversed(files.items())])
+    packed = tar_gz(
+        [(f"cifar-10-batches-bin/{name}", held) for name, held in reversed(files.items())]
+    )
     (folder / "cifar-10-binary.tar.gz").write_bytes(packed)
     return folder
 
@@ -57,7 +64,8 @@ def test_many_images_are_turned_piece_by_piece(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "wanted"), [({}, [99, 50]), ({"labels": "fine"}, [99, 50]), ({"labels": "coarse"}, [19, 0])]
+    ("labels", "wanted"),
+    [({}, [99, 50]), ({"labels": "fine"}, [99, 50]), ({"labels": "coarse"}, [19, 0])],
 )
 def test_each_image_of_cifar100_has_two_labels(labels, wanted, tmp_path):
     (images, found), (test_images, _) = data.cifar100(write(tmp_path, HUNDRED), **labels)
@@ -75,7 +83,10 @@ def test_each_image_of_cifar100_has_two_labels(labels, wanted, tmp_path):
     [
         (bytes(3072), "data_batch_3.bin: expected whole records of 3,073 bytes, got 3,072 bytes"),
         (b"", "data_batch_3.bin: expected whole records of 3,073 bytes, got 0 bytes"),
-        (record([10], (0, 0, 0), 1), "data_batch_3.bin: expected labels below 10, got 10 at index 0"),
+        (
+            record([10], (0, 0, 0), 1),
+            "data_batch_3.bin: expected labels below 10, got 10 at index 0",
+        ),
         (bytes(30_730_001), "at most 30,730,000 bytes, got"),
     ],
 )
@@ -88,13 +99,17 @@ def test_what_is_wrong_with_the_files_is_told(pack, held, message, tmp_path):
 def test_a_label_of_cifar100_that_names_no_class_is_told(column, labels, tmp_path):
     both = [[20, 5], [5, 100]][column]
     folder = write(tmp_path, HUNDRED | {"test.bin": record(both, (0, 0, 0), 1)})
-    with pytest.raises(DatasetFormatError, match=f"cifar100 test.bin: expected labels below {both[column]}"):
+    with pytest.raises(
+        DatasetFormatError, match=f"cifar100 test.bin: expected labels below {both[column]}"
+    ):
         data.cifar100(folder, labels=labels)
     data.cifar100(folder, labels="fine" if labels == "coarse" else "coarse")
 
 
 def test_other_labels_and_missing_files_are_told(tmp_path):
-    with pytest.raises(ConfigError, match="cifar100 labels: expected one of coarse, fine, got 'superclass'"):
+    with pytest.raises(
+        ConfigError, match="cifar100 labels: expected one of coarse, fine, got 'superclass'"
+    ):
         data.cifar100(tmp_path, labels="superclass")
     folder = write(tmp_path, FILES)
     (folder / "data_batch_3.bin").unlink()
@@ -105,7 +120,9 @@ def test_other_labels_and_missing_files_are_told(tmp_path):
 
 def test_the_pickled_version_is_not_read(tmp_path):
     packed = tar_gz([("cifar-10-batches-py/data_batch_1", b"\x80\x02}q\x00.")])
-    with pytest.raises(DatasetFormatError, match=r"an archive with cifar-10-batches-bin/data_batch_1\.bin"):
+    with pytest.raises(
+        DatasetFormatError, match=r"an archive with cifar-10-batches-bin/data_batch_1\.bin"
+    ):
         data.cifar10(write(tmp_path, {"cifar-10-binary.tar.gz": packed}))
 
 
@@ -116,7 +133,9 @@ def test_an_archive_that_is_not_the_published_one_is_not_kept(tmp_path, monkeypa
         monkeypatch.setitem(published.RELEASES, "cifar10", release._replace(url=f"{url}/"))
         with pytest.raises(DatasetUnavailableError, match=r"cut after .* of 170,052,171 bytes"):
             data.cifar10()
-        small = release._replace(url=f"{url}/", files=(release.files[0]._replace(size=len(tar_gz([]))),))
+        small = release._replace(
+            url=f"{url}/", files=(release.files[0]._replace(size=len(tar_gz([]))),)
+        )
         monkeypatch.setitem(published.RELEASES, "cifar10", small)
         with pytest.raises(DatasetIntegrityError, match="c4a38c50a1bc5f3a1c5537f2155ab9d6"):
             data.cifar10()

@@ -12,7 +12,9 @@ def test_every_scan_of_scikit_learn_is_there_once():
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8 and labels.dtype == np.int32
     ink = np.rint(images[..., 0] / (255 / 16)).astype(int)
     found = sorted((int(label), scan.tobytes()) for label, scan in zip(labels, ink, strict=True))
-    wanted = sorted((int(y), x.astype(int).tobytes()) for y, x in zip(theirs.target, theirs.images, strict=True))
+    wanted = sorted(
+        (int(y), x.astype(int).tobytes()) for y, x in zip(theirs.target, theirs.images, strict=True)
+    )
     assert found == wanted
 
 

@@ -42,7 +42,10 @@ def test_the_file_arrives_once_and_is_then_taken_from_the_cache(target):
 @pytest.mark.parametrize("cut", [0, 1, 1_000_000, 2_999_999])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_cut_download_is_gone_on_with(target, cut, ranges):
-    with server({"/file.gz": Answer(BODY, cut=cut)}) as (url, _), pytest.raises(OSError, match=f"after {cut:,} of 3,0"):
+    with (
+        server({"/file.gz": Answer(BODY, cut=cut)}) as (url, _),
+        pytest.raises(OSError, match=f"after {cut:,} of 3,0"),
+    ):
         get(url, target)
     assert not target.exists() and partial(target).read_bytes() == BODY[:cut]
     with server({"/file.gz": Answer(BODY, ranges=ranges)}) as (url, asked):
@@ -61,13 +64,18 @@ def test_what_is_whole_already_is_not_asked_for(target):
 @pytest.mark.parametrize("told", [0, 2_999_999, 3_000_001, 10**12])
 def test_another_length_is_refused_before_anything_is_read(target, told):
     answer = {"/file.gz": Answer(BODY, told=told)}
-    with server(answer) as (url, _), pytest.raises(DatasetIntegrityError, match=f"3,000,000 bytes, got {told} to come"):
+    with (
+        server(answer) as (url, _),
+        pytest.raises(DatasetIntegrityError, match=f"3,000,000 bytes, got {told} to come"),
+    ):
         get(url, target)
     assert not target.exists() and partial(target).read_bytes() == b""
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>no such file</html>" * 120_000, BODY + b"x", BODY[:-1] + b"x"], ids=["page", "longer", "other"]
+    "body",
+    [b"<html>no such file</html>" * 120_000, BODY + b"x", BODY[:-1] + b"x"],
+    ids=["page", "longer", "other"],
 )
 def test_another_file_is_refused_and_the_next_try_starts_clean(target, body):
     wrong, right = Answer(body, told="nothing"), Answer(BODY)
@@ -84,7 +92,10 @@ def test_another_file_is_refused_and_the_next_try_starts_clean(target, body):
 def test_no_more_is_taken_than_one_byte_too_many(target):
     begun = hashlib.sha256(BODY + BODY[:1]).hexdigest()
     endless = Answer(BODY * 4, told="nothing")
-    with server({"/file.gz": endless}) as (url, _), pytest.raises(DatasetIntegrityError, match=begun):
+    with (
+        server({"/file.gz": endless}) as (url, _),
+        pytest.raises(DatasetIntegrityError, match=begun),
+    ):
         get(url, target)
 
 
@@ -118,11 +129,15 @@ def test_a_redirect_on_the_same_footing_is_followed(target):
     assert target.read_bytes() == BODY
 
 
-@pytest.mark.parametrize("place", ["http://other.example/file", "ftp://other.example/file", "file:///etc/hostname"])
+@pytest.mark.parametrize(
+    "place", ["http://other.example/file", "ftp://other.example/file", "file:///etc/hostname"]
+)
 def test_a_redirect_to_an_open_connection_is_refused(place):
     asked = downloads.Request("https://safe.example/file")
     with pytest.raises(DatasetIntegrityError, match="expected a redirect to https, got"):
-        downloads._Redirects().redirect_request(asked, None, 302, "Found", http.client.HTTPMessage(), place)
+        downloads._Redirects().redirect_request(
+            asked, None, 302, "Found", http.client.HTTPMessage(), place
+        )
 
 
 def test_a_redirect_to_a_file_is_refused(target):
@@ -161,7 +176,11 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     for platform in ("linux", "darwin", "win32"):
         monkeypatch.setattr(sys, "platform", platform)
         found[platform] = cache().relative_to(tmp_path).as_posix()
-    assert found == {"linux": ".cache/fnn", "darwin": "Library/Caches/fnn", "win32": "AppData/Local/fnn"}
+    assert found == {
+        "linux": ".cache/fnn",
+        "darwin": "Library/Caches/fnn",
+        "win32": "AppData/Local/fnn",
+    }
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     assert cache() == tmp_path / "own" / "fnn"

@@ -14,7 +14,10 @@ from fnn.data.sets.mat import HEADER, variables
 from fnn.errors import DatasetFormatError, DatasetIntegrityError
 
 DRAW = np.random.default_rng(0)
-X, Y = DRAW.integers(0, 256, (4, 5, 3, 700), np.uint8), DRAW.integers(1, 11, (700, 1)).astype(np.uint8)
+X, Y = (
+    DRAW.integers(0, 256, (4, 5, 3, 700), np.uint8),
+    DRAW.integers(1, 11, (700, 1)).astype(np.uint8),
+)
 MOST = {"X": X.size, "y": Y.size}
 FORMS = pytest.mark.parametrize("packed", [True, False])
 
@@ -44,7 +47,9 @@ def test_few_bytes_may_stand_in_their_tag(packed, count):
 def test_pieces_that_inflate_to_much_come_out_whole():
     smooth = np.zeros((300_000, 1), np.uint8)
     smooth[::7] = 5
-    np.testing.assert_array_equal(variables("file", saved(y=smooth), {"y": 300_000})["y"][1], smooth[:, 0])
+    np.testing.assert_array_equal(
+        variables("file", saved(y=smooth), {"y": 300_000})["y"][1], smooth[:, 0]
+    )
 
 
 @FORMS
@@ -55,7 +60,10 @@ def test_pieces_that_inflate_to_much_come_out_whole():
         ({"X": X}, "expected the variables X, y, got X"),
         ({"X": X.astype(float), "y": Y}, "got 'X' of kind"),
         ({"X": X.astype(np.uint16), "y": Y}, "got 'X' of kind 4"),
-        ({"X": np.append(X, X, 3), "y": Y}, "file X: expected 4 x 5 x 3 x 1400 bytes, at most 42,000, got 84,000"),
+        (
+            {"X": np.append(X, X, 3), "y": Y},
+            "file X: expected 4 x 5 x 3 x 1400 bytes, at most 42,000, got 84,000",
+        ),
         ({"X": X[:0], "y": Y}, "file X: expected 0 x 5"),
         ({"X": {"field": X}, "y": Y}, "expected"),
         ({"X": np.array([X, Y], object), "y": Y}, "expected"),
@@ -75,7 +83,9 @@ def test_what_is_no_mat_file_is_told(stored):
 
 def outcome(stored):
     try:
-        return {name: values.tobytes() for name, (_, values) in variables("file", stored, MOST).items()}
+        return {
+            name: values.tobytes() for name, (_, values) in variables("file", stored, MOST).items()
+        }
     except (DatasetFormatError, DatasetIntegrityError):
         return None
 
@@ -96,7 +106,9 @@ def test_of_compressed_bytes_no_flip_goes_unseen():
 
 def element(*parts):
     """A matrix of these fields, each (kind, bytes), compressed; the last may have a size of its own."""
-    inner = b"".join(struct.pack("<II", kind, *(size or [len(held)])) + held for kind, held, *size in parts)
+    inner = b"".join(
+        struct.pack("<II", kind, *(size or [len(held)])) + held for kind, held, *size in parts
+    )
     packed = zlib.compress(struct.pack("<II", 14, len(inner)) + inner)
     return bytes(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(packed)) + packed
 

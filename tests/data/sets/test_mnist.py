@@ -1,8 +1,10 @@
-"""MNIST's files, plain and gzipped, from a directory and from a server; what is wrong with them."""
+"""IDX files whose header lies are told, with both sizes, before any memory is taken."""
 
 import gzip
 import hashlib
 import re
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +12,72 @@ from crafting import IMAGES, LABELS, Answer, idx, mnist_files, release_of, serve
 
 from fnn import data
 from fnn.data.sets import published
-from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError, DatasetUnavailableError
+from fnn.data.sets.mnist import idx as read
+from fnn.errors import (
+    ConfigError,
+    DatasetFormatError,
+    DatasetIntegrityError,
+    DatasetUnavailableError,
+)
+
+GOOD = idx(IMAGES)
+
+
+def header(*lengths, magic=(0, 0, 8, 3)):
+    return bytes(magic) + struct.pack(f">{len(lengths)}I", *lengths)
+
+
+def test_bytes_come_in_their_shape():
+    for array, example in ((IMAGES, (28, 28)), (LABELS, ())):
+        found = read("file", idx(array), example)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == np.uint8 and found.flags.writeable
+    assert read("file", header(0, 28, 28), (28, 28)).shape == (0, 28, 28)
+
+
+DATA = GOOD[16:]
+CRAFTED = {
+    "empty": (b"", "an IDX header of 16 bytes that begins with 00000803, got  in 0 bytes"),
+    "cut in the header": (GOOD[:15], "an IDX header"),
+    "not IDX": (b"\x1f\x8b\x08\x00" + GOOD[4:], "begins with 00000803, got 1f8b0800"),
+    "little-endian": (struct.pack("<IIII", 0x803, 5, 28, 28) + DATA, "got 03080000"),
+    "of floats": (header(5, 28, 28, magic=(0, 0, 13, 3)) + DATA, "got 00000d03"),
+    "of four axes": (header(5, 28, 28, 1, magic=(0, 0, 8, 4)) + DATA, "got 00000804"),
+    "labels for images": (idx(LABELS), "got 00000801 in 13 bytes"),
+    "one more": (
+        header(6, 28, 28) + DATA,
+        r"6 x 28 x 28 = 4,704 bytes, as the header says, got 3,920; get it anew",
+    ),
+    "one fewer": (
+        header(4, 28, 28) + DATA,
+        r"4 x 28 x 28 = 3,136 bytes, as the header says, got 3,920",
+    ),
+    "none": (header(0, 28, 28) + DATA, "0 x 28 x 28 = 0 bytes, as the header says, got 3,920"),
+    "very many": (
+        header(2**32 - 1, 28, 28) + DATA,
+        "4,294,967,295 x 28 x 28 = 3,367,254,359,280 bytes",
+    ),
+    "other rows": (
+        header(5, 27, 28) + DATA,
+        r"shape \(28, 28\), got a header that says 5 x 27 x 28",
+    ),
+    "other columns": (header(5, 28, 2**32 - 1) + DATA, "5 x 28 x 4,294,967,295"),
+    "as many bytes, other sides": (header(5, 14, 56) + DATA, "5 x 14 x 56"),
+    "cut by a byte": (GOOD[:-1], "3,920 bytes, as the header says, got 3,919"),
+    "cut after the header": (GOOD[:16], "got 0;"),
+    "trailing bytes": (GOOD + b"\n", "got 3,921"),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_what_is_wrong_is_told_and_nothing_is_allocated(name):
+    stored, message = CRAFTED[name]
+    tracemalloc.start()
+    with pytest.raises(DatasetFormatError, match=f"mnist images: expected .*{message}"):
+        read("mnist images", stored, (28, 28))
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
 
 SETS = ("mnist", "fashion_mnist", "kmnist")
 
@@ -26,7 +93,9 @@ def expect_the_crafted(found):
 def test_images_and_labels_from_plain_and_from_gzipped_files(name, tmp_path):
     files = mnist_files()
     expect_the_crafted(getattr(data, name)(write(tmp_path / "plain", files)))
-    expect_the_crafted(getattr(data, name)(str(write(tmp_path / "packed", files, gzip.compress, ".gz"))))
+    expect_the_crafted(
+        getattr(data, name)(str(write(tmp_path / "packed", files, gzip.compress, ".gz")))
+    )
     mixed = write(tmp_path / "mixed", dict(list(files.items())[:2]), gzip.compress, ".gz")
     expect_the_crafted(getattr(data, name)(write(mixed, dict(list(files.items())[2:]))))
 
@@ -40,12 +109,18 @@ def test_a_missing_file_is_named_with_both_of_its_names(tmp_path):
 
 
 WRONG = {
-    "labels": ({"train-labels-idx1-ubyte": idx(LABELS[:4])}, "a label for each, got 5 images and 4 labels"),
+    "labels": (
+        {"train-labels-idx1-ubyte": idx(LABELS[:4])},
+        "a label for each, got 5 images and 4 labels",
+    ),
     "no images": (
         {"train-images-idx3-ubyte": idx(IMAGES[:0]), "train-labels-idx1-ubyte": idx(LABELS[:0])},
         "got 0 images and 0 labels",
     ),
-    "a label": ({"train-labels-idx1-ubyte": idx(LABELS + (LABELS == 9))}, "labels below 10, got 10 at index 2"),
+    "a label": (
+        {"train-labels-idx1-ubyte": idx(LABELS + (LABELS == 9))},
+        "labels below 10, got 10 at index 2",
+    ),
     "swapped": ({"train-images-idx3-ubyte": idx(LABELS)}, "begins with 00000803, got 00000801"),
     "too large": ({"t10k-labels-idx1-ubyte": bytes(10_009)}, "at most 10,008 bytes, got more"),
 }
@@ -92,16 +167,28 @@ def test_without_a_network_it_is_told_which_files_to_put_where(releases, tmp_pat
     names = "t10k-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-labels-idx1-ubyte.gz in "
     with pytest.raises(DatasetUnavailableError, match="mnist: expected " + re.escape(names)):
         data.mnist()
-    put = write(tmp_path / "cache" / "mnist", mnist_files(), lambda held: gzip.compress(held, mtime=0), ".gz")
+    put = write(
+        tmp_path / "cache" / "mnist",
+        mnist_files(),
+        lambda held: gzip.compress(held, mtime=0),
+        ".gz",
+    )
     expect_the_crafted(data.mnist())
     assert put.is_dir()
 
 
 def test_a_changed_file_in_the_cache_is_never_read(releases, tmp_path):
     releases("http://127.0.0.1:9")
-    files = write(tmp_path / "cache" / "mnist", mnist_files(), lambda held: gzip.compress(held, mtime=0), ".gz")
+    files = write(
+        tmp_path / "cache" / "mnist",
+        mnist_files(),
+        lambda held: gzip.compress(held, mtime=0),
+        ".gz",
+    )
     changed = files / "train-labels-idx1-ubyte.gz"
     changed.write_bytes(gzip.compress(idx(LABELS[::-1]), mtime=0))
     write(files, mnist_files())  # unpacked, and held to no digest
-    with pytest.raises(DatasetIntegrityError, match=hashlib.sha256(changed.read_bytes()).hexdigest()):
+    with pytest.raises(
+        DatasetIntegrityError, match=hashlib.sha256(changed.read_bytes()).hexdigest()
+    ):
         data.mnist()

@@ -6,7 +6,13 @@ import pytest
 
 from fnn.data.sets.published import RELEASES
 
-EXAMPLES = {"mnist": 784 + 1, "fashion_mnist": 784 + 1, "kmnist": 784 + 1, "cifar10": 3073, "cifar100": 3074}
+EXAMPLES = {
+    "mnist": 784 + 1,
+    "fashion_mnist": 784 + 1,
+    "kmnist": 784 + 1,
+    "cifar10": 3073,
+    "cifar100": 3074,
+}
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -27,4 +33,6 @@ def test_the_files_hold_so_many_examples(name):
 
 
 def test_only_where_there_is_no_https_is_it_open():
-    assert [name for name, release in RELEASES.items() if release.url.startswith("http:")] == ["svhn"]
+    assert [name for name, release in RELEASES.items() if release.url.startswith("http:")] == [
+        "svhn"
+    ]

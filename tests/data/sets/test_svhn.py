@@ -14,7 +14,10 @@ IMAGES = {
     "train": DRAW.integers(0, 256, (1100, 32, 32, 3), np.uint8),
     "test": DRAW.integers(0, 256, (2, 32, 32, 3), np.uint8),
 }
-LABELS = {"train": (DRAW.integers(1, 11, 1100)).astype(np.uint8), "test": np.array([10, 1], np.uint8)}
+LABELS = {
+    "train": (DRAW.integers(1, 11, 1100)).astype(np.uint8),
+    "test": np.array([10, 1], np.uint8),
+}
 
 
 def stored(folder, images=IMAGES, labels=LABELS, packed=True):
@@ -38,13 +41,27 @@ def test_images_stand_upright_and_ten_is_zero(packed, tmp_path):
     ("images", "labels", "message"),
     [
         (IMAGES["test"], [0, 1], "svhn test_32x32.mat y: expected labels from 1 to 10, got 0"),
-        (IMAGES["test"], [11, 1], "svhn test_32x32.mat y: expected labels below 10, got 11 at index 0"),
-        (IMAGES["test"], [1, 2, 3], "expected images, and a label for each, got 2 images and 3 labels"),
-        (IMAGES["test"][:, :16], [1, 2], "X: expected the shape (32, 32, 3, n), got (16, 32, 3, 2)"),
+        (
+            IMAGES["test"],
+            [11, 1],
+            "svhn test_32x32.mat y: expected labels below 10, got 11 at index 0",
+        ),
+        (
+            IMAGES["test"],
+            [1, 2, 3],
+            "expected images, and a label for each, got 2 images and 3 labels",
+        ),
+        (
+            IMAGES["test"][:, :16],
+            [1, 2],
+            "X: expected the shape (32, 32, 3, n), got (16, 32, 3, 2)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(images, labels, message, tmp_path):
-    folder = stored(tmp_path, IMAGES | {"test": images}, LABELS | {"test": np.array(labels, np.uint8)})
+    folder = stored(
+        tmp_path, IMAGES | {"test": images}, LABELS | {"test": np.array(labels, np.uint8)}
+    )
     with pytest.raises(DatasetFormatError, match=re.escape(message)):
         data.svhn(folder)
 
@@ -52,6 +69,7 @@ def test_what_does_not_fit_is_told(images, labels, message, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     (stored(tmp_path) / "test_32x32.mat").unlink()
     with pytest.raises(
-        ConfigError, match=re.escape(f"svhn directory: expected test_32x32.mat, got {tmp_path} without")
+        ConfigError,
+        match=re.escape(f"svhn directory: expected test_32x32.mat, got {tmp_path} without"),
     ):
         data.svhn(tmp_path)

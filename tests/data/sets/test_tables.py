@@ -32,7 +32,12 @@ def test_names_of_classes_become_labels_in_order(read):
 
 @pytest.mark.parametrize(
     ("targets", "dtype"),
-    [([1, 0, 2], np.int32), (["1.0", "3.0"], np.int32), ([0.5, 1], np.float32), ([3e9], np.float32)],
+    [
+        ([1, 0, 2], np.int32),
+        (["1.0", "3.0"], np.int32),
+        ([0.5, 1], np.float32),
+        ([3e9], np.float32),
+    ],
 )
 def test_numbers_stay_numbers(read, targets, dtype):
     (_, found), classes = read("x,y\n" + "".join(f"0,{one}\n" for one in targets))
@@ -43,7 +48,8 @@ def test_numbers_stay_numbers(read, targets, dtype):
 def test_the_flowers_of_scikit_learn(read):
     iris = sklearn.datasets.load_iris()
     rows = [
-        ",".join([*map(str, row), iris.target_names[kind]]) for row, kind in zip(iris.data, iris.target, strict=True)
+        ",".join([*map(str, row), iris.target_names[kind]])
+        for row, kind in zip(iris.data, iris.target, strict=True)
     ]
     (inputs, labels), classes = read("\r\n".join(["a,b,c,d,kind", *rows]), target="kind")
     np.testing.assert_array_equal(inputs, iris.data.astype(np.float32))
@@ -61,7 +67,10 @@ def test_quotes_marks_of_order_and_other_delimiters(read):
 WRONG = [
     ("a,y\n1,2\n1,2,3\n", "table.csv line 3: expected 2 columns, got 3; complete the row"),
     ("a,y\n1\n", "table.csv line 2: expected 2 columns, got 1"),
-    ("a,b,y\n1,,2\n", "table.csv line 2, b: expected a finite number of float32, got ''; fill it in"),
+    (
+        "a,b,y\n1,,2\n",
+        "table.csv line 2, b: expected a finite number of float32, got ''; fill it in",
+    ),
     ("a,y,b\n1,2,red\n", "table.csv line 2, b: expected a finite number of float32, got 'red'"),
     ("a,y\nnan,2\n", "line 2, a: expected a finite number of float32, got 'nan'"),
     ("a,y\ninf,2\n", "line 2, a: expected a finite number of float32, got 'inf'"),

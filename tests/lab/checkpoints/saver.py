@@ -20,7 +20,7 @@ CALLS = ("open", "write", "fsync", "mkdir", "rename", "unlink", "rmdir", "ftrunc
 
 def loop(directory, acks, first, asynchronous):
     """Save for ever, and tell of each step that is on the disk."""
-    with lab.checkpoints(directory, keep=2, asynchronous=asynchronous) as store:
+    with lab.checkpoint_store(directory, keep=2, asynchronous=asynchronous) as store:
         for step in itertools.count(first):
             store.save(step, tree_of(step, 30_000), score=1 / (step + 1))
             store.wait()
@@ -43,14 +43,14 @@ def crash(directory, acks, step, of, at):
 
     for name in CALLS:
         setattr(os, name, dying(name))
-    with lab.checkpoints(directory, keep=1) as store:
+    with lab.checkpoint_store(directory, keep=1) as store:
         store.save(step, tree_of(of))
         real["write"](acks, f"{of}\n".encode())
 
 
 def hold(directory, acks):
     """Hold the directory until killed, with a child of its own that lives on."""
-    with lab.checkpoints(directory):
+    with lab.checkpoint_store(directory):
         if os.fork() == 0:
             time.sleep(2)
             os._exit(0)
@@ -66,7 +66,7 @@ def hampered(directory, acks, step, bytes_at_most, user):
     if user:
         os.setuid(user)
     try:
-        with lab.checkpoints(".") as store:
+        with lab.checkpoint_store(".") as store:
             store.save(step, tree_of(step))
     except FnnError as error:
         os.write(acks, f"{type(error).__name__} {error.errno} {error}\n".encode())

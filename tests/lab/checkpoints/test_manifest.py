@@ -43,7 +43,9 @@ HOSTILE = {
     "cut": encode(MANIFEST)[:-1],
     "more after it": encode(MANIFEST) + b"{}",
     "100,000 deep": b"[" * 100_000 + b"]" * 100_000,
-    "100,000 deep in notes": changed(notes="X").replace(b'"X"', b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+    "100,000 deep in notes": changed(notes="X").replace(
+        b'"X"', b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    ),
     "33 deep": changed(notes=json.loads("[" * 33 + "]" * 33)),
     "one name twice": encode(MANIFEST).replace(b'"step":120', b'"step":120,"step":121'),
     "one name twice, in a leaf": encode(MANIFEST).replace(b'"offset":0', b'"offset":0,"offset":0'),
@@ -115,7 +117,9 @@ def test_a_hostile_manifest_is_refused_soon_and_in_little_memory(name, tmp_path)
     commit(folder_of(tmp_path, 0), HOSTILE[name])
 
     def refuse():
-        with pytest.raises(CheckpointCorruptError, match=r"step_000000000/(manifest\.json|data\.bin)") as caught:
+        with pytest.raises(
+            CheckpointCorruptError, match=r"step_000000000/(manifest\.json|data\.bin)"
+        ) as caught:
             lab.read(tmp_path)
         assert len(str(caught.value)) < 1000 and "\x1b" not in str(caught.value)
 
@@ -127,7 +131,9 @@ def test_a_hostile_manifest_is_refused_soon_and_in_little_memory(name, tmp_path)
     refuse()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2 * len(HOSTILE[name]) + 16 * MEGA  # what JSON makes of a text is bounded by the limits on the text
+    assert (
+        peak < 2 * len(HOSTILE[name]) + 16 * MEGA
+    )  # what JSON makes of a text is bounded by the limits on the text
 
 
 def test_the_largest_manifests_are_refused_or_read_soon_and_in_bounded_memory():
@@ -144,14 +150,35 @@ def test_the_largest_manifests_are_refused_or_read_soon_and_in_bounded_memory():
         tracemalloc.stop()
 
 
-VALUES = [None, True, 0, -1, 1, 2, 2**31, 2**63, 10**19, 0.5, -0.0, 1e300, [], {}, [-1], [2, 3], [0], [2**62, 2**62]]
+VALUES = [
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2,
+    2**31,
+    2**63,
+    10**19,
+    0.5,
+    -0.0,
+    1e300,
+    [],
+    {},
+    [-1],
+    [2, 3],
+    [0],
+    [2**62, 2**62],
+]
 VALUES += ["", "O", "float32", "key:rbg", "../x", "a\0", {"path": "x"}, BLANK, "params/kernel"]
 
 
 def places(value, here=()):
     """Where in nested members a value stands."""
     yield here
-    for name in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+    for name in (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    ):
         yield from places(value[name], (*here, name))
 
 
@@ -164,7 +191,11 @@ def structured(draw):
     members = copy.deepcopy(WHOLE)
     for _ in range(draw.integers(1, 3)):
         *above, last = PLACES[draw.integers(len(PLACES))]
-        inside, kind, chosen = members, draw.integers(6), copy.deepcopy(VALUES[draw.integers(len(VALUES))])
+        inside, kind, chosen = (
+            members,
+            draw.integers(6),
+            copy.deepcopy(VALUES[draw.integers(len(VALUES))]),
+        )
         try:
             for name in above:
                 inside = inside[name]
@@ -194,7 +225,9 @@ def test_a_changed_manifest_is_refused_or_consistent(mutations):
         except (CheckpointCorruptError, CheckpointVersionError):
             refused += 1
             continue
-        ends = [leaf.offset + math.prod(leaf.shape) * leaf.bare.itemsize for leaf in manifest.leaves]
+        ends = [
+            leaf.offset + math.prod(leaf.shape) * leaf.bare.itemsize for leaf in manifest.leaves
+        ]
         assert [leaf.offset for leaf in manifest.leaves] == [0, *ends[:-1]][: len(ends)]
         assert decode(encode(manifest)) == manifest
     assert mutations / 2 < refused < mutations

@@ -37,7 +37,7 @@ def test_every_leaf_comes_back_bit_for_bit(asynchronous, tmp_path):
         "key": jax.random.key(5),
         "keys": jax.random.split(jax.random.key(6, impl="rbg"), 3),
     }
-    with lab.checkpoints(tmp_path, asynchronous=asynchronous) as store:
+    with lab.checkpoint_store(tmp_path, asynchronous=asynchronous) as store:
         store.save(1, tree)
     back = lab.restore(tmp_path, tree)
     assert jax.tree.structure(back) == jax.tree.structure(tree)
@@ -57,7 +57,9 @@ def test_a_key_is_not_used_by_being_saved_and_is_a_new_one_each_time_it_is_resto
     drawn = jax.random.normal(key)
     checkpoint = lab.read(tmp_path)
     for _ in range(2):
-        assert jax.random.normal(lab.restore(checkpoint, {"key": jax.random.key(0)})["key"]) == drawn
+        assert (
+            jax.random.normal(lab.restore(checkpoint, {"key": jax.random.key(0)})["key"]) == drawn
+        )
 
 
 # What is kept.
@@ -65,12 +67,12 @@ def test_a_key_is_not_used_by_being_saved_and_is_a_new_one_each_time_it_is_resto
 
 @both
 def test_the_last_and_the_best_are_kept(asynchronous, tmp_path):
-    with lab.checkpoints(tmp_path, keep=2, asynchronous=asynchronous) as store:
+    with lab.checkpoint_store(tmp_path, keep=2, asynchronous=asynchronous) as store:
         for step, score in enumerate([0.9, 0.2, 0.2, None, 0.5, 0.8]):
             store.save(step, tree_of(step), score=score)
         store.wait()
         assert store.steps() == [1, 4, 5] and is_clean(tmp_path)
-    with lab.checkpoints(tmp_path, keep=1) as store:  # the scores are known again
+    with lab.checkpoint_store(tmp_path, keep=1) as store:  # the scores are known again
         store.save(6, tree_of(6), score=0.1)
         assert store.steps() == [6]
         store.save(7, tree_of(7))
@@ -78,21 +80,21 @@ def test_the_last_and_the_best_are_kept(asynchronous, tmp_path):
 
 
 def test_step_0_may_be_the_best(tmp_path):
-    with lab.checkpoints(tmp_path, keep=1) as store:
+    with lab.checkpoint_store(tmp_path, keep=1) as store:
         for step in range(3):
             store.save(step, tree_of(step), score=float(step))
         assert store.steps() == [0, 2]
 
 
 def test_all_are_kept_if_no_number_is_given(tmp_path):
-    with lab.checkpoints(tmp_path, keep=None) as store:
+    with lab.checkpoint_store(tmp_path, keep=None) as store:
         for step in range(5):
             store.save(step, tree_of(step))
         assert store.steps() == [0, 1, 2, 3, 4]
 
 
 def test_steps_are_ordered_by_number_however_long(tmp_path):
-    with lab.checkpoints(tmp_path, keep=None) as store:
+    with lab.checkpoint_store(tmp_path, keep=None) as store:
         for step in (5, 999_999_999, 1_000_000_000, 10**12):
             store.save(step, tree_of(3))
         assert store.steps() == [5, 999_999_999, 1_000_000_000, 10**12]
@@ -100,7 +102,7 @@ def test_steps_are_ordered_by_number_however_long(tmp_path):
 
 
 def test_a_step_may_be_an_array_and_is_replaced_by_one_of_the_same(tmp_path):
-    with lab.checkpoints(tmp_path) as store:
+    with lab.checkpoint_store(tmp_path) as store:
         store.save(jnp.int32(4), tree_of(4))
         store.save(np.int64(4), tree_of(40), notes={"again": True})
     checkpoint = read_quietly(tmp_path)
@@ -109,9 +111,11 @@ def test_a_step_may_be_an_array_and_is_replaced_by_one_of_the_same(tmp_path):
 
 def test_a_step_before_a_good_one_is_refused_and_before_a_corrupt_one_is_not(tmp_path):
     """Else a run that goes on from an earlier step would be lost to a later one of another run."""
-    with lab.checkpoints(tmp_path, keep=1) as store:
+    with lab.checkpoint_store(tmp_path, keep=1) as store:
         store.save(10, tree_of(10))
-        with pytest.raises(ConfigError, match="step: expected one from 10 on, the latest saved, got 5"):
+        with pytest.raises(
+            ConfigError, match="step: expected one from 10 on, the latest saved, got 5"
+        ):
             store.save(5, tree_of(5))
         (folder_of(tmp_path, 10) / "data.bin").write_bytes(b"")
         store.save(5, tree_of(5))
@@ -135,10 +139,16 @@ def test_only_what_a_crash_left_is_removed_and_no_link_is_followed(tmp_path):
     (run / "step_000000004.partial").write_text("")
     for name in ("mine", "step_1.partial", "step_000000001.partial.txt"):
         (run / name).mkdir()
-    with lab.checkpoints(run) as store:
+    with lab.checkpoint_store(run) as store:
         assert store.steps() == [1]
     left = {path.name for path in run.iterdir()}
-    assert left == {"LOCK", "step_000000001", "mine", "step_1.partial", "step_000000001.partial.txt"}
+    assert left == {
+        "LOCK",
+        "step_000000001",
+        "mine",
+        "step_1.partial",
+        "step_000000001.partial.txt",
+    }
     assert (precious / "file").read_text() == "text"
 
 
@@ -146,19 +156,22 @@ def test_what_was_to_be_replaced_is_read_and_brought_back(tmp_path):
     lab.save(tmp_path, tree_of(1), step=1)
     folder_of(tmp_path, 1).rename(tmp_path / "step_000000001.replaced")
     assert is_of(read_quietly(tmp_path), 1)
-    with lab.checkpoints(tmp_path) as store:
+    with lab.checkpoint_store(tmp_path) as store:
         assert store.steps() == [1] and is_clean(tmp_path)
 
 
 def test_versions_are_noted_and_no_path_of_this_machine(tmp_path):
     lab.save(tmp_path, {"x": np.ones(2)})
     members = members_of(folder_of(tmp_path, 0))
-    assert members["made_by"]["jax"] == jax.__version__ and members["made_by"].keys() == {"fnn", "jax"}
+    assert members["made_by"]["jax"] == jax.__version__ and members["made_by"].keys() == {
+        "fnn",
+        "jax",
+    }
     assert members["leaves"][0].keys() == {"path", "shape", "dtype", "offset", "sha256"}
 
 
 def test_the_clock_may_jump(tmp_path, monkeypatch):
-    with lab.checkpoints(tmp_path) as store:
+    with lab.checkpoint_store(tmp_path) as store:
         for step, now in enumerate([1e9, 0.0, 2e9, -1e9]):
             monkeypatch.setattr("time.time", lambda now=now: now)
             store.save(step, tree_of(step))
@@ -170,7 +183,7 @@ def test_a_program_that_reads_while_another_writes_sees_whole_checkpoints(tmp_pa
     done = threading.Event()
 
     def write():
-        with lab.checkpoints(tmp_path, keep=1) as store:
+        with lab.checkpoint_store(tmp_path, keep=1) as store:
             for step in range(1, 200):
                 store.save(step, tree_of(step))
         done.set()
@@ -196,14 +209,19 @@ def test_a_program_that_reads_while_another_writes_sees_whole_checkpoints(tmp_pa
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_made(options, told, tmp_path):
-    with pytest.raises(ConfigError, match=told), lab.checkpoints(**{"directory": tmp_path / "run"} | options):
+    with (
+        pytest.raises(ConfigError, match=told),
+        lab.checkpoint_store(**{"directory": tmp_path / "run"} | options),
+    ):
         pass
     assert not (tmp_path / "run").exists()
 
 
 def test_a_file_in_the_way_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointWriteError, match=r"a directory in .*file: expected a place to write in"):
+    with pytest.raises(
+        CheckpointWriteError, match=r"a directory in .*file: expected a place to write in"
+    ):
         lab.save(tmp_path / "file", {})
     with pytest.raises(CheckpointWriteError, match="a directory in"):
         lab.save(tmp_path / "file" / "below", {})
@@ -214,7 +232,9 @@ def test_what_has_no_values_is_told(tmp_path):
     gone.delete()
     with pytest.raises(ConfigError, match="tree x: expected an array with values, got one donated"):
         lab.save(tmp_path, {"x": gone})
-    with pytest.raises(ConfigError, match="tree x: expected an array with values, got a traced one"):
+    with pytest.raises(
+        ConfigError, match="tree x: expected an array with values, got a traced one"
+    ):
         jax.jit(lambda x: lab.save(tmp_path, {"x": x}))(jnp.ones(3))
 
 
@@ -239,8 +259,10 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(gate, tmp_path):
     loader = np.arange(1000.0)
     donated, deleted, plain = jnp.arange(1000.0), jnp.arange(1000.0), jnp.arange(1000.0)
     aliased = np.asarray(plain)
-    with lab.checkpoints(tmp_path, asynchronous=True) as store:
-        store.save(1, {"loader": loader, "donated": donated, "deleted": deleted, "view": aliased[1:]})
+    with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
+        store.save(
+            1, {"loader": loader, "donated": donated, "deleted": deleted, "view": aliased[1:]}
+        )
         loader[:] = -1
         deleted.delete()
         with warnings.catch_warnings():
@@ -255,7 +277,7 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(gate, tmp_path):
 
 
 def test_one_save_is_under_way_at_most(gate, tmp_path):
-    with lab.checkpoints(tmp_path, asynchronous=True) as store:
+    with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         store.save(1, tree_of(1))
         second = threading.Thread(target=store.save, args=(2, tree_of(2)))
         second.start()
@@ -281,13 +303,16 @@ def full(monkeypatch):
 
 
 def test_an_error_of_the_thread_comes_from_the_next_save_or_wait_once(full, tmp_path):
-    with lab.checkpoints(tmp_path, asynchronous=True) as store:
+    with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         store.save(1, tree_of(1))
         store.wait()
         full(True)
         for ask in (lambda: store.save(3, tree_of(3)), store.wait):
             store.save(2, tree_of(2))
-            with pytest.raises(CheckpointWriteError, match=r"step_000000002 .*room for 1225 bytes, got No space left"):
+            with pytest.raises(
+                CheckpointWriteError,
+                match=r"step_000000002 .*room for 1225 bytes, got No space left",
+            ):
                 ask()
             store.wait()
             assert store.steps() == [1] and is_clean(tmp_path)
@@ -299,25 +324,34 @@ def test_an_error_of_the_thread_comes_from_the_next_save_or_wait_once(full, tmp_
 def test_an_error_of_the_thread_comes_at_the_end_at_the_latest(full, tmp_path):
     with (
         pytest.raises(CheckpointWriteError, match="step_000000001"),
-        lab.checkpoints(tmp_path, asynchronous=True) as store,
+        lab.checkpoint_store(tmp_path, asynchronous=True) as store,
     ):
         full(True)
         store.save(1, tree_of(1))
-    with pytest.raises(KeyboardInterrupt) as caught, lab.checkpoints(tmp_path, asynchronous=True) as store:
+    with (
+        pytest.raises(KeyboardInterrupt) as caught,
+        lab.checkpoint_store(tmp_path, asynchronous=True) as store,
+    ):
         store.save(1, tree_of(1))
         raise KeyboardInterrupt
-    assert any("and its last checkpoint is lost: checkpoint step_000000001" in note for note in caught.value.__notes__)
+    assert any(
+        "and its last checkpoint is lost: checkpoint step_000000001" in note
+        for note in caught.value.__notes__
+    )
 
 
 def test_a_block_that_ends_by_an_error_has_saved_what_it_was_given(tmp_path):
-    with pytest.raises(ZeroDivisionError), lab.checkpoints(tmp_path, asynchronous=True) as store:
+    with (
+        pytest.raises(ZeroDivisionError),
+        lab.checkpoint_store(tmp_path, asynchronous=True) as store,
+    ):
         store.save(1, tree_of(1))
         raise ZeroDivisionError
     assert is_of(read_quietly(tmp_path), 1)
 
 
 def test_a_wrong_tree_is_told_by_the_call_that_gives_it_also_if_asynchronous(tmp_path):
-    with lab.checkpoints(tmp_path, asynchronous=True) as store:
+    with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         with pytest.raises(ConfigError, match="names joined by /"):
             store.save(1, {"../x": np.ones(1)})
         store.wait()

@@ -38,7 +38,9 @@ def test_a_function_is_told_the_figures_and_nothing_else():
 def test_a_function_is_told_step_by_step_what_a_log_is_told_at_once():
     told = []
     log = as_log("log", lambda step, figures: told.append((step, figures)))
-    log.write(np.array([3, 4]), {"loss": np.array([0.5, 0.25], np.float32), "count": np.array([1, 2])})
+    log.write(
+        np.array([3, 4]), {"loss": np.array([0.5, 0.25], np.float32), "count": np.array([1, 2])}
+    )
     assert told == [(3, {"loss": 0.5, "count": 1}), (4, {"loss": 0.25, "count": 2})]
     assert {type(value) for _, figures in told for value in figures.values()} == {float}
 
@@ -57,20 +59,28 @@ def test_several_logs_are_one():
     log.look(1, None)
     log.close()
     calls = ("begin",), (1, 2.0), ("look", 1)
-    assert told == [(name, *call) for call in calls for name in "ab"] + [("b", "close"), ("a", "close")]
+    assert told == [(name, *call) for call in calls for name in "ab"] + [
+        ("b", "close"),
+        ("a", "close"),
+    ]
 
 
 def test_where_one_cannot_begin_the_others_are_closed():
     told = []
-    log = as_log("log", [recording("a", told), recording("b", told, fails=True), recording("c", told)])
+    log = as_log(
+        "log", [recording("a", told), recording("b", told, fails=True), recording("c", told)]
+    )
     with pytest.raises(OSError, match="full"):
         log.begin(BEGUN)
     assert told == [("a", "begin"), ("b", "begin"), ("a", "close")]
 
 
-@pytest.mark.parametrize(("value", "where"), [("run.jsonl", "log"), (3, "log"), ([print, 3], r"log\[1\]")])
+@pytest.mark.parametrize(
+    ("value", "where"), [("run.jsonl", "log"), (3, "log"), ([print, 3], r"log\[1\]")]
+)
 def test_what_is_no_log_is_told(value, where):
     with pytest.raises(
-        ConfigError, match=where + r": expected a log, or a function \(step, figures\), got .*jsonl_log"
+        ConfigError,
+        match=where + r": expected a log, or a function \(step, figures\), got .*jsonl_log",
     ):
         as_log("log", value)

@@ -27,4 +27,6 @@ assert given == [(3, {"loss": 0.5})] * 2
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"step 22: \d\.\d{4}\nstep 44: \d\.\d{4}\nstep 66: \d\.\d{4}\n", done.stdout)
+    assert re.fullmatch(
+        r"step 22: \d\.\d{4}\nstep 44: \d\.\d{4}\nstep 66: \d\.\d{4}\n", done.stdout
+    )

@@ -52,7 +52,9 @@ def test_figures_are_scalars_in_the_order_they_were_told(tmp_path):
     tell(log, 1, {"loss": jnp.float32(0.5)})
     tell(log, 2, {"loss": np.nan, "valid_loss": 2})
     log.close()
-    assert [value.simple_value for value in next(iter(events(tmp_path / "run"))).summary.value] == []
+    assert [
+        value.simple_value for value in next(iter(events(tmp_path / "run"))).summary.value
+    ] == []
     told = list(values(tmp_path / "run", "simple_value"))
     assert told[0] == ("loss", 1, 0.5) and told[2] == ("valid_loss", 2, 2)
     assert told[1][:2] == ("loss", 2) and np.isnan(told[1][2])
@@ -62,7 +64,11 @@ def test_settings_stand_in_the_table_of_hyperparameters(tmp_path):
     log = lab.tensorboard_log(tmp_path)
     log.begin(begun())
     log.close()
-    plugin = [value.metadata.plugin_data.content for event in events(tmp_path) for value in event.summary.value]
+    plugin = [
+        value.metadata.plugin_data.content
+        for event in events(tmp_path)
+        for value in event.summary.value
+    ]
     experiment, start, end = map(HParamsPluginData.FromString, plugin)
     assert {one.name for one in experiment.experiment.hparam_infos} == SETTINGS.keys()
     assert [one.name.tag for one in experiment.experiment.metric_infos] == ["loss", "valid_loss"]
@@ -80,7 +86,9 @@ def test_the_first_batch_is_an_image(tmp_path):
     shown = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
     assert (tag, step, shown.shape) == ("first_batch", 0, (66, 198, 3))
     for place, image in enumerate(IMAGES):
-        np.testing.assert_array_equal(shown[1:65:16, 66 * place + 1 : 66 * place + 65 : 16, 0], image[..., 0])
+        np.testing.assert_array_equal(
+            shown[1:65:16, 66 * place + 1 : 66 * place + 65 : 16, 0], image[..., 0]
+        )
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -94,20 +102,38 @@ def test_histograms_tell_of_all_params_and_of_the_state(wanted, key, tmp_path):
     if not wanted:
         assert told == {}
         return
-    assert {"params/dense_1/kernel", "params/dense_1/bias", "state/batch_norm_2/mean"} <= told.keys()
+    assert {
+        "params/dense_1/kernel",
+        "params/dense_1/bias",
+        "state/batch_norm_2/mean",
+    } <= told.keys()
     kernel = np.asarray(train_state.params["dense_1"]["kernel"], float)
     step, histogram = told["params/dense_1/kernel"]
-    assert (step, histogram.num, histogram.min, histogram.max) == (4, kernel.size, kernel.min(), kernel.max())
+    assert (step, histogram.num, histogram.min, histogram.max) == (
+        4,
+        kernel.size,
+        kernel.min(),
+        kernel.max(),
+    )
     counts = [np.sum(kernel < limit) for limit in histogram.bucket_limit[:-1]]
     np.testing.assert_array_equal(np.cumsum(histogram.bucket)[:-1], counts)
 
 
 def test_a_lost_run_is_looked_at_as_well(key, tmp_path):
     train_state = network_state(key)
-    bad = {"all": jnp.full(3, jnp.nan), "one": jnp.array([1.0, jnp.inf]), "huge": jnp.array([-3e38, 3e38])}
+    bad = {
+        "all": jnp.full(3, jnp.nan),
+        "one": jnp.array([1.0, jnp.inf]),
+        "huge": jnp.array([-3e38, 3e38]),
+    }
     log = lab.tensorboard_log(tmp_path)
     log.begin(begun())
-    log.look(1, train_state._replace(params=bad | {"none": jnp.zeros(0), "key": jax.random.key(0)}, state={}))
+    log.look(
+        1,
+        train_state._replace(
+            params=bad | {"none": jnp.zeros(0), "key": jax.random.key(0)}, state={}
+        ),
+    )
     log.close()
     told = {tag: histogram.num for tag, _, histogram in values(tmp_path, "histo")}
     assert told == {"params/one": 1, "params/huge": 2}
@@ -135,7 +161,10 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
     with pytest.raises(ShapeError, match="log loss: expected one number"):
         tell(log, 1, {"loss": np.ones(2)})
     log.close()
-    with pytest.raises(ConfigError, match=r"tensorboard_log directory: expected no events yet.*run; name a directory"):
+    with pytest.raises(
+        ConfigError,
+        match=r"tensorboard_log directory: expected no events yet.*run; name a directory",
+    ):
         lab.tensorboard_log(tmp_path / "run").begin(begun())
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="tensorboard_log directory: expected a folder"):
@@ -143,5 +172,7 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="tensorboard_log histograms: expected True or False"):
         lab.tensorboard_log(tmp_path, histograms="no")
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ConfigError, match=r"expected tensorboardX and pillow .*pip install 'fnn\[tensorboard\]'"):
+    with pytest.raises(
+        ConfigError, match=r"expected tensorboardX and pillow .*pip install 'fnn\[tensorboard\]'"
+    ):
         lab.tensorboard_log(tmp_path / "new")

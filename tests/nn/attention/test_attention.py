@@ -38,14 +38,19 @@ def drawn(layer, shape):
 def formula(params, x, memory, heads):
     """softmax(q kᵀ / √d) v, a head at a time, on the numbers of one example."""
     query, key, value = (
-        np.asarray(of, float) @ np.asarray(params[part]["kernel"], float) + np.asarray(params[part]["bias"])
+        np.asarray(of, float) @ np.asarray(params[part]["kernel"], float)
+        + np.asarray(params[part]["bias"])
         for part, of in (("query", x), ("key", memory), ("value", memory))
     )
     mixed = []
-    for q, k, v in zip(*(np.split(array, heads, axis=1) for array in (query, key, value)), strict=True):
+    for q, k, v in zip(
+        *(np.split(array, heads, axis=1) for array in (query, key, value)), strict=True
+    ):
         shares = np.exp(q @ k.T / q.shape[1] ** 0.5)
         mixed.append(shares @ v / shares.sum(1, keepdims=True))
-    return np.concatenate(mixed, axis=1) @ np.asarray(params["output"]["kernel"]) + np.asarray(params["output"]["bias"])
+    return np.concatenate(mixed, axis=1) @ np.asarray(params["output"]["kernel"]) + np.asarray(
+        params["output"]["bias"]
+    )
 
 
 @pytest.mark.parametrize("heads", [1, 2, 8])
@@ -53,7 +58,9 @@ def test_a_sequence_asks_itself(heads):
     layer, params = looker(heads)
     y, state = layer.apply(params, {}, X)
     for example in range(2):
-        np.testing.assert_allclose(y[example], formula(params, X[example], X[example], heads), atol=1e-5)
+        np.testing.assert_allclose(
+            y[example], formula(params, X[example], X[example], heads), atol=1e-5
+        )
     assert state == {}
 
 
@@ -62,7 +69,9 @@ def test_a_sequence_asks_another():
     params = drawn(layer, ((TIME, WIDTH), (3, WIDTH)))
     y = applied(layer, params, (X, MEMORY))
     for example in range(2):
-        np.testing.assert_allclose(y[example], formula(params, X[example], MEMORY[example], 2), atol=1e-5)
+        np.testing.assert_allclose(
+            y[example], formula(params, X[example], MEMORY[example], 2), atol=1e-5
+        )
     itself = applied(layer, params, (X, X))
     np.testing.assert_allclose(itself, applied(looker()[0], params, X), rtol=1e-5, atol=1e-6)
 
@@ -78,7 +87,9 @@ def test_unseen_keys_are_as_if_they_were_not_there():
 def test_a_mask_of_keys_is_one_of_queries_and_keys():
     layer, params = looker(rotary=True)
     both = jnp.broadcast_to(KEYS[:, None], (2, TIME, TIME))
-    np.testing.assert_array_equal(applied(layer, params, (X, both)), applied(layer, params, (X, KEYS)))
+    np.testing.assert_array_equal(
+        applied(layer, params, (X, both)), applied(layer, params, (X, KEYS))
+    )
     everything = applied(layer, params, (X, jnp.ones_like(KEYS)))
     np.testing.assert_allclose(everything, applied(layer, params, X), rtol=1e-6)
 
@@ -94,7 +105,9 @@ def test_causal_is_the_lower_triangle():
 @pytest.mark.parametrize("rotary", [False, True])
 def test_causal_never_sees_a_later_one(rotary):
     layer, params = looker(causal=True, rotary=rotary)
-    slopes = jax.jit(jax.jacobian(lambda x: layer.apply(params, {}, x[None])[0][0]))(X[0])  # (time, width, time, width)
+    slopes = jax.jit(jax.jacobian(lambda x: layer.apply(params, {}, x[None])[0][0]))(
+        X[0]
+    )  # (time, width, time, width)
     sees = np.abs(slopes).max((1, 3)) > 0
     np.testing.assert_array_equal(sees, np.tril(np.ones((TIME, TIME), bool)))
 
@@ -111,11 +124,15 @@ def test_shared_keys_are_repeated_ones():
     (grouped, params), (layer, _) = looker(4, kv_heads=2), looker(4)
 
     def repeated(array):  # each head of 2 columns for the two heads that read it
-        return jnp.repeat(array.reshape(*array.shape[:-1], 2, 2), 2, axis=-2).reshape(*array.shape[:-1], WIDTH)
+        return jnp.repeat(array.reshape(*array.shape[:-1], 2, 2), 2, axis=-2).reshape(
+            *array.shape[:-1], WIDTH
+        )
 
     assert params["key"]["kernel"].shape == (WIDTH, WIDTH // 2)
     own = params | {part: jax.tree.map(repeated, params[part]) for part in ("key", "value")}
-    chex.assert_trees_all_close(applied(grouped, params, X), applied(layer, own, X), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        applied(grouped, params, X), applied(layer, own, X), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_query_that_sees_nothing_gives_the_bias_and_finite_gradients():
@@ -147,20 +164,34 @@ def test_shares_are_dropped_in_training_only(key):
 
 @pytest.mark.parametrize(
     ("options", "inner", "narrow"),
-    [({}, 8, 8), ({"kv_heads": 1}, 8, 4), ({"head_width": 3}, 6, 6), ({"head_width": 3, "kv_heads": 1}, 6, 3)],
+    [
+        ({}, 8, 8),
+        ({"kv_heads": 1}, 8, 4),
+        ({"head_width": 3}, 6, 6),
+        ({"head_width": 3, "kv_heads": 1}, 6, 3),
+    ],
 )
 def test_init_gives_the_params_and_shapes_that_the_docstring_tells(options, inner, narrow, key):
     layer = nn.attention(2, **options)
     params, _, shape = layer.init(key, ((TIME, WIDTH), (TIME,)))
-    kernels = {"query": (WIDTH, inner), "key": (WIDTH, narrow), "value": (WIDTH, narrow), "output": (inner, inner)}
-    assert jax.tree.map(jnp.shape, params) == {n: {"kernel": s, "bias": s[1:]} for n, s in kernels.items()}
+    kernels = {
+        "query": (WIDTH, inner),
+        "key": (WIDTH, narrow),
+        "value": (WIDTH, narrow),
+        "output": (inner, inner),
+    }
+    assert jax.tree.map(jnp.shape, params) == {
+        n: {"kernel": s, "bias": s[1:]} for n, s in kernels.items()
+    }
     assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, inner)
 
 
 def test_without_bias_it_has_none_and_begins_as_it_is_told(key):
     layer = nn.attention(2, use_bias=False, kernel_init=nn.identity())
     params, _, _ = layer.init(key, (TIME, WIDTH))
-    chex.assert_trees_all_equal(params, {n: {"kernel": jnp.eye(WIDTH)} for n in ("query", "key", "value", "output")})
+    chex.assert_trees_all_equal(
+        params, {n: {"kernel": jnp.eye(WIDTH)} for n in ("query", "key", "value", "output")}
+    )
 
 
 def test_a_part_may_be_replaced(key):
@@ -174,7 +205,9 @@ def test_a_memory_may_have_another_width(key):
     params, state, shape = layer.init(key, ((TIME, WIDTH), (3, 5)))
     assert params["key"]["kernel"].shape == (5, 8)
     assert layer.apply(params, state, (X, MEMORY[..., :5], KEYS[:, :3]))[0].shape == (2, *shape)
-    with pytest.raises(ShapeError, match=r"cross_attention key: expected 8 wide .*got 6; give head_width="):
+    with pytest.raises(
+        ShapeError, match=r"cross_attention key: expected 8 wide .*got 6; give head_width="
+    ):
         nn.cross_attention(2).init(key, ((TIME, WIDTH), (3, 6)))
 
 
@@ -190,8 +223,14 @@ OPTIONS = {
     "heads": ({"heads": 0}, "attention heads: expected >= 1"),
     "float heads": ({"heads": 2.0}, "attention heads: expected a whole number"),
     "no kv_heads": ({"heads": 2, "kv_heads": 0}, "attention kv_heads: expected >= 1"),
-    "kv_heads": ({"heads": 4, "kv_heads": 3}, "attention kv_heads: expected a divisor of heads=4, got 3"),
-    "more kv_heads": ({"heads": 2, "kv_heads": 4}, "attention kv_heads: expected a divisor of heads=2, got 4"),
+    "kv_heads": (
+        {"heads": 4, "kv_heads": 3},
+        "attention kv_heads: expected a divisor of heads=4, got 3",
+    ),
+    "more kv_heads": (
+        {"heads": 2, "kv_heads": 4},
+        "attention kv_heads: expected a divisor of heads=2, got 4",
+    ),
     "head_width": ({"heads": 2, "head_width": 0}, "attention head_width: expected >= 1"),
     "drop_rate": ({"heads": 2, "drop_rate": 1.0}, "dropout drop_rate: expected"),
 }
@@ -212,10 +251,18 @@ ERRORS = {
     "no times": (X[:, :0], ShapeError, r"attention x: expected a shape \(time, width\)"),
     "odd": (X[..., :7], ShapeError, "attention width: expected a width that 2 divides, got 7"),
     "float mask": ((X, KEYS.astype(float)), DTypeError, "attention mask: expected booleans"),
-    "short mask": ((X, KEYS[:, :3]), ShapeError, r"attention mask: expected a shape \(4,\) or \(4, 4\), got \(3,\)"),
+    "short mask": (
+        (X, KEYS[:, :3]),
+        ShapeError,
+        r"attention mask: expected a shape \(4,\) or \(4, 4\), got \(3,\)",
+    ),
     "one mask": ((X, KEYS[:1]), ShapeError, "attention mask: expected a batch of 2 as x"),
     "mask of heads": ((X, KEYS[:, None, None]), ShapeError, "attention mask: expected a shape"),
-    "four": ((X, X, X, KEYS), ShapeError, r"attention: expected \(x\), with or without a mask, got 4 arrays"),
+    "four": (
+        (X, X, X, KEYS),
+        ShapeError,
+        r"attention: expected \(x\), with or without a mask, got 4 arrays",
+    ),
 }
 
 
@@ -229,7 +276,9 @@ def test_what_does_not_fit_is_told(case):
 
 def test_a_sequence_of_another_width_is_told_where_it_is():
     layer, params = looker()
-    with pytest.raises(ShapeError, match=r"dense x: expected \(..., 8\) as in its kernel") as caught:
+    with pytest.raises(
+        ShapeError, match=r"dense x: expected \(..., 8\) as in its kernel"
+    ) as caught:
         layer.apply(params, {}, X[..., :6])
     assert caught.value.__notes__[0].startswith("in layer query: x float32[2,4,6]")
 
@@ -237,7 +286,9 @@ def test_a_sequence_of_another_width_is_told_where_it_is():
 def test_what_is_asked_of_another_is_told(key):
     layer = nn.cross_attention(2)
     params, _, _ = layer.init(key, ((TIME, WIDTH), (3, WIDTH)))
-    with pytest.raises(ShapeError, match=r"cross_attention: expected \(x, memory\), with or without a mask, got 1"):
+    with pytest.raises(
+        ShapeError, match=r"cross_attention: expected \(x, memory\), with or without a mask, got 1"
+    ):
         layer.apply(params, {}, X)
     with pytest.raises(ShapeError, match="cross_attention memory: expected a batch of 2 as x"):
         layer.apply(params, {}, (X, MEMORY[:1]))
@@ -249,7 +300,9 @@ def test_shapes_of_no_sequences_are_told(key):
     for shape in [(), (4,), (4, 4, 8), (0, 8)]:
         with pytest.raises(ShapeError, match=r"attention x: expected a shape \(time, width\)"):
             nn.attention(2).init(key, shape)
-    with pytest.raises(ShapeError, match=r"attention mask: expected a shape \(4,\) or \(4, 4\), got \(8,\)"):
+    with pytest.raises(
+        ShapeError, match=r"attention mask: expected a shape \(4,\) or \(4, 4\), got \(8,\)"
+    ):
         nn.attention(2).init(key, ((4, 8), (8,)))
 
 

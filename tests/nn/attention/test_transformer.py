@@ -23,7 +23,9 @@ def applied(layer, params, x, **options):
 
 def residuals(params, **looks):
     """The same, built from other layers, and its params."""
-    mlp = nn.chain(norm=nn.layer_norm(), up=nn.dense(4 * WIDTH), act=nn.gelu(), down=nn.dense(WIDTH))
+    mlp = nn.chain(
+        norm=nn.layer_norm(), up=nn.dense(4 * WIDTH), act=nn.gelu(), down=nn.dense(WIDTH)
+    )
     look = nn.chain(norm=nn.layer_norm(), look=nn.attention(2, **looks))
     own = {
         "look": {"body": {"norm": params["attention_norm"], "look": params["attention"]}},
@@ -63,7 +65,9 @@ def test_blocks_follow_each_other_with_and_without_a_mask(key):
 
 
 def test_norm_and_activation_are_those_given(key):
-    block = nn.transformer_block(2, norm=nn.rms_norm(), activation=nn.relu(), expansion=2, use_bias=False)
+    block = nn.transformer_block(
+        2, norm=nn.rms_norm(), activation=nn.relu(), expansion=2, use_bias=False
+    )
     params, _, _ = block.init(key, (TIME, WIDTH))
     assert jax.tree.map(jnp.shape, params["mlp_norm"]) == {"scale": (WIDTH,)}
     kernels = {"up": {"kernel": (WIDTH, 2 * WIDTH)}, "down": {"kernel": (2 * WIDTH, WIDTH)}}
@@ -103,14 +107,22 @@ def test_each_branch_draws_its_own_noise(key):
 
 
 ERRORS = {
-    "heads": ({"heads": 3}, (TIME, WIDTH), "attention width: expected a width that 3 divides, got 8"),
+    "heads": (
+        {"heads": 3},
+        (TIME, WIDTH),
+        "attention width: expected a width that 3 divides, got 8",
+    ),
     "vector": ({"heads": 2}, (WIDTH,), r"attention x: expected a shape \(time, width\)"),
     "narrow": (
         {"heads": 2, "activation": nn.dense(9), "expansion": 2},
         (TIME, WIDTH),
         "hidden width: expected .* got 9",
     ),
-    "ends": ({"heads": 2, "activation": nn.dense(4)}, (TIME, WIDTH), r"a branch to end in \(4, 8\), got \(4, 1\)"),
+    "ends": (
+        {"heads": 2, "activation": nn.dense(4)},
+        (TIME, WIDTH),
+        r"a branch to end in \(4, 8\), got \(4, 1\)",
+    ),
 }
 
 

@@ -48,7 +48,10 @@ def same_keys(got, wanted):
 
 def test_chain_is_composition(key):
     first, second = nn.dense(5), nn.dense(2)
-    params = {"dense_0": first.init(key, (4,))[0], "dense_2": second.init(jax.random.key(1), (5,))[0]}
+    params = {
+        "dense_0": first.init(key, (4,))[0],
+        "dense_2": second.init(jax.random.key(1), (5,))[0],
+    }
     y, state = nn.chain(first, nn.tanh(), second).apply(params, {}, X)
     hidden = np.tanh(X @ params["dense_0"]["kernel"])
     np.testing.assert_allclose(y, hidden @ params["dense_2"]["kernel"], rtol=1e-5, atol=1e-6)
@@ -63,7 +66,9 @@ def test_a_chain_of_nothing_is_the_identity(key):
 
 def test_positions_and_names_make_the_params(key):
     head = nn.chain(nn.dense(5, kernel_init=ones), out=nn.dense(2, kernel_init=ones))
-    layer = nn.chain(nn.conv(3, kernel_init=ones), nn.batch_norm(), nn.relu(), nn.flatten(), head=head)
+    layer = nn.chain(
+        nn.conv(3, kernel_init=ones), nn.batch_norm(), nn.relu(), nn.flatten(), head=head
+    )
     params, state, out_shape = layer.init(key, (4, 4, 2))
     assert list(params) == ["conv_0", "batch_norm_1", "head"]
     assert list(params["head"]) == ["dense_0", "out"]
@@ -81,7 +86,10 @@ MAKERS = {
     "global_avg_pool": nn.global_avg_pool(),
     "chain": nn.chain(nn.conv(2)),
     "residual": nn.residual(nn.conv(2)),
-    **{name: getattr(nn, name)() for name in ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh")},
+    **{
+        name: getattr(nn, name)()
+        for name in ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh")
+    },
     "softplus": nn.softplus(),
 }
 
@@ -104,13 +112,19 @@ def test_shapes_flow_through_init(key):
     layer = nn.chain(*convs, nn.dense(7, kernel_init=ones), nn.dense(2, kernel_init=ones))
     params, state, out_shape = layer.init(key, (8, 8, 1))
     assert params["dense_3"]["kernel"].shape == (2 * 2 * 3, 7)
-    assert jax.jit(layer.apply)(params, state, jnp.ones((5, 8, 8, 1)))[0].shape == (5, *out_shape) == (5, 2)
+    assert (
+        jax.jit(layer.apply)(params, state, jnp.ones((5, 8, 8, 1)))[0].shape
+        == (5, *out_shape)
+        == (5, 2)
+    )
 
 
 def test_layer_i_gets_the_key_folded_with_i(key):
     inits, applies = [[], []], [[], []]
     nn.chain(spy(inits[0]), named=spy(inits[1])).init(key, (4,))
-    nn.chain(spy(applies[0]), named=spy(applies[1])).apply({}, {}, X, key=jax.random.clone(key), train=True)
+    nn.chain(spy(applies[0]), named=spy(applies[1])).apply(
+        {}, {}, X, key=jax.random.clone(key), train=True
+    )
     for place in range(2):
         wanted = jax.random.fold_in(jax.random.clone(key), place)
         same_keys(inits[place][0], wanted)
@@ -131,7 +145,9 @@ def test_renaming_a_layer_keeps_its_draws(key):
 
 
 def test_layers_draw_independently(key):
-    params, _, _ = nn.chain(nn.dense(4), nn.dense(4), nn.residual(nn.dense(4), nn.dense(4))).init(key, (4,))
+    params, _, _ = nn.chain(nn.dense(4), nn.dense(4), nn.residual(nn.dense(4), nn.dense(4))).init(
+        key, (4,)
+    )
     kernels = [leaf.ravel() for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
     assert len(np.unique(jnp.concatenate(kernels))) == 4 * 16
 
@@ -143,7 +159,9 @@ def test_dropouts_of_a_chain_drop_independently(key):
 
 
 def test_each_layer_moves_its_own_state(key):
-    layer = nn.chain(counter(), nn.relu(), nn.residual(nn.chain(counter(), nn.relu())), last=counter())
+    layer = nn.chain(
+        counter(), nn.relu(), nn.residual(nn.chain(counter(), nn.relu())), last=counter()
+    )
     params, state, _ = layer.init(key, (4,))
     state["last"] = {"count": jnp.array(5)}
     _, moved = layer.apply(params, state, X, train=True)
@@ -202,14 +220,26 @@ def edited(params, path, leaf):
 
 ONE = jnp.ones(1)
 EDITS = {
-    "missing leaf": ("residual_1/body/dense_0/bias", None, "dense bias: expected shape .* no such leaf"),
-    "missing layer": ("residual_1/body/dense_0", None, "dense kernel: expected shape .* no such leaf"),
+    "missing leaf": (
+        "residual_1/body/dense_0/bias",
+        None,
+        "dense bias: expected shape .* no such leaf",
+    ),
+    "missing layer": (
+        "residual_1/body/dense_0",
+        None,
+        "dense kernel: expected shape .* no such leaf",
+    ),
     "missing branch": ("residual_1", None, "dense kernel: expected shape .* no such leaf"),
     "extra leaf": ("dense_0/scale", ONE, "dense scale: expected no such leaf"),
     "extra layer": ("dense_7/kernel", ONE, r"chain: expected entries among .*dense_7"),
     "extra branch": ("residual_1/head/kernel", ONE, r"residual: expected entries among .*head"),
     "extra deep": ("residual_1/body/conv_0/kernel", ONE, r"chain: expected entries among .*conv_0"),
-    "wrong shape": ("residual_1/body/dense_0/bias", ONE, r"dense bias: expected shape \(4,\), got shape \(1,\)"),
+    "wrong shape": (
+        "residual_1/body/dense_0/bias",
+        ONE,
+        r"dense bias: expected shape \(4,\), got shape \(1,\)",
+    ),
     "leaf for a layer": ("dense_0", ONE, "dense: expected a dict of arrays by name"),
     "leaf for a branch": ("residual_1", ONE, "residual: expected entries among"),
 }
@@ -227,7 +257,10 @@ def test_params_that_init_did_not_return_are_told(case, key):
 def test_state_that_init_did_not_return_is_told(key):
     layer = nn.chain(nn.dense(4), nn.batch_norm())
     params, state, _ = layer.init(key, (4,))
-    for wrong, message in (({}, "batch_norm mean"), (state | {"dense_9": {"mean": ONE}}, "chain: expected entries")):
+    for wrong, message in (
+        ({}, "batch_norm mean"),
+        (state | {"dense_9": {"mean": ONE}}, "chain: expected entries"),
+    ):
         with pytest.raises(TreeMismatchError, match=message):
             layer.apply(params, wrong, X, train=False)
 
@@ -241,7 +274,9 @@ def test_a_layer_without_params_takes_none(key):
 
 @pytest.mark.parametrize("thing", [nn.relu, jax.nn.relu, None, "relu", (1, 2)])
 def test_what_is_no_layer_is_told_at_once(thing):
-    with pytest.raises(ConfigError, match=r"chain .*_0: expected a Layer.*; call the maker, as in nn.relu\(\)"):
+    with pytest.raises(
+        ConfigError, match=r"chain .*_0: expected a Layer.*; call the maker, as in nn.relu\(\)"
+    ):
         nn.chain(thing)
     with pytest.raises(ConfigError, match="chain head: expected a Layer"):
         nn.chain(head=thing)
@@ -263,3 +298,46 @@ def test_a_network_maps_over_its_params(key):
 
     alone = [apply(jax.tree.map(lambda leaf, lane=lane: leaf[lane], params)) for lane in range(3)]
     chex.assert_trees_all_close(jax.vmap(apply)(params), jnp.stack(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_residual_adds_x(key):
+    layer = nn.residual(nn.dense(4))
+    params, state, out_shape = layer.init(key, (4,))
+    assert (params.keys(), state, out_shape) == ({"body"}, {}, (4,))
+    y, _ = layer.apply(params, state, X)
+    np.testing.assert_allclose(y, X + X @ params["body"]["kernel"], rtol=1e-5, atol=1e-6)
+
+
+def test_residual_adds_its_shortcut(key):
+    layer = nn.residual(nn.dense(5), nn.dense(5, use_bias=False))
+    params, state, out_shape = layer.init(key, (4,))
+    assert (params.keys(), params["shortcut"].keys(), out_shape) == (
+        {"body", "shortcut"},
+        {"kernel"},
+        (5,),
+    )
+    y, _ = layer.apply(params, state, X)
+    wanted = X @ (params["body"]["kernel"] + params["shortcut"]["kernel"])
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shortcut", [None, nn.dense(3)])
+def test_ends_that_differ_are_told(shortcut, key):
+    wanted = r"\(4,\)" if shortcut is None else r"\(3,\)"
+    with pytest.raises(
+        ShapeError, match=rf"residual body: expected to end in {wanted}, got \(5,\)"
+    ):
+        nn.residual(nn.dense(5), shortcut).init(key, (4,))
+
+
+def test_ends_that_broadcast_are_told(key):
+    with pytest.raises(
+        ShapeError, match=r"residual body: expected to end in \(4, 4, 2\), got \(4, 4, 1\)"
+    ):
+        nn.residual(nn.conv(1)).init(key, (4, 4, 2))
+
+
+@pytest.mark.parametrize("thing", [nn.relu, None, "relu", (1, 2)])
+def test_what_is_no_layer_is_told_at_once_of_residual(thing):
+    with pytest.raises(ConfigError, match="residual body: expected a Layer"):
+        nn.residual(thing)

@@ -20,12 +20,16 @@ def test_a_net_that_is_no_chain_is_its_formula(key):
         y=(nn.add(), "a", "b"),
     )
     params, state, out_shape = layer.init(key, (4,))
-    weights = {name: params[name]["kernel"] for name in ("h1", "a", "b")} | {"h3": params["h3"]["dense_0"]["kernel"]}
+    weights = {name: params[name]["kernel"] for name in ("h1", "a", "b")} | {
+        "h3": params["h3"]["dense_0"]["kernel"]
+    }
     assert (params.keys(), state, out_shape) == (weights.keys(), {}, (2,))
     y, _ = layer.apply(params, state, X)
     h1 = X @ weights["h1"]
     h3 = 1 / (1 + np.exp(-(h1 @ weights["h3"])))
-    np.testing.assert_allclose(y, h3 @ weights["a"] + np.tanh(h1) @ weights["b"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        y, h3 @ weights["a"] + np.tanh(h1) @ weights["b"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_node_may_take_in_one_thing_twice_and_x_itself(key):
@@ -48,12 +52,18 @@ WRONG = {
     "later": ({"h": (DENSE, "y"), "y": (DENSE, "h")}, "graph h: expected to take in some of"),
     "itself": ({"h": (DENSE, "h")}, "graph h: expected to take in some of"),
     "no source": ({"h": (DENSE,)}, r"graph h: expected \(layer, \*names"),
-    "a layer alone": ({"h": DENSE}, r"graph h: expected \(layer, \*names of what it takes in\), got a layer alone"),
+    "a layer alone": (
+        {"h": DENSE},
+        r"graph h: expected \(layer, \*names of what it takes in\), got a layer alone",
+    ),
     "no layer": ({"h": ("x", DENSE)}, "graph h: expected a Layer"),
     "a maker": ({"h": (nn.relu, "x")}, "graph h: expected a Layer"),
     "a list": ({"h": [DENSE, "x"]}, r"graph h: expected \(layer"),
     "named x": ({"x": (DENSE, "x")}, "graph x: expected a node of another name"),
-    "idle": ({"h": (DENSE, "x"), "y": (DENSE, "x")}, "graph: expected nodes that a later one takes in, got h"),
+    "idle": (
+        {"h": (DENSE, "x"), "y": (DENSE, "x")},
+        "graph: expected nodes that a later one takes in, got h",
+    ),
     "nothing": ({}, "graph: expected at least one node"),
 }
 

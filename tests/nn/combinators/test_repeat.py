@@ -1,4 +1,4 @@
-"""A repeated layer is held to the chain of its copies: values, states, keys and gradients, in float64."""
+"""Stacked arrays are those that each body draws alone."""
 
 from functools import partial
 
@@ -10,7 +10,34 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, FnnError, ShapeError, TreeMismatchError
+from fnn.nn.combinators.repeat import init_stacked, stacks
 from fnn.types import Layer
+
+BODY = nn.chain(nn.dense(3), nn.batch_norm())
+
+
+def test_each_body_draws_as_it_does_alone(key):
+    params, state, out_shape = init_stacked(lambda place: BODY, 3, key, (4,))
+    for place in range(3):
+        alone = BODY.init(jax.random.fold_in(jax.random.clone(key), place), (4,))
+        own = jax.tree.map(lambda leaf, place=place: leaf[place], (params["body"], state["body"]))
+        chex.assert_trees_all_equal((*own, out_shape), alone)
+
+
+def test_stacks_of_another_number_are_told(key):
+    params, state, _ = init_stacked(lambda place: BODY, 3, key, (4,))
+    chex.assert_trees_all_equal(
+        stacks("ensemble", 3, params, state), [params["body"], state["body"]]
+    )
+    assert stacks("ensemble", 3, {}, {}) == [{}, {}]
+    message = r"ensemble body/batch_norm_1/bias: expected a leading axis of 2, got float32\[3,3\]"
+    with pytest.raises(TreeMismatchError, match=message):
+        stacks("ensemble", 2, params, state)
+    with pytest.raises(TreeMismatchError, match=r"got float32\[\]"):
+        stacks("ensemble", 2, {"body": {"scale": jnp.ones(())}}, {})
+    with pytest.raises(TreeMismatchError, match="ensemble: expected entries among"):
+        stacks("ensemble", 3, params["body"], state)
+
 
 DRAWN = np.random.default_rng(0).normal(size=(6, 4))
 N = 3
@@ -22,7 +49,9 @@ def block(drop_rate):
 
 def unstacked(tree):
     """The arrays of each copy, by the names that a chain of them has."""
-    return {f"residual_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], tree["body"]) for i in range(N)}
+    return {
+        f"residual_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], tree["body"]) for i in range(N)
+    }
 
 
 def stacked(tree):
@@ -60,7 +89,9 @@ def test_once_is_the_layer(key):
     x = jnp.float32(DRAWN)
     params, state, _ = layer.init(key, (4,))
     assert params["body"]["kernel"].shape == (1, 4, 4)
-    np.testing.assert_allclose(layer.apply(params, state, x)[0], x @ params["body"]["kernel"][0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        layer.apply(params, state, x)[0], x @ params["body"]["kernel"][0], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_layer_without_arrays_repeats_too(key):
@@ -92,9 +123,14 @@ def test_lanes_of_a_repeated_layer_are_it_alone(key):
     def apply(own, key):
         return layer.apply(*own, x, key=key, train=True)
 
-    alone = [apply(jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), keys[lane]) for lane in range(2)]
+    alone = [
+        apply(jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), keys[lane])
+        for lane in range(2)
+    ]
     chex.assert_trees_all_close(
-        jax.jit(jax.vmap(apply))(lanes, keys), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), rtol=1e-5
+        jax.jit(jax.vmap(apply))(lanes, keys),
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone),
+        rtol=1e-5,
     )
 
 
@@ -103,14 +139,20 @@ def test_depth_costs_no_compilation():
     sizes = []
     for n in (2, 48):
         layer = nn.repeat(lambda depth: block(0.3 * depth), n)
-        params, state, _ = jax.eval_shape(lambda layer=layer: (*layer.init(jax.random.key(0), (4,))[:2], 0))
-        program = jax.jit(partial(outcome, layer)).lower(params, state, jax.random.key(0), jnp.float32(DRAWN))
+        params, state, _ = jax.eval_shape(
+            lambda layer=layer: (*layer.init(jax.random.key(0), (4,))[:2], 0)
+        )
+        program = jax.jit(partial(outcome, layer)).lower(
+            params, state, jax.random.key(0), jnp.float32(DRAWN)
+        )
         sizes.append(len(program.as_text().splitlines()))
     assert sizes[1] == sizes[0]
 
 
 def test_ends_that_differ_are_told(key):
-    with pytest.raises(ShapeError, match=r"repeat body: expected to end as it begins, in \(4,\), got \(5,\)"):
+    with pytest.raises(
+        ShapeError, match=r"repeat body: expected to end as it begins, in \(4,\), got \(5,\)"
+    ):
         nn.repeat(nn.dense(5), 2).init(key, (4,))
     params = {"body": {"kernel": jnp.ones((2, 4, 5)), "bias": jnp.ones((2, 5))}}
     with pytest.raises(ShapeError, match=r"in float32\[6,4\], got float32\[6,5\]"):
@@ -131,7 +173,10 @@ def test_an_error_names_the_body(key):
 
 def test_arrays_of_another_depth_are_told(key):
     params, state, _ = nn.repeat(nn.dense(4), 2).init(key, (4,))
-    with pytest.raises(TreeMismatchError, match=r"repeat body/bias: expected a leading axis of 3, got float32\[2,4\]"):
+    with pytest.raises(
+        TreeMismatchError,
+        match=r"repeat body/bias: expected a leading axis of 3, got float32\[2,4\]",
+    ):
         nn.repeat(nn.dense(4), 3).apply(params, state, jnp.float32(DRAWN))
 
 
@@ -143,3 +188,46 @@ def test_options_out_of_range_are_told():
         with pytest.raises(ConfigError, match="repeat body: expected a Layer"):
             nn.repeat(layer, 2)
     assert isinstance(nn.repeat(nn.dense(4), np.int64(2)), Layer)
+
+
+X = jnp.float32(np.random.default_rng(0).normal(size=(5, 4)))
+MEMBER = nn.chain(nn.dense(3), nn.batch_norm(), nn.dropout(0.5))
+
+
+def test_each_member_is_the_layer_alone(key):
+    layer = nn.ensemble(MEMBER, 3)
+    params, state, out_shape = layer.init(key, (4,))
+    trained = jax.jit(partial(MEMBER.apply, train=True))
+    y, new_state = jax.jit(partial(layer.apply, train=True))(
+        params, state, X, key=jax.random.clone(key)
+    )
+    assert y.shape[1:] == out_shape == (3, 3)
+    for place in range(3):
+        own_params, own_state, new = jax.tree.map(
+            lambda leaf, i=place: leaf[i], (params, state, new_state)
+        )
+        own_key = jax.random.fold_in(jax.random.clone(key), place)
+        alone = trained(own_params["body"], own_state["body"], X, key=own_key)
+        chex.assert_trees_all_close((y[:, place], new["body"]), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_members_begin_apart(key):
+    kernels = nn.ensemble(nn.dense(3), 2).init(key, (4,))[0]["body"]["kernel"]
+    assert not np.any(kernels[0] == kernels[1])
+
+
+def test_each_of_several_outputs_has_a_member_axis(key):
+    layer = nn.ensemble(nn.parallel(a=nn.dense(3), b=nn.tanh(), join="dict"), 2)
+    params, state, out_shape = layer.init(key, (4,))
+    y, _ = layer.apply(params, state, X)
+    assert out_shape == {"a": (2, 3), "b": (2, 4)} == jax.tree.map(lambda y: y.shape[1:], y)
+
+
+def test_what_does_not_fit_is_told(key):
+    with pytest.raises(ConfigError, match="ensemble n: expected >= 1"):
+        nn.ensemble(MEMBER, 0)
+    with pytest.raises(ConfigError, match="ensemble body: expected a Layer"):
+        nn.ensemble(nn.relu, 2)
+    with pytest.raises(FnnError) as caught:
+        nn.chain(nn.ensemble(nn.max_pool(), 2)).init(key, (4,))
+    assert caught.value.__notes__[0] == "in layer ensemble_0/body: shape (4,)"

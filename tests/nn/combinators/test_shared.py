@@ -16,7 +16,11 @@ APART = nn.chain(nn.dense(4), nn.tanh(), nn.dense(4), nn.dense(4))
 
 def spread(params):
     """The same params for layers apart."""
-    return {"dense_0": params["shared"], "dense_2": params["body"]["dense_2"], "dense_3": params["shared"]}
+    return {
+        "dense_0": params["shared"],
+        "dense_2": params["body"]["dense_2"],
+        "dense_3": params["shared"],
+    }
 
 
 def test_places_share_their_params(key):
@@ -36,7 +40,9 @@ def test_the_gradient_is_the_sum_over_the_places(key):
 
 
 def test_each_place_has_a_state_of_its_own(key):
-    layer = nn.shared(nn.batch_norm(), lambda tied: nn.chain(tied, nn.elementwise(lambda x: 3 * x), tied))
+    layer = nn.shared(
+        nn.batch_norm(), lambda tied: nn.chain(tied, nn.elementwise(lambda x: 3 * x), tied)
+    )
     params, state, _ = layer.init(key, (4,))
     assert params.keys() == {"shared"}
     _, moved = layer.apply(params, state, X, train=True)
@@ -54,7 +60,9 @@ def test_each_place_draws_its_own_noise(key):
 def test_a_layer_may_be_shared_by_a_repeated_body(key):
     layer = nn.shared(nn.dense(4), lambda tied: nn.repeat(nn.chain(tied, nn.tanh()), 3))
     params, state, _ = layer.init(key, (4,))
-    chex.assert_trees_all_equal_shapes(params, {"shared": nn.dense(4).init(jax.random.key(1), (4,))[0]})
+    chex.assert_trees_all_equal_shapes(
+        params, {"shared": nn.dense(4).init(jax.random.key(1), (4,))[0]}
+    )
     y, _ = jax.jit(layer.apply)(params, state, X)
     wanted = X
     for _ in range(3):
@@ -66,14 +74,18 @@ def test_shared_layers_nest(key):
     layer = nn.shared(nn.dense(4), lambda a: nn.shared(nn.dense(4), lambda b: nn.chain(a, b, a, b)))
     params, state, _ = layer.init(key, (4,))
     a, b = params["shared"]["kernel"], params["body"]["shared"]["kernel"]
-    np.testing.assert_allclose(layer.apply(params, state, X)[0], X @ a @ b @ a @ b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        layer.apply(params, state, X)[0], X @ a @ b @ a @ b, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_frozen_params_are_shared_too(key):
     layer = nn.shared(nn.freeze(nn.dense(4)), lambda tied: nn.chain(tied, tied))
     params, state, _ = layer.init(key, (4,))
     kernel = state["body"]["dense_0"]["frozen"]["kernel"]
-    np.testing.assert_allclose(layer.apply(params, state, X)[0], X @ kernel @ kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        layer.apply(params, state, X)[0], X @ kernel @ kernel, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_places_that_need_other_params_are_told(key):

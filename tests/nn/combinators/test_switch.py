@@ -31,7 +31,9 @@ def test_a_layer_learns_from_its_own_examples_only(key):
 
     slopes = jax.grad(total)(params, INDEX)
     np.testing.assert_allclose(slopes["dense_0"]["kernel"], X[1][:, None].repeat(3, 1), rtol=1e-6)
-    np.testing.assert_allclose(slopes["dense_2"]["kernel"], (X[0] + X[4])[:, None].repeat(3, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        slopes["dense_2"]["kernel"], (X[0] + X[4])[:, None].repeat(3, 1), rtol=1e-6
+    )
     alone = jax.grad(total)(params, jnp.zeros(5, jnp.int32))
     assert not np.any(alone["chain_1"]["dense_0"]["kernel"])
 
@@ -58,7 +60,11 @@ def test_an_index_of_no_layer_is_told_or_alarms(wrong, key):
 PAIRS = {
     "no pair": (X, ShapeError, r"switch: expected a pair \(index, x\)"),
     "floats": ((X[:, 0], X), DTypeError, "switch index: expected an integer dtype"),
-    "one for all": ((jnp.int32(1), X), ShapeError, r"switch index: expected one for each example, \(5,\)"),
+    "one for all": (
+        (jnp.int32(1), X),
+        ShapeError,
+        r"switch index: expected one for each example, \(5,\)",
+    ),
     "too few": ((INDEX[:2], X), ShapeError, "switch index"),
     "a column": ((INDEX[:, None], X), ShapeError, "switch index"),
 }
@@ -79,7 +85,9 @@ def test_shapes_of_no_pair_are_told(shape, key):
 
 
 def test_ways_that_end_differently_are_told(key):
-    with pytest.raises(ShapeError, match=r"switch: expected arrays of one shape, got \[\(3,\), \(2,\)\]"):
+    with pytest.raises(
+        ShapeError, match=r"switch: expected arrays of one shape, got \[\(3,\), \(2,\)\]"
+    ):
         nn.switch(nn.dense(3), nn.dense(2)).init(key, ((), (4,)))
     with pytest.raises(ConfigError, match="switch: expected at least one layer"):
         nn.switch()

@@ -26,11 +26,15 @@ CASES = sorted({name.split("/")[0] for name in GOLDEN})
 @float64
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_are_those_of_torch(case):
-    own = {name.split("/")[1]: value for name, value in GOLDEN.items() if name.startswith(f"{case}/")}
+    own = {
+        name.split("/")[1]: value for name, value in GOLDEN.items() if name.startswith(f"{case}/")
+    }
     sh, sw, ph, pw, dh, dw, groups = own["options"].tolist()
     *window, _, channels = own["kernel"].shape
     padding = ((ph, ph), (pw, pw))
-    layer = nn.conv(channels, window, stride=(sh, sw), padding=padding, dilation=(dh, dw), groups=groups)
+    layer = nn.conv(
+        channels, window, stride=(sh, sw), padding=padding, dilation=(dh, dw), groups=groups
+    )
 
     @jax.jit
     def evaluate(params, x, weight):
@@ -84,7 +88,9 @@ def test_it_is_the_sum_that_defines_it(case, key):
     y, _ = layer.apply(params, state, jnp.array(x))
     stride = np.broadcast_to(options.get("stride", 1), 2)
     dilation = np.broadcast_to(options.get("dilation", 1), 2)
-    wanted = direct(x, np.asarray(params["kernel"]), stride, low, high, dilation, options.get("groups", 1))
+    wanted = direct(
+        x, np.asarray(params["kernel"]), stride, low, high, dilation, options.get("groups", 1)
+    )
     np.testing.assert_allclose(y, wanted + np.arange(4), rtol=1e-12, atol=1e-12)
     assert y.shape == (2, *out_shape)
 
@@ -97,21 +103,54 @@ def one_after_another(x, kernel, stride, pads, dilation, groups):
     size = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, stride, strict=True)]
     y = np.zeros((x.shape[0], *size, channels))
     for place in np.ndindex(*size):
-        seen = [slice(s * p, s * p + r, d) for s, p, r, d in zip(stride, place, reach, dilation, strict=True)]
+        seen = [
+            slice(s * p, s * p + r, d)
+            for s, p, r, d in zip(stride, place, reach, dilation, strict=True)
+        ]
         patch = x[:, *seen]
         for o in range(channels):
             first = o // (channels // groups) * inputs
-            y[(slice(None), *place, o)] = np.tensordot(patch[..., first : first + inputs], kernel[..., o], axes + 1)
+            y[(slice(None), *place, o)] = np.tensordot(
+                patch[..., first : first + inputs], kernel[..., o], axes + 1
+            )
     return y
 
 
 # maker, options of the layer, image, and the stride, padding and dilation that they mean
 AXES = {
     "signal": (nn.conv_1d, {}, (7,), (1,), [(1, 1)], (1,)),
-    "signal, causal": (nn.conv_1d, {"padding": [(4, 0)], "dilation": 2}, (7,), (1,), [(4, 0)], (2,)),
-    "signal, groups": (nn.conv_1d, {"groups": 2, "kernel": (2,), "stride": 2}, (7,), (2,), [(0, 1)], (1,)),
-    "volume": (nn.conv_3d, {"kernel": (2, 3, 1)}, (3, 4, 3), (1, 1, 1), [(0, 1), (1, 1), (0, 0)], (1, 1, 1)),
-    "volume, strided": (nn.conv_3d, {"stride": (2, 1, 2), "padding": 1}, (4, 3, 3), (2, 1, 2), [(1, 1)] * 3, (1, 1, 1)),
+    "signal, causal": (
+        nn.conv_1d,
+        {"padding": [(4, 0)], "dilation": 2},
+        (7,),
+        (1,),
+        [(4, 0)],
+        (2,),
+    ),
+    "signal, groups": (
+        nn.conv_1d,
+        {"groups": 2, "kernel": (2,), "stride": 2},
+        (7,),
+        (2,),
+        [(0, 1)],
+        (1,),
+    ),
+    "volume": (
+        nn.conv_3d,
+        {"kernel": (2, 3, 1)},
+        (3, 4, 3),
+        (1, 1, 1),
+        [(0, 1), (1, 1), (0, 0)],
+        (1, 1, 1),
+    ),
+    "volume, strided": (
+        nn.conv_3d,
+        {"stride": (2, 1, 2), "padding": 1},
+        (4, 3, 3),
+        (2, 1, 2),
+        [(1, 1)] * 3,
+        (1, 1, 1),
+    ),
     "volume, groups": (
         nn.conv_3d,
         {"groups": 2, "padding": 2, "dilation": 2},
@@ -134,13 +173,20 @@ def test_signals_and_volumes_are_the_sum_that_defines_them(case, key):
     x = draw.normal(size=(2, *image, 2))
     y, _ = layer.apply(params, state, jnp.array(x))
     kernel = np.asarray(params["kernel"])
-    wanted = one_after_another(x, kernel, stride, pads, dilation, options.get("groups", 1)) + np.arange(4)
+    wanted = one_after_another(
+        x, kernel, stride, pads, dilation, options.get("groups", 1)
+    ) + np.arange(4)
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-12)
     assert y.shape == (2, *out_shape)
 
 
 RANKS = {
-    "signal": (nn.conv_1d(4), (5, 5, 2), r"conv_1d: expected \(length, channels\)", r"conv_1d x: .*rank 3 \(N, L, C\)"),
+    "signal": (
+        nn.conv_1d(4),
+        (5, 5, 2),
+        r"conv_1d: expected \(length, channels\)",
+        r"conv_1d x: .*rank 3 \(N, L, C\)",
+    ),
     "volume": (
         nn.conv_3d(4),
         (5, 2),
@@ -160,9 +206,13 @@ def test_an_array_of_other_axes_is_told(case, key):
 
 
 def test_channels_that_come_first_are_told_of_every_layout(key):
-    with pytest.raises(ShapeError, match=r"conv_1d: expected \(length, 3\), channels last \(NLC\), got \(3, 9\)"):
+    with pytest.raises(
+        ShapeError, match=r"conv_1d: expected \(length, 3\), channels last \(NLC\), got \(3, 9\)"
+    ):
         nn.conv_1d(4, in_channels=3).init(key, (3, 9))
-    with pytest.raises(ShapeError, match=r"conv_3d: expected \(depth, height, width, 3\), channels last \(NDHWC\)"):
+    with pytest.raises(
+        ShapeError, match=r"conv_3d: expected \(depth, height, width, 3\), channels last \(NDHWC\)"
+    ):
         nn.conv_3d(4, in_channels=3).init(key, (3, 9, 9, 9))
 
 
@@ -183,19 +233,25 @@ def test_without_bias_nothing_is_added(key):
     layer = nn.conv(3, use_bias=False)
     params, state, _ = layer.init(key, (4, 4, 2))
     assert params.keys() == {"kernel"}
-    chex.assert_trees_all_equal(layer.apply(params, state, jnp.zeros((1, 4, 4, 2)))[0], jnp.zeros((1, 4, 4, 3)))
+    chex.assert_trees_all_equal(
+        layer.apply(params, state, jnp.zeros((1, 4, 4, 2)))[0], jnp.zeros((1, 4, 4, 3))
+    )
 
 
 def test_it_begins_with_he_and_zeros(key):
     params, _, _ = nn.conv(64, 5, groups=2).init(key, (8, 8, 16))
     chex.assert_shape(params["kernel"], (5, 5, 8, 64))
     chex.assert_trees_all_equal(params["bias"], jnp.zeros(64))
-    assert abs(np.std(params["kernel"]) * (5 * 5 * 8 / 2) ** 0.5 - 1) < 4 / (2 * 5 * 5 * 8 * 64) ** 0.5
+    assert (
+        abs(np.std(params["kernel"]) * (5 * 5 * 8 / 2) ** 0.5 - 1) < 4 / (2 * 5 * 5 * 8 * 64) ** 0.5
+    )
 
 
 def test_it_begins_as_it_is_told(key):
     layer = nn.conv(3, kernel_init=lambda key, shape: jnp.full(shape, 7.0))
-    chex.assert_trees_all_equal(layer.init(key, (4, 4, 2))[0]["kernel"], jnp.full((3, 3, 2, 3), 7.0))
+    chex.assert_trees_all_equal(
+        layer.init(key, (4, 4, 2))[0]["kernel"], jnp.full((3, 3, 2, 3), 7.0)
+    )
 
 
 @pytest.mark.parametrize("padding", [[[0, 1], [1, 0]], [(0, 1), (1, 0)], ([0, 1], [1, 0])])
@@ -211,7 +267,9 @@ def test_padding_may_be_lists(padding, key):
 def test_kernel_stride_and_dilation_may_be_lists(key):
     layer = nn.conv(2, [2, 3], stride=[2, 1], dilation=[1, 2], padding="VALID")
     params, _, out_shape = layer.init(key, (6, 7, 1))
-    assert layer.apply(params, {}, jnp.ones((1, 6, 7, 1)))[0].shape == (1, *out_shape) == (1, 3, 3, 2)
+    assert (
+        layer.apply(params, {}, jnp.ones((1, 6, 7, 1)))[0].shape == (1, *out_shape) == (1, 3, 3, 2)
+    )
 
 
 OPTIONS = {
@@ -223,7 +281,10 @@ OPTIONS = {
     "stride -1": ({"stride": (1, -1)}, "conv stride: expected >= 1"),
     "dilation 0": ({"dilation": 0}, "conv dilation: expected >= 1"),
     "groups 0": ({"groups": 0}, "conv groups: expected >= 1"),
-    "groups that do not divide": ({"groups": 3}, "conv channels: expected a multiple of groups=3, got 4"),
+    "groups that do not divide": (
+        {"groups": 3},
+        "conv channels: expected a multiple of groups=3, got 4",
+    ),
     "padding -1": ({"padding": -1}, "conv padding: expected >= 0"),
     "padding by name": ({"padding": "same"}, 'conv padding: expected "SAME"'),
     "padding of three axes": ({"padding": ((1, 1), (1, 1), (1, 1))}, "conv padding: expected"),
@@ -231,7 +292,10 @@ OPTIONS = {
     "padding by float": ({"padding": 1.5}, "conv padding: expected"),
     "padding by boolean": ({"padding": True}, "conv padding: expected"),
     "padding by None": ({"padding": None}, "conv padding: expected"),
-    "padding of floats": ({"padding": ((1.0, 1.0), (1.0, 1.0))}, "conv padding: expected a whole number"),
+    "padding of floats": (
+        {"padding": ((1.0, 1.0), (1.0, 1.0))},
+        "conv padding: expected a whole number",
+    ),
     "padding of negatives": ({"padding": ((0, -1), (0, 0))}, "conv padding: expected >= 0"),
 }
 
@@ -244,12 +308,28 @@ def test_an_option_out_of_range_is_told_at_once(case):
 
 
 SHAPES = {
-    "no channel axis": ({}, (28, 28), r"conv: expected \(height, width, channels\), got \(28, 28\)"),
+    "no channel axis": (
+        {},
+        (28, 28),
+        r"conv: expected \(height, width, channels\), got \(28, 28\)",
+    ),
     "one vector": ({}, (28,), r"conv: expected \(height, width, channels\), got \(28,\)"),
-    "NCHW": ({"in_channels": 3}, (3, 32, 32), r"conv: expected \(height, width, 3\), channels last \(NHWC\)"),
+    "NCHW": (
+        {"in_channels": 3},
+        (3, 32, 32),
+        r"conv: expected \(height, width, 3\), channels last \(NHWC\)",
+    ),
     "groups": ({"groups": 2}, (5, 5, 3), "conv: expected input channels in groups=2"),
-    "small image": ({"kernel": 5, "padding": "VALID"}, (4, 9, 1), r"conv: expected an image of at least \(5, 5\)"),
-    "dilated": ({"dilation": 2, "padding": "VALID"}, (4, 9, 1), r"conv: expected an image of at least \(5, 5\)"),
+    "small image": (
+        {"kernel": 5, "padding": "VALID"},
+        (4, 9, 1),
+        r"conv: expected an image of at least \(5, 5\)",
+    ),
+    "dilated": (
+        {"dilation": 2, "padding": "VALID"},
+        (4, 9, 1),
+        r"conv: expected an image of at least \(5, 5\)",
+    ),
     "no inputs": ({}, (5, 5, 0), "conv: expected"),
 }
 
@@ -264,14 +344,49 @@ def test_a_shape_that_does_not_fit_is_told_by_init(case, key):
 GOOD = {"kernel": jnp.ones((3, 3, 2, 4)), "bias": jnp.ones(4)}
 X = jnp.ones((1, 5, 5, 2))
 ERRORS = {
-    "uint8": (GOOD, jnp.ones((1, 5, 5, 2), jnp.uint8), DTypeError, "conv x: .*got uint8; scale first"),
-    "no batch": (GOOD, jnp.ones((5, 5, 2)), ShapeError, r"conv x: expected rank 4 \(N, H, W, C\), got \(5, 5, 2\)"),
-    "inputs": (GOOD, jnp.ones((1, 5, 5, 3)), ShapeError, r"conv x: expected \(..., 2\).*got \(1, 5, 5, 3\)"),
+    "uint8": (
+        GOOD,
+        jnp.ones((1, 5, 5, 2), jnp.uint8),
+        DTypeError,
+        "conv x: .*got uint8; scale first",
+    ),
+    "no batch": (
+        GOOD,
+        jnp.ones((5, 5, 2)),
+        ShapeError,
+        r"conv x: expected rank 4 \(N, H, W, C\), got \(5, 5, 2\)",
+    ),
+    "inputs": (
+        GOOD,
+        jnp.ones((1, 5, 5, 3)),
+        ShapeError,
+        r"conv x: expected \(..., 2\).*got \(1, 5, 5, 3\)",
+    ),
     "missing": ({"kernel": GOOD["kernel"]}, X, TreeMismatchError, "conv bias: .*no such leaf"),
-    "extra": (GOOD | {"scale": jnp.ones(4)}, X, TreeMismatchError, "conv scale: expected no such leaf"),
-    "window": (GOOD | {"kernel": jnp.ones((1, 3, 2, 4))}, X, TreeMismatchError, "conv kernel: expected shape"),
-    "channels": (GOOD | {"kernel": jnp.ones((3, 3, 2, 5))}, X, TreeMismatchError, "conv kernel: expected shape"),
-    "bias": (GOOD | {"bias": jnp.ones(1)}, X, TreeMismatchError, r"conv bias: expected shape \(4,\)"),
+    "extra": (
+        GOOD | {"scale": jnp.ones(4)},
+        X,
+        TreeMismatchError,
+        "conv scale: expected no such leaf",
+    ),
+    "window": (
+        GOOD | {"kernel": jnp.ones((1, 3, 2, 4))},
+        X,
+        TreeMismatchError,
+        "conv kernel: expected shape",
+    ),
+    "channels": (
+        GOOD | {"kernel": jnp.ones((3, 3, 2, 5))},
+        X,
+        TreeMismatchError,
+        "conv kernel: expected shape",
+    ),
+    "bias": (
+        GOOD | {"bias": jnp.ones(1)},
+        X,
+        TreeMismatchError,
+        r"conv bias: expected shape \(4,\)",
+    ),
 }
 
 
@@ -283,5 +398,8 @@ def test_what_does_not_fit_is_told_by_apply(case):
 
 
 def test_a_small_image_is_told_by_apply():
-    with pytest.raises(ShapeError, match=r"conv: expected an image of at least \(3, 3\) after padding, got \(5, 2\)"):
+    with pytest.raises(
+        ShapeError,
+        match=r"conv: expected an image of at least \(3, 3\) after padding, got \(5, 2\)",
+    ):
         nn.conv(4, padding="VALID").apply(GOOD, {}, jnp.ones((1, 5, 2, 2)))

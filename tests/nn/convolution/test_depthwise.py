@@ -19,7 +19,12 @@ def by_channel(x, kernel, stride, padding):
     rows, columns = ((n - k) // stride + 1 for n, k in ((x.shape[1], kh), (x.shape[2], kw)))
     y = np.zeros((x.shape[0], rows, columns, outputs))
     for o, i, j in np.ndindex(outputs, kh, kw):
-        seen = x[:, i : i + stride * rows : stride, j : j + stride * columns : stride, o // (outputs // x.shape[-1])]
+        seen = x[
+            :,
+            i : i + stride * rows : stride,
+            j : j + stride * columns : stride,
+            o // (outputs // x.shape[-1]),
+        ]
         y[..., o] += seen[:, :rows, :columns] * kernel[i, j, 0, o]
     return y
 
@@ -33,12 +38,19 @@ def normal(draw):
 def test_each_channel_has_its_own_kernels(multiplier, stride, window, key):
     draw = np.random.default_rng(0)
     layer = nn.depthwise_conv(
-        window, multiplier=multiplier, stride=stride, padding=1, use_bias=False, kernel_init=normal(draw)
+        window,
+        multiplier=multiplier,
+        stride=stride,
+        padding=1,
+        use_bias=False,
+        kernel_init=normal(draw),
     )
     params, state, out_shape = layer.init(key, (6, 5, 3))
     x = draw.normal(size=(2, 6, 5, 3))
     y, _ = layer.apply(params, state, jnp.array(x))
-    np.testing.assert_allclose(y, by_channel(x, np.asarray(params["kernel"]), stride, 1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        y, by_channel(x, np.asarray(params["kernel"]), stride, 1), rtol=1e-12, atol=1e-12
+    )
     assert y.shape == (2, *out_shape)
     assert params["kernel"].shape[2:] == (1, 3 * multiplier)
 
@@ -62,7 +74,9 @@ def test_separable_is_depthwise_and_then_pointwise(key):
     x = draw.normal(size=(2, 6, 5, 3))
     y, _ = layer.apply(params, state, jnp.array(x))
     space = by_channel(x, np.asarray(params["depthwise"]["kernel"]), 2, 1)
-    np.testing.assert_allclose(y, space @ np.asarray(params["pointwise"]["kernel"][0, 0]) + np.arange(4), rtol=1e-12)
+    np.testing.assert_allclose(
+        y, space @ np.asarray(params["pointwise"]["kernel"][0, 0]) + np.arange(4), rtol=1e-12
+    )
     assert y.shape == (2, *out_shape)
 
 
@@ -72,7 +86,9 @@ def test_a_separable_layer_rebuilt_keeps_its_name(key):
     assert list(params) == ["separable_conv_0"]
 
 
-@pytest.mark.parametrize("make", [nn.depthwise_conv, lambda **options: nn.separable_conv(4, **options)])
+@pytest.mark.parametrize(
+    "make", [nn.depthwise_conv, lambda **options: nn.separable_conv(4, **options)]
+)
 def test_what_does_not_fit_is_told(make, key):
     with pytest.raises(ConfigError, match="depthwise_conv multiplier: expected >= 1"):
         make(multiplier=0)

@@ -49,7 +49,9 @@ def test_dirac_of_more_outputs_than_inputs_fills_up_with_zeros(key):
     layer = nn.conv(5, kernel_init=nn.dirac())
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), jnp.float32)
     params, state, _ = layer.init(key, x.shape[1:])
-    chex.assert_trees_all_equal(layer.apply(params, state, x)[0], jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 2))))
+    chex.assert_trees_all_equal(
+        layer.apply(params, state, x)[0], jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 2)))
+    )
 
 
 def test_dirac_of_fewer_outputs_than_inputs_passes_the_first(key):

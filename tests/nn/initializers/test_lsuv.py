@@ -8,7 +8,7 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, DTypeError
-from fnn.nn.composite import map_leaves
+from fnn.nn.core.composite import map_leaves
 from fnn.trees import named_leaves
 from fnn.types import Layer
 
@@ -24,7 +24,9 @@ def variances(network, params, state, x):
         return Layer(leaf.init, apply, leaf.name)
 
     _, told = map_leaves(telling, network).apply(params, state, x, train=True)
-    found = [leaf.reshape(-1) for path, leaf in named_leaves(told).items() if path.endswith("variance")]
+    found = [
+        leaf.reshape(-1) for path, leaf in named_leaves(told).items() if path.endswith("variance")
+    ]
     return jnp.concatenate(found)
 
 
@@ -60,7 +62,9 @@ def begun(name):
 
 
 def scaled_by(network, params, state, x, **options):
-    return jax.jit(lambda key, params: nn.lsuv(key, network, params, state, x, **options))(jax.random.key(5), params)
+    return jax.jit(lambda key, params: nn.lsuv(key, network, params, state, x, **options))(
+        jax.random.key(5), params
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -78,7 +82,9 @@ def test_kernels_are_orthonormal_up_to_their_scale_and_biases_stay():
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     scaled = scaled_by(network, params, state, x)
     for name, own in scaled.items():
-        kernel = own["kernel"] if own["kernel"].shape[0] >= own["kernel"].shape[1] else own["kernel"].T
+        kernel = (
+            own["kernel"] if own["kernel"].shape[0] >= own["kernel"].shape[1] else own["kernel"].T
+        )
         product = kernel.T @ kernel
         np.testing.assert_allclose(product / product[0, 0], np.eye(len(product)), atol=1e-5)
         chex.assert_trees_all_equal(own["bias"], params[name]["bias"])
@@ -141,7 +147,9 @@ def test_members_and_shared_layers_are_scaled(key):
     network = nn.ensemble(nn.dense(8), 3)
     params, state, _ = network.init(key, (4,))
     scaled = scaled_by(network, params, state, x)
-    np.testing.assert_allclose(network.apply(scaled, state, x)[0].var((0, 2)), np.ones(3), atol=1e-3)
+    np.testing.assert_allclose(
+        network.apply(scaled, state, x)[0].var((0, 2)), np.ones(3), atol=1e-3
+    )
     tied = nn.shared(nn.dense(4), lambda tied: nn.chain(tied, nn.tanh(), tied))
     params, state, _ = tied.init(jax.random.key(3), (4,))
     kernel = scaled_by(tied, params, state, x)["shared"]["kernel"]

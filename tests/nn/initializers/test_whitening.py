@@ -20,11 +20,15 @@ def mixed(*shape):
 @float64
 def test_what_comes_out_is_white(key):
     images = mixed(20, 6, 5, 3)
-    layer = nn.conv(24, 2, padding="VALID", use_bias=False, kernel_init=nn.whitening(images, eps=0.0))
+    layer = nn.conv(
+        24, 2, padding="VALID", use_bias=False, kernel_init=nn.whitening(images, eps=0.0)
+    )
     params, state, _ = layer.init(key, (6, 5, 3))
     y = np.asarray(layer.apply(params, state, images)[0]).reshape(-1, 24)
     unit = np.eye(12)
-    np.testing.assert_allclose(y.T @ y / len(y), np.block([[unit, -unit], [-unit, unit]]), atol=1e-9)
+    np.testing.assert_allclose(
+        y.T @ y / len(y), np.block([[unit, -unit], [-unit, unit]]), atol=1e-9
+    )
 
 
 @float64
@@ -46,10 +50,14 @@ def test_a_direction_that_never_varies_is_finite(key):
 def test_it_may_be_made_within_a_program(key):
     images = mixed(4, 5, 5, 2).astype(jnp.float32)
     traced = jax.jit(lambda images: nn.whitening(images)(jax.random.key(0), (2, 2, 2, 16)))(images)
-    np.testing.assert_allclose(np.abs(traced), np.abs(nn.whitening(images)(key, (2, 2, 2, 16))), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        np.abs(traced), np.abs(nn.whitening(images)(key, (2, 2, 2, 16))), rtol=1e-3, atol=1e-4
+    )
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 3, 4), (6, 2, 2, 4), (2, 2, 4), (2, 2, 2, 3), (2, 2, 2, 18)])
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 3, 4), (6, 2, 2, 4), (2, 2, 4), (2, 2, 2, 3), (2, 2, 2, 18)]
+)
 def test_a_kernel_that_does_not_fit_is_told(shape, key):
     with pytest.raises(ShapeError, match="whitening: expected"):
         nn.whitening(jnp.ones((4, 5, 5, 2)))(key, shape)

@@ -15,7 +15,12 @@ from fnn.nn.kernels.convolution import convolve, convolve_transpose
 
 PLAIN = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
 STRIDED = {"stride": (2, 3), "padding": ((3, 0), (1, 2)), "dilation": (2, 1), "groups": 1}
-SOLID = {"stride": (2, 1, 2), "padding": ((1, 2), (0, 1), (1, 1)), "dilation": (2, 1, 1), "groups": 1}
+SOLID = {
+    "stride": (2, 1, 2),
+    "padding": ((1, 2), (0, 1), (1, 1)),
+    "dilation": (2, 1, 1),
+    "groups": 1,
+}
 CASES = {
     "plain": ((3, 5, 4, 2), (3, 3, 2, 3), PLAIN),
     "wide": ((2, 4, 6, 32), (3, 3, 32, 64), PLAIN | {"padding": ((0, 2), (2, 1))}),
@@ -26,7 +31,11 @@ CASES = {
     "volume of groups": ((2, 4, 3, 3, 4), (2, 3, 2, 2, 6), SOLID | {"groups": 2}),
 }
 OTHERS = {
-    "signal": ((2, 7, 4), (3, 2, 6), {"stride": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 2}),
+    "signal": (
+        (2, 7, 4),
+        (3, 2, 6),
+        {"stride": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 2},
+    ),
     "volume, depthwise": ((2, 4, 3, 3, 2), (3, 2, 2, 1, 4), SOLID | {"groups": 2}),
     "volume, batch of 0": ((0, 4, 3, 3, 2), (3, 2, 2, 2, 3), SOLID),
 }
@@ -67,7 +76,9 @@ def assert_close(ours, theirs, tolerance=1e-12):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0.0)))
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0.0))
+        )
 
 
 def loss(conv):
@@ -89,7 +100,9 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 @st.composite
 def problems(draw):
-    groups, inputs, outputs = draw(st.sampled_from([(1, 2, 3), (1, 1, 1), (2, 1, 2), (2, 2, 1), (3, 1, 1)]))
+    groups, inputs, outputs = draw(
+        st.sampled_from([(1, 2, 3), (1, 1, 1), (2, 1, 2), (2, 2, 1), (3, 1, 1)])
+    )
     kernel, dilation = draw(pairs), draw(pairs)
     padding = draw(st.tuples(*[st.tuples(st.integers(0, 4), st.integers(0, 4))] * 2))
     image = [
@@ -159,7 +172,9 @@ def test_eager_equals_jit(x64, case):
 def test_gradient_equals_finite_differences(x64, case):
     ours, _, operands = both(case)
     direction, step = tuple(map(jnp.cos, operands)), 1e-6
-    value = jax.jit(lambda t: loss(ours)(*(a + t * d for a, d in zip(operands, direction, strict=True))))
+    value = jax.jit(
+        lambda t: loss(ours)(*(a + t * d for a, d in zip(operands, direction, strict=True)))
+    )
     slope = (value(step) - value(-step)) / (2 * step)
     gradient = jax.grad(loss(ours), (0, 1))(*operands)
     np.testing.assert_allclose(sum(map(jnp.vdot, gradient, direction)), slope, rtol=1e-7)
@@ -200,17 +215,25 @@ def test_jacobians(x64, case):
 def test_vmap_equals_a_loop(x64, case, axes):
     """Over either operand or both, of values and derivatives, from any axis."""
     ours, theirs, operands = both(case, [() if a is None else (2,) for a in axes])
-    singles = [[a if axis is None else a[i] for a, axis in zip(operands, axes, strict=True)] for i in range(2)]
+    singles = [
+        [a if axis is None else a[i] for a, axis in zip(operands, axes, strict=True)]
+        for i in range(2)
+    ]
     single = jax.jit(first_order(theirs))
     expected = jax.tree.map(lambda *a: jnp.stack(a), *(single(*s) for s in singles))
-    moved = [a if axis is None else jnp.moveaxis(a, 0, axis) for a, axis in zip(operands, axes, strict=True)]
+    moved = [
+        a if axis is None else jnp.moveaxis(a, 0, axis)
+        for a, axis in zip(operands, axes, strict=True)
+    ]
     assert_close(jax.jit(jax.vmap(first_order(ours), axes))(*moved), expected)
 
 
 NESTINGS = list(itertools.permutations([(0, 0), (0, None), (None, 0)], 2))
 
 
-@pytest.mark.parametrize(("case", "axes"), [*(("groups", a) for a in NESTINGS), ("plain", ((0, 0), (0, 0)))])
+@pytest.mark.parametrize(
+    ("case", "axes"), [*(("groups", a) for a in NESTINGS), ("plain", ((0, 0), (0, 0)))]
+)
 def test_nested_vmap_and_its_gradient(x64, case, axes):
     """Members within members, of which either level may batch one operand alone."""
     outer, inner = axes
@@ -262,7 +285,9 @@ def test_shard_map(x64, split):
     def gradient(conv):
         return jax.grad(loss(jax.vmap(conv, axes)), 1)
 
-    sharded = jax.shard_map(gradient(ours), mesh=mesh, in_specs=(P("devices"), spec), out_specs=spec)
+    sharded = jax.shard_map(
+        gradient(ours), mesh=mesh, in_specs=(P("devices"), spec), out_specs=spec
+    )
     assert_close(jax.jit(sharded)(*operands), jax.jit(gradient(theirs))(*operands))
 
 
@@ -270,7 +295,12 @@ def training_program(options, channels):
     """The compiled text of two layers trained in a scan, the second with the given options."""
 
     axes = len(options["stride"])
-    first = {"stride": (1,) * axes, "padding": ((1, 1),) * axes, "dilation": (1,) * axes, "groups": 1}
+    first = {
+        "stride": (1,) * axes,
+        "padding": ((1, 1),) * axes,
+        "dilation": (1,) * axes,
+        "groups": 1,
+    }
 
     def objective(kernels, x):
         hidden = jax.nn.relu(convolve(x, kernels[0], **first))
@@ -281,7 +311,10 @@ def training_program(options, channels):
         return jax.tree.map(lambda a, b: a - 0.1 * b, kernels, gradients), None
 
     window = (3,) * axes
-    kernels = [jnp.ones((*window, 3, channels)), jnp.ones((*window, channels // options["groups"], channels))]
+    kernels = [
+        jnp.ones((*window, 3, channels)),
+        jnp.ones((*window, channels // options["groups"], channels)),
+    ]
     run = jax.jit(lambda kernels, images: lax.scan(step, kernels, images)[0])
     return run.lower(kernels, jnp.ones((4, 32, *[8] * axes, 3))).compile().as_text()
 
@@ -298,9 +331,10 @@ def test_training_in_scan_stays_on_the_fast_path(options):
     assert convolutions
     for line in convolutions:
         assert re.search(r"dim_labels=(\S+?),? ", line + " ").group(1) == "b01f_01io->b01f", line
-        assert not any(slow in line for slow in ("lhs_dilate", "rhs_reversal", "feature_group_count", "batch_group")), (
-            line
-        )
+        assert not any(
+            slow in line
+            for slow in ("lhs_dilate", "rhs_reversal", "feature_group_count", "batch_group")
+        ), line
 
 
 # Size of the kernel, padding, stride, in-channels and out-channels, and the calls that are products of matrices on
@@ -325,7 +359,9 @@ def test_each_has_the_form_that_is_fast_for_it_behind_a_wall(case):
     x, w = jnp.ones((2, 8, 8, inputs)), jnp.ones((size, size, inputs, outputs))
 
     def conv(x, w):
-        return convolve(x, w, stride=(stride,) * 2, padding=((pad, pad),) * 2, dilation=(1, 1), groups=1)
+        return convolve(
+            x, w, stride=(stride,) * 2, padding=((pad, pad),) * 2, dilation=(1, 1), groups=1
+        )
 
     y = conv(x, w)
 
@@ -334,7 +370,10 @@ def test_each_has_the_form_that_is_fast_for_it_behind_a_wall(case):
         "input_gradient": (lambda y, w: jax.linear_transpose(lambda x: conv(x, w), x)(y), (y, w)),
         "kernel_gradient": (lambda x, y: jax.linear_transpose(lambda w: conv(x, w), w)(y), (x, y)),
     }
-    texts = {name: jax.jit(form).lower(*operands).compile().as_text() for name, (form, operands) in forms.items()}
+    texts = {
+        name: jax.jit(form).lower(*operands).compile().as_text()
+        for name, (form, operands) in forms.items()
+    }
     assert {name for name, text in texts.items() if " convolution(" not in text} == products
     assert all(" conditional(" in text for text in texts.values())
 

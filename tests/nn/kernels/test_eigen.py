@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.nn.kernels import cpu, eigen, forms
-from fnn.nn.kernels.forms import Geometry
+from fnn.nn.kernels import cpu, eigen, reference
+from fnn.nn.kernels.reference import Geometry
 
 # Stride, padding, dilation, image and kernel.
 CASES = {
@@ -28,7 +28,10 @@ LARGE = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1), 1, (16, 16), (3, 3))
 def operands(geometry, images=2, inputs=5, outputs=20, dtype="float64"):
     draw = np.random.default_rng(0)
     x, w = (images, *geometry.image, inputs), (*geometry.kernel, inputs, outputs)
-    return [jnp.asarray(draw.normal(size=size), dtype) for size in (x, w, forms.output_shape(x, w, geometry))]
+    return [
+        jnp.asarray(draw.normal(size=size), dtype)
+        for size in (x, w, reference.output_shape(x, w, geometry))
+    ]
 
 
 def convolve(x, w, geometry):
@@ -42,9 +45,13 @@ def test_no_number_changes(case, outputs, x64, monkeypatch):
     stride, padding, dilation, image, kernel = CASES[case]
     geometry = Geometry(stride, padding, dilation, 1, image, kernel)
     x, w, y = operands(geometry, outputs=outputs)
-    np.testing.assert_allclose(convolve(x, w, geometry), forms.xla_forward(x, w, geometry), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        convolve(x, w, geometry), reference.xla_forward(x, w, geometry), rtol=1e-12, atol=1e-12
+    )
     found = cpu.dense_kernel_gradient(x, y, geometry)
-    np.testing.assert_allclose(found, forms.xla_kernel_gradient(x, y, geometry), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        found, reference.xla_kernel_gradient(x, y, geometry), rtol=1e-12, atol=1e-12
+    )
 
 
 def program(function, *operands):
@@ -68,7 +75,7 @@ def test_large_ones_are_left_to_eigen_which_needs_its_kernel_unturned(geometry):
 def test_xla_leaves_those_to_ynnpack():
     """Where this fails there may be no need of all this any more: benchmarks/conv_in_scan.py tells."""
     x, w, _ = operands(LARGE, 64, 20, 24, "float32")
-    assert "ynn" in program(lambda x, w: forms.xla_forward(x, w, LARGE), x, w)
+    assert "ynn" in program(lambda x, w: reference.xla_forward(x, w, LARGE), x, w)
 
 
 def test_a_narrow_kernel_of_more_pixels_than_its_image_is_not_turned_around_either():
@@ -85,8 +92,22 @@ GIVEN = {
     "large": (LARGE, 64, 20, 30, (3, 3, 20, 30), (64, 17, 16, 30)),
     "few channels": (LARGE, 1, 8, 12, (3, 4, 8, 24), (1, 16, 8, 24)),
     "few channels, large": (LARGE, 64, 12, 20, (3, 4, 12, 40), (64, 17, 8, 40)),
-    "few channels, a stride": (LARGE._replace(stride=(1, 2)), 1, 8, 12, (3, 3, 8, 12), (1, 16, 8, 12)),
-    "few channels, dilated": (LARGE._replace(dilation=(1, 2)), 1, 8, 12, (3, 3, 8, 12), (1, 16, 14, 12)),
+    "few channels, a stride": (
+        LARGE._replace(stride=(1, 2)),
+        1,
+        8,
+        12,
+        (3, 3, 8, 12),
+        (1, 16, 8, 12),
+    ),
+    "few channels, dilated": (
+        LARGE._replace(dilation=(1, 2)),
+        1,
+        8,
+        12,
+        (3, 3, 8, 12),
+        (1, 16, 14, 12),
+    ),
     "large, a stride": (STRIDED, 64, 20, 30, (3, 3, 20, 30), (64, 9, 16, 30)),
     "large, too many lines more": (SHRUNK, 64, 20, 30, (9, 9, 20, 30), (64, 8, 8, 30)),
 }
@@ -98,5 +119,7 @@ def test_what_xla_is_given(case):
     geometry, images, inputs, outputs, kernel, results = GIVEN[case]
     x, w, _ = operands(geometry, images, inputs, outputs, "float32")
     equations = jax.make_jaxpr(lambda x, w: convolve(x, w, geometry))(x, w).eqns
-    (found,) = [equation for equation in equations if equation.primitive.name == "conv_general_dilated"]
+    (found,) = [
+        equation for equation in equations if equation.primitive.name == "conv_general_dilated"
+    ]
     assert (found.invars[1].aval.shape, found.outvars[0].aval.shape) == (kernel, results)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.nn.kernels import forms, winograd
-from fnn.nn.kernels.forms import Geometry
+from fnn.nn.kernels import reference, winograd
+from fnn.nn.kernels.reference import Geometry
 
 GEOMETRY = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1), 1, (8, 8), (3, 3))
 
@@ -29,7 +29,9 @@ def test_the_transforms_give_the_products_of_taps_and_neighbors():
 def test_float32_stays_exact_also_in_pieces_of_the_batch(images, channels, form, x64):
     x, w = operands(images, channels, channels)
     other = w if form == "forward" else operands(images, channels, channels)[0][::-1]
-    exact = getattr(forms, f"xla_{form}")(x.astype(jnp.float64), other.astype(jnp.float64), GEOMETRY)
+    exact = getattr(reference, f"xla_{form}")(
+        x.astype(jnp.float64), other.astype(jnp.float64), GEOMETRY
+    )
     found = np.asarray(getattr(winograd, form)(x, other, GEOMETRY), np.float64)
     assert np.abs(found - exact).max() / np.abs(exact).max() <= 2e-6
 
@@ -37,16 +39,23 @@ def test_float32_stays_exact_also_in_pieces_of_the_batch(images, channels, form,
 def test_half_of_the_multiplications_are_left():
     def operations(form):
         return (
-            jax.jit(lambda x, w: form(x, w, GEOMETRY)).lower(*operands(32, 64, 64)).compile().cost_analysis()["flops"]
+            jax.jit(lambda x, w: form(x, w, GEOMETRY))
+            .lower(*operands(32, 64, 64))
+            .compile()
+            .cost_analysis()["flops"]
         )
 
-    assert operations(winograd.forward) <= 0.65 * operations(forms.xla_forward)
+    assert operations(winograd.forward) <= 0.65 * operations(reference.xla_forward)
 
 
 def test_images_go_in_pieces_that_the_cache_holds():
     x, w = operands(128, 64, 64)
     loops = [
-        " while(" in jax.jit(lambda x, w: winograd.forward(x, w, GEOMETRY)).lower(x[:n], w).compile().as_text()
+        " while("
+        in jax.jit(lambda x, w: winograd.forward(x, w, GEOMETRY))
+        .lower(x[:n], w)
+        .compile()
+        .as_text()
         for n in (1, 128)
     ]
     assert loops == [False, True]

@@ -6,9 +6,14 @@ from networks import out_shapes, parameters
 
 from fnn import nn
 from fnn.errors import ConfigError
-from fnn.nn.composite import parts
+from fnn.nn.core.composite import parts
 
-PUBLISHED = {0.1: 1_367_080, 0.5: 1_968_680, 1.0: 3_504_872, 1.4: 6_108_776}  # as torchvision counts
+PUBLISHED = {
+    0.1: 1_367_080,
+    0.5: 1_968_680,
+    1.0: 3_504_872,
+    1.4: 6_108_776,
+}  # as torchvision counts
 
 
 @pytest.mark.parametrize("width", PUBLISHED)
@@ -27,7 +32,8 @@ def test_its_last_map_is_a_32nd_of_the_image():
 
 
 @pytest.mark.parametrize(
-    "block, around", [("stage_1/block_0", False), ("stage_3/block_0", False), ("stage_3/block_1", True)]
+    "block, around",
+    [("stage_1/block_0", False), ("stage_3/block_0", False), ("stage_3/block_1", True)],
 )
 def test_only_blocks_that_keep_the_shape_go_around(block, around):
     assert ("sum" in parts(nn.take(nn.mobilenet_v2(), block))) is around

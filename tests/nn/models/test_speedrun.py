@@ -12,10 +12,14 @@ from fnn.errors import ConfigError, ShapeError
 def test_it_has_so_many_parameters():
     network = nn.cifar_speedrun(images(32))
     frozen = {
-        path: leaf for path, leaf in trees.named_leaves(arrays(network, (32, 32, 3))[1]).items() if "frozen" in path
+        path: leaf
+        for path, leaf in trees.named_leaves(arrays(network, (32, 32, 3))[1]).items()
+        if "frozen" in path
     }
     assert sorted({path.rpartition("/")[2] for path in frozen}) == ["kernel", "scale"]
-    assert parameters(network, (32, 32, 3)) + sum(leaf.size for leaf in frozen.values()) == 1_972_792
+    assert (
+        parameters(network, (32, 32, 3)) + sum(leaf.size for leaf in frozen.values()) == 1_972_792
+    )
 
 
 def test_its_shapes_agree():

@@ -17,7 +17,8 @@ def level(before, width, after):
 def test_every_number_is_accounted_for():
     up = 4 * 16 * 8 + 8  # kernels of 2 x 2 with bias
     assert (
-        parameters(nn.unet((8, 16), 5), (6, 6, 3)) == level(3, 8, 8) + level(8, 16, 16) + up + level(16, 8, 8) + 9 * 5
+        parameters(nn.unet((8, 16), 5), (6, 6, 3))
+        == level(3, 8, 8) + level(8, 16, 16) + up + level(16, 8, 8) + 9 * 5
     )
 
 
@@ -29,7 +30,9 @@ def test_its_shapes_agree(shape):
 @pytest.mark.parametrize("cut", ["past", "through"])
 def test_a_pixel_reaches_as_far_as_each_way_goes(cut):
     """Four convolutions of 3 x 3 reach 9 pixels wide past the lower level; through it they reach the whole image."""
-    lost = slice(4, None) if cut == "through" else slice(4)  # of the way past and the way through, in this order
+    lost = (
+        slice(4, None) if cut == "through" else slice(4)
+    )  # of the way past and the way through, in this order
 
     def edit(params):
         first = params["levels"]["after"]["conv_1"]
@@ -37,7 +40,9 @@ def test_a_pixel_reaches_as_far_as_each_way_goes(cut):
         return params
 
     x = images(16, count=1)
-    (none, moved), _ = begun(nn.unet((4, 6), 2), jnp.concatenate([x, x.at[0, 7, 7, 0].add(1)]), edit, train=False)
+    (none, moved), _ = begun(
+        nn.unet((4, 6), 2), jnp.concatenate([x, x.at[0, 7, 7, 0].add(1)]), edit, train=False
+    )
     rows = np.flatnonzero(np.abs(moved - none).max((1, 2)) > 0)
     assert (rows.min(), rows.max()) == ((3, 11) if cut == "through" else (0, 15))
 

@@ -38,9 +38,13 @@ def test_its_blocks_stand_stacked():
 def test_patches_come_row_by_row_after_the_token():
     network = nn.vit(2, 7, **TINY)
     x = images(6)
-    y, params = begun(nn.chain(**{name: nn.take(network, name) for name in ("patches", "sequence", "tokens")}), x)
+    y, params = begun(
+        nn.chain(**{name: nn.take(network, name) for name in ("patches", "sequence", "tokens")}), x
+    )
     cuts = np.asarray(x).reshape(8, 3, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(8, 9, 12)
-    np.testing.assert_allclose(y[:, 1:], cuts @ params["patches"]["kernel"].reshape(12, 8), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        y[:, 1:], cuts @ params["patches"]["kernel"].reshape(12, 8), rtol=1e-4, atol=1e-5
+    )
     assert not y[:, 0].any()
 
 

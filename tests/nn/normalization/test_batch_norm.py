@@ -55,17 +55,23 @@ def test_otherwise_it_normalizes_by_the_running_statistics():
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99, 1.0])
 def test_running_statistics_move_towards_unbiased_ones(momentum):
     x = normal()
-    _, state = nn.batch_norm(momentum=momentum).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    _, state = nn.batch_norm(momentum=momentum).apply(
+        arrays(PARAMS), arrays(STATE), jnp.array(x), train=True
+    )
     batch = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2), ddof=1)}
     for name in STATE:
-        np.testing.assert_allclose(state[name], momentum * STATE[name] + (1 - momentum) * batch[name], rtol=1e-13)
+        np.testing.assert_allclose(
+            state[name], momentum * STATE[name] + (1 - momentum) * batch[name], rtol=1e-13
+        )
 
 
 @float64
 def test_epsilon_stands_under_the_root():
     x = normal()
     y, _ = nn.batch_norm(eps=0.5).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
-    np.testing.assert_allclose(y, normalize(x, x.mean((0, 1, 2)), x.var((0, 1, 2)), 0.5), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        y, normalize(x, x.mean((0, 1, 2)), x.var((0, 1, 2)), 0.5), rtol=1e-12, atol=1e-12
+    )
 
 
 @float64
@@ -98,7 +104,10 @@ def test_gradients_equal_finite_differences(train):
     args = arrays(PARAMS), jnp.array(normal((4, 3)))
     flat, restore = ravel_pytree(args)
     h = 1e-5
-    wanted = [(loss(*restore(flat + h * e)) - loss(*restore(flat - h * e))) / (2 * h) for e in jnp.eye(flat.size)]
+    wanted = [
+        (loss(*restore(flat + h * e)) - loss(*restore(flat - h * e))) / (2 * h)
+        for e in jnp.eye(flat.size)
+    ]
     got, _ = ravel_pytree(jax.grad(loss, (0, 1))(*args))
     np.testing.assert_allclose(got, jnp.stack(wanted), rtol=1e-7, atol=1e-8)
 
@@ -110,7 +119,9 @@ def test_gradient_by_a_knob_equals_finite_differences(knob):
 
     @jax.jit
     def value(number):
-        y, state = nn.batch_norm(**{knob: number}).apply(arrays(PARAMS), arrays(STATE), x, train=True)
+        y, state = nn.batch_norm(**{knob: number}).apply(
+            arrays(PARAMS), arrays(STATE), x, train=True
+        )
         return (y**3).sum() + state["mean"].sum() + state["var"].sum()
 
     wanted = (value(0.3 + 1e-5) - value(0.3 - 1e-5)) / 2e-5
@@ -127,9 +138,13 @@ def test_a_knob_costs_one_compilation_and_a_lane_is_a_layer(knob):
     chex.clear_trace_counter()
     traced = jax.jit(chex.assert_max_traces(apply, n=1))
     looped = [traced(number) for number in (0.5, 0.9, 1e-3)]
-    chex.assert_trees_all_close(looped, [apply(number) for number in (0.5, 0.9, 1e-3)], rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        looped, [apply(number) for number in (0.5, 0.9, 1e-3)], rtol=1e-5, atol=1e-6
+    )
     lanes = jax.vmap(apply)(jnp.array([0.5, 0.9, 1e-3]))
-    chex.assert_trees_all_close(lanes, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        lanes, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped), rtol=1e-5, atol=1e-6
+    )
 
 
 # What torch's float32 is off by, at deviation 1.
@@ -147,9 +162,15 @@ def test_a_batch_spread_over_devices_is_one_batch(key):
     """A step of training on four devices: y, statistics and gradients are those of one."""
     layer = nn.batch_norm()
     mesh = jax.sharding.Mesh(jax.devices("cpu")[:4], ("batch",))
-    params, state, x = arrays(PARAMS, "float32"), arrays(STATE, "float32"), jnp.float32(normal((8, 3, 2, 3), 5.0))
+    params, state, x = (
+        arrays(PARAMS, "float32"),
+        arrays(STATE, "float32"),
+        jnp.float32(normal((8, 3, 2, 3), 5.0)),
+    )
     weight = jnp.float32(np.random.default_rng(6).normal(size=x.shape))
-    spread = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
+    spread = jax.device_put(
+        x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    )
     assert len(spread.sharding.device_set) == 4
 
     def loss(params, x):
@@ -164,7 +185,9 @@ def test_a_batch_spread_over_devices_is_one_batch(key):
 
 def test_a_constant_channel_becomes_its_bias_with_finite_gradients():
     def loss(x):
-        y, _ = nn.batch_norm().apply(arrays(PARAMS, "float32"), arrays(STATE, "float32"), x, train=True)
+        y, _ = nn.batch_norm().apply(
+            arrays(PARAMS, "float32"), arrays(STATE, "float32"), x, train=True
+        )
         return (y**2).sum(), y
 
     (_, y), dx = jax.value_and_grad(loss, has_aux=True)(jnp.full((4, 3), 5.0))
@@ -188,7 +211,9 @@ def test_params_may_be_narrower_than_statistics():
     for train in (True, False):
         y, moved = nn.batch_norm().apply(half, state, x, train=train)
         whole = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
-        wanted, wanted_state = nn.batch_norm().apply(whole, state, x.astype(jnp.float32), train=train)
+        wanted, wanted_state = nn.batch_norm().apply(
+            whole, state, x.astype(jnp.float32), train=train
+        )
         chex.assert_trees_all_equal(y, wanted.astype(jnp.bfloat16))
         chex.assert_trees_all_equal(moved, wanted_state)
 
@@ -198,7 +223,9 @@ def test_statistics_keep_their_own_precision():
     x, state = jnp.asarray(normal(), jnp.float32), arrays(STATE)
     y, moved = nn.batch_norm(momentum=0.5, affine=False).apply({}, state, x, train=True)
     assert (y.dtype, moved["mean"].dtype) == (jnp.float32, jnp.float64)
-    np.testing.assert_allclose(moved["mean"], 0.5 * STATE["mean"] + 0.5 * normal().mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        moved["mean"], 0.5 * STATE["mean"] + 0.5 * normal().mean((0, 1, 2)), rtol=1e-5
+    )
 
 
 @float64
@@ -252,7 +279,13 @@ def test_the_mode_must_be_told():
         nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones((2, 3)))
 
 
-OPTIONS = [("momentum", -0.1), ("momentum", 1.1), ("momentum", float("nan")), ("eps", 0.0), ("eps", -1e-5)]
+OPTIONS = [
+    ("momentum", -0.1),
+    ("momentum", 1.1),
+    ("momentum", float("nan")),
+    ("eps", 0.0),
+    ("eps", -1e-5),
+]
 
 
 @pytest.mark.parametrize(("knob", "value"), OPTIONS)
@@ -264,10 +297,34 @@ def test_an_option_out_of_range_is_told_at_once(knob, value):
 X = jnp.ones((2, 3))
 ERRORS = {
     "uint8": (PARAMS, STATE, jnp.ones((2, 3), jnp.uint8), DTypeError, "batch_norm x: .*got uint8"),
-    "width": (PARAMS, STATE, jnp.ones((2, 4)), TreeMismatchError, r"batch_norm scale: expected shape \(4,\)"),
-    "missing": ({"scale": PARAMS["scale"]}, STATE, X, TreeMismatchError, "batch_norm bias: .*no such leaf"),
-    "extra": (PARAMS | {"kernel": X}, STATE, X, TreeMismatchError, "batch_norm kernel: expected no such leaf"),
-    "state": (PARAMS, {"mean": STATE["mean"]}, X, TreeMismatchError, "batch_norm var: .*no such leaf"),
+    "width": (
+        PARAMS,
+        STATE,
+        jnp.ones((2, 4)),
+        TreeMismatchError,
+        r"batch_norm scale: expected shape \(4,\)",
+    ),
+    "missing": (
+        {"scale": PARAMS["scale"]},
+        STATE,
+        X,
+        TreeMismatchError,
+        "batch_norm bias: .*no such leaf",
+    ),
+    "extra": (
+        PARAMS | {"kernel": X},
+        STATE,
+        X,
+        TreeMismatchError,
+        "batch_norm kernel: expected no such leaf",
+    ),
+    "state": (
+        PARAMS,
+        {"mean": STATE["mean"]},
+        X,
+        TreeMismatchError,
+        "batch_norm var: .*no such leaf",
+    ),
     "no state": (PARAMS, {}, X, TreeMismatchError, "batch_norm mean: .*no such leaf"),
 }
 

@@ -22,7 +22,8 @@ def formula(x, groups):
     for part in np.split(x, groups, -1):
         flat = part.reshape(len(x), -1)
         mean, var = (
-            each.reshape(-1, *[1] * (x.ndim - 1)) for each in (flat.mean(1, keepdims=True), flat.var(1, keepdims=True))
+            each.reshape(-1, *[1] * (x.ndim - 1))
+            for each in (flat.mean(1, keepdims=True), flat.var(1, keepdims=True))
         )
         parts.append((part - mean) / np.sqrt(var + 0.01))
     return np.concatenate(parts, -1)
@@ -62,7 +63,9 @@ def test_instance_norm_has_its_formula(shape, affine, train):
 def test_its_ends_are_layer_norm_and_instance_norm():
     x = jnp.array(drawn((3, 4, 5, 6)))
     whole, single = (nn.group_norm(groups, affine=False).apply({}, {}, x)[0] for groups in (1, 6))
-    chex.assert_trees_all_close(whole, nn.layer_norm(axes=3, affine=False).apply({}, {}, x)[0], rtol=1e-12)
+    chex.assert_trees_all_close(
+        whole, nn.layer_norm(axes=3, affine=False).apply({}, {}, x)[0], rtol=1e-12
+    )
     chex.assert_trees_all_close(single, nn.instance_norm().apply({}, {}, x)[0], rtol=1e-12)
 
 
@@ -71,7 +74,9 @@ def test_no_example_tells_of_another():
     x = drawn((3, 4, 5, 6))
     for layer in (nn.group_norm(2, affine=False), nn.instance_norm()):
         alone = [layer.apply({}, {}, jnp.array(x[i : i + 1]))[0] for i in range(3)]
-        chex.assert_trees_all_close(layer.apply({}, {}, jnp.array(x))[0], jnp.concatenate(alone), rtol=1e-13)
+        chex.assert_trees_all_close(
+            layer.apply({}, {}, jnp.array(x))[0], jnp.concatenate(alone), rtol=1e-13
+        )
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm(affine=True)])
@@ -92,19 +97,49 @@ def test_without_affine_there_are_no_params(layer, key):
 def test_bfloat16_is_normalized_in_float32(layer):
     x = jnp.asarray(10 + drawn((2, 8, 8, 6)), jnp.bfloat16)
     half = own("bfloat16")
-    wanted, _ = layer.apply({name: leaf.astype(jnp.float32) for name, leaf in half.items()}, {}, x.astype(jnp.float32))
+    wanted, _ = layer.apply(
+        {name: leaf.astype(jnp.float32) for name, leaf in half.items()}, {}, x.astype(jnp.float32)
+    )
     chex.assert_trees_all_equal(layer.apply(half, {}, x)[0], wanted.astype(jnp.bfloat16))
 
 
 SHAPES = {
-    "groups that do not divide": (nn.group_norm(4), (5, 5, 6), "group_norm: expected channels in 4 groups"),
-    "more groups than channels": (nn.group_norm(12), (5, 5, 6), "group_norm: expected channels in 12 groups"),
+    "groups that do not divide": (
+        nn.group_norm(4),
+        (5, 5, 6),
+        "group_norm: expected channels in 4 groups",
+    ),
+    "more groups than channels": (
+        nn.group_norm(12),
+        (5, 5, 6),
+        "group_norm: expected channels in 12 groups",
+    ),
     "no channel": (nn.group_norm(2), (), "group_norm: expected channels in 2 groups"),
-    "one value a group": (nn.group_norm(6), (1, 1, 6), "group_norm: expected more than 1 value to each mean"),
-    "one place": (nn.instance_norm(), (1, 1, 6), "instance_norm: expected more than 1 value to each mean"),
-    "no place": (nn.instance_norm(), (6,), "instance_norm: expected more than 1 value to each mean"),
-    "an empty image": (nn.instance_norm(), (0, 4, 6), "instance_norm: expected more than 1 value to each mean"),
-    "no channels": (nn.instance_norm(), (4, 4, 0), r"instance_norm: expected a shape \(..., channels\)"),
+    "one value a group": (
+        nn.group_norm(6),
+        (1, 1, 6),
+        "group_norm: expected more than 1 value to each mean",
+    ),
+    "one place": (
+        nn.instance_norm(),
+        (1, 1, 6),
+        "instance_norm: expected more than 1 value to each mean",
+    ),
+    "no place": (
+        nn.instance_norm(),
+        (6,),
+        "instance_norm: expected more than 1 value to each mean",
+    ),
+    "an empty image": (
+        nn.instance_norm(),
+        (0, 4, 6),
+        "instance_norm: expected more than 1 value to each mean",
+    ),
+    "no channels": (
+        nn.instance_norm(),
+        (4, 4, 0),
+        r"instance_norm: expected a shape \(..., channels\)",
+    ),
     "nothing": (nn.instance_norm(), (), r"instance_norm: expected a shape \(..., channels\)"),
 }
 
@@ -125,7 +160,9 @@ def test_groups_are_a_count(groups):
         nn.group_norm(groups)
 
 
-@pytest.mark.parametrize("make", [lambda eps: nn.group_norm(2, eps=eps), lambda e: nn.instance_norm(eps=e)])
+@pytest.mark.parametrize(
+    "make", [lambda eps: nn.group_norm(2, eps=eps), lambda e: nn.instance_norm(eps=e)]
+)
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
 def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
     with pytest.raises(ConfigError, match="_norm eps: expected"):

@@ -28,9 +28,13 @@ def arrays(tree, dtype=None):
 def test_layer_norm_has_its_formula(axes, affine):
     own, over = X.shape[-axes:], tuple(range(-axes, 0))
     params = drawn(("scale", "bias") if affine else (), own)
-    y, state = nn.layer_norm(axes=axes, eps=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
+    y, state = nn.layer_norm(axes=axes, eps=0.01, affine=affine).apply(
+        arrays(params), {}, jnp.array(X)
+    )
     wanted = (X - X.mean(over, keepdims=True)) / np.sqrt(X.var(over, keepdims=True) + 0.01)
-    np.testing.assert_allclose(y, params.get("scale", 1) * wanted + params.get("bias", 0), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        y, params.get("scale", 1) * wanted + params.get("bias", 0), rtol=1e-12, atol=1e-13
+    )
     assert state == {}
 
 
@@ -46,10 +50,16 @@ def test_rms_norm_has_its_formula(affine):
 
 @float64
 def test_layer_norm_takes_away_offset_and_scale_and_rms_norm_scale_alone():
-    x, offset, factor = (jnp.array(a) for a in (X, DRAW.normal(size=(2, 3, 4, 1)), DRAW.uniform(1, 9, (2, 3, 4, 1))))
+    x, offset, factor = (
+        jnp.array(a) for a in (X, DRAW.normal(size=(2, 3, 4, 1)), DRAW.uniform(1, 9, (2, 3, 4, 1)))
+    )
     layer, rms = (make(eps=1e-30, affine=False) for make in (nn.layer_norm, nn.rms_norm))
-    chex.assert_trees_all_close(layer.apply({}, {}, factor * x + offset)[0], layer.apply({}, {}, x)[0], rtol=1e-10)
-    chex.assert_trees_all_close(rms.apply({}, {}, factor * x)[0], rms.apply({}, {}, x)[0], rtol=1e-12)
+    chex.assert_trees_all_close(
+        layer.apply({}, {}, factor * x + offset)[0], layer.apply({}, {}, x)[0], rtol=1e-10
+    )
+    chex.assert_trees_all_close(
+        rms.apply({}, {}, factor * x)[0], rms.apply({}, {}, x)[0], rtol=1e-12
+    )
     assert jnp.abs(rms.apply({}, {}, x + offset)[0] - rms.apply({}, {}, x)[0]).max() > 0.1
 
 
@@ -93,7 +103,9 @@ def test_constant_features_have_finite_gradients(name, key):
 
 
 def test_a_single_feature_becomes_its_bias():
-    y, _ = nn.layer_norm().apply({"scale": jnp.ones(1), "bias": jnp.full(1, 2.0)}, {}, jnp.array([[5.0], [7.0]]))
+    y, _ = nn.layer_norm().apply(
+        {"scale": jnp.ones(1), "bias": jnp.full(1, 2.0)}, {}, jnp.array([[5.0], [7.0]])
+    )
     chex.assert_trees_all_equal(y, jnp.full((2, 1), 2.0))
 
 
@@ -112,21 +124,45 @@ def test_axes_are_a_count(axes):
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
-    [(nn.layer_norm(), ()), (nn.layer_norm(), (3, 0)), (nn.layer_norm(axes=3), (3, 4)), (nn.rms_norm(), ())],
+    [
+        (nn.layer_norm(), ()),
+        (nn.layer_norm(), (3, 0)),
+        (nn.layer_norm(axes=3), (3, 4)),
+        (nn.rms_norm(), ()),
+    ],
 )
 def test_an_example_without_its_features_is_told(layer, shape, key):
-    with pytest.raises(ShapeError, match=r"_norm: expected a shape that ends in \d axes of features"):
+    with pytest.raises(
+        ShapeError, match=r"_norm: expected a shape that ends in \d axes of features"
+    ):
         layer.init(key, shape)
-    with pytest.raises(ShapeError, match=r"_norm: expected a shape that ends in \d axes of features"):
+    with pytest.raises(
+        ShapeError, match=r"_norm: expected a shape that ends in \d axes of features"
+    ):
         layer.apply({}, {}, jnp.ones((2, *shape)))
 
 
 GOOD = {"scale": jnp.ones(4), "bias": jnp.ones(4)}
 ERRORS = {
     "uint8": (GOOD, jnp.ones((2, 4), jnp.uint8), DTypeError, "layer_norm x: .*got uint8"),
-    "width": (GOOD, jnp.ones((2, 5)), TreeMismatchError, r"layer_norm scale: expected shape \(5,\), got shape \(4,\)"),
-    "missing": ({"scale": GOOD["scale"]}, jnp.ones((2, 4)), TreeMismatchError, "layer_norm bias: .*no such leaf"),
-    "extra": (GOOD | {"kernel": jnp.ones(4)}, jnp.ones((2, 4)), TreeMismatchError, "kernel: expected no such leaf"),
+    "width": (
+        GOOD,
+        jnp.ones((2, 5)),
+        TreeMismatchError,
+        r"layer_norm scale: expected shape \(5,\), got shape \(4,\)",
+    ),
+    "missing": (
+        {"scale": GOOD["scale"]},
+        jnp.ones((2, 4)),
+        TreeMismatchError,
+        "layer_norm bias: .*no such leaf",
+    ),
+    "extra": (
+        GOOD | {"kernel": jnp.ones(4)},
+        jnp.ones((2, 4)),
+        TreeMismatchError,
+        "kernel: expected no such leaf",
+    ),
 }
 
 

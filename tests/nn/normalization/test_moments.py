@@ -26,7 +26,9 @@ def test_moments_are_those_of_numpy(axes):
 def test_params_meet_the_last_axes(names, shape):
     own = {name: np.random.default_rng(1).normal(size=shape) for name in names}
     mean, var = X.mean(0, keepdims=True), X.var(0, keepdims=True)
-    y = normalize(jnp.array(X), mean, jnp.array(var), 0.1, {name: jnp.array(own[name]) for name in own})
+    y = normalize(
+        jnp.array(X), mean, jnp.array(var), 0.1, {name: jnp.array(own[name]) for name in own}
+    )
     wanted = own.get("scale", 1) * (X - mean) / np.sqrt(var + 0.1) + own.get("bias", 0)
     np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
 
@@ -44,7 +46,8 @@ def step_by_step(x, scale, bias, eps, axes):
 
 @float64
 @pytest.mark.parametrize(
-    ("axes", "own"), [((0, 1), (1, 1, 5)), ((0, 1), (1, 1, 1)), ((2,), (1, 1, 5)), ((1,), (1, 3, 5))]
+    ("axes", "own"),
+    [((0, 1), (1, 1, 5)), ((0, 1), (1, 1, 1)), ((2,), (1, 1, 5)), ((1,), (1, 3, 5))],
 )
 def test_the_derivatives_are_those_of_its_formula(axes, own):
     """By all that it takes, of all that it gives, in both modes, and again."""
@@ -58,9 +61,15 @@ def test_the_derivatives_are_those_of_its_formula(axes, own):
             return jnp.sin(y).sum() + jnp.cos(mean).sum() + (var**2).sum()
 
         gradient = jax.grad(objective, (0, 1, 2, 3))
-        return function(*operands, axes), gradient(*operands), jax.jvp(gradient, operands, directions)
+        return (
+            function(*operands, axes),
+            gradient(*operands),
+            jax.jvp(gradient, operands, directions),
+        )
 
-    chex.assert_trees_all_close(derivatives(normalized), derivatives(step_by_step), rtol=1e-11, atol=1e-12)
+    chex.assert_trees_all_close(
+        derivatives(normalized), derivatives(step_by_step), rtol=1e-11, atol=1e-12
+    )
 
 
 def test_all_gradients_follow_from_two_sums_over_x():
@@ -69,6 +78,9 @@ def test_all_gradients_follow_from_two_sums_over_x():
     def sums(function):
         _, pull = jax.vjp(lambda *operands: function(*operands, (0, 1))[0], *operands)
         steps = jax.make_jaxpr(pull)(jnp.array(X)).jaxpr.eqns
-        return sum(step.primitive.name == "reduce_sum" and step.invars[0].aval.size == X.size for step in steps)
+        return sum(
+            step.primitive.name == "reduce_sum" and step.invars[0].aval.size == X.size
+            for step in steps
+        )
 
     assert sums(normalized) == 2 < sums(step_by_step)

@@ -54,7 +54,9 @@ def drawn(layer, seed=0):
     """Params of the layer, none of them 0, and sequences."""
     draw = np.random.default_rng(seed)
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), (TIME, FEATURES))[0])
-    return jax.tree.map(lambda p: draw.normal(size=p.shape), params), draw.normal(size=(3, TIME, FEATURES))
+    return jax.tree.map(lambda p: draw.normal(size=p.shape), params), draw.normal(
+        size=(3, TIME, FEATURES)
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -74,23 +76,36 @@ def test_it_reads_step_by_step(name, lengths):
 @pytest.mark.usefixtures("x64")
 @over_cells
 def test_it_reads_from_both_ends(name):
-    layer, ends = MAKERS[name](UNITS, bidirectional=True), MAKERS[name](UNITS, bidirectional=True, last=True)
+    layer, ends = (
+        MAKERS[name](UNITS, bidirectional=True),
+        MAKERS[name](UNITS, bidirectional=True, last=True),
+    )
     params, x = drawn(layer)
     y, last = (jax.jit(reader.apply)(params, {}, (x, LENGTHS))[0] for reader in (layer, ends))
     for row, length in enumerate(LENGTHS):
         forward = loop(name, params["forward"], x[row, :length])
         backward = loop(name, params["backward"], x[row, :length][::-1])
-        np.testing.assert_allclose(y[row, :length], np.concatenate([forward, backward[::-1]], 1), rtol=1e-11)
+        np.testing.assert_allclose(
+            y[row, :length], np.concatenate([forward, backward[::-1]], 1), rtol=1e-11
+        )
         np.testing.assert_array_equal(y[row, length:], 0)
-        np.testing.assert_allclose(last[row], np.concatenate([forward[-1], backward[-1]]), rtol=1e-11)
+        np.testing.assert_allclose(
+            last[row], np.concatenate([forward[-1], backward[-1]]), rtol=1e-11
+        )
 
 
 @over_cells
 def test_init_gives_the_params_and_shapes_that_the_docstring_tells(name, key):
     gates = {"rnn": 1, "lstm": 4, "gru": 3}[name]
     params, state, shape = MAKERS[name](UNITS).init(key, ((TIME, FEATURES), ()))
-    wanted = {"kernel": (FEATURES, gates * UNITS), "recurrent_kernel": (UNITS, gates * UNITS), "bias": (gates * UNITS,)}
-    assert jax.tree.map(jnp.shape, params) == wanted | ({"recurrent_bias": (UNITS,)} if name == "gru" else {})
+    wanted = {
+        "kernel": (FEATURES, gates * UNITS),
+        "recurrent_kernel": (UNITS, gates * UNITS),
+        "bias": (gates * UNITS,),
+    }
+    assert jax.tree.map(jnp.shape, params) == wanted | (
+        {"recurrent_bias": (UNITS,)} if name == "gru" else {}
+    )
     assert (state, shape) == ({}, (TIME, UNITS))
     for gate in range(gates):
         own = params["recurrent_kernel"][:, gate * UNITS : (gate + 1) * UNITS]
@@ -126,6 +141,10 @@ def test_a_forget_bias_that_is_no_number_is_told():
 
 def test_an_rnn_takes_any_activation():
     layer = nn.rnn(2, activation=jax.nn.relu)
-    params = {"kernel": jnp.ones((1, 2)), "recurrent_kernel": jnp.eye(2), "bias": jnp.array([0.0, -9.0])}
+    params = {
+        "kernel": jnp.ones((1, 2)),
+        "recurrent_kernel": jnp.eye(2),
+        "bias": jnp.array([0.0, -9.0]),
+    }
     y, _ = layer.apply(params, {}, jnp.array([[[1.0], [2.0], [3.0]]]))
     np.testing.assert_array_equal(y, [[[1, 0], [3, 0], [6, 0]]])

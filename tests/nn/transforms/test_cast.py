@@ -50,7 +50,9 @@ def test_it_computes_in_the_dtype_and_keeps_its_own(dtype):
     assert dtypes((slopes, y, new_state)) == {jnp.dtype(jnp.float32)}
     error = np.abs(y - wanted).max() / np.abs(wanted).max()
     assert ROUNDING[dtype] / 16 < error < 4 * ROUNDING[dtype]
-    chex.assert_trees_all_close(new_state, wanted_state, rtol=4 * ROUNDING[dtype], atol=ROUNDING[dtype])
+    chex.assert_trees_all_close(
+        new_state, wanted_state, rtol=4 * ROUNDING[dtype], atol=ROUNDING[dtype]
+    )
     for slope, other in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted_slopes), strict=True):
         assert np.abs(slope - other).max() < 16 * ROUNDING[dtype] * max(np.abs(other).max(), 1)
 
@@ -59,7 +61,9 @@ def seeing(seen):
     """A layer that writes down the dtypes of params, state and x."""
 
     def apply(params, state, x, *, key=None, train=False):
-        seen.extend((params["a"].dtype, state["b"].dtype, state["count"].dtype, *(part.dtype for part in x)))
+        seen.extend(
+            (params["a"].dtype, state["b"].dtype, state["count"].dtype, *(part.dtype for part in x))
+        )
         return x, {"b": state["b"].astype(jnp.bfloat16), "count": state["count"] + 1}
 
     return Layer(nn.dense(1).init, apply)
@@ -68,7 +72,9 @@ def seeing(seen):
 def test_integers_and_state_pass_as_they_are():
     seen = []
     state = {"b": jnp.ones(2), "count": jnp.array(0)}
-    y, new_state = nn.cast(seeing(seen)).apply({"a": jnp.ones(2)}, state, (jnp.ones(3), jnp.arange(3)))
+    y, new_state = nn.cast(seeing(seen)).apply(
+        {"a": jnp.ones(2)}, state, (jnp.ones(3), jnp.arange(3))
+    )
     low, full, whole = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)
     assert seen == [low, full, whole, low, whole]
     assert [part.dtype for part in y] == [full, whole]
@@ -99,7 +105,9 @@ def test_a_trained_cast_network_keeps_its_params_in_float32(key):
     assert np.all(done.params["dense_3"]["kernel"] != start.params["dense_3"]["kernel"])
 
 
-@pytest.mark.parametrize("layer", [nn.repeat(nn.chain(nn.dense(4), nn.batch_norm()), 2), nn.ensemble(nn.dense(4), 2)])
+@pytest.mark.parametrize(
+    "layer", [nn.repeat(nn.chain(nn.dense(4), nn.batch_norm()), 2), nn.ensemble(nn.dense(4), 2)]
+)
 def test_stacks_are_cast_too(layer, key):
     params, state, _ = layer.init(key, (4,))
     y, new_state = nn.cast(layer).apply(params, state, X, train=True)
@@ -110,5 +118,7 @@ def test_stacks_are_cast_too(layer, key):
 
 @pytest.mark.parametrize("dtype", [jnp.int32, "int8", jnp.float8_e4m3fn, "half precision", complex])
 def test_other_dtypes_are_told(dtype):
-    with pytest.raises(ConfigError, match="cast dtype: expected bfloat16, float16, float32 or float"):
+    with pytest.raises(
+        ConfigError, match="cast dtype: expected bfloat16, float16, float32 or float"
+    ):
         nn.cast(nn.dense(2), dtype)

@@ -46,7 +46,9 @@ def test_what_the_paths_name_moves_to_the_state_and_acts_on(case, key):
     assert len(jax.tree.leaves((params, state["frozen"]))) == len(jax.tree.leaves(whole))
     y, new_state = jax.jit(partial(layer.apply, train=True))(params, state, X)
     wanted_y, wanted_state = trained(whole, whole_state, X)
-    chex.assert_trees_all_equal((y, new_state), (wanted_y, {"frozen": state["frozen"], "body": wanted_state}))
+    chex.assert_trees_all_equal(
+        (y, new_state), (wanted_y, {"frozen": state["frozen"], "body": wanted_state})
+    )
 
 
 def test_training_moves_all_but_what_is_frozen(key):
@@ -59,7 +61,9 @@ def test_training_moves_all_but_what_is_frozen(key):
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, before.params)
     assert all(jax.tree.leaves(moved))
     assert len(jax.tree.leaves(moved)) == 5
-    means = [done.state["chain_0"]["body"]["stem"]["batch_norm_1"]["mean"] for done in (before, after)]
+    means = [
+        done.state["chain_0"]["body"]["stem"]["batch_norm_1"]["mean"] for done in (before, after)
+    ]
     assert np.all(means[0] != means[1])
 
 
@@ -71,7 +75,9 @@ def test_a_frozen_layer_keeps_its_name_and_its_parts(key):
 
 
 def test_a_path_that_names_nothing_is_told(key):
-    with pytest.raises(ConfigError, match=r"freeze path: expected a path among .*'head/bias'.* got 'haed'"):
+    with pytest.raises(
+        ConfigError, match=r"freeze path: expected a path among .*'head/bias'.* got 'haed'"
+    ):
         nn.freeze(NETWORK, "haed").init(key, (4,))
     with pytest.raises(ConfigError, match="freeze path"):
         nn.freeze(nn.tanh(), "kernel").init(jax.random.clone(key), (4,))
@@ -88,6 +94,8 @@ def test_trees_of_another_network_are_told(key):
         layer.apply(params, {"body": state["body"]}, X)
     for odd in ([X, X], X, {"pair": (X, X)}):
         with pytest.raises(TreeMismatchError, match=r"freeze .*: expected arrays in dicts"):
-            nn.freeze(Layer(lambda key, shape, odd=odd: (odd, {}, shape), nn.tanh().apply)).init(key, (4,))
+            nn.freeze(Layer(lambda key, shape, odd=odd: (odd, {}, shape), nn.tanh().apply)).init(
+                key, (4,)
+            )
     with pytest.raises(ConfigError, match="freeze layer: expected a Layer"):
         nn.freeze(nn.relu)

@@ -28,7 +28,9 @@ def test_everything_is_the_layers_own(key):
     params, state, _ = first
     keys = jax.random.clone(key), jax.random.clone(key)
     chex.assert_trees_all_close(
-        *(slopes(f, params, state, k) for f, k in zip((layer, BODY), keys, strict=True)), rtol=1e-5, atol=1e-6
+        *(slopes(f, params, state, k) for f, k in zip((layer, BODY), keys, strict=True)),
+        rtol=1e-5,
+        atol=1e-6,
     )
     chex.assert_trees_all_equal(layer.apply(params, state, X), BODY.apply(params, state, X))
 

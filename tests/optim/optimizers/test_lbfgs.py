@@ -34,7 +34,9 @@ def rosenbrock(x):
 
 def test_it_reaches_the_minimum_that_scipy_does():
     start = jnp.array([1.3, 0.7, 0.8, 1.9, 1.2])
-    wanted = scipy.optimize.minimize(rosenbrock, start, jac=jax.grad(rosenbrock), method="L-BFGS-B", tol=1e-15)
+    wanted = scipy.optimize.minimize(
+        rosenbrock, start, jac=jax.grad(rosenbrock), method="L-BFGS-B", tol=1e-15
+    )
     values, end = descend(optim.lbfgs(), rosenbrock, start, 80)
     assert values[-1] < 1e-10
     np.testing.assert_allclose(end, wanted.x, atol=1e-4)
@@ -66,7 +68,9 @@ def test_with_a_rate_it_follows_the_two_loops():
         g = curved @ x
         if before is not None:
             pairs = [*pairs, (x - before[0], g - before[1])][-2:]
-        inverse = np.eye(3) * (pairs[-1][0] @ pairs[-1][1] / (pairs[-1][1] @ pairs[-1][1]) if pairs else 1)
+        inverse = np.eye(3) * (
+            pairs[-1][0] @ pairs[-1][1] / (pairs[-1][1] @ pairs[-1][1]) if pairs else 1
+        )
         for s, y in pairs:
             left = np.eye(3) - np.outer(s, y) / (s @ y)
             inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
@@ -79,14 +83,19 @@ def test_with_a_rate_it_follows_the_two_loops():
 def test_without_the_loss_it_says_who_gives_it():
     optimizer = optim.lbfgs()
     params = jnp.ones(2)
-    with pytest.raises(ConfigError, match=r"lbfgs value_fn: expected the loss .* train\.run gives it"):
+    with pytest.raises(
+        ConfigError, match=r"lbfgs value_fn: expected the loss .* train\.run gives it"
+    ):
         optimizer.update(params, optimizer.init(params), params)
 
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"sufficient": 0.3, "curvature": 0.2}, "lbfgs curvature: expected more than sufficient=0.3, got 0.2"),
+        (
+            {"sufficient": 0.3, "curvature": 0.2},
+            "lbfgs curvature: expected more than sufficient=0.3, got 0.2",
+        ),
         ({"sufficient": 0.6}, "lbfgs sufficient: expected a number in"),
         ({"memory": 0}, "lbfgs memory: expected >= 1"),
         ({"rate": -1.0}, "lbfgs rate: expected"),

@@ -26,7 +26,9 @@ def test_both_conditions_hold_where_it_stops(name, first):
     f = VALLEYS[name]
     slope = jax.grad(f)
     value, steep = f(0.0), slope(0.0)
-    place = jax.jit(lambda: strong_wolfe(jax.value_and_grad(f), jnp.array(first), value, steep, 1e-4, 0.1))()
+    place = jax.jit(
+        lambda: strong_wolfe(jax.value_and_grad(f), jnp.array(first), value, steep, 1e-4, 0.1)
+    )()
     assert place > 0
     assert f(place) <= value + 1e-4 * place * steep
     assert abs(slope(place)) <= 0.1 * abs(steep)
@@ -34,7 +36,14 @@ def test_both_conditions_hold_where_it_stops(name, first):
 
 def test_where_nothing_is_found_it_is_the_best_place_seen():
     """A line that falls for ever."""
-    place = strong_wolfe(lambda a: (-a, -jnp.ones_like(a)), jnp.array(1.0), jnp.array(0.0), jnp.array(-1.0), 1e-4, 0.1)
+    place = strong_wolfe(
+        lambda a: (-a, -jnp.ones_like(a)),
+        jnp.array(1.0),
+        jnp.array(0.0),
+        jnp.array(-1.0),
+        1e-4,
+        0.1,
+    )
     np.testing.assert_equal(float(place), 2.0**24)
 
 
@@ -43,7 +52,11 @@ def test_lanes_are_searches_of_their_own():
         def f(a):
             return (a - center) ** 4
 
-        return strong_wolfe(jax.value_and_grad(f), jnp.array(1.0), f(0.0), jax.grad(f)(0.0), 1e-4, 0.5)
+        return strong_wolfe(
+            jax.value_and_grad(f), jnp.array(1.0), f(0.0), jax.grad(f)(0.0), 1e-4, 0.5
+        )
 
     centers = jnp.array([0.1, 1.0, 50.0])
-    np.testing.assert_allclose(jax.vmap(search)(centers), [search(center) for center in centers], rtol=1e-12)
+    np.testing.assert_allclose(
+        jax.vmap(search)(centers), [search(center) for center in centers], rtol=1e-12
+    )

@@ -20,7 +20,9 @@ def positive(values):
 def test_a_power_undoes_its_root(exponent):
     matrix = positive([0.5, 1.0, 2.0, 30.0])
     root = np.array(inverse_power(jnp.array(matrix), exponent))
-    np.testing.assert_allclose(np.linalg.matrix_power(root, round(1 / exponent)) @ matrix, np.eye(4), atol=1e-13)
+    np.testing.assert_allclose(
+        np.linalg.matrix_power(root, round(1 / exponent)) @ matrix, np.eye(4), atol=1e-13
+    )
 
 
 @float64
@@ -44,13 +46,19 @@ def test_a_kernel_is_a_matrix_of_inputs_and_outputs():
     kernel = jnp.arange(24.0).reshape(2, 1, 3, 4)
     assert as_matrix(kernel).shape == (6, 4)
     np.testing.assert_array_equal(as_matrix(kernel)[4], kernel[1, 0, 1])
-    assert (short_sides(kernel, 6), short_sides(kernel, 5), short_sides(kernel, 3)) == ([0, 1], [1], [])
+    assert (short_sides(kernel, 6), short_sides(kernel, 5), short_sides(kernel, 3)) == (
+        [0, 1],
+        [1],
+        [],
+    )
     assert short_sides(jnp.ones(3), 6) == short_sides(jnp.float32(1), 6) == []
 
 
 def test_sides_are_rows_and_columns():
     draw = np.random.default_rng(0)
-    matrix, rows, columns = (jnp.float32(draw.normal(size=shape)) for shape in ((2, 3), (2, 2), (3, 3)))
+    matrix, rows, columns = (
+        jnp.float32(draw.normal(size=shape)) for shape in ((2, 3), (2, 2), (3, 3))
+    )
     np.testing.assert_allclose(gram(matrix, 0), matrix @ matrix.T, rtol=1e-5)
     np.testing.assert_allclose(gram(matrix, 1), matrix.T @ matrix, rtol=1e-5)
     np.testing.assert_allclose(along(rows, matrix, 0), rows @ matrix, rtol=1e-5)

@@ -19,7 +19,9 @@ def test_singular_values_come_near_to_one_and_singular_vectors_stay(shape):
     x = drawn(*shape)
     u, values, v = np.linalg.svd(orthogonalized(x, 5), full_matrices=False)
     assert values.min() > 0.6 and values.max() < 1.25
-    np.testing.assert_allclose(u @ v, (lambda u, _, v: u @ v)(*np.linalg.svd(x, full_matrices=False)), atol=2e-3)
+    np.testing.assert_allclose(
+        u @ v, (lambda u, _, v: u @ v)(*np.linalg.svd(x, full_matrices=False)), atol=2e-3
+    )
 
 
 def update(grads, **knobs):
@@ -29,7 +31,9 @@ def update(grads, **knobs):
 
 def test_the_kernel_of_a_convolution_is_a_matrix_of_inputs_and_outputs():
     kernel = drawn(3, 3, 2, 4)
-    chex.assert_trees_all_close(update(kernel), update(kernel.reshape(18, 4)).reshape(3, 3, 2, 4), rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(
+        update(kernel), update(kernel.reshape(18, 4)).reshape(3, 3, 2, 4), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_stacked_matrices_are_matrices_of_their_own():
@@ -37,7 +41,9 @@ def test_stacked_matrices_are_matrices_of_their_own():
     got = update({"kernel": stack, "bias": biases}, stacked=True)
     wanted = jnp.stack([update(matrix) for matrix in stack])
     chex.assert_trees_all_close(got["kernel"], wanted, rtol=1e-4, atol=1e-6)
-    chex.assert_trees_all_close(got["bias"], -0.1 * jnp.sign(biases), rtol=1e-5)  # Adam's first step
+    chex.assert_trees_all_close(
+        got["bias"], -0.1 * jnp.sign(biases), rtol=1e-5
+    )  # Adam's first step
 
 
 def test_what_is_no_kernel_has_no_matrix_to_keep_and_a_kernel_no_square():

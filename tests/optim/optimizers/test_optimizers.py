@@ -60,7 +60,15 @@ CLASSIC = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
 DEFAULTS = {"sgd": {}, "momentum": {"momentum": 0.9}, "rmsprop": {"decay": 0.9, "eps": 1e-8}}
 DEFAULTS |= {"adam": {"b1": 0.9, "b2": 0.999, "eps": 1e-8}}
 DEFAULTS |= {"nesterov": DEFAULTS["momentum"], "adamw": DEFAULTS["adam"] | {"weight_decay": 0.01}}
-INSIDE = {"rate": 0.1, "decay": 0.8, "momentum": 0.8, "b1": 0.7, "b2": 0.9, "eps": 0.1, "weight_decay": 0.05}
+INSIDE = {
+    "rate": 0.1,
+    "decay": 0.8,
+    "momentum": 0.8,
+    "b1": 0.7,
+    "b2": 0.9,
+    "eps": 0.1,
+    "weight_decay": 0.05,
+}
 
 every_optimizer = pytest.mark.parametrize("name", MAKERS)
 classic_optimizers = pytest.mark.parametrize("name", CLASSIC)
@@ -109,7 +117,10 @@ def test_thirty_steps_follow_the_paper(name, options):
 @classic_optimizers
 def test_defaults_are_those_of_the_paper(name):
     params, grads = random_problem(30)
-    alone, same = (follow(make(name, **knobs), jnp.array(params), jnp.array(grads)) for knobs in ({}, DEFAULTS[name]))
+    alone, same = (
+        follow(make(name, **knobs), jnp.array(params), jnp.array(grads))
+        for knobs in ({}, DEFAULTS[name])
+    )
     chex.assert_trees_all_equal(alone, same)
 
 
@@ -119,7 +130,9 @@ def golden():
 
 
 def torch_leaves(arrays, name, dtype="float64"):
-    return {leaf: jnp.array(arrays[f"{name}/{leaf}"], dtype) for leaf in ("kernel", "bias", "scale")}
+    return {
+        leaf: jnp.array(arrays[f"{name}/{leaf}"], dtype) for leaf in ("kernel", "bias", "scale")
+    }
 
 
 @float64
@@ -130,19 +143,26 @@ def test_thirty_steps_follow_torch(name, dtype, tolerance):
     start, grads = (torch_leaves(arrays, part, dtype) for part in ("start", "grads"))
     optimizer = make(name, **({"weight_decay": 0.02} if name == "adamw" else {}))
     got = jax.tree.map(lambda path: path[9::10], follow(optimizer, start, grads))
-    chex.assert_trees_all_close(got, torch_leaves(arrays, f"{name}/{dtype}", dtype), rtol=tolerance, atol=tolerance)
+    chex.assert_trees_all_close(
+        got, torch_leaves(arrays, f"{name}/{dtype}", dtype), rtol=tolerance, atol=tolerance
+    )
 
 
 @every_optimizer
 def test_rate_zero_is_the_identity(name):
     params, grads = map(jnp.float32, random_problem(3))
-    chex.assert_trees_all_equal(follow(make(name, rate=0.0), params, grads), jnp.stack([params] * 3))
+    chex.assert_trees_all_equal(
+        follow(make(name, rate=0.0), params, grads), jnp.stack([params] * 3)
+    )
 
 
 @float64
 def test_adamw_without_decay_is_adam():
     params, grads = map(jnp.array, random_problem(10))
-    got, wanted = (follow(optimizer, params, grads) for optimizer in (make("adamw", weight_decay=0.0), make("adam")))
+    got, wanted = (
+        follow(optimizer, params, grads)
+        for optimizer in (make("adamw", weight_decay=0.0), make("adam"))
+    )
     chex.assert_trees_all_close(got, wanted, rtol=1e-15)
 
 
@@ -157,7 +177,9 @@ def test_weight_decay_shrinks_the_params_by_its_share_alone():
 @pytest.mark.parametrize("name", ["momentum", "nesterov"])
 def test_momentum_without_memory_is_sgd(name):
     params, grads = map(jnp.array, random_problem(10))
-    got, wanted = (follow(optimizer, params, grads) for optimizer in (make(name, momentum=0.0), make("sgd")))
+    got, wanted = (
+        follow(optimizer, params, grads) for optimizer in (make(name, momentum=0.0), make("sgd"))
+    )
     chex.assert_trees_all_close(got, wanted, rtol=1e-15)
 
 
@@ -165,20 +187,28 @@ def test_momentum_without_memory_is_sgd(name):
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_adam_does_not_see_the_scale_of_gradients(scale):
     params, grads = map(jnp.array, random_problem(10))
-    got, wanted = (follow(make("adam", eps=1e-30), params, factor * grads) for factor in (scale, 1.0))
+    got, wanted = (
+        follow(make("adam", eps=1e-30), params, factor * grads) for factor in (scale, 1.0)
+    )
     chex.assert_trees_all_close(got, wanted, rtol=1e-12)
 
 
 @float64
-@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name in CLASSIC for knob in ("rate", *DEFAULTS[name])])
+@pytest.mark.parametrize(
+    ("name", "knob"), [(name, knob) for name in CLASSIC for knob in ("rate", *DEFAULTS[name])]
+)
 def test_gradient_by_a_knob_equals_finite_differences(name, knob):
     params, grads = jnp.array([1.0, -2.0]), jnp.array([[0.3, -4.0], [0.1, 2.0], [-0.2, 1.0]])
     knobs = {other: INSIDE[other] for other in DEFAULTS[name]} | {"rate": 0.1}
 
     def final(value):
-        return follow(make(name, **(knobs | {knob: value})), params, grads)[-1] @ jnp.array([1.0, 0.3])
+        return follow(make(name, **(knobs | {knob: value})), params, grads)[-1] @ jnp.array(
+            [1.0, 0.3]
+        )
 
-    both_modes = jax.jit(lambda value: (*jax.value_and_grad(final)(value), jax.jacfwd(final)(value)))
+    both_modes = jax.jit(
+        lambda value: (*jax.value_and_grad(final)(value), jax.jacfwd(final)(value))
+    )
     value, h = INSIDE[knob], 1e-5
     wanted = (both_modes(value + h)[0] - both_modes(value - h)[0]) / (2 * h)
     _, reverse, forward = both_modes(value)
@@ -258,16 +288,35 @@ def test_a_coordinate_without_gradient_leaves_hypergradients_finite(name):
     decay = 0.1 * 0.05 if name == "adamw" else 0.0
     np.testing.assert_allclose(by_params[2], (1 - decay) ** 5, rtol=1e-12)
     bump = 1e-6
-    ahead, behind = (differentiate(knobs | {"rate": 0.1 + sign * bump}, params)[0] for sign in (1, -1))
+    ahead, behind = (
+        differentiate(knobs | {"rate": 0.1 + sign * bump}, params)[0] for sign in (1, -1)
+    )
     np.testing.assert_allclose(by_knobs["rate"], (ahead - behind) / (2 * bump), rtol=1e-6)
 
 
 OUT_OF_RANGE = [
-    *[(name, "rate", value) for name in MAKERS for value in (-1.0, float("nan"), float("inf"), "fast", True, None)],
-    *[(name, "momentum", value) for name in ("momentum", "nesterov") for value in (-0.1, 1.0, [0.9])],
+    *[
+        (name, "rate", value)
+        for name in MAKERS
+        for value in (-1.0, float("nan"), float("inf"), "fast", True, None)
+    ],
+    *[
+        (name, "momentum", value)
+        for name in ("momentum", "nesterov")
+        for value in (-0.1, 1.0, [0.9])
+    ],
     *[("rmsprop", "decay", value) for value in (-0.1, 1.0, [0.9])],
-    *[(name, knob, value) for name in ("adam", "adamw") for knob in ("b1", "b2") for value in (-0.1, 1.0, 1.5)],
-    *[(name, "eps", value) for name in ("rmsprop", "adam", "adamw") for value in (0.0, -1e-8, float("nan"))],
+    *[
+        (name, knob, value)
+        for name in ("adam", "adamw")
+        for knob in ("b1", "b2")
+        for value in (-0.1, 1.0, 1.5)
+    ],
+    *[
+        (name, "eps", value)
+        for name in ("rmsprop", "adam", "adamw")
+        for value in (0.0, -1e-8, float("nan"))
+    ],
     ("adamw", "weight_decay", -0.01),
     ("adamw", "weight_decay", np.array([0.1, 0.2])),
 ]
@@ -281,7 +330,9 @@ def test_a_number_out_of_range_is_told(name, knob, value):
 
 @every_optimizer
 def test_params_that_are_no_floats_are_told(name):
-    with pytest.raises(DTypeError, match=r"params counts/0: expected floating-point numbers, got int32"):
+    with pytest.raises(
+        DTypeError, match=r"params counts/0: expected floating-point numbers, got int32"
+    ):
         make(name).init({"counts": [jnp.array([1, 2])], "w": jnp.ones(2)})
 
 

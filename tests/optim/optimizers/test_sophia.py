@@ -28,7 +28,9 @@ def test_steps_follow_the_paper_where_the_curvature_is_known():
         h = 0.7 * h + 0.3 * curvatures if t % 3 == 0 else h
         m = 0.8 * m + 0.2 * g
         p = p - 0.1 * (np.clip(m / np.maximum(0.5 * h, 1e-3), -1, 1) + 0.05 * p)
-        params, opt_state = optim.step(optimizer, jax.grad(f)(params), opt_state, params, value_fn=f)
+        params, opt_state = optim.step(
+            optimizer, jax.grad(f)(params), opt_state, params, value_fn=f
+        )
         np.testing.assert_allclose(params, p, rtol=1e-12)
 
 

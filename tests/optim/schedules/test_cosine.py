@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fnn import optim
 from fnn.errors import ConfigError
-from fnn.optim.schedules.constant import as_schedule
+from fnn.optim.schedules.base import as_schedule
 
 float64 = pytest.mark.usefixtures("x64")
 
@@ -42,7 +42,9 @@ def test_constant_is_constant():
 def test_cosine_has_its_closed_form():
     t = np.arange(31)
     wanted = 0.01 + (0.3 - 0.01) * (1 + np.cos(np.pi * np.minimum(t, 20) / 20)) / 2
-    np.testing.assert_allclose(rates(optim.cosine(0.3, steps=20, floor=0.01), t), wanted, rtol=1e-14)
+    np.testing.assert_allclose(
+        rates(optim.cosine(0.3, steps=20, floor=0.01), t), wanted, rtol=1e-14
+    )
 
 
 @float64
@@ -50,13 +52,18 @@ def test_cosine_first_warms_up_on_a_line():
     t = np.arange(31)
     falling = half_cosine(0.3, 0.01, np.clip((t - 5) / 15, 0, 1))
     wanted = np.where(t < 5, 0.3 * t / 5, falling)
-    np.testing.assert_allclose(rates(optim.cosine(0.3, steps=20, warmup_steps=5, floor=0.01), t), wanted, rtol=1e-13)
+    np.testing.assert_allclose(
+        rates(optim.cosine(0.3, steps=20, warmup_steps=5, floor=0.01), t), wanted, rtol=1e-13
+    )
 
 
 @float64
 def test_one_cycle_has_its_closed_form():
     t = np.arange(31)
-    rising, falling = half_cosine(0.02, 0.3, t / 8), half_cosine(0.3, 0.01, np.clip((t - 8) / 12, 0, 1))
+    rising, falling = (
+        half_cosine(0.02, 0.3, t / 8),
+        half_cosine(0.3, 0.01, np.clip((t - 8) / 12, 0, 1)),
+    )
     schedule = optim.one_cycle(0.3, steps=20, warmup_steps=8, start=0.02, floor=0.01)
     np.testing.assert_allclose(rates(schedule, t), np.where(t < 8, rising, falling), rtol=1e-13)
 
@@ -65,15 +72,21 @@ def test_one_cycle_has_its_closed_form():
 def test_one_cycle_has_its_defaults():
     wanted = optim.one_cycle(0.5, steps=20, warmup_steps=6, start=0.02, floor=2e-6)
     t = range(25)
-    np.testing.assert_allclose(rates(optim.one_cycle(0.5, steps=20), t), rates(wanted, t), rtol=1e-12)
+    np.testing.assert_allclose(
+        rates(optim.one_cycle(0.5, steps=20), t), rates(wanted, t), rtol=1e-12
+    )
 
 
-@pytest.mark.parametrize(("step", "rate"), [(0, 0.0), (5, 0.25), (20, 0.125), (21, 0.125), (10**9, 0.125)])
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.0), (5, 0.25), (20, 0.125), (21, 0.125), (10**9, 0.125)]
+)
 def test_cosine_meets_its_ends_exactly(step, rate):
     assert optim.cosine(0.25, steps=20, warmup_steps=5, floor=0.125)(step) == rate
 
 
-@pytest.mark.parametrize(("step", "rate"), [(0, 0.125), (5, 0.25), (20, 0.0625), (21, 0.0625), (10**9, 0.0625)])
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.125), (5, 0.25), (20, 0.0625), (21, 0.0625), (10**9, 0.0625)]
+)
 def test_one_cycle_meets_its_ends_exactly(step, rate):
     schedule = optim.one_cycle(0.25, steps=20, warmup_steps=5, start=0.125, floor=0.0625)
     assert schedule(step) == rate
@@ -85,7 +98,9 @@ def test_without_warmup_the_peak_comes_first(name):
 
 
 @every_schedule
-@pytest.mark.parametrize("step", [7, np.int64(7), np.int32(7), jnp.int32(7), jnp.uint8(7), jnp.float32(7)])
+@pytest.mark.parametrize(
+    "step", [7, np.int64(7), np.int32(7), jnp.int32(7), jnp.uint8(7), jnp.float32(7)]
+)
 def test_a_step_may_be_any_whole_number(name, step):
     schedule = MAKERS[name](**NUMBERS[name])
     rate = schedule(step)
@@ -105,11 +120,18 @@ def test_a_number_costs_one_compilation_and_a_lane_is_a_schedule(name, number):
     chex.clear_trace_counter()
     traced = jax.jit(chex.assert_max_traces(path, n=1))
     looped = jnp.stack([traced(value) for value in values])
-    chex.assert_trees_all_close(looped, jnp.stack([path(value) for value in values]), rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(
+        looped, jnp.stack([path(value) for value in values]), rtol=1e-5, atol=1e-7
+    )
     chex.assert_trees_all_close(jax.vmap(path)(jnp.array(values)), looped, rtol=1e-5, atol=1e-7)
 
 
-COUNTS = [("cosine", "steps"), ("cosine", "warmup_steps"), ("one_cycle", "steps"), ("one_cycle", "warmup_steps")]
+COUNTS = [
+    ("cosine", "steps"),
+    ("cosine", "warmup_steps"),
+    ("one_cycle", "steps"),
+    ("one_cycle", "warmup_steps"),
+]
 
 
 @pytest.mark.parametrize(("name", "number"), COUNTS)
@@ -119,7 +141,9 @@ def test_counts_may_be_arrays_of_either_kind(name, number, dtype):
     others = {other: value for other, value in NUMBERS[name].items() if other != number}
     wanted = rates(MAKERS[name](**others, **{number: count}), range(25))
     array = jnp.asarray(count, dtype)
-    chex.assert_trees_all_close(rates(MAKERS[name](**others, **{number: array}), range(25)), wanted, rtol=1e-5)
+    chex.assert_trees_all_close(
+        rates(MAKERS[name](**others, **{number: array}), range(25)), wanted, rtol=1e-5
+    )
     traced = jax.jit(lambda count: rates(MAKERS[name](**others, **{number: count}), range(25)))
     chex.assert_trees_all_close(traced(array), wanted, rtol=1e-5)
 
@@ -132,7 +156,9 @@ def test_one_cycle_takes_its_defaults_from_a_traced_count(dtype):
 
 
 @pytest.mark.parametrize("name", ["cosine", "one_cycle"])
-@pytest.mark.parametrize(("steps", "warmup"), [(20.0, 0.0), (20.0, 20.0), (5.0, 20.0), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(20.0, 0.0), (20.0, 20.0), (5.0, 20.0), (1.0, 0.0), (0.0, 0.0)]
+)
 def test_traced_counts_give_a_rate_whatever_they_are(name, steps, warmup):
     """Nothing is known of a traced number, so a schedule has a value, and a gradient, for each."""
 
@@ -141,7 +167,9 @@ def test_traced_counts_give_a_rate_whatever_they_are(name, steps, warmup):
         def rate(step, steps, warmup):
             return MAKERS[name](0.3, steps=steps, warmup_steps=warmup)(step)
 
-        return jax.vmap(jax.value_and_grad(rate, (1, 2)), (0, None, None))(jnp.arange(25), steps, warmup)
+        return jax.vmap(jax.value_and_grad(rate, (1, 2)), (0, None, None))(
+            jnp.arange(25), steps, warmup
+        )
 
     values, gradients = slopes(steps, warmup)
     chex.assert_tree_all_finite(gradients)
@@ -156,7 +184,9 @@ def test_gradient_by_a_number_equals_finite_differences(name, number):
     def path(value):
         return rates(MAKERS[name](**(NUMBERS[name] | {number: value})), t)
 
-    both_modes = jax.jit(lambda value: (path(value), jax.jacrev(path)(value), jax.jacfwd(path)(value)))
+    both_modes = jax.jit(
+        lambda value: (path(value), jax.jacrev(path)(value), jax.jacfwd(path)(value))
+    )
     value = NUMBERS[name][number]
     wanted = (both_modes(value + h)[0] - both_modes(value - h)[0]) / (2 * h)
     _, reverse, forward = both_modes(value)

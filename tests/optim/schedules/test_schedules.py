@@ -8,8 +8,7 @@ import pytest
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.optim.schedules.constant import as_schedule
-from fnn.optim.schedules.shapes import power
+from fnn.optim.schedules.base import as_schedule, power
 from fnn.types import Schedule
 
 float64 = pytest.mark.usefixtures("x64")
@@ -55,13 +54,28 @@ CASES = {
     "step_decay": (optim.step_decay(0.3, steps=7, factor=0.5), 0.3 * 0.5 ** (T // 7)),
     "exponential_decay": (optim.exponential_decay(0.3, steps=7, factor=0.5), 0.3 * 0.5 ** (T / 7)),
     "decay to nothing": (optim.step_decay(0.3, steps=7, factor=0.0), np.where(T < 7, 0.3, 0)),
-    "inverse_time_decay": (optim.inverse_time_decay(0.3, steps=7, rate=0.5), 0.3 / (1 + 0.5 * T / 7)),
-    "rsqrt": (optim.rsqrt(0.3, warmup_steps=9), 0.3 * np.minimum(T / 9, np.sqrt(9 / np.maximum(T, 1)))),
+    "inverse_time_decay": (
+        optim.inverse_time_decay(0.3, steps=7, rate=0.5),
+        0.3 / (1 + 0.5 * T / 7),
+    ),
+    "rsqrt": (
+        optim.rsqrt(0.3, warmup_steps=9),
+        0.3 * np.minimum(T / 9, np.sqrt(9 / np.maximum(T, 1))),
+    ),
     "polynomial": (optim.polynomial(0.3, steps=40, exponent=1.7, floor=0.1), 0.1 + 0.2 * LEFT**1.7),
     "linear": (optim.linear(0.3, steps=40, floor=0.1), 0.1 + 0.2 * LEFT),
-    "piecewise": (optim.piecewise([0.3, 0.1, 0.2], boundaries=[5, 20]), np.select([T < 5, T < 20], [0.3, 0.1], 0.2)),
-    "cosine_restarts": (optim.cosine_restarts(0.3, steps=7, factor=0.8, floor=0.1), sgdr(0.3, 7, 1, 0.8, 0.1)),
-    "that grow": (optim.cosine_restarts(0.3, steps=5, growth=2, factor=0.8), sgdr(0.3, 5, 2, 0.8, 0)),
+    "piecewise": (
+        optim.piecewise([0.3, 0.1, 0.2], boundaries=[5, 20]),
+        np.select([T < 5, T < 20], [0.3, 0.1], 0.2),
+    ),
+    "cosine_restarts": (
+        optim.cosine_restarts(0.3, steps=7, factor=0.8, floor=0.1),
+        sgdr(0.3, 7, 1, 0.8, 0.1),
+    ),
+    "that grow": (
+        optim.cosine_restarts(0.3, steps=5, growth=2, factor=0.8),
+        sgdr(0.3, 5, 2, 0.8, 0),
+    ),
     "by a tenth": (optim.cosine_restarts(0.3, steps=10, growth=1.1), sgdr(0.3, 10, 1.1, 1, 0)),
     "triangular": (optim.cyclic(0.3, steps=8, floor=0.1), 0.1 + 0.2 * triangle(T, 8)[1]),
     "triangular2": (
@@ -78,17 +92,28 @@ CASES = {
     ),
     "warmup of a number": (optim.warmup(0.3, warmup_steps=10), 0.3 * np.minimum(T / 10, 1)),
     "no warmup": (optim.warmup(0.3, warmup_steps=0), np.full(60, 0.3)),
-    "wsd linear": (optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03), wsd("linear")),
+    "wsd linear": (
+        optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03),
+        wsd("linear"),
+    ),
     "wsd cosine": (
         optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03, shape="cosine"),
         wsd("cosine"),
     ),
-    "wsd rsqrt": (optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03, shape="rsqrt"), wsd("rsqrt")),
+    "wsd rsqrt": (
+        optim.wsd(0.3, steps=55, warmup_steps=10, decay_steps=15, floor=0.03, shape="rsqrt"),
+        wsd("rsqrt"),
+    ),
     "join": (
-        optim.join([0.1, optim.linear(0.3, steps=10), lambda step: 0.01 * step], boundaries=[5, 20]),
+        optim.join(
+            [0.1, optim.linear(0.3, steps=10), lambda step: 0.01 * step], boundaries=[5, 20]
+        ),
         np.select([T < 5, T < 20], [0.1, 0.3 * np.maximum(1 - (T - 5) / 10, 0)], 0.01 * (T - 20)),
     ),
-    "table": (optim.table(jnp.array([0.3, 0.1, 0.2])), np.select([T == 0, T == 1], [0.3, 0.1], 0.2)),
+    "table": (
+        optim.table(jnp.array([0.3, 0.1, 0.2])),
+        np.select([T == 0, T == 1], [0.3, 0.1], 0.2),
+    ),
 }
 
 
@@ -96,7 +121,9 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_it_has_its_closed_form(name):
     schedule, wanted = CASES[name]
-    np.testing.assert_allclose(rates(schedule), wanted, rtol=1e-13 if name != "table" else 1e-7, atol=1e-15)
+    np.testing.assert_allclose(
+        rates(schedule), wanted, rtol=1e-13 if name != "table" else 1e-7, atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -107,7 +134,9 @@ def test_in_float32_it_is_the_same_and_total(name):
     chex.assert_tree_all_finite(rates(schedule, [10**6, 2**31 - 1]))
 
 
-@pytest.mark.parametrize(("steps", "growth"), [(3, 1.0), (7, 1.0), (10, 1.1), (9, 1.3), (10, 1.5), (7, 2.0), (4, 3.0)])
+@pytest.mark.parametrize(
+    ("steps", "growth"), [(3, 1.0), (7, 1.0), (10, 1.1), (9, 1.3), (10, 1.5), (7, 2.0), (4, 3.0)]
+)
 def test_the_step_that_begins_a_cycle_has_its_peak(steps, growth):
     lengths = steps * growth ** np.arange(12)
     begins = np.concatenate([[0], np.cumsum(lengths)])
@@ -130,7 +159,9 @@ def test_power_is_the_power_and_is_smooth_at_zero():
     np.testing.assert_allclose(power(jnp.array(x), jnp.array(1.7)), x**1.7, rtol=1e-14)
     at_zero = [power(jnp.array(0.0), jnp.array(exponent)) for exponent in (0.0, 0.5, 2.0)]
     np.testing.assert_array_equal(at_zero, [1.0, 0.0, 0.0])
-    chex.assert_tree_all_finite(jax.jacfwd(lambda pair: power(*pair))((jnp.array(0.0), jnp.array(0.5))))
+    chex.assert_tree_all_finite(
+        jax.jacfwd(lambda pair: power(*pair))((jnp.array(0.0), jnp.array(0.5)))
+    )
 
 
 # The field `steps` of a schedule: the step after which it no longer changes.
@@ -148,10 +179,18 @@ ENDS = {
     "warmup of cosine": (optim.warmup(optim.cosine(0.3, steps=20), warmup_steps=10), 30),
     "warmup of one_cycle": (optim.warmup(optim.one_cycle(0.3, steps=20), warmup_steps=5), 25),
     "join of numbers": (optim.join([0.1, 0.2, 0.3], boundaries=[5, 20]), 20),
-    "join that ends in a schedule": (optim.join([0.1, optim.linear(0.3, steps=10)], boundaries=[5]), 15),
-    "join that begins without end": (optim.join([DROPS, lambda step: 0.01 * step, 0.3], boundaries=[5, 20]), 20),
+    "join that ends in a schedule": (
+        optim.join([0.1, optim.linear(0.3, steps=10)], boundaries=[5]),
+        15,
+    ),
+    "join that begins without end": (
+        optim.join([DROPS, lambda step: 0.01 * step, 0.3], boundaries=[5, 20]),
+        20,
+    ),
     "join of warmups": (
-        optim.join([0.1, optim.warmup(optim.cosine(0.3, steps=20), warmup_steps=4)], boundaries=[6]),
+        optim.join(
+            [0.1, optim.warmup(optim.cosine(0.3, steps=20), warmup_steps=4)], boundaries=[6]
+        ),
         30,
     ),
 }
@@ -166,7 +205,11 @@ def test_a_schedule_tells_the_step_after_which_it_no_longer_changes(name):
 
 
 def test_what_never_changes_has_no_steps():
-    for schedule in (optim.constant(0.3), optim.piecewise([0.3], boundaries=[]), optim.table(jnp.array([0.3]))):
+    for schedule in (
+        optim.constant(0.3),
+        optim.piecewise([0.3], boundaries=[]),
+        optim.table(jnp.array([0.3])),
+    ):
         assert schedule.steps == 0 and len({*rates(schedule, [0, 1, 10**6]).tolist()}) == 1
     assert as_schedule("sgd", 0.3).steps == optim.join([0.3], boundaries=[]).steps == 0
 
@@ -184,7 +227,9 @@ ENDLESS = {
     "cyclic": optim.cyclic(0.3, steps=8),
     "a function": as_schedule("sgd", tenth),
     "warmup of restarts": optim.warmup(optim.cosine_restarts(0.3, steps=7), warmup_steps=5),
-    "join that ends in a function": optim.join([0.1, optim.linear(0.3, steps=10), tenth], boundaries=[5, 20]),
+    "join that ends in a function": optim.join(
+        [0.1, optim.linear(0.3, steps=10), tenth], boundaries=[5, 20]
+    ),
 }
 
 
@@ -202,14 +247,19 @@ def test_steps_add_up_whatever_the_kind_of_their_numbers(dtype):
         (jnp.float32(5), jnp.int32(20)),
     ):
         after = optim.cosine(0.3, steps=steps)
-        both = optim.warmup(after, warmup_steps=warmup_steps), optim.join([0.1, after], boundaries=[warmup_steps])
+        both = (
+            optim.warmup(after, warmup_steps=warmup_steps),
+            optim.join([0.1, after], boundaries=[warmup_steps]),
+        )
         assert [schedule.steps for schedule in both] == [float(warmup_steps) + float(steps)] * 2
 
 
 def test_steps_may_be_traced():
     """Those of one schedule are traced then; the sum of several is not known."""
     np.testing.assert_array_equal(jax.jit(lambda schedule: schedule.steps)(ENDS["cosine"][0]), 20)
-    np.testing.assert_array_equal(jax.vmap(lambda n: optim.linear(0.3, steps=n).steps)(jnp.array([3.0, 4.0])), [3, 4])
+    np.testing.assert_array_equal(
+        jax.vmap(lambda n: optim.linear(0.3, steps=n).steps)(jnp.array([3.0, 4.0])), [3, 4]
+    )
     assert jax.jit(lambda schedule: schedule.steps)(ENDS["warmup of cosine"][0]) is None
 
 
@@ -222,45 +272,113 @@ def test_a_schedule_is_a_value_whose_numbers_are_traced(name):
     slope = jax.jit(jax.jacrev(lambda schedule: jax.vmap(schedule)(t)))(schedule)
     for place, own in enumerate(jax.tree.leaves(slope)):
         above, below = (
-            jax.vmap(structure.unflatten([*leaves[:place], leaves[place] + by, *leaves[place + 1 :]]))(t)
+            jax.vmap(
+                structure.unflatten([*leaves[:place], leaves[place] + by, *leaves[place + 1 :]])
+            )(t)
             for by in (h, -h)
         )
         np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6, atol=1e-9)
 
 
 def test_schedules_of_the_same_call_are_equal():
-    made = optim.one_cycle(0.3, steps=20), optim.one_cycle(0.3, steps=20.0), optim.one_cycle(0.3, steps=21)
+    made = (
+        optim.one_cycle(0.3, steps=20),
+        optim.one_cycle(0.3, steps=20.0),
+        optim.one_cycle(0.3, steps=21),
+    )
     assert made[0] == made[1] != made[2] and len({*made}) == 2
     assert repr(made[0]) == "optim.one_cycle(0.3, steps=20)"
     assert made[0].replace(steps=21) == made[2]
 
 
 MISTAKES = [
-    (lambda: optim.step_decay(-0.1, steps=5, factor=0.5), ConfigError, r"step_decay start: expected a number in \[0"),
+    (
+        lambda: optim.step_decay(-0.1, steps=5, factor=0.5),
+        ConfigError,
+        r"step_decay start: expected a number in \[0",
+    ),
     (lambda: optim.step_decay(0.1, steps=0, factor=0.5), ConfigError, "step_decay steps: expected"),
-    (lambda: optim.exponential_decay(0.1, steps=5, factor=1.5), ConfigError, "exponential_decay factor: expected"),
-    (lambda: optim.inverse_time_decay(0.1, steps=5, rate=-1), ConfigError, "inverse_time_decay rate: expected"),
+    (
+        lambda: optim.exponential_decay(0.1, steps=5, factor=1.5),
+        ConfigError,
+        "exponential_decay factor: expected",
+    ),
+    (
+        lambda: optim.inverse_time_decay(0.1, steps=5, rate=-1),
+        ConfigError,
+        "inverse_time_decay rate: expected",
+    ),
     (lambda: optim.rsqrt(0.1, warmup_steps=0), ConfigError, "rsqrt warmup_steps: expected"),
-    (lambda: optim.polynomial(0.1, steps=5, exponent=0), ConfigError, "polynomial exponent: expected"),
+    (
+        lambda: optim.polynomial(0.1, steps=5, exponent=0),
+        ConfigError,
+        "polynomial exponent: expected",
+    ),
     (lambda: optim.linear(0.1, steps=-5), ConfigError, "linear steps: expected"),
-    (lambda: optim.piecewise([0.1], boundaries=[5]), ConfigError, "piecewise rates: expected one more than the 1"),
-    (lambda: optim.piecewise([0.1, -0.2], boundaries=[5]), ConfigError, "piecewise rates 1: expected"),
-    (lambda: optim.piecewise([1, 2, 3], boundaries=[5, 5]), ConfigError, "piecewise boundaries: expected steps that"),
-    (lambda: optim.cosine_restarts(0.1, steps=5, growth=0.5), ConfigError, "cosine_restarts growth: expected"),
-    (lambda: optim.cyclic(0.1, steps=5, shape="square"), ConfigError, "cyclic shape: expected one of triangular"),
-    (lambda: optim.warmup("fast", warmup_steps=5), ConfigError, "warmup schedule rate: expected one number"),
+    (
+        lambda: optim.piecewise([0.1], boundaries=[5]),
+        ConfigError,
+        "piecewise rates: expected one more than the 1",
+    ),
+    (
+        lambda: optim.piecewise([0.1, -0.2], boundaries=[5]),
+        ConfigError,
+        "piecewise rates 1: expected",
+    ),
+    (
+        lambda: optim.piecewise([1, 2, 3], boundaries=[5, 5]),
+        ConfigError,
+        "piecewise boundaries: expected steps that",
+    ),
+    (
+        lambda: optim.cosine_restarts(0.1, steps=5, growth=0.5),
+        ConfigError,
+        "cosine_restarts growth: expected",
+    ),
+    (
+        lambda: optim.cyclic(0.1, steps=5, shape="square"),
+        ConfigError,
+        "cyclic shape: expected one of triangular",
+    ),
+    (
+        lambda: optim.warmup("fast", warmup_steps=5),
+        ConfigError,
+        "warmup schedule rate: expected one number",
+    ),
     (lambda: optim.warmup(0.1, warmup_steps=-5), ConfigError, "warmup warmup_steps: expected"),
-    (lambda: optim.wsd(0.1, steps=5, warmup_steps=9, decay_steps=1), ConfigError, "wsd warmup_steps: expected fewer"),
-    (lambda: optim.wsd(0.1, steps=9, warmup_steps=5, decay_steps=5), ConfigError, "decay_steps: expected at most .* 4"),
-    (lambda: optim.join([0.1, 0.2], boundaries=[]), ConfigError, "join schedules: expected one more than the 0"),
-    (lambda: optim.join([0.1, None], boundaries=[3]), ConfigError, "join schedules 1 rate: expected one number"),
+    (
+        lambda: optim.wsd(0.1, steps=5, warmup_steps=9, decay_steps=1),
+        ConfigError,
+        "wsd warmup_steps: expected fewer",
+    ),
+    (
+        lambda: optim.wsd(0.1, steps=9, warmup_steps=5, decay_steps=5),
+        ConfigError,
+        "decay_steps: expected at most .* 4",
+    ),
+    (
+        lambda: optim.join([0.1, 0.2], boundaries=[]),
+        ConfigError,
+        "join schedules: expected one more than the 0",
+    ),
+    (
+        lambda: optim.join([0.1, None], boundaries=[3]),
+        ConfigError,
+        "join schedules 1 rate: expected one number",
+    ),
     (lambda: optim.table([0.1, 0.2]), DTypeError, "table rates: expected an array"),
     (lambda: optim.table(jnp.ones((2, 2))), ShapeError, "table rates: expected one axis"),
-    (lambda: optim.table(jnp.array([0.1, -0.2])), ConfigError, "table rates: expected rates >= 0, got -0.2"),
+    (
+        lambda: optim.table(jnp.array([0.1, -0.2])),
+        ConfigError,
+        "table rates: expected rates >= 0, got -0.2",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), MISTAKES, ids=[message for *_, message in MISTAKES])
+@pytest.mark.parametrize(
+    ("call", "error", "message"), MISTAKES, ids=[message for *_, message in MISTAKES]
+)
 def test_mistakes_are_told(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -26,7 +26,9 @@ def test_so_many_micro_batches_are_one_step_on_their_mean(steps):
     schedule = optim.cosine(0.1, steps=8)
     got, opt_state = follow(optim.accumulate(optim.adam(schedule), steps), params, grads)
     wanted, inner = follow(optim.adam(schedule), params, means(grads, steps))
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[steps - 1 :: steps], got), wanted, rtol=1e-12)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[steps - 1 :: steps], got), wanted, rtol=1e-12
+    )
     chex.assert_trees_all_close(opt_state.inner, inner, rtol=1e-12)
 
 
@@ -67,7 +69,9 @@ def test_the_optimizer_is_at_work_only_when_due():
 def test_the_number_of_steps_may_be_traced():
     params, grads = problem(6)
     program = jax.jit(
-        chex.assert_max_traces(lambda n: path(optim.accumulate(optim.momentum(0.1), n), params, grads), n=1)
+        chex.assert_max_traces(
+            lambda n: path(optim.accumulate(optim.momentum(0.1), n), params, grads), n=1
+        )
     )
     for steps in (1, 2, 3, 2.5, np.float64(6)):
         wanted = path(optim.accumulate(optim.momentum(0.1), int(np.ceil(steps))), params, grads)
@@ -77,16 +81,23 @@ def test_the_number_of_steps_may_be_traced():
 @float64
 def test_lanes_of_another_number_of_steps_are_the_runs():
     params, grads = problem(6)
-    lanes = jax.jit(jax.vmap(lambda n: path(optim.accumulate(optim.momentum(0.1), n), params, grads)))(jnp.arange(1, 4))
+    lanes = jax.jit(
+        jax.vmap(lambda n: path(optim.accumulate(optim.momentum(0.1), n), params, grads))
+    )(jnp.arange(1, 4))
     for lane in range(3):
         chex.assert_trees_all_close(
-            at(lanes, lane), path(optim.accumulate(optim.momentum(0.1), lane + 1), params, grads), rtol=1e-13
+            at(lanes, lane),
+            path(optim.accumulate(optim.momentum(0.1), lane + 1), params, grads),
+            rtol=1e-13,
         )
 
 
 def test_half_precision_is_summed_in_float32():
     """1 + 2⁻¹¹ is 1 in float16."""
-    params, grads = {"w": jnp.ones(1, jnp.float16)}, {"w": jnp.float16([[1.0], *[[2.0**-11]] * 1023])}
+    params, grads = (
+        {"w": jnp.ones(1, jnp.float16)},
+        {"w": jnp.float16([[1.0], *[[2.0**-11]] * 1023])},
+    )
     got, opt_state = follow(optim.accumulate(optim.sgd(1.0), 1024), params, grads)
     assert opt_state.sum["w"].dtype == jnp.float32 and got["w"].dtype == jnp.float16
     np.testing.assert_allclose(got["w"][-1], 1 - (1 + 1023 * 2.0**-11) / 1024, rtol=1e-3)
@@ -99,7 +110,11 @@ def test_an_empty_tree_is_counted():
 
 
 def test_mistakes_are_told():
-    with pytest.raises(ConfigError, match=r"accumulate steps: expected a number in \[1, inf\), got 0"):
+    with pytest.raises(
+        ConfigError, match=r"accumulate steps: expected a number in \[1, inf\), got 0"
+    ):
         optim.accumulate(optim.sgd(0.1), 0)
-    with pytest.raises(ConfigError, match="accumulate optimizer: expected true gradients, got those of"):
+    with pytest.raises(
+        ConfigError, match="accumulate optimizer: expected true gradients, got those of"
+    ):
         optim.accumulate(optim.loss_scale(optim.sgd(0.1)), 2).init({"w": jnp.ones(2)})

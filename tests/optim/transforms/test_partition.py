@@ -17,16 +17,29 @@ float64 = pytest.mark.usefixtures("x64")
 @float64
 def test_each_part_follows_its_own_optimizer():
     params, grads = problem(6)
-    got = path(optim.partition({"head": optim.momentum(0.2), "*bias": optim.sgd(0.5)}, optim.adam(0.1)), params, grads)
-    adam, momentum, sgd = (path(o, params, grads) for o in (optim.adam(0.1), optim.momentum(0.2), optim.sgd(0.5)))
-    wanted = {"head": momentum["head"], "stem": {"bias": sgd["stem"]["bias"], "kernel": adam["stem"]["kernel"]}}
+    got = path(
+        optim.partition({"head": optim.momentum(0.2), "*bias": optim.sgd(0.5)}, optim.adam(0.1)),
+        params,
+        grads,
+    )
+    adam, momentum, sgd = (
+        path(o, params, grads) for o in (optim.adam(0.1), optim.momentum(0.2), optim.sgd(0.5))
+    )
+    wanted = {
+        "head": momentum["head"],
+        "stem": {"bias": sgd["stem"]["bias"], "kernel": adam["stem"]["kernel"]},
+    }
     chex.assert_trees_all_close(got, wanted, rtol=1e-13)  # programs of their own, so to rounding
 
 
 def test_one_optimizer_for_all_parts_is_that_optimizer():
     params, grads = problem(4)
     got = path(
-        optim.partition({"head": optim.momentum(0.1), "*bias": optim.momentum(0.1)}, optim.momentum(0.1)), params, grads
+        optim.partition(
+            {"head": optim.momentum(0.1), "*bias": optim.momentum(0.1)}, optim.momentum(0.1)
+        ),
+        params,
+        grads,
     )
     chex.assert_trees_all_equal(got, path(optim.momentum(0.1), params, grads))
     chex.assert_trees_all_equal(path(optim.partition({}, optim.momentum(0.1)), params, grads), got)
@@ -34,7 +47,9 @@ def test_one_optimizer_for_all_parts_is_that_optimizer():
 
 def test_the_first_pattern_that_names_a_leaf_wins():
     params, grads = problem(1)
-    got = path(optim.partition({"stem/bias": optim.sgd(0.5), "stem": optim.sgd(0.1)}, None), params, grads)
+    got = path(
+        optim.partition({"stem/bias": optim.sgd(0.5), "stem": optim.sgd(0.1)}, None), params, grads
+    )
     wanted = jax.tree.map(lambda p, g: p - 0.5 * g[0], params, grads)
     chex.assert_trees_all_close(got["stem"]["bias"][0], wanted["stem"]["bias"], rtol=1e-6)
     chex.assert_trees_all_equal(got["head"]["kernel"][0], params["head"]["kernel"])
@@ -100,10 +115,12 @@ def test_an_optimizer_that_asks_for_the_loss_is_given_it_as_a_function_of_its_pa
 def test_averages_of_parts_are_read_as_one():
     params, grads = problem(4)
     _, alone = follow(optim.ema(optim.sgd(0.1), 0.5), params, grads)
-    got, opt_state = follow(optim.partition({"head": optim.ema(optim.sgd(0.1), 0.5)}, optim.sgd(0.1)), params, grads)
+    got, opt_state = follow(
+        optim.partition({"head": optim.ema(optim.sgd(0.1), 0.5)}, optim.sgd(0.1)), params, grads
+    )
     now = at(got, 3)
-    mean = optim.averaged(opt_state, now)
-    chex.assert_trees_all_equal(mean["head"], optim.averaged(alone, now)["head"])
+    mean = optim.averaged_params(opt_state, now)
+    chex.assert_trees_all_equal(mean["head"], optim.averaged_params(alone, now)["head"])
     chex.assert_trees_all_equal(mean["stem"], now["stem"])
 
 
@@ -121,7 +138,8 @@ def test_mistakes_are_told():
     with pytest.raises(ConfigError, match=r"partition parts: expected a path among .*, got 'haed'"):
         optim.partition({"haed": None}, sgd).init(params)
     with pytest.raises(
-        ConfigError, match="partition parts: expected a leaf that no earlier pattern names, got 'head/k"
+        ConfigError,
+        match="partition parts: expected a leaf that no earlier pattern names, got 'head/k",
     ):
         optim.partition({"head": None, "head/kernel": sgd}, sgd).init(params)
     with pytest.raises(ConfigError, match=r"partition head: expected a pair \(init, update\)"):

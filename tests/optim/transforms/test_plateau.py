@@ -35,7 +35,7 @@ def shares(optimizer, losses):
     opt_state = optimizer.init({"w": jnp.ones(2)})
 
     def one(opt_state, loss):
-        opt_state = optim.observe(opt_state, loss)
+        opt_state = optim.observe_loss(opt_state, loss)
         return opt_state, opt_state.share
 
     return jax.lax.scan(one, opt_state, jnp.asarray(losses))[1]
@@ -61,7 +61,9 @@ def test_the_share_of_the_rate_falls_by_the_rule(knobs):
     losses = noisy_descent(200)
     wanted = reference(losses, **USUAL | knobs)
     assert len(set(wanted)) >= 3
-    np.testing.assert_allclose(shares(optim.plateau(optim.sgd(0.1), **knobs), losses), wanted, rtol=1e-13)
+    np.testing.assert_allclose(
+        shares(optim.plateau(optim.sgd(0.1), **knobs), losses), wanted, rtol=1e-13
+    )
 
 
 def test_losses_below_zero_are_better_the_lower_they_are():
@@ -72,7 +74,9 @@ def test_losses_below_zero_are_better_the_lower_they_are():
 
 
 def test_a_loss_that_is_not_a_number_is_no_progress():
-    got = shares(optim.plateau(optim.sgd(0.1), patience=0, factor=0.5), [jnp.nan, 1.0, jnp.nan, 0.5])
+    got = shares(
+        optim.plateau(optim.sgd(0.1), patience=0, factor=0.5), [jnp.nan, 1.0, jnp.nan, 0.5]
+    )
     np.testing.assert_array_equal(got, [0.5, 0.5, 0.25, 0.25])
 
 
@@ -81,7 +85,7 @@ def test_updates_and_rate_are_the_share_of_the_optimizers():
     optimizer = optim.plateau(optim.momentum(0.1), patience=0, factor=0.25)
     opt_state = optimizer.init(params)
     for _ in range(2):
-        opt_state = optim.observe(opt_state, 1.0)
+        opt_state = optim.observe_loss(opt_state, 1.0)
     updates, opt_state = optimizer.update(at(grads, 0), opt_state, params)
     inner = optim.momentum(0.1)
     wanted, _ = inner.update(at(grads, 0), inner.init(params), params)
@@ -92,21 +96,24 @@ def test_updates_and_rate_are_the_share_of_the_optimizers():
 def test_a_loss_that_is_not_told_changes_nothing():
     params, grads = problem(3)
     chex.assert_trees_all_equal(
-        path(optim.plateau(optim.momentum(0.1)), params, grads), path(optim.momentum(0.1), params, grads)
+        path(optim.plateau(optim.momentum(0.1)), params, grads),
+        path(optim.momentum(0.1), params, grads),
     )
 
 
 def test_every_plateau_is_told_wherever_it_stands():
     params, _ = problem(1)
     low = {"patience": 0, "factor": 0.5}
-    nested = optim.ema(optim.plateau(optim.partition({"head": optim.plateau(optim.sgd(0.1), **low)}, None), **low))
+    nested = optim.ema(
+        optim.plateau(optim.partition({"head": optim.plateau(optim.sgd(0.1), **low)}, None), **low)
+    )
     opt_state = nested.init(params)
     for loss in (1.0, 1.0):
-        opt_state = optim.observe(opt_state, loss)
+        opt_state = optim.observe_loss(opt_state, loss)
     outer = opt_state.inner
     assert outer.share == 0.5 and outer.inner.inner[1].share == 0.5
     plain = optim.momentum(0.1).init(params)
-    chex.assert_trees_all_equal(optim.observe(plain, 1.0), plain)
+    chex.assert_trees_all_equal(optim.observe_loss(plain, 1.0), plain)
 
 
 def test_an_optimizer_that_tells_no_rate_has_none_on_a_plateau():
@@ -123,11 +130,19 @@ def test_numbers_may_be_traced_and_lanes_are_the_runs():
         [USUAL | {"patience": 1, "factor": f, "cooldown": c} for f, c in ((0.5, 0), (0.1, 2))],
     )
     stacked = {name: jnp.float32([row[name] for row in rows]) for name in USUAL}
-    lanes = jax.jit(jax.vmap(lambda knobs: shares(optim.plateau(optim.sgd(0.1), **knobs), losses)))(stacked)
+    lanes = jax.jit(jax.vmap(lambda knobs: shares(optim.plateau(optim.sgd(0.1), **knobs), losses)))(
+        stacked
+    )
     np.testing.assert_allclose(lanes, [reference(losses, **row) for row in rows], rtol=1e-5)
 
 
 def test_mistakes_are_told():
-    for name, wrong in (("factor", 1.5), ("patience", -1), ("threshold", 1.0), ("cooldown", -1), ("floor", 2.0)):
+    for name, wrong in (
+        ("factor", 1.5),
+        ("patience", -1),
+        ("threshold", 1.0),
+        ("cooldown", -1),
+        ("floor", 2.0),
+    ):
         with pytest.raises(ConfigError, match=f"plateau {name}: expected a number in"):
             optim.plateau(optim.sgd(0.1), **{name: wrong})

@@ -1,0 +1,1 @@
+"""Augmentation policies of the literature."""

@@ -1,1 +1,0 @@
-"""Moved pixels, by the cheapest way that a move allows."""

@@ -1,0 +1,1 @@
+"""Terminal output of a run: header, preflight checks, progress bar, table of epochs, summary."""

@@ -1,1 +1,0 @@
-"""Functions that bend: of each number alone, and across the features."""

@@ -1,0 +1,1 @@
+"""What layers share: composites, affine maps, windows, reparametrization."""

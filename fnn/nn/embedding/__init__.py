@@ -1,1 +1,0 @@
-"""Tokens as vectors, and where they stand."""

@@ -1,1 +1,0 @@
-"""Linear maps of the features."""

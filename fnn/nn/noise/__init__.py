@@ -1,1 +1,0 @@
-"""Noise that regularizes: numbers, channels, weights or whole paths dropped by chance."""

@@ -1,1 +1,0 @@
-"""A window, a region or a whole image becomes one value a channel."""

@@ -1,0 +1,1 @@
+"""Metrics of examples and of whole data sets."""

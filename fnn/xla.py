@@ -1,0 +1,175 @@
+"""Control over what XLA fuses and where it writes, mostly for XLA on CPU, and functions of batches under `vmap`.
+
+XLA:CPU fuses loops as far as it can. Inside a fused loop, an intermediate value is computed again for every element that
+reads it: the indices of a gather for every byte, the random numbers of an image for every pixel, an activation for every
+tap of a convolution. A conditional that XLA cannot decide stops this, because its operands and results are in memory.
+Everything here that forces a value into memory is built on such a conditional. On other platforms it is decided at compile
+time and disappears.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_batching import custom_vmap
+
+from fnn.types import Step
+
+# Elements. Smaller arrays stay in the cache, where a conditional costs more than it saves.
+LARGE = 1 << 16
+
+
+def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+    """Choose between two functions by the platform that the program is compiled for.
+
+    Args:
+        cpu: The function on CPU.
+        default: The function elsewhere, with results of the same shapes and dtypes.
+    """
+    return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+def opaque_true(number: Array) -> Array:
+    """True, computed from a number such that XLA cannot know it: no float is less than -inf, and neither is NaN."""
+    return ~(number < -jnp.inf)
+
+
+def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Compute function(*arrays) in loops of its own on CPU, fused neither with what precedes nor with what follows.
+
+    What it does. It puts the function into a conditional that XLA cannot decide.
+    What it saves. benchmarks/augmentation.py: a crop takes a tenth of the time; benchmarks/cnn_step.py.
+    When it can go. When XLA:CPU repeats no more work than it saves.
+
+    Args:
+        function: A pure function. It must not close over traced arrays that `vmap` maps.
+        arrays: Its arguments, at least one.
+    """
+    number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
+    always = on_cpu_else(opaque_true, lambda x: jnp.ones_like(x, bool))(number)
+
+    def never(*operands: Array) -> Any:
+        # Zeros like the results, not constants: within a shard_map they must vary over devices as the results do.
+        return jax.tree.map(jnp.zeros_like, function(*operands))
+
+    return jax.lax.cond(always, function, never, *arrays)
+
+
+def fused_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Put a function of an image behind a `fusion_barrier`, once for the whole batch under `vmap`.
+
+    There is a barrier only where the first array holds integers. Where it holds floats the function is returned as it is,
+    so that it can be differentiated.
+
+    Args:
+        function: A pure function of arrays. Everything that it needs must be an argument.
+    """
+    # A jit of its own keeps its constants inside: as operands of a conditional they could not be mapped.
+    function = jax.jit(function)
+
+    @custom_vmap
+    def integers(*arrays: Array) -> Any:
+        return fusion_barrier(function, *arrays)
+
+    @integers.def_vmap
+    def batch_of_integers(size: int, batched: Sequence[bool], *arrays: Array) -> tuple[Any, Any]:
+        axes = [0 if is_batched else None for is_batched in batched]
+        result = fused_alone(jax.vmap(function, axes))(*arrays)
+        return result, jax.tree.map(lambda _: True, result)
+
+    def call(first: Array, *others: Array) -> Any:
+        if jnp.issubdtype(first.dtype, jnp.floating):
+            return function(first, *others)
+        return integers(first, *(jax.lax.stop_gradient(other) for other in others))
+
+    return call
+
+
+def materialize(tree: Any) -> Any:
+    """The arrays of a pytree unchanged; on CPU they are written to memory before anything reads them.
+
+    It can be mapped and differentiated.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, _materialize(*leaves)) if leaves else tree
+
+
+@custom_vmap
+def _materialize_batch(*arrays: Array) -> tuple[Array, ...]:
+    return fusion_barrier(lambda *operands: operands, *arrays)
+
+
+@_materialize_batch.def_vmap
+def _materialize_vmapped(
+    size: int, batched: Sequence[bool], *arrays: Array
+) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+    return _materialize_batch(*arrays), tuple(batched)
+
+
+@jax.custom_jvp
+def _materialize(*arrays: Array) -> tuple[Array, ...]:
+    return _materialize_batch(*arrays)
+
+
+@_materialize.defjvp
+def _materialize_jvp(
+    arrays: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    return _materialize(*arrays), tangents
+
+
+def update_in_place(
+    function: Callable[..., Any], count: Step, kept: tuple[Any, ...], *others: Any
+) -> tuple[Any, ...]:
+    """Compute function(kept, *others) and write the result over `kept`.
+
+    What it does. On CPU, XLA gives the result of an elementwise update a buffer of its own and copies it back. In a
+    conditional whose other branch returns `kept` unchanged, XLA writes into the buffer of `kept`.
+    What it saves. benchmarks/optimizers.py, benchmarks/memory.py: a temporary of the size of the parameters.
+    When it can go. When XLA:CPU updates the carry of a loop in place.
+
+    Args:
+        function: A pure function whose result has the structure, shapes and dtypes of `kept`.
+        count: Any traced integer, from which the condition is computed.
+        kept: Pytrees of arrays, such as parameters and optimizer slots.
+        others: Further arguments, such as gradients.
+    """
+    if max(array.size for array in jax.tree.leaves(kept)) < LARGE:
+        return function(kept, *others)
+
+    def on_cpu(kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:
+        always = opaque_true(jnp.asarray(count, jnp.float32))
+        return jax.lax.cond(always, function, lambda kept, *_: kept, kept, *others)
+
+    return on_cpu_else(on_cpu, function)(kept, *others)
+
+
+def from_batched(batched: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of one image, from one of a batch of images that is faster than the images one by one.
+
+    Under `vmap`, however deep, all images of integers reach `batched` as one batch. Integers have no derivative, so nothing
+    is lost. Images of floats are mapped one by one, so that they can be differentiated.
+
+    Args:
+        batched: function(images, *arrays), each with a leading batch axis, to an array with a leading batch axis.
+    """
+    gathered = custom_vmap(batched)
+
+    @gathered.def_vmap
+    def fold(size: int, is_batched: list[bool], *arrays: Array) -> tuple[Array, bool]:
+        full = [
+            array if has_axis else jnp.broadcast_to(array, (size, *array.shape))
+            for array, has_axis in zip(arrays, is_batched, strict=True)
+        ]
+        # (size, batch, ...) -> (size * batch, ...) and back
+        result = gathered(*(array.reshape(-1, *array.shape[2:]) for array in full))
+        return result.reshape(size, -1, *result.shape[1:]), True
+
+    def one(image: Array, *others: Array) -> Array:
+        if jnp.issubdtype(image.dtype, jnp.floating):
+            return batched(image[None], *(other[None] for other in others))[0]
+        return gathered(image[None], *(jax.lax.stop_gradient(other)[None] for other in others))[0]
+
+    return one

@@ -1,0 +1,78 @@
+"""The picture of the most confident mistakes: which they are, in what order, and what stands above them."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import lab
+from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3)).astype(np.uint8)
+PROBABILITIES = jnp.array(
+    [[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8], [0.55, 0.45], [0.95, 0.05]]
+)
+LABELS = np.array([1, 0, 1, 0, 0, 1])  # 2 and 4 are right
+LOGITS = jnp.log(PROBABILITIES) + 3
+
+
+def test_the_surest_come_first():
+    figure = lab.plot_mistakes(IMAGES, LOGITS, LABELS, count=3, names=["cat", "dog"])
+    assert [axes.get_title() for axes in figure.axes] == [
+        "says cat, 95%\nis dog",
+        "says dog, 90%\nis cat",
+        "says dog, 80%\nis cat",
+    ]
+    for axes, place in zip(figure.axes, (5, 1, 3), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), IMAGES[place])
+    assert figure.get_suptitle() == "4 of 6 are wrong; the 3 surest"
+
+
+def test_fewer_mistakes_than_asked_for_are_all_shown():
+    figure = lab.plot_mistakes(IMAGES, LOGITS, LABELS)
+    assert len(figure.axes) == 4 and figure.axes[3].get_title() == "says 0, 60%\nis 1"
+
+
+def test_without_a_mistake_that_is_told(tmp_path):
+    for logits in (LOGITS, LOGITS[:, :1]):
+        figure = lab.plot_mistakes(IMAGES, logits, np.asarray(logits.argmax(-1)))
+        assert figure.get_suptitle() == "no mistakes among 6 images" and figure.axes == []
+    lab.plot_mistakes(IMAGES, logits, np.zeros(6, int), tmp_path / "none.png")
+    assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_standardized_images_are_stretched_all_alike():
+    images = IMAGES.astype(np.float32) - 100
+    figure = lab.plot_mistakes(images, LOGITS, LABELS, count=2)
+    pair = images[[5, 1]]
+    shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
+    np.testing.assert_allclose(shown, (pair - pair.min()) / np.ptp(pair), atol=1e-6)
+
+
+def test_a_long_name_is_shortened():
+    figure = lab.plot_mistakes(
+        IMAGES, LOGITS, LABELS, count=1, names=["great spotted woodpecker", "dog"]
+    )
+    assert figure.axes[0].get_title() == "says great spott…, 95%\nis dog"
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"images": IMAGES[0]}, ShapeError, r"mistakes images: expected \(n, height, width, channels\)"),
+    ({"images": IMAGES[:4]}, ShapeError, r"mistakes logits: expected \(n, classes\), n = 4, got \(6, 2\)"),
+    ({"logits": LOGITS.at[0, 0].set(jnp.nan)}, NonFiniteError, "mistakes logits: expected finite numbers"),
+    ({"labels": LABELS + 1}, LabelError, "mistakes labels: expected 0 <= label < 2, got 2 at index 0"),
+    ({"labels": LABELS[:3]}, ShapeError, "labels: expected one a row of logits"),
+    ({"names": ["a"]}, ConfigError, "mistakes names: expected one for each of the 2 classes"),
+    ({"count": 0}, ConfigError, "mistakes count: expected >= 1, got 0"),
+])  # fmt: skip
+def test_mistakes_are_told_and_nothing_is_written(change, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        lab.plot_mistakes(
+            **{
+                "images": IMAGES,
+                "logits": LOGITS,
+                "labels": LABELS,
+                "path": tmp_path / "mistakes.png",
+            }
+            | change
+        )
+    assert list(tmp_path.iterdir()) == []

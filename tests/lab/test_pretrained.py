@@ -1,0 +1,269 @@
+"""Weights in files of torch's names arrive each in its place, turned; what does not fit is told, both names told."""
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from fnn import lab, nn
+from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
+
+SHAPE = (32, 32, 3)
+NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return nn.resnet(18, 5, width=4)
+
+
+@pytest.fixture(scope="module")
+def drawn(resnet):
+    """Random params and state of a small ResNet-18, as NumPy arrays."""
+    shapes = jax.eval_shape(lambda key: resnet.init(key, SHAPE)[:2], jax.random.key(0))
+    draw = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: draw.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+def as_torch(params, state):
+    """The same arrays under the names, and in the layout, of torchvision's ResNet-18."""
+    tensors = {"fc.weight": params["head"]["kernel"].T, "fc.bias": params["head"]["bias"]}
+
+    def enter(name, normalization, conv, params, state):
+        tensors[f"{name}.weight"] = params[conv]["kernel"].transpose(3, 2, 0, 1)
+        norm = params[conv.replace("conv", "norm")] | state[conv.replace("conv", "norm")]
+        tensors.update({f"{normalization}.{theirs}": norm[ours] for ours, theirs in NORM.items()})
+        tensors[f"{normalization}.num_batches_tracked"] = np.array(3)
+
+    enter("conv1", "bn1", "conv", params["stem"], state["stem"])
+    for stage in range(1, 5):
+        for block in range(2):
+            own, running = (
+                tree[f"stage_{stage}"][f"block_{block}"]["sum"] for tree in (params, state)
+            )
+            begin = f"layer{stage}.{block}"
+            for conv in (1, 2):
+                names = f"{begin}.conv{conv}", f"{begin}.bn{conv}", f"conv_{conv}"
+                enter(*names, own["body"], running["body"])
+            if "shortcut" in own:
+                enter(
+                    f"{begin}.downsample.0",
+                    f"{begin}.downsample.1",
+                    "conv",
+                    own["shortcut"],
+                    running["shortcut"],
+                )
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+@pytest.fixture(scope="module")
+def tensors(drawn):
+    return as_torch(*drawn)
+
+
+@pytest.fixture
+def load(resnet, tmp_path):
+    """A function that writes tensors to a file and loads them."""
+
+    def write_and_load(tensors, network=resnet):
+        save_file(tensors, tmp_path / "resnet18.safetensors")
+        return lab.load_weights(tmp_path / "resnet18.safetensors", network, SHAPE)
+
+    return write_and_load
+
+
+def test_a_resnet_gets_its_weights(drawn, tensors, load):
+    got = load(tensors)
+    assert jax.tree.structure(got) == jax.tree.structure(drawn)
+    jax.tree.map(np.testing.assert_array_equal, got, drawn)
+    assert len(tensors) == 20 * 6 + 2  # 20 convolutions, each with a batch norm of 5, and the head
+
+
+# For each layout of a ViT: the names outside of blocks, those of a block, and how a leaf of the joined is called.
+TORCHVISION = {
+    "token": "class_token", "positions": "encoder.pos_embedding", "patches": "conv_proj.", "norm": "encoder.ln.",
+    "head": "heads.head.", "block": "encoder.layers.encoder_layer_", "attention_norm": "ln_1.", "mlp_norm": "ln_2.",
+    "joined": "self_attention.in_proj_", "output": "self_attention.out_proj.", "up": "mlp.0.", "down": "mlp.3.",
+}  # fmt: skip
+TIMM = {
+    "token": "cls_token", "positions": "pos_embed", "patches": "patch_embed.proj.", "norm": "norm.",
+    "head": "head.", "block": "blocks.", "attention_norm": "norm1.", "mlp_norm": "norm2.",
+    "joined": "attn.qkv.", "output": "attn.proj.", "up": "mlp.fc1.", "down": "mlp.fc2.",
+}  # fmt: skip
+INNER = ("attention_norm", "mlp_norm", "joined", "output", "up", "down")
+LEAF = ("weight", "bias")
+WIDTH, HIDDEN, BLOCKS = 6, 12, 3
+
+
+def drawn_vit(called):
+    """Random tensors of a ViT under these names, in torch's layout."""
+    shapes = {called["token"]: (1, 1, WIDTH), called["positions"]: (1, 5, WIDTH)}
+    layers = {
+        called["patches"]: (WIDTH, 3, 2, 2),
+        called["norm"]: (WIDTH,),
+        called["head"]: (5, WIDTH),
+    }
+    inner = {
+        "attention_norm": (WIDTH,),
+        "mlp_norm": (WIDTH,),
+        "joined": (3 * WIDTH, WIDTH),
+        "output": (WIDTH, WIDTH),
+    }
+    inner |= {"up": (HIDDEN, WIDTH), "down": (WIDTH, HIDDEN)}
+    for place in range(BLOCKS):
+        layers |= {
+            f"{called['block']}{place}.{called[name]}": shape for name, shape in inner.items()
+        }
+    shapes |= {
+        f"{name}{leaf}": shape[: 1 if leaf == "bias" else None]
+        for name, shape in layers.items()
+        for leaf in LEAF
+    }
+    draw = np.random.default_rng(0)
+    return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("called", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
+def test_a_vit_gets_its_weights(called, tmp_path):
+    tensors = drawn_vit(called)
+    save_file(tensors, tmp_path / "vit.safetensors")
+    network = nn.vit(2, 5, size=4, width=WIDTH, depth=BLOCKS, heads=2, expansion=2)
+    params, state = lab.load_weights(tmp_path / "vit.safetensors", network, (4, 4, 3))
+    assert state == {}
+    same = np.testing.assert_array_equal
+    same(params["tokens"]["token"]["value"], tensors[called["token"]][0])
+    same(params["positions"]["table"], tensors[called["positions"]][0])
+    same(params["patches"]["kernel"], tensors[f"{called['patches']}weight"].transpose(2, 3, 1, 0))
+    same(params["head"]["kernel"], tensors[f"{called['head']}weight"].T)
+    same(params["norm"]["scale"], tensors[f"{called['norm']}weight"])
+    for place in range(BLOCKS):
+        block = jax.tree.map(lambda leaf, place=place: leaf[place], params["blocks"]["body"])
+        own = {
+            name: [tensors[f"{called['block']}{place}.{called[name]}{leaf}"] for leaf in LEAF]
+            for name in INNER
+        }
+        for name, layer in (block["mlp"] | {"output": block["attention"]["output"]}).items():
+            same(layer["kernel"], own[name][0].T)
+            same(layer["bias"], own[name][1])
+        for name in ("attention_norm", "mlp_norm"):
+            same(block[name]["scale"], own[name][0])
+        joined = [block["attention"][name] for name in ("query", "key", "value")]
+        same(np.concatenate([layer["kernel"] for layer in joined], 1), own["joined"][0].T)
+        same(np.concatenate([layer["bias"] for layer in joined]), own["joined"][1])
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("blocks.1.attn.qkv.weight", (17, 6)), ("blocks.2.mlp.fc1.weight", (11, 6))]
+)
+def test_one_block_of_another_size_is_told(name, shape, tmp_path):
+    save_file(drawn_vit(TIMM) | {name: np.ones(shape, np.float32)}, tmp_path / "vit.safetensors")
+    network = nn.vit(2, 5, size=4, width=WIDTH, depth=BLOCKS, heads=2, expansion=2)
+    with pytest.raises(ShapeError, match=f"from {name}: expected shape"):
+        lab.load_weights(tmp_path / "vit.safetensors", network, (4, 4, 3))
+
+
+def test_what_is_loaded_begins_a_network(resnet, drawn, tensors, load, key):
+    params, state, out_shape = nn.pretrained(resnet, *load(tensors)).init(key, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, (params, state), drawn)
+    assert out_shape == (5,)
+
+
+def test_lower_precision_is_widened(tensors, drawn, load):
+    halves = {
+        name: tensor.astype(np.float16) if tensor.ndim else tensor
+        for name, tensor in tensors.items()
+    }
+    params, _ = load(halves)
+    assert params["head"]["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(
+        params["head"]["kernel"], drawn[0]["head"]["kernel"].astype(np.float16)
+    )
+
+
+WRONG = {
+    "missing": (
+        lambda tensors: {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name != "layer2.0.downsample.0.weight"
+        },
+        TreeMismatchError,
+        r"stage_2/block_0/sum/shortcut/conv/kernel: expected a tensor layer2\.0\.downsample\.0\.weight, got none",
+    ),
+    "extra": (
+        lambda tensors: tensors | {"layer1.2.conv1.weight": np.ones((4, 4, 3, 3), np.float32)},
+        TreeMismatchError,
+        r"load_weights layer1\.2\.conv1\.weight: expected a leaf for it in the network, got none",
+    ),
+    "head": (
+        lambda tensors: tensors | {"fc.weight": np.ones((7, 32), np.float32)},
+        ShapeError,
+        r"head/kernel from fc\.weight: expected shape \(32, 5\), got \(32, 7\); .*another head",
+    ),
+    "flat": (
+        lambda tensors: tensors | {"fc.weight": np.ones(160, np.float32)},
+        ShapeError,
+        r"head/kernel from fc\.weight: expected shape \(32, 5\), got \(160,\)",
+    ),
+    "not turned": (
+        lambda tensors: tensors | {"fc.weight": np.ones((32, 5), np.float32)},
+        ShapeError,
+        r"head/kernel from fc\.weight: expected shape \(32, 5\), got \(5, 32\)",
+    ),
+    "integers": (
+        lambda tensors: tensors | {"fc.bias": np.ones(5, np.int8)},
+        DTypeError,
+        r"head/bias from fc\.bias: expected what float32 can hold, got I8",
+    ),
+    "double": (
+        lambda tensors: tensors | {"fc.bias": np.ones(5)},
+        DTypeError,
+        r"head/bias from fc\.bias: expected what float32 can hold, got F64",
+    ),
+    "of nobody": (
+        lambda tensors: {"a": np.ones(3)},
+        TreeMismatchError,
+        r"expected a tensor fc\.bias, got none",
+    ),
+    "empty": (lambda tensors: {}, TreeMismatchError, r"expected a tensor fc\.bias, got none"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_told(case, tensors, load):
+    change, error, message = WRONG[case]
+    with pytest.raises(error, match=message):
+        load(change(tensors))
+
+
+def test_a_network_of_another_kind_is_told(tensors, load):
+    with pytest.raises(
+        ConfigError,
+        match=r"network: expected an nn\.resnet or nn\.vit, got one with mlp_1/dense_1/",
+    ):
+        load(tensors, nn.chain(nn.flatten(), nn.mlp((3,))))
+
+
+@pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x80\x02\x8a\n"])
+def test_a_pickled_file_is_refused_unread(begins, resnet, tmp_path):
+    path = tmp_path / "resnet18.pth"
+    path.write_bytes(begins + bytes(100))
+    with pytest.raises(
+        ConfigError,
+        match=r"got resnet18\.pth, pickled by torch\.save; .*save_file\(model\.state_dict",
+    ):
+        lab.load_weights(path, resnet, SHAPE)
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_a_file_cut_short_is_told(size, tensors, resnet, tmp_path):
+    path = tmp_path / "resnet18.safetensors"
+    save_file(tensors, path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ConfigError, match="path: expected a whole file of safetensors, got"):
+        lab.load_weights(path, resnet, SHAPE)
+
+
+def test_a_path_to_nowhere_is_told(resnet, tmp_path):
+    with pytest.raises(ConfigError, match="path: expected a file that exists, got"):
+        lab.load_weights(tmp_path / "none.safetensors", resnet, SHAPE)

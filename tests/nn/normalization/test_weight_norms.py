@@ -1,0 +1,233 @@
+"""Normalized weights are held to NumPy: its means and variances, and its singular values."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn
+from fnn.errors import ConfigError, ShapeError, TreeMismatchError
+from fnn.types import Layer
+
+float64 = pytest.mark.usefixtures("x64")
+KERNELS = {"dense": (nn.dense(5), (7,), (7, 5)), "conv": (nn.conv(5), (4, 4, 2), (3, 3, 2, 5))}
+every_kernel = pytest.mark.parametrize("case", KERNELS)
+
+
+def drawn(case, dtype=None):
+    """The layer, a kernel and a bias, and x."""
+    layer, shape, kernel = KERNELS[case]
+    draw = np.random.default_rng(0)
+    params = {"kernel": draw.normal(2, 3, kernel), "bias": draw.normal(size=5)}
+    return layer, params, jnp.array(draw.normal(size=(3, *shape)), dtype)
+
+
+def arrays(params, dtype=None):
+    return {name: jnp.array(leaf, dtype) for name, leaf in params.items()}
+
+
+@float64
+@every_kernel
+@pytest.mark.parametrize("train", [True, False])
+def test_weights_of_an_output_are_standard(case, train):
+    layer, params, x = drawn(case)
+    y, state = compiled(nn.weight_standardization(layer, eps=0.01)).apply(
+        arrays(params), {}, x, train=train
+    )
+    over = tuple(range(params["kernel"].ndim - 1))
+    kernel = (params["kernel"] - params["kernel"].mean(over)) / np.sqrt(
+        params["kernel"].var(over) + 0.01
+    )
+    wanted, _ = layer.apply(arrays(params | {"kernel": kernel}), {}, x)
+    chex.assert_trees_all_close(y, wanted, rtol=1e-12, atol=1e-12)
+    assert state == {}
+
+
+def test_standard_weights_are_computed_in_float32():
+    layer, params, x = drawn("dense", "bfloat16")
+    half = arrays(params, "bfloat16")
+    kernel = half["kernel"].astype(jnp.float32)
+    kernel = (kernel - kernel.mean(0, keepdims=True)) / jnp.sqrt(
+        kernel.var(0, keepdims=True) + 1e-5
+    )
+    wanted, _ = layer.apply(half | {"kernel": kernel.astype(jnp.bfloat16)}, {}, x)
+    y, _ = compiled(nn.weight_standardization(layer)).apply(half, {}, x)
+    chex.assert_trees_all_close(y, wanted, rtol=0.02)
+    assert y.dtype == jnp.bfloat16
+
+
+def test_a_single_weight_an_output_is_told(key):
+    layer = nn.weight_standardization(nn.chain(nn.conv(2, 1), nn.flatten(), nn.dense(3)))
+    message = (
+        r"weight_standardization kernel: expected more than 1 weight an output, got \(1, 1, 1, 2\)"
+    )
+    with pytest.raises(ShapeError, match=message) as caught:
+        layer.init(key, (4, 4, 1))
+    assert caught.value.__notes__[0].startswith("in layer conv_0")
+
+
+@pytest.mark.parametrize("make", [nn.weight_standardization, nn.spectral_norm])
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
+def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
+    with pytest.raises(ConfigError, match=f"{make.__name__} eps: expected"):
+        make(nn.dense(3), eps=eps)
+
+
+def started(case, **options):
+    bare, params, x = drawn(case)
+    layer = nn.spectral_norm(bare, **options)
+    draw, size = np.random.default_rng(1), params["kernel"].size // 5
+    state = {
+        name: {"kernel": jnp.array(draw.normal(size=n))} for name, n in (("u", 5), ("v", size))
+    }
+    return compiled(layer), bare, arrays(params), state, x
+
+
+def compiled(layer):
+    return Layer(layer.init, jax.jit(layer.apply, static_argnames="train"), layer.name)
+
+
+@float64
+@every_kernel
+def test_after_many_iterations_the_largest_singular_value_is_that_of_numpy(case):
+    layer, bare, params, state, x = started(case, iterations=300)
+    y, state = layer.apply(params, state, x, train=True)
+    matrix = np.asarray(params["kernel"]).reshape(-1, 5)
+    left, values, right = np.linalg.svd(matrix)
+    wanted, _ = bare.apply(params | {"kernel": params["kernel"] / values[0]}, {}, x)
+    chex.assert_trees_all_close(y, wanted, rtol=1e-10)
+    for vector, own in ((state["v"]["kernel"], left[:, 0]), (state["u"]["kernel"], right[0])):
+        np.testing.assert_allclose(np.abs(vector @ own), 1, rtol=1e-12)
+
+
+@float64
+def test_iterations_go_on_from_application_to_application():
+    layer, _, params, state, x = started("dense", iterations=2)
+    many, *_ = started("dense", iterations=6)
+    _, wanted = many.apply(params, state, x, train=True)
+    for _ in range(3):
+        _, state = layer.apply(params, state, x, train=True)
+    chex.assert_trees_all_close(state, wanted, rtol=1e-12)
+
+
+@float64
+def test_one_iteration_has_its_formula():
+    layer, bare, params, state, x = started("dense")
+    matrix, v = (np.asarray(array) for array in (params["kernel"], state["v"]["kernel"]))
+    u = v @ matrix / np.linalg.norm(v @ matrix)
+    v = matrix @ u / np.linalg.norm(matrix @ u)
+    y, after = layer.apply(params, state, x, train=True)
+    chex.assert_trees_all_close(after, {"u": {"kernel": u}, "v": {"kernel": v}}, rtol=1e-10)
+    wanted, _ = bare.apply(params | {"kernel": params["kernel"] / (v @ matrix @ u)}, {}, x)
+    chex.assert_trees_all_close(y, wanted, rtol=1e-10)
+
+
+@float64
+def test_outside_of_training_the_vectors_stay_and_y_is_that_of_the_last_step():
+    layer, _, params, state, x = started("dense")
+    y, state = layer.apply(params, state, x, train=True)
+    evaluated, after = layer.apply(params, state, x, train=False)
+    chex.assert_trees_all_equal(after, state)
+    chex.assert_trees_all_close(evaluated, y, rtol=1e-13)
+
+
+@float64
+def test_gradients_hold_the_vectors_constant():
+    """So that of W / σ along d is d / σ - W (vᵀ d u) / σ², whatever u and v are."""
+    layer, _, params, state, x = started("dense")
+    kernel, direction = params["kernel"], jnp.array(np.random.default_rng(1).normal(size=(7, 5)))
+
+    def act(kernel):
+        return layer.apply(params | {"kernel": kernel}, state, x, train=True)
+
+    _, slope, after = jax.jvp(act, (kernel,), (direction,), has_aux=True)
+    u, v = after["u"]["kernel"], after["v"]["kernel"]
+    sigma = v @ kernel @ u
+    wanted = x @ (direction / sigma - kernel * (v @ direction @ u) / sigma**2)
+    chex.assert_trees_all_close(slope, wanted, rtol=1e-10)
+
+
+def test_it_begins_near_the_singular_vectors(key):
+    layer = nn.spectral_norm(nn.dense(30, use_bias=False))
+    params, state, _ = layer.init(key, (40,))
+    effective, _ = layer.apply(params, state, jnp.eye(40))
+    assert 1 - 1e-5 < np.linalg.norm(effective, 2) < 1.1
+
+
+def test_state_lies_with_each_layer_and_keeps_its_own(key):
+    layer = nn.spectral_norm(nn.chain(nn.conv(2), nn.batch_norm(), nn.flatten(), head=nn.dense(3)))
+    params, state = jax.eval_shape(lambda key: layer.init(key, (4, 4, 1))[:2], key)
+    shapes = jax.tree.map(jnp.shape, state)
+    vectors = {"conv_0": ((2,), (9,)), "head": ((3,), (32,))}
+    assert shapes == {
+        name: {"u": {"kernel": u}, "v": {"kernel": v}} for name, (u, v) in vectors.items()
+    } | {"batch_norm_1": {"mean": (2,), "var": (2,)}}
+    _, after = jax.eval_shape(
+        lambda *args: layer.apply(*args, train=True), params, state, jnp.ones((2, 4, 4, 1))
+    )
+    assert jax.tree.map(jnp.shape, after) == shapes
+
+
+def test_a_state_of_the_layer_inside_goes_through(key):
+    """A leaf that has a kernel and a state of its own."""
+
+    def init(key, shape):
+        return {"kernel": jnp.eye(shape[-1])}, {"count": jnp.int32(0)}, shape
+
+    def apply(params, state, x, *, key=None, train=False):
+        return x @ params["kernel"], {"count": state["count"] + 1}
+
+    layer = nn.spectral_norm(Layer(init, apply))
+    params, state, _ = layer.init(key, (4,))
+    assert state.keys() == {"body", "u", "v"}
+    _, after = layer.apply(params, state, jnp.ones((2, 4)), train=True)
+    assert after["body"] == {"count": 1}
+
+
+def test_vectors_stay_float32_when_the_weights_are_not(key):
+    layer = nn.spectral_norm(nn.dense(3))
+    params, state = jax.eval_shape(lambda key: layer.init(key, (4,))[:2], key)
+    half = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), params)
+    x = jnp.ones((2, 4), jnp.bfloat16)
+    y, after = jax.eval_shape(lambda *args: layer.apply(*args, train=True), half, state, x)
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("float32")}
+
+
+def test_weights_that_are_zero_make_an_alarm(key):
+    layer = nn.spectral_norm(nn.dense(3))
+    params, state, _ = layer.init(key, (4,))
+    y, _ = compiled(layer).apply(
+        jax.tree.map(jnp.zeros_like, params), state, jnp.ones((2, 4)), train=True
+    )
+    assert jnp.isnan(y).all()
+
+
+STATES = {
+    "none": ({}, r"spectral_norm v kernel: expected shape \(4,\), got no such leaf"),
+    "no u": (
+        {"v": {"kernel": jnp.ones(4)}},
+        r"spectral_norm u kernel: expected shape \(3,\), got no such leaf",
+    ),
+    "wrong u": (
+        {"v": {"kernel": jnp.ones(4)}, "u": {"kernel": jnp.ones(4)}},
+        r"expected shape \(3,\), got shape \(4,\)",
+    ),
+    "extra": ({"w": {"kernel": jnp.ones(4)}}, r"spectral_norm state: expected entries among"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_state_that_init_did_not_return_is_told(case):
+    state, message = STATES[case]
+    layer = nn.spectral_norm(nn.dense(3))
+    params = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}
+    with pytest.raises(TreeMismatchError, match=message):
+        layer.apply(params, state, jnp.ones((2, 4)))
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 1.0, None])
+def test_iterations_are_a_count(iterations):
+    with pytest.raises(ConfigError, match="spectral_norm iterations: expected"):
+        nn.spectral_norm(nn.dense(3), iterations=iterations)

@@ -1,0 +1,172 @@
+"""Measures made of counts are held to scikit-learn, by hand where examples weigh nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.objective import confusion_matrix, f1, precision, recall
+
+
+def jitted(metric):
+    return jax.jit(lambda *arguments: metric(*arguments))
+
+
+CLASSES = 4
+AVERAGED = {precision: sklearn.precision_score, recall: sklearn.recall_score, f1: sklearn.f1_score}
+every_measure = pytest.mark.parametrize("make", AVERAGED)
+
+
+def draw(seed, classes=CLASSES, n=23):
+    """Logits, labels and weights; one class never occurs, so that there are divisions by zero."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, classes)).astype(np.float32)
+    logits[:, 1] -= 9 * (classes > 2)
+    return (
+        jnp.array(logits),
+        jnp.array(rng.integers(0, classes - (classes > 2), n)),
+        jnp.array(rng.random(n), jnp.float32),
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_confusion_matrix_is_that_of_scikit_learn(seed):
+    logits, labels, weights = draw(seed)
+    guess, classes = np.argmax(logits, -1), np.arange(CLASSES)
+    metric = jitted(confusion_matrix(CLASSES))
+    np.testing.assert_array_equal(
+        metric(logits, labels), sklearn.confusion_matrix(labels, guess, labels=classes)
+    )
+    wanted = sklearn.confusion_matrix(labels, guess, labels=classes, sample_weight=weights)
+    np.testing.assert_allclose(metric(logits, labels, weights), wanted, rtol=1e-5)
+
+
+@every_measure
+@pytest.mark.parametrize("average", ["macro", "micro", "none", "binary"])
+def test_the_averages_are_those_of_scikit_learn(make, average):
+    for seed in range(3):
+        classes = 2 if average == "binary" else CLASSES
+        logits, labels, weights = draw(seed, classes)
+        options = {
+            "average": None if average == "none" else average,
+            "zero_division": 0,
+            "sample_weight": weights,
+        }
+        if average != "binary":
+            options["labels"] = np.arange(classes)
+        wanted = AVERAGED[make](labels, np.argmax(logits, -1), **options)
+        np.testing.assert_allclose(
+            jitted(make(average=average))(logits, labels, weights), wanted, rtol=1e-5
+        )
+
+
+METRICS = {
+    "confusion_matrix": jitted(confusion_matrix(CLASSES)),
+    "precision macro": jitted(precision()),
+    "recall micro": jitted(recall(average="micro")),
+    "f1 none": jitted(f1(average="none")),
+}
+every_metric = pytest.mark.parametrize("name", METRICS)
+
+
+@every_metric
+def test_examples_of_weight_0_change_nothing(name):
+    logits, labels, _ = draw(0)
+    padded = (
+        jnp.concatenate([logits, jnp.full((3, CLASSES), jnp.nan)]),
+        jnp.concatenate([labels, jnp.array([2, -1, 9])]),
+    )
+    metric, weights = METRICS[name], jnp.concatenate([jnp.ones(23), jnp.zeros(3)])
+    np.testing.assert_array_equal(metric(*padded, weights), metric(logits, labels))
+    np.testing.assert_array_equal(metric(*padded, weights.astype(int)), metric(logits, labels))
+
+
+@every_metric
+def test_a_lane_is_the_set_alone(name):
+    logits, labels, weights = (jnp.stack(pair) for pair in zip(draw(0), draw(1), strict=True))
+    lanes = jax.vmap(METRICS[name])(logits, labels, weights)
+    for lane in range(2):
+        np.testing.assert_allclose(
+            lanes[lane], METRICS[name](logits[lane], labels[lane], weights[lane]), rtol=1e-6
+        )
+
+
+@every_metric
+def test_every_place_of_a_sequence_counts_as_its_example_does(name):
+    logits, labels, weights = draw(0, n=24)
+    by_four = logits.reshape(6, 4, CLASSES), labels.reshape(6, 4)
+    wanted = METRICS[name](logits, labels, jnp.repeat(weights[:6], 4))
+    np.testing.assert_allclose(METRICS[name](*by_four, weights[:6]), wanted, rtol=1e-6)
+
+
+@every_metric
+@pytest.mark.parametrize("label", [-1, CLASSES, 255])
+def test_a_label_of_no_class_is_an_alarm(name, label):
+    logits, labels, _ = draw(0)
+    assert np.isnan(METRICS[name](logits, labels.at[3].set(label))).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_probabilities_are_as_good_as_labels(name):
+    logits, labels, _ = draw(0)
+    probabilities = 0.1 + 0.6 * jax.nn.one_hot(labels, CLASSES)
+    np.testing.assert_array_equal(
+        METRICS[name](logits, probabilities), METRICS[name](logits, labels)
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@every_metric
+def test_they_run_in_64_bits(name):
+    logits, labels, _ = draw(0)
+    got = METRICS[name](logits.astype(jnp.float64), labels)
+    assert got.dtype == jnp.float64 and jnp.isfinite(got).all()
+
+
+ERRORS = {
+    "classes": (lambda: confusion_matrix(0), ConfigError, "confusion_matrix classes: expected"),
+    "average": (
+        lambda: f1(average="mean"),
+        ConfigError,
+        "f1 average: expected one of macro, micro, binary, none",
+    ),
+    "width": (
+        lambda: confusion_matrix(3)(jnp.ones((2, 4)), jnp.ones(2, int)),
+        ShapeError,
+        r"logits: expected \(\.\.\., 3",
+    ),
+    "binary": (
+        lambda: precision(average="binary")(jnp.ones((2, 4)), jnp.ones(2, int)),
+        ShapeError,
+        r"logits: expected \(\.\.\., 2\)",
+    ),
+    "labels": (
+        lambda: recall()(jnp.ones((2, 4)), jnp.ones(3, int)),
+        ShapeError,
+        "labels: expected one a row",
+    ),
+    "floats": (
+        lambda: recall()(jnp.ones((2, 4)), jnp.ones(2)),
+        DTypeError,
+        "labels: expected an integer dtype",
+    ),
+    "logits": (
+        lambda: recall()(jnp.ones((2, 4), int), jnp.ones(2, int)),
+        DTypeError,
+        "logits: expected floating",
+    ),
+    "weights": (
+        lambda: recall()(jnp.ones((2, 4)), jnp.ones(2, int), jnp.ones((2, 1))),
+        ShapeError,
+        r"weights: expected one an example, \(2,\), got \(2, 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_does_not_fit_is_told(case):
+    call, error, message = ERRORS[case]
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,258 @@
+"""Measures of a whole set are held to scikit-learn, SciPy and NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as sklearn
+
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.objective import calibration_error, cross_entropy, perplexity, r2, roc_auc
+from fnn.types import Weighted
+
+
+def jitted(metric):
+    return jax.jit(lambda *arguments: metric(*arguments))
+
+
+area, determination = jitted(roc_auc()), jitted(r2())
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 1000]))
+def test_the_area_is_that_of_scikit_learn_with_ties_and_weights(seed, levels):
+    draw = np.random.default_rng(seed)
+    scores = np.float32(draw.integers(0, levels, 40)) / 7
+    labels, weights = np.arange(40) % 2, np.float32(draw.random(40))
+    np.testing.assert_allclose(
+        area(scores, labels), sklearn.roc_auc_score(labels, scores), rtol=1e-6
+    )
+    wanted = sklearn.roc_auc_score(labels, scores, sample_weight=weights)
+    np.testing.assert_allclose(area(scores, labels, weights), wanted, rtol=1e-5)
+
+
+def test_the_area_is_mann_and_whitneys_u():
+    draw = np.random.default_rng(0)
+    scores, labels = np.float32(draw.normal(size=1000).round(1)), draw.integers(0, 2, 1000)
+    u = stats.mannwhitneyu(scores[labels == 1], scores[labels == 0]).statistic
+    np.testing.assert_allclose(
+        area(scores, labels), u / (labels.sum() * (1 - labels).sum()), rtol=1e-6
+    )
+
+
+def test_scores_and_labels_may_stand_in_columns_or_be_logits():
+    draw = np.random.default_rng(0)
+    logits, labels = jnp.array(draw.normal(size=(9, 2)), jnp.float32), jnp.arange(9) % 2
+    wanted = area(logits[:, 1] - logits[:, 0], labels)
+    assert 0 < wanted < 1
+    for outputs, targets in (
+        (logits, labels),
+        (logits, jax.nn.one_hot(labels, 2)),
+        (logits[:, 1:] - logits[:, :1], labels),
+        (logits[:, 1:] - logits[:, :1], labels[:, None].astype(jnp.float32)),
+        (logits[:, 1] - logits[:, 0], labels == 1),
+    ):
+        np.testing.assert_array_equal(area(outputs, targets), wanted)
+
+
+@pytest.mark.parametrize(
+    "scores, labels",
+    [
+        ([1.0, 2.0], [1, 1]),
+        ([1.0, 2.0], [0, 0]),
+        ([1.0, np.nan, 2.0], [0, 1, 1]),
+        ([1.0, 0.0, 2.0], [0, 1, 2]),
+    ],
+)
+def test_an_area_that_is_none_is_nan(scores, labels):
+    assert np.isnan(area(jnp.array(scores), jnp.array(labels)))
+
+
+def by_bins(confidence, right, bins):
+    """ECE as the paper writes it."""
+    total = 0.0
+    for bin in range(bins):
+        inside = (confidence > bin / bins) & (confidence <= (bin + 1) / bins)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_the_calibration_error_is_that_of_the_paper(bins):
+    draw = np.random.default_rng(bins)
+    logits, labels = 3 * np.float32(draw.normal(size=(200, 3))), draw.integers(0, 3, 200)
+    confidence = np.float64(jax.nn.softmax(logits)).max(-1)
+    got = jitted(calibration_error(bins=bins))(logits, labels)
+    np.testing.assert_allclose(
+        got, by_bins(confidence, logits.argmax(-1) == labels, bins), rtol=1e-5
+    )
+
+
+def test_the_surely_right_are_calibrated_and_the_surely_wrong_are_not():
+    logits = 1e4 * jnp.eye(3)
+    assert calibration_error()(logits, jnp.array([0, 1, 2])) == 0
+    assert calibration_error()(logits, jnp.array([1, 2, 0])) == 1
+
+
+def test_perplexity_is_the_number_of_equal_choices():
+    np.testing.assert_allclose(
+        perplexity()(jnp.zeros((3, 2, 7)), jnp.ones((3, 2), int)), 7, rtol=1e-6
+    )
+
+
+def test_perplexity_is_the_exponential_of_the_mean_surprise():
+    draw = np.random.default_rng(0)
+    logits, labels = np.float32(draw.normal(size=(5, 3, 4))), draw.integers(0, 4, (5, 3))
+    log_p = np.log(np.exp(np.float64(logits)) / np.exp(np.float64(logits)).sum(-1, keepdims=True))
+    surprise = -np.take_along_axis(log_p, labels[..., None], -1)[..., 0]
+    np.testing.assert_allclose(perplexity()(logits, labels), np.exp(surprise.mean()), rtol=1e-6)
+    weights = np.float32(draw.random(5))
+    wanted = np.exp(np.average(surprise.mean(1), weights=weights))
+    np.testing.assert_allclose(perplexity()(logits, labels, weights), wanted, rtol=1e-6)
+
+    def without_0(outputs, targets):
+        return Weighted(cross_entropy(outputs, targets), jnp.where(targets == 0, 0.0, 1.0))
+
+    wanted = np.exp(surprise[labels != 0].mean())
+    np.testing.assert_allclose(perplexity(without_0)(logits, jnp.array(labels)), wanted, rtol=1e-6)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(), (1,), (3,)]))
+def test_r2_is_that_of_scikit_learn(seed, rest):
+    draw = np.random.default_rng(seed)
+    outputs, targets = (draw.normal(size=(20, *rest)).astype(np.float32) for _ in range(2))
+    weights = np.float32(draw.random(20))
+    np.testing.assert_allclose(
+        determination(outputs, targets), sklearn.r2_score(targets, outputs), rtol=1e-4
+    )
+    wanted = sklearn.r2_score(targets, outputs, sample_weight=weights)
+    np.testing.assert_allclose(determination(outputs, targets, weights), wanted, rtol=1e-4)
+
+
+def test_r2_keeps_its_digits_far_from_zero():
+    draw = np.random.default_rng(0)
+    targets = np.float32(3e4 + draw.normal(size=50))
+    outputs = np.float32(targets + 0.3 * draw.normal(size=50))
+    wanted = sklearn.r2_score(np.float64(targets), np.float64(outputs))
+    np.testing.assert_allclose(determination(outputs, targets), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("error, wanted", [(0.0, 1.0), (0.1, 0.0)])
+def test_r2_of_targets_that_do_not_vary(error, wanted):
+    targets = jnp.full(3, 0.1)
+    assert (
+        determination(targets + error, targets)
+        == sklearn.r2_score(targets, targets + error)
+        == wanted
+    )
+
+
+def labeled(draw, n):
+    return jnp.array(draw.normal(size=(n, 2)), jnp.float32), jnp.array(draw.integers(0, 2, n))
+
+
+def measured(draw, n):
+    return jnp.array(draw.normal(size=n), jnp.float32), jnp.array(draw.normal(size=n), jnp.float32)
+
+
+METRICS = {
+    "roc_auc": (area, labeled),
+    "calibration_error": (jitted(calibration_error()), labeled),
+    "perplexity": (jitted(perplexity()), labeled),
+    "r2": (determination, measured),
+}
+every_metric = pytest.mark.parametrize("name", METRICS)
+
+
+@every_metric
+def test_examples_of_weight_0_change_nothing(name):
+    metric, example = METRICS[name]
+    outputs, targets = example(np.random.default_rng(0), 11)
+    weights = jnp.concatenate([jnp.zeros(2), jnp.ones(11), jnp.zeros(2)])
+    for filler in (0, jnp.nan):
+        padded = (
+            jnp.pad(outputs, [(2, 2), (0, 0)][: outputs.ndim], constant_values=filler),
+            jnp.pad(targets, 2),
+        )
+        np.testing.assert_allclose(metric(*padded, weights), metric(outputs, targets), rtol=1e-6)
+        assert metric(*padded, weights.astype(bool)) == metric(*padded, weights)
+
+
+@every_metric
+def test_an_example_of_weight_2_counts_twice(name):
+    metric, example = METRICS[name]
+    outputs, targets = example(np.random.default_rng(0), 11)
+    twice = jnp.array([*range(11), 3])
+    np.testing.assert_allclose(
+        metric(outputs, targets, jnp.ones(11).at[3].set(2)),
+        metric(outputs[twice], targets[twice]),
+        rtol=1e-5,
+    )
+
+
+@every_metric
+def test_a_lane_is_the_set_alone(name):
+    metric, example = METRICS[name]
+    outputs, targets = example(np.random.default_rng(0), 22)
+    outputs, targets = outputs.reshape(2, 11, *outputs.shape[1:]), targets.reshape(2, 11)
+    lanes = jax.vmap(metric)(outputs, targets)
+    for lane in range(2):
+        np.testing.assert_allclose(lanes[lane], metric(outputs[lane], targets[lane]), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@every_metric
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_they_run_in_every_precision(name, dtype):
+    metric, example = METRICS[name]
+    outputs, targets = example(np.random.default_rng(0), 11)
+    got = metric(outputs.astype(dtype), targets)
+    assert got.dtype == (jnp.float64 if dtype == "float64" else jnp.float32)
+    np.testing.assert_allclose(got, metric(outputs, targets), rtol=0.1)
+
+
+ERRORS = {
+    "bins": (lambda: calibration_error(bins=0), ConfigError, "calibration_error bins: expected"),
+    "scores": (
+        lambda: roc_auc()(jnp.ones((2, 3)), jnp.ones(2, int)),
+        ShapeError,
+        r"outputs: expected scores \(n,\)",
+    ),
+    "labels": (
+        lambda: roc_auc()(jnp.ones(2), jnp.ones(3, int)),
+        ShapeError,
+        r"labels: expected one an example, \(2,\)",
+    ),
+    "integers": (
+        lambda: roc_auc()(jnp.ones(2, int), jnp.ones(2, int)),
+        DTypeError,
+        "outputs: expected floating",
+    ),
+    "weights": (
+        lambda: roc_auc()(jnp.ones(2), jnp.ones(2, int), jnp.ones(())),
+        ShapeError,
+        r"weights: expected one an example, \(2,\), got \(\)",
+    ),
+    "column": (
+        lambda: r2()(jnp.ones((2, 1)), jnp.ones(2)),
+        ShapeError,
+        r"targets: expected the outputs' shape \(2, 1\)",
+    ),
+    "counts": (
+        lambda: r2()(jnp.ones(2), jnp.ones(2, int)),
+        DTypeError,
+        "targets: expected floating",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_does_not_fit_is_told(case):
+    call, error, message = ERRORS[case]
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,143 @@
+"""A batch of anybody's, as arrays of our own."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn, objective, optim, train
+from fnn.errors import ConfigError, DTypeError, LabelError
+from fnn.train.inputs import own_batch
+
+x, y = (
+    np.linspace(-1, 1, 512 * 4).reshape(512, 4).astype(np.float32),
+    np.arange(512, dtype=np.int32) % 3,
+)
+recipe = train.recipe(nn.dense(3), optim.sgd(0.1))
+
+
+class Tensor:
+    """What another library's arrays have in common: NumPy can read them."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.asarray, jnp.asarray, Tensor, lambda array: array.astype(array.dtype.newbyteorder())],
+)
+def test_a_step_takes_whatever_can_be_read_as_arrays(kind, key):
+    start = train.start(key, recipe, (4,))
+    wanted, _ = train.step(recipe, start, (x, y))
+    after, _ = train.step(recipe, start, [kind(x), kind(y)])
+    chex.assert_trees_all_equal(after.params, wanted.params)
+
+
+def test_a_buffer_may_be_refilled_at_once():
+    batch = (
+        {"a": np.ones((64, 64), np.float32), "b": np.ones((64, 64), np.float32)},
+        np.zeros(64, np.int32),
+    )
+    inputs, targets = own_batch("batch", batch)
+    for buffer in jax.tree.leaves(batch):
+        buffer[...] = 7
+    assert all((leaf == 1).all() for leaf in inputs.values()) and (targets == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "told"),
+    [
+        (
+            {"image": x, "label": y},
+            ConfigError,
+            "batch: expected a pair .* got a dict with image, label; make pairs",
+        ),
+        ((x, y, y), ConfigError, "batch: expected a pair .inputs, targets., got a tuple"),
+        ((x, y.astype(str)), DTypeError, "targets: expected an array of numbers, got dtype <U11"),
+    ],
+)
+def test_what_is_no_batch_is_told(batch, error, told, key):
+    with pytest.raises(error, match=told):
+        train.step(recipe, train.start(key, recipe, (4,)), batch)
+
+
+X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+Y = np.arange(12, dtype=np.int32) % 4
+padded = np.where(Y == 3, -100, Y).astype(np.int32)
+ignoring = objective.ignoring(objective.cross_entropy(label_smoothing=0.1), -100)
+
+
+def run(network, targets, valid=None, rate=0.1, epochs=2, **options):
+    recipe = train.recipe(network, optim.sgd(rate), **options)
+    valid = (X, targets) if valid is None else valid
+    return train.run(
+        jax.random.key(0), recipe, (X, targets), valid=valid, epochs=epochs, batch_size=4
+    )
+
+
+def test_ignored_labels_count_neither_in_the_loss_nor_in_the_accuracy():
+    history = run(nn.dense(4), padded, loss=ignoring).history
+    kept = np.flatnonzero(padded != -100)
+    alone = run(nn.dense(4), Y, (X[kept], Y[kept]), rate=0.0, epochs=1).history
+    loss = objective.ignoring(objective.cross_entropy, -100)
+    still = run(nn.dense(4), padded, rate=0.0, epochs=1, loss=loss).history
+    np.testing.assert_allclose(still.valid_loss, alone.valid_loss, rtol=1e-6)
+    np.testing.assert_allclose(still.valid_accuracy, alone.valid_accuracy, rtol=1e-6)
+    assert np.isfinite(history.loss).all()
+
+
+def test_a_wrong_label_is_told_beside_ignored_ones():
+    with pytest.raises(LabelError, match=r"labels: expected 0 <= label < 4, got -1 at index 5"):
+        run(nn.dense(4), np.where(np.arange(12) == 5, -1, padded).astype(np.int32), loss=ignoring)
+
+
+def test_a_wrong_label_is_told_through_weights_of_classes():
+    loss = objective.class_weighted(ignoring, [1.0, 2.0, 0.5, 1.0])
+    assert np.isfinite(run(nn.dense(4), padded, loss=loss).history.loss).all()
+    with pytest.raises(LabelError, match=r"labels: expected 0 <= label < 4, got 4 at index 2"):
+        run(nn.dense(4), np.where(np.arange(12) == 2, 4, padded).astype(np.int32), loss=loss)
+
+
+def test_names_of_things_may_be_any_integers():
+    assert "accuracy" not in run(nn.dense(2), Y + 1000, loss=objective.nt_xent).history
+
+
+def test_to_a_plain_function_integers_are_no_labels():
+    def far(outputs, targets):
+        return jnp.square(outputs - 1e-3 * targets[:, None].astype(outputs.dtype)).mean(1)
+
+    history = run(nn.dense(2), Y + 1000, loss=far).history
+    assert np.isfinite(history.loss).all() and "accuracy" not in history
+
+
+def test_yes_and_no_may_be_integers():
+    answers = (np.random.default_rng(1).random((12, 2)) < 0.5).astype(np.int32)
+    history = run(nn.dense(2), answers, loss=objective.binary_cross_entropy).history
+    assert np.isfinite(history.loss).all() and "accuracy" not in history
+
+
+def test_floats_are_probabilities_to_the_losses_that_say_so():
+    scores = np.float32(np.eye(4)[Y] * 0.5)
+    with pytest.raises(
+        LabelError, match=r"targets: expected rows that sum to 1, got 0\.5 at index 0"
+    ):
+        run(nn.dense(4), scores)
+    assert np.isfinite(run(nn.dense(4), scores, loss=objective.squared_error).history.loss).all()
+
+
+def test_a_wrong_label_of_a_head_is_told():
+    network = nn.parallel(digit=nn.dense(4), side=nn.dense(2), join="dict")
+    loss = objective.multi_task({"digit": objective.cross_entropy, "side": objective.squared_error})
+    targets = {"digit": Y, "side": X[:, :2]}
+    assert jnp.isfinite(run(network, targets, loss=loss).history.loss).all()
+    with pytest.raises(LabelError, match="labels: expected 0 <= label < 4, got 7 at index 2"):
+        run(
+            network,
+            targets | {"digit": np.where(np.arange(12) == 2, 7, Y).astype(np.int32)},
+            loss=loss,
+        )

@@ -1,0 +1,208 @@
+"""One step, against the same step written out by hand in NumPy."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from fnn import augment, nn, objective, optim, train
+from fnn.types import Layer, Weighted
+
+X = np.random.default_rng(0).normal(size=(6, 3))
+Y = np.array([0, 1, 2, 3, 0, 1])
+linear = nn.chain(head=nn.dense(4))
+
+
+def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
+    recipe = train.recipe(linear, optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
+    error = (np.exp(log_p) - np.eye(4)[Y]) / len(Y)
+    np.testing.assert_allclose(
+        after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        after.params["head"]["bias"], bias - 0.5 * error.sum(0), rtol=1e-12, atol=1e-15
+    )
+    np.testing.assert_allclose(measured["loss"], -log_p[np.arange(6), Y].mean(), rtol=1e-12)
+    np.testing.assert_allclose(measured["accuracy"], (log_p.argmax(1) == Y).mean())
+    assert measured["rate"] == 0.5 and measured["finite"] and after.step == 1
+
+
+def test_start_draws_from_the_key_alone_and_holds_arrays_only(key):
+    recipe = train.recipe(linear, optim.adam(1e-3))
+    first, second = (train.start(k, recipe, (3,)) for k in (key, jax.random.clone(key)))
+    chex.assert_trees_all_equal(first.params, second.params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(first))
+    assert first.step == 0
+
+
+def test_steps_of_one_shape_compile_once(key):
+    network = nn.chain(
+        part=nn.elementwise(chex.assert_max_traces(lambda x: x + 1, n=1)), head=nn.dense(4)
+    )
+    recipe = train.recipe(network, optim.adam(1e-3))
+    train_state = train.start(key, recipe, (3,))
+    for _ in range(3):
+        train_state, _ = train.step(recipe, train_state, (X.astype(np.float32), Y))
+    assert train_state.step == 3
+
+
+def test_a_skipped_step_changes_nothing_but_the_count(key):
+    network = nn.chain(bn=nn.batch_norm(), drop=nn.dropout(0.1), head=nn.dense(4))
+    recipe = train.recipe(network, optim.adam(optim.one_cycle(1e-2, steps=9)), on_nonfinite="skip")
+    good = X.astype(np.float32)
+    first = train.start(key, recipe, (3,))
+    before, _ = train.step(recipe, first, (good, Y))
+    skipped, measured = train.step(recipe, before, (good * np.nan, Y))
+    assert not measured["finite"] and skipped.step == before.step + 1
+    chex.assert_trees_all_equal(skipped[:3], before[:3])
+    went_on, _ = train.step(recipe, skipped, (good, Y))
+    chex.assert_tree_all_finite(went_on[:3])
+
+
+def test_a_wrong_label_in_the_graph_poisons_loss_and_gradient(key):
+    recipe = train.recipe(linear, optim.sgd(0.1))
+    train_state = train.start(key, recipe, (3,))
+    after, measured = train.step(
+        recipe, train_state, (X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1]))
+    )
+    assert not measured["finite"] and jnp.isnan(measured["loss"])
+    assert jnp.isnan(after.params["head"]["bias"]).all()
+
+
+def test_augmentation_and_preparation_come_before_the_network(key):
+    images = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 1), np.uint8)
+    recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
+    train_state = train.start(key, recipe, (4, 4, 1))
+    flipped, _ = train.step(recipe.replace(augment=augment.flip_lr(1.0)), train_state, (images, Y))
+    by_hand, _ = train.step(recipe, train_state, (images[:, :, ::-1] / np.float32(255), Y))
+    chex.assert_trees_all_close(flipped.params, by_hand.params, rtol=1e-5, atol=1e-7)
+
+
+def test_an_augmentation_of_the_batch_changes_its_targets_too(key):
+    def swap(key, images, targets, examples, epoch):
+        return images[::-1], jax.nn.one_hot(targets, 4)[::-1]
+
+    images = np.random.default_rng(1).random((6, 4, 4, 1), np.float32)
+    recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
+    train_state = train.start(key, recipe, (4, 4, 1))
+    policy = augment.batch_chain(augment.flip_lr(1.0), augment.BatchPolicy(swap))
+    mixed, measured = train.step(recipe.replace(augment=policy), train_state, (images, Y))
+    by_hand, same = train.step(recipe, train_state, (images[::-1, :, ::-1], Y[::-1]))
+    chex.assert_trees_all_close(mixed.params, by_hand.params, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(measured["accuracy"], same["accuracy"])
+
+
+def plain(outputs, targets):
+    return objective.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize(("targets", "options", "names"), [
+    (Y, {}, ["loss", "accuracy"]),
+    (np.eye(4, dtype=np.float32)[Y], {}, ["loss", "accuracy"]),
+    (np.eye(4, dtype=np.float32)[Y], {"metrics": {"hits": objective.accuracy}}, ["loss", "hits"]),
+    (Y, {"metrics": {}}, ["loss"]),
+    (Y, {"loss": plain}, ["loss"]),
+])  # fmt: skip
+def test_what_the_loss_proposes_is_measured_unless_told_otherwise(targets, options, names, key):
+    recipe = train.recipe(linear, optim.sgd(0.1), **options)
+    train_state = train.start(key, recipe, (3,))
+    _, measured = train.step(recipe, train_state, (X.astype(np.float32), targets))
+    assert measured.keys() == {*names, "rate", "finite"}
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "batch_size", "wanted"), [(10, 3, 4, 6), (10, 1, 10, 1), (7, 0, 2, 0)]
+)
+def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
+    assert (
+        train.num_steps(
+            (np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size
+        )
+        == wanted
+    )
+
+
+def test_the_penalty_of_the_params_is_minimized_beside_the_loss(x64):
+    """Of λ Σ θ² the gradient is 2 λ θ."""
+    recipe = train.recipe(linear, optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    plain, bare = train.step(recipe, before, (X, Y))
+    decayed, measured = train.step(recipe.replace(regularizer=square), before, (X, Y))
+    kernel = before.params["head"]["kernel"]
+    np.testing.assert_allclose(measured["loss"], bare["loss"], rtol=1e-15)
+    np.testing.assert_allclose(
+        measured["penalty"], 0.1 * (np.asarray(kernel) ** 2).sum(), rtol=1e-14
+    )
+    wanted = plain.params["head"]["kernel"] - 0.5 * 0.2 * kernel
+    np.testing.assert_allclose(decayed.params["head"]["kernel"], wanted, rtol=1e-13, atol=1e-15)
+    assert "penalty" not in bare
+
+
+def square(params):
+    return 0.1 * jnp.square(params["head"]["kernel"]).sum()
+
+
+def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
+    def apply(params, state, x, *, key=None, train=False):
+        return x, {"penalty": jnp.square(x).mean()}
+
+    tap = Layer(lambda key, shape: ({}, {"penalty": jnp.zeros(())}, shape), apply)
+    recipe = train.recipe(nn.chain(head=nn.dense(4), tap=tap), optim.sgd(0.5))
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    logits = X @ kernel + bias
+    np.testing.assert_allclose(measured["penalty"], (logits**2).mean(), rtol=1e-13)
+    error = (scipy.special.softmax(logits, axis=1) - np.eye(4)[Y]) / len(
+        Y
+    ) + 2 * logits / logits.size
+    np.testing.assert_allclose(
+        after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12
+    )
+
+
+def test_a_penalty_that_is_not_finite_is_seen():
+    recipe = train.recipe(
+        linear, optim.sgd(0.5), regularizer=lambda params: square(params) * jnp.inf
+    )
+    before = train.start(jax.random.key(0), recipe, (3,))
+    _, measured = train.step(recipe, before, (X.astype(np.float32), Y))
+    assert not measured["finite"]
+
+
+def test_a_weighted_loss_is_divided_by_what_counts(x64):
+    weights = np.array([1.0, 0.0, 2.0, 0.5, 0.0, 1.0])
+
+    def loss(outputs, targets):
+        return Weighted(objective.cross_entropy(outputs, targets), jnp.asarray(weights))
+
+    recipe = train.recipe(linear, optim.sgd(0.5), loss=loss)
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X, Y))
+    kernel, bias = (np.asarray(before.params["head"][name]) for name in ("kernel", "bias"))
+    log_p = scipy.special.log_softmax(X @ kernel + bias, axis=1)
+    share = weights / weights.sum()
+    np.testing.assert_allclose(
+        measured["loss"], -(share * log_p[np.arange(6), Y]).sum(), rtol=1e-13
+    )
+    error = (np.exp(log_p) - np.eye(4)[Y]) * share[:, None]
+    np.testing.assert_allclose(
+        after.params["head"]["kernel"], kernel - 0.5 * X.T @ error, rtol=1e-12
+    )
+
+
+def test_where_nothing_counts_the_loss_is_0_and_nothing_moves():
+    def loss(outputs, targets):
+        return Weighted(objective.cross_entropy(outputs, targets), jnp.zeros(6))
+
+    recipe = train.recipe(linear, optim.sgd(0.5), loss=loss)
+    before = train.start(jax.random.key(0), recipe, (3,))
+    after, measured = train.step(recipe, before, (X.astype(np.float32), Y))
+    assert measured["loss"] == 0 and measured["finite"]
+    chex.assert_trees_all_equal(after.params, before.params)
