@@ -1,5 +1,6 @@
-"""How it is minimized: optimizers, their transforms and schedules, hand-written and functional."""
+"""Optimizers, transforms of optimizers, and learning-rate schedules."""
 
+# Optimizers.
 from fnn.optim.optimizers.adam import adam as adam
 from fnn.optim.optimizers.adam import adamw as adamw
 from fnn.optim.optimizers.adam_variants import adabelief as adabelief
@@ -28,9 +29,13 @@ from fnn.optim.optimizers.schedule_free import schedule_free_sgd as schedule_fre
 from fnn.optim.optimizers.shampoo import shampoo as shampoo
 from fnn.optim.optimizers.shampoo import soap as soap
 from fnn.optim.optimizers.sophia import sophia as sophia
+
+# Using an optimizer.
 from fnn.optim.per_parameter import apply_updates as apply_updates
 from fnn.optim.per_parameter import global_norm as global_norm
 from fnn.optim.per_parameter import step as step
+
+# Schedules, for any argument `rate`.
 from fnn.optim.schedules.base import constant as constant
 from fnn.optim.schedules.composed import join as join
 from fnn.optim.schedules.composed import table as table
@@ -47,6 +52,8 @@ from fnn.optim.schedules.decays import piecewise as piecewise
 from fnn.optim.schedules.decays import polynomial as polynomial
 from fnn.optim.schedules.decays import rsqrt as rsqrt
 from fnn.optim.schedules.decays import step_decay as step_decay
+
+# Transforms of optimizers, and functions that read or change their states.
 from fnn.optim.transforms.accumulation import accumulate as accumulate
 from fnn.optim.transforms.averages import averaged_params as averaged_params
 from fnn.optim.transforms.averages import ema as ema

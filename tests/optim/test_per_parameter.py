@@ -1,4 +1,4 @@
-"""A rule on one array becomes an optimizer on a tree; `root` is √ with gradients that stay finite."""
+"""Optimizers from rules of one array, and the numerical functions that rules use."""
 
 import chex
 import jax
@@ -8,14 +8,14 @@ import pytest
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
-from fnn.optim.per_parameter import lift, norm, root, zeros
+from fnn.optim.per_parameter import norm, per_parameter, root, zeros
 
 float64 = pytest.mark.usefixtures("x64")
 
 
-def echo(g, p, first, second, rate, t, knob):
-    """A rule that shows what it is given."""
-    return rate * g + t * p, first + knob, second + g
+def echo(g, p, first, second, h):
+    """A rule whose results show all of its arguments."""
+    return h.rate * g + h.t * p, first + h.knob, second + g
 
 
 @float64
@@ -26,35 +26,37 @@ def test_root_is_the_square_root():
 
 @float64
 @pytest.mark.parametrize("differentiate", [jax.grad, jax.jacfwd, jax.jacrev])
-def test_root_has_the_slope_of_the_square_root(differentiate):
+def test_root_has_the_derivative_of_the_square_root(differentiate):
     x = np.array([1e-8, 0.25, 2.0, 1e8])
     np.testing.assert_allclose(
         jax.vmap(differentiate(root))(jnp.array(x)), 0.5 * x**-0.5, rtol=1e-14
     )
 
 
-SECOND = {
+SECOND_DERIVATIVES = {
     "reverse over reverse": lambda f: jax.grad(jax.grad(f)),
     "forward over reverse": lambda f: jax.jacfwd(jax.grad(f)),
     "reverse over forward": lambda f: jax.grad(jax.jacfwd(f)),
     "forward over forward": lambda f: jax.jacfwd(jax.jacfwd(f)),
 }
-every_mode = pytest.mark.parametrize("mode", SECOND)
+every_mode = pytest.mark.parametrize("mode", SECOND_DERIVATIVES)
 
 
 @float64
 @every_mode
-def test_root_has_the_curvature_of_the_square_root(mode):
+def test_root_has_the_second_derivative_of_the_square_root(mode):
     x = np.array([1e-4, 0.25, 2.0])
     np.testing.assert_allclose(
-        jax.jit(jax.vmap(SECOND[mode](root)))(jnp.array(x)), -0.25 * x**-1.5, rtol=1e-14
+        jax.jit(jax.vmap(SECOND_DERIVATIVES[mode](root)))(jnp.array(x)), -0.25 * x**-1.5, rtol=1e-14
     )
 
 
 @every_mode
-def test_root_has_no_slope_and_no_curvature_at_zero(mode):
+def test_root_has_zero_derivatives_at_zero(mode):
     slopes = jax.jit(
-        lambda x: jnp.stack([jax.grad(root)(x), jax.jacfwd(root)(x), SECOND[mode](root)(x)])
+        lambda x: jnp.stack(
+            [jax.grad(root)(x), jax.jacfwd(root)(x), SECOND_DERIVATIVES[mode](root)(x)]
+        )
     )
     chex.assert_trees_all_equal(slopes(0.0), jnp.zeros(3))
 
@@ -72,7 +74,7 @@ def test_apply_updates_adds_leaf_by_leaf():
     )
 
 
-UPDATES = {
+WRONG_UPDATES = {
     "missing": ({"a": jnp.ones(2)}, "updates b: expected float32"),
     "extra": (
         {"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones(3)},
@@ -89,25 +91,25 @@ UPDATES = {
 }
 
 
-@pytest.mark.parametrize("case", UPDATES)
-def test_apply_updates_tells_the_first_leaf_that_differs(case):
-    updates, message = UPDATES[case]
+@pytest.mark.parametrize("case", WRONG_UPDATES)
+def test_apply_updates_names_the_first_leaf_that_differs(case):
+    updates, message = WRONG_UPDATES[case]
     with pytest.raises(TreeMismatchError, match=message):
         optim.apply_updates({"a": jnp.ones(2), "b": jnp.ones(3)}, updates)
 
 
-def test_apply_updates_tells_containers_that_differ():
+def test_apply_updates_names_containers_that_differ():
     with pytest.raises(TreeMismatchError, match="containers"):
         optim.apply_updates([jnp.ones(2)], (jnp.ones(2),))
 
 
-def test_apply_updates_does_not_truncate_integers():
+def test_apply_updates_raises_for_integers():
     with pytest.raises(DTypeError, match="params a: expected floating-point numbers, got int32"):
         optim.apply_updates({"a": jnp.array([5, 5])}, {"a": jnp.array([-0.1, 0.1])})
 
 
-def test_a_rule_sees_the_rate_the_count_and_its_slots():
-    optimizer = lift("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
+def test_a_rule_gets_the_rate_the_step_count_and_its_slots():
+    optimizer = per_parameter("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     params, grads = {"a": jnp.ones(2)}, {"a": jnp.array([10.0, 20.0])}
     opt_state = optimizer.init(params)
     chex.assert_trees_all_equal(
@@ -126,50 +128,50 @@ def test_a_rule_sees_the_rate_the_count_and_its_slots():
     [("float16", "float32"), ("bfloat16", "float32"), ("float32", "float32"), ("float64",) * 2],
 )
 @float64
-def test_a_rule_works_in_float32_at_least(dtype, inside):
-    seen = []
+def test_a_rule_computes_in_float32_or_wider(dtype, inside):
+    dtypes = []
 
-    def rule(g, p, slot, rate, t, knob):
-        seen.extend(value.dtype for value in (g, p, slot, rate, t, knob))
+    def rule(g, p, slot, h):
+        dtypes.extend(value.dtype for value in (g, p, slot, h.rate, h.t, h.knob))
         return g, slot
 
-    optimizer = lift("spy", rule, 0.5, slots=zeros("slot"), knob=jnp.array(2.0))
+    optimizer = per_parameter("spy", rule, 0.5, slots=zeros("slot"), knob=jnp.array(2.0))
     params = jnp.ones(2, dtype)
     updates, _ = optimizer.update(params, optimizer.init(params), params)
-    assert set(seen) == {jnp.dtype(inside)}
+    assert set(dtypes) == {jnp.dtype(inside)}
     assert updates.dtype == dtype
 
 
-def test_an_empty_tree_has_nothing_to_update():
-    optimizer = lift("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
+def test_an_empty_tree_has_empty_updates():
+    optimizer = per_parameter("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     updates, opt_state = optimizer.update({}, optimizer.init({}), {})
     assert (updates, opt_state.step) == ({}, 1)
 
 
-def test_the_name_stands_in_errors():
+def test_errors_begin_with_the_name():
     with pytest.raises(ConfigError, match="mine rate: expected"):
-        lift("mine", echo, -0.5)
+        per_parameter("mine", echo, -0.5)
     with pytest.raises(
         DTypeError, match="mine params w: expected floating-point numbers, got int32"
     ):
-        lift("mine", echo, 0.5).init({"w": jnp.array([1])})
+        per_parameter("mine", echo, 0.5).init({"w": jnp.array([1])})
 
 
 @float64
-def test_norm_is_the_length_and_has_a_slope_even_at_zero():
+def test_norm_is_the_euclidean_norm_with_derivative_zero_at_zero():
     x = np.random.default_rng(0).normal(size=(3, 4))
     np.testing.assert_allclose(norm(jnp.array(x)), np.linalg.norm(x), rtol=1e-15)
     np.testing.assert_allclose(jax.grad(norm)(jnp.array(x)), x / np.linalg.norm(x), rtol=1e-14)
     chex.assert_trees_all_equal(jax.grad(norm)(jnp.zeros(3)), jnp.zeros(3))
 
 
-def test_a_slot_may_begin_as_any_tree_of_the_parameter():
-    def rule(g, p, sums, rate, t):
+def test_a_slot_may_hold_a_pytree():
+    def rule(g, p, sums, h):
         rows, _ = sums
-        return -rate * g, (rows + g.sum(0), g)
+        return -h.rate * g, (rows + g.sum(0), g)
 
     slots = {"sums": lambda p: (jnp.zeros(p.shape[1:]), p)}
-    optimizer = lift("tree", rule, 0.5, slots=slots)
+    optimizer = per_parameter("tree", rule, 0.5, slots=slots)
     params = {"a": jnp.ones((2, 3))}
     opt_state = optimizer.init(params)
     chex.assert_trees_all_equal(opt_state.slots["sums"], {"a": (jnp.zeros(3), jnp.ones((2, 3)))})

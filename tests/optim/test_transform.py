@@ -1,4 +1,4 @@
-"""What transforms share, and what holds for every one of them."""
+"""Building blocks of transforms, and properties of every transform."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ TRANSFORMS = {
     "skip_nonfinite": optim.skip_nonfinite,
     "weight_decay": lambda inner: optim.weight_decay(inner, 0.1, decoupled=False),
 }
-EVERY_TREE = {
+ANY_TREE = {
     name: make for name, make in TRANSFORMS.items() if name not in ("partition", "scale_by_depth")
 }
 every_transform = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
@@ -46,13 +46,13 @@ def negated(grads, opt_state, params):
 foreign = Optimizer(lambda params: (), negated)  # no keywords, no rate
 
 
-# What holds for every transform.
+# Properties of every transform.
 
 
 @every_transform
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_states_keep_their_structure_and_updates_the_dtype_of_params(transform, dtype):
-    """Otherwise no scan could carry them; weak types count, since they would cost another compilation."""
+    """Else no scan could carry them. Weak types count: they would cost another compilation."""
     optimizer = transform(optim.momentum(0.1))
     params, grads = problem(1, dtype)
     opt_state = optimizer.init(params)
@@ -69,8 +69,8 @@ def test_states_keep_their_structure_and_updates_the_dtype_of_params(transform, 
 
 
 @every_transform
-def test_a_state_holds_arrays_that_may_be_donated(transform):
-    """JAX donates no buffer twice."""
+def test_a_state_has_distinct_buffers(transform):
+    """They may be donated, and JAX donates no buffer twice."""
     params, _ = problem(1)
     leaves = jax.tree.leaves((transform(optim.adam(0.1)).init(params), params))
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
@@ -78,7 +78,7 @@ def test_a_state_holds_arrays_that_may_be_donated(transform):
 
 
 @every_transform
-def test_a_step_is_the_parameters_and_the_updates(transform):
+def test_a_step_adds_the_updates_to_the_parameters(transform):
     optimizer = transform(optim.adam(0.1))
     params, grads = problem(1)
     opt_state = optimizer.init(params)
@@ -91,41 +91,43 @@ def test_a_step_is_the_parameters_and_the_updates(transform):
 @pytest.mark.parametrize(
     "name", ["adaptive_clip", "centralize", "clip_by_global_norm", "ema", "noise", "partition"]
 )
-def test_what_leaves_updates_as_they_are_steps_in_place(name):
-    """A link around an optimizer that has steps alone."""
+def test_transforms_that_keep_updates_step_in_place(name):
+    """The step of the transform calls the step, not the update, of the inner optimizer."""
     params, grads = problem(1)
     wanted, _ = optim.step(
-        TRANSFORMS[name](optim.sgd(0.1)), at(grads, 0), transformed(name).init(params), params
+        TRANSFORMS[name](optim.sgd(0.1)), at(grads, 0), with_step_only(name).init(params), params
     )
-    got, _ = optim.step(transformed(name), at(grads, 0), transformed(name).init(params), params)
+    got, _ = optim.step(
+        with_step_only(name), at(grads, 0), with_step_only(name).init(params), params
+    )
     chex.assert_trees_all_equal(got, wanted)
 
 
-def transformed(name):
+def with_step_only(name):
     def update(*_, **__):
-        raise AssertionError("an update where a step was asked for")
+        raise AssertionError("update called instead of step")
 
     return TRANSFORMS[name](Optimizer(optim.sgd(0.1).init, update, optim.sgd(0.1).step))
 
 
 @every_transform
-def test_an_optimizer_without_keywords_or_a_rate_works_inside(transform):
+def test_an_inner_optimizer_needs_neither_keywords_nor_a_rate(transform):
     params, grads = problem(2)
     got, opt_state = follow(
         transform(foreign), params, grads, value=1.0, grad=params, value_fn=None
     )
     chex.assert_tree_all_finite(got)
-    assert jnp.isnan(helpers.rate(opt_state))
+    assert helpers.last_rate(opt_state) is None
 
 
 @every_transform
-def test_what_is_no_optimizer_is_told(transform):
+def test_an_argument_that_is_not_an_optimizer_raises(transform):
     with pytest.raises(ConfigError, match=r"expected a pair \(init, update\)"):
         transform(optim.sgd)
 
 
-@pytest.mark.parametrize("transform", EVERY_TREE.values(), ids=EVERY_TREE)
-def test_an_empty_tree_has_nothing_to_update(transform):
+@pytest.mark.parametrize("transform", ANY_TREE.values(), ids=ANY_TREE)
+def test_an_empty_tree_has_empty_updates(transform):
     optimizer = transform(optim.momentum(0.1))
     updates, _ = optimizer.update({}, optimizer.init({}), {})
     assert updates == {}
@@ -145,9 +147,9 @@ def test_gradients_through_training_are_finite_where_gradients_are_zero(transfor
     chex.assert_tree_all_finite(jax.grad(final)(0.1))
 
 
-# Orders that make no difference.
+# Pairs of transforms whose order makes no difference.
 
-SAME = [
+COMMUTING = [
     ("ema", "skip_nonfinite"),
     ("ema", "clip_by_global_norm"),
     ("plateau", "ema"),
@@ -161,8 +163,8 @@ SAME = [
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("one", "other"), SAME)
-def test_orders_that_make_no_difference(one, other):
+@pytest.mark.parametrize(("one", "other"), COMMUTING)
+def test_transforms_commute(one, other):
     params, grads = problem(5)
     one, other = TRANSFORMS[one], TRANSFORMS[other]
     inner = optim.momentum(0.1)
@@ -174,28 +176,28 @@ def test_orders_that_make_no_difference(one, other):
     )
 
 
-# The helpers.
+# The building blocks.
 
 
-def test_keywords_that_an_update_does_not_know_are_not_passed_on():
+def test_keywords_that_an_update_does_not_know_are_dropped():
     def update(grads, opt_state, params, *, value, other=0):
         return value, other
 
-    taking = helpers.extended("it", Optimizer(lambda params: (), update))
-    assert taking.update(1, 2, 3, value=4, value_fn=5) == (4, 0)
-    assert helpers.extended("it", foreign).update(3.0, (), (), value=4) == (
+    with_value = helpers.with_extra_args("it", Optimizer(lambda params: (), update))
+    assert with_value.update(1, 2, 3, value=4, value_fn=5) == (4, 0)
+    assert helpers.with_extra_args("it", foreign).update(3.0, (), (), value=4) == (
         pytest.approx(-0.3),
         (),
     )
     anything = optim.sgd(0.1)
-    assert helpers.extended("it", anything).update is anything.update
+    assert helpers.with_extra_args("it", anything).update is anything.update
 
 
-def test_before_and_after_change_gradients_and_updates():
+def test_transform_grads_and_transform_updates_apply_their_function():
     params, grads = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 5.0])}
     for wrap, wanted in (
-        (helpers.before, [-0.1 * 4, -0.1 * 7]),
-        (helpers.after, [-0.1 * 3 + 1, -0.1 * 5 + 2]),
+        (helpers.transform_grads, [-0.1 * 4, -0.1 * 7]),
+        (helpers.transform_updates, [-0.1 * 3 + 1, -0.1 * 5 + 2]),
     ):
         optimizer = wrap(
             "it", optim.sgd(0.1), lambda first, params: jax.tree.map(jnp.add, first, params)
@@ -206,63 +208,60 @@ def test_before_and_after_change_gradients_and_updates():
 
 
 @pytest.mark.parametrize("start", [0.0, -0.0, 1.0, jnp.inf, jnp.nan])
-def test_still_changes_no_bit(start):
+def test_zero_updates_change_no_bit(start):
     before = jnp.full(2, start)
-    after = before + helpers.still(before)
+    after = before + helpers.zero_updates(before)
     np.testing.assert_array_equal(
         np.asarray(after).view(np.uint32), np.asarray(before).view(np.uint32)
     )
-    assert (helpers.still(before) == 0).all()
+    assert (helpers.zero_updates(before) == 0).all()
 
 
 @pytest.mark.parametrize(
     "number", [2, 2.0, np.float64(2), jnp.float32(2), jnp.int32(2), jnp.float32(1.5)]
 )
-def test_reached_counts_in_any_dtype(number):
-    assert [bool(helpers.reached(jnp.int32(count), number)) for count in (1, 2, 3)] == [
-        False,
-        True,
-        True,
-    ]
+def test_at_least_compares_with_any_dtype(number):
+    results = [bool(helpers.at_least(jnp.int32(count), number)) for count in (1, 2, 3)]
+    assert results == [False, True, True]
 
 
-def test_claimed_gives_each_leaf_to_the_first_pattern_that_names_it():
+def test_match_first_gives_each_leaf_the_first_pattern_that_matches():
     params, _ = problem(1)
-    owners = helpers.claimed("here", params, ["stem/bias", "stem"])
+    owners = helpers.match_first("here", params, ["stem/bias", "stem"])
     assert owners == {"head/kernel": None, "stem/bias": "stem/bias", "stem/kernel": "stem"}
     with pytest.raises(
         ConfigError, match=r"here: expected a leaf that no earlier pattern names, got 'stem/b.as'"
     ):
-        helpers.claimed("here", params, ["stem", "stem/b?as"])
+        helpers.match_first("here", params, ["stem", "stem/b?as"])
 
 
-def test_the_outermost_rate_is_told():
+def test_the_last_rate_is_that_of_the_outermost_state_with_a_rate():
     params, _ = problem(1)
-    assert (
-        jnp.isnan(helpers.rate(foreign.init(params)))
-        and helpers.told_rate(foreign.init(params)) is None
-    )
+    without_rate = foreign.init(params)
+    assert helpers.last_rate(without_rate) is None
+    assert jnp.isnan(helpers.last_rate(without_rate, jnp.nan))
     opt_state = optim.plateau(optim.chain(foreign, optim.sgd(0.5))).init(params)
-    assert len(helpers.rates(opt_state)) == 1 and helpers.told_rate(opt_state) == 0
+    assert len(helpers.find_rates(opt_state)) == 1 and helpers.last_rate(opt_state) == 0
     both = opt_state._replace(rate=jnp.float32(0.25))
-    assert helpers.rate(both) == 0.25 and helpers.rate((both, both.inner)) == 0.25
-    assert helpers.rate(opt_state._replace(rate=None, inner=(None, both.inner))) == 0
+    assert helpers.last_rate(both) == 0.25 and helpers.last_rate((both, both.inner)) == 0.25
+    # A state whose rate is None is searched for another one.
+    outer = opt_state._replace(rate=None, inner=(None, both.inner))
+    assert helpers.last_rate(outer) == 0
 
 
-def test_parts_are_found_and_replaced_outermost_first():
+def test_states_are_found_and_replaced_at_the_outermost_level():
     params, _ = problem(1)
     inner = optim.plateau(optim.sgd(0.1)).init(params)
     nested = (inner, inner._replace(inner=inner))
     kind = type(inner)
-    assert [len(part) for part in helpers.parts(nested, lambda part: isinstance(part, kind))] == [
-        len(inner)
-    ] * 2
-    changed = helpers.replaced(nested, kind, lambda part: part._replace(share=jnp.float32(0.5)))
+    found = helpers.find_states(nested, kind)
+    assert [len(state) for state in found] == [len(inner)] * 2
+    changed = helpers.replace_states(nested, kind, lambda s: s._replace(share=jnp.float32(0.5)))
     assert (changed[0].share, changed[1].share, changed[1].inner.share) == (0.5, 0.5, 1)
 
 
 @every_transform
-def test_gradients_unlike_the_params_are_told_and_never_broadcast(transform):
+def test_gradients_unlike_the_params_raise_and_are_not_broadcast(transform):
     params, grads = problem(1)
     grads, optimizer = at(grads, 0), transform(optim.sgd(0.1))
     opt_state = optimizer.init(params)

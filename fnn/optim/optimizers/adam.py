@@ -1,10 +1,12 @@
-"""Adam, and Adam with weight decay."""
+"""Adam, AdamW, and the parts of Adam that other optimizers share."""
 
-import jax
+from types import SimpleNamespace
+
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
-from fnn.optim.per_parameter import Timed, lift, root, zeros
+from fnn.optim.per_parameter import PerStep, per_parameter, root, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 from fnn.values import maker
 
@@ -13,19 +15,37 @@ from fnn.values import maker
 def adam(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
 ) -> Optimizer:
-    """Momentum over root mean square, both freed of their start at 0.
+    """Adam: bias-corrected first moment over the root of the second.
 
-    m <- b1 m + (1 - b1) g, s <- b2 s + (1 - b2) g²; θ <- θ - rate m̂ / (√(ŝ + eps_root) + eps), where
-    m̂ = m / (1 - b1ᵗ) and ŝ = s / (1 - b2ᵗ) [Kingma & Ba 2015, arXiv:1412.6980].
+    m <- b1 m + (1 - b1) g, s <- b2 s + (1 - b2) g²; θ <- θ - rate m̂ / (√(ŝ + eps_root) + eps),
+    where m̂ = m / (1 - b1ᵗ) and ŝ = s / (1 - b2ᵗ) [Kingma & Ba 2015, arXiv:1412.6980].
+
+    Args:
+        rate: A number >= 0, or a schedule; 1e-3 in the paper.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0; the paper's value.
+        eps_root: Added inside of the root, >= 0; 0 in the paper. For gradients through training.
     """
     expect_adam("adam", b1, b2, eps, eps_root)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, w1, w2):
-        m, s = moments(g, m, s, b1, b2)
-        return -rate * direction(m, s, w1, w2, eps, eps_root), m, s
+    def rule(g, p, m, s, h):
+        m, s = moments(g, m, s, h)
+        # m̂ / (√(ŝ + eps_root) + eps)
+        u = direction(m, s, h, h.eps_root)
+        return -h.rate * u, m, s
 
-    knobs = {"b1": b1, "b2": b2, "eps": eps, "eps_root": eps_root}
-    return lift("adam", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
+    return per_parameter(
+        "adam",
+        rule,
+        rate,
+        slots=zeros("mean", "square"),
+        per_step=bias_corrections(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        eps_root=eps_root,
+    )
 
 
 @maker
@@ -38,49 +58,79 @@ def adamw(
     eps_root: Number = 0.0,
     weight_decay: Number = 0.01,
 ) -> Optimizer:
-    """Adam with weight decay beside the gradient instead of in it: θ <- θ - rate (m̂ / (√ŝ + eps) + weight_decay θ).
+    """AdamW: Adam with weight decay outside of the gradient.
 
-    To decay some of the parameters only, wrap adam in optim.weight_decay [Loshchilov & Hutter 2019, arXiv:1711.05101].
+    θ <- θ - rate (m̂ / (√(ŝ + eps_root) + eps) + weight_decay θ), with
+    m̂ and ŝ of `adam`. To decay only some of the parameters, wrap adam
+    in optim.weight_decay [Loshchilov & Hutter 2019, arXiv:1711.05101].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0.
+        eps_root: Added inside of the root, >= 0.
+        weight_decay: Share of θ that a rate of 1 subtracts, >= 0; torch's default.
     """
     expect_adam("adamw", b1, b2, eps, eps_root)
     checks.number("adamw weight_decay", weight_decay, "[0, inf)")
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, weight_decay, w1, w2):
-        m, s = moments(g, m, s, b1, b2)
-        return -rate * (direction(m, s, w1, w2, eps, eps_root) + weight_decay * p), m, s
+    def rule(g, p, m, s, h):
+        m, s = moments(g, m, s, h)
+        # The decay is not divided by √ŝ, which a penalty in the gradient would be.
+        u = direction(m, s, h, h.eps_root) + h.weight_decay * p
+        return -h.rate * u, m, s
 
-    knobs = {"b1": b1, "b2": b2, "eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
-    return lift("adamw", rule, rate, slots=zeros("mean", "square"), timed=weights(b1, b2), **knobs)
-
-
-def moments(
-    g: jax.Array, m: jax.Array, s: jax.Array, b1: Number, b2: Number
-) -> tuple[jax.Array, jax.Array]:
-    """The running means of the gradient and of its square."""
-    return b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * jnp.square(g)
-
-
-def direction(
-    m: jax.Array, s: jax.Array, w1: Scalar, w2: Scalar, eps: Number, eps_root: Number = 0.0
-) -> jax.Array:
-    """m̂ / (√(ŝ + eps_root) + eps), where the means hold the weights w1 and w2."""
-    return m / w1 / (root(s / w2 + eps_root) + eps)
+    return per_parameter(
+        "adamw",
+        rule,
+        rate,
+        slots=zeros("mean", "square"),
+        per_step=bias_corrections(b1, b2),
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        eps_root=eps_root,
+        weight_decay=weight_decay,
+    )
 
 
-def weights(b1: Number, b2: Number) -> Timed:
-    """The weights 1 - b1ᵗ and 1 - b2ᵗ of both means, as numbers of time."""
-    return {"w1": lambda t: weight(b1, t), "w2": lambda t: weight(b2, t)}
+def moments(g: Array, m: Array, s: Array, h: SimpleNamespace) -> tuple[Array, Array]:
+    """Update the running means of the gradient and of its square."""
+    m = running_mean(h.b1, m, g)
+    s = running_mean(h.b2, s, jnp.square(g))
+    return m, s
 
 
-def weight(decay: Number, t: Scalar) -> Scalar:
-    """1 - decayᵗ, the weight that a running mean holds after t steps, exact in float32 for decays near 1 as well."""
+def direction(m: Array, s: Array, h: SimpleNamespace, eps_root: Number = 0.0) -> Array:
+    """Adam's step before the rate, m̂ / (√(ŝ + eps_root) + eps)."""
+    # √(ŝ + eps_root) + eps, with ŝ = s / (1 - b2ᵗ)
+    divisor = root(s / h.weight2 + eps_root) + h.eps
+    return m / h.weight1 / divisor
+
+
+def bias_corrections(b1: Number, b2: Number) -> PerStep:
+    """The divisors of both moments: h.weight1 = 1 - b1ᵗ and h.weight2 = 1 - b2ᵗ."""
+    return {
+        "weight1": lambda t: bias_correction(b1, t),
+        "weight2": lambda t: bias_correction(b2, t),
+    }
+
+
+def bias_correction(decay: Number, t: Scalar) -> Scalar:
+    """1 - decayᵗ, the total weight in a running mean from 0 after t steps."""
+    # t has the dtype of the array, so that each array is corrected in its precision.
     decay = jnp.asarray(decay, t.dtype)
-    remembers = decay > 0
-    return jnp.where(remembers, -jnp.expm1(t * jnp.log1p(jnp.where(remembers, decay, 0.5) - 1)), 1)
+    positive = decay > 0
+    # log(0) is kept out of both branches, so that derivatives stay finite. 1 - 0ᵗ is 1.
+    safe_decay = jnp.where(positive, decay, 0.5)
+    # 1 - exp(t log(decay)) by expm1 and log1p: the plain difference cancels where decayᵗ is near 1.
+    log_decay = jnp.log1p(safe_decay - 1)
+    return jnp.where(positive, -jnp.expm1(t * log_decay), 1)
 
 
 def expect_adam(name: str, b1: Number, b2: Number, eps: Number, eps_root: Number = 0.0) -> None:
-    """Raise ConfigError for a number of Adam's that is out of range."""
+    """Raise ConfigError for a hyperparameter of Adam that is out of range."""
     checks.number(f"{name} b1", b1, "[0, 1)")
     checks.number(f"{name} b2", b2, "[0, 1)")
     checks.number(f"{name} eps", eps, "(0, inf)")

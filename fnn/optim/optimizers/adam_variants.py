@@ -1,34 +1,42 @@
-"""What differs from Adam by a term."""
+"""Variants of Adam that change one term."""
 
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.optimizers.adam import expect_adam, moments, weights
-from fnn.optim.per_parameter import lift, root, zeros
+from fnn.optim.optimizers.adam import bias_corrections, expect_adam, moments
+from fnn.optim.per_parameter import per_parameter, root, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
 
 @maker
 def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
-    """Adam over the largest mean square so far, x <- max(x, s), θ <- θ - rate m̂ / (√(x / (1 - b2ᵗ)) + eps).
+    """AMSGrad: Adam over the largest second moment so far.
 
-    The maximum is of s before its correction, as in torch; optax takes that of ŝ [Reddi et al. 2018,
-    arXiv:1904.09237].
+    x <- max(x, s), θ <- θ - rate m̂ / (√(x / (1 - b2ᵗ)) + eps). The maximum is of s before its
+    correction, as in torch; optax takes that of ŝ [Reddi et al. 2018, arXiv:1904.09237].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0.
     """
     expect_adam("amsgrad", b1, b2, eps)
 
-    def rule(g, p, m, s, x, rate, t, b1, b2, eps, w1, w2):
-        m, s = moments(g, m, s, b1, b2)
+    def rule(g, p, m, s, x, h):
+        m, s = moments(g, m, s, h)
+        # The divisor never falls, which the proof of convergence needs.
         x = jnp.maximum(x, s)
-        return -rate * m / w1 / (root(x / w2) + eps), m, s, x
+        divisor = root(x / h.weight2) + h.eps
+        return -h.rate * m / h.weight1 / divisor, m, s, x
 
-    return lift(
+    return per_parameter(
         "amsgrad",
         rule,
         rate,
         slots=zeros("mean", "square", "largest"),
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -37,23 +45,31 @@ def amsgrad(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1
 
 @maker
 def adamax(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
-    """Adam by the maximum norm, x <- max(b2 x, |g| + eps), θ <- θ - rate m̂ / x.
+    """AdaMax: Adam with a decayed maximum of |g| in place of the root of the second moment.
 
-    eps stands where torch and optax have it; the paper has none [Kingma & Ba 2015, arXiv:1412.6980, sec. 7.1].
+    x <- max(b2 x, |g| + eps), θ <- θ - rate m̂ / x. eps is added as in torch and optax; the paper
+    does without it [Kingma & Ba 2015, arXiv:1412.6980, sec. 7.1].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the maximum, in [0, 1).
+        eps: Added to |g|, > 0, so that x is never 0.
     """
     expect_adam("adamax", b1, b2, eps)
 
-    def rule(g, p, m, x, rate, t, b1, b2, eps, w1, w2):
-        m = b1 * m + (1 - b1) * g
-        x = jnp.maximum(b2 * x, jnp.abs(g) + eps)
-        return -rate * m / w1 / x, m, x
+    def rule(g, p, m, x, h):
+        m = running_mean(h.b1, m, g)
+        x = jnp.maximum(h.b2 * x, jnp.abs(g) + h.eps)
+        # A maximum has no bias towards its start at 0, so that only m is corrected.
+        return -h.rate * m / h.weight1 / x, m, x
 
-    return lift(
+    return per_parameter(
         "adamax",
         rule,
         rate,
         slots=zeros("mean", "largest"),
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -69,28 +85,47 @@ def nadam(
     eps: Number = 1e-8,
     momentum_decay: Number = 0.004,
 ) -> Optimizer:
-    """Adam that looks ahead, θ <- θ - rate ((1 - μₜ) g / (1 - Πₜ) + μₜ₊₁ m / (1 - Πₜ₊₁)) / (√ŝ + eps).
+    """NAdam: Adam with Nesterov momentum.
 
-    μₜ = b1 (1 - 0.96^(t momentum_decay) / 2) and Πₜ = μ₁ ... μₜ, as in the paper and torch; optax has a constant μ
+    θ <- θ - rate ((1 - μₜ) g / (1 - Πₜ) + μₜ₊₁ m / (1 - Πₜ₊₁)) / (√ŝ + eps), where Πₜ = μ₁ ... μₜ
+    and μₜ = b1 (1 - 0.96^(t momentum_decay) / 2), as in the paper and torch; optax has a constant μ
     [Dozat 2016, ICLR workshop].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1), and the limit of μₜ.
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0.
+        momentum_decay: How fast μₜ rises from b1 / 2 to b1, >= 0; the paper's value.
     """
     expect_adam("nadam", b1, b2, eps)
     checks.number("nadam momentum_decay", momentum_decay, "[0, inf)")
 
-    def rule(g, p, m, s, product, rate, t, b1, b2, eps, momentum_decay, w1, w2):
-        m, s = moments(g, m, s, b1, b2)
-        now, next_ = (b1 * (1 - 0.5 * 0.96 ** (time * momentum_decay)) for time in (t, t + 1))
-        product = product * now
-        ahead = (1 - now) / (1 - product) * g + next_ / (1 - product * next_) * m
-        return -rate * ahead / (root(s / w2) + eps), m, s, product
+    def momentum_at(t, h):
+        # 0.96 is a constant of the paper.
+        return h.b1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
 
+    def rule(g, p, m, s, product, h):
+        m, s = moments(g, m, s, h)
+        mu = momentum_at(h.t, h)
+        next_mu = momentum_at(h.t + 1, h)
+        # The correction of a decay that changes with t: Πₜ in place of b1ᵗ.
+        product = product * mu  # Πₜ
+        # The gradient counts with the μ of this step, the momentum with that of the next one.
+        g_share = (1 - mu) / (1 - product)
+        m_share = next_mu / (1 - product * next_mu)
+        u = g_share * g + m_share * m
+        divisor = root(s / h.weight2) + h.eps
+        return -h.rate * u / divisor, m, s, product
+
+    # An empty product is 1.
     slots = {**zeros("mean", "square"), "product": lambda p: jnp.ones((), p.dtype)}
-    return lift(
+    return per_parameter(
         "nadam",
         rule,
         rate,
         slots=slots,
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -100,32 +135,47 @@ def nadam(
 
 @maker
 def radam(rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Optimizer:
-    """Adam that is momentum until its mean square is to be trusted, and then is warmed up by r.
+    """RAdam: Adam with a warm-up that follows the variance of its second moment.
 
-    θ <- θ - rate m̂ while ρ = ρ∞ - 2 t b2ᵗ / (1 - b2ᵗ) <= 5, where ρ∞ = 2 / (1 - b2) - 1; from then on
-    θ <- θ - rate r m̂ √(1 - b2ᵗ) / (√s + eps), r² = (ρ - 4) (ρ - 2) ρ∞ / ((ρ∞ - 4) (ρ∞ - 2) ρ). eps is added before
-    the correction, as in torch; optax adds it after [Liu et al. 2020, arXiv:1908.03265].
+    While ρ = ρ∞ - 2 t b2ᵗ / (1 - b2ᵗ) <= 5, where ρ∞ = 2 / (1 - b2) - 1, θ <- θ - rate m̂. Then
+    θ <- θ - rate r m̂ √(1 - b2ᵗ) / (√s + eps), where
+    r² = (ρ - 4) (ρ - 2) ρ∞ / ((ρ∞ - 4) (ρ∞ - 2) ρ).
+    eps is added before the correction, as in torch; optax adds it after
+    [Liu et al. 2020, arXiv:1908.03265].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1); it decides how long the warm-up takes.
+        eps: Added to √s, > 0.
     """
     expect_adam("radam", b1, b2, eps)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, w1, w2):
-        m, s = moments(g, m, s, b1, b2)
-        full, fresh = 2 / (1 - b2) - 1, w2
-        length = full - 2 * t * (1 / fresh - 1)
-        trusted = length > 5
-        long, top = (
-            jnp.where(trusted, value, 6.0) for value in (length, full)
-        )  # the root of a positive number
-        warm = root((long - 4) * (long - 2) * top / ((top - 4) * (top - 2) * long))
-        scale = jnp.where(trusted, warm * root(fresh) / (root(s) + eps), 1)
-        return -rate * m / w1 * scale, m, s
+    def rule(g, p, m, s, h):
+        m, s = moments(g, m, s, h)
+        rho_inf = 2 / (1 - h.b2) - 1
+        # b2ᵗ / (1 - b2ᵗ) = 1 / (1 - b2ᵗ) - 1
+        odds = 1 / h.weight2 - 1
+        rho = rho_inf - 2 * h.t * odds
+        rectify = rho > 5
+        # Before that r² may be negative. Any values > 4 keep
+        # its root, and the derivative of the root, finite.
+        rho = jnp.where(rectify, rho, 6.0)
+        rho_inf = jnp.where(rectify, rho_inf, 6.0)
+        above = (rho - 4) * (rho - 2) * rho_inf
+        below = (rho_inf - 4) * (rho_inf - 2) * rho
+        r = root(above / below)
+        divisor = root(s) + h.eps
+        adaptive = r * root(h.weight2) / divisor
+        scale = jnp.where(rectify, adaptive, 1)
+        return -h.rate * m / h.weight1 * scale, m, s
 
-    return lift(
+    return per_parameter(
         "radam",
         rule,
         rate,
         slots=zeros("mean", "square"),
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -141,23 +191,35 @@ def adabelief(
     eps: Number = 1e-16,
     eps_root: Number = 1e-16,
 ) -> Optimizer:
-    """Adam by how far the gradient is from what was expected, s <- b2 s + (1 - b2) (g - m)² + eps_root.
+    """AdaBelief: Adam with the variance of the gradient in place of the second moment.
 
-    θ <- θ - rate m̂ / (√ŝ + eps), as Adam [Zhuang et al. 2020, arXiv:2010.07468].
+    s <- b2 s + (1 - b2) (g - m)² + eps_root, θ <- θ - rate
+    m̂ / (√ŝ + eps) [Zhuang et al. 2020, arXiv:2010.07468].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the variance, in [0, 1).
+        eps: Added outside of the root, > 0; as in optax.
+        eps_root: Added to s at every step, >= 0; as in optax.
     """
     expect_adam("adabelief", b1, b2, eps, eps_root)
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, eps_root, w1, w2):
-        m = b1 * m + (1 - b1) * g
-        s = b2 * s + (1 - b2) * jnp.square(g - m) + eps_root
-        return -rate * m / w1 / (root(s / w2) + eps), m, s
+    def rule(g, p, m, s, h):
+        m = running_mean(h.b1, m, g)
+        # eps_root is part of s and adds up, as in the
+        # paper; in Adam it is added under the root alone.
+        variance = running_mean(h.b2, s, jnp.square(g - m))
+        s = variance + h.eps_root
+        divisor = root(s / h.weight2) + h.eps
+        return -h.rate * m / h.weight1 / divisor, m, s
 
-    return lift(
+    return per_parameter(
         "adabelief",
         rule,
         rate,
         slots=zeros("mean", "surprise"),
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -169,26 +231,40 @@ def adabelief(
 def yogi(
     rate: Rate, *, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-3, initial: Number = 1e-6
 ) -> Optimizer:
-    """Adam whose mean square moves by g² at most, s <- s - (1 - b2) sign(s - g²) g².
+    """Yogi: Adam whose second moment changes by at most (1 - b2) g² a step.
 
-    m and s begin at initial, as in optax; θ <- θ - rate m̂ / (√ŝ + eps) [Zaheer et al. 2018, NeurIPS].
+    s <- s - (1 - b2) sign(s - g²) g², θ <- θ - rate m̂ / (√ŝ + eps). m and s begin at `initial`, as
+    in optax [Zaheer et al. 2018, NeurIPS].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0; the paper's value.
+        initial: The first value of m and s, >= 0.
     """
     expect_adam("yogi", b1, b2, eps)
     checks.number("yogi initial", initial, "[0, inf)")
 
-    def rule(g, p, m, s, rate, t, b1, b2, eps, initial, w1, w2):
-        first = t == 1
-        m, s = (jnp.where(first, initial, slot) for slot in (m, s))
-        m, square = b1 * m + (1 - b1) * g, jnp.square(g)
-        s = s - (1 - b2) * jnp.sign(s - square) * square
-        return -rate * m / w1 / (root(s / w2) + eps), m, s
+    def rule(g, p, m, s, h):
+        # The slots are 0 in the state of init; the first step begins at `initial`.
+        first = h.t == 1
+        m = jnp.where(first, h.initial, m)
+        s = jnp.where(first, h.initial, s)
+        m = running_mean(h.b1, m, g)
+        # Adam's s moves by (1 - b2) (g² - s); here only the sign of the difference counts.
+        square = jnp.square(g)
+        sign = jnp.sign(s - square)
+        s = s - (1 - h.b2) * sign * square
+        divisor = root(s / h.weight2) + h.eps
+        return -h.rate * m / h.weight1 / divisor, m, s
 
-    return lift(
+    return per_parameter(
         "yogi",
         rule,
         rate,
         slots=zeros("mean", "square"),
-        timed=weights(b1, b2),
+        per_step=bias_corrections(b1, b2),
         b1=b1,
         b2=b2,
         eps=eps,

@@ -1,13 +1,12 @@
-"""Means of squares kept for the axes of an array instead of for its numbers: almost no memory."""
+"""Optimizers that save memory: second moments per row, column or slice of an array."""
 
 from functools import reduce
-from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
-from fnn.optim.per_parameter import lift, root, zeros
+from fnn.optim.per_parameter import per_parameter, root, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate, Scalar
 from fnn.values import maker
 
@@ -24,13 +23,23 @@ def adafactor(
     relative_step: bool = False,
     min_size: int = 1,
 ) -> Optimizer:
-    """Steps over a root mean square that is the product of those of rows and columns, s = r c / mean(r).
+    """Adafactor: the second moment as the product of its row and column means, s = r c / mean(r).
 
-    r and c are means over the last and the next to last axis of β s + (1 - β) (g² + eps), β = 1 - t^-exponent; an array
-    of fewer axes, or one of these shorter than min_size, keeps s whole. With u = g / √s,
-    θ <- θ - max(eps_scale, rms(θ)) rate u / max(1, rms(u) / clip) - rate weight_decay θ. relative_step takes
-    min(rate, 1 / √t) in the place of the first rate, as the paper and torch have it [Shazeer & Stern 2018,
-    arXiv:1804.04235].
+    r and c are means over the last and the next to last axis of β s + (1 - β) (g² + eps), with
+    β = 1 - t^-exponent. With u = g / √s,
+    θ <- θ - max(eps_scale, rms(θ)) rate u / max(1, rms(u) / clip) - rate weight_decay θ
+    [Shazeer & Stern 2018, arXiv:1804.04235].
+
+    Args:
+        rate: A number >= 0, or a schedule; relative to the size of the parameters.
+        exponent: How fast β approaches 1, > 0.
+        clip: Largest root mean square of u, > 0.
+        eps: Added to g², > 0.
+        eps_scale: Least root mean square of θ, >= 0, so that parameters of 0 are moved.
+        weight_decay: Share of θ that a rate of 1 subtracts, >= 0.
+        relative_step: Take min(rate, 1 / √t) in place of the first rate, as the paper and torch do.
+        min_size: An array with one of the two axes shorter than
+            this keeps s whole, as do arrays of fewer axes.
     """
     checks.number("adafactor exponent", exponent, "(0, inf)")
     checks.number("adafactor clip", clip, "(0, inf)")
@@ -40,73 +49,100 @@ def adafactor(
     checks.flag("adafactor relative_step", relative_step)
     checks.whole("adafactor min_size", min_size)
 
-    def axes(p: jax.Array) -> tuple[int, ...]:
-        """The axes whose means are kept apart; none where s is whole."""
-        return (-1, -2) if p.ndim >= 2 and min(p.shape[-2:]) >= min_size else ()
+    def is_factored(p: Array) -> bool:
+        return p.ndim >= 2 and min(p.shape[-2:]) >= min_size
 
-    def begin(p):
-        return tuple(
-            jnp.zeros_like(p.mean(axis, keepdims=True)) for axis in axes(p)
-        ) or jnp.zeros_like(p)
+    def start(p):
+        if not is_factored(p):
+            return jnp.zeros_like(p)
+        # (..., rows, 1) and (..., 1, columns)
+        rows = jnp.zeros_like(p.mean(-1, keepdims=True))
+        columns = jnp.zeros_like(p.mean(-2, keepdims=True))
+        return rows, columns
 
-    def rule(g, p, s, rate, t, exponent, clip, eps, eps_scale, weight_decay):
-        decay, square = 1 - t**-exponent, jnp.square(g) + eps
-        if axes(p):
-            rows, columns = s = tuple(
-                decay * mean + (1 - decay) * square.mean(axis, keepdims=True)
-                for mean, axis in zip(s, axes(p), strict=True)
-            )
-            u = g / root(rows / rows.mean(-2, keepdims=True)) / root(columns)
+    def rule(g, p, s, h):
+        # It is 0 at t = 1: the first step takes its own squares, and no bias has to be corrected.
+        decay = 1 - h.t**-h.exponent
+        square = jnp.square(g) + h.eps
+        if is_factored(p):
+            rows, columns = s
+            rows = running_mean(decay, rows, square.mean(-1, keepdims=True))
+            columns = running_mean(decay, columns, square.mean(-2, keepdims=True))
+            # √s is never formed as a whole array: g is divided by one factor after the other.
+            normalized = rows / rows.mean(-2, keepdims=True)
+            u = g / root(normalized) / root(columns)
+            s = rows, columns
         else:
-            s = decay * s + (1 - decay) * square
+            s = running_mean(decay, s, square)
             u = g / root(s)
-        u = u / jnp.maximum(1, _rms(u) / clip)
-        size = jnp.maximum(eps_scale, _rms(p)) * (
-            jnp.minimum(rate, 1 / root(t)) if relative_step else rate
-        )
-        return -size * u - rate * weight_decay * p, s
+        # As √s lags behind g, some steps would be far too long.
+        u = u / jnp.maximum(1, _rms(u) / h.clip)
+        relative_rate = h.rate
+        if relative_step:
+            relative_rate = jnp.minimum(h.rate, 1 / root(h.t))
+        size = jnp.maximum(h.eps_scale, _rms(p)) * relative_rate
+        # The decay is relative to the given rate, not to the size of the parameters.
+        update = -size * u - h.rate * h.weight_decay * p
+        return update, s
 
-    knobs: dict[str, Any] = {
-        "exponent": exponent,
-        "clip": clip,
-        "eps": eps,
-        "eps_scale": eps_scale,
-        "weight_decay": weight_decay,
-    }
-    return lift("adafactor", rule, rate, slots={"square": begin}, **knobs)
+    return per_parameter(
+        "adafactor",
+        rule,
+        rate,
+        slots={"square": start},
+        exponent=exponent,
+        clip=clip,
+        eps=eps,
+        eps_scale=eps_scale,
+        weight_decay=weight_decay,
+    )
 
 
 @maker
 def sm3(rate: Rate, *, decay: Number = 0.9, eps_root: Number = 1e-8) -> Optimizer:
-    """AdaGrad whose sums are kept by slices, s = minᵢ maxᵢ + g²: of the slices a number is in, the least maximum.
+    """SM3: Adagrad with one sum per slice of an array instead of one per number.
 
-    m <- decay m + (1 - decay) g / √(s + eps_root), where g is not 0, and θ <- θ - rate m; then each slice, one for each
-    place on each axis, keeps the maximum of its s [Anil et al. 2019, arXiv:1901.11150].
+    s = minᵢ μᵢ + g², where μᵢ is the sum of the slice on axis i that holds the number;
+    m <- decay m + (1 - decay) g / √(s + eps_root) where s > 0, θ <- θ - rate m. Then each slice,
+    one for each index on each axis, keeps μᵢ = max(s) [Anil et al. 2019, arXiv:1901.11150].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        decay: Decay of the momentum m, in [0, 1).
+        eps_root: Added inside of the root, >= 0.
     """
     checks.number("sm3 decay", decay, "[0, 1)")
     checks.number("sm3 eps_root", eps_root, "[0, inf)")
 
-    def begin(p):
-        return tuple(jnp.zeros_like(p.max(others, keepdims=True)) for others in _other_axes(p))
+    def slice_maxima(x):
+        # For axis i: (1, ..., size of axis i, ..., 1)
+        return tuple(x.max(others, keepdims=True) for others in _other_axes(x))
 
-    def rule(g, p, m, maxima, rate, t, decay, eps_root):
-        s = reduce(
-            jnp.minimum, [jnp.broadcast_to(maximum, g.shape) for maximum in maxima]
-        ) + jnp.square(g)
-        seen = s > 0
-        u = jnp.where(seen, g / root(jnp.where(seen, s + eps_root, 1)), 0)
-        m = decay * m + (1 - decay) * u
-        return -rate * m, m, tuple(s.max(others, keepdims=True) for others in _other_axes(s))
+    def start(p):
+        return tuple(jnp.zeros_like(maxima) for maxima in slice_maxima(p))
 
-    slots = {**zeros("mean"), "maxima": begin}
-    return lift("sm3", rule, rate, slots=slots, decay=decay, eps_root=eps_root)
+    def rule(g, p, m, maxima, h):
+        # Each sum of a slice bounds the sums of its numbers from above; the least bound is taken.
+        bounds = [jnp.broadcast_to(maximum, g.shape) for maximum in maxima]
+        s = reduce(jnp.minimum, bounds) + jnp.square(g)
+        # s is 0 where no gradient has been yet. The inner `where` keeps 0 / 0 out of derivatives.
+        positive = s > 0
+        divisor = root(jnp.where(positive, s + h.eps_root, 1))
+        u = jnp.where(positive, g / divisor, 0)
+        m = running_mean(h.decay, m, u)
+        return -h.rate * m, m, slice_maxima(s)
+
+    slots = {**zeros("mean"), "maxima": start}
+    return per_parameter("sm3", rule, rate, slots=slots, decay=decay, eps_root=eps_root)
 
 
-def _rms(x: jax.Array) -> Scalar:
+def _rms(x: Array) -> Scalar:
     return root(jnp.square(x).mean())
 
 
-def _other_axes(p: jax.Array) -> list[tuple[int, ...]]:
-    """For each axis all the others; of an array without axes, nothing is left out."""
+def _other_axes(p: Array) -> list[tuple[int, ...]]:
+    """List, for each axis, all other axes. A scalar has one slice, which is the whole."""
+    if p.ndim == 0:
+        return [()]
     axes = range(p.ndim)
-    return [tuple(other for other in axes if other != axis) for axis in axes] or [()]
+    return [tuple(other for other in axes if other != axis) for axis in axes]

@@ -1,68 +1,90 @@
-"""Parameter arrays seen as matrices (inputs, outputs), and functions of matrices."""
+"""Parameter arrays as matrices (inputs, outputs), and functions of matrices."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 
-def as_matrix(p: jax.Array) -> jax.Array:
-    """A kernel as a matrix: all axes but the last are inputs, (height, width, in, out) -> (height width in, out)."""
+def as_matrix(p: Array) -> Array:
+    """Reshape a kernel to a matrix: (height, width, in, out) -> (height * width * in, out)."""
     return p.reshape(-1, p.shape[-1])
 
 
-def product(*factors: jax.Array) -> jax.Array:
-    """The matrix product, in the full precision of its dtype on every device."""
+def matmul(*factors: Array) -> Array:
+    """Multiply matrices from left to right, in full precision on every device."""
     result = factors[0]
     for factor in factors[1:]:
+        # By default, GPU and TPU round float32 factors to
+        # fewer bits, which roots of matrices amplify.
         result = jnp.matmul(result, factor, precision="highest")
     return result
 
 
-def gram(matrix: jax.Array, axis: int) -> jax.Array:
-    """The products of its rows with each other (axis 0), or of its columns (axis 1)."""
-    return product(matrix, matrix.T) if axis == 0 else product(matrix.T, matrix)
+def gram(matrix: Array, axis: int) -> Array:
+    """The inner products of the rows (axis 0), or of the columns (axis 1)."""
+    if axis == 0:
+        return matmul(matrix, matrix.T)
+    return matmul(matrix.T, matrix)
 
 
-def along(square: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
-    """The square matrix applied to the rows' axis (0) or, transposed, to the columns' (1)."""
-    return product(square, matrix) if axis == 0 else product(matrix, square.T)
+def apply_along(square: Array, matrix: Array, axis: int) -> Array:
+    """Apply a square matrix to each column of a matrix (axis 0), or to each row (axis 1)."""
+    if axis == 0:
+        return matmul(square, matrix)
+    return matmul(matrix, square.T)
 
 
-def short_sides(p: jax.Array, max_size: int) -> list[int]:
-    """The axes of a kernel's matrix that are no longer than that; none of an array with fewer than two axes."""
-    return (
-        [axis for axis, size in enumerate(as_matrix(p).shape) if size <= max_size]
-        if p.ndim >= 2
-        else []
-    )
+def short_axes(p: Array, max_size: int) -> list[int]:
+    """List the axes of a kernel's matrix of at most this size; none for fewer than two axes."""
+    if p.ndim < 2:
+        return []
+    sizes = as_matrix(p).shape
+    return [axis for axis in (0, 1) if sizes[axis] <= max_size]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def inverse_power(matrix: jax.Array, exponent: float) -> jax.Array:
-    """A^-exponent for a symmetric positive definite matrix, whose derivative is finite where eigenvalues coincide."""
+def inverse_power(matrix: Array, exponent: float) -> Array:
+    """A^-exponent of a symmetric positive definite matrix, differentiable at equal eigenvalues."""
     values, vectors = jnp.linalg.eigh(matrix)
-    powers = jnp.maximum(values, _least(values)) ** -exponent
-    return product(vectors * powers[None], vectors.T)
+    values = jnp.maximum(values, _floor(values))
+    powers = values**-exponent
+    # Q diag(powers) Qᵀ: the scaling of columns replaces one product.
+    return matmul(vectors * powers[None], vectors.T)
 
 
 @inverse_power.defjvp
 def _inverse_power_jvp(
-    exponent: float, primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Daleckii & Krein 1965: Q (F ∘ QᵀdA Q) Qᵀ, F the divided differences of x^-exponent at the eigenvalues."""
-    (matrix,), (change,) = primals, tangents
+    exponent: float, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    """Q (F ∘ QᵀdA Q) Qᵀ with F the divided differences of x^-exponent at the eigenvalues.
+
+    The derivative of eigh itself divides by differences of eigenvalues, which may be 0
+    [Daleckii & Krein 1965].
+    """
+    (matrix,) = primals
+    (change,) = tangents
     values, vectors = jnp.linalg.eigh(matrix)
-    values = jnp.maximum(values, _least(values))
+    values = jnp.maximum(values, _floor(values))
     powers = values**-exponent
-    gaps, middle = values[:, None] - values[None], (values[:, None] + values[None]) / 2
+    # (n, n): for each pair of eigenvalues, their difference and their mean.
+    gaps = values[:, None] - values[None]
+    middle = (values[:, None] + values[None]) / 2
+    # Where two are nearly equal the divided difference
+    # cancels; there it is the slope at their mean.
     apart = jnp.abs(gaps) > 1e-3 * middle
     near = -exponent * middle ** (-exponent - 1)
-    slopes = jnp.where(apart, (powers[:, None] - powers[None]) / jnp.where(apart, gaps, 1), near)
-    inner = slopes * product(vectors.T, change, vectors)
-    return product(vectors * powers[None], vectors.T), product(vectors, inner, vectors.T)
+    power_gaps = powers[:, None] - powers[None]
+    divided = power_gaps / jnp.where(apart, gaps, 1)
+    slopes = jnp.where(apart, divided, near)
+    inner = slopes * matmul(vectors.T, change, vectors)
+    value = matmul(vectors * powers[None], vectors.T)
+    return value, matmul(vectors, inner, vectors.T)
 
 
-def _least(values: jax.Array) -> jax.Array:
-    """Below this share of the largest eigenvalue all is rounding."""
-    return jnp.finfo(values.dtype).eps * jnp.abs(values).max() + jnp.finfo(values.dtype).tiny
+def _floor(values: Array) -> Array:
+    """The least eigenvalue that is not rounding error, relative to the largest; never 0."""
+    info = jnp.finfo(values.dtype)
+    largest = jnp.abs(values).max()
+    return info.eps * largest + info.tiny

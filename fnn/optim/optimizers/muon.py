@@ -1,15 +1,18 @@
-"""Momentum whose matrices are made orthogonal."""
+"""Muon: momentum whose matrices are made orthogonal."""
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
-from fnn.optim.optimizers.adam import direction, expect_adam, moments, weights
-from fnn.optim.per_parameter import lift, zeros
+from fnn.optim.optimizers.adam import bias_corrections, direction, expect_adam, moments
+from fnn.optim.optimizers.matrices import as_matrix
+from fnn.optim.per_parameter import per_parameter, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
-# Of the quintic a x + b x³ + c x⁵, which draws singular values from (0, 1] to between 0.7 and 1.2 in 5 rounds [Jordan].
+# Coefficients of a x + b x³ + c x⁵, which takes singular values in (0, 1] to between 0.7 and 1.2
+# in five rounds [Jordan].
 QUINTIC = 3.4445, -4.7750, 2.0315
 SCALES = ("rms", "spectral")
 
@@ -28,14 +31,27 @@ def muon(
     eps: Number = 1e-8,
     stacked: bool = False,
 ) -> Optimizer:
-    """Momentum with all singular values near 1, for kernels; Adam (b1, b2, eps) for arrays of fewer than two axes.
+    """Muon: momentum with all singular values near 1, for kernels; Adam for vectors.
 
-    m <- μ m + (1 - μ) g with the momentum μ, u = μ m + (1 - μ) g with nesterov, else m; with U V the singular
-    vectors of u
-    as a matrix (inputs, outputs), found by `rounds` Newton-Schulz rounds, θ <- θ - rate (s U Vᵀ + weight_decay θ).
-    s = 0.2 √max(inputs, outputs) as scale "rms", so that Adam's rates fit, or √max(1, outputs / inputs) as "spectral".
-    With stacked, the first axis counts matrices, as in nn.repeat. Embeddings and heads are better left to Adam:
-    partition({"embed*": adam(1e-3)}, muon(1e-3)) [Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982].
+    m <- μ m + (1 - μ) g with μ = momentum, and u = μ m + (1 - μ) g with nesterov, else u = m. With
+    U and V the singular vectors of u as a matrix (inputs, outputs),
+    θ <- θ - rate (s U Vᵀ + weight_decay θ). Embeddings and heads are better left to Adam:
+    partition({"embed*": adam(1e-3)}, muon(1e-3)) [Jordan et al. 2024; Liu et al. 2025,
+    arXiv:2502.16982].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        momentum: Decay of the momentum of kernels, in [0, 1).
+        nesterov: Whether the step adds the new gradient to the decayed momentum.
+        rounds: Newton-Schulz rounds that compute U Vᵀ, >= 1.
+            Five take singular values to between 0.7 and 1.2.
+        scale: "rms" for s = 0.2 √max(inputs, outputs), with which Adam's rates fit, or "spectral"
+            for s = √max(1, outputs / inputs).
+        weight_decay: Share of θ that a rate of 1 subtracts, >= 0.
+        b1: Decay of Adam's first moment, in [0, 1).
+        b2: Decay of Adam's second moment, in [0, 1).
+        eps: Added outside of Adam's root, > 0.
+        stacked: Whether the first axis counts matrices, as in nn.repeat.
     """
     checks.number("muon momentum", momentum, "[0, 1)")
     checks.number("muon weight_decay", weight_decay, "[0, inf)")
@@ -45,39 +61,66 @@ def muon(
     checks.choice("muon scale", scale, SCALES)
     expect_adam("muon", b1, b2, eps)
 
-    def is_kernel(p: jax.Array) -> bool:
+    def is_kernel(p: Array) -> bool:
         return p.ndim - stacked >= 2
 
-    def rule(g, p, m, s, rate, t, momentum, weight_decay, b1, b2, eps, w1, w2):
+    def as_matrices(u):
+        if stacked:
+            # (count, ..., inputs, outputs) -> (count, inputs of all axes, outputs)
+            return u.reshape(len(u), -1, u.shape[-1])
+        return as_matrix(u)
+
+    def size_of(inputs: int, outputs: int) -> float:
+        if scale == "rms":
+            # An orthogonal matrix has a root mean square of 1 / √max(inputs, outputs).
+            # Adam's steps have about 0.2.
+            return 0.2 * max(inputs, outputs) ** 0.5
+        return max(1, outputs / inputs) ** 0.5
+
+    def rule(g, p, m, s, h):
         if is_kernel(p):
-            m = momentum * m + (1 - momentum) * g
-            u = momentum * m + (1 - momentum) * g if nesterov else m
-            matrices = u.reshape(len(u), -1, u.shape[-1]) if stacked else u.reshape(-1, u.shape[-1])
-            inputs, outputs = matrices.shape[-2:]
-            size = (
-                0.2 * max(inputs, outputs) ** 0.5
-                if scale == "rms"
-                else max(1, outputs / inputs) ** 0.5
-            )
-            u = size * orthogonalized(matrices, rounds).reshape(p.shape)
+            m = running_mean(h.momentum, m, g)
+            u = running_mean(h.momentum, m, g) if nesterov else m
+            matrices = as_matrices(u)
+            size = size_of(*matrices.shape[-2:])
+            u = size * orthogonalize(matrices, rounds).reshape(p.shape)
         else:
-            m, s = moments(g, m, s, b1, b2)
-            u = direction(m, s, w1, w2, eps)
-        return -rate * (u + weight_decay * p), m, s
+            m, s = moments(g, m, s, h)
+            u = direction(m, s, h)
+        u = u + h.weight_decay * p
+        return -h.rate * u, m, s
 
-    slots = {**zeros("mean"), "square": lambda p: () if is_kernel(p) else jnp.zeros_like(p)}
-    knobs = {"momentum": momentum, "weight_decay": weight_decay, "b1": b1, "b2": b2, "eps": eps}
-    return lift("muon", rule, rate, slots=slots, timed=weights(b1, b2), **knobs)
+    def start_square(p):
+        # Kernels need no second moment: an empty tuple takes no memory.
+        return () if is_kernel(p) else jnp.zeros_like(p)
+
+    slots = {**zeros("mean"), "square": start_square}
+    return per_parameter(
+        "muon",
+        rule,
+        rate,
+        slots=slots,
+        per_step=bias_corrections(b1, b2),
+        momentum=momentum,
+        weight_decay=weight_decay,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+    )
 
 
-def orthogonalized(x: jax.Array, rounds: int) -> jax.Array:
-    """Matrices (..., rows, columns) with nearly the same singular vectors, and singular values near 1."""
-    wide = x.shape[-2] <= x.shape[-1]
-    x = x if wide else x.mT  # the products below are of the shorter side
+def orthogonalize(x: Array, rounds: int) -> Array:
+    """Bring singular values of matrices (..., rows, columns) near 1 by Newton-Schulz iteration."""
+    is_wide = x.shape[-2] <= x.shape[-1]
+    # Products x xᵀ of the shorter side are the smaller ones.
+    x = x if is_wide else x.mT
+    # By the Frobenius norm, no singular value is above 1. tiny keeps a matrix of 0 from NaN.
     square = jnp.square(x).sum((-2, -1), keepdims=True)
-    x = x * jax.lax.rsqrt(square + jnp.finfo(x.dtype).tiny)
+    tiny = jnp.finfo(x.dtype).tiny
+    x = x * jax.lax.rsqrt(square + tiny)
     a, b, c = QUINTIC
     for _ in range(rounds):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.mT
+        factor = b * gram + c * gram @ gram
+        x = a * x + factor @ x
+    return x if is_wide else x.mT

@@ -1,20 +1,38 @@
-"""Averages that make a schedule needless."""
+"""Schedule-free optimizers, which average the parameters in place of lowering the rate."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
-from fnn.optim.optimizers.adam import weight
+from fnn.optim.optimizers.adam import bias_correction
 from fnn.optim.optimizers.descent import sgd
-from fnn.optim.per_parameter import expect_floats, lift, root, widened, zeros
+from fnn.optim.per_parameter import (
+    divide_where,
+    expect_floats,
+    per_parameter,
+    root,
+    running_mean,
+    wide_copy,
+    widen,
+    zeros,
+)
 from fnn.types import Number, Optimizer, OptState, Params, Rate, Scalar
 from fnn.values import maker
 
 
 class ScheduleFreeState(NamedTuple):
-    """The fast parameters z, and what the weights of the average are made of."""
+    """The state of `schedule_free_sgd` and `schedule_free_adamw`.
+
+    Attributes:
+        inner: The state of the optimizer of z.
+        fast: The fast parameters z, a pytree like params.
+        total: The sum Σ w of the weights so far.
+        largest: The largest rate so far.
+        lean: The value of b1, which `averaged` needs.
+    """
 
     inner: OptState
     fast: Params
@@ -23,22 +41,27 @@ class ScheduleFreeState(NamedTuple):
     lean: Scalar
 
     def averaged(self, params: Params) -> Params:
-        """The average x = (y - (1 - b1) z) / b1."""
+        """The average x = (y - (1 - b1) z) / b1, where y are the params."""
 
-        def one(y: jax.Array, z: jax.Array) -> jax.Array:
-            lean = self.lean.astype(z.dtype)
-            return ((widened(y) - (1 - lean) * z) / lean).astype(y.dtype)
+        def average(y: Array, z: Array) -> Array:
+            x = _average(y, z, self.lean.astype(z.dtype))
+            return x.astype(y.dtype)
 
-        return jax.tree.map(one, params, self.fast)
+        return jax.tree.map(average, params, self.fast)
 
 
 @maker
 def schedule_free_sgd(rate: Rate, *, b1: Number = 0.9, power: Number = 2.0) -> Optimizer:
-    """Gradient descent on z, with gradients taken between z and its average: y = b1 x + (1 - b1) z.
+    """Schedule-free SGD: gradient descent on z, with gradients taken between z and its average x.
 
-    z <- z - rate g(y), x <- (1 - c) x + c z, c = w / Σ w with w = (largest rate so far)^power. The params are y; x, for
-    evaluation, is what `averaged` gives and what `train.run` validates. Give the rate a warm-up, but no decay.
-    ConfigError unless 0 < b1 <= 1 and power >= 0 [Defazio et al. 2024, arXiv:2405.15682].
+    y = b1 x + (1 - b1) z, z <- z - rate g(y), x <- (1 - c) x + c z with c = w / Σ w and
+    w = (largest rate so far)^power. The params are y. x is for evaluation: `averaged_params` reads
+    it, and `train.run` validates with it [Defazio et al. 2024, arXiv:2405.15682].
+
+    Args:
+        rate: A number >= 0, or a schedule with a warm-up but without a decay.
+        b1: Weight of the average in y, in (0, 1]. It acts as momentum.
+        power: How much steps with small rates count less in the average, >= 0; 0 for a plain mean.
     """
     return _schedule_free("schedule_free_sgd", sgd(rate), b1, power)
 
@@ -53,66 +76,102 @@ def schedule_free_adamw(
     weight_decay: Number = 0.0,
     power: Number = 2.0,
 ) -> Optimizer:
-    """The same with AdamW's step without its momentum, z <- z - rate (g / (√ŝ + eps) + weight_decay y).
+    """Schedule-free AdamW: as `schedule_free_sgd`, with AdamW's step without its first moment.
 
-    The average takes the place of the momentum; ŝ is Adam's. For the rest see schedule_free_sgd.
+    z <- z - rate (g / (√ŝ + eps) + weight_decay y) with ŝ of Adam. The average replaces the first
+    moment [Defazio et al. 2024, arXiv:2405.15682].
+
+    Args:
+        rate: A number >= 0, or a schedule with a warm-up but without a decay.
+        b1: Weight of the average in y, in (0, 1]. It acts as momentum.
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added outside of the root, > 0.
+        weight_decay: Share of y that a rate of 1 subtracts, >= 0.
+        power: How much steps with small rates count less in the average, >= 0; 0 for a plain mean.
     """
     checks.number("schedule_free_adamw b2", b2, "[0, 1)")
     checks.number("schedule_free_adamw eps", eps, "(0, inf)")
     checks.number("schedule_free_adamw weight_decay", weight_decay, "[0, inf)")
 
-    def rule(g, p, s, rate, t, b2, eps, weight_decay, w2):
-        s = b2 * s + (1 - b2) * jnp.square(g)
-        return -rate * (g / (root(s / w2) + eps) + weight_decay * p), s
+    def rule(g, p, s, h):
+        # p is y, at which the gradient was taken; the update is added to z.
+        s = running_mean(h.b2, s, jnp.square(g))
+        divisor = root(s / h.weight2) + h.eps
+        u = g / divisor + h.weight_decay * p
+        return -h.rate * u, s
 
-    knobs = {"b2": b2, "eps": eps, "weight_decay": weight_decay}
-    fast = lift(
+    fast = per_parameter(
         "schedule_free_adamw",
         rule,
         rate,
         slots=zeros("square"),
-        timed={"w2": lambda t: weight(b2, t)},
-        **knobs,
+        per_step={"weight2": lambda t: bias_correction(b2, t)},
+        b2=b2,
+        eps=eps,
+        weight_decay=weight_decay,
     )
     return _schedule_free("schedule_free_adamw", fast, b1, power)
 
 
 def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Optimizer:
-    """The optimizer as that of z."""
+    """Make the schedule-free form of an optimizer, which moves z."""
     checks.number(f"{name} b1", b1, "(0, 1]")
     checks.number(f"{name} power", power, "[0, inf)")
 
     def init(params: Params) -> ScheduleFreeState:
         expect_floats(f"{name} params", params)
-        begin = jax.tree.map(
-            lambda p: jnp.array(widened(p)), params
-        )  # a copy, for the params may be donated
-        none, floats = jnp.zeros(()), jnp.result_type(float)
-        return ScheduleFreeState(fast.init(begin), begin, none, none, jnp.asarray(b1, floats))
+        z = wide_copy(params)
+        zero = jnp.zeros(())
+        return ScheduleFreeState(
+            inner=fast.init(z),
+            fast=z,
+            total=zero,
+            largest=zero,
+            lean=jnp.asarray(b1, jnp.result_type(float)),
+        )
 
     def update(
-        grads: Params, opt_state: ScheduleFreeState, params: Params, **_: Any
+        grads: Params,
+        opt_state: ScheduleFreeState,
+        params: Params,
+        **_: Any,
     ) -> tuple[Params, ScheduleFreeState]:
         trees.expect_like(f"{name} grads", grads, params)
-        wide_grads, wide_params = (jax.tree.map(widened, tree) for tree in (grads, params))
-        changes, own = fast.update(wide_grads, opt_state.inner, wide_params)
-        largest = jnp.maximum(opt_state.largest, own.rate)
-        counted = largest > 0
-        gain = jnp.where(counted, jnp.where(counted, largest, 1) ** trees.knob(power, largest), 0)
-        total = opt_state.total + gain
-        share = jnp.where(counted, gain / jnp.where(counted, total, 1), 0)
+        # z and its optimizer are in float32 or wider, also for params in half precision.
+        wide_grads = jax.tree.map(widen, grads)
+        wide_params = jax.tree.map(widen, params)
+        changes, inner = fast.update(wide_grads, opt_state.inner, wide_params)
 
-        def one(y: jax.Array, z: jax.Array, change: jax.Array) -> tuple[jax.Array, jax.Array]:
-            c, lean = share.astype(z.dtype), opt_state.lean.astype(z.dtype)
-            x = (widened(y) - (1 - lean) * z) / lean
-            after = z + change
-            x = (1 - c) * x + c * after
-            return (lean * x + (1 - lean) * after - widened(y)).astype(y.dtype), after
+        # c = w / Σ w. While all rates have been 0, as at the
+        # start of a warm-up, the weight is 0 for any power.
+        largest = jnp.maximum(opt_state.largest, inner.rate)
+        positive = largest > 0
+        safe_largest = jnp.where(positive, largest, 1)
+        weight = safe_largest ** trees.knob(power, largest)
+        weight = jnp.where(positive, weight, 0)
+        total = opt_state.total + weight
+        share = divide_where(positive, weight, total, 0)
 
-        pairs = jax.tree.map(one, params, opt_state.fast, changes)
-        updates, moved = jax.tree.transpose(
-            jax.tree.structure(params), jax.tree.structure((0, 0)), pairs
-        )
-        return updates, ScheduleFreeState(own, moved, total, largest, opt_state.lean)
+        def advance(y: Array, z: Array, change: Array) -> tuple[Array, Array]:
+            c = share.astype(z.dtype)
+            beta = opt_state.lean.astype(z.dtype)
+            # x is not kept: y and z determine it.
+            x = _average(y, z, beta)
+            new_z = z + change
+            x = (1 - c) * x + c * new_z
+            new_y = running_mean(beta, x, new_z)
+            return (new_y - widen(y)).astype(y.dtype), new_z
+
+        # A pytree of pairs -> a pair of pytrees.
+        pairs = jax.tree.map(advance, params, opt_state.fast, changes)
+        outer = jax.tree.structure(params)
+        pair = jax.tree.structure((0, 0))
+        updates, new_z = jax.tree.transpose(outer, pair, pairs)
+        return updates, ScheduleFreeState(inner, new_z, total, largest, opt_state.lean)
 
     return Optimizer(init, update)
+
+
+def _average(y: Array, z: Array, b1: Array) -> Array:
+    """Solve y = b1 x + (1 - b1) z for x."""
+    return (widen(y) - (1 - b1) * z) / b1

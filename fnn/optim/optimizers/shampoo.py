@@ -1,21 +1,20 @@
 """Shampoo, and SOAP: Adam in the eigenbasis of Shampoo's preconditioners."""
 
-from functools import reduce
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
-from fnn.optim.optimizers.adam import direction, expect_adam, moments, weight
+from fnn.optim.optimizers.adam import bias_correction, direction, expect_adam, moments
 from fnn.optim.optimizers.matrices import (
-    along,
+    apply_along,
     as_matrix,
     gram,
     inverse_power,
-    product,
-    short_sides,
+    matmul,
+    short_axes,
 )
-from fnn.optim.per_parameter import lift, root, zeros
+from fnn.optim.per_parameter import per_parameter, root, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
@@ -30,11 +29,21 @@ def shampoo(
     every: int = 1,
     max_size: int = 1024,
 ) -> Optimizer:
-    """AdaGrad for matrices, L <- decay L + g gᵀ, R <- decay R + gᵀ g, v <- momentum v + L^-¼ g R^-¼, θ <- θ - rate v.
+    """Shampoo: Adagrad with a full matrix per axis, for kernels as matrices (inputs, outputs).
 
-    L and R begin at eps I; their roots are found anew every so many steps. A side longer than max_size is left out,
-    and the root of the other is ½ then; an array with no side left, or of one axis, has AdaGrad's g / √s in their
-    place, s <- decay s + g² from eps. Kernels are matrices (inputs, outputs) [Gupta et al. 2018, arXiv:1802.09568].
+    L <- decay L + g gᵀ and R <- decay R + gᵀ g from eps I;
+    v <- momentum v + L^-¼ g R^-¼, θ <- θ - rate v. If only one axis has a matrix, its power is -½.
+    An array without any, or of one axis, has Adagrad's g / √s instead, s <- decay s + g² from eps
+    [Gupta et al. 2018, arXiv:1802.09568].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        decay: Decay of L, R and s, in (0, 1]; 1 for the sums of the paper.
+        momentum: Decay of the velocity v, in [0, 1).
+        eps: The first value of the diagonals of L and R, and of s, > 0.
+        every: Steps between two computations of the roots,
+            >= 1. The eigenvalues take most of the time.
+        max_size: Longest axis that has a matrix, >= 1. The cost grows with the third power.
     """
     checks.number("shampoo decay", decay, "(0, 1]")
     checks.number("shampoo momentum", momentum, "[0, 1)")
@@ -42,35 +51,51 @@ def shampoo(
     checks.whole("shampoo every", every)
     checks.whole("shampoo max_size", max_size)
 
-    def begin(p):
-        """For each side its sum and the root of that, both set by the first step; or the sum of squares."""
-        squares = [jnp.zeros_like(gram(as_matrix(p), axis)) for axis in short_sides(p, max_size)]
-        return tuple((square, square) for square in squares) or jnp.zeros_like(p)
+    def start(p):
+        axes = short_axes(p, max_size)
+        if not axes:
+            return jnp.zeros_like(p)  # s
+        return _pairs_of_zeros(p, axes)  # (sum, root) per axis; the first step sets both
 
-    def rule(g, p, v, sums, rate, t, decay, momentum, eps):
-        sides, first, due = short_sides(p, max_size), t == 1, (t - 1) % every == 0
-        if sides:
-            matrix = u = as_matrix(g)
-            renewed = []
-            for axis, (total, power) in zip(sides, sums, strict=True):
-                total = jnp.where(first, eps * jnp.eye(len(total), dtype=total.dtype), total)
-                total = decay * total + gram(matrix, axis)
-                power = jax.lax.cond(due, _roots[len(sides)], lambda _, power=power: power, total)
-                u = along(power, u, axis)
-                renewed.append((total, power))
-            u, sums = u.reshape(p.shape), tuple(renewed)
+    def rule(g, p, v, sums, h):
+        axes = short_axes(p, max_size)
+        first = h.t == 1
+        due = (h.t - 1) % every == 0
+        if axes:
+            matrix = as_matrix(g)
+            u = matrix
+            pairs = []
+            for axis, (total, power) in zip(axes, sums, strict=True):
+                identity = jnp.eye(len(total), dtype=total.dtype)
+                total = jnp.where(first, h.eps * identity, total)
+                # (size of the axis, size of the axis)
+                total = h.decay * total + gram(matrix, axis)
+                # A branch, so that eigenvalues are computed only when due.
+                power = jax.lax.cond(due, _ROOTS[len(axes)], lambda _, power=power: power, total)
+                u = apply_along(power, u, axis)
+                pairs.append((total, power))
+            u = u.reshape(p.shape)
+            sums = tuple(pairs)
         else:
-            sums = decay * jnp.where(first, eps, sums) + jnp.square(g)
+            sums = jnp.where(first, h.eps, sums)
+            sums = h.decay * sums + jnp.square(g)
             u = g / root(sums)
-        v = momentum * v + u
-        return -rate * v, v, sums
+        v = h.momentum * v + u
+        return -h.rate * v, v, sums
 
-    slots = {**zeros("velocity"), "sums": begin}
-    return lift("shampoo", rule, rate, slots=slots, decay=decay, momentum=momentum, eps=eps)
+    return per_parameter(
+        "shampoo",
+        rule,
+        rate,
+        slots={**zeros("velocity"), "sums": start},
+        decay=decay,
+        momentum=momentum,
+        eps=eps,
+    )
 
 
-# The root of a side, by how many sides there are.
-_roots = {
+# The power of a sum, by the number of axes that have one: together they always make -½.
+_ROOTS = {
     1: lambda total: inverse_power(total, 1 / 2),
     2: lambda total: inverse_power(total, 1 / 4),
 }
@@ -87,73 +112,100 @@ def soap(
     every: int = 10,
     max_size: int = 1024,
 ) -> Optimizer:
-    """Adam on the rotated gradient QₗᵀgQᵣ, where Qₗ and Qᵣ are the eigenvectors of running means of g gᵀ and gᵀ g.
+    """SOAP: Adam on the rotated gradient QₗᵀgQᵣ, with the eigenvectors of Shampoo's L and R.
 
-    After a step L <- decay L + (1 - decay) g gᵀ; Qₗ is found by eigh after the first, which moves no parameter, and
-    turned by one round of power iteration and QR, qr(L Qₗ), every so many steps; R and Qᵣ likewise. m stays in the
-    coordinates of θ, s in the rotated ones. A side longer than max_size is not rotated; arrays of fewer than two axes
-    are Adam's. Derivatives take the rotations as given. Kernels are matrices (inputs, outputs) [Vyas et al. 2024,
-    arXiv:2409.11321].
+    After a step L <- decay L + (1 - decay) g gᵀ, and R likewise with gᵀ g. The first step moves no
+    parameter and computes Qₗ by eigh; later ones turn it by one round of power iteration and QR,
+    qr(L Qₗ). m stays in the coordinates of θ, s in the rotated ones. Arrays of fewer than two axes
+    are Adam's. Derivatives take the rotations as constants [Vyas et al. 2024, arXiv:2409.11321].
+
+    Args:
+        rate: A number >= 0, or a schedule.
+        b1: Decay of the first moment, in [0, 1); the paper's value.
+        b2: Decay of the second moment, in [0, 1); the paper's value.
+        decay: Decay of L and R, in [0, 1).
+        eps: Added outside of the root, > 0.
+        every: Steps between two turns of the eigenvectors, >= 1; 10 in the paper.
+        max_size: Longest axis that is rotated, >= 1.
     """
     expect_adam("soap", b1, b2, eps)
     checks.number("soap decay", decay, "[0, 1)")
     checks.whole("soap every", every)
     checks.whole("soap max_size", max_size)
 
-    def begin(p):
-        """For each side the running mean and its basis."""
-        squares = [jnp.zeros_like(gram(as_matrix(p), axis)) for axis in short_sides(p, max_size)]
-        return tuple((square, square) for square in squares)
+    def start(p):
+        return _pairs_of_zeros(p, short_axes(p, max_size))  # (mean, basis) per axis
 
-    def rule(g, p, m, s, bases, rate, t, b1, b2, decay, eps, w1, w2):
-        sides = short_sides(p, max_size)
-        first, due = t == 1, (t - 1) % every == 0
+    def rule(g, p, m, s, pairs, h):
+        axes = short_axes(p, max_size)
+        first = h.t == 1
+        due = (h.t - 1) % every == 0
 
-        def rotated(x, back=False):
-            if not sides:
+        def rotate(x, back=False):
+            if not axes:
                 return x
-            turns = [
-                (basis if back else basis.T, axis)
-                for (_, basis), axis in zip(bases, sides, strict=True)
-            ]
-            return reduce(lambda x, turn: along(turn[0], x, turn[1]), turns, as_matrix(x)).reshape(
-                x.shape
+            matrix = as_matrix(x)
+            for (_, basis), axis in zip(pairs, axes, strict=True):
+                matrix = apply_along(basis if back else basis.T, matrix, axis)
+            return matrix.reshape(x.shape)
+
+        new_m, _ = moments(g, m, s, h)
+        _, new_s = moments(rotate(g), m, s, h)
+        # In the first step there is no basis yet: the old moments of 0 give an update of 0.
+        m = jnp.where(first, m, new_m)
+        s = jnp.where(first, s, new_s)
+        # m is kept in the coordinates of θ, since the basis turns under it.
+        u = rotate(direction(rotate(m), s, h), back=True)
+        update = -h.rate * u
+
+        new_pairs = []
+        for (mean, basis), axis in zip(pairs, axes, strict=True):
+            mean = running_mean(h.decay, mean, gram(as_matrix(g), axis))
+            # Derivatives of eigenvectors are not finite for equal eigenvalues.
+            constant = jax.lax.stop_gradient(mean)
+            basis = jax.lax.cond(
+                due,
+                lambda constant=constant, basis=basis: _turn(constant, basis, first),
+                lambda basis=basis: basis,
             )
+            new_pairs.append((mean, basis))
+        return update, m, s, tuple(new_pairs)
 
-        def renewed(mean, basis, axis):
-            mean = decay * mean + (1 - decay) * gram(as_matrix(g), axis)
-            known = jax.lax.stop_gradient(mean)
-            return mean, jax.lax.cond(due, lambda: _turned(known, basis, first), lambda: basis)
-
-        new_m, _ = moments(g, m, s, b1, b2)
-        _, new_s = moments(rotated(g), m, s, b1, b2)
-        m, s = (jnp.where(first, old, new) for old, new in ((m, new_m), (s, new_s)))
-        u = rotated(direction(rotated(m), s, w1, w2, eps), back=True)
-        return (
-            -rate * u,
-            m,
-            s,
-            tuple(
-                renewed(mean, basis, axis) for (mean, basis), axis in zip(bases, sides, strict=True)
-            ),
-        )
-
-    slots = {**zeros("mean", "square"), "bases": begin}
-    # The means begin with the second step.
-    timed = {
-        f"w{i}": lambda t, b=b: weight(b, jnp.maximum(t - 1, 1)) for i, b in ((1, b1), (2, b2))
-    }
-    return lift("soap", rule, rate, slots=slots, timed=timed, b1=b1, b2=b2, decay=decay, eps=eps)
-
-
-def _turned(mean: jax.Array, basis: jax.Array, first: jax.Array) -> jax.Array:
-    """The eigenvectors of a running mean: all at once at first, later by a round of power iteration."""
-    return jax.lax.cond(
-        first,
-        lambda mean, basis: jnp.linalg.eigh(mean)[1][
-            :, ::-1
-        ],  # the largest first, as QR keeps the first ones best
-        lambda mean, basis: jnp.linalg.qr(product(mean, basis))[0],
-        mean,
-        jax.lax.stop_gradient(basis),
+    return per_parameter(
+        "soap",
+        rule,
+        rate,
+        slots={**zeros("mean", "square"), "bases": start},
+        # The moments begin with the second step, so that t counts one less.
+        per_step={
+            "weight1": lambda t: bias_correction(b1, jnp.maximum(t - 1, 1)),
+            "weight2": lambda t: bias_correction(b2, jnp.maximum(t - 1, 1)),
+        },
+        b1=b1,
+        b2=b2,
+        decay=decay,
+        eps=eps,
     )
+
+
+def _pairs_of_zeros(p: Array, axes: list[int]) -> tuple[tuple[Array, Array], ...]:
+    """Two square matrices of 0 for each of these axes."""
+    matrix = as_matrix(p) if axes else p
+    squares = [jnp.zeros_like(gram(matrix, axis)) for axis in axes]
+    return tuple((square, square) for square in squares)
+
+
+def _turn(mean: Array, basis: Array, first: Array) -> Array:
+    """The eigenvectors of a running mean: by eigh at first, later by one power iteration."""
+
+    def by_eigh(mean: Array, basis: Array) -> Array:
+        # Largest eigenvalue first, since QR keeps the first
+        # columns best. eigh has the smallest first.
+        _, vectors = jnp.linalg.eigh(mean)
+        return vectors[:, ::-1]
+
+    def by_power_iteration(mean: Array, basis: Array) -> Array:
+        return jnp.linalg.qr(matmul(mean, basis))[0]
+
+    basis = jax.lax.stop_gradient(basis)
+    return jax.lax.cond(first, by_eigh, by_power_iteration, mean, basis)

@@ -1,19 +1,33 @@
-"""Momentum over a running diagonal of the Hessian: Sophia."""
+"""Sophia: momentum over a running estimate of the Hessian's diagonal."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
-from fnn.optim.per_parameter import expect_floats, value_function, widened
+from fnn.optim.per_parameter import (
+    expect_floats,
+    require_value_fn,
+    running_mean,
+    wide_zeros,
+    widen,
+)
 from fnn.optim.schedules.base import as_schedule
 from fnn.types import Number, Optimizer, Params, RandomKey, Rate, Scalar, Step
 from fnn.values import maker
 
 
 class SophiaState(NamedTuple):
-    """Steps made, the rate of the last one, and the running means of the gradient and of the Hessian's diagonal."""
+    """The state of `sophia`.
+
+    Attributes:
+        step: The number of steps made.
+        rate: The rate of the last step.
+        mean: The running mean m of the gradient, a pytree like params.
+        curvature: The running mean h of the Hessian's diagonal, a pytree like params.
+    """
 
     step: Step
     rate: Scalar
@@ -33,11 +47,26 @@ def sophia(
     weight_decay: Number = 0.0,
     every: int = 10,
 ) -> Optimizer:
-    """Newton's steps, cut off: θ <- θ - rate (clip(m / max(scale h, eps), -1, 1) + weight_decay θ).
+    """Sophia: Newton steps by a diagonal Hessian, clipped per number.
 
-    m <- b1 m + (1 - b1) g. Every so many steps, the first among them, h <- b2 h + (1 - b2) u ⊙ Hu: Hutchinson's
-    estimate of the Hessian's diagonal on this batch, u of random signs. It takes value_fn, as train.run gives it
-    [Liu et al. 2023, arXiv:2305.14342].
+    m <- b1 m + (1 - b1) g, θ <- θ - rate (clip(m / max(scale h, eps), -1, 1) + weight_decay θ).
+    Every `every` steps, beginning with the first, h <- b2 h + (1 - b2) u ⊙ Hu: Hutchinson's
+    estimate of the diagonal on this batch, with u of random signs. It calls `value_fn`, which
+    `train.run` gives [Liu et al. 2023, arXiv:2305.14342].
+
+    Args:
+        key: A key from jax.random.key, which all random signs follow from.
+        rate: A number >= 0, or a schedule.
+        b1: Decay of m, in [0, 1).
+        b2: Decay of h, in [0, 1); the paper's value.
+        scale: Factor of h, > 0. Smaller values clip more of the steps.
+        eps: Least divisor, > 0, where the curvature is 0 or negative.
+        weight_decay: Share of θ that a rate of 1 subtracts, >= 0.
+        every: Steps between two estimates, >= 1; 10 in the paper.
+
+    Raises:
+        ConfigError: A number is out of range, or, at an update, there is no `value_fn`.
+        DTypeError: `key` is not a key.
     """
     checks.key("sophia key", key)
     schedule = as_schedule("sophia", rate)
@@ -50,50 +79,71 @@ def sophia(
 
     def init(params: Params) -> SophiaState:
         expect_floats("sophia params", params)
-        zeros = jax.tree.map(lambda p: jnp.zeros_like(widened(p)), params)
-        return SophiaState(jnp.zeros((), jnp.int32), jnp.zeros(()), zeros, zeros)
+        zeros = wide_zeros(params)
+        return SophiaState(
+            step=jnp.zeros((), jnp.int32),
+            rate=jnp.zeros(()),
+            mean=zeros,
+            curvature=zeros,
+        )
 
     def update(
-        grads: Params, opt_state: SophiaState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: SophiaState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, SophiaState]:
         trees.expect_like("sophia grads", grads, params)
-        value_fn = value_function("sophia", extra)
+        value_fn = require_value_fn("sophia", extra)
+        # Kept in the state for `history.rate`.
         now = jnp.asarray(schedule(opt_state.step), opt_state.rate.dtype)
 
-        def looked(curvature: Params) -> Params:
-            signs = _signs(jax.random.fold_in(key, opt_state.step), params)
-            bent = jax.jvp(jax.grad(value_fn), (params,), (signs,))[1]
-            return jax.tree.map(
-                lambda h, u, b: _mean(b2, h, widened(u) * widened(b)), curvature, signs, bent
-            )
+        def estimate(curvature: Params) -> Params:
+            # The key follows from the step, so that a resumed run draws the same signs.
+            signs = _random_signs(jax.random.fold_in(key, opt_state.step), params)
+            # Hu is the derivative of the gradient in the direction u: no Hessian is formed.
+            grad_fn = jax.grad(value_fn)
+            _, products = jax.jvp(grad_fn, (params,), (signs,))
 
-        curvature = jax.lax.cond(
-            opt_state.step % every == 0, looked, lambda h: h, opt_state.curvature
-        )
-        mean = jax.tree.map(lambda m, g: _mean(b1, m, widened(g)), opt_state.mean, grads)
+            def one(h: Array, u: Array, hu: Array) -> Array:
+                return _running_mean(b2, h, widen(u) * widen(hu))
 
-        def one(p: jax.Array, m: jax.Array, h: jax.Array) -> jax.Array:
-            wide = widened(p)
-            steep = jnp.maximum(trees.knob(scale, wide) * h, trees.knob(eps, wide))
-            change = jnp.clip(m / steep, -1, 1) + trees.knob(weight_decay, wide) * wide
-            return (-now.astype(wide.dtype) * change).astype(p.dtype)
+            return jax.tree.map(one, curvature, signs, products)
 
-        updates = jax.tree.map(one, params, mean, curvature)
+        due = opt_state.step % every == 0
+        # A branch, so that the Hessian-vector product is computed only when due.
+        curvature = jax.lax.cond(due, estimate, lambda h: h, opt_state.curvature)
+
+        def next_mean(m: Array, g: Array) -> Array:
+            return _running_mean(b1, m, widen(g))
+
+        mean = jax.tree.map(next_mean, opt_state.mean, grads)
+
+        def change(p: Array, m: Array, h: Array) -> Array:
+            wide = widen(p)
+            scaled = trees.knob(scale, wide) * h
+            # Where h is negative the step is the sign of m.
+            divisor = jnp.maximum(scaled, trees.knob(eps, wide))
+            clipped = jnp.clip(m / divisor, -1, 1)
+            u = clipped + trees.knob(weight_decay, wide) * wide
+            return (-now.astype(wide.dtype) * u).astype(p.dtype)
+
+        updates = jax.tree.map(change, params, mean, curvature)
         return updates, SophiaState(opt_state.step + 1, now, mean, curvature)
 
     return Optimizer(init, update)
 
 
-def _mean(decay: Number, mean: jax.Array, new: jax.Array) -> jax.Array:
-    decay = trees.knob(decay, mean)
-    return decay * mean + (1 - decay) * new
+def _running_mean(decay: Number, mean: Array, new: Array) -> Array:
+    return running_mean(trees.knob(decay, mean), mean, new)
 
 
-def _signs(key: RandomKey, params: Params) -> Params:
-    """Random signs, each leaf's by a key of its own."""
+def _random_signs(key: RandomKey, params: Params) -> Params:
+    """Draw -1 or 1 for each number of the params."""
     leaves, structure = jax.tree.flatten(params)
-    signs = [
-        jax.random.rademacher(jax.random.fold_in(key, place), p.shape, p.dtype)
-        for place, p in enumerate(leaves)
-    ]
+    signs = []
+    for i, p in enumerate(leaves):
+        # A key per leaf: with one key, leaves of equal shape would have equal signs.
+        leaf_key = jax.random.fold_in(key, i)
+        signs.append(jax.random.rademacher(leaf_key, p.shape, p.dtype))
     return jax.tree.unflatten(structure, signs)

@@ -1,1 +1,1 @@
-"""Learning rates over time: a schedule is a function step -> rate, and each number it is made of may be traced."""
+"""Learning-rate schedules: functions step -> rate, whose numbers may be traced."""

@@ -1,4 +1,4 @@
-"""What schedules share: constants, time, power laws and argument checks."""
+"""Constant schedules, and the numerical functions and argument checks that schedules share."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,13 +13,21 @@ from fnn.values import maker
 
 @maker
 def constant(value: Number) -> Schedule:
-    """rate(t) = value; ConfigError unless value >= 0."""
+    """Constant rate, rate(t) = value.
+
+    Args:
+        value: The rate, >= 0.
+
+    Raises:
+        ConfigError: `value` is out of range.
+    """
     checks.number("constant value", value, "[0, inf)")
+    # It is constant from step 0 on.
     return Schedule(lambda step: jnp.asarray(value, jnp.result_type(float)), 0)
 
 
 def as_schedule(where: str, rate: Rate) -> Schedule:
-    """A schedule as it is, a number as a constant one; ConfigError for a negative number."""
+    """Convert a rate to a schedule, a number to a constant; ConfigError for a number below 0."""
     if isinstance(rate, Schedule):
         return rate
     if callable(rate):
@@ -28,30 +36,41 @@ def as_schedule(where: str, rate: Rate) -> Schedule:
     return constant(rate)
 
 
-def as_time(step: Step, *numbers: Number) -> tuple[Scalar, ...]:
-    """The step and the numbers that a schedule is made of, all as floats of one dtype."""
-    now = jnp.asarray(step, jnp.result_type(float))
-    return now, *(jnp.asarray(number, now.dtype) for number in numbers)
+# Numerical functions.
+
+
+def as_floats(step: Step, *numbers: Number) -> tuple[Scalar, ...]:
+    """Convert the step and the numbers of a schedule to floats of one dtype."""
+    t = jnp.asarray(step, jnp.result_type(float))
+    return t, *(jnp.asarray(number, t.dtype) for number in numbers)
 
 
 def power(base: Scalar, exponent: Scalar) -> Scalar:
-    """base^exponent for base >= 0, with derivatives that are 0 where the base is, instead of infinite."""
+    """base^exponent for base >= 0, whose derivatives at a base of 0 are taken as 0."""
     positive = base > 0
-    return jnp.where(
-        positive, jnp.where(positive, base, 1) ** exponent, jnp.where(exponent == 0, 1, 0)
-    )
+    # log(0), which the derivative needs, is kept out of the branch that is not chosen.
+    positive_power = jnp.where(positive, base, 1) ** exponent
+    power_of_zero = jnp.where(exponent == 0, 1, 0)
+    return jnp.where(positive, positive_power, power_of_zero)
 
 
-def progress(now: Scalar, begin: Scalar, end: Scalar) -> Scalar:
-    """How far now is from begin to end, within [0, 1]; 1 where nothing lies between."""
-    positive = end > begin  # guarded before the division, so that its gradient is finite as well
+def progress(t: Scalar, begin: Scalar, end: Scalar) -> Scalar:
+    """The share of the way from begin to end, clipped to [0, 1]; 1 for an empty interval."""
+    # The divisor is replaced before the division, so that its gradient is finite too.
+    positive = end > begin
     length = jnp.where(positive, end - begin, 1)
-    return jnp.where(positive, jnp.clip((now - begin) / length, 0, 1), 1)
+    share = jnp.clip((t - begin) / length, 0, 1)
+    return jnp.where(positive, share, 1)
 
 
-def ease(begin: Scalar, end: Scalar, progress: Scalar) -> Scalar:
-    """From begin to end along half a cosine."""
-    return end + (begin - end) * (1 + jnp.cos(jnp.pi * progress)) / 2
+def half_cosine(begin: Scalar, end: Scalar, share: Scalar) -> Scalar:
+    """Interpolate from begin (share 0) to end (share 1) along half a cosine."""
+    # In this order both ends are exact: the cosine is 1 at share 0 and -1 at share 1.
+    cosine = jnp.cos(jnp.pi * share)
+    return end + (begin - end) * (1 + cosine) / 2
+
+
+# Checks of arguments.
 
 
 def expect_rates(where: str, **rates: Number) -> None:
@@ -61,26 +80,22 @@ def expect_rates(where: str, **rates: Number) -> None:
 
 
 def expect_warmup(where: str, warmup_steps: Number, steps: Number) -> None:
-    """Raise ConfigError unless the warm-up takes fewer than all steps."""
+    """Raise ConfigError unless 0 <= warmup_steps < steps."""
     checks.number(f"{where} steps", steps, "(0, inf)")
     checks.number(f"{where} warmup_steps", warmup_steps, "[0, inf)")
-    if (
-        checks.is_concrete(warmup_steps)
-        and checks.is_concrete(steps)
-        and float(warmup_steps) >= float(steps)
-    ):
-        raise ConfigError(
-            f"{where} warmup_steps",
-            f"fewer than steps={steps}",
-            warmup_steps,
-            "train longer or warm up less",
-        )
+    # Traced numbers are not known yet.
+    if not (checks.is_concrete(warmup_steps) and checks.is_concrete(steps)):
+        return
+    if float(warmup_steps) >= float(steps):
+        expected = f"fewer than steps={steps}"
+        advice = "train longer or warm up less"
+        raise ConfigError(f"{where} warmup_steps", expected, warmup_steps, advice)
 
 
 def expect_increasing(where: str, boundaries: Sequence[Number]) -> None:
-    """Raise ConfigError unless each is a number above the one before."""
+    """Raise ConfigError unless boundaries are >= 0 and strictly increasing."""
     for boundary in boundaries:
         checks.number(where, boundary, "[0, inf)")
     known = [float(boundary) for boundary in boundaries if checks.is_concrete(boundary)]
-    if any(after <= before for before, after in pairwise(known)):
+    if any(later <= earlier for earlier, later in pairwise(known)):
         raise ConfigError(where, "steps that increase", list(boundaries), "sort them")

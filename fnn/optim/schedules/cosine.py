@@ -5,23 +5,48 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.schedules.base import as_time, ease, expect_rates, expect_warmup, power, progress
+from fnn.optim.schedules.base import (
+    as_floats,
+    expect_rates,
+    expect_warmup,
+    half_cosine,
+    power,
+    progress,
+)
 from fnn.types import Number, Scalar, Schedule, Step
 from fnn.values import maker
+
+CYCLE_SHAPES = ("triangular", "triangular2", "exp_range")
+
+# One cycle: up in the warm-up, then down.
 
 
 @maker
 def cosine(
     peak: Number, *, steps: Number, warmup_steps: Number = 0, floor: Number = 0.0
 ) -> Schedule:
-    """Half a cosine down, rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor.
+    """Cosine decay after an optional linear warm-up.
 
-    Where warmup_steps is given the rate first rises linearly from 0 to peak; the cosine takes the rest of the steps.
-    ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Loshchilov & Hutter 2017, arXiv:1608.03983].
+    rate(t) = floor + (peak - floor) (1 + cos(π t / steps)) / 2, then floor. With a warm-up the rate
+    first rises from 0 to peak, and the cosine takes the rest of the steps [Loshchilov & Hutter
+    2017, arXiv:1608.03983].
+
+    Args:
+        peak: The highest rate, >= 0.
+        steps: Steps of warm-up and decay together, > 0.
+        warmup_steps: Steps of the warm-up, in [0, steps).
+        floor: The last rate, >= 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("cosine", peak=peak, floor=floor)
     expect_warmup("cosine", warmup_steps, steps)
-    return _warmed(lambda share, peak: peak * share, peak, floor, warmup_steps, steps)
+
+    def rise(share: Scalar, top: Scalar) -> Scalar:
+        return top * share
+
+    return _rise_then_cosine(rise, peak, floor, warmup_steps, steps)
 
 
 @maker
@@ -33,57 +58,78 @@ def one_cycle(
     start: Number | None = None,
     floor: Number | None = None,
 ) -> Schedule:
-    """Half a cosine up from start to peak, then half a cosine down to floor, then floor.
+    """One-cycle policy: half a cosine up to peak, half a cosine down to floor, then floor.
 
-    By default warmup_steps = 0.3 steps, start = peak / 25, floor = start / 10⁴.
-    ConfigError unless rates >= 0 and 0 <= warmup_steps < steps [Smith & Topin 2018, arXiv:1708.07120].
+    [Smith & Topin 2018, arXiv:1708.07120]
+
+    Args:
+        peak: The highest rate, >= 0.
+        steps: Steps of the cycle, > 0.
+        warmup_steps: Steps up, in [0, steps); None for 0.3 steps, as in torch.
+        start: The first rate, >= 0; None for peak / 25, as in torch.
+        floor: The last rate, >= 0; None for start / 10⁴, as in torch.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
-    given = {"peak": peak, "start": start, "floor": floor}
-    expect_rates("one_cycle", **{name: rate for name, rate in given.items() if rate is not None})
+    rates = {"peak": peak, "start": start, "floor": floor}
+    given = {name: rate for name, rate in rates.items() if rate is not None}
+    expect_rates("one_cycle", **given)
     checks.number("one_cycle steps", steps, "(0, inf)")
-    start = peak / 25 if start is None else start
-    floor = start / 1e4 if floor is None else floor
-    warmup_steps = 0.3 * trees.knob(steps, jnp.zeros(())) if warmup_steps is None else warmup_steps
+    if start is None:
+        start = peak / 25
+    if floor is None:
+        floor = start / 1e4
+    if warmup_steps is None:
+        # In the dtype of floats: a traced integer count would promote the product.
+        warmup_steps = 0.3 * trees.knob(steps, jnp.zeros(()))
     expect_warmup("one_cycle", warmup_steps, steps)
 
-    return _warmed(
-        lambda share, peak: ease(jnp.asarray(start, peak.dtype), peak, share),
-        peak,
-        floor,
-        warmup_steps,
-        steps,
-    )
+    def rise(share: Scalar, top: Scalar) -> Scalar:
+        return half_cosine(jnp.asarray(start, top.dtype), top, share)
+
+    return _rise_then_cosine(rise, peak, floor, warmup_steps, steps)
 
 
-def _warmed(
+def _rise_then_cosine(
     rise: Callable[[Scalar, Scalar], Scalar],
     peak: Number,
     floor: Number,
     warmup_steps: Number,
     steps: Number,
 ) -> Schedule:
-    """A rise to peak during the warm-up, then half a cosine down to floor."""
+    """Make a schedule of rise(share of the warm-up, peak), then half a cosine down to floor."""
 
     def schedule(step: Step) -> Scalar:
-        now, top, bottom, turn, end = as_time(step, peak, floor, warmup_steps, steps)
-        rising = rise(progress(now, jnp.zeros_like(turn), turn), top)
-        return jnp.where(now < turn, rising, ease(top, bottom, progress(now, turn, end)))
+        t, top, bottom, warmup, end = as_floats(step, peak, floor, warmup_steps, steps)
+        rising = rise(progress(t, jnp.zeros_like(warmup), warmup), top)
+        falling = half_cosine(top, bottom, progress(t, warmup, end))
+        return jnp.where(t < warmup, rising, falling)
 
     return Schedule(schedule, steps)
 
 
-SHAPES = ("triangular", "triangular2", "exp_range")
+# Many cycles.
 
 
 @maker
 def cosine_restarts(
     peak: Number, *, steps: Number, growth: Number = 1.0, factor: Number = 1.0, floor: Number = 0.0
 ) -> Schedule:
-    """Half a cosine down from peak to floor, again and again: SGDR.
+    """SGDR: cosine decay with warm restarts.
 
-    The first cycle takes so many steps, each later one growth times those of the one before, and its peak above the
-    floor is factor times that of the one before. The step that begins a cycle has its peak. ConfigError unless
-    peak, floor >= 0, steps > 0, growth >= 1 and 0 <= factor <= 1 [Loshchilov & Hutter 2017, arXiv:1608.03983].
+    The step that begins a cycle has the peak of that cycle
+    [Loshchilov & Hutter 2017, arXiv:1608.03983].
+
+    Args:
+        peak: The first peak, >= 0.
+        steps: Steps of the first cycle, > 0.
+        growth: Length of a cycle relative to that of the one before, >= 1.
+        factor: Height of a peak above the floor relative to that of the one before, in [0, 1].
+        floor: The rate at the end of each cycle, >= 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("cosine_restarts", peak=peak, floor=floor)
     checks.number("cosine_restarts steps", steps, "(0, inf)")
@@ -91,9 +137,11 @@ def cosine_restarts(
     checks.number("cosine_restarts factor", factor, "[0, 1]")
 
     def schedule(step: Step) -> Scalar:
-        now, top, first, ratio, share, bottom = as_time(step, peak, steps, growth, factor, floor)
-        cycle, progress = _cycle(now / first, ratio)
-        return ease(bottom + (top - bottom) * power(share, cycle), bottom, progress)
+        t, top, first, ratio, decay, bottom = as_floats(step, peak, steps, growth, factor, floor)
+        cycle, share = _locate_cycle(t / first, ratio)
+        # The height above the floor, not the rate, is multiplied by the factor.
+        cycle_peak = bottom + (top - bottom) * power(decay, cycle)
+        return half_cosine(cycle_peak, bottom, share)
 
     return Schedule(schedule)
 
@@ -107,49 +155,65 @@ def cyclic(
     shape: str = "triangular",
     factor: Number = 1.0,
 ) -> Schedule:
-    """A line up from floor to peak in so many steps and one down again, over and over.
+    """Cyclical rates: linear from floor to peak and back, repeated [Smith 2017, arXiv:1506.01186].
 
-    triangular:  every peak the same;
-    triangular2: the height above the floor halves from cycle to cycle;
-    exp_range:   the height is multiplied by factor at every step.
-    ConfigError unless peak, floor >= 0, steps > 0 and 0 < factor <= 1 [Smith 2017, arXiv:1506.01186].
+    Args:
+        peak: The highest rate, >= 0.
+        steps: Steps from floor to peak, > 0: half a cycle.
+        floor: The lowest rate, >= 0.
+        shape: "triangular" for equal peaks, "triangular2" to halve the height above the floor in
+            each cycle, "exp_range" to multiply it by `factor` in each step.
+        factor: Of "exp_range", in (0, 1].
+
+    Raises:
+        ConfigError: A number is out of range, or `shape` is not one of these.
     """
     expect_rates("cyclic", peak=peak, floor=floor)
     checks.number("cyclic steps", steps, "(0, inf)")
-    checks.choice("cyclic shape", shape, SHAPES)
+    checks.choice("cyclic shape", shape, CYCLE_SHAPES)
     checks.number("cyclic factor", factor, "(0, 1]")
 
     def schedule(step: Step) -> Scalar:
-        now, top, half, bottom, share = as_time(step, peak, steps, floor, factor)
-        cycle = jnp.floor_divide(now, 2 * half)
-        height = 1 - jnp.abs(now / half - 2 * cycle - 1)
-        shapes = {
-            "triangular": jnp.ones_like(now),
+        t, top, half, bottom, ratio = as_floats(step, peak, steps, floor, factor)
+        cycle = jnp.floor_divide(t, 2 * half)
+        # A triangle of height 1: 0 where a cycle begins, 1 in its middle.
+        position = t / half - 2 * cycle  # in [0, 2), in units of half a cycle
+        triangle = 1 - jnp.abs(position - 1)
+        factors = {
+            "triangular": jnp.ones_like(t),
             "triangular2": 0.5**cycle,
-            "exp_range": power(share, now),
+            "exp_range": power(ratio, t),
         }
-        return bottom + (top - bottom) * height * shapes[shape]
+        return bottom + (top - bottom) * triangle * factors[shape]
 
     return Schedule(schedule)
 
 
-def _cycle(time: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
-    """The number of the cycle at a time, counted in lengths of the first cycle, and the progress in it, [0, 1).
-
-    Cycle n begins at (growthⁿ - 1) / (growth - 1), or at n where all are of one length.
-    """
+def _locate_cycle(time: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
+    """Find the cycle at a time in lengths of the first cycle, and the progress in it, [0, 1]."""
     grows = growth > 1
+    # growth = 1 is a limit of the formulas that has a zero
+    # divisor; there the branch gets a ratio of 2.
     ratio = jnp.where(grows, growth, 2)
-    guess = jnp.where(grows, jnp.log1p(time * (ratio - 1)) / jnp.log(ratio), time)
-    # The logarithm may be a rounding off where a cycle begins, and so may the beginning itself.
+    # The inverse of the formula for the start of a cycle.
+    numerator = jnp.log1p(time * (ratio - 1))
+    logarithm = numerator / jnp.log(ratio)
+    guess = jnp.where(grows, logarithm, time)
+    # Where a cycle begins, the logarithm may be off by rounding, and so
+    # may the computed beginning. So the nearest cycle is taken, and the
+    # one before it only if the time is clearly before its beginning.
     slack = 8 * jnp.finfo(time.dtype).eps * (1 + time)
     cycle = jnp.round(guess)
-    cycle = jnp.where(_begin(cycle, growth) > time + slack, cycle - 1, cycle)
+    is_late = _cycle_start(cycle, growth) > time + slack
+    cycle = jnp.where(is_late, cycle - 1, cycle)
     length = jnp.where(grows, ratio**cycle, 1)
-    return cycle, jnp.clip((time - _begin(cycle, growth)) / length, 0, 1)
+    share = (time - _cycle_start(cycle, growth)) / length
+    return cycle, jnp.clip(share, 0, 1)
 
 
-def _begin(cycle: Scalar, growth: Scalar) -> Scalar:
+def _cycle_start(cycle: Scalar, growth: Scalar) -> Scalar:
+    """The time at which cycle n begins: (growthⁿ - 1) / (growth - 1), or n for equal lengths."""
     grows = growth > 1
     ratio = jnp.where(grows, growth, 2)
-    return jnp.where(grows, (ratio**cycle - 1) / (ratio - 1), cycle)
+    geometric_sum = (ratio**cycle - 1) / (ratio - 1)
+    return jnp.where(grows, geometric_sum, cycle)

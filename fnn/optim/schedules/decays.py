@@ -1,4 +1,4 @@
-"""Rates that fall from a start: by steps, by a curve, or down to a floor."""
+"""Decays of the rate: step, exponential, inverse time, polynomial, linear and piecewise."""
 
 from collections.abc import Sequence
 
@@ -6,70 +6,102 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.optim.schedules.base import as_time, expect_increasing, expect_rates, power, progress
+from fnn.optim.schedules.base import as_floats, expect_increasing, expect_rates, power, progress
 from fnn.types import Number, Scalar, Schedule, Step
 from fnn.values import maker
 
 
 @maker
 def step_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
-    """A fall by the factor every so many steps, rate(t) = start factor^⌊t / steps⌋.
+    """Step decay, rate(t) = start factor^⌊t / steps⌋ [He et al. 2016, arXiv:1512.03385].
 
-    ConfigError unless start >= 0, steps > 0 and 0 <= factor <= 1 [He et al. 2016, arXiv:1512.03385].
+    Args:
+        start: The first rate, >= 0.
+        steps: Steps between two changes, > 0.
+        factor: Factor of each change, in [0, 1].
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     _expect_decay("step_decay", start, steps, factor)
 
     def schedule(step: Step) -> Scalar:
-        now, first, length, share = as_time(step, start, steps, factor)
-        # Exact, which the quotient is not: XLA multiplies by 1 / steps.
-        return first * power(share, jnp.floor_divide(now, length))
+        t, first, length, ratio = as_floats(step, start, steps, factor)
+        # floor_divide is exact. floor(t / length) is not: XLA multiplies by 1 / length.
+        return first * power(ratio, jnp.floor_divide(t, length))
 
     return Schedule(schedule)
 
 
 @maker
 def exponential_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
-    """A steady fall, by the factor in so many steps, rate(t) = start factor^(t / steps).
+    """Exponential decay, rate(t) = start factor^(t / steps).
 
-    ConfigError unless start >= 0, steps > 0 and 0 <= factor <= 1.
+    Args:
+        start: The first rate, >= 0.
+        steps: Steps in which the rate falls by `factor`, > 0.
+        factor: In [0, 1].
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     _expect_decay("exponential_decay", start, steps, factor)
 
     def schedule(step: Step) -> Scalar:
-        now, first, length, share = as_time(step, start, steps, factor)
-        return first * power(share, now / length)
+        t, first, length, ratio = as_floats(step, start, steps, factor)
+        # The power of step_decay without the rounding of its exponent.
+        return first * power(ratio, t / length)
 
     return Schedule(schedule)
 
 
 @maker
 def inverse_time_decay(start: Number, *, steps: Number, rate: Number) -> Schedule:
-    """1 / t decay, rate(t) = start / (1 + rate t / steps); ConfigError unless start, rate >= 0 and steps > 0.
+    """Inverse time decay, rate(t) = start / (1 + rate t / steps).
 
     [Robbins & Monro 1951; Stanford CS231n, neural-networks-3]
+
+    Args:
+        start: The first rate, >= 0.
+        steps: The unit of time, > 0.
+        rate: Decay per unit of time, >= 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("inverse_time_decay", start=start, rate=rate)
     checks.number("inverse_time_decay steps", steps, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        now, first, length, decay = as_time(step, start, steps, rate)
-        return first / (1 + decay * now / length)
+        t, first, length, decay = as_floats(step, start, steps, rate)
+        # Never 0 in the divisor: rate and t are >= 0.
+        return first / (1 + decay * t / length)
 
     return Schedule(schedule)
 
 
 @maker
 def rsqrt(peak: Number, *, warmup_steps: Number) -> Schedule:
-    """A line up to peak, then the inverse root, rate(t) = peak min(t / w, √(w / t)) with w = warmup_steps.
+    """Inverse square root after a linear warm-up, as in the first Transformer.
 
-    ConfigError unless peak >= 0 and warmup_steps > 0 [Vaswani et al. 2017, arXiv:1706.03762, sec. 5.3].
+    rate(t) = peak min(t / w, √(w / t)) with w = warmup_steps [Vaswani et al. 2017,
+    arXiv:1706.03762, sec. 5.3].
+
+    Args:
+        peak: The rate at the end of the warm-up, >= 0.
+        warmup_steps: Steps from 0 to peak, > 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("rsqrt", peak=peak)
     checks.number("rsqrt warmup_steps", warmup_steps, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        now, top, turn = as_time(step, peak, warmup_steps)
-        return top * jnp.minimum(now / turn, jnp.sqrt(turn / jnp.maximum(now, turn)))
+        t, top, warmup = as_floats(step, peak, warmup_steps)
+        # The root is 1 during the warm-up, so that t = 0 is never a divisor.
+        falling = jnp.sqrt(warmup / jnp.maximum(t, warmup))
+        return top * jnp.minimum(t / warmup, falling)
 
     return Schedule(schedule)
 
@@ -78,33 +110,49 @@ def rsqrt(peak: Number, *, warmup_steps: Number) -> Schedule:
 def polynomial(
     start: Number, *, steps: Number, exponent: Number = 2.0, floor: Number = 0.0
 ) -> Schedule:
-    """A power of what is left, rate(t) = floor + (start - floor) (1 - t / steps)^exponent, then floor.
+    """Polynomial decay, rate(t) = floor + (start - floor) (1 - t / steps)^exponent, then floor.
 
-    ConfigError unless start, floor >= 0, steps > 0 and exponent > 0.
+    Args:
+        start: The first rate, >= 0.
+        steps: Steps of the decay, > 0.
+        exponent: Degree of the polynomial, > 0.
+        floor: The last rate, >= 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("polynomial", start=start, floor=floor)
     checks.number("polynomial steps", steps, "(0, inf)")
     checks.number("polynomial exponent", exponent, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        now, first, length, bend, last = as_time(step, start, steps, exponent, floor)
-        return last + (first - last) * power(1 - progress(now, jnp.zeros_like(now), length), bend)
+        t, first, length, degree, last = as_floats(step, start, steps, exponent, floor)
+        # 1 at step 0 and 0 from `steps` on. `power` keeps derivatives finite at 0.
+        left = 1 - progress(t, jnp.zeros_like(t), length)
+        return last + (first - last) * power(left, degree)
 
     return Schedule(schedule, steps)
 
 
 @maker
 def linear(start: Number, *, steps: Number, floor: Number = 0.0) -> Schedule:
-    """A line down (or up), rate(t) = start + (floor - start) t / steps, then floor.
+    """Linear decay (or growth), rate(t) = start + (floor - start) t / steps, then floor.
 
-    ConfigError unless start, floor >= 0 and steps > 0.
+    Args:
+        start: The first rate, >= 0.
+        steps: Steps from start to floor, > 0.
+        floor: The last rate, >= 0.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
     expect_rates("linear", start=start, floor=floor)
     checks.number("linear steps", steps, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        now, first, length, last = as_time(step, start, steps, floor)
-        share = progress(now, jnp.zeros_like(now), length)
+        t, first, length, last = as_floats(step, start, steps, floor)
+        share = progress(t, jnp.zeros_like(t), length)
+        # In this form both ends are exact, which start + (floor - start) share is not.
         return (1 - share) * first + share * last
 
     return Schedule(schedule, steps)
@@ -112,27 +160,31 @@ def linear(start: Number, *, steps: Number, floor: Number = 0.0) -> Schedule:
 
 @maker
 def piecewise(rates: Sequence[Number], *, boundaries: Sequence[Number]) -> Schedule:
-    """Constant rates, one after the other: rates[i] from step boundaries[i - 1] up to, not with, boundaries[i].
+    """Piecewise constant rates: rates[i] from step boundaries[i - 1] until before boundaries[i].
 
-    ConfigError unless rates >= 0, there is one more of them than of boundaries, and boundaries increase.
+    Args:
+        rates: The rates, >= 0.
+        boundaries: The steps at which the rate changes, increasing; one fewer than rates.
+
+    Raises:
+        ConfigError: A rate is below 0, boundaries do not increase, or the lengths do not fit.
     """
+    # Lengths are structure: they are known also where the numbers are traced.
     if len(rates) != len(boundaries) + 1:
-        raise ConfigError(
-            "piecewise rates",
-            f"one more than the {len(boundaries)} boundaries",
-            len(rates),
-            "give each part its rate",
-        )
-    for place, rate in enumerate(rates):
-        checks.number(f"piecewise rates {place}", rate, "[0, inf)")
+        expected = f"one more than the {len(boundaries)} boundaries"
+        raise ConfigError("piecewise rates", expected, len(rates), "give each part its rate")
+    for i, rate in enumerate(rates):
+        checks.number(f"piecewise rates {i}", rate, "[0, inf)")
     expect_increasing("piecewise boundaries", boundaries)
 
     def schedule(step: Step) -> Scalar:
-        now, value, *others = as_time(step, *rates)
-        for boundary, after in zip(boundaries, others, strict=True):
-            value = jnp.where(now >= boundary, after, value)
+        t, value, *later_rates = as_floats(step, *rates)
+        for boundary, rate in zip(boundaries, later_rates, strict=True):
+            # The last boundary that has been reached wins.
+            value = jnp.where(t >= boundary, rate, value)
         return value
 
+    # The rate is constant from the last boundary on.
     return Schedule(schedule, boundaries[-1] if len(boundaries) else 0)
 
 

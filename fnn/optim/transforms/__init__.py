@@ -1,1 +1,1 @@
-"""Optimizers made of optimizers: each takes one, fnn's or another library's, and gives one."""
+"""Transforms of optimizers: each takes an optimizer, also of another library, and returns one."""

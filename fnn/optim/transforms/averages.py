@@ -4,50 +4,80 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
-from fnn.optim.per_parameter import widened
-from fnn.optim.transform import Advance, around, extended, having, reached
+from fnn.optim.per_parameter import wide_copy, wide_zeros, widen
+from fnn.optim.transform import Advance, at_least, find_states, make_wrapper, with_extra_args
 from fnn.types import AveragesParams, Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
 
+def averaged_params(opt_state: OptState, params: Params) -> Params:
+    """Return the parameters to evaluate: the optimizer's average, or the params if it has none.
+
+    Args:
+        opt_state: The state of an optimizer, such as `ema`, `lookahead` or `schedule_free_sgd`.
+        params: The params after the step that returned this state.
+    """
+    states = find_states(opt_state, AveragesParams)
+    return states[0].averaged(params) if states else params
+
+
 class EmaState(NamedTuple):
-    """The mean of the parameters that steps have led to, but for the last, and the weight in it, 1 - decayᵗ."""
+    """The state of `ema`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        begun: Whether a step has been made.
+        mean: The average of the params after each step but the last, in float32 or wider.
+        weight: The total weight in the mean, 1 - decayᵗ.
+        decay: The decay, which `averaged` needs.
+    """
 
     inner: OptState
-    begun: jax.Array
+    begun: Array
     mean: Params
     weight: Scalar
     decay: Scalar
 
-    def averaged_params(self, params: Params) -> Params:
-        """The average, these parameters being the last; at the start, the parameters themselves."""
-        return jax.tree.map(
-            lambda mean, p: mean.astype(p.dtype), self.taken_in(params).mean, params
-        )
+    def averaged(self, params: Params) -> Params:
+        """The average with these params as the last; before the first step, the params."""
+        mean = self.include(params).mean
+        return jax.tree.map(lambda mean, p: mean.astype(p.dtype), mean, params)
 
-    def taken_in(self, params: Params) -> "EmaState":
-        """The state with these parameters in the mean."""
+    def include(self, params: Params) -> "EmaState":
+        """The state with these params in the mean."""
         weight = self.decay * self.weight + (1 - self.decay)
         share = (1 - self.decay) / weight
 
-        def one(mean: jax.Array, p: jax.Array) -> jax.Array:
-            return mean + share.astype(mean.dtype) * (p.astype(mean.dtype) - mean)
+        # The mean stays normalized: it moves to p by p's
+        # share of the weight, which is all of it at first.
+        def one(mean: Array, p: Array) -> Array:
+            way = p.astype(mean.dtype) - mean
+            return mean + share.astype(mean.dtype) * way
 
         return self._replace(mean=jax.tree.map(one, self.mean, params), weight=weight)
 
 
 @maker
 def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> Optimizer:
-    """The optimizer, with an exponential moving average of the parameters beside it, for evaluation.
+    """Exponential moving average of the parameters, for evaluation; steps stay as they are.
 
-    a <- decay a + (1 - decay) θ after each step, from 0; the average is a / (1 - decayᵗ), so that it does not lean on
-    where training began. With debias=False a begins at the first θ and is the average, as in torch. The steps are as
-    without; `averaged_params` reads the average, and `train.run` validates with it. ConfigError unless 0 <= decay < 1
-    [Polyak & Juditsky 1992; Kingma & Ba 2015, sec. 7.2].
+    a <- decay a + (1 - decay) θ after each step, from 0. The average is a / (1 - decayᵗ).
+    `averaged_params` reads it, and `train.run` validates with it [Polyak & Juditsky 1992;
+    Kingma & Ba 2015, sec. 7.2].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        decay: In [0, 1). The average spans about 1 / (1 - decay) steps.
+        debias: Whether to divide by 1 - decayᵗ. If False, a
+            begins at the first θ and is the average, as in torch.
+
+    Raises:
+        ConfigError: `decay` is out of range, or `optimizer` is not an optimizer.
     """
-    inner = extended("ema optimizer", optimizer)
+    inner = with_extra_args("ema optimizer", optimizer)
     checks.number("ema decay", decay, "[0, 1)")
     checks.flag("ema debias", debias)
 
@@ -56,74 +86,98 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
         return EmaState(
             inner=inner.init(params),
             begun=jnp.zeros((), bool),
-            mean=jax.tree.map(
-                lambda p: jnp.zeros_like(widened(p)) if debias else jnp.array(widened(p)), params
-            ),
+            mean=wide_zeros(params) if debias else wide_copy(params),
+            # A weight of 1 stays 1: then the mean is the plain recursion from the first params.
             weight=jnp.full((), 0.0 if debias else 1.0, floats),
             decay=jnp.asarray(decay, floats),
         )
 
-    def over(
-        advance: Advance, grads: Params, opt_state: EmaState, params: Params, **extra: Any
+    def transform(
+        advance: Advance,
+        grads: Params,
+        opt_state: EmaState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, EmaState]:
-        # Taken in are the parameters that the last step led to, whatever was done to its updates further out.
-        opt_state = trees.select(opt_state.begun, opt_state.taken_in(params), opt_state)
-        changed, own = advance(inner, grads, opt_state.inner, params, **extra)
-        return changed, opt_state._replace(inner=own, begun=jnp.ones((), bool))
+        # A step includes the params that it is given, not those that it
+        # returns: outer transforms may still change its updates. The
+        # first params are not the result of a step and do not count.
+        opt_state = trees.select(opt_state.begun, opt_state.include(params), opt_state)
+        changed, inner_state = advance(inner, grads, opt_state.inner, params, **extra)
+        return changed, opt_state._replace(inner=inner_state, begun=jnp.ones((), bool))
 
-    return around(init, over)
-
-
-def averaged_params(opt_state: OptState, params: Params) -> Params:
-    """The parameters to evaluate with: the average, where the optimizer keeps one, else the parameters themselves."""
-    kept = having(opt_state, AveragesParams)
-    return kept[0].averaged(params) if kept else params
+    return make_wrapper(init, transform)
 
 
 class LookaheadState(NamedTuple):
-    """The slow parameters, and the steps since they last moved."""
+    """The state of `lookahead`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        slow: The slow parameters φ, a pytree like params.
+        counted: The number of steps since they last moved.
+    """
 
     inner: OptState
     slow: Params
     counted: Step
 
-    def averaged_params(self, params: Params) -> Params:
+    def averaged(self, params: Params) -> Params:
         """The slow parameters, which the paper evaluates."""
         return self.slow
 
 
 @maker
 def lookahead(optimizer: Optimizer, *, steps: Number = 5, share: Number = 0.5) -> Optimizer:
-    """The optimizer, which after so many steps goes back to a point on the way, and on from there.
+    """Lookahead: after a number of steps, go back to a point on the line from the last such point.
 
-    φ <- φ + share (θ - φ), θ <- φ after every so many steps; φ begins at θ. The optimizer's state is kept. `averaged_params`
-    reads φ, and `train.run` validates with it. ConfigError unless steps >= 1 and 0 <= share <= 1
-    [Zhang et al. 2019, arXiv:1907.08610].
+    φ <- φ + share (θ - φ), θ <- φ after every `steps` steps; φ begins at θ. The state of the
+    optimizer is kept. `averaged_params` reads φ, and `train.run` validates with it [Zhang et al.
+    2019, arXiv:1907.08610].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        steps: Steps of the optimizer between two moves of φ, >= 1; the paper's value.
+        share: Share of the way that φ moves, in [0, 1]; the
+            paper's value. 1 is the optimizer alone.
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer` is not an optimizer.
     """
-    inner = extended("lookahead optimizer", optimizer)
+    inner = with_extra_args("lookahead optimizer", optimizer)
     checks.number("lookahead steps", steps, "[1, inf)")
     checks.number("lookahead share", share, "[0, 1]")
 
     def init(params: Params) -> LookaheadState:
+        # A copy, since the params may be donated.
+        slow = jax.tree.map(jnp.array, params)
         return LookaheadState(
-            inner.init(params), jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32)
+            inner=inner.init(params),
+            slow=slow,
+            counted=jnp.zeros((), jnp.int32),
         )
 
     def update(
-        grads: Params, opt_state: LookaheadState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: LookaheadState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, LookaheadState]:
-        updates, own = inner.update(grads, opt_state.inner, params, **extra)
+        updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
         count = opt_state.counted + 1
-        due = reached(count, steps)
+        due = at_least(count, steps)
 
-        def one(slow: jax.Array, p: jax.Array, u: jax.Array) -> jax.Array:
-            slow, fast = widened(slow), widened(p)
-            goal = slow + trees.knob(share, slow) * (fast + widened(u) - slow)
-            return jnp.where(due, (goal - fast).astype(u.dtype), u)
+        def one(slow: Array, p: Array, u: Array) -> Array:
+            wide_slow = widen(slow)
+            wide_p = widen(p)
+            way = wide_p + widen(u) - wide_slow
+            target = wide_slow + trees.knob(share, wide_slow) * way
+            return jnp.where(due, (target - wide_p).astype(u.dtype), u)
 
         updates = jax.tree.map(one, opt_state.slow, params, updates)
-        # What the parameters will be to the last bit.
-        slow = trees.select(due, jax.tree.map(jnp.add, params, updates), opt_state.slow)
-        return updates, LookaheadState(own, slow, jnp.where(due, 0, count))
+        # p + u and not `target`: φ must equal the new params to the last bit.
+        new_params = jax.tree.map(jnp.add, params, updates)
+        slow = trees.select(due, new_params, opt_state.slow)
+        return updates, LookaheadState(inner_state, slow, jnp.where(due, 0, count))
 
     return Optimizer(init, update)

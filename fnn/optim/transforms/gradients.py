@@ -4,102 +4,171 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
-from fnn.optim.per_parameter import global_norm, root, widened
-from fnn.optim.transform import Advance, around, before, extended, times, unscaled
+from fnn.optim.per_parameter import divide_where, global_norm, root, widen
+from fnn.optim.transform import (
+    Advance,
+    expect_unscaled,
+    make_wrapper,
+    scale,
+    transform_grads,
+    with_extra_args,
+)
 from fnn.types import Number, Optimizer, OptState, Params, RandomKey, Step
 from fnn.values import maker
+
+# Clipping.
 
 
 @maker
 def clip_by_value(optimizer: Optimizer, limit: Number) -> Optimizer:
-    """The optimizer, given each number of the gradient kept within [-limit, limit].
+    """Clip each number of the gradient to [-limit, limit].
 
-    ConfigError unless limit > 0; inf is off.
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        limit: Largest absolute value, > 0; inf for no clipping.
+
+    Raises:
+        ConfigError: `limit` is out of range, or `optimizer` is not an optimizer or scales the loss.
     """
     checks.number("clip_by_value limit", limit, "(0, inf]")
 
-    def clipped(grads: Params, params: Params) -> Params:
-        return jax.tree.map(
-            lambda g: jnp.clip(g, -trees.knob(limit, g), trees.knob(limit, g)), grads
-        )
+    def clip(g: Array) -> Array:
+        largest = trees.knob(limit, g)
+        return jnp.clip(g, -largest, largest)
 
-    return before("clip_by_value", optimizer, clipped)
+    def change(grads: Params, params: Params) -> Params:
+        return jax.tree.map(clip, grads)
+
+    return transform_grads("clip_by_value", optimizer, change)
 
 
 @maker
 def clip_by_global_norm(optimizer: Optimizer, limit: Number, *, eps: Number = 0.0) -> Optimizer:
-    """The optimizer, given the gradient shortened to the limit where it is longer, g <- g min(1, limit / (‖g‖ + eps)).
+    """Rescale the gradient of all parameters if its norm is above a limit.
 
-    ‖g‖ is over all parameters together. eps=1e-6 is torch's. ConfigError unless limit > 0 and eps >= 0; a limit of inf
-    is off [Pascanu et al. 2013, arXiv:1211.5063].
+    g <- g min(1, limit / (‖g‖ + eps)), the norm over all
+    parameters [Pascanu et al. 2013, arXiv:1211.5063].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        limit: Largest norm, > 0; inf for no clipping.
+        eps: Added to the norm, >= 0; torch has 1e-6.
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer`
+            is not an optimizer or scales the loss.
     """
     checks.number("clip_by_global_norm limit", limit, "(0, inf]")
     checks.number("clip_by_global_norm eps", eps, "[0, inf)")
 
-    def clipped(grads: Params, params: Params) -> Params:
+    def change(grads: Params, params: Params) -> Params:
+        # The norm is a number in float32 or wider, also for gradients in half precision.
         norm = global_norm(grads)
-        share = _left(norm + trees.knob(eps, norm), trees.knob(limit, norm))
-        return jax.tree.map(lambda g: times(share, g), grads)
+        norm = norm + trees.knob(eps, norm)
+        factor = _clip_factor(norm, trees.knob(limit, norm))
+        return jax.tree.map(lambda g: scale(factor, g), grads)
 
-    return before("clip_by_global_norm", optimizer, clipped)
+    return transform_grads("clip_by_global_norm", optimizer, change)
 
 
 @maker
 def adaptive_clip(optimizer: Optimizer, limit: Number = 0.01, *, floor: Number = 1e-3) -> Optimizer:
-    """The optimizer, given each unit's gradient shortened to a share of the unit's own length.
+    """Adaptive gradient clipping: limit each unit's gradient relative to the norm of the unit.
 
-    g <- g min(1, limit max(‖θ‖, floor) / ‖g‖), the norms over all axes but the last, the units', and over the whole of
-    a vector. The paper leaves the last layer out: that is `partition`. ConfigError unless limit and floor > 0
-    [Brock et al. 2021, arXiv:2102.06171].
+    g <- g min(1, limit max(‖θ‖, floor) / ‖g‖). Norms are over all axes but the last, which counts
+    units, and over all of a vector. The paper leaves the last layer out, for which there is
+    `partition` [Brock et al. 2021, arXiv:2102.06171].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        limit: Largest ratio of the norms, > 0; inf for no
+            clipping. The paper's value for large batches.
+        floor: Least norm of a unit, > 0, so that units of 0 are trained.
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer`
+            is not an optimizer or scales the loss.
     """
     checks.number("adaptive_clip limit", limit, "(0, inf]")
     checks.number("adaptive_clip floor", floor, "(0, inf)")
 
-    def one(g: jax.Array, p: jax.Array) -> jax.Array:
-        length = _unit_norms(p)
-        most = trees.knob(limit, length) * jnp.maximum(length, trees.knob(floor, length))
-        return times(_left(_unit_norms(g), most), g)
+    def clip(g: Array, p: Array) -> Array:
+        p_norm = _unit_norms(p)
+        # (1, ..., units)
+        p_norm = jnp.maximum(p_norm, trees.knob(floor, p_norm))
+        largest = trees.knob(limit, p_norm) * p_norm
+        factor = _clip_factor(_unit_norms(g), largest)
+        return scale(factor, g)
 
-    return before(
-        "adaptive_clip", optimizer, lambda grads, params: jax.tree.map(one, grads, params)
-    )
+    def change(grads: Params, params: Params) -> Params:
+        return jax.tree.map(clip, grads, params)
 
-
-def _left(norm: jax.Array, limit: Number) -> jax.Array:
-    """min(1, limit / norm), the share that is left of a vector of this length; safe at 0."""
-    over = norm > limit
-    return jnp.where(over, limit / jnp.where(over, norm, 1), 1)
+    return transform_grads("adaptive_clip", optimizer, change)
 
 
-def _unit_norms(x: jax.Array) -> jax.Array:
+def _clip_factor(norm: Array, limit: Number) -> Array:
+    """min(1, limit / norm), with a finite derivative at 0."""
+    return divide_where(norm > limit, limit, norm, 1)
+
+
+def _unit_norms(x: Array) -> Array:
     """(..., units) -> (1, ..., units)"""
+    # A vector or a scalar is one unit: axes of None are all of them.
     axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else None
-    return root(jnp.square(widened(x)).sum(axes, keepdims=True))
+    square = jnp.square(widen(x))
+    return root(square.sum(axes, keepdims=True))
+
+
+# Centralization.
 
 
 @maker
 def centralize(optimizer: Optimizer, *, axis: int = -1) -> Optimizer:
-    """The optimizer, given each unit's gradient less its mean, g <- g - mean(g), over all axes but the units'.
+    """Gradient centralization: subtract the mean of each unit's gradient.
 
-    That is the last one in fnn's kernels; axis=0 is torch's layout, which optax takes as well. Vectors stay as they
-    are. ConfigError unless axis is -1 or 0 [Yong et al. 2020, arXiv:2004.01461].
+    g <- g - mean(g), the mean over all axes but that of the units. Vectors and scalars stay as they
+    are [Yong et al. 2020, arXiv:2004.01461].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        axis: The axis of the units: -1 for fnn's kernels, 0
+            for torch's layout, which optax takes as well.
+
+    Raises:
+        ConfigError: `axis` is neither -1 nor 0, or `optimizer`
+            is not an optimizer or scales the loss.
     """
     checks.choice("centralize axis", axis, (-1, 0))
 
-    def one(g: jax.Array) -> jax.Array:
+    def center(g: Array) -> Array:
+        # A vector has one number per unit, which its mean would make 0.
         if g.ndim < 2:
             return g
-        axes = tuple(range(g.ndim - 1) if axis == -1 else range(1, g.ndim))
-        wide = widened(g)
-        return (wide - wide.mean(axes, keepdims=True)).astype(g.dtype)
+        axes = tuple(range(g.ndim))
+        others = axes[:-1] if axis == -1 else axes[1:]
+        wide = widen(g)
+        mean = wide.mean(others, keepdims=True)  # (1, ..., units) or (units, 1, ...)
+        return (wide - mean).astype(g.dtype)
 
-    return before("centralize", optimizer, lambda grads, params: jax.tree.map(one, grads))
+    def change(grads: Params, params: Params) -> Params:
+        return jax.tree.map(center, grads)
+
+    return transform_grads("centralize", optimizer, change)
+
+
+# Noise.
 
 
 class NoiseState(NamedTuple):
-    """The steps made."""
+    """The state of `noise`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        step: The number of steps made.
+    """
 
     inner: OptState
     step: Step
@@ -109,39 +178,57 @@ class NoiseState(NamedTuple):
 def noise(
     key: RandomKey, optimizer: Optimizer, *, variance: Number = 0.01, decay: Number = 0.55
 ) -> Optimizer:
-    """The optimizer, given gradients with Gaussian noise of variance(t) = variance / (1 + t)^decay, t = 0, 1, ...
+    """Gradient noise: add Gaussian noise whose variance falls with time.
 
-    Each step and each leaf draws by a key of its own, folded from this one. ConfigError unless variance and decay >= 0
-    [Neelakantan et al. 2015, arXiv:1511.06807].
+    variance(t) = variance / (1 + t)^decay, t = 0, 1, ... [Neelakantan et al. 2015,
+    arXiv:1511.06807].
+
+    Args:
+        key: A key from jax.random.key. Each step and each
+            leaf draws by a key that is folded from it.
+        optimizer: An optimizer, of fnn or of another library.
+        variance: The variance in the first step, >= 0; a value of the paper.
+        decay: Exponent of the fall, >= 0; the paper's value.
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer`
+            is not an optimizer or scales the loss.
+        DTypeError: `key` is not a key.
     """
     checks.key("noise key", key)
-    inner = extended("noise optimizer", optimizer)
+    inner = with_extra_args("noise optimizer", optimizer)
     checks.number("noise variance", variance, "[0, inf)")
     checks.number("noise decay", decay, "[0, inf)")
 
     def init(params: Params) -> NoiseState:
-        return NoiseState(unscaled("noise optimizer", inner.init(params)), jnp.zeros((), jnp.int32))
+        opt_state = expect_unscaled("noise optimizer", inner.init(params))
+        return NoiseState(opt_state, jnp.zeros((), jnp.int32))
 
-    def over(
-        advance: Advance, grads: Params, opt_state: NoiseState, params: Params, **extra: Any
+    def transform(
+        advance: Advance,
+        grads: Params,
+        opt_state: NoiseState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, NoiseState]:
-        now = jax.random.fold_in(key, opt_state.step)
+        # The key follows from the step, so that a resumed run draws the same noise.
+        step_key = jax.random.fold_in(key, opt_state.step)
         t = opt_state.step.astype(jnp.result_type(float))
-        deviation = root(trees.knob(variance, t) * (1 + t) ** -trees.knob(decay, t))
+        fall = (1 + t) ** -trees.knob(decay, t)
+        deviation = root(trees.knob(variance, t) * fall)
 
-        def one(place: int, g: jax.Array) -> jax.Array:
-            wide = widened(g)
-            drawn = jax.random.normal(jax.random.fold_in(now, place), g.shape, wide.dtype)
-            return (wide + deviation.astype(wide.dtype) * drawn).astype(g.dtype)
+        def add_noise(i: int, g: Array) -> Array:
+            wide = widen(g)
+            # A key per leaf: with one key, leaves of equal shape would get equal noise.
+            leaf_key = jax.random.fold_in(step_key, i)
+            normal = jax.random.normal(leaf_key, g.shape, wide.dtype)
+            noisy = wide + deviation.astype(wide.dtype) * normal
+            return noisy.astype(g.dtype)
 
-        noisy = [one(place, g) for place, g in enumerate(jax.tree.leaves(grads))]
-        changed, own = advance(
-            inner,
-            jax.tree.unflatten(jax.tree.structure(grads), noisy),
-            opt_state.inner,
-            params,
-            **extra,
-        )
-        return changed, NoiseState(own, opt_state.step + 1)
+        leaves, structure = jax.tree.flatten(grads)
+        noisy = [add_noise(i, g) for i, g in enumerate(leaves)]
+        noisy_grads = jax.tree.unflatten(structure, noisy)
+        changed, inner_state = advance(inner, noisy_grads, opt_state.inner, params, **extra)
+        return changed, NoiseState(inner_state, opt_state.step + 1)
 
-    return around(init, over)
+    return make_wrapper(init, transform)

@@ -1,20 +1,34 @@
-"""Steps with gradients that are not finite: skipped, and avoided by loss scaling."""
+"""Gradients that are not finite: skipped steps and loss scaling."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
 from fnn.errors import DTypeError
-from fnn.optim.per_parameter import widened
-from fnn.optim.transform import extended, parts, reached, replaced, still, unscaled
+from fnn.optim.per_parameter import widen
+from fnn.optim.transform import (
+    at_least,
+    expect_unscaled,
+    find_states,
+    replace_states,
+    with_extra_args,
+    zero_updates,
+)
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
 
 class SkipState(NamedTuple):
-    """The steps left out: in all, and in a row just now."""
+    """The state of `skip_nonfinite`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        skipped: The number of skipped steps.
+        in_a_row: The number of skipped steps since the last finite one.
+    """
 
     inner: OptState
     skipped: Step
@@ -23,44 +37,75 @@ class SkipState(NamedTuple):
 
 @maker
 def skip_nonfinite(optimizer: Optimizer) -> Optimizer:
-    """The optimizer, which leaves out a step whose gradient, or whose update, is not finite.
+    """Skip each step whose gradients or updates are not finite.
 
-    Such a step changes neither the parameters nor the optimizer's state, however many there are; they are counted.
-    `train.run` looks at the loss and the network's state too: there it is on_nonfinite="skip" that leaves a step out.
+    A skipped step changes neither the parameters nor the state of the optimizer; it is counted. In
+    `train.run`, use on_nonfinite="skip", which also checks the loss and the state of the network.
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+
+    Raises:
+        ConfigError: `optimizer` is not an optimizer.
     """
-    inner = extended("skip_nonfinite optimizer", optimizer)
+    inner = with_extra_args("skip_nonfinite optimizer", optimizer)
 
     def init(params: Params) -> SkipState:
-        return SkipState(inner.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        # Two arrays, since JAX donates no buffer twice.
+        return SkipState(
+            inner=inner.init(params),
+            skipped=jnp.zeros((), jnp.int32),
+            in_a_row=jnp.zeros((), jnp.int32),
+        )
 
     def update(
-        grads: Params, opt_state: SkipState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: SkipState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, SkipState]:
-        updates, own, finite = attempted(inner, grads, opt_state.inner, params, **extra)
+        updates, inner_state, finite = update_if_finite(
+            inner, grads, opt_state.inner, params, **extra
+        )
         skipped = opt_state.skipped + jnp.where(finite, 0, 1)
-        return updates, SkipState(own, skipped, jnp.where(finite, 0, opt_state.in_a_row + 1))
+        in_a_row = jnp.where(finite, 0, opt_state.in_a_row + 1)
+        return updates, SkipState(inner_state, skipped, in_a_row)
 
     return Optimizer(init, update)
 
 
-def attempted(
-    optimizer: Optimizer, grads: Params, opt_state: OptState, params: Params, **extra: Any
-) -> tuple[Params, OptState, jax.Array]:
-    """Updates and state of a step and whether its numbers are finite; if not, of one that changes nothing."""
-    given = trees.all_finite(grads)
-    # The optimizer never sees others: NaN in what is not chosen would still reach gradients through training.
-    safe = trees.select(given, grads, still(grads))
-    updates, own = optimizer.update(safe, opt_state, params, **extra)
-    finite = given & trees.all_finite(updates)
-    return (
-        trees.select(finite, updates, still(params)),
-        trees.select(finite, own, opt_state),
-        finite,
-    )
+def update_if_finite(
+    optimizer: Optimizer,
+    grads: Params,
+    opt_state: OptState,
+    params: Params,
+    **extra: Any,
+) -> tuple[Params, OptState, Array]:
+    """Update, unless gradients or updates are not finite.
+
+    Returns:
+        The updates (0 if not finite), the new state (the
+        old one if not finite), and whether all were finite.
+    """
+    finite_grads = trees.all_finite(grads)
+    # The optimizer is never given other gradients: NaN in a result that is not selected would still
+    # reach gradients through training.
+    safe_grads = trees.select(finite_grads, grads, zero_updates(grads))
+    updates, new_state = optimizer.update(safe_grads, opt_state, params, **extra)
+    finite = finite_grads & trees.all_finite(updates)
+    updates = trees.select(finite, updates, zero_updates(params))
+    return updates, trees.select(finite, new_state, opt_state), finite
 
 
 class LossScaleState(NamedTuple):
-    """The scale, the finite steps since it last changed, and the factor that an overflow costs."""
+    """The state of `loss_scale`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        scale: The factor of the loss.
+        finite_steps: The number of finite steps since the scale last changed.
+        backoff: The factor of the scale after an overflow, which `back_off_scale` needs.
+    """
 
     inner: OptState
     scale: Scalar
@@ -68,7 +113,7 @@ class LossScaleState(NamedTuple):
     backoff: Scalar
 
     def scaled(self, loss: Scalar) -> Scalar:
-        """The loss to take the gradient of."""
+        """The loss times the scale."""
         return loss * self.scale.astype(loss.dtype)
 
 
@@ -81,85 +126,118 @@ def loss_scale(
     backoff: Number = 0.5,
     steps: Number = 2000,
 ) -> Optimizer:
-    """The optimizer, given gradients / scale, for gradients of scale times the loss.
+    """Dynamic loss scaling: take gradients of the loss times a scale, and divide them by it.
 
-    Gradients that are not finite change nothing but the scale, which is then multiplied by backoff; after so many
-    finite steps in a row it is multiplied by growth. With growth and backoff 1 it is static. `train.run` multiplies
-    the loss itself, and wants on_nonfinite="skip"; a loop of one's own takes the gradient of `scale_loss(opt_state, loss)`.
-    It goes around what changes gradients. ConfigError for a number out of range, DTypeError for params in float16,
-    where the true gradients would vanish again: `nn.cast` keeps them in float32
-    [Micikevicius et al. 2018, arXiv:1710.03740].
+    Gradients that are not finite change only the scale, which is multiplied by `backoff`. After
+    `steps` finite steps in a row it is multiplied by `growth`. `train.run` multiplies the loss, and
+    needs on_nonfinite="skip"; in your own loop take the gradient of `scale_loss(opt_state, loss)`.
+    Wrap it around transforms that change gradients [Micikevicius et al. 2018, arXiv:1710.03740].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        scale: The first scale, > 0; as in torch.
+        growth: Factor after `steps` finite steps, >= 1. With 1 for both factors, scaling is static.
+        backoff: Factor after an overflow, in (0, 1].
+        steps: Finite steps in a row before the scale grows, >= 1; as in torch.
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer`
+            is not an optimizer or scales the loss.
+        DTypeError: Params are float16, where true gradients
+            would underflow; `nn.cast` keeps them in float32.
     """
-    inner = extended("loss_scale optimizer", optimizer)
+    inner = with_extra_args("loss_scale optimizer", optimizer)
     checks.number("loss_scale scale", scale, "(0, inf)")
     checks.number("loss_scale growth", growth, "[1, inf)")
     checks.number("loss_scale backoff", backoff, "(0, 1]")
     checks.number("loss_scale steps", steps, "[1, inf)")
 
     def init(params: Params) -> LossScaleState:
-        _expect_range(params)
+        _expect_not_float16(params)
         floats = jnp.result_type(float)
-        own = unscaled("loss_scale optimizer", inner.init(params))
         return LossScaleState(
-            own, jnp.asarray(scale, floats), jnp.zeros((), jnp.int32), jnp.asarray(backoff, floats)
+            inner=expect_unscaled("loss_scale optimizer", inner.init(params)),
+            scale=jnp.asarray(scale, floats),
+            finite_steps=jnp.zeros((), jnp.int32),
+            backoff=jnp.asarray(backoff, floats),
         )
 
     def update(
-        grads: Params, opt_state: LossScaleState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: LossScaleState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, LossScaleState]:
-        true = jax.tree.map(
-            lambda g: (widened(g) / opt_state.scale.astype(trees.wide(g))).astype(g.dtype), grads
-        )
+        def unscale(g: Array) -> Array:
+            # A scale of 2¹⁶ is infinite in float16, so the division is in float32.
+            wide = widen(g)
+            return (wide / opt_state.scale.astype(wide.dtype)).astype(g.dtype)
+
+        true_grads = jax.tree.map(unscale, grads)
+        # The keyword holds the same gradients, which must be unscaled too.
         if "grad" in extra:
-            extra["grad"] = true
-        updates, own, finite = attempted(inner, true, opt_state.inner, params, **extra)
+            extra["grad"] = true_grads
+        updates, inner_state, finite = update_if_finite(
+            inner, true_grads, opt_state.inner, params, **extra
+        )
+        # Used only if this step is finite; else back_off_scale resets the count.
         count = opt_state.finite_steps + 1
+        due = at_least(count, steps)
         larger = opt_state.scale * trees.knob(growth, opt_state.scale)
-        due = reached(count, steps)
-        stepped = opt_state._replace(
-            scale=jnp.where(due & jnp.isfinite(larger), larger, opt_state.scale),
+        # It must not grow to inf, which no backoff would lower again.
+        grows = due & jnp.isfinite(larger)
+        after_finite = opt_state._replace(
+            scale=jnp.where(grows, larger, opt_state.scale),
             finite_steps=jnp.where(due, 0, count),
         )
-        return updates, trees.select(finite, stepped, back_off_scale(opt_state))._replace(inner=own)
+        # The inner state is selected already by update_if_finite.
+        new_state = trees.select(finite, after_finite, back_off_scale(opt_state))
+        return updates, new_state._replace(inner=inner_state)
 
     return Optimizer(init, update)
 
 
 def scale_loss(opt_state: OptState, loss: Scalar) -> Scalar:
-    """The loss times the scale of a `loss_scale` in the optimizer state: what to take the gradient of."""
-    for part in _scaling(opt_state):
-        loss = part.scaled(loss)
+    """Multiply the loss by the scale of a `loss_scale` in the optimizer state.
+
+    Args:
+        opt_state: The state of any optimizer. Without a `loss_scale` in it, the loss is returned.
+        loss: The loss of the batch.
+
+    Returns:
+        The scaled loss, whose gradient is the one to give to the optimizer.
+    """
+    for state in find_states(opt_state, LossScaleState):
+        loss = state.scaled(loss)
     return loss
 
 
-def scales(opt_state: OptState) -> bool:
-    """Whether any part of the state scales the loss."""
-    return bool(_scaling(opt_state))
+def has_loss_scale(opt_state: OptState) -> bool:
+    """Whether part of the state scales the loss."""
+    return bool(find_states(opt_state, LossScaleState))
 
 
 def back_off_scale(opt_state: OptState) -> OptState:
-    """The optimizer state after a step that was left out for its numbers: each `loss_scale` in it is lowered."""
+    """Lower the scale of each `loss_scale` in the optimizer state, as after an overflow.
 
-    def lower(part: LossScaleState) -> LossScaleState:
-        least = jnp.finfo(part.scale.dtype).tiny  # never 0, which would make all gradients NaN
-        return part._replace(
-            scale=jnp.maximum(part.scale * part.backoff, least),
-            finite_steps=jnp.zeros_like(part.finite_steps),
+    Args:
+        opt_state: The state of any optimizer, from before the step that was skipped.
+    """
+
+    def lower(state: LossScaleState) -> LossScaleState:
+        # Never 0, which would make all gradients NaN.
+        least = jnp.finfo(state.scale.dtype).tiny
+        return state._replace(
+            scale=jnp.maximum(state.scale * state.backoff, least),
+            # The count of finite steps in a row begins again.
+            finite_steps=jnp.zeros_like(state.finite_steps),
         )
 
-    return replaced(opt_state, LossScaleState, lower)
+    return replace_states(opt_state, LossScaleState, lower)
 
 
-def _scaling(opt_state: OptState) -> list[LossScaleState]:
-    return parts(opt_state, lambda part: isinstance(part, LossScaleState))
-
-
-def _expect_range(params: Params) -> None:
+def _expect_not_float16(params: Params) -> None:
     for path, leaf in trees.named_leaves(params).items():
         if jnp.result_type(leaf) == jnp.float16:
-            raise DTypeError(
-                f"loss_scale params {path}",
-                "float32",
-                "float16",
-                "keep them in float32, as nn.cast(network) does",
-            )
+            advice = "keep them in float32, as nn.cast(network) does"
+            raise DTypeError(f"loss_scale params {path}", "float32", "float16", advice)

@@ -1,4 +1,4 @@
-"""A rate that falls when the validation loss no longer does."""
+"""Lower the rate when the validation loss stalls."""
 
 from typing import Any, NamedTuple
 
@@ -6,13 +6,29 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.optim.transform import extended, parts, replaced, times, told_rate
+from fnn.optim.transform import (
+    find_states,
+    last_rate,
+    replace_states,
+    scale,
+    with_extra_args,
+)
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
 
 class PlateauState(NamedTuple):
-    """The rate of the last step, the share of it that is left, the least loss; epochs: stalled, and still to wait."""
+    """The state of `plateau`.
+
+    Attributes:
+        inner: The state of the optimizer.
+        rate: The rate of the last step, times the share; None if the optimizer has no rate.
+        share: The factor of the updates.
+        best: The lowest validation loss so far.
+        stalled: The number of stalled epochs in a row.
+        waiting: The number of epochs of the cooldown that are left.
+        knobs: The hyperparameters by name, which `observe_loss` needs.
+    """
 
     inner: OptState
     rate: Scalar | None
@@ -33,21 +49,32 @@ def plateau(
     cooldown: Number = 0,
     floor: Number = 0.0,
 ) -> Optimizer:
-    """The optimizer, whose updates shrink by the factor each time the validation loss has stalled for too long.
+    """Reduce on plateau: multiply the updates by a factor when the validation loss stalls.
 
-    An epoch stalls unless its loss is below the best by threshold |best|. After more than patience stalled epochs in a
-    row the updates' share of the rate is multiplied by factor, but not below floor, and cooldown epochs do not count.
-    `train.run` tells it the validation loss; a loop of one's own does by `observe_loss`. ConfigError for a number out of
-    range, or for a run without valid= [torch.optim.lr_scheduler.ReduceLROnPlateau, for losses above 0].
+    An epoch stalls unless its loss is below the best by threshold |best|. `train.run` passes the
+    validation loss; your own loop does so by `observe_loss`
+    [torch.optim.lr_scheduler.ReduceLROnPlateau, which it equals for losses above 0].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        factor: Factor of the updates, and so of the rate, in [0, 1].
+        patience: Stalled epochs in a row that are tolerated, >= 0.
+        threshold: Least relative improvement, in [0, 1).
+        cooldown: Epochs after a reduction that do not count as stalled, >= 0.
+        floor: Least product of all factors, in [0, 1].
+
+    Raises:
+        ConfigError: A number is out of range, or `optimizer` is not an optimizer; in `train.run`,
+            there is no validation data.
     """
-    inner = extended("plateau optimizer", optimizer)
+    inner = with_extra_args("plateau optimizer", optimizer)
     checks.number("plateau factor", factor, "[0, 1]")
     checks.number("plateau patience", patience, "[0, inf)")
     checks.number("plateau threshold", threshold, "[0, 1)")
     checks.number("plateau cooldown", cooldown, "[0, inf)")
     checks.number("plateau floor", floor, "[0, 1]")
-    # They lie in the state, since `observe_loss` is given that alone.
-    numbers = {
+    # They are part of the state, since `observe_loss` is given nothing else. So they may be traced.
+    hyperparameters = {
         "factor": factor,
         "patience": patience,
         "threshold": threshold,
@@ -57,51 +84,71 @@ def plateau(
 
     def init(params: Params) -> PlateauState:
         floats = jnp.result_type(float)
-        own = inner.init(params)
+        inner_state = inner.init(params)
         return PlateauState(
-            inner=own,
-            rate=told_rate(own),
+            inner=inner_state,
+            rate=last_rate(inner_state),
             share=jnp.ones((), floats),
+            # The first loss is better than inf, so that the first epoch never stalls.
             best=jnp.full((), jnp.inf, floats),
             stalled=jnp.zeros((), jnp.int32),
             waiting=jnp.zeros((), jnp.int32),
-            knobs={name: jnp.asarray(number, floats) for name, number in numbers.items()},
+            knobs={name: jnp.asarray(value, floats) for name, value in hyperparameters.items()},
         )
 
     def update(
-        grads: Params, opt_state: PlateauState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: PlateauState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, PlateauState]:
-        updates, own = inner.update(grads, opt_state.inner, params, **extra)
-        updates = jax.tree.map(lambda u: times(opt_state.share, u), updates)
-        now = jax.tree.map(lambda rate: opt_state.share.astype(rate.dtype) * rate, told_rate(own))
-        return updates, opt_state._replace(inner=own, rate=now)
+        updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
+        # The updates and not the rate, which may be part of the optimizer's structure.
+        updates = jax.tree.map(lambda u: scale(opt_state.share, u), updates)
+        # The rate that history records, and that `weight_decay` uses, includes the share.
+        rate = last_rate(inner_state)
+        if rate is not None:
+            rate = opt_state.share.astype(rate.dtype) * rate
+        return updates, opt_state._replace(inner=inner_state, rate=rate)
 
     return Optimizer(init, update)
 
 
 def observe_loss(opt_state: OptState, loss: Number) -> OptState:
-    """The optimizer state after an epoch with this validation loss: a `plateau` in it takes note, nothing else does."""
-    return replaced(opt_state, PlateauState, lambda plateau: _observed(plateau, loss))
+    """Pass the validation loss of an epoch to each `plateau` in the optimizer state.
+
+    Args:
+        opt_state: The state of any optimizer. Without a `plateau` in it, it is returned unchanged.
+        loss: The validation loss; NaN counts as stalled.
+    """
+
+    def observe(state: PlateauState) -> PlateauState:
+        knobs = state.knobs
+        new = jnp.asarray(loss, state.best.dtype)
+        # A comparison with NaN is false, so that NaN stalls.
+        # sign(best) makes the bound lower than best for negative losses too.
+        threshold = knobs["threshold"] * jnp.sign(state.best)
+        bound = state.best * (1 - threshold)
+        better = new < bound
+        # Epochs of the cooldown do not count as stalled.
+        resets = better | (state.waiting > 0)
+        stalled = jnp.where(resets, 0, state.stalled + 1)
+        reduces = stalled.astype(new.dtype) > knobs["patience"]
+        reduced = state.share * knobs["factor"]
+        reduced = jnp.maximum(reduced, knobs["floor"])
+        cooldown = knobs["cooldown"].astype(jnp.int32)
+        return state._replace(
+            # replace_states stops at the outermost plateau; others may be inside of it.
+            inner=observe_loss(state.inner, loss),
+            share=jnp.where(reduces, reduced, state.share),
+            best=jnp.where(better, new, state.best),
+            stalled=jnp.where(reduces, 0, stalled),
+            waiting=jnp.where(reduces, cooldown, jnp.maximum(state.waiting - 1, 0)),
+        )
+
+    return replace_states(opt_state, PlateauState, observe)
 
 
-def observes(opt_state: OptState) -> bool:
-    """Whether any part of the state wants to be told the validation loss."""
-    return bool(parts(opt_state, lambda part: isinstance(part, PlateauState)))
-
-
-def _observed(state: PlateauState, loss: Number) -> PlateauState:
-    knobs = state.knobs
-    loss = jnp.asarray(loss, state.best.dtype)
-    better = loss < state.best * (1 - knobs["threshold"] * jnp.sign(state.best))
-    stalled = jnp.where(better | (state.waiting > 0), 0, state.stalled + 1)
-    over = stalled.astype(loss.dtype) > knobs["patience"]
-    lower = jnp.maximum(state.share * knobs["factor"], knobs["floor"])
-    return state._replace(
-        inner=observe_loss(state.inner, loss),
-        share=jnp.where(over, lower, state.share),
-        best=jnp.where(better, loss, state.best),
-        stalled=jnp.where(over, 0, stalled),
-        waiting=jnp.where(
-            over, knobs["cooldown"].astype(jnp.int32), jnp.maximum(state.waiting - 1, 0)
-        ),
-    )
+def has_plateau(opt_state: OptState) -> bool:
+    """Whether part of the state needs the validation loss."""
+    return bool(find_states(opt_state, PlateauState))

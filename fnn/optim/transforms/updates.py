@@ -5,11 +5,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.optim.per_parameter import apply_updates, widened
-from fnn.optim.transform import after, before, claimed, expect_patterns, extended, rates, times
+from fnn.optim.per_parameter import apply_updates, widen
+from fnn.optim.transform import (
+    expect_patterns,
+    find_rates,
+    match_first,
+    scale,
+    transform_grads,
+    transform_updates,
+    with_extra_args,
+)
 from fnn.types import Constraint, Number, Optimizer, OptState, Params, Scalar
 from fnn.values import maker
 
@@ -18,101 +27,137 @@ from fnn.values import maker
 def weight_decay(
     optimizer: Optimizer, strength: Number, *, paths: Sequence[str] = (), decoupled: bool = True
 ) -> Optimizer:
-    """The optimizer, which shrinks the parameters besides: θ <- θ + update - rate strength θ.
+    """Weight decay on all or some of the parameters, θ <- θ + update - rate strength θ.
 
-    The rate is the one that the optimizer tells. With decoupled=False it is the gradient of strength ‖θ‖² / 2 that is
-    added to the gradient, g <- g + strength θ. `paths` are patterns of paths, as in paths=("*kernel",); by default all.
-    ConfigError for strength < 0, for a pattern that names nothing, and for an optimizer that tells no rate, or several
-    [Loshchilov & Hutter 2019, arXiv:1711.05101].
+    The rate is that of the optimizer's last step [Loshchilov & Hutter 2019, arXiv:1711.05101].
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        strength: Share of θ that a rate of 1 subtracts, >= 0.
+        paths: Patterns of the paths that decay, as in ("*kernel",); all if empty.
+        decoupled: If False, add the gradient of strength
+            ‖θ‖² / 2 to the gradient, g <- g + strength θ.
+
+    Raises:
+        ConfigError: `strength` is out of range, a pattern matches no path, `optimizer` is not an
+            optimizer, or, if decoupled, its state has no rate or several.
     """
-    inner = extended("weight_decay optimizer", optimizer)
+    inner = with_extra_args("weight_decay optimizer", optimizer)
     checks.number("weight_decay strength", strength, "[0, inf)")
     checks.flag("weight_decay decoupled", decoupled)
     paths = expect_patterns("weight_decay paths", paths)
 
-    def add(factor: Number, tree: Params, params: Params) -> Params:
-        """tree + factor strength θ, where θ is to shrink."""
-        named = trees.matching("weight_decay paths", params, paths)
-        shrinks = jax.tree.unflatten(
-            jax.tree.structure(params), [own or not paths for own in named.values()]
-        )
+    def add_decay(factor: Number, tree: Params, params: Params) -> Params:
+        """Add factor strength θ to the leaves that decay."""
+        matches = trees.matching("weight_decay paths", params, paths)
+        decays = [match or not paths for match in matches.values()]
 
-        def one(x: jax.Array, p: jax.Array, shrinks: bool) -> jax.Array:
-            wide = widened(p)
-            term = trees.knob(factor, wide) * trees.knob(strength, wide) * wide
-            return (x.astype(wide.dtype) + term).astype(x.dtype) if shrinks else x
+        def one(x: Array, p: Array, decays: bool) -> Array:
+            if not decays:
+                return x
+            # In float32 or wider: rate times strength may vanish in half precision.
+            wide = widen(p)
+            share = trees.knob(factor, wide) * trees.knob(strength, wide)
+            term = share * wide
+            return (x.astype(wide.dtype) + term).astype(x.dtype)
 
-        return jax.tree.map(one, tree, params, shrinks)
+        decay_tree = jax.tree.unflatten(jax.tree.structure(params), decays)
+        return jax.tree.map(one, tree, params, decay_tree)
 
     if not decoupled:
-        return before("weight_decay", optimizer, lambda grads, params: add(1, grads, params))
+        return transform_grads(
+            "weight_decay", optimizer, lambda grads, params: add_decay(1, grads, params)
+        )
 
     def init(params: Params) -> OptState:
         opt_state = inner.init(params)
-        _the_rate(opt_state)
+        _single_rate(opt_state)  # raises before the first step
         return opt_state
 
     def update(
-        grads: Params, opt_state: OptState, params: Params, **extra: Any
+        grads: Params,
+        opt_state: OptState,
+        params: Params,
+        **extra: Any,
     ) -> tuple[Params, OptState]:
         updates, opt_state = inner.update(grads, opt_state, params, **extra)
-        return add(-_the_rate(opt_state), updates, params), opt_state
+        # The new state has the rate of this step.
+        return add_decay(-_single_rate(opt_state), updates, params), opt_state
 
     return Optimizer(init, update)
 
 
-def _the_rate(opt_state: OptState) -> Scalar:
-    told = rates(opt_state)
-    if len(told) != 1:
-        advice = "give decoupled=False" if not told else "let each part decay by its own"
-        raise ConfigError(
-            "weight_decay optimizer", "one that tells its rate", f"{len(told)} rates", advice
-        )
-    return told[0]
+def _single_rate(opt_state: OptState) -> Scalar:
+    rates = find_rates(opt_state)
+    if len(rates) != 1:
+        advice = "let each part decay by its own" if rates else "give decoupled=False"
+        got = f"{len(rates)} rates"
+        raise ConfigError("weight_decay optimizer", "a state with one rate", got, advice)
+    return rates[0]
 
 
 @maker
 def scale_by_depth(optimizer: Optimizer, factor: Number, *, paths: Sequence[str]) -> Optimizer:
-    """The optimizer, whose updates are multiplied by factor^d in the layer that is d layers below the last.
+    """Layer-wise rate decay: multiply the updates of the layer d below the last by factor^d.
 
-    paths are patterns of paths from input to output, as in ("stem", "body_0", "body_1", "head"), the first that names
-    a leaf being its own. ConfigError for factor < 0, for a leaf that none names, and for a pattern that names none
-    [Howard & Ruder 2018, arXiv:1801.06146; Clark et al. 2020, arXiv:2003.10555].
+    [Howard & Ruder 2018, arXiv:1801.06146; Clark et al. 2020, arXiv:2003.10555]
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        factor: Ratio of the rates of two neighboring layers,
+            >= 0; below 1, lower layers are trained less.
+        paths: Patterns of paths from input to output, one per layer, as in ("stem", "body_0",
+            "body_1", "head"). The first pattern that matches a leaf decides.
+
+    Raises:
+        ConfigError: `factor` is out of range, no pattern
+            matches a leaf, or a pattern matches no leaf.
     """
     checks.number("scale_by_depth factor", factor, "[0, inf)")
     paths = expect_patterns("scale_by_depth paths", paths)
 
-    def scaled(updates: Params, params: Params) -> Params:
-        owners = claimed("scale_by_depth paths", params, paths)
+    def change(updates: Params, params: Params) -> Params:
+        owners = match_first("scale_by_depth paths", params, paths)
+        last = len(paths) - 1
+        depths = []
         for path, owner in owners.items():
             if owner is None:
-                raise ConfigError(
-                    "scale_by_depth paths", f"one that names {path}", paths, "name every layer"
-                )
-        below = [len(paths) - 1 - paths.index(owner) for owner in owners.values()]
+                expected = f"one that names {path}"
+                raise ConfigError("scale_by_depth paths", expected, paths, "name every layer")
+            # 0 for the last layer.
+            depths.append(last - paths.index(owner))
+        depth_tree = jax.tree.unflatten(jax.tree.structure(params), depths)
 
-        depths = jax.tree.unflatten(jax.tree.structure(params), below)
-        return jax.tree.map(lambda u, depth: times(factor**depth, u), updates, depths)
+        def one(u: Array, depth: int) -> Array:
+            return scale(factor**depth, u)
 
-    return after("scale_by_depth", optimizer, scaled)
+        return jax.tree.map(one, updates, depth_tree)
+
+    return transform_updates("scale_by_depth", optimizer, change)
 
 
 @maker
 def project(optimizer: Optimizer, constraint: Constraint) -> Optimizer:
-    """The optimizer, each of whose steps ends where the constraint (params -> params) puts it, to rounding.
+    """Projected steps: each step ends at constraint(params + updates).
 
-    The updates become constraint(params + updates) - params; the optimizer's state is as without. Params begin where
-    init put them. ConfigError for what is no optimizer or no constraint.
+    The updates become constraint(params + updates) - params, so that the constraint holds up to
+    rounding. The first params are not projected.
+
+    Args:
+        optimizer: An optimizer, of fnn or of another library.
+        constraint: (params) -> params, such as objective.max_norm(1.0).
+
+    Raises:
+        ConfigError: `optimizer` is not an optimizer, or `constraint` is not a function.
     """
     if not callable(constraint):
-        raise ConfigError(
-            "project constraint",
-            "a function params -> params",
-            repr(constraint),
-            "call its maker first",
-        )
+        expected = "a function params -> params"
+        advice = "call its maker first"
+        raise ConfigError("project constraint", expected, repr(constraint), advice)
 
-    def bounded(updates: Params, params: Params) -> Params:
-        return jax.tree.map(jnp.subtract, constraint(apply_updates(params, updates)), params)
+    def change(updates: Params, params: Params) -> Params:
+        # The difference is an update again, so that further transforms may follow.
+        projected = constraint(apply_updates(params, updates))
+        return jax.tree.map(jnp.subtract, projected, params)
 
-    return after("project", optimizer, bounded)
+    return transform_updates("project", optimizer, change)

@@ -1,4 +1,4 @@
-"""L-BFGS ends where the minimum is: in n steps on a quadratic, and at Rosenbrock's as scipy does."""
+"""L-BFGS on quadratics and on Rosenbrock's function, against scipy and the explicit H⁻¹."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def descend(optimizer, f, start, steps):
-    """The values on the way, and where it ends."""
+    """The value before each step, and the last params."""
 
     @jax.jit
     def whole(start):
@@ -32,7 +32,7 @@ def rosenbrock(x):
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
-def test_it_reaches_the_minimum_that_scipy_does():
+def test_rosenbrock_ends_at_the_minimum_of_scipy():
     start = jnp.array([1.3, 0.7, 0.8, 1.9, 1.2])
     wanted = scipy.optimize.minimize(
         rosenbrock, start, jac=jax.grad(rosenbrock), method="L-BFGS-B", tol=1e-15
@@ -43,29 +43,30 @@ def test_it_reaches_the_minimum_that_scipy_does():
     np.testing.assert_allclose(end, np.ones(5), atol=1e-5)
 
 
-def test_a_quadratic_is_done_in_as_many_steps_as_it_has_dimensions():
+def test_a_quadratic_converges_in_a_few_times_its_dimension():
     draw = np.random.default_rng(0)
     turn = np.linalg.qr(draw.normal(size=(6, 6)))[0]
-    curved, middle = jnp.array(turn * np.logspace(0, 2, 6) @ turn.T), jnp.array(draw.normal(size=6))
+    hessian = jnp.array(turn * np.logspace(0, 2, 6) @ turn.T)
+    center = jnp.array(draw.normal(size=6))
     params = {"a": jnp.zeros(2), "b": jnp.zeros((2, 2))}
 
     def f(params):
-        x = jnp.concatenate([params["a"], params["b"].ravel()]) - middle
-        return x @ curved @ x / 2
+        x = jnp.concatenate([params["a"], params["b"].ravel()]) - center
+        return x @ hessian @ x / 2
 
     values, _ = descend(optim.lbfgs(curvature=0.01), f, params, 16)
     assert values[-1] < 1e-12 * values[0]
 
 
-def test_with_a_rate_it_follows_the_two_loops():
-    """Against H⁻¹ as a matrix: (I - ρ s yᵀ) H⁻¹ (I - ρ y sᵀ) + ρ s sᵀ."""
+def test_with_a_rate_steps_follow_the_explicit_inverse_hessian():
+    """H⁻¹ as a matrix is updated by (I - ρ s yᵀ) H⁻¹ (I - ρ y sᵀ) + ρ s sᵀ."""
     draw = np.random.default_rng(0)
-    curved = np.diag([1.0, 3.0, 9.0])
-    x, before, steps = draw.normal(size=3), None, []
+    hessian = np.diag([1.0, 3.0, 9.0])
+    x, before, errors = draw.normal(size=3), None, []
     optimizer = optim.lbfgs(0.3, memory=2)
     params, opt_state, pairs = jnp.array(x), optimizer.init(jnp.array(x)), []
     for _ in range(6):
-        g = curved @ x
+        g = hessian @ x
         if before is not None:
             pairs = [*pairs, (x - before[0], g - before[1])][-2:]
         inverse = np.eye(3) * (
@@ -76,11 +77,11 @@ def test_with_a_rate_it_follows_the_two_loops():
             inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
         before, x = (x, g), x - 0.3 * inverse @ g
         params, opt_state = optim.step(optimizer, jnp.array(g), opt_state, params)
-        steps.append(np.abs(params - x).max())
-    assert max(steps) < 1e-13
+        errors.append(np.abs(params - x).max())
+    assert max(errors) < 1e-13
 
 
-def test_without_the_loss_it_says_who_gives_it():
+def test_an_update_without_value_fn_raises():
     optimizer = optim.lbfgs()
     params = jnp.ones(2)
     with pytest.raises(
@@ -90,7 +91,7 @@ def test_without_the_loss_it_says_who_gives_it():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("options", "message"),
     [
         (
             {"sufficient": 0.3, "curvature": 0.2},
@@ -101,6 +102,6 @@ def test_without_the_loss_it_says_who_gives_it():
         ({"rate": -1.0}, "lbfgs rate: expected"),
     ],
 )
-def test_numbers_out_of_range_are_told(knobs, message):
+def test_numbers_out_of_range_raise(options, message):
     with pytest.raises(ConfigError, match=message):
-        optim.lbfgs(**knobs)
+        optim.lbfgs(**options)

@@ -1,4 +1,4 @@
-"""A step that is long enough and low enough, on functions whose shape is known."""
+"""The strong Wolfe conditions on functions of one number."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from fnn.optim.optimizers.line_search import strong_wolfe
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-VALLEYS = {
+FUNCTIONS = {
     "parabola": lambda a: (a - 3) ** 2,
     "far": lambda a: (a / 1000 - 1) ** 2,
     "near": lambda a: (1000 * a - 1) ** 2,
@@ -21,22 +21,25 @@ VALLEYS = {
 
 
 @pytest.mark.parametrize("first", [1e-3, 1.0, 30.0])
-@pytest.mark.parametrize("name", VALLEYS)
-def test_both_conditions_hold_where_it_stops(name, first):
-    f = VALLEYS[name]
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_result_satisfies_both_conditions(name, first):
+    f = FUNCTIONS[name]
     slope = jax.grad(f)
-    value, steep = f(0.0), slope(0.0)
-    place = jax.jit(
-        lambda: strong_wolfe(jax.value_and_grad(f), jnp.array(first), value, steep, 1e-4, 0.1)
-    )()
-    assert place > 0
-    assert f(place) <= value + 1e-4 * place * steep
-    assert abs(slope(place)) <= 0.1 * abs(steep)
+    value, first_slope = f(0.0), slope(0.0)
+    along = jax.value_and_grad(f)
+
+    def search():
+        return strong_wolfe(along, jnp.array(first), value, first_slope, 1e-4, 0.1)
+
+    length = jax.jit(search)()
+    assert length > 0
+    assert f(length) <= value + 1e-4 * length * first_slope
+    assert abs(slope(length)) <= 0.1 * abs(first_slope)
 
 
-def test_where_nothing_is_found_it_is_the_best_place_seen():
-    """A line that falls for ever."""
-    place = strong_wolfe(
+def test_without_a_minimum_the_result_is_the_best_trial():
+    """The function is -a, which has no minimum; the trial doubles 24 times."""
+    length = strong_wolfe(
         lambda a: (-a, -jnp.ones_like(a)),
         jnp.array(1.0),
         jnp.array(0.0),
@@ -44,10 +47,10 @@ def test_where_nothing_is_found_it_is_the_best_place_seen():
         1e-4,
         0.1,
     )
-    np.testing.assert_equal(float(place), 2.0**24)
+    np.testing.assert_equal(float(length), 2.0**24)
 
 
-def test_lanes_are_searches_of_their_own():
+def test_lanes_equal_single_searches():
     def search(center):
         def f(a):
             return (a - center) ** 4

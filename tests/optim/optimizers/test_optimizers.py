@@ -1,4 +1,4 @@
-"""Optimizers are held to their papers' formulas in NumPy, to torch, and to what follows from their rules."""
+"""Optimizers against their papers' formulas in NumPy and against torch, and properties of each."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 
 ADAM = {"b1": 0.8, "b2": 0.9, "eps": 1e-3}
 DECAY = {"weight_decay": 0.05}
-# For each optimizer, by the name of its paper in papers.py, numbers other than its defaults.
-KNOBS: dict[str, dict[str, float]] = {
+# For each optimizer, by the name of its formula in papers.py, numbers other than its defaults.
+HYPERPARAMETERS: dict[str, dict[str, float]] = {
     "sgd": {},
     "momentum": {"momentum": 0.8},
     "rprop": {"shrink": 0.4, "grow": 1.3, "smallest": 0.02, "largest": 0.2},
@@ -43,9 +43,9 @@ KNOBS: dict[str, dict[str, float]] = {
     "schedule_free_adamw": {**ADAM, "power": 1.0, **DECAY},
     "prodigy": {**ADAM, "b3": 0.9, "start": 0.1, "coefficient": 2.0, **DECAY},
 }
-# Flags and sizes, which both sides have.
+# Flags and sizes of the optimizer and of its formula.
 VARIANTS = [
-    *[(name, {}) for name in KNOBS if name != "soap"],
+    *[(name, {}) for name in HYPERPARAMETERS if name != "soap"],
     ("momentum", {"nesterov": True}),
     ("rmsprop", {"centered": True, "momentum": 0.7}),
     ("adafactor", {"relative_step": True}),
@@ -54,13 +54,13 @@ VARIANTS = [
     ("soap", {"every": 1}),
     ("soap", {"every": 3}),
 ]
-MAKERS = {name: getattr(optim, name) for name in KNOBS}
-PAPERS = {name: getattr(papers, "adam" if name == "adamw" else name) for name in KNOBS}
+MAKERS = {name: getattr(optim, name) for name in HYPERPARAMETERS}
+PAPERS = {name: getattr(papers, "adam" if name == "adamw" else name) for name in HYPERPARAMETERS}
 CLASSIC = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
 DEFAULTS = {"sgd": {}, "momentum": {"momentum": 0.9}, "rmsprop": {"decay": 0.9, "eps": 1e-8}}
 DEFAULTS |= {"adam": {"b1": 0.9, "b2": 0.999, "eps": 1e-8}}
 DEFAULTS |= {"nesterov": DEFAULTS["momentum"], "adamw": DEFAULTS["adam"] | {"weight_decay": 0.01}}
-INSIDE = {
+TYPICAL = {
     "rate": 0.1,
     "decay": 0.8,
     "momentum": 0.8,
@@ -103,13 +103,16 @@ def random_problem(steps, decades=7):
 @float64
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
 def test_thirty_steps_follow_the_paper(name, options):
-    # Eigenvectors are known to rounding by the ratio of eigenvalues, which are squares of gradients.
-    params, grads = random_problem(30, decades=1 if name in ("shampoo", "soap") else 7)
+    # Errors of eigenvectors grow with the ratio of eigenvalues, which are squares of gradients.
+    decades = 1 if name in ("shampoo", "soap") else 7
+    params, grads = random_problem(30, decades)
     if name == "soap":  # of a square matrix, since eigenvectors of the same eigenvalue 0 may be any
         params, grads = params[:, :3], grads[..., :3]
-    got = follow(make(name, **KNOBS[name], **options), jnp.array(params), jnp.array(grads))
+    got = follow(
+        make(name, **HYPERPARAMETERS[name], **options), jnp.array(params), jnp.array(grads)
+    )
     chex.assert_type(got, jnp.float64)
-    wanted = papers.follow(PAPERS[name], params, grads, 0.05, **KNOBS[name], **options)
+    wanted = papers.follow(PAPERS[name], params, grads, 0.05, **HYPERPARAMETERS[name], **options)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
@@ -149,7 +152,7 @@ def test_thirty_steps_follow_torch(name, dtype, tolerance):
 
 
 @every_optimizer
-def test_rate_zero_is_the_identity(name):
+def test_rate_zero_keeps_the_params(name):
     params, grads = map(jnp.float32, random_problem(3))
     chex.assert_trees_all_equal(
         follow(make(name, rate=0.0), params, grads), jnp.stack([params] * 3)
@@ -167,7 +170,7 @@ def test_adamw_without_decay_is_adam():
 
 
 @float64
-def test_weight_decay_shrinks_the_params_by_its_share_alone():
+def test_weight_decay_shrinks_the_params_for_gradients_of_zero():
     params = jnp.array([1.0, -2.0])
     got = follow(make("adamw", rate=0.1, weight_decay=0.2), params, jnp.zeros((5, 2)))
     np.testing.assert_allclose(got[-1], 0.98**5 * np.array([1.0, -2.0]), rtol=1e-14)
@@ -175,7 +178,7 @@ def test_weight_decay_shrinks_the_params_by_its_share_alone():
 
 @float64
 @pytest.mark.parametrize("name", ["momentum", "nesterov"])
-def test_momentum_without_memory_is_sgd(name):
+def test_momentum_zero_is_sgd(name):
     params, grads = map(jnp.array, random_problem(10))
     got, wanted = (
         follow(optimizer, params, grads) for optimizer in (make(name, momentum=0.0), make("sgd"))
@@ -185,7 +188,7 @@ def test_momentum_without_memory_is_sgd(name):
 
 @float64
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_adam_does_not_see_the_scale_of_gradients(scale):
+def test_adam_does_not_depend_on_the_scale_of_gradients(scale):
     params, grads = map(jnp.array, random_problem(10))
     got, wanted = (
         follow(make("adam", eps=1e-30), params, factor * grads) for factor in (scale, 1.0)
@@ -197,9 +200,9 @@ def test_adam_does_not_see_the_scale_of_gradients(scale):
 @pytest.mark.parametrize(
     ("name", "knob"), [(name, knob) for name in CLASSIC for knob in ("rate", *DEFAULTS[name])]
 )
-def test_gradient_by_a_knob_equals_finite_differences(name, knob):
+def test_gradient_by_a_hyperparameter_equals_finite_differences(name, knob):
     params, grads = jnp.array([1.0, -2.0]), jnp.array([[0.3, -4.0], [0.1, 2.0], [-0.2, 1.0]])
-    knobs = {other: INSIDE[other] for other in DEFAULTS[name]} | {"rate": 0.1}
+    knobs = {other: TYPICAL[other] for other in DEFAULTS[name]} | {"rate": 0.1}
 
     def final(value):
         return follow(make(name, **(knobs | {knob: value})), params, grads)[-1] @ jnp.array(
@@ -209,14 +212,14 @@ def test_gradient_by_a_knob_equals_finite_differences(name, knob):
     both_modes = jax.jit(
         lambda value: (*jax.value_and_grad(final)(value), jax.jacfwd(final)(value))
     )
-    value, h = INSIDE[knob], 1e-5
+    value, h = TYPICAL[knob], 1e-5
     wanted = (both_modes(value + h)[0] - both_modes(value - h)[0]) / (2 * h)
     _, reverse, forward = both_modes(value)
     np.testing.assert_allclose([reverse, forward], [wanted, wanted], rtol=1e-7)
 
 
 @classic_optimizers
-def test_a_schedule_is_a_rate(name):
+def test_the_rate_may_be_a_schedule(name):
     params, grads = map(jnp.float32, random_problem(4))
     rates = jnp.array([0.1, 0.0, 0.3, 0.02])
     scheduled = make(name, rate=lambda step: rates[step])
@@ -267,10 +270,10 @@ def test_state_is_arrays_that_keep_their_types(name):
 
 @float64
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw"])
-def test_a_coordinate_without_gradient_leaves_hypergradients_finite(name):
-    """√ has an infinite slope at 0, where the running square of such a coordinate stays."""
+def test_hypergradients_are_finite_where_a_gradient_is_always_zero(name):
+    """The second moment of such a coordinate stays 0, where √ has an infinite derivative."""
     params, scale = jnp.array([1.0, -2.0, 0.5]), jnp.array([1.0, 3.0, 0.0])
-    knobs = {knob: INSIDE[knob] for knob in DEFAULTS[name]} | {"rate": 0.1}
+    knobs = {knob: TYPICAL[knob] for knob in DEFAULTS[name]} | {"rate": 0.1}
 
     def final(knobs, params):
         optimizer = make(name, **knobs)
@@ -323,20 +326,20 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("name", "knob", "value"), OUT_OF_RANGE)
-def test_a_number_out_of_range_is_told(name, knob, value):
+def test_a_number_out_of_range_raises(name, knob, value):
     with pytest.raises(ConfigError, match=f"{knob}: expected"):
         make(name, **{knob: value})
 
 
 @every_optimizer
-def test_params_that_are_no_floats_are_told(name):
+def test_integer_params_raise(name):
     with pytest.raises(
         DTypeError, match=r"params counts/0: expected floating-point numbers, got int32"
     ):
         make(name).init({"counts": [jnp.array([1, 2])], "w": jnp.ones(2)})
 
 
-GRADS = {
+WRONG_GRADS = {
     "missing": ({"a": jnp.ones(2)}, "b"),
     "extra": ({"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones(1)}, "c"),
     "shape": ({"a": jnp.ones(2), "b": jnp.ones(1)}, "b"),
@@ -345,9 +348,9 @@ GRADS = {
 
 
 @every_optimizer
-@pytest.mark.parametrize("case", GRADS)
-def test_gradients_unlike_the_params_are_told(name, case):
-    params, (grads, path) = {"a": jnp.ones(2), "b": jnp.ones(3)}, GRADS[case]
+@pytest.mark.parametrize("case", WRONG_GRADS)
+def test_gradients_unlike_the_params_raise(name, case):
+    params, (grads, path) = {"a": jnp.ones(2), "b": jnp.ones(3)}, WRONG_GRADS[case]
     optimizer = make(name)
     with pytest.raises(TreeMismatchError, match=f"grads {path}: expected"):
         optimizer.update(grads, optimizer.init(params), params)

@@ -1,4 +1,4 @@
-"""Sophia on a loss whose Hessian is diagonal, where its estimate is exact, follows the paper's formulas."""
+"""Sophia against its formulas, on a diagonal Hessian where its estimate is exact."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ KEY = jax.random.key(3)
 
 
 @pytest.mark.usefixtures("x64")
-def test_steps_follow_the_paper_where_the_curvature_is_known():
+def test_steps_follow_the_paper_for_a_diagonal_hessian():
     curvatures, start = np.array([0.5, 2.0, 30.0, -1.0]), np.array([1.0, -2.0, 0.3, 0.7])
     knobs = {"b1": 0.8, "b2": 0.7, "scale": 0.5, "eps": 1e-3, "weight_decay": 0.05}
 
@@ -35,7 +35,7 @@ def test_steps_follow_the_paper_where_the_curvature_is_known():
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_estimate_is_the_diagonal_on_average():
+def test_the_mean_estimate_is_the_diagonal():
     hessian = np.array([[2.0, 1.0], [1.0, 3.0]])
 
     def estimate(key):
@@ -54,12 +54,12 @@ def test_the_estimate_is_the_diagonal_on_average():
     [((0, 0.1), "sophia key: expected a key"), ((KEY, -0.1), "sophia rate: expected")],
     ids=["key", "rate"],
 )
-def test_mistakes_are_told(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises((ConfigError, TypeError), match=message):
         optim.sophia(*arguments)
 
 
-def test_without_the_loss_it_says_who_gives_it():
+def test_an_update_without_value_fn_raises():
     optimizer = optim.sophia(KEY, 0.1)
     with pytest.raises(ConfigError, match=r"sophia value_fn: .*train\.run gives it"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))

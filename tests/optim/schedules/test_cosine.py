@@ -1,4 +1,4 @@
-"""Schedules are held to their closed forms in NumPy, to their ends, and to being total in every number."""
+"""Constant, cosine and one-cycle schedules: closed forms in NumPy, end points, derivatives."""
 
 import chex
 import jax
@@ -20,8 +20,8 @@ NUMBERS = {
     "cosine": {"peak": 0.3, "steps": 20.0, "warmup_steps": 5.0, "floor": 0.01},
     "one_cycle": {"peak": 0.3, "steps": 20.0, "warmup_steps": 5.0, "start": 0.02, "floor": 0.01},
 }
-EACH = [(name, number) for name, numbers in NUMBERS.items() for number in numbers]
-each_number = pytest.mark.parametrize(("name", "number"), EACH)
+NAMES_AND_NUMBERS = [(name, number) for name, numbers in NUMBERS.items() for number in numbers]
+each_number = pytest.mark.parametrize(("name", "number"), NAMES_AND_NUMBERS)
 every_schedule = pytest.mark.parametrize("name", MAKERS)
 
 
@@ -48,7 +48,7 @@ def test_cosine_has_its_closed_form():
 
 
 @float64
-def test_cosine_first_warms_up_on_a_line():
+def test_cosine_warms_up_linearly():
     t = np.arange(31)
     falling = half_cosine(0.3, 0.01, np.clip((t - 5) / 15, 0, 1))
     wanted = np.where(t < 5, 0.3 * t / 5, falling)
@@ -80,20 +80,20 @@ def test_one_cycle_has_its_defaults():
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 0.0), (5, 0.25), (20, 0.125), (21, 0.125), (10**9, 0.125)]
 )
-def test_cosine_meets_its_ends_exactly(step, rate):
+def test_cosine_is_exact_at_its_ends(step, rate):
     assert optim.cosine(0.25, steps=20, warmup_steps=5, floor=0.125)(step) == rate
 
 
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 0.125), (5, 0.25), (20, 0.0625), (21, 0.0625), (10**9, 0.0625)]
 )
-def test_one_cycle_meets_its_ends_exactly(step, rate):
+def test_one_cycle_is_exact_at_its_ends(step, rate):
     schedule = optim.one_cycle(0.25, steps=20, warmup_steps=5, start=0.125, floor=0.0625)
     assert schedule(step) == rate
 
 
 @pytest.mark.parametrize("name", ["cosine", "one_cycle"])
-def test_without_warmup_the_peak_comes_first(name):
+def test_without_warmup_the_first_rate_is_the_peak(name):
     assert MAKERS[name](0.25, steps=20, warmup_steps=0)(0) == 0.25
 
 
@@ -101,7 +101,7 @@ def test_without_warmup_the_peak_comes_first(name):
 @pytest.mark.parametrize(
     "step", [7, np.int64(7), np.int32(7), jnp.int32(7), jnp.uint8(7), jnp.float32(7)]
 )
-def test_a_step_may_be_any_whole_number(name, step):
+def test_a_step_may_have_any_type(name, step):
     schedule = MAKERS[name](**NUMBERS[name])
     rate = schedule(step)
     chex.assert_shape(rate, ())
@@ -110,7 +110,7 @@ def test_a_step_may_be_any_whole_number(name, step):
 
 
 @each_number
-def test_a_number_costs_one_compilation_and_a_lane_is_a_schedule(name, number):
+def test_a_traced_number_compiles_once_and_may_be_mapped(name, number):
     t = jnp.arange(0, 25, 3)
 
     def path(value):
@@ -126,7 +126,7 @@ def test_a_number_costs_one_compilation_and_a_lane_is_a_schedule(name, number):
     chex.assert_trees_all_close(jax.vmap(path)(jnp.array(values)), looped, rtol=1e-5, atol=1e-7)
 
 
-COUNTS = [
+STEP_COUNTS = [
     ("cosine", "steps"),
     ("cosine", "warmup_steps"),
     ("one_cycle", "steps"),
@@ -134,9 +134,9 @@ COUNTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "number"), COUNTS)
+@pytest.mark.parametrize(("name", "number"), STEP_COUNTS)
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_counts_may_be_arrays_of_either_kind(name, number, dtype):
+def test_step_counts_may_be_arrays_of_integers_or_floats(name, number, dtype):
     count = int(NUMBERS[name][number])
     others = {other: value for other, value in NUMBERS[name].items() if other != number}
     wanted = rates(MAKERS[name](**others, **{number: count}), range(25))
@@ -159,8 +159,8 @@ def test_one_cycle_takes_its_defaults_from_a_traced_count(dtype):
 @pytest.mark.parametrize(
     ("steps", "warmup"), [(20.0, 0.0), (20.0, 20.0), (5.0, 20.0), (1.0, 0.0), (0.0, 0.0)]
 )
-def test_traced_counts_give_a_rate_whatever_they_are(name, steps, warmup):
-    """Nothing is known of a traced number, so a schedule has a value, and a gradient, for each."""
+def test_any_traced_counts_give_finite_rates_and_gradients(name, steps, warmup):
+    """Traced numbers cannot be checked, so that invalid ones must give finite values too."""
 
     @jax.jit
     def slopes(steps, warmup):
@@ -202,7 +202,7 @@ def test_gradient_by_a_number_is_finite_at_the_corners(name, number):
 
 counts = st.integers(1, 400)
 shares = st.floats(0, 1, exclude_max=True)
-few = settings(max_examples=30, deadline=None, derandomize=True)
+few_examples = settings(max_examples=30, deadline=None, derandomize=True)
 grid = jnp.linspace(0, 500, 126).round().astype(jnp.int32)
 
 
@@ -217,40 +217,40 @@ def one_cycle_path(peak, steps, warmup, start, floor):
     return rates(schedule, grid)
 
 
-def expect_one_hill(path, warmup, low, peak):
-    """Up until the warmup ends, down from then on, and never outside of its ends."""
+def expect_rise_then_fall(path, warmup, low, peak):
+    """It rises until the warm-up ends, then falls, and stays between low and peak."""
     slack, change = 1e-6 * peak, np.diff(path)
     assert path.min() >= max(low - slack, 0) and path.max() <= peak + slack
     assert (change[np.asarray(grid)[1:] <= warmup] >= -slack).all()
     assert (change[np.asarray(grid)[:-1] >= warmup] <= slack).all()
 
 
-@few
+@few_examples
 @given(st.floats(1e-6, 10), counts, shares, shares)
 def test_cosine_rises_then_falls(peak, steps, warmup, floor):
     warmup = int(warmup * steps)
     path = np.asarray(cosine_path(peak, float(steps), float(warmup), floor * peak))
-    expect_one_hill(path, warmup, floor * peak if warmup == 0 else 0.0, peak)
+    expect_rise_then_fall(path, warmup, floor * peak if warmup == 0 else 0.0, peak)
 
 
-@few
+@few_examples
 @given(st.floats(1e-6, 10), counts, shares, shares, shares)
 def test_one_cycle_rises_then_falls(peak, steps, warmup, start, floor):
     warmup = int(warmup * steps)
     path = np.asarray(one_cycle_path(peak, float(steps), float(warmup), start * peak, floor * peak))
-    expect_one_hill(path, warmup, min(start, floor) * peak, peak)
+    expect_rise_then_fall(path, warmup, min(start, floor) * peak, peak)
 
 
 def test_a_number_becomes_a_constant_schedule():
     assert as_schedule("sgd", 0.25)(10) == 0.25
 
 
-def test_a_schedule_stays_what_it_is():
+def test_as_schedule_returns_a_schedule_unchanged():
     schedule = optim.cosine(0.1, steps=10)
     assert as_schedule("sgd", schedule) is schedule
 
 
-BAD = [
+OUT_OF_RANGE = [
     ("constant", {"value": -0.1}, "constant value"),
     ("cosine", {"peak": -0.1}, "cosine peak"),
     ("cosine", {"floor": -0.1}, "cosine floor"),
@@ -266,12 +266,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "numbers", "message"), BAD)
-def test_a_number_out_of_range_is_told(name, numbers, message):
+@pytest.mark.parametrize(("name", "numbers", "message"), OUT_OF_RANGE)
+def test_a_number_out_of_range_raises(name, numbers, message):
     with pytest.raises(ConfigError, match=message):
         MAKERS[name](**(NUMBERS[name] | {"steps": 20} if name != "constant" else {}) | numbers)
 
 
-def test_a_negative_rate_is_told_with_the_name_of_its_owner():
+def test_a_negative_rate_raises_with_the_name_of_the_optimizer():
     with pytest.raises(ConfigError, match="sgd rate: expected a number in"):
         as_schedule("sgd", -0.1)

@@ -1,4 +1,4 @@
-"""Every schedule but the cosines is held to its closed form in NumPy, and to laws that all share."""
+"""All schedules against closed forms in NumPy, and properties of each."""
 
 import chex
 import jax
@@ -25,13 +25,13 @@ def triangle(t, half):
 
 
 def restarts(t, steps, growth):
-    """The number of the cycle that each step is in, and the progress in it, found by counting."""
-    begin, length, cycle, found = 0.0, steps, 0, []
+    """The number of the cycle of each step, and the progress in it, by counting."""
+    begin, length, cycle, rows = 0.0, steps, 0, []
     for now in t:
         while now >= begin + length - 1e-9:
             begin, length, cycle = begin + length, length * growth, cycle + 1
-        found.append((cycle, (now - begin) / length))
-    return np.array(found).T
+        rows.append((cycle, (now - begin) / length))
+    return np.array(rows).T
 
 
 def falling(progress):
@@ -119,7 +119,7 @@ CASES = {
 
 @float64
 @pytest.mark.parametrize("name", CASES)
-def test_it_has_its_closed_form(name):
+def test_rates_have_their_closed_form(name):
     schedule, wanted = CASES[name]
     np.testing.assert_allclose(
         rates(schedule), wanted, rtol=1e-13 if name != "table" else 1e-7, atol=1e-15
@@ -127,8 +127,8 @@ def test_it_has_its_closed_form(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_in_float32_it_is_the_same_and_total(name):
-    """Where a cycle begins is where it begins, and far beyond the end there is a rate."""
+def test_rates_in_float32_are_accurate_and_finite_at_any_step(name):
+    """Rounding moves no beginning of a cycle, and rates far beyond the end are finite."""
     schedule, wanted = CASES[name]
     np.testing.assert_allclose(rates(schedule), wanted, rtol=2e-4, atol=1e-6)
     chex.assert_tree_all_finite(rates(schedule, [10**6, 2**31 - 1]))
@@ -137,7 +137,7 @@ def test_in_float32_it_is_the_same_and_total(name):
 @pytest.mark.parametrize(
     ("steps", "growth"), [(3, 1.0), (7, 1.0), (10, 1.1), (9, 1.3), (10, 1.5), (7, 2.0), (4, 3.0)]
 )
-def test_the_step_that_begins_a_cycle_has_its_peak(steps, growth):
+def test_the_first_step_of_a_cycle_has_its_peak(steps, growth):
     lengths = steps * growth ** np.arange(12)
     begins = np.concatenate([[0], np.cumsum(lengths)])
     whole = begins[np.abs(begins - begins.round()) < 1e-9]
@@ -154,7 +154,7 @@ def test_the_gradient_reaches_every_rate_of_a_table():
 
 
 @float64
-def test_power_is_the_power_and_is_smooth_at_zero():
+def test_power_is_exact_and_has_finite_derivatives_at_zero():
     x = np.array([0.3, 1.0, 2.0])
     np.testing.assert_allclose(power(jnp.array(x), jnp.array(1.7)), x**1.7, rtol=1e-14)
     at_zero = [power(jnp.array(0.0), jnp.array(exponent)) for exponent in (0.0, 0.5, 2.0)]
@@ -166,7 +166,7 @@ def test_power_is_the_power_and_is_smooth_at_zero():
 
 # The field `steps` of a schedule: the step after which it no longer changes.
 
-DROPS = optim.step_decay(0.3, steps=7, factor=0.5)
+STEP_DECAY = optim.step_decay(0.3, steps=7, factor=0.5)
 ENDS = {
     "cosine": (optim.cosine(0.3, steps=20, warmup_steps=5), 20),
     "one_cycle": (optim.one_cycle(0.3, steps=20), 20),
@@ -184,7 +184,7 @@ ENDS = {
         15,
     ),
     "join that begins without end": (
-        optim.join([DROPS, lambda step: 0.01 * step, 0.3], boundaries=[5, 20]),
+        optim.join([STEP_DECAY, lambda step: 0.01 * step, 0.3], boundaries=[5, 20]),
         20,
     ),
     "join of warmups": (
@@ -197,14 +197,14 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_schedule_tells_the_step_after_which_it_no_longer_changes(name):
+def test_steps_is_the_step_after_which_the_rate_is_constant(name):
     schedule, steps = ENDS[name]
     assert isinstance(schedule, Schedule) and schedule.steps == steps
     before, *after = rates(schedule, [steps - 1, steps, steps + 1, steps + 100, 10**6]).tolist()
     assert len({*after}) == 1 and before not in after
 
 
-def test_what_never_changes_has_no_steps():
+def test_constant_schedules_have_zero_steps():
     for schedule in (
         optim.constant(0.3),
         optim.piecewise([0.3], boundaries=[]),
@@ -219,7 +219,7 @@ def tenth(step):
 
 
 ENDLESS = {
-    "step_decay": DROPS,
+    "step_decay": STEP_DECAY,
     "exponential_decay": optim.exponential_decay(0.3, steps=7, factor=0.5),
     "inverse_time_decay": optim.inverse_time_decay(0.3, steps=7, rate=0.5),
     "rsqrt": optim.rsqrt(0.3, warmup_steps=9),
@@ -234,13 +234,13 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_schedule_without_end_has_none(name):
+def test_a_schedule_without_end_has_steps_none(name):
     assert isinstance(ENDLESS[name], Schedule) and ENDLESS[name].steps is None
     assert len({*rates(ENDLESS[name], range(30, 60)).tolist()}) > 1
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_steps_add_up_whatever_the_kind_of_their_numbers(dtype):
+def test_steps_of_any_type_add_up(dtype):
     for warmup_steps, steps in (
         (np.array(5, dtype), 20.5),
         (5.5, jnp.array(20, dtype)),
@@ -255,7 +255,7 @@ def test_steps_add_up_whatever_the_kind_of_their_numbers(dtype):
 
 
 def test_steps_may_be_traced():
-    """Those of one schedule are traced then; the sum of several is not known."""
+    """The steps of one schedule are traced then; the sum of several is None."""
     np.testing.assert_array_equal(jax.jit(lambda schedule: schedule.steps)(ENDS["cosine"][0]), 20)
     np.testing.assert_array_equal(
         jax.vmap(lambda n: optim.linear(0.3, steps=n).steps)(jnp.array([3.0, 4.0])), [3, 4]
@@ -265,19 +265,20 @@ def test_steps_may_be_traced():
 
 @float64
 @pytest.mark.parametrize("name", ["cosine", "one_cycle", "warmup of cosine", "join of numbers"])
-def test_a_schedule_is_a_value_whose_numbers_are_traced(name):
+def test_gradient_by_the_leaves_of_a_schedule_equals_finite_differences(name):
     schedule = ENDS[name][0]
     leaves, structure = jax.tree.flatten(schedule)
     t, h = jnp.array([1, 3, 7, 12, 17]), 1e-6
     slope = jax.jit(jax.jacrev(lambda schedule: jax.vmap(schedule)(t)))(schedule)
-    for place, own in enumerate(jax.tree.leaves(slope)):
-        above, below = (
-            jax.vmap(
-                structure.unflatten([*leaves[:place], leaves[place] + by, *leaves[place + 1 :]])
-            )(t)
-            for by in (h, -h)
-        )
-        np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6, atol=1e-9)
+
+    def moved(i, by):
+        """The rates with leaf i moved by a small number."""
+        changed = [*leaves[:i], leaves[i] + by, *leaves[i + 1 :]]
+        return jax.vmap(structure.unflatten(changed))(t)
+
+    for i, leaf_slope in enumerate(jax.tree.leaves(slope)):
+        wanted = (moved(i, h) - moved(i, -h)) / (2 * h)
+        np.testing.assert_allclose(leaf_slope, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_schedules_of_the_same_call_are_equal():
@@ -291,7 +292,7 @@ def test_schedules_of_the_same_call_are_equal():
     assert made[0].replace(steps=21) == made[2]
 
 
-MISTAKES = [
+INVALID = [
     (
         lambda: optim.step_decay(-0.1, steps=5, factor=0.5),
         ConfigError,
@@ -377,8 +378,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"), MISTAKES, ids=[message for *_, message in MISTAKES]
+    ("call", "error", "message"), INVALID, ids=[message for *_, message in INVALID]
 )
-def test_mistakes_are_told(call, error, message):
+def test_invalid_arguments_raise(call, error, message):
     with pytest.raises(error, match=message):
         call()

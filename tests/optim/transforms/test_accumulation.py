@@ -1,4 +1,4 @@
-"""Gradients gathered over micro-batches."""
+"""Gradient accumulation over micro-batches."""
 
 import chex
 import jax
@@ -15,13 +15,13 @@ float64 = pytest.mark.usefixtures("x64")
 
 
 def means(grads, steps):
-    """The mean of each so many gradients, (n * steps, ...) -> (n, ...)."""
+    """The mean of each group of `steps` gradients, (n * steps, ...) -> (n, ...)."""
     return jax.tree.map(lambda g: g.reshape(-1, steps, *g.shape[1:]).mean(1), grads)
 
 
 @float64
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_so_many_micro_batches_are_one_step_on_their_mean(steps):
+def test_several_micro_batches_are_one_step_on_their_mean(steps):
     params, grads = problem(8)
     schedule = optim.cosine(0.1, steps=8)
     got, opt_state = follow(optim.accumulate(optim.adam(schedule), steps), params, grads)
@@ -32,7 +32,7 @@ def test_so_many_micro_batches_are_one_step_on_their_mean(steps):
     chex.assert_trees_all_close(opt_state.inner, inner, rtol=1e-12)
 
 
-def test_in_between_nothing_moves_not_even_a_sign_of_zero():
+def test_between_steps_no_bit_changes():
     params, grads = {"w": jnp.array([-0.0, 0.0, 1.0])}, {"w": jnp.ones((5, 3))}
     got, opt_state = follow(optim.accumulate(optim.momentum(0.1), 3), params, grads)
     for step, before in ((0, params), (1, params), (3, at(got, 2)), (4, at(got, 2))):
@@ -41,18 +41,18 @@ def test_in_between_nothing_moves_not_even_a_sign_of_zero():
     assert opt_state.counted == 2 and opt_state.inner.step == 1
 
 
-def test_the_rate_is_told_where_a_step_is_taken():
+def test_the_rate_is_zero_where_no_step_is_made():
     optimizer = optim.accumulate(optim.sgd(0.5), 3)
     params, grads = problem(1)
-    opt_state, told = optimizer.init(params), []
+    opt_state, rates = optimizer.init(params), []
     for _ in range(6):
         _, opt_state = optimizer.update(at(grads, 0), opt_state, params)
-        told.append(float(opt_state.rate))
-    assert told == [0, 0, 0.5, 0, 0, 0.5]
+        rates.append(float(opt_state.rate))
+    assert rates == [0, 0, 0.5, 0, 0, 0.5]
 
 
-def test_the_optimizer_is_at_work_only_when_due():
-    """Its part of the program stands in a branch that is not taken."""
+def test_the_optimizer_runs_only_when_it_steps():
+    """Its update is in a branch of the program."""
     calls = []
 
     def update(grads, opt_state, params):
@@ -79,7 +79,7 @@ def test_the_number_of_steps_may_be_traced():
 
 
 @float64
-def test_lanes_of_another_number_of_steps_are_the_runs():
+def test_lanes_with_different_numbers_of_steps_equal_single_runs():
     params, grads = problem(6)
     lanes = jax.jit(
         jax.vmap(lambda n: path(optim.accumulate(optim.momentum(0.1), n), params, grads))
@@ -93,7 +93,7 @@ def test_lanes_of_another_number_of_steps_are_the_runs():
 
 
 def test_half_precision_is_summed_in_float32():
-    """1 + 2⁻¹¹ is 1 in float16."""
+    """In float16, 1 + 2⁻¹¹ rounds to 1."""
     params, grads = (
         {"w": jnp.ones(1, jnp.float16)},
         {"w": jnp.float16([[1.0], *[[2.0**-11]] * 1023])},
@@ -109,7 +109,7 @@ def test_an_empty_tree_is_counted():
     assert opt_state.counted == 1
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_raise():
     with pytest.raises(
         ConfigError, match=r"accumulate steps: expected a number in \[1, inf\), got 0"
     ):

@@ -1,4 +1,4 @@
-"""The moving average of parameters, against the sum that it is."""
+"""Exponential moving averages against weighted sums, and lookahead against its rule."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from fnn.errors import ConfigError
 float64 = pytest.mark.usefixtures("x64")
 
 
-def weighted(path, decay, steps):
+def weighted_mean(path, decay, steps):
     """Σ decay^(t - i) θᵢ / Σ decay^(t - i) over the steps i = 1..t."""
     weights = decay ** np.arange(steps - 1, -1, -1.0)
     return jax.tree.map(lambda leaf: np.tensordot(weights / weights.sum(), leaf[:steps], 1), path)
@@ -24,17 +24,17 @@ def weighted(path, decay, steps):
 @float64
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 @pytest.mark.parametrize("steps", [1, 2, 9])
-def test_the_average_is_the_weighted_sum_of_the_path(decay, steps):
+def test_the_average_is_the_weighted_mean_of_all_params(decay, steps):
     params, grads = problem(9)
     got, opt_state = follow(
         optim.ema(optim.momentum(0.1), decay), params, jax.tree.map(lambda g: g[:steps], grads)
     )
     mean = optim.averaged_params(opt_state, at(got, -1))
-    chex.assert_trees_all_close(mean, weighted(got, decay, steps), rtol=1e-12, atol=1e-14)
+    chex.assert_trees_all_close(mean, weighted_mean(got, decay, steps), rtol=1e-12, atol=1e-14)
 
 
 @float64
-def test_without_debias_it_begins_at_the_first_parameters():
+def test_without_debias_the_average_begins_at_the_first_params():
     params, grads = problem(6)
     got, opt_state = follow(optim.ema(optim.sgd(0.1), 0.8, debias=False), params, grads)
     mean = params
@@ -43,7 +43,7 @@ def test_without_debias_it_begins_at_the_first_parameters():
     chex.assert_trees_all_close(optim.averaged_params(opt_state, at(got, -1)), mean, rtol=1e-13)
 
 
-def test_the_steps_are_as_without():
+def test_ema_does_not_change_the_steps():
     params, grads = problem(5)
     chex.assert_trees_all_equal(
         path(optim.ema(optim.momentum(0.1)), params, grads),
@@ -51,14 +51,14 @@ def test_the_steps_are_as_without():
     )
 
 
-def test_before_the_first_step_the_parameters_are_their_average():
+def test_before_the_first_step_the_average_is_the_params():
     params, _ = problem(1)
     chex.assert_trees_all_equal(
         optim.averaged_params(optim.ema(optim.momentum(0.1)).init(params), params), params
     )
 
 
-def test_without_an_average_the_parameters_stand_for_it():
+def test_averaged_params_without_an_average_are_the_params():
     params, _ = problem(1)
     assert optim.averaged_params(optim.momentum(0.1).init(params), params) is params
 
@@ -72,7 +72,7 @@ def test_without_an_average_the_parameters_stand_for_it():
         partial(optim.scale_by_depth, factor=0.5, paths=("stem", "head")),
     ],
 )
-def test_what_is_averaged_are_the_parameters_wherever_the_average_is_kept(outer):
+def test_ema_averages_the_final_params_inside_of_other_transforms_too(outer):
     params, grads = problem(6)
     inside, outside = (
         outer(optim.ema(optim.momentum(0.1), 0.8)),
@@ -82,37 +82,40 @@ def test_what_is_averaged_are_the_parameters_wherever_the_average_is_kept(outer)
     for optimizer in (inside, outside):
         got, opt_state = follow(optimizer, params, grads)
         means.append(optim.averaged_params(opt_state, at(got, -1)))
-        chex.assert_trees_all_close(means[-1], weighted(got, 0.8, 6), rtol=1e-12, atol=1e-14)
+        chex.assert_trees_all_close(means[-1], weighted_mean(got, 0.8, 6), rtol=1e-12, atol=1e-14)
     chex.assert_trees_all_close(*means, rtol=1e-13)
 
 
-def test_half_precision_is_averaged_in_float32():
+def test_ema_averages_half_precision_in_float32():
     params, grads = problem(3, jnp.bfloat16)
     got, opt_state = follow(optim.ema(optim.sgd(0.1), 0.9), params, grads)
     assert opt_state.mean["stem"]["bias"].dtype == jnp.float32
     mean = optim.averaged_params(opt_state, at(got, -1))
     assert mean["stem"]["bias"].dtype == jnp.bfloat16
-    exact = weighted(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), got), 0.9, 3)
+    exact = weighted_mean(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), got), 0.9, 3)
     chex.assert_trees_all_close(
         jax.tree.map(lambda leaf: leaf.astype(jnp.float32), mean), exact, rtol=2**-8
     )
 
 
-def test_a_decay_out_of_range_is_told():
+def test_ema_decay_out_of_range_raises():
     with pytest.raises(ConfigError, match=r"ema decay: expected a number in \[0, 1\), got 1.0"):
         optim.ema(optim.sgd(0.1), 1.0)
 
 
+# Lookahead.
+
+
 @float64
 @pytest.mark.parametrize(("steps", "share"), [(5, 0.5), (3, 0.2), (1, 0.7)])
-def test_it_goes_back_to_a_point_on_the_way(steps, share):
+def test_lookahead_follows_its_rule(steps, share):
     params, grads = problem(13)
     inner = optim.momentum(0.1)
     got, opt_state = follow(optim.lookahead(inner, steps=steps, share=share), params, grads)
     fast = slow = params
-    own = inner.init(params)
+    inner_state = inner.init(params)
     for step in range(13):
-        updates, own = inner.update(at(grads, step), own, fast)
+        updates, inner_state = inner.update(at(grads, step), inner_state, fast)
         fast = optim.apply_updates(fast, updates)
         if (step + 1) % steps == 0:
             fast = slow = jax.tree.map(lambda s, f: s + share * (f - s), slow, fast)
@@ -123,7 +126,7 @@ def test_it_goes_back_to_a_point_on_the_way(steps, share):
 
 
 @float64
-def test_the_whole_way_it_is_the_optimizer_and_none_of_it_stays():
+def test_lookahead_with_share_one_is_the_optimizer_and_with_share_zero_keeps_the_params():
     params, grads = problem(6)
     whole = path(optim.lookahead(optim.momentum(0.1), steps=2, share=1.0), params, grads)
     chex.assert_trees_all_close(
@@ -133,14 +136,14 @@ def test_the_whole_way_it_is_the_optimizer_and_none_of_it_stays():
     chex.assert_trees_all_close(at(none, -1), params, rtol=1e-14)
 
 
-def test_the_slow_parameters_are_those_of_the_run_to_the_last_bit():
+def test_lookahead_slow_params_equal_the_params_bitwise():
     params, grads = problem(4)
     got, opt_state = follow(optim.lookahead(optim.momentum(0.1), steps=2), params, grads)
     chex.assert_trees_all_equal(opt_state.slow, at(got, 3))
     assert opt_state.counted == 0
 
 
-def test_numbers_may_be_traced():
+def test_lookahead_numbers_may_be_traced():
     params, grads = problem(4)
 
     @jax.jit
@@ -153,14 +156,14 @@ def test_numbers_may_be_traced():
         chex.assert_trees_all_close(run(steps, share), wanted, rtol=1e-5)
 
 
-def test_half_precision_keeps_its_dtype():
+def test_lookahead_keeps_half_precision():
     params, grads = problem(4, jnp.bfloat16)
     got, opt_state = follow(optim.lookahead(optim.sgd(0.1), steps=2), params, grads)
     chex.assert_trees_all_equal(opt_state.slow, at(got, 3))
     assert got["stem"]["bias"].dtype == jnp.bfloat16
 
 
-def test_mistakes_are_told():
+def test_lookahead_numbers_out_of_range_raise():
     with pytest.raises(ConfigError, match=r"lookahead steps: expected a number in \[1, inf\)"):
         optim.lookahead(optim.sgd(0.1), steps=0)
     with pytest.raises(ConfigError, match=r"lookahead share: expected a number in \[0, 1\]"):

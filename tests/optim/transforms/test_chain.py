@@ -1,4 +1,4 @@
-"""A chain hands the updates of one optimizer to the next as gradients."""
+"""Composition of optimizers: the updates of each are the gradients of the next."""
 
 import chex
 import jax
@@ -20,8 +20,8 @@ twice = Optimizer(lambda params: (), doubled)
 
 
 @float64
-def test_each_link_is_given_the_updates_of_the_one_before():
-    """By hand: adam's updates, doubled, are what momentum takes for gradients."""
+def test_each_link_gets_the_updates_of_the_one_before():
+    """The same steps by hand."""
     params, grads = problem(4)
     first, second = optim.momentum(0.1), optim.momentum(0.5)
     states = first.init(params), second.init(params)
@@ -34,7 +34,7 @@ def test_each_link_is_given_the_updates_of_the_one_before():
 
 
 @float64
-def test_one_link_is_the_optimizer_and_chains_in_chains_are_one():
+def test_one_link_is_the_optimizer_and_nested_chains_are_flat():
     params, grads = problem(4)
     a, b, c = optim.momentum(0.1), twice, optim.momentum(0.2)
     chex.assert_trees_all_equal(path(optim.chain(a), params, grads), path(a, params, grads))
@@ -43,13 +43,13 @@ def test_one_link_is_the_optimizer_and_chains_in_chains_are_one():
     chex.assert_trees_all_equal(path(optim.chain(a, optim.chain(b, c)), params, grads), wanted)
 
 
-def test_a_chain_of_nothing_gives_back_the_gradients():
+def test_an_empty_chain_returns_the_gradients():
     params, grads = problem(1)
     updates, _ = optim.chain().update(at(grads, 0), optim.chain().init(params), params)
     chex.assert_trees_all_equal(updates, at(grads, 0))
 
 
-def test_every_link_is_told_what_the_chain_is_told():
+def test_keywords_are_passed_to_every_link():
     def update(grads, opt_state, params, *, value):
         return jax.tree.map(lambda g: value * g, grads), opt_state
 
@@ -60,7 +60,7 @@ def test_every_link_is_told_what_the_chain_is_told():
     chex.assert_trees_all_close(at(got, 0), wanted, rtol=1e-6)
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_raise():
     with pytest.raises(ConfigError, match=r"chain link 1: expected a pair \(init, update\)"):
         optim.chain(twice, optim.adam)
     with pytest.raises(ConfigError, match="chain link 1: expected true gradients"):

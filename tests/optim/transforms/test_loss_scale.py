@@ -1,4 +1,4 @@
-"""Steps that are not finite leave no trace but a count."""
+"""Skipped steps and dynamic loss scaling, against torch's rule for the scale."""
 
 import chex
 import jax
@@ -11,8 +11,12 @@ from fnn import optim
 from fnn.errors import ConfigError, DTypeError
 from fnn.types import Optimizer
 
+# Skipped steps.
 
-def poisoned(grads, steps, value=jnp.nan):
+
+def poison(grads, steps, value=jnp.nan):
+    """Put a value that is not finite into the gradients of these steps."""
+
     def one(g):
         return g.at[np.array(steps), 0].set(value) if g.ndim == 2 else g
 
@@ -20,11 +24,12 @@ def poisoned(grads, steps, value=jnp.nan):
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
-def test_it_is_as_if_the_step_had_not_been(value):
+def test_a_skipped_step_changes_nothing(value):
     params, grads = problem(6)
-    wrong, right = [1, 4, 5], np.array([0, 2, 3])
+    wrong = [1, 4, 5]
+    right = np.array([0, 2, 3])
     got, opt_state = follow(
-        optim.skip_nonfinite(optim.momentum(0.1)), params, poisoned(grads, wrong, value)
+        optim.skip_nonfinite(optim.momentum(0.1)), params, poison(grads, wrong, value)
     )
     wanted, inner = follow(optim.momentum(0.1), params, jax.tree.map(lambda g: g[right], grads))
     chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[right], got), wanted)
@@ -33,16 +38,16 @@ def test_it_is_as_if_the_step_had_not_been(value):
     assert (opt_state.skipped, opt_state.in_a_row) == (3, 2)
 
 
-def test_however_many_there_are_none_gets_in():
+def test_all_steps_may_be_skipped():
     params, grads = problem(40)
     got, opt_state = follow(
-        optim.skip_nonfinite(optim.momentum(0.1)), params, poisoned(grads, range(40))
+        optim.skip_nonfinite(optim.momentum(0.1)), params, poison(grads, range(40))
     )
     chex.assert_trees_all_equal(at(got, 39), params)
     assert (opt_state.skipped, opt_state.in_a_row) == (40, 40)
 
 
-def test_an_update_that_is_not_finite_is_left_out_as_well():
+def test_a_step_with_an_infinite_update_is_skipped():
     """1e38 times 1e38 is infinite in float32."""
     params, grads = {"w": jnp.ones(2)}, {"w": jnp.full((1, 2), 1e38)}
     got, opt_state = follow(optim.skip_nonfinite(optim.sgd(1e38)), params, grads)
@@ -50,7 +55,7 @@ def test_an_update_that_is_not_finite_is_left_out_as_well():
     assert opt_state.skipped == 1
 
 
-def test_finite_steps_are_as_without():
+def test_finite_steps_are_those_of_the_optimizer():
     params, grads = problem(5)
     got = path(optim.skip_nonfinite(optim.momentum(0.1)), params, grads)
     chex.assert_trees_all_equal(got, path(optim.momentum(0.1), params, grads))
@@ -62,8 +67,7 @@ def test_gradients_through_a_skipped_step_are_finite():
     def final(rate):
         optimizer = optim.skip_nonfinite(optim.adam(rate))
         return sum(
-            leaf[-1].sum()
-            for leaf in jax.tree.leaves(path(optimizer, params, poisoned(grads, [1])))
+            leaf[-1].sum() for leaf in jax.tree.leaves(path(optimizer, params, poison(grads, [1])))
         )
 
     slope = jax.grad(final)(0.1)
@@ -78,9 +82,12 @@ def test_an_empty_tree_is_finite():
     assert opt_state.skipped == 0 and opt_state.inner.step == 1
 
 
-def test_what_is_no_optimizer_is_told():
+def test_an_argument_that_is_not_an_optimizer_raises():
     with pytest.raises(ConfigError, match="skip_nonfinite optimizer: expected a pair"):
         optim.skip_nonfinite(optim.adam)
+
+
+# Loss scaling.
 
 
 def scales_after(optimizer, finite):
@@ -97,22 +104,23 @@ def scales_after(optimizer, finite):
 
 
 def reference(finite, scale, growth, backoff, steps):
-    """torch.amp.GradScaler.update, in words: lower at once, grow after so many finite steps in a row."""
-    count, seen = 0, []
+    """The rule of torch.amp.GradScaler: lower at once, grow after `steps` finite steps in a row."""
+    count = 0
+    scales = []
     for one in finite:
         count = count + 1 if one else 0
         if not one:
             scale = scale * backoff
         elif count >= steps:
             scale, count = scale * growth, 0
-        seen.append(scale)
-    return np.float32(seen)
+        scales.append(scale)
+    return np.float32(scales)
 
 
 @pytest.mark.parametrize(
     ("growth", "backoff", "steps"), [(2.0, 0.5, 3), (4.0, 0.25, 1), (1.0, 1.0, 2), (1.5, 0.5, 4)]
 )
-def test_the_scale_falls_at_once_and_grows_after_a_while(growth, backoff, steps):
+def test_the_scale_follows_the_rule_of_torch(growth, backoff, steps):
     finite = np.random.default_rng(0).random(60) < 0.8
     optimizer = optim.loss_scale(
         optim.sgd(0.1), 2.0**8, growth=growth, backoff=backoff, steps=steps
@@ -142,20 +150,19 @@ def test_scaled_gradients_give_the_same_steps():
     chex.assert_trees_all_equal(got, path(optim.momentum(0.1), params, grads))
 
 
-def test_an_overflow_changes_nothing_but_the_scale():
+def test_an_overflow_changes_only_the_scale():
     params, grads = problem(3)
     grads["stem"]["bias"] = grads["stem"]["bias"].at[1, 2].set(jnp.inf)
     got, opt_state = follow(optim.loss_scale(optim.momentum(0.1), 1.0), params, grads)
-    true = jax.tree.map(
-        lambda g: jnp.stack([g[0], 2 * g[2]]), grads
-    )  # the last gradient is of half the loss
+    # After the overflow the scale is 0.5, so that the last gradient is of half the loss.
+    true = jax.tree.map(lambda g: jnp.stack([g[0], 2 * g[2]]), grads)
     wanted, inner = follow(optim.momentum(0.1), params, true)
     chex.assert_trees_all_equal(at(got, 1), at(got, 0))
     chex.assert_trees_all_equal((at(got, 2), opt_state.inner), (at(wanted, 1), inner))
     assert (opt_state.scale, opt_state.finite_steps) == (0.5, 1)
 
 
-def test_a_gradient_that_is_infinite_only_without_the_scale_is_none():
+def test_a_true_gradient_that_overflows_is_skipped():
     params = {"w": jnp.ones(2)}
     got, opt_state = follow(
         optim.loss_scale(optim.sgd(0.1), 2.0**-100), params, {"w": jnp.full((1, 2), 1e38)}
@@ -164,7 +171,7 @@ def test_a_gradient_that_is_infinite_only_without_the_scale_is_none():
     assert opt_state.scale == 2.0**-101
 
 
-def test_the_loss_is_multiplied_by_the_scale_wherever_it_stands():
+def test_scale_loss_finds_the_scale_in_a_nested_state():
     params, _ = problem(1)
     inside = optim.ema(optim.skip_nonfinite(optim.loss_scale(optim.momentum(0.1), 8.0)))
     loss = jnp.bfloat16(1.5)
@@ -175,7 +182,7 @@ def test_the_loss_is_multiplied_by_the_scale_wherever_it_stands():
     assert optim.scale_loss(optim.momentum(0.1).init(params), loss) == loss
 
 
-def test_backing_off_lowers_the_scale_and_begins_to_count_anew():
+def test_back_off_scale_lowers_the_scale_and_resets_the_count():
     params, grads = problem(2)
     _, opt_state = follow(
         optim.ema(optim.loss_scale(optim.sgd(0.1), 8.0, backoff=0.25)), params, grads
@@ -187,11 +194,11 @@ def test_backing_off_lowers_the_scale_and_begins_to_count_anew():
     chex.assert_trees_all_equal(optim.back_off_scale(plain), plain)
 
 
-def test_the_gradient_that_an_optimizer_is_told_is_the_true_one():
-    told = []
+def test_the_keyword_grad_is_the_true_gradient():
+    received = []
 
     def update(grads, opt_state, params, *, grad, **_):
-        told.append(grad)
+        received.append(grad)
         return grads, opt_state
 
     inner = Optimizer(lambda params: (), update)
@@ -199,7 +206,7 @@ def test_the_gradient_that_an_optimizer_is_told_is_the_true_one():
     optimizer.update(
         {"w": jnp.full(2, 8.0)}, optimizer.init(params), params, grad={"w": jnp.full(2, 8.0)}
     )
-    chex.assert_trees_all_equal(told[0], {"w": jnp.full(2, 2.0)})
+    chex.assert_trees_all_equal(received[0], {"w": jnp.full(2, 2.0)})
 
 
 def test_numbers_may_be_traced():
@@ -218,7 +225,7 @@ def test_numbers_may_be_traced():
         np.testing.assert_allclose(run(*numbers), reference(finite, *numbers))
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_raise():
     for name, wrong in (
         ("scale", 0.0),
         ("growth", 0.5),

@@ -1,4 +1,4 @@
-"""Each part of the parameters with an optimizer of its own, or none."""
+"""Different optimizers for different parameters, and frozen parameters."""
 
 import chex
 import jax
@@ -9,6 +9,7 @@ from following import at, follow, path, problem
 
 from fnn import objective, optim
 from fnn.errors import ConfigError, TreeMismatchError
+from fnn.optim.transform import last_rate
 from fnn.types import Optimizer
 
 float64 = pytest.mark.usefixtures("x64")
@@ -29,7 +30,7 @@ def test_each_part_follows_its_own_optimizer():
         "head": momentum["head"],
         "stem": {"bias": sgd["stem"]["bias"], "kernel": adam["stem"]["kernel"]},
     }
-    chex.assert_trees_all_close(got, wanted, rtol=1e-13)  # programs of their own, so to rounding
+    chex.assert_trees_all_close(got, wanted, rtol=1e-13)  # different programs, so up to rounding
 
 
 def test_one_optimizer_for_all_parts_is_that_optimizer():
@@ -45,7 +46,7 @@ def test_one_optimizer_for_all_parts_is_that_optimizer():
     chex.assert_trees_all_equal(path(optim.partition({}, optim.momentum(0.1)), params, grads), got)
 
 
-def test_the_first_pattern_that_names_a_leaf_wins():
+def test_the_first_pattern_that_matches_a_leaf_decides():
     params, grads = problem(1)
     got = path(
         optim.partition({"stem/bias": optim.sgd(0.5), "stem": optim.sgd(0.1)}, None), params, grads
@@ -55,7 +56,7 @@ def test_the_first_pattern_that_names_a_leaf_wins():
     chex.assert_trees_all_equal(got["head"]["kernel"][0], params["head"]["kernel"])
 
 
-def test_what_is_frozen_costs_nothing_and_keeps_every_bit():
+def test_frozen_parameters_take_no_memory_and_keep_every_bit():
     params, grads = problem(3)
     params["head"]["kernel"] = params["head"]["kernel"].at[0].set(-0.0)
     grads["head"]["kernel"] = grads["head"]["kernel"].at[0].set(jnp.nan)
@@ -66,18 +67,18 @@ def test_what_is_frozen_costs_nothing_and_keeps_every_bit():
     updates, _ = optimizer.update(at(grads, 0), optimizer.init(params), params)
     chex.assert_trees_all_equal(updates["head"]["kernel"], jnp.zeros((2, 2, 3)))
     chex.assert_tree_all_finite(got)
-    held = sum(leaf.size for leaf in jax.tree.leaves(opt_state))
-    assert held == 15 + 2  # the velocity of the stem, its step and rate
+    size = sum(leaf.size for leaf in jax.tree.leaves(opt_state))
+    assert size == 15 + 2  # the velocity of the stem, its step and rate
 
 
-def test_all_may_be_frozen():
+def test_all_parameters_may_be_frozen():
     params, grads = problem(2)
     got, opt_state = follow(optim.partition({}, None), params, grads)
     chex.assert_trees_all_equal(at(got, 1), params)
     assert jax.tree.leaves(opt_state) == []
 
 
-def test_patterns_inside_mean_what_they_mean_outside():
+def test_patterns_inside_match_the_same_paths():
     params, grads = problem(3)
     inner = optim.weight_decay(optim.sgd(0.1), 0.5, paths=("stem/kernel",))
     got = path(optim.partition({"head": None}, inner), params, grads)
@@ -91,20 +92,20 @@ def test_partitions_nest():
     chex.assert_trees_all_equal(path(nested, params, grads), path(flat, params, grads))
 
 
-def test_clipping_inside_sees_its_own_part_alone():
+def test_clipping_inside_uses_the_norm_of_its_part():
     params, grads = problem(1)
     optimizer = optim.partition({"head": optim.clip_by_global_norm(optim.sgd(1.0), 0.5)}, None)
     updates, _ = optimizer.update(at(grads, 0), optimizer.init(params), params)
     np.testing.assert_allclose(jnp.linalg.norm(updates["head"]["kernel"].ravel()), 0.5, rtol=1e-6)
 
 
-def test_an_optimizer_that_asks_for_the_loss_is_given_it_as_a_function_of_its_part():
+def test_value_fn_and_grad_are_restricted_to_the_part():
     def update(grads, opt_state, params, *, value_fn, grad):
         return jax.grad(value_fn)(jax.tree.map(lambda p: 2 * p, params)), grad
 
-    asking = Optimizer(lambda params: params, update)
+    needs_loss = Optimizer(lambda params: params, update)
     params, grads = problem(1)
-    optimizer = optim.partition({"head": asking}, None)
+    optimizer = optim.partition({"head": needs_loss}, None)
     updates, opt_state = optimizer.update(
         at(grads, 0), optimizer.init(params), params, grad=at(grads, 0), value_fn=objective.l2()
     )
@@ -112,7 +113,7 @@ def test_an_optimizer_that_asks_for_the_loss_is_given_it_as_a_function_of_its_pa
     chex.assert_trees_all_equal(opt_state.inner[1], {"head/kernel": grads["head"]["kernel"][0]})
 
 
-def test_averages_of_parts_are_read_as_one():
+def test_averaged_params_joins_the_averages_of_parts():
     params, grads = problem(4)
     _, alone = follow(optim.ema(optim.sgd(0.1), 0.5), params, grads)
     got, opt_state = follow(
@@ -124,15 +125,15 @@ def test_averages_of_parts_are_read_as_one():
     chex.assert_trees_all_equal(mean["stem"], now["stem"])
 
 
-def test_the_rate_told_is_the_defaults():
+def test_the_rate_is_that_of_the_default():
     params, _ = problem(1)
     opt_state = optim.partition({"head": optim.sgd(0.5)}, optim.sgd(0.1)).init(params)
     assert [state.rate is not None for state in opt_state.inner] == [True, True]
     _, opt_state = follow(optim.partition({"head": optim.sgd(0.5)}, optim.sgd(0.1)), *problem(1))
-    assert optim.wrapping.rate(opt_state) == np.float32(0.1)
+    assert last_rate(opt_state) == np.float32(0.1)
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_raise():
     params, grads = problem(1)
     sgd = optim.sgd(0.1)
     with pytest.raises(ConfigError, match=r"partition parts: expected a path among .*, got 'haed'"):

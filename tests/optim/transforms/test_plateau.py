@@ -1,4 +1,4 @@
-"""A rate that falls on a plateau, against the rule written as a loop."""
+"""The rate on a plateau, against the rule of torch written as a loop."""
 
 import chex
 import jax
@@ -11,12 +11,14 @@ from fnn import optim
 from fnn.errors import ConfigError
 from fnn.types import Optimizer
 
-USUAL = {"factor": 0.1, "patience": 10, "threshold": 1e-4, "cooldown": 0, "floor": 0.0}
+DEFAULTS = {"factor": 0.1, "patience": 10, "threshold": 1e-4, "cooldown": 0, "floor": 0.0}
 
 
 def reference(losses, factor, patience, threshold, cooldown, floor):
     """torch's ReduceLROnPlateau with the mode "min" and the threshold "rel", for a rate of 1."""
-    share, best, stalled, waiting, seen = 1.0, np.inf, 0, 0, []
+    share, best = 1.0, np.inf
+    stalled = waiting = 0
+    shares = []
     for loss in losses:
         if loss < best * (1 - threshold):
             best, stalled = loss, 0
@@ -26,12 +28,12 @@ def reference(losses, factor, patience, threshold, cooldown, floor):
             waiting, stalled = waiting - 1, 0
         if stalled > patience:
             share, waiting, stalled = max(share * factor, floor), cooldown, 0
-        seen.append(share)
-    return np.array(seen)
+        shares.append(share)
+    return np.array(shares)
 
 
-def shares(optimizer, losses):
-    """What is left of the rate after each epoch."""
+def shares_after(optimizer, losses):
+    """The share of the rate after each epoch."""
     opt_state = optimizer.init({"w": jnp.ones(2)})
 
     def one(opt_state, loss):
@@ -46,8 +48,8 @@ def noisy_descent(epochs):
     return np.exp(-np.arange(epochs) / 3) + 0.2 + 0.05 * draw.normal(size=epochs)
 
 
-KNOBS = {
-    "usual": {},
+OPTIONS = {
+    "defaults": {},
     "impatient": {"patience": 0, "factor": 0.5},
     "cool": {"patience": 1, "cooldown": 3, "factor": 0.5},
     "floor": {"patience": 0, "factor": 0.3, "floor": 0.05},
@@ -56,31 +58,30 @@ KNOBS = {
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
-def test_the_share_of_the_rate_falls_by_the_rule(knobs):
+@pytest.mark.parametrize("knobs", OPTIONS.values(), ids=OPTIONS)
+def test_the_share_follows_the_rule_of_torch(knobs):
     losses = noisy_descent(200)
-    wanted = reference(losses, **USUAL | knobs)
+    wanted = reference(losses, **DEFAULTS | knobs)
     assert len(set(wanted)) >= 3
     np.testing.assert_allclose(
-        shares(optim.plateau(optim.sgd(0.1), **knobs), losses), wanted, rtol=1e-13
+        shares_after(optim.plateau(optim.sgd(0.1), **knobs), losses), wanted, rtol=1e-13
     )
 
 
-def test_losses_below_zero_are_better_the_lower_they_are():
+def test_lower_negative_losses_are_better():
     """torch, with best (1 - threshold), takes -1 for better than -1.05."""
     losses = [-1.0, -1.05, -1.2, -1.0]
-    got = shares(optim.plateau(optim.sgd(0.1), patience=0, threshold=0.1, factor=0.5), losses)
+    got = shares_after(optim.plateau(optim.sgd(0.1), patience=0, threshold=0.1, factor=0.5), losses)
     np.testing.assert_array_equal(got, [1, 0.5, 0.5, 0.25])
 
 
-def test_a_loss_that_is_not_a_number_is_no_progress():
-    got = shares(
-        optim.plateau(optim.sgd(0.1), patience=0, factor=0.5), [jnp.nan, 1.0, jnp.nan, 0.5]
-    )
+def test_a_loss_of_nan_counts_as_stalled():
+    optimizer = optim.plateau(optim.sgd(0.1), patience=0, factor=0.5)
+    got = shares_after(optimizer, [jnp.nan, 1.0, jnp.nan, 0.5])
     np.testing.assert_array_equal(got, [0.5, 0.5, 0.25, 0.25])
 
 
-def test_updates_and_rate_are_the_share_of_the_optimizers():
+def test_updates_and_rate_are_multiplied_by_the_share():
     params, grads = problem(1)
     optimizer = optim.plateau(optim.momentum(0.1), patience=0, factor=0.25)
     opt_state = optimizer.init(params)
@@ -93,7 +94,7 @@ def test_updates_and_rate_are_the_share_of_the_optimizers():
     np.testing.assert_allclose(opt_state.rate, 0.025, rtol=1e-6)
 
 
-def test_a_loss_that_is_not_told_changes_nothing():
+def test_without_observed_losses_it_is_the_optimizer():
     params, grads = problem(3)
     chex.assert_trees_all_equal(
         path(optim.plateau(optim.momentum(0.1)), params, grads),
@@ -101,7 +102,7 @@ def test_a_loss_that_is_not_told_changes_nothing():
     )
 
 
-def test_every_plateau_is_told_wherever_it_stands():
+def test_observe_loss_reaches_every_plateau_of_a_nested_state():
     params, _ = problem(1)
     low = {"patience": 0, "factor": 0.5}
     nested = optim.ema(
@@ -116,7 +117,7 @@ def test_every_plateau_is_told_wherever_it_stands():
     chex.assert_trees_all_equal(optim.observe_loss(plain, 1.0), plain)
 
 
-def test_an_optimizer_that_tells_no_rate_has_none_on_a_plateau():
+def test_the_rate_is_none_if_the_optimizer_has_none():
     foreign = Optimizer(lambda params: (), lambda grads, opt_state, params: (grads, opt_state))
     params, grads = problem(1)
     optimizer = optim.plateau(foreign)
@@ -124,19 +125,19 @@ def test_an_optimizer_that_tells_no_rate_has_none_on_a_plateau():
     assert opt_state.rate is None
 
 
-def test_numbers_may_be_traced_and_lanes_are_the_runs():
+def test_numbers_may_be_traced_and_lanes_equal_single_runs():
     losses, rows = (
         noisy_descent(30),
-        [USUAL | {"patience": 1, "factor": f, "cooldown": c} for f, c in ((0.5, 0), (0.1, 2))],
+        [DEFAULTS | {"patience": 1, "factor": f, "cooldown": c} for f, c in ((0.5, 0), (0.1, 2))],
     )
-    stacked = {name: jnp.float32([row[name] for row in rows]) for name in USUAL}
-    lanes = jax.jit(jax.vmap(lambda knobs: shares(optim.plateau(optim.sgd(0.1), **knobs), losses)))(
-        stacked
-    )
+    stacked = {name: jnp.float32([row[name] for row in rows]) for name in DEFAULTS}
+    lanes = jax.jit(
+        jax.vmap(lambda knobs: shares_after(optim.plateau(optim.sgd(0.1), **knobs), losses))
+    )(stacked)
     np.testing.assert_allclose(lanes, [reference(losses, **row) for row in rows], rtol=1e-5)
 
 
-def test_mistakes_are_told():
+def test_numbers_out_of_range_raise():
     for name, wrong in (
         ("factor", 1.5),
         ("patience", -1),

@@ -1,4 +1,4 @@
-"""SAM takes the gradient of the neighbor that its formula names."""
+"""SAM against its formula for the neighbor."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def f(params):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_the_gradient_is_that_of_the_worst_neighbor(adaptive):
+def test_the_gradient_is_taken_at_the_worst_neighbor(adaptive):
     params = jax.tree.map(jnp.array, PARAMS)
     grads = jax.grad(f)(params)
     weights = jax.tree.map(lambda p: np.abs(p) if adaptive else np.ones_like(p), PARAMS)
@@ -32,7 +32,7 @@ def test_the_gradient_is_that_of_the_worst_neighbor(adaptive):
 
 
 @pytest.mark.usefixtures("x64")
-def test_radius_zero_and_a_gradient_of_zero_change_nothing():
+def test_radius_zero_or_a_gradient_of_zero_is_the_optimizer():
     params = jax.tree.map(jnp.array, PARAMS)
     grads = jax.grad(f)(params)
     optimizer = optim.sam(optim.sgd(1.0), 0.0)
@@ -46,12 +46,12 @@ def test_radius_zero_and_a_gradient_of_zero_change_nothing():
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates))
 
 
-def test_without_the_loss_it_says_who_gives_it():
+def test_an_update_without_value_fn_raises():
     optimizer = optim.sam(optim.sgd(1.0))
     with pytest.raises(ConfigError, match=r"sam value_fn: .*train\.run gives it"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))
 
 
-def test_it_cannot_lie_around_a_scaled_loss():
+def test_sam_around_loss_scale_raises():
     with pytest.raises(ConfigError, match="sam optimizer: expected true gradients"):
         optim.sam(optim.loss_scale(optim.sgd(1.0))).init(jnp.ones(2))

@@ -1,4 +1,4 @@
-"""Weight decay beside the step or in the gradient, on all or some of the parameters."""
+"""Weight decay in both forms, rates by depth, and projected steps."""
 
 from functools import partial
 
@@ -17,8 +17,11 @@ float64 = pytest.mark.usefixtures("x64")
 foreign = Optimizer(lambda params: (), lambda grads, opt_state, params: (grads, opt_state))
 
 
+# Weight decay.
+
+
 @float64
-def test_decoupled_from_adam_it_is_adamw():
+def test_decoupled_decay_of_adam_is_adamw():
     params, grads = problem(20)
     schedule = optim.cosine(0.1, steps=20, warmup_steps=5)
     got = path(optim.weight_decay(optim.adam(schedule), 0.2), params, grads)
@@ -27,7 +30,7 @@ def test_decoupled_from_adam_it_is_adamw():
 
 
 @float64
-def test_in_the_gradient_it_is_the_slope_of_half_the_squared_length():
+def test_coupled_decay_is_the_gradient_of_half_the_squared_norm():
     params, grads = problem(1)
     got = path(optim.weight_decay(optim.sgd(0.1), 0.2, decoupled=False), params, grads)
     wanted = jax.tree.map(lambda p, g: p - 0.1 * (g[0] + 0.2 * p), params, grads)
@@ -35,7 +38,7 @@ def test_in_the_gradient_it_is_the_slope_of_half_the_squared_length():
 
 
 @float64
-def test_for_plain_descent_both_are_one_and_for_adam_they_are_not():
+def test_both_forms_are_equal_for_sgd_but_not_for_adam():
     params, grads = problem(5)
     for inner, same in ((optim.sgd, True), (optim.adam, False)):
         one, other = (
@@ -49,7 +52,7 @@ def test_for_plain_descent_both_are_one_and_for_adam_they_are_not():
 @float64
 @pytest.mark.parametrize("decoupled", [True, False])
 @pytest.mark.parametrize("on", [("*kernel",), ["stem/kernel", "head"]])
-def test_only_what_is_named_decays(on, decoupled):
+def test_only_matching_paths_decay(on, decoupled):
     params, grads = problem(5)
     got = path(
         optim.weight_decay(optim.momentum(0.1), 0.3, paths=on, decoupled=decoupled), params, grads
@@ -64,15 +67,15 @@ def test_only_what_is_named_decays(on, decoupled):
 
 
 @pytest.mark.parametrize("decoupled", [True, False])
-def test_no_strength_is_no_decay(decoupled):
+def test_strength_zero_is_the_optimizer(decoupled):
     params, grads = problem(5)
     got = path(optim.weight_decay(optim.adam(0.1), 0.0, decoupled=decoupled), params, grads)
     chex.assert_trees_all_close(got, path(optim.adam(0.1), params, grads), rtol=1e-6, atol=1e-6)
 
 
 @float64
-def test_it_commutes_with_accumulation():
-    """In between, no step is taken, and nothing decays."""
+def test_weight_decay_commutes_with_accumulation():
+    """Between steps, nothing decays."""
     params, grads = problem(7)
     decay, accumulate = (
         partial(optim.weight_decay, strength=0.3),
@@ -86,7 +89,7 @@ def test_it_commutes_with_accumulation():
 
 
 @float64
-def test_the_rate_that_counts_is_what_a_plateau_left_of_it():
+def test_weight_decay_uses_the_rate_after_a_plateau():
     optimizer = optim.weight_decay(optim.plateau(optim.sgd(0.1), factor=0.5, patience=0), 0.3)
     params, grads = problem(1)
     opt_state = optimizer.init(params)
@@ -97,10 +100,10 @@ def test_the_rate_that_counts_is_what_a_plateau_left_of_it():
     chex.assert_trees_all_close(updates, wanted, rtol=1e-13)
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_of_weight_decay_raise():
     params, _ = problem(1)
     with pytest.raises(
-        ConfigError, match="weight_decay optimizer: expected one that tells its rate, got 0 rates"
+        ConfigError, match="weight_decay optimizer: expected a state with one rate, got 0 rates"
     ):
         optim.weight_decay(foreign, 0.1).init(params)
     for several in (
@@ -108,11 +111,11 @@ def test_mistakes_are_told():
         optim.chain(optim.sgd(0.1), optim.sgd(0.1)),
     ):
         with pytest.raises(
-            ConfigError, match="expected one that tells its rate, got 2 rates; let each part decay"
+            ConfigError, match="expected a state with one rate, got 2 rates; let each part decay"
         ):
             optim.weight_decay(several, 0.1).init(params)
     with pytest.raises(
-        ConfigError, match="weight_decay optimizer: expected one that tells its rate, got 0"
+        ConfigError, match="weight_decay optimizer: expected a state with one rate, got 0"
     ):
         optim.weight_decay(optim.plateau(foreign), 0.1).init(params)
     for way in (True, False):
@@ -134,8 +137,11 @@ def test_mistakes_are_told():
     optim.weight_decay(foreign, 0.1, decoupled=False).init(params)
 
 
+# Rates by depth.
+
+
 @pytest.mark.usefixtures("x64")
-def test_each_layer_below_the_last_gets_another_factor():
+def test_scale_by_depth_multiplies_by_a_power_of_the_factor():
     params, grads = problem(1)
     layers = ("stem/kernel", "stem", "head")
     got = at(path(optim.scale_by_depth(optim.sgd(0.1), 0.7, paths=layers), params, grads), 0)
@@ -145,7 +151,7 @@ def test_each_layer_below_the_last_gets_another_factor():
     )
 
 
-def test_factor_one_is_the_optimizer_and_zero_leaves_the_last_layer_alone():
+def test_factor_one_is_the_optimizer_and_factor_zero_trains_only_the_last_layer():
     params, grads = problem(3)
     one, zero = (
         path(optim.scale_by_depth(optim.momentum(0.1), f, paths=("stem", "*")), params, grads)
@@ -157,7 +163,7 @@ def test_factor_one_is_the_optimizer_and_zero_leaves_the_last_layer_alone():
     chex.assert_trees_all_equal(at(zero, 2)["stem"], params["stem"])
 
 
-def test_mistakes_are_told_of_depth():
+def test_invalid_arguments_of_scale_by_depth_raise():
     params, grads = problem(1)
 
     def with_layers(layers):
@@ -185,6 +191,9 @@ def test_mistakes_are_told_of_depth():
         optim.scale_by_depth(optim.sgd(0.1), -0.5, paths=("stem",))
 
 
+# Projected steps.
+
+
 def descend(optimizer, steps=5):
     params = {"kernel": jnp.array([[0.1, 3.0], [0.2, 4.0]]), "bias": jnp.zeros(2)}
     opt_state = optimizer.init(params)
@@ -195,8 +204,8 @@ def descend(optimizer, steps=5):
     return params, opt_state
 
 
-def test_every_step_ends_on_the_constraint():
-    """For plain descent, that is the step followed by the constraint."""
+def test_project_satisfies_the_constraint_after_every_step():
+    """For sgd, that is the step followed by the constraint."""
     limit = objective.max_norm(1.0)
     got, _ = descend(optim.project(optim.sgd(0.1), limit))
     wanted = {"kernel": jnp.array([[0.1, 3.0], [0.2, 4.0]]), "bias": jnp.zeros(2)}
@@ -206,7 +215,7 @@ def test_every_step_ends_on_the_constraint():
     assert (jnp.linalg.norm(got["kernel"], axis=0) <= 1 + 1e-6).all()
 
 
-def test_where_nothing_is_bounded_it_is_the_optimizer():
+def test_an_inactive_constraint_is_the_optimizer():
     plain, inside = (
         descend(optim.adam(0.1)),
         descend(optim.project(optim.adam(0.1), objective.max_norm(100.0))),
@@ -215,13 +224,13 @@ def test_where_nothing_is_bounded_it_is_the_optimizer():
     assert plain[1].rate == inside[1].rate == np.float32(0.1)
 
 
-def test_any_function_of_params_is_a_constraint():
+def test_a_constraint_may_be_any_function_of_params():
     positive = optim.project(optim.momentum(0.5), lambda params: jax.tree.map(jax.nn.relu, params))
     params, _ = descend(positive)
     assert all((leaf >= 0).all() for leaf in jax.tree.leaves(params))
 
 
-def test_mistakes_are_told_of_projection():
+def test_invalid_arguments_of_project_raise():
     with pytest.raises(ConfigError, match=r"project optimizer: expected a pair \(init, update\)"):
         optim.project(optim.sgd, objective.max_norm(1.0))
     with pytest.raises(ConfigError, match="project constraint: expected a function"):
