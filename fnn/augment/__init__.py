@@ -1,5 +1,6 @@
-"""How the data is seen: an augmentation is (key, image) -> image on one image (height, width, channels)."""
+"""Data augmentation: functions (key, image) -> image of one image (height, width, channels)."""
 
+from fnn.augment.batch import Batch as Batch
 from fnn.augment.batch import BatchPolicy as BatchPolicy
 from fnn.augment.batch import alternate as alternate
 from fnn.augment.batch import batch_chain as batch_chain

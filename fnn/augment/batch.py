@@ -1,157 +1,218 @@
-"""Policies of whole batches: one image at a time, several in turn, or alternating flips."""
+"""Policies of whole batches: `Batch`, `BatchPolicy`, and policies made of image augmentations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, DTypeError
 from fnn.types import Augmentation, Augmentations, Images, RandomKey, Step
 from fnn.values import maker
+
+# Seed of the key that divides the examples into two halves. Any constant works.
+HALVES = 2404_00498
+
+
+class Batch(NamedTuple):
+    """A batch of images with their targets: the value that a batch policy takes and returns.
+
+    A run over arrays gives `examples` and `epoch`. They are None for batches of a stream.
+
+    Attributes:
+        images: (batch, height, width, channels), bytes or floats in [0, 1].
+        targets: Arrays whose first axis is the example, or None.
+        examples: (batch,), int: the index of each image in the data set. The random numbers of an
+            image depend on its index, not on its position in the batch. None: 0, 1, 2, ...
+        epoch: Number of the pass over the data set, from 0.
+    """
+
+    images: Images
+    targets: Any = None
+    examples: Array | None = None
+    epoch: Step | int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class BatchPolicy:
-    """An augmentation of a whole batch: (key, images, targets=None, examples=None, epoch=None) -> (images, targets).
+    """An augmentation of a whole batch, (key, batch) -> batch. It may mix images and their targets.
 
-    It may mix images, and then their targets too. examples are the images' numbers in the data set; what is drawn for
-    an image by itself follows from its number, wherever it stands. epoch is the number of the pass over the data set,
-    from 0. In a run over arrays both are told, for a batch of a stream neither.
+    Attributes:
+        apply: (key, batch: Batch) -> Batch.
     """
 
-    apply: Callable[
-        [RandomKey, Images, Any, jax.Array | None, Step | int | None], tuple[Images, Any]
-    ]
+    apply: Callable[[RandomKey, Batch], Batch]
 
-    def __call__(
-        self,
-        key: RandomKey,
-        images: Images,
-        targets: Any = None,
-        examples: jax.Array | None = None,
-        epoch: Step | int | None = None,
-    ) -> tuple[Images, Any]:
-        """The batch as it is seen with this key."""
-        return self.apply(checks.key("augmentation key", key), images, targets, examples, epoch)
+    def __call__(self, key: RandomKey, batch: Batch) -> Batch:
+        """Augment a batch.
+
+        Args:
+            key: From `jax.random.key`.
+            batch: The images, with the other fields as far as the policy needs them.
+
+        Raises:
+            DTypeError: `batch` or the result of `apply` is not a `Batch`, or `key` is not a key.
+        """
+        key = checks.key("augmentation key", key)
+        augmented = self.apply(key, _expect_batch("augmentation batch", batch))
+        return _expect_batch("BatchPolicy result", augmented)
+
+
+def _expect_batch(where: str, batch: Any) -> Batch:
+    if not isinstance(batch, Batch):
+        advice = "give augment.Batch(images, targets)"
+        raise DTypeError(where, "a Batch", type(batch).__name__, advice)
+    return batch
 
 
 @maker
 def per_image(augmentation: Augmentation) -> Augmentations:
-    """The augmentation of every image of a batch, each with a key of its own.
+    """Apply an augmentation to every image of a batch, with a different key for each.
 
-    (key, images, examples) -> images; image i draws from fold_in(key, examples[i]), so what it gets depends
-    neither on its place in the batch nor on the batch size. Without examples they are 0, 1, 2, ...
+    Image i uses the key fold_in(key, examples[i]). So its result depends neither on its position in
+    the batch nor on the batch size.
+
+    Args:
+        augmentation: (key, image) -> image.
+
+    Returns:
+        (key, images, examples=None) -> images, where examples (batch,) are the indices of the
+        images in the data set; None: 0, 1, 2, ...
     """
 
-    def augmentations(key: RandomKey, images: Images, examples: jax.Array | None = None) -> Images:
-        return jax.vmap(augmentation)(keys_of(key, images.shape[0], examples), images)
+    def augmentations(
+        key: RandomKey,
+        images: Images,
+        examples: Array | None = None,
+    ) -> Images:
+        count = images.shape[0]
+        keys = example_keys(key, count, examples)
+        return jax.vmap(augmentation)(keys, images)
 
     return augmentations
 
 
 @maker
 def batched(augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
-    """An augmentation of either kind as one of a batch: that of an image is done to every image, see `per_image`."""
+    """Convert an augmentation of either kind to a batch policy.
+
+    Args:
+        augmentation: An image augmentation, which is applied to each image as by `per_image`, or a
+            batch policy, which is returned.
+    """
     if isinstance(augmentation, BatchPolicy):
         return augmentation
-    mapped = per_image(augmentation)
-    return BatchPolicy(
-        lambda key, images, targets, examples, epoch: (mapped(key, images, examples), targets)
-    )
+    augment_images = per_image(augmentation)
+
+    def apply(key: RandomKey, batch: Batch) -> Batch:
+        images = augment_images(key, batch.images, batch.examples)
+        return batch._replace(images=images)
+
+    return BatchPolicy(apply)
 
 
 @maker
 def batch_chain(*policies: Augmentation | BatchPolicy) -> BatchPolicy:
-    """One after another on a batch: augmentations of an image for each image, those of a batch for all.
+    """Apply augmentations of images and of batches to a batch, one after another.
 
-    Part i draws from fold_in(key, i). ConfigError for what is no augmentation.
+    Part i uses the key fold_in(key, i).
+
+    Args:
+        policies: Image augmentations, which are applied to each image, and batch policies.
+
+    Raises:
+        ConfigError: A part is not callable.
     """
-    for place, policy in enumerate(policies):
+    # Checked here, so that the error is raised where the chain is made.
+    for k, policy in enumerate(policies):
         if not callable(policy):
-            raise ConfigError(
-                f"batch_chain {place}", "an augmentation", repr(policy), "call its maker"
-            )
+            where = f"batch_chain {k}"
+            raise ConfigError(where, "an augmentation", repr(policy), "call its maker")
 
-    def apply(
-        key: RandomKey,
-        images: Images,
-        targets: Any,
-        examples: jax.Array | None,
-        epoch: Step | int | None,
-    ) -> tuple[Images, Any]:
-        for place, policy in enumerate(policies):
-            images, targets = batched(policy)(
-                jax.random.fold_in(key, place), images, targets, examples, epoch
-            )
-        return images, targets
+    def apply(key: RandomKey, batch: Batch) -> Batch:
+        for k, policy in enumerate(policies):
+            # A key per part: with one key for all, their random numbers would be correlated.
+            part_key = jax.random.fold_in(key, k)
+            batch = batched(policy)(part_key, batch)
+        return batch
 
     return BatchPolicy(apply)
 
 
-def keys_of(key: RandomKey, count: int, examples: jax.Array | None) -> jax.Array:
-    """A key for each example, by its number."""
+def example_keys(
+    key: RandomKey,
+    count: int,
+    examples: Array | None,
+) -> Array:
+    """One key per example, which depends on its index in the data set: keys (count,)."""
     checks.key("augmentation key", key)
-    examples = jnp.arange(count) if examples is None else examples
+    if examples is None:
+        examples = jnp.arange(count)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, examples)
-
-
-HALVES = 2404_00498  # any number will do: of the key that tells the two halves apart
 
 
 @maker
 def alternate(augmentation: Augmentation) -> BatchPolicy:
-    """The augmentation of an image in every second epoch: of one half in even epochs, of the other half in odd ones.
+    """Augment one half of the examples in even epochs, and the other half in odd epochs.
 
-    With alternate(flip_lr(1.0)) two epochs in a row show both mirror images of every example; flips drawn anew show
-    both of every second one. Which half an example is in is a random bit of fold_in(a fixed key, its number), so it is
-    the same in every epoch, batch and run. ConfigError for an augmentation of a batch, for one that changes an image's
-    size or dtype, and where examples and epoch are not told, as on a stream [Jordan 2024, arXiv:2404.00498].
+    With alternate(flip_lr(1.0)) two consecutive epochs contain both mirror images of every example.
+    With independent flips this holds for half of the examples only [Jordan 2024, arXiv:2404.00498].
+    The half of an example is a random bit of fold_in(a constant key, its index). It is the same in
+    every epoch, batch and run.
+
+    Args:
+        augmentation: (key, image) -> image, which keeps size and dtype.
+
+    Raises:
+        ConfigError: `augmentation` is a batch policy or not callable; it changes the size or dtype
+            of the images; or a batch has no `examples` or no `epoch`, as on a stream.
     """
     if isinstance(augmentation, BatchPolicy) or not callable(augmentation):
-        advice = "alternate it alone, and put the batch's beside it by batch_chain"
-        raise ConfigError(
-            "alternate", "an augmentation of an image, as flip_lr(1.0)", repr(augmentation), advice
-        )
-    done_to = per_image(augmentation)
+        expected = "an augmentation of an image, as flip_lr(1.0)"
+        advice = "alternate it alone, and add batch policies by batch_chain"
+        raise ConfigError("alternate", expected, repr(augmentation), advice)
+    augment_images = per_image(augmentation)
 
-    def apply(
-        key: RandomKey,
-        images: Images,
-        targets: Any,
-        examples: Array | None,
-        epoch: Step | int | None,
-    ) -> tuple[Images, Any]:
-        if examples is None or epoch is None:
-            missing = " and ".join(
-                name for name, value in (("examples", examples), ("epoch", epoch)) if value is None
-            )
-            advice = "train on arrays, since a stream has neither, or give both to the call"
-            raise ConfigError(
-                "alternate", "the examples' numbers and the epoch", f"no {missing}", advice
-            )
-        done = done_to(key, images, examples)
-        if (done.shape, done.dtype) != (images.shape, images.dtype):
-            got = f"{done.dtype}{list(done.shape[1:])}"
-            raise ConfigError(
-                "alternate",
-                f"images {images.dtype}{list(images.shape[1:])} again",
-                got,
-                "do it in every epoch",
-            )
-        turns = (_halves(examples) + epoch) % 2 == 0
-        return jnp.where(turns[:, None, None, None], done, images), targets
+    def apply(key: RandomKey, batch: Batch) -> Batch:
+        examples, epoch = _expect_numbers(batch)
+        images = batch.images
+        # All images are augmented: under jit the choice cannot save work.
+        augmented = augment_images(key, images, examples)
+        if (augmented.shape, augmented.dtype) != (images.shape, images.dtype):
+            shape = list(images.shape[1:])
+            new_shape = list(augmented.shape[1:])
+            expected = f"images {images.dtype}{shape} again"
+            got = f"{augmented.dtype}{new_shape}"
+            raise ConfigError("alternate", expected, got, "do it in every epoch")
+        parity = (_halves(examples) + epoch) % 2
+        chosen = (parity == 0)[:, None, None, None]  # (batch, 1, 1, 1)
+        images = jnp.where(chosen, augmented, images)
+        return batch._replace(images=images)
 
     return BatchPolicy(apply)
 
 
+def _expect_numbers(batch: Batch) -> tuple[Array, Step | int]:
+    """Return the indices of the examples and the epoch; raise where one is None."""
+    numbers = {"examples": batch.examples, "epoch": batch.epoch}
+    missing = " and ".join(name for name, value in numbers.items() if value is None)
+    if batch.examples is None or batch.epoch is None:
+        expected = "the examples' numbers and the epoch"
+        advice = "train on arrays, since a stream has neither, or give both in the Batch"
+        raise ConfigError("alternate", expected, f"no {missing}", advice)
+    return batch.examples, batch.epoch
+
+
 def _halves(examples: Array) -> Array:
-    """0 or 1 for each example (batch,), int32."""
-    key = jax.random.key(
-        HALVES, impl="threefry2x32"
-    )  # of which a mapped draw is the draw, whatever JAX is set to
-    keys = keys_of(key, examples.shape[0], examples)
-    return jax.vmap(lambda own: jax.random.bits(own, (), jnp.uint32) & 1)(keys).astype(jnp.int32)
+    """The half of each example, 0 or 1: (batch,), int32."""
+    # A fixed generator, whose draws under vmap equal single draws, whatever JAX is configured to.
+    key = jax.random.key(HALVES, impl="threefry2x32")
+    keys = example_keys(key, examples.shape[0], examples)
+
+    def random_bit(key: RandomKey) -> Array:
+        return jax.random.bits(key, (), jnp.uint32) & 1
+
+    return jax.vmap(random_bit)(keys).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Steps of which some are left out, or that are chosen from several, as steps again."""
+"""Random choice of ops: optional ops and one of several branches, expressed as ops again."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,169 +8,276 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.execute import rendered
-from fnn.augment.intensity import cut
-from fnn.augment.ops import Move, Paint, Recolor, Step, Steps, alike, joined, look_of, still
+from fnn.augment.execute import execute
+from fnn.augment.intensity import clip_levels
+from fnn.augment.ops import (
+    GeometricOp,
+    Op,
+    Ops,
+    PixelOp,
+    PointOp,
+    compatible,
+    identity_op,
+    merge_ops,
+    shared_sampling,
+)
 from fnn.errors import ConfigError
 from fnn.types import Image, ImageShape
 
+Change = Callable[[Array], Array]
 
-def gated(happens: Array, step: Step) -> Step:
-    """The step if it happens, else one that changes nothing."""
-    if isinstance(step, Move):
-        same = still(step.size).matrix
-        field = None if step.field is None else jnp.where(happens, step.field, 0)
-        return step._replace(matrix=jnp.where(happens, step.matrix, same), field=field)
-    if isinstance(step, Recolor):
-        look = step.look
-        return step._replace(
-            change=lambda x, top, seen: jnp.where(happens, step.change(x, top, seen), x),
-            look=None if look is None else lambda image, needed: look(image, needed & happens),
-        )
-    _expect_levels("maybe", [step])
-    kept = _kept("maybe", step.change)
-    return step._replace(change=lambda image: jnp.where(happens, kept(image), image))
+# The order in which a fused choice executes ops.
+GEOMETRIC, POINT, PIXEL, SPATIAL = range(4)
 
 
-def selected(which: Array, branches: Sequence[Steps], shape: ImageShape, mode: str) -> list[Step]:
-    """Steps that do what branch number `which` does, at most one of each kind, in the order of the kinds."""
-    joint = [joined(branch) for branch in branches]
-    for branch in joint:
-        _expect_levels("one_of", branch)
-    moves = [step for branch in joint for step in branch if isinstance(step, Move)]
-    if mode == "exact" or not (alike(moves) and all(_orderly(branch) for branch in joint)):
-        ways = [
-            partial(rendered, [_varying(step, which) for step in branch]) for branch in branches
-        ]
-        return [Paint(lambda image: switched(which, ways, image), late=True, moves=bool(moves))]
-    found: list[Step] = []
-    choosers: tuple[Callable[..., Step], ...] = (_move, _recolor, _paint, _paint)
+def gate(applies: Array, op: Op) -> Op:
+    """The op where `applies` is True, else an op that changes nothing."""
+    if isinstance(op, GeometricOp):
+        identity = identity_op(op.size).matrix
+        field = None if op.field is None else jnp.where(applies, op.field, 0)
+        matrix = jnp.where(applies, op.matrix, identity)
+        return op._replace(matrix=matrix, field=field)
+    if isinstance(op, PointOp):
+        return _gate_point_op(applies, op)
+    _reject_normalize("maybe", [op])
+    change = _keeping_dtype("maybe", op.change)
+    return op._replace(change=lambda image: jnp.where(applies, change(image), image))
+
+
+def _gate_point_op(applies: Array, op: PointOp) -> PointOp:
+    def change(
+        levels: Array,
+        highest: float,
+        statistics: Any,
+    ) -> Array:
+        return jnp.where(applies, op.change(levels, highest, statistics), levels)
+
+    if op.statistics is None:
+        return op._replace(change=change)
+    # Statistics are not needed where the op does not apply, so that they may be skipped.
+    compute = op.statistics
+
+    def gated_statistics(image: Image, needed: Array | bool) -> Any:
+        return compute(image, needed & applies)
+
+    return op._replace(change=change, statistics=gated_statistics)
+
+
+def select(
+    index: Array,
+    branches: Sequence[Ops],
+    shape: ImageShape,
+    mode: str,
+) -> list[Op]:
+    """Ops that do the same as branch number `index`, at most one of each kind, ordered by kind.
+
+    In mode "exact", and where the branches cannot share their ops, the result is one pixel op that
+    switches between complete branches.
+    """
+    merged = [merge_ops(branch) for branch in branches]
+    for branch in merged:
+        _reject_normalize("one_of", branch)
+    ops = [op for branch in merged for op in branch]
+    geometric = [op for op in ops if isinstance(op, GeometricOp)]
+    can_share = compatible(geometric) and all(_is_shareable(branch) for branch in merged)
+    if mode == "exact" or not can_share:
+        # Under vmap, all branches are executed for every image.
+        changes = []
+        for unmerged in branches:
+            varying = [_varying(op, index) for op in unmerged]
+            changes.append(partial(execute, varying))
+        change = partial(switch, index, changes)
+        moves_pixels = bool(geometric)
+        return [PixelOp(change, spatial=True, moves_pixels=moves_pixels)]
+    selected: list[Op] = []
+    # In the order of the kinds.
+    choosers: tuple[Callable[..., Op], ...] = (
+        _select_geometric,
+        _select_point,
+        _select_pixel,
+        _select_pixel,
+    )
     for kind, choose in enumerate(choosers):
-        own = [[step for step in branch if _kind(step) == kind] for branch in joint]
-        if any(own):
-            found.append(choose(which, own, shape))
-    return found
+        of_kind = [_filter_kind(branch, kind) for branch in merged]
+        # A kind that no branch has needs no op.
+        if any(of_kind):
+            selected.append(choose(index, of_kind, shape))
+    return selected
 
 
-def fused(turns: Sequence[Sequence[Step]]) -> list[Step]:
-    """The steps of all turns in the order of the kinds."""
-    return sorted((step for turn in turns for step in turn), key=_kind)
+def fuse(draws: Sequence[Sequence[Op]]) -> list[Op]:
+    """The ops of all draws, ordered by kind, and by draw within each kind."""
+    ops = [op for draw in draws for op in draw]
+    # The sort is stable, which keeps the order of the draws within a kind.
+    return sorted(ops, key=_kind)
 
 
-def kinds_of(steps: Steps) -> tuple[int, ...]:
-    """The kinds of the steps, by which those can be told that have all in common."""
-    return tuple(sorted({_kind(step) for step in steps}))
+def op_kinds(ops: Ops) -> tuple[int, ...]:
+    """The set of kinds of the ops, as a sorted tuple."""
+    return tuple(sorted({_kind(op) for op in ops}))
 
 
-def _kind(step: Step) -> int:
-    if isinstance(step, Move):
-        return 0
-    if isinstance(step, Recolor):
-        return 1
-    return 3 if step.late else 2
+def _kind(op: Op) -> int:
+    if isinstance(op, GeometricOp):
+        return GEOMETRIC
+    if isinstance(op, PointOp):
+        return POINT
+    return SPATIAL if op.spatial else PIXEL
 
 
-def _orderly(branch: Steps) -> bool:
-    """Whether the order of the kinds is the branch's own, with moves that one can stand for."""
-    kinds = [_kind(step) for step in branch]
-    moves = [step for step in branch if isinstance(step, Move)]
-    plain = all(move.support is None and move.field is None for move in moves)
-    late = [step for step in branch if isinstance(step, Recolor)][1:]
-    return (
-        kinds == sorted(kinds) and len(moves) < 2 and plain and not any(step.look for step in late)
-    )
+def _filter_kind(ops: Ops, kind: int) -> list[Any]:
+    return [op for op in ops if _kind(op) == kind]
 
 
-def _move(which: Array, own: Sequence[Sequence[Move]], shape: ImageShape) -> Move:
-    moves = [branch[0] if branch else still(shape[:2]) for branch in own]
-    reaches = [move.reach for move in moves]
-    reach = None if None in reaches else tuple(max(r) for r in zip(*reaches, strict=True))
-    return Move(
-        _at(which, [move.matrix for move in moves]),
-        shape[:2],
-        whole=all(move.whole for move in moves),
-        projective=any(move.projective for move in moves),
-        reach=reach,
-        cuts=any(move.cuts for move in moves),
-        **look_of(moves),
-    )
+def _is_shareable(branch: Ops) -> bool:
+    """Whether the branch is in the order of kinds, with ops that branches can share."""
+    # The selected ops are executed by kind, so a branch in another order would change.
+    kinds = [_kind(op) for op in branch]
+    if kinds != sorted(kinds):
+        return False
+    # The branches share one matrix: no second one, no antialiasing and no field.
+    geometric = [op for op in branch if isinstance(op, GeometricOp)]
+    if len(geometric) > 1:
+        return False
+    if any(op.support is not None or op.field is not None for op in geometric):
+        return False
+    # Statistics are computed once, before the first of several point ops.
+    later = [op for op in branch if isinstance(op, PointOp)][1:]
+    return all(op.statistics is None for op in later)
 
 
-def switched(which: Array, ways: Sequence[Callable[[Array], Array]], x: Array) -> Array:
-    """What way number `which` makes of x, which in a shard_map is made to vary over the devices as the choice does."""
-    return jax.lax.switch(which, [_kept("one_of", way) for way in ways], _vary(x, which))
+def switch(
+    index: Array,
+    changes: Sequence[Change],
+    x: Array,
+) -> Array:
+    """Apply change number `index` to x."""
+    checked = [_keeping_dtype("one_of", change) for change in changes]
+    return jax.lax.switch(index, checked, _vary(x, index))
 
 
-def _varying(step: Step, which: Array) -> Step:
-    """The step, a move's matrix made to vary over the devices of a shard_map as the choice does."""
-    return step._replace(matrix=_vary(step.matrix, which)) if isinstance(step, Move) else step
+def _varying(op: Op, index: Array) -> Op:
+    """The op with a matrix that varies over the devices of a shard_map as the index does."""
+    if not isinstance(op, GeometricOp):
+        return op
+    return op._replace(matrix=_vary(op.matrix, index))
 
 
-def _vary(x: Array, which: Array) -> Array:
-    return x + jnp.zeros_like(which, x.dtype)
+def _vary(x: Array, index: Array) -> Array:
+    # All branches of a switch must vary over the same devices. Adding a zero makes x vary.
+    return x + jnp.zeros_like(index, x.dtype)
 
 
-def _expect_levels(where: str, steps: Steps) -> None:
-    """Raise where what is done to some images only would make them no images."""
-    if any(isinstance(step, Paint) and step.normalizes for step in steps):
-        raise ConfigError(
-            where, "augmentations that give an image", "normalize", "normalize after it, in a chain"
-        )
+def _reject_normalize(where: str, ops: Ops) -> None:
+    """Raise if an op normalizes: applied to some images only, it would mix values and levels."""
+    if any(isinstance(op, PixelOp) and op.normalizes for op in ops):
+        expected = "augmentations that give an image"
+        raise ConfigError(where, expected, "normalize", "normalize after it, in a chain")
 
 
-def _kept(where: str, change: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """The change, if it keeps the dtype: done to some images only, it could not be another one for these."""
+def _keeping_dtype(where: str, change: Change) -> Change:
+    """Raise if the change returns another dtype: all outcomes of a choice must agree."""
 
     def checked(x: Array) -> Array:
         changed = change(x)
         if changed.dtype != x.dtype:
-            raise ConfigError(
-                where, f"an augmentation that keeps {x.dtype}", changed.dtype, "convert after it"
-            )
+            expected = f"an augmentation that keeps {x.dtype}"
+            raise ConfigError(where, expected, changed.dtype, "convert after it")
         return changed
 
     return checked
 
 
-def _at(which: Array, arrays: Sequence[Array]) -> Array:
-    return jax.lax.dynamic_index_in_dim(jnp.stack(arrays), which, keepdims=False)
+def _take(index: Array, arrays: Sequence[Array]) -> Array:
+    """Array number `index` of equal shapes."""
+    return jax.lax.dynamic_index_in_dim(jnp.stack(arrays), index, keepdims=False)
 
 
-def _recolor(which: Array, own: Sequence[Sequence[Recolor]], shape: ImageShape) -> Recolor:
-    looks: dict[int, Callable[..., Any]] = {}
-    for place, steps in enumerate(own):
-        if steps and steps[0].look is not None:
-            looks[place] = steps[0].look
+def _select_geometric(
+    index: Array,
+    branches: Sequence[Sequence[GeometricOp]],
+    shape: ImageShape,
+) -> GeometricOp:
+    """One op with the matrix of the branch; a branch without an op gets the identity."""
+    size = shape[:2]
+    # A shareable branch has at most one geometric op.
+    ops = [branch[0] if branch else identity_op(size) for branch in branches]
+    reaches = [op.reach for op in ops]
+    reach = None
+    if None not in reaches:
+        # The largest reach along each axis.
+        reach = tuple(max(axis) for axis in zip(*reaches, strict=True))
+    return GeometricOp(
+        _take(index, [op.matrix for op in ops]),
+        size,
+        integral=all(op.integral for op in ops),
+        projective=any(op.projective for op in ops),
+        reach=reach,
+        crops=any(op.crops for op in ops),
+        **shared_sampling(ops),
+    )
 
-    def look(image: Image, needed: Array | bool) -> dict[int, Any]:
-        return {place: one(image, needed & (which == place)) for place, one in looks.items()}
 
-    def change(x: Array, top: float, seen: dict[int, Any] | None) -> Array:
-        def turn(place: int, x: Array) -> Array:
-            for step in own[place]:
-                x = cut(step.change(x, top, (seen or {}).get(place)), top)
-            return x
+def _select_point(
+    index: Array,
+    branches: Sequence[Sequence[PointOp]],
+    shape: ImageShape,
+) -> PointOp:
+    """One point op that switches between the changes, computed per level for bytes."""
+    # Only the first op of a shareable branch may have statistics.
+    computed: dict[int, Callable[..., Any]] = {}
+    for number, ops in enumerate(branches):
+        if ops and ops[0].statistics is not None:
+            computed[number] = ops[0].statistics
 
-        return switched(which, [partial(turn, place) for place in range(len(own))], x)
+    def statistics(image: Image, needed: Array | bool) -> dict[int, Any]:
+        found = {}
+        for number, compute in computed.items():
+            # Other branches do not need these statistics.
+            is_chosen = index == number
+            found[number] = compute(image, needed & is_chosen)
+        return found
 
-    return Recolor(change, tabled=True, look=look if looks else None)
+    def change(
+        levels: Array,
+        highest: float,
+        statistics: dict[int, Any] | None,
+    ) -> Array:
+        def branch(number: int, levels: Array) -> Array:
+            # None for branches without statistics.
+            of_branch = (statistics or {}).get(number)
+            for op in branches[number]:
+                levels = clip_levels(op.change(levels, highest, of_branch), highest)
+            return levels
+
+        changes = [partial(branch, number) for number in range(len(branches))]
+        return switch(index, changes, levels)
+
+    return PointOp(change, use_table=True, statistics=statistics if computed else None)
 
 
-def _paint(which: Array, own: Sequence[Sequence[Paint]], shape: ImageShape) -> Paint:
-    def turn(steps: Sequence[Paint], image: Image) -> Image:
-        for step in steps:
-            image = step.change(image)
+def _select_pixel(
+    index: Array,
+    branches: Sequence[Sequence[PixelOp]],
+    shape: ImageShape,
+) -> PixelOp:
+    """One pixel op that switches between the changes."""
+
+    def branch(ops: Sequence[PixelOp], image: Image) -> Image:
+        for op in ops:
+            image = op.change(image)
         return image
 
-    # Branches without one share a way, so that the switch is no wider than it must be.
-    ways = [[], *(steps for steps in own if steps)]
-    places, at = [], 1
-    for steps in own:
-        places.append(at if steps else 0)
-        at += bool(steps)
-    number = _at(which, [jnp.int32(place) for place in places])
-    all_steps = [step for steps in own for step in steps]
-    late, moves = any(step.late for step in all_steps), any(step.moves for step in all_steps)
-    return Paint(
-        lambda image: switched(number, [partial(turn, steps) for steps in ways], image), late, moves
-    )
+    # Branches without an op share case 0, so that the switch has no more cases than needed.
+    cases: list[Sequence[PixelOp]] = [[]]
+    numbers = []
+    for ops in branches:
+        numbers.append(len(cases) if ops else 0)
+        if ops:
+            cases.append(ops)
+    case = _take(index, [jnp.int32(number) for number in numbers])
+    changes = [partial(branch, ops) for ops in cases]
+    all_ops = [op for branch_ops in branches for op in branch_ops]
+    spatial = any(op.spatial for op in all_ops)
+    moves_pixels = any(op.moves_pixels for op in all_ops)
+    return PixelOp(partial(switch, case, changes), spatial, moves_pixels)

@@ -1,78 +1,99 @@
-"""Doing the steps: on the pixels of an image, on a mask, and on points."""
+"""Execution of ops on the pixels of an image."""
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.intensity import recolored
-from fnn.augment.ops import Move, Paint, Recolor, Step, Steps, joined
-from fnn.augment.resample.scale import scaled
-from fnn.augment.resample.warp import warped
-from fnn.augment.resample.window import windowed
+from fnn.augment.intensity import apply_point_ops
+from fnn.augment.ops import GeometricOp, Op, Ops, PixelOp, PointOp, merge_ops
+from fnn.augment.resample.scale import rescale
+from fnn.augment.resample.warp import warp
+from fnn.augment.resample.window import copy_window
 from fnn.errors import ConfigError
 from fnn.types import Image, Number
 from fnn.xla import materialize, on_cpu_else
 
 
-def rendered(steps: Steps, image: Image) -> Image:
-    """The image after the steps, with consecutive moves as one and consecutive recolors as one."""
-    before: Step | None = None
+def execute(ops: Ops, image: Image) -> Image:
+    """Apply the ops to the image; consecutive geometric ops and consecutive point ops are merged.
+
+    Raises:
+        ConfigError: An op that needs levels follows one that normalizes.
+    """
+    previous: Op | None = None
     normalized = False
-    for step, *more in _grouped(joined(steps)):
-        if normalized and (
-            isinstance(step, Recolor) or (isinstance(step, Paint) and not step.unbounded)
-        ):
-            raise ConfigError(
-                "chain",
-                "normalize after all that changes levels",
-                "a change after it",
-                "put it last",
-            )
-        normalized |= isinstance(step, Paint) and step.normalizes
-        if isinstance(before, Paint) and not (isinstance(step, Paint) and not step.late):
-            image = materialize(image)  # which looks at a pixel more than once
-        if isinstance(step, Move):
-            image = moved(image, step)
-        elif isinstance(step, Recolor):
-            image = recolored(image, [step, *(own for own in more if isinstance(own, Recolor))])
+    for group in _group_point_ops(merge_ops(ops)):
+        op = group[0]
+        # Normalized values are not in [0, 1], which the changes of levels assume.
+        if normalized and _needs_levels(op):
+            expected = "normalize after all that changes levels"
+            raise ConfigError("chain", expected, "a change after it", "put it last")
+        normalized |= isinstance(op, PixelOp) and op.normalizes
+        # A pixel op that follows another may fuse with it. All other ops read a pixel more than
+        # once, so fusion would compute the previous pixel op again at each of these reads.
+        reads_once = isinstance(op, PixelOp) and not op.spatial
+        if isinstance(previous, PixelOp) and not reads_once:
+            image = materialize(image)
+        if isinstance(op, GeometricOp):
+            image = apply_geometric(image, op)
+        elif isinstance(op, PointOp):
+            point_ops = [member for member in group if isinstance(member, PointOp)]
+            image = apply_point_ops(image, point_ops)
         else:
-            image = step.change(image)
-        before = step
+            image = op.change(image)
+        previous = op
     return image
 
 
-def _grouped(steps: Sequence[Step]) -> list[list[Step]]:
-    """Runs of recolors, of which only the first may look at the image; anything else by itself."""
-    groups: list[list[Step]] = []
-    for step in steps:
-        if (
-            groups
-            and isinstance(step, Recolor)
-            and isinstance(groups[-1][0], Recolor)
-            and step.look is None
-        ):
-            groups[-1].append(step)
+def _needs_levels(op: Op) -> bool:
+    if isinstance(op, PixelOp):
+        return not op.unbounded
+    return isinstance(op, PointOp)
+
+
+def _group_point_ops(ops: Sequence[Op]) -> list[list[Op]]:
+    """Runs of point ops, of which only the first may use statistics; other ops are alone."""
+    groups: list[list[Op]] = []
+    for op in ops:
+        follows_point_op = bool(groups) and isinstance(groups[-1][0], PointOp)
+        if follows_point_op and isinstance(op, PointOp) and op.statistics is None:
+            groups[-1].append(op)
         else:
-            groups.append([step])
+            groups.append([op])
     return groups
 
 
-def moved(image: Image, move: Move) -> Image:
-    """The image after one move, by the cheapest way that the move allows."""
-    if move.support is not None:
-        return scaled(image, move)
-    fill = _level(move.fill, image.dtype)
-    if move.reach is None or image.dtype != jnp.uint8:
-        return warped(image, move, fill)
-    return on_cpu_else(
-        lambda image, matrix, fill: windowed(image, move._replace(matrix=matrix), fill),
-        lambda image, matrix, fill: warped(image, move._replace(matrix=matrix), fill),
-    )(image, move.matrix, fill)
+def apply_geometric(image: Image, op: GeometricOp) -> Image:
+    """Apply one geometric op by the fastest method that its fields allow."""
+    if op.support is not None:
+        return rescale(image, op)
+    fill = _level(op.fill, image.dtype)
+    # `copy_window` is for bytes, whose batches are copied in one pass.
+    if op.reach is None or image.dtype != jnp.uint8:
+        return warp(image, op, fill)
+
+    # On CPU a copy of contiguous rows is faster than a gather of single pixels.
+    def on_cpu(
+        image: Image,
+        matrix: Array,
+        fill: Array,
+    ) -> Image:
+        return copy_window(image, op._replace(matrix=matrix), fill)
+
+    def elsewhere(
+        image: Image,
+        matrix: Array,
+        fill: Array,
+    ) -> Image:
+        return warp(image, op._replace(matrix=matrix), fill)
+
+    return on_cpu_else(on_cpu, elsewhere)(image, op.matrix, fill)
 
 
-def _level(part: Number, dtype: jnp.dtype) -> Array:
-    """A part of the whole range as a level of an image."""
+def _level(fraction: Number, dtype: jnp.dtype) -> Array:
+    """A fraction of the whole range as a level of an image of this dtype."""
     if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.asarray(part).astype(dtype)
-    return jnp.round(jnp.asarray(part, jnp.float32) * 255).astype(dtype)
+        return jnp.asarray(fraction).astype(dtype)
+    level = jnp.asarray(fraction, jnp.float32) * 255
+    return jnp.round(level).astype(dtype)

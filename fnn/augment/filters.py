@@ -1,4 +1,4 @@
-"""What looks at a pixel's neighbors: sharpness, blur, the blocks of JPEG, elastic waves."""
+"""Filters, whose pixels depend on their neighbors: sharpness, blur, elastic warps, JPEG."""
 
 import math
 from functools import partial
@@ -9,10 +9,10 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.color.pointwise import blended
-from fnn.augment.intensity import is_float, loose, settled, top, with_alpha_kept
-from fnn.augment.ops import Move, Paint, Steps
-from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.color.pointwise import blend
+from fnn.augment.intensity import from_float, is_float, keep_alpha, max_level, to_float
+from fnn.augment.ops import GeometricOp, Ops, PixelOp
+from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
@@ -22,71 +22,119 @@ from fnn.values import maker
 
 @maker
 def sharpness(factor: Magnitude) -> Policy:
-    """smooth + factor (x - smooth): 0 is smoothed, 1 the image, 2 sharper.
+    """Sharpen or smooth the image: smooth + factor (x - smooth), as Pillow's Sharpness.
 
-    smooth is the mean with the eight neighbors of weight 1 and the pixel itself of weight 5, rounded for bytes; pixels
-    at the edges stay, and so does alpha. A magnitude is one number, which is taken as it is, or a pair (low, high),
-    between which it is drawn. ConfigError for a negative factor. As in Pillow.
+    smooth is a mean over 3 x 3 pixels, with weight 5 of the pixel and weight 1 of its eight
+    neighbors, rounded for bytes. Pixels at the border and alpha are kept.
+
+    Args:
+        factor: Factor >= 0: 0 gives the smooth image, 1 the image, more sharpens it. A number is
+            used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `factor` is negative.
     """
     expect_magnitude("sharpness factor", factor, "[0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Paint(with_alpha_kept(partial(_sharpened, factor=drawn["factor"])), late=True),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        change = partial(_sharpen, factor=drawn["factor"])
+        return (PixelOp(keep_alpha(change), spatial=True),)
 
-    return simple(steps, factor=partial(random.within, magnitude=factor))
+    return simple_policy(lower, factor=partial(random.sample_magnitude, magnitude=factor))
 
 
-def _sharpened(image: Image, factor: Array) -> Image:
+def _sharpen(image: Image, factor: Array) -> Image:
     height, width, channels = image.shape
-    flat = image.reshape(
-        height, -1
-    )  # (height, width * channels): neighbors to the side lie `channels` apart
-    padded, x = jnp.pad(flat, ((1, 1), (channels, channels))), loose(flat)
-    shifts = [(i, j * channels) for i in range(3) for j in range(3)]
-    around = [loose(padded[i : i + height, j : j + x.shape[1]]) for i, j in shifts]
-    smooth = sum(around, 4 * x) / 13
-    smooth = smooth if is_float(image) else jnp.floor(smooth + 0.5)
-    row, column = jnp.arange(height)[:, None], jnp.arange(width * channels)[None] // channels
-    inner = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
-    blend = blended(factor, x, top(image), jnp.where(inner, smooth, x))
-    return settled(blend, flat).reshape(image.shape)
+    # (height, width * channels): horizontal neighbors are `channels` elements apart.
+    flat = image.reshape(height, -1)
+    padded = jnp.pad(flat, ((1, 1), (channels, channels)))
+    x = to_float(flat)
+    windows = []
+    for row in range(3):
+        for column in range(3):
+            begin = column * channels
+            window = padded[row : row + height, begin : begin + x.shape[1]]
+            windows.append(to_float(window))
+    # The 3 x 3 windows have the pixel once, so 4 more make its weight 5 of 13.
+    smooth = sum(windows, 4 * x) / 13
+    if not is_float(image):
+        smooth = jnp.floor(smooth + 0.5)  # to the nearest, as Pillow
+    # Masks of (height, 1) and (1, width * channels).
+    row_index = jnp.arange(height)[:, None]
+    column_index = jnp.arange(width * channels)[None] // channels
+    is_inner_row = (row_index > 0) & (row_index < height - 1)
+    is_inner = is_inner_row & (column_index > 0) & (column_index < width - 1)
+    smooth = jnp.where(is_inner, smooth, x)
+    sharpened = blend(factor, x, max_level(image), smooth)
+    result = from_float(sharpened, flat)
+    # (height, width * channels) to (height, width, channels)
+    return result.reshape(image.shape)
 
 
 @maker
 def gaussian_blur(sigma: Magnitude, *, size: int = 7) -> Policy:
-    """The mean weighted by exp(-d² / 2σ²), σ in pixels, over a window of `size` x `size`; edges are reflected.
+    """Blur the image with a Gaussian kernel, as torchvision's gaussian_blur.
 
-    Bytes are rounded. A window of 6σ holds 0.997 of the weight along each axis. ConfigError for a σ that is not
-    positive or an even size; ShapeError for an image not larger than half the window. As torchvision's gaussian_blur.
+    The weights are exp(-d² / 2σ²) within a window of size x size pixels. The border is reflected.
+    Bytes are rounded.
+
+    Args:
+        sigma: σ in pixels, > 0. A number is used as it is; from a pair (low, high) it is drawn
+            uniformly.
+        size: Side of the window in pixels, an odd whole number. A window of 6σ has 0.997 of the
+            weight of the Gaussian along each axis.
+
+    Raises:
+        ConfigError: `sigma` is not positive, or `size` is even.
+        ShapeError: A side of the image has at most size // 2 pixels, too few to reflect.
     """
     expect_magnitude("gaussian_blur sigma", sigma, "(0, inf)")
     size = checks.whole("gaussian_blur size", size)
     checks.choice("gaussian_blur size", size, [size | 1])
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         if size // 2 >= min(shape[:2]):
+            expected = f"an image larger than {size // 2} pixels"
             raise ShapeError(
                 "gaussian_blur",
-                f"an image larger than {size // 2} pixels",
+                expected,
                 shape,
                 "take a smaller window",
             )
-        return (Paint(partial(_blurred, sigma=drawn["sigma"], size=size), late=True),)
+        change = partial(_blur, sigma=drawn["sigma"], size=size)
+        return (PixelOp(change, spatial=True),)
 
-    return simple(steps, sigma=partial(random.within, magnitude=sigma))
+    return simple_policy(lower, sigma=partial(random.sample_magnitude, magnitude=sigma))
 
 
-def _blurred(image: Image, sigma: Array, size: int) -> Image:
-    x = loose(image)
-    distance = jnp.arange(size, dtype=x.dtype) - size // 2
-    weights = jnp.exp(-0.5 * (distance / sigma.astype(x.dtype)) ** 2)
+def _blur(
+    image: Image,
+    sigma: Array,
+    size: int,
+) -> Image:
+    x = to_float(image)
+    radius = size // 2
+    distance = jnp.arange(size, dtype=x.dtype) - radius
+    deviations = distance / sigma.astype(x.dtype)
+    weights = jnp.exp(-0.5 * deviations**2)
     weights = weights / weights.sum()
+    # The Gaussian is separable: first along the rows, then along the columns.
     for axis in (0, 1):
-        pads = [(size // 2, size // 2) if own == axis else (0, 0) for own in range(3)]
-        padded = jnp.pad(x, pads, "reflect")
-        shown = [jax.lax.slice_in_dim(padded, k, k + x.shape[axis], axis=axis) for k in range(size)]
-        x = sum((weights[k] * own for k, own in enumerate(shown)), jnp.zeros_like(x))
-    return settled(x if is_float(image) else x + 0.5, image)
+        padding = [(0, 0)] * 3
+        padding[axis] = (radius, radius)
+        padded = jnp.pad(x, padding, "reflect")
+        length = x.shape[axis]
+        # The convolution is a weighted sum of shifted images.
+        shifted = []
+        for k in range(size):
+            shifted.append(jax.lax.slice_in_dim(padded, k, k + length, axis=axis))
+        total = jnp.zeros_like(x)
+        for k in range(size):
+            total = total + weights[k] * shifted[k]
+        x = total
+    if not is_float(image):
+        x = x + 0.5  # bytes are rounded down afterwards
+    return from_float(x, image)
 
 
 @maker(structure=("fill",))
@@ -98,10 +146,23 @@ def elastic(
     mode: str = "reflect",
     fill: Number = 0.0,
 ) -> Policy:
-    """Every pixel displaced by a smooth field: N(0, displacement²) pixels at the knots of a coarse grid, cubic between.
+    """Warp the image by a smooth random field of displacements [after Simard et al. 2003].
 
-    The grid has `cells` cells a side. ConfigError for a negative displacement or an option out of range [after Simard
-    et al. 2003, whose field is smoothed noise; a coarse grid is as smooth at a small part of the work].
+    The field is a cubic B-spline on a coarse grid, with coefficients of N(0, 1), scaled so that
+    the displacement of every pixel along each axis is N(0, displacement²). The paper smooths noise
+    of full resolution; a coarse grid is as smooth with less work.
+
+    Args:
+        displacement: Standard deviation of the displacement in pixels, >= 0. A number is used as
+            it is; from a pair (low, high) it is drawn uniformly.
+        cells: Number of cells of the grid along each axis, >= 1; fewer give a smoother field.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
     expect_magnitude("elastic displacement", displacement, "[0, inf)")
     checks.whole("elastic cells", cells)
@@ -110,33 +171,56 @@ def elastic(
     checks.number("elastic fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        knots = jax.random.normal(random.own_key(words[1:]), (cells + 3, cells + 3, 2), jnp.float32)
-        return {"displacement": random.within(words[0], displacement), "knots": knots}
+        key = random.key_from_words(words[1:])
+        # A cubic spline over n cells has n + 3 coefficients along each axis.
+        count = cells + 3
+        knots = jax.random.normal(key, (count, count, 2), jnp.float32)
+        deviation = random.sample_magnitude(words[0], displacement)
+        return {"displacement": deviation, "knots": knots}
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        rows, columns = (_splines(n, cells) for n in shape[:2])
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        row_weights = _spline_weights(shape[0], cells)
+        column_weights = _spline_weights(shape[1], cells)
         knots = drawn["knots"] * drawn["displacement"]
+        # (height, knots), (width, knots), (knots, knots, 2) -> (height, width, 2)
         field = jnp.einsum(
-            "ia,jb,abk->ijk", rows, columns, knots, precision=jax.lax.Precision.HIGHEST
+            "ia,jb,abk->ijk",
+            row_weights,
+            column_weights,
+            knots,
+            precision=jax.lax.Precision.HIGHEST,
         )
-        still = jnp.eye(3, dtype=jnp.float32)
-        return (Move(still, shape[:2], border=mode, fill=fill, order=method, field=field),)
+        identity = jnp.eye(3, dtype=jnp.float32)
+        op = GeometricOp(
+            identity,
+            shape[:2],
+            mode=mode,
+            fill=fill,
+            method=method,
+            field=field,
+        )
+        return (op,)
 
-    return Policy(3, read, steps)
+    return Policy(3, read, lower)
 
 
-def _splines(length: int, cells: int) -> Array:
-    """The weights (length, cells + 3) of the knots at each pixel: uniform cubic B-splines of unit square sum."""
-    place = (jnp.arange(length, dtype=jnp.float32) + 0.5) / length * cells + 1
-    distance = jnp.abs(place[:, None] - jnp.arange(cells + 3, dtype=jnp.float32)[None, :])
-    near, far = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6
+def _spline_weights(length: int, cells: int) -> Array:
+    """Return the weights (length, cells + 3) of cubic B-splines at each pixel, of unit norm."""
+    # Coordinates of the pixels in cells, where knot 1 is at the border of the image.
+    pixels = jnp.arange(length, dtype=jnp.float32) + 0.5
+    position = pixels / length * cells + 1
+    position = position[:, None]
+    knots = jnp.arange(cells + 3, dtype=jnp.float32)[None, :]
+    distance = jnp.abs(position - knots)
+    # The uniform cubic B-spline, which is 0 from a distance of 2 on.
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = (2 - distance) ** 3 / 6
     weights = jnp.where(distance < 1, near, jnp.where(distance < 2, far, 0))
-    return weights / jnp.sqrt(
-        (weights**2).sum(1, keepdims=True)
-    )  # so that a displacement is what it is called
+    # The weighted sum of unit normal numbers has unit variance only if the weights have unit norm.
+    return weights / jnp.sqrt((weights**2).sum(1, keepdims=True))
 
 
-# The tables of ITU-T T.81, annex K.1, by rows of frequency.
+# Quantization tables of ITU-T T.81, annex K.1; rows are vertical frequencies.
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -154,92 +238,147 @@ CHROMINANCE = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *((99,) * 8,) * 4,
 )
+BLOCK = 8  # pixels
 
 
 @maker
 def jpeg(quality: Magnitude) -> Policy:
-    """What JPEG leaves of an image: 8 x 8 blocks, their cosine coefficients rounded to multiples of a table's entries.
+    """Compress and decompress the image by JPEG [ITU-T T.81].
 
-    Gray or three channels, color at half the resolution. quality 1..100 scales the tables as libjpeg does; the pixels
-    are within a few levels of libjpeg's, which calculates in whole numbers. The rounding passes gradients on as if it
-    were not. ConfigError unless it is in [1, 100]; ShapeError for other channels.
+    The cosine coefficients of blocks of 8 x 8 pixels are rounded to multiples of the entries of a
+    table; color has half the resolution. The result is within a few levels of libjpeg's, which
+    computes with whole numbers. The gradient ignores the rounding.
+
+    Args:
+        quality: Quality in [1, 100] as in libjpeg, which scales the tables; rounded down to a whole
+            number. A number is used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `quality` is outside of [1, 100].
+        ShapeError: The image has neither one channel nor three.
     """
     expect_magnitude("jpeg quality", quality, "[1, 100]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         if shape[2] not in (1, 3):
             raise ShapeError("jpeg", "1 or 3 channels", shape, "leave alpha out")
-        return (Paint(partial(_compressed, tables=_tables(drawn["quality"])), late=True),)
+        tables = _quantization_tables(drawn["quality"])
+        change = partial(_compress, tables=tables)
+        return (PixelOp(change, spatial=True),)
 
-    return simple(steps, quality=partial(random.within, magnitude=quality))
+    return simple_policy(lower, quality=partial(random.sample_magnitude, magnitude=quality))
 
 
-def _tables(quality: Array) -> tuple[Array, Array]:
-    """What the coefficients of light and of color are rounded to multiples of, (8, 8) each."""
+def _quantization_tables(quality: Array) -> tuple[Array, Array]:
+    """Return the tables (8, 8) of luminance and chrominance, as libjpeg scales them."""
     quality = jnp.floor(quality)
-    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)
-    light, color = (
-        jnp.clip(jnp.floor((jnp.array(table, jnp.float32) * scale + 50) / 100), 1, 255)
-        for table in (LUMINANCE, CHROMINANCE)
-    )
-    return light, color
+    is_low = quality < 50
+    percent_of_low = jnp.floor(5000 / quality)
+    percent_of_high = 200 - 2 * quality
+    percent = jnp.where(is_low, percent_of_low, percent_of_high)
+    tables = []
+    for rows in (LUMINANCE, CHROMINANCE):
+        table = jnp.array(rows, jnp.float32)
+        scaled = jnp.floor((table * percent + 50) / 100)
+        tables.append(jnp.clip(scaled, 1, 255))
+    luminance, chrominance = tables
+    return luminance, chrominance
 
 
-def _compressed(image: Image, tables: tuple[Array, Array]) -> Image:
+def _compress(image: Image, tables: tuple[Array, Array]) -> Image:
     height, width, channels = image.shape
-    x = loose(image) * (255 / top(image))
-    unit = 8 if channels == 1 else 16  # a block of color covers two blocks of gray a side
-    x = jnp.pad(x, ((0, -height % unit), (0, -width % unit), (0, 0)), "edge")
-    light, color = (table.astype(x.dtype) for table in tables)
+    # The tables are for levels in [0, 255].
+    x = to_float(image) * (255 / max_level(image))
+    # A block of color, which has half the resolution, covers two blocks of luminance a side.
+    unit = BLOCK if channels == 1 else 2 * BLOCK
+    # Whole blocks, padded below and on the right.
+    padding = ((0, -height % unit), (0, -width % unit), (0, 0))
+    x = jnp.pad(x, padding, "edge")
+    luminance, chrominance = (table.astype(x.dtype) for table in tables)
     if channels == 1:
-        restored = _quantized(x[..., 0], light)[..., None]
+        restored = _quantize(x[..., 0], luminance)[..., None]
     else:
-        y, cb, cr = _to_ycc(x)
-        rough = [_doubled(_quantized(_halved(plane), color)) for plane in (cb, cr)]
-        restored = _from_ycc(_quantized(y, light), *rough)
-    restored = restored[:height, :width] / (255 / top(image))
-    return settled(restored if is_float(image) else restored + 0.5, image)
+        y, cb, cr = _to_ycbcr(x)
+        restored_cb = _double(_quantize(_halve(cb), chrominance))
+        restored_cr = _double(_quantize(_halve(cr), chrominance))
+        restored = _from_ycbcr(_quantize(y, luminance), restored_cb, restored_cr)
+    restored = restored[:height, :width] / (255 / max_level(image))
+    if not is_float(image):
+        restored = restored + 0.5  # bytes are rounded down afterwards
+    return from_float(restored, image)
 
 
-def _quantized(plane: Array, table: Array) -> Array:
-    """A plane (height, width) after its 8 x 8 blocks were rounded in frequency."""
+def _quantize(plane: Array, table: Array) -> Array:
+    """Round the cosine coefficients of the 8 x 8 blocks of a plane (height, width)."""
     height, width = plane.shape
-    k = jnp.arange(8, dtype=plane.dtype)
-    cosines = (
-        jnp.cos((2 * k[None] + 1) * k[:, None] * (math.pi / 16))
-        * jnp.where(k > 0, 0.5, 8**-0.5)[:, None]
-    )
-    blocks = plane.reshape(height // 8, 8, width // 8, 8) - 128
-    turn = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    coefficients = turn("ui,aibj,vj->aubv", cosines, blocks, cosines) / table[None, :, None, :]
+    k = jnp.arange(BLOCK, dtype=plane.dtype)
+    # The orthonormal discrete cosine transform, (frequency, pixel).
+    odd = 2 * k[None] + 1
+    waves = jnp.cos(odd * k[:, None] * (math.pi / 16))
+    norms = jnp.where(k > 0, 0.5, 8**-0.5)
+    cosines = waves * norms[:, None]
+    # (block rows, pixel rows, block columns, pixel columns)
+    blocks = plane.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK) - 128
+    transform = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    # From pixels i, j to vertical and horizontal frequencies u, v of each block a, b.
+    coefficients = transform("ui,aibj,vj->aubv", cosines, blocks, cosines)
+    coefficients = coefficients / table[None, :, None, :]
+    # The value is rounded, but the gradient is that of the coefficients.
     rounded = coefficients + jax.lax.stop_gradient(jnp.round(coefficients) - coefficients)
-    blocks = turn("ui,aubv,vj->aibj", cosines, rounded * table[None, :, None, :], cosines)
-    return jnp.clip(blocks + 128, 0, 255).reshape(height, width)
+    restored = rounded * table[None, :, None, :]
+    blocks = transform("ui,aubv,vj->aibj", cosines, restored, cosines)
+    # JPEG transforms levels that are centered at 0.
+    levels = jnp.clip(blocks + 128, 0, 255)
+    return levels.reshape(height, width)
 
 
-def _to_ycc(x: Array) -> tuple[Array, Array, Array]:
-    r, g, b = x[..., 0], x[..., 1], x[..., 2]
+def _to_ycbcr(x: Array) -> tuple[Array, Array, Array]:
+    """Convert RGB (height, width, 3) to luminance and two planes of chrominance, as JFIF."""
+    r = x[..., 0]
+    g = x[..., 1]
+    b = x[..., 2]
     y = 0.299 * r + 0.587 * g + 0.114 * b
-    return y, (b - y) / 1.772 + 128, (r - y) / 1.402 + 128
+    cb = (b - y) / 1.772 + 128
+    cr = (r - y) / 1.402 + 128
+    return y, cb, cr
 
 
-def _from_ycc(y: Array, cb: Array, cr: Array) -> Array:
-    r, b = y + 1.402 * (cr - 128), y + 1.772 * (cb - 128)
-    return jnp.stack([r, (y - 0.299 * r - 0.114 * b) / 0.587, b], -1)
+def _from_ycbcr(
+    y: Array,
+    cb: Array,
+    cr: Array,
+) -> Array:
+    r = y + 1.402 * (cr - 128)
+    b = y + 1.772 * (cb - 128)
+    g = (y - 0.299 * r - 0.114 * b) / 0.587
+    return jnp.stack([r, g, b], -1)
 
 
-def _halved(plane: Array) -> Array:
-    return plane.reshape(plane.shape[0] // 2, 2, plane.shape[1] // 2, 2).mean((1, 3))
+def _halve(plane: Array) -> Array:
+    """Average 2 x 2 pixels."""
+    height, width = plane.shape
+    # (height / 2, 2, width / 2, 2)
+    groups = plane.reshape(height // 2, 2, width // 2, 2)
+    return groups.mean((1, 3))
 
 
-def _doubled(plane: Array) -> Array:
-    """Twice the size, each new pixel 3/4 of the nearest and 1/4 of the next one: libjpeg's triangle."""
+def _double(plane: Array) -> Array:
+    """Double the size with the triangle filter of libjpeg.
+
+    A new pixel is 3/4 of the nearest pixel and 1/4 of the next one.
+    """
     for axis in (0, 1):
-        padded = jnp.pad(plane, [(1, 1) if own == axis else (0, 0) for own in (0, 1)], "edge")
-        n = plane.shape[axis]
-        before, after = (jax.lax.slice_in_dim(padded, k, k + n, axis=axis) for k in (0, 2))
-        pair = jnp.stack([0.75 * plane + 0.25 * before, 0.75 * plane + 0.25 * after], axis + 1)
-        plane = pair.reshape(
-            [2 * n if own == axis else size for own, size in enumerate(plane.shape)]
-        )
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (1, 1)
+        padded = jnp.pad(plane, padding, "edge")
+        length = plane.shape[axis]
+        before = jax.lax.slice_in_dim(padded, 0, length, axis=axis)
+        after = jax.lax.slice_in_dim(padded, 2, 2 + length, axis=axis)
+        first = 0.75 * plane + 0.25 * before
+        second = 0.75 * plane + 0.25 * after
+        # Interleave the two new pixels of each pixel along the axis.
+        pairs = jnp.stack([first, second], axis + 1)
+        size = list(plane.shape)
+        size[axis] = 2 * length
+        plane = pairs.reshape(size)
     return plane

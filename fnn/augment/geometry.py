@@ -1,4 +1,4 @@
-"""Moves of the pixels of one image: flips and turns, and whatever a matrix does."""
+"""Geometric augmentations of one image: flips, rotations and warps by a matrix."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,92 +8,148 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import matrices, random
-from fnn.augment.ops import Move, Steps
-from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.ops import GeometricOp, Ops
+from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
 from fnn.types import ImageShape, Magnitude, Number
 from fnn.values import maker
 
-ORDERS = ("bilinear", "nearest")
+METHODS = ("bilinear", "nearest")
+# Degrees. The tangent of a shear angle must be finite.
+SHEAR_INTERVAL = "(-90, 90)"
 
 
 @maker
 def flip_lr(probability: Number = 0.5) -> Policy:
-    """Left and right change places, with the given probability. ConfigError unless 0 <= probability <= 1."""
-    return _flip("flip_lr", probability, 1)
+    """Flip the image left to right with a probability.
+
+    Args:
+        probability: In [0, 1].
+
+    Raises:
+        ConfigError: `probability` is outside of [0, 1].
+    """
+    return _flip("flip_lr", probability, axis=1)
 
 
 @maker
 def flip_ud(probability: Number = 0.5) -> Policy:
-    """Top and bottom change places, with the given probability. ConfigError unless 0 <= probability <= 1."""
-    return _flip("flip_ud", probability, 0)
+    """Flip the image upside down with a probability.
+
+    Args:
+        probability: In [0, 1].
+
+    Raises:
+        ConfigError: `probability` is outside of [0, 1].
+    """
+    return _flip("flip_ud", probability, axis=0)
 
 
-def _flip(name: str, probability: Number, axis: int) -> Policy:
+def _flip(
+    name: str,
+    probability: Number,
+    axis: int,
+) -> Policy:
     checks.number(f"{name} probability", probability, "[0, 1]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        m = jnp.eye(3, dtype=jnp.float32)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        identity = jnp.eye(3, dtype=jnp.float32)
         last = shape[axis] - 1
-        flipped = m.at[axis, axis].set(-1).at[axis, 2].set(last)
-        return (Move(jnp.where(drawn["flipped"], flipped, m), shape[:2], whole=True, reach=(0, 0)),)
+        # Source coordinate = last - coordinate.
+        flip = identity.at[axis, axis].set(-1)
+        flip = flip.at[axis, 2].set(last)
+        matrix = jnp.where(drawn["flipped"], flip, identity)
+        # Nothing outside of the image is read, so that neither mode nor fill matter.
+        op = GeometricOp(matrix, shape[:2], integral=True, reach=(0, 0))
+        return (op,)
 
-    return simple(steps, flipped=partial(random.happens, probability=probability))
+    return simple_policy(lower, flipped=partial(random.bernoulli, probability=probability))
 
 
 @maker
 def rot90(turns: int | None = None) -> Policy:
-    """So many quarter turns counter-clockwise, exactly; without a number one of 0, 1, 2, 3, each as likely.
+    """Rotate the image by quarter turns counterclockwise, without interpolation.
 
-    ShapeError where the number is to be drawn and the image is not square.
+    Height and width are exchanged by an odd number of turns.
+
+    Args:
+        turns: Number of quarter turns, a static whole number >= -3; negative turns are clockwise.
+            None: 0, 1, 2 or 3 with equal probability, for square images.
+
+    Raises:
+        ConfigError: `turns` is not a whole number >= -3.
+        ShapeError: `turns` is None and the image is not square.
     """
     if turns is not None:
         checks.whole("rot90 turns", turns, -3)
-    odd = turns is not None and turns % 2 == 1
+    is_odd = turns is not None and turns % 2 == 1
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         size = reshape(shape)[:2]
-        # Of a quarter turn, the new row r and column c come from row c and column width - 1 - r.
+        last_row = shape[0] - 1
+        last_column = shape[1] - 1
+        # The first two rows of the matrix for each number of turns, (4, 2, 3). After one quarter
+        # turn, the new row r and column c come from row c and column last_column - r.
         quarters = jnp.array(
             [
                 [[1, 0, 0], [0, 1, 0]],
-                [[0, 1, 0], [-1, 0, shape[1] - 1]],
-                [[-1, 0, shape[0] - 1], [0, -1, shape[1] - 1]],
-                [[0, -1, shape[0] - 1], [1, 0, 0]],
+                [[0, 1, 0], [-1, 0, last_column]],
+                [[-1, 0, last_row], [0, -1, last_column]],
+                [[0, -1, last_row], [1, 0, 0]],
             ],
             jnp.float32,
         )
-        last = jnp.array([[0, 0, 1]], jnp.float32)
-        return (Move(jnp.concatenate([quarters[drawn["turns"]], last]), size, whole=True),)
+        bottom = jnp.array([[0, 0, 1]], jnp.float32)
+        matrix = jnp.concatenate([quarters[drawn["turns"]], bottom])
+        # The size is static, hence drawn turns need a square image.
+        op = GeometricOp(matrix, size, integral=True)
+        return (op,)
 
     def reshape(shape: ImageShape) -> ImageShape:
-        if turns is None and shape[0] != shape[1]:
-            raise ShapeError("rot90", "a square image", shape, "tell how many turns, or crop first")
-        return (shape[1], shape[0], shape[2]) if odd else shape
+        height, width, channels = shape
+        if turns is None and height != width:
+            advice = "give the number of turns, or crop first"
+            raise ShapeError("rot90", "a square image", shape, advice)
+        return (width, height, channels) if is_odd else shape
 
     def read(word: Array) -> Array:
-        return random.below(word, 4) if turns is None else jnp.int32(turns % 4)
+        if turns is None:
+            return random.integers(word, 4)
+        return jnp.int32(turns % 4)  # not negative, also for clockwise turns
 
-    policy = simple(steps, turns=read)
+    policy = simple_policy(lower, turns=read)
     return Policy(policy.words, policy.read, policy.lower, reshape)
 
 
 @maker(structure=("fill",))
 def rotate(
-    degrees: Magnitude, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
+    degrees: Magnitude,
+    *,
+    method: str = "bilinear",
+    mode: str = "constant",
+    fill: Number = 0.0,
 ) -> Policy:
-    """Turned counter-clockwise about the center, by so many degrees.
+    """Rotate the image about its center and keep its size.
 
-    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. method is
-    "bilinear" or "nearest"; mode what is seen outside of the image, one of numpy.pad's modes, "constant" showing
-    fill, a part of the whole range. ConfigError for an option out of range.
+    Args:
+        degrees: Angle in degrees, counterclockwise; negative is clockwise. A number is used as it
+            is; from a pair (low, high) it is drawn uniformly.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
     expect_magnitude("rotate degrees", degrees)
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        return matrices.around(matrices.middle(shape), matrices.rotation(drawn["degrees"]))
+        rotation = matrices.rotation(drawn["degrees"])
+        center = matrices.middle(shape)
+        return matrices.around(center, rotation)
 
     return _warp("rotate", forward, method, mode, fill, {"degrees": degrees})
 
@@ -107,14 +163,35 @@ def translate(
     mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
-    """Moved down by rows x height and to the right by columns x width; see `rotate` for the options."""
+    """Translate the image and keep its size.
+
+    Args:
+        rows: Shift down as a share of the height; negative is up. A number is used as it is; from
+            a pair (low, high) it is drawn uniformly.
+        columns: Shift to the right as a share of the width; negative is to the left. A number or a
+            pair, as `rows`.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
+    """
     expect_magnitude("translate rows", rows)
     expect_magnitude("translate columns", columns)
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        return matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
+        return _translation(drawn, shape)
 
     return _warp("translate", forward, method, mode, fill, {"rows": rows, "columns": columns})
+
+
+def _translation(drawn: Drawn, shape: ImageShape) -> Array:
+    """Return the matrix of a shift by shares of the height and the width."""
+    rows = drawn["rows"] * shape[0]
+    columns = drawn["columns"] * shape[1]
+    return matrices.translation(rows, columns)
 
 
 @maker(structure=("fill",))
@@ -126,34 +203,68 @@ def shear(
     mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
-    """Slanted about the center: pixels go down by tan(rows) a column and right by tan(columns) a row, in degrees.
+    """Shear the image about its center and keep its size.
 
-    See `rotate` for the options. ConfigError for an angle of 90 degrees or more.
+    Args:
+        rows: Angle in degrees, in (-90, 90): pixels move down by tan(rows) per column to the right
+            of the center. A number is used as it is; from a pair (low, high) it is drawn uniformly.
+        columns: Angle in degrees, in (-90, 90): pixels move to the right by tan(columns) per row
+            below the center. A number or a pair, as `rows`.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
-    expect_magnitude("shear rows", rows, "(-90, 90)")
-    expect_magnitude("shear columns", columns, "(-90, 90)")
+    expect_magnitude("shear rows", rows, SHEAR_INTERVAL)
+    expect_magnitude("shear columns", columns, SHEAR_INTERVAL)
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("rows", "columns")]
-        return matrices.around(matrices.middle(shape), matrices.shearing(slopes[0], slopes[1]))
+        row_slope = _tangent(drawn["rows"])
+        column_slope = _tangent(drawn["columns"])
+        shearing = matrices.shearing(row_slope, column_slope)
+        center = matrices.middle(shape)
+        return matrices.around(center, shearing)
 
     return _warp("shear", forward, method, mode, fill, {"rows": rows, "columns": columns})
 
 
+def _tangent(degrees: Array) -> Array:
+    return jnp.tan(jnp.deg2rad(degrees))
+
+
 @maker(structure=("fill",))
 def scale(
-    factor: Magnitude = 1.0, *, method: str = "bilinear", mode: str = "constant", fill: Number = 0.0
+    factor: Magnitude = 1.0,
+    *,
+    method: str = "bilinear",
+    mode: str = "constant",
+    fill: Number = 0.0,
 ) -> Policy:
-    """Enlarged about the center by the factor, within the same size; see `rotate` for the options.
+    """Scale the image about its center and keep its size.
 
-    Nothing is antialiased: for a much smaller image use `resize`. ConfigError for a factor that is not positive.
+    There is no antialiasing, so small factors give aliased images; use `resize` for these.
+
+    Args:
+        factor: Factor > 0: above 1 enlarges, below 1 shrinks. A number is used as it is; from a
+            pair (low, high) it is drawn uniformly.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
     expect_magnitude("scale factor", factor, "(0, inf)")
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        return matrices.around(
-            matrices.middle(shape), matrices.scaling(drawn["factor"], drawn["factor"])
-        )
+        # The same factor along both axes.
+        scaling = matrices.scaling(drawn["factor"], drawn["factor"])
+        center = matrices.middle(shape)
+        return matrices.around(center, scaling)
 
     return _warp("scale", forward, method, mode, fill, {"factor": factor})
 
@@ -171,31 +282,67 @@ def affine(
     mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
-    """Sheared, enlarged and turned about the center, then moved, all by one matrix T C R S Z C⁻¹.
+    """Shear, scale and rotate the image about its center, then translate it, in one warp.
 
-    degrees turn counter-clockwise, as everywhere here; see `shear`, `scale`, `translate` and `rotate`. ConfigError for
-    a magnitude or an option out of range.
+    The matrix is T C R S Z C⁻¹: shear Z, scaling S, rotation R, all about the center C, and
+    translation T.
+
+    Args:
+        degrees: Angle of the rotation in degrees, counterclockwise. A number is used as it is;
+            from a pair (low, high) it is drawn uniformly. So are the other magnitudes.
+        rows: Shift down as a share of the height.
+        columns: Shift to the right as a share of the width.
+        factor: Factor > 0 of the scaling; above 1 enlarges.
+        shear_rows: Angle in degrees, in (-90, 90), whose tangent is the shift down per column.
+        shear_columns: Angle in degrees, in (-90, 90), whose tangent is the shift to the right per
+            row.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
-    own = {"degrees": degrees, "rows": rows, "columns": columns, "factor": factor}
-    own |= {"shear_rows": shear_rows, "shear_columns": shear_columns}
-    intervals = {"factor": "(0, inf)", "shear_rows": "(-90, 90)", "shear_columns": "(-90, 90)"}
-    for name, magnitude in own.items():
-        expect_magnitude(f"affine {name}", magnitude, intervals.get(name, "(-inf, inf)"))
+    expect_magnitude("affine degrees", degrees)
+    expect_magnitude("affine rows", rows)
+    expect_magnitude("affine columns", columns)
+    expect_magnitude("affine factor", factor, "(0, inf)")
+    expect_magnitude("affine shear_rows", shear_rows, SHEAR_INTERVAL)
+    expect_magnitude("affine shear_columns", shear_columns, SHEAR_INTERVAL)
+    magnitudes = {
+        "degrees": degrees,
+        "rows": rows,
+        "columns": columns,
+        "factor": factor,
+        "shear_rows": shear_rows,
+        "shear_columns": shear_columns,
+    }
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        slopes = [jnp.tan(jnp.deg2rad(drawn[name])) for name in ("shear_rows", "shear_columns")]
+        row_slope = _tangent(drawn["shear_rows"])
+        column_slope = _tangent(drawn["shear_columns"])
+        # The last factor is applied first.
         linear = matrices.product(
             matrices.rotation(drawn["degrees"]),
             matrices.scaling(drawn["factor"], drawn["factor"]),
-            matrices.shearing(slopes[0], slopes[1]),
+            matrices.shearing(row_slope, column_slope),
         )
-        shift = matrices.translation(drawn["rows"] * shape[0], drawn["columns"] * shape[1])
-        return matrices.product(shift, matrices.around(matrices.middle(shape), linear))
+        translation = _translation(drawn, shape)
+        center = matrices.middle(shape)
+        about_center = matrices.around(center, linear)
+        return matrices.product(translation, about_center)
 
-    return _warp("affine", forward, method, mode, fill, own)
+    return _warp("affine", forward, method, mode, fill, magnitudes)
 
 
-CORNERS = ("top", "bottom"), ("left", "right")
+# Corners of the image as (row, column), 0 or 1, and their names.
+CORNERS = {
+    (0, 0): "top_left",
+    (0, 1): "top_right",
+    (1, 0): "bottom_left",
+    (1, 1): "bottom_right",
+}
 
 
 @maker(structure=("fill",))
@@ -206,45 +353,68 @@ def perspective(
     mode: str = "constant",
     fill: Number = 0.0,
 ) -> Policy:
-    """Seen from aside: each corner comes inwards by up to distortion / 2 of the height and of the width.
+    """Warp the image by a random perspective transform, as torchvision's RandomPerspective.
 
-    See `rotate` for the options. ConfigError unless 0 <= distortion <= 1 [torchvision RandomPerspective].
+    Each corner moves inward along each axis, by an independent uniform distance between 0 and
+    distortion / 2 of the height or the width.
+
+    Args:
+        distortion: In [0, 1]; 0 is the identity, with 1 a corner may move to the center.
+        method: Interpolation, "bilinear" or "nearest".
+        mode: Padding outside of the image, a mode of `numpy.pad`: "constant", "edge", "reflect",
+            "symmetric" or "wrap".
+        fill: Level outside of the image for the mode "constant", in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
     checks.number("perspective distortion", distortion, "[0, 1]")
-    names = [
-        f"{v}_{h}_{axis}" for v in CORNERS[0] for h in CORNERS[1] for axis in ("rows", "columns")
-    ]
+    names = []
+    for corner in CORNERS.values():
+        names += [f"{corner}_rows", f"{corner}_columns"]
 
     def forward(drawn: Drawn, shape: ImageShape) -> Array:
-        ends = [
-            jnp.array([v * (shape[0] - 1), h * (shape[1] - 1)], jnp.float32)
-            for v in (0, 1)
-            for h in (0, 1)
-        ]
-        inwards = [
-            jnp.array([(1 - 2 * v) * shape[0] / 2, (1 - 2 * h) * shape[1] / 2])
-            for v in (0, 1)
-            for h in (0, 1)
-        ]
-        by = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
-        moved = jnp.stack(
-            [end + own * part for end, own, part in zip(ends, inwards, by, strict=True)]
-        )
-        return _homography(jnp.stack(ends), moved)
+        height, width = shape[:2]
+        corners = []
+        inward = []
+        # Coordinates of the corner pixels.
+        for row, column in CORNERS:
+            coordinates = [row * (height - 1), column * (width - 1)]
+            corners.append(jnp.array(coordinates, jnp.float32))
+        # Half a side along each axis, toward the center: 1 - 2 * 0 is down or right, 1 - 2 * 1 is
+        # up or left.
+        for row, column in CORNERS:
+            offset = [(1 - 2 * row) * height / 2, (1 - 2 * column) * width / 2]
+            inward.append(jnp.array(offset))
+        # (corners, axes)
+        shares = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
+        moved = []
+        for start, direction, share in zip(corners, inward, shares, strict=True):
+            moved.append(start + direction * share)
+        targets = jnp.stack(moved)
+        return _homography(jnp.stack(corners), targets)
 
-    own: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
-    return _warp("perspective", forward, method, mode, fill, own, projective=True)
+    magnitudes: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
+    return _warp("perspective", forward, method, mode, fill, magnitudes, projective=True)
 
 
-def _homography(before: Array, after: Array) -> Array:
-    """The 3 x 3 matrix that sends four places (4, 2) to four others."""
-    rows = []
-    for (r, c), (to_r, to_c) in zip(before, after, strict=True):
-        zero, one = jnp.zeros_like(r), jnp.ones_like(r)
-        rows.append(jnp.stack([r, c, one, zero, zero, zero, -to_r * r, -to_r * c]))
-        rows.append(jnp.stack([zero, zero, zero, r, c, one, -to_c * r, -to_c * c]))
-    entries = jnp.linalg.solve(jnp.stack(rows), after.reshape(8))
-    return jnp.concatenate([entries, jnp.ones(1, jnp.float32)]).reshape(3, 3)
+def _homography(sources: Array, targets: Array) -> Array:
+    """Return the matrix (3, 3) that maps four points (4, 2) to four others."""
+    # With the last entry of the matrix set to 1, each pair of points gives two linear equations for
+    # the other eight entries.
+    equations = []
+    for (r, c), (target_r, target_c) in zip(sources, targets, strict=True):
+        zero = jnp.zeros_like(r)
+        one = jnp.ones_like(r)
+        # target_r = (m00 r + m01 c + m02) / (m20 r + m21 c + 1), multiplied by the denominator.
+        row = [r, c, one, zero, zero, zero, -target_r * r, -target_r * c]
+        equations.append(jnp.stack(row))
+        # target_c likewise, with m10, m11, m12.
+        column = [zero, zero, zero, r, c, one, -target_c * r, -target_c * c]
+        equations.append(jnp.stack(column))
+    entries = jnp.linalg.solve(jnp.stack(equations), targets.reshape(8))
+    last = jnp.ones(1, jnp.float32)
+    return jnp.concatenate([entries, last]).reshape(3, 3)
 
 
 def _warp(
@@ -253,20 +423,40 @@ def _warp(
     method: str,
     mode: str,
     fill: Number,
-    own: dict[str, Magnitude],
+    magnitudes: dict[str, Magnitude],
     *,
     projective: bool = False,
 ) -> Policy:
-    """The policy of one warp, whose matrix sends old places to new ones, by magnitudes of its own."""
-    checks.choice(f"{name} method", method, ORDERS)
+    """Make the policy of one warp.
+
+    Args:
+        name: Name of the policy in errors.
+        forward: (drawn, shape) -> matrix from old coordinates to new ones.
+        method: Interpolation.
+        mode: Padding mode.
+        fill: Level of the mode "constant".
+        magnitudes: Magnitudes to draw, by name.
+        projective: Whether the last row of the matrix may differ from (0, 0, 1).
+    """
+    checks.choice(f"{name} method", method, METHODS)
     checks.choice(f"{name} mode", mode, MODES)
     checks.number(f"{name} fill", fill, "[0, 1]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        back = matrices.inverse(forward(drawn, shape))
-        return (Move(back, shape[:2], projective=projective, border=mode, fill=fill, order=method),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        # An op maps new coordinates to old ones.
+        backward = matrices.inverse(forward(drawn, shape))
+        op = GeometricOp(
+            backward,
+            shape[:2],
+            projective=projective,
+            mode=mode,
+            fill=fill,
+            method=method,
+        )
+        return (op,)
 
-    return simple(
-        steps,
-        **{key: partial(random.within, magnitude=magnitude) for key, magnitude in own.items()},
-    )
+    # One random word for each magnitude, in the order of the names.
+    readers = {}
+    for key, magnitude in magnitudes.items():
+        readers[key] = partial(random.sample_magnitude, magnitude=magnitude)
+    return simple_policy(lower, **readers)

@@ -1,4 +1,4 @@
-"""The levels of an image's pixels: bytes or floats, and a new level for each."""
+"""Intensity levels of pixels: conversion of bytes and floats, and execution of point ops."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.ops import Recolor
+from fnn.augment.ops import PointOp
 from fnn.augment.resample import packed
 from fnn.types import Image
 from fnn.xla import from_batched, fused_alone, fusion_barrier, on_cpu_else
@@ -16,19 +16,24 @@ from fnn.xla import from_batched, fused_alone, fusion_barrier, on_cpu_else
 LEVELS = 256
 
 
-def top(image: Image) -> float:
+def max_level(image: Image) -> float:
     """The highest level: 255 of bytes, 1 of floats."""
-    return 255.0 if image.dtype == jnp.uint8 else 1.0
+    if image.dtype == jnp.uint8:
+        return 255.0
+    return 1.0
 
 
-def loose(image: Image) -> Array:
-    """The levels as floats to calculate with, from 0 to top: float32, or what is wider."""
-    return image if is_float(image) and image.dtype.itemsize > 4 else image.astype(jnp.float32)
+def to_float(image: Image) -> Array:
+    """Levels in [0, max_level] as floats: float64 stays, all other dtypes become float32."""
+    if is_float(image) and image.dtype.itemsize > 4:
+        return image
+    return image.astype(jnp.float32)
 
 
-def settled(levels: Array, image: Image) -> Image:
-    """The levels as an image like this one."""
-    return cut(levels, top(image)).astype(image.dtype)
+def from_float(levels: Array, image: Image) -> Image:
+    """Levels as an image of the dtype of `image`; bytes are rounded down."""
+    clipped = clip_levels(levels, max_level(image))
+    return clipped.astype(image.dtype)
 
 
 def is_float(image: Image) -> bool:
@@ -36,115 +41,179 @@ def is_float(image: Image) -> bool:
 
 
 def to_bytes(image: Image) -> Image:
-    """Floats in [0, 1] as the nearest bytes; bytes as they are."""
-    return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if is_float(image) else image
+    """Floats in [0, 1] as the nearest bytes; bytes are returned as they are."""
+    if not is_float(image):
+        return image
+    levels = jnp.clip(image, 0, 1) * 255
+    return jnp.round(levels).astype(jnp.uint8)
 
 
-def cut(levels: Array, highest: float) -> Array:
-    """The levels clipped, and those of bytes cut to whole numbers, as Pillow and torchvision do."""
+def clip_levels(levels: Array, highest: float) -> Array:
+    """Clip levels to [0, highest], and round those of bytes down, as Pillow and torchvision do."""
     clipped = jnp.clip(levels, 0, highest)
-    return jnp.floor(clipped) if highest > 1 else clipped
+    if highest > 1:
+        return jnp.floor(clipped)
+    return clipped
 
 
-def recolored(image: Image, recolors: Sequence[Recolor]) -> Image:
-    """The image after these recolors in turn, in one pass over the pixels; a fourth channel, alpha, stays."""
-    colors, alpha = image[..., :3], image[..., 3:]
-    look = recolors[0].look
-    seen = None if look is None else look(colors, True)
-    if not is_float(image) and any(recolor.tabled for recolor in recolors):
+def apply_point_ops(image: Image, ops: Sequence[PointOp]) -> Image:
+    """Apply point ops in sequence, in one pass over the pixels; a fourth channel, alpha, is kept.
+
+    Statistics are computed for the first op only, of the image before all ops.
+    """
+    colors = image[..., :3]
+    alpha = image[..., 3:]
+    highest = max_level(image)
+    compute = ops[0].statistics
+    statistics = None if compute is None else compute(colors, True)
+    # A table does not pay off for a single cheap op, such as a factor.
+    use_table = any(op.use_table for op in ops)
+    if use_table and not is_float(image):
+        # The changes are computed once per level, then looked up for each pixel.
         ramp = jnp.arange(LEVELS, dtype=jnp.float32)[:, None]
-        table = _in_turn(
-            jnp.broadcast_to(ramp, (LEVELS, colors.shape[-1])), top(image), seen, recolors
-        )
-        changed = looked_up(colors, table.astype(image.dtype))
+        levels = jnp.broadcast_to(ramp, (LEVELS, colors.shape[-1]))  # (256, channels)
+        table = _change_levels(levels, highest, statistics, ops)
+        changed = look_up(colors, table.astype(image.dtype))
     else:
-        changed = _in_turn(loose(colors), top(image), seen, recolors).astype(image.dtype)
-    return jnp.concatenate([changed, alpha], -1) if alpha.size else changed
+        levels = to_float(colors)
+        changed = _change_levels(levels, highest, statistics, ops)
+        changed = changed.astype(image.dtype)
+    if not alpha.size:
+        return changed
+    return jnp.concatenate([changed, alpha], -1)
 
 
-def _in_turn(levels: Array, highest: float, seen: Any, recolors: Sequence[Recolor]) -> Array:
-    for recolor in recolors:
-        levels = cut(recolor.change(levels, highest, seen), highest)
+def _change_levels(
+    levels: Array,
+    highest: float,
+    statistics: Any,
+    ops: Sequence[PointOp],
+) -> Array:
+    for op in ops:
+        levels = op.change(levels, highest, statistics)
+        # After each op, because bytes are rounded down after each operation in Pillow too.
+        levels = clip_levels(levels, highest)
     return levels
 
 
 def _look_up(images: Array, tables: Array) -> Array:
-    """images (batch, height, width, channels) of bytes through tables (batch, 256, channels)."""
-    # Lest the tables be worked out for every pixel.
-    return fusion_barrier(_taken, images, jax.lax.optimization_barrier(tables))
+    """Map images (batch, height, width, channels) of bytes by tables (batch, 256, channels)."""
+    # Without the barrier, XLA would fuse the tables into the loop and compute them at every pixel.
+    tables = jax.lax.optimization_barrier(tables)
+    return fusion_barrier(_gather_levels, images, tables)
 
 
-def _taken(images: Array, tables: Array) -> Array:
-    batch, channels = images.shape[0], images.shape[-1]
-    flat = images.reshape(batch, -1).astype(jnp.int32)
+def _gather_levels(images: Array, tables: Array) -> Array:
+    batch = images.shape[0]
+    channels = images.shape[-1]
+    flat = images.reshape(batch, -1).astype(jnp.int32)  # (batch, height * width * channels)
+    # One gather from the flat tables (batch * 256 * channels): offset of the image, of the level,
+    # and of the channel.
     channel = jnp.arange(flat.shape[1], dtype=jnp.int32) % channels
     table = jnp.arange(batch, dtype=jnp.int32) * (LEVELS * channels)
     index = table[:, None] + flat * channels + channel[None]
-    return tables.reshape(-1).at[index].get(mode="promise_in_bounds").reshape(images.shape)
+    entries = tables.reshape(-1)
+    found = entries.at[index].get(mode="promise_in_bounds")
+    return found.reshape(images.shape)
 
 
-looked_up = from_batched(_look_up)
+# Images of a batch are mapped together, by one gather.
+look_up = from_batched(_look_up)
 
 
-GRAY = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R 601
+GRAY = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
 
 
 def luma(levels: Array) -> Array:
-    """The gray (height, width) of levels (height, width, 3), as Pillow rounds it for bytes: L of its modes."""
+    """Gray levels (height, width) of RGB levels (height, width, 3).
+
+    Bytes give int32, rounded as in Pillow's conversion to mode "L".
+    """
     channels = [levels[..., k] for k in range(3)]
     if is_float(levels):
-        return sum(
-            (part * own for part, own in zip(GRAY, channels, strict=True)),
-            jnp.zeros_like(channels[0]),
-        )
+        gray = jnp.zeros_like(channels[0])
+        for weight, channel in zip(GRAY, channels, strict=True):
+            gray = gray + weight * channel
+        return gray
     r, g, b = (channel.astype(jnp.int32) for channel in channels)
-    return 19595 * r + 38470 * g + 7471 * b + 32768 >> 16
+    # The weights in units of 2⁻¹⁶, and a half to round: Pillow's integer arithmetic.
+    gray = 19595 * r
+    gray = gray + 38470 * g
+    gray = gray + 7471 * b
+    return gray + 32768 >> 16
 
 
-def painted(colors: Callable[..., Sequence[Array]], image: Image, *arrays: Array) -> Image:
-    """The image whose three channels are colors(channels, *arrays), all levels from 0 to top; bytes are rounded."""
+def map_rgb(
+    colors: Callable[..., Sequence[Array]],
+    image: Image,
+    *arrays: Array,
+) -> Image:
+    """The image with the channels colors(channels, *arrays); bytes are rounded to the nearest.
 
-    def changed(image: Image, *arrays: Array) -> Sequence[Array]:
-        return colors([loose(image[..., k]) for k in range(3)], *arrays)
+    Args:
+        colors: ([red, green, blue], *arrays) -> the new three channels, levels in [0, max_level].
+        image: (height, width, 3).
+        arrays: Further arguments of `colors`. Everything traced must be an argument.
+    """
 
-    def at_once(image: Image, *arrays: Array) -> Image:
-        found = changed(image, *arrays)
-        return jnp.stack(
-            [(x if is_float(image) else jnp.round(x)).astype(image.dtype) for x in found], -1
-        )
+    def change(image: Image, *arrays: Array) -> Sequence[Array]:
+        channels = [to_float(image[..., k]) for k in range(3)]
+        return colors(channels, *arrays)
+
+    def by_channels(image: Image, *arrays: Array) -> Image:
+        levels = change(image, *arrays)
+        channels = []
+        for level in levels:
+            if not is_float(image):
+                level = jnp.round(level)
+            channels.append(level.astype(image.dtype))
+        return jnp.stack(channels, -1)
 
     def by_words(image: Image, *arrays: Array) -> Image:
-        # A loop over words makes all three bytes; one over bytes would work out three channels for each.
-        found = fused_alone(lambda *own: packed.rounded(changed(*own)))(image, *arrays)
-        return fused_alone(partial(packed.unpacked, channels=3))(found)
+        # A loop over words computes the three bytes of a pixel together. A loop over bytes would
+        # compute all three channels for each byte.
+        pack = fused_alone(lambda *arguments: packed.rounded(change(*arguments)))
+        unpack = fused_alone(partial(packed.unpacked, channels=3))
+        return unpack(pack(image, *arrays))
 
-    return (
-        at_once(image, *arrays)
-        if is_float(image)
-        else on_cpu_else(by_words, at_once)(image, *arrays)
-    )
+    if is_float(image):
+        return by_channels(image, *arrays)
+    return on_cpu_else(by_words, by_channels)(image, *arrays)
 
 
-def with_alpha_kept(change: Callable[[Image], Image]) -> Callable[[Image], Image]:
-    """The change of an image without alpha, for any: a fourth channel, alpha, stays."""
+def keep_alpha(change: Callable[[Image], Image]) -> Callable[[Image], Image]:
+    """Extend a change of images without alpha to images with a fourth channel, which is kept."""
 
     def changed(image: Image) -> Image:
         if image.shape[-1] != 4:
             return change(image)
-        return jnp.concatenate([change(image[..., :3]), image[..., 3:]], -1)
+        colors = change(image[..., :3])
+        alpha = image[..., 3:]
+        return jnp.concatenate([colors, alpha], -1)
 
     return changed
 
 
-def on_colors(change: Callable[[Image], Image], *, gray: bool = False) -> Callable[[Image], Image]:
-    """The change of an image of three colors, for any: a fourth channel, alpha, stays.
+def rgb_only(
+    change: Callable[[Image], Image],
+    *,
+    gray: bool = False,
+) -> Callable[[Image], Image]:
+    """Extend a change of RGB images to images of any channels: alpha is kept.
 
-    A single channel stays, too, or if `gray` is changed as if it were three equal ones.
+    Args:
+        change: (image) -> image, of three channels.
+        gray: Change images of one channel as three equal channels. If False, such images are
+            returned as they are.
     """
 
     def changed(image: Image) -> Image:
-        if image.shape[-1] == 1 and gray:
-            return change(jnp.repeat(image, 3, -1))[..., :1]
-        return with_alpha_kept(change)(image) if image.shape[-1] in (3, 4) else image
+        channels = image.shape[-1]
+        if channels == 1 and gray:
+            repeated = jnp.repeat(image, 3, -1)
+            return change(repeated)[..., :1]
+        if channels in (3, 4):
+            return keep_alpha(change)(image)
+        return image
 
     return changed

@@ -1,7 +1,8 @@
-"""What is done to an image, as data: the steps that a policy lowers its drawing to.
+"""Image operations as data: a policy lowers each draw to a sequence of them.
 
-A step is a Move (where each pixel comes from), a Recolor (a new level for each level, channel by channel) or a Paint
-(any other function of the pixels). Masks, boxes and keypoints follow the moves alone.
+An op is a `GeometricOp` (source coordinates of each pixel), a `PointOp` (a new level for each
+level, channel by channel) or a `PixelOp` (any other function of the pixels). Masks, boxes and
+keypoints follow the geometric ops only.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,130 +17,168 @@ from fnn.types import Image, Number
 Size = tuple[int, int]
 
 
-class Move(NamedTuple):
-    """Where the pixels of the new image come from: place in the old one = matrix (row, column, 1) + field.
+class GeometricOp(NamedTuple):
+    """A backward warp: source coordinates = matrix @ (row, column, 1) + field.
 
-    Places are of pixel centers, counted from 0. What lies outside is as the border tells, a mode of numpy.pad, or has
-    the level `fill`, a part of the whole range.
-    whole:      every place is a whole number, so that nothing is interpolated
-    projective: the matrix's last row is not (0, 0, 1), so that places are divided by what it gives
-    reach:      of a whole move that turns nothing: by how many rows and columns it may look outside, at most
-    support:    of a change of scale: how many rows and columns an antialiased pixel may be made of, at most
-    cuts:       whether it is a window, whose edges are final: what comes after sees its own border there
-    field:      (height, width, 2) what is added to each place
+    Coordinates are those of pixel centers, counted from 0.
+
+    Attributes:
+        matrix: (3, 3), from coordinates of the new image to those of the old image.
+        size: (height, width) of the new image.
+        integral: All source coordinates are whole numbers, so that nothing is interpolated.
+        projective: The last row of the matrix is not (0, 0, 1), so that the coordinates are divided
+            by the third component.
+        reach: (rows, columns) by which an integral op without rotation reads outside of the image,
+            at most. None if unknown.
+        support: (rows, columns) of source pixels that an antialiased pixel depends on, at most.
+            None for an op without antialiasing.
+        crops: The result is a window whose edges are final: later ops read their own border there.
+        mode: Padding outside of the image, a mode of `numpy.pad`.
+        fill: Level outside of the image for the mode "constant", in [0, 1].
+        method: Interpolation: "bilinear", "nearest" or, with a support, "bicubic".
+        field: (height, width, 2), the displacement added to each source coordinate, or None.
     """
 
     matrix: Array
     size: Size
-    whole: bool = False
+    integral: bool = False
     projective: bool = False
     reach: Size | None = None
     support: Size | None = None
-    cuts: bool = False
-    border: str = "constant"
+    crops: bool = False
+    mode: str = "constant"
     fill: Number = 0.0
-    order: str = "bilinear"
+    method: str = "bilinear"
     field: Array | None = None
 
 
-class Recolor(NamedTuple):
-    """A new level for each level of a channel: change(levels, top, seen) -> levels.
+class PointOp(NamedTuple):
+    """A new level for each level of a channel.
 
-    levels are floats from 0 to top, with the channels last; what comes out is clipped to that, and cut to a whole
-    number where the image is of bytes. A tabled change of bytes is worked out for the 256 levels, not for each pixel.
-    look: (image, needed) -> seen, of a change that depends on the whole image; if not needed it may be anything
+    Attributes:
+        change: (levels, max_level, statistics) -> levels. Levels are floats in [0, max_level],
+            channels last. The result is clipped to this range, and for images of bytes rounded down
+            to whole numbers.
+        use_table: For images of bytes, compute the change for the 256 levels, not for each pixel.
+        statistics: (image, needed) -> statistics, for a change that depends on the whole image.
+            Where `needed` is False the result may be anything.
     """
 
     change: Callable[[Array, float, Any], Array]
-    tabled: bool = False
-    look: Callable[[Image, Array | bool], Any] | None = None
+    use_table: bool = False
+    statistics: Callable[[Image, Array | bool], Any] | None = None
 
 
-class Paint(NamedTuple):
-    """Any other function of the pixels: change(image) -> image.
+class PixelOp(NamedTuple):
+    """Any other function of the pixels.
 
-    late:       whether it looks at a pixel's neighbors, so that in a fused choice it comes last
-    moves:      whether it may move pixels, so that masks and points cannot follow
-    normalizes: whether what it gives are no longer levels
-    unbounded:  whether it takes any numbers, not levels alone
+    Attributes:
+        change: (image) -> image.
+        spatial: A pixel depends on its neighbors, so that the op comes last in a fused choice.
+        moves_pixels: The op may move pixels, so that masks and keypoints cannot follow.
+        normalizes: The values of the result are not levels any more.
+        unbounded: The op accepts any values, not only levels.
     """
 
     change: Callable[[Image], Image]
-    late: bool = False
-    moves: bool = False
+    spatial: bool = False
+    moves_pixels: bool = False
     normalizes: bool = False
     unbounded: bool = False
 
 
-Step = Move | Recolor | Paint
-Steps = Sequence[Step]
+Op = GeometricOp | PointOp | PixelOp
+Ops = Sequence[Op]
 
 
-def still(size: Size) -> Move:
-    """The move that moves nothing."""
-    return Move(jnp.eye(3, dtype=jnp.float32), size, whole=True, reach=(0, 0))
+def identity_op(size: Size) -> GeometricOp:
+    """The geometric op that moves nothing."""
+    matrix = jnp.eye(3, dtype=jnp.float32)
+    return GeometricOp(matrix, size, integral=True, reach=(0, 0))
 
 
-def joined(steps: Steps) -> list[Step]:
-    """The steps with all moves made one that can be, so that no pixel is interpolated twice.
+def merge_ops(ops: Ops) -> list[Op]:
+    """Merge consecutive geometric ops where possible, so that pixels are interpolated once.
 
-    What one warp moves out of the image another may bring back: it is not cut off in between, unless by a window.
+    Pixels that one warp moves out of the image can be moved back by the next: nothing is cut off in
+    between, except by a window.
     """
-    found: list[Step] = []
-    for step in steps:
-        last = found[-1] if found else None
-        if isinstance(step, Move) and isinstance(last, Move) and _fit(last, step):
-            found[-1] = _product(last, step)
+    merged: list[Op] = []
+    for op in ops:
+        last = merged[-1] if merged else None
+        if isinstance(op, GeometricOp) and isinstance(last, GeometricOp) and _can_merge(last, op):
+            merged[-1] = _compose(last, op)
         else:
-            found.append(step)
-    return found
+            merged.append(op)
+    return merged
 
 
-def _fit(first: Move, second: Move) -> bool:
-    """Whether one move can do what the two do."""
-    if first.field is not None or second.field is not None or second.support is not None:
+def _can_merge(first: GeometricOp, second: GeometricOp) -> bool:
+    # A field is not a matrix.
+    if first.field is not None or second.field is not None:
         return False
-    if (
-        first.support is not None
-    ):  # of an antialiased image only the pixels that are there can be had
+    # An antialiased op must read the pixels as they are.
+    if second.support is not None:
+        return False
+    if first.support is not None:
+        # The second op may only permute the pixels of the antialiased image.
         return second.reach == (0, 0) and second.size == first.size
-    return alike([first, second]) and not (first.cuts and second.reach != (0, 0))
+    # A window's edges are final, so an op that reads outside of them cannot join it.
+    crosses_window = first.crops and second.reach != (0, 0)
+    return compatible([first, second]) and not crosses_window
 
 
-def alike(moves: Sequence[Move]) -> bool:
-    """Whether the moves look alike: those that interpolate by one order, those that look outside on one border."""
-    orders = {move.order for move in moves if not move.whole}
-    borders = [move for move in moves if move.reach != (0, 0)]
-    return len(orders) < 2 and all(
-        move.border == borders[0].border and _equal(move.fill, borders[0].fill) for move in borders
-    )
+def compatible(ops: Sequence[GeometricOp]) -> bool:
+    """Whether the ops can share one interpolation method, one padding mode and one fill."""
+    # Integral ops do not interpolate, so their method does not matter.
+    methods = {op.method for op in ops if not op.integral}
+    if len(methods) > 1:
+        return False
+    # The mode and fill of an op that stays inside of the image do not matter.
+    outside = [op for op in ops if op.reach != (0, 0)]
+    for op in outside:
+        same_mode = op.mode == outside[0].mode
+        if not same_mode or not _known_equal(op.fill, outside[0].fill):
+            return False
+    return True
 
 
-def _equal(first: Number, second: Number) -> bool:
-    """Whether two numbers are known to be equal."""
+def _known_equal(first: Number, second: Number) -> bool:
+    """Whether two numbers, which may be traced, are known to be equal."""
     if isinstance(first, int | float) and isinstance(second, int | float):
         return first == second
+    # Arrays are not compared, since this would wait for the device, and tracers have no value.
     return first is second
 
 
-def look_of(moves: Sequence[Move]) -> dict[str, Any]:
-    """The border, fill and order of moves that are alike."""
-    outside = next((move for move in moves if move.reach != (0, 0)), moves[0])
-    between = next((move for move in moves if not move.whole), moves[0])
-    return {"border": outside.border, "fill": outside.fill, "order": between.order}
+def shared_sampling(ops: Sequence[GeometricOp]) -> dict[str, Any]:
+    """The mode, fill and method that compatible ops share."""
+    outside = next((op for op in ops if op.reach != (0, 0)), ops[0])
+    interpolated = next((op for op in ops if not op.integral), ops[0])
+    return {"mode": outside.mode, "fill": outside.fill, "method": interpolated.method}
 
 
-def _product(first: Move, second: Move) -> Move:
+def _compose(first: GeometricOp, second: GeometricOp) -> GeometricOp:
+    """The op that does the first, then the second."""
+    # A window of a window reads outside by at most the sum of both.
     reach = None
     if first.reach is not None and second.reach is not None:
-        reach = (first.reach[0] + second.reach[0], first.reach[1] + second.reach[1])
-    return Move(
+        rows = first.reach[0] + second.reach[0]
+        columns = first.reach[1] + second.reach[1]
+        reach = (rows, columns)
+    # An antialiased op is followed by a permutation of pixels only, which has no options.
+    if first.support is None:
+        sampling = shared_sampling([first, second])
+    else:
+        sampling = {"method": first.method}
+    # Matrices map new coordinates to old ones, so the first op's matrix is applied last.
+    return GeometricOp(
         matrices.product(first.matrix, second.matrix),
         second.size,
-        whole=first.whole and second.whole,
+        integral=first.integral and second.integral,
         projective=first.projective or second.projective,
         reach=reach,
         support=first.support,
-        cuts=first.cuts or second.cuts,
-        **look_of([first, second]) if first.support is None else {"order": first.order},
+        crops=first.crops or second.crops,
+        **sampling,
     )

@@ -1,4 +1,4 @@
-"""What an augmentation is: something drawn, the steps that it comes to, and doing them."""
+"""Image augmentation in three phases: draw parameters, lower them to ops, execute the ops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,52 +11,68 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.execute import rendered
-from fnn.augment.ops import Paint, Steps
+from fnn.augment.execute import execute
+from fnn.augment.ops import Ops, PixelOp
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, RandomKey
 from fnn.xla import materialize
 
-CHANNELS = (1, 3, 4)  # gray, color, color and alpha
-OFF_SCALE = 1.5  # floats above were meant for 0..255
+CHANNELS = (1, 3, 4)  # gray, RGB, RGB and alpha
+OFF_SCALE = 1.5  # a maximum of floats above this suggests levels in [0, 255]
 
-Drawn = Any  # a pytree of arrays
+Drawn = Any  # the random parameters of one draw, a pytree of arrays
 
 
-@dataclass(
-    frozen=True, eq=False, slots=True, weakref_slot=True
-)  # jax.jit copies a __dict__: its own `lower` is meant
+# With slots, because jax.jit copies the __dict__ of a callable: a field `lower` there would replace
+# the method `lower` of the jitted function.
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Policy:
-    """An augmentation (key, image) -> image, in three phases that can be had one by one.
+    """An image augmentation, (key, image) -> image, whose phases can be called one by one.
 
-    words:   how many random words one drawing takes
-    read:    (words, shape) -> drawn, what they mean in the operation's own units: angles, offsets, factors
-    lower:   (drawn, shape) -> the steps that this comes to, in image terms: moves, recolors, paints
-    reshape: (shape) -> shape of the image that comes out
-    options: of a policy that draws `count` times from several, these
-    shares:  how likely each of them is; None where that is traced
+    Attributes:
+        words: Number of random 32-bit words that one draw reads.
+        read: (words, shape) -> drawn, the random parameters in the units of the operation: angles,
+            offsets, factors.
+        lower: (drawn, shape) -> the ops of these parameters, see `fnn.augment.ops`.
+        reshape: (shape) -> shape of the augmented image.
+        options: The policies from which the policy draws `count` times. Empty if it does not
+            choose.
+        shares: Probability of each option. None where it is traced.
+        count: Number of draws from the options.
     """
 
     words: int
     read: Callable[[Array, ImageShape], Drawn]
-    lower: Callable[[Drawn, ImageShape], Steps]
+    lower: Callable[[Drawn, ImageShape], Ops]
     reshape: Callable[[ImageShape], ImageShape] = lambda shape: shape
     options: "tuple[Policy, ...]" = ()
     shares: np.ndarray | None = None
     count: int = 1
 
     def __call__(self, key: RandomKey, image: Image) -> Image:
-        """The image as it is seen with this key."""
+        """Augment an image.
+
+        Args:
+            key: From `jax.random.key`.
+            image: (height, width, channels), bytes or floats in [0, 1].
+
+        Raises:
+            ShapeError: The image is a batch, or its channels are not the last axis.
+            DTypeError: The image holds neither bytes nor floats, or the key is not a key.
+            ConfigError: The image holds floats that look like levels in [0, 255].
+        """
         expect_image("augmentation", key, image)
         return self.apply(self.draw(key, shape_of(image)), image)
 
     def draw(self, key: RandomKey, shape: ImageShape) -> Drawn:
-        """What is drawn for an image of this shape: a pytree of arrays, to be looked at, stored, applied again."""
-        return self.read(random.words(checks.key("augmentation key", key), self.words), shape)
+        """Draw the random parameters for an image of this shape: a pytree of arrays for `apply`."""
+        words = random.words(checks.key("augmentation key", key), self.words)
+        return self.read(words, shape)
 
     def apply(self, drawn: Drawn, image: Image) -> Image:
-        """The image as it is seen with what was drawn."""
-        return rendered(self.lower(materialize(drawn), shape_of(image)), jnp.asarray(image))
+        """Augment an image with the random parameters of a draw."""
+        ops = self.lower(materialize(drawn), shape_of(image))
+        return execute(ops, jnp.asarray(image))
 
 
 def shape_of(image: Image) -> ImageShape:
@@ -64,68 +80,71 @@ def shape_of(image: Image) -> ImageShape:
     return height, width, channels
 
 
-def simple(steps: Callable[[Drawn, ImageShape], Steps], **read: Callable[[Array], Array]) -> Policy:
-    """A policy that reads one word for each named number of its drawing."""
+def simple_policy(
+    lower: Callable[[Drawn, ImageShape], Ops], **readers: Callable[[Array], Array]
+) -> Policy:
+    """A policy with one random word for each named parameter, and a reader (word) -> parameter."""
 
-    def name(words: Array, shape: ImageShape) -> Drawn:
-        return {own: reader(words[place]) for place, (own, reader) in enumerate(read.items())}
+    def read(words: Array, shape: ImageShape) -> Drawn:
+        # One word per parameter, in the order of the arguments.
+        drawn = {}
+        for k, (name, reader) in enumerate(readers.items()):
+            drawn[name] = reader(words[k])
+        return drawn
 
-    return Policy(len(read), name, steps)
+    return Policy(len(readers), read, lower)
 
 
 def as_policy(where: str, augmentation: Augmentation) -> Policy:
-    """The augmentation as a policy; a plain function (key, image) -> image is one that draws its key."""
+    """Convert a plain function (key, image) -> image to a policy, whose draw is the key."""
     if isinstance(augmentation, Policy):
         return augmentation
     if not callable(augmentation):
-        raise ConfigError(
-            where, "an augmentation (key, image) -> image", repr(augmentation), "call its maker"
-        )
+        expected = "an augmentation (key, image) -> image"
+        raise ConfigError(where, expected, repr(augmentation), "call its maker")
 
-    def lower(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (
-            Paint(
-                lambda image: augmentation(random.own_key(drawn["key"]), image),
-                late=True,
-                moves=True,
-                unbounded=True,
-            ),
-        )
+    def read(words: Array, shape: ImageShape) -> Drawn:
+        return {"key": words}
+
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        def change(image: Image) -> Image:
+            return augmentation(random.key_from_words(drawn["key"]), image)
+
+        # The function is opaque, so it is assumed to do everything that an op can do.
+        return (PixelOp(change, spatial=True, moves_pixels=True, unbounded=True),)
 
     def reshape(shape: ImageShape) -> ImageShape:
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         return jax.eval_shape(augmentation, jax.random.key(0), image).shape
 
-    return Policy(2, lambda words, shape: {"key": words}, lower, reshape)
+    return Policy(2, read, lower, reshape)
 
 
-def expect_image(where: str, key: RandomKey, image: Image) -> None:
-    """Raise unless given a key and one image (height, width, channels), of bytes or of floats in [0, 1]."""
+def expect_image(
+    where: str,
+    key: RandomKey,
+    image: Image,
+) -> None:
+    """Raise unless `image` is one image (height, width, channels), bytes or floats in [0, 1]."""
     checks.key(f"{where} key", key)
     if image.ndim != 3:
-        raise ShapeError(
-            where,
-            "one image (height, width, channels)",
-            image.shape,
-            "for a batch use augment.per_image",
-        )
+        expected = "one image (height, width, channels)"
+        raise ShapeError(where, expected, image.shape, "for a batch use augment.per_image")
     if image.shape[0] in CHANNELS and image.shape[-1] not in CHANNELS:
-        raise ShapeError(
-            where,
-            "channels last (height, width, channels)",
-            image.shape,
-            "move the channel axis last",
-        )
-    if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
-        raise DTypeError(
-            where, "uint8, or floats in [0, 1]", image.dtype, "convert the image first"
-        )
-    if image.dtype != jnp.uint8 and image.size and checks.is_concrete(image):
-        levels = np.asarray(
-            image
-        )  # for what is known may be looked at inside a traced function, too
-        low, high = float(levels.min()), float(levels.max())
+        expected = "channels last (height, width, channels)"
+        raise ShapeError(where, expected, image.shape, "move the channel axis last")
+    if image.dtype == jnp.uint8:
+        return
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        expected = "uint8, or floats in [0, 1]"
+        raise DTypeError(where, expected, image.dtype, "convert the image first")
+    if image.size and checks.is_concrete(image):
+        # NumPy, because a concrete array can be read inside of a traced function too.
+        levels = np.asarray(image)
+        low = float(levels.min())
+        high = float(levels.max())
+        # Images with negative values are standardized ones, whose maximum may be above 1.
         if low >= 0 and high > OFF_SCALE:
-            raise ConfigError(
-                f"{where} image", "[0, 1]", f"max {high:g}", "keep it uint8, or divide by 255"
-            )
+            got = f"max {high:g}"
+            advice = "keep it uint8, or divide by 255"
+            raise ConfigError(f"{where} image", "[0, 1]", got, advice)

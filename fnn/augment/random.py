@@ -10,70 +10,94 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.types import Magnitude, Number, RandomKey
 
-BITS = 24  # of a float32's fraction: read so, every number is as likely, and 1 is never reached
+# Bits of a float32's fraction. With 24 bits all values are equally likely, and 1 is never reached.
+BITS = 24
 
 
 def words(key: RandomKey, count: int) -> Array:
-    """So many random words of 32 bits (count,)."""
+    """Draw `count` random words of 32 bits (count,), uint32."""
     return jax.random.bits(key, (count,), jnp.uint32)
 
 
-def unit(word: Array) -> Array:
-    """A number in [0, 1), float32."""
-    return (word >> (32 - BITS)).astype(jnp.float32) * jnp.float32(2**-BITS)
+def unit_uniform(word: Array) -> Array:
+    """Uniform in [0, 1), float32."""
+    fraction = (word >> (32 - BITS)).astype(jnp.float32)
+    return fraction * jnp.float32(2**-BITS)
 
 
-def within(word: Array, magnitude: Magnitude) -> Array:
-    """The magnitude if it is one number, and a number between, each as likely, if it is a pair (low, high)."""
-    low, high = magnitude if isinstance(magnitude, tuple) else (magnitude, magnitude)
-    return between(word, low, high)
+def sample_magnitude(word: Array, magnitude: Magnitude) -> Array:
+    """A number as it is, float32; a pair (low, high) gives a uniform value between the two."""
+    if isinstance(magnitude, tuple):
+        low, high = magnitude
+    else:
+        # high - low is then 0, so that the result is exactly the number.
+        low = high = magnitude
+    return uniform(word, low, high)
 
 
-def between(word: Array, low: Number, high: Number) -> Array:
-    low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
-    return low + (high - low) * unit(word)
+def uniform(
+    word: Array,
+    low: Number,
+    high: Number,
+) -> Array:
+    """Uniform in [low, high), float32."""
+    low = jnp.asarray(low, jnp.float32)
+    high = jnp.asarray(high, jnp.float32)
+    width = high - low
+    return low + width * unit_uniform(word)
 
 
-def below(word: Array, limit: int) -> Array:
-    """A whole number from 0 up to the limit, each as likely to within limit in 2²⁴, int32."""
-    return jnp.floor(unit(word) * jnp.float32(limit)).astype(jnp.int32)
+def integers(word: Array, limit: int) -> Array:
+    """Uniform whole number in [0, limit), int32.
+
+    The probabilities differ from each other by a relative error of at most limit / 2²⁴.
+    """
+    scaled = unit_uniform(word) * jnp.float32(limit)
+    return jnp.floor(scaled).astype(jnp.int32)
 
 
-def happens(word: Array, probability: Number) -> Array:
-    """Whether what has this probability happens."""
-    return unit(word) < jnp.asarray(probability, jnp.float32)
+def bernoulli(word: Array, probability: Number) -> Array:
+    """True with the given probability."""
+    return unit_uniform(word) < jnp.asarray(probability, jnp.float32)
 
 
 def sign(word: Array) -> Array:
-    """1 or -1, float32."""
-    return 1 - 2 * (word >> 31).astype(jnp.float32)
+    """1 or -1 with equal probability, float32."""
+    highest_bit = (word >> 31).astype(jnp.float32)
+    return 1 - 2 * highest_bit
 
 
 def normal(word: Array) -> Array:
     """A number of the normal distribution N(0, 1), float32."""
-    # The lower half and a sign: the upper half comes so near to 1 that float32 makes it 1, and the number infinite.
-    return sign(word) * jax.scipy.special.ndtri(
-        (unit(word << 1) + jnp.float32(2 ** -(BITS + 1))) / 2
-    )
+    # The lower half of the distribution and a sign. Probabilities near 1 would be rounded to 1 in
+    # float32, whose quantile is infinite. The shift drops the highest bit, which `sign` uses.
+    direction = sign(word)
+    # Half a step is added, so that the probability is never 0.
+    half_step = jnp.float32(2 ** -(BITS + 1))
+    probability = (unit_uniform(word << 1) + half_step) / 2
+    return direction * jax.scipy.special.ndtri(probability)
 
 
-def own_key(two: Array) -> RandomKey:
-    """A key made of two words, for what draws a number a pixel."""
+def key_from_words(two: Array) -> RandomKey:
+    """A key made of two words (2,), for operations that draw a number per pixel."""
     return jax.random.wrap_key_data(two, impl="threefry2x32")
 
 
-def expect_magnitude(where: str, magnitude: Any, interval: str = "(-inf, inf)") -> Magnitude:
-    """The magnitude, if all its numbers lie in the interval and the low one is not above the high one."""
+def expect_magnitude(
+    where: str,
+    magnitude: Any,
+    interval: str = "(-inf, inf)",
+) -> Magnitude:
+    """Raise unless the magnitude is in the interval, with low <= high if it is a pair."""
     if not isinstance(magnitude, tuple):
         return checks.number(where, magnitude, interval)
     if len(magnitude) != 2:
-        raise ConfigError(
-            where, "one number or (low, high)", magnitude, "give two to draw between them"
-        )
-    low, high = (
-        checks.number(f"{where} {end}", own, interval)
-        for end, own in zip(("low", "high"), magnitude, strict=True)
-    )
-    if checks.is_concrete(low) and checks.is_concrete(high) and float(low) > float(high):
-        raise ConfigError(where, "(low, high) with low <= high", magnitude, "change their places")
+        advice = "give two to draw between them"
+        raise ConfigError(where, "one number or (low, high)", magnitude, advice)
+    low = checks.number(f"{where} low", magnitude[0], interval)
+    high = checks.number(f"{where} high", magnitude[1], interval)
+    # Traced ends cannot be compared.
+    known = checks.is_concrete(low) and checks.is_concrete(high)
+    if known and float(low) > float(high):
+        raise ConfigError(where, "(low, high) with low <= high", magnitude, "swap the two")
     return low, high

@@ -1,4 +1,4 @@
-"""Masks, boxes and keypoints moved with their image, and test-time augmentation."""
+"""Joint augmentation of images with masks, boxes and keypoints, and test-time augmentation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,200 +10,321 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import matrices
-from fnn.augment.execute import rendered
-from fnn.augment.ops import Move, Paint, Steps, joined
+from fnn.augment.execute import execute
+from fnn.augment.ops import GeometricOp, Ops, PixelOp, Size, merge_ops
 from fnn.augment.policy import Drawn, Policy, as_policy, shape_of
-from fnn.augment.resample.warp import warped
+from fnn.augment.resample.warp import warp
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, Number, RandomKey
 from fnn.values import maker
 
-ROUNDS = 10  # of the fixed point that inverts a smooth field, whose slope is below 1: then it is exact to 1e-3 pixels
+# Fixed-point iterations that invert a displacement field. For smooth fields with a slope below 1
+# the result is exact to 1e-3 pixels.
+ITERATIONS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """The augmentation of an image with what belongs to it, made by `together`.
+    """An augmentation of an image and its annotations, (key, example) -> example; see `together`.
 
-    draw:  (key, example) -> drawn
-    apply: (drawn, example) -> example
-    undo:  (drawn, moved, shape) -> image, an image or a map of outputs moved back to an image of this shape
+    Attributes:
+        policy: The augmentation of the image.
+        mask_fill: Value of the mask outside of the image.
     """
 
     policy: Policy
     mask_fill: Number
 
-    def __call__(self, key: RandomKey, example: Mapping[str, Any]) -> dict[str, Any]:
-        """The example as it is seen with this key."""
+    def __call__(
+        self,
+        key: RandomKey,
+        example: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Augment an example.
+
+        Args:
+            key: From `jax.random.key`.
+            example: Entries "image" or "mask", "keypoints" and "boxes"; see `together`.
+        """
         return self.apply(self.draw(key, example), example)
 
     def draw(self, key: RandomKey, example: Mapping[str, Any]) -> Drawn:
-        """What is drawn for the example's image."""
-        return self.policy.draw(key, _shape(example))
+        """Draw the random parameters for an example: a pytree of arrays for `apply` and `undo`."""
+        return self.policy.draw(key, _image_shape(example))
 
-    def apply(self, drawn: Drawn, example: Mapping[str, Any]) -> dict[str, Any]:
-        """The example as it is seen with what was drawn."""
-        shape = _shape(example)
-        moves = _moves(self.policy.lower(drawn, shape))
-        seen = dict(example)
+    def apply(
+        self,
+        drawn: Drawn,
+        example: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Augment an example with the random parameters of a draw."""
+        shape = _image_shape(example)
+        ops = _geometric_ops(self.policy.lower(drawn, shape))
+        augmented = dict(example)
         if "image" in example:
-            seen["image"] = self.policy.apply(drawn, example["image"])
+            augmented["image"] = self.policy.apply(drawn, example["image"])
         if "mask" in example:
-            seen["mask"] = _moved_mask(moves, example["mask"], self.mask_fill)
+            augmented["mask"] = _move_mask(ops, example["mask"], self.mask_fill)
         if "keypoints" in example:
-            seen["keypoints"] = _moved_points(moves, _expect("keypoints", example["keypoints"], 2))
+            keypoints = _expect_rows("keypoints", example["keypoints"], 2)
+            augmented["keypoints"] = _move_points(ops, keypoints)
         if "boxes" in example:
-            seen["boxes"] = _moved_boxes(
-                moves, _expect("boxes", example["boxes"], 4), self.policy.reshape(shape)
-            )
-        return seen
+            boxes = _expect_rows("boxes", example["boxes"], 4)
+            augmented["boxes"] = _move_boxes(ops, boxes, self.policy.reshape(shape))
+        return augmented
 
-    def undo(self, drawn: Drawn, moved: Image, shape: ImageShape) -> Image:
-        """The image moved back, as far as it was not cut off; its colors stay."""
-        back: list[Move] = []
+    def undo(
+        self,
+        drawn: Drawn,
+        moved: Image,
+        shape: ImageShape,
+    ) -> Image:
+        """Move an image, or a map of outputs, back. Pixels that were cut off, and colors, stay.
+
+        Args:
+            drawn: The random parameters, from `draw`.
+            moved: (height, width, k), of the size of the augmented image.
+            shape: Shape of the image before the augmentation.
+        """
         size = shape[:2]
-        for move in _moves(self.policy.lower(drawn, shape)):
-            back.insert(0, _backwards(move, size))
-            size = move.size
-        return rendered(back, moved)
+        # Each op is inverted to the size before it, and the inverses run in reverse order.
+        backward: list[GeometricOp] = []
+        for op in _geometric_ops(self.policy.lower(drawn, shape)):
+            backward.append(_invert(op, size))
+            size = op.size
+        return execute(backward[::-1], moved)
 
 
 @maker
-def together(augmentation: Augmentation, *, mask_fill: Number = 0) -> Together:
-    """The augmentation of an image with all that belongs to it: (key, example) -> example.
+def together(
+    augmentation: Augmentation,
+    *,
+    mask_fill: Number = 0,
+) -> Together:
+    """Augment an image together with its mask, keypoints and boxes: (key, example) -> example.
 
-    example is a dict with "image" or "mask", and maybe "keypoints" and "boxes"; other entries pass. All are moved by
-    the same drawing, colors change in the image alone. mask (height, width) or (height, width, k) of any dtype is moved
-    by nearest pixels, mask_fill outside; keypoints (n, 2) as (x, y) and boxes (n, 4) as (x1, y1, x2, y2) are in pixels
-    from the corner of the image, so that a pixel's center is at a half. A box becomes the bounds of its four moved
-    corners, cut to the image; keypoints may come to lie outside. ShapeError for other shapes; ConfigError for pixels
-    that are moved in a way that cannot be followed: a choice in mode "exact", augmix, a plain function.
+    An example is a dict. All its entries are moved by the same draw; colors change in the image
+    only. Other entries are returned as they are.
+
+    | entry | shape | |
+    | --- | --- | --- |
+    | "image" | (height, width, channels) | bytes or floats in [0, 1] |
+    | "mask" | (height, width) or (height, width, k) | any dtype, moved by nearest pixels |
+    | "keypoints" | (n, 2) | (x, y); may be moved outside of the image |
+    | "boxes" | (n, 4) | (x1, y1, x2, y2): the bounds of the moved corners, cut to the image |
+
+    "image" or "mask" is required. Coordinates are in pixels from the corner of the image, so that
+    the center of the first pixel is (0.5, 0.5).
+
+    Args:
+        augmentation: An image augmentation whose geometric operations are known.
+        mask_fill: Value of the mask outside of the image, for the mode "constant".
+
+    Raises:
+        ConfigError: The example has neither "image" nor "mask"; or pixels are moved by a function
+            that cannot be applied to points: a choice with mode="exact", `augmix`, or a plain
+            function.
+        ShapeError: Keypoints or boxes have another shape.
     """
     checks.number("together mask_fill", mask_fill, "(-inf, inf)")
     return Together(as_policy("together", augmentation), mask_fill)
 
 
-def _shape(example: Mapping[str, Any]) -> ImageShape:
+def _image_shape(example: Mapping[str, Any]) -> ImageShape:
     for name in ("image", "mask"):
         if name in example:
-            height, width, *rest = example[name].shape
-            return height, width, *(rest or [1])
-    raise ConfigError(
-        "together example",
-        'an entry "image" or "mask"',
-        ", ".join(example) or "none",
-        "give the image",
-    )
+            # A mask may have no axis of channels.
+            height, width, *channels = example[name].shape
+            return height, width, *(channels or [1])
+    expected = 'an entry "image" or "mask"'
+    raise ConfigError("together example", expected, ", ".join(example) or "none", "give the image")
 
 
-def _expect(name: str, values: Any, width: int) -> Array:
+def _expect_rows(
+    name: str,
+    values: Any,
+    width: int,
+) -> Array:
     values = checks.floating(f"together {name}", jnp.asarray(values))
     if values.ndim != 2 or values.shape[1] != width:
-        raise ShapeError(f"together {name}", f"(n, {width})", values.shape, "one row each")
+        expected = f"(n, {width})"
+        raise ShapeError(f"together {name}", expected, values.shape, "one row each")
     return values
 
 
-def _moves(steps: Steps) -> list[Move]:
-    if any(isinstance(step, Paint) and step.moves for step in steps):
-        raise ConfigError(
-            "together",
-            "moves that can be followed",
-            "pixels moved by a function",
-            'choose by mode="fused", or leave it out',
-        )
-    return [step for step in joined(steps) if isinstance(step, Move)]
+def _geometric_ops(ops: Ops) -> list[GeometricOp]:
+    """The merged geometric ops; raise if another op moves pixels."""
+    if any(isinstance(op, PixelOp) and op.moves_pixels for op in ops):
+        expected = "moves that can be followed"
+        advice = 'choose by mode="fused", or leave it out'
+        raise ConfigError("together", expected, "pixels moved by a function", advice)
+    return [op for op in merge_ops(ops) if isinstance(op, GeometricOp)]
 
 
-def _moved_mask(moves: list[Move], mask: Any, fill: Number) -> Array:
+def _move_mask(
+    ops: list[GeometricOp],
+    mask: Any,
+    fill: Number,
+) -> Array:
     mask = jnp.asarray(mask)
-    image = mask.astype(jnp.uint8) if mask.dtype == bool else mask
-    image = image[..., None] if mask.ndim == 2 else image
-    for move in moves:
-        nearest = move._replace(order="nearest", support=None)
-        image = warped(image, nearest, jnp.asarray(fill).astype(image.dtype))
-    return image.reshape(*image.shape[:2], *mask.shape[2:]).astype(mask.dtype)
+    image = mask
+    if mask.dtype == bool:
+        image = mask.astype(jnp.uint8)
+    if mask.ndim == 2:
+        image = image[..., None]  # (height, width, k)
+    for op in ops:
+        # Means of labels are meaningless, so masks are neither interpolated nor antialiased.
+        nearest = op._replace(method="nearest", support=None)
+        level = jnp.asarray(fill).astype(image.dtype)
+        image = warp(image, nearest, level)
+    # The size may have changed; the other axes are those of the mask.
+    height, width = image.shape[:2]
+    moved = image.reshape(height, width, *mask.shape[2:])
+    return moved.astype(mask.dtype)
 
 
-def _moved_points(moves: list[Move], points: Array) -> Array:
-    places = points[:, ::-1] - 0.5  # (row, column) of pixel centers
-    for move in moves:
-        places = _sent(move, places)
-    return places[:, ::-1] + 0.5
+def _move_points(ops: list[GeometricOp], points: Array) -> Array:
+    """Move points (n, 2), as (x, y) in pixels from the corner of the image."""
+    coordinates = points[:, ::-1] - 0.5  # (row, column), with pixel centers at whole numbers
+    for op in ops:
+        coordinates = _map_forward(op, coordinates)
+    return coordinates[:, ::-1] + 0.5
 
 
-def _moved_boxes(moves: list[Move], boxes: Array, shape: ImageShape) -> Array:
-    corners = boxes[:, jnp.array([[0, 1], [2, 1], [0, 3], [2, 3]])]  # (n, 4, 2)
-    moved = _moved_points(moves, corners.reshape(-1, 2)).reshape(-1, 4, 2)
-    limits = jnp.array([shape[1], shape[0]], boxes.dtype)
-    ends = [jnp.clip(end, 0, limits[None]) for end in (moved.min(1), moved.max(1))]
-    return jnp.concatenate(ends, 1)
-
-
-def _sent(move: Move, places: Array) -> Array:
-    """Where the pixels that were at places (n, 2) of the old image are in the new one."""
-    sent = matrices.carry(matrices.inverse(move.matrix), places)
-    return sent if move.field is None else _against(move.field, sent)
-
-
-def _against(field: Array, places: Array) -> Array:
-    """The places p with p + field(p) = places, by the fixed point of p = places - field(p)."""
-    found = places
-    for _ in range(ROUNDS):
-        at = [
-            jax.scipy.ndimage.map_coordinates(field[..., k], list(found.T), 1, mode="nearest")
-            for k in (0, 1)
+def _move_boxes(
+    ops: list[GeometricOp],
+    boxes: Array,
+    shape: ImageShape,
+) -> Array:
+    """Bounds (n, 4) of the moved corners, clipped to the image of this shape."""
+    columns = jnp.array(
+        [
+            [0, 1],  # x1, y1
+            [2, 1],  # x2, y1
+            [0, 3],  # x1, y2
+            [2, 3],  # x2, y2
         ]
-        found = places - jnp.stack(at, -1).astype(places.dtype)
-    return found
+    )
+    corners = boxes[:, columns]  # (n, corner, (x, y))
+    points = corners.reshape(-1, 2)  # (4 n, 2)
+    moved = _move_points(ops, points).reshape(-1, 4, 2)
+    height, width = shape[:2]
+    limits = jnp.array([width, height], boxes.dtype)
+    lower = moved.min(1)
+    upper = moved.max(1)
+    lower = jnp.clip(lower, 0, limits[None])
+    upper = jnp.clip(upper, 0, limits[None])
+    return jnp.concatenate([lower, upper], 1)
 
 
-def _backwards(move: Move, size: tuple[int, int]) -> Move:
-    """The move from the new image to the old one, of this size."""
-    back = Move(matrices.inverse(move.matrix), size, whole=move.whole, projective=move.projective)
-    if move.field is None:
-        return back
-    rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in size), indexing="ij")
-    grid = jnp.stack([rows, columns], -1).reshape(-1, 2)
-    return back._replace(field=(_against(move.field, grid) - grid).reshape(*size, 2))
+def _map_forward(op: GeometricOp, coordinates: Array) -> Array:
+    """Coordinates in the new image of points (n, 2) of the old image."""
+    # The matrix maps new coordinates to old ones.
+    forward = matrices.inverse(op.matrix)
+    mapped = matrices.carry(forward, coordinates)
+    if op.field is None:
+        return mapped
+    return _invert_field(op.field, mapped)
+
+
+def _invert_field(field: Array, coordinates: Array) -> Array:
+    """Solve p + field(p) = coordinates for p, by fixed-point iteration."""
+    solution = coordinates
+    for _ in range(ITERATIONS):
+        displacement = []
+        for axis in (0, 1):
+            # Bilinear interpolation between the pixels, the nearest value outside.
+            values = field[..., axis]
+            points = list(solution.T)
+            at_points = jax.scipy.ndimage.map_coordinates(values, points, 1, mode="nearest")
+            displacement.append(at_points)
+        field_values = jnp.stack(displacement, -1)  # (n, 2)
+        solution = coordinates - field_values.astype(coordinates.dtype)
+    return solution
+
+
+def _invert(op: GeometricOp, size: Size) -> GeometricOp:
+    """The op that moves the new image back to the old one, of this size."""
+    matrix = matrices.inverse(op.matrix)
+    inverse = GeometricOp(matrix, size, integral=op.integral, projective=op.projective)
+    if op.field is None:
+        return inverse
+    axes = [jnp.arange(length, dtype=jnp.float32) for length in size]
+    rows, columns = jnp.meshgrid(*axes, indexing="ij")
+    grid = jnp.stack([rows, columns], -1)
+    grid = grid.reshape(-1, 2)  # (height * width, 2)
+    field = _invert_field(op.field, grid) - grid
+    return inverse._replace(field=field.reshape(*size, 2))
 
 
 Predict = Callable[[Any], Any]
 
 
 @maker
-def tta(predict: Predict, *, views: Sequence[Augmentation], dense: bool = False) -> Predict:
-    """The mean of what a network predicts of several views of each image: (images) -> outputs.
+def tta(
+    predict: Predict,
+    *,
+    views: Sequence[Augmentation],
+    dense: bool = False,
+) -> Predict:
+    """Test-time augmentation: the mean prediction over several views of each image.
 
-    predict: (images) -> outputs, whose first axis is the image. views: augmentations, each done to all images; what one
-    draws, it draws from its place alone, so it is the same at every call. With `dense` outputs are maps (batch, height,
-    width, k), of the size of the view, which are moved back before the mean. ConfigError without a view.
+    Args:
+        predict: (images) -> outputs, a pytree whose arrays have the image as first axis.
+        views: Augmentations, at least one, each applied to all images. Their random numbers depend
+            on the index of the view and of the image only, so that every call gives the same.
+        dense: Outputs are maps (batch, height, width, k) of the size of the view, which are moved
+            back before the mean.
+
+    Returns:
+        A function (images) -> outputs.
+
+    Raises:
+        ConfigError: There is no view.
     """
     checks.flag("tta dense", dense)
     if not views:
-        raise ConfigError(
-            "tta views", "at least one augmentation", views, "augment.chain() is the image itself"
-        )
-    policies = [as_policy(f"tta views {place}", view) for place, view in enumerate(views)]
+        advice = "augment.chain() is the image itself"
+        raise ConfigError("tta views", "at least one augmentation", views, advice)
+    policies = []
+    for k, view in enumerate(views):
+        policies.append(as_policy(f"tta views {k}", view))
 
-    def predicted(images: Any) -> Any:
-        outputs = [
-            _seen(predict, policy, place, images, dense) for place, policy in enumerate(policies)
-        ]
-        return jax.tree.map(lambda *each: sum(each[1:], each[0]) / len(each), *outputs)
+    def predict_mean(images: Any) -> Any:
+        outputs = []
+        for seed, policy in enumerate(policies):
+            outputs.append(_predict_view(predict, policy, seed, images, dense))
+        return jax.tree.map(_mean, *outputs)
 
-    return predicted
+    return predict_mean
 
 
-def _seen(predict: Predict, policy: Policy, place: int, images: Any, dense: bool) -> Any:
+def _mean(*outputs: Any) -> Any:
+    # Starting from the first output keeps the dtype.
+    total = sum(outputs[1:], outputs[0])
+    return total / len(outputs)
+
+
+def _predict_view(
+    predict: Predict,
+    policy: Policy,
+    seed: int,
+    images: Any,
+    dense: bool,
+) -> Any:
     shape = shape_of(images[0])
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.key(place), jnp.arange(images.shape[0])
-    )
+    key = jax.random.key(seed)
+    numbers = jnp.arange(images.shape[0])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    # Drawn apart from the call, because `undo` needs the parameters.
     drawn = jax.vmap(lambda key: policy.draw(key, shape))(keys)
-    outputs = predict(jax.vmap(policy.apply)(drawn, images))
+    views = jax.vmap(policy.apply)(drawn, images)
+    outputs = predict(views)
     if not dense:
         return outputs
     undo = together(policy).undo
-    return jax.tree.map(
-        lambda maps: jax.vmap(lambda own, one: undo(own, one, shape))(drawn, maps), outputs
-    )
+
+    def undo_all(maps: Array) -> Array:
+        return jax.vmap(lambda one, image: undo(one, image, shape))(drawn, maps)
+
+    return jax.tree.map(undo_all, outputs)

@@ -1,4 +1,4 @@
-"""Steps left out and steps chosen: fused, they are to the last bit what the chosen part alone does."""
+"""Optional and chosen ops: fused, they equal the chosen part bit for bit."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from jax.sharding import AxisType, PartitionSpec
 from pictures import as_floats, pictures
 
 from fnn import augment
-from fnn.augment.choice import gated, selected
-from fnn.augment.execute import rendered
-from fnn.augment.ops import Move, Paint, Recolor
+from fnn.augment.choice import gate, select
+from fnn.augment.execute import execute
+from fnn.augment.ops import GeometricOp, PixelOp, PointOp
 
-SHAPE = (20, 18, 3)  # equalize changes no smaller one than of 255 pixels
+SHAPE = (20, 18, 3)  # equalize changes only images of at least 255 pixels
 COUNT = 48
 BYTES = pictures(COUNT, SHAPE)
 
-# One of each kind of step, drawn or not, sizes kept.
+# Parts of every kind of op, with and without random parameters, that keep the size.
 PARTS = {
     "rotate": augment.rotate((-40.0, 40.0), fill=0.3),
     "translate": augment.translate((-0.3, 0.3), (-0.3, 0.3), fill=0.3),
@@ -41,10 +41,13 @@ PARTS = {
 UNLIKE = (augment.elastic((1.0, 2.0)), augment.chain(augment.resize(9), augment.resize(SHAPE[:2])))
 
 
-def steps_of(names, shape=SHAPE):
-    """What each part comes to for one image."""
-    drawn = [PARTS[name].draw(jax.random.key(place), shape) for place, name in enumerate(names)]
-    return [PARTS[name].lower(own, shape) for name, own in zip(names, drawn, strict=True)]
+def lower_parts(parts, shape=SHAPE):
+    """The ops of each part, with the parameters of one draw."""
+    branches = []
+    for seed, part in enumerate(parts):
+        drawn = part.draw(jax.random.key(seed), shape)
+        branches.append(part.lower(drawn, shape))
+    return branches
 
 
 @pytest.mark.parametrize(
@@ -55,25 +58,24 @@ def steps_of(names, shape=SHAPE):
     ],
     ids=["bytes", "floats"],
 )
-def test_a_fused_choice_is_the_chosen_part_alone(images, names):
-    which = np.arange(COUNT) % len(names)
+def test_a_fused_choice_equals_the_chosen_part(images, names):
+    index = np.arange(COUNT) % len(names)
 
-    def both(which, image):
-        steps = steps_of(names)
-        fused = rendered(selected(which, steps, SHAPE, "fused"), image)
-        return fused, [rendered(own, image) for own in steps]
+    def both(index, image):
+        branches = lower_parts([PARTS[name] for name in names])
+        fused = execute(select(index, branches, SHAPE, "fused"), image)
+        return fused, [execute(ops, image) for ops in branches]
 
-    found, each = jax.jit(jax.vmap(both))(jnp.asarray(which, jnp.int32), images)
-    expected = np.stack([each[own][place] for place, own in enumerate(which)])
+    found, each = jax.jit(jax.vmap(both))(jnp.asarray(index, jnp.int32), images)
+    expected = np.stack([each[part][k] for k, part in enumerate(index)])
     assert found.dtype == images.dtype
-    np.testing.assert_allclose(
-        found, expected, rtol=0, atol=0 if images.dtype == np.uint8 else 1e-6
-    )
+    atol = 0 if images.dtype == np.uint8 else 1e-6
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("others", [(), UNLIKE], ids=["fused", "exact"])
-def test_a_choice_spread_over_devices_is_the_choice(others):
-    """Each part's constants meet what varies over the devices, and they do so in a choice that is mapped."""
+def test_a_choice_sharded_over_devices_equals_the_choice(others):
+    """Constants of the parts are combined with arrays that vary over the devices."""
     policy = augment.per_image(augment.one_of(*PARTS.values(), *others))
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
     split = PartitionSpec("batch")
@@ -84,141 +86,149 @@ def test_a_choice_spread_over_devices_is_the_choice(others):
     np.testing.assert_array_equal(jax.jit(spread)(*operands), jax.jit(policy)(*operands))
 
 
-def kinds(steps):
-    return [
-        type(step) if not isinstance(step, Paint) else ("late" if step.late else "paint")
-        for step in steps
-    ]
+def kind(op):
+    if isinstance(op, PixelOp):
+        return "spatial" if op.spatial else "pixel"
+    return type(op)
 
 
-def test_a_fused_choice_is_one_step_of_each_kind_in_the_order_of_the_kinds():
+def kinds(ops):
+    return [kind(op) for op in ops]
+
+
+def test_a_fused_choice_has_one_op_of_each_kind_in_the_order_of_kinds():
     found = {}
 
-    def look():
-        steps = steps_of(PARTS)
-        found.update(
-            {mode: kinds(selected(jnp.int32(0), steps, SHAPE, mode)) for mode in ("fused", "exact")}
-        )
-        recolors = [augment.invert().lower({}, SHAPE), augment.equalize().lower({}, SHAPE)]
-        found["recolors"] = kinds(selected(jnp.int32(0), recolors, SHAPE, "fused"))
+    def collect():
+        branches = lower_parts(PARTS.values())
+        for mode in ("fused", "exact"):
+            found[mode] = kinds(select(jnp.int32(0), branches, SHAPE, mode))
+        point_ops = [augment.invert().lower({}, SHAPE), augment.equalize().lower({}, SHAPE)]
+        found["point ops"] = kinds(select(jnp.int32(0), point_ops, SHAPE, "fused"))
 
-    jax.eval_shape(look)
+    jax.eval_shape(collect)
     assert found == {
-        "fused": [Move, Recolor, "paint", "late"],
-        "exact": ["late"],
-        "recolors": [Recolor],
+        "fused": [GeometricOp, PointOp, "pixel", "spatial"],
+        "exact": ["spatial"],
+        "point ops": [PointOp],
     }
 
 
 ROTATE = augment.rotate(30.0)
-# Branches that one pass over the kinds cannot do, and which are thus chosen from as they are.
-APART = {
-    "borders": (ROTATE, augment.rotate(30.0, mode="reflect")),
+# Branches that cannot share ops, between which a switch of complete branches chooses.
+NOT_SHAREABLE = {
+    "modes": (ROTATE, augment.rotate(30.0, mode="reflect")),
     "fills": (ROTATE, augment.translate(0.3, fill=0.8)),
-    "orders": (augment.rotate(30.0, method="nearest"), augment.scale(1.3)),
-    "a move that looks at no border first": (
+    "methods": (augment.rotate(30.0, method="nearest"), augment.scale(1.3)),
+    "an op without border first": (
         augment.rot90(1),
         augment.rotate(30.0, mode="reflect"),
     ),
-    "recolored before it moves": (augment.chain(augment.invert(), ROTATE), augment.flip_lr(1.0)),
-    "blurred before it is painted": (
+    "a point op before a geometric op": (
+        augment.chain(augment.invert(), ROTATE),
+        augment.flip_lr(1.0),
+    ),
+    "a filter before a pixel op": (
         augment.chain(augment.sharpness(3.0), augment.grayscale()),
         augment.flip_lr(1.0),
     ),
-    "looked at twice": (augment.chain(augment.equalize(), augment.contrast(2.0)), augment.invert()),
-    "two moves": (augment.chain(ROTATE, augment.scale(0.7, mode="edge")), augment.flip_lr(1.0)),
+    "two statistics": (
+        augment.chain(augment.equalize(), augment.contrast(2.0)),
+        augment.invert(),
+    ),
+    "two geometric ops": (
+        augment.chain(ROTATE, augment.scale(0.7, mode="edge")),
+        augment.flip_lr(1.0),
+    ),
     "antialiased": (augment.random_resized_crop((9, 9)), augment.flip_lr(1.0)),
-    "waves": (augment.elastic(2.0), augment.flip_lr(1.0)),
+    "a field": (augment.elastic(2.0), augment.flip_lr(1.0)),
 }
 
 
-def choice(parts, shape):
-    """What each of the parts comes to for one image, and the fused choice of either."""
-    steps = [
-        part.lower(part.draw(jax.random.key(place), shape), shape)
-        for place, part in enumerate(parts)
-    ]
-    return steps, [selected(jnp.int32(place), steps, shape, "fused") for place in range(len(parts))]
+def lower_choices(parts, shape):
+    """The ops of each of the parts, and of the fused choices of each part."""
+    branches = lower_parts(parts, shape)
+    choices = [select(jnp.int32(k), branches, shape, "fused") for k in range(len(parts))]
+    return branches, choices
 
 
-@pytest.mark.parametrize("case", APART)
-def test_what_does_not_fit_together_is_chosen_from_as_it_is(case):
+@pytest.mark.parametrize("case", NOT_SHAREABLE)
+def test_branches_that_cannot_share_ops_become_one_switch(case):
     found = []
-    jax.eval_shape(lambda: found.append(kinds(choice(APART[case], (9, 9, 3))[1][0])))
-    assert found == [["late"]]
+
+    def collect():
+        _, choices = lower_choices(NOT_SHAREABLE[case], (9, 9, 3))
+        found.append(kinds(choices[0]))
+
+    jax.eval_shape(collect)
+    assert found == [["spatial"]]
 
 
-def test_then_the_choice_is_the_part_as_well():
+def test_the_switch_equals_the_chosen_part():
     def both(image):
-        steps, fused = choice(APART["borders"], SHAPE)
-        return [rendered(own, image) for own in steps], [rendered(own, image) for own in fused]
+        branches, choices = lower_choices(NOT_SHAREABLE["modes"], SHAPE)
+        alone = [execute(ops, image) for ops in branches]
+        return alone, [execute(ops, image) for ops in choices]
 
     alone, found = jax.jit(jax.vmap(both))(BYTES[:2])
     np.testing.assert_array_equal(found, alone)
     assert (alone[0] != alone[1]).mean() > 0.1
 
 
-def test_moves_that_fit_are_chosen_from_as_matrices():
+def test_compatible_geometric_ops_are_chosen_by_their_matrices():
     parts = (
         augment.flip_lr(1.0),
         augment.random_crop(padding=2, mode="reflect"),
         augment.flip_ud(1.0),
     )
-    steps = [
-        part.lower(part.draw(jax.random.key(place), SHAPE), SHAPE)
-        for place, part in enumerate(parts)
-    ]
-    (move,) = selected(jnp.int32(1), steps, SHAPE, "fused")
-    np.testing.assert_array_equal(move.matrix, steps[1][0].matrix)
-    assert (move.whole, move.reach, move.border) == (True, (2, 2), "reflect")
+    branches = lower_parts(parts)
+    (op,) = select(jnp.int32(1), branches, SHAPE, "fused")
+    np.testing.assert_array_equal(op.matrix, branches[1][0].matrix)
+    assert (op.integral, op.reach, op.mode) == (True, (2, 2), "reflect")
 
 
-def test_parts_without_a_paint_share_a_way_so_that_the_choice_is_no_wider_than_it_must_be():
+def test_branches_without_a_pixel_op_share_one_case_of_the_switch():
     calls = []
 
-    def paint(image):
+    def change(image):
         calls.append(1)
         return image
 
-    own = [(Paint(paint),), *(augment.invert().lower({}, SHAPE) for _ in range(5))]
-    steps = selected(jnp.int32(0), own, SHAPE, "fused")
-    text = str(
-        jax.make_jaxpr(jax.vmap(lambda image, which: steps[-1].change(image), (0, None)))(
-            BYTES, jnp.int32(0)
-        )
-    )
+    branches = [(PixelOp(change),), *(augment.invert().lower({}, SHAPE) for _ in range(5))]
+    ops = select(jnp.int32(0), branches, SHAPE, "fused")
+    last = jax.vmap(lambda image, index: ops[-1].change(image), (0, None))
+    text = str(jax.make_jaxpr(last)(BYTES, jnp.int32(0)))
     assert len(calls) == 1
     assert "branches" in text
 
 
 GATED = {
-    "move": augment.rotate(30.0),
+    "warp": augment.rotate(30.0),
     "window": augment.random_crop(padding=2),
     "antialiased": augment.random_resized_crop(SHAPE[:2]),
-    "waves": augment.elastic(2.0),
-    "recolor": augment.brightness(0.5),
-    "looking": augment.equalize(),
-    "paint": augment.saturation(0.2),
-    "late": augment.gaussian_blur(1.0, size=5),
+    "field": augment.elastic(2.0),
+    "point op": augment.brightness(0.5),
+    "statistics": augment.equalize(),
+    "pixel op": augment.saturation(0.2),
+    "filter": augment.gaussian_blur(1.0, size=5),
 }
 
 
-FLOATS = ("antialiased", "recolor")
+FLOATS = ("antialiased", "point op")
 
 
 @pytest.mark.parametrize("case", GATED)
-def test_a_step_that_is_left_out_changes_no_bit_and_one_that_happens_is_the_step(case):
+def test_a_gated_op_is_the_identity_or_the_op(case):
     part = GATED[case]
     drawn = part.draw(jax.random.key(3), SHAPE)
-
     images = as_floats(BYTES[:6]) if case in FLOATS else BYTES[:6]
 
-    def both(happens, image):
-        gate = [gated(happens, step) for step in part.lower(drawn, SHAPE)]
-        return rendered(gate, image), part.apply(drawn, image)
+    def both(applies, image):
+        ops = [gate(applies, op) for op in part.lower(drawn, SHAPE)]
+        return execute(ops, image), part.apply(drawn, image)
 
-    happens = np.arange(6) % 2 == 1
-    found, after = jax.jit(jax.vmap(both))(jnp.asarray(happens), images)
-    np.testing.assert_array_equal(found[~happens], images[~happens])
-    np.testing.assert_allclose(found[happens], after[happens], rtol=0, atol=1e-6)
+    applies = np.arange(6) % 2 == 1
+    found, after = jax.jit(jax.vmap(both))(jnp.asarray(applies), images)
+    np.testing.assert_array_equal(found[~applies], images[~applies])
+    np.testing.assert_allclose(found[applies], after[applies], rtol=0, atol=1e-6)
     assert (np.asarray(after) != images).mean() > 0.3

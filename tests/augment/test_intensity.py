@@ -1,4 +1,4 @@
-"""Levels of bytes and of floats, and what holds of every operation on them."""
+"""Levels of bytes and of floats, and properties of all operations."""
 
 from functools import cache
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pictures import as_floats, pictures, seen, smooth
+from pictures import as_floats, augmented, pictures, smooth
 from PIL import Image as Pillow
 
 from fnn import augment
@@ -17,56 +17,53 @@ from fnn.augment.policy import Policy
 RAMP = np.arange(256, dtype=np.uint8)
 
 
-def test_the_gray_of_bytes_is_pillows_l():
+def test_luma_of_bytes_equals_pillows_mode_l():
     draw = np.random.default_rng(0)
-    colors = np.concatenate(
-        [draw.integers(0, 256, (100, 200, 3)), np.stack([RAMP[:200]] * 3, -1)[None]]
-    )
-    colors = colors.astype(np.uint8)
-    np.testing.assert_array_equal(
-        jax.jit(intensity.luma)(colors), np.asarray(Pillow.fromarray(colors).convert("L"))
-    )
+    grays = np.stack([RAMP[:200]] * 3, -1)[None]
+    colors = np.concatenate([draw.integers(0, 256, (100, 200, 3)), grays]).astype(np.uint8)
+    expected = np.asarray(Pillow.fromarray(colors).convert("L"))
+    np.testing.assert_array_equal(jax.jit(intensity.luma)(colors), expected)
 
 
-def test_levels_are_clipped_and_those_of_bytes_cut():
+def test_levels_are_clipped_and_those_of_bytes_rounded_down():
     x = jnp.array([-0.5, 0.0, 0.7, 1.0, 1.2, 254.99, 255.0, 300.0])
-    np.testing.assert_array_equal(intensity.cut(x, 255.0), [0, 0, 0, 1, 1, 254, 255, 255])
-    np.testing.assert_array_equal(intensity.cut(x, 1.0), np.clip(np.asarray(x), 0, 1))
+    np.testing.assert_array_equal(intensity.clip_levels(x, 255.0), [0, 0, 0, 1, 1, 254, 255, 255])
+    np.testing.assert_array_equal(intensity.clip_levels(x, 1.0), np.clip(np.asarray(x), 0, 1))
 
 
-def test_bytes_go_to_floats_and_back():
+def test_bytes_survive_the_conversion_to_floats():
     np.testing.assert_array_equal(intensity.to_bytes(jnp.asarray(as_floats(RAMP))), RAMP)
     assert intensity.to_bytes(RAMP) is RAMP
-    assert intensity.top(RAMP) == 255 and intensity.top(as_floats(RAMP)) == 1
+    assert intensity.max_level(RAMP) == 255 and intensity.max_level(as_floats(RAMP)) == 1
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_table_gives_each_channel_its_own_levels(channels):
+def test_look_up_maps_each_channel_by_its_table(channels):
     images = pictures(6, (7, 5, channels))
     tables = np.random.default_rng(1).integers(0, 256, (6, 256, channels)).astype(np.uint8)
-    expected = np.take_along_axis(tables, images.reshape(6, -1, channels).astype(int), 1).reshape(
-        images.shape
-    )
-    np.testing.assert_array_equal(jax.jit(jax.vmap(intensity.looked_up))(images, tables), expected)
+    levels = images.reshape(6, -1, channels).astype(int)
+    expected = np.take_along_axis(tables, levels, 1).reshape(images.shape)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(intensity.look_up))(images, tables), expected)
 
 
-def test_half_floats_are_calculated_with_at_single_precision():
-    assert intensity.loose(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
+def test_half_precision_is_computed_in_single_precision():
+    assert intensity.to_float(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
     image = jnp.asarray(smooth(1)[0], jnp.bfloat16)
-    shown = jax.jit(augment.gamma(0.7))(jax.random.key(0), image)
-    assert shown.dtype == jnp.bfloat16
+    found = jax.jit(augment.gamma(0.7))(jax.random.key(0), image)
+    assert found.dtype == jnp.bfloat16
     expected = np.asarray(image, np.float64) ** 0.7
-    np.testing.assert_allclose(shown.astype(jnp.float32), expected, rtol=2**-8)
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8)
 
 
 class Operation(NamedTuple):
     """A policy of one operation.
 
-    policy: at a magnitude that is to be seen
-    same:   at the one that changes nothing, if there is one
-    near:   how near to nothing that comes on floats
-    alpha:  whether a fourth channel stays
-    flat:   whether an image of one channel stays
+    Attributes:
+        policy: The operation at a magnitude with a visible effect.
+        same: The operation at the magnitude of the identity, if there is one.
+        near: Tolerance of the identity on floats. 0: not compared.
+        alpha: Whether a fourth channel is kept.
+        flat: Whether an image of one channel is kept.
     """
 
     policy: Policy
@@ -129,28 +126,30 @@ OPERATIONS = {
     ),
     "grid_mask": Operation(augment.grid_mask(), augment.grid_mask(probability=0.0), alpha=False),
 }
-ALPHA, GRAY = (pictures(8, (*SHAPE[:2], n)) for n in (4, 1))
+ALPHA = pictures(8, (*SHAPE[:2], 4))
+GRAY = pictures(8, (*SHAPE[:2], 1))
 BYTES = ALPHA[..., :3]
 over_operations = pytest.mark.parametrize("name", OPERATIONS)
 
 
 @cache
 def seen_bytes(name):
-    return seen(OPERATIONS[name].policy, BYTES)
+    return augmented(OPERATIONS[name].policy, BYTES)
 
 
 @over_operations
 def test_bytes_and_floats_agree_within_a_level_and_change(name):
-    of_bytes, of_floats = seen_bytes(name), seen(OPERATIONS[name].policy, as_floats(BYTES))
+    of_bytes = seen_bytes(name)
+    of_floats = augmented(OPERATIONS[name].policy, as_floats(BYTES))
     assert of_bytes.dtype == np.uint8 and of_floats.dtype == np.float32
     assert of_floats.min() >= 0 and of_floats.max() <= 1
-    whole = np.round if name == "jitter" else np.floor
-    assert np.abs(of_bytes - whole(255 * of_floats.astype(np.float64) + 1e-3)).max() <= 1
+    to_whole = np.round if name == "jitter" else np.floor
+    assert np.abs(of_bytes - to_whole(255 * of_floats.astype(np.float64) + 1e-3)).max() <= 1
     assert (of_bytes != BYTES).any()
 
 
-# One of each way that a batch is gone about.
-WAYS = [
+# One operation for each implementation of batches.
+BATCHED_FORMS = [
     "rotate",
     "random_crop",
     "random_resized_crop",
@@ -161,35 +160,37 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_one_image_alone_is_seen_as_in_a_batch(name):
+@pytest.mark.parametrize("name", BATCHED_FORMS)
+def test_single_images_equal_a_batch(name):
     alone = jax.jit(OPERATIONS[name].policy)
     keys = jax.random.split(jax.random.key(1), 8)
-    each = np.stack(
-        [alone(key, jnp.asarray(image)) for key, image in zip(keys, BYTES, strict=True)]
-    )
+    pairs = zip(keys, BYTES, strict=True)
+    each = np.stack([alone(key, jnp.asarray(image)) for key, image in pairs])
     np.testing.assert_array_equal(each, seen_bytes(name))
 
 
-@pytest.mark.parametrize("name", [name for name, own in OPERATIONS.items() if own.same is not None])
-def test_what_changes_nothing_is_the_identity(name):
+WITH_IDENTITY = [name for name, operation in OPERATIONS.items() if operation.same is not None]
+KEEPS_ALPHA = [name for name, operation in OPERATIONS.items() if operation.alpha]
+
+
+@pytest.mark.parametrize("name", WITH_IDENTITY)
+def test_the_magnitude_of_the_identity_changes_nothing(name):
     policy, near = OPERATIONS[name].same, OPERATIONS[name].near
-    np.testing.assert_array_equal(seen(policy, BYTES), BYTES)
-    if near:  # the others do on floats what they do on bytes
-        np.testing.assert_allclose(
-            seen(policy, as_floats(BYTES)), as_floats(BYTES), rtol=0, atol=near
-        )
+    np.testing.assert_array_equal(augmented(policy, BYTES), BYTES)
+    if near:  # the other operations treat floats as bytes
+        floats = as_floats(BYTES)
+        np.testing.assert_allclose(augmented(policy, floats), floats, rtol=0, atol=near)
 
 
-@pytest.mark.parametrize("name", [name for name, own in OPERATIONS.items() if own.alpha])
-def test_alpha_stays_beside_colors_that_change_as_without_it(name):
-    shown = seen(OPERATIONS[name].policy, ALPHA)
-    np.testing.assert_array_equal(shown[..., 3], ALPHA[..., 3])
-    np.testing.assert_array_equal(shown[..., :3], seen_bytes(name))
+@pytest.mark.parametrize("name", KEEPS_ALPHA)
+def test_alpha_is_kept_and_colors_change_as_without_it(name):
+    found = augmented(OPERATIONS[name].policy, ALPHA)
+    np.testing.assert_array_equal(found[..., 3], ALPHA[..., 3])
+    np.testing.assert_array_equal(found[..., :3], seen_bytes(name))
 
 
-@pytest.mark.parametrize("name", [name for name, own in OPERATIONS.items() if own.alpha])
-def test_a_gray_image_is_changed_or_has_no_color_to_be_changed(name):
-    shown = seen(OPERATIONS[name].policy, GRAY)
-    assert shown.shape == GRAY.shape
-    assert (shown == GRAY).all() == OPERATIONS[name].flat
+@pytest.mark.parametrize("name", KEEPS_ALPHA)
+def test_a_gray_image_changes_unless_the_operation_needs_colors(name):
+    found = augmented(OPERATIONS[name].policy, GRAY)
+    assert found.shape == GRAY.shape
+    assert (found == GRAY).all() == OPERATIONS[name].flat

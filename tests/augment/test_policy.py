@@ -1,4 +1,4 @@
-"""An augmentation is drawn, lowered and applied; it is the same under every transformation of JAX."""
+"""Policies are drawn, lowered and applied, with equal results under all transforms of JAX."""
 
 import re
 from functools import cache
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pictures import draws, pictures, seen, seen_as, smooth
+from pictures import apply_draws, augmented, draws, pictures, smooth
 
 from fnn import augment
 from fnn.errors import ConfigError, DTypeError, ShapeError
@@ -16,7 +16,7 @@ from fnn.errors import ConfigError, DTypeError, ShapeError
 COUNT = 8
 SHAPE = (20, 18, 3)
 BYTES = pictures(COUNT, SHAPE)
-# A move, and a recolor or a late paint.
+# A geometric op, then a point op or a filter.
 POLICY = augment.chain(
     augment.rotate((-30.0, 30.0)), augment.one_of(augment.solarize(0.3), augment.sharpness(2.0))
 )
@@ -24,69 +24,66 @@ POLICY = augment.chain(
 
 @cache
 def batch():
-    """Each image as it is seen with a key of its own."""
-    return seen(POLICY, BYTES)
+    """Each image, augmented with a different key."""
+    return augmented(POLICY, BYTES)
 
 
-def test_what_was_drawn_can_be_stored_and_is_the_call_when_it_is_applied():
+def test_a_stored_draw_applied_equals_the_call():
     drawn = draws(POLICY, COUNT, SHAPE)  # as NumPy arrays
-    np.testing.assert_array_equal(seen_as(POLICY, drawn, BYTES), batch())
+    np.testing.assert_array_equal(apply_draws(POLICY, drawn, BYTES), batch())
     assert batch().dtype == np.uint8
     assert (batch() != BYTES).mean() > 0.3
 
 
-def test_what_is_drawn_is_named_and_in_the_units_of_the_operation():
-    drawn = draws(
-        augment.chain(augment.rotate((-30.0, 30.0)), augment.random_crop(padding=2)), 200, SHAPE
-    )
-    assert [set(own) for own in drawn] == [{"degrees"}, {"top", "left"}]
+def test_a_draw_has_named_parameters_in_units_of_the_operation():
+    policy = augment.chain(augment.rotate((-30.0, 30.0)), augment.random_crop(padding=2))
+    drawn = draws(policy, 200, SHAPE)
+    assert [set(part) for part in drawn] == [{"degrees"}, {"top", "left"}]
     turned, cropped = drawn
     assert 20 < np.abs(turned["degrees"]).max() <= 30
     assert set(cropped["top"]) == {-2, -1, 0, 1, 2}
 
 
-def test_a_drawing_can_be_made_by_hand():
+def test_a_draw_can_be_written_by_hand():
     drawn = {"factor": jnp.float32(2)}
     found = jax.jit(augment.brightness((0.1, 0.2)).apply)(drawn, jnp.asarray(BYTES[0]))
     np.testing.assert_array_equal(found, np.minimum(2 * BYTES[0].astype(int), 255))
 
 
-def test_an_image_alone_in_a_batch_and_in_a_batch_of_batches_is_seen_alike():
+def test_single_images_batches_and_nested_batches_are_equal():
     keys = [jax.random.split(jax.random.key(1), COUNT) for _ in range(2)]
     nested = jax.jit(jax.vmap(jax.vmap(POLICY)))(keys[0].reshape(2, 4), BYTES.reshape(2, 4, *SHAPE))
     np.testing.assert_array_equal(nested.reshape(BYTES.shape), batch())
     alone = jax.jit(POLICY)
-    np.testing.assert_array_equal(
-        [alone(*own) for own in zip(keys[1], BYTES, strict=True)], batch()
-    )
+    single = [alone(key, image) for key, image in zip(keys[1], BYTES, strict=True)]
+    np.testing.assert_array_equal(single, batch())
 
 
-def test_in_a_scan_it_is_the_loop():
-    def step(carry, own):
-        return carry, POLICY(*own)
+def test_a_scan_equals_the_batch():
+    def step(carry, key_and_image):
+        return carry, POLICY(*key_and_image)
 
     keys = jax.random.split(jax.random.key(1), COUNT)
     _, scanned = jax.jit(lambda keys, images: jax.lax.scan(step, 0, (keys, images)))(keys, BYTES)
     np.testing.assert_array_equal(scanned, batch())
 
 
-def test_numpy_arrays_will_do_and_nothing_must_be_compiled():
-    policy, image = augment.translate(0.2, -0.1, method="nearest", mode="wrap"), smooth(1, SHAPE)[0]
+def test_numpy_arrays_are_accepted_without_jit():
+    policy = augment.translate(0.2, -0.1, method="nearest", mode="wrap")
+    image = smooth(1, SHAPE)[0]
     drawn = jax.tree.map(np.asarray, policy.draw(jax.random.key(4), SHAPE))
-    expected = np.roll(
-        image, (4, -2), (0, 1)
-    )  # 0.2 of 20 rows down, 0.1 of 18 columns, rounded, to the left
+    # Down by 0.2 of 20 rows, and to the left by 0.1 of 18 columns, rounded.
+    expected = np.roll(image, (4, -2), (0, 1))
     for found in (policy.apply(drawn, image), policy(jax.random.key(4), image)):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_it_may_be_lowered_and_looked_at_as_any_function():
-    """What jax.jit makes of it has its own `lower`, not that of the policy."""
+def test_a_jitted_policy_can_be_lowered_by_jax():
+    """The method `lower` of the jitted function is not the field of the policy."""
     policy = augment.flip_lr(1.0)
-    compiled = jax.jit(policy).lower(jax.random.key(0), jnp.asarray(BYTES[0])).compile()
-    np.testing.assert_array_equal(
-        compiled(jax.random.key(0), jnp.asarray(BYTES[0])), BYTES[0][:, ::-1]
-    )
+    operands = jax.random.key(0), jnp.asarray(BYTES[0])
+    compiled = jax.jit(policy).lower(*operands).compile()
+    np.testing.assert_array_equal(compiled(*operands), BYTES[0][:, ::-1])
 
 
 SMOOTH = augment.chain(
@@ -94,25 +91,25 @@ SMOOTH = augment.chain(
 )
 
 
-def test_a_float_image_has_a_slope_in_a_batch():
+def test_gradients_by_float_images_in_a_batch():
     images = smooth(COUNT, SHAPE) * 0.5 + 0.25
     drawn = jax.tree.map(jnp.asarray, draws(SMOOTH, COUNT, SHAPE))
     weights, towards = np.random.default_rng(0).normal(size=(2, *images.shape)).astype(np.float32)
 
-    def value(image, own, weight):
-        return (SMOOTH.apply(own, image) * weight).sum()
+    def value(image, drawn, weight):
+        return (SMOOTH.apply(drawn, image) * weight).sum()
 
     values, slopes = jax.jit(jax.vmap(jax.value_and_grad(value)))(images, drawn, weights)
     apart = jax.jit(jax.vmap(value))
-    higher, lower = (apart(images + sign * 0.01 * towards, drawn, weights) for sign in (1, -1))
-    # All is of degree 1 in the image, and nothing is clipped.
-    np.testing.assert_allclose(
-        (slopes * towards).sum((1, 2, 3)), (higher - lower) / 0.02, rtol=1e-2, atol=0.05
-    )
+    higher = apart(images + 0.01 * towards, drawn, weights)
+    lower = apart(images - 0.01 * towards, drawn, weights)
+    # The policy is homogeneous of degree 1 in the image, since nothing is clipped.
+    by_slope = (slopes * towards).sum((1, 2, 3))
+    np.testing.assert_allclose(by_slope, (higher - lower) / 0.02, rtol=1e-2, atol=0.05)
     np.testing.assert_allclose(values, (slopes * images).sum((1, 2, 3)), rtol=1e-3, atol=1e-3)
 
 
-def test_a_magnitude_has_a_slope_and_all_its_values_cost_one_compilation():
+def test_gradients_by_magnitudes_and_one_compilation_for_all_values():
     image = jnp.asarray(smooth(1, SHAPE)[0])
 
     def value(magnitudes):
@@ -123,10 +120,10 @@ def test_a_magnitude_has_a_slope_and_all_its_values_cost_one_compilation():
     usual = jnp.array([1.31, 0.8])
     slope = jax.jit(jax.grad(value))(usual)
     compiled = jax.jit(chex.assert_max_traces(value, n=1))
-    for place in (0, 1):
-        step = jnp.zeros(2).at[place].set(5e-3)
+    for k in (0, 1):
+        step = jnp.zeros(2).at[k].set(5e-3)
         difference = (compiled(usual + step) - compiled(usual - step)) / 1e-2
-        np.testing.assert_allclose(difference, slope[place], rtol=0.03, atol=1e-5)
+        np.testing.assert_allclose(difference, slope[k], rtol=0.03, atol=1e-5)
 
 
 IMAGE = jnp.zeros((8, 8, 3), jnp.uint8)
@@ -194,7 +191,7 @@ ANSWERS = {
     "one of none": (ConfigError, "one_of: expected at least one augmentation, got none; give some"),
     "too few weights": (
         ConfigError,
-        "one_of weights: expected 2 weights, got 1; give one an augmentation",
+        "one_of weights: expected 2 weights, got 1; give one weight per augmentation",
     ),
     "a negative weight": (ConfigError, "one_of weights 1: expected a number in [0, inf), got -1.0"),
     "no weight": (ConfigError, "one_of weights: expected one above 0, got (0.0, 0.0)"),
@@ -217,7 +214,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told_where_it_is_with_what_was_expected_and_got(case):
+def test_mistakes_raise_with_location_expectation_and_value(case):
     error, message = ANSWERS[case]
     with pytest.raises(error, match=re.escape(message)):
         MISTAKES[case]()

@@ -1,1 +1,1 @@
-"""Augmentations of intensities and colors."""
+"""Augmentations of levels and colors."""

@@ -1,4 +1,4 @@
-"""Changes of color, where the channels are mixed; gray images stay as they are, and so does a fourth channel, alpha."""
+"""Color augmentations that mix channels; gray images and alpha are kept unless stated otherwise."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,10 +8,10 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.color.pointwise import blended
-from fnn.augment.intensity import is_float, loose, luma, on_colors, settled, top
-from fnn.augment.ops import Paint, Steps
-from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.color.pointwise import blend
+from fnn.augment.intensity import from_float, is_float, luma, max_level, rgb_only, to_float
+from fnn.augment.ops import Ops, PixelOp
+from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, Number
 from fnn.values import maker
@@ -20,163 +20,234 @@ from fnn.xla import fused_alone
 
 @maker
 def saturation(factor: Magnitude) -> Policy:
-    """gray + factor (x - gray): 0 is a gray image, 1 the image; gray = 0.299 R + 0.587 G + 0.114 B, rounded for bytes.
+    """Change the saturation: gray + factor (x - gray), as Pillow's Color.
 
-    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. ConfigError
-    for a negative factor. As Pillow's Color.
+    gray = 0.299 R + 0.587 G + 0.114 B, rounded for bytes. The result is clipped, and bytes are
+    rounded down.
+
+    Args:
+        factor: Factor >= 0: 0 gives a gray image, 1 the image, more is more colorful. A number is
+            used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `factor` is negative.
     """
     expect_magnitude("saturation factor", factor, "[0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Paint(on_colors(partial(saturated, factor=drawn["factor"]))),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        change = partial(saturate, factor=drawn["factor"])
+        return (PixelOp(rgb_only(change)),)
 
-    return simple(steps, factor=partial(random.within, magnitude=factor))
-
-
-def saturated(image: Image, factor: Array) -> Image:
-    return fused_alone(_toward_gray)(
-        image, factor
-    )  # or a change before it would be worked out anew for every channel
+    return simple_policy(lower, factor=partial(random.sample_magnitude, magnitude=factor))
 
 
-def _toward_gray(image: Image, factor: Array) -> Image:
-    gray = luma(image)[..., None]
-    return settled(blended(factor, loose(image), top(image), gray), image)
+def saturate(image: Image, factor: Array) -> Image:
+    # Alone in its loop: else XLA computes a preceding change again for every channel.
+    return fused_alone(_blend_with_gray)(image, factor)
+
+
+def _blend_with_gray(image: Image, factor: Array) -> Image:
+    gray = luma(image)[..., None]  # (height, width, 1)
+    blended = blend(factor, to_float(image), max_level(image), gray)
+    return from_float(blended, image)
 
 
 @maker
 def grayscale(probability: Number = 1.0) -> Policy:
-    """All channels become the gray of `saturation`, with this probability.
+    """Convert the image to gray, in three equal channels, with a probability.
 
-    ConfigError unless 0 <= probability <= 1.
+    gray = 0.299 R + 0.587 G + 0.114 B, rounded for bytes.
+
+    Args:
+        probability: In [0, 1].
+
+    Raises:
+        ConfigError: `probability` is outside of [0, 1].
     """
     checks.number("grayscale probability", probability, "[0, 1]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         def change(image: Image) -> Image:
-            gray = jnp.broadcast_to(luma(image)[..., None].astype(image.dtype), image.shape)
+            gray = luma(image)[..., None].astype(image.dtype)
+            gray = jnp.broadcast_to(gray, image.shape)
             return jnp.where(drawn["gray"], gray, image)
 
-        return (Paint(on_colors(change)),)
+        # Images of one channel are gray already.
+        return (PixelOp(rgb_only(change)),)
 
-    return simple(steps, gray=partial(random.happens, probability=probability))
+    return simple_policy(lower, gray=partial(random.bernoulli, probability=probability))
 
 
 @maker
 def hue(turns: Magnitude) -> Policy:
-    """The hue of the HSV color wheel, in turns: 1/3 makes red green, green blue and blue red.
+    """Rotate the hue on the HSV color wheel, as torchvision's adjust_hue.
 
-    ConfigError unless it is in [-1/2, 1/2]. As torchvision's adjust_hue.
+    Args:
+        turns: Rotation in turns of 360 degrees, in [-1/2, 1/2]: 1/3 makes red green, green blue and
+            blue red. A number is used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `turns` is outside of [-1/2, 1/2].
     """
     expect_magnitude("hue turns", turns, "[-0.5, 0.5]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Paint(on_colors(partial(turned, turns=drawn["turns"]))),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        change = partial(rotate_hue, turns=drawn["turns"])
+        return (PixelOp(rgb_only(change)),)
 
-    return simple(steps, turns=partial(random.within, magnitude=turns))
+    return simple_policy(lower, turns=partial(random.sample_magnitude, magnitude=turns))
 
 
-def turned(image: Image, turns: Array) -> Image:
-    """The image with its hue turned; bytes as torchvision converts them, cut at x (256 - 0.001)."""
-    x = loose(image) / top(image)
-    levels = jnp.stack(turned_colors([x[..., k] for k in range(3)], turns.astype(x.dtype)), -1)
-    return (
-        levels.astype(image.dtype)
-        if is_float(image)
-        else jnp.floor(levels * (256 - 1e-3)).astype(image.dtype)
+def rotate_hue(image: Image, turns: Array) -> Image:
+    """Rotate the hue of an image (height, width, 3)."""
+    x = to_float(image) / max_level(image)
+    channels = [x[..., k] for k in range(3)]
+    rotated = rotate_channel_hue(channels, turns.astype(x.dtype))
+    levels = jnp.stack(rotated, -1)  # in [0, 1]
+    if is_float(image):
+        return levels.astype(image.dtype)
+    # The conversion of torchvision, which spreads [0, 1] evenly over 256 levels.
+    return jnp.floor(levels * (256 - 1e-3)).astype(image.dtype)
+
+
+def rotate_channel_hue(channels: Sequence[Array], turns: Array) -> list[Array]:
+    """Rotate the hue of red, green and blue; value v and chroma c are kept.
+
+    A channel is v - clip(2c - |k - 2c|, 0, c) with k = c (n + 6 hue) mod 6c, and n = 5, 3, 1 for
+    red, green and blue.
+    """
+    # All is multiplied by c, so that there is no division: gray pixels have no hue, and XLA:CPU
+    # does not fuse loops across a division.
+    r, g, b = channels
+    value = jnp.maximum(jnp.maximum(r, g), b)
+    lowest = jnp.minimum(jnp.minimum(r, g), b)
+    c = value - lowest
+    # 6 c hue, from -c to 5c; the formula depends on the channel that is the highest.
+    scaled_hue = jnp.where(
+        value == r,
+        g - b,
+        jnp.where(value == g, b - r + 2 * c, r - g + 4 * c),
     )
 
-
-def turned_colors(colors: Sequence[Array], turns: Array) -> list[Array]:
-    """Red, green and blue with the hue turned: value v and chroma c stay, and each channel is
-
-    v - clip(2c - |k - 2c|, 0, c), with k = c (n + 6 hue) mod 6c and n = 5, 3, 1 for red, green, blue. All is
-    times c, so that nothing is divided: a gray pixel has no hue, and XLA:CPU would not fuse a loop across a division.
-    """
-    r, g, b = colors
-    value, least = jnp.maximum(jnp.maximum(r, g), b), jnp.minimum(jnp.minimum(r, g), b)
-    c = value - least
-    own = jnp.where(
-        value == r, g - b, jnp.where(value == g, b - r + 2 * c, r - g + 4 * c)
-    )  # from -c to 5c
-
     def channel(n: int) -> Array:
-        k = (
-            own + jnp.mod(n + 6 * turns, 6) * c
-        )  # from -c to 11c, so that |k - 2c| of k mod 6c is ||k - 5c| - 3c|
-        return value - jnp.clip(2 * c - jnp.abs(jnp.abs(k - 5 * c) - 3 * c), 0, c)
+        # From -c to 11c, without the modulo: |k - 2c| of k mod 6c equals ||k - 5c| - 3c|.
+        k = scaled_hue + jnp.mod(n + 6 * turns, 6) * c
+        peak = 2 * c
+        distance = jnp.abs(jnp.abs(k - 5 * c) - 3 * c)
+        return value - jnp.clip(peak - distance, 0, c)
 
     return [channel(5), channel(3), channel(1)]
 
 
 @maker
 def rgb_shift(amount: Magnitude) -> Policy:
-    """Each color channel brighter by an amount of its own, a part of the range. ConfigError unless it is in [-1, 1]."""
+    """Add a constant to each color channel, drawn independently for red, green and blue.
+
+    The result is clipped to the range of levels; bytes are rounded.
+
+    Args:
+        amount: Shift as a share of the range of levels, in [-1, 1]; positive is brighter. A number
+            is used as it is, for all three channels; from a pair (low, high) each shift is drawn
+            uniformly.
+
+    Raises:
+        ConfigError: `amount` is outside of [-1, 1].
+    """
     expect_magnitude("rgb_shift amount", amount, "[-1, 1]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        by = jnp.stack([drawn[name] for name in ("red", "green", "blue")])
-        return (Paint(on_colors(partial(_shifted, by=by))),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        shift = jnp.stack([drawn["red"], drawn["green"], drawn["blue"]])
+        change = partial(_shift, shift=shift)
+        return (PixelOp(rgb_only(change)),)
 
-    read = partial(random.within, magnitude=amount)
-    return simple(steps, red=read, green=read, blue=read)
-
-
-def _shifted(image: Image, by: Array) -> Image:
-    x = loose(image)
-    nearest = 0 if is_float(image) else 0.5  # bytes are cut, so half a level more rounds them
-    return settled(x + (by.astype(x.dtype) * top(image) + nearest)[None, None], image)
+    # Each channel has its own word.
+    read = partial(random.sample_magnitude, magnitude=amount)
+    return simple_policy(lower, red=read, green=read, blue=read)
 
 
-# Of the colors of ImageNet in [0, 1]: standard deviations along the principal axes, and these, one a column.
+def _shift(image: Image, shift: Array) -> Image:
+    """Add (3,) shares of the range to the channels."""
+    x = to_float(image)
+    # Bytes are rounded down afterwards, so half a level rounds to the nearest.
+    rounding = 0 if is_float(image) else 0.5
+    levels = shift.astype(x.dtype) * max_level(image) + rounding
+    # (1, 1, channels)
+    levels = levels[None, None]
+    return from_float(x + levels, image)
+
+
+# The colors of ImageNet, levels in [0, 1], as in fb.resnet.torch: standard deviations along the
+# principal axes, and the axes, one in each column.
 IMAGENET_DEVIATIONS = (0.2175, 0.0188, 0.0045)
-IMAGENET_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+IMAGENET_AXES = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
 
 
 @maker
 def pca_lighting(deviation: Number = 0.1) -> Policy:
-    """The colors shifted along the principal axes of ImageNet's: x + Σ_i α_i λ_i p_i, with α_i of N(0, deviation²).
+    """Shift the colors along the principal axes of ImageNet [Krizhevsky et al. 2012, section 4.1].
 
-    ConfigError for a negative deviation [Krizhevsky et al. 2012, section 4.1; the figures are those of
-    fb.resnet.torch].
+    x + Σ_i α_i λ_i p_i with α_i of N(0, deviation²), standard deviations λ_i and axes p_i of the
+    colors of ImageNet.
+
+    Args:
+        deviation: Standard deviation of α, >= 0. The default is that of the paper. May be traced.
+
+    Raises:
+        ConfigError: `deviation` is negative.
     """
     checks.number("pca_lighting deviation", deviation, "[0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        along = jnp.stack([drawn[f"axis_{k}"] for k in range(3)]) * jnp.array(
-            IMAGENET_DEVIATIONS, jnp.float32
-        )
-        by = (jnp.array(IMAGENET_AXES, jnp.float32) * along[None]).sum(1)
-        return (Paint(on_colors(partial(_shifted, by=by))),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        coefficients = jnp.stack([drawn["axis_0"], drawn["axis_1"], drawn["axis_2"]])
+        along_axes = coefficients * jnp.array(IMAGENET_DEVIATIONS, jnp.float32)
+        axes = jnp.array(IMAGENET_AXES, jnp.float32)
+        # (channels, axes) * (1, axes), summed over the axes: (channels,)
+        shift = (axes * along_axes[None]).sum(1)
+        change = partial(_shift, shift=shift)
+        return (PixelOp(rgb_only(change)),)
 
     def read(word: Array) -> Array:
         return jnp.asarray(deviation, jnp.float32) * random.normal(word)
 
-    return simple(steps, axis_0=read, axis_1=read, axis_2=read)
+    return simple_policy(lower, axis_0=read, axis_1=read, axis_2=read)
 
 
 @maker
 def channel_drop(probability: Number = 0.5, *, fill: Number = 0.0) -> Policy:
-    """One of the channels, each as likely, becomes flat, of the level fill, with this probability.
+    """Set one channel, drawn uniformly, to one value, with a probability.
 
-    ConfigError unless 0 <= probability <= 1 and 0 <= fill <= 1.
+    Gray images and alpha are changed as well.
+
+    Args:
+        probability: In [0, 1].
+        fill: Level of the channel, in [0, 1], also for images of bytes.
+
+    Raises:
+        ConfigError: `probability` or `fill` is outside of [0, 1].
     """
     checks.number("channel_drop probability", probability, "[0, 1]")
     checks.number("channel_drop fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        return {
-            "drops": random.happens(words[0], probability),
-            "channel": random.below(words[1], shape[2]),
-        }
+        drops = random.bernoulli(words[0], probability)
+        channel = random.integers(words[1], shape[2])
+        return {"drops": drops, "channel": channel}
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         def change(image: Image) -> Image:
-            chosen = (jnp.arange(shape[2], dtype=jnp.int32) == drawn["channel"]) & drawn["drops"]
-            level = jnp.asarray(fill, jnp.float32) * top(image)
-            level = (level if is_float(image) else jnp.round(level)).astype(image.dtype)
-            return jnp.where(chosen[None, None], level, image)
+            channels = jnp.arange(shape[2], dtype=jnp.int32)
+            is_dropped = (channels == drawn["channel"]) & drawn["drops"]
+            level = jnp.asarray(fill, jnp.float32) * max_level(image)
+            if not is_float(image):
+                level = jnp.round(level)
+            level = level.astype(image.dtype)
+            # The mask is (1, 1, channels).
+            return jnp.where(is_dropped[None, None], level, image)
 
-        return (Paint(change, unbounded=True),)
+        return (PixelOp(change, unbounded=True),)
 
-    return Policy(2, read, steps)
+    return Policy(2, read, lower)

@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation and hue together, in an order drawn for each image."""
+"""Color jitter: brightness, contrast, saturation and hue in random order."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,16 +9,16 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.color.channels import turned_colors
-from fnn.augment.intensity import GRAY, loose, on_colors, painted, top
-from fnn.augment.ops import Paint, Steps
+from fnn.augment.color.channels import rotate_channel_hue
+from fnn.augment.intensity import GRAY, map_rgb, max_level, rgb_only, to_float
+from fnn.augment.ops import Ops, PixelOp
 from fnn.augment.policy import Drawn, Policy
 from fnn.types import Image, ImageShape, Number
 from fnn.values import maker
 from fnn.xla import fused_alone
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NAMES = ("brightness", "contrast", "saturation", "hue")
+HUE = 3  # index of the hue in NAMES
 
 
 @maker
@@ -29,11 +29,22 @@ def jitter(
     saturation: Number = 0.0,
     hue: Number | None = None,
 ) -> Policy:
-    """Color jitter: factors drawn from [max(0, 1 - s), 1 + s] for each strength s, a hue from [-hue, hue], in turns.
+    """Change brightness, contrast, saturation and hue in random order [torchvision ColorJitter].
 
-    They are done in an order drawn for each image, as by torchvision's ColorJitter for a batch. All before the hue are
-    one linear map of the colors and so are all after it, so that levels are clipped before the hue and at the end, not
-    after each change. ConfigError for a negative strength, or a hue beyond 1/2.
+    Each factor and the order are drawn for each image. The changes before the hue are one linear
+    map of the colors, and so are those after it. Levels are therefore clipped before the hue and at
+    the end, not after each change. Gray images are changed as three equal channels; alpha is kept.
+
+    Args:
+        brightness: Strength s >= 0: the factor is drawn uniformly from [max(0, 1 - s), 1 + s]. See
+            `augment.brightness` for the factor. 0 changes nothing.
+        contrast: Strength of the contrast, as `brightness`.
+        saturation: Strength of the saturation, as `brightness`.
+        hue: Strength h in [0, 1/2]: the rotation is drawn uniformly from [-h, h], in turns of 360
+            degrees. None leaves the hue out, which is faster than 0.
+
+    Raises:
+        ConfigError: A strength is negative, or `hue` is above 1/2.
     """
     strengths = {
         "brightness": brightness,
@@ -42,61 +53,97 @@ def jitter(
         "hue": 0.0 if hue is None else hue,
     }
     for name, strength in strengths.items():
-        checks.number(f"jitter {name}", strength, "[0, 0.5]" if name == "hue" else "[0, inf)")
+        interval = "[0, 0.5]" if name == "hue" else "[0, inf)"
+        checks.number(f"jitter {name}", strength, interval)
 
     def read(words: Array, shape: ImageShape) -> Drawn:
         drawn = {}
         for name, word in zip(NAMES, words[:4], strict=True):
             strength = jnp.asarray(strengths[name], jnp.float32)
-            lowest = -strength if name == "hue" else jnp.maximum(0, 1 - strength)
-            drawn[name] = random.between(word, lowest, strength if name == "hue" else 1 + strength)
-        # The order of four random numbers: place[k] is when change number k has its turn.
-        earlier = words[4:][None, :] < words[4:][:, None]
-        return drawn | {"place": earlier.sum(1).astype(jnp.int32)}
+            if name == "hue":
+                drawn[name] = random.uniform(word, -strength, strength)
+            else:
+                lowest = jnp.maximum(0, 1 - strength)
+                drawn[name] = random.uniform(word, lowest, 1 + strength)
+        # The rank of each of four random words is the position of a change in the order.
+        row = words[4:][None, :]
+        column = words[4:][:, None]
+        is_earlier = row < column  # (changes, changes)
+        drawn["place"] = is_earlier.sum(1).astype(jnp.int32)
+        return drawn
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Paint(on_colors(partial(_jittered, drawn, hue is not None), gray=True)),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        change = partial(_jitter, drawn, hue is not None)
+        return (PixelOp(rgb_only(change, gray=True)),)
 
-    return Policy(8, read, steps)
+    return Policy(8, read, lower)
 
 
-def _jittered(drawn: Drawn, with_hue: bool, image: Image) -> Image:
-    place = drawn["place"]
-    mixed = partial(_mixed, top(image))
+def _jitter(
+    drawn: Drawn,
+    with_hue: bool,
+    image: Image,
+) -> Image:
+    order = drawn["place"]
+    mix = partial(_mix, max_level(image))
     if not with_hue:
-        return painted(mixed, image, _shares(drawn, image, place >= 0))
+        return map_rgb(mix, image, _coefficients(drawn, image, order >= 0))
 
-    def turned(colors: Sequence[Array], shares: Array, hue: Array) -> list[Array]:
-        return turned_colors(mixed(colors, shares), hue.astype(colors[0].dtype))
+    def mix_and_rotate(
+        colors: Sequence[Array],
+        coefficients: Array,
+        hue: Array,
+    ) -> list[Array]:
+        mixed = mix(colors, coefficients)
+        return rotate_channel_hue(mixed, hue.astype(colors[0].dtype))
 
-    image = painted(turned, image, _shares(drawn, image, place < place[HUE]), drawn["hue"])
-    return painted(mixed, image, _shares(drawn, image, place > place[HUE]))
-
-
-def _mixed(highest: float, colors: Sequence[Array], shares: Array) -> list[Array]:
-    """So much of each color, so much of its gray, and a level, as (3,) tells, clipped."""
-    own, gray, level = shares.astype(colors[0].dtype)
-    same = (
-        gray
-        * sum((part * x for part, x in zip(GRAY, colors, strict=True)), jnp.zeros_like(colors[0]))
-        + level
-    )
-    return [jnp.clip(own * x + same, 0, highest) for x in colors]
+    before = _coefficients(drawn, image, order < order[HUE])
+    image = map_rgb(mix_and_rotate, image, before, drawn["hue"])
+    after = _coefficients(drawn, image, order > order[HUE])
+    return map_rgb(mix, image, after)
 
 
-def _shares(drawn: Drawn, image: Image, now: Array) -> Array:
-    """What those changes that are to be done now come to: b (c (s x + (1 - s) gray) + (1 - c) mean), in any order.
+def _mix(
+    highest: float,
+    colors: Sequence[Array],
+    coefficients: Array,
+) -> list[Array]:
+    """Return clip(a x + b gray + level) of each channel x, with coefficients (a, b, level)."""
+    color_part, gray_part, level = coefficients.astype(colors[0].dtype)
+    gray = jnp.zeros_like(colors[0])
+    for weight, channel in zip(GRAY, colors, strict=True):
+        gray = gray + weight * channel
+    offset = gray_part * gray + level
+    return [jnp.clip(color_part * channel + offset, 0, highest) for channel in colors]
 
-    For brightness b scales the mean that contrast c is about, and saturation s leaves it as it is.
+
+def _coefficients(
+    drawn: Drawn,
+    image: Image,
+    applies: Array,
+) -> Array:
+    """Return the coefficients (3,) of `_mix` that do all changes where `applies` (4,) is True.
+
+    The result is b (c (s x + (1 - s) gray) + (1 - c) mean), with brightness b, contrast c and
+    saturation s.
     """
-    b, c, s = (jnp.where(now[k], drawn[NAMES[k]], 1) for k in (BRIGHTNESS, CONTRAST, SATURATION))
-    return jnp.stack([b * c * s, b * c * (1 - s), b * (1 - c) * fused_alone(_mean)(image)])
+    # Any order gives this formula: brightness scales the mean that contrast refers to, and
+    # saturation keeps the gray of each pixel, hence the mean.
+    factors = []
+    for k, name in enumerate(NAMES[:HUE]):
+        factors.append(jnp.where(applies[k], drawn[name], 1))
+    b, c, s = factors
+    color_part = b * c * s
+    gray_part = b * c * (1 - s)
+    level = b * (1 - c) * fused_alone(_mean_gray)(image)
+    return jnp.stack([color_part, gray_part, level])
 
 
-def _mean(image: Image) -> Array:
-    """The mean gray of the image."""
-    # Down the columns first, for a loop over the sums of a long row is vectorized; XLA would make two sums one.
-    sums = loose(image.reshape(image.shape[0], -1)).sum(0)
-    weights = jnp.tile(jnp.asarray(GRAY, sums.dtype), image.shape[1])
+def _mean_gray(image: Image) -> Array:
+    height, width = image.shape[:2]
+    # Sum along the columns first: XLA vectorizes a loop over the sums of a long row, and it would
+    # merge two sums into one. (width * channels,)
+    sums = to_float(image.reshape(height, -1)).sum(0)
+    weights = jnp.tile(jnp.asarray(GRAY, sums.dtype), width)
     total = jnp.dot(sums, weights, precision=jax.lax.Precision.HIGHEST)
-    return (total / (image.shape[0] * image.shape[1])).astype(jnp.float32)
+    return (total / (height * width)).astype(jnp.float32)

@@ -1,14 +1,15 @@
-"""From levels to what a network takes in, as the last part of a policy."""
+"""Normalization of levels by mean and standard deviation, as the last part of a policy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from fnn import checks
-from fnn.augment.intensity import loose, top
-from fnn.augment.ops import Paint, Steps
+from fnn.augment.intensity import max_level, to_float
+from fnn.augment.ops import Ops, PixelOp
 from fnn.augment.policy import Drawn, Policy
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Image, ImageShape
@@ -17,48 +18,75 @@ from fnn.values import maker
 
 @maker
 def normalize(
-    mean: Sequence[float] | Array, std: Sequence[float] | Array, *, dtype: DTypeLike = jnp.float32
+    mean: Sequence[float] | Array,
+    std: Sequence[float] | Array,
+    *,
+    dtype: DTypeLike = jnp.float32,
 ) -> Policy:
-    """(x - mean) / std for each channel, with x in [0, 1], bytes divided by 255; the result is of this dtype.
+    """Normalize each channel: (x - mean) / std, with levels x in [0, 1].
 
-    What comes out are no levels, so only moves and what covers pixels may come after it: ConfigError for others, inside
-    of `maybe` and `one_of`, and unless there is a mean and a positive std for each; ShapeError for an image of other
-    channels.
+    Bytes are divided by 255. The results are not levels, so only operations that accept any values
+    may follow, such as geometric ones and Cutout.
+
+    Args:
+        mean: One number per channel, (channels,), on the scale of [0, 1].
+        std: One number > 0 per channel, (channels,), on the same scale.
+        dtype: Floating-point dtype of the result.
+
+    Raises:
+        ConfigError: `mean` and `std` differ in length, a std is not positive, an operation on
+            levels follows, or the policy is a part of `maybe` or `one_of`.
+        ShapeError: The image has another number of channels.
     """
-    means, stds = (
-        [*numbers] if isinstance(numbers, Sequence) else list(jnp.asarray(numbers))
-        for numbers in (mean, std)
-    )
+    means = _numbers(mean)
+    stds = _numbers(std)
     if len(means) != len(stds):
+        expected = f"{len(means)} numbers, as many as mean"
         raise ConfigError(
             "normalize std",
-            f"{len(means)} numbers, as many as mean",
+            expected,
             len(stds),
-            "give one a channel",
+            "give one per channel",
         )
-    for own in means:
-        checks.number("normalize mean", own, "(-inf, inf)")
-    for own in stds:
-        checks.number("normalize std", own, "(0, inf)")
+    for number in means:
+        checks.number("normalize mean", number, "(-inf, inf)")
+    for number in stds:
+        checks.number("normalize std", number, "(0, inf)")
 
     def change(image: Image) -> Image:
-        x = loose(image)
-        center, spread = (
-            jnp.tile(jnp.stack([jnp.asarray(own, x.dtype) for own in numbers]), image.shape[1])
-            for numbers in (means, stds)
-        )
-        # As (height, width * channels): a loop over so long a row is vectorized, one over three channels is not.
-        scaled = (
-            x.reshape(image.shape[0], -1) * (1 / (top(image) * spread))[None]
-            - (center / spread)[None]
-        )
-        return scaled.astype(dtype).reshape(image.shape)
+        height, width = image.shape[:2]
+        x = to_float(image)
+        # (width * channels,): XLA vectorizes loops over such long rows, but not over three
+        # channels.
+        mean_row = jnp.tile(_stack(means, x.dtype), width)
+        std_row = jnp.tile(_stack(stds, x.dtype), width)
+        rows = x.reshape(height, -1)
+        # One multiplication and one subtraction for each pixel.
+        scaled = rows * (1 / (max_level(image) * std_row))[None]
+        normalized = scaled - (mean_row / std_row)[None]
+        return normalized.astype(dtype).reshape(image.shape)
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
+    # The number of channels is known only with an image.
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         if shape[2] != len(means):
+            expected = f"{len(means)} channels, one for each mean"
             raise ShapeError(
-                "normalize", f"{len(means)} channels, one a mean", shape, "give one mean a channel"
+                "normalize",
+                expected,
+                shape,
+                "give one mean per channel",
             )
-        return (Paint(change, normalizes=True),)
+        return (PixelOp(change, normalizes=True),)
 
-    return Policy(0, lambda words, shape: {}, steps)
+    return Policy(0, lambda words, shape: {}, lower)
+
+
+def _numbers(row: Sequence[float] | Array) -> list[Any]:
+    """Return the numbers of a row as a list, whose elements may be traced."""
+    if isinstance(row, Sequence):
+        return [*row]
+    return list(jnp.asarray(row))
+
+
+def _stack(numbers: list[Any], dtype: DTypeLike) -> Array:
+    return jnp.stack([jnp.asarray(number, dtype) for number in numbers])

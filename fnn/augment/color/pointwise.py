@@ -1,4 +1,4 @@
-"""New levels, channel by channel: brightness, contrast, gamma, solarize, posterize, invert, autocontrast, equalize."""
+"""Augmentations of the levels of each channel, such as brightness, contrast and equalization."""
 
 from functools import partial
 from typing import Any
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.augment import random
-from fnn.augment.color.statistics import extremes, histogram, pillows_rounding
-from fnn.augment.intensity import is_float, loose, luma
-from fnn.augment.ops import Recolor, Steps
-from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.color.statistics import extremes, histogram, pillow_stretch
+from fnn.augment.intensity import LEVELS, is_float, luma, to_float
+from fnn.augment.ops import Ops, PointOp
+from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude
 from fnn.values import maker
@@ -18,161 +18,259 @@ from fnn.values import maker
 
 @maker
 def brightness(factor: Magnitude) -> Policy:
-    """Each level times the factor: 0 is black, 1 the image; clipped, and bytes cut to whole numbers, as in Pillow.
+    """Multiply each level by a factor, as Pillow's Brightness.
 
-    A magnitude is one number, which is taken as it is, or a pair (low, high), between which it is drawn. ConfigError
-    for a negative factor.
+    The result is clipped, and bytes are rounded down.
+
+    Args:
+        factor: Factor >= 0: 0 gives a black image, 1 the image, more is brighter. A number is used
+            as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `factor` is negative.
     """
     expect_magnitude("brightness factor", factor, "[0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Recolor(lambda x, top, seen: drawn["factor"].astype(x.dtype) * x),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        def change(
+            x: Array,
+            highest: float,
+            statistics: Any,
+        ) -> Array:
+            return drawn["factor"].astype(x.dtype) * x
 
-    return simple(steps, factor=partial(random.within, magnitude=factor))
+        return (PointOp(change),)
+
+    return simple_policy(lower, factor=partial(random.sample_magnitude, magnitude=factor))
 
 
 @maker
 def contrast(factor: Magnitude) -> Policy:
-    """mean + factor (x - mean), with the mean gray of the image, which for bytes is rounded: 0 is gray, 1 the image.
+    """Change the contrast: mean + factor (x - mean), with the mean gray of the image.
 
-    ConfigError for a negative factor. As in Pillow; torchvision does not round the mean.
+    As Pillow's Contrast, which rounds the mean of bytes; torchvision does not. The result is
+    clipped, and bytes are rounded down.
+
+    Args:
+        factor: Factor >= 0: 0 gives a flat gray image, 1 the image, more is more contrast. A number
+            is used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `factor` is negative.
     """
     expect_magnitude("contrast factor", factor, "[0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return (Recolor(partial(blended, drawn["factor"]), look=mean_gray),)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        return (PointOp(partial(blend, drawn["factor"]), statistics=mean_gray),)
 
-    return simple(steps, factor=partial(random.within, magnitude=factor))
+    return simple_policy(lower, factor=partial(random.sample_magnitude, magnitude=factor))
 
 
-def blended(factor: Array, x: Array, highest: float, other: Array) -> Array:
-    """other + factor (x - other): 0 is the other, 1 is x."""
+def blend(
+    factor: Array,
+    x: Array,
+    highest: float,
+    other: Array,
+) -> Array:
+    """Return other + factor (x - other): `other` for factor 0, `x` for factor 1."""
     other = jnp.broadcast_to(other, x.shape).astype(x.dtype)
     return other + factor.astype(x.dtype) * (x - other)
 
 
 def mean_gray(image: Image, needed: Array | bool = True) -> Array:
+    """Return the mean gray level of the image, rounded for bytes."""
     gray = luma(image) if image.shape[-1] == 3 else image[..., 0]
     if is_float(image):
-        return loose(gray).mean()
+        return to_float(gray).mean()
     return rounded_mean(gray)
 
 
 def rounded_mean(levels: Array) -> Array:
-    """The mean of whole levels 0..255, rounded, float32; of up to 2²² pixels exactly, as no float's sum would be."""
+    """Return the rounded mean of levels 0..255, float32."""
+    # The sum of up to 2²² pixels is exact in int32, but not in float32.
     total = levels.astype(jnp.int32).sum(dtype=jnp.int32)
-    return ((2 * total + levels.size) // (2 * levels.size)).astype(jnp.float32)
+    # Round to nearest in whole numbers: (total + size / 2) // size.
+    mean = (2 * total + levels.size) // (2 * levels.size)
+    return mean.astype(jnp.float32)
 
 
 @maker
 def gamma(exponent: Magnitude) -> Policy:
-    """top (x / top)^exponent: above 1 darker, below 1 lighter. ConfigError for an exponent that is not positive."""
+    """Apply the power x^exponent to levels x in [0, 1].
+
+    Args:
+        exponent: Exponent > 0: above 1 is darker, below 1 is brighter. A number is used as it is;
+            from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `exponent` is not positive.
+    """
     expect_magnitude("gamma exponent", exponent, "(0, inf)")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        def change(x: Array, highest: float, seen: Any) -> Array:
-            part = x / highest
-            # The slope of x^g by g at 0 is 0, which log(0) would make no number.
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        def change(
+            x: Array,
+            highest: float,
+            statistics: Any,
+        ) -> Array:
+            share = x / highest
+            # The gradient of x^g by g at 0 is 0, but log(0) in its formula would make it NaN.
             return jnp.where(
-                part > 0,
-                highest * jnp.where(part > 0, part, 1) ** drawn["exponent"].astype(x.dtype),
+                share > 0,
+                highest * jnp.where(share > 0, share, 1) ** drawn["exponent"].astype(x.dtype),
                 0,
             )
 
-        return (Recolor(change, tabled=True),)
+        # A power is expensive, so for bytes it is computed for the 256 levels only.
+        return (PointOp(change, use_table=True),)
 
-    return simple(steps, exponent=partial(random.within, magnitude=exponent))
+    return simple_policy(lower, exponent=partial(random.sample_magnitude, magnitude=exponent))
 
 
 @maker
 def invert() -> Policy:
-    """top - x: the negative."""
-    return _recolor(Recolor(lambda x, highest, seen: highest - x))
+    """Invert the levels: 1 - x, or 255 - x for bytes."""
+
+    def change(
+        x: Array,
+        highest: float,
+        statistics: Any,
+    ) -> Array:
+        return highest - x
+
+    return _fixed_policy(PointOp(change))
 
 
 @maker
 def solarize(threshold: Magnitude) -> Policy:
-    """Levels from the threshold on, a part of the range, are inverted: 1 leaves all below white, 0 inverts all.
+    """Invert all levels at or above a threshold.
 
-    ConfigError unless it is in [0, 1].
+    Args:
+        threshold: Level in [0, 1], also for images of bytes: 1 inverts only white, 0 inverts all. A
+            number is used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `threshold` is outside of [0, 1].
     """
     expect_magnitude("solarize threshold", threshold, "[0, 1]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        def change(x: Array, highest: float, seen: Any) -> Array:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        def change(
+            x: Array,
+            highest: float,
+            statistics: Any,
+        ) -> Array:
             limit = drawn["threshold"].astype(x.dtype) * highest
-            # 128 / 255 in float32 times 255 may lie a little above 128, which is meant.
-            limit = jnp.ceil(limit - 1e-3) if highest > 1 else limit
+            if highest > 1:
+                # In float32, 128 / 255 times 255 may be slightly above 128, which is meant.
+                limit = jnp.ceil(limit - 1e-3)
             return jnp.where(x >= limit, highest - x, x)
 
-        return (Recolor(change),)
+        return (PointOp(change),)
 
-    return simple(steps, threshold=partial(random.within, magnitude=threshold))
+    return simple_policy(lower, threshold=partial(random.sample_magnitude, magnitude=threshold))
 
 
 @maker
 def posterize(bits: Magnitude) -> Policy:
-    """Only so many of the highest bits of each byte are kept; floats are cut to as many levels.
+    """Keep only the highest bits of each level; floats are reduced to 2^bits levels.
 
-    A magnitude that is drawn is cut to a whole number. ConfigError unless it is in [0, 8].
+    Args:
+        bits: Number of bits that are kept, in [0, 8]; rounded down to a whole number. A number is
+            used as it is; from a pair (low, high) it is drawn uniformly.
+
+    Raises:
+        ConfigError: `bits` is outside of [0, 8].
     """
     expect_magnitude("posterize bits", bits, "[0, 8]")
 
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        def change(x: Array, highest: float, seen: Any) -> Array:
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        def change(
+            x: Array,
+            highest: float,
+            statistics: Any,
+        ) -> Array:
+            # The number of levels that are left.
             count = jnp.exp2(jnp.floor(drawn["bits"])).astype(x.dtype)
             if highest > 1:
-                step = 256 / count
+                step = LEVELS / count
                 return jnp.floor(x / step) * step
-            return jnp.clip(jnp.floor(x * count), 0, count - 1) / count
+            # Level 1 would be one level too many.
+            index = jnp.clip(jnp.floor(x * count), 0, count - 1)
+            return index / count
 
-        return (Recolor(change),)
+        return (PointOp(change),)
 
-    return simple(steps, bits=partial(random.within, magnitude=bits))
+    return simple_policy(lower, bits=partial(random.sample_magnitude, magnitude=bits))
 
 
 @maker
 def autocontrast() -> Policy:
-    """(x - low) top / (high - low), by the lowest and the highest level of each channel; a flat channel stays.
+    """Stretch each channel to the full range: (x - low) / (high - low), as Pillow's autocontrast.
 
-    Bytes are cut to whole numbers as by Pillow, even where its quotient falls just below one.
+    `low` and `high` are the lowest and the highest level of the channel. A channel of one level is
+    kept. Bytes are the same as Pillow's, including its rounding errors.
     """
 
-    def change(x: Array, highest: float, seen: tuple[Array, Array]) -> Array:
-        low, high = (end.astype(x.dtype)[(None,) * (x.ndim - 1)] for end in seen)
+    def change(
+        x: Array,
+        highest: float,
+        statistics: tuple[Array, Array],
+    ) -> Array:
+        low = _align(statistics[0], x)
+        high = _align(statistics[1], x)
         if highest > 1:
-            return jnp.where(high > low, pillows_rounding(x, low, high), x)
+            return jnp.where(high > low, pillow_stretch(x, low, high), x)
         stretched = (x - low) / jnp.where(high > low, high - low, 1)
         return jnp.where(high > low, stretched, x)
 
-    return _recolor(Recolor(change, tabled=True, look=extremes))
+    return _fixed_policy(PointOp(change, use_table=True, statistics=extremes))
+
+
+def _align(levels: Array, x: Array) -> Array:
+    """Convert levels (channels,) to the dtype and rank of `x`: (1, ..., 1, channels)."""
+    leading = (None,) * (x.ndim - 1)
+    return levels.astype(x.dtype)[leading]
 
 
 @maker
 def equalize() -> Policy:
-    """The levels of each channel spread so that each range of them holds about as many pixels.
+    """Equalize the histogram of each channel, as Pillow's equalize.
 
-    lut[i] = (step // 2 + Σ_{j<i} n_j) // step, with step = (Σ n - n_last) // 255, n_j pixels of level j, the last of
-    them the highest level there is; a channel with step 0 stays. Floats are seen as the nearest bytes. As in Pillow.
+    lut[i] = (step // 2 + Σ_{j<i} n_j) // step with step = (Σ n - n_last) // 255, where n_j pixels
+    have level j, and `last` is the highest level that occurs. A channel with step 0 is kept. Floats
+    are equalized as the nearest bytes.
     """
 
-    def change(x: Array, highest: float, table: Array) -> Array:  # (channels, 256)
+    def change(
+        x: Array,
+        highest: float,
+        table: Array,
+    ) -> Array:
+        # The table is (channels, 256).
         level = jnp.round(x * (255 / highest)).astype(jnp.int32)
-        channel = jnp.arange(x.shape[-1], dtype=jnp.int32)[(None,) * (x.ndim - 1)]
+        channel = jnp.arange(x.shape[-1], dtype=jnp.int32)
+        channel = channel[(None,) * (x.ndim - 1)]
         return table[channel, level].astype(x.dtype) * (highest / 255)
 
-    return _recolor(Recolor(change, tabled=True, look=partial(histogram, then=_equalizing)))
+    statistics = partial(histogram, then=_equalization_table)
+    return _fixed_policy(PointOp(change, use_table=True, statistics=statistics))
 
 
-def _equalizing(counts: Array) -> Array:
-    levels = jnp.arange(256, dtype=jnp.int32)[None]
+def _equalization_table(counts: Array) -> Array:
+    """Return the new levels (channels, 256) for a histogram (channels, 256)."""
+    levels = jnp.arange(LEVELS, dtype=jnp.int32)[None]
+    # The highest level that occurs, (channels, 1).
     last = jnp.where(counts > 0, levels, 0).max(-1, keepdims=True)
-    step = (counts.sum(-1, keepdims=True) - jnp.take_along_axis(counts, last, -1)) // 255
+    pixels = counts.sum(-1, keepdims=True)
+    step = (pixels - jnp.take_along_axis(counts, last, -1)) // 255
+    # Pixels of lower levels.
     before = jnp.cumsum(counts, -1) - counts
-    spread = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
+    quotient = (step // 2 + before) // jnp.maximum(step, 1)
+    spread = jnp.minimum(quotient, 255)
     return jnp.where(step > 0, spread, levels)
 
 
-def _recolor(step: Recolor) -> Policy:
-    """The policy that draws nothing and does this."""
-    return Policy(0, lambda words, shape: {}, lambda drawn, shape: (step,))
+def _fixed_policy(op: PointOp) -> Policy:
+    """Make the policy of an op without random parameters."""
+    return Policy(0, lambda words, shape: {}, lambda drawn, shape: (op,))

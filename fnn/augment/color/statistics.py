@@ -1,4 +1,4 @@
-"""What a recolor has to know of a whole image: its extremes, its histogram."""
+"""Statistics of a whole image for point ops: extremes, histogram, and Pillow's stretching."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -12,14 +12,19 @@ from fnn.augment.intensity import LEVELS, to_bytes
 from fnn.types import Image
 from fnn.xla import from_batched, on_cpu_else
 
-WORD = 32  # bits
+WORD_BITS = 32
 
 
 def extremes(image: Image, needed: Array | bool = True) -> tuple[Array, Array]:
-    """The lowest and the highest level of each channel, (channels,) each."""
-    # Down the long rows first, for a loop over so many numbers is vectorized, one over three channels is not.
+    """Return the lowest and the highest level of each channel, (channels,) each."""
+    channels = image.shape[-1]
+    # Along the columns first: XLA vectorizes loops over long rows, but not over three channels.
     rows = image.reshape(image.shape[0], -1)
-    low, high = (end.reshape(-1, image.shape[-1]) for end in (rows.min(0), rows.max(0)))
+    low = rows.min(0)
+    high = rows.max(0)
+    # (width, channels)
+    low = low.reshape(-1, channels)
+    high = high.reshape(-1, channels)
     return low.min(0), high.max(0)
 
 
@@ -28,68 +33,103 @@ def histogram(
     needed: Array | bool = True,
     then: Callable[[Array], Array] = lambda counts: counts,
 ) -> Array:
-    """How many pixels have each of the 256 levels (channels, 256), int32, or what `then` makes of it.
+    """Count the pixels of each of 256 levels, and apply a function to the counts.
 
-    Where it is not needed it may be zeros.
+    Args:
+        image: (height, width, channels); floats are counted as the nearest bytes.
+        needed: Where it is False, the result may be zeros.
+        then: Function of the counts int32 (channels, 256).
+
+    Returns:
+        then(counts).
     """
-    return from_batched(partial(_counts, then))(to_bytes(image), jnp.asarray(needed))
+    return from_batched(partial(_batch_histogram, then))(to_bytes(image), jnp.asarray(needed))
 
 
-def _counted(images: Array) -> Array:
-    batch, channels = images.shape[0], images.shape[-1]
-    # One flat table of all channels of all images, so that an index is one number.
-    table = LEVELS * jnp.arange(batch * channels, dtype=jnp.int32).reshape(batch, 1, channels)
-    levels = images.reshape(batch, -1, channels).astype(jnp.int32) + table
-    counts = (
-        jnp.zeros(batch * channels * LEVELS, jnp.int32).at[levels].add(1, mode="promise_in_bounds")
-    )
+def _count(images: Array) -> Array:
+    """Return the counts (batch, channels, 256) of images of bytes."""
+    batch = images.shape[0]
+    channels = images.shape[-1]
+    # One flat table for all channels of all images, so that an index is one number.
+    tables = jnp.arange(batch * channels, dtype=jnp.int32)
+    begins = LEVELS * tables.reshape(batch, 1, channels)
+    # (batch, height * width, channels)
+    index = images.reshape(batch, -1, channels).astype(jnp.int32) + begins
+    zeros = jnp.zeros(batch * channels * LEVELS, jnp.int32)
+    # Indices are in bounds by construction, so checks are left out.
+    counts = zeros.at[index].add(1, mode="promise_in_bounds")
     return counts.reshape(batch, channels, LEVELS)
 
 
-def _counts(then: Callable[[Array], Array], images: Array, needed: Array) -> Array:
+def _batch_histogram(
+    then: Callable[[Array], Array],
+    images: Array,
+    needed: Array,
+) -> Array:
     def at_once(images: Array, needed: Array) -> Array:
-        return jax.vmap(then)(_counted(images))
+        return jax.vmap(then)(_count(images))
 
     def one_by_one(images: Array, needed: Array) -> Array:
-        # Counting is 25 times as slow as looking up, and of a policy's images few need it: these come first.
-        order = jnp.argsort(~needed)
+        # On CPU, counting is 25x slower than a lookup, and of the images of a policy few need it.
+        # So a loop over these images only.
+        needed_first = jnp.argsort(~needed)
 
-        def step(turn: Array, seen: Array) -> Array:
-            return seen.at[order[turn]].set(at_once(images[order[turn]][None], needed)[0])
+        def count_next(step: Array, results: Array) -> Array:
+            result = results.at[needed_first[step]]
+            image = images[needed_first[step]][None]
+            return result.set(at_once(image, needed)[0])
 
-        none = jnp.zeros_like(
-            at_once(images, needed)
-        )  # made so, it varies in a shard_map as what is seen does
-        return jax.lax.fori_loop(0, needed.sum(dtype=jnp.int32), step, none)
+        # Not constants: within a shard_map, zeros must vary over devices as the results do.
+        zeros = jnp.zeros_like(at_once(images, needed))
+        return jax.lax.fori_loop(0, needed.sum(dtype=jnp.int32), count_next, zeros)
 
     return on_cpu_else(one_by_one, at_once)(images, needed)
 
 
-@jax.jit  # which keeps its tables to itself: as operands of a choice they would not do in a shard_map
-def pillows_rounding(x: Array, low: Array, high: Array) -> Array:
-    """int(x s - low s) with s = 255 / (high - low) as float64 gives it: at times 1 below the true quotient."""
-    level, first, last = (own.astype(jnp.int32) for own in (x, low, high))
-    whole = jnp.floor(
-        ((x - low) * 255 + 0.5) / jnp.maximum(high - low, 1)
-    )  # of whole numbers that is the quotient
-    rows, words = (jnp.asarray(table) for table in _misses())
+# jit, to keep its tables inside: as operands of a conditional they fail in a shard_map.
+@jax.jit
+def pillow_stretch(
+    x: Array,
+    low: Array,
+    high: Array,
+) -> Array:
+    """Return int(x s - low s) with s = 255 / (high - low), as Pillow computes it in float64."""
+    # Rounding errors of float64 make some results 1 less than the exact quotient. A table has
+    # these cases, so that no float64 is needed here.
+    level = x.astype(jnp.int32)
+    first = low.astype(jnp.int32)
+    last = high.astype(jnp.int32)
+    # The exact quotient of whole numbers, rounded down.
+    scaled = (x - low) * 255 + 0.5
+    quotient = jnp.floor(scaled / jnp.maximum(high - low, 1))
+    rows, words = (jnp.asarray(table) for table in _rounding_errors())
+    # All indices are levels, so they are in bounds.
     row = rows.at[first * LEVELS + last].get(mode="promise_in_bounds").astype(jnp.int32)
-    word = words.at[row, level // WORD].get(mode="promise_in_bounds")
-    return whole - (word >> (level % WORD).astype(jnp.uint32) & 1).astype(x.dtype)
+    word = words.at[row, level // WORD_BITS].get(mode="promise_in_bounds")
+    is_less = word >> (level % WORD_BITS).astype(jnp.uint32) & 1
+    return quotient - is_less.astype(x.dtype)
 
 
 @cache
-def _misses() -> tuple[np.ndarray, np.ndarray]:
-    """Where float64 lies just below the whole number it should be: a row for each (low, high), and its levels' bits."""
-    missed = np.zeros((LEVELS, LEVELS, LEVELS), bool)  # (low, high, level)
+def _rounding_errors() -> tuple[np.ndarray, np.ndarray]:
+    """Return the cases in which float64 gives 1 less than the exact quotient, as a bit table.
+
+    Returns:
+        The row of each (low, high), uint16 (65536,), and the rows, uint32 (rows, 8), which have one
+        bit for each level.
+    """
+    is_less = np.zeros((LEVELS, LEVELS, LEVELS), bool)  # (low, high, level)
     level = np.arange(LEVELS)[None]
     for low in range(LEVELS - 1):
         high = np.arange(low + 1, LEVELS)[:, None]
         scale = 255.0 / (high - low)
-        cut = np.floor(level * scale + -low * scale)
-        missed[low, low + 1 :] = (
-            (cut != (level - low) * 255 // (high - low)) & (level >= low) & (level <= high)
-        )
-    bits = np.packbits(missed.reshape(-1, LEVELS), axis=1, bitorder="little").view("<u4")
+        # Pillow's formula, with its order of operations.
+        stretched = np.floor(level * scale + -low * scale)
+        exact = (level - low) * 255 // (high - low)
+        in_range = (level >= low) & (level <= high)
+        is_less[low, low + 1 :] = (stretched != exact) & in_range
+    cases = is_less.reshape(-1, LEVELS)  # (low * 256 + high, level)
+    bits = np.packbits(cases, axis=1, bitorder="little").view("<u4")
+    # Few rows differ, so the table is stored as the distinct rows.
     words, rows = np.unique(bits, axis=0, return_inverse=True)
     return rows.reshape(-1).astype(np.uint16), words.astype(np.uint32)

@@ -1,4 +1,4 @@
-"""AutoAugment: pairs of operations, with chances and strengths, that were found by search on three data sets."""
+"""AutoAugment: pairs of operations with probabilities and strengths found by search."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,15 +6,15 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.choice import fused, selected
-from fnn.augment.ops import Steps
+from fnn.augment.choice import fuse, select
+from fnn.augment.ops import Ops
 from fnn.augment.policy import Drawn, Policy
-from fnn.augment.published.operations import Span, operations
-from fnn.augment.published.rand_augment import expect_looks
+from fnn.augment.published.operations import Span, expect_sampling, operations
 from fnn.types import ImageShape, Number
 from fnn.values import maker
 
-# The 25 pairs for each data set, one a line: operation, probability in tenths, strength in ninths.
+# 25 pairs for each data set, one pair per line: operation, probability in tenths, strength in
+# ninths. The values are those of torchvision.
 TABLES = {
     "cifar10": """
         invert 1 0, contrast 2 6
@@ -98,7 +98,9 @@ TABLES = {
         shear_x 7 2, invert 1 0
     """,
 }
-LAST_BIN = 9
+PROBABILITY_BINS = 10
+LAST_BIN = 9  # of the strengths
+# The identity is first: it replaces an operation that is not applied.
 NAMES = [
     "identity",
     "shear_x",
@@ -109,60 +111,89 @@ NAMES = [
     "brightness",
     "color",
     "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "autocontrast",
+    "equalize",
+    "invert",
 ]
-NAMES += ["sharpness", "posterize", "solarize", "autocontrast", "equalize", "invert"]
 
 
 @maker(structure=("fill",))
 def auto_augment(
-    table: str = "imagenet", *, mode: str = "fused", method: str = "nearest", fill: Number = 0.0
+    table: str = "imagenet",
+    *,
+    mode: str = "fused",
+    method: str = "nearest",
+    fill: Number = 0.0,
 ) -> Policy:
-    """One of 25 pairs of operations, drawn for each image; each of the two happens with a probability of its own.
+    """AutoAugment: one of 25 pairs of operations, drawn for each image.
 
-    table is "cifar10", "imagenet" or "svhn", what was found by search on these. mode: see `one_of`; method and fill of
-    the moves as in `rotate`. ConfigError for an option out of range [Cubuk et al. 2018, arXiv:1805.09501, tables as in
-    torchvision].
+    Each operation of the pair is applied with its own probability and strength, in this order.
+    Signs are random. The tables are those of torchvision [Cubuk et al. 2018, arXiv:1805.09501].
+
+    Args:
+        table: Data set that the pairs were searched on: "cifar10", "imagenet" or "svhn".
+        mode: "fused" or "exact", see `one_of`. "fused" is faster; "exact" keeps the order of the
+            pair.
+        method: Interpolation of geometric operations, "nearest" or "bilinear".
+        fill: Level outside of the image, in [0, 1], also for bytes.
+
+    Raises:
+        ConfigError: An option is out of range.
     """
     checks.choice("auto_augment table", table, list(TABLES))
     checks.choice("auto_augment mode", mode, ("fused", "exact"))
-    looks = expect_looks("auto_augment", method, fill)
-    pairs = _read(TABLES[table])
-    parts = operations(NAMES, lambda word: word.astype(jnp.float32), Span(), looks)
+    sampling = expect_sampling("auto_augment", method, fill)
+    pairs = _parse(TABLES[table])
+    # The strength comes from the table, so it is passed as it is.
+    options = operations(NAMES, lambda word: word.astype(jnp.float32), Span(), sampling)
 
     def read(words: Array, shape: ImageShape) -> Drawn:
-        which, chances, strengths = map(jnp.asarray, pairs)
-        pair = random.below(words[0], len(which))
-        return [
-            _turn(
-                words[1 + 2 * turn :], which[pair, turn], chances[pair, turn], strengths[pair, turn]
-            )
-            for turn in (0, 1)
-        ]
+        indices, probabilities, strengths = map(jnp.asarray, pairs)
+        pair = random.integers(words[0], len(indices))
+        draws = []
+        for k in (0, 1):
+            # One word to apply the operation, one for its sign.
+            draw_words = words[1 + 2 * k :]
+            index = indices[pair, k]
+            probability = probabilities[pair, k]
+            strength = strengths[pair, k]
+            applies = random.bernoulli(draw_words[0], probability)
+            parameters = {"strength": strength, "sign": random.sign(draw_words[1])}
+            draws.append({"which": jnp.where(applies, index, 0), "drawn": parameters})
+        return draws
 
-    def _turn(words: Array, which: Array, probability: Array, strength: Array) -> Drawn:
-        happens = random.happens(words[0], probability)
-        own = {"strength": strength, "sign": random.sign(words[1])}
-        return {"which": jnp.where(happens, which, 0), "drawn": own}
-
-    def lower(drawn: Drawn, shape: ImageShape) -> Steps:
-        turns = [
-            selected(
-                turn["which"], [part.lower(turn["drawn"], shape) for part in parts], shape, mode
-            )
-            for turn in drawn
-        ]
-        return fused(turns) if mode == "fused" else [step for turn in turns for step in turn]
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        draws = []
+        for draw in drawn:
+            branches = [option.lower(draw["drawn"], shape) for option in options]
+            draws.append(select(draw["which"], branches, shape, mode))
+        if mode == "fused":
+            return fuse(draws)
+        return [op for draw in draws for op in draw]
 
     return Policy(5, read, lower)
 
 
-def _read(table: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Operation numbers, chances and strengths (pairs, 2) of a table."""
-    pairs = [[entry.split() for entry in line.split(",")] for line in table.strip().splitlines()]
-    which = np.array([[NAMES.index(name) for name, _, _ in pair] for pair in pairs], np.int32)
-    chances, strengths = (
-        np.array([[int(entry[column]) for entry in pair] for pair in pairs], np.float32)
-        / np.float32(whole)
-        for column, whole in ((1, 10), (2, LAST_BIN))
+def _parse(table: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the indices in NAMES, the probabilities and the strengths, (pairs, 2) each."""
+    indices = []
+    tenths = []
+    bins = []
+    for line in table.strip().splitlines():
+        for entry in line.split(","):
+            name, probability, strength = entry.split()
+            indices.append(NAMES.index(name))
+            tenths.append(int(probability))
+            bins.append(int(strength))
+    probabilities = np.array(tenths, np.float32) / np.float32(PROBABILITY_BINS)
+    strengths = np.array(bins, np.float32) / np.float32(LAST_BIN)
+    # (pairs * 2,) to (pairs, 2)
+    shape = (-1, 2)
+    return (
+        np.array(indices, np.int32).reshape(shape),
+        probabilities.reshape(shape),
+        strengths.reshape(shape),
     )
-    return which, chances, strengths

@@ -1,4 +1,4 @@
-"""The operations that the automatic policies choose from, each at a strength from 0 to 1."""
+"""Operations of the automatic policies, each at a strength in [0, 1]."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,18 +6,25 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from fnn import checks
 from fnn.augment import filters, matrices, random
 from fnn.augment.color import channels, pointwise
-from fnn.augment.ops import Move, Steps
-from fnn.augment.policy import Drawn, Policy, simple
+from fnn.augment.geometry import METHODS
+from fnn.augment.ops import GeometricOp, Ops
+from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.types import ImageShape, Number
 
 
 class Span(NamedTuple):
-    """What strength 1 is.
+    """The magnitudes at strength 1.
 
-    shear: tan of the angle; translate: (pixels along an axis of this length); degrees: of a rotation; enhance: a factor
-    of 1 ± this; bits: how many posterize takes away, of `kept` that it leaves at strength 0
+    Attributes:
+        shear: Tangent of the shear angle.
+        translate: (length) -> shift in pixels along an axis of this length.
+        degrees: Angle of the rotation.
+        enhance: Brightness, color, contrast and sharpness have a factor of 1 ± this.
+        bits: Number of bits that posterize removes, of `kept`.
+        kept: Number of bits that posterize keeps at strength 0.
     """
 
     shear: float = 0.3
@@ -28,84 +35,173 @@ class Span(NamedTuple):
     kept: int = 8
 
 
-class Looks(NamedTuple):
-    """How moves look: their method of interpolation, and the level of what lies outside."""
+class Sampling(NamedTuple):
+    """Options of the geometric operations.
+
+    Attributes:
+        method: Interpolation, "bilinear" or "nearest".
+        fill: Level outside of the image, in [0, 1].
+    """
 
     method: str
     fill: Number
 
 
-Strength = Callable[[Array], Array]
+Strength = Callable[[Array], Array]  # word -> strength in [0, 1]
+Lowering = Callable[[Array, Array, ImageShape, Span, Sampling], Ops]
 
 
-def operations(names: Sequence[str], strength: Strength, span: Span, looks: Looks) -> list[Policy]:
-    """The operations of these names, each a policy that reads its strength from a word, and its sign from another."""
-    return [_operation(LOWERINGS[name], strength, span, looks) for name in names]
+def expect_sampling(
+    name: str,
+    method: str,
+    fill: Number,
+) -> Sampling:
+    """Return the sampling options, after a check of both."""
+    checks.choice(f"{name} method", method, METHODS)
+    checks.number(f"{name} fill", fill, "[0, 1]")
+    return Sampling(method, fill)
+
+
+def operations(
+    names: Sequence[str],
+    strength: Strength,
+    span: Span,
+    sampling: Sampling,
+) -> list[Policy]:
+    """Make a policy for each name, which reads a strength and a sign from one word each."""
+    policies = []
+    for name in names:
+        policies.append(_operation(LOWERINGS[name], strength, span, sampling))
+    return policies
 
 
 def _operation(
-    lowering: Callable[..., Steps], strength: Strength, span: Span, looks: Looks
+    lowering: Lowering,
+    strength: Strength,
+    span: Span,
+    sampling: Sampling,
 ) -> Policy:
-    def steps(drawn: Drawn, shape: ImageShape) -> Steps:
-        return lowering(drawn["strength"], drawn["sign"], shape, span, looks)
+    def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        return lowering(drawn["strength"], drawn["sign"], shape, span, sampling)
 
-    return simple(steps, strength=strength, sign=random.sign)
+    return simple_policy(lower, strength=strength, sign=random.sign)
 
 
-def _shear(axis: int) -> Callable[..., Steps]:
-    def steps(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
-        slope = -strength * sign * span.shear  # to the left, as in Pillow's and torchvision's
-        # About the image's corner, half a pixel before the first one's center.
+def _shear(axis: int) -> Lowering:
+    def lower(
+        strength: Array,
+        sign: Array,
+        shape: ImageShape,
+        span: Span,
+        sampling: Sampling,
+    ) -> Ops:
+        # A positive shear is to the left, as in Pillow and torchvision.
+        slope = -strength * sign * span.shear
         forward = matrices.shearing(slope, 0) if axis == 0 else matrices.shearing(0, slope)
-        return (_move(matrices.around((-0.5, -0.5), forward), shape, looks),)
+        # About the corner of the image, half a pixel before the center of the first pixel.
+        about_corner = matrices.around((-0.5, -0.5), forward)
+        return (_warp(about_corner, shape, sampling),)
 
-    return steps
+    return lower
 
 
-def _translate(axis: int) -> Callable[..., Steps]:
-    def steps(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
+def _translate(axis: int) -> Lowering:
+    def lower(
+        strength: Array,
+        sign: Array,
+        shape: ImageShape,
+        span: Span,
+        sampling: Sampling,
+    ) -> Ops:
+        # Whole pixels, rounded toward 0 as in torchvision.
         pixels = jnp.trunc(strength * sign * span.translate(shape[axis]))
-        return (
-            _move(matrices.translation(*((pixels, 0) if axis == 0 else (0, pixels))), shape, looks),
-        )
+        rows, columns = (pixels, 0) if axis == 0 else (0, pixels)
+        return (_warp(matrices.translation(rows, columns), shape, sampling),)
 
-    return steps
-
-
-def _rotate(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
-    turn = matrices.rotation(strength * sign * span.degrees)
-    return (_move(matrices.around(matrices.middle(shape), turn), shape, looks),)
+    return lower
 
 
-def _move(forward: Array, shape: ImageShape, looks: Looks) -> Move:
-    return Move(matrices.inverse(forward), shape[:2], fill=looks.fill, order=looks.method)
+def _rotate(
+    strength: Array,
+    sign: Array,
+    shape: ImageShape,
+    span: Span,
+    sampling: Sampling,
+) -> Ops:
+    rotation = matrices.rotation(strength * sign * span.degrees)
+    center = matrices.middle(shape)
+    about_center = matrices.around(center, rotation)
+    return (_warp(about_center, shape, sampling),)
 
 
-def _enhance(maker: Callable[[float], Policy]) -> Callable[..., Steps]:
+def _warp(
+    forward: Array,
+    shape: ImageShape,
+    sampling: Sampling,
+) -> GeometricOp:
+    """Make the op of a matrix from old coordinates to new ones."""
+    backward = matrices.inverse(forward)
+    return GeometricOp(backward, shape[:2], fill=sampling.fill, method=sampling.method)
+
+
+def _enhance(maker: Callable[[float], Policy]) -> Lowering:
+    # Only its `lower` is used, with the factor of the strength instead of 1.
     policy = maker(1.0)
 
-    def steps(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
-        return policy.lower({"factor": 1 + strength * sign * span.enhance}, shape)
+    def lower(
+        strength: Array,
+        sign: Array,
+        shape: ImageShape,
+        span: Span,
+        sampling: Sampling,
+    ) -> Ops:
+        # Factor 1 changes nothing; the sign decides between less and more.
+        factor = 1 + strength * sign * span.enhance
+        return policy.lower({"factor": factor}, shape)
 
-    return steps
+    return lower
 
 
-def _posterize(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
-    return pointwise.posterize(1.0).lower(
-        {"bits": span.kept - jnp.round(strength * span.bits)}, shape
-    )
+def _posterize(
+    strength: Array,
+    sign: Array,
+    shape: ImageShape,
+    span: Span,
+    sampling: Sampling,
+) -> Ops:
+    # The sign is not used: fewer bits are the only direction.
+    bits = span.kept - jnp.round(strength * span.bits)
+    return pointwise.posterize(1.0).lower({"bits": bits}, shape)
 
 
-def _solarize(strength: Array, sign: Array, shape: ImageShape, span: Span, looks: Looks) -> Steps:
+def _solarize(
+    strength: Array,
+    sign: Array,
+    shape: ImageShape,
+    span: Span,
+    sampling: Sampling,
+) -> Ops:
+    # Strength 0 has threshold 1, which still inverts white, as in torchvision.
     return pointwise.solarize(1.0).lower({"threshold": 1 - strength}, shape)
 
 
-def _plain(policy: Policy) -> Callable[..., Steps]:
-    return lambda strength, sign, shape, span, looks: policy.lower({}, shape)
+def _without_strength(policy: Policy) -> Lowering:
+    return lambda strength, sign, shape, span, sampling: policy.lower({}, shape)
 
 
-LOWERINGS: dict[str, Callable[..., Steps]] = {
-    "identity": lambda strength, sign, shape, span, looks: (),
+def _identity(
+    strength: Array,
+    sign: Array,
+    shape: ImageShape,
+    span: Span,
+    sampling: Sampling,
+) -> Ops:
+    return ()
+
+
+# "x" is along the columns, axis 1, and "y" along the rows, axis 0.
+LOWERINGS: dict[str, Lowering] = {
+    "identity": _identity,
     "shear_x": _shear(1),
     "shear_y": _shear(0),
     "translate_x": _translate(1),
@@ -117,7 +213,7 @@ LOWERINGS: dict[str, Callable[..., Steps]] = {
     "sharpness": _enhance(filters.sharpness),
     "posterize": _posterize,
     "solarize": _solarize,
-    "autocontrast": _plain(pointwise.autocontrast()),
-    "equalize": _plain(pointwise.equalize()),
-    "invert": _plain(pointwise.invert()),
+    "autocontrast": _without_strength(pointwise.autocontrast()),
+    "equalize": _without_strength(pointwise.equalize()),
+    "invert": _without_strength(pointwise.invert()),
 }

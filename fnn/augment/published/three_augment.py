@@ -1,4 +1,4 @@
-"""3-Augment: three changes that take something away, of which each image gets one."""
+"""3-Augment: grayscale, solarization or blur, then color jitter."""
 
 from fnn import checks
 from fnn.augment.color.channels import grayscale
@@ -14,13 +14,24 @@ from fnn.values import maker
 
 @maker
 def three_augment(*, strength: Number = 0.3) -> Policy:
-    """A flip; gray, solarized or blurred, each as likely; then color jitter of this strength without hue.
+    """3-Augment: flip, one of grayscale, solarization and blur, then color jitter.
 
-    Put `random_resized_crop` or `random_crop` before it. The blur is Gaussian with σ of 0.1 to 2 pixels. ConfigError
-    for a negative strength [Touvron et al. 2022, arXiv:2204.07118].
+    The three are equally likely. Solarization has threshold 128, the blur is Gaussian with σ drawn
+    uniformly from 0.1 to 2 pixels. The paper crops first: put `random_resized_crop` or
+    `random_crop` before [Touvron et al. 2022, arXiv:2204.07118].
+
+    Args:
+        strength: Strength of brightness, contrast and saturation in `jitter`, >= 0. May be traced.
+
+    Raises:
+        ConfigError: `strength` is negative.
     """
     checks.number("three_augment strength", strength, "[0, inf)")
-    one = one_of(grayscale(), solarize(128 / 255), gaussian_blur((0.1, 2.0), size=11))
-    return chain(
-        flip_lr(), one, jitter(brightness=strength, contrast=strength, saturation=strength)
+    degradation = one_of(
+        grayscale(),
+        solarize(128 / 255),
+        gaussian_blur((0.1, 2.0), size=11),
     )
+    # The paper leaves out the hue.
+    color = jitter(brightness=strength, contrast=strength, saturation=strength)
+    return chain(flip_lr(), degradation, color)

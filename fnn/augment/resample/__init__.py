@@ -1,1 +1,1 @@
-"""How pixels are moved: windows, scaling and warps."""
+"""Resampling of pixels: windows, antialiased scaling and general warps."""

@@ -1,4 +1,4 @@
-"""Changes of scale along rows and columns, antialiased."""
+"""Antialiased scaling along rows and columns."""
 
 import functools
 from collections.abc import Callable
@@ -8,77 +8,117 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.intensity import loose
-from fnn.augment.ops import Move
+from fnn.augment.intensity import to_float
+from fnn.augment.ops import GeometricOp
 from fnn.types import Image
 
-FEW = 10  # taps that are cheaper one by one than as a product with a matrix that is zero elsewhere
+# Up to this number of taps per pixel, a sum of gathers is faster than a matrix product, of whose
+# entries most are zero.
+FEW_TAPS = 10
 
 
 def triangle(distance: Array) -> Array:
-    return jnp.maximum(0, 1 - jnp.abs(distance))
+    """Kernel of bilinear interpolation: max(0, 1 - |x|)."""
+    height = 1 - jnp.abs(distance)
+    return jnp.maximum(0, height)
 
 
 def cubic(distance: Array) -> Array:
-    """Keys' cubic with a = -1/2, as in Pillow and in torch's antialiased bicubic."""
+    """Keys' cubic kernel with a = -1/2, as in Pillow and in PyTorch's antialiased bicubic."""
     x = jnp.abs(distance)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    near = (1.5 * x - 2.5) * x * x + 1  # for |x| < 1
+    far = (-0.5 * x + 2.5) * x - 4
+    far = far * x + 2  # for 1 <= |x| < 2
     return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
 
 
-KERNELS: dict[str, tuple[Callable[[Array], Array], int]] = {
+Kernel = Callable[[Array], Array]
+
+# Kernel and radius of each method.
+KERNELS: dict[str, tuple[Kernel, int]] = {
     "bilinear": (triangle, 1),
     "bicubic": (cubic, 2),
 }
 
 
-def scaled(image: Image, move: Move) -> Image:
-    """image (height, width, channels) through a move of known support -> (*size, channels); bytes are rounded.
+def rescale(image: Image, op: GeometricOp) -> Image:
+    """Apply an op with known support: (height, width, channels) -> (*size, channels).
 
-    Each new pixel is the weighted mean of those within max(1, scale) times the kernel's radius of its place, of the
-    window that is shown alone, as Pillow crops before it resizes.
+    Each new pixel is the weighted mean of the pixels within max(1, scale) times the radius of the
+    kernel. Pixels outside of the new image's window have no weight, as if the window had been
+    cropped before, as in Pillow. Bytes are rounded.
     """
-    dtype = image.dtype
-    levels = loose(image)
-    assert move.support is not None
-    for axis, support in enumerate(move.support):
-        levels = _along(levels, axis, support, move)
-    return (
-        jnp.clip(jnp.round(levels), 0, 255).astype(dtype)
-        if dtype == jnp.uint8
-        else levels.astype(dtype)
-    )
+    assert op.support is not None
+    levels = to_float(image)
+    for axis, support in enumerate(op.support):
+        levels = _rescale_axis(levels, axis, support, op)
+    if image.dtype == jnp.uint8:
+        levels = jnp.clip(jnp.round(levels), 0, 255)
+    return levels.astype(image.dtype)
 
 
-def _along(levels: Array, axis: int, support: int, move: Move) -> Array:
-    scale, start = move.matrix[axis, axis], move.matrix[axis, 2]
-    places, weights = _taps(levels.shape[axis], move.size[axis], scale, start, support, move.order)
+def _rescale_axis(
+    levels: Array,
+    axis: int,
+    support: int,
+    op: GeometricOp,
+) -> Array:
+    length = levels.shape[axis]
+    scale = op.matrix[axis, axis]
+    start = op.matrix[axis, 2]
+    size = op.size[axis]
+    index, weights = _taps(length, size, scale, start, support, op.method)
     weights = weights.astype(levels.dtype)
-    if places.shape[1] > FEW:
-        hot = jax.nn.one_hot(places, levels.shape[axis], dtype=levels.dtype)
-        dense = (weights[..., None] * hot).sum(1)  # (new, old)
-        return jnp.moveaxis(
-            jnp.tensordot(dense, levels, (1, axis), precision=jax.lax.Precision.HIGHEST), 0, axis
-        )
+    if support > FEW_TAPS:
+        one_hot = jax.nn.one_hot(index, length, dtype=levels.dtype)  # (size, support, length)
+        terms = weights[..., None] * one_hot
+        dense = terms.sum(1)  # (size, length)
+        highest = jax.lax.Precision.HIGHEST
+        product = jnp.tensordot(dense, levels, (1, axis), precision=highest)
+        return jnp.moveaxis(product, 0, axis)
+    # (size, 1, 1) for rows, (1, size, 1) for columns.
     shape = [1, 1, 1]
     shape[axis] = -1
+    # Indices outside of the image have weight 0, so it does not matter that they are clipped.
     take = partial(jnp.take, levels, axis=axis, mode="clip")
-    parts = (weights[:, k].reshape(shape) * take(places[:, k]) for k in range(places.shape[1]))
-    return functools.reduce(jnp.add, parts)
+
+    def term(k: int) -> Array:
+        weight = weights[:, k].reshape(shape)
+        return weight * take(index[:, k])
+
+    return functools.reduce(jnp.add, map(term, range(support)))
 
 
 def _taps(
-    length: int, size: int, scale: Array, start: Array, support: int, order: str
+    length: int,
+    size: int,
+    scale: Array,
+    start: Array,
+    support: int,
+    method: str,
 ) -> tuple[Array, Array]:
-    """Which pixels a new pixel is made of, and how much of each: places and weights (size, support)."""
-    kernel, radius = KERNELS[order]
-    wide = jnp.maximum(1, jnp.abs(scale))
+    """Indices (size, support) of the source pixels of each new pixel, and their weights."""
+    kernel, radius = KERNELS[method]
+    # The kernel is widened when the image shrinks, which makes the result antialiased.
+    width = jnp.maximum(1, jnp.abs(scale))
     centers = scale * jnp.arange(size, dtype=jnp.float32) + start
-    # The window's ends: half a new pixel beyond the first and the last place.
-    ends = jnp.stack([centers[0] - scale / 2, centers[-1] + scale / 2])
-    low, high = jnp.maximum(jnp.ceil(ends.min()), 0), jnp.minimum(jnp.floor(ends.max()), length - 1)
-    first = jnp.ceil(centers - wide * radius)
-    places = first[:, None] + jnp.arange(support, dtype=jnp.float32)[None, :]
-    weights = kernel((places - centers[:, None]) / wide)
-    weights = jnp.where((places >= low) & (places <= high), weights, 0)
-    return places.astype(jnp.int32), weights / weights.sum(1, keepdims=True)
+    # The window ends half a new pixel beyond the first and the last center.
+    first_end = centers[0] - scale / 2
+    last_end = centers[-1] + scale / 2
+    ends = jnp.stack([first_end, last_end])
+    # With a negative scale, a flip, the first end is the larger one.
+    lowest = jnp.ceil(ends.min())
+    lowest = jnp.maximum(lowest, 0)
+    highest = jnp.floor(ends.max())
+    highest = jnp.minimum(highest, length - 1)
+    first = jnp.ceil(centers - width * radius)[:, None]
+    steps = jnp.arange(support, dtype=jnp.float32)[None, :]
+    index = first + steps  # (size, support)
+    distance = (index - centers[:, None]) / width
+    weights = kernel(distance)
+    in_window = (index >= lowest) & (index <= highest)
+    weights = jnp.where(in_window, weights, 0)
+    index = index.astype(jnp.int32)
+    # The weights are normalized, also where the window cuts the kernel off.
+    total = weights.sum(1, keepdims=True)
+    return index, weights / total

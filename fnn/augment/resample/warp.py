@@ -1,132 +1,223 @@
-"""Any move: the pixel at each place, or the mean of the four around it."""
+"""General warps: the nearest pixel, or the bilinear mean of four, at any source coordinate."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.intensity import loose
-from fnn.augment.ops import Move
+from fnn.augment.intensity import to_float
+from fnn.augment.ops import GeometricOp, Size
 from fnn.augment.resample import packed
-from fnn.augment.resample.borders import inside, is_inside
+from fnn.augment.resample.borders import border_index, is_inside
 from fnn.types import Image
 from fnn.xla import from_batched, fusion_barrier, on_cpu_else
 
+# (rows, columns) -> the pixels at these whole coordinates
 Tap = Callable[[Array, Array], Array]
+# The weighted mean of the pixels above left, above right, below left and below right.
 Mean = Callable[[Array, Array, Array, Array], Array]
 
 
-def warped(image: Image, move: Move, fill: Array) -> Image:
-    """image (height, width, channels) at the places of a move -> (*size, channels); bytes are rounded.
+class _Options(NamedTuple):
+    """The static options of a warp."""
 
-    For a whole move or order "nearest" the nearest pixel, for "bilinear" (1 - v)(1 - u) a + (1 - v) u b + v (1 - u) c +
-    v u d of the four around a place, as torch.nn.functional.grid_sample(align_corners=False) does it.
+    size: Size
+    projective: bool
+    nearest: bool
+    mode: str
+
+
+def warp(
+    image: Image,
+    op: GeometricOp,
+    fill: Array,
+) -> Image:
+    """Apply a geometric op without antialiasing: (height, width, channels) -> (*size, channels).
+
+    An integral op, or the method "nearest", takes the nearest pixel. "bilinear" gives
+    (1 - v)(1 - u) a + (1 - v) u b + v (1 - u) c + v u d of the four pixels around a coordinate, as
+    torch.nn.functional.grid_sample(align_corners=False) does. Bytes are rounded.
     """
-    nearest = move.whole or move.order == "nearest"
-    field = () if move.field is None else (move.field,)
-    form = partial(_taken, move.size, move.projective, nearest, move.border)
-    return from_batched(partial(_warp, form, move.whole))(image, move.matrix, fill, *field)
+    nearest = op.integral or op.method == "nearest"
+    options = _Options(op.size, op.projective, nearest, op.mode)
+    # A missing field is a missing argument, since None could not be mapped.
+    field = () if op.field is None else (op.field,)
+    batched = partial(_warp_batch, options, op.integral)
+    return from_batched(batched)(image, op.matrix, fill, *field)
 
 
-def _warp(form: Callable[..., Array], whole: bool, images: Array, *arrays: Array) -> Array:
-    if images.dtype != jnp.uint8 or images.shape[-1] > packed.ROOM:
-        return form(False, images, *arrays)
-    if not whole:
-        return form(True, images, *arrays)
-    # A flip or a window is one pass with what follows it, if it is not packed before and unpacked after; on CPU loops
-    # over words of one size are worth that.
-    return on_cpu_else(partial(form, True), partial(form, False))(images, *arrays)
+def _warp_batch(
+    options: _Options,
+    integral: bool,
+    images: Array,
+    *arrays: Array,
+) -> Array:
+    """Warp images (batch, height, width, channels), as packed words where this is faster."""
+    channels = images.shape[-1]
+    if images.dtype != jnp.uint8 or channels > packed.MAX_CHANNELS:
+        return _sample(options, images, *arrays)
+    if not integral:
+        return _sample_words(options, images, *arrays)
+    # Without packing, an integral warp fuses with the ops that follow it. On CPU, loops over words
+    # of one size are worth the extra pass.
+    as_words = partial(_sample_words, options)
+    as_bytes = partial(_sample, options)
+    return on_cpu_else(as_words, as_bytes)(images, *arrays)
 
 
-def places(
-    size: tuple[int, int], projective: bool, matrices: Array, *fields: Array
-) -> tuple[Array, Array]:
-    """The rows and columns (batch, *size) that the matrices (batch, 3, 3) send the new pixels' places to."""
-    rows = jnp.arange(size[0], dtype=jnp.float32)[None, :, None]
-    columns = jnp.arange(size[1], dtype=jnp.float32)[None, None, :]
-    a = matrices[:, :, :, None, None]
-    *ends, scale = (a[:, i, 0] * rows + a[:, i, 1] * columns + a[:, i, 2] for i in range(3))
-    if projective:
-        ends = [end / scale for end in ends]
-    for field in fields:
-        ends = [end + field[..., axis] for axis, end in enumerate(ends)]
-    return ends[0], ends[1]
-
-
-def _taken(
-    size: tuple[int, int],
+def source_coordinates(
+    size: Size,
     projective: bool,
-    nearest: bool,
-    border: str,
-    is_packed: bool,
+    matrices: Array,
+    *fields: Array,
+) -> tuple[Array, Array]:
+    """Rows and columns (batch, *size) in the old images of the pixels of the new images."""
+    height, width = size
+    rows = jnp.arange(height, dtype=jnp.float32)[None, :, None]
+    columns = jnp.arange(width, dtype=jnp.float32)[None, None, :]
+    m = matrices[:, :, :, None, None]  # (batch, 3, 3, 1, 1)
+
+    def component(i: int) -> Array:
+        total = m[:, i, 0] * rows
+        total = total + m[:, i, 1] * columns
+        return total + m[:, i, 2]
+
+    *coordinates, scale = map(component, range(3))
+    # Without perspective the scale is 1, and the division is left out.
+    if projective:
+        coordinates = [coordinate / scale for coordinate in coordinates]
+    source_rows, source_columns = coordinates
+    for field in fields:
+        source_rows = source_rows + field[..., 0]
+        source_columns = source_columns + field[..., 1]
+    return source_rows, source_columns
+
+
+def _sample(
+    options: _Options,
     images: Array,
     matrices: Array,
     fill: Array,
     *fields: Array,
 ) -> Array:
-    rows, columns = places(size, projective, matrices, *fields)
+    """Warp images as they are."""
+    rows, columns = source_coordinates(options.size, options.projective, matrices, *fields)
+    tap = partial(_gather, images, fill, options.mode)
+    if options.nearest:
+        return _nearest(tap, rows, columns).astype(images.dtype)
+    return _bilinear(tap, rows, columns, _mean_of_levels).astype(images.dtype)
+
+
+def _sample_words(
+    options: _Options,
+    images: Array,
+    matrices: Array,
+    fill: Array,
+    *fields: Array,
+) -> Array:
+    """Warp images of bytes as packed words, one per pixel."""
+    rows, columns = source_coordinates(options.size, options.projective, matrices, *fields)
     channels = images.shape[-1]
-    pixels = fusion_barrier(packed.packed, images) if is_packed else images
-    tap = partial(
-        _tap,
-        pixels,
-        packed.packed(jnp.broadcast_to(fill[:, None], (*fill.shape, channels)))
-        if is_packed
-        else fill,
-        border,
-    )
-    if nearest:
-        found = tap(jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
+    words = fusion_barrier(packed.packed, images)  # (batch, height, width)
+    # One level for all channels: (batch,) -> (batch, channels).
+    fills = jnp.broadcast_to(fill[:, None], (*fill.shape, channels))
+    tap = partial(_gather, words, packed.packed(fills), options.mode)
+    if options.nearest:
+        sampled = _nearest(tap, rows, columns)
     else:
-        found = _bilinear(
-            tap, rows, columns, partial(_in_planes, channels) if is_packed else _in_floats
-        )
-    return (
-        fusion_barrier(partial(packed.unpacked, channels=channels), found)
-        if is_packed
-        else found.astype(images.dtype)
-    )
+        sampled = _bilinear(tap, rows, columns, partial(_mean_of_words, channels))
+    return fusion_barrier(partial(packed.unpacked, channels=channels), sampled)
 
 
-def _tap(pixels: Array, fill: Array, border: str, rows: Array, columns: Array) -> Array:
-    """The pixels (batch, height, width, ...) at whole rows and columns (batch, *size) -> (batch, *size, ...)."""
+def _gather(
+    pixels: Array,
+    fill: Array,
+    mode: str,
+    rows: Array,
+    columns: Array,
+) -> Array:
+    """Take pixels (batch, height, width, ...) at whole coordinates (batch, *size)."""
     batch, height, width, *rest = pixels.shape
-    image = jnp.arange(batch, dtype=jnp.int32)[:, None, None] * (height * width)
-    index = image + inside(rows, height, border) * width + inside(columns, width, border)
-    found = pixels.reshape(-1, *rest).at[index].get(mode="promise_in_bounds")
-    if border != "constant":
+    number = jnp.arange(batch, dtype=jnp.int32)
+    image = number[:, None, None] * (height * width)
+    row = border_index(rows, height, mode) * width
+    # Offsets into the flat pixels (batch * height * width, ...).
+    index = image + row + border_index(columns, width, mode)
+    flat = pixels.reshape(-1, *rest)
+    found = flat.at[index].get(mode="promise_in_bounds")
+    if mode != "constant":
         return found
-    shown = is_inside(rows, height) & is_inside(columns, width)
+    inside = is_inside(rows, height) & is_inside(columns, width)
     ones = (1,) * len(rest)
-    return jnp.where(shown.reshape(*shown.shape, *ones), found, fill.reshape(-1, 1, 1, *ones))
+    # (batch, *size, 1) and (batch, 1, 1, 1) for pixels with a channel axis.
+    inside = inside.reshape(*inside.shape, *ones)
+    fill = fill.reshape(-1, 1, 1, *ones)
+    return jnp.where(inside, found, fill)
+
+
+def _nearest(
+    tap: Tap,
+    rows: Array,
+    columns: Array,
+) -> Array:
+    rows = jnp.round(rows).astype(jnp.int32)
+    columns = jnp.round(columns).astype(jnp.int32)
+    return tap(rows, columns)
 
 
 def _bilinear(
-    tap: Tap, rows: Array, columns: Array, mixed: Callable[[Mean, list[Array]], Array]
+    tap: Tap,
+    rows: Array,
+    columns: Array,
+    apply_mean: Callable[[Mean, list[Array]], Array],
 ) -> Array:
-    above, left = jnp.floor(rows), jnp.floor(columns)
-    v, u = rows - above, columns - left
-    i, j = above.astype(jnp.int32), left.astype(jnp.int32)
+    above = jnp.floor(rows)
+    left = jnp.floor(columns)
+    # Fractions in [0, 1), the weights of the lower and of the right pixels.
+    v = rows - above
+    u = columns - left
+    i = above.astype(jnp.int32)
+    j = left.astype(jnp.int32)
 
-    def mean(a: Array, b: Array, c: Array, d: Array) -> Array:
-        own_v, own_u = (
-            w.astype(a.dtype).reshape(*w.shape, *(1,) * (a.ndim - w.ndim)) for w in (v, u)
-        )
-        upper, lower = a + own_u * (b - a), c + own_u * (d - c)
-        return upper + own_v * (lower - upper)
+    def mean(
+        a: Array,
+        b: Array,
+        c: Array,
+        d: Array,
+    ) -> Array:
+        # Weights are broadcast over the channels, where there is a channel axis.
+        ones = (1,) * (a.ndim - v.ndim)
+        row_weight = v.astype(a.dtype).reshape(*v.shape, *ones)
+        column_weight = u.astype(a.dtype).reshape(*u.shape, *ones)
+        upper = a + column_weight * (b - a)
+        lower = c + column_weight * (d - c)
+        return upper + row_weight * (lower - upper)
 
-    return mixed(mean, [tap(i + below, j + right) for below in (0, 1) for right in (0, 1)])
+    taps = []
+    for down in (0, 1):
+        for right in (0, 1):
+            taps.append(tap(i + down, j + right))
+    return apply_mean(mean, taps)
 
 
-def _in_planes(channels: int, mean: Mean, taps: list[Array]) -> Array:
-    """The mean of packed pixels, a channel at a time: so every loop is one over words of one size."""
-    return packed.rounded(
-        [mean(*(packed.channel(tap, k) for tap in taps)) for k in range(channels)]
-    )
+def _mean_of_words(
+    channels: int,
+    mean: Mean,
+    taps: list[Array],
+) -> Array:
+    """The mean of packed pixels, channel by channel: all loops run over words of one size."""
+    levels = []
+    for k in range(channels):
+        channel = [packed.channel(tap, k) for tap in taps]
+        levels.append(mean(*channel))
+    return packed.rounded(levels)
 
 
-def _in_floats(mean: Mean, taps: list[Array]) -> Array:
+def _mean_of_levels(mean: Mean, taps: list[Array]) -> Array:
+    floats = map(to_float, taps)
+    levels = mean(*floats)
     if not jnp.issubdtype(taps[0].dtype, jnp.floating):
-        return jnp.round(mean(*map(loose, taps)))
-    return mean(*map(loose, taps))
+        return jnp.round(levels)
+    return levels

@@ -1,4 +1,4 @@
-"""Flips and windows: every pixel goes to a whole place, and neighbors stay neighbors."""
+"""Flips and windows on CPU: copies of contiguous rows instead of gathers of single pixels."""
 
 from functools import partial
 
@@ -6,71 +6,95 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.ops import Move
+from fnn.augment.ops import GeometricOp, Size
 from fnn.types import Image
 from fnn.xla import from_batched, fusion_barrier
 
 
-def windowed(image: Image, move: Move, fill: Array) -> Image:
-    """The image seen through a whole move of known reach; (height, width, channels) -> (*size, channels), for CPU.
+def copy_window(
+    image: Image,
+    op: GeometricOp,
+    fill: Array,
+) -> Image:
+    """Apply an integral op of known reach: (height, width, channels) -> (*size, channels).
 
-    A gather by single pixels is slow there. So the image is flipped whole, padded by as much as the move may reach, and
-    its rows are copied, each a contiguous run of bytes.
+    On CPU a gather by single pixels is slow. So the whole image is flipped, then padded by the
+    reach, and the rows of the window are copied, each a contiguous run of bytes.
     """
-    offsets = jnp.round(move.matrix[:2, 2]).astype(jnp.int32)
-    flipped = jnp.stack([move.matrix[0, 0] < 0, move.matrix[1, 1] < 0])
-    assert move.reach is not None
-    return from_batched(partial(_windows, move.size, move.reach, move.border))(
-        image, offsets, flipped, fill
-    )
+    assert op.reach is not None
+    matrix = op.matrix
+    offsets = jnp.round(matrix[:2, 2]).astype(jnp.int32)
+    # A factor of -1 on the diagonal is a flip along this axis.
+    flip_rows = matrix[0, 0] < 0
+    flip_columns = matrix[1, 1] < 0
+    flipped = jnp.stack([flip_rows, flip_columns])
+    batched = partial(_copy_windows, op.size, op.reach, op.mode)
+    return from_batched(batched)(image, offsets, flipped, fill)
 
 
-def _windows(
-    size: tuple[int, int],
-    reach: tuple[int, int],
-    border: str,
+def _copy_windows(
+    size: Size,
+    reach: Size,
+    mode: str,
     images: Array,
     offsets: Array,
     flipped: Array,
     fill: Array,
 ) -> Array:
     height, width, channels = images.shape[1:]
-    # Of the flipped image the window begins as far from the other end.
-    # No constant arrays: a choice under vmap would make them a batch, which custom_vmap does not take.
-    columns = zip((height, width), reach, offsets.T, flipped.T, strict=True)
-    starts = jnp.stack(
-        [jnp.where(turned, n - 1 - own, own) + more for n, more, own, turned in columns], 1
-    )
+    starts_by_axis = []
+    # Python numbers, no constant arrays: under vmap a choice would batch these, which custom_vmap
+    # does not support.
+    axes = zip((height, width), reach, offsets.T, flipped.T, strict=True)
+    for length, padding, offset, flip in axes:
+        # In the flipped image the window begins at the same distance from the other end.
+        start = jnp.where(flip, length - 1 - offset, offset)
+        starts_by_axis.append(start + padding)
+    starts = jnp.stack(starts_by_axis, 1)  # (batch, 2)
     images = fusion_barrier(_flip, images, flipped)
     if reach != (0, 0):
-        images = fusion_barrier(partial(_pad, reach, border), images, fill)
+        images = fusion_barrier(partial(_pad, reach, mode), images, fill)
     elif size == (height, width):
-        return images  # the only window that there is
-    rows = images.reshape(
-        *images.shape[:2], -1
-    )  # (batch, height, width * channels): a row is one run of numbers
+        return images  # the only window of this size
+    # (batch, height, width * channels), so that a row is one run of numbers.
+    rows = images.reshape(*images.shape[:2], -1)
 
     def cut(rows: Array, starts: Array) -> Array:
-        show = jax.vmap(partial(jax.lax.dynamic_slice, slice_sizes=(size[0], size[1] * channels)))
-        return show(rows, (starts[:, 0], starts[:, 1] * channels))
+        shape = (size[0], size[1] * channels)
+        slice_rows = jax.vmap(partial(jax.lax.dynamic_slice, slice_sizes=shape))
+        top = starts[:, 0]
+        left = starts[:, 1] * channels
+        return slice_rows(rows, (top, left))
 
-    return fusion_barrier(cut, rows, starts).reshape(-1, *size, channels)
+    window = fusion_barrier(cut, rows, starts)  # (batch, height, width * channels)
+    return window.reshape(-1, *size, channels)
 
 
 def _flip(images: Array, flipped: Array) -> Array:
+    """Flip the rows and columns of images (batch, height, width, channels) by flags (batch, 2)."""
     for axis in (1, 2):
-        images = jnp.where(flipped[:, axis - 1, None, None, None], jnp.flip(images, axis), images)
+        flags = flipped[:, axis - 1, None, None, None]
+        images = jnp.where(flags, jnp.flip(images, axis), images)
     return images
 
 
-def _pad(reach: tuple[int, int], border: str, images: Array, fill: Array) -> Array:
-    pads = ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0))
-    if border != "constant":
-        return jnp.pad(images, pads, border)
+def _pad(
+    reach: Size,
+    mode: str,
+    images: Array,
+    fill: Array,
+) -> Array:
+    """Pad images (batch, height, width, channels) by `reach` on both sides of each axis."""
+    above, left = reach
+    if mode != "constant":
+        padding = ((0, 0), (above, above), (left, left), (0, 0))
+        return jnp.pad(images, padding, mode)
     batch, height, width, channels = images.shape
-    around = jnp.broadcast_to(
-        fill[:, None, None], (batch, height + 2 * reach[0], (width + 2 * reach[1]) * channels)
-    )
+    new_height = height + 2 * above
+    new_width = width + 2 * left
+    # Copied as rows (batch, height, width * channels), each a contiguous run of bytes.
+    shape = (batch, new_height, new_width * channels)
+    filled = jnp.broadcast_to(fill[:, None, None], shape)
     rows = images.reshape(batch, height, -1)
-    padded = jax.lax.dynamic_update_slice(around, rows, (0, reach[0], reach[1] * channels))
-    return padded.reshape(batch, height + 2 * reach[0], width + 2 * reach[1], channels)
+    padded = jax.lax.dynamic_update_slice(filled, rows, (0, above, left * channels))
+    return padded.reshape(batch, new_height, new_width, channels)

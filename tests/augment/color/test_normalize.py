@@ -1,10 +1,10 @@
-"""The last part of a policy, against NumPy."""
+"""Normalization as the last part of a policy, against NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pictures import as_floats, pictures, seen
+from pictures import as_floats, augmented, pictures
 
 from fnn import augment
 from fnn.errors import ConfigError, ShapeError
@@ -15,33 +15,33 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @pytest.mark.parametrize("images", [IMAGES, as_floats(IMAGES)], ids=["bytes", "floats"])
 @pytest.mark.parametrize("kind", [tuple, jnp.array], ids=["tuple", "array"])
-def test_each_channel_loses_its_mean_and_is_divided(images, kind):
-    shown = seen(augment.normalize(kind(MEAN), kind(STD)), images)
-    assert shown.dtype == np.float32
-    np.testing.assert_allclose(shown, (IMAGES / 255 - np.array(MEAN)) / np.array(STD), atol=2e-6)
+def test_each_channel_is_normalized(images, kind):
+    results = augmented(augment.normalize(kind(MEAN), kind(STD)), images)
+    assert results.dtype == np.float32
+    np.testing.assert_allclose(results, (IMAGES / 255 - np.array(MEAN)) / np.array(STD), atol=2e-6)
 
 
-def test_a_gray_image_has_one_mean():
-    shown = seen(augment.normalize((0.3,), (0.5,)), IMAGES[..., :1])
-    np.testing.assert_allclose(shown, (IMAGES[..., :1] / 255 - 0.3) / 0.5, atol=1e-6)
+def test_gray_images_have_one_mean():
+    results = augmented(augment.normalize((0.3,), (0.5,)), IMAGES[..., :1])
+    np.testing.assert_allclose(results, (IMAGES[..., :1] / 255 - 0.3) / 0.5, atol=1e-6)
 
 
-def test_the_numbers_are_of_the_dtype_that_is_asked_for():
+def test_the_result_has_the_given_dtype():
     policy = augment.normalize(MEAN, STD, dtype=jnp.bfloat16)
     keys = jax.random.split(jax.random.key(0), 8)
-    shown = jax.jit(jax.vmap(policy))(keys, IMAGES)
-    assert shown.dtype == jnp.bfloat16
+    results = jax.jit(jax.vmap(policy))(keys, IMAGES)
+    assert results.dtype == jnp.bfloat16
     expected = (IMAGES / 255 - np.array(MEAN)) / np.array(STD)
-    np.testing.assert_allclose(shown.astype(jnp.float32), expected, rtol=2**-8, atol=1e-6)
+    np.testing.assert_allclose(results.astype(jnp.float32), expected, rtol=2**-8, atol=1e-6)
 
 
-def test_it_comes_last_in_a_chain():
+def test_it_can_end_a_chain():
     policy = augment.chain(augment.invert(), augment.normalize(MEAN, STD))
     expected = ((255 - IMAGES) / 255 - np.array(MEAN)) / np.array(STD)
-    np.testing.assert_allclose(seen(policy, IMAGES), expected, atol=2e-6)
+    np.testing.assert_allclose(augmented(policy, IMAGES), expected, atol=2e-6)
 
 
-def test_the_slopes_are_those_of_the_quotient():
+def test_gradients_by_mean_and_std_equal_the_formula():
     image = jnp.asarray(as_floats(IMAGES)[0])
 
     @jax.jit
@@ -52,27 +52,26 @@ def test_the_slopes_are_those_of_the_quotient():
         return jax.jacfwd(total, (0, 1))(mean, std)
 
     by_mean, by_std = slopes(jnp.array(MEAN), jnp.array(STD))
-    np.testing.assert_allclose(
-        by_mean, np.diag(-image.shape[0] * image.shape[1] / np.array(STD)), rtol=1e-5
-    )
+    pixels = image.shape[0] * image.shape[1]
+    np.testing.assert_allclose(by_mean, np.diag(-pixels / np.array(STD)), rtol=1e-5)
     expected = -(np.asarray(image, np.float64) - np.array(MEAN)).sum((0, 1)) / np.array(STD) ** 2
     np.testing.assert_allclose(by_std, np.diag(expected), rtol=1e-3, atol=1e-2)
 
 
-def test_there_is_a_mean_and_a_positive_deviation_for_each_channel():
+def test_wrong_numbers_of_statistics_and_channels_raise():
     with pytest.raises(
         ConfigError, match="normalize std: expected 3 numbers, as many as mean, got 2"
     ):
         augment.normalize(MEAN, STD[:2])
     with pytest.raises(ConfigError, match=r"normalize std: expected a number in \(0, inf\), got 0"):
         augment.normalize(MEAN, (0.2, 0.0, 0.2))
-    with pytest.raises(ShapeError, match="normalize: expected 3 channels, one a mean"):
+    with pytest.raises(ShapeError, match="normalize: expected 3 channels, one for each mean"):
         augment.normalize(MEAN, STD)(jax.random.key(0), jnp.zeros((8, 8, 1)))
 
 
 NORMALIZE = augment.normalize([0.5] * 3, [0.25] * 3)
-ADVICE = {
-    "a change of levels after it": (
+INVALID = {
+    "levels changed after it": (
         augment.chain(NORMALIZE, augment.jitter(brightness=0.4)),
         "chain: expected",
     ),
@@ -103,14 +102,14 @@ ADVICE = {
 }
 
 
-@pytest.mark.parametrize("case", ADVICE)
-def test_what_would_make_a_wrong_picture_of_it_is_told(case):
-    policy, message = ADVICE[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_combinations_raise(case):
+    policy, message = INVALID[case]
     with pytest.raises(ConfigError, match=message):
-        seen(policy, pictures(2, (8, 8, 3)))
+        augmented(policy, pictures(2, (8, 8, 3)))
 
 
-COVERS = {
+VALUE_AGNOSTIC = {
     "cutout": augment.cutout(3),
     "erasing": augment.random_erasing(1.0),
     "a channel": augment.channel_drop(1.0),
@@ -118,11 +117,11 @@ COVERS = {
 }
 
 
-@pytest.mark.parametrize("case", COVERS)
-def test_moves_and_what_covers_pixels_may_come_after_it(case):
+@pytest.mark.parametrize("case", VALUE_AGNOSTIC)
+def test_geometric_and_erasing_operations_may_follow(case):
     images = pictures(4, (8, 8, 3))
-    after = seen(augment.chain(NORMALIZE, augment.flip_lr(1.0), COVERS[case]), images)
-    before = seen(augment.chain(augment.flip_lr(1.0), NORMALIZE), images)
-    hidden = after == 0
-    assert hidden.any() and not hidden.all()
-    np.testing.assert_array_equal(after[~hidden], before[~hidden])
+    after = augmented(augment.chain(NORMALIZE, augment.flip_lr(1.0), VALUE_AGNOSTIC[case]), images)
+    before = augmented(augment.chain(augment.flip_lr(1.0), NORMALIZE), images)
+    erased = after == 0
+    assert erased.any() and not erased.all()
+    np.testing.assert_array_equal(after[~erased], before[~erased])

@@ -1,4 +1,4 @@
-"""Extremes, histograms and Pillow's rounding, against NumPy."""
+"""Extremes, histograms and the rounding of Pillow, against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from pictures import as_floats, pictures
 
-from fnn.augment.color.statistics import extremes, histogram, pillows_rounding
+from fnn.augment.color.statistics import extremes, histogram, pillow_stretch
 
 IMAGES = pictures(16)
-COUNTS = np.stack(
-    [[np.bincount(image[..., k].reshape(-1), minlength=256) for k in range(3)] for image in IMAGES]
-)
+# (images, channels, levels)
+COUNTS = np.zeros((16, 3, 256), int)
+for index, channel in np.ndindex(16, 3):
+    levels = IMAGES[index, ..., channel].reshape(-1)
+    COUNTS[index, channel] = np.bincount(levels, minlength=256)
 
 
 @pytest.mark.parametrize("images", [IMAGES, as_floats(IMAGES)], ids=["bytes", "floats"])
@@ -22,29 +24,29 @@ def test_extremes_are_the_lowest_and_the_highest_of_each_channel(images):
 
 
 @pytest.mark.parametrize("images", [IMAGES, as_floats(IMAGES)], ids=["bytes", "floats"])
-def test_a_histogram_is_numpys_count(images):
+def test_histograms_equal_numpy(images):
     np.testing.assert_array_equal(jax.jit(jax.vmap(histogram))(images), COUNTS)
 
 
-def test_a_histogram_is_there_wherever_it_is_needed():
+def test_histograms_are_computed_where_needed():
     needed = np.arange(16) % 3 == 0
     counts = jax.jit(jax.vmap(histogram))(IMAGES, needed)
     np.testing.assert_array_equal(counts[needed], COUNTS[needed])
 
 
-def test_a_histogram_is_the_same_through_two_maps():
+def test_histograms_under_two_vmaps_are_the_same():
     counts = jax.jit(jax.vmap(jax.vmap(histogram)))(IMAGES.reshape(2, 8, *IMAGES.shape[1:]))
     np.testing.assert_array_equal(counts, COUNTS.reshape(2, 8, 3, 256))
 
 
-def test_rounding_is_that_of_float64_for_all_levels_there_are():
-    low, high, level = (own.reshape(-1) for own in np.mgrid[:256, :256, :256].astype(np.int32))
+def test_the_rounding_is_that_of_float64_for_all_levels():
+    grid = np.mgrid[:256, :256, :256].astype(np.int32)
+    low, high, level = (array.reshape(-1) for array in grid)
     inside = (low < high) & (low <= level) & (level <= high)
     low, high, level = low[inside], high[inside], level[inside]
     scale = 255.0 / (high - low)
     expected = (level * scale + -low * scale).astype(np.int32)  # ImageOps.autocontrast
     assert (expected != (level - low) * 255 // (high - low)).sum() > 1000
-    found = jax.jit(pillows_rounding)(
-        *(jnp.asarray(own, jnp.float32) for own in (level, low, high))
-    )
+    arguments = [jnp.asarray(array, jnp.float32) for array in (level, low, high)]
+    found = jax.jit(pillow_stretch)(*arguments)
     np.testing.assert_array_equal(found.astype(jnp.int32), expected)

@@ -1,4 +1,4 @@
-"""AutoAugment: its tables, and that it draws by them."""
+"""AutoAugment: its tables, and the distribution of its draws."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
-from pictures import draws, pictures, seen_as
+from pictures import apply_draws, draws, pictures
 
 from fnn import augment
 from fnn.augment.published.auto_augment import NAMES, TABLES
@@ -17,14 +17,18 @@ COUNT = 12000
 
 
 def entries(table):
-    """The pairs ((operation, chance in tenths, strength in ninths), ...) of a table."""
-    lines = TABLES[table].strip().splitlines()
-    return [
-        [(name, int(p), int(s)) for name, p, s in map(str.split, line.split(","))] for line in lines
-    ]
+    """The pairs ((operation, probability in tenths, strength in ninths), ...) of a table."""
+    pairs = []
+    for line in TABLES[table].strip().splitlines():
+        pair = []
+        for entry in line.split(","):
+            name, tenths, ninths = entry.split()
+            pair.append((name, int(tenths), int(ninths)))
+        pairs.append(pair)
+    return pairs
 
 
-# Read from the paper's appendix by hand: the number of a pair, and the pair.
+# Copied by hand from the appendix of the paper: index of a pair, and the pair.
 BY_HAND = {
     "cifar10": {
         0: "invert 1 0, contrast 2 6",
@@ -45,7 +49,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_has_25_pairs_of_known_operations_with_chances_and_strengths(table):
+def test_tables_have_25_pairs_of_known_operations(table):
     pairs = entries(table)
     assert len(pairs) == 25
     for pair in pairs:
@@ -55,43 +59,44 @@ def test_a_table_has_25_pairs_of_known_operations_with_chances_and_strengths(tab
             assert 0 <= tenths <= 10
             assert 0 <= ninths <= 9
     lines = [line.strip() for line in TABLES[table].strip().splitlines()]
-    assert {place: lines[place] for place in BY_HAND[table]} == BY_HAND[table]
+    assert {index: lines[index] for index in BY_HAND[table]} == BY_HAND[table]
 
 
-def likely(pairs):
-    """How likely it is that these two operations are done, of these strengths: "identity" where one is left out."""
+def probabilities_of(pairs):
+    """Probabilities of (operation, strength, operation, strength); "identity" if left out."""
     found = Counter()
     for (first, p, s), (second, q, t) in pairs:
-        for a, own_p in ((first, p / 10), ("identity", 1 - p / 10)):
-            for b, own_q in ((second, q / 10), ("identity", 1 - q / 10)):
-                found[NAMES.index(a), s, NAMES.index(b), t] += own_p * own_q / len(pairs)
-    return {what: chance for what, chance in found.items() if chance > 0}
+        for a, first_probability in ((first, p / 10), ("identity", 1 - p / 10)):
+            for b, second_probability in ((second, q / 10), ("identity", 1 - q / 10)):
+                probability = first_probability * second_probability / len(pairs)
+                found[NAMES.index(a), s, NAMES.index(b), t] += probability
+    return {outcome: probability for outcome, probability in found.items() if probability > 0}
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_pairs_are_drawn_alike_and_each_half_happens_with_its_chance(table):
-    turns = draws(augment.auto_augment(table), COUNT)
-    ninths = [turn["drawn"]["strength"] * 9 for turn in turns]
-    columns = [turns[0]["which"], np.rint(ninths[0]), turns[1]["which"], np.rint(ninths[1])]
+def test_pairs_are_uniform_and_operations_have_their_probability(table):
+    first, second = draws(augment.auto_augment(table), COUNT)
+    ninths = [draw["drawn"]["strength"] * 9 for draw in (first, second)]
+    columns = [first["which"], np.rint(ninths[0]), second["which"], np.rint(ninths[1])]
     np.testing.assert_allclose(ninths, np.rint(ninths), atol=1e-5)
     drawn = Counter(zip(*(column.astype(int).tolist() for column in columns), strict=True))
-    expected = likely(entries(table))
+    expected = probabilities_of(entries(table))
     assert drawn.keys() <= expected.keys()
-    often = [what for what, chance in expected.items() if chance * COUNT >= 5]
-    counts = [drawn[what] for what in often] + [
-        sum(n for what, n in drawn.items() if what not in often)
-    ]
-    rest = max(1 - sum(expected[what] for what in often), 1e-9)
-    chances = np.array([expected[what] for what in often] + [rest])
-    kept = slice(None) if rest * COUNT >= 5 else slice(-1)
-    scale = sum(counts[kept]) / chances[kept].sum()
-    assert scipy.stats.chisquare(counts[kept], chances[kept] * scale).pvalue > 1e-3
-    for turn in turns:
-        right = int((turn["drawn"]["sign"] == 1).sum())
-        assert scipy.stats.binomtest(right, COUNT, 0.5).pvalue > 1e-3
+    # The chi-square test needs 5 expected counts, so rare outcomes are added up.
+    frequent = [outcome for outcome, share in expected.items() if share * COUNT >= 5]
+    rare_count = sum(count for outcome, count in drawn.items() if outcome not in frequent)
+    counts = [drawn[outcome] for outcome in frequent] + [rare_count]
+    rare_share = max(1 - sum(expected[outcome] for outcome in frequent), 1e-9)
+    shares = np.array([expected[outcome] for outcome in frequent] + [rare_share])
+    tested = slice(None) if rare_share * COUNT >= 5 else slice(-1)
+    scale = sum(counts[tested]) / shares[tested].sum()
+    assert scipy.stats.chisquare(counts[tested], shares[tested] * scale).pvalue > 1e-3
+    for draw in (first, second):
+        positive = int((draw["drawn"]["sign"] == 1).sum())
+        assert scipy.stats.binomtest(positive, COUNT, 0.5).pvalue > 1e-3
 
 
-def test_what_was_drawn_is_done_and_what_did_not_happen_is_not():
+def test_drawn_operations_are_applied_in_order():
     images = pictures(4, (20, 18, 3))
     policy = augment.auto_augment("svhn")
     invert, solarize, identity = (NAMES.index(name) for name in ("invert", "solarize", "identity"))
@@ -99,12 +104,12 @@ def test_what_was_drawn_is_done_and_what_did_not_happen_is_not():
     first["which"][:] = [identity, invert, identity, invert]
     second["which"][:] = [identity, identity, solarize, solarize]
     second["drawn"]["strength"][:] = 3 / 9
-    found = seen_as(policy, [first, second], images)
+    found = apply_draws(policy, [first, second], images)
     negative = 255 - images
-    for place, before in enumerate((images, negative)):
-        np.testing.assert_array_equal(found[place], before[place])
+    for index, before in enumerate((images, negative)):
+        np.testing.assert_array_equal(found[index], before[index])
         solarized = np.where(before >= 170, 255 - before, before)
-        np.testing.assert_array_equal(found[place + 2], solarized[place + 2])
+        np.testing.assert_array_equal(found[index + 2], solarized[index + 2])
 
 
 MISTAKES = {
@@ -124,7 +129,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told(case):
+def test_wrong_arguments_raise(case):
     make, message = MISTAKES[case]
     with pytest.raises(ConfigError, match=re.escape(message)):
         make()

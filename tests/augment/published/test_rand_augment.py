@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment draw what they are said to, and do what they drew."""
+"""RandAugment and TrivialAugment: distributions of their draws, and their results."""
 
 import re
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from pictures import draws, pictures, seen_as
+from pictures import apply_draws, draws, pictures
 
 from fnn import augment
 from fnn.augment.published.rand_augment import NAMES
@@ -18,11 +18,11 @@ BYTES = pictures(30, SHAPE)
 COUNT = 6000
 
 
-def own(turn, name):
-    """What was drawn for the operation that was chosen."""
-    return np.stack([part[name] for part in turn["drawn"]], 1)[
-        np.arange(len(turn["which"])), turn["which"]
-    ]
+def chosen(draw, name):
+    """The parameter of the chosen operation, for each image."""
+    # (images, operations)
+    parameters = np.stack([part[name] for part in draw["drawn"]], 1)
+    return parameters[np.arange(len(draw["which"])), draw["which"]]
 
 
 def test_the_operations_are_the_fourteen_of_the_paper():
@@ -31,56 +31,52 @@ def test_the_operations_are_the_fourteen_of_the_paper():
     assert NAMES[0] == "identity"
 
 
-def test_two_operations_are_drawn_each_as_likely_after_any_other_at_one_magnitude():
-    turns = draws(augment.rand_augment(magnitude=12.0), COUNT)
+def test_rand_augment_draws_uniform_independent_operations_of_one_magnitude():
+    first, second = draws(augment.rand_augment(magnitude=12.0), COUNT)
     pairs = np.zeros((14, 14))
-    np.add.at(pairs, (turns[0]["which"], turns[1]["which"]), 1)
+    np.add.at(pairs, (first["which"], second["which"]), 1)
     assert scipy.stats.chisquare(pairs.ravel()).pvalue > 1e-3
-    for turn in turns:
-        np.testing.assert_allclose(own(turn, "strength"), np.full(COUNT, 0.4), rtol=1e-6)
-        right = int((own(turn, "sign") == 1).sum())
-        assert scipy.stats.binomtest(right, COUNT, 0.5).pvalue > 1e-3
-        assert set(own(turn, "sign")) == {-1, 1}
+    for draw in (first, second):
+        np.testing.assert_allclose(chosen(draw, "strength"), np.full(COUNT, 0.4), rtol=1e-6)
+        positive = int((chosen(draw, "sign") == 1).sum())
+        assert scipy.stats.binomtest(positive, COUNT, 0.5).pvalue > 1e-3
+        assert set(chosen(draw, "sign")) == {-1, 1}
 
 
-def test_one_of_thirty_one_strengths_is_drawn_by_trivial_augment():
-    (turn,) = draws(augment.trivial_augment(), COUNT)
-    assert scipy.stats.chisquare(np.bincount(turn["which"], minlength=14)).pvalue > 1e-3
-    bins = own(turn, "strength") * 30
+def test_trivial_augment_draws_a_uniform_operation_and_strength():
+    (draw,) = draws(augment.trivial_augment(), COUNT)
+    assert scipy.stats.chisquare(np.bincount(draw["which"], minlength=14)).pvalue > 1e-3
+    bins = chosen(draw, "strength") * 30
     np.testing.assert_allclose(bins, np.rint(bins), atol=1e-5)
     assert scipy.stats.chisquare(np.bincount(np.rint(bins).astype(int), minlength=31)).pvalue > 1e-3
-    # The strength knows nothing of the operation, nor of the sign.
-    table = np.histogram2d(turn["which"], np.rint(bins) // 8, (14, 4))[0]
+    # The strength is independent of the operation and of the sign.
+    table = np.histogram2d(draw["which"], np.rint(bins) // 8, (14, 4))[0]
     assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
-    assert (
-        scipy.stats.ks_2samp(bins[own(turn, "sign") == 1], bins[own(turn, "sign") == -1]).pvalue
-        > 1e-3
-    )
+    is_positive = chosen(draw, "sign") == 1
+    assert scipy.stats.ks_2samp(bins[is_positive], bins[~is_positive]).pvalue > 1e-3
 
 
-def test_an_image_gets_what_was_drawn_for_it_and_the_magnitude_may_be_traced():
-    """The strength that is drawn is the magnitude's, and the second operation is done after the first."""
+def test_strengths_are_the_magnitude_which_may_be_traced():
+    @jax.jit
+    def strengths(magnitude):
+        policy = augment.rand_augment(count=3, magnitude=magnitude)
+        draws = policy.draw(jax.random.key(0), SHAPE)
+        return jnp.stack([part["strength"] for draw in draws for part in draw["drawn"]])
 
-    def drawn(magnitude):
-        return augment.rand_augment(count=3, magnitude=magnitude).draw(jax.random.key(0), SHAPE)
-
-    strengths = jax.jit(
-        lambda m: jnp.stack([part["strength"] for turn in drawn(m) for part in turn["drawn"]])
-    )
     assert strengths(jnp.float32(15)).shape == (42,)
     np.testing.assert_array_equal(strengths(jnp.float32(15)), np.full(42, 0.5, np.float32))
     np.testing.assert_allclose(strengths(jnp.float32(7)), np.full(42, 7 / 30), rtol=1e-6)
 
 
-def test_images_are_changed_as_drawn_and_not_where_both_are_the_identity():
+def test_drawn_operations_are_applied_in_order():
     policy = augment.rand_augment(magnitude=20.0)
-    turns = jax.tree.map(np.array, draws(policy, len(BYTES), SHAPE))
-    solarize, posterize, down = (
-        NAMES.index(name) for name in ("solarize", "posterize", "translate_y")
-    )
-    turns[0]["which"][:4] = [0, 0, posterize, down]
-    turns[1]["which"][:4] = [0, solarize, solarize, 0]
-    found = seen_as(policy, turns, BYTES)
+    first, second = jax.tree.map(np.array, draws(policy, len(BYTES), SHAPE))
+    solarize = NAMES.index("solarize")
+    posterize = NAMES.index("posterize")
+    translate = NAMES.index("translate_y")
+    first["which"][:4] = [0, 0, posterize, translate]
+    second["which"][:4] = [0, solarize, solarize, 0]
+    found = apply_draws(policy, [first, second], BYTES)
     assert found.dtype == np.uint8
 
     def solarized(image):
@@ -88,16 +84,13 @@ def test_images_are_changed_as_drawn_and_not_where_both_are_the_identity():
 
     np.testing.assert_array_equal(found[0], BYTES[0])
     np.testing.assert_array_equal(found[1], solarized(BYTES[1]))
-    np.testing.assert_array_equal(
-        found[2], solarized(BYTES[2] >> 3 << 3)
-    )  # 8 - round(4 x 20 / 30) bits are kept
-    rows = np.arange(SHAPE[0]) - int(20 / 30 * 150 / 331 * SHAPE[0]) * own(turns[0], "sign")[
-        3
-    ].astype(int)
-    inside = (rows >= 0) & (rows < SHAPE[0])
-    np.testing.assert_array_equal(
-        found[3], BYTES[3][rows.clip(0, SHAPE[0] - 1)] * inside[:, None, None]
-    )
+    # Posterize keeps 8 - round(4 x 20 / 30) = 5 bits.
+    np.testing.assert_array_equal(found[2], solarized(BYTES[2] >> 3 << 3))
+    shift = int(20 / 30 * 150 / 331 * SHAPE[0]) * int(chosen(first, "sign")[3])
+    rows = np.arange(SHAPE[0]) - shift
+    is_inside = (rows >= 0) & (rows < SHAPE[0])
+    translated = BYTES[3][rows.clip(0, SHAPE[0] - 1)] * is_inside[:, None, None]
+    np.testing.assert_array_equal(found[3], translated)
     assert (found[4:] != BYTES[4:]).any((1, 2, 3)).mean() > 0.7
 
 
@@ -123,7 +116,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told(case):
+def test_wrong_arguments_raise(case):
     make, message = MISTAKES[case]
     with pytest.raises(ConfigError, match=re.escape(message)):
         make()

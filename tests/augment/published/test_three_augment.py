@@ -1,4 +1,4 @@
-"""3-Augment: a flip, one change of three, and jitter."""
+"""3-Augment: a flip, one of three degradations, and color jitter."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
-from pictures import draws, pictures, seen_as
+from pictures import apply_draws, draws, pictures
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -17,7 +17,7 @@ from fnn.errors import ConfigError
 SHAPE = (20, 18, 3)
 
 
-def test_each_of_the_three_is_as_likely_whatever_else_is_drawn():
+def test_the_three_degradations_are_equally_likely_and_independent_of_the_flip():
     flip, (choice,), jitter = draws(augment.three_augment(strength=0.3), 3000, SHAPE)
     table = np.zeros((2, 3))
     np.add.at(table, (flip["flipped"].astype(int), choice["which"]), 1)
@@ -29,35 +29,33 @@ def test_each_of_the_three_is_as_likely_whatever_else_is_drawn():
     assert set(jitter["hue"]) == {0}
 
 
-def test_an_image_is_gray_or_solarized_or_blurred():
-    """Without jitter, and exactly one of them."""
+def test_an_image_is_gray_solarized_or_blurred():
+    # Strength 0 leaves out the jitter.
     images = pictures(12, SHAPE)
     policy = augment.three_augment(strength=0.0)
     drawn = jax.tree.map(np.array, draws(policy, 12, SHAPE))
     flip, (choice,), _ = drawn
     flip["flipped"][:] = np.arange(12) % 2 == 1
     choice["which"][:] = np.arange(12) // 2 % 3
-    found = seen_as(policy, drawn, images)
-    for image, seen, flipped, which, sigma in zip(
-        images, found, flip["flipped"], choice["which"], choice["drawn"][2]["sigma"], strict=True
-    ):
-        image = image[:, ::-1] if flipped else image
+    found = apply_draws(policy, drawn, images)
+    for k, result in enumerate(found):
+        image = images[k, :, ::-1] if flip["flipped"][k] else images[k]
         pillow = Pillow.fromarray(image)
-        if which == 0:
-            np.testing.assert_array_equal(
-                seen, np.asarray(ImageOps.grayscale(pillow).convert("RGB"))
-            )
-        elif which == 1:
-            np.testing.assert_array_equal(seen, np.asarray(ImageOps.solarize(pillow, 128)))
+        option = choice["which"][k]
+        if option == 0:
+            gray = ImageOps.grayscale(pillow).convert("RGB")
+            np.testing.assert_array_equal(result, np.asarray(gray))
+        elif option == 1:
+            solarized = ImageOps.solarize(pillow, 128)
+            np.testing.assert_array_equal(result, np.asarray(solarized))
         else:
+            sigma = choice["drawn"][2]["sigma"][k]
             widths = {"sigma": (sigma, sigma, 0), "radius": (5, 5, 0)}
             blurred = scipy.ndimage.gaussian_filter(image.astype(float), mode="mirror", **widths)
-            assert np.abs(seen - blurred).max() < 0.51
+            assert np.abs(result - blurred).max() < 0.51
 
 
-def test_a_mistake_is_told():
-    with pytest.raises(
-        ConfigError,
-        match=re.escape("three_augment strength: expected a number in [0, inf), got -0.1"),
-    ):
+def test_a_negative_strength_raises():
+    message = "three_augment strength: expected a number in [0, inf), got -0.1"
+    with pytest.raises(ConfigError, match=re.escape(message)):
         augment.three_augment(strength=-0.1)

@@ -1,4 +1,4 @@
-"""Antialiased changes of size, against Pillow's and against the sums that they are."""
+"""Antialiased scaling, against Pillow and against its definition as a weighted sum."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from fnn.augment.ops import Move
+from fnn.augment.ops import GeometricOp
 from fnn.augment.resample import scale
-from fnn.augment.resample.scale import KERNELS, cubic, scaled, triangle
+from fnn.augment.resample.scale import KERNELS, cubic, rescale, triangle
 
-# No level is so low or high that a bicubic pixel lies beyond the bytes: Pillow cuts those off after each axis.
+# Levels in [60, 195] keep bicubic pixels in the range of bytes; Pillow clips after each axis.
 BYTES = np.random.default_rng(0).integers(60, 196, (24, 18, 3), np.uint8)
 FILTERS = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
-# The new size, and the window (top, left, bottom, right) of the old one that it shows.
+# The new size, and the window (top, left, bottom, right) of the old image that is resized.
 CASES = {
     "up": ((37, 29), (0, 0, 24, 18)),
     "down": ((7, 5), (0, 0, 24, 18)),
@@ -25,24 +25,27 @@ CASES = {
 
 
 def resized(image, size, window, method):
-    """The window of an image in another size, by the move that `resize` and `random_resized_crop` make."""
+    """The window of an image in another size, by an op as of `random_resized_crop`."""
     factors = [(window[axis + 2] - window[axis]) / size[axis] for axis in (0, 1)]
     m = np.diag([*factors, 1]).astype(np.float32)
     m[:2, 2] = [window[axis] + factors[axis] / 2 - 0.5 for axis in (0, 1)]
     radius = KERNELS[method][1]
     support = tuple(int(np.ceil(2 * radius * max(1, factor))) + 1 for factor in factors)
-    return jax.jit(lambda image, m: scaled(image, Move(m, size, support=support, order=method)))(
-        image, m
-    )
+
+    def apply(image, m):
+        return rescale(image, GeometricOp(m, size, support=support, method=method))
+
+    return jax.jit(apply)(image, m)
 
 
 @pytest.mark.parametrize("method", KERNELS)
 @pytest.mark.parametrize("case", CASES)
-def test_bytes_are_resized_as_by_pillow_up_to_one_level(case, method):
+def test_bytes_are_resized_as_by_pillow_to_one_level(case, method):
     size, window = CASES[case]
     found = np.asarray(resized(BYTES, size, window, method))
-    cut = Pillow.fromarray(BYTES).crop((window[1], window[0], window[3], window[2]))
-    wanted = np.asarray(cut.resize(size[::-1], FILTERS[method])).astype(int)
+    top, left, bottom, right = window
+    cropped = Pillow.fromarray(BYTES).crop((left, top, right, bottom))
+    wanted = np.asarray(cropped.resize(size[::-1], FILTERS[method])).astype(int)
     assert found.dtype == np.uint8
     # Pillow rounds after each axis, in whole numbers.
     assert np.abs(found - wanted).max() <= 1
@@ -52,7 +55,7 @@ def test_bytes_are_resized_as_by_pillow_up_to_one_level(case, method):
 
 
 def summed(image, size, window, method):
-    """The same by the definition: each pixel the weighted mean of those of the window, along rows, then columns."""
+    """Resize by the definition: weighted means of the window, along rows, then columns."""
     kernel, radius = KERNELS[method]
     for axis in (0, 1):
         low, high = window[axis], window[axis + 2]
@@ -61,31 +64,29 @@ def summed(image, size, window, method):
         old = np.arange(low, high) + 0.5
         new = low + (np.arange(size[axis]) + 0.5) * factor
         distance = (old[None] - new[:, None]) / wide
-        weights = np.where(
-            np.abs(distance) <= radius, np.asarray(kernel(jnp.asarray(distance))), 0.0
-        )
+        values = np.asarray(kernel(jnp.asarray(distance)))
+        weights = np.where(np.abs(distance) <= radius, values, 0.0)
         weights /= weights.sum(1, keepdims=True)
-        shown = np.take(image, np.arange(low, high), axis)
-        image = np.moveaxis(np.tensordot(weights, shown, (1, axis)), 0, axis)
+        pixels = np.take(image, np.arange(low, high), axis)
+        image = np.moveaxis(np.tensordot(weights, pixels, (1, axis)), 0, axis)
     return image
 
 
 @pytest.mark.parametrize(
     ("case", "method"), [("up", "bicubic"), ("down", "bilinear"), ("a window", "bicubic")]
 )
-def test_floats_are_the_sums_that_they_are_by_definition(case, method):
+def test_floats_equal_the_weighted_sums(case, method):
     floats = (BYTES / 255).astype(np.float32)
     size, window = CASES[case]
-    np.testing.assert_allclose(
-        resized(floats, size, window, method), summed(floats, size, window, method), atol=2e-5
-    )
+    found = resized(floats, size, window, method)
+    np.testing.assert_allclose(found, summed(floats, size, window, method), atol=2e-5)
 
 
-def test_few_taps_and_the_dense_product_give_the_same(monkeypatch):
+def test_gathered_taps_equal_the_dense_product(monkeypatch):
     floats = (BYTES / 255).astype(np.float32)
     size, window = CASES["a window"]
     one_by_one = resized(floats, size, window, "bicubic")
-    monkeypatch.setattr(scale, "FEW", 0)
+    monkeypatch.setattr(scale, "FEW_TAPS", 0)
     np.testing.assert_allclose(resized(floats, size, window, "bicubic"), one_by_one, atol=1e-6)
 
 
@@ -97,12 +98,10 @@ def test_a_flat_image_stays_flat(case):
 
 
 def test_the_kernels_are_one_at_their_center_and_sum_to_one():
-    np.testing.assert_allclose(
-        cubic(jnp.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])), [1, 0.5625, 0, -0.0625, 0, 0]
-    )
-    np.testing.assert_allclose(
-        triangle(jnp.array([0.0, 0.25, -0.5, 1.0, 2.0])), [1, 0.75, 0.5, 0, 0]
-    )
+    values = cubic(jnp.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5]))
+    np.testing.assert_allclose(values, [1, 0.5625, 0, -0.0625, 0, 0])
+    values = triangle(jnp.array([0.0, 0.25, -0.5, 1.0, 2.0]))
+    np.testing.assert_allclose(values, [1, 0.75, 0.5, 0, 0])
     shifts = jnp.linspace(0, 1, 11)[:, None] + jnp.arange(-3, 4, dtype=jnp.float32)[None]
     for kernel in (triangle, cubic):
         np.testing.assert_allclose(kernel(shifts).sum(1), np.ones(11), rtol=1e-6)
