@@ -1,4 +1,4 @@
-"""What is learned from: data sets, what is done to them first, and the order of their examples."""
+"""Data sets, preprocessing, splits and the order of the examples."""
 
 from fnn.data import synthetic as synthetic
 from fnn.data.batches import batches as batches

@@ -1,4 +1,4 @@
-"""From stored numbers to what a network takes in."""
+"""Preprocessing of inputs: scaling of bytes, standardization and normalization."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,16 @@ from fnn.errors import DTypeError, NonFiniteError, ShapeError
 from fnn.types import Number, Shape
 from fnn.values import maker
 
-Row = Sequence[Number] | jax.Array | np.ndarray  # one number a channel
+Row = Sequence[Number] | jax.Array | np.ndarray  # one number per channel
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A map that was fitted on the training inputs, to be applied anywhere, and its inverse.
+    """A map with fixed statistics, and its inverse; `fitted(x)` applies it.
 
-    fitted(x) takes stored numbers, of bytes x / 255; fitted.inverse(y) gives them back on the scale of to_float(x).
+    Attributes:
+        forward: Function x -> y of stored inputs; bytes are scaled to x / 255 first.
+        inverse: Function y -> x, on the scale of to_float(x).
     """
 
     forward: Callable[[jax.Array], jax.Array]
@@ -31,142 +33,208 @@ class Fitted:
 
 
 def to_float(x: jax.Array) -> jax.Array:
-    """Bytes 0..255 as floats x / 255 in [0, 1]; any other dtype passes unchanged."""
+    """Scale bytes 0..255 to floats x / 255 in [0, 1]; return any other dtype unchanged.
+
+    Args:
+        x: Array of any shape and dtype.
+
+    Returns:
+        For uint8: the default float dtype, same shape. Else `x` as a JAX array.
+    """
     x = jnp.asarray(x)
-    return x.astype(jnp.result_type(float)) / 255 if x.dtype == jnp.uint8 else x
+    if x.dtype != jnp.uint8:
+        return x
+    return x.astype(jnp.result_type(float)) / 255
 
 
 def standardize(train_inputs: jax.Array) -> Fitted:
-    """The map x -> (to_float(x) - mean) / std, with each channel's mean and std over the training inputs alone.
+    """Fit the map x -> (to_float(x) - mean) / std, with statistics of each channel.
 
-    train_inputs (n, ..., channels), x (..., channels). A constant channel counts as of std 1, so it becomes 0. Give the
-    map to `train.run(..., prepare=...)`, which applies it to training and validation alike. ShapeError for no examples
-    and for other channels; DTypeError for integers other than uint8; NonFiniteError for training inputs that are not.
+    Mean and standard deviation are computed in float64 over all axes but the last. Give the map to
+    `train.recipe(..., prepare=...)`, which applies it in training, validation and prediction.
+
+    Args:
+        train_inputs: Training inputs (n, ..., channels), uint8 or floating-point, not traced. Leave
+            out validation and test inputs, so that their statistics do not leak into training.
+
+    Returns:
+        `normalize(mean, std)`, a map of arrays (..., channels). The std of a constant channel is
+        set to 1, so that the channel becomes 0.
+
+    Raises:
+        ShapeError: There are no examples, or the map gets other channels.
+        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
+        NonFiniteError: A training input is NaN or infinite.
     """
-    stored = on_host("standardize train_inputs", train_inputs)
+    stored = host_inputs("standardize train_inputs", train_inputs)
+    # Statistics of the stored numbers are divided, so that bytes need not be copied as floats.
+    scale = byte_scale(stored)
     axes = tuple(range(stored.ndim - 1))
-    mean = mean_of(stored, axes)
-    std = np.std(stored, axes, dtype=np.float64, mean=mean) / unit(stored)
-    return normalize(mean.reshape(-1) / unit(stored), np.where(std > 0, std, 1))
+    # (1, ..., 1, channels)
+    mean = exact_mean(stored, axes)
+    std = np.std(stored, axes, dtype=np.float64, mean=mean) / scale
+    safe_std = np.where(std > 0, std, 1)
+    return normalize(mean.reshape(-1) / scale, safe_std)
 
 
 @maker
 def normalize(
-    mean: Sequence[Number] | jax.Array | np.ndarray, std: Sequence[Number] | jax.Array | np.ndarray
+    mean: Sequence[Number] | jax.Array | np.ndarray,
+    std: Sequence[Number] | jax.Array | np.ndarray,
 ) -> Fitted:
-    """The map x -> (to_float(x) - mean) / std with known statistics, as `standardize` fits them.
+    """Map x -> (to_float(x) - mean) / std with known statistics of each channel.
 
     Args:
-        mean: One number a channel, (channels,), on the scale of to_float(x).
-        std: One number a channel, (channels,), on that scale.
+        mean: One number per channel, (channels,), on the scale of to_float(x).
+        std: One number > 0 per channel, (channels,), on the same scale.
+
+    Returns:
+        A map of arrays (..., channels), as `standardize` fits it.
 
     Raises:
         ConfigError: A number is not finite, or a std is not positive.
-        ShapeError: The two are no rows of one length, or x has other channels.
+        ShapeError: `mean` and `std` are not rows of equal length, or x has other channels.
     """
     shape = _row_shape("normalize mean", mean, "(-inf, inf)")
-    other = _row_shape("normalize std", std, "(0, inf)")
-    if other != shape:
+    std_shape = _row_shape("normalize std", std, "(0, inf)")
+    if std_shape != shape:
+        expected = f"as many numbers as the mean, {shape}"
         raise ShapeError(
-            "normalize std", f"as many numbers as the mean, {shape}", other, "give one a channel"
+            "normalize std",
+            expected,
+            std_shape,
+            "give one number per channel",
         )
 
+    # The statistics have the dtype of x, so that a traced one does not promote it.
     def forward(x: jax.Array) -> jax.Array:
-        x = expect("normalize x", to_float(x), shape)
-        return (x - _along(mean, x)) / _along(std, x)
+        x = expect_floats("normalize x", to_float(x), shape)
+        return (x - _broadcast(mean, x)) / _broadcast(std, x)
 
     def inverse(y: jax.Array) -> jax.Array:
-        y = expect("normalize inverse y", y, shape)
-        return y * _along(std, y) + _along(mean, y)
+        y = expect_floats("normalize inverse y", y, shape)
+        return y * _broadcast(std, y) + _broadcast(mean, y)
 
     return Fitted(forward, inverse)
 
 
-def _row_shape(where: str, row: Row, interval: str) -> Shape:
-    """The shape (channels,) of a row of numbers; an error unless it is one, and each number lies in the interval."""
+def _row_shape(
+    where: str,
+    row: Row,
+    interval: str,
+) -> Shape:
+    """Return the shape (channels,) of the row, after a check of its numbers."""
+    expected = "one number per channel, (channels,)"
     if isinstance(row, jax.Array | np.ndarray | np.generic):
         shape = tuple(row.shape)
     elif isinstance(row, Sequence) and row:
         shape = (len(row), *np.shape(row[0]))
     else:
-        raise ShapeError(
-            where, "one number a channel, (channels,)", repr(row), "give a list of numbers"
-        )
+        raise ShapeError(where, expected, repr(row), "give a list of numbers")
     if len(shape) != 1:
-        raise ShapeError(
-            where, "one number a channel, (channels,)", shape, "give a list of numbers"
-        )
+        raise ShapeError(where, expected, shape, "give a list of numbers")
+    # The numbers of a list are checked even where others of them are traced.
     if checks.is_concrete(row):
-        for place, own in enumerate(row):
-            checks.number(f"{where} {place}", own, interval)
+        for channel, number in enumerate(row):
+            checks.number(f"{where} {channel}", number, interval)
     return shape
 
 
-def _along(row: Row, x: jax.Array) -> jax.Array:
-    """One number a channel, to meet the array."""
-    array = (
-        row
-        if isinstance(row, jax.Array | np.ndarray)
-        else jnp.stack([jnp.asarray(own, x.dtype) for own in row])
-    )
-    return jnp.asarray(array, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+def _broadcast(row: Row, x: jax.Array) -> jax.Array:
+    """Reshape a row of numbers to the rank of `x`: (1, ..., 1, channels)."""
+    if isinstance(row, jax.Array | np.ndarray):
+        array = row
+    else:
+        # The numbers of a list are separate leaves, each of which may be traced.
+        array = jnp.stack([jnp.asarray(number, x.dtype) for number in row])
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return jnp.asarray(array, x.dtype).reshape(shape)
 
 
-def on_host(where: str, train_inputs: Any, least: int = 1) -> np.ndarray:
-    """The training inputs as they are stored, if there are so many examples of known, finite, real numbers."""
+def host_inputs(
+    where: str,
+    train_inputs: Any,
+    min_examples: int = 1,
+) -> np.ndarray:
+    """Return the training inputs as a NumPy array, after a check of rank, count and numbers."""
     if not checks.is_concrete(train_inputs):
-        raise DTypeError(
-            where,
-            "known numbers",
-            "a traced array",
-            "fit outside of jax.jit, or close over the array",
-        )
+        advice = "fit outside of jax.jit, or close over the array"
+        raise DTypeError(where, "known numbers", "a traced array", advice)
     stored = np.asarray(train_inputs)
     if stored.ndim < 2:
+        expected = "rank 2 or more (n, ..., channels)"
         raise ShapeError(
             where,
-            "rank 2 or more (n, ..., channels)",
+            expected,
             stored.shape,
             "add a channel axis, x[..., None]",
         )
-    if stored.size == 0 or len(stored) < least:
-        needed = ("one example", "two examples")[least - 1]
-        raise ShapeError(where, f"at least {needed}", stored.shape, "fit on the training inputs")
-    if not any(jnp.issubdtype(stored.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        raise DTypeError(
-            where, "uint8 or floating-point numbers", stored.dtype, "convert them first"
+    # The axes of an example may be empty as well.
+    if stored.size == 0 or len(stored) < min_examples:
+        needed = "one example" if min_examples == 1 else "two examples"
+        raise ShapeError(
+            where,
+            f"at least {needed}",
+            stored.shape,
+            "fit on the training inputs",
         )
-    wrong = ~np.isfinite(stored)
-    if wrong.any():
-        index = tuple(np.argwhere(wrong)[0].tolist())
-        raise NonFiniteError(
-            where, "finite numbers", f"{stored[index]} at index {index}", "leave such examples out"
-        )
+    _expect_finite(where, stored)
     return stored
 
 
-def unit(stored: np.ndarray) -> int:
-    """What to_float divides such numbers by."""
+def _expect_finite(where: str, stored: np.ndarray) -> None:
+    # issubdtype of jax.numpy, because that of NumPy does not know bfloat16.
+    is_float = jnp.issubdtype(stored.dtype, jnp.floating)
+    if not is_float and not jnp.issubdtype(stored.dtype, jnp.integer):
+        expected = "uint8 or floating-point numbers"
+        raise DTypeError(where, expected, stored.dtype, "convert them first")
+    nonfinite = ~np.isfinite(stored)
+    if nonfinite.any():
+        index = tuple(np.argwhere(nonfinite)[0].tolist())
+        got = f"{stored[index]} at index {index}"
+        raise NonFiniteError(
+            where,
+            "finite numbers",
+            got,
+            "leave such examples out",
+        )
+
+
+def byte_scale(stored: np.ndarray) -> int:
+    """Return the divisor that `to_float` applies to numbers of this dtype."""
     return 255 if stored.dtype == np.uint8 else 1
 
 
-def mean_of(stored: np.ndarray, axes: int | Shape) -> np.ndarray:
-    """The mean in float64, the axes kept; of equal numbers just that number, which a sum of many would round."""
-    low, high = stored.min(axes, keepdims=True), stored.max(axes, keepdims=True)
+def exact_mean(stored: np.ndarray, axes: int | Shape) -> np.ndarray:
+    """Mean in float64 with the axes kept; of equal numbers, exactly that number."""
+    # A sum of many equal numbers is rounded. Then a constant channel would have a small std > 0,
+    # and dividing by it would turn rounding errors into noise.
+    low = stored.min(axes, keepdims=True)
+    high = stored.max(axes, keepdims=True)
     mean = np.mean(stored, axes, dtype=np.float64, keepdims=True)
-    return np.where(low == high, low.astype(np.float64), mean)
+    is_constant = low == high
+    return np.where(is_constant, low.astype(np.float64), mean)
 
 
-def expect(where: str, x: jax.Array, shape: Shape) -> jax.Array:
-    """The array, if its numbers are floating-point and its last axes have this shape."""
+def expect_floats(
+    where: str,
+    x: jax.Array,
+    shape: Shape,
+) -> jax.Array:
+    """Return `x` as a JAX array, if it is floating-point and its last axes have this shape."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
+        expected = "uint8 or floating-point numbers"
         raise DTypeError(
-            where, "uint8 or floating-point numbers", x.dtype, "convert it, as by x.astype(float)"
+            where,
+            expected,
+            x.dtype,
+            "convert it, as by x.astype(float)",
         )
-    if x.shape[-len(shape) :] != shape:
-        expected = f"(..., {', '.join(map(str, shape))})"
-        raise ShapeError(
-            where, expected, x.shape, "give examples of the shape of the training inputs"
-        )
+    # Any axes may precede those of an example.
+    example_shape = x.shape[-len(shape) :]
+    if example_shape != shape:
+        sizes = ", ".join(map(str, shape))
+        advice = "give examples of the shape of the training inputs"
+        raise ShapeError(where, f"(..., {sizes})", x.shape, advice)
     return x

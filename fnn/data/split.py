@@ -1,6 +1,7 @@
-"""Parts of a data set, drawn by key: to train, to validate, to test; and folds, to do each with each."""
+"""Random splits of a data set into parts, and folds for cross-validation."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,13 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.data.batches import shuffled
+from fnn.data.batches import permutation
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Data, RandomKey
 
+ROUNDING = 1e-9  # fractions such as ten times 0.1 may sum to a little more than 1
+
 
 class Folds(NamedTuple):
-    """The example numbers of each fold, int32: train (folds, n - n // folds) and valid (folds, n // folds)."""
+    """Example indices of each fold, ascending.
+
+    Attributes:
+        train: Training indices int32 (folds, n - n // folds).
+        valid: Validation indices int32 (folds, n // folds).
+    """
 
     train: jax.Array
     valid: jax.Array
@@ -27,122 +35,186 @@ def split(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     stratified: bool = False,
 ) -> tuple[Data, ...]:
-    """Disjoint parts of the data, drawn by key, each of the same structure, its examples in their order.
+    """Split the data into disjoint random parts.
 
-    data is (inputs, targets), arrays whose first axis is the example, n of it. The parts end at round(n Σ fractions)
-    examples, so that with fractions of sum 1 each example is in one. With stratified=True every class of labels (n,) is
-    shared out alike, to an example or two. NumPy arrays stay such and on the host; inside of jax.jit all is traced.
-    ConfigError for fractions that are not in (0, 1], of a sum above 1, or leave a part empty.
+    The parts end after round(n Σ fractions) examples, so with fractions of sum 1 every example is
+    in exactly one part. Inside of jax.jit the parts are traced.
+
+    Args:
+        key: Random key that selects the examples of each part.
+        data: (inputs, targets), arrays whose first axis is the example, of length n.
+        fractions: Size of each part as a share of n, in (0, 1]; their sum is at most 1. The default
+            is for training, validation and test.
+        stratified: Whether every class of the labels int (n,) has the same share in each part, to
+            within two examples.
+
+    Returns:
+        One pair for each fraction, of the structure of `data`, its examples in their original
+        order. NumPy arrays stay NumPy arrays.
+
+    Raises:
+        ConfigError: A fraction is outside of (0, 1], their sum is above 1, or a part is empty.
+        ShapeError: The arrays are empty or differ in length.
+        DTypeError: `key` is not a key, or `stratified` without integer labels.
     """
     checks.key("split key", key)
-    n = _examples("split data", data)
+    n = _count_examples("split data", data)
     sizes = _sizes(n, fractions)
-    chosen = _drawn(key, _labels("split data", data, stratified), n, [*sizes, n - sum(sizes)])
-    return tuple(
-        jax.tree.map(lambda array, part=part: _take(array, part), data) for part in chosen[:-1]
-    )
+    labels = _class_labels("split data", data, stratified)
+    unused = n - sum(sizes)
+    # The unused examples are drawn as a last part, which is dropped.
+    parts = _draw_parts(key, labels, n, [*sizes, unused])
+    selected = []
+    for indices in parts[:-1]:
+        take = partial(_take, indices=indices)
+        selected.append(jax.tree.map(take, data))
+    return tuple(selected)
 
 
-def k_fold(key: RandomKey, data: Data, *, folds: int, stratified: bool = False) -> Folds:
-    """The example numbers of folds for cross-validation, drawn by key, so equal in size that it is a vmap over them.
+def k_fold(
+    key: RandomKey,
+    data: Data,
+    *,
+    folds: int,
+    stratified: bool = False,
+) -> Folds:
+    """Random folds of equal size for k-fold cross-validation.
+
+    All folds have the same shapes, so that cross-validation is a vmap over them:
 
         def score(train, valid):  # data: of jax arrays
             parts = (jax.tree.map(lambda a: a[part], data) for part in (train, valid))
             ...
         jax.vmap(score)(*data.k_fold(key, data, folds=5))
 
-    Under vmap every fold has a copy of its examples; jax.lax.map takes one after another, where that is too much.
-    No example is validated twice; the n mod folds left over are in every fold's training part, in none to validate.
-    With stratified=True every class of labels (n,) is shared out alike, where folds divides n as scikit-learn's
-    StratifiedKFold does it. The numbers of each part ascend. ConfigError for fewer than 2 folds or more than examples
-    [Stone 1974, Cross-validatory choice and assessment of statistical predictions].
+    Under vmap every fold has a copy of its examples; jax.lax.map needs less memory and computes one
+    fold after another [Stone 1974, Cross-validatory choice and assessment of statistical
+    predictions].
+
+    Args:
+        key: Random key that assigns the examples to folds.
+        data: (inputs, targets), arrays whose first axis is the example, of length n.
+        folds: Number of folds, from 2 to n.
+        stratified: Whether every class of the labels int (n,) has the same share in each fold. If
+            `folds` divides n, the counts are those of scikit-learn's StratifiedKFold.
+
+    Returns:
+        The indices of each fold. Every example is in at most one validation part. The remaining
+        n mod folds examples are in every training part and in no validation part.
+
+    Raises:
+        ConfigError: `folds` is below 2 or above n.
+        ShapeError: The arrays are empty or differ in length.
+        DTypeError: `key` is not a key, or `stratified` without integer labels.
     """
     checks.key("k_fold key", key)
-    n = _examples("k_fold data", data)
+    n = _count_examples("k_fold data", data)
     if checks.whole("k_fold folds", folds, 2) > n:
-        raise ConfigError("k_fold folds", f"at most the {n} examples", folds, "choose fewer")
-    size = n // folds
-    *valid, left = _drawn(
-        key, _labels("k_fold data", data, stratified), n, [size] * folds + [n - folds * size]
-    )
-    others = [
-        jnp.sort(jnp.concatenate([*valid[:fold], *valid[fold + 1 :], left]))
-        for fold in range(folds)
-    ]
-    return Folds(jnp.stack(others), jnp.stack(valid))
-
-
-def _examples(where: str, data: Data) -> int:
-    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
-    if len(lengths) != 1 or lengths <= {(), (0,)}:
-        got = ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(data)) or "no arrays"
-        raise ShapeError(
-            where,
-            "arrays whose first axis is the example, as long in each",
-            got,
-            "give such a pair",
+        raise ConfigError(
+            "k_fold folds",
+            f"at most the {n} examples",
+            folds,
+            "choose fewer",
         )
+    size = n // folds
+    labels = _class_labels("k_fold data", data, stratified)
+    sizes = [size] * folds + [n - folds * size]
+    # The examples that no fold validates are a last part.
+    *valid, remaining = _draw_parts(key, labels, n, sizes)
+    train = []
+    for fold in range(folds):
+        others = [*valid[:fold], *valid[fold + 1 :], remaining]
+        train.append(jnp.sort(jnp.concatenate(others)))
+    return Folds(jnp.stack(train), jnp.stack(valid))
+
+
+def _count_examples(where: str, data: Data) -> int:
+    """Return the common length of the first axes."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
+    lengths = {shape[:1] for shape in shapes}
+    # A scalar has the length (), an empty array (0,).
+    if len(lengths) != 1 or lengths <= {(), (0,)}:
+        expected = "arrays whose first axis is the example, of equal length > 0"
+        got = ", ".join(map(str, shapes)) or "no arrays"
+        raise ShapeError(where, expected, got, "give such a pair")
     return int(lengths.pop()[0])
 
 
 def _sizes(n: int, fractions: Sequence[float]) -> list[int]:
+    """Return the number of examples of each part, after a check of the fractions."""
+    where = "split fractions"
     for fraction in fractions:
-        checks.number("split fractions", fraction, "(0, 1]")
+        checks.number(where, fraction, "(0, 1]")
+    # Rounding the ends and not the sizes makes the sizes add up to n.
     ends = np.rint(n * np.cumsum(fractions)).astype(int)
     sizes = np.diff(ends, prepend=0).tolist()
-    if sum(fractions) > 1 + 1e-9:
-        raise ConfigError(
-            "split fractions", "a sum of at most 1", sum(fractions), "make some smaller"
-        )
+    total = sum(fractions)
+    if total > 1 + ROUNDING:
+        raise ConfigError(where, "a sum of at most 1", total, "make some smaller")
     if not sizes or min(sizes) == 0:
-        raise ConfigError(
-            "split fractions",
-            f"a part or more of {n} examples, none empty",
-            sizes,
-            "make some larger",
-        )
+        expected = f"one part or more of {n} examples, none empty"
+        raise ConfigError(where, expected, sizes, "make some larger")
     return sizes
 
 
-def _labels(where: str, data: Data, stratified: bool) -> Any:
+def _class_labels(
+    where: str,
+    data: Data,
+    stratified: bool,
+) -> Any:
+    """Return the labels to stratify by, or None."""
     if not checks.flag("stratified", stratified):
         return None
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ConfigError(
-            where, "(inputs, labels) where stratified", type(data).__name__, "give such a pair"
-        )
+        expected = "(inputs, labels) where stratified"
+        raise ConfigError(where, expected, type(data).__name__, "give such a pair")
     labels = data[1]
-    if (
-        not hasattr(labels, "dtype")
-        or np.ndim(labels) != 1
-        or not jnp.issubdtype(labels.dtype, jnp.integer)
-    ):
-        got = checks.describe(labels) if hasattr(labels, "dtype") else type(labels).__name__
-        raise DTypeError(
-            where, "labels int[n] where stratified", got, "give class numbers, or stratified=False"
-        )
+    expected = "labels int[n] where stratified"
+    advice = "give class numbers, or stratified=False"
+    if not hasattr(labels, "dtype"):
+        raise DTypeError(where, expected, type(labels).__name__, advice)
+    is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
+    if np.ndim(labels) != 1 or not is_integer:
+        raise DTypeError(where, expected, checks.describe(labels), advice)
     return labels
 
 
-def _drawn(key: RandomKey, labels: Any, n: int, sizes: Sequence[int]) -> list[jax.Array]:
-    """Disjoint example numbers, ascending, so many for each part.
-
-    Examples in random order, but class after class, are dealt to the parts as cards are: then the examples of each
-    class, which stand side by side, are shared out in the ratio of the sizes, whatever the labels are.
-    """
-    order = shuffled(key, n)
+def _draw_parts(
+    key: RandomKey,
+    labels: Any,
+    n: int,
+    sizes: Sequence[int],
+) -> list[jax.Array]:
+    """Draw disjoint sets of example indices of these sizes, each ascending."""
+    order = permutation(key, n)
     if labels is not None:
-        order = order[jnp.argsort(jnp.asarray(labels)[order], stable=True)]
-    dealt = _dealt(sizes)
-    return [jnp.sort(order[np.flatnonzero(dealt == part)]) for part in range(len(sizes))]
+        # A stable sort by class of a random order: random within each class. The positions of a
+        # class are then consecutive, and consecutive positions go to the parts in the ratio of
+        # their sizes. Hence each class is split in that ratio.
+        shuffled_labels = jnp.asarray(labels)[order]
+        order = order[jnp.argsort(shuffled_labels, stable=True)]
+    # NumPy, so that the sizes of the parts are static under jit.
+    part_of = _part_of_position(sizes)
+    parts = []
+    for part in range(len(sizes)):
+        positions = np.flatnonzero(part_of == part)
+        parts.append(jnp.sort(order[positions]))
+    return parts
 
 
-def _dealt(sizes: Sequence[int]) -> np.ndarray:
-    """To which part each place goes: card j of a part of size s at the time (j + ½) / s, so each steadily."""
-    times = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in sizes])
-    return np.repeat(np.arange(len(sizes)), sizes)[np.argsort(times, kind="stable")]
+def _part_of_position(sizes: Sequence[int]) -> np.ndarray:
+    """Assign positions 0..n - 1 to the parts, those of each part evenly spaced."""
+    # Element j of a part of size s is at time (j + ½) / s; positions follow from the sorted times.
+    times = []
+    for size in sizes:
+        times.append((np.arange(size) + 0.5) / max(size, 1))
+    order = np.argsort(np.concatenate(times), kind="stable")
+    parts = np.repeat(np.arange(len(sizes)), sizes)
+    return parts[order]
 
 
-def _take(array: Any, numbers: jax.Array) -> Any:
-    on_host = isinstance(array, np.ndarray) and checks.is_concrete(numbers)
-    return array[np.asarray(numbers)] if on_host else jnp.asarray(array)[numbers]
+def _take(array: Any, indices: jax.Array) -> Any:
+    """Select examples; a NumPy array stays one, unless the indices are traced."""
+    if isinstance(array, np.ndarray) and checks.is_concrete(indices):
+        return array[np.asarray(indices)]
+    return jnp.asarray(array)[indices]

@@ -1,4 +1,4 @@
-"""PCA and ZCA whitening, and image patches."""
+"""PCA and ZCA whitening of inputs, and extraction of image patches."""
 
 from collections.abc import Sequence
 from math import prod
@@ -9,135 +9,246 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.data.preprocessing import Fitted, expect, mean_of, on_host, to_float, unit
+from fnn.data.preprocessing import (
+    Fitted,
+    byte_scale,
+    exact_mean,
+    expect_floats,
+    host_inputs,
+    to_float,
+)
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Images, Number, Shape
 from fnn.values import maker
 
-PIECE = 4096  # examples; so many at a time become float64, that a large set need not fit in memory as such
+# Examples that are converted to float64 at a time, so that a large data set need not fit in memory
+# as float64.
+CHUNK = 4096
 
 
 def pca_whiten(
-    train_inputs: jax.Array, *, components: int | None = None, eps: Number = 1e-5
+    train_inputs: jax.Array,
+    *,
+    components: int | None = None,
+    eps: Number = 1e-5,
 ) -> Fitted:
-    """The map x -> diag((S + eps)^-½) Uᵀ (to_float(x) - mean): principal components of unit variance, largest first.
+    """Fit PCA whitening: principal components of unit variance, the largest variance first.
 
-    U diag(S) Uᵀ = Σ (x - mean)(x - mean)ᵀ / (n - 1) over the training inputs (n, ...), such as vectors (n, features) or
-    images, flattened; the largest entry of each column of U is positive. x (..., *example) becomes (..., components),
-    by default as many as features; the inverse gives (..., *example), the nearest such x. eps is added to the
-    variances, of bytes / 255; one that is 0 even so counts as 1. ShapeError for fewer than two examples and for another
-    example; ConfigError for too many components or eps < 0 [Ng et al., UFLDL tutorial, PCA whitening].
+    y = diag((S + eps)^-½) Uᵀ (to_float(x) - mean), where
+    U diag(S) Uᵀ = Σ (x - mean)(x - mean)ᵀ / (n - 1) over the flattened training inputs. The
+    largest entry of each column of U is positive [Ng et al., UFLDL tutorial, PCA whitening].
+
+    Args:
+        train_inputs: Training inputs (n, *example), such as vectors (n, features) or images, uint8
+            or floating-point, not traced; n >= 2. Examples are flattened to `features` numbers.
+        components: Number of components that are kept, at most `features`. None: all of them.
+        eps: Number >= 0 that is added to the variances, in units of to_float(x) squared; it limits
+            the gain of directions of small variance. May be traced.
+
+    Returns:
+        A map from (..., *example) to (..., components). Its inverse gives the nearest
+        (..., *example) in the span of the components. A variance + eps of 0 counts as 1.
+
+    Raises:
+        ShapeError: There are fewer than two examples, or the map gets another example shape.
+        ConfigError: `components` is too large, or `eps` is negative.
+        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
+        NonFiniteError: A training input is NaN or infinite.
     """
-    stored = on_host("pca_whiten train_inputs", train_inputs, least=2)
-    features = prod(stored.shape[1:])
-    kept = features if components is None else checks.whole("pca_whiten components", components)
-    if kept > features:
-        raise ConfigError(
-            "pca_whiten components", f"at most the {features} features", kept, "choose fewer"
-        )
+    stored = host_inputs("pca_whiten train_inputs", train_inputs, min_examples=2)
+    example_shape = stored.shape[1:]
+    features = prod(example_shape)
+    count = features
+    if components is not None:
+        count = checks.whole("pca_whiten components", components)
+    if count > features:
+        expected = f"at most the {features} features"
+        raise ConfigError("pca_whiten components", expected, count, "choose fewer")
     checks.number("pca_whiten eps", eps, "[0, inf)")
-    mean, variances, vectors = _principal(stored)
-    std, vectors = _deviations(variances[:kept], eps), vectors[:, :kept]
-    return affine("pca_whiten", mean, vectors / std, (vectors * std).T, stored.shape[1:], (kept,))
+    mean, variances, vectors = _principal_components(stored)
+    # (1, components)
+    std = _regularized_std(variances[:count], eps)
+    # (features, components)
+    vectors = vectors[:, :count]
+    matrix = vectors / std
+    inverse_matrix = (vectors * std).T
+    return affine("pca_whiten", mean, matrix, inverse_matrix, example_shape, (count,))
 
 
 def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
-    """The map x -> U diag((S + eps)^-½) Uᵀ (to_float(x) - mean): of all that whiten, the one that changes x least.
+    """Fit ZCA whitening: of all whitening maps, the one that changes x least.
 
-    U, S and eps are those of `pca_whiten`. x (..., *example) keeps its shape, so images stay images. ShapeError for
-    fewer than two examples and for another example; ConfigError for eps < 0 [Bell & Sejnowski 1997, The 'independent
-    components' of natural scenes are edge filters; Kessy, Lewin & Strimmer 2018, arXiv:1512.00809].
+    y = U diag((S + eps)^-½) Uᵀ (to_float(x) - mean), with U and S of `pca_whiten`
+    [Bell & Sejnowski 1997, The 'independent components' of natural scenes are edge filters;
+    Kessy, Lewin & Strimmer 2018, arXiv:1512.00809].
+
+    Args:
+        train_inputs: Training inputs (n, *example), uint8 or floating-point, not traced; n >= 2.
+        eps: Number >= 0 that is added to the variances, in units of to_float(x) squared; it limits
+            the gain of directions of small variance. May be traced.
+
+    Returns:
+        A map of arrays (..., *example) that keeps their shape, so images stay images.
+
+    Raises:
+        ShapeError: There are fewer than two examples, or the map gets another example shape.
+        ConfigError: `eps` is negative.
+        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
+        NonFiniteError: A training input is NaN or infinite.
     """
-    stored = on_host("zca_whiten train_inputs", train_inputs, least=2)
+    stored = host_inputs("zca_whiten train_inputs", train_inputs, min_examples=2)
     checks.number("zca_whiten eps", eps, "[0, inf)")
-    mean, variances, vectors = _principal(stored)
-    std, example = _deviations(variances, eps), stored.shape[1:]
-    with jax.default_matmul_precision("highest"):  # for a traced eps
+    mean, variances, vectors = _principal_components(stored)
+    std = _regularized_std(variances, eps)
+    example_shape = stored.shape[1:]
+    with jax.default_matmul_precision("highest"):  # matters only for a traced eps
+        # Both (features, features) and symmetric.
+        matrix = vectors / std @ vectors.T
+        inverse_matrix = vectors * std @ vectors.T
         return affine(
             "zca_whiten",
             mean,
-            vectors / std @ vectors.T,
-            vectors * std @ vectors.T,
-            example,
-            example,
+            matrix,
+            inverse_matrix,
+            example_shape,
+            example_shape,
         )
 
 
-def _principal(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean (features,), the principal variances (features,), largest first, and as columns their directions."""
+def _principal_components(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the principal components on the scale of to_float(x), in float64.
+
+    Returns:
+        The mean (features,), the variances (features,), the largest first, and their directions as
+        columns (features, features).
+    """
     rows = stored.reshape(len(stored), -1)
-    mean = mean_of(rows, 0)
-    covariance = np.zeros((rows.shape[1],) * 2)
-    for start in range(0, len(rows), PIECE):
-        centered = rows[start : start + PIECE] - mean
+    scale = byte_scale(stored)
+    mean = exact_mean(rows, 0)
+    features = rows.shape[1]
+    covariance = np.zeros((features, features))
+    # The sum of the outer products, chunk by chunk.
+    for start in range(0, len(rows), CHUNK):
+        centered = rows[start : start + CHUNK] - mean
         covariance += centered.T @ centered
-    values, vectors = np.linalg.eigh(covariance / (len(rows) - 1) / unit(stored) ** 2)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    # A direction in which nothing varies has an eigenvalue that is 0 but for rounding, which eps = 0 would blow up.
-    variances = np.where(values > np.finfo(np.float64).eps * len(values) * values[0], values, 0)
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
-    return mean[0] / unit(stored), variances, vectors * np.sign(largest)
+    covariance = covariance / (len(rows) - 1) / scale**2
+    values, vectors = np.linalg.eigh(covariance)
+    # eigh sorts the eigenvalues in ascending order.
+    values = values[::-1]
+    vectors = vectors[:, ::-1]
+    # A direction without variance has an eigenvalue of 0 up to rounding. Its inverse root would
+    # amplify noise where eps = 0.
+    threshold = np.finfo(np.float64).eps * len(values) * values[0]
+    variances = np.where(values > threshold, values, 0)
+    # The sign of an eigenvector is arbitrary: make the largest entry of each column positive.
+    largest_index = np.abs(vectors).argmax(0)
+    largest = np.take_along_axis(vectors, largest_index[None], 0)
+    return mean[0] / scale, variances, vectors * np.sign(largest)
 
 
-def _deviations(variances: np.ndarray, eps: Number) -> Any:
-    """√(variances + eps) as a row, in float64 unless eps is traced; 1 where that is 0."""
-    xp, dtype = (
-        (np, np.dtype(np.float64)) if checks.is_concrete(eps) else (jnp, jnp.result_type(float))
-    )
-    lifted = xp.asarray(variances, dtype) + xp.asarray(eps, dtype)
-    return xp.sqrt(xp.where(lifted > 0, lifted, 1))[None]
+def _regularized_std(variances: np.ndarray, eps: Number) -> Any:
+    """Return √(variances + eps) as a row (1, features), 1 where that is 0."""
+    # A traced eps needs JAX, which may not have float64.
+    is_concrete = checks.is_concrete(eps)
+    xp: Any = np if is_concrete else jnp
+    dtype: Any = np.float64 if is_concrete else jnp.result_type(float)
+    total = xp.asarray(variances, dtype) + xp.asarray(eps, dtype)
+    positive = xp.where(total > 0, total, 1)
+    return xp.sqrt(positive)[None]
 
 
 @maker
-def affine(where: str, mean: Any, there: Any, back: Any, example: Shape, out: Shape) -> Fitted:
-    """The map x -> (x - mean) there of examples to (..., *out), and its inverse y -> y back + mean."""
+def affine(
+    where: str,
+    mean: Any,
+    matrix: Any,
+    inverse_matrix: Any,
+    example_shape: Shape,
+    out_shape: Shape,
+) -> Fitted:
+    """Map (x - mean) matrix of flattened examples, and its inverse y inverse_matrix + mean.
+
+    Args:
+        where: Name of the map in errors.
+        mean: Array (features,).
+        matrix: Array (features, out).
+        inverse_matrix: Array (out, features).
+        example_shape: Shape of an example, of `features` numbers.
+        out_shape: Shape of a mapped example, of `out` numbers.
+    """
 
     def forward(x: jax.Array) -> jax.Array:
-        x = expect(f"{where} x", to_float(x), example)
-        rows = x.reshape(-1, len(mean)) - jnp.asarray(mean, x.dtype)[None]
-        return _times(rows, there).reshape(*x.shape[: -len(example)], *out)
+        x = expect_floats(f"{where} x", to_float(x), example_shape)
+        batch_shape = x.shape[: -len(example_shape)]
+        # (examples, features) to (examples, out)
+        rows = x.reshape(-1, len(mean))
+        rows = rows - jnp.asarray(mean, x.dtype)[None]
+        y = _matmul(rows, matrix)
+        return y.reshape(*batch_shape, *out_shape)
 
     def inverse(y: jax.Array) -> jax.Array:
-        y = expect(f"{where} inverse y", y, out)
-        rows = _times(y.reshape(-1, prod(out)), back) + jnp.asarray(mean, y.dtype)[None]
-        return rows.reshape(*y.shape[: -len(out)], *example)
+        y = expect_floats(f"{where} inverse y", y, out_shape)
+        batch_shape = y.shape[: -len(out_shape)]
+        # (examples, out) to (examples, features)
+        rows = y.reshape(-1, prod(out_shape))
+        rows = _matmul(rows, inverse_matrix)
+        rows = rows + jnp.asarray(mean, y.dtype)[None]
+        return rows.reshape(*batch_shape, *example_shape)
 
     return Fitted(forward, inverse)
 
 
-def _times(rows: jax.Array, matrix: Any) -> jax.Array:
-    """The product in full precision on any device: what varies little is multiplied by much."""
+def _matmul(rows: jax.Array, matrix: Any) -> jax.Array:
+    # Full precision on any device, because directions of small variance are amplified.
     return jnp.matmul(rows, jnp.asarray(matrix, rows.dtype), precision="highest")
 
 
 def patches(
-    images: Images, size: int | Sequence[int], *, stride: int | Sequence[int] = 1
+    images: Images,
+    size: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
 ) -> jax.Array:
-    """Every patch of the images, cut where it fits whole: image after image, of each row after row.
+    """Extract all patches that fit in the images, in the order of images, rows, columns.
 
-    patch (i, r, q) = images[i, stride r : stride r + size, stride q : stride q + size]. images (n, height, width,
-    channels) of any dtype; patches (n · rows · columns, size, size, channels), rows = (height - size) // stride + 1;
-    size and stride are one int or (vertical, horizontal). `pca_whiten` and `zca_whiten` can be fitted on them.
-    ShapeError for no images (n, height, width, channels) and for a size that does not fit [Coates, Lee & Ng 2011].
+    patch (i, r, q) = images[i, stride r : stride r + size, stride q : stride q + size]. The
+    result can be whitened by `pca_whiten` or `zca_whiten` [Coates, Lee & Ng 2011].
+
+    Args:
+        images: Array (n, height, width, channels) of any dtype.
+        size: Height and width of a patch in pixels, one int or (vertical, horizontal).
+        stride: Distance between patches in pixels, one int or (vertical, horizontal).
+
+    Returns:
+        Array (n · rows · columns, size, size, channels) of the same dtype, with
+        rows = (height - size) // stride + 1, and columns likewise.
+
+    Raises:
+        ShapeError: `images` is not of rank 4, or `size` is larger than an image.
+        ConfigError: `size` or `stride` is not a whole number >= 1 or two of them.
     """
     images = jnp.asarray(images)
     if images.ndim != 4:
+        expected = "rank 4 (n, height, width, channels)"
         advice = "add a channel axis, images[..., None], or a batch axis, images[None]"
-        raise ShapeError(
-            "patches images", "rank 4 (n, height, width, channels)", images.shape, advice
-        )
-    window, steps = checks.pair("patches size", size), checks.pair("patches stride", stride)
-    if any(length > whole for length, whole in zip(window, images.shape[1:3], strict=True)):
+        raise ShapeError("patches images", expected, images.shape, advice)
+    _, height, width, channels = images.shape
+    tall, wide = checks.pair("patches size", size)
+    down, right = checks.pair("patches stride", stride)
+    if tall > height or wide > width:
+        expected = f"at most the image's {(height, width)}"
         raise ShapeError(
             "patches size",
-            f"at most the image's {images.shape[1:3]}",
-            window,
+            expected,
+            (tall, wide),
             "choose a smaller one",
         )
-    places = zip(images.shape[1:3], window, steps, strict=True)
-    rows, columns = (
-        np.arange(0, whole - length + 1, step)[:, None] + np.arange(length)
-        for whole, length, step in places
-    )
-    cut = images[:, rows][:, :, :, columns]  # (n, rows, size, columns, size, channels)
-    return jnp.moveaxis(cut, 3, 2).reshape(-1, *window, images.shape[-1])
+    # Pixel indices of each patch along an axis, (rows, size) and (columns, size).
+    tops = np.arange(0, height - tall + 1, down)
+    lefts = np.arange(0, width - wide + 1, right)
+    rows = tops[:, None] + np.arange(tall)
+    columns = lefts[:, None] + np.arange(wide)
+    # (n, rows, size, columns, size, channels)
+    gathered = images[:, rows][:, :, :, columns]
+    grouped = jnp.moveaxis(gathered, 3, 2)
+    return grouped.reshape(-1, tall, wide, channels)

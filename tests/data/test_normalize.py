@@ -1,4 +1,4 @@
-"""Normalization by known statistics equals the formula in NumPy, and is a made value."""
+"""Normalization with known statistics: the formula of NumPy, repr, equality and pickling."""
 
 import copy
 import pickle
@@ -12,10 +12,9 @@ import pytest
 from fnn import data
 from fnn.errors import DTypeError, ShapeError
 
-MEAN, STD = (
-    [0.4914, 0.4822, 0.4465],
-    [0.247, 0.2435, 0.2616],
-)  # of CIFAR-10, as many programs have them
+# Statistics of CIFAR-10, as many programs have them.
+MEAN = [0.4914, 0.4822, 0.4465]
+STD = [0.247, 0.2435, 0.2616]
 BYTES = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
 FORMS = {
     "lists": data.normalize(MEAN, STD),
@@ -30,14 +29,14 @@ every_form = pytest.mark.parametrize("form", FORMS)
 
 
 def by_hand(x, mean=MEAN, std=STD):
-    """Bytes to [0, 1], less the mean, through the std: torchvision's ToTensor and Normalize, but for the layout."""
+    """The formula of torchvision's ToTensor and Normalize, with channels last."""
     scaled = x / 255 if x.dtype == np.uint8 else x
     return (scaled.astype(np.float64) - np.array(mean)) / np.array(std)
 
 
 @pytest.mark.parametrize("inputs", [BYTES, BYTES / np.float32(255)], ids=["bytes", "floats"])
 @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"whole numbers"}))
-def test_it_is_the_formula(form, inputs):
+def test_it_equals_the_formula(form, inputs):
     np.testing.assert_allclose(FORMS[form](inputs), by_hand(inputs), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         FORMS[form](inputs[0, 1, 2]), by_hand(inputs[0, 1, 2]), rtol=1e-5, atol=1e-6
@@ -50,19 +49,19 @@ def test_statistics_may_be_whole_numbers():
 
 
 @every_form
-def test_the_inverse_goes_back(form):
+def test_the_inverse_restores_the_floats(form):
     fitted = FORMS[form]
     np.testing.assert_allclose(fitted.inverse(fitted(BYTES)), data.to_float(BYTES), atol=1e-6)
 
 
 @every_form
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
-def test_floats_keep_their_dtype_there_and_back(form, dtype):
+def test_map_and_inverse_keep_the_dtype_of_floats(form, dtype):
     x = jnp.ones((2, 3), dtype)
     assert FORMS[form](x).dtype == dtype and FORMS[form].inverse(x).dtype == dtype
 
 
-def test_it_is_what_standardize_fits():
+def test_standardize_returns_a_normalization():
     fitted = data.standardize(BYTES)
     mean, std = (getattr(BYTES / 255, name)((0, 1, 2)) for name in ("mean", "std"))
     known = data.normalize(mean, std)
@@ -79,13 +78,12 @@ def test_its_numbers_are_its_leaves():
         jax.tree_util.keystr(path)
         for path, _ in jax.tree_util.tree_leaves_with_path(FORMS["lists"])
     ]
-    assert paths == [f".{name}.{place}" for name in ("mean", "std") for place in range(3)]
+    assert paths == [f".{name}.{index}" for name in ("mean", "std") for index in range(3)]
     chex.assert_trees_all_equal(jax.tree.leaves(FORMS["NumPy"]), [np.array(MEAN), np.array(STD)])
 
 
 @pytest.mark.parametrize("form", ["lists", "NumPy", "JAX"])
-def test_its_leaves_are_traced(form):
-    """One compilation serves all statistics."""
+def test_other_statistics_share_one_compilation(form):
     chex.clear_trace_counter()
     x, other = jnp.asarray(BYTES[:2]), jax.tree.map(lambda leaf: leaf + 0.25, FORMS[form])
     program = jax.jit(chex.assert_max_traces(lambda fitted: fitted(x), n=1))
@@ -94,7 +92,7 @@ def test_its_leaves_are_traced(form):
     np.testing.assert_allclose(program(other), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_lane_is_a_map():
+def test_vmap_over_stacked_statistics_equals_single_maps():
     maps = [FORMS["lists"], jax.tree.map(lambda leaf: 2 * leaf, FORMS["lists"])]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *maps)
     lanes = jax.vmap(lambda fitted: fitted(jnp.asarray(BYTES[:2])))(stacked)
@@ -114,14 +112,14 @@ def test_the_gradient_by_the_statistics_has_its_closed_form(form, x64):
 
 
 @every_form
-def test_its_text_makes_it_again(form):
+def test_repr_evaluates_to_an_equal_value(form):
     fitted = FORMS[form]
     again = eval(repr(fitted), {"data": data, "numpy": np, "jax": jax})
     assert again == fitted and hash(again) == hash(fitted)
     chex.assert_trees_all_equal(again(BYTES[:2]), fitted(BYTES[:2]))
 
 
-def test_its_text_is_its_call():
+def test_repr_is_the_call():
     assert repr(data.normalize([0.5, 0], (0.25, 1))) == "data.normalize([0.5, 0], (0.25, 1))"
     assert (
         repr(data.normalize(np.array([0.5]), [1]))
@@ -130,28 +128,26 @@ def test_its_text_is_its_call():
 
 
 @every_form
-def test_it_is_copied_and_pickled(form):
+def test_copies_and_pickles_are_equal(form):
     for again in (copy.deepcopy(FORMS[form]), pickle.loads(pickle.dumps(FORMS[form]))):
         assert again == FORMS[form]
         chex.assert_trees_all_equal(again(BYTES[:2]), FORMS[form](BYTES[:2]))
 
 
-def test_maps_of_other_statistics_differ():
+def test_maps_are_equal_if_their_statistics_are():
     assert data.normalize(MEAN, STD) == FORMS["lists"] and FORMS["JAX"] == FORMS["NumPy float32"]
-    assert (
-        data.normalize(STD, MEAN) not in {*FORMS.values()}
-        and len({*FORMS.values()}) == len(FORMS) - 1
-    )
+    assert data.normalize(STD, MEAN) not in {*FORMS.values()}
+    assert len({*FORMS.values()}) == len(FORMS) - 1
 
 
 NORMALIZE = FORMS["lists"]
 WRONG = {
-    "a mean a pixel": (
+    "mean of pixels": (
         lambda: data.normalize(np.ones((3, 3)), STD),
         ShapeError,
         r"mean: .*\(channels,\), got \(3, 3\)",
     ),
-    "a std a pixel": (
+    "std of pixels": (
         lambda: data.normalize(MEAN, [STD]),
         ShapeError,
         r"std: .*\(channels,\), got \(1, 3\)",
@@ -159,7 +155,7 @@ WRONG = {
     "one number": (
         lambda: data.normalize(0.5, 0.25),
         ShapeError,
-        r"mean: expected one number a channel.*, got 0\.5",
+        r"mean: expected one number per channel.*, got 0\.5",
     ),
     "one array": (
         lambda: data.normalize(MEAN, np.float32(0.25)),
@@ -169,7 +165,7 @@ WRONG = {
     "none": (
         lambda: data.normalize([], []),
         ShapeError,
-        r"mean: expected one number a channel.*, got \[\]",
+        r"mean: expected one number per channel.*, got \[\]",
     ),
     "fewer": (
         lambda: data.normalize(MEAN, STD[:2]),
@@ -201,7 +197,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_told(case):
+def test_wrong_arguments_raise(case):
     call, error, message = WRONG[case]
     with pytest.raises(error, match=f"normalize {message}"):
         call()

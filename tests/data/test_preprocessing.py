@@ -1,4 +1,4 @@
-"""Scaling and standardizing, against scikit-learn and NumPy."""
+"""Scaling and standardization against scikit-learn and NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from fnn.errors import DTypeError, NonFiniteError, ShapeError
 BYTES = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
 
 
-def test_bytes_become_floats_in_the_unit_interval():
+def test_bytes_are_scaled_to_the_unit_interval():
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_allclose(data.to_float(every), every / 255, rtol=1.2e-7)
     assert data.to_float(every).max() == 1
@@ -25,25 +25,23 @@ def test_other_dtypes_pass_unchanged(x):
 
 
 @pytest.mark.parametrize("inputs", [BYTES, BYTES / np.float32(7)], ids=["bytes", "floats"])
-def test_standardize_is_scikit_learns_scaler_per_channel(inputs):
+def test_standardize_equals_the_scaler_of_scikit_learn_per_channel(inputs):
     scaled = inputs / 255 if inputs.dtype == np.uint8 else inputs
     oracle = sklearn.preprocessing.StandardScaler().fit(scaled.reshape(-1, 3).astype(np.float64))
     prepare = data.standardize(inputs)
     wanted = oracle.transform(scaled.reshape(-1, 3).astype(np.float64)).reshape(scaled.shape)
     np.testing.assert_allclose(prepare(jnp.asarray(inputs)), wanted, atol=2e-6)
-    np.testing.assert_allclose(
-        prepare(jnp.asarray(inputs[:2])), wanted[:2], atol=2e-6
-    )  # fitted once, applied anywhere
+    # The statistics are those of the training inputs, also for other arrays.
+    np.testing.assert_allclose(prepare(jnp.asarray(inputs[:2])), wanted[:2], atol=2e-6)
 
 
 def test_a_constant_channel_becomes_zero():
-    np.testing.assert_array_equal(
-        data.standardize(np.full((5, 2), 3.0, np.float32))(jnp.full((1, 2), 3.0)), 0
-    )
+    prepare = data.standardize(np.full((5, 2), 3.0, np.float32))
+    np.testing.assert_array_equal(prepare(jnp.full((1, 2), 3.0)), 0)
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_constant_channel_is_of_std_1_whatever_its_sum_rounds_to():
+def test_a_constant_channel_has_std_1_despite_rounding():
     images = np.full((999, 2), [0.1, 1e9 + 0.1])
     assert images.std(0).min() > 0
     np.testing.assert_allclose(data.standardize(images)(images[:1] + 1), 1, rtol=1e-6)
@@ -55,25 +53,25 @@ def test_a_constant_channel_of_bytes_is_only_centered():
 
 
 @pytest.mark.parametrize("inputs", [BYTES, BYTES / np.float32(7)], ids=["bytes", "floats"])
-def test_the_inverse_goes_back_to_floats(inputs):
+def test_the_inverse_restores_the_floats(inputs):
     prepare = data.standardize(inputs)
     np.testing.assert_allclose(prepare.inverse(prepare(inputs)), data.to_float(inputs), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
-def test_floats_keep_their_dtype_there_and_back(dtype):
+def test_map_and_inverse_keep_the_dtype_of_floats(dtype):
     prepare, x = data.standardize(BYTES), jnp.ones((2, 4, 4, 3), dtype)
     assert prepare(x).dtype == dtype and prepare.inverse(x).dtype == dtype
 
 
-def test_any_example_axes_before_the_channels():
+def test_any_axes_may_precede_the_channels():
     prepare, x = data.standardize(BYTES), jnp.asarray(BYTES)
     np.testing.assert_allclose(prepare(x[0, 0, 0]), prepare(x)[0, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(prepare))(x), prepare(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("fit", [data.standardize, data.zca_whiten])
-def test_a_run_prepares_by_it(fit, key):
+def test_a_run_with_prepare_equals_a_run_on_prepared_inputs(fit, key):
     images, labels = BYTES[:, :2, :2], np.arange(50, dtype=np.int32) % 3
     prepare, network = fit(images), nn.chain(nn.flatten(), nn.dense(3))
     assert isinstance(prepare, data.Fitted) and hash(prepare) == hash(prepare)
@@ -84,12 +82,12 @@ def test_a_run_prepares_by_it(fit, key):
     np.testing.assert_allclose(inside.history.loss, before.history.loss, rtol=1e-5)
 
 
-def test_standardizing_is_normalizing_with_what_was_fitted():
+def test_standardize_is_normalize_with_the_fitted_statistics():
     fitted = data.standardize(BYTES)
     scaled = BYTES.astype(np.float64) / 255
     statistics = [scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))]
-    for own, wanted in zip(jax.tree.leaves(fitted), statistics, strict=True):
-        np.testing.assert_allclose(own, wanted, rtol=1e-12)
+    for found, wanted in zip(jax.tree.leaves(fitted), statistics, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
     x = jnp.asarray(BYTES[:2])
     known = data.normalize(*(row.tolist() for row in statistics))
     np.testing.assert_allclose(known(x), fitted(x), rtol=1e-6, atol=1e-6)
@@ -163,7 +161,7 @@ WRONG = [
     (
         lambda: data.normalize(np.ones((3, 3)), np.ones(3)),
         ShapeError,
-        r"normalize mean: expected one number a channel",
+        r"normalize mean: expected one number per channel",
     ),
     (
         lambda: data.normalize([0.5, 0.5], [1.0]),
@@ -174,6 +172,6 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG)
-def test_a_mistake_is_told(call, error, message):
+def test_wrong_arguments_raise(call, error, message):
     with pytest.raises(error, match=message):
         call()

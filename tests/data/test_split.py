@@ -1,4 +1,4 @@
-"""Parts and folds: disjoint, covering, the same by the same key; stratified, against scikit-learn."""
+"""Splits and folds are disjoint and reproducible; stratified ones agree with scikit-learn."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ both = pytest.mark.parametrize("stratified", [False, True])
 
 
 def numbered(n, labels=None):
-    """Inputs that are their own numbers, and labels."""
+    """Inputs 0..n - 1, so that each input is its index, and labels."""
     labels = DRAW.integers(0, 4, n) if labels is None else labels
     return np.arange(n, dtype=np.int32), np.asarray(labels, np.int32)
 
@@ -28,7 +28,7 @@ def numbered(n, labels=None):
 @pytest.mark.parametrize(
     "fractions", [(0.8, 0.1, 0.1), (0.5,), (1.0,), (1 / 3, 1 / 3, 1 / 3), (0.4, 0.3)]
 )
-def test_the_parts_are_disjoint_of_their_sizes_and_cover(key, stratified, n, fractions):
+def test_parts_are_disjoint_and_have_their_sizes(key, stratified, n, fractions):
     if n == 3 and min(fractions) < 0.2:
         return
     whole = numbered(n)
@@ -44,7 +44,7 @@ def test_the_parts_are_disjoint_of_their_sizes_and_cover(key, stratified, n, fra
 
 @given(st.lists(st.integers(0, 5), min_size=20, max_size=200), st.integers(0, 2**31 - 1))
 @settings(max_examples=40, deadline=None)
-def test_every_class_is_shared_out_alike(labels, seed):
+def test_stratified_parts_have_the_share_of_every_class(labels, seed):
     whole, fractions = numbered(len(labels), labels), (0.6, 0.2, 0.2)
     parts = data.split(jax.random.key(seed), whole, fractions=fractions, stratified=True)
     counts = np.stack([np.bincount(part, minlength=6) for _, part in parts])
@@ -53,19 +53,20 @@ def test_every_class_is_shared_out_alike(labels, seed):
 
 
 @both
-def test_the_key_alone_decides_and_any_example_may_be_anywhere(stratified):
+def test_parts_depend_on_the_key_and_are_uniform(stratified):
     whole = numbered(40)
     draw = partial(data.split, data=whole, fractions=(0.75, 0.25), stratified=stratified)
     for part, again in zip(draw(jax.random.key(1)), draw(jax.random.key(1)), strict=True):
         np.testing.assert_array_equal(part[0], again[0])
-    seen = np.zeros(40)
+    counts = np.zeros(40)
     for seed in range(200):
-        seen[draw(jax.random.key(seed))[1][0]] += 1
-    assert seen.sum() == 2000 and seen.min() > 20 and seen.max() < 85
+        counts[draw(jax.random.key(seed))[1][0]] += 1
+    # 200 draws with probability 1/4: 50 are expected.
+    assert counts.sum() == 2000 and counts.min() > 20 and counts.max() < 85
 
 
 @both
-def test_inside_of_a_compiled_program_it_is_the_same(stratified):
+def test_compiled_splits_equal_eager_ones(stratified):
     whole = numbered(50)
     splitting = partial(data.split, fractions=(0.6, 0.4), stratified=stratified)
     folding = partial(data.k_fold, folds=4, stratified=stratified)
@@ -76,7 +77,7 @@ def test_inside_of_a_compiled_program_it_is_the_same(stratified):
 
 @both
 @pytest.mark.parametrize(("n", "folds"), [(10, 2), (10, 10), (103, 5), (100, 3), (7, 4)])
-def test_no_example_is_validated_twice_or_trained_on_then(key, stratified, n, folds):
+def test_folds_are_disjoint_and_exclude_their_training_part(key, stratified, n, folds):
     found = data.k_fold(key, numbered(n), folds=folds, stratified=stratified)
     size = n // folds
     assert found.train.shape == (folds, n - size) and found.valid.shape == (folds, size)
@@ -86,42 +87,36 @@ def test_no_example_is_validated_twice_or_trained_on_then(key, stratified, n, fo
         assert (np.diff(trained) > 0).all() and (np.diff(validated) > 0).all()
     assert len(set(np.ravel(found.valid).tolist())) == folds * size
     left = set(range(n)) - set(np.ravel(found.valid).tolist())
-    assert len(left) == n % folds and all(
-        left <= set(trained.tolist()) for trained in np.asarray(found.train)
-    )
+    assert len(left) == n % folds
+    for trained in np.asarray(found.train):
+        assert left <= set(trained.tolist())
 
 
 @pytest.mark.parametrize(("n", "folds"), [(100, 5), (1435, 5), (240, 8), (60, 2)])
-def test_stratified_folds_have_the_classes_of_scikit_learn(n, folds):
-    labels = np.sort(
-        np.append(
-            np.repeat(np.arange(6), folds),
-            DRAW.choice(6, n - 6 * folds, p=[0.4, 0.3, 0.1, 0.1, 0.1, 0]),
-        )
-    )
+def test_stratified_folds_have_the_class_counts_of_scikit_learn(n, folds):
+    # At least one example of each class for each fold, the rest in unequal shares.
+    base = np.repeat(np.arange(6), folds)
+    rest = DRAW.choice(6, n - 6 * folds, p=[0.4, 0.3, 0.1, 0.1, 0.1, 0])
+    labels = np.sort(np.append(base, rest))
     oracle = StratifiedKFold(folds).split(labels, labels)
     wanted = [np.bincount(labels[validated], minlength=6) for _, validated in oracle]
     shuffle = DRAW.permutation(n)
     for order in (np.arange(n), shuffle):
-        found = data.k_fold(
-            jax.random.key(n), numbered(n, labels[order]), folds=folds, stratified=True
-        )
-        counts = [
-            np.bincount(labels[order][validated], minlength=6)
-            for validated in np.asarray(found.valid)
-        ]
+        examples = numbered(n, labels[order])
+        found = data.k_fold(jax.random.key(n), examples, folds=folds, stratified=True)
+        valid_labels = labels[order][np.asarray(found.valid)]
+        counts = [np.bincount(fold, minlength=6) for fold in valid_labels]
         np.testing.assert_array_equal(counts, wanted)
 
 
-def test_cross_validation_is_a_vmap_over_folds(key):
+def test_vmap_over_folds_equals_single_runs(key):
     images, labels = (jnp.asarray(array[:120]) for array in data.digits().train)
     recipe = train.recipe(nn.chain(nn.flatten(), nn.dense(10)), optim.sgd(0.1))
 
     def score(trained, validated):
         part, other = ((images[numbers], labels[numbers]) for numbers in (trained, validated))
-        return train.run(
-            key, recipe, part, valid=other, epochs=2, batch_size=16
-        ).history.valid_loss[-1]
+        result = train.run(key, recipe, part, valid=other, epochs=2, batch_size=16)
+        return result.history.valid_loss[-1]
 
     folds = data.k_fold(key, (images, labels), folds=4, stratified=True)
     lanes = jax.jit(jax.vmap(score))(*folds)
@@ -144,12 +139,12 @@ WRONG = [
     (
         lambda key: data.split(key, numbered(9), fractions=()),
         ConfigError,
-        "split fractions: expected a part or more",
+        "split fractions: expected one part or more",
     ),
     (
         lambda key: data.split(key, numbered(3)),
         ConfigError,
-        r"a part or more of 3 examples, none empty, got \[2, 1, 0\]",
+        r"one part or more of 3 examples, none empty, got \[2, 1, 0\]",
     ),
     (
         lambda key: data.split(key, (np.zeros(3), np.zeros(4))),
@@ -206,6 +201,6 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG)
-def test_a_mistake_is_told(key, call, error, message):
+def test_wrong_arguments_raise(key, call, error, message):
     with pytest.raises(error, match=message):
         call(key)

@@ -1,4 +1,4 @@
-"""Whitening, against scikit-learn and against what it means: unit covariance, and for ZCA the nearest such map."""
+"""Whitening against scikit-learn and its definition: unit covariance; ZCA changes x least."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("fit", FITS)
 
 
 def mixed(*shape):
-    """Correlated numbers off center."""
+    """Correlated numbers with a mean of 3."""
     draw = np.random.default_rng(0)
     size = int(np.prod(shape[1:]))
     return (draw.normal(size=(shape[0], size)) @ draw.normal(size=(size, size)) + 3).reshape(shape)
@@ -29,13 +29,14 @@ def covariance(x):
     return np.cov(np.asarray(x, np.float64).reshape(len(x), -1), rowvar=False)
 
 
-VECTORS, IMAGES = mixed(300, 7), mixed(200, 3, 2, 2)
+VECTORS = mixed(300, 7)
+IMAGES = mixed(200, 3, 2, 2)
 BYTES = (np.clip(IMAGES, -10, 10) * 8 + 100).astype(np.uint8)
 
 
 @float64
 @pytest.mark.parametrize("components", [None, 1, 4, 7])
-def test_pca_is_scikit_learns(components):
+def test_pca_equals_scikit_learn(components):
     oracle = PCA(components, whiten=True).fit(VECTORS)
     whiten = data.pca_whiten(VECTORS, components=components, eps=0.0)
     held_out = mixed(20, 7) - 1
@@ -48,7 +49,7 @@ def test_pca_is_scikit_learns(components):
 @float64
 @both
 @pytest.mark.parametrize("inputs", [VECTORS, IMAGES, BYTES], ids=["vectors", "images", "bytes"])
-def test_what_comes_out_is_white(fit, inputs):
+def test_outputs_have_unit_covariance_and_zero_mean(fit, inputs):
     y = np.asarray(fit(inputs, eps=0.0)(inputs)).reshape(len(inputs), -1)
     np.testing.assert_allclose(covariance(y), np.eye(y.shape[1]), atol=1e-10)
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-10)
@@ -56,7 +57,7 @@ def test_what_comes_out_is_white(fit, inputs):
 
 @float64
 @both
-def test_eps_lifts_the_variances(fit):
+def test_eps_is_added_to_the_variances(fit):
     values = np.linalg.eigvalsh(covariance(VECTORS))
     found = np.linalg.eigvalsh(covariance(fit(VECTORS, eps=0.5)(VECTORS)))
     np.testing.assert_allclose(found, values / (values + 0.5), rtol=1e-9)
@@ -74,7 +75,7 @@ def test_zca_is_the_inverse_root_of_the_covariance():
 
 
 @float64
-def test_of_all_that_whiten_zca_changes_least():
+def test_zca_changes_the_inputs_least_of_all_whitening_maps():
     change = {
         fit: np.square(fit(VECTORS, eps=0.0)(VECTORS) - (VECTORS - VECTORS.mean(0))).sum()
         for fit in FITS
@@ -88,40 +89,36 @@ def test_of_all_that_whiten_zca_changes_least():
 
 @both
 @pytest.mark.parametrize("inputs", [VECTORS, IMAGES, BYTES], ids=["vectors", "images", "bytes"])
-def test_the_inverse_goes_back_to_floats(fit, inputs):
+def test_the_inverse_restores_the_floats(fit, inputs):
     inputs = inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32)
     whiten = fit(inputs)
     np.testing.assert_allclose(whiten.inverse(whiten(inputs)), data.to_float(inputs), atol=1e-4)
 
 
-def test_few_components_go_back_to_the_nearest_inputs():
+def test_the_inverse_of_few_components_is_the_nearest_input():
     whiten = data.pca_whiten(IMAGES, components=5, eps=0.0)
     nearest = PCA(5).fit(IMAGES.reshape(200, -1))
-    wanted = nearest.inverse_transform(nearest.transform(IMAGES.reshape(200, -1))).reshape(
-        IMAGES.shape
-    )
+    wanted = nearest.inverse_transform(nearest.transform(IMAGES.reshape(200, -1)))
+    wanted = wanted.reshape(IMAGES.shape)
     np.testing.assert_allclose(whiten.inverse(whiten(IMAGES)), wanted, atol=1e-4)
 
 
 @both
-def test_bytes_are_floats_of_the_unit_interval(fit):
+def test_bytes_are_scaled_to_the_unit_interval(fit):
     floats = np.asarray(BYTES / 255, np.float32)
     np.testing.assert_allclose(fit(BYTES)(BYTES), fit(floats)(floats), atol=1e-4)
     np.testing.assert_allclose(fit(BYTES)(BYTES), fit(BYTES)(floats), atol=1e-4)
 
 
-def test_any_axes_before_the_example_and_the_shapes_after_it():
+def test_any_axes_may_precede_the_example():
     x = jnp.asarray(BYTES[:6])
     for fit, out in (
         (data.zca_whiten(BYTES), (3, 2, 2)),
         (data.pca_whiten(BYTES, components=4), (4,)),
     ):
         y = fit(x)
-        assert (
-            y.shape == (6, *out)
-            and fit(x[0]).shape == out
-            and fit(x.reshape(2, 3, 3, 2, 2)).shape == (2, 3, *out)
-        )
+        assert y.shape == (6, *out) and fit(x[0]).shape == out
+        assert fit(x.reshape(2, 3, 3, 2, 2)).shape == (2, 3, *out)
         assert fit(x[:0]).shape == (0, *out)
         assert fit.inverse(y).shape == x.shape and fit.inverse(y[0]).shape == x.shape[1:]
         np.testing.assert_allclose(fit(x[0]), y[0], atol=1e-5)
@@ -130,19 +127,17 @@ def test_any_axes_before_the_example_and_the_shapes_after_it():
 
 @both
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
-def test_floats_keep_their_dtype_there_and_back(fit, dtype):
+def test_map_and_inverse_keep_the_dtype_of_floats(fit, dtype):
     whiten = fit(jnp.asarray(VECTORS, dtype), eps=0.1)
-    assert (
-        whiten(jnp.ones((2, 7), dtype)).dtype == dtype
-        and whiten.inverse(jnp.ones((2, 7), dtype)).dtype == dtype
-    )
+    x = jnp.ones((2, 7), dtype)
+    assert whiten(x).dtype == dtype and whiten.inverse(x).dtype == dtype
 
 
 @both
 @pytest.mark.parametrize(
     "inputs", [np.full((9, 4), 0.1), mixed(3, 7), np.repeat(VECTORS, 2, 1)[:40]]
 )
-def test_what_never_varies_becomes_zero_and_not_noise(fit, inputs):
+def test_constant_directions_become_zero(fit, inputs):
     y = np.asarray(fit(inputs, eps=0.0)(inputs))
     rank = np.linalg.matrix_rank(inputs - inputs[:1])
     np.testing.assert_allclose(
@@ -150,24 +145,24 @@ def test_what_never_varies_becomes_zero_and_not_noise(fit, inputs):
     )
 
 
-def test_a_large_set_is_taken_in_pieces(monkeypatch):
+def test_the_chunk_size_does_not_matter(monkeypatch):
     whole = data.zca_whiten(IMAGES)(IMAGES)
-    monkeypatch.setattr("fnn.data.whiten.PIECE", 7)
+    monkeypatch.setattr("fnn.data.whiten.CHUNK", 7)
     np.testing.assert_allclose(data.zca_whiten(IMAGES)(IMAGES), whole, atol=1e-5)
 
 
 @both
-def test_eps_may_be_traced_and_costs_one_compile(fit):
+def test_traced_eps_shares_one_compilation(fit):
     traces = []
 
     @jax.jit
-    def there_and_back(eps):
+    def whiten_and_invert(eps):
         traces.append(eps)
         whiten = fit(BYTES, eps=eps)
         return whiten(BYTES), whiten.inverse(whiten(BYTES))
 
     for eps in (1e-3, 0.1, 0):
-        y, x = there_and_back(jnp.asarray(eps, float))
+        y, x = whiten_and_invert(jnp.asarray(eps, float))
         np.testing.assert_allclose(y, fit(BYTES, eps=eps)(BYTES), atol=2e-4)
         np.testing.assert_allclose(x, BYTES / 255, atol=1e-4)
     assert len(traces) == 1
@@ -175,19 +170,19 @@ def test_eps_may_be_traced_and_costs_one_compile(fit):
 
 @float64
 @both
-def test_the_slope_by_eps(fit):
+def test_the_gradient_by_eps_equals_a_finite_difference(fit):
     def power(eps):
         return jnp.square(fit(VECTORS, eps=eps)(VECTORS)).mean()
 
     step = 1e-4
     difference = (power(0.1 + step) - power(0.1 - step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(power)(0.1), difference, rtol=1e-5)
-    assert np.isfinite(
-        jax.grad(lambda eps: fit(np.ones((4, 3)), eps=eps)(jnp.ones((2, 3))).sum())(0.0)
-    )
+    constant = np.ones((4, 3))
+    slope = jax.grad(lambda eps: fit(constant, eps=eps)(jnp.ones((2, 3))).sum())(0.0)
+    assert np.isfinite(slope)
 
 
-def test_a_search_over_eps_is_a_run_a_lane(key):
+def test_vmap_over_eps_equals_single_runs(key):
     labels, network = np.arange(200, dtype=np.int32) % 3, nn.chain(nn.flatten(), nn.dense(3))
 
     def run(eps):
@@ -199,7 +194,7 @@ def test_a_search_over_eps_is_a_run_a_lane(key):
 
 
 @float64
-def test_patches_are_whitened_as_examples():
+def test_patches_can_be_whitened():
     cut = data.patches(data.digits().train[0][:50], 3)
     whiten = data.zca_whiten(cut, eps=0.0)
     np.testing.assert_allclose(covariance(whiten(cut)), np.eye(9), atol=1e-8)
@@ -282,7 +277,7 @@ WRONG = [
     ("fit", "fitted"), [(data.pca_whiten, pca), (data.zca_whiten, zca)], ids=["pca", "zca"]
 )
 @pytest.mark.parametrize(("call", "error", "message"), WRONG)
-def test_a_mistake_is_told(call, error, message, fit, fitted):
+def test_wrong_arguments_raise(call, error, message, fit, fitted):
     with pytest.raises(error, match=message.format(fit.__name__)):
         call(fit, fitted)
 
@@ -291,15 +286,15 @@ def test_a_mistake_is_told(call, error, message, fit, fitted):
     ("components", "message"),
     [(13, "at most the 12 features, got 13"), (0, ">= 1"), (0.9, "a whole number")],
 )
-def test_components_that_cannot_be_are_told(components, message):
+def test_wrong_numbers_of_components_raise(components, message):
     with pytest.raises(ConfigError, match=f"pca_whiten components: expected {message}"):
         partial(data.pca_whiten, components=components)(BYTES)
 
 
-PATCHES_IMAGES = np.random.default_rng(0).integers(0, 256, (3, 7, 6, 2), np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 7, 6, 2), np.uint8)
 
 
-def by_hand(images, size, stride):
+def slices(images, size, stride):
     (_, height, width, _), (tall, wide), (down, right) = images.shape, size, stride
     return np.stack(
         [
@@ -316,54 +311,54 @@ pairs = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 @settings(max_examples=25, deadline=None)
 @given(pairs, pairs)
-def test_patches_are_those_cut_by_hand(size, stride):
+def test_patches_equal_slices(size, stride):
     np.testing.assert_array_equal(
-        data.patches(PATCHES_IMAGES, size, stride=stride), by_hand(PATCHES_IMAGES, size, stride)
+        data.patches(PIXELS, size, stride=stride), slices(PIXELS, size, stride)
     )
 
 
 @pytest.mark.parametrize(
     "images",
-    [PATCHES_IMAGES, PATCHES_IMAGES / np.float32(255), jnp.asarray(PATCHES_IMAGES, jnp.bfloat16)],
+    [PIXELS, PIXELS / np.float32(255), jnp.asarray(PIXELS, jnp.bfloat16)],
 )
-def test_one_int_counts_for_both_axes_and_the_dtype_stays(images):
+def test_one_int_is_for_both_axes_and_the_dtype_is_kept(images):
     cut = data.patches(images, 3, stride=2)
     assert cut.dtype == images.dtype and cut.shape == (3 * 3 * 2, 3, 3, 2)
-    np.testing.assert_array_equal(cut, by_hand(np.asarray(images), (3, 3), (2, 2)))
+    np.testing.assert_array_equal(cut, slices(np.asarray(images), (3, 3), (2, 2)))
     np.testing.assert_array_equal(
         jax.jit(lambda images: data.patches(images, 3, stride=2))(images), cut
     )
 
 
-def test_patches_as_large_as_the_image_are_the_image():
-    np.testing.assert_array_equal(data.patches(PATCHES_IMAGES, (7, 6)), PATCHES_IMAGES)
+def test_one_patch_of_the_size_of_the_image_is_the_image():
+    np.testing.assert_array_equal(data.patches(PIXELS, (7, 6)), PIXELS)
 
 
 @pytest.mark.parametrize(
     ("images", "options", "error", "message"),
     [
         (
-            PATCHES_IMAGES[0],
+            PIXELS[0],
             {"size": 3},
             ShapeError,
             r"patches images: expected rank 4 .*got \(7, 6, 2\)",
         ),
         (
-            PATCHES_IMAGES,
+            PIXELS,
             {"size": 7},
             ShapeError,
             r"patches size: expected at most the image's \(7, 6\), got \(7, 7\)",
         ),
-        (PATCHES_IMAGES, {"size": 0}, ConfigError, "patches size: expected >= 1, got 0"),
-        (PATCHES_IMAGES, {"size": 2.5}, ConfigError, "patches size: expected a whole number"),
+        (PIXELS, {"size": 0}, ConfigError, "patches size: expected >= 1, got 0"),
+        (PIXELS, {"size": 2.5}, ConfigError, "patches size: expected a whole number"),
         (
-            PATCHES_IMAGES,
+            PIXELS,
             {"size": 2, "stride": 0},
             ConfigError,
             "patches stride: expected >= 1, got 0",
         ),
     ],
 )
-def test_a_mistake_is_told_of_patches(images, options, error, message):
+def test_wrong_arguments_of_patches_raise(images, options, error, message):
     with pytest.raises(error, match=message):
         data.patches(images, **options)

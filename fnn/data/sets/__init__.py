@@ -1,1 +1,1 @@
-"""Data sets from files: published ones, fetched once, and one's own; the only part of the room that touches disk."""
+"""Data sets from files and downloads; the only part of the package `data` that touches the disk."""

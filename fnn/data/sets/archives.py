@@ -1,4 +1,4 @@
-"""Reads what compressed files and archives hold, into memory and never more than was expected; writes nothing."""
+"""Decompression of downloaded files and archives in bounded memory; nothing is written to disk."""
 
 import gzip
 import tarfile
@@ -8,88 +8,152 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from fnn.data.sets.dataset import ANEW
+from fnn.data.sets.dataset import REPLACE
 from fnn.errors import DatasetFormatError, DatasetIntegrityError, FnnError
 
-SLACK = 1 << 20  # bytes; of an archive, for its headers and files that nobody asks for, as a readme
+# Bytes of an archive beyond its expected files: headers, and files that are not used, as a readme.
+SLACK = 1 << 20
+CHUNK = 1 << 16
 
 
-def unpack(path: Path, holds: Mapping[str, int]) -> dict[str, bytes]:
-    """What a .tar.gz or a .gz holds, or another file is, by name; `holds` tells for each the most bytes it may have.
+def unpack(path: Path, max_sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """Read the files in a .tar.gz or .gz file, or an uncompressed file.
 
-    DatasetIntegrityError where it is cut or damaged; DatasetFormatError where it holds too much, or something else.
+    Args:
+        path: File to read. Its name decides the format: .tar.gz, .gz, else uncompressed.
+        max_sizes: Names of the files that are read, each with its largest size in bytes. Of a file
+            that is not a .tar.gz: one name of choice.
+
+    Returns:
+        The bytes of each file, by name.
+
+    Raises:
+        DatasetIntegrityError: The file is truncated or damaged.
+        DatasetFormatError: A file is missing, too large, or a link, folder or device.
     """
-    with _whole(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    # The stream is decompressed while it is read.
+    with _damage_as_integrity_error(path), _open(path) as stream:
         if path.name.endswith(".tar.gz"):
-            return _members(path.name, stream, holds)
-        return {inner: _all(path.name, stream, most) for inner, most in holds.items()}
+            return _read_members(path.name, stream, max_sizes)
+        contents = {}
+        for name, size in max_sizes.items():
+            contents[name] = _read_all(path.name, stream, size)
+        return contents
 
 
-def _all(where: str, stream: IO[bytes] | Any, most: int) -> bytes:
-    """All that is in the stream, if that is not more than so many bytes; of more it reads one byte."""
-    found = stream.read(most + 1)
-    if len(found) > most:
-        raise DatasetFormatError(where, f"at most {most:,} bytes", "more", ANEW)
-    return found
+def _open(path: Path) -> Any:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-class _Bounded:
-    """A stream that may give so many bytes."""
+def _read_all(
+    where: str,
+    stream: IO[bytes] | Any,
+    max_size: int,
+) -> bytes:
+    """Read the whole stream, but at most one byte more than the largest size."""
+    content = stream.read(max_size + 1)
+    if len(content) > max_size:
+        got = f"at least {len(content):,}"
+        raise DatasetFormatError(where, f"at most {max_size:,} bytes", got, REPLACE)
+    return content
 
-    def __init__(self, where: str, stream: Any, most: int):
-        self.where, self.stream, self.most, self.left = where, stream, most, most
+
+class _BoundedStream:
+    """A readable stream that raises DatasetFormatError after a number of bytes.
+
+    Attributes:
+        where: Name of the file in errors.
+        stream: Stream to read from.
+        max_size: Number of bytes that may be read.
+        remaining: Number of bytes that may still be read.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        stream: Any,
+        max_size: int,
+    ):
+        self.where = where
+        self.stream = stream
+        self.max_size = max_size
+        self.remaining = max_size
 
     def read(self, size: int) -> bytes:
-        found = self.stream.read(min(size, self.left + 1))
-        self.left -= len(found)
-        if self.left < 0:
-            raise DatasetFormatError(
-                self.where, f"at most {self.most:,} bytes unpacked", "more", ANEW
-            )
-        return found
+        # One byte more than allowed shows that there are too many.
+        content = self.stream.read(min(size, self.remaining + 1))
+        self.remaining -= len(content)
+        if self.remaining < 0:
+            expected = f"at most {self.max_size:,} bytes unpacked"
+            got = f"at least {self.max_size - self.remaining:,}"
+            raise DatasetFormatError(self.where, expected, got, REPLACE)
+        return content
 
 
-def _members(where: str, stream: Any, holds: Mapping[str, int]) -> dict[str, bytes]:
-    """The files of these names. Others are passed over, whatever they are and wherever they would go."""
-    held = {}
-    most = sum(holds.values()) + SLACK
-    stream = _Bounded(where, stream, most)
+def _read_members(
+    where: str,
+    stream: Any,
+    max_sizes: Mapping[str, int],
+) -> dict[str, bytes]:
+    """Read the files of these names from a tar archive; skip all others, of whichever kind."""
+    contents = {}
+    max_size = sum(max_sizes.values()) + SLACK
+    stream = _BoundedStream(where, stream, max_size)
+    # Mode "r|" reads the stream once, without seeking: a compressed stream cannot seek cheaply.
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            if member.size > most:  # tarfile would look for them beyond the end, for ever
+            # tarfile would search for such a member beyond the end, in an endless loop.
+            if member.size > max_size:
+                expected = f"at most {max_size:,} bytes unpacked"
                 got = f"{member.size:,} in one file"
-                raise DatasetFormatError(where, f"at most {most:,} bytes unpacked", got, ANEW)
-            if member.name in holds:
-                held[member.name] = _member(
-                    f"{where} {member.name}", archive, member, holds[member.name]
-                )
-    while stream.read(1 << 16):  # to the end, where gzip's checksum is
+                raise DatasetFormatError(where, expected, got, REPLACE)
+            name = member.name
+            if name in max_sizes:
+                contents[name] = _read_member(f"{where} {name}", archive, member, max_sizes[name])
+    # Read to the end of the stream, where gzip has its checksum.
+    while stream.read(CHUNK):
         pass
-    if missing := [name for name in holds if name not in held]:
+    missing = [name for name in max_sizes if name not in contents]
+    if missing:
+        expected = f"an archive with {', '.join(missing)}"
+        raise DatasetFormatError(where, expected, "one without", REPLACE)
+    return contents
+
+
+def _read_member(
+    where: str,
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    max_size: int,
+) -> bytes:
+    expected = f"a file of at most {max_size:,} bytes"
+    # For a link, extractfile would read its target.
+    file = archive.extractfile(member) if member.isreg() else None
+    if file is None:
         raise DatasetFormatError(
-            where, f"an archive with {', '.join(missing)}", "one without", ANEW
+            where,
+            expected,
+            "a link, a folder or a device",
+            REPLACE,
         )
-    return held
-
-
-def _member(where: str, archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    file = (
-        archive.extractfile(member) if member.isreg() else None
-    )  # of a link it would give what that points at
-    if file is None or member.size > most:
-        got = f"one of {member.size:,}" if file else "a link, a folder or a device"
-        raise DatasetFormatError(where, f"a file of at most {most:,} bytes", got, ANEW)
+    if member.size > max_size:
+        raise DatasetFormatError(
+            where,
+            expected,
+            f"one of {member.size:,}",
+            REPLACE,
+        )
     return file.read()
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Tell by one error that a file is cut or damaged, in whichever way it shows."""
+def _damage_as_integrity_error(path: Path) -> Iterator[None]:
+    """Raise DatasetIntegrityError for each error that decompression has for damaged files."""
     try:
         yield
-    except FnnError:
+    except FnnError:  # some are ValueErrors
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError) as error:
-        raise DatasetIntegrityError(
-            str(path), "a whole file, as published", f"damage: {error}", ANEW
-        ) from error
+        expected = "a whole file, as published"
+        got = f"damage: {error}"
+        raise DatasetIntegrityError(str(path), expected, got, REPLACE) from error

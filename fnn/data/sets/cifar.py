@@ -1,66 +1,111 @@
-"""CIFAR-10 and CIFAR-100, from their binary versions."""
+"""CIFAR-10 and CIFAR-100, read from their binary versions."""
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from fnn import checks
-from fnn.data.sets.dataset import ANEW, DataSet, labeled, rearranged
-from fnn.data.sets.published import BATCHES, contents
+from fnn.data.sets.dataset import REPLACE, DataSet, labeled, transpose_in_place
+from fnn.data.sets.published import CIFAR10_TEST, CIFAR10_TRAIN, read_release
 from fnn.errors import DatasetFormatError
 
-IMAGE = (3, 32, 32)  # the reds, the greens and the blues, row by row
-# The labels at the begin of each record, and how many classes each has.
+# A record is one byte for each kind of label, then the image: channel after channel, row by row.
+IMAGE_SHAPE = (3, 32, 32)
+# The kinds of labels in the order of their bytes, and the number of classes of each.
 CLASSES = {"cifar10": {"classes": 10}, "cifar100": {"coarse": 20, "fine": 100}}
 
 
 def cifar10(directory: str | Path | None = None) -> DataSet:
-    """60,000 photographs of ten classes: images uint8 (n, 32, 32, 3), labels int32 (n,), the last 10,000 to test.
+    """Load CIFAR-10: 60,000 color photographs of ten classes.
 
-    Read from the directory: cifar-10-binary.tar.gz as it is, or unpacked data_batch_1.bin to data_batch_5.bin and
-    test_batch.bin; fewer examples will do. Without a directory it is fetched once, as `mnist` is, with the same errors.
-    The version for Python, which could run anything, is not read [Krizhevsky 2009, "Learning Multiple Layers of
-    Features from Tiny Images"].
+    The pickled version for Python is not read, because unpickling can run any code [Krizhevsky
+    2009, "Learning Multiple Layers of Features from Tiny Images"].
+
+    Args:
+        directory: Directory with cifar-10-binary.tar.gz, or with data_batch_1.bin to
+            data_batch_5.bin and test_batch.bin from it; the files may hold fewer examples. None:
+            the archive is downloaded once, to $FNN_DATA or the user's cache.
+
+    Returns:
+        50,000 training and 10,000 test examples: images uint8 (n, 32, 32, 3), labels int32 (n,).
+
+    Raises:
+        ConfigError: The directory lacks a file.
+        DatasetFormatError: A file has another format.
+        DatasetIntegrityError: A file is damaged, or the download is not the published file.
+        DatasetUnavailableError: The download fails.
     """
-    held = contents("cifar10", directory)
-    parts = BATCHES[:5], BATCHES[5:]
-    return DataSet(
-        *(_part("cifar10", {name: held.pop(name) for name in names}, "classes") for names in parts)
-    )
+    contents = read_release("cifar10", directory)
+    train = _read_part("cifar10", contents, CIFAR10_TRAIN, "classes")
+    test = _read_part("cifar10", contents, CIFAR10_TEST, "classes")
+    return DataSet(train, test)
 
 
 def cifar100(directory: str | Path | None = None, *, labels: str = "fine") -> DataSet:
-    """60,000 photographs of 100 "fine" classes or of the 20 "coarse" ones these belong to, else as `cifar10`.
+    """Load CIFAR-100: 60,000 color photographs of 100 classes in 20 superclasses.
 
-    Read from the directory: cifar-100-binary.tar.gz as it is, or unpacked train.bin and test.bin. ConfigError for other
-    labels [Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"].
+    [Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"].
+
+    Args:
+        directory: Directory with cifar-100-binary.tar.gz, or with train.bin and test.bin from it;
+            the files may hold fewer examples. None: the archive is downloaded once, to $FNN_DATA or
+            the user's cache.
+        labels: "fine" for the 100 classes, "coarse" for the 20 superclasses.
+
+    Returns:
+        50,000 training and 10,000 test examples: images uint8 (n, 32, 32, 3), labels int32 (n,).
+
+    Raises:
+        ConfigError: `labels` is another word, or the directory lacks a file.
+        DatasetFormatError: A file has another format.
+        DatasetIntegrityError: A file is damaged, or the download is not the published file.
+        DatasetUnavailableError: The download fails.
     """
     checks.choice("cifar100 labels", labels, tuple(CLASSES["cifar100"]))
-    held = contents("cifar100", directory)
-    return DataSet(
-        *(_part("cifar100", {name: held.pop(name)}, labels) for name in ("train.bin", "test.bin"))
-    )
+    contents = read_release("cifar100", directory)
+    train = _read_part("cifar100", contents, ["train.bin"], labels)
+    test = _read_part("cifar100", contents, ["test.bin"], labels)
+    return DataSet(train, test)
 
 
-def _part(release: str, files: dict[str, bytes], labels: str) -> tuple[np.ndarray, np.ndarray]:
-    parts = [
-        _pair(f"{release} {name}", held, CLASSES[release], labels) for name, held in files.items()
-    ]
-    planes, found = (np.concatenate(both) for both in zip(*parts, strict=True))
-    return rearranged(planes.reshape(-1, *IMAGE), 0, 2, 3, 1), found
-
-
-def _pair(
-    where: str, stored: bytes, kinds: dict[str, int], labels: str
+def _read_part(
+    release: str,
+    contents: dict[str, bytes],
+    names: Sequence[str],
+    labels: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels uint8 (n, 3072) and the labels of one file."""
-    record = len(kinds) + prod(IMAGE)
-    if len(stored) == 0 or len(stored) % record:
-        raise DatasetFormatError(
-            where, f"whole records of {record:,} bytes", f"{len(stored):,} bytes", ANEW
-        )
-    records = np.frombuffer(stored, np.uint8).reshape(-1, record)
-    return labeled(
-        where, records[:, len(kinds) :], records[:, list(kinds).index(labels)], kinds[labels]
-    )
+    """Parse and join the files of these names, which are removed from `contents`."""
+    all_planes = []
+    all_labels = []
+    for name in names:
+        # The arrays are views of these bytes. Once removed, the bytes are freed on return.
+        stored = contents.pop(name)
+        planes, file_labels = _parse(f"{release} {name}", stored, CLASSES[release], labels)
+        all_planes.append(planes)
+        all_labels.append(file_labels)
+    # (n, channels, height, width) to (n, height, width, channels)
+    planes = np.concatenate(all_planes).reshape(-1, *IMAGE_SHAPE)
+    images = transpose_in_place(planes, 0, 2, 3, 1)
+    return images, np.concatenate(all_labels)
+
+
+def _parse(
+    where: str,
+    stored: bytes,
+    classes: dict[str, int],
+    labels: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels uint8 (n, 3072) and the labels of one file."""
+    label_bytes = len(classes)
+    record_bytes = label_bytes + prod(IMAGE_SHAPE)
+    if len(stored) == 0 or len(stored) % record_bytes:
+        expected = f"whole records of {record_bytes:,} bytes"
+        raise DatasetFormatError(where, expected, f"{len(stored):,} bytes", REPLACE)
+    records = np.frombuffer(stored, np.uint8).reshape(-1, record_bytes)
+    # The labels of one kind are one column of the records.
+    column = list(classes).index(labels)
+    pixels = records[:, label_bytes:]
+    values = records[:, column]
+    return labeled(where, pixels, values, classes[labels])

@@ -1,4 +1,4 @@
-"""What a data set consists of."""
+"""Types of loaded data sets, and checks of images and labels."""
 
 from typing import NamedTuple
 
@@ -6,43 +6,63 @@ import numpy as np
 
 from fnn.errors import DatasetFormatError
 
-ANEW = "get it anew"
+REPLACE = "replace it by an intact copy"  # the way out of most errors in a file
+CHUNK = 1000  # examples
 
 
 class DataSet(NamedTuple):
-    """Two parts of a data set, each (inputs, targets), arrays whose first axis is the example."""
+    """A data set with a fixed split.
+
+    Attributes:
+        train: Training examples (inputs, targets), arrays whose first axis is the example.
+        test: Test examples (inputs, targets).
+    """
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
 
 
 class Labeled(NamedTuple):
-    """Examples (inputs, targets), and what the classes are called; none where the targets are numbers."""
+    """Examples and the names of their classes.
+
+    Attributes:
+        examples: (inputs, targets), arrays whose first axis is the example.
+        classes: Name of class i at index i; empty for numeric targets.
+    """
 
     examples: tuple[np.ndarray, np.ndarray]
     classes: tuple[str, ...]
 
 
 def labeled(
-    where: str, images: np.ndarray, labels: np.ndarray, classes: int
+    where: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images and their labels as int32, if there are some, as many of both, and each label names a class."""
+    """Return (images, labels as int32), after a check of their counts and of each label."""
     if len(images) == 0 or len(images) != len(labels):
-        expected = "images, and a label for each"
+        got = f"{len(images):,} images and {len(labels):,} labels"
         raise DatasetFormatError(
-            where, expected, f"{len(images):,} images and {len(labels):,} labels", ANEW
+            where,
+            "images, and a label for each",
+            got,
+            REPLACE,
         )
+    # Labels are bytes, so none is negative.
     if labels.max() >= classes:
         index = int((labels >= classes).argmax())
-        raise DatasetFormatError(
-            where, f"labels below {classes}", f"{labels[index]} at index {index:,}", ANEW
-        )
+        got = f"{labels[index]} at index {index:,}"
+        raise DatasetFormatError(where, f"labels below {classes}", got, REPLACE)
     return images, labels.astype(np.int32)
 
 
-def rearranged(planes: np.ndarray, *axes: int) -> np.ndarray:
-    """The examples with their axes in this order, of which the examples' own, 0, is first, in the memory they have."""
-    moved = planes.reshape([planes.shape[axis] for axis in axes])
-    for start in range(0, len(planes), 1000):
-        moved[start : start + 1000] = planes[start : start + 1000].transpose(axes).copy()
+def transpose_in_place(planes: np.ndarray, *axes: int) -> np.ndarray:
+    """Transpose each example within the memory of the array; the first axis must stay first."""
+    shape = [planes.shape[axis] for axis in axes]
+    moved = planes.reshape(shape)
+    # A transposed copy of the whole array would double the memory of a data set.
+    for start in range(0, len(planes), CHUNK):
+        chunk = planes[start : start + CHUNK]
+        moved[start : start + CHUNK] = chunk.transpose(axes).copy()
     return moved

@@ -1,4 +1,4 @@
-"""The part of MATLAB's format, version 5, that arrays of bytes are stored in."""
+"""Reader of arrays of bytes in MATLAB files, version 5, in bounded memory."""
 
 import struct
 import zlib
@@ -7,126 +7,221 @@ from math import prod
 
 import numpy as np
 
-from fnn.data.sets.dataset import ANEW
+from fnn.data.sets.dataset import REPLACE
 from fnn.errors import DatasetFormatError, DatasetIntegrityError
 from fnn.types import Shape
 
-HEADER = 128  # bytes, the last four of them version 0x0100 and "IM", which is little-endian
-INT8, UINT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 2, 5, 6, 14, 15
-FIELD = 64  # bytes, at most, of what tells about an array: its flags, its axes, its name
-PIECE = 1 << 16
+# The file begins with a header; its last four bytes are the version 0x0100 and "IM", which means
+# little-endian.
+HEADER_BYTES = 128
+VERSION_OFFSET = 124
+VERSION = b"\x00\x01IM"
+# A tag precedes each element: its type and its size in bytes, two uint32.
+TAG_BYTES = 8
+ALIGNMENT = 8  # elements are padded to a multiple of it
+# Types of elements.
+INT8 = 1
+UINT8 = 2
+INT32 = 5
+UINT32 = 6
+MATRIX = 14
+COMPRESSED = 15
+
+MAX_FIELD_BYTES = 64  # of the flags, the axes and the name of an array
+CHUNK = 1 << 16
 
 
 def variables(
-    where: str, stored: bytes, most: Mapping[str, int]
+    where: str, stored: bytes, max_sizes: Mapping[str, int]
 ) -> dict[str, tuple[Shape, np.ndarray]]:
-    """The shape and the bytes, in MATLAB's order, of each variable; `most` names them and tells how large each may be.
+    """Read all variables of a MAT-file.
 
-    No memory is taken before a variable's name, axes and size fit each other and what was expected.
-    DatasetFormatError where they do not, DatasetIntegrityError where the file is cut or damaged
-    [MathWorks, MAT-File Format, level 5].
+    Memory for a variable is allocated only after its name, axes and size agree with each other and
+    with `max_sizes` [MathWorks, MAT-File Format, level 5].
+
+    Args:
+        where: Name of the file in errors.
+        stored: The bytes of the file.
+        max_sizes: Names of the variables, each with its largest size in bytes.
+
+    Returns:
+        The shape and the bytes of each variable; the first axis varies fastest, as in MATLAB.
+
+    Raises:
+        DatasetFormatError: A variable is missing, or is not an array of bytes of these sizes.
+        DatasetIntegrityError: The file is truncated or damaged.
     """
-    if stored[124:HEADER] != b"\x00\x01IM":
-        raise DatasetFormatError(where, "a MAT-file of version 5", stored[:20], ANEW)
-    found: dict[str, tuple[Shape, np.ndarray]] = {}
-    place = HEADER
-    try:
-        while place < len(stored):
-            kind, size = struct.unpack_from("<II", stored, place)
-            element = memoryview(stored)[place + 8 : place + 8 + size]
-            if kind not in (MATRIX, COMPRESSED) or len(element) < size:
-                raise DatasetIntegrityError(
-                    where, "a whole file, as published", f"a break at byte {place:,}", ANEW
-                )
-            # Uncompressed, the tag of the matrix is that of the element.
-            pieces = (
-                _inflated(element)
-                if kind == COMPRESSED
-                else iter((stored[place : place + 8], element))
-            )
-            found.update([_variable(where, _Stream(pieces), most)])
-            place += 8 + size
-    except (zlib.error, EOFError, struct.error) as error:
-        raise DatasetIntegrityError(
-            where, "a whole file, as published", f"damage: {error}", ANEW
-        ) from error
-    if set(found) != set(most):
+    if stored[VERSION_OFFSET:HEADER_BYTES] != VERSION:
         raise DatasetFormatError(
-            where, f"the variables {', '.join(most)}", ", ".join(found) or "none", ANEW
+            where,
+            "a MAT-file of version 5",
+            stored[:20],
+            REPLACE,
         )
+    found: dict[str, tuple[Shape, np.ndarray]] = {}
+    offset = HEADER_BYTES
+    try:
+        while offset < len(stored):
+            size = _element_size(where, stored, offset)
+            stream = _Stream(_element_chunks(stored, offset, size))
+            name, variable = _read_variable(where, stream, max_sizes)
+            found[name] = variable
+            offset += TAG_BYTES + size
+    except (zlib.error, EOFError, struct.error) as error:
+        expected = "a whole file, as published"
+        raise DatasetIntegrityError(
+            where,
+            expected,
+            f"damage: {error}",
+            REPLACE,
+        ) from error
+    if set(found) != set(max_sizes):
+        expected = f"the variables {', '.join(max_sizes)}"
+        got = ", ".join(found) or "no variables"
+        raise DatasetFormatError(where, expected, got, REPLACE)
     return found
 
 
-def _inflated(packed: memoryview) -> Iterator[bytes]:
-    """What was compressed, piece by piece."""
-    inflater = zlib.decompressobj()
-    for start in range(0, len(packed), PIECE):
-        rest, piece = bytes(packed[start : start + PIECE]), bytes(PIECE)
-        while rest or len(piece) == PIECE:  # of a full piece, some may wait inside
-            piece = inflater.decompress(rest, PIECE)
-            rest = inflater.unconsumed_tail
-            yield piece
-    if not inflater.eof:
-        raise EOFError("it ends too early")
+def _element_size(
+    where: str,
+    stored: bytes,
+    offset: int,
+) -> int:
+    """Return the size of the element at the offset, after a check of its type and size."""
+    kind, size = struct.unpack_from("<II", stored, offset)
+    available = len(stored) - offset - TAG_BYTES
+    if kind not in (MATRIX, COMPRESSED) or available < size:
+        expected = "a whole file, as published"
+        got = f"damage at byte {offset:,}"
+        raise DatasetIntegrityError(where, expected, got, REPLACE)
+    return size
+
+
+def _element_chunks(
+    stored: bytes,
+    offset: int,
+    size: int,
+) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a matrix element, tag first, decompressed where necessary."""
+    kind, _ = struct.unpack_from("<II", stored, offset)
+    start = offset + TAG_BYTES
+    content = memoryview(stored)[start : start + size]
+    if kind == COMPRESSED:  # the tag of the matrix is inside
+        yield from _decompress(content)
+    else:
+        yield stored[offset:start]
+        yield content
+
+
+def _decompress(packed: memoryview) -> Iterator[bytes]:
+    """Decompress chunk by chunk, so that a small file cannot fill the memory."""
+    decompressor = zlib.decompressobj()
+    for start in range(0, len(packed), CHUNK):
+        rest = bytes(packed[start : start + CHUNK])
+        is_full = True
+        # After a full chunk, the decompressor may hold more output.
+        while rest or is_full:
+            chunk = decompressor.decompress(rest, CHUNK)
+            rest = decompressor.unconsumed_tail
+            is_full = len(chunk) == CHUNK
+            yield chunk
+    if not decompressor.eof:
+        raise EOFError("the compressed data ends too early")
 
 
 class _Stream:
-    """Bytes one after another, from pieces of any size."""
+    """Sequential reader of bytes from chunks of any size.
 
-    def __init__(self, pieces: Iterator[bytes | memoryview]):
-        self.pieces, self.rest = pieces, memoryview(b"")
+    Attributes:
+        chunks: Chunks that are not read yet.
+        rest: Unread bytes of the current chunk.
+    """
+
+    def __init__(self, chunks: Iterator[bytes | memoryview]):
+        self.chunks = chunks
+        self.rest = memoryview(b"")
 
     def take(self, count: int) -> np.ndarray:
+        """Read `count` bytes."""
         taken = np.empty(count, np.uint8)
         done = 0
         while done < count:
             while not self.rest:
-                self.rest = memoryview(next(self.pieces, None) or _end())
-            now = self.rest[: count - done]
-            taken[done : done + len(now)] = np.frombuffer(now, np.uint8)
-            done, self.rest = done + len(now), self.rest[len(now) :]
+                self._next_chunk()
+            part = self.rest[: count - done]
+            end = done + len(part)
+            taken[done:end] = np.frombuffer(part, np.uint8)
+            self.rest = self.rest[len(part) :]
+            done = end
         return taken
 
+    def _next_chunk(self) -> None:
+        chunk = next(self.chunks, None)
+        if not chunk:
+            raise EOFError("the data ends too early")
+        self.rest = memoryview(chunk)
+
     def tag(self) -> tuple[int, int, bytes | None]:
-        """The kind and size of what comes, and, where it is as short as four bytes, itself."""
+        """Read a tag: type and size of the element, and its content if the tag holds it."""
         first, second = struct.unpack("<HH", self.take(4).tobytes())
+        # The small format packs type and size in 2 bytes each, and up to 4 bytes of content.
         if second:
-            return first, second, self.take(4).tobytes()[:second]
-        return first, struct.unpack("<I", self.take(4).tobytes())[0], None
+            content = self.take(4).tobytes()
+            return first, second, content[:second]
+        (size,) = struct.unpack("<I", self.take(4).tobytes())
+        return first, size, None
 
     def field(self, where: str, kind: int) -> bytes:
-        """The few bytes of what tells about an array."""
-        found, size, short = self.tag()
-        if found != kind or size > FIELD:
+        """Read a short element of this type."""
+        found, size, content = self.tag()
+        if found != kind or size > MAX_FIELD_BYTES:
+            expected = f"at most {MAX_FIELD_BYTES} bytes of kind {kind}"
             raise DatasetFormatError(
-                where, f"at most {FIELD} bytes of kind {kind}", f"{size:,} of kind {found}", ANEW
+                where,
+                expected,
+                f"{size:,} of kind {found}",
+                REPLACE,
             )
-        return self.take(size + -size % 8).tobytes()[:size] if short is None else short
+        if content is not None:
+            return content
+        padding = -size % ALIGNMENT
+        return self.take(size + padding).tobytes()[:size]
 
-    def end(self) -> int:
-        """How many bytes are left."""
-        return len(self.rest) + sum(map(len, self.pieces))
+    def count_rest(self) -> int:
+        """Read to the end; return the number of bytes."""
+        return len(self.rest) + sum(map(len, self.chunks))
 
 
-def _end() -> bytes:
-    raise EOFError("it ends too early")
-
-
-def _variable(
-    where: str, stream: _Stream, most: Mapping[str, int]
+def _read_variable(
+    where: str, stream: _Stream, max_sizes: Mapping[str, int]
 ) -> tuple[str, tuple[Shape, np.ndarray]]:
-    stream.tag()
-    stream.field(where, UINT32)
+    """Read one matrix element: flags, axes, name, content."""
+    stream.tag()  # of the matrix
+    stream.field(where, UINT32)  # flags: not needed
     axes = np.frombuffer(stream.field(where, INT32), "<i4")
-    name, shape = stream.field(where, INT8).decode("ascii", "replace"), tuple(axes.tolist())
-    kind, size, short = stream.tag()
-    if name not in most or kind != UINT8:
-        expected = f"bytes, kind {UINT8}, named {' or '.join(most)}"
-        raise DatasetFormatError(where, expected, f"{name!r} of kind {kind}", ANEW)
-    if prod(shape) != size or min(shape, default=0) < 1 or size > most[name]:
-        says = f"{' x '.join(map(str, shape))} bytes, at most {most[name]:,}"
-        raise DatasetFormatError(f"{where} {name}", says, f"{size:,}", ANEW)
-    values = stream.take(size) if short is None else np.frombuffer(short, np.uint8)
-    if stream.end() > 8:  # what fills up to a multiple of eight bytes
-        raise DatasetFormatError(f"{where} {name}", f"{size:,} bytes, as it says", "more", ANEW)
+    shape = tuple(axes.tolist())
+    name = stream.field(where, INT8).decode("ascii", "replace")
+    # The tag of the values; a short array is inside of it.
+    kind, size, content = stream.tag()
+    if name not in max_sizes or kind != UINT8:
+        expected = f"bytes, kind {UINT8}, named {' or '.join(max_sizes)}"
+        raise DatasetFormatError(
+            where,
+            expected,
+            f"{name!r} of kind {kind}",
+            REPLACE,
+        )
+    where = f"{where} {name}"
+    # Checked before the memory is allocated: a damaged or malicious file may hold any size.
+    # Two negative axes have a positive product.
+    is_consistent = prod(shape) == size and min(shape, default=0) >= 1
+    if not is_consistent or size > max_sizes[name]:
+        sides = " x ".join(map(str, shape))
+        expected = f"{sides} bytes, at most {max_sizes[name]:,}"
+        raise DatasetFormatError(where, expected, f"{size:,}", REPLACE)
+    values = stream.take(size) if content is None else np.frombuffer(content, np.uint8)
+    rest = stream.count_rest()
+    if rest > ALIGNMENT:  # else it is padding
+        expected = f"{size:,} bytes, as the header says"
+        raise DatasetFormatError(where, expected, f"{rest:,} more", REPLACE)
     return name, (shape, values)

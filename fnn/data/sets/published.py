@@ -1,4 +1,4 @@
-"""The data sets that others published: which files they are, where they are, and what these hold."""
+"""Published data sets: their files, URLs and digests, and how they are found or downloaded."""
 
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -12,40 +12,59 @@ from fnn.errors import ConfigError, DatasetUnavailableError
 
 
 class File(NamedTuple):
-    """A file as it was published, and the files that it holds, each with the most bytes it may have."""
+    """A published file.
+
+    Attributes:
+        name: Name of the file, also in its URL.
+        size: Size in bytes.
+        sha256: Digest in hexadecimal digits.
+        max_sizes: Names of the files that it contains, each with its largest size in bytes.
+    """
 
     name: str
-    size: int  # bytes
+    size: int
     sha256: str
-    holds: Mapping[str, int]
+    max_sizes: Mapping[str, int]
 
 
 class Release(NamedTuple):
-    """The files of a data set, and the folder on the web that they are in."""
+    """A published data set.
+
+    Attributes:
+        url: URL of the folder that holds the files, with a slash at the end.
+        files: The files.
+    """
 
     url: str
     files: tuple[File, ...]
 
 
-def _idx(sizes: tuple[int, ...], digests: tuple[str, ...]) -> tuple[File, ...]:
-    """The four files that all successors of MNIST have, of 60,000 and 10,000 examples."""
-    holds = {
+def _mnist_files(sizes: tuple[int, ...], digests: tuple[str, ...]) -> tuple[File, ...]:
+    """Return the four files of MNIST and its successors, of 60,000 and 10,000 examples."""
+    # An IDX file has a header of 4 bytes and 4 bytes for each axis.
+    max_sizes = {
         "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
         "train-labels-idx1-ubyte": 8 + 60_000,
+        "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+        "t10k-labels-idx1-ubyte": 8 + 10_000,
     }
-    holds |= {"t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28, "t10k-labels-idx1-ubyte": 8 + 10_000}
-    files = zip(holds.items(), sizes, digests, strict=True)
-    return tuple(
-        File(f"{name}.gz", size, digest, {name: most}) for (name, most), size, digest in files
-    )
+    files = []
+    for (name, max_size), size, digest in zip(max_sizes.items(), sizes, digests, strict=True):
+        files.append(File(f"{name}.gz", size, digest, {name: max_size}))
+    return tuple(files)
 
 
-BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+CIFAR10_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+CIFAR10_TEST = ("test_batch.bin",)
+# Bytes of a record: the labels, and an image of 3 x 32 x 32.
+CIFAR10_RECORD = 1 + 3072
+CIFAR100_RECORD = 2 + 3072
+
 # Sizes and digests as tensorflow_datasets lists them in its url_checksums.
 RELEASES = {
     "mnist": Release(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        _idx(
+        _mnist_files(
             (9_912_422, 28_881, 1_648_877, 4_542),
             (
                 "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -57,7 +76,7 @@ RELEASES = {
     ),
     "fashion_mnist": Release(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        _idx(
+        _mnist_files(
             (26_421_880, 29_515, 4_422_102, 5_148),
             (
                 "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
@@ -69,7 +88,7 @@ RELEASES = {
     ),
     "kmnist": Release(
         "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-        _idx(
+        _mnist_files(
             (18_165_135, 29_497, 3_041_136, 5_120),
             (
                 "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
@@ -86,7 +105,10 @@ RELEASES = {
                 "cifar-10-binary.tar.gz",
                 170_052_171,
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                {f"cifar-10-batches-bin/{name}": 10_000 * 3073 for name in BATCHES},
+                {
+                    f"cifar-10-batches-bin/{name}": 10_000 * CIFAR10_RECORD
+                    for name in (*CIFAR10_TRAIN, *CIFAR10_TEST)
+                },
             ),
         ),
     ),
@@ -98,14 +120,15 @@ RELEASES = {
                 168_513_733,
                 "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
                 {
-                    "cifar-100-binary/train.bin": 50_000 * 3074,
-                    "cifar-100-binary/test.bin": 10_000 * 3074,
+                    "cifar-100-binary/train.bin": 50_000 * CIFAR100_RECORD,
+                    "cifar-100-binary/test.bin": 10_000 * CIFAR100_RECORD,
                 },
             ),
         ),
     ),
     "svhn": Release(
-        "http://ufldl.stanford.edu/housenumbers/",  # no https there; the digests hold the content
+        # The server has no https; the digests protect the content.
+        "http://ufldl.stanford.edu/housenumbers/",
         (
             File(
                 "train_32x32.mat",
@@ -124,55 +147,97 @@ RELEASES = {
 }
 
 
-def contents(name: str, directory: str | Path | None) -> dict[str, bytes]:
-    """What the files of a release hold, by name, from a directory, or from the cache, where they are fetched to.
+def read_release(name: str, directory: str | Path | None) -> dict[str, bytes]:
+    """Read all files of a published data set.
 
-    In a directory they may be packed, as published, or unpacked. A published file is held to its digest only where it
-    was fetched, for a directory may hold a part of the data set.
+    Args:
+        name: Name of the data set, a key of RELEASES.
+        directory: Directory with the files, as published or unpacked. They are not compared with
+            the published digests, because a directory may hold a part of the data set. None: the
+            files are downloaded to the cache, and verified.
+
+    Returns:
+        The bytes of each unpacked file, by name without folder.
+
+    Raises:
+        ConfigError: The directory lacks a file.
+        DatasetFormatError: A file has another format.
+        DatasetIntegrityError: A file is damaged, or is not the published one.
+        DatasetUnavailableError: The download fails.
     """
     release = RELEASES[name]
-    folder = cache() / name if directory is None else Path(directory)
     if directory is None:
-        _fetch(name, release, folder)
-        held = [unpack(folder / file.name, file.holds) for file in release.files]
+        folder = cache() / name
+        _download(name, release, folder)
+        parts = [unpack(folder / file.name, file.max_sizes) for file in release.files]
     else:
+        folder = Path(directory)
+        # A missing file is found before the others are read, which takes longer.
         for file in release.files:
-            _expect(f"{name} directory", file, folder)
-        held = [_held(file, folder) for file in release.files]
-    return {Path(inner).name: found for part in held for inner, found in part.items()}
+            _expect_exists(f"{name} directory", file, folder)
+        parts = [_read_file(file, folder) for file in release.files]
+    # Archives have the files in a folder.
+    contents: dict[str, bytes] = {}
+    for part in parts:
+        for path, content in part.items():
+            contents[Path(path).name] = content
+    return contents
 
 
-def _fetch(name: str, release: Release, folder: Path) -> None:
+def _download(
+    name: str,
+    release: Release,
+    folder: Path,
+) -> None:
     try:
+        # Files that are in the cache already are only verified.
         for file in release.files:
-            fetch(release.url + file.name, folder / file.name, size=file.size, sha256=file.sha256)
+            url = release.url + file.name
+            fetch(url, folder / file.name, size=file.size, sha256=file.sha256)
     except (OSError, HTTPException) as error:
-        missing = [file.name for file in release.files if not (folder / file.name).is_file()]
-        expected = f"{', '.join(missing)} in {folder}, or to fetch that from {release.url}"
-        reason = f"HTTP {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
-        raise DatasetUnavailableError(
-            name, expected, reason, "try again, or put it there by hand"
-        ) from error
+        names = [file.name for file in release.files]
+        missing = [file_name for file_name in names if not (folder / file_name).is_file()]
+        expected = f"{', '.join(missing)} in {folder}, or a download from {release.url}"
+        reason = str(error)
+        if isinstance(error, HTTPError):
+            reason = f"HTTP {error.code} {error.reason}"
+        advice = "try again, or put it there by hand"
+        raise DatasetUnavailableError(name, expected, reason, advice) from error
 
 
-def _expect(where: str, file: File, folder: Path) -> None:
-    missing = [path.name for path in _unpacked(file, folder).values() if not path.is_file()]
+def _expect_exists(
+    where: str,
+    file: File,
+    folder: Path,
+) -> None:
+    """Raise ConfigError unless the file is there, packed or unpacked."""
+    unpacked = _unpacked_paths(file, folder).values()
+    missing = [path.name for path in unpacked if not path.is_file()]
+    # Either form will do.
     if missing and not (folder / file.name).is_file():
-        others = "" if missing == [file.name] else f", or {', '.join(missing)}"
-        advice = "put it there, or leave the directory out to have it fetched"
+        # A file that is published without compression has one name.
+        others = ""
+        if missing != [file.name]:
+            others = f", or {', '.join(missing)}"
+        advice = "put it there, or leave the directory out to have it downloaded"
         raise ConfigError(where, file.name + others, f"{folder} without", advice)
 
 
-def _held(file: File, folder: Path) -> dict[str, bytes]:
-    paths = _unpacked(file, folder)
+def _read_file(file: File, folder: Path) -> dict[str, bytes]:
+    """Read the unpacked files if all are there, else the published file."""
+    paths = _unpacked_paths(file, folder)
     if not all(path.is_file() for path in paths.values()):
-        return unpack(folder / file.name, file.holds)
-    return {inner: unpack(path, {inner: file.holds[inner]})[inner] for inner, path in paths.items()}
+        return unpack(folder / file.name, file.max_sizes)
+    contents: dict[str, bytes] = {}
+    for name, path in paths.items():
+        contents |= unpack(path, {name: file.max_sizes[name]})
+    return contents
 
 
-def _unpacked(file: File, folder: Path) -> dict[str, Path]:
-    """Where what the file holds is, or would be: in the folder that it was packed with, or in that one itself."""
-    places = {inner: (folder / inner, folder / Path(inner).name) for inner in file.holds}
-    return {
-        inner: first if first.is_file() else second for inner, (first, second) in places.items()
-    }
+def _unpacked_paths(file: File, folder: Path) -> dict[str, Path]:
+    """Return the paths of the unpacked files: in the folder of the archive, or directly here."""
+    paths = {}
+    for name in file.max_sizes:
+        nested = folder / name
+        paths[name] = nested if nested.is_file() else folder / Path(name).name
+    return paths

@@ -1,4 +1,4 @@
-"""The images that travel with the package, against scikit-learn's copy."""
+"""The digits of the package against scikit-learn's copy."""
 
 import numpy as np
 import sklearn.datasets
@@ -6,16 +6,18 @@ import sklearn.datasets
 from fnn import data
 
 
-def test_every_scan_of_scikit_learn_is_there_once():
-    ours, theirs = data.digits(), sklearn.datasets.load_digits()
-    images, labels = (np.concatenate(parts) for parts in zip(ours.train, ours.test, strict=True))
+def test_every_image_of_scikit_learn_occurs_once():
+    ours = data.digits()
+    theirs = sklearn.datasets.load_digits()
+    images = np.concatenate([ours.train[0], ours.test[0]])
+    labels = np.concatenate([ours.train[1], ours.test[1]])
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8 and labels.dtype == np.int32
     ink = np.rint(images[..., 0] / (255 / 16)).astype(int)
-    found = sorted((int(label), scan.tobytes()) for label, scan in zip(labels, ink, strict=True))
-    wanted = sorted(
-        (int(y), x.astype(int).tobytes()) for y, x in zip(theirs.target, theirs.images, strict=True)
-    )
-    assert found == wanted
+    # The order differs, so the pairs of label and pixels are sorted.
+    found = zip(labels.tolist(), map(np.ndarray.tobytes, ink), strict=True)
+    their_ink = map(np.ndarray.tobytes, theirs.images.astype(int))
+    wanted = zip(theirs.target.tolist(), their_ink, strict=True)
+    assert sorted(found) == sorted(wanted)
 
 
 def test_the_split_is_stratified_and_always_the_same():

@@ -1,4 +1,4 @@
-"""Downloads, from a server that cuts, lies, stalls and sends the wrong thing: in the end it is the file, or no file."""
+"""Downloads from a server that truncates, stalls or sends other files: the cached file is right."""
 
 import hashlib
 import http.client
@@ -31,7 +31,7 @@ def partial(target):
     return target.with_name("file.gz.part")
 
 
-def test_the_file_arrives_once_and_is_then_taken_from_the_cache(target):
+def test_a_file_is_downloaded_once_and_then_read_from_the_cache(target):
     with server({"/file.gz": Answer(BODY)}) as (url, asked):
         get(url, target)
         get(url, target)
@@ -41,7 +41,7 @@ def test_the_file_arrives_once_and_is_then_taken_from_the_cache(target):
 
 @pytest.mark.parametrize("cut", [0, 1, 1_000_000, 2_999_999])
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_download_is_gone_on_with(target, cut, ranges):
+def test_an_interrupted_download_is_resumed(target, cut, ranges):
     with (
         server({"/file.gz": Answer(BODY, cut=cut)}) as (url, _),
         pytest.raises(OSError, match=f"after {cut:,} of 3,0"),
@@ -54,19 +54,19 @@ def test_a_cut_download_is_gone_on_with(target, cut, ranges):
     assert asked == [("/file.gz", f"bytes={cut}-" if cut else None)]
 
 
-def test_what_is_whole_already_is_not_asked_for(target):
+def test_a_complete_partial_file_is_not_downloaded(target):
     target.parent.mkdir()
     partial(target).write_bytes(BODY)
     get("http://127.0.0.1:9", target)
     assert target.read_bytes() == BODY
 
 
-@pytest.mark.parametrize("told", [0, 2_999_999, 3_000_001, 10**12])
-def test_another_length_is_refused_before_anything_is_read(target, told):
-    answer = {"/file.gz": Answer(BODY, told=told)}
+@pytest.mark.parametrize("length", [0, 2_999_999, 3_000_001, 10**12])
+def test_another_content_length_raises_before_anything_is_read(target, length):
+    answer = {"/file.gz": Answer(BODY, length=length)}
     with (
         server(answer) as (url, _),
-        pytest.raises(DatasetIntegrityError, match=f"3,000,000 bytes, got {told} to come"),
+        pytest.raises(DatasetIntegrityError, match=f"3,000,000 bytes, got {length} to come"),
     ):
         get(url, target)
     assert not target.exists() and partial(target).read_bytes() == b""
@@ -77,8 +77,8 @@ def test_another_length_is_refused_before_anything_is_read(target, told):
     [b"<html>no such file</html>" * 120_000, BODY + b"x", BODY[:-1] + b"x"],
     ids=["page", "longer", "other"],
 )
-def test_another_file_is_refused_and_the_next_try_starts_clean(target, body):
-    wrong, right = Answer(body, told="nothing"), Answer(BODY)
+def test_another_file_raises_and_the_next_attempt_starts_from_zero(target, body):
+    wrong, right = Answer(body, length="none"), Answer(BODY)
     with server({"/file.gz": wrong}) as (url, _), pytest.raises(DatasetIntegrityError) as caught:
         get(url, target)
     found = hashlib.sha256(body[: len(BODY) + 1]).hexdigest()
@@ -89,9 +89,9 @@ def test_another_file_is_refused_and_the_next_try_starts_clean(target, body):
     assert target.read_bytes() == BODY and asked == [("/file.gz", None)]
 
 
-def test_no_more_is_taken_than_one_byte_too_many(target):
+def test_at_most_one_byte_beyond_the_size_is_read(target):
     begun = hashlib.sha256(BODY + BODY[:1]).hexdigest()
-    endless = Answer(BODY * 4, told="nothing")
+    endless = Answer(BODY * 4, length="none")
     with (
         server({"/file.gz": endless}) as (url, _),
         pytest.raises(DatasetIntegrityError, match=begun),
@@ -99,14 +99,14 @@ def test_no_more_is_taken_than_one_byte_too_many(target):
         get(url, target)
 
 
-def test_a_page_that_says_404_is_an_error_of_the_network(target):
+def test_http_404_raises_os_error(target):
     page = Answer(b"<html>404</html>", status=404)
     with server({"/file.gz": page}) as (url, _), pytest.raises(OSError, match="404"):
         get(url, target)
     assert not target.exists()
 
 
-def test_a_server_that_stalls_is_left(target, monkeypatch):
+def test_a_stalled_server_times_out(target, monkeypatch):
     monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
     wait = threading.Event()
     with server({"/file.gz": Answer(BODY, cut=1000, wait=wait)}) as (url, _):
@@ -116,12 +116,12 @@ def test_a_server_that_stalls_is_left(target, monkeypatch):
     assert not target.exists()
 
 
-def test_no_server_no_file(target):
+def test_a_refused_connection_raises(target):
     with pytest.raises(OSError, match="refused"):
         get("http://127.0.0.1:9", target)
 
 
-def test_a_redirect_on_the_same_footing_is_followed(target):
+def test_a_redirect_from_http_to_http_is_followed(target):
     with server({"/there": Answer(BODY)}) as (there, _):
         moved = Answer(b"", status=302, headers={"Location": f"{there}/there"})
         with server({"/file.gz": moved}) as (url, _):
@@ -130,23 +130,23 @@ def test_a_redirect_on_the_same_footing_is_followed(target):
 
 
 @pytest.mark.parametrize(
-    "place", ["http://other.example/file", "ftp://other.example/file", "file:///etc/hostname"]
+    "address", ["http://other.example/file", "ftp://other.example/file", "file:///etc/hostname"]
 )
-def test_a_redirect_to_an_open_connection_is_refused(place):
+def test_a_redirect_from_https_to_another_scheme_raises(address):
     asked = downloads.Request("https://safe.example/file")
     with pytest.raises(DatasetIntegrityError, match="expected a redirect to https, got"):
-        downloads._Redirects().redirect_request(
-            asked, None, 302, "Found", http.client.HTTPMessage(), place
+        downloads._SafeRedirects().redirect_request(
+            asked, None, 302, "Found", http.client.HTTPMessage(), address
         )
 
 
-def test_a_redirect_to_a_file_is_refused(target):
+def test_a_redirect_to_a_local_file_raises(target):
     moved = Answer(b"", status=302, headers={"Location": "file:///etc/hostname"})
     with server({"/file.gz": moved}) as (url, _), pytest.raises((DatasetIntegrityError, OSError)):
         get(url, target)
 
 
-def test_two_at_once_both_have_it(target):
+def test_concurrent_downloads_succeed(target):
     with server({"/file.gz": Answer(BODY)}) as (url, _):
         threads = [threading.Thread(target=get, args=(url, target)) for _ in range(4)]
         for thread in threads:
@@ -156,11 +156,11 @@ def test_two_at_once_both_have_it(target):
     assert target.read_bytes() == BODY and not partial(target).exists()
 
 
-@pytest.mark.parametrize("place", [0, 1_500_000, 2_999_999])
-def test_a_cached_file_that_changed_is_told_with_both_digests(target, place):
+@pytest.mark.parametrize("offset", [0, 1_500_000, 2_999_999])
+def test_a_changed_file_in_the_cache_raises_with_both_digests(target, offset):
     target.parent.mkdir()
     changed = bytearray(BODY)
-    changed[place] ^= 1
+    changed[offset] ^= 1
     target.write_bytes(changed)
     with pytest.raises(DatasetIntegrityError) as caught:
         get("http://127.0.0.1:9", target)
@@ -168,7 +168,7 @@ def test_a_cached_file_that_changed_is_told_with_both_digests(target, place):
     assert all(word in str(caught.value) for word in (str(target), DIGEST, found, "delete"))
 
 
-def test_where_the_cache_is(monkeypatch, tmp_path):
+def test_the_cache_follows_the_platform_and_the_environment(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("FNN_DATA", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Folders of pictures, against Pillow; damaged pictures and bombs."""
+"""Folders of images against Pillow; damaged images and decompression bombs."""
 
 import re
 import struct
@@ -36,7 +36,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_folders_are_the_classes_in_order(folder):
+def test_sorted_folders_are_the_classes(folder):
     (images, labels), classes = data.image_folder(folder, size=(12, 20))
     assert classes == ("cat", "dog") and (images.dtype, labels.dtype) == (np.uint8, np.int32)
     np.testing.assert_array_equal(labels, [0, 1, 1])
@@ -45,7 +45,7 @@ def test_the_folders_are_the_classes_in_order(folder):
 
 @pytest.mark.parametrize("size", [8, (5, 9), (30, 12)])
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_pictures_cover_the_size_and_keep_their_middle(folder, size, channels, mode):
+def test_images_are_scaled_to_cover_the_size_and_center_cropped(folder, size, channels, mode):
     (images, _), _ = data.image_folder(str(folder), size=size, channels=channels)
     height, width = size if isinstance(size, tuple) else (size, size)
     oracle = ImageOps.fit(
@@ -55,14 +55,14 @@ def test_pictures_cover_the_size_and_keep_their_middle(folder, size, channels, m
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp", "gif", "ppm", "jpeg", "bmp"])
-def test_every_format_gives_what_pillow_gives(ending, tmp_path):
+def test_every_format_is_decoded_as_by_pillow(ending, tmp_path):
     path = stored(tmp_path / "class" / f"a.{ending}")
     (images, _), _ = data.image_folder(tmp_path, size=(12, 20))
     with Image.open(path) as picture:
         np.testing.assert_array_equal(images[0], picture.convert("RGB"))
 
 
-def test_pictures_of_other_modes_become_color(tmp_path):
+def test_images_of_other_modes_become_rgb(tmp_path):
     flat = Image.fromarray(np.full((6, 6, 3), 200, np.uint8))
     transparent = flat.convert("P")
     for mode in ("1", "L", "LA", "RGBA", "P", "CMYK"):
@@ -71,10 +71,10 @@ def test_pictures_of_other_modes_become_color(tmp_path):
     transparent.save(tmp_path / "P" / "b.png", transparency=bytes(range(256)))
     (images, _), _ = data.image_folder(tmp_path, size=6)
     assert images.shape == (7, 6, 6, 3)
-    assert (np.delete(images, 0, axis=0) > 150).all()  # a palette has no 200, and mixes it
+    assert (np.delete(images, 0, axis=0) > 150).all()  # the palette lacks 200 and dithers it
 
 
-def test_a_photograph_stands_as_its_camera_was_held(tmp_path):
+def test_the_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     stored(tmp_path / "class" / "a.png", exif=exif)
@@ -82,7 +82,7 @@ def test_a_photograph_stands_as_its_camera_was_held(tmp_path):
     np.testing.assert_array_equal(images[0], np.rot90(PIXELS, -1))
 
 
-def test_folders_without_classes_or_pictures_are_told(folder, tmp_path):
+def test_folders_without_classes_or_images_raise(folder, tmp_path):
     for directory in (folder / "nowhere", folder / "dog", folder / "readme.md"):
         with pytest.raises(
             ConfigError,
@@ -91,7 +91,7 @@ def test_folders_without_classes_or_pictures_are_told(folder, tmp_path):
             data.image_folder(directory, size=8)
     (folder / "empty").mkdir()
     with pytest.raises(
-        ConfigError, match=r"expected pictures .* in each folder, got .*empty: none"
+        ConfigError, match=r"expected images .* in each folder, got .*empty without images"
     ):
         data.image_folder(folder, size=8)
 
@@ -99,28 +99,31 @@ def test_folders_without_classes_or_pictures_are_told(folder, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"size": 0}, {"size": (1, 2, 3)}, {"size": 8, "channels": 4}, {"size": 8.0}]
 )
-def test_options_that_cannot_be_are_told(folder, options):
+def test_invalid_options_raise(folder, options):
     with pytest.raises(ConfigError, match=r"image_folder (size|channels): expected"):
         data.image_folder(folder, **options)
 
 
 def png(width, height, rows=b""):
-    """A PNG that says it is of that size."""
+    """A PNG whose header has this size."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
-        for kind, held in chunks
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
     )
 
 
 @pytest.mark.parametrize(
     "shape", [(7100, 7100), (10_000, 9_000), (12_000, 12_000), (50_000, 50_000), (2**31 - 1, 1)]
 )
-def test_a_bomb_is_refused_before_it_is_decoded(shape, tmp_path):
+def test_images_of_too_many_pixels_raise_before_decoding(shape, tmp_path):
     stored(tmp_path / "class" / "a.png").write_bytes(png(*shape, bytes(30_000_000)))
     tracemalloc.start()
     with pytest.raises(
@@ -132,7 +135,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(shape, tmp_path):
     tracemalloc.stop()
 
 
-def test_how_many_pixels_are_too_many_can_be_said(folder):
+def test_max_pixels_is_inclusive(folder):
     with pytest.raises(
         DatasetFormatError,
         match=re.escape("c.PNG: expected at most 239 pixels, got 20 x 12; make it"),
@@ -141,23 +144,23 @@ def test_how_many_pixels_are_too_many_can_be_said(folder):
     data.image_folder(folder, size=8, max_pixels=240)
 
 
-def test_a_text_chunk_that_is_a_bomb_is_refused(tmp_path):
-    held = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(200_000_000))
-    chunk = struct.pack(">I", len(held) - 4) + held + struct.pack(">I", zlib.crc32(held))
+def test_a_decompression_bomb_in_a_text_chunk_raises(tmp_path):
+    content = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(200_000_000))
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     whole = png(4, 4, bytes(4 * 13))
     stored(tmp_path / "class" / "a.png").write_bytes(whole[:33] + chunk + whole[33:])
     with pytest.raises(
         DatasetFormatError,
-        match="expected a whole picture, got ValueError: Decompressed data too large",
+        match="expected a whole image, got ValueError: Decompressed data too large",
     ):
         data.image_folder(tmp_path, size=4)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp"])
-def test_of_pictures_cut_or_flipped_anywhere_none_escapes(ending, tmp_path):
+def test_damaged_images_raise_with_their_path_or_are_decoded(ending, tmp_path):
     path = stored(tmp_path / "class" / f"a.{ending}")
-    for held in chain.from_iterable(damaged(path.read_bytes(), 60, DRAW)):
-        path.write_bytes(held)
+    for content in chain.from_iterable(damaged(path.read_bytes(), 60, DRAW)):
+        path.write_bytes(content)
         try:
             (images, _), _ = data.image_folder(tmp_path, size=8)
         except DatasetFormatError as error:
@@ -167,23 +170,23 @@ def test_of_pictures_cut_or_flipped_anywhere_none_escapes(ending, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "held", [b"", b"<html>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
+    "content", [b"", b"<html>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
 )
-def test_what_is_no_picture_is_told_whatever_its_ending(held, tmp_path):
-    stored(tmp_path / "class" / "a.png").write_bytes(held)
+def test_files_of_other_formats_raise_despite_their_ending(content, tmp_path):
+    stored(tmp_path / "class" / "a.png").write_bytes(content)
     with pytest.raises(
-        DatasetFormatError, match=r"a\.png: expected a whole picture, got UnidentifiedImageError"
+        DatasetFormatError, match=r"a\.png: expected a whole image, got UnidentifiedImageError"
     ):
         data.image_folder(tmp_path, size=8)
 
 
-def test_sixteen_bits_are_not_cut_to_eight_unsaid(tmp_path):
+def test_images_of_16_bits_raise(tmp_path):
     stored(tmp_path / "class" / "a.png", np.full((6, 6), 40_000, np.uint16))
     with pytest.raises(DatasetFormatError, match="expected 8 bits a channel, got mode I"):
         data.image_folder(tmp_path, size=6)
 
 
-def test_without_pillow_it_is_told_what_to_install(folder, monkeypatch):
+def test_without_pillow_the_error_names_the_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ConfigError, match=r"pip install 'fnn\[images\]'"):
         data.image_folder(folder, size=8)

@@ -1,4 +1,4 @@
-"""MAT-files that SciPy writes; and such that are cut, flipped, lying or bombs."""
+"""MAT-files written by SciPy; truncated, changed and malicious ones."""
 
 import io
 import struct
@@ -10,16 +10,14 @@ import pytest
 import scipy.io
 from crafting import damaged
 
-from fnn.data.sets.mat import HEADER, variables
+from fnn.data.sets.mat import HEADER_BYTES, variables
 from fnn.errors import DatasetFormatError, DatasetIntegrityError
 
 DRAW = np.random.default_rng(0)
-X, Y = (
-    DRAW.integers(0, 256, (4, 5, 3, 700), np.uint8),
-    DRAW.integers(1, 11, (700, 1)).astype(np.uint8),
-)
-MOST = {"X": X.size, "y": Y.size}
-FORMS = pytest.mark.parametrize("packed", [True, False])
+X = DRAW.integers(0, 256, (4, 5, 3, 700), np.uint8)
+Y = DRAW.integers(1, 11, (700, 1)).astype(np.uint8)
+MAX_SIZES = {"X": X.size, "y": Y.size}
+both_forms = pytest.mark.parametrize("packed", [True, False])
 
 
 def saved(packed=True, **arrays):
@@ -28,23 +26,23 @@ def saved(packed=True, **arrays):
     return stored.getvalue()
 
 
-@FORMS
+@both_forms
 @pytest.mark.parametrize("order", [("X", "y"), ("y", "X")])
-def test_what_scipy_wrote_is_read_in_matlabs_order(packed, order):
+def test_arrays_of_scipy_are_read_in_the_order_of_matlab(packed, order):
     arrays = {"X": X, "y": Y}
-    found = variables("file", saved(packed, **{name: arrays[name] for name in order}), MOST)
+    found = variables("file", saved(packed, **{name: arrays[name] for name in order}), MAX_SIZES)
     for name, (shape, values) in found.items():
         np.testing.assert_array_equal(values.reshape(shape, order="F"), arrays[name])
 
 
-@FORMS
+@both_forms
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
-def test_few_bytes_may_stand_in_their_tag(packed, count):
+def test_short_arrays_in_their_tag_are_read(packed, count):
     found = variables("file", saved(packed, y=Y[:count]), {"y": 8})
     np.testing.assert_array_equal(found["y"][1], Y[:count, 0])
 
 
-def test_pieces_that_inflate_to_much_come_out_whole():
+def test_highly_compressed_arrays_are_read():
     smooth = np.zeros((300_000, 1), np.uint8)
     smooth[::7] = 5
     np.testing.assert_array_equal(
@@ -52,7 +50,7 @@ def test_pieces_that_inflate_to_much_come_out_whole():
     )
 
 
-@FORMS
+@both_forms
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -70,44 +68,45 @@ def test_pieces_that_inflate_to_much_come_out_whole():
         ({"X": "text", "y": Y}, "got 'X' of kind"),
     ],
 )
-def test_other_arrays_are_told(packed, arrays, message):
+def test_other_arrays_raise(packed, arrays, message):
     with pytest.raises(DatasetFormatError, match=message):
-        variables("file", saved(packed, **arrays), MOST)
+        variables("file", saved(packed, **arrays), MAX_SIZES)
 
 
 @pytest.mark.parametrize("stored", [b"", b"MATLAB 5.0", bytes(200), b"\x89HDF\r\n" * 40])
-def test_what_is_no_mat_file_is_told(stored):
+def test_files_of_other_formats_raise(stored):
     with pytest.raises(DatasetFormatError, match="expected a MAT-file of version 5"):
-        variables("file", stored, MOST)
+        variables("file", stored, MAX_SIZES)
 
 
 def outcome(stored):
+    """The bytes of each variable, or None for an error."""
     try:
-        return {
-            name: values.tobytes() for name, (_, values) in variables("file", stored, MOST).items()
-        }
+        found = variables("file", stored, MAX_SIZES)
     except (DatasetFormatError, DatasetIntegrityError):
         return None
+    return {name: values.tobytes() for name, (_, values) in found.items()}
 
 
-@FORMS
-def test_a_file_that_is_cut_anywhere_is_told(packed):
+@both_forms
+def test_truncated_files_raise(packed):
     stored = saved(packed, X=X, y=Y)
-    for place in DRAW.integers(HEADER, len(stored), 200):
-        assert outcome(stored[:place]) is None, place
+    for end in DRAW.integers(HEADER_BYTES, len(stored), 200):
+        assert outcome(stored[:end]) is None, end
 
 
-def test_of_compressed_bytes_no_flip_goes_unseen():
+def test_no_flipped_bit_of_a_compressed_file_is_missed():
     stored = saved(X=X, y=Y)
     good = outcome(stored)
-    for cut, flipped in damaged(stored, 300, DRAW, first=HEADER):
+    for cut, flipped in damaged(stored, 300, DRAW, first=HEADER_BYTES):
         assert outcome(flipped) in (None, good), len(cut)
 
 
 def element(*parts):
-    """A matrix of these fields, each (kind, bytes), compressed; the last may have a size of its own."""
+    """A matrix of these fields, each (kind, bytes), compressed; each may give a false size."""
     inner = b"".join(
-        struct.pack("<II", kind, *(size or [len(held)])) + held for kind, held, *size in parts
+        struct.pack("<II", kind, *(size or [len(content)])) + content
+        for kind, content, *size in parts
     )
     packed = zlib.compress(struct.pack("<II", 14, len(inner)) + inner)
     return bytes(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(packed)) + packed
@@ -127,9 +126,17 @@ FLAGS, NAME = (6, bytes(8)), (1, b"y" + bytes(7), 1)
         (FLAGS, (5, struct.pack("<ii", 700, 1)), (1, b"", 300_000_000), (2, bytes(704), 700)),
         ((6, b"", 2**32 - 1),),
     ],
-    ids=["consistent", "more said", "negative", "more there", "axes", "name", "flags"],
+    ids=[
+        "consistent",
+        "more in the header",
+        "negative",
+        "more in the data",
+        "axes",
+        "name",
+        "flags",
+    ],
 )
-def test_a_lie_or_a_bomb_is_refused_in_bounded_memory(parts):
+def test_false_sizes_and_bombs_raise_in_bounded_memory(parts):
     stored = element(*parts)
     tracemalloc.start()
     with pytest.raises((DatasetFormatError, DatasetIntegrityError)):

@@ -1,4 +1,4 @@
-"""IDX files whose header lies are told, with both sizes, before any memory is taken."""
+"""MNIST and its successors from small IDX files; wrong files raise before memory is allocated."""
 
 import gzip
 import hashlib
@@ -12,7 +12,7 @@ from crafting import IMAGES, LABELS, Answer, idx, mnist_files, release_of, serve
 
 from fnn import data
 from fnn.data.sets import published
-from fnn.data.sets.mnist import idx as read
+from fnn.data.sets.mnist import read_idx
 from fnn.errors import (
     ConfigError,
     DatasetFormatError,
@@ -27,12 +27,12 @@ def header(*lengths, magic=(0, 0, 8, 3)):
     return bytes(magic) + struct.pack(f">{len(lengths)}I", *lengths)
 
 
-def test_bytes_come_in_their_shape():
+def test_arrays_have_the_shape_of_the_header():
     for array, example in ((IMAGES, (28, 28)), (LABELS, ())):
-        found = read("file", idx(array), example)
+        found = read_idx("file", idx(array), example)
         np.testing.assert_array_equal(found, array)
         assert found.dtype == np.uint8 and found.flags.writeable
-    assert read("file", header(0, 28, 28), (28, 28)).shape == (0, 28, 28)
+    assert read_idx("file", header(0, 28, 28), (28, 28)).shape == (0, 28, 28)
 
 
 DATA = GOOD[16:]
@@ -46,7 +46,7 @@ CRAFTED = {
     "labels for images": (idx(LABELS), "got 00000801 in 13 bytes"),
     "one more": (
         header(6, 28, 28) + DATA,
-        r"6 x 28 x 28 = 4,704 bytes, as the header says, got 3,920; get it anew",
+        r"6 x 28 x 28 = 4,704 bytes, as the header says, got 3,920; replace it by an intact copy",
     ),
     "one fewer": (
         header(4, 28, 28) + DATA,
@@ -70,11 +70,11 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("name", CRAFTED)
-def test_what_is_wrong_is_told_and_nothing_is_allocated(name):
+def test_wrong_headers_raise_before_memory_is_allocated(name):
     stored, message = CRAFTED[name]
     tracemalloc.start()
     with pytest.raises(DatasetFormatError, match=f"mnist images: expected .*{message}"):
-        read("mnist images", stored, (28, 28))
+        read_idx("mnist images", stored, (28, 28))
     assert tracemalloc.get_traced_memory()[1] < 100_000
     tracemalloc.stop()
 
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_told_and_nothing_is_allocated(name):
 SETS = ("mnist", "fashion_mnist", "kmnist")
 
 
-def expect_the_crafted(found):
+def assert_crafted(found):
     for (images, labels), count in zip(found, (5, 2), strict=True):
         assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
         np.testing.assert_array_equal(images, IMAGES[:count, ..., None])
@@ -90,20 +90,21 @@ def expect_the_crafted(found):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_images_and_labels_from_plain_and_from_gzipped_files(name, tmp_path):
+def test_plain_and_gzipped_files_are_read(name, tmp_path):
     files = mnist_files()
-    expect_the_crafted(getattr(data, name)(write(tmp_path / "plain", files)))
-    expect_the_crafted(
+    assert_crafted(getattr(data, name)(write(tmp_path / "plain", files)))
+    assert_crafted(
         getattr(data, name)(str(write(tmp_path / "packed", files, gzip.compress, ".gz")))
     )
     mixed = write(tmp_path / "mixed", dict(list(files.items())[:2]), gzip.compress, ".gz")
-    expect_the_crafted(getattr(data, name)(write(mixed, dict(list(files.items())[2:]))))
+    assert_crafted(getattr(data, name)(write(mixed, dict(list(files.items())[2:]))))
 
 
-def test_a_missing_file_is_named_with_both_of_its_names(tmp_path):
+def test_the_error_for_a_missing_file_has_both_of_its_names(tmp_path):
     folder = write(tmp_path, mnist_files())
     (folder / "t10k-labels-idx1-ubyte").unlink()
-    message = f"mnist directory: expected t10k-labels-idx1-ubyte.gz, or t10k-labels-idx1-ubyte, got {folder} without"
+    message = "mnist directory: expected t10k-labels-idx1-ubyte.gz, or t10k-labels-idx1-ubyte, got "
+    message += f"{folder} without"
     with pytest.raises(ConfigError, match=re.escape(message)):
         data.mnist(folder)
 
@@ -122,72 +123,71 @@ WRONG = {
         "labels below 10, got 10 at index 2",
     ),
     "swapped": ({"train-images-idx3-ubyte": idx(LABELS)}, "begins with 00000803, got 00000801"),
-    "too large": ({"t10k-labels-idx1-ubyte": bytes(10_009)}, "at most 10,008 bytes, got more"),
+    "too large": (
+        {"t10k-labels-idx1-ubyte": bytes(10_009)},
+        "at most 10,008 bytes, got at least 10,009",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_files_that_do_not_fit_are_told(name, tmp_path):
+def test_inconsistent_files_raise(name, tmp_path):
     files, message = WRONG[name]
     with pytest.raises(DatasetFormatError, match=re.escape(message)):
         data.mnist(write(tmp_path, mnist_files() | files))
 
 
+def pack(content):
+    """Compress as for the release, whose digest excludes the time."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.fixture
 def releases(monkeypatch, tmp_path):
-    """A function that publishes the crafted files, all three as mnist, at a url; gives what it has to serve."""
+    """A function that publishes the crafted files as mnist and returns the server's answers."""
     monkeypatch.setenv("FNN_DATA", str(tmp_path / "cache"))
 
     def publish(url):
         release, packed = release_of(f"{url}/", mnist_files())
         monkeypatch.setitem(published.RELEASES, "mnist", release)
-        return {f"/{name}": Answer(held) for name, held in packed.items()}
+        return {f"/{name}": Answer(content) for name, content in packed.items()}
 
     return publish
 
 
-def test_without_a_directory_the_files_are_fetched_once(releases, tmp_path):
+def test_without_a_directory_the_files_are_downloaded_once(releases, tmp_path):
     answers = {}
     with server(answers) as (url, asked):
         answers |= releases(url)
-        expect_the_crafted(data.mnist())
-    expect_the_crafted(data.mnist())
+        assert_crafted(data.mnist())
+    assert_crafted(data.mnist())
     assert len(asked) == 4 and len(list((tmp_path / "cache" / "mnist").iterdir())) == 4
-    expect_the_crafted(data.mnist(tmp_path / "cache" / "mnist"))
+    assert_crafted(data.mnist(tmp_path / "cache" / "mnist"))
 
 
-def test_without_a_network_it_is_told_which_files_to_put_where(releases, tmp_path):
+def test_without_a_network_the_error_names_the_files_and_their_folder(releases, tmp_path):
     answers = {}
     with server(answers) as (url, _):
         answers |= releases(url)
         answers["/t10k-images-idx3-ubyte.gz"] = Answer(b"<html>", status=404)
-        message = f"in {tmp_path}/cache/mnist, or to fetch that from {url}/, got HTTP 404 Not Found; try again, or put"
+        message = f"in {tmp_path}/cache/mnist, or a download from {url}/, "
+        message += "got HTTP 404 Not Found; try again, or put"
         with pytest.raises(DatasetUnavailableError, match=re.escape(message)):
             data.mnist()
     names = "t10k-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-labels-idx1-ubyte.gz in "
     with pytest.raises(DatasetUnavailableError, match="mnist: expected " + re.escape(names)):
         data.mnist()
-    put = write(
-        tmp_path / "cache" / "mnist",
-        mnist_files(),
-        lambda held: gzip.compress(held, mtime=0),
-        ".gz",
-    )
-    expect_the_crafted(data.mnist())
-    assert put.is_dir()
+    folder = write(tmp_path / "cache" / "mnist", mnist_files(), pack, ".gz")
+    assert_crafted(data.mnist())
+    assert folder.is_dir()
 
 
-def test_a_changed_file_in_the_cache_is_never_read(releases, tmp_path):
+def test_a_changed_file_in_the_cache_raises(releases, tmp_path):
     releases("http://127.0.0.1:9")
-    files = write(
-        tmp_path / "cache" / "mnist",
-        mnist_files(),
-        lambda held: gzip.compress(held, mtime=0),
-        ".gz",
-    )
+    files = write(tmp_path / "cache" / "mnist", mnist_files(), pack, ".gz")
     changed = files / "train-labels-idx1-ubyte.gz"
     changed.write_bytes(gzip.compress(idx(LABELS[::-1]), mtime=0))
-    write(files, mnist_files())  # unpacked, and held to no digest
+    write(files, mnist_files())  # unpacked files, which have no digest
     with pytest.raises(
         DatasetIntegrityError, match=hashlib.sha256(changed.read_bytes()).hexdigest()
     ):

@@ -1,4 +1,4 @@
-"""The table of published files: well-formed, and sizes that fit what they hold."""
+"""The table of published files is well-formed, and its sizes fit the number of examples."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from fnn.data.sets.published import RELEASES
 
-EXAMPLES = {
+RECORD_BYTES = {
     "mnist": 784 + 1,
     "fashion_mnist": 784 + 1,
     "kmnist": 784 + 1,
@@ -16,23 +16,23 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_every_file_has_its_size_and_digest(name):
+def test_every_file_has_a_size_and_a_digest(name):
     release = RELEASES[name]
     assert re.fullmatch(r"https?://[^ ]+/", release.url)
     for file in release.files:
-        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 4000 and file.holds
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 4000 and file.max_sizes
     digests = [file.sha256 for release in RELEASES.values() for file in release.files]
     assert len(set(digests)) == len(digests)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_the_files_hold_so_many_examples(name):
-    held = sum(most for file in RELEASES[name].files for most in file.holds.values())
+@pytest.mark.parametrize("name", RECORD_BYTES)
+def test_sizes_fit_the_number_of_examples(name):
+    total = sum(size for file in RELEASES[name].files for size in file.max_sizes.values())
     headers = 2 * (16 + 8) if "mnist" in name else 0
-    assert held - headers == EXAMPLES[name] * (70_000 if "mnist" in name else 60_000)
+    examples = 70_000 if "mnist" in name else 60_000
+    assert total - headers == RECORD_BYTES[name] * examples
 
 
-def test_only_where_there_is_no_https_is_it_open():
-    assert [name for name, release in RELEASES.items() if release.url.startswith("http:")] == [
-        "svhn"
-    ]
+def test_all_urls_but_one_are_https():
+    insecure = [name for name, release in RELEASES.items() if release.url.startswith("http:")]
+    assert insecure == ["svhn"]  # whose server has no https

@@ -1,4 +1,4 @@
-"""Files of SVHN's layout, written by SciPy."""
+"""SVHN from small files in its format, written by SciPy."""
 
 import re
 
@@ -21,14 +21,14 @@ LABELS = {
 
 
 def stored(folder, images=IMAGES, labels=LABELS, packed=True):
-    for part, held in images.items():
-        arrays = {"X": held.transpose(1, 2, 3, 0), "y": labels[part][:, None]}
+    for part, array in images.items():
+        arrays = {"X": array.transpose(1, 2, 3, 0), "y": labels[part][:, None]}
         scipy.io.savemat(folder / f"{part}_32x32.mat", arrays, do_compression=packed)
     return folder
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_images_stand_upright_and_ten_is_zero(packed, tmp_path):
+def test_images_are_upright_and_label_ten_is_zero(packed, tmp_path):
     found = data.svhn(stored(tmp_path, packed=packed))
     for part in ("train", "test"):
         images, labels = getattr(found, part)
@@ -58,7 +58,7 @@ def test_images_stand_upright_and_ten_is_zero(packed, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_told(images, labels, message, tmp_path):
+def test_wrong_arrays_raise(images, labels, message, tmp_path):
     folder = stored(
         tmp_path, IMAGES | {"test": images}, LABELS | {"test": np.array(labels, np.uint8)}
     )
@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_told(images, labels, message, tmp_path):
         data.svhn(folder)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_for_a_missing_file_has_its_name(tmp_path):
     (stored(tmp_path) / "test_32x32.mat").unlink()
     with pytest.raises(
         ConfigError,

@@ -1,4 +1,4 @@
-"""Tables of text, against what NumPy and scikit-learn have; and what is wrong with them, to the line and the column."""
+"""Tables in text files against NumPy and scikit-learn; errors name the line and the column."""
 
 import re
 
@@ -12,17 +12,17 @@ from fnn.errors import ConfigError, DatasetFormatError
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that writes a table and reads it."""
+    """A function that writes a table and loads it."""
 
-    def write_and_read(held, **options):
+    def write_and_read(content, **options):
         path = tmp_path / "table.csv"
-        path.write_bytes(held if isinstance(held, bytes) else held.encode())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return data.csv(path, **{"target": "y"} | options)
 
     return write_and_read
 
 
-def test_names_of_classes_become_labels_in_order(read):
+def test_class_names_become_sorted_labels(read):
     (inputs, labels), classes = read("a, y ,b\n1,dog,2.5\n-3e2,cat,0\n\n4, dog,5\n")
     np.testing.assert_array_equal(inputs, np.array([[1, 2.5], [-300, 0], [4, 5]], np.float32))
     np.testing.assert_array_equal(labels, [1, 0, 1])
@@ -39,13 +39,13 @@ def test_names_of_classes_become_labels_in_order(read):
         ([3e9], np.float32),
     ],
 )
-def test_numbers_stay_numbers(read, targets, dtype):
+def test_numeric_targets_stay_numbers(read, targets, dtype):
     (_, found), classes = read("x,y\n" + "".join(f"0,{one}\n" for one in targets))
     np.testing.assert_array_equal(found, np.array(targets, float).astype(dtype))
     assert found.dtype == dtype and classes == ()
 
 
-def test_the_flowers_of_scikit_learn(read):
+def test_iris_is_that_of_scikit_learn(read):
     iris = sklearn.datasets.load_iris()
     rows = [
         ",".join([*map(str, row), iris.target_names[kind]])
@@ -57,7 +57,7 @@ def test_the_flowers_of_scikit_learn(read):
     assert classes == tuple(iris.target_names)
 
 
-def test_quotes_marks_of_order_and_other_delimiters(read):
+def test_quotes_byte_order_marks_and_other_delimiters(read):
     (inputs, _), classes = read('\ufeffy;"a;b"\n"o""k";1\n'.encode(), delimiter=";")
     assert inputs.tolist() == [[1.0]] and classes == ('o"k',)
     (inputs, _), _ = read("y\n1\n2\n")
@@ -79,20 +79,20 @@ WRONG = [
     ("a,y\n1,cat\n1,\n", "in all rows, got"),
     ("a,y\n1,2\n1,cat\n", "in all rows, got 'cat'"),
     ("a,y\n1,2\n1,nan\n", "in all rows, got 'nan'"),
-    ("a,y\n", "expected rows below the names of the columns, got none"),
-    ('a,y\n1,"2\n', "expected a table in UTF-8, cut at ',', got unexpected end of data"),
+    ("a,y\n", "expected rows below the names of the columns, got 0 rows"),
+    ('a,y\n1,"2\n', "expected a table in UTF-8 with delimiter ',', got unexpected end of data"),
     (b"a,y\n1,\xff\n", "expected a table in UTF-8"),
     ("a,y\n1," + "2" * 200_000, "got field larger than field limit"),
 ]
 
 
-@pytest.mark.parametrize(("held", "message"), WRONG)
-def test_what_is_wrong_is_told_to_the_line_and_the_column(read, held, message):
+@pytest.mark.parametrize(("content", "message"), WRONG)
+def test_wrong_rows_raise_with_line_and_column(read, content, message):
     with pytest.raises(DatasetFormatError, match=re.escape(message)):
-        read(held)
+        read(content)
 
 
-def test_a_column_or_file_that_is_not_there_is_told(read, tmp_path):
+def test_missing_columns_and_files_raise(read, tmp_path):
     with pytest.raises(ConfigError, match="csv target: expected one of the columns a, b, got 'y'"):
         read("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="csv target: expected one of the columns y, y, got 'y'"):
@@ -101,5 +101,5 @@ def test_a_column_or_file_that_is_not_there_is_told(read, tmp_path):
         read("")
     with pytest.raises(ConfigError, match="csv delimiter: expected one character, got ', '"):
         read("y\n1\n", delimiter=", ")
-    with pytest.raises(ConfigError, match=r"csv path: expected a file, got .*, which is none"):
+    with pytest.raises(ConfigError, match=r"csv path: expected a file, got no file .*"):
         data.csv(tmp_path / "none.csv", target="y")
