@@ -1,4 +1,4 @@
-"""What is minimized and what is reported: functions (outputs, targets) -> one value an example."""
+"""Losses, regularizers and metrics."""
 
 from fnn.objective.classification import binary_cross_entropy as binary_cross_entropy
 from fnn.objective.classification import cross_entropy as cross_entropy

@@ -1,4 +1,4 @@
-"""Losses of classification, and divergences of distributions."""
+"""Losses of classification: cross-entropies, divergences and margins."""
 
 import jax
 import jax.numpy as jnp
@@ -8,126 +8,202 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.loss import loss
 from fnn.objective.metrics.per_example import accuracy
-from fnn.objective.targets import alarm, distribution, one_hot, paired, per_example
+from fnn.objective.targets import (
+    class_probabilities,
+    expect_pair,
+    mean_per_example,
+    nan_unless,
+    one_hot,
+)
 from fnn.types import Features, Labels, Logits, Number, PerExample, Probabilities
 
-LOG_TOLERANCE = (
-    5e-2  # how far log Σ p may be from 0: bfloat16 rounds a log-probability of -7 by 0.016
-)
+# Largest |log Σ p| of log-probabilities: bfloat16 rounds a log-probability of -7 by 0.016.
+LOG_TOLERANCE = 5e-2
 
 
 @loss(classes=True, probabilities=True, metric=("accuracy", accuracy))
 def cross_entropy(
-    logits: Logits, labels: Labels | Probabilities, *, label_smoothing: Number = 0.0
+    logits: Logits,
+    labels: Labels | Probabilities,
+    *,
+    label_smoothing: Number = 0.0,
 ) -> PerExample:
-    """The surprise at the truth, -Σ_c q_c log softmax(logits)_c, where q = (1 - s) truth + s / classes.
+    """Softmax cross-entropy, -Σ_c q_c log softmax(logits)_c, in nats.
 
-    logits (..., classes); labels (...) as integers, or (..., classes) as probabilities; float32 inside at least; nats.
-    A label outside 0 <= label < classes, or probabilities that do not sum to 1, make the loss and its gradient NaN.
-    ShapeError or DTypeError where the two do not fit, for nothing is broadcast. Smoothing s of Szegedy et al. 2016,
-    arXiv:1512.00567.
+    q = (1 - s) truth + s / classes, with the label smoothing s of [Szegedy et al. 2016,
+    arXiv:1512.00567]. A label out of range, or probabilities that do not sum to 1, make the loss
+    and its gradient NaN. Computed in float32 at least.
+
+    Args:
+        logits: (..., classes).
+        labels: Integers (...) with 0 <= label < classes, or probabilities (..., classes).
+        label_smoothing: Share s of the uniform distribution in the target, in [0, 1].
+
+    Raises:
+        ConfigError: `label_smoothing` is outside of [0, 1].
+        DTypeError: The logits are not floats, or the labels are neither.
+        ShapeError: The shapes do not fit; nothing is broadcast.
     """
     smoothing = checks.number("cross_entropy label_smoothing", label_smoothing, "[0, 1]")
-    truth, known = distribution(logits, labels)
-    warning = alarm(known, truth.dtype)
-    log_p = jax.nn.log_softmax(logits.astype(truth.dtype) * warning[..., None])
+    truth, known = class_probabilities(logits, labels)
+    guard = nan_unless(known, truth.dtype)  # (...)
+    log_p = jax.nn.log_softmax(logits.astype(truth.dtype) * guard[..., None])
     share = trees.knob(smoothing, log_p)
-    return _surprise((1 - share) * truth + share / logits.shape[-1], log_p, warning)
+    q = (1 - share) * truth + share / logits.shape[-1]  # (..., classes)
+    return _cross_entropy(q, log_p, guard)
 
 
 @loss(classes=True, metric=("accuracy", accuracy))
 def nll(log_probabilities: Logits, labels: Labels | Probabilities) -> PerExample:
-    """The surprise at the truth, -Σ_c truth_c log p_c, of a network that ends in log-probabilities.
+    """Negative log-likelihood, -Σ_c truth_c log p_c, of a network that returns log-probabilities.
 
-    log_probabilities (..., classes); labels (...) as integers, or (..., classes) as probabilities. Targets as for
-    cross_entropy, which is the one for logits: rows whose probabilities do not sum to 1 make the loss and its gradient
-    NaN. ShapeError or DTypeError where the two do not fit.
+    Rows of log-probabilities that are not normalized make the loss and its gradient NaN, as wrong
+    labels do. For logits use cross_entropy.
+
+    Args:
+        log_probabilities: (..., classes), normalized, as of log_softmax.
+        labels: Integers (...) with 0 <= label < classes, or probabilities (..., classes).
+
+    Raises:
+        DTypeError: The log-probabilities are not floats, or the labels are neither.
+        ShapeError: The shapes do not fit; nothing is broadcast.
     """
-    truth, known = distribution(log_probabilities, labels)
+    truth, known = class_probabilities(log_probabilities, labels)
     log_p = log_probabilities.astype(truth.dtype)
-    total = jax.nn.logsumexp(jax.lax.stop_gradient(log_p), axis=-1)
-    warning = alarm(known & (jnp.abs(total) < LOG_TOLERANCE), truth.dtype)
-    return _surprise(truth, log_p * warning[..., None], warning)
+    # log Σ p is a check only, so that no gradient flows through it.
+    log_total = jax.nn.logsumexp(jax.lax.stop_gradient(log_p), axis=-1)
+    guard = nan_unless(known & (jnp.abs(log_total) < LOG_TOLERANCE), truth.dtype)
+    return _cross_entropy(truth, log_p * guard[..., None], guard)
 
 
-@loss()
-def binary_cross_entropy(
-    logits: Features, targets: jax.Array, *, label_smoothing: Number = 0.0
-) -> PerExample:
-    """The surprise at answers of yes or no, -q log σ(z) - (1 - q) log σ(-z), where q = (1 - s) target + s / 2.
-
-    logits z (batch, ...), each a question of its own; targets, equal in shape: 0 or 1 of any dtype, or probabilities.
-    The mean over an example's questions. A target outside [0, 1] makes the loss and its gradient NaN; ShapeError or
-    DTypeError where the two do not fit.
-    """
-    smoothing = checks.number("binary_cross_entropy label_smoothing", label_smoothing, "[0, 1]")
-    z, truth = paired(logits, targets, whole=True)
-    warning = alarm((truth >= 0) & (truth <= 1), z.dtype)
-    z, share = z * warning, trees.knob(smoothing, z)
-    q = (1 - share) * truth + share / 2
-    return per_example(-(q * jax.nn.log_sigmoid(z) + (1 - q) * jax.nn.log_sigmoid(-z)) * warning)
-
-
-@loss(classes=True, metric=("accuracy", accuracy))
-def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
-    """The surprise at the truth where it is badly guessed, -(1 - p)^γ log p, where p = softmax(logits) at the label.
-
-    logits (..., classes) of two classes or more; labels (...) as integers, a wrong one NaN as in cross_entropy, which
-    this is at γ = 0. For its balance α see class_weighted. ConfigError unless γ >= 0; ShapeError or DTypeError where
-    the two do not fit [Lin et al. 2017, arXiv:1708.02002, with the softmax of sec. 3].
-    """
-    checks.number("focal gamma", gamma, "[0, inf)")
-    own, known = one_hot(logits, labels)
-    if logits.shape[-1] < 2:
-        raise ShapeError(
-            "logits", "two classes or more", logits.shape, "use binary_cross_entropy for yes or no"
-        )
-    warning = alarm(known, trees.wide(logits))
-    log_p = jax.nn.log_softmax(logits.astype(warning.dtype) * warning[..., None])
-    surprise = -jnp.where(own, log_p, 0).sum(-1)
-    # log(1 - p) is the sum over the others, so that the power has a slope even where p rounds to 1.
-    log_rest = jax.nn.logsumexp(jnp.where(own, -jnp.inf, log_p), axis=-1)
-    return jnp.exp(trees.knob(gamma, log_p) * log_rest) * surprise * warning
-
-
-@loss(classes=True, metric=("accuracy", accuracy))
-def hinge(scores: Logits, labels: Labels, *, margin: Number = 1.0) -> PerExample:
-    """What the wrong scores lack to stay a margin below the true one, Σ_{j≠y} max(0, s_j - s_y + margin).
-
-    scores s (..., classes); labels y (...) as integers, a wrong one NaN as in cross_entropy. ConfigError unless
-    margin >= 0; ShapeError or DTypeError where the two do not fit [Weston & Watkins 1999, as in CS231n].
-    """
-    checks.number("hinge margin", margin, "[0, inf)")
-    own, known = one_hot(scores, labels)
-    warning = alarm(known, trees.wide(scores))
-    s = scores.astype(warning.dtype) * warning[..., None]
-    true = jnp.where(own, s, 0).sum(-1, keepdims=True)
-    return jnp.where(own, 0, jax.nn.relu(s - true + trees.knob(margin, s))).sum(-1) * warning
-
-
-def _surprise(q: jax.Array, log_p: jax.Array, warning: jax.Array) -> PerExample:
-    """-Σ q log p, where a class ruled out by a logit of -inf costs nothing: 0 log 0 = 0."""
-    ruled_out = (q == 0) & jnp.isneginf(log_p)
-    # The alarm is on the way out too, as XLA takes 0 times NaN for 0 where q is one-hot.
-    return -(q * jnp.where(ruled_out, 0, log_p)).sum(-1) * warning
+def _cross_entropy(q: jax.Array, log_p: jax.Array, guard: jax.Array) -> PerExample:
+    """Return -Σ q log p, where a class with q = 0 and a logit of -inf adds 0, as 0 log 0 = 0."""
+    excluded = (q == 0) & jnp.isneginf(log_p)
+    # The guard is applied to the value too, as XLA takes 0 times NaN for 0 where q is one-hot.
+    return -(q * jnp.where(excluded, 0, log_p)).sum(-1) * guard
 
 
 @loss()
 def kl_divergence(logits: Logits, probabilities: Probabilities) -> PerExample:
-    """How far softmax(logits) is from the truth q, Σ_c q_c (log q_c - log softmax(logits)_c), in nats.
+    """Kullback-Leibler divergence, Σ_c q_c (log q_c - log softmax(logits)_c), in nats.
 
-    logits (..., classes), where log-probabilities are logits too; probabilities q of the same shape. Rows that do not
-    sum to 1 make the loss and its gradient NaN. By the logits its gradient is that of cross_entropy; it is 0 where they
-    agree. ShapeError or DTypeError where the two do not fit [Kullback & Leibler 1951, doi:10.1214/aoms/1177729694].
+    It is 0 where the two agree, and has the gradient of cross_entropy by the logits. Rows of q that
+    do not sum to 1 make the loss and its gradient NaN [Kullback & Leibler 1951,
+    doi:10.1214/aoms/1177729694].
+
+    Args:
+        logits: (..., classes); log-probabilities are logits too.
+        probabilities: The true distribution q, (..., classes).
+
+    Raises:
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ.
     """
     if probabilities.shape != logits.shape:
+        expected = f"probabilities of shape {logits.shape}"
+        advice = "for labels use cross_entropy"
         raise ShapeError(
             "targets",
-            f"probabilities of shape {logits.shape}",
+            expected,
             probabilities.shape,
-            "for labels use cross_entropy",
+            advice,
         )
-    q, known = distribution(logits, probabilities)
-    warning = alarm(known, q.dtype)
-    log_p = jax.nn.log_softmax(logits.astype(q.dtype) * warning[..., None])
-    return (xlogy(q, q) - q * log_p).sum(-1) * warning
+    q, known = class_probabilities(logits, probabilities)
+    guard = nan_unless(known, q.dtype)
+    log_p = jax.nn.log_softmax(logits.astype(q.dtype) * guard[..., None])
+    # xlogy(q, q) is 0 at q = 0, where q log q would be NaN.
+    return (xlogy(q, q) - q * log_p).sum(-1) * guard
+
+
+@loss()
+def binary_cross_entropy(
+    logits: Features,
+    targets: jax.Array,
+    *,
+    label_smoothing: Number = 0.0,
+) -> PerExample:
+    """Sigmoid cross-entropy, -q log σ(z) - (1 - q) log σ(-z), averaged over an example's logits.
+
+    q = (1 - s) target + s / 2. A target outside of [0, 1] makes the loss and its gradient NaN.
+
+    Args:
+        logits: z (batch, ...), each for a separate yes-or-no question.
+        targets: Of the shape of the logits: 0 or 1 in any dtype, or probabilities.
+        label_smoothing: Share s of the uniform distribution in the target, in [0, 1].
+
+    Raises:
+        ConfigError: `label_smoothing` is outside of [0, 1].
+        DTypeError: The logits are not floats.
+        ShapeError: The shapes differ.
+    """
+    smoothing = checks.number("binary_cross_entropy label_smoothing", label_smoothing, "[0, 1]")
+    z, truth = expect_pair(logits, targets, allow_integers=True)
+    guard = nan_unless((truth >= 0) & (truth <= 1), z.dtype)  # (batch, ...)
+    z = z * guard
+    share = trees.knob(smoothing, z)
+    q = (1 - share) * truth + share / 2
+    # log σ(-z) is log(1 - σ(z)) without its rounding: a sure, right answer has a tiny loss, not 0.
+    log_likelihood = q * jax.nn.log_sigmoid(z) + (1 - q) * jax.nn.log_sigmoid(-z)
+    return mean_per_example(-log_likelihood * guard)
+
+
+@loss(classes=True, metric=("accuracy", accuracy))
+def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
+    """Focal loss, -(1 - p)^γ log p, where p = softmax(logits) at the label.
+
+    It weighs down examples that are classified well; γ = 0 is cross_entropy. A label out of range
+    makes it NaN. For the balance α of the paper see class_weighted [Lin et al. 2017,
+    arXiv:1708.02002, with the softmax of sec. 3].
+
+    Args:
+        logits: (..., classes), of two classes or more.
+        labels: Integers (...) with 0 <= label < classes.
+        gamma: Exponent γ >= 0; 2 is the choice of the paper.
+
+    Raises:
+        ConfigError: `gamma` is negative.
+        DTypeError: The logits are not floats, or the labels not integers.
+        ShapeError: The shapes do not fit, or there is only one class.
+    """
+    checks.number("focal gamma", gamma, "[0, inf)")
+    is_label, known = one_hot(logits, labels)
+    if logits.shape[-1] < 2:
+        advice = "use binary_cross_entropy for yes or no"
+        raise ShapeError(
+            "logits",
+            "two classes or more",
+            logits.shape,
+            advice,
+        )
+    guard = nan_unless(known, trees.wide(logits))
+    log_p = jax.nn.log_softmax(logits.astype(guard.dtype) * guard[..., None])
+    surprise = -jnp.where(is_label, log_p, 0).sum(-1)  # -log p at the label, (...)
+    # log(1 - p) is the sum over the others, so that the power has a slope even where p rounds to 1.
+    log_rest = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, log_p), axis=-1)
+    modulation = jnp.exp(trees.knob(gamma, log_p) * log_rest)
+    return modulation * surprise * guard
+
+
+@loss(classes=True, metric=("accuracy", accuracy))
+def hinge(scores: Logits, labels: Labels, *, margin: Number = 1.0) -> PerExample:
+    """Multiclass hinge loss, Σ_{j≠y} max(0, s_j - s_y + margin).
+
+    It is that of [Weston & Watkins 1999, as in CS231n]. A label out of range makes it NaN.
+
+    Args:
+        scores: s (..., classes).
+        labels: Integers y (...) with 0 <= label < classes.
+        margin: Distance by which the true score should exceed the others, >= 0.
+
+    Raises:
+        ConfigError: `margin` is negative.
+        DTypeError: The scores are not floats, or the labels not integers.
+        ShapeError: The shapes do not fit.
+    """
+    checks.number("hinge margin", margin, "[0, inf)")
+    is_label, known = one_hot(scores, labels)
+    guard = nan_unless(known, trees.wide(scores))
+    s = scores.astype(guard.dtype) * guard[..., None]
+    true_score = jnp.where(is_label, s, 0).sum(-1, keepdims=True)  # (..., 1)
+    violations = jax.nn.relu(s - true_score + trees.knob(margin, s))  # (..., classes)
+    return jnp.where(is_label, 0, violations).sum(-1) * guard

@@ -1,4 +1,4 @@
-"""Losses as values: what declares one, and what is known of a function that was not declared."""
+"""Losses as values: functions declared with their options and with the kind of their targets."""
 
 import inspect
 from collections.abc import Callable
@@ -13,10 +13,11 @@ Compute = Callable[..., PerExample | Weighted]
 
 
 class DeclaredLoss(Loss):
-    """A loss of this library or of a user, made by `loss`.
+    """A loss of this library or of a user, declared by `loss`.
 
-    Called with outputs and targets it gives the values; called with options alone it gives the loss that has them:
-    cross_entropy(logits, labels, label_smoothing=0.1) and cross_entropy(label_smoothing=0.1)(logits, labels) are one.
+    Called with outputs and targets, it returns the values; called with options alone, it returns
+    the loss with these options. cross_entropy(logits, labels, label_smoothing=0.1) equals
+    cross_entropy(label_smoothing=0.1)(logits, labels).
     """
 
     def __init__(self, compute: Compute, **known: Any):
@@ -27,14 +28,18 @@ class DeclaredLoss(Loss):
             return Loss(partial(compute, **options), **known)
 
         update_wrapper(with_options, compute)
+        # inspect.signature would follow it to the outputs and targets, which are not options.
         with_options.__dict__.pop("__wrapped__")
         record = Maker(with_options, (), None, signature=options_of(compute), contract=Loss)
         record.public = self
+        # `fnn.values` recognizes a maker by this entry.
         self.__dict__["record"] = record
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
         record = self.__dict__["record"]
-        if arrays or options.keys() - record.kinds.keys():  # as logits= and labels= are
+        # Keywords that are not options are arrays, as in cross_entropy(logits=x, labels=y).
+        arrays_by_name = options.keys() - record.kinds.keys()
+        if arrays or arrays_by_name:
             return self.function(*arrays, **options)
         return record.call(**options)
 
@@ -42,16 +47,18 @@ class DeclaredLoss(Loss):
         return f"<loss {self.__dict__['__name__']}>"
 
     def __reduce__(self) -> str:
+        # A module-level name: it is pickled and copied by reference.
         return self.__dict__["__name__"]
 
 
 def options_of(compute: Compute) -> inspect.Signature:
-    """The signature of a loss without its outputs and targets."""
+    """Return the signature of a loss without its outputs and targets."""
     signature = signature_of(compute)
-    parameters = [
-        own for own in signature.parameters.values() if own.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return signature.replace(parameters=parameters)
+    options = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            options.append(parameter)
+    return signature.replace(parameters=options)
 
 
 def loss(
@@ -66,26 +73,27 @@ def loss(
         def count_error(outputs, targets, *, scale: fnn.types.Number = 1.0):
             return jnp.abs(jnp.exp(outputs) - targets).mean(-1) * scale
 
-    Options annotated as numbers are leaves of `count_error(scale=2.0)`, as of every made value; see `fnn.values`.
+    Options annotated as numbers are leaves of `count_error(scale=2.0)`, as of every made value; see
+    `fnn.values`.
 
     Args:
-        classes: Whether integer targets are the numbers of classes, one for each entry of the outputs' last axis. Then
-            labels out of range raise LabelError before a run.
-        probabilities: Whether floating-point targets are probabilities that sum to 1 along the last axis.
-        metric: A name and a function that are reported beside the loss where a recipe gives no metrics.
+        classes: Whether integer targets are the numbers of classes, one for each entry of the
+            outputs' last axis. Then labels out of range raise LabelError before a run.
+        probabilities: Whether floating-point targets are probabilities that sum to 1 along the last
+            axis.
+        metric: A name and a function that are reported with the loss if a recipe gives no metrics.
     """
     return partial(DeclaredLoss, classes=classes, probabilities=probabilities, metric=metric)
 
 
 def as_loss(where: str, function: Any) -> Loss:
-    """The function as a loss, of which nothing more is known than it says itself; ConfigError for no function."""
+    """Return the function as a loss; of a plain function, nothing about its targets is known."""
     if isinstance(function, Loss):
         return function
-    if (
-        isinstance(function, partial)
-        and isinstance(function.func, DeclaredLoss)
-        and not function.args
-    ):
+    # partial(cross_entropy, label_smoothing=0.1) is cross_entropy(label_smoothing=0.1).
+    # Then it is a made value too, with the options as leaves.
+    is_partial_loss = isinstance(function, partial) and isinstance(function.func, DeclaredLoss)
+    if is_partial_loss and not function.args:
         return function.func(**function.keywords)
     if not callable(function):
         raise ConfigError(

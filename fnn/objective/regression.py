@@ -1,6 +1,7 @@
-"""Losses of numbers that should be near others: the mean over an example's numbers, of d = output - target.
+"""Losses of regression: means over an example's numbers of functions of d = output - target.
 
-outputs and targets (batch, ...), equal in shape, in float32 at least inside; ShapeError or DTypeError otherwise.
+Outputs and targets are arrays (batch, ...) of equal shape; the loss is computed in float32 at
+least. ShapeError or DTypeError if they do not fit.
 """
 
 import jax
@@ -9,94 +10,170 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.loss import loss
-from fnn.objective.targets import alarm, paired, per_example
+from fnn.objective.targets import expect_pair, mean_per_example, nan_unless
 from fnn.types import Features, Number, PerExample
 
 
 @loss()
 def squared_error(outputs: Features, targets: Features) -> PerExample:
-    """The mean over an example's numbers of d²: where it is least, outputs are means."""
-    return per_example(jnp.square(_difference(outputs, targets)))
+    """Squared error, the mean of d². The best constant output is the mean of the targets.
+
+    Args:
+        outputs: (batch, ...).
+        targets: (batch, ...), of the shape of the outputs.
+
+    Raises:
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ; nothing is broadcast.
+    """
+    return mean_per_example(jnp.square(_difference(outputs, targets)))
 
 
 @loss()
 def absolute_error(outputs: Features, targets: Features) -> PerExample:
-    """The mean over an example's numbers of |d|, with slope 0 at 0: where it is least, outputs are medians."""
+    """Absolute error, the mean of |d|. The best constant output is the median of the targets.
+
+    Args:
+        outputs: (batch, ...).
+        targets: (batch, ...), of the shape of the outputs.
+
+    Raises:
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ; nothing is broadcast.
+    """
     d = _difference(outputs, targets)
-    return per_example(d * jnp.sign(d))  # jnp.abs has the slope 1 at 0
+    # The slope is 0 at d = 0; that of jnp.abs is 1.
+    return mean_per_example(d * jnp.sign(d))
 
 
 @loss()
 def huber(outputs: Features, targets: Features, *, delta: Number = 1.0) -> PerExample:
-    """The mean over an example's numbers of d²/2 where |d| <= δ, and of δ (|d| - δ/2) beyond.
+    """Huber loss, the mean of d²/2 where |d| <= δ and of δ (|d| - δ/2) beyond.
 
-    ConfigError unless δ > 0 [Huber 1964, doi:10.1214/aoms/1177703732].
+    See [Huber 1964, doi:10.1214/aoms/1177703732].
+
+    Args:
+        outputs: (batch, ...).
+        targets: (batch, ...), of the shape of the outputs.
+        delta: δ > 0, in the unit of the targets: errors beyond it count linearly.
+
+    Raises:
+        ConfigError: `delta` is not positive.
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ; nothing is broadcast.
     """
     checks.number("huber delta", delta, "(0, inf)")
     size = jnp.abs(_difference(outputs, targets))
     bound = trees.knob(delta, size)
+    # With m = min(|d|, δ), both branches are m²/2 + δ (|d| - m).
     near = jnp.minimum(size, bound)
-    return per_example(near * near / 2 + bound * (size - near))
+    return mean_per_example(near * near / 2 + bound * (size - near))
 
 
 @loss()
 def log_cosh(outputs: Features, targets: Features) -> PerExample:
-    """The mean over an example's numbers of log cosh d: d²/2 near 0, |d| - log 2 far away, and smooth."""
+    """Log-cosh loss, the mean of log cosh d: d²/2 near 0, |d| - log 2 far away, and smooth.
+
+    Args:
+        outputs: (batch, ...).
+        targets: (batch, ...), of the shape of the outputs.
+
+    Raises:
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ; nothing is broadcast.
+    """
     d = _difference(outputs, targets)
-    return per_example(jnp.logaddexp(d, -d) - jnp.log(2).astype(d.dtype))
+    # log((e^d + e^-d) / 2) without overflow.
+    return mean_per_example(jnp.logaddexp(d, -d) - jnp.log(2).astype(d.dtype))
 
 
 @loss()
 def quantile(outputs: Features, targets: Features, *, level: Number = 0.5) -> PerExample:
-    """The mean over an example's numbers of level max(0, -d) + (1 - level) max(0, d), the pinball loss.
+    """Pinball loss, the mean of level max(0, -d) + (1 - level) max(0, d).
 
-    Where it is least, that share of the targets lies below the outputs; its slope at d = 0 is taken as 0. ConfigError
-    unless 0 <= level <= 1 [Koenker & Bassett 1978, doi:10.2307/1913643].
+    The best constant output is the quantile of the targets at the level. The slope at d = 0 is 0
+    [Koenker & Bassett 1978, doi:10.2307/1913643].
+
+    Args:
+        outputs: (batch, ...).
+        targets: (batch, ...), of the shape of the outputs.
+        level: Share of the targets that should be below the outputs, in [0, 1]; 0.5 is the median.
+
+    Raises:
+        ConfigError: `level` is outside of [0, 1].
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ; nothing is broadcast.
     """
     checks.number("quantile level", level, "[0, 1]")
     d = _difference(outputs, targets)
     share = trees.knob(level, d)
-    return per_example(share * jax.nn.relu(-d) + (1 - share) * jax.nn.relu(d))
+    # relu has the slope 0 at 0, so the sum has it too.
+    return mean_per_example(share * jax.nn.relu(-d) + (1 - share) * jax.nn.relu(d))
 
 
 @loss()
 def gaussian_nll(
-    outputs: tuple[Features, Features], targets: Features, *, min_variance: Number = 1e-6
+    outputs: tuple[Features, Features],
+    targets: Features,
+    *,
+    min_variance: Number = 1e-6,
 ) -> PerExample:
-    """The mean over an example's numbers of (log v + d²/v) / 2, the surprise under a normal law, less log(2π)/2.
+    """Negative log-likelihood of a normal distribution, the mean of (log v + d²/v) / 2.
 
-    outputs are a pair (mean, variance), each of the targets' shape; v is the variance, or min_variance if that is more.
-    A negative variance makes the loss and its gradient NaN: end in softplus. ConfigError unless min_variance > 0;
-    ShapeError or DTypeError for what does not fit [Nix & Weigend 1994, doi:10.1109/ICNN.1994.374138].
+    The constant log(2π)/2 is left out; v = max(variance, min_variance). A negative variance makes
+    the loss and its gradient NaN: end that head in softplus [Nix & Weigend 1994,
+    doi:10.1109/ICNN.1994.374138].
+
+    Args:
+        outputs: A pair (mean, variance), each of the shape of the targets.
+        targets: (batch, ...).
+        min_variance: Lower bound > 0 of the variance, so that the loss is bounded below.
+
+    Raises:
+        ConfigError: `min_variance` is not positive.
+        DTypeError: An array does not hold floats.
+        ShapeError: `outputs` is not a pair, or the shapes differ; nothing is broadcast.
     """
     checks.number("gaussian_nll min_variance", min_variance, "(0, inf)")
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
+        got = checks.describe(outputs) if hasattr(outputs, "dtype") else type(outputs).__name__
+        advice = "give the network two heads"
         raise ShapeError(
-            "outputs", "a pair (mean, variance)", _told(outputs), "give the network two heads"
+            "outputs",
+            "a pair (mean, variance)",
+            got,
+            advice,
         )
-    d, (variance, _) = _difference(outputs[0], targets), paired(outputs[1], targets)
-    warning = alarm(variance >= 0, d.dtype)
-    v = jnp.maximum(variance.astype(d.dtype) * warning, trees.knob(min_variance, d))
-    return per_example((jnp.log(v) + d * d / v) / 2 * warning)
+    d = _difference(outputs[0], targets)
+    # The variance has the shape of the targets, (batch, ...): nothing is broadcast.
+    variance, _ = expect_pair(outputs[1], targets)
+    guard = nan_unless(variance >= 0, d.dtype)  # (batch, ...)
+    # The guard multiplies the variance, so that its gradient becomes NaN too.
+    v = jnp.maximum(variance.astype(d.dtype) * guard, trees.knob(min_variance, d))
+    return mean_per_example((jnp.log(v) + d * d / v) / 2 * guard)
 
 
 @loss()
 def poisson_nll(outputs: Features, targets: jax.Array) -> PerExample:
-    """The mean over an example's numbers of exp(z) - target z, the surprise at counts, less log(target!).
+    """Negative log-likelihood of a Poisson distribution, the mean of exp(z) - target z.
 
-    outputs z are logs of the expected counts; targets are counts of any dtype, a negative one makes the loss and its
-    gradient NaN. ShapeError or DTypeError for what does not fit.
+    The constant log(target!) is left out. A negative target makes the loss and its gradient NaN.
+
+    Args:
+        outputs: z (batch, ...), logs of the expected counts.
+        targets: Counts in any dtype, of the shape of the outputs.
+
+    Raises:
+        DTypeError: The outputs are not floats.
+        ShapeError: The shapes differ; nothing is broadcast.
     """
-    z, counts = paired(outputs, targets, whole=True)
-    warning = alarm(counts >= 0, z.dtype)
-    z = z * warning
-    return per_example((jnp.exp(z) - counts * z) * warning)
+    z, counts = expect_pair(outputs, targets, allow_integers=True)
+    # exp(z) is finite for any count, so only the guard marks a negative one.
+    guard = nan_unless(counts >= 0, z.dtype)
+    z = z * guard
+    return mean_per_example((jnp.exp(z) - counts * z) * guard)
 
 
 def _difference(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    outputs, targets = paired(outputs, targets)
+    outputs, targets = expect_pair(outputs, targets)
     return outputs - targets
-
-
-def _told(outputs: object) -> str:
-    return checks.describe(outputs) if hasattr(outputs, "dtype") else type(outputs).__name__

@@ -1,50 +1,68 @@
-"""Losses of maps over places."""
+"""Losses of segmentation maps."""
 
 import jax
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.loss import loss
-from fnn.objective.targets import alarm, one_hot, paired
+from fnn.objective.targets import expect_pair, nan_unless, one_hot
 from fnn.types import Features, Number, PerExample
 
 
 @loss()
 def dice(logits: Features, targets: jax.Array, *, smooth: Number = 1.0) -> PerExample:
-    """How little maps overlap, 1 - (2 Σ p g + s) / (Σ p² + Σ g² + s) over the places of a channel; then their mean.
+    """Dice loss, 1 - (2 Σ p g + s) / (Σ p² + Σ g² + s), averaged over the channels.
 
-    logits (batch, ..., channels). Targets of the same shape are masks of 0 and 1 of any dtype, or between, and p = σ;
-    labels (batch, ...), one a place, are exclusive classes, and p = softmax. s keeps an empty map that is found empty
-    at 0. A label or a mask out of range makes the example's loss and its gradient NaN; ConfigError unless s > 0;
-    ShapeError or DTypeError where the two do not fit [Milletari et al. 2016, arXiv:1606.04797].
+    The sums run over the pixels of a channel. For masks p = σ(logits); for labels, which are
+    exclusive classes, p = softmax(logits). A label or a mask out of range makes the example's loss
+    and its gradient NaN [Milletari et al. 2016, arXiv:1606.04797].
+
+    Args:
+        logits: (batch, ..., channels).
+        targets: Masks g in [0, 1] of the shape of the logits, in any dtype; or integer labels
+            (batch, ...), one a pixel.
+        smooth: s > 0; it makes the loss of an empty map that is predicted empty 0.
+
+    Raises:
+        ConfigError: `smooth` is not positive.
+        DTypeError: The logits are not floats, or labels are not integers.
+        ShapeError: The shapes do not fit, or labels have only one class.
     """
     checks.number("dice smooth", smooth, "(0, inf)")
     if logits.ndim < 3:
+        advice = "add a channel axis: x[..., None]"
         raise ShapeError(
-            "logits", "(batch, ..., channels)", logits.shape, "add a channel axis: x[..., None]"
+            "logits",
+            "(batch, ..., channels)",
+            logits.shape,
+            advice,
         )
     p, mask = _maps(logits, targets)
-    places = tuple(range(1, p.ndim - 1))
-    overlap, sizes = (p * mask).sum(places), (p * p + mask * mask).sum(places)
-    own = trees.knob(smooth, p)
-    return 1 - ((2 * overlap + own) / (sizes + own)).mean(-1)
+    pixel_axes = tuple(range(1, p.ndim - 1))
+    overlap = (p * mask).sum(pixel_axes)  # (batch, channels)
+    sizes = (p * p + mask * mask).sum(pixel_axes)
+    s = trees.knob(smooth, p)
+    return 1 - ((2 * overlap + s) / (sizes + s)).mean(-1)
 
 
 def _maps(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What is guessed and what is true, between 0 and 1, of the logits' shape."""
+    """Return the predicted and the true maps, in [0, 1] and of the shape of the logits."""
     if targets.ndim == logits.ndim - 1:
-        own, known = one_hot(logits, targets)
+        mask, known = one_hot(logits, targets)
         if logits.shape[-1] < 2:
+            # A softmax over one class is always 1: the targets are masks without a channel axis.
+            advice = "give masks a channel axis: mask[..., None]"
             raise ShapeError(
                 "logits",
                 "two classes or more",
                 logits.shape,
-                "give masks a channel axis: mask[..., None]",
+                advice,
             )
-        warning = alarm(known, trees.wide(logits))[..., None]
-        return jax.nn.softmax(logits.astype(warning.dtype) * warning) * warning, own.astype(
-            warning.dtype
-        )
-    z, mask = paired(logits, targets, whole=True)
-    warning = alarm((mask >= 0) & (mask <= 1), z.dtype)
-    return jax.nn.sigmoid(z * warning) * warning, mask
+        guard = nan_unless(known, trees.wide(logits))[..., None]  # (batch, ..., 1)
+        p = jax.nn.softmax(logits.astype(guard.dtype) * guard) * guard
+        return p, mask.astype(guard.dtype)
+    z, mask = expect_pair(logits, targets, allow_integers=True)
+    # A factor on the way in, for the gradient, and on the way out, for the value.
+    guard = nan_unless((mask >= 0) & (mask <= 1), z.dtype)
+    p = jax.nn.sigmoid(z * guard) * guard
+    return p, mask

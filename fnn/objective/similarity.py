@@ -1,4 +1,4 @@
-"""Losses of how near things lie to each other."""
+"""Losses of similarity between embeddings."""
 
 from typing import Any
 
@@ -8,100 +8,145 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.loss import loss
-from fnn.objective.targets import alarm, paired, per_example, whole_numbers
+from fnn.objective.targets import expect_integers, expect_pair, mean_per_example, nan_unless
 from fnn.types import Features, Labels, Number, PerExample
 
 
 @loss()
 def cosine(outputs: Features, targets: Features) -> PerExample:
-    """1 - cos of the angle between output and target, vectors along the last axis: 0 if parallel, 2 if opposite.
+    """Cosine distance, 1 - cos(output, target), averaged over an example's vectors.
 
-    outputs and targets (batch, ..., features), equal in shape; the mean over an example's vectors. A vector of zeros is
-    taken as orthogonal to all. ShapeError or DTypeError where the two do not fit.
+    It is 0 for parallel vectors, 2 for opposite ones, and 1 for a vector of zeros.
+
+    Args:
+        outputs: (batch, ..., features), vectors along the last axis.
+        targets: Of the shape of the outputs.
+
+    Raises:
+        DTypeError: An argument does not hold floats.
+        ShapeError: The shapes differ, or have no feature axis.
     """
-    outputs, targets = paired(outputs, targets)
+    outputs, targets = expect_pair(outputs, targets)
     if outputs.ndim < 2:
+        advice = "the angle is that of vectors"
         raise ShapeError(
-            "outputs", "(batch, ..., features)", outputs.shape, "the angle is that of vectors"
+            "outputs",
+            "(batch, ..., features)",
+            outputs.shape,
+            advice,
         )
-    return per_example(1 - (_unit(outputs) * _unit(targets)).sum(-1))
+    cosines = (_normalize(outputs) * _normalize(targets)).sum(-1)  # (batch, ...)
+    return mean_per_example(1 - cosines)
 
 
 @loss()
 def triplet(
-    outputs: tuple[Features, Features, Features], targets: Labels, *, margin: Number = 1.0
+    outputs: tuple[Features, Features, Features],
+    targets: Labels,
+    *,
+    margin: Number = 1.0,
 ) -> PerExample:
-    """What the far one of two lacks to be a margin farther from the anchor, max(0, |a - near| - |a - far| + margin).
+    """Triplet loss, max(0, |anchor - near| - |anchor - far| + margin).
 
-    outputs are three embeddings (anchor, first, second), each (batch, features); targets (batch,) say which of the two
-    is the near one: 0 the first, as in the usual order (anchor, positive, negative), or 1 the second; anything else
-    makes the loss and its gradient NaN. ConfigError unless margin >= 0; ShapeError or DTypeError for what does not fit
-    [Schroff et al. 2015, arXiv:1503.03832, with the distance itself in place of its square].
+    See [Schroff et al. 2015, arXiv:1503.03832], with the distance in place of its square. A target
+    other than 0 and 1 makes the loss and its gradient NaN.
+
+    Args:
+        outputs: Three embeddings (anchor, first, second), each (batch, features).
+        targets: (batch,), which of the two is near: 0 the first, as in the usual order (anchor,
+            positive, negative), or 1 the second.
+        margin: Distance by which the far one should be farther, >= 0.
+
+    Raises:
+        ConfigError: `margin` is negative.
+        DTypeError: The outputs are not floats, or the targets not integers.
+        ShapeError: `outputs` are not three embeddings of one shape, or the targets do not fit.
     """
     checks.number("triplet margin", margin, "[0, inf)")
     _expect_three(outputs)
-    anchor, first, second = (array.astype(trees.wide(outputs[0])) for array in outputs)
-    which = whole_numbers("targets", targets, anchor.shape[:1])
-    warning = alarm((which == 0) | (which == 1), anchor.dtype)
-    to_first, to_second = (_distance(anchor * warning[:, None], other) for other in (first, second))
-    lead = jnp.where(which == 0, to_first - to_second, to_second - to_first)
-    return jax.nn.relu(lead + trees.knob(margin, lead)) * warning
+    wide = trees.wide(outputs[0])
+    anchor, first, second = (array.astype(wide) for array in outputs)
+    near_index = expect_integers("targets", targets, anchor.shape[:1])
+    guard = nan_unless((near_index == 0) | (near_index == 1), anchor.dtype)  # (batch,)
+    to_first = _distance(anchor * guard[:, None], first)
+    to_second = _distance(anchor * guard[:, None], second)
+    # The distance of the near one less that of the far one, (batch,).
+    lead = jnp.where(near_index == 0, to_first - to_second, to_second - to_first)
+    return jax.nn.relu(lead + trees.knob(margin, lead)) * guard
 
 
 @loss()
 def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) -> PerExample:
-    """The surprise, among the others of the batch, at those of one's own label: -mean_p log softmax_k(cos_k / τ)_p.
+    """Contrastive loss NT-Xent, -mean_p log softmax_k(cos_k / τ)_p.
 
-    outputs (batch, features) are embeddings, cos_k the cosine of one and another k; targets (batch,) are
-    integers, equal for views of one thing: with two views of each this is SimCLR's loss, with class labels the
-    supervised contrastive one. An example alone with its label has the value 0. ConfigError unless τ > 0; ShapeError or
-    DTypeError for what does not fit [Chen et al. 2020, arXiv:2002.05709; Khosla et al. 2020, arXiv:2004.11362].
+    cos_k is the cosine of an example and another example k of the batch; p runs over the others
+    with its label. With two views of each image this is the loss of SimCLR, with class labels the
+    supervised contrastive loss. An example whose label is unique in the batch has the value 0
+    [Chen et al. 2020, arXiv:2002.05709; Khosla et al. 2020, arXiv:2004.11362].
+
+    Args:
+        outputs: Embeddings (batch, features) of two examples or more.
+        targets: Integers (batch,), equal for views of one image or for examples of one class.
+        temperature: τ > 0; a lower one weighs near examples more.
+
+    Raises:
+        ConfigError: `temperature` is not positive.
+        DTypeError: The outputs are not floats, or the targets not integers.
+        ShapeError: The outputs are not (batch, features) with batch >= 2, or the targets do not
+            fit.
     """
     checks.number("nt_xent temperature", temperature, "(0, inf)")
     checks.floating("outputs", outputs)
     if outputs.ndim != 2 or outputs.shape[0] < 2:
+        expected = "two embeddings or more (batch, features)"
         raise ShapeError(
             "outputs",
-            "two embeddings or more (batch, features)",
+            expected,
             outputs.shape,
             "flatten them first",
         )
-    things = whole_numbers("targets", targets, outputs.shape[:1])
-    unit = _unit(outputs.astype(trees.wide(outputs)))
-    itself = jnp.eye(len(things), dtype=bool)
-    near = (things[:, None] == things[None, :]) & ~itself
+    labels = expect_integers("targets", targets, outputs.shape[:1])
+    unit = _normalize(outputs.astype(trees.wide(outputs)))  # (batch, features)
+    is_self = jnp.eye(len(labels), dtype=bool)
+    is_positive = (labels[:, None] == labels[None, :]) & ~is_self  # (batch, batch)
+    # The default precision of a matmul on an accelerator is less than float32.
     cosines = jnp.matmul(unit, unit.T, precision="highest") / trees.knob(temperature, unit)
-    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, cosines))
-    return -jnp.where(near, log_p, 0).sum(1) / jnp.maximum(near.sum(1), 1).astype(unit.dtype)
+    log_p = jax.nn.log_softmax(jnp.where(is_self, -jnp.inf, cosines))
+    # where, not a product, since log_p is -inf on the diagonal.
+    log_likelihood = jnp.where(is_positive, log_p, 0).sum(1)
+    return -log_likelihood / jnp.maximum(is_positive.sum(1), 1).astype(unit.dtype)
 
 
-def _unit(x: jax.Array) -> jax.Array:
-    """The vectors with length 1; one of zeros stays, with a finite gradient."""
+def _normalize(x: jax.Array) -> jax.Array:
+    """Scale vectors along the last axis to length 1; one of zeros stays, with a finite gradient."""
     square = jnp.square(x).sum(-1, keepdims=True)
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
 def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """|a - b| along the last axis, whose slope at 0, where it has a kink, is taken as 0."""
+    """Return |a - b| along the last axis, with the gradient 0 at its kink, a = b."""
     square = jnp.square(a - b).sum(-1)
+    # The inner where keeps the infinite slope of the root at 0 out of the gradient.
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _expect_three(outputs: Any) -> None:
     if not isinstance(outputs, tuple | list) or len(outputs) != 3:
+        expected = "three embeddings (anchor, first, second)"
         raise ShapeError(
             "outputs",
-            "three embeddings (anchor, first, second)",
+            expected,
             type(outputs).__name__,
             "give a tuple",
         )
-    shapes = [
-        checks.floating(f"outputs {place}", array).shape for place, array in enumerate(outputs)
-    ]
+    shapes = []
+    for index, array in enumerate(outputs):
+        shapes.append(checks.floating(f"outputs {index}", array).shape)
     if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+        expected = "three embeddings of one shape (batch, features)"
         raise ShapeError(
             "outputs",
-            "three embeddings of one shape (batch, features)",
+            expected,
             shapes,
             "reshape them to match",
         )

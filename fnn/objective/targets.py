@@ -1,4 +1,4 @@
-"""What a loss may be given: outputs and targets that fit each other. Nothing is broadcast."""
+"""Checks shared by the losses: outputs and targets that fit each other. Nothing is broadcast."""
 
 import jax
 import jax.numpy as jnp
@@ -7,37 +7,46 @@ from fnn import checks, trees
 from fnn.errors import DTypeError, ShapeError
 from fnn.types import PerExample, Shape
 
-SUM_TOLERANCE = (
-    1e-2  # how far probabilities may sum from 1: a thousand classes in bfloat16 stay within
-)
+# Largest |Σ p - 1| of a row of probabilities: a thousand classes in bfloat16 stay within.
+SUM_TOLERANCE = 1e-2
 
 
-def alarm(fine: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """1 where all is well, else NaN: a factor on the way in, for the gradient, and on the way out, for the value.
+def nan_unless(valid: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Return a factor that is 1 where the targets are valid, else NaN.
 
-    where(fine, values, nan) would leave finite gradients, and training would go on in silence.
+    Outputs are multiplied by it on the way in, for the gradient, and values on the way out.
     """
-    return jnp.where(fine, 1, jnp.nan).astype(dtype)
+    # where(valid, values, nan) would leave finite gradients, and training would continue silently.
+    return jnp.where(valid, 1, jnp.nan).astype(dtype)
 
 
-def per_example(values: jax.Array) -> PerExample:
-    """The mean over all that belongs to one example, (batch, ...) -> (batch,)."""
-    return values.reshape(values.shape[0], -1).mean(1)
+def mean_per_example(values: jax.Array) -> PerExample:
+    """Average over all axes but the batch, (batch, ...) -> (batch,)."""
+    rows = values.reshape(values.shape[0], -1)  # (batch, numbers of an example)
+    return rows.mean(1)
 
 
-def paired(
-    outputs: jax.Array, targets: jax.Array, *, whole: bool = False
+def expect_pair(
+    outputs: jax.Array,
+    targets: jax.Array,
+    *,
+    allow_integers: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Both in the outputs' dtype, float32 at least; ShapeError or DTypeError unless they are floats of one shape.
+    """Check that both are floats of one shape, and return them in the outputs' dtype.
 
-    With whole the targets may also be integers or truth values.
+    The dtype is float32 at least. With `allow_integers`, targets may be integers or booleans.
     """
     checks.floating("outputs", outputs)
-    if not whole or jnp.issubdtype(targets.dtype, jnp.inexact):
+    # Integers and booleans are exact as masks and counts, so some losses allow them.
+    if not allow_integers or jnp.issubdtype(targets.dtype, jnp.inexact):
         checks.floating("targets", targets)
     if outputs.shape != targets.shape:
+        expected = f"the outputs' shape {outputs.shape}"
         raise ShapeError(
-            "targets", f"the outputs' shape {outputs.shape}", targets.shape, "reshape them to match"
+            "targets",
+            expected,
+            targets.shape,
+            "reshape them to match",
         )
     _expect_examples(outputs)
     wide = trees.wide(outputs)
@@ -45,67 +54,116 @@ def paired(
 
 
 def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where the true class is, (..., classes) of booleans, and whether each label (...) names a class."""
+    """Check labels (...) for logits (..., classes), and return them as one-hot rows.
+
+    Returns:
+        Booleans (..., classes), True at the label; and booleans (...), whether the label is a
+        class.
+    """
     checks.floating("logits", logits)
     _expect_integers("labels", labels)
+    # At least (batch, classes): a bare row of logits has no batch axis.
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
-        advice = "give one label for each example; for labels of whole images, flatten or pool before the last layer"
-        raise ShapeError("labels", f"one a row of logits {logits.shape}", labels.shape, advice)
+        expected = f"one a row of logits {logits.shape}"
+        advice = (
+            "give one label for each example; for labels of whole images, flatten or pool before "
+            "the last layer"
+        )
+        raise ShapeError(
+            "labels",
+            expected,
+            labels.shape,
+            advice,
+        )
     _expect_examples(logits)
-    places = countable(labels)
-    return jax.nn.one_hot(places, logits.shape[-1], dtype=bool), (places >= 0) & (
-        places < logits.shape[-1]
-    )
+    classes = logits.shape[-1]
+    indices = as_int32(labels)
+    mask = jax.nn.one_hot(indices, classes, dtype=bool)  # (..., classes)
+    known = (indices >= 0) & (indices < classes)
+    return mask, known
 
 
-def whole_numbers(where: str, numbers: jax.Array, shape: Shape) -> jax.Array:
-    """The array, if it holds integers and has the shape."""
+def class_probabilities(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the targets as probabilities (..., classes), in the dtype to compute in.
+
+    Labels (...) are integers, or already such probabilities.
+
+    Returns:
+        The probabilities, and booleans (...), whether each row is a distribution.
+    """
+    checks.floating("logits", logits)
+    # Probabilities have the rank of the logits, labels one axis less.
+    if labels.ndim == logits.ndim:
+        truth, known = _expect_probabilities(logits, labels)
+    else:
+        truth, known = one_hot(logits, labels)
+    return truth.astype(trees.wide(logits)), known
+
+
+def expect_integers(where: str, numbers: jax.Array, shape: Shape) -> jax.Array:
+    """Return the array if it holds integers and has the shape; raise an error otherwise."""
     _expect_integers(where, numbers)
     if numbers.shape != shape:
-        raise ShapeError(where, f"shape {shape}", numbers.shape, "give one for each")
+        raise ShapeError(
+            where,
+            f"shape {shape}",
+            numbers.shape,
+            "give one for each",
+        )
     return numbers
 
 
-def countable(numbers: jax.Array) -> jax.Array:
-    """The integers as int32, as a byte cannot be held against 300; beyond its range the nearest, so that none wraps."""
-    own, limits = jnp.iinfo(numbers.dtype), jnp.iinfo(jnp.int32)
-    return numbers.clip(max(own.min, limits.min), min(own.max, limits.max)).astype(jnp.int32)
+def as_int32(numbers: jax.Array) -> jax.Array:
+    """Cast integers to int32, saturated at its range so that none wraps to a valid index."""
+    # A comparison of uint8 with 300 classes would cast 300 to uint8.
+    given = jnp.iinfo(numbers.dtype)
+    limits = jnp.iinfo(jnp.int32)
+    low = max(given.min, limits.min)
+    high = min(given.max, limits.max)
+    return numbers.clip(low, high).astype(jnp.int32)
 
 
 def _expect_examples(outputs: jax.Array) -> None:
+    # The mean over no examples would be NaN.
     if outputs.size == 0 or outputs.ndim == 0:
-        advice = "check how the data was selected"
-        raise ShapeError("outputs", "at least one example (batch, ...)", outputs.shape, advice)
+        expected = "at least one example (batch, ...)"
+        raise ShapeError(
+            "outputs",
+            expected,
+            outputs.shape,
+            "check how the data was selected",
+        )
 
 
 def _expect_integers(where: str, numbers: jax.Array) -> None:
     if not jnp.issubdtype(numbers.dtype, jnp.integer):
-        raise DTypeError(where, "an integer dtype", numbers.dtype, "cast them")
-
-
-def distribution(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The truth as probabilities (..., classes) in the dtype to compute in, and whether each row is one.
-
-    labels (...) are integers, or already such probabilities.
-    """
-    checks.floating("logits", logits)
-    truth, known = (_probabilities if labels.ndim == logits.ndim else one_hot)(logits, labels)
-    return truth.astype(trees.wide(logits)), known
-
-
-def _probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    if not jnp.issubdtype(targets.dtype, jnp.floating):
-        got, advice = (
-            f"{targets.dtype} {targets.shape}",
-            f"cast them, or give labels {logits.shape[:-1]}",
+        raise DTypeError(
+            where,
+            "an integer dtype",
+            numbers.dtype,
+            "cast them",
         )
-        raise DTypeError("targets", f"float probabilities {logits.shape}", got, advice)
+
+
+def _expect_probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        # Labels in a column (batch, 1) have the rank of the logits; the message names both ways.
+        got = f"{targets.dtype} {targets.shape}"
+        advice = f"cast them, or give labels {logits.shape[:-1]}"
+        raise DTypeError(
+            "targets",
+            f"float probabilities {logits.shape}",
+            got,
+            advice,
+        )
     if targets.shape != logits.shape or logits.ndim == 0:
+        expected = f"probabilities of shape {logits.shape}"
         raise ShapeError(
             "targets",
-            f"probabilities of shape {logits.shape}",
+            expected,
             targets.shape,
             "give one for each class",
         )
     _expect_examples(logits)
-    return targets, jnp.abs(targets.sum(-1) - 1) < SUM_TOLERANCE
+    sums_to_one = jnp.abs(targets.sum(-1) - 1) < SUM_TOLERANCE
+    return targets, sums_to_one

@@ -1,4 +1,4 @@
-"""Losses of classes are held to NumPy and SciPy in float64, to torch, and to the closed form of their gradients."""
+"""Tests of the classification losses against NumPy, SciPy and torch, with closed-form gradients."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def slope(logits, labels, smoothing=0.0):
 @float64
 @every_scale
 @every_smoothing
-def test_cross_entropy_is_the_surprise_at_the_truth(scale, smoothing):
+def test_cross_entropy_equals_its_formula(scale, smoothing):
     logits, labels = random_problem(scale)
     wanted = -(smooth(labels, 5, smoothing) * log_softmax(logits, -1)).sum(-1)
     got = cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=smoothing)
@@ -49,7 +49,7 @@ def test_cross_entropy_is_the_surprise_at_the_truth(scale, smoothing):
 @float64
 @every_scale
 @every_smoothing
-def test_its_gradient_is_softmax_minus_target(scale, smoothing):
+def test_the_gradient_of_cross_entropy_is_softmax_minus_target(scale, smoothing):
     logits, labels = random_problem(scale)
     wanted = softmax(logits, -1) - smooth(labels, 5, smoothing)
     np.testing.assert_allclose(
@@ -58,7 +58,7 @@ def test_its_gradient_is_softmax_minus_target(scale, smoothing):
 
 
 @every_scale
-def test_float32_is_as_good_as_its_numbers(scale):
+def test_cross_entropy_in_float32_is_exact_to_rounding(scale):
     logits, labels = random_problem(scale)
     logits = np.float32(logits)
     wanted = -(smooth(labels, 5, 0.1) * log_softmax(np.float64(logits), -1)).sum(-1)
@@ -68,7 +68,7 @@ def test_float32_is_as_good_as_its_numbers(scale):
 
 @float64
 @every_smoothing
-def test_gradient_by_the_smoothing_has_its_closed_form(smoothing):
+def test_the_gradient_by_the_smoothing_has_its_closed_form(smoothing):
     logits, labels = random_problem()
     log_p = log_softmax(logits, -1)
     wanted = log_p[np.arange(6), labels] - log_p.mean(-1)
@@ -78,7 +78,7 @@ def test_gradient_by_the_smoothing_has_its_closed_form(smoothing):
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 
-def test_smoothing_costs_one_compilation_and_a_lane_is_a_loss():
+def test_smoothing_compiles_once_and_a_vmap_lane_equals_a_loss():
     logits, labels = (jnp.array(value) for value in random_problem())
     logits = logits.astype(jnp.float32)
 
@@ -107,7 +107,7 @@ def test_labels_and_their_one_hot_rows_agree(smoothing):
 @float64
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SCALES), st.floats(0, 1))
-def test_probabilities_are_met_by_their_cross_entropy(seed, scale, smoothing):
+def test_cross_entropy_with_probabilities_equals_its_formula(seed, scale, smoothing):
     draw = np.random.default_rng(seed)
     logits, truth = scale * draw.normal(size=(3, 4)), draw.dirichlet(np.ones(4), size=3)
     wanted = -(((1 - smoothing) * truth + smoothing / 4) * log_softmax(logits, -1)).sum(-1)
@@ -124,7 +124,7 @@ def test_labels_of_every_integer_dtype_agree(dtype):
     )
 
 
-def test_small_labels_reach_many_classes():
+def test_uint8_labels_work_with_many_classes():
     """300 classes overflow uint8, the labels do not."""
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(4, 300)), np.array([0, 43, 44, 255], np.uint8)
@@ -135,7 +135,7 @@ def test_small_labels_reach_many_classes():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_short_logits_are_computed_in_float32(dtype):
+def test_half_precision_logits_are_computed_in_float32(dtype):
     logits, labels = random_problem(10.0, classes=50)
     short, labels = jnp.asarray(logits, dtype), jnp.array(labels)
     got = cross_entropy(short, labels, label_smoothing=0.1)
@@ -146,7 +146,7 @@ def test_short_logits_are_computed_in_float32(dtype):
     chex.assert_type(slope(short, labels), jnp.dtype(dtype))
 
 
-def test_sequences_have_a_loss_a_place():
+def test_sequences_have_a_loss_for_each_position():
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(2, 3, 5)), draw.integers(0, 5, (2, 3))
     wanted = -np.take_along_axis(log_softmax(logits, -1), labels[..., None], -1)[..., 0]
@@ -156,36 +156,40 @@ def test_sequences_have_a_loss_a_place():
     chex.assert_trees_all_equal(cross_entropy(logits, one_hot), cross_entropy(logits, labels))
 
 
-RULED_OUT = np.array([[0.5, -np.inf, 2.0, -1.0], [-np.inf, -np.inf, 1.0, 0.0]])
+INFINITE_LOGITS = np.array([[0.5, -np.inf, 2.0, -1.0], [-np.inf, -np.inf, 1.0, 0.0]])
 
 
 @float64
 @pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("traced", [False, True])
-def test_a_class_ruled_out_by_minus_infinity_costs_nothing(one_hot, traced):
+def test_a_wrong_class_with_logit_minus_infinity_adds_nothing(one_hot, traced):
     labels = np.array([0, 3])
     targets = jnp.array(np.eye(4)[labels] if one_hot else labels)
 
     def loss(logits, smoothing):
         return cross_entropy(logits, targets, label_smoothing=smoothing if traced else 0.0)
 
-    values = jax.jit(loss)(jnp.array(RULED_OUT), 0.0)
-    np.testing.assert_allclose(values, -log_softmax(RULED_OUT, -1)[[0, 1], labels], rtol=1e-14)
-    gradient = jax.jit(jax.grad(lambda *args: loss(*args).sum()))(jnp.array(RULED_OUT), 0.0)
-    np.testing.assert_allclose(gradient, softmax(RULED_OUT, -1) - np.eye(4)[labels], atol=1e-15)
+    values = jax.jit(loss)(jnp.array(INFINITE_LOGITS), 0.0)
+    np.testing.assert_allclose(
+        values, -log_softmax(INFINITE_LOGITS, -1)[[0, 1], labels], rtol=1e-14
+    )
+    gradient = jax.jit(jax.grad(lambda *args: loss(*args).sum()))(jnp.array(INFINITE_LOGITS), 0.0)
+    np.testing.assert_allclose(
+        gradient, softmax(INFINITE_LOGITS, -1) - np.eye(4)[labels], atol=1e-15
+    )
 
 
-def test_a_truth_ruled_out_by_minus_infinity_is_an_infinite_surprise():
-    assert cross_entropy(jnp.float32(RULED_OUT), jnp.array([1, 2]))[0] == jnp.inf
+def test_a_true_class_with_logit_minus_infinity_gives_infinity():
+    assert cross_entropy(jnp.float32(INFINITE_LOGITS), jnp.array([1, 2]))[0] == jnp.inf
 
 
-def test_a_smoothed_class_ruled_out_by_minus_infinity_is_an_infinite_surprise():
-    assert (
-        cross_entropy(jnp.float32(RULED_OUT), jnp.array([0, 3]), label_smoothing=0.1) == jnp.inf
-    ).all()
+def test_a_smoothed_class_with_logit_minus_infinity_gives_infinity():
+    logits = jnp.float32(INFINITE_LOGITS)
+    values = cross_entropy(logits, jnp.array([0, 3]), label_smoothing=0.1)
+    assert (values == jnp.inf).all()
 
 
-WRONG = {
+WRONG_LABELS = {
     "one past the last": [0, 5, 1],
     "negative": [0, -1, 1],
     "far past the last": [0, 2**31 - 1, 1],
@@ -193,45 +197,43 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", WRONG_LABELS)
 @every_smoothing
-def test_a_wrong_label_makes_its_row_and_its_gradient_nan(case, smoothing):
-    logits, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG[case])
-    values, gradient = (
-        cross_entropy(logits, labels, label_smoothing=smoothing),
-        slope(logits, labels, smoothing),
-    )
+def test_a_label_out_of_range_makes_its_row_and_its_gradient_nan(case, smoothing):
+    logits, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG_LABELS[case])
+    values = cross_entropy(logits, labels, label_smoothing=smoothing)
+    gradient = slope(logits, labels, smoothing)
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.isnan(gradient).tolist() == [[False] * 5, [True] * 5, [False] * 5]
 
 
-def test_a_wrong_label_of_an_unsigned_dtype_is_seen():
+def test_an_unsigned_label_out_of_range_gives_nan():
     values = cross_entropy(jnp.zeros((3, 5)), jnp.array([4, 2**32 - 1, 5], jnp.uint32))
     assert np.isnan(values).tolist() == [False, True, True]
 
 
 @float64
-def test_a_wrong_label_of_64_bits_is_seen():
+def test_an_int64_label_out_of_range_gives_nan():
     values = cross_entropy(jnp.zeros((3, 5)), jnp.array([4, 2**32 + 1, -(2**32)]))
     assert np.isnan(values).tolist() == [False, True, True]
 
 
-ROWS = {
+WRONG_ROWS = {
     "all zeros, the one-hot row of a wrong label": [0.0, 0.0, 0.0],
-    "too much": [0.7, 0.7, 0.0],
-    "too little": [0.5, 0.2, 0.2],
+    "more than one": [0.7, 0.7, 0.0],
+    "less than one": [0.5, 0.2, 0.2],
     "not a number": [np.nan, 0.5, 0.5],
 }
 
 
-@pytest.mark.parametrize("case", ROWS)
-def test_a_row_that_is_no_distribution_makes_its_row_and_its_gradient_nan(case):
-    logits, targets = jnp.ones((2, 3)), jnp.array([[0.2, 0.3, 0.5], ROWS[case]])
+@pytest.mark.parametrize("case", WRONG_ROWS)
+def test_probabilities_that_do_not_sum_to_one_make_their_row_nan(case):
+    logits, targets = jnp.ones((2, 3)), jnp.array([[0.2, 0.3, 0.5], WRONG_ROWS[case]])
     assert np.isnan(cross_entropy(logits, targets)).tolist() == [False, True]
     assert np.isnan(slope(logits, targets)).tolist() == [[False] * 3, [True] * 3]
 
 
-def test_a_distribution_in_bfloat16_is_one():
+def test_probabilities_rounded_to_bfloat16_are_accepted():
     targets = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(1000), size=3), jnp.bfloat16)
     assert np.isfinite(cross_entropy(jnp.ones((3, 1000)), targets)).all()
 
@@ -244,7 +246,7 @@ def golden():
 @float64
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
-def test_cross_entropy_is_that_of_torch(scale, smoothing):
+def test_cross_entropy_equals_torch(scale, smoothing):
     expect_torch(
         f"labels/{scale}/{smoothing}",
         lambda x, labels: cross_entropy(x, labels, label_smoothing=smoothing),
@@ -252,7 +254,7 @@ def test_cross_entropy_is_that_of_torch(scale, smoothing):
 
 
 @float64
-def test_cross_entropy_with_probabilities_is_that_of_torch():
+def test_cross_entropy_with_probabilities_equals_torch():
     expect_torch("probabilities", lambda x, targets: cross_entropy(x, targets, label_smoothing=0.1))
 
 
@@ -317,20 +319,20 @@ CROSS_ENTROPY_ERRORS = {
 
 
 @pytest.mark.parametrize("case", CROSS_ENTROPY_ERRORS)
-def test_targets_that_do_not_fit_are_told(case):
+def test_targets_of_cross_entropy_that_do_not_fit_raise(case):
     logits, labels, error, message = CROSS_ENTROPY_ERRORS[case]
     with pytest.raises(error, match=message):
         cross_entropy(logits, jnp.array(labels))
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.1, float("nan"), "0.1", None, [0.1, 0.1]])
-def test_a_smoothing_out_of_range_is_told(smoothing):
+def test_a_smoothing_out_of_range_raises(smoothing):
     with pytest.raises(ConfigError, match=r"cross_entropy label_smoothing: expected"):
         cross_entropy(jnp.ones((2, 3)), jnp.array([0, 1]), label_smoothing=smoothing)
 
 
 @float64
-def test_nll_of_log_softmax_is_cross_entropy():
+def test_nll_of_log_softmax_equals_cross_entropy():
     logits, labels = random_problem()
     log_p = jnp.array(log_softmax(logits, -1))
     for targets in (jnp.array(labels), jnp.array(smooth(labels, 5, 0.3))):
@@ -341,12 +343,12 @@ def test_nll_of_log_softmax_is_cross_entropy():
     np.testing.assert_array_equal(gradient, -np.eye(5)[labels])
 
 
-def test_nll_of_an_impossible_class_is_infinite_and_others_cost_nothing():
+def test_nll_of_an_impossible_class_is_infinite():
     log_p = jnp.log(jnp.array([[0.0, 1.0], [0.0, 1.0]]))
     np.testing.assert_array_equal(nll(log_p, jnp.array([0, 1])), [np.inf, 0])
 
 
-def test_logits_given_to_nll_are_an_alarm_and_so_is_a_wrong_label():
+def test_nll_of_logits_or_of_a_wrong_label_is_nan():
     log_p = jnp.float32(log_softmax(random_problem(rows=3)[0], -1))
     values, gradient = jax.jit(nll), jax.jit(jax.grad(lambda x, labels: nll(x, labels).sum()))
     for x, labels in ((log_p.at[1].add(0.1), [0, 1, 2]), (log_p, [0, 5, 2])):
@@ -358,7 +360,7 @@ def test_logits_given_to_nll_are_an_alarm_and_so_is_a_wrong_label():
         ]
 
 
-def test_log_probabilities_rounded_to_bfloat16_are_no_alarm():
+def test_log_probabilities_rounded_to_bfloat16_are_accepted():
     for classes in (2, 10, 1000, 50_000):
         log_p = jax.nn.log_softmax(jnp.zeros((1, classes))).astype(jnp.bfloat16)
         assert np.isfinite(nll(log_p, jnp.array([0])))
@@ -367,7 +369,7 @@ def test_log_probabilities_rounded_to_bfloat16_are_no_alarm():
 @float64
 @every_scale
 @every_smoothing
-def test_binary_cross_entropy_is_that_of_two_classes(scale, smoothing):
+def test_binary_cross_entropy_equals_that_of_two_classes(scale, smoothing):
     draw = np.random.default_rng(0)
     logits, answers = scale * draw.normal(size=(4, 3)), draw.integers(0, 2, (4, 3))
     pairs = jnp.stack([jnp.zeros((4, 3)), jnp.array(logits)], -1)
@@ -382,13 +384,13 @@ def test_binary_cross_entropy_is_that_of_two_classes(scale, smoothing):
     np.testing.assert_allclose(gradient(jnp.array(logits)), (expit(logits) - q) / 3, atol=1e-14)
 
 
-def test_a_sure_and_right_answer_still_costs_its_tiny_surprise():
+def test_binary_cross_entropy_is_exact_for_large_logits():
     got = binary_cross_entropy(jnp.array([50.0, -50.0]), jnp.array([1, 0]))
     np.testing.assert_allclose(got, np.exp(-50.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("answer", [-1, 2, 1.01, np.nan])
-def test_an_answer_outside_zero_and_one_is_an_alarm(answer):
+def test_a_target_outside_zero_and_one_gives_nan(answer):
     targets = jnp.array([1, answer, 0])
     values = jax.jit(binary_cross_entropy)(jnp.ones(3), targets)
     gradient = jax.jit(jax.grad(lambda z: binary_cross_entropy(z, targets).sum()))(jnp.ones(3))
@@ -398,7 +400,7 @@ def test_an_answer_outside_zero_and_one_is_an_alarm(answer):
 @float64
 @every_scale
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_is_the_surprise_times_a_power_of_the_doubt(scale, gamma):
+def test_focal_equals_its_formula(scale, gamma):
     logits, labels = random_problem(scale)
     others = np.where(np.eye(5, dtype=bool)[labels], -np.inf, log_softmax(logits, -1))
     wanted = np.exp(gamma * logsumexp(others, -1)) * -log_softmax(logits, -1)[np.arange(6), labels]
@@ -407,7 +409,7 @@ def test_focal_is_the_surprise_times_a_power_of_the_doubt(scale, gamma):
 
 
 @float64
-def test_focal_without_focus_is_cross_entropy_and_has_its_gradient():
+def test_focal_with_gamma_zero_equals_cross_entropy():
     logits, labels = (jnp.array(value) for value in random_problem(30.0))
     chex.assert_trees_all_close(
         focal(logits, labels, gamma=0.0), cross_entropy(logits, labels), rtol=1e-14
@@ -416,7 +418,7 @@ def test_focal_without_focus_is_cross_entropy_and_has_its_gradient():
     np.testing.assert_allclose(gradient, slope(logits, labels), atol=1e-14)
 
 
-def test_focal_has_finite_slopes_where_the_guess_is_perfect():
+def test_focal_has_finite_gradients_at_probability_one():
     logits, labels = jnp.array([[1e4, 0.0, -1e4], [-1e4, 0.0, 0.0]]), jnp.array([0, 0])
     slopes = jax.jit(jax.jacrev(lambda x, gamma: focal(x, labels, gamma=gamma), (0, 1)))
     for gamma in (0.0, 0.5, 2.0):
@@ -425,7 +427,7 @@ def test_focal_has_finite_slopes_where_the_guess_is_perfect():
 
 @float64
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.5])
-def test_hinge_is_the_sum_of_what_wrong_scores_lack(margin):
+def test_hinge_equals_its_formula(margin):
     scores, labels = random_problem(3.0)
     lacks = np.array(
         [
@@ -444,18 +446,16 @@ def test_hinge_is_the_sum_of_what_wrong_scores_lack(margin):
 
 
 @pytest.mark.parametrize("loss", [focal, hinge])
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_label_is_an_alarm_in_value_and_gradient(loss, case):
-    x, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG[case])
-    values, gradient = (
-        jax.jit(loss)(x, labels),
-        jax.jit(jax.grad(lambda x: loss(x, labels).sum()))(x),
-    )
+@pytest.mark.parametrize("case", WRONG_LABELS)
+def test_a_wrong_label_gives_nan_in_value_and_gradient(loss, case):
+    x, labels = jnp.float32(random_problem(rows=3)[0]), jnp.array(WRONG_LABELS[case])
+    values = jax.jit(loss)(x, labels)
+    gradient = jax.jit(jax.grad(lambda x: loss(x, labels).sum()))(x)
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.isnan(gradient).tolist() == [[False] * 5, [True] * 5, [False] * 5]
 
 
-def test_one_class_leaves_no_choice_to_focus_on():
+def test_focal_with_one_class_raises():
     with pytest.raises(ShapeError, match=r"logits: expected two classes or more, got \(2, 1\)"):
         focal(jnp.ones((2, 1)), jnp.array([0, 0]))
 
@@ -468,12 +468,12 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("loss", "option", "value"), OPTIONS)
-def test_an_option_out_of_range_is_told(loss, option, value):
+def test_an_option_out_of_range_raises(loss, option, value):
     with pytest.raises(ConfigError, match=f"{loss.__name__} {option}: expected a number in"):
         loss(jnp.ones((2, 3)), jnp.array([0, 1]), **{option: value})
 
 
-def problem():
+def kl_problem():
     draw = np.random.default_rng(0)
     q = draw.dirichlet(np.ones(4), size=3)
     q[0] = [0, 0.25, 0.75, 0]
@@ -481,25 +481,23 @@ def problem():
 
 
 @float64
-def test_it_is_the_relative_entropy():
-    logits, q = problem()
+def test_kl_divergence_equals_the_relative_entropy():
+    logits, q = kl_problem()
     wanted = rel_entr(q, softmax(logits, -1)).sum(-1)
     np.testing.assert_allclose(kl_divergence(jnp.array(logits), jnp.array(q)), wanted, rtol=1e-13)
 
 
 @float64
-def test_by_the_logits_its_gradient_is_that_of_cross_entropy():
-    logits, q = (jnp.array(array) for array in problem())
-    ours, theirs = (
-        jax.grad(lambda x, loss=loss: loss(x, q).sum())(logits)
-        for loss in (kl_divergence, cross_entropy)
-    )
-    np.testing.assert_allclose(ours, theirs, atol=1e-15)
+def test_the_gradient_of_kl_divergence_equals_that_of_cross_entropy():
+    logits, q = (jnp.array(array) for array in kl_problem())
+    got = jax.grad(lambda x: kl_divergence(x, q).sum())(logits)
+    wanted = jax.grad(lambda x: cross_entropy(x, q).sum())(logits)
+    np.testing.assert_allclose(got, wanted, atol=1e-15)
 
 
 @float64
-def test_it_is_zero_with_zero_slope_where_they_agree():
-    _, q = problem()
+def test_kl_divergence_is_zero_with_zero_gradient_at_equality():
+    _, q = kl_problem()
     log_q = jnp.log(jnp.array(q[1:]))
     np.testing.assert_allclose(kl_divergence(log_q, jnp.array(q[1:])), 0, atol=1e-15)
     np.testing.assert_allclose(
@@ -508,7 +506,7 @@ def test_it_is_zero_with_zero_slope_where_they_agree():
 
 
 @pytest.mark.parametrize("row", [[0.0, 0, 0], [0.7, 0.7, 0], [1.1, -0.1, 0], [np.nan, 0.5, 0.5]])
-def test_what_is_no_distribution_is_an_alarm(row):
+def test_kl_divergence_of_rows_that_do_not_sum_to_one_is_nan(row):
     targets = jnp.array([[0.2, 0.3, 0.5], row])
     assert np.isnan(jax.jit(kl_divergence)(jnp.ones((2, 3)), targets)).tolist() == [False, True]
     if min(row) >= 0:
@@ -520,6 +518,6 @@ def test_what_is_no_distribution_is_an_alarm(row):
     ("targets", "error"),
     [(jnp.array([0, 1]), ShapeError), (jnp.ones((2, 3), jnp.int32), DTypeError)],
 )
-def test_labels_are_told(targets, error):
+def test_kl_divergence_of_labels_raises(targets, error):
     with pytest.raises(error, match="targets: expected"):
         kl_divergence(jnp.ones((2, 3)), targets)

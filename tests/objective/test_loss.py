@@ -1,4 +1,4 @@
-"""What a loss says of its targets, and losses with options as values."""
+"""Tests of losses as values: their attributes and their options."""
 
 import copy
 import pickle
@@ -29,27 +29,29 @@ def scaled_error(outputs, targets, *, scale: Number = 1.0, power: int = 2):
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_losses_of_classes_propose_accuracy_and_all_others_nothing(name):
+def test_classification_losses_have_accuracy_as_metric(name):
     loss = DECLARED[name]
     assert loss.classes == (name in CLASSES) and loss.ignored == frozenset() and loss.heads is None
     assert loss.metric == (("accuracy", objective.accuracy) if name in CLASSES else None)
     assert loss.probabilities == (name == "cross_entropy")
 
 
-def test_of_a_plain_function_nothing_is_known():
+def test_a_plain_function_has_the_default_attributes():
     def plain(outputs, targets):
         return objective.cross_entropy(outputs, targets)
 
     known = as_loss("loss", plain)
     assert known.function is plain
-    assert (known.classes, known.probabilities, known.ignored, known.metric, known.heads) == (
-        False, False, frozenset(), None, None,
-    )  # fmt: skip
+    assert known.classes is False
+    assert known.probabilities is False
+    assert known.ignored == frozenset()
+    assert known.metric is None
+    assert known.heads is None
     np.testing.assert_array_equal(known(LOGITS, LABELS), plain(LOGITS, LABELS))
     assert as_loss("loss", objective.hinge) is objective.hinge
 
 
-def test_what_is_no_function_is_told():
+def test_a_loss_that_is_not_a_function_raises():
     with pytest.raises(ConfigError, match=r"recipe loss: expected a function .* values, got 'mse'"):
         as_loss("recipe loss", "mse")
 
@@ -58,13 +60,11 @@ def test_what_is_no_function_is_told():
     lambda loss: loss(label_smoothing=0.1),
     lambda loss: partial(loss, label_smoothing=0.1),
 ], ids=["options", "partial"])  # fmt: skip
-def test_options_change_the_numbers_and_not_what_is_known(change):
+def test_options_change_the_values_and_keep_the_attributes(change):
     smoothed = as_loss("loss", change(objective.cross_entropy))
-    assert (
-        smoothed.classes
-        and smoothed.probabilities
-        and smoothed.metric == ("accuracy", objective.accuracy)
-    )
+    assert smoothed.classes
+    assert smoothed.probabilities
+    assert smoothed.metric == ("accuracy", objective.accuracy)
     assert smoothed == objective.cross_entropy(label_smoothing=0.1)
     wanted = objective.cross_entropy(LOGITS, LABELS, label_smoothing=0.1)
     np.testing.assert_array_equal(smoothed(LOGITS, LABELS), wanted)
@@ -73,10 +73,8 @@ def test_options_change_the_numbers_and_not_what_is_known(change):
 
 def test_the_options_are_the_leaves_of_a_loss():
     loss = objective.cross_entropy(label_smoothing=0.1)
-    assert (
-        jax.tree.leaves(loss) == [0.1]
-        and repr(loss) == "objective.cross_entropy(label_smoothing=0.1)"
-    )
+    assert jax.tree.leaves(loss) == [0.1]
+    assert repr(loss) == "objective.cross_entropy(label_smoothing=0.1)"
     assert loss.arguments == {"label_smoothing": 0.1} and loss.maker is objective.cross_entropy
     assert jax.tree.leaves(objective.cross_entropy()) == []
 
@@ -93,8 +91,11 @@ def test_the_options_are_the_leaves_of_a_loss():
     np.testing.assert_allclose(lanes[1] - lanes[0], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [objective.cross_entropy, objective.cross_entropy(label_smoothing=0.25), scaled_error],
-                         ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "loss",
+    [objective.cross_entropy, objective.cross_entropy(label_smoothing=0.25), scaled_error],
+    ids=repr,
+)
 def test_a_loss_can_be_pickled_copied_and_hashed(loss):
     for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert other == loss and hash(other) == hash(loss)
@@ -103,17 +104,17 @@ def test_a_loss_can_be_pickled_copied_and_hashed(loss):
         )
 
 
-def test_a_wrong_option_is_told_at_once():
+def test_a_wrong_option_raises():
     with pytest.raises(TypeError, match="smoothing"):
         objective.cross_entropy(smoothing=0.1)
     with pytest.raises(ConfigError, match=r"focal gamma: expected a number in \[0, inf\), got -1"):
         objective.focal(gamma=-1)(LOGITS, LABELS)
 
 
-def test_a_declared_loss_of_a_user_is_one_like_all_others(key):
+def test_a_loss_declared_by_a_user_works_in_a_recipe(key):
     assert not scaled_error.classes and scaled_error.__doc__ == "The error to a power, scaled."
     doubled = scaled_error(scale=2.0, power=1)
-    assert jax.tree.leaves(doubled) == [2.0]  # the power decides what is built
+    assert jax.tree.leaves(doubled) == [2.0]  # the power is structure
     x, y = np.ones((4, 2), np.float32), np.zeros((4, 3), np.float32)
     np.testing.assert_array_equal(scaled_error(x, x / 2), np.full(4, 0.25))
     np.testing.assert_array_equal(doubled(x, x / 2), np.ones(4))
@@ -122,7 +123,7 @@ def test_a_declared_loss_of_a_user_is_one_like_all_others(key):
     np.testing.assert_allclose(measured["loss"], 2 * measured["distance"], rtol=1e-6)
 
 
-def test_ignored_labels_are_known_through_all_that_is_around_a_loss():
+def test_ignored_labels_are_kept_by_other_transforms():
     smoothed = objective.cross_entropy(label_smoothing=0.1)
     once = objective.ignoring(smoothed, -100)
     twice = objective.ignoring(once, 7)
@@ -133,43 +134,42 @@ def test_ignored_labels_are_known_through_all_that_is_around_a_loss():
     assert not objective.ignoring(lambda o, t: o[:, 0], 0).classes
 
 
-def test_the_metric_leaves_out_what_the_loss_does():
+def test_the_metric_of_a_weighted_loss_has_its_weights():
     labels = jnp.where(LABELS == 3, -100, LABELS)
     name, metric = objective.ignoring(objective.nll, -100).metric
     hits = np.asarray(LOGITS).argmax(1) == LABELS
-    seen = metric(LOGITS, labels)
+    measured = metric(LOGITS, labels)
     assert name == "accuracy"
-    np.testing.assert_array_equal(seen.weights, labels != -100)
-    np.testing.assert_array_equal(seen.values, hits & (np.asarray(labels) != -100))
+    np.testing.assert_array_equal(measured.weights, labels != -100)
+    np.testing.assert_array_equal(measured.values, hits & (np.asarray(labels) != -100))
     name, metric = objective.masked(objective.nll).metric
-    seen = metric(LOGITS, (LABELS, labels != -100))
-    np.testing.assert_array_equal(seen.weights, labels != -100)
+    measured = metric(LOGITS, (LABELS, labels != -100))
+    np.testing.assert_array_equal(measured.weights, labels != -100)
     assert not objective.masked(objective.nll).classes  # its targets are a pair
 
 
-def test_weights_of_classes_leave_the_metric_as_it_is():
+def test_class_weights_keep_the_metric():
     weighted = objective.class_weighted(objective.cross_entropy, jnp.arange(1.0, 5.0))
     assert weighted.metric == ("accuracy", objective.accuracy) and weighted.classes
 
 
-def test_a_metric_of_the_whole_set_is_not_carried_over():
-    own = Loss(objective.cross_entropy.function, metric=("f1", objective.f1()))
-    assert objective.ignoring(own, -1).metric is None and objective.masked(own).metric is None
+def test_a_metric_of_a_whole_data_set_is_dropped():
+    with_f1 = Loss(objective.cross_entropy.function, metric=("f1", objective.f1()))
+    assert objective.ignoring(with_f1, -1).metric is None
+    assert objective.masked(with_f1).metric is None
 
 
-def test_heads_keep_what_each_loss_says():
+def test_heads_keep_the_attributes_of_their_losses():
     loss = objective.multi_task(
         {"digit": objective.ignoring(objective.nll, 9), "side": objective.squared_error}
     )
     assert loss.metric is None and not loss.classes and list(loss.heads) == ["digit", "side"]
-    assert (
-        loss.heads["digit"].classes
-        and loss.heads["digit"].ignored == {9}
-        and not loss.heads["side"].classes
-    )
+    assert loss.heads["digit"].classes
+    assert loss.heads["digit"].ignored == {9}
+    assert not loss.heads["side"].classes
 
 
-def test_a_loss_takes_its_arrays_by_name_too():
+def test_a_loss_takes_arrays_by_keyword():
     logits, labels = jnp.array([[2.0, 1.0]]), jnp.array([1])
     wanted = objective.cross_entropy(logits, labels, label_smoothing=0.2)
     got = objective.cross_entropy(logits=logits, labels=labels, label_smoothing=0.2)

@@ -1,4 +1,4 @@
-"""The loss of several heads is held to the sum over them, written out."""
+"""Tests of the multi-task loss against the sum over the heads."""
 
 import chex
 import jax
@@ -22,14 +22,14 @@ def problem():
     return jax.tree.map(jnp.float32, outputs), targets
 
 
-def each(outputs, targets):
-    return cross_entropy(outputs["digit"], targets["digit"]), squared_error(
-        outputs["angle"], targets["angle"]
-    )
+def head_losses(outputs, targets):
+    digit = cross_entropy(outputs["digit"], targets["digit"])
+    angle = squared_error(outputs["angle"], targets["angle"])
+    return digit, angle
 
 
-def test_it_is_the_sum_over_the_heads():
-    digit, angle = each(*problem())
+def test_it_equals_the_weighted_sum_over_the_heads():
+    digit, angle = head_losses(*problem())
     chex.assert_trees_all_close(multi_task(LOSSES)(*problem()), digit + angle, rtol=1e-6)
     chex.assert_trees_all_close(
         multi_task(LOSSES, weights={"angle": 0.3})(*problem()), digit + 0.3 * angle, rtol=1e-6
@@ -37,16 +37,16 @@ def test_it_is_the_sum_over_the_heads():
 
 
 def test_weights_may_be_traced():
-    digit, angle = each(*problem())
+    digit, angle = head_losses(*problem())
     values = jax.jit(jax.vmap(lambda w: multi_task(LOSSES, weights={"digit": w})(*problem())))(
         jnp.array([0.0, 2.0])
     )
     np.testing.assert_allclose(values, np.stack([angle, 2 * digit + angle]), rtol=1e-6)
 
 
-def test_learned_weights_are_those_of_the_uncertainty():
+def test_learned_weights_equal_the_formula_of_the_paper():
     outputs, targets = problem()
-    digit, angle = each(outputs, targets)
+    digit, angle = head_losses(outputs, targets)
     s = jnp.broadcast_to(jnp.array([[0.5, -1.0]]), (4, 2))
     got = multi_task(LOSSES, learned=True)(outputs | {"log_variance": s}, targets)
     np.testing.assert_allclose(
@@ -54,10 +54,10 @@ def test_learned_weights_are_those_of_the_uncertainty():
     )
 
 
-def test_the_learned_variance_is_least_at_twice_the_loss():
+def test_the_learned_variance_has_its_optimum_at_twice_the_loss():
     """d/ds (exp(-s) L + s / 2) = 0 at exp(s) = 2 L."""
     outputs, targets = problem()
-    s = jnp.log(2 * jnp.stack(each(outputs, targets), 1))
+    s = jnp.log(2 * jnp.stack(head_losses(outputs, targets), 1))
     slope = jax.grad(
         lambda s: multi_task(LOSSES, learned=True)(outputs | {"log_variance": s}, targets).sum()
     )(s)
@@ -66,13 +66,13 @@ def test_the_learned_variance_is_least_at_twice_the_loss():
 
 def test_a_head_that_does_not_count_for_an_example_adds_nothing():
     outputs, targets = problem()
-    digit, angle = each(outputs, targets)
+    digit, angle = head_losses(outputs, targets)
     targets["digit"] = targets["digit"].at[1].set(-100)
     got = multi_task(LOSSES | {"digit": ignoring(cross_entropy, -100)})(outputs, targets)
     np.testing.assert_allclose(got, angle + jnp.where(jnp.arange(4) == 1, 0, digit), rtol=1e-6)
 
 
-def test_a_head_with_places_counts_by_its_mean():
+def test_a_head_with_several_values_counts_by_their_mean():
     outputs, targets = {"map": jnp.zeros((2, 3, 4))}, {"map": jnp.zeros((2, 3), jnp.int32)}
     np.testing.assert_allclose(
         multi_task({"map": cross_entropy})(outputs, targets), np.log(4), rtol=1e-6
@@ -132,7 +132,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_a_mistake_is_told(case):
+def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Losses of numbers are held to NumPy in float64, to torch, and to the closed form of their gradients."""
+"""Tests of the regression losses against NumPy, SciPy and torch, with closed-form gradients."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ SHAPES = [(4,), (4, 1), (4, 3), (4, 3, 2)]
 
 
 @float64
-def test_squared_error_is_that_of_torch():
+def test_squared_error_equals_torch():
     with np.load(Path(__file__).parents[1] / "golden" / "losses.npz") as file:
         x, targets, weight, y, dx = (
             file[f"squared_error/{name}"] for name in ("x", "labels", "weight", "y", "dx")
@@ -48,7 +48,7 @@ def test_squared_error_is_the_mean_of_squares(shape):
     np.testing.assert_allclose(gradient, 2 * (outputs - targets) * 4 / outputs.size, rtol=1e-14)
 
 
-def test_squared_error_has_no_value_for_no_examples():
+def test_squared_error_of_an_empty_batch_raises():
     with pytest.raises(ShapeError, match=r"outputs: expected at least one example .*got \(0, 3\)"):
         squared_error(jnp.ones((0, 3)), jnp.ones((0, 3)))
 
@@ -74,7 +74,7 @@ SQUARED_ERROR_ERRORS = {
 
 
 @pytest.mark.parametrize("case", SQUARED_ERROR_ERRORS)
-def test_outputs_and_targets_that_do_not_fit_are_told(case):
+def test_outputs_and_targets_that_do_not_fit_raise(case):
     outputs, targets, error, message = SQUARED_ERROR_ERRORS[case]
     with pytest.raises(error, match=message):
         squared_error(outputs, targets)
@@ -102,11 +102,11 @@ CURVES = {
 @float64
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", CURVES)
-def test_a_loss_is_the_mean_of_its_curve(name, shape):
+def test_a_loss_is_the_mean_of_its_function_of_the_difference(name, shape):
     loss, options, curve, slope = CURVES[name]
     draw = np.random.default_rng(0)
     outputs, targets = 2 * draw.normal(size=shape), draw.normal(size=shape)
-    outputs.flat[0] = targets.flat[0]  # where most have their kink
+    outputs.flat[0] = targets.flat[0]  # d = 0, where most losses have their kink
     values, pull = jax.vjp(lambda x: loss(x, jnp.array(targets), **options), jnp.array(outputs))
     np.testing.assert_allclose(
         values, curve(outputs - targets).reshape(4, -1).mean(1), rtol=1e-14, atol=1e-15
@@ -115,7 +115,7 @@ def test_a_loss_is_the_mean_of_its_curve(name, shape):
     np.testing.assert_allclose(pull(jnp.ones(4))[0], wanted, rtol=1e-13, atol=1e-15)
 
 
-def test_log_cosh_is_a_straight_line_far_out():
+def test_log_cosh_is_linear_far_out():
     d = jnp.array([1e4, -1e4])
     values, pull = jax.vjp(lambda x: log_cosh(x, jnp.zeros(2)), d)
     np.testing.assert_allclose(values, 1e4 - np.log(2), rtol=1e-7)
@@ -123,7 +123,7 @@ def test_log_cosh_is_a_straight_line_far_out():
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
-def test_a_quantile_is_where_its_loss_is_least(level):
+def test_the_quantile_minimizes_its_loss(level):
     targets = jnp.float32(np.random.default_rng(0).normal(size=101))
     losses = [
         quantile(jnp.full(101, guess), targets, level=level).sum() for guess in np.sort(targets)
@@ -132,27 +132,25 @@ def test_a_quantile_is_where_its_loss_is_least(level):
 
 
 @float64
-def test_gaussian_nll_is_the_surprise_under_a_normal_law():
+def test_gaussian_nll_equals_scipy():
     draw = np.random.default_rng(0)
-    mean, variance, targets = (
-        draw.normal(size=(4, 3)),
-        draw.uniform(0.1, 2, (4, 3)),
-        draw.normal(size=(4, 3)),
-    )
+    mean = draw.normal(size=(4, 3))
+    variance = draw.uniform(0.1, 2, (4, 3))
+    targets = draw.normal(size=(4, 3))
     wanted = -stats.norm.logpdf(targets, mean, np.sqrt(variance)).mean(1) - np.log(2 * np.pi) / 2
     got = gaussian_nll((jnp.array(mean), jnp.array(variance)), jnp.array(targets))
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 
 @float64
-def test_a_variance_below_the_least_is_taken_as_the_least():
+def test_a_variance_below_the_minimum_is_replaced_by_it():
     mean, targets = jnp.zeros(2), jnp.ones(2)
     got = gaussian_nll((mean, jnp.array([0.0, 0.5])), targets, min_variance=0.1)
     np.testing.assert_allclose(got, [(np.log(0.1) + 10) / 2, (np.log(0.5) + 2) / 2], rtol=1e-15)
 
 
 @float64
-def test_poisson_nll_is_the_surprise_at_counts():
+def test_poisson_nll_equals_scipy():
     draw = np.random.default_rng(0)
     log_rate, counts = draw.normal(size=(4, 3)), draw.poisson(3, (4, 3))
     factorials = np.vectorize(lambda n: np.log(float(np.prod(np.arange(1, n + 1)))))(counts)
@@ -163,35 +161,32 @@ def test_poisson_nll_is_the_surprise_at_counts():
         )
 
 
-def test_a_negative_variance_and_a_negative_count_are_alarms():
+def test_a_negative_variance_or_count_gives_nan():
     outputs = jnp.ones(3), jnp.array([1.0, -1.0, 0.0])
-    gradients = jax.jit(jax.grad(lambda outputs: gaussian_nll(outputs, jnp.zeros(3)).sum()))(
-        outputs
-    )
-    of_counts = jax.jit(jax.grad(lambda z: poisson_nll(z, jnp.array([0, -1, 2])).sum()))(
-        jnp.ones(3)
-    )
-    seen = (
-        jax.jit(gaussian_nll)(outputs, jnp.zeros(3)),
-        jax.jit(poisson_nll)(jnp.ones(3), jnp.array([0, -1, 2])),
-    )
-    for array in (*gradients, of_counts, *seen):
+    targets = jnp.zeros(3)
+    gaussian_value = jax.jit(gaussian_nll)(outputs, targets)
+    gaussian_total = jax.grad(lambda outputs: gaussian_nll(outputs, targets).sum())
+    gaussian_gradients = jax.jit(gaussian_total)(outputs)
+    z, counts = jnp.ones(3), jnp.array([0, -1, 2])
+    poisson_value = jax.jit(poisson_nll)(z, counts)
+    poisson_gradient = jax.jit(jax.grad(lambda z: poisson_nll(z, counts).sum()))(z)
+    for array in (gaussian_value, *gaussian_gradients, poisson_value, poisson_gradient):
         assert np.isnan(array).tolist() == [False, True, False]
 
 
-def test_short_numbers_are_compared_in_float32():
+def test_half_precision_outputs_are_compared_in_float32():
     outputs, targets = jnp.array([[1.0, 256.0]], jnp.bfloat16), jnp.array([[1.003, 255.0]])
     np.testing.assert_allclose(squared_error(outputs, targets), [(0.003**2 + 1) / 2], rtol=1e-4)
     chex.assert_type(squared_error(outputs, targets), jnp.float32)
 
 
 @pytest.mark.parametrize("outputs", [jnp.ones(3), (jnp.ones(3),), (jnp.ones(3),) * 3])
-def test_a_normal_law_without_its_variance_is_told(outputs):
+def test_gaussian_nll_without_a_variance_raises(outputs):
     with pytest.raises(ShapeError, match=r"outputs: expected a pair \(mean, variance\)"):
         gaussian_nll(outputs, jnp.ones(3))
 
 
-def test_a_variance_for_all_is_told():
+def test_a_variance_of_another_shape_raises():
     with pytest.raises(
         ShapeError, match=r"targets: expected the outputs' shape \(1,\), got \(3,\)"
     ):
@@ -202,6 +197,6 @@ def test_a_variance_for_all_is_told():
     ("loss", "option", "value"),
     [(huber, "delta", 0.0), (quantile, "level", 1.1), (gaussian_nll, "min_variance", 0.0)],
 )
-def test_an_option_out_of_range_is_told(loss, option, value):
+def test_an_option_out_of_range_raises(loss, option, value):
     with pytest.raises(ConfigError, match=f"{loss.__name__} {option}: expected a number in"):
         loss(jnp.ones(3), jnp.ones(3), **{option: value})

@@ -1,4 +1,4 @@
-"""Regularizers are held to NumPy, their algebra to arithmetic, and their sums and products are values as they are."""
+"""Tests of penalties against NumPy, of their algebra and repr, and of the max-norm constraint."""
 
 import chex
 import jax
@@ -29,7 +29,7 @@ def flat(tree):
 
 
 @float64
-def test_values_are_those_of_numpy():
+def test_penalties_equal_numpy():
     theta = flat(params())
     one, two = np.abs(theta).sum(), (theta**2).sum()
     np.testing.assert_allclose(l1(0.3)(params()), 0.3 * one, rtol=1e-13)
@@ -40,7 +40,7 @@ def test_values_are_those_of_numpy():
 
 
 @float64
-def test_gradients_have_their_closed_form():
+def test_gradients_of_penalties_have_their_closed_form():
     tree = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), params())
     chex.assert_trees_all_close(
         jax.grad(l1(0.3))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree)
@@ -52,7 +52,7 @@ def test_gradients_have_their_closed_form():
 
 @float64
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 2, 3, 4)])
-def test_orthogonal_measures_the_columns_or_the_rows(shape):
+def test_orthogonal_uses_the_smaller_gram_matrix(shape):
     kernel = np.random.default_rng(0).normal(size=shape)
     w = kernel.reshape(-1, shape[-1])
     gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
@@ -61,7 +61,7 @@ def test_orthogonal_measures_the_columns_or_the_rows(shape):
 
 
 @float64
-def test_orthogonal_has_one_gradient_for_rows_and_columns():
+def test_orthogonal_has_the_same_gradient_for_both_gram_matrices():
     w = jnp.array(np.random.default_rng(0).normal(size=(3, 5)))
     wanted = jax.grad(lambda w: jnp.square(w.T @ w - jnp.eye(5)).sum())(w)
     np.testing.assert_allclose(jax.grad(orthogonal())(w), wanted, rtol=1e-12)
@@ -70,7 +70,7 @@ def test_orthogonal_has_one_gradient_for_rows_and_columns():
 
 
 @float64
-def test_they_can_be_added_scaled_and_kept_to_some():
+def test_penalties_are_added_scaled_and_restricted():
     tree = params()
     both = 0.5 * l2().on("*kernel") + l1(0.1) * 2
     kernels = np.square(tree["conv"]["kernel"]).sum()
@@ -84,12 +84,12 @@ def test_they_can_be_added_scaled_and_kept_to_some():
         )
 
 
-def test_only_the_chosen_have_a_gradient():
+def test_only_the_selected_params_have_a_gradient():
     tree = jax.tree.map(jnp.float32, params())
     grads = jax.grad(l2().on("*kernel", "head"))(tree)
-    assert (
-        grads["conv"]["kernel"].any() and grads["head"][0].any() and not grads["conv"]["bias"].any()
-    )
+    assert grads["conv"]["kernel"].any()
+    assert grads["head"][0].any()
+    assert not grads["conv"]["bias"].any()
 
 
 def test_a_bare_array_and_no_parameters_have_values():
@@ -97,7 +97,7 @@ def test_a_bare_array_and_no_parameters_have_values():
     chex.assert_trees_all_equal((l1() + l2())({}), jnp.float32(0))
 
 
-def test_short_parameters_are_summed_in_float32():
+def test_half_precision_params_are_summed_in_float32():
     ones = {"a": jnp.ones(1000, jnp.bfloat16), "b": jnp.ones(24)}
     chex.assert_trees_all_equal(l2()(ones), jnp.float32(1024))
     chex.assert_trees_all_equal(l1(jnp.float32(2))(ones), jnp.float32(2048))
@@ -105,11 +105,11 @@ def test_short_parameters_are_summed_in_float32():
 
 
 @float64
-def test_parameters_of_two_widths_have_one_sum():
+def test_params_of_mixed_precision_are_summed_in_the_widest_dtype():
     chex.assert_trees_all_equal(l2()([jnp.ones(3, jnp.float32), jnp.ones(3)]), jnp.float64(6))
 
 
-# Each by its text.
+# Penalties by their repr, with their leaves.
 ALGEBRA = {
     "objective.l1() + objective.l2()": (l1() + l2(), []),
     "0.01 * (objective.l2().on('*kernel') + objective.l1(0.0001))": (
@@ -136,23 +136,23 @@ every_penalty = pytest.mark.parametrize("text", ALGEBRA)
 
 
 @every_penalty
-def test_the_text_of_a_penalty_makes_it_again(text):
+def test_the_repr_of_a_penalty_evaluates_to_it(text):
     penalty, _ = ALGEBRA[text]
     assert repr(penalty) == text
     again = eval(text, {"objective": objective})
-    assert (
-        again == penalty and hash(again) == hash(penalty) and isinstance(penalty, objective.Penalty)
-    )
+    assert again == penalty
+    assert hash(again) == hash(penalty)
+    assert isinstance(penalty, objective.Penalty)
     tree = jax.tree.map(jnp.float32, params())
     chex.assert_trees_all_equal(again(tree), penalty(tree))
 
 
-def test_penalties_made_otherwise_differ():
+def test_penalties_of_different_expressions_differ():
     every = [penalty for penalty, _ in ALGEBRA.values()]
     assert len({*every, *every}) == len(every)
-    assert (
-        l1() + l2() != l2() + l1() and 2 * l2() != 3 * l2() and l2().on("conv") != l2().on("head")
-    )
+    assert l1() + l2() != l2() + l1()
+    assert 2 * l2() != 3 * l2()
+    assert l2().on("conv") != l2().on("head")
 
 
 @every_penalty
@@ -168,23 +168,22 @@ def test_the_numbers_of_a_penalty_are_its_leaves(text):
 
 @float64
 @pytest.mark.parametrize("text", [text for text, (_, numbers) in ALGEBRA.items() if numbers])
-def test_the_gradient_by_the_numbers_of_a_penalty_equals_finite_differences(text):
-    """What is linear in each number is its difference, but for rounding."""
+def test_the_gradient_by_the_numbers_equals_finite_differences(text):
+    """A penalty is linear in each number, so differences are exact but for rounding."""
     penalty, tree, h = ALGEBRA[text][0], params(), 1e-5
     leaves, structure = jax.tree.flatten(penalty)
     slope = jax.grad(lambda penalty: penalty(tree))(penalty)
     assert jax.tree.structure(slope) == structure
-    for place, own in enumerate(jax.tree.leaves(slope)):
-        above, below = (
-            structure.unflatten([*leaves[:place], float(leaves[place]) + by, *leaves[place + 1 :]])(
-                tree
-            )
-            for by in (h, -h)
-        )
-        np.testing.assert_allclose(own, (above - below) / (2 * h), rtol=1e-6)
+    for index, gradient in enumerate(jax.tree.leaves(slope)):
+        values = []
+        for step in (h, -h):
+            moved = [*leaves[:index], float(leaves[index]) + step, *leaves[index + 1 :]]
+            values.append(structure.unflatten(moved)(tree))
+        above, below = values
+        np.testing.assert_allclose(gradient, (above - below) / (2 * h), rtol=1e-6)
 
 
-def test_lanes_of_numbers_are_the_penalties():
+def test_a_vmap_lane_equals_the_penalty_alone():
     tree = jax.tree.map(jnp.float32, params())
     chex.clear_trace_counter()
     program = jax.jit(chex.assert_max_traces(lambda penalty: penalty(tree), n=1))
@@ -199,7 +198,7 @@ def test_lanes_of_numbers_are_the_penalties():
     np.testing.assert_allclose(lanes, alone, rtol=1e-6)
 
 
-def test_mistakes_are_told():
+def test_wrong_arguments_of_penalties_raise():
     for make in (l1, l2, elastic_net, orthogonal):
         with pytest.raises(ConfigError, match=f"{make.__name__} strength: expected a number in"):
             make(-1.0)
@@ -225,7 +224,7 @@ def kernel(*shape):
 
 @float64
 @pytest.mark.parametrize("shape", [(4, 5), (2, 2, 3, 5)])
-def test_units_that_weigh_too_much_are_scaled_down(shape):
+def test_max_norm_scales_units_above_the_limit(shape):
     w = kernel(*shape)
     norms = np.linalg.norm(w.reshape(-1, shape[-1]), axis=0)
     assert (norms > 1).any() and (norms < 1).any()
@@ -235,14 +234,14 @@ def test_units_that_weigh_too_much_are_scaled_down(shape):
     np.testing.assert_array_equal(got["bias"], 7)
 
 
-def test_only_what_it_is_on_is_bounded():
+def test_max_norm_changes_only_the_selected_params():
     tree = {"stem": {"kernel": jnp.ones((3, 2))}, "head": [jnp.ones((3, 2))]}
     got = max_norm(0.5, paths=["stem"])(tree)
     np.testing.assert_allclose(jnp.linalg.norm(got["stem"]["kernel"], axis=0), 0.5, rtol=1e-6)
     chex.assert_trees_all_equal(got["head"], tree["head"])
 
 
-def test_a_unit_of_zeros_stays_with_a_finite_gradient():
+def test_max_norm_of_a_zero_unit_has_a_finite_gradient():
     w, constraint = jnp.zeros((3, 2)).at[:, 1].set(4), max_norm(jnp.float32(1))
     assert not constraint(w)[:, 0].any()
     slope = jax.jacrev(constraint)(w)
@@ -250,11 +249,11 @@ def test_a_unit_of_zeros_stays_with_a_finite_gradient():
     np.testing.assert_allclose(slope[:, 0, :, 0], np.eye(3))
 
 
-def test_short_parameters_stay_short():
+def test_max_norm_keeps_the_dtype():
     chex.assert_type(max_norm(0.1)(jnp.ones((3, 2), jnp.bfloat16)), jnp.bfloat16)
 
 
-def test_mistakes_are_told_of_constraints():
+def test_wrong_arguments_of_max_norm_raise():
     with pytest.raises(ConfigError, match="max_norm limit: expected a number in"):
         max_norm(0.0)
     with pytest.raises(ConfigError, match=r"max_norm paths: expected a path among .*got 'steam'"):

@@ -1,4 +1,4 @@
-"""Overlap is held to sums over the places, written out."""
+"""Tests of the dice loss against loops over examples and channels."""
 
 import chex
 import jax
@@ -13,34 +13,34 @@ from fnn.objective import dice
 float64 = pytest.mark.usefixtures("x64")
 
 
-def written_out(p, g, smooth):
+def dice_by_loops(p, g, smooth):
     scores = np.empty((p.shape[0], p.shape[-1]))
     for example in range(p.shape[0]):
         for channel in range(p.shape[-1]):
-            own, true = p[example, ..., channel], g[example, ..., channel]
-            scores[example, channel] = (2 * (own * true).sum() + smooth) / (
-                (own**2).sum() + (true**2).sum() + smooth
+            predicted, true = p[example, ..., channel], g[example, ..., channel]
+            scores[example, channel] = (2 * (predicted * true).sum() + smooth) / (
+                (predicted**2).sum() + (true**2).sum() + smooth
             )
     return 1 - scores.mean(1)
 
 
 @float64
-@pytest.mark.parametrize("places", [(5,), (3, 4), (2, 3, 2)])
+@pytest.mark.parametrize("sizes", [(5,), (3, 4), (2, 3, 2)])
 @pytest.mark.parametrize("smooth", [1e-3, 1.0])
-def test_it_is_the_lack_of_overlap_of_each_channel(places, smooth):
+def test_dice_equals_its_formula(sizes, smooth):
     draw = np.random.default_rng(0)
-    logits, labels = draw.normal(size=(2, *places, 3)), draw.integers(0, 3, (2, *places))
+    logits, labels = draw.normal(size=(2, *sizes, 3)), draw.integers(0, 3, (2, *sizes))
     one_hot = np.eye(3)[labels]
     got = dice(jnp.array(logits), jnp.array(labels), smooth=smooth)
-    np.testing.assert_allclose(got, written_out(softmax(logits, -1), one_hot, smooth), rtol=1e-13)
+    np.testing.assert_allclose(got, dice_by_loops(softmax(logits, -1), one_hot, smooth), rtol=1e-13)
     for masks in (one_hot, one_hot.astype(bool), one_hot.astype(np.uint8), 0.3 * one_hot):
         got = dice(jnp.array(logits), jnp.array(masks), smooth=smooth)
         np.testing.assert_allclose(
-            got, written_out(expit(logits), masks.astype(float), smooth), rtol=1e-13
+            got, dice_by_loops(expit(logits), masks.astype(float), smooth), rtol=1e-13
         )
 
 
-def test_what_is_found_costs_nothing_and_what_is_missed_costs_all():
+def test_dice_is_zero_for_equal_maps_and_one_for_disjoint_maps():
     mask = jnp.zeros((2, 4, 4, 1)).at[:, :2].set(1)
     sure = 1e4 * (2 * mask - 1)
     np.testing.assert_allclose(dice(sure, mask), 0, atol=1e-7)
@@ -48,7 +48,7 @@ def test_what_is_found_costs_nothing_and_what_is_missed_costs_all():
     np.testing.assert_allclose(dice(jnp.full((2, 4, 4, 1), -1e4), 0 * mask), 0, atol=1e-7)
 
 
-def test_one_wrong_label_or_mask_is_an_alarm():
+def test_a_label_or_a_mask_out_of_range_gives_nan():
     logits = jnp.ones((2, 2, 2, 3))
     for targets in (
         jnp.zeros((2, 2, 2), jnp.int32).at[1, 0, 0].set(3),
@@ -80,7 +80,7 @@ ERRORS = {
         ShapeError,
         "two classes.*mask",
     ),
-    "other places": (
+    "another size": (
         jnp.ones((2, 3, 3, 2)),
         jnp.ones((2, 3, 4), jnp.uint8),
         ShapeError,
@@ -96,12 +96,12 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_shapes_and_dtypes_raise(case):
     logits, targets, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         dice(logits, targets)
 
 
-def test_no_smoothing_is_told():
+def test_a_smoothing_of_zero_raises():
     with pytest.raises(ConfigError, match=r"dice smooth: expected a number in \(0, inf\), got 0"):
         dice(jnp.ones((2, 3, 2)), jnp.ones((2, 3, 2)), smooth=0)

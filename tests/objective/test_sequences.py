@@ -1,4 +1,4 @@
-"""The surprise at labels without times is held to the sum over all ways to spread them, one by one."""
+"""Tests of CTC against the sum over all paths, one by one."""
 
 from itertools import groupby, product
 
@@ -22,7 +22,7 @@ loss = jax.jit(ctc)
 
 
 @jax.jit
-def differentiated(outputs, targets):
+def value_and_gradient(outputs, targets):
     values, pull = jax.vjp(lambda x: ctc((x, outputs[1]), targets), outputs[0])
     return values, *pull(jnp.ones_like(values))
 
@@ -31,24 +31,24 @@ def logits(scale=1.0):
     return scale * np.random.default_rng(0).normal(size=(4, 4, 4))
 
 
-def surprise(log_p, labels, blank):
-    """Over every way of giving each time a class."""
+def negative_log_likelihood(log_p, labels, blank):
+    """Sum over every path, a class for each time."""
     steps, classes = log_p.shape
     chances = [
-        np.exp(sum(log_p[t, c] for t, c in enumerate(way)))
-        for way in product(range(classes), repeat=steps)
-        if [c for c, _ in groupby(way) if c != blank] == list(labels)
+        np.exp(sum(log_p[t, c] for t, c in enumerate(path)))
+        for path in product(range(classes), repeat=steps)
+        if [c for c, _ in groupby(path) if c != blank] == list(labels)
     ]
     return -np.log(sum(chances)) if chances else np.inf
 
 
 def wanted(x, times, blank=0):
     rows = zip(log_softmax(x, -1), times, LABELS, LENGTHS, strict=True)
-    return [surprise(log_p[:t], labels[:n], blank) for log_p, t, labels, n in rows]
+    return [negative_log_likelihood(log_p[:t], labels[:n], blank) for log_p, t, labels, n in rows]
 
 
 @float64
-def test_it_sums_over_every_way():
+def test_ctc_equals_the_sum_over_all_paths():
     x, targets = logits(), (jnp.array(LABELS), jnp.array(LENGTHS))
     np.testing.assert_allclose(loss(jnp.array(x), targets), wanted(x, [4] * 4), rtol=1e-13)
     np.testing.assert_allclose(
@@ -60,29 +60,27 @@ def test_it_sums_over_every_way():
 def test_any_class_may_be_the_blank():
     x, labels = logits(), np.array([[1, 2], [2, 2], [0, 9], [7, -8]])
     got = ctc(jnp.array(x), (jnp.array(labels), jnp.array(LENGTHS)), blank=3)
-    exchanged = jnp.array(x[..., [3, 1, 2, 0]])  # 0 and 3 have changed places
+    exchanged = jnp.array(x[..., [3, 1, 2, 0]])  # 0 and 3 are exchanged
     targets = jnp.array(np.where(labels == 0, 3, labels)), jnp.array(LENGTHS)
     np.testing.assert_allclose(got, ctc(exchanged, targets), rtol=1e-13)
 
 
-def test_what_stands_beyond_a_length_is_of_no_account():
+def test_entries_beyond_the_lengths_do_not_matter():
     x = jnp.float32(logits())
     times, lengths = jnp.array(TIMES), jnp.array(LENGTHS)
     beyond = jnp.arange(4)[None, :, None] >= times[:, None, None]
-    first = differentiated((x, times), (jnp.array(LABELS), lengths))
+    first = value_and_gradient((x, times), (jnp.array(LABELS), lengths))
     other = jnp.array([[1, 2], [2, 2], [3, 0], [0, 1]])
-    second = differentiated((jnp.where(beyond, 5 * x, x), times), (other, lengths))
+    second = value_and_gradient((jnp.where(beyond, 5 * x, x), times), (other, lengths))
     chex.assert_trees_all_equal(first, second)
     assert not jnp.where(beyond, first[1], 0).any()
 
 
-def test_labels_that_need_more_time_are_infinite():
+def test_labels_that_need_more_time_have_an_infinite_loss():
     """Two equal labels need three times, with a blank between."""
-    x, targets = (
-        jnp.zeros((4, 4, 4)),
-        (jnp.array([[2, 2], [2, 2], [1, 2], [3, 3]]), jnp.array([2, 2, 2, 1])),
-    )
-    values, gradient = differentiated((x, jnp.array([3, 2, 1, 1])), targets)
+    x = jnp.zeros((4, 4, 4))
+    targets = jnp.array([[2, 2], [2, 2], [1, 2], [3, 3]]), jnp.array([2, 2, 2, 1])
+    values, gradient = value_and_gradient((x, jnp.array([3, 2, 1, 1])), targets)
     assert np.isinf(values).tolist() == [False, True, True, False]
     assert np.isfinite(gradient).all((1, 2)).tolist() == [True, False, False, True]
     assert (values > 0).all()
@@ -92,18 +90,20 @@ WRONG = {
     "the blank": ([0, 2], 2, 4),
     "no class": ([1, 4], 2, 4),
     "negative": ([-1, 2], 2, 4),
-    "more than there are": ([1, 2], 3, 4),
+    "a length beyond the labels": ([1, 2], 3, 4),
     "a negative length": ([1, 2], -1, 4),
-    "more time than there is": ([1, 2], 2, 5),
+    "a length beyond the time": ([1, 2], 2, 5),
     "no time": ([1, 2], 0, 0),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_is_an_alarm_in_value_and_gradient(case):
+def test_wrong_labels_and_lengths_give_nan_in_value_and_gradient(case):
     labels, length, time = WRONG[case]
     targets = jnp.array([[1, 2], [1, 2], labels, [1, 2]]), jnp.array([1, 2, length, 0])
-    values, gradient = differentiated((jnp.float32(logits()), jnp.array([4, 4, time, 2])), targets)
+    values, gradient = value_and_gradient(
+        (jnp.float32(logits()), jnp.array([4, 4, time, 2])), targets
+    )
     assert np.isnan(values).tolist() == [False, False, True, False]
     assert np.isnan(gradient).any((1, 2)).tolist() == [False, False, True, False]
 
@@ -127,7 +127,7 @@ ERRORS = {
         x,
         (lengths, lengths),
         ShapeError,
-        r"labels: expected \(batch, places\), got \(2,\)",
+        r"labels: expected \(batch, length\), got \(2,\)",
     ),
     "float labels": (
         x,
@@ -157,13 +157,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_shapes_and_dtypes_raise(case):
     outputs, targets, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         ctc(outputs, targets)
 
 
 @pytest.mark.parametrize("blank", [3, -1, 0.0])
-def test_a_blank_that_is_no_class_is_told(blank):
+def test_a_blank_that_is_not_a_class_raises(blank):
     with pytest.raises(ConfigError, match="ctc blank: expected"):
         ctc(x, (labels, lengths), blank=blank)

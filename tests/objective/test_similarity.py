@@ -1,4 +1,4 @@
-"""Losses of nearness are held to NumPy, pair by pair."""
+"""Tests of the similarity losses against NumPy and SciPy, pair by pair."""
 
 import chex
 import jax
@@ -19,7 +19,7 @@ def vectors(*shape):
 
 
 @float64
-def test_cosine_is_that_of_the_angle():
+def test_cosine_equals_scipy():
     a, b = vectors(4, 3), vectors(4, 3)[::-1]
     wanted = [cosine_distance(u, v) for u, v in zip(a, b, strict=True)]
     np.testing.assert_allclose(cosine(jnp.array(a), jnp.array(b)), wanted, rtol=1e-13)
@@ -27,13 +27,13 @@ def test_cosine_is_that_of_the_angle():
     np.testing.assert_allclose(cosine(*sequences), np.array(wanted) / 2, rtol=1e-13)
 
 
-def test_lengths_do_not_matter_and_ends_are_zero_and_two():
+def test_cosine_is_zero_for_parallel_and_two_for_opposite_vectors():
     a = jnp.float32(vectors(3, 4))
     np.testing.assert_allclose(cosine(a, 100 * a), 0, atol=1e-6)
     np.testing.assert_allclose(cosine(a, -a), 2, atol=1e-6)
 
 
-def test_a_vector_of_zeros_is_orthogonal_with_a_finite_gradient():
+def test_a_zero_vector_has_a_finite_gradient():
     outputs, targets = jnp.zeros((1, 3)), jnp.ones((1, 3))
     np.testing.assert_array_equal(cosine(outputs, targets), [1])
     chex.assert_tree_all_finite(
@@ -46,7 +46,7 @@ def test_a_vector_of_zeros_is_orthogonal_with_a_finite_gradient():
 
 @float64
 @pytest.mark.parametrize("margin", [0.0, 1.0, 3.0])
-def test_triplet_is_the_lack_of_a_margin(margin):
+def test_triplet_equals_its_formula(margin):
     anchor, first, second = vectors(3, 5, 4)
     near, far = np.linalg.norm(anchor - first, axis=1), np.linalg.norm(anchor - second, axis=1)
     targets = np.array([0, 1, 0, 1, 0])
@@ -57,7 +57,7 @@ def test_triplet_is_the_lack_of_a_margin(margin):
     )
 
 
-def test_equal_embeddings_have_a_finite_gradient():
+def test_triplet_of_equal_embeddings_has_a_finite_gradient():
     outputs = (jnp.ones((2, 3)),) * 3
     targets = jnp.array([0, 1])
     np.testing.assert_array_equal(triplet(outputs, targets), [1, 1])
@@ -67,7 +67,7 @@ def test_equal_embeddings_have_a_finite_gradient():
 
 
 @pytest.mark.parametrize("which", [-1, 2])
-def test_a_third_place_is_an_alarm(which):
+def test_a_target_of_triplet_other_than_zero_and_one_gives_nan(which):
     outputs, targets = tuple(jnp.float32(vectors(3, 2, 4))), jnp.array([0, which])
     gradients = jax.jit(jax.grad(lambda outputs: triplet(outputs, targets).sum()))(outputs)
     assert np.isnan(jax.jit(triplet)(outputs, targets)).tolist() == [False, True]
@@ -75,7 +75,7 @@ def test_a_third_place_is_an_alarm(which):
         assert np.isnan(gradient).any(1).tolist() == [False, True]
 
 
-def written_out(x, labels, temperature):
+def nt_xent_by_loops(x, labels, temperature):
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosines, values = unit @ unit.T / temperature, np.zeros(len(x))
     for i in range(len(x)):
@@ -89,13 +89,15 @@ def written_out(x, labels, temperature):
 @float64
 @pytest.mark.parametrize("labels", [[0, 1, 2, 2, 1, 0], [7, 7, 7, -3, -3, 900], [0, 1, 2, 3, 4, 5]])
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_nt_xent_is_the_surprise_at_ones_own_label(labels, temperature):
+def test_nt_xent_equals_its_formula(labels, temperature):
     x = vectors(6, 4)
     got = nt_xent(jnp.array(x), jnp.array(labels), temperature=temperature)
-    np.testing.assert_allclose(got, written_out(x, labels, temperature), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        got, nt_xent_by_loops(x, labels, temperature), rtol=1e-12, atol=1e-15
+    )
 
 
-def test_small_labels_are_labels_too():
+def test_labels_of_every_integer_dtype_agree():
     x, labels = jnp.float32(vectors(4, 3)), np.array([255, 0, 255, 0])
     chex.assert_trees_all_equal(
         nt_xent(x, jnp.array(labels, jnp.uint8)), nt_xent(x, jnp.array(labels))
@@ -172,13 +174,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_shapes_and_dtypes_raise(case):
     loss, outputs, targets, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         loss(outputs, targets)
 
 
-def test_options_out_of_range_are_told():
+def test_options_out_of_range_raise():
     with pytest.raises(ConfigError, match="triplet margin: expected a number in"):
         triplet((ones,) * 3, jnp.zeros(2, int), margin=-1)
     with pytest.raises(ConfigError, match="nt_xent temperature: expected a number in"):

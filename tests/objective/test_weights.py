@@ -1,4 +1,4 @@
-"""Weighted losses: what does not count is as if it were not there, and the rest is torch's weighted mean."""
+"""Tests of weighted losses: ignored and masked values, and weights of classes."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ def sequences():
     return jnp.float32(draw.normal(size=(4, 5, 3))), jnp.array(labels)
 
 
-def test_ignored_places_are_as_if_they_were_not_there():
+def test_ignoring_equals_the_loss_of_the_other_positions():
     logits, labels = sequences()
     value, slope = mean_and_slope(ignoring(cross_entropy, IGNORED), logits, labels)
     kept = np.asarray(labels) != IGNORED
@@ -51,24 +51,22 @@ def test_ignored_places_are_as_if_they_were_not_there():
     assert not slope[~kept].any()
 
 
-def test_what_is_ignored_may_be_anything():
+def test_outputs_at_ignored_positions_do_not_matter():
     """Not even NaN gets through, forward or back."""
     logits, labels = sequences()
     kept = np.asarray(labels) != IGNORED
     broken = jnp.where(kept[..., None], logits, jnp.nan)
-    chex.assert_trees_all_equal(
-        *(mean_and_slope(ignoring(cross_entropy, IGNORED), x, labels) for x in (logits, broken))
-    )
+    loss = ignoring(cross_entropy, IGNORED)
+    wanted = mean_and_slope(loss, logits, labels)
+    chex.assert_trees_all_equal(mean_and_slope(loss, broken, labels), wanted)
     other = jnp.where(kept, labels, 77)
-    chex.assert_trees_all_equal(
-        *(
-            mean_and_slope(masked(cross_entropy), x, (y, jnp.array(kept)))
-            for x, y in ((logits, labels), (broken, other))
-        )
-    )
+    mask = jnp.array(kept)
+    wanted = mean_and_slope(masked(cross_entropy), logits, (labels, mask))
+    got = mean_and_slope(masked(cross_entropy), broken, (other, mask))
+    chex.assert_trees_all_equal(got, wanted)
 
 
-def test_a_wrong_label_that_is_not_ignored_stays_an_alarm():
+def test_a_wrong_label_that_is_not_ignored_gives_nan():
     logits, labels = sequences()
     value, slope = mean_and_slope(ignoring(cross_entropy, IGNORED), logits, labels.at[0, 0].set(-1))
     assert np.isnan(value) and np.isnan(slope[0, 0]).all()
@@ -78,7 +76,7 @@ def test_a_wrong_label_that_is_not_ignored_stays_an_alarm():
     "loss",
     [ignoring(cross_entropy, IGNORED), ignoring(class_weighted(cross_entropy, WEIGHTS), IGNORED)],
 )
-def test_where_nothing_counts_the_loss_is_zero(loss):
+def test_the_loss_is_zero_if_all_is_ignored(loss):
     logits, labels = sequences()
     chex.assert_trees_all_equal(
         mean_and_slope(loss, logits, jnp.full_like(labels, IGNORED)),
@@ -86,14 +84,14 @@ def test_where_nothing_counts_the_loss_is_zero(loss):
     )
 
 
-def test_labels_of_bytes_may_ignore_their_largest():
+def test_the_largest_uint8_label_may_be_ignored():
     logits = jnp.float32(np.random.default_rng(0).normal(size=(3, 4)))
     values, weights = ignoring(cross_entropy, 255)(logits, jnp.array([1, 255, 2], jnp.uint8))
     chex.assert_trees_all_equal(weights, jnp.array([1.0, 0, 1]))
     chex.assert_trees_all_equal(values[::2], cross_entropy(logits[::2], jnp.array([1, 2])))
 
 
-def test_a_class_counts_by_its_weight():
+def test_class_weighted_returns_the_weight_of_each_label():
     logits, labels = sequences()
     labels = jnp.maximum(labels, 0)
     values, weights = class_weighted(cross_entropy, WEIGHTS)(logits, labels)
@@ -109,14 +107,14 @@ def test_equal_weights_of_any_size_change_nothing():
         np.testing.assert_allclose(value, cross_entropy(logits, labels).mean(), rtol=1e-6)
 
 
-def careless(logits, labels):
-    """A loss that has no alarm: a label out of range meets the last class."""
+def unguarded_loss(logits, labels):
+    """A loss without a check of labels: one out of range is taken for the last class."""
     return -jnp.take_along_axis(logits, labels[..., None], -1, mode="clip")[..., 0]
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, careless])
+@pytest.mark.parametrize("loss", [cross_entropy, unguarded_loss])
 @pytest.mark.parametrize("label", [-1, 3, 2**31 - 1])
-def test_a_label_without_a_weight_is_an_alarm(loss, label):
+def test_a_label_without_a_weight_gives_nan(loss, label):
     logits, labels = jnp.ones((2, 3)), jnp.array([0, label])
     value, slope = mean_and_slope(class_weighted(loss, WEIGHTS), logits, labels)
     assert np.isnan(value) and np.isnan(slope[1]).any()
@@ -139,10 +137,10 @@ def test_weights_may_be_traced_and_compile_once():
     np.testing.assert_allclose(lanes[1], wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("place", ["inside", "outside"])
-def test_ignoring_and_class_weights_compose_in_either_order(place):
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_ignoring_and_class_weights_compose_in_either_order(order):
     logits, labels = sequences()
-    if place == "inside":
+    if order == "inside":
         loss = class_weighted(ignoring(cross_entropy, IGNORED), WEIGHTS)
     else:
         loss = ignoring(class_weighted(cross_entropy, WEIGHTS), IGNORED)
@@ -154,24 +152,20 @@ def test_ignoring_and_class_weights_compose_in_either_order(place):
     assert not slope[~kept].any()
 
 
-def test_a_mask_with_the_axes_of_the_targets_tells_numbers_apart():
+def test_a_mask_of_the_shape_of_the_targets_weighs_each_number():
     draw = np.random.default_rng(0)
-    outputs, targets, mask = (
-        draw.normal(size=(4, 3, 2)),
-        draw.normal(size=(4, 3, 2)),
-        draw.random((4, 3, 2)) < 0.5,
-    )
+    outputs = draw.normal(size=(4, 3, 2))
+    targets = draw.normal(size=(4, 3, 2))
+    mask = draw.random((4, 3, 2)) < 0.5
     got = masked(squared_error)(jnp.float32(outputs), (jnp.float32(targets), jnp.array(mask)))
     chex.assert_shape(got, (4, 3, 2))
     np.testing.assert_allclose(mean(got), ((outputs - targets) ** 2)[mask].mean(), rtol=1e-6)
 
 
-def test_a_mask_of_the_examples_alone_leaves_the_mean_within_each():
-    outputs, targets, mask = (
-        jnp.arange(6.0).reshape(3, 2),
-        jnp.zeros((3, 2)),
-        jnp.array([1.0, 0.5, 0]),
-    )
+def test_a_mask_of_examples_weighs_the_mean_of_each():
+    outputs = jnp.arange(6.0).reshape(3, 2)
+    targets = jnp.zeros((3, 2))
+    mask = jnp.array([1.0, 0.5, 0])
     values, weights = masked(squared_error)(outputs, (targets, mask))
     np.testing.assert_allclose(values, [0.5, 6.5, 0])
     np.testing.assert_allclose(weights, mask)
@@ -182,7 +176,7 @@ def test_a_mask_of_the_examples_alone_leaves_the_mean_within_each():
     np.testing.assert_allclose(weights, [[1, 1], [0.5, 0.5], [0, 0]])
 
 
-def test_a_mask_may_hide_rows_that_are_no_distribution():
+def test_a_mask_may_hide_rows_that_do_not_sum_to_one():
     targets = jnp.array([[0.25, 0.75], [0.0, 0.0]])
     value, slope = mean_and_slope(
         masked(kl_divergence), jnp.zeros((2, 2)), (targets, jnp.array([True, False]))
@@ -192,23 +186,22 @@ def test_a_mask_may_hide_rows_that_are_no_distribution():
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan])
-def test_a_mask_that_is_no_weight_is_an_alarm(weight):
+def test_a_negative_or_nan_mask_gives_nan(weight):
     value, slope = mean_and_slope(
         masked(squared_error), jnp.ones(2), (jnp.zeros(2), jnp.array([1, weight]))
     )
     assert np.isnan(value) and np.isnan(slope[1])
 
 
-def test_equal_transforms_are_one_to_the_compiler():
-    assert ignoring(cross_entropy, 0) == ignoring(cross_entropy, 0) and masked(nt_xent) == masked(
-        nt_xent
-    )
+def test_equal_transforms_are_equal_and_hash_alike():
+    assert ignoring(cross_entropy, 0) == ignoring(cross_entropy, 0)
+    assert masked(nt_xent) == masked(nt_xent)
     assert len({hash(ignoring(masked(cross_entropy), 0)) for _ in range(2)}) == 1
     assert ignoring(cross_entropy, 0) != ignoring(cross_entropy, 1)
     hash(class_weighted(cross_entropy, WEIGHTS))
 
 
-def test_what_a_loss_is_made_of_can_be_found():
+def test_a_loss_records_its_arguments():
     smoothed = cross_entropy(label_smoothing=0.1)
     weighted = class_weighted(smoothed, WEIGHTS)
     loss = ignoring(weighted, IGNORED)
@@ -217,17 +210,15 @@ def test_what_a_loss_is_made_of_can_be_found():
     assert smoothed.maker is cross_entropy and jax.tree.leaves(loss) == [0.1, *WEIGHTS]
 
 
-def test_what_is_known_of_the_targets_is_known_of_them_with_what_does_not_count():
+def test_transforms_keep_the_attributes_of_a_loss():
     loss = ignoring(ignoring(class_weighted(cross_entropy, WEIGHTS), IGNORED), 1)
     assert loss.classes and loss.probabilities and loss.ignored == {IGNORED, 1}
     assert loss.metric == ("accuracy", ignoring(ignoring(accuracy, IGNORED), 1))
     hidden = masked(loss)
-    assert (
-        not hidden.classes
-        and not hidden.probabilities
-        and hidden.metric == ("accuracy", masked(loss.metric[1]))
-    )
-    assert not ignoring(careless, 0).classes and ignoring(careless, 0).metric is None
+    assert not hidden.classes
+    assert not hidden.probabilities
+    assert hidden.metric == ("accuracy", masked(loss.metric[1]))
+    assert not ignoring(unguarded_loss, 0).classes and ignoring(unguarded_loss, 0).metric is None
 
 
 X, LABELS = jnp.ones((2, 3)), jnp.array([0, 1])
@@ -311,7 +302,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_a_mistake_is_told(case):
+def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()

@@ -1,1 +1,1 @@
-"""Metrics of examples and of whole data sets."""
+"""Metrics per example and of whole data sets."""

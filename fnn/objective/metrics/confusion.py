@@ -1,4 +1,4 @@
-"""What is reported of how classes are taken for one another: measures of a whole set, made of counts."""
+"""Metrics of a whole data set made of class counts: confusion matrix, precision, recall and F1."""
 
 from collections.abc import Callable
 
@@ -6,114 +6,166 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks
-from fnn.errors import ConfigError, ShapeError
+from fnn.errors import ShapeError
 from fnn.objective.metrics.per_example import expect_labels, spread
-from fnn.objective.targets import countable
+from fnn.objective.targets import as_int32
 from fnn.types import Metric
 from fnn.values import maker
 
 AVERAGES = ("macro", "micro", "binary", "none")
-Seen = tuple[
-    jax.Array, jax.Array
-]  # truth and guess, each one-hot (n, ..., classes); where no class is true, no 1
+# Truth and prediction, each one-hot (n, ..., classes). A wrong label has a row without a 1.
+Statistics = tuple[jax.Array, jax.Array]
+Ratio = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @maker
 def confusion_matrix(classes: int) -> Metric:
-    """How many examples of each class (rows) were taken for each class (columns): counts (classes, classes).
+    """Confusion matrix (classes, classes): the true classes in rows, the predicted in columns.
 
-    outputs: logits (n, ..., classes); targets: labels (n, ...) as integers, or probabilities. Weighted examples count
-    by their weights. A label out of range makes it NaN, unless its weight is 0. ConfigError unless classes >= 1;
-    ShapeError or DTypeError where outputs or targets do not fit.
+    The entries are counts of examples, or sums of their weights. The metric takes logits
+    (n, ..., classes) and integer labels (n, ...) or probabilities. A label out of range makes it
+    NaN, unless its weight is 0.
+
+    Args:
+        classes: Number of classes, at least 1.
+
+    Raises:
+        ConfigError: `classes` is not a whole number >= 1.
+        DTypeError: When called, the logits are not floats, or the labels are neither.
+        ShapeError: When called, the shapes do not fit.
     """
     checks.whole("confusion_matrix classes", classes)
 
-    def look(logits: jax.Array, labels: jax.Array) -> Seen:
+    def per_example(logits: jax.Array, labels: jax.Array) -> Statistics:
         if logits.shape[-1:] != (classes,):
+            expected = f"(..., {classes}) as in classes"
+            advice = "give their number as classes"
             raise ShapeError(
                 "logits",
-                f"(..., {classes}) as in classes",
+                expected,
                 logits.shape,
-                "give their number as classes",
+                advice,
             )
-        return _look(logits, labels)
+        return _one_hot_pair(logits, labels)
 
-    def finish(seen: Seen, weights: jax.Array) -> jax.Array:
-        each = spread(weights, seen[0][..., 0]).reshape(-1, 1)
-        truth, guess = (one.reshape(-1, classes).astype(each.dtype) for one in seen)
-        return jnp.matmul((each * truth).T, guess, precision="highest") * _alarm(seen, weights)
+    def reduce(statistics: Statistics, weights: jax.Array) -> jax.Array:
+        # All examples, and all positions of each, in one axis of rows.
+        rows = spread(weights, statistics[0][..., 0]).reshape(-1, 1)
+        truth, prediction = (one.reshape(-1, classes).astype(rows.dtype) for one in statistics)
+        # (classes, rows) @ (rows, classes), in full float32 also on an accelerator.
+        counts = jnp.matmul((rows * truth).T, prediction, precision="highest")
+        return counts * _nan_if_unknown(statistics, weights)
 
-    return Metric(look, finish)
+    return Metric(per_example, reduce)
 
 
 @maker
 def precision(*, average: str = "macro") -> Metric:
-    """Of the examples taken for a class, the share that is of it: hits / guessed, 0 where none was taken for it.
+    """Precision, hits / predicted: of the examples predicted as a class, the share that is of it.
 
-    outputs: logits (n, ..., classes); targets: labels (n, ...) as integers, or probabilities. average: "macro", the
-    mean over all classes, also those that do not occur; "micro", of the counts of all classes; "binary", class 1 of
-    two; "none", one for each class, (classes,). A label out of range makes it NaN, unless its weight is 0. ConfigError
-    for another average; ShapeError or DTypeError where outputs or targets do not fit.
+    It is 0 for a class that is never predicted. The metric takes logits (n, ..., classes) and
+    integer labels (n, ...) or probabilities. A label out of range makes it NaN, unless its weight
+    is 0.
+
+    Args:
+        average: "macro", the mean over all classes, also those that do not occur; "micro", of the
+            counts of all classes; "binary", class 1 of two; "none", one for each class, (classes,).
+
+    Raises:
+        ConfigError: `average` is not one of these.
+        DTypeError: When called, the logits are not floats, or the labels are neither.
+        ShapeError: When called, the shapes do not fit.
     """
-    return _of_counts("precision", average, lambda hits, guessed, true: _share(hits, guessed))
+
+    def ratio(hits: jax.Array, predicted: jax.Array, true: jax.Array) -> jax.Array:
+        return _share(hits, predicted)
+
+    return _of_counts("precision", average, ratio)
 
 
 @maker
 def recall(*, average: str = "macro") -> Metric:
-    """Of the examples of a class, the share taken for it: hits / true, 0 where there are none; else as precision."""
-    return _of_counts("recall", average, lambda hits, guessed, true: _share(hits, true))
+    """Recall, hits / true: of the examples of a class, the share predicted as it.
+
+    It is 0 for a class that does not occur. Inputs and errors are those of precision.
+
+    Args:
+        average: "macro", "micro", "binary" or "none", as for precision.
+    """
+
+    def ratio(hits: jax.Array, predicted: jax.Array, true: jax.Array) -> jax.Array:
+        return _share(hits, true)
+
+    return _of_counts("recall", average, ratio)
 
 
 @maker
 def f1(*, average: str = "macro") -> Metric:
-    """The harmonic mean of precision and recall, 2 hits / (guessed + true), 0 where both are 0; else as precision."""
-    return _of_counts("f1", average, lambda hits, guessed, true: _share(2 * hits, guessed + true))
+    """F1 score, 2 hits / (predicted + true): the harmonic mean of precision and recall.
+
+    It is 0 if both are. Inputs and errors are those of precision.
+
+    Args:
+        average: "macro", "micro", "binary" or "none", as for precision.
+    """
+
+    def ratio(hits: jax.Array, predicted: jax.Array, true: jax.Array) -> jax.Array:
+        return _share(2 * hits, predicted + true)
+
+    return _of_counts("f1", average, ratio)
 
 
-def _of_counts(
-    name: str, average: str, ratio: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-) -> Metric:
-    if average not in AVERAGES:
-        raise ConfigError(
-            f"{name} average", f"one of {', '.join(AVERAGES)}", repr(average), "choose one of them"
-        )
+def _of_counts(name: str, average: str, ratio: Ratio) -> Metric:
+    """Return the metric ratio(hits, predicted, true) of counts by class."""
+    checks.choice(f"{name} average", average, AVERAGES)
 
-    def look(logits: jax.Array, labels: jax.Array) -> Seen:
+    def per_example(logits: jax.Array, labels: jax.Array) -> Statistics:
         if average == "binary" and logits.shape[-1:] != (2,):
+            # Class 1 of two is the positive one; of more classes there is none.
+            expected = "(..., 2), as average is binary"
             raise ShapeError(
-                "logits", "(..., 2), as average is binary", logits.shape, 'choose average="macro"'
+                "logits",
+                expected,
+                logits.shape,
+                'choose average="macro"',
             )
-        return _look(logits, labels)
+        return _one_hot_pair(logits, labels)
 
-    def finish(seen: Seen, weights: jax.Array) -> jax.Array:
-        truth, guess = seen
-        each = spread(weights, truth)
+    def reduce(statistics: Statistics, weights: jax.Array) -> jax.Array:
+        truth, prediction = statistics
+        each = spread(weights, truth)  # (n, ..., classes)
 
         def count(marked: jax.Array) -> jax.Array:
+            """Sum the weights of the marked, (n, ..., classes) -> (classes,)."""
             return jnp.where(marked, each, 0).sum(tuple(range(marked.ndim - 1)))
 
-        counts = [count(truth & guess), count(guess), count(truth)]
-        counts = [one.sum() for one in counts] if average == "micro" else counts
-        values = ratio(*counts) * _alarm(seen, weights)
+        counts = [count(truth & prediction), count(prediction), count(truth)]
+        if average == "micro":
+            counts = [one.sum() for one in counts]
+        values = ratio(*counts) * _nan_if_unknown(statistics, weights)
         if average == "binary":
             return values[1]
         return values.mean() if average == "macro" else values
 
-    return Metric(look, finish)
+    return Metric(per_example, reduce)
 
 
-def _look(logits: jax.Array, labels: jax.Array) -> Seen:
-    truth, classes = countable(expect_labels(logits, labels)), logits.shape[-1]
-    return jax.nn.one_hot(truth, classes, dtype=bool), jax.nn.one_hot(
-        logits.argmax(-1), classes, dtype=bool
-    )
+def _one_hot_pair(logits: jax.Array, labels: jax.Array) -> Statistics:
+    classes = logits.shape[-1]
+    truth = as_int32(expect_labels(logits, labels))
+    # A label out of range has a row of zeros.
+    true_rows = jax.nn.one_hot(truth, classes, dtype=bool)  # (n, ..., classes)
+    predicted_rows = jax.nn.one_hot(logits.argmax(-1), classes, dtype=bool)
+    return true_rows, predicted_rows
 
 
-def _alarm(seen: Seen, weights: jax.Array) -> jax.Array:
-    """NaN if an example that counts is of no class, else 1."""
-    unknown = ~seen[0].any(-1)
-    return jnp.where((unknown & (spread(weights, unknown) != 0)).any(), jnp.nan, 1.0)
+def _nan_if_unknown(statistics: Statistics, weights: jax.Array) -> jax.Array:
+    """Return NaN if an example with a weight has a label out of range, else 1."""
+    unknown = ~statistics[0].any(-1)
+    counted = unknown & (spread(weights, unknown) != 0)
+    return jnp.where(counted.any(), jnp.nan, 1.0)
 
 
 def _share(part: jax.Array, whole: jax.Array) -> jax.Array:
+    # 0 / 1 where the whole is 0, since then the part is 0 too.
     return part / jnp.where(whole == 0, 1, whole)

@@ -1,4 +1,4 @@
-"""What is reported of a whole set and is no mean over it: rankings, calibration, perplexity, explained variance."""
+"""Metrics of a whole data set that are not means: AUC, calibration, perplexity and R²."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.objective.classification import cross_entropy
 from fnn.objective.metrics.per_example import expect_labels, spread
-from fnn.objective.targets import paired
+from fnn.objective.targets import expect_pair
 from fnn.objective.weights import as_weighted
 from fnn.types import LossFunction, Metric, Weighted
 from fnn.values import maker
@@ -17,118 +17,153 @@ Pair = tuple[jax.Array, jax.Array]
 
 @maker
 def roc_auc() -> Metric:
-    """The chance that an example of class 1 is scored above one of class 0, a tie counting half.
+    """Area under the ROC curve, exact: P(score of class 1 > score of class 0), ties counting half.
 
-    It is the area under the ROC curve, Mann and Whitney's U / (n₁ n₀), exact. outputs: scores (n,) or (n, 1), or logits
-    (n, 2), whose difference is the score; targets: 0 or 1, (n,) or like the outputs. NaN where one class is missing,
-    for a NaN among the scores and for another target, unless its weight is 0. ShapeError where the two do not fit.
+    It is Mann and Whitney's U / (n₁ n₀). The metric takes scores (n,) or (n, 1), or logits (n, 2),
+    whose difference is the score; and targets 0 or 1, (n,) or of the shape of the outputs. It is
+    NaN if a class is missing, or for a NaN score or another target, unless its weight is 0.
+    ShapeError if the two do not fit.
     """
 
-    def look(outputs: jax.Array, labels: jax.Array) -> Pair:
+    def per_example(outputs: jax.Array, labels: jax.Array) -> Pair:
         checks.floating("outputs", outputs)
         if outputs.shape[1:] not in ((), (1,), (2,)):
+            expected = "scores (n,) or logits (n, 2)"
             raise ShapeError(
-                "outputs", "scores (n,) or logits (n, 2)", outputs.shape, "give a score an example"
+                "outputs",
+                expected,
+                outputs.shape,
+                "give a score an example",
             )
         if labels.shape not in (outputs.shape[:1], outputs.shape):
+            expected = f"one an example, {outputs.shape[:1]}"
             raise ShapeError(
                 "labels",
-                f"one an example, {outputs.shape[:1]}",
+                expected,
                 labels.shape,
                 "give 0 or 1 for each",
             )
         wide = outputs.astype(trees.wide(outputs))
-        scores = wide[:, 1] - wide[:, 0] if outputs.shape[1:] == (2,) else wide.reshape(-1)
-        return scores, (labels if labels.ndim == 1 else labels[:, -1]).astype(scores.dtype)
+        # The logits' difference has the order of the probability of class 1.
+        are_logits = outputs.shape[1:] == (2,)
+        scores = wide[:, 1] - wide[:, 0] if are_logits else wide.reshape(-1)  # (n,)
+        # Of one-hot rows, the column of class 1.
+        column = labels if labels.ndim == 1 else labels[:, -1]
+        return scores, column.astype(scores.dtype)
 
-    def finish(seen: Pair, weights: jax.Array) -> jax.Array:
-        scores, labels = seen
+    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
+        scores, labels = statistics
         each = spread(weights, scores)
-        positive, negative = (jnp.where(labels == label, each, 0) for label in (1, 0))
+        positive = jnp.where(labels == 1, each, 0)
+        negative = jnp.where(labels == 0, each, 0)
         wrong = jnp.isnan(scores) | ((labels != 0) & (labels != 1))
+        # A NaN score of padding would be sorted to the end, among the others.
         scores = jnp.where(each == 0, 0, scores)
         order = jnp.argsort(scores)
-        ranked, positive, negative = scores[order], positive[order], negative[order]
-        lower = jnp.pad(
-            jnp.cumsum(negative), (1, 0)
-        )  # lower[i]: how many of class 0 are among the i lowest
+        ranked = scores[order]
+        positive = positive[order]
+        negative = negative[order]
+        # lower[i] is the weight of class 0 among the i lowest scores, (n + 1,).
+        lower = jnp.pad(jnp.cumsum(negative), (1, 0))
         step = ranked[1:] != ranked[:-1]
-        first, last = (
-            jnp.pad(step, (1, 0), constant_values=True),
-            jnp.pad(step, (0, 1), constant_values=True),
-        )
-        below = jax.lax.cummax(jnp.where(first, lower[:-1], 0))
-        not_above = jax.lax.cummin(jnp.where(last, lower[1:], jnp.inf), reverse=True)
-        area = (positive * (below + not_above) / (2 * negative.sum())).sum() / positive.sum()
+        first_of_tie = jnp.pad(step, (1, 0), constant_values=True)
+        last_of_tie = jnp.pad(step, (0, 1), constant_values=True)
+        # For each score, the weight of class 0 strictly below it, and at or below it.
+        below = jax.lax.cummax(jnp.where(first_of_tie, lower[:-1], 0))
+        not_above = jax.lax.cummin(jnp.where(last_of_tie, lower[1:], jnp.inf), reverse=True)
+        # The mean of the two counts each tie by half.
+        pairs = positive * (below + not_above)
+        area = (pairs / (2 * negative.sum())).sum() / positive.sum()
         return area * jnp.where((wrong & (each != 0)).any(), jnp.nan, 1)
 
-    return Metric(look, finish)
+    return Metric(per_example, reduce)
 
 
 @maker
 def calibration_error(*, bins: int = 15) -> Metric:
-    """How far confidence is from accuracy, Σ_b |B_b| / n |accuracy(B_b) - confidence(B_b)|, called ECE.
+    """Expected calibration error (ECE), Σ_b |B_b| / n |accuracy(B_b) - confidence(B_b)|.
 
-    The confidence is the largest probability, and bin b holds those in (b / bins, (b + 1) / bins]. outputs: logits
-    (n, ..., classes); targets: labels (n, ...) as integers, or probabilities. ConfigError unless bins >= 1; ShapeError
-    or DTypeError where the two do not fit [Guo et al. 2017, arXiv:1706.04599].
+    The confidence is the largest probability; bin b holds those in (b / bins, (b + 1) / bins]. The
+    metric takes logits (n, ..., classes) and integer labels (n, ...) or probabilities
+    [Guo et al. 2017, arXiv:1706.04599].
+
+    Args:
+        bins: Number of bins, at least 1; 15 is that of the paper.
+
+    Raises:
+        ConfigError: `bins` is not a whole number >= 1.
+        DTypeError: When called, the logits are not floats, or the labels are neither.
+        ShapeError: When called, the shapes do not fit.
     """
     checks.whole("calibration_error bins", bins)
 
-    def look(logits: jax.Array, labels: jax.Array) -> Pair:
+    def per_example(logits: jax.Array, labels: jax.Array) -> Pair:
         truth = expect_labels(logits, labels)
-        guess = logits.argmax(-1)
+        prediction = logits.argmax(-1)
         confidence = jax.nn.softmax(logits.astype(trees.wide(logits))).max(-1)
-        return confidence, guess == truth.astype(guess.dtype)
+        return confidence, prediction == truth.astype(prediction.dtype)
 
-    def finish(seen: Pair, weights: jax.Array) -> jax.Array:
-        confidence, right = seen
-        each = spread(weights, confidence)
-        place = (jnp.ceil(confidence * bins) - 1).astype(jnp.int32).clip(0, bins - 1)
+    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
+        confidence, right = statistics
+        each = spread(weights, confidence)  # (n, ...)
+        index = (jnp.ceil(confidence * bins) - 1).astype(jnp.int32).clip(0, bins - 1)
+        # |B| (accuracy - confidence) is the sum of these gaps over the bin.
         gaps = jnp.where(each == 0, 0, each * (right.astype(confidence.dtype) - confidence))
-        return jnp.abs(jnp.zeros(bins, gaps.dtype).at[place].add(gaps)).sum() / each.sum()
+        totals = jnp.zeros(bins, gaps.dtype).at[index].add(gaps)  # (bins,)
+        return jnp.abs(totals).sum() / each.sum()
 
-    return Metric(look, finish)
+    return Metric(per_example, reduce)
 
 
 @maker
 def perplexity(loss: LossFunction = cross_entropy) -> Metric:
-    """The exponential of the mean loss over all places, exp(Σ w l / Σ w): among how many it is as if to guess.
+    """Perplexity, exp(Σ w l / Σ w): the exponential of the mean loss over all positions.
 
-    outputs and targets as the loss takes them: for cross_entropy logits (n, ..., classes) and labels (n, ...). A loss
-    that weighs its values is weighed, as in perplexity(ignoring(cross_entropy, label)). NaN where nothing counts.
+    A uniform guess among k classes has the perplexity k. NaN if all weights are 0.
+
+    Args:
+        loss: A loss in nats; the metric takes its outputs and targets. If it returns weights, as
+            perplexity(ignoring(cross_entropy, label)), they multiply those of the examples.
     """
 
-    def look(outputs: jax.Array, targets: jax.Array) -> Weighted:
+    def per_example(outputs: jax.Array, targets: jax.Array) -> Weighted:
         return as_weighted(loss(outputs, targets))
 
-    def finish(seen: Weighted, weights: jax.Array) -> jax.Array:
-        each = spread(weights, seen.values) * seen.weights.astype(seen.values.dtype)
-        return jnp.exp(jnp.where(each == 0, 0, each * seen.values).sum() / each.sum())
+    def reduce(statistics: Weighted, weights: jax.Array) -> jax.Array:
+        values = statistics.values
+        each = spread(weights, values) * statistics.weights.astype(values.dtype)
+        # where, since padding may have a loss of NaN.
+        total = jnp.where(each == 0, 0, each * values).sum()
+        return jnp.exp(total / each.sum())
 
-    return Metric(look, finish)
+    return Metric(per_example, reduce)
 
 
 @maker
 def r2() -> Metric:
-    """The share of the targets' variance that the outputs explain, 1 - Σ w (t - y)² / Σ w (t - mean t)².
+    """Coefficient of determination R², 1 - Σ w (t - y)² / Σ w (t - mean t)².
 
-    outputs and targets (n, ...), equal in shape; the mean over all that an example has. Where the targets do not vary,
-    1 if all outputs are right, else 0. ShapeError or DTypeError where the two do not fit.
+    The metric takes outputs and targets (n, ...) of equal shape and averages R² over the numbers of
+    an example. If the targets do not vary, it is 1 if all outputs are right, else 0. ShapeError or
+    DTypeError if the two do not fit.
     """
 
-    def finish(seen: Pair, weights: jax.Array) -> jax.Array:
-        outputs, targets = seen
-        each = spread(weights, targets)
+    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
+        outputs, targets = statistics
+        each = spread(weights, targets)  # (n, ...)
 
         def total(values: jax.Array) -> jax.Array:
+            """Sum over the examples by weight, (n, ...) -> (1, ...)."""
             return jnp.where(each == 0, 0, each * values).sum(0, keepdims=True)
 
-        # Measured from one of them, so that equal targets have variance 0, not what rounding leaves of their mean.
-        moved = targets - targets[jnp.argmax(weights.astype(targets.dtype) != 0)][None]
+        # Measured from one of them, so that equal targets have variance 0 without a rounding error.
+        reference = jnp.argmax(weights.astype(targets.dtype) != 0)
+        moved = targets - targets[reference][None]
         residual = total(jnp.square(targets - outputs))
         variance = total(jnp.square(moved - total(moved) / each.sum(0, keepdims=True)))
         share = 1 - residual / jnp.where(variance == 0, 1, variance)
-        return jnp.where(variance == 0, (residual == 0).astype(share.dtype), share).mean()
+        is_constant = variance == 0
+        constant_score = (residual == 0).astype(share.dtype)
+        return jnp.where(is_constant, constant_score, share).mean()
 
-    return Metric(paired, finish)
+    return Metric(expect_pair, reduce)

@@ -1,4 +1,4 @@
-"""Measures made of counts are held to scikit-learn, by hand where examples weigh nothing."""
+"""Tests of the metrics of class counts against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,17 @@ every_measure = pytest.mark.parametrize("make", AVERAGED)
 
 
 def draw(seed, classes=CLASSES, n=23):
-    """Logits, labels and weights; one class never occurs, so that there are divisions by zero."""
+    """Logits, labels and weights. One class never occurs, to test the division by zero."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, classes)).astype(np.float32)
     logits[:, 1] -= 9 * (classes > 2)
-    return (
-        jnp.array(logits),
-        jnp.array(rng.integers(0, classes - (classes > 2), n)),
-        jnp.array(rng.random(n), jnp.float32),
-    )
+    labels = rng.integers(0, classes - (classes > 2), n)
+    weights = rng.random(n)
+    return jnp.array(logits), jnp.array(labels), jnp.array(weights, jnp.float32)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_confusion_matrix_is_that_of_scikit_learn(seed):
+def test_the_confusion_matrix_equals_scikit_learn(seed):
     logits, labels, weights = draw(seed)
     guess, classes = np.argmax(logits, -1), np.arange(CLASSES)
     metric = jitted(confusion_matrix(CLASSES))
@@ -45,7 +43,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(seed):
 
 @every_measure
 @pytest.mark.parametrize("average", ["macro", "micro", "none", "binary"])
-def test_the_averages_are_those_of_scikit_learn(make, average):
+def test_each_average_equals_scikit_learn(make, average):
     for seed in range(3):
         classes = 2 if average == "binary" else CLASSES
         logits, labels, weights = draw(seed, classes)
@@ -74,17 +72,17 @@ every_metric = pytest.mark.parametrize("name", METRICS)
 @every_metric
 def test_examples_of_weight_0_change_nothing(name):
     logits, labels, _ = draw(0)
-    padded = (
-        jnp.concatenate([logits, jnp.full((3, CLASSES), jnp.nan)]),
-        jnp.concatenate([labels, jnp.array([2, -1, 9])]),
-    )
-    metric, weights = METRICS[name], jnp.concatenate([jnp.ones(23), jnp.zeros(3)])
+    padded_logits = jnp.concatenate([logits, jnp.full((3, CLASSES), jnp.nan)])
+    padded_labels = jnp.concatenate([labels, jnp.array([2, -1, 9])])
+    padded = padded_logits, padded_labels
+    metric = METRICS[name]
+    weights = jnp.concatenate([jnp.ones(23), jnp.zeros(3)])
     np.testing.assert_array_equal(metric(*padded, weights), metric(logits, labels))
     np.testing.assert_array_equal(metric(*padded, weights.astype(int)), metric(logits, labels))
 
 
 @every_metric
-def test_a_lane_is_the_set_alone(name):
+def test_a_vmap_lane_equals_the_data_set_alone(name):
     logits, labels, weights = (jnp.stack(pair) for pair in zip(draw(0), draw(1), strict=True))
     lanes = jax.vmap(METRICS[name])(logits, labels, weights)
     for lane in range(2):
@@ -94,7 +92,7 @@ def test_a_lane_is_the_set_alone(name):
 
 
 @every_metric
-def test_every_place_of_a_sequence_counts_as_its_example_does(name):
+def test_each_position_of_a_sequence_has_the_weight_of_its_example(name):
     logits, labels, weights = draw(0, n=24)
     by_four = logits.reshape(6, 4, CLASSES), labels.reshape(6, 4)
     wanted = METRICS[name](logits, labels, jnp.repeat(weights[:6], 4))
@@ -103,13 +101,13 @@ def test_every_place_of_a_sequence_counts_as_its_example_does(name):
 
 @every_metric
 @pytest.mark.parametrize("label", [-1, CLASSES, 255])
-def test_a_label_of_no_class_is_an_alarm(name, label):
+def test_a_label_out_of_range_gives_nan(name, label):
     logits, labels, _ = draw(0)
     assert np.isnan(METRICS[name](logits, labels.at[3].set(label))).all()
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_probabilities_are_as_good_as_labels(name):
+def test_probabilities_and_labels_agree(name):
     logits, labels, _ = draw(0)
     probabilities = 0.1 + 0.6 * jax.nn.one_hot(labels, CLASSES)
     np.testing.assert_array_equal(
@@ -119,7 +117,7 @@ def test_probabilities_are_as_good_as_labels(name):
 
 @pytest.mark.usefixtures("x64")
 @every_metric
-def test_they_run_in_64_bits(name):
+def test_they_compute_in_float64(name):
     logits, labels, _ = draw(0)
     got = METRICS[name](logits.astype(jnp.float64), labels)
     assert got.dtype == jnp.float64 and jnp.isfinite(got).all()
@@ -166,7 +164,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Measures of a whole set are held to scikit-learn, SciPy and NumPy."""
+"""Tests of the metrics of a whole data set against scikit-learn, SciPy and NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -18,35 +18,35 @@ def jitted(metric):
     return jax.jit(lambda *arguments: metric(*arguments))
 
 
-area, determination = jitted(roc_auc()), jitted(r2())
+auc, r_squared = jitted(roc_auc()), jitted(r2())
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 1000]))
-def test_the_area_is_that_of_scikit_learn_with_ties_and_weights(seed, levels):
+def test_roc_auc_equals_scikit_learn_with_ties_and_weights(seed, levels):
     draw = np.random.default_rng(seed)
     scores = np.float32(draw.integers(0, levels, 40)) / 7
     labels, weights = np.arange(40) % 2, np.float32(draw.random(40))
     np.testing.assert_allclose(
-        area(scores, labels), sklearn.roc_auc_score(labels, scores), rtol=1e-6
+        auc(scores, labels), sklearn.roc_auc_score(labels, scores), rtol=1e-6
     )
     wanted = sklearn.roc_auc_score(labels, scores, sample_weight=weights)
-    np.testing.assert_allclose(area(scores, labels, weights), wanted, rtol=1e-5)
+    np.testing.assert_allclose(auc(scores, labels, weights), wanted, rtol=1e-5)
 
 
-def test_the_area_is_mann_and_whitneys_u():
+def test_roc_auc_equals_mann_and_whitneys_u():
     draw = np.random.default_rng(0)
     scores, labels = np.float32(draw.normal(size=1000).round(1)), draw.integers(0, 2, 1000)
     u = stats.mannwhitneyu(scores[labels == 1], scores[labels == 0]).statistic
     np.testing.assert_allclose(
-        area(scores, labels), u / (labels.sum() * (1 - labels).sum()), rtol=1e-6
+        auc(scores, labels), u / (labels.sum() * (1 - labels).sum()), rtol=1e-6
     )
 
 
-def test_scores_and_labels_may_stand_in_columns_or_be_logits():
+def test_scores_may_be_columns_or_logits():
     draw = np.random.default_rng(0)
     logits, labels = jnp.array(draw.normal(size=(9, 2)), jnp.float32), jnp.arange(9) % 2
-    wanted = area(logits[:, 1] - logits[:, 0], labels)
+    wanted = auc(logits[:, 1] - logits[:, 0], labels)
     assert 0 < wanted < 1
     for outputs, targets in (
         (logits, labels),
@@ -55,7 +55,7 @@ def test_scores_and_labels_may_stand_in_columns_or_be_logits():
         (logits[:, 1:] - logits[:, :1], labels[:, None].astype(jnp.float32)),
         (logits[:, 1] - logits[:, 0], labels == 1),
     ):
-        np.testing.assert_array_equal(area(outputs, targets), wanted)
+        np.testing.assert_array_equal(auc(outputs, targets), wanted)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_scores_and_labels_may_stand_in_columns_or_be_logits():
         ([1.0, 0.0, 2.0], [0, 1, 2]),
     ],
 )
-def test_an_area_that_is_none_is_nan(scores, labels):
-    assert np.isnan(area(jnp.array(scores), jnp.array(labels)))
+def test_an_undefined_roc_auc_is_nan(scores, labels):
+    assert np.isnan(auc(jnp.array(scores), jnp.array(labels)))
 
 
 def by_bins(confidence, right, bins):
@@ -82,7 +82,7 @@ def by_bins(confidence, right, bins):
 
 
 @pytest.mark.parametrize("bins", [1, 5, 15])
-def test_the_calibration_error_is_that_of_the_paper(bins):
+def test_the_calibration_error_equals_the_formula_of_the_paper(bins):
     draw = np.random.default_rng(bins)
     logits, labels = 3 * np.float32(draw.normal(size=(200, 3))), draw.integers(0, 3, 200)
     confidence = np.float64(jax.nn.softmax(logits)).max(-1)
@@ -92,79 +92,76 @@ def test_the_calibration_error_is_that_of_the_paper(bins):
     )
 
 
-def test_the_surely_right_are_calibrated_and_the_surely_wrong_are_not():
+def test_the_calibration_error_of_sure_predictions_is_zero_or_one():
     logits = 1e4 * jnp.eye(3)
     assert calibration_error()(logits, jnp.array([0, 1, 2])) == 0
     assert calibration_error()(logits, jnp.array([1, 2, 0])) == 1
 
 
-def test_perplexity_is_the_number_of_equal_choices():
+def test_perplexity_of_a_uniform_guess_is_the_number_of_classes():
     np.testing.assert_allclose(
         perplexity()(jnp.zeros((3, 2, 7)), jnp.ones((3, 2), int)), 7, rtol=1e-6
     )
 
 
-def test_perplexity_is_the_exponential_of_the_mean_surprise():
+def test_perplexity_is_the_exponential_of_the_mean_loss():
     draw = np.random.default_rng(0)
     logits, labels = np.float32(draw.normal(size=(5, 3, 4))), draw.integers(0, 4, (5, 3))
     log_p = np.log(np.exp(np.float64(logits)) / np.exp(np.float64(logits)).sum(-1, keepdims=True))
-    surprise = -np.take_along_axis(log_p, labels[..., None], -1)[..., 0]
-    np.testing.assert_allclose(perplexity()(logits, labels), np.exp(surprise.mean()), rtol=1e-6)
+    nll = -np.take_along_axis(log_p, labels[..., None], -1)[..., 0]
+    np.testing.assert_allclose(perplexity()(logits, labels), np.exp(nll.mean()), rtol=1e-6)
     weights = np.float32(draw.random(5))
-    wanted = np.exp(np.average(surprise.mean(1), weights=weights))
+    wanted = np.exp(np.average(nll.mean(1), weights=weights))
     np.testing.assert_allclose(perplexity()(logits, labels, weights), wanted, rtol=1e-6)
 
     def without_0(outputs, targets):
         return Weighted(cross_entropy(outputs, targets), jnp.where(targets == 0, 0.0, 1.0))
 
-    wanted = np.exp(surprise[labels != 0].mean())
+    wanted = np.exp(nll[labels != 0].mean())
     np.testing.assert_allclose(perplexity(without_0)(logits, jnp.array(labels)), wanted, rtol=1e-6)
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(), (1,), (3,)]))
-def test_r2_is_that_of_scikit_learn(seed, rest):
+def test_r2_equals_scikit_learn(seed, rest):
     draw = np.random.default_rng(seed)
     outputs, targets = (draw.normal(size=(20, *rest)).astype(np.float32) for _ in range(2))
     weights = np.float32(draw.random(20))
     np.testing.assert_allclose(
-        determination(outputs, targets), sklearn.r2_score(targets, outputs), rtol=1e-4
+        r_squared(outputs, targets), sklearn.r2_score(targets, outputs), rtol=1e-4
     )
     wanted = sklearn.r2_score(targets, outputs, sample_weight=weights)
-    np.testing.assert_allclose(determination(outputs, targets, weights), wanted, rtol=1e-4)
+    np.testing.assert_allclose(r_squared(outputs, targets, weights), wanted, rtol=1e-4)
 
 
-def test_r2_keeps_its_digits_far_from_zero():
+def test_r2_is_exact_for_targets_far_from_zero():
     draw = np.random.default_rng(0)
     targets = np.float32(3e4 + draw.normal(size=50))
     outputs = np.float32(targets + 0.3 * draw.normal(size=50))
     wanted = sklearn.r2_score(np.float64(targets), np.float64(outputs))
-    np.testing.assert_allclose(determination(outputs, targets), wanted, rtol=1e-5)
+    np.testing.assert_allclose(r_squared(outputs, targets), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("error, wanted", [(0.0, 1.0), (0.1, 0.0)])
 def test_r2_of_targets_that_do_not_vary(error, wanted):
     targets = jnp.full(3, 0.1)
-    assert (
-        determination(targets + error, targets)
-        == sklearn.r2_score(targets, targets + error)
-        == wanted
-    )
+    assert r_squared(targets + error, targets) == wanted
+    assert sklearn.r2_score(targets, targets + error) == wanted
 
 
-def labeled(draw, n):
+def binary_problem(draw, n):
     return jnp.array(draw.normal(size=(n, 2)), jnp.float32), jnp.array(draw.integers(0, 2, n))
 
 
-def measured(draw, n):
+def regression_problem(draw, n):
     return jnp.array(draw.normal(size=n), jnp.float32), jnp.array(draw.normal(size=n), jnp.float32)
 
 
 METRICS = {
-    "roc_auc": (area, labeled),
-    "calibration_error": (jitted(calibration_error()), labeled),
-    "perplexity": (jitted(perplexity()), labeled),
-    "r2": (determination, measured),
+    "roc_auc": (auc, binary_problem),
+    "calibration_error": (jitted(calibration_error()), binary_problem),
+    "perplexity": (jitted(perplexity()), binary_problem),
+    "r2": (r_squared, regression_problem),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -175,10 +172,9 @@ def test_examples_of_weight_0_change_nothing(name):
     outputs, targets = example(np.random.default_rng(0), 11)
     weights = jnp.concatenate([jnp.zeros(2), jnp.ones(11), jnp.zeros(2)])
     for filler in (0, jnp.nan):
-        padded = (
-            jnp.pad(outputs, [(2, 2), (0, 0)][: outputs.ndim], constant_values=filler),
-            jnp.pad(targets, 2),
-        )
+        widths = [(2, 2), (0, 0)][: outputs.ndim]
+        padded_outputs = jnp.pad(outputs, widths, constant_values=filler)
+        padded = padded_outputs, jnp.pad(targets, 2)
         np.testing.assert_allclose(metric(*padded, weights), metric(outputs, targets), rtol=1e-6)
         assert metric(*padded, weights.astype(bool)) == metric(*padded, weights)
 
@@ -196,7 +192,7 @@ def test_an_example_of_weight_2_counts_twice(name):
 
 
 @every_metric
-def test_a_lane_is_the_set_alone(name):
+def test_a_vmap_lane_equals_the_data_set_alone(name):
     metric, example = METRICS[name]
     outputs, targets = example(np.random.default_rng(0), 22)
     outputs, targets = outputs.reshape(2, 11, *outputs.shape[1:]), targets.reshape(2, 11)
@@ -208,7 +204,7 @@ def test_a_lane_is_the_set_alone(name):
 @pytest.mark.usefixtures("x64")
 @every_metric
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_they_run_in_every_precision(name, dtype):
+def test_they_compute_in_float32_at_least(name, dtype):
     metric, example = METRICS[name]
     outputs, targets = example(np.random.default_rng(0), 11)
     got = metric(outputs.astype(dtype), targets)
@@ -252,7 +248,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()

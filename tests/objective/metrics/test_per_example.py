@@ -1,4 +1,4 @@
-"""Accuracy and top-k accuracy are held to NumPy and scikit-learn."""
+"""Tests of accuracy and top-k accuracy against NumPy and scikit-learn."""
 
 import chex
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from fnn.objective import accuracy, top_k
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-def test_accuracy_is_that_of_scikit_learn(seed, classes):
+def test_accuracy_equals_scikit_learn(seed, classes):
     draw = np.random.default_rng(seed)
     logits, labels = draw.normal(size=(20, classes)), draw.integers(0, classes, 20)
     values = accuracy(jnp.float32(logits), jnp.array(labels))
@@ -22,36 +22,36 @@ def test_accuracy_is_that_of_scikit_learn(seed, classes):
     np.testing.assert_allclose(values.mean(), accuracy_score(labels, logits.argmax(-1)), rtol=1e-6)
 
 
-def test_it_is_a_float_an_example():
+def test_accuracy_is_a_float_for_each_example():
     values = accuracy(jnp.ones((3, 2), jnp.bfloat16), jnp.array([0, 1, 0]))
     chex.assert_shape(values, (3,))
     chex.assert_type(values, jnp.float32)
 
 
-def test_of_equal_logits_the_first_counts():
+def test_accuracy_takes_the_first_of_equal_logits():
     logits = jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
     np.testing.assert_array_equal(accuracy(logits, jnp.array([0, 1, 0])), [1, 1, 1])
     np.testing.assert_array_equal(accuracy(logits, jnp.array([1, 2, 2])), [0, 0, 0])
 
 
-def test_the_largest_probability_is_the_truth():
+def test_the_largest_probability_is_the_true_class():
     logits = jnp.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
     probabilities = jnp.array([[0.6, 0.4, 0.0], [0.0, 0.7, 0.3]])
     np.testing.assert_array_equal(accuracy(logits, probabilities), [1, 0])
 
 
-def test_small_labels_reach_many_classes():
+def test_uint8_labels_work_with_many_classes():
     logits = np.zeros((3, 300), np.float32)
     logits[[0, 1, 2], [255, 299, 44]] = 1
     values = accuracy(jnp.array(logits), jnp.array([255, 43, 44], jnp.uint8))
     np.testing.assert_array_equal(values, [1, 0, 1])
 
 
-def test_a_label_of_no_class_is_never_right():
+def test_accuracy_of_a_label_out_of_range_is_zero():
     np.testing.assert_array_equal(accuracy(jnp.eye(3), jnp.array([-1, 3, -3])), [0, 0, 0])
 
 
-def test_sequences_have_a_value_a_place():
+def test_sequences_have_a_value_for_each_position():
     draw = np.random.default_rng(0)
     logits, labels = draw.normal(size=(2, 3, 4)), draw.integers(0, 4, (2, 3))
     np.testing.assert_array_equal(
@@ -85,7 +85,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_labels_that_do_not_fit_are_told(case):
+def test_labels_of_accuracy_that_do_not_fit_raise(case):
     logits, labels, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         accuracy(logits, jnp.array(labels))
@@ -93,7 +93,7 @@ def test_labels_that_do_not_fit_are_told(case):
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-def test_top_k_is_that_of_scikit_learn(seed, k):
+def test_top_k_equals_scikit_learn(seed, k):
     draw = np.random.default_rng(seed)
     logits, labels = draw.normal(size=(20, 6)), draw.integers(0, 6, 20)
     values = top_k(k)(jnp.float32(logits), jnp.array(labels))
@@ -102,44 +102,42 @@ def test_top_k_is_that_of_scikit_learn(seed, k):
     assert values.sum() == wanted
 
 
-def test_top_1_is_accuracy():
+def test_top_1_equals_accuracy():
     draw = np.random.default_rng(0)
-    logits, labels = (
-        jnp.float32(draw.integers(0, 3, (50, 2, 4))),
-        jnp.array(draw.integers(-1, 5, (50, 2))),
-    )
+    logits = jnp.float32(draw.integers(0, 3, (50, 2, 4)))
+    labels = jnp.array(draw.integers(-1, 5, (50, 2)))
     chex.assert_trees_all_equal(top_k(1)(logits, labels), accuracy(logits, labels))
 
 
-def test_of_equal_logits_the_first_k_count():
+def test_top_k_takes_the_first_of_equal_logits():
     logits = jnp.zeros((4, 4))
     np.testing.assert_array_equal(top_k(2)(logits, jnp.arange(4)), [1, 1, 0, 0])
 
 
-def test_nan_is_never_among_the_largest():
+def test_top_k_of_a_nan_logit_is_zero():
     np.testing.assert_array_equal(top_k(2)(jnp.full((3, 3), jnp.nan), jnp.arange(3)), [0, 0, 0])
     np.testing.assert_array_equal(
         top_k(2)(jnp.array([[jnp.nan, 1.0, 0.0]] * 3), jnp.arange(3)), [0, 1, 0]
     )
 
 
-def test_a_label_of_no_class_is_not_even_among_all():
+def test_top_k_of_a_label_out_of_range_is_zero():
     np.testing.assert_array_equal(top_k(3)(jnp.eye(3), jnp.array([-1, 3, 1])), [0, 0, 1])
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.0, None])
-def test_k_out_of_range_is_told(k):
+def test_k_out_of_range_raises(k):
     with pytest.raises(ConfigError, match="top_k k: expected"):
         top_k(k)
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_labels_that_do_not_fit_top_k_are_told(case):
+def test_labels_of_top_k_that_do_not_fit_raise(case):
     logits, labels, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         top_k(2)(logits, jnp.array(labels))
 
 
-def test_more_than_the_classes_are_told():
+def test_k_larger_than_the_number_of_classes_raises():
     with pytest.raises(ShapeError, match="at least k=5 classes"):
         top_k(5)(jnp.ones((2, 4)), jnp.array([0, 1]))
