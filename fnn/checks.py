@@ -1,4 +1,4 @@
-"""What an argument may be. A traced value passes every check on its number, for the number is not known yet."""
+"""Checks of arguments. A traced value passes every check on its number, which is not yet known."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,43 +10,76 @@ import numpy as np
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Shape
 
+# Comparison with an end of an interval, by its bracket.
 MINIMUM = {"[": lambda value, low: value >= low, "(": lambda value, low: value > low}
 MAXIMUM = {"]": lambda value, high: value <= high, ")": lambda value, high: value < high}
 
+# Names of the spatial axes of a signal, an image and a volume.
+SPATIAL_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+# How `each` describes its argument, by the number of axes.
+ONE_OR_EACH = {1: "one int", 2: "one int or two", 3: "one int or three"}
+
 
 def is_concrete(value: Any) -> bool:
-    """Whether the value's numbers are known now, on the host."""
+    """Return whether the numbers of a value are known on the host: it is not traced."""
     return not isinstance(value, jax.core.Tracer)
 
 
 def describe(array: Any) -> str:
-    """The array as `float32[2,8,8,1]`."""
+    """Return dtype and shape as text, `float32[2,8,8,1]`."""
     return f"{jnp.result_type(array)}[{','.join(map(str, np.shape(array)))}]"
 
 
+# Numbers.
+
+
 def number(where: str, value: Any, interval: str) -> Any:
-    """The value, if it is one real number in an interval such as "[0, 1)"; ConfigError otherwise."""
+    """Return the value if it is one real number in an interval; ConfigError otherwise.
+
+    Args:
+        where: Name of the argument in errors.
+        value: A Python number, or an array of shape () that may be traced.
+        interval: Such as "[0, 1)" or "(0, inf)".
+    """
     if not _is_real(value) or np.shape(value) != ():
-        got = f"an array of shape {np.shape(value)}" if _is_real(value) else repr(value)
+        got = repr(value)
+        if _is_real(value):
+            got = f"an array of shape {np.shape(value)}"
         raise ConfigError(
-            where, f"one number in {interval}", got, "give one number; for many, map with jax.vmap"
+            where,
+            f"one number in {interval}",
+            got,
+            "give one number; for many, map with jax.vmap",
         )
-    low, high = map(float, interval[1:-1].split(","))
-    if is_concrete(value) and not (
-        MINIMUM[interval[0]](float(value), low) and MAXIMUM[interval[-1]](float(value), high)
-    ):
-        raise ConfigError(where, f"a number in {interval}", value, "choose a value inside")
+    if is_concrete(value) and not _is_within(float(value), interval):
+        raise ConfigError(
+            where,
+            f"a number in {interval}",
+            value,
+            "choose a value inside",
+        )
     return value
 
 
 def _is_real(value: Any) -> bool:
     if isinstance(value, np.number | np.ndarray | jax.Array):
-        return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+        is_float = jnp.issubdtype(value.dtype, jnp.floating)
+        return is_float or jnp.issubdtype(value.dtype, jnp.integer)
+    # A bool is an int in Python.
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_within(value: float, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    # Both comparisons are False for NaN.
+    is_above = MINIMUM[interval[0]](value, low)
+    is_below = MAXIMUM[interval[-1]](value, high)
+    return is_above and is_below
+
+
 def whole(where: str, value: Any, minimum: int = 1) -> int:
-    """The value, if it is a static whole number not below the minimum; ConfigError otherwise."""
+    """Return the value if it is a static integer >= minimum; ConfigError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ConfigError(
             where,
@@ -55,61 +88,98 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
             "sizes and counts shape arrays, so they are static ints",
         )
     if value < minimum:
-        raise ConfigError(where, f">= {minimum}", value, "choose a larger one")
+        raise ConfigError(
+            where,
+            f">= {minimum}",
+            value,
+            "choose a larger one",
+        )
     return int(value)
 
 
+def pair(
+    where: str,
+    value: int | Sequence[int],
+    minimum: int = 1,
+) -> tuple[int, int]:
+    """Return two integers, given two or one for both; ConfigError otherwise."""
+    first, second = each(where, value, 2, minimum)
+    return first, second
+
+
+def each(
+    where: str,
+    value: int | Sequence[int],
+    axes: int,
+    minimum: int = 1,
+) -> tuple[int, ...]:
+    """Return one integer per axis, given these or one for all axes; ConfigError otherwise."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(values) != axes:
+        raise ConfigError(
+            where,
+            ONE_OR_EACH[axes],
+            value,
+            "give one for all axes, or one for each",
+        )
+    return tuple(whole(where, number, minimum) for number in values)
+
+
+# Flags and choices.
+
+
 def flag(where: str, value: Any) -> bool:
-    """The value, if it is True or False; ConfigError otherwise."""
+    """Return the value if it is True or False; ConfigError otherwise."""
     if not isinstance(value, bool | np.bool):
         raise ConfigError(
-            where, "True or False", repr(value), "it decides what is built, so it is static"
+            where,
+            "True or False",
+            repr(value),
+            "it changes the structure, so it is static",
         )
     return bool(value)
 
 
 def choice(where: str, value: Any, choices: Sequence[Any]) -> Any:
-    """The value, if it is one of these; ConfigError otherwise."""
-    if not any(type(value) is type(one) and value == one for one in choices):  # True is no 1
+    """Return the value if it is one of the choices; ConfigError otherwise."""
+    # The types are compared too, since True == 1.
+    if not any(type(value) is type(one) and value == one for one in choices):
         raise ConfigError(
-            where, f"one of {', '.join(map(str, choices))}", repr(value), "choose one of them"
+            where,
+            f"one of {', '.join(map(str, choices))}",
+            repr(value),
+            "choose one of them",
         )
     return value
 
 
-def pair(where: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
-    """Two whole numbers, or one for both."""
-    first, second = each(where, value, 2, minimum)
-    return first, second
-
-
-def each(where: str, value: int | Sequence[int], axes: int, minimum: int = 1) -> tuple[int, ...]:
-    """A whole number for each of so many axes, or one for all."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
-    if len(values) != axes:
-        expected = ("one int", "one int or two", "one int or three")[axes - 1]
-        raise ConfigError(where, expected, value, "give one for all axes, or one for each")
-    return tuple(whole(where, number, minimum) for number in values)
+# Keys, arrays and optimizers.
 
 
 def key(where: str, value: Any) -> jax.Array:
-    """The value, if it is one typed JAX key; DTypeError otherwise."""
+    """Return the value if it is one typed JAX key; DTypeError or ShapeError otherwise."""
     if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        got = (
-            describe(value)
-            if isinstance(value, jax.Array | np.ndarray)
-            else f"{type(value).__name__} {value!r}"
+        # An old-style key is an array uint32[2], a seed an int.
+        is_array = isinstance(value, jax.Array | np.ndarray)
+        got = describe(value) if is_array else f"{type(value).__name__} {value!r}"
+        raise DTypeError(
+            where,
+            "a key from jax.random.key(...)",
+            got,
+            "pass key=jax.random.key(0)",
         )
-        raise DTypeError(where, "a key from jax.random.key(...)", got, "pass key=jax.random.key(0)")
     if value.shape != ():
         raise ShapeError(
-            where, "one key", f"keys of shape {value.shape}", "map over keys with jax.vmap"
+            where,
+            "one key",
+            f"keys of shape {value.shape}",
+            "map over keys with jax.vmap",
         )
     return value
 
 
 def floating(where: str, x: Any) -> jax.Array:
-    """The array, if it holds floating-point numbers; DTypeError otherwise."""
+    """Return the array if it holds floating-point numbers; DTypeError otherwise."""
     if not hasattr(x, "dtype"):
         raise DTypeError(
             where,
@@ -119,40 +189,73 @@ def floating(where: str, x: Any) -> jax.Array:
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise DTypeError(
-            where, "floating-point numbers", x.dtype, "scale first, e.g. fnn.data.to_float(x)"
+            where,
+            "floating-point numbers",
+            x.dtype,
+            "scale first, e.g. fnn.data.to_float(x)",
         )
     return x
 
 
 def optimizer(where: str, value: Any) -> Any:
-    """The value, if it is a pair (init, update) of functions, of fnn or of another library; ConfigError otherwise."""
+    """Return the value if it has functions init and update; ConfigError otherwise.
+
+    Optimizers of other libraries with this signature pass.
+    """
     if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
         raise ConfigError(
-            where, "a pair (init, update)", repr(value), "call its maker, as in optim.adam(1e-3)"
+            where,
+            "a pair (init, update)",
+            repr(value),
+            "call its maker, as in optim.adam(1e-3)",
         )
     return value
 
 
-# The axes of a signal, an image and a volume.
-PLACES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+# Images, signals and volumes.
 
 
 def layout(axes: int) -> str:
-    """The letters of a batch's axes, NHWC for images."""
-    return f"N{''.join(place[0].upper() for place in PLACES[axes])}C"
+    """Return the letters of the axes of a batch, NHWC for images."""
+    letters = [name[0].upper() for name in SPATIAL_AXES[axes]]
+    return f"N{''.join(letters)}C"
 
 
 def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
-    """The shape, if it is one image's (height, width, channels), or a signal's or a volume's; ShapeError otherwise."""
+    """Return the shape if it is that of one image, (height, width, channels); ShapeError otherwise.
+
+    Args:
+        where: Name of the argument in errors.
+        shape: Without the batch axis.
+        axes: Number of spatial axes: 1 for a signal, 2 for an image, 3 for a volume.
+    """
     if len(shape) != axes + 1:
-        expected = f"({', '.join((*PLACES[axes], 'channels'))})"
-        raise ShapeError(where, expected, tuple(shape), "add a channel axis: x[..., None]")
+        raise ShapeError(
+            where,
+            f"({', '.join((*SPATIAL_AXES[axes], 'channels'))})",
+            tuple(shape),
+            "add a channel axis: x[..., None]",
+        )
     return shape
 
 
 def image_batch(where: str, x: jax.Array, axes: int = 2) -> jax.Array:
-    """The array, if it is a batch of floating-point images (N, H, W, C), or of signals or volumes."""
+    """Return the array if it is a batch of floating-point images (N, H, W, C).
+
+    Args:
+        where: Name of the argument in errors.
+        x: The batch.
+        axes: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
+
+    Raises:
+        ShapeError: The rank is not axes + 2.
+        DTypeError: The array does not hold floating-point numbers.
+    """
     if x.ndim != axes + 2:
-        advice = "add a channel axis, x[..., None], or a batch axis, x[None]"
-        raise ShapeError(where, f"rank {axes + 2} ({', '.join(layout(axes))})", x.shape, advice)
+        raise ShapeError(
+            where,
+            f"rank {axes + 2} ({', '.join(layout(axes))})",
+            x.shape,
+            "add a channel axis, x[..., None], or a batch axis, x[None]",
+        )
     return floating(where, x)

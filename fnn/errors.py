@@ -1,15 +1,30 @@
-"""One small hierarchy of errors. Every message reads: where: expected what, got what; one way out."""
+"""The error classes of fnn. Messages have the form: where: expected X, got Y; one way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOTE = "in layer "
+# Beginning of the note that names the layer of an error.
+LAYER_NOTE = "in layer "
 
 
 class FnnError(Exception):
-    """An error that names where it arose, what was expected, what was got, and one way out."""
+    """Base class of all errors of fnn.
 
-    def __init__(self, where: str, expected: str, got: object, way_out: str):
+    Args:
+        where: Argument, function or file that the error is about.
+        expected: The values or types that are valid there.
+        got: The value or type that was given.
+        way_out: One way to fix it, in the imperative.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        expected: str,
+        got: object,
+        way_out: str,
+    ):
+        # All four are in args, so that the error can be pickled.
         super().__init__(where, expected, got, way_out)
 
     def __str__(self) -> str:
@@ -17,87 +32,117 @@ class FnnError(Exception):
         return f"{where}: expected {expected}, got {got}; {way_out}"
 
 
+# Errors of arguments.
+
+
 class ShapeError(FnnError, ValueError):
-    """An array has another shape than the function needs."""
+    """An array has a shape that the function does not accept."""
 
 
 class LabelError(FnnError, ValueError):
-    """A target names no class, or is no distribution over the classes."""
+    """A target is not a class, or not a distribution over the classes."""
 
 
 class RangeError(FnnError, ValueError):
-    """A whole number among the inputs, such as a token or a length, lies outside its range."""
+    """An integer input, such as a token or a length, is out of range."""
 
 
 class ConfigError(FnnError, ValueError):
-    """An option lies outside what it may be."""
+    """An option has an invalid value."""
 
 
 class TreeMismatchError(FnnError, ValueError):
-    """A pytree has another structure, or a leaf another shape, than its counterpart."""
+    """Two pytrees differ in structure, or in the shape or dtype of a leaf."""
 
 
 class DTypeError(FnnError, TypeError):
-    """A value is of another kind than the function needs."""
+    """A value has a type or dtype that the function does not accept."""
 
 
 class NonFiniteError(FnnError, FloatingPointError):
-    """Training met a loss, gradient or statistic that is not a finite number; `step` says when."""
+    """A loss, gradient or statistic in training is not finite.
+
+    Attributes:
+        step: Index of the step; -1 for data.
+    """
 
     step: int = -1
 
 
+# Errors of checkpoints.
+
+
 class CheckpointCorruptError(FnnError, ValueError):
-    """A checkpoint is not what was written: cut, changed, incomplete, or no checkpoint at all."""
+    """A checkpoint is truncated, modified, incomplete, or not a checkpoint."""
 
 
 class CheckpointMismatchError(FnnError, ValueError):
-    """A checkpoint is whole, but holds other leaves, shapes or dtypes than are asked for."""
+    """A valid checkpoint has other leaves, shapes or dtypes than requested."""
 
 
 class CheckpointVersionError(FnnError, ValueError):
-    """A checkpoint was written in a format that this version of fnn does not know."""
+    """A checkpoint has a format that this version of fnn does not support."""
 
 
 class CheckpointLockedError(FnnError, RuntimeError):
-    """Another process writes into this directory of checkpoints."""
+    """Another process is writing to the same directory of checkpoints."""
 
 
 class CheckpointWriteError(FnnError, OSError):
-    """A checkpoint could not be put on the disk; what was there before still is. `errno` says why."""
+    """A checkpoint could not be written; the previous ones are unchanged.
 
-    def __init__(self, where: str, expected: str, got: object, way_out: str):
-        OSError.__init__(self)  # which takes more arguments than one for its own
+    Attributes:
+        errno: The error number of the operating system.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        expected: str,
+        got: object,
+        way_out: str,
+    ):
+        # OSError would take the second argument for its message.
+        OSError.__init__(self)
         self.args = (where, expected, got, way_out)
 
 
+# Errors of data sets.
+
+
 class DatasetFormatError(FnnError, ValueError):
-    """A file of a data set is not in its format."""
+    """A file of a data set does not have the expected format."""
 
 
 class DatasetIntegrityError(FnnError, ValueError):
-    """A file of a data set is not the one that was published: cut, changed, or another."""
+    """A file of a data set differs from the published one: truncated, modified or replaced."""
 
 
 class DatasetUnavailableError(FnnError, RuntimeError):
-    """A file of a data set is not here, and cannot be fetched now."""
+    """A file of a data set is not stored locally and cannot be downloaded now."""
 
 
 @contextmanager
-def inside(name: str, **saw: object) -> Iterator[None]:
-    """Add to any error raised within where in the network it arose, and what the innermost layer saw.
+def inside(name: str, **inputs: object) -> Iterator[None]:
+    """Add a note to any error raised in a layer: the path of the layer and its inputs.
 
-    The note grows from the inside out, so it ends as one path: `in layer body/conv_0: x float32[2,8,8,1]`.
+    The note grows from the inside out, so it ends as one path: `in layer body/conv_0: x
+    float32[2,8,8,1]`. The inputs are those of the innermost layer.
+
+    Args:
+        name: Name of the layer within its parent.
+        **inputs: Descriptions of the layer's inputs by name.
     """
     try:
         yield
     except Exception as error:
         notes = getattr(error, "__notes__", [])
-        own = [index for index, note in enumerate(notes) if note.startswith(NOTE)]
-        if own:
-            notes[own[0]] = f"{NOTE}{name}/{notes[own[0]].removeprefix(NOTE)}"
+        indices = [index for index, note in enumerate(notes) if note.startswith(LAYER_NOTE)]
+        if indices:
+            # An inner layer has added the note.
+            inner_path = notes[indices[0]].removeprefix(LAYER_NOTE)
+            notes[indices[0]] = f"{LAYER_NOTE}{name}/{inner_path}"
         else:
-            error.add_note(
-                f"{NOTE}{name}: " + ", ".join(f"{what} {value}" for what, value in saw.items())
-            )
+            described = ", ".join(f"{key} {value}" for key, value in inputs.items())
+            error.add_note(f"{LAYER_NOTE}{name}: {described}")
         raise

@@ -1,4 +1,4 @@
-"""Pytree arithmetic, and what two pytrees must share."""
+"""Arithmetic on pytrees, and comparison of their structures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -12,136 +12,199 @@ from fnn.checks import describe
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 from fnn.types import Number, Shape
 
+# Paths.
+
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves by path, `{"body/conv_0/kernel": array}`."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    """Return the leaves by path, `{"body/conv_0/kernel": array}`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_path_name(path): leaf for path, leaf in leaves}
 
 
 def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
-    """function(path, leaf) for every leaf, the paths beginning with the name."""
+    """Apply function(path, leaf) to every leaf; the paths begin with the name."""
 
-    def one(path: Any, leaf: Any) -> Any:
-        return function(
-            "/".join(
-                [name, *filter(None, [jax.tree_util.keystr(path, simple=True, separator="/")])]
-            ),
-            leaf,
-        )
+    def apply(path: Any, leaf: Any) -> Any:
+        relative = _path_name(path)
+        # The path of a tree that is a single leaf is empty.
+        full = f"{name}/{relative}" if relative else name
+        return function(full, leaf)
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(apply, tree)
+
+
+def _path_name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matching(where: str, tree: Any, patterns: Sequence[str]) -> dict[str, bool]:
+    """Return for each leaf, by path, whether one of the patterns matches it.
+
+    A pattern is a path or the beginning of one, in which `*` matches any text: "stem" matches all
+    leaves below stem, "*/bias" every bias below the top.
+
+    Args:
+        where: Name of the patterns in errors.
+        tree: A pytree.
+        patterns: Patterns of paths.
+
+    Raises:
+        ConfigError: A pattern matches no leaf, for example because of a typing error.
+    """
+    paths = list(named_leaves(tree))
+    for pattern in patterns:
+        if not any(_matches(pattern, path) for path in paths):
+            raise ConfigError(
+                where,
+                f"a path among {paths}",
+                repr(pattern),
+                "name a leaf, or the beginning of a path",
+            )
+    return {path: any(_matches(pattern, path) for pattern in patterns) for path in paths}
+
+
+def _matches(pattern: str, path: str) -> bool:
+    # fnmatch, unlike a file system's glob, lets * match a slash too.
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")
 
 
 def is_shape(shape: Any) -> bool:
-    """Whether it is the shape of one array, not a tree of such."""
+    """Return whether the value is the shape of one array, not a tree of shapes."""
     return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
+# Arithmetic.
+
+
 def wide(array: jax.Array) -> Any:
-    """The dtype to compute statistics of the array in: its own, but float32 at least."""
+    """Return the dtype in which to compute statistics: that of the array, but at least float32."""
     return array.dtype if jnp.finfo(array.dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def knob(value: Number, like: jax.Array) -> Number:
-    """A hyperparameter in the dtype of the array that it meets, so that a traced one promotes nothing."""
-    return (
-        value.astype(like.dtype) if isinstance(value, jax.Array | np.ndarray | np.number) else value
-    )
+    """Return a hyperparameter in the dtype of the array that it is combined with.
+
+    A traced float32 hyperparameter would otherwise promote an array of bfloat16. Python numbers are
+    weakly typed and stay as they are.
+    """
+    if isinstance(value, jax.Array | np.ndarray | np.number):
+        return value.astype(like.dtype)
+    return value
 
 
 def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:
-    """All of one tree or all of the other; the condition is one boolean."""
+    """Return all leaves of one tree or all of the other; the condition is a boolean scalar."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), when_true, when_false)
 
 
 def finite_leaves(tree: Any) -> dict[str, jax.Array]:
-    """For each floating-point leaf, by path, whether all its numbers are finite."""
-    floats = {
-        path: leaf
-        for path, leaf in named_leaves(tree).items()
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    }
-    return {path: jnp.isfinite(leaf).all() for path, leaf in floats.items()}
+    """Return for each floating-point leaf, by path, whether all its numbers are finite."""
+    finite = {}
+    for path, leaf in named_leaves(tree).items():
+        # Integers are always finite.
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite[path] = jnp.isfinite(leaf).all()
+    return finite
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every floating-point number in the tree is finite."""
+    """Return whether every floating-point number in the tree is finite."""
+    # The constant makes the stack valid for a tree without such leaves.
     return jnp.stack([jnp.array(True), *finite_leaves(tree).values()]).all()
 
 
+# Comparison.
+
+
 def expect_like(where: str, tree: Any, like: Any) -> None:
-    """Raise TreeMismatchError at the first path that differs, unless both agree in structure, shapes and dtypes."""
-    if _are_alike(tree, like):  # much quicker than to find paths
+    """Raise TreeMismatchError, naming the first differing path, unless two trees are alike.
+
+    Args:
+        where: Name of the tree in errors.
+        tree: The tree to check.
+        like: A tree of the expected structure, shapes and dtypes.
+    """
+    # This is called in every update of an optimizer: comparing leaves is faster than naming them.
+    if _are_alike(tree, like):
         return
-    _compare(
-        where,
-        *({path: describe(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, like)),
-    )
-    got, wanted = str(jax.tree.structure(tree)), str(jax.tree.structure(like))
+    got_leaves = {path: describe(leaf) for path, leaf in named_leaves(tree).items()}
+    wanted_leaves = {path: describe(leaf) for path, leaf in named_leaves(like).items()}
+    _compare(where, got_leaves, wanted_leaves)
+    # All leaves agree, so the containers differ, such as a list and a tuple.
+    got = str(jax.tree.structure(tree))
+    wanted = str(jax.tree.structure(like))
     if got != wanted:
-        raise TreeMismatchError(where, wanted, got, "use the containers that init returned")
+        raise TreeMismatchError(
+            where,
+            wanted,
+            got,
+            "use the containers that init returned",
+        )
 
 
 def _are_alike(tree: Any, like: Any) -> bool:
     structure: Any = jax.tree.structure(tree)
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=False)
-    return structure == jax.tree.structure(like) and all(
-        jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b) for a, b in pairs
-    )
+    if structure != jax.tree.structure(like):
+        return False
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
+        if jnp.shape(a) != jnp.shape(b) or jnp.result_type(a) != jnp.result_type(b):
+            return False
+    return True
 
 
 def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
-    """Raise TreeMismatchError unless a layer's params are a dict of just these arrays, DTypeError for integers."""
+    """Raise an error unless the params of a layer are a dict of arrays of these shapes.
+
+    Args:
+        where: Name of the layer in errors.
+        params: The params to check.
+        shapes: The expected shapes by name.
+
+    Raises:
+        TreeMismatchError: A name or shape differs.
+        DTypeError: An array does not hold floating-point numbers.
+    """
     if not isinstance(params, Mapping):
         raise TreeMismatchError(
-            where, "a dict of arrays by name", type(params).__name__, "pass what init returned"
+            where,
+            "a dict of arrays by name",
+            type(params).__name__,
+            "pass the params that init returned",
         )
     got = {name: f"shape {jnp.shape(leaf)}" for name, leaf in params.items()}
-    _compare(where, got, {name: f"shape {shape}" for name, shape in shapes.items()})
+    wanted = {name: f"shape {shape}" for name, shape in shapes.items()}
+    _compare(where, got, wanted)
     for name, leaf in params.items():
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise DTypeError(
                 f"{where} {name}",
                 "floating-point numbers",
                 jnp.result_type(leaf),
-                "pass what init returned",
+                "pass the params that init returned",
             )
 
 
 def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raise TreeMismatchError at the first path whose descriptions differ."""
     for path in [*wanted, *got]:
         if path not in got:
             raise TreeMismatchError(
-                f"{where} {path}", wanted[path], "no such leaf", "add the missing leaf"
+                f"{where} {path}",
+                wanted[path],
+                "no such leaf",
+                "add the missing leaf",
             )
         if path not in wanted:
             raise TreeMismatchError(
-                f"{where} {path}", "no such leaf", got[path], "drop the extra leaf"
+                f"{where} {path}",
+                "no such leaf",
+                got[path],
+                "drop the extra leaf",
             )
         if got[path] != wanted[path]:
             raise TreeMismatchError(
-                f"{where} {path}", wanted[path], got[path], "trees are compared, never broadcast"
+                f"{where} {path}",
+                wanted[path],
+                got[path],
+                "trees are compared, never broadcast",
             )
-
-
-def matching(where: str, tree: Any, patterns: Sequence[str]) -> dict[str, bool]:
-    """For each leaf, by path, whether a pattern names it: a path or the beginning of one, `*` standing for any text.
-
-    "stem" names all that lies under stem, "*/bias" every bias below the top. ConfigError for a pattern that names
-    nothing, as a typing error does.
-    """
-    paths = list(named_leaves(tree))
-    for pattern in patterns:
-        if not any(_names(pattern, path) for path in paths):
-            raise ConfigError(
-                where,
-                f"a path among {paths}",
-                repr(pattern),
-                "name a leaf, or what lies above some",
-            )
-    return {path: any(_names(pattern, path) for pattern in patterns) for path in paths}
-
-
-def _names(pattern: str, path: str) -> bool:
-    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")

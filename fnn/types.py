@@ -1,4 +1,4 @@
-"""The contracts of fnn, and the arrays it speaks of, each named once."""
+"""The contracts of fnn, and names for the types of its arrays."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,47 +8,63 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
-RandomKey = Key[Array, ""]
-Scalar = Float[Array, ""]
-Step = Integer[Array, ""]
+# Arrays. jaxtyping checks dtype and rank; equal names of axes have equal sizes in one call.
 
+RandomKey = Key[Array, ""]  # a typed key, from jax.random.key
+Scalar = Float[Array, ""]
+Step = Integer[Array, ""]  # an int32 number of steps or epochs
+
+# Images have channels last. Bytes are in 0..255, floats in [0, 1].
 Image = UInt8[Array, "height width channels"] | Float[Array, "height width channels"]
 Images = UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
 Features = Float[Array, "batch *features"]
 Logits = Float[Array, "*batch classes"]
-Labels = Integer[Array, "*batch"]
-Probabilities = Float[Array, "*batch classes"]
+Labels = Integer[Array, "*batch"]  # 0 <= label < classes
+Probabilities = Float[Array, "*batch classes"]  # rows sum to 1
 PerExample = Float[Array, "*batch"]
 
-Shape = tuple[
-    int, ...
-]  # of one array, without its batch axis; a tuple of arrays has the tuple of their shapes
+# Shapes and pytrees.
+
+Shape = tuple[int, ...]  # without the batch axis; of a tuple of arrays, the tuple of their shapes
 ImageShape = tuple[int, int, int]  # height, width, channels
 Params = Any  # a pytree of floating-point arrays
-State = Any  # a pytree of arrays
+State = Any  # a pytree of arrays that training updates without a gradient, such as running means
 OptState = Any  # a pytree of arrays
+Data = tuple[Any, Any]  # (inputs, targets), pytrees of arrays whose first axis is the example
+
+# Arguments of makers. Numbers in arguments annotated as Number, Magnitude or Rate are leaves of the
+# made value, so that they can be traced, mapped over and differentiated by.
 
 Number = float | Array
-Magnitude = Number | tuple[Number, Number]  # exactly this, or drawn between the two
+Magnitude = Number | tuple[Number, Number]  # exactly this value, or drawn between the two
 ScheduleFunction = Callable[[Step], Scalar]
 Rate = Number | ScheduleFunction
+
+# Functions.
+
 Initializer = Callable[[RandomKey, Shape], Array]
 Augmentation = Callable[[RandomKey, Image], Image]
-Augmentations = Callable[..., Images]
-LossFunction = Callable[[Any, Any], "PerExample | Weighted"]
+Augmentations = Callable[..., Images]  # (key, images, examples=None) -> images
+LossFunction = Callable[[Any, Any], "PerExample | Weighted"]  # of (outputs, targets)
 Metrics = Mapping[str, "LossFunction | Metric"]
 Regularizer = Callable[[Params], Scalar]
 Constraint = Callable[[Params], Params]
-Prepare = Callable[[Array], Array]
-Data = tuple[Any, Any]
+Prepare = Callable[[Array], Array]  # from stored inputs to inputs of the network
 
+# Names of leaves that have a meaning.
 
-# Leaves whose names have a meaning: what is a weight matrix, what is added to the loss, what is not trained.
-KERNEL, PENALTY, FROZEN = "kernel", "penalty", "frozen"
+KERNEL = "kernel"  # a weight matrix or filter: spectral_norm, lsuv and flops look for it
+PENALTY = "penalty"  # in a state: added to the loss in training
+FROZEN = "frozen"  # in a state: parameters that are not trained
 
 
 class Weighted(NamedTuple):
-    """Values, and how much each counts: their mean is Σ weights values / Σ weights, taken in `train`."""
+    """Values with weights: in `train` their mean is Σ weights values / Σ weights.
+
+    Attributes:
+        values: One per example, (batch, ...).
+        weights: Of the same shape, >= 0.
+    """
 
     values: PerExample
     weights: PerExample
@@ -56,17 +72,21 @@ class Weighted(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """A loss (outputs, targets) -> one value an example, and what is known of its targets.
+    """A loss function with the properties of its targets.
 
-    A plain function is a loss too, of which nothing is known: it gets no metric by default and no check of its targets.
+    A plain function of (outputs, targets) is a loss too. Without known properties it has no default
+    metric, and its targets are not checked.
 
     Attributes:
         function: (outputs, targets) -> values (batch, ...), or Weighted.
-        classes: Whether integer targets are the numbers of classes, of which the outputs' last axis has one each.
-        probabilities: Whether targets of the outputs' shape are probabilities, which sum to 1 along the last axis.
-        ignored: The labels that count nothing.
-        metric: What is reported beside the loss unless metrics are given, under its name.
-        heads: The losses of several outputs, by name, where it is made of such.
+        classes: Whether integer targets are labels of classes. The last axis of the outputs then
+            has one entry per class.
+        probabilities: Whether targets of the outputs' shape are probabilities, which sum to 1 along
+            the last axis.
+        ignored: Labels that have weight 0.
+        metric: (name, function) of the metric that is reported unless metrics are given; None for
+            none.
+        heads: Losses by name of a network with several outputs; None for a single output.
     """
 
     function: LossFunction
@@ -77,23 +97,35 @@ class Loss:
     heads: "Mapping[str, LossFunction] | None" = None
 
     def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted":
+        """Return one value per example.
+
+        Args:
+            outputs: Of the network, arrays (batch, ...).
+            targets: Arrays (batch, ...).
+        """
         return self.function(outputs, targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A figure of a whole set of examples that is not a mean over them, such as an area under a curve.
+    """A figure of a set of examples that is not a mean over them, such as the area under a curve.
 
     Attributes:
-        per_example: (outputs, targets) -> statistics, arrays with one entry an example (n, ...).
-        reduce: (statistics, weights) -> figure. The weights (n,) say how much each example counts, 0 for not at all.
+        per_example: (outputs, targets) -> statistics, arrays with one entry per example (n, ...).
+        reduce: (statistics, weights) -> figure. The weights (n,) of the examples are >= 0; an
+            example with weight 0 does not count.
     """
 
     per_example: Callable[[Any, Any], Any]
     reduce: Callable[[Any, PerExample], Array]
 
-    def __call__(self, outputs: Any, targets: Any, weights: PerExample | None = None) -> Array:
-        """The figure of these outputs and targets.
+    def __call__(
+        self,
+        outputs: Any,
+        targets: Any,
+        weights: PerExample | None = None,
+    ) -> Array:
+        """Return the figure of these outputs and targets.
 
         Args:
             outputs: Of the network, arrays (n, ...).
@@ -101,21 +133,28 @@ class Metric:
             weights: (n,), by default 1 for every example.
         """
         statistics = self.per_example(outputs, targets)
-        examples = jax.tree.leaves(statistics)[0].shape[0]
-        return self.reduce(statistics, jnp.ones(examples) if weights is None else weights)
+        if weights is None:
+            examples = jax.tree.leaves(statistics)[0].shape[0]
+            weights = jnp.ones(examples)
+        return self.reduce(statistics, weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A network, or a part of one: a pair of pure functions.
+    """A network, or a part of one, as a pair of pure functions.
 
     Attributes:
-        init: (key, shape) -> (params, state, out_shape), shapes without the batch axis.
-        apply: (params, state, x, *, key=None, train=False) -> (y, state)
-        name: What the layer is called in a chain, `name_0`, and so in the params; None for the name of its maker.
-        parts: What it is made of, by name: layers, or functions that give one, as the body of a `repeat` may be.
-        with_parts: (parts) -> Layer, the same layer made of other parts of the same names.
-        by_name: Whether its params and state are dicts of those of its parts, as they are, by these names.
+        init: (key, shape) -> (params, state, out_shape). Shapes are without the batch axis.
+        apply: (params, state, x, *, key=None, train=False) -> (y, state). A layer that draws noise
+            in training needs the key.
+        name: Its name in a chain, `name_0`, which is its key in params and state; None for the name
+            of its maker.
+        parts: The layers it consists of by name, or functions that return one, as the body of a
+            `repeat` may be.
+        with_parts: (parts) -> the same layer with other parts of the same names; None if parts
+            cannot be replaced.
+        by_name: Whether its params and state are dicts of those of its parts, unchanged, by these
+            names.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
@@ -128,29 +167,37 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A value that changes with the step: schedule(step) -> value. A plain function is one too.
+    """A value that depends on the step, such as a learning rate.
+
+    A plain function of the step is a schedule too.
 
     Attributes:
-        function: (step) -> value
-        steps: The steps after which it no longer changes; None where it has no end.
+        function: (step) -> value, for the int32 number of steps before this one.
+        steps: Number of steps after which the value is constant; None if there is no such number.
     """
 
     function: ScheduleFunction
     steps: Number | None = None
 
     def __call__(self, step: Step) -> Scalar:
+        """Return the value at a step.
+
+        Args:
+            step: Number of steps before this one, int32 scalar.
+        """
         return self.function(step)
 
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:
-    """A rule of descent: a pair of pure functions, with the signature of other JAX optimizer libraries.
+    """An optimizer as a pair of pure functions, with the signature of other JAX libraries.
 
     Attributes:
-        init: (params) -> opt_state
-        update: (grads, opt_state, params, **extra) -> (updates, opt_state); params + updates are the new params.
-        step: (grads, opt_state, params, **extra) -> (params, opt_state), the same and the addition in one pass over
-            memory; None where there is no such way.
+        init: (params) -> opt_state.
+        update: (grads, opt_state, params, **extra) -> (updates, opt_state). The new parameters are
+            params + updates.
+        step: (grads, opt_state, params, **extra) -> (params, opt_state). The same with the addition
+            included, in one pass over memory; None if there is no such function.
     """
 
     init: Callable[[Params], OptState]
@@ -158,9 +205,16 @@ class Optimizer:
     step: Callable[..., tuple[Params, OptState]] | None = None
 
 
+# Capabilities of optimizer states.
+
+
 @runtime_checkable
 class HasRate(Protocol):
-    """An optimizer state that knows the rate of its last step; None where it wraps one that does not."""
+    """An optimizer state that has the learning rate of its last step.
+
+    Attributes:
+        rate: Scalar; None in a state that wraps one without a rate.
+    """
 
     @property
     def rate(self) -> Any: ...
@@ -168,37 +222,62 @@ class HasRate(Protocol):
 
 @runtime_checkable
 class AveragesParams(Protocol):
-    """An optimizer state that keeps an average of the parameters."""
+    """An optimizer state that keeps an average of the parameters, used in evaluation."""
 
     def averaged(self, params: Params) -> Params:
-        """The average, these parameters being the last."""
+        """Return the average.
+
+        Args:
+            params: The current parameters, which the average may include.
+        """
 
 
 @runtime_checkable
 class ScalesLoss(Protocol):
-    """An optimizer state that multiplies the loss before its gradient is taken."""
+    """An optimizer state that scales the loss before differentiation, for half precision."""
 
     def scaled(self, loss: Any) -> Any:
-        """The loss to take the gradient of."""
+        """Return the loss to differentiate.
+
+        Args:
+            loss: Scalar, without the scale.
+        """
+
+
+# Values of a run.
 
 
 class TrainState(NamedTuple):
-    """Everything a run carries; nothing else exists."""
+    """The complete state of a training run.
+
+    Attributes:
+        params: Parameters of the network.
+        state: State of the network, such as running means of batch norm.
+        opt_state: State of the optimizer.
+        step: Number of steps taken, int32 scalar.
+        key: Key of the run. It does not change; each use folds in a purpose and a count.
+        watch: Memory of early stopping, (best, stalled, kept); empty if the run has none.
+    """
 
     params: Params
     state: State
     opt_state: OptState
     step: Step
     key: RandomKey
-    watch: Any = ()  # what early stopping remembers, if the run has any
+    watch: Any = ()
 
 
+# A pytree with named children, so that errors and checkpoints can name them.
 @jax.tree_util.register_pytree_with_keys_class
 class History(Mapping[str, Array]):
-    """What a run recorded, an array a name: `history.loss`, `history["loss"]`, `dict(history)`.
+    """The recorded figures of a run, one array per name.
 
-    Per step (steps,): loss, the metrics, rate, finite. Per epoch (epochs,): valid_loss and the valid metrics.
-    Under vmap every array has a leading lane axis.
+    An array is an attribute and an item: `history.loss`, `history["loss"]`, `dict(history)`. Per
+    step (steps,): loss, the metrics, rate and finite. Per epoch (epochs,): valid_loss and the valid
+    metrics. Under vmap every array has a leading lane axis.
+
+    Args:
+        arrays: The figures by name.
     """
 
     def __init__(self, arrays: Mapping[str, Array]):
@@ -214,41 +293,62 @@ class History(Mapping[str, Array]):
         return len(self._arrays)
 
     def __getattr__(self, name: str) -> Array:
+        # Copying looks up private names before _arrays exists.
         if name.startswith("_") or name not in self._arrays:
-            raise AttributeError(
-                f"history: expected one of {', '.join(self)}, got {name}; valid_* need valid="
-            )
+            names = ", ".join(self)
+            message = f"history: expected one of {names}, got {name}; valid_* need valid="
+            raise AttributeError(message)
         return self._arrays[name]
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
     def __repr__(self) -> str:
-        return (
-            "History("
-            + ", ".join(f"{name} {getattr(array, 'shape', '')}" for name, array in self.items())
-            + ")"
-        )
+        # jax.tree.map may replace an array by any value, which may have no shape.
+        shapes = [f"{name} {getattr(array, 'shape', '')}" for name, array in self.items()]
+        return f"History({', '.join(shapes)})"
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Array]], tuple[str, ...]]:
-        return [(jax.tree_util.GetAttrKey(name), array) for name, array in self.items()], tuple(
-            self
-        )
+        """Return the (key, array) pairs and, as static data, the names."""
+        children = [(jax.tree_util.GetAttrKey(name), array) for name, array in self.items()]
+        return children, tuple(self)
 
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> "History":
+        """Return the history of these arrays.
+
+        Args:
+            names: Names of the figures, in order.
+            arrays: Their arrays.
+        """
         return cls(dict(zip(names, arrays, strict=True)))
 
 
 class Weights(NamedTuple):
-    """What inference needs of a network: its parameters and its state."""
+    """The values that inference needs.
+
+    Attributes:
+        params: Parameters of the network, averaged where the optimizer keeps an average.
+        state: State of the network.
+    """
 
     params: Params
     state: State
 
 
 class StepRecord(NamedTuple):
-    """A step of training as a measure of a recipe gets it: what was before, the gradients, and what came of them."""
+    """A training step, as the measures of a recipe receive it.
+
+    Attributes:
+        params: Parameters before the step.
+        state: State of the network before the step.
+        opt_state: State of the optimizer before the step.
+        grads: Gradient of the loss + penalty by the parameters, times the loss scale if there is
+            one.
+        new_params: Parameters after the step. These are computed also where the step is skipped.
+        new_state: State of the network after the step.
+        new_opt_state: State of the optimizer after the step.
+    """
 
     params: Params
     state: State
@@ -263,7 +363,12 @@ Measure = Callable[[StepRecord], Scalar]
 
 
 class Result(NamedTuple):
-    """What a run returns."""
+    """The result of a run.
+
+    Attributes:
+        train_state: The last train state, or the best one with early stopping.
+        history: The figures of all steps and epochs.
+    """
 
     train_state: TrainState
     history: History

@@ -1,4 +1,4 @@
-"""What an argument may be, at the edges of what it may be."""
+"""Checks of arguments, at the limits of valid values."""
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,14 @@ OUTSIDE = {
 @pytest.mark.parametrize(
     ("interval", "value"), [(interval, v) for interval, values in INSIDE.items() for v in values]
 )
-def test_a_number_inside_passes_unchanged(interval, value):
+def test_number_inside_is_returned_unchanged(interval, value):
     assert checks.number("x", value, interval) is value
 
 
 @pytest.mark.parametrize(
     ("interval", "value"), [(interval, v) for interval, values in OUTSIDE.items() for v in values]
 )
-def test_a_number_outside_is_told(interval, value):
+def test_number_outside_raises(interval, value):
     with pytest.raises(ConfigError, match="x: expected a number in"):
         checks.number("x", value, interval)
 
@@ -42,17 +42,17 @@ def test_a_number_outside_is_told(interval, value):
 @pytest.mark.parametrize(
     "value", ["1", None, True, [1], 1j, np.array([1.0]), np.array("text"), jnp.ones(2)]
 )
-def test_what_is_no_single_real_number_is_told(value):
+def test_other_types_than_a_real_number_raise(value):
     with pytest.raises(ConfigError, match="x: expected one number"):
         checks.number("x", value, "[0, 1]")
 
 
-def test_a_traced_number_passes():
+def test_traced_number_passes():
     assert jax.jit(lambda x: checks.number("x", x, "[0, 1]"))(5.0) == 5
 
 
 @given(st.integers(-5, 5), st.integers(-5, 5))
-def test_a_whole_number_passes_from_its_minimum_on(value, minimum):
+def test_whole_number_has_a_minimum(value, minimum):
     if value >= minimum:
         assert checks.whole("n", np.int64(value), minimum) == value
     else:
@@ -61,19 +61,19 @@ def test_a_whole_number_passes_from_its_minimum_on(value, minimum):
 
 
 @pytest.mark.parametrize("value", [1.0, "1", None, True, jnp.int32(1)])
-def test_what_is_no_static_whole_number_is_told(value):
+def test_other_types_than_a_static_int_raise(value):
     with pytest.raises(ConfigError, match="n: expected a whole number"):
         checks.whole("n", value)
 
 
-def test_a_pair_is_one_for_both_or_one_for_each():
+def test_pair_takes_one_or_two_integers():
     assert checks.pair("p", 3) == (3, 3)
     assert checks.pair("p", (3, 4)) == checks.pair("p", [3, 4]) == (3, 4)
     with pytest.raises(ConfigError, match="p: expected one int or two"):
         checks.pair("p", (1, 2, 3))
 
 
-def test_each_axis_has_a_whole_number():
+def test_each_takes_one_integer_or_one_per_axis():
     assert checks.each("n", 3, 1) == (3,)
     assert checks.each("n", [1, 2, 3], 3) == (1, 2, 3)
     with pytest.raises(ConfigError, match="n: expected one int or three"):
@@ -82,7 +82,7 @@ def test_each_axis_has_a_whole_number():
         checks.each("n", (0, -1), 2, 0)
 
 
-def test_images_have_the_rank_of_their_axes():
+def test_image_checks_depend_on_the_number_of_axes():
     assert [checks.layout(axes) for axes in (1, 2, 3)] == ["NLC", "NHWC", "NDHWC"]
     assert checks.image_shape("x", (9, 2), 1) == (9, 2)
     with pytest.raises(
@@ -93,7 +93,7 @@ def test_images_have_the_rank_of_their_axes():
         checks.image_batch("x", jnp.ones((9, 2)), 1)
 
 
-def test_a_key_is_one_typed_key():
+def test_key_must_be_one_typed_key():
     key = jax.random.key(0)
     assert checks.key("key", key) is key
     with pytest.raises(DTypeError, match=r"got uint32\[2\]"):
@@ -102,14 +102,14 @@ def test_a_key_is_one_typed_key():
         checks.key("key", jax.random.split(key))
 
 
-def test_a_flag_is_true_or_false():
+def test_flag_must_be_true_or_false():
     assert checks.flag("f", True) is True and checks.flag("f", np.False_) is False
     for wrong in ("no", 1, None):
         with pytest.raises(ConfigError, match="f: expected True or False, got"):
             checks.flag("f", wrong)
 
 
-def test_a_choice_is_one_of_what_there_is():
+def test_choice_must_be_one_of_the_choices():
     assert (
         checks.choice("mode", "edge", ("edge", "constant")) == "edge"
         and checks.choice("depth", 20, (20, 32)) == 20
@@ -119,7 +119,7 @@ def test_a_choice_is_one_of_what_there_is():
             checks.choice("mode", wrong, ("edge", 1))
 
 
-def test_several_arrays_are_not_one():
+def test_floating_rejects_a_tuple():
     with pytest.raises(
         DTypeError,
         match=r"dense x: expected one array, got tuple; join several first, as by nn.concat",

@@ -1,4 +1,4 @@
-"""The form of every message, and the path that grows around an error."""
+"""Error messages, error classes, and the note with the path of a layer."""
 
 import pickle
 
@@ -25,18 +25,18 @@ PARENTS = {
 
 
 @pytest.mark.parametrize(("error", "builtin"), PARENTS.items())
-def test_each_error_is_fnns_and_a_builtin(error, builtin):
+def test_errors_derive_from_fnn_error_and_a_builtin(error, builtin):
     assert issubclass(error, errors.FnnError) and issubclass(error, builtin)
 
 
 @pytest.mark.parametrize("kind", [errors.ShapeError, errors.CheckpointWriteError])
-def test_a_message_says_where_expected_got_and_a_way_out(kind):
+def test_message_has_where_expected_got_and_way_out(kind):
     error = kind("conv x", "rank 4", (3, 3), "add a batch axis")
     assert str(error) == "conv x: expected rank 4, got (3, 3); add a batch axis"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_the_path_grows_from_the_inside_out():
+def test_note_of_the_path_grows_from_the_inside_out():
     with (
         pytest.raises(KeyError) as caught,
         errors.inside("a", x=1),
@@ -47,9 +47,9 @@ def test_the_path_grows_from_the_inside_out():
     assert caught.value.__notes__ == ["in layer a/b/c: x 3, y 4"]
 
 
-def test_other_notes_stay():
+def test_other_notes_are_kept():
     with pytest.raises(KeyError) as caught, errors.inside("a", x=1):
         error = KeyError("missing")
-        error.add_note("first seen at noon")
+        error.add_note("first note")
         raise error
-    assert caught.value.__notes__ == ["first seen at noon", "in layer a: x 1"]
+    assert caught.value.__notes__ == ["first note", "in layer a: x 1"]

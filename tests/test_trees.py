@@ -1,4 +1,4 @@
-"""Pytree arithmetic, and what two pytrees must share."""
+"""Pytree arithmetic, paths and comparison."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,7 @@ def test_leaves_are_named_by_path():
     assert trees.map_named(lambda name, leaf: name, "tree", 1) == "tree"
 
 
-def test_select_takes_all_of_one_tree():
+def test_select_returns_all_of_one_tree():
     other = {"a": jnp.full(2, 7.0)}
     for condition, wanted in ((True, 1.0), (False, 7.0)):
         np.testing.assert_array_equal(
@@ -28,7 +28,7 @@ def test_select_takes_all_of_one_tree():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_finite_names_the_leaves_that_are_not(bad):
+def test_finite_leaves_marks_non_finite_leaves(bad):
     tree = {"good": jnp.ones(2), "bad": jnp.array([1.0, bad]), "count": jnp.arange(2)}
     assert {path: bool(finite) for path, finite in trees.finite_leaves(tree).items()} == {
         "good": True,
@@ -38,7 +38,7 @@ def test_finite_names_the_leaves_that_are_not(bad):
     assert trees.all_finite({"good": tree["good"], "count": tree["count"]}) and trees.all_finite({})
 
 
-def test_a_knob_takes_the_dtype_it_meets():
+def test_knob_has_the_dtype_of_the_array():
     half = jnp.ones(2, jnp.bfloat16)
     assert trees.knob(0.1, half) == 0.1
     assert (
@@ -67,17 +67,17 @@ def test_a_knob_takes_the_dtype_it_meets():
         ([jnp.ones(2)], r"grads a: expected float32\[2\], got no such leaf"),
     ],
 )
-def test_the_first_difference_is_named(tree, message):
+def test_first_difference_is_named(tree, message):
     with pytest.raises(TreeMismatchError, match=message):
         trees.expect_like("grads", tree, {"a": jnp.ones(2), "b": jnp.ones(3)})
 
 
-def test_other_containers_are_told_apart():
+def test_other_containers_raise():
     with pytest.raises(TreeMismatchError, match="use the containers that init returned"):
         trees.expect_like("grads", [jnp.ones(2)], (jnp.ones(2),))
 
 
-def test_patterns_name_leaves_by_path_or_by_what_lies_above():
+def test_patterns_match_paths_and_beginnings_of_paths():
     named = {"stem": {"kernel": 1, "bias": 2}, "stem_2": {"kernel": 3}, "norm": {"bias": 4}}
     got = trees.matching("freeze", named, ["stem", "*/bias"])
     assert [path for path, chosen in got.items() if chosen] == [
@@ -88,7 +88,7 @@ def test_patterns_name_leaves_by_path_or_by_what_lies_above():
     assert not any(trees.matching("freeze", named, []).values())
 
 
-def test_a_pattern_that_names_nothing_is_told():
+def test_pattern_without_a_match_raises():
     with pytest.raises(
         ConfigError, match=r"freeze: expected a path among \['a/b', .*\], got 'a/d'"
     ):

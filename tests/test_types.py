@@ -1,4 +1,4 @@
-"""The arrays named in types.py are what the functions that speak of them take in and give; history is a pytree."""
+"""Array types of types.py match the arrays of functions; History is a mapping and a pytree."""
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +35,12 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_arrays_are_what_their_names_say(use):
+def test_functions_accept_and_return_the_annotated_arrays(use):
     function, *arguments = use
     jaxtyped(typechecker=beartype)(function)(*arguments)
 
 
-def test_a_name_tells_a_wrong_shape():
+def test_wrong_shapes_fail_the_annotations():
     @jaxtyped(typechecker=beartype)
     def broken(logits: Logits, labels: Labels, images: Images) -> PerExample:
         return logits
@@ -51,21 +51,21 @@ def test_a_name_tells_a_wrong_shape():
         broken(LOGITS, LABELS[:4], jnp.zeros((5, 4, 4, 1)))
 
 
-def test_history_is_a_mapping_and_a_pytree_in_its_own_order():
+def test_history_is_a_mapping_and_a_pytree_in_insertion_order():
     history = History({"loss": jnp.arange(3.0), "accuracy": jnp.ones(3)})
     assert list(history) == ["loss", "accuracy"] and len(history) == 2
     assert set(dir(history)) >= {"loss", "accuracy"}
     assert repr(history) == "History(loss (3,), accuracy (3,))"
-    doubled = jax.jit(jax.vmap(lambda scale: jax.tree.map(lambda x: scale * x, history)))(
-        jnp.array([1.0, 2.0])
-    )
+
+    def scaled(scale):
+        return jax.tree.map(lambda x: scale * x, history)
+
+    doubled = jax.jit(jax.vmap(scaled))(jnp.array([1.0, 2.0]))
     assert isinstance(doubled, History) and list(doubled) == ["loss", "accuracy"]
     np.testing.assert_array_equal(doubled.loss, [[0, 1, 2], [0, 2, 4]])
-    paths = [
-        jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(history)[0]
-    ]
+    leaves_with_paths, _ = jax.tree_util.tree_flatten_with_path(history)
+    paths = [jax.tree_util.keystr(path) for path, _ in leaves_with_paths]
     assert paths == [".loss", ".accuracy"]
-    with pytest.raises(
-        AttributeError, match="history: expected one of loss, accuracy, got valid_loss"
-    ):
+    message = "history: expected one of loss, accuracy, got valid_loss"
+    with pytest.raises(AttributeError, match=message):
         _ = history.valid_loss

@@ -1,4 +1,4 @@
-"""Is it right? Is it well?"""
+"""Diagnosis: a check of gradients, and the cost of a program before it runs."""
 
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
 from fnn.diagnose.gradients import check_gradients as check_gradients

@@ -1,4 +1,4 @@
-"""What a program will take, before it runs."""
+"""Operations and memory of a program, known before it runs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,9 +8,21 @@ import jax
 
 from fnn.nn.flops import count
 
+BYTE_UNITS = ("B", "KiB", "MiB", "GiB")
+FLOP_UNITS = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
+
 
 class Plan(NamedTuple):
-    """The floating-point operations of one call, and the bytes that the device holds for it."""
+    """The floating-point operations of one call, and the bytes of device memory for it.
+
+    Attributes:
+        flops: Floating-point operations.
+        arguments: Bytes of the arguments.
+        outputs: Bytes of the outputs.
+        temporaries: Bytes of intermediate values.
+        peak: Bytes in all: arguments + outputs + temporaries, less the memory that outputs share
+            with donated arguments.
+    """
 
     flops: int
     arguments: int
@@ -19,34 +31,50 @@ class Plan(NamedTuple):
     peak: int
 
     def __str__(self) -> str:
-        """The figures in powers of 1000 for operations, and of 1024 for bytes."""
-        sizes = {
-            name: _scaled(size, 1024, ("B", "KiB", "MiB", "GiB"))
-            for name, size in self._asdict().items()
-        }
-        sizes["flops"] = _scaled(
-            self.flops, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
-        )
-        return ", ".join(f"{name} {size}" for name, size in sizes.items())
+        """Format operations in powers of 1000, bytes in powers of 1024."""
+        texts = []
+        for name, amount in self._asdict().items():
+            if name == "flops":
+                text = _format(amount, 1000, FLOP_UNITS)
+            else:
+                text = _format(amount, 1024, BYTE_UNITS)
+            texts.append(f"{name} {text}")
+        return ", ".join(texts)
 
 
 def plan(function: Callable[..., Any], *args: Any, **static: Any) -> Plan:
-    """The operations and the memory of function(*args, **static), compiled but not run.
+    """Count the operations and the memory of function(*args, **static), compiled but not run.
 
-    args: arrays, or jax.ShapeDtypeStructs in place of arrays, of which then none is made; a function that is jitted
-    already is compiled as it is. flops: 2 for a multiplication with its addition in products and convolutions, 1 for
-    other arithmetic, a loop's body as often as it turns, if that is known (XLA counts it once). Bytes as XLA allots
-    them on this device: peak = arguments + outputs + temporaries, less what the outputs share with the arguments.
+    A multiplication with its addition counts 2 in products and convolutions, other arithmetic 1.
+    The body of a loop counts as often as it is repeated, if that number is known; XLA counts it
+    once. Bytes are those that XLA allocates on this device.
+
+    Args:
+        function: The function to compile. A jitted function keeps its static and donated
+            arguments.
+        *args: Its arguments: pytrees of arrays, or of jax.ShapeDtypeStruct, for which no memory is
+            allocated.
+        **static: Static keyword arguments.
     """
-    jitted = function if hasattr(function, "trace") else jax.jit(partial(function, **static))
-    traced = jitted.trace(*args, **static) if jitted is function else jitted.trace(*args)
+    # A jitted function knows which of its keywords are static.
+    if hasattr(function, "trace"):
+        traced = function.trace(*args, **static)
+    else:
+        traced = jax.jit(partial(function, **static)).trace(*args)
     memory = traced.lower().compile().memory_analysis()
-    sizes = memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes
-    return Plan(count(traced.jaxpr).total(), *sizes, sum(sizes) - memory.alias_size_in_bytes)
+    arguments = memory.argument_size_in_bytes
+    outputs = memory.output_size_in_bytes
+    temporaries = memory.temp_size_in_bytes
+    # Donated arguments and the outputs in their memory are counted twice in these.
+    peak = arguments + outputs + temporaries - memory.alias_size_in_bytes
+    flops = count(traced.jaxpr).total()
+    return Plan(flops, arguments, outputs, temporaries, peak)
 
 
-def _scaled(amount: float, base: int, units: tuple[str, ...]) -> str:
-    place = 0
-    while amount >= base and place < len(units) - 1:
-        amount, place = amount / base, place + 1
-    return f"{amount:.4g} {units[place]}"
+def _format(amount: float, base: int, units: tuple[str, ...]) -> str:
+    """Format an amount with the largest unit that keeps it >= 1."""
+    index = 0
+    while amount >= base and index < len(units) - 1:
+        amount /= base
+        index += 1
+    return f"{amount:.4g} {units[index]}"

@@ -1,4 +1,4 @@
-"""Training, put together as pure functions; a whole run is one of them."""
+"""Training as pure functions: single steps, epochs, whole runs and evaluation."""
 
 from fnn.train.early_stopping import early_stopping as early_stopping
 from fnn.train.epoch import epoch as epoch

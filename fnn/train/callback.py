@@ -1,4 +1,4 @@
-"""Callbacks on the host from inside of a compiled run."""
+"""Callbacks on the host from within a compiled run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,39 +10,55 @@ from jax import Array
 
 from fnn.errors import ConfigError
 
-# (step, figures by name), each with a lane axis first where the run is mapped
+# (step, figures by name); each value has a leading lane axis if the run is mapped.
 Callback = Callable[[Any, Mapping[str, Any]], Any]
 
 
 def expect_callback(callback: Any) -> None:
-    """Raise ConfigError for what is no function."""
+    """Raise ConfigError unless the callback is a function or None."""
     if callback is not None and not callable(callback):
         raise ConfigError(
-            "callback", "a function of (step, figures)", repr(callback), "give the function itself"
+            "callback",
+            "a function of (step, figures)",
+            repr(callback),
+            "give the function itself",
         )
 
 
 def call_host(callback: Callback, figures: Mapping[str, Array]) -> None:
-    """Call callback(step, figures) on the host, once for all lanes of a mapped run: figures then have a lane axis.
+    """Call callback(step, figures) on the host, once for all lanes of a mapped run.
 
-    No gradient goes through it, and it changes no number.
+    No gradient flows through the call, and it changes no result of the run.
+
+    Args:
+        callback: Host function. Under vmap its arguments have a leading lane axis.
+        figures: Arrays by name, one of them named step.
     """
 
     def on_host(figures: dict[str, np.ndarray]) -> None:
-        named = dict(figures)
-        callback(named.pop("step"), named)
+        without_step = dict(figures)
+        step = without_step.pop("step")
+        callback(step, without_step)
 
+    # jax.debug.callback under vmap would call the host once for each lane.
     @jax.custom_batching.custom_vmap
-    def say(figures: dict[str, Array]) -> Array:
+    def call(figures: dict[str, Array]) -> Array:
         jax.debug.callback(on_host, figures)
+        # custom_vmap needs an output.
         return jnp.zeros(())
 
-    @say.def_vmap
-    def say_for_all(lanes: int, is_mapped: Any, figures: dict[str, Array]) -> tuple[Array, bool]:
-        whole = {
-            name: value if is_mapped[0][name] else jnp.broadcast_to(value, (lanes, *value.shape))
-            for name, value in figures.items()
-        }
-        return say(whole), False
+    @call.def_vmap
+    def call_for_all_lanes(
+        lanes: int,
+        is_mapped: Any,
+        figures: dict[str, Array],
+    ) -> tuple[Array, bool]:
+        batched = {}
+        for name, value in figures.items():
+            if is_mapped[0][name]:
+                batched[name] = value
+            else:
+                batched[name] = jnp.broadcast_to(value, (lanes, *value.shape))
+        return call(batched), False
 
-    say(jax.lax.stop_gradient(dict(figures)))
+    call(jax.lax.stop_gradient(dict(figures)))

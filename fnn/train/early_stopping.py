@@ -1,4 +1,4 @@
-"""A run that ends when it no longer gets better, and gives back its best moment."""
+"""Early stopping that restores the best epoch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.optim.transform import reached
+from fnn.optim.transform import at_least
 from fnn.train.figures import VALID_LOSS
 from fnn.types import Number, Scalar, Step, TrainState
 from fnn.values import maker
@@ -19,27 +19,34 @@ Epoch = Callable[[TrainState], tuple[TrainState, Any]]
 
 
 class Watch(NamedTuple):
-    """What early stopping remembers: the best figure, the epochs since, and the train state as it was then.
+    """The memory of early stopping: the best figure and the train state it was measured on.
 
-    Where the run gave back that one, the last one is kept in its place.
+    After a run that returned its best train state, `kept` holds the last one. The run can then be
+    resumed from its last epoch.
+
+    Attributes:
+        best: Best figure of validation, a scalar; +-inf before the first epoch.
+        stalled: Epochs since the best one, int32 scalar.
+        kept: (params, state, opt_state, step) of the best epoch.
     """
 
     best: Scalar
     stalled: Step
-    kept: tuple[Any, Any, Any, Step]  # params, state, opt_state, step
+    kept: tuple[Any, Any, Any, Step]
 
 
 @dataclass(frozen=True, eq=False)
 class EarlyStopping:
-    """When a run ends: pure functions of its train state.
+    """The condition under which a run ends, as pure functions of its train state.
 
-    by:       the figure that it goes by
-    sign:     1 if less of that is better, -1 if more is
-    begin:    (train_state) -> train_state, with a Watch
-    observe:  (train_state, figures of an epoch) -> train_state
-    is_over:  (train_state) -> whether the run has ended
-    finish:   (train_state) -> the train state that the run gives back
-    resume:   (train state that a run gave back) -> the one that it had reached
+    Attributes:
+        by: Name of the monitored figure.
+        sign: 1 if a lower figure is better, -1 if a higher one is.
+        begin: (train_state) -> train_state with a Watch.
+        observe: (train_state, figures of an epoch) -> train_state with the Watch updated.
+        is_over: (train_state) -> boolean scalar, whether the run has ended.
+        finish: (train_state) -> the train state that the run returns.
+        resume: (train state that a run returned) -> the last one of that run.
     """
 
     by: str
@@ -60,82 +67,106 @@ def early_stopping(
     mode: str = "min",
     restore_best: bool = True,
 ) -> EarlyStopping:
-    """End a run after so many epochs in a row without a better validation figure, for `train.run` and `lab.fit`.
+    """End a run after `patience` epochs in a row without a better validation figure.
 
-    Better is below best - min_delta, or with mode="max" above best + min_delta; NaN never is. With restore_best the
-    run gives back the whole train state as it was after its best epoch; without, the last one. It works inside of the
-    compiled program, so that each lane of a mapped run ends by itself. ConfigError for a number out of range
+    A figure is better if it is below best - min_delta, or with mode="max" above best + min_delta.
+    NaN is never better. Early stopping is part of the compiled run, so each lane of a mapped run
+    ends independently of the others. For `train.run` and `lab.fit`, via `train.recipe`
     [Prechelt 1998, "Early Stopping - But When?"].
+
+    Args:
+        patience: Epochs without improvement after which the run ends, in [1, inf). May be traced.
+        min_delta: Improvement that counts as better, in [0, inf), in units of the figure.
+        by: Name of the monitored figure: valid_loss, or valid_ and the name of a metric.
+        mode: "min" if a lower figure is better, "max" if a higher one is.
+        restore_best: Whether the run returns the whole train state of its best epoch. Otherwise
+            it returns the last one.
+
+    Raises:
+        ConfigError: A number is out of range, or `mode` or `restore_best` is not one of its values.
     """
     checks.number("early_stopping patience", patience, "[1, inf)")
     checks.number("early_stopping min_delta", min_delta, "[0, inf)")
-    sign = {"min": 1, "max": -1}[checks.choice("early_stopping mode", mode, MODES)]
+    checks.choice("early_stopping mode", mode, MODES)
     checks.flag("early_stopping restore_best", restore_best)
+    sign = 1 if mode == "min" else -1
 
     def begin(train_state: TrainState) -> TrainState:
         worst = jnp.full((), sign * jnp.inf, jnp.result_type(float))
-        return train_state._replace(watch=Watch(worst, jnp.zeros((), jnp.int32), train_state[:4]))
+        stalled = jnp.zeros((), jnp.int32)
+        return train_state._replace(watch=Watch(worst, stalled, train_state[:4]))
 
     def observe(train_state: TrainState, figures: Mapping[str, Scalar]) -> TrainState:
         best, stalled, kept = train_state.watch
         figure = figures[by].astype(best.dtype)
+        # The comparison is False for NaN, so a diverged epoch is never the best one.
         better = sign * figure < sign * best - trees.knob(min_delta, best)
         kept = trees.select(better, train_state[:4], kept)
-        watch = Watch(jnp.where(better, figure, best), jnp.where(better, 0, stalled + 1), kept)
-        return train_state._replace(watch=watch)
+        best = jnp.where(better, figure, best)
+        stalled = jnp.where(better, 0, stalled + 1)
+        return train_state._replace(watch=Watch(best, stalled, kept))
 
     def is_over(train_state: TrainState) -> jax.Array:
-        return reached(train_state.watch.stalled, patience)
+        return at_least(train_state.watch.stalled, patience)
 
     def finish(train_state: TrainState) -> TrainState:
-        """The best moment, which is never later than the last one: that one is kept, for the run to go on from."""
-        return (
-            _swapped(train_state, train_state.watch.kept[3] < train_state.step)
-            if restore_best
-            else train_state
-        )
+        if not restore_best:
+            return train_state
+        # The best epoch is never later than the last one. The last one is kept for a resume.
+        kept_step = train_state.watch.kept[3]
+        return _swap_kept(train_state, kept_step < train_state.step)
 
     def resume(train_state: TrainState) -> TrainState:
-        return _swapped(train_state, train_state.watch.kept[3] > train_state.step)
+        # A kept step that is later than the current one means that `finish` has swapped them.
+        kept_step = train_state.watch.kept[3]
+        return _swap_kept(train_state, kept_step > train_state.step)
 
     return EarlyStopping(by, sign, begin, observe, is_over, finish, resume)
 
 
-def _swapped(train_state: TrainState, is_other: jax.Array) -> TrainState:
-    """With what is kept in the place of the train state, and the other way round, where that is so."""
-    now, kept = train_state[:4], train_state.watch.kept
-    watch = train_state.watch._replace(kept=trees.select(is_other, now, kept))
-    params, state, opt_state, step = trees.select(is_other, kept, now)
+def _swap_kept(train_state: TrainState, condition: jax.Array) -> TrainState:
+    """Exchange the train state and the kept one where the condition holds."""
+    current, kept = train_state[:4], train_state.watch.kept
+    watch = train_state.watch._replace(kept=trees.select(condition, current, kept))
+    params, state, opt_state, step = trees.select(condition, kept, current)
     return TrainState(params, state, opt_state, step, train_state.key, watch)
 
 
 def until_over(stopping: EarlyStopping | None, epoch: Epoch) -> Epoch:
-    """The epoch, as long as the run is not over; from then on the train state stays, and the figures are blank."""
+    """Return the epoch function, made to do nothing once early stopping has ended the run.
+
+    From then on the train state stays the same, and the figures are NaN.
+    """
     if stopping is None:
         return epoch
 
     def unless_over(train_state: TrainState) -> tuple[TrainState, Any]:
-        # The key goes in and out as its bits: in a mapped run both ways are taken, each with a copy, and that is no
-        # second use of it.
-        key, bits = train_state.key, train_state._replace(key=jax.random.key_data(train_state.key))
+        # The key passes through the cond as raw bits. In a mapped run both branches are computed,
+        # each with a copy of the key, which JAX's key-reuse checker would report as a reuse.
+        key = train_state.key
+        with_bits = train_state._replace(key=jax.random.key_data(key))
 
-        def go_on(bits: TrainState) -> tuple[TrainState, Any]:
-            after, figures = epoch(
-                bits._replace(key=jax.random.wrap_key_data(bits.key, impl=jax.random.key_impl(key)))
-            )
-            return after._replace(key=bits.key), figures
+        def run(with_bits: TrainState) -> tuple[TrainState, Any]:
+            typed_key = jax.random.wrap_key_data(with_bits.key, impl=jax.random.key_impl(key))
+            after, figures = epoch(with_bits._replace(key=typed_key))
+            return after._replace(key=with_bits.key), figures
 
         over = stopping.is_over(train_state)
-        blank = jax.tree.map(partial(_blank, over), jax.eval_shape(go_on, bits)[1])
-        bits, figures = jax.lax.cond(over, lambda bits: (bits, blank), go_on, bits)
-        return bits._replace(key=key), figures
+        shapes = jax.eval_shape(run, with_bits)[1]
+        blank = jax.tree.map(partial(_blank, over), shapes)
+        with_bits, figures = jax.lax.cond(
+            over, lambda with_bits: (with_bits, blank), run, with_bits
+        )
+        return with_bits._replace(key=key), figures
 
     return unless_over
 
 
 def _blank(over: jax.Array, figure: jax.ShapeDtypeStruct) -> jax.Array:
-    """What the history has for an epoch that is not run: NaN; 0 in whole numbers, and no step that is not finite."""
-    value = jnp.nan if jnp.issubdtype(figure.dtype, jnp.inexact) else figure.dtype == bool
+    """Return the figure of an epoch that is not run: NaN for floats, 0 for ints, True for flags."""
+    is_float = jnp.issubdtype(figure.dtype, jnp.inexact)
+    value = jnp.nan if is_float else figure.dtype == bool
     blank = jnp.asarray(value, figure.dtype)
-    # Taken from `over`, so that in a shard_map it differs between devices where a real figure does.
+    # Computed from `over` so that within a shard_map the value varies over devices, as the type
+    # of the other branch of the cond does.
     return jnp.broadcast_to(jnp.where(over, blank, blank), figure.shape)

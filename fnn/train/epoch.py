@@ -1,80 +1,139 @@
-"""The steps of one epoch."""
+"""One epoch of training: a scan over its steps."""
 
 from functools import partial
 from typing import Any
 
 import jax
 
+from fnn import checks
 from fnn.data import batches
-from fnn.train.inputs import ORDER, take
+from fnn.train.inputs import ORDER, take_examples
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import augmented, descend, steps_per_epoch
+from fnn.train.step import prepare_batch, steps_per_epoch, train_step
 from fnn.types import Data, RandomKey, Scalar, Step, TrainState
 
+# Figures of steps or epochs by name.
 Measures = dict[str, jax.Array]
 
 
 def epoch(
-    recipe: Recipe, train_state: TrainState, data: Data, *, batch_size: int
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    *,
+    batch_size: int,
 ) -> tuple[TrainState, Measures]:
-    """Every step of the epoch that the train state stands before.
+    """Run every step of the epoch that the train state is at the beginning of.
 
     Args:
         recipe: From `train.recipe`.
-        train_state: From `train.start`, a step or an epoch before.
+        train_state: From `train.start`, or from an earlier step or epoch.
         data: (inputs, targets), arrays whose first axis is the example.
-        batch_size: Examples a step. Those that fill no batch sit the epoch out.
+        batch_size: Examples per step. The remainder that fills no batch is left out of the epoch.
 
     Returns:
-        The next train state, and the figures of each step, (steps,).
+        The next train state, and the figures of each step, (steps,), by name.
+
+    Raises:
+        ConfigError: `recipe` is not a recipe with an optimizer, or the data does not fill a batch.
     """
-    return whole_epoch(expect_recipe("epoch", recipe), train_state, data, batch_size)
+    return run_epoch(expect_recipe("epoch", recipe), train_state, data, batch_size)
 
 
 @per_recipe(static=(3,))
-def whole_epoch(
-    recipe: Recipe, train_state: TrainState, data: Data, batch_size: int
+def run_epoch(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    batch_size: int,
 ) -> tuple[TrainState, Measures]:
-    """A scan over the steps of an epoch."""
-    now = _epoch(train_state, data, batch_size)
-    order = order_of(train_state.key, now, count_examples(data), batch_size)
-    return jax.lax.scan(
-        lambda carry, examples: learn(recipe, carry, data, now, examples), train_state, order
-    )
+    """Scan over the steps of an epoch."""
+    # order: (steps, batch). The scan takes one row per step.
+    index, order = current_order(train_state, data, batch_size)
+
+    def step(train_state: TrainState, examples: jax.Array) -> tuple[TrainState, Measures]:
+        return train_step_on_examples(recipe, train_state, data, index, examples)
+
+    return jax.lax.scan(step, train_state, order)
+
+
+def current_order(
+    train_state: TrainState,
+    data: Data,
+    batch_size: int,
+) -> tuple[Step | int, jax.Array]:
+    """Return the index of the epoch that a train state is in, and the order of its examples.
+
+    Returns:
+        The index, and the indices of the examples of each step, int32 (steps, batch).
+    """
+    step: Step | int = train_state.step
+    if checks.is_concrete(step):
+        # A Python int: dividing an array outside of jit would compile another program.
+        step = int(step)
+    index = step // steps_per_epoch(data, batch_size)
+    return index, order_examples(train_state.key, index, count_examples(data), batch_size)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def order_of(key: RandomKey, epoch: Step | int, examples: int, batch_size: int) -> jax.Array:
-    """The examples of each step of an epoch, (steps, batch), of a run of this key."""
-    return batches(jax.random.fold_in(key, ORDER), epoch, examples=examples, batch_size=batch_size)
+def order_examples(
+    key: RandomKey,
+    epoch: Step | int,
+    examples: int,
+    batch_size: int,
+) -> jax.Array:
+    """Draw the order of examples in one epoch of a run with this key.
+
+    All forms of a run call this function, so the order depends on key and epoch alone.
+
+    Args:
+        key: Key of the run.
+        epoch: Index of the epoch.
+        examples: Number of examples in the data.
+        batch_size: Examples per step.
+
+    Returns:
+        The indices of the examples of each step, int32 (steps, batch).
+    """
+    # The epoch is folded in by `batches`.
+    order_key = jax.random.fold_in(key, ORDER)
+    return batches(order_key, epoch, examples=examples, batch_size=batch_size)
 
 
 @per_recipe(static=(3,))
-def batch_at(
-    recipe: Recipe, train_state: TrainState, data: Data, batch_size: int
+def next_batch(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    batch_size: int,
 ) -> tuple[Any, Any]:
-    """The batch that the next step learns from, ready for the network."""
-    now = _epoch(train_state, data, batch_size)
-    order = order_of(train_state.key, now, count_examples(data), batch_size)
-    return _batch(recipe, train_state, data, now, order[train_state.step - now * len(order)])
+    """Return the batch of the next step, augmented and prepared for the network."""
+    index, order = current_order(train_state, data, batch_size)
+    # The index of the step within its epoch.
+    examples = order[train_state.step - index * len(order)]
+    return _load_batch(recipe, train_state, data, index, examples)
 
 
-def _epoch(train_state: TrainState, data: Data, batch_size: int) -> Step:
-    """Which epoch a run is in."""
-    return train_state.step // steps_per_epoch(data, batch_size)
-
-
-def learn(
-    recipe: Recipe, train_state: TrainState, data: Data, now: Step, examples: jax.Array
+def train_step_on_examples(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    epoch: Step | int,
+    examples: jax.Array,
 ) -> tuple[TrainState, dict[str, Scalar]]:
-    """A step on these examples of the data, as they look in this epoch."""
-    return descend(recipe, train_state, *_batch(recipe, train_state, data, now, examples))
+    """Train one step on the examples of these indices (batch,), augmented for this epoch."""
+    inputs, targets = _load_batch(recipe, train_state, data, epoch, examples)
+    return train_step(recipe, train_state, inputs, targets)
 
 
-def _batch(
-    recipe: Recipe, train_state: TrainState, data: Data, now: Step, examples: jax.Array
+def _load_batch(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    epoch: Step | int,
+    examples: jax.Array,
 ) -> tuple[Any, Any]:
-    inputs, targets = take(data, examples)
-    return augmented(recipe, train_state, now, inputs, targets, examples)
+    inputs, targets = take_examples(data, examples)
+    return prepare_batch(recipe, train_state, epoch, inputs, targets, examples)

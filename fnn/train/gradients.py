@@ -1,4 +1,4 @@
-"""What a step makes smaller, and its gradient: of a batch at once, or of parts of it, one after another."""
+"""The objective of a step and its gradient, optionally accumulated over micro-batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,142 +9,208 @@ import jax.numpy as jnp
 
 from fnn import optim, trees
 from fnn.train.figures import LOSS
-from fnn.train.inputs import NOISE, own_key
+from fnn.train.inputs import NOISE, derive_key
 from fnn.train.measure import count_examples, mean, measure_examples, reduce_examples
 from fnn.train.recipe import Recipe
 from fnn.types import PENALTY, Params, PerExample, RandomKey, Scalar, State, TrainState, Weighted
 
-LEAST = 1e-19  # what a part of which nothing counts weighs, so that penalties stand where no part has anything else
+# Added to the weight of each micro-batch. If all weights are 0, the sum of the weights is not 0
+# then, and penalties, which do not depend on the weights, are averaged correctly.
+SMALLEST_WEIGHT = 1e-19
 
 
-class Seen(NamedTuple):
-    """What the network made of examples.
+class ForwardResult(NamedTuple):
+    """The result of a forward pass in training.
 
-    looks:   what the loss and each metric see of them, by name
-    penalty: the sum of all penalties, None where there are none
-    state:   the network's next one
+    Attributes:
+        per_example: Values of the loss and of each metric for each example, by name.
+        penalty: Sum of all penalties, a scalar; None if there are none.
+        state: Next state of the network.
     """
 
-    looks: dict[str, Any]
+    per_example: dict[str, Any]
     penalty: Scalar | None
     state: State
 
 
-# (state, key, inputs, targets) -> (what is averaged over parts, what was seen)
-OfPart = Callable[[State, RandomKey, Any, Any], tuple[Any, Seen]]
+# (state, key, inputs, targets) -> (value to average over micro-batches, forward result)
+MicroBatchFunction = Callable[[State, RandomKey, Any, Any], tuple[Any, ForwardResult]]
 
 
 def gradients(
-    recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
 ) -> tuple[dict[str, Scalar], Params, State]:
-    """The loss and metrics of a batch, the gradient for the optimizer by the params, and the network's next state."""
+    """Compute the figures of a batch, the gradient by the parameters and the next network state.
 
-    def of_part(state: State, key: RandomKey, inputs: Any, targets: Any) -> tuple[Params, Seen]:
-        def lifted(params: Params) -> tuple[Scalar, Seen]:
-            value, seen = _value(recipe, params, state, key, inputs, targets)
-            return optim.scale_loss(train_state.opt_state, value), seen
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Before the step.
+        inputs: Arrays (batch, ...), augmented and prepared.
+        targets: Arrays (batch, ...).
 
-        (_, seen), grads = jax.value_and_grad(lifted, has_aux=True)(train_state.params)
-        return grads, seen
+    Returns:
+        (figures by name, grads, state): loss, metrics and, if there is one, penalty. The gradient
+        is multiplied by the optimizer's loss scale, if it has one; the figures are not.
+    """
 
-    grads, seen = _over_parts(of_part, recipe, train_state, inputs, targets)
-    penalty = {} if seen.penalty is None else {PENALTY: seen.penalty}
-    return reduce_examples(recipe, seen.looks) | penalty, grads, seen.state
+    def differentiate(
+        state: State,
+        key: RandomKey,
+        inputs: Any,
+        targets: Any,
+    ) -> tuple[Params, ForwardResult]:
+        def scaled_objective(params: Params) -> tuple[Scalar, ForwardResult]:
+            value, result = _objective(recipe, params, state, key, inputs, targets)
+            return optim.scale_loss(train_state.opt_state, value), result
+
+        # The value is scaled, so it is not reported: `result` has the loss as it is.
+        (_, result), grads = jax.value_and_grad(scaled_objective, has_aux=True)(train_state.params)
+        return grads, result
+
+    grads, result = _average_micro_batches(differentiate, recipe, train_state, inputs, targets)
+    penalty = {} if result.penalty is None else {PENALTY: result.penalty}
+    figures = reduce_examples(recipe, result.per_example) | penalty
+    return figures, grads, result.state
 
 
-def objective(
-    recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
+def make_objective(
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
 ) -> Callable[[Params], Scalar]:
-    """What this step makes smaller, as a function of the params."""
-    return lambda params: _over_parts(
-        partial(_value, recipe, params), recipe, train_state, inputs, targets
-    )[0]
+    """Return the objective of this step as a function of the parameters.
+
+    Optimizers such as sam and lbfgs evaluate it at other parameters. The noise is that of the step.
+    """
+
+    def value_of(params: Params) -> Scalar:
+        objective = partial(_objective, recipe, params)
+        value, _ = _average_micro_batches(objective, recipe, train_state, inputs, targets)
+        return value
+
+    return value_of
 
 
-def minimized(measured: dict[str, Scalar]) -> dict[str, Scalar]:
-    """Of what was measured, what is made smaller: the loss and, where there is any, the penalty."""
-    return {name: measured[name] for name in (LOSS, PENALTY) if name in measured}
+def objective_terms(figures: dict[str, Scalar]) -> dict[str, Scalar]:
+    """Select the terms whose sum is minimized: the loss and, if there is one, the penalty."""
+    return {name: figures[name] for name in (LOSS, PENALTY) if name in figures}
 
 
-def _value(
-    recipe: Recipe, params: Params, state: State, key: RandomKey, inputs: Any, targets: Any
-) -> tuple[Scalar, Seen]:
+def _objective(
+    recipe: Recipe,
+    params: Params,
+    state: State,
+    key: RandomKey,
+    inputs: Any,
+    targets: Any,
+) -> tuple[Scalar, ForwardResult]:
+    """Compute mean loss + penalty of one forward pass."""
+    # The key is that of dropout and other noise.
     outputs, state = recipe.network.apply(params, state, inputs, key=key, train=True)
-    looks, penalties = measure_examples(recipe, outputs, targets), _penalties(recipe, params, state)
+    per_example = measure_examples(recipe, outputs, targets)
+    penalties = _penalties(recipe, params, state)
     penalty = jnp.stack(penalties).sum() if penalties else None
-    return mean(looks[LOSS]) + (0 if penalty is None else penalty), Seen(looks, penalty, state)
+    value = mean(per_example[LOSS]) + (0 if penalty is None else penalty)
+    return value, ForwardResult(per_example, penalty, state)
 
 
 def _penalties(recipe: Recipe, params: Params, state: State) -> list[Scalar]:
-    by_params = [] if recipe.regularizer is None else [recipe.regularizer(params)]
-    by_layers = [
-        leaf.sum()
-        for path, leaf in trees.named_leaves(state).items()
-        if path.split("/")[-1] == PENALTY
-    ]
-    return by_params + by_layers
+    penalties = []
+    if recipe.regularizer is not None:
+        penalties.append(recipe.regularizer(params))
+    # Layers such as activity_regularizer leave their penalty in the state, under this name.
+    for path, leaf in trees.named_leaves(state).items():
+        if path.split("/")[-1] == PENALTY:
+            penalties.append(leaf.sum())
+    return penalties
 
 
-def _over_parts(
-    function: OfPart, recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
-) -> tuple[Any, Seen]:
-    """The function's mean over equal parts of a batch, each of which counts as its targets do, and all that was seen.
+def _average_micro_batches(
+    function: MicroBatchFunction,
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
+) -> tuple[Any, ForwardResult]:
+    """Average a function over equal micro-batches of a batch, weighted as their targets are.
 
-    The state goes from part to part. What differentiates this works a part out again, so that it too keeps only one.
+    The network's state passes from one micro-batch to the next. Differentiating this function
+    recomputes each micro-batch, so memory holds the intermediate values of only one.
     """
-    key, examples = own_key(train_state, NOISE, train_state.step), count_examples(targets)
-    parts = _count(examples, recipe.micro_batch_size)
-    if parts == 1:
+    # One key per step; each micro-batch folds in its index.
+    key = derive_key(train_state, NOISE, train_state.step)
+    count = _count_micro_batches(count_examples(targets), recipe.micro_batch_size)
+    if count == 1:
         return function(train_state.state, key, inputs, targets)
 
-    def of_part(state: State, part: Any) -> tuple[Any, Seen]:
-        number, *own = part
-        averaged, seen = function(state, jax.random.fold_in(key, number), *own)
-        return (_weight(seen.looks[LOSS]), (averaged, seen.penalty)), seen
+    def compute(state: State, micro_batch: Any) -> tuple[Any, ForwardResult]:
+        index, inputs, targets = micro_batch
+        value, result = function(state, jax.random.fold_in(key, index), inputs, targets)
+        weight = _micro_batch_weight(result.per_example[LOSS])
+        return (weight, (value, result.penalty)), result
 
-    def add(carry: Any, part: Any) -> tuple[Any, dict[str, Any]]:
-        state, (weight, sums) = carry
-        (more, averaged), seen = of_part(state, part)
+    def accumulate(carry: Any, micro_batch: Any) -> tuple[Any, dict[str, Any]]:
+        state, (total_weight, sums) = carry
+        (weight, values), result = compute(state, micro_batch)
         sums = jax.tree.map(
-            lambda sum, own: sum + more.astype(sum.dtype) * own.astype(sum.dtype), sums, averaged
+            lambda sum, value: sum + weight.astype(sum.dtype) * value.astype(sum.dtype),
+            sums,
+            values,
         )
-        return (seen.state, (weight + more, sums)), seen.looks
+        return (result.state, (total_weight + weight, sums)), result.per_example
 
-    split = jnp.arange(parts), *jax.tree.map(partial(_cut, parts), (inputs, targets))
-    like, _ = jax.eval_shape(of_part, train_state.state, jax.tree.map(lambda a: a[0], split))
-    none = jax.tree.map(lambda a: jnp.zeros_like(a, trees.wide(a)), like)
-    (state, (weight, sums)), looks = jax.lax.scan(
-        jax.checkpoint(add, prevent_cse=False), (train_state.state, none), split
+    split = partial(_split_micro_batches, count)
+    # Each array: (count, examples of a micro-batch, ...)
+    micro_batches = jnp.arange(count), *jax.tree.map(split, (inputs, targets))
+    first = jax.tree.map(lambda array: array[0], micro_batches)
+    # (weight, (value, penalty)) of one micro-batch.
+    shapes, _ = jax.eval_shape(compute, train_state.state, first)
+    # Sums are accumulated in float32 at least.
+    zeros = jax.tree.map(lambda shape: jnp.zeros_like(shape, trees.wide(shape)), shapes)
+    (state, (total_weight, sums)), per_example = jax.lax.scan(
+        jax.checkpoint(accumulate, prevent_cse=False), (train_state.state, zeros), micro_batches
     )
-    averaged, penalty = jax.tree.map(
-        lambda a, sum: (sum / weight.astype(sum.dtype)).astype(a.dtype), like[1], sums
+    # Back to the dtypes of the values.
+    value, penalty = jax.tree.map(
+        lambda shape, sum: (sum / total_weight.astype(sum.dtype)).astype(shape.dtype),
+        shapes[1],
+        sums,
     )
-    return averaged, Seen(jax.tree.map(_joined, looks), penalty, state)
+    per_example = jax.tree.map(_merge_micro_batches, per_example)
+    return value, ForwardResult(per_example, penalty, state)
 
 
-def _count(examples: int, most: int | None) -> int:
-    """The fewest equal parts of which none has more examples than that."""
-    if most is None:
+def _count_micro_batches(examples: int, max_size: int | None) -> int:
+    """Return the smallest number of equal micro-batches with at most max_size examples each."""
+    if max_size is None:
         return 1
-    return next(
-        parts
-        for parts in range(1, examples + 1)
-        if examples % parts == 0 and examples <= most * parts
-    )
+    count = 1
+    while examples % count or examples > max_size * count:
+        count += 1
+    return count
 
 
-def _cut(parts: int, array: jax.Array) -> jax.Array:
-    """(parts, examples, ...), each part of every n-th example: of a batch over devices, each has some of every part."""
-    return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
+def _split_micro_batches(count: int, array: jax.Array) -> jax.Array:
+    """Split (batch, ...) into (count, batch / count, ...), taking every count-th example.
+
+    If the batch is sharded over devices, each device then holds a share of every micro-batch.
+    Contiguous micro-batches would have to be sent between devices.
+    """
+    return array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
 
 
-def _joined(array: jax.Array) -> jax.Array:
-    """What was cut, in its order."""
+def _merge_micro_batches(array: jax.Array) -> jax.Array:
+    """Merge (count, batch / count, ...) into (batch, ...), in the order before the split."""
     return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 
-def _weight(seen: PerExample | Weighted) -> Scalar:
-    """How much a part counts in the mean over the batch."""
-    if isinstance(seen, Weighted):
-        return seen.weights.astype(trees.wide(seen.weights)).sum() + LEAST
-    return jnp.ones((), trees.wide(seen))
+def _micro_batch_weight(losses: PerExample | Weighted) -> Scalar:
+    """Return the weight of a micro-batch in the mean over the batch."""
+    if isinstance(losses, Weighted):
+        return losses.weights.astype(trees.wide(losses.weights)).sum() + SMALLEST_WEIGHT
+    # Without weights all micro-batches count the same, for they have equal sizes.
+    return jnp.ones((), trees.wide(losses))

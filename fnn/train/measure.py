@@ -1,10 +1,10 @@
-"""The loss and the metrics of outputs: a value for each example, then one figure for all of them.
+"""The loss and the metrics of outputs: values per example, and their reduction to figures.
 
-A batch that goes through the network in parts is measured part by part. The values of the examples are kept, and figures are
-taken once over all of them, so that parts change no figure.
+A batch may pass through the network in micro-batches, each of which is measured separately. The
+values per example are kept, and figures are reduced once over all of them. Therefore splitting a
+batch changes no figure.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from fnn.types import LossFunction, Metric, PerExample, Scalar, Weighted
 
 
 def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Any]:
-    """The values of the loss and of each metric for each example, by name.
+    """Return the values of the loss and of each metric for each example, by name.
 
     Args:
         recipe: Its loss and metrics are evaluated.
@@ -25,37 +25,45 @@ def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, An
         targets: Arrays (n, ...).
 
     Raises:
-        ShapeError: A function does not give one value an example.
+        ShapeError: A function does not return one value per example.
     """
     examples = count_examples(targets)
     values = {}
     for name, function in _functions(recipe).items():
+        # A Metric has a function that reduces the values; all others are reduced by the mean.
         per_example = function.per_example if isinstance(function, Metric) else function
-        each = partial(_expect_one_each, name, examples)
-        values[name] = jax.tree.map(each, per_example(outputs, targets))
+        value = per_example(outputs, targets)
+        for array in jax.tree.leaves(value):
+            _expect_one_each(name, examples, array)
+        values[name] = value
     return values
 
 
 def reduce_examples(recipe: Recipe, values: dict[str, Any]) -> dict[str, Scalar]:
-    """The figures of all examples, from what `measure_examples` gave for each."""
+    """Reduce the values that `measure_examples` returned to one figure per function."""
     return {name: _reduce(function, values[name]) for name, function in _functions(recipe).items()}
 
 
 def mean(values: PerExample | Weighted) -> Scalar:
-    """The mean over examples (n, ...), weighted where the values are; 0 where all weights are 0."""
+    """Return the mean over values (n, ...), weighted if they have weights; 0 if these are all 0."""
     if isinstance(values, Weighted):
         total = values.weights.sum()
-        least = jnp.finfo(total.dtype).tiny  # so that nothing is divided by 0
-        return (values.weights * values.values).sum() / jnp.maximum(total, least)
+        smallest = jnp.finfo(total.dtype).tiny  # avoids the division 0 / 0
+        return (values.weights * values.values).sum() / jnp.maximum(total, smallest)
+    # (n, ...) -> (n, values) -> (n,): every example has the same weight.
     return values.reshape(values.shape[0], -1).mean(1).mean()
 
 
 def count_examples(data: Any) -> int:
-    """The length of the first axis of all arrays; ShapeError if it is 0."""
+    """Return the length of the first axis of all arrays; ShapeError if it is 0."""
     examples = int(jax.tree.leaves(data)[0].shape[0])
     if examples == 0:
-        got, advice = "a batch axis with 0 examples", "check how the data was selected"
-        raise ShapeError("batch", "at least one example", got, advice)
+        raise ShapeError(
+            "batch",
+            "at least one example",
+            "a batch axis with 0 examples",
+            "check how the data was selected",
+        )
     return examples
 
 
@@ -65,12 +73,17 @@ def _functions(recipe: Recipe) -> dict[str, LossFunction | Metric]:
 
 def _reduce(function: LossFunction | Metric, values: Any) -> Scalar:
     if isinstance(function, Metric):
-        return function.reduce(values, jnp.ones(count_examples(values)))
+        # Every example counts once.
+        weights = jnp.ones(count_examples(values))
+        return function.reduce(values, weights)
     return mean(values)
 
 
-def _expect_one_each(name: str, examples: int, values: jax.Array) -> PerExample:
+def _expect_one_each(name: str, examples: int, values: jax.Array) -> None:
     if values.ndim == 0 or values.shape[0] != examples:
-        expected = f"one value an example, ({examples},)"
-        raise ShapeError(name, expected, values.shape, "leave the mean to fnn")
-    return values
+        raise ShapeError(
+            name,
+            f"one value an example, ({examples},)",
+            values.shape,
+            "leave the mean to fnn",
+        )

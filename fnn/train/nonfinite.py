@@ -1,4 +1,4 @@
-"""Where a run met numbers that are not finite."""
+"""Detection and diagnosis of steps whose numbers are not finite."""
 
 import math
 from typing import Any
@@ -8,39 +8,43 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
-from fnn.train.epoch import order_of
-from fnn.train.gradients import gradients, minimized
-from fnn.train.measure import count_examples
+from fnn.train.gradients import gradients, objective_terms
 from fnn.train.recipe import Recipe
-from fnn.train.segment import advance
-from fnn.train.step import steps_per_epoch
+from fnn.train.segment import run_segment
 from fnn.types import Data, TrainState
 
-PATIENCE = 10  # how many steps in a row may be skipped before a run is taken for lost
-SHOWN = 3
+PATIENCE = 10  # skipped steps in a row after which on_nonfinite="skip" ends a run
+MAX_NAMES = 3  # arrays named in an error
 
 
-def patience(recipe: Recipe) -> float:
-    """How many steps in a row that are not finite end a run."""
+def nonfinite_limit(recipe: Recipe) -> float:
+    """Return the number of non-finite steps in a row that ends a run."""
     return {"raise": 1, "skip": PATIENCE, "ignore": math.inf}[recipe.on_nonfinite]
 
 
-def first_fault(recipe: Recipe, finite: jax.Array | np.ndarray) -> int | None:
-    """The first step that ends a run, counted from the flags' start; None if there is none, or the flags are traced.
+def find_fatal_step(recipe: Recipe, finite: jax.Array | np.ndarray) -> int | None:
+    """Find the first step that ends a run: the last of `nonfinite_limit` non-finite ones in a row.
 
-    With on_nonfinite="raise" that is the first step that is not finite, with "skip" the last of too many in a row.
+    Args:
+        recipe: Its on_nonfinite option applies.
+        finite: Flags of consecutive steps, (steps,).
+
+    Returns:
+        The index into the flags; None if no step ends the run, or the flags are traced.
     """
     if recipe.on_nonfinite == "ignore" or not checks.is_concrete(finite):
         return None
     wrong = ~np.asarray(finite)
     if not wrong.any():
         return None
-    enough = int(patience(recipe))
-    runs = np.convolve(wrong, np.ones(enough, int))[: len(wrong)] == enough
-    return int(runs.argmax()) if runs.any() else None
+    limit = int(nonfinite_limit(recipe))
+    # Entry i is the number of wrong steps among the last `limit` ones up to step i.
+    recent_count = np.convolve(wrong, np.ones(limit, int))[: len(wrong)]
+    fatal = recent_count == limit
+    return int(fatal.argmax()) if fatal.any() else None
 
 
-def state_at(
+def replay_to_step(
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
@@ -48,29 +52,39 @@ def state_at(
     batch_size: int,
     step: int,
 ) -> TrainState:
-    """The train state before a step, found by running up to it again from an earlier one."""
-    epoch = int(train_state.step) // steps_per_epoch(data, batch_size)
-    order = order_of(train_state.key, epoch, count_examples(data), batch_size)
-    return advance(recipe, train_state, data, order, np.int32(step), valid, batch_size).train_state
+    """Return the train state before a step, by running again from an earlier train state."""
+    stop = np.int32(step)
+    segment = run_segment(recipe, train_state, data, None, stop, valid, batch_size)
+    return segment.train_state
 
 
-def explain(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -> NonFiniteError:
-    """The error for the step from this train state on inputs that are ready for the network, naming every wrong leaf.
+def nonfinite_error(
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
+) -> NonFiniteError:
+    """Return the error for a step, which names the non-finite arrays.
 
-    They are named in the order in which they are computed, so that the first one is nearest to the cause.
+    The arrays are in the order of their computation, so the first one is nearest to the cause.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Before the step.
+        inputs: Arrays (batch, ...), augmented and prepared.
+        targets: Arrays (batch, ...).
     """
-    measured, grads, state = gradients(recipe, train_state, inputs, targets)
-    parts: tuple[Any, ...] = ({"state": state}, minimized(measured), {"gradient": grads})
-    wrong = [
-        path for part in parts for path, finite in trees.finite_leaves(part).items() if not finite
-    ]
-    names = ", ".join(wrong[:SHOWN]) + (
-        f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    )
+    figures, grads, state = gradients(recipe, train_state, inputs, targets)
+    computed: tuple[Any, ...] = ({"state": state}, objective_terms(figures), {"gradient": grads})
+    wrong = []
+    for tree in computed:
+        wrong += [path for path, finite in trees.finite_leaves(tree).items() if not finite]
+    names = ", ".join(wrong[:MAX_NAMES])
+    if len(wrong) > MAX_NAMES:
+        names += f" and {len(wrong) - MAX_NAMES} more"
     advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'
     step = int(train_state.step)
-    error = NonFiniteError(
-        f"step {step}", "finite loss, gradients and state", f"non-finite {names}", advice
-    )
+    expected = "finite loss, gradients and state"
+    error = NonFiniteError(f"step {step}", expected, f"non-finite {names}", advice)
     error.step = step
     return error

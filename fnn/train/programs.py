@@ -1,9 +1,11 @@
-"""Compiled programs by the structure of a recipe.
+"""Compiled programs, cached by the structure of a recipe.
 
-A program takes a recipe's numbers as arguments, so recipes that differ in numbers alone share it. It lives as long as a
-recipe of its structure does, and beyond that while it is among the KEPT most recently used ones, so that a recipe made
-again compiles nothing. It holds no array and no function of a recipe: objects that are compared by identity are
-remembered weakly, and when one of them is gone, so is the program.
+A program takes the numbers of a recipe as arguments, so recipes that differ in numbers alone share
+it. It lives as long as a recipe of its structure does, and longer while its structure is among the
+MAX_RECENT most recently used ones. Therefore making a recipe again compiles nothing.
+
+A program holds no array and no function of a recipe strongly. Objects that are compared by identity
+are referenced weakly, and when one of them is deleted, the program is deleted too.
 """
 
 import weakref
@@ -19,30 +21,43 @@ import numpy as np
 
 from fnn.values import Same, objects_of
 
-KEPT = 4
+MAX_RECENT = 4  # enough for a few recipes in turn; each structure more would hold more memory
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+# The key is the identity of a recipe's structure. An entry lasts as long as a recipe refers to it.
 _by_identity: "weakref.WeakValueDictionary[Any, Programs]" = weakref.WeakValueDictionary()
+
+# The most recently used programs, by id, which keep them alive.
 _recent: "OrderedDict[int, Programs]" = OrderedDict()
-# Of the recipe whose function is called: what a program is traced with, but does not hold.
+
+# The structure of the recipe whose function is being called. Tracing needs it, but the jitted
+# function must not hold it.
 _structure: ContextVar[Any] = ContextVar("structure")
 
 
 class Programs:
-    """The compiled functions of recipes of one structure."""
+    """The compiled functions of recipes of one structure.
+
+    Attributes:
+        jitted: Jitted functions of the leaves of a recipe, by the function of the recipe.
+        watches: References that call back when an object of the structure is deleted.
+    """
 
     def __init__(self) -> None:
         self.jitted: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.watches: list[Any] = []
 
     def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
-        """function(recipe, *arguments) as a compiled one of the recipe's leaves and the arguments."""
+        """Return function(recipe, *arguments) as a jitted function of the recipe's leaves."""
         if function not in self.jitted:
 
             def program(leaves: Any, *arguments: Any) -> Any:
                 recipe = jax.tree.unflatten(_structure.get(), leaves)
-                _ = recipe.built  # now, in the outermost trace
+                # Build now, in the outermost trace: a part that is first built within a loop of
+                # the program would hold tracers of that loop.
+                _ = recipe.built
                 return function(recipe, *arguments)
 
             program.__name__ = function.__name__
@@ -50,52 +65,53 @@ class Programs:
         return self.jitted[function]
 
     def watch(self, objects: Iterable[Same]) -> None:
-        """Forget as soon as one of these objects is gone."""
-        forget = weakref.WeakMethod(
-            self.forget
-        )  # held weakly, or else the programs would be in a cycle
+        """Delete the programs as soon as one of these objects is deleted."""
+        # A strong reference would be a cycle, which only the garbage collector could free.
+        forget = weakref.WeakMethod(self.forget)
 
         def on_gone(_: Any) -> None:
-            if (own := forget()) is not None:
-                own()
+            method = forget()
+            if method is not None:
+                method()
 
         self.watches = [same.on_gone(on_gone) for same in objects]
 
     def forget(self) -> None:
-        """Drop the programs: an object that they are compiled for is gone."""
+        """Delete the programs."""
         _recent.pop(id(self), None)
         self.jitted.clear()
 
 
 def programs_of(recipe: Any) -> Programs:
-    """The programs of the recipe's structure."""
-    own = recipe.cache.get("programs")
-    if own is None:
+    """Return the programs of the recipe's structure."""
+    programs = recipe.cache.get("programs")
+    if programs is None:
         identity = recipe.identity
-        own = _by_identity.get(identity)
-        if own is None:
-            own = _by_identity[identity] = Programs()
-            own.watch(objects_of(identity))
-        recipe.cache["programs"] = own
-    _recent[id(own)] = own
-    _recent.move_to_end(id(own))
-    while len(_recent) > KEPT:
+        programs = _by_identity.get(identity)
+        if programs is None:
+            programs = Programs()
+            _by_identity[identity] = programs
+            programs.watch(objects_of(identity))
+        recipe.cache["programs"] = programs
+    _recent[id(programs)] = programs
+    _recent.move_to_end(id(programs))
+    while len(_recent) > MAX_RECENT:
         _recent.popitem(last=False)
-    return own
+    return programs
 
 
 def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
     """Compile function(recipe, *arguments) once for each structure of a recipe.
 
     Args:
-        static: The places of arguments that are static, where the recipe is at 0.
+        static: Positions of static arguments. The recipe has position 0.
     """
 
     def decorate(function: F) -> F:
         @wraps(function)
         def call(recipe: Any, *arguments: Any) -> Any:
             programs = programs_of(recipe)
-            leaves, structure = _flat(recipe)
+            leaves, structure = _flatten_recipe(recipe)
             token = _structure.set(structure)
             try:
                 return programs.function(function, static)(leaves, *arguments)
@@ -108,11 +124,11 @@ def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
 
 
 def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
-    """What compute() returned when it was first called for this recipe and key; it is kept as long as the recipe.
+    """Return the result of compute(), cached in the recipe under a key.
 
     Args:
-        recipe: A made value.
-        key: What the result depends on besides the recipe.
+        recipe: A made value. The result lives as long as it does.
+        key: Everything that the result depends on besides the recipe.
         compute: The computation.
     """
     if key not in recipe.cache:
@@ -120,12 +136,15 @@ def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
     return recipe.cache[key]
 
 
-def _flat(recipe: Any) -> tuple[list[Any], Any]:
-    """The recipe's leaves and its structure; Python floats in JAX's default dtype, so that 0.1 is float32(0.1)."""
+def _flatten_recipe(recipe: Any) -> tuple[list[Any], Any]:
+    """Return the leaves of a recipe, Python floats as arrays, and its structure."""
+    # Arrays have a dtype, so that 0.1 and float32(0.1) share a program. JAX's default dtype is
+    # part of the key, since it changes under jax.enable_x64.
     dtype = jnp.result_type(float)
 
     def flatten() -> tuple[list[Any], Any]:
         leaves, structure = jax.tree.flatten(recipe)
-        return [np.asarray(x, dtype) if isinstance(x, float) else x for x in leaves], structure
+        arrays = [np.asarray(leaf, dtype) if isinstance(leaf, float) else leaf for leaf in leaves]
+        return arrays, structure
 
     return cached(recipe, dtype, flatten)

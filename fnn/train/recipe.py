@@ -1,4 +1,4 @@
-"""The recipe of a training: everything static about it, as one value."""
+"""The recipe of a training run: its whole static configuration as one value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
 from fnn.objective.loss import as_loss
 from fnn.train.early_stopping import EarlyStopping
-from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation
+from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation_name
 from fnn.types import (
     PENALTY,
     Augmentation,
@@ -37,7 +37,21 @@ ON_NONFINITE = ("raise", "skip", "ignore")
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Everything static about a training. Made by `train.recipe`, which describes the fields."""
+    """The static configuration of a training run, made by `train.recipe`.
+
+    Attributes:
+        network: The network to train.
+        optimizer: Its optimizer; None for evaluation only.
+        loss: Minimized in the mean over examples.
+        metrics: Figures of outputs and targets, by name.
+        measures: Figures of training steps, by name.
+        prepare: From stored inputs to inputs of the network.
+        augment: Augmentation in training; None for none.
+        regularizer: Penalty of the parameters; None for none.
+        micro_batch_size: Maximum number of examples in a forward pass; None for the whole batch.
+        on_nonfinite: "raise", "skip" or "ignore".
+        early_stopping: Condition under which a run ends early; None for none.
+    """
 
     network: Layer
     optimizer: Optimizer | None
@@ -53,20 +67,19 @@ class Recipe:
 
     @property
     def step_names(self) -> tuple[str, ...]:
-        """What a step measures, in the order of history; penalty only where there is any."""
+        """Names of the figures of a step, in the order of the history."""
+        # The history omits names without a figure, such as penalty in most runs.
         return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
 
-    def in_order(self, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """The figures of steps, in the order of history."""
-        return {name: measured[name] for name in self.step_names if name in measured}
+    def in_order(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Sort figures of steps into the order of the history; there may be no penalty."""
+        return {name: figures[name] for name in self.step_names if name in figures}
 
     def is_over(self, train_state: TrainState) -> jax.Array:
-        """Whether early stopping has ended the run."""
-        return (
-            jnp.array(False)
-            if self.early_stopping is None
-            else self.early_stopping.is_over(train_state)
-        )
+        """Return whether early stopping has ended the run."""
+        if self.early_stopping is None:
+            return jnp.array(False)
+        return self.early_stopping.is_over(train_state)
 
 
 @maker
@@ -84,44 +97,55 @@ def recipe(
     on_nonfinite: str = "raise",
     early_stopping: EarlyStopping | None = None,
 ) -> Recipe:
-    """Everything static about a training, as a value that all functions of training take.
+    """Combine everything static about training into one value, which all functions of it take.
 
-    A recipe is a pytree whose leaves are the numbers that its parts were given. So `jax.vmap` over stacked recipes is a
-    sweep, and `jax.grad` by a recipe gives a recipe of hypergradients. Recipes that differ in numbers alone share one
-    compiled program. Replace a part with `recipe.replace(optimizer=optim.sgd(0.1))`.
+    A recipe is a pytree whose leaves are the numbers that its parts were given. So `jax.vmap` over
+    stacked recipes is a sweep, and `jax.grad` by a recipe returns a recipe of hypergradients.
+    Recipes that differ in numbers alone share one compiled program. Replace a part with
+    `recipe.replace(optimizer=optim.sgd(0.1))`.
 
     Args:
-        network: What is trained.
-        optimizer: What trains it, of fnn or of another library; None for a recipe that only evaluates and predicts.
-        loss: (outputs, targets) -> one value an example, minimized in the mean.
-        metrics: Functions like the loss, or `Metric`, by name. By default what the loss itself proposes: accuracy for
-            losses of classes, none for others.
-        measures: Figures of each step besides, by name: (StepRecord) -> a number, as in
+        network: The network to train.
+        optimizer: Its optimizer, of fnn or of another library with the same signature; None for a
+            recipe that only evaluates and predicts.
+        loss: (outputs, targets) -> one value per example. The mean is minimized.
+        metrics: By name, functions like the loss or `Metric`. By default the metric that the loss
+            proposes: accuracy for losses of classes, none for others.
+        measures: Further figures of each step by name, (StepRecord) -> a number, as in
             measures={"gradient_norm": lambda step: optim.global_norm(step.grads)}.
-        prepare: From stored inputs to what the network takes, in training, validation and prediction alike. By default
-            bytes become floats in [0, 1].
-        augment: An augmentation of each input in training, before `prepare`.
+        prepare: From stored inputs to inputs of the network, in training, validation and
+            prediction. By default bytes become floats in [0, 1].
+        augment: Augmentation of the inputs in training, before `prepare`.
         regularizer: (params) -> a number that is added to the loss.
-        micro_batch_size: The most examples that go through the network at once. A larger batch goes in equal parts, one
-            after another, and memory holds what the gradient needs of one part. But for rounding the step is the same.
-            Each part draws its own noise, and batch norm takes the statistics of each part (ghost batch norm
+        micro_batch_size: Maximum number of examples in a forward pass. A larger batch is split into
+            equal micro-batches, computed one after another, and memory holds the intermediate
+            values of one of them. The step is the same, up to rounding. Each micro-batch draws
+            different noise, and batch norm uses the statistics of each (ghost batch norm
             [Hoffer et al. 2017, arXiv:1705.08741]).
-        on_nonfinite: "raise" NonFiniteError for a loss, gradient or state that is not finite, unless the run is traced;
-            "skip" leaves such a step out; "ignore" goes on.
+        on_nonfinite: At a loss, gradient or state that is not finite, "raise" raises
+            NonFiniteError, unless the run is traced; "skip" leaves the step out; "ignore"
+            continues.
         early_stopping: From `train.early_stopping`.
 
     Raises:
-        ConfigError: An argument is not what is described here.
+        ConfigError: An argument is not of the type described here, or a name of a metric or
+            measure is reserved or used twice.
     """
-    if isinstance(network, Recipe):
-        raise ConfigError("recipe network", "a Layer", "a recipe", "give recipe.network")
+    # All checks are made here, once: functions that take a recipe rely on them.
     if not isinstance(network, Layer):
+        got, advice = repr(network), "build one, as in nn.chain(nn.dense(10))"
+        if isinstance(network, Recipe):
+            got, advice = "a recipe", "give recipe.network"
         raise ConfigError(
-            "recipe network", "a Layer", repr(network), "build one, as in nn.chain(nn.dense(10))"
+            "recipe network",
+            "a Layer",
+            got,
+            advice,
         )
     if optimizer is not None:
         checks.optimizer("recipe optimizer", optimizer)
-    known = as_loss("recipe loss", _expect_function("loss", loss))
+    # A plain function becomes a Loss with no known properties.
+    known_loss = as_loss("recipe loss", _expect_function("loss", loss))
     _expect_function("prepare", prepare)
     for name, function in {"augment": augment, "regularizer": regularizer}.items():
         if function is not None:
@@ -129,13 +153,13 @@ def recipe(
     if micro_batch_size is not None:
         checks.whole("recipe micro_batch_size", micro_batch_size)
     if metrics is None:
-        metrics = {} if known.metric is None else dict([known.metric])
+        metrics = {} if known_loss.metric is None else dict([known_loss.metric])
     built = Recipe(
         network=network,
         optimizer=optimizer,
-        loss=known,
-        metrics=_functions("metrics", metrics),
-        measures=_functions("measures", measures or {}),
+        loss=known_loss,
+        metrics=_expect_functions("metrics", metrics),
+        measures=_expect_functions("measures", measures or {}),
         prepare=prepare,
         augment=augment,
         regularizer=regularizer,
@@ -143,45 +167,73 @@ def recipe(
         on_nonfinite=checks.choice("recipe on_nonfinite", on_nonfinite, ON_NONFINITE),
         early_stopping=early_stopping,
     )
-    names = [*built.metrics, *built.measures]
-    if len(set(built.step_names)) < len(built.step_names) or any(map(is_validation, names)):
-        expected = f"names other than {', '.join(OWN)}, each once, that do not begin with {VALID}"
-        raise ConfigError("recipe metrics", expected, names, "rename one")
-    _expect_stopping(built)
+    _expect_names(built)
+    _expect_early_stopping(built)
     return built
 
 
-def _functions(where: str, functions: Any) -> dict[str, Callable[..., Any]]:
+def _expect_functions(where: str, functions: Any) -> dict[str, Callable[..., Any]]:
     if not isinstance(functions, Mapping):
-        advice = 'name them, as in {"accuracy": accuracy}'
-        raise ConfigError(f"recipe {where}", "functions by name", repr(functions), advice)
+        raise ConfigError(
+            f"recipe {where}",
+            "functions by name",
+            repr(functions),
+            'name them, as in {"accuracy": accuracy}',
+        )
     for name, function in functions.items():
         _expect_function(f"{where} {name}", function)
     return dict(functions)
 
 
 def _expect_function(name: str, function: Any) -> Any:
-    """The function; ConfigError for what is none, and for a maker that was not called."""
+    """Return the function; ConfigError unless it is one, and for a maker that was not called."""
+    where = f"recipe {name}"
     if not callable(function):
         raise ConfigError(
-            f"recipe {name}", "a function", repr(function), "give the function itself"
+            where,
+            "a function",
+            repr(function),
+            "give the function itself",
         )
+    # A declared loss is a maker too: without options it is used without a call.
     if is_maker(function) and not isinstance(function, Loss):
-        made = f"{reference(function)}(...)"
-        raise ConfigError(f"recipe {name}", f"what {made} returns", "the maker itself", "call it")
+        raise ConfigError(
+            where,
+            f"the value that {reference(function)}(...) returns",
+            "the maker itself",
+            "call it",
+        )
     return function
 
 
-def _expect_stopping(built: Recipe) -> None:
+def _expect_names(built: Recipe) -> None:
+    """Raise ConfigError if a name of a metric or measure is reserved or used twice."""
+    # These are keys of one history, next to the reserved names.
+    names = [*built.metrics, *built.measures]
+    is_unique = len(set(built.step_names)) == len(built.step_names)
+    if not is_unique or any(map(is_validation, names)):
+        raise ConfigError(
+            "recipe metrics",
+            f"names other than {', '.join(OWN)}, each once, that do not begin with {VALID}",
+            names,
+            "rename one",
+        )
+
+
+def _expect_early_stopping(built: Recipe) -> None:
+    """Raise ConfigError unless early stopping monitors a figure of validation."""
     stopping = built.early_stopping
     if stopping is None:
         return
     if not isinstance(stopping, EarlyStopping):
-        advice = "call that with a patience"
         raise ConfigError(
-            "recipe early_stopping", "what train.early_stopping gives", repr(stopping), advice
+            "recipe early_stopping",
+            "a value from train.early_stopping",
+            repr(stopping),
+            "call that with a patience",
         )
-    names = [validation(name) for name in (LOSS, *built.metrics)]
+    # Validation measures the loss and the metrics, but no step figures such as the rate.
+    names = [validation_name(name) for name in (LOSS, *built.metrics)]
     if stopping.by not in names:
         raise ConfigError(
             "early_stopping by",
@@ -192,15 +244,21 @@ def _expect_stopping(built: Recipe) -> None:
 
 
 def expect_recipe(where: str, value: Any, *, trains: bool = True) -> Recipe:
-    """The value, if it is a recipe whose leaves are numbers, and with an optimizer where it is to train."""
+    """Return the value if it is a recipe whose leaves are numbers; ConfigError otherwise.
+
+    Args:
+        where: Name of the function in errors.
+        value: The argument to check.
+        trains: Whether the recipe must have an optimizer.
+    """
     if not isinstance(value, Recipe):
-        got = "a Layer" if isinstance(value, Layer) else repr(value)
         raise ConfigError(
             f"{where} recipe",
-            "what train.recipe gives",
-            got,
+            "a recipe from train.recipe",
+            "a Layer" if isinstance(value, Layer) else repr(value),
             "call train.recipe(network, optimizer)",
         )
+    # jax.tree.map may have replaced leaves by values of any type.
     expect_leaves("", value)
     if trains and value.optimizer is None:
         raise ConfigError(
@@ -213,31 +271,43 @@ def expect_recipe(where: str, value: Any, *, trains: bool = True) -> Recipe:
 
 
 def stack(recipes: Any) -> Any:
-    """One recipe whose leaves are stacked along a new first axis, for `jax.vmap` over it.
+    """Stack recipes into one whose leaves have a new first axis, for `jax.vmap` over it.
 
     Args:
         recipes: Recipes, or any made values, that differ in numbers alone.
 
+    Returns:
+        One recipe of the same structure.
+
     Raises:
-        ConfigError: There is none, or one is no made value.
+        ConfigError: There are no recipes, or one of them is not a made value.
         TreeMismatchError: Two of them differ in structure, or in the shape of a leaf.
     """
+    # A single recipe cannot be iterated over.
     given = [] if isinstance(recipes, Made) else list(recipes)
     if not given or not all(isinstance(one, Made) for one in given):
         raise ConfigError(
-            "stack recipes", "at least one recipe", recipes or "none", "give a list of recipes"
+            "stack recipes",
+            "at least one recipe",
+            recipes or "none",
+            "give a list of recipes",
         )
     first, *others = given
-    for place, other in enumerate(others, 1):
-        if _form(other) != _form(first):
-            advice = "only numbers may differ; stack recipes of one structure"
+    for index, other in enumerate(others, 1):
+        if _structure_and_shapes(other) != _structure_and_shapes(first):
             raise TreeMismatchError(
-                f"stack recipes {place}", f"the structure of the first, {first}", other, advice
+                f"stack recipes {index}",
+                f"the structure of the first, {first}",
+                other,
+                "only numbers may differ; stack recipes of one structure",
             )
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *given)
+
+    def stack_leaves(*leaves: Any) -> jax.Array:
+        return jnp.stack([jnp.asarray(leaf) for leaf in leaves])
+
+    return jax.tree.map(stack_leaves, *given)
 
 
-def _form(recipe: Made) -> tuple[Any, list[Shape]]:
-    """The structure, and the shape of each leaf."""
+def _structure_and_shapes(recipe: Made) -> tuple[Any, list[Shape]]:
     leaves, structure = jax.tree.flatten(recipe)
     return structure, list(map(jnp.shape, leaves))

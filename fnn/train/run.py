@@ -1,4 +1,15 @@
-"""A whole run of training as one pure function."""
+"""A whole training run as one pure function.
+
+fnn has three implementations of a run, which compute the same numbers with the same steps:
+
+- `run` in this file: a scan over epochs of a scan over steps. A scan can be differentiated in
+  reverse mode, so gradients of a whole run exist. Its length is part of the compiled program.
+- `run_segment` in segment.py: a while_loop, whose length is an argument of the program. One program
+  therefore serves segments of any length, between which `lab.fit` reports, saves checkpoints and
+  handles signals. A while_loop cannot be differentiated in reverse mode.
+- The loop over a stream in fnn/lab/fit: a Python loop of compiled steps, since the batches of an
+  arbitrary iterable are available only on the host, one at a time.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +18,14 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.train.callback import Callback, call_host, expect_callback
 from fnn.train.early_stopping import until_over
-from fnn.train.epoch import Measures, batch_at, whole_epoch
-from fnn.train.evaluate import observed, validate
+from fnn.train.epoch import Measures, next_batch, run_epoch
+from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FLAGS, OVER, is_validation
-from fnn.train.inputs import enter, expect_fitting
-from fnn.train.nonfinite import explain, first_fault, state_at
+from fnn.train.inputs import validate_data, validate_fit
+from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import start_on, steps_per_epoch
+from fnn.train.step import start_on_data, steps_per_epoch
 from fnn.types import Data, History, RandomKey, Result, TrainState
 
 
@@ -29,56 +40,75 @@ def run(
     resume: TrainState | Result | None = None,
     callback: Callback | None = None,
 ) -> Result:
-    """A whole run of training as one pure function: a scan over epochs of a scan over steps, in one program.
+    """Train for a number of epochs, as one pure function and one compiled program.
 
-    jit, vmap and grad work on it, by the key and by the recipe.
+    jit, vmap and grad apply to it, by the key and by the recipe. Runs with recipes that differ in
+    numbers alone share one program.
 
     Args:
-        key: From `jax.random.key`: initialization, the order of examples, augmentation and noise follow from it.
-        recipe: From `train.recipe`.
-        data: (inputs, targets), arrays whose first axis is the example. Bytes stay bytes until they are prepared.
-        epochs: Passes over the data; with `resume`, how many more.
-        batch_size: Examples a step. Those that fill no batch sit an epoch out.
-        valid: (inputs, targets) to evaluate after each epoch.
-        resume: The train state, at the end of an epoch, or the result of a run of this recipe and key to continue. A
-            result's history comes first in the new one. Two runs joined like this are bitwise the run of all epochs.
-        callback: callback(step, figures) is called on the host after each epoch, also from inside of jit, and once for
-            all lanes of a mapped run: the means of the epoch's steps, its figures on `valid`, and `over`, whether early
-            stopping has ended the run.
+        key: From `jax.random.key`. It determines the initialization, the order of examples,
+            augmentation and noise.
+        recipe: From `train.recipe`, with an optimizer.
+        data: (inputs, targets), arrays whose first axis is the example. Arrays of bytes stay bytes
+            in memory; each batch is converted by the recipe's `prepare`.
+        epochs: Passes over the data, >= 0; with `resume`, the number of further ones.
+        batch_size: Examples per step. The remainder that fills no batch is left out of an epoch;
+            which examples these are differs between epochs.
+        valid: (inputs, targets) to evaluate after each epoch; None for no validation.
+        resume: The result of an earlier run with this recipe and key, or its train state at the end
+            of an epoch. The history of a result is continued; that of a train state begins here.
+            Resumed runs are bitwise equal to a single run of all epochs.
+        callback: callback(step, figures) is called on the host after each epoch, also within jit,
+            and once for all lanes of a mapped run. Figures are the means over the epoch's steps,
+            the figures on `valid`, and `over`: whether early stopping has ended the run.
 
     Returns:
-        The last train state, or the best one with early stopping, and the history. Per step: loss, penalty, metrics,
-        measures, rate and finite. Per epoch, with `valid`: valid_loss and valid_ metrics. After early stopping the
-        history ends where the run did; within jit it has NaN from there on.
+        The last train state, or the best one with early stopping, and the history. Per step: loss,
+        penalty, metrics, measures, rate and finite. Per epoch, with `valid`: valid_loss and the
+        valid_ metrics. With early stopping the history ends where the run did; within jit it is
+        padded with NaN.
 
     Raises:
-        FnnError: The data or an argument cannot be right; raised before anything compiles.
-        NonFiniteError: A step was not finite, the recipe has on_nonfinite="raise", and the run is not traced.
+        FnnError: An argument is not valid, or the data does not fit the recipe. Raised before
+            anything compiles.
+        NonFiniteError: A step was not finite, the recipe has on_nonfinite="raise", and the run is
+            not traced.
     """
     checks.key("key", key)
     checks.whole("epochs", epochs, 0)
     expect_recipe("run", recipe)
     expect_callback(callback)
-    data, valid = enter("data", data), None if valid is None else enter("valid", valid)
-    expect_fitting(recipe, data, valid)
-    length = steps_per_epoch(data, batch_size)
-    begin, past = _begin(recipe, key, data, resume, length)
-    last, history = _run(recipe, begin, data, valid, epochs, batch_size, callback)
-    fault = first_fault(recipe, history.finite)
-    if fault is not None:
-        before = state_at(recipe, begin, data, valid, batch_size, int(begin.step) + fault)
-        raise explain(recipe, before, *batch_at(recipe, before, data, batch_size))
+    # Compilation may take minutes, so all arguments are checked before it.
+    data = validate_data("data", data)
+    if valid is not None:
+        valid = validate_data("valid", valid)
+    validate_fit(recipe, data, valid)
+    epoch_length = steps_per_epoch(data, batch_size)
+    first, past = _initial_state(recipe, key, data, resume, epoch_length)
+    last, history = _run(recipe, first, data, valid, epochs, batch_size, callback)
+    fatal = find_fatal_step(recipe, history.finite)
+    if fatal is not None:
+        # The compiled run has continued to its end. Replay it up to the step to find the cause.
+        step = int(first.step) + fatal
+        before = replay_to_step(recipe, first, data, valid, batch_size, step)
+        inputs, targets = next_batch(recipe, before, data, batch_size)
+        raise nonfinite_error(recipe, before, inputs, targets)
+    # Within jit the shapes of the history are static, so it stays padded.
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
-        history = _until(int(last.step) - int(begin.step), length, history)
-    return Result(finished(recipe, last), _joined(past, history))
+        history = _cut_history(history, int(last.step) - int(first.step), epoch_length)
+    return Result(finish_run(recipe, last), _join_histories(past, history))
 
 
-def _begin(
-    recipe: Recipe, key: RandomKey, data: Data, resume: TrainState | Result | None, length: int
+def _initial_state(
+    recipe: Recipe,
+    key: RandomKey,
+    data: Data,
+    resume: TrainState | Result | None,
+    epoch_length: int,
 ) -> tuple[TrainState, History | None]:
-    """The train state to begin with, and the history before it."""
+    """Return the train state to begin with, and the history before it."""
     if resume is None:
-        return start_on(recipe, key, data), None
+        return start_on_data(recipe, key, data), None
     if not isinstance(resume, TrainState | Result):
         raise ConfigError(
             "resume",
@@ -86,58 +116,55 @@ def _begin(
             type(resume).__name__,
             "give that of an earlier run",
         )
-    state, past = (resume, None) if isinstance(resume, TrainState) else resume
-    expect_same_key(state, key)
-    if checks.is_concrete(state.step) and int(state.step) % length:
-        advice = "use lab.fit to continue within an epoch"
+    if isinstance(resume, TrainState):
+        train_state, past = resume, None
+    else:
+        train_state, past = resume
+    # Order, augmentation and noise follow from the key: another key would be another run.
+    expect_same_key(train_state, key)
+    if checks.is_concrete(train_state.step) and int(train_state.step) % epoch_length:
         raise ConfigError(
             "resume",
-            f"a train state between epochs of {length} steps",
-            f"step {state.step}",
-            advice,
+            f"a train state between epochs of {epoch_length} steps",
+            f"step {train_state.step}",
+            "use lab.fit to continue within an epoch",
         )
-    return watched(recipe, state), past
+    return prepare_resume(recipe, train_state), past
 
 
-def watched(recipe: Recipe, train_state: TrainState) -> TrainState:
-    """A train state to continue from: the last one of the run before, even if that gave back its best one.
+def prepare_resume(recipe: Recipe, train_state: TrainState) -> TrainState:
+    """Return the train state to continue a run from, given the one that the run returned.
 
-    It has the memory of early stopping also where the run before had none.
+    With early stopping this is the last train state, also where the run returned its best one.
+    Early stopping begins here if the run before had none.
     """
-    if recipe.early_stopping is None:
+    stopping = recipe.early_stopping
+    if stopping is None:
         return train_state
-    is_watched = bool(jax.tree.leaves(train_state.watch))
-    return (recipe.early_stopping.resume if is_watched else recipe.early_stopping.begin)(
-        train_state
-    )
+    # Without early stopping the watch is an empty tuple.
+    has_watch = bool(jax.tree.leaves(train_state.watch))
+    return stopping.resume(train_state) if has_watch else stopping.begin(train_state)
 
 
 def expect_same_key(train_state: TrainState, key: RandomKey) -> None:
-    """Raise ConfigError unless a train state to continue from is one of a run of this key."""
+    """Raise ConfigError unless the train state belongs to a run with this key."""
+    # Traced keys have no values to compare.
     if not (checks.is_concrete(train_state.key) and checks.is_concrete(key)):
         return
     if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
-        expected = "a train state of a run with this key"
-        raise ConfigError("resume", expected, "one of another key", "give the run's own key")
-
-
-def _joined(past: History | None, history: History) -> History:
-    """Both histories as one; ConfigError where they measure different things."""
-    if past is None:
-        return history
-    if past.keys() != history.keys():
-        advice = "continue with the metrics and valid= that it was begun with"
         raise ConfigError(
-            "resume", f"a run that measures {', '.join(past)}", ", ".join(history), advice
+            "resume",
+            "a train state of a run with this key",
+            "one of another key",
+            "give the run's own key",
         )
-    return History({name: jnp.concatenate([past[name], history[name]]) for name in history})
 
 
-def finished(recipe: Recipe, train_state: TrainState) -> TrainState:
-    """What a run that has come to its end gives back: the last train state, or the best one where it kept that."""
-    return (
-        train_state if recipe.early_stopping is None else recipe.early_stopping.finish(train_state)
-    )
+def finish_run(recipe: Recipe, train_state: TrainState) -> TrainState:
+    """Return the train state that a finished run returns: the last one, or the best one."""
+    if recipe.early_stopping is None:
+        return train_state
+    return recipe.early_stopping.finish(train_state)
 
 
 @per_recipe(static=(4, 5, 6))
@@ -151,42 +178,62 @@ def _run(
     callback: Callback | None,
 ) -> tuple[TrainState, History]:
     def epoch(train_state: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
-        train_state, each_step = whole_epoch(recipe, train_state, data, batch_size)
-        figures = validate(recipe, train_state, valid, batch_size)
-        return observed(recipe, train_state, figures), (each_step, figures)
+        train_state, measured = run_epoch(recipe, train_state, data, batch_size)
+        validated = validate(recipe, train_state, valid, batch_size)
+        train_state = update_on_validation(recipe, train_state, validated)
+        return train_state, (measured, validated)
 
-    def one(train_state: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
-        after, figures = until_over(recipe.early_stopping, epoch)(train_state)
+    def body(before: TrainState, _: None) -> tuple[TrainState, tuple[Measures, Measures]]:
+        # Under vmap some lanes may be over while others continue.
+        after, (measured, validated) = until_over(recipe.early_stopping, epoch)(before)
         if callback is not None:
-            call_host(callback, _figures(recipe, train_state, after, figures))
-        return after, figures
+            figures = _epoch_figures(recipe, measured, validated)
+            over = recipe.is_over(before)
+            call_host(callback, {"step": after.step, OVER: over, **figures})
+        return after, (measured, validated)
 
-    train_state, (each_step, each_epoch) = jax.lax.scan(one, train_state, length=epochs)
-    # (epochs, steps, ...) -> (epochs * steps, ...)
-    flat = {
-        name: values.reshape(-1, *values.shape[2:])
-        for name, values in recipe.in_order(each_step).items()
-    }
-    return train_state, History(flat | each_epoch)
+    # Each epoch finds its index in the train state, so the scan has no inputs.
+    train_state, (measured, validated) = jax.lax.scan(body, train_state, length=epochs)
+    history = {}
+    for name, values in recipe.in_order(measured).items():
+        # (epochs, steps, ...) -> (epochs * steps, ...)
+        history[name] = values.reshape(-1, *values.shape[2:])
+    return train_state, History(history | validated)
 
 
-def _figures(
-    recipe: Recipe, before: TrainState, after: TrainState, figures: tuple[Measures, Measures]
+def _epoch_figures(
+    recipe: Recipe,
+    measured: Measures,
+    validated: Measures,
 ) -> Measures:
-    """The figures of an epoch for the callback."""
-    means = {
-        name: values.mean(0)
-        for name, values in recipe.in_order(figures[0]).items()
-        if name not in FLAGS
-    }
-    return {"step": after.step, OVER: recipe.is_over(before), **means, **figures[1]}
+    """Return the figures of an epoch for the callback: means over steps, and validation."""
+    figures = {}
+    for name, values in recipe.in_order(measured).items():
+        # A mean of the flag `finite` would not be a flag.
+        if name not in FLAGS:
+            figures[name] = values.mean(0)
+    return figures | validated
 
 
-def _until(step: int, length: int, history: History) -> History:
-    """The history of the epochs that were run; figures of validation are one an epoch, all others one a step."""
-    return History(
-        {
-            name: values[: step // length if is_validation(name) else step]
-            for name, values in history.items()
-        }
-    )
+def _cut_history(history: History, steps: int, epoch_length: int) -> History:
+    """Cut the history after the steps that were run."""
+    epochs = steps // epoch_length
+    cut = {}
+    for name, values in history.items():
+        # Figures of validation have one value per epoch, all others one per step.
+        cut[name] = values[:epochs] if is_validation(name) else values[:steps]
+    return History(cut)
+
+
+def _join_histories(past: History | None, history: History) -> History:
+    """Concatenate two histories; ConfigError if they have different figures."""
+    if past is None:
+        return history
+    if past.keys() != history.keys():
+        raise ConfigError(
+            "resume",
+            f"a run that measures {', '.join(past)}",
+            ", ".join(history),
+            "continue with the metrics and valid= that it was begun with",
+        )
+    return History({name: jnp.concatenate([past[name], history[name]]) for name in history})

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, optim, trees
-from fnn.augment import batched
+from fnn.augment import Batch, batched
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
-from fnn.optim.transform import extended, rate
+from fnn.optim.transform import last_rate, with_extra_args
 from fnn.train.figures import FINITE, LOSS, RATE
-from fnn.train.gradients import gradients, minimized, objective
-from fnn.train.inputs import AUGMENT, INIT, own_batch, own_key
+from fnn.train.gradients import gradients, make_objective, objective_terms
+from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -30,69 +30,83 @@ from fnn.types import (
 
 
 def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
-    """The train state before the first step.
+    """Return the train state before the first step.
 
     Args:
-        key: From `jax.random.key`. All that the run draws follows from it.
-        recipe: From `train.recipe`.
-        shape: The shape of one example's inputs, without the batch axis.
+        key: From `jax.random.key`. All random numbers of the run follow from it.
+        recipe: From `train.recipe`, with an optimizer.
+        shape: Shape of the inputs of one example, without the batch axis.
+
+    Raises:
+        ConfigError: `recipe` is not a recipe with an optimizer.
+        DTypeError: `key` is not a typed key.
+        ShapeError: The network does not accept inputs of this shape.
     """
     checks.key("key", key)
     return _start(expect_recipe("start", recipe), key, shape)
 
 
+@per_recipe()
+def start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
+    """Return the train state before the first step of a run on this data."""
+    shape = jax.tree.map(lambda array: array.shape[1:], data[0])
+    return _start(recipe, key, shape)
+
+
 def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
+    # Each purpose of random numbers has a different key, see inputs.py.
     params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
     opt_state = _optimizer(recipe).init(params)
     train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), key)
-    return (
-        train_state if recipe.early_stopping is None else recipe.early_stopping.begin(train_state)
-    )
-
-
-@per_recipe()
-def start_on(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
-    """The train state before the first step of a run on this data."""
-    return _start(recipe, key, jax.tree.map(lambda array: array.shape[1:], data[0]))
+    if recipe.early_stopping is None:
+        return train_state
+    return recipe.early_stopping.begin(train_state)
 
 
 def _optimizer(recipe: Recipe) -> Optimizer:
-    assert recipe.optimizer is not None  # as expect_recipe has found
-    return extended("recipe optimizer", recipe.optimizer)
+    assert recipe.optimizer is not None  # expect_recipe has checked this
+    # An optimizer of another library may not accept the keywords that train_step passes.
+    return with_extra_args("recipe optimizer", recipe.optimizer)
 
 
 def step(
-    recipe: Recipe, train_state: TrainState, batch: Data
+    recipe: Recipe,
+    train_state: TrainState,
+    batch: Data,
 ) -> tuple[TrainState, dict[str, Scalar]]:
-    """One step of training.
+    """Train one step on a batch.
 
-    Minimized are the loss and, where there is any, the penalty: the recipe's regularizer(params), and each leaf of the
-    network's state that is named penalty.
+    The step minimizes the mean loss + penalties. The penalties are regularizer(params), and each
+    leaf of the network's state that is named penalty.
 
     Args:
-        recipe: From `train.recipe`.
-        train_state: From `train.start` or a step before.
+        recipe: From `train.recipe`, with an optimizer.
+        train_state: From `train.start`, or from an earlier step.
         batch: (inputs, targets), arrays of any loader whose first axis is the example.
 
     Returns:
-        The next train state, and the figures of the step by name: loss, penalty, the recipe's metrics and measures,
-        rate (the optimizer's, NaN if it has none), and finite: whether loss, gradients and state are. With
-        on_nonfinite="skip" a step that is not finite changes nothing but the step count.
+        The next train state, and the figures of the step by name: loss, penalty, the recipe's
+        metrics and measures, rate (of the optimizer, NaN if it has none), and finite: whether loss,
+        gradients and state are finite. With on_nonfinite="skip" a step that is not finite changes
+        only the step count.
 
     Raises:
-        ShapeError: The batch is empty, or the loss does not give one value an example.
+        ConfigError: `recipe` is not a recipe with an optimizer, or the batch is not a pair.
+        DTypeError: The batch does not hold numbers.
+        ShapeError: The batch is empty, or the loss does not return one value per example.
+        TreeMismatchError: The train state belongs to another optimizer.
     """
-    inputs, targets = own_batch("batch", batch)
-    return stepped(expect_recipe("step", recipe), train_state, inputs, targets)
+    inputs, targets = convert_batch("batch", batch)
+    return train_step_on_batch(expect_recipe("step", recipe), train_state, inputs, targets)
 
 
 def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:
-    """The number of steps of a run; the examples that fill no batch sit an epoch out.
+    """Return the number of steps of a run; examples that fill no batch are left out of an epoch.
 
     Args:
         data: (inputs, targets), arrays whose first axis is the example.
         epochs: Passes over the data.
-        batch_size: Examples a step.
+        batch_size: Examples per step.
 
     Raises:
         ConfigError: The data does not fill one batch.
@@ -101,83 +115,120 @@ def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:
 
 
 def steps_per_epoch(data: Data, batch_size: int) -> int:
-    """How many whole batches the data fills, at least one."""
+    """Return the number of full batches in the data; ConfigError if there are none."""
     examples = count_examples(data)
     if checks.whole("batch_size", batch_size) > examples:
         raise ConfigError(
-            "batch_size", f"at most the {examples} examples", batch_size, "use smaller batches"
+            "batch_size",
+            f"at most the {examples} examples",
+            batch_size,
+            "use smaller batches",
         )
     return examples // batch_size
 
 
-def augmented(
+@per_recipe()
+def train_step_on_batch(
     recipe: Recipe,
     train_state: TrainState,
-    moment: Step,
+    inputs: Any,
+    targets: Any,
+) -> tuple[TrainState, dict[str, Scalar]]:
+    """Train one step on a batch of a loader; augmentation draws from the key of this step."""
+    inputs, targets = prepare_batch(recipe, train_state, train_state.step, inputs, targets)
+    return train_step(recipe, train_state, inputs, targets)
+
+
+def prepare_batch(
+    recipe: Recipe,
+    train_state: TrainState,
+    count: Step | int,
     inputs: Any,
     targets: Any,
     examples: jax.Array | None = None,
 ) -> tuple[Any, Any]:
-    """The batch ready for the network: augmented, each input by its own key of that moment, then prepared.
+    """Augment a batch, then prepare its inputs for the network.
 
-    The moment is the epoch where the numbers of the examples are known, else the step.
+    Args:
+        recipe: From `train.recipe`.
+        train_state: Its key is used, nothing else.
+        count: Index of the epoch if `examples` are given, else of the step. Augmentation draws from
+            a key of this count.
+        inputs: Arrays (batch, ...), as they are stored.
+        targets: Arrays (batch, ...).
+        examples: Indices of the examples in the data (batch,); None for a batch of a stream.
+
+    Returns:
+        (inputs, targets) for the network and the loss.
     """
+    # Inputs are augmented as they are stored, bytes as bytes, and prepared afterwards.
     if recipe.augment is not None:
-        key, epoch = own_key(train_state, AUGMENT, moment), None if examples is None else moment
-        inputs, targets = batched(recipe.augment)(key, inputs, targets, examples, epoch)
+        key = derive_key(train_state, AUGMENT, count)
+        # The index of an example and the epoch determine its augmentation, so the order and the
+        # batch size do not.
+        epoch = None if examples is None else count
+        batch = batched(recipe.augment)(key, Batch(inputs, targets, examples, epoch))
+        inputs, targets = batch.images, batch.targets
     return recipe.prepare(inputs), targets
 
 
-def descend(
-    recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
+def train_step(
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
 ) -> tuple[TrainState, dict[str, Scalar]]:
-    """One step on inputs that are ready for the network."""
+    """Train one step on inputs that are augmented and prepared."""
     params, state, opt_state = train_state[:3]
-    _expect_own(recipe, params, opt_state)
-    measured, grads, new_state = gradients(recipe, train_state, inputs, targets)
-    value, value_fn = (
-        sum(minimized(measured).values()),
-        objective(recipe, train_state, inputs, targets),
-    )
-    told = {"value": value, "grad": grads, "value_fn": value_fn}
-    new_params, new_opt_state = optim.step(_optimizer(recipe), grads, opt_state, params, **told)
-    new = new_params, new_state, new_opt_state
-    finite = trees.all_finite((minimized(measured), grads, new_state))
+    optimizer = _optimizer(recipe)
+    _expect_opt_state(recipe, params, opt_state)
+    figures, grads, new_state = gradients(recipe, train_state, inputs, targets)
+    # Optimizers with a line search or a step of Polyak's length use these.
+    extra = {
+        "value": sum(objective_terms(figures).values()),
+        "grad": grads,
+        "value_fn": make_objective(recipe, train_state, inputs, targets),
+    }
+    new_params, new_opt_state = optim.step(optimizer, grads, opt_state, params, **extra)
+    # An overflow of the new parameters shows in the loss of the next step.
+    finite = trees.all_finite((objective_terms(figures), grads, new_state))
+    kept = new_params, new_state, new_opt_state
     if recipe.on_nonfinite == "skip":
-        new = trees.select(finite, new, (params, state, optim.back_off_scale(opt_state)))
+        # A skipped step changes only the loss scale of the optimizer, if it has one.
+        # The step is computed in any case, since under vmap other lanes may not skip it.
+        skipped = params, state, optim.back_off_scale(opt_state)
+        kept = trees.select(finite, kept, skipped)
     record = StepRecord(params, state, opt_state, grads, new_params, new_state, new_opt_state)
-    measured |= {name: _scalar(name, measure(record)) for name, measure in recipe.measures.items()}
-    measured |= {RATE: jnp.asarray(rate(new_opt_state), measured[LOSS].dtype), FINITE: finite}
-    return train_state._replace(
-        params=new[0], state=new[1], opt_state=new[2], step=train_state.step + 1
-    ), measured
-
-
-@per_recipe()
-def stepped(
-    recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any
-) -> tuple[TrainState, dict[str, Scalar]]:
-    """One step on a batch as it came: each input is augmented by its own key of this step."""
-    return descend(
-        recipe, train_state, *augmented(recipe, train_state, train_state.step, inputs, targets)
+    for name, measure in recipe.measures.items():
+        figures[name] = _scalar(name, measure(record))
+    figures[RATE] = jnp.asarray(last_rate(new_opt_state, jnp.nan), figures[LOSS].dtype)
+    figures[FINITE] = finite
+    next_state = train_state._replace(
+        params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
+    return next_state, figures
 
 
-def _expect_own(recipe: Recipe, params: Params, opt_state: OptState) -> None:
-    """Raise TreeMismatchError, while tracing, unless the optimizer state is one of the recipe's optimizer."""
+def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:
+    """Raise TreeMismatchError unless the optimizer state is one of the recipe's optimizer."""
     wanted: Any = jax.tree.structure(jax.eval_shape(_optimizer(recipe).init, params))
+    # Only structures are compared: eval_shape computes nothing, and this happens once per trace.
     if jax.tree.structure(opt_state) != wanted:
-        advice = "give the state that train.start(key, recipe, shape) or a run of this recipe gave"
-        got = "one of another optimizer"
         raise TreeMismatchError(
-            "train_state opt_state", f"the state of {recipe.optimizer}", got, advice
+            "train_state opt_state",
+            f"the state of {recipe.optimizer}",
+            "one of another optimizer",
+            "give the state that train.start(key, recipe, shape) or a run of this recipe gave",
         )
 
 
 def _scalar(name: str, value: Any) -> Scalar:
-    """The figure of a measure; ShapeError for what is no single number."""
+    """Return the figure of a measure; ShapeError unless it is a single number."""
     if jnp.shape(value) != ():
         raise ShapeError(
-            f"measures {name}", "one number", jnp.shape(value), "take its mean or its norm"
+            f"measures {name}",
+            "one number",
+            jnp.shape(value),
+            "take its mean or its norm",
         )
     return jnp.asarray(value)

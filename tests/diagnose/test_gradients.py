@@ -1,4 +1,4 @@
-"""The checker passes what is right and finds every planted error, however small."""
+"""check_gradients passes correct gradients and finds every planted error, also small ones."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def test_differences_are_exact_for_polynomials_to_the_sixth_degree(power):
     assert check(lambda x: x**power, draw(5)).error < 1e-12
 
 
-def test_every_leaf_is_named_and_integers_are_passed_by():
+def test_all_float_leaves_are_named_and_integers_are_skipped():
     network = nn.chain(nn.dense(3), nn.tanh(), head=nn.dense(2))
     params, state, _ = network.init(jax.random.key(1), (4,))
     checked = check(
@@ -39,21 +39,21 @@ def test_every_leaf_is_named_and_integers_are_passed_by():
     assert checked.error <= GOAL and checked.worst in checked.errors
 
 
-def test_a_gradient_that_is_zero_is_right():
+def test_zero_gradient_passes():
     assert check(lambda x: 0 * x + 1, draw(3)).error == 0
 
 
-def test_a_gradient_that_is_not_a_number_is_wrong():
+def test_nan_gradient_fails():
     checked = check(lambda x: jnp.where(x > 10, jnp.sqrt(x - 10), x), draw(3))
     assert np.isnan(checked.error) and checked.worst == "0"
 
 
-def test_a_kink_is_seen():
+def test_kink_within_a_step_fails():
     assert check(jax.nn.relu, jnp.array([0.004, 1.0])).error > 1e-3
     assert check(jax.nn.relu, jnp.array([0.02, 1.0])).error < 1e-12
 
 
-def test_half_precision_is_refused():
+def test_float32_raises():
     with pytest.raises(
         DTypeError, match="check_gradients 0/kernel: expected float64, got float32; run under"
     ):
@@ -61,10 +61,10 @@ def test_half_precision_is_refused():
 
 
 @pytest.mark.parametrize("mutant", planted.MUTANTS)
-def test_a_planted_error_is_found(mutant):
+def test_planted_errors_are_found(mutant):
     assert planted.error(mutant) > GOAL
 
 
 @pytest.mark.parametrize("function, args", [planted.CONV, planted.NORM])
-def test_what_no_error_was_planted_in_is_right(function, args):
+def test_functions_without_planted_errors_pass(function, args):
     assert check(function, *args).error <= GOAL

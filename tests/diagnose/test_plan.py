@@ -1,4 +1,4 @@
-"""Plans are held to closed forms: the operations of products, the bytes of arrays."""
+"""Plans against closed forms: operations of products, bytes of arrays."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ def shaped(*shape):
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def test_a_matrix_product_is_planned_to_the_byte():
+def test_plan_of_a_matrix_product_is_exact():
     plan = diagnose.plan(jnp.dot, shaped(300, 500), shaped(500, 700))
     assert plan.flops == 2 * 300 * 500 * 700
     assert plan.arguments == FLOAT * (300 * 500 + 500 * 700)
@@ -25,28 +25,28 @@ def test_a_matrix_product_is_planned_to_the_byte():
     assert plan.peak == plan.arguments + plan.outputs + plan.temporaries
 
 
-def test_what_lies_between_is_counted():
-    """The product in the middle is held whole: neither an argument nor an output."""
+def test_intermediate_arrays_are_temporaries():
+    """The inner product is stored whole. It is neither an argument nor an output."""
     middle = FLOAT * 1000 * 1000
     plan = diagnose.plan(lambda a, b: (a @ b) @ b, shaped(1000, 1000), shaped(1000, 1000))
     assert middle <= plan.temporaries < 1.1 * middle + 2**16
 
 
-def test_what_is_donated_is_not_counted_twice():
+def test_donated_memory_is_counted_once():
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
     plan = diagnose.plan(add, shaped(1000))
     assert (plan.arguments, plan.outputs) == (4000, 4000)
     assert plan.peak == 4000 + plan.temporaries
 
 
-def test_nothing_is_allocated_and_options_are_static():
-    far_too_much = shaped(2**20, 2**20)
-    plan = diagnose.plan(jnp.sum, far_too_much, axis=1)
+def test_shapes_allocate_nothing_and_keywords_are_static():
+    huge = shaped(2**20, 2**20)
+    plan = diagnose.plan(jnp.sum, huge, axis=1)
     assert plan.arguments == FLOAT * 2**40 and plan.outputs == FLOAT * 2**20
     assert plan.flops == 2**40
 
 
-def test_static_arguments_of_a_jitted_function_stay_its_own():
+def test_static_arguments_of_a_jitted_function_stay_static():
     @partial(jax.jit, static_argnames="times")
     def repeated(x, times):
         return jnp.concatenate([x] * times)
@@ -64,7 +64,7 @@ def run(key, rate, epochs=2):
     )
 
 
-def test_a_run_takes_its_steps_and_a_search_its_lanes():
+def test_plan_of_a_run_scales_with_epochs_and_lanes():
     keys, rates = jax.random.split(jax.random.key(0), 5), shaped(5)
     one = diagnose.plan(jax.jit(run), jax.random.key(0), shaped())
     lanes = diagnose.plan(jax.vmap(run), keys, rates)
@@ -85,9 +85,10 @@ def test_a_run_takes_its_steps_and_a_search_its_lanes():
         ),
         (
             Plan(2_500_000_000, 2**20, 3 * 2**29, 0, 2**44),
-            "flops 2.5 GFLOP, arguments 1 MiB, outputs 1.5 GiB, temporaries 0 B, peak 1.638e+04 GiB",
+            "flops 2.5 GFLOP, arguments 1 MiB, outputs 1.5 GiB, temporaries 0 B, "
+            "peak 1.638e+04 GiB",
         ),
     ],
 )
-def test_a_plan_reads_well(plan, text):
+def test_plan_prints_with_units(plan, text):
     assert str(plan) == text

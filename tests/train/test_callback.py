@@ -1,4 +1,4 @@
-"""What a run says while it runs: to the host, once for all lanes, and without a trace in its numbers."""
+"""Callbacks: called on the host once for all lanes, without an effect on the results."""
 
 from functools import partial
 
@@ -22,8 +22,8 @@ def run(key, rate=0.3, callback=None, stopping=None):
 
 
 @pytest.fixture
-def heard():
-    """The steps and figures of each call, and the callback that writes them down."""
+def recorded():
+    """Return the list of recorded calls, and the callback that appends to it."""
     calls = []
 
     def callback(step, figures):
@@ -35,8 +35,8 @@ def heard():
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_each_epoch_is_told_with_its_figures(transform, key, heard):
-    calls, callback = heard
+def test_callback_receives_the_figures_of_each_epoch(transform, key, recorded):
+    calls, callback = recorded
     result = transform(partial(run, callback=callback))(key)
     jax.effects_barrier()
     steps, figures = zip(*calls, strict=True)
@@ -49,8 +49,8 @@ def test_each_epoch_is_told_with_its_figures(transform, key, heard):
     chex.assert_trees_all_equal(result.history, transform(run)(key).history)
 
 
-def test_all_lanes_of_a_mapped_run_are_told_at_once(key, heard):
-    calls, callback = heard
+def test_callback_is_called_once_for_all_lanes_of_a_mapped_run(key, recorded):
+    calls, callback = recorded
     rates = jnp.array([0.1, 0.2, 0.4])
     history = jax.jit(jax.vmap(lambda rate: run(key, rate, callback)))(rates).history
     jax.effects_barrier()
@@ -61,8 +61,8 @@ def test_all_lanes_of_a_mapped_run_are_told_at_once(key, heard):
     )
 
 
-def test_the_gradient_does_not_see_it(key, heard):
-    calls, callback = heard
+def test_callback_does_not_change_gradients(key, recorded):
+    calls, callback = recorded
     slopes = [
         jax.grad(lambda rate, c=c: run(key, rate, c).history.valid_loss[-1])(0.1)
         for c in (callback, None)
@@ -71,8 +71,8 @@ def test_the_gradient_does_not_see_it(key, heard):
     assert slopes[0] == slopes[1] and len(calls) == 3
 
 
-def test_a_run_that_is_over_says_so(key, heard):
-    calls, callback = heard
+def test_over_is_true_after_early_stopping(key, recorded):
+    calls, callback = recorded
     stopping = train.early_stopping(1, min_delta=10.0)
     jax.jit(lambda key: run(key, callback=callback, stopping=stopping))(key)
     jax.effects_barrier()

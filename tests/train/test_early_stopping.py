@@ -1,4 +1,4 @@
-"""Early stopping: when a run ends, what it gives back, and that all of it is inside of the run."""
+"""Early stopping: the end of a run, the returned train state, and function transforms."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def run(key, rate=0.3, stopping=None, epochs=EPOCHS, network=network):
 
 
 def keras(losses, patience, min_delta=0.0):
-    """The epochs that are run, and the best of them, by the rule in words."""
+    """Apply the rule of Keras: return the number of epochs that run, and the best one."""
     best, stalled = np.inf, 0
     for epoch, loss in enumerate(losses):
         if loss < best - min_delta:
@@ -37,7 +37,7 @@ def keras(losses, patience, min_delta=0.0):
 
 
 @pytest.mark.parametrize(("patience", "min_delta"), [(1, 0.0), (3, 0.0), (2, 0.02), (EPOCHS, 0.0)])
-def test_a_run_ends_when_the_rule_says_and_gives_back_its_best_epoch(key, patience, min_delta):
+def test_run_ends_by_the_rule_and_returns_its_best_epoch(key, patience, min_delta):
     losses = run(key).history.valid_loss
     ran, best = keras(losses, patience, min_delta)
     result = run(key, stopping=train.early_stopping(patience, min_delta=min_delta))
@@ -48,19 +48,19 @@ def test_a_run_ends_when_the_rule_says_and_gives_back_its_best_epoch(key, patien
     chex.assert_trees_all_close(result.train_state[:3], until_best[:3], rtol=1e-6)
 
 
-def test_without_restoring_it_gives_back_the_last_epoch(key):
+def test_without_restore_best_the_last_epoch_is_returned(key):
     result = run(key, stopping=train.early_stopping(2, restore_best=False))
     assert result.train_state.step == result.history.loss.size < 2 * EPOCHS
 
 
-def test_more_may_be_better(key):
+def test_mode_max_monitors_a_figure_to_maximize(key):
     accuracy = run(key).history.valid_accuracy
     ran, best = keras(-accuracy, 4)
     result = run(key, stopping=train.early_stopping(4, by="valid_accuracy", mode="max"))
     assert result.history.valid_accuracy.size == ran and result.train_state.step == 2 * best
 
 
-def test_within_jit_the_history_has_nothing_from_the_end_on(key):
+def test_history_is_padded_with_nan_within_jit(key):
     stopped = run(key, stopping=train.early_stopping(2))
     whole = jax.jit(lambda key: run(key, stopping=train.early_stopping(2)))(key)
     ran = stopped.history.valid_loss.size
@@ -77,7 +77,7 @@ def test_within_jit_the_history_has_nothing_from_the_end_on(key):
     )
 
 
-def test_each_lane_ends_by_itself_and_patience_may_be_traced(key):
+def test_lanes_end_independently_with_traced_patience(key):
     patience = jnp.array([1.0, 2.0, 5.0])
     lanes = jax.vmap(lambda p: run(key, stopping=train.early_stopping(p)).history.valid_loss)(
         patience
@@ -89,15 +89,17 @@ def test_each_lane_ends_by_itself_and_patience_may_be_traced(key):
     assert len(set(alone)) > 1
 
 
-def test_a_lane_that_diverges_is_no_best(key):
+def test_diverged_lane_returns_its_initial_state(key):
     stopped = jax.vmap(lambda rate: run(key, rate, train.early_stopping(3)))(
         jnp.array([0.3, jnp.inf])
     )
-    chex.assert_tree_all_finite(stopped.train_state.params)  # of the second, the first draw
+    chex.assert_tree_all_finite(
+        stopped.train_state.params
+    )  # the second lane returns its initial state
     assert stopped.train_state.step[1] == 0
 
 
-def test_the_gradient_goes_through_it(x64, key):
+def test_gradient_equals_the_central_difference(x64, key):
     smooth = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.tanh(), nn.dense(10))
 
     def last_loss(rate):
@@ -110,7 +112,7 @@ def test_the_gradient_goes_through_it(x64, key):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "message"),
     [
         (partial(train.early_stopping, 0), "early_stopping patience: expected a number in"),
         (
@@ -123,24 +125,24 @@ def test_the_gradient_goes_through_it(x64, key):
         ),
     ],
 )
-def test_a_wrong_number_is_told(mistake, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_options_raise(mistake, message):
+    with pytest.raises(ConfigError, match=message):
         mistake()
 
 
-def test_a_figure_that_is_not_there_is_told(key):
+def test_missing_figures_raise(key):
     with pytest.raises(
         ConfigError,
         match="early_stopping by: expected one of valid_loss, valid_accuracy, got 'loss'",
     ):
         run(key, stopping=train.early_stopping(2, by="loss"))
     with pytest.raises(
-        ConfigError, match=r"early_stopping: expected what train.early_stopping gives, got 5"
+        ConfigError, match=r"early_stopping: expected a value from train.early_stopping, got 5"
     ):
         run(key, stopping=5)
     recipe = train.recipe(network, optim.sgd(0.1), early_stopping=train.early_stopping(2))
     with pytest.raises(
-        ConfigError, match="valid: expected validation data, whose loss early_stopping goes by"
+        ConfigError, match="valid: expected validation data, whose loss early_stopping monitors"
     ):
         train.run(key, recipe, few, epochs=1, batch_size=50)
     with pytest.raises(

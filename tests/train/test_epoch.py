@@ -1,18 +1,18 @@
-"""An epoch is its steps, one after another, on the batches of its own permutation."""
+"""An epoch equals its steps on the batches of its permutation."""
 
 import chex
 import jax
 import numpy as np
-from fnn.train.keys import ORDER
 
 from fnn import data, nn, optim, train
+from fnn.train.inputs import ORDER
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 Y = np.arange(23) % 4
 recipe = train.recipe(nn.chain(nn.batch_norm(), nn.dense(4)), optim.momentum(0.1))
 
 
-def test_an_epoch_is_its_steps(key):
+def test_epoch_equals_its_steps(key):
     train_state = train.start(key, recipe, (3,))
     for number in range(2):
         rows = data.batches(jax.random.fold_in(key, ORDER), number, examples=23, batch_size=5)

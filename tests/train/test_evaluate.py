@@ -1,4 +1,4 @@
-"""A network looked at: every example once, whatever the batch size."""
+"""Evaluation and prediction: every example once, for any batch size."""
 
 import chex
 import jax
@@ -34,7 +34,7 @@ def test_predictions_are_the_outputs_in_order(batch_size):
     np.testing.assert_allclose(predicted, logits, rtol=1e-6, atol=1e-7)
 
 
-def test_a_padded_last_batch_costs_no_compilation():
+def test_padded_last_batch_causes_no_second_compilation():
     traced = train.recipe(
         nn.chain(nn.elementwise(chex.assert_max_traces(lambda x: x + 0, n=1)), nn.dense(4))
     )
@@ -43,7 +43,7 @@ def test_a_padded_last_batch_costs_no_compilation():
         train.predict(traced, Weights(own, {}), X, batch_size=5)
 
 
-def test_members_predict_under_vmap():
+def test_predict_works_under_vmap():
     keys = jax.random.split(jax.random.key(1), 3)
     members = jax.vmap(lambda key: Weights(*network.init(key, (3,))[:2]))(keys)
     together = jax.vmap(lambda member: train.predict(recipe, member, X))(members)
@@ -57,12 +57,12 @@ spread = Metric(
 )
 matrix = Metric(
     per_example=lambda outputs, targets: (outputs.argmax(-1), targets),
-    reduce=lambda seen, weights: jnp.zeros((4, 4)).at[seen[1], seen[0]].add(weights),
+    reduce=lambda pair, weights: jnp.zeros((4, 4)).at[pair[1], pair[0]].add(weights),
 )
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
-def test_a_measure_of_the_whole_set_sees_every_example_once(batch_size):
+def test_metric_of_the_set_counts_every_example_once(batch_size):
     """The spread of the set is not the mean of the batches' spreads."""
     own = recipe.replace(metrics={"spread": spread, "matrix": matrix})
     figures = train.evaluate(own, weights, (X, Y), batch_size=batch_size)
@@ -73,7 +73,7 @@ def test_a_measure_of_the_whole_set_sees_every_example_once(batch_size):
     np.testing.assert_array_equal(matrix(logits, Y), wanted)
 
 
-def test_a_run_keeps_measures_that_are_no_numbers(key):
+def test_history_has_metrics_that_are_arrays(key):
     own = train.recipe(network, optim.sgd(0.1), metrics={"matrix": matrix})
     result = train.run(key, own, (X, Y), epochs=2, batch_size=5, valid=(X, Y))
     assert result.history.matrix.shape == (8, 4, 4) and result.history.valid_matrix.shape == (
@@ -85,7 +85,7 @@ def test_a_run_keeps_measures_that_are_no_numbers(key):
 
 
 @pytest.mark.parametrize("batch_size", [2, 23])
-def test_a_weighted_loss_is_the_mean_over_what_counts_in_the_whole_set(batch_size):
+def test_weighted_loss_is_the_weighted_mean_over_the_set(batch_size):
     def loss(outputs, targets):
         return Weighted(
             objective.cross_entropy(outputs, targets), (targets != 3).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Figures of a run: their names, and what an epoch makes of those of its steps."""
+"""Figures of a run: their names, and their reduction to one value per epoch."""
 
 import numpy as np
 import pytest
@@ -12,29 +12,27 @@ from fnn.train.figures import (
     RATE,
     VALID_LOSS,
     is_validation,
-    of_epoch,
-    validation,
+    summarize_epoch,
+    validation_name,
 )
 
 
-def test_validation_has_the_names_of_steps_with_a_prefix():
-    assert validation("accuracy") == "valid_accuracy" and VALID_LOSS == "valid_loss"
+def test_names_of_validation_have_a_prefix():
+    assert validation_name("accuracy") == "valid_accuracy" and VALID_LOSS == "valid_loss"
     assert is_validation("valid_loss") and not any(map(is_validation, OWN))
     assert {FINITE} == FLAGS
 
 
-def test_an_epoch_has_the_mean_of_its_steps_and_the_last_rate():
+def test_epoch_has_the_mean_of_its_steps_and_the_last_rate():
     values = np.array([1.0, 2.0, 6.0])
-    assert (
-        of_epoch("loss", values) == 3
-        and of_epoch("anything", values) == 3
-        and of_epoch(RATE, values) == 6
-    )
+    assert summarize_epoch("loss", values) == 3
+    assert summarize_epoch("anything", values) == 3
+    assert summarize_epoch(RATE, values) == 6
 
 
 @pytest.mark.parametrize("name", [*OWN, "valid_accuracy"])
 @pytest.mark.parametrize("option", ["metrics", "measures"])
-def test_a_name_that_is_taken_is_no_name_of_a_metric_or_measure(name, option):
+def test_reserved_names_of_metrics_and_measures_raise(name, option):
     with pytest.raises(
         ConfigError,
         match=r"recipe metrics: expected names other than loss, .* begin with valid_, got",

@@ -1,4 +1,4 @@
-"""A batch in parts, against the same batch at once."""
+"""Micro-batches against the whole batch."""
 
 from functools import partial
 
@@ -11,12 +11,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn import augment, lab, nn, objective, optim, train
 from fnn.errors import ConfigError
-from fnn.train import keys
+from fnn.train.inputs import NOISE, derive_key
 
 DRAWN = np.random.default_rng(0)
 X = DRAWN.normal(size=(24, 6, 6, 2))
 Y = DRAWN.integers(4, size=24)
-MASK = np.tile([0, 1, 0.5, 1], 6)  # of four parts one counts nothing
+MASK = np.tile([0, 1, 0.5, 1], 6)  # with four micro-batches, all weights of one are 0
 
 quiet = nn.chain(nn.conv(4), nn.relu(), nn.flatten(), nn.dense(4))
 optimizer = optim.clip_by_global_norm(optim.momentum(0.1), 1.0)
@@ -28,9 +28,9 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("most", [1, 7])
+@pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_step_in_parts_is_the_step(name, most, x64, key):
+def test_step_of_micro_batches_equals_the_whole_step(name, size, x64, key):
     loss, targets = LOSSES[name]
     metrics = (
         {"cost": loss}
@@ -42,18 +42,18 @@ def test_a_step_in_parts_is_the_step(name, most, x64, key):
     )
     before = train.start(key, recipe, (6, 6, 2))
     wanted = numbers(train.step(recipe, before, (X, targets)))
-    got = numbers(train.step(recipe.replace(micro_batch_size=most), before, (X, targets)))
+    got = numbers(train.step(recipe.replace(micro_batch_size=size), before, (X, targets)))
     chex.assert_trees_all_close(got, wanted, rtol=1e-12, atol=1e-14)
     chex.assert_trees_all_equal_shapes_and_dtypes(got, wanted)
 
 
-def numbers(stepped):
-    """Of a step's result all but the key."""
-    train_state, measured = stepped
+def numbers(result):
+    """Return all results of a step but the key."""
+    train_state, measured = result
     return train_state[:3], measured
 
 
-def test_penalties_of_layers_are_averaged_as_the_loss_is(x64, key):
+def test_penalties_of_layers_are_averaged_like_the_loss(x64, key):
     network = nn.chain(nn.flatten(), nn.activity_regularizer(nn.dense(4), objective.l2(0.1)))
     recipe = train.recipe(network, optimizer)
     before = train.start(key, recipe, (6, 6, 2))
@@ -64,7 +64,7 @@ def test_penalties_of_layers_are_averaged_as_the_loss_is(x64, key):
     )
 
 
-def test_where_nothing_counts_penalties_stand(x64, key):
+def test_penalty_is_kept_if_all_weights_are_zero(x64, key):
     options = {
         "loss": objective.masked(objective.cross_entropy),
         "metrics": {},
@@ -79,16 +79,16 @@ def test_where_nothing_counts_penalties_stand(x64, key):
     assert got[1]["loss"] == 0 and got[1]["penalty"] > 0
 
 
-def test_state_and_noise_go_from_part_to_part(x64, key):
-    """Written out: each part with a key of its own, on the state that the last one left."""
+def test_state_passes_on_and_noise_differs_between_micro_batches(x64, key):
+    """Compare with a loop in which each micro-batch has its key and the state of the last one."""
     network = nn.chain(nn.flatten(), nn.batch_norm(), nn.dropout(0.3), nn.dense(4))
     recipe = train.recipe(network, optimizer, micro_batch_size=6)
     start = train.start(key, recipe, (6, 6, 2))
     after, measured = train.step(recipe, start, (X, Y))
-    own_key = keys.own_key(start, keys.NOISE, start.step)
+    step_key = derive_key(start, NOISE, start.step)
 
     def value(params, state, number):
-        noise = jax.random.fold_in(own_key, number)
+        noise = jax.random.fold_in(step_key, number)
         outputs, state = network.apply(params, state, X[number::4], key=noise, train=True)
         return objective.cross_entropy(outputs, Y[number::4]).mean(), state
 
@@ -104,13 +104,13 @@ def test_state_and_noise_go_from_part_to_part(x64, key):
     )
 
 
-def test_an_optimizer_that_looks_again_sees_the_same(x64, key):
-    """sam takes a second gradient, of the function that is made smaller."""
+def test_sam_on_micro_batches_equals_sam_on_the_batch(x64, key):
+    """sam takes a second gradient, by way of value_fn."""
     recipe = train.recipe(quiet, optim.sam(optim.momentum(0.1), 0.05))
     before = train.start(key, recipe, (6, 6, 2))
     wanted, got = (
-        numbers(train.step(recipe.replace(micro_batch_size=most), before, (X, Y)))
-        for most in (None, 6)
+        numbers(train.step(recipe.replace(micro_batch_size=size), before, (X, Y)))
+        for size in (None, 6)
     )
     chex.assert_trees_all_close(got, wanted, rtol=1e-11, atol=1e-13)
 
@@ -118,14 +118,14 @@ def test_an_optimizer_that_looks_again_sees_the_same(x64, key):
 @pytest.mark.parametrize(
     "own", [optim.momentum(0.1), optim.sam(optim.momentum(0.1), 0.05)], ids=["momentum", "sam"]
 )
-def test_memory_is_that_of_one_part(own, key):
+def test_memory_is_that_of_one_micro_batch(own, key):
     network = nn.chain(
         *[nn.chain(nn.conv(8), nn.tanh()) for _ in range(4)], nn.flatten(), nn.dense(4)
     )
     images = jnp.zeros((64, 16, 16, 3))
 
-    def temporary(most):
-        recipe = train.recipe(network, own, micro_batch_size=most)
+    def temporary(size):
+        recipe = train.recipe(network, own, micro_batch_size=size)
         start = train.start(key, recipe, images.shape[1:])
         batch = images, jnp.zeros(64, int)
         call = jax.jit(lambda now: train.step(recipe, now, batch))
@@ -134,7 +134,7 @@ def test_memory_is_that_of_one_part(own, key):
     assert temporary(8) < 0.3 * temporary(None)
 
 
-def test_mixed_targets_are_cut_as_inputs_are(key):
+def test_mixed_targets_are_split_like_inputs(key):
     whole = train.recipe(quiet, optimizer, augment=augment.mixup(0.4, classes=4))
     start = train.start(key, whole, (6, 6, 2))
     data = X.astype(np.float32), Y
@@ -143,25 +143,25 @@ def test_mixed_targets_are_cut_as_inputs_are(key):
     np.testing.assert_allclose(got[1]["loss"], wanted[1]["loss"], rtol=1e-5)
 
 
-def test_transforms_work_on_a_run_in_parts(x64, key):
-    """Runs as lanes, and the gradient of the last loss by the rate."""
+def test_vmap_and_grad_of_a_run_with_micro_batches(x64, key):
+    """Map over keys, and differentiate the last loss by the rate."""
 
-    def last(rate, key, most):
+    def last(rate, key, size):
         recipe = train.recipe(
-            quiet, optim.momentum(rate), micro_batch_size=most, on_nonfinite="ignore"
+            quiet, optim.momentum(rate), micro_batch_size=size, on_nonfinite="ignore"
         )
         return train.run(key, recipe, (X, Y), epochs=2, batch_size=12).history.loss[-1]
 
     several = jax.random.split(key, 3)
     lanes = [
-        jax.vmap(jax.value_and_grad(partial(last, most=most)), (None, 0)) for most in (None, 4)
+        jax.vmap(jax.value_and_grad(partial(last, size=size)), (None, 0)) for size in (None, 4)
     ]
     chex.assert_trees_all_close(
         *(lane(0.1, jax.random.clone(several)) for lane in lanes), rtol=1e-9
     )
 
 
-def test_fit_in_parts_is_the_run_in_parts(key):
+def test_fit_equals_run_with_micro_batches(key):
     data = X.astype(np.float32), Y
     recipe = train.recipe(quiet, optimizer, micro_batch_size=4)
     wanted = train.run(jax.random.clone(key), recipe, data, epochs=3, batch_size=12)
@@ -169,14 +169,14 @@ def test_fit_in_parts_is_the_run_in_parts(key):
     chex.assert_trees_all_equal(result.history, wanted.history)
 
 
-@pytest.mark.parametrize("most", [0, -4, 2.5, "all"])
-def test_what_is_no_size_is_refused(most):
+@pytest.mark.parametrize("size", [0, -4, 2.5, "all"])
+def test_invalid_sizes_raise(size):
     with pytest.raises(ConfigError, match="recipe micro_batch_size"):
-        train.recipe(quiet, optimizer, micro_batch_size=most)
+        train.recipe(quiet, optimizer, micro_batch_size=size)
 
 
-def test_parts_of_a_batch_that_is_spread_over_devices(x64, key):
-    """By jit, and by shard_map, where the step of each device's examples is one in parts."""
+def test_micro_batches_of_a_sharded_batch(x64, key):
+    """By jit, and by shard_map, in which the batch of each device is split."""
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
     recipe = train.recipe(quiet, optimizer)
     before = train.start(key, recipe, (6, 6, 2))

@@ -1,4 +1,4 @@
-"""A batch of anybody's, as arrays of our own."""
+"""Conversion of batches, and validation of targets."""
 
 import chex
 import jax
@@ -8,7 +8,7 @@ import pytest
 
 from fnn import nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, LabelError
-from fnn.train.inputs import own_batch
+from fnn.train.inputs import convert_batch
 
 x, y = (
     np.linspace(-1, 1, 512 * 4).reshape(512, 4).astype(np.float32),
@@ -18,7 +18,7 @@ recipe = train.recipe(nn.dense(3), optim.sgd(0.1))
 
 
 class Tensor:
-    """What another library's arrays have in common: NumPy can read them."""
+    """An array of another library, which NumPy can read."""
 
     def __init__(self, array):
         self.array = array
@@ -31,38 +31,38 @@ class Tensor:
     "kind",
     [np.asarray, jnp.asarray, Tensor, lambda array: array.astype(array.dtype.newbyteorder())],
 )
-def test_a_step_takes_whatever_can_be_read_as_arrays(kind, key):
+def test_step_accepts_arrays_of_other_libraries(kind, key):
     start = train.start(key, recipe, (4,))
     wanted, _ = train.step(recipe, start, (x, y))
     after, _ = train.step(recipe, start, [kind(x), kind(y)])
     chex.assert_trees_all_equal(after.params, wanted.params)
 
 
-def test_a_buffer_may_be_refilled_at_once():
+def test_batch_is_copied():
     batch = (
         {"a": np.ones((64, 64), np.float32), "b": np.ones((64, 64), np.float32)},
         np.zeros(64, np.int32),
     )
-    inputs, targets = own_batch("batch", batch)
+    inputs, targets = convert_batch("batch", batch)
     for buffer in jax.tree.leaves(batch):
         buffer[...] = 7
     assert all((leaf == 1).all() for leaf in inputs.values()) and (targets == 0).all()
 
 
 @pytest.mark.parametrize(
-    ("batch", "error", "told"),
+    ("batch", "error", "message"),
     [
         (
             {"image": x, "label": y},
             ConfigError,
-            "batch: expected a pair .* got a dict with image, label; make pairs",
+            "batch: expected a pair .* got dict with image, label; give both",
         ),
-        ((x, y, y), ConfigError, "batch: expected a pair .inputs, targets., got a tuple"),
+        ((x, y, y), ConfigError, "batch: expected a pair .inputs, targets., got tuple of 3"),
         ((x, y.astype(str)), DTypeError, "targets: expected an array of numbers, got dtype <U11"),
     ],
 )
-def test_what_is_no_batch_is_told(batch, error, told, key):
-    with pytest.raises(error, match=told):
+def test_invalid_batches_raise(batch, error, message, key):
+    with pytest.raises(error, match=message):
         train.step(recipe, train.start(key, recipe, (4,)), batch)
 
 
@@ -80,7 +80,7 @@ def run(network, targets, valid=None, rate=0.1, epochs=2, **options):
     )
 
 
-def test_ignored_labels_count_neither_in_the_loss_nor_in_the_accuracy():
+def test_ignored_labels_change_neither_loss_nor_accuracy():
     history = run(nn.dense(4), padded, loss=ignoring).history
     kept = np.flatnonzero(padded != -100)
     alone = run(nn.dense(4), Y, (X[kept], Y[kept]), rate=0.0, epochs=1).history
@@ -91,37 +91,37 @@ def test_ignored_labels_count_neither_in_the_loss_nor_in_the_accuracy():
     assert np.isfinite(history.loss).all()
 
 
-def test_a_wrong_label_is_told_beside_ignored_ones():
+def test_wrong_label_among_ignored_ones_raises():
     with pytest.raises(LabelError, match=r"labels: expected 0 <= label < 4, got -1 at index 5"):
         run(nn.dense(4), np.where(np.arange(12) == 5, -1, padded).astype(np.int32), loss=ignoring)
 
 
-def test_a_wrong_label_is_told_through_weights_of_classes():
+def test_wrong_label_raises_with_class_weights():
     loss = objective.class_weighted(ignoring, [1.0, 2.0, 0.5, 1.0])
     assert np.isfinite(run(nn.dense(4), padded, loss=loss).history.loss).all()
     with pytest.raises(LabelError, match=r"labels: expected 0 <= label < 4, got 4 at index 2"):
         run(nn.dense(4), np.where(np.arange(12) == 2, 4, padded).astype(np.int32), loss=loss)
 
 
-def test_names_of_things_may_be_any_integers():
+def test_targets_of_nt_xent_may_be_any_integers():
     assert "accuracy" not in run(nn.dense(2), Y + 1000, loss=objective.nt_xent).history
 
 
-def test_to_a_plain_function_integers_are_no_labels():
-    def far(outputs, targets):
+def test_integer_targets_of_a_plain_loss_are_not_labels():
+    def distance(outputs, targets):
         return jnp.square(outputs - 1e-3 * targets[:, None].astype(outputs.dtype)).mean(1)
 
-    history = run(nn.dense(2), Y + 1000, loss=far).history
+    history = run(nn.dense(2), Y + 1000, loss=distance).history
     assert np.isfinite(history.loss).all() and "accuracy" not in history
 
 
-def test_yes_and_no_may_be_integers():
+def test_targets_of_binary_cross_entropy_may_be_integers():
     answers = (np.random.default_rng(1).random((12, 2)) < 0.5).astype(np.int32)
     history = run(nn.dense(2), answers, loss=objective.binary_cross_entropy).history
     assert np.isfinite(history.loss).all() and "accuracy" not in history
 
 
-def test_floats_are_probabilities_to_the_losses_that_say_so():
+def test_float_targets_must_sum_to_one_for_cross_entropy_only():
     scores = np.float32(np.eye(4)[Y] * 0.5)
     with pytest.raises(
         LabelError, match=r"targets: expected rows that sum to 1, got 0\.5 at index 0"
@@ -130,7 +130,7 @@ def test_floats_are_probabilities_to_the_losses_that_say_so():
     assert np.isfinite(run(nn.dense(4), scores, loss=objective.squared_error).history.loss).all()
 
 
-def test_a_wrong_label_of_a_head_is_told():
+def test_wrong_label_of_a_head_raises():
     network = nn.parallel(digit=nn.dense(4), side=nn.dense(2), join="dict")
     loss = objective.multi_task({"digit": objective.cross_entropy, "side": objective.squared_error})
     targets = {"digit": Y, "side": X[:, :2]}

@@ -1,4 +1,4 @@
-"""What a run does for its optimizer: it tells it the loss, scales what it descends on, and looks at its average."""
+"""Support of a run for optimizers: validation loss, loss scale, averaged parameters, value_fn."""
 
 from functools import partial
 
@@ -10,9 +10,9 @@ import pytest
 
 from fnn import lab, nn, objective, optim, train
 from fnn.errors import ConfigError
-from fnn.train.inputs import enter
-from fnn.train.nonfinite import state_at
-from fnn.train.step import start_on
+from fnn.train.inputs import validate_data
+from fnn.train.nonfinite import replay_to_step
+from fnn.train.step import start_on_data
 from fnn.types import Optimizer, Weights
 
 draw = np.random.default_rng(0)
@@ -26,34 +26,35 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 
 
 @every_entry
-def test_a_plateau_is_told_the_validation_loss_of_every_epoch(entry, key):
+def test_plateau_receives_the_validation_loss_of_every_epoch(entry, key):
     optimizer = optim.plateau(optim.sgd(0.5), factor=0.5, patience=0, threshold=0.3)
     recipe = train.recipe(network, optimizer)
     history = entry(key, recipe, data, epochs=6, batch_size=32, valid=valid).history
-    share, best, rates = 1.0, np.inf, []
+    factor, best, rates = 1.0, np.inf, []
     for loss in history.valid_loss:
-        rates += [0.5 * share] * 2
+        rates += [0.5 * factor] * 2
         if loss < 0.7 * best:
             best = loss
         else:
-            share *= 0.5
+            factor *= 0.5
     assert 0.5 / 2**5 < rates[-1] < 0.5
     np.testing.assert_array_equal(history.rate, np.float32(rates))
 
 
-def test_a_fault_is_looked_for_where_the_plateau_had_fallen(key):
-    """Had it not, the state before a step of the third epoch would be another."""
+def test_replay_includes_the_updates_on_validation(key):
+    """The plateau lowers the rate before the third epoch, which changes the state after it."""
     recipe = train.recipe(
         network, optim.plateau(optim.sgd(0.5), factor=0.01, patience=0, threshold=0.9)
     )
     options = {"epochs": 3, "batch_size": 32, "valid": valid, "max_steps": 5, "show": False}
     wanted, history = lab.fit(key, recipe, data, **options)
     assert history.rate[4] < 0.5
-    found = state_at(recipe, start_on(recipe, key, data), enter("data", data), valid, 32, 5)
+    start = start_on_data(recipe, key, data)
+    found = replay_to_step(recipe, start, validate_data("data", data), valid, 32, 5)
     chex.assert_trees_all_equal(found[:4], wanted[:4])
 
 
-def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):
+def test_plateau_depends_on_the_loss_of_its_lane(key):
     def last_rate(factor):
         recipe = train.recipe(
             network, optim.plateau(optim.sgd(0.5), factor=factor, patience=0, threshold=0.9)
@@ -66,10 +67,10 @@ def test_a_plateau_falls_in_each_lane_by_its_own_loss(key):
 
 
 @every_entry
-def test_a_plateau_without_validation_is_told_before_anything_trains(entry, key):
+def test_plateau_without_validation_raises(entry, key):
     recipe = train.recipe(network, optim.ema(optim.plateau(optim.sgd(0.1))))
     with pytest.raises(
-        ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau goes by"
+        ConfigError, match=r"valid: expected validation data, whose loss optim\.plateau monitors"
     ):
         entry(key, recipe, data, epochs=1, batch_size=32)
 
@@ -79,7 +80,7 @@ def test_a_plateau_without_validation_is_told_before_anything_trains(entry, key)
     [partial(optim.ema, decay=0.9), partial(optim.lookahead, steps=3)],
     ids=["ema", "lookahead"],
 )
-def test_validation_looks_at_the_average_that_the_optimizer_keeps(averaging, key):
+def test_validation_uses_averaged_parameters(averaging, key):
     recipe = train.recipe(network, averaging(optim.adam(0.05)))
     result = train.run(key, recipe, data, epochs=2, batch_size=16, valid=valid)
     state = result.train_state
@@ -97,7 +98,7 @@ def test_validation_looks_at_the_average_that_the_optimizer_keeps(averaging, key
 
 
 @pytest.mark.usefixtures("x64")
-def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
+def test_accumulated_epoch_equals_a_step_on_all_examples(key):
     whole = train.recipe(network, optim.momentum(0.1), prepare=lambda x: x.astype(float))
     parts = whole.replace(optimizer=optim.accumulate(optim.momentum(0.1), 4))
     parts, whole = (
@@ -109,7 +110,7 @@ def test_an_epoch_of_micro_batches_is_a_step_on_all_examples(key):
 
 
 @every_entry
-def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overflows(entry, key):
+def test_loss_scale_backs_off_at_overflows_in_half_precision(entry, key):
     recipe = train.recipe(
         half, optim.loss_scale(optim.adam(0.05), 2.0**20, steps=8), on_nonfinite="skip"
     )
@@ -126,14 +127,12 @@ def test_half_precision_trains_with_a_scaled_loss_that_backs_off_where_it_overfl
         row,
         finite.sum(),
     )
-    assert (
-        result.history.loss[-1] < 0.5 * result.history.loss[0] < 5
-    )  # recorded as it is, not scaled
+    assert result.history.loss[-1] < 0.5 * result.history.loss[0] < 5  # recorded without the scale
     chex.assert_tree_all_finite(result.train_state.params)
 
 
-def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
-    """Of a loss times 1e-7, they are below 2⁻²⁴, the least number of float16."""
+def test_loss_scale_keeps_small_gradients_in_half_precision(key):
+    """Gradients of a loss times 1e-7 are below 2⁻²⁴, the smallest number of float16."""
 
     def loss(outputs, targets):
         return 1e-7 * objective.cross_entropy(outputs, targets)
@@ -155,7 +154,7 @@ def test_gradients_too_small_for_half_precision_are_there_with_the_scale(key):
 
 
 @every_entry
-def test_a_scaled_loss_and_raise_do_not_go_together(entry, key):
+def test_loss_scale_with_raise_raises(entry, key):
     recipe = train.recipe(half, optim.loss_scale(optim.adam(0.05)))
     with pytest.raises(
         ConfigError,
@@ -164,7 +163,7 @@ def test_a_scaled_loss_and_raise_do_not_go_together(entry, key):
         entry(key, recipe, data, epochs=1, batch_size=32)
 
 
-def test_frozen_parts_keep_every_bit(key):
+def test_frozen_parts_are_bitwise_unchanged(key):
     recipe = train.recipe(
         network, optim.partition({"body": None, "*bias": optim.sgd(0.1)}, optim.adam(0.05))
     )
@@ -182,14 +181,14 @@ def test_frozen_parts_keep_every_bit(key):
     assert result.history.loss[-1] < result.history.loss[0]
 
 
-def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_batch(key):
-    """Steps of Polyak's length, value / ‖g‖², with each part of it taken in two ways; the noise is the same in all."""
+def test_optimizer_receives_value_grad_and_value_fn(key):
+    """Polyak steps, value / ‖g‖², by value and grad or by value_fn, are equal: so is the noise."""
     noisy = nn.chain(body=nn.dense(8), drop=nn.dropout(0.3), head=nn.dense(3))
 
-    def told(grads, opt_state, params, *, value, grad):
+    def by_values(grads, opt_state, params, *, value, grad):
         return polyak(value, grad), opt_state
 
-    def asked(grads, opt_state, params, *, value_fn):
+    def by_function(grads, opt_state, params, *, value_fn):
         value, again = jax.value_and_grad(value_fn)(params)
         chex.assert_trees_all_equal_shapes_and_dtypes(again, grads)
         return polyak(value, again), opt_state
@@ -200,7 +199,7 @@ def test_an_optimizer_is_told_the_value_the_gradient_and_the_function_of_this_ba
 
     recipes = [
         train.recipe(noisy, Optimizer(lambda params: (), update), regularizer=objective.l2(1e-2))
-        for update in (told, asked)
+        for update in (by_values, by_function)
     ]
     first, second = (train.run(key, recipe, data, epochs=2, batch_size=16) for recipe in recipes)
     chex.assert_trees_all_close(

@@ -1,4 +1,4 @@
-"""Programs by the structure of a recipe: compiled once for all numbers, and gone with what they were compiled for."""
+"""Programs by the structure of a recipe: compiled once, and deleted with the recipe's objects."""
 
 import gc
 import logging
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fnn import data, lab, nn, objective, optim, train
-from fnn.train.programs import KEPT, programs_of
+from fnn.train.programs import MAX_RECENT, programs_of
 from fnn.types import Layer, Optimizer
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -75,7 +75,7 @@ each_use = pytest.mark.parametrize("use", USES.values(), ids=USES)
 
 @contextmanager
 def compilations():
-    """The names of the programs that are compiled within."""
+    """Collect the names of the programs that are compiled within."""
     names = []
 
     class Handler(logging.Handler):
@@ -92,10 +92,10 @@ def compilations():
         logger.removeHandler(handler)
 
 
-def test_runs_that_differ_in_numbers_alone_compile_once():
+def test_runs_that_differ_in_numbers_compile_once():
     with compilations() as first:
         run(recipe_of())
-    assert first.count("_run") == first.count("start_on") == 1
+    assert first.count("_run") == first.count("start_on_data") == 1
     with compilations() as others:
         histories = [
             run(recipe_of(*numbers)).history
@@ -106,35 +106,38 @@ def test_runs_that_differ_in_numbers_alone_compile_once():
 
 
 @each_use
-def test_a_recipe_made_again_compiles_nothing(use):
+def test_equal_recipe_compiles_nothing(use):
     use(recipe_of())
-    gc.collect()  # of the first, nothing but its programs is left
+    gc.collect()  # of the first recipe only its programs are left
     with compilations() as names:
         use(recipe_of())
     assert names == []
 
 
-def test_what_a_network_computes_is_traced_once_for_all_numbers():
-    traced = nn.elementwise(
-        chex.assert_max_traces(lambda x: x + 0, n=3)
-    )  # by the check, in steps and in validation
+def test_network_is_traced_once_for_all_numbers():
+    # Traced by the validation of the data, in steps and in validation.
+    traced = nn.elementwise(chex.assert_max_traces(lambda x: x + 0, n=3))
     for rate in (0.1, 0.2, 0.3):
         recipe = train.recipe(nn.chain(traced, nn.dense(3)), optim.sgd(rate))
         for _ in range(2):
             run(recipe)
 
 
-def test_each_structure_has_a_program_of_its_own():
-    ways = [
-        recipe_of(), recipe_of(units=5), recipe_of().replace(on_nonfinite="skip"), recipe_of().replace(metrics={}),
-        recipe_of(0.2), recipe_of().replace(optimizer=optim.adam(0.1)),
-    ]  # fmt: skip
-    programs = [programs_of(recipe) for recipe in ways]
+def test_each_structure_has_its_programs():
+    recipes = [
+        recipe_of(),
+        recipe_of(units=5),
+        recipe_of().replace(on_nonfinite="skip"),
+        recipe_of().replace(metrics={}),
+        recipe_of(0.2),
+        recipe_of().replace(optimizer=optim.adam(0.1)),
+    ]
+    programs = [programs_of(recipe) for recipe in recipes]
     assert programs[0] is programs[4]
-    assert len({id(own) for own in programs}) == 5
+    assert len({id(one) for one in programs}) == 5
 
 
-def test_the_numbers_are_those_of_each_recipe_and_not_those_of_the_first():
+def test_shared_program_uses_the_numbers_of_each_recipe():
     run(recipe_of(rate=0.1))
     rates = [run(recipe_of(rate=peak)).history.rate for peak in (0.2, 0.4)]
     np.testing.assert_allclose(2 * rates[0], rates[1], rtol=1e-6)
@@ -143,7 +146,7 @@ def test_the_numbers_are_those_of_each_recipe_and_not_those_of_the_first():
 
 
 class Foreign(NamedTuple):
-    """How other JAX libraries write an optimizer."""
+    """An optimizer of another JAX library."""
 
     init: Any
     update: Any
@@ -221,14 +224,14 @@ def mapped(recipe):
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_nothing_of_a_recipe_outlives_it(holder):
+def test_deleted_recipe_is_freed(holder):
     array = jnp.asarray(2.0)
     recipe, function = holder(array)
     run(recipe)
-    remembered = weakref.ref(function), weakref.ref(array)
+    references = weakref.ref(function), weakref.ref(array)
     del recipe, function, array
     gc.collect()
-    assert [own() for own in remembered] == [None, None]
+    assert [reference() for reference in references] == [None, None]
 
 
 LIVES = USES | {
@@ -239,39 +242,38 @@ LIVES = USES | {
 
 
 @pytest.mark.parametrize("use", LIVES.values(), ids=LIVES)
-def test_nothing_of_a_layer_outlives_any_use(use):
+def test_deleted_layer_is_freed_after_any_use(use):
     array = jnp.asarray(2.0)
     recipe, function = with_part(array)
     use(recipe)
-    remembered = weakref.ref(function), weakref.ref(array)
+    references = weakref.ref(function), weakref.ref(array)
     del recipe, function, array
     gc.collect()
-    assert [own() for own in remembered] == [None, None]
+    assert [reference() for reference in references] == [None, None]
 
 
 def executables():
     return len(jax.devices()[0].client.live_executables())
 
 
-def test_over_many_structures_only_the_last_few_programs_stay():
-    """Without the garbage collector: what nothing refers to goes at once."""
-    functions = [
-        (lambda x: x) for _ in range(50)
-    ]  # each makes another structure, of programs that are soon compiled
+def test_only_the_most_recent_programs_are_kept():
+    """The garbage collector is off: objects without references are freed at once."""
+    # Each function makes another structure, whose programs compile fast.
+    functions = [(lambda x: x) for _ in range(50)]
 
     def of(function):
         return train.recipe(nn.chain(nn.elementwise(function), nn.dense(3)), optim.sgd(0.1))
 
-    for function in functions[:KEPT]:
+    for function in functions[:MAX_RECENT]:
         run(of(function), epochs=1)
     gc.collect()
     gc.disable()
     try:
         before = executables()
-        for function in functions[KEPT:]:
+        for function in functions[MAX_RECENT:]:
             run(of(function), epochs=1)
             assert executables() <= before
-        in_use = [of(function) for function in functions[: 2 * KEPT]]
+        in_use = [of(function) for function in functions[: 2 * MAX_RECENT]]
         for recipe in in_use:
             run(recipe, epochs=1)
         assert executables() > before
@@ -281,9 +283,10 @@ def test_over_many_structures_only_the_last_few_programs_stay():
         gc.enable()
 
 
-def test_what_is_in_use_keeps_its_programs_however_many_there_are():
+def test_recipes_in_use_keep_their_programs():
     recipes = [
-        recipe_of().replace(loss=lambda outputs, targets: outputs[:, 0]) for _ in range(KEPT + 2)
+        recipe_of().replace(loss=lambda outputs, targets: outputs[:, 0])
+        for _ in range(MAX_RECENT + 2)
     ]
     for recipe in recipes:
         run(recipe)

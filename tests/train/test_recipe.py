@@ -1,4 +1,4 @@
-"""Everything static about a training as one value: what it may be made of, what it measures, and recipes as lanes."""
+"""Recipes: validation, default metrics, measures, stacking, gradients, repr and pickling."""
 
 import pickle
 
@@ -29,43 +29,88 @@ def run(recipe, key=None, **options):
 
 WRONG = {
     "a string": (("dense",), {}, "recipe network: expected a Layer, got 'dense'; build one"),
-    "a recipe": ((recipe,), {}, "recipe network: expected a Layer, got a recipe; give recipe.network"),
+    "a recipe": (
+        (recipe,),
+        {},
+        "recipe network: expected a Layer, got a recipe; give recipe.network",
+    ),
     "a rate": ((network, 0.1), {}, r"recipe optimizer: expected a pair \(init, update\), got 0.1"),
-    "a maker": ((network, optim.sgd), {}, r"recipe optimizer: expected a pair \(init, update\), got <function sgd"),
+    "a maker": (
+        (network, optim.sgd),
+        {},
+        r"recipe optimizer: expected a pair \(init, update\), got <function sgd",
+    ),
     "a name of a loss": ((), {"loss": "mse"}, "recipe loss: expected a function, got 'mse'"),
-    "a list of metrics": ((), {"metrics": [objective.accuracy]}, r"recipe metrics: expected functions by name, got \["),
+    "a list of metrics": (
+        (),
+        {"metrics": [objective.accuracy]},
+        r"recipe metrics: expected functions by name, got \[",
+    ),
     "no metric": ((), {"metrics": {"hits": 3}}, "recipe metrics hits: expected a function, got 3"),
     "no measures": ((), {"measures": 3}, "recipe measures: expected functions by name, got 3"),
-    "no measure": ((), {"measures": {"norm": 3}}, "recipe measures norm: expected a function, got 3"),
-    "a metric named loss": ((), {"metrics": {"loss": objective.accuracy}}, "names other than loss, penalty, rate, fin"),
-    "a measure named rate": ((), {"measures": {"rate": jnp.sum}}, "expected names other than loss.* got .*'rate'"),
-    "a name twice": ((), {"measures": {"accuracy": jnp.sum}}, r"each once, .*, got \['accuracy', 'accuracy'\]"),
+    "no measure": (
+        (),
+        {"measures": {"norm": 3}},
+        "recipe measures norm: expected a function, got 3",
+    ),
+    "a metric named loss": (
+        (),
+        {"metrics": {"loss": objective.accuracy}},
+        "names other than loss, penalty, rate, fin",
+    ),
+    "a measure named rate": (
+        (),
+        {"measures": {"rate": jnp.sum}},
+        "expected names other than loss.* got .*'rate'",
+    ),
+    "a name twice": (
+        (),
+        {"measures": {"accuracy": jnp.sum}},
+        r"each once, .*, got \['accuracy', 'accuracy'\]",
+    ),
     "nothing to prepare": ((), {"prepare": None}, "recipe prepare: expected a function, got None"),
-    "a number to prepare": ((), {"prepare": 1 / 255}, "recipe prepare: expected a function, got 0.0039"),
+    "a number to prepare": (
+        (),
+        {"prepare": 1 / 255},
+        "recipe prepare: expected a function, got 0.0039",
+    ),
     "no augmentation": ((), {"augment": "flip"}, "recipe augment: expected a function, got 'flip'"),
     "a strength": ((), {"regularizer": 0.1}, "recipe regularizer: expected a function, got 0.1"),
     "no examples": ((), {"micro_batch_size": 0}, "recipe micro_batch_size: expected >= 1, got 0"),
-    "half an example": ((), {"micro_batch_size": 0.5}, "recipe micro_batch_size: expected a whole number, got 0.5"),
-    "a warning": ((), {"on_nonfinite": "warn"}, "recipe on_nonfinite: expected one of raise, skip, ignore, got 'warn'"),
-    "a patience": ((), {"early_stopping": 5}, "recipe early_stopping: expected what train.early_stopping gives, got 5"),
+    "half an example": (
+        (),
+        {"micro_batch_size": 0.5},
+        "recipe micro_batch_size: expected a whole number, got 0.5",
+    ),
+    "a warning": (
+        (),
+        {"on_nonfinite": "warn"},
+        "recipe on_nonfinite: expected one of raise, skip, ignore, got 'warn'",
+    ),
+    "a patience": (
+        (),
+        {"early_stopping": 5},
+        "recipe early_stopping: expected a value from train.early_stopping, got 5",
+    ),
     "no such figure": (
-        (), {"metrics": {}, "early_stopping": train.early_stopping(2, by="valid_accuracy")},
+        (),
+        {"metrics": {}, "early_stopping": train.early_stopping(2, by="valid_accuracy")},
         "early_stopping by: expected one of valid_loss, got 'valid_accuracy'",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_no_part_of_a_recipe_is_told(case):
-    parts, options, told = WRONG[case]
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_arguments_raise(case):
+    parts, options, message = WRONG[case]
+    with pytest.raises(ConfigError, match=message):
         train.recipe(*(parts or (network, optimizer)), **options)
     if not parts:
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             recipe.replace(**options)
 
 
-def test_what_is_no_option_is_told():
+def test_unknown_options_raise():
     with pytest.raises(
         ConfigError, match=r"recipe rate: expected one of network, optimizer, loss, .*got 'rate'"
     ):
@@ -75,33 +120,33 @@ def test_what_is_no_option_is_told():
 
 
 ENTRIES = {
-    "start": lambda what, state: train.start(jax.random.key(0), what, (3,)),
-    "step": lambda what, state: train.step(what, state, (X, Y)),
-    "epoch": lambda what, state: train.epoch(what, state, (X, Y), batch_size=8),
-    "run": lambda what, state: run(what),
-    "evaluate": lambda what, state: train.evaluate(what, state, VALID),
-    "predict": lambda what, state: train.predict(what, state, X),
-    "weights": lambda what, state: train.weights(what, state),
+    "start": lambda recipe, state: train.start(jax.random.key(0), recipe, (3,)),
+    "step": lambda recipe, state: train.step(recipe, state, (X, Y)),
+    "epoch": lambda recipe, state: train.epoch(recipe, state, (X, Y), batch_size=8),
+    "run": lambda recipe, state: run(recipe),
+    "evaluate": lambda recipe, state: train.evaluate(recipe, state, VALID),
+    "predict": lambda recipe, state: train.predict(recipe, state, X),
+    "weights": lambda recipe, state: train.weights(recipe, state),
 }
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_what_is_no_recipe_is_told_wherever_one_is_taken(entry, key):
+def test_other_values_than_a_recipe_raise(entry, key):
     state = train.start(key, recipe, (3,))
     with pytest.raises(
         ConfigError,
-        match=r"recipe: expected what train\.recipe gives, got a Layer; call train\.rec",
+        match=r"recipe: expected a recipe from train\.recipe, got a Layer; call train\.rec",
     ):
         ENTRIES[entry](network, state)
     broken = jax.tree.map(lambda _: None, recipe)
     with pytest.raises(
-        ConfigError, match=r"^optimizer\.rate: expected a number, got None; put a number"
+        ConfigError, match=r"^optimizer\.rate: expected a number, got None; replace it by"
     ):
         ENTRIES[entry](broken, state)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_without_an_optimizer_a_recipe_evaluates_and_does_not_train(entry, key):
+def test_recipe_without_an_optimizer_evaluates_but_does_not_train(entry, key):
     state = train.start(key, recipe, (3,))
     if entry in ("evaluate", "predict", "weights"):
         chex.assert_trees_all_equal(
@@ -114,7 +159,7 @@ def test_without_an_optimizer_a_recipe_evaluates_and_does_not_train(entry, key):
             ENTRIES[entry](train.recipe(network), state)
 
 
-def test_what_is_no_train_state_is_told():
+def test_other_values_than_a_train_state_raise():
     with pytest.raises(
         ConfigError, match=r"train_state: expected a TrainState, or Weights, got a Result; give res"
     ):
@@ -146,7 +191,7 @@ METRICS = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_loss_proposes_the_metrics(name):
+def test_metrics_default_to_those_of_the_loss(name):
     loss, names = METRICS[name]
     assert list(train.recipe(network, loss=loss).metrics) == names
     assert list(train.recipe(network, loss=loss, metrics={}).metrics) == []
@@ -154,7 +199,7 @@ def test_the_loss_proposes_the_metrics(name):
     assert list(train.recipe(network, loss=loss, metrics=own).metrics) == ["top", "f1"]
 
 
-def test_accuracy_is_of_probabilities_too():
+def test_accuracy_of_one_hot_targets():
     rows = np.eye(4, dtype=np.float32)[Y]
     soft = train.run(
         jax.random.key(0), recipe, (X, rows), epochs=2, batch_size=8, valid=(VALID[0], rows[:10])
@@ -168,20 +213,19 @@ def norm(tree):
     return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
 
 
-def moved(step):
-    """How far the parameters went."""
+def distance(step):
+    """Norm of the update of the parameters."""
     return norm(jax.tree.map(jnp.subtract, step.new_params, step.params))
 
 
-def test_measures_of_each_step_are_in_the_history(key):
-    """Against the gradient of the loss and the penalty, taken at each step of a loop by hand."""
+def test_history_has_the_measures_of_each_step(key):
+    """Compare with the gradient of loss + penalty at each step of a Python loop."""
     bare = recipe.replace(regularizer=objective.l2(0.1))
-    measures = {"gradient_norm": lambda step: norm(step.grads), "moved": moved}
+    measures = {"gradient_norm": lambda step: norm(step.grads), "distance": distance}
     history = run(bare.replace(measures=measures), key, valid=VALID).history
-    assert list(history) == [
-        "loss", "penalty", "accuracy", "gradient_norm", "moved", "rate", "finite", "valid_accuracy", "valid_loss",
-    ]  # fmt: skip
-    state, norms, ways = train.start(jax.random.clone(key), bare, (3,)), [], []
+    names = ["loss", "penalty", "accuracy", "gradient_norm", "distance", "rate", "finite"]
+    assert list(history) == [*names, "valid_accuracy", "valid_loss"]
+    state, norms, distances = train.start(jax.random.clone(key), bare, (3,)), [], []
 
     def value(params, state, x, y):
         outputs, _ = network.apply(params, state, x, train=True)
@@ -199,22 +243,22 @@ def test_measures_of_each_step_are_in_the_history(key):
         ):
             norms.append(on_host(jax.grad(value)(state.params, state.state, X[rows], Y[rows])))
             after, _ = train.step(bare, state, (X[rows], Y[rows]))
-            ways.append(on_host(jax.tree.map(jnp.subtract, after.params, state.params)))
+            distances.append(on_host(jax.tree.map(jnp.subtract, after.params, state.params)))
             state = after
     np.testing.assert_allclose(history.gradient_norm, norms, rtol=1e-5)
-    np.testing.assert_allclose(history.moved, ways, rtol=1e-4)
+    np.testing.assert_allclose(history.distance, distances, rtol=1e-4)
     without = run(bare, key, valid=VALID).history
     chex.assert_trees_all_close(dict(without), {name: history[name] for name in without}, rtol=1e-6)
 
 
-def test_a_measure_that_is_no_number_is_told(key):
+def test_measure_that_returns_an_array_raises(key):
     state = train.start(key, recipe, (3,))
     with pytest.raises(ShapeError, match=r"measures shares: expected one number, got \(3,\)"):
         train.step(recipe.replace(measures={"shares": lambda step: jnp.ones(3)}), state, (X, Y))
 
 
 def recipe_of(rate, drop_rate, smoothing, strength, patience):
-    # Without the bias, whose gradient is nothing but rounding before a batch norm: Adam would scale that up.
+    # No bias: before a batch norm its gradient is only rounding, which Adam would scale up.
     network = nn.chain(
         nn.dense(8, use_bias=False), nn.batch_norm(), nn.tanh(), nn.dropout(drop_rate), nn.dense(4)
     )
@@ -233,7 +277,7 @@ KINDS = [
 ]
 
 
-def test_a_stack_of_recipes_is_the_loop_over_them(key):
+def test_vmap_over_a_stack_equals_the_loop(key):
     lanes = jax.jit(jax.vmap(lambda recipe: run(recipe, key, valid=VALID)))(train.stack(KINDS))
     for lane, own in enumerate(KINDS):
         alone = run(own, key, valid=VALID)
@@ -247,7 +291,7 @@ def test_a_stack_of_recipes_is_the_loop_over_them(key):
         chex.assert_trees_all_close(together[0], alone.train_state[:4], rtol=1e-5, atol=1e-6)
 
 
-def test_a_stack_has_the_structure_of_one_and_may_be_taken_apart():
+def test_stack_has_the_structure_of_one_recipe():
     stacked = train.stack(KINDS)
     assert jax.tree.structure(stacked) == jax.tree.structure(KINDS[0])
     for lane, own in enumerate(KINDS):
@@ -256,27 +300,51 @@ def test_a_stack_has_the_structure_of_one_and_may_be_taken_apart():
     np.testing.assert_allclose(jax.tree.leaves(two), [np.float32([0.1, 0.2])])
 
 
-def weighing(classes):
+def class_weighted(classes):
     return recipe.replace(loss=objective.class_weighted(objective.cross_entropy, jnp.ones(classes)))
 
 
-@pytest.mark.parametrize(("recipes", "error", "told"), [
-    ([], ConfigError, "stack recipes: expected at least one recipe, got none; give a list of recipes"),
-    (recipe, ConfigError, "stack recipes: expected at least one recipe, got train.recipe"),
-    ([recipe, 5], ConfigError, "stack recipes: expected at least one recipe, got "),
-    ([recipe, recipe.replace(optimizer=optim.sgd(0.1))], TreeMismatchError, "stack recipes 1: expected the structure"),
-    ([recipe, recipe, recipe.replace(on_nonfinite="skip")], TreeMismatchError, "stack recipes 2: expected"),
-    ([recipe, recipe.replace(network=nn.dense(4))], TreeMismatchError, "stack recipes 1: expected the structure"),
-    ([recipe, nn.dropout(0.1)], TreeMismatchError, "stack recipes 1: expected the structure"),
-    ([weighing(3), weighing(4)], TreeMismatchError, "stack recipes 1: expected the structure"),
-], ids=["none", "one", "a number", "optimizer", "option", "network", "layer", "shape"])  # fmt: skip
-def test_recipes_that_cannot_be_lanes_are_told(recipes, error, told):
-    with pytest.raises(error, match=told):
+NONE = "stack recipes: expected at least one recipe"
+STACKS = {
+    "none": ([], ConfigError, f"{NONE}, got none; give a list of recipes"),
+    "one": (recipe, ConfigError, f"{NONE}, got train.recipe"),
+    "a number": ([recipe, 5], ConfigError, f"{NONE}, got "),
+    "optimizer": (
+        [recipe, recipe.replace(optimizer=optim.sgd(0.1))],
+        TreeMismatchError,
+        "stack recipes 1: expected the structure",
+    ),
+    "option": (
+        [recipe, recipe, recipe.replace(on_nonfinite="skip")],
+        TreeMismatchError,
+        "stack recipes 2: expected the structure",
+    ),
+    "network": (
+        [recipe, recipe.replace(network=nn.dense(4))],
+        TreeMismatchError,
+        "stack recipes 1: expected the structure",
+    ),
+    "layer": (
+        [recipe, nn.dropout(0.1)],
+        TreeMismatchError,
+        "stack recipes 1: expected the structure",
+    ),
+    "shape": (
+        [class_weighted(3), class_weighted(4)],
+        TreeMismatchError,
+        "stack recipes 1: expected the structure",
+    ),
+}
+
+
+@pytest.mark.parametrize(("recipes", "error", "message"), STACKS.values(), ids=STACKS)
+def test_invalid_stacks_raise(recipes, error, message):
+    with pytest.raises(error, match=message):
         train.stack(recipes)
 
 
-def test_the_gradient_by_a_recipe_is_a_recipe(x64, key):
-    """Of the last validation loss, by every number at once, against central differences."""
+def test_gradient_by_a_recipe_is_a_recipe(x64, key):
+    """The gradient of the last validation loss by every number, against central differences."""
     own = KINDS[1].replace(early_stopping=None, prepare=lambda x: x.astype(float))
 
     def last(recipe):
@@ -286,15 +354,15 @@ def test_the_gradient_by_a_recipe_is_a_recipe(x64, key):
     slope = jax.grad(last)(own)
     leaves, structure = jax.tree.flatten(own)
     assert jax.tree.structure(slope) == structure
-    for place, got in enumerate(jax.tree.leaves(slope)):
+    for index, got in enumerate(jax.tree.leaves(slope)):
         shifted = [
-            [*leaves[:place], leaves[place] + step, *leaves[place + 1 :]] for step in (-1e-6, 1e-6)
+            [*leaves[:index], leaves[index] + step, *leaves[index + 1 :]] for step in (-1e-6, 1e-6)
         ]
         low, high = (last(jax.tree.unflatten(structure, leaves)) for leaves in shifted)
         np.testing.assert_allclose(got, (high - low) / 2e-6, rtol=1e-4, atol=1e-7)
 
 
-def test_a_recipe_prints_compares_and_pickles_as_the_call_that_makes_it():
+def test_recipe_prints_compares_and_pickles_as_its_call():
     own = recipe_of(0.1, 0.1, 0.2, 1e-2, 3)
     text = repr(own)
     assert (

@@ -1,4 +1,4 @@
-"""A whole run: what it returns, that it learns, and that gradients go through it."""
+"""A whole run: its results, gradients through it, and resuming."""
 
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ network = nn.chain(
 )  # fmt: skip
 
 
-def test_the_history_has_an_entry_for_each_step_and_epoch(key):
+def test_history_has_an_entry_for_each_step_and_epoch(key):
     recipe = train.recipe(network, optim.adam(1e-3))
     result = train.run(key, recipe, few, epochs=3, batch_size=50, valid=some)
     shapes = {name: array.shape for name, array in result.history.items()}
@@ -36,14 +36,14 @@ def test_the_history_has_an_entry_for_each_step_and_epoch(key):
         _ = result.history.valid_recall
 
 
-def test_without_validation_there_is_none(key):
+def test_history_without_validation(key):
     history = train.run(
         key, train.recipe(network, optim.adam(1e-3)), few, epochs=1, batch_size=64
     ).history
     assert "valid_loss" not in history
 
 
-def test_a_run_learns_a_few_images_by_heart(key):
+def test_run_overfits_a_few_images(key):
     perceptron = nn.chain(nn.flatten(), nn.dense(32), nn.relu(), nn.dense(10))
     result = train.run(
         key, train.recipe(perceptron, optim.adam(1e-2)), few, epochs=40, batch_size=64, valid=few
@@ -52,13 +52,13 @@ def test_a_run_learns_a_few_images_by_heart(key):
 
 
 class Foreign(NamedTuple):
-    """How other JAX libraries write an optimizer."""
+    """An optimizer of another JAX library."""
 
     init: Any
     update: Any
 
 
-def test_an_optimizer_of_another_library_with_no_rate_to_tell_runs_too(key):
+def test_optimizer_of_another_library_without_a_rate(key):
     def update(grads, opt_state, params):
         return jax.tree.map(lambda g: -0.1 * g, grads), opt_state
 
@@ -72,8 +72,8 @@ def test_an_optimizer_of_another_library_with_no_rate_to_tell_runs_too(key):
     assert jnp.isnan(theirs.history.rate).all()
 
 
-def test_the_hypergradient_is_the_central_difference(x64, key):
-    """d valid_loss / d peak, through every step of a run with augmentation, dropout and batch norm."""
+def test_hypergradient_equals_the_central_difference(x64, key):
+    """d valid_loss / d peak through every step, with augmentation, dropout and batch norm."""
     policy = augment.chain(augment.random_crop(padding=1), augment.cutout(2))
     small = nn.chain(
         nn.conv(4), nn.batch_norm(), nn.tanh(), nn.global_avg_pool(), nn.dropout(0.1), nn.dense(10)
@@ -95,7 +95,7 @@ def test_the_hypergradient_is_the_central_difference(x64, key):
     np.testing.assert_allclose(forward, reverse, rtol=1e-8)
 
 
-def test_a_poisoned_batch_is_named_skipped_or_let_in(key):
+def test_non_finite_step_raises_is_skipped_or_ignored(key):
     hurt = (poisoned(few[0]), few[1])
     small = nn.chain(nn.flatten(), nn.dense(8), nn.batch_norm(), nn.tanh(), nn.dense(10))
     recipe = train.recipe(small, optim.momentum(0.1), prepare=poison)
@@ -116,10 +116,10 @@ def test_a_poisoned_batch_is_named_skipped_or_let_in(key):
     assert caught.value.step == met
     skipped = run(recipe.replace(on_nonfinite="skip"))
     chex.assert_tree_all_finite(skipped.train_state[:3])
-    assert (~skipped.history.finite).sum() == 2  # once an epoch
+    assert (~skipped.history.finite).sum() == 2  # once per epoch
 
 
-def test_a_traced_run_flags_what_it_cannot_raise(key):
+def test_traced_run_records_non_finite_steps(key):
     def run(rate):
         return train.run(key, train.recipe(network, optim.sgd(rate)), few, epochs=2, batch_size=64)
 
@@ -127,7 +127,7 @@ def test_a_traced_run_flags_what_it_cannot_raise(key):
     assert result.history.finite[0] and not result.history.finite[1:].any()
 
 
-def test_the_caller_may_refill_the_arrays(key):
+def test_data_is_copied(key):
     images = few[0].copy()
     recipe = train.recipe(network, optim.sgd(0.1))
     wanted = train.run(key, recipe, (images.copy(), few[1]), epochs=2, batch_size=64)
@@ -136,7 +136,7 @@ def test_the_caller_may_refill_the_arrays(key):
     chex.assert_trees_all_equal(result.train_state.params, wanted.train_state.params)
 
 
-def test_a_regression_runs_as_well(key):
+def test_regression(key):
     x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     y = x @ np.float32([[1.0], [-2.0], [0.5]])
     recipe = train.recipe(nn.dense(1), optim.adam(0.1), loss=objective.squared_error)
@@ -161,16 +161,16 @@ def run(key, recipe, epochs, **options):
     )
 
 
-def in_parts(key, recipe, parts, kept=lambda result: result):
-    """The run of each part, which goes on from what is kept of the one before."""
+def in_parts(key, recipe, parts, resume=lambda result: result):
+    """Run each part, resuming from the result of the one before, or from a value of it."""
     results = [run(key, recipe, parts[0])]
     for epochs in parts[1:]:
-        results.append(run(key, recipe, epochs, resume=kept(results[-1])))
+        results.append(run(key, recipe, epochs, resume=resume(results[-1])))
     return results
 
 
 @pytest.mark.parametrize("parts", [(2, 3), (1, 1, 3), (0, 5), (5, 0)], ids=str)
-def test_runs_that_go_on_from_a_result_are_the_whole_run_bit_for_bit(parts, key):
+def test_run_resumed_from_a_result_is_bitwise_the_whole_run(parts, key):
     whole, last = run(key, resumable, 5), in_parts(key, resumable, parts)[-1]
     chex.assert_trees_all_equal(last.train_state, whole.train_state)
     assert list(last.history) == list(whole.history)
@@ -179,7 +179,7 @@ def test_runs_that_go_on_from_a_result_are_the_whole_run_bit_for_bit(parts, key)
 
 
 @pytest.mark.parametrize("parts", [(2, 3), (1, 1, 3), (0, 5), (5, 0)], ids=str)
-def test_runs_that_go_on_from_a_train_state_have_the_history_from_there(parts, key):
+def test_run_resumed_from_a_train_state_has_the_rest_of_the_history(parts, key):
     whole, results = (
         run(key, resumable, 5),
         in_parts(key, resumable, parts, lambda result: result.train_state),
@@ -192,7 +192,7 @@ def test_runs_that_go_on_from_a_train_state_have_the_history_from_there(parts, k
         )
 
 
-def test_a_run_goes_on_from_epochs_and_steps_taken_one_by_one(key):
+def test_run_resumed_after_single_epochs(key):
     plain = train.recipe(noisy, optim.momentum(0.1), augment=policy)
     whole, state = run(key, plain, 3), train.start(jax.random.clone(key), plain, (8, 8, 1))
     for _ in range(2):
@@ -202,7 +202,7 @@ def test_a_run_goes_on_from_epochs_and_steps_taken_one_by_one(key):
     np.testing.assert_allclose(rest.history.loss, whole.history.loss[-2:], rtol=1e-5)
 
 
-def test_a_run_goes_on_inside_of_jit_and_in_lanes():
+def test_resume_within_jit_and_vmap():
     def whole(key, rate):
         recipe = train.recipe(noisy, optim.momentum(rate), augment=policy)
         return run(key, recipe, 4)
@@ -218,18 +218,12 @@ def test_a_run_goes_on_inside_of_jit_and_in_lanes():
     chex.assert_trees_all_close(dict(got.history), dict(wanted.history), rtol=1e-5, atol=1e-6)
 
 
-def test_the_callback_of_a_run_that_goes_on_hears_the_steps_of_the_whole(key):
-    heard = []
+def test_callback_of_a_resumed_run_counts_all_steps(key):
+    steps = []
     result = run(key, resumable, 2)
-    run(
-        key,
-        resumable,
-        2,
-        resume=result,
-        callback=lambda step, figures: heard.append((int(step), figures)),
-    )
+    run(key, resumable, 2, resume=result, callback=lambda step, figures: steps.append(int(step)))
     jax.effects_barrier()
-    assert [step for step, _ in heard] == [6, 8]
+    assert steps == [6, 8]
 
 
 STOPPINGS = {
@@ -242,8 +236,8 @@ overfitting = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.relu(), n
 
 @pytest.mark.parametrize("parts", [(2, 14), (5, 1, 1, 9), (8, 0, 8), (14, 2)], ids=str)
 @pytest.mark.parametrize("stopping", STOPPINGS.values(), ids=STOPPINGS)
-def test_early_stopping_goes_on_where_it_was(stopping, parts, key):
-    """Also where the first part ended between the best epoch and the end of patience, or was itself ended early."""
+def test_resumed_run_continues_early_stopping(stopping, parts, key):
+    """Also where the first part ended within the patience, or by early stopping."""
     recipe = train.recipe(overfitting, optim.ema(optim.momentum(0.5), 0.5), early_stopping=stopping)
     whole, last = run(key, recipe, 16), in_parts(key, recipe, parts)[-1]
     chex.assert_trees_all_equal(last.train_state[:4], whole.train_state[:4])
@@ -256,7 +250,7 @@ def test_early_stopping_goes_on_where_it_was(stopping, parts, key):
         )
 
 
-def test_early_stopping_begins_where_a_run_without_it_is_gone_on_with(key):
+def test_early_stopping_begins_at_the_resume(key):
     recipe = train.recipe(overfitting, optim.ema(optim.momentum(0.5), 0.5))
     first = run(key, recipe, 8)
     stopped = run(key, recipe.replace(early_stopping=train.early_stopping(2)), 20, resume=first)
@@ -279,7 +273,8 @@ def within_an_epoch(key, recipe):
 WRONG = {
     "another key": (
         lambda key: {"resume": run(jax.random.key(1), resumable, 1)},
-        "resume: expected a train state of a run with this key, got one of another key; give the run's own key",
+        "resume: expected a train state of a run with this key, got one of another key; "
+        "give the run's own key",
     ),
     "another key of a state": (
         lambda key: {"resume": run(jax.random.key(1), resumable, 1).train_state},
@@ -287,7 +282,8 @@ WRONG = {
     ),
     "within an epoch": (
         lambda key: {"resume": within_an_epoch(key, resumable)},
-        "resume: expected a train state between epochs of 2 steps, got step 3; use lab.fit to continue within an epoch",
+        "resume: expected a train state between epochs of 2 steps, got step 3; "
+        "use lab.fit to continue within an epoch",
     ),
     "other batches": (
         lambda key: {"resume": run(key, resumable, 1), "batch_size": 10},
@@ -295,17 +291,21 @@ WRONG = {
     ),
     "no validation": (
         lambda key: {"resume": run(key, plain, 1), "valid": None},
-        "resume: expected a run that measures loss, accuracy, rate, finite, valid_accuracy, valid_loss, got loss, acc",
+        "resume: expected a run that measures loss, accuracy, rate, finite, valid_accuracy, "
+        "valid_loss, got loss, acc",
     ),
-    "parameters": (lambda key: {"resume": {}}, "resume: expected a TrainState or a Result, got dict"),
+    "parameters": (
+        lambda key: {"resume": {}},
+        "resume: expected a TrainState or a Result, got dict",
+    ),
     "True": (lambda key: {"resume": True}, "resume: expected a TrainState or a Result, got bool"),
 }  # fmt: skip
 plain = train.recipe(noisy, optim.momentum(0.1))
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_a_run_cannot_go_on_from_is_told(case, key):
-    options, told = WRONG[case]
+def test_invalid_resumes_raise(case, key):
+    options, message = WRONG[case]
     with pytest.raises(ConfigError) as caught:
         run(key, plain if case == "no validation" else resumable, 1, **options(key))
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""One step, against the same step written out by hand in NumPy."""
+"""One training step, against the same step in NumPy."""
 
 import chex
 import jax
@@ -15,7 +15,7 @@ Y = np.array([0, 1, 2, 3, 0, 1])
 linear = nn.chain(head=nn.dense(4))
 
 
-def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
+def test_step_of_sgd_is_gradient_descent_on_the_mean_loss(x64):
     recipe = train.recipe(linear, optim.sgd(0.5))
     before = train.start(jax.random.key(0), recipe, (3,))
     after, measured = train.step(recipe, before, (X, Y))
@@ -33,7 +33,7 @@ def test_a_step_is_gradient_descent_on_the_mean_loss(x64):
     assert measured["rate"] == 0.5 and measured["finite"] and after.step == 1
 
 
-def test_start_draws_from_the_key_alone_and_holds_arrays_only(key):
+def test_start_depends_on_the_key_and_returns_arrays(key):
     recipe = train.recipe(linear, optim.adam(1e-3))
     first, second = (train.start(k, recipe, (3,)) for k in (key, jax.random.clone(key)))
     chex.assert_trees_all_equal(first.params, second.params)
@@ -52,7 +52,7 @@ def test_steps_of_one_shape_compile_once(key):
     assert train_state.step == 3
 
 
-def test_a_skipped_step_changes_nothing_but_the_count(key):
+def test_skipped_step_changes_only_the_step_count(key):
     network = nn.chain(bn=nn.batch_norm(), drop=nn.dropout(0.1), head=nn.dense(4))
     recipe = train.recipe(network, optim.adam(optim.one_cycle(1e-2, steps=9)), on_nonfinite="skip")
     good = X.astype(np.float32)
@@ -65,7 +65,7 @@ def test_a_skipped_step_changes_nothing_but_the_count(key):
     chex.assert_tree_all_finite(went_on[:3])
 
 
-def test_a_wrong_label_in_the_graph_poisons_loss_and_gradient(key):
+def test_wrong_label_within_jit_gives_nan(key):
     recipe = train.recipe(linear, optim.sgd(0.1))
     train_state = train.start(key, recipe, (3,))
     after, measured = train.step(
@@ -75,7 +75,7 @@ def test_a_wrong_label_in_the_graph_poisons_loss_and_gradient(key):
     assert jnp.isnan(after.params["head"]["bias"]).all()
 
 
-def test_augmentation_and_preparation_come_before_the_network(key):
+def test_inputs_are_augmented_then_prepared(key):
     images = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 1), np.uint8)
     recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
     train_state = train.start(key, recipe, (4, 4, 1))
@@ -84,9 +84,10 @@ def test_augmentation_and_preparation_come_before_the_network(key):
     chex.assert_trees_all_close(flipped.params, by_hand.params, rtol=1e-5, atol=1e-7)
 
 
-def test_an_augmentation_of_the_batch_changes_its_targets_too(key):
-    def swap(key, images, targets, examples, epoch):
-        return images[::-1], jax.nn.one_hot(targets, 4)[::-1]
+def test_batch_policy_changes_targets_too(key):
+    def swap(key, batch):
+        targets = jax.nn.one_hot(batch.targets, 4)
+        return batch._replace(images=batch.images[::-1], targets=targets[::-1])
 
     images = np.random.default_rng(1).random((6, 4, 4, 1), np.float32)
     recipe = train.recipe(nn.chain(flat=nn.flatten(), head=nn.dense(4)), optim.sgd(0.1))
@@ -109,7 +110,7 @@ def plain(outputs, targets):
     (Y, {"metrics": {}}, ["loss"]),
     (Y, {"loss": plain}, ["loss"]),
 ])  # fmt: skip
-def test_what_the_loss_proposes_is_measured_unless_told_otherwise(targets, options, names, key):
+def test_metrics_default_to_those_of_the_loss(targets, options, names, key):
     recipe = train.recipe(linear, optim.sgd(0.1), **options)
     train_state = train.start(key, recipe, (3,))
     _, measured = train.step(recipe, train_state, (X.astype(np.float32), targets))
@@ -119,7 +120,7 @@ def test_what_the_loss_proposes_is_measured_unless_told_otherwise(targets, optio
 @pytest.mark.parametrize(
     ("examples", "epochs", "batch_size", "wanted"), [(10, 3, 4, 6), (10, 1, 10, 1), (7, 0, 2, 0)]
 )
-def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
+def test_num_steps_counts_full_batches(examples, epochs, batch_size, wanted):
     assert (
         train.num_steps(
             (np.zeros(examples), np.zeros(examples)), epochs=epochs, batch_size=batch_size
@@ -128,8 +129,8 @@ def test_steps_counts_whole_batches(examples, epochs, batch_size, wanted):
     )
 
 
-def test_the_penalty_of_the_params_is_minimized_beside_the_loss(x64):
-    """Of λ Σ θ² the gradient is 2 λ θ."""
+def test_regularizer_is_minimized_with_the_loss(x64):
+    """The gradient of λ Σ θ² is 2 λ θ."""
     recipe = train.recipe(linear, optim.sgd(0.5))
     before = train.start(jax.random.key(0), recipe, (3,))
     plain, bare = train.step(recipe, before, (X, Y))
@@ -148,7 +149,7 @@ def square(params):
     return 0.1 * jnp.square(params["head"]["kernel"]).sum()
 
 
-def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
+def test_penalties_in_the_state_are_minimized(x64):
     def apply(params, state, x, *, key=None, train=False):
         return x, {"penalty": jnp.square(x).mean()}
 
@@ -167,7 +168,7 @@ def test_penalties_that_layers_leave_in_their_state_are_minimized(x64):
     )
 
 
-def test_a_penalty_that_is_not_finite_is_seen():
+def test_non_finite_penalty_clears_the_finite_flag():
     recipe = train.recipe(
         linear, optim.sgd(0.5), regularizer=lambda params: square(params) * jnp.inf
     )
@@ -176,7 +177,7 @@ def test_a_penalty_that_is_not_finite_is_seen():
     assert not measured["finite"]
 
 
-def test_a_weighted_loss_is_divided_by_what_counts(x64):
+def test_weighted_loss_is_divided_by_the_sum_of_weights(x64):
     weights = np.array([1.0, 0.0, 2.0, 0.5, 0.0, 1.0])
 
     def loss(outputs, targets):
@@ -197,7 +198,7 @@ def test_a_weighted_loss_is_divided_by_what_counts(x64):
     )
 
 
-def test_where_nothing_counts_the_loss_is_0_and_nothing_moves():
+def test_zero_weights_give_zero_loss_and_no_update():
     def loss(outputs, targets):
         return Weighted(objective.cross_entropy(outputs, targets), jnp.zeros(6))
 
