@@ -1,4 +1,4 @@
-"""The doors to the world: terminal, clock and disk."""
+"""All that uses terminal, clock or disk: fit, progress, plots, logs, checkpoints and weights."""
 
 from fnn.lab.checkpoints.reader import read as read
 from fnn.lab.checkpoints.restore import load as load
@@ -10,8 +10,8 @@ from fnn.lab.checkpoints.store import save as save
 from fnn.lab.console.watch import progress as progress
 from fnn.lab.fit.checkpoint_policy import checkpoint_policy as checkpoint_policy
 from fnn.lab.fit.fit import fit as fit
-from fnn.lab.logs import Begun as Begun
 from fnn.lab.logs import Log as Log
+from fnn.lab.logs import RunInfo as RunInfo
 from fnn.lab.logs import csv_log as csv_log
 from fnn.lab.logs import jsonl_log as jsonl_log
 from fnn.lab.logs import read_log as read_log

@@ -1,4 +1,4 @@
-"""What a run tells before its first step: what is trained on what, and whether it begins as it should."""
+"""Header of a run, and checks of its data, first loss and schedules before the first step."""
 
 import math
 import os
@@ -14,72 +14,134 @@ from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey, Schedule, Shape, TrainState
 from fnn.values import Made
 
-LOOKED_AT = 1024  # examples, of which the inputs' range is taken
-EXCESS = 0.5  # nats above log C, from which the first loss is too large
-IMBALANCE = 10  # the largest class over the smallest
-ENOUGH = 20  # examples for each class, from which their balance is judged
-SAMPLED = 65  # steps of a schedule
-SPENT = 1e-3  # of the largest rate: below, nothing is learned
-LABEL = 11  # columns
+RANGE_EXAMPLES = 1024  # examples of which the range of the inputs is computed
+LOSS_EXCESS = 0.5  # nats above log(classes) from which the first loss gets a warning
+IMBALANCE = 10  # ratio of the largest class to the smallest from which labels get a warning
+EXAMPLES_PER_CLASS = 20  # fewer are too few to judge the balance of labels
+SCHEDULE_SAMPLES = 65  # steps at which a schedule is evaluated
+NEGLIGIBLE = 1e-3  # rates below this share of the largest rate train nothing
+LABEL_WIDTH = 11  # columns
 
 
 def header(train_state: TrainState, data: Data, valid: Data | None, run: str) -> Iterator[str]:
-    """What is trained, by what, on what, for how long and where."""
-    params, state, memory = (jax.tree.leaves(tree) for tree in train_state[:3])
-    yield told(
-        "network",
-        f"{_size(params):,} parameters in {len(params)} arrays, {_size(state):,} numbers of state",
-    )
-    yield told("optimizer", f"{_size(memory):,} numbers of memory")
-    validated = "" if valid is None else f"; {jax.tree.leaves(valid)[0].shape[0]:,} to validate by"
-    yield told("data", ", ".join(_described(leaf) for leaf in jax.tree.leaves(data[0])) + validated)
-    yield told("run", f"{run}; {_seed(train_state.key)}")
-    device = jax.devices()[0]
-    cores = f" with {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in params}))
-    yield told("on", f"{device.device_kind}{cores}, {dtypes}; jax {jax.__version__}")
+    """Yield lines on the network, the optimizer, the data, the run and the device.
+
+    Args:
+        train_state: The train state before the first step.
+        data: The training data, (inputs, targets).
+        valid: The validation data, or None.
+        run: Description of the run, such as its numbers of epochs and steps.
+    """
+    params = jax.tree.leaves(train_state.params)
+    arrays = f"{_count_numbers(params):,} parameters in {len(params)} arrays"
+    state = f"{_count_numbers(train_state.state):,} numbers of state"
+    yield format_line("network", f"{arrays}, {state}")
+    memory = f"{_count_numbers(train_state.opt_state):,} numbers of memory"
+    yield format_line("optimizer", memory)
+    yield format_line("data", _describe_data(data, valid))
+    yield format_line("run", f"{run}; {_describe_key(train_state.key)}")
+    dtypes = sorted({str(leaf.dtype) for leaf in params})
+    names = ", ".join(dtypes)
+    yield format_line("on", f"{_describe_device()}, {names}; jax {jax.__version__}")
 
 
 def preflight(
-    recipe: Recipe, data: Data, out_shape: Shape, first_loss: float | None, total: int | None = None
+    recipe: Recipe,
+    data: Data,
+    out_shape: Shape,
+    first_loss: float | None,
+    total: int | None = None,
 ) -> Iterator[str]:
-    """One line a check, with a tick or a warning: first loss, range of inputs, balance of labels, length of schedules.
+    """Yield one line per check, labeled "ok" or "!!" for a warning.
 
-    total is the number of steps of the run, None where it is not known.
+    The checks are of the first loss, the range of the inputs, the length of schedules and the
+    balance of labels.
+
+    Args:
+        recipe: From `train.recipe`.
+        data: The training data, (inputs, targets).
+        out_shape: Shape of one output of the network.
+        first_loss: Loss before training, or None where it is not known.
+        total: Number of steps of the run, or None where it is not known.
     """
     inputs, targets = data
-    outputs = out_shape[-1] if trees.is_shape(out_shape) and out_shape else None
-    if first_loss is not None and outputs and recipe.loss.probabilities:
-        yield _loss_tick(first_loss, outputs)
+    is_array = trees.is_shape(out_shape) and len(out_shape) > 0
+    classes = out_shape[-1] if is_array else None
+    if first_loss is not None and classes and recipe.loss.probabilities:
+        yield _check_loss(first_loss, classes)
+    # Inputs and outputs may be pytrees: then there is no single range, and no number of classes.
     if hasattr(inputs, "dtype"):
-        yield from _range_tick(recipe.prepare(inputs[:LOOKED_AT]))
-    is_label = (
-        recipe.loss.classes
-        and hasattr(targets, "dtype")
-        and jnp.issubdtype(targets.dtype, jnp.integer)
-    )
+        yield from _check_range(recipe.prepare(inputs[:RANGE_EXAMPLES]))
     if total is not None:
-        yield from _schedule_ticks(recipe, total)
-    if outputs and is_label and targets.size >= ENOUGH * outputs:
-        yield _balance_tick(np.bincount(np.asarray(targets).ravel(), minlength=outputs))
+        yield from _check_schedules(recipe, total)
+    if classes and _are_labels(recipe, targets) and targets.size >= EXAMPLES_PER_CLASS * classes:
+        labels = np.asarray(targets).ravel()
+        counts = np.bincount(labels, minlength=classes)
+        yield _check_balance(counts)
 
 
-def _schedule_ticks(recipe: Recipe, total: int) -> Iterator[str]:
-    """A warning for a schedule that is as good as 0 before the run ends, or does not come to its end."""
+def format_line(label: str, text: str) -> str:
+    """Format a line of the report: the label in a column of fixed width, then the text."""
+    return label.ljust(LABEL_WIDTH) + text
+
+
+def _are_labels(recipe: Recipe, targets: Any) -> bool:
+    if not (recipe.loss.classes and hasattr(targets, "dtype")):
+        return False
+    return bool(jnp.issubdtype(targets.dtype, jnp.integer))
+
+
+def _check_loss(loss: float, classes: int) -> str:
+    # A network without knowledge gives each class the same probability: its loss is log(classes).
+    uniform_loss = math.log(classes)
+    found = f"loss before training {loss:.2f} (log {classes} = {uniform_loss:.2f})"
+    if loss <= uniform_loss + LOSS_EXCESS:
+        return format_line("ok", found)
+    return format_line(
+        "!!",
+        f"{found}: sure of wrong classes; begin with a smaller last layer, as by nn.lsuv",
+    )
+
+
+def _check_range(inputs: jax.Array) -> Iterator[str]:
+    """Yield a line on the range of prepared inputs, if they are floats."""
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        return
+    # One transfer from the device for all four numbers.
+    low, high, mean, deviation = _statistics(inputs).tolist()
+    found = f"inputs in [{low:.3g}, {high:.3g}], mean {mean:.2g}, deviation {deviation:.2g}"
+    is_small = max(abs(low), abs(high)) <= 1.5
+    is_standardized = abs(mean) <= 0.5 and 0.5 <= deviation <= 2
+    if is_small or is_standardized:
+        yield format_line("ok", found)
+    else:
+        yield format_line("!!", f"{found}: scale them first, as by data.standardize")
+
+
+@jax.jit
+def _statistics(inputs: jax.Array) -> jax.Array:
+    """Compute minimum, maximum, mean and standard deviation."""
+    x = inputs.astype(jnp.float32)
+    return jnp.stack([x.min(), x.max(), x.mean(), x.std()])
+
+
+def _check_schedules(recipe: Recipe, total: int) -> Iterator[str]:
+    """Warn of a schedule that is longer than the run, or nearly 0 before the run ends."""
     for schedule in _schedules(recipe.optimizer):
+        # A schedule has no length where it never ends, and a traced one within jit.
         if schedule.steps is None or not checks.is_concrete(schedule.steps):
             continue
         end = int(schedule.steps)
         if end > total:
             found = f"the run ends at step {total:,} of a schedule of {end:,} steps"
-            yield told("!!", f"{found}: give it steps={total}, or train longer")
-        elif 0 < end < total - 1 and _is_spent(schedule, end):
+            yield format_line("!!", f"{found}: give it steps={total}, or train longer")
+        elif 0 < end < total - 1 and _ends_at_zero(schedule, end):
             found = f"the schedule's rate is 0 from step {end:,} of {total:,} on"
-            yield told("!!", f"{found}: give it steps={total}")
+            yield format_line("!!", f"{found}: give it steps={total}")
 
 
 def _schedules(value: Any) -> Iterator[Schedule]:
-    """The schedules that a made value was given, the outermost ones."""
+    """Yield the outermost schedules among the arguments of a made value."""
     if isinstance(value, Schedule):
         yield value
     elif isinstance(value, Made):
@@ -87,65 +149,53 @@ def _schedules(value: Any) -> Iterator[Schedule]:
             yield from _schedules(child)
 
 
-def _is_spent(schedule: Schedule, end: int) -> bool:
-    """Whether the last rate is nothing beside the largest."""
-    steps = jnp.linspace(0, end, SAMPLED).astype(jnp.int32)
+def _ends_at_zero(schedule: Schedule, end: int) -> bool:
+    """Return whether the last rate is negligible compared to the largest."""
+    steps = jnp.linspace(0, end, SCHEDULE_SAMPLES).astype(jnp.int32)
     rates = jax.vmap(schedule)(steps)
-    return bool(rates[-1] <= SPENT * rates.max())
+    return bool(rates[-1] <= NEGLIGIBLE * rates.max())
 
 
-def _loss_tick(loss: float, classes: int) -> str:
-    found = f"loss before training {loss:.2f} (log {classes} = {math.log(classes):.2f})"
-    if loss > math.log(classes) + EXCESS:
-        return told(
-            "!!", f"{found}: sure of wrong classes; begin with a smaller last layer, as by nn.lsuv"
-        )
-    return told("ok", found)
-
-
-def _range_tick(inputs: jax.Array) -> Iterator[str]:
-    if jnp.issubdtype(inputs.dtype, jnp.floating):
-        low, high, mean, spread = _statistics(inputs).tolist()
-        found = f"inputs in [{low:.3g}, {high:.3g}], mean {mean:.2g}, deviation {spread:.2g}"
-        is_small = max(abs(low), abs(high)) <= 1.5 or (abs(mean) <= 0.5 and 0.5 <= spread <= 2)
-        yield (
-            told("ok", found)
-            if is_small
-            else told("!!", f"{found}: scale them first, as by data.standardize")
-        )
-
-
-@jax.jit
-def _statistics(inputs: jax.Array) -> jax.Array:
-    """Least, largest, mean and standard deviation."""
-    x = inputs.astype(jnp.float32)
-    return jnp.stack([x.min(), x.max(), x.mean(), x.std()])
-
-
-def _balance_tick(counts: np.ndarray) -> str:
-    low, high = int(counts.min()), int(counts.max())
+def _check_balance(counts: np.ndarray) -> str:
+    low = int(counts.min())
+    high = int(counts.max())
     found = f"labels of {len(counts)} classes, {low:,} to {high:,} examples each"
-    if high > IMBALANCE * low:
-        return told(
-            "!!", f"{found}: weigh them, as by objective.class_weighted; accuracy will flatter"
-        )
-    return told("ok", found)
+    if high <= IMBALANCE * low:
+        return format_line("ok", found)
+    return format_line(
+        "!!",
+        f"{found}: weigh them, as by objective.class_weighted; accuracy will flatter",
+    )
 
 
-def _described(leaf: Any) -> str:
-    return f"{leaf.shape[0]:,} inputs {leaf.dtype}[{','.join(map(str, leaf.shape[1:]))}]"
+def _describe_data(data: Data, valid: Data | None) -> str:
+    parts = []
+    for leaf in jax.tree.leaves(data[0]):
+        shape = ",".join(map(str, leaf.shape[1:]))
+        parts.append(f"{leaf.shape[0]:,} inputs {leaf.dtype}[{shape}]")
+    text = ", ".join(parts)
+    if valid is None:
+        return text
+    valid_examples = jax.tree.leaves(valid)[0].shape[0]
+    return f"{text}; {valid_examples:,} to validate by"
 
 
-def _size(leaves: list[Any]) -> int:
-    return sum(leaf.size for leaf in leaves)
+def _describe_key(key: RandomKey) -> str:
+    """Describe a key by the seed that `jax.random.key` was given, else by its words."""
+    words = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    # `jax.random.key(seed)` of a 32-bit seed has the seed in its last word, and zeros before it.
+    if not any(words[:-1]):
+        return f"seed {words[-1]}"
+    text = " ".join(map(str, words))
+    return f"key {text}"
 
 
-def _seed(key: RandomKey) -> str:
-    """The number that jax.random.key was given, where that can be told."""
-    *high, low = (int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
-    return f"seed {low}" if not any(high) else f"key {' '.join(map(str, [*high, low]))}"
+def _describe_device() -> str:
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return str(device.device_kind)
+    return f"{device.device_kind} with {os.cpu_count()} cores"
 
 
-def told(label: str, what: str) -> str:
-    """A line of the report, with its label in a column of its own."""
-    return label.ljust(LABEL) + what
+def _count_numbers(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,4 +1,4 @@
-"""How far a run is: one live bar where a person looks on, plain lines elsewhere."""
+"""Progress of a run: a live bar in a terminal or notebook, plain lines elsewhere."""
 
 import shutil
 import sys
@@ -10,81 +10,138 @@ from typing import Any, NamedTuple, TextIO
 from tqdm.auto import tqdm
 
 SECONDS_PER_LINE = 10.0
-LINE = "{n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-ENDLESS = "{n_fmt} {unit}s [{elapsed}, {rate_fmt}{postfix}]"  # where nobody knows the end
-WIDE = 200  # columns of a file
+# Formats of tqdm for a line that is not a bar, where the number of steps is known and where not.
+LINE_FORMAT = "{n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+ENDLESS_FORMAT = "{n_fmt} {unit}s [{elapsed}, {rate_fmt}{postfix}]"
+FILE_COLUMNS = 200  # where there is no terminal to limit the width
 
 
-class Report(NamedTuple):
-    """What a run tells: a line of its own, in so many columns; that training begins; where it stands, with figures."""
+class Display(NamedTuple):
+    """The output of a run.
 
-    shows: bool
-    say: Callable[[str], None]
+    Attributes:
+        is_visible: Whether anything is printed.
+        print: `(text)` prints one or several lines, above the bar if there is one.
+        columns: Width of the output in characters.
+        start: `()` when compilation is over and training starts.
+        update: `(step, figures)` shows the number of steps done and figures of the last ones.
+    """
+
+    is_visible: bool
+    print: Callable[[str], None]
     columns: int
-    begin: Callable[[], None]
+    start: Callable[[], None]
     update: Callable[[int, Mapping[str, Any]], None]
 
 
 @contextmanager
-def reporting(total: int | None, first: int, show: bool, unit: str = "step") -> Iterator[Report]:
-    """A report to standard error: a bar in a terminal, or in a notebook's output, else a line every 10 seconds."""
+def progress_display(
+    total: int | None,
+    first: int,
+    show: bool,
+    unit: str = "step",
+) -> Iterator[Display]:
+    """Open a display on standard error: a bar in a terminal or notebook, else a line per 10 s.
+
+    Args:
+        total: Number of steps of the run, or None where it is not known.
+        first: Number of steps done before.
+        show: Whether to print anything.
+        unit: Name of a step.
+    """
     if not show:
-        yield Report(False, lambda line: None, WIDE, lambda: None, lambda step, figures: None)
+        yield _silent_display()
     elif sys.stderr.isatty() or "ipykernel" in sys.modules:
-        stream = (
-            sys.stderr if sys.stderr.isatty() else sys.stdout
-        )  # a notebook shows the former as errors
+        # A notebook would show standard error as an error.
+        stream = sys.stderr if sys.stderr.isatty() else sys.stdout
         with tqdm(
-            total=total, initial=first, unit=unit, dynamic_ncols=True, desc="compiling", file=stream
+            total=total,
+            initial=first,
+            unit=unit,
+            dynamic_ncols=True,
+            desc="compiling",
+            file=stream,
         ) as bar:
-            yield _bar_report(bar, stream)
+            yield _bar_display(bar, stream)
     else:
-        yield _line_report(total, first, unit)
+        yield _line_display(total, first, unit)
 
 
-def _bar_report(bar: tqdm, stream: TextIO) -> Report:
-    def begin() -> None:
+def _silent_display() -> Display:
+    def ignore(*_: Any) -> None:
+        return
+
+    return Display(
+        is_visible=False,
+        print=ignore,
+        columns=FILE_COLUMNS,
+        start=ignore,
+        update=ignore,
+    )
+
+
+def _bar_display(bar: tqdm, stream: TextIO) -> Display:
+    def print_above_bar(text: str) -> None:
+        bar.write(text, file=stream)
+
+    def start() -> None:
         bar.set_description("training")
-        bar.unpause()
+        bar.unpause()  # leaves the time of compilation out of the rate
 
     def update(step: int, figures: Mapping[str, Any]) -> None:
-        bar.set_postfix_str(_figures(figures), refresh=False)
-        bar.update(step - bar.n)
+        # Not refreshed here: the update below redraws the bar, unless it was redrawn just before.
+        bar.set_postfix_str(_format_figures(figures), refresh=False)
+        bar.update(step - bar.n)  # tqdm counts increments
 
-    columns = shutil.get_terminal_size().columns
-    return Report(True, lambda line: bar.write(line, file=stream), columns, begin, update)
+    return Display(
+        is_visible=True,
+        print=print_above_bar,
+        columns=shutil.get_terminal_size().columns,
+        start=start,
+        update=update,
+    )
 
 
-def _line_report(total: int | None, first: int, unit: str) -> Report:
-    began = last = time.monotonic()
+def _line_display(total: int | None, first: int, unit: str) -> Display:
+    began = time.monotonic()
+    last = began  # time of the last line
 
-    def begin() -> None:
+    def start() -> None:
         nonlocal began, last
-        began = last = time.monotonic()
+        # As for the bar, the rate does not include compilation.
+        began = time.monotonic()
+        last = began
 
     def update(step: int, figures: Mapping[str, Any]) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= SECONDS_PER_LINE:
-            last = now
-            form = LINE if total else ENDLESS
-            meter = tqdm.format_meter(
-                step,
-                total,
-                now - began,
-                initial=first,
-                unit=unit,
-                postfix=_figures(figures),
-                bar_format=form,
-            )
-            _print(meter)
+        if now - last < SECONDS_PER_LINE:
+            return
+        last = now
+        line = tqdm.format_meter(
+            step,
+            total,
+            now - began,
+            initial=first,
+            unit=unit,
+            postfix=_format_figures(figures),
+            bar_format=LINE_FORMAT if total else ENDLESS_FORMAT,
+        )
+        _print_line(line)
 
-    return Report(True, _print, WIDE, begin, update)
+    return Display(
+        is_visible=True,
+        print=_print_line,
+        columns=FILE_COLUMNS,
+        start=start,
+        update=update,
+    )
 
 
-def _figures(figures: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {float(value):.4g}" for name, value in figures.items())
+def _format_figures(figures: Mapping[str, Any]) -> str:
+    parts = [f"{name} {float(value):.4g}" for name, value in figures.items()]
+    return "  ".join(parts)
 
 
-def _print(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

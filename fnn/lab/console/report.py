@@ -1,43 +1,56 @@
-"""What a person sees of a run, from its first line to its last."""
+"""Terminal report of `fit`: header, checks, table of epochs and summary."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fnn.lab.console.preflight import header, preflight, told
-from fnn.lab.console.progress import Report
+from fnn.lab.console.preflight import format_line, header, preflight
+from fnn.lab.console.progress import Display
 from fnn.lab.console.summary import advice, footer
-from fnn.lab.console.table import Table, number
+from fnn.lab.console.table import Table, format_number
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures
 from fnn.train.figures import LOSS, is_validation
 from fnn.train.recipe import Recipe
 from fnn.types import Data, Shape, TrainState
 
-ROWS = 40  # of the table at most, besides the first; of more epochs, every so many
+MAX_ROWS = 40  # of the table, besides the first; of more epochs every second, third, ... is shown
 
 
 class RunReport:
-    """A header and ticks, then a table of epochs with the best so far marked and a bar below it, then a footer.
+    """Prints a header and checks, a table of epochs with the best one so far marked, and a footer.
 
-    What `update` and `end_epoch` note is shown by `tell`, for a terminal is slow.
+    `update` and `end_epoch` only collect. `flush` prints all that they collected at once, because
+    each call of a terminal is slow.
+
+    Args:
+        display: The output.
+        epochs: Number of epochs of the run.
+        criterion: Name of the figure that decides which epoch is the best.
+        sign: 1 if a lower figure is better, -1 if a higher one is.
     """
 
-    def __init__(self, report: Report, epochs: int, goes_by: tuple[str, int]):
-        self.report, self.epochs = report, epochs
-        self.by, self.sign = goes_by
-        self.every = max(1, math.ceil(epochs / ROWS))
+    def __init__(self, display: Display, epochs: int, criterion: str, sign: int):
+        self.display = display
+        self.epochs = epochs
+        self.criterion = criterion
+        self.sign = sign
+        self.row_interval = max(1, math.ceil(epochs / MAX_ROWS))
         self.table: Table | None = None
-        self.best, self.best_told = math.inf, ""
-        self.rows: list[str] = []  # not yet shown
-        self.place: tuple[int, Figures] | None = None
+        self.best_score = math.inf
+        self.best_text = ""
+        # Collected for the next flush.
+        self.pending_rows: list[str] = []
+        self.pending_update: tuple[int, Figures] | None = None
 
-    def introduce(self, train_state: TrainState, data: Data, valid: Data | None, run: str) -> None:
-        """What is trained, before anything compiles."""
-        if self.report.shows:
-            self._say(header(train_state, data, valid, run))
+    def print_header(
+        self, train_state: TrainState, data: Data, valid: Data | None, run: str
+    ) -> None:
+        """Print facts about the run."""
+        if self.display.is_visible:
+            self._print(header(train_state, data, valid, run))
 
-    def check(
+    def print_preflight(
         self,
         recipe: Recipe,
         data: Data,
@@ -46,74 +59,89 @@ class RunReport:
         seconds: float,
         total: int | None = None,
     ) -> None:
-        """Whether it begins as it should."""
-        if self.report.shows:
-            self._say(
-                [
-                    f"compiled in {seconds:.1f} s",
-                    *preflight(recipe, data, out_shape, first_loss, total),
-                ]
-            )
-        self.report.begin()
+        """Print the seconds of compilation and the preflight checks; training starts."""
+        if self.display.is_visible:
+            checks = preflight(recipe, data, out_shape, first_loss, total)
+            self._print([f"compiled in {seconds:.1f} s", *checks])
+        self.display.start()
 
-    def warn(self, what: str) -> None:
-        """Something that a person should know."""
-        self._say([told("!!", what)])
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self._print([format_line("!!", text)])
 
-    def recall(self, figures: Figures) -> None:
-        """The epochs that were before the run was gone on with."""
-        validated = {
-            name: values
-            for name, values in figures.items()
-            if is_validation(name) and values.ndim == 1
-        }
-        for place in range(len(validated.get(self.by, ()))):
-            self._judge(
-                place + 1, {name: float(values[place]) for name, values in validated.items()}
-            )
+    def restore(self, figures: Figures) -> None:
+        """Find the best epoch among those before a run was resumed."""
+        validated = {}
+        for name, values in figures.items():
+            if is_validation(name) and values.ndim == 1:
+                validated[name] = values
+        epochs = len(validated.get(self.criterion, ()))
+        for index in range(epochs):
+            row = {name: float(values[index]) for name, values in validated.items()}
+            self._note_best(index + 1, row)
 
     def update(self, step: int, measured: Figures) -> None:
-        """Where the run stands, after these steps."""
-        self.place = step, measured
+        """Collect the number of steps done, and the figures of the last ones."""
+        self.pending_update = step, measured
 
     def end_epoch(self, epoch: int, row: Mapping[str, Any], seconds: float) -> None:
-        """A line of the table."""
-        is_best = self._judge(epoch, row)
+        """Collect a line of the table."""
+        is_best = self._note_best(epoch, row)
         is_first = self.table is None
+        # The columns are known with the first row.
         if self.table is None:
-            self.table = Table(list(row), self.report.columns)
-            self.rows.append(self.table.head())
-        if is_first or epoch % self.every == 0 or epoch == self.epochs:
-            self.rows.append(self.table.row(epoch, row, seconds, is_best))
+            self.table = Table(list(row), self.display.columns)
+            self.pending_rows.append(self.table.head())
+        # A resumed run shows its first epoch, whatever its number.
+        if is_first or epoch % self.row_interval == 0 or epoch == self.epochs:
+            self.pending_rows.append(self.table.row(epoch, row, seconds, is_best))
 
-    def tell(self) -> None:
-        """Show what was noted since."""
-        rows, place = self.rows, self.place
-        self.rows, self.place = (
-            [],
-            None,
-        )  # first, so that what a terminal does not take is not tried again
+    def flush(self) -> None:
+        """Print all that was collected."""
+        # Cleared first: if the terminal fails, the same lines are not printed a second time.
+        rows = self.pending_rows
+        update = self.pending_update
+        self.pending_rows = []
+        self.pending_update = None
         if rows:
-            self._say(rows)
-        if place:
-            step, measured = place
-            self.report.update(step, {LOSS: measured[LOSS].mean()})
+            self._print(rows)
+        if update:
+            step, measured = update
+            # The loss of one step is noisy: show the mean over the last steps, (steps,).
+            self.display.update(step, {LOSS: measured[LOSS].mean()})
 
-    def _judge(self, epoch: int, row: Mapping[str, Any]) -> bool:
-        """Whether this epoch is the best so far."""
-        is_best = self.sign * row.get(self.by, math.nan) < self.best
+    def print_footer(
+        self,
+        stop_reason: str,
+        stopwatch: Stopwatch,
+        losses: Sequence[float],
+        next_step: str,
+    ) -> None:
+        """Print the last lines of a run.
+
+        Args:
+            stop_reason: Why and where the run ended.
+            stopwatch: The time spent by purpose.
+            losses: The validation loss of each epoch.
+            next_step: How to resume the run; if "", advice by the losses is printed instead.
+        """
+        self.flush()
+        self._print(footer(self.best_text, stop_reason, stopwatch, next_step or advice(losses)))
+
+    def _note_best(self, epoch: int, row: Mapping[str, Any]) -> bool:
+        """Return whether this epoch is the best so far."""
+        # NaN is never less, so that epochs without the figure are not the best.
+        score = self.sign * row.get(self.criterion, math.nan)
+        is_best = score < self.best_score
         if is_best:
-            self.best = self.sign * row[self.by]
-            figures = (
-                f"{name} {number(value)}" for name, value in row.items() if is_validation(name)
-            )
-            self.best_told = f"epoch {epoch}: {', '.join(figures)}"
+            self.best_score = score
+            parts = []
+            for name, value in row.items():
+                if is_validation(name):
+                    parts.append(f"{name} {format_number(value)}")
+            self.best_text = f"epoch {epoch}: {', '.join(parts)}"
         return is_best
 
-    def conclude(self, ended: str, watch: Stopwatch, losses: Sequence[float], go_on: str) -> None:
-        """How it went, and what to do next: go on, where that can be done, or what the losses advise."""
-        self.tell()
-        self._say(footer(self.best_told, ended, watch, go_on or advice(losses)))
-
-    def _say(self, lines: Iterable[str]) -> None:
-        self.report.say("\n".join(lines))  # at once, for the bar is drawn anew after each
+    def _print(self, lines: Iterable[str]) -> None:
+        # In one call, because the bar is redrawn after each.
+        self.display.print("\n".join(lines))

@@ -1,36 +1,53 @@
-"""What a run tells when it is over: its best epoch, where the time went, what to do next."""
+"""Summary of a run: its best epoch, the time by purpose, and advice."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fnn.lab.console.preflight import told
-from fnn.lab.console.table import number
+from fnn.lab.console.preflight import format_line
+from fnn.lab.console.table import format_number
 from fnn.lab.fit.clock import Stopwatch
 
-RISEN = 1.05  # times the least validation loss, from which it has risen
-FELL = 0.95  # times that of a quarter of the run before, up to which it still falls
-ENOUGH = 4  # epochs from which there is something to tell
+RISE = 1.05  # ratio of the last validation loss to the least one, above which it has risen
+FALL = 0.95  # ratio to the loss a quarter of the run before, below which it still falls
+MIN_EPOCHS = 4  # fewer are too few for advice
 
 
 def advice(losses: Sequence[float]) -> str | None:
-    """What the validation losses of the epochs advise to do next, if anything."""
-    if len(losses) < ENOUGH or not np.isfinite(losses).all():
+    """Advise on the next run, given the validation loss of each epoch, or return None."""
+    if len(losses) < MIN_EPOCHS or not np.isfinite(losses).all():
         return None
+    # A rise after the best epoch is overfitting; a best last epoch may not be the best possible.
     best = int(np.argmin(losses))
-    if losses[-1] > RISEN * losses[best]:
-        rise = f"valid_loss has risen from {number(losses[best])} in epoch {best + 1} to {number(losses[-1])}"
-        return f"{rise}: stop there, by early_stopping=, or augment or decay more"
-    if best == len(losses) - 1 and losses[-1] < FELL * losses[-1 - len(losses) // 4]:
+    last = losses[-1]
+    if last > RISE * losses[best]:
+        change = f"from {format_number(losses[best])} in epoch {best + 1} to {format_number(last)}"
+        remedy = "stop there, by early_stopping=, or augment or decay more"
+        return f"valid_loss has risen {change}: {remedy}"
+    is_best_last = best == len(losses) - 1
+    quarter_before = losses[-1 - len(losses) // 4]
+    if is_best_last and last < FALL * quarter_before:
         return "valid_loss was still falling at the end: train for more epochs, or at a higher rate"
     return None
 
 
-def footer(best: str, ended: str, watch: Stopwatch, next_step: str | None) -> Iterator[str]:
-    """The last lines of a run."""
-    yield told("ended", ended)
+def footer(
+    best: str,
+    stop_reason: str,
+    stopwatch: Stopwatch,
+    next_step: str | None,
+) -> Iterator[str]:
+    """Yield the last lines of a run.
+
+    Args:
+        best: Description of the best epoch, or "" where there is none.
+        stop_reason: Why and where the run ended.
+        stopwatch: The time spent by purpose.
+        next_step: Advice, if there is any.
+    """
+    yield format_line("ended", stop_reason)
     if best:
-        yield told("best", best)
-    yield told("took", watch.told())
+        yield format_line("best", best)
+    yield format_line("took", stopwatch.describe())
     if next_step:
-        yield told("next", next_step)
+        yield format_line("next", next_step)

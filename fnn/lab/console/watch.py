@@ -1,4 +1,4 @@
-"""One bar and one log for many runs that are one program."""
+"""Progress of a run inside of jit and vmap: one bar and one log for all lanes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,90 +8,125 @@ import jax
 import numpy as np
 
 from fnn import checks
-from fnn.lab.console.progress import Report, reporting
+from fnn.lab.console.progress import Display, progress_display
 from fnn.lab.console.table import Table
 from fnn.lab.fit.clock import Stopwatch
-from fnn.lab.logs.log import Begun, Log, as_log
+from fnn.lab.logs.log import Log, RunInfo, as_log
 from fnn.lab.logs.summarize import summarize_runs
 from fnn.train.callback import Callback
 from fnn.train.figures import LOSS, OVER, RATE, VALID_LOSS
 
-APART = (OVER, RATE)  # figures that are not judged
+NOT_SUMMARIZED = (OVER, RATE)
 
 
 @contextmanager
 def progress(epochs: int, *, log: Any = None, show: bool = True) -> Iterator[Callback]:
-    """Progress of a run inside of jit and vmap: `with lab.progress(20) as watch: train.run(..., callback=watch)`.
+    """Show and log the progress of a run inside of jit and vmap.
 
-    One bar and one table for all lanes of a mapped run, with the best of them, their median, and how many have diverged
-    or were stopped early; a log, as of `lab.fit`, is told the same after each epoch. A run that is not mapped is a
-    population of one. Returns when all that was said is heard. Where that fails, as by a log's file that is there
-    already, nothing more is told, and the error is raised in the end.
+    The lanes of a mapped run share one bar, one table and one log: the figures of the best lane,
+    the median over lanes, and the numbers of lanes that diverged or were stopped early. A run
+    that is not mapped is one lane.
+
+    ```python
+    with lab.progress(20) as watch:
+        train.run(key, recipe, data, epochs=20, batch_size=64, callback=watch)
+    ```
+
+    The block ends after all figures have arrived. An error of the output, such as a log file that
+    already exists, does not stop the run: it ends the output, and is raised at the end.
+
+    Args:
+        epochs: Epochs of the run.
+        log: A log, as of `lab.fit`. It gets the summary of the lanes after each epoch.
+        show: Whether to print a bar and a table.
+
+    Raises:
+        ConfigError: An argument is wrong, or the log refuses to begin.
     """
-    logs, failed = as_log("log", log), list[Exception]()
-    with ExitStack() as doors:
-        report = doors.enter_context(
-            reporting(checks.whole("epochs", epochs), 0, checks.flag("show", show), "epoch")
-        )
-        doors.callback(logs.close)
-        yield _until_failed(_told(report, logs), failed)
+    checks.whole("epochs", epochs)
+    checks.flag("show", show)
+    run_log = as_log("log", log)
+    with ExitStack() as stack:
+        display = stack.enter_context(progress_display(epochs, 0, show, "epoch"))
+        stack.callback(run_log.close)
+        errors: list[Exception] = []
+        yield _until_error(_reporter(display, run_log), errors)
+        # Callbacks from inside of jit are asynchronous: wait for the last one.
         jax.effects_barrier()
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
 
 
-def _until_failed(tell: Callback, failed: list[Exception]) -> Callback:
-    """Tell up to the first error, which is put by: JAX, which calls this, would hide it in an error of its own."""
+def _until_error(callback: Callback, errors: list[Exception]) -> Callback:
+    """Make a callback that stores the first error and then does nothing."""
 
-    def tell_unless_failed(step: Any, figures: Mapping[str, np.ndarray]) -> None:
-        if not failed:
-            try:
-                tell(step, figures)
-            except Exception as error:
-                failed.append(error)
-
-    return tell_unless_failed
-
-
-def _told(report: Report, log: Log) -> Callback:
-    watch = Stopwatch()
-    table: Table | None = None
-    done = 0
-
-    def tell(step: Any, figures: Mapping[str, np.ndarray]) -> None:
-        nonlocal table, done
-        lanes = {name: np.atleast_1d(np.asarray(value)) for name, value in figures.items()}
-        loss = next(iter(lanes.values()))
-        going = ~lanes.get(
-            OVER, np.zeros(loss.shape, bool)
-        )  # lab.fit does not go on with a run that is over
-        if not going.any():
+    # JAX, which calls this, would wrap the error into one of JAX.
+    def call(step: Any, figures: Mapping[str, np.ndarray]) -> None:
+        if errors:
             return
-        numbers = {
-            name: lanes[name][going]
-            for name in lanes
-            if name not in APART and lanes[name].ndim == 1
-        }
-        row = summarize_runs(numbers) | {"stopped": float((~going).sum())}
-        shown = _shown(row)
+        try:
+            callback(step, figures)
+        except Exception as error:
+            errors.append(error)
+
+    return call
+
+
+def _reporter(display: Display, log: Log) -> Callback:
+    """Make a callback that prints and logs a summary of the lanes."""
+    stopwatch = Stopwatch()
+    table: Table | None = None
+    epoch = 0
+
+    def report(step: Any, figures: Mapping[str, np.ndarray]) -> None:
+        nonlocal table, epoch
+        # Without vmap each figure is one number. -> (lanes, ...)
+        lanes = {name: np.atleast_1d(np.asarray(value)) for name, value in figures.items()}
+        running = _running_lanes(lanes)
+        if not running.any():  # all were stopped early: like lab.fit, show no more epochs
+            return
+        row = _summarize(lanes, running)
+        shown = _shown_figures(row)
+        # The names of the figures are known with the first call.
         if table is None:
-            report.begin()
-            log.begin(Begun(0, tuple(row), {"runs": len(going)}))
-            table = Table(list(shown), report.columns, marks=False)
-            report.say(table.head())
-        done += 1
-        report.say(table.row(done, shown, watch.seconds()))
-        report.update(done, {})
-        log.write(
-            np.atleast_1d(np.asarray(step)).max(keepdims=True),
-            {name: np.array([value]) for name, value in row.items()},
-        )
+            display.start()
+            settings = {"runs": len(running)}
+            log.begin(RunInfo(0, tuple(row), settings))
+            table = Table(list(shown), display.columns, marks=False)
+            display.print(table.head())
+        epoch += 1
+        display.print(table.row(epoch, shown, stopwatch.seconds()))
+        display.update(epoch, {})
+        # Lanes that were stopped early stay at their last step.
+        last_step = np.atleast_1d(np.asarray(step)).max(keepdims=True)
+        columns = {name: np.array([value]) for name, value in row.items()}
+        log.write(last_step, columns)
 
-    return tell
+    return report
 
 
-def _shown(row: Mapping[str, float]) -> dict[str, float]:
-    """What there is room for: the loss that runs are judged by, and what became of them."""
+def _running_lanes(lanes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which lanes were not stopped early, (lanes,)."""
+    first = next(iter(lanes.values()))
+    none_over = np.zeros(first.shape, bool)
+    return ~lanes.get(OVER, none_over)
+
+
+def _summarize(lanes: Mapping[str, np.ndarray], running: np.ndarray) -> dict[str, float]:
+    """Summarize the figures of the lanes that are still running."""
+    numbers = {}
+    for name, values in lanes.items():
+        if name not in NOT_SUMMARIZED and values.ndim == 1:
+            numbers[name] = values[running]
+    stopped = (~running).sum()
+    return summarize_runs(numbers) | {"stopped": float(stopped)}
+
+
+def _shown_figures(row: Mapping[str, float]) -> dict[str, float]:
+    """Select the figures of the table: the loss that decides the best run, and the counts."""
     loss = VALID_LOSS if f"{VALID_LOSS}_best" in row else LOSS
-    counts = {name: int(row[name]) for name in ("diverged", "stopped")}
-    return {name: row[name] for name in (f"{loss}_best", f"{loss}_median")} | counts
+    shown = {name: row[name] for name in (f"{loss}_best", f"{loss}_median")}
+    # Counts are shown as integers.
+    for name in ("diverged", "stopped"):
+        shown[name] = int(row[name])
+    return shown

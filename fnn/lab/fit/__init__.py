@@ -1,1 +1,1 @@
-"""The fit loop: compiled segments of steps, with progress, logs, checkpoints and signals between them."""
+"""The training loop of `lab.fit`: data sources, checkpoints, history, timing and signals."""

@@ -1,4 +1,4 @@
-"""How `fit` keeps a run on disk, and finds it again."""
+"""Where and how often `fit` saves a run, and how it finds a saved run again."""
 
 import math
 import os
@@ -15,13 +15,17 @@ from fnn.lab.checkpoints.reader import read
 from fnn.lab.checkpoints.restore import restore
 from fnn.lab.checkpoints.store import Store, checkpoint_store
 from fnn.lab.fit.history import Figures, HistoryBuffer
-from fnn.types import TrainState
+from fnn.train.run import expect_same_key
+from fnn.types import RandomKey, TrainState
 
-HISTORY = "history/"  # where the figures lie in a checkpoint
+# Names within a checkpoint. They are part of its format: older checkpoints have them as well.
+TRAIN_STATE = "train_state"
+HISTORY = "history"
+POSITION = "place"  # of the data source, in the notes
 
 
 class CheckpointPolicy(NamedTuple):
-    """Where a run is kept, and how often."""
+    """Where and how often a run is saved. Made by `lab.checkpoint_policy`."""
 
     directory: Path
     epochs: int
@@ -38,116 +42,206 @@ def checkpoint_policy(
     keep: int = 3,
     asynchronous: bool = False,
 ) -> CheckpointPolicy:
-    """Where and how often `lab.fit` keeps a run: after so many epochs, and within an epoch after so many seconds.
+    """Set where and how often `lab.fit` saves a run.
 
-    The last `keep` are kept, and the best by validation loss, or by what early stopping goes by. asynchronous=True
-    writes beside the next steps. ConfigError for a number out of range.
+    Args:
+        directory: Folder of the checkpoints of one run.
+        epochs: Number of epochs between two checkpoints.
+        seconds: Seconds after which a run is saved within an epoch.
+        keep: Number of latest checkpoints to keep. The best one is kept as well: the one of the
+            lowest validation loss, or the best by the figure that early stopping uses.
+        asynchronous: Whether to write checkpoints in a thread while the next steps are computed.
+
+    Raises:
+        ConfigError: A number is out of its range.
     """
     checks.number("checkpoint_policy seconds", seconds, "(0, inf]")
     return CheckpointPolicy(
-        Path(directory),
-        checks.whole("checkpoint_policy epochs", epochs),
-        float(seconds),
-        checks.whole("checkpoint_policy keep", keep),
-        checks.flag("checkpoint_policy asynchronous", asynchronous),
+        directory=Path(directory),
+        epochs=checks.whole("checkpoint_policy epochs", epochs),
+        seconds=float(seconds),
+        keep=checks.whole("checkpoint_policy keep", keep),
+        asynchronous=checks.flag("checkpoint_policy asynchronous", asynchronous),
     )
 
 
-def as_saving(value: str | os.PathLike[str] | CheckpointPolicy | None) -> CheckpointPolicy | None:
-    """What was meant: a directory alone is kept in after every epoch."""
+def as_policy(value: str | os.PathLike[str] | CheckpointPolicy | None) -> CheckpointPolicy | None:
+    """Convert the argument `checkpoints` to a policy, or None to save nothing.
+
+    Raises:
+        ConfigError: The value is neither a directory nor a policy.
+    """
     if value is None or isinstance(value, CheckpointPolicy):
         return value
-    if not isinstance(value, str | os.PathLike):
-        expected = "a directory, or what lab.checkpoint_policy gives"
-        if _is_store(value):
-            got, advice = (
-                "lab.checkpoint_store(...), a store of its own",
-                "give the directory, or lab.checkpoint_policy(directory)",
-            )
-            raise ConfigError("checkpoints", expected, got, advice)
-        raise ConfigError("checkpoints", expected, repr(value), "give a path")
-    return checkpoint_policy(value)
+    if isinstance(value, str | os.PathLike):
+        return checkpoint_policy(value)
+    expected = "a directory, or the value of lab.checkpoint_policy(...)"
+    if _is_store(value):
+        raise ConfigError(
+            "checkpoints",
+            expected,
+            "lab.checkpoint_store(...), a store for use without lab.fit",
+            "give the directory, or lab.checkpoint_policy(directory)",
+        )
+    raise ConfigError("checkpoints", expected, repr(value), "give a path")
 
 
 def _is_store(value: Any) -> bool:
-    """Whether it comes from `lab.checkpoint_store`, with its block entered or not."""
-    return isinstance(value, Store) or getattr(value, "func", None) is unwrap(checkpoint_store)
+    # The context manager of `lab.checkpoint_store`, or the store that it opened.
+    maker = getattr(value, "func", None)
+    return isinstance(value, Store) or maker is unwrap(checkpoint_store)
 
 
 class ResumeState(NamedTuple):
-    """A run as it was kept: its train state, figures by name, and the place of its course; or as it begins."""
+    """The state from which a run begins or resumes.
+
+    Attributes:
+        train_state: Before the next step.
+        figures: Figures of the steps and epochs before, by name.
+        position: Position of the data source, as its `position` returned it.
+        is_saved: Whether it was read from a checkpoint.
+    """
 
     train_state: TrainState
     figures: Figures
-    place: dict[str, Any]
-    was_kept: bool = False
+    position: dict[str, Any]
+    is_saved: bool = False
 
 
 class RunStore:
-    """Keeps a run in a directory that is locked meanwhile; without one, nowhere."""
+    """Saves one run into a directory by a policy. Without a policy it does nothing."""
 
-    def __init__(self, saving: CheckpointPolicy | None, store: Store | None):
-        self.saving, self.store = saving, store
-        self.kept, self.last = -1, time.monotonic()
+    def __init__(self, policy: CheckpointPolicy | None, store: Store | None):
+        self._policy = policy
+        self._store = store
+        self._saved_at = time.monotonic()
+        self.saved_step = -1  # of the latest checkpoint
 
     @property
-    def keeps(self) -> bool:
-        """Whether there is a directory to keep it in."""
-        return self.store is not None
+    def is_active(self) -> bool:
+        """Whether there is a directory to save into."""
+        return self._store is not None
 
-    def is_due(self, epochs: int | None) -> bool:
-        """Whether to save now, at the end of so many epochs, or within one."""
-        if self.saving is None:
+    def is_due(self, completed_epochs: int | None) -> bool:
+        """Return whether to save now.
+
+        Args:
+            completed_epochs: Number of epochs done, at the end of an epoch; None within an epoch.
+        """
+        if self._policy is None:
             return False
-        due = epochs is not None and epochs % self.saving.epochs == 0
-        return due or time.monotonic() - self.last >= self.saving.seconds
+        # Epochs are counted from the beginning of the run, seconds from the last checkpoint.
+        if completed_epochs is not None and completed_epochs % self._policy.epochs == 0:
+            return True
+        return time.monotonic() - self._saved_at >= self._policy.seconds
 
     def save(
         self,
         train_state: TrainState,
-        diary: HistoryBuffer,
-        place: dict[str, Any],
+        history: HistoryBuffer,
+        position: dict[str, Any],
         score: float | None = None,
     ) -> None:
-        """Keep the run as it is, unless it is kept already."""
+        """Save the run, unless this step is saved already.
+
+        Args:
+            train_state: Before the next step.
+            history: Figures of all steps and epochs before.
+            position: Position of the data source.
+            score: The lower, the better. The checkpoint of the lowest score is kept.
+        """
+        # The end of an epoch and the end of the run are often the same step.
         step = int(train_state.step)
-        if self.store is not None and step != self.kept:
-            tree = {"train_state": train_state, "history": diary.arrays()}
-            self.store.save(step, tree, notes={"place": place}, score=score)
-            self.kept, self.last = step, time.monotonic()
+        if self._store is None or step == self.saved_step:
+            return
+        # The whole history, so that the latest checkpoint is all that is needed to resume.
+        tree = {TRAIN_STATE: train_state, HISTORY: history.arrays()}
+        self._store.save(step, tree, notes={POSITION: position}, score=score)
+        self.saved_step = step
+        self._saved_at = time.monotonic()
+
+    def load(self, initial_state: TrainState, resume: bool | TrainState) -> ResumeState:
+        """Return the state from which the run begins or resumes.
+
+        Args:
+            initial_state: The train state of a new run.
+            resume: True to continue the last checkpoint if there is one, or the train state to
+                continue from.
+
+        Raises:
+            ConfigError: The directory holds checkpoints, and `resume` is not True.
+        """
+        saved_steps = [] if self._store is None else self._store.steps()
+        if saved_steps and resume is not True:
+            raise ConfigError(
+                "checkpoints",
+                "a directory without checkpoints",
+                f"one at step {saved_steps[-1]}",
+                "give resume=True to continue that run, or another directory",
+            )
+        if isinstance(resume, TrainState):
+            return ResumeState(resume, figures={}, position={})
+        if self._store is None or not saved_steps:
+            return ResumeState(initial_state, figures={}, position={})
+        checkpoint = read(self._store.directory)
+        self.saved_step = checkpoint.step
+        # The history has no fixed structure to restore it into: its length is that of the run.
+        figures = {}
+        for path, leaf in checkpoint.leaves.items():
+            if path.startswith(f"{HISTORY}/"):
+                name = path.removeprefix(f"{HISTORY}/")
+                figures[name] = leaf
+        train_state = restore(checkpoint, initial_state, prefix=TRAIN_STATE)
+        position = checkpoint.notes[POSITION]
+        return ResumeState(train_state, figures, position, is_saved=True)
 
 
 @contextmanager
-def keeping(saving: CheckpointPolicy | None) -> Iterator[RunStore]:
-    """A keeper; at the end all is written."""
-    if saving is None:
+def open_run_store(policy: CheckpointPolicy | None) -> Iterator[RunStore]:
+    """Open the directory of a policy. At the end of the block all checkpoints are written."""
+    if policy is None:
         yield RunStore(None, None)
-    else:
-        with checkpoint_store(
-            saving.directory, keep=saving.keep, asynchronous=saving.asynchronous
-        ) as store:
-            yield RunStore(saving, store)
+        return
+    with checkpoint_store(
+        policy.directory,
+        keep=policy.keep,
+        asynchronous=policy.asynchronous,
+    ) as store:
+        yield RunStore(policy, store)
 
 
-def past(keeper: RunStore, fresh: TrainState, resume: bool | TrainState) -> ResumeState:
-    """Where the run begins; ConfigError for a directory that keeps a run which is not to be gone on with."""
-    kept = keeper.store.steps() if keeper.store is not None else []
-    if kept and resume is not True:
-        advice = "give resume=True to go on with it, or another directory"
+def expect_same_run(train_state: TrainState, key: RandomKey, total: int | None) -> None:
+    """Raise ConfigError unless a train state to resume belongs to this run.
+
+    Args:
+        train_state: The train state.
+        key: Key of the run.
+        total: Number of steps of the run, or None where it is not known.
+    """
+    expect_same_key(train_state, key)
+    step = int(train_state.step)
+    if total is not None and step > total:
         raise ConfigError(
-            "checkpoints", "a directory without checkpoints", f"one at step {kept[-1]}", advice
+            "resume",
+            f"a train state within the {total} steps",
+            f"step {step}",
+            "train for more epochs",
         )
-    if isinstance(resume, TrainState):
-        return ResumeState(resume, {}, {})
-    if keeper.store is None or not kept:
-        return ResumeState(fresh, {}, {})
-    found = read(keeper.store.directory)
-    keeper.kept = found.step
-    figures = {
-        path.removeprefix(HISTORY): leaf
-        for path, leaf in found.leaves.items()
-        if path.startswith(HISTORY)
-    }
-    return ResumeState(
-        restore(found, fresh, prefix="train_state"), figures, found.notes["place"], True
-    )
+
+
+def expect_same_figures(past: Figures, shapes: tuple[Figures, Figures]) -> None:
+    """Raise ConfigError unless a run measures the figures that were measured before.
+
+    Args:
+        past: Figures of the run before it was resumed, {} for a new run.
+        shapes: Figures of steps and of validation that the run measures now.
+    """
+    of_steps, of_validation = shapes
+    names = [*of_steps, *of_validation]
+    if past and past.keys() != set(names):
+        raise ConfigError(
+            "resume",
+            f"a run that measures {', '.join(past)}",
+            ", ".join(names),
+            "give the loss, metrics and valid= of the saved run",
+        )

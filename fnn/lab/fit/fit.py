@@ -1,4 +1,4 @@
-"""A run in compiled chunks, with progress, logs, checkpoints and signals between them."""
+"""`fit`: a run with progress, logs, checkpoints and signals."""
 
 import math
 import os
@@ -10,14 +10,15 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.lab.fit.array_source import ArraySource
-from fnn.lab.fit.checkpoint_policy import CheckpointPolicy, as_saving
-from fnn.lab.fit.loader import Stream, is_stream
-from fnn.lab.fit.loop import FitConfig, Limits, follow
+from fnn.lab.fit.checkpoint_policy import CheckpointPolicy, as_policy
+from fnn.lab.fit.clock import Stopwatch
+from fnn.lab.fit.loader import BatchStream, is_stream
+from fnn.lab.fit.loop import FitConfig, run_loop
 from fnn.lab.fit.source import DataSource
 from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.callback import Callback, expect_callback
-from fnn.train.inputs import enter, expect_fitting
+from fnn.train.inputs import validate_data, validate_fit
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, TrainState
 
@@ -41,108 +42,126 @@ def fit(
     chunk: int | None = None,
     show: bool = True,
 ) -> Result:
-    """The run of `train.run`, bit for bit, in compiled chunks of steps, with progress, logs and checkpoints.
+    """Train as `train.run` does, bit for bit, in compiled chunks of steps.
 
-    SIGINT and SIGTERM end the run after the chunk. With checkpoints the run is saved and the program exits with 130 or
-    143; without them Ctrl-C returns what there is, as max_seconds and max_steps always do.
+    Between chunks it shows progress, writes logs and checkpoints, and reacts to signals.
+
+    SIGINT (Ctrl-C) and SIGTERM end the run after the current chunk. With checkpoints the run is
+    saved, and the program exits with code 130 or 143. Without them, Ctrl-C returns the result so
+    far, as max_seconds and max_steps always do.
 
     Args:
-        key: From `jax.random.key`: initialization, the order of examples, augmentation and noise follow from it.
+        key: From `jax.random.key`. Initialization, the order of examples, augmentation and noise
+            follow from it.
         recipe: From `train.recipe`.
-        data: (inputs, targets), arrays whose first axis is the example; or any iterable of batches of such, of which
-            each is one step, augmented by the key of that step.
-        epochs: Passes over the data, in all: a run that is resumed goes on up to these.
-        batch_size: Examples a step; for an iterable it is that of validation, by default its first batch's.
-        steps_per_epoch: Batches of an iterable that are an epoch; by default one pass over it.
+        data: (inputs, targets), arrays whose first axis is the example. Or any iterable of such
+            batches, each of which is one step and is augmented by the key of that step.
+        epochs: Passes over the data in total, also for a run that is resumed.
+        batch_size: Examples per step. For an iterable it is the batch size of validation, by
+            default that of its first batch.
+        steps_per_epoch: Batches of an iterable per epoch; by default one pass over it.
         valid: (inputs, targets) to evaluate after each epoch.
-        checkpoints: A directory, or `lab.checkpoint_policy(directory, ...)`. The run is saved there after each epoch.
-        resume: True to continue the last checkpoint, its history whole; or a train state, with the history from there.
-        callback: callback(step, figures) after each epoch, as of `train.run`; returning true ends the run.
-        log: log(step, figures) of every log_every-th step and of each epoch, or `lab.jsonl_log`, `csv_log`,
-            `tensorboard_log`, or a list of these.
+        checkpoints: A directory, or `lab.checkpoint_policy(directory, ...)`. By default the run is
+            saved there after each epoch.
+        resume: True to continue the last checkpoint with its history, or a train state to continue
+            from, with the history from there on.
+        callback: callback(step, figures) after each epoch, as of `train.run`. The run ends if it
+            returns True.
+        log: A function (step, figures), or `lab.jsonl_log`, `csv_log` or `tensorboard_log`, or a
+            list of these. It gets every log_every-th step, and the last step of each epoch.
         log_every: Steps between two that are logged.
         max_seconds: Seconds after which the run ends.
         max_steps: The step at which the run ends.
-        chunk: Steps between two looks at clock and terminal, by default as many as take 0.5 s. It changes no number.
+        chunk: Steps per chunk, by default as many as take 0.5 s. It does not change the result.
         show: Whether to print a header, a table of epochs and a progress bar.
 
+    Returns:
+        The last train state, or the best one with early stopping, and the history.
+
     Raises:
-        FnnError: What `train.run` raises; NonFiniteError as soon as it happens.
-        ConfigError: The run cannot be resumed.
+        FnnError: As for `train.run`; NonFiniteError is raised as soon as it happens.
+        ConfigError: An argument is wrong, or the run cannot be resumed.
     """
     checks.key("key", key)
     expect_recipe("fit", recipe)
-    stream = _stream(data, steps_per_epoch)
-    entered = enter("data", cast(Data, stream.peek() if stream else data))
-    valid = None if valid is None else enter("valid", valid)
-    out_shape = expect_fitting(recipe, entered, valid)
-    batch_size = _batch_size(batch_size, stream, entered)
-    course: DataSource = (
-        StreamSource(recipe, stream, valid, batch_size)
-        if stream
-        else ArraySource(recipe, entered, valid, batch_size)
-    )
-    limits = Limits(
-        epochs=checks.whole("epochs", epochs, 0),
-        seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),
-        steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
-        chunk=None if chunk is None else checks.whole("chunk", chunk),
-    )
+    stream = _open_stream(data, steps_per_epoch)
+    # Of an iterable, the first batch is checked in place of the data.
+    arrays = validate_data("data", cast(Data, stream.peek() if stream else data))
+    if valid is not None:
+        valid = validate_data("valid", valid)
+    out_shape = validate_fit(recipe, arrays, valid)
+    batch_size = _expect_batch_size(batch_size, stream, arrays)
     expect_callback(callback)
-    log_every = checks.whole("log_every", log_every)
-    plan = FitConfig(
-        recipe,
-        course,
-        entered,
-        valid,
-        out_shape,
-        batch_size,
-        limits,
-        callback,
-        as_log("log", log),
-        log_every,
+    config = FitConfig(
+        key=key,
+        recipe=recipe,
+        data=arrays,
+        valid=valid,
+        out_shape=out_shape,
+        epochs=checks.whole("epochs", epochs, 0),
+        batch_size=batch_size,
+        checkpoints=as_policy(checkpoints),
+        resume=_expect_resume(resume, checkpoints),
+        callback=callback,
+        log=as_log("log", log),
+        log_every=checks.whole("log_every", log_every),
+        max_seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),
+        max_steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
+        chunk=None if chunk is None else checks.whole("chunk", chunk),
+        show=checks.flag("show", show),
     )
-    return follow(
-        plan,
-        key,
-        as_saving(checkpoints),
-        _expect_resume(resume, checkpoints),
-        checks.flag("show", show),
-    )
+    # Time is counted from here on: the first batch of a stream has been fetched before.
+    stopwatch = Stopwatch()
+    source: DataSource
+    if stream:
+        source = StreamSource(recipe, stream, valid, batch_size, stopwatch)
+    else:
+        source = ArraySource(recipe, arrays, valid, batch_size, stopwatch)
+    return run_loop(config, source, stopwatch)
 
 
-def _stream(data: Any, steps_per_epoch: int | None) -> Stream | None:
+def _open_stream(data: Any, steps_per_epoch: int | None) -> BatchStream | None:
+    """Return the batches of an iterable, or None for arrays."""
     if steps_per_epoch is not None:
         checks.whole("steps_per_epoch", steps_per_epoch)
     if is_stream(data):
-        return Stream(data, steps_per_epoch)
+        return BatchStream(data, steps_per_epoch)
     if steps_per_epoch is not None:
-        advice = "leave it out: an epoch is as many steps as the arrays fill batches"
-        raise ConfigError("steps_per_epoch", "an iterable of batches as data", "arrays", advice)
+        raise ConfigError(
+            "steps_per_epoch",
+            "an iterable of batches as data",
+            "arrays",
+            "leave it out: an epoch is as many steps as the arrays fill batches",
+        )
     return None
 
 
-def _batch_size(batch_size: int | None, stream: Stream | None, data: Data) -> int:
-    """The size of the batches; a stream's own one for validation, where none is given."""
-    if batch_size is None and stream is None:
+def _expect_batch_size(batch_size: int | None, stream: BatchStream | None, data: Data) -> int:
+    """Return the batch size; for a stream by default that of its first batch."""
+    if batch_size is not None:
+        return checks.whole("batch_size", batch_size)
+    if stream is None:
         raise ConfigError("batch_size", "a whole number", None, "give it, as in batch_size=64")
-    return (
-        int(jax.tree.leaves(data)[0].shape[0])
-        if batch_size is None
-        else checks.whole("batch_size", batch_size)
-    )
+    first = jax.tree.leaves(data)[0]
+    return int(first.shape[0])
 
 
 def _expect_resume(resume: bool | TrainState, checkpoints: Any) -> bool | TrainState:
+    """Return `resume`, or raise ConfigError where the run cannot be resumed by it."""
     if not isinstance(resume, bool | TrainState):
-        got = (
-            "a Result" if isinstance(resume, Result) else repr(resume)
-        )  # whose text would be all of its arrays
+        # The repr of a result would print all of its arrays.
+        got = "a Result" if isinstance(resume, Result) else repr(resume)
         raise ConfigError(
-            "resume", "True, False or a train state", got, "give resume=result.train_state"
+            "resume",
+            "True, False or a train state",
+            got,
+            "give resume=result.train_state",
         )
     if resume is True and checkpoints is None:
         raise ConfigError(
-            "resume", "checkpoints to go on from", None, "give checkpoints=, the run's directory"
+            "resume",
+            "checkpoints to resume from",
+            None,
+            "give checkpoints=, the run's directory",
         )
     return resume

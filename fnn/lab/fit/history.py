@@ -1,80 +1,112 @@
-"""What a run has recorded so far, on the host."""
+"""History of a run on the host while it is recorded."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.train.figures import FLAGS, of_epoch
+from fnn.train.figures import FLAGS, summarize_epoch
 from fnn.types import History
 
 Figures = dict[str, np.ndarray]
-Row = dict[str, np.number]  # one number each, in its own dtype
+Row = dict[str, Any]  # a NumPy scalar per figure, in the dtype of the figure
 
 
 class HistoryBuffer:
-    """The figures of each step, (steps,), stretch by stretch, and those of each epoch.
+    """Records the figures of steps, several at a time, and those of epochs.
 
-    Begun with the figures of no step and of one epoch, which tell their names and shapes; and, where a run is gone on
-    with, with its past, of which so many steps are of the epoch under way.
+    Args:
+        shapes: Figures of no step, (0, ...), and figures of validation, (...). They give names,
+            shapes and dtypes.
+        past: Figures of the steps and epochs before the run was resumed, by name.
+        epoch_steps: Number of steps in `past` that belong to the current epoch.
     """
 
-    def __init__(self, shapes: tuple[Figures, Figures], past: Mapping[str, np.ndarray], taken: int):
-        empty = {
-            name: np.empty((0, *value.shape), value.dtype) for name, value in shapes[1].items()
-        }
-        self.stretches: list[Figures] = [
-            {name: past.get(name, value) for name, value in shapes[0].items()}
-        ]
-        self.epochs: list[Figures] = [
-            {name: past.get(name, value) for name, value in empty.items()}
-        ]
-        self.under_way: list[Figures] = [
-            {
-                name: values[len(values) - taken :]
-                for name, values in scalars(self.stretches[0]).items()
-            }
-        ]
+    def __init__(
+        self,
+        shapes: tuple[Figures, Figures],
+        past: Mapping[str, np.ndarray],
+        epoch_steps: int,
+    ):
+        step_shapes, epoch_shapes = shapes
+        past_steps = {}
+        for name, empty in step_shapes.items():
+            past_steps[name] = past.get(name, empty)
+        past_epochs = {}
+        for name, value in epoch_shapes.items():
+            empty = np.empty((0, *value.shape), value.dtype)
+            past_epochs[name] = past.get(name, empty)
+        current_epoch = {}
+        for name, values in select_scalars(past_steps).items():
+            # Not [-epoch_steps:], which is all of them if the number is 0.
+            first = len(values) - epoch_steps
+            current_epoch[name] = values[first:]
+        # Parts are joined when they are needed: to append to an array would copy it each time.
+        self._steps: list[Figures] = [past_steps]
+        self._epochs: list[Figures] = [past_epochs]
+        self._current_epoch: list[Figures] = [current_epoch]
 
-    def add(self, measured: Figures) -> None:
-        """Steps that were done."""
-        self.stretches.append(measured)
-        self.under_way.append(scalars(measured))
+    def add_steps(self, measured: Figures) -> None:
+        """Record the figures of steps of one epoch, (steps, ...)."""
+        self._steps.append(measured)
+        self._current_epoch.append(select_scalars(measured))
 
     def end_epoch(self, validated: Figures) -> Row:
-        """The means over the epoch that is over, its last rate, and its figures of validation that are numbers."""
-        self.epochs.append({name: value[None] for name, value in validated.items()})
-        joined = _joined(self.under_way)
-        self.under_way = []
-        row = {name: of_epoch(name, values) for name, values in joined.items()}
-        return row | {name: value[()] for name, value in validated.items() if value.ndim == 0}
+        """Record the figures of validation, (...), and return all figures of the epoch.
 
-    def recent(self, name: str, stretches: int) -> np.ndarray:
-        """A figure of the steps of the last stretches."""
-        return np.concatenate([figures[name] for figures in self.stretches[-stretches:]])
+        Returns:
+            The figures of the epoch's steps, reduced to one number each, and the figures of
+            validation that are numbers.
+        """
+        # (...) -> (1, ...)
+        self._epochs.append({name: value[None] for name, value in validated.items()})
+        of_steps = _concatenate(self._current_epoch)
+        self._current_epoch = []
+        row: Row = {}
+        for name, values in of_steps.items():
+            row[name] = summarize_epoch(name, values)
+        for name, value in validated.items():
+            if value.ndim == 0:
+                row[name] = value[()]
+        return row
 
-    def cut(self, steps: int) -> None:
-        """Forget the last steps."""
-        last = self.stretches.pop()
-        self.stretches.append(
-            {name: values[: len(values) - steps] for name, values in last.items()}
+    def last(self, name: str, count: int) -> np.ndarray:
+        """Return a figure of the steps of the last `count` additions."""
+        parts = [figures[name] for figures in self._steps[-count:]]
+        return np.concatenate(parts)
+
+    def drop_last(self, steps: int) -> None:
+        """Remove the last steps, all of which belong to the last addition."""
+        figures = self._steps.pop()
+        self._steps.append(
+            {name: values[: len(values) - steps] for name, values in figures.items()}
         )
 
     def arrays(self) -> Figures:
-        """All figures, each as one array, steps or epochs first."""
-        return _joined(self.stretches) | _joined(self.epochs)
+        """Return each figure as one array, (steps, ...) or (epochs, ...)."""
+        return _concatenate(self._steps) | _concatenate(self._epochs)
 
     def history(self) -> History:
-        """What `train.run` gives."""
-        return History({name: jnp.asarray(values) for name, values in self.arrays().items()})
+        """Return the history in the form of `train.run`."""
+        figures = {}
+        for name, values in self.arrays().items():
+            figures[name] = jnp.asarray(values)
+        return History(figures)
 
 
-def _joined(parts: list[Figures]) -> Figures:
-    return {name: np.concatenate([figures[name] for figures in parts]) for name in parts[0]}
+def select_scalars(measured: Figures) -> Figures:
+    """Select the figures of steps that are one number per step, without flags."""
+    selected = {}
+    for name, values in measured.items():
+        if name not in FLAGS and values.ndim == 1:
+            selected[name] = values
+    return selected
 
 
-def scalars(measured: Figures) -> Figures:
-    """The figures of steps, less the flags and what is no single number."""
-    return {
-        name: values for name, values in measured.items() if name not in FLAGS and values.ndim == 1
-    }
+def _concatenate(parts: list[Figures]) -> Figures:
+    joined = {}
+    for name in parts[0]:
+        arrays = [figures[name] for figures in parts]
+        joined[name] = np.concatenate(arrays)
+    return joined

@@ -1,4 +1,4 @@
-"""Batches from anything that can be iterated over: a loader, a generator, a list."""
+"""Batches from any iterable: a loader, a generator or a list."""
 
 import base64
 import json
@@ -6,133 +6,183 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fnn.errors import ConfigError
-from fnn.train.inputs import own_batch
+from fnn.train.inputs import convert_batch
 from fnn.types import Data
 
-# How loaders tell where they stand and are put there: Grain's iterators, and those of torchdata and datasets.
-PROTOCOLS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
+# Methods by which loaders return and set their position: Grain's iterators have the first pair,
+# those of torchdata and datasets the second.
+POSITION_METHODS = (
+    ("get_state", "set_state"),
+    ("state_dict", "load_state_dict"),
+)
 
 
 def is_stream(data: Any) -> bool:
-    """Whether these are batches one after another, and not a pair (inputs, targets) of whole arrays."""
-    is_pair = isinstance(data, tuple) or (
-        isinstance(data, list) and all(hasattr(part, "dtype") for part in data)
-    )
-    return isinstance(data, Iterable) and not is_pair and not hasattr(data, "dtype")
+    """Return whether data is an iterable of batches, and not a pair (inputs, targets) of arrays."""
+    if hasattr(data, "dtype"):
+        return False
+    is_pair = isinstance(data, tuple)
+    if isinstance(data, list):
+        is_pair = all(hasattr(part, "dtype") for part in data)
+    return isinstance(data, Iterable) and not is_pair
 
 
-class Stream:
-    """The batches of an iterable, epoch after epoch; an epoch is so many batches, or one pass where nobody tells.
+class BatchStream:
+    """The batches of an iterable, epoch after epoch.
 
-    What is given out is the stream's own: a loader may refill its buffers. Where the loader can tell its place, the
-    place can be kept and gone back to; where not, the batches before it are read again.
+    Batches are copied, because a loader may refill its buffers. If the loader can return and set
+    its position, the position can be saved and restored. If not, the batches before it are read
+    again.
+
+    Args:
+        source: The iterable. Where an epoch needs more than one pass, it is iterated over again.
+        steps_per_epoch: Number of batches of an epoch, or None for one pass over the source.
+
+    Attributes:
+        epoch_length: Number of batches of an epoch, or None where it is not known.
+        epochs: Number of epochs that are over.
+        taken: Number of batches taken from the current epoch.
     """
 
     def __init__(self, source: Iterable[Any], steps_per_epoch: int | None):
-        self.source = source
-        self.length = steps_per_epoch if steps_per_epoch is not None else _length(source)
-        self.iterator: Iterator[Any] = iter(source)
-        self.epochs = 0  # that are over
-        self.taken = 0  # batches of the epoch that is not
-        self.ahead: list[
-            tuple[Data, dict[str, Any]]
-        ] = []  # a batch that was looked at, and the place before it
+        self.epoch_length = steps_per_epoch
+        if steps_per_epoch is None:
+            self.epoch_length = _length(source)
+        self.epochs = 0
+        self.taken = 0
+        self._source = source
+        self._iterator: Iterator[Any] = iter(source)
+        # A batch that was read ahead, and the position before it.
+        self._ahead: tuple[Data, dict[str, Any]] | None = None
 
     def peek(self) -> Data:
-        """The next batch, which the next `pull` gives again; at the end of a pass, the first of another one."""
-        return self.ahead[0][0] if self._looks_ahead() else _own(_first(iter(self.source)))
+        """Return the next batch without taking it; at the end of a pass, the first of a new one."""
+        self._read_ahead()
+        if self._ahead is not None:
+            return self._ahead[0]
+        return _convert(_first(iter(self._source)))
 
-    def pull(self) -> Data:
-        """The next batch of the epoch; of an epoch of so many batches also from the iterable begun anew."""
-        if not self._looks_ahead():
-            self.iterator = iter(self.source)
-            batch = _own(_first(self.iterator))
+    def take(self) -> Data:
+        """Take the next batch of the epoch, if need be from a new pass over the source."""
+        self._read_ahead()
+        if self._ahead is not None:
+            batch = self._ahead[0]
+            self._ahead = None
         else:
-            batch = self.ahead.pop()[0]
+            self._iterator = iter(self._source)
+            batch = _convert(_first(self._iterator))
         self.taken += 1
         return batch
 
-    def ends(self) -> bool:
-        """Whether the epoch is over; if so, the next one begins."""
-        is_over = self.taken == self.length if self.length is not None else not self._looks_ahead()
+    def end_epoch(self) -> bool:
+        """Return whether the epoch is over; if so, the next one begins."""
+        if self.epoch_length is not None:
+            is_over = self.taken == self.epoch_length
+        else:
+            self._read_ahead()
+            is_over = self._ahead is None
         if is_over:
-            self.epochs, self.taken = self.epochs + 1, 0
+            self.epochs += 1
+            self.taken = 0
         return is_over
 
-    def _looks_ahead(self) -> bool:
-        """Have the next batch at hand, if this pass has one."""
-        if not self.ahead:
-            place, batch = self.place(), next(self.iterator, None)
-            if batch is not None:
-                self.ahead.append((_own(batch), place))
-        return bool(self.ahead)
+    def position(self) -> dict[str, Any]:
+        """Return the position for JSON: epochs, batches of the current one, and the loader's."""
+        # The batch that was read ahead is not taken yet.
+        if self._ahead is not None:
+            return self._ahead[1]
+        counts = {"epochs": self.epochs, "taken": self.taken}
+        return counts | self._loader_position()
 
-    def place(self) -> dict[str, Any]:
-        """Where the stream stands, for JSON: epochs, batches of this one and, if the loader tells it, its own place."""
-        return (
-            self.ahead[0][1]
-            if self.ahead
-            else {"epochs": self.epochs, "taken": self.taken, **self._loaders_place()}
-        )
+    def seek(self, position: dict[str, Any], steps: int) -> bool:
+        """Go to a position by setting that of the loader, else by reading all batches before it.
 
-    def _loaders_place(self) -> dict[str, Any]:
-        for holder in (self.iterator, self.source):
-            for tell, put in PROTOCOLS:
-                if hasattr(holder, tell) and hasattr(holder, put):
-                    state = _to_json(getattr(holder, tell)())
+        Args:
+            position: From `position`.
+            steps: Number of batches that were taken before it.
+
+        Returns:
+            True if the position of the loader was set. False if batches were read again, which
+            gives the same ones only if the loader does so.
+        """
+        if "state" not in position:
+            # The loader has no position. It is read from its beginning.
+            for _ in range(steps):
+                self.take()
+                self.end_epoch()
+            return False
+        # A batch that was read ahead is of the old position.
+        self._ahead = None
+        set_position = position["put"]
+        state = _from_json(position["state"])
+        # Either the iterator has the position, or the source that makes iterators.
+        if hasattr(self._iterator, set_position):
+            getattr(self._iterator, set_position)(state)
+        else:
+            getattr(self._source, set_position)(state)
+            self._iterator = iter(self._source)
+        self.epochs = position["epochs"]
+        self.taken = position["taken"]
+        return True
+
+    def _read_ahead(self) -> None:
+        """Read the next batch of this pass, if there is one and it was not read yet."""
+        if self._ahead is not None:
+            return
+        position = self.position()
+        batch = next(self._iterator, None)
+        if batch is not None:
+            self._ahead = (_convert(batch), position)
+
+    def _loader_position(self) -> dict[str, Any]:
+        """Return the loader's position and the method to set it; {} if it has none for JSON."""
+        for holder in (self._iterator, self._source):
+            for get, put in POSITION_METHODS:
+                if hasattr(holder, get) and hasattr(holder, put):
+                    state = _to_json(getattr(holder, get)())
                     return {} if state is None else {"put": put, "state": state}
         return {}
-
-    def go_to(self, place: dict[str, Any], steps: int) -> bool:
-        """Stand where so many steps were done: by the loader's own place if it was kept, else by reading anew.
-
-        True if the loader was put there; False if its batches were read again, which gives the same ones only if the
-        loader gives the same ones each time.
-        """
-        if "state" not in place:
-            for _ in range(steps):
-                self.pull()
-                self.ends()
-            return False
-        self.ahead.clear()
-        put, state = place["put"], _from_json(place["state"])
-        if hasattr(self.iterator, put):
-            getattr(self.iterator, put)(state)
-        else:
-            getattr(self.source, put)(state)
-            self.iterator = iter(self.source)
-        self.epochs, self.taken = place["epochs"], place["taken"]
-        return True
 
 
 def _first(iterator: Iterator[Any]) -> Any:
     batch = next(iterator, None)
     if batch is None:
-        advice = "give a loader or a list, which begin anew, or an endless generator with steps_per_epoch="
-        raise ConfigError("data", "batches for every epoch", "an iterable that is used up", advice)
+        raise ConfigError(
+            "data",
+            "batches for every epoch",
+            "an iterable that is used up",
+            "give a loader or a list, which can be iterated over again, "
+            "or an endless generator with steps_per_epoch=",
+        )
     return batch
 
 
-def _own(batch: Any) -> Data:
-    return own_batch("data batch", batch)
+def _convert(batch: Any) -> Data:
+    return convert_batch("data batch", batch)
 
 
 def _length(source: Any) -> int | None:
+    """Return the number of batches of a pass, or None where the source has no length."""
     try:
+        # A length of 0 is taken for unknown: reading the first batch then raises the error.
         return len(source) or None
     except TypeError:
         return None
 
 
 def _to_json(state: Any) -> Any:
-    """The state for JSON; None if it is of more than JSON can hold, and so is not kept."""
+    """Encode a state for JSON, or return None if JSON cannot hold it."""
     if isinstance(state, bytes):
         return {"base64": base64.b64encode(state).decode()}
+    # After a round trip the state equals the one that is read from a checkpoint.
     try:
-        return {"json": json.loads(json.dumps(state, allow_nan=False))}
+        text = json.dumps(state, allow_nan=False)
     except (TypeError, ValueError):
         return None
+    return {"json": json.loads(text)}
 
 
 def _from_json(state: dict[str, Any]) -> Any:
-    return base64.b64decode(state["base64"]) if "base64" in state else state["json"]
+    if "base64" in state:
+        return base64.b64decode(state["base64"])
+    return state["json"]

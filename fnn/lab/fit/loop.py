@@ -1,330 +1,343 @@
-"""The loop of a run between its doors: clock, terminal, disk and signals."""
+"""The training loop of `lab.fit`."""
 
 import math
 import signal
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import jax
 import numpy as np
 
-from fnn.errors import ConfigError
-from fnn.lab.console.progress import reporting
+from fnn.lab.console.progress import progress_display
 from fnn.lab.console.report import RunReport
-from fnn.lab.fit.checkpoint_policy import CheckpointPolicy, ResumeState, RunStore, keeping, past
+from fnn.lab.fit.checkpoint_policy import (
+    CheckpointPolicy,
+    expect_same_figures,
+    expect_same_run,
+    open_run_store,
+)
+from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
-from fnn.lab.fit.history import Figures, HistoryBuffer, Row, scalars
-from fnn.lab.fit.signals import exit_by, interruptible
-from fnn.lab.fit.source import DataSource, EpochPart, Segment
-from fnn.lab.logs.log import Begun, Log
+from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
+from fnn.lab.fit.signals import catch_signals, signal_exit
+from fnn.lab.fit.source import DataSource, Segment
+from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
 from fnn.train.figures import FINITE, VALID_LOSS, is_validation
-from fnn.train.nonfinite import PATIENCE, first_fault
+from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
-from fnn.train.run import expect_same_key, finished, watched
-from fnn.train.step import start_on
+from fnn.train.run import finish_run, prepare_resume
+from fnn.train.step import start_on_data
 from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
-SECONDS_PER_CHUNK = 0.5  # often enough for a lively bar, seldom enough to cost nothing
-# Why a run ends. After the first two it is over, after the others it may be gone on with.
-DONE, EARLY = "after its last epoch", "early, for it got no better"
-ASKED, TOLD, LATE, FAR = "by a signal", "by callback", "by max_seconds", "by max_steps"
+
+class StopReason(Enum):
+    """Why a run ended. The value is the text of the summary."""
+
+    LAST_EPOCH = "after its last epoch"
+    EARLY_STOPPING = "by early stopping"
+    SIGNAL = "by a signal"
+    CALLBACK = "by callback"
+    MAX_SECONDS = "by max_seconds"
+    MAX_STEPS = "by max_steps"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run is over. Otherwise it can be resumed."""
+        return self in (StopReason.LAST_EPOCH, StopReason.EARLY_STOPPING)
 
 
-class Limits(NamedTuple):
-    """How far a run may go, and how many steps at a time where that is fixed."""
+@dataclass(frozen=True)
+class FitConfig:
+    """The arguments of `lab.fit`, validated, except for the data source.
 
-    epochs: int
-    seconds: float
-    steps: float
-    chunk: int | None
+    Attributes:
+        data: Training data as arrays, or the first batch of an iterable.
+        out_shape: Shape of one output of the network.
+        chunk: Steps per segment, or None to adapt it to the speed.
+    """
 
-
-class FitConfig(NamedTuple):
-    """A run: its recipe, data, validation and limits, and where its figures go."""
-
+    key: RandomKey
     recipe: Recipe
-    course: DataSource
     data: Data
     valid: Data | None
     out_shape: Shape
+    epochs: int
     batch_size: int
-    limits: Limits
+    checkpoints: CheckpointPolicy | None
+    resume: bool | TrainState
     callback: Callback | None
     log: Log
     log_every: int
-
-    @property
-    def total(self) -> int | None:
-        """How many steps a whole run has, if that is known."""
-        return None if self.course.length is None else self.course.length * self.limits.epochs
-
-    @property
-    def goes_by(self) -> tuple[str, int]:
-        """The figure that tells the best epoch, and 1 if less of it is better, -1 if more."""
-        stopping = self.recipe.early_stopping
-        return (VALID_LOSS, 1) if stopping is None else (stopping.by, stopping.sign)
-
-    def described(self) -> str:
-        """The run in words."""
-        epochs, length = self.limits.epochs, self.course.length
-        if length is None:
-            return f"{epochs} epochs of steps on {self.batch_size} examples each"
-        return f"{epochs} epochs of {length} steps on {self.batch_size} examples each: {epochs * length:,} steps"
+    max_seconds: float
+    max_steps: float
+    chunk: int | None
+    show: bool
 
 
-def follow(
-    plan: FitConfig,
-    key: RandomKey,
-    saving: CheckpointPolicy | None,
-    resume: bool | TrainState,
-    show: bool,
-) -> Result:
-    """Do the run, or what is left of it."""
-    watch = Stopwatch()
-    with ExitStack() as doors:
-        asked = doors.enter_context(interruptible())
-        with watch.on("compiling"):
-            fresh = start_on(plan.recipe, key, plan.data)
-        keeper = doors.enter_context(keeping(saving))
-        begin = past(
-            keeper,
-            fresh,
-            watched(plan.recipe, resume) if isinstance(resume, TrainState) else resume,
+def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Result:
+    """Train segment by segment, and report, log and save between segments.
+
+    A segment is a number of steps that the device computes without the host. The next segment is
+    launched before the last one is reported, so that the device does not wait for the host.
+
+    Args:
+        config: The arguments of `lab.fit`.
+        source: The data to train on.
+        stopwatch: Counts the time of the run by purpose.
+    """
+    recipe = config.recipe
+    stopping = recipe.early_stopping
+    epoch_length = source.epoch_length
+    total = None if epoch_length is None else epoch_length * config.epochs
+    last_step = min(math.inf if total is None else total, config.max_steps)
+
+    with ExitStack() as stack:
+        # Initialize, or load the last checkpoint. From here on, a signal is a request to stop.
+        received_signal = stack.enter_context(catch_signals())
+        with stopwatch.measure("compiling"):
+            initial_state = start_on_data(recipe, config.key, config.data)
+        store = stack.enter_context(open_run_store(config.checkpoints))
+        resume = config.resume
+        if isinstance(resume, TrainState):
+            resume = prepare_resume(recipe, resume)
+        begin = store.load(initial_state, resume)
+        train_state = begin.train_state
+        step = int(train_state.step)
+        expect_same_run(train_state, config.key, total)
+
+        # Print the header, go to the position in the data, and compile.
+        display = stack.enter_context(progress_display(total, step, config.show))
+        stack.callback(config.log.close)
+        criterion, sign = _criterion(recipe)
+        report = RunReport(display, config.epochs, criterion, sign)
+        description = _describe_run(config, epoch_length)
+        report.print_header(train_state, config.data, config.valid, description)
+        with stopwatch.measure("data"):
+            is_restored = source.seek(begin.position, step)
+        if not is_restored:
+            report.warn(
+                f"the data has no saved position: its first {step:,} batches were read again"
+            )
+        with stopwatch.measure("compiling"):
+            shapes = source.compile(train_state)
+        expect_same_figures(begin.figures, shapes)
+
+        # Print the checks, open the log, and save the beginning: from here on a kill loses nothing.
+        _, epoch_steps = source.count_epochs(step)
+        history = HistoryBuffer(shapes, begin.figures, epoch_steps)
+        report.restore(begin.figures)
+        is_measured = step == 0 and config.valid is not None
+        first_loss = float(shapes[1][VALID_LOSS]) if is_measured else None
+        compile_seconds = stopwatch.spent["compiling"]
+        report.print_preflight(
+            recipe, config.data, config.out_shape, first_loss, compile_seconds, total
         )
-        _expect_own(begin.train_state, key, plan.total)
-        report = doors.enter_context(reporting(plan.total, int(begin.train_state.step), show))
-        doors.callback(plan.log.close)
-        return FitLoop(
-            plan, begin, keeper, RunReport(report, plan.limits.epochs, plan.goes_by), asked, watch
-        ).result()
+        config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved))
+        with stopwatch.measure("checkpoints"):
+            store.save(train_state, history, source.position())
 
-
-class FitLoop:
-    """A run under way."""
-
-    def __init__(
-        self,
-        plan: FitConfig,
-        begin: ResumeState,
-        keeper: RunStore,
-        screen: RunReport,
-        asked: Callable[[], int],
-        watch: Stopwatch,
-    ):
-        self.plan, self.train_state, self.keeper, self.screen = (
-            plan,
-            begin.train_state,
-            keeper,
-            screen,
-        )
-        self.asked, self.watch = asked, watch
-        self.step = int(begin.train_state.step)
-        self.is_told_to_stop = False
-        self.shows_states = plan.callback is not None or keeper.keeps or plan.log.looks
-        screen.introduce(begin.train_state, plan.data, plan.valid, plan.described())
-        with watch.on("data"):
-            if not plan.course.go_to(begin.place, self.step):
-                screen.warn(
-                    f"the data cannot tell its place: its first {self.step:,} batches were read again"
-                )
-        with watch.on("compiling"):
-            shapes = plan.course.compile(self.train_state)
-        _expect_figures(begin.figures, shapes[0] | shapes[1])
-        self.diary = HistoryBuffer(shapes, begin.figures, plan.course.epochs(self.step)[1])
-        screen.recall(begin.figures)
-        first_loss = (
-            float(shapes[1][VALID_LOSS]) if self.step == 0 and plan.valid is not None else None
-        )
-        screen.check(
-            plan.recipe, plan.data, plan.out_shape, first_loss, watch.spent["compiling"], plan.total
-        )
-        plan.log.begin(self._begun(shapes, begin.was_kept))
-        self._keep()  # so that from here on the run may be killed
-
-    def result(self) -> Result:
-        """What the run gives, as far as it goes. What is done is kept, whatever ends it."""
+        # A segment may include several epochs, unless the states between them are needed.
+        needs_states = config.callback is not None or store.is_active or config.log.uses_states
+        boundary = epoch_length if needs_states else None
+        chunk = config.chunk or 1  # steps of the next segment
+        segment: Segment | None = None  # launched, but not yet recorded
+        segment_began = stopwatch.seconds()
+        callback_stops = False
         try:
-            end = self._to_the_end()
+            while True:
+                # Check the stop conditions.
+                epoch, _ = source.count_epochs(step)
+                stop_reason: StopReason | None = None
+                if epoch >= config.epochs:
+                    stop_reason = StopReason.LAST_EPOCH
+                elif stopping is not None and bool(stopping.is_over(train_state)):
+                    stop_reason = StopReason.EARLY_STOPPING
+                elif received_signal():
+                    stop_reason = StopReason.SIGNAL
+                elif callback_stops:
+                    stop_reason = StopReason.CALLBACK
+                elif stopwatch.seconds() >= config.max_seconds:
+                    stop_reason = StopReason.MAX_SECONDS
+                elif step >= config.max_steps:
+                    stop_reason = StopReason.MAX_STEPS
+                if stop_reason is not None:
+                    break
+
+                with stopwatch.measure("steps"):
+                    # Launch this segment, if it is not under way, and the one after it. The latter
+                    # is discarded if the run ends before, as by early stopping.
+                    if segment is None:
+                        count = count_steps(step, chunk, last_step, boundary)
+                        segment = source.launch(train_state, step, count)
+                    next_segment = None
+                    if source.can_launch_ahead and segment.stop < last_step:
+                        count = count_steps(segment.stop, chunk, last_step, boundary)
+                        next_segment = source.launch(segment.train_state, segment.stop, count)
+
+                    # Wait for the figures of this segment.
+                    parts = source.wait(segment)
+                arrived = stopwatch.seconds()
+                seconds = arrived - segment_began
+                segment_steps = sum(len(part.measured[FINITE]) for part in parts)
+
+                # Record them, epoch by epoch.
+                first_step = step
+                for measured, validated in parts:
+                    history.add_steps(measured)
+                    part_steps = len(measured[FINITE])
+                    recent = history.last(FINITE, PATIENCE)
+                    fatal = find_fatal_step(recipe, recent)
+                    if fatal is not None:
+                        # Go back to the state before the step that makes the run fail.
+                        step += part_steps - len(recent) + fatal
+                        train_state, failure = source.diagnose(segment, step)
+                        history.drop_last(len(recent) - fatal)
+                        raise failure
+                    train_state = segment.train_state
+                    step += part_steps
+                    row = None if validated is None else history.end_epoch(validated)
+
+                    # Log, and collect lines to print.
+                    epoch, _ = source.count_epochs(step)
+                    _log_steps(config, measured, row, step)
+                    if row is not None:
+                        config.log.on_state(step, train_state)
+                    report.update(step, measured)
+                    if row is not None:
+                        # The end of the epoch, as if all steps of the segment took the same time.
+                        epoch_ended = seconds * (step - first_step) / segment_steps
+                        report.end_epoch(epoch, row, segment_began + epoch_ended)
+
+                    # Call back at the end of an epoch.
+                    if row is not None and config.callback is not None:
+                        report.flush()  # before the callback may print
+                        figures = {name: float(value) for name, value in row.items()}
+                        callback_stops = _is_true(config.callback(step, figures))
+
+                    # Save.
+                    if store.is_due(None if row is None else epoch):
+                        score = None if row is None else _score(row, criterion, sign)
+                        with stopwatch.measure("checkpoints"):
+                            store.save(train_state, history, source.position(), score)
+
+                # Print in one go, because each call of a terminal is slow. Then adapt the number of
+                # steps to the speed.
+                report.flush()
+                chunk = config.chunk or next_chunk(step - first_step, seconds)
+                segment = next_segment
+                segment_began = arrived
         except Exception as error:
-            self._keep()  # before anything is shown, which may be what failed
-            if self.keeper.keeps:
+            # Save first, because the error may come from printing, which would fail again.
+            with stopwatch.measure("checkpoints"):
+                store.save(train_state, history, source.position())
+            if store.is_active:
                 error.add_note(
-                    f"The run is kept as it was at step {self.keeper.kept}; resume=True goes on from there."
+                    f"The run was saved at step {store.saved_step}; resume=True continues there."
                 )
-            self.screen.tell()
+            report.flush()
             raise
-        self._keep()
-        history, asked = self.diary.history(), self.asked()
-        is_over = end in (DONE, EARLY)
-        go_on = (
-            ""
-            if is_over
-            else f"resume={self.keeper.keeps or 'result.train_state'} goes on from here"
-        )
-        losses = [] if VALID_LOSS not in history else history[VALID_LOSS].tolist()
-        self.screen.conclude(f"{end}, at step {self.step:,}", self.watch, losses, go_on)
-        if asked and (self.keeper.keeps or asked == signal.SIGTERM):
-            raise exit_by(asked)
-        return Result(
-            finished(self.plan.recipe, self.train_state) if is_over else self.train_state, history
-        )
 
-    def _to_the_end(self) -> str:
-        """Segment after stretch, where that can be with the next one under way before this one is told; why it ends."""
-        size, stretch, began = self.plan.limits.chunk or 1, None, self.watch.seconds()
-        while (end := self._end()) is None:
-            stretch = stretch or self._set_out(self.train_state, self.step, size)
-            ahead = (
-                self._set_out(stretch.train_state, stretch.step, size)
-                if self._goes_on_from(stretch)
-                else None
-            )
-            with self.watch.on("steps"):
-                parts, seconds = stretch.parts()
-            self.watch.move("steps", "validation", seconds)
-            now, first = self.watch.seconds(), self.step
-            self._note(stretch, parts, began, now)
-            self.screen.tell()  # in one go: Python comes back to each thing while it is warm
-            size = self.plan.limits.chunk or _next_size(self.step - first, now - began)
-            stretch, began = ahead, now
-        return end
-
-    def _goes_on_from(self, stretch: Segment) -> bool:
-        """Whether there is another to come for certain, as far as is known before this one has arrived."""
-        return self.plan.course.looks_ahead and stretch.step < self._last()
-
-    def _last(self) -> float:
-        """At which step it ends, if nothing ends it before."""
-        return min(math.inf if self.plan.total is None else self.plan.total, self.plan.limits.steps)
-
-    def _set_out(self, train_state: TrainState, step: int, size: int) -> Segment:
-        """So many steps at most, and not beyond the end of an epoch where somebody looks at the train state then."""
-        length, stop = self.plan.course.length, min(step + size, self._last())
-        if self.shows_states and length is not None:
-            stop = min(stop, (step // length + 1) * length)
-        with self.watch.on("steps"):
-            stretch = self.plan.course.go(train_state, step, int(stop - step))
-        self.watch.move("steps", "data", stretch.waited)
-        return stretch
-
-    def _note(self, stretch: Segment, parts: Sequence[EpochPart], began: float, now: float) -> None:
-        """Note what a stretch between these seconds brought, and tell it epoch by epoch.
-
-        NonFiniteError where one of its steps loses the run, which is then put back to before that step.
-        """
-        first, steps = self.step, sum(len(part.measured[FINITE]) for part in parts)
-        for measured, validated in parts:
-            self.diary.add(measured)
-            self._expect_finite(stretch, len(measured[FINITE]))
-            self.train_state, self.step = stretch.train_state, self.step + len(measured[FINITE])
-            row = None if validated is None else self.diary.end_epoch(validated)
-            self._tell(measured, row, began + (now - began) * (self.step - first) / steps)
-
-    def _expect_finite(self, stretch: Segment, steps: int) -> None:
-        flags = self.diary.recent(FINITE, PATIENCE)
-        fault = first_fault(self.plan.recipe, flags)
-        if fault is not None:
-            self.step += steps - len(flags) + fault
-            self.train_state, error = self.plan.course.blame(stretch.first, self.step)
-            self.diary.cut(len(flags) - fault)
-            raise error
-
-    def _end(self) -> str | None:
-        """Why the run ends here, if it does."""
-        stopping, limits = self.plan.recipe.early_stopping, self.plan.limits
-        ends = {
-            DONE: self.plan.course.epochs(self.step)[0] >= limits.epochs,
-            EARLY: stopping is not None and bool(stopping.is_over(self.train_state)),
-            ASKED: self.asked() > 0,
-            TOLD: self.is_told_to_stop,
-            LATE: self.watch.seconds() >= limits.seconds,
-            FAR: self.step >= limits.steps,
-        }
-        return next((reason for reason, holds in ends.items() if holds), None)
-
-    def _tell(self, measured: Figures, row: Row | None, seconds: float) -> None:
-        """Tell logs, screen and caller of steps, and of the epoch if they ended it; keep it when that is due."""
-        self._log(measured, row)
-        self.screen.update(self.step, measured)
-        epoch = self.plan.course.epochs(self.step)[0]
-        if row is not None:
-            self.screen.end_epoch(epoch, row, seconds)
-            if self.plan.callback is not None:
-                self.screen.tell()  # before what it may print
-                figures = {name: float(value) for name, value in row.items()}
-                self.is_told_to_stop = _is_true(self.plan.callback(self.step, figures))
-        if self.keeper.is_due(None if row is None else epoch):
-            by, sign = self.plan.goes_by
-            score = sign * float((row or {}).get(by, math.nan))
-            self._keep(score if math.isfinite(score) else None)
-
-    def _log(self, measured: Figures, row: Row | None) -> None:
-        figures = scalars(measured)
-        steps = np.arange(self.step - len(measured[FINITE]), self.step) + 1
-        told = steps % self.plan.log_every == 0
-        told[-1] &= row is None
-        if told.any():
-            self.plan.log.write(
-                steps[told], {name: values[told] for name, values in figures.items()}
-            )
-        if row is not None:  # the last step, in whose record those of validation are
-            last = {name: values[-1:] for name, values in figures.items()}
-            validated = {
-                name: np.array([value]) for name, value in row.items() if is_validation(name)
-            }
-            self.plan.log.write(steps[-1:], last | validated)
-            self.plan.log.look(self.step, self.train_state)
-
-    def _keep(self, score: float | None = None) -> None:
-        with self.watch.on("checkpoints"):
-            self.keeper.save(self.train_state, self.diary, self.plan.course.place(), score)
-
-    def _begun(self, shapes: tuple[Figures, Figures], resumes: bool) -> Begun:
-        names = [
-            *scalars(shapes[0]),
-            *(name for name, value in shapes[1].items() if value.ndim == 0),
-        ]
-        settings: dict[str, str | int | float] = {
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.train_state.params)),
-            "epochs": self.plan.limits.epochs,
-            "batch_size": self.plan.batch_size,
-        }
-        return Begun(self.step, tuple(names), settings, self._images, resumes)
-
-    def _images(self) -> np.ndarray | None:
-        inputs = self.plan.course.first_inputs(self.train_state)
-        return np.asarray(inputs) if getattr(inputs, "ndim", 0) == 4 else None
+        # Save the end, print the summary, and return.
+        with stopwatch.measure("checkpoints"):
+            store.save(train_state, history, source.position())
+        advice = ""
+        if not stop_reason.is_complete:
+            state = "True" if store.is_active else "result.train_state"
+            advice = f"resume={state} continues the run"
+        recorded = history.history()
+        losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
+        report.print_footer(f"{stop_reason.value}, at step {step:,}", stopwatch, losses, advice)
+        number = received_signal()
+        # After Ctrl-C without checkpoints, the result is all there is: it is returned.
+        if number and (store.is_active or number == signal.SIGTERM):
+            raise signal_exit(number)
+        if stop_reason.is_complete:
+            train_state = finish_run(recipe, train_state)
+        return Result(train_state, recorded)
 
 
-def _next_size(steps: int, seconds: float) -> int:
-    """As many steps as take SECONDS_PER_CHUNK, after so many took so long; at most 256 times more, 16 times fewer."""
-    return max(1, round(steps * min(max(SECONDS_PER_CHUNK / max(seconds, 1e-9), 1 / 16), 256)))
+def _criterion(recipe: Recipe) -> tuple[str, int]:
+    """Return the figure that decides the best epoch, and 1 if lower is better, else -1."""
+    if recipe.early_stopping is None:
+        return VALID_LOSS, 1
+    return recipe.early_stopping.by, recipe.early_stopping.sign
 
 
-def _is_true(answer: Any) -> bool:
-    """Whether a callback asks to end the run: it returns True, of Python, NumPy or JAX."""
-    return np.shape(answer) == () and np.asarray(answer).dtype == bool and bool(answer)
+def _score(row: Row, criterion: str, sign: int) -> float | None:
+    """Return the score of a checkpoint at the end of an epoch, the lower the better."""
+    score = sign * float(row.get(criterion, math.nan))
+    return score if math.isfinite(score) else None
 
 
-def _expect_figures(past: Figures, now: Figures) -> None:
-    """A run that is gone on with measures what it did."""
-    if past and past.keys() != now.keys():
-        advice = "give the loss, metrics and valid= that it was begun with"
-        raise ConfigError(
-            "resume", f"a run that measures {', '.join(past)}", ", ".join(now), advice
-        )
+def _is_true(value: Any) -> bool:
+    """Return whether a callback returned True, of Python, NumPy or JAX, and not a truthy value."""
+    return np.shape(value) == () and np.asarray(value).dtype == bool and bool(value)
 
 
-def _expect_own(train_state: TrainState, key: RandomKey, total: int | None) -> None:
-    """The train state that a run goes on from is one of this run."""
-    expect_same_key(train_state, key)
-    step = int(train_state.step)
-    if total is not None and step > total:
-        raise ConfigError(
-            "resume",
-            f"a train state within the {total} steps",
-            f"step {step}",
-            "train for more epochs",
-        )
+def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
+    """Log every log_every-th step, and the last step of an epoch with the validation figures.
+
+    Args:
+        config: The arguments of `lab.fit`.
+        measured: Figures of the steps, (steps, ...).
+        row: Figures of the epoch, if it ended with these steps.
+        step: Number of steps done.
+    """
+    figures = select_scalars(measured)
+    count = len(measured[FINITE])
+    steps = np.arange(step - count, step) + 1
+    is_logged = steps % config.log_every == 0
+    if row is not None:
+        is_logged[-1] = False  # logged below
+    if is_logged.any():
+        logged = {name: values[is_logged] for name, values in figures.items()}
+        config.log.write(steps[is_logged], logged)
+    if row is not None:
+        last = {name: values[-1:] for name, values in figures.items()}
+        for name, value in row.items():
+            if is_validation(name):
+                last[name] = np.array([value])
+        config.log.write(steps[-1:], last)
+
+
+def _run_info(
+    config: FitConfig,
+    source: DataSource,
+    train_state: TrainState,
+    shapes: tuple[Figures, Figures],
+    resumes: bool,
+) -> RunInfo:
+    """Describe the run for logs."""
+    of_steps, of_validation = shapes
+    names = list(select_scalars(of_steps))
+    names += [name for name, value in of_validation.items() if value.ndim == 0]
+
+    def images() -> np.ndarray | None:
+        inputs = source.next_inputs(train_state)
+        is_image = getattr(inputs, "ndim", 0) == 4
+        return np.asarray(inputs) if is_image else None
+
+    return RunInfo(
+        step=int(train_state.step),
+        names=tuple(names),
+        settings={
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(train_state.params)),
+            "epochs": config.epochs,
+            "batch_size": config.batch_size,
+        },
+        images=images,
+        resumes=resumes,
+    )
+
+
+def _describe_run(config: FitConfig, epoch_length: int | None) -> str:
+    """Describe the run for the header."""
+    epochs = config.epochs
+    if epoch_length is None:
+        return f"{epochs} epochs of steps on {config.batch_size} examples each"
+    total = epochs * epoch_length
+    steps = f"{epoch_length} steps on {config.batch_size} examples each"
+    return f"{epochs} epochs of {steps}: {total:,} steps"

@@ -1,7 +1,6 @@
-"""What the fit loop trains on: the protocol of data sources, and a segment of a run."""
+"""The protocol of data sources, and segments of a run."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,72 +11,88 @@ from fnn.lab.fit.history import Figures
 from fnn.types import TrainState
 
 
-class EpochPart(NamedTuple):
-    """What was done of an epoch.
+class Segment(NamedTuple):
+    """Consecutive steps that were launched, and may still be under way.
 
-    measured:  by each step, (steps,)
-    validated: by validation, if the epoch ended with them
+    Attributes:
+        first_state: The train state before the first step.
+        train_state: The train state after the last step. If an epoch then ends, it is updated on
+            validation.
+        first_step: Number of steps done before the segment.
+        stop: Number of steps done after it. It ends earlier where early stopping ends the run, or
+            at a non-finite step.
+        figures: Figures on the device, in the form of the source that launched the segment.
+    """
+
+    first_state: TrainState
+    train_state: TrainState
+    first_step: int
+    stop: int
+    figures: Any
+
+
+class EpochPart(NamedTuple):
+    """Figures of those steps of a segment that belong to one epoch, on the host.
+
+    Attributes:
+        measured: Figures of each step by name, (steps, ...).
+        validated: Figures of validation by name if the epoch ended with these steps, else None.
     """
 
     measured: Figures
     validated: Figures | None
 
 
-class Segment(NamedTuple):
-    """Steps that are under way, or done.
-
-    first:       where they began.
-    train_state: where they lead, at this step at most, having taken note of validation if an epoch is then over.
-    parts:       what they are of each epoch, and how many of the seconds that it waits for them are validation's.
-    waited:      the seconds in which there was no batch to do a step on.
-    """
-
-    first: TrainState
-    train_state: TrainState
-    step: int
-    parts: Callable[[], tuple[list[EpochPart], float]]
-    waited: float = 0.0
-
-
 class DataSource(Protocol):
-    """What a run goes over."""
+    """Data to train on, and the program that trains on it. The time of waiting is measured."""
 
     @property
-    def length(self) -> int | None:
-        """Steps an epoch, if that is known."""
+    def epoch_length(self) -> int | None:
+        """Steps per epoch, or None where it is not known."""
 
     @property
-    def looks_ahead(self) -> bool:
-        """Whether the next steps may be set out on before the last are done, and given up without a trace."""
-
-    def go(self, train_state: TrainState, step: int, count: int) -> Segment:
-        """So many steps or fewer, at least one; not beyond one that ends the run."""
+    def can_launch_ahead(self) -> bool:
+        """Whether a segment may be launched before the last one is done, and be discarded."""
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
-        """Do as `go` does, without a step; what will be measured, (0,), and validation, true where no step is done."""
+        """Compile the programs of `launch`, without a step.
 
-    def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
-        """For a step of the last stretch, which began here: the train state before it, and what was not finite."""
+        Returns:
+            Figures of no step, (0, ...), and figures of validation. The latter are those of this
+            train state if no step was done.
+        """
 
-    def first_inputs(self, train_state: TrainState) -> Any:
-        """The inputs of the next step as the network sees them."""
+    def launch(self, train_state: TrainState, step: int, max_steps: int) -> Segment:
+        """Launch at least one step from a train state that is at `step`, without waiting."""
 
-    def epochs(self, step: int) -> tuple[int, int]:
-        """At this step, how many are over, and how many steps of the one under way."""
+    def wait(self, segment: Segment) -> list[EpochPart]:
+        """Wait until a segment is done, and return its figures by epoch."""
 
-    def place(self) -> dict[str, Any]:
-        """What a checkpoint must keep, besides the train state, to go on from here."""
+    def diagnose(self, segment: Segment, step: int) -> tuple[TrainState, NonFiniteError]:
+        """Return the train state before a non-finite step of the last segment, and the error."""
 
-    def go_to(self, place: dict[str, Any], steps: int) -> bool:
-        """Go on from there, after so many steps; whether what was done before had not to be read again for it."""
+    def next_inputs(self, train_state: TrainState) -> Any:
+        """Return the inputs of the next step as the network gets them."""
+
+    def count_epochs(self, step: int) -> tuple[int, int]:
+        """Return the number of epochs done after a step, and of steps in the current one."""
+
+    def position(self) -> dict[str, Any]:
+        """Return all that a checkpoint needs for JSON, besides the train state, to resume here."""
+
+    def seek(self, position: dict[str, Any], steps: int) -> bool:
+        """Go to a position, {} for the first one, before which `steps` steps were done.
+
+        Returns:
+            False if the data before it had to be read again.
+        """
 
 
-def on_host(figures: Mapping[str, jax.Array], part: Any = ...) -> Figures:
-    """A copy, which does not hold on to the rest."""
-    return {name: np.array(np.asarray(value)[part]) for name, value in figures.items()}
-
-
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and the seconds it takes."""
-    began = time.monotonic()
-    return function(), time.monotonic() - began
+def on_host(figures: Mapping[str, jax.Array], index: Any = ...) -> Figures:
+    """Copy a part of each figure to the host."""
+    copies = {}
+    for name, value in figures.items():
+        part = np.asarray(value)[index]
+        # Always a copy: a view would keep the whole array in memory.
+        copies[name] = np.array(part)
+    return copies

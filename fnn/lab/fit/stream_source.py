@@ -1,106 +1,157 @@
-"""Training on an iterable of batches: a call of one compiled step for each batch."""
+"""Training on an iterable of batches: one call of a compiled step per batch."""
 
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fnn.errors import NonFiniteError
+from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures
-from fnn.lab.fit.loader import Stream
-from fnn.lab.fit.source import EpochPart, Segment, on_host, timed
-from fnn.train.evaluate import observed, validate
+from fnn.lab.fit.loader import BatchStream
+from fnn.lab.fit.source import EpochPart, Segment, on_host
+from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FINITE
-from fnn.train.nonfinite import explain, patience
+from fnn.train.nonfinite import nonfinite_error, nonfinite_limit
 from fnn.train.recipe import Recipe
-from fnn.train.step import augmented, stepped
+from fnn.train.step import prepare_batch, train_step_on_batch
 from fnn.types import Data, TrainState
 
 
-class StreamSource:
-    """Over a stream: a call a batch, and while the device computes one step, the host fetches the next batch.
+class StepCall(NamedTuple):
+    """A call of the compiled step.
 
-    At most two steps are under way, so that a run ends at the step that loses it.
+    Attributes:
+        before: The train state before the step.
+        batch: The batch of the step.
+        measured: The figures of the step, on the device.
     """
 
-    def __init__(self, recipe: Recipe, stream: Stream, valid: Data | None, batch_size: int):
-        self.recipe, self.stream = recipe, stream
-        self.validate = partial(validate, recipe, valid=valid, batch_size=batch_size)
-        self.last: tuple[TrainState, Data] | None = None  # where the last step began, and its batch
-        self.waiting: dict[str, jax.Array] | None = None  # what that step will have measured
-        self.lost = 0  # steps in a row that were not finite
+    before: TrainState
+    batch: Data
+    measured: dict[str, jax.Array]
 
-    @property
-    def length(self) -> int | None:
-        """As the stream has it."""
-        return self.stream.length
 
-    @property
-    def looks_ahead(self) -> bool:
-        """No: a batch that was taken is not given back."""
-        return False
+class StreamSource:
+    """Trains on a stream. While the device computes a step, the host fetches the next batch.
 
-    def go(self, train_state: TrainState, step: int, count: int) -> Segment:
-        """Batch by batch; one of another shape compiles anew."""
-        first, done = train_state, list[dict[str, jax.Array]]()
-        ended, waited = False, 0.0
-        while len(done) < count and not ended:
-            batch, seconds = timed(self.stream.pull)  # while the device computes the step before
-            waited += seconds
-            after, measured = stepped(self.recipe, train_state, *batch)
-            if self._is_lost():  # waits for the step before
-                break
-            self.last, self.waiting = (train_state, batch), measured
-            done.append(measured)
-            train_state = after
-            ended, seconds = timed(self.stream.ends)  # which may have to look for a next batch
-            waited += seconds
-        names = self.recipe.in_order(done[0]) if done else ()
-        looked = self.validate(train_state) if ended else {}
+    At most two steps are under way, so that the run ends at the step that makes it fail.
 
-        def parts() -> tuple[list[EpochPart], float]:
-            measured = {name: np.stack([np.asarray(one[name]) for one in done]) for name in names}
-            validated, seconds = timed(lambda: on_host(looked))
-            return [EpochPart(measured, validated if ended else None)], seconds
+    Args:
+        recipe: From `train.recipe`.
+        stream: The batches.
+        valid: The validation data, or None.
+        batch_size: Examples per step of validation.
+        stopwatch: Counts the time of waiting for batches and for validation.
+    """
 
-        return Segment(
-            first, observed(self.recipe, train_state, looked), step + len(done), parts, waited
-        )
+    # A batch that was taken cannot be given back to the loader.
+    can_launch_ahead = False
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stream: BatchStream,
+        valid: Data | None,
+        batch_size: int,
+        stopwatch: Stopwatch,
+    ):
+        self.epoch_length = stream.epoch_length
+        self._recipe = recipe
+        self._stream = stream
+        self._valid = valid
+        self._batch_size = batch_size
+        self._stopwatch = stopwatch
+        self._last_call: StepCall | None = None
+        self._nonfinite_steps = 0  # in a row
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
-        """By a step of which nothing is kept but the time it took."""
-        _, measured = stepped(self.recipe, train_state, *self.stream.peek())
-        each = {
-            name: value[None][:0] for name, value in on_host(self.recipe.in_order(measured)).items()
-        }
-        return each, on_host(self.validate(train_state))
+        """Compile by a step on the next batch, whose train state is discarded."""
+        _, figures = train_step_on_batch(self._recipe, train_state, *self._stream.peek())
+        measured = {}
+        for name, value in on_host(self._recipe.in_order(figures)).items():
+            measured[name] = value[None][:0]  # (...) -> (0, ...)
+        return measured, on_host(self._validate(train_state))
 
-    def blame(self, train_state: TrainState, step: int) -> tuple[TrainState, NonFiniteError]:
-        """By the batch of the last step, which is at hand."""
-        assert self.last is not None
-        before, batch = self.last
-        return before, explain(
-            self.recipe, before, *augmented(self.recipe, before, before.step, *batch)
+    def launch(self, train_state: TrainState, step: int, max_steps: int) -> Segment:
+        """Launch steps batch by batch, up to the end of the epoch.
+
+        A batch of another shape compiles another program.
+        """
+        first_state = train_state
+        measured_steps: list[dict[str, jax.Array]] = []
+        ends_epoch = False
+        while len(measured_steps) < max_steps and not ends_epoch:
+            # Meanwhile the device computes the step before.
+            with self._stopwatch.measure("data"):
+                batch = self._stream.take()
+            after, measured = train_step_on_batch(self._recipe, train_state, *batch)
+            # Waits for the step before. The step that was just launched is then discarded.
+            if self._has_failed():
+                break
+            # Only of the last step, state and batch stay in memory.
+            self._last_call = StepCall(train_state, batch, measured)
+            measured_steps.append(measured)
+            train_state = after
+            # Without a known length, the epoch ends where there is no next batch.
+            with self._stopwatch.measure("data"):
+                ends_epoch = self._stream.end_epoch()
+        # Validation is launched as well: the host waits for it in `wait`.
+        validated = self._validate(train_state) if ends_epoch else None
+        updated = update_on_validation(self._recipe, train_state, validated or {})
+        return Segment(
+            first_state,
+            updated,
+            first_step=step,
+            stop=step + len(measured_steps),
+            figures=(measured_steps, validated),
         )
 
-    def first_inputs(self, train_state: TrainState) -> Any:
-        """Of the next batch."""
-        return augmented(self.recipe, train_state, train_state.step, *self.stream.peek())[0]
+    def wait(self, segment: Segment) -> list[EpochPart]:
+        """Wait for the steps, then for validation if the epoch ended."""
+        measured_steps, validated = segment.figures
+        measured = {}
+        # The order of names is that of the history of `train.run`.
+        for name in self._recipe.in_order(measured_steps[0]):
+            values = [np.asarray(figures[name]) for figures in measured_steps]
+            measured[name] = np.stack(values)  # (steps, ...)
+        if validated is None:
+            return [EpochPart(measured, None)]
+        with self._stopwatch.measure("validation"):
+            return [EpochPart(measured, on_host(validated))]
 
-    def epochs(self, step: int) -> tuple[int, int]:
-        """By the stream."""
-        return self.stream.epochs, self.stream.taken
+    def diagnose(self, segment: Segment, step: int) -> tuple[TrainState, NonFiniteError]:
+        """Compute the last step again: the run fails at the last step of a segment."""
+        assert self._last_call is not None
+        recipe = self._recipe
+        before = self._last_call.before
+        inputs, targets = prepare_batch(recipe, before, before.step, *self._last_call.batch)
+        return before, nonfinite_error(recipe, before, inputs, targets)
 
-    def place(self) -> dict[str, Any]:
-        """The stream's place."""
-        return self.stream.place()
+    def next_inputs(self, train_state: TrainState) -> Any:
+        """Return the inputs of the next step as the network gets them."""
+        batch = self._stream.peek()
+        inputs, _ = prepare_batch(self._recipe, train_state, train_state.step, *batch)
+        return inputs
 
-    def go_to(self, place: dict[str, Any], steps: int) -> bool:
-        """By the stream."""
-        return steps == 0 or self.stream.go_to(place, steps)
+    def count_epochs(self, step: int) -> tuple[int, int]:
+        """Return the number of epochs done, and of steps in the current one."""
+        return self._stream.epochs, self._stream.taken
 
-    def _is_lost(self) -> bool:
-        if self.waiting is not None:
-            self.lost = 0 if self.waiting[FINITE] else self.lost + 1
-        return self.lost >= patience(self.recipe)
+    def position(self) -> dict[str, Any]:
+        """Return the position of the stream."""
+        return self._stream.position()
+
+    def seek(self, position: dict[str, Any], steps: int) -> bool:
+        """Go to a position of the stream, or read the batches before it again."""
+        return steps == 0 or self._stream.seek(position, steps)
+
+    def _validate(self, train_state: TrainState) -> dict[str, jax.Array]:
+        return validate(self._recipe, train_state, self._valid, self._batch_size)
+
+    def _has_failed(self) -> bool:
+        """Wait for the last step, and return whether its non-finite figures end the run."""
+        if self._last_call is not None:
+            is_finite = bool(self._last_call.measured[FINITE])
+            self._nonfinite_steps = 0 if is_finite else self._nonfinite_steps + 1
+        return self._nonfinite_steps >= nonfinite_limit(self._recipe)

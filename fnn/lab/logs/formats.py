@@ -1,4 +1,4 @@
-"""How the records of steps stand in lines: as JSON, or as rows of a table."""
+"""Line formats of log files: JSON lines and comma-separated values."""
 
 import csv
 import io
@@ -11,85 +11,141 @@ import numpy as np
 from fnn.errors import ConfigError, ShapeError
 
 Names = Sequence[str]
-# JSON knows no number that is not finite; protobuf writes them as these strings, and pandas reads them back.
-WILD = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+
+# JSON has no literals for non-finite numbers. The JSON mapping of protobuf writes these strings,
+# and pandas reads them back as numbers.
+NONFINITE = {
+    "nan": '"NaN"',
+    "inf": '"Infinity"',
+    "-inf": '"-Infinity"',
+}
 
 
 class Format(NamedTuple):
-    """How records become lines, and lines records again.
+    """Conversion between the records of steps and the lines of a file.
 
-    begins: with what every file begins.
-    head:   (names) -> the lines before the records
-    lines:  (names, steps, figures of each step by name) -> a line a step
-    parse:  (names, line) -> (step, figures); ValueError, KeyError or TypeError for what is no record
+    Attributes:
+        prefix: Text that every file of this format starts with.
+        header: `(names) -> lines`, the lines before the first record.
+        format: `(names, steps, figures) -> lines`, one line per step. `steps` is (n,), and
+            `figures` maps each name to an array (n,).
+        parse: `(names, line) -> (step, figures)`. Raises ValueError, KeyError, TypeError or
+            AttributeError for a line that is not a record.
     """
 
-    begins: str
-    head: Callable[[Names], list[str]]
-    lines: Callable[[Names, np.ndarray, Mapping[str, Any]], list[str]]
+    prefix: str
+    header: Callable[[Names], list[str]]
+    format: Callable[[Names, np.ndarray, Mapping[str, Any]], list[str]]
     parse: Callable[[Names, str], tuple[int, dict[str, float]]]
 
 
-def column(name: str, values: Any, steps: np.ndarray) -> np.ndarray:
-    """The figures of the steps as an array of numbers; ShapeError unless there is one a step."""
+def as_column(name: str, values: Any, steps: np.ndarray) -> np.ndarray:
+    """Convert the values of a figure to a numeric array (n,) with one entry per step.
+
+    Raises:
+        ShapeError: The array does not have the shape of `steps`.
+    """
     array = np.asarray(values)
     if array.shape != steps.shape:
-        advice = "tell a part of it, or lab.summarize_runs(...)"
-        raise ShapeError(f"log {name}", f"one number a step, {steps.shape}", array.shape, advice)
-    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+        raise ShapeError(
+            f"log {name}",
+            f"one number per step, {steps.shape}",
+            array.shape,
+            "log a part of it, or lab.summarize_runs(...)",
+        )
+    # Booleans are written as 0 and 1.
+    is_bool = array.dtype.kind == "b"
+    return array.astype(np.uint8) if is_bool else array
 
 
 def _texts(name: str, values: Any, steps: np.ndarray) -> list[str]:
-    """Each as the shortest decimal that gives its bits back in its own dtype: 0.1 for float32's 0.100000001."""
-    return [str(value) for value in column(name, values, steps)]
+    # str() of a NumPy scalar is the shortest decimal that restores its bits in its own dtype:
+    # float32's 0.100000001 becomes "0.1".
+    array = as_column(name, values, steps)
+    return [str(value) for value in array]
+
+
+def _json_texts(name: str, values: Any, steps: np.ndarray) -> list[str]:
+    texts = _texts(name, values, steps)
+    return [NONFINITE.get(text, text) for text in texts]
 
 
 def _json_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
+    # Formatting one %-template per line is much faster than a call of json.dumps per line.
+    # The keys become part of the template, so "%" is doubled in them.
     keys = [json.dumps(name).replace("%", "%%") for name in ("step", *figures)]
-    line = "{" + ", ".join(f"{key}: %s" for key in keys) + "}"
-    told = [
-        [WILD.get(text, text) for text in _texts(name, values, steps)]
-        for name, values in figures.items()
-    ]
-    return [line % record for record in zip(steps, *told, strict=True)]
+    fields = ", ".join(f"{key}: %s" for key in keys)
+    template = "{" + fields + "}"
+    columns = []
+    for name, values in figures.items():
+        columns.append(_json_texts(name, values, steps))
+    records = zip(steps, *columns, strict=True)
+    return [template % record for record in records]
 
 
 def _json_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
     record = json.loads(line)
-    return int(record.pop("step")), {name: float(value) for name, value in record.items()}
+    step = int(record.pop("step"))
+    figures = {name: float(value) for name, value in record.items()}
+    return step, figures
 
 
 def _csv_row(cells: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
+    writer = csv.writer(text, lineterminator="")
+    writer.writerow(cells)
     return text.getvalue()
 
 
 def csv_cells(line: str) -> list[str]:
-    """The cells of a row."""
-    return next(csv.reader([line]), [])
+    """Split a row of CSV into its cells."""
+    rows = csv.reader([line])
+    return next(rows, [])
 
 
 def _csv_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> list[str]:
-    if unknown := figures.keys() - set(names):
-        advice = "tell all names as the run begins, or use lab.jsonl_log"
+    unknown = figures.keys() - set(names)
+    if unknown:
         raise ConfigError(
             "csv_log figures",
             f"a column among {', '.join(names)}",
             ", ".join(sorted(unknown)),
-            advice,
+            "name all figures when the run begins, or use lab.jsonl_log",
         )
-    empty = [""] * len(steps)
-    told = [_texts(name, figures[name], steps) if name in figures else empty for name in names]
-    return [
-        ",".join(record) for record in zip(map(str, steps), *told, strict=True)
-    ]  # numbers need no quotes
+    columns = []
+    for name in names:
+        if name in figures:
+            columns.append(_texts(name, figures[name], steps))
+        else:
+            columns.append([""] * len(steps))
+    # Numbers need no quotes, so that the rows are joined without the slower csv.writer.
+    step_texts = map(str, steps)
+    records = zip(step_texts, *columns, strict=True)
+    return [",".join(record) for record in records]
 
 
 def _csv_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
     step, *cells = csv_cells(line)
-    return int(step), {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell}
+    figures = {}
+    for name, cell in zip(names, cells, strict=True):
+        if cell:
+            figures[name] = float(cell)
+    return int(step), figures
 
 
-JSONL = Format('{"step": ', lambda names: [], _json_lines, _json_record)
-CSV = Format("step,", lambda names: [_csv_row(["step", *names])], _csv_lines, _csv_record)
+def _csv_header(names: Names) -> list[str]:
+    return [_csv_row(["step", *names])]
+
+
+JSONL = Format(
+    prefix='{"step": ',
+    header=lambda names: [],
+    format=_json_lines,
+    parse=_json_record,
+)
+CSV = Format(
+    prefix="step,",
+    header=_csv_header,
+    format=_csv_lines,
+    parse=_csv_record,
+)

@@ -1,4 +1,4 @@
-"""Logs into files that people and their tools read: JSON lines, and comma-separated values."""
+"""Logs into text files: JSON lines and comma-separated values."""
 
 import os
 
@@ -8,20 +8,35 @@ from fnn.lab.logs.log import Log
 
 
 def jsonl_log(path: str | os.PathLike[str]) -> Log:
-    """A log into a file of JSON lines: `{"step": 12, "loss": 0.5}`, a line each step that is told.
+    """Log into a file of JSON lines: `{"step": 12, "loss": 0.5}`, one line per logged step.
 
-    What is not finite is "NaN", "Infinity" or "-Infinity", valid JSON that pandas.read_json(path, lines=True) reads as
-    numbers. Lines are written at once and whole. When a run resumes, the lines after that step go, and a last line that
-    was cut, so that the log is that of the run that never stopped. ConfigError where a run begins and the file holds a
-    log already, for a folder that is not there, or a file that is no such log.
+    Non-finite numbers are written as "NaN", "Infinity" and "-Infinity". This is valid JSON, which
+    `pandas.read_json(path, lines=True)` reads as numbers. Lines are written whole and at once.
+
+    When a run resumes, the lines of later steps and a truncated last line are removed: the file
+    is then byte for byte that of an uninterrupted run.
+
+    Args:
+        path: The file. Its folder must exist; the file itself must not exist when a run begins.
+
+    Raises:
+        ConfigError: `path` is a folder, or its folder does not exist. Also raised when a run
+            begins: the file already holds a log, or is not a log of this format.
     """
     return file_log("jsonl_log", path, JSONL)
 
 
 def csv_log(path: str | os.PathLike[str]) -> Log:
-    """A log into a table of comma-separated values, a column a figure, empty where it was not told.
+    """Log into a file of comma-separated values: one column per figure, one row per logged step.
 
-    What is not finite is nan, inf or -inf, as pandas.read_csv reads it. Else as `jsonl_log`; ConfigError also for a
-    figure that was not named as the run began, and where a run resumes with other figures.
+    The cell of a figure that a step does not have is empty. Non-finite numbers are written as
+    nan, inf and -inf, which `pandas.read_csv` reads. Resuming works as for `jsonl_log`.
+
+    Args:
+        path: The file. Its folder must exist; the file itself must not exist when a run begins.
+
+    Raises:
+        ConfigError: As for `jsonl_log`; also for a figure that was not named when the run began,
+            and when a run resumes with other figures.
     """
     return file_log("csv_log", path, CSV)

@@ -1,4 +1,4 @@
-"""A log that is a file of lines: whole whenever it was told, and after resuming that of the run that never stopped."""
+"""A log that is a text file with one line per step."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,30 +9,51 @@ import numpy as np
 
 from fnn.errors import ConfigError
 from fnn.lab.logs.formats import Format
-from fnn.lab.logs.log import Begun, Log, not_begun
+from fnn.lab.logs.log import Log, RunInfo, not_begun_error
 
-CUT = "surrogateescape"  # keeps the bytes of a letter that was cut in two
+# Keeps the bytes of a truncated UTF-8 character, so that reading and writing is lossless.
+DECODE_ERRORS = "surrogateescape"
 
 
 def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
-    """A log into a file of this format; ConfigError where that cannot be."""
-    target = expect_file_place(where, path)
+    """Make a log that appends lines of a format to a file.
+
+    Args:
+        where: Name of the caller, for error messages.
+        path: The file.
+        form: Format of the lines.
+
+    Raises:
+        ConfigError: `path` is a folder, or its folder does not exist.
+    """
+    target = expect_file_path(where, path)
     file: IO[bytes] | None = None
     names: tuple[str, ...] = ()
 
-    def begin(begun: Begun) -> None:
+    def begin(info: RunInfo) -> None:
         nonlocal file, names
         close()
-        lines = _kept(where, target, form, begun)
+        lines = _initial_lines(where, target, form, info)
+        content = "".join(f"{line}\n" for line in lines)
+        # The file is replaced atomically: a crash here leaves the old log whole.
         partial = target.with_name(f".{target.name}.partial")
-        partial.write_text("".join(f"{line}\n" for line in lines), "utf-8", CUT, "\n")
+        partial.write_text(
+            content,
+            encoding="utf-8",
+            errors=DECODE_ERRORS,
+            newline="\n",
+        )
         partial.replace(target)
-        file, names = target.open("ab"), begun.names
+        file = target.open("ab")
+        names = info.names
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         if file is None:
-            raise not_begun(where, steps)
-        file.write("".join(f"{line}\n" for line in form.lines(names, steps, figures)).encode())
+            raise not_begun_error(where, steps)
+        lines = form.format(names, steps, figures)
+        content = "".join(f"{line}\n" for line in lines)
+        # Flushed, so that other programs can read a line as soon as it is logged.
+        file.write(content.encode())
         file.flush()
 
     def close() -> None:
@@ -44,57 +65,103 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
     return Log(begin=begin, write=write, close=close)
 
 
-def records(
-    where: str, path: Path, form: Format, names: Sequence[str], lines: list[str], first: int
+def parse_lines(
+    where: str,
+    path: Path,
+    form: Format,
+    names: Sequence[str],
+    lines: list[str],
+    first_number: int,
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """The record of each line, the lines numbered from first; ConfigError at one that is none."""
-    for number, line in enumerate(lines, first):
+    """Parse each line to (step, figures).
+
+    Args:
+        where: Name of the argument, for error messages.
+        path: The file, for error messages.
+        form: Format of the lines.
+        names: Names of the columns.
+        lines: The lines to parse.
+        first_number: Line number of `lines[0]` in the file, for error messages.
+
+    Raises:
+        ConfigError: A line is not a record of this format.
+    """
+    for number, line in enumerate(lines, first_number):
         try:
             yield form.parse(names, line)
         except (ValueError, KeyError, TypeError, AttributeError):
-            advice = "mend or drop that line"
             raise ConfigError(
-                where, "a log of fnn", f"{line[:80]!r} in line {number} of {path}", advice
+                where,
+                "a log of fnn",
+                f"{line[:80]!r} in line {number} of {path}",
+                "correct or delete that line",
             ) from None
 
 
-def expect_file_place(where: str, path: str | os.PathLike[str]) -> Path:
-    """The path, if a file is or may be there; ConfigError otherwise."""
+def expect_file_path(where: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path, or raise ConfigError where a file cannot be written."""
     target = Path(path)
     if target.is_dir():
         raise ConfigError(
-            f"{where} path", "a file", f"{target}, a folder", 'name a file in it, as "run.jsonl"'
+            f"{where} path",
+            "a file",
+            f"{target}, a folder",
+            'name a file in it, as "run.jsonl"',
         )
     if not target.parent.is_dir():
-        raise ConfigError(f"{where} path", "a folder that exists", target.parent, "make it first")
+        raise ConfigError(
+            f"{where} path",
+            "a folder that exists",
+            target.parent,
+            "make it first",
+        )
     return target
 
 
-def _kept(where: str, path: Path, form: Format, begun: Begun) -> list[str]:
-    """The lines that the file shall begin with: its head, and of the past what the run does not do again."""
-    if "step" in begun.names:
+def _initial_lines(where: str, path: Path, form: Format, info: RunInfo) -> list[str]:
+    """Return the header and the records up to the step at which the run begins or resumes."""
+    if "step" in info.names:
         raise ConfigError(
-            f"{where} names", "names other than step", ", ".join(begun.names), "rename the metric"
+            f"{where} names",
+            "names other than step",
+            ", ".join(info.names),
+            "rename the metric",
         )
-    content, head = path.read_text("utf-8", CUT) if path.exists() else "", form.head(begun.names)
-    if not content.startswith(form.begins[: len(content)]):
-        raise ConfigError(
-            f"{where} path", "a log of this kind, or no file", path, "log to another file"
-        )
-    *lines, cut = content.split("\n")
-    if lines and lines[: len(head)] != head:
-        expected, advice = (
-            f"a log with the columns {head[0]}",
-            "log to another file, or use lab.jsonl_log",
-        )
-        raise ConfigError(f"{where} path", expected, f"{lines[0]} in {path}", advice)
-    past = lines[len(head) :]
-    if begun.is_new and (past or cut):
+    content = ""
+    if path.exists():
+        content = path.read_text(encoding="utf-8", errors=DECODE_ERRORS)
+    # A crash may have truncated the file anywhere, also within its first line.
+    expected_start = form.prefix[: len(content)]
+    if not content.startswith(expected_start):
         raise ConfigError(
             f"{where} path",
-            "no log yet, as the run begins",
+            "a log of this kind, or a new file",
             path,
+            "log to another file",
+        )
+    # The part after the last newline is empty, or a line that a crash truncated.
+    *lines, truncated = content.split("\n")
+    header = form.header(info.names)
+    if lines and lines[: len(header)] != header:
+        raise ConfigError(
+            f"{where} path",
+            f"a log with the columns {header[0]}",
+            f"{lines[0]} in {path}",
+            "log to another file, or use lab.jsonl_log",
+        )
+    past = lines[len(header) :]
+    # A header alone is the log of a run that was stopped before its first step.
+    if info.is_new and (past or truncated):
+        raise ConfigError(
+            f"{where} path",
+            "an empty or new file when a run begins",
+            f"the log {path}",
             "move it away, or log to another file",
         )
-    told = records(f"{where} path", path, form, begun.names, past, len(head) + 1)
-    return head + [line for line, (step, _) in zip(past, told, strict=True) if step <= begun.step]
+    records = parse_lines(f"{where} path", path, form, info.names, past, len(header) + 1)
+    # The run will do the later steps again.
+    kept = []
+    for line, (step, _) in zip(past, records, strict=True):
+        if step <= info.step:
+            kept.append(line)
+    return header + kept

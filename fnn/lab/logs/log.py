@@ -1,4 +1,4 @@
-"""What a log is: four functions that a run calls as it goes."""
+"""The interface of logs: four functions that a run calls."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnn.errors import ConfigError
-from fnn.lab.logs.formats import column
+from fnn.lab.logs.formats import as_column
 from fnn.types import TrainState
 
 
-class Begun(NamedTuple):
-    """What a log is told when a run begins or resumes.
+class RunInfo(NamedTuple):
+    """Facts about a run, given to a log when the run begins or resumes.
 
-    step:     how many steps are done: 0, or where the run resumes.
-    names:    every figure that will be told, in order.
-    settings: hyperparameters and facts of the run.
-    resumes:  whether a run that was kept goes on, be it from its beginning.
-    images:   gives the next batch as the network sees it, (n, height, width, channels), or None if it is of no images.
+    Attributes:
+        step: Number of steps done before: 0, or the step at which the run resumes.
+        names: Names of all figures that will be logged, in order.
+        settings: Hyperparameters and facts of the run by name.
+        images: Returns the next batch as the network gets it, (n, height, width, channels), or
+            None where the inputs are not images.
+        resumes: Whether the run continues one that was saved, possibly from step 0.
     """
 
     step: int
@@ -29,93 +31,133 @@ class Begun(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing may have been told of this run yet."""
+        """Whether nothing can have been logged of this run before."""
         return self.step == 0 and not self.resumes
 
 
-def _ignore(*_: Any) -> None:
-    """Nothing is kept of it."""
+def _do_nothing(*_: Any) -> None:
+    """Default of each function of a log."""
 
 
 class Log(NamedTuple):
-    """Where the figures of a run go.
+    """A receiver of the figures of a run.
 
-    begin: (begun) as the run begins or resumes; what was told of later steps is forgotten.
-    write: (steps, figures) of steps that were done: their numbers, (n,), and by name what each measured, (n,).
-    look:  (step, train_state) after each epoch.
-    close: () as the run ends, also by an error; begin opens again.
+    Attributes:
+        begin: `(info)` when the run begins or resumes, with a `RunInfo`. A log then discards the
+            figures of later steps.
+        write: `(steps, figures)` after steps, with their numbers, (n,), and an array (n,) per
+            figure.
+        on_state: `(step, train_state)` after each epoch.
+        close: `()` when the run ends, also by an error. `begin` opens the log again.
     """
 
-    begin: Callable[[Begun], None] = _ignore
-    write: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _ignore
-    look: Callable[[int, TrainState], None] = _ignore
-    close: Callable[[], None] = _ignore
+    begin: Callable[[RunInfo], None] = _do_nothing
+    write: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _do_nothing
+    on_state: Callable[[int, TrainState], None] = _do_nothing
+    close: Callable[[], None] = _do_nothing
 
     @property
-    def looks(self) -> bool:
-        """Whether it makes anything of a train state."""
-        return self.look is not _ignore
+    def uses_states(self) -> bool:
+        """Whether `on_state` does anything."""
+        return self.on_state is not _do_nothing
 
 
 def as_log(where: str, value: Any) -> Log:
-    """The log that was meant: one, a function (step, figures), several of these in a list, or None for no log.
+    """Convert an argument to a log.
 
-    ConfigError for anything else.
+    Args:
+        where: Name of the argument, for error messages.
+        value: A `Log`, a function `(step, figures)`, a list of these, or None for a log that does
+            nothing.
+
+    Raises:
+        ConfigError: `value` is anything else.
     """
     if value is None:
         return Log()
     if isinstance(value, Log):
         return value
     if isinstance(value, list | tuple):
-        return _all_of([as_log(f"{where}[{place}]", one) for place, one in enumerate(value)])
+        logs = [as_log(f"{where}[{index}]", item) for index, item in enumerate(value)]
+        return _combine(logs)
     if not callable(value):
-        advice = 'make one, as by lab.jsonl_log("run.jsonl")'
-        raise ConfigError(where, "a log, or a function (step, figures)", repr(value), advice)
+        raise ConfigError(
+            where,
+            "a log, or a function (step, figures)",
+            repr(value),
+            'make one, as by lab.jsonl_log("run.jsonl")',
+        )
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
-        for step, own in each(steps, figures):
-            value(step, own)
+        for step, row in iterate_steps(steps, figures):
+            value(step, row)
 
     return Log(write=write)
 
 
-def _all_of(logs: Sequence[Log]) -> Log:
-    def begin(begun: Begun) -> None:
-        with ExitStack() as undo:  # if one cannot begin, those that have are closed
+def _combine(logs: Sequence[Log]) -> Log:
+    """Make one log of several."""
+
+    def begin(info: RunInfo) -> None:
+        # If one log fails to begin, those that have begun are closed.
+        with ExitStack() as on_error:
             for log in logs:
-                log.begin(begun)
-                undo.callback(log.close)
-            undo.pop_all()
+                log.begin(info)
+                on_error.callback(log.close)
+            on_error.pop_all()  # all have begun: none is closed here
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         for log in logs:
             log.write(steps, figures)
 
-    looking = [log for log in logs if log.looks]
+    state_logs = [log for log in logs if log.uses_states]
 
-    def look(step: int, train_state: TrainState) -> None:
-        for log in looking:
-            log.look(step, train_state)
+    def on_state(step: int, train_state: TrainState) -> None:
+        for log in state_logs:
+            log.on_state(step, train_state)
 
     def close() -> None:
-        with ExitStack() as each:  # all are closed, even where one fails
+        # The stack closes every log, even where closing one of them fails.
+        with ExitStack() as stack:
             for log in logs:
-                each.callback(log.close)
+                stack.callback(log.close)
 
-    return Log(begin, write, look if looking else _ignore, close)
+    # A run whose log uses no states may do several epochs in one call: see `Log.uses_states`.
+    return Log(
+        begin,
+        write,
+        on_state if state_logs else _do_nothing,
+        close,
+    )
 
 
-def each(
+def iterate_steps(
     steps: np.ndarray, figures: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """Step by step what was told of several."""
-    columns = [column(name, values, steps).tolist() for name, values in figures.items()]
-    for step, *values in zip(steps.tolist(), *columns, strict=True):
-        yield step, dict(zip(figures, map(float, values), strict=True))
+    """Yield (step, figures) for each of several steps, with the figures as floats.
+
+    Args:
+        steps: Step numbers, (n,).
+        figures: An array (n,) per figure.
+
+    Raises:
+        ShapeError: A figure has another shape than `steps`.
+    """
+    # Conversion of whole columns is faster than of single numbers.
+    columns = []
+    for name, values in figures.items():
+        column = as_column(name, values, steps)
+        columns.append(column.tolist())
+    for step, *numbers in zip(steps.tolist(), *columns, strict=True):
+        row = dict(zip(figures, map(float, numbers), strict=True))
+        yield step, row
 
 
-def not_begun(where: str, steps: np.ndarray) -> ConfigError:
-    """The error of figures that no run has announced."""
+def not_begun_error(where: str, steps: np.ndarray) -> ConfigError:
+    """Make the error for figures that are logged before `begin`."""
     return ConfigError(
-        where, "a run that has begun", f"figures of step {steps[0]} before", "call its begin first"
+        where,
+        "a call of begin before figures",
+        f"figures of step {steps[0]}",
+        "call its begin first",
     )

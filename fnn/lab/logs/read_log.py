@@ -1,4 +1,4 @@
-"""A log read back."""
+"""Reading of log files."""
 
 import os
 import warnings
@@ -7,37 +7,66 @@ from pathlib import Path
 import numpy as np
 
 from fnn.errors import ConfigError
-from fnn.lab.logs.formats import CSV, JSONL, csv_cells
-from fnn.lab.logs.lines import records
+from fnn.lab.logs.formats import CSV, JSONL, Format, csv_cells
+from fnn.lab.logs.lines import parse_lines
 
 
 def read_log(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The columns of a file that `jsonl_log` or `csv_log` wrote, by name: step as integers, figures as float64.
+    """Read a file that `jsonl_log` or `csv_log` wrote.
 
-    A figure that was not told is NaN. A last line that was cut, as by a crash, is left out, with a warning.
-    ConfigError for a file that is not there or is no such log.
+    A last line that was truncated, as by a crash, is skipped with a warning.
+
+    Args:
+        path: The file.
+
+    Returns:
+        An array per column: `step` as integers, and each figure as float64, NaN at steps that do
+        not have it.
+
+    Raises:
+        ConfigError: The file does not exist, or is not a log of fnn.
     """
     source = Path(path)
     if not source.is_file():
-        raise ConfigError("read_log path", "a file that exists", source, "check the folder")
+        raise ConfigError(
+            "read_log path",
+            "a file that exists",
+            source,
+            "check the folder",
+        )
     content = source.read_text(encoding="utf-8", errors="replace")
-    form = next(
-        (form for form in (JSONL, CSV) if content.startswith(form.begins[: len(content)])), None
-    )
-    if form is None:
-        advice = "give one that lab.jsonl_log or lab.csv_log wrote"
-        raise ConfigError("read_log path", "a log of fnn", f"{content[:40]!r} in {source}", advice)
-    *lines, cut = content.split("\n")
-    if cut:
+    form = _detect_format(source, content)
+    # A whole line ends with a newline, so that the last part is empty unless it was truncated.
+    *lines, truncated = content.split("\n")
+    if truncated:
         warnings.warn(
-            f"read_log: the last line of {source} was cut, and is left out: {cut[:80]!r}",
+            f"read_log: skipped the last line of {source}, which is truncated: {truncated[:80]!r}",
             stacklevel=2,
         )
-    names = csv_cells(lines[0])[1:] if form is CSV and lines else []
-    first = len(form.head(names)) if lines else 0
-    told = list(records("read_log path", source, form, names, lines[first:], first + 1))
-    names = names or list(dict.fromkeys(name for _, figures in told for name in figures))
-    columns = {
-        name: np.array([figures.get(name, np.nan) for _, figures in told], float) for name in names
-    }
-    return {"step": np.array([step for step, _ in told], int)} | columns
+    names: list[str] = []
+    if form is CSV and lines:
+        names = csv_cells(lines[0])[1:]  # without "step"
+    first = len(form.header(names)) if lines else 0
+    records = list(parse_lines("read_log path", source, form, names, lines[first:], first + 1))
+    if not names:
+        # JSON lines have no header: the columns are all names that occur, in order of occurrence.
+        occurring = dict.fromkeys(name for _, figures in records for name in figures)
+        names = list(occurring)
+    columns = {"step": np.array([step for step, _ in records], int)}
+    for name in names:
+        values = [figures.get(name, np.nan) for _, figures in records]
+        columns[name] = np.array(values, float)
+    return columns
+
+
+def _detect_format(source: Path, content: str) -> Format:
+    """Find the format of a file by its first characters, of which there may be few."""
+    for form in (JSONL, CSV):
+        if content.startswith(form.prefix[: len(content)]):
+            return form
+    raise ConfigError(
+        "read_log path",
+        "a log of fnn",
+        f"{content[:40]!r} in {source}",
+        "give one that lab.jsonl_log or lab.csv_log wrote",
+    )

@@ -1,4 +1,4 @@
-"""A log that TensorBoard shows."""
+"""Log into event files of TensorBoard."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -6,110 +6,135 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.lab.logs.log import Begun, Log, each, not_begun
-from fnn.lab.plots.image_grid import tiled
+from fnn.lab.logs.log import Log, RunInfo, iterate_steps, not_begun_error
+from fnn.lab.plots.image_grid import tile_images
 from fnn.types import TrainState
 
-EVENTS = "events.out.tfevents.*"
+EVENT_FILES = "events.out.tfevents.*"
 BINS = 64  # of a histogram; TensorBoard draws about half as many
-SECONDS = 10  # at the longest until a page that looks on can see a figure
+FLUSH_SECONDS = 10  # maximum delay until an open page can show a figure
 
 
 def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = True) -> Log:
-    """A log into event files, which `tensorboard --logdir` shows: one directory a run, side by side in a folder.
+    """Log into event files, which `tensorboard --logdir` shows. Needs fnn[tensorboard].
 
-    Figures are scalars; settings stand in the table of hyperparameters; the first batch is an image; histograms after
-    each epoch tell of every array of params and of state what is finite in it. When a run resumes, TensorBoard forgets
-    what was told of later steps. ConfigError where a run begins and the directory holds events already, and without
-    tensorboardX. Needs fnn[tensorboard].
+    Figures are scalars, the settings of the run are in the table of hyperparameters, and the first
+    batch is an image. When a run resumes, TensorBoard discards the events of later steps.
+
+    Args:
+        directory: Folder of one run. Put the folders of several runs into one folder to compare
+            them.
+        histograms: Whether to write, after each epoch, a histogram of the finite values of each
+            array of params and state.
+
+    Raises:
+        ConfigError: `directory` is a file, or tensorboardX is not installed. Also raised when a
+            run begins and the directory already holds events.
     """
-    target, make = Path(directory), _maker()
+    target = Path(directory)
+    make_writer = _writer_class()
     checks.flag("tensorboard_log histograms", histograms)
     if target.exists() and not target.is_dir():
         raise ConfigError(
-            "tensorboard_log directory", "a folder, or nothing yet", target, "name another"
+            "tensorboard_log directory",
+            "a folder, or a path that does not exist",
+            target,
+            "name another",
         )
     writer: Any = None
-    ending: Any = None
+    session_end: Any = None
 
-    def begin(begun: Begun) -> None:
-        nonlocal writer, ending
+    def begin(info: RunInfo) -> None:
+        nonlocal writer, session_end
         close()
-        past = len(list(target.glob(EVENTS)))
-        if past and begun.is_new:
-            advice = "name a directory of its own for each run"
+        existing = list(target.glob(EVENT_FILES))
+        if existing and info.is_new:
             raise ConfigError(
-                "tensorboard_log directory", "no events yet, as the run begins", target, advice
+                "tensorboard_log directory",
+                "a folder without events when a run begins",
+                target,
+                "name a new directory for each run",
             )
-        images = begun.images()
-        image = None if images is None else tiled(images)
-        # TensorBoard purges what was told of this step and later ones, but not at the first mark of the kind, so each
-        # run needs one. tensorboardX names a file by the second, and of two in one second would make one.
-        writer = make(
+        images = info.images()
+        image = None if images is None else tile_images(images)
+        # TensorBoard discards events from `purge_step` on, but not for the first such mark of a
+        # directory. So every session writes one, also the first.
+        # The suffix is needed because tensorboardX names files by the second: two sessions within
+        # one second would write to one file.
+        writer = make_writer(
             str(target),
-            purge_step=begun.step + 1,
-            filename_suffix=f".{past:04}",
-            flush_secs=SECONDS,
+            purge_step=info.step + 1,
+            filename_suffix=f".{len(existing):04}",
+            flush_secs=FLUSH_SECONDS,
         )
-        experiment, start, ending = _settings(begun)
+        experiment, session_start, session_end = _hparams_summaries(info)
         writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(start)
+        writer.file_writer.add_summary(session_start)
         if image is not None:
-            writer.add_image("first_batch", image, begun.step, dataformats="HWC")
+            writer.add_image("first_batch", image, info.step, dataformats="HWC")
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         if writer is None:
-            raise not_begun("tensorboard_log", steps)
-        for step, own in each(steps, figures):
-            for name, value in own.items():
+            raise not_begun_error("tensorboard_log", steps)
+        for step, row in iterate_steps(steps, figures):
+            for name, value in row.items():
                 writer.add_scalar(name, value, step)
 
-    def look(step: int, train_state: TrainState) -> None:
-        leaves = trees.named_leaves({"params": train_state.params, "state": train_state.state})
-        for path, leaf in leaves.items():
-            values = (
-                np.asarray(leaf, float)
-                if jnp.issubdtype(leaf.dtype, jnp.floating)
-                else np.array([])
-            )
-            finite = values[np.isfinite(values)]
+    def on_state(step: int, train_state: TrainState) -> None:
+        arrays = {"params": train_state.params, "state": train_state.state}
+        for path, leaf in trees.named_leaves(arrays).items():
+            # A run that diverged has NaN, which a histogram cannot hold.
+            finite = _finite_values(leaf)
             if finite.size:
                 writer.add_histogram(path, finite, step, bins=BINS)
 
     def close() -> None:
         nonlocal writer
         if writer is not None:
-            writer.file_writer.add_summary(ending)
+            writer.file_writer.add_summary(session_end)
             writer.close()
         writer = None
 
-    return Log(begin, write, look, close) if histograms else Log(begin, write, close=close)
+    if not histograms:
+        return Log(begin, write, close=close)
+    return Log(begin, write, on_state, close)
 
 
-def _maker() -> Callable[..., Any]:
-    if not (
-        find_spec("tensorboardX") and find_spec("PIL")
-    ):  # it draws images with pillow, but does not bring it
-        advice = "pip install 'fnn[tensorboard]'"
+def _finite_values(leaf: jax.Array) -> np.ndarray:
+    """Return the finite values of an array of floats, (n,); of other dtypes, none."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.array([])
+    values = np.asarray(leaf, float)
+    return values[np.isfinite(values)]
+
+
+def _writer_class() -> Callable[..., Any]:
+    """Import the writer of tensorboardX, or raise ConfigError where it is not installed."""
+    # tensorboardX draws images with pillow, but does not depend on it.
+    if not (find_spec("tensorboardX") and find_spec("PIL")):
         raise ConfigError(
-            "tensorboard_log", "tensorboardX and pillow to write with", "no such packages", advice
+            "tensorboard_log",
+            "the packages tensorboardX and pillow",
+            "no such packages",
+            "pip install 'fnn[tensorboard]'",
         )
     from tensorboardX import SummaryWriter
 
     return SummaryWriter
 
 
-def _settings(begun: Begun) -> tuple[Any, Any, Any]:
-    """What stands in the table of hyperparameters: the experiment, that a session begins, that it ends."""
+def _hparams_summaries(info: RunInfo) -> tuple[Any, Any, Any]:
+    """Make the summaries of the hyperparameter table: experiment, session start, session end."""
     from tensorboardX.summary import hparams
 
-    settings = {
-        name: value if isinstance(value, str | int | float) else str(value)
-        for name, value in begun.settings.items()
-    }
-    return hparams(settings, dict.fromkeys(begun.names))
+    settings = {}
+    for name, value in info.settings.items():
+        is_plain = isinstance(value, str | int | float)
+        settings[name] = value if is_plain else str(value)
+    return hparams(settings, dict.fromkeys(info.names))

@@ -1,4 +1,4 @@
-"""A run with doors: the same numbers as the run, told on the way, stopped and resumed."""
+"""`fit` gives the bits of `train.run`, prints, stops early, and checks its arguments."""
 
 import os
 import signal
@@ -27,6 +27,12 @@ optimizer = optim.adam(optim.cosine(1e-2, steps=20, warmup_steps=3))
 recipes = {name: train.recipe(network, optimizer) for name, network in networks.items()}
 
 
+def first_examples(count):
+    """The first examples for training and for validation."""
+    train_data, valid_data = ((images[:count], labels[:count]) for images, labels in digits)
+    return train_data, valid_data
+
+
 def bits(tree):
     def raw(leaf):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -37,157 +43,142 @@ def bits(tree):
 
 @pytest.mark.parametrize("network", networks.values(), ids=networks)
 @pytest.mark.parametrize(
-    ("examples", "epochs", "valid"), [(64, 1, True), (64, 3, False), (150, 2, True)]
+    ("examples", "epochs", "has_valid"), [(64, 1, True), (64, 3, False), (150, 2, True)]
 )
-def test_fit_is_the_run_to_the_last_bit(network, examples, epochs, valid, key):
-    few = (digits.train[0][:examples], digits.train[1][:examples])
-    some = (digits.test[0][:70], digits.test[1][:70])
+def test_fit_gives_the_bits_of_run(network, examples, epochs, has_valid, key):
+    train_data, _ = first_examples(examples)
+    _, valid_data = first_examples(70)
     recipe = train.recipe(network, optimizer, augment=augment.flip_lr())
-    options = {"epochs": epochs, "batch_size": 64, "valid": some if valid else None}
-    wanted = bits(train.run(key, recipe, few, **options))
+    valid = valid_data if has_valid else None
+    options = {"epochs": epochs, "batch_size": 64, "valid": valid}
+    expected = bits(train.run(key, recipe, train_data, **options))
     for chunk in (1, None):
-        chex.assert_trees_all_equal(
-            bits(lab.fit(key, recipe, few, chunk=chunk, show=False, **options)), wanted
-        )
+        result = lab.fit(key, recipe, train_data, chunk=chunk, show=False, **options)
+        chex.assert_trees_all_equal(bits(result), expected)
 
 
-def test_more_steps_than_one_call_has_room_for(key):
-    """1,200 steps, all of which a chunk may have; an epoch has two, for a loop of one step XLA takes apart."""
-    few, some = ((images[:32], labels[:32]) for images, labels in digits)
-    options = {"epochs": 600, "batch_size": 16, "valid": some}
-    wanted = bits(train.run(key, recipes["softmax regression"], few, **options))
-    got = lab.fit(key, recipes["softmax regression"], few, chunk=5000, show=False, **options)
-    chex.assert_trees_all_equal(bits(got), wanted)
+def test_a_chunk_may_exceed_the_capacity_of_a_segment(key):
+    """1,200 steps in epochs of two, because XLA unrolls a loop of one step."""
+    train_data, valid_data = first_examples(32)
+    recipe = recipes["softmax regression"]
+    options = {"epochs": 600, "batch_size": 16, "valid": valid_data}
+    expected = bits(train.run(key, recipe, train_data, **options))
+    result = lab.fit(key, recipe, train_data, chunk=5000, show=False, **options)
+    chex.assert_trees_all_equal(bits(result), expected)
 
 
 def test_a_second_fit_compiles_nothing(key):
-    touch = chex.assert_max_traces(
-        lambda x: x + 0, n=3
-    )  # once for init and check, once for steps, once for validation
-    network = nn.chain(nn.flatten(), nn.elementwise(touch), nn.dense(10))
+    # Once for init and the checks, once for steps, once for validation.
+    counted = chex.assert_max_traces(lambda x: x + 0, n=3)
+    network = nn.chain(nn.flatten(), nn.elementwise(counted), nn.dense(10))
     for _ in range(2):
-        few = (digits.train[0][:64], digits.train[1][:64])
-        lab.fit(
-            key,
-            train.recipe(network, optimizer),
-            few,
-            epochs=1,
-            batch_size=32,
-            valid=few,
-            show=False,
-        )
+        train_data, _ = first_examples(64)
+        recipe = train.recipe(network, optimizer)
+        options = {"epochs": 1, "batch_size": 32, "valid": train_data, "show": False}
+        lab.fit(key, recipe, train_data, **options)
 
 
-def test_it_tells_what_goes_on_in_plain_lines(key, capsys):
-    few = (digits.train[0][:256], digits.train[1][:256])
-    recipe = train.recipe(
-        networks["perceptron"], optim.adam(optim.cosine(1e-2, steps=8, warmup_steps=3))
-    )
-    lab.fit(key, recipe, few, epochs=2, batch_size=64, valid=few)
+def test_the_output_has_a_header_checks_a_table_and_a_summary(key, capsys):
+    train_data, _ = first_examples(256)
+    schedule = optim.cosine(1e-2, steps=8, warmup_steps=3)
+    recipe = train.recipe(networks["perceptron"], optim.adam(schedule))
+    lab.fit(key, recipe, train_data, epochs=2, batch_size=64, valid=train_data)
     lines = capsys.readouterr().err.splitlines()
     labels = [line.split()[0] for line in lines]
-    top = ["network", "optimizer", "data", "run", "on", "compiled", "ok", "ok", "ok"]
-    assert labels == [*top, "epoch", "1", "2", "ended", "best", "took"]
-    columns = [
-        "epoch",
-        "loss",
-        "accuracy",
-        "rate",
-        "valid_accuracy",
-        "valid_loss",
-        "seconds",
-        "best",
-    ]
-    assert lines[labels.index("epoch")].split() == columns
+    header = ["network", "optimizer", "data", "run", "on"]
+    checks = ["compiled", "ok", "ok", "ok"]
+    assert labels == [*header, *checks, "epoch", "1", "2", "ended", "best", "took"]
+    figures = ["loss", "accuracy", "rate", "valid_accuracy", "valid_loss"]
+    assert lines[labels.index("epoch")].split() == ["epoch", *figures, "seconds", "best"]
     assert "2 epochs of 4 steps on 64 examples each: 8 steps; seed 0" in lines[3]
 
 
-def test_it_is_silent_when_told_so(key, capsys):
-    few = (digits.train[0][:64], digits.train[1][:64])
-    lab.fit(key, recipes["perceptron"], few, epochs=1, batch_size=32, show=False)
+def test_show_false_prints_nothing(key, capsys):
+    train_data, _ = first_examples(64)
+    lab.fit(key, recipes["perceptron"], train_data, epochs=1, batch_size=32, show=False)
     captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert captured.out == ""
+    assert captured.err == ""
 
 
-def test_ctrl_c_returns_what_there_is_and_the_handler_is_put_back(key):
+def test_ctrl_c_returns_the_result_so_far_and_the_handler_is_restored(key):
     before = signal.getsignal(signal.SIGINT)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     options = {"epochs": 10**6, "batch_size": 64, "show": False}
     result = lab.fit(key, recipes["softmax regression"], digits.train, **options)
     timer.join()
-    done = int(result.train_state.step)
-    assert 0 <= done < 22 * 10**6
-    assert result.history.loss.shape == (done,)
+    step = int(result.train_state.step)
+    assert 0 <= step < 22 * 10**6
+    assert result.history.loss.shape == (step,)
     chex.assert_tree_all_finite(result.train_state.params)
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_finished_run_resumed_is_done(key):
-    few = (digits.train[0][:64], digits.train[1][:64])
-    options = {"epochs": 2, "batch_size": 32, "show": False}
-    whole = lab.fit(key, recipes["perceptron"], few, **options)
-    again = lab.fit(key, recipes["perceptron"], few, resume=whole.train_state, **options)
+def test_a_complete_run_that_is_resumed_does_no_step(key):
+    train_data, _ = first_examples(64)
+    recipe = recipes["perceptron"]
+    options = {"batch_size": 32, "show": False}
+    whole = lab.fit(key, recipe, train_data, epochs=2, **options)
+    options["resume"] = whole.train_state
+    again = lab.fit(key, recipe, train_data, epochs=2, **options)
     chex.assert_trees_all_equal(bits(again.train_state), bits(whole.train_state))
     assert again.history.loss.shape == (0,)
-    with pytest.raises(
-        ConfigError, match="resume: expected a train state within the 2 steps, got step 4"
-    ):
-        lab.fit(
-            key, recipes["perceptron"], few, resume=whole.train_state, **options | {"epochs": 1}
-        )
+    message = "resume: expected a train state within the 2 steps, got step 4"
+    with pytest.raises(ConfigError, match=message):
+        lab.fit(key, recipe, train_data, epochs=1, **options)
 
 
-def test_early_stopping_is_that_of_the_run(key):
-    few, some = ((images[:128], labels[:128]) for images, labels in digits)
-    recipe = train.recipe(
-        networks["perceptron"], optim.adam(3e-2), early_stopping=train.early_stopping(2)
-    )
-    options = {"epochs": 40, "batch_size": 32, "valid": some}
-    wanted = bits(train.run(key, recipe, few, **options))
-    result = lab.fit(key, recipe, few, show=False, **options)
-    chex.assert_trees_all_equal(bits(result), wanted)
+def test_early_stopping_gives_the_bits_of_run(key):
+    train_data, valid_data = first_examples(128)
+    stopping = train.early_stopping(2)
+    recipe = train.recipe(networks["perceptron"], optim.adam(3e-2), early_stopping=stopping)
+    options = {"epochs": 40, "batch_size": 32, "valid": valid_data}
+    expected = bits(train.run(key, recipe, train_data, **options))
+    result = lab.fit(key, recipe, train_data, show=False, **options)
+    chex.assert_trees_all_equal(bits(result), expected)
     assert 2 < result.history.valid_loss.size < 40
 
 
-def test_a_run_that_early_stopping_has_ended_or_might_end_is_resumed_where_it_stood(key):
-    """Its train state is the best one, not the last."""
-    few, some = ((images[:128], labels[:128]) for images, labels in digits)
-    recipe = train.recipe(
-        networks["perceptron"], optim.adam(3e-2), early_stopping=train.early_stopping(3)
-    )
-    options = {"batch_size": 32, "valid": some, "show": False}
-    whole = lab.fit(key, recipe, few, epochs=12, **options)
+def test_with_early_stopping_a_run_resumes_from_its_last_state(key):
+    """The result holds the best train state, not the last."""
+    train_data, valid_data = first_examples(128)
+    stopping = train.early_stopping(3)
+    recipe = train.recipe(networks["perceptron"], optim.adam(3e-2), early_stopping=stopping)
+    options = {"batch_size": 32, "valid": valid_data, "show": False}
+    whole = lab.fit(key, recipe, train_data, epochs=12, **options)
     for epochs in (2, 5, 12):
-        first = lab.fit(key, recipe, few, epochs=epochs, **options)
-        rest = lab.fit(key, recipe, few, epochs=12, resume=first.train_state, **options)
+        first = lab.fit(key, recipe, train_data, epochs=epochs, **options)
+        rest = lab.fit(key, recipe, train_data, epochs=12, resume=first.train_state, **options)
         chex.assert_trees_all_equal(bits(rest.train_state), bits(whole.train_state))
         joined = np.concatenate([first.history.valid_loss, rest.history.valid_loss])
         np.testing.assert_array_equal(joined, whole.history.valid_loss)
 
 
-def test_early_stopping_may_begin_where_a_run_without_it_is_gone_on_with(key):
-    few, some = ((images[:128], labels[:128]) for images, labels in digits)
+def test_early_stopping_may_begin_when_a_run_without_it_is_resumed(key):
+    train_data, valid_data = first_examples(128)
     plain = train.recipe(networks["perceptron"], optim.adam(3e-2))
-    options = {"batch_size": 32, "valid": some}
-    before = train.run(key, plain, few, epochs=3, **options).train_state
+    options = {"batch_size": 32, "valid": valid_data}
+    before = train.run(key, plain, train_data, epochs=3, **options).train_state
+    options["resume"] = before
     recipe = plain.replace(early_stopping=train.early_stopping(2))
-    wanted = train.run(key, recipe, few, epochs=37, resume=before, **options)
-    result = lab.fit(key, recipe, few, epochs=40, resume=before, show=False, **options)
-    chex.assert_trees_all_equal(bits(result), bits(wanted))
+    expected = train.run(key, recipe, train_data, epochs=37, **options)
+    result = lab.fit(key, recipe, train_data, epochs=40, show=False, **options)
+    chex.assert_trees_all_equal(bits(result), bits(expected))
     assert 2 < result.history.valid_loss.size < 37
 
 
+CHECKPOINTS = r"checkpoints: expected a directory, or the value of lab.checkpoint_policy\(...\), "
 STORE = (
-    r"checkpoints: expected a directory, or what lab.checkpoint_policy gives, got lab.checkpoints\(\.\.\.\), a store of its own; "
+    r"got lab.checkpoint_store\(...\), a store for use without lab.fit; "
     r"give the directory, or lab.checkpoint_policy\(directory\)"
 )
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("change", "message"),
     [
-        ({"resume": True}, "resume: expected checkpoints to go on from, got None"),
+        ({"resume": True}, "resume: expected checkpoints to resume from, got None"),
         ({"resume": 7}, "resume: expected True, False or a train state, got 7"),
         (
             {"steps_per_epoch": 3},
@@ -196,26 +187,24 @@ STORE = (
         ({"batch_size": None}, "batch_size: expected a whole number, got None"),
         ({"max_steps": 1.5}, "max_steps: expected a whole number, got 1.5"),
         ({"max_seconds": -1}, "max_seconds: expected a number in"),
-        (
-            {"checkpoints": 3},
-            "checkpoints: expected a directory, or what lab.checkpoint_policy gives, got 3",
-        ),
-        ({"checkpoints": lab.checkpoint_store("run")}, STORE),
+        ({"checkpoints": 3}, CHECKPOINTS + "got 3"),
+        ({"checkpoints": lab.checkpoint_store("run")}, CHECKPOINTS + STORE),
         ({"callback": 3}, "callback: expected a function of"),
         ({"log_every": 0}, "log_every: expected >= 1, got 0"),
         ({"log": 3}, "log: expected a log, or a function"),
         ({"show": "yes"}, "show: expected True or False, got 'yes'"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_done(key, mistake, told, tmp_path, capsys):
-    few = (digits.train[0][:64], digits.train[1][:64])
-    options = {"epochs": 1, "batch_size": 32} | mistake
-    with pytest.raises(ConfigError, match=told):
-        lab.fit(key, recipes["perceptron"], few, **options)
+def test_wrong_arguments_raise_before_anything_is_printed(key, change, message, capsys):
+    train_data, _ = first_examples(64)
+    options = {"epochs": 1, "batch_size": 32} | change
+    with pytest.raises(ConfigError, match=message):
+        lab.fit(key, recipes["perceptron"], train_data, **options)
     assert capsys.readouterr().err == ""
 
 
-def test_a_store_that_is_open_is_no_place_to_keep_a_run_in(key, tmp_path):
-    few = (digits.train[0][:64], digits.train[1][:64])
+def test_an_open_store_as_checkpoints_raises(key, tmp_path):
+    train_data, _ = first_examples(64)
+    options = {"epochs": 1, "batch_size": 32}
     with lab.checkpoint_store(tmp_path) as store, pytest.raises(ConfigError, match=STORE):
-        lab.fit(key, recipes["perceptron"], few, epochs=1, batch_size=32, checkpoints=store)
+        lab.fit(key, recipes["perceptron"], train_data, checkpoints=store, **options)

@@ -1,4 +1,4 @@
-"""Batches from loaders, generators and lists: their epochs, their place, and that nobody else's buffer is kept."""
+"""Batches from loaders, generators and lists: their epochs, their position, and copies."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnn.errors import ConfigError
-from fnn.lab.fit.loader import Stream, is_stream
+from fnn.lab.fit.loader import BatchStream, is_stream
 
 
 def batch(number):
@@ -17,13 +17,15 @@ def numbers(stream, count):
     """The numbers of the next batches, with None at the end of an epoch."""
     found = []
     for _ in range(count):
-        found.append(int(stream.pull()[1][0]))
-        found += [None] * stream.ends()
+        _, targets = stream.take()
+        found.append(int(targets[0]))
+        if stream.end_epoch():
+            found.append(None)
     return found
 
 
 class Loader:
-    """Batches 0, 1, 2, ... of so many, each pass anew; without a length."""
+    """Batches 0, 1, 2, ..., the same in each pass, without a length."""
 
     def __init__(self, count):
         self.count = count
@@ -33,10 +35,12 @@ class Loader:
 
 
 class Seeking:
-    """An iterator that tells its place, as Grain's do."""
+    """An iterator that returns and sets its position, as Grain's do."""
 
     def __init__(self, count):
-        self.count, self.at, self.read = count, 0, 0
+        self.count = count
+        self.at = 0
+        self.read = 0  # batches in total
 
     def __iter__(self):
         return self
@@ -44,7 +48,8 @@ class Seeking:
     def __next__(self):
         if self.at == self.count:
             raise StopIteration
-        self.at, self.read = self.at + 1, self.read + 1
+        self.at += 1
+        self.read += 1
         return batch(self.at - 1)
 
     def get_state(self):
@@ -61,53 +66,46 @@ def endless():
         number += 1
 
 
-def test_what_a_stream_is():
+def test_iterables_of_batches_are_streams_and_pairs_of_arrays_are_not():
     inputs, targets = batch(0)
-    assert (
-        not is_stream((inputs, targets))
-        and not is_stream([inputs, targets])
-        and not is_stream(inputs)
-    )
-    assert is_stream([batch(0), batch(1)]) and is_stream(endless()) and is_stream(Loader(1))
+    for arrays in ((inputs, targets), [inputs, targets], inputs):
+        assert not is_stream(arrays)
+    for stream in ([batch(0), batch(1)], endless(), Loader(1)):
+        assert is_stream(stream)
 
 
 @pytest.mark.parametrize(
     "source", [Loader(2), [batch(0), batch(1)]], ids=["without a length", "with one"]
 )
-def test_an_epoch_is_one_pass(source):
-    assert numbers(Stream(source, None), 5) == [0, 1, None, 0, 1, None, 0]
+def test_an_epoch_is_one_pass_by_default(source):
+    assert numbers(BatchStream(source, None), 5) == [0, 1, None, 0, 1, None, 0]
 
 
-def test_an_epoch_is_so_many_batches_of_an_endless_source():
-    assert numbers(Stream(endless(), 2), 4) == [0, 1, None, 2, 3, None]
-    assert numbers(Stream(Loader(3), 2), 4) == [
-        0,
-        1,
-        None,
-        2,
-        0,
-        None,
-    ]  # begun anew in the midst of an epoch
+def test_an_epoch_has_the_given_number_of_batches():
+    assert numbers(BatchStream(endless(), 2), 4) == [0, 1, None, 2, 3, None]
+    # Here the second epoch needs a new pass.
+    assert numbers(BatchStream(Loader(3), 2), 4) == [0, 1, None, 2, 0, None]
 
 
-def test_a_look_ahead_takes_nothing():
-    stream = Stream(Loader(2), None)
-    assert int(stream.peek()[1][0]) == int(stream.peek()[1][0]) == 0
+def test_peek_takes_no_batch():
+    stream = BatchStream(Loader(2), None)
+    for _ in range(2):
+        assert int(stream.peek()[1][0]) == 0
     assert numbers(stream, 2) == [0, 1, None]
 
 
 @pytest.mark.parametrize("source", [iter([batch(0)]), []], ids=["iterator", "nothing"])
-def test_a_source_that_is_used_up_is_told(source):
-    stream = Stream(source, None)
-    with pytest.raises(
-        ConfigError, match="data: expected batches for every epoch, got an iterable that is used up"
-    ):
+def test_a_source_that_is_used_up_raises(source):
+    stream = BatchStream(source, None)
+    message = "data: expected batches for every epoch, got an iterable that is used up"
+    with pytest.raises(ConfigError, match=message):
         numbers(stream, 3)
 
 
 def test_a_loader_may_refill_its_buffers():
-    """On CPU, JAX may take a NumPy array's buffer for its own (jax issue 37830)."""
-    inputs, targets = np.zeros((64, 64), np.float32), np.zeros(64, np.int32)
+    """On CPU, JAX may use the buffer of a NumPy array without a copy (jax issue 37830)."""
+    inputs = np.zeros((64, 64), np.float32)
+    targets = np.zeros(64, np.int32)
 
     def refilled():
         while True:
@@ -115,39 +113,41 @@ def test_a_loader_may_refill_its_buffers():
             targets[:] += 1
             yield inputs, targets
 
-    stream = Stream(refilled(), 3)
-    kept = [stream.pull() for _ in range(3)]
-    assert [int(one[0].max()) for one in kept] == [int(one[1].min()) for one in kept] == [1, 2, 3]
+    stream = BatchStream(refilled(), 3)
+    taken = [stream.take() for _ in range(3)]
+    assert [int(batch[0].max()) for batch in taken] == [1, 2, 3]
+    assert [int(batch[1].min()) for batch in taken] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 4, 5])
-@pytest.mark.parametrize("length", [3, None])
-def test_the_place_of_a_source_that_tells_it_is_gone_back_to(steps, length):
-    source = Seeking(100)
-    stream = Stream(source, length)
+@pytest.mark.parametrize("epoch_length", [3, None])
+def test_the_position_of_a_loader_is_restored(steps, epoch_length):
+    stream = BatchStream(Seeking(100), epoch_length)
     stream.peek()
     numbers(stream, steps)
-    place = json.loads(json.dumps(stream.place()))
-    wanted = numbers(stream, 6)
-    again = Seeking(100)
-    other = Stream(again, length)
-    other.peek()  # as who wants to know what the batches are like
-    assert other.go_to(place, steps) and again.read == 1
-    assert numbers(other, 6) == wanted
+    position = json.loads(json.dumps(stream.position()))
+    expected = numbers(stream, 6)
+    source = Seeking(100)
+    restored = BatchStream(source, epoch_length)
+    restored.peek()  # as fit does, to check the first batch
+    assert restored.seek(position, steps)
+    assert source.read == 1
+    assert numbers(restored, 6) == expected
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
-def test_the_batches_of_any_other_source_are_read_again(steps):
-    stream, other = Stream(Loader(3), None), Stream(Loader(3), None)
+def test_the_batches_of_a_loader_without_a_position_are_read_again(steps):
+    stream = BatchStream(Loader(3), None)
+    restored = BatchStream(Loader(3), None)
     numbers(stream, steps)
-    assert not other.go_to(json.loads(json.dumps(stream.place())), steps)
-    assert other.epochs == stream.epochs
-    assert numbers(other, 5) == numbers(stream, 5)
+    position = json.loads(json.dumps(stream.position()))
+    assert not restored.seek(position, steps)
+    assert restored.epochs == stream.epochs
+    assert numbers(restored, 5) == numbers(stream, 5)
 
 
-def test_a_batch_that_is_no_pair_is_told():
-    with pytest.raises(
-        ConfigError,
-        match=r"data batch: expected a pair .* got a dict with image, label; make pairs",
-    ):
-        Stream([{"image": 0, "label": 1}], None).peek()
+def test_a_batch_that_is_not_a_pair_raises():
+    stream = BatchStream([{"image": 0, "label": 1}], None)
+    message = r"data batch: expected a pair .* got dict with image, label; give both"
+    with pytest.raises(ConfigError, match=message):
+        stream.peek()

@@ -1,4 +1,4 @@
-"""Over a stream: each batch is a step, and a run ends at the step that loses it."""
+"""Sources of data: a stream gives the steps of its batches, and times and failures are exact."""
 
 import time
 from functools import partial
@@ -12,11 +12,11 @@ import pytest
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, LabelError, NonFiniteError
 from fnn.lab.fit.array_source import ArraySource
-from fnn.lab.fit.clock import ValidationTimer
-from fnn.train.step import start_on
+from fnn.lab.fit.clock import Stopwatch
+from fnn.train.step import start_on_data
 
 digits = data.digits()
-some = (digits.test[0][:70], digits.test[1][:70])
+valid_data = (digits.test[0][:70], digits.test[1][:70])
 network = nn.chain(
     nn.flatten(), nn.dense(16), nn.batch_norm(), nn.relu(), nn.dropout(0.2), nn.dense(10)
 )
@@ -29,14 +29,13 @@ fit = partial(lab.fit, recipe=recipe, epochs=3, show=False)
 
 def bits(tree):
     def raw(leaf):
-        return (
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        )
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
 
     return jax.tree.map(raw, tree)
 
 
-class Anew:
+class Unsized:
     """The batches, without a length."""
 
     def __init__(self, batches):
@@ -46,40 +45,47 @@ class Anew:
         return iter(self.batches)
 
 
-@pytest.mark.parametrize("source", [loader, Anew(loader)], ids=["with a length", "without"])
+over_sources = pytest.mark.parametrize(
+    "source", [loader, Unsized(loader)], ids=["with a length", "without"]
+)
+
+
+@over_sources
 @pytest.mark.parametrize("chunk", [1, 3, None])
-def test_it_is_the_loop_of_steps_to_the_last_bit(source, chunk, key):
+def test_a_stream_gives_the_bits_of_a_loop_of_steps(source, chunk, key):
     train_state = train.start(key, recipe, (8, 8, 1))
-    measured, validated = [], []
+    measured = []
+    validated = []
     for _ in range(3):
         for batch in loader:
             train_state, figures = train.step(recipe, train_state, batch)
             measured.append(figures)
-        validated.append(train.evaluate(recipe, train_state, some, batch_size=32))
-    result = fit(key, data=source, valid=some, chunk=chunk)
+        validated.append(train.evaluate(recipe, train_state, valid_data, batch_size=32))
+    result = fit(key, data=source, valid=valid_data, chunk=chunk)
     chex.assert_trees_all_equal(bits(result.train_state), bits(train_state))
     for name in ("loss", "accuracy", "rate", "finite"):
-        np.testing.assert_array_equal(result.history[name], [one[name] for one in measured])
+        expected = [figures[name] for figures in measured]
+        np.testing.assert_array_equal(result.history[name], expected)
     for name in ("loss", "accuracy"):
-        np.testing.assert_array_equal(
-            result.history[f"valid_{name}"], [one[name] for one in validated]
-        )
+        expected = [figures[name] for figures in validated]
+        np.testing.assert_array_equal(result.history[f"valid_{name}"], expected)
 
 
-@pytest.mark.parametrize("source", [loader, Anew(loader)], ids=["with a length", "without"])
+@over_sources
 @pytest.mark.parametrize("step", [1, 4, 6, 8])
-def test_stopped_and_resumed_it_is_the_run(source, step, key, tmp_path):
-    whole = fit(key, data=source, valid=some)
-    part = fit(key, data=source, valid=some, checkpoints=tmp_path / "run", max_steps=step)
+def test_a_resumed_run_of_a_stream_gives_the_bits_of_the_whole_run(source, step, key, tmp_path):
+    run = partial(fit, key, data=source, valid=valid_data)
+    whole = run()
+    part = run(checkpoints=tmp_path / "run", max_steps=step)
     assert part.history.loss.size == step
-    resumed = fit(key, data=source, valid=some, checkpoints=tmp_path / "run", resume=True)
+    resumed = run(checkpoints=tmp_path / "run", resume=True)
     chex.assert_trees_all_equal(bits(resumed), bits(whole))
-    again = fit(key, data=source, valid=some, resume=part.train_state)
-    chex.assert_trees_all_equal(bits(again.train_state), bits(whole.train_state))
+    from_state = run(resume=part.train_state)
+    chex.assert_trees_all_equal(bits(from_state.train_state), bits(whole.train_state))
 
 
-class Telling:
-    """The batches over and over, from an iterator that tells its place."""
+class Seeking:
+    """The batches over and over, from an iterator that returns and sets its position."""
 
     def __init__(self):
         self.at = 0
@@ -99,32 +105,30 @@ class Telling:
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 8])
-def test_a_source_that_tells_its_place_is_put_there(step, key, tmp_path, capsys):
-    options = {"valid": some, "steps_per_epoch": 4}
-    whole = fit(key, data=Telling(), **options)
-    fit(key, data=Telling(), checkpoints=tmp_path / "run", max_steps=step, **options)
-    source = Telling()
-    resumed = fit(
-        key, data=source, checkpoints=tmp_path / "run", resume=True, **options | {"show": True}
-    )
+def test_the_position_of_a_loader_is_restored(step, key, tmp_path, capsys):
+    options = {"valid": valid_data, "steps_per_epoch": 4}
+    whole = fit(key, data=Seeking(), **options)
+    options["checkpoints"] = tmp_path / "run"
+    fit(key, data=Seeking(), max_steps=step, **options)
+    source = Seeking()
+    resumed = fit(key, data=source, resume=True, show=True, **options)
     chex.assert_trees_all_equal(bits(resumed), bits(whole))
-    assert source.at == 12 and "read again" not in capsys.readouterr().err
+    assert source.at == 12
+    assert "read again" not in capsys.readouterr().err
 
 
-def test_that_its_batches_were_read_again_is_told(key, tmp_path, capsys):
+def test_a_warning_says_that_batches_were_read_again(key, tmp_path, capsys):
     options = {"checkpoints": tmp_path / "run", "show": True}
     fit(key, data=loader, max_steps=6, **options)
     assert "read again" not in capsys.readouterr().err
     fit(key, data=loader, resume=True, **options)
-    assert (
-        "!!         the data cannot tell its place: its first 6 batches were read again"
-        in capsys.readouterr().err
-    )
+    warning = "!!         the data has no saved position: its first 6 batches were read again"
+    assert warning in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("length", [4, None])
-def test_the_time_without_a_batch_is_told_as_that_of_the_data(length, key, monkeypatch, capsys):
-    """On a clock that stands still but while a batch is fetched."""
+@pytest.mark.parametrize("epoch_length", [4, None])
+def test_the_time_without_a_batch_is_counted_for_the_data(epoch_length, key, monkeypatch, capsys):
+    """On a clock that advances only while a batch is fetched."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
@@ -134,72 +138,73 @@ def test_the_time_without_a_batch_is_told_as_that_of_the_data(length, key, monke
                 clock[0] += 10
                 yield batch
 
-    fit(key, data=Slow(), steps_per_epoch=length, chunk=1, show=True)
-    # Twelve steps, of whose batches the first has been looked at when the run begins.
+    fit(key, data=Slow(), steps_per_epoch=epoch_length, chunk=1, show=True)
+    # Twelve steps. The first batch was fetched before the run begins, to check it.
     assert "took       110.0 s: data 110.0" in capsys.readouterr().err.splitlines()
 
 
-def test_what_comes_before_the_first_step_is_no_measure_of_one(key, monkeypatch, capsys):
-    """On a clock of its own: a step takes 1 s, validation 7, and to begin the log 50."""
-    clock, arrive = [0.0], ValidationTimer.arrive
+def test_the_time_before_the_first_step_is_not_counted_for_steps(key, monkeypatch, capsys):
+    """On a clock by which a step takes 1 s, validation 7 s, and the beginning of the log 50 s."""
+    clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    block = ArraySource._block
 
-    def later(pace, figures, steps, ends):
-        def waited():
-            clock[0] += steps + 7 * ends
-            return figures()
+    def slow_block(source, segment):
+        steps = segment.stop - segment.first_step
+        validations = segment.stop // 22 - segment.first_step // 22
+        clock[0] += steps + 7 * validations
+        return block(source, segment)
 
-        return arrive(pace, waited, steps, ends)
-
-    def begin(begun):
+    def slow_begin(info):
         clock[0] += 50
 
-    monkeypatch.setattr(ValidationTimer, "arrive", later)
-    fit(
-        key,
-        data=digits.train,
-        valid=some,
-        batch_size=64,
-        chunk=5,
-        log=lab.Log(begin=begin),
-        show=True,
-    )
-    # Of 3 epochs of 22 steps the first stretch is not known since when, but the ends of all epochs are.
-    assert (
-        "took       137.0 s: steps 66.0, rest 50.0, validation 21.0"
-        in capsys.readouterr().err.splitlines()
-    )
+    monkeypatch.setattr(ArraySource, "_block", slow_block)
+    log = lab.Log(begin=slow_begin)
+    options = {"batch_size": 64, "chunk": 5, "show": True}
+    fit(key, data=digits.train, valid=valid_data, log=log, **options)
+    # Three epochs of 22 steps. The start of the first segment is not known, but those of all
+    # segments with validation are.
+    expected = "took       137.0 s: steps 66.0, rest 50.0, validation 21.0"
+    assert expected in capsys.readouterr().err.splitlines()
 
 
-def test_what_is_brought_holds_on_to_nothing_else(key):
+def test_the_figures_of_a_segment_keep_no_larger_array_in_memory(key):
     plain = recipe.replace(augment=None)
-    course = ArraySource(plain, digits.train, some, 64)
-    (part,), _ = course.go(start_on(plain, key, digits.train), 0, 3).parts()
-    assert all(values.base is None and len(values) == 3 for values in part.measured.values())
+    source = ArraySource(plain, digits.train, valid_data, 64, Stopwatch())
+    segment = source.launch(start_on_data(plain, key, digits.train), 0, 3)
+    (part,) = source.wait(segment)
+    for values in part.measured.values():
+        assert values.base is None
+        assert len(values) == 3
 
 
-def poisoned(at):
-    """The loader, whose batch of that number holds a NaN."""
+def poisoned_loader(index):
+    """The loader with a NaN in one batch."""
     batches = [(data.to_float(images), labels) for images, labels in loader]
-    images = np.array(batches[at][0])
+    images, labels = batches[index]
+    images = np.array(images)
     images[5, 0, 0] = np.nan
-    return [*batches[:at], (images, batches[at][1]), *batches[at + 1 :]]
+    batches[index] = (images, labels)
+    return batches
 
 
 @pytest.mark.parametrize("chunk", [1, 2, None])
-def test_a_batch_that_is_not_finite_is_named_with_its_step(chunk, key, tmp_path):
+def test_a_nonfinite_batch_raises_with_its_step(chunk, key, tmp_path):
     plain = recipe.replace(augment=None)
+    batches = poisoned_loader(2)
     with pytest.raises(NonFiniteError, match="step 2: expected finite loss") as caught:
-        fit(key, recipe=plain, data=poisoned(2), chunk=chunk, checkpoints=tmp_path / "run")
+        fit(key, recipe=plain, data=batches, chunk=chunk, checkpoints=tmp_path / "run")
     assert caught.value.step == 2
     assert lab.read(tmp_path / "run").step == 2
-    skipped = fit(key, recipe=plain.replace(on_nonfinite="skip"), data=poisoned(2), chunk=chunk)
-    assert (~skipped.history.finite).sum() == 3  # once an epoch
-    chex.assert_tree_all_finite(skipped.train_state.params)
+    skipping = plain.replace(on_nonfinite="skip")
+    result = fit(key, recipe=skipping, data=batches, chunk=chunk)
+    assert (~result.history.finite).sum() == 3  # once per epoch
+    chex.assert_tree_all_finite(result.train_state.params)
 
 
-def test_a_wrong_first_batch_is_told_before_anything_compiles(key):
+def test_a_wrong_first_batch_raises_before_anything_compiles(key):
+    inputs, targets = loader[0]
     with pytest.raises(LabelError, match="labels: expected 0 <= label < 10, got 10"):
-        fit(key, data=[(loader[0][0], np.full(32, 10))])
+        fit(key, data=[(inputs, np.full(32, 10))])
     with pytest.raises(DTypeError, match="inputs: expected an array of numbers, got dtype <U1"):
-        fit(key, data=[(np.full((32, 8), "a"), loader[0][1])])
+        fit(key, data=[(np.full((32, 8), "a"), targets)])

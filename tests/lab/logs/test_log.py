@@ -1,86 +1,84 @@
-"""What may be given as a log, and several of them as one."""
+"""Arguments that are accepted as a log, and several logs combined into one."""
 
 import numpy as np
 import pytest
-from telling import tell
+from log_calls import write_step
 
 from fnn import lab
 from fnn.errors import ConfigError
 from fnn.lab.logs import as_log
 
-BEGUN = lab.Begun(0, ("loss",), {})
+INFO = lab.RunInfo(0, ("loss",), {})
 
 
-def recording(name, told, fails=False):
-    def begin(begun):
-        told.append((name, "begin"))
+def recording(name, calls, fails=False):
+    """A log that appends each call to a list."""
+
+    def begin(info):
+        calls.append((name, "begin"))
         if fails:
             raise OSError("full")
 
     return lab.Log(
         begin,
-        lambda steps, figures: told.append((name, *steps, *figures["loss"])),
-        lambda step, train_state: told.append((name, "look", step)),
-        lambda: told.append((name, "close")),
+        lambda steps, figures: calls.append((name, *steps, *figures["loss"])),
+        lambda step, train_state: calls.append((name, "on_state", step)),
+        lambda: calls.append((name, "close")),
     )
 
 
-def test_a_function_is_told_the_figures_and_nothing_else():
-    told = []
-    log = as_log("log", lambda step, figures: told.append((step, figures)))
-    log.begin(BEGUN)
-    tell(log, 3, {"loss": 0.5})
-    log.look(3, None)
+def test_a_function_gets_the_figures_and_no_other_call():
+    calls = []
+    log = as_log("log", lambda step, figures: calls.append((step, figures)))
+    log.begin(INFO)
+    write_step(log, 3, {"loss": 0.5})
+    log.on_state(3, None)
     log.close()
-    assert told == [(3, {"loss": 0.5})]
+    assert calls == [(3, {"loss": 0.5})]
 
 
-def test_a_function_is_told_step_by_step_what_a_log_is_told_at_once():
-    told = []
-    log = as_log("log", lambda step, figures: told.append((step, figures)))
-    log.write(
-        np.array([3, 4]), {"loss": np.array([0.5, 0.25], np.float32), "count": np.array([1, 2])}
-    )
-    assert told == [(3, {"loss": 0.5, "count": 1}), (4, {"loss": 0.25, "count": 2})]
-    assert {type(value) for _, figures in told for value in figures.values()} == {float}
+def test_a_function_is_called_once_for_each_step_of_a_write():
+    calls = []
+    log = as_log("log", lambda step, figures: calls.append((step, figures)))
+    figures = {"loss": np.array([0.5, 0.25], np.float32), "count": np.array([1, 2])}
+    log.write(np.array([3, 4]), figures)
+    assert calls == [(3, {"loss": 0.5, "count": 1}), (4, {"loss": 0.25, "count": 2})]
+    types = {type(value) for _, row in calls for value in row.values()}
+    assert types == {float}
 
 
-def test_a_log_is_itself_and_none_is_silent():
+def test_a_log_is_returned_unchanged_and_none_does_nothing():
     log = recording("a", [])
     assert as_log("log", log) is log
-    as_log("log", None).begin(BEGUN)
+    as_log("log", None).begin(INFO)
 
 
 def test_several_logs_are_one():
-    told = []
-    log = as_log("log", [recording("a", told), recording("b", told)])
-    log.begin(BEGUN)
-    tell(log, 1, {"loss": 2.0})
-    log.look(1, None)
+    calls = []
+    log = as_log("log", [recording("a", calls), recording("b", calls)])
+    log.begin(INFO)
+    write_step(log, 1, {"loss": 2.0})
+    log.on_state(1, None)
     log.close()
-    calls = ("begin",), (1, 2.0), ("look", 1)
-    assert told == [(name, *call) for call in calls for name in "ab"] + [
-        ("b", "close"),
-        ("a", "close"),
-    ]
+    in_order = ("begin",), (1, 2.0), ("on_state", 1)
+    expected = [(name, *call) for call in in_order for name in "ab"]
+    assert calls == [*expected, ("b", "close"), ("a", "close")]
 
 
-def test_where_one_cannot_begin_the_others_are_closed():
-    told = []
-    log = as_log(
-        "log", [recording("a", told), recording("b", told, fails=True), recording("c", told)]
-    )
+def test_if_one_log_fails_to_begin_the_others_are_closed():
+    calls = []
+    logs = [recording("a", calls), recording("b", calls, fails=True), recording("c", calls)]
+    log = as_log("log", logs)
     with pytest.raises(OSError, match="full"):
-        log.begin(BEGUN)
-    assert told == [("a", "begin"), ("b", "begin"), ("a", "close")]
+        log.begin(INFO)
+    assert calls == [("a", "begin"), ("b", "begin"), ("a", "close")]
 
 
 @pytest.mark.parametrize(
-    ("value", "where"), [("run.jsonl", "log"), (3, "log"), ([print, 3], r"log\[1\]")]
+    ("value", "where"),
+    [("run.jsonl", "log"), (3, "log"), ([print, 3], r"log\[1\]")],
 )
-def test_what_is_no_log_is_told(value, where):
-    with pytest.raises(
-        ConfigError,
-        match=where + r": expected a log, or a function \(step, figures\), got .*jsonl_log",
-    ):
+def test_another_value_raises(value, where):
+    expected = where + r": expected a log, or a function \(step, figures\), got .*jsonl_log"
+    with pytest.raises(ConfigError, match=expected):
         as_log("log", value)
