@@ -1,4 +1,4 @@
-"""Weights in files of torch's names arrive each in its place, turned; what does not fit is told, both names told."""
+"""Tests of pretrained weights: names and layouts of torchvision and timm, and errors."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ def resnet():
 
 
 @pytest.fixture(scope="module")
-def drawn(resnet):
+def random_weights(resnet):
     """Random params and state of a small ResNet-18, as NumPy arrays."""
     shapes = jax.eval_shape(lambda key: resnet.init(key, SHAPE)[:2], jax.random.key(0))
     draw = np.random.default_rng(0)
@@ -38,27 +38,27 @@ def as_torch(params, state):
     enter("conv1", "bn1", "conv", params["stem"], state["stem"])
     for stage in range(1, 5):
         for block in range(2):
-            own, running = (
+            params_of_block, state_of_block = (
                 tree[f"stage_{stage}"][f"block_{block}"]["sum"] for tree in (params, state)
             )
             begin = f"layer{stage}.{block}"
             for conv in (1, 2):
                 names = f"{begin}.conv{conv}", f"{begin}.bn{conv}", f"conv_{conv}"
-                enter(*names, own["body"], running["body"])
-            if "shortcut" in own:
+                enter(*names, params_of_block["body"], state_of_block["body"])
+            if "shortcut" in params_of_block:
                 enter(
                     f"{begin}.downsample.0",
                     f"{begin}.downsample.1",
                     "conv",
-                    own["shortcut"],
-                    running["shortcut"],
+                    params_of_block["shortcut"],
+                    state_of_block["shortcut"],
                 )
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
 @pytest.fixture(scope="module")
-def tensors(drawn):
-    return as_torch(*drawn)
+def tensors(random_weights):
+    return as_torch(*random_weights)
 
 
 @pytest.fixture
@@ -72,18 +72,19 @@ def load(resnet, tmp_path):
     return write_and_load
 
 
-def test_a_resnet_gets_its_weights(drawn, tensors, load):
+def test_weights_of_a_resnet_are_loaded(random_weights, tensors, load):
     got = load(tensors)
-    assert jax.tree.structure(got) == jax.tree.structure(drawn)
-    jax.tree.map(np.testing.assert_array_equal, got, drawn)
+    assert jax.tree.structure(got) == jax.tree.structure(random_weights)
+    jax.tree.map(np.testing.assert_array_equal, got, random_weights)
     assert len(tensors) == 20 * 6 + 2  # 20 convolutions, each with a batch norm of 5, and the head
 
 
-# For each layout of a ViT: the names outside of blocks, those of a block, and how a leaf of the joined is called.
+# For each layout of a ViT: the names outside of blocks, the prefix of a block, and those inside.
 TORCHVISION = {
-    "token": "class_token", "positions": "encoder.pos_embedding", "patches": "conv_proj.", "norm": "encoder.ln.",
-    "head": "heads.head.", "block": "encoder.layers.encoder_layer_", "attention_norm": "ln_1.", "mlp_norm": "ln_2.",
-    "joined": "self_attention.in_proj_", "output": "self_attention.out_proj.", "up": "mlp.0.", "down": "mlp.3.",
+    "token": "class_token", "positions": "encoder.pos_embedding", "patches": "conv_proj.",
+    "norm": "encoder.ln.", "head": "heads.head.", "block": "encoder.layers.encoder_layer_",
+    "attention_norm": "ln_1.", "mlp_norm": "ln_2.", "joined": "self_attention.in_proj_",
+    "output": "self_attention.out_proj.", "up": "mlp.0.", "down": "mlp.3.",
 }  # fmt: skip
 TIMM = {
     "token": "cls_token", "positions": "pos_embed", "patches": "patch_embed.proj.", "norm": "norm.",
@@ -95,13 +96,13 @@ LEAF = ("weight", "bias")
 WIDTH, HIDDEN, BLOCKS = 6, 12, 3
 
 
-def drawn_vit(called):
+def random_vit(names):
     """Random tensors of a ViT under these names, in torch's layout."""
-    shapes = {called["token"]: (1, 1, WIDTH), called["positions"]: (1, 5, WIDTH)}
+    shapes = {names["token"]: (1, 1, WIDTH), names["positions"]: (1, 5, WIDTH)}
     layers = {
-        called["patches"]: (WIDTH, 3, 2, 2),
-        called["norm"]: (WIDTH,),
-        called["head"]: (5, WIDTH),
+        names["patches"]: (WIDTH, 3, 2, 2),
+        names["norm"]: (WIDTH,),
+        names["head"]: (5, WIDTH),
     }
     inner = {
         "attention_norm": (WIDTH,),
@@ -110,65 +111,63 @@ def drawn_vit(called):
         "output": (WIDTH, WIDTH),
     }
     inner |= {"up": (HIDDEN, WIDTH), "down": (WIDTH, HIDDEN)}
-    for place in range(BLOCKS):
-        layers |= {
-            f"{called['block']}{place}.{called[name]}": shape for name, shape in inner.items()
-        }
-    shapes |= {
-        f"{name}{leaf}": shape[: 1 if leaf == "bias" else None]
-        for name, shape in layers.items()
-        for leaf in LEAF
-    }
+    for block_index in range(BLOCKS):
+        prefix = f"{names['block']}{block_index}."
+        layers |= {f"{prefix}{names[name]}": shape for name, shape in inner.items()}
+    for name, shape in layers.items():
+        shapes |= {f"{name}weight": shape, f"{name}bias": shape[:1]}
     draw = np.random.default_rng(0)
     return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("called", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
-def test_a_vit_gets_its_weights(called, tmp_path):
-    tensors = drawn_vit(called)
+@pytest.mark.parametrize("names", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
+def test_weights_of_a_vit_are_loaded(names, tmp_path):
+    tensors = random_vit(names)
     save_file(tensors, tmp_path / "vit.safetensors")
     network = nn.vit(2, 5, size=4, width=WIDTH, depth=BLOCKS, heads=2, expansion=2)
     params, state = lab.load_weights(tmp_path / "vit.safetensors", network, (4, 4, 3))
     assert state == {}
     same = np.testing.assert_array_equal
-    same(params["tokens"]["token"]["value"], tensors[called["token"]][0])
-    same(params["positions"]["table"], tensors[called["positions"]][0])
-    same(params["patches"]["kernel"], tensors[f"{called['patches']}weight"].transpose(2, 3, 1, 0))
-    same(params["head"]["kernel"], tensors[f"{called['head']}weight"].T)
-    same(params["norm"]["scale"], tensors[f"{called['norm']}weight"])
-    for place in range(BLOCKS):
-        block = jax.tree.map(lambda leaf, place=place: leaf[place], params["blocks"]["body"])
-        own = {
-            name: [tensors[f"{called['block']}{place}.{called[name]}{leaf}"] for leaf in LEAF]
-            for name in INNER
-        }
+    same(params["tokens"]["token"]["value"], tensors[names["token"]][0])
+    same(params["positions"]["table"], tensors[names["positions"]][0])
+    same(params["patches"]["kernel"], tensors[f"{names['patches']}weight"].transpose(2, 3, 1, 0))
+    same(params["head"]["kernel"], tensors[f"{names['head']}weight"].T)
+    same(params["norm"]["scale"], tensors[f"{names['norm']}weight"])
+    for block_index in range(BLOCKS):
+        block = jax.tree.map(lambda leaf, i=block_index: leaf[i], params["blocks"]["body"])
+        prefix = f"{names['block']}{block_index}."
+        wanted = {}
+        for name in INNER:
+            wanted[name] = [tensors[f"{prefix}{names[name]}{leaf}"] for leaf in LEAF]
         for name, layer in (block["mlp"] | {"output": block["attention"]["output"]}).items():
-            same(layer["kernel"], own[name][0].T)
-            same(layer["bias"], own[name][1])
+            same(layer["kernel"], wanted[name][0].T)
+            same(layer["bias"], wanted[name][1])
         for name in ("attention_norm", "mlp_norm"):
-            same(block[name]["scale"], own[name][0])
+            same(block[name]["scale"], wanted[name][0])
         joined = [block["attention"][name] for name in ("query", "key", "value")]
-        same(np.concatenate([layer["kernel"] for layer in joined], 1), own["joined"][0].T)
-        same(np.concatenate([layer["bias"] for layer in joined]), own["joined"][1])
+        joined_kernel = np.concatenate([layer["kernel"] for layer in joined], 1)
+        same(joined_kernel, wanted["joined"][0].T)
+        joined_bias = np.concatenate([layer["bias"] for layer in joined])
+        same(joined_bias, wanted["joined"][1])
 
 
 @pytest.mark.parametrize(
     "name, shape", [("blocks.1.attn.qkv.weight", (17, 6)), ("blocks.2.mlp.fc1.weight", (11, 6))]
 )
-def test_one_block_of_another_size_is_told(name, shape, tmp_path):
-    save_file(drawn_vit(TIMM) | {name: np.ones(shape, np.float32)}, tmp_path / "vit.safetensors")
+def test_a_block_of_another_size_raises(name, shape, tmp_path):
+    save_file(random_vit(TIMM) | {name: np.ones(shape, np.float32)}, tmp_path / "vit.safetensors")
     network = nn.vit(2, 5, size=4, width=WIDTH, depth=BLOCKS, heads=2, expansion=2)
     with pytest.raises(ShapeError, match=f"from {name}: expected shape"):
         lab.load_weights(tmp_path / "vit.safetensors", network, (4, 4, 3))
 
 
-def test_what_is_loaded_begins_a_network(resnet, drawn, tensors, load, key):
+def test_loaded_weights_initialize_a_network(resnet, random_weights, tensors, load, key):
     params, state, out_shape = nn.pretrained(resnet, *load(tensors)).init(key, SHAPE)
-    jax.tree.map(np.testing.assert_array_equal, (params, state), drawn)
+    jax.tree.map(np.testing.assert_array_equal, (params, state), random_weights)
     assert out_shape == (5,)
 
 
-def test_lower_precision_is_widened(tensors, drawn, load):
+def test_float16_is_converted_to_float32(tensors, random_weights, load):
     halves = {
         name: tensor.astype(np.float16) if tensor.ndim else tensor
         for name, tensor in tensors.items()
@@ -176,7 +175,7 @@ def test_lower_precision_is_widened(tensors, drawn, load):
     params, _ = load(halves)
     assert params["head"]["kernel"].dtype == np.float32
     np.testing.assert_array_equal(
-        params["head"]["kernel"], drawn[0]["head"]["kernel"].astype(np.float16)
+        params["head"]["kernel"], random_weights[0]["head"]["kernel"].astype(np.float16)
     )
 
 
@@ -188,12 +187,12 @@ WRONG = {
             if name != "layer2.0.downsample.0.weight"
         },
         TreeMismatchError,
-        r"stage_2/block_0/sum/shortcut/conv/kernel: expected a tensor layer2\.0\.downsample\.0\.weight, got none",
+        r"shortcut/conv/kernel: expected a tensor layer2\.0\.downsample\.0\.weight, got no such",
     ),
     "extra": (
         lambda tensors: tensors | {"layer1.2.conv1.weight": np.ones((4, 4, 3, 3), np.float32)},
         TreeMismatchError,
-        r"load_weights layer1\.2\.conv1\.weight: expected a leaf for it in the network, got none",
+        r"load_weights layer1\.2\.conv1\.weight: expected a leaf for it in the network, got no",
     ),
     "head": (
         lambda tensors: tensors | {"fc.weight": np.ones((7, 32), np.float32)},
@@ -213,30 +212,34 @@ WRONG = {
     "integers": (
         lambda tensors: tensors | {"fc.bias": np.ones(5, np.int8)},
         DTypeError,
-        r"head/bias from fc\.bias: expected what float32 can hold, got I8",
+        r"head/bias from fc\.bias: expected a dtype that float32 can hold, got I8",
     ),
     "double": (
         lambda tensors: tensors | {"fc.bias": np.ones(5)},
         DTypeError,
-        r"head/bias from fc\.bias: expected what float32 can hold, got F64",
+        r"head/bias from fc\.bias: expected a dtype that float32 can hold, got F64",
     ),
-    "of nobody": (
+    "another model": (
         lambda tensors: {"a": np.ones(3)},
         TreeMismatchError,
-        r"expected a tensor fc\.bias, got none",
+        r"expected a tensor fc\.bias, got no such tensor",
     ),
-    "empty": (lambda tensors: {}, TreeMismatchError, r"expected a tensor fc\.bias, got none"),
+    "empty": (
+        lambda tensors: {},
+        TreeMismatchError,
+        r"expected a tensor fc\.bias, got no such tensor",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_does_not_fit_is_told(case, tensors, load):
+def test_tensors_that_do_not_fit_raise(case, tensors, load):
     change, error, message = WRONG[case]
     with pytest.raises(error, match=message):
         load(change(tensors))
 
 
-def test_a_network_of_another_kind_is_told(tensors, load):
+def test_a_network_of_another_kind_raises(tensors, load):
     with pytest.raises(
         ConfigError,
         match=r"network: expected an nn\.resnet or nn\.vit, got one with mlp_1/dense_1/",
@@ -245,7 +248,7 @@ def test_a_network_of_another_kind_is_told(tensors, load):
 
 
 @pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x80\x02\x8a\n"])
-def test_a_pickled_file_is_refused_unread(begins, resnet, tmp_path):
+def test_a_pickled_file_is_refused_without_reading(begins, resnet, tmp_path):
     path = tmp_path / "resnet18.pth"
     path.write_bytes(begins + bytes(100))
     with pytest.raises(
@@ -256,14 +259,14 @@ def test_a_pickled_file_is_refused_unread(begins, resnet, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
-def test_a_file_cut_short_is_told(size, tensors, resnet, tmp_path):
+def test_a_truncated_file_raises(size, tensors, resnet, tmp_path):
     path = tmp_path / "resnet18.safetensors"
     save_file(tensors, path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ConfigError, match="path: expected a whole file of safetensors, got"):
+    with pytest.raises(ConfigError, match="path: expected a complete safetensors file, got"):
         lab.load_weights(path, resnet, SHAPE)
 
 
-def test_a_path_to_nowhere_is_told(resnet, tmp_path):
+def test_a_missing_file_raises(resnet, tmp_path):
     with pytest.raises(ConfigError, match="path: expected a file that exists, got"):
         lab.load_weights(tmp_path / "none.safetensors", resnet, SHAPE)

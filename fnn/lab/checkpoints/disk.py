@@ -1,4 +1,4 @@
-"""Writing what outlives a crash: a file is on the disk, and so is its name, before anyone is told."""
+"""Durable writes: files and their names are on the disk before a function returns."""
 
 import errno
 import os
@@ -12,44 +12,54 @@ from fnn.errors import CheckpointWriteError, ConfigError
 
 
 @contextmanager
-def telling(what: str, place: Path, size: int = 0) -> Iterator[None]:
-    """Make an error of the disk a CheckpointWriteError: what was written, how many bytes, and where."""
+def write_errors(item: str, directory: Path, size: int = 0) -> Iterator[None]:
+    """Convert an OSError into a CheckpointWriteError that names item, size and directory."""
     try:
         yield
     except OSError as error:
-        expected = f"room for {size} bytes" if size else "a place to write in"
-        got = f"{error.strerror or error}{_room(place)}"
-        told = CheckpointWriteError(
-            f"{what} in {place}", expected, got, "make room, or take another place"
+        expected = f"room for {size} bytes" if size else "a directory to write in"
+        # The reason of the system, such as "No space left on device", and the free space.
+        got = f"{error.strerror or error}{_free_space(directory)}"
+        write_error = CheckpointWriteError(
+            f"{item} in {directory}",
+            expected,
+            got,
+            "free some space, or choose another directory",
         )
-        told.errno = error.errno
-        raise told from error
+        # Callers may ask for errno, as for every OSError.
+        write_error.errno = error.errno
+        raise write_error from error
 
 
-def _room(place: Path) -> str:
-    """How much is free, as far as can be told."""
+def _free_space(directory: Path) -> str:
+    """Return the free space as text, or nothing if the system does not say."""
     try:
-        room = os.statvfs(place)
+        status = os.statvfs(directory)
     except OSError:
         return ""
-    return f" ({room.f_bavail * room.f_frsize} bytes free)"
+    free = status.f_bavail * status.f_frsize
+    return f" ({free} bytes free)"
 
 
 def write_file(path: Path, chunks: Iterable[Any]) -> None:
-    """A new file of these bytes, on the disk when this returns; its name is so after `sync`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    """Write a new file. Its bytes are on the disk on return; its name is after `sync`."""
+    # O_EXCL: a file that is there already is an error, and no link is followed.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
     try:
         for chunk in chunks:
-            left = memoryview(chunk)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            remaining = memoryview(chunk)
+            # The system may write a part at a time.
+            while remaining:
+                count = os.write(descriptor, remaining)
+                remaining = remaining[count:]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def sync(folder: Path) -> None:
-    """Put on the disk what the folder calls its files."""
+    """Flush the names of the files in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -58,10 +68,12 @@ def sync(folder: Path) -> None:
 
 
 def replace_file(path: Path, chunks: Iterable[Any]) -> None:
-    """A file of these bytes in place of what was there; at every moment, the path names one of the two, whole."""
+    """Write or replace a file; at every moment the path names the old file or the new one."""
+    # The process id keeps two writers apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write_file(partial, chunks)
+        # Within one folder a rename is atomic.
         partial.rename(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -70,21 +82,23 @@ def replace_file(path: Path, chunks: Iterable[Any]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, and those above it, if they are not there."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            if not folder.is_dir():
-                raise NotADirectoryError(
-                    errno.ENOTDIR, "a file is in the way", str(folder)
-                ) from None
-        sync(folder.parent)
+    """Make a folder and its parents, if they do not exist."""
+    if folder.is_dir():
+        return
+    # Parents first; each name is flushed before a file is put below it.
+    make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        # Another process may have made it in between; a file with that name is an error.
+        if not folder.is_dir():
+            message = "a file is in the way"
+            raise NotADirectoryError(errno.ENOTDIR, message, str(folder)) from None
+    sync(folder.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, a file or a link, if it is there; never what a link points to."""
+    """Remove a folder, a file or a link if it exists; the target of a link stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -92,10 +106,14 @@ def remove(path: Path) -> None:
 
 
 def as_path(where: str, value: Any) -> Path:
-    """The value as a path; ConfigError if it is none."""
+    """Return the value as an absolute path, or raise ConfigError."""
     try:
         return Path(os.fsdecode(value)).absolute()
     except (TypeError, ValueError):
+        got = type(value).__name__
         raise ConfigError(
-            where, "a path", type(value).__name__, 'give one first, as in "runs/digits"'
+            where,
+            "a path",
+            got,
+            'give one first, as in "runs/digits"',
         ) from None

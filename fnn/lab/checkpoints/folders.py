@@ -1,7 +1,8 @@
-"""The folders of a directory of checkpoints, and what a crash may have left among them.
+"""The folders in a directory of checkpoints, also those that a crash may leave.
 
-step_000000120 is a checkpoint. Beside it may lie, for a moment: .partial, not yet whole; .replaced, which is good until
-another has taken its place; .removed, on its way out.
+step_000000120 is a checkpoint. For a moment there may also be step_000000120.partial, which is
+incomplete; .replaced, which is valid until the new folder has its name; and .removed, which is
+being deleted.
 """
 
 import re
@@ -9,49 +10,59 @@ from pathlib import Path
 
 from fnn.lab.checkpoints.disk import remove, sync
 
+# Nine digits, or more without a leading zero, up to 2**63.
 CHECKPOINT = re.compile(r"step_(\d{9}|[1-9]\d{9,18})(\.replaced)?")
 LEFTOVER = re.compile(r"step_\d{9,19}\.(partial|replaced|removed)")
 
 
-def name_of(step: int) -> str:
+def folder_name(step: int) -> str:
     return f"step_{step:09d}"
 
 
-def found(directory: Path) -> dict[int, Path]:
-    """The folder of each step, in their order."""
-    # Backwards, so that a step comes after what it replaces, and is the one that is kept.
-    matches = map(
-        CHECKPOINT.fullmatch, sorted((path.name for path in directory.iterdir()), reverse=True)
-    )
-    folders = {int(match[1]): directory / match[0] for match in matches if match}
+def find_checkpoints(directory: Path) -> dict[int, Path]:
+    """Return the folder of each step, ordered by step."""
+    names = [path.name for path in directory.iterdir()]
+    folders = {}
+    # Backwards, so that step_1 comes after step_1.replaced, and is the one that is kept.
+    for name in sorted(names, reverse=True):
+        match = CHECKPOINT.fullmatch(name)
+        if match:
+            step = int(match[1])
+            folders[step] = directory / name
     return dict(sorted(folders.items()))
 
 
-def put(partial: Path, target: Path) -> None:
-    """Give a whole folder its name, for good; at every moment, the step's old folder or its new one is found."""
+def publish(partial: Path, target: Path) -> None:
+    """Give a complete folder its final name; at every moment the old or the new one is found."""
     replaced = target.with_name(f"{target.name}.replaced")
+    # Without a folder of the same step, one rename is enough.
     if target.exists():
         target.rename(replaced)
     partial.rename(target)
+    # The new name has to be on the disk before the old folder is gone.
     sync(target.parent)
     remove(replaced)
 
 
-def drop(folder: Path) -> None:
-    """Remove a checkpoint: at every moment, it is there whole or not at all."""
+def delete_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint; at every moment it is complete or not found."""
     removed = folder.with_name(f"{folder.name}.removed")
-    remove(removed)  # where it could not be before
+    # A crash may have left a folder of that name.
+    remove(removed)
     folder.rename(removed)
     remove(removed)
 
 
-def sweep(directory: Path) -> None:
-    """Remove what a crash left, and bring back what was to be replaced by what never came."""
-    left = sorted(path for path in directory.iterdir() if LEFTOVER.fullmatch(path.name))
-    for path in left:
-        if path.suffix == ".replaced" and not path.with_suffix("").exists():
-            path.rename(path.with_suffix(""))
-    if left:
+def clean_up(directory: Path) -> None:
+    """Remove the leftovers of a crash, and restore a folder whose replacement never came."""
+    names = [path.name for path in directory.iterdir()]
+    leftovers = [directory / name for name in sorted(names) if LEFTOVER.fullmatch(name)]
+    for path in leftovers:
+        target = path.with_suffix("")
+        if path.suffix == ".replaced" and not target.exists():
+            path.rename(target)
+    if leftovers:
+        # The restored names have to be on the disk before anything is removed.
         sync(directory)
-    for path in left:
+    for path in leftovers:
         remove(path)

@@ -1,4 +1,4 @@
-"""Leaves on their way to disk and back: arrays and keys on one side, bytes of the host on the other."""
+"""Conversion between the leaves of a tree and bytes on the host."""
 
 from typing import Any, NamedTuple
 
@@ -8,94 +8,138 @@ import numpy as np
 
 from fnn import trees
 from fnn.errors import CheckpointCorruptError, ConfigError, DTypeError
-from fnn.lab.checkpoints.manifest import DTYPES, KEY, WAY_OUT, Leaf
+from fnn.lab.checkpoints.manifest import ADVICE, DTYPES, KEY, Leaf
 
 
 class Stored(NamedTuple):
-    """A leaf as it will lie on disk: its array, and the dtype's name in the manifest."""
+    """A leaf in the form in which it is stored.
+
+    Attributes:
+        array: The array on the host, little-endian; of a key, its data.
+        dtype: The name of the dtype in the manifest.
+    """
 
     array: np.ndarray
     dtype: str
 
     @property
     def bytes(self) -> memoryview:
-        """Its bytes in a row, of the array's own memory if that is contiguous."""
-        return np.ascontiguousarray(self.array).reshape(-1).view(np.uint8).data
+        """The bytes in C order, without a copy if the array is contiguous."""
+        # A memoryview of uint8 is written and hashed without a copy.
+        flat = np.ascontiguousarray(self.array).reshape(-1)
+        return flat.view(np.uint8).data
 
 
-def on_host(tree: Any, *, copy: bool) -> dict[str, Stored]:
-    """The leaves by path; with copy, in memory that nobody writes to, as the caller may to arrays of NumPy.
+def to_host(tree: Any, *, copy: bool) -> dict[str, Stored]:
+    """Bring the leaves to the host, by path.
 
-    Those of JAX need none: while they are looked at, donating or deleting them leaves their memory alone.
+    With `copy`, NumPy arrays are copied, so that later changes by the caller do not reach them.
+    JAX arrays need no copy: a reference keeps their memory alive through donation and deletion.
     """
     leaves = unique_leaves("tree", tree)
     for path, leaf in leaves.items():
-        _expect_there(path, leaf)
+        _expect_values(path, leaf)
+    # All transfers are started before the first is awaited.
     for leaf in leaves.values():
         if isinstance(leaf, jax.Array):
-            leaf.copy_to_host_async()  # all are under way before the first is waited for
-    return {path: _stored(path, leaf, copy) for path, leaf in leaves.items()}
+            leaf.copy_to_host_async()
+    return {path: _to_stored(path, leaf, copy) for path, leaf in leaves.items()}
 
 
 def unique_leaves(where: str, tree: Any) -> dict[str, Any]:
-    """The leaves by path; ConfigError where two have the same, as those of {"a/b": 1, "a": {"b": 2}}."""
+    """Return the leaves by path; ConfigError if two have one, as in {"a/b": 1, "a": {"b": 2}}."""
     leaves = trees.named_leaves(tree)
+    # Of two leaves with one path, the file could hold only one.
     if len(leaves) < len(jax.tree.leaves(tree)):
         raise ConfigError(
-            where, "a path of its own for each leaf", "one path for two", "leave / out of names"
+            where,
+            "a unique path for each leaf",
+            "one path for two",
+            "leave / out of names",
         )
     return leaves
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether the leaf holds typed keys of JAX."""
+    """Return whether the leaf holds typed JAX keys."""
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def from_bytes(leaf: Leaf, raw: np.ndarray, where: str) -> Any:
-    """The array, or the keys, that these bytes are."""
-    array = raw.view(leaf.bare).reshape(leaf.shape)
+    """Return the array or the keys stored in these bytes, uint8 (size,)."""
+    # raw was checked by its digest; the sizes fit, as the manifest was checked.
+    array = raw.view(leaf.storage_dtype).reshape(leaf.shape)
+    where_leaf = f"{where} leaf {leaf.path!r}"
+    # NumPy's functions assume that a boolean is the byte 0 or 1.
     if leaf.dtype == "bool" and raw.size and raw.max() > 1:
         raise CheckpointCorruptError(
-            f"{where} leaf {leaf.path!r}", "bytes 0 and 1", int(raw.max()), WAY_OUT
+            where_leaf,
+            "bytes 0 and 1",
+            int(raw.max()),
+            ADVICE,
         )
     if not leaf.dtype.startswith(KEY):
         return array
+    implementation = leaf.dtype.removeprefix(KEY)
     try:
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.dtype.removeprefix(KEY))
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=implementation)
     except (ValueError, TypeError) as error:
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise CheckpointCorruptError(
-            f"{where} leaf {leaf.path!r}", "keys that JAX knows", told, WAY_OUT
+            where_leaf,
+            "keys that JAX knows",
+            reason,
+            ADVICE,
         ) from None
 
 
-def _expect_there(path: str, leaf: Any) -> None:
-    """Raise ConfigError for an array that has no values, or not here."""
+def _expect_values(path: str, leaf: Any) -> None:
+    """Raise ConfigError for an array without values in this process."""
     where = f"tree {path}"
+    # A traced array has no values yet, and a donated one has none left.
     if isinstance(leaf, jax.core.Tracer):
-        raise ConfigError(where, "an array with values", "a traced one", "save outside of jax.jit")
-    if isinstance(leaf, jax.Array) and leaf.is_deleted():
+        raise ConfigError(
+            where,
+            "an array with values",
+            "a traced one",
+            "save outside of jax.jit",
+        )
+    if not isinstance(leaf, jax.Array):
+        return
+    if leaf.is_deleted():
         raise ConfigError(
             where,
             "an array with values",
             "one donated to a program",
-            "save what the program returned",
+            "save the result of the program",
         )
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+    if not leaf.is_fully_addressable:
         raise ConfigError(
-            where, "an array of this process", "one spread over several", "gather it first"
+            where,
+            "an array of this process",
+            "one spread over several",
+            "gather it first",
         )
 
 
-def _stored(path: str, leaf: Any, copy: bool) -> Stored:
+def _to_stored(path: str, leaf: Any, copy: bool) -> Stored:
     if is_key(leaf):
-        return Stored(np.asarray(jax.random.key_data(leaf)), f"{KEY}{jax.random.key_impl(leaf)}")
-    array = np.asarray(leaf) if isinstance(leaf, jax.Array) else np.array(leaf, copy=copy or None)
+        # key_data is uint32, of a shape that depends on the implementation.
+        implementation = jax.random.key_impl(leaf)
+        return Stored(np.asarray(jax.random.key_data(leaf)), f"{KEY}{implementation}")
+    # None copies only if needed, as for a Python number; False would raise there.
+    copy_array = copy or None
+    is_jax = isinstance(leaf, jax.Array)
+    array = np.asarray(leaf) if is_jax else np.array(leaf, copy=copy_array)
+    # The format is little-endian.
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
+    # Text, objects, records and dates have no entry.
     if DTYPES.get(array.dtype.name) != array.dtype:
         raise DTypeError(
-            f"tree {path}", "an array of numbers, or keys", f"{type(leaf).__name__}", "leave it out"
+            f"tree {path}",
+            "an array of numbers, or keys",
+            type(leaf).__name__,
+            "leave it out",
         )
     return Stored(array, array.dtype.name)

@@ -1,4 +1,7 @@
-"""One writer at a time. The kernel holds the lock, and frees it when the holder dies, however it dies."""
+"""A lock on a directory, for one writer at a time.
+
+The kernel holds the lock and releases it when the process ends, even if it is killed.
+"""
 
 import json
 import os
@@ -10,69 +13,85 @@ from datetime import datetime
 from pathlib import Path
 
 from fnn.errors import CheckpointLockedError, ConfigError
-from fnn.lab.checkpoints.disk import telling
+from fnn.lab.checkpoints.disk import write_errors
 
 LOCK = "LOCK"
-_held: set[int] = set()
+# Descriptors of the locks of this process, to be closed in its children.
+_descriptors: set[int] = set()
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Within, no other process, and no one else in this one, holds the directory; CheckpointLockedError if one does."""
-    with telling("the lock", directory):
-        descriptor = os.open(
-            directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-        )
-    _held.add(descriptor)
+def directory_lock(directory: Path) -> Iterator[None]:
+    """Lock a directory against other processes and other stores of this one.
+
+    CheckpointLockedError if it is locked already.
+    """
+    # O_NOFOLLOW, since the file is truncated: a link could lead to any file of the user.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with write_errors("the lock", directory):
+        descriptor = os.open(directory / LOCK, flags, 0o666)
+    _descriptors.add(descriptor)
     try:
-        with telling("the lock", directory):
-            _take(descriptor, directory)
+        with write_errors("the lock", directory):
+            # The record is written after the lock is held, so it is that of the holder.
+            _acquire(descriptor, directory)
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, _holder())
+            os.write(descriptor, _own_record())
         yield
     finally:
-        if descriptor in _held:  # not in a child, which has let go of it
-            _held.remove(descriptor)
+        # In a forked child the descriptor is closed already, and its number may be another file.
+        if descriptor in _descriptors:
+            _descriptors.remove(descriptor)
             os.close(descriptor)
 
 
-def _take(descriptor: int, directory: Path) -> None:
+def _acquire(descriptor: int, directory: Path) -> None:
     try:
+        # Imported here, so that reading works on systems without it.
         import fcntl
     except ImportError:
         raise ConfigError(
-            "checkpoints", "a POSIX system, for its locks", os.name, "run it on Linux or macOS"
+            "checkpoints",
+            "a POSIX system, for its locks",
+            os.name,
+            "run it on Linux or macOS",
         ) from None
     try:
+        # LOCK_NB: a second writer gets an error and does not wait.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        advice = "end that one, or take another directory"
         raise CheckpointLockedError(
-            f"directory {directory}", "no other writer", _told(descriptor), advice
+            f"directory {directory}",
+            "no other writer",
+            _holder(descriptor),
+            "end that one, or take another directory",
         ) from None
 
 
-def _holder() -> bytes:
+def _own_record() -> bytes:
+    """Return the content of the lock file, for the message of a second writer."""
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode()
+    record = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps(record).encode()
 
 
-def _told(descriptor: int) -> str:
-    """What the holder wrote of itself, as far as it has."""
+def _holder(descriptor: int) -> str:
+    """Describe the process that holds the lock, by its record if it is complete."""
+    # The holder may be writing it, and anything else may be in the file.
     raw = os.pread(descriptor, 1000, 0)
     try:
-        holder = json.loads(raw)
-        return f"pid {holder['pid']} on {holder['host']} since {holder['since']}"
+        record = json.loads(raw)
+        return f"pid {record['pid']} on {record['host']} since {record['since']}"
     except (ValueError, TypeError, KeyError):
-        return f"one who wrote {reprlib.repr(raw)}"
+        return f"a writer with the record {reprlib.repr(raw)}"
 
 
-def _let_go() -> None:
-    """In a forked child: else it would hold the lock of a parent that has died."""
-    for descriptor in _held:
+def _release_in_child() -> None:
+    """Close the locks in a forked child, which would hold them after the parent has ended."""
+    for descriptor in _descriptors:
         os.close(descriptor)
-    _held.clear()
+    _descriptors.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release_in_child)

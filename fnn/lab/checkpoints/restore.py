@@ -1,4 +1,4 @@
-"""Leaves into a tree, each by its path, none of another shape or dtype than the tree's."""
+"""Restore saved leaves into a tree, each by its path, with checks of shape and dtype."""
 
 import os
 import warnings
@@ -15,43 +15,52 @@ from fnn.lab.checkpoints.host import is_key, unique_leaves
 from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.types import Weights
 
-SHOWN = 8  # paths in a message
-KINDS = (
-    jnp.floating,
-    jnp.complexfloating,
-    jnp.integer,
-)  # within one of them, dtypes may be converted
+MAX_LISTED = 8  # paths in a message
+# Dtypes may be converted within one of these kinds.
+KINDS = (jnp.floating, jnp.complexfloating, jnp.integer)
 
 
 def load(
-    directory: str | os.PathLike[str], *, step: int | str | None = None, sha256: str | None = None
+    directory: str | os.PathLike[str],
+    *,
+    step: int | str | None = None,
+    sha256: str | None = None,
 ) -> Weights:
-    """Weights for inference, as `lab.save(directory, train.weights(recipe, train_state))` wrote them.
+    """Load weights for inference.
+
+    They were saved by `lab.save(directory, train.weights(recipe, train_state))`:
 
         recipe = train.recipe(network)
         outputs = train.predict(recipe, lab.load("weights"), inputs)
 
-    Nothing is needed to be like them: params and state are dicts of arrays by their paths.
+    No tree of the same structure is needed: params and state are dicts of arrays by their paths.
 
     Args:
         directory: Where they were saved.
-        step: As of `lab.read`.
-        sha256: As of `lab.read`.
+        step: A step, "best", or None for the latest, as for `lab.read`.
+        sha256: SHA-256 of manifest.json to verify, as for `lab.read`.
 
     Raises:
-        CheckpointMismatchError: The checkpoint holds something else.
+        CheckpointMismatchError: The checkpoint does not hold params and state.
     """
-    found: dict[str, Any] = {"params": {}, "state": {}}
+    loaded: dict[str, Any] = {"params": {}, "state": {}}
     for path, leaf in read(directory, step=step, sha256=sha256).leaves.items():
         *names, last = path.split("/")
-        if (names or [last])[0] not in found:
-            advice = "save train.weights(recipe, train_state); of a run, restore the train state with lab.restore"
-            raise CheckpointMismatchError(f"load {directory}", "params and state", path, advice)
-        place = found
+        first = names[0] if names else last
+        if first not in loaded:
+            raise CheckpointMismatchError(
+                f"load {directory}",
+                "params and state",
+                path,
+                "save train.weights(recipe, train_state); of a run, restore the train state with "
+                "lab.restore",
+            )
+        # Nested dicts by the names in the path: those of a network's params.
+        branch = loaded
         for name in names:
-            place = place.setdefault(name, {})
-        place[last] = jnp.asarray(leaf)
-    return Weights(**found)
+            branch = branch.setdefault(name, {})
+        branch[last] = jnp.asarray(leaf)
+    return Weights(**loaded)
 
 
 def restore(
@@ -64,22 +73,41 @@ def restore(
     partial: bool | Sequence[str] = False,
     cast: bool = False,
 ) -> Any:
-    """A tree as `like`, of saved leaves: `params = lab.restore("weights", params)`.
+    """Restore saved leaves into a tree of the structure of `like`.
 
-    source:  a directory, from which `lab.read` takes step and sha256; or what that read; or leaves by path.
-    like:    arrays, or jax.ShapeDtypeStruct as of jax.eval_shape; NumPy's stay so, JAX's are placed as they were.
-    prefix:  where in what was saved the tree lies, as "train_state/params"; what lies elsewhere is not asked for.
-    partial: paths of leaves that may be missing, superfluous or of another shape, as ["head"] in transfer learning;
-             they keep the values of `like`. True for any, of which a warning then tells.
-    cast:    other dtypes of the same kind are converted, if no number overflows.
+    As in `params = lab.restore("weights", params)`. Each leaf is found by its path.
 
-    CheckpointMismatchError names each path that does not fit, saved and expected; all of `lab.read`.
+    Args:
+        source: A directory of checkpoints, a Checkpoint from `lab.read`, or leaves by path.
+        like: A tree of arrays, or of jax.ShapeDtypeStruct as from jax.eval_shape. Leaves of NumPy
+            stay NumPy arrays; leaves of JAX get the sharding that they have here.
+        step: Step to read from a directory, as for `lab.read`.
+        sha256: SHA-256 of manifest.json to verify, as for `lab.read`.
+        prefix: Path of the tree in the checkpoint, such as "train_state/params". Saved leaves
+            elsewhere are ignored.
+        partial: Paths of leaves that may be missing, superfluous or of another shape, such as
+            ["head"] in transfer learning; these keep their values in `like`. True allows any, and
+            warns with their paths.
+        cast: Whether other dtypes of the same kind are converted, if no number overflows.
+
+    Returns:
+        The tree. Its arrays share no memory with the source.
+
+    Raises:
+        CheckpointCorruptError: The checkpoint is not as it was written.
+        CheckpointMismatchError: A leaf is missing, superfluous, or of another shape or dtype. The
+            message names each path, the saved leaf and the expected one.
+        CheckpointVersionError: The checkpoint has a newer format.
+        ConfigError: There is no such checkpoint, an option does not fit, or a leaf that is to keep
+            its value has none.
     """
     if isinstance(source, Mapping | Checkpoint):
         if step is not None or sha256 is not None:
-            got = type(source).__name__
             raise ConfigError(
-                "source", "a directory, to choose step or sha256 from", got, "give them to lab.read"
+                "source",
+                "a directory, to choose step or sha256 from",
+                type(source).__name__,
+                "give them to lab.read",
             )
         leaves = source.leaves if isinstance(source, Checkpoint) else source
     else:
@@ -95,142 +123,199 @@ def fill(
     partial: bool | Sequence[str] = False,
     cast: bool = False,
 ) -> Any:
-    """The tree `like` with these leaves, as `restore` tells."""
-    wanted, saved = unique_leaves("like", like), _under(prefix, leaves)
-    taken: dict[str, Any] = {}
-    misfits: dict[str, CheckpointMismatchError] = {}
-    for path, leaf in wanted.items():
+    """Return the tree `like` with these leaves, by path. The options are those of `restore`."""
+    expected = unique_leaves("like", like)
+    saved = _select_prefix(prefix, leaves)
+    restored: dict[str, Any] = {}
+    mismatches: dict[str, CheckpointMismatchError] = {}
+    for path, leaf in expected.items():
         try:
-            taken[path] = _fitted(path, leaf, saved, cast)
+            restored[path] = _match(path, leaf, saved, cast)
         except CheckpointMismatchError as error:
-            misfits[path] = error
-    extra = {path: leaf for path, leaf in saved.items() if path not in wanted}
-    misfits |= {
-        path: _mismatch(path, "no such leaf", f"{_told(leaf)} saved")
-        for path, leaf in extra.items()
-    }
-    _expect_allowed(misfits, partial, [*wanted, *extra])
-    for path, leaf in wanted.items():
-        if path not in taken and isinstance(leaf, jax.ShapeDtypeStruct):
-            advice = "give arrays where partial= leaves them"
-            raise ConfigError(f"like {path}", "values to keep", "a shape only", advice)
-    if partial is True and misfits:
-        message = (
-            f"restore: {len(taken)} leaves taken; left, {len(misfits)}: {_listed(list(misfits))}"
-        )
+            mismatches[path] = error
+    # Saved leaves that the tree does not have: they may be a sign of another network.
+    extra = [path for path in saved if path not in expected]
+    for path in extra:
+        mismatches[path] = _mismatch(path, "no such leaf", _describe_saved(saved[path]))
+    _expect_allowed(mismatches, partial, [*expected, *extra])
+    for path, leaf in expected.items():
+        if path not in restored and isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ConfigError(
+                f"like {path}",
+                "values to keep",
+                "a shape only",
+                "give arrays where partial= leaves them",
+            )
+    if partial is True and mismatches:
+        left = _list(list(mismatches))
+        message = f"restore: {len(restored)} leaves taken; left, {len(mismatches)}: {left}"
+        # The level of the caller of `restore`.
         warnings.warn(message, stacklevel=3)
-    placed = [
-        _placed(leaf, taken[path]) if path in taken else leaf for path, leaf in wanted.items()
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), placed)
+    filled = []
+    for path, leaf in expected.items():
+        filled.append(_place(leaf, restored[path]) if path in restored else leaf)
+    return jax.tree.unflatten(jax.tree.structure(like), filled)
 
 
-def _under(prefix: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves that lie there, by their paths from there."""
+def _select_prefix(prefix: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves below a prefix, by their paths from there."""
     begin = f"{prefix.rstrip('/')}/" if prefix else ""
-    whole = {"": leaves[prefix]} if prefix in leaves and prefix else {}  # a tree that is one leaf
-    under = whole | {
-        path.removeprefix(begin): leaf for path, leaf in leaves.items() if path.startswith(begin)
-    }
-    if leaves and not under:
-        expected = f"the beginning of a path among {_listed(list(leaves))}"
-        raise ConfigError("prefix", expected, repr(prefix), "lab.read tells them all")
-    return under
-
-
-def _fitted(path: str, like: Any, saved: Mapping[str, Any], cast: bool) -> Any:
-    """The saved leaf, in the shape and dtype of the leaf it takes the place of."""
-    if path not in saved:
-        raise _mismatch(path, _told(like), "no such leaf saved")
-    leaf, (shape, dtype) = saved[path], _spec(like)
-    if np.shape(leaf) != shape:
-        raise _mismatch(path, _told(like), f"{_told(leaf)} saved")
-    if _is_jax(like) and not is_key(like) and jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise _mismatch(
-            path, f"{dtype}, which JAX has only with jax_enable_x64", f"{_told(leaf)} saved"
+    selected = {}
+    # The prefix may be the path of a leaf: the tree is then that leaf, with the path "".
+    if prefix and prefix in leaves:
+        selected[""] = leaves[prefix]
+    for path, leaf in leaves.items():
+        if path.startswith(begin):
+            selected[path.removeprefix(begin)] = leaf
+    if leaves and not selected:
+        raise ConfigError(
+            "prefix",
+            f"the beginning of a path among {_list(list(leaves))}",
+            repr(prefix),
+            "lab.read returns all of them",
         )
-    if _spec(leaf)[1] == dtype:
+    return selected
+
+
+def _match(
+    path: str,
+    like: Any,
+    saved: Mapping[str, Any],
+    cast: bool,
+) -> Any:
+    """Return the saved leaf at the path, in the shape and dtype of `like`, or raise."""
+    if path not in saved:
+        raise _mismatch(path, _describe(like), "no such leaf saved")
+    leaf = saved[path]
+    shape, dtype = _shape_and_dtype(like)
+    if np.shape(leaf) != shape:
+        raise _mismatch(path, _describe(like), _describe_saved(leaf))
+    # JAX would make float64 a float32 silently.
+    if _is_jax(like) and not is_key(like) and jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        expected = f"{dtype}, which JAX has only with jax_enable_x64"
+        raise _mismatch(path, expected, _describe_saved(leaf))
+    _, saved_dtype = _shape_and_dtype(leaf)
+    if saved_dtype == dtype:
         return leaf
     if not cast or is_key(leaf) or is_key(like):
-        raise _mismatch(path, _told(like), f"{_told(leaf)} saved")
+        raise _mismatch(path, _describe(like), _describe_saved(leaf))
     return _cast(path, leaf, like, dtype)
 
 
-def _cast(path: str, leaf: Any, like: Any, dtype: Any) -> np.ndarray:
-    """The leaf in another dtype of its kind: floating-point numbers are rounded, whole numbers stay what they are."""
+def _cast(
+    path: str,
+    leaf: Any,
+    like: Any,
+    dtype: Any,
+) -> np.ndarray:
+    """Convert the leaf to another dtype of its kind: floats are rounded, integers stay equal."""
+    # The leaf may be a Python number.
     leaf = np.asarray(leaf)
-    kind = next(
-        (kind for kind in KINDS if all(jnp.issubdtype(one, kind) for one in (leaf.dtype, dtype))),
-        None,
-    )
+    # Between kinds nothing is converted: an integer as a float would hide a mistake.
+    kind = _common_kind(leaf.dtype, dtype)
     if kind is not None:
-        with np.errstate(all="ignore"):  # what overflows is told below
+        # An overflow is checked below, so NumPy need not warn of it.
+        with np.errstate(all="ignore"):
             converted = leaf.astype(dtype)
-        kept = (
-            converted == leaf
-            if kind is jnp.integer
-            else np.isfinite(converted) | ~np.isfinite(leaf)
-        )
-        if kept.all():
+        if kind is jnp.integer:
+            fits = converted == leaf
+        else:
+            fits = np.isfinite(converted) | ~np.isfinite(leaf)
+        if fits.all():
             return converted
-    raise _mismatch(path, f"{_told(like)}, able to hold its numbers", f"{_told(leaf)} saved")
+    expected = f"{_describe(like)}, able to hold its numbers"
+    raise _mismatch(path, expected, _describe_saved(leaf))
 
 
-def _placed(like: Any, leaf: Any) -> Any:
-    """The leaf in the kind and place of another, in memory of its own."""
+def _common_kind(first: Any, second: Any) -> Any:
+    for kind in KINDS:
+        if jnp.issubdtype(first, kind) and jnp.issubdtype(second, kind):
+            return kind
+    return None
+
+
+def _place(like: Any, leaf: Any) -> Any:
+    """Return a copy of the leaf, of the type of `like` and on its devices."""
+    # A Python number in the tree stays one.
     if isinstance(like, bool | int | float):
         return type(like)(np.asarray(leaf).item())
     if not _is_jax(like):
-        return np.array(leaf) if isinstance(like, np.ndarray) else np.array(leaf)[()]
-    bound = like.sharding if not isinstance(like, jax.Array) or like.committed else None
+        array = np.array(leaf)
+        # [()] makes a NumPy scalar of an array without axes.
+        return array if isinstance(like, np.ndarray) else array[()]
+    # An uncommitted array may follow others to their device, so it gets no sharding.
+    is_placed = not isinstance(like, jax.Array) or like.committed
+    sharding = like.sharding if is_placed else None
     if is_key(leaf):
+        # A clone, since each restored key may be used once.
         leaf = jax.random.clone(leaf)
-        return leaf if bound is None else jax.device_put(leaf, bound)
-    # On the CPU, device_put may go on using the memory that it is given.
-    return jnp.array(leaf) if bound is None else jax.device_put(np.array(leaf), bound)
+        return leaf if sharding is None else jax.device_put(leaf, sharding)
+    # On the CPU, device_put may share the memory of its argument, so it gets a copy.
+    return jnp.array(leaf) if sharding is None else jax.device_put(np.array(leaf), sharding)
 
 
 def _expect_allowed(
-    misfits: Mapping[str, CheckpointMismatchError], partial: Any, paths: list[str]
+    mismatches: Mapping[str, CheckpointMismatchError],
+    partial: bool | Sequence[str],
+    paths: list[str],
 ) -> None:
-    """Raise the first misfit that partial does not name, with all their paths."""
+    """Raise the first mismatch that `partial` does not allow, with the paths of all of them."""
     if isinstance(partial, bool):
-        allowed = dict.fromkeys(
-            paths, partial and len(misfits) < len(paths)
-        )  # something is to be taken
+        # If nothing fits, the source is the wrong one, also with partial=True.
+        some_fit = len(mismatches) < len(paths)
+        allowed = dict.fromkeys(paths, partial and some_fit)
     else:
+        # A single path may be given without a list.
         patterns = [partial] if isinstance(partial, str) else partial
         allowed = trees.matching("partial", dict.fromkeys(paths, 0), patterns)
-    refused = [path for path in misfits if not allowed[path]]
-    if refused:
-        where, expected, got, advice = misfits[refused[0]].args
-        more = f" ({len(refused)} leaves do not fit: {_listed(refused)})" if refused[1:] else ""
-        raise CheckpointMismatchError(where, expected, f"{got}{more}", advice)
+    refused = [path for path in mismatches if not allowed[path]]
+    if not refused:
+        return
+    where, expected, got, advice = mismatches[refused[0]].args
+    if len(refused) > 1:
+        got = f"{got} ({len(refused)} leaves do not fit: {_list(refused)})"
+    raise CheckpointMismatchError(
+        where,
+        expected,
+        got,
+        advice,
+    )
 
 
 def _mismatch(path: str, expected: str, got: str) -> CheckpointMismatchError:
-    advice = "restore into what was saved, or name in partial= what may differ, or convert dtypes by cast=True"
+    advice = (
+        "restore into the tree that was saved, or name in partial= the leaves that may differ, or "
+        "convert dtypes by cast=True"
+    )
+    # The path of a tree that is one leaf is "".
     return CheckpointMismatchError(f"restore {path}".rstrip(), expected, got, advice)
 
 
-def _listed(paths: list[str]) -> str:
-    return ", ".join(paths[:SHOWN]) + (
-        f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    )
+def _list(paths: list[str]) -> str:
+    """Return the first paths as text, and the number of the others."""
+    listed = ", ".join(paths[:MAX_LISTED])
+    others = len(paths) - MAX_LISTED
+    return f"{listed} and {others} more" if others > 0 else listed
 
 
 def _is_jax(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
 
 
-def _spec(leaf: Any) -> tuple[tuple[int, ...], Any]:
-    """Its shape, and its dtype in the byte order of this machine."""
+def _shape_and_dtype(leaf: Any) -> tuple[tuple[int, ...], Any]:
+    """Return the shape, and the dtype in the byte order of this machine."""
+    # Python numbers have the dtype that NumPy gives them.
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return tuple(array.shape), array.dtype if is_key(array) else np.dtype(array.dtype).newbyteorder(
-        "="
-    )
+    # The dtype of keys has no byte order.
+    dtype = array.dtype if is_key(array) else np.dtype(array.dtype).newbyteorder("=")
+    return tuple(array.shape), dtype
 
 
-def _told(leaf: Any) -> str:
-    shape, dtype = _spec(leaf)
+def _describe(leaf: Any) -> str:
+    """Return the leaf as `float32[2,3]`."""
+    shape, dtype = _shape_and_dtype(leaf)
     return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def _describe_saved(leaf: Any) -> str:
+    return f"{_describe(leaf)} saved"

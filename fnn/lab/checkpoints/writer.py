@@ -1,4 +1,4 @@
-"""A checkpoint is written beside its place, put on the disk, and only then given its name."""
+"""Write a checkpoint to a temporary folder, flush it to the disk, and then give it its name."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,69 +11,104 @@ from typing import Any
 import jax
 
 from fnn.errors import CheckpointCorruptError, ConfigError
-from fnn.lab.checkpoints.disk import remove, sync, telling, write_file
-from fnn.lab.checkpoints.folders import name_of, put, sweep
+from fnn.lab.checkpoints.disk import remove, sync, write_errors, write_file
+from fnn.lab.checkpoints.folders import clean_up, folder_name, publish
 from fnn.lab.checkpoints.host import Stored
 from fnn.lab.checkpoints.manifest import Leaf, Manifest, decode, encode
 
-BLANK = "0" * 64
+NO_DIGEST = "0" * 64
 
 
-def draft(step: int, leaves: Mapping[str, Stored], notes: Any, score: float | None) -> Manifest:
-    """The manifest without its digests; ConfigError for what a reader would refuse, or would read as something else."""
-    listed, offset = [], 0
+def draft_manifest(
+    step: int,
+    leaves: Mapping[str, Stored],
+    notes: Any,
+    score: float | None,
+) -> Manifest:
+    """Return the manifest without its digests.
+
+    ConfigError if a reader would refuse it, or would read notes that differ from these.
+    """
+    listed = []
+    offset = 0
     for path, leaf in leaves.items():
-        listed.append(Leaf(path, leaf.array.shape, leaf.dtype, offset, BLANK))
+        # Leaves follow each other without gaps, in the order of the tree.
+        listed.append(Leaf(path, leaf.array.shape, leaf.dtype, offset, NO_DIGEST))
         offset += leaf.array.nbytes
-    manifest = Manifest(step, score, notes, _made_by(), tuple(listed))
+    manifest = Manifest(step, score, notes, _versions(), tuple(listed))
     advice = "take dicts with names, lists, strings, finite numbers, booleans and None"
+    # The reader itself checks the draft, before anything is written.
     try:
-        read = decode(encode(manifest), "save")
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointCorruptError):
-            where, expected, got, _ = error.args
-            raise ConfigError(where, expected, got, "call it otherwise, or leave it out") from None
-        raise ConfigError("notes", "what JSON can hold", error, advice) from None
-    if read != manifest:
+        decoded = decode(encode(manifest), "save")
+    except CheckpointCorruptError as error:
+        where, expected, got, _ = error.args
         raise ConfigError(
-            "notes", "what comes back from JSON as it was", "tuples, or names that are none", advice
+            where,
+            expected,
+            got,
+            "rename it, or leave it out",
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            "notes",
+            "a value that JSON can represent",
+            error,
+            advice,
+        ) from None
+    if decoded != manifest:
+        # JSON turns tuples into lists, and names that are numbers into strings.
+        expected = "a value that is the same after a round trip through JSON"
+        got = "tuples, or names that are not strings"
+        raise ConfigError(
+            "notes",
+            expected,
+            got,
+            advice,
         )
     return manifest
 
 
-def write(directory: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> None:
-    """Write a checkpoint; it is on the disk when this returns. CheckpointWriteError leaves all as it was."""
-    target = directory / name_of(manifest.step)
+def write_checkpoint(directory: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> None:
+    """Write a checkpoint. It is on the disk on return; a CheckpointWriteError changes nothing."""
+    target = directory / folder_name(manifest.step)
     partial = directory / f"{target.name}.partial"
-    with telling(f"checkpoint {target.name}", directory, manifest.size):
+    with write_errors(f"checkpoint {target.name}", directory, manifest.size):
         try:
             remove(partial)
             partial.mkdir()
             _write_files(partial, manifest, leaves)
+            # The names of the files have to be on the disk before that of the folder.
             sync(partial)
-            put(partial, target)
+            publish(partial, target)
         except BaseException:
+            # An error of the cleaning must not hide that of the write; the next store cleans again.
             with suppress(OSError):
-                sweep(directory)
+                clean_up(directory)
             raise
 
 
 def _write_files(folder: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> None:
-    with ThreadPoolExecutor(1) as other:  # one core hashes while another waits for the disk
-        digests = other.map(lambda leaf: hashlib.sha256(leaf.bytes).hexdigest(), leaves.values())
+    # One core computes digests while another waits for the disk.
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.map(_digest, leaves.values())
         write_file(folder / "data.bin", (leaf.bytes for leaf in leaves.values()))
-        pairs = zip(manifest.leaves, digests, strict=True)
-        whole = manifest._replace(
-            leaves=tuple(leaf._replace(sha256=digest) for leaf, digest in pairs)
-        )
-    raw = encode(whole)
+        with_digests = []
+        for leaf, digest in zip(manifest.leaves, digests, strict=True):
+            with_digests.append(leaf._replace(sha256=digest))
+    raw = encode(manifest._replace(leaves=tuple(with_digests)))
     write_file(folder / "manifest.json", [raw])
-    write_file(folder / "COMMIT", [f"{hashlib.sha256(raw).hexdigest()}\n".encode()])
+    # COMMIT comes last: without it, the checkpoint is not valid.
+    commit = f"{hashlib.sha256(raw).hexdigest()}\n"
+    write_file(folder / "COMMIT", [commit.encode()])
 
 
-def _made_by() -> dict[str, str]:
+def _digest(leaf: Stored) -> str:
+    return hashlib.sha256(leaf.bytes).hexdigest()
+
+
+def _versions() -> dict[str, str]:
     try:
-        own = metadata.version("fnn")
+        own_version = metadata.version("fnn")
     except metadata.PackageNotFoundError:  # a checkout that is not installed
-        own = "unknown"
-    return {"fnn": own, "jax": jax.__version__}
+        own_version = "unknown"
+    return {"fnn": own_version, "jax": jax.__version__}

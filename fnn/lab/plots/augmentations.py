@@ -1,4 +1,4 @@
-"""A contact sheet: what an augmentation makes of images."""
+"""Contact sheet of augmented images."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,19 +9,17 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.augment import per_image
 from fnn.errors import ConfigError
-from fnn.lab.plots.figure import Place, blank, write
-from fnn.lab.plots.image_grid import expect_pictures, show, visible
+from fnn.lab.plots.figure import FilePath, create_figure, save_figure
+from fnn.lab.plots.image_grid import draw_image, expect_images, to_displayable
 from fnn.types import Augmentation, Images, RandomKey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIDE, LABEL, TITLE = (
-    1.1,
-    1.3,
-    0.2,
-)  # inches: of an image's width, of a name beside it, of the title above
-
+# In inches.
+IMAGE_WIDTH = 1.1
+NAME_WIDTH = 1.3  # of the names on the left
+TITLE_HEIGHT = 0.2
 
 Policies = Augmentation | Mapping[str, Augmentation]
 
@@ -29,50 +27,73 @@ Policies = Augmentation | Mapping[str, Augmentation]
 def plot_augmentations(
     augmentation: Policies,
     images: Images,
-    path: Place | None = None,
+    path: FilePath | None = None,
     *,
     key: RandomKey | None = None,
     draws: int = 6,
 ) -> "Figure":
-    """A contact sheet: in each row an image as it is, then so many draws.
+    """Plot a contact sheet of augmentations: in each row the original image, then random draws.
 
-    It is the figure, which a notebook shows, and is written to path if one is given. images (n, height, width,
-    channels), of bytes or of floats in [0, 1]. Several augmentations by name have a row each, of the images in
-    turn. What comes out beyond [0, 1], as of `augment.normalize`, is stretched to its own range. key: the draws', 0
-    if none. ConfigError for no augmentation, for a suffix that names no picture format, or a folder that is not
-    there. Needs matplotlib: fnn[plot].
+    Needs matplotlib: pip install 'fnn[plot]'.
+
+    Args:
+        augmentation: An augmentation, with one row for each image; or several by name, with one row
+            for each, which take the images in turn.
+        images: (n, height, width, channels), bytes or floats in [0, 1]. Results beyond [0, 1], as
+            of `augment.normalize`, are stretched to it.
+        path: The file to write, such as "sheet.png"; not written if None.
+        key: Random key of the draws; jax.random.key(0) if None.
+        draws: Number of draws in each row.
+
+    Returns:
+        The figure, which a notebook shows.
+
+    Raises:
+        ConfigError: `augmentation` is not an augmentation, `draws` is not a whole number >= 1, the
+            suffix of `path` is not a picture format, its folder does not exist, or matplotlib is
+            not installed.
+        ShapeError: `images` are not (n, height, width, channels).
+        DTypeError: `key` is not a random key.
     """
+    # Everything is checked before the first draw, which may take long.
     rows = _rows(augmentation, images)
     key = jax.random.key(0) if key is None else checks.key("plot_augmentations key", key)
     count = checks.whole("plot_augmentations draws", draws)
-    tall = images.shape[1] / images.shape[2]
-    size = ((count + 1) * SIDE + bool(rows[0][0]) * LABEL, len(rows) * SIDE * tall + TITLE)
-    figure, target = blank("gallery", path, figsize=size)
-    sheet = figure.subplots(len(rows), count + 1, squeeze=False)
-    for place, (name, one, image) in enumerate(rows):
-        seen = jax.jit(per_image(one))(
-            jax.random.fold_in(key, place), jnp.repeat(image[None], count, 0)
-        )
-        for axes, shown in zip(sheet[place], [image, *seen], strict=True):
-            show(axes, visible(shown))
+    aspect = images.shape[1] / images.shape[2]
+    has_names = bool(rows[0][0])
+    width = (count + 1) * IMAGE_WIDTH + has_names * NAME_WIDTH
+    height = len(rows) * IMAGE_WIDTH * aspect + TITLE_HEIGHT
+    figure, target = create_figure("plot_augmentations", path, figsize=(width, height))
+    cells = figure.subplots(len(rows), count + 1, squeeze=False)
+    for index, (name, policy, image) in enumerate(rows):
+        # One program draws a whole row.
+        augment = jax.jit(per_image(policy))
+        row_key = jax.random.fold_in(key, index)
+        copies = jnp.repeat(image[None], count, 0)  # (draws, height, width, channels)
+        augmented = augment(row_key, copies)
+        for axes, one in zip(cells[index], [image, *augmented], strict=True):
+            draw_image(axes, to_displayable(one))
         if name:
-            sheet[place][0].set_ylabel(name, rotation=0, ha="right", va="center")
-    sheet[0][0].set_title("as it is", fontsize="medium")
-    return write(figure, target)
+            cells[index][0].set_ylabel(name, rotation=0, ha="right", va="center")
+    cells[0][0].set_title("original", fontsize="medium")
+    return save_figure(figure, target)
 
 
 def _rows(augmentation: Policies, images: Images) -> list[tuple[str, Augmentation, jax.Array]]:
-    """What each row shows: a name, an augmentation, an image."""
-    images = jnp.asarray(expect_pictures("plot_augmentations images", images))
+    """Return the name, augmentation and image of each row."""
+    images = jnp.asarray(expect_images("plot_augmentations images", images))
     named = augmentation if isinstance(augmentation, Mapping) else {"": augmentation}
-    for name, one in named.items():
-        if not callable(one):
+    for name, policy in named.items():
+        if not callable(policy):
             raise ConfigError(
-                f"plot_augmentations {name}".strip(), "an augmentation", repr(one), "call its maker"
+                f"plot_augmentations {name}".strip(),
+                "an augmentation",
+                repr(policy),
+                "call its maker",
             )
-    if isinstance(augmentation, Mapping):
-        return [
-            (name, one, images[place % len(images)])
-            for place, (name, one) in enumerate(named.items())
-        ]
-    return [("", augmentation, image) for image in images]
+    if not isinstance(augmentation, Mapping):
+        return [("", augmentation, image) for image in images]
+    rows = []
+    for index, (name, policy) in enumerate(named.items()):
+        rows.append((name, policy, images[index % len(images)]))
+    return rows

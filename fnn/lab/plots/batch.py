@@ -1,4 +1,4 @@
-"""What the network saw."""
+"""Plot of a batch as the network gets it in training."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,11 +9,11 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.lab.plots.class_names import shortened
-from fnn.lab.plots.figure import Place, write
-from fnn.lab.plots.image_grid import expect_pictures, sheet, visible
-from fnn.train.epoch import batch_at
-from fnn.train.inputs import enter
+from fnn.lab.plots.class_names import shorten
+from fnn.lab.plots.figure import FilePath, save_figure
+from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
+from fnn.train.epoch import next_batch
+from fnn.train.inputs import validate_data
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import steps_per_epoch
 from fnn.types import Data, RandomKey, TrainState
@@ -21,66 +21,96 @@ from fnn.types import Data, RandomKey, TrainState
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHARE = 0.05  # of a class in a mixed target, from which on it is named
+MIN_SHARE = 0.05  # share of a class in a mixed target below which it is not named
 
 
 def plot_batch(
     key: RandomKey,
     recipe: Recipe,
     data: Data,
-    path: Place | None = None,
+    path: FilePath | None = None,
     *,
     batch_size: int,
     step: int = 0,
     names: Sequence[str] | None = None,
     count: int = 32,
 ) -> "Figure":
-    """A picture of the batch that a run of this key sees at that step: augmented, prepared, each with its target.
+    """Plot the batch of one training step, augmented and prepared, with the target of each image.
 
-    key, recipe, data and batch_size are those of `fit`. What goes beyond [0, 1], as standardized images do, is
-    stretched to the range of the batch. names: of the classes, else numbers. It is the figure, which a notebook shows,
-    and is written to path if one is given. ShapeError where prepared inputs are no images; ConfigError and DTypeError
-    as of fit, for a suffix that names no picture format, or a folder that is not there. Needs matplotlib: fnn[plot].
+    Images beyond [0, 1], such as standardized ones, are stretched to it, all alike. Needs
+    matplotlib: pip install 'fnn[plot]'.
+
+    Args:
+        key: The random key of the run, as for `fit`.
+        recipe: The recipe of the run, as for `fit`.
+        data: (inputs, targets), as for `fit`.
+        path: The file to write, such as "batch.png"; not written if None.
+        batch_size: Examples in a batch, as for `fit`.
+        step: Number of the step, from 0 on.
+        names: Name of each class; its number if None.
+        count: Number of images at most.
+
+    Returns:
+        The figure, which a notebook shows.
+
+    Raises:
+        ConfigError: An option is out of range, a class has no name, the suffix of `path` is not a
+            picture format, its folder does not exist, or matplotlib is not installed.
+        ShapeError: The prepared inputs are not images (n, height, width, channels).
+        DTypeError: `key` is not a random key, or the data have a dtype that `fit` does not take.
     """
-    inputs, targets = batch_seen(key, recipe, data, batch_size=batch_size, step=step)
-    images = visible(expect_pictures("seen inputs", inputs))[: checks.whole("seen count", count)]
+    inputs, targets = batch_at_step(key, recipe, data, batch_size=batch_size, step=step)
+    # All of them together, so that the stretched range does not depend on `count`.
+    displayable = to_displayable(expect_images("plot_batch inputs", inputs))
+    images = displayable[: checks.whole("plot_batch count", count)]
     titles = [_title(target, names) for target in np.asarray(targets)[:count]]
-    caption = f"what step {step} sees: {len(images)} of {len(inputs)}"
-    figure, target = sheet("seen", path, images, titles, caption)
-    return write(figure, target)
+    caption = f"batch of step {step}: {len(images)} of {len(inputs)} images"
+    figure, file = draw_grid("plot_batch", path, images, titles, caption)
+    return save_figure(figure, file)
 
 
-def batch_seen(
-    key: RandomKey, recipe: Recipe, data: Data, *, batch_size: int, step: int
+def batch_at_step(
+    key: RandomKey,
+    recipe: Recipe,
+    data: Data,
+    *,
+    batch_size: int,
+    step: int,
 ) -> tuple[jax.Array, Any]:
-    """The batch of a step of a run, as its network gets it, and the targets."""
+    """Return the inputs that the network of a run gets at a step, and the targets."""
     checks.key("key", key)
-    expect_recipe("seen", recipe, trains=False)
-    data = enter("data", data)
-    steps_per_epoch(data, batch_size)
-    moment = jnp.int32(checks.whole("seen step", step, 0))
-    # Only key and step tell what is seen: nothing else of the train state is asked for.
-    return batch_at(recipe, TrainState((), (), (), moment, key), data, batch_size)
+    expect_recipe("plot_batch", recipe, trains=False)
+    data = validate_data("data", data)
+    steps_per_epoch(data, batch_size)  # raises for a batch size that does not fit
+    step_array = jnp.int32(checks.whole("plot_batch step", step, 0))
+    # A batch depends on the key and the step of a train state alone: the other fields stay empty.
+    train_state = TrainState((), (), (), step_array, key)
+    return next_batch(recipe, train_state, data, batch_size)
 
 
 def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
-    """The class, or those of a mixed target with their shares; nothing where the target is of no class."""
+    """Return the class, or the two main classes of a mixed target; nothing for other targets."""
+    # A label; a regression target is a float and has no title.
     if target.ndim == 0 and target.dtype.kind in "iu":
-        return _name(int(target), names)
+        return _class_name(int(target), names)
     if target.ndim == 1 and target.dtype.kind == "f":
-        most = [place for place in np.argsort(-target)[:2] if target[place] >= SHARE]
-        return "\n".join(f"{_name(place, names)} {target[place]:.0%}" for place in most)
+        # Probabilities of classes, as from mixup: mixtures are of two classes.
+        lines = []
+        for index in np.argsort(-target)[:2]:
+            if target[index] >= MIN_SHARE:
+                lines.append(f"{_class_name(index, names)} {target[index]:.0%}")
+        return "\n".join(lines)
     return ""
 
 
-def _name(place: int, names: Sequence[str] | None) -> str:
+def _class_name(index: int, names: Sequence[str] | None) -> str:
     if names is None:
-        return str(place)
-    if not 0 <= place < len(names):
+        return str(index)
+    if not 0 <= index < len(names):
         raise ConfigError(
-            "seen names",
-            f"a name for class {place}",
+            "plot_batch names",
+            f"a name for class {index}",
             repr(names),
             "give one for each class, in order",
         )
-    return shortened(str(names[place]))
+    return shorten(str(names[index]))

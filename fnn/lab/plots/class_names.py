@@ -1,4 +1,4 @@
-"""What pictures of a classifier share: the true classes, and what they are called."""
+"""True classes and class names, for the plots of classifiers."""
 
 from collections.abc import Sequence
 
@@ -9,34 +9,65 @@ from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.metrics.per_example import expect_labels
 from fnn.types import Labels, Logits
 
-WIDE = 12  # letters
+MAX_LENGTH = 12  # characters of a name in the title of an image
 
 
-def true_classes(where: str, logits: Logits, labels: Labels) -> np.ndarray:
-    """The true class of each row of finite logits, on the host; an error of fnn unless all rows have one."""
-    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+def true_classes(
+    where: str,
+    logits: Logits,
+    labels: Labels,
+) -> np.ndarray:
+    """Return the true class of each row of logits, on the host.
+
+    Raises:
+        ShapeError: The logits are not (n, classes), or the labels do not fit them.
+        DTypeError: The labels are not integers or probabilities.
+        NonFiniteError: The logits are not finite.
+        LabelError: A label is outside of 0 <= label < classes.
+    """
+    logits = jnp.asarray(logits)
+    labels = jnp.asarray(labels)
     if logits.ndim < 2 or not logits.size:
         raise ShapeError(
-            f"{where} logits", "(n, classes)", logits.shape, "give what train.predict returns"
+            f"{where} logits",
+            "(n, classes)",
+            logits.shape,
+            "give what train.predict returns",
         )
-    truth, classes = np.asarray(expect_labels(logits, labels)), logits.shape[-1]
+    # Probabilities become their most probable class.
+    truth = np.asarray(expect_labels(logits, labels))
+    classes = logits.shape[-1]
+    # argmax would return the index of a NaN.
     if not jnp.isfinite(logits).all():
-        advice = "see where the network's outputs are lost"
-        raise NonFiniteError(f"{where} logits", "finite numbers", "others", advice)
+        raise NonFiniteError(
+            f"{where} logits",
+            "finite numbers",
+            "others",
+            "find the layer whose outputs are not finite",
+        )
     wrong = np.argwhere((truth < 0) | (truth >= classes))
     if wrong.size:
-        place = tuple(wrong[0].tolist())
-        got = f"{truth[place]} at index {place[0] if len(place) == 1 else place}"
+        # Only the first wrong label is reported.
+        index = tuple(wrong[0].tolist())
+        shown_index = index[0] if len(index) == 1 else index
         raise LabelError(
-            f"{where} labels", f"0 <= label < {classes}", got, "leave out what is of no class"
+            f"{where} labels",
+            f"0 <= label < {classes}",
+            f"{truth[index]} at index {shown_index}",
+            "leave out examples without a class",
         )
     return truth
 
 
-def class_names(where: str, names: Sequence[str] | None, classes: int) -> list[str]:
-    """The names of so many classes, their numbers if none are given; ConfigError for more or fewer."""
+def class_names(
+    where: str,
+    names: Sequence[str] | None,
+    classes: int,
+) -> list[str]:
+    """Return the name of each class, or its number; ConfigError for another number of names."""
     if names is None:
-        return [str(place) for place in range(classes)]
+        return [str(index) for index in range(classes)]
+    # A str is a sequence of one-letter names.
     if isinstance(names, str) or len(names) != classes:
         raise ConfigError(
             f"{where} names",
@@ -47,6 +78,8 @@ def class_names(where: str, names: Sequence[str] | None, classes: int) -> list[s
     return [str(name) for name in names]
 
 
-def shortened(name: str) -> str:
-    """The name, or the beginning of a long one, to stand above an image."""
-    return name if len(name) <= WIDE else f"{name[: WIDE - 1]}…"
+def shorten(name: str) -> str:
+    """Cut a long name, so that it fits above an image."""
+    if len(name) <= MAX_LENGTH:
+        return name
+    return f"{name[: MAX_LENGTH - 1]}…"

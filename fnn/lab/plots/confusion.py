@@ -1,4 +1,4 @@
-"""Which classes a network takes for which."""
+"""Plot of the confusion matrix."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,78 +6,107 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fnn.lab.plots.class_names import class_names, true_classes
-from fnn.lab.plots.figure import SEQUENTIAL, Place, blank, write
+from fnn.lab.plots.figure import SEQUENTIAL, FilePath, create_figure, save_figure
 from fnn.types import Labels, Logits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COUNTED = 20  # classes at most, for numbers in cells
-NAMED = 40  # classes at most, for a name a row
-TOLD = 3  # pairs in the caption
-GAMMA = 0.5  # of the colors, so that rare confusions can be told from none
+MAX_CLASSES_WITH_COUNTS = 20  # above it the cells have no room for numbers
+MAX_NAMES = 40  # on an axis; of more classes only every n-th is named
+PAIRS_IN_CAPTION = 3
+GAMMA = 0.5  # exponent of the color scale, so that rare confusions differ visibly from none
 
 
 def plot_confusion(
-    logits: Logits, labels: Labels, path: Place | None = None, *, names: Sequence[str] | None = None
+    logits: Logits,
+    labels: Labels,
+    path: FilePath | None = None,
+    *,
+    names: Sequence[str] | None = None,
 ) -> "Figure":
-    """A picture of the confusion matrix: how many of each true class (row) were taken for each class (column).
+    """Plot the confusion matrix: examples by true class (row) and predicted class (column).
 
-    Cells tell counts, up to 20 classes; their color is the share of the row, so that rare classes show as well. The
-    caption tells the accuracy and the pairs most often taken for one another. names: of the classes, else numbers.
-    It is the figure, which a notebook shows, and is written to path if one is given. LabelError for a label that
-    names no class; ShapeError or DTypeError where logits (n, classes) and labels (n,) do not fit; NonFiniteError
-    for logits that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a
-    folder that is not there. Needs matplotlib: fnn[plot].
+    Cells show counts, up to 20 classes. Their color is the share of the row, so that rare classes
+    are visible too. The caption shows the accuracy and the most frequent confusions. Needs
+    matplotlib: pip install 'fnn[plot]'.
+
+    Args:
+        logits: (n, classes), as from `train.predict`.
+        labels: True classes (n,), or their probabilities (n, classes).
+        path: The file to write, such as "confusion.png"; not written if None.
+        names: Name of each class; its number if None.
+
+    Returns:
+        The figure, which a notebook shows.
+
+    Raises:
+        LabelError: A label is outside of 0 <= label < classes.
+        ShapeError: `logits` and `labels` do not fit.
+        DTypeError: `labels` are not integers or probabilities.
+        NonFiniteError: `logits` are not finite.
+        ConfigError: There is not one name for each class, the suffix of `path` is not a picture
+            format, its folder does not exist, or matplotlib is not installed.
     """
-    truth, guess = true_classes("confusion", logits, labels), np.argmax(logits, -1)
-    classes = class_names("confusion", names, logits.shape[-1])
+    truth = true_classes("plot_confusion", logits, labels)
+    predicted = np.argmax(logits, -1)
+    classes = class_names("plot_confusion", names, logits.shape[-1])
     counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, (truth, guess), 1)
-    side = float(np.clip(0.45 * len(counts), 3.5, 12))
-    figure, target = blank("confusion", path, figsize=(side + 1.5, side + 0.9))
-    from matplotlib.colors import PowerNorm  # by now it is known to be there
+    np.add.at(counts, (truth, predicted), 1)
+    side = float(np.clip(0.45 * len(counts), 3.5, 12))  # inches
+    # The color bar needs width, title and caption height.
+    size = (side + 1.5, side + 0.9)
+    figure, target = create_figure("plot_confusion", path, figsize=size)
+    from matplotlib.colors import PowerNorm  # create_figure has raised if it is not installed
 
     axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap=SEQUENTIAL, norm=PowerNorm(GAMMA, vmin=0, vmax=1))
+    totals = counts.sum(1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    norm = PowerNorm(GAMMA, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap=SEQUENTIAL, norm=norm)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    if len(counts) <= COUNTED:
+    if len(counts) <= MAX_CLASSES_WITH_COUNTS:
         _write_counts(axes, counts, shares)
     _name_classes(axes, classes)
-    axes.set_title(f"{np.trace(counts) / counts.sum():.1%} of {counts.sum()} are right")
+    accuracy = np.trace(counts) / counts.sum()
+    axes.set_title(f"{accuracy:.1%} of {counts.sum()} are right")
     figure.supxlabel(_caption(counts, classes), fontsize="small")
-    return write(figure, target)
+    return save_figure(figure, target)
 
 
 def _write_counts(axes: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
     for row, column in np.argwhere(counts):
-        color = "black" if shares[row, column] ** GAMMA > 0.5 else "white"
         text = f"{counts[row, column]}"
-        axes.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=9 if len(text) < 4 else 7,
-        )
+        # Large shares have a light color.
+        is_light = shares[row, column] ** GAMMA > 0.5
+        color = "black" if is_light else "white"
+        size = 9 if len(text) < 4 else 7
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
 def _name_classes(axes: "Axes", classes: list[str]) -> None:
-    places = np.arange(0, len(classes), -(-len(classes) // NAMED))
-    shown = [classes[place] for place in places]
-    axes.set_xticks(places, shown, rotation=90 if max(map(len, shown)) > 2 else 0)
-    axes.set_yticks(places, shown)
+    interval = -(-len(classes) // MAX_NAMES)
+    ticks = np.arange(0, len(classes), interval)
+    labels = [classes[tick] for tick in ticks]
+    longest = max(len(label) for label in labels)
+    axes.set_xticks(ticks, labels, rotation=90 if longest > 2 else 0)
+    axes.set_yticks(ticks, labels)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
 
 
 def _caption(counts: np.ndarray, classes: list[str]) -> str:
-    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    most = np.argsort(-wrong, axis=None, kind="stable")[:TOLD]
-    pairs = [divmod(int(place), len(wrong)) for place in most if wrong.flat[place]]
-    told = [f"{classes[true]} as {classes[guess]} ({wrong[true, guess]})" for true, guess in pairs]
-    return f"most confused: {', '.join(told)}" if told else "none confused"
+    """Name the most frequent confusions with their counts."""
+    on_diagonal = np.eye(len(counts), dtype=bool)
+    wrong = np.where(on_diagonal, 0, counts)
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS_IN_CAPTION]
+    pairs = []
+    for flat_index in largest:
+        true, predicted = divmod(int(flat_index), len(wrong))
+        count = wrong[true, predicted]
+        if count:
+            pairs.append(f"{classes[true]} as {classes[predicted]} ({count})")
+    if not pairs:
+        return "none confused"
+    return f"most confused: {', '.join(pairs)}"

@@ -1,4 +1,4 @@
-"""What all pictures share: a blank figure where it may be written, and writing it whole."""
+"""Figures of matplotlib that notebooks show, and files of them."""
 
 import io
 import os
@@ -10,47 +10,75 @@ from fnn.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Place = str | os.PathLike[str]  # of a picture
+FilePath = str | os.PathLike[str]
 
-# Okabe & Ito's palette: told apart by color-blind eyes as well.
+# Okabe & Ito's palette, whose colors color-blind readers can distinguish.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SEQUENTIAL = "cividis"  # from less to more, told the same way by color-blind eyes
+SEQUENTIAL = "cividis"  # a color map that looks the same to color-blind readers
 DPI = 150
 
 
-def blank(where: str, path: Place | None, **options: Any) -> tuple["Figure", Path | None]:
-    """A figure, and where to write it, if anywhere; ConfigError where that cannot be, or without matplotlib."""
+def create_figure(
+    where: str, path: FilePath | None, **options: Any
+) -> tuple["Figure", Path | None]:
+    """Create an empty figure, and check the path that it will be written to.
+
+    Args:
+        where: Name of the plot, for errors.
+        path: The file, whose suffix is its format, or None.
+        options: Options of matplotlib's Figure.
+
+    Raises:
+        ConfigError: matplotlib is not installed, the suffix is not a format that it writes, or the
+            folder does not exist.
+    """
+    # matplotlib is optional, and slow to import: only plots need it.
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError(
-            where, "matplotlib to draw with", "no such package", "pip install 'fnn[plot]'"
+            where,
+            "matplotlib to draw with",
+            "no such package",
+            "pip install 'fnn[plot]'",
         ) from None
 
-    class Picture(Figure):
-        """A figure that a notebook shows, though nobody asked pyplot for it."""
+    class NotebookFigure(Figure):
+        """A figure that a notebook shows although pyplot did not create it."""
 
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
             self.savefig(file, format="png", dpi=DPI)
             return file.getvalue()
 
-    figure = Picture(layout="constrained", **options)
-    return figure, None if path is None else _expect_picture_place(Path(path), figure)
+    figure = NotebookFigure(layout="constrained", **options)
+    target = None if path is None else _expect_writable(Path(path), figure)
+    return figure, target
 
 
-def _expect_picture_place(target: Path, figure: "Figure") -> Path:
+def _expect_writable(target: Path, figure: "Figure") -> Path:
     formats = figure.canvas.get_supported_filetypes()
     if target.suffix[1:] not in formats:
-        raise ConfigError("path", f"a suffix among {', '.join(formats)}", target.name, "try .png")
+        raise ConfigError(
+            "path",
+            f"a suffix among {', '.join(formats)}",
+            target.name,
+            "try .png",
+        )
     if not target.parent.is_dir():
-        raise ConfigError("path", "a folder that exists", target.parent, "make it first")
+        raise ConfigError(
+            "path",
+            "a folder that exists",
+            target.parent,
+            "make it first",
+        )
     return target
 
 
-def write(figure: "Figure", target: Path | None) -> "Figure":
-    """The figure, which is then there, if it goes anywhere: a crash on the way leaves no half of it."""
+def save_figure(figure: "Figure", target: Path | None) -> "Figure":
+    """Write the figure to the target, if there is one, and return the figure."""
     if target is not None:
+        # Renaming is atomic: a crash while writing leaves no partial picture under the name.
         partial = target.with_name(f".{target.name}.partial")
         figure.savefig(partial, format=target.suffix[1:], dpi=DPI)
         partial.replace(target)

@@ -1,4 +1,4 @@
-"""Images side by side."""
+"""Grids of images, as a figure and as one array."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,99 +7,128 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fnn.errors import ShapeError
-from fnn.lab.plots.figure import Place, blank
+from fnn.lab.plots.figure import FilePath, create_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIDE, TITLE = 1.25, 0.2  # inches: of an image's longer side, of a line of its title
-TILE, FRAME, GRAY = (
-    64,
-    1,
-    128,
-)  # in one array of all: of an image's width at least, around it, and how bright that is
+# In a figure, in inches.
+IMAGE_WIDTH = 1.25
+LINE_HEIGHT = 0.2  # of a line of a title
+
+# In an array of tiles.
+MIN_TILE_WIDTH = 64  # pixels; smaller images are enlarged
+FRAME = 1  # pixels around each tile
+GRAY = 128  # level of the frames
 
 
-def expect_pictures(where: str, images: Any) -> np.ndarray:
-    """The images (n, height, width, channels) on the host; ShapeError for another shape or none."""
+def expect_images(where: str, images: Any) -> np.ndarray:
+    """Return images (n, height, width, channels) on the host; ShapeError for others or none."""
     array = np.asarray(images)
     if array.ndim != 4 or not array.size:
-        advice = "add a batch axis, image[None], or a channel axis, images[..., None]"
-        raise ShapeError(where, "(n, height, width, channels)", array.shape, advice)
+        raise ShapeError(
+            where,
+            "(n, height, width, channels)",
+            array.shape,
+            "add a batch axis, image[None], or a channel axis, images[..., None]",
+        )
     return array
 
 
-def visible(images: Any) -> np.ndarray:
-    """Images (..., height, width, channels) as bytes, or floats in [0, 1] of 1, 3 or 4 channels.
+def to_displayable(images: Any) -> np.ndarray:
+    """Return images as bytes or as floats in [0, 1], of 1, 3 or 4 channels.
 
-    What goes beyond [0, 1] is stretched to its own range, what is not finite is black, and other channels are averaged.
+    Images (..., height, width, channels) of floats beyond [0, 1] are stretched to it, all alike;
+    numbers that are not finite become 0. Other numbers of channels are averaged.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        images = _stretched(images.astype(np.float32))
+        images = _stretch(images.astype(np.float32))
     if images.shape[-1] not in (1, 3, 4):
         images = images.mean(-1, keepdims=True).astype(images.dtype)
     return images
 
 
-def _stretched(images: np.ndarray) -> np.ndarray:
+def _stretch(images: np.ndarray) -> np.ndarray:
     finite = np.isfinite(images)
-    low, high = images.min(where=finite, initial=np.inf), images.max(where=finite, initial=-np.inf)
+    low = images.min(where=finite, initial=np.inf)
+    high = images.max(where=finite, initial=-np.inf)
     if low < 0 or high > 1:
+        # The lower bound of the range is for constant images.
         images = (images - low) / max(high - low, 1e-12)
     return np.where(finite, images, 0)
 
 
-def tiled(images: Any, *, columns: int = 8, rows: int = 4) -> np.ndarray:
-    """The first images of a batch as one of bytes, in rows from the left, small ones made larger by whole pixels."""
-    images = visible(images)[: columns * rows]
-    images = images if images.dtype == np.uint8 else (255 * images + 0.5).astype(np.uint8)
-    times = -(-TILE // images.shape[2])
-    large = images.repeat(times, 1).repeat(times, 2)
+def tile_images(
+    images: Any,
+    *,
+    columns: int = 8,
+    rows: int = 4,
+) -> np.ndarray:
+    """Return the first images of a batch as one image of bytes, in rows from the left.
+
+    Images narrower than 64 pixels are enlarged by a whole factor.
+    """
+    images = to_displayable(images)[: columns * rows]
+    if images.dtype != np.uint8:
+        images = (255 * images + 0.5).astype(np.uint8)
+    factor = -(-MIN_TILE_WIDTH // images.shape[2])
+    large = images.repeat(factor, 1).repeat(factor, 2)
     framed = np.pad(large, ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=GRAY)
     columns = min(columns, len(framed))
     rows = -(-len(framed) // columns)
+    # Gray tiles fill the last row.
     count, height, width, channels = framed.shape
-    full = np.pad(
-        framed, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)), constant_values=GRAY
-    )
-    sheet = full.reshape(rows, columns, height, width, channels).swapaxes(
-        1, 2
-    )  # (rows, height, columns, width, c)
-    return sheet.reshape(rows * height, columns * width, channels)
+    missing = rows * columns - count
+    full = np.pad(framed, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=GRAY)
+    # (rows, columns, height, width, channels) -> (rows, height, columns, width, channels)
+    grid = full.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, channels)
 
 
-def show(axes: "Axes", image: np.ndarray) -> None:
-    """Draw one visible image, without a frame."""
-    axes.imshow(
-        image,
-        cmap="gray",
-        vmin=0,
-        vmax=255 if image.dtype == np.uint8 else 1,
-        interpolation="nearest",
-    )
+def draw_image(axes: "Axes", image: np.ndarray) -> None:
+    """Draw one displayable image, without a frame."""
+    white = 255 if image.dtype == np.uint8 else 1
+    axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def sheet(
-    where: str, path: Place | None, images: np.ndarray, titles: Sequence[str], caption: str
+def draw_grid(
+    where: str,
+    path: FilePath | None,
+    images: np.ndarray,
+    titles: Sequence[str],
+    caption: str,
 ) -> tuple["Figure", Path | None]:
-    """A figure of visible images with a title each, about twice as wide as it is high, and a caption above."""
+    """Draw displayable images, each with a title, in a figure about twice as wide as high.
+
+    Args:
+        where: Name of the plot, for errors.
+        path: The file to write later, or None.
+        images: (n, height, width, channels).
+        titles: One for each image; may have several lines.
+        caption: Title of the figure.
+
+    Returns:
+        The figure, and the file to write it to.
+    """
     columns = max(4, round((2 * len(images)) ** 0.5))
     rows = -(-len(images) // columns)
-    tall = min(2.0, max(0.5, images.shape[1] / images.shape[2]))
+    # Extreme images do not fill their cells, so that the figure keeps a readable shape.
+    aspect = min(2.0, max(0.5, images.shape[1] / images.shape[2]))
     lines = max((title.count("\n") + bool(title) for title in titles), default=0)
-    size = (columns * SIDE, rows * (SIDE * tall + lines * TITLE) + 2 * TITLE)
-    figure, target = blank(where, path, figsize=size)
-    places = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
-    for axes in places[len(images) :]:
+    row_height = IMAGE_WIDTH * aspect + lines * LINE_HEIGHT
+    size = (columns * IMAGE_WIDTH, rows * row_height + 2 * LINE_HEIGHT)
+    figure, target = create_figure(where, path, figsize=size)
+    cells = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
+    for axes in cells[len(images) :]:
         axes.remove()
-    for axes, image, title in zip(places, images, titles, strict=False):
-        show(axes, image)
+    for axes, image, title in zip(cells, images, titles, strict=False):
+        draw_image(axes, image)
         axes.set_title(title, fontsize="small")
     figure.suptitle(caption, fontsize="medium")
     return figure, target

@@ -1,4 +1,4 @@
-"""The images that a network is wrong about, and how sure it is."""
+"""Plot of the most confident mistakes of a classifier."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,57 +9,79 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ShapeError
-from fnn.lab.plots.class_names import class_names, shortened, true_classes
-from fnn.lab.plots.figure import Place, write
-from fnn.lab.plots.image_grid import expect_pictures, sheet, visible
+from fnn.lab.plots.class_names import class_names, shorten, true_classes
+from fnn.lab.plots.figure import FilePath, save_figure
+from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
 from fnn.types import Images, Labels, Logits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-NONE = "no mistakes among {} images"
 
 
 def plot_mistakes(
     images: Images,
     logits: Logits,
     labels: Labels,
-    path: Place | None = None,
+    path: FilePath | None = None,
     *,
     names: Sequence[str] | None = None,
     count: int = 16,
 ) -> "Figure":
-    """A picture of the most confident mistakes: each image, what it was taken for, how probable, and what it is.
+    """Plot the most confident mistakes: image, predicted class, its probability, and true class.
 
-    images (n, height, width, channels), logits (n, classes), labels (n,); names: of the classes, else numbers.
-    Images of floats beyond [0, 1] are stretched, all alike. It is the figure, which a notebook shows, and is
-    written to path if one is given. ShapeError or DTypeError where the three do not fit; NonFiniteError for logits
-    that are no numbers; ConfigError for other names, for a suffix that names no picture format, or a folder that is
-    not there. Needs matplotlib: fnn[plot].
+    Needs matplotlib: pip install 'fnn[plot]'.
+
+    Args:
+        images: (n, height, width, channels). Floats beyond [0, 1] are stretched to it, all alike.
+        logits: (n, classes), as from `train.predict`.
+        labels: True classes (n,), or their probabilities (n, classes).
+        path: The file to write, such as "mistakes.png"; not written if None.
+        names: Name of each class; its number if None.
+        count: Number of images at most.
+
+    Returns:
+        The figure, which a notebook shows.
+
+    Raises:
+        LabelError: A label is outside of 0 <= label < classes.
+        ShapeError: `images`, `logits` and `labels` do not fit.
+        DTypeError: `labels` are not integers or probabilities.
+        NonFiniteError: `logits` are not finite.
+        ConfigError: There is not one name for each class, `count` is not a whole number >= 1, the
+            suffix of `path` is not a picture format, its folder does not exist, or matplotlib is
+            not installed.
     """
-    shown, logits = expect_pictures("plot_mistakes images", images), jnp.asarray(logits)
-    truth = true_classes("mistakes", logits, labels)
-    if truth.shape != shown.shape[:1]:
+    pictures = expect_images("plot_mistakes images", images)
+    logits = jnp.asarray(logits)
+    truth = true_classes("plot_mistakes", logits, labels)
+    # Per-pixel logits do not have one class for each image.
+    if truth.shape != pictures.shape[:1]:
         raise ShapeError(
             "plot_mistakes logits",
-            f"(n, classes), n = {len(shown)}",
+            f"(n, classes), n = {len(pictures)}",
             logits.shape,
             "give one row an image",
         )
-    classes = [shortened(name) for name in class_names("mistakes", names, logits.shape[-1])]
-    sure = np.asarray(jax.nn.softmax(logits.astype(jnp.float32)).max(-1))
-    guess = np.asarray(logits.argmax(-1))
-    wrong = np.flatnonzero(guess != truth)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][
-        : checks.whole("plot_mistakes count", count)
-    ]
-    titles = [
-        f"says {classes[guess[one]]}, {sure[one]:.0%}\nis {classes[truth[one]]}" for one in worst
-    ]
-    caption = (
-        f"{len(wrong)} of {len(shown)} are wrong; the {len(worst)} surest"
-        if len(wrong)
-        else NONE.format(len(shown))
+    classes = class_names("plot_mistakes", names, logits.shape[-1])
+    # float32 for logits of bfloat16.
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    confidence = np.asarray(probabilities.max(-1))
+    predicted = np.asarray(logits.argmax(-1))
+    wrong = np.flatnonzero(predicted != truth)
+    # The most confident first; a stable sort keeps the order of the data among equals.
+    order = np.argsort(-confidence[wrong], kind="stable")
+    worst = wrong[order][: checks.whole("plot_mistakes count", count)]
+    titles = []
+    for index in worst:
+        guess = shorten(classes[predicted[index]])
+        true = shorten(classes[truth[index]])
+        titles.append(f"says {guess}, {confidence[index]:.0%}\nis {true}")
+    # A figure without images is still drawn, with this caption.
+    if len(wrong):
+        caption = f"{len(wrong)} of {len(pictures)} are wrong; the {len(worst)} surest"
+    else:
+        caption = f"no mistakes among {len(pictures)} images"
+    figure, file = draw_grid(
+        "plot_mistakes", path, to_displayable(pictures[worst]), titles, caption
     )
-    figure, target = sheet("mistakes", path, visible(shown[worst]), titles, caption)
-    return write(figure, target)
+    return save_figure(figure, file)

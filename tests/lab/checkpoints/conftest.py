@@ -1,4 +1,4 @@
-"""A process whose children save and are killed."""
+"""A fixture: a process whose children save checkpoints and are killed."""
 
 import json
 import os
@@ -14,43 +14,43 @@ ROOT = Path(__file__).parents[3]
 
 
 class Saver:
-    """Children that save, one at a time."""
+    """Child processes that save checkpoints, one at a time."""
 
     def __init__(self, process, acks):
         self.process, self.acks = process, acks
 
     def start(self, do, directory, **spec):
-        """The pid of a child that does that."""
+        """Start a child that runs a function of saver.py; return its pid."""
         self.acks.write_text("")
         line = {"do": do, "directory": str(directory), "acks": str(self.acks)} | spec
         self.process.stdin.write(json.dumps(line) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def told(self):
-        """The lines that the child has written."""
+    def lines(self):
+        """Return the lines that the child has written."""
         return self.acks.read_text().splitlines()
 
-    def ended(self):
-        """How the child ended."""
+    def wait_for_exit(self):
+        """Wait for the child and return its exit code."""
         return int(self.process.stdout.readline())
 
     def run(self, do, directory, **spec):
-        """Let a child do that to its end."""
+        """Run a function of saver.py in a child; return its exit code."""
         self.start(do, directory, **spec)
-        return self.ended()
+        return self.wait_for_exit()
 
-    def until_told(self):
+    def wait_for_line(self):
         """Wait until the child has written a line."""
         for _ in range(3000):
-            if self.told():
+            if self.lines():
                 return
             time.sleep(0.01)
-        raise TimeoutError("the child told nothing")
+        raise TimeoutError("the child wrote no line")
 
     def kill(self, pid):
         os.kill(pid, signal.SIGKILL)
-        assert self.ended() == -signal.SIGKILL
+        assert self.wait_for_exit() == -signal.SIGKILL
 
 
 @pytest.fixture(scope="session")

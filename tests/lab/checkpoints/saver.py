@@ -1,6 +1,7 @@
-"""A process that forks children which save, to be killed: `python saver.py`, one child for each line of JSON it reads.
+"""A process that forks a child for each line of JSON on stdin; the children save checkpoints.
 
-It imports JAX once and starts no device, so a child costs a millisecond. It prints the child's pid, then how it ended.
+It imports JAX once and starts no device, so a child costs a millisecond. It prints the pid of the
+child, then its exit code.
 """
 
 import itertools
@@ -19,7 +20,7 @@ CALLS = ("open", "write", "fsync", "mkdir", "rename", "unlink", "rmdir", "ftrunc
 
 
 def loop(directory, acks, first, asynchronous):
-    """Save for ever, and tell of each step that is on the disk."""
+    """Save in an endless loop, and write each step that is on the disk."""
     with lab.checkpoint_store(directory, keep=2, asynchronous=asynchronous) as store:
         for step in itertools.count(first):
             store.save(step, tree_of(step, 30_000), score=1 / (step + 1))
@@ -28,7 +29,7 @@ def loop(directory, acks, first, asynchronous):
 
 
 def crash(directory, acks, step, of, at):
-    """Save one tree, dying at that call into the system; a write is half done."""
+    """Save one tree, and exit at the system call of an index; a write is done by half."""
     real, count = {name: getattr(os, name) for name in CALLS}, itertools.count()
 
     def dying(name):
@@ -49,7 +50,7 @@ def crash(directory, acks, step, of, at):
 
 
 def hold(directory, acks):
-    """Hold the directory until killed, with a child of its own that lives on."""
+    """Hold the directory until killed, with a child that continues to run."""
     with lab.checkpoint_store(directory):
         if os.fork() == 0:
             time.sleep(2)
@@ -58,8 +59,8 @@ def hold(directory, acks):
         time.sleep(60)
 
 
-def hampered(directory, acks, step, bytes_at_most, user):
-    """Save where files may not grow, or as one who may not write, and tell of the error."""
+def save_with_limits(directory, acks, step, bytes_at_most, user):
+    """Save with a limit on file sizes, or as a user without permission, and write the error."""
     os.chdir(directory)
     if bytes_at_most:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_at_most, bytes_at_most))

@@ -1,4 +1,4 @@
-"""One writer at a time, known by name, for as long as it lives and no longer."""
+"""Tests of the lock: one writer at a time, named in the error, released at its end."""
 
 import os
 import socket
@@ -12,16 +12,17 @@ from fnn.errors import CheckpointLockedError, ConfigError
 
 
 def test_a_second_process_is_refused_until_the_first_is_killed(saver, tmp_path):
-    """The first has a child that lives on, which does not hold the lock."""
+    """The first has a child that continues to run and does not hold the lock."""
     lab.save(tmp_path, tree_of(1), step=1)
     pid = saver.start("hold", tmp_path)
-    saver.until_told()
-    told = rf"no other writer, got pid {pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT.*; end that one"
-    with pytest.raises(CheckpointLockedError, match=told), lab.checkpoint_store(tmp_path):
+    saver.wait_for_line()
+    holder = rf"pid {pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT.*"
+    message = f"no other writer, got {holder}; end that one"
+    with pytest.raises(CheckpointLockedError, match=message), lab.checkpoint_store(tmp_path):
         pass
-    with pytest.raises(CheckpointLockedError, match=told):
+    with pytest.raises(CheckpointLockedError, match=message):
         lab.save(tmp_path, tree_of(2), step=2)
-    assert is_of(read_quietly(tmp_path), 1)  # to read, no lock is asked
+    assert is_of(read_quietly(tmp_path), 1)  # reading needs no lock
     saver.kill(pid)
     lab.save(tmp_path, tree_of(2), step=2)
     assert is_of(read_quietly(tmp_path), 2)
@@ -39,12 +40,12 @@ def test_a_second_store_in_one_process_is_refused_until_the_first_ends(tmp_path)
         pass
 
 
-def test_a_lock_file_of_any_text_is_no_lock_and_harms_no_message(tmp_path):
+def test_any_content_of_the_lock_file_is_handled(tmp_path):
     with lab.checkpoint_store(tmp_path):
         for text in (b"", b"\xff" * 5000, b"[]", b'{"pid": 1}'):
             (tmp_path / "LOCK").write_bytes(text)
             with (
-                pytest.raises(CheckpointLockedError, match="one who wrote") as caught,
+                pytest.raises(CheckpointLockedError, match="a writer with the record") as caught,
                 lab.checkpoint_store(tmp_path),
             ):
                 pass
@@ -53,7 +54,7 @@ def test_a_lock_file_of_any_text_is_no_lock_and_harms_no_message(tmp_path):
         pass
 
 
-def test_no_link_is_followed_to_a_lock(tmp_path):
+def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path):
     (tmp_path / "precious").write_text("text")
     (tmp_path / "LOCK").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="the lock"), lab.checkpoint_store(tmp_path):
@@ -61,7 +62,7 @@ def test_no_link_is_followed_to_a_lock(tmp_path):
     assert (tmp_path / "precious").read_text() == "text"
 
 
-def test_a_store_that_let_go_of_its_lock_saves_nothing(tmp_path):
+def test_a_closed_store_does_not_save(tmp_path):
     with lab.checkpoint_store(tmp_path) as store:
         store.save(1, {"x": np.ones(1)})
     with pytest.raises(ConfigError, match="expected a store that holds its lock"):

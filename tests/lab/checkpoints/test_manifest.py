@@ -1,4 +1,4 @@
-"""A manifest is what `encode` writes, or it is refused: soon, without much memory, and never by another error."""
+"""Tests of the manifest: wrong ones are refused, in bounded time and memory."""
 
 import copy
 import json
@@ -14,28 +14,28 @@ from fnn import lab
 from fnn.errors import CheckpointCorruptError, CheckpointVersionError
 from fnn.lab.checkpoints.manifest import Leaf, Manifest, decode, encode
 
-BLANK = "0" * 64
+NO_DIGEST = "0" * 64
 LEAVES = (
-    Leaf("params/kernel", (2, 3), "float32", 0, BLANK),
-    Leaf("params/scale", (), "bfloat16", 24, BLANK),
-    Leaf("key", (2,), "key:threefry2x32", 26, BLANK),
+    Leaf("params/kernel", (2, 3), "float32", 0, NO_DIGEST),
+    Leaf("params/scale", (), "bfloat16", 24, NO_DIGEST),
+    Leaf("key", (2,), "key:threefry2x32", 26, NO_DIGEST),
 )
 MANIFEST = Manifest(120, 0.5, {"epochs": [1, 2.5, None]}, {"fnn": "0.1.0", "jax": "0.8.0"}, LEAVES)
 MEGA = 2**20
 
 
-def changed(**members):
+def encode_with(**members):
     return json.dumps(json.loads(encode(MANIFEST)) | members).encode()
 
 
 def leaf(**members):
-    """The manifest with its second leaf changed."""
+    """The manifest with its second leaf encode_with."""
     leaves = [one._asdict() for one in LEAVES]
     leaves[1] |= members
-    return changed(leaves=leaves)
+    return encode_with(leaves=leaves)
 
 
-HOSTILE = {
+MALICIOUS = {
     "nothing": b"",
     "no object": b"[]",
     "no text": b"\xff\xfe{}",
@@ -43,10 +43,10 @@ HOSTILE = {
     "cut": encode(MANIFEST)[:-1],
     "more after it": encode(MANIFEST) + b"{}",
     "100,000 deep": b"[" * 100_000 + b"]" * 100_000,
-    "100,000 deep in notes": changed(notes="X").replace(
+    "100,000 deep in notes": encode_with(notes="X").replace(
         b'"X"', b'{"a":' * 100_000 + b"1" + b"}" * 100_000
     ),
-    "33 deep": changed(notes=json.loads("[" * 33 + "]" * 33)),
+    "33 deep": encode_with(notes=json.loads("[" * 33 + "]" * 33)),
     "one name twice": encode(MANIFEST).replace(b'"step":120', b'"step":120,"step":121'),
     "one name twice, in a leaf": encode(MANIFEST).replace(b'"offset":0', b'"offset":0,"offset":0'),
     "NaN": encode(MANIFEST).replace(b"0.5", b"NaN"),
@@ -54,21 +54,21 @@ HOSTILE = {
     "1e999": encode(MANIFEST).replace(b"0.5", b"1e999"),
     "5,000 digits": encode(MANIFEST).replace(b"120", b"9" * 5000),
     "5,000 digits after a point": encode(MANIFEST).replace(b"0.5", b"0." + b"9" * 5000),
-    "too large": changed(notes="x" * (16 * MEGA)),
-    "a million empty lists": changed(notes=[[]] * 1_000_000),
-    "millions of numbers": changed(notes=[0] * 4_000_000),
+    "too large": encode_with(notes="x" * (16 * MEGA)),
+    "a million empty lists": encode_with(notes=[[]] * 1_000_000),
+    "millions of numbers": encode_with(notes=[0] * 4_000_000),
     "a long name": leaf(path="x" * 5 * MEGA),
-    "100,001 leaves": changed(leaves=[{}] * 100_001),
-    "no step": changed(step=None),
-    "a step that is true": changed(step=True),
-    "a step below 0": changed(step=-1),
-    "a format below 1": changed(format=0),
-    "a format that is text": changed(format="1"),
-    "a score that is text": changed(score="0.5"),
-    "a member too many": changed(code="import os"),
-    "versions that are none": changed(made_by={"fnn": 1}),
-    "leaves that are none": changed(leaves={"a": 1}),
-    "a leaf that is none": changed(leaves=[1]),
+    "100,001 leaves": encode_with(leaves=[{}] * 100_001),
+    "no step": encode_with(step=None),
+    "a step that is true": encode_with(step=True),
+    "a step below 0": encode_with(step=-1),
+    "a format below 1": encode_with(format=0),
+    "a format that is text": encode_with(format="1"),
+    "a score that is text": encode_with(score="0.5"),
+    "a member too many": encode_with(code="import os"),
+    "versions that are numbers": encode_with(made_by={"fnn": 1}),
+    "leaves that are a dict": encode_with(leaves={"a": 1}),
+    "a leaf that is a number": encode_with(leaves=[1]),
     "a leaf with a member too many": leaf(load="os.system"),
     "a size below 0": leaf(shape=[-1]),
     "two sizes below 0": leaf(shape=[-1, -1]),
@@ -102,19 +102,19 @@ HOSTILE = {
     "a path that is a number": leaf(path=1),
     "a path twice": leaf(path="key"),
     "a digest of another length": leaf(sha256="0" * 63),
-    "a digest that is none": leaf(sha256=None),
+    "a digest that is null": leaf(sha256=None),
 }
 
 
-def test_a_manifest_is_read_as_it_was_written():
+def test_decode_inverts_encode():
     assert decode(encode(MANIFEST)) == MANIFEST
     assert MANIFEST.size == 24 + 2 + 8
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_manifest_is_refused_soon_and_in_little_memory(name, tmp_path):
+@pytest.mark.parametrize("name", MALICIOUS)
+def test_a_malicious_manifest_is_refused_in_bounded_time_and_memory(name, tmp_path):
     lab.save(tmp_path, tree_of(0))
-    commit(folder_of(tmp_path, 0), HOSTILE[name])
+    commit(folder_of(tmp_path, 0), MALICIOUS[name])
 
     def refuse():
         with pytest.raises(
@@ -131,16 +131,15 @@ def test_a_hostile_manifest_is_refused_soon_and_in_little_memory(name, tmp_path)
     refuse()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (
-        peak < 2 * len(HOSTILE[name]) + 16 * MEGA
-    )  # what JSON makes of a text is bounded by the limits on the text
+    # The limits on the text bound the memory of the objects that JSON makes.
+    assert peak < 2 * len(MALICIOUS[name]) + 16 * MEGA
 
 
-def test_the_largest_manifests_are_refused_or_read_soon_and_in_bounded_memory():
-    """What is within the limits on text makes few enough objects."""
+def test_the_largest_manifests_take_bounded_time_and_memory():
+    """The limits on the text bound the number of Python objects."""
     lists = [[]] * 290_000
     names = {f"{index:x}": "ab" for index in range(290_000)}
-    for raw in (changed(notes=lists), changed(notes=names)):
+    for raw in (encode_with(notes=lists), encode_with(notes=names)):
         began = time.process_time()
         decode(raw)
         assert time.process_time() - began < 2
@@ -170,45 +169,46 @@ VALUES = [
     [0],
     [2**62, 2**62],
 ]
-VALUES += ["", "O", "float32", "key:rbg", "../x", "a\0", {"path": "x"}, BLANK, "params/kernel"]
+VALUES += ["", "O", "float32", "key:rbg", "../x", "a\0", {"path": "x"}, NO_DIGEST, "params/kernel"]
 
 
-def places(value, here=()):
-    """Where in nested members a value stands."""
+def paths_in(value, here=()):
+    """Yield the paths of all values in nested members."""
     yield here
-    for name in (
-        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    ):
-        yield from places(value[name], (*here, name))
+    names = ()
+    if isinstance(value, dict):
+        names = value
+    elif isinstance(value, list):
+        names = range(len(value))
+    for name in names:
+        yield from paths_in(value[name], (*here, name))
 
 
 WHOLE = json.loads(encode(MANIFEST))
-PLACES = [place for place in places(WHOLE) if place]
+PATHS = [path for path in paths_in(WHOLE) if path]
 
 
-def structured(draw):
-    """A manifest with a member replaced, left out, copied elsewhere or added, or with bytes of its text changed."""
+def mutate(draw):
+    """Return a manifest with members replaced, removed, copied or added, or with a byte changed."""
     members = copy.deepcopy(WHOLE)
     for _ in range(draw.integers(1, 3)):
-        *above, last = PLACES[draw.integers(len(PLACES))]
-        inside, kind, chosen = (
-            members,
-            draw.integers(6),
-            copy.deepcopy(VALUES[draw.integers(len(VALUES))]),
-        )
+        *above, last = PATHS[draw.integers(len(PATHS))]
+        inside = members
+        kind = draw.integers(6)
+        value = copy.deepcopy(VALUES[draw.integers(len(VALUES))])
         try:
             for name in above:
                 inside = inside[name]
             if kind <= 2:
-                inside[last] = chosen
+                inside[last] = value
             elif kind == 3:
                 del inside[last]
             elif kind == 4:
                 members["leaves"].append(copy.deepcopy(inside[last]))
             else:
-                inside["added" if isinstance(inside, dict) else 0] = chosen
+                inside["added" if isinstance(inside, dict) else 0] = value
         except (KeyError, IndexError, TypeError, AttributeError):
-            continue  # an earlier change has taken the place away
+            continue  # an earlier change has removed the path
     raw = bytearray(json.dumps(members).encode())
     if draw.integers(4) == 0:
         raw[draw.integers(len(raw))] = draw.integers(256)
@@ -216,24 +216,25 @@ def structured(draw):
 
 
 @pytest.mark.parametrize("mutations", [5_000, pytest.param(1_000_000, marks=pytest.mark.faults)])
-def test_a_changed_manifest_is_refused_or_consistent(mutations):
+def test_a_random_change_is_refused_or_gives_a_consistent_manifest(mutations):
     draw, refused = np.random.default_rng(0), 0
     for _ in range(mutations):
-        raw = structured(draw)
+        raw = mutate(draw)
         try:
             manifest = decode(raw)
         except (CheckpointCorruptError, CheckpointVersionError):
             refused += 1
             continue
         ends = [
-            leaf.offset + math.prod(leaf.shape) * leaf.bare.itemsize for leaf in manifest.leaves
+            leaf.offset + math.prod(leaf.shape) * leaf.storage_dtype.itemsize
+            for leaf in manifest.leaves
         ]
         assert [leaf.offset for leaf in manifest.leaves] == [0, *ends[:-1]][: len(ends)]
         assert decode(encode(manifest)) == manifest
     assert mutations / 2 < refused < mutations
 
 
-def test_the_mutations_reach_the_reader(tmp_path):
+def test_a_random_change_is_refused_by_the_reader_or_harmless(tmp_path):
     lab.save(tmp_path, {"x": np.zeros(3, np.float32)})
     folder, draw = folder_of(tmp_path, 0), np.random.default_rng(1)
     whole = members_of(folder)

@@ -1,4 +1,4 @@
-"""What was cut, changed, left out or never a checkpoint is refused, by name, and the one before is taken."""
+"""Tests of the reader: wrong files are refused, and the step before is read."""
 
 import os
 import pickle
@@ -30,32 +30,32 @@ def run(tmp_path):
 
 
 def expect_refused(run, name):
-    """Step 2 is refused, the file named; in its place step 1 is taken, and one warning names both."""
+    """Step 2 is refused with the name of the file; step 1 is read, and one warning names both."""
     with pytest.raises(
         CheckpointCorruptError, match=rf"checkpoint step_000000002/.*{re.escape(name)}"
     ):
         lab.read(run, step=2)
     with pytest.warns(
         UserWarning, match=r"corrupt: step_000000002 .*; step_000000001 is taken"
-    ) as told:
+    ) as caught:
         checkpoint = lab.read(run)
-    assert len(told) == 1 and is_of(checkpoint, 1)
+    assert len(caught) == 1 and is_of(checkpoint, 1)
 
 
-# What was saved.
+# Valid checkpoints.
 
 
-def test_a_checkpoint_is_what_was_saved(run):
+def test_a_checkpoint_equals_the_saved_tree(run):
     checkpoint = read_quietly(run)
-    assert is_of(checkpoint, 2) and (checkpoint.step, checkpoint.notes, checkpoint.score) == (
-        2,
-        {"epoch": 2},
-        0.75,
-    )
-    assert is_of(lab.read(run, step=1), 1) and is_of(lab.read(run, step="best"), 1)
+    assert is_of(checkpoint, 2)
+    assert checkpoint.step == 2
+    assert checkpoint.notes == {"epoch": 2}
+    assert checkpoint.score == 0.75
+    assert is_of(lab.read(run, step=1), 1)
+    assert is_of(lab.read(run, step="best"), 1)
 
 
-def test_format_1_is_read_for_ever():
+def test_format_1_can_be_read():
     checkpoint = read_quietly(GOLDEN / "format_1")
     expected = {
         "params/kernel": np.arange(6, dtype=np.float32).reshape(2, 3) / 4,
@@ -79,8 +79,8 @@ def test_format_1_is_read_for_ever():
     assert checkpoint.leaves.keys() == expected.keys() | {"key", "keys"}
 
 
-def test_an_order_of_files_in_time_means_nothing(run):
-    """Clocks jump, and a copy is as new as you like."""
+def test_the_modification_times_of_files_do_not_matter(run):
+    """Clocks jump, and a copy may be newer than its original."""
     os.utime(folder_of(run, 2), (0, 0))
     os.utime(folder_of(run, 1), (2**32, 2**32))
     assert read_quietly(run).step == 2
@@ -95,17 +95,17 @@ def test_a_checkpoint_may_be_moved_and_copied(run, tmp_path):
     )
 
 
-# What was spoiled.
+# Corrupt checkpoints.
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_half_a_copy_is_refused(name, run):
+def test_a_missing_file_is_refused(name, run):
     (folder_of(run, 2) / name).unlink()
     expect_refused(run, name)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_at_any_length_is_refused(name, run):
+def test_a_file_truncated_at_any_length_is_refused(name, run):
     file = folder_of(run, 2) / name
     whole = file.read_bytes()
     for length in reversed(range(len(whole))):
@@ -120,44 +120,44 @@ def test_a_cut_at_any_length_is_refused(name, run):
     assert read_quietly(run).step == 2
 
 
-def mutated(raw, draw):
-    """The bytes with a bit turned, a block of zeros, a tail cut, or bytes added."""
-    kind, place = draw.integers(4), int(draw.integers(len(raw)))
+def mutate(raw, draw):
+    """Return the bytes with a flipped bit, a block of zeros, a truncated end, or more bytes."""
+    kind = draw.integers(4)
+    index = int(draw.integers(len(raw)))
     if kind == 0:
-        return raw[:place] + bytes([raw[place] ^ 1 << int(draw.integers(8))]) + raw[place + 1 :]
+        return raw[:index] + bytes([raw[index] ^ 1 << int(draw.integers(8))]) + raw[index + 1 :]
     if kind == 1:
-        size = min(int(draw.integers(1, 513)), len(raw) - place)
-        return raw[:place] + bytes(size) + raw[place + size :]
-    return raw[:place] if kind == 2 else raw + draw.bytes(int(draw.integers(1, 65)))
+        size = min(int(draw.integers(1, 513)), len(raw) - index)
+        return raw[:index] + bytes(size) + raw[index + size :]
+    return raw[:index] if kind == 2 else raw + draw.bytes(int(draw.integers(1, 65)))
 
 
 @pytest.mark.parametrize("mutations", [2_000, pytest.param(50_000, marks=pytest.mark.faults)])
-def test_no_spoiled_checkpoint_is_loaded(mutations, run):
-    """Each is refused, file or leaf named, and the one before is taken in its place."""
-    draw, spoiled = np.random.default_rng(mutations), 0
+def test_no_corrupt_checkpoint_is_loaded(mutations, run):
+    """Each is refused with the name of the file or leaf, and the step before is read."""
+    draw, corrupted = np.random.default_rng(mutations), 0
     whole = {name: (folder_of(run, 2) / name).read_bytes() for name in FILES}
-    while spoiled < mutations:
+    while corrupted < mutations:
         name = FILES[draw.choice(3, p=[0.1, 0.3, 0.6])]
-        raw = mutated(whole[name], draw)
+        raw = mutate(whole[name], draw)
         if raw != whole[name]:
             rewrite(folder_of(run, 2) / name, raw)
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 checkpoint = lab.read(run)
             assert is_of(checkpoint, 1)
-            (warning,) = told
-            named = (
-                r"data\.bin( leaf '[a-z/]+'|): expected (SHA|1225)"
-                if name == "data.bin"
-                else "manifest.json"
-            )
-            assert re.search(rf"corrupt: step_000000002 \(.*/{named}", str(warning.message))
+            (warning,) = caught
+            file_and_leaf = "manifest.json"
+            if name == "data.bin":
+                file_and_leaf = r"data\.bin( leaf '[a-z/]+'|): expected (SHA|1225)"
+            pattern = rf"corrupt: step_000000002 \(.*/{file_and_leaf}"
+            assert re.search(pattern, str(warning.message))
             rewrite(folder_of(run, 2) / name, whole[name])
-            spoiled += 1
+            corrupted += 1
     assert is_of(read_quietly(run), 2)
 
 
-def test_a_turned_bit_is_told_with_its_leaf_and_both_digests(run):
+def test_a_flipped_bit_raises_with_the_leaf_and_both_digests(run):
     file = folder_of(run, 2) / "data.bin"
     raw = bytearray(file.read_bytes())
     raw[10] ^= 4
@@ -168,7 +168,7 @@ def test_a_turned_bit_is_told_with_its_leaf_and_both_digests(run):
         lab.read(run, step=2)
 
 
-def test_if_all_are_corrupt_the_latest_is_told(run):
+def test_if_all_are_corrupt_the_error_names_the_latest(run):
     for step in (1, 2):
         (folder_of(run, step) / "data.bin").write_bytes(b"")
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_if_all_are_corrupt_the_latest_is_told(run):
         lab.read(run)
 
 
-def test_the_best_is_not_guessed_where_a_score_cannot_be_read(run):
+def test_reading_the_best_raises_if_a_score_cannot_be_read(run):
     (folder_of(run, 2) / "COMMIT").write_bytes(b"")
     with pytest.raises(CheckpointCorruptError, match="step_000000002"):
         lab.read(run, step="best")
@@ -189,11 +189,11 @@ def test_a_folder_renamed_by_hand_is_refused(run):
         lab.read(run, step=3)
 
 
-# What was never a checkpoint.
+# Other files.
 
 
 class Payload:
-    """Pickled, it makes a file when it is read."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -223,7 +223,7 @@ def foreign_files(folder, payload):
     }
 
 
-def test_other_formats_are_refused_by_how_they_begin_and_never_decoded(run, tmp_path):
+def test_other_formats_are_refused_by_their_first_bytes_and_not_decoded(run, tmp_path):
     payload = tmp_path / "executed"
     for name, kind in foreign_files(tmp_path / "corpus", payload).items():
         file = tmp_path / "corpus" / name
@@ -239,11 +239,11 @@ def test_other_formats_are_refused_by_how_they_begin_and_never_decoded(run, tmp_
             lab.read(run, step=2)
     assert not payload.exists()
     pickle.loads((tmp_path / "corpus" / "old.pickle").read_bytes())
-    assert payload.exists()  # so it would have
+    assert payload.exists()  # the payload works
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_link_is_followed_and_no_pipe_waited_for(name, run):
+def test_links_pipes_and_folders_in_place_of_a_file_are_refused(name, run):
     file = folder_of(run, 2) / name
     file.rename(run / "aside")
     file.symlink_to(run / "aside")
@@ -262,7 +262,7 @@ def test_a_folder_that_is_a_link_is_refused(run):
     expect_refused(run, "COMMIT")
 
 
-def test_a_size_that_the_file_has_not_is_refused_before_memory_is_taken(run):
+def test_a_size_larger_than_the_file_is_refused_before_allocation(run):
     members = members_of(folder_of(run, 2))
     members["leaves"][-1]["shape"] = [10**12]
     commit(folder_of(run, 2), repr(members).replace("'", '"').replace("None", "null").encode())
@@ -274,19 +274,16 @@ def test_a_size_that_the_file_has_not_is_refused_before_memory_is_taken(run):
 )
 def test_keys_that_jax_does_not_know_are_refused(impl, shape, tmp_path):
     lab.save(tmp_path, {"key": np.zeros(shape, np.uint32)})
-    raw = (
-        (folder_of(tmp_path, 0) / "manifest.json")
-        .read_bytes()
-        .replace(b'"uint32"', f'"key:{impl}"'.encode())
-    )
-    commit(folder_of(tmp_path, 0), raw)
+    folder = folder_of(tmp_path, 0)
+    raw = (folder / "manifest.json").read_bytes()
+    commit(folder, raw.replace(b'"uint32"', f'"key:{impl}"'.encode()))
     with pytest.raises(
         CheckpointCorruptError, match=r"data.bin leaf 'key': expected keys that JAX knows"
     ):
         lab.read(tmp_path)
 
 
-def test_booleans_that_are_none_are_refused(tmp_path):
+def test_booleans_other_than_0_and_1_are_refused(tmp_path):
     lab.save(tmp_path, {"x": np.array([0, 2], np.uint8)})
     raw = (folder_of(tmp_path, 0) / "manifest.json").read_bytes().replace(b'"uint8"', b'"bool"')
     commit(folder_of(tmp_path, 0), raw)
@@ -294,7 +291,7 @@ def test_booleans_that_are_none_are_refused(tmp_path):
         lab.read(tmp_path)
 
 
-def test_a_newer_format_is_told_and_no_older_step_taken(run):
+def test_a_newer_format_raises_and_no_older_step_is_read(run):
     folder = folder_of(run, 2)
     commit(folder, (folder / "manifest.json").read_bytes().replace(b'"format":1', b'"format":2'))
     for step in (None, 2):
@@ -305,7 +302,7 @@ def test_a_newer_format_is_told_and_no_older_step_taken(run):
             lab.read(run, step=step)
 
 
-# What was asked for.
+# Arguments.
 
 
 def test_published_weights_are_pinned_by_their_digest(run):
@@ -322,7 +319,7 @@ def test_published_weights_are_pinned_by_their_digest(run):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"step": 3}, "step: expected one of 1, 2, got 3"),
         ({"step": -1}, "step: expected >= 0, got -1"),
@@ -330,15 +327,15 @@ def test_published_weights_are_pinned_by_their_digest(run):
         ({"step": "last"}, "step: expected one of best, got 'last'"),
     ],
 )
-def test_a_step_that_is_not_there_is_told(options, told, run):
-    with pytest.raises(ConfigError, match=told):
+def test_a_step_that_does_not_exist_raises(options, message, run):
+    with pytest.raises(ConfigError, match=message):
         lab.read(run, **options)
 
 
-def test_a_directory_without_checkpoints_is_told(run, tmp_path):
+def test_a_directory_without_checkpoints_raises(run, tmp_path):
     lab.save(tmp_path / "unscored", {})
-    for given, options, told in [
-        (tmp_path, {}, "expected checkpoints, as step_000000120, got none"),
+    for given, options, message in [
+        (tmp_path, {}, "expected checkpoints, as step_000000120, got a directory without any"),
         (tmp_path / "nowhere", {}, "no such directory"),
         (
             folder_of(run, 2),
@@ -348,5 +345,5 @@ def test_a_directory_without_checkpoints_is_told(run, tmp_path):
         ({"a": 1}, {}, "directory: expected a path, got dict"),
         (tmp_path / "unscored", {"step": "best"}, "a checkpoint with a score"),
     ]:
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             lab.read(given, **options)

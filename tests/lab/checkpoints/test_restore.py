@@ -1,4 +1,4 @@
-"""Leaves find their places by path, and none goes where it does not fit."""
+"""Tests of restore: leaves by path, with checks of shape and dtype."""
 
 from typing import NamedTuple
 
@@ -34,10 +34,10 @@ def zeros(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-# What fits.
+# Matching leaves.
 
 
-def test_a_train_state_comes_back_as_it_was(tmp_path):
+def test_a_train_state_is_restored(tmp_path):
     recipe = train.recipe(
         nn.chain(nn.flatten(), nn.dense(4), nn.batch_norm(), nn.dense(10)), optim.adam(1e-3)
     )
@@ -46,10 +46,8 @@ def test_a_train_state_comes_back_as_it_was(tmp_path):
     back = lab.restore(tmp_path, other, prefix="train_state")
     assert jax.tree.structure(back) == jax.tree.structure(first)
     for saved, found in zip(jax.tree.leaves(first), jax.tree.leaves(back), strict=True):
-        saved, found = (
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-            for leaf in (saved, found)
-        )
+        if jnp.issubdtype(saved.dtype, jax.dtypes.prng_key):
+            saved, found = jax.random.key_data(saved), jax.random.key_data(found)
         np.testing.assert_array_equal(saved, found, strict=True)
     params = lab.restore(
         tmp_path, jax.eval_shape(lambda: first).params, prefix="train_state/params/"
@@ -57,7 +55,7 @@ def test_a_train_state_comes_back_as_it_was(tmp_path):
     np.testing.assert_array_equal(params["dense_3"]["kernel"], first.params["dense_3"]["kernel"])
 
 
-def test_a_source_may_be_a_directory_or_what_was_read_or_leaves_by_path(weights):
+def test_a_source_may_be_a_directory_a_checkpoint_or_leaves_by_path(weights):
     checkpoint = lab.read(weights)
     for source in (weights, str(weights), checkpoint, checkpoint.leaves):
         back = lab.restore(source, zeros(SAVED))
@@ -68,7 +66,7 @@ def test_a_source_may_be_a_directory_or_what_was_read_or_leaves_by_path(weights)
         lab.restore(checkpoint, zeros(SAVED), step=0)
 
 
-def test_places_are_known_by_name_not_by_order():
+def test_leaves_are_found_by_path_not_by_order():
     tree = fill(
         Pair(left=np.zeros(2), right=[np.zeros(1)]),
         {"right/0": np.ones(1), "left": np.full(2, 3.0)},
@@ -76,7 +74,7 @@ def test_places_are_known_by_name_not_by_order():
     assert tree.left.tolist() == [3, 3] and tree.right[0].tolist() == [1]
 
 
-def test_what_is_restored_shares_no_memory_with_what_was_read(weights):
+def test_restored_arrays_share_no_memory_with_the_checkpoint(weights):
     checkpoint = lab.read(weights)
     for like in (SAVED, zeros(SAVED)):
         back = lab.restore(checkpoint, like)
@@ -86,7 +84,7 @@ def test_what_is_restored_shares_no_memory_with_what_was_read(weights):
 
 
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(4, 1), (4, 2), (1, 4), (2, 4)])
-def test_arrays_are_placed_as_those_they_take_the_place_of(saved_on, restored_on, tmp_path):
+def test_restored_arrays_have_the_sharding_of_like(saved_on, restored_on, tmp_path):
     def placed(array, devices):
         mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
         return jax.device_put(array, NamedSharding(mesh, PartitionSpec("data")))
@@ -102,14 +100,14 @@ def test_arrays_are_placed_as_those_they_take_the_place_of(saved_on, restored_on
     assert not lab.restore(tmp_path, {"x": jnp.zeros(8)})["x"].committed
 
 
-# What does not fit.
+# Mismatches.
 
 
 KERNEL, BIAS = SAVED["body"]["kernel"], SAVED["head"]["bias"]
 
 
 @pytest.mark.parametrize(
-    ("kernel", "rest", "told"),
+    ("kernel", "rest", "message"),
     [
         (
             KERNEL.T,
@@ -134,12 +132,12 @@ KERNEL, BIAS = SAVED["body"]["kernel"], SAVED["head"]["bias"]
         ),
     ],
 )
-def test_what_does_not_fit_is_told_by_path_saved_and_expected(kernel, rest, told, weights):
-    with pytest.raises(CheckpointMismatchError, match=f"restore {told}"):
+def test_a_mismatch_raises_with_path_saved_and_expected_leaf(kernel, rest, message, weights):
+    with pytest.raises(CheckpointMismatchError, match=f"restore {message}"):
         lab.restore(weights, {"body": {"kernel": kernel}} | rest)
 
 
-def test_many_that_do_not_fit_are_told_in_one_line():
+def test_an_error_lists_the_first_of_many_mismatches():
     with pytest.raises(
         CheckpointMismatchError, match=r"\(30 leaves do not fit: a0, a1, .* and 22 more\)"
     ):
@@ -155,7 +153,7 @@ def test_keys_of_another_implementation_do_not_fit(tmp_path):
             lab.restore(tmp_path, {"key": jax.random.key(0)}, cast=cast)
 
 
-def test_a_prefix_that_is_not_there_is_told(weights):
+def test_a_prefix_without_leaves_raises(weights):
     with pytest.raises(
         ConfigError,
         match="prefix: expected the beginning of a path among body/kernel, head/bias, got",
@@ -166,7 +164,7 @@ def test_a_prefix_that_is_not_there_is_told(weights):
 # Other dtypes.
 
 
-def test_no_float64_is_cut_silently(tmp_path):
+def test_float64_is_not_rounded_silently(tmp_path):
     lab.save(tmp_path, {"x": np.array([0.1])})
     like = {"x": jax.ShapeDtypeStruct((1,), np.float64)}
     with pytest.raises(
@@ -178,7 +176,9 @@ def test_no_float64_is_cut_silently(tmp_path):
             CheckpointMismatchError, match="float64, which JAX has only with jax_enable_x64"
         ):
             lab.restore(tmp_path, like, cast=cast)
-    assert lab.restore(tmp_path, {"x": np.zeros(1)})["x"].tolist() == [0.1]  # NumPy has it always
+    assert lab.restore(tmp_path, {"x": np.zeros(1)})["x"].tolist() == [
+        0.1
+    ]  # NumPy always has float64
     assert lab.restore(tmp_path, {"x": jnp.zeros(1)}, cast=True)["x"][0] == np.float32(0.1)
     with jax.enable_x64(True):
         assert lab.restore(tmp_path, like)["x"].tolist() == [0.1]
@@ -211,10 +211,10 @@ def test_a_cast_keeps_the_kind_and_overflows_nothing(saved, dtype, fits):
             fill(like, {"x": saved}, cast=True)
 
 
-# Transfer.
+# Transfer learning.
 
 
-def test_what_is_named_may_differ_and_keeps_its_own_values(weights):
+def test_leaves_named_in_partial_may_differ_and_keep_their_values(weights):
     like = {"body": zeros(SAVED["body"]), "head": {"bias": jnp.full(7, 5.0)}, "extra": jnp.ones(1)}
     back = lab.restore(weights, like, partial=["head", "extra"])
     np.testing.assert_array_equal(back["body"]["kernel"], SAVED["body"]["kernel"])
@@ -226,23 +226,23 @@ def test_what_is_named_may_differ_and_keeps_its_own_values(weights):
         lab.restore(weights, like, partial=["haed"])
 
 
-def test_what_is_not_named_is_left_with_a_warning_that_names_it(weights):
+def test_partial_true_warns_with_the_paths_that_differ(weights):
     like = {"body": zeros(SAVED["body"]), "tail": jnp.full(7, 5.0)}
     with pytest.warns(
         UserWarning, match="restore: 1 leaves taken; left, 2: tail, head/bias"
-    ) as told:
+    ) as caught:
         back = lab.restore(weights, like, partial=True)
-    assert len(told) == 1
+    assert len(caught) == 1
     np.testing.assert_array_equal(back["body"]["kernel"], SAVED["body"]["kernel"])
-    lab.restore(weights, SAVED, partial=True)  # all fits, so there is nothing to tell
+    lab.restore(weights, SAVED, partial=True)  # all leaves fit, so there is no warning
 
 
-def test_to_take_nothing_at_all_is_an_error(weights):
+def test_partial_true_raises_if_nothing_fits(weights):
     with pytest.raises(CheckpointMismatchError, match="3 leaves do not fit"):
         lab.restore(weights, {"other": jnp.ones(1)}, partial=True)
 
 
-def test_what_keeps_its_values_must_have_some(weights):
+def test_a_leaf_that_keeps_its_value_must_have_one(weights):
     like = {"body": SAVED["body"], "tail": jax.ShapeDtypeStruct((1,), np.float32)}
     with pytest.raises(ConfigError, match="like tail: expected values to keep, got a shape only"):
         lab.restore(weights, like, partial=["tail", "head"])
@@ -251,27 +251,25 @@ def test_what_keeps_its_values_must_have_some(weights):
 # Weights for inference.
 
 
-def test_weights_are_loaded_without_anything_like_them(tmp_path, key):
+def test_weights_are_loaded_without_a_tree_of_their_structure(tmp_path, key):
     network = nn.chain(
         nn.flatten(), nn.dense(4), nn.batch_norm(), body=nn.residual(nn.dense(4)), head=nn.dense(3)
     )
     recipe = train.recipe(network, optim.ema(optim.sgd(0.1), 0.5))
-    images, labels = (
-        np.random.default_rng(0).random((16, 4, 4, 1), np.float32),
-        np.arange(16, dtype=np.int32) % 3,
-    )
+    images = np.random.default_rng(0).random((16, 4, 4, 1), np.float32)
+    labels = np.arange(16, dtype=np.int32) % 3
     result = train.run(key, recipe, (images, labels), epochs=2, batch_size=4)
     lab.save(tmp_path, train.weights(recipe, result.train_state))
     loaded = lab.load(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, loaded, train.weights(recipe, result.train_state))
     wanted = train.predict(recipe, result.train_state, images)
     np.testing.assert_array_equal(train.predict(train.recipe(network), loaded, images), wanted)
-    assert not np.allclose(
-        loaded.params["head"]["kernel"], result.train_state.params["head"]["kernel"]
-    )  # the average
+    # The loaded weights are the average over the steps.
+    last_kernel = result.train_state.params["head"]["kernel"]
+    assert not np.allclose(loaded.params["head"]["kernel"], last_kernel)
 
 
-def test_what_are_no_weights_is_not_loaded(weights):
+def test_loading_a_checkpoint_without_weights_raises(weights):
     with pytest.raises(
         CheckpointMismatchError, match=r"expected params and state, got body/kernel; save train"
     ):

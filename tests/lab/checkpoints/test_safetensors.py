@@ -1,4 +1,4 @@
-"""Trees in files of safetensors are what other readers find there, and come back; half a file is never left."""
+"""Tests of export to and import from safetensors files."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ TREE = {
 }
 
 
-def test_others_find_the_arrays_under_their_paths(tmp_path):
+def test_other_readers_find_the_arrays_under_their_paths(tmp_path):
     path = lab.export_safetensors(tmp_path / "weights.safetensors", TREE)
     found = load_file(path)
     assert found.keys() == {"body/kernel", "body/count", "mask", "empty"}
@@ -37,7 +37,7 @@ def test_others_find_the_arrays_under_their_paths(tmp_path):
         )
 
 
-def test_a_tree_comes_back_with_narrow_dtypes_too(tmp_path):
+def test_a_tree_with_narrow_dtypes_is_restored(tmp_path):
     tree = TREE | {
         "narrow": [
             jnp.ones(3, jnp.bfloat16),
@@ -54,7 +54,7 @@ def test_a_tree_comes_back_with_narrow_dtypes_too(tmp_path):
         assert file.get_slice("narrow/0").get_dtype() == "BF16"
 
 
-def test_what_others_wrote_is_held_to_shape_and_dtype(tmp_path):
+def test_shapes_and_dtypes_of_other_files_are_checked(tmp_path):
     save_file({"x": np.ones(3), "y": np.ones(2, np.float32)}, tmp_path / "theirs")
     back = lab.import_safetensors(
         tmp_path / "theirs", {"x": jnp.zeros(3), "y": jnp.zeros(2)}, cast=True
@@ -69,7 +69,7 @@ def test_what_others_wrote_is_held_to_shape_and_dtype(tmp_path):
             lab.import_safetensors(tmp_path / "theirs", like)
 
 
-def test_keys_and_rare_dtypes_are_refused_by_name(tmp_path):
+def test_keys_and_rare_dtypes_raise_with_the_path(tmp_path):
     for leaf in (jax.random.key(0), jnp.ones(2, jnp.int4), np.ones(1, complex)):
         with pytest.raises(DTypeError, match="tree a/b: expected a dtype that safetensors knows"):
             lab.export_safetensors(tmp_path / "x", {"a": {"b": leaf}})
@@ -78,7 +78,7 @@ def test_keys_and_rare_dtypes_are_refused_by_name(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     whole = lab.export_safetensors(tmp_path / "whole", TREE).read_bytes()
-    for raw, told in [
+    for raw, message in [
         (b"\x80\x04.", "pickled Python"),
         (b"PK\x03\x04", "a zip archive"),
         (whole[:-1], "MetadataIncompleteBuffer|incomplete"),
@@ -87,7 +87,7 @@ def test_other_files_are_refused(tmp_path):
     ]:
         (tmp_path / "file").write_bytes(raw)
         with pytest.raises(
-            CheckpointCorruptError, match=f"file file: .* of safetensors, got .*({told})"
+            CheckpointCorruptError, match=f"file file: .* safetensors file, got .*({message})"
         ):
             lab.import_safetensors(tmp_path / "file", TREE)
     for path in (tmp_path / "none", tmp_path):
@@ -96,7 +96,7 @@ def test_other_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "rename"])
-def test_a_full_disk_leaves_what_was_there(call, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_old_file(call, tmp_path, monkeypatch):
     path = lab.export_safetensors(tmp_path / "weights", {"x": np.ones(2)})
 
     def no_room(*_):
@@ -122,7 +122,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert calls == ["write", "fsync", "rename", "fsync"]
 
 
-def test_a_folder_that_is_not_there_and_a_package_that_is_not_are_told(tmp_path, monkeypatch):
+def test_a_missing_folder_and_a_missing_package_raise(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="path: expected a folder that exists"):
         lab.export_safetensors(tmp_path / "none" / "weights", TREE)
     monkeypatch.setitem(sys.modules, "safetensors", None)

@@ -1,4 +1,4 @@
-"""A store keeps the last and the best, sweeps, and loses no error, also while another thread writes."""
+"""Tests of the store: pruning, cleaning after a crash, and asynchronous saving."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("asynchronous", [False, True])
 
 
 @both
-def test_every_leaf_comes_back_bit_for_bit(asynchronous, tmp_path):
+def test_every_leaf_is_restored_bit_for_bit(asynchronous, tmp_path):
     tree = {
         "f32": jnp.array([1.5, -0.0, jnp.nan, jnp.inf]),
         "bf16": jnp.arange(5, dtype=jnp.bfloat16),
@@ -51,18 +51,17 @@ def test_every_leaf_comes_back_bit_for_bit(asynchronous, tmp_path):
         assert found.tobytes() == saved.astype(found.dtype).tobytes()
 
 
-def test_a_key_is_not_used_by_being_saved_and_is_a_new_one_each_time_it_is_restored(tmp_path):
+def test_a_key_may_be_used_after_saving_and_after_each_restore(tmp_path):
     key = jax.random.key(3)
     lab.save(tmp_path, {"key": key})
     drawn = jax.random.normal(key)
     checkpoint = lab.read(tmp_path)
     for _ in range(2):
-        assert (
-            jax.random.normal(lab.restore(checkpoint, {"key": jax.random.key(0)})["key"]) == drawn
-        )
+        restored = lab.restore(checkpoint, {"key": jax.random.key(0)})
+        assert jax.random.normal(restored["key"]) == drawn
 
 
-# What is kept.
+# Pruning.
 
 
 @both
@@ -72,7 +71,7 @@ def test_the_last_and_the_best_are_kept(asynchronous, tmp_path):
             store.save(step, tree_of(step), score=score)
         store.wait()
         assert store.steps() == [1, 4, 5] and is_clean(tmp_path)
-    with lab.checkpoint_store(tmp_path, keep=1) as store:  # the scores are known again
+    with lab.checkpoint_store(tmp_path, keep=1) as store:  # the scores are read again
         store.save(6, tree_of(6), score=0.1)
         assert store.steps() == [6]
         store.save(7, tree_of(7))
@@ -86,14 +85,14 @@ def test_step_0_may_be_the_best(tmp_path):
         assert store.steps() == [0, 2]
 
 
-def test_all_are_kept_if_no_number_is_given(tmp_path):
+def test_all_are_kept_if_keep_is_none(tmp_path):
     with lab.checkpoint_store(tmp_path, keep=None) as store:
         for step in range(5):
             store.save(step, tree_of(step))
         assert store.steps() == [0, 1, 2, 3, 4]
 
 
-def test_steps_are_ordered_by_number_however_long(tmp_path):
+def test_steps_are_ordered_by_number(tmp_path):
     with lab.checkpoint_store(tmp_path, keep=None) as store:
         for step in (5, 999_999_999, 1_000_000_000, 10**12):
             store.save(step, tree_of(3))
@@ -101,7 +100,7 @@ def test_steps_are_ordered_by_number_however_long(tmp_path):
     assert read_quietly(tmp_path).step == 10**12
 
 
-def test_a_step_may_be_an_array_and_is_replaced_by_one_of_the_same(tmp_path):
+def test_a_step_may_be_an_array_and_may_be_replaced(tmp_path):
     with lab.checkpoint_store(tmp_path) as store:
         store.save(jnp.int32(4), tree_of(4))
         store.save(np.int64(4), tree_of(40), notes={"again": True})
@@ -109,8 +108,8 @@ def test_a_step_may_be_an_array_and_is_replaced_by_one_of_the_same(tmp_path):
     assert is_of(checkpoint, 40) and checkpoint.notes == {"again": True} and is_clean(tmp_path)
 
 
-def test_a_step_before_a_good_one_is_refused_and_before_a_corrupt_one_is_not(tmp_path):
-    """Else a run that goes on from an earlier step would be lost to a later one of another run."""
+def test_a_step_before_a_valid_one_raises_and_before_a_corrupt_one_does_not(tmp_path):
+    """Otherwise a later step of another run would be taken for the latest of this one."""
     with lab.checkpoint_store(tmp_path, keep=1) as store:
         store.save(10, tree_of(10))
         with pytest.raises(
@@ -127,7 +126,7 @@ def test_a_step_before_a_good_one_is_refused_and_before_a_corrupt_one_is_not(tmp
     assert is_of(read_quietly(tmp_path), 10)
 
 
-def test_only_what_a_crash_left_is_removed_and_no_link_is_followed(tmp_path):
+def test_only_leftovers_of_a_crash_are_removed_and_no_link_is_followed(tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("text")
@@ -152,7 +151,7 @@ def test_only_what_a_crash_left_is_removed_and_no_link_is_followed(tmp_path):
     assert (precious / "file").read_text() == "text"
 
 
-def test_what_was_to_be_replaced_is_read_and_brought_back(tmp_path):
+def test_a_folder_that_was_to_be_replaced_is_read_and_restored(tmp_path):
     lab.save(tmp_path, tree_of(1), step=1)
     folder_of(tmp_path, 1).rename(tmp_path / "step_000000001.replaced")
     assert is_of(read_quietly(tmp_path), 1)
@@ -160,7 +159,7 @@ def test_what_was_to_be_replaced_is_read_and_brought_back(tmp_path):
         assert store.steps() == [1] and is_clean(tmp_path)
 
 
-def test_versions_are_noted_and_no_path_of_this_machine(tmp_path):
+def test_versions_are_saved_and_no_path_of_this_machine(tmp_path):
     lab.save(tmp_path, {"x": np.ones(2)})
     members = members_of(folder_of(tmp_path, 0))
     assert members["made_by"]["jax"] == jax.__version__ and members["made_by"].keys() == {
@@ -178,7 +177,7 @@ def test_the_clock_may_jump(tmp_path, monkeypatch):
         assert store.steps() == [1, 2, 3] and is_of(read_quietly(tmp_path), 3)
 
 
-def test_a_program_that_reads_while_another_writes_sees_whole_checkpoints(tmp_path):
+def test_a_reader_finds_complete_checkpoints_while_another_thread_writes(tmp_path):
     lab.save(tmp_path, tree_of(0))
     done = threading.Event()
 
@@ -200,7 +199,7 @@ def test_a_program_that_reads_while_another_writes_sees_whole_checkpoints(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"keep": 0}, "keep: expected >= 1, got 0"),
         ({"keep": 1.5}, "keep: expected a whole number, got 1.5"),
@@ -208,42 +207,42 @@ def test_a_program_that_reads_while_another_writes_sees_whole_checkpoints(tmp_pa
         ({"directory": 3}, "directory: expected a path, got int"),
     ],
 )
-def test_a_wrong_option_is_told_before_anything_is_made(options, told, tmp_path):
+def test_a_wrong_option_raises_before_the_directory_is_made(options, message, tmp_path):
     with (
-        pytest.raises(ConfigError, match=told),
+        pytest.raises(ConfigError, match=message),
         lab.checkpoint_store(**{"directory": tmp_path / "run"} | options),
     ):
         pass
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_in_the_way_is_told(tmp_path):
+def test_a_file_in_place_of_the_directory_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        CheckpointWriteError, match=r"a directory in .*file: expected a place to write in"
+        CheckpointWriteError, match=r"a directory in .*file: expected a directory to write in"
     ):
         lab.save(tmp_path / "file", {})
     with pytest.raises(CheckpointWriteError, match="a directory in"):
         lab.save(tmp_path / "file" / "below", {})
 
 
-def test_what_has_no_values_is_told(tmp_path):
-    gone = jnp.ones(3)
-    gone.delete()
+def test_an_array_without_values_raises(tmp_path):
+    deleted = jnp.ones(3)
+    deleted.delete()
     with pytest.raises(ConfigError, match="tree x: expected an array with values, got one donated"):
-        lab.save(tmp_path, {"x": gone})
+        lab.save(tmp_path, {"x": deleted})
     with pytest.raises(
         ConfigError, match="tree x: expected an array with values, got a traced one"
     ):
         jax.jit(lambda x: lab.save(tmp_path, {"x": x}))(jnp.ones(3))
 
 
-# While another thread writes.
+# Asynchronous saving.
 
 
 @pytest.fixture
 def gate(monkeypatch):
-    """An event that every write of data waits for."""
+    """An event that every write of the other thread waits for."""
     opened, write = threading.Event(), os.write
 
     def waiting(descriptor, data):
@@ -254,7 +253,7 @@ def gate(monkeypatch):
     return opened
 
 
-def test_what_is_saved_is_what_was_there_when_save_was_called(gate, tmp_path):
+def test_changes_after_an_asynchronous_save_do_not_reach_the_file(gate, tmp_path):
     """Buffers are refilled, donated and deleted while the thread still writes."""
     loader = np.arange(1000.0)
     donated, deleted, plain = jnp.arange(1000.0), jnp.arange(1000.0), jnp.arange(1000.0)
@@ -276,7 +275,7 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(gate, tmp_path):
     np.testing.assert_array_equal(leaves["view"], np.arange(1.0, 1000))
 
 
-def test_one_save_is_under_way_at_most(gate, tmp_path):
+def test_at_most_one_save_is_in_progress(gate, tmp_path):
     with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         store.save(1, tree_of(1))
         second = threading.Thread(target=store.save, args=(2, tree_of(2)))
@@ -291,7 +290,7 @@ def test_one_save_is_under_way_at_most(gate, tmp_path):
 
 @pytest.fixture
 def full(monkeypatch):
-    """A function that lets the disk be full, or not."""
+    """A function that makes the disk of the other thread full, or not."""
     write = os.write
 
     def no_room(descriptor, data):
@@ -302,7 +301,7 @@ def full(monkeypatch):
     return lambda on: monkeypatch.setattr(os, "write", no_room if on else write)
 
 
-def test_an_error_of_the_thread_comes_from_the_next_save_or_wait_once(full, tmp_path):
+def test_an_error_of_the_thread_is_raised_once_by_the_next_save_or_wait(full, tmp_path):
     with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         store.save(1, tree_of(1))
         store.wait()
@@ -321,7 +320,7 @@ def test_an_error_of_the_thread_comes_from_the_next_save_or_wait_once(full, tmp_
     assert is_of(read_quietly(tmp_path), 3)
 
 
-def test_an_error_of_the_thread_comes_at_the_end_at_the_latest(full, tmp_path):
+def test_an_error_of_the_thread_is_raised_at_the_end_of_the_block(full, tmp_path):
     with (
         pytest.raises(CheckpointWriteError, match="step_000000001"),
         lab.checkpoint_store(tmp_path, asynchronous=True) as store,
@@ -340,7 +339,7 @@ def test_an_error_of_the_thread_comes_at_the_end_at_the_latest(full, tmp_path):
     )
 
 
-def test_a_block_that_ends_by_an_error_has_saved_what_it_was_given(tmp_path):
+def test_a_block_that_ends_with_an_error_has_finished_its_saves(tmp_path):
     with (
         pytest.raises(ZeroDivisionError),
         lab.checkpoint_store(tmp_path, asynchronous=True) as store,
@@ -350,7 +349,7 @@ def test_a_block_that_ends_by_an_error_has_saved_what_it_was_given(tmp_path):
     assert is_of(read_quietly(tmp_path), 1)
 
 
-def test_a_wrong_tree_is_told_by_the_call_that_gives_it_also_if_asynchronous(tmp_path):
+def test_a_wrong_tree_raises_in_the_call_of_save_also_if_asynchronous(tmp_path):
     with lab.checkpoint_store(tmp_path, asynchronous=True) as store:
         with pytest.raises(ConfigError, match="names joined by /"):
             store.save(1, {"../x": np.ones(1)})
@@ -359,7 +358,7 @@ def test_a_wrong_tree_is_told_by_the_call_that_gives_it_also_if_asynchronous(tmp
         lab.read(tmp_path)
 
 
-def test_a_corrupt_checkpoint_is_no_hindrance_to_a_writer(tmp_path):
+def test_a_writer_opens_a_directory_with_a_corrupt_checkpoint(tmp_path):
     lab.save(tmp_path, tree_of(1), step=1)
     (folder_of(tmp_path, 1) / "manifest.json").write_bytes(b"")
     lab.save(tmp_path, tree_of(2), step=2)

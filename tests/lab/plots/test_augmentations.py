@@ -1,4 +1,4 @@
-"""Contact sheets: what is on them, read back from the picture."""
+"""Contact sheets of augmentations, read back from the written picture."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ RED = np.full((3, 8, 12, 3), (200, 30, 30), np.uint8)
 
 
 def colors(path):
-    """The colors on the sheet that are no white paper and no black letters."""
+    """The frequent colors of a picture, except white."""
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     found, counts = np.unique(pixels, axis=0, return_counts=True)
     return {
@@ -21,12 +21,12 @@ def colors(path):
     } - {(255,) * 3}
 
 
-def test_a_sheet_shows_the_images_and_the_draws(tmp_path):
+def test_the_sheet_shows_the_images_and_the_draws(tmp_path):
     lab.plot_augmentations(augment.invert(), RED, tmp_path / "one.png", draws=2)
     assert colors(tmp_path / "one.png") == {(200, 30, 30), (55, 225, 225)}
 
 
-def test_several_policies_have_a_row_each(tmp_path):
+def test_several_policies_have_one_row_each(tmp_path):
     rows = {
         "invert": augment.invert(),
         "dark": augment.brightness(0.5),
@@ -37,7 +37,7 @@ def test_several_policies_have_a_row_each(tmp_path):
     assert {(200, 30, 30), (55, 225, 225), (100, 15, 15)} <= colors(target)
 
 
-def test_without_a_path_the_figure_is_given(tmp_path):
+def test_without_a_path_the_figure_is_returned(tmp_path):
     figure = lab.plot_augmentations(augment.invert(), RED[:1], draws=2)
     shown = [axes.images[0].get_array() for axes in figure.axes]
     np.testing.assert_array_equal(shown, [RED[0], 255 - RED[0], 255 - RED[0]])
@@ -46,14 +46,14 @@ def test_without_a_path_the_figure_is_given(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "images", "path", "error", "message"),
     [
-        (3, RED, "a.png", ConfigError, "gallery: expected an augmentation"),
-        ({"b": 3}, RED, "a.png", ConfigError, "gallery b: expected an augmentation"),
+        (3, RED, "a.png", ConfigError, "plot_augmentations: expected an augmentation"),
+        ({"b": 3}, RED, "a.png", ConfigError, "plot_augmentations b: expected an augmentation"),
         (
             augment.invert(),
             RED[0],
             "a.png",
             ShapeError,
-            r"gallery images: expected \(n, height, width, channels\)",
+            r"plot_augmentations images: expected \(n, height, width, channels\)",
         ),
         (
             augment.invert(),
@@ -64,7 +64,9 @@ def test_without_a_path_the_figure_is_given(tmp_path):
         ),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(policy, images, path, error, message, tmp_path):
+def test_wrong_arguments_raise_and_nothing_is_written(
+    policy, images, path, error, message, tmp_path
+):
     with pytest.raises(error, match=message):
         lab.plot_augmentations(policy, images, tmp_path / path)
     assert list(tmp_path.iterdir()) == []

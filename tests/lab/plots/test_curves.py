@@ -1,4 +1,4 @@
-"""The picture of a run: that it is there whole, shows what the history holds, and refuses what cannot be drawn."""
+"""Learning curves show the numbers of the history; histories that cannot be drawn raise."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +7,7 @@ from PIL import Image
 
 from fnn import lab, optim
 from fnn.errors import ConfigError, ShapeError
-from fnn.lab.plots.curves import TRAIN_COLOR, VALID_COLOR, drops
+from fnn.lab.plots.curves import TRAIN_COLOR, VALID_COLOR, find_drops
 from fnn.types import History
 
 steps, epochs = jnp.arange(1.0, 41.0), jnp.arange(1.0, 5.0)
@@ -27,10 +27,12 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
 
 
-def test_a_picture_shows_validation_if_there_is_any(tmp_path):
+def test_validation_is_drawn_if_there_is_any(tmp_path):
     target = tmp_path / "curves.png"
     color = np.array([int(VALID_COLOR[i : i + 2], 16) for i in (1, 3, 5)])
-    assert len(lab.plot_curves(history, target).axes) == 3  # the figure is given all the same
+    assert (
+        len(lab.plot_curves(history, target).axes) == 3
+    )  # the figure is returned also with a path
     assert (pixels(target) == color).all(1).any()
     without = History(
         {name: values for name, values in history.items() if not name.startswith("valid_")}
@@ -39,7 +41,7 @@ def test_a_picture_shows_validation_if_there_is_any(tmp_path):
     assert not (pixels(target) == color).all(1).any()
 
 
-def test_lanes_are_drawn_as_one_population(tmp_path):
+def test_lanes_are_drawn_in_the_same_panels(tmp_path):
     lanes = History({name: jnp.stack([values, values]) for name, values in history.items()})
     target = tmp_path / "curves.png"
     shapes = []
@@ -49,7 +51,7 @@ def test_lanes_are_drawn_as_one_population(tmp_path):
     assert shapes[0] == shapes[1]
 
 
-def test_nothing_is_left_beside_the_picture(tmp_path):
+def test_only_the_picture_is_written(tmp_path):
     lab.plot_curves(history, tmp_path / "curves.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["curves.svg"]
 
@@ -63,13 +65,13 @@ def line(axes, label):
     return found
 
 
-def test_without_a_path_the_figure_is_given_and_a_notebook_shows_it():
+def test_without_a_path_the_figure_is_returned_and_shown_by_a_notebook():
     figure = lab.plot_curves(history)
     assert [axes.get_title() for axes in figure.axes] == ["loss", "accuracy", "learning rate"]
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_the_average_moves_over_the_points():
+def test_the_moving_average_follows_the_points():
     axes = panels(history)["loss"]
     points, average = axes.lines[0], line(axes, "training, mean of 2 steps")
     np.testing.assert_array_equal(points.get_ydata(), history.loss)
@@ -79,7 +81,7 @@ def test_the_average_moves_over_the_points():
     np.testing.assert_array_equal(average.get_xdata(), steps[1:])
 
 
-def test_a_long_run_is_averaged_at_as_many_places_as_can_be_seen():
+def test_a_long_run_has_500_points_of_the_moving_average():
     loss = np.random.default_rng(0).normal(size=20_000) + 10
     average = line(panels(History({"loss": loss}))["loss"], "training, mean of 1000 steps")
     x, y = average.get_data()
@@ -88,18 +90,18 @@ def test_a_long_run_is_averaged_at_as_many_places_as_can_be_seen():
 
 
 def test_the_best_epoch_is_that_of_the_lowest_validation_loss():
-    told = dict(history) | {"valid_loss": jnp.array([1.0, 0.25, jnp.nan, 0.5])}
+    arrays = dict(history) | {"valid_loss": jnp.array([1.0, 0.25, jnp.nan, 0.5])}
     for name, value in (("loss", 0.25), ("accuracy", 0.75)):
-        star = line(panels(History(told))[name], "best epoch")
+        star = line(panels(History(arrays))[name], "best epoch")
         assert star.get_label() == f"best epoch, 2: {value}"
         assert (star.get_xdata(), star.get_ydata()) == (20, value)
 
 
-def test_a_rate_that_drops_is_marked_in_every_panel():
-    told = dict(history) | {
+def test_a_drop_of_the_rate_is_marked_in_every_panel():
+    arrays = dict(history) | {
         "rate": jnp.repeat(jnp.array([1.0, 0.1, 0.09]), jnp.array([10, 20, 10]))
     }
-    for axes in panels(History(told)).values():
+    for axes in panels(History(arrays)).values():
         (mark,) = (one for one in axes.lines if one.get_linewidth() == 0.8)
         assert set(mark.get_xdata()) == {11}
     mark = line(axes, "dropped")
@@ -114,20 +116,20 @@ def test_a_rate_that_drops_is_marked_in_every_panel():
     (optim.step_decay(0.1, steps=30, factor=0.5), [31, 61, 91]),
     (optim.piecewise([0.1, 0.09, 0.01, 0.0], boundaries=[20, 50, 80]), [51, 81]),
 ])  # fmt: skip
-def test_steps_are_drops_and_smooth_descents_are_none(schedule, wanted):
+def test_steps_of_a_schedule_are_drops_and_smooth_descents_are_not(schedule, wanted):
     rates = np.array([[schedule(jnp.int32(step)) for step in range(100)]])
-    assert drops(rates).tolist() == wanted
-    assert drops(np.concatenate([rates, np.ones((1, 100))])).tolist() == []
-    assert drops(np.concatenate([rates, np.full((1, 100), np.nan)])).tolist() == wanted
+    assert find_drops(rates).tolist() == wanted
+    assert find_drops(np.concatenate([rates, np.ones((1, 100))])).tolist() == []
+    assert find_drops(np.concatenate([rates, np.full((1, 100), np.nan)])).tolist() == wanted
 
 
-def test_a_lane_that_is_lost_hides_no_other():
+def test_a_diverged_lane_does_not_hide_the_others():
     lanes = {name: jnp.stack([values, values]) for name, values in history.items()}
     lanes["loss"] = lanes["loss"].at[1, 20:].set(jnp.nan)
     lanes["valid_loss"] = lanes["valid_loss"].at[1, 2:].set(jnp.inf)
     lanes["accuracy"] = (
         lanes["accuracy"].at[1, 20:].set(0.1)
-    )  # of which more is told than of the loss
+    )  # of which more is arrays than of the loss
     shown = panels(History(lanes))
     axes = shown["loss, 1 of 2 runs left"]
     assert axes.get_yscale() == "log"
@@ -147,16 +149,16 @@ def test_a_lane_that_is_lost_hides_no_other():
 @pytest.mark.parametrize(
     ("values", "scale"), [((2.0, 1.0), "linear"), ((2.0, 0.1), "log"), ((2.0, -1.0), "linear")]
 )
-def test_a_loss_that_falls_far_is_shown_by_its_logarithm(values, scale):
+def test_a_loss_with_a_large_ratio_has_a_logarithmic_axis(values, scale):
     for name in ("loss", "valid_loss"):
-        told = {"loss": jnp.array([2.0, 1.0]), "valid_loss": jnp.ones(1)} | {
+        arrays = {"loss": jnp.array([2.0, 1.0]), "valid_loss": jnp.ones(1)} | {
             name: jnp.array(values)
         }
-        axes = panels(History(told))["loss"]
+        axes = panels(History(arrays))["loss"]
         assert axes.get_yscale() == scale
 
 
-def test_rates_that_differ_far_are_shown_by_their_logarithms():
+def test_rates_with_a_large_ratio_have_a_logarithmic_axis():
     for low, scale in ((0.05, "linear"), (1e-4, "log")):
         rates = jnp.stack([jnp.linspace(0, 0.1, 40), jnp.linspace(0, low, 40)])
         lanes = {name: jnp.stack([values, values]) for name, values in history.items()} | {
@@ -166,18 +168,18 @@ def test_rates_that_differ_far_are_shown_by_their_logarithms():
     assert panels(history)["learning rate"].get_ylim()[0] == 0
 
 
-def test_a_run_that_was_lost_or_broke_off_at_once_is_drawn():
-    nothing = {"loss": jnp.full(1, jnp.nan), "rate": jnp.ones(1), "valid_loss": jnp.ones(0)}
-    axes = panels(History(nothing))["loss"]
+def test_a_run_that_diverged_at_its_first_step_is_drawn():
+    diverged = {"loss": jnp.full(1, jnp.nan), "rate": jnp.ones(1), "valid_loss": jnp.ones(0)}
+    axes = panels(History(diverged))["loss"]
     assert [one.get_label() for one in axes.lines][1:] == ["training"] and axes.lines[
         1
     ].get_color() == TRAIN_COLOR
 
 
-def test_a_history_of_no_step_is_told(tmp_path):
+def test_a_history_without_steps_raises(tmp_path):
     with pytest.raises(
         ShapeError,
-        match=r"curves: expected a history of one step or more, got History\(loss \(0,\)\)",
+        match=r"plot_curves: expected a history of one step or more, got History\(loss \(0,\)\)",
     ):
         lab.plot_curves(History({"loss": jnp.ones(0)}), tmp_path / "curves.png")
     assert list(tmp_path.iterdir()) == []
@@ -188,7 +190,7 @@ def test_a_history_of_no_step_is_told(tmp_path):
     ("curves", "path: expected a suffix among"),
     ("no/curves.png", "path: expected a folder that exists"),
 ])  # fmt: skip
-def test_a_path_that_cannot_be_is_told_before_anything_is_written(name, message, tmp_path):
+def test_an_invalid_path_raises_and_nothing_is_written(name, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         lab.plot_curves(history, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

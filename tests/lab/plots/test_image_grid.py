@@ -1,54 +1,54 @@
-"""Images made visible, and put side by side."""
+"""Displayable images, tiles and grids."""
 
 import numpy as np
 import pytest
 
 from fnn.errors import ShapeError
-from fnn.lab.plots.image_grid import expect_pictures, sheet, tiled, visible
+from fnn.lab.plots.image_grid import draw_grid, expect_images, tile_images, to_displayable
 
 BYTES = np.arange(5 * 2 * 3 * 3).reshape(5, 2, 3, 3).astype(np.uint8)
 
 
-def test_bytes_and_floats_from_0_to_1_are_shown_as_they_are():
-    assert visible(BYTES) is BYTES
+def test_bytes_and_floats_in_0_1_are_unchanged():
+    assert to_displayable(BYTES) is BYTES
     floats = (BYTES / 255).astype(np.float32)
-    np.testing.assert_array_equal(visible(floats), floats)
+    np.testing.assert_array_equal(to_displayable(floats), floats)
 
 
-def test_what_was_standardized_is_stretched_to_the_range_of_all():
-    shown = visible(np.array([-3.0, -1.0, 1.0]).reshape(3, 1, 1, 1))
+def test_standardized_images_are_stretched_all_alike():
+    shown = to_displayable(np.array([-3.0, -1.0, 1.0]).reshape(3, 1, 1, 1))
     np.testing.assert_allclose(shown.ravel(), [0, 0.5, 1])
 
 
-def test_what_is_not_finite_is_black():
-    shown = visible(np.array([np.nan, -1.0, 1.0, np.inf]).reshape(4, 1, 1, 1))
+def test_numbers_that_are_not_finite_are_black():
+    shown = to_displayable(np.array([np.nan, -1.0, 1.0, np.inf]).reshape(4, 1, 1, 1))
     np.testing.assert_allclose(shown.ravel(), [0, 0, 1, 0])
-    assert not visible(np.full((1, 2, 2, 1), np.nan)).any()
+    assert not to_displayable(np.full((1, 2, 2, 1), np.nan)).any()
 
 
 @pytest.mark.parametrize("channels", [2, 5])
-def test_other_channels_are_averaged(channels):
+def test_other_numbers_of_channels_are_averaged(channels):
     images = np.random.default_rng(0).uniform(size=(2, 3, 3, channels))
-    np.testing.assert_allclose(visible(images), images.mean(-1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(to_displayable(images), images.mean(-1, keepdims=True), rtol=1e-6)
 
 
-def test_tiles_stand_in_rows_and_grow_by_whole_pixels():
-    one = tiled(BYTES, columns=2)
+def test_tiles_are_in_rows_and_enlarged_by_a_whole_factor():
+    one = tile_images(BYTES, columns=2)
     assert one.shape == (3 * (2 * 22 + 2), 2 * (3 * 22 + 2), 3) and one.dtype == np.uint8
-    for place, image in enumerate(BYTES):
-        top, left = 46 * (place // 2), 68 * (place % 2)
+    for index, image in enumerate(BYTES):
+        top, left = 46 * (index // 2), 68 * (index % 2)
         tile = one[top : top + 46, left : left + 68]
         np.testing.assert_array_equal(tile[1:-1, 1:-1], image.repeat(22, 0).repeat(22, 1))
         assert {*tile[0].ravel(), *tile[-1].ravel(), *tile[:, 0].ravel(), *tile[:, -1].ravel()} == {
             128
         }
     assert (one[92:, 68:] == 128).all()
-    np.testing.assert_array_equal(tiled(BYTES / np.float32(255), columns=2), one)
-    assert tiled(np.zeros((100, 70, 70, 1))).shape == (4 * 72, 8 * 72, 1)
+    np.testing.assert_array_equal(tile_images(BYTES / np.float32(255), columns=2), one)
+    assert tile_images(np.zeros((100, 70, 70, 1))).shape == (4 * 72, 8 * 72, 1)
 
 
-def test_a_sheet_has_the_images_and_titles_and_nothing_else():
-    figure, target = sheet("here", None, BYTES, list("abcde"), "five")
+def test_a_grid_has_the_images_and_titles_and_no_empty_cells():
+    figure, target = draw_grid("here", None, BYTES, list("abcde"), "five")
     assert target is None and figure.get_suptitle() == "five"
     assert [axes.get_title() for axes in figure.axes] == list("abcde")
     for axes, image in zip(figure.axes, BYTES, strict=True):
@@ -56,8 +56,8 @@ def test_a_sheet_has_the_images_and_titles_and_nothing_else():
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 1), (0, 4, 4, 1), (2, 4, 4), ()])
-def test_what_is_no_batch_of_images_is_told(shape):
+def test_an_array_that_is_not_a_batch_of_images_raises(shape):
     with pytest.raises(
         ShapeError, match=r"here: expected \(n, height, width, channels\), got .*add a batch axis"
     ):
-        expect_pictures("here", np.zeros(shape))
+        expect_images("here", np.zeros(shape))

@@ -1,4 +1,4 @@
-"""The picture of the most confident mistakes: which they are, in what order, and what stands above them."""
+"""Plots of the most confident mistakes: their order, titles and caption."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,24 +15,24 @@ LABELS = np.array([1, 0, 1, 0, 0, 1])  # 2 and 4 are right
 LOGITS = jnp.log(PROBABILITIES) + 3
 
 
-def test_the_surest_come_first():
+def test_the_most_confident_mistakes_come_first():
     figure = lab.plot_mistakes(IMAGES, LOGITS, LABELS, count=3, names=["cat", "dog"])
     assert [axes.get_title() for axes in figure.axes] == [
         "says cat, 95%\nis dog",
         "says dog, 90%\nis cat",
         "says dog, 80%\nis cat",
     ]
-    for axes, place in zip(figure.axes, (5, 1, 3), strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), IMAGES[place])
+    for axes, index in zip(figure.axes, (5, 1, 3), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), IMAGES[index])
     assert figure.get_suptitle() == "4 of 6 are wrong; the 3 surest"
 
 
-def test_fewer_mistakes_than_asked_for_are_all_shown():
+def test_all_mistakes_are_shown_if_there_are_fewer_than_count():
     figure = lab.plot_mistakes(IMAGES, LOGITS, LABELS)
     assert len(figure.axes) == 4 and figure.axes[3].get_title() == "says 0, 60%\nis 1"
 
 
-def test_without_a_mistake_that_is_told(tmp_path):
+def test_the_caption_without_mistakes(tmp_path):
     for logits in (LOGITS, LOGITS[:, :1]):
         figure = lab.plot_mistakes(IMAGES, logits, np.asarray(logits.argmax(-1)))
         assert figure.get_suptitle() == "no mistakes among 6 images" and figure.axes == []
@@ -55,16 +55,39 @@ def test_a_long_name_is_shortened():
     assert figure.axes[0].get_title() == "says great spott…, 95%\nis dog"
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"images": IMAGES[0]}, ShapeError, r"mistakes images: expected \(n, height, width, channels\)"),
-    ({"images": IMAGES[:4]}, ShapeError, r"mistakes logits: expected \(n, classes\), n = 4, got \(6, 2\)"),
-    ({"logits": LOGITS.at[0, 0].set(jnp.nan)}, NonFiniteError, "mistakes logits: expected finite numbers"),
-    ({"labels": LABELS + 1}, LabelError, "mistakes labels: expected 0 <= label < 2, got 2 at index 0"),
-    ({"labels": LABELS[:3]}, ShapeError, "labels: expected one a row of logits"),
-    ({"names": ["a"]}, ConfigError, "mistakes names: expected one for each of the 2 classes"),
-    ({"count": 0}, ConfigError, "mistakes count: expected >= 1, got 0"),
-])  # fmt: skip
-def test_mistakes_are_told_and_nothing_is_written(change, error, message, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"images": IMAGES[0]},
+            ShapeError,
+            r"plot_mistakes images: expected \(n, height, width, channels\)",
+        ),
+        (
+            {"images": IMAGES[:4]},
+            ShapeError,
+            r"plot_mistakes logits: expected \(n, classes\), n = 4, got \(6, 2\)",
+        ),
+        (
+            {"logits": LOGITS.at[0, 0].set(jnp.nan)},
+            NonFiniteError,
+            "plot_mistakes logits: expected finite numbers",
+        ),
+        (
+            {"labels": LABELS + 1},
+            LabelError,
+            "plot_mistakes labels: expected 0 <= label < 2, got 2 at index 0",
+        ),
+        ({"labels": LABELS[:3]}, ShapeError, "labels: expected one a row of logits"),
+        (
+            {"names": ["a"]},
+            ConfigError,
+            "plot_mistakes names: expected one for each of the 2 classes",
+        ),
+        ({"count": 0}, ConfigError, "plot_mistakes count: expected >= 1, got 0"),
+    ],
+)
+def test_wrong_arguments_raise_and_nothing_is_written(change, error, message, tmp_path):
     with pytest.raises(error, match=message):
         lab.plot_mistakes(
             **{

@@ -1,4 +1,4 @@
-"""The picture of schedules: one line each, in a color of its own."""
+"""Plots of schedules: one line for each, in different colors."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def has_color(path, color):
     return (pixels == [int(color[i : i + 2], 16) for i in (1, 3, 5)]).all(1).any()
 
 
-def test_each_schedule_has_a_line(tmp_path):
+def test_each_schedule_has_a_line_of_another_color(tmp_path):
     both, one = tmp_path / "both.png", tmp_path / "one.png"
     lab.plot_schedule(SCHEDULES, both, steps=60)
     lab.plot_schedule(SCHEDULES["cosine"], one, steps=60)
@@ -27,7 +27,7 @@ def test_each_schedule_has_a_line(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "one.png"]
 
 
-def test_without_a_path_the_figure_is_given():
+def test_without_a_path_the_figure_is_returned():
     (axes,) = lab.plot_schedule(SCHEDULES, steps=60).axes
     assert [line.get_label() for line in axes.lines] == list(SCHEDULES)
     np.testing.assert_allclose(
@@ -35,7 +35,7 @@ def test_without_a_path_the_figure_is_given():
     )
 
 
-MISTAKES = {
+WRONG_ARGUMENTS = {
     "no schedule": (({"a": 0.1}, "x.png"), {"steps": 5}, "plot_schedule a: expected a function"),
     "steps": ((SCHEDULES, "x.png"), {"steps": 0}, "plot_schedule steps: expected >= 1"),
     "suffix": ((SCHEDULES, "x.nothing"), {"steps": 5}, "path: expected a suffix among"),
@@ -43,9 +43,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_told(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_wrong_arguments_raise(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments, options, message = MISTAKES[name]
+    arguments, options, message = WRONG_ARGUMENTS[name]
     with pytest.raises(ConfigError, match=message):
         lab.plot_schedule(*arguments, **options)
