@@ -1,10 +1,11 @@
-"""Control over what XLA fuses and where it writes, mostly for XLA on CPU, and functions of batches under `vmap`.
+"""Control over fusion and memory of XLA on CPU, and functions of batches under `vmap`.
 
-XLA:CPU fuses loops as far as it can. Inside a fused loop, an intermediate value is computed again for every element that
-reads it: the indices of a gather for every byte, the random numbers of an image for every pixel, an activation for every
-tap of a convolution. A conditional that XLA cannot decide stops this, because its operands and results are in memory.
-Everything here that forces a value into memory is built on such a conditional. On other platforms it is decided at compile
-time and disappears.
+XLA:CPU fuses loops as far as it can. Inside a fused loop, an intermediate value is computed again
+for every element that reads it: the indices of a gather for every byte, the random numbers of an
+image for every pixel, an activation for every tap of a convolution. A conditional that XLA cannot
+decide stops this, because its operands and results are in memory. Everything here that forces a
+value into memory is built on such a conditional. On other platforms it is decided at compile time
+and disappears.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,15 +33,16 @@ def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callabl
 
 
 def opaque_true(number: Array) -> Array:
-    """True, computed from a number such that XLA cannot know it: no float is less than -inf, and neither is NaN."""
+    """True, computed such that XLA cannot know it: no float is less than -inf, nor is NaN."""
     return ~(number < -jnp.inf)
 
 
 def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Compute function(*arrays) in loops of its own on CPU, fused neither with what precedes nor with what follows.
+    """Compute function(*arrays) in separate loops on CPU, not fused with other operations.
 
     What it does. It puts the function into a conditional that XLA cannot decide.
-    What it saves. benchmarks/augmentation.py: a crop takes a tenth of the time; benchmarks/cnn_step.py.
+    What it saves. benchmarks/augmentation.py: a crop takes a tenth of the time;
+    benchmarks/cnn_step.py.
     When it can go. When XLA:CPU repeats no more work than it saves.
 
     Args:
@@ -51,7 +53,8 @@ def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
     always = on_cpu_else(opaque_true, lambda x: jnp.ones_like(x, bool))(number)
 
     def never(*operands: Array) -> Any:
-        # Zeros like the results, not constants: within a shard_map they must vary over devices as the results do.
+        # Zeros like the results, not constants: within a shard_map they must vary over devices as
+        # the results do.
         return jax.tree.map(jnp.zeros_like, function(*operands))
 
     return jax.lax.cond(always, function, never, *arrays)
@@ -60,13 +63,14 @@ def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
 def fused_alone(function: Callable[..., Any]) -> Callable[..., Any]:
     """Put a function of an image behind a `fusion_barrier`, once for the whole batch under `vmap`.
 
-    There is a barrier only where the first array holds integers. Where it holds floats the function is returned as it is,
-    so that it can be differentiated.
+    There is a barrier only where the first array holds integers. Where it holds floats the function
+    is returned as it is, so that it can be differentiated.
 
     Args:
         function: A pure function of arrays. Everything that it needs must be an argument.
     """
-    # A jit of its own keeps its constants inside: as operands of a conditional they could not be mapped.
+    # A separate jit keeps its constants inside: as operands of a conditional they could not be
+    # mapped.
     function = jax.jit(function)
 
     @custom_vmap
@@ -88,7 +92,7 @@ def fused_alone(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def materialize(tree: Any) -> Any:
-    """The arrays of a pytree unchanged; on CPU they are written to memory before anything reads them.
+    """The arrays of a pytree, on CPU written to memory before anything reads them.
 
     It can be mapped and differentiated.
     """
@@ -125,9 +129,11 @@ def update_in_place(
 ) -> tuple[Any, ...]:
     """Compute function(kept, *others) and write the result over `kept`.
 
-    What it does. On CPU, XLA gives the result of an elementwise update a buffer of its own and copies it back. In a
-    conditional whose other branch returns `kept` unchanged, XLA writes into the buffer of `kept`.
-    What it saves. benchmarks/optimizers.py, benchmarks/memory.py: a temporary of the size of the parameters.
+    What it does. On CPU, XLA gives the result of an elementwise update a buffer of its own and
+    copies it back. In a conditional whose other branch returns `kept` unchanged, XLA writes into
+    the buffer of `kept`.
+    What it saves. benchmarks/optimizers.py, benchmarks/memory.py: a temporary of the size of the
+    parameters.
     When it can go. When XLA:CPU updates the carry of a loop in place.
 
     Args:
@@ -147,13 +153,15 @@ def update_in_place(
 
 
 def from_batched(batched: Callable[..., Array]) -> Callable[..., Array]:
-    """A function of one image, from one of a batch of images that is faster than the images one by one.
+    """A function of one image, computed by a function of a batch of images.
 
-    Under `vmap`, however deep, all images of integers reach `batched` as one batch. Integers have no derivative, so nothing
-    is lost. Images of floats are mapped one by one, so that they can be differentiated.
+    Under `vmap`, however deep, all images of integers reach `batched` as one batch. Integers have
+    no derivative, so nothing is lost. Images of floats are mapped one by one, so that they can be
+    differentiated.
 
     Args:
-        batched: function(images, *arrays), each with a leading batch axis, to an array with a leading batch axis.
+        batched: function(images, *arrays), each with a leading batch axis, to an array with a
+            leading batch axis.
     """
     gathered = custom_vmap(batched)
 

@@ -21,13 +21,13 @@ from fnn.xla import (
 BYTES = np.random.default_rng(0).integers(0, 100, (4, 5, 1), np.uint8)
 
 
-def test_a_wall_hides_nothing():
+def test_a_barrier_keeps_all_results():
     for first in (jnp.nan, -jnp.inf, jnp.inf):
         found = jax.jit(lambda x: fusion_barrier(lambda x: 2 * x, x))(jnp.array([first, 1.0]))
         np.testing.assert_array_equal(found, [2 * first, 2.0])
 
 
-def test_a_wall_changes_nothing_but_stands_in_the_compiled_program():
+def test_a_barrier_changes_no_value_and_is_in_the_compiled_program():
     def function(image):
         return {"twice": image * 2, "sum": image.astype(jnp.int32).sum()}
 
@@ -53,7 +53,7 @@ def test_a_wall_changes_nothing_but_stands_in_the_compiled_program():
     assert empty.shape == (0, 3)
 
 
-def test_the_function_is_chosen_by_the_platform():
+def test_the_platform_chooses_the_function():
     function = on_cpu_else(lambda x: x + 1, lambda x: x - 1)
     assert jax.jit(function)(jnp.float32(1)) == 2
     lowered = jax.jit(function).trace(jnp.float32(1)).lower(lowering_platforms=("cuda",)).as_text()
@@ -103,7 +103,7 @@ def test_a_step_adds_the_updates(name, size):
 
 
 def test_a_large_step_has_derivatives_and_lanes():
-    """The conditional that makes it so is no obstacle."""
+    """The conditional can be differentiated and mapped."""
     params, grads = problem(LARGE)
 
     def length(rate):
@@ -136,7 +136,7 @@ def test_a_run_of_steps_keeps_no_copy_of_large_params():
 
 
 @pytest.mark.parametrize("size", [8, LARGE])
-def test_what_is_finished_is_what_the_function_gives(size):
+def test_an_update_in_place_gives_the_result_of_the_function(size):
     kept, other = (jnp.arange(float(size)), jnp.ones(size)), jnp.full(size, 2.0)
 
     def function(kept, other):
@@ -151,7 +151,7 @@ BATCHED_BYTES = np.random.default_rng(0).integers(0, 100, (2, 3, 4, 5, 1), np.ui
 
 @pytest.fixture
 def doubling():
-    """from_batched of x -> 2 x + shift, and the batch sizes that it was called with."""
+    """from_batched of x -> 2 x + shift, and the batch sizes of its calls."""
     sizes = []
 
     def many(images, shifts):
@@ -161,7 +161,7 @@ def doubling():
     return from_batched(many), sizes
 
 
-def test_all_images_of_nested_vmaps_come_as_one_batch(doubling):
+def test_nested_vmaps_are_one_batch(doubling):
     double, sizes = doubling
     shifts = np.arange(6, dtype=np.float32).reshape(2, 3)
     found = jax.jit(jax.vmap(jax.vmap(double)))(BATCHED_BYTES, shifts)
@@ -171,7 +171,7 @@ def test_all_images_of_nested_vmaps_come_as_one_batch(doubling):
     assert sizes[-1] == 6
 
 
-def test_what_is_not_mapped_is_repeated(doubling):
+def test_arguments_that_are_not_mapped_are_broadcast(doubling):
     double, sizes = doubling
     found = jax.jit(jax.vmap(double, (None, 0)))(BATCHED_BYTES[0, 0], jnp.arange(4.0))
     np.testing.assert_array_equal(
@@ -182,7 +182,7 @@ def test_what_is_not_mapped_is_repeated(doubling):
     np.testing.assert_array_equal(alone, 2 * BATCHED_BYTES[0, 0] + 1)
 
 
-def test_floats_are_derived_under_vmap(doubling):
+def test_floats_are_differentiable_under_vmap(doubling):
     double, _ = doubling
     floats = jnp.asarray(BATCHED_BYTES[0], jnp.float32)
 
@@ -194,8 +194,8 @@ def test_floats_are_derived_under_vmap(doubling):
     np.testing.assert_allclose(by_shift, (2 * (2 * floats + 1)).sum((1, 2, 3)))
 
 
-def test_a_choice_for_each_image_takes_it_in(doubling):
-    """Under vmap a switch becomes a selection, whose branches see all they need as a batch."""
+def test_a_switch_for_each_image_is_one_batch(doubling):
+    """Under vmap a switch becomes a selection, and its branches get the whole batch."""
     double, _ = doubling
 
     def choose(which, image):
@@ -216,7 +216,7 @@ def scaled_and_sum(image, factor):
     return x, x.sum()
 
 
-def test_apart_is_the_function_alone_under_vmap_and_of_floats():
+def test_fused_alone_is_the_function_under_vmap_and_for_floats():
     own = fused_alone(scaled_and_sum)
     images, factors = BATCHED_BYTES[0], jnp.array([0.5, 1.0, 2.0])
     expected = [
@@ -236,7 +236,7 @@ def test_apart_is_the_function_alone_under_vmap_and_of_floats():
     np.testing.assert_array_equal(slope, np.full(images[0].shape, 3.0))
 
 
-def test_what_is_of_bytes_has_no_slope_by_what_else_it_is_given():
+def test_results_of_bytes_have_no_gradient_by_other_arguments():
     slope = jax.jit(
         jax.grad(
             lambda factor: fused_alone(scaled_and_sum)(jnp.asarray(BATCHED_BYTES[0, 0]), factor)[1]
@@ -245,7 +245,7 @@ def test_what_is_of_bytes_has_no_slope_by_what_else_it_is_given():
     assert slope == 0
 
 
-def test_held_arrays_are_as_they_were_and_pass_their_slopes_on():
+def test_materialized_arrays_and_their_gradients_are_unchanged():
     tree = {
         "angle": jnp.float32(0.5),
         "knots": jnp.arange(6.0).reshape(2, 3),

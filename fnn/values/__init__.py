@@ -1,4 +1,4 @@
-"""Made values: what makers return, which remember the call that made them."""
+"""Made values: the results of makers, which record the call that made them."""
 
 from fnn.values.decorator import Maker as Maker
 from fnn.values.decorator import is_maker as is_maker

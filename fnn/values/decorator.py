@@ -1,10 +1,11 @@
-"""Makers: functions whose results remember the call that made them.
+"""Makers: functions whose results record the call that made them.
 
-A made value, such as `optim.adam(1e-3, b2=0.99)`, is a pytree. The numbers, arrays and made values among the arguments
-of its call are its leaves and subtrees; the maker and all other arguments are its structure. An argument that was left
-at its default is structure too. So jit, vmap and grad work by the numbers of a value, and it can be printed, compared,
-hashed, copied and pickled. Its functions are built when they are first used, since JAX may put anything in the place of
-a leaf: a tracer, an axis number, None, a gradient.
+A made value, such as `optim.adam(1e-3, b2=0.99)`, is a pytree. The numbers, arrays and made values
+among the arguments of the call are its leaves and subtrees. The maker and all other arguments,
+including those left at their defaults, are its structure. Therefore jit, vmap and grad act on the
+numbers of a value, and it can be printed, compared, hashed, copied and pickled. Its functions are
+built on first use, since JAX may replace a leaf by anything: a tracer, an axis number, None, a
+gradient.
 """
 
 import inspect
@@ -21,13 +22,17 @@ T = TypeVar("T")
 
 
 class Maker(Generic[T]):
-    """What is known of a maker: how to build from its arguments, and which of these are numbers.
+    """The description of a maker: how to build a value, and which arguments are numbers.
 
-    build:    the function of the arguments that gives the contract, such as a Layer
-    public:   the function that users call
-    numeric:  the names of the arguments whose Python numbers are leaves
-    contract: the class of what it builds, such as Layer, where its return annotation says so, else None
-    show:     what prints the call in a way of its own: (argument, ...) -> text
+    Attributes:
+        build: The undecorated function, which returns an object of the contract, such as a Layer.
+        public: The decorated function, which users call.
+        name: The name of the function.
+        signature: Its signature.
+        kinds: The kind of each parameter, by name.
+        numeric: Names of the parameters whose Python numbers are leaves.
+        contract: The class in the return annotation, such as Layer; None for a function.
+        show: (argument, ...) -> the text that is printed instead of the call, or None.
     """
 
     def __init__(
@@ -54,22 +59,24 @@ class Maker(Generic[T]):
         self.contract: Any = declared if is_contract(declared) else None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """The made value of this call. What it is built of is checked now, with the numbers as they were given."""
+        """Make the value of a call, and build it, so that wrong arguments raise at once."""
         built = self.build(*args, **kwargs)
         missing = [name for name in required(self.contract) if not hasattr(built, name)]
         if missing:
             expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
-            raise ConfigError(
-                self.name,
-                expected,
-                f"{type(built).__name__}",
-                "return one, or annotate what it returns",
-            )
+            advice = "return one, or correct the return annotation"
+            raise ConfigError(self.name, expected, type(built).__name__, advice)
         arguments = self.signature.bind(*args, **kwargs).arguments
         return self.record(arguments, self.contract or contract_of(built), built)
 
     def record(self, arguments: dict[str, Any], contract: Any, built: Any = None) -> Any:
-        """The made value of a call with these arguments, by name, of a class with the fields of the contract."""
+        """Make the value of a call without building it.
+
+        Args:
+            arguments: By name, without defaults.
+            contract: The class of the result.
+            built: The result of `build`, if it is known.
+        """
         children: list[Any] = []
         keys: list[Any] = []
         call = tuple(
@@ -79,32 +86,35 @@ class Maker(Generic[T]):
         return made_class(contract)._of(Structure(self, call, tuple(keys)), tuple(children), built)
 
     def _key(self, name: str) -> tuple[str, ...]:
-        """Where in the path of a leaf the argument stands; the entries of *args and **kwargs stand for themselves."""
-        variadic = self.kinds[name] in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
-        return () if variadic else (name,)
+        """The first part of the path of a leaf; none for the entries of *args and **kwargs."""
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return () if self.kinds[name] in variadic else (name,)
 
     def apply(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        """The function, called with these arguments, by name."""
+        """Call a function of this signature with arguments by name."""
         bound = inspect.BoundArguments(self.signature, arguments)
         return function(*bound.args, **bound.kwargs)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature, with annotations that are strings evaluated; ConfigError where one cannot be."""
+    """The signature of a function, with annotations that are strings evaluated.
+
+    Args:
+        function: The function.
+
+    Raises:
+        ConfigError: An annotation names something that is not defined.
+    """
     try:
         return inspect.signature(function, eval_str=True)
     except NameError as error:
+        expected = "annotations that can be evaluated"
         advice = "define or import it before the maker"
-        raise ConfigError(
-            function.__name__, "annotations that can be evaluated", error, advice
-        ) from None
+        raise ConfigError(function.__name__, expected, error, advice) from None
 
 
 def is_maker(value: Any) -> bool:
-    """Whether the value is a maker itself, which was not called."""
+    """Whether a value is a maker, as opposed to the result of calling one."""
     return isinstance(getattr(value, "__dict__", {}).get("record"), Maker)
 
 
@@ -123,22 +133,22 @@ def maker(
     structure: tuple[str, ...] = (),
     show: Callable[..., str] | None = None,
 ) -> Any:
-    """Make a function's results remember their call: pytrees that print, compare, hash, and can be copied and pickled.
+    """Decorator of makers: results record their call, and are pytrees that print and compare.
 
         @fnn.maker
         def block(width: int, drop_rate: fnn.types.Number) -> fnn.types.Layer:
             return nn.chain(nn.dense(width), nn.relu(), nn.dropout(drop_rate))
 
-    Numbers of arguments that are annotated as such (`Number`, `Rate`, `Magnitude`, also inside of `Sequence` and
-    `Mapping`), arrays, and made values inside of any argument are leaves and subtrees; all else is structure. In an
-    `nn.chain` the layer stands under the maker's name, here `block_0`.
+    Leaves and subtrees are: numbers of arguments annotated as `Number`, `Rate` or `Magnitude`, also
+    inside of `Sequence` and `Mapping`; arrays; and made values inside of any argument. All else is
+    structure. In an `nn.chain` the layer gets the maker's name, here `block_0`.
 
     Args:
-        function: A function that returns a Layer, Optimizer, Schedule, Policy, Loss, Metric, regularizer or
-            initializer. It must be defined at the top of a module for its values to be pickled.
-        structure: Arguments annotated as numbers whose Python numbers decide what is built, and so are structure.
-            Arrays in their place are leaves still.
-        show: What prints the call, where that is no call of the maker's name: (argument, ...) -> text.
+        function: Returns a Layer, Optimizer, Schedule, Policy, Loss, Metric, regularizer or
+            initializer. Its values can be pickled if it is defined at the top level of a module.
+        structure: Arguments that are annotated as numbers but decide the structure, such as a count
+            of parts. Python numbers are then structure; arrays are still leaves.
+        show: (argument, ...) -> text, if the value prints as something else than a call.
     """
     if function is None:
         return partial(maker, structure=structure, show=show)

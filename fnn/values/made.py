@@ -1,4 +1,4 @@
-"""Made values: recorded calls that are pytrees, print, compare, hash, and can be copied and pickled."""
+"""Made values: recorded calls as pytrees that print, compare, hash, copy and can be pickled."""
 
 import inspect
 from collections.abc import Callable
@@ -15,16 +15,24 @@ from fnn.values.structure import fill, identity_of
 
 
 class Structure:
-    """A recorded call without its leaves: the maker, and its arguments by name with a hole for each leaf.
+    """A recorded call without its leaves: the static part of the pytree.
 
-    keys are the paths to the leaves. Two structures are equal if they were made alike: functions and other objects
-    without an equality of their own are compared by identity.
+    Two structures are equal if they were made alike. Functions and other objects without an
+    equality of their own are compared by identity.
+
+    Attributes:
+        maker: The `Maker`.
+        call: Pairs of a name and an argument, with a hole for each leaf.
+        keys: The paths of the leaves.
+        identity: A hashable object that is equal for equal structures.
     """
 
     __slots__ = ("__weakref__", "_hash", "call", "identity", "keys", "maker")
 
     def __init__(self, maker: Any, call: tuple[tuple[str, Any], ...], keys: tuple[str, ...]):
-        self.maker, self.call, self.keys = maker, call, keys
+        self.maker = maker
+        self.call = call
+        self.keys = keys
         self.identity = (maker, identity_of(call))
         self._hash = hash(self.identity)
 
@@ -34,58 +42,59 @@ class Structure:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return (
-            isinstance(other, Structure)
-            and self._hash == other._hash
-            and self.identity == other.identity
-        )
+        if not isinstance(other, Structure) or self._hash != other._hash:
+            return False
+        return self.identity == other.identity
 
     def __repr__(self) -> str:
         return f"{self.maker.name}({', '.join(self.keys)})"
 
     def filled(self, children: tuple[Any, ...]) -> dict[str, Any]:
-        """The arguments by name, with these children in the holes."""
+        """The arguments by name, with the children put into the holes."""
         rest = iter(children)
         return {name: fill(value, rest) for name, value in self.call}
 
 
 class Made(Shown):
-    """A value that remembers the call that made it.
+    """The base class of made values.
 
-    cache holds what others have found out of the value, such as its flat form. It is no part of it, and is not copied.
+    Attributes:
+        cache: Results derived from the value, such as its flat form. Not part of it, never copied.
+        contract: The class whose fields it has, such as Layer; None for a function.
     """
 
     _structure: Structure
     _children: tuple[Any, ...]
     _built: Any
     cache: dict[Any, Any]
-    contract: Any = None  # the class whose fields it has, such as Layer; None for a function
-    __iter__ = None  # it has items by path, and is no sequence
+    contract: Any = None
+    __iter__ = None  # Items are by path; without this, Python would iterate by integers.
 
     @classmethod
     def _of(cls, structure: Structure, children: tuple[Any, ...], built: Any = None) -> Any:
         self = object.__new__(cls)
-        # Not by assignment: contracts are frozen.
+        # Contracts are frozen dataclasses, so that attributes cannot be assigned.
         self.__dict__.update(_structure=structure, _children=children, _built=built, cache={})
         return self
 
     @property
     def maker(self) -> Callable[..., Any]:
-        """The function that made it."""
+        """The maker that was called."""
         return self._structure.maker.public
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the maker was called with, by name, without what was left at its default."""
+        """The arguments of the call by name, without those left at their defaults."""
         return self._structure.filled(self._children)
 
     @property
     def identity(self) -> Any:
-        """What it has in common with values that differ in numbers alone; it holds no object of the value strongly."""
-        return (
-            self._structure.identity,
-            *(child.identity if isinstance(child, Made) else None for child in self._children),
-        )
+        """A hashable object, equal for values that differ only in numbers.
+
+        It holds objects of the value by weak references only.
+        """
+        children = (child.identity if isinstance(child, Made) else None for child in self._children)
+        return (self._structure.identity, *children)
 
     @property
     def children(self) -> tuple[Any, ...]:
@@ -94,23 +103,27 @@ class Made(Shown):
 
     @property
     def built(self) -> Any:
-        """What the maker builds of the arguments.
+        """The object that the maker builds from the arguments, such as a Layer of two functions.
 
-        Its parts are built with it: what is built first within a loop of a compiled program may hold numbers of that
-        loop, of no use elsewhere.
+        All parts are built at the same time. A part that was built later, inside a loop of a
+        compiled program, would hold tracers of that loop and fail outside of it.
         """
         if self._built is None:
             for key, child in zip(self._structure.keys, self._children, strict=True):
                 expect_leaf(f"{self._structure.maker.name} {key}", child)
                 if isinstance(child, Made):
                     _ = child.built
-            self.__dict__["_built"] = self._structure.maker.apply(
-                self._structure.maker.build, self.arguments
-            )
+            maker = self._structure.maker
+            self.__dict__["_built"] = maker.apply(maker.build, self.arguments)
         return self._built
 
     def replace(self, **changes: Any) -> Any:
-        """The value of the same call with these arguments changed, as in recipe.replace(optimizer=optim.sgd(0.1)).
+        """The value of the same call with some arguments changed.
+
+            recipe.replace(optimizer=optim.sgd(0.1))
+
+        Args:
+            changes: Arguments of the maker, by name.
 
         Raises:
             ConfigError: The maker has no argument of that name.
@@ -118,24 +131,22 @@ class Made(Shown):
         maker = self._structure.maker
         known = [name for name in maker.kinds if maker._key(name)]
         for name in changes.keys() - set(known):
-            raise ConfigError(
-                f"{maker.name} {name}",
-                f"one of {', '.join(known)}",
-                repr(name),
-                "check the spelling",
-            )
+            expected = f"one of {', '.join(known)}"
+            raise ConfigError(f"{maker.name} {name}", expected, repr(name), "check the spelling")
         arguments = self.arguments | changes
         ordered = {name: arguments[name] for name in maker.kinds if name in arguments}
         return maker.apply(maker.public, ordered)
 
     def __getitem__(self, path: str) -> Any:
-        """The leaf or made value at a path, as in recipe["optimizer.rate.peak"] or recipe["network.4"].
+        """The leaf or made value at a path.
+
+            recipe["optimizer.rate.peak"], recipe["network.4"]
 
         Args:
-            path: Names of arguments, and places in *args, lists and tuples, with dots between them.
+            path: Names of arguments, and indices in *args, lists and tuples, joined by dots.
 
         Raises:
-            ConfigError: There is no leaf at this path; the error lists the paths there are.
+            ConfigError: There is no leaf at this path; the error lists the paths.
         """
         for key, child in zip(self._structure.keys, self._children, strict=True):
             if path == key:
@@ -143,21 +154,15 @@ class Made(Shown):
             if path.startswith(f"{key}.") and isinstance(child, Made):
                 return child[path.removeprefix(f"{key}.")]
         known = ", ".join(self._structure.keys) or "none"
-        raise ConfigError(
-            f"{self._structure.maker.name} path",
-            f"a leaf or a made value among {known}",
-            path,
-            "see repr",
-        )
+        expected = f"a leaf or a made value among {known}"
+        raise ConfigError(f"{self._structure.maker.name} path", expected, path, "see repr")
 
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return (
-            isinstance(other, Made)
-            and self._structure == other._structure
-            and all(map(equal, self._children, other._children))
-        )
+        if not isinstance(other, Made) or self._structure != other._structure:
+            return False
+        return all(map(equal, self._children, other._children))
 
     def __hash__(self) -> int:
         return hash((self._structure, *map(hash_of, self._children)))
@@ -166,7 +171,7 @@ class Made(Shown):
         return shown(self)
 
     def shown_call(self) -> tuple[str, list[tuple[str | None, Any]]]:
-        """The maker and what it was called with: by position as far as the maker takes it so."""
+        """The maker's name and the arguments, positional as far as the maker allows."""
         maker = self._structure.maker
         found: list[tuple[str | None, Any]] = []
         by_position = True
@@ -184,12 +189,12 @@ class Made(Shown):
         return reference(maker.public), found
 
     def shown_text(self) -> str | None:
-        """The text of a maker that prints in a way of its own."""
+        """The text of a maker with a `show` function, or None."""
         maker = self._structure.maker
         return None if maker.show is None else maker.apply(maker.show, self.arguments)
 
     def __copy__(self) -> Any:
-        return self  # for nothing changes it
+        return self  # It is immutable.
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
@@ -199,7 +204,12 @@ class Made(Shown):
 
 
 def expect_leaves(where: str, value: Any) -> None:
-    """Raise ConfigError, naming the path, where a leaf of a made value was replaced by something that is no number."""
+    """Raise ConfigError with the path if a leaf was replaced by something that is not a number.
+
+    Args:
+        where: Path of the value, empty for the root.
+        value: A made value; others have no leaves to check.
+    """
     if not isinstance(value, Made) or value._built is not None:
         return
     for key, child in zip(value._structure.keys, value._children, strict=True):
@@ -209,15 +219,18 @@ def expect_leaves(where: str, value: Any) -> None:
 
 
 def remade(public: Callable[..., Any], packed: dict[str, Any], contract: Any) -> Any:
-    """The value of a call, as it was, whatever stands in the place of its numbers."""
+    """Make the value of a pickled call, without checking its leaves."""
     return public.__dict__["record"].record(unpack(packed), contract)
 
 
-# The classes of made values: one for each contract, and one for functions.
+# Classes of made values: one for each contract, and one for functions.
 
 
 def _delegate(field: Field[Any]) -> property:
-    """A field of the contract. A made argument of that name is given as it is, without building the rest."""
+    """A property that reads a field of the contract from the built object.
+
+    A made argument of the same name is returned directly, without building the rest.
+    """
     name = field.name
 
     def get(self: Made) -> Any:
@@ -227,15 +240,14 @@ def _delegate(field: Field[Any]) -> property:
                 return child
         if field.default is MISSING:
             return getattr(self.built, name)
-        return getattr(
-            self.built, name, field.default
-        )  # of another library's optimizer, which has no such field
+        # An optimizer of another library has no such field.
+        return getattr(self.built, name, field.default)
 
     return property(get)
 
 
 def _name(self: Any) -> str:
-    """The name that was given to what is built, or else that of the maker."""
+    """The name of the built object, or that of the maker."""
     built = self.built
     given = None if isinstance(built, Made) else built.name
     return given or self._structure.maker.name
@@ -249,34 +261,37 @@ _classes: dict[Any, type[Made]] = {}
 
 
 def is_contract(kind: Any) -> bool:
-    """Whether it is a class of values that makers may return: a dataclass."""
+    """Whether an annotation is a class of values that makers return: a dataclass."""
     return isinstance(kind, type) and is_dataclass(kind)
 
 
 def contract_of(built: Any) -> Any:
-    """The contract of what a maker has built; None for a function."""
+    """The contract of a built object; None for a function."""
     if isinstance(built, Made):
         return built.contract
     return type(built) if is_contract(type(built)) else None
 
 
 def required(contract: Any) -> list[str]:
-    """The fields that what is built must have."""
-    own = [] if contract is None else fields(contract)
+    """The names of the fields without defaults, which a built object must have."""
+    if contract is None:
+        return []
     return [
-        field.name for field in own if field.default is MISSING and field.default_factory is MISSING
+        field.name
+        for field in fields(contract)
+        if field.default is MISSING and field.default_factory is MISSING
     ]
 
 
 def made_class(kind: Any) -> Any:
-    """The class of made values with this contract: a subclass of it, whose fields are built late."""
+    """The class of made values of a contract: a subclass whose fields are built on first use."""
     if kind not in _classes:
         body: dict[str, Any] = {
             "__module__": __name__,
             "__eq__": Made.__eq__,
             "__hash__": Made.__hash__,
+            "contract": kind,
         }
-        body["contract"] = kind
         if kind is None:
             cls = type("MadeFunction", (Made,), body | {"__call__": _call})
         else:

@@ -1,4 +1,4 @@
-"""Law 8: what makers make are values: they print as the call, compare, hash, copy and pickle; leaves are numbers."""
+"""Law 8: made values print as the call, compare, hash, copy and pickle; leaves are numbers."""
 
 import copy
 import pickle
@@ -11,7 +11,9 @@ import makers
 import numpy
 import numpy as np
 import pytest
-from domains import LOSSES
+import registry
+from makers import LOSSES
+from registry import REGISTRY
 
 import fnn
 from fnn import augment, data, nn, objective, optim, train
@@ -27,21 +29,14 @@ NAMES = {
     "optim": optim,
     "train": train,
 }
-NAMES |= {"jax": jax, "numpy": numpy, "makers": makers, "fnn": fnn}
-# Of these the call has an array of more numbers than are printed.
+NAMES |= {"jax": jax, "numpy": numpy, "registry": registry, "fnn": fnn}
+# The calls of these have arrays too large to print.
 LARGE = {"nn.cifar_speedrun"}
-# What makers of several parts are called with besides.
-PARTS = {
-    "augment.one_of": (augment.invert(), augment.flip_lr(0.3)),
-    "augment.some_of": (augment.invert(), augment.flip_lr(0.3)),
-    "augment.chain": (augment.rotate((-10, 10)), augment.invert()),
-    "optim.chain": (optim.sgd(0.1), optim.momentum(0.2)),
-}
 CALLS = {name: call for name, call in (makers.CALLS | makers.NETWORKS).items() if name != "nn.take"}
 
 
 def made(name):
-    return makers.public()[name](*PARTS.get(name, ()), **CALLS[name])
+    return makers.public()[name](*REGISTRY[name].parts, **CALLS[name])
 
 
 def evaluated(value):
@@ -93,15 +88,15 @@ def test_the_leaves_of_a_made_value_are_its_numbers(name):
 
 @over_makers
 def test_building_computes_nothing(name):
-    """So that a value that is first used within a loop holds nothing of the loop."""
+    """Otherwise a value that is first used inside a loop would hold tracers of it."""
     numbers = {own.maker: own.usual for own in makers.knobs()}.get(name, {})
-    value = makers.public()[name](*PARTS.get(name, ()), **CALLS[name] | numbers)
+    value = makers.public()[name](*REGISTRY[name].parts, **CALLS[name] | numbers)
     program = jax.make_jaxpr(lambda value: (value.built, 0)[1])(value).jaxpr
     assert not program.eqns
 
 
 @pytest.mark.parametrize("knobs", list(makers.knobs()), ids=lambda knobs: knobs.maker)
-def test_every_number_that_is_given_is_a_leaf(knobs):
+def test_every_number_argument_is_a_leaf(knobs):
     if knobs.maker in LOSSES:
         value = makers.public()[knobs.maker](**knobs.usual)
     else:
@@ -281,7 +276,7 @@ def test_a_maker_may_return_the_optimizer_of_another_library(key):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *states)
 
 
-def test_a_maker_that_returns_something_else_than_it_says():
+def test_a_maker_with_a_wrong_return_annotation_raises():
     @maker
     def wrong(width: int) -> Layer:
         return width
@@ -313,7 +308,7 @@ def test_a_bare_layer_is_named_by_its_author(key):
 # Errors.
 
 
-def test_a_leaf_that_is_no_number_is_named_by_its_path_when_it_is_used(key):
+def test_a_leaf_that_is_not_a_number_raises_with_its_path_on_use(key):
     recipe = jax.tree.map(lambda leaf: leaf, a_recipe())
     paths = iter(jax.tree_util.tree_leaves_with_path(recipe))
     wrong = jax.tree.map(lambda leaf: "fast" if "peak" in str(next(paths)[0]) else leaf, recipe)
@@ -326,7 +321,7 @@ def test_a_leaf_that_is_no_number_is_named_by_its_path_when_it_is_used(key):
         jax.tree.map(lambda leaf: None, optim.sgd(0.1)).init({})
 
 
-def test_a_number_where_structure_is_expected_and_the_other_way_round():
+def test_numbers_and_structure_in_each_others_place_raise():
     with pytest.raises(ConfigError, match="dense units: expected a whole number, got 1"):
         nn.dense(1.5)
     with pytest.raises(ConfigError, match="got 'much'"):
@@ -339,7 +334,7 @@ def test_a_number_where_structure_is_expected_and_the_other_way_round():
         nn.chain(dense=train.recipe(nn.dense(3)))
 
 
-def test_a_part_is_had_by_its_path():
+def test_a_part_is_found_by_its_path():
     recipe = a_recipe()
     assert recipe["optimizer.optimizer.rate.peak"] == 1e-2
     assert recipe["network.4"] == nn.dropout(0.1) and recipe["network.4.drop_rate"] == 0.1
@@ -353,7 +348,7 @@ def test_a_part_is_had_by_its_path():
         iter(recipe)
 
 
-def test_a_part_of_gradients_is_had_without_building_the_rest():
+def test_a_part_of_gradients_is_found_without_building_the_rest():
     gradients = jax.tree.map(lambda leaf: -3.0, a_recipe())
     assert (
         repr(gradients.optimizer)
@@ -365,14 +360,15 @@ def test_a_part_of_gradients_is_had_without_building_the_rest():
     ("argument", "uncalled"),
     [("augment", augment.flip_lr), ("regularizer", objective.l2), ("loss", objective.masked)],
 )
-def test_a_maker_that_was_not_called_is_no_value(argument, uncalled):
+def test_a_maker_that_was_not_called_raises(argument, uncalled):
     with pytest.raises(
-        ConfigError, match=rf"recipe {argument}: expected what .* returns, got the maker itself"
+        ConfigError,
+        match=rf"recipe {argument}: expected the value that .* returns, got the maker itself",
     ):
         train.recipe(network, optim.sgd(0.1), **{argument: uncalled})
 
 
-def test_a_train_state_of_another_optimizer_or_network_is_not_taken(key):
+def test_a_train_state_of_another_optimizer_or_network_raises(key):
     recipe = train.recipe(nn.dense(3), optim.adam(0.1))
     train_state = train.start(key, recipe, (4,))
     batch = (np.ones((2, 4), np.float32), np.zeros(2, np.int32))
