@@ -1,10 +1,11 @@
-"""How long a CIFAR-10 speed run takes on a tenth of the images: the same network and recipe in fnn and in torch.
+"""Time of a CIFAR-10 speed run on a tenth of the images, in fnn and in torch.
 
-The recipe is that of airbench94 [Jordan 2024, arXiv:2404.00498], but for its average of the weights, which so few steps
-cannot use: a first layer that whitens, flips in turns and shifts, Nesterov's momentum with fast biases under a
-triangular rate, smoothed labels, and both mirror images at the test. The time for compiling is included. There is no
-goal: which is faster is shown. Run `python benchmarks/cifar.py`, with CIFAR=folder for where the binary files are; else
-they are downloaded on first use.
+The network and the recipe are those of airbench94 [Jordan 2024, arXiv:2404.00498] without its
+average of the weights, which does not help in a few steps: a whitening first layer, alternating
+flips and shifts, Nesterov momentum with a higher rate for biases under a triangular schedule,
+label smoothing, and both mirror images at the test. Compilation is included. There is no goal.
+Run `python benchmarks/cifar.py`; CIFAR=folder names the folder of the binary files, which are
+otherwise downloaded on first use.
 """
 
 import os
@@ -25,20 +26,14 @@ try:
 except ImportError:
     torch = None
 
+# Numbers of images for training, for the test, and for the statistics of the whitening layer.
 TRAINED, TESTED, WHITENED, ROUNDS = 5120, 5000, 2000, 3
-EPOCHS, BATCH, MOVED, SMOOTHING, WIDTHS, SCALE = 2, 128, 2, 0.2, (64, 256, 256), 1 / 9
-PEAK, DECAY, FASTER, MOMENTUM = (
-    1.5 * BATCH / 1024,
-    1.33e-3,
-    64.0,
-    0.85,
-)  # FASTER: than other weights do biases learn
+EPOCHS, BATCH, SHIFT, SMOOTHING, WIDTHS, SCALE = 2, 128, 2, 0.2, (64, 256, 256), 1 / 9
+PEAK, DECAY, MOMENTUM = 1.5 * BATCH / 1024, 1.33e-3, 0.85
+BIAS_FACTOR = 64.0  # the rate of the biases of norms, relative to the rate of the other weights
 STEPS = EPOCHS * (TRAINED // BATCH)
-FIRST, MIDDLE, LAST = (
-    0.2,
-    0.23,
-    0.07,
-)  # the rate's begin and end, as parts of its peak, and when the peak is
+# First and last rate relative to the peak, and the share of the steps before the peak.
+FIRST, MIDDLE, LAST = 0.2, 0.23, 0.07
 
 
 def triangle(peak: float) -> Schedule:
@@ -48,23 +43,21 @@ def triangle(peak: float) -> Schedule:
 
 
 def with_fnn(cifar: data.DataSet, seed: int) -> float:
-    """The accuracy after a run."""
+    """The test accuracy after a run."""
 
-    def part(times: float) -> Optimizer:
-        rule = optim.momentum(triangle(PEAK * times), momentum=MOMENTUM, nesterov=True)
-        return optim.weight_decay(rule, DECAY / times, decoupled=False)
+    def optimizer(factor: float) -> Optimizer:
+        rule = optim.momentum(triangle(PEAK * factor), momentum=MOMENTUM, nesterov=True)
+        return optim.weight_decay(rule, DECAY / factor, decoupled=False)
 
     images, labels = cifar.test
     prepare = data.standardize(cifar.train[0])
+    samples = prepare(jnp.asarray(cifar.train[0][:WHITENED]))
+    flips = augment.alternate(augment.flip_lr(1.0))
     recipe = train.recipe(
-        nn.cifar_speedrun(
-            prepare(jnp.asarray(cifar.train[0][:WHITENED])), widths=WIDTHS, scale=SCALE
-        ),
-        optim.partition({"*norm*bias": part(FASTER)}, part(1.0)),
+        nn.cifar_speedrun(samples, widths=WIDTHS, scale=SCALE),
+        optim.partition({"*norm*bias": optimizer(BIAS_FACTOR)}, optimizer(1.0)),
         loss=objective.cross_entropy(label_smoothing=SMOOTHING),
-        augment=augment.batch_chain(
-            augment.alternate(augment.flip_lr(1.0)), augment.random_crop(padding=MOVED)
-        ),
+        augment=augment.batch_chain(flips, augment.random_crop(padding=SHIFT)),
         prepare=prepare,
     )
     result = lab.fit(
@@ -76,7 +69,10 @@ def with_fnn(cifar: data.DataSet, seed: int) -> float:
 
 
 def with_torch(cifar: data.DataSet, seed: int) -> float:
-    """The same in torch, channels last: data in memory, all images of an epoch moved at once, a fused optimizer."""
+    """The same in torch.
+
+    Channels last, data in memory, all images of an epoch shifted at once, a fused optimizer.
+    """
     from torch.nn import functional
 
     torch.manual_seed(seed)
@@ -88,22 +84,24 @@ def with_torch(cifar: data.DataSet, seed: int) -> float:
     fast = [p for name, p in model.named_parameters() if p.requires_grad and "norm" in name]
     slow = [p for name, p in model.named_parameters() if p.requires_grad and "norm" not in name]
     groups = [
-        {"params": fast, "weight_decay": DECAY / FASTER},
+        {"params": fast, "weight_decay": DECAY / BIAS_FACTOR},
         {"params": slow, "weight_decay": DECAY},
     ]
     optimizer = torch.optim.SGD(groups, lr=PEAK, momentum=MOMENTUM, nesterov=True, fused=True)
     rates = iter(np.asarray(jax.vmap(triangle(PEAK))(np.arange(STEPS))).tolist())
-    turned = torch.where((torch.rand(TRAINED) < 0.5)[:, None, None, None], images.flip(-1), images)
-    padded = functional.pad(turned, (MOVED,) * 4, "reflect")
+    is_flipped = (torch.rand(TRAINED) < 0.5)[:, None, None, None]
+    flipped = torch.where(is_flipped, images.flip(-1), images)
+    padded = functional.pad(flipped, (SHIFT,) * 4, "reflect")
     model.train()
     for epoch in range(EPOCHS):
-        shown = moved(padded).flip(-1) if epoch % 2 else moved(padded)
+        # Each image is flipped in every second epoch.
+        inputs = shifted(padded).flip(-1) if epoch % 2 else shifted(padded)
         for batch in torch.randperm(TRAINED).split(BATCH):
             rate = next(rates)
-            for group, times in zip(optimizer.param_groups, (FASTER, 1.0), strict=True):
-                group["lr"] = rate * times
+            for group, factor in zip(optimizer.param_groups, (BIAS_FACTOR, 1.0), strict=True):
+                group["lr"] = rate * factor
             optimizer.zero_grad(set_to_none=True)
-            outputs = model(last(shown[batch]))
+            outputs = model(last(inputs[batch]))
             functional.cross_entropy(outputs, labels[batch], label_smoothing=SMOOTHING).backward()
             optimizer.step()
     model.eval()
@@ -113,7 +111,7 @@ def with_torch(cifar: data.DataSet, seed: int) -> float:
 
 
 def module(kernel: "torch.Tensor") -> "torch.nn.Module":
-    """nn.cifar_speedrun in torch, with this kernel in its first layer."""
+    """nn.cifar_speedrun in torch, with the given kernel in its first layer."""
     from collections import OrderedDict
 
     from torch import nn as tnn
@@ -129,8 +127,10 @@ def module(kernel: "torch.Tensor") -> "torch.nn.Module":
         return layer
 
     def stage(inputs: int, outputs: int) -> tnn.Module:
-        parts = {"conv_1": conv(inputs, outputs), "pool": tnn.MaxPool2d(2), "norm_1": norm(outputs)}
-        parts |= {
+        parts = {
+            "conv_1": conv(inputs, outputs),
+            "pool": tnn.MaxPool2d(2),
+            "norm_1": norm(outputs),
             "gelu_1": tnn.GELU(),
             "conv_2": conv(outputs, outputs),
             "norm_2": norm(outputs),
@@ -147,9 +147,8 @@ def module(kernel: "torch.Tensor") -> "torch.nn.Module":
     tnn.init.zeros_(whiten.bias)
     tnn.init.normal_(head.weight, std=WIDTHS[-1] ** -0.5)
     stages = [stage(*sizes) for sizes in zip((len(kernel), *WIDTHS), WIDTHS, strict=False)]
-    return tnn.Sequential(
-        whiten, tnn.GELU(), *stages, tnn.AdaptiveMaxPool2d(1), tnn.Flatten(), head
-    )
+    pool = tnn.AdaptiveMaxPool2d(1)
+    return tnn.Sequential(whiten, tnn.GELU(), *stages, pool, tnn.Flatten(), head)
 
 
 def whitening(images: "torch.Tensor") -> "torch.Tensor":
@@ -160,47 +159,46 @@ def whitening(images: "torch.Tensor") -> "torch.Tensor":
     return torch.cat([half, -half])
 
 
-def moved(padded: "torch.Tensor") -> "torch.Tensor":
-    """A window of each image, all that begin at the same place by one copy, as airbench does it."""
-    size = padded.shape[-1] - 2 * MOVED
-    begins, shown = (
-        torch.randint(2 * MOVED + 1, (len(padded), 2)),
-        padded[..., :size, :size].clone(),
-    )
-    for top, left in product(range(2 * MOVED + 1), repeat=2):
-        chosen = (begins[:, 0] == top) & (begins[:, 1] == left)
-        shown[chosen] = padded[chosen, :, top : top + size, left : left + size]
-    return shown
+def shifted(padded: "torch.Tensor") -> "torch.Tensor":
+    """A random window of each image; one copy per offset, as in airbench."""
+    size = padded.shape[-1] - 2 * SHIFT
+    offsets = torch.randint(2 * SHIFT + 1, (len(padded), 2))
+    windows = padded[..., :size, :size].clone()
+    for top, left in product(range(2 * SHIFT + 1), repeat=2):
+        chosen = (offsets[:, 0] == top) & (offsets[:, 1] == left)
+        windows[chosen] = padded[chosen, :, top : top + size, left : left + size]
+    return windows
 
 
-def last(what: "torch.Tensor | torch.nn.Module") -> "torch.Tensor | torch.nn.Module":
-    return what.to(memory_format=torch.channels_last)
+def last(value: "torch.Tensor | torch.nn.Module") -> "torch.Tensor | torch.nn.Module":
+    """The tensor or module with channels last in memory."""
+    return value.to(memory_format=torch.channels_last)
 
 
 def main() -> None:
     try:
         whole = data.cifar10(os.environ.get("CIFAR"))
     except DatasetUnavailableError:
-        show(
-            __doc__,
-            "Not measured: the files are not here, nor to be fetched. CIFAR=folder tells where they are.",
-            [],
-        )
+        method = "Not measured: no files, and no download. CIFAR=folder names their folder."
+        show(__doc__, method, [])
         return
     sizes = zip(whole, (TRAINED, TESTED), strict=True)
     cifar = data.DataSet(*(tuple(part[:size] for part in pair) for pair, size in sizes))
-    runs = {"fnn": partial(with_fnn, cifar)} | (
-        {"torch": partial(with_torch, cifar)} if torch else {}
-    )
+    runs = {"fnn": partial(with_fnn, cifar)}
+    if torch:
+        runs["torch"] = partial(with_torch, cifar)
     finishes = race(runs, base="fnn", rounds=ROUNDS)
     rows = [finish.row(name) for name, finish in finishes.items()]
     ratios = {name: finish.ratio for name, finish in finishes.items()}
-    method = f"{TRAINED:,} images, {EPOCHS} epochs, {TESTED:,} to test; {ROUNDS} seeds, in alternating rounds; medians."
+    method = (
+        f"{TRAINED:,} images, {EPOCHS} epochs, {TESTED:,} test images; "
+        f"{ROUNDS} seeds, in alternating rounds; medians."
+    )
     show(__doc__, method, rows, *verdict(ratios), *missing("torch"))
 
 
 def verdict(ratios: dict[str, float]) -> list[str]:
-    """Which is faster, if there are two."""
+    """A remark on which library is faster, if there are two."""
     if "torch" not in ratios:
         return []
     first, second = ("fnn", "torch") if ratios["torch"] > 1 else ("torch", "fnn")

@@ -1,9 +1,10 @@
-"""What a step of a convolutional network costs outside and inside of `lax.scan`, and what it costs peers.
+"""Cost of a step of a convolutional network outside and inside of `lax.scan`, and in peers.
 
-Three 3x3 convolutions (32, 64, 128), each with relu and max-pool 2, then a dense layer; batch 128 of 32x32x3, momentum.
-Inside a scan XLA's own gradients fall off a cliff (jax issue 12868). Goals: fnn inside takes no longer than outside,
-and at most 0.85 of torch's time, which it takes with micro_batch_size=32, whose arrays fit the cache; torch with such
-parts is shown beside it. Run `python benchmarks/cnn_step.py`.
+Three 3x3 convolutions (32, 64, 128), each with relu and 2x2 max pooling, then a dense layer;
+batches of 128 images of 32x32x3, momentum. Inside a scan XLA's gradients of a convolution are many
+times slower (jax issue 12868). Goals: fnn takes no longer inside than outside, and at most 0.85 of
+torch's time with micro_batch_size=32, whose arrays fit the cache. A row shows torch with such
+parts. Run `python benchmarks/cnn_step.py`.
 """
 
 from collections.abc import Callable
@@ -33,42 +34,36 @@ from stepping import (
     with_torch,
 )
 
-FEW = 2  # steps of the slow program: they take seconds
+FEW = 2  # steps of the slow program, each of which takes seconds
 ROUNDS = 5
 LAST = CHANNELS[-1] * (SIZE // 2 ** len(CHANNELS)) ** 2  # features
-PART = 32  # examples of a batch that go through the network at once, where it goes in parts
+PART = 32  # the micro-batch size of the programs in parts
 TORCH = "torch, eager, channels last"
 IN_PARTS = "torch, eager, in parts of 32"
 
 
 def xla_step() -> tuple[Callable, Any]:
-    """The same network in plain jax.lax, with the gradients that XLA has for convolution and reduce_window."""
-    draw, keys = (
-        jax.nn.initializers.he_normal(),
-        jax.random.split(jax.random.key(0), len(CHANNELS) + 1),
-    )
-    shapes = [
-        *((3, 3, i, o) for i, o in zip((3, *CHANNELS), CHANNELS, strict=False)),
-        (LAST, CLASSES),
-    ]
-    params = [
-        (draw(key, shape), jnp.zeros(shape[-1])) for key, shape in zip(keys, shapes, strict=True)
-    ]
+    """The same network in jax.lax, with XLA's gradients of convolution and reduce_window."""
+    draw = jax.nn.initializers.he_normal()
+    keys = jax.random.split(jax.random.key(0), len(CHANNELS) + 1)
+    pairs = zip((3, *CHANNELS), CHANNELS, strict=False)
+    shapes = [*((3, 3, i, o) for i, o in pairs), (LAST, CLASSES)]
+    kernels = [draw(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    params = [(kernel, jnp.zeros(kernel.shape[-1])) for kernel in kernels]
+    layout = ("NHWC", "HWIO", "NHWC")
+    window = (1, 2, 2, 1)
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        for kernel, bias in params[:-1]:
-            y = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.lax.reduce_window(
-                jax.nn.relu(y + bias), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
-            )
-        return x.reshape(len(x), -1) @ params[-1][0] + params[-1][1]
+        *convolutions, (out_kernel, out_bias) = params
+        for kernel, bias in convolutions:
+            y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+            y = jax.nn.relu(y + bias)
+            x = jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, window, window, "VALID")
+        return x.reshape(len(x), -1) @ out_kernel + out_bias
 
     def objective(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        return -jnp.take_along_axis(
-            jax.nn.log_softmax(apply(params, images)), labels[:, None], 1
-        ).mean()
+        log_p = jax.nn.log_softmax(apply(params, images))
+        return -jnp.take_along_axis(log_p, labels[:, None], 1).mean()
 
     def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
         params, velocity = state
@@ -95,20 +90,16 @@ def nnx_model() -> Any:
 
 
 def equinox_model(key: jax.Array) -> Any:
-    pairs, layers = list(zip((3, *CHANNELS), CHANNELS, strict=False)), equinox.nn
+    layers = equinox.nn
+    pairs = list(zip((3, *CHANNELS), CHANNELS, strict=False))
     *keys, last = jax.random.split(key, len(pairs) + 1)
-    blocks = [
-        layer
-        for (i, o), own in zip(pairs, keys, strict=True)
-        for layer in (
-            layers.Conv2d(i, o, 3, padding=1, key=own),
-            layers.Lambda(jax.nn.relu),
-            layers.MaxPool2d(2, 2),
-        )
-    ]
-    return layers.Sequential(
-        [*blocks, layers.Lambda(jnp.ravel), layers.Linear(LAST, CLASSES, key=last)]
-    )
+    blocks = []
+    for (i, o), conv_key in zip(pairs, keys, strict=True):
+        blocks.append(layers.Conv2d(i, o, 3, padding=1, key=conv_key))
+        blocks.append(layers.Lambda(jax.nn.relu))
+        blocks.append(layers.MaxPool2d(2, 2))
+    out = layers.Linear(LAST, CLASSES, key=last)
+    return layers.Sequential([*blocks, layers.Lambda(jnp.ravel), out])
 
 
 def keras_program() -> Program:
@@ -118,12 +109,11 @@ def keras_program() -> Program:
 
 
 def torch_model() -> Any:
-    blocks = [
-        layer
-        for i, o in zip((3, *CHANNELS), CHANNELS, strict=False)
-        for layer in (torch.nn.Conv2d(i, o, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2))
-    ]
-    return torch.nn.Sequential(*blocks, torch.nn.Flatten(), torch.nn.Linear(LAST, CLASSES))
+    layers = torch.nn
+    blocks = []
+    for i, o in zip((3, *CHANNELS), CHANNELS, strict=False):
+        blocks += [layers.Conv2d(i, o, 3, padding=1), layers.ReLU(), layers.MaxPool2d(2)]
+    return layers.Sequential(*blocks, layers.Flatten(), layers.Linear(LAST, CLASSES))
 
 
 def fast_programs() -> dict[str, Program]:
@@ -134,15 +124,16 @@ def fast_programs() -> dict[str, Program]:
         "fnn, inside, in parts of 32": inside(*fnn_step(convolutional(), micro_batch_size=PART)),
         "XLA's gradients, outside": outside(*xla_step()),
     }
-    programs |= {"flax nnx + optax": with_nnx(nnx_model())} if nnx else {}
-    programs |= {"equinox + optax": with_equinox(equinox_model)} if equinox else {}
-    programs |= {"keras on jax": keras_program()} if version("keras") else {}
+    if nnx:
+        programs["flax nnx + optax"] = with_nnx(nnx_model())
+    if equinox:
+        programs["equinox + optax"] = with_equinox(equinox_model)
+    if version("keras"):
+        programs["keras on jax"] = keras_program()
     if torch:
-        programs |= {
-            TORCH: with_torch(torch_model()),
-            "torch, compiled": with_torch(torch_model(), compiled=True),
-        }
-        programs |= {IN_PARTS: with_torch(torch_model(), parts=BATCH // PART)}
+        programs[TORCH] = with_torch(torch_model())
+        programs["torch, compiled"] = with_torch(torch_model(), compiled=True)
+        programs[IN_PARTS] = with_torch(torch_model(), parts=BATCH // PART)
     return programs
 
 
@@ -152,26 +143,26 @@ def row(name: str, milliseconds: float, ratio: float) -> dict[str, str]:
 
 def main() -> None:
     timings = compare(fast_programs(), base="fnn, inside", rounds=ROUNDS)
-    slow = compare({"inside": inside(*xla_step(), PICTURES.first(FEW))}, base="inside", rounds=1)[
-        "inside"
-    ]
-    each: dict[str, Timing] = {
-        name: Timing(t.seconds / STEPS, t.ratio) for name, t in timings.items()
-    }
-    cliff = slow.seconds / FEW
-    each["XLA's gradients, inside"] = Timing(cliff, cliff / each["fnn, inside"].seconds)
-    rows = [row(name, 1e3 * t.seconds, t.ratio) for name, t in each.items()]
-    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; XLA's gradients inside: {FEW} steps, once."
-    goals = [judge("fnn inside by fnn outside:", 1 / each["fnn, outside"].ratio, 1.0, form=".2f")]
+    slow_program = inside(*xla_step(), PICTURES.first(FEW))
+    slow = compare({"inside": slow_program}, base="inside", rounds=1)["inside"]
+    steps = {name: Timing(t.seconds / STEPS, t.ratio) for name, t in timings.items()}
+    slow_seconds = slow.seconds / FEW
+    slow_ratio = slow_seconds / steps["fnn, inside"].seconds
+    steps["XLA's gradients, inside"] = Timing(slow_seconds, slow_ratio)
+    rows = [row(name, 1e3 * t.seconds, t.ratio) for name, t in steps.items()]
+    method = (
+        f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; "
+        f"XLA's gradients inside: {FEW} steps, once."
+    )
+    ratio = 1 / steps["fnn, outside"].ratio
+    goals = [judge("fnn inside relative to fnn outside:", ratio, 1.0, form=".2f")]
     if torch:
-        fastest = min(
-            t.ratio for name, t in each.items() if name.startswith("torch") and name != IN_PARTS
-        )
-        for way in ("inside", "outside"):
-            ratio = each[f"fnn, {way}, in parts of 32"].ratio / fastest
-            goals.append(
-                judge(f"fnn {way}, in parts, by the fastest of torch:", ratio, 0.85, form=".2f")
-            )
+        whole = [name for name in steps if name.startswith("torch") and name != IN_PARTS]
+        fastest = min(steps[name].ratio for name in whole)
+        for side in ("inside", "outside"):
+            ratio = steps[f"fnn, {side}, in parts of 32"].ratio / fastest
+            label = f"fnn {side}, in parts, relative to the fastest of torch:"
+            goals.append(judge(label, ratio, 0.85, form=".2f"))
     show(__doc__, method, rows, *goals, *missing("torch", "flax", "equinox", "keras"))
 
 

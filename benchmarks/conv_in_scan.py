@@ -1,7 +1,8 @@
-"""What a convolution and its gradients cost on this machine, outside and inside of `lax.scan`.
+"""Cost of a convolution and its gradients on this machine, outside and inside of `lax.scan`.
 
-Run `python benchmarks/conv_in_scan.py`: it prints a table of milliseconds for the result and both gradients, of the
-image and of the kernel: XLA's own, those of fnn, and torch's if it is installed. See jax issue 12868.
+Run `python benchmarks/conv_in_scan.py`: it prints a table of milliseconds for the output and the
+gradients of the image and the kernel, for XLA, fnn and, if it is installed, torch. See jax issue
+12868.
 """
 
 import math
@@ -23,10 +24,10 @@ try:
 except ImportError:
     torch = None
 
-STEPS = 2  # of the scan; each has its own operands, so that nothing can be moved out of the loop
+STEPS = 2  # of the scan, with different operands, so that XLA moves nothing out of the loop
 ROUNDS = 5
-BUDGET = 2.0  # seconds for one cell: slower ones are timed fewer times, and once at least
-TOO_SLOW = 3e8  # products for XLA's gradients in a scan: beyond, one step takes a minute
+BUDGET = 2.0  # seconds per cell of the table: slow programs have fewer rounds, at least one
+TOO_SLOW = 3e8  # products above which XLA's gradients in a scan take a minute per step
 
 #        name                                 batch size kernel padding in out stride groups
 CASES = [
@@ -47,7 +48,7 @@ CASES = [
     ("3 → 24 at 64x64, stride 2, batch 64", 64, 64, 3, 1, 3, 24, 2, 1),
     ("32 at 16x16, depthwise, batch 128", 128, 16, 3, 1, 32, 32, 1, 32),
 ]
-# Those of ResNet-8 after its first, and how many it has.
+# Convolutions of ResNet-8 after its first, with their numbers.
 RESNET = {
     "16 → 16 at 32x32, batch 128": 2,
     "16 → 32 at 32x32, stride 2, batch 128": 1,
@@ -71,24 +72,24 @@ def xla(x, kernel, *, stride, padding, dilation, groups):
     )
 
 
-def worked_out(conv: Callable, x, kernel, y):
-    """The result, and both gradients of its product with y."""
+def evaluate(conv: Callable, x, kernel, y):
+    """The output, and both gradients of its product with y."""
     result, pull = jax.vjp(conv, x, kernel)
     return result, pull(y)
 
 
 def outside(conv: Callable, operands) -> Callable[[], object]:
-    """One call of a compiled program per step, on its own operands."""
+    """One call of a compiled program per step, with different operands."""
     steps = [tuple(a[i] for a in operands) for i in range(STEPS)]
-    call = jax.jit(partial(worked_out, conv)).lower(*steps[0]).compile()
+    call = jax.jit(partial(evaluate, conv)).lower(*steps[0]).compile()
     return lambda: jax.block_until_ready([call(*step) for step in steps])
 
 
 def inside(conv: Callable, operands) -> Callable[[], object]:
-    """All steps in one scan, which sums what they work out: a program of one loop."""
+    """All steps in one scan, which sums the outputs and the gradients."""
 
     def step(total, operands):
-        return jax.tree.map(jnp.add, total, worked_out(conv, *operands)), None
+        return jax.tree.map(jnp.add, total, evaluate(conv, *operands)), None
 
     x, kernel, y = (jnp.zeros_like(a[0]) for a in operands)
     start = y, (x, kernel)
@@ -97,40 +98,30 @@ def inside(conv: Callable, operands) -> Callable[[], object]:
 
 
 def in_torch(operands, stride: int, padding: int, groups: int) -> Callable[[], object]:
-    """torch's own functions, channels last."""
+    """The functions of torch, channels last."""
 
     def nchw(a, *axes):
-        return (
-            torch.from_numpy(np.array(a))
-            .permute(axes)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        permuted = torch.from_numpy(np.array(a)).permute(axes)
+        return permuted.contiguous(memory_format=torch.channels_last)
 
     steps = [
         (nchw(x, 0, 3, 1, 2), nchw(w, 3, 2, 0, 1), nchw(y, 0, 3, 1, 2))
         for x, w, y in zip(*operands, strict=True)
     ]
-    options = {
-        "stride": [stride] * 2,
-        "padding": [padding] * 2,
-        "dilation": [1, 1],
-        "groups": groups,
-    }
+    sizes = {"stride": [stride] * 2, "padding": [padding] * 2, "dilation": [1, 1]}
+    options = {**sizes, "groups": groups}
+    fixed = {"bias_sizes": None, "transposed": False, "output_padding": [0, 0]}
     forward = partial(torch.conv2d, **options)
-    backward = partial(
-        torch.ops.aten.convolution_backward,
-        bias_sizes=None,
-        transposed=False,
-        output_padding=[0, 0],
-    )
-    mask = [True, True, False]
-    return lambda: [
-        (forward(x, w), backward(y, x, w, output_mask=mask, **options)) for x, w, y in steps
-    ]
+    backward = partial(torch.ops.aten.convolution_backward, **fixed, **options)
+    mask = [True, True, False]  # no gradient of a bias
+    return lambda: [(forward(x, w), backward(y, x, w, output_mask=mask)) for x, w, y in steps]
 
 
 def milliseconds(programs: dict[str, Callable[[], object] | None]) -> dict[str, float]:
-    """Median time of a step of each program, alternating; the first round warms up and counts only if it is all."""
+    """Median time of a step of each program, in turns.
+
+    The first round warms up; it counts only where there is no other.
+    """
     spent: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(1 + ROUNDS):
         for name, program in programs.items():
@@ -138,10 +129,8 @@ def milliseconds(programs: dict[str, Callable[[], object] | None]) -> dict[str, 
                 start = time.perf_counter()
                 program()
                 spent[name].append(time.perf_counter() - start)
-    return {
-        name: 1e3 * statistics.median(times[1:] or times or [math.nan]) / STEPS
-        for name, times in spent.items()
-    }
+    counted = {name: times[1:] or times or [math.nan] for name, times in spent.items()}
+    return {name: 1e3 * statistics.median(times) / STEPS for name, times in counted.items()}
 
 
 def measure(
@@ -154,28 +143,21 @@ def measure(
     stride: int,
     groups: int,
 ) -> dict[str, float]:
-    options = {
-        "stride": (stride,) * 2,
-        "padding": ((padding,) * 2,) * 2,
-        "dilation": (1, 1),
-        "groups": groups,
-    }
-    seen = (size + 2 * padding - window) // stride + 1
-    shapes = (
-        (batch, size, size, inputs),
-        (window, window, inputs // groups, outputs),
-        (batch, seen, seen, outputs),
-    )
+    """Milliseconds of a step of each program, for one convolution."""
+    sizes = {"stride": (stride,) * 2, "padding": ((padding,) * 2,) * 2, "dilation": (1, 1)}
+    options = {**sizes, "groups": groups}
+    out_size = (size + 2 * padding - window) // stride + 1
+    image = (batch, size, size, inputs)
+    kernel = (window, window, inputs // groups, outputs)
+    output = (batch, out_size, out_size, outputs)
     random = np.random.default_rng(0)
-    operands = tuple(
-        jnp.asarray(random.normal(size=(STEPS, *shape)), jnp.float32) for shape in shapes
-    )
+    arrays = [random.normal(size=(STEPS, *shape)) for shape in (image, kernel, output)]
+    operands = tuple(jnp.asarray(array, jnp.float32) for array in arrays)
     ours, theirs = partial(convolve, **options), partial(xla, **options)
+    is_slow = batch * size**2 * inputs * outputs >= TOO_SLOW
     programs = {
         "XLA outside": outside(theirs, operands),
-        "XLA in scan": inside(theirs, operands)
-        if batch * size**2 * inputs * outputs < TOO_SLOW
-        else None,
+        "XLA in scan": None if is_slow else inside(theirs, operands),
         "fnn outside": outside(ours, operands),
         "fnn in scan": inside(ours, operands),
     }
@@ -185,26 +167,24 @@ def measure(
 
 
 def main() -> None:
-    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
-    where = f"{os.cpu_count()} cores, {jax.default_backend()}, {versions}"
-    print(f"{where}; ms; where nothing else is said, kernels are 3x3, and padding is 1\n")
-    found = {}
+    versions = f"jax {jax.__version__}"
+    if torch:
+        versions += f", torch {torch.__version__}"
+    machine = f"{os.cpu_count()} cores, {jax.default_backend()}, {versions}"
+    print(f"{machine}; ms; kernels are 3x3 and padding is 1 unless noted\n")
+    rows = {}
     for name, *case in CASES:
-        found[name] = row = measure(*case)
-        if len(found) == 1:
+        rows[name] = row = measure(*case)
+        if len(rows) == 1:
             print("| convolution |", " | ".join(row), "|\n|---|" + "---:|" * len(row))
-        print(
-            f"| {name} |",
-            " | ".join("–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()),
-            "|",
-            flush=True,
-        )
-    ways = [way for way in found[next(iter(RESNET))] if way != "XLA in scan"]
-    sums = {way: sum(times * found[name][way] for name, times in RESNET.items()) for way in ways}
-    print(
-        "\nResNet-8 has six of these:",
-        ", ".join(f"{way} {ms:.1f} ms" for way, ms in sums.items()) + ".",
-    )
+        cells = ["–" if math.isnan(ms) else f"{ms:.2f}" for ms in row.values()]
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+    sums = []
+    for program in rows[next(iter(RESNET))]:
+        if program != "XLA in scan":
+            total = sum(count * rows[name][program] for name, count in RESNET.items())
+            sums.append(f"{program} {total:.1f} ms")
+    print("\nResNet-8 has six of these:", ", ".join(sums) + ".")
 
 
 if __name__ == "__main__":

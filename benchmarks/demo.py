@@ -1,7 +1,7 @@
-"""Whether `make demo` is quick and right: wall seconds, test accuracy, compile time.
+"""`make demo`: wall seconds, test accuracy, compile time.
 
-Goals: the whole script in under 60 s, a mean test accuracy of 5 keys of at least 0.990, its run compiled in under 6 s.
-Run `python benchmarks/demo.py`.
+Goals: the script takes less than 60 s, the mean test accuracy of 5 keys is at least 0.990, and its
+run compiles in less than 6 s. Run `python benchmarks/demo.py`.
 """
 
 import os
@@ -31,21 +31,17 @@ class Training(NamedTuple):
 
 
 def demo_seconds() -> float:
-    """The script as a process of its own, in an empty folder, for it writes a picture."""
+    """Wall seconds of the script in a new process, in an empty folder: it writes a picture."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, str(SCRIPT)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, str(SCRIPT)],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": path},
-        )
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
         return time.perf_counter() - began
 
 
-def imported() -> ModuleType:
+def demo_module() -> ModuleType:
     spec = spec_from_file_location("digits_demo", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
@@ -54,7 +50,7 @@ def imported() -> ModuleType:
 
 
 def training(demo: ModuleType) -> Training:
-    """The script's run, compiled anew a few times, then trained from several keys."""
+    """Compile the run of the script several times, then train from several keys."""
     compiles, runs, accuracies = [], [], []
     recipe = demo.recipe(demo.PEAK, demo.DECAY)
     for _ in range(COMPILES):
@@ -71,35 +67,23 @@ def training(demo: ModuleType) -> Training:
 
 def main() -> None:
     wall = demo_seconds()
-    found = training(imported())
-    mean = statistics.fmean(found.accuracies)
-    rows = [
-        {"the demo": "whole script, s", "figure": f"{wall:.1f}"},
-        {"the demo": f"test accuracy, mean of {KEYS} keys", "figure": f"{mean:.4f}"},
-        {
-            "the demo": f"test accuracy, lowest of {KEYS} keys",
-            "figure": f"{min(found.accuracies):.4f}",
-        },
-        {
-            "the demo": f"trace and compile its run, s (median of {COMPILES})",
-            "figure": f"{found.compile_seconds:.2f}",
-        },
-        {
-            "the demo": f"one run of 20 epochs, s (median of {KEYS})",
-            "figure": f"{found.run_seconds:.2f}",
-        },
-    ]
+    measured = training(demo_module())
+    mean = statistics.fmean(measured.accuracies)
+    figures = {
+        "whole script, s": f"{wall:.1f}",
+        f"test accuracy, mean of {KEYS} keys": f"{mean:.4f}",
+        f"test accuracy, lowest of {KEYS} keys": f"{min(measured.accuracies):.4f}",
+        f"trace and compile its run, s (median of {COMPILES})": f"{measured.compile_seconds:.2f}",
+        f"one run of 20 epochs, s (median of {KEYS})": f"{measured.run_seconds:.2f}",
+    }
+    rows = [{"the demo": name, "figure": figure} for name, figure in figures.items()]
     goals = [
         judge("seconds of the script:", wall, 60, form=".1f"),
         judge("test accuracy:", mean, 0.990, at_least=True, form=".4f"),
-        judge("seconds to compile:", found.compile_seconds, 6, form=".2f"),
+        judge("seconds to compile:", measured.compile_seconds, 6, form=".2f"),
     ]
-    show(
-        __doc__,
-        "The script once as a fresh process; its run then compiled and trained here.",
-        rows,
-        *goals,
-    )
+    method = "The script once as a fresh process; its run then compiled and trained here."
+    show(__doc__, method, rows, *goals)
 
 
 if __name__ == "__main__":

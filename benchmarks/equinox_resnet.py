@@ -1,4 +1,4 @@
-"""The residual network of `nn.resnet_cifar` in equinox, of one example, channels first."""
+"""The residual network of `nn.resnet_cifar` in Equinox, for one example, channels first."""
 
 import equinox as eqx
 import jax
@@ -45,7 +45,8 @@ class ResNet(eqx.Module):
         chosen = blocks(depth)
         stem, out, *keys = jax.random.split(key, 2 + len(chosen))
         self.stem, self.norm = conv(3, 16, 1, stem), norm(16)
-        self.blocks = [Block(*block, own) for block, own in zip(chosen, keys, strict=True)]
+        pairs = zip(chosen, keys, strict=True)
+        self.blocks = [Block(*block, block_key) for block, block_key in pairs]
         self.out = eqx.nn.Linear(64, CLASSES, key=out)
 
     def __call__(self, x, state):

@@ -1,4 +1,4 @@
-"""A causal transformer of pre-norm blocks in equinox, of one sequence."""
+"""A causal transformer of pre-norm blocks in Equinox, for one sequence."""
 
 import equinox as eqx
 import jax
@@ -13,16 +13,13 @@ class Block(eqx.Module):
     down: eqx.nn.Linear
 
     def __init__(self, width, heads, key):
-        look, up, down = jax.random.split(key, 3)
-        biases = dict.fromkeys(
-            ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True
-        )
+        attention, up, down = jax.random.split(key, 3)
+        names = ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias")
+        biases = dict.fromkeys(names, True)
         self.norm_1, self.norm_2 = eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)
-        self.attention = eqx.nn.MultiheadAttention(heads, width, **biases, key=look)
-        self.up, self.down = (
-            eqx.nn.Linear(width, 4 * width, key=up),
-            eqx.nn.Linear(4 * width, width, key=down),
-        )
+        self.attention = eqx.nn.MultiheadAttention(heads, width, **biases, key=attention)
+        self.up = eqx.nn.Linear(width, 4 * width, key=up)
+        self.down = eqx.nn.Linear(4 * width, width, key=down)
 
     def __call__(self, x, mask):
         y = jax.vmap(self.norm_1)(x)
@@ -42,7 +39,7 @@ class Transformer(eqx.Module):
         tokens, positions, out, *keys = jax.random.split(key, 3 + depth)
         self.tokens = eqx.nn.Embedding(vocabulary, width, key=tokens)
         self.positions = eqx.nn.Embedding(length, width, key=positions)
-        self.blocks = [Block(width, heads, own) for own in keys]
+        self.blocks = [Block(width, heads, block_key) for block_key in keys]
         self.norm, self.out = eqx.nn.LayerNorm(width), eqx.nn.Linear(width, vocabulary, key=out)
 
     def __call__(self, tokens, state):

@@ -1,6 +1,6 @@
-"""How long a user waits for the first step of ResNet-8: import, parameters, compiling, the step.
+"""Time until the first step of ResNet-8: import, parameters, compiling, the step.
 
-Each in a fresh process, without any cache of compiled programs. Goal: no longer than flax nnx. Run
+Fresh processes without a cache of compiled programs. Goal: fnn takes no longer than flax nnx. Run
 `python benchmarks/first_step.py`.
 """
 
@@ -27,7 +27,8 @@ import jax
 from fnn import nn, optim, train
 imported = time.perf_counter()
 recipe = train.recipe(nn.resnet_cifar(8), optim.momentum(1e-3))
-start = jax.block_until_ready(jax.jit(lambda key: train.start(key, recipe, (32, 32, 3)))(jax.random.key(0)))
+start = jax.jit(lambda key: train.start(key, recipe, (32, 32, 3)))
+start = jax.block_until_ready(start(jax.random.key(0)))
 ready = time.perf_counter()
 batch = jax.numpy.zeros((128, 32, 32, 3)), jax.numpy.zeros(128, int)
 jax.block_until_ready(jax.jit(lambda state, batch: train.step(recipe, state, batch))(start, batch))
@@ -52,39 +53,37 @@ def step(model, optimizer, images, labels):
 batch = jax.numpy.zeros((128, 32, 32, 3)), jax.numpy.zeros(128, int)
 jax.block_until_ready(step(model, optimizer, *batch))
 """
-PARTS = ("import", "parameters", "first step", "in all")
+PARTS = ("import", "parameters", "first step", "total")
 
 
-def waited(program: str) -> list[float]:
+def seconds_of(program: str) -> list[float]:
+    """Seconds of each part of a program, in a fresh process."""
     script = HEAD.format(folder=str(Path(__file__).resolve().parent)) + program + TAIL
-    return json.loads(
-        subprocess.run(
-            [sys.executable, "-c", script], check=True, capture_output=True, text=True
-        ).stdout
-    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
 
 
 def main() -> None:
-    programs = {"fnn": FNN} | ({"flax nnx + optax": NNX} if version("flax") else {})
+    programs = {"fnn": FNN}
+    if version("flax"):
+        programs["flax nnx + optax"] = NNX
     seconds: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(ROUNDS):
         for name, program in programs.items():
-            seconds[name].append(waited(program))
-    medians = {
-        name: [statistics.median(part) for part in zip(*each, strict=True)]
-        for name, each in seconds.items()
-    }
-    rows = [
-        {"seconds": name} | {part: f"{second:.2f}" for part, second in zip(PARTS, own, strict=True)}
-        for name, own in medians.items()
-    ]
+            seconds[name].append(seconds_of(program))
+    rows = []
+    for name, rounds in seconds.items():
+        medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
+        pairs = zip(PARTS, medians, strict=True)
+        rows.append({"seconds": name} | {part: f"{median:.2f}" for part, median in pairs})
     goals = []
     if len(programs) > 1:
         ratios = [a[-1] / b[-1] for a, b in zip(*seconds.values(), strict=True)]
-        goals.append(judge("fnn by flax nnx:", statistics.median(ratios), 1.0, form=".2f"))
-    show(
-        __doc__, f"Median of {ROUNDS} alternating fresh processes.", rows, *goals, *missing("flax")
-    )
+        ratio = statistics.median(ratios)
+        goals.append(judge("fnn relative to flax nnx:", ratio, 1.0, form=".2f"))
+    method = f"Median of {ROUNDS} alternating fresh processes."
+    show(__doc__, method, rows, *goals, *missing("flax"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How far the gradients of every layer and loss are from differences of 6th order.
+"""Distance of the gradients of every layer and loss from finite differences of 6th order.
 
-Float64, every number of params and inputs, three random shapes each, relative to the largest gradient of the leaf: the
-figures that tests/test_gradients.py judges. Then the errors planted in gradients, and how many of them are found.
-Run `python benchmarks/gradients.py`.
+Float64, every number of params and inputs, three random shapes each, relative to the largest
+gradient of the leaf: the figures that tests/test_gradients.py checks. Then the number of errors
+planted in gradients that the check finds. Run `python benchmarks/gradients.py`.
 """
 
 import inspect
@@ -18,8 +18,8 @@ import planted
 from measure import judge, show
 
 
-def place(name: str) -> str:
-    """The folder of nn, or the file of objective, that a maker stands in."""
+def module_of(name: str) -> str:
+    """The folder of nn, or the file of objective, that defines a maker."""
     return "/".join(inspect.getmodule(makers.public()[name]).__name__.split(".")[1:3])
 
 
@@ -28,38 +28,33 @@ def errors() -> dict[str, float]:
     return layers | {name: gradient_checks.loss_error(name) for name in makers.LOSSES}
 
 
-def rows(found: dict[str, float]) -> list[dict[str, str]]:
-    """A row a place, with its worst."""
-    places: dict[str, list[str]] = {}
-    for name in found:
-        places.setdefault(place(name), []).append(name)
-    worst = {where: max(names, key=found.__getitem__) for where, names in sorted(places.items())}
-    return [
-        {
-            "in": where,
-            "checked": str(len(places[where])),
-            "largest error": f"{found[name]:.1e}",
-            "of": name.partition(".")[2],
-        }
-        for where, name in worst.items()
-    ]
+def rows(error_of: dict[str, float]) -> list[dict[str, str]]:
+    """One row per module, with its largest error."""
+    modules: dict[str, list[str]] = {}
+    for name in error_of:
+        modules.setdefault(module_of(name), []).append(name)
+    table = []
+    for module, names in sorted(modules.items()):
+        worst = max(names, key=error_of.__getitem__)
+        row = {"in": module, "checked": str(len(names))}
+        row["largest error"] = f"{error_of[worst]:.1e}"
+        row["of"] = worst.partition(".")[2]
+        table.append(row)
+    return table
 
 
 def main() -> None:
     with jax.enable_x64(True):
-        found = errors()
-        seen = [mutant for mutant in planted.MUTANTS if planted.error(mutant) > planted.GOAL]
-    worst = max(found.values())
-    method = f"{len(found)} layers and losses, three random shapes each, float64, h = 0.01."
+        error_of = errors()
+        mutant_errors = [planted.error(mutant) for mutant in planted.MUTANTS]
+    detected = sum(error > planted.GOAL for error in mutant_errors)
+    worst = max(error_of.values())
+    method = f"{len(error_of)} layers and losses, three random shapes each, float64, h = 0.01."
     goal = judge("largest error", worst, planted.GOAL, form=".1e")
-    mutants = judge(
-        f"of {len(planted.MUTANTS)} planted errors found",
-        len(seen),
-        len(planted.MUTANTS),
-        at_least=True,
-        form=".0f",
-    )
-    show(__doc__, method, rows(found), goal, mutants)
+    count = len(mutant_errors)
+    label = f"of {count} planted errors found"
+    mutants = judge(label, detected, count, at_least=True, form=".0f")
+    show(__doc__, method, rows(error_of), goal, mutants)
 
 
 if __name__ == "__main__":

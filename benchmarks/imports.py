@@ -1,7 +1,7 @@
-"""What `import fnn` costs beside `import jax`.
+"""Cost of `import fnn` relative to `import jax`.
 
-Goal: at most 1.15 times as much. Each import is timed from within a fresh process, the two in turns, with the files
-already in the disk cache. Run `python benchmarks/imports.py`.
+Goal: at most 1.15 times as long. Each import is timed within a fresh process, the two in turns,
+with the files in the disk cache. Run `python benchmarks/imports.py`.
 """
 
 import os
@@ -18,24 +18,25 @@ PROGRAM = "import time; began = time.perf_counter(); import {}; print(time.perf_
 
 def import_seconds(module: str) -> float:
     command = [sys.executable, "-c", PROGRAM.format(module)]
-    # As an installed package is: with its bytecode on disk, whatever this shell says of that.
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
-    return float(
-        subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    )
+    # An installed package has its bytecode on disk, so this setting of the shell is dropped.
+    environment = os.environ.copy()
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout)
 
 
 def main() -> None:
-    for module in MODULES:  # fills the disk cache, and writes the bytecode
+    for module in MODULES:  # fills the disk cache and writes the bytecode
         import_seconds(module)
     pairs = [{module: import_seconds(module) for module in MODULES} for _ in range(PAIRS)]
     ratio = statistics.median(pair["fnn"] / pair["jax"] for pair in pairs)
     medians = {module: statistics.median(pair[module] for pair in pairs) for module in MODULES}
     rows = [{"import": module, "seconds": f"{seconds:.3f}"} for module, seconds in medians.items()]
-    method = f"Median of {PAIRS} alternating pairs of fresh processes; the ratio is the median of the pairs' ratios."
-    show(__doc__, method, rows, judge("import fnn by import jax:", ratio, 1.15))
+    method = (
+        f"Median of {PAIRS} alternating pairs of fresh processes; "
+        "the ratio is the median of the pairs' ratios."
+    )
+    show(__doc__, method, rows, judge("import fnn relative to import jax:", ratio, 1.15))
 
 
 if __name__ == "__main__":

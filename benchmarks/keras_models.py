@@ -1,4 +1,4 @@
-"""The convolutional networks of the benchmarks in keras, on jax. Importing it takes seconds."""
+"""The convolutional networks of the benchmarks in Keras on JAX; the import takes seconds."""
 
 import os
 
@@ -10,15 +10,13 @@ from resnet_blocks import CLASSES, blocks
 
 
 def cnn(channels, size):
-    """Convolutions of so many channels, each with relu and max-pool 2, then a dense layer."""
-    body = [
-        part
-        for o in channels
-        for part in (layers.Conv2D(o, 3, padding="same", activation="relu"), layers.MaxPool2D())
-    ]
-    return keras.Sequential(
-        [keras.Input((size, size, 3)), *body, layers.Flatten(), layers.Dense(CLASSES)]
-    )
+    """Convolutions with these channels, each with relu and 2x2 max pooling, then a dense layer."""
+    body = []
+    for o in channels:
+        body.append(layers.Conv2D(o, 3, padding="same", activation="relu"))
+        body.append(layers.MaxPool2D())
+    images = keras.Input((size, size, 3))
+    return keras.Sequential([images, *body, layers.Flatten(), layers.Dense(CLASSES)])
 
 
 def resnet(depth, size):
@@ -31,9 +29,8 @@ def resnet(depth, size):
 
 
 def convolved(x, channels, stride):
-    return layers.BatchNormalization()(
-        layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
-    )
+    y = layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
+    return layers.BatchNormalization()(y)
 
 
 def residual(x, i, o, stride):

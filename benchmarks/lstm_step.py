@@ -1,7 +1,8 @@
-"""What a step of an LSTM costs, and what it costs peers.
+"""Cost of a step of an LSTM, and in peers.
 
-One layer of 256 units reads 64 steps of 128 numbers, batch 32, and a dense layer tells one of 10 classes from its last
-state; Adam. torch's LSTM is one fused call. Run `python benchmarks/lstm_step.py`.
+One layer of 256 units on batches of 32 sequences of 64 steps of 128 features; a dense layer on its
+last state has 10 classes; Adam. The LSTM of torch is one fused call. Run
+`python benchmarks/lstm_step.py`.
 """
 
 import math
@@ -60,9 +61,8 @@ def equinox_model(key: jax.Array) -> Any:
             return self.out(last), state
 
     cell, out = jax.random.split(key)
-    return Model(
-        equinox.nn.LSTMCell(FEATURES, UNITS, key=cell), equinox.nn.Linear(UNITS, CLASSES, key=out)
-    )
+    lstm = equinox.nn.LSTMCell(FEATURES, UNITS, key=cell)
+    return Model(lstm, equinox.nn.Linear(UNITS, CLASSES, key=out))
 
 
 def torch_model() -> Any:
@@ -80,20 +80,24 @@ def torch_model() -> Any:
 
 def programs() -> dict[str, Program]:
     step = fnn_step(nn.chain(nn.lstm(UNITS, last=True), nn.dense(CLASSES)), WORK)
-    found = {FNN: inside(*step, WORK), "fnn, a call a step": outside(*step, WORK)}
-    found |= {"flax nnx + optax": with_nnx(nnx_model(), WORK)} if nnx else {}
-    found |= {"equinox + optax": with_equinox(equinox_model, WORK)} if equinox else {}
-    found |= {"torch, eager": with_torch(torch_model(), WORK)} if torch else {}
-    return found
+    by_name = {FNN: inside(*step, WORK), "fnn, one call per step": outside(*step, WORK)}
+    if nnx:
+        by_name["flax nnx + optax"] = with_nnx(nnx_model(), WORK)
+    if equinox:
+        by_name["equinox + optax"] = with_equinox(equinox_model, WORK)
+    if torch:
+        by_name["torch, eager"] = with_torch(torch_model(), WORK)
+    return by_name
 
 
 def main() -> None:
-    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; torch's Adam is its fused one."
-    chance = (
-        f"A guess at random has the loss {math.log(CLASSES):.2f}; what is above, the weights drawn."
+    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; fused Adam in torch."
+    remark = (
+        f"A random guess has the loss {math.log(CLASSES):.2f}; "
+        "the rest is due to the initial weights."
     )
-    told = rows(programs(), base=FNN, rounds=ROUNDS)
-    show(__doc__, method, told, chance, *missing("torch", "flax", "equinox"))
+    table = rows(programs(), base=FNN, rounds=ROUNDS)
+    show(__doc__, method, table, remark, *missing("torch", "flax", "equinox"))
 
 
 if __name__ == "__main__":

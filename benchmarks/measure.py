@@ -1,4 +1,4 @@
-"""How every benchmark here measures: programs take turns, medians are told, and ratios are of times side by side."""
+"""Measurement shared by all benchmarks: alternating rounds, medians, and ratios within a round."""
 
 import os
 import platform
@@ -14,26 +14,31 @@ import jax
 
 Program = Callable[[], object]
 
-TURN = 0.1  # seconds that a program runs at its turn, at least
+TURN = 0.1  # the shortest turn of a program, in seconds
 
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "optax", "equinox", "keras")
 
-
-# With these glibc keeps the pages of what a program gives back.
+# With these settings glibc does not return freed pages to the operating system.
 PAGES_STAY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
 def keep_pages() -> None:
-    """Start this process anew, so that no program's time is that of pages which are fetched again at each call.
+    """Restart this process with settings under which freed pages of memory are kept.
 
-    Whether they are hangs on what was allocated before: a program of 0.8 ms took 0.8 in some processes, 1.5 in others.
+    Otherwise some processes fetch the pages again at each call, depending on earlier allocations:
+    a program of 0.8 ms took 0.8 ms in some processes and 1.5 ms in others.
     """
     if not PAGES_STAY.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | PAGES_STAY)
 
 
 class Timing(NamedTuple):
-    """Median seconds of a program, and the median over rounds of its time by the base's time in the same round."""
+    """The time of a program.
+
+    Attributes:
+        seconds: Median seconds of a call.
+        ratio: Median over the rounds of the time divided by that of the base in the same round.
+    """
 
     seconds: float
     ratio: float
@@ -42,113 +47,132 @@ class Timing(NamedTuple):
 def compare(
     programs: Mapping[str, Program], *, base: str, rounds: int, settle: bool = True
 ) -> dict[str, Timing]:
-    """Time the programs in turns. Each must return only when its work is done; a long one has no need to settle first.
+    """Time the programs in alternating rounds.
 
-    The ratio is taken within a round, so what slows the machine down for a while slows both of its sides.
+    The ratio is taken within a round, because a slow phase of the machine affects both programs.
+
+    Args:
+        programs: Functions by name; each returns only when its work is done.
+        base: Name of the program whose time the ratios are divided by.
+        rounds: Number of rounds.
+        settle: Whether a turn begins with calls that are not counted; a long program needs none.
     """
     spent: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
             if settle:
-                seconds_a_call(
-                    program
-                )  # not counted: threads settle, those of the program before fall asleep
-            spent[name].append(seconds_a_call(program))
-    return {
-        name: Timing(
-            statistics.median(times),
-            statistics.median(t / b for t, b in zip(times, spent[base], strict=True)),
-        )
-        for name, times in spent.items()
-    }
+                # Its threads start, and those of the previous program go to sleep.
+                seconds_per_call(program)
+            spent[name].append(seconds_per_call(program))
+    return {name: timing(times, spent[base]) for name, times in spent.items()}
+
+
+def timing(times: list[float], base: list[float]) -> Timing:
+    """Medians of the times and of their ratios to those of the base, round by round."""
+    ratios = [time / other for time, other in zip(times, base, strict=True)]
+    return Timing(statistics.median(times), statistics.median(ratios))
 
 
 class Finish(NamedTuple):
-    """How a runner of a race came in: median seconds, the median ratio to the base's, the least and most it reached."""
+    """The times and accuracies of the runs of one library.
+
+    Attributes:
+        seconds: Median seconds.
+        ratio: Median ratio to the seconds of the base.
+        lowest: Lowest accuracy.
+        highest: Highest accuracy.
+    """
 
     seconds: float
     ratio: float
-    least: float
-    most: float
+    lowest: float
+    highest: float
 
     def row(self, name: str) -> dict[str, str]:
-        """The line of a table, of a race whose base is fnn and whose runs give an accuracy."""
-        reached = f"{self.least:.4f} to {self.most:.4f}"
+        """A row of a table whose base is fnn."""
+        accuracies = f"{self.lowest:.4f} to {self.highest:.4f}"
         times = {"seconds": f"{self.seconds:.1f}", "× fnn": f"{self.ratio:.2f}"}
-        return {"run": name} | times | {"test accuracy, least to most": reached}
+        return {"run": name} | times | {"test accuracy, lowest to highest": accuracies}
 
 
 def race(
     runs: Mapping[str, Callable[[int], float]], *, base: str, rounds: int
 ) -> dict[str, Finish]:
-    """Each run with each of the seeds 0, 1, ..., in turns, compiling included; a run gives what it reached."""
+    """Time each run with the seeds 0, 1, ..., in turns, with compilation.
+
+    A run takes a seed and returns its accuracy.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    reached: dict[str, list[float]] = {name: [] for name in runs}
+    accuracies: dict[str, list[float]] = {name: [] for name in runs}
     for seed in range(rounds):
         jax.clear_caches()
         for name, run in runs.items():
             began = time.perf_counter()
-            reached[name].append(run(seed))
+            accuracies[name].append(run(seed))
             seconds[name].append(time.perf_counter() - began)
-    ratios = {
-        name: [a / b for a, b in zip(own, seconds[base], strict=True)]
-        for name, own in seconds.items()
-    }
-    return {
-        name: Finish(
-            statistics.median(seconds[name]),
-            statistics.median(ratios[name]),
-            min(reached[name]),
-            max(reached[name]),
-        )
-        for name in runs
-    }
+    finishes = {}
+    for name in runs:
+        median, ratio = timing(seconds[name], seconds[base])
+        finishes[name] = Finish(median, ratio, min(accuracies[name]), max(accuracies[name]))
+    return finishes
 
 
-def seconds_a_call(program: Program) -> float:
-    """The mean over calls in a row, of which there are as many as fill a turn."""
-    began, calls, passed = time.perf_counter(), 0, 0.0
+def seconds_per_call(program: Program) -> float:
+    """The mean over consecutive calls that fill a turn."""
+    calls = 0
+    passed = 0.0
+    began = time.perf_counter()
     while passed < TURN:
         program()
-        calls, passed = calls + 1, time.perf_counter() - began
+        calls += 1
+        passed = time.perf_counter() - began
     return passed / calls
 
 
 def show(
     question: str | None, method: str, rows: Sequence[Mapping[str, str]], *remarks: str
 ) -> None:
-    """Print a section of RESULTS.md: the question (a docstring's first line), how it was measured, a table, remarks."""
-    title = (question or "").partition("\n")[0]
-    print(
-        "\n\n".join([f"## {title}", method, *([table(rows)] if rows else []), *remarks]), flush=True
-    )
+    """Print a section of RESULTS.md.
+
+    Args:
+        question: Docstring of the benchmark, whose first line is the heading.
+        method: How the figures were measured.
+        rows: Rows of the table, none for no table.
+        *remarks: Paragraphs after the table.
+    """
+    heading = (question or "").partition("\n")[0]
+    parts = [f"## {heading}", method]
+    if rows:
+        parts.append(table(rows))
+    print("\n\n".join([*parts, *remarks]), flush=True)
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """A markdown table: the first column to the left, the others, which are numbers, to the right."""
+    """A Markdown table: the first column is aligned left, the columns of numbers right."""
     columns = list(rows[0])
-    lines = [
-        columns,
-        ["---", *["---:"] * (len(columns) - 1)],
-        *([row[c] for c in columns] for row in rows),
-    ]
+    alignments = ["---", *["---:"] * (len(columns) - 1)]
+    lines = [columns, alignments, *([row[column] for column in columns] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def judge(
-    what: str, figure: float, goal: float, *, at_least: bool = False, form: str = ".3f"
+    label: str, figure: float, goal: float, *, at_least: bool = False, form: str = ".3f"
 ) -> str:
-    """A line that holds a figure against its goal."""
-    met = figure >= goal if at_least else figure <= goal
-    sign = "≥" if at_least else "≤"
-    return f"**{'met' if met else 'not met'}**: {what} {figure:{form}}, goal {sign} {goal:{form}}"
+    """A line that compares a figure with its goal."""
+    if at_least:
+        met = figure >= goal
+        sign = "≥"
+    else:
+        met = figure <= goal
+        sign = "≤"
+    verdict = "met" if met else "not met"
+    return f"**{verdict}**: {label} {figure:{form}}, goal {sign} {goal:{form}}"
 
 
 def missing(*peers: str) -> list[str]:
-    """A remark for each of these packages that is not installed, so that its rows are left out."""
-    return [
-        f"{peer} is not installed, so it has no row." for peer in peers if version(peer) is None
-    ]
+    """A remark for each of these packages that is not installed: its rows are left out."""
+    absent = [peer for peer in peers if version(peer) is None]
+    return [f"{peer} is not installed, so it has no row." for peer in absent]
 
 
 def version(package: str) -> str | None:
@@ -159,7 +183,7 @@ def version(package: str) -> str | None:
 
 
 def resident(figure: str) -> float:
-    """Megabytes of this process in memory, as Linux counts them: VmRSS now, VmHWM at most so far."""
+    """Megabytes of this process in memory, from Linux: VmRSS for now, VmHWM for the peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith(figure))
     return int(kilobytes) * 1024 / 1e6
@@ -174,13 +198,13 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The model, with its family and number where the name alone says little."""
+    """The model of the processor, with its family and model number if Linux gives them."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor() or platform.machine()
     pairs = (line.partition(":") for line in path.read_text().splitlines())
-    known = {name.strip(): value.strip() for name, _, value in pairs}
-    name = known.get("model name", platform.machine())
-    return name + (
-        f" (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else ""
-    )
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    name = fields.get("model name", platform.machine())
+    if "cpu family" not in fields:
+        return name
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})"

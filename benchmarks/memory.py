@@ -1,9 +1,9 @@
-"""How much memory a training step takes: of ResNet-8 at batch 128, and of Adam on 58.7 M params.
+"""Memory of a training step: ResNet-8 at batch 128, and Adam on 58.7 M parameters.
 
-First XLA's own account of a program: what a call is given, what it gives back, how much of that stands in the place of
-what was given, and the temporaries between. Then what a process that trains some steps takes at its peak, compiling
-included, less what it had after its imports. Adam's params, gradients and moments are 939 MB. Run
-`python benchmarks/memory.py`.
+First XLA's account of a program: the sizes of the arguments, of the outputs, of the outputs that
+reuse memory of the arguments (aliased), and of the temporaries. Then the peak memory of a process
+that trains some steps, compilation included, minus its memory after the imports. The params,
+gradients and moments of Adam are 939 MB. Run `python benchmarks/memory.py`.
 """
 
 import statistics
@@ -34,48 +34,46 @@ from stepping import (
 from fnn import nn, optim
 
 ROUNDS, TURNS = 3, 2
-STATUS = Path("/proc/self/status")  # where Linux tells what a process has in memory
-WATCHED = (
-    resnet_step.FNN,
-    "flax nnx + optax",
-    "torch, eager, channels last",
-)  # in processes of their own
+STATUS = Path("/proc/self/status")  # where Linux gives the memory of a process
+# Programs of ResNet-8 that are measured in processes.
+MEASURED = (resnet_step.FNN, "flax nnx + optax", "torch, eager, channels last")
 
 
 def resnets() -> dict[str, Any]:
-    """The programs of a step of ResNet-8, compiled, with nothing donated, as resnet_step.py runs them."""
+    """Compiled steps of ResNet-8, nothing donated, as in resnet_step.py."""
     step, start = fnn_step(nn.resnet_cifar(8))
-    batch, loop = PICTURES.batches[0], jax.jit(partial(jax.lax.scan, step))
+    batch = PICTURES.batches[0]
+    loop = jax.jit(partial(jax.lax.scan, step))
     lowered = {
         resnet_step.FNN: loop.lower(start, PICTURES[:2]),
-        "fnn, a call a step": jax.jit(step).lower(start, batch),
+        "fnn, one call per step": jax.jit(step).lower(start, batch),
     }
     if nnx:
         from nnx_resnet import ResNet
 
-        call, optimizer = nnx_step(model := ResNet(nnx.Rngs(0)))
+        model = ResNet(nnx.Rngs(0))
+        call, optimizer = nnx_step(model)
         lowered["flax nnx + optax"] = call.lower(model, optimizer, *batch)
     if equinox:
         from equinox_resnet import ResNet
 
         step, start = equinox_step(ResNet)
-        lowered["equinox + optax"] = equinox.filter_jit(step).lower(
-            start, channels_first(PICTURES).batches[0]
-        )
-    compiled = {name: each.compile() for name, each in lowered.items()}
-    return {
-        name: getattr(each, "compiled", each) for name, each in compiled.items()
-    }  # what flax and equinox wrap
+        first_batch = channels_first(PICTURES).batches[0]
+        lowered["equinox + optax"] = equinox.filter_jit(step).lower(start, first_batch)
+    programs = {name: program.compile() for name, program in lowered.items()}
+    # flax and equinox wrap the compiled program.
+    return {name: getattr(program, "compiled", program) for name, program in programs.items()}
 
 
 def adams() -> dict[str, Any]:
-    """The programs of a step of Adam, compiled, with params and state donated."""
-    pairs = {"fnn": (optim.adam(RATE), with_fnn)} | (
-        {"optax": (optax.adam(RATE), with_optax)} if optax else {}
-    )
-    alone = {name: (adam, step(adam)) for name, (adam, step) in pairs.items()}
-    in_scan = {f"{name}, in a scan": (adam, scanned(step)) for name, (adam, step) in alone.items()}
-    return {name: donating(*made) for name, made in (alone | in_scan).items()}
+    """Compiled steps of Adam, with params and state donated."""
+    pairs = {"fnn": (optim.adam(RATE), with_fnn)}
+    if optax:
+        pairs["optax"] = (optax.adam(RATE), with_optax)
+    steps = {name: (adam, make_step(adam)) for name, (adam, make_step) in pairs.items()}
+    for name, (adam, step) in list(steps.items()):
+        steps[f"{name}, in a scan"] = (adam, scanned(step))
+    return {name: donating(adam, step) for name, (adam, step) in steps.items()}
 
 
 def donating(adam: Any, step: Callable) -> Any:
@@ -85,90 +83,89 @@ def donating(adam: Any, step: Callable) -> Any:
 
 
 def account(title: str, programs: dict[str, Any]) -> list[dict[str, str]]:
+    """One row per program: megabytes of its arguments, outputs and temporaries."""
     rows = []
     for name, program in programs.items():
-        told = program.memory_analysis()
-        parts = {
-            "given": told.argument_size_in_bytes,
-            "given back": told.output_size_in_bytes,
-            "in its place": told.alias_size_in_bytes,
-            "temporary": told.temp_size_in_bytes,
+        analysis = program.memory_analysis()
+        sizes = {
+            "arguments": analysis.argument_size_in_bytes,
+            "outputs": analysis.output_size_in_bytes,
+            "aliased": analysis.alias_size_in_bytes,
+            "temporary": analysis.temp_size_in_bytes,
         }
-        parts["in all"] = (
-            parts["given"] + parts["given back"] - parts["in its place"] + parts["temporary"]
-        )
-        rows.append({title: name} | {part: f"{size / 1e6:.1f}" for part, size in parts.items()})
+        sizes["total"] = sum(sizes.values()) - 2 * sizes["aliased"]
+        rows.append({title: name} | {part: f"{size / 1e6:.1f}" for part, size in sizes.items()})
     return rows
 
 
 def makers() -> dict[str, dict[str, Callable[[], Program]]]:
-    """What makes the program of each process, of which it then runs some turns."""
-    found = resnet_step.makers()
-    steps = {"fnn": lambda: Compiled(adam := optim.adam(RATE), with_fnn(adam), LARGE)}
-    steps |= (
-        {"optax": lambda: Compiled(adam := optax.adam(RATE), with_optax(adam), LARGE)}
-        if optax
-        else {}
-    )
-    steps |= {"torch, fused": lambda: with_torch(LARGE)} if torch else {}
-    return {
-        "ResNet-8": {name: partial(found[name], 8, PICTURES) for name in WATCHED if name in found},
-        "Adam": steps,
-    }
+    """Functions that make the program of each process."""
+    resnet_makers = resnet_step.makers()
+    resnets = {}
+    for name in MEASURED:
+        if name in resnet_makers:
+            resnets[name] = partial(resnet_makers[name], 8, PICTURES)
+    adam_makers: dict[str, Callable[[], Program]] = {"fnn": fnn_adam}
+    if optax:
+        adam_makers["optax"] = optax_adam
+    if torch:
+        adam_makers["torch, fused"] = partial(with_torch, LARGE)
+    return {"ResNet-8": resnets, "Adam": adam_makers}
 
 
-def taken(make: Callable[[], Program]) -> float:
-    """Megabytes that this process takes at its peak, less what it has now."""
-    before, program = resident("VmRSS"), make()
+def fnn_adam() -> Program:
+    adam = optim.adam(RATE)
+    return Compiled(adam, with_fnn(adam), LARGE)
+
+
+def optax_adam() -> Program:
+    adam = optax.adam(RATE)
+    return Compiled(adam, with_optax(adam), LARGE)
+
+
+def peak_of(make: Callable[[], Program]) -> float:
+    """Megabytes of this process at its peak, minus those before the program is made."""
+    before = resident("VmRSS")
+    program = make()
     for _ in range(TURNS):
         program()
     return resident("VmHWM") - before
 
 
-def fresh(what: str, name: str) -> float:
-    done = subprocess.run(
-        [sys.executable, __file__, what, name], check=True, capture_output=True, text=True
-    )
+def peak_in_process(group: str, name: str) -> float:
+    """peak_of in a new process, which has imported the same modules."""
+    command = [sys.executable, __file__, group, name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
-def processes(what: str, names: Sequence[str]) -> list[dict[str, str]]:
-    found: dict[str, list[float]] = {name: [] for name in names}
+def processes(group: str, names: Sequence[str]) -> list[dict[str, str]]:
+    """One row per program: the median peak of its processes."""
+    peaks: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
-        for name, figures in found.items():
-            figures.append(fresh(what, name))
+        for name in names:
+            peaks[name].append(peak_in_process(group, name))
+    column = "peak without imports"
     return [
-        {
-            f"{what}, a process": name,
-            "at its peak, less its imports": f"{statistics.median(figures):.0f}",
-        }
-        for name, figures in found.items()
+        {f"{group}, one process": name, column: f"{statistics.median(values):.0f}"}
+        for name, values in peaks.items()
     ]
 
 
 def main() -> None:
-    accounts = [
-        account("ResNet-8, XLA's account", resnets()),
-        account("Adam, XLA's account", adams()),
-    ]
-    watched = (
-        [table(processes(what, list(programs))) for what, programs in makers().items()]
-        if STATUS.exists()
-        else []
-    )
-    method = f"MB, of 10⁶ bytes; medians of {ROUNDS} fresh processes in turns."
-    show(
-        __doc__,
-        method,
-        accounts[0],
-        table(accounts[1]),
-        *watched,
-        *missing("torch", "flax", "optax", "equinox"),
-    )
+    resnet_rows = account("ResNet-8, XLA's account", resnets())
+    tables = [table(account("Adam, XLA's account", adams()))]
+    if STATUS.exists():
+        for group, programs in makers().items():
+            tables.append(table(processes(group, list(programs))))
+    method = f"MB of 10⁶ bytes; medians of {ROUNDS} fresh processes in turns."
+    absent = missing("torch", "flax", "optax", "equinox")
+    show(__doc__, method, resnet_rows, *tables, *absent)
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(taken(makers()[sys.argv[1]][sys.argv[2]]))
+        group, name = sys.argv[1:]
+        print(peak_of(makers()[group][name]))
     else:
         main()

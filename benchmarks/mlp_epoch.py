@@ -1,7 +1,7 @@
-"""What an epoch of an MLP costs: 60,000 shuffled examples of 784 numbers, in batches of 128.
+"""Cost of an epoch of an MLP: 60,000 shuffled examples of 784 numbers, in batches of 128.
 
-784-256-128-10 with relu, Adam. Goal: fnn takes at most 0.55 of the time of torch's fastest loop. Run
-`python benchmarks/mlp_epoch.py`.
+784-256-128-10 with relu, Adam. Goal: fnn takes at most 0.55 of the time of torch's fastest loop.
+Run `python benchmarks/mlp_epoch.py`.
 """
 
 import itertools
@@ -33,20 +33,19 @@ LABELS = RANDOM.integers(SIZES[-1], size=EXAMPLES).astype(np.int32)
 
 
 def with_fnn() -> Program:
-    network = nn.chain(
-        *(layer for size in SIZES[1:-1] for layer in (nn.dense(size), nn.relu())),
-        nn.dense(SIZES[-1]),
-    )
-    recipe = train.recipe(network, optim.adam(RATE))
-    compiled = jax.jit(
-        lambda key, data: train.run(key, recipe, data, epochs=1, batch_size=BATCH).history.loss
-    )
+    hidden = [layer for size in SIZES[1:-1] for layer in (nn.dense(size), nn.relu())]
+    recipe = train.recipe(nn.chain(*hidden, nn.dense(SIZES[-1])), optim.adam(RATE))
+
+    @jax.jit
+    def compiled(key, data):
+        return train.run(key, recipe, data, epochs=1, batch_size=BATCH).history.loss
+
     data = jax.device_put((INPUTS, LABELS))
     return lambda: jax.block_until_ready(compiled(jax.random.key(0), data))
 
 
 def with_torch(fused: bool) -> Program:
-    """Data in memory, a permutation an epoch, zero_grad(set_to_none): the loop of torch's own tutorials."""
+    """The loop of torch's tutorials: data in memory, one permutation per epoch, zero_grad."""
     pairs = list(itertools.pairwise(SIZES))
     layers = [layer for pair in pairs for layer in (torch.nn.Linear(*pair), torch.nn.ReLU())]
     model, loss_of = torch.nn.Sequential(*layers[:-1]), torch.nn.CrossEntropyLoss()
@@ -65,21 +64,19 @@ def with_torch(fused: bool) -> Program:
 
 
 def with_optax() -> Program:
-    """A compiled step on a plain list of arrays, on batches cut on the host."""
+    """A compiled step on a list of arrays, with batches cut on the host."""
     optimizer = optax.adam(RATE)
-    draw, keys = (
-        jax.nn.initializers.he_normal(),
-        jax.random.split(jax.random.key(0), len(SIZES) - 1),
-    )
+    draw = jax.nn.initializers.he_normal()
+    keys = jax.random.split(jax.random.key(0), len(SIZES) - 1)
     pairs = zip(keys, SIZES, SIZES[1:], strict=False)
     start = [(draw(key, (i, o)), jnp.zeros(o)) for key, i, o in pairs]
 
     def objective(params, x, labels):
-        for weight, bias in params[:-1]:
+        *hidden, (out_weight, out_bias) = params
+        for weight, bias in hidden:
             x = jax.nn.relu(x @ weight + bias)
-        return optax.softmax_cross_entropy_with_integer_labels(
-            x @ params[-1][0] + params[-1][1], labels
-        ).mean()
+        logits = x @ out_weight + out_bias
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, opt_state, x, labels):
@@ -90,10 +87,8 @@ def with_optax() -> Program:
     def run() -> None:
         params = jax.tree.map(jnp.copy, start)
         opt_state = optimizer.init(params)
-        order = (
-            np.random.default_rng(0).permutation(EXAMPLES)[: STEPS * BATCH].reshape(STEPS, BATCH)
-        )
-        for batch in order:
+        order = np.random.default_rng(0).permutation(EXAMPLES)
+        for batch in order[: STEPS * BATCH].reshape(STEPS, BATCH):
             params, opt_state = step(params, opt_state, INPUTS[batch], LABELS[batch])
         jax.block_until_ready(params)
 
@@ -103,29 +98,22 @@ def with_optax() -> Program:
 def main() -> None:
     programs = {"fnn, one program": with_fnn()}
     if torch:
-        programs |= {
-            "torch, eager": with_torch(fused=False),
-            "torch, eager, fused Adam": with_torch(fused=True),
-        }
-    programs |= {"jax.jit step + optax": with_optax()} if optax else {}
+        programs["torch, eager"] = with_torch(fused=False)
+        programs["torch, eager, fused Adam"] = with_torch(fused=True)
+    if optax:
+        programs["jax.jit step + optax"] = with_optax()
     timings = compare(programs, base="fnn, one program", rounds=ROUNDS)
     rows = [
         {"one epoch": name, "ms": f"{1e3 * t.seconds:.0f}", "× fnn": f"{t.ratio:.2f}"}
         for name, t in timings.items()
     ]
-    fastest = min(
-        [t.ratio for name, t in timings.items() if name.startswith("torch")], default=None
-    )
-    goals = (
-        [judge("fnn by the fastest of torch:", 1 / fastest, 0.55, form=".2f")] if fastest else []
-    )
-    show(
-        __doc__,
-        f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds.",
-        rows,
-        *goals,
-        *missing("torch", "optax"),
-    )
+    goals = []
+    if torch:
+        fastest = min(t.ratio for name, t in timings.items() if name.startswith("torch"))
+        label = "fnn relative to the fastest of torch:"
+        goals.append(judge(label, 1 / fastest, 0.55, form=".2f"))
+    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds."
+    show(__doc__, method, rows, *goals, *missing("torch", "optax"))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ from flax import nnx
 
 class Block(nnx.Module):
     def __init__(self, width, heads, rngs):
-        self.norm_1, self.norm_2 = nnx.LayerNorm(width, rngs=rngs), nnx.LayerNorm(width, rngs=rngs)
+        self.norm_1 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm_2 = nnx.LayerNorm(width, rngs=rngs)
         self.attention = nnx.MultiHeadAttention(heads, width, decode=False, rngs=rngs)
-        self.up, self.down = (
-            nnx.Linear(width, 4 * width, rngs=rngs),
-            nnx.Linear(4 * width, width, rngs=rngs),
-        )
+        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, rngs=rngs)
 
     def __call__(self, x, mask):
         x = x + self.attention(self.norm_1(x), mask=mask)
@@ -20,15 +19,11 @@ class Block(nnx.Module):
 
 class Transformer(nnx.Module):
     def __init__(self, rngs, *, vocabulary, length, width, heads, depth):
-        self.tokens, self.positions = (
-            nnx.Embed(vocabulary, width, rngs=rngs),
-            nnx.Embed(length, width, rngs=rngs),
-        )
+        self.tokens = nnx.Embed(vocabulary, width, rngs=rngs)
+        self.positions = nnx.Embed(length, width, rngs=rngs)
         self.blocks = nnx.List([Block(width, heads, rngs) for _ in range(depth)])
-        self.norm, self.out = (
-            nnx.LayerNorm(width, rngs=rngs),
-            nnx.Linear(width, vocabulary, rngs=rngs),
-        )
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.out = nnx.Linear(width, vocabulary, rngs=rngs)
 
     def __call__(self, tokens):
         x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))

@@ -1,8 +1,9 @@
-"""What a step of an optimizer costs on large params, in many small arrays, and inside of `lax.scan`.
+"""Cost of an optimizer step: large parameters, many small arrays, and inside of `lax.scan`.
 
-Adam on 58.7 million float32 params in 61 arrays, the params and the state donated; goal: 1.0 times torch's fused step
-and 0.65 times optax's, and no temporary of the params' size. Then 1,000 arrays of 64 numbers; goal: to compile and to
-step no slower than optax. Last, each optimizer of fnn beside the same in optax. Run `python benchmarks/optimizers.py`.
+Adam on 58.7 million float32 params in 61 arrays, with params and state donated; goals: 1.0 times
+the time of torch's fused step, 0.65 times that of optax, and no temporary array of the size of the
+params. Then 1,000 arrays of 64 numbers; goal: compilation and step no slower than optax. Last,
+other optimizers of fnn and optax. Run `python benchmarks/optimizers.py`.
 """
 
 import time
@@ -26,6 +27,7 @@ except ImportError:
 RATE, SCANNED, ROUNDS = 1e-3, 3, 15
 LARGE = [(7518, 128)] * 61
 SMALL = [(64,)] * 1000
+# Optimizers of fnn, with the name and the options in optax where they differ.
 OTHERS = {
     "sgd": (),
     "momentum": ("sgd", {"momentum": 0.9}),
@@ -58,9 +60,10 @@ def scanned(step: Step) -> Step:
     """Several steps as one program, as in a run."""
 
     def steps(params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(
-            lambda carry, _: (step(*carry, grads), None), (params, opt_state), length=SCANNED
-        )[0]
+        def one(carry: Any, _: None) -> tuple[Any, None]:
+            return step(*carry, grads), None
+
+        return jax.lax.scan(one, (params, opt_state), length=SCANNED)[0]
 
     return steps
 
@@ -71,15 +74,14 @@ def arrays(shapes: list[tuple[int, ...]], seed: int) -> list[jax.Array]:
 
 
 class Compiled:
-    """A step on arrays of these shapes, compiled, that goes on from where it was."""
+    """A compiled step on arrays of these shapes; each call continues from the previous one."""
 
     def __init__(self, optimizer: Any, step: Step, shapes: list[tuple[int, ...]]):
         params, self.grads = arrays(shapes, 0), arrays(shapes, 1)
         self.carried = params, optimizer.init(params)
         began = time.perf_counter()
-        self.program = (
-            jax.jit(step, donate_argnums=(0, 1)).lower(*self.carried, self.grads).compile()
-        )
+        donating = jax.jit(step, donate_argnums=(0, 1))
+        self.program = donating.lower(*self.carried, self.grads).compile()
         self.seconds_to_compile = time.perf_counter() - began
         self.temporary = self.program.memory_analysis().temp_size_in_bytes
 
@@ -95,96 +97,92 @@ def with_torch(shapes: list[tuple[int, ...]]) -> Program:
 
 
 def adams(shapes: list[tuple[int, ...]]) -> dict[str, Compiled]:
-    programs = {"fnn": Compiled(adam := optim.adam(RATE), with_fnn(adam), shapes)}
+    ours = optim.adam(RATE)
+    programs = {"fnn": Compiled(ours, with_fnn(ours), shapes)}
     if optax:
-        programs["optax"] = Compiled(adam := optax.adam(RATE), with_optax(adam), shapes)
+        theirs = optax.adam(RATE)
+        programs["optax"] = Compiled(theirs, with_optax(theirs), shapes)
     return programs
 
 
 def large() -> tuple[list[dict[str, str]], list[str]]:
     """Adam on large arrays, one step and several in a scan."""
     programs: dict[str, Any] = adams(LARGE)
-    fnn, mega = optim.adam(RATE), 1e6
-    programs["fnn, in scan"] = Compiled(fnn, scanned(with_fnn(fnn)), LARGE)
+    ours = optim.adam(RATE)
+    programs["fnn, in scan"] = Compiled(ours, scanned(with_fnn(ours)), LARGE)
     if optax:
-        programs["optax, in scan"] = Compiled(
-            adam := optax.adam(RATE), scanned(with_optax(adam)), LARGE
-        )
-    temporaries = {name: program.temporary for name, program in programs.items()}
+        theirs = optax.adam(RATE)
+        programs["optax, in scan"] = Compiled(theirs, scanned(with_optax(theirs)), LARGE)
+    temporary_mb = {name: program.temporary / 1e6 for name, program in programs.items()}
     if torch:
         programs["torch, fused"] = with_torch(LARGE)
     timings = compare(programs, base="fnn", rounds=ROUNDS)
-    rows = [
-        {
-            "Adam, 58.7 M params": name,
-            "ms a step": f"{1e3 * timing.seconds / steps_of(name):.1f}",
-            "× fnn": f"{timing.ratio / steps_of(name):.2f}",
-            "temporary, MB": f"{temporaries[name] / mega:.2f}" if name in temporaries else "–",
-        }
-        for name, timing in timings.items()
-    ]
-    return rows, [*against(timings), judge("MB of temporaries:", temporaries["fnn"] / mega, 1.0)]
+    rows = []
+    for name, timing in timings.items():
+        steps = SCANNED if name.endswith("in scan") else 1
+        row = {"Adam, 58.7 M params": name}
+        row["ms per step"] = f"{1e3 * timing.seconds / steps:.1f}"
+        row["× fnn"] = f"{timing.ratio / steps:.2f}"
+        row["temporary, MB"] = f"{temporary_mb[name]:.2f}" if name in temporary_mb else "–"
+        rows.append(row)
+    return rows, [*step_goals(timings), judge("MB of temporaries:", temporary_mb["fnn"], 1.0)]
 
 
-def steps_of(name: str) -> int:
-    return SCANNED if name.endswith("in scan") else 1
-
-
-def against(timings: dict[str, Timing]) -> list[str]:
+def step_goals(timings: dict[str, Timing]) -> list[str]:
     goals = {"torch, fused": 1.0, "optax": 0.65}
-    return [
-        judge(f"Adam's step by that of {name}:", 1 / timings[name].ratio, goal)
-        for name, goal in goals.items()
-        if name in timings
-    ]
+    remarks = []
+    for name, goal in goals.items():
+        if name in timings:
+            label = f"Adam's step relative to {name}:"
+            remarks.append(judge(label, 1 / timings[name].ratio, goal))
+    return remarks
 
 
 def small() -> list[str]:
-    """Adam on many small arrays: compiling and stepping."""
+    """Adam on many small arrays: compilation and steps."""
     programs = adams(SMALL)
     timings = compare(programs, base="fnn", rounds=5 * ROUNDS)
-    rows = [
-        {
-            "Adam, 1,000 arrays of 64": name,
-            "s to compile": f"{program.seconds_to_compile:.2f}",
-            "ms a step": f"{1e3 * timings[name].seconds:.2f}",
-        }
-        for name, program in programs.items()
-    ]
+    rows = []
+    for name, program in programs.items():
+        row = {"Adam, 1,000 arrays of 64": name}
+        row["s to compile"] = f"{program.seconds_to_compile:.2f}"
+        row["ms per step"] = f"{1e3 * timings[name].seconds:.2f}"
+        rows.append(row)
     if not optax:
         return [table(rows)]
     compiling = programs["fnn"].seconds_to_compile / programs["optax"].seconds_to_compile
+    stepping = 1 / timings["optax"].ratio
     return [
         table(rows),
-        judge("to compile 1,000 arrays, by optax:", compiling, 1.0),
-        judge("to step on 1,000 arrays, by optax:", 1 / timings["optax"].ratio, 1.0),
+        judge("compilation with 1,000 arrays, relative to optax:", compiling, 1.0),
+        judge("step with 1,000 arrays, relative to optax:", stepping, 1.0),
     ]
 
 
 def others() -> list[str]:
-    """Other optimizers beside those of optax."""
+    """Other optimizers of fnn and optax."""
     rows = []
     for name, peer in OTHERS.items():
-        theirs, knobs = peer or (name, {})
-        programs = {"fnn": Compiled(own := getattr(optim, name)(RATE), with_fnn(own), LARGE)}
+        peer_name, options = peer or (name, {})
+        ours = getattr(optim, name)(RATE)
+        programs = {"fnn": Compiled(ours, with_fnn(ours), LARGE)}
         if optax:
-            own = getattr(optax, theirs)(RATE, **knobs)
-            programs["optax"] = Compiled(own, with_optax(own), LARGE)
+            theirs = getattr(optax, peer_name)(RATE, **options)
+            programs["optax"] = Compiled(theirs, with_optax(theirs), LARGE)
         timings = compare(programs, base="fnn", rounds=ROUNDS // 3)
-        milliseconds = {side: f"{1e3 * timing.seconds:.1f}" for side, timing in timings.items()}
-        rows.append(
-            {"ms a step, 58.7 M params": name} | milliseconds | {"optax by fnn": ratio(timings)}
-        )
+        row = {"ms per step, 58.7 M params": name}
+        row |= {side: f"{1e3 * timing.seconds:.1f}" for side, timing in timings.items()}
+        row["optax / fnn"] = f"{timings['optax'].ratio:.2f}" if optax else "–"
+        rows.append(row)
     return [table(rows)]
-
-
-def ratio(timings: dict[str, Timing]) -> str:
-    return f"{timings['optax'].ratio:.2f}" if "optax" in timings else "–"
 
 
 def main() -> None:
     rows, goals = large()
-    method = f"Warm, params and state donated, median of {ROUNDS} alternating rounds; in scan {SCANNED} steps a call."
+    method = (
+        f"Warm, params and state donated, median of {ROUNDS} alternating rounds; "
+        f"in scan {SCANNED} steps per call."
+    )
     show(__doc__, method, rows, *goals, *small(), *others(), *missing("torch", "optax"))
 
 

@@ -1,8 +1,9 @@
-"""What a step of ResNet-8 with batch norm costs, and what it costs peers.
+"""Cost of a step of ResNet-8 with batch norm, and in peers.
 
-The network of nn.resnet_cifar(8): a convolution and three blocks of two, of 16, 32 and 64 channels, shortcuts without
-parameters; batch 128 of 32x32x3, momentum. Goal: fnn takes at most 0.85 of torch's time. ResNet-20, of nine blocks, in
-a second table. Run `python benchmarks/resnet_step.py`.
+The network of nn.resnet_cifar(8): a convolution and three blocks of two convolutions with 16, 32
+and 64 channels, shortcuts without parameters; batches of 128 images of 32x32x3, momentum. Goal: fnn
+takes at most 0.85 of torch's time. A second table is for ResNet-20, which has nine blocks. Run
+`python benchmarks/resnet_step.py`.
 """
 
 from collections.abc import Callable
@@ -29,11 +30,8 @@ from stepping import (
 from fnn import nn
 
 FNN = "fnn, in a scan"
-ROUNDS, FEW, FEW_STEPS = (
-    5,
-    3,
-    3,
-)  # the second table's are few, for its steps take three times as long
+ROUNDS = 5
+FEW, FEW_STEPS = 3, 3  # rounds and steps of ResNet-20, whose steps take three times as long
 
 
 def with_fnn(way: Callable, depth: int, work: Work) -> Program:
@@ -65,17 +63,21 @@ def by_torch(depth: int, work: Work, *, compiled: bool = False) -> Program:
 
 
 def makers() -> dict[str, Callable[[int, Work], Program]]:
-    """What makes each program, for a depth and for its batches."""
-    found = {FNN: partial(with_fnn, inside), "fnn, a call a step": partial(with_fnn, outside)}
-    found |= {"flax nnx + optax": by_nnx} if nnx else {}
-    found |= {"equinox + optax": by_equinox} if equinox else {}
-    found |= {"keras on jax": by_keras} if version("keras") else {}
+    """Functions (depth, work) -> program, by name."""
+    by_name: dict[str, Callable[[int, Work], Program]] = {
+        FNN: partial(with_fnn, inside),
+        "fnn, one call per step": partial(with_fnn, outside),
+    }
+    if nnx:
+        by_name["flax nnx + optax"] = by_nnx
+    if equinox:
+        by_name["equinox + optax"] = by_equinox
+    if version("keras"):
+        by_name["keras on jax"] = by_keras
     if torch:
-        found |= {
-            "torch, eager, channels last": by_torch,
-            "torch, compiled": partial(by_torch, compiled=True),
-        }
-    return found
+        by_name["torch, eager, channels last"] = by_torch
+        by_name["torch, compiled"] = partial(by_torch, compiled=True)
+    return by_name
 
 
 def timings(depth: int, work: Work, rounds: int) -> dict[str, Timing]:
@@ -84,27 +86,30 @@ def timings(depth: int, work: Work, rounds: int) -> dict[str, Timing]:
 
 
 def rows(depth: int, steps: int, timings: dict[str, Timing]) -> list[dict[str, str]]:
-    return [
-        {
-            f"one step of ResNet-{depth}": name,
-            "ms": f"{1e3 * t.seconds / steps:.1f}",
-            f"× {FNN}": f"{t.ratio:.2f}",
-        }
-        for name, t in timings.items()
-    ]
+    table = []
+    for name, timing in timings.items():
+        row = {f"one step of ResNet-{depth}": name}
+        row["ms"] = f"{1e3 * timing.seconds / steps:.1f}"
+        row[f"× {FNN}"] = f"{timing.ratio:.2f}"
+        table.append(row)
+    return table
 
 
 def main() -> None:
-    eight, twenty = timings(8, PICTURES, ROUNDS), timings(20, PICTURES.first(FEW_STEPS), FEW)
+    eight = timings(8, PICTURES, ROUNDS)
+    twenty = timings(20, PICTURES.first(FEW_STEPS), FEW)
     goals = []
     if torch:
         fastest = min(t.ratio for name, t in eight.items() if name.startswith("torch"))
-        goals.append(judge("fnn in a scan by the fastest of torch:", 1 / fastest, 0.85, form=".2f"))
-    method = f"Warm; {STEPS} steps, median of {ROUNDS} alternating rounds; of ResNet-20 {FEW_STEPS} steps, {FEW} rounds."
-    absent = missing("torch", "flax", "equinox", "keras")
-    show(
-        __doc__, method, rows(8, STEPS, eight), *goals, table(rows(20, FEW_STEPS, twenty)), *absent
+        label = "fnn in a scan relative to the fastest of torch:"
+        goals.append(judge(label, 1 / fastest, 0.85, form=".2f"))
+    method = (
+        f"Warm; {STEPS} steps, median of {ROUNDS} alternating rounds; "
+        f"for ResNet-20 {FEW_STEPS} steps, {FEW} rounds."
     )
+    absent = missing("torch", "flax", "equinox", "keras")
+    second = table(rows(20, FEW_STEPS, twenty))
+    show(__doc__, method, rows(8, STEPS, eight), *goals, second, *absent)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Run every benchmark, each as a process of its own, and write benchmarks/RESULTS.md: `make bench`.
+"""Run every benchmark in a process and write benchmarks/RESULTS.md: `make bench`.
 
-Only some of them anew: `python benchmarks/run_all.py parity.py gradients.py`.
+To run some of them: `python benchmarks/run_all.py parity.py gradients.py`.
 """
 
 import ast
@@ -14,15 +14,11 @@ from measure import machine
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
-MODELS = {
-    "nnx_resnet.py",
-    "torch_resnet.py",
-    "equinox_resnet.py",
-    "keras_models.py",
-    "resnet_blocks.py",
-}
+MODELS = {"keras_models.py", "resnet_blocks.py"}
+MODELS |= {"nnx_resnet.py", "torch_resnet.py", "equinox_resnet.py"}
 MODELS |= {"nnx_transformer.py", "torch_transformer.py", "equinox_transformer.py"}
-NO_QUESTIONS = {"run_all.py", "measure.py", "stepping.py"} | MODELS
+NO_BENCHMARKS = {"run_all.py", "measure.py", "stepping.py"} | MODELS
+# The benchmarks with the main goals come first.
 FIRST = [
     "demo.py",
     "cnn_step.py",
@@ -32,21 +28,21 @@ FIRST = [
     "lanes.py",
     "members.py",
     "first_step.py",
-]  # the goals come first, then the others
+]
 LAST = ["fit_overhead.py"]  # which takes 20 minutes
 
 
-def questions() -> list[Path]:
-    """The benchmarks, one file a question, in the order they are told."""
-    files = {
-        path.name: path for path in sorted(FOLDER.glob("*.py")) if path.name not in NO_QUESTIONS
-    }
+def benchmarks() -> list[Path]:
+    """The files of the benchmarks, in the order of their sections."""
+    paths = [path for path in sorted(FOLDER.glob("*.py")) if path.name not in NO_BENCHMARKS]
+    files = {path.name: path for path in paths}
+    first = [files.pop(name) for name in FIRST]
     last = [files.pop(name) for name in LAST]
-    return [*(files.pop(name) for name in FIRST), *files.values(), *last]
+    return [*first, *files.values(), *last]
 
 
-def answer(path: Path) -> str:
-    """What a benchmark printed, under its question; one that fails says so, and the others go on."""
+def run(path: Path) -> str:
+    """Run a benchmark and return its section; a failed one has its error as the text."""
     began = time.perf_counter()
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
     print(f"{path.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
@@ -70,15 +66,17 @@ def sections(text: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """All of them, or those that are named, whose sections then take the place of the old ones."""
-    chosen = [path for path in questions() if path.name in sys.argv[1:] or not sys.argv[1:]]
+    """Run all benchmarks, or the named ones, and replace their sections in RESULTS.md."""
+    chosen = [path for path in benchmarks() if path.name in sys.argv[1:] or not sys.argv[1:]]
     top = f"# Results\n\nWritten by `make bench` on {datetime.now(UTC):%Y-%m-%d}, on {machine()}."
     old = sections(RESULTS.read_text()) if RESULTS.exists() else {}
-    told = {name: old[name] for name in map(heading, questions()) if name in old}
+    headings = [heading(path) for path in benchmarks()]
     new = dict[str, str]()
-    for path in chosen:  # written each time, so that what is interrupted keeps what it has
-        new[heading(path)] = answer(path)
-        in_order = [(told | new)[name] for name in map(heading, questions()) if name in told | new]
+    for path in chosen:
+        new[heading(path)] = run(path)
+        texts = old | new
+        in_order = [texts[name] for name in headings if name in texts]
+        # The file is written after each benchmark, so that an interruption loses only one.
         RESULTS.write_text("\n\n".join([top, *in_order]) + "\n")
     print(RESULTS.read_text())
     sys.exit(any("**failed**" in text for text in new.values()))

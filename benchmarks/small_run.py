@@ -1,7 +1,8 @@
-"""What a whole small run costs: one fnn program against the Python loops of its peers.
+"""Cost of a whole small run: one fnn program against the Python loops of its peers.
 
-A run is 50 epochs of 44 shuffled steps of a 64-32-10 network on the digits. Goal: fnn takes at most 1/8 of the time of
-torch's eager loop and 1/25 of that of flax nnx with optax. Run `python benchmarks/small_run.py`.
+A run is 50 epochs of 44 shuffled steps of a 64-32-10 network on the digits. Goals: fnn takes at
+most 1/8 of the time of torch's eager loop and 1/25 of that of flax nnx with optax. Run
+`python benchmarks/small_run.py`.
 """
 
 from functools import partial
@@ -26,51 +27,43 @@ except ImportError:
 
 EPOCHS, BATCH, HIDDEN, CLASSES, RATE = 50, 32, 32, 10, 1e-3
 ROUNDS = 5
-GOALS = {
-    "torch": 8,
-    "flax": 25,
-}  # how many times slower than fnn even the fastest of a peer's rows is
+GOALS = {"torch": 8, "flax": 25}  # time of the fastest row of a peer relative to fnn
 
 IMAGES, LABELS = fnn.data.digits().train
 PIXELS = np.asarray(IMAGES, np.float32).reshape(len(IMAGES), -1) / 255
 STEPS = len(PIXELS) // BATCH
 
-finals: dict[
-    str, float
-] = {}  # mean training loss of the last epoch, to see that all programs learn the same
+# Mean training loss of the last epoch, a check that all programs train alike.
+final_losses: dict[str, float] = {}
 
 
-def note(name: str, losses) -> None:
+def record_loss(name: str, losses) -> None:
     """Keep the mean loss of the last epoch; reading it waits for the run to end."""
-    finals[name] = float(np.mean(np.asarray(losses[-STEPS:])))
+    final_losses[name] = float(np.mean(np.asarray(losses[-STEPS:])))
 
 
 def with_fnn(name: str) -> Program:
     """The run is one function, compiled once."""
     network = nn.chain(nn.flatten(), nn.dense(HIDDEN), nn.relu(), nn.dense(CLASSES))
-    recipe, options = (
-        train.recipe(network, optim.adam(RATE)),
-        {"epochs": EPOCHS, "batch_size": BATCH},
-    )
+    recipe = train.recipe(network, optim.adam(RATE))
+    options = {"epochs": EPOCHS, "batch_size": BATCH}
     compiled = jax.jit(lambda key: train.run(key, recipe, (IMAGES, LABELS), **options).history.loss)
-    return lambda: note(name, compiled(jax.random.key(0)))
+    return lambda: record_loss(name, compiled(jax.random.key(0)))
 
 
 def with_torch(name: str, threads: int | None = None) -> Program:
-    """Data in memory, a permutation an epoch, zero_grad(set_to_none): the loop of torch's own tutorials.
+    """The loop of torch's tutorials: data in memory, one permutation per epoch, zero_grad.
 
-    Arrays this small are not worth a second thread, so there is a row with one.
+    A second thread does not pay for arrays of this size, so there is a row with one thread.
     """
     threads = threads or torch.get_num_threads()
     images, labels = torch.from_numpy(PIXELS), torch.from_numpy(np.asarray(LABELS)).long()
 
     def run() -> None:
         torch.set_num_threads(threads)
-        model = torch.nn.Sequential(
-            torch.nn.Linear(PIXELS.shape[1], HIDDEN),
-            torch.nn.ReLU(),
-            torch.nn.Linear(HIDDEN, CLASSES),
-        )
+        hidden = torch.nn.Linear(PIXELS.shape[1], HIDDEN)
+        out = torch.nn.Linear(HIDDEN, CLASSES)
+        model = torch.nn.Sequential(hidden, torch.nn.ReLU(), out)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
         loss_of, losses = torch.nn.CrossEntropyLoss(), []
         for _ in range(EPOCHS):
@@ -82,13 +75,13 @@ def with_torch(name: str, threads: int | None = None) -> Program:
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach())
-        note(name, torch.stack(losses).numpy())
+        record_loss(name, torch.stack(losses).numpy())
 
     return run
 
 
 def with_nnx(name: str) -> Program:
-    """A compiled step on a mutable model, as in flax's own tutorial."""
+    """A compiled step on a mutable model, as in flax's tutorial."""
 
     class Model(nnx.Module):
         def __init__(self, rngs):
@@ -110,20 +103,19 @@ def with_nnx(name: str) -> Program:
     def run() -> None:
         model = Model(nnx.Rngs(0))
         optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
-        note(name, looped(partial(step, model, optimizer)))
+        record_loss(name, losses_of(partial(step, model, optimizer)))
 
     return run
 
 
 def with_optax(name: str) -> Program:
-    """A compiled step on a plain dict of arrays."""
+    """A compiled step on a dict of arrays."""
     optimizer = optax.adam(RATE)
 
     def objective(params, images, labels):
         hidden = jax.nn.relu(images @ params["w1"] + params["b1"])
-        return optax.softmax_cross_entropy_with_integer_labels(
-            hidden @ params["w2"] + params["b2"], labels
-        ).mean()
+        logits = hidden @ params["w2"] + params["b2"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, opt_state, images, labels):
@@ -133,10 +125,8 @@ def with_optax(name: str) -> Program:
 
     def run() -> None:
         draw = jax.nn.initializers.lecun_normal()
-        w1, w2 = (
-            draw(jax.random.key(0), (PIXELS.shape[1], HIDDEN)),
-            draw(jax.random.key(1), (HIDDEN, CLASSES)),
-        )
+        w1 = draw(jax.random.key(0), (PIXELS.shape[1], HIDDEN))
+        w2 = draw(jax.random.key(1), (HIDDEN, CLASSES))
         params = {"w1": w1, "b1": jnp.zeros(HIDDEN), "w2": w2, "b2": jnp.zeros(CLASSES)}
         carried = [params, optimizer.init(params)]
 
@@ -144,13 +134,16 @@ def with_optax(name: str) -> Program:
             *carried[:], loss = step(*carried, images, labels)
             return loss
 
-        note(name, looped(advance))
+        record_loss(name, losses_of(advance))
 
     return run
 
 
-def looped(step) -> list[jax.Array]:
-    """Every step of a run from Python, on batches cut on the host; the losses stay on the device until the end."""
+def losses_of(step) -> list[jax.Array]:
+    """Run all steps from Python, on batches cut on the host.
+
+    The losses stay on the device until the end.
+    """
     random = np.random.default_rng(0)
     losses = []
     for _ in range(EPOCHS):
@@ -162,12 +155,12 @@ def looped(step) -> list[jax.Array]:
 
 def programs() -> dict[str, Program]:
     makers = {"fnn, one program": with_fnn}
-    makers |= (
-        {"torch, eager": with_torch, "torch, eager, one thread": partial(with_torch, threads=1)}
-        if torch
-        else {}
-    )
-    makers |= {"flax nnx + optax": with_nnx, "jax.jit step + optax": with_optax} if nnx else {}
+    if torch:
+        makers["torch, eager"] = with_torch
+        makers["torch, eager, one thread"] = partial(with_torch, threads=1)
+    if nnx:
+        makers["flax nnx + optax"] = with_nnx
+        makers["jax.jit step + optax"] = with_optax
     return {name: make(name) for name, make in makers.items()}
 
 
@@ -175,33 +168,26 @@ def row(name: str, timing: Timing) -> dict[str, str]:
     return {
         "one run": name,
         "seconds": f"{timing.seconds:.3f}",
-        "µs a step": f"{1e6 * timing.seconds / (EPOCHS * STEPS):.0f}",
+        "µs per step": f"{1e6 * timing.seconds / (EPOCHS * STEPS):.0f}",
         "× fnn": f"{timing.ratio:.1f}",
-        "loss at the end": f"{finals[name]:.3f}",
+        "final loss": f"{final_losses[name]:.3f}",
     }
 
 
 def main() -> None:
     timings = compare(programs(), base="fnn, one program", rounds=ROUNDS)
-    method = f"{EPOCHS} epochs of {STEPS} steps of {BATCH}, Adam, warm, median of {ROUNDS} alternating rounds."
-    fastest = {
-        peer: min((t.ratio for name, t in timings.items() if peer in name), default=None)
-        for peer in GOALS
-    }
-    goals = [
-        judge(
-            f"{peer} takes so many times the time of fnn:",
-            ratio,
-            GOALS[peer],
-            at_least=True,
-            form=".1f",
-        )
-        for peer, ratio in fastest.items()
-        if ratio is not None
-    ]
-    show(
-        __doc__, method, [row(*item) for item in timings.items()], *goals, *missing("torch", "flax")
+    method = (
+        f"{EPOCHS} epochs of {STEPS} steps of {BATCH}, Adam, warm, "
+        f"median of {ROUNDS} alternating rounds."
     )
+    rows = [row(name, timing) for name, timing in timings.items()]
+    remarks = []
+    for peer, goal in GOALS.items():
+        ratios = [timing.ratio for name, timing in timings.items() if peer in name]
+        if ratios:
+            label = f"time of {peer} relative to fnn:"
+            remarks.append(judge(label, min(ratios), goal, at_least=True, form=".1f"))
+    show(__doc__, method, rows, *remarks, *missing("torch", "flax"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a step of a small transformer costs, and what it costs peers.
+"""Cost of a step of a small transformer, and in peers.
 
-Two pre-norm blocks of width 128 and 4 heads, causal, with learned positions; 16 sequences of 128 tokens of 256, the
-next of which is foretold; exact gelu, no dropout, Adam. Run `python benchmarks/transformer_step.py`.
+Two causal pre-norm blocks of width 128 with 4 heads and learned positions; batches of 16 sequences
+of 128 tokens from a vocabulary of 256; next-token prediction, exact gelu, no dropout, Adam. Run
+`python benchmarks/transformer_step.py`.
 """
 
 import math
@@ -38,42 +39,38 @@ WORK = Work(TOKENS[..., :-1], TOKENS[..., 1:], "adam")
 
 
 def network(*, vocabulary: int, length: int, width: int, heads: int, depth: int) -> Layer:
+    first = [nn.embed(vocabulary, width), nn.learned_positions(length)]
     blocks = [nn.transformer_block(heads, causal=True) for _ in range(depth)]
-    ends = (
-        nn.embed(vocabulary, width),
-        nn.learned_positions(length),
-        nn.layer_norm(),
-        nn.dense(vocabulary),
-    )
-    return nn.chain(*ends[:2], *blocks, *ends[2:])
+    return nn.chain(*first, *blocks, nn.layer_norm(), nn.dense(vocabulary))
 
 
 def programs() -> dict[str, Program]:
     step = fnn_step(network(**SIZES), WORK)
-    found = {FNN: inside(*step, WORK), "fnn, a call a step": outside(*step, WORK)}
+    by_name = {FNN: inside(*step, WORK), "fnn, one call per step": outside(*step, WORK)}
     if nnx:
         from nnx_transformer import Transformer
 
-        found |= {"flax nnx + optax": with_nnx(Transformer(nnx.Rngs(0), **SIZES), WORK)}
+        by_name["flax nnx + optax"] = with_nnx(Transformer(nnx.Rngs(0), **SIZES), WORK)
     if equinox:
         from equinox_transformer import Transformer
 
-        found |= {"equinox + optax": with_equinox(partial(Transformer, **SIZES), WORK)}
+        by_name["equinox + optax"] = with_equinox(partial(Transformer, **SIZES), WORK)
     if torch:
         from torch_transformer import Transformer
 
-        eager, compiled = (
-            with_torch(Transformer(**SIZES), WORK, compiled=compiled) for compiled in (False, True)
-        )
-        found |= {"torch, eager": eager, "torch, compiled": compiled}
-    return found
+        by_name["torch, eager"] = with_torch(Transformer(**SIZES), WORK)
+        by_name["torch, compiled"] = with_torch(Transformer(**SIZES), WORK, compiled=True)
+    return by_name
 
 
 def main() -> None:
-    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; torch's Adam is its fused one."
-    chance = f"A guess at random has the loss {math.log(SIZES['vocabulary']):.2f}; what is above, the weights drawn."
-    told = rows(programs(), base=FNN, rounds=ROUNDS)
-    show(__doc__, method, told, chance, *missing("torch", "flax", "equinox"))
+    method = f"{STEPS} steps, warm, median of {ROUNDS} alternating rounds; fused Adam in torch."
+    remark = (
+        f"A random guess has the loss {math.log(SIZES['vocabulary']):.2f}; "
+        "the rest is due to the initial weights."
+    )
+    table = rows(programs(), base=FNN, rounds=ROUNDS)
+    show(__doc__, method, table, remark, *missing("torch", "flax", "equinox"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """MNIST: 99.6 % of the test images after one run of two and a half minutes on two CPU cores.
 
-Run it with `python examples/02_mnist.py [DIRECTORY]`. DIRECTORY is where the four files of MNIST are, plain or gzipped;
-without one they are downloaded on first use. Curves, what is confused and the surest mistakes are drawn into out/.
+Run it with `python examples/02_mnist.py [DIRECTORY]`. DIRECTORY contains the four files of MNIST,
+plain or gzipped; without it they are downloaded on first use. Curves, the confusion matrix and the
+most confident mistakes are plotted in out/.
 """
 
 import argparse
@@ -45,12 +46,12 @@ def main(directory=None):
     lab.plot_curves(result, OUT / "mnist.png")
     lab.plot_confusion(logits, labels, OUT / "mnist_confusion.png")
     lab.plot_mistakes(images, logits, labels, OUT / "mnist_mistakes.png")
-    print(f"test accuracy {(logits.argmax(-1) == labels).mean():.4f}; three pictures are in {OUT}")
+    print(f"test accuracy {(logits.argmax(-1) == labels).mean():.4f}; three plots in {OUT}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", nargs="?", help="where the files of MNIST are")
+    parser.add_argument("directory", nargs="?", help="directory with the files of MNIST")
     main(parser.parse_args().directory)

@@ -1,9 +1,10 @@
-"""Data that need not fit into memory: a Grain loader reads images from a file as they are needed.
+"""Data larger than memory: a Grain loader reads images from a file on demand.
 
-Run it with `python examples/04_stream.py`, after `pip install '.[stream]'`. It makes a file of 50,000 images of 32 x 32
-pixels from the digits (51 MB here; of a file of 500 GB nothing else would be read into memory than here), trains for
-three passes, is stopped in the midst of the second and goes on from its checkpoint: Grain's iterator is put back to its
-place, nothing is read again, and the end is bit for bit that of a run that nothing stopped.
+Run it with `python examples/04_stream.py`, after `pip install '.[stream]'`. It writes a file of
+50,000 images of 32 x 32 pixels, made from the digits (51 MB; a file of 500 GB works the same way),
+trains for three passes, stops in the middle of the second, and resumes from its checkpoint. Grain's
+iterator is set back to its position, nothing is read twice, and the result equals that of an
+uninterrupted run bit for bit.
 """
 
 import shutil
@@ -28,12 +29,12 @@ policy = augment.random_crop(padding=2, mode="constant")
 
 
 def enlarged(images):
-    """Four times as high and wide: (n, 8, 8, 1) -> (n, 32, 32, 1)."""
+    """Enlarge images by 4: (n, 8, 8, 1) -> (n, 32, 32, 1)."""
     return images.repeat(4, 1).repeat(4, 2)
 
 
 def write(path):
-    """The digits over and over, in two files that are filled piece by piece."""
+    """Write the digits, repeated, into two files, piece by piece."""
     images, labels = digits.train
     sheet = np.lib.format.open_memmap(path / "images.npy", "w+", np.uint8, (IMAGES, 32, 32, 1))
     for first in range(0, IMAGES, len(images)):
@@ -43,23 +44,20 @@ def write(path):
 
 
 def loader(path):
-    """Batches in an order of each pass's own, read from the files as they come."""
-    images, labels = (
-        np.load(path / "images.npy", mmap_mode="r"),
-        np.load(path / "labels.npy", mmap_mode="r"),
-    )
-    numbers = grain.MapDataset.source(range(IMAGES)).seed(0).shuffle().repeat()
-    pairs = numbers.map(lambda number: (images[number], labels[number]))
+    """Batches read from the files on demand, in a new order in each pass."""
+    images = np.load(path / "images.npy", mmap_mode="r")
+    labels = np.load(path / "labels.npy", mmap_mode="r")
+    indices = grain.MapDataset.source(range(IMAGES)).seed(0).shuffle().repeat()
+    pairs = indices.map(lambda index: (images[index], labels[index]))
     return pairs.batch(BATCH, drop_remainder=True).to_iter_dataset()
 
 
 def fit(path, **options):
-    """The run, or a part of it."""
+    """Train for a part of the run, or to its end."""
     steps = IMAGES // BATCH
     valid = enlarged(digits.test[0]), digits.test[1]
-    recipe = train.recipe(
-        network, optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps)), augment=policy
-    )
+    optimizer = optim.adam(optim.cosine(1e-2, steps=EPOCHS * steps))
+    recipe = train.recipe(network, optimizer, augment=policy)
     return lab.fit(
         jax.random.key(0),
         recipe,
@@ -80,9 +78,8 @@ def main():
     resumed = fit(FOLDER, checkpoints=FOLDER / "run", resume=True)
     whole = fit(FOLDER, show=False)
     same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (resumed, whole)), strict=True))
-    print(
-        f"test accuracy {resumed.history.valid_accuracy[-1]:.4f}; as if nothing had stopped it: {same}"
-    )
+    accuracy = resumed.history.valid_accuracy[-1]
+    print(f"test accuracy {accuracy:.4f}; equal to the uninterrupted run: {same}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The classic picture: five optimizers on their way down the long valley f(x, y) = x² / 20 + y² from (-7, 2).
+"""The paths of five optimizers down the valley f(x, y) = x² / 20 + y² from (-7, 2).
 
-Run `python examples/05_optimizer_paths.py`; it takes a few seconds and writes out/optimizer_paths.png. Gradient descent
-swings across the valley, for the gradient seldom points along it. Momentum carries the swing with it, and the others
-take steps of a size of their own in x and in y.
+Run `python examples/05_optimizer_paths.py`; it takes a few seconds and writes
+out/optimizer_paths.png. Gradient descent oscillates across the valley, because the gradient rarely
+points along it. Momentum keeps the oscillation; the others adapt the step size to each coordinate.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def valley(point):
 
 
 def path(optimizer):
-    """The points that the optimizer comes by, the start first, (steps + 1, 2)."""
+    """The points of an optimizer's path, including the start, (steps + 1, 2)."""
 
     def one(carry, _):
         point, opt_state = carry
@@ -42,16 +42,14 @@ def path(optimizer):
 
 
 def draw(paths):
-    """One panel an optimizer, over lines of equal height."""
+    """Plot each path over contour lines, one panel an optimizer."""
     xs, ys = jnp.linspace(-10, 10, 200), jnp.linspace(-5, 5, 100)
     heights = valley(jnp.stack(jnp.meshgrid(xs, ys), -1))
     figure = Figure(figsize=(15, 3.4), layout="constrained")
-    for axes, (name, points) in zip(
-        figure.subplots(1, len(paths), sharey=True), paths.items(), strict=True
-    ):
-        axes.contour(
-            xs, ys, heights, levels=2 ** jnp.arange(-5.0, 5.0), colors="0.8", linewidths=0.8
-        )
+    levels = 2 ** jnp.arange(-5.0, 5.0)
+    panels = figure.subplots(1, len(paths), sharey=True)
+    for axes, (name, points) in zip(panels, paths.items(), strict=True):
+        axes.contour(xs, ys, heights, levels=levels, colors="0.8", linewidths=0.8)
         axes.plot(*points.T, "o-", color="#0072B2", markersize=3, linewidth=1)
         axes.plot(0, 0, "+", color="#D55E00", markersize=10)
         axes.set_title(name)
@@ -66,7 +64,7 @@ def main():
     for name, points in paths.items():
         print(f"{name}: f = {valley(points[-1]):.5f} after {STEPS} steps")
     draw(paths)
-    print(f"their paths are in {PICTURE}")
+    print(f"paths plotted in {PICTURE}")
 
 
 if __name__ == "__main__":

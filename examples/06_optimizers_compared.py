@@ -1,9 +1,10 @@
-"""Every optimizer on one small real task, each at its own best rate: the digits, by a network of one hidden layer.
+"""Every optimizer at its best rate on one small task: digits, with a network of one hidden layer.
 
-Run `python examples/06_optimizers_compared.py`, or name some: `... adam sgd`. For each optimizer one program trains 15
-rates with 3 keys, all at once, and judges them on held-out images; a second one trains 10 fresh keys at the best rate.
-It takes some two minutes on two CPU cores and writes out/optimizers.png: the mean and the spread of the test accuracy
-over the keys, and how it depends on the rate. Each has the same steps and a cosine schedule.
+Run `python examples/06_optimizers_compared.py`, or name some: `... adam sgd`. For each optimizer,
+one program trains 15 rates with 3 keys and evaluates them on held-out images; a second program
+trains 10 new keys at the best rate. It takes two minutes on two CPU cores and writes
+out/optimizers.png: mean and deviation of the test accuracy over the keys, and the accuracy by rate.
+All have the same number of steps and a cosine schedule.
 """
 
 import sys
@@ -18,7 +19,7 @@ from fnn import data, nn, optim, train
 
 EPOCHS, BATCH, RATES, TRIALS, KEYS = 10, 64, 15, 3, 10
 PICTURE = Path("out/optimizers.png")
-# The powers of ten between which each one's rate is searched.
+# The range of each optimizer's rate, in powers of ten.
 SPANS = {
     "sgd": (-2, 1),
     "momentum": (-3, 0),
@@ -50,38 +51,36 @@ SPANS = {
 
 digits = data.digits()
 images, labels = digits.train
-held = jnp.arange(len(labels)) % 5 == 0
-part, valid = (images[~held], labels[~held]), (images[held], labels[held])
+is_held_out = jnp.arange(len(labels)) % 5 == 0
+part = images[~is_held_out], labels[~is_held_out]
+valid = images[is_held_out], labels[is_held_out]
 network = nn.chain(nn.flatten(), nn.dense(64), nn.relu(), nn.dense(10))
 
 
-def run(name, key, peak, examples, judged_on):
+def run(name, key, peak, examples, valid):
     """A whole run as a function of its key and its peak rate."""
     schedule = optim.cosine(peak, steps=train.num_steps(examples, epochs=EPOCHS, batch_size=BATCH))
-    # A rate that is too high may end in numbers that are none: such a run is judged, not stopped.
+    # A rate that is too high may diverge to NaN. Such a run gets a low accuracy and is not stopped.
     recipe = train.recipe(network, getattr(optim, name)(schedule), on_nonfinite="ignore")
-    result = train.run(key, recipe, examples, valid=judged_on, epochs=EPOCHS, batch_size=BATCH)
+    result = train.run(key, recipe, examples, valid=valid, epochs=EPOCHS, batch_size=BATCH)
     return result.history.valid_accuracy[-1]
 
 
 def compare(name):
-    """The rates tried, how well each did on held-out images, and the test accuracies at the best of them."""
+    """The rates, their accuracies on held-out images, and the test accuracies at the best rate."""
     rates = jnp.logspace(*SPANS[name], RATES)
     over_keys = jax.vmap(lambda key, rate: run(name, key, rate, part, valid), (0, None))
-    scores = jax.jit(jax.vmap(over_keys, (None, 0)))(
-        jax.random.split(jax.random.key(0), TRIALS), rates
-    ).mean(1)
+    trial_keys = jax.random.split(jax.random.key(0), TRIALS)
+    # (rates, keys) -> (rates,)
+    scores = jax.jit(jax.vmap(over_keys, (None, 0)))(trial_keys, rates).mean(1)
     best = rates[scores.argmax()]
-    fresh = jax.random.split(jax.random.key(1), KEYS)
-    return (
-        rates,
-        scores,
-        jax.jit(jax.vmap(lambda key: run(name, key, best, digits.train, digits.test)))(fresh),
-    )
+    at_best = jax.vmap(lambda key: run(name, key, best, digits.train, digits.test))
+    tested = jax.jit(at_best)(jax.random.split(jax.random.key(1), KEYS))
+    return rates, scores, tested
 
 
 def draw(found):
-    """To the left accuracies at the best rate, best optimizer on top; to the right accuracy over rates."""
+    """Plot test accuracies at the best rate (left) and held-out accuracy by rate (right)."""
     order = sorted(found, key=lambda name: found[name][2].mean())
     figure = Figure(figsize=(13, 2 + 0.28 * len(order)), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -90,12 +89,10 @@ def draw(found):
         left.plot(tested, np.full(len(tested), row), ".", color="0.7", markersize=5)
         left.errorbar(tested.mean(), row, xerr=tested.std(), fmt="o", color="#0072B2", capsize=3)
         right.plot(rates, np.full(len(rates), row), color="0.9", zorder=0)
-        dots = right.scatter(
-            rates, np.full(len(rates), row), c=scores, cmap="viridis", vmin=0.8, vmax=1, s=24
-        )
-        right.plot(
-            rates[scores.argmax()], row, "o", color="#D55E00", fillstyle="none", markersize=9
-        )
+        style = {"cmap": "viridis", "vmin": 0.8, "vmax": 1, "s": 24}
+        dots = right.scatter(rates, np.full(len(rates), row), c=scores, **style)
+        best = rates[scores.argmax()]
+        right.plot(best, row, "o", color="#D55E00", fillstyle="none", markersize=9)
     for axes in (left, right):
         axes.set_yticks(range(len(order)), order)
     left.set_title(f"test accuracy at the best rate: {KEYS} keys, mean and deviation")
@@ -111,11 +108,10 @@ def main(names):
     found = {}
     for name in names or SPANS:
         rates, scores, tested = found[name] = jax.device_get(compare(name))
-        print(
-            f"{name}: best rate {rates[scores.argmax()]:.1e}, test accuracy {tested.mean():.4f} ± {tested.std():.4f}"
-        )
+        best, spread = rates[scores.argmax()], tested.std()
+        print(f"{name}: best rate {best:.1e}, test accuracy {tested.mean():.4f} ± {spread:.4f}")
     draw(found)
-    print(f"the picture is {PICTURE}")
+    print(f"plotted in {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Contact sheets of every augmentation: each operation at three strengths, and the named policies.
+"""Contact sheets of every augmentation: each operation at three magnitudes, and published policies.
 
-Run `python examples/07_augmentations.py`; it takes a minute or two and writes out/moves.png, colors.png, pixels.png,
-hidden.png and policies.png, or those that you name. The image is a test card drawn here: a scene with a sky, a wheel of
-hues, a ramp of gray, fine stripes, and a letter that tells left from right and top from bottom.
+Run `python examples/07_augmentations.py`; it takes a minute or two and writes out/moves.png,
+colors.png, pixels.png, hidden.png and policies.png, or those that you name. The image is a test
+card: a landscape, a wheel of hues, a ramp of gray, fine stripes, and a letter F, which shows
+reflections.
 """
 
 import sys
@@ -39,7 +40,7 @@ def card(side=SIDE):
 
 
 def at(maker, *strengths):
-    """Rows of an operation at a low, a middle and a high strength."""
+    """Rows of an operation at a low, a middle and a high magnitude."""
     return {f"{maker.__name__} {strength:g}": maker(strength) for strength in strengths}
 
 
@@ -120,7 +121,7 @@ def sheets():
 
 
 def main(names):
-    """Write these sheets, or all."""
+    """Write the sheets with these names, or all."""
     OUT.mkdir(exist_ok=True)
     for name, rows in sheets().items():
         if name in names or not names:

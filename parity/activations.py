@@ -1,4 +1,4 @@
-"""Activations, held against torch."""
+"""Activations, compared with torch."""
 
 import jax
 import numpy as np
@@ -10,7 +10,8 @@ from fnn import nn
 
 SHAPE, UNITS, PIECES = (3, 4), 3, 2
 
-# Of a number that some have as a knob. Torch's softplus is a line from 20 on by default, 2e-9 off: here from 40 on.
+# Functions of fnn and torch; some have an option, which is the number. By default the softplus of
+# torch is linear from 20 on, with an error of 2e-9: here from 40 on.
 POINTWISE = {
     "relu": (lambda number: nn.relu(), lambda x, number: F.relu(x)),
     "relu6": (lambda number: nn.relu6(), lambda x, number: F.relu6(x)),
@@ -46,23 +47,22 @@ OURS = {name: _applied(make) for name, (make, _) in POINTWISE.items()}
 
 @family("torch")
 def activations(draw: np.random.Generator, dtype: str):
-    """One of them, of numbers near 0 and far from it."""
-    name, number = list(POINTWISE)[draw.integers(len(POINTWISE))], draw.uniform(0, 1.5)
-    weight, x = (
-        array.astype(dtype)
-        for array in (draw.normal(size=SHAPE), 10 ** draw.uniform(-2, 2) * draw.normal(size=SHAPE))
-    )
+    """One of the functions, on numbers near 0 and far from it."""
+    name = list(POINTWISE)[draw.integers(len(POINTWISE))]
+    number = draw.uniform(0, 1.5)
+    weight = draw.normal(size=SHAPE).astype(dtype)
+    x = (10 ** draw.uniform(-2, 2) * draw.normal(size=SHAPE)).astype(dtype)
     _, theirs = POINTWISE[name]
-    return OURS[name](number, weight, x), torch_differentiated(
-        lambda x: theirs(x, number), weight, x
-    )
+    expected = torch_differentiated(lambda x: theirs(x, number), weight, x)
+    return OURS[name](number, weight, x), expected
 
 
 @jax.jit
 def _prelu(weight, x, slope):
-    return differentiated(lambda x, slope: nn.prelu().apply({"slope": slope}, {}, x)[0])(
-        weight, x, slope
-    )
+    def apply(x, slope):
+        return nn.prelu().apply({"slope": slope}, {}, x)[0]
+
+    return differentiated(apply)(weight, x, slope)
 
 
 @family("torch")

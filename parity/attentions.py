@@ -1,6 +1,6 @@
-"""Embeddings, attention and the blocks of transformers, held against torch."""
+"""Embeddings, attention and transformer blocks, compared with torch."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from fnn import nn
 BATCH, QUERIES, KEYS, WIDTH, MEMORY, HEADS = 2, 4, 5, 8, 6, 4
 VOCABULARY = 7
 PROJECTIONS = ("query", "key", "value", "output")
-# How nn.attention is called, and how much its mask tells: of keys, of queries and keys, or nothing.
-LOOKS = {
+# Options of nn.attention, and the number of axes of its mask after the batch: none, keys, or
+# queries and keys.
+CASES = {
     "plain": ({}, 0),
     "causal": ({"causal": True}, 0),
     "padded": ({}, 1),
@@ -25,8 +26,8 @@ LOOKS = {
     "without bias": ({"use_bias": False, "kv_heads": 1}, 0),
 }
 
-
-# So the scores of attention are of order 1: a softmax passes the errors of larger ones on, in torch as in fnn.
+# Gains by rank for which the scores of attention are of order 1: a softmax amplifies the errors of
+# larger scores, in torch and in fnn.
 GAINS = {1: lambda shape: 0.3, 2: lambda shape: 0.7 * shape[0] ** -0.5, 3: lambda shape: 1.0}
 
 
@@ -62,14 +63,15 @@ def embed(draw: np.random.Generator, dtype: str):
 
 
 @cache
-def _looking(look: str):
-    options, masked = LOOKS[look]
+def _attention(case: str):
+    options, mask_axes = CASES[case]
 
     @jax.jit
     def evaluate(weight, mask, x, *arrays):
         def apply(x, *arrays):
             params = _named(arrays, options.get("use_bias", True))
-            return nn.attention(HEADS, **options).apply(params, {}, (x, mask) if masked else x)[0]
+            inputs = (x, mask) if mask_axes else x
+            return nn.attention(HEADS, **options).apply(params, {}, inputs)[0]
 
         return differentiated(apply)(weight, x, *arrays)
 
@@ -77,54 +79,54 @@ def _looking(look: str):
 
 
 def _named(arrays, use_bias=True):
+    """The params of the four projections: a kernel and a bias of each, in order."""
     names = ("kernel", "bias") if use_bias else ("kernel",)
-    groups = [arrays[start : start + len(names)] for start in range(0, len(arrays), len(names))]
-    return {
-        part: dict(zip(names, group, strict=True))
-        for part, group in zip(PROJECTIONS, groups, strict=True)
-    }
+    params = {}
+    for index, part in enumerate(PROJECTIONS):
+        group = arrays[index * len(names) : (index + 1) * len(names)]
+        params[part] = dict(zip(names, group, strict=True))
+    return params
 
 
 @family("torch")
 def attention(draw: np.random.Generator, dtype: str):
-    """Torch's scaled dot products between torch's linear maps, the keys of a group repeated."""
-    look = list(LOOKS)[draw.integers(len(LOOKS))]
-    options, masked = LOOKS[look]
-    causal, groups, use_bias = (
-        options.get("causal", False),
-        options.get("kv_heads", HEADS),
-        options.get("use_bias", 1),
-    )
-    seen = np.ones((BATCH, QUERIES, QUERIES), bool)
-    mask = draw.random((BATCH, QUERIES, QUERIES)[: masked + 1]) < 0.6
-    mask[..., 0] = True  # a query that sees nothing is 0 here and NaN there
-    seen = seen & (mask[:, None] if masked == 1 else mask if masked else True)
-    seen = seen & np.tril(np.ones((QUERIES, QUERIES), bool)) if causal else seen
-    narrow = WIDTH // HEADS * groups
-    shapes = [
-        s
-        for n in (WIDTH, narrow, narrow, WIDTH)
-        for s in ([(WIDTH, n), (n,)] if use_bias else [(WIDTH, n)])
-    ]
-    weight, *arguments = normals(
-        draw, dtype, (BATCH, QUERIES, WIDTH), (BATCH, QUERIES, WIDTH), *shapes
-    )
+    """Torch's scaled dot products between torch's linear maps; the keys of a group are repeated."""
+    case = list(CASES)[draw.integers(len(CASES))]
+    options, mask_axes = CASES[case]
+    groups = options.get("kv_heads", HEADS)
+    use_bias = options.get("use_bias", True)
+    visible = np.ones((BATCH, QUERIES, QUERIES), bool)
+    mask = draw.random((BATCH, QUERIES, QUERIES)[: mask_axes + 1]) < 0.6
+    mask[..., 0] = True  # a query without keys gives 0 in fnn and NaN in torch
+    if mask_axes == 1:
+        visible = visible & mask[:, None]
+    elif mask_axes == 2:
+        visible = visible & mask
+    if options.get("causal", False):
+        visible = visible & np.tril(np.ones((QUERIES, QUERIES), bool))
+    kv_width = WIDTH // HEADS * groups
+    shapes = []
+    for width in (WIDTH, kv_width, kv_width, WIDTH):
+        shapes += [(WIDTH, width), (width,)] if use_bias else [(WIDTH, width)]
+    sequences = (BATCH, QUERIES, WIDTH)
+    weight, *arguments = normals(draw, dtype, sequences, sequences, *shapes)
 
     def peer(x, *arrays):
-        maps = {part: partial(linear, **own) for part, own in _named(arrays, use_bias).items()}
+        params = _named(arrays, use_bias)
 
         def split(part, heads):
-            return maps[part](x).reshape(BATCH, QUERIES, heads, -1).transpose(1, 2)
+            y = linear(x, **params[part]).reshape(BATCH, QUERIES, heads, -1)
+            return y.transpose(1, 2)  # (batch, heads, queries, head width)
 
-        key, value = (
-            split(part, groups).repeat_interleave(HEADS // groups, 1) for part in ("key", "value")
-        )
-        mixed = F.scaled_dot_product_attention(
-            split("query", HEADS), key, value, torch.tensor(seen)[:, None]
-        )
-        return maps["output"](mixed.transpose(1, 2).reshape(BATCH, QUERIES, WIDTH))
+        key = split("key", groups).repeat_interleave(HEADS // groups, 1)
+        value = split("value", groups).repeat_interleave(HEADS // groups, 1)
+        mask = torch.tensor(visible)[:, None]
+        mixed = F.scaled_dot_product_attention(split("query", HEADS), key, value, mask)
+        mixed = mixed.transpose(1, 2).reshape(BATCH, QUERIES, WIDTH)
+        return linear(mixed, **params["output"])
 
-    return _looking(look)(weight, mask, *arguments), torch_differentiated(peer, weight, *arguments)
+    expected = torch_differentiated(peer, weight, *arguments)
+    return _attention(case)(weight, mask, *arguments), expected
 
 
 @jax.jit
@@ -147,23 +149,26 @@ def cross_attention(draw: np.random.Generator, dtype: str):
     weight, *arguments = normals(draw, dtype, x, x, memory, *shapes)
 
     def peer(x, memory, *arrays):
-        own = _named(arrays)
+        params = _named(arrays)
+        kernels = {part: params[part]["kernel"].T for part in PROJECTIONS}
+        biases = torch.cat([params[part]["bias"] for part in PROJECTIONS[:3]])
+        memory = memory.transpose(0, 1)
         mixed, _ = F.multi_head_attention_forward(
-            x.transpose(0, 1), memory.transpose(0, 1), memory.transpose(0, 1), WIDTH, HEADS,
-            None, torch.cat([own[part]["bias"] for part in PROJECTIONS[:3]]), None, None, False, 0.0,
-            own["output"]["kernel"].T, own["output"]["bias"], key_padding_mask=torch.tensor(~mask), need_weights=False,
-            use_separate_proj_weight=True, q_proj_weight=own["query"]["kernel"].T,
-            k_proj_weight=own["key"]["kernel"].T, v_proj_weight=own["value"]["kernel"].T,
+            x.transpose(0, 1), memory, memory, WIDTH, HEADS,
+            None, biases, None, None, False, 0.0,
+            kernels["output"], params["output"]["bias"],
+            key_padding_mask=torch.tensor(~mask), need_weights=False,
+            use_separate_proj_weight=True, q_proj_weight=kernels["query"],
+            k_proj_weight=kernels["key"], v_proj_weight=kernels["value"],
         )  # fmt: skip
         return mixed.transpose(0, 1)
 
-    return _cross_attention(weight, mask, *arguments), torch_differentiated(
-        peer, weight, *arguments
-    )
+    expected = torch_differentiated(peer, weight, *arguments)
+    return _cross_attention(weight, mask, *arguments), expected
 
 
 HIDDEN = 3 * WIDTH
-# Where each leaf of the block lies in torch's, and its shape; query, key and value are one array there.
+# Names and shapes of the params of torch's block; query, key and value are one array there.
 BLOCK = {
     "self_attn.in_proj_weight": (3 * WIDTH, WIDTH),
     "self_attn.in_proj_bias": (3 * WIDTH,),
@@ -181,23 +186,23 @@ BLOCK = {
 
 
 def _block_params(arrays):
-    own = dict(zip(BLOCK, arrays, strict=True))
+    """The params of nn.transformer_block from those of torch."""
+    theirs = dict(zip(BLOCK, arrays, strict=True))
 
     def affine(name):
-        return {"kernel": own[f"{name}.weight"].T, "bias": own[f"{name}.bias"]}
+        return {"kernel": theirs[f"{name}.weight"].T, "bias": theirs[f"{name}.bias"]}
 
     def norm(name):
-        return {"scale": own[f"{name}.weight"], "bias": own[f"{name}.bias"]}
+        return {"scale": theirs[f"{name}.weight"], "bias": theirs[f"{name}.bias"]}
 
-    kernels = jnp.split(own["self_attn.in_proj_weight"].T, 3, axis=1)
-    biases = jnp.split(own["self_attn.in_proj_bias"], 3)
-    look = {
-        part: {"kernel": kernel, "bias": bias}
-        for part, kernel, bias in zip(PROJECTIONS[:3], kernels, biases, strict=True)
-    }
+    kernels = jnp.split(theirs["self_attn.in_proj_weight"].T, 3, axis=1)
+    biases = jnp.split(theirs["self_attn.in_proj_bias"], 3)
+    attention = {"output": affine("self_attn.out_proj")}
+    for part, kernel, bias in zip(PROJECTIONS[:3], kernels, biases, strict=True):
+        attention[part] = {"kernel": kernel, "bias": bias}
     return {
         "attention_norm": norm("norm1"),
-        "attention": look | {"output": affine("self_attn.out_proj")},
+        "attention": attention,
         "mlp_norm": norm("norm2"),
         "mlp": {"up": affine("linear1"), "down": affine("linear2")},
     }
@@ -218,16 +223,9 @@ def _block(causal: bool):
 
 @cache
 def _torch_block(dtype: str):
-    return torch.nn.TransformerEncoderLayer(
-        WIDTH,
-        HEADS,
-        HIDDEN,
-        0.0,
-        "gelu",
-        batch_first=True,
-        norm_first=True,
-        dtype=getattr(torch, dtype),
-    )
+    sizes = (WIDTH, HEADS, HIDDEN)
+    options = {"batch_first": True, "norm_first": True, "dtype": getattr(torch, dtype)}
+    return torch.nn.TransformerEncoderLayer(*sizes, 0.0, "gelu", **options)
 
 
 @family("torch")
@@ -244,4 +242,5 @@ def transformer_block(draw: np.random.Generator, dtype: str):
         params = dict(zip(BLOCK, arrays, strict=True))
         return torch.func.functional_call(_torch_block(dtype), params, (x,), options)
 
-    return _block(causal)(weight, mask, *arguments), torch_differentiated(peer, weight, *arguments)
+    expected = torch_differentiated(peer, weight, *arguments)
+    return _block(causal)(weight, mask, *arguments), expected

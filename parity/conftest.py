@@ -1,4 +1,4 @@
-"""The live comparison is as strict as the tests; torch has one thread, for every worker has its own."""
+"""The settings of the tests for the comparison with peers; one thread of torch per worker."""
 
 import importlib.util
 from contextlib import contextmanager
@@ -8,12 +8,11 @@ import jax
 import pytest
 import torch
 
-spec = importlib.util.spec_from_file_location(
-    "strictness", Path(__file__).parents[1] / "tests" / "conftest.py"
-)
-strictness = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(strictness)
-key, x64 = strictness.key, strictness.x64
+PATH = Path(__file__).parents[1] / "tests" / "conftest.py"
+spec = importlib.util.spec_from_file_location("tests_conftest", PATH)
+tests_conftest = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests_conftest)
+key, x64 = tests_conftest.key, tests_conftest.x64
 
 torch.set_num_threads(1)
 

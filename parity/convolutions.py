@@ -1,6 +1,7 @@
-"""Convolutions of signals, images and volumes and their transposes, held against torch.
+"""Convolutions of signals, images and volumes and their transposes, compared with torch.
 
-Two dozen geometries are drawn once, eight for each number of axes, so that as many programs are compiled a dtype.
+24 geometries are drawn once, eight for each number of axes, so that 24 programs are compiled for
+each dtype.
 """
 
 from functools import partial
@@ -23,7 +24,7 @@ TRANSPOSES = {
 
 
 class Problem(NamedTuple):
-    """All of a convolution but its numbers; a tuple has a number for each axis."""
+    """The geometry of a convolution; a tuple has one number per axis."""
 
     image: tuple[int, ...]
     window: tuple[int, ...]
@@ -36,33 +37,28 @@ class Problem(NamedTuple):
     outputs: int
 
 
-def drawn(seed: int) -> Problem:
+def problem_of(seed: int) -> Problem:
     draw = np.random.default_rng(seed)
     axes = 1 + seed % 3
-    window, stride, dilation = (
-        draw.integers(1, 4, axes),
-        draw.integers(1, 4, axes),
-        draw.integers(1, 3, axes),
-    )
-    reach = (window - 1) * dilation + 1
-    padding = np.minimum(
-        draw.integers(0, 3, axes), (reach - 1) // 2
-    )  # so that of a transpose something is left
-    image = np.maximum(reach - 2 * padding, 1) + draw.integers(0, 4, axes)
+    window = draw.integers(1, 4, axes)
+    stride = draw.integers(1, 4, axes)
+    dilation = draw.integers(1, 3, axes)
+    extent = (window - 1) * dilation + 1
+    # A larger padding could leave nothing of the output of a transpose.
+    padding = np.minimum(draw.integers(0, 3, axes), (extent - 1) // 2)
+    image = np.maximum(extent - 2 * padding, 1) + draw.integers(0, 4, axes)
     groups = int(draw.integers(1, 4))
-    per_axis = (image, window, stride, padding, dilation, draw.integers(0, stride))
-    return Problem(
-        *(tuple(sizes.tolist()) for sizes in per_axis),
-        groups,
-        *(groups * draw.integers(1, 4, 2)).tolist(),
-    )
+    arrays = (image, window, stride, padding, dilation, draw.integers(0, stride))
+    per_axis = [tuple(sizes.tolist()) for sizes in arrays]
+    inputs, outputs = (groups * draw.integers(1, 4, 2)).tolist()
+    return Problem(*per_axis, groups, inputs, outputs)
 
 
-PROBLEMS = [drawn(seed) for seed in range(24)]
+PROBLEMS = [problem_of(seed) for seed in range(24)]
 
 
 def first(x: Any) -> Any:
-    """Channels first, as torch has them."""
+    """The array with channels first, as in torch."""
     return x.movedim(-1, 1)
 
 
@@ -78,11 +74,11 @@ def _ours(problem: Problem, transposed: bool, weight, x, kernel, bias):
 def _layer(problem: Problem, transposed: bool):
     _, window, stride, padding, dilation, output_padding, groups, _, outputs = problem
     maker, _ = (TRANSPOSES if transposed else CONVS)[len(window)]
-    extra = {"output_padding": output_padding} if transposed else {}
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    if transposed:
+        options["output_padding"] = output_padding
     pairs = [(pad, pad) for pad in padding]
-    layer = maker(
-        outputs, window, stride=stride, padding=pairs, dilation=dilation, groups=groups, **extra
-    )
+    layer = maker(outputs, window, padding=pairs, **options)
     return lambda x, kernel, bias: layer.apply({"kernel": kernel, "bias": bias}, {}, x)[0]
 
 
@@ -92,14 +88,16 @@ def _arrays(
     """The weight of y, x, the kernel and the bias."""
     kernel = (*problem.window, problem.inputs // problem.groups, problem.outputs)
     shapes = (2, *problem.image, problem.inputs), kernel, (problem.outputs,)
-    y = jax.eval_shape(
-        _layer(problem, transposed), *(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
-    )
+    structs = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    y = jax.eval_shape(_layer(problem, transposed), *structs)
     return [draw.normal(size=shape).astype(dtype) for shape in (y.shape, *shapes)]
 
 
-def evened(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values with the gradient of the bias of order 1: it sums one number a pixel, which may all but cancel."""
+def scaled(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values with the gradient of the bias divided to order 1.
+
+    It is a sum over the pixels, whose terms may nearly cancel.
+    """
     y, *slopes, bias = values
     return y, *slopes, bias / prod(y.shape[:-1]) ** 0.5
 
@@ -116,34 +114,27 @@ def conv(draw: np.random.Generator, dtype: str):
     theirs = CONVS[len(problem.window)][1]
 
     def apply(x, kernel, bias):
-        return last(
-            theirs(
-                first(x), kernel.movedim((-1, -2), (0, 1)).contiguous(), bias, **_options(problem)
-            )
-        )
+        kernel = kernel.movedim((-1, -2), (0, 1)).contiguous()  # (outputs, inputs / groups, ...)
+        return last(theirs(first(x), kernel, bias, **_options(problem)))
 
-    return evened(_ours(problem, False, *arrays)), evened(torch_differentiated(apply, *arrays))
+    return scaled(_ours(problem, False, *arrays)), scaled(torch_differentiated(apply, *arrays))
 
 
 @family("torch")
 def conv_transpose(draw: np.random.Generator, dtype: str):
-    """Torch's kernels are (inputs, outputs / groups, ...): the groups lie along the inputs."""
+    """Torch's kernels are (inputs, outputs / groups, ...), with the groups along the inputs."""
     problem = PROBLEMS[draw.integers(len(PROBLEMS))]
     arrays = _arrays(problem, True, draw, dtype)
     theirs = TRANSPOSES[len(problem.window)][1]
 
     def apply(x, kernel, bias):
-        by_group = kernel.unflatten(-1, (problem.groups, -1)).movedim(
-            -2, 0
-        )  # (groups, ..., in / groups, out / groups)
+        by_group = kernel.unflatten(-1, (problem.groups, -1))
+        by_group = by_group.movedim(-2, 0)  # (groups, ..., in / groups, out / groups)
         by_input = by_group.movedim((-2, -1), (1, 2)).flatten(0, 1).contiguous()
-        return last(
-            theirs(
-                first(x), by_input, bias, **_options(problem), output_padding=problem.output_padding
-            )
-        )
+        options = _options(problem) | {"output_padding": problem.output_padding}
+        return last(theirs(first(x), by_input, bias, **options))
 
-    return evened(_ours(problem, True, *arrays)), evened(torch_differentiated(apply, *arrays))
+    return scaled(_ours(problem, True, *arrays)), scaled(torch_differentiated(apply, *arrays))
 
 
 @jax.jit
@@ -164,7 +155,9 @@ def separable_conv(draw: np.random.Generator, dtype: str):
     arrays = [draw.normal(size=shape).astype(dtype) for shape in shapes]
 
     def apply(x, depthwise, pointwise, bias):
-        depthwise, pointwise = (kernel.permute(3, 2, 0, 1) for kernel in (depthwise, pointwise))
-        return last(F.conv2d(F.conv2d(first(x), depthwise, None, 2, 1, 1, 3), pointwise, bias))
+        depthwise = depthwise.permute(3, 2, 0, 1)
+        pointwise = pointwise.permute(3, 2, 0, 1)
+        y = F.conv2d(first(x), depthwise, None, 2, 1, 1, 3)  # stride, padding, dilation, groups
+        return last(F.conv2d(y, pointwise, bias))
 
     return _separable(*arrays), torch_differentiated(apply, *arrays)

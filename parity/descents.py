@@ -1,10 +1,11 @@
-"""How an optimizer is held against a peer's: both are fed one stream of gradients, the params compared at each step.
+"""Comparison of an optimizer with that of a peer: params after each step on the same gradients.
 
-An entry says how each side makes the optimizer from a rate and knobs, and how the knobs are drawn. Closed loops, where
-each side differentiates at its own params, would be chaotic, so both are given the same gradients, whose size differs
-from number to number. `worst` is the largest difference over CONFIGURATIONS problems of STEPS steps, relative to the
-largest number of the params' path or to 1 if that is more: what the tests judge, and what
-benchmarks/descent_parity.py prints.
+An entry has two functions that make the optimizer from a rate and options, and functions that draw
+the options. Both sides get the same gradients, with sizes that differ between the numbers, because
+gradients at the params of each side would make the difference grow chaotically. `worst` is the
+largest difference over CONFIGURATIONS problems of STEPS steps, relative to the largest number of
+the params on the path, or to 1 if that is larger: the figure of the tests and of
+benchmarks/descent_parity.py.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,16 @@ Draw = Callable[[np.random.Generator], float]
 
 
 class Descent(NamedTuple):
-    """An optimizer of fnn, (rate, **knobs) -> optimizer, and the steps of its peer on the same problems."""
+    """An optimizer of fnn and the steps of its peer.
+
+    Attributes:
+        peer: Name of the library.
+        ours: Function (rate, **knobs) -> optimizer of fnn.
+        theirs: Function of the problems that returns the params of the peer after every step.
+        knobs: Functions that draw the options, by name.
+        rate: Function that draws the rate.
+        goals: Largest error, by dtype.
+    """
 
     peer: str
     ours: Callable[..., Any]
@@ -35,12 +45,12 @@ class Descent(NamedTuple):
 
 
 def near_one(low: float, high: float) -> Draw:
-    """A decay: 1 - 10ˣ with x drawn between these two."""
+    """Draw a decay 1 - 10ˣ with x uniform between low and high."""
     return lambda draw: 1 - 10 ** draw.uniform(low, high)
 
 
 def power(low: float, high: float) -> Draw:
-    """A positive number: 10ˣ with x drawn between these two."""
+    """Draw a positive number 10ˣ with x uniform between low and high."""
     return lambda draw: 10 ** draw.uniform(low, high)
 
 
@@ -58,15 +68,23 @@ def against_torch(
     float32: float = GOALS["float32"],
     **knobs: Draw,
 ) -> None:
-    """Enter an optimizer, where theirs is (params, rate, **knobs) -> torch's; float32 is its goal in that precision."""
+    """Enter an optimizer of fnn and torch.
+
+    Args:
+        name: Name of the entry.
+        ours: Function (rate, **knobs) -> optimizer of fnn.
+        theirs: Function (params, rate, **knobs) -> optimizer of torch.
+        rate: Function that draws the rate.
+        float32: Goal in float32.
+        **knobs: Functions that draw the options.
+    """
 
     def steps(rates: Any, knobs: Any, params: Any, grads: Any) -> Any:
-        problems = range(len(rates))
-        at = [
-            jax.tree.map(lambda array, i=i: array[i], (rates, knobs, params, grads))
-            for i in problems
-        ]
-        paths = [_follow_torch(theirs, *problem) for problem in at]
+        problems = (rates, knobs, params, grads)
+        paths = []
+        for i in range(len(rates)):
+            problem = jax.tree.map(lambda array, i=i: array[i], problems)
+            paths.append(_follow_torch(theirs, *problem))
         return jax.tree.map(lambda *paths: np.stack(paths), *paths)
 
     DESCENTS[name] = Descent("torch", ours, steps, knobs, rate, GOALS | {"float32": float32})
@@ -81,7 +99,10 @@ def against_optax(
     float32: float = GOALS["float32"],
     **knobs: Draw,
 ) -> None:
-    """Enter an optimizer, where theirs is (rate, **knobs) -> optax's; float32 is its goal in that precision."""
+    """Enter an optimizer of fnn and optax; theirs is a function (rate, **knobs) -> optimizer.
+
+    The other arguments are those of against_torch.
+    """
     steps = _followed(theirs)
 
     def lenient(*problem: Any) -> Any:
@@ -92,7 +113,7 @@ def against_optax(
 
 
 def worst(name: str, dtype: str, configurations: int = CONFIGURATIONS) -> float:
-    """The largest error over so many problems."""
+    """The largest error over the problems."""
     entry = DESCENTS[name]
     problem = problems(entry, dtype, configurations)
     got, wanted = _followed(entry.ours)(*problem), entry.theirs(*problem)
@@ -107,26 +128,28 @@ def problems(entry: Descent, dtype: str, configurations: int) -> tuple[Any, Any,
 
 
 def _problem(entry: Descent, draw: np.random.Generator) -> tuple[Any, Any, Any, Any]:
-    rate, knobs = entry.rate(draw), {name: knob(draw) for name, knob in entry.knobs.items()}
+    rate = entry.rate(draw)
+    knobs = {name: knob(draw) for name, knob in entry.knobs.items()}
     params = {name: draw.normal(size=shape) for name, shape in SHAPES.items()}
     scales = {name: 10 ** draw.uniform(-3, 3, size=shape) for name, shape in SHAPES.items()}
-    grads = {
-        name: scales[name] * draw.normal(size=(STEPS, *shape)) for name, shape in SHAPES.items()
-    }
+    grads = {}
+    for name, shape in SHAPES.items():
+        grads[name] = scales[name] * draw.normal(size=(STEPS, *shape))
     return np.float64(rate), knobs, params, grads
 
 
 def _error(got: Any, wanted: np.ndarray) -> float:
+    """The largest relative error over the problems, which are the first axis."""
     got = np.asarray(got)
-    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), (
-        f"{got.shape} {got.dtype} is not the peer's"
-    )
+    assert got.shape == wanted.shape, f"expected {wanted.shape}, got {got.shape}"
+    assert got.dtype == wanted.dtype, f"expected {wanted.dtype}, got {got.dtype}"
     axes = tuple(range(1, got.ndim))
-    return (np.abs(got - wanted).max(axes) / np.maximum(1, np.abs(wanted).max(axes))).max()
+    scales = np.maximum(1, np.abs(wanted).max(axes))
+    return (np.abs(got - wanted).max(axes) / scales).max()
 
 
 def _followed(make: Any) -> Any:
-    """(rates, knobs, params, grads), for many problems at once -> the params after every step."""
+    """A function (rates, knobs, params, grads) -> params after every step, for many problems."""
 
     def follow(rate: Any, knobs: Any, params: Any, grads: Any) -> Any:
         optimizer = make(rate, **knobs)
@@ -148,12 +171,10 @@ def _follow_torch(
     leaves = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
     gradients = {name: torch.tensor(array) for name, array in grads.items()}
     path: dict[str, list[np.ndarray]] = {name: [] for name in leaves}
-    torch.set_default_dtype(
-        gradients["bias"].dtype
-    )  # some keep numbers of their own, of that dtype
-    optimizer = make(
-        list(leaves.values()), float(rate), **{name: float(knob) for name, knob in knobs.items()}
-    )
+    # Some optimizers keep numbers in the default dtype.
+    torch.set_default_dtype(gradients["bias"].dtype)
+    options = {name: float(knob) for name, knob in knobs.items()}
+    optimizer = make(list(leaves.values()), float(rate), **options)
     for step in range(STEPS):
         for name, leaf in leaves.items():
             leaf.grad = gradients[name][step]

@@ -1,4 +1,4 @@
-"""Transforms of optimizers against torch's and optax's."""
+"""Transforms of optimizers, compared with torch and optax."""
 
 import jax.numpy as jnp
 import optax
@@ -12,21 +12,34 @@ LIMIT, STRENGTH = {"limit": power(-2, 2)}, {"strength": power(-4, -0.5)}
 
 
 def clipped(clip, make):
-    """torch's optimizer, with its gradients clipped in place before each step."""
+    """An optimizer of torch whose gradients are clipped in place before each step."""
 
-    def made(params, rate, limit):
+    def make_clipped(params, rate, limit):
         optimizer = make(params, rate)
         optimizer.register_step_pre_hook(lambda *_: clip(params, limit) and None)
         return optimizer
 
-    return made
+    return make_clipped
 
 
-def micro(optimizer):
+def accumulated(optimizer):
     """optax's accumulation of three gradients, in the precision of the run."""
-    return optax.MultiSteps(
-        optimizer, 3, accumulator_dtype=jnp.result_type(float)
-    ).gradient_transformation()
+    dtype = jnp.result_type(float)
+    return optax.MultiSteps(optimizer, 3, accumulator_dtype=dtype).gradient_transformation()
+
+
+def adam_with_l2(rate, strength, **knobs):
+    return optim.weight_decay(optim.adam(rate, **knobs), strength, decoupled=False)
+
+
+def chain_in_transform(rate, limit, decay):
+    chain = optax.chain(optax.trace(decay), optax.scale_by_learning_rate(rate))
+    return optim.ema(optim.clip_by_global_norm(chain, limit))
+
+
+def two_groups(rate):
+    groups = {"few": optax.sgd(rate / 3), "many": optax.adam(rate)}
+    return optax.partition(groups, {"bias": "few", "kernel": "many"})
 
 
 against_torch(
@@ -43,9 +56,7 @@ against_torch(
 )
 against_torch(
     "weight_decay in the gradient",
-    lambda rate, strength, **knobs: optim.weight_decay(
-        optim.adam(rate, **knobs), strength, decoupled=False
-    ),
+    adam_with_l2,
     lambda p, rate, strength, b1, b2, eps: torch.optim.Adam(p, rate, (b1, b2), eps, strength),
     **STRENGTH,
     **BETAS,
@@ -88,22 +99,16 @@ against_optax(
 against_optax(
     "accumulate, optax",
     lambda rate: optim.accumulate(optim.adam(rate), 3),
-    lambda rate: micro(optax.adam(rate)),
+    lambda rate: accumulated(optax.adam(rate)),
 )
 against_optax(
     "partition, optax",
     lambda rate: optim.partition({"bias": optim.sgd(rate / 3)}, optim.adam(rate)),
-    lambda rate: optax.partition(
-        {"few": optax.sgd(rate / 3), "many": optax.adam(rate)}, {"bias": "few", "kernel": "many"}
-    ),
+    two_groups,
 )
 against_optax(
     "a chain of optax in a transform of fnn",
-    lambda rate, limit, decay: optim.ema(
-        optim.clip_by_global_norm(
-            optax.chain(optax.trace(decay), optax.scale_by_learning_rate(rate)), limit
-        )
-    ),
+    chain_in_transform,
     lambda rate, limit, decay: optax.chain(
         optax.clip_by_global_norm(limit), optax.sgd(rate, momentum=decay)
     ),

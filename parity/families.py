@@ -1,4 +1,4 @@
-"""All families, each entered by the file that defines it."""
+"""All families; importing a file enters its families."""
 
 import activations as activations
 import attentions as attentions

@@ -1,10 +1,10 @@
-"""How a family of layers or losses is held against a peer: random problems, the same for both, in both precisions.
+"""Comparison of a family of layers or losses with a peer, on random problems in two precisions.
 
-A family is a function (draw, dtype) -> (got, wanted), trees of arrays in the same order: the values and the gradients
-of fnn and of the peer on one random problem, all in that dtype, its numbers of order 1. The error is the largest
-difference of an array, relative to the largest number of that array, or to `scale` if that is more, for small numbers
-may be what is left of large ones. `worst` is over CONFIGURATIONS problems: the figure that the tests judge and
-benchmarks/parity.py prints.
+A family is a function (draw, dtype) -> (got, wanted), trees of arrays in the same order: the values
+and gradients of fnn and of the peer on one random problem with numbers of order 1, in that dtype.
+The error is the largest difference of an array, relative to the largest number of that array or to
+`scale` if that is larger, because small numbers may be differences of large ones. `worst` is the
+largest error over CONFIGURATIONS problems: the figure of the tests and of benchmarks/parity.py.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FAMILIES: dict[str, "Family"] = {}
 
 
 class Family(NamedTuple):
-    """A function that draws and solves one problem, and whom it is held against."""
+    """A function that draws and solves one problem, the name of the peer, and the scale."""
 
     compare: Callable[[np.random.Generator, str], tuple[Any, Any]]
     peer: str
@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 def family(peer: str, *, scale: float = 1.0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a function as a family, under its name."""
+    """Enter a function as a family under its name."""
 
     def enter(compare: Callable[..., Any]) -> Callable[..., Any]:
         FAMILIES[compare.__name__] = Family(compare, peer, scale)
@@ -38,22 +38,24 @@ def family(peer: str, *, scale: float = 1.0) -> Callable[[Callable[..., Any]], C
 
 
 def worst(name: str, dtype: str, configurations: int = CONFIGURATIONS) -> float:
-    """The largest error of a family over so many problems; NaN where one side has a NaN that the other lacks."""
+    """The largest error of a family over the problems; NaN where only one side has a NaN."""
     chosen = FAMILIES[name]
-    problems = (
-        chosen.compare(np.random.default_rng(seed), dtype) for seed in range(configurations)
-    )
-    return max(_error(got, wanted, chosen.scale) for got, wanted in problems)
+    errors = []
+    for seed in range(configurations):
+        got, wanted = chosen.compare(np.random.default_rng(seed), dtype)
+        errors.append(_error(got, wanted, chosen.scale))
+    return max(errors)
 
 
 def _error(got: Any, wanted: Any, scale: float) -> float:
-    pairs = zip(jax.tree.leaves(got), map(as_numpy, jax.tree.leaves(wanted)), strict=True)
+    wanted_arrays = [as_numpy(leaf) for leaf in jax.tree.leaves(wanted)]
+    pairs = zip(jax.tree.leaves(got), wanted_arrays, strict=True)
     return max(_array_error(np.asarray(one), other, scale) for one, other in pairs)
 
 
 def _array_error(got: np.ndarray, wanted: np.ndarray, scale: float) -> float:
-    assert got.shape == wanted.shape, f"{got.shape} is not the peer's {wanted.shape}"
-    assert got.dtype == wanted.dtype, f"{got.dtype} is not the peer's {wanted.dtype}"
+    assert got.shape == wanted.shape, f"expected {wanted.shape}, got {got.shape}"
+    assert got.dtype == wanted.dtype, f"expected {wanted.dtype}, got {got.dtype}"
     size = max(np.abs(wanted).max(initial=0), scale, np.finfo(wanted.dtype).tiny)
     return float(np.abs(got.astype(np.float64) - wanted).max(initial=0) / size)
 
@@ -63,7 +65,7 @@ def as_numpy(value: Any) -> np.ndarray:
 
 
 def differentiated(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """(weight, *arguments) -> y and the gradients of Σ y weight by each argument, for fnn."""
+    """A function (weight, *arguments) -> y and the gradients of Σ y weight by each argument."""
 
     def evaluate(weight: Any, *arguments: Any) -> tuple[Any, ...]:
         y, pull = jax.vjp(apply, *arguments)
@@ -75,7 +77,7 @@ def differentiated(apply: Callable[..., Any]) -> Callable[..., Any]:
 def torch_differentiated(
     apply: Callable[..., Any], weight: np.ndarray, *arguments: np.ndarray
 ) -> tuple[Any, ...]:
-    """The same for torch."""
+    """y and the gradients of Σ y weight by each argument, in torch."""
     leaves = [torch.tensor(argument, requires_grad=True) for argument in arguments]
     y = apply(*leaves)
     return y, *torch.autograd.grad((y * torch.tensor(weight)).sum(), leaves)

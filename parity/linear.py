@@ -1,4 +1,4 @@
-"""Linear maps, held against torch."""
+"""Linear maps, compared with torch."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Losses, held against torch: the values, and the gradients of Σ value weight by the outputs."""
+"""Losses, compared with torch: values, and gradients of Σ value weight by the outputs."""
 
 from functools import partial
 
@@ -13,8 +13,8 @@ from fnn import objective
 BATCH, CLASSES = 6, 5
 
 
-def drawn(draw, dtype, *shape):
-    """Numbers of a size between 1/10 and 10."""
+def normals(draw, dtype, *shape):
+    """Normal numbers with a random scale between 1/10 and 10."""
     return (10 ** draw.uniform(-1, 1) * draw.normal(size=shape)).astype(dtype)
 
 
@@ -24,7 +24,7 @@ def weights(draw, dtype):
 
 @partial(jax.jit, static_argnums=0)
 def ours(loss, weight, targets, options, *outputs):
-    """outputs are the one array, or the several, that the loss takes in."""
+    """Values and gradients of a loss of fnn, whose outputs are one array or several."""
 
     def values(*outputs):
         return loss(outputs if len(outputs) > 1 else outputs[0], targets, **options)
@@ -33,10 +33,9 @@ def ours(loss, weight, targets, options, *outputs):
 
 
 def both(loss, theirs, weight, targets, *outputs, **options):
-    """fnn's and torch's answers; theirs takes in the outputs, as tensors that are differentiated by."""
-    return ours(loss, weight, targets, options, *outputs), torch_differentiated(
-        theirs, weight, *outputs
-    )
+    """Values and gradients of fnn and torch; theirs is a function of the outputs."""
+    expected = torch_differentiated(theirs, weight, *outputs)
+    return ours(loss, weight, targets, options, *outputs), expected
 
 
 def rows(values):
@@ -45,54 +44,36 @@ def rows(values):
 
 @family("torch")
 def cross_entropy(draw: np.random.Generator, dtype: str):
-    labels, probabilities = (
-        draw.integers(0, CLASSES, BATCH),
-        draw.dirichlet(np.ones(CLASSES), BATCH).astype(dtype),
-    )
-    targets, smoothing = (
-        (labels, probabilities)[draw.integers(2)],
-        draw.choice([0.0, draw.uniform(), 1.0]),
-    )
-    theirs = partial(
-        F.cross_entropy,
-        target=torch.tensor(targets),
-        reduction="none",
-        label_smoothing=float(smoothing),
-    )
-    logits = drawn(draw, dtype, BATCH, CLASSES)
-    return both(
-        objective.cross_entropy,
-        theirs,
-        weights(draw, dtype),
-        targets,
-        logits,
-        label_smoothing=smoothing.astype(dtype),
-    )
+    labels = draw.integers(0, CLASSES, BATCH)
+    probabilities = draw.dirichlet(np.ones(CLASSES), BATCH).astype(dtype)
+    targets = (labels, probabilities)[draw.integers(2)]
+    smoothing = draw.choice([0.0, draw.uniform(), 1.0])
+    options = {"reduction": "none", "label_smoothing": float(smoothing)}
+    theirs = partial(F.cross_entropy, target=torch.tensor(targets), **options)
+    logits = normals(draw, dtype, BATCH, CLASSES)
+    weight = weights(draw, dtype)
+    smoothing = smoothing.astype(dtype)
+    loss = objective.cross_entropy
+    return both(loss, theirs, weight, targets, logits, label_smoothing=smoothing)
 
 
 @family("torch")
 def weighted_cross_entropy(draw: np.random.Generator, dtype: str):
     """Class weights and an ignored label, in torch's mean."""
-    labels, own = draw.integers(0, CLASSES, BATCH), draw.uniform(0.1, 2, CLASSES).astype(dtype)
+    labels = draw.integers(0, CLASSES, BATCH)
+    class_weights = draw.uniform(0.1, 2, CLASSES).astype(dtype)
     labels[draw.random(BATCH) < 0.3] = -100
     labels[0] = 1
-    theirs = partial(
-        F.cross_entropy, target=torch.tensor(labels), weight=torch.tensor(own), ignore_index=-100
-    )
-    return both(
-        _weighted_mean,
-        theirs,
-        np.ones((), dtype),
-        (labels, own),
-        drawn(draw, dtype, BATCH, CLASSES),
-    )
+    options = {"weight": torch.tensor(class_weights), "ignore_index": -100}
+    theirs = partial(F.cross_entropy, target=torch.tensor(labels), **options)
+    logits = normals(draw, dtype, BATCH, CLASSES)
+    return both(_weighted_mean, theirs, np.ones((), dtype), (labels, class_weights), logits)
 
 
 def _weighted_mean(logits, targets):
-    labels, own = targets
-    values, counts = objective.ignoring(
-        objective.class_weighted(objective.cross_entropy, own), -100
-    )(logits, labels)
+    labels, class_weights = targets
+    weighted = objective.class_weighted(objective.cross_entropy, class_weights)
+    values, counts = objective.ignoring(weighted, -100)(logits, labels)
     return (values * counts).sum() / counts.sum()
 
 
@@ -106,79 +87,67 @@ def nll(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def binary_cross_entropy(draw: np.random.Generator, dtype: str):
-    targets = draw.integers(0, 2, (BATCH, 3)).astype(dtype)
-    targets = (targets, draw.random((BATCH, 3)).astype(dtype))[draw.integers(2)]
+    labels = draw.integers(0, 2, (BATCH, 3)).astype(dtype)
+    probabilities = draw.random((BATCH, 3)).astype(dtype)
+    targets = (labels, probabilities)[draw.integers(2)]
 
     def theirs(logits):
-        return rows(
-            F.binary_cross_entropy_with_logits(logits, torch.tensor(targets), reduction="none")
-        )
+        wanted = torch.tensor(targets)
+        return rows(F.binary_cross_entropy_with_logits(logits, wanted, reduction="none"))
 
-    return both(
-        objective.binary_cross_entropy,
-        theirs,
-        weights(draw, dtype),
-        targets,
-        drawn(draw, dtype, BATCH, 3),
-    )
+    weight = weights(draw, dtype)
+    logits = normals(draw, dtype, BATCH, 3)
+    return both(objective.binary_cross_entropy, theirs, weight, targets, logits)
 
 
 @family("torch")
 def focal(draw: np.random.Generator, dtype: str):
-    """Written out, for torch has none; p is kept from 1, where the formula as it stands has no slope."""
-    labels, gamma = draw.integers(0, CLASSES, BATCH), draw.uniform(0, 4)
+    """The formula, because torch has no such loss.
+
+    log(1 - p) is computed from the other classes: (1 - p)^gamma has no gradient at p = 1.
+    """
+    labels = draw.integers(0, CLASSES, BATCH)
+    gamma = draw.uniform(0, 4)
 
     def theirs(logits):
         log_p = F.log_softmax(logits, -1)
-        own = F.one_hot(torch.tensor(labels), CLASSES).bool()
-        rest = torch.logsumexp(log_p.masked_fill(own, -torch.inf), -1)
-        return -torch.exp(gamma * rest) * log_p[own]
+        is_label = F.one_hot(torch.tensor(labels), CLASSES).bool()
+        rest = torch.logsumexp(log_p.masked_fill(is_label, -torch.inf), -1)
+        return -torch.exp(gamma * rest) * log_p[is_label]
 
     logits = draw.normal(size=(BATCH, CLASSES)).astype(dtype)
-    return both(
-        objective.focal,
-        theirs,
-        weights(draw, dtype),
-        labels,
-        logits,
-        gamma=np.asarray(gamma, dtype),
-    )
+    weight = weights(draw, dtype)
+    options = {"gamma": np.asarray(gamma, dtype)}
+    return both(objective.focal, theirs, weight, labels, logits, **options)
 
 
 @family("torch")
 def hinge(draw: np.random.Generator, dtype: str):
-    """torch has the mean over the classes, the true one among them."""
-    labels, margin = draw.integers(0, CLASSES, BATCH), draw.uniform(0, 2)
+    """torch divides by the number of classes, with the true one."""
+    labels = draw.integers(0, CLASSES, BATCH)
+    margin = draw.uniform(0, 2)
 
     def theirs(scores):
-        return CLASSES * F.multi_margin_loss(
-            scores, torch.tensor(labels), margin=margin, reduction="none"
-        )
+        wanted = torch.tensor(labels)
+        return CLASSES * F.multi_margin_loss(scores, wanted, margin=margin, reduction="none")
 
-    scores = drawn(draw, dtype, BATCH, CLASSES)
-    return both(
-        objective.hinge,
-        theirs,
-        weights(draw, dtype),
-        labels,
-        scores,
-        margin=np.asarray(margin, dtype),
-    )
+    scores = normals(draw, dtype, BATCH, CLASSES)
+    weight = weights(draw, dtype)
+    options = {"margin": np.asarray(margin, dtype)}
+    return both(objective.hinge, theirs, weight, labels, scores, **options)
 
 
 def regression(loss, theirs, draw, dtype, **options):
-    """theirs takes in outputs and targets, and gives the loss of each number."""
-    targets = drawn(draw, dtype, BATCH, 3, 2)
-    outputs, weight = drawn(draw, dtype, BATCH, 3, 2), weights(draw, dtype)
-    own = {name: np.asarray(value, dtype) for name, value in options.items()}
-    return both(
-        loss,
-        lambda x: rows(theirs(x, torch.tensor(targets), reduction="none")),
-        weight,
-        targets,
-        outputs,
-        **own,
-    )
+    """A regression loss; theirs is a function of outputs and targets with a value per number."""
+    targets = normals(draw, dtype, BATCH, 3, 2)
+    outputs = normals(draw, dtype, BATCH, 3, 2)
+    weight = weights(draw, dtype)
+    arrays = {name: np.asarray(value, dtype) for name, value in options.items()}
+
+    def by_example(x):
+        return rows(theirs(x, torch.tensor(targets), reduction="none"))
+
+    return both(loss, by_example, weight, targets, outputs, **arrays)
 
 
 @family("torch")
@@ -199,7 +168,7 @@ def huber(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def gaussian_nll(draw: np.random.Generator, dtype: str):
-    targets, mean = drawn(draw, dtype, BATCH, 3), drawn(draw, dtype, BATCH, 3)
+    targets, mean = normals(draw, dtype, BATCH, 3), normals(draw, dtype, BATCH, 3)
     variance = draw.uniform(0.5, 3, (BATCH, 3)).astype(dtype)
 
     def theirs(mean, variance):
@@ -210,10 +179,8 @@ def gaussian_nll(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def poisson_nll(draw: np.random.Generator, dtype: str):
-    counts, z = (
-        draw.poisson(3, (BATCH, 3)).astype(dtype),
-        draw.normal(size=(BATCH, 3)).astype(dtype),
-    )
+    counts = draw.poisson(3, (BATCH, 3)).astype(dtype)
+    z = draw.normal(size=(BATCH, 3)).astype(dtype)
 
     def theirs(z):
         return rows(F.poisson_nll_loss(z, torch.tensor(counts), reduction="none"))
@@ -228,9 +195,9 @@ def kl_divergence(draw: np.random.Generator, dtype: str):
     def theirs(logits):
         return F.kl_div(F.log_softmax(logits, -1), torch.tensor(q), reduction="none").sum(1)
 
-    return both(
-        objective.kl_divergence, theirs, weights(draw, dtype), q, drawn(draw, dtype, BATCH, CLASSES)
-    )
+    weight = weights(draw, dtype)
+    logits = normals(draw, dtype, BATCH, CLASSES)
+    return both(objective.kl_divergence, theirs, weight, q, logits)
 
 
 @family("torch")
@@ -248,26 +215,24 @@ def triplet(draw: np.random.Generator, dtype: str):
     embeddings = [draw.normal(size=(BATCH, 4)).astype(dtype) for _ in range(3)]
     margin = draw.uniform(0, 3)
     theirs = partial(F.triplet_margin_loss, margin=margin, eps=0, reduction="none")
-    targets, own = np.zeros(BATCH, np.int32), np.asarray(margin, dtype)
-    return both(objective.triplet, theirs, weights(draw, dtype), targets, *embeddings, margin=own)
+    targets = np.zeros(BATCH, np.int32)
+    weight = weights(draw, dtype)
+    options = {"margin": np.asarray(margin, dtype)}
+    return both(objective.triplet, theirs, weight, targets, *embeddings, **options)
 
 
 @family("torch", scale=2.0)
 def ctc(draw: np.random.Generator, dtype: str):
-    """Labels that there is time for; the gradient is what is left of log-chances of order 10."""
+    """Labels shorter than the time; the gradient is a difference of numbers of order 10."""
     labels = draw.integers(1, CLASSES, (BATCH, 2)).astype(np.int32)
-    lengths, times = (
-        draw.integers(0, 3, BATCH).astype(np.int32),
-        draw.integers(4, 6, BATCH).astype(np.int32),
-    )
+    lengths = draw.integers(0, 3, BATCH).astype(np.int32)
+    times = draw.integers(4, 6, BATCH).astype(np.int32)
     logits = draw.normal(size=(BATCH, 5, CLASSES)).astype(dtype)
 
     def theirs(logits):
-        log_p, *rest = (
-            F.log_softmax(logits, -1).swapaxes(0, 1),
-            *map(torch.tensor, (labels, times, lengths)),
-        )
-        return F.ctc_loss(log_p, *(array.long() for array in rest), reduction="none")
+        log_p = F.log_softmax(logits, -1).swapaxes(0, 1)  # (time, batch, classes)
+        integers = [torch.tensor(array).long() for array in (labels, times, lengths)]
+        return F.ctc_loss(log_p, *integers, reduction="none")
 
     return both(_ctc, theirs, weights(draw, dtype), (labels, lengths, times), logits)
 

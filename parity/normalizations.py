@@ -1,4 +1,4 @@
-"""Normalizations, held against torch."""
+"""Normalizations, compared with torch."""
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +24,18 @@ def nhwc(x):
 
 
 def draw_arrays(
-    draw: np.random.Generator, dtype: str, shape: tuple[int, ...], own: tuple[int, ...]
+    draw: np.random.Generator, dtype: str, shape: tuple[int, ...], affine: tuple[int, ...]
 ):
     """Weights of y, x whose channels differ in offset and scale, and a scale and a bias."""
-    x = 2 ** draw.uniform(-1, 1, shape[-1]) * (
-        draw.normal(size=shape[-1]) + draw.normal(size=shape)
-    )
-    return [
-        array.astype(dtype) for array in (draw.normal(size=shape), x, *draw.normal(size=(2, *own)))
-    ]
+    scales = 2 ** draw.uniform(-1, 1, shape[-1])
+    x = scales * (draw.normal(size=shape[-1]) + draw.normal(size=shape))
+    weight = draw.normal(size=shape)
+    scale, bias = draw.normal(size=(2, *affine))
+    return [array.astype(dtype) for array in (weight, x, scale, bias)]
 
 
 def draw_knobs(draw: np.random.Generator) -> tuple[float, float]:
-    """A momentum and an eps that float32 holds exactly, so that both get the same."""
+    """A momentum and an eps that are exact in float32, so that both libraries get the same."""
     return float(np.float32(draw.uniform())), float(np.float32(10 ** draw.uniform(-6, -1)))
 
 
@@ -55,25 +54,20 @@ def _batch_norm(momentum, eps, batches, weight, x, scale, bias):
         return layer.apply({"scale": scale, "bias": bias}, state, x, train=True)[0]
 
     evaluated, _ = layer.apply(params, state, x, train=False)
-    return (
-        states["mean"],
-        states["var"],
-        evaluated,
-        *differentiated(trained)(weight, x, scale, bias),
-    )
+    values = differentiated(trained)(weight, x, scale, bias)
+    return states["mean"], states["var"], evaluated, *values
 
 
 @family("torch")
 def batch_norm(draw: np.random.Generator, dtype: str):
-    """The running statistics after each of a hundred batches, and then values and gradients."""
+    """The running statistics after each of 100 batches, and then values and gradients."""
     momentum, eps = draw_knobs(draw)
     weight, x, scale, bias = draw_arrays(draw, dtype, IMAGES, (CHANNELS,))
     batches = x + draw.normal(size=(BATCHES, *IMAGES)).astype(dtype)
-    mean, affine = (
-        torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype),
-        (torch.tensor(scale), torch.tensor(bias)),
-    )
-    var, means, variances = mean + 1, [], []
+    mean = torch.zeros(CHANNELS, dtype=torch.tensor(x).dtype)
+    affine = (torch.tensor(scale), torch.tensor(bias))
+    var = mean + 1
+    means, variances = [], []
     for batch in torch.tensor(batches):
         F.batch_norm(nchw(batch), mean, var, *affine, True, 1 - momentum, eps)
         means.append(mean.clone())
@@ -83,18 +77,15 @@ def batch_norm(draw: np.random.Generator, dtype: str):
     def trained(x, scale, bias):
         return nhwc(F.batch_norm(nchw(x), None, None, scale, bias, True, 0.0, eps))
 
-    wanted = (
-        torch.stack(means),
-        torch.stack(variances),
-        evaluated,
-        *torch_differentiated(trained, weight, x, scale, bias),
-    )
+    values = torch_differentiated(trained, weight, x, scale, bias)
+    wanted = torch.stack(means), torch.stack(variances), evaluated, *values
     return _batch_norm(momentum, eps, batches, weight, x, scale, bias), wanted
 
 
 def batch_norm_offset_errors() -> dict[int, tuple[float, float]]:
-    """For each offset of float32 numbers of deviation 1, the largest error against float64: fnn's, and torch's."""
-    layer, errors = nn.batch_norm(affine=False), {}
+    """By offset of float32 numbers of deviation 1, the errors of fnn and torch against float64."""
+    layer = nn.batch_norm(affine=False)
+    errors = {}
     _, state, _ = layer.init(jax.random.key(0), (8, 8, 16))
     for offset in OFFSETS:
         x = np.float32(offset + np.random.default_rng(0).normal(size=(64, 8, 8, 16)))
@@ -102,12 +93,10 @@ def batch_norm_offset_errors() -> dict[int, tuple[float, float]]:
         axes = (0, 1, 2)
         wanted = (wide - wide.mean(axes)) / np.sqrt(wide.var(axes) + 1e-5)
         ours, _ = layer.apply({}, state, jnp.array(x), train=True)
-        theirs = nhwc(
-            F.batch_norm(nchw(torch.tensor(x)), None, None, None, None, True, 0.0, 1e-5)
-        ).numpy()
-        errors[offset] = tuple(
-            float(np.abs(np.asarray(y, np.float64) - wanted).max()) for y in (ours, theirs)
-        )
+        statistics_and_affine = [None] * 4
+        theirs = F.batch_norm(nchw(torch.tensor(x)), *statistics_and_affine, True, 0.0, 1e-5)
+        outputs = [np.asarray(y, np.float64) for y in (ours, nhwc(theirs).numpy())]
+        errors[offset] = tuple(float(np.abs(y - wanted).max()) for y in outputs)
     return errors
 
 
@@ -124,13 +113,16 @@ def _affine(make):
     return ours
 
 
-_layer_norms = [
-    _affine(lambda eps, axes=axes: nn.layer_norm(axes=axes, eps=eps)) for axes in (1, 2)
-]
-_group_norms = {
-    groups: _affine(lambda eps, groups=groups: nn.group_norm(groups, eps=eps))
-    for groups in (1, 2, 3)
-}
+def _layer_norm(axes):
+    return _affine(lambda eps: nn.layer_norm(axes=axes, eps=eps))
+
+
+def _group_norm(groups):
+    return _affine(lambda eps: nn.group_norm(groups, eps=eps))
+
+
+_layer_norms = {axes: _layer_norm(axes) for axes in (1, 2)}
+_group_norms = {groups: _group_norm(groups) for groups in (1, 2, 3)}
 _instance_norm = _affine(lambda eps: nn.instance_norm(eps=eps, affine=True))
 
 
@@ -143,17 +135,18 @@ def layer_norm(draw: np.random.Generator, dtype: str):
     def theirs(x, scale, bias):
         return F.layer_norm(x, shape[-axes:], scale, bias, eps)
 
-    return _layer_norms[axes - 1](eps, *arrays), torch_differentiated(theirs, *arrays)
+    return _layer_norms[axes](eps, *arrays), torch_differentiated(theirs, *arrays)
 
 
 @family("torch")
 def group_norm(draw: np.random.Generator, dtype: str):
-    """Of ten values a group at least: two may lie so near each other that torch's float32 is 1e-5 off, ours 3e-6."""
-    groups, shape, eps = (
-        int(draw.integers(1, 4)),
-        SHAPES[draw.integers(1, len(SHAPES))],
-        draw_knobs(draw)[1],
-    )
+    """At least ten values per group.
+
+    Two values of a group may be so close that the float32 error is 1e-5 in torch and 3e-6 in fnn.
+    """
+    groups = int(draw.integers(1, 4))
+    shape = SHAPES[draw.integers(1, len(SHAPES))]
+    eps = draw_knobs(draw)[1]
     arrays = draw_arrays(draw, dtype, shape, (CHANNELS,))
 
     def theirs(x, scale, bias):
@@ -175,19 +168,21 @@ def instance_norm(draw: np.random.Generator, dtype: str):
 
 @jax.jit
 def _rms_norm(eps, weight, x, scale):
-    return differentiated(lambda x, scale: nn.rms_norm(eps=eps).apply({"scale": scale}, {}, x)[0])(
-        weight, x, scale
-    )
+    def apply(x, scale):
+        return nn.rms_norm(eps=eps).apply({"scale": scale}, {}, x)[0]
+
+    return differentiated(apply)(weight, x, scale)
 
 
 @family("torch")
 def rms_norm(draw: np.random.Generator, dtype: str):
     shape, eps = SHAPES[draw.integers(len(SHAPES))], draw_knobs(draw)[1]
     weight, x, scale, _ = draw_arrays(draw, dtype, shape, (CHANNELS,))
-    wanted = torch_differentiated(
-        lambda x, scale: F.rms_norm(x, shape[-1:], scale, eps), weight, x, scale
-    )
-    return _rms_norm(eps, weight, x, scale), wanted
+
+    def theirs(x, scale):
+        return F.rms_norm(x, shape[-1:], scale, eps)
+
+    return _rms_norm(eps, weight, x, scale), torch_differentiated(theirs, weight, x, scale)
 
 
 ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, eps), fnn by norm + eps
@@ -195,9 +190,8 @@ ITERATIONS, TINY = 2, 1e-30  # torch divides by max(norm, eps), fnn by norm + ep
 
 @jax.jit
 def _spectral_norm(weight, x, kernel, u, v):
-    layer = nn.spectral_norm(
-        nn.dense(kernel.shape[-1], use_bias=False), iterations=ITERATIONS, eps=TINY
-    )
+    dense = nn.dense(kernel.shape[-1], use_bias=False)
+    layer = nn.spectral_norm(dense, iterations=ITERATIONS, eps=TINY)
     state = {"u": {"kernel": u}, "v": {"kernel": v}}
 
     def trained(x, kernel):
@@ -219,10 +213,10 @@ def spectral_norm(draw: np.random.Generator, dtype: str):
     u, v = (draw.normal(size=size).astype(dtype) for size in (3, 4))
     norm._u.copy_(torch.tensor(u))
     norm._v.copy_(torch.tensor(v))
-    own = torch.tensor(x, requires_grad=True)
-    y = linear(own)
-    dx, dkernel = torch.autograd.grad(
-        (y * torch.tensor(weight)).sum(), (own, linear.parametrizations.weight.original)
-    )
-    wanted = norm._u, norm._v, linear.eval()(own), y, dx, dkernel.T
+    leaf = torch.tensor(x, requires_grad=True)
+    y = linear(leaf)
+    total = (y * torch.tensor(weight)).sum()
+    original = linear.parametrizations.weight.original
+    dx, dkernel = torch.autograd.grad(total, (leaf, original))
+    wanted = norm._u, norm._v, linear.eval()(leaf), y, dx, dkernel.T
     return _spectral_norm(weight, x, kernel, u, v), wanted

@@ -1,7 +1,7 @@
-"""Pools of signals, images and volumes, upsampling and borders, held against torch.
+"""Pools of signals, images and volumes, upsampling and padding, compared with torch.
 
-Of whole numbers, so that a window holds equal maxima, of which the first takes the gradient. Every family has a dozen
-geometries, drawn once, so that as many programs are compiled for each dtype.
+Inputs are whole numbers, so that a window has equal maxima, of which the first takes the gradient.
+Every family has 12 geometries, drawn once, so that 12 programs are compiled for each dtype.
 """
 
 from collections.abc import Callable
@@ -23,54 +23,46 @@ SLIDING = {
     2: (nn.max_pool, nn.avg_pool, F.max_pool2d, F.avg_pool2d),
     3: (nn.max_pool_3d, nn.avg_pool_3d, F.max_pool3d, F.avg_pool3d),
 }
-Made = tuple[
-    Layer, Callable[..., Any], tuple[int, ...]
-]  # ours, torch's of channels first, and the image
+# The layer of fnn, the function of torch on channels first, and the size of the image.
+Case = tuple[Layer, Callable[..., Any], tuple[int, ...]]
 
 
-def compared(make: Callable[[int], Made], draw: np.random.Generator, dtype: str):
-    """The layer and torch's function of one of the geometries, on whole numbers."""
+def compared(make: Callable[[int], Case], draw: np.random.Generator, dtype: str):
+    """Values and gradients of fnn and torch for one of the geometries, on whole numbers."""
     chosen = int(draw.integers(GEOMETRIES))
     layer, theirs, image = make(chosen)
     x = draw.integers(-2, 3, size=(2, *image, 2)).astype(dtype)
     shape = jax.eval_shape(lambda x: layer.apply({}, {}, x)[0], x).shape
     weight = draw.normal(size=shape).astype(dtype)
-    return evaluation(make, chosen)(weight, x), torch_differentiated(
-        lambda x: last(theirs(first(x))), weight, x
-    )
+    expected = torch_differentiated(lambda x: last(theirs(first(x))), weight, x)
+    return evaluation(make, chosen)(weight, x), expected
 
 
 @cache
-def evaluation(make: Callable[[int], Made], chosen: int) -> Callable[..., Any]:
+def evaluation(make: Callable[[int], Case], chosen: int) -> Callable[..., Any]:
     layer, *_ = make(chosen)
     return jax.jit(differentiated(lambda x: layer.apply({}, {}, x)[0]))
 
 
-def sliding(seed: int) -> Made:
-    """Torch allows a padding of half a window; it has no average of volumes that leaves the padding out."""
+def sliding(seed: int) -> Case:
+    """A sliding pool; torch allows a padding of at most half a window."""
     draw = np.random.default_rng(seed)
     axes = 1 + seed % 3
     window, stride = draw.integers(1, 4, axes), draw.integers(1, 4, axes)
     padding, image = draw.integers(0, window // 2 + 1), window + draw.integers(0, 4, axes)
     ours_max, ours_avg, theirs_max, theirs_avg = SLIDING[axes]
     pads = [(pad, pad) for pad in padding.tolist()]
-    options = {
-        "kernel_size": window.tolist(),
-        "stride": stride.tolist(),
-        "padding": padding.tolist(),
-    }
+    size = tuple(image.tolist())
+    window, stride = window.tolist(), stride.tolist()
+    options = {"kernel_size": window, "stride": stride, "padding": padding.tolist()}
     if seed // 3 % 2:
-        layer = ours_avg(window.tolist(), stride=stride.tolist(), padding=pads)
-        return (
-            layer,
-            lambda x: theirs_avg(x, **options, count_include_pad=False),
-            tuple(image.tolist()),
-        )
-    layer = ours_max(window.tolist(), stride=stride.tolist(), padding=pads)
-    return layer, lambda x: theirs_max(x, **options), tuple(image.tolist())
+        layer = ours_avg(window, stride=stride, padding=pads)
+        return layer, lambda x: theirs_avg(x, **options, count_include_pad=False), size
+    layer = ours_max(window, stride=stride, padding=pads)
+    return layer, lambda x: theirs_max(x, **options), size
 
 
-def adaptive(seed: int) -> Made:
+def adaptive(seed: int) -> Case:
     draw = np.random.default_rng(seed)
     image, size = draw.integers(1, 9, 2).tolist(), draw.integers(1, 6, 2).tolist()
     if seed % 2:
@@ -78,44 +70,39 @@ def adaptive(seed: int) -> Made:
     return nn.adaptive_max_pool(size), lambda x: F.adaptive_max_pool2d(x, size), tuple(image)
 
 
-def whole(seed: int) -> Made:
+def global_pool(seed: int) -> Case:
     axes = 1 + seed % 3
     image = tuple(np.random.default_rng(seed).integers(1, 5, axes).tolist())
-    average, largest = (
-        {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[axes],
-        {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[axes],
-    )
+    averages = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    maxima = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+    average, maximum = averages[axes - 1], maxima[axes - 1]
     if seed // 3 % 2:
         return nn.global_avg_pool(), lambda x: average(x, 1).flatten(1), image
-    return nn.global_max_pool(), lambda x: largest(x, 1).flatten(1), image
+    return nn.global_max_pool(), lambda x: maximum(x, 1).flatten(1), image
 
 
-def resized(seed: int) -> Made:
+def resized(seed: int) -> Case:
     draw = np.random.default_rng(seed)
     image, factor = draw.integers(1, 6, 2).tolist(), draw.integers(1, 5, 2).tolist()
+    options: dict[str, Any] = {"scale_factor": factor}
+    layer = nn.upsample(factor)
     if seed % 2:
         layer = nn.upsample(factor, method="bilinear")
-        return (
-            layer,
-            lambda x: F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False),
-            tuple(image),
-        )
-    return nn.upsample(factor), lambda x: F.interpolate(x, scale_factor=factor), tuple(image)
+        options |= {"mode": "bilinear", "align_corners": False}
+    return layer, lambda x: F.interpolate(x, **options), tuple(image)
 
 
-def bordered(seed: int) -> Made:
+def padded(seed: int) -> Case:
     draw = np.random.default_rng(seed)
-    axes, mode = 1 + seed % 3, ("constant", "reflect", "edge")[seed // 3 % 3]
+    axes = 1 + seed % 3
+    mode = ("constant", "reflect", "edge")[seed // 3 % 3]
     image, pairs = draw.integers(3, 6, axes), draw.integers(0, 3, (axes, 2))
     value = float(draw.normal()) if mode == "constant" else 0.0
     widths = pairs[::-1].ravel().tolist()  # torch begins with the last axis
-    theirs = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[mode]
+    torch_mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[mode]
+    torch_value = value if mode == "constant" else None
     layer = nn.pad([tuple(pair) for pair in pairs.tolist()], mode=mode, value=value)
-    return (
-        layer,
-        lambda x: F.pad(x, widths, theirs, value if mode == "constant" else None),
-        tuple(image.tolist()),
-    )
+    return layer, lambda x: F.pad(x, widths, torch_mode, torch_value), tuple(image.tolist())
 
 
 @family("torch")
@@ -130,7 +117,7 @@ def adaptive_pools(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def global_pools(draw: np.random.Generator, dtype: str):
-    return compared(whole, draw, dtype)
+    return compared(global_pool, draw, dtype)
 
 
 @family("torch")
@@ -140,4 +127,4 @@ def upsample(draw: np.random.Generator, dtype: str):
 
 @family("torch")
 def pad(draw: np.random.Generator, dtype: str):
-    return compared(bordered, draw, dtype)
+    return compared(padded, draw, dtype)

@@ -1,4 +1,4 @@
-"""Recurrent layers, held against torch, which reads packed sequences of different lengths."""
+"""Recurrent layers, compared with torch on packed sequences of different lengths."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ from fnn import nn
 BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 3
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 PEERS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-WAYS = {False: [""], True: ["forward", "backward"]}
+DIRECTIONS = {False: [""], True: ["forward", "backward"]}
 
 
 @family("torch")
@@ -32,7 +32,7 @@ def gru(draw: np.random.Generator, dtype: str):
 
 
 def _problem(name: str, draw: np.random.Generator, dtype: str):
-    """From one end or from both: all outputs and the last, and the gradients by x and by all params."""
+    """One direction or two: all outputs, the last one, and the gradients by x and the params."""
     both = bool(draw.integers(2))
 
     def normal(*shape: int, scale: float = 1.0):
@@ -40,65 +40,66 @@ def _problem(name: str, draw: np.random.Generator, dtype: str):
 
     def params():
         width = GATES[name] * UNITS
-        kernels = {
+        arrays = {
             "kernel": normal(FEATURES, width, scale=0.5),
             "recurrent_kernel": normal(UNITS, width, scale=0.5),
+            "bias": normal(width),
         }
-        return (
-            kernels
-            | {"bias": normal(width)}
-            | ({"recurrent_bias": normal(UNITS)} if name == "gru" else {})
-        )
+        if name == "gru":
+            arrays["recurrent_bias"] = normal(UNITS)
+        return arrays
 
-    x, lengths = normal(BATCH, TIME, FEATURES), draw.integers(1, TIME + 1, BATCH)
-    own = [params() for _ in WAYS[both]]
-    outputs = UNITS * len(own)
+    x = normal(BATCH, TIME, FEATURES)
+    lengths = draw.integers(1, TIME + 1, BATCH)
+    by_direction = [params() for _ in DIRECTIONS[both]]
+    outputs = UNITS * len(by_direction)
     weights = normal(BATCH, TIME, outputs), normal(BATCH, outputs)
-    got = _reader(name, both)(weights, own, x, lengths)
-    return got, _torch(name, weights, own, x, lengths)
+    got = _evaluation(name, both)(weights, by_direction, x, lengths)
+    return got, _torch(name, weights, by_direction, x, lengths)
 
 
 @cache
-def _reader(name: str, both: bool):
+def _evaluation(name: str, both: bool):
     layers = [getattr(nn, name)(UNITS, bidirectional=both, last=last) for last in (False, True)]
 
-    def apply(own, x, lengths):
-        params = dict(zip(WAYS[both], own, strict=True)) if both else own[0]
+    def apply(by_direction, x, lengths):
+        params = dict(zip(DIRECTIONS[both], by_direction, strict=True)) if both else by_direction[0]
         return tuple(layer.apply(params, {}, (x, lengths))[0] for layer in layers)
 
     @jax.jit
-    def evaluate(weights, own, x, lengths):
-        y, pull = jax.vjp(lambda own, x: apply(own, x, lengths), own, x)
+    def evaluate(weights, by_direction, x, lengths):
+        y, pull = jax.vjp(lambda params, x: apply(params, x, lengths), by_direction, x)
         return y, *pull(weights)
 
     return evaluate
 
 
-def _torch(name: str, weights, own, x, lengths):
-    module = PEERS[name](
-        FEATURES, UNITS, batch_first=True, bidirectional=len(own) == 2, dtype=torch.tensor(x).dtype
-    )
-    for params, names in zip(own, module._all_weights, strict=True):
-        extra = np.concatenate(
-            [np.zeros_like(params["bias"][:-UNITS]), params.get("recurrent_bias", np.zeros(UNITS))]
-        )
-        arrays = params["kernel"].T, params["recurrent_kernel"].T, params["bias"], extra
-        for own_name, array in zip(names, arrays, strict=True):
-            getattr(module, own_name).data.copy_(torch.tensor(array))
+def _torch(name: str, weights, by_direction, x, lengths):
+    options = {"batch_first": True, "bidirectional": len(by_direction) == 2}
+    module = PEERS[name](FEATURES, UNITS, **options, dtype=torch.tensor(x).dtype)
+    for params, names in zip(by_direction, module._all_weights, strict=True):
+        # Torch has a second bias of all gates, of which fnn has only the last, in the GRU.
+        zeros = np.zeros_like(params["bias"][:-UNITS])
+        second = np.concatenate([zeros, params.get("recurrent_bias", np.zeros(UNITS))])
+        arrays = params["kernel"].T, params["recurrent_kernel"].T, params["bias"], second
+        for torch_name, array in zip(names, arrays, strict=True):
+            getattr(module, torch_name).data.copy_(torch.tensor(array))
     leaf = torch.tensor(x, requires_grad=True)
-    packed, last = module(
-        pack_padded_sequence(leaf, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
-    )
+    lengths = torch.tensor(lengths)
+    sequences = pack_padded_sequence(leaf, lengths, batch_first=True, enforce_sorted=False)
+    packed, last = module(sequences)
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=TIME)
-    last = torch.cat(list(last[0] if name == "lstm" else last), dim=-1)
-    total = sum(
-        (part * torch.tensor(weight)).sum() for part, weight in zip((y, last), weights, strict=True)
-    )
+    hidden = last[0] if name == "lstm" else last
+    last = torch.cat(list(hidden), dim=-1)  # (batch, directions * units)
+    pairs = zip((y, last), weights, strict=True)
+    total = sum((part * torch.tensor(weight)).sum() for part, weight in pairs)
     total.backward()
     return (y, last), [_grads(name, module, names) for names in module._all_weights], leaf.grad
 
 
 def _grads(name: str, module, names):
-    kernel, recurrent, bias, extra = (getattr(module, own_name).grad for own_name in names)
+    kernel, recurrent, bias, second = (getattr(module, torch_name).grad for torch_name in names)
     grads = {"kernel": kernel.T, "recurrent_kernel": recurrent.T, "bias": bias}
-    return grads | ({"recurrent_bias": extra[-UNITS:]} if name == "gru" else {})
+    if name == "gru":
+        grads["recurrent_bias"] = second[-UNITS:]
+    return grads

@@ -1,4 +1,4 @@
-"""Every family is what its peer computes, in both precisions: 200 random problems each."""
+"""Every family matches its peer in both precisions, on 200 random problems each."""
 
 import pytest
 from families import FAMILIES
@@ -9,5 +9,5 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 @pytest.mark.parametrize("dtype", GOALS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_that_of_its_peer(name, dtype):
+def test_family_matches_its_peer(name, dtype):
     assert worst(name, dtype) <= GOALS[dtype]

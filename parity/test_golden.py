@@ -1,4 +1,4 @@
-"""The golden files of the tests are what torch says today."""
+"""The golden files of the tests match the installed torch."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ spec.loader.exec_module(golden)
 
 
 @pytest.mark.parametrize("name", golden.FILES)
-def test_a_golden_file_is_what_torch_says(name):
+def test_golden_file_matches_torch(name):
     wanted = golden.FILES[name]()
     with np.load(FOLDER / f"{name}.npz") as file:
         assert set(file) == set(wanted)
@@ -23,5 +23,5 @@ def test_a_golden_file_is_what_torch_says(name):
             np.testing.assert_allclose(file[array], wanted[array], rtol=tolerance, atol=tolerance)
 
 
-def test_there_is_no_golden_file_without_its_maker():
+def test_every_golden_file_has_a_maker():
     assert {path.stem for path in FOLDER.glob("*.npz")} == set(golden.FILES)

@@ -1,4 +1,4 @@
-"""Layers give the values that flax's give; `families` holds them against torch."""
+"""Layers match flax; test_families.py compares them with torch."""
 
 import flax.nnx
 import jax.numpy as jnp
@@ -24,11 +24,9 @@ def expect_close(got, wanted, dtype, scale=None):
 
 def draw_convolution(seed):
     draw = np.random.default_rng(seed)
-    window, stride, dilation = (
-        draw.integers(1, 4, 2),
-        draw.integers(1, 4, 2),
-        draw.integers(1, 3, 2),
-    )
+    window = draw.integers(1, 4, 2)
+    stride = draw.integers(1, 4, 2)
+    dilation = draw.integers(1, 3, 2)
     padding = draw.integers(0, 3, 2)
     groups = int(draw.integers(1, 4))
     inputs, outputs = groups * draw.integers(1, 4, 2)
@@ -39,16 +37,15 @@ def draw_convolution(seed):
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_conv_is_that_of_flax(padding, peer):
+def test_conv_matches_flax(padding, peer):
     for seed in range(PADDINGS.index(padding), 16, 2):
         options, _, (x, kernel, bias), draw = draw_convolution(seed)
         inputs, outputs = x.shape[-1], kernel.shape[-1]
         x = draw.normal(size=(2, 6 + seed % 3, 7, inputs))
         window = kernel.shape[:2]
         ours = nn.conv(outputs, window, padding=padding, **options)
-        got, _ = ours.apply(
-            {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}, {}, jnp.array(x)
-        )
+        params = {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}
+        got, _ = ours.apply(params, {}, jnp.array(x))
         with peer():
             theirs = flax.nnx.Conv(
                 inputs,
@@ -70,35 +67,27 @@ def draw_batches(seed, batches, dtype):
     draw = np.random.default_rng(seed)
     offset, scale = 3 * draw.normal(size=3), 10 ** draw.uniform(-1, 1, 3)
     x = (scale * (offset + draw.normal(size=(batches, 4, 3, 2, 3)))).astype(dtype)
-    knobs = draw.uniform(0, 1), 10 ** draw.uniform(-6, -1)
-    return (
-        *knobs,
-        x,
-        *draw.normal(size=(2, 3)).astype(dtype),
-        draw.normal(size=(4, 3, 2, 3)).astype(dtype),
-    )
+    momentum, eps = draw.uniform(0, 1), 10 ** draw.uniform(-6, -1)
+    return momentum, eps, x, *draw.normal(size=(2, 3)).astype(dtype)
 
 
-def test_batch_norm_far_from_zero_is_no_less_exact_than_that_of_torch():
+def test_batch_norm_far_from_zero_is_at_least_as_exact_as_torch():
     errors = batch_norm_offset_errors()
     assert errors.keys() == {0, 10, 1000}
     assert all(ours <= theirs for ours, theirs in errors.values()), errors
 
 
-def test_batch_norm_is_that_of_flax_but_for_the_running_variance(peer):
-    """Flax keeps the biased variance of a batch: of n values a channel, ours is n / (n - 1) times theirs."""
+def test_batch_norm_matches_flax_except_for_the_running_variance(peer):
+    """Flax keeps the biased variance: ours is n / (n - 1) times theirs for n values per channel."""
     n = 4 * 3 * 2
     for seed in range(CONFIGURATIONS):
-        momentum, eps, x, scale, bias, _ = draw_batches(seed, 3, "float64")
+        momentum, eps, x, scale, bias = draw_batches(seed, 3, "float64")
         layer = nn.batch_norm(momentum=momentum, eps=eps)
-        params, state = (
-            {"scale": jnp.array(scale), "bias": jnp.array(bias)},
-            {"mean": jnp.zeros(3), "var": jnp.ones(3)},
-        )
+        params = {"scale": jnp.array(scale), "bias": jnp.array(bias)}
+        state = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
+        options = {"momentum": momentum, "epsilon": eps, "param_dtype": jnp.float64}
         with peer():
-            theirs = flax.nnx.BatchNorm(
-                3, momentum=momentum, epsilon=eps, param_dtype=jnp.float64, rngs=flax.nnx.Rngs(0)
-            )
+            theirs = flax.nnx.BatchNorm(3, rngs=flax.nnx.Rngs(0), **options)
             theirs.scale[...], theirs.bias[...] = scale, bias
             theirs.mean.set_value(state["mean"])
             theirs.var.set_value(state["var"])
@@ -107,9 +96,9 @@ def test_batch_norm_is_that_of_flax_but_for_the_running_variance(peer):
             with peer():
                 wanted = theirs(batch, use_running_average=False)
             expect_close([y, state["mean"]], [wanted, theirs.mean[...]], "float64", scale=1e2)
-            start = momentum**step  # what is left of the variance 1 that both begin with
-            grown = start + n / (n - 1) * (np.asarray(theirs.var[...]) - start)
-            expect_close([state["var"]], [grown], "float64", scale=1e2)
+            start = momentum**step  # share of the first variance, which is 1 in both
+            unbiased = start + n / (n - 1) * (np.asarray(theirs.var[...]) - start)
+            expect_close([state["var"]], [unbiased], "float64", scale=1e2)
 
 
 def flax_dense(kernel, bias):
@@ -118,14 +107,12 @@ def flax_dense(kernel, bias):
     return layer
 
 
-def test_dense_is_that_of_flax(peer):
+def test_dense_matches_flax(peer):
+    shapes = ((2, 5, 4), (4, 3), (3,))
     for seed in range(CONFIGURATIONS):
         draw = np.random.default_rng(seed)
-        x, kernel, bias = (
-            jnp.array(draw.normal(size=shape)) for shape in ((2, 5, 4), (4, 3), (3,))
-        )
+        x, kernel, bias = (jnp.array(draw.normal(size=shape)) for shape in shapes)
         with peer():
             wanted = flax_dense(kernel, bias)(x)
-        expect_close(
-            [nn.dense(3).apply({"kernel": kernel, "bias": bias}, {}, x)[0]], [wanted], "float64"
-        )
+        got, _ = nn.dense(3).apply({"kernel": kernel, "bias": bias}, {}, x)
+        expect_close([got], [wanted], "float64")

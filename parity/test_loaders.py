@@ -1,4 +1,4 @@
-"""Loaders of others: what they give is what fit learns from."""
+"""lab.fit trains on the batches of a loader of torch."""
 
 import chex
 import jax
@@ -9,9 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from fnn import data, lab, nn, optim, train
 
 images, labels = data.digits().train
-recipe = train.recipe(
-    nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10)), optim.adam(1e-2)
-)
+network = nn.chain(nn.flatten(), nn.dense(16), nn.relu(), nn.dense(10))
+recipe = train.recipe(network, optim.adam(1e-2))
 
 
 def loader(seed):
@@ -20,8 +19,9 @@ def loader(seed):
     return DataLoader(pairs, 64, shuffle=True, drop_last=True, generator=draw)
 
 
-def test_a_loader_of_torch_is_learned_from_batch_by_batch(tmp_path):
-    key, options = jax.random.key(0), {"epochs": 3, "show": False}
+def test_fit_takes_one_step_per_batch_of_a_torch_loader(tmp_path):
+    key = jax.random.key(0)
+    options = {"epochs": 3, "show": False}
     by_hand = train.start(key, recipe, (8, 8, 1))
     batches = loader(0)
     for _ in range(3):

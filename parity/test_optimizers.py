@@ -1,4 +1,4 @@
-"""Optimizers take the steps that torch's and optax's take, and each library's run within the other."""
+"""Optimizers match torch and optax; optimizers of optax train in runs of fnn."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from descents import DESCENTS, GOALS, worst
 
 from fnn import nn, optim, train
 
-# torch steps in Python, one problem after the other; benchmarks/descent_parity.py takes all problems.
+# torch takes its steps in Python, one problem at a time; benchmarks/descent_parity.py runs all.
 CONFIGURATIONS = {"torch": 20, "optax": 200}
 NAMES = [*descents_first_order.NAMES, *descents_second_order.NAMES]
 PAIRS = {
@@ -27,7 +27,7 @@ PAIRS = {
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", GOALS)
 @pytest.mark.parametrize("name", NAMES)
-def test_steps_are_those_of_the_peer(name, dtype):
+def test_steps_match_the_peer(name, dtype):
     assert worst(name, dtype, CONFIGURATIONS[DESCENTS[name].peer]) <= DESCENTS[name].goals[dtype]
 
 
@@ -38,7 +38,7 @@ def blobs():
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_an_optimizer_of_optax_trains_in_a_run_of_fnn(name, peer):
+def test_optax_optimizer_trains_in_a_run_of_fnn(name, peer):
     network = nn.chain(nn.dense(8), nn.tanh(), nn.dense(3))
 
     def run(make):
@@ -51,6 +51,5 @@ def test_an_optimizer_of_optax_trains_in_a_run_of_fnn(name, peer):
     assert ours.history.loss[-1] < ours.history.loss[0]
     chex.assert_trees_all_close(theirs.history.loss, ours.history.loss, rtol=1e-5)
     chex.assert_trees_all_close(theirs.history.valid_loss, ours.history.valid_loss, rtol=1e-5)
-    chex.assert_trees_all_close(
-        theirs.train_state.params, ours.train_state.params, rtol=1e-4, atol=1e-5
-    )
+    params, expected = theirs.train_state.params, ours.train_state.params
+    chex.assert_trees_all_close(params, expected, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Weights of torchvision and timm, loaded into fnn's networks, give their logits."""
+"""Networks of fnn with the weights of torchvision and timm return the logits of these."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +10,16 @@ from fnn import lab, nn
 
 
 def with_operators(name: str):
-    """A package, imported although torchvision's C++ part may be built for another machine than torch is.
+    """Import a package, also if the C++ part of torchvision does not match torch.
 
-    It then lacks the operators that it tells the shapes of; the networks need neither of them.
+    Then it lacks operators whose shapes it registers; the networks need none of them.
     """
     try:
         return pytest.importorskip(name)
     except RuntimeError:
+        arguments = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         for operator in ("nms", "qnms"):
-            OPERATORS.define(
-                f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            )
+            OPERATORS.define(f"{operator}{arguments}")
         return pytest.importorskip(name)
 
 
@@ -28,6 +27,13 @@ OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
 models, timm = with_operators("torchvision").models, pytest.importorskip("timm")
 
 SHAPE = (32, 32, 3)
+
+
+def timm_vit():
+    options = {"depth": 3, "num_heads": 4, "embed_dim": 32, "num_classes": 7}
+    return timm.models.VisionTransformer(32, 8, **options)
+
+
 CASES = {
     "torchvision resnet18": (lambda: models.resnet18(num_classes=7), lambda: nn.resnet(18, 7)),
     "torchvision resnet34": (lambda: models.resnet34(num_classes=7), lambda: nn.resnet(34, 7)),
@@ -37,9 +43,7 @@ CASES = {
         lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
     ),
     "timm vit": (
-        lambda: timm.models.VisionTransformer(
-            32, 8, depth=3, num_heads=4, embed_dim=32, num_classes=7
-        ),
+        timm_vit,
         lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
     ),
     "timm resnet18": (
@@ -54,26 +58,29 @@ CASES = {
 
 
 @pytest.fixture
-def jumbled():
-    """A function that draws what begins as 0 or 1 anew: norms, running statistics, biases, tokens, heads."""
+def randomized():
+    """A function that replaces weights that start at 0 or 1 with random numbers.
 
-    def jumble(model: torch.nn.Module) -> torch.nn.Module:
+    These are norms, running statistics, biases, tokens and heads.
+    """
+
+    def randomize(model: torch.nn.Module) -> torch.nn.Module:
         torch.manual_seed(0)
         for name, tensor in model.state_dict().items():
-            around = (
-                1 if name.endswith(("weight", "running_var")) and tensor.ndim == 1 else 0
-            )  # norms do not vanish
+            # Scales and variances are near 1, so that no norm vanishes.
+            is_scale = name.endswith(("weight", "running_var")) and tensor.ndim == 1
+            center = 1 if is_scale else 0
             if tensor.is_floating_point() and (tensor.ndim == 1 or not tensor.any()):
-                tensor.copy_(around + torch.rand_like(tensor) - 1 / 2)
+                tensor.copy_(center + torch.rand_like(tensor) - 1 / 2)
         return model.eval()
 
-    return jumble
+    return randomize
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_logits_are_those_of_the_peer(case, jumbled, tmp_path):
+def test_logits_match_the_peer(case, randomized, tmp_path):
     model, network = (make() for make in CASES[case])
-    save_file(jumbled(model).state_dict(), tmp_path / "weights.safetensors")
+    save_file(randomized(model).state_dict(), tmp_path / "weights.safetensors")
     params, state = lab.load_weights(tmp_path / "weights.safetensors", network, SHAPE)
     x = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     with torch.no_grad():

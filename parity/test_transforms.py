@@ -1,4 +1,4 @@
-"""Transforms make of an optimizer what torch's and optax's make of it, and each library's work within the other's."""
+"""Transforms of optimizers match torch and optax, and combine with optimizers of optax."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ CONFIGURATIONS = 200
 @float64
 @pytest.mark.parametrize("dtype", GOALS)
 @pytest.mark.parametrize("name", NAMES)
-def test_steps_are_those_of_the_peer(name, dtype):
+def test_steps_match_the_peer(name, dtype):
     assert worst(name, dtype) <= GOALS[dtype]
 
 
@@ -29,9 +29,10 @@ def problem(steps, seed=0):
     draw = np.random.default_rng(seed)
     shapes = {"bias": (3,), "kernel": (2, 2, 4, 3)}
     params = {name: jnp.asarray(draw.normal(size=shape)) for name, shape in shapes.items()}
-    return params, {
-        name: jnp.asarray(draw.normal(size=(steps, *shape))) for name, shape in shapes.items()
-    }
+    grads = {}
+    for name, shape in shapes.items():
+        grads[name] = jnp.asarray(draw.normal(size=(steps, *shape)))
+    return params, grads
 
 
 def follow(optimizer, params, grads):
@@ -51,33 +52,32 @@ def follow(optimizer, params, grads):
 
 
 @float64
-def test_convolutions_are_clipped_and_centered_unit_by_unit(peer):
-    """optax centers along the first axis, so its kernels are turned."""
+def test_convolutions_are_clipped_and_centered_per_unit(peer):
+    """optax centers along the first axis, so the last axis of its kernels is moved there."""
     params, grads = problem(20)
     got, _ = follow(optim.adaptive_clip(optim.sgd(0.1), 0.05), params, grads)
     with peer():
-        wanted, _ = follow(
-            optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1)), params, grads
-        )
+        clipped = optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1))
+        wanted, _ = follow(clipped, params, grads)
     chex.assert_trees_all_close(got, wanted, rtol=1e-13)
     got, _ = follow(optim.centralize(optim.sgd(0.1)), params, grads)
-    turned = partial(
-        jax.tree.map, lambda leaf: jnp.moveaxis(leaf, -1, leaf.ndim - 4) if leaf.ndim > 3 else leaf
-    )
+
+    def units_first(leaf):
+        return jnp.moveaxis(leaf, -1, leaf.ndim - 4) if leaf.ndim > 3 else leaf
+
+    all_units_first = partial(jax.tree.map, units_first)
     with peer():
-        wanted, _ = follow(
-            optax.chain(optax.centralize(), optax.sgd(0.1)), turned(params), turned(grads)
-        )
-    chex.assert_trees_all_close(turned(got), wanted, rtol=1e-12)
+        centered = optax.chain(optax.centralize(), optax.sgd(0.1))
+        wanted, _ = follow(centered, all_units_first(params), all_units_first(grads))
+    chex.assert_trees_all_close(all_units_first(got), wanted, rtol=1e-12)
 
 
 @float64
 @pytest.mark.parametrize(("steps", "share"), [(5, 0.5), (3, 0.8), (1, 0.3)])
-def test_lookahead_is_that_of_optax(steps, share, peer):
+def test_lookahead_matches_optax(steps, share, peer):
     params, grads = problem(300)
-    got, opt_state = follow(
-        optim.lookahead(optim.adam(0.1), steps=steps, share=share), params, grads
-    )
+    ours = optim.lookahead(optim.adam(0.1), steps=steps, share=share)
+    got, opt_state = follow(ours, params, grads)
     theirs = optax.lookahead(optax.adam(0.1), steps, share)
 
     def one(carry, grads):
@@ -93,11 +93,10 @@ def test_lookahead_is_that_of_optax(steps, share, peer):
 
 
 @float64
-def test_skipped_steps_are_those_of_optax(peer):
+def test_skipped_steps_match_optax(peer):
     params, grads = problem(300)
-    grads["bias"] = jnp.where(
-        jax.random.bernoulli(jax.random.key(0), 0.3, (300, 1)), jnp.nan, grads["bias"]
-    )
+    is_nan = jax.random.bernoulli(jax.random.key(0), 0.3, (300, 1))
+    grads["bias"] = jnp.where(is_nan, jnp.nan, grads["bias"])
     got, ours = follow(optim.skip_nonfinite(optim.adam(0.1)), params, grads)
     with peer():
         wanted, theirs = follow(optax.apply_if_finite(optax.adam(0.1), 1000), params, grads)
@@ -107,15 +106,13 @@ def test_skipped_steps_are_those_of_optax(peer):
 
 
 @float64
-def test_averages_are_those_of_torch():
+def test_averages_match_torch():
     params, grads = problem(300)
     got, opt_state = follow(optim.ema(optim.sgd(0.1), 0.95, debias=False), params, grads)
-    net = torch.nn.ParameterDict(
-        {name: torch.tensor(np.asarray(leaf)) for name, leaf in params.items()}
-    )
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.95)
-    )
+    tensors = {name: torch.tensor(np.asarray(leaf)) for name, leaf in params.items()}
+    net = torch.nn.ParameterDict(tensors)
+    swa = torch.optim.swa_utils
+    average = swa.AveragedModel(net, multi_avg_fn=swa.get_ema_multi_avg_fn(0.95))
     average.update_parameters(net)
     for step in range(300):
         with torch.no_grad():
@@ -128,7 +125,7 @@ def test_averages_are_those_of_torch():
 
 
 @float64
-def test_rates_on_a_plateau_are_those_of_torch():
+def test_rates_on_a_plateau_match_torch():
     epochs = 100
 
     @jax.jit
@@ -154,9 +151,8 @@ def test_rates_on_a_plateau_are_those_of_torch():
         floor = 10 ** draw.uniform(-4, -1)
         losses = np.exp(-np.arange(epochs) / draw.uniform(3, 30)) + 0.3 + 0.1 * draw.random(epochs)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 1.0)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, **knobs, min_lr=floor, eps=0
-        )
+        options = {**knobs, "min_lr": floor, "eps": 0}
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **options)
         rates = []
         for loss in losses:
             plateau.step(loss)
@@ -170,7 +166,7 @@ def test_rates_on_a_plateau_are_those_of_torch():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_scales_and_steps_are_those_of_torchs_grad_scaler(seed):
+def test_scales_and_steps_match_torchs_grad_scaler(seed):
     draw = np.random.default_rng(seed)
     knobs = {"growth": draw.choice([1.5, 2.0, 4.0]), "backoff": draw.choice([0.25, 0.5, 0.8])}
     steps, start, count = int(draw.integers(1, 9)), 2.0 ** draw.integers(0, 17), 300
@@ -186,9 +182,11 @@ def test_scales_and_steps_are_those_of_torchs_grad_scaler(seed):
         updates, opt_state = optimizer.update(scaled, opt_state, params)
         return (params + updates, opt_state), (params + updates, opt_state.scale)
 
-    got, scales = jax.jit(
-        lambda: jax.lax.scan(one, (params, optimizer.init(params)), jnp.array(grads))[1]
-    )()
+    @jax.jit
+    def run():
+        return jax.lax.scan(one, (params, optimizer.init(params)), jnp.array(grads))[1]
+
+    got, scales = run()
 
     leaf = torch.nn.Parameter(torch.ones(4))
     theirs = torch.optim.Adam([leaf], 0.01)
@@ -219,7 +217,7 @@ WITHIN = {
 
 
 @pytest.mark.parametrize("transform", WITHIN.values(), ids=WITHIN)
-def test_an_optimizer_of_optax_trains_in_a_transform_of_fnn(transform, peer):
+def test_optax_optimizer_trains_in_a_transform_of_fnn(transform, peer):
     draw = np.random.default_rng(0)
     labels = np.arange(64, dtype=np.int32) % 3
     data = np.float32(draw.normal(size=(64, 5)) + 2 * np.eye(3, 5)[labels]), labels
@@ -233,20 +231,18 @@ def test_an_optimizer_of_optax_trains_in_a_transform_of_fnn(transform, peer):
     with peer():
         theirs = run(optax.adam(0.05))
     chex.assert_trees_all_close(theirs.history.valid_loss, ours.history.valid_loss, rtol=1e-4)
-    chex.assert_trees_all_close(
-        theirs.train_state.params, ours.train_state.params, rtol=1e-3, atol=1e-4
-    )
+    got, wanted = theirs.train_state.params, ours.train_state.params
+    chex.assert_trees_all_close(got, wanted, rtol=1e-3, atol=1e-4)
     assert ours.history.valid_loss[-1] < ours.history.valid_loss[0]
     assert jnp.isnan(theirs.history.rate).all()
 
 
-LINKS = {
-    name: transform for name, transform in WITHIN.items() if name != "loss_scale"
-}  # which would come first
+# loss_scale must be the first of a chain.
+LINKS = {name: transform for name, transform in WITHIN.items() if name != "loss_scale"}
 
 
 @pytest.mark.parametrize("transform", LINKS.values(), ids=LINKS)
-def test_a_transform_of_fnn_is_a_link_of_a_chain_of_optax(transform, peer):
+def test_transform_of_fnn_works_in_a_chain_of_optax(transform, peer):
     params, grads = ({"body": tree} for tree in problem(6))
     params["head"], grads["head"] = problem(6, 1)
     plain = transform(optim.adam(0.05))
