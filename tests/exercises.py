@@ -1,4 +1,4 @@
-"""What each kind of product is tried by: a layer on a batch, an optimizer on some steps, a policy on an image."""
+"""One use of each kind of value: a layer on a batch, an optimizer for some steps, and so on."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,13 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from domains import BATCH, domain
+from domains import BATCH
+from registry import REGISTRY, domain
 
 from fnn import augment, objective, optim
 from fnn.types import Augmentations, Constraint, Initializer, Layer, Optimizer, Schedule
-
-# A key by which there is a change to be seen, if not by the usual one.
-SEEDS = {"augment.auto_augment": 1}
 
 
 def through_layer(layer: Layer, maker: str) -> Any:
@@ -26,30 +24,29 @@ def through_layer(layer: Layer, maker: str) -> Any:
 
 
 def is_shape(shape: Any) -> bool:
-    """Whether it is the shape of one array, not a tuple of such."""
+    """Whether it is the shape of one array, not a tuple of shapes."""
     return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
 def through_optimizer(optimizer: Optimizer, maker: str) -> Any:
     params = {"a": jnp.arange(1.0, 4.0), "b": jnp.array([[1.0, 2.0], [-1.0, 0.5]])}
     opt_state = optimizer.init(params)
-    for step in range(
-        7 if maker == "optim.radam" else 3
-    ):  # it trusts its mean square from the sixth step on
+    # RAdam uses its mean square from the sixth step on.
+    steps = 7 if maker == "optim.radam" else 3
+    for step in range(steps):
         opt_state = optim.observe_loss(opt_state, 0.8**step)
         minimize = partial(waves, step)
         value, grads = jax.value_and_grad(minimize)(params)
         if maker == "optim.loss_scale" and step == 1:
             grads = jax.tree.map(lambda g: jnp.full_like(g, jnp.inf), grads)
-        updates, opt_state = optimizer.update(
-            grads, opt_state, params, value=value, grad=grads, value_fn=minimize
-        )
+        extra = {"value": value, "grad": grads, "value_fn": minimize}
+        updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
         params = optim.apply_updates(params, updates)
     return optim.averaged_params(opt_state, params)
 
 
 def waves(step: int, params: Any) -> jax.Array:
-    """A loss that is another one at each step, with the gradient cos(θ + step)."""
+    """A loss that differs from step to step, with the gradient cos(θ + step)."""
     return sum((jnp.sin(p + step).sum() for p in jax.tree.leaves(params)), jnp.zeros(()))
 
 
@@ -67,7 +64,7 @@ def through_params(function: Callable[[Any], Any], maker: str) -> Any:
 
 def through_policy(policy: augment.Policy, maker: str) -> jax.Array:
     image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
-    return policy(jax.random.key(SEEDS.get(maker, 3)), image)
+    return policy(jax.random.key(REGISTRY[maker].seed), image)
 
 
 def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.Array:
@@ -76,9 +73,10 @@ def through_augmentations(augmentations: Callable[..., Any], maker: str) -> jax.
 
 def through_batch(policy: augment.BatchPolicy, maker: str) -> Any:
     images = jnp.linspace(0, 1, 5 * 6 * 6 * 3, dtype=jnp.float32).reshape(5, 6, 6, 3)
-    return policy(
-        jax.random.key(3), images, jnp.arange(5, dtype=jnp.float32), jnp.arange(5), jnp.int32(0)
-    )
+    targets = jnp.arange(5, dtype=jnp.float32)
+    batch = augment.Batch(images, targets, examples=jnp.arange(5), epoch=jnp.int32(0))
+    augmented = policy(jax.random.key(3), batch)
+    return augmented.images, augmented.targets
 
 
 def through_together(policy: augment.Together, maker: str) -> Any:

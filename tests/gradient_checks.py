@@ -1,10 +1,10 @@
-"""The gradients of every layer and of every loss, held against differences."""
+"""Errors of the gradients of every layer and loss against finite differences."""
 
 from functools import partial
 
 import jax
 import makers
-from domains import batch_for, domain
+from registry import batch_for, domain
 
 from fnn import diagnose
 from fnn.types import Layer
@@ -14,12 +14,12 @@ SHAPES = 3
 
 
 def layer_error(maker: str) -> float:
-    """The largest of three shapes, in training, by the params and by x where it is made of floating-point numbers."""
+    """The largest error of three shapes, in training, by the params and by a floating-point x."""
     return max(_layer_error(maker, seed) for seed in range(SHAPES))
 
 
 def loss_error(loss: str) -> float:
-    """The largest of three batches, by the outputs."""
+    """The largest error of three batches, by the outputs."""
     return max(_loss_error(loss, seed) for seed in range(SHAPES))
 
 
@@ -36,9 +36,9 @@ def _layer_error(maker: str, seed: int) -> float:
 
 def _loss_error(loss: str, seed: int) -> float:
     outputs, targets = batch_for(loss, seed)
-    by_outputs = partial(_swapped, makers.public()[loss], targets)
+    by_outputs = partial(_loss_of, makers.public()[loss], targets)
     return diagnose.check_gradients(jax.random.key(3), by_outputs, outputs).error
 
 
-def _swapped(loss, targets, outputs):
+def _loss_of(loss, targets, outputs):
     return loss(outputs, targets)

@@ -1,8 +1,8 @@
-"""Every layer and every loss: the gradient of every number, in float64, at three shapes, against differences."""
+"""Gradients of every layer and loss against finite differences, in float64, at three shapes."""
 
 import gradient_checks
 import pytest
-from domains import LOSSES
+from makers import LOSSES
 from planted import GOAL
 
 pytestmark = pytest.mark.usefixtures("x64")

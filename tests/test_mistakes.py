@@ -1,4 +1,4 @@
-"""Mistakes of every class at every public maker: each meets an error of fnn, and none goes by in silence."""
+"""Wrong arguments of every kind, for every public maker: each raises an error of fnn."""
 
 import inspect
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import makers
 import numpy as np
 import pytest
-from domains import LOSSES, batch_for, domain
+from makers import LOSSES
+from registry import batch_for, domain
 
 from fnn import trees
 from fnn.errors import ConfigError, FnnError
@@ -27,7 +28,7 @@ NO_NUMBERS = ["0.1", (0.1, 0.2), np.ones(2), True, np.nan, 1j]
 
 
 def arguments(*annotations):
-    """Every (maker, argument) that is annotated so."""
+    """Every (maker, argument) with one of these annotations."""
     return [
         (maker, name)
         for maker, function in makers.public().items()
@@ -39,14 +40,14 @@ def arguments(*annotations):
 
 
 def made(maker, **options):
-    """The maker's product, used where a maker checks only then."""
+    """The maker's value; used once if the maker checks its arguments on use."""
     if maker in makers.CALLS:
         return makers.public()[maker](**makers.CALLS[maker] | options)
     return makers.outcome(maker, **options)
 
 
 @pytest.mark.parametrize("maker, name", arguments(*COUNTS))
-def test_what_is_no_count_is_told(maker, name):
+def test_a_wrong_count_raises(maker, name):
     for wrong in [
         one for one in NO_COUNTS if not (name in MAY_BE_NEGATIVE and one is NO_COUNTS[0])
     ]:
@@ -57,21 +58,21 @@ def test_what_is_no_count_is_told(maker, name):
 @pytest.mark.parametrize(
     "maker, name", arguments(*map(inspect.formatannotation, (Number, Rate, Number | None)))
 )
-def test_what_is_no_number_is_told(maker, name):
+def test_a_wrong_number_raises(maker, name):
     for wrong in NO_NUMBERS:
         with pytest.raises(ConfigError, match=name):
             made(maker, **{name: wrong})
 
 
 @pytest.mark.parametrize("maker, name", arguments("str"))
-def test_a_word_that_names_no_option_is_told(maker, name):
+def test_an_unknown_option_raises(maker, name):
     for wrong in ("nonsense", "", 3, None):
         with pytest.raises(ConfigError, match=name):
             made(maker, **{name: wrong})
 
 
 @pytest.mark.parametrize("maker, name", arguments("bool"))
-def test_what_is_neither_true_nor_false_is_told(maker, name):
+def test_a_flag_that_is_not_a_bool_raises(maker, name):
     for wrong in ("no", 2, None):
         with pytest.raises(ConfigError, match=name):
             made(maker, **{name: wrong})
@@ -84,12 +85,12 @@ def started(maker):
 
 
 def through(layer, params, state, x):
-    """Traced, not run: a mistake is told while shapes and dtypes are all that is known."""
+    """Trace without running: errors are raised when only shapes and dtypes are known."""
     return jax.eval_shape(lambda: layer.apply(params, state, x, key=jax.random.key(2), train=True))
 
 
 def holdings(maker):
-    """The shapes of the params and of the state, found without drawing."""
+    """The shapes of params and state, without computing them."""
     shape, _ = domain(maker).draw(7)
     return jax.eval_shape(lambda key: made(maker).init(key, shape)[:2], jax.random.key(1))
 
@@ -100,7 +101,7 @@ DRAWING = [name for name in LAYERS if jax.tree.leaves(holdings(name)[0])]
 
 
 @pytest.mark.parametrize("maker", HOLDING)
-def test_an_x_of_another_width_is_told(maker):
+def test_an_x_of_another_width_raises(maker):
     layer, params, state, x = started(maker)
     first, *others = x if isinstance(x, tuple) else (x,)
     if not jnp.issubdtype(first.dtype, jnp.floating):
@@ -112,7 +113,7 @@ def test_an_x_of_another_width_is_told(maker):
 
 @pytest.mark.parametrize("maker", HOLDING)
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool])
-def test_numbers_that_are_not_floating_are_told(maker, dtype):
+def test_inputs_that_are_not_floats_raise(maker, dtype):
     layer, params, state, x = started(maker)
     first, *others = x if isinstance(x, tuple) else (x,)
     if not jnp.issubdtype(first.dtype, jnp.floating):
@@ -123,7 +124,7 @@ def test_numbers_that_are_not_floating_are_told(maker, dtype):
 
 
 def edits(tree):
-    """The tree, a nested dict, with one thing wrong: a leaf gone, longer, of integers, or one too many."""
+    """Copies of a nested dict with one error: a leaf missing, longer, of integers, or added."""
     paths = list(trees.named_leaves(tree))
     for path in {*paths[:2], *paths[-2:]}:
         *way, name = path.split("/")
@@ -143,7 +144,7 @@ def edits(tree):
 
 
 @pytest.mark.parametrize("maker", HOLDING)
-def test_params_that_init_did_not_give_are_told(maker):
+def test_params_of_another_structure_raise(maker):
     layer, params, state, x = started(maker)
     for what, wrong in edits(params):
         with pytest.raises(FnnError):
@@ -151,7 +152,7 @@ def test_params_that_init_did_not_give_are_told(maker):
 
 
 @pytest.mark.parametrize("maker", HOLDING)
-def test_a_state_that_init_did_not_give_is_told(maker):
+def test_a_state_of_another_structure_raises(maker):
     layer, params, state, x = started(maker)
     for what, wrong in edits(state):
         if not what.startswith("integers"):
@@ -160,7 +161,7 @@ def test_a_state_that_init_did_not_give_is_told(maker):
 
 
 @pytest.mark.parametrize("maker", DRAWING)
-def test_what_is_no_key_is_told_by_all_that_draw(maker):
+def test_a_wrong_key_raises_in_every_random_layer(maker):
     layer, (shape, _) = made(maker), domain(maker).draw(7)
     draw = jax.jit(lambda key: layer.init(key, shape)[0])
     first, second = (draw(jax.random.key(seed)) for seed in (1, 2))
@@ -176,7 +177,7 @@ def drawn(first, second):
 
 
 @pytest.mark.parametrize("maker", HOLDING)
-def test_a_shape_without_features_is_told(maker):
+def test_a_shape_without_features_raises(maker):
     shape, _ = domain(maker).draw(7)
     if not trees.is_shape(shape) or maker == "nn.embed":
         pytest.skip("takes several arrays, or tokens of any shape")
@@ -186,7 +187,7 @@ def test_a_shape_without_features_is_told(maker):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_outputs_and_targets_that_do_not_fit_are_told(loss):
+def test_outputs_and_targets_of_different_shapes_raise(loss):
     outputs, targets = batch_for(loss, 7)
     function = makers.public()[loss]
     for wrong in (
