@@ -1,0 +1,50 @@
+"""The Python code of the README and of the pages in docs/ runs as written."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Checks appended to the code of a page.
+CHECKS = {
+    "docs/logging.md": """
+given = []
+class Run:
+    log = log_metrics = lambda self, figures, step: given.append((step, figures))
+for make in (to_wandb, to_mlflow):
+    make(Run())(3, {"loss": 0.5})
+assert given == [(3, {"loss": 0.5})] * 2
+"""
+}
+PAGES = [
+    str(page.relative_to(ROOT))
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if "```python" in page.read_text()
+]
+
+
+def run_page(name, folder):
+    """Run all Python blocks of a page as one program, in an empty directory."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    head = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
+    program = "\n".join([head, *blocks, CHECKS.get(name, "")])
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs(name, tmp_path):
+    done = run_page(name, tmp_path)
+    assert done.returncode == 0, done.stderr
+    if name == "docs/logging.md":
+        lines = r"step 22: \d\.\d{4}\nstep 44: \d\.\d{4}\nstep 66: \d\.\d{4}\n"
+        assert re.fullmatch(lines, done.stdout)
+
+
+def test_links_between_pages_exist():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
