@@ -1,11 +1,10 @@
-"""JAX at its strictest for every test: no silent promotion, no key used twice, several devices."""
+"""Strict settings of JAX for every test: no silent promotion, no reused key, several devices."""
 
 import gc
 import os
 
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-)
+os.environ.setdefault("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 
 import jax
 import pytest
@@ -17,23 +16,25 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_configure(config):
-    """Less time for compiling, which is what most of a test's time goes into; `make parity` compiles as users do."""
-    os.environ["XLA_FLAGS"] += (
-        " --xla_cpu_use_fusion_emitters=false"  # the older code generator: two thirds of the time
-        " --xla_cpu_parallel_codegen_split_count=1"  # programs this small are not worth cutting up
-    )
-    # What one test has compiled serves every other, and the next run of the tests.
+    """Make compilation faster, which takes most of the time of the tests.
+
+    `make parity` compiles with the settings of users.
+    """
+    # The older code generator takes two thirds of the time.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    # Splitting small programs does not pay.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+    # Compiled programs are shared by all tests and by later runs.
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    gc.set_threshold(
-        100_000, 20, 100
-    )  # tracing makes many objects, of which few are in cycles: a tenth of the time
+    # Tracing makes many objects, of which few are in cycles; this saves a tenth of the time.
+    gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture
 def x64():
-    """64-bit numbers, where an oracle needs them."""
+    """Enable 64-bit numbers."""
     with jax.enable_x64(True):
         yield
 

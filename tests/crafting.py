@@ -1,4 +1,4 @@
-"""Files of data sets in the layouts they are published in, small and made here, and a server that misbehaves."""
+"""Small files in the formats of published data sets, and a server that misbehaves on request."""
 
 import gzip
 import hashlib
@@ -8,113 +8,128 @@ import struct
 import tarfile
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
 from fnn.data.sets import published
 
-os.environ["no_proxy"] = "127.0.0.1"  # the server is asked itself
+os.environ["no_proxy"] = "127.0.0.1"  # requests to the server below bypass any proxy
 IMAGES = np.arange(5 * 28 * 28).reshape(5, 28, 28).astype(np.uint8)
 LABELS = np.array([3, 0, 9, 1, 3], np.uint8)
 
 
 def idx(array):
     """The array of bytes as an IDX file."""
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return header + array.tobytes()
 
 
 def mnist_files(images=IMAGES, labels=LABELS):
-    """The four files by name: all examples to train, the first two to test."""
-    parts = {"train": slice(None), "t10k": slice(2)}
-    files = {f"{part}-images-idx3-ubyte": idx(images[some]) for part, some in parts.items()}
-    return files | {f"{part}-labels-idx1-ubyte": idx(labels[some]) for part, some in parts.items()}
+    """The four files by name: all examples for training, the first two for testing."""
+    files = {}
+    for part, examples in {"train": slice(None), "t10k": slice(2)}.items():
+        files[f"{part}-images-idx3-ubyte"] = idx(images[examples])
+    for part, examples in {"train": slice(None), "t10k": slice(2)}.items():
+        files[f"{part}-labels-idx1-ubyte"] = idx(labels[examples])
+    return files
 
 
-def write(folder, files, pack=lambda held: held, suffix=""):
+def write(folder, files, pack=lambda content: content, suffix=""):
+    """Write files to a folder; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, held in files.items():
-        (folder / f"{name}{suffix}").write_bytes(pack(held))
+    for name, content in files.items():
+        (folder / f"{name}{suffix}").write_bytes(pack(content))
     return folder
 
 
-def record(labels, place, value):
-    """A record of CIFAR: its labels, then an image that is black but for one number, at (row, column, channel)."""
+def record(labels, position, value):
+    """A record of CIFAR: labels, then an image of zeros but for (row, column, channel)."""
     image = np.zeros((3, 32, 32), np.uint8)
-    row, column, channel = place
+    row, column, channel = position
     image[channel, row, column] = value
     return bytes(labels) + image.tobytes()
 
 
 def tar_gz(members):
-    """An archive of (member or name, its bytes)."""
+    """An archive of pairs (member or name, bytes)."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for member, held in members:
-            member = tarfile.TarInfo(member) if isinstance(member, str) else member
-            member.size = len(held)
-            archive.addfile(member, io.BytesIO(held))
+        for member, content in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return packed.getvalue()
 
 
 def release_of(url, files):
-    """A release of gzipped files, as it would be published."""
-    packed = {
-        f"{name}.gz": (gzip.compress(held, mtime=0), name, held) for name, held in files.items()
-    }
-    entries = tuple(
-        published.File(gz, len(held), hashlib.sha256(held).hexdigest(), {name: len(inner)})
-        for gz, (held, name, inner) in packed.items()
-    )
-    return published.Release(url, entries), {gz: held for gz, (held, _, _) in packed.items()}
+    """A release of gzipped files at the URL, and their bytes by name."""
+    entries = []
+    packed_files = {}
+    for name, content in files.items():
+        packed = gzip.compress(content, mtime=0)
+        digest = hashlib.sha256(packed).hexdigest()
+        max_sizes = {name: len(content)}
+        entries.append(published.File(f"{name}.gz", len(packed), digest, max_sizes))
+        packed_files[f"{name}.gz"] = packed
+    return published.Release(url, tuple(entries)), packed_files
 
 
-def damaged(whole, count, draw, first=0):
-    """At so many random places, from the first on: the bytes cut off there, and whole but for one bit there."""
-    for place in draw.integers(first, len(whole), count):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << draw.integers(8)
-        yield whole[:place], bytes(flipped)
+def damaged(content, count, draw, first=0):
+    """Yield the content truncated at random positions, and with one bit flipped there."""
+    for position in draw.integers(first, len(content), count):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << draw.integers(8)
+        yield content[:position], bytes(flipped)
 
 
+@dataclass
 class Answer:
-    """How the server answers: with which bytes, and what is wrong with that."""
+    """A response of the server.
 
-    def __init__(
-        self, body, *, status=200, headers=(), cut=None, told=None, ranges=True, wait=None
-    ):
-        self.body, self.status, self.headers, self.cut, self.told = (
-            body,
-            status,
-            dict(headers),
-            cut,
-            told,
-        )
-        self.ranges, self.wait = ranges, wait
+    Attributes:
+        body: The bytes to send.
+        status: HTTP status.
+        headers: Further headers.
+        cut: Number of bytes after which the connection is closed; None: all are sent.
+        length: Content-Length to send; None: the true one, "none": no such header.
+        ranges: Whether a request for a range is honored.
+        wait: Event to wait for before the connection is closed.
+    """
+
+    body: bytes
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    cut: int | None = None
+    length: int | str | None = None
+    ranges: bool = True
+    wait: threading.Event | None = None
 
 
 @contextmanager
 def server(answers):
-    """Serve answers by path, on this machine alone; gives the url and the list of (path, range) that were asked for."""
-    asked = []
+    """Serve answers by path on localhost; gives the URL and the list of (path, range) requested."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append((self.path, self.headers.get("Range")))
+            span = self.headers.get("Range")
+            requests.append((self.path, span))
             answer = answers[self.path]
-            body, status, headers = answer.body, answer.status, answer.headers
-            if answer.ranges and (span := self.headers.get("Range")) and status == 200:
+            body = answer.body
+            status = answer.status
+            headers = dict(answer.headers)
+            if answer.ranges and span and status == 200:
                 begin = int(span.removeprefix("bytes=").removesuffix("-"))
-                status, headers = (
-                    206,
-                    headers | {"Content-Range": f"bytes {begin}-{len(body) - 1}/{len(body)}"},
-                )
+                status = 206
+                headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
                 body = body[begin:]
+            if answer.length is None:
+                headers["Content-Length"] = str(len(body))
+            elif answer.length != "none":
+                headers["Content-Length"] = str(answer.length)
             self.send_response(status)
-            if answer.told != "nothing":
-                self.send_header(
-                    "Content-Length", str(len(body) if answer.told is None else answer.told)
-                )
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -130,7 +145,7 @@ def server(answers):
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{httpd.server_port}", asked
+        yield f"http://127.0.0.1:{httpd.server_port}", requests
     finally:
         httpd.shutdown()
         thread.join()

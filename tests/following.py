@@ -1,36 +1,36 @@
-"""An optimizer fed with a stream of gradients, and what it makes of them."""
+"""The params of an optimizer along a sequence of gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn import optim
-from fnn.optim.transform import extended
+from fnn.optim.transform import with_extra_args
 
 SHAPES = {"head": {"kernel": (2, 2, 3)}, "stem": {"bias": (3,), "kernel": (4, 3)}}
 
 
 def problem(steps, dtype=None):
-    """Params, and gradients with a leading axis of steps, some large and some small, in JAX's default dtype."""
+    """Params, and gradients with a leading axis of steps, of very different sizes."""
     draw = np.random.default_rng(0)
 
+    def leaf(shape, axes):
+        normals = draw.normal(size=(*axes, *shape))
+        scales = 10 ** draw.uniform(-2, 1, shape)
+        return jnp.asarray(normals * scales, dtype)
+
     def arrays(*axes):
-        return {
-            layer: {
-                name: jnp.asarray(
-                    draw.normal(size=(*axes, *shape)) * 10 ** draw.uniform(-2, 1, shape), dtype
-                )
-                for name, shape in leaves.items()
-            }
-            for layer, leaves in SHAPES.items()
-        }
+        tree = {}
+        for layer, shapes in SHAPES.items():
+            tree[layer] = {name: leaf(shape, axes) for name, shape in shapes.items()}
+        return tree
 
     return arrays(), arrays(steps)
 
 
 def follow(optimizer, params, grads, **extra):
     """The params after every step, and the optimizer's last state."""
-    optimizer = extended("optimizer", optimizer)
+    optimizer = with_extra_args("optimizer", optimizer)
 
     def one(carry, grads):
         params, opt_state = carry
@@ -52,5 +52,5 @@ def path(optimizer, params, grads):
 
 
 def at(tree, step):
-    """One step of what has a leading axis of steps."""
+    """One step of a tree with a leading axis of steps."""
     return jax.tree.map(lambda leaf: leaf[step], tree)

@@ -1,4 +1,4 @@
-"""What the tests of known networks share: looks that allocate nothing, and a few steps of training."""
+"""Helpers of the tests of models: shapes without allocation, and a few training steps."""
 
 from math import prod
 
@@ -11,30 +11,30 @@ from fnn.types import Layer
 
 
 def arrays(network: Layer, shape):
-    """The params and the state that init gives, as shapes and dtypes only."""
+    """The shapes and dtypes of params and state."""
     return jax.eval_shape(lambda key: network.init(key, shape)[:2], jax.random.key(0))
 
 
 def parameters(network: Layer, shape) -> int:
-    """How many numbers are trained."""
+    """The number of trained parameters."""
     return sum(prod(leaf.shape) for leaf in jax.tree.leaves(arrays(network, shape)[0]))
 
 
 def out_shapes(network: Layer, shape, dtype=jnp.float32, train=True):
-    """The shape of an example's output as init tells it, and as apply gives it for a batch of 2."""
-    told = []
+    """The output shape by init, and by apply for a batch of 2."""
+    init_shapes = []
 
     def through(key, x):
         params, state, out_shape = network.init(key, shape)
-        told.append(out_shape)
+        init_shapes.append(out_shape)
         return network.apply(params, state, x, key=jax.random.fold_in(key, 1), train=train)[0]
 
     y = jax.eval_shape(through, jax.random.key(0), jax.ShapeDtypeStruct((2, *shape), dtype))
-    return told[0], y.shape[1:]
+    return init_shapes[0], y.shape[1:]
 
 
-def begun(network: Layer, inputs, edit=lambda params: params, train=True):
-    """What a fresh network gives in one program, which compiles sooner than its layers one by one; and its params."""
+def initial_outputs(network: Layer, inputs, edit=lambda params: params, train=True):
+    """The outputs and params of a new network, computed in one program."""
 
     def through(inputs):
         params, state, _ = network.init(jax.random.key(0), inputs.shape[1:])
@@ -48,14 +48,13 @@ def losses(network: Layer, inputs, targets, rate=1e-2, steps=30) -> np.ndarray:
     """The training loss before each of a few steps of Adam on one batch."""
     optimizer = optim.adam(rate)
 
-    def step(carried, place):
+    def step(carried, index):
         params, state, opt_state = carried
+        key = jax.random.fold_in(jax.random.key(1), index)
 
         def loss(params):
-            y, new = network.apply(
-                params, state, inputs, key=jax.random.fold_in(jax.random.key(1), place), train=True
-            )
-            return objective.cross_entropy(y, targets).mean(), new
+            y, new_state = network.apply(params, state, inputs, key=key, train=True)
+            return objective.cross_entropy(y, targets).mean(), new_state
 
         (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -70,6 +69,5 @@ def losses(network: Layer, inputs, targets, rate=1e-2, steps=30) -> np.ndarray:
 
 def images(size=8, channels=3, count=8):
     """A batch of noise."""
-    return jnp.asarray(
-        np.random.default_rng(0).normal(size=(count, size, size, channels)), jnp.result_type(float)
-    )
+    noise = np.random.default_rng(0).normal(size=(count, size, size, channels))
+    return jnp.asarray(noise, jnp.result_type(float))

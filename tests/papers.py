@@ -1,7 +1,7 @@
-"""Optimizers as their papers write them, in NumPy: the oracle of fnn.optim.
+"""Optimizers in NumPy, written as in their papers: the reference of fnn.optim.
 
-Each is a generator function (p, rate, **knobs): it is sent gradients, one a step, and yields the params before the
-first step and after every one.
+Each is a generator function (p, rate, **knobs). It yields the params before the first step and
+after every step, and is sent one gradient per step.
 """
 
 from collections.abc import Callable
@@ -88,9 +88,8 @@ def adam(p, rate, b1, b2, eps, eps_root, weight_decay=0.0):
         g = yield p
         t += 1
         m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g**2
-        p = p - rate * (
-            m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t) + eps_root) + eps) + weight_decay * p
-        )
+        u = m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t) + eps_root) + eps)
+        p = p - rate * (u + weight_decay * p)
 
 
 def amsgrad(p, rate, b1, b2, eps):
@@ -197,11 +196,11 @@ def adafactor(p, rate, exponent, clip, eps, eps_scale, weight_decay, relative_st
         rows = b * rows + (1 - b) * square.mean(1) if p.ndim > 1 else 0
         columns = b * columns + (1 - b) * square.mean(0)
         whole = b * whole + (1 - b) * square
-        u = g / np.sqrt(np.outer(rows, columns) / rows.mean() if p.ndim > 1 else whole)
+        estimate = np.outer(rows, columns) / rows.mean() if p.ndim > 1 else whole
+        u = g / np.sqrt(estimate)
         u = u / max(1, np.sqrt((u**2).mean()) / clip)
-        size = max(eps_scale, np.sqrt((p**2).mean())) * (
-            min(rate, t**-0.5) if relative_step else rate
-        )
+        step_rate = min(rate, t**-0.5) if relative_step else rate
+        size = max(eps_scale, np.sqrt((p**2).mean())) * step_rate
         p = p - size * u - rate * weight_decay * p
 
 
@@ -224,11 +223,10 @@ def muon(p, rate, momentum, weight_decay, nesterov=True, scale="rms"):
         x = u / np.linalg.norm(u)
         for _ in range(5):
             x = 3.4445 * x - 4.7750 * (x @ x.T @ x) + 2.0315 * (x @ x.T @ x @ x.T @ x)
-        size = (
-            0.2 * np.sqrt(max(p.shape))
-            if scale == "rms"
-            else np.sqrt(max(1, p.shape[1] / p.shape[0]))
-        )
+        if scale == "rms":
+            size = 0.2 * np.sqrt(max(p.shape))
+        else:
+            size = np.sqrt(max(1, p.shape[1] / p.shape[0]))
         p = p - rate * (size * x + weight_decay * p)
 
 
@@ -256,8 +254,8 @@ def soap(p, rate, b1, b2, decay, eps, every=1):
     while True:
         g = yield p
         if t > 0:
-            turned = ql.T @ g @ qr
-            m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * turned**2
+            rotated = ql.T @ g @ qr
+            m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * rotated**2
             u = (ql.T @ m @ qr) / (1 - b1**t) / (np.sqrt(s / (1 - b2**t)) + eps)
             p = p - rate * ql @ u @ qr.T
         left, right = decay * left + (1 - decay) * g @ g.T, decay * right + (1 - decay) * g.T @ g

@@ -1,4 +1,4 @@
-"""Random images for the tests of augmentations, and a policy seen on many of them by one compiled program."""
+"""Random images for the tests of augmentations, and policies applied to many of them at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from fnn.augment import Policy
 
 
 def pictures(count: int, shape: tuple[int, int, int] = (12, 10, 3), seed: int = 0) -> np.ndarray:
-    """Bytes (count, *shape) of random ranges of levels: the first of all of them, the second flat, then any."""
+    """Images of bytes with random ranges of levels: the first has all levels, the second one."""
     draw = np.random.default_rng(seed)
     low, high = np.sort(draw.integers(0, 256, (2, count, 1, 1, shape[2])), 0)
     low[:1], high[:1], high[1:2] = 0, 255, low[1:2]
@@ -33,36 +33,35 @@ def as_floats(images: np.ndarray) -> np.ndarray:
     return (images / 255).astype(np.float32)
 
 
-def seen(policy: Callable[..., Any], images: np.ndarray, seed: int = 1) -> np.ndarray:
-    """Each image as it is seen with a key of its own."""
+def augmented(policy: Callable[..., Any], images: np.ndarray, seed: int = 1) -> np.ndarray:
+    """Each image augmented with another key."""
     keys = jax.random.split(jax.random.key(seed), len(images))
     return np.asarray(jax.jit(jax.vmap(policy))(keys, jnp.asarray(images)))
 
 
-def seen_at(
+def augmented_at(
     maker: Callable[..., Policy], images: np.ndarray, magnitudes: np.ndarray, seed: int = 1
 ) -> np.ndarray:
-    """Each image through the maker's policy at a magnitude of its own, all by one program."""
+    """Each image augmented at another magnitude, in one program."""
 
     def one(key: jax.Array, image: jax.Array, magnitude: jax.Array) -> jax.Array:
         return maker(magnitude)(key, image)
 
     keys = jax.random.split(jax.random.key(seed), len(images))
-    return np.asarray(
-        jax.jit(jax.vmap(one))(keys, jnp.asarray(images), jnp.asarray(magnitudes, jnp.float32))
-    )
+    magnitudes = jnp.asarray(magnitudes, jnp.float32)
+    return np.asarray(jax.jit(jax.vmap(one))(keys, jnp.asarray(images), magnitudes))
 
 
 def draws(
     policy: Policy, count: int, shape: tuple[int, int, int] = (12, 10, 3), seed: int = 1
 ) -> Any:
-    """What the policy draws for so many images: its pytree, with a leading axis."""
+    """The draws of a policy for several images: a pytree with a leading axis."""
     keys = jax.random.split(jax.random.key(seed), count)
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: policy.draw(key, shape)))(keys))
+    drawn = jax.jit(jax.vmap(lambda key: policy.draw(key, shape)))(keys)
+    return jax.tree.map(np.asarray, drawn)
 
 
-def seen_as(policy: Policy, drawn: Any, images: np.ndarray) -> np.ndarray:
-    """Each image as it is seen with what was drawn for it."""
-    return np.asarray(
-        jax.jit(jax.vmap(policy.apply))(jax.tree.map(jnp.asarray, drawn), jnp.asarray(images))
-    )
+def apply_draws(policy: Policy, drawn: Any, images: np.ndarray) -> np.ndarray:
+    """Each image augmented with the given draw."""
+    drawn = jax.tree.map(jnp.asarray, drawn)
+    return np.asarray(jax.jit(jax.vmap(policy.apply))(drawn, jnp.asarray(images)))

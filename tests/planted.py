@@ -1,4 +1,4 @@
-"""Errors planted in gradients, every one of which a checker must find."""
+"""Wrong gradients that the gradient check must find."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def check(function, *args):
 
 
 def error(mutant: str) -> float:
-    """What the checker says of a right function whose pullback is a little wrong."""
+    """The error that the check reports for a correct function with a slightly wrong pullback."""
     (function, args), pullback = MUTANTS[mutant]
     wrong = jax.custom_vjp(function)
     wrong.defvjp(lambda *args: (function(*args), args), lambda args, dy: pullback(dy, args))
@@ -51,12 +51,12 @@ def transposed(dy, args):
     return jax.vjp(conv, x, kernel.swapaxes(0, 1), bias)[1](dy)
 
 
-def right(function):
+def correct(function):
     return lambda dy, args: jax.vjp(function, *args)[1](dy)
 
 
 def after(change, function=conv):
-    return lambda dy, args: change(*right(function)(dy, args))
+    return lambda dy, args: change(*correct(function)(dy, args))
 
 
 def constant_mean(x, scale, bias):
@@ -83,14 +83,14 @@ MUTANTS = {
     "the padding off by one": (CONV, off_by_one),
     "the bias summed over images only": (
         CONV,
-        lambda dy, args: (*right(conv)(dy, args)[:2], dy[:, 0, 0].sum(0)),
+        lambda dy, args: (*correct(conv)(dy, args)[:2], dy[:, 0, 0].sum(0)),
     ),
-    "the mean over the batch forgotten": (
+    "the mean over the batch omitted": (
         NORM,
         after(lambda dx, ds, db: (dx, ds / 12, db / 12), norm),
     ),
-    "the batch mean held constant": (NORM, right(constant_mean)),
-    "the batch variance held constant": (NORM, right(constant_variance)),
+    "the batch mean held constant": (NORM, correct(constant_mean)),
+    "the batch variance held constant": (NORM, correct(constant_variance)),
     "two channels exchanged": (NORM, after(lambda dx, ds, db: (dx, ds[::-1], db), norm)),
     "rounded to float32": (
         NORM,

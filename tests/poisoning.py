@@ -1,4 +1,4 @@
-"""Data of which one image makes the step that meets it not finite."""
+"""Data with one image that makes a step nonfinite."""
 
 import jax.numpy as jnp
 
@@ -6,7 +6,7 @@ from fnn import data
 
 
 def poisoned(images):
-    """A copy of the images in which one alone has a first pixel of 255."""
+    """A copy of the images in which exactly one has a first pixel of 255."""
     images = images.copy()
     images[:, 0, 0] = 0
     images[17, 0, 0] = 255
@@ -14,6 +14,6 @@ def poisoned(images):
 
 
 def poison(x):
-    """As `prepare`: images whose first pixel is 255 become NaN."""
+    """For `prepare`: images whose first pixel is 255 become NaN."""
     x = data.to_float(x)
     return jnp.where(x[:, :1, :1] == 1, jnp.nan, x)

@@ -1,5 +1,6 @@
-"""What a person may get wrong: each mistake meets an error of fnn that names the argument, in time."""
+"""Wrong inputs of users: each raises an error of fnn that names the argument, before work starts."""
 
+import sys
 from functools import partial
 
 import jax
@@ -37,7 +38,7 @@ def recipe(network=classifier, optimizer=None, **options):
 
 
 def run(examples, *parts, entry=train.run, valid=None, resume=None, chunk=None, **options):
-    """One epoch by a recipe of these parts and options."""
+    """One epoch with a recipe of these parts and options."""
     how = {"valid": valid, "resume": resume, "chunk": chunk}
     how = {name: value for name, value in how.items() if value is not None}
     return entry(fresh(), recipe(*parts, **options), examples, epochs=1, batch_size=8, **how)
@@ -54,7 +55,7 @@ def all_nan(x):
 
 
 def steep(outputs, labels):
-    """A finite loss whose gradient is not: the root of 0."""
+    """A finite loss with an infinite gradient: the root of 0."""
     return objective.cross_entropy(outputs, labels) + jnp.sqrt(
         outputs - jax.lax.stop_gradient(outputs)
     ).sum(-1)
@@ -65,7 +66,7 @@ def one_hot(labels):
 
 
 def layer(maker, shape):
-    """apply of the layer on zeros of its own making, for a given x."""
+    """The layer's apply with parameters of zeros, as a function of x."""
     params, state, _ = maker.init(fresh(), shape)
     return partial(maker.apply, params, state)
 
@@ -211,15 +212,15 @@ CALLS = [
     ("translate fill", lambda: augment.translate(0.1, fill=255), ConfigError, r"translate fill: expected a number in \[0, 1\], got 255"),
     ("chunk", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), chunk=0), ConfigError, "chunk: expected >= 1, got 0"),
     ("other key", lambda: run((IMAGES, LABELS), entry=partial(lab.fit, show=False), resume=train.start(jax.random.key(1), recipe(), (8, 8, 1))), ConfigError, "resume: expected a train state of a run with this key"),
-    ("no recipe", lambda: train.run(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, r"run recipe: expected what train.recipe gives, got a Layer; call train.recipe\(network, optimizer\)"),
-    ("no recipe, fit", lambda: lab.fit(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, "fit recipe: expected what train.recipe gives, got a Layer"),
+    ("no recipe", lambda: train.run(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, r"run recipe: expected a recipe from train.recipe, got a Layer; call train.recipe\(network, optimizer\)"),
+    ("no recipe, fit", lambda: lab.fit(fresh(), classifier, (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, "fit recipe: expected a recipe from train.recipe, got a Layer"),
     ("nothing to train with", lambda: train.run(fresh(), train.recipe(classifier), (IMAGES, LABELS), epochs=1, batch_size=8), ConfigError, "recipe optimizer: expected an optimizer to train with, got None"),
     ("recipe of a recipe", lambda: train.recipe(recipe(), optim.sgd(0.1)), ConfigError, "recipe network: expected a Layer, got a recipe"),
     ("prepare", lambda: run((IMAGES, LABELS), prepare=3), ConfigError, "recipe prepare: expected a function, got 3"),
     ("regularizer", lambda: run((IMAGES, LABELS), regularizer=0.1), ConfigError, "recipe regularizer: expected a function, got 0.1"),
     ("loss a number", lambda: run((IMAGES, LABELS), loss=0.1), ConfigError, "recipe loss: expected .*, got 0.1"),
     ("micro_batch_size", lambda: run((IMAGES, LABELS), micro_batch_size=0), ConfigError, "recipe micro_batch_size: expected >= 1, got 0"),
-    ("early_stopping a number", lambda: run((IMAGES, LABELS), early_stopping=3), ConfigError, "recipe early_stopping: expected what train.early_stopping gives, got 3"),
+    ("early_stopping a number", lambda: run((IMAGES, LABELS), early_stopping=3), ConfigError, "recipe early_stopping: expected a value from train.early_stopping, got 3"),
     ("early_stopping by", lambda: run((IMAGES, LABELS), early_stopping=train.early_stopping(3, by="accuracy")), ConfigError, "early_stopping by: expected one of valid_loss, valid_accuracy, got 'accuracy'"),
     ("callback", lambda: train.run(fresh(), recipe(), (IMAGES, LABELS), epochs=1, batch_size=8, callback=3), ConfigError, r"callback: expected a function of \(step, figures\), got 3"),
     ("replaced by another name", lambda: recipe().replace(optimiser=optim.sgd(0.1)), ConfigError, "recipe optimiser: expected one of network, optimizer, .*, got 'optimiser'"),
@@ -230,7 +231,7 @@ CALLS = [
 @pytest.mark.parametrize(
     ("call", "error", "message"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS]
 )
-def test_a_mistake_is_told(call, error, message):
+def test_a_wrong_input_raises(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
     if error is not TypeError:
@@ -255,7 +256,8 @@ BEFORE_COMPILING = {
 
 
 @pytest.mark.parametrize("call", [row[1] for row in CALLS if row[0] in BEFORE_COMPILING])
-def test_it_is_told_before_anything_trains(call, monkeypatch):
-    monkeypatch.setattr("fnn.train.run._run", None)
+def test_it_raises_before_anything_trains(call, monkeypatch):
+    # fnn.train.run is the function, which hides its module.
+    monkeypatch.setattr(sys.modules["fnn.train.run"], "_run", None)
     with pytest.raises(FnnError):
         call()

@@ -1,4 +1,4 @@
-"""Each example runs, made small."""
+"""Each example runs, with small sizes."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ PICTURE = b"\x89PNG"
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """Runs an example in an empty folder, and gives back its names."""
+    """Run an example in an empty directory, and return its names."""
     monkeypatch.chdir(tmp_path)
     return lambda name: runpy.run_path(str(ROOT / "examples" / name))
 
@@ -25,7 +25,7 @@ def make_small(names, **numbers):
 
 
 def write_mnist(folder, examples):
-    """The digits, enlarged, in the files of MNIST."""
+    """Write the digits, enlarged, as files of MNIST."""
     folder.mkdir()
     for kind, (images, labels) in zip(("train", "t10k"), data.digits(), strict=True):
         sheet = np.zeros((examples, 28, 28), np.uint8)
@@ -40,7 +40,7 @@ def write_mnist(folder, examples):
 
 
 def write_cifar(folder, records):
-    """The digits, enlarged, in the files of CIFAR-10's binary version."""
+    """Write the digits, enlarged, as files of the binary version of CIFAR-10."""
     folder.mkdir()
     images, labels = data.digits().train
     planes = images[:records, ..., 0].repeat(4, 1).repeat(4, 2).reshape(records, -1)
@@ -49,7 +49,7 @@ def write_cifar(folder, records):
         (folder / name).write_bytes(lines.tobytes())
 
 
-def test_mnist_is_learned_and_looked_at(example, tmp_path, capsys):
+def test_mnist_trains_and_plots(example, tmp_path, capsys):
     write_mnist(tmp_path / "mnist", 128)
     names = example("02_mnist.py")
     make_small(names, EPOCHS=2, BATCH=64)
@@ -60,7 +60,7 @@ def test_mnist_is_learned_and_looked_at(example, tmp_path, capsys):
     }  # fmt: skip
 
 
-def test_cifar_goes_on_where_it_was_stopped(example, tmp_path, capsys):
+def test_cifar_resumes(example, tmp_path, capsys):
     write_cifar(tmp_path / "cifar", 20)
     names = example("03_cifar10.py")
     small = nn.chain(
@@ -75,14 +75,14 @@ def test_cifar_goes_on_where_it_was_stopped(example, tmp_path, capsys):
     assert lab.read_log("out/cifar10/run.jsonl")["step"].tolist() == list(range(1, 11))
 
 
-def test_a_stream_is_stopped_and_gone_on_with(example, capsys):
+def test_a_stream_resumes(example, capsys):
     names = example("04_stream.py")
     make_small(names, IMAGES=1500)
     names["main"]()
-    assert capsys.readouterr().out.endswith("as if nothing had stopped it: True\n")
+    assert capsys.readouterr().out.endswith("equal to the uninterrupted run: True\n")
 
 
-def test_five_optimizers_go_down_the_valley(example):
+def test_five_optimizers_descend(example):
     names = example("05_optimizer_paths.py")
     names["main"]()
     ends = {
@@ -101,7 +101,7 @@ def test_optimizers_are_compared(example, capsys):
     assert Path("out/optimizers.png").read_bytes().startswith(PICTURE)
 
 
-def test_augmentations_are_shown(example, capsys):
+def test_augmentations_are_plotted(example, capsys):
     names = example("07_augmentations.py")
     make_small(names, SIDE=24)
     names["main"](["hidden"])
@@ -109,7 +109,7 @@ def test_augmentations_are_shown(example, capsys):
     assert Path("out/hidden.png").read_bytes().startswith(PICTURE)
 
 
-def test_every_augmentation_is_on_a_sheet_of_the_documentation():
+def test_every_augmentation_is_in_the_documentation():
     source = (ROOT / "examples" / "07_augmentations.py").read_text()
     combined = {
         "augment.chain",

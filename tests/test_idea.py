@@ -1,4 +1,4 @@
-"""The idea of fnn in its own words: one run, an ensemble, a search and a hypergradient are one function."""
+"""The idea of fnn: a run, an ensemble, a search and a hypergradient from one function."""
 
 import chex
 import jax

@@ -1,7 +1,8 @@
-"""What torch computes, kept as small files so that the tests need no torch: run this with `make golden`.
+"""Golden files: problems and their solutions by torch, so that the tests need no torch.
 
-A file holds problems and their answers, all in fnn's layouts (images NHWC, kernels HWIO, dense kernels (inputs,
-outputs)), under names such as `adam/float64/bias`. Gradients are of Σ y weight, with the weight stored beside.
+Run this with `make golden`. A file holds arrays in fnn's layouts (images NHWC, kernels HWIO, dense
+kernels (inputs, outputs)) under names such as `adam/float64/bias`. Gradients are those of
+Σ y weight; the weight is stored as well.
 """
 
 from pathlib import Path
