@@ -1,4 +1,4 @@
-"""What is trained: layers, how they begin, and how they become networks."""
+"""Layers, combinators, transforms, initializers and models."""
 
 from fnn.nn.activations import elementwise as elementwise
 from fnn.nn.activations import elu as elu

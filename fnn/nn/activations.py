@@ -1,4 +1,4 @@
-"""Activations: elementwise functions, softmax, and those with parameters."""
+"""Activation layers: elementwise functions, softmax, and activations with parameters."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import add_bias, along_last, expect_affine, init_affine
-from fnn.nn.core.stateless import plain
+from fnn.nn.core.stateless import stateless
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker
@@ -16,34 +16,56 @@ from fnn.values import maker
 
 @maker
 def elementwise(function: Callable[[jax.Array], jax.Array]) -> Layer:
-    """Any function that keeps its argument's shape, as a layer without parameters: y = f(x)."""
+    """A layer without parameters from a function that keeps the shape of its argument: y = f(x).
 
+    Args:
+        function: The function f of the batch. Its `__name__` is the name of the layer.
+    """
+    # A functools.partial has no name.
     name = getattr(function, "__name__", "elementwise")
-    return plain(name, lambda shape: shape, lambda x: function(checks.floating(f"{name} x", x)))
+
+    def out_shape(shape: Shape) -> Shape:
+        return shape
+
+    def apply(x: jax.Array) -> jax.Array:
+        checked = checks.floating(f"{name} x", x)
+        return function(checked)
+
+    return stateless(name, out_shape, apply)
 
 
 @maker
 def relu() -> Layer:
-    """y = max(x, 0) [Nair & Hinton 2010]."""
+    """Rectified linear unit: y = max(x, 0) [Nair & Hinton 2010]."""
+    # jax.nn.relu has slope 0 at 0; the gradient of jnp.maximum would be 1/2.
     return elementwise(jax.nn.relu)
 
 
 @maker
 def relu6() -> Layer:
-    """y = min(max(x, 0), 6) [Sandler et al. 2018, arXiv:1801.04381]."""
+    """ReLU with an upper bound: y = min(max(x, 0), 6) [Sandler et al. 2018, arXiv:1801.04381]."""
 
     def relu6(x: jax.Array) -> jax.Array:
-        return jnp.where(x >= 6, 6, jax.nn.relu(x))  # of slope 0 at both kinks, as relu at its own
+        # `where` gives slope 0 at both kinks, as jax.nn.relu does at 0; jnp.minimum would give 1/2.
+        return jnp.where(x >= 6, 6, jax.nn.relu(x))
 
     return elementwise(relu6)
 
 
 @maker
 def leaky_relu(slope: Number = 0.01) -> Layer:
-    """y = x for x > 0, else slope x [Maas et al. 2013]."""
+    """Leaky ReLU: y = x for x > 0, else slope x [Maas et al. 2013].
+
+    Args:
+        slope: Slope for x <= 0, any finite number.
+
+    Raises:
+        ConfigError: `slope` is not a finite number.
+    """
     checks.number("leaky_relu slope", slope, "(-inf, inf)")
 
     def leaky_relu(x: jax.Array) -> jax.Array:
+        # `knob` takes the dtype of x, so that a traced slope does not promote bfloat16.
         return jnp.where(x > 0, x, trees.knob(slope, x) * x)
 
     return elementwise(leaky_relu)
@@ -51,13 +73,19 @@ def leaky_relu(slope: Number = 0.01) -> Layer:
 
 @maker
 def elu(alpha: Number = 1.0) -> Layer:
-    """y = x for x > 0, else alpha (exp(x) - 1) [Clevert et al. 2016, arXiv:1511.07289]."""
+    """ELU: y = x for x > 0, else alpha (exp(x) - 1) [Clevert et al. 2016, arXiv:1511.07289].
+
+    Args:
+        alpha: Negative of the limit of y for x -> -∞, any finite number.
+
+    Raises:
+        ConfigError: `alpha` is not a finite number.
+    """
     checks.number("elu alpha", alpha, "(-inf, inf)")
 
     def elu(x: jax.Array) -> jax.Array:
-        negative = jnp.where(
-            x > 0, 0, x
-        )  # so that the branch not taken cannot overflow, nor its gradient
+        # Without it expm1 overflows for large x, and the unused branch makes the gradient NaN.
+        negative = jnp.where(x > 0, 0, x)
         return jnp.where(x > 0, x, trees.knob(alpha, x) * jnp.expm1(negative))
 
     return elementwise(elu)
@@ -65,123 +93,136 @@ def elu(alpha: Number = 1.0) -> Layer:
 
 @maker
 def selu() -> Layer:
-    """y = 1.0507 x for x > 0, else 1.7581 (exp(x) - 1), which keeps mean 0 and variance 1 from layer to layer.
+    """Scaled ELU: y = 1.0507 x for x > 0, else 1.7581 (exp(x) - 1).
 
-    [Klambauer et al. 2017, arXiv:1706.02515].
+    It keeps mean 0 and variance 1 from layer to layer [Klambauer et al. 2017, arXiv:1706.02515].
     """
     return elementwise(jax.nn.selu)
 
 
 @maker
 def gelu(*, approximate: bool = False) -> Layer:
-    """y = x Φ(x), with Φ the normal distribution function, exact [Hendrycks & Gimpel 2016, arXiv:1606.08415].
+    """GELU: y = x Φ(x) [Hendrycks & Gimpel 2016, arXiv:1606.08415].
 
-    If approximate, Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, as GPT-2 has it, 5e-4 off at most.
+    Φ is the distribution function of N(0, 1). The approximation of GPT-2 is
+    Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2; its y differs by at most 5e-4.
+
+    Args:
+        approximate: Use the approximation by tanh instead of the exact Φ.
+
+    Raises:
+        ConfigError: `approximate` is not a bool.
     """
-
     checks.flag("gelu approximate", approximate)
 
     def gelu(x: jax.Array) -> jax.Array:
         if not approximate:
             return jax.nn.gelu(x, approximate=False)
-        near = jnp.clip(
-            x, -30, 30
-        )  # beyond, tanh is 1 in every dtype, and the cube would overflow in the gradient
-        return x * 0.5 * (1 + jnp.tanh((2 / jnp.pi) ** 0.5 * (near + 0.044715 * near**3)))
+        # Beyond ±30 tanh is ±1 in every dtype, and the cube would overflow in the gradient.
+        bounded = jnp.clip(x, -30, 30)
+        half = x * 0.5
+        return half * (1 + jnp.tanh((2 / jnp.pi) ** 0.5 * (bounded + 0.044715 * bounded**3)))
 
     return elementwise(gelu)
 
 
 @maker
 def silu() -> Layer:
-    """y = x σ(x), also called swish [Elfwing et al. 2018, arXiv:1702.03118]."""
+    """SiLU, also called swish: y = x σ(x) [Elfwing et al. 2018, arXiv:1702.03118]."""
     return elementwise(jax.nn.silu)
 
 
 @maker
 def hard_swish() -> Layer:
-    """y = x min(max(x + 3, 0), 6) / 6, a silu of straight pieces [Howard et al. 2019, arXiv:1905.02244]."""
+    """Piecewise form of SiLU: y = x min(max(x + 3, 0), 6) / 6.
+
+    [Howard et al. 2019, arXiv:1905.02244]
+    """
 
     def hard_swish(x: jax.Array) -> jax.Array:
-        return x * jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (x + 3) / 6))
+        # `where` takes the outer pieces at the kinks: the slope is 0 at -3 and 1 at 3.
+        is_low = x <= -3
+        gate = jnp.where(x >= 3, 1, (x + 3) / 6)
+        gate = jnp.where(is_low, 0, gate)
+        return x * gate
 
     return elementwise(hard_swish)
 
 
 @maker
 def mish() -> Layer:
-    """y = x tanh(log(1 + exp(x))) [Misra 2020, arXiv:1908.08681]."""
+    """Mish: y = x tanh(log(1 + exp(x))) [Misra 2020, arXiv:1908.08681]."""
     return elementwise(jax.nn.mish)
 
 
 @maker
 def sigmoid() -> Layer:
-    """y = 1 / (1 + exp(-x))."""
+    """Logistic function: y = 1 / (1 + exp(-x))."""
     return elementwise(jax.nn.sigmoid)
 
 
 @maker
 def tanh() -> Layer:
-    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+    """Hyperbolic tangent: y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+    # jnp.tanh does not overflow, unlike the formula.
     return elementwise(jnp.tanh)
 
 
 @maker
 def softplus() -> Layer:
-    """y = log(1 + exp(x)), a smooth relu [Dugas et al. 2001]."""
+    """Smooth ReLU: y = log(1 + exp(x)) [Dugas et al. 2001]."""
     return elementwise(jax.nn.softplus)
 
 
 @maker
 def softmax() -> Layer:
-    """y_i = exp(x_i) / Σ_j exp(x_j) over the last axis, in float32 at least.
+    """Softmax over the last axis: y_i = exp(x_i) / Σ_j exp(x_j), in float32 at least.
 
-    ShapeError for an example without a feature. A classifier trained by objective.cross_entropy ends without it, for
-    the loss takes logits.
+    A classifier trained with objective.cross_entropy ends without it: the loss takes logits.
+
+    Raises:
+        ShapeError: An example has no features.
     """
     return _over_features("softmax", jax.nn.softmax)
 
 
 @maker
 def log_softmax() -> Layer:
-    """y_i = x_i - log Σ_j exp(x_j) over the last axis, in float32 at least.
+    """Logarithm of softmax over the last axis: y_i = x_i - log Σ_j exp(x_j), in float32 at least.
 
-    ShapeError for an example without a feature.
+    Raises:
+        ShapeError: An example has no features.
     """
     return _over_features("log_softmax", jax.nn.log_softmax)
 
 
-def _over_features(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
-    def same(shape: Shape) -> Shape:
-        if not shape or not shape[-1]:
-            raise ShapeError(
-                name, "a shape (..., features)", shape, "give each example a feature axis"
-            )
-        return shape
-
-    def apply(x: jax.Array) -> jax.Array:
-        checks.floating(f"{name} x", x)
-        same(x.shape[1:])
-        return function(x.astype(trees.wide(x))).astype(x.dtype)
-
-    return plain(name, same, apply)
-
-
 @maker
 def prelu(slope: Number = 0.25) -> Layer:
-    """y = x for x > 0, else a x, with a slope a for each channel that is learned.
+    """Parametric ReLU: y = x for x > 0, else a x, with a learned slope a for each channel.
 
-    x (batch, ..., channels); `slope` a (channels,), in the beginning the number given. ConfigError unless that is a
-    finite number; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit
+    x (batch, ..., channels) -> y of the same shape; `slope` a (channels,)
     [He et al. 2015, arXiv:1502.01852].
+
+    Args:
+        slope: Initial slope of all channels, any finite number; 0.25 as in the paper.
+
+    Raises:
+        ConfigError: `slope` is not a finite number.
+        ShapeError: An example has no channels.
+        DTypeError: x or params are not of floating point.
+        TreeMismatchError: The params do not fit x.
     """
     checks.number("prelu slope", slope, "(-inf, inf)")
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         if not shape or not shape[-1]:
             raise ShapeError(
-                "prelu", "a shape (..., channels)", shape, "give each example a channel axis"
+                "prelu",
+                "a shape (..., channels)",
+                shape,
+                "give each example a channel axis",
             )
+        # A product instead of jnp.full keeps the default dtype for a traced slope.
         ones = jnp.ones(shape[-1])
         return {"slope": trees.knob(slope, ones) * ones}, {}, shape
 
@@ -195,20 +236,40 @@ def prelu(slope: Number = 0.25) -> Layer:
     ):
         checks.floating("prelu x", x)
         trees.expect_arrays("prelu", params, {"slope": x.shape[-1:]})
-        return jnp.where(x > 0, x, along_last(params["slope"].astype(x.dtype), x) * x), state
+        # The gradient of the slopes sums over all positions with x <= 0.
+        is_positive = x > 0
+        # (channels,) -> (1, ..., 1, channels)
+        slopes = along_last(params["slope"].astype(x.dtype), x)
+        return jnp.where(is_positive, x, slopes * x), state
 
     return Layer(init, apply)
 
 
 @maker
 def maxout(
-    units: int, *, pieces: int = 2, use_bias: bool = True, kernel_init: Initializer | None = None
+    units: int,
+    *,
+    pieces: int = 2,
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
 ) -> Layer:
-    """The largest of several linear maps of the last axis, y_u = max_p (x W + b)_(u, p).
+    """Maximum of several linear maps of the last axis: y_u = max_p (x W + b)_(u, p).
 
-    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units * pieces), lecun_normal, where the pieces
-    of a unit are neighbors; `bias` b (units * pieces,), zeros. ConfigError unless units and pieces >= 1; ShapeError,
-    DTypeError or TreeMismatchError for x or params that do not fit [Goodfellow et al. 2013, arXiv:1302.4389].
+    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units * pieces), in which
+    the pieces of a unit are neighbors; `bias` b (units * pieces,), initially zeros
+    [Goodfellow et al. 2013, arXiv:1302.4389].
+
+    Args:
+        units: Number of outputs.
+        pieces: Number of linear maps of each output; 2 can already form |x|.
+        use_bias: Whether to add the bias b.
+        kernel_init: Initializer of the kernel; lecun_normal if None.
+
+    Raises:
+        ConfigError: `units` or `pieces` is not a whole number >= 1.
+        ShapeError: An example has no features, or x has another number of features than the kernel.
+        DTypeError: x or params are not of floating point.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.flag("maxout use_bias", use_bias)
     width = checks.whole("maxout units", units) * checks.whole("maxout pieces", pieces)
@@ -217,11 +278,14 @@ def maxout(
         checks.key("maxout key", key)
         if not shape:
             raise ShapeError(
-                "maxout", "a shape (..., inputs)", shape, "give each example a feature axis"
+                "maxout",
+                "a shape (..., inputs)",
+                shape,
+                "give each example a feature axis",
             )
-        params = init_affine(
-            "maxout", key, (shape[-1], width), kernel_init or lecun_normal(), use_bias
-        )
+        initializer = kernel_init or lecun_normal()
+        # One matrix product for all pieces is faster than one for each.
+        params = init_affine("maxout", key, (shape[-1], width), initializer, use_bias)
         return params, {}, (*shape[:-1], units)
 
     def apply(
@@ -234,8 +298,31 @@ def maxout(
     ):
         expect_affine("maxout", params, x, (x.shape[-1], width), use_bias)
         y = add_bias(x @ params["kernel"], params, use_bias)
-        return y.reshape(*y.shape[:-1], units, pieces).max(
-            -1
-        ), state  # (..., units * pieces) -> (..., units)
+        # (batch, ..., units * pieces) -> (batch, ..., units, pieces) -> (batch, ..., units)
+        grouped = y.reshape(*y.shape[:-1], units, pieces)
+        return grouped.max(-1), state
 
     return Layer(init, apply)
+
+
+def _over_features(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
+    """Make a layer of a function over the last axis, computed in float32 at least."""
+
+    def expect_features(shape: Shape) -> Shape:
+        if not shape or not shape[-1]:
+            raise ShapeError(
+                name,
+                "a shape (..., features)",
+                shape,
+                "give each example a feature axis",
+            )
+        return shape
+
+    def apply(x: jax.Array) -> jax.Array:
+        checks.floating(f"{name} x", x)
+        expect_features(x.shape[1:])
+        # bfloat16 has 8 bits of precision: a sum of exponentials would lose its small terms.
+        wide = x.astype(trees.wide(x))
+        return function(wide).astype(x.dtype)
+
+    return stateless(name, expect_features, apply)

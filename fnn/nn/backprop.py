@@ -1,4 +1,4 @@
-"""Backpropagation by modules: each passes forward, then turns dL/dy into dL/dx and the gradients of its own params."""
+"""Backpropagation by modules: a forward pass with its backward pass and parameter gradients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,12 +12,15 @@ from fnn.types import Layer, Params, RandomKey, State
 
 
 class Pass(NamedTuple):
-    """A module's output at one x, and how derivatives go through it there.
+    """The output of a module at one x, and its derivatives at that x.
 
-    y, state:            what apply gave
-    backward_pass:       (dL_dy) -> dL_dx, a tree like x; zeros without a dtype, as in jax.vjp, for integers in it
-    parameter_gradients: (dL_dy) -> dL_dparams, a tree like params
-    jacobian:            () -> dy_dx, for each array of x an array (*y.shape, *x.shape)
+    Attributes:
+        y: The output.
+        state: The new state.
+        backward_pass: dL_dy -> dL_dx, a tree like x; for integers in x, zeros of dtype float0, as
+            in jax.vjp.
+        parameter_gradients: dL_dy -> dL_dparams, a tree like params.
+        jacobian: () -> dy_dx: for each array of x an array (*y.shape, *x.shape).
     """
 
     y: Any
@@ -37,11 +40,22 @@ def forward_pass(
     key: RandomKey | None = None,
     train: bool = False,
 ) -> Pass:
-    """The output y of a layer at x, with its backward pass, parameter gradients and Jacobian there.
+    """Apply a layer to x, and provide its backward pass, parameter gradients and Jacobian at x.
 
-    The layer may also be a function of x alone, as a loss is of the outputs, with params {} and state {}. Chained by
-    hand, backward_pass(dL_dy) of each module in turn, they give jax.grad's answer. TreeMismatchError for a dL_dy unlike
-    y; ShapeError for the Jacobian of what is no array.
+    Calling backward_pass(dL_dy) of each module in turn, from the last to the first, gives the
+    gradients of jax.grad.
+
+    Args:
+        layer: A layer, or a function of x alone, such as a loss of the outputs.
+        params: The params of the layer; {} for a function.
+        state: The state of the layer; {} for a function.
+        x: The batch of inputs.
+        key: Random key for layers that draw in training.
+        train: Whether the layer acts as in training.
+
+    Raises:
+        TreeMismatchError: In the derivatives: dL_dy has another structure, shape or dtype than y.
+        ShapeError: In the Jacobian: y is not a single array.
     """
 
     def apply(params: Params, x: Any) -> tuple[Any, State]:
@@ -49,11 +63,22 @@ def forward_pass(
             return layer.apply(params, state, x, key=key, train=train)
         return layer(x), state
 
-    y, pull, new_state = jax.vjp(apply, params, x, has_aux=True)
+    # The state has no gradient: it is an auxiliary output.
+    y, pull_back, new_state = jax.vjp(apply, params, x, has_aux=True)
 
-    def pulled(dL_dy: Any) -> tuple[Params, Any]:
+    def gradients(dL_dy: Any) -> tuple[Params, Any]:
+        # jax.vjp would report a mismatch without its path.
         trees.expect_like("dL_dy", dL_dy, y)
-        return pull(jax.tree.map(jnp.asarray, dL_dy))
+        arrays = jax.tree.map(jnp.asarray, dL_dy)
+        return pull_back(arrays)
+
+    def backward_pass(dL_dy: Any) -> Any:
+        _, dL_dx = gradients(dL_dy)
+        return dL_dx
+
+    def parameter_gradients(dL_dy: Any) -> Params:
+        dL_dparams, _ = gradients(dL_dy)
+        return dL_dparams
 
     def jacobian() -> Any:
         if not isinstance(y, jax.Array):
@@ -63,11 +88,10 @@ def forward_pass(
                 jax.tree.structure(y),
                 "take a function that gives one of them",
             )
-        rows = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
-        return jax.tree.map(
-            lambda dx: dx.reshape(*y.shape, *dx.shape[1:]), jax.vmap(lambda row: pull(row)[1])(rows)
-        )
+        # One backward pass for each number of y, all at once: row i is the gradient of y_i.
+        basis = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
+        rows = jax.vmap(lambda dL_dy: pull_back(dL_dy)[1])(basis)
+        # (y.size, *x.shape) -> (*y.shape, *x.shape)
+        return jax.tree.map(lambda dx: dx.reshape(*y.shape, *dx.shape[1:]), rows)
 
-    return Pass(
-        y, new_state, lambda dL_dy: pulled(dL_dy)[1], lambda dL_dy: pulled(dL_dy)[0], jacobian
-    )
+    return Pass(y, new_state, backward_pass, parameter_gradients, jacobian)

@@ -14,12 +14,113 @@ from fnn.types import Layer, Number, Params, Shape, State
 from fnn.values import maker
 
 
-def dropping(where: str, drop_rate: Number, draws: Callable[[Shape], Shape]) -> Layer:
-    """A layer without params that drops in training, by draws of the shape draws(shape of one example)."""
+@maker
+def dropout(drop_rate: Number) -> Layer:
+    """Dropout: y = x m / (1 - drop_rate) in training, y = x otherwise.
+
+    m ~ Bernoulli(1 - drop_rate), drawn for every number. The division keeps the mean of y
+    [Srivastava et al. 2014, JMLR 15].
+
+    Args:
+        drop_rate: Probability of dropping a number, in [0, 1).
+
+    Raises:
+        ConfigError: `drop_rate` is outside of [0, 1).
+        DTypeError: No key is given in training, or x is not of floating point.
+    """
+    return _dropout_layer("dropout", drop_rate, lambda shape: shape)
+
+
+@maker
+def channel_dropout(drop_rate: Number) -> Layer:
+    """Dropout of whole channels of an example: y = x m / (1 - drop_rate) in training, else y = x.
+
+    x (batch, ..., channels); m ~ Bernoulli(1 - drop_rate), drawn for every example and channel.
+    Neighboring pixels are correlated, therefore dropping single ones removes little information
+    [Tompson et al. 2015, arXiv:1411.4280, as spatial dropout].
+
+    Args:
+        drop_rate: Probability of dropping a channel of an example, in [0, 1).
+
+    Raises:
+        ConfigError: `drop_rate` is outside of [0, 1).
+        ShapeError: An example has no channel axis.
+        DTypeError: No key is given in training, or x is not of floating point.
+    """
+    return _dropout_layer("channel_dropout", drop_rate, _one_per_channel)
+
+
+@maker
+def drop_path(drop_rate: Number) -> Layer:
+    """Stochastic depth: y = x m / (1 - drop_rate) in training, y = x otherwise.
+
+    x (batch, ...); m ~ Bernoulli(1 - drop_rate), drawn for every example. At the end of the body of
+    a residual, nn.residual(nn.chain(..., nn.drop_path(0.1))), a dropped example skips the body. The
+    rate commonly grows with depth: of n bodies, body i has the rate i / n times that of the last
+    [Huang et al. 2016, arXiv:1603.09382].
+
+    Args:
+        drop_rate: Probability of dropping an example, in [0, 1).
+
+    Raises:
+        ConfigError: `drop_rate` is outside of [0, 1).
+        DTypeError: No key is given in training, or x is not of floating point.
+    """
+    return _dropout_layer("drop_path", drop_rate, lambda shape: (1,) * len(shape))
+
+
+@maker
+def drop_connect(layer: Layer, drop_rate: Number) -> Layer:
+    """Dropout of weights: a layer acts with W m / (1 - drop_rate) in training, with W otherwise.
+
+    W is every `kernel` of the layer, or of the layers it is made of; m ~ Bernoulli(1 - drop_rate)
+    is drawn for every weight, once a batch. Params and state are those of the layer
+    [Wan et al. 2013, ICML].
+
+    Args:
+        layer: The layer whose kernels are dropped, or a network of such layers.
+        drop_rate: Probability of dropping a weight, in [0, 1).
+
+    Raises:
+        ConfigError: `drop_rate` is outside of [0, 1), or, in init, the layer has no kernel.
+        DTypeError: No key is given in training.
+    """
+    checks.number("drop_connect drop_rate", drop_rate, "[0, 1)")
+
+    def with_dropout(leaf: Layer) -> Layer:
+        def apply(
+            params: Params,
+            state: State,
+            x: Any,
+            *,
+            key: jax.Array | None = None,
+            train: bool = False,
+        ):
+            # Outside of training, and in parts without a kernel, the layer acts as it is.
+            weights = kernels(params)
+            if not weights or not train:
+                return leaf.apply(params, state, x, key=key, train=train)
+            key = checks.key("drop_connect key", key)
+            dropped = {}
+            # Kernel i draws by fold_in(key, i), counted from 1; fold_in(key, 0) is the layer's key.
+            for index, (path, kernel) in enumerate(weights.items(), 1):
+                own_key = jax.random.fold_in(key, index)
+                dropped[path] = _drop("drop_connect", own_key, kernel, drop_rate, kernel.shape)
+            new_params = with_kernels(params, dropped)
+            layer_key = jax.random.fold_in(key, 0)
+            return leaf.apply(new_params, state, x, key=layer_key, train=train)
+
+        return Layer(leaf.init, apply, leaf.name)
+
+    return change_kernels("drop_connect", layer, with_dropout)
+
+
+def _dropout_layer(where: str, drop_rate: Number, mask_shape_of: Callable[[Shape], Shape]) -> Layer:
+    """Make a layer that drops in training by a mask of shape (batch, *mask_shape_of(example))."""
     checks.number(f"{where} drop_rate", drop_rate, "[0, 1)")
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        draws(shape)  # raises where the shape cannot be
+        mask_shape_of(shape)  # raises for a shape that does not fit
         return {}, {}, shape
 
     def apply(
@@ -32,97 +133,42 @@ def dropping(where: str, drop_rate: Number, draws: Callable[[Shape], Shape]) -> 
     ):
         checks.floating(f"{where} x", x)
         trees.expect_arrays(where, params, {})
-        own = (*x.shape[:1], *draws(x.shape[1:]))
-        return thinned(where, key, x, drop_rate, own) if train else x, state
+        mask_shape = (*x.shape[:1], *mask_shape_of(x.shape[1:]))
+        if not train:
+            # No rescaling: the mask was divided by its mean in training.
+            return x, state
+        return _drop(where, key, x, drop_rate, mask_shape), state
 
     return Layer(init, apply, where)
 
 
-def thinned(
-    where: str, key: jax.Array | None, x: jax.Array, drop_rate: Number, shape: Shape
+def _drop(
+    where: str,
+    key: jax.Array | None,
+    x: jax.Array,
+    drop_rate: Number,
+    mask_shape: Shape,
 ) -> jax.Array:
-    """x m / (1 - drop_rate), where m ~ Bernoulli(1 - drop_rate) has that shape and is spread over x."""
+    """Return x m / (1 - drop_rate), the mask m being broadcast from its shape to that of x."""
+    key = checks.key(f"{where} key", key)
+    size = math.prod(mask_shape)
     # Drawn flat: the same numbers as for the shape itself, in half the time to compile.
-    kept = jax.random.bernoulli(
-        checks.key(f"{where} key", key), 1 - drop_rate, (math.prod(shape),)
-    ).reshape(shape)
+    flat_mask = jax.random.bernoulli(key, 1 - drop_rate, (size,))
+    mask = flat_mask.reshape(mask_shape)
+    # In float32 at least: bfloat16 would round the rate, and with it the mean of y.
     wide = x.astype(trees.wide(x))
-    return jnp.where(kept, wide / (1 - trees.knob(drop_rate, wide)), 0).astype(x.dtype)
+    scaled = wide / (1 - trees.knob(drop_rate, wide))
+    # `where`, not a product: 0 times inf would be NaN.
+    return jnp.where(mask, scaled, 0).astype(x.dtype)
 
 
-@maker
-def dropout(drop_rate: Number) -> Layer:
-    """In training each number is dropped by chance, and the rest grows to keep the mean: y = x m / (1 - drop_rate).
-
-    m ~ Bernoulli(1 - drop_rate), drawn anew for every number; with train=False y = x. ConfigError unless
-    0 <= drop_rate < 1; DTypeError in training without a key [Srivastava et al. 2014, JMLR 15].
-    """
-    return dropping("dropout", drop_rate, lambda shape: shape)
-
-
-@maker
-def channel_dropout(drop_rate: Number) -> Layer:
-    """In training an example's channels are dropped by chance, each with all its places: y = x m / (1 - drop_rate).
-
-    x (batch, ..., channels); m ~ Bernoulli(1 - drop_rate), drawn for every example and channel; with train=False y = x.
-    Neighbors in an image tell of each other, so that to drop them one by one hides little. ConfigError unless
-    0 <= drop_rate < 1; DTypeError in training without a key [Tompson et al. 2015, arXiv:1411.4280, as spatial dropout].
-    """
-    return dropping("channel_dropout", drop_rate, _one_a_channel)
-
-
-def _one_a_channel(shape: Shape) -> Shape:
+def _one_per_channel(shape: Shape) -> Shape:
     if not shape:
         raise ShapeError(
-            "channel_dropout", "a shape (..., channels)", shape, "give each example a channel axis"
+            "channel_dropout",
+            "a shape (..., channels)",
+            shape,
+            "give each example a channel axis",
         )
+    # (..., channels) -> (1, ..., 1, channels)
     return (1,) * (len(shape) - 1) + shape[-1:]
-
-
-@maker
-def drop_path(drop_rate: Number) -> Layer:
-    """In training whole examples are dropped by chance, and the others grow: y = x m / (1 - drop_rate).
-
-    x (batch, ...); m ~ Bernoulli(1 - drop_rate), one draw an example; with train=False y = x. At the end of the body of
-    a residual, nn.residual(nn.chain(..., nn.drop_path(0.1))), it is stochastic depth: an example skips the body. Deeper
-    bodies are commonly skipped more, the last of n at the full rate, body i at i / n of it. ConfigError unless
-    0 <= drop_rate < 1; DTypeError in training without a key [Huang et al. 2016, arXiv:1603.09382].
-    """
-    return dropping("drop_path", drop_rate, lambda shape: (1,) * len(shape))
-
-
-@maker
-def drop_connect(layer: Layer, drop_rate: Number) -> Layer:
-    """In training a layer's weights are dropped by chance, and the rest grows: W m / (1 - drop_rate) in place of W.
-
-    W is every `kernel` of the layer, or of the layers it is made of; m ~ Bernoulli(1 - drop_rate) is drawn for every
-    weight, once a batch; with train=False W itself acts. Params and state are the layer's own. ConfigError unless
-    0 <= drop_rate < 1, and in init for a layer without kernel; DTypeError in training without a key
-    [Wan et al. 2013, ICML].
-    """
-    checks.number("drop_connect drop_rate", drop_rate, "[0, 1)")
-
-    def dropped(leaf: Layer) -> Layer:
-        def apply(
-            params: Params,
-            state: State,
-            x: Any,
-            *,
-            key: jax.Array | None = None,
-            train: bool = False,
-        ):
-            own = kernels(params)
-            if not own or not train:
-                return leaf.apply(params, state, x, key=key, train=train)
-            key = checks.key("drop_connect key", key)
-            for place, (path, kernel) in enumerate(own.items(), 1):
-                own[path] = thinned(
-                    "drop_connect", jax.random.fold_in(key, place), kernel, drop_rate, kernel.shape
-                )
-            return leaf.apply(
-                with_kernels(params, own), state, x, key=jax.random.fold_in(key, 0), train=train
-            )
-
-        return Layer(leaf.init, apply, leaf.name)
-
-    return change_kernels("drop_connect", layer, dropped)

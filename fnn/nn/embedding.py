@@ -5,28 +5,46 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.core.bounds import within
+from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
-from fnn.nn.core.stateless import plain
+from fnn.nn.core.stateless import stateless
 from fnn.nn.initializers.random import normal
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker
 
 
 @maker
-def embed(vocabulary: int, width: int, *, table_init: Initializer | None = None) -> Layer:
-    """A learned vector for each token, y = table[x].
+def embed(
+    vocabulary: int,
+    width: int,
+    *,
+    table_init: Initializer | None = None,
+) -> Layer:
+    """Embedding: a learned vector for each token, y = table[x].
 
-    x (batch, ...) integers -> y (batch, ..., width); `table` (vocabulary, width), N(0, 1) as in torch. An x outside
-    0 <= x < vocabulary is a RangeError where x is known; where it is traced, y and the gradient there are NaN.
-    ConfigError unless both sizes >= 1; DTypeError for what are no integers; TreeMismatchError for another table.
+    x (batch, ...) integers -> y (batch, ..., width); `table` (vocabulary, width). Where x is traced
+    and outside of 0 <= x < vocabulary, y and the gradient are NaN.
+
+    Args:
+        vocabulary: Number of tokens.
+        width: Size of a vector.
+        table_init: Initializer of the table; N(0, 1) if None, as in torch.
+
+    Raises:
+        ConfigError: `vocabulary` or `width` is not a whole number >= 1.
+        RangeError: A known x is outside of 0 <= x < vocabulary.
+        ShapeError: x has no batch axis.
+        DTypeError: x does not hold integers.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("embed vocabulary", vocabulary)
     checks.whole("embed width", width)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("embed key", key)
-        return {"table": (table_init or normal(1.0))(key, (vocabulary, width))}, {}, (*shape, width)
+        initializer = table_init or normal(1.0)
+        table = initializer(key, (vocabulary, width))
+        return {"table": table}, {}, (*shape, width)
 
     def apply(
         params: Params,
@@ -37,91 +55,123 @@ def embed(vocabulary: int, width: int, *, table_init: Initializer | None = None)
         train: bool = False,
     ):
         trees.expect_arrays("embed", params, {"table": (vocabulary, width)})
+        # A token without a batch axis would pass the lookup, and fail far from here.
         if x.ndim == 0:
             raise ShapeError(
-                "embed x", "a batch (batch, ...)", x.shape, "add a batch axis: x[None]"
+                "embed x",
+                "a batch (batch, ...)",
+                x.shape,
+                "add a batch axis: x[None]",
             )
-        alarm = within("embed x", f"0 <= x < {vocabulary}", x, 0, vocabulary)
+        valid = nan_outside_bounds("embed x", f"0 <= x < {vocabulary}", x, 0, vocabulary)
+        # (batch, ...) -> (batch, ..., width). Invalid tokens are clipped here and made NaN below.
         vectors = jnp.take(params["table"], x, axis=0, mode="clip")
-        return vectors * alarm.astype(vectors.dtype)[..., None], state
+        return vectors * valid.astype(vectors.dtype)[..., None], state
 
     return Layer(init, apply)
 
 
 @maker
 def unembed(embedding: Layer, vocabulary: int) -> Layer:
-    """The scores of all tokens, y = x tableᵀ, the table being what an embedding gives for 0, ..., vocabulary - 1.
+    """Scores of all tokens: y = x tableᵀ, with the rows of an embedding as the table.
 
-    x (batch, ..., width) -> y (batch, ..., vocabulary). For one table at both ends of a network give the layer that
-    nn.shared hands out. ShapeError for an x of another width [Press & Wolf 2017, arXiv:1608.05859].
+    x (batch, ..., width) -> y (batch, ..., vocabulary). The table is the output of the embedding
+    for 0, ..., vocabulary - 1. To use one table at both ends of a network, pass the layer that
+    nn.shared provides [Press & Wolf 2017, arXiv:1608.05859].
+
+    Args:
+        embedding: The layer that maps a token to a vector of size width.
+        vocabulary: Number of tokens.
+
+    Raises:
+        ConfigError: `vocabulary` is not a whole number >= 1.
+        ShapeError: x does not end in the width of the embedding.
+        DTypeError: x is not of floating point.
     """
     checks.whole("unembed vocabulary", vocabulary)
 
+    # `go` passes a shape or an array through a part of the composite.
     def shapes(go: Go, shape: Shape) -> Shape:
         _expect_width(shape, go("embedding", ()))
         return (*shape[:-1], vocabulary)
 
     def arrays(go: Go, x: jax.Array) -> jax.Array:
         checks.floating("unembed x", x)
-        table = go("embedding", jnp.arange(vocabulary))
+        # The table by the output, not the params, of the embedding: it may be any layer.
+        table = go("embedding", jnp.arange(vocabulary))  # (vocabulary, width)
         _expect_width(x.shape, table.shape[1:])
+        # (batch, ..., width) @ (width, vocabulary) -> (batch, ..., vocabulary)
         return x @ table.astype(x.dtype).T
 
     return composite("unembed", {"embedding": embedding}, shapes, arrays)
 
 
-def _expect_width(shape: Shape, wanted: Shape) -> None:
-    if shape[-1:] != wanted:
-        raise ShapeError(
-            "unembed x",
-            f"to end in {wanted}, as the embedding does",
-            shape,
-            "make both equally wide",
-        )
-
-
 @maker
 def sinusoidal_positions(*, base: Number = 10_000.0) -> Layer:
-    """Add to each vector a code of its position t, of waves from length 2π to 2π base.
+    """Add sinusoidal codes of the positions t, with wavelengths from 2π to 2π base.
 
-    y[t, i] = x[t, i] + sin(t / base^(i / width)) for even i, + cos(t / base^((i - 1) / width)) for odd i, where x is
-    (batch, time, width). ConfigError unless base > 0; ShapeError for another rank [Vaswani et al. 2017,
-    arXiv:1706.03762].
+    y[t, i] = x[t, i] + sin(t / base^(i / width)) for even i, + cos(t / base^((i - 1) / width)) for
+    odd i; x and y (batch, time, width) [Vaswani et al. 2017, arXiv:1706.03762].
+
+    Args:
+        base: Ratio of the longest to the shortest wavelength, > 0; 10,000 as in the paper.
+
+    Raises:
+        ConfigError: `base` is not a number > 0.
+        ShapeError: An example is not of shape (time, width).
+        DTypeError: x is not of floating point.
     """
     checks.number("sinusoidal_positions base", base, "(0, inf)")
 
     def out_shape(shape: Shape) -> Shape:
-        return _sequence("sinusoidal_positions", shape)
+        return _expect_sequence("sinusoidal_positions", shape)
 
     def add(x: jax.Array) -> jax.Array:
-        time, width = out_shape(checks.floating("sinusoidal_positions x", x).shape[1:])
-        return x + _waves(time, width, base, trees.wide(x)).astype(x.dtype)[None]
+        checks.floating("sinusoidal_positions x", x)
+        time, width = out_shape(x.shape[1:])
+        # bfloat16 could not represent positions above 256: the code is rounded at the end.
+        code = _sinusoids(time, width, base, trees.wide(x))
+        return x + code.astype(x.dtype)[None]
 
-    return plain("sinusoidal_positions", out_shape, add)
-
-
-def _waves(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
-    place = jnp.arange(width)
-    exponent = (place - place % 2).astype(dtype) / width
-    frequency = jnp.asarray(trees.knob(base, exponent), dtype) ** -exponent
-    angle = jnp.arange(time).astype(dtype)[:, None] * frequency[None]
-    return jnp.where((place % 2 == 0)[None], jnp.sin(angle), jnp.cos(angle))
+    return stateless("sinusoidal_positions", out_shape, add)
 
 
 @maker
 def learned_positions(length: int, *, table_init: Initializer | None = None) -> Layer:
-    """Add to each vector a learned one of its position, y[t] = x[t] + table[t].
+    """Add a learned vector for each position: y[t] = x[t] + table[t].
 
-    x (batch, time, width) with time <= length; `table` (length, width), N(0, 0.02²) as in BERT. ConfigError unless
-    length >= 1; ShapeError for another rank or a longer sequence; TreeMismatchError for another table
+    x and y (batch, time, width) with time <= length; `table` (length, width)
     [Devlin et al. 2019, arXiv:1810.04805].
+
+    Args:
+        length: Largest number of positions.
+        table_init: Initializer of the table; N(0, 0.02²) if None, as in BERT.
+
+    Raises:
+        ConfigError: `length` is not a whole number >= 1.
+        ShapeError: An example is not of shape (time, width), or its time is above `length`.
+        DTypeError: x is not of floating point.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("learned_positions length", length)
 
+    def expect_fits(shape: Shape) -> Shape:
+        time, _ = _expect_sequence("learned_positions", shape)
+        if time > length:
+            raise ShapeError(
+                "learned_positions x",
+                f"at most {length} positions",
+                shape,
+                "give a larger length, or shorten the sequences",
+            )
+        return shape
+
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("learned_positions key", key)
-        _, width = _expect_no_longer(shape)
-        return {"table": (table_init or normal(0.02))(key, (length, width))}, {}, shape
+        _, width = expect_fits(shape)
+        # Drawn for `length` positions, whatever the length of the first batch.
+        initializer = table_init or normal(0.02)
+        return {"table": initializer(key, (length, width))}, {}, shape
 
     def apply(
         params: Params,
@@ -131,20 +181,38 @@ def learned_positions(length: int, *, table_init: Initializer | None = None) -> 
         key: jax.Array | None = None,
         train: bool = False,
     ):
-        time, width = _expect_no_longer(checks.floating("learned_positions x", x).shape[1:])
+        checks.floating("learned_positions x", x)
+        time, width = expect_fits(x.shape[1:])
         trees.expect_arrays("learned_positions", params, {"table": (length, width)})
+        # (length, width) -> (1, time, width)
         return x + params["table"][None, :time].astype(x.dtype), state
-
-    def _expect_no_longer(shape: Shape) -> Shape:
-        if _sequence("learned_positions", shape)[0] > length:
-            advice = "give a larger length, or shorten the sequences"
-            raise ShapeError("learned_positions x", f"at most {length} positions", shape, advice)
-        return shape
 
     return Layer(init, apply)
 
 
-def _sequence(where: str, shape: Shape) -> Shape:
+def _sinusoids(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
+    """Return the codes of the positions, (time, width)."""
+    index = jnp.arange(width)
+    # Index 2 k and its neighbor 2 k + 1 share a frequency: a sine and a cosine.
+    exponent = (index - index % 2).astype(dtype) / width
+    frequency = jnp.asarray(trees.knob(base, exponent), dtype) ** -exponent
+    # (time, 1) * (1, width) -> (time, width)
+    angle = jnp.arange(time).astype(dtype)[:, None] * frequency[None]
+    is_even = (index % 2 == 0)[None]
+    return jnp.where(is_even, jnp.sin(angle), jnp.cos(angle))
+
+
+def _expect_width(shape: Shape, expected: Shape) -> None:
+    if shape[-1:] != expected:
+        raise ShapeError(
+            "unembed x",
+            f"to end in {expected}, as the embedding does",
+            shape,
+            "make both equally wide",
+        )
+
+
+def _expect_sequence(where: str, shape: Shape) -> Shape:
     if len(shape) != 2 or 0 in shape:
         raise ShapeError(
             where,

@@ -1,9 +1,10 @@
-"""How many floating-point operations a function takes, counted in its program before anything is compiled.
+"""Number of floating-point operations of a function, counted in its jaxpr before compilation.
 
-XLA's own count takes the body of a loop once however often it runs, and a training run is one loop; and it leaves out
-what a convolution multiplies with padding. Here a loop's body counts as often as it runs, a matrix product or a
-convolution 2 for each multiplication with its addition, a reduction 1 for each number it takes in, and any other
-arithmetic 1 for each floating-point number it gives; what only moves or compares numbers is free.
+XLA's cost analysis counts the body of a loop once, and a training run is one loop; it also leaves
+out the multiplications of a convolution with padding. Here the body of a loop counts once for each
+iteration, a matrix product or convolution 2 for each multiply-add, a reduction 1 for each number of
+its input, and any other arithmetic 1 for each floating-point number of its output. Moving and
+comparing numbers is free.
 """
 
 from collections import Counter
@@ -13,16 +14,19 @@ from typing import Any
 
 import jax.numpy as jnp
 
-MOVES = {
-    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "device_put", "dynamic_slice",
-    "dynamic_update_slice", "expand_dims", "gather", "iota", "optimization_barrier", "pad", "rev", "reshape", "scatter",
-    "select_n", "slice", "sort", "split", "squeeze", "stop_gradient", "top_k", "transpose", "pvary", "reduce_precision",
-    "random_bits", "random_wrap", "random_unwrap", "random_fold_in", "random_seed", "bitcast_convert_type",
-    "stack", "unstack",
+# Primitives that only move, convert or draw numbers.
+FREE = {
+    "bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy",
+    "copy_p", "device_put", "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather",
+    "iota", "optimization_barrier", "pad", "pvary", "random_bits", "random_fold_in", "random_seed",
+    "random_unwrap", "random_wrap", "reduce_precision", "reshape", "rev", "scatter", "select_n",
+    "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "top_k", "transpose", "unstack",
 }  # fmt: skip
-LABEL = "layer:"
-TAKES_IN = ("reduce_", "arg", "cum")  # the beginnings of what counts by the numbers it takes in
-OPERANDS = {
+LABEL = "layer:"  # prefix of the names of jitted functions that are counted separately
+REDUCTIONS = ("reduce_", "arg", "cum")  # prefixes of the primitives that count by their input
+# fnn's own convolutions: of x, w and y two are inputs and one is the output. The indices of y and w
+# in (*inputs, *outputs).
+CONVOLUTIONS = {
     "convolve": (2, 1),
     "convolve_input_gradient": (0, 1),
     "convolve_kernel_gradient": (1, 2),
@@ -30,63 +34,73 @@ OPERANDS = {
 
 
 def count(jaxpr: Any, label: str = "") -> Counter[str]:
-    """The operations of a program, by the name of the innermost jitted function around them that begins with LABEL.
+    """Count the operations of a jaxpr, by the innermost function whose name begins with LABEL.
 
-    What is in no such function counts under the given label. A branch counts as its dearest, a loop of unknown length
-    as one turn.
+    A conditional counts as its most expensive branch, a loop of unknown length as one iteration.
+
+    Args:
+        jaxpr: A jaxpr, closed or not.
+        label: The name under which operations outside of such functions count.
     """
     total: Counter[str] = Counter()
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name = str(equation.params.get("name", ""))
-        inside = [
-            count(part, name if name.startswith(LABEL) else label) for part in _parts(equation)
-        ]
-        if not inside:
-            total[label] += _own(equation)
+        inner_label = name if name.startswith(LABEL) else label
+        inner = [count(part, inner_label) for part in _subjaxprs(equation)]
+        if not inner:
+            total[label] += _operations(equation)
         elif equation.primitive.name == "cond":
-            total.update(max(inside, key=lambda branch: sum(branch.values())))
+            total.update(max(inner, key=lambda branch: sum(branch.values())))
         else:
-            turns = equation.params["length"] if equation.primitive.name == "scan" else 1
-            for part in inside:
-                total.update({at: turns * operations for at, operations in part.items()})
+            is_scan = equation.primitive.name == "scan"
+            iterations = equation.params["length"] if is_scan else 1
+            for part in inner:
+                for part_label, operations in part.items():
+                    total[part_label] += iterations * operations
     return total
 
 
-def _parts(equation: Any) -> Iterator[Any]:
-    """The programs that an equation runs, apart from those that only say how two numbers become one."""
-    if equation.primitive.name.startswith(("scatter", "select_and", *TAKES_IN)):
+def _subjaxprs(equation: Any) -> Iterator[Any]:
+    """Yield the jaxprs that an equation runs."""
+    # Those of a scatter or reduction only combine two numbers.
+    if equation.primitive.name.startswith(("scatter", "select_and", *REDUCTIONS)):
         return
     for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(getattr(part, "jaxpr", part), "eqns"):
-                yield part
+        candidates = value if isinstance(value, tuple | list) else (value,)
+        for candidate in candidates:
+            if hasattr(getattr(candidate, "jaxpr", candidate), "eqns"):
+                yield candidate
 
 
-def _own(equation: Any) -> int:
-    """The operations of an equation that runs no other program."""
+def _operations(equation: Any) -> int:
+    """Return the operations of an equation without inner jaxprs."""
     name = equation.primitive.name
-    into, out = ([atom.aval for atom in atoms] for atoms in (equation.invars, equation.outvars))
-    if (
-        name in OPERANDS
-    ):  # x, w and y of fnn's own convolutions, of which two go in and one comes out
-        y, w = ([*into, *out][place] for place in OPERANDS[name])
+    inputs = [atom.aval for atom in equation.invars]
+    outputs = [atom.aval for atom in equation.outvars]
+    if name in CONVOLUTIONS:
+        arrays = [*inputs, *outputs]
+        y_index, w_index = CONVOLUTIONS[name]
+        y = arrays[y_index]
+        w = arrays[w_index]
+        # 2 for each number of y and each weight of its output channel; members have a kernel each.
         members = w.shape[0] if equation.params["members"] else 1
         return 2 * y.size * w.size // (members * w.shape[-1])
     if name == "conv_general_dilated":
-        outputs = into[1].shape[equation.params["dimension_numbers"].rhs_spec[0]]
-        return 2 * out[0].size * into[1].size // max(outputs, 1)
+        kernel = inputs[1]
+        output_axis = equation.params["dimension_numbers"].rhs_spec[0]
+        return 2 * outputs[0].size * kernel.size // max(kernel.shape[output_axis], 1)
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
-        return 2 * out[0].size * prod(into[0].shape[axis] for axis in contracted)
-    if name in MOVES:
+        terms = prod(inputs[0].shape[axis] for axis in contracted)
+        return 2 * outputs[0].size * terms
+    if name in FREE:
         return 0
     if name.startswith("scatter"):
-        return into[2].size
+        return inputs[2].size  # the updates
     if name.startswith("reduce_window"):
-        return out[0].size * prod(equation.params["window_dimensions"])
-    return sum(
-        one.size for one in (into if name.startswith(TAKES_IN) else out) if _is_floating(one)
-    )
+        return outputs[0].size * prod(equation.params["window_dimensions"])
+    counted = inputs if name.startswith(REDUCTIONS) else outputs
+    return sum(array.size for array in counted if _is_floating(array))
 
 
 def _is_floating(aval: Any) -> bool:

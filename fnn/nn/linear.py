@@ -14,11 +14,27 @@ from fnn.values import maker
 
 
 @maker
-def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None = None) -> Layer:
-    """A linear map of the last axis, y = x W + b.
+def dense(
+    units: int,
+    *,
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
+) -> Layer:
+    """Fully connected layer: a linear map of the last axis, y = x W + b.
 
-    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units), lecun_normal; `bias` b (units,), zeros.
-    ConfigError unless units >= 1; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit.
+    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units); `bias` b (units,),
+    initially zeros.
+
+    Args:
+        units: Number of outputs.
+        use_bias: Whether to add the bias b. Turn it off before a normalization, which removes it.
+        kernel_init: Initializer of the kernel; lecun_normal if None.
+
+    Raises:
+        ConfigError: `units` is not a whole number >= 1.
+        ShapeError: An example has no features, or x has another number of features than the kernel.
+        DTypeError: x or params are not of floating point.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("dense units", units)
     checks.flag("dense use_bias", use_bias)
@@ -27,11 +43,14 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
         checks.key("dense key", key)
         if not shape:
             raise ShapeError(
-                "dense", "a shape (..., inputs)", shape, "give each example a feature axis"
+                "dense",
+                "a shape (..., inputs)",
+                shape,
+                "give each example a feature axis",
             )
-        params = init_affine(
-            "dense", key, (shape[-1], units), kernel_init or lecun_normal(), use_bias
-        )
+        # Without an activation, variance 1 / inputs keeps the variance of x.
+        initializer = kernel_init or lecun_normal()
+        params = init_affine("dense", key, (shape[-1], units), initializer, use_bias)
         return params, {}, (*shape[:-1], units)
 
     def apply(
@@ -42,7 +61,9 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
         key: jax.Array | None = None,
         train: bool = False,
     ):
+        # A wrong width of x is reported as an error of x, not of the params.
         expect_affine("dense", params, x, (x.shape[-1], units), use_bias)
+        # (batch, ..., inputs) @ (inputs, units) -> (batch, ..., units)
         return add_bias(x @ params["kernel"], params, use_bias), state
 
     return Layer(init, apply)
@@ -50,27 +71,49 @@ def dense(units: int, *, use_bias: bool = True, kernel_init: Initializer | None 
 
 @maker
 def parameter(*shape: int, init: Initializer) -> Layer:
-    """A trained array, the same for every example whatever x is, y[i] = value.
+    """A trained array, the same for every example and every x: y[i] = value.
 
-    x (batch, ...) -> y (batch, *shape); `value` (*shape,), drawn by `init`. It serves as class token, learned query or
-    log-variance of a task; parallel(parameter(1, width, init=normal()), chain(), axis=1) sets it before a sequence.
-    ConfigError for a size below 1; ShapeError for x without a batch axis.
+    x (batch, ...) -> y (batch, *shape); `value` (*shape,). Uses are a class token, a learned query
+    or the log-variance of a task. parallel(parameter(1, width, init=normal()), chain(), axis=1)
+    prepends it to a sequence.
+
+    Args:
+        shape: Sizes of the array; none for a single number.
+        init: Initializer of the array.
+
+    Raises:
+        ConfigError: A size is not a whole number >= 1.
+        ShapeError: x has no batch axis.
+        TreeMismatchError: The params are not those of this layer.
     """
     for size in shape:
         checks.whole("parameter shape", size)
 
-    def begin(key: jax.Array, x_shape: Any) -> tuple[Params, State, Shape]:
-        return {"value": init(checks.key("parameter key", key), shape)}, {}, shape
+    # The name `init` is that of the option.
+    def init_layer(key: jax.Array, x_shape: Any) -> tuple[Params, State, Shape]:
+        checks.key("parameter key", key)
+        return {"value": init(key, shape)}, {}, shape
 
     def apply(
-        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
     ):
+        # x may be any tree of arrays: only the size of its batch is used.
         arrays = jax.tree.leaves(x)
         if not arrays or not jnp.ndim(arrays[0]):
             raise ShapeError(
-                "parameter x", "arrays (batch, ...)", jax.tree.map(jnp.shape, x), "add a batch axis"
+                "parameter x",
+                "arrays (batch, ...)",
+                jax.tree.map(jnp.shape, x),
+                "add a batch axis",
             )
         trees.expect_arrays("parameter", params, {"value": shape})
-        return jnp.broadcast_to(params["value"], (arrays[0].shape[0], *shape)), state
+        # (*shape,) -> (batch, *shape)
+        batch_size = arrays[0].shape[0]
+        return jnp.broadcast_to(params["value"], (batch_size, *shape)), state
 
-    return Layer(begin, apply)
+    return Layer(init_layer, apply)

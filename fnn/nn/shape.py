@@ -9,35 +9,56 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.core.stateless import plain
+from fnn.nn.core.stateless import stateless
 from fnn.nn.core.windows import Pairs, Sizes
 from fnn.types import Layer, Number, Shape
 from fnn.values import maker
 
+Border = int | Sequence[tuple[int, int]]
+
+PAD_MODES = ("constant", "reflect", "edge")
+
 
 @maker
 def flatten() -> Layer:
-    """Each example as one vector: x (batch, ...) -> y (batch, features)."""
-    return plain(
-        "flatten", lambda shape: (prod(shape),), lambda x: x.reshape(x.shape[0], prod(x.shape[1:]))
-    )
+    """Flatten each example into a vector: x (batch, ...) -> y (batch, features)."""
+
+    def out_shape(shape: Shape) -> Shape:
+        return (prod(shape),)
+
+    def flat(x: jax.Array) -> jax.Array:
+        # The size is given, since -1 is ambiguous for an empty batch.
+        return x.reshape(x.shape[0], prod(x.shape[1:]))
+
+    return stateless("flatten", out_shape, flat)
 
 
 @maker
 def reshape(shape: Sequence[int]) -> Layer:
-    """Each example in another shape, row by row: x (batch, ...) -> y (batch, *shape).
+    """Reshape each example, in row-major order: x (batch, ...) -> y (batch, *shape).
 
-    One size may be -1, which is then what the others leave. ConfigError for what is no shape; ShapeError for an example
-    of another number of elements.
+    Args:
+        shape: New sizes, without the batch axis. One of them may be -1: it follows from the others.
+
+    Raises:
+        ConfigError: `shape` is not a sequence of whole numbers >= -1 with at most one -1.
+        ShapeError: An example has another number of elements.
     """
+    # Numbers are static: they determine the shapes of a compiled program.
     sizes = _whole_numbers("reshape shape", shape, -1)
     if sizes.count(-1) > 1:
-        raise ConfigError("reshape shape", "at most one -1", sizes, "tell all sizes but one")
+        raise ConfigError(
+            "reshape shape",
+            "at most one -1",
+            sizes,
+            "give all sizes but one",
+        )
+    # The elements of an example divided by `known` are the size of -1.
     known = prod(size for size in sizes if size != -1)
 
     def out_shape(shape: Shape) -> Shape:
         count = prod(shape)
-        if (count % known if known else True) if -1 in sizes else count != known:
+        if not _is_reshapable(count, sizes, known):
             raise ShapeError(
                 "reshape",
                 f"an example of {sizes}",
@@ -46,177 +67,278 @@ def reshape(shape: Sequence[int]) -> Layer:
             )
         return tuple(count // known if size == -1 else size for size in sizes)
 
-    return _moved("reshape", out_shape, lambda x, out: x.reshape(x.shape[0], *out))
+    return _reordered("reshape", out_shape, lambda x, out: x.reshape(x.shape[0], *out))
 
 
 @maker
 def transpose(axes: Sequence[int]) -> Layer:
-    """The axes of each example in another order: axis i of y is axis axes[i] of x, the batch not counted.
+    """Permute the axes of each example: axis i of y is axis axes[i] of x.
 
-    x (batch, ...) -> y (batch, ...). ConfigError unless the axes are 0, 1, ... in some order; ShapeError for an example
-    of another number of axes.
+    x (batch, ...) -> y (batch, ...); the batch axis stays first and is not counted.
+
+    Args:
+        axes: A permutation of 0, 1, ..., with one entry for each axis of an example.
+
+    Raises:
+        ConfigError: `axes` is not a permutation.
+        ShapeError: An example has another number of axes.
     """
+    # Axes count from 0 within an example, so that none can name the batch axis.
     order = _whole_numbers("transpose axes", axes, 0)
     if sorted(order) != list(range(len(order))):
         raise ConfigError(
-            "transpose axes", "each of 0, 1, ... once", order, "count them without the batch axis"
+            "transpose axes",
+            "each of 0, 1, ... once",
+            order,
+            "count them without the batch axis",
         )
+    # The axes of an example begin at 1 in the batch.
+    batch_order = (0, *(axis + 1 for axis in order))
 
     def out_shape(shape: Shape) -> Shape:
         if len(shape) != len(order):
             raise ShapeError(
-                "transpose", f"an example of {len(order)} axes", tuple(shape), "name each axis once"
+                "transpose",
+                f"an example of {len(order)} axes",
+                tuple(shape),
+                "name each axis once",
             )
         return tuple(shape[axis] for axis in order)
 
-    return _moved(
-        "transpose", out_shape, lambda x, out: x.transpose(0, *(axis + 1 for axis in order))
-    )
-
-
-def _moved(
-    name: str, out_shape: Callable[[Shape], Shape], move: Callable[[jax.Array, Shape], jax.Array]
-) -> Layer:
-    """A layer y = move(x, shape of y without the batch axis), which checks the shape of x first."""
-    return plain(name, out_shape, lambda x: move(x, out_shape(x.shape[1:])))
-
-
-def _whole_numbers(where: str, numbers: Any, minimum: int) -> Shape:
-    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
-        raise ConfigError(
-            where, "a tuple of ints", repr(numbers), "such as (4, -1), without the batch axis"
-        )
-    return tuple(checks.whole(where, number, minimum) for number in numbers)
-
-
-MODES = ("constant", "reflect", "edge")
-Border = int | Sequence[tuple[int, int]]
+    return _reordered("transpose", out_shape, lambda x, out: x.transpose(*batch_order))
 
 
 @maker
-def pad(padding: Border, *, mode: str = "constant", value: Number = 0.0) -> Layer:
-    """Each image with a border around it: of one `value`, of its mirror image ("reflect") or of its outermost pixels.
+def pad(
+    padding: Border,
+    *,
+    mode: str = "constant",
+    value: Number = 0.0,
+) -> Layer:
+    """Pad each image, signal or volume.
 
-    x (batch, height, width, channels) -> y (batch, low + height + high, low + width + high, channels); the padding is
-    an int, or a (low, high) pair an axis: one pair pads signals (batch, length, channels), and three pad volumes. The
-    mirror stands on the outermost pixels, which are not repeated. ConfigError for an option out of range; ShapeError
-    for an image too small to be mirrored.
+    x (batch, height, width, channels) -> y (batch, low + height + high, low + width + high,
+    channels). Signals are (batch, length, channels), volumes (batch, depth, height, width,
+    channels).
+
+    Args:
+        padding: Pixels on each side of height and width, or a (low, high) pair for each axis: one
+            pair for signals, two for images, three for volumes.
+        mode: "constant", "reflect" (the mirror image, without repeating the outermost pixel) or
+            "edge" (the outermost pixel).
+        value: Value of the border for mode="constant".
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: An image is too small to be mirrored or repeated.
+        DTypeError: x is not of floating point.
     """
-    pairs = _pairs("pad", padding)
+    pairs = _border_pairs("pad padding", padding)
     checks.number("pad value", value, "[-inf, inf]")
-    checks.choice("pad mode", mode, MODES)
-    least = [
-        max(pair) + 1 if mode == "reflect" else int(mode == "edge" and any(pair)) for pair in pairs
-    ]
+    checks.choice("pad mode", mode, PAD_MODES)
+    required = [_required_size(mode, pair) for pair in pairs]
 
     def out_shape(shape: Shape) -> Shape:
-        *places, channels = checks.image_shape("pad", shape, len(pairs))
-        if any(n < minimum for n, minimum in zip(places, least, strict=True)):
-            advice = "pad less, or by a constant"
+        # `image` holds the sizes of all axes between batch and channels.
+        *image, channels = checks.image_shape("pad", shape, len(pairs))
+        if any(size < minimum for size, minimum in zip(image, required, strict=True)):
             raise ShapeError(
                 "pad",
-                f"at least {tuple(least)} pixels to take the border from",
-                tuple(places),
-                advice,
+                f"at least {tuple(required)} pixels to take the border from",
+                tuple(image),
+                "pad less, or by a constant",
             )
-        return *(low + n + high for n, (low, high) in zip(places, pairs, strict=True)), channels
+        padded = [low + size + high for size, (low, high) in zip(image, pairs, strict=True)]
+        return *padded, channels
 
-    def padded(x: jax.Array) -> jax.Array:
-        out_shape(checks.image_batch("pad x", x, len(pairs)).shape[1:])
+    def apply(x: jax.Array) -> jax.Array:
+        checks.image_batch("pad x", x, len(pairs))
+        out_shape(x.shape[1:])
         if mode != "constant":
+            # (low, high) for batch, image axes and channels
             return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode)
+        # lax.pad takes a traced value in the dtype of x, and (low, high, interior) for each axis.
         widths = ((0, 0, 0), *((low, high, 0) for low, high in pairs), (0, 0, 0))
-        return jax.lax.pad(x, jnp.asarray(trees.knob(value, x), x.dtype), widths)
+        fill = jnp.asarray(trees.knob(value, x), x.dtype)
+        return jax.lax.pad(x, fill, widths)
 
-    return plain("pad", out_shape, padded)
+    return stateless("pad", out_shape, apply)
 
 
 @maker
 def crop(border: Border) -> Layer:
-    """Each image without its border, what `pad` added.
+    """Remove the border of each image, signal or volume: the inverse of `pad`.
 
-    x (batch, height, width, channels) -> y (batch, height - low - high, width - low - high, channels), the border told
-    as to `pad`. ConfigError for an option out of range; ShapeError for an image of which nothing would be left.
+    x (batch, height, width, channels) -> y (batch, height - low - high, width - low - high,
+    channels).
+
+    Args:
+        border: Pixels on each side of height and width, or a (low, high) pair for each axis, as for
+            `pad`.
+
+    Raises:
+        ConfigError: `border` is out of range.
+        ShapeError: An image has no pixel inside of the border.
+        DTypeError: x is not of floating point.
     """
-    pairs = _pairs("crop", border, "border")
+    pairs = _border_pairs("crop border", border)
 
     def out_shape(shape: Shape) -> Shape:
-        *places, channels = checks.image_shape("crop", shape, len(pairs))
-        left = [n - low - high for n, (low, high) in zip(places, pairs, strict=True)]
-        if min(left) < 1:
-            expected = f"more than {tuple(map(sum, pairs))} pixels"
-            raise ShapeError("crop", expected, tuple(places), "crop less")
-        return *left, channels
+        *image, channels = checks.image_shape("crop", shape, len(pairs))
+        cropped = [size - low - high for size, (low, high) in zip(image, pairs, strict=True)]
+        # An empty image would fail in the next layer, with an obscure error.
+        if min(cropped) < 1:
+            raise ShapeError(
+                "crop",
+                f"more than {tuple(map(sum, pairs))} pixels",
+                tuple(image),
+                "crop less",
+            )
+        return *cropped, channels
 
-    def cropped(x: jax.Array) -> jax.Array:
-        out_shape(checks.image_batch("crop x", x, len(pairs)).shape[1:])
-        inner = (slice(low, n - high) for n, (low, high) in zip(x.shape[1:], pairs, strict=False))
+    def apply(x: jax.Array) -> jax.Array:
+        checks.image_batch("crop x", x, len(pairs))
+        out_shape(x.shape[1:])
+        image = x.shape[1:-1]
+        # `size - high` instead of `-high`, which would be empty for high = 0.
+        inner = [slice(low, size - high) for size, (low, high) in zip(image, pairs, strict=True)]
         return x[:, *inner]
 
-    return plain("crop", out_shape, cropped)
-
-
-def _pairs(where: str, border: Border, name: str = "padding") -> Pairs:
-    where = f"{where} {name}"
-    if not isinstance(border, Sequence):
-        return ((checks.whole(where, border, 0),) * 2,) * 2
-    if isinstance(border, str) or not 1 <= len(border) <= 3:
-        raise ConfigError(
-            where, "an int, or a (low, high) pair for one to three axes", repr(border), "try 1"
-        )
-    return tuple(checks.pair(where, pair, 0) for pair in border)
+    return stateless("crop", out_shape, apply)
 
 
 @maker
 def upsample(factor: Sizes = 2, *, method: str = "nearest") -> Layer:
-    """Each image with `factor` times as many pixels an axis: each one repeated, or lines drawn between neighbors.
+    """Enlarge each image by a whole factor, by repetition or bilinear interpolation.
 
-    x (batch, height, width, channels) -> y (batch, factor height, factor width, channels). "bilinear" measures from the
-    pixels' centers, y_i lying at (i + 1/2) / factor - 1/2 of x, and goes on flat beyond the outermost, as torch does
-    with align_corners=False. ConfigError for an option out of range; ShapeError or DTypeError for what is no image.
+    x (batch, height, width, channels) -> y (batch, factor height, factor width, channels). Pixel i
+    of y is at (i + 1/2) / factor - 1/2 in x, and x continues as its outermost pixel, as in torch
+    with align_corners=False.
+
+    Args:
+        factor: Factor of height and width, or one for each.
+        method: "nearest" or "bilinear".
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x is not a batch of images, or an image has no pixels.
+        DTypeError: x is not of floating point.
     """
     factors = checks.pair("upsample factor", factor)
-    along = METHODS[checks.choice("upsample method", method, list(METHODS))]
+    checks.choice("upsample method", method, list(UPSAMPLE_METHODS))
+    phases_along = UPSAMPLE_METHODS[method]
 
     def out_shape(shape: Shape) -> Shape:
+        # (height, width, channels) -> (factor height, factor width, channels)
         height, width, channels = checks.image_shape("upsample", shape)
         if 0 in (height, width):
             raise ShapeError(
-                "upsample", "at least one pixel", tuple(shape), "give the image pixels"
+                "upsample",
+                "at least one pixel",
+                tuple(shape),
+                "give the image pixels",
             )
         return height * factors[0], width * factors[1], channels
 
-    def upsampled(x: jax.Array) -> jax.Array:
-        out_shape(checks.image_batch("upsample x", x).shape[1:])
+    def apply(x: jax.Array) -> jax.Array:
+        checks.image_batch("upsample x", x)
+        out_shape(x.shape[1:])
         y = x.astype(trees.wide(x))
-        for axis, times in enumerate(factors, 1):
-            y = _interleaved(along(y, axis, times), axis)
+        # Interpolation is separable: first along the height, then along the width.
+        for axis, axis_factor in enumerate(factors, 1):
+            phases = phases_along(y, axis, axis_factor)
+            y = _interleave(phases, axis)
         return y.astype(x.dtype)
 
-    return plain("upsample", out_shape, upsampled)
+    return stateless("upsample", out_shape, apply)
 
 
-def _repeated(x: jax.Array, axis: int, times: int) -> list[jax.Array]:
-    return [x] * times
+def _reordered(
+    name: str,
+    out_shape: Callable[[Shape], Shape],
+    reorder: Callable[[jax.Array, Shape], jax.Array],
+) -> Layer:
+    """Make a layer y = reorder(x, shape of an example of y), which checks the shape of x first."""
+
+    def apply(x: jax.Array) -> jax.Array:
+        return reorder(x, out_shape(x.shape[1:]))
+
+    return stateless(name, out_shape, apply)
 
 
-def _between(x: jax.Array, axis: int, times: int) -> list[jax.Array]:
-    """Phase p of y lies (p + 1/2) / times - 1/2 beside each pixel of x: part of it, part of the neighbor's there."""
-    first, last = (
-        jax.lax.slice_in_dim(x, start, start + 1, axis=axis) for start in (0, x.shape[axis] - 1)
-    )
+def _is_reshapable(count: int, sizes: Shape, known: int) -> bool:
+    """Whether `count` elements have the sizes, of which those other than -1 multiply to `known`."""
+    if -1 not in sizes:
+        return count == known
+    # With a known size of 0 the size of -1 would be undetermined.
+    return known != 0 and count % known == 0
+
+
+def _whole_numbers(where: str, numbers: Any, minimum: int) -> Shape:
+    # A str is a sequence too.
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
+        raise ConfigError(
+            where,
+            "a tuple of ints",
+            repr(numbers),
+            "such as (4, -1), without the batch axis",
+        )
+    return tuple(checks.whole(where, number, minimum) for number in numbers)
+
+
+def _border_pairs(where: str, border: Border) -> Pairs:
+    """Return a border as (low, high) for each axis; an int means that of an image."""
+    if not isinstance(border, Sequence):
+        width = checks.whole(where, border, 0)
+        return (width, width), (width, width)
+    if isinstance(border, str) or not 1 <= len(border) <= 3:
+        raise ConfigError(
+            where,
+            "an int, or a (low, high) pair for one to three axes",
+            repr(border),
+            "try 1",
+        )
+    return tuple(checks.pair(where, pair, 0) for pair in border)
+
+
+def _required_size(mode: str, pair: tuple[int, int]) -> int:
+    """Return the least number of pixels along an axis that the border can be taken from."""
+    if mode == "reflect":
+        return max(pair) + 1  # the outermost pixel is the mirror, and not repeated
+    if mode == "edge":
+        return int(any(pair))
+    return 0
+
+
+def _nearest_phases(x: jax.Array, axis: int, factor: int) -> list[jax.Array]:
+    # All phases are equal: interleaving them repeats each pixel.
+    return [x] * factor
+
+
+def _bilinear_phases(x: jax.Array, axis: int, factor: int) -> list[jax.Array]:
+    """Return the pixels of y in phases: phase p holds pixel p of every `factor` pixels.
+
+    Phase p is at an offset of (p + 1/2) / factor - 1/2 from each pixel of x, toward a neighbor.
+    """
+    size = x.shape[axis]
+    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
+    # The neighbor before and after each pixel; the outermost pixels are their own neighbors.
     before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, -1, axis=axis)], axis)
     after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis)
-    beside = [(phase + 0.5) / times - 0.5 for phase in range(times)]
-    return [x * (1 - abs(part)) + (before if part < 0 else after) * abs(part) for part in beside]
+    phases = []
+    for phase in range(factor):
+        offset = (phase + 0.5) / factor - 0.5
+        neighbor = before if offset < 0 else after
+        phases.append(x * (1 - abs(offset)) + neighbor * abs(offset))
+    return phases
 
 
-METHODS = {"nearest": _repeated, "bilinear": _between}
+UPSAMPLE_METHODS = {"nearest": _nearest_phases, "bilinear": _bilinear_phases}
 
 
-def _interleaved(phases: list[jax.Array], axis: int) -> jax.Array:
-    """Every phase's pixels in turn: (..., n, ...) each -> (..., n phases, ...)."""
+def _interleave(phases: list[jax.Array], axis: int) -> jax.Array:
+    """Alternate the pixels of the phases: each (..., n, ...) -> (..., n phases, ...)."""
     shape = phases[0].shape
-    return jnp.stack(phases, axis + 1).reshape(
-        *shape[:axis], shape[axis] * len(phases), *shape[axis + 1 :]
-    )
+    stacked = jnp.stack(phases, axis + 1)  # (..., n, phases, ...)
+    return stacked.reshape(*shape[:axis], shape[axis] * len(phases), *shape[axis + 1 :])

@@ -1,4 +1,4 @@
-"""Activations are held to their formulas in SciPy and to torch, near 0 and far from it."""
+"""Activations are compared with their formulas in SciPy and with torch, near 0 and far from it."""
 
 from functools import partial
 from pathlib import Path
@@ -73,7 +73,7 @@ def activate(name, x):
 
 @float64
 @every_activation
-def test_it_has_its_formula(name):
+def test_values_follow_the_formula(name):
     x = np.concatenate([np.linspace(-30, 30, 121), [-1e-9, 0.0, 1e-9, 1e-300]])
     np.testing.assert_allclose(
         activate(name, jnp.array(x)), FORMULAS[name](x), rtol=1e-13, atol=1e-14
@@ -82,8 +82,8 @@ def test_it_has_its_formula(name):
 
 @float64
 @every_activation
-def test_values_and_slopes_are_those_of_torch(name):
-    with np.load(Path(__file__).parents[2] / "golden" / "activations.npz") as file:
+def test_values_and_slopes_equal_torch(name):
+    with np.load(Path(__file__).parents[1] / "golden" / "activations.npz") as file:
         x, y, dx, weight = (file[f"{name}/{array}"] for array in ("x", "y", "dx", "weight"))
     got, pull = jax.vjp(partial(activate, name), jnp.array(x))
     np.testing.assert_allclose(got, y, rtol=1e-13, atol=1e-14)
@@ -91,7 +91,7 @@ def test_values_and_slopes_are_those_of_torch(name):
 
 
 @every_activation
-def test_far_from_zero_values_and_slopes_are_their_limits(name):
+def test_values_and_slopes_far_from_zero_reach_their_limits(name):
     slope = jax.jit(jax.vmap(jax.value_and_grad(partial(activate, name))))
     for side, limit in zip((-1, 1), SLOPES[name], strict=True):
         x = np.float32(side * FAR)
@@ -107,17 +107,17 @@ def test_curvature_is_finite_everywhere(name):
 
 
 @every_activation
-def test_not_a_number_stays_so(name):
+def test_nan_stays_nan(name):
     assert np.isnan(activate(name, jnp.array([jnp.nan]))).all()
 
 
 @every_activation
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_shape_and_dtype_stay(name, dtype, key):
+def test_shape_and_dtype_are_kept(name, dtype, key):
     layer = LAYERS[name]
     assert layer.init(key, (2, 3)) == ({}, {}, (2, 3))
-    y, state = layer.apply({}, {"kept": 1}, jnp.ones((4, 2, 3), dtype))
-    assert (y.shape, y.dtype, state) == ((4, 2, 3), jnp.dtype(dtype), {"kept": 1})
+    y, state = layer.apply({}, {"count": 1}, jnp.ones((4, 2, 3), dtype))
+    assert (y.shape, y.dtype, state) == ((4, 2, 3), jnp.dtype(dtype), {"count": 1})
 
 
 @pytest.mark.parametrize("make", [nn.leaky_relu, nn.elu])
@@ -139,7 +139,7 @@ def test_a_traced_number_costs_one_compilation(make, dtype):
 
 @float64
 @pytest.mark.parametrize(("make", "slope"), [(nn.leaky_relu, lambda x: x), (nn.elu, np.expm1)])
-def test_gradient_by_its_number_has_a_closed_form(make, slope):
+def test_gradient_by_the_option_has_a_closed_form(make, slope):
     x = np.array([-1e3, -2.0, -0.5, 0.0, 3.0, 1e3])
     got = jax.jacfwd(lambda number: make(number).apply({}, {}, jnp.array(x))[0])(0.3)
     np.testing.assert_allclose(got, slope(np.minimum(x, 0)), rtol=1e-13)
@@ -154,29 +154,29 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
-def test_any_function_may_be_a_layer(kind):
+def test_elementwise_takes_any_callable(kind):
     y, _ = nn.elementwise(FUNCTIONS[kind]).apply({}, {}, jnp.array([1.0, -3.0]))
     chex.assert_trees_all_close(y, jnp.array([1.0, 9.0]))
 
 
 @every_activation
-def test_what_is_no_float_is_told(name):
+def test_integers_raise(name):
     with pytest.raises(DTypeError, match=r"\w+ x: expected floating.*got uint8; scale first"):
         activate(name, jnp.ones(2, jnp.uint8))
 
 
 @pytest.mark.parametrize(
-    ("make", "knob"), [(nn.leaky_relu, "leaky_relu slope"), (nn.elu, "elu alpha")]
+    ("make", "option"), [(nn.leaky_relu, "leaky_relu slope"), (nn.elu, "elu alpha")]
 )
 @pytest.mark.parametrize("value", ["0.1", None, [0.1, 0.2], float("nan"), float("inf")])
-def test_a_number_out_of_range_is_told_at_once(make, knob, value):
-    with pytest.raises(ConfigError, match=f"{knob}: expected"):
+def test_an_option_out_of_range_raises(make, option, value):
+    with pytest.raises(ConfigError, match=f"{option}: expected"):
         make(value)
 
 
 @float64
 def test_selu_keeps_mean_and_variance():
-    """Of what is normal: its two constants solve just this, ∫ y(x) φ(x) dx = 0 and ∫ y(x)² φ(x) dx = 1."""
+    """For x ~ N(0, 1): its two constants solve ∫ y(x) φ(x) dx = 0 and ∫ y(x)² φ(x) dx = 1."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     x = np.concatenate([6 * nodes - 6, 6 * nodes + 6])  # two halves of [-12, 12], for the kink at 0
     density = np.tile(6 * weights, 2) * stats.norm.pdf(x)
@@ -185,7 +185,7 @@ def test_selu_keeps_mean_and_variance():
 
 
 @float64
-def test_the_two_gelus_lie_within_what_is_told():
+def test_gelu_and_its_approximation_differ_by_less_than_documented():
     x = jnp.linspace(-10, 10, 20_001)
     assert 4e-4 < np.abs(activate("gelu", x) - activate("gelu_tanh", x)).max() < 5e-4
 
@@ -194,13 +194,13 @@ SOFTMAX_FORMULAS = {
     "softmax": (nn.softmax(), special.softmax),
     "log_softmax": (nn.log_softmax(), special.log_softmax),
 }
-every_layer = pytest.mark.parametrize("name", SOFTMAX_FORMULAS)
+every_softmax = pytest.mark.parametrize("name", SOFTMAX_FORMULAS)
 
 
 @float64
-@every_layer
+@every_softmax
 @pytest.mark.parametrize("shape", [(3, 1), (3, 5), (2, 3, 5), (2, 3, 4, 5), (0, 5)])
-def test_it_has_its_formula_over_the_last_axis(name, shape):
+def test_softmax_follows_its_formula_over_the_last_axis(name, shape):
     layer, formula = SOFTMAX_FORMULAS[name]
     x = 5 * np.random.default_rng(0).normal(size=shape)
     y, state = layer.apply({}, {}, jnp.array(x))
@@ -208,8 +208,8 @@ def test_it_has_its_formula_over_the_last_axis(name, shape):
     assert state == {}
 
 
-@every_layer
-def test_far_from_zero_values_and_gradients_are_finite(name):
+@every_softmax
+def test_softmax_of_large_numbers_is_finite_with_finite_gradients(name):
     layer, formula = SOFTMAX_FORMULAS[name]
     x = np.float32([[1e30, 0, -1e30], [1e4, 1e4, 0], [-1e30, -1e30, -1e30]])
     y, pull = jax.vjp(lambda x: layer.apply({}, {}, x)[0], jnp.array(x))
@@ -217,8 +217,8 @@ def test_far_from_zero_values_and_gradients_are_finite(name):
     chex.assert_tree_all_finite(pull(jnp.ones((3, 3))))
 
 
-@every_layer
-def test_bfloat16_is_summed_in_float32(name):
+@every_softmax
+def test_softmax_sums_bfloat16_in_float32(name):
     layer, _ = SOFTMAX_FORMULAS[name]
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1000)), jnp.bfloat16)
     y, _ = layer.apply({}, {}, x)
@@ -227,13 +227,13 @@ def test_bfloat16_is_summed_in_float32(name):
     )
 
 
-@every_layer
-def test_shape_stays_and_nothing_is_held(name, key):
+@every_softmax
+def test_softmax_keeps_the_shape_and_has_no_params(name, key):
     assert SOFTMAX_FORMULAS[name][0].init(key, (2, 3)) == ({}, {}, (2, 3))
 
 
-@every_layer
-def test_what_does_not_fit_is_told(name, key):
+@every_softmax
+def test_softmax_of_a_wrong_shape_or_dtype_raises(name, key):
     layer, _ = SOFTMAX_FORMULAS[name]
     for shape in ((), (3, 0)):
         message = rf"{name}: expected a shape \(\.\.\., features\)"
@@ -250,7 +250,7 @@ PRELU_SLOPES = np.array([0.1, -0.5, 2.0])
 
 @float64
 @pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3), (2, 2, 4, 3)])
-def test_it_has_its_formula_channel_by_channel(shape):
+def test_prelu_follows_its_formula_for_each_channel(shape):
     x, weight = np.random.default_rng(0).normal(size=(2, *shape))
 
     def apply(slope, x):
@@ -265,7 +265,7 @@ def test_it_has_its_formula_channel_by_channel(shape):
     )
 
 
-def test_it_begins_as_a_leaky_relu(key):
+def test_prelu_begins_as_leaky_relu(key):
     x = jnp.linspace(-3, 3, 10).reshape(2, 5)
     for layer, slope in ((nn.prelu(), 0.25), (nn.prelu(0.1), 0.1)):
         params, state, out_shape = layer.init(key, (5,))
@@ -276,18 +276,18 @@ def test_it_begins_as_a_leaky_relu(key):
         )
 
 
-def test_the_slope_takes_the_dtype_of_x():
+def test_prelu_takes_the_dtype_of_x():
     y, _ = nn.prelu().apply({"slope": jnp.full(3, 0.5)}, {}, jnp.full((2, 3), -2.0, jnp.bfloat16))
     chex.assert_trees_all_equal(y, jnp.full((2, 3), -1.0, jnp.bfloat16))
 
 
 @pytest.mark.parametrize("slope", ["0.1", None, [0.1, 0.2], float("nan"), float("inf")])
-def test_a_slope_that_is_no_number_is_told_at_once(slope):
+def test_an_invalid_slope_of_prelu_raises(slope):
     with pytest.raises(ConfigError, match="prelu slope: expected"):
         nn.prelu(slope)
 
 
-def test_what_does_not_fit_is_told_of_prelu(key):
+def test_wrong_inputs_and_params_of_prelu_raise(key):
     good = {"slope": jnp.ones(3)}
     for shape in ((), (4, 0)):
         with pytest.raises(ShapeError, match=r"prelu: expected a shape \(\.\.\., channels\)"):
@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_told_of_prelu(key):
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (0, 4)])
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_it_is_the_largest_of_its_pieces(shape, pieces, use_bias):
+def test_maxout_is_the_maximum_of_its_pieces(shape, pieces, use_bias):
     draw = np.random.default_rng(0)
     x, kernel, bias = (
         draw.normal(size=shape),
@@ -323,16 +323,15 @@ def test_it_is_the_largest_of_its_pieces(shape, pieces, use_bias):
     assert state == {}
 
 
-def test_it_may_become_the_size_of_x():
+def test_maxout_can_compute_the_absolute_value():
     x = jnp.linspace(-2, 2, 8).reshape(4, 2)
-    kernel = jnp.array(
-        [[1.0, -1, 0, 0], [0, 0, 1, -1]]
-    )  # of each number itself, and what is opposite
+    # The pieces of each output are x and -x.
+    kernel = jnp.array([[1.0, -1, 0, 0], [0, 0, 1, -1]])
     y, _ = nn.maxout(2, use_bias=False).apply({"kernel": kernel}, {}, x)
     np.testing.assert_allclose(y, np.abs(x), rtol=1e-6)
 
 
-def test_init_gives_the_shape_that_apply_gives(key):
+def test_init_and_apply_of_maxout_agree_on_the_shape(key):
     layer = nn.maxout(3, pieces=4)
     params, state, out_shape = layer.init(key, (6, 200))
     assert {name: leaf.shape for name, leaf in params.items()} == {
@@ -344,19 +343,19 @@ def test_init_gives_the_shape_that_apply_gives(key):
     assert abs(np.std(params["kernel"]) * 200**0.5 - 1) < 4 / (2 * 2400) ** 0.5
 
 
-def test_it_begins_as_it_is_told(key):
+def test_maxout_uses_kernel_init(key):
     layer = nn.maxout(3, kernel_init=lambda key, shape: jnp.full(shape, 7.0))
     np.testing.assert_array_equal(layer.init(key, (2,))[0]["kernel"], np.full((2, 6), 7.0))
 
 
 @pytest.mark.parametrize("option", ["units", "pieces"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
-def test_a_count_out_of_range_is_told_at_once(option, value):
+def test_an_invalid_count_of_maxout_raises(option, value):
     with pytest.raises(ConfigError, match=f"maxout {option}: expected"):
         nn.maxout(**{"units": 3} | {option: value})
 
 
-def test_what_does_not_fit_is_told_of_maxout(key):
+def test_wrong_inputs_and_params_of_maxout_raise(key):
     layer, good = nn.maxout(3), {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)}
     with pytest.raises(ShapeError, match=r"maxout: expected a shape \(\.\.\., inputs\), got \(\)"):
         layer.init(key, ())

@@ -1,4 +1,4 @@
-"""The passes of modules are held to closed forms, and, chained by hand through a network, to jax.grad."""
+"""Backward passes are compared with closed forms and, chained through a network, with jax.grad."""
 
 from functools import partial
 
@@ -23,11 +23,11 @@ def softmax(x):
 
 
 def outer_by_example(rows):
-    """(batch, ..., n) as the Jacobian (batch, n..., batch, n...) of a function of each example alone."""
+    """The Jacobian (batch, i, batch, j) of a function of examples, from rows (batch, i, j)."""
     return np.einsum("bij,bc->bicj", rows, np.eye(len(rows)))
 
 
-def test_a_linear_module(key):
+def test_a_dense_layer_follows_its_formulas(key):
     layer, x, dL_dy = nn.dense(3), draw(5, 4), draw(5, 3, seed=1)
     params, state, _ = layer.init(key, (4,))
     kernel = np.asarray(params["kernel"])
@@ -41,8 +41,8 @@ def test_a_linear_module(key):
     np.testing.assert_allclose(module.jacobian(), wanted, rtol=1e-14)
 
 
-# For each activation its derivative, by x and y.
-POINTWISE = {
+# Each activation and its derivative by x and y.
+ACTIVATIONS = {
     "relu": (nn.relu, lambda x, y: x > 0),
     "leaky_relu": (partial(nn.leaky_relu, 0.2), lambda x, y: np.where(x > 0, 1, 0.2)),
     "tanh": (nn.tanh, lambda x, y: 1 - y**2),
@@ -50,9 +50,9 @@ POINTWISE = {
 }
 
 
-@pytest.mark.parametrize("name", POINTWISE)
-def test_a_pointwise_module(name):
-    make, derivative = POINTWISE[name]
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_has_a_diagonal_jacobian(name):
+    make, derivative = ACTIVATIONS[name]
     x, dL_dy = draw(3, 4), draw(3, 4, seed=1)
     module = nn.forward_pass(make(), {}, {}, x)
     slope = np.asarray(derivative(x, module.y), np.float64)
@@ -63,7 +63,7 @@ def test_a_pointwise_module(name):
     assert module.parameter_gradients(dL_dy) == {}
 
 
-def test_softmax_has_the_jacobian_of_the_textbook():
+def test_the_jacobian_of_softmax_follows_its_formula():
     x, dL_dy = draw(3, 4), draw(3, 4, seed=1)
     module = nn.forward_pass(jax.nn.softmax, {}, {}, x)
     y = softmax(x)
@@ -73,26 +73,26 @@ def test_softmax_has_the_jacobian_of_the_textbook():
     np.testing.assert_allclose(module.backward_pass(dL_dy), wanted, rtol=1e-11)
 
 
-def test_cross_entropy_of_probabilities():
+def test_the_gradient_of_cross_entropy_of_probabilities_follows_its_formula():
     x, p, dL_dy = softmax(draw(3, 4)), softmax(draw(3, 4, seed=1)), draw(3, seed=2)
     module = nn.forward_pass(lambda x: -(p * jnp.log(x)).sum(-1), {}, {}, jnp.array(x))
     np.testing.assert_allclose(module.backward_pass(dL_dy), -p / x * dL_dy[:, None], rtol=1e-13)
 
 
-def test_softmax_and_cross_entropy_from_logits():
+def test_the_gradient_of_cross_entropy_of_logits_follows_its_formula():
     logits, labels = draw(3, 4), jnp.array([2, 0, 3])
     module = nn.forward_pass(lambda logits: objective.cross_entropy(logits, labels), {}, {}, logits)
     wanted = softmax(logits) - np.eye(4)[labels]
     np.testing.assert_allclose(module.backward_pass(jnp.ones(3)), wanted, rtol=1e-12)
 
 
-def test_squared_error():
+def test_the_gradient_of_squared_error_follows_its_formula():
     y, t = draw(3, 4), draw(3, 4, seed=1)
     module = nn.forward_pass(lambda y: objective.squared_error(y, t), {}, {}, y)
     np.testing.assert_allclose(module.backward_pass(jnp.ones(3)), 2 * (y - t) / 4, rtol=1e-13)
 
 
-def test_add_and_multiply_take_pairs():
+def test_a_pair_of_inputs_has_a_pair_of_gradients():
     a, b, dL_dy = (draw(3, 4, seed=seed) for seed in range(3))
     by_a, by_b = nn.forward_pass(lambda pair: pair[0] + pair[1], {}, {}, (a, b)).backward_pass(
         dL_dy
@@ -105,7 +105,7 @@ def test_add_and_multiply_take_pairs():
     chex.assert_trees_all_close(by_b, a * dL_dy, rtol=1e-15)
 
 
-def test_sum_spreads_and_max_routes():
+def test_a_sum_copies_the_gradient_and_a_maximum_routes_it():
     x, dL_dy = draw(3, 4), draw(3, seed=1)
     spread = nn.forward_pass(lambda x: x.sum(-1), {}, {}, x).backward_pass(dL_dy)
     np.testing.assert_array_equal(spread, np.repeat(dL_dy[:, None], 4, 1))
@@ -113,7 +113,7 @@ def test_sum_spreads_and_max_routes():
     np.testing.assert_array_equal(routed, dL_dy[:, None] * np.eye(4)[np.argmax(x, -1)])
 
 
-def test_a_switch_passes_back_only_where_it_passed_forward():
+def test_a_mask_masks_the_gradient():
     x, s, dL_dy = (
         draw(3, 4),
         jnp.array([[1.0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]),
@@ -124,7 +124,7 @@ def test_a_switch_passes_back_only_where_it_passed_forward():
     np.testing.assert_array_equal(module.jacobian().reshape(12, 12), np.diag(s.ravel()))
 
 
-def test_modules_chained_by_hand_give_the_gradient_of_the_network(key):
+def test_passes_chained_by_hand_give_the_gradient_of_the_network(key):
     layers = {
         "conv": nn.conv(3), "norm": nn.batch_norm(), "relu": nn.relu(), "pool": nn.max_pool(),
         "flat": nn.flatten(), "drop": nn.dropout(0.3), "head": nn.dense(5),
@@ -141,8 +141,8 @@ def test_modules_chained_by_hand_give_the_gradient_of_the_network(key):
     )
 
     passes, y = {}, x
-    for place, (name, layer) in enumerate(layers.items()):
-        own_key = jax.random.fold_in(jax.random.key(1), place)
+    for index, (name, layer) in enumerate(layers.items()):
+        own_key = jax.random.fold_in(jax.random.key(1), index)
         passes[name] = nn.forward_pass(
             layer, params.get(name, {}), state.get(name, {}), y, key=own_key, train=True
         )
@@ -162,7 +162,7 @@ def test_modules_chained_by_hand_give_the_gradient_of_the_network(key):
     chex.assert_trees_all_close({"norm": passes["norm"].state}, new_state, rtol=1e-14)
 
 
-def test_the_jacobian_is_that_of_jax(key):
+def test_the_jacobian_equals_jax(key):
     network, x = nn.chain(nn.conv(2), nn.tanh(), nn.flatten()), draw(2, 3, 3, 1)
     params, state, _ = network.init(key, x.shape[1:])
     module = nn.forward_pass(network, params, state, x)
@@ -171,7 +171,7 @@ def test_the_jacobian_is_that_of_jax(key):
     chex.assert_trees_all_close(module.jacobian(), wanted, rtol=1e-12, atol=1e-14)
 
 
-def test_it_runs_under_jit_and_vmap():
+def test_forward_pass_runs_under_jit_and_vmap():
     @jax.jit
     @jax.vmap
     def slope(x):
@@ -184,7 +184,7 @@ def test_it_runs_under_jit_and_vmap():
 @pytest.mark.parametrize(
     "dL_dy", [jnp.ones(4), jnp.ones((3, 4), jnp.float32), jnp.ones((3, 1)), 1.0]
 )
-def test_a_gradient_unlike_y_is_told(dL_dy):
+def test_a_gradient_that_does_not_match_y_raises(dL_dy):
     module = nn.forward_pass(nn.relu(), {}, {}, draw(3, 4))
     with pytest.raises(TreeMismatchError, match="dL_dy"):
         module.backward_pass(dL_dy)
@@ -192,7 +192,7 @@ def test_a_gradient_unlike_y_is_told(dL_dy):
         module.parameter_gradients(dL_dy)
 
 
-def test_the_jacobian_of_many_outputs_is_told():
+def test_the_jacobian_of_several_outputs_raises():
     module = nn.forward_pass(lambda x: (x, 2 * x), {}, {}, draw(3))
     with pytest.raises(ShapeError, match="jacobian y: expected one array"):
         module.jacobian()

@@ -1,4 +1,4 @@
-"""The dense layer is held to NumPy's matrix product and to torch."""
+"""The dense layer is compared with NumPy's matrix product and with torch."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ float64 = pytest.mark.usefixtures("x64")
 
 @float64
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4), (0, 4)])
-def test_it_maps_the_last_axis(shape):
+def test_dense_maps_the_last_axis(shape):
     draw = np.random.default_rng(0)
     x, kernel, bias = draw.normal(size=shape), draw.normal(size=(4, 3)), draw.normal(size=3)
     params = {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}
@@ -26,8 +26,8 @@ def test_it_maps_the_last_axis(shape):
 
 
 @float64
-def test_values_and_gradients_are_those_of_torch():
-    with np.load(Path(__file__).parents[2] / "golden" / "dense.npz") as file:
+def test_values_and_gradients_of_dense_equal_torch():
+    with np.load(Path(__file__).parents[1] / "golden" / "dense.npz") as file:
         arrays = dict(file)
     params = {name: jnp.array(arrays[name]) for name in ("kernel", "bias")}
     y, pull = jax.vjp(
@@ -40,7 +40,7 @@ def test_values_and_gradients_are_those_of_torch():
     np.testing.assert_allclose(grads["bias"], arrays["dbias"], rtol=1e-12)
 
 
-def test_without_bias_it_is_linear(key):
+def test_dense_without_bias_is_linear(key):
     layer = nn.dense(3, use_bias=False)
     params, _, _ = layer.init(key, (4,))
     assert params.keys() == {"kernel"}
@@ -51,25 +51,25 @@ def test_without_bias_it_is_linear(key):
 
 
 @pytest.mark.parametrize("shape", [(4,), (6, 4)])
-def test_init_gives_the_shape_that_apply_gives(shape, key):
+def test_init_and_apply_of_dense_agree_on_the_shape(shape, key):
     layer = nn.dense(3)
     params, state, out_shape = layer.init(key, shape)
     assert layer.apply(params, state, jnp.ones((2, *shape)))[0].shape == (2, *out_shape)
 
 
-def test_it_begins_with_lecun_and_zeros(key):
+def test_dense_begins_with_lecun_normal_and_zeros(key):
     params, _, _ = nn.dense(50).init(key, (200,))
     chex.assert_trees_all_equal(params["bias"], jnp.zeros(50))
     assert abs(np.std(params["kernel"]) * 200**0.5 - 1) < 4 / (2 * 10_000) ** 0.5
 
 
-def test_it_begins_as_it_is_told(key):
+def test_dense_uses_kernel_init(key):
     layer = nn.dense(3, kernel_init=lambda key, shape: jnp.full(shape, 7.0))
     chex.assert_trees_all_equal(layer.init(key, (2,))[0]["kernel"], jnp.full((2, 3), 7.0))
 
 
 @pytest.mark.parametrize("units", [0, -1, 2.0, "3", True, None])
-def test_units_out_of_range_are_told_at_once(units):
+def test_invalid_units_raise(units):
     with pytest.raises(ConfigError, match="dense units: expected"):
         nn.dense(units)
 
@@ -120,62 +120,62 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_inputs_and_params_of_dense_raise(case):
     params, x, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         nn.dense(3).apply(params, {}, x)
 
 
-def test_an_example_without_features_is_told(key):
+def test_an_example_without_a_feature_axis_raises(key):
     with pytest.raises(ShapeError, match=r"dense: expected a shape \(..., inputs\), got \(\)"):
         nn.dense(3).init(key, ())
 
 
-def test_an_example_of_no_features_is_told(key):
+def test_an_example_with_zero_features_raises(key):
     with pytest.raises(ShapeError, match="dense"):
         nn.dense(3).init(key, (0,))
 
 
 @pytest.mark.parametrize("key", [0, None, np.array([0, 1], np.uint32)])
-def test_what_is_no_key_is_told(key):
+def test_an_invalid_key_raises(key):
     with pytest.raises(DTypeError, match=r"key: expected a key from jax\.random\.key"):
         nn.dense(3).init(key, (4,))
 
 
-LAYER = nn.parameter(2, 3, init=nn.normal(1.0))
+PARAMETER = nn.parameter(2, 3, init=nn.normal(1.0))
 X = jnp.ones((5, 4), jnp.int32)
 
 
 @pytest.mark.parametrize("x", [X, jnp.ones(5), (jnp.ones((5, 7)), jnp.ones(5))])
-def test_every_example_gets_the_value_whatever_x_is(x, key):
-    params, state, out_shape = LAYER.init(key, (4,))
+def test_a_parameter_is_the_same_for_every_example_and_x(x, key):
+    params, state, out_shape = PARAMETER.init(key, (4,))
     wanted = nn.normal(1.0)(jax.random.clone(key), (2, 3))
-    y, _ = LAYER.apply(params, state, x)
+    y, _ = PARAMETER.apply(params, state, x)
     np.testing.assert_array_equal(y, np.broadcast_to(wanted, (5, 2, 3)))
     assert (list(params), state, out_shape) == (["value"], {}, (2, 3))
 
 
-def test_the_gradient_is_the_sum_over_the_batch(key):
-    params, state, _ = LAYER.init(key, (4,))
-    slope = jax.grad(lambda params: jnp.arange(5.0) @ LAYER.apply(params, state, X)[0][:, 0, 0])(
-        params
-    )
+def test_the_gradient_of_a_parameter_is_the_sum_over_the_batch(key):
+    params, state, _ = PARAMETER.init(key, (4,))
+    slope = jax.grad(
+        lambda params: jnp.arange(5.0) @ PARAMETER.apply(params, state, X)[0][:, 0, 0]
+    )(params)
     np.testing.assert_array_equal(slope["value"], [[10, 0, 0], [0, 0, 0]])
 
 
-def test_a_single_number_is_a_parameter_too(key):
+def test_a_parameter_may_be_a_single_number(key):
     layer = nn.parameter(init=lambda key, shape: jnp.ones(shape))
     params, state, out_shape = layer.init(key, (4,))
     np.testing.assert_array_equal(layer.apply(params, state, X)[0], np.ones(5))
     assert out_shape == ()
 
 
-def test_what_does_not_fit_is_told_of_parameter(key):
+def test_wrong_options_inputs_and_params_of_a_parameter_raise(key):
     for size in (0, 2.0, -1):
         with pytest.raises(ConfigError, match="parameter shape"):
             nn.parameter(3, size, init=nn.normal())
     for x in (jnp.float32(1), ()):
         with pytest.raises(ShapeError, match=r"parameter x: expected arrays \(batch, ...\)"):
-            LAYER.apply({"value": jnp.ones((2, 3))}, {}, x)
+            PARAMETER.apply({"value": jnp.ones((2, 3))}, {}, x)
     with pytest.raises(TreeMismatchError, match="parameter value"):
-        LAYER.apply({"value": jnp.ones(3)}, {}, X)
+        PARAMETER.apply({"value": jnp.ones(3)}, {}, X)

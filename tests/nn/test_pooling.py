@@ -1,4 +1,4 @@
-"""The pooling layers are held to NumPy's windows and to torch."""
+"""Pooling layers, against torch and the windows of NumPy."""
 
 from math import ceil, floor
 from pathlib import Path
@@ -17,20 +17,20 @@ MAKERS = {"max": nn.max_pool, "avg": nn.avg_pool}
 every_pool = pytest.mark.parametrize("kind", MAKERS)
 
 
-def golden():
-    with np.load(Path(__file__).parents[2] / "golden" / "pooling.npz") as file:
+def load_golden():
+    with np.load(Path(__file__).parents[1] / "golden" / "pooling.npz") as file:
         return dict(file)
 
 
-GOLDEN = golden()
+GOLDEN = load_golden()
 CASES = sorted({name.split("/")[0] for name in GOLDEN})
 
 
 @float64
 @every_pool
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_gradients_are_those_of_torch(case, kind):
-    """The images hold equal maxima: the first of them takes the gradient."""
+def test_values_and_gradients_equal_torch(case, kind):
+    """The images have equal maxima, of which the first takes the gradient."""
     wh, ww, sh, sw, ph, pw = GOLDEN[f"{case}/options"].tolist()
     layer = MAKERS[kind]((wh, ww), stride=(sh, sw), padding=((ph, ph), (pw, pw)))
     x, y, dx, weight = (GOLDEN[f"{case}/{kind}/{name}"] for name in ("x", "y", "dx", "weight"))
@@ -46,15 +46,14 @@ def test_values_and_gradients_are_those_of_torch(case, kind):
 
 
 def direct(kind, x, window, stride, low, high):
-    """One window after another; what is padded is NaN, and does not count."""
+    """Reduce the windows of NumPy; padding is NaN, which does not count."""
     x = np.pad(x, ((0, 0), *zip(low, high, strict=True), (0, 0)), constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))[
-        :, :: stride[0], :: stride[1]
-    ]
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))
+    windows = windows[:, :: stride[0], :: stride[1]]
     return {"max": np.nanmax, "avg": np.nanmean}[kind](windows, (-2, -1))
 
 
-# arguments of the layer, and the window, stride and padding that they mean for a 6 x 5 image
+# (arguments and options of the layer, and the expected window, stride, low and high padding)
 DIRECT = {
     "default": ((), {}, (2, 2), (2, 2), (0, 0), (0, 0)),
     "window": ((3,), {}, (3, 3), (3, 3), (0, 0), (0, 0)),
@@ -72,19 +71,18 @@ DIRECT = {
 @float64
 @every_pool
 @pytest.mark.parametrize("case", DIRECT)
-def test_windows_are_where_they_should_be(case, kind, key):
+def test_images_equal_numpy(case, kind, key):
     arguments, options, window, stride, low, high = DIRECT[case]
     layer = MAKERS[kind](*arguments, **options)
     x = np.random.default_rng(0).normal(size=(2, 6, 5, 3))
     params, state, out_shape = layer.init(key, (6, 5, 3))
     y, state = jax.jit(layer.apply)(params, state, jnp.array(x))
-    np.testing.assert_allclose(
-        y, direct(kind, x, window, stride, low, high), rtol=1e-13, atol=1e-15
-    )
+    expected = direct(kind, x, window, stride, low, high)
+    np.testing.assert_allclose(y, expected, rtol=1e-13, atol=1e-15)
     assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
 
 
-def direct_along_all(kind, x, window, stride, pads):
+def direct_any_axes(kind, x, window, stride, pads):
     """The same for any number of axes."""
     x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=np.nan)
     axes = len(window)
@@ -93,7 +91,7 @@ def direct_along_all(kind, x, window, stride, pads):
     return {"max": np.nanmax, "avg": np.nanmean}[kind](windows, tuple(range(-axes, 0)))
 
 
-# maker's suffix, arguments, image, and the window, stride and padding that they mean
+# (suffix of the maker, options, image, and the expected window, stride and padding)
 AXES = {
     "signal": ("_1d", {}, (7,), (2,), (2,), ((0, 0),)),
     "signal, same": (
@@ -119,20 +117,19 @@ AXES = {
 @float64
 @every_pool
 @pytest.mark.parametrize("case", AXES)
-def test_signals_and_volumes_have_windows_too(case, kind, key):
+def test_signals_and_volumes_equal_numpy(case, kind, key):
     suffix, options, image, window, stride, pads = AXES[case]
     layer = getattr(nn, f"{kind}_pool{suffix}")(**options)
     x = np.random.default_rng(0).normal(size=(2, *image, 3))
     params, state, out_shape = layer.init(key, (*image, 3))
     y, state = jax.jit(layer.apply)(params, state, jnp.array(x))
-    np.testing.assert_allclose(
-        y, direct_along_all(kind, x, window, stride, pads), rtol=1e-13, atol=1e-15
-    )
+    expected = direct_any_axes(kind, x, window, stride, pads)
+    np.testing.assert_allclose(y, expected, rtol=1e-13, atol=1e-15)
     assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
 
 
-def test_the_first_of_equals_in_a_volume_takes_the_gradient():
-    """Row by row: the last axis runs first."""
+def test_first_of_equal_maxima_in_a_volume_takes_the_gradient():
+    """In row-major order."""
     x = jnp.zeros((1, 2, 2, 2, 1)).at[0, 0, 1].set(1).at[0, 1, 0, 0].set(1)
     slope = jax.grad(lambda x: nn.max_pool_3d().apply({}, {}, x)[0].sum())(x)
     chex.assert_trees_all_equal(slope, jnp.zeros_like(x).at[0, 0, 1, 0].set(1))
@@ -145,23 +142,21 @@ GLOBAL = {"avg": (nn.global_avg_pool(), np.mean), "max": (nn.global_max_pool(), 
 @pytest.mark.parametrize(
     "shape", [(2, 3, 4, 5), (1, 1, 1, 2), (3, 2, 2, 1), (2, 7, 3), (2, 2, 3, 2, 3), (0, 2, 2, 1)]
 )
-def test_a_global_pool_is_that_of_all_places(shape, kind, key):
+def test_global_pool_equals_numpy(shape, kind, key):
     x = np.float32(np.random.default_rng(0).normal(size=shape))
     layer, oracle = GLOBAL[kind]
     params, state, out_shape = layer.init(key, shape[1:])
     y, state = layer.apply(params, state, jnp.array(x))
-    np.testing.assert_allclose(
-        y, oracle(np.float64(x), tuple(range(1, x.ndim - 1))), rtol=1e-5, atol=1e-6
-    )
+    expected = oracle(np.float64(x), tuple(range(1, x.ndim - 1)))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
     assert (params, state, out_shape) == ({}, {}, shape[-1:])
 
 
-def test_the_first_of_equals_in_an_image_takes_the_gradient():
+def test_first_of_equal_maxima_in_an_image_takes_the_gradient():
     x = jnp.zeros((1, 2, 3, 2)).at[0, 0, 2, 0].set(1).at[0, 1, 1, 0].set(1)
     slope = jax.grad(lambda x: nn.global_max_pool().apply({}, {}, x)[0].sum())(x)
-    chex.assert_trees_all_equal(
-        slope, jnp.zeros_like(x).at[0, 0, 2, 0].set(1).at[0, 0, 0, 1].set(1)
-    )
+    expected = jnp.zeros_like(x).at[0, 0, 2, 0].set(1).at[0, 0, 0, 1].set(1)
+    chex.assert_trees_all_equal(slope, expected)
 
 
 @pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan, -3.0])
@@ -173,12 +168,12 @@ def test_global_max_pool_keeps_extremes(value):
 @pytest.mark.parametrize(
     "layer", [nn.max_pool(), nn.avg_pool(), nn.global_avg_pool(), nn.global_max_pool()]
 )
-def test_dtype_stays(layer):
+def test_dtype_is_kept(layer):
     assert layer.apply({}, {}, jnp.ones((1, 2, 2, 1), jnp.bfloat16))[0].dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("layer", [nn.avg_pool(16), nn.global_avg_pool(), nn.adaptive_avg_pool(1)])
-def test_a_mean_of_narrow_numbers_is_rounded_once(layer):
+def test_mean_in_half_precision_is_rounded_once(layer):
     x = jnp.ones((1, 16, 16, 1), jnp.bfloat16)
     assert jnp.all(layer.apply({}, {}, x)[0] == 1)
 
@@ -201,14 +196,14 @@ OPTIONS = {
 
 @every_pool
 @pytest.mark.parametrize("case", OPTIONS)
-def test_an_option_out_of_range_is_told_at_once(case, kind):
+def test_invalid_option_raises(case, kind):
     options, message = OPTIONS[case]
     with pytest.raises(ConfigError, match=f"{kind}_pool {message}"):
         MAKERS[kind](**options)
 
 
 @every_pool
-def test_a_window_larger_than_the_image_is_told(kind, key):
+def test_window_larger_than_the_image_raises(kind, key):
     message = rf"{kind}_pool: expected an image of at least \(4, 4\) after padding, got \(5, 3\)"
     with pytest.raises(ShapeError, match=message):
         MAKERS[kind](4).init(key, (5, 3, 1))
@@ -217,15 +212,12 @@ def test_a_window_larger_than_the_image_is_told(kind, key):
 
 
 @pytest.mark.parametrize("name", ["global_avg_pool", "global_max_pool"])
-def test_what_has_no_places_is_told(name, key):
+def test_global_pool_without_positions_raises(name, key):
     layer = getattr(nn, name)()
-    with pytest.raises(
-        ShapeError, match=rf"{name}: expected a shape .* of at least one place, got \(4,\)"
-    ):
+    message = rf"{name}: expected a shape .* of at least one position, got \(4,\)"
+    with pytest.raises(ShapeError, match=message):
         layer.init(key, (4,))
-    with pytest.raises(
-        ShapeError, match=rf"{name}: expected a shape .* of at least one place, got \(4,\)"
-    ):
+    with pytest.raises(ShapeError, match=message):
         layer.apply({}, {}, jnp.ones((2, 4)))
     with pytest.raises(ShapeError, match=rf"{name}: expected at least one pixel, got \(3, 0, 4\)"):
         layer.apply({}, {}, jnp.ones((2, 3, 0, 4)))
@@ -233,14 +225,12 @@ def test_what_has_no_places_is_told(name, key):
         layer.apply({}, {}, jnp.ones((1, 4, 4, 1), jnp.uint8))
 
 
-def test_an_image_is_no_signal_and_no_volume(key):
-    with pytest.raises(
-        ShapeError, match=r"max_pool_1d: expected \(length, channels\), got \(4, 4, 1\)"
-    ):
+def test_image_for_a_signal_or_a_volume_raises(key):
+    message = r"max_pool_1d: expected \(length, channels\), got \(4, 4, 1\)"
+    with pytest.raises(ShapeError, match=message):
         nn.max_pool_1d().init(key, (4, 4, 1))
-    with pytest.raises(
-        ShapeError, match=r"avg_pool_3d x: expected rank 5 \(N, D, H, W, C\), got \(1, 4, 4, 1\)"
-    ):
+    message = r"avg_pool_3d x: expected rank 5 \(N, D, H, W, C\), got \(1, 4, 4, 1\)"
+    with pytest.raises(ShapeError, match=message):
         nn.avg_pool_3d().apply({}, {}, jnp.ones((1, 4, 4, 1)))
 
 
@@ -252,34 +242,33 @@ POOLS = {
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_what_is_no_image_is_told(name, key):
-    with pytest.raises(
-        ShapeError, match=rf"{name}: expected \(height, width, channels\), got \(4, 4\)"
-    ):
+def test_other_shapes_and_dtypes_than_images_raise(name, key):
+    message = rf"{name}: expected \(height, width, channels\), got \(4, 4\)"
+    with pytest.raises(ShapeError, match=message):
         POOLS[name].init(key, (4, 4))
-    with pytest.raises(
-        ShapeError, match=rf"{name} x: expected rank 4 \(N, H, W, C\), got \(4, 4, 1\)"
-    ):
+    message = rf"{name} x: expected rank 4 \(N, H, W, C\), got \(4, 4, 1\)"
+    with pytest.raises(ShapeError, match=message):
         POOLS[name].apply({}, {}, jnp.ones((4, 4, 1)))
     with pytest.raises(DTypeError, match=f"{name} x: expected floating.*got uint8"):
         POOLS[name].apply({}, {}, jnp.ones((1, 4, 4, 1), jnp.uint8))
 
 
-REGIONS_MAKERS = {"max": (nn.adaptive_max_pool, np.max), "avg": (nn.adaptive_avg_pool, np.mean)}
-every_pool_of_regions = pytest.mark.parametrize("kind", REGIONS_MAKERS)
+ADAPTIVE_MAKERS = {"max": (nn.adaptive_max_pool, np.max), "avg": (nn.adaptive_avg_pool, np.mean)}
+every_adaptive_pool = pytest.mark.parametrize("kind", ADAPTIVE_MAKERS)
 
 
-def one_after_another(x, size, oracle):
+def pool_regions(x, size, oracle):
+    """Pool region by region."""
     y = np.zeros((x.shape[0], *size, x.shape[-1]))
-    for places in np.ndindex(*size):
-        axes = zip(places, x.shape[1:], size, strict=False)
+    for index in np.ndindex(*size):
+        axes = zip(index, x.shape[1:], size, strict=False)
         region = (slice(floor(i * n / m), ceil((i + 1) * n / m)) for i, n, m in axes)
-        y[(slice(None), *places)] = oracle(x[:, *region], (1, 2))
+        y[(slice(None), *index)] = oracle(x[:, *region], (1, 2))
     return y
 
 
-# size, image: regions that divide, that overlap, of single pixels, and more than there are pixels
-REGIONS_CASES = [
+# (size, image): regions that divide the image, overlap, are single pixels, or outnumber the pixels
+ADAPTIVE_CASES = [
     ((2, 3), (4, 6)),
     (3, (7, 8)),
     ((1, 5), (3, 7)),
@@ -290,47 +279,44 @@ REGIONS_CASES = [
 
 
 @float64
-@every_pool_of_regions
-@pytest.mark.parametrize(("size", "image"), REGIONS_CASES)
-def test_each_region_is_pooled(size, image, kind, key):
-    maker, oracle = REGIONS_MAKERS[kind]
+@every_adaptive_pool
+@pytest.mark.parametrize(("size", "image"), ADAPTIVE_CASES)
+def test_adaptive_pool_equals_region_by_region(size, image, kind, key):
+    maker, oracle = ADAPTIVE_MAKERS[kind]
     layer = maker(size)
     x = np.random.default_rng(0).normal(size=(2, *image, 3))
     params, state, out_shape = layer.init(key, (*image, 3))
     y, state = layer.apply(params, state, jnp.array(x))
-    wanted = one_after_another(x, np.broadcast_to(size, 2).tolist(), oracle)
-    np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-15)
+    expected = pool_regions(x, np.broadcast_to(size, 2).tolist(), oracle)
+    np.testing.assert_allclose(y, expected, rtol=1e-13, atol=1e-15)
     assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
 
 
-@every_pool_of_regions
+@every_adaptive_pool
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_in_its_regions(kind, value):
-    maker, oracle = REGIONS_MAKERS[kind]
+def test_values_that_are_not_finite_stay_in_their_regions(kind, value):
+    maker, oracle = ADAPTIVE_MAKERS[kind]
     x = np.zeros((1, 5, 5, 1), np.float32)
     x[0, 0, 4, 0] = value
-    np.testing.assert_array_equal(
-        maker(3).apply({}, {}, jnp.array(x))[0], one_after_another(x, (3, 3), oracle)
-    )
+    y, _ = maker(3).apply({}, {}, jnp.array(x))
+    np.testing.assert_array_equal(y, pool_regions(x, (3, 3), oracle))
 
 
-def test_the_first_of_equals_in_each_region_takes_the_gradient():
-    slope = jax.grad(lambda x: nn.adaptive_max_pool((1, 2)).apply({}, {}, x)[0].sum())(
-        jnp.zeros((1, 2, 3, 1))
-    )
+def test_first_of_equal_maxima_in_each_region_takes_the_gradient():
+    layer = nn.adaptive_max_pool((1, 2))
+    slope = jax.grad(lambda x: layer.apply({}, {}, x)[0].sum())(jnp.zeros((1, 2, 3, 1)))
     chex.assert_trees_all_equal(slope[0, ..., 0], jnp.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
 
 
-@every_pool_of_regions
-def test_what_does_not_fit_is_told(kind, key):
-    maker, _ = REGIONS_MAKERS[kind]
+@every_adaptive_pool
+def test_adaptive_pool_raises_for_invalid_sizes_and_shapes(kind, key):
+    maker, _ = ADAPTIVE_MAKERS[kind]
     with pytest.raises(ConfigError, match=f"adaptive_{kind}_pool size: expected >= 1"):
         maker(0)
     with pytest.raises(ConfigError, match=f"adaptive_{kind}_pool size: expected one int or two"):
         maker((1, 2, 3))
     with pytest.raises(ShapeError, match=f"adaptive_{kind}_pool: expected at least one pixel"):
         maker(2).init(key, (0, 4, 1))
-    with pytest.raises(
-        ShapeError, match=rf"adaptive_{kind}_pool x: expected rank 4 \(N, H, W, C\)"
-    ):
+    message = rf"adaptive_{kind}_pool x: expected rank 4 \(N, H, W, C\)"
+    with pytest.raises(ShapeError, match=message):
         maker(2).apply({}, {}, jnp.ones((4, 4, 1)))

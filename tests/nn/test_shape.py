@@ -1,4 +1,4 @@
-"""Reshaping layers are held to NumPy's order of elements."""
+"""Layers that change shapes are compared with NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from fnn.errors import ConfigError, DTypeError, ShapeError
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 1, 1), ()])
 @pytest.mark.parametrize("batch", [2, 1, 0])
-def test_flatten_lays_each_example_out_row_by_row(shape, batch, key):
+def test_flatten_is_row_major(shape, batch, key):
     layer = nn.flatten()
     params, state, out_shape = layer.init(key, shape)
     x = np.arange(batch * np.prod(shape, dtype=int), dtype=np.float32).reshape(batch, *shape)
@@ -26,7 +26,7 @@ def test_flatten_keeps_the_dtype(dtype):
     assert nn.flatten().apply({}, {}, jnp.ones((2, 3, 4), dtype))[0].dtype == jnp.dtype(dtype)
 
 
-# sizes asked for, shape of an example, shape of what comes out
+# sizes of the layer, shape of an example, shape of an example of the output
 RESHAPES = [
     ((6,), (2, 3), (6,)),
     ((3, -1), (2, 3), (3, 2)),
@@ -39,7 +39,7 @@ RESHAPES = [
 
 @pytest.mark.parametrize(("sizes", "shape", "wanted"), RESHAPES)
 @pytest.mark.parametrize("batch", [2, 0])
-def test_reshape_goes_row_by_row(sizes, shape, wanted, batch, key):
+def test_reshape_is_row_major(sizes, shape, wanted, batch, key):
     layer = nn.reshape(sizes)
     params, state, out_shape = layer.init(key, shape)
     x = np.arange(batch * np.prod(shape, dtype=int), dtype=np.int32).reshape(batch, *shape)
@@ -51,7 +51,7 @@ def test_reshape_goes_row_by_row(sizes, shape, wanted, batch, key):
 @pytest.mark.parametrize(
     ("sizes", "shape"), [((4,), (3,)), ((4, -1), (6,)), ((2, 3), (2, 3, 2)), ((-1, 0), (2,))]
 )
-def test_an_example_of_another_size_is_told(sizes, shape, key):
+def test_reshape_of_another_size_raises(sizes, shape, key):
     with pytest.raises(
         ShapeError, match=r"reshape: expected an example of .*leave the batch axis out"
     ):
@@ -61,7 +61,7 @@ def test_an_example_of_another_size_is_told(sizes, shape, key):
 
 
 @pytest.mark.parametrize("sizes", [(-1, -1), (2.0,), (-2,), "22", 4, (True, 2), None])
-def test_what_is_no_shape_is_told(sizes):
+def test_an_invalid_shape_raises(sizes):
     with pytest.raises(ConfigError, match="reshape shape: expected"):
         nn.reshape(sizes)
 
@@ -69,7 +69,7 @@ def test_what_is_no_shape_is_told(sizes):
 @pytest.mark.parametrize(
     ("axes", "shape"), [((1, 0), (2, 3)), ((2, 0, 1), (2, 3, 4)), ([0], (3,)), ((), ())]
 )
-def test_transpose_orders_the_axes_of_an_example(axes, shape, key):
+def test_transpose_permutes_the_axes_of_an_example(axes, shape, key):
     layer = nn.transpose(axes)
     params, state, out_shape = layer.init(key, shape)
     x = np.arange(5 * np.prod(shape, dtype=int)).reshape(5, *shape)
@@ -80,21 +80,21 @@ def test_transpose_orders_the_axes_of_an_example(axes, shape, key):
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (1, 2), (0, 2), (-1, 0), (0.0, 1), "01", 1])
-def test_what_is_no_order_is_told(axes):
+def test_invalid_axes_raise(axes):
     with pytest.raises(ConfigError, match="transpose axes: expected"):
         nn.transpose(axes)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
-def test_an_example_of_other_axes_is_told(shape, key):
+def test_transpose_of_another_rank_raises(shape, key):
     with pytest.raises(ShapeError, match="transpose: expected an example of 2 axes"):
         nn.transpose((1, 0)).init(key, shape)
     with pytest.raises(ShapeError, match="transpose: expected an example of 2 axes"):
         nn.transpose((1, 0)).apply({}, {}, jnp.ones((2, *shape)))
 
 
-# padding, image, and the pairs that it means
-CASES = [
+# padding, height and width of the image, the padding as pairs
+BORDERS = [
     (1, (4, 3), ((1, 1), (1, 1))),
     (((0, 2), (1, 0)), (4, 3), ((0, 2), (1, 0))),
     (0, (2, 2), ((0, 0), (0, 0))),
@@ -104,8 +104,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
-@pytest.mark.parametrize(("padding", "image", "pairs"), CASES)
-def test_the_border_is_that_of_numpy(padding, image, pairs, mode, key):
+@pytest.mark.parametrize(("padding", "image", "pairs"), BORDERS)
+def test_pad_equals_numpy(padding, image, pairs, mode, key):
     layer = nn.pad(padding, mode=mode)
     params, state, out_shape = layer.init(key, (*image, 2))
     x = np.float32(np.random.default_rng(0).normal(size=(2, *image, 2)))
@@ -115,15 +115,15 @@ def test_the_border_is_that_of_numpy(padding, image, pairs, mode, key):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_value_may_be_traced_and_promotes_nothing(dtype):
+def test_a_traced_value_of_pad_keeps_the_dtype(dtype):
     x = jnp.ones((1, 2, 2, 1), dtype)
     y = jax.jit(lambda value: nn.pad(1, value=value).apply({}, {}, x)[0])(jnp.float32(-2.5))
     assert y.dtype == x.dtype
     np.testing.assert_array_equal(y[0, ..., 0], np.pad(np.ones((2, 2)), 1, constant_values=-2.5))
 
 
-@pytest.mark.parametrize(("border", "image", "pairs"), CASES)
-def test_crop_takes_away_what_pad_added(border, image, pairs, key):
+@pytest.mark.parametrize(("border", "image", "pairs"), BORDERS)
+def test_crop_inverts_pad(border, image, pairs, key):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *image, 2)), "float32")
     padded, _ = nn.pad(border).apply({}, {}, x)
     layer = nn.crop(border)
@@ -132,25 +132,35 @@ def test_crop_takes_away_what_pad_added(border, image, pairs, key):
     assert out_shape == x.shape[1:]
 
 
-WRONG = [-1, 1.5, "SAME", None, True, ((1, -1), (0, 0)), ((1, 1),) * 4, (), ((1, 2, 3), (1, 2))]
+INVALID_BORDERS = [
+    -1,
+    1.5,
+    "SAME",
+    None,
+    True,
+    ((1, -1), (0, 0)),
+    ((1, 1),) * 4,
+    (),
+    ((1, 2, 3), (1, 2)),
+]
 
 
-@pytest.mark.parametrize("border", WRONG)
-def test_what_is_no_border_is_told(border):
+@pytest.mark.parametrize("border", INVALID_BORDERS)
+def test_an_invalid_border_raises(border):
     with pytest.raises(ConfigError, match="pad padding: expected"):
         nn.pad(border)
     with pytest.raises(ConfigError, match="crop border: expected"):
         nn.crop(border)
 
 
-def test_other_options_are_told():
+def test_invalid_options_of_pad_raise():
     with pytest.raises(ConfigError, match="pad mode: expected one of constant, reflect, edge"):
         nn.pad(1, mode="wrap")
     with pytest.raises(ConfigError, match="pad value: expected"):
         nn.pad(1, value=np.nan)
 
 
-def test_an_image_too_small_is_told(key):
+def test_an_image_smaller_than_the_border_raises(key):
     with pytest.raises(ShapeError, match=r"pad: expected at least \(3, 3\) pixels .*got \(2, 5\)"):
         nn.pad(2, mode="reflect").init(key, (2, 5, 1))
     with pytest.raises(ShapeError, match=r"pad: expected at least \(1, 1\) pixels .*got \(0, 5\)"):
@@ -160,7 +170,7 @@ def test_an_image_too_small_is_told(key):
 
 
 @pytest.mark.parametrize("name", ["pad", "crop"])
-def test_what_is_no_image_is_told(name, key):
+def test_pad_and_crop_of_wrong_inputs_raise(name, key):
     layer = getattr(nn, name)(1)
     with pytest.raises(
         ShapeError, match=rf"{name}: expected \(height, width, channels\), got \(4, 4\)"
@@ -177,39 +187,41 @@ def test_what_is_no_image_is_told(name, key):
 UPSAMPLE_CASES = [(2, (3, 4)), ((1, 3), (2, 3)), (4, (1, 2)), (1, (2, 2))]
 
 
-def between(x, axis, factor):
-    """Lines between the centers, flat beyond the outermost."""
+def linear_interpolation(x, axis, factor):
+    """Linear interpolation linear_interpolation the centers, constant beyond the outermost ones."""
     centers = np.arange(x.shape[axis]) + 0.5
-    places = (np.arange(x.shape[axis] * factor) + 0.5) / factor
-    return np.apply_along_axis(lambda line: np.interp(places, centers, line), axis, x)
+    positions = (np.arange(x.shape[axis] * factor) + 0.5) / factor
+    return np.apply_along_axis(lambda line: np.interp(positions, centers, line), axis, x)
 
 
-ORACLES = {"nearest": lambda x, axis, factor: np.repeat(x, factor, axis), "bilinear": between}
+UPSAMPLE_ORACLES = {
+    "nearest": lambda x, axis, factor: np.repeat(x, factor, axis),
+    "bilinear": linear_interpolation,
+}
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("method", ORACLES)
+@pytest.mark.parametrize("method", UPSAMPLE_ORACLES)
 @pytest.mark.parametrize(("factor", "image"), UPSAMPLE_CASES)
-def test_pixels_lie_where_they_should(factor, image, method, key):
+def test_upsample_equals_numpy(factor, image, method, key):
     layer = nn.upsample(factor, method=method)
     params, state, out_shape = layer.init(key, (*image, 2))
     x = wanted = np.random.default_rng(0).normal(size=(2, *image, 2))
     for axis, times in enumerate(np.broadcast_to(factor, 2), 1):
-        wanted = ORACLES[method](wanted, axis, times)
+        wanted = UPSAMPLE_ORACLES[method](wanted, axis, times)
     y, state = layer.apply(params, state, jnp.array(x))
     np.testing.assert_allclose(y, wanted, rtol=1e-14, atol=1e-14)
     assert (params, state, y.shape) == ({}, {}, (2, *out_shape))
 
 
-@pytest.mark.parametrize("method", ORACLES)
-def test_dtype_stays(method):
-    assert (
-        nn.upsample(2, method=method).apply({}, {}, jnp.ones((1, 2, 2, 1), jnp.bfloat16))[0].dtype
-        == jnp.bfloat16
-    )
+@pytest.mark.parametrize("method", UPSAMPLE_ORACLES)
+def test_upsample_keeps_the_dtype(method):
+    x = jnp.ones((1, 2, 2, 1), jnp.bfloat16)
+    y, _ = nn.upsample(2, method=method).apply({}, {}, x)
+    assert y.dtype == jnp.bfloat16
 
 
-def test_what_does_not_fit_is_told(key):
+def test_wrong_options_and_inputs_of_upsample_raise(key):
     with pytest.raises(ConfigError, match="upsample factor: expected >= 1"):
         nn.upsample(0)
     with pytest.raises(ConfigError, match="upsample factor: expected a whole number"):

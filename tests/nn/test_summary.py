@@ -1,4 +1,4 @@
-"""The summary is held to counts by hand, and its sums to the params that init gives."""
+"""Summaries are compared with counts by hand, and their sums with the params of init."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def test_every_layer_has_a_row_with_its_figures():
     assert rows["head"][2:] == ((10,), 970, 970, 2 * 96 * 10 + 10, 4 * 970)
 
 
-def test_the_sums_are_those_of_the_rows_and_of_the_params(key):
+def test_the_sums_equal_those_of_rows_and_params(key):
     whole = nn.summary(convolutional, (8, 6, 3))
     params, _, _ = convolutional.init(key, (8, 6, 3))
     assert whole.total.parameters == whole.total.trained == size(params)
@@ -53,13 +53,13 @@ def test_the_sums_are_those_of_the_rows_and_of_the_params(key):
     assert whole.total.flops == sum(row.flops for row in whole.rows)
 
 
-def test_what_combinators_compute_has_a_row():
+def test_the_arithmetic_of_combinators_has_a_row():
     rows = by_path(nn.residual(nn.chain(nn.dense(4), nn.tanh())), (4,))
     assert list(rows) == ["body/dense_0", "body/tanh_1", "(between)"]
     assert rows["(between)"][2:] == (None, 0, 0, 4, 0)
 
 
-def test_what_repeats_counts_as_often(key):
+def test_a_repeated_layer_counts_for_each_repetition(key):
     network = nn.repeat(nn.residual(nn.chain(nn.dense(4), nn.relu())), 5)
     rows = by_path(network, (4,))
     assert rows["body/body/dense_0"][2:] == ((4,), 5 * 20, 5 * 20, 5 * (2 * 16 + 4), 5 * 80)
@@ -67,12 +67,12 @@ def test_what_repeats_counts_as_often(key):
     assert nn.summary(network, (4,)).total.parameters == size(network.init(key, (4,))[0])
 
 
-def test_members_count_each():
+def test_every_member_of_an_ensemble_counts():
     row = by_path(nn.ensemble(nn.dense(3), 7), (4,))["body"]
     assert (row.parameters, row.flops) == (7 * 15, 7 * (2 * 12 + 3))
 
 
-def test_what_is_shared_is_held_once_and_runs_twice(key):
+def test_a_shared_layer_has_its_params_once_and_runs_twice(key):
     network = nn.shared(nn.dense(4), lambda tied: nn.chain(tied, nn.tanh(), tied))
     row = by_path(network, (4,))["shared"]
     assert (row.parameters, row.flops) == (20, 2 * (2 * 16 + 4))
@@ -103,17 +103,17 @@ FROZEN = {
 }
 
 
-@pytest.mark.parametrize("what", FROZEN)
-def test_what_is_frozen_is_held_but_not_trained(what, key):
-    network, trained, held = FROZEN[what]
+@pytest.mark.parametrize("case", FROZEN)
+def test_frozen_params_count_but_not_as_trained(case, key):
+    network, trained, parameters = FROZEN[case]
     whole = nn.summary(network, (4,))
     assert [row.trained for row in whole.rows if row.layer] == trained
     assert whole.total.trained == size(network.init(key, (4,))[0])
-    assert whole.total.parameters == held
+    assert whole.total.parameters == parameters
 
 
-def test_params_of_no_layer_have_a_row_of_their_own():
-    """A combinator made by hand may hold arrays beside its parts."""
+def test_params_outside_of_layers_have_a_row():
+    """A combinator made by hand may have arrays in addition to its parts."""
     inner = nn.chain(nn.dense(4))
 
     def init(key, shape):
@@ -133,14 +133,14 @@ def test_params_of_no_layer_have_a_row_of_their_own():
     assert rows["gain"][1:] == ("", None, 3, 3, 0, 12)
 
 
-def test_a_layer_alone_and_pairs_and_integers():
+def test_a_single_layer_pairs_and_integers_are_summarized():
     assert by_path(nn.dense(3), (4,))[""][1:] == ("dense", (3,), 15, 15, 27, 60)
     assert by_path(nn.chain(nn.add()), ((4,), (4,)))["add_0"].output == (4,)
     rows = by_path(nn.switch(nn.dense(2), nn.dense(2)), ((), (4,)), dtype=(jnp.int32, jnp.float32))
     assert rows["dense_0"].output == (2,)
 
 
-def test_nothing_is_run_or_allocated():
+def test_nothing_is_computed_or_allocated():
     huge = nn.chain(nn.dense(2**20), nn.dense(2**20))
     assert nn.summary(huge, (2**20,)).total.parameters == 2 * (2**40 + 2**20)
 
@@ -161,7 +161,7 @@ def test_the_text_is_an_aligned_table():
     assert {len(line) for line in lines} == {len(lines[0])}
 
 
-def test_the_text_is_at_most_120_wide():
+def test_the_text_is_at_most_120_characters_wide():
     deep = nn.dense(10**6)
     for level in range(30):
         deep = nn.chain(**{f"level_{level}": deep})
@@ -170,7 +170,7 @@ def test_the_text_is_at_most_120_wide():
     assert lines[2].startswith("…") and "level_1/level_0  dense" in lines[2]
 
 
-def test_the_html_is_a_table_in_which_names_are_text():
+def test_the_html_is_a_table_with_escaped_names():
     network = nn.chain(**{"<b>bold & brave</b>": nn.dense(3)})
     page = nn.summary(network, (4,))._repr_html_()
     assert page.startswith("<table>") and page.count("<tr>") == 3
@@ -181,19 +181,19 @@ def test_the_html_is_a_table_in_which_names_are_text():
 
 
 @pytest.mark.parametrize("shape", [4, (4.0,), jnp.ones(3), ((4,), 4)])
-def test_what_is_no_shape_is_told(shape):
+def test_an_invalid_shape_raises(shape):
     with pytest.raises(
         ShapeError, match="summary shape: expected whole numbers, without the batch axis"
     ):
         nn.summary(nn.dense(3), shape)
 
 
-def test_what_is_no_layer_is_told():
+def test_an_invalid_layer_raises():
     with pytest.raises(ConfigError, match="summary network: expected a Layer"):
         nn.summary(nn.dense, (4,))
 
 
-def test_an_error_names_its_path():
+def test_an_error_names_the_path_of_the_layer():
     with pytest.raises(ShapeError) as caught:
         nn.summary(nn.chain(nn.flatten(), stem=nn.conv(3)), (4, 4, 1))
     assert caught.value.__notes__[0] == "in layer stem: shape (16,)"

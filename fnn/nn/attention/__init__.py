@@ -1,1 +1,1 @@
-"""Attention, and the blocks of transformers."""
+"""Attention layers and the transformer block."""

@@ -1,4 +1,4 @@
-"""Sequences that look at themselves, or at another."""
+"""Multi-head self-attention and cross-attention layers."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.nn.attention.dot_product import attend, divided, projection, rotate
+from fnn.nn.attention.dot_product import attend, divide_width, projection, rotate
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.dropout import dropout
 from fnn.types import Initializer, Layer, Number, Shape
@@ -28,18 +28,33 @@ def attention(
     drop_rate: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Each vector of a sequence asks all of them: y = [softmax(q_h k_hᵀ / √head_width) v_h for each head h] W_o + b_o.
+    """Multi-head self-attention [Vaswani et al. 2017, arXiv:1706.03762].
 
-    x (batch, time, width), or the pair of it and a boolean mask, True for what is seen: (batch, time) for keys, or
-    (batch, time, time) for queries and keys; y (batch, time, heads head_width). q, k and v are dense layers of x, the
-    params `query`, `key`, `value` and `output`; head_width is width / heads unless given. `causal`: none sees a later
-    one. `kv_heads` < heads: so many keys and values are shared by groups of heads. `rotary`: q and k are turned by
-    their positions. `drop_rate`: shares dropped in training. A query that sees nothing mixes 0, so y is b_o.
-    ConfigError, ShapeError or DTypeError for what does not fit [Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al.
-    2023, arXiv:2305.13245; Su et al. 2021, arXiv:2104.09864].
+    y = [softmax(q_h k_hᵀ / √head_width) v_h for each head h] W_o + b_o, where q, k and v are dense
+    layers of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
+    x (batch, time, width), or a pair of it and a boolean mask, True for the keys that a query
+    uses: (batch, time) for keys, or (batch, time, time) for queries and keys.
+    y (batch, time, heads head_width). A query without keys gets b_o.
+
+    Args:
+        heads: Number of attention heads.
+        kv_heads: Number of heads of keys and values, a divisor of `heads`; each serves a group of
+            query heads [Ainslie et al. 2023, arXiv:2305.13245]. `heads` if None.
+        head_width: Width of a head; width / heads if None.
+        causal: Whether each query uses only keys of its own and earlier positions.
+        rotary: Whether q and k are rotated by their positions, which needs an even head width
+            [Su et al. 2021, arXiv:2104.09864].
+        use_bias: Whether the dense layers have a bias.
+        drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        kernel_init: Initializer of the kernels, that of `dense` if None.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x or the mask has another shape, or the heads do not divide the width.
+        DTypeError: x is not floating-point, or the mask is not boolean.
     """
-    kind = _kind("attention", ("x",), heads, kv_heads, causal, rotary)
-    return _looking(kind, _parts(kind, head_width, use_bias, drop_rate, kernel_init))
+    spec = _attention_spec("attention", ("x",), heads, kv_heads, causal, rotary)
+    return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
 @maker
@@ -52,167 +67,242 @@ def cross_attention(
     drop_rate: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Each vector of a sequence asks those of another, the memory: nn.attention with k and v made of the memory.
+    """Multi-head cross-attention: q from x, k and v from a memory [Vaswani et al. 2017].
 
-    x is a pair of sequences (batch, queries, width) and (batch, keys, memory_width), or a triple with a boolean mask,
-    (batch, keys) or (batch, queries, keys); y (batch, queries, heads head_width). head_width has to be given where the
-    two widths differ. The params, options and errors are those of nn.attention
-    [Vaswani et al. 2017, arXiv:1706.03762].
+    The input is a pair, x (batch, queries, width) and the memory (batch, keys, memory_width), or a
+    triple with a boolean mask, (batch, keys) or (batch, queries, keys), True for the keys that a
+    query uses. y (batch, queries, heads head_width). The formula and params are those of
+    `attention`.
+
+    Args:
+        heads: Number of attention heads.
+        kv_heads: Number of heads of keys and values, a divisor of `heads`; `heads` if None.
+        head_width: Width of a head; width / heads if None. Required where the memory has another
+            width than x.
+        use_bias: Whether the dense layers have a bias.
+        drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        kernel_init: Initializer of the kernels, that of `dense` if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError: As `attention`.
     """
-    kind = _kind("cross_attention", ("x", "memory"), heads, kv_heads)
-    return _looking(kind, _parts(kind, head_width, use_bias, drop_rate, kernel_init))
+    spec = _attention_spec("cross_attention", ("x", "memory"), heads, kv_heads)
+    return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
-class Kind(NamedTuple):
-    """What an attention is, besides its params."""
+class AttentionSpec(NamedTuple):
+    """The options of an attention layer that its forward pass depends on.
+
+    Attributes:
+        where: Name of the layer, for errors.
+        sequences: Names of the input sequences, before the mask.
+        heads: Number of query heads.
+        kv_heads: Number of heads of keys and values.
+        causal: Whether later keys are masked.
+        rotary: Whether queries and keys are rotated by their positions.
+    """
 
     where: str
-    sequences: tuple[str, ...]  # what it takes in, before the mask
+    sequences: tuple[str, ...]
     heads: int
     kv_heads: int
     causal: bool = False
     rotary: bool = False
 
 
-def _kind(
+def _attention_spec(
     where: str,
     sequences: tuple[str, ...],
     heads: int,
     kv_heads: int | None,
     causal: bool = False,
     rotary: bool = False,
-) -> Kind:
+) -> AttentionSpec:
     checks.whole(f"{where} heads", heads)
     checks.flag(f"{where} causal", causal)
     checks.flag(f"{where} rotary", rotary)
-    kv_heads = checks.whole(f"{where} kv_heads", heads if kv_heads is None else kv_heads)
+    if kv_heads is None:
+        kv_heads = heads
+    kv_heads = checks.whole(f"{where} kv_heads", kv_heads)
     if heads % kv_heads:
-        raise ConfigError(
-            f"{where} kv_heads",
-            f"a divisor of heads={heads}",
-            kv_heads,
-            "groups of heads are equal",
-        )
-    return Kind(where, sequences, heads, kv_heads, causal, rotary)
+        expected = f"a divisor of heads={heads}"
+        raise ConfigError(f"{where} kv_heads", expected, kv_heads, "groups of heads are equal")
+    return AttentionSpec(where, sequences, heads, kv_heads, causal, rotary)
 
 
 def _parts(
-    kind: Kind,
+    spec: AttentionSpec,
     head_width: int | None,
     use_bias: bool,
     drop_rate: Number | None,
     kernel_init: Initializer | None,
 ) -> Mapping[str, Layer]:
-    where, _, heads, kv_heads, *_ = kind
-    checks.flag(f"{where} use_bias", use_bias)
+    checks.flag(f"{spec.where} use_bias", use_bias)
     if head_width is not None:
-        checks.whole(f"{where} head_width", head_width)
+        checks.whole(f"{spec.where} head_width", head_width)
 
-    def wide(count: int) -> Layer:
+    def project_to_heads(count: int) -> Layer:
         def units(inputs: int) -> int:
-            return count * (head_width or divided(f"{where} width", inputs, heads))
+            # For keys and values `inputs` is the width of the memory.
+            width = head_width or divide_width(f"{spec.where} width", inputs, spec.heads)
+            return count * width
 
         return projection(units, use_bias, kernel_init)
 
-    output = projection(lambda inputs: inputs, use_bias, kernel_init)
-    parts = {"query": wide(heads), "key": wide(kv_heads), "value": wide(kv_heads), "output": output}
-    return parts if drop_rate is None else parts | {"shares": dropout(drop_rate)}
+    parts = {
+        "query": project_to_heads(spec.heads),
+        "key": project_to_heads(spec.kv_heads),
+        "value": project_to_heads(spec.kv_heads),
+        "output": projection(lambda inputs: inputs, use_bias, kernel_init),
+    }
+    if drop_rate is not None:
+        # The last part, so that the keys of the others do not depend on it.
+        parts["shares"] = dropout(drop_rate)
+    return parts
 
 
-def _looking(kind: Kind, parts: Mapping[str, Layer]) -> Layer:
-    where, _, heads, kv_heads, causal, rotary = kind
-
+def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
     def shapes(go: Go, shape: Any) -> Shape:
-        x, memory, mask = _given(kind, shape, trees.is_shape(shape))
-        _expect_shapes(kind, x, memory, mask)
-        asked, keys, values = go("query", x), go("key", memory), go("value", memory)
-        _expect_heads(kind, asked[-1], keys[-1], values[-1])
-        return go("output", asked)
+        x, memory, mask = _split_inputs(spec, shape, trees.is_shape(shape))
+        _expect_shapes(spec, x, memory, mask)
+        query = go("query", x)
+        key = go("key", memory)
+        value = go("value", memory)
+        _expect_widths(spec, query[-1], key[-1], value[-1])
+        return go("output", query)
 
     def arrays(go: Go, x: Any) -> jax.Array:
-        x, memory, mask = _given(kind, x, not isinstance(x, tuple))
-        _expect_arrays(kind, x, memory, mask)
-        query, key, value = go("query", x), go("key", memory), go("value", memory)
-        _expect_heads(kind, query.shape[-1], key.shape[-1], value.shape[-1])
-        query, key, value = _split(query, heads), _split(key, kv_heads), _split(value, kv_heads)
-        if rotary:
-            query, key = (rotate(part, jnp.arange(part.shape[1])) for part in (query, key))
+        x, memory, mask = _split_inputs(spec, x, not isinstance(x, tuple))
+        _expect_arrays(spec, x, memory, mask)
+        query = go("query", x)  # (batch, queries, heads head_width)
+        key = go("key", memory)  # (batch, keys, kv_heads head_width)
+        value = go("value", memory)
+        _expect_widths(spec, query.shape[-1], key.shape[-1], value.shape[-1])
+        query = _split_heads(query, spec.heads)
+        key = _split_heads(key, spec.kv_heads)
+        value = _split_heads(value, spec.kv_heads)
+        if spec.rotary:
+            # Self-attention only, so that both have positions of one sequence.
+            query = rotate(query, jnp.arange(query.shape[1]))
+            key = rotate(key, jnp.arange(key.shape[1]))
+        mask = _full_mask(mask, x.shape[1], spec.causal)
+        # Tested by name, since the parts may have been replaced by others.
         drop = partial(go, "shares") if "shares" in parts else None
-        mixed = attend(query, key, value, seen=_seen(mask, x.shape[1], causal), drop=drop)
-        return go("output", mixed.reshape(*mixed.shape[:2], -1))
+        mean = attend(query, key, value, mask=mask, drop=drop)
+        # (batch, time, heads, head_width) -> (batch, time, heads head_width)
+        batch, time, _, _ = mean.shape
+        mean = mean.reshape(batch, time, -1)
+        return go("output", mean)
 
-    return composite(where, parts, shapes, arrays)
+    return composite(spec.where, parts, shapes, arrays)
 
 
-def _split(x: jax.Array, heads: int) -> jax.Array:
-    return x.reshape(*x.shape[:2], heads, -1)  # (batch, time, heads, head_width)
+def _split_heads(x: jax.Array, heads: int) -> jax.Array:
+    batch, time, _ = x.shape
+    # (batch, time, heads head_width) -> (batch, time, heads, head_width)
+    return x.reshape(batch, time, heads, -1)
 
 
-def _seen(mask: jax.Array | None, time: int, causal: bool) -> jax.Array | None:
-    """What each query sees, (batch or 1, queries or 1, keys)."""
-    if mask is not None:
-        mask = mask[:, None] if mask.ndim == 2 else mask
+def _full_mask(
+    mask: jax.Array | None,
+    time: int,
+    causal: bool,
+) -> jax.Array | None:
+    """Combine the given and the causal mask to (batch or 1, queries or 1, keys), or None."""
+    if mask is not None and mask.ndim == 2:
+        mask = mask[:, None]  # (batch, 1, keys): the same keys for every query
     if not causal:
         return mask
-    earlier = jnp.tril(jnp.ones((time, time), bool))[None]
-    return earlier if mask is None else mask & earlier
+    # Row q has True for the keys up to q.
+    earlier = jnp.tril(jnp.ones((time, time), bool))
+    earlier = earlier[None]  # (1, queries, keys)
+    if mask is None:
+        return earlier
+    return mask & earlier  # (batch, queries, keys)
 
 
-def _given(kind: Kind, x: Any, alone: bool) -> tuple[Any, Any, Any]:
-    """The sequence that asks, the one that is asked, and the mask or None, of arrays or of their shapes."""
-    given = (x,) if alone else tuple(x)
-    few = len(kind.sequences)
-    if len(given) not in (few, few + 1):
-        wanted = f"({', '.join(kind.sequences)}), with or without a mask"
-        raise ShapeError(kind.where, wanted, f"{len(given)} arrays", "give them as one tuple")
-    return given[0], given[few - 1], given[few] if len(given) > few else None
+def _split_inputs(
+    spec: AttentionSpec,
+    x: Any,
+    is_single: bool,
+) -> tuple[Any, Any, Any]:
+    """Return (x, memory, mask or None) of the input, arrays or their shapes.
+
+    Self-attention uses x as the memory.
+    """
+    inputs = (x,) if is_single else tuple(x)
+    count = len(spec.sequences)
+    if len(inputs) not in (count, count + 1):
+        expected = f"({', '.join(spec.sequences)}), with or without a mask"
+        raise ShapeError(spec.where, expected, f"{len(inputs)} arrays", "give them as one tuple")
+    x, *rest = inputs
+    # (x,) or (x, mask); (x, memory) or (x, memory, mask)
+    memory = inputs[count - 1]
+    mask = rest[-1] if len(inputs) > count else None
+    return x, memory, mask
 
 
-def _expect_shapes(kind: Kind, x: Shape, memory: Shape, mask: Shape | None) -> None:
-    for name, shape in zip(kind.sequences, (x, memory), strict=False):
-        if not trees.is_shape(shape) or len(shape) != 2 or 0 in shape:
+def _expect_shapes(
+    spec: AttentionSpec,
+    x: Shape,
+    memory: Shape,
+    mask: Shape | None,
+) -> None:
+    # Self-attention names x only, so that the memory, which is x again, is not checked twice.
+    for name, shape in zip(spec.sequences, (x, memory), strict=False):
+        is_sequence = trees.is_shape(shape) and len(shape) == 2
+        if not is_sequence or 0 in shape:
+            where = f"{spec.where} {name}"
             advice = "give a batch of sequences (batch, time, width)"
-            raise ShapeError(f"{kind.where} {name}", "a shape (time, width)", shape, advice)
-    wanted = (memory[0],), (x[0], memory[0])
-    if mask is not None and mask not in wanted:
+            raise ShapeError(where, "a shape (time, width)", shape, advice)
+    of_keys = (memory[0],)
+    of_queries_and_keys = (x[0], memory[0])
+    if mask is not None and mask not in (of_keys, of_queries_and_keys):
+        expected = f"a shape {of_keys} or {of_queries_and_keys}"
         advice = "give one boolean for each key, or for each query and key"
-        raise ShapeError(f"{kind.where} mask", f"a shape {wanted[0]} or {wanted[1]}", mask, advice)
+        raise ShapeError(f"{spec.where} mask", expected, mask, advice)
 
 
-def _expect_arrays(kind: Kind, x: jax.Array, memory: jax.Array, mask: jax.Array | None) -> None:
-    _expect_shapes(kind, x.shape[1:], memory.shape[1:], None if mask is None else mask.shape[1:])
-    for name, array in zip(kind.sequences, (x, memory), strict=False):
-        checks.floating(f"{kind.where} {name}", array)
+def _expect_arrays(
+    spec: AttentionSpec,
+    x: jax.Array,
+    memory: jax.Array,
+    mask: jax.Array | None,
+) -> None:
+    mask_shape = None if mask is None else mask.shape[1:]
+    _expect_shapes(spec, x.shape[1:], memory.shape[1:], mask_shape)
+    for name, array in zip(spec.sequences, (x, memory), strict=False):
+        checks.floating(f"{spec.where} {name}", array)
     if mask is not None and mask.dtype != bool:
-        raise DTypeError(
-            f"{kind.where} mask",
-            "booleans, True for what is seen",
-            mask.dtype,
-            "compare, as in mask > 0",
-        )
+        expected = "booleans, True for the keys to use"
+        advice = "compare, as in mask > 0"
+        raise DTypeError(f"{spec.where} mask", expected, mask.dtype, advice)
+    batch = x.shape[0]
     for name, other in (("memory", memory), ("mask", mask)):
-        if other is not None and other.shape[0] != x.shape[0]:
-            advice = "nothing is broadcast over the batch"
-            raise ShapeError(
-                f"{kind.where} {name}", f"a batch of {x.shape[0]} as x", other.shape, advice
-            )
+        if other is None or other.shape[0] == batch:
+            continue
+        where = f"{spec.where} {name}"
+        advice = "nothing is broadcast over the batch"
+        raise ShapeError(where, f"a batch of {batch} as x", other.shape, advice)
 
 
-def _expect_heads(kind: Kind, query: int, key: int, value: int) -> None:
-    """The widths of all heads together must fit: those of another memory need not."""
-    wanted = divided(f"{kind.where} query", query, kind.heads) * kind.kv_heads
-    if kind.rotary and (query // kind.heads) % 2:
-        raise ShapeError(
-            f"{kind.where} rotary",
-            "an even head width",
-            query // kind.heads,
-            "it turns pairs of numbers",
-        )
+def _expect_widths(
+    spec: AttentionSpec,
+    query: int,
+    key: int,
+    value: int,
+) -> None:
+    """Raise ShapeError unless all heads together have widths that fit.
+
+    They do not if the memory has another width than x and no `head_width` is given.
+    """
+    where = spec.where
+    head_width = divide_width(f"{where} query", query, spec.heads)
+    if spec.rotary and head_width % 2:
+        advice = "it rotates pairs of numbers"
+        raise ShapeError(f"{where} rotary", "an even head width", head_width, advice)
+    kv_width = head_width * spec.kv_heads
     for name, width in {"key": key, "value": value}.items():
-        if width != wanted:
-            raise ShapeError(
-                f"{kind.where} {name}",
-                f"{wanted} wide as the query's heads",
-                width,
-                "give head_width=",
-            )
+        if width != kv_width:
+            expected = f"{kv_width} wide as the query's heads"
+            raise ShapeError(f"{where} {name}", expected, width, "give head_width=")

@@ -16,84 +16,137 @@ def attend(
     key: jax.Array,
     value: jax.Array,
     *,
-    seen: jax.Array | None = None,
+    mask: jax.Array | None = None,
     drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    """The mix of the values for each query, softmax(query keyᵀ / √width) value, head by head.
+    """Scaled dot-product attention, softmax(query keyᵀ / √width) value for each head.
 
-    query (batch, queries, heads, width); key and value (batch, keys, kv_heads, width), kv_heads dividing heads: head h
-    reads the kv_head h // (heads / kv_heads). seen, if given, is boolean (batch or 1, queries or 1, keys). A query that
-    sees nothing gets 0. drop is applied to the shares (batch, heads, queries, keys). The softmax is taken in float32
-    at least [Vaswani et al. 2017, arXiv:1706.03762].
+    The softmax is computed in float32 at least [Vaswani et al. 2017, arXiv:1706.03762].
+
+    Args:
+        query: (batch, queries, heads, width).
+        key: (batch, keys, kv_heads, width), where kv_heads divides heads: head h uses the keys and
+            values of h // (heads / kv_heads).
+        value: Like `key`.
+        mask: Booleans (batch or 1, queries or 1, keys), True for the keys of a query; None for all.
+            A query without keys gets 0.
+        drop: Dropout of the attention weights (batch, heads, queries, keys), or None.
+
+    Returns:
+        The weighted mean of the values, of the shape of `query`.
     """
     batch, queries, heads, width = query.shape
-    kv_heads, keys = key.shape[2], key.shape[1]
-    # The query is scaled, not the scores: XLA would take score * scale - max in one rounding and the max in two, and
-    # the exponential of what is left overflows for scores of 1e9 and more.
-    scaled = (query.astype(trees.wide(query)) * width**-0.5).astype(query.dtype)
-    # JAX's own takes the softmax in float32 at most, and shows no shares to drop from.
+    _, keys, kv_heads, _ = key.shape
+    wide = trees.wide(query)
+    # The query is scaled, not the scores. XLA would compute score * scale - max with one rounding
+    # but the max with two, and the exponential of the difference overflows for scores of 1e9.
+    scale = width**-0.5
+    scaled = (query.astype(wide) * scale).astype(query.dtype)
+    # JAX's own function is faster, but its softmax is float32 at most, and it has no dropout.
     if drop is None and query.dtype != jnp.float64:
-        return _by_jax(scaled, key, value, seen)
-    grouped = scaled.reshape(batch, queries, kv_heads, heads // kv_heads, width)
-    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=trees.wide(query))
-    shares = _softmax(scores, seen).reshape(batch, heads, queries, keys).astype(value.dtype)
-    shares = shares if drop is None else drop(shares)
-    shares = shares.reshape(batch, kv_heads, heads // kv_heads, queries, keys)
-    return jnp.einsum("bhgqk,bkhd->bqhgd", shares, value).reshape(query.shape)
+        return _attend_by_jax(scaled, key, value, mask)
+    group = heads // kv_heads
+    grouped = scaled.reshape(batch, queries, kv_heads, group, width)
+    # (batch, kv_heads, group, queries, keys)
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=wide)
+    weights = _masked_softmax(scores, mask)
+    # Dropout has one axis of heads, (batch, heads, queries, keys).
+    weights = weights.reshape(batch, heads, queries, keys)
+    weights = weights.astype(value.dtype)
+    if drop is not None:
+        weights = drop(weights)
+    weights = weights.reshape(batch, kv_heads, group, queries, keys)
+    # (batch, queries, kv_heads, group, width) -> (batch, queries, heads, width)
+    mean = jnp.einsum("bhgqk,bkhd->bqhgd", weights, value)
+    return mean.reshape(query.shape)
 
 
-def _by_jax(
-    query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None
+def _attend_by_jax(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
 ) -> jax.Array:
-    """The same for a query that is scaled already."""
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):  # it promotes within
-        if seen is None:
+    """Apply `jax.nn.dot_product_attention` to a query that is already scaled."""
+    promotion = jax.numpy_dtype_promotion("standard")
+    rank_promotion = jax.numpy_rank_promotion("allow")
+    # JAX's function itself promotes, which strict settings of the caller would make an error.
+    with promotion, rank_promotion:
+        if mask is None:
             return jax.nn.dot_product_attention(query, key, value, scale=1.0)
-        mixed = jax.nn.dot_product_attention(query, key, value, mask=seen[:, None], scale=1.0)
-        return jnp.where(
-            seen.any(-1)[..., None, None], mixed, 0
-        )  # a row that sees nothing would see all alike
+        # (batch, 1, queries, keys): the same mask for every head
+        head_mask = mask[:, None]
+        mean = jax.nn.dot_product_attention(query, key, value, mask=head_mask, scale=1.0)
+        # The softmax of a row without keys is uniform, not 0.
+        has_key = mask.any(-1)[..., None, None]  # (batch, queries, 1, 1)
+        return jnp.where(has_key, mean, 0)
 
 
-def _softmax(scores: jax.Array, seen: jax.Array | None) -> jax.Array:
-    if seen is None:
+def _masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Softmax over the keys, scores (batch, kv_heads, group, queries, keys), 0 where masked."""
+    if mask is None:
         return jax.nn.softmax(scores)
-    seen = seen[:, None, None]  # for every head
-    # Held back by the least number, not by -inf, whose softmax and gradient are NaN in a row that sees nothing.
-    return jnp.where(seen, jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min)), 0)
+    mask = mask[:, None, None]  # (batch, 1, 1, queries, keys)
+    # The least finite number, since with -inf the softmax and its gradient are NaN in a row
+    # without keys.
+    lowest = jnp.finfo(scores.dtype).min
+    weights = jax.nn.softmax(jnp.where(mask, scores, lowest))
+    return jnp.where(mask, weights, 0)
 
 
-def rotate(x: jax.Array, positions: jax.Array, *, base: float = 10_000.0) -> jax.Array:
-    """Turn each pair of neighboring numbers, seen as one complex number, by an angle in proportion to its position.
+def rotate(
+    x: jax.Array,
+    positions: jax.Array,
+    *,
+    base: float = 10_000.0,
+) -> jax.Array:
+    """Rotary position embedding: rotate pairs of numbers by angles proportional to the position.
 
-    (y_2i + j y_(2i+1)) = (x_2i + j x_(2i+1)) exp(j t base^(-2i / width)) for x (batch, time, heads, width), width
-    even, and its positions t (time,). So the product of two turned vectors tells how far apart they stand, not where
+    (y_2i + j y_(2i+1)) = (x_2i + j x_(2i+1)) exp(j t base^(-2i / width)). The product of two
+    rotated vectors depends on the difference of their positions t only
     [Su et al. 2021, arXiv:2104.09864, eq. 34].
+
+    Args:
+        x: (batch, time, heads, width), width even.
+        positions: t (time,).
+        base: Ratio of the longest to the shortest wavelength, about.
     """
-    wide, width = trees.wide(x), x.shape[-1]
-    frequency = base ** (-jnp.arange(0, width, 2).astype(wide) / width)
-    angle = (positions.astype(wide)[:, None] * frequency[None])[
-        None, :, None
-    ]  # (1, time, 1, width / 2)
-    even, odd = x[..., ::2].astype(wide), x[..., 1::2].astype(wide)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
-    return turned.reshape(x.shape).astype(x.dtype)
+    wide = trees.wide(x)
+    width = x.shape[-1]
+    even_numbers = jnp.arange(0, width, 2)
+    frequency = base ** (-even_numbers.astype(wide) / width)
+    times = positions.astype(wide)
+    angle = times[:, None] * frequency[None]  # (time, width / 2)
+    angle = angle[None, :, None]  # (1, time, 1, width / 2)
+    even = x[..., ::2].astype(wide)
+    odd = x[..., 1::2].astype(wide)
+    cos = jnp.cos(angle)
+    sin = jnp.sin(angle)
+    rotated_even = even * cos - odd * sin
+    rotated_odd = even * sin + odd * cos
+    # (batch, time, heads, width / 2, 2) -> (batch, time, heads, width): the pairs interleaved
+    rotated = jnp.stack([rotated_even, rotated_odd], axis=-1)
+    return rotated.reshape(x.shape).astype(x.dtype)
 
 
 def projection(
-    units: Callable[[int], int], use_bias: bool = True, kernel_init: Initializer | None = None
+    units: Callable[[int], int],
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
 ) -> Layer:
-    """The dense layer of units(inputs) units, for a width that is known only when x is."""
+    """Make a dense layer whose number of units depends on the width of x.
 
-    def of(inputs: int) -> Layer:
+    Args:
+        units: (inputs) -> units.
+        use_bias: Whether the layer has a bias.
+        kernel_init: Initializer of the kernel, that of `dense` if None.
+    """
+
+    def layer(inputs: int) -> Layer:
         return dense(units(inputs), use_bias=use_bias, kernel_init=kernel_init)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        return of(shape[-1]).init(key, shape)
+        return layer(shape[-1]).init(key, shape)
 
     def apply(
         params: Params,
@@ -103,15 +156,19 @@ def projection(
         key: jax.Array | None = None,
         train: bool = False,
     ):
-        return of(x.shape[-1]).apply(params, state, x)
+        inputs = x.shape[-1]
+        return layer(inputs).apply(params, state, x)
 
     return Layer(init, apply, "dense")
 
 
-def divided(where: str, width: int, parts: int) -> int:
-    """A part of the width; ShapeError unless the parts are equal."""
+def divide_width(
+    where: str,
+    width: int,
+    parts: int,
+) -> int:
+    """Return width / parts; raise ShapeError unless it is whole."""
     if width % parts:
-        raise ShapeError(
-            where, f"a width that {parts} divides", width, "choose another width or another count"
-        )
+        expected = f"a width that {parts} divides"
+        raise ShapeError(where, expected, width, "choose another width or another count")
     return width // parts

@@ -1,4 +1,4 @@
-"""The block that transformers repeat."""
+"""The transformer block."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +10,7 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.activations import gelu
 from fnn.nn.attention.attention import attention
-from fnn.nn.attention.dot_product import divided, projection
+from fnn.nn.attention.dot_product import divide_width, projection
 from fnn.nn.combinators.chain import chain
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.dropout import drop_path, dropout
@@ -34,58 +34,99 @@ def transformer_block(
     activation: Layer | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Attention, then two dense layers, each on what is normalized and around a way past it (pre-norm).
+    """Pre-norm transformer block: self-attention and a two-layer MLP, each in a residual branch.
 
-    a = x + attention(norm(x)); y = a + down(activation(up(norm(a)))), where up is `expansion` times as wide as x.
-    x and y (batch, time, width), or pairs of such and a mask as in nn.attention, which goes through for the next block.
-    norm is nn.layer_norm() and activation nn.gelu() unless given. drop_rate drops shares of the attention, hidden
-    numbers and those of both branches' ends; drop_path_rate whole branches of an example. The errors are those of the
-    parts [Vaswani et al. 2017, arXiv:1706.03762; Xiong et al. 2020, arXiv:2002.04745].
+    a = x + attention(norm(x)); y = a + down(activation(up(norm(a)))), where up is `expansion` times
+    as wide as x. x and y (batch, time, width), or pairs of them and a mask as in `attention`, which
+    is passed on to the next block [Vaswani et al. 2017, arXiv:1706.03762; Xiong et al. 2020,
+    arXiv:2002.04745].
+
+    Args:
+        heads: Number of attention heads, a divisor of the width.
+        expansion: Width of the hidden layer of the MLP in multiples of that of x.
+        kv_heads: Number of heads of keys and values, as in `attention`.
+        causal: Whether each query uses only keys of its own and earlier positions.
+        rotary: Whether queries and keys are rotated by their positions.
+        use_bias: Whether the dense layers have a bias.
+        drop_rate: Probability of dropout of the attention weights, of the hidden layer and of the
+            ends of both branches; no dropout if None.
+        drop_path_rate: Probability of dropping a branch for an example, as in `drop_path`; none is
+            dropped if None.
+        norm: Normalization before each branch, with params for each; layer_norm() if None.
+        activation: Nonlinearity of the MLP; gelu() if None.
+        kernel_init: Initializer of the kernels, that of `dense` if None.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x has another shape, or a part changes its shape.
+        DTypeError: x is not floating-point, or the mask is not boolean.
     """
     checks.whole("transformer_block expansion", expansion)
     if drop_path_rate is not None:
         checks.number("transformer_block drop_path_rate", drop_path_rate, "[0, 1)")
-    norm, activation = norm or layer_norm(), activation or gelu()
-    drop = {} if drop_rate is None else {"dropout": dropout(drop_rate)}
-    noise = chain(
-        **drop, **({} if drop_path_rate is None else {"drop_path": drop_path(drop_path_rate)})
+    # Each part below gets params of its own, though norm and noise are the same layers twice.
+    norm = norm or layer_norm()
+    activation = activation or gelu()
+    drop: dict[str, Layer] = {}
+    if drop_rate is not None:
+        drop["dropout"] = dropout(drop_rate)
+    path: dict[str, Layer] = {}
+    if drop_path_rate is not None:
+        path["drop_path"] = drop_path(drop_path_rate)
+    noise = chain(**drop, **path)
+
+    def down_width(inputs: int) -> int:
+        return divide_width("transformer_block hidden width", inputs, expansion)
+
+    up = projection(lambda inputs: expansion * inputs, use_bias, kernel_init)
+    down = projection(down_width, use_bias, kernel_init)
+    self_attention = attention(
+        heads,
+        kv_heads=kv_heads,
+        causal=causal,
+        rotary=rotary,
+        use_bias=use_bias,
+        drop_rate=drop_rate,
+        kernel_init=kernel_init,
     )
-    own: dict[str, Any] = {"use_bias": use_bias, "kernel_init": kernel_init}
-    up = projection(lambda inputs: expansion * inputs, **own)
-    down = projection(
-        lambda inputs: divided("transformer_block hidden width", inputs, expansion), **own
-    )
-    look = attention(
-        heads, kv_heads=kv_heads, causal=causal, rotary=rotary, drop_rate=drop_rate, **own
-    )
-    return _block(
-        {
-            "attention_norm": norm,
-            "attention": look,
-            "attention_noise": noise,
-            "mlp_norm": norm,
-            "mlp": chain(up=up, activation=activation, **drop, down=down),
-            "mlp_noise": noise,
-        }
-    )
+    parts = {
+        "attention_norm": norm,
+        "attention": self_attention,
+        "attention_noise": noise,
+        "mlp_norm": norm,
+        "mlp": chain(up=up, activation=activation, **drop, down=down),
+        "mlp_noise": noise,
+    }
+    return _block(parts)
 
 
 def _block(parts: Mapping[str, Layer]) -> Layer:
-    def through(
-        go: Go, x: Any, alone: Callable[[Any], bool], add: Callable[[Any, Any], Any]
+    def forward(
+        go: Go,
+        x: Any,
+        is_single: Callable[[Any], bool],
+        add: Callable[[Any, Any], Any],
     ) -> Any:
-        x, mask = (x, ()) if alone(x) else (x[0], tuple(x[1:]))
+        mask: tuple[Any, ...] = ()
+        if not is_single(x):
+            mask = tuple(x[1:])
+            x = x[0]
+        # The residual path x is never normalized, which keeps deep stacks trainable.
         y = go("attention_norm", x)
-        x = add(x, go("attention_noise", go("attention", (y, *mask) if mask else y)))
-        x = add(x, go("mlp_noise", go("mlp", go("mlp_norm", x))))
+        y = go("attention", (y, *mask) if mask else y)
+        x = add(x, go("attention_noise", y))
+        y = go("mlp_norm", x)
+        y = go("mlp", y)
+        x = add(x, go("mlp_noise", y))
         return (x, *mask) if mask else x
 
-    shapes = partial(through, alone=trees.is_shape, add=_same)
-    arrays = partial(through, alone=lambda x: not isinstance(x, tuple), add=jnp.add)
+    # Shapes and arrays take the same path; only the test for a pair and the sum differ.
+    shapes = partial(forward, is_single=trees.is_shape, add=_same_shape)
+    arrays = partial(forward, is_single=lambda x: not isinstance(x, tuple), add=jnp.add)
     return composite("transformer_block", parts, shapes, arrays)
 
 
-def _same(x: Shape, branch: Shape) -> Shape:
+def _same_shape(x: Shape, branch: Shape) -> Shape:
     if branch != x:
         advice = "give heads that divide the width, and parts that keep it"
         raise ShapeError("transformer_block", f"a branch to end in {x}", branch, advice)

@@ -1,1 +1,1 @@
-"""How layers become networks: several layers make one."""
+"""Combinators: layers made of several layers."""

@@ -1,4 +1,4 @@
-"""Layers one after another, and residual connections around them."""
+"""Sequential and residual networks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,47 +7,76 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnn.errors import ShapeError
-from fnn.nn.core.composite import Go, by_place, composite
+from fnn.nn.core.composite import Go, composite, name_layers
 from fnn.types import Layer, Shape
 from fnn.values import maker
 
 
 @maker
 def chain(*layers: Layer, **named: Layer) -> Layer:
-    """One layer after another, y = f_n(... f_2(f_1(x))).
+    """Layers in sequence, y = f_n(... f_2(f_1(x))).
 
-    The params and the state are dicts: a named layer stands under its name, a positional one under its maker's name and
-    its place, `conv_0`; a layer without params, or without state, does not appear. Layer i gets fold_in(key, i).
-    ConfigError for what is no layer; TreeMismatchError for params of no layer here; a layer's error names its path.
+    The params and the state are dicts with an entry for each layer that has params or state. Layer
+    i gets the key fold_in(key, i). An error inside a layer names its path in the network, such as
+    `head/conv_0`.
+
+    Args:
+        layers: Layers in order. Each is named after its maker and its index, such as `conv_0`.
+        named: Layers that follow the positional ones, under the names of the keyword arguments.
+
+    Raises:
+        ConfigError: An argument is not a Layer, or a name equals that of a positional layer.
+        TreeMismatchError: In `apply`, the params or the state have an entry for a layer that is not
+            in the chain.
     """
-    parts = by_place("chain", layers, named)
+    parts = name_layers("chain", layers, named)
 
     def through(go: Go, x: Any) -> Any:
         for name in parts:
             x = go(name, x)
         return x
 
+    # Shapes and arrays pass through the layers in the same order.
     return composite("chain", parts, through, through)
 
 
 @maker
 def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
-    """A body and a way around it, y = body(x) + shortcut(x), the shortcut being x itself unless given.
+    """Residual connection, y = body(x) + shortcut(x) [He et al. 2016, arXiv:1512.03385].
 
-    The params and the state are dicts of `body` and `shortcut`. ShapeError where the two ends differ in shape
-    [He et al. 2016, arXiv:1512.03385].
+    The params and the state are dicts with the entries `body` and `shortcut`.
+
+    Args:
+        body: The residual branch.
+        shortcut: The other branch; the identity by default. A 1x1 convolution fits x to a body that
+            changes its shape.
+
+    Raises:
+        ConfigError: An argument is not a Layer.
+        ShapeError: The branches end in different shapes; nothing is broadcast.
     """
-    parts = {"body": body} | ({} if shortcut is None else {"shortcut": shortcut})
+    parts = {"body": body}
+    if shortcut is not None:
+        parts["shortcut"] = shortcut
 
     def both(go: Go, x: Any, add: Callable[[Any, Any], Any]) -> Any:
-        return add(go("body", x), go("shortcut", x) if "shortcut" in parts else x)
+        # The body comes first, so its key is fold_in(key, 0) with or without a shortcut.
+        y = go("body", x)
+        return add(y, go("shortcut", x) if "shortcut" in parts else x)
 
-    shapes, arrays = partial(both, add=_same), partial(both, add=jnp.add)
+    # Adding two shapes means to check that they are equal.
+    shapes = partial(both, add=_expect_same_shape)
+    arrays = partial(both, add=jnp.add)
     return composite("residual", parts, shapes, arrays)
 
 
-def _same(body: Shape, shortcut: Shape) -> Shape:
+def _expect_same_shape(body: Shape, shortcut: Shape) -> Shape:
     if body != shortcut:
         advice = "give a shortcut that ends like the body, such as nn.conv(channels, 1)"
-        raise ShapeError("residual body", f"to end in {shortcut}", body, advice)
+        raise ShapeError(
+            "residual body",
+            f"to end in {shortcut}",
+            body,
+            advice,
+        )
     return body

@@ -1,4 +1,4 @@
-"""Networks that are no chain."""
+"""Networks as directed acyclic graphs of named layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,60 +13,98 @@ INPUT = "x"
 
 @maker
 def graph(**nodes: tuple[Any, ...]) -> Layer:
-    """Layers that take in what others give, told node by node: name=(layer, *names of what it takes in).
+    """Directed acyclic graph of layers, given node by node as name=(layer, *sources).
 
-    "x" is the input of the network, and the last node its output. A node that takes in one thing is given just that,
-    one that takes in several their tuple, for `add`, `multiply` or `concat` to join. So y = W₂ tanh(W₁ x) + W₃ x is
-    graph(h=(chain(dense(4), tanh()), "x"), a=(dense(2), "h"), b=(dense(2), "x"), y=(add(), "a", "b")).
-    ConfigError for a name that is no earlier node, for a node that takes in nothing or that nothing takes in, for one
-    named x, and for no nodes.
+    y = W₂ tanh(W₁ x) + W₃ x is graph(h=(chain(dense(4), tanh()), "x"), a=(dense(2), "h"),
+    b=(dense(2), "x"), y=(add(), "a", "b")).
+
+    Args:
+        nodes: For each node, a layer and the names of its sources: earlier nodes, or "x" for the
+            input of the network. A layer with one source gets its output; a layer with several gets
+            their tuple, which `add`, `multiply` or `concat` join. The last node is the output.
+
+    Raises:
+        ConfigError: There are no nodes, a node is not (layer, *sources), a node is named "x", a
+            source is not an earlier node, or a node before the last is not a source of any.
     """
     if not nodes:
+        advice = "nn.chain() is the identity"
         raise ConfigError(
-            "graph", "at least one node, name=(layer, *sources)", "none", "nn.chain() passes x on"
+            "graph",
+            "at least one node, name=(layer, *sources)",
+            "0 nodes",
+            advice,
         )
     for name, node in nodes.items():
-        if not isinstance(node, tuple) or isinstance(node, Layer) or len(node) < 2:
-            got = "a layer alone" if isinstance(node, Layer) else repr(node)
-            raise ConfigError(
-                f"graph {name}",
-                "(layer, *names of what it takes in)",
-                got,
-                f'as in (layer, "{INPUT}")',
-            )
-        expect_layer(f"graph {name}", node[0])
+        _expect_node(name, node)
+    # The node i of the graph gets the key fold_in(key, i), as in a chain.
+    layers = {name: node[0] for name, node in nodes.items()}
     sources = {name: tuple(node[1:]) for name, node in nodes.items()}
-    _expect_known(sources)
+    _expect_earlier(sources)
+    _expect_all_used(sources)
 
     def through(go: Go, x: Any) -> Any:
+        # Shapes and arrays pass through the graph alike.
         values = {INPUT: x}
         for name, names in sources.items():
-            taken = tuple(values[source] for source in names)
-            values[name] = go(name, taken if len(taken) > 1 else taken[0])
-        return values[next(reversed(sources))]
+            inputs = tuple(values[source] for source in names)
+            # One source is passed on bare, so that layers of one array need no unpacking.
+            values[name] = go(name, inputs if len(inputs) > 1 else inputs[0])
+        output = next(reversed(sources))
+        return values[output]
 
-    return composite("graph", {name: node[0] for name, node in nodes.items()}, through, through)
+    return composite("graph", layers, through, through)
 
 
-def _expect_known(sources: Mapping[str, tuple[str, ...]]) -> None:
+def _expect_node(name: str, node: Any) -> None:
+    # A layer alone is the likely mistake, so its message names it and does not print the layer.
+    if not isinstance(node, tuple) or len(node) < 2:
+        got = "a layer alone" if isinstance(node, Layer) else repr(node)
+        advice = f'as in (layer, "{INPUT}")'
+        raise ConfigError(
+            f"graph {name}",
+            "(layer, *names of its sources)",
+            got,
+            advice,
+        )
+    expect_layer(f"graph {name}", node[0])
+
+
+def _expect_earlier(sources: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise ConfigError unless each source is the input or an earlier node, so without cycles."""
     known = [INPUT]
     for name, names in sources.items():
+        # A node named x would hide the input.
         if name == INPUT:
+            advice = "x is the input of the network"
             raise ConfigError(
-                "graph x", "a node of another name", INPUT, "x is the input of the network"
+                "graph x",
+                "a node of another name",
+                INPUT,
+                advice,
             )
         for source in names:
             if source not in known:
+                expected = f"sources among {known}"
                 raise ConfigError(
                     f"graph {name}",
-                    f"to take in some of {known}",
+                    expected,
                     repr(source),
                     "name earlier nodes",
                 )
         known.append(name)
+
+
+def _expect_all_used(sources: Mapping[str, tuple[str, ...]]) -> None:
+    # The last node is the output, which no other node needs to use.
     *inner, _ = sources
-    if idle := set(inner).difference(*sources.values()):
-        got = ", ".join(name for name in inner if name in idle)
+    used = set().union(*sources.values())
+    unused = [name for name in inner if name not in used]
+    if unused:
+        expected = "each node but the last to be a source of another"
         raise ConfigError(
-            "graph", "nodes that a later one takes in", got, "the last node alone is the output"
+            "graph",
+            expected,
+            ", ".join(unused),
+            "remove it, or use its output",
         )

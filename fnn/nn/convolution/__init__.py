@@ -1,1 +1,1 @@
-"""Weights shared over the places of a signal, an image or a volume."""
+"""Convolution layers: one set of weights for all positions of a signal, an image or a volume."""

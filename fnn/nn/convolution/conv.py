@@ -7,7 +7,7 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
-from fnn.nn.core.windows import Padding, Sizes, Windows, windows
+from fnn.nn.core.windows import Padding, Sizes, Windows, make_windows
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve
 from fnn.types import Initializer, Layer, Params, Shape, State
@@ -27,16 +27,33 @@ def conv(
     in_channels: int | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """A convolution of images, y[n,i,j,o] = Σ x[n, s i + d k, s j + d l, c] W[k,l,c,o] + b[o], channels last.
+    """Convolution of images, channels last.
 
-    x (batch, height, width, inputs) -> y (batch, height', width', channels); `kernel` W (height, width,
-    inputs / groups, channels), he_normal; `bias` b (channels,), zeros. `in_channels`, if given, is checked against x.
-    ConfigError for an option out of range; ShapeError, DTypeError or TreeMismatchError for x or params that do not fit.
+    y[n,i,j,o] = Σ x[n, s i + d k, s j + d l, c] W[k,l,c,o] + b[o], with stride s and dilation d.
+    x (batch, height, width, inputs) -> y (batch, height', width', channels). The params are
+    `kernel` W (height, width, inputs / groups, channels) and `bias` b (channels,), zeros at first.
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Size of the kernel in pixels: one int, or (height, width).
+        stride: Pixels from one window to the next: one int, or (height, width).
+        padding: "SAME" for ⌈size / stride⌉ outputs an axis, "VALID" for none, an int for every
+            side, or ((top, bottom), (left, right)).
+        dilation: Pixels from one tap of the kernel to the next: one int, or (height, width).
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b; not needed before a normalization.
+        in_channels: Expected channels of x, checked if given: it finds images with channels first.
+        kernel_init: Initializer of the kernel; he_normal if None, for the ReLU that mostly follows.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x has another rank or other channels, or is smaller than the kernel.
+        DTypeError: x is not floating-point.
+        TreeMismatchError: The params are of another layer.
     """
-    sliding = windows("conv", 2, kernel, stride, padding, dilation)
-    return convolution(
-        sliding, grouped(sliding, channels, groups, in_channels), use_bias, kernel_init
-    )
+    windows = make_windows("conv", 2, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups, in_channels)
+    return convolution(windows, width, use_bias, kernel_init)
 
 
 @maker
@@ -52,15 +69,30 @@ def conv_1d(
     in_channels: int | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """A convolution of signals, y[n,i,o] = Σ x[n, s i + d k, c] W[k,c,o] + b[o], channels last.
+    """Convolution of signals, y[n,i,o] = Σ x[n, s i + d k, c] W[k,c,o] + b[o], channels last.
 
-    x (batch, length, inputs) -> y (batch, length', channels); `kernel` W (length, inputs / groups, channels). It sees
-    no later x if padding=[((kernel - 1) * dilation, 0)]. Else as `conv`.
+    x (batch, length, inputs) -> y (batch, length', channels). The params are `kernel` W
+    (length, inputs / groups, channels) and `bias` b (channels,), zeros at first. It is causal, so
+    that no output depends on a later x, with padding=[((kernel - 1) * dilation, 0)].
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Length of the kernel.
+        stride: Steps from one window to the next.
+        padding: "SAME" for ⌈length / stride⌉ outputs, "VALID" for none, an int for both ends, or
+            one pair [(low, high)].
+        dilation: Steps from one tap of the kernel to the next.
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b.
+        in_channels: Expected channels of x, checked if given.
+        kernel_init: Initializer of the kernel; he_normal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, TreeMismatchError: As `conv`.
     """
-    sliding = windows("conv_1d", 1, kernel, stride, padding, dilation)
-    return convolution(
-        sliding, grouped(sliding, channels, groups, in_channels), use_bias, kernel_init
-    )
+    windows = make_windows("conv_1d", 1, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups, in_channels)
+    return convolution(windows, width, use_bias, kernel_init)
 
 
 @maker
@@ -76,61 +108,93 @@ def conv_3d(
     in_channels: int | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """A convolution of volumes, y[n,p,o] = Σ x[n, s p + d t, c] W[t,c,o] + b[o] for p, t of three axes, channels last.
+    """Convolution of volumes, channels last.
 
-    x (batch, depth, height, width, inputs) -> y (batch, depth', height', width', channels); `kernel` W (depth, height,
-    width, inputs / groups, channels). Else as `conv`.
+    y[n,p,o] = Σ x[n, s p + d t, c] W[t,c,o] + b[o], where the positions p and the taps t have three
+    axes. x (batch, depth, height, width, inputs) -> y (batch, depth', height', width', channels).
+    The params are `kernel` W (depth, height, width, inputs / groups, channels) and `bias` b
+    (channels,), zeros at first.
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Size of the kernel: one int, or (depth, height, width).
+        stride: Voxels from one window to the next: one int, or one an axis.
+        padding: "SAME" for ⌈size / stride⌉ outputs an axis, "VALID" for none, an int for every
+            side, or a (low, high) pair an axis.
+        dilation: Voxels from one tap of the kernel to the next: one int, or one an axis.
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b.
+        in_channels: Expected channels of x, checked if given.
+        kernel_init: Initializer of the kernel; he_normal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, TreeMismatchError: As `conv`.
     """
-    sliding = windows("conv_3d", 3, kernel, stride, padding, dilation)
-    return convolution(
-        sliding, grouped(sliding, channels, groups, in_channels), use_bias, kernel_init
-    )
+    windows = make_windows("conv_3d", 3, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups, in_channels)
+    return convolution(windows, width, use_bias, kernel_init)
 
 
+# (shape of an example) -> (output channels, groups); raises ShapeError for unfit channels.
 Width = Callable[[Shape], tuple[int, int]]
 
 
-def grouped(sliding: Windows, channels: int, groups: int, in_channels: int | None = None) -> Width:
-    """What a layer of so many channels asks of the shape of its x: (shape) -> (channels, groups)."""
-    where, places = sliding.where, checks.PLACES[sliding.axes]
+def grouped_width(
+    windows: Windows,
+    channels: int,
+    groups: int,
+    in_channels: int | None = None,
+) -> Width:
+    """Check the channel options and return the function that checks the channels of x."""
+    where = windows.where
     checks.whole(f"{where} channels", channels)
-    if channels % checks.whole(f"{where} groups", groups):
-        raise ConfigError(
-            f"{where} channels", f"a multiple of groups={groups}", channels, "round the channels up"
-        )
+    checks.whole(f"{where} groups", groups)
+    if channels % groups:
+        expected = f"a multiple of groups={groups}"
+        raise ConfigError(f"{where} channels", expected, channels, "round the channels up")
     if in_channels is not None:
         checks.whole(f"{where} in_channels", in_channels)
 
     def width(shape: Shape) -> tuple[int, int]:
         if in_channels not in (None, shape[-1]):
-            expected = f"({', '.join((*places, str(in_channels)))}), channels last ({checks.layout(sliding.axes)})"
+            # The layout in words, since the mistake is mostly an image with channels first.
+            axes = ", ".join([*checks.SPATIAL_AXES[windows.axes], str(in_channels)])
+            expected = f"({axes}), channels last ({checks.layout(windows.axes)})"
             raise ShapeError(where, expected, shape, "move the channel axis last")
         if shape[-1] % groups:
-            raise ShapeError(
-                where, f"input channels in groups={groups}", shape, "choose groups that divide them"
-            )
+            expected = f"input channels in groups={groups}"
+            raise ShapeError(where, expected, shape, "choose groups that divide them")
         return channels, groups
 
     return width
 
 
 def convolution(
-    sliding: Windows, width: Width, use_bias: bool, kernel_init: Initializer | None
+    windows: Windows,
+    width: Width,
+    use_bias: bool,
+    kernel_init: Initializer | None,
 ) -> Layer:
-    """The layer of windows that slide over x, as wide as x demands."""
-    where = sliding.where
+    """Make a convolution layer.
+
+    Args:
+        windows: The windows that slide over x.
+        width: Gives output channels and groups for the shape of x.
+        use_bias: Whether to add a bias.
+        kernel_init: Initializer of the kernel; he_normal if None.
+    """
+    where = windows.where
     checks.flag(f"{where} use_bias", use_bias)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key(f"{where} key", key)
-        channels, groups = width(checks.image_shape(where, shape, sliding.axes))
-        size = sliding.outputs(shape[:-1])
-        kernel_shape = (*sliding.size, shape[-1] // groups, channels)
-        return (
-            init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias),
-            {},
-            (*size, channels),
-        )
+        checks.image_shape(where, shape, windows.axes)
+        channels, groups = width(shape)
+        size = windows.outputs(shape[:-1])
+        group_inputs = shape[-1] // groups
+        kernel_shape = (*windows.size, group_inputs, channels)
+        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        return params, {}, (*size, channels)
 
     def apply(
         params: Params,
@@ -140,14 +204,21 @@ def convolution(
         key: jax.Array | None = None,
         train: bool = False,
     ):
-        checks.image_batch(f"{where} x", x, sliding.axes)
+        checks.image_batch(f"{where} x", x, windows.axes)
         channels, groups = width(x.shape[1:])
-        expect_affine(where, params, x, (*sliding.size, x.shape[-1] // groups, channels), use_bias)
+        group_inputs = x.shape[-1] // groups
+        kernel_shape = (*windows.size, group_inputs, channels)
+        expect_affine(where, params, x, kernel_shape, use_bias)
         image = x.shape[1:-1]
-        sliding.outputs(image)
-        stride, pads, dilation = sliding.stride, sliding.pads(image), sliding.dilation
+        windows.outputs(image)  # raises where the kernel is larger than the image
+        # (batch, *outputs, channels)
         y = convolve(
-            x, params["kernel"], stride=stride, padding=pads, dilation=dilation, groups=groups
+            x,
+            params["kernel"],
+            stride=windows.stride,
+            padding=windows.pads(image),
+            dilation=windows.dilation,
+            groups=groups,
         )
         return add_bias(y, params, use_bias), state
 

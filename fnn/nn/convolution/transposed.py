@@ -4,9 +4,9 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.convolution.conv import Width, grouped
+from fnn.nn.convolution.conv import Width, grouped_width
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
-from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, pad_pairs, windows
+from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, make_windows, pad_pairs
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve_transpose
 from fnn.types import Initializer, Layer, Params, Shape, State
@@ -26,16 +26,37 @@ def conv_transpose(
     use_bias: bool = True,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Each pixel lays down a kernel, y[n, s i + d k - low, s j + d l - low, o] = Σ x[n,i,j,c] W[k,l,c,o] + b[o].
+    """Transposed convolution of images: each pixel adds a scaled kernel to the output.
 
-    x (batch, height, width, inputs) -> y (batch, height', width', channels), the gradient of `conv` by its image;
-    `kernel` W (height, width, inputs / groups, channels), not flipped, he_normal; `bias` b (channels,), zeros. From n
-    pixels "SAME" makes s n and any other padding s (n - 1) + d (kernel - 1) + 1 - low - high + output_padding, as in
-    torch. ConfigError for an option out of range; ShapeError, DTypeError or TreeMismatchError for x or params that do
-    not fit [Dumoulin & Visin 2016, arXiv:1603.07285].
+    y[n, s i + d k - low, s j + d l - low, o] = Σ x[n,i,j,c] W[k,l,c,o] + b[o], with stride s and
+    dilation d: the gradient of `conv` by its image [Dumoulin & Visin 2016, arXiv:1603.07285].
+    x (batch, height, width, inputs) -> y (batch, height', width', channels). The params are
+    `kernel` W (height, width, inputs / groups, channels), not flipped, and `bias` b (channels,),
+    zeros at first. From n pixels "SAME" makes s n. Any other padding makes
+    s (n - 1) + d (kernel - 1) + 1 - low - high + output_padding, as in torch.
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Size of the kernel in pixels: one int, or (height, width).
+        stride: Factor of upsampling: one int, or (height, width).
+        padding: Pixels cut from the output: "SAME", "VALID" for none, an int for every side, or
+            ((top, bottom), (left, right)).
+        output_padding: Pixels added at the high end of each axis, less than the stride: it selects
+            one of the image sizes that `conv` would map to the size of x. 0 with "SAME".
+        dilation: Pixels from one tap of the kernel to the next: one int, or (height, width).
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b.
+        kernel_init: Initializer of the kernel; he_normal if None.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x has another rank or other channels, or the padding leaves no output.
+        DTypeError: x is not floating-point.
+        TreeMismatchError: The params are of another layer.
     """
-    laid = windows("conv_transpose", 2, kernel, stride, padding, dilation)
-    return _transposed(laid, output_padding, grouped(laid, channels, groups), use_bias, kernel_init)
+    windows = make_windows("conv_transpose", 2, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups)
+    return _transposed(windows, output_padding, width, use_bias, kernel_init)
 
 
 @maker
@@ -51,13 +72,29 @@ def conv_transpose_1d(
     use_bias: bool = True,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Each place of a signal lays down a kernel, y[n, s i + d k - low, o] = Σ x[n,i,c] W[k,c,o] + b[o].
+    """Transposed convolution of signals, y[n, s i + d k - low, o] = Σ x[n,i,c] W[k,c,o] + b[o].
 
-    x (batch, length, inputs) -> y (batch, length', channels); `kernel` W (length, inputs / groups, channels). Else as
-    `conv_transpose`.
+    x (batch, length, inputs) -> y (batch, length', channels), with the lengths of `conv_transpose`.
+    The params are `kernel` W (length, inputs / groups, channels) and `bias` b (channels,).
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Length of the kernel.
+        stride: Factor of upsampling.
+        padding: Steps cut from the output: "SAME", "VALID" for none, an int for both ends, or one
+            pair [(low, high)].
+        output_padding: Steps added at the end, less than the stride; 0 with "SAME".
+        dilation: Steps from one tap of the kernel to the next.
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b.
+        kernel_init: Initializer of the kernel; he_normal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, TreeMismatchError: As `conv_transpose`.
     """
-    laid = windows("conv_transpose_1d", 1, kernel, stride, padding, dilation)
-    return _transposed(laid, output_padding, grouped(laid, channels, groups), use_bias, kernel_init)
+    windows = make_windows("conv_transpose_1d", 1, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups)
+    return _transposed(windows, output_padding, width, use_bias, kernel_init)
 
 
 @maker
@@ -73,35 +110,54 @@ def conv_transpose_3d(
     use_bias: bool = True,
     kernel_init: Initializer | None = None,
 ) -> Layer:
-    """Each place of a volume lays down a kernel, y[n, s p + d t - low, o] = Σ x[n,p,c] W[t,c,o] + b[o], of three axes.
+    """Transposed convolution of volumes, y[n, s p + d t - low, o] = Σ x[n,p,c] W[t,c,o] + b[o].
 
-    x (batch, depth, height, width, inputs) -> y (batch, depth', height', width', channels); `kernel` W (depth, height,
-    width, inputs / groups, channels). Else as `conv_transpose`.
+    The positions p and the taps t have three axes. x (batch, depth, height, width, inputs) ->
+    y (batch, depth', height', width', channels), with the sizes of `conv_transpose`. The params are
+    `kernel` W (depth, height, width, inputs / groups, channels) and `bias` b (channels,).
+
+    Args:
+        channels: Output channels, a multiple of `groups`.
+        kernel: Size of the kernel: one int, or (depth, height, width).
+        stride: Factor of upsampling: one int, or one an axis.
+        padding: Voxels cut from the output: "SAME", "VALID" for none, an int for every side, or a
+            (low, high) pair an axis.
+        output_padding: Voxels added at the high end of each axis, less than the stride; 0 with
+            "SAME".
+        dilation: Voxels from one tap of the kernel to the next: one int, or one an axis.
+        groups: Number of equal groups of channels; output channels see the inputs of their group.
+        use_bias: Whether to add b.
+        kernel_init: Initializer of the kernel; he_normal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, TreeMismatchError: As `conv_transpose`.
     """
-    laid = windows("conv_transpose_3d", 3, kernel, stride, padding, dilation)
-    return _transposed(laid, output_padding, grouped(laid, channels, groups), use_bias, kernel_init)
+    windows = make_windows("conv_transpose_3d", 3, kernel, stride, padding, dilation)
+    width = grouped_width(windows, channels, groups)
+    return _transposed(windows, output_padding, width, use_bias, kernel_init)
 
 
 def _transposed(
-    laid: Windows,
+    windows: Windows,
     output_padding: Sizes,
     width: Width,
     use_bias: bool,
     kernel_init: Initializer | None,
 ) -> Layer:
-    where, extra = laid.where, _expect_extra(laid, output_padding)
+    where = windows.where
+    extra = _expect_output_padding(windows, output_padding)
     checks.flag(f"{where} use_bias", use_bias)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key(f"{where} key", key)
-        channels, groups = width(checks.image_shape(where, shape, laid.axes))
-        size, _ = _spread(laid, extra, shape[:-1])
-        kernel_shape = (*laid.size, shape[-1] // groups, channels)
-        return (
-            init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias),
-            {},
-            (*size, channels),
-        )
+        checks.image_shape(where, shape, windows.axes)
+        channels, groups = width(shape)
+        image = shape[:-1]
+        size, _ = _output_size(windows, extra, image)
+        group_inputs = shape[-1] // groups
+        kernel_shape = (*windows.size, group_inputs, channels)
+        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        return params, {}, (*size, channels)
 
     def apply(
         params: Params,
@@ -111,44 +167,71 @@ def _transposed(
         key: jax.Array | None = None,
         train: bool = False,
     ):
-        checks.image_batch(f"{where} x", x, laid.axes)
+        checks.image_batch(f"{where} x", x, windows.axes)
         channels, groups = width(x.shape[1:])
-        expect_affine(where, params, x, (*laid.size, x.shape[-1] // groups, channels), use_bias)
-        size, pads = _spread(laid, extra, x.shape[1:-1])
-        stride, dilation, kernel = laid.stride, laid.dilation, params["kernel"]
+        group_inputs = x.shape[-1] // groups
+        kernel_shape = (*windows.size, group_inputs, channels)
+        expect_affine(where, params, x, kernel_shape, use_bias)
+        image = x.shape[1:-1]
+        size, pads = _output_size(windows, extra, image)
+        # (batch, *size, channels)
         y = convolve_transpose(
-            x, kernel, stride=stride, padding=pads, dilation=dilation, groups=groups, image=size
+            x,
+            params["kernel"],
+            stride=windows.stride,
+            padding=pads,
+            dilation=windows.dilation,
+            groups=groups,
+            image=size,
         )
         return add_bias(y, params, use_bias), state
 
     return Layer(init, apply, where)
 
 
-def _expect_extra(laid: Windows, output_padding: Sizes) -> Shape:
-    """The output padding, if it tells apart the sizes that `conv` would bring to the same one."""
-    where = f"{laid.where} output_padding"
-    extra = checks.each(where, output_padding, laid.axes, 0)
-    if any(e >= s for e, s in zip(extra, laid.stride, strict=True)):
-        raise ConfigError(
-            where, f"less than the stride {laid.stride}", extra, "a larger stride makes y larger"
-        )
-    if any(extra) and laid.padding == "SAME":
+def _expect_output_padding(windows: Windows, output_padding: Sizes) -> Shape:
+    """Return the output padding of each axis; raise ConfigError unless it selects a valid size."""
+    where = f"{windows.where} output_padding"
+    extra = checks.each(where, output_padding, windows.axes, 0)
+    # `conv` rounds down: image sizes that differ by less than the stride give the same size of x.
+    axes = zip(extra, windows.stride, strict=True)
+    if any(e >= stride for e, stride in axes):
+        expected = f"less than the stride {windows.stride}"
+        raise ConfigError(where, expected, extra, "a larger stride makes y larger")
+    # "SAME" fixes the size of y, the stride times that of x.
+    if any(extra) and windows.padding == "SAME":
         raise ConfigError(where, '0 with padding="SAME"', extra, "give the padding as numbers")
     return extra
 
 
-def _spread(laid: Windows, extra: Shape, image: Shape) -> tuple[Shape, Pairs]:
-    """The size of y, and its padding as an image that `conv` would bring to the size of x."""
+def _output_size(
+    windows: Windows,
+    extra: Shape,
+    image: Shape,
+) -> tuple[Shape, Pairs]:
+    """Return the size of y, and the padding with which `conv` maps y to the size of x."""
     if 0 in image:
-        raise ShapeError(laid.where, "an image of at least one pixel", image, "give it pixels")
-    if laid.padding == "SAME":
-        size = tuple(s * n for s, n in zip(laid.stride, image, strict=True))
-        return size, pad_pairs("SAME", size, laid.reach, laid.stride)
-    pads = laid.pads(image)
-    axes = zip(image, laid.stride, laid.reach, pads, extra, strict=True)
-    size = tuple((n - 1) * s + reach - sum(pad) + e for n, s, reach, pad, e in axes)
+        raise ShapeError(windows.where, "an image of at least one pixel", image, "give it pixels")
+    if windows.padding == "SAME":
+        axes = zip(windows.stride, image, strict=True)
+        size = tuple(stride * n for stride, n in axes)
+        # The padding depends on the size of the image of `conv`, which is y.
+        return size, pad_pairs("SAME", size, windows.reach, windows.stride)
+    pads = windows.pads(image)
+    sizes = []
+    for n, stride, reach, pad, e in zip(
+        image,
+        windows.stride,
+        windows.reach,
+        pads,
+        extra,
+        strict=True,
+    ):
+        # From the first tap of the first pixel to the last tap of the last one.
+        full = (n - 1) * stride + reach
+        sizes.append(full - sum(pad) + e)
+    size = tuple(sizes)
     if min(size) < 1:
-        raise ShapeError(
-            laid.where, "something left after the padding is cut off", size, "use less padding"
-        )
+        expected = "something left after the padding is cut off"
+        raise ShapeError(windows.where, expected, size, "use less padding")
     return size, pads

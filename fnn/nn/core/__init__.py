@@ -1,1 +1,1 @@
-"""What layers share: composites, affine maps, windows, reparametrization."""
+"""Code that layers share: composites, affine maps, windows, reparametrization."""

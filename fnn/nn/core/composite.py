@@ -1,4 +1,4 @@
-"""What the layers that are made of layers share: where params, state, keys and errors of their parts go."""
+"""Layers made of layers: params, state, keys and error paths of their parts."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -10,23 +10,42 @@ from fnn.errors import ConfigError, TreeMismatchError, inside
 from fnn.types import Layer, Params, Shape, State
 
 Parts = Mapping[str, Layer]
+# (name, x) -> y: passes x, an array or a shape, through the part of this name.
 Go = Callable[[str, Any], Any]
+# (go, x) -> y: passes x through all parts.
+Forward = Callable[[Go, Any], Any]
+# (name, layer) -> layer
 Change = Callable[[str, Layer], Layer]
 
 
 def composite(
-    where: str, parts: Parts, shapes: Callable[[Go, Any], Any], arrays: Callable[[Go, Any], Any]
+    where: str,
+    parts: Parts,
+    shapes: Forward,
+    arrays: Forward,
 ) -> Layer:
-    """A layer made of parts, given by the way through them: arrays(go, x) -> y, where go(name, x) passes x through one.
+    """Make a layer from parts and from two functions that pass shapes and arrays through them.
 
-    shapes(go, shape) is the same way for shapes. The params and the state are dicts by the parts' names; a part without
-    params, or without state, does not appear. The part at place i gets fold_in(key, i), so that one renamed draws what
-    it drew before. ConfigError for what is no layer; TreeMismatchError for params of no part here; a part's error names
-    its path.
+    The params and the state are dicts by the names of the parts; a part without params, or without
+    state, has no entry.
+
+    Args:
+        where: Name of the layer.
+        parts: The layers by name.
+        shapes: (go, shape) -> shape of y, where go(name, shape) is the output shape of a part.
+        arrays: (go, x) -> y, where go(name, x) is the output of a part.
+
+    Returns:
+        The layer. Its `apply` raises TreeMismatchError for params or state of other names, and
+        errors inside a part name its path.
+
+    Raises:
+        ConfigError: A part is not a Layer.
     """
     for name, part in parts.items():
         expect_layer(f"{where} {name}", part)
-    place = {name: index for index, name in enumerate(parts)}
+    # Keys depend on the index of a part, so that renaming one does not change its draws.
+    indices = {name: index for index, name in enumerate(parts)}
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("key", key)
@@ -34,30 +53,44 @@ def composite(
 
         def go(name: str, shape: Shape) -> Shape:
             with inside(name, shape=shape):
-                own_key = jax.random.fold_in(key, place[name])
-                params[name], state[name], shape = parts[name].init(own_key, as_shape(shape))
-            return shape
+                part_key = jax.random.fold_in(key, indices[name])
+                part = parts[name]
+                part_params, part_state, out_shape = part.init(part_key, as_shape(shape))
+            # A part that is passed twice is initialized twice, with the same key.
+            params[name] = part_params
+            state[name] = part_state
+            return out_shape
 
         out_shape = shapes(go, as_shape(shape))
-        return filled(params), filled(state), out_shape
+        return drop_empty(params), drop_empty(state), out_shape
 
     def apply(
-        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
     ):
         expect_names(where, parts, params, state)
         new_state = dict(state)
 
         def go(name: str, x: Any) -> Any:
-            own = params.get(name, {})
-            with inside(name, **seen(x, own)):
-                own_key = None if key is None else jax.random.fold_in(key, place[name])
-                y, new_state[name] = parts[name].apply(
-                    own, state.get(name, {}), x, key=own_key, train=train
+            part_params = params.get(name, {})
+            part_state = state.get(name, {})
+            with inside(name, **describe_arrays(x, part_params)):
+                part_key = None
+                if key is not None:
+                    part_key = jax.random.fold_in(key, indices[name])
+                part = parts[name]
+                y, new_part_state = part.apply(
+                    part_params, part_state, x, key=part_key, train=train
                 )
+            new_state[name] = new_part_state
             return y
 
         y = arrays(go, x)
-        return y, filled(new_state)
+        return y, drop_empty(new_state)
 
     def with_parts(parts: Parts) -> Layer:
         return composite(where, parts, shapes, arrays)
@@ -65,114 +98,150 @@ def composite(
     return Layer(init, apply, where, parts, with_parts, by_name=True)
 
 
-def by_place(where: str, layers: Sequence[Layer], named: Parts) -> dict[str, Layer]:
-    """The layers by name: a positional one under its maker's name and its place, `conv_0`, then the named ones."""
-    positional = {f"{name_of(layer)}_{place}": layer for place, layer in enumerate(layers)}
-    if clash := sorted(positional.keys() & named.keys()):
-        raise ConfigError(
-            where, "names that no positional layer has", ", ".join(clash), "choose another name"
-        )
+def name_layers(
+    where: str,
+    layers: Sequence[Layer],
+    named: Parts,
+) -> dict[str, Layer]:
+    """Return layers by name: positional ones as `conv_0`, from maker and index, then named ones.
+
+    Raises:
+        ConfigError: A given name is also that of a positional layer.
+    """
+    positional = {}
+    for index, layer in enumerate(layers):
+        positional[f"{name_of(layer)}_{index}"] = layer
+    clash = sorted(positional.keys() & named.keys())
+    if clash:
+        expected = "names that no positional layer has"
+        raise ConfigError(where, expected, ", ".join(clash), "choose another name")
     return positional | dict(named)
 
 
 def name_of(layer: Any) -> str:
-    """What a layer is called in a chain."""
-    return (layer.name if isinstance(layer, Layer) else None) or "layer"
+    """Return the name of a layer in a chain, "layer" for one without a name."""
+    name = layer.name if isinstance(layer, Layer) else None
+    return name or "layer"
 
 
-def in_place_of(layer: Layer, changed: Layer, again: Callable[[Layer], Layer]) -> Layer:
-    """A changed layer that keeps the name and the parts of the first, so that adding the change renames no params.
+def wrap_layer(
+    layer: Layer,
+    changed: Layer,
+    rewrap: Callable[[Layer], Layer],
+) -> Layer:
+    """Give a changed layer the name and the parts of the original, so that no params are renamed.
 
-    again(layer) is the same change made to another layer.
+    Args:
+        layer: The original.
+        changed: The layer that computes.
+        rewrap: The same change, for the original with other parts.
     """
-    return Layer(
-        changed.init,
-        changed.apply,
-        name_of(layer),
-        layer.parts,
-        lambda parts: again(_with(layer, parts)),
-    )
+
+    def with_parts(parts: Mapping[str, Any]) -> Layer:
+        return rewrap(_with_parts(layer, parts))
+
+    return Layer(changed.init, changed.apply, name_of(layer), layer.parts, with_parts)
 
 
-def with_changed(layer: Layer, change: Change) -> Layer:
-    """The same layer with change(name, part) in place of each of its parts."""
+def map_parts(layer: Layer, change: Change) -> Layer:
+    """Rebuild a layer with change(name, part) for each of its direct parts."""
 
-    def changed(name: str, part: Any) -> Any:
-        return (
-            change(name, part)
-            if isinstance(part, Layer)
-            else lambda *given: change(name, part(*given))
-        )
+    def change_part(name: str, part: Any) -> Any:
+        if isinstance(part, Layer):
+            return change(name, part)
+        # A function that makes the part, as of `repeat` and `shared`: change its result.
+        return lambda *arguments: change(name, part(*arguments))
 
-    return _with(layer, {name: changed(name, part) for name, part in layer.parts.items()})
+    changed = {name: change_part(name, part) for name, part in layer.parts.items()}
+    return _with_parts(layer, changed)
 
 
-def _with(layer: Layer, parts: Mapping[str, Any]) -> Layer:
-    assert layer.with_parts is not None  # since it has parts
+def _with_parts(layer: Layer, parts: Mapping[str, Any]) -> Layer:
+    assert layer.with_parts is not None  # a layer with parts always has it
     return layer.with_parts(parts)
 
 
 def parts(layer: Layer) -> dict[str, Layer]:
-    """The layers that a layer is made of, by name; none for one that holds its arrays itself."""
+    """Return the direct parts of a layer by name; a leaf layer has none."""
     found: dict[str, Layer] = {}
 
-    def note(name: str, part: Layer) -> Layer:
+    def record(name: str, part: Layer) -> Layer:
         found[name] = part
         return part
 
+    # Rebuilding calls the functions that make parts, which `layer.parts` has uncalled.
     if layer.parts:
-        with_changed(layer, note)
+        map_parts(layer, record)
     return found
 
 
-def map_leaves(change: Callable[[str, Layer], Layer], layer: Layer, path: str = "") -> Layer:
-    """The same network with change(path, leaf) in place of every layer that is not made of others.
+def map_leaves(
+    change: Change,
+    layer: Layer,
+    path: str = "",
+) -> Layer:
+    """Rebuild a network with change(path, leaf) for every layer that is not made of others.
 
-    The path is that of the layer's params, such as "body/conv_0", and "" for a layer that stands alone.
+    Args:
+        change: (path, leaf) -> layer.
+        layer: The network; a leaf layer is changed under the given path.
+        path: Path of `layer`, "" at the root. Paths are those of the params, as "body/conv_0".
     """
     if not layer.parts:
         return change(path, layer)
-    return with_changed(
-        layer, lambda name, part: map_leaves(change, part, f"{path}/{name}" if path else name)
-    )
+
+    def change_part(name: str, part: Layer) -> Layer:
+        part_path = f"{path}/{name}" if path else name
+        return map_leaves(change, part, part_path)
+
+    return map_parts(layer, change_part)
 
 
-def seen(x: Any, params: Any) -> dict[str, Any]:
-    """What a layer was given, for the note of an error: x and its own arrays, each as `float32[2,8,8,1]`."""
-    arrays = {"x": x} | (dict(params) if isinstance(params, Mapping) else {})
-    return {name: described for name, array in arrays.items() if (described := _described(array))}
+def describe_arrays(x: Any, params: Any) -> dict[str, Any]:
+    """Describe x and the params of a layer as `float32[2,8,8,1]` each, for the note of an error."""
+    arrays = {"x": x}
+    if isinstance(params, Mapping):
+        arrays.update(params)
+    described = {name: _describe(array) for name, array in arrays.items()}
+    return {name: text for name, text in described.items() if text}
+
+
+def _describe(x: Any) -> str:
+    if isinstance(x, Mapping):
+        entries = [f"{name} {_describe(part)}" for name, part in x.items()]
+        return "{" + ", ".join(entries) + "}"
+    if isinstance(x, tuple | list):
+        return f"({', '.join(map(_describe, x))})"
+    return checks.describe(x) if hasattr(x, "dtype") else ""
 
 
 def expect_layer(where: str, part: Any) -> Layer:
-    """The part, if it is a layer; ConfigError otherwise, as for the maker itself."""
+    """Return the part if it is a Layer; raise ConfigError otherwise, as for a maker not called."""
     if not isinstance(part, Layer):
         raise ConfigError(where, "a Layer", repr(part), "call the maker, as in nn.relu()")
     return part
 
 
-def expect_names(where: str, names: Collection[str], *trees: Any) -> None:
-    """Raise TreeMismatchError unless each tree is a dict with no other entries than these."""
+def expect_names(
+    where: str,
+    names: Collection[str],
+    *trees: Any,
+) -> None:
+    """Raise TreeMismatchError unless each tree is a dict whose keys are all among these names."""
     for tree in trees:
-        if not isinstance(tree, Mapping) or tree.keys() - set(names):
-            got = list(tree) if isinstance(tree, Mapping) else type(tree).__name__
-            raise TreeMismatchError(
-                where, f"entries among {list(names)}", got, "pass what init returned"
-            )
+        is_dict = isinstance(tree, Mapping)
+        if is_dict and tree.keys() <= set(names):
+            continue
+        got = list(tree) if is_dict else type(tree).__name__
+        expected = f"entries among {list(names)}"
+        raise TreeMismatchError(where, expected, got, "pass the tree that init returned")
 
 
-def filled(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that hold arrays."""
+def drop_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that hold arrays."""
     return {name: part for name, part in tree.items() if jax.tree.leaves(part)}
 
 
 def as_shape(shape: Any) -> Any:
-    """A shape as every layer is given it, be it told as a list."""
+    """Return a shape given as a list as a tuple, and anything else unchanged."""
     return tuple(shape) if isinstance(shape, list) else shape
-
-
-def _described(x: Any) -> str:
-    if isinstance(x, Mapping):
-        return "{" + ", ".join(f"{name} {_described(part)}" for name, part in x.items()) + "}"
-    if isinstance(x, tuple | list):
-        return f"({', '.join(map(_described, x))})"
-    return checks.describe(x) if hasattr(x, "dtype") else ""

@@ -1,4 +1,4 @@
-"""What the layers that hold nothing share: no params, no state, a function of x alone."""
+"""Layers without params and state: a function of x alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,21 @@ from fnn import trees
 from fnn.types import Layer, Params, Shape, State
 
 
-def plain(
-    name: str, out_shape: Callable[[Shape], Shape], function: Callable[[jax.Array], Any]
+def stateless(
+    name: str,
+    out_shape: Callable[[Shape], Shape],
+    function: Callable[[jax.Array], Any],
 ) -> Layer:
-    """A layer y = function(x), called by that name. TreeMismatchError for params, since it has none."""
+    """Make the layer y = function(x).
+
+    Args:
+        name: Name of the layer in a chain and in errors.
+        out_shape: (shape) -> shape of y, both of one example.
+        function: (x) -> y, for a batch.
+
+    Returns:
+        A layer whose `apply` raises TreeMismatchError for any params.
+    """
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         return {}, {}, out_shape(shape)

@@ -1,4 +1,4 @@
-"""Where the windows of a convolution or a pooling lie in a signal, an image or a volume."""
+"""Sizes and padding of the windows that slide over a signal, an image or a volume."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,9 +15,14 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 class Windows(NamedTuple):
-    """Windows of one size at regular distances: what is static in a convolution or a pooling, along each axis.
+    """Static geometry of a convolution or a pooling: windows of one size at regular distances.
 
-    The taps of a window lie `dilation` apart, so that it reaches over (size - 1) dilation + 1 pixels.
+    Attributes:
+        where: Name of the layer, for errors.
+        size: Taps of a window along each axis.
+        stride: Pixels from one window to the next.
+        padding: As in `check_padding`.
+        dilation: Pixels from one tap to the next.
     """
 
     where: str
@@ -28,73 +33,128 @@ class Windows(NamedTuple):
 
     @property
     def axes(self) -> int:
+        """Number of spatial axes: 1 for signals, 2 for images, 3 for volumes."""
         return len(self.size)
 
     @property
     def reach(self) -> Shape:
-        return tuple(
-            (size - 1) * dilation + 1
-            for size, dilation in zip(self.size, self.dilation, strict=True)
-        )
+        """Pixels from the first to the last tap, (size - 1) dilation + 1 along each axis."""
+        axes = zip(self.size, self.dilation, strict=True)
+        return tuple((size - 1) * dilation + 1 for size, dilation in axes)
 
     def pads(self, image: Shape) -> Pairs:
-        """The (low, high) padding of an image of that size."""
+        """The (low, high) padding of an image of this size."""
         return pad_pairs(self.padding, image, self.reach, self.stride)
 
     def outputs(self, image: Shape) -> Shape:
-        """How many windows fit along each axis; ShapeError if none does."""
+        """The number of windows along each axis; raises ShapeError if an axis has none."""
         return window_count(self.where, image, self.reach, self.stride, self.padding)
 
 
-def windows(
-    where: str, axes: int, kernel: Sizes, stride: Sizes, padding: Padding, dilation: Sizes
+def make_windows(
+    where: str,
+    axes: int,
+    kernel: Sizes,
+    stride: Sizes,
+    padding: Padding,
+    dilation: Sizes,
 ) -> Windows:
-    """The windows of a kernel that slides along so many axes; ConfigError for an option out of range."""
-    size, strides, dilations = (
-        checks.each(f"{where} {name}", value, axes)
-        for name, value in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
-    )
-    return Windows(where, size, strides, check_padding(where, padding, axes), dilations)
+    """Make the windows of a kernel from the options of a layer.
+
+    Raises:
+        ConfigError: An option is out of range, or has another number of axes.
+    """
+    size = checks.each(f"{where} kernel", kernel, axes)
+    strides = checks.each(f"{where} stride", stride, axes)
+    dilations = checks.each(f"{where} dilation", dilation, axes)
+    padding = check_padding(where, padding, axes)
+    return Windows(where, size, strides, padding, dilations)
 
 
-def check_padding(where: str, padding: Any, axes: int = 2) -> Padding:
-    """The padding, if it is "SAME", "VALID", an int, or a (low, high) pair an axis; ConfigError otherwise."""
+def check_padding(
+    where: str,
+    padding: Any,
+    axes: int = 2,
+) -> Padding:
+    """Return the padding with its numbers checked.
+
+    Args:
+        where: Name of the layer, for errors.
+        padding: "SAME", "VALID", an int for all axes and sides, or a (low, high) pair an axis.
+        axes: Number of spatial axes.
+
+    Raises:
+        ConfigError: `padding` is anything else.
+    """
     if isinstance(padding, int | np.integer):
         return checks.whole(f"{where} padding", padding, 0)
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return padding
-    if not isinstance(padding, str) and isinstance(padding, Sequence) and len(padding) == axes:
+    # A string is a sequence too, which must not be read as pairs.
+    is_sequence = isinstance(padding, Sequence) and not isinstance(padding, str)
+    if is_sequence and len(padding) == axes:
         return tuple(checks.pair(f"{where} padding", pair, 0) for pair in padding)
     expected = '"SAME", "VALID", an int, or a (low, high) pair an axis'
     raise ConfigError(f"{where} padding", expected, repr(padding), 'try padding="SAME"')
 
 
-def pad_pairs(padding: Padding, size: Shape, window: Shape, stride: Shape) -> Pairs:
-    """The padding as (low, high) an axis. "SAME" gives ceil(size / stride) outputs, the odd pixel going high."""
-    return tuple(
-        _axis_pad(padding, *axis)
-        for axis in zip(range(len(size)), size, window, stride, strict=True)
-    )
+def pad_pairs(
+    padding: Padding,
+    size: Shape,
+    window: Shape,
+    stride: Shape,
+) -> Pairs:
+    """Convert the padding to a (low, high) pair along each axis.
+
+    "SAME" gives ⌈size / stride⌉ outputs; of an odd number of pixels one more is high than low.
+    """
+    pairs = []
+    for axis, numbers in enumerate(zip(size, window, stride, strict=True)):
+        pairs.append(_axis_pad(padding, axis, *numbers))
+    return tuple(pairs)
 
 
-def _axis_pad(padding: Padding, axis: int, size: int, window: int, stride: int) -> tuple[int, int]:
+def _axis_pad(
+    padding: Padding,
+    axis: int,
+    size: int,
+    window: int,
+    stride: int,
+) -> tuple[int, int]:
     if isinstance(padding, int):
         return padding, padding
     if not isinstance(padding, str):
         return padding[axis]
-    total = max((-(-size // stride) - 1) * stride + window - size, 0) if padding == "SAME" else 0
-    return total // 2, total - total // 2
+    if padding == "VALID":
+        return 0, 0
+    outputs = -(-size // stride)
+    # Pixels under all windows, less those of the image; a stride beyond the window needs none.
+    covered = (outputs - 1) * stride + window
+    total = max(covered - size, 0)
+    low = total // 2
+    return low, total - low
 
 
-def window_count(where: str, size: Shape, window: Shape, stride: Shape, padding: Padding) -> Shape:
-    """How many windows fit along each axis; ShapeError if none does."""
+def window_count(
+    where: str,
+    size: Shape,
+    window: Shape,
+    stride: Shape,
+    padding: Padding,
+) -> Shape:
+    """Count the windows that fit along each axis.
+
+    Raises:
+        ShapeError: A window is larger than the padded image.
+    """
     pairs = pad_pairs(padding, size, window, stride)
-    padded = [n + low + high for n, (low, high) in zip(size, pairs, strict=True)]
+    padding_sizes = [low + high for low, high in pairs]
+    padded = tuple(n + extra for n, extra in zip(size, padding_sizes, strict=True))
+    # Without this check the division below would give 0 windows, or fewer.
     if any(n < w for n, w in zip(padded, window, strict=True)):
-        raise ShapeError(
-            where,
-            f"an image of at least {window} after padding",
-            tuple(padded),
-            "use a smaller window or more padding",
-        )
-    return tuple((n - w) // s + 1 for n, w, s in zip(padded, window, stride, strict=True))
+        expected = f"an image of at least {window} after padding"
+        raise ShapeError(where, expected, padded, "use a smaller window or more padding")
+    counts = []
+    for n, w, s in zip(padded, window, stride, strict=True):
+        counts.append((n - w) // s + 1)
+    return tuple(counts)

@@ -1,1 +1,1 @@
-"""How parameters begin."""
+"""Initializers: initial values of parameters."""

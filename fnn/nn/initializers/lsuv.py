@@ -1,4 +1,4 @@
-"""Kernels scaled by what comes out of them on real data."""
+"""LSUV: kernels scaled so that every layer gives variance 1 on a batch."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,8 +12,10 @@ from fnn.nn.core.composite import map_leaves
 from fnn.nn.initializers.random import orthogonal
 from fnn.types import KERNEL, Layer, Params, RandomKey, State
 
-FOUND = "lsuv of "  # before the path of a layer: where its new kernel stands in the state that the pass gives back
-NOISE = 1e-12  # a variance below so much of the mean square is what rounding leaves of a constant
+# Name of a new kernel in the state that the scaled network returns, before the kernel's path.
+MARK = "lsuv of "
+# A variance below this share of the mean square is rounding of a constant output.
+NOISE = 1e-12
 
 
 def lsuv(
@@ -26,69 +28,100 @@ def lsuv(
     *,
     orthonormal: bool = True,
 ) -> Params:
-    """The params with kernels drawn anew, orthonormal, and scaled so that every layer gives variance 1 on the batch.
+    """Layer-sequential unit-variance initialization [Mishkin & Matas 2016, arXiv:1511.06422].
 
-    One pass, each layer being scaled before the next sees what it gives. The layers concerned hold a kernel, with or
-    without a bias, and no more; the variance is that of all their output together. Norms use the batch's statistics,
-    and noise is off. orthonormal=False scales the kernels as they are. A layer whose output does not vary keeps its
-    scale; one used in several places has that of one of them. ConfigError where no layer has a kernel to scale
-    [Mishkin & Matas 2016, arXiv:1511.06422].
+    One forward pass: each layer with a kernel is scaled so that its output has variance 1, before
+    the next layer gets that output. It applies to layers whose params are a kernel and an optional
+    bias. The variance is over all numbers of the output together. Normalizations use the statistics
+    of the batch, and dropout is off. A layer whose output is constant keeps its scale. A layer used
+    several times is scaled for one of its uses.
+
+    Args:
+        key: Random key for the new kernels.
+        network: The network.
+        params: Its params, as returned by init.
+        state: Its state, as returned by init.
+        batch: A batch of inputs, prepared as in training.
+        orthonormal: Whether to draw orthonormal kernels first; otherwise the given ones are scaled.
+
+    Returns:
+        The params with new kernels.
+
+    Raises:
+        ConfigError: No layer has a kernel to scale.
+        DTypeError: `key` is not a random key.
     """
     checks.key("lsuv key", key)
     checks.flag("lsuv orthonormal", orthonormal)
-    paths = trees.named_leaves(params)
-    scaled = map_leaves(lambda path, leaf: _scaling(path, leaf, paths, orthonormal), network)
-    _, passed = scaled.apply(params, state, batch, key=key, train=True)
+    leaves = trees.named_leaves(params)
+    scaled = map_leaves(lambda path, leaf: _scaled(path, leaf, leaves, orthonormal), network)
+    # One pass: each layer is scaled before the next one gets its output.
+    _, new_state = scaled.apply(params, state, batch, key=key, train=True)
     kernels: dict[str, jax.Array] = {}
-    for place, kernel in trees.named_leaves(passed).items():
-        _, found, path = place.partition(FOUND)
-        if found:
+    for state_path, kernel in trees.named_leaves(new_state).items():
+        _, mark, path = state_path.partition(MARK)
+        if mark:
+            # A layer that is used several times gets the scale of one of its uses.
             kernels.setdefault(path, kernel)
     if not kernels:
         raise ConfigError(
-            "lsuv network", "a layer with a kernel", list(paths), "give what its init returned"
+            "lsuv network",
+            "a layer with a kernel",
+            list(leaves),
+            "give what its init returned",
         )
-    changed = [kernels.get(path, leaf).astype(leaf.dtype) for path, leaf in paths.items()]
-    return jax.tree.unflatten(jax.tree.structure(params), changed)
+    new_leaves = [kernels.get(path, leaf).astype(leaf.dtype) for path, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), new_leaves)
 
 
-def _scaling(path: str, layer: Layer, paths: Collection[str], orthonormal: bool) -> Layer:
-    """The layer, scaling its kernel as x comes by, and giving it back in the state."""
-    place = f"{path}/{KERNEL}" if path else KERNEL
+def _scaled(path: str, layer: Layer, params_paths: Collection[str], orthonormal: bool) -> Layer:
+    """Make a layer scale its kernel by its x, and return the new kernel in its state."""
+    kernel_path = f"{path}/{KERNEL}" if path else KERNEL
 
     def apply(params: Params, state: State, x: Any, *, key: jax.Array, train: bool):
-        training = bool(
-            jax.tree.leaves(state)
-        )  # what keeps statistics takes the batch's; what only draws is off
+        # Layers with statistics use those of the batch; layers that only draw, as dropout, are off.
+        uses_statistics = bool(jax.tree.leaves(state))
 
-        def given(params: Params) -> tuple[Any, State]:
-            return layer.apply(params, state, x, key=key, train=training)
+        def output(params: Params) -> tuple[Any, State]:
+            return layer.apply(params, state, x, key=key, train=uses_statistics)
 
-        if place not in paths or KERNEL not in params or params.keys() - {KERNEL, "bias"}:
-            return given(params)
+        if kernel_path not in params_paths or not _is_affine(params):
+            return output(params)
         old = params[KERNEL]
         kernel = old.astype(trees.wide(old))
         if orthonormal:
-            kernel = orthogonal()(jax.random.fold_in(key, 0), old.shape).astype(kernel.dtype)
-        without, _ = given(params | {KERNEL: jnp.zeros_like(old)})
-        whole, _ = given(params | {KERNEL: kernel.astype(old.dtype)})
-        kernel = kernel * _to_unit_variance(without, whole).astype(kernel.dtype)
-        y, new_state = given(params | {KERNEL: kernel.astype(old.dtype)})
-        return y, {f"{FOUND}{place}": kernel, "state": new_state}
+            own_key = jax.random.fold_in(key, 0)
+            kernel = orthogonal()(own_key, old.shape).astype(kernel.dtype)
+        bias_only, _ = output(params | {KERNEL: jnp.zeros_like(old)})
+        full, _ = output(params | {KERNEL: kernel.astype(old.dtype)})
+        kernel = kernel * _unit_variance_factor(bias_only, full).astype(kernel.dtype)
+        y, new_state = output(params | {KERNEL: kernel.astype(old.dtype)})
+        return y, {f"{MARK}{kernel_path}": kernel, "state": new_state}
 
     return Layer(layer.init, apply, layer.name)
 
 
-def _to_unit_variance(without: jax.Array, whole: jax.Array) -> jax.Array:
-    """The s > 0 that gives y = b + s z the variance 1: s² var z + 2 s cov(b, z) + var b = 1, b being y at kernel 0.
+def _is_affine(params: Params) -> bool:
+    """Whether the params are a kernel and an optional bias."""
+    return KERNEL in params and not params.keys() - {KERNEL, "bias"}
 
-    Where the variance of b is 1 or more, s z has variance 1; where that of z is 0, s = 1.
+
+def _unit_variance_factor(bias_only: jax.Array, full: jax.Array) -> jax.Array:
+    """Return the factor s > 0 of the kernel that gives y = b + s z variance 1.
+
+    b is y at kernel 0 and z the rest: s² var z + 2 s cov(b, z) + var b = 1. If var b >= 1, s z has
+    variance 1 instead; if var z = 0, s = 1.
     """
-    b, z = without.astype(trees.wide(without)), (whole - without).astype(trees.wide(whole))
-    moving, still = z - z.mean(), b - b.mean()
-    alive = jnp.square(moving).mean() > NOISE * jnp.square(z).mean()
-    var = jnp.where(alive, jnp.square(moving).mean(), 1)
-    room = 1 - jnp.square(still).mean()
-    covariance = jnp.where(room > 0, (moving * still).mean(), 0)
-    s = (jnp.sqrt(jnp.square(covariance) + var * jnp.where(room > 0, room, 1)) - covariance) / var
-    return jnp.where(alive, s, 1)
+    b = bias_only.astype(trees.wide(bias_only))
+    z = (full - bias_only).astype(trees.wide(full))
+    z_centered = z - z.mean()
+    b_centered = b - b.mean()
+    varies = jnp.square(z_centered).mean() > NOISE * jnp.square(z).mean()
+    z_variance = jnp.where(varies, jnp.square(z_centered).mean(), 1)
+    # The variance that b leaves for s z. Without any, the equation becomes s² var z = 1.
+    room = 1 - jnp.square(b_centered).mean()
+    covariance = jnp.where(room > 0, (z_centered * b_centered).mean(), 0)
+    # The positive root of the quadratic equation.
+    root = jnp.sqrt(jnp.square(covariance) + z_variance * jnp.where(room > 0, room, 1))
+    s = (root - covariance) / z_variance
+    return jnp.where(varies, s, 1)

@@ -16,91 +16,167 @@ FANS: dict[str, Callable[[int, int], float]] = {
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
 }
-CUT_STD = 0.87962566103423978  # of N(0, 1) cut at ±2: √(1 - 4 φ(2) / (2 Φ(2) - 1))
+# Standard deviation of N(0, 1) truncated at ±2: √(1 - 4 φ(2) / (2 Φ(2) - 1)).
+TRUNCATED_STD = 0.87962566103423978
 
 
 @maker
 def normal(std: Number = 0.01) -> Initializer:
-    """N(0, std²)."""
-    return _times("normal", std, _standard_normal)
+    """Normal distribution N(0, std²).
+
+    Args:
+        std: Standard deviation, >= 0.
+
+    Raises:
+        ConfigError: `std` is not a number >= 0.
+    """
+    return _scaled("normal", std, _standard_normal)
 
 
 @maker
 def truncated_normal(std: Number = 0.02) -> Initializer:
-    """A normal distribution cut at two of its standard deviations, and then scaled so that the draws have this std.
+    """Normal distribution truncated at two standard deviations, then scaled to std.
 
-    Nothing lies beyond 2.27 std. ConfigError unless std >= 0.
+    All draws are within 2.27 std.
+
+    Args:
+        std: Standard deviation of the draws, >= 0.
+
+    Raises:
+        ConfigError: `std` is not a number >= 0.
     """
-    return _times("truncated_normal", std, _standard_truncated)
+    return _scaled("truncated_normal", std, _standard_truncated)
 
 
 @maker
 def variance_scaling(
-    scale: Number = 1.0, *, mode: str = "fan_in", distribution: str = "normal"
+    scale: Number = 1.0,
+    *,
+    mode: str = "fan_in",
+    distribution: str = "normal",
 ) -> Initializer:
-    """Draws of mean 0 and variance scale / fan, from which the others here are made.
+    """Draws of mean 0 and variance scale / fan, for kernels (..., inputs, outputs).
 
-    mode: fan_in, fan_out or fan_avg, the mean of both; distribution: normal, truncated or uniform. ConfigError
-    unless scale > 0; ShapeError for what is no kernel (..., inputs, outputs) [He et al. 2015, arXiv:1502.01852].
+    fan_in is the number of inputs times the size of the window, fan_out the same for outputs
+    [He et al. 2015, arXiv:1502.01852].
+
+    Args:
+        scale: Variance times fan, > 0.
+        mode: "fan_in", "fan_out" or "fan_avg", the mean of both.
+        distribution: "normal", "truncated" (at two standard deviations) or "uniform".
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: The parameter is not a kernel.
     """
     checks.number("variance_scaling scale", scale, "(0, inf)")
-    for option, value, known in (("mode", mode, FANS), ("distribution", distribution, DRAWS)):
-        if value not in known:
-            raise ConfigError(
-                f"variance_scaling {option}",
-                f"one of {', '.join(known)}",
-                repr(value),
-                "choose one",
-            )
+    _expect_one_of("variance_scaling mode", mode, list(FANS))
+    _expect_one_of("variance_scaling distribution", distribution, list(STANDARD_DRAWS))
 
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
-        field = prod(expect_kernel(shape)[:-2])
-        unit = DRAWS[distribution](key, shape)
-        return (
-            trees.knob(scale, unit) / FANS[mode](field * shape[-2], field * shape[-1])
-        ) ** 0.5 * unit
+        *window, inputs, outputs = expect_kernel(shape)
+        # Each input reaches an output by every position of the window.
+        size = prod(window)
+        unit = STANDARD_DRAWS[distribution](key, shape)
+        fan = FANS[mode](size * inputs, size * outputs)
+        variance = trees.knob(scale, unit) / fan
+        return variance**0.5 * unit
 
     return initializer
 
 
 @maker
 def he_normal() -> Initializer:
-    """N(0, 2 / fan_in), also called Kaiming's: keeps the variance through relu [He et al. 2015, arXiv:1502.01852]."""
+    """He (Kaiming) initialization N(0, 2 / fan_in): keeps the variance through ReLU.
+
+    [He et al. 2015, arXiv:1502.01852]
+    """
     return variance_scaling(2)
 
 
 @maker
 def he_uniform() -> Initializer:
-    """U(-a, a) of variance 2 / fan_in, also called Kaiming's [He et al. 2015, arXiv:1502.01852]."""
+    """He (Kaiming) initialization U(-a, a) of variance 2 / fan_in.
+
+    [He et al. 2015, arXiv:1502.01852]
+    """
     return variance_scaling(2, distribution="uniform")
 
 
 @maker
 def xavier_normal() -> Initializer:
-    """N(0, 2 / (fan_in + fan_out)), also called Glorot's: for both directions at once [Glorot & Bengio 2010]."""
+    """Xavier (Glorot) initialization N(0, 2 / (fan_in + fan_out)) [Glorot & Bengio 2010].
+
+    It is a compromise between the variances of outputs and of gradients.
+    """
     return variance_scaling(1, mode="fan_avg")
 
 
 @maker
 def xavier_uniform() -> Initializer:
-    """U(-a, a) of variance 2 / (fan_in + fan_out), also called Glorot's [Glorot & Bengio 2010]."""
+    """Xavier (Glorot) initialization U(-a, a) of variance 2 / (fan_in + fan_out).
+
+    [Glorot & Bengio 2010]
+    """
     return variance_scaling(1, mode="fan_avg", distribution="uniform")
 
 
 @maker
 def lecun_normal() -> Initializer:
-    """N(0, 1 / fan_in): keeps the variance through a linear map [LeCun et al. 1998, Efficient BackProp]."""
+    """LeCun initialization N(0, 1 / fan_in): keeps the variance through a linear map.
+
+    [LeCun et al. 1998, Efficient BackProp]
+    """
     return variance_scaling(1)
 
 
 @maker
 def lecun_uniform() -> Initializer:
-    """U(-a, a) of variance 1 / fan_in [LeCun et al. 1998, Efficient BackProp]."""
+    """LeCun initialization U(-a, a) of variance 1 / fan_in.
+
+    [LeCun et al. 1998, Efficient BackProp]
+    """
     return variance_scaling(1, distribution="uniform")
 
 
+@maker
+def orthogonal(gain: Number = 1.0) -> Initializer:
+    """Orthonormal columns, or rows if there are more columns, times the gain.
+
+    The draw is uniform among all such matrices. A kernel (..., inputs, outputs) is the matrix W
+    (fan_in, outputs): WᵀW = gain² I where fan_in >= outputs, W Wᵀ = gain² I otherwise
+    [Saxe et al. 2014, arXiv:1312.6120].
+
+    Args:
+        gain: Factor of the matrix, >= 0.
+
+    Raises:
+        ConfigError: `gain` is not a number >= 0.
+        ShapeError: The parameter is not a kernel.
+    """
+    checks.number("orthogonal gain", gain, "[0, inf)")
+
+    def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+        # (..., inputs, outputs) -> (fan_in, outputs)
+        rows = prod(expect_kernel(shape)[:-1])
+        columns = shape[-1]
+        flat = jax.random.normal(key, (rows * columns,), jnp.result_type(float))
+        # QR needs at least as many rows as columns; a wide kernel is drawn transposed.
+        tall = flat.reshape(max(rows, columns), min(rows, columns))
+        q, r = jnp.linalg.qr(tall)
+        # QR fixes q up to the signs of its columns; with r's diagonal positive, q is uniform
+        # [Mezzadri 2007].
+        signs = jnp.where(jnp.diagonal(r) < 0, -1, 1)
+        q = q * signs.astype(q.dtype)[None]
+        scale = trees.knob(gain, q)
+        matrix = q if rows >= columns else q.T
+        return scale * matrix.reshape(shape)
+
+    return initializer
+
+
 def expect_kernel(shape: Shape) -> Shape:
-    """The shape, if it is a kernel's (..., inputs, outputs); ShapeError otherwise."""
+    """Return the shape; ShapeError unless it is that of a kernel (..., inputs, outputs)."""
     if len(shape) < 2 or 0 in shape:
         raise ShapeError(
             "initializer",
@@ -111,55 +187,50 @@ def expect_kernel(shape: Shape) -> Shape:
     return shape
 
 
-def _times(name: str, std: Number, draw: Initializer) -> Initializer:
+def _expect_one_of(where: str, value: str, choices: list[str]) -> None:
+    if value not in choices:
+        raise ConfigError(
+            where,
+            f"one of {', '.join(choices)}",
+            repr(value),
+            "choose one",
+        )
+
+
+def _scaled(name: str, std: Number, draw: Initializer) -> Initializer:
+    """Return draws of variance 1 times std."""
     checks.number(f"{name} std", std, "[0, inf)")
 
     def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+        # A product outside of the draw: a traced std costs one compilation.
         unit = draw(key, shape)
         return trees.knob(std, unit) * unit
 
     return initializer
 
 
-# Each of mean 0 and variance 1. Drawn flat: the same numbers as for the shape itself, in half the time to compile.
+# Draws of mean 0 and variance 1. They are drawn flat: the same numbers as for the shape itself, in
+# half the time to compile.
+
+
 def _standard_normal(key: jax.Array, shape: Shape) -> jax.Array:
-    return jax.random.normal(key, (prod(shape),), jnp.result_type(float)).reshape(shape)
+    flat = jax.random.normal(key, (prod(shape),), jnp.result_type(float))
+    return flat.reshape(shape)
 
 
 def _standard_truncated(key: jax.Array, shape: Shape) -> jax.Array:
     flat = jax.random.truncated_normal(key, -2, 2, (prod(shape),), jnp.result_type(float))
-    return flat.reshape(shape) / CUT_STD
+    return flat.reshape(shape) / TRUNCATED_STD
 
 
 def _standard_uniform(key: jax.Array, shape: Shape) -> jax.Array:
     bound = 3**0.5  # U(-√3, √3) has variance 1
-    return jax.random.uniform(key, (prod(shape),), jnp.result_type(float), -bound, bound).reshape(
-        shape
-    )
+    flat = jax.random.uniform(key, (prod(shape),), jnp.result_type(float), -bound, bound)
+    return flat.reshape(shape)
 
 
-DRAWS: dict[str, Initializer] = {
+STANDARD_DRAWS: dict[str, Initializer] = {
     "normal": _standard_normal,
     "truncated": _standard_truncated,
     "uniform": _standard_uniform,
 }
-
-
-@maker
-def orthogonal(gain: Number = 1.0) -> Initializer:
-    """Orthonormal columns, or rows if there are more columns, drawn uniformly among all such matrices, times the gain.
-
-    A kernel (..., inputs, outputs) is taken as the matrix W (fan_in, outputs): WᵀW = gain² I where fan_in >= outputs,
-    W Wᵀ = gain² I otherwise. ShapeError for what is no kernel [Saxe et al. 2014, arXiv:1312.6120].
-    """
-    checks.number("orthogonal gain", gain, "[0, inf)")
-
-    def initializer(key: jax.Array, shape: Shape) -> jax.Array:
-        sizes = prod(expect_kernel(shape)[:-1]), shape[-1]
-        draws = jax.random.normal(key, (prod(sizes),), jnp.result_type(float))
-        q, r = jnp.linalg.qr(draws.reshape(max(sizes), min(sizes)))
-        # QR fixes q up to the signs of its columns; with r's diagonal positive, q is uniform [Mezzadri 2007].
-        q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)[None]
-        return trees.knob(gain, q) * (q if sizes[0] >= sizes[1] else q.T).reshape(shape)
-
-    return initializer

@@ -1,1 +1,1 @@
-"""Kernels: the operations whose speed decides a training step, each written once and differentiable in every mode."""
+"""Kernels: operations whose speed decides a training step, differentiable in every mode."""

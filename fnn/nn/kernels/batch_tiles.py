@@ -1,4 +1,4 @@
-"""A batch in pieces, so that what is made of one, as the columns of a product, stays in the cache until it is read."""
+"""Computation over tiles of the batch, small enough that intermediates stay in the cache."""
 
 from collections.abc import Callable
 
@@ -6,36 +6,63 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-MOST = 64  # pieces
+MAX_TILES = 64  # the most tiles of a batch
 
 
-def pieces(count: int, bytes_made: float, bytes_kept: float) -> int:
-    """The fewest equal pieces of which each makes no more bytes than the cache may keep."""
-    return next(
-        (p for p in range(1, MOST + 1) if count % p == 0 and bytes_made <= bytes_kept * p), 1
-    )
+def tile_count(
+    count: int,
+    bytes_needed: float,
+    cache_bytes: float,
+) -> int:
+    """Return the smallest number of equal tiles whose intermediates fit the cache.
+
+    Args:
+        count: Size of the batch, which the number of tiles must divide.
+        bytes_needed: Size of the intermediates of the whole batch.
+        cache_bytes: Size that those of a tile may have.
+
+    Returns:
+        1 if no number of tiles up to `MAX_TILES` is enough.
+    """
+    for tiles in range(1, MAX_TILES + 1):
+        if count % tiles == 0 and bytes_needed <= cache_bytes * tiles:
+            return tiles
+    return 1
 
 
-def mapped(function: Callable[[Array], Array], x: Array, parts: int) -> Array:
-    """function(x), a part of the batch at a time."""
-    if parts == 1:
+def map_tiles(
+    function: Callable[[Array], Array],
+    x: Array,
+    tiles: int,
+) -> Array:
+    """Compute function(x) one tile of the batch after another, and concatenate the results."""
+    if tiles == 1:
         return function(x)
-    y = lax.map(function, _split(x, parts))
-    return y.reshape(-1, *y.shape[2:])
+    y = lax.map(function, _split(x, tiles))
+    return y.reshape(-1, *y.shape[2:])  # (tiles, n / tiles, ...) -> (n, ...)
 
 
-def added(function: Callable[..., Array], parts: int, *arrays: Array) -> Array:
-    """The sum of function(*part) over the parts of the batch."""
-    if parts == 1:
+def sum_tiles(
+    function: Callable[..., Array],
+    tiles: int,
+    *arrays: Array,
+) -> Array:
+    """Compute the sum of function(*tile) over the tiles of the batch of all arrays."""
+    if tiles == 1:
         return function(*arrays)
-    split = [_split(array, parts) for array in arrays]
-    none = jax.eval_shape(function, *(array[0] for array in split))
+    split = [_split(array, tiles) for array in arrays]
+    first = [array[0] for array in split]
+    result = jax.eval_shape(function, *first)
 
-    def add(total: Array, own: list[Array]) -> tuple[Array, None]:
-        return total + function(*own), None
+    def add(total: Array, tile: list[Array]) -> tuple[Array, None]:
+        return total + function(*tile), None
 
-    return lax.scan(add, jnp.zeros(none.shape, none.dtype), split)[0]
+    zeros = jnp.zeros(result.shape, result.dtype)
+    total, _ = lax.scan(add, zeros, split)
+    return total
 
 
-def _split(x: Array, parts: int) -> Array:
-    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+def _split(x: Array, tiles: int) -> Array:
+    n, *rest = x.shape
+    # (n, ...) -> (tiles, n / tiles, ...)
+    return x.reshape(tiles, n // tiles, *rest)

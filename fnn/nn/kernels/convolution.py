@@ -1,18 +1,22 @@
 """Convolution whose gradients stay fast inside a loop on CPU.
 
-XLA:CPU has one fast convolution, for NHWC images and HWIO kernels. The gradients that JAX derives have other
-layouts, which XLA rewrites outside of loop bodies only: inside `lax.scan` they run 10 to 80 times slower
-(https://github.com/jax-ml/jax/issues/12868). Training here is one scan, so on CPU the gradients are written in the
-fast layout from the start; every other platform keeps XLA's own.
+XLA:CPU has one fast convolution, for NHWC images and HWIO kernels. The gradients that JAX derives
+have other layouts, which XLA rewrites outside of loop bodies only: inside `lax.scan` they run 10 to
+80 times slower (https://github.com/jax-ml/jax/issues/12868). Training here is one scan, so on CPU
+the gradients are written in the fast layout from the start; other platforms keep XLA's own.
 
-Convolution is linear in the image x and in the kernel w, so ⟨y, conv(x, w)⟩ is a trilinear form. Its three partial
-derivatives are three bilinear primitives, and transposing any one of them gives the other two:
+Convolution is linear in the image x and in the kernel w, so ⟨y, conv(x, w)⟩ is a trilinear form.
+Its three partial derivatives are three bilinear primitives, and transposing any one of them gives
+the other two:
 
     forward(x, w) -> y        input_gradient(y, w) -> x        kernel_gradient(x, y) -> w
 
-    x (batch, height, width, in)    w (height, width, in / groups, out)    y (batch, height, width, out)
+    x (batch, height, width, in)
+    w (height, width, in / groups, out)
+    y (batch, height, width, out)
 
-All of it holds for volumes, which have a depth before the height; a signal is an image of height 1.
+All of this holds for volumes, which have a depth before the height. A signal is an image of
+height 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,15 +37,35 @@ if TYPE_CHECKING:
 
 
 def convolve(
-    x: Array, kernel: Array, *, stride: Sizes, padding: Pads, dilation: Sizes, groups: int
+    x: Array,
+    kernel: Array,
+    *,
+    stride: Sizes,
+    padding: Pads,
+    dilation: Sizes,
+    groups: int,
 ) -> Array:
-    """Cross-correlate images with a kernel: y[n, p, o] = Σ_{t, i} x[n, stride p + dilation t - low, i] kernel[t, i, o].
+    """Cross-correlate images with a kernel, y[n,p,o] = Σ x[n, s p + d t - low, i] kernel[t,i,o].
 
-    x (batch, height, width, in), kernel (height, width, in / groups, out), or one axis or three in the place of height
-    and width; padding has a (low, high) pair per axis. Differentiable in both modes to any order; fast inside
-    `lax.scan` on CPU, see jax issue 12868.
+    The sum is over taps t and in-channels i, with stride s and dilation d. Differentiable in both
+    modes to any order; fast inside `lax.scan` on CPU.
+
+    Args:
+        x: (batch, height, width, in), or with one or three spatial axes.
+        kernel: (height, width, in / groups, out), with the spatial axes of x.
+        stride: Distance of the windows, one number an axis.
+        padding: Zeros around x, a (low, high) pair an axis.
+        dilation: Distance of the taps, one number an axis.
+        groups: Number of equal groups of channels.
     """
-    geometry = Geometry(stride, padding, dilation, groups, x.shape[1:-1], kernel.shape[:-2])
+    geometry = Geometry(
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        image=x.shape[1:-1],
+        kernel=kernel.shape[:-2],
+    )
     return bind(primitives().forward, x, kernel, geometry)
 
 
@@ -55,138 +79,254 @@ def convolve_transpose(
     groups: int,
     image: Sizes,
 ) -> Array:
-    """Lay a kernel down at every pixel: y[n, stride p + dilation t - low, o] = Σ_{p, t, i} x[n, p, i] kernel[t, i, o].
+    """Transpose a convolution, y[n, s p + d t - low, o] = Σ x[n,p,i] kernel[t,i,o].
 
-    The gradient by its image of a convolution of an image of that size to one of the size of x. The kernel is
-    (height, width, in / groups, out) from x to y, so its channels change places in each group for that convolution.
+    It is the gradient by its image of a convolution from an image of size `image` to one of the
+    size of x.
+
+    Args:
+        x: (batch, height, width, in), or with one or three spatial axes.
+        kernel: (height, width, in / groups, out), from x to y.
+        stride: Stride s of that convolution, one number an axis.
+        padding: Its padding, a (low, high) pair an axis.
+        dilation: Its dilation d, one number an axis.
+        groups: Number of equal groups of channels.
+        image: Spatial size of y.
     """
     *window, inputs, outputs = kernel.shape
-    kernel = kernel.reshape(*window, inputs, groups, outputs // groups).swapaxes(-1, -3)
+    group_outputs = outputs // groups
+    # For that convolution, from y to x, the channels of each group are exchanged:
+    # (height, width, in / groups, groups, out / groups) -> (..., out / groups, groups, in / groups)
+    kernel = kernel.reshape(*window, inputs, groups, group_outputs)
+    kernel = kernel.swapaxes(-1, -3)
     geometry = Geometry(stride, padding, dilation, groups, image, tuple(window))
-    return bind(
-        primitives().input_gradient,
-        x,
-        kernel.reshape(*window, outputs // groups, groups * inputs),
-        geometry,
-    )
+    primitive = primitives().input_gradient
+    kernel = kernel.reshape(*window, group_outputs, groups * inputs)
+    return bind(primitive, x, kernel, geometry)
 
 
-def bind(primitive: "Primitive", a: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The primitive at an array and a kernel; a signal becomes an image of height 1, for which there is a fast form."""
-    if signal := len(geometry.kernel) == 1:
-        stride, padding, dilation, groups, image, window = geometry
+def bind(
+    primitive: "Primitive",
+    a: Array,
+    kernel: Array,
+    geometry: Geometry,
+) -> Array:
+    """Apply a primitive to an array and a kernel.
+
+    A signal becomes an image of height 1, for which there is a fast form.
+    """
+    is_signal = len(geometry.kernel) == 1
+    if is_signal:
         geometry = Geometry(
-            (1, *stride), ((0, 0), *padding), (1, *dilation), groups, (1, *image), (1, *window)
+            stride=(1, *geometry.stride),
+            padding=((0, 0), *geometry.padding),
+            dilation=(1, *geometry.dilation),
+            groups=geometry.groups,
+            image=(1, *geometry.image),
+            kernel=(1, *geometry.kernel),
         )
-        a, kernel = a[:, None], kernel[None]
+        a = a[:, None]  # (batch, 1, length, channels)
+        kernel = kernel[None]  # (1, length, in / groups, out)
     if jax.sharding.get_abstract_mesh().manual_axes:
         a, kernel = vary_alike(a, kernel), vary_alike(kernel, a)
     result = primitive.bind(a, kernel, geometry=geometry, members=False)
-    return result[:, 0] if signal else result
+    return result[:, 0] if is_signal else result
 
 
 def vary_alike(a: Array, b: Array) -> Array:
-    """`a`, varying over all the axes of a `shard_map` over which `b` does, so that its gradient is summed over these.
+    """Return a, varying over all axes of a `shard_map` over which b does.
 
-    Operations of `lax` arrange this among their operands themselves, as this one does for `a` and nothing of `b`.
+    Its gradient is then summed over these axes. Operations of `lax` arrange this for their operands
+    without help, as the concatenation here does for a and an empty part of b.
     """
-    return lax.concatenate([a.reshape(-1), b.reshape(-1)[:0]], 0).reshape(a.shape)
+    flat = a.reshape(-1)
+    nothing = b.reshape(-1)[:0]
+    joined = lax.concatenate([flat, nothing], 0)
+    return joined.reshape(a.shape)
 
 
 # The three primitives.
 
 
 def trilinear(
-    name: str, result: Callable[..., Shape], xla_form: Form, cpu_form: Form
+    name: str,
+    result_shape: Callable[..., Shape],
+    xla_form: Form,
+    cpu_form: Form,
 ) -> "Primitive":
-    """A primitive of two arrays; with `members`, both and the result have one leading axis of independent members."""
+    """Make a primitive of two arrays.
+
+    Its parameter `members` says that both arrays and the result have a leading axis of independent
+    members.
+
+    Args:
+        name: Name of the primitive.
+        result_shape: (shape, shape, geometry) -> shape of the result, without members.
+        xla_form: The computation on other platforms than CPU.
+        cpu_form: The computation on CPU.
+    """
     from jax.extend.core import Primitive
 
     primitive = Primitive(name)
     primitive.def_impl(partial(xla.apply_primitive, primitive))
 
-    def abstract(a: Any, b: Any, *, geometry: Geometry, members: bool) -> Any:
-        shape = result(a.shape[members:], b.shape[members:], geometry)
+    def abstract(
+        a: Any,
+        b: Any,
+        *,
+        geometry: Geometry,
+        members: bool,
+    ) -> Any:
+        shape = result_shape(a.shape[members:], b.shape[members:], geometry)
         return a.update(shape=(*a.shape[:members], *shape), weak_type=False)
 
-    def default(a: Array, b: Array, *, geometry: Geometry, members: bool) -> Array:
+    def default(
+        a: Array,
+        b: Array,
+        *,
+        geometry: Geometry,
+        members: bool,
+    ) -> Array:
         def form(a: Array, b: Array) -> Array:
             return xla_form(a, b, geometry)
 
-        return jax.vmap(form)(a, b) if members else form(a, b)
+        if members:
+            return jax.vmap(form)(a, b)
+        return form(a, b)
 
-    def on_cpu(a: Array, b: Array, *, geometry: Geometry, members: bool) -> Array:
+    def on_cpu(
+        a: Array,
+        b: Array,
+        *,
+        geometry: Geometry,
+        members: bool,
+    ) -> Array:
         def form(a: Array, b: Array) -> Array:
             return cpu_form(a, b, geometry)
 
-        # By itself, or the activation before it would be worked out for every place that looks at it. One member after
-        # another, which a loop keeps apart as well: the grouped convolution that vmap makes is 10 times slower.
-        return lax.map(lambda pair: form(*pair), (a, b)) if members else fusion_barrier(form, a, b)
+        if members:
+            # One member after another: the grouped convolution that vmap makes is 10 times slower.
+            # A loop also keeps the operands from being fused.
+            return lax.map(lambda pair: form(*pair), (a, b))
+        # Not fused: XLA would compute the preceding activation again for every tap that reads it.
+        return fusion_barrier(form, a, b)
 
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=False))
-    mlir.register_lowering(
-        primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu"
-    )
+    default_lowering = mlir.lower_fun(default, multiple_results=False)
+    mlir.register_lowering(primitive, default_lowering)
+    cpu_lowering = mlir.lower_fun(on_cpu, multiple_results=False)
+    mlir.register_lowering(primitive, cpu_lowering, platform="cpu")
     return primitive
 
 
-# Batching. Whatever is batched, the result is, so a batch axis is on two or on all three of x, w and y. On two, it
-# joins an axis which these share: the batch of x and y, the in-channels of x and w, the out-channels of w and y.
+# Batching. The result is batched with any operand, so a batch axis is on two or on all three of x,
+# w and y. On two, it joins an axis that these share: the batch of x and y, the in-channels of x and
+# w, the out-channels of w and y.
+
+
+class Folding(NamedTuple):
+    """The axes that a batch axis of one operand joins.
+
+    Attributes:
+        axes: Axis of the operand and of the result. Channels count from the end, -1 or -2; 0 is the
+            batch, which follows the members.
+        grouped: Whether the axis of the operand, and that of the result, consists of groups.
+    """
+
+    axes: Pair
+    grouped: Pair
 
 
 def batch_one(
-    primitive: "Primitive", operand: int, axes: Pair, grouped: Pair
+    primitive: "Primitive",
+    operand: int,
+    folding: Folding,
 ) -> Callable[..., tuple[Array, int]]:
-    """Batch one operand by folding at `axes` of it and of the result, of which those `grouped` consist of groups."""
+    """Return the batching rule for one batched operand, which folds the batch into another axis."""
 
     def rule(
-        args: list[Array], dim: int, *, geometry: Geometry, members: bool
+        args: list[Array],
+        dim: int,
+        *,
+        geometry: Geometry,
+        members: bool,
     ) -> tuple[Array, int]:
         size = args[operand].shape[dim]
-        groups = [geometry.groups if g else 1 for g in grouped]
-        into, out_of = (
-            axis or int(members) for axis in axes
-        )  # channels count from the end, the batch follows members
-        args[operand] = fold(jnp.moveaxis(args[operand], dim, 0), into, groups[0])
+        operand_groups, result_groups = (geometry.groups if g else 1 for g in folding.grouped)
+        # The batch is the first axis, or the second one after the members.
+        operand_axis, result_axis = (axis or int(members) for axis in folding.axes)
+        moved = jnp.moveaxis(args[operand], dim, 0)
+        args[operand] = fold(moved, operand_axis, operand_groups)
         result = primitive.bind(*args, geometry=geometry, members=members)
-        return unfold(result, out_of, groups[1], size), 0
+        return unfold(result, result_axis, result_groups, size), 0
 
     return rule
 
 
 def batch_both(
-    primitive: "Primitive", args: list[Array], *, geometry: Geometry, members: bool
+    primitive: "Primitive",
+    args: list[Array],
+    *,
+    geometry: Geometry,
+    members: bool,
 ) -> tuple[Array, int]:
-    """Batch both operands, and so all three: members, in one axis together with those there are."""
+    """Apply the batching rule for two batched operands, whose batch becomes members."""
     leading = args[0].shape[: 1 + members]
-    args = [a.reshape(-1, *a.shape[1 + members :]) for a in args]
-    result = primitive.bind(*args, geometry=geometry, members=True)
+    # (batch, ...) or (batch, members, ...) -> (members, ...)
+    merged = []
+    for a in args:
+        merged.append(a.reshape(-1, *a.shape[1 + members :]))
+    result = primitive.bind(*merged, geometry=geometry, members=True)
     return result.reshape(*leading, *result.shape[1:]), 0
 
 
-def batched(primitive: "Primitive", *folds: tuple[Pair, Pair]) -> None:
-    """Register how vmap treats a primitive, given `axes` and `grouped` for each operand batched alone."""
-    alone = [batch_one(primitive, operand, *where) for operand, where in enumerate(folds)]
+def register_batching(
+    primitive: "Primitive",
+    first: Folding,
+    second: Folding,
+) -> None:
+    """Register the batching rule of a primitive.
 
-    def rule(args: Sequence[Array], dims: Sequence[int | None], **static: Any) -> tuple[Array, int]:
-        known = [(operand, dim) for operand, dim in enumerate(dims) if dim is not None]
-        if len(known) == 1:
-            ((operand, dim),) = known
-            return alone[operand](list(args), dim, **static)
-        moved = [jnp.moveaxis(a, dim, 0) for a, (_, dim) in zip(args, known, strict=True)]
+    Args:
+        primitive: One of the three.
+        first: The axes for a batch of the first operand only.
+        second: The axes for a batch of the second operand only.
+    """
+    first_rule = batch_one(primitive, 0, first)
+    second_rule = batch_one(primitive, 1, second)
+    rules = (first_rule, second_rule)
+
+    def rule(
+        args: Sequence[Array],
+        dims: Sequence[int | None],
+        **static: Any,
+    ) -> tuple[Array, int]:
+        batched = [(operand, dim) for operand, dim in enumerate(dims) if dim is not None]
+        if len(batched) == 1:
+            ((operand, dim),) = batched
+            return rules[operand](list(args), dim, **static)
+        moved = []
+        for a, (_, dim) in zip(args, batched, strict=True):
+            moved.append(jnp.moveaxis(a, dim, 0))
         return batch_both(primitive, moved, **static)
 
     batching.primitive_batchers[primitive] = rule
 
 
-# The three of them.
-
-BATCH, INPUTS, OUTPUTS = ((0, 0), (0, 0)), ((-1, -2), (1, 0)), ((-1, -1), (1, 1))
+BATCH = Folding(axes=(0, 0), grouped=(0, 0))  # of x and y
+INPUTS = Folding(axes=(-1, -2), grouped=(1, 0))  # channels of x and in-channels of w
+INPUTS_OF_KERNEL = Folding(axes=(-2, -1), grouped=(0, 1))  # in-channels of w and channels of x
+OUTPUTS = Folding(axes=(-1, -1), grouped=(1, 1))  # out-channels of w and channels of y
 
 
 class Primitives(NamedTuple):
-    """The three partial derivatives of the trilinear form."""
+    """The three partial derivatives of the trilinear form.
+
+    Attributes:
+        forward: (x, w) -> y.
+        input_gradient: (y, w) -> x.
+        kernel_gradient: (x, y) -> w.
+    """
 
     forward: "Primitive"
     input_gradient: "Primitive"
@@ -195,7 +335,10 @@ class Primitives(NamedTuple):
 
 @cache
 def primitives() -> Primitives:
-    """The primitives with their rules, made on first use: jax.extend takes a third as long to import as all of fnn."""
+    """Make the primitives with their rules.
+
+    This is done on first use: importing jax.extend takes a third as long as importing all of fnn.
+    """
     forward = trilinear("convolve", reference.output_shape, reference.xla_forward, cpu.forward)
     on_x = trilinear(
         "convolve_input_gradient",
@@ -210,7 +353,8 @@ def primitives() -> Primitives:
         cpu.kernel_gradient,
     )
 
-    # Each rule gets the cotangent and the two operands, of which the one it differentiates for is unknown.
+    # Each rule gets the cotangent and the two operands, of which the one that it differentiates
+    # for is undefined.
     ad.defbilinear(
         forward,
         lambda y, x, w, **static: on_x.bind(y, w, **static),
@@ -227,7 +371,7 @@ def primitives() -> Primitives:
         lambda w, x, y, **static: forward.bind(x, w, **static),
     )
 
-    batched(forward, BATCH, OUTPUTS)
-    batched(on_x, BATCH, ((-2, -1), (0, 1)))
-    batched(on_w, INPUTS, OUTPUTS)
+    register_batching(forward, BATCH, OUTPUTS)
+    register_batching(on_x, BATCH, INPUTS_OF_KERNEL)
+    register_batching(on_w, INPUTS, OUTPUTS)
     return Primitives(forward, on_x, on_w)

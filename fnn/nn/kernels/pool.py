@@ -1,7 +1,8 @@
-"""Pooling in plain slices: on CPU the gradient of `lax.reduce_window` takes 3 to 10 times longer than these.
+"""Pooling by strided slices, axis by axis.
 
-A window is pooled along the width, then along the height, and then along the depth. Windows that overlap are 5 times
-faster so, backward, than with all of their positions compared at once: the work grows with the sum of the sizes, not
+On CPU the gradient of `lax.reduce_window` is 3 to 10 times slower. Windows are pooled along the
+width, then the height, then the depth: with overlapping windows the backward pass is 5 times faster
+than a comparison of all positions at once, since the work grows with the sum of the sizes, not with
 their product.
 """
 
@@ -18,110 +19,183 @@ from fnn.nn.kernels import max_pool_tiles
 
 Pads = tuple[tuple[int, int], ...]
 Sizes = tuple[int, ...]
-# (x, axis, fill) -> one array per position in the window, with `fill` outside of x, and the number of real elements.
+# (x, axis, fill) -> an array for each position in the window, with `fill` outside of x, and the
+# number of elements of x in each window.
 Candidates = Callable[[Array, int, float], tuple[list[Array], np.ndarray]]
 
 
-def max_pool(x: Array, window: Sizes, stride: Sizes, padding: Pads) -> Array:
-    """The largest value of each window; NaN wins, and the first of several maxima takes the gradient, as in torch.
+def max_pool(
+    x: Array,
+    window: Sizes,
+    stride: Sizes,
+    padding: Pads,
+) -> Array:
+    """Return the largest value of each window.
 
-    x (batch, height, width, channel), or one axis or three in the place of height and width; padding is a (low, high)
-    pair per axis, of -inf.
+    NaN is the largest, and the first of equal maxima takes the gradient, as in torch.
+
+    Args:
+        x: (batch, height, width, channels), or with one or three spatial axes.
+        window: Size of the window, one number an axis.
+        stride: Distance of the windows, one number an axis.
+        padding: A (low, high) pair an axis, filled with -inf.
     """
-    if stride == window and not any(map(any, padding)):
-        return max_pool_tiles.largest(x, window)
-    return largest(x, sliding(window, stride, padding))
+    # Windows that do not overlap have a faster form.
+    has_padding = any(map(any, padding))
+    if stride == window and not has_padding:
+        return max_pool_tiles.max_pool(x, window)
+    return _max(x, _sliding_windows(window, stride, padding))
 
 
-def avg_pool(x: Array, window: Sizes, stride: Sizes, padding: Pads) -> Array:
-    """The mean of the real elements in each window: padding is not counted. x and padding as in `max_pool`."""
-    return mean(x, sliding(window, stride, padding))
+def avg_pool(
+    x: Array,
+    window: Sizes,
+    stride: Sizes,
+    padding: Pads,
+) -> Array:
+    """Return the mean of each window without its padding; the arguments are those of `max_pool`."""
+    return _mean(x, _sliding_windows(window, stride, padding))
 
 
 def adaptive_max_pool(x: Array, size: Sizes) -> Array:
-    """The largest value of each of so many regions per axis, with NaN and equals as in `max_pool`."""
-    windows, left_over = zip(*map(divmod, x.shape[1:-1], size), strict=True)
-    return largest(x, regions(size)) if any(left_over) else max_pool_tiles.largest(x, windows)
+    """Return the largest value of each region, of which each axis has `size`; as `max_pool`."""
+    window = []
+    for n, m in zip(x.shape[1:-1], size, strict=True):
+        if n % m:
+            return _max(x, _adaptive_regions(size))  # regions overlap
+        window.append(n // m)
+    return max_pool_tiles.max_pool(x, tuple(window))
 
 
 def adaptive_avg_pool(x: Array, size: Sizes) -> Array:
-    """The mean of each of so many regions per axis."""
-    return mean(x, regions(size))
+    """Return the mean of each region, of which each axis has `size`."""
+    return _mean(x, _adaptive_regions(size))
 
 
-def largest(x: Array, candidates: Candidates) -> Array:
-    for axis in last_to_first(x):
-        found, _ = candidates(x, axis, -jnp.inf)
-        x = first_largest(found)
+def _max(x: Array, candidates: Candidates) -> Array:
+    # The maximum of maxima along one axis after another is that of the whole window.
+    for axis in _spatial_axes(x):
+        values, _ = candidates(x, axis, -jnp.inf)
+        x = _first_max(values)
     return x
 
 
-def first_largest(found: list[Array]) -> Array:
-    top = lax.stop_gradient(functools.reduce(jnp.maximum, found))
-    # Comparing again keeps this plain arithmetic, differentiable in every mode; NaN equals nothing and stays.
-    return functools.reduce(lambda y, c: jnp.where(c == top, c, y), reversed(found), top)
+def _first_max(values: list[Array]) -> Array:
+    """Return the elementwise maximum, with the gradient of the first array that has it."""
+    top = lax.stop_gradient(functools.reduce(jnp.maximum, values))
+    # Comparing again is plain arithmetic, differentiable in every mode. The arrays are in reverse
+    # order, so that the first is selected last. NaN equals nothing, so that it stays from `top`.
+    y = top
+    for value in reversed(values):
+        y = jnp.where(value == top, value, y)
+    return y
 
 
-def mean(x: Array, candidates: Candidates) -> Array:
-    dtype, x = x.dtype, x.astype(trees.wide(x))
-    for axis in last_to_first(x):
-        found, real = candidates(x, axis, 0.0)
-        x = functools.reduce(jnp.add, found) / jnp.asarray(np.maximum(real, 1), x.dtype)
+def _mean(x: Array, candidates: Candidates) -> Array:
+    dtype = x.dtype
+    x = x.astype(trees.wide(x))  # sums in float32 at least
+    for axis in _spatial_axes(x):
+        values, counts = candidates(x, axis, 0.0)
+        total = functools.reduce(jnp.add, values)
+        # A window in the padding only has no elements; 0 / 1 instead of 0 / 0.
+        divisors = np.maximum(counts, 1)
+        x = total / jnp.asarray(divisors, x.dtype)
     return x.astype(dtype)
 
 
-def last_to_first(x: Array) -> range:
-    """The axes between batch and channels: row-major order decides which of equal elements comes first."""
+def _spatial_axes(x: Array) -> range:
+    """Return the spatial axes, the last first, so that of equal maxima the first row-major wins."""
     return range(x.ndim - 2, 0, -1)
 
 
-def sliding(window: Sizes, stride: Sizes, padding: Pads) -> Candidates:
-    """The candidates of windows at regular distances: strided slices."""
+def _sliding_windows(
+    window: Sizes,
+    stride: Sizes,
+    padding: Pads,
+) -> Candidates:
+    """Return the candidates of windows at regular distances."""
 
-    def candidates(x: Array, axis: int, fill: float) -> tuple[list[Array], np.ndarray]:
-        return slices(x, axis, window[axis - 1], stride[axis - 1], padding[axis - 1], fill)
+    def candidates(
+        x: Array,
+        axis: int,
+        fill: float,
+    ) -> tuple[list[Array], np.ndarray]:
+        i = axis - 1  # the spatial axes follow the batch
+        return _strided_slices(x, axis, window[i], stride[i], padding[i], fill)
 
     return candidates
 
 
-def regions(size: Sizes) -> Candidates:
-    """The candidates of m regions that cover an axis, the i-th from ⌊i n / m⌋ on and before ⌈(i + 1) n / m⌉."""
+def _adaptive_regions(size: Sizes) -> Candidates:
+    """Return the candidates of m regions an axis: region i is from ⌊i n / m⌋ to ⌈(i + 1) n / m⌉."""
 
-    def candidates(x: Array, axis: int, fill: float) -> tuple[list[Array], np.ndarray]:
-        n, count = x.shape[axis], size[axis - 1]
-        if n % count == 0:
-            return slices(x, axis, n // count, n // count, (0, 0), fill)
-        starts, ends = np.arange(count) * n // count, -(-np.arange(1, count + 1) * n // count)
-        real = along(axis, ends - starts, x.ndim)
-
-        def candidate(place: int) -> Array:
-            # In a region that is shorter the last element again, so that no element is taken twice at a time.
-            taken = np.minimum(starts + place, ends - 1)
-            found = jnp.take(
-                x, taken, axis, mode="clip", unique_indices=count <= n, indices_are_sorted=True
+    def candidates(
+        x: Array,
+        axis: int,
+        fill: float,
+    ) -> tuple[list[Array], np.ndarray]:
+        n = x.shape[axis]
+        regions = size[axis - 1]
+        if n % regions == 0:
+            width = n // regions
+            return _strided_slices(x, axis, width, width, (0, 0), fill)
+        starts = np.arange(regions) * n // regions
+        next_regions = np.arange(1, regions + 1)
+        ends = -(-next_regions * n // regions)  # rounded up
+        counts = _align_axis(axis, ends - starts, x.ndim)
+        values = []
+        for offset in range(counts.max()):
+            # Shorter regions repeat their last element, which `fill` then replaces: the indices of
+            # one gather stay unique, for a fast gradient.
+            indices = np.minimum(starts + offset, ends - 1)
+            is_unique = regions <= n
+            value = jnp.take(
+                x,
+                indices,
+                axis,
+                mode="clip",
+                unique_indices=is_unique,
+                indices_are_sorted=True,
             )
-            return jnp.where(place < real, found, fill)
-
-        return [candidate(place) for place in range(real.max())], real
+            values.append(jnp.where(offset < counts, value, fill))
+        return values, counts
 
     return candidates
 
 
-def slices(
-    x: Array, axis: int, window: int, stride: int, padding: tuple[int, int], fill: float
+def _strided_slices(
+    x: Array,
+    axis: int,
+    window: int,
+    stride: int,
+    padding: tuple[int, int],
+    fill: float,
 ) -> tuple[list[Array], np.ndarray]:
-    """One strided slice of x per position in the window, and the number of real elements in each window."""
-    widths: list[Any] = [(0, 0)] * x.ndim
-    widths[axis] = padding
-    padded = jnp.pad(x, widths, constant_values=fill)
+    """Return one strided slice of x for each position in the window, and the counts of elements."""
+    pads: list[Any] = [(0, 0)] * x.ndim
+    pads[axis] = padding
+    padded = jnp.pad(x, pads, constant_values=fill)
+    # The first index of the last window; elements after it that fill no window are left over.
     last = (padded.shape[axis] - window) // stride * stride
-    starts = np.arange(0, last + 1, stride) - padding[0]
-    real = np.minimum(starts + window, x.shape[axis]) - np.maximum(starts, 0)
-    return [lax.slice_in_dim(padded, i, i + last + 1, stride, axis) for i in range(window)], along(
-        axis, real, x.ndim
-    )
+    # The elements of x in a window that begins at this index of x, negative in the padding.
+    low, _ = padding
+    size = x.shape[axis]
+    starts = np.arange(0, last + 1, stride) - low
+    ends = np.minimum(starts + window, size)
+    counts = ends - np.maximum(starts, 0)
+    slices = []
+    for offset in range(window):
+        end = offset + last + 1
+        slices.append(lax.slice_in_dim(padded, offset, end, stride, axis))
+    return slices, _align_axis(axis, counts, x.ndim)
 
 
-def along(axis: int, numbers: np.ndarray, rank: int) -> np.ndarray:
-    """The numbers, a vector, along one axis of an array of that rank."""
-    return numbers.reshape([-1 if one == axis else 1 for one in range(rank)])
+def _align_axis(
+    axis: int,
+    vector: np.ndarray,
+    rank: int,
+) -> np.ndarray:
+    """Reshape a vector to lie along one axis of an array of this rank."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return vector.reshape(shape)

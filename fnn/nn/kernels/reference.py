@@ -1,7 +1,7 @@
-"""What a convolution and its two gradients are: their geometry, the shapes of their results, and XLA's own forms.
+"""Convolution and its two gradients: geometry, shapes of results, and the forms of XLA.
 
-All are in one layout: x (batch, height, width, in), w (height, width, in / groups, out), y (batch, height, width, out);
-a volume has its depth before the height.
+All have one layout: x (batch, height, width, in), w (height, width, in / groups, out) and
+y (batch, height, width, out). A volume has its depth before the height.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,22 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 Pair = tuple[int, int]
-Sizes = tuple[int, ...]  # one number an axis of the image
+Sizes = tuple[int, ...]  # one number for each spatial axis
 Pads = tuple[Pair, ...]
 Shape = tuple[int, ...]
 
 
 class Geometry(NamedTuple):
-    """All that is static in a convolution, except the numbers of images and of channels."""
+    """The static description of a convolution, except for the numbers of images and channels.
+
+    Attributes:
+        stride: Pixels from one window to the next.
+        padding: A (low, high) pair an axis.
+        dilation: Pixels from one tap to the next.
+        groups: Number of groups of channels.
+        image: Spatial size of x.
+        kernel: Spatial size of w.
+    """
 
     stride: Sizes
     padding: Pads
@@ -31,72 +40,205 @@ class Geometry(NamedTuple):
 Form = Callable[[Array, Array, Geometry], Array]
 
 
+def image_geometry(volume: Geometry) -> Geometry:
+    """Return the geometry of a volume along the height and the width."""
+    return Geometry(
+        stride=volume.stride[1:],
+        padding=volume.padding[1:],
+        dilation=volume.dilation[1:],
+        groups=volume.groups,
+        image=volume.image[1:],
+        kernel=volume.kernel[1:],
+    )
+
+
 def output_size(geometry: Geometry) -> Sizes:
+    """Return the spatial size of y."""
     stride, padding, dilation, _, image, kernel = geometry
-    axes = zip(image, padding, dilation, kernel, stride, strict=True)
-    return tuple((n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, pad, d, k, s in axes)
+    size = []
+    # n pixels, k taps at distance d, windows at distance s.
+    for n, pad, d, k, s in zip(image, padding, dilation, kernel, stride, strict=True):
+        reach = d * (k - 1) + 1
+        size.append((n + sum(pad) - reach) // s + 1)
+    return tuple(size)
 
 
-def output_shape(x: Shape, w: Shape, geometry: Geometry) -> Shape:
-    return x[0], *output_size(geometry), w[-1]
+def output_shape(
+    x: Shape,
+    w: Shape,
+    geometry: Geometry,
+) -> Shape:
+    """Return the shape of y."""
+    batch = x[0]
+    outputs = w[-1]
+    return batch, *output_size(geometry), outputs
 
 
-def input_shape(y: Shape, w: Shape, geometry: Geometry) -> Shape:
-    return y[0], *geometry.image, w[-2] * geometry.groups
+def input_shape(
+    y: Shape,
+    w: Shape,
+    geometry: Geometry,
+) -> Shape:
+    """Return the shape of x."""
+    batch = y[0]
+    group_inputs = w[-2]
+    return batch, *geometry.image, group_inputs * geometry.groups
 
 
-def kernel_shape(x: Shape, y: Shape, geometry: Geometry) -> Shape:
-    return *geometry.kernel, x[-1] // geometry.groups, y[-1]
+def kernel_shape(
+    x: Shape,
+    y: Shape,
+    geometry: Geometry,
+) -> Shape:
+    """Return the shape of w."""
+    inputs = x[-1]
+    outputs = y[-1]
+    return *geometry.kernel, inputs // geometry.groups, outputs
 
 
-def nhwc(x: Array, w: Array, strides: Sizes, padding: Sequence[Pair], **options: Any) -> Array:
-    """The one layout of all convolutions here: NHWC x HWIO -> NHWC, and of volumes NDHWC x DHWIO -> NDHWC."""
-    places = "DHW"[-len(strides) :]
-    layout = f"N{places}C", f"{places}IO", f"N{places}C"
+def convolve_nhwc(
+    x: Array,
+    w: Array,
+    strides: Sizes,
+    padding: Sequence[Pair],
+    **options: Any,
+) -> Array:
+    """Apply XLA's convolution in the layout NHWC x HWIO -> NHWC, or NDHWC x DHWIO -> NDHWC.
+
+    Args:
+        x: Images, signals or volumes.
+        w: The kernel.
+        strides: One number an axis.
+        padding: A (low, high) pair an axis.
+        options: Further arguments of `lax.conv_general_dilated`.
+    """
+    # The last one to three of depth, height and width.
+    axes = "DHW"[-len(strides) :]
+    images = f"N{axes}C"
+    layout = (images, f"{axes}IO", images)
     return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=layout, **options)
 
 
-def xla_forward(x: Array, w: Array, geometry: Geometry) -> Array:
-    stride, padding, dilation, groups, *_ = geometry
-    return nhwc(x, w, stride, padding, rhs_dilation=dilation, feature_group_count=groups)
+def xla_forward(
+    x: Array,
+    w: Array,
+    geometry: Geometry,
+) -> Array:
+    return convolve_nhwc(
+        x,
+        w,
+        geometry.stride,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        feature_group_count=geometry.groups,
+    )
 
 
-def xla_input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
-    x = jax.ShapeDtypeStruct(input_shape(y.shape, w.shape, geometry), y.dtype)
-    return jax.linear_transpose(lambda x: xla_forward(x, w, geometry), x)(y)[0]
+def xla_input_gradient(
+    y: Array,
+    w: Array,
+    geometry: Geometry,
+) -> Array:
+    def forward(x: Array) -> Array:
+        return xla_forward(x, w, geometry)
+
+    return transpose(forward, input_shape(y.shape, w.shape, geometry), y)
 
 
-def xla_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
-    w = jax.ShapeDtypeStruct(kernel_shape(x.shape, y.shape, geometry), y.dtype)
-    return jax.linear_transpose(lambda w: xla_forward(x, w, geometry), w)(y)[0]
+def xla_kernel_gradient(
+    x: Array,
+    y: Array,
+    geometry: Geometry,
+) -> Array:
+    def forward(w: Array) -> Array:
+        return xla_forward(x, w, geometry)
+
+    return transpose(forward, kernel_shape(x.shape, y.shape, geometry), y)
 
 
-def beside(w: Array, results: int, stride: int) -> Array:
-    """A kernel for so many neighboring results at once: itself for each, a stride further on, and zeros elsewhere.
+def transpose(
+    function: Callable[[Array], Array],
+    shape: Shape,
+    y: Array,
+) -> Array:
+    """Apply the transpose of a linear function, which is its gradient at any argument.
 
-    (height, width, in, out) -> (height, width + stride (results - 1), in, results out)
+    Args:
+        function: A linear function.
+        shape: Shape of its argument, which has the dtype of y.
+        y: The cotangent of its result.
+    """
+    # Convolution is linear in x and in w, so that no value of them is needed.
+    argument = jax.ShapeDtypeStruct(shape, y.dtype)
+    (gradient,) = jax.linear_transpose(function, argument)(y)
+    return gradient
+
+
+def pad_or_crop(x: Array, rows: Pair, columns: Pair) -> Array:
+    """Pad images (batch, height, width, channels) with zeros; negative numbers crop.
+
+    Args:
+        x: The images.
+        rows: Lines to add at the top and at the bottom.
+        columns: Pixels to add at the left and at the right.
+    """
+    zero = jnp.zeros((), x.dtype)
+    unchanged = (0, 0, 0)
+    return lax.pad(x, zero, [unchanged, (*rows, 0), (*columns, 0), unchanged])
+
+
+def shifted_kernels(
+    w: Array,
+    results: int,
+    stride: int,
+) -> Array:
+    """Make one kernel that computes several neighboring results, as further output channels.
+
+    It holds w once for each result, a stride further to the right each time, with zeros elsewhere:
+    (height, width, in, out) -> (height, width + stride (results - 1), in, results out).
     """
     rows, columns, inputs, outputs = w.shape
     last = stride * (results - 1)
-    shifted = [
-        jnp.pad(w, ((0, 0), (at, last - at), (0, 0), (0, 0))) for at in range(0, last + 1, stride)
-    ]
-    return jnp.stack(shifted, 3).reshape(rows, columns + last, inputs, results * outputs)
+    shifted = []
+    for left in range(0, last + 1, stride):
+        pads = ((0, 0), (left, last - left), (0, 0), (0, 0))
+        shifted.append(jnp.pad(w, pads))
+    # (rows, columns + last, in, results, out), of which the last two axes become one
+    stacked = jnp.stack(shifted, 3)
+    width = columns + last
+    return stacked.reshape(rows, width, inputs, results * outputs)
 
 
-def fold(a: Array, axis: int, groups: int) -> Array:
-    """Merge the leading axis into another one, inside of its groups: (b, ..., g c, ...) -> (..., g b c, ...)."""
-    axis %= a.ndim - 1
-    size, before, after = a.shape[0], a.shape[1 : axis + 1], a.shape[axis + 2 :]
-    each = a.shape[axis + 1] // groups
-    a = a.reshape(size, *before, groups, each, *after)
-    return jnp.moveaxis(a, 0, axis + 1).reshape(*before, groups * size * each, *after)
+def fold(
+    a: Array,
+    axis: int,
+    groups: int,
+) -> Array:
+    """Merge the leading axis into another one, inside of its groups.
+
+    (b, ..., groups c, ...) -> (..., groups b c, ...), where `axis` counts without the leading one.
+    """
+    axis %= a.ndim - 1  # negative axes count from the end
+    size = a.shape[0]
+    before = a.shape[1 : axis + 1]
+    after = a.shape[axis + 2 :]
+    width = a.shape[axis + 1] // groups
+    a = a.reshape(size, *before, groups, width, *after)
+    a = jnp.moveaxis(a, 0, axis + 1)  # (..., groups, b, c, ...)
+    return a.reshape(*before, groups * size * width, *after)
 
 
-def unfold(a: Array, axis: int, groups: int, size: int) -> Array:
-    """Undo `fold`."""
+def unfold(
+    a: Array,
+    axis: int,
+    groups: int,
+    size: int,
+) -> Array:
+    """Invert `fold`: (..., groups b c, ...) -> (b, ..., groups c, ...), where b is `size`."""
     axis %= a.ndim
-    before, after = a.shape[:axis], a.shape[axis + 1 :]
-    each = a.shape[axis] // (groups * size)
-    a = jnp.moveaxis(a.reshape(*before, groups, size, each, *after), axis + 1, 0)
-    return a.reshape(size, *before, groups * each, *after)
+    before = a.shape[:axis]
+    after = a.shape[axis + 1 :]
+    width = a.shape[axis] // (groups * size)
+    a = a.reshape(*before, groups, size, width, *after)
+    a = jnp.moveaxis(a, axis + 1, 0)  # (b, ..., groups, c, ...)
+    return a.reshape(size, *before, groups * width, *after)

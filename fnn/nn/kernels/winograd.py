@@ -1,127 +1,202 @@
-"""Convolutions of 3 x 3 at half the multiplications: Winograd's F(4, 3) along the height.
+"""3 x 3 convolutions with half of the multiplications: Winograd's F(4, 3) along the height.
 
-Four results of three taps are 12 products. As the product of two polynomials, known by its values at six points, they
-are 6 [Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308]:
+Four results of three taps need 12 products. As a product of two polynomials, given by its values at
+six points, they need 6 [Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308]:
 
-    y = Aᵀ ((G w) ⊙ (Bᵀ x))    x: 6 neighbors along a column, w: 3 taps, y: 4 results
+    y = Aᵀ ((G w) ⊙ (Bᵀ x))    x: 6 neighbors in a column, w: 3 taps, y: 4 results
 
-For each of the six points the sum over in-channels and the three columns is one product of matrices. The six are one
-batch: by themselves they run no faster and take half as long again to compile. Along the height all that is added are
-whole lines, which lie in one piece in memory. In two dimensions fewer products would be left, but they would be
-smaller, and float32 would lose more digits.
+For each of the six points the sum over in-channels and the three columns is one matrix product. The
+six are one batched product: separate ones are not faster and take 1.5x longer to compile. Along the
+height, the arrays added are whole lines, which are contiguous in memory. In two dimensions fewer
+products would be left, but they would be smaller, and float32 would lose more digits.
 """
 
-import operator
 from collections.abc import Iterable
-from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from fnn.nn.kernels.batch_tiles import added, mapped, pieces
-from fnn.nn.kernels.reference import Geometry, output_shape
+from fnn.nn.kernels.batch_tiles import map_tiles, sum_tiles, tile_count
+from fnn.nn.kernels.reference import Geometry, output_shape, pad_or_crop
 
-TAPS, RESULTS = 3, 4
-# With the point at infinity, six. These lose a third of the digits that 0, ±1 and ±2 lose: at 256 channels float32 is
-# within 1.5e-6 of the largest result, not 4e-6, where the plain convolution is within 0.5e-6.
-POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
+TAPS = 3
+RESULTS = 4
+# With the point at infinity, six. They lose a third of the digits that 0, ±1 and ±2 lose: at 256
+# channels float32 is within 1.5e-6 of the largest result instead of 4e-6, where the plain
+# convolution is within 0.5e-6.
+ROOT_HALF = 0.5**0.5
+ROOT_2 = 2**0.5
+POINTS = (0.0, ROOT_HALF, -ROOT_HALF, ROOT_2, -ROOT_2)
 
 
 def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bᵀ (6, 6), G (6, 3) and Aᵀ (4, 6), by Lagrange's interpolation."""
-    others = [np.delete(POINTS, place) for place in range(len(POINTS))]
-    inputs = [np.append(np.poly(own)[::-1], 0) for own in others] + [np.poly(POINTS)[::-1]]
-    scales = [np.prod(point - own) for point, own in zip(POINTS, others, strict=True)]
-    kernel = [
-        np.power(point, range(TAPS)) / scale for point, scale in zip(POINTS, scales, strict=True)
-    ]
-    output = [np.power(point, range(RESULTS)) for point in POINTS]
-    at_infinity = [np.eye(size)[-1] for size in (TAPS, RESULTS)]
-    return _exact(inputs), _exact([*kernel, at_infinity[0]]), _exact([*output, at_infinity[1]]).T
+    """Compute Bᵀ (6, 6), G (6, 3) and Aᵀ (4, 6) by Lagrange interpolation."""
+    inputs = []
+    kernel = []
+    output = []
+    for i, point in enumerate(POINTS):
+        other_points = np.delete(POINTS, i)
+        # Coefficients of the Lagrange polynomial, the lowest power first; degree 4 of 5.
+        coefficients = np.poly(other_points)[::-1]
+        inputs.append(np.append(coefficients, 0))
+        scale = np.prod(point - other_points)
+        # Values of the polynomials of taps and of results at the point.
+        tap_powers = np.power(point, range(TAPS))
+        kernel.append(tap_powers / scale)
+        output.append(np.power(point, range(RESULTS)))
+    # The value at infinity is the coefficient of the highest power.
+    inputs.append(np.poly(POINTS)[::-1])
+    kernel.append(np.eye(TAPS)[-1])
+    output.append(np.eye(RESULTS)[-1])
+    input_matrix = _clean_matrix(inputs)
+    kernel_matrix = _clean_matrix(kernel)
+    output_matrix = _clean_matrix(output).T
+    return input_matrix, kernel_matrix, output_matrix
 
 
-def _exact(rows: Iterable[np.ndarray]) -> np.ndarray:
-    """The rows as a matrix, with 0 for what rounding left of it."""
-    matrix = np.stack([*rows])
-    return np.where(np.abs(matrix) < 1e-12, 0, matrix)
+def _clean_matrix(rows: list[np.ndarray]) -> np.ndarray:
+    """Stack the rows, with 0 for the entries that are rounding errors."""
+    matrix = np.stack(rows)
+    is_zero = np.abs(matrix) < 1e-12
+    return np.where(is_zero, 0, matrix)
 
 
 INPUT, KERNEL, OUTPUT = transforms()
-SEEN = len(INPUT)  # neighbors that four results are made of
+NUM_POINTS = len(INPUT)  # also the number of neighbors that four results depend on
 
-CACHE = 8e6  # bytes that the rows of a piece of the batch may take, for all six points
+CACHE = 8e6  # bytes that the rows of a tile of the batch may take, for all six points
 
 
-def forward(x: Array, w: Array, geometry: Geometry) -> Array:
-    """A convolution of one group at stride and dilation 1, with a kernel of 3 x 3."""
+def forward(
+    x: Array,
+    w: Array,
+    geometry: Geometry,
+) -> Array:
+    """Convolve images with a 3 x 3 kernel, in one group at stride and dilation 1."""
     _, height, width, outputs = output_shape(x.shape, w.shape, geometry)
-    taps = jnp.einsum("bi,ijco->bjco", KERNEL.astype(w.dtype), w).reshape(SEEN, -1, outputs)
+    # (rows, columns, in, out) -> (points, columns, in, out)
+    taps = jnp.einsum("bi,ijco->bjco", KERNEL.astype(w.dtype), w)
+    taps = taps.reshape(NUM_POINTS, -1, outputs)  # (points, columns in, out)
     strips = -(-height // RESULTS)
 
-    def some(x: Array) -> Array:
-        found = (_rows(x, height, width, geometry) @ taps).reshape(
-            SEEN, len(x), strips, width * outputs
-        )
-        return _combined(OUTPUT, found, 2).reshape(len(x), strips * RESULTS, width, outputs)
+    def one_tile(x: Array) -> Array:
+        # The products of all points, (points, n strips width, out).
+        n = len(x)
+        products = _point_rows(x, height, width, geometry) @ taps
+        products = products.reshape(NUM_POINTS, n, strips, width * outputs)
+        # (n, strips, 4, width out) -> (n, 4 strips, width, out)
+        y = _transform(OUTPUT, products, 2)
+        return y.reshape(n, strips * RESULTS, width, outputs)
 
-    return mapped(some, x, _parts(x, height, width))[:, :height]
-
-
-def input_gradient(y: Array, w: Array, geometry: Geometry) -> Array:
-    """The same convolution of y with the kernel turned around."""
-    lows = [TAPS - 1 - low for low, _ in geometry.padding]
-    highs = [
-        n + TAPS - 1 - low - m for n, low, m in zip(geometry.image, lows, y.shape[1:3], strict=True)
-    ]
-    pads = tuple(zip(lows, highs, strict=True))
-    return forward(
-        y, w[::-1, ::-1].swapaxes(2, 3), geometry._replace(padding=pads, image=y.shape[1:3])
-    )
+    tiles = _num_tiles(x, height, width)
+    y = map_tiles(one_tile, x, tiles)
+    return y[:, :height]  # without the further lines of the last strip
 
 
-def kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
-    """The transpose in w."""
-    (height, width, outputs), inputs = y.shape[1:], x.shape[-1]
-    y = jnp.pad(y, ((0, 0), (0, -height % RESULTS), (0, 0), (0, 0)))
+def input_gradient(
+    y: Array,
+    w: Array,
+    geometry: Geometry,
+) -> Array:
+    """Convolve y with the flipped kernel, which is the transpose of `forward` in x."""
+    results = y.shape[1:3]
+    pads = []
+    for n, m, (low, _) in zip(geometry.image, results, geometry.padding, strict=True):
+        # A convolution of y, of size m, that has n results.
+        total = n + TAPS - 1 - m
+        flipped_low = TAPS - 1 - low
+        pads.append((flipped_low, total - flipped_low))
+    flipped = w[::-1, ::-1]
+    flipped = flipped.swapaxes(2, 3)  # (height, width, out, in)
+    transposed = geometry._replace(padding=tuple(pads), image=results)
+    return forward(y, flipped, transposed)
 
-    def some(x: Array, y: Array) -> Array:
-        found = _combined(OUTPUT.T, [y[:, k::RESULTS] for k in range(RESULTS)], 0).reshape(
-            SEEN, -1, outputs
-        )
-        return jnp.einsum("bmk,bmo->bko", _rows(x, height, width, geometry), found)
 
-    taps = added(some, _parts(x, height, width), x, y).reshape(SEEN, TAPS, inputs, outputs)
+def kernel_gradient(
+    x: Array,
+    y: Array,
+    geometry: Geometry,
+) -> Array:
+    """Transpose `forward` in w."""
+    height, width, outputs = y.shape[1:]
+    inputs = x.shape[-1]
+    extra_lines = -height % RESULTS
+    y = jnp.pad(y, ((0, 0), (0, extra_lines), (0, 0), (0, 0)))
+
+    def one_tile(x: Array, y: Array) -> Array:
+        lines = [y[:, k::RESULTS] for k in range(RESULTS)]  # (n, strips, width, out) each
+        values = _transform(OUTPUT.T, lines, 0)
+        # (points, n, strips, width, out) -> (points, n strips width, out)
+        values = values.reshape(NUM_POINTS, -1, outputs)
+        rows = _point_rows(x, height, width, geometry)
+        return jnp.einsum("bmk,bmo->bko", rows, values)
+
+    tiles = _num_tiles(x, height, width)
+    taps = sum_tiles(one_tile, tiles, x, y)
+    # (points, columns in, out) -> (points, columns, in, out) -> (rows, columns, in, out)
+    taps = taps.reshape(NUM_POINTS, TAPS, inputs, outputs)
     return jnp.einsum("bi,bjco->ijco", KERNEL.astype(x.dtype), taps)
 
 
-def _rows(x: Array, height: int, width: int, geometry: Geometry) -> Array:
-    """For each point what the results see there, pixels of a line side by side: (6, n strips width, columns in)."""
+def _point_rows(
+    x: Array,
+    height: int,
+    width: int,
+    geometry: Geometry,
+) -> Array:
+    """Return the transformed pixels of each result, (points, n strips width, columns in)."""
     strips = -(-height // RESULTS)
     (top, bottom), (left, right) = geometry.padding
-    pads = [(0, 0, 0), (top, bottom + RESULTS * strips - height, 0), (left, right, 0), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    points = _combined(
-        INPUT, [x[:, k : k + RESULTS * (strips - 1) + 1 : RESULTS] for k in range(SEEN)], 0
-    )
-    rows = jnp.concatenate([points[:, :, :, j : j + width] for j in range(TAPS)], -1)
-    return rows.reshape(SEEN, len(x) * strips * width, TAPS * x.shape[-1])
+    extra_lines = RESULTS * strips - height
+    bottom += extra_lines
+    x = pad_or_crop(x, (top, bottom), (left, right))
+    # Line k of all strips, for each of the six lines that a strip of four results depends on.
+    last = RESULTS * (strips - 1)
+    lines = []
+    for k in range(NUM_POINTS):
+        lines.append(x[:, k : k + last + 1 : RESULTS])
+    points = _transform(INPUT, lines, 0)  # (points, n, strips, padded width, in)
+    columns = []
+    for j in range(TAPS):
+        columns.append(points[:, :, :, j : j + width])
+    rows = jnp.concatenate(columns, -1)  # (points, n, strips, width, columns in)
+    n, _, _, inputs = x.shape
+    return rows.reshape(NUM_POINTS, n * strips * width, TAPS * inputs)
 
 
-def _parts(x: Array, height: int, width: int) -> int:
-    n, inputs = x.shape[0], x.shape[3]
-    return pieces(
-        n, n * SEEN * -(-height // RESULTS) * width * TAPS * inputs * x.dtype.itemsize, CACHE
-    )
+def _num_tiles(
+    x: Array,
+    height: int,
+    width: int,
+) -> int:
+    n, _, _, inputs = x.shape
+    strips = -(-height // RESULTS)
+    rows = NUM_POINTS * n * strips * width
+    row_bytes = TAPS * inputs * x.dtype.itemsize
+    return tile_count(n, rows * row_bytes, CACHE)
 
 
-def _combined(matrix: np.ndarray, arrays: Iterable[Array], axis: int) -> Array:
-    """Each row of the matrix times the arrays, where it is not 0, along a new axis."""
-    rows = [[(part, own) for part, own in zip(row, arrays, strict=True) if part] for row in matrix]
-    return jnp.stack(
-        [
-            reduce(operator.add, (own if part == 1 else float(part) * own for part, own in row))
-            for row in rows
-        ],
-        axis,
-    )
+def _transform(
+    matrix: np.ndarray,
+    arrays: Iterable[Array],
+    axis: int,
+) -> Array:
+    """Multiply the matrix by the arrays, as a vector of arrays, and stack the results."""
+    # Sums are written out, since entries of 0 and 1 then need no multiplication.
+    rows = []
+    for row in matrix:
+        terms = zip(row, arrays, strict=True)
+        rows.append([(factor, array) for factor, array in terms if factor])
+    return jnp.stack([_weighted_sum(row) for row in rows], axis)
+
+
+def _weighted_sum(terms: list[tuple[float, Array]]) -> Array:
+    total = None
+    for factor, array in terms:
+        term = array
+        if factor != 1:
+            term = float(factor) * array
+        total = term if total is None else total + term
+    assert total is not None  # no row of the transforms is zero
+    return total

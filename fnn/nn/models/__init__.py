@@ -1,1 +1,1 @@
-"""Known networks, each a page built from the pieces of this room."""
+"""Published networks, built from the layers of fnn.nn."""

@@ -1,4 +1,4 @@
-"""GPT."""
+"""GPT, a transformer language model."""
 
 from fnn import checks
 from fnn.errors import ConfigError
@@ -13,7 +13,7 @@ from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Layer, Number
 from fnn.values import maker
 
-STD = 0.02  # of all that is drawn, as in GPT-2
+STD = 0.02  # standard deviation of all initial draws, as in GPT-2
 
 
 @maker
@@ -28,42 +28,63 @@ def gpt(
     rotary: bool = False,
     drop_rate: Number | None = None,
 ) -> Layer:
-    """A language model: blocks of causal attention between a table of tokens and the same table.
+    """GPT: blocks of causal attention between a token embedding and the same table as output layer.
 
-    x (batch, time) integers -> logits (batch, time, vocabulary) of the token after each. Positions are learned, for
-    time <= length, or, with no such limit, rotary. Compiling takes as long as for one block; the params of all stand
-    stacked under `body/blocks/body`. The sizes of GPT-2 (50257, length=1024, width=768, depth=12, heads=12) give its
-    124,439,808 parameters. ConfigError unless heads divide the width; RangeError for what is no token
-    [Radford et al. 2019, Language models are unsupervised multitask learners].
+    x (batch, time) integers -> logits (batch, time, vocabulary) of the token after each. Compiling
+    takes as long as for one block: the params of all blocks are stacked under `body/blocks/body`.
+    The sizes of GPT-2 (50257, length=1024, width=768, depth=12, heads=12) give its 124,439,808
+    parameters [Radford et al. 2019, Language models are unsupervised multitask learners].
+
+    Args:
+        vocabulary: Number of tokens.
+        length: Largest number of tokens in a sequence, for learned positions.
+        width: Size of the vector of a token; a multiple of `heads`.
+        depth: Number of blocks.
+        heads: Number of attention heads.
+        kv_heads: Number of heads of keys and values, a divisor of `heads`; `heads` if None.
+        rotary: Whether positions are rotary instead of learned; `length` then sets no limit.
+        drop_rate: Rate of dropout of embeddings and branches, in [0, 1); no dropout if None.
+
+    Raises:
+        ConfigError: An option is out of range, or `heads` does not divide `width`.
+        RangeError: A known x is outside of 0 <= x < vocabulary.
     """
     checks.whole("gpt length", length)
     if checks.whole("gpt width", width) % checks.whole("gpt heads", heads):
         raise ConfigError(
-            "gpt width", f"a multiple of heads={heads}", width, "choose another width"
+            "gpt width",
+            f"a multiple of heads={heads}",
+            width,
+            "choose another width",
         )
     checks.whole("gpt depth", depth)
     checks.flag("gpt rotary", rotary)
-    initial = normal(STD)
+    initializer = normal(STD)
+    # One block is traced, and repeated over stacked params.
     block = transformer_block(
         heads,
         kv_heads=kv_heads,
         causal=True,
         rotary=rotary,
         drop_rate=drop_rate,
-        kernel_init=initial,
+        kernel_init=initializer,
     )
-    drop = {} if drop_rate is None else {"dropout": dropout(drop_rate)}
-    places = {} if rotary else {"positions": learned_positions(length, table_init=initial)}
+    # Rotary positions act inside of the attention instead.
+    before_blocks: dict[str, Layer] = {}
+    if not rotary:
+        before_blocks["positions"] = learned_positions(length, table_init=initializer)
+    if drop_rate is not None:
+        before_blocks["dropout"] = dropout(drop_rate)
 
-    def between(table: Layer) -> Layer:
-        blocks, norm = repeat(block, depth), layer_norm()
+    def body(table: Layer) -> Layer:
         return chain(
             tokens=table,
-            **places,
-            **drop,
-            blocks=blocks,
-            norm=norm,
+            **before_blocks,
+            blocks=repeat(block, depth),
+            # The blocks normalize their inputs, so that the last output needs a norm.
+            norm=layer_norm(),
             logits=unembed(table, vocabulary),
         )
 
-    return shared(embed(vocabulary, width, table_init=initial), between)
+    # One table of tokens at both ends: its gradient is the sum of both uses.
+    return shared(embed(vocabulary, width, table_init=initializer), body)

@@ -28,12 +28,23 @@ def cifar_speedrun(
     widths: Sequence[int] = (64, 256, 256),
     scale: Number = 1 / 9,
 ) -> Layer:
-    """The network of airbench94: CIFAR-10 at 94 % in some ten epochs; a first layer that whitens, and three stages.
+    """The network of airbench94, which reaches 94% on CIFAR-10 in about ten epochs.
 
-    x (batch, height, width, channels) -> logits (batch, classes), times `scale`, which stands for a temperature. The
-    first kernel, 2 x 2, is nn.whitening of the images, a batch as training will see them, and is not trained; nor are
-    the scales of the norms. Other kernels begin as passing their inputs through. 1,972,792 parameters with the frozen
-    ones for images of 3 channels. ConfigError for no widths [Jordan 2024, arXiv:2404.00498].
+    x (batch, height, width, channels) -> logits (batch, classes). The first convolution, 2 x 2,
+    whitens the patches of the images (nn.whitening) and is frozen, as are the scales of the
+    normalizations. The other kernels begin as the identity on their first outputs. 1,972,792
+    parameters with the frozen ones, for images of 3 channels [Jordan 2024, arXiv:2404.00498].
+
+    Args:
+        images: A batch of images (batch, height, width, channels), prepared as in training.
+        classes: Number of classes.
+        widths: Channels of each stage.
+        scale: Factor of the logits: an inverse temperature.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: `images` is not a batch of images.
+        DTypeError: `images` are not of floating point.
     """
     if not isinstance(widths, Sequence) or not widths:
         raise ConfigError(
@@ -43,18 +54,22 @@ def cifar_speedrun(
             "as in (64, 256, 256)",
         )
     checks.image_batch("cifar_speedrun images", images)
-    outputs = 2 * 2 * 2 * images.shape[-1]  # both signs of each direction in a patch of 2 x 2
-    first = conv(outputs, 2, padding="VALID", kernel_init=whitening(images))
+    # A patch of 2 x 2 has 2 * 2 * channels directions, each used with both signs.
+    outputs = 2 * (2 * 2 * images.shape[-1])
+    whiten = conv(outputs, 2, padding="VALID", kernel_init=whitening(images))
 
+    # The name of the function is the name of the layer.
     def temper(x: jax.Array) -> jax.Array:
         return trees.knob(scale, x) * x
 
     checks.whole("cifar_speedrun classes", classes)
     checks.number("cifar_speedrun scale", scale, "(-inf, inf)")
+    stages = {f"stage_{index}": _stage(width) for index, width in enumerate(widths, 1)}
     return chain(
-        whiten=freeze(first, "kernel"),
+        # Its bias is trained.
+        whiten=freeze(whiten, "kernel"),
         gelu=gelu(),
-        **{f"stage_{place}": _stage(width) for place, width in enumerate(widths, 1)},
+        **stages,
         pool=global_max_pool(),
         head=dense(classes, use_bias=False),
         temper=elementwise(temper),
@@ -62,17 +77,31 @@ def cifar_speedrun(
 
 
 def _stage(channels: int) -> Layer:
-    def half(place: int) -> dict[str, Layer]:
-        norm = freeze(batch_norm(momentum=0.6, eps=1e-12), "scale")
-        return {f"norm_{place}": norm, f"gelu_{place}": gelu()}
+    return chain(
+        conv_1=_conv(channels),
+        pool=max_pool(),
+        norm_1=_norm(),
+        gelu_1=gelu(),
+        conv_2=_conv(channels),
+        norm_2=_norm(),
+        gelu_2=gelu(),
+    )
 
-    first, last = (conv(channels, use_bias=False, kernel_init=_passing) for _ in range(2))
-    return chain(conv_1=first, pool=max_pool(), **half(1), conv_2=last, **half(2))
+
+def _conv(channels: int) -> Layer:
+    return conv(channels, use_bias=False, kernel_init=_identity_or_random)
 
 
-def _passing(key: jax.Array, shape: Shape) -> jax.Array:
-    """As many outputs as there are inputs pass them through; the rest begin at random, as in torch."""
-    *field, inputs, outputs = shape
-    through = dirac()(key, (*field, inputs, min(inputs, outputs)))
-    drawn = variance_scaling(1 / 3, mode="fan_in", distribution="uniform")(key, shape)
-    return drawn.at[..., : through.shape[-1]].set(through)
+def _norm() -> Layer:
+    # Momentum and eps of the paper; the bias is trained, the scale stays 1.
+    return freeze(batch_norm(momentum=0.6, eps=1e-12), "scale")
+
+
+def _identity_or_random(key: jax.Array, shape: Shape) -> jax.Array:
+    """Initialize the first outputs as the inputs, and the others at random, as in torch."""
+    *window, inputs, outputs = shape
+    passed = min(inputs, outputs)
+    identity = dirac()(key, (*window, inputs, passed))
+    # torch's default: U(-a, a) with a = 1 / √fan_in, whose variance is 1 / (3 fan_in).
+    random = variance_scaling(1 / 3, mode="fan_in", distribution="uniform")(key, shape)
+    return random.at[..., :passed].set(identity)

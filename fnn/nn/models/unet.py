@@ -1,6 +1,8 @@
-"""The U-Net."""
+"""U-Net."""
 
 from collections.abc import Sequence
+
+import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
@@ -9,7 +11,7 @@ from fnn.nn.combinators.chain import chain
 from fnn.nn.combinators.parallel import parallel
 from fnn.nn.convolution.conv import conv
 from fnn.nn.convolution.transposed import conv_transpose
-from fnn.nn.core.stateless import plain
+from fnn.nn.core.stateless import stateless
 from fnn.nn.normalization.batch_norm import batch_norm
 from fnn.nn.pooling import max_pool
 from fnn.types import Layer, Shape
@@ -18,47 +20,73 @@ from fnn.values import maker
 
 @maker
 def unet(channels: Sequence[int], outputs: int) -> Layer:
-    """Levels of so many channels, each at half the size of the one above, down and up again: a label a pixel.
+    """U-Net: an encoder and a decoder with skip connections, which gives outputs for every pixel.
 
-    x (batch, height, width, inputs) -> y (batch, height, width, outputs). A level is two convolutions, the way through
-    the level below set beside the way past it, and two convolutions more. As today: the image keeps its size, and
-    convolutions are normalized. ConfigError for fewer than two levels; ShapeError where the levels do not divide the
-    image [Ronneberger et al. 2015, arXiv:1505.04597].
+    x (batch, height, width, inputs) -> y (batch, height, width, outputs). A level is two
+    convolutions, the level below at half the size, concatenated with a skip connection past it, and
+    two more convolutions. Unlike in the paper, and as is usual today, the image keeps its size and
+    convolutions are followed by batch normalization [Ronneberger et al. 2015, arXiv:1505.04597].
+
+    Args:
+        channels: Channels of each level, from the full size down.
+        outputs: Numbers for each pixel, such as the logits of classes.
+
+    Raises:
+        ConfigError: `channels` is not a sequence of two or more whole numbers >= 1, or `outputs` is
+            not a whole number >= 1.
+        ShapeError: Height or width of the image cannot be halved for every level.
+        DTypeError: x is not of floating point.
     """
     if not isinstance(channels, Sequence) or len(channels) < 2:
         raise ConfigError(
-            "unet channels", "a sequence of two or more", repr(channels), "as in (16, 32, 64)"
+            "unet channels",
+            "a sequence of two or more",
+            repr(channels),
+            "as in (16, 32, 64)",
         )
     checks.whole("unet outputs", outputs)
     widths = [checks.whole("unet channels", width) for width in channels]
-    return chain(whole=_whole(2 ** (len(widths) - 1)), levels=_level(widths), head=conv(outputs, 1))
+    # Each level below the first halves height and width.
+    reduction = 2 ** (len(widths) - 1)
+    return chain(
+        whole=_expect_multiples(reduction),
+        levels=_level(widths),
+        head=conv(outputs, 1),
+    )
 
 
 def _level(channels: Sequence[int]) -> Layer:
+    """Make a level and all levels below it."""
     width, *below = channels
+    # The lowest level has no way through another one, hence no skip connection.
     if not below:
-        return _convolved(width)
-    way = chain(down=max_pool(), level=_level(below), up=conv_transpose(width, 2, stride=2))
+        return _two_convs(width)
+    through = chain(
+        down=max_pool(),
+        level=_level(below),
+        up=conv_transpose(width, 2, stride=2),
+    )
     return chain(
-        before=_convolved(width),
-        around=parallel(past=chain(), through=way),
-        after=_convolved(width),
+        before=_two_convs(width),
+        # The channels of both ways are concatenated, those of the skip connection first.
+        around=parallel(past=chain(), through=through),
+        after=_two_convs(width),
     )
 
 
-def _convolved(channels: int) -> Layer:
-    parts = (
-        {
-            f"conv_{i}": conv(channels, use_bias=False),
-            f"norm_{i}": batch_norm(),
-            f"relu_{i}": relu(),
-        }
-        for i in (1, 2)
-    )
-    return chain(**{name: part for both in parts for name, part in both.items()})
+def _two_convs(channels: int) -> Layer:
+    layers: dict[str, Layer] = {}
+    for index in (1, 2):
+        # The bias would be removed by the normalization.
+        layers[f"conv_{index}"] = conv(channels, use_bias=False)
+        layers[f"norm_{index}"] = batch_norm()
+        layers[f"relu_{index}"] = relu()
+    return chain(**layers)
 
 
-def _whole(size: int) -> Layer:
+def _expect_multiples(size: int) -> Layer:
+    """Make an identity layer that raises unless height and width are multiples of `size`."""
+
     def expect(shape: Shape) -> Shape:
         height, width, _ = checks.image_shape("unet", shape)
         if height % size or width % size:
@@ -70,8 +98,10 @@ def _whole(size: int) -> Layer:
             )
         return shape
 
-    def through(x):
-        expect(checks.image_batch("unet x", x).shape[1:])
+    def identity(x: jax.Array) -> jax.Array:
+        checks.image_batch("unet x", x)
+        # The check comes before the first pool, whose output would not fit the decoder.
+        expect(x.shape[1:])
         return x
 
-    return plain("whole", expect, through)
+    return stateless("whole", expect, identity)

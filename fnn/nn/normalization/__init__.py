@@ -1,1 +1,1 @@
-"""Layers and weights brought to zero mean and unit variance, or to unit norm."""
+"""Normalization of activations and of weights."""

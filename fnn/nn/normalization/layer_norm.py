@@ -11,58 +11,86 @@ from fnn.values import maker
 
 
 @maker
-def layer_norm(*, axes: int = 1, eps: Number = 1e-5, affine: bool = True) -> Layer:
-    """Normalize over the last axes, so many of them, y = scale (x - mean) / √(var + eps) + bias.
+def layer_norm(
+    *,
+    axes: int = 1,
+    eps: Number = 1e-5,
+    affine: bool = True,
+) -> Layer:
+    """Layer normalization: y = scale (x - mean) / √(var + eps) + bias over the last axes.
 
-    x (batch, ..., features); mean and var, biased, are those over the features (two passes, float32 at least).
-    `scale`, ones, and `bias`, zeros, have the shape of the axes normalized over; neither is there unless affine.
-    ConfigError for an option out of range; ShapeError for an example that has fewer axes, or none of a feature
+    x (batch, ..., features); mean and the biased var are over the features (two passes, float32 at
+    least); `scale` and `bias`, initially 1 and 0, have the shape of the normalized axes
     [Ba et al. 2016, arXiv:1607.06450].
+
+    Args:
+        axes: Number of last axes to normalize over.
+        eps: Number added to the variance, > 0.
+        affine: Whether the layer has `scale` and `bias`.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: An example has fewer axes, or one of size 0.
+        DTypeError: x or params are not of floating point.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.number("layer_norm eps", eps, "(0, inf)")
     checks.flag("layer_norm affine", affine)
     count = checks.whole("layer_norm axes", axes)
+    # Counted from the end: the number of axes of x does not matter.
+    last_axes = tuple(range(-count, 0))
+
+    def params_shape(shape: Shape) -> Shape:
+        # `scale` and `bias` have one number for each feature.
+        return _last_sizes("layer_norm", shape, count)
 
     def function(x: jax.Array, params: Params) -> jax.Array:
-        return normalize(x, *moments(x, tuple(range(-count, 0))), eps, params)
+        mean, var = moments(x, last_axes)
+        return normalize(x, mean, var, eps, params)
 
-    return normalization(
-        "layer_norm",
-        AFFINE if affine else (),
-        lambda shape: _last("layer_norm", shape, count),
-        function,
-    )
+    return normalization("layer_norm", AFFINE if affine else (), params_shape, function)
 
 
 @maker
 def rms_norm(*, eps: Number = 1e-6, affine: bool = True) -> Layer:
-    """Divide the last axis by its root mean square, y = scale x / √(mean(x²) + eps).
+    """Root mean square normalization of the last axis: y = scale x / √(mean(x²) + eps).
 
-    x (batch, ..., features); `scale` (features,), ones, there unless affine is off; the mean in float32 at least.
-    ConfigError for an option out of range; ShapeError for an example without a feature
+    x (batch, ..., features); `scale` (features,), initially 1; the mean in float32 at least
     [Zhang & Sennrich 2019, arXiv:1910.07467].
+
+    Args:
+        eps: Number added to the mean square, > 0.
+        affine: Whether the layer has `scale`.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: An example has no features.
+        DTypeError: x or params are not of floating point.
+        TreeMismatchError: The params are not those of this layer.
     """
     checks.number("rms_norm eps", eps, "(0, inf)")
     checks.flag("rms_norm affine", affine)
 
+    def params_shape(shape: Shape) -> Shape:
+        return _last_sizes("rms_norm", shape, 1)
+
     def function(x: jax.Array, params: Params) -> jax.Array:
-        return normalize(x, 0, jnp.square(x).mean(-1, keepdims=True), eps, params)
+        # `moments` is not used: the mean is not subtracted.
+        mean_square = jnp.square(x).mean(-1, keepdims=True)
+        return normalize(x, 0, mean_square, eps, params)
 
-    return normalization(
-        "rms_norm",
-        ("scale",) if affine else (),
-        lambda shape: _last("rms_norm", shape, 1),
-        function,
-    )
+    return normalization("rms_norm", ("scale",) if affine else (), params_shape, function)
 
 
-def _last(where: str, shape: Shape, count: int) -> Shape:
-    own = shape[-count:]
-    if len(own) < count or 0 in own:
+def _last_sizes(where: str, shape: Shape, count: int) -> Shape:
+    """Return the last `count` sizes of an example; ShapeError if it has fewer, or one is 0."""
+    # Fewer than `count` sizes if the example has fewer axes.
+    sizes = shape[-count:]
+    if len(sizes) < count or 0 in sizes:
         raise ShapeError(
             where,
             f"a shape that ends in {count} axes of features",
             shape,
             "give each example a feature",
         )
-    return own
+    return sizes

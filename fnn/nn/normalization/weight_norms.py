@@ -1,4 +1,4 @@
-"""Weights brought to zero mean and unit variance, or to unit norm, before they act."""
+"""Normalization of weights: weight standardization and spectral normalization."""
 
 from typing import Any, NamedTuple
 
@@ -7,44 +7,50 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.core.composite import expect_names, filled
+from fnn.nn.core.composite import drop_empty, expect_names
 from fnn.nn.core.reparametrization import change_kernels, kernels, with_kernels
 from fnn.nn.normalization.moments import moments, normalize
 from fnn.types import Layer, Number, Params, Shape, State
 from fnn.values import maker
 
-WARM_UP = 15  # power iterations at the beginning, as many as in torch
+WARM_UP = 15  # power iterations in init, as in torch
 
 
 @maker
 def weight_standardization(layer: Layer, *, eps: Number = 1e-5) -> Layer:
-    """A layer acts with each output's weights at mean 0 and variance 1, (W - mean) / √(var + eps) in place of W.
+    """Weight standardization: a layer acts with (W - mean) / √(var + eps) in place of W.
 
-    W is every `kernel` (..., outputs) of the layer, or of the layers it is made of; mean and var, biased, are over all
-    axes but the last (float32 at least). Params and state are the layer's own. ConfigError for an eps out of range,
-    and in init for a layer without kernel; ShapeError for a single weight an output, which would be 0
-    [Qiao et al. 2019, arXiv:1903.10520].
+    W is every `kernel` (..., outputs) of the layer, or of the layers it is made of; mean and the
+    biased var are over all axes but the last (float32 at least). Params and state are those of the
+    layer [Qiao et al. 2019, arXiv:1903.10520].
+
+    Args:
+        layer: The layer whose kernels are standardized, or a network of such layers.
+        eps: Number added to the variance, > 0.
+
+    Raises:
+        ConfigError: `eps` is not a number > 0, or, in init, the layer has no kernel.
+        ShapeError: A kernel has a single weight for each output, which would always be 0.
     """
     checks.number("weight_standardization eps", eps, "(0, inf)")
 
-    def standard(kernel: jax.Array) -> jax.Array:
+    def standardize(kernel: jax.Array) -> jax.Array:
         if kernel.size <= kernel.shape[-1]:
-            advice = "leave this layer as it is"
             raise ShapeError(
                 "weight_standardization kernel",
                 "more than 1 weight an output",
                 kernel.shape,
-                advice,
+                "leave this layer as it is",
             )
         wide = kernel.astype(trees.wide(kernel))
-        return normalize(wide, *moments(wide, tuple(range(kernel.ndim - 1))), eps, {}).astype(
-            kernel.dtype
-        )
+        # Over the window and the inputs, for each output.
+        mean, var = moments(wide, tuple(range(kernel.ndim - 1)))
+        return normalize(wide, mean, var, eps, {}).astype(kernel.dtype)
 
     def standardized(leaf: Layer) -> Layer:
         def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
             params, state, out_shape = leaf.init(key, shape)
-            jax.tree.map(standard, kernels(params))  # raises where it cannot be
+            jax.tree.map(standardize, kernels(params))  # raises for a kernel that does not fit
             return params, state, out_shape
 
         def apply(
@@ -55,8 +61,10 @@ def weight_standardization(layer: Layer, *, eps: Number = 1e-5) -> Layer:
             key: jax.Array | None = None,
             train: bool = False,
         ):
-            own = jax.tree.map(standard, kernels(params))
-            return leaf.apply(with_kernels(params, own), state, x, key=key, train=train)
+            # In every application: the params stay W, and gradients pass through.
+            new_kernels = jax.tree.map(standardize, kernels(params))
+            new_params = with_kernels(params, new_kernels)
+            return leaf.apply(new_params, state, x, key=key, train=train)
 
         return Layer(init, apply, leaf.name)
 
@@ -64,30 +72,47 @@ def weight_standardization(layer: Layer, *, eps: Number = 1e-5) -> Layer:
 
 
 @maker
-def spectral_norm(layer: Layer, *, iterations: int = 1, eps: Number = 1e-12) -> Layer:
-    """A layer acts with weights of largest singular value 1, W / σ in place of W, where σ = vᵀ W u.
+def spectral_norm(
+    layer: Layer,
+    *,
+    iterations: int = 1,
+    eps: Number = 1e-12,
+) -> Layer:
+    """Spectral normalization: a layer acts with W / σ in place of W, where σ = vᵀ W u.
 
-    W is every `kernel` of the layer, or of the layers it is made of, as a matrix (weights, outputs). u and v, in the
-    state, come near the singular vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + eps), v <- W u / (|W u| +
-    eps): fifteen times in init, `iterations` times in each application with train=True; gradients hold them
-    constant. Params are the layer's own, and its state is {body: its own, u, v}. ConfigError for an option out of
-    range, and in init for a layer without kernel [Miyato et al. 2018, arXiv:1802.05957].
+    W is every `kernel` of the layer, or of the layers it is made of, as a matrix (weights,
+    outputs). Its largest singular value becomes 1. u and v, in the state, approach the singular
+    vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + eps), v <- W u / (|W u| + eps): 15 times in
+    init and `iterations` times in each application with train=True. Gradients hold them constant.
+    Params are those of the layer; the state is {body: the state of the layer, u, v}
+    [Miyato et al. 2018, arXiv:1802.05957].
+
+    Args:
+        layer: The layer whose kernels are normalized, or a network of such layers.
+        iterations: Power iterations in each training step; 1 as in the paper, since W moves little.
+        eps: Number added to the norms of the vectors, > 0.
+
+    Raises:
+        ConfigError: An option is out of range, or, in init, the layer has no kernel.
+        TreeMismatchError: The state is not that of this layer.
     """
     checks.whole("spectral_norm iterations", iterations)
     checks.number("spectral_norm eps", eps, "(0, inf)")
 
-    def bounded(leaf: Layer) -> Layer:
+    def normalized(leaf: Layer) -> Layer:
         def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
-            params, state, out_shape = leaf.init(
-                jax.random.fold_in(checks.key("spectral_norm key", key), 0), shape
-            )
+            checks.key("spectral_norm key", key)
+            # Kernel i draws by fold_in(key, i), counted from 1.
+            layer_key = jax.random.fold_in(key, 0)
+            params, state, out_shape = leaf.init(layer_key, shape)
             vectors = {}
-            for place, (path, matrix) in enumerate(_matrices(params).items(), 1):
-                v = jax.random.normal(
-                    jax.random.fold_in(key, place), matrix.shape[:1], matrix.dtype
-                )
-                vectors[path] = _iterated(matrix, _Pair(matrix[0], v), WARM_UP, eps)
-            return params, _entered(state, vectors), out_shape
+            for index, (path, matrix) in enumerate(_matrices(params).items(), 1):
+                own_key = jax.random.fold_in(key, index)
+                v = jax.random.normal(own_key, matrix.shape[:1], matrix.dtype)
+                # The iteration begins with a new u by v, so that any u of this shape is right.
+                start = _SingularVectors(matrix[0], v)
+                vectors[path] = _iterate(matrix, start, WARM_UP, eps)
+            return params, _with_vectors(state, vectors), out_shape
 
         def apply(
             params: Params,
@@ -101,61 +126,75 @@ def spectral_norm(layer: Layer, *, iterations: int = 1, eps: Number = 1e-12) -> 
             if not matrices:
                 return leaf.apply(params, state, x, key=key, train=train)
             _expect_vectors(state, matrices)
-            vectors, own = {}, {}
+            count = iterations if train else 0
+            new_vectors = {}
+            new_kernels = {}
             for path, kernel in kernels(params).items():
-                matrix, old = matrices[path], _Pair(state["u"][path], state["v"][path])
-                pair = _Pair(*(vector.astype(matrix.dtype) for vector in old))
-                pair = _iterated(matrix, pair, iterations if train else 0, eps)
-                own[path] = (
-                    (matrix / (pair.v @ matrix @ pair.u)).reshape(kernel.shape).astype(kernel.dtype)
-                )
-                vectors[path] = jax.tree.map(lambda new, old: new.astype(old.dtype), pair, old)
-            y, body = leaf.apply(
-                with_kernels(params, own), state.get("body", {}), x, key=key, train=train
-            )
-            return y, _entered(body, vectors)
+                matrix = matrices[path]
+                old = _SingularVectors(state["u"][path], state["v"][path])
+                start = _SingularVectors(old.u.astype(matrix.dtype), old.v.astype(matrix.dtype))
+                new = _iterate(matrix, start, count, eps)
+                sigma = new.v @ matrix @ new.u
+                # (weights, outputs) -> the shape of the kernel
+                new_kernels[path] = (matrix / sigma).reshape(kernel.shape).astype(kernel.dtype)
+                # The state keeps its dtype, also where the params are in half precision.
+                new_vectors[path] = jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
+            new_params = with_kernels(params, new_kernels)
+            y, body = leaf.apply(new_params, state.get("body", {}), x, key=key, train=train)
+            return y, _with_vectors(body, new_vectors)
 
         return Layer(init, apply, leaf.name)
 
-    return change_kernels("spectral_norm", layer, bounded)
+    return change_kernels("spectral_norm", layer, normalized)
 
 
-class _Pair(NamedTuple):
+class _SingularVectors(NamedTuple):
     u: jax.Array  # (outputs,)
     v: jax.Array  # (weights,)
 
 
 def _matrices(params: Params) -> dict[str, jax.Array]:
-    """Each kernel with the weights of an output as a column, (weights, outputs)."""
-    return {
-        path: kernel.astype(trees.wide(kernel)).reshape(-1, kernel.shape[-1])
-        for path, kernel in kernels(params).items()
-    }
+    """Return each kernel as a matrix whose columns are the weights of one output."""
+    matrices = {}
+    for path, kernel in kernels(params).items():
+        wide = kernel.astype(trees.wide(kernel))
+        matrices[path] = wide.reshape(-1, kernel.shape[-1])  # (weights, outputs)
+    return matrices
 
 
-def _iterated(matrix: jax.Array, pair: _Pair, count: int, eps: Number) -> _Pair:
-    """The vectors so many power iterations on."""
-    fixed = jax.lax.stop_gradient(matrix)
+def _iterate(
+    matrix: jax.Array,
+    vectors: _SingularVectors,
+    count: int,
+    eps: Number,
+) -> _SingularVectors:
+    """Return the vectors after `count` power iterations."""
+    constant = jax.lax.stop_gradient(matrix)
 
-    def one(_: jax.Array, pair: _Pair) -> _Pair:
-        u = _unit(pair.v @ fixed, eps)
-        return _Pair(u, _unit(fixed @ u, eps))
+    def iteration(_: jax.Array, vectors: _SingularVectors) -> _SingularVectors:
+        u = _unit(vectors.v @ constant, eps)
+        v = _unit(constant @ u, eps)
+        return _SingularVectors(u, v)
 
-    return jax.lax.fori_loop(0, count, one, pair)
+    return jax.lax.fori_loop(0, count, iteration, vectors)
 
 
 def _unit(vector: jax.Array, eps: Number) -> jax.Array:
+    # eps keeps a vector of zeros from becoming NaN.
     return vector / (jnp.linalg.norm(vector) + trees.knob(eps, vector))
 
 
-def _entered(body: State, vectors: dict[str, _Pair]) -> State:
-    """The state of a layer with these vectors, by the paths of its kernels; just its own where there are none."""
-    u, v = ({path: pair[i] for path, pair in vectors.items()} for i in range(2))
-    return filled({"body": body, "u": u, "v": v}) if vectors else body
+def _with_vectors(body: State, vectors: dict[str, _SingularVectors]) -> State:
+    """Return the state of a layer with the vectors of its kernels by path, if it has kernels."""
+    if not vectors:
+        return body
+    u = {path: pair.u for path, pair in vectors.items()}
+    v = {path: pair.v for path, pair in vectors.items()}
+    return drop_empty({"body": body, "u": u, "v": v})
 
 
 def _expect_vectors(state: State, matrices: dict[str, jax.Array]) -> None:
     expect_names("spectral_norm state", ("body", "u", "v"), state)
     for name, axis in (("v", 0), ("u", 1)):
-        shapes = {path: matrix.shape[axis : axis + 1] for path, matrix in matrices.items()}
+        shapes = {path: (matrix.shape[axis],) for path, matrix in matrices.items()}
         trees.expect_arrays(f"spectral_norm {name}", state.get(name, {}), shapes)

@@ -1,1 +1,1 @@
-"""Layers that read a sequence step by step."""
+"""Recurrent layers, which process a sequence step by step."""

@@ -1,4 +1,4 @@
-"""The recurrent layers, each by what its cell does in one step."""
+"""Recurrent layers: RNN, LSTM and GRU, each given by one step of its cell."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.nn.recurrent.recurrence import Carry, Cell, Reading, recur, recurrent
+from fnn.nn.recurrent.recurrence import Carry, Cell, Options, recurrent, recurrent_product
 from fnn.types import Initializer, Layer, Number, Params
 from fnn.values import maker
-
-# What the three docstrings share is told once, in rnn's.
 
 
 @maker
@@ -23,22 +21,47 @@ def rnn(
     kernel_init: Initializer | None = None,
     recurrent_init: Initializer | None = None,
 ) -> Layer:
-    """Read a sequence step by step, h_t = activation(x_t W + h_(t-1) U + b), from h_0 = 0.
+    """Elman recurrent layer, h_t = activation(x_t W + h_(t-1) U + b), with h_0 = 0 [Elman 1990].
 
-    x (batch, time, features), or the pair of it and lengths (batch,), integers in 1..time. y (batch, time, units) is
-    every h_t, and 0 beyond a length; with `last` (batch, units), h at each sequence's end. `bidirectional` sets the
-    same beside it, of params of its own, read from the end: 2 units. `kernel` W (features, units), lecun_normal;
-    `recurrent_kernel` U (units, units), orthogonal; `bias` b, zeros. What stands beyond a length has no influence.
-    ShapeError, DTypeError or TreeMismatchError for x or params that do not fit; RangeError for a length out of range,
-    or NaN where it is traced [Elman 1990].
+    x (batch, time, features), or a pair of it and lengths (batch,), integers in 1..time.
+    y (batch, time, units) is h_t at every step and 0 beyond a length. Values of x beyond a length,
+    also NaN, do not affect y or gradients. The params are `kernel` W (features, units),
+    `recurrent_kernel` U (units, units) and `bias` b (units,), zeros at first.
+
+    Args:
+        units: Size of h.
+        activation: Nonlinearity of h.
+        bidirectional: Whether a second layer, with params of its own, reads from the end. Its
+            outputs are concatenated, y (batch, time, 2 units), and the params are dicts of
+            `forward` and `backward`.
+        last: Whether y is h at the end of each sequence only, (batch, units).
+        kernel_init: Initializer of W; lecun_normal if None, for inputs of unit variance.
+        recurrent_init: Initializer of U; orthogonal if None, which keeps the norm of h.
+
+    Raises:
+        ConfigError: An option is out of range.
+        ShapeError: x has another rank or number of features, or lengths another shape.
+        DTypeError: x is not floating-point, or lengths are not integers.
+        RangeError: A length is out of range; where lengths are traced, y is NaN there instead.
+        TreeMismatchError: The params are of another layer.
     """
 
-    def step(params: Params, projected: jax.Array, carry: Carry) -> Carry:
+    def step(
+        params: Params,
+        projected: jax.Array,
+        carry: Carry,
+    ) -> Carry:
         (output,) = carry
-        return (activation(projected + recur(params, output)),)
+        # (batch, units), as in every step: `projected` is x_t W + b
+        total = projected + recurrent_product(params, output)
+        return (activation(total),)
 
-    cell = Cell(1, 1, lambda units: {"bias": jnp.zeros(units)}, step)
-    return recurrent("rnn", cell, Reading(units, bidirectional, last, kernel_init, recurrent_init))
+    def biases(units: int) -> Mapping[str, jax.Array]:
+        return {"bias": jnp.zeros(units)}
+
+    cell = Cell(gates=1, carries=1, biases=biases, step=step)
+    options = Options(units, bidirectional, last, kernel_init, recurrent_init)
+    return recurrent("rnn", cell, options)
 
 
 @maker
@@ -51,29 +74,51 @@ def lstm(
     kernel_init: Initializer | None = None,
     recurrent_init: Initializer | None = None,
 ) -> Layer:
-    """Read a sequence with a memory c that gates write and forget: h_t = o tanh(c_t), c_t = f c_(t-1) + i g.
+    """Long short-term memory, h_t = o tanh(c_t) with c_t = f c_(t-1) + i g.
 
-    (i, f, g, o) = (σ, σ, tanh, σ)(x_t W + h_(t-1) U + b), side by side in that order, as in torch. x, y and the options
-    are those of nn.rnn, W (features, 4 units), U (units, 4 units), b (4 units,); b of f begins at forget_bias, for
-    what is remembered has gradients [Hochreiter & Schmidhuber 1997; Gers et al. 2000; Jozefowicz et al. 2015].
+    (i, f, g, o) = (σ, σ, tanh, σ)(x_t W + h_(t-1) U + b), concatenated in this order, as in torch
+    [Hochreiter & Schmidhuber 1997]. x and y are those of `rnn`. The params are `kernel` W
+    (features, 4 units), `recurrent_kernel` U (units, 4 units) and `bias` b (4 units,).
+
+    Args:
+        units: Size of h and of c.
+        forget_bias: Initial bias of the forget gate f; the rest of b is 0. At 1 the gate is mostly
+            open, so that gradients pass [Gers et al. 2000; Jozefowicz et al. 2015].
+        bidirectional: Whether a second layer reads from the end, as in `rnn`.
+        last: Whether y is h at the end of each sequence only, (batch, units).
+        kernel_init: Initializer of W, gate by gate; lecun_normal if None.
+        recurrent_init: Initializer of U, gate by gate; orthogonal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, RangeError, TreeMismatchError: As `rnn`.
     """
     checks.number("lstm forget_bias", forget_bias, "(-inf, inf)")
 
     def biases(units: int) -> Mapping[str, jax.Array]:
         zeros = jnp.zeros(4 * units)
-        return {"bias": zeros.at[units : 2 * units].set(trees.knob(forget_bias, zeros))}
+        forget = slice(units, 2 * units)  # the second of the four gates
+        initial = trees.knob(forget_bias, zeros)
+        return {"bias": zeros.at[forget].set(initial)}
 
-    def step(params: Params, projected: jax.Array, carry: Carry) -> Carry:
+    def step(
+        params: Params,
+        projected: jax.Array,
+        carry: Carry,
+    ) -> Carry:
         output, memory = carry
-        write, keep, new, show = jnp.split(projected + recur(params, output), 4, axis=-1)
-        memory = jax.nn.sigmoid(keep) * memory + jax.nn.sigmoid(write) * jnp.tanh(new)
-        return jax.nn.sigmoid(show) * jnp.tanh(memory), memory
+        total = projected + recurrent_product(params, output)
+        # (batch, 4 units) -> 4 arrays (batch, units)
+        input_gate, forget_gate, new, output_gate = jnp.split(total, 4, axis=-1)
+        # The memory only passes products and sums, so that its gradient does not vanish.
+        kept = jax.nn.sigmoid(forget_gate) * memory
+        added = jax.nn.sigmoid(input_gate) * jnp.tanh(new)
+        memory = kept + added
+        output = jax.nn.sigmoid(output_gate) * jnp.tanh(memory)
+        return output, memory
 
-    return recurrent(
-        "lstm",
-        Cell(4, 2, biases, step),
-        Reading(units, bidirectional, last, kernel_init, recurrent_init),
-    )
+    cell = Cell(gates=4, carries=2, biases=biases, step=step)
+    options = Options(units, bidirectional, last, kernel_init, recurrent_init)
+    return recurrent("lstm", cell, options)
 
 
 @maker
@@ -85,30 +130,49 @@ def gru(
     kernel_init: Initializer | None = None,
     recurrent_init: Initializer | None = None,
 ) -> Layer:
-    """Read a sequence by two gates: h_t = (1 - z) n + z h_(t-1), n = tanh(x_t W_n + b_n + r (h_(t-1) U_n + d)).
+    """Gated recurrent unit, h_t = (1 - z) n + z h_(t-1) [Cho et al. 2014, arXiv:1406.1078].
 
-    (r, z) = σ(x_t W + h_(t-1) U + b), and (r, z, n) stand side by side in that order, as in torch. x, y and the options
-    are those of nn.rnn, W (features, 3 units), U (units, 3 units), b (3 units,); `recurrent_bias` d (units,), zeros,
-    stands inside of the reset gate r; torch's other recurrent biases would only be added to b
-    [Cho et al. 2014, arXiv:1406.1078].
+    n = tanh(x_t W_n + b_n + r (h_(t-1) U_n + d)) and (r, z) = σ(x_t W + h_(t-1) U + b), where
+    (r, z, n) are concatenated in this order, as in torch. x and y are those of `rnn`. The params
+    are `kernel` W (features, 3 units), `recurrent_kernel` U (units, 3 units), `bias` b (3 units,)
+    and `recurrent_bias` d (units,), both biases zeros at first. Only d is inside of the reset gate
+    r: the other recurrent biases of torch would only be added to b.
+
+    Args:
+        units: Size of h.
+        bidirectional: Whether a second layer reads from the end, as in `rnn`.
+        last: Whether y is h at the end of each sequence only, (batch, units).
+        kernel_init: Initializer of W, gate by gate; lecun_normal if None.
+        recurrent_init: Initializer of U, gate by gate; orthogonal if None.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError, RangeError, TreeMismatchError: As `rnn`.
     """
 
     def biases(units: int) -> Mapping[str, jax.Array]:
-        return {"bias": jnp.zeros(3 * units), "recurrent_bias": jnp.zeros(units)}
+        bias = jnp.zeros(3 * units)
+        recurrent_bias = jnp.zeros(units)
+        return {"bias": bias, "recurrent_bias": recurrent_bias}
 
-    def step(params: Params, projected: jax.Array, carry: Carry) -> Carry:
+    def step(
+        params: Params,
+        projected: jax.Array,
+        carry: Carry,
+    ) -> Carry:
         (output,) = carry
-        (reset, update, new), (own_reset, own_update, own) = (
-            jnp.split(part, 3, axis=-1) for part in (projected, recur(params, output))
-        )
-        kept = jax.nn.sigmoid(update + own_update)
-        own = own + params["recurrent_bias"].astype(own.dtype)[None]
-        return (
-            (1 - kept) * jnp.tanh(new + jax.nn.sigmoid(reset + own_reset) * own) + kept * output,
-        )
+        product = recurrent_product(params, output)
+        # (batch, 3 units) -> 3 arrays (batch, units), of x_t and of h_(t-1)
+        reset_x, update_x, new_x = jnp.split(projected, 3, axis=-1)
+        reset_h, update_h, new_h = jnp.split(product, 3, axis=-1)
+        # z near 1 keeps the previous output.
+        update = jax.nn.sigmoid(update_x + update_h)
+        recurrent_bias = params["recurrent_bias"].astype(new_h.dtype)
+        new_h = new_h + recurrent_bias[None]
+        renewed = 1 - update
+        reset = jax.nn.sigmoid(reset_x + reset_h)
+        new = jnp.tanh(new_x + reset * new_h)
+        return (renewed * new + update * output,)
 
-    return recurrent(
-        "gru",
-        Cell(3, 1, biases, step),
-        Reading(units, bidirectional, last, kernel_init, recurrent_init),
-    )
+    cell = Cell(gates=3, carries=1, biases=biases, step=step)
+    options = Options(units, bidirectional, last, kernel_init, recurrent_init)
+    return recurrent("gru", cell, options)

@@ -1,4 +1,4 @@
-"""How a cell reads a sequence: what the recurrent layers share."""
+"""The scan of a recurrent cell over sequences, shared by all recurrent layers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,23 +10,26 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import along_last, expect_affine
-from fnn.nn.core.bounds import within
+from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.initializers.random import lecun_normal, orthogonal
 from fnn.types import Initializer, Layer, Params, Shape, State
 from fnn.xla import on_cpu_else
 
 Project = Callable[[Params, jax.Array], jax.Array]
-Carry = tuple[jax.Array, ...]  # each (batch, units); the first is what the cell puts out
+Carry = tuple[jax.Array, ...]  # each (batch, units); the first is the output of the cell
+StepInputs = tuple[jax.Array, jax.Array]  # x_t, projected or not, and is_valid (batch,)
 
 
 class Cell(NamedTuple):
-    """One step of reading.
+    """One step of a recurrent layer.
 
-    gates:   how many times `units` the kernels are wide
-    carries: how many arrays (batch, units) go from step to step, all 0 before the first
-    biases:  (units) -> the initial vectors by name, among them `bias` (gates units,)
-    step:    (params, projected, carry) -> carry, where projected (batch, gates units) is x_t kernel + bias
+    Attributes:
+        gates: Width of the kernels in multiples of `units`.
+        carries: Number of arrays (batch, units) carried from step to step, all 0 at first.
+        biases: (units) -> the initial vectors by name, among them `bias` (gates units,).
+        step: (params, projected, carry) -> carry, where projected (batch, gates units) is
+            x_t kernel + bias.
     """
 
     gates: int
@@ -35,8 +38,16 @@ class Cell(NamedTuple):
     step: Callable[[Params, jax.Array, Carry], Carry]
 
 
-class Reading(NamedTuple):
-    """What the recurrent layers have in common: their options."""
+class Options(NamedTuple):
+    """The options that all recurrent layers have in common.
+
+    Attributes:
+        units: Size of the output.
+        bidirectional: Whether a second layer reads from the end.
+        last: Whether only the output at the end of each sequence is returned.
+        kernel_init: Initializer of the input kernel, or None.
+        recurrent_init: Initializer of the recurrent kernel, or None.
+    """
 
     units: int
     bidirectional: bool
@@ -45,138 +56,222 @@ class Reading(NamedTuple):
     recurrent_init: Initializer | None
 
 
-def recurrent(where: str, cell: Cell, options: Reading) -> Layer:
-    """The layer that reads by a cell: from the front, or from both ends with the two outputs side by side."""
+def recurrent(
+    where: str,
+    cell: Cell,
+    options: Options,
+) -> Layer:
+    """Make the recurrent layer of a cell, in one direction or in both.
+
+    Args:
+        where: Name of the layer.
+        cell: One step.
+        options: The options of the layer, which are checked here.
+    """
     checks.whole(f"{where} units", options.units)
     checks.flag(f"{where} bidirectional", options.bidirectional)
     checks.flag(f"{where} last", options.last)
+    forward = _one_direction(where, cell, options, reverse=False)
     if not options.bidirectional:
-        return _one_way(where, cell, options, reverse=False)
-    ways = {"forward": False, "backward": True}
-    return _both_ways(
-        where, {name: _one_way(where, cell, options, reverse=back) for name, back in ways.items()}
-    )
+        return forward
+    backward = _one_direction(where, cell, options, reverse=True)
+    return _both_directions(where, {"forward": forward, "backward": backward})
 
 
-def _both_ways(where: str, parts: Mapping[str, Layer]) -> Layer:
+def _both_directions(where: str, parts: Mapping[str, Layer]) -> Layer:
+    """Concatenate the outputs of the parts."""
+
     def shapes(go: Go, shape: Shape) -> Shape:
         forward, backward = (go(name, shape) for name in parts)
-        return (*forward[:-1], forward[-1] + backward[-1])
+        *rest, forward_units = forward
+        backward_units = backward[-1]
+        return (*rest, forward_units + backward_units)
 
     def arrays(go: Go, x: Any) -> jax.Array:
-        return jnp.concatenate([go(name, x) for name in parts], axis=-1)
+        outputs = [go(name, x) for name in parts]
+        return jnp.concatenate(outputs, axis=-1)
 
     return composite(where, parts, shapes, arrays)
 
 
-def _one_way(where: str, cell: Cell, options: Reading, reverse: bool) -> Layer:
-    units, width = options.units, cell.gates * options.units
+def _one_direction(
+    where: str,
+    cell: Cell,
+    options: Options,
+    reverse: bool,
+) -> Layer:
+    units = options.units
+    width = cell.gates * units
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key(f"{where} key", key)
         time, features = _sequence_shape(where, shape)
-        kernel_key, recurrent_key = (jax.random.fold_in(key, place) for place in range(2))
-        kernel = _gates(
-            kernel_key, cell.gates, (features, units), options.kernel_init or lecun_normal()
-        )
-        recurrent = _gates(
-            recurrent_key, cell.gates, (units, units), options.recurrent_init or orthogonal()
-        )
+        kernel_key = jax.random.fold_in(key, 0)
+        recurrent_key = jax.random.fold_in(key, 1)
+        # (features, gates units) and (units, gates units)
+        kernel_init = options.kernel_init or lecun_normal()
+        kernel = _init_gates(kernel_key, cell.gates, (features, units), kernel_init)
+        recurrent_init = options.recurrent_init or orthogonal()
+        recurrent = _init_gates(recurrent_key, cell.gates, (units, units), recurrent_init)
         params = {"kernel": kernel, "recurrent_kernel": recurrent, **cell.biases(units)}
-        return params, {}, (units,) if options.last else (time, units)
+        out_shape = (units,) if options.last else (time, units)
+        return params, {}, out_shape
 
     def apply(
-        params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
     ):
         x, lengths = _sequences(where, x)
-        kernels = {"kernel": (x.shape[-1], width), "recurrent_kernel": (units, width)}
-        biases = {
-            name: bias.shape for name, bias in jax.eval_shape(lambda: cell.biases(units)).items()
-        }
-        _expect_params(where, params, x, kernels | biases)
-        alarm = within(
-            f"{where} lengths", f"1 <= length <= {x.shape[1]}", lengths, 1, x.shape[1] + 1
-        )
-        seen = jnp.arange(x.shape[1])[None] < lengths.astype(int)[:, None]
+        _, time, features = x.shape
+        shapes = {"kernel": (features, width), "recurrent_kernel": (units, width)}
+        biases = jax.eval_shape(lambda: cell.biases(units))
+        for name, bias in biases.items():
+            shapes[name] = bias.shape
+        _expect_params(where, params, x, shapes)
+
+        expected = f"1 <= length <= {time}"
+        nan = nan_outside_bounds(f"{where} lengths", expected, lengths, 1, time + 1)
+        # (batch, time): True for the steps before the length of each sequence
+        steps = jnp.arange(time)[None]
+        is_valid = steps < lengths.astype(int)[:, None]
         params = {name: array.astype(x.dtype) for name, array in params.items()}
-        last, outputs = _read(cell, units, params, jnp.where(seen[..., None], x, 0), seen, reverse)
-        y = last if options.last else jnp.where(seen[..., None], outputs, 0)
-        return (y * alarm.astype(y.dtype).reshape(-1, *(1,) * (y.ndim - 1))).astype(x.dtype), state
+        # Zeros before the scan as well: NaN beyond a length would reach the gradients as 0 * NaN.
+        x = jnp.where(is_valid[..., None], x, 0)
+        last, outputs = _scan_sequences(cell, units, params, x, is_valid, reverse)
+        y = last  # (batch, units)
+        if not options.last:
+            y = jnp.where(is_valid[..., None], outputs, 0)  # (batch, time, units)
+        # (batch,) -> (batch, 1, ...), to multiply y of two or three axes
+        ones = (1,) * (y.ndim - 1)
+        nan = nan.astype(y.dtype).reshape(-1, *ones)
+        return (y * nan).astype(x.dtype), state
 
     return Layer(init, apply, where)
 
 
-def _read(cell: Cell, units: int, params: Params, x: jax.Array, seen: jax.Array, reverse: bool):
-    """The output after the whole of each sequence (batch, units), and after each step (batch, time, units)."""
-    wide = trees.wide(x)  # what is carried on, for what a step adds may be small
+def _scan_sequences(
+    cell: Cell,
+    units: int,
+    params: Params,
+    x: jax.Array,
+    is_valid: jax.Array,
+    reverse: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Apply the cell step by step.
+
+    Returns:
+        The output at the end of each sequence (batch, units), and at every step
+        (batch, time, units).
+    """
+    # The carry is float32 at least, since the term that one step adds may be small.
+    wide = trees.wide(x)
 
     def project(params: Params, x: jax.Array) -> jax.Array:
-        return (x @ params["kernel"] + along_last(params["bias"], x)).astype(wide)
+        product = x @ params["kernel"]
+        projected = product + along_last(params["bias"], x)
+        return projected.astype(wide)
 
     def scan(
-        project: Project, params: Params, xs: jax.Array, seen: jax.Array
+        project: Project,
+        params: Params,
+        xs: jax.Array,
+        is_valid: jax.Array,
     ) -> tuple[Carry, jax.Array]:
-        def step(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-            now, seen = at
-            moved = cell.step(params, project(params, now), carry)
-            carry = tuple(
-                jnp.where(seen[:, None], new, old) for new, old in zip(moved, carry, strict=True)
-            )
-            return carry, carry[0]
+        def step(carry: Carry, inputs: StepInputs) -> tuple[Carry, jax.Array]:
+            x, is_valid = inputs  # (batch, features) or (batch, gates units); (batch,)
+            proposed = cell.step(params, project(params, x), carry)
+            # Beyond its length a sequence keeps its carry, so that the last is that at its end.
+            kept = []
+            for new, old in zip(proposed, carry, strict=True):
+                kept.append(jnp.where(is_valid[:, None], new, old))
+            return tuple(kept), kept[0]
 
-        begin = (jnp.zeros((xs.shape[1], units), wide),) * cell.carries
-        return jax.lax.scan(step, begin, (xs, seen), reverse=reverse)
+        batch = xs.shape[1]
+        zeros = jnp.zeros((batch, units), wide)
+        carry = (zeros,) * cell.carries
+        return jax.lax.scan(step, carry, (xs, is_valid), reverse=reverse)
 
-    def at_once(params: Params, x: jax.Array, seen: jax.Array) -> tuple[Carry, jax.Array]:
-        return scan(lambda params, now: now, params, project(params, x), seen)
+    def project_then_scan(
+        params: Params,
+        xs: jax.Array,
+        is_valid: jax.Array,
+    ) -> tuple[Carry, jax.Array]:
+        return scan(lambda params, x: x, params, project(params, xs), is_valid)
 
-    # One matrix product for all times; but where memory is slow, as a CPU's, what is `gates` times as wide as the
-    # outputs is not worth to be written and read again: benchmarks/lstm_step.py takes a fifth less time.
-    read = on_cpu_else(partial(scan, project), at_once)
-    carry, outputs = read(params, jnp.moveaxis(x, 1, 0), seen.T)
-    return carry[0], jnp.moveaxis(outputs, 0, 1)
+    # One matrix product for all steps is faster on an accelerator. On CPU it is not worth writing
+    # and reading an array `gates` times as wide as the outputs: projecting step by step takes a
+    # fifth less time in benchmarks/lstm_step.py.
+    scan_all = on_cpu_else(partial(scan, project), project_then_scan)
+    # The scan runs over the first axis: (batch, time, features) -> (time, batch, features).
+    xs = jnp.moveaxis(x, 1, 0)
+    carry, outputs = scan_all(params, xs, is_valid.T)
+    return carry[0], jnp.moveaxis(outputs, 0, 1)  # (batch, time, units)
 
 
-def recur(params: Params, output: jax.Array) -> jax.Array:
-    """What the gates get from the output before: output recurrent_kernel."""
+def recurrent_product(params: Params, output: jax.Array) -> jax.Array:
+    """Multiply the previous output (batch, units) by the recurrent kernel."""
     kernel = params["recurrent_kernel"]
-    return (output.astype(kernel.dtype) @ kernel).astype(output.dtype)
+    # The product is in the dtype of the params, the sums of the carry in the wide one.
+    product = output.astype(kernel.dtype) @ kernel
+    return product.astype(output.dtype)
 
 
-def _gates(key: jax.Array, gates: int, shape: Shape, start: Initializer) -> jax.Array:
-    """A kernel for each gate, each drawn as a matrix of its own, side by side."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(gates))
-    kernels = jax.vmap(lambda key: start(key, shape))(keys)  # (gates, inputs, units)
-    return jnp.moveaxis(kernels, 0, 1).reshape(shape[0], -1)
+def _init_gates(
+    key: jax.Array,
+    gates: int,
+    shape: Shape,
+    initializer: Initializer,
+) -> jax.Array:
+    """Draw one matrix for each gate and concatenate them, (inputs, gates units)."""
+    # Drawn apart, so that fans and orthogonality are those of one gate.
+    fold_in = partial(jax.random.fold_in, key)
+    keys = jax.vmap(fold_in)(jnp.arange(gates))
+    kernels = jax.vmap(lambda key: initializer(key, shape))(keys)  # (gates, inputs, units)
+    kernels = jnp.moveaxis(kernels, 0, 1)  # (inputs, gates, units)
+    return kernels.reshape(shape[0], -1)
 
 
 def _sequence_shape(where: str, shape: Any) -> Shape:
-    """The (time, features) of a sequence, with a length () beside it or not."""
-    sequence, length = (shape, ()) if trees.is_shape(shape) or len(shape) != 2 else shape
-    if not trees.is_shape(sequence) or len(sequence) != 2 or 0 in sequence or length != ():
-        advice = (
-            "give sequences (batch, time, features), alone or as a pair with their lengths (batch,)"
-        )
-        raise ShapeError(where, "a shape (time, features) or ((time, features), ())", shape, advice)
+    """Return (time, features) of a shape, or of a pair of it and the shape () of a length."""
+    sequence, length = shape, ()
+    if not trees.is_shape(shape) and len(shape) == 2:
+        sequence, length = shape
+    is_pair = trees.is_shape(sequence) and len(sequence) == 2
+    if not is_pair or 0 in sequence or length != ():
+        expected = "a shape (time, features) or ((time, features), ())"
+        advice = "give sequences (batch, time, features), alone or as a pair with their "
+        advice += "lengths (batch,)"
+        raise ShapeError(where, expected, shape, advice)
     return sequence
 
 
 def _sequences(where: str, x: Any) -> tuple[jax.Array, jax.Array]:
-    """The sequences (batch, time, features), and how much of each counts (batch,): all of it, unless told."""
-    sequences = x[0] if isinstance(x, tuple) else x
-    _sequence_shape(f"{where} x", jax.tree.map(lambda array: array.shape[1:], x))
+    """Return sequences (batch, time, features) and lengths (batch,), by default those of x."""
+    is_pair = isinstance(x, tuple)
+    sequences = x[0] if is_pair else x
+    example_shapes = jax.tree.map(lambda array: array.shape[1:], x)
+    _sequence_shape(f"{where} x", example_shapes)
     checks.floating(f"{where} x", sequences)
     batch, time = sequences.shape[:2]
-    lengths = x[1] if isinstance(x, tuple) else jnp.full(batch, time)
+    lengths = x[1] if is_pair else jnp.full(batch, time)
     if lengths.shape != (batch,):
-        raise ShapeError(
-            f"{where} lengths", f"one a sequence, ({batch},)", lengths.shape, "give one for each"
-        )
+        expected = f"one a sequence, ({batch},)"
+        raise ShapeError(f"{where} lengths", expected, lengths.shape, "give one for each")
     return sequences, lengths
 
 
-def _expect_params(where: str, params: Params, x: jax.Array, shapes: Mapping[str, Shape]) -> None:
-    if isinstance(params, Mapping):  # first those that x must fit, for a wrong x is x's fault
+def _expect_params(
+    where: str,
+    params: Params,
+    x: jax.Array,
+    shapes: Mapping[str, Shape],
+) -> None:
+    if isinstance(params, Mapping):
+        # First the arrays that x must fit, so that x of a wrong width is reported as such.
         affine = {name: params[name] for name in ("kernel", "bias") if name in params}
         expect_affine(where, affine, x, shapes["kernel"], use_bias=True)
     trees.expect_arrays(where, params, shapes)

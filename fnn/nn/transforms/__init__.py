@@ -1,1 +1,1 @@
-"""A layer becomes another layer: Layer -> Layer."""
+"""Transforms of one layer into another: Layer -> Layer."""

@@ -1,4 +1,4 @@
-"""Take, replace and initialize parts of a network from trained parameters."""
+"""Take, replace and initialize parts of a network, for transfer learning."""
 
 from functools import partial
 from typing import Any
@@ -8,38 +8,56 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ConfigError
-from fnn.nn.core.composite import expect_layer, in_place_of, name_of, parts, with_changed
+from fnn.nn.core.composite import expect_layer, map_parts, name_of, parts, wrap_layer
 from fnn.types import Layer, Params, State
 from fnn.values import maker
 
+ADVICE = "name the parts on the way, as in body/conv_0"
+
 
 def take(network: Layer, path: str) -> Layer:
-    """The part of a network at a path such as "body/conv_0", the path that its params stand at and that errors tell.
+    """Return the part of a network at a path.
 
-    ConfigError for a path of no part, naming the parts there are where it fails.
+    Args:
+        network: The network.
+        path: Path of the part, such as "body/conv_0": the path of its params, also used in errors.
+
+    Raises:
+        ConfigError: There is no part at the path; the message lists the parts where it fails.
     """
-    name, rest = _first(path)
+    name, rest = _split_first(path)
     part = _expect_part(network, name)
     return take(part, rest) if rest else part
 
 
 @maker
 def replace(network: Layer, path: str, layer: Layer) -> Layer:
-    """The same network with another layer in place of its part at a path such as "head", or "body/conv_0".
+    """Replace the part of a network at a path by another layer.
 
-    Everything else keeps its name and its place, so params of the parts that stay fit on. ConfigError for a path of no
-    part, naming the parts there are where it fails; ShapeError, from init, for a layer that does not fit in.
+    The other parts keep their names and their indices, so that their params still fit. `init` and
+    `apply` raise ShapeError if the layer does not fit in.
+
+    Args:
+        network: The network.
+        path: Path of the part, such as "head" or "body/conv_0".
+        layer: The new part.
+
+    Raises:
+        ConfigError: `layer` is not a Layer, or there is no part at the path; the message lists the
+            parts where it fails.
     """
     expect_layer("replace layer", layer)
-    name, rest = _first(path)
+    name, rest = _split_first(path)
     _expect_part(network, name)
 
-    def change(own: str, part: Layer) -> Layer:
-        if own != name:
+    def change(part_name: str, part: Layer) -> Layer:
+        if part_name != name:
             return part
         return replace(part, rest, layer) if rest else layer
 
-    changed = with_changed(network, change)
+    # Only the parts on the path are made again; the others are the same objects.
+    changed = map_parts(network, change)
+    # The name is kept, so that a changed part of a chain has params under the same name.
     return Layer(
         changed.init,
         changed.apply,
@@ -50,11 +68,61 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     )
 
 
-def _first(path: str) -> tuple[str, str]:
-    """The part that a path begins with, and the path from there on."""
+@maker
+def pretrained(layer: Layer, params: Params, state: State) -> Layer:
+    """Initialize a layer with given params and state instead of random ones.
+
+    chain(freeze(pretrained(body, params, state)), dense(10)) is transfer learning. Parts of the
+    layer, from `take`, are initialized with their share.
+
+    Args:
+        layer: The layer.
+        params: Its params, such as those of an earlier run.
+        state: Its state.
+
+    Raises:
+        ConfigError: `layer` is not a Layer.
+        TreeMismatchError: In `init`, params or state differ in structure, shapes or dtypes from
+            those that the layer would initialize; the message names the path.
+    """
+    expect_layer("pretrained layer", layer)
+
+    def init(key: jax.Array, shape: Any) -> tuple[Params, State, Any]:
+        out_shapes = []
+
+        def draw() -> tuple[Params, State]:
+            params, state, out_shape = layer.init(key, shape)
+            # eval_shape returns arrays only, so the output shape is stored here.
+            out_shapes.append(out_shape)
+            return params, state
+
+        # The layer is initialized abstractly: only shapes and dtypes are needed.
+        expected_params, expected_state = jax.eval_shape(draw)
+        trees.expect_like("pretrained params", params, expected_params)
+        trees.expect_like("pretrained state", state, expected_state)
+        jax_params = jax.tree.map(jnp.asarray, params)
+        jax_state = jax.tree.map(jnp.asarray, state)
+        return jax_params, jax_state, out_shapes[0]
+
+    if not layer.by_name:
+        # The arrays of stacked copies belong to the whole; a part has no share of them.
+        again = partial(pretrained, params=params, state=state)
+        return wrap_layer(layer, Layer(init, layer.apply), again)
+    # A chain, for example: the params of each part are an entry of the whole.
+    shares = {}
+    for name, part in parts(layer).items():
+        shares[name] = pretrained(part, params.get(name, {}), state.get(name, {}))
+    return Layer(init, layer.apply, name_of(layer), shares, layer.with_parts, by_name=True)
+
+
+def _split_first(path: str) -> tuple[str, str]:
+    """Return the first part of a path, and the rest of it."""
     if not isinstance(path, str):
         raise ConfigError(
-            "path", "a path of parts", repr(path), "name the parts on the way, as in body/conv_0"
+            "path",
+            "a path of parts",
+            repr(path),
+            ADVICE,
         )
     name, _, rest = path.partition("/")
     return name, rest
@@ -63,42 +131,11 @@ def _first(path: str) -> tuple[str, str]:
 def _expect_part(network: Layer, name: str) -> Layer:
     found = parts(expect_layer("network", network))
     if name not in found:
-        there = f"a part among {list(found)}" if found else "a layer made of parts"
+        expected = f"a part among {list(found)}" if found else "a layer made of parts"
         raise ConfigError(
-            f"path {name}", there, repr(name), "name the parts on the way, as in body/conv_0"
+            f"path {name}",
+            expected,
+            repr(name),
+            ADVICE,
         )
     return found[name]
-
-
-@maker
-def pretrained(layer: Layer, params: Params, state: State) -> Layer:
-    """The layer beginning with these params and this state instead of drawing its own.
-
-    So chain(freeze(pretrained(body, params, state)), dense(10)) is transfer learning. A part of it, as `take` gives it,
-    begins with its share of them. TreeMismatchError, in init, where they are not just like what the layer would draw,
-    naming the path.
-    """
-    expect_layer("pretrained layer", layer)
-
-    def init(key: jax.Array, shape: Any) -> tuple[Params, State, Any]:
-        ends = []
-
-        def draw() -> tuple[Params, State]:
-            *drawn, end = layer.init(key, shape)
-            ends.append(end)
-            return tuple(drawn)
-
-        wanted = jax.eval_shape(draw)
-        for what, given, like in zip(("params", "state"), (params, state), wanted, strict=True):
-            trees.expect_like(f"pretrained {what}", given, like)
-        return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, state), ends[0]
-
-    if layer.by_name:
-        shares = {
-            name: pretrained(part, params.get(name, {}), state.get(name, {}))
-            for name, part in parts(layer).items()
-        }
-        return Layer(init, layer.apply, name_of(layer), shares, layer.with_parts, by_name=True)
-    return in_place_of(
-        layer, Layer(init, layer.apply), partial(pretrained, params=params, state=state)
-    )

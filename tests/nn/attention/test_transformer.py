@@ -1,4 +1,4 @@
-"""The block is held to the chain of residuals that it is."""
+"""The transformer block, against an equal chain of residual layers."""
 
 from functools import partial
 
@@ -17,54 +17,57 @@ MASK = jnp.array([[True, True, True, False], [True, True, False, False]])
 
 
 def applied(layer, params, x, **options):
-    """What a layer gives, compiled as one: quicker for shapes that come once."""
+    """The output of a layer, compiled as one program, which is faster."""
     return jax.jit(partial(layer.apply, **options))(params, {}, x)[0]
 
 
-def residuals(params, **looks):
-    """The same, built from other layers, and its params."""
+def residual_chain(params, **options):
+    """The same block as a chain of other layers, and its params."""
+    attention = nn.chain(norm=nn.layer_norm(), attention=nn.attention(2, **options))
     mlp = nn.chain(
-        norm=nn.layer_norm(), up=nn.dense(4 * WIDTH), act=nn.gelu(), down=nn.dense(WIDTH)
+        norm=nn.layer_norm(),
+        up=nn.dense(4 * WIDTH),
+        act=nn.gelu(),
+        down=nn.dense(WIDTH),
     )
-    look = nn.chain(norm=nn.layer_norm(), look=nn.attention(2, **looks))
-    own = {
-        "look": {"body": {"norm": params["attention_norm"], "look": params["attention"]}},
-        "mlp": {"body": {"norm": params["mlp_norm"], **params["mlp"]}},
-    }
-    return nn.chain(look=nn.residual(look), mlp=nn.residual(mlp)), own
+    attention_params = {"norm": params["attention_norm"], "attention": params["attention"]}
+    mlp_params = {"norm": params["mlp_norm"], **params["mlp"]}
+    chain_params = {"attention": {"body": attention_params}, "mlp": {"body": mlp_params}}
+    return nn.chain(attention=nn.residual(attention), mlp=nn.residual(mlp)), chain_params
 
 
-@pytest.mark.parametrize("looks", [{}, {"causal": True, "rotary": True, "kv_heads": 1}])
-def test_it_is_two_residuals(looks, key):
-    block = nn.transformer_block(2, **looks)
+@pytest.mark.parametrize("options", [{}, {"causal": True, "rotary": True, "kv_heads": 1}])
+def test_block_equals_two_residual_layers(options, key):
+    block = nn.transformer_block(2, **options)
     params, state, shape = block.init(key, (TIME, WIDTH))
-    chained, own = residuals(params, **looks)
+    chain, chain_params = residual_chain(params, **options)
     y = applied(block, params, X)
-    chex.assert_trees_all_close(y, applied(chained, own, X), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(y, applied(chain, chain_params, X), rtol=1e-5, atol=1e-6)
     assert (state, shape) == ({}, (TIME, WIDTH))
 
 
-def test_a_mask_goes_through_for_the_next_block(key):
+def test_mask_is_passed_on(key):
     block = nn.transformer_block(2)
     params, state, shapes = block.init(key, ((TIME, WIDTH), (TIME,)))
     assert shapes == ((TIME, WIDTH), (TIME,))
     y, mask = applied(block, params, (X, MASK))
     assert state == {} and np.array_equal(mask, MASK)
-    for example, length in enumerate(MASK.sum(1)):  # as if what is not seen were not there
+    # As if the masked steps were absent.
+    for example, length in enumerate(MASK.sum(1)):
         alone = applied(block, params, X[example : example + 1, :length])
         np.testing.assert_allclose(y[example, :length], alone[0], rtol=1e-5, atol=1e-6)
 
 
-def test_blocks_follow_each_other_with_and_without_a_mask(key):
+def test_blocks_can_be_repeated_with_and_without_a_mask(key):
     stack = nn.repeat(nn.transformer_block(2, expansion=1), 2)
     params, _, shape = stack.init(key, (TIME, WIDTH))
     y = applied(stack, params, X)
     assert y.shape == (2, *shape)
-    told, _ = applied(stack, params, (X, jnp.ones_like(MASK)))
-    chex.assert_trees_all_close(told, y, rtol=1e-5, atol=1e-6)
+    masked, _ = applied(stack, params, (X, jnp.ones_like(MASK)))
+    chex.assert_trees_all_close(masked, y, rtol=1e-5, atol=1e-6)
 
 
-def test_norm_and_activation_are_those_given(key):
+def test_given_norm_and_activation_are_used(key):
     block = nn.transformer_block(
         2, norm=nn.rms_norm(), activation=nn.relu(), expansion=2, use_bias=False
     )
@@ -72,13 +75,15 @@ def test_norm_and_activation_are_those_given(key):
     assert jax.tree.map(jnp.shape, params["mlp_norm"]) == {"scale": (WIDTH,)}
     kernels = {"up": {"kernel": (WIDTH, 2 * WIDTH)}, "down": {"kernel": (2 * WIDTH, WIDTH)}}
     assert jax.tree.map(jnp.shape, params["mlp"]) == kernels
-    silent = params | {"mlp": params["mlp"] | {"up": {"kernel": jnp.zeros((WIDTH, 2 * WIDTH))}}}
-    normal = X / jnp.sqrt(jnp.square(X).mean(-1, keepdims=True) + 1e-6)
-    looked = applied(nn.attention(2, use_bias=False), params["attention"], normal)
-    chex.assert_trees_all_close(applied(block, silent, X), X + looked, rtol=1e-5, atol=1e-6)
+    # Without the MLP, whose relu is 0 for an up of zeros.
+    mlp = params["mlp"] | {"up": {"kernel": jnp.zeros((WIDTH, 2 * WIDTH))}}
+    y = applied(block, params | {"mlp": mlp}, X)
+    normalized = X / jnp.sqrt(jnp.square(X).mean(-1, keepdims=True) + 1e-6)
+    branch = applied(nn.attention(2, use_bias=False), params["attention"], normalized)
+    chex.assert_trees_all_close(y, X + branch, rtol=1e-5, atol=1e-6)
 
 
-def test_without_rates_it_needs_no_key_and_with_them_it_draws(key):
+def test_key_is_needed_only_with_drop_rates(key):
     params, _, _ = nn.transformer_block(2).init(key, (TIME, WIDTH))
     plain = applied(nn.transformer_block(2), params, X, train=True)
     for rates in ({"drop_rate": 0.5}, {"drop_path_rate": 0.5}):
@@ -88,16 +93,16 @@ def test_without_rates_it_needs_no_key_and_with_them_it_draws(key):
         assert not np.array_equal(trained, plain)
 
 
-def test_a_dropped_path_leaves_an_example_as_it_is(key):
+def test_example_with_dropped_paths_is_unchanged(key):
     block = nn.transformer_block(2, drop_path_rate=0.9)
     params, _, _ = block.init(key, (TIME, WIDTH))
     many = jnp.broadcast_to(X[:1], (64, TIME, WIDTH))
     y = applied(block, params, many, key=jax.random.key(1), train=True)
     kept = np.abs(y - many).max((1, 2)) > 0
-    assert 0 < kept.sum() < 64 * 0.5  # 0.19 of them are expected to lose not both
+    assert 0 < kept.sum() < 64 * 0.5  # 1 - 0.9² = 0.19 of them keep a branch on average
 
 
-def test_each_branch_draws_its_own_noise(key):
+def test_branches_draw_independently(key):
     """If both branches shared their draws, an example would lose both or none."""
     block = nn.transformer_block(2, drop_path_rate=0.5)
     params, _, _ = block.init(key, (TIME, WIDTH))
@@ -127,7 +132,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case, key):
+def test_wrong_shapes_raise(case, key):
     options, shape, message = ERRORS[case]
     with pytest.raises(ShapeError, match=message):
         nn.transformer_block(**options).init(key, shape)
@@ -142,6 +147,6 @@ def test_what_does_not_fit_is_told(case, key):
         ({"norm": nn.layer_norm}, "transformer_block attention_norm: expected a Layer"),
     ],
 )
-def test_options_out_of_range_are_told_at_once(options, message):
+def test_invalid_options_raise(options, message):
     with pytest.raises(ConfigError, match=message):
         nn.transformer_block(2, **options)

@@ -1,4 +1,4 @@
-"""A chain is held to composition, to where names and keys go, and to what an error tells."""
+"""Tests of chain and residual: composition, names, keys, state and the paths in errors."""
 
 import chex
 import jax
@@ -19,15 +19,15 @@ def ones(key, shape):
     return jnp.ones(shape)
 
 
-def spy(seen):
-    """A layer that writes down the key that it is given, and passes x on."""
+def spy(calls):
+    """A layer that records its keys and returns x."""
 
     def init(key, shape):
-        seen.append(key)
+        calls.append(key)
         return {}, {}, shape
 
     def apply(params, state, x, *, key=None, train=False):
-        seen.append((key, train))
+        calls.append((key, train))
         return x, state
 
     return Layer(init, apply)
@@ -42,11 +42,11 @@ def counter():
     return Layer(lambda key, shape: ({}, {"count": jnp.array(0)}, shape), apply, "counter")
 
 
-def same_keys(got, wanted):
+def assert_same_keys(got, wanted):
     chex.assert_trees_all_equal(jax.random.key_data(got), jax.random.key_data(wanted))
 
 
-def test_chain_is_composition(key):
+def test_a_chain_composes_its_layers(key):
     first, second = nn.dense(5), nn.dense(2)
     params = {
         "dense_0": first.init(key, (4,))[0],
@@ -58,13 +58,13 @@ def test_chain_is_composition(key):
     assert state == {}
 
 
-def test_a_chain_of_nothing_is_the_identity(key):
+def test_an_empty_chain_is_the_identity(key):
     layer = nn.chain()
     assert layer.init(key, (4,)) == ({}, {}, (4,))
     chex.assert_trees_all_equal(layer.apply({}, {}, X), (X, {}))
 
 
-def test_positions_and_names_make_the_params(key):
+def test_params_are_named_by_position_or_keyword(key):
     head = nn.chain(nn.dense(5, kernel_init=ones), out=nn.dense(2, kernel_init=ones))
     layer = nn.chain(
         nn.conv(3, kernel_init=ones), nn.batch_norm(), nn.relu(), nn.flatten(), head=head
@@ -95,14 +95,14 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_layer_without_a_name_is_named_after_its_maker_and_place(maker):
+def test_a_positional_layer_is_named_after_its_maker_and_index(maker):
     layer = nn.chain(nn.flatten(), MAKERS[maker])
     with pytest.raises(FnnError) as caught:
         layer.apply({}, {}, jnp.ones((2, 3), jnp.int32), train=True)
     assert caught.value.__notes__[0].startswith(f"in layer {maker}_1")
 
 
-def test_a_name_taken_by_a_place_is_told():
+def test_a_name_equal_to_that_of_a_positional_layer_raises():
     with pytest.raises(ConfigError, match="dense_0"):
         nn.chain(nn.dense(3), dense_0=nn.dense(2))
 
@@ -112,11 +112,9 @@ def test_shapes_flow_through_init(key):
     layer = nn.chain(*convs, nn.dense(7, kernel_init=ones), nn.dense(2, kernel_init=ones))
     params, state, out_shape = layer.init(key, (8, 8, 1))
     assert params["dense_3"]["kernel"].shape == (2 * 2 * 3, 7)
-    assert (
-        jax.jit(layer.apply)(params, state, jnp.ones((5, 8, 8, 1)))[0].shape
-        == (5, *out_shape)
-        == (5, 2)
-    )
+    assert out_shape == (2,)
+    y, _ = jax.jit(layer.apply)(params, state, jnp.ones((5, 8, 8, 1)))
+    assert y.shape == (5, 2)
 
 
 def test_layer_i_gets_the_key_folded_with_i(key):
@@ -125,17 +123,17 @@ def test_layer_i_gets_the_key_folded_with_i(key):
     nn.chain(spy(applies[0]), named=spy(applies[1])).apply(
         {}, {}, X, key=jax.random.clone(key), train=True
     )
-    for place in range(2):
-        wanted = jax.random.fold_in(jax.random.clone(key), place)
-        same_keys(inits[place][0], wanted)
-        same_keys(applies[place][0][0], wanted)
+    for index in range(2):
+        wanted = jax.random.fold_in(jax.random.clone(key), index)
+        assert_same_keys(inits[index][0], wanted)
+        assert_same_keys(applies[index][0][0], wanted)
 
 
-def test_the_mode_and_the_missing_key_reach_every_layer():
-    seen = []
-    nn.chain(spy(seen), nn.residual(spy(seen), spy(seen))).apply({}, {}, X, train=True)
-    nn.chain(spy(seen)).apply({}, {}, X)
-    assert seen == [(None, True)] * 3 + [(None, False)]
+def test_train_and_a_missing_key_reach_every_layer():
+    calls = []
+    nn.chain(spy(calls), nn.residual(spy(calls), spy(calls))).apply({}, {}, X, train=True)
+    nn.chain(spy(calls)).apply({}, {}, X)
+    assert calls == [(None, True)] * 3 + [(None, False)]
 
 
 def test_renaming_a_layer_keeps_its_draws(key):
@@ -152,13 +150,13 @@ def test_layers_draw_independently(key):
     assert len(np.unique(jnp.concatenate(kernels))) == 4 * 16
 
 
-def test_dropouts_of_a_chain_drop_independently(key):
+def test_dropouts_of_a_chain_are_independent(key):
     layer = nn.chain(nn.dropout(0.5), nn.dropout(0.5))
     y, _ = layer.apply({}, {}, jnp.ones((100, 100)), key=key, train=True)
     assert abs(float((y != 0).mean()) - 0.25) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
 
 
-def test_each_layer_moves_its_own_state(key):
+def test_each_layer_updates_its_state(key):
     layer = nn.chain(
         counter(), nn.relu(), nn.residual(nn.chain(counter(), nn.relu())), last=counter()
     )
@@ -171,42 +169,42 @@ def test_each_layer_moves_its_own_state(key):
     chex.assert_trees_all_equal(kept, moved)
 
 
-def test_an_error_tells_the_path_and_the_shapes_seen(key):
+def test_an_error_names_the_path_and_the_shapes(key):
     body = nn.chain(nn.conv(2), nn.batch_norm())
     layer = nn.chain(nn.conv(2), nn.relu(), nn.relu(), nn.relu(), nn.residual(body))
     params, state, _ = layer.init(key, (4, 4, 2))
     params["residual_4"]["body"]["conv_0"]["kernel"] = jnp.ones((3, 3, 5, 2))
     with pytest.raises(ShapeError) as caught:
         layer.apply(params, state, IMAGES, train=True)
-    seen = "x float32[2,4,4,2], kernel float32[3,3,5,2], bias float32[2]"
+    shapes = "x float32[2,4,4,2], kernel float32[3,3,5,2], bias float32[2]"
     assert [note for note in caught.value.__notes__ if note.startswith("in layer")] == [
-        f"in layer residual_4/body/conv_0: {seen}"
+        f"in layer residual_4/body/conv_0: {shapes}"
     ]
 
 
-def test_an_error_in_init_tells_the_path_and_the_shape(key):
+def test_an_error_in_init_names_the_path_and_the_shape(key):
     layer = nn.chain(nn.flatten(), head=nn.chain(nn.dense(3), nn.max_pool()))
     with pytest.raises(ShapeError) as caught:
         layer.init(key, (4, 4, 2))
     assert caught.value.__notes__[0] == "in layer head/max_pool_1: shape (3,)"
 
 
-def test_an_error_that_is_not_of_fnn_tells_the_path_too(key):
+def test_an_error_of_another_library_gets_the_path_too(key):
     layer = nn.chain(nn.relu(), broken=nn.elementwise(lambda x: x @ x))
     with pytest.raises(TypeError) as caught:
         layer.apply({}, {}, X)
     assert "in layer broken: x float32[3,4]" in caught.value.__notes__
 
 
-def test_an_error_under_jit_tells_the_path():
+def test_an_error_under_jit_names_the_path():
     layer = nn.chain(nn.relu(), nn.max_pool(9))
     with pytest.raises(ShapeError) as caught:
         jax.jit(lambda x: layer.apply({}, {}, x)[0])(IMAGES)
     assert caught.value.__notes__[0] == "in layer max_pool_1: x float32[2,4,4,2]"
 
 
-def edited(params, path, leaf):
-    """The params with a leaf set at a path, or taken away."""
+def edit_params(params, path, leaf):
+    """Return the params with a leaf set at a path, or removed."""
     *way, name = path.split("/")
     params = jax.tree.map(lambda leaf: leaf, params)
     branch = params
@@ -246,15 +244,15 @@ EDITS = {
 
 
 @pytest.mark.parametrize("case", EDITS)
-def test_params_that_init_did_not_return_are_told(case, key):
+def test_params_of_another_structure_raise(case, key):
     layer = nn.chain(nn.dense(4), nn.residual(nn.chain(nn.dense(4), nn.relu())))
     params, state, _ = layer.init(key, (4,))
     path, leaf, message = EDITS[case]
     with pytest.raises(TreeMismatchError, match=message):
-        layer.apply(edited(params, path, leaf), state, X)
+        layer.apply(edit_params(params, path, leaf), state, X)
 
 
-def test_state_that_init_did_not_return_is_told(key):
+def test_state_of_another_structure_raises(key):
     layer = nn.chain(nn.dense(4), nn.batch_norm())
     params, state, _ = layer.init(key, (4,))
     for wrong, message in (
@@ -265,7 +263,7 @@ def test_state_that_init_did_not_return_is_told(key):
             layer.apply(params, wrong, X, train=False)
 
 
-def test_a_layer_without_params_takes_none(key):
+def test_params_for_a_layer_without_params_raise(key):
     layer = nn.chain(first=nn.relu(), last=nn.dense(2))
     params, state, _ = layer.init(key, (4,))
     with pytest.raises(TreeMismatchError, match="kernel"):
@@ -273,7 +271,7 @@ def test_a_layer_without_params_takes_none(key):
 
 
 @pytest.mark.parametrize("thing", [nn.relu, jax.nn.relu, None, "relu", (1, 2)])
-def test_what_is_no_layer_is_told_at_once(thing):
+def test_an_argument_of_chain_that_is_not_a_layer_raises(thing):
     with pytest.raises(
         ConfigError, match=r"chain .*_0: expected a Layer.*; call the maker, as in nn.relu\(\)"
     ):
@@ -283,12 +281,12 @@ def test_what_is_no_layer_is_told_at_once(thing):
 
 
 @pytest.mark.parametrize("key", [0, None, np.array([0, 1], np.uint32)])
-def test_what_is_no_key_is_told(key):
+def test_a_key_that_is_not_a_typed_key_raises(key):
     with pytest.raises(DTypeError, match=r"key: expected a key from jax.random.key"):
         nn.chain(nn.dense(2)).init(key, (4,))
 
 
-def test_a_network_maps_over_its_params(key):
+def test_vmap_over_params_equals_each_network_alone(key):
     layer = nn.chain(nn.dense(4), nn.residual(nn.chain(nn.dense(4), nn.tanh())))
     params = jax.jit(jax.vmap(lambda key: layer.init(key, (4,))[0]))(jax.random.split(key, 3))
 
@@ -311,18 +309,16 @@ def test_residual_adds_x(key):
 def test_residual_adds_its_shortcut(key):
     layer = nn.residual(nn.dense(5), nn.dense(5, use_bias=False))
     params, state, out_shape = layer.init(key, (4,))
-    assert (params.keys(), params["shortcut"].keys(), out_shape) == (
-        {"body", "shortcut"},
-        {"kernel"},
-        (5,),
-    )
+    assert params.keys() == {"body", "shortcut"}
+    assert params["shortcut"].keys() == {"kernel"}
+    assert out_shape == (5,)
     y, _ = layer.apply(params, state, X)
     wanted = X @ (params["body"]["kernel"] + params["shortcut"]["kernel"])
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shortcut", [None, nn.dense(3)])
-def test_ends_that_differ_are_told(shortcut, key):
+def test_branches_with_different_output_shapes_raise(shortcut, key):
     wanted = r"\(4,\)" if shortcut is None else r"\(3,\)"
     with pytest.raises(
         ShapeError, match=rf"residual body: expected to end in {wanted}, got \(5,\)"
@@ -330,7 +326,7 @@ def test_ends_that_differ_are_told(shortcut, key):
         nn.residual(nn.dense(5), shortcut).init(key, (4,))
 
 
-def test_ends_that_broadcast_are_told(key):
+def test_branches_that_would_broadcast_raise(key):
     with pytest.raises(
         ShapeError, match=r"residual body: expected to end in \(4, 4, 2\), got \(4, 4, 1\)"
     ):
@@ -338,6 +334,6 @@ def test_ends_that_broadcast_are_told(key):
 
 
 @pytest.mark.parametrize("thing", [nn.relu, None, "relu", (1, 2)])
-def test_what_is_no_layer_is_told_at_once_of_residual(thing):
+def test_an_argument_of_residual_that_is_not_a_layer_raises(thing):
     with pytest.raises(ConfigError, match="residual body: expected a Layer"):
         nn.residual(thing)

@@ -1,4 +1,4 @@
-"""A graph is held to the formula that it draws."""
+"""Tests of the graph against the formula of its nodes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from fnn.errors import ConfigError, FnnError, ShapeError
 X = jnp.float32(np.random.default_rng(0).normal(size=(3, 4)))
 
 
-def test_a_net_that_is_no_chain_is_its_formula(key):
+def test_a_graph_equals_its_formula(key):
     layer = nn.graph(
         h1=(nn.dense(4), "x"),
         h2=(nn.tanh(), "h1"),
@@ -32,13 +32,13 @@ def test_a_net_that_is_no_chain_is_its_formula(key):
     )
 
 
-def test_a_node_may_take_in_one_thing_twice_and_x_itself(key):
+def test_a_source_may_be_used_twice_and_may_be_x(key):
     layer = nn.graph(square=(nn.multiply(), "x", "x"), y=(nn.concat(), "square", "x"))
     assert layer.init(key, (4,)) == ({}, {}, (8,))
     np.testing.assert_array_equal(layer.apply({}, {}, X)[0], np.concatenate([X * X, X], 1))
 
 
-def test_an_input_of_several_arrays_goes_through(key):
+def test_the_input_may_be_several_arrays(key):
     layer = nn.graph(both=(nn.add(), "x"), y=(nn.dense(2), "both"))
     params, state, out_shape = layer.init(key, ((4,), (4,)))
     y, _ = layer.apply(params, state, (X, X))
@@ -48,13 +48,13 @@ def test_an_input_of_several_arrays_goes_through(key):
 
 DENSE = nn.dense(2)
 WRONG = {
-    "unknown": ({"h": (DENSE, "z")}, r"graph h: expected to take in some of \['x'\], got 'z'"),
-    "later": ({"h": (DENSE, "y"), "y": (DENSE, "h")}, "graph h: expected to take in some of"),
-    "itself": ({"h": (DENSE, "h")}, "graph h: expected to take in some of"),
+    "unknown": ({"h": (DENSE, "z")}, r"graph h: expected sources among \['x'\], got 'z'"),
+    "later": ({"h": (DENSE, "y"), "y": (DENSE, "h")}, "graph h: expected sources among"),
+    "itself": ({"h": (DENSE, "h")}, "graph h: expected sources among"),
     "no source": ({"h": (DENSE,)}, r"graph h: expected \(layer, \*names"),
     "a layer alone": (
         {"h": DENSE},
-        r"graph h: expected \(layer, \*names of what it takes in\), got a layer alone",
+        r"graph h: expected \(layer, \*names of its sources\), got a layer alone",
     ),
     "no layer": ({"h": ("x", DENSE)}, "graph h: expected a Layer"),
     "a maker": ({"h": (nn.relu, "x")}, "graph h: expected a Layer"),
@@ -62,14 +62,14 @@ WRONG = {
     "named x": ({"x": (DENSE, "x")}, "graph x: expected a node of another name"),
     "idle": (
         {"h": (DENSE, "x"), "y": (DENSE, "x")},
-        "graph: expected nodes that a later one takes in, got h",
+        "graph: expected each node but the last to be a source of another, got h",
     ),
     "nothing": ({}, "graph: expected at least one node"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_nodes_that_make_no_graph_are_told(case):
+def test_wrong_nodes_raise(case):
     nodes, message = WRONG[case]
     with pytest.raises(ConfigError, match=message):
         nn.graph(**nodes)

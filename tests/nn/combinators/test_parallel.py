@@ -1,4 +1,4 @@
-"""Layers side by side are held to each layer alone."""
+"""Tests of parallel layers and of joining layers, against each layer alone and NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ LEFT, RIGHT = nn.dense(3), nn.chain(nn.dense(3), nn.tanh())
 
 
 def joined(join, key, **options):
-    """What they give side by side, and what each of them gives alone."""
+    """Return the output of both layers in parallel, and the output of each alone."""
     layer = nn.parallel(LEFT, head=RIGHT, join=join, **options)
     params, state, out_shape = layer.init(key, (4,))
     assert params.keys() == {"dense_0", "head"}
@@ -22,7 +22,7 @@ def joined(join, key, **options):
     return y, LEFT.apply(params["dense_0"], {}, X)[0], RIGHT.apply(params["head"], {}, X)[0]
 
 
-def test_outputs_come_together_in_four_ways(key):
+def test_each_join_equals_numpy(key):
     y, left, right = joined("concat", key)
     np.testing.assert_array_equal(y, np.concatenate([left, right], 1))
     y, left, right = joined("sum", jax.random.clone(key))
@@ -34,7 +34,7 @@ def test_outputs_come_together_in_four_ways(key):
     np.testing.assert_array_equal((y["dense_0"], y["head"]), (left, right))
 
 
-def test_a_token_is_set_before_a_sequence(key):
+def test_a_token_is_concatenated_before_a_sequence(key):
     layer = nn.parallel(nn.parameter(1, 4, init=nn.normal(1.0)), nn.chain(), axis=1)
     params, state, out_shape = layer.init(key, (5, 4))
     sequence = jnp.ones((3, 5, 4))
@@ -44,17 +44,17 @@ def test_a_token_is_set_before_a_sequence(key):
     assert out_shape == (6, 4)
 
 
-def test_heads_go_on_in_a_chain(key):
+def test_a_chain_may_continue_after_parallel_layers(key):
     layer = nn.chain(nn.parallel(a=nn.dense(2), b=nn.dense(2), join="tuple"), nn.add(), nn.dense(3))
     assert layer.init(key, (4,))[2] == (3,)
 
 
-def test_each_layer_draws_its_own(key):
+def test_layers_differ_in_their_initial_params(key):
     params, _, _ = nn.parallel(nn.dense(3), nn.dense(3)).init(key, (4,))
     assert not np.any(params["dense_0"]["kernel"] == params["dense_1"]["kernel"])
 
 
-def test_ends_that_do_not_fit_are_told(key):
+def test_outputs_that_cannot_be_joined_raise(key):
     with pytest.raises(ShapeError, match="parallel: expected arrays of one shape"):
         nn.parallel(nn.dense(3), nn.dense(2), join="sum").init(key, (4,))
     with pytest.raises(
@@ -67,7 +67,7 @@ def test_ends_that_do_not_fit_are_told(key):
         )
 
 
-def test_options_out_of_range_are_told():
+def test_wrong_arguments_of_parallel_raise():
     for options, message in (
         ({"join": "mean"}, "parallel join: expected one of concat, sum, tuple, dict"),
         ({"axis": 0}, "parallel axis"),
@@ -101,7 +101,7 @@ JOINS = {
 
 
 @pytest.mark.parametrize("case", JOINS)
-def test_arrays_become_one(case, key):
+def test_a_joining_layer_equals_numpy(case, key):
     layer, arrays, wanted = JOINS[case]
     params, state, out_shape = layer.init(key, tuple(array.shape[1:] for array in arrays))
     y, _ = layer.apply(params, state, tuple(map(jnp.asarray, arrays)))
@@ -133,7 +133,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_arrays_that_do_not_fit_are_told(case, key):
+def test_arrays_that_cannot_be_joined_raise(case, key):
     layer, arrays, message = MISFITS[case]
     with pytest.raises(ShapeError, match=message):
         layer.init(key, tuple(array.shape[1:] for array in arrays))
@@ -141,7 +141,7 @@ def test_arrays_that_do_not_fit_are_told(case, key):
         layer.apply({}, {}, arrays)
 
 
-def test_what_is_no_tuple_is_told(key):
+def test_an_input_that_is_not_a_tuple_raises(key):
     with pytest.raises(ShapeError, match="add: expected a tuple of shapes"):
         nn.add().init(key, (5, 4))
     with pytest.raises(
@@ -150,12 +150,12 @@ def test_what_is_no_tuple_is_told(key):
         nn.add().apply({}, {}, jnp.asarray(A))
 
 
-def test_batches_of_other_sizes_are_told():
+def test_different_batch_sizes_raise():
     with pytest.raises(ShapeError, match="add: expected arrays of one batch size"):
         nn.add().apply({}, {}, (A, A[:1]))
 
 
 @pytest.mark.parametrize("axis", [0, True, 1.0, None])
-def test_an_axis_that_is_none_of_an_example_is_told(axis):
+def test_an_axis_that_is_not_of_an_example_raises(axis):
     with pytest.raises(ConfigError, match="concat axis"):
         nn.concat(axis=axis)

@@ -1,4 +1,4 @@
-"""Stacked arrays are those that each body draws alone."""
+"""Tests of repeat and ensemble: copies with stacked arrays against the layers alone."""
 
 from functools import partial
 
@@ -10,33 +10,35 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, FnnError, ShapeError, TreeMismatchError
-from fnn.nn.combinators.repeat import init_stacked, stacks
+from fnn.nn.combinators.repeat import init_stacked, unpack_stacked
 from fnn.types import Layer
 
 BODY = nn.chain(nn.dense(3), nn.batch_norm())
 
 
-def test_each_body_draws_as_it_does_alone(key):
-    params, state, out_shape = init_stacked(lambda place: BODY, 3, key, (4,))
-    for place in range(3):
-        alone = BODY.init(jax.random.fold_in(jax.random.clone(key), place), (4,))
-        own = jax.tree.map(lambda leaf, place=place: leaf[place], (params["body"], state["body"]))
-        chex.assert_trees_all_equal((*own, out_shape), alone)
+def test_stacked_arrays_equal_those_of_each_copy_alone(key):
+    params, state, out_shape = init_stacked(lambda index: BODY, 3, key, (4,))
+    for index in range(3):
+        alone = BODY.init(jax.random.fold_in(jax.random.clone(key), index), (4,))
+        arrays = jax.tree.map(
+            lambda leaf, index=index: leaf[index], (params["body"], state["body"])
+        )
+        chex.assert_trees_all_equal((*arrays, out_shape), alone)
 
 
-def test_stacks_of_another_number_are_told(key):
-    params, state, _ = init_stacked(lambda place: BODY, 3, key, (4,))
+def test_stacks_of_another_size_raise(key):
+    params, state, _ = init_stacked(lambda index: BODY, 3, key, (4,))
     chex.assert_trees_all_equal(
-        stacks("ensemble", 3, params, state), [params["body"], state["body"]]
+        unpack_stacked("ensemble", 3, params, state), [params["body"], state["body"]]
     )
-    assert stacks("ensemble", 3, {}, {}) == [{}, {}]
+    assert unpack_stacked("ensemble", 3, {}, {}) == [{}, {}]
     message = r"ensemble body/batch_norm_1/bias: expected a leading axis of 2, got float32\[3,3\]"
     with pytest.raises(TreeMismatchError, match=message):
-        stacks("ensemble", 2, params, state)
+        unpack_stacked("ensemble", 2, params, state)
     with pytest.raises(TreeMismatchError, match=r"got float32\[\]"):
-        stacks("ensemble", 2, {"body": {"scale": jnp.ones(())}}, {})
+        unpack_stacked("ensemble", 2, {"body": {"scale": jnp.ones(())}}, {})
     with pytest.raises(TreeMismatchError, match="ensemble: expected entries among"):
-        stacks("ensemble", 3, params["body"], state)
+        unpack_stacked("ensemble", 3, params["body"], state)
 
 
 DRAWN = np.random.default_rng(0).normal(size=(6, 4))
@@ -48,7 +50,7 @@ def block(drop_rate):
 
 
 def unstacked(tree):
-    """The arrays of each copy, by the names that a chain of them has."""
+    """The arrays of each copy, by the names in a chain of the copies."""
     return {
         f"residual_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], tree["body"]) for i in range(N)
     }
@@ -58,8 +60,8 @@ def stacked(tree):
     return {"body": jax.tree.map(lambda *leaves: jnp.stack(leaves), *tree.values())}
 
 
-def outcome(layer, params, state, key, x):
-    """In training: y, the new state, and the gradients of a function of y."""
+def train_step(layer, params, state, key, x):
+    """Return, in training, y, the new state, and the gradients of a function of y."""
 
     def total(params, x):
         y, new_state = layer.apply(params, state, x, key=key, train=True)
@@ -70,7 +72,7 @@ def outcome(layer, params, state, key, x):
 
 
 @pytest.mark.usefixtures("x64")
-def test_it_is_the_chain_of_its_copies():
+def test_repeat_equals_the_chain_of_its_copies():
     repeated = nn.repeat(lambda depth: block(0.3 * depth), N)
     chain = nn.chain(*(block(0.3 * (i + 1) / N) for i in range(N)))
     key, x = jax.random.key(0), jnp.asarray(DRAWN)
@@ -78,13 +80,13 @@ def test_it_is_the_chain_of_its_copies():
     wanted = jax.jit(lambda key: chain.init(key, (4,))[:2])(key)
     chex.assert_trees_all_close((unstacked(params), unstacked(state)), wanted, rtol=1e-15)
     assert out_shape == (4,)
-    y, new_state, by_params, by_x = jax.jit(partial(outcome, repeated))(params, state, key, x)
-    wanted = jax.jit(partial(outcome, chain))(unstacked(params), unstacked(state), key, x)
+    y, new_state, by_params, by_x = jax.jit(partial(train_step, repeated))(params, state, key, x)
+    wanted = jax.jit(partial(train_step, chain))(unstacked(params), unstacked(state), key, x)
     wanted = wanted[0], stacked(wanted[1]), stacked(wanted[2]), wanted[3]
     chex.assert_trees_all_close((y, new_state, by_params, by_x), wanted, rtol=1e-12, atol=1e-13)
 
 
-def test_once_is_the_layer(key):
+def test_one_copy_equals_the_layer(key):
     layer = nn.repeat(nn.dense(4), 1)
     x = jnp.float32(DRAWN)
     params, state, _ = layer.init(key, (4,))
@@ -94,34 +96,34 @@ def test_once_is_the_layer(key):
     )
 
 
-def test_a_layer_without_arrays_repeats_too(key):
+def test_a_layer_without_params_is_repeated(key):
     layer = nn.repeat(nn.tanh(), 2)
     assert layer.init(key, (4,)) == ({}, {}, (4,))
     x = jnp.float32(DRAWN)
     np.testing.assert_allclose(layer.apply({}, {}, x)[0], np.tanh(np.tanh(x)), rtol=1e-5)
 
 
-def test_a_body_may_pass_several_arrays_on():
-    swap = nn.parallel(*(nn.graph(y=(picking(place), "x")) for place in (1, 0)), join="tuple")
+def test_a_body_may_take_and_return_several_arrays():
+    swap = nn.parallel(*(nn.graph(y=(select(index), "x")) for index in (1, 0)), join="tuple")
     y, _ = nn.repeat(swap, 3).apply({}, {}, (jnp.zeros(2), jnp.ones((2, 3))[:, 0]))
     chex.assert_trees_all_equal(y, (jnp.ones(2), jnp.zeros(2)))
     with pytest.raises(ShapeError, match="repeat body: expected to end as it begins"):
-        nn.repeat(picking(0), 2).apply({}, {}, (jnp.zeros(2), jnp.ones(2)))
+        nn.repeat(select(0), 2).apply({}, {}, (jnp.zeros(2), jnp.ones(2)))
 
 
-def picking(place):
-    """A layer that gives one of the arrays that it takes in."""
-    return Layer(nn.tanh().init, lambda params, state, x, **_: (x[place], state))
+def select(index):
+    """A layer that returns one of its input arrays."""
+    return Layer(nn.tanh().init, lambda params, state, x, **_: (x[index], state))
 
 
-def test_lanes_of_a_repeated_layer_are_it_alone(key):
+def test_a_lane_of_vmap_equals_the_repeated_layer_alone(key):
     layer = nn.repeat(block(0.3), N)
     x, keys = jnp.float32(DRAWN), jax.random.split(key, 2)
     lanes = jax.jit(jax.vmap(lambda key: layer.init(key, (4,))[:2]))(keys)
 
     @jax.jit
-    def apply(own, key):
-        return layer.apply(*own, x, key=key, train=True)
+    def apply(arrays, key):
+        return layer.apply(*arrays, x, key=key, train=True)
 
     alone = [
         apply(jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), keys[lane])
@@ -134,22 +136,22 @@ def test_lanes_of_a_repeated_layer_are_it_alone(key):
     )
 
 
-def test_depth_costs_no_compilation():
-    """However often, the program holds the body once."""
+def test_the_program_does_not_grow_with_the_depth():
+    """The compiled program holds the body once for every n."""
     sizes = []
     for n in (2, 48):
         layer = nn.repeat(lambda depth: block(0.3 * depth), n)
         params, state, _ = jax.eval_shape(
             lambda layer=layer: (*layer.init(jax.random.key(0), (4,))[:2], 0)
         )
-        program = jax.jit(partial(outcome, layer)).lower(
+        program = jax.jit(partial(train_step, layer)).lower(
             params, state, jax.random.key(0), jnp.float32(DRAWN)
         )
         sizes.append(len(program.as_text().splitlines()))
     assert sizes[1] == sizes[0]
 
 
-def test_ends_that_differ_are_told(key):
+def test_a_body_that_changes_shape_or_dtype_raises(key):
     with pytest.raises(
         ShapeError, match=r"repeat body: expected to end as it begins, in \(4,\), got \(5,\)"
     ):
@@ -162,7 +164,7 @@ def test_ends_that_differ_are_told(key):
         nn.repeat(narrowing, 2).apply({}, {}, jnp.float32(DRAWN))
 
 
-def test_an_error_names_the_body(key):
+def test_an_error_names_the_path_in_the_body(key):
     with pytest.raises(ShapeError) as caught:
         nn.chain(nn.repeat(nn.chain(nn.max_pool()), 2)).init(key, (4,))
     assert caught.value.__notes__[0] == "in layer repeat_0/body/max_pool_0: shape (4,)"
@@ -171,7 +173,7 @@ def test_an_error_names_the_body(key):
     assert caught.value.__notes__[0] == "in layer repeat_0/body/max_pool_0: x float32[6,4]"
 
 
-def test_arrays_of_another_depth_are_told(key):
+def test_params_of_another_depth_raise(key):
     params, state, _ = nn.repeat(nn.dense(4), 2).init(key, (4,))
     with pytest.raises(
         TreeMismatchError,
@@ -180,7 +182,7 @@ def test_arrays_of_another_depth_are_told(key):
         nn.repeat(nn.dense(4), 3).apply(params, state, jnp.float32(DRAWN))
 
 
-def test_options_out_of_range_are_told():
+def test_wrong_arguments_of_repeat_raise():
     for n, message in ((0, "repeat n: expected >= 1"), (2.0, "repeat n: expected a whole number")):
         with pytest.raises(ConfigError, match=message):
             nn.repeat(nn.dense(4), n)
@@ -194,7 +196,7 @@ X = jnp.float32(np.random.default_rng(0).normal(size=(5, 4)))
 MEMBER = nn.chain(nn.dense(3), nn.batch_norm(), nn.dropout(0.5))
 
 
-def test_each_member_is_the_layer_alone(key):
+def test_each_member_equals_the_layer_alone(key):
     layer = nn.ensemble(MEMBER, 3)
     params, state, out_shape = layer.init(key, (4,))
     trained = jax.jit(partial(MEMBER.apply, train=True))
@@ -202,16 +204,16 @@ def test_each_member_is_the_layer_alone(key):
         params, state, X, key=jax.random.clone(key)
     )
     assert y.shape[1:] == out_shape == (3, 3)
-    for place in range(3):
-        own_params, own_state, new = jax.tree.map(
-            lambda leaf, i=place: leaf[i], (params, state, new_state)
+    for index in range(3):
+        copy_params, copy_state, new = jax.tree.map(
+            lambda leaf, i=index: leaf[i], (params, state, new_state)
         )
-        own_key = jax.random.fold_in(jax.random.clone(key), place)
-        alone = trained(own_params["body"], own_state["body"], X, key=own_key)
-        chex.assert_trees_all_close((y[:, place], new["body"]), alone, rtol=1e-5, atol=1e-6)
+        copy_key = jax.random.fold_in(jax.random.clone(key), index)
+        alone = trained(copy_params["body"], copy_state["body"], X, key=copy_key)
+        chex.assert_trees_all_close((y[:, index], new["body"]), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_members_begin_apart(key):
+def test_members_differ_in_their_initial_params(key):
     kernels = nn.ensemble(nn.dense(3), 2).init(key, (4,))[0]["body"]["kernel"]
     assert not np.any(kernels[0] == kernels[1])
 
@@ -223,7 +225,7 @@ def test_each_of_several_outputs_has_a_member_axis(key):
     assert out_shape == {"a": (2, 3), "b": (2, 4)} == jax.tree.map(lambda y: y.shape[1:], y)
 
 
-def test_what_does_not_fit_is_told(key):
+def test_wrong_arguments_of_ensemble_raise(key):
     with pytest.raises(ConfigError, match="ensemble n: expected >= 1"):
         nn.ensemble(MEMBER, 0)
     with pytest.raises(ConfigError, match="ensemble body: expected a Layer"):

@@ -1,4 +1,4 @@
-"""A shared layer is held to separate layers of equal params, whose gradients add up."""
+"""Tests of weight sharing against separate layers with equal params, whose gradients add up."""
 
 import chex
 import jax
@@ -11,11 +11,11 @@ from fnn.errors import ConfigError, FnnError, TreeMismatchError
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(5, 4)))
 TWICE = nn.shared(nn.dense(4), lambda tied: nn.chain(tied, nn.tanh(), nn.dense(4), tied))
-APART = nn.chain(nn.dense(4), nn.tanh(), nn.dense(4), nn.dense(4))
+SEPARATE = nn.chain(nn.dense(4), nn.tanh(), nn.dense(4), nn.dense(4))
 
 
-def spread(params):
-    """The same params for layers apart."""
+def separate_params(params):
+    """The same params for separate layers."""
     return {
         "dense_0": params["shared"],
         "dense_2": params["body"]["dense_2"],
@@ -23,23 +23,25 @@ def spread(params):
     }
 
 
-def test_places_share_their_params(key):
+def test_positions_share_their_params(key):
     params, state, out_shape = TWICE.init(key, (4,))
     assert (list(params["body"]), state, out_shape) == (["dense_2"], {}, (4,))
     y, _ = TWICE.apply(params, state, X)
-    np.testing.assert_allclose(y, APART.apply(spread(params), {}, X)[0], rtol=1e-6)
+    np.testing.assert_allclose(y, SEPARATE.apply(separate_params(params), {}, X)[0], rtol=1e-6)
 
 
-def test_the_gradient_is_the_sum_over_the_places(key):
+def test_the_gradient_is_the_sum_over_the_positions(key):
     params, state, _ = TWICE.init(key, (4,))
     slope = jax.grad(lambda params: jnp.sin(TWICE.apply(params, state, X)[0]).sum())(params)
-    apart = jax.grad(lambda params: jnp.sin(APART.apply(params, {}, X)[0]).sum())(spread(params))
-    summed = jax.tree.map(jnp.add, apart["dense_0"], apart["dense_3"])
-    wanted = {"shared": summed, "body": {"dense_2": apart["dense_2"]}}
+    separate = jax.grad(lambda params: jnp.sin(SEPARATE.apply(params, {}, X)[0]).sum())(
+        separate_params(params)
+    )
+    summed = jax.tree.map(jnp.add, separate["dense_0"], separate["dense_3"])
+    wanted = {"shared": summed, "body": {"dense_2": separate["dense_2"]}}
     chex.assert_trees_all_close(slope, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_each_place_has_a_state_of_its_own(key):
+def test_each_position_has_separate_state(key):
     layer = nn.shared(
         nn.batch_norm(), lambda tied: nn.chain(tied, nn.elementwise(lambda x: 3 * x), tied)
     )
@@ -51,7 +53,7 @@ def test_each_place_has_a_state_of_its_own(key):
     np.testing.assert_allclose(second, 0.9 + 0.1 * 9 * 5 / 4, rtol=1e-4)  # normalized, then tripled
 
 
-def test_each_place_draws_its_own_noise(key):
+def test_each_position_draws_different_noise(key):
     layer = nn.shared(nn.dropout(0.5), lambda tied: nn.parallel(tied, tied))
     y, _ = layer.apply({}, {}, jnp.ones((50, 20)), key=key, train=True)
     assert np.any(y[:, :20] != y[:, 20:])
@@ -79,7 +81,7 @@ def test_shared_layers_nest(key):
     )
 
 
-def test_frozen_params_are_shared_too(key):
+def test_frozen_params_are_shared(key):
     layer = nn.shared(nn.freeze(nn.dense(4)), lambda tied: nn.chain(tied, tied))
     params, state, _ = layer.init(key, (4,))
     kernel = state["body"]["dense_0"]["frozen"]["kernel"]
@@ -88,14 +90,14 @@ def test_frozen_params_are_shared_too(key):
     )
 
 
-def test_places_that_need_other_params_are_told(key):
+def test_a_position_that_needs_other_params_raises(key):
     layer = nn.shared(nn.dense(5), lambda tied: nn.chain(tied, nn.tanh(), tied))
-    message = r"shared place 1 kernel: expected float32\[4,5\], got float32\[5,5\]"
+    message = r"shared position 1 kernel: expected float32\[4,5\], got float32\[5,5\]"
     with pytest.raises(TreeMismatchError, match=message):
         layer.init(key, (4,))
 
 
-def test_what_uses_no_layer_or_makes_none_is_told(key):
+def test_wrong_arguments_of_shared_raise(key):
     with pytest.raises(ConfigError, match="shared use: expected a network with the layer in it"):
         nn.shared(nn.dense(4), lambda tied: nn.dense(4)).init(key, (4,))
     with pytest.raises(ConfigError, match="shared use: expected a Layer"):
@@ -104,7 +106,7 @@ def test_what_uses_no_layer_or_makes_none_is_told(key):
         nn.shared(nn.relu, lambda tied: tied)
 
 
-def test_an_error_names_the_place(key):
+def test_an_error_names_the_position(key):
     params, state, _ = TWICE.init(key, (4,))
     with pytest.raises(FnnError) as caught:
         TWICE.apply(params | {"shared": {}}, state, X)

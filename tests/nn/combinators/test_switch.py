@@ -1,4 +1,4 @@
-"""A switch is held to each example's own layer, in value and in gradient."""
+"""Tests of the switch: each example against its layer alone, in value and in gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,22 @@ from fnn.errors import ConfigError, DTypeError, ShapeError
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(5, 4)))
 INDEX = jnp.array([2, 0, 1, 1, 2])
-WAYS = nn.dense(3), nn.chain(nn.dense(3), nn.tanh()), nn.dense(3, use_bias=False)
-SWITCH = nn.switch(*WAYS)
+LAYERS = nn.dense(3), nn.chain(nn.dense(3), nn.tanh()), nn.dense(3, use_bias=False)
+SWITCH = nn.switch(*LAYERS)
 
 
-def test_each_example_goes_its_way(key):
+def test_each_example_gets_the_output_of_its_layer(key):
     params, state, out_shape = SWITCH.init(key, ((), (4,)))
     y, _ = jax.jit(SWITCH.apply)(params, state, (INDEX, X))
-    ways = [way.apply(own, {}, X)[0] for way, own in zip(WAYS, params.values(), strict=True)]
-    wanted = [ways[way][row] for row, way in enumerate(INDEX)]
+    outputs = []
+    for layer, layer_params in zip(LAYERS, params.values(), strict=True):
+        outputs.append(layer.apply(layer_params, {}, X)[0])
+    wanted = [outputs[index][row] for row, index in enumerate(INDEX)]
     np.testing.assert_allclose(y, wanted, rtol=1e-6)
     assert out_shape == (3,)
 
 
-def test_a_layer_learns_from_its_own_examples_only(key):
+def test_a_layer_gets_gradients_of_its_examples_only(key):
     params, state, _ = SWITCH.init(key, ((), (4,)))
 
     def total(params, index):
@@ -39,7 +41,7 @@ def test_a_layer_learns_from_its_own_examples_only(key):
 
 
 @pytest.mark.parametrize("wrong", [-1, 3])
-def test_an_index_of_no_layer_is_told_or_alarms(wrong, key):
+def test_an_index_out_of_range_raises_or_gives_nan(wrong, key):
     params, state, _ = SWITCH.init(key, ((), (4,)))
     index = INDEX.at[3].set(wrong)
     with pytest.raises(ConfigError, match=rf"switch index: expected 0 <= index < 3, got {wrong}"):
@@ -71,7 +73,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("case", PAIRS)
-def test_what_is_no_pair_of_index_and_x_is_told(case, key):
+def test_inputs_other_than_a_pair_of_index_and_x_raise(case, key):
     pair, error, message = PAIRS[case]
     params, state, _ = SWITCH.init(key, ((), (4,)))
     with pytest.raises(error, match=message):
@@ -79,12 +81,12 @@ def test_what_is_no_pair_of_index_and_x_is_told(case, key):
 
 
 @pytest.mark.parametrize("shape", [(4,), ((4,), (4,)), ((), (4,), (4,))])
-def test_shapes_of_no_pair_are_told(shape, key):
+def test_shapes_other_than_those_of_a_pair_raise(shape, key):
     with pytest.raises(ShapeError, match=r"switch: expected the shapes \(\(\), \(...\)\)"):
         SWITCH.init(key, shape)
 
 
-def test_ways_that_end_differently_are_told(key):
+def test_layers_with_different_output_shapes_raise(key):
     with pytest.raises(
         ShapeError, match=r"switch: expected arrays of one shape, got \[\(3,\), \(2,\)\]"
     ):

@@ -1,4 +1,4 @@
-"""The convolution layer is held to torch and to the sum that defines it."""
+"""Convolution layers, against torch and against the defining sum."""
 
 from pathlib import Path
 
@@ -14,23 +14,24 @@ from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 float64 = pytest.mark.usefixtures("x64")
 
 
-def golden():
+def load_golden():
     with np.load(Path(__file__).parents[2] / "golden" / "convolution.npz") as file:
         return dict(file)
 
 
-GOLDEN = golden()
+GOLDEN = load_golden()
 CASES = sorted({name.split("/")[0] for name in GOLDEN})
 
 
 @float64
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_gradients_are_those_of_torch(case):
-    own = {
-        name.split("/")[1]: value for name, value in GOLDEN.items() if name.startswith(f"{case}/")
-    }
-    sh, sw, ph, pw, dh, dw, groups = own["options"].tolist()
-    *window, _, channels = own["kernel"].shape
+def test_values_and_gradients_equal_torch(case):
+    golden = {}
+    for name, value in GOLDEN.items():
+        if name.startswith(f"{case}/"):
+            golden[name.split("/")[1]] = value
+    sh, sw, ph, pw, dh, dw, groups = golden["options"].tolist()
+    *window, _, channels = golden["kernel"].shape
     padding = ((ph, ph), (pw, pw))
     layer = nn.conv(
         channels, window, stride=(sh, sw), padding=padding, dilation=(dh, dw), groups=groups
@@ -41,14 +42,14 @@ def test_values_and_gradients_are_those_of_torch(case):
         y, pull = jax.vjp(lambda params, x: layer.apply(params, {}, x)[0], params, x)
         return y, *pull(weight)
 
-    params = {name: jnp.array(own[name]) for name in ("kernel", "bias")}
-    y, grads, dx = evaluate(params, jnp.array(own["x"]), jnp.array(own["weight"]))
+    params = {name: jnp.array(golden[name]) for name in ("kernel", "bias")}
+    y, grads, dx = evaluate(params, jnp.array(golden["x"]), jnp.array(golden["weight"]))
     for got, name in ((y, "y"), (dx, "dx"), (grads["kernel"], "dkernel"), (grads["bias"], "dbias")):
-        np.testing.assert_allclose(got, own[name], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(got, golden[name], rtol=1e-12, atol=1e-12)
 
 
 def direct(x, kernel, stride, low, high, dilation, groups):
-    """y[n,i,j,o] = Σ x[n, s i + d k, s j + d l, c] W[k,l,c,o], one output after another."""
+    """y[n,i,j,o] = Σ x[n, s i + d k, s j + d l, c] W[k,l,c,o], in a loop over outputs."""
     x = np.pad(x, ((0, 0), *zip(low, high, strict=True), (0, 0)))
     (kh, kw, inputs, channels), (sh, sw), (dh, dw) = kernel.shape, stride, dilation
     height = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1
@@ -62,7 +63,7 @@ def direct(x, kernel, stride, low, high, dilation, groups):
     return y
 
 
-# options of the layer, and the padding that they mean for a 6 x 5 image
+# (options of the layer, low and high padding for a 6 x 5 image)
 DIRECT = {
     "same": ({}, (1, 1), (1, 1)),
     "same, even kernel": ({"kernel": (2, 4)}, (0, 1), (1, 2)),
@@ -78,7 +79,7 @@ DIRECT = {
 
 @float64
 @pytest.mark.parametrize("case", DIRECT)
-def test_it_is_the_sum_that_defines_it(case, key):
+def test_images_equal_the_defining_sum(case, key):
     options, low, high = DIRECT[case]
     draw = np.random.default_rng(0)
     layer = nn.conv(4, **options, kernel_init=lambda key, shape: jnp.array(draw.normal(size=shape)))
@@ -88,35 +89,32 @@ def test_it_is_the_sum_that_defines_it(case, key):
     y, _ = layer.apply(params, state, jnp.array(x))
     stride = np.broadcast_to(options.get("stride", 1), 2)
     dilation = np.broadcast_to(options.get("dilation", 1), 2)
-    wanted = direct(
-        x, np.asarray(params["kernel"]), stride, low, high, dilation, options.get("groups", 1)
-    )
-    np.testing.assert_allclose(y, wanted + np.arange(4), rtol=1e-12, atol=1e-12)
+    kernel = np.asarray(params["kernel"])
+    expected = direct(x, kernel, stride, low, high, dilation, options.get("groups", 1))
+    np.testing.assert_allclose(y, expected + np.arange(4), rtol=1e-12, atol=1e-12)
     assert y.shape == (2, *out_shape)
 
 
-def one_after_another(x, kernel, stride, pads, dilation, groups):
-    """The same sum for any number of axes, one output place after another."""
+def direct_any_axes(x, kernel, stride, pads, dilation, groups):
+    """The same sum for any number of axes, in a loop over output positions."""
     axes, (*window, inputs, channels) = len(stride), kernel.shape
     x = np.pad(x, ((0, 0), *pads, (0, 0)))
     reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
     size = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, stride, strict=True)]
     y = np.zeros((x.shape[0], *size, channels))
-    for place in np.ndindex(*size):
-        seen = [
-            slice(s * p, s * p + r, d)
-            for s, p, r, d in zip(stride, place, reach, dilation, strict=True)
-        ]
-        patch = x[:, *seen]
+    for position in np.ndindex(*size):
+        window = []
+        for s, p, r, d in zip(stride, position, reach, dilation, strict=True):
+            window.append(slice(s * p, s * p + r, d))
+        patch = x[:, *window]
         for o in range(channels):
             first = o // (channels // groups) * inputs
-            y[(slice(None), *place, o)] = np.tensordot(
-                patch[..., first : first + inputs], kernel[..., o], axes + 1
-            )
+            group = patch[..., first : first + inputs]
+            y[(slice(None), *position, o)] = np.tensordot(group, kernel[..., o], axes + 1)
     return y
 
 
-# maker, options of the layer, image, and the stride, padding and dilation that they mean
+# (maker, options of the layer, image, and the expected stride, padding and dilation)
 AXES = {
     "signal": (nn.conv_1d, {}, (7,), (1,), [(1, 1)], (1,)),
     "signal, causal": (
@@ -164,7 +162,7 @@ AXES = {
 
 @float64
 @pytest.mark.parametrize("case", AXES)
-def test_signals_and_volumes_are_the_sum_that_defines_them(case, key):
+def test_signals_and_volumes_equal_the_defining_sum(case, key):
     maker, options, image, stride, pads, dilation = AXES[case]
     draw = np.random.default_rng(0)
     layer = maker(4, **options, kernel_init=lambda key, shape: jnp.array(draw.normal(size=shape)))
@@ -173,10 +171,8 @@ def test_signals_and_volumes_are_the_sum_that_defines_them(case, key):
     x = draw.normal(size=(2, *image, 2))
     y, _ = layer.apply(params, state, jnp.array(x))
     kernel = np.asarray(params["kernel"])
-    wanted = one_after_another(
-        x, kernel, stride, pads, dilation, options.get("groups", 1)
-    ) + np.arange(4)
-    np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-12)
+    expected = direct_any_axes(x, kernel, stride, pads, dilation, options.get("groups", 1))
+    np.testing.assert_allclose(y, expected + np.arange(4), rtol=1e-12, atol=1e-12)
     assert y.shape == (2, *out_shape)
 
 
@@ -197,7 +193,7 @@ RANKS = {
 
 
 @pytest.mark.parametrize("case", RANKS)
-def test_an_array_of_other_axes_is_told(case, key):
+def test_other_number_of_axes_raises(case, key):
     layer, shape, by_init, by_apply = RANKS[case]
     with pytest.raises(ShapeError, match=by_init):
         layer.init(key, shape)
@@ -205,18 +201,16 @@ def test_an_array_of_other_axes_is_told(case, key):
         layer.apply({}, {}, jnp.ones((1, *shape)))
 
 
-def test_channels_that_come_first_are_told_of_every_layout(key):
-    with pytest.raises(
-        ShapeError, match=r"conv_1d: expected \(length, 3\), channels last \(NLC\), got \(3, 9\)"
-    ):
+def test_channels_first_raises_with_the_expected_layout(key):
+    message = r"conv_1d: expected \(length, 3\), channels last \(NLC\), got \(3, 9\)"
+    with pytest.raises(ShapeError, match=message):
         nn.conv_1d(4, in_channels=3).init(key, (3, 9))
-    with pytest.raises(
-        ShapeError, match=r"conv_3d: expected \(depth, height, width, 3\), channels last \(NDHWC\)"
-    ):
+    message = r"conv_3d: expected \(depth, height, width, 3\), channels last \(NDHWC\)"
+    with pytest.raises(ShapeError, match=message):
         nn.conv_3d(4, in_channels=3).init(key, (3, 9, 9, 9))
 
 
-def test_options_are_those_of_their_axes():
+def test_options_for_other_axes_raise():
     with pytest.raises(ConfigError, match=r"conv_1d padding: expected .*pair an axis"):
         nn.conv_1d(4, padding=(2, 0))
     with pytest.raises(ConfigError, match="conv_1d kernel: expected one int, got"):
@@ -229,47 +223,45 @@ def test_options_are_those_of_their_axes():
         nn.conv(4, in_channels=0)
 
 
-def test_without_bias_nothing_is_added(key):
+def test_without_bias_zeros_stay_zeros(key):
     layer = nn.conv(3, use_bias=False)
     params, state, _ = layer.init(key, (4, 4, 2))
     assert params.keys() == {"kernel"}
-    chex.assert_trees_all_equal(
-        layer.apply(params, state, jnp.zeros((1, 4, 4, 2)))[0], jnp.zeros((1, 4, 4, 3))
-    )
+    y, _ = layer.apply(params, state, jnp.zeros((1, 4, 4, 2)))
+    chex.assert_trees_all_equal(y, jnp.zeros((1, 4, 4, 3)))
 
 
-def test_it_begins_with_he_and_zeros(key):
+def test_initial_params_are_he_normal_and_zeros(key):
     params, _, _ = nn.conv(64, 5, groups=2).init(key, (8, 8, 16))
     chex.assert_shape(params["kernel"], (5, 5, 8, 64))
     chex.assert_trees_all_equal(params["bias"], jnp.zeros(64))
-    assert (
-        abs(np.std(params["kernel"]) * (5 * 5 * 8 / 2) ** 0.5 - 1) < 4 / (2 * 5 * 5 * 8 * 64) ** 0.5
-    )
+    fan_in = 5 * 5 * 8
+    standard_error = 1 / (2 * fan_in * 64) ** 0.5
+    assert abs(np.std(params["kernel"]) * (fan_in / 2) ** 0.5 - 1) < 4 * standard_error
 
 
-def test_it_begins_as_it_is_told(key):
+def test_kernel_init_is_used(key):
     layer = nn.conv(3, kernel_init=lambda key, shape: jnp.full(shape, 7.0))
-    chex.assert_trees_all_equal(
-        layer.init(key, (4, 4, 2))[0]["kernel"], jnp.full((3, 3, 2, 3), 7.0)
-    )
+    params, _, _ = layer.init(key, (4, 4, 2))
+    chex.assert_trees_all_equal(params["kernel"], jnp.full((3, 3, 2, 3), 7.0))
 
 
 @pytest.mark.parametrize("padding", [[[0, 1], [1, 0]], [(0, 1), (1, 0)], ([0, 1], [1, 0])])
 def test_padding_may_be_lists(padding, key):
-    layers = nn.conv(2, padding=padding), nn.conv(2, padding=((0, 1), (1, 0)))
-    params, _, out_shape = layers[0].init(key, (4, 4, 1))
+    layer = nn.conv(2, padding=padding)
+    params, _, out_shape = layer.init(key, (4, 4, 1))
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    got, wanted = (layer.apply(params, {}, x)[0] for layer in layers)
-    chex.assert_trees_all_equal(got, wanted)
+    got, _ = layer.apply(params, {}, x)
+    expected, _ = nn.conv(2, padding=((0, 1), (1, 0))).apply(params, {}, x)
+    chex.assert_trees_all_equal(got, expected)
     assert out_shape == (3, 3, 2)
 
 
 def test_kernel_stride_and_dilation_may_be_lists(key):
     layer = nn.conv(2, [2, 3], stride=[2, 1], dilation=[1, 2], padding="VALID")
     params, _, out_shape = layer.init(key, (6, 7, 1))
-    assert (
-        layer.apply(params, {}, jnp.ones((1, 6, 7, 1)))[0].shape == (1, *out_shape) == (1, 3, 3, 2)
-    )
+    y, _ = layer.apply(params, {}, jnp.ones((1, 6, 7, 1)))
+    assert y.shape == (1, *out_shape) == (1, 3, 3, 2)
 
 
 OPTIONS = {
@@ -301,7 +293,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_an_option_out_of_range_is_told_at_once(case):
+def test_invalid_option_raises(case):
     options, message = OPTIONS[case]
     with pytest.raises(ConfigError, match=message):
         nn.conv(**({"channels": 4} | options))
@@ -335,7 +327,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_a_shape_that_does_not_fit_is_told_by_init(case, key):
+def test_init_raises_for_wrong_shapes(case, key):
     options, shape, message = SHAPES[case]
     with pytest.raises(ShapeError, match=message):
         nn.conv(4, **options).init(key, shape)
@@ -391,15 +383,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told_by_apply(case):
+def test_apply_raises_for_wrong_inputs_or_params(case):
     params, x, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         nn.conv(4).apply(params, {}, x)
 
 
-def test_a_small_image_is_told_by_apply():
-    with pytest.raises(
-        ShapeError,
-        match=r"conv: expected an image of at least \(3, 3\) after padding, got \(5, 2\)",
-    ):
+def test_apply_raises_for_a_small_image():
+    message = r"conv: expected an image of at least \(3, 3\) after padding, got \(5, 2\)"
+    with pytest.raises(ShapeError, match=message):
         nn.conv(4, padding="VALID").apply(GOOD, {}, jnp.ones((1, 5, 2, 2)))

@@ -1,4 +1,4 @@
-"""What is out of bounds is told on the host, and is NaN where it is traced: values and gradients."""
+"""Bounds of integers: errors for concrete values, NaN for traced ones."""
 
 import jax
 import jax.numpy as jnp
@@ -6,35 +6,36 @@ import numpy as np
 import pytest
 
 from fnn.errors import DTypeError, RangeError
-from fnn.nn.core.bounds import within
+from fnn.nn.core.bounds import nan_outside_bounds
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
-def test_what_is_within_is_one(dtype):
+def test_integers_in_bounds_give_one(dtype):
     x = jnp.array([[0, 1], [4, 2]], dtype)
-    np.testing.assert_array_equal(within("x", "0 <= x < 5", x, 0, 5), np.ones((2, 2)))
+    factor = nan_outside_bounds("x", "0 <= x < 5", x, 0, 5)
+    np.testing.assert_array_equal(factor, np.ones((2, 2)))
 
 
-def test_a_byte_is_held_against_a_bound_that_no_byte_reaches():
-    np.testing.assert_array_equal(
-        jax.jit(lambda x: within("x", "", x, 0, 300))(jnp.array([255], jnp.uint8)), [1]
-    )
+def test_bound_may_exceed_the_range_of_the_dtype():
+    check = jax.jit(lambda x: nan_outside_bounds("x", "", x, 0, 300))
+    np.testing.assert_array_equal(check(jnp.array([255], jnp.uint8)), [1])
 
 
 @pytest.mark.parametrize(
-    ("x", "place"), [([0, 5], r"5 at index \(1,\) \(1 of 2\)"), ([-1, -2], r"-1 .*\(2 of 2\)")]
+    ("x", "got"), [([0, 5], r"5 at index \(1,\) \(1 of 2\)"), ([-1, -2], r"-1 .*\(2 of 2\)")]
 )
-def test_the_first_that_is_not_is_told(x, place):
-    with pytest.raises(RangeError, match=f"x: expected 0 <= x < 5, got {place}"):
-        within("x", "0 <= x < 5", jnp.array(x), 0, 5)
+def test_concrete_integer_out_of_bounds_raises_with_its_index(x, got):
+    with pytest.raises(RangeError, match=f"x: expected 0 <= x < 5, got {got}"):
+        nan_outside_bounds("x", "0 <= x < 5", jnp.array(x), 0, 5)
 
 
-def test_what_is_traced_is_nan():
-    alarm = jax.jit(lambda x: within("x", "", x, 1, 5))(jnp.array([0, 1, 4, 5, -1]))
-    np.testing.assert_array_equal(alarm, [np.nan, 1, 1, np.nan, np.nan])
+def test_traced_integer_out_of_bounds_gives_nan():
+    check = jax.jit(lambda x: nan_outside_bounds("x", "", x, 1, 5))
+    factor = check(jnp.array([0, 1, 4, 5, -1]))
+    np.testing.assert_array_equal(factor, [np.nan, 1, 1, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, bool])
-def test_only_integers_are_whole_numbers(dtype):
+def test_other_dtypes_raise(dtype):
     with pytest.raises(DTypeError, match="x: expected an integer dtype"):
-        within("x", "", jnp.ones(2, dtype), 0, 5)
+        nan_outside_bounds("x", "", jnp.ones(2, dtype), 0, 5)

@@ -1,4 +1,4 @@
-"""What is made of parts is taken apart and put together again; a layer is called after its maker, or by its name."""
+"""Composite layers: their parts, rebuilding with changed parts, and the names of layers."""
 
 from functools import partial
 
@@ -28,32 +28,32 @@ DEEP = nn.chain(
 LEAVES = [
     "dense_0", "residual_1/body/dense_0", "residual_1/body/tanh_1",
     "many/body/dense_0", "many/body/leaky_relu_1",
-    "tied/shared", "tied/body/dense_0", "tied/body/chain_1/dense_0", "tied/body/chain_1/relu_1", "tied/body/dense_2",
+    "tied/shared", "tied/body/dense_0",
+    "tied/body/chain_1/dense_0", "tied/body/chain_1/relu_1", "tied/body/dense_2",
     "wide/dense_0", "wide/ensemble_1/body",
 ]  # fmt: skip
 
 
-def test_the_leaves_are_named_by_their_paths():
-    seen = {}
-    map_leaves(lambda path, leaf: seen.setdefault(path, leaf), DEEP)
-    assert list(dict.fromkeys(seen)) == LEAVES
-    assert [name_of(seen[path]) for path in LEAVES[:3]] == ["dense", "dense", "tanh"]
+def test_leaves_are_named_by_their_paths():
+    leaves = {}
+    map_leaves(lambda path, leaf: leaves.setdefault(path, leaf), DEEP)
+    assert list(leaves) == LEAVES
+    assert [name_of(leaves[path]) for path in LEAVES[:3]] == ["dense", "dense", "tanh"]
     alone = nn.dense(2)
     assert map_leaves(lambda path, leaf: {"": leaf}[path], alone) is alone
 
 
-def test_leaves_left_as_they_are_make_the_same_network(key):
+def test_unchanged_leaves_make_the_same_network(key):
     again = map_leaves(lambda path, leaf: leaf, DEEP)
     first = DEEP.init(key, (4,))
     chex.assert_trees_all_equal(again.init(jax.random.clone(key), (4,)), first)
     params, state, _ = first
-    outcomes = [
-        jax.jit(partial(network.apply, train=True))(params, state, X) for network in (DEEP, again)
-    ]
-    chex.assert_trees_all_equal(*outcomes)
+    expected = jax.jit(partial(DEEP.apply, train=True))(params, state, X)
+    got = jax.jit(partial(again.apply, train=True))(params, state, X)
+    chex.assert_trees_all_equal(got, expected)
 
 
-def test_every_leaf_is_exchanged_where_it_acts(key):
+def test_every_leaf_can_be_replaced(key):
     heads = nn.parallel(
         nn.dense(2), nn.activity_regularizer(nn.ensemble(nn.dense(2), 3), jnp.sum), join="tuple"
     )
@@ -70,7 +70,7 @@ def test_every_leaf_is_exchanged_where_it_acts(key):
     np.testing.assert_allclose(y[1], x[:, None, :].repeat(3, 1), rtol=1e-5)
 
 
-def test_parts_are_the_layers_themselves():
+def test_parts_are_the_layers_by_name():
     body, head = nn.dense(3), nn.tanh()
     assert parts(nn.chain(body, head=head)) == {"dense_0": body, "head": head}
     assert parts(nn.remat(nn.chain(body))) == {"dense_0": body}
@@ -78,7 +78,7 @@ def test_parts_are_the_layers_themselves():
     assert parts(body) == {}
 
 
-# What a layer is called in a chain.
+# Names of layers in a chain.
 
 
 @maker
@@ -87,7 +87,7 @@ def block(width: int, drop_rate: Number = 0.0) -> Layer:
 
 
 def by_hand(name=None):
-    """A layer of no maker, with a kernel, W x."""
+    """A layer without a maker, x W."""
 
     def init(key, shape):
         return {"kernel": jnp.eye(*shape)}, {}, shape
@@ -122,32 +122,31 @@ every_name = pytest.mark.parametrize("name", NAMES)
 
 
 @every_name
-def test_a_layer_is_called_after_its_maker_unless_it_has_a_name(name, key):
+def test_name_is_that_of_the_maker_unless_given(name, key):
     assert name_of(NAMES[name]) == name and NAMES[name].name == (None if name == "layer" else name)
-    params, _, _ = nn.chain(nn.tanh(), NAMES[name], own=NAMES[name]).init(key, (4,))
-    assert list(params) == [f"{name}_1", "own"]
+    params, _, _ = nn.chain(nn.tanh(), NAMES[name], given=NAMES[name]).init(key, (4,))
+    assert list(params) == [f"{name}_1", "given"]
 
 
 @every_name
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_layer_keeps_its_name(change, name):
+def test_changed_layer_keeps_its_name(change, name):
     once = CHANGES[change](NAMES[name])
     assert name_of(once) == name_of(nn.remat(once)) == name_of(nn.freeze(once)) == name
     assert list(parts(nn.chain(once))) == [f"{name}_0"]
 
 
-def test_a_network_with_a_part_replaced_keeps_its_name(key):
+def test_network_with_a_replaced_part_keeps_its_name(key):
     changed = nn.replace(nn.mlp([4, 3]), "dense_2", nn.dense(2))
     assert name_of(changed) == name_of(nn.freeze(changed)) == "mlp"
     params, _, out_shape = nn.chain(changed).init(key, (4,))
-    assert jax.tree.map(jnp.shape, params)["mlp_0"]["dense_2"] == {
-        "bias": (2,),
-        "kernel": (4, 2),
-    } and out_shape == (2,)
+    shapes = jax.tree.map(jnp.shape, params)
+    assert shapes["mlp_0"]["dense_2"] == {"bias": (2,), "kernel": (4, 2)}
+    assert out_shape == (2,)
 
 
-def test_a_maker_names_what_another_one_made(key):
-    """As mlp does, which is a chain."""
+def test_outer_maker_names_the_layer(key):
+    """As `mlp` names the chain that it returns."""
 
     @maker
     def wrapped(layer: Layer) -> Layer:
@@ -158,10 +157,10 @@ def test_a_maker_names_what_another_one_made(key):
     assert name_of((lambda: nn.chain(nn.dense(2)))()) == "chain"
 
 
-def test_a_rebuilt_layer_has_its_parts_names(key):
+def test_rebuilt_layer_keeps_the_names_of_its_parts(key):
     network = nn.chain(nn.mlp([4, 4]), by_hand(), block(3))
     again = map_leaves(lambda path, leaf: leaf, network)
     assert list(parts(again)) == list(parts(network)) == ["mlp_0", "layer_1", "block_2"]
-    chex.assert_trees_all_equal(
-        again.init(key, (4,))[0], network.init(jax.random.clone(key), (4,))[0]
-    )
+    params, _, _ = again.init(key, (4,))
+    expected, _, _ = network.init(jax.random.clone(key), (4,))
+    chex.assert_trees_all_equal(params, expected)

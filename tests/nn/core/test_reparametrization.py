@@ -1,4 +1,4 @@
-"""Which arrays are weights, and who has such."""
+"""Kernels of a network, and layers that compute with changed ones."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ PARAMS = {
 }
 
 
-def test_kernels_are_known_by_their_name():
+def test_kernels_are_found_by_name():
     assert kernels(PARAMS) == {"stem/kernel": 1.0, "body/gate/kernel": 3.0, "kernel": 5.0}
     assert kernels({}) == {}
 
@@ -42,65 +42,64 @@ every_transform = pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize(
     "layer", [nn.relu(), nn.batch_norm(), nn.chain(), nn.chain(nn.batch_norm(), nn.tanh())]
 )
-def test_a_layer_without_kernel_is_told(name, layer, key):
-    with pytest.raises(
-        ConfigError, match=f"{name} layer: expected one with a kernel among its params, got"
-    ):
+def test_layer_without_kernel_raises(name, layer, key):
+    message = f"{name} layer: expected one with a kernel among its params, got"
+    with pytest.raises(ConfigError, match=message):
         TRANSFORMS[name](layer).init(key, (4,))
 
 
 @every_transform
 @pytest.mark.parametrize("thing", [nn.dense, None, 0.5])
-def test_what_is_no_layer_is_told_at_once(name, thing):
+def test_argument_that_is_not_a_layer_raises(name, thing):
     with pytest.raises(ConfigError, match=f"{name} layer: expected a Layer"):
         TRANSFORMS[name](thing)
 
 
 @every_transform
-def test_params_keep_their_names_and_errors_their_paths(name, key):
+def test_params_keep_names_and_errors_keep_paths(name, key):
     bare = nn.chain(
         nn.conv(2), nn.batch_norm(), nn.residual(nn.conv(2)), nn.flatten(), head=nn.dense(3)
     )
     layer = TRANSFORMS[name](bare)
     params, state = jax.eval_shape(lambda key: layer.init(key, (4, 4, 2))[:2], key)
-    wanted = jax.eval_shape(lambda key: bare.init(key, (4, 4, 2))[0], key)
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, wanted)
+    expected = jax.eval_shape(lambda key: bare.init(key, (4, 4, 2))[0], key)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
     with pytest.raises(ShapeError) as caught:
         jax.eval_shape(applied(layer), params, state, jnp.ones((2, 4, 4, 3)), key=jax.random.key(1))
     assert caught.value.__notes__[0].startswith("in layer conv_0: x float32[2,4,4,3]")
 
 
 def applied(layer):
-    """In training, compiled whole: the shorter way for a test."""
+    """apply in training, compiled as one program, which is faster."""
     return jax.jit(partial(layer.apply, train=True))
 
 
 @every_transform
-def test_a_layer_is_changed_alone_even_where_its_weights_are_stacked(name):
-    """What a member of an ensemble gives is what it gives alone, be it changed inside of the ensemble or with it."""
+def test_stacked_kernels_are_changed_one_by_one(name):
+    """A member of an ensemble computes the same alone, changed before or after the ensemble."""
     alone = TRANSFORMS[name](nn.dense(3))
     inside, outside = nn.ensemble(alone, 2), TRANSFORMS[name](nn.ensemble(nn.dense(3), 2))
     params, state = jax.jit(lambda key: inside.init(key, (4,))[:2])(jax.random.key(0))
     params = jax.tree.map(lambda leaf: jnp.stack([leaf[0], 5 * leaf[1] ** 2]), params)
     x = jnp.arange(8.0).reshape(2, 4)
-    (y, after), other = (
-        applied(layer)(params, state, x, key=jax.random.key(1)) for layer in (inside, outside)
-    )
-    chex.assert_trees_all_close(other, (y, after), rtol=1e-6)
-    for place in range(2):
-        own = (
-            jax.tree.map(lambda leaf, place=place: leaf[place], tree.get("body", {}))
+    y, new_state = applied(inside)(params, state, x, key=jax.random.key(1))
+    other = applied(outside)(params, state, x, key=jax.random.key(1))
+    chex.assert_trees_all_close(other, (y, new_state), rtol=1e-6)
+    for index in range(2):
+        member = [
+            jax.tree.map(lambda leaf, index=index: leaf[index], tree.get("body", {}))
             for tree in (params, state)
-        )
-        wanted, _ = applied(alone)(*own, x, key=jax.random.fold_in(jax.random.key(1), place))
-        chex.assert_trees_all_close(y[:, place], wanted, rtol=1e-5, atol=1e-6)
+        ]
+        expected, _ = applied(alone)(*member, x, key=jax.random.fold_in(jax.random.key(1), index))
+        chex.assert_trees_all_close(y[:, index], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_leaf_is_changed_once(key):
-    seen = []
-    change_kernels(
-        "here",
-        nn.chain(nn.dense(3), nn.residual(nn.dense(3))),
-        lambda leaf: seen.append(leaf) or leaf,
-    )
-    assert len(seen) == 2
+def test_each_leaf_is_changed_once(key):
+    changed = []
+
+    def change(leaf):
+        changed.append(leaf)
+        return leaf
+
+    change_kernels("here", nn.chain(nn.dense(3), nn.residual(nn.dense(3))), change)
+    assert len(changed) == 2

@@ -1,4 +1,4 @@
-"""Draws are held to their distributions by SciPy, with fixed keys."""
+"""Draws are compared with the distributions of SciPy, for fixed keys."""
 
 from math import prod
 
@@ -11,7 +11,7 @@ from scipy import stats
 
 from fnn import nn
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.initializers.random import CUT_STD
+from fnn.nn.initializers.random import TRUNCATED_STD
 
 VARIANCES = {
     nn.he_normal: lambda fan_in, fan_out: 2 / fan_in,
@@ -34,8 +34,11 @@ def is_uniform(make):
 
 @every_scaled
 @every_shape
-def test_draws_follow_their_distribution(make, shape, key):
-    """Moments within four standard errors: √(variance / n) of a mean, variance √((kurtosis - 1) / n) of a variance."""
+def test_draws_follow_the_distribution(make, shape, key):
+    """Moments are within four standard errors.
+
+    That of a mean is √(variance / n), that of a variance is variance √((kurtosis - 1) / n).
+    """
     variance, n = VARIANCES[make](*SHAPES[shape]), prod(shape)
     draws = np.float64(make()(key, shape)).ravel()
     bound, std = (3 * variance) ** 0.5, variance**0.5
@@ -55,12 +58,12 @@ def test_uniform_draws_fill_their_bounds(make, key):
     assert 0.999 * bound < draws.max() <= np.float32(bound) * (1 + 1e-6)
 
 
-def test_normal_draws_have_the_std_they_are_given(key):
+def test_normal_draws_have_the_given_std(key):
     draws = np.float64(nn.normal(0.3)(key, (40, 250))).ravel()
     assert stats.kstest(draws, stats.norm(0, 0.3).cdf, method="asymp").pvalue > 1e-3
 
 
-def test_normal_without_std_is_zero(key):
+def test_normal_with_std_0_is_zero(key):
     chex.assert_trees_all_equal(nn.normal(0.0)(key, (3, 2)), jnp.zeros((3, 2)))
 
 
@@ -84,7 +87,7 @@ def test_draws_are_in_the_default_dtype(make):
 
 
 @pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal, *VARIANCES])
-def test_one_key_draws_one_kernel(make):
+def test_the_same_key_draws_the_same_kernel(make):
     first, again, other = (make()(jax.random.key(seed), (4, 5)) for seed in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     assert not np.isclose(first, other).any()
@@ -105,7 +108,7 @@ UNIT_LAWS = {
 @every_shape
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("distribution", UNIT_LAWS)
-def test_variance_scaling_draws_the_law_it_is_told(mode, distribution, shape, key):
+def test_variance_scaling_draws_the_given_distribution(mode, distribution, shape, key):
     law = UNIT_LAWS[distribution]
     draws = np.float64(
         nn.variance_scaling(3.0, mode=mode, distribution=distribution)(key, shape)
@@ -116,7 +119,7 @@ def test_variance_scaling_draws_the_law_it_is_told(mode, distribution, shape, ke
     assert abs(unit.var() - 1) < 4 * ((kurtosis - 1) / unit.size) ** 0.5
 
 
-def test_truncated_normal_draws_have_the_std_they_are_given_and_an_end(key):
+def test_truncated_normal_draws_have_the_given_std_and_bound(key):
     draws = np.float64(nn.truncated_normal(0.3)(key, (40, 250))).ravel()
     law = stats.truncnorm(-2, 2, scale=0.3 / stats.truncnorm(-2, 2).std())
     assert stats.kstest(draws, law.cdf, method="asymp").pvalue > 1e-3
@@ -124,28 +127,28 @@ def test_truncated_normal_draws_have_the_std_they_are_given_and_an_end(key):
     assert 0.99 * law.support()[1] < np.abs(draws).max() < law.support()[1] * (1 + 1e-6)
 
 
-def test_the_constant_of_a_cut_normal_is_its_std():
-    np.testing.assert_allclose(CUT_STD, stats.truncnorm(-2, 2).std(), rtol=1e-12)
+def test_the_std_of_the_truncated_standard_normal_equals_scipy():
+    np.testing.assert_allclose(TRUNCATED_STD, stats.truncnorm(-2, 2).std(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal])
 @pytest.mark.parametrize("std", [-0.1, float("nan"), "wide", None])
-def test_a_std_out_of_range_is_told(make, std):
+def test_an_invalid_std_raises(make, std):
     with pytest.raises(ConfigError, match="normal std: expected"):
         make(std)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"scale": 0}, {"scale": -1.0}, {"mode": "fan"}, {"distribution": "cauchy"}]
+    "options", [{"scale": 0}, {"scale": -1.0}, {"mode": "fan"}, {"distribution": "cauchy"}]
 )
-def test_an_option_of_variance_scaling_out_of_range_is_told(wrong):
-    with pytest.raises(ConfigError, match=f"variance_scaling {next(iter(wrong))}: expected"):
-        nn.variance_scaling(**wrong)
+def test_an_invalid_option_of_variance_scaling_raises(options):
+    with pytest.raises(ConfigError, match=f"variance_scaling {next(iter(options))}: expected"):
+        nn.variance_scaling(**options)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (0, 3), (3, 3, 0, 2)])
 @pytest.mark.parametrize("make", VARIANCES)
-def test_what_is_no_kernel_is_told(make, shape, key):
+def test_a_shape_without_inputs_and_outputs_raises(make, shape, key):
     with pytest.raises(
         ShapeError, match=r"initializer: expected a kernel shape \(\.\.\., inputs, outputs\)"
     ):
@@ -154,45 +157,45 @@ def test_what_is_no_kernel_is_told(make, shape, key):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("shape", [(5, 5), (7, 3), (3, 7), (3, 3, 2, 5), (2, 2, 1, 8), (1, 1)])
-def test_columns_or_rows_are_orthonormal(shape, key):
+def test_orthogonal_columns_or_rows_are_orthonormal(shape, key):
     matrix = np.asarray(nn.orthogonal(1.5)(key, shape)).reshape(-1, shape[-1])
     matrix = matrix if len(matrix) >= shape[-1] else matrix.T
     np.testing.assert_allclose(matrix.T @ matrix, 1.5**2 * np.eye(matrix.shape[1]), atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 2), (2, 5)])
-def test_it_is_drawn_uniformly(shape):
-    """Any entry of a uniform orthogonal matrix is a coordinate of a point on the sphere: (1 + w) / 2 ~ Beta."""
+def test_orthogonal_is_drawn_uniformly(shape):
+    """An entry w of such a matrix is a coordinate on the sphere: (1 + w) / 2 ~ Beta."""
     keys = jax.random.split(jax.random.key(0), 2000)
     draws = np.float64(jax.jit(jax.vmap(lambda key: nn.orthogonal()(key, shape)))(keys))
     half = (max(shape) - 1) / 2
-    for place in ((0, 0), (1, 1), (-1, -1)):
-        entries = draws[:, place[0], place[1]]
+    for index in ((0, 0), (1, 1), (-1, -1)):
+        entries = draws[:, index[0], index[1]]
         assert (
             stats.kstest((1 + entries) / 2, stats.beta(half, half).cdf, method="asymp").pvalue
             > 1e-3
         )
 
 
-def test_it_is_in_the_default_dtype():
+def test_orthogonal_is_in_the_default_dtype():
     assert nn.orthogonal()(jax.random.key(0), (4, 5)).dtype == jnp.float32
     with jax.enable_x64(True):
         assert nn.orthogonal()(jax.random.key(0), (4, 5)).dtype == jnp.float64
 
 
-def test_one_key_draws_one_kernel_of_orthogonal():
+def test_the_same_key_draws_the_same_orthogonal_kernel():
     first, again, other = (nn.orthogonal()(jax.random.key(seed), (4, 5)) for seed in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     assert not np.isclose(first, other).any()
 
 
 @pytest.mark.parametrize("gain", [-1.0, float("nan"), "large", None])
-def test_a_gain_out_of_range_is_told(gain):
+def test_an_invalid_gain_raises(gain):
     with pytest.raises(ConfigError, match="orthogonal gain: expected"):
         nn.orthogonal(gain)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2)])
-def test_what_is_no_kernel_is_told_of_orthogonal(shape, key):
+def test_orthogonal_of_another_shape_raises(shape, key):
     with pytest.raises(ShapeError, match="initializer: expected a kernel shape"):
         nn.orthogonal()(key, shape)

@@ -1,4 +1,4 @@
-"""Max pooling is held to `lax.reduce_window` and to torch's rule for ties, average pooling to NumPy."""
+"""Max pooling, against `lax.reduce_window` and torch's rule for ties; averages, against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,8 @@ def normal(shape, dtype="float32"):
 def windows(x, window, stride, padding):
     """All windows as NumPy arrays, NaN where padded: (batch, height, width, *window, channel)."""
     x = np.pad(np.asarray(x, np.float64), ((0, 0), *padding, (0, 0)), constant_values=np.nan)
-    view = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))[
-        :, :: stride[0], :: stride[1]
-    ]
+    view = np.lib.stride_tricks.sliding_window_view(x, window, (1, 2))
+    view = view[:, :: stride[0], :: stride[1]]
     return np.moveaxis(view, 3, -1)
 
 
@@ -57,9 +56,8 @@ def test_max_equals_reduce_window(problem):
     shape, window, stride, padding = problem
 
     def oracle(x):
-        return lax.reduce_window(
-            x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0))
-        )
+        pads = ((0, 0), *padding, (0, 0))
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), pads)
 
     x = normal(shape)
     ours, gradient = squares(lambda x: max_pool(x, window, stride, padding))(x)
@@ -74,35 +72,35 @@ def test_average_equals_the_mean_of_real_elements(problem):
     shape, *options = problem
     x = normal(shape)
     expected = np.nanmean(windows(x, *options), axis=(3, 4))
-    np.testing.assert_allclose(
-        jax.jit(lambda x: avg_pool(x, *options))(x), expected, rtol=1e-5, atol=1e-6
-    )
+    y = jax.jit(lambda x: avg_pool(x, *options))(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [HALVES, OVERLAPPING])
-def test_the_first_of_equal_maxima_takes_the_gradient(options):
-    """In row-major order, as in torch: of small whole numbers, where ties abound, the gradient counts first maxima."""
+def test_first_of_equal_maxima_takes_the_gradient(options):
+    """In row-major order, as in torch. Small integers have many ties."""
     x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (3, 6, 6, 2)), "float32")
     gradient = jax.jit(jax.grad(lambda x: max_pool(x, *options).sum()))(x)
 
-    places = windows(np.arange(x.size).reshape(x.shape), *options)
+    indices = windows(np.arange(x.size).reshape(x.shape), *options)
     values = windows(x, *options)
     flat = (*values.shape[:3], -1, values.shape[-1])
     first = np.nanargmax(values.reshape(flat), 3, keepdims=True)
-    chosen = np.take_along_axis(places.reshape(flat), first, 3).astype(int)
+    chosen = np.take_along_axis(indices.reshape(flat), first, 3).astype(int)
     expected = np.bincount(chosen.ravel(), minlength=x.size).reshape(x.shape)
     np.testing.assert_array_equal(gradient, expected)
 
 
 @pytest.mark.parametrize("options", [HALVES, OVERLAPPING])
-def test_nan_wins(options):
+def test_nan_is_the_largest(options):
     x = normal((1, 6, 6, 1)).at[0, 2, 3, 0].set(jnp.nan)
-    expected = np.isnan(np.asarray(x))
-    hit = windows(expected, *options).any((3, 4), where=~np.isnan(windows(expected, *options)))
-    np.testing.assert_array_equal(np.isnan(jax.jit(lambda x: max_pool(x, *options))(x)), hit)
+    is_nan = windows(np.isnan(np.asarray(x)), *options)
+    expected = is_nan.any((3, 4), where=~np.isnan(is_nan))  # padding is NaN there
+    y = jax.jit(lambda x: max_pool(x, *options))(x)
+    np.testing.assert_array_equal(np.isnan(y), expected)
 
 
-def test_sizes_which_the_window_does_not_divide_are_cropped():
+def test_image_is_cropped_to_whole_windows():
     x = normal((2, 5, 7, 3))
     pool = jax.jit(lambda x: max_pool(x, *HALVES))
     np.testing.assert_array_equal(pool(x), pool(x[:, :4, :6]))
@@ -110,7 +108,7 @@ def test_sizes_which_the_window_does_not_divide_are_cropped():
 
 @either
 @pytest.mark.parametrize("options", [HALVES, OVERLAPPING])
-def test_modes_of_differentiation_agree(pool, options):
+def test_forward_and_reverse_mode_agree(pool, options):
     with jax.enable_x64(True):
         x = normal((2, 6, 5, 2), "float64")
 
@@ -142,19 +140,19 @@ def test_vmap_equals_a_loop(pool):
 
 @either
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_narrow_dtypes(pool, dtype):
+def test_half_precision_is_close_to_float32(pool, dtype):
     x = normal((2, 6, 6, 2), dtype)
     pooled = jax.jit(lambda x: pool(x, *OVERLAPPING))
-    y, expected = pooled(x), pooled(x.astype(jnp.float32))
+    y = pooled(x)
+    expected = pooled(x.astype(jnp.float32))
     assert y.dtype == dtype
-    np.testing.assert_allclose(
-        y.astype(jnp.float32), expected, atol=8 * float(jnp.finfo(dtype).eps)
-    )
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=8 * eps)
 
 
 @either
-def test_no_window_reduction_is_compiled(pool):
-    """`reduce_window` and its gradient are the slow path on CPU."""
+def test_program_has_no_window_reduction(pool):
+    """`reduce_window` and its gradient are slow on CPU."""
     step = jax.jit(jax.grad(lambda x: pool(x, *OVERLAPPING).sum()))
     text = step.lower(normal((2, 6, 6, 2))).as_text()
     assert "reduce_window" not in text

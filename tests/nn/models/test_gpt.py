@@ -1,9 +1,9 @@
-"""GPT has GPT-2's number of parameters, never looks ahead, and learns a sequence by heart."""
+"""GPT has the number of parameters of GPT-2, is causal, and learns a sequence."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import arrays, begun, losses, out_shapes, parameters
+from networks import arrays, initial_outputs, losses, out_shapes, parameters
 
 from fnn import nn
 from fnn.errors import ConfigError, RangeError, ShapeError
@@ -20,49 +20,49 @@ def tokens(*shape, vocabulary=5):
 
 
 @pytest.mark.parametrize("size", GPT2)
-def test_it_has_so_many_parameters(size):
+def test_the_number_of_parameters_equals_gpt2(size):
     options, wanted = GPT2[size]
     assert parameters(nn.gpt(50257, length=1024, **options), (7,)) == wanted
 
 
 @pytest.mark.parametrize("options", [{}, {"rotary": True}, {"kv_heads": 1}, {"drop_rate": 0.1}])
-def test_its_shapes_agree(options):
+def test_the_shapes_agree(options):
     assert out_shapes(nn.gpt(5, **TINY, **options), (6,), jnp.int32) == ((6, 5), (6, 5))
 
 
-def test_no_score_depends_on_what_comes_later():
+def test_logits_do_not_depend_on_later_tokens():
     x = tokens(1, 6)
     other = x.at[0, 3].set((x[0, 3] + 1) % 5)
-    (before, after), _ = begun(nn.gpt(5, **TINY), jnp.concatenate([x, other]))
+    (before, after), _ = initial_outputs(nn.gpt(5, **TINY), jnp.concatenate([x, other]))
     np.testing.assert_array_equal(before[:3], after[:3])
     assert (np.abs(before - after).max(1) > 0)[3:].all()
 
 
-def test_one_table_stands_at_both_ends():
+def test_input_and_output_share_one_table():
     params, _ = arrays(nn.gpt(5, **TINY), (6,))
     assert params["shared"]["table"].shape == (5, 8)
     assert params["body"].keys() == {"positions", "blocks", "norm"}
 
 
-def test_it_learns():
+def test_gpt_learns():
     found = losses(nn.gpt(5, **TINY), tokens(8, 6), tokens(8, 7)[:, 1:], rate=3e-2)
-    assert abs(found[0] - np.log(5)) < 0.1  # it begins by knowing nothing
+    assert abs(found[0] - np.log(5)) < 0.1  # the initial predictions are uniform
     assert found[-1] < found[0] / 2
 
 
-def test_what_is_no_token_is_told():
+def test_a_token_out_of_range_raises():
     network = nn.gpt(5, **TINY)
     params, state = arrays(network, (6,))
     with pytest.raises(RangeError, match="embed x"):
         network.apply(params, state, jnp.full((1, 6), 5))
 
 
-def test_a_longer_text_is_told(key):
+def test_a_sequence_above_the_length_raises(key):
     with pytest.raises(ShapeError, match="at most 6 positions"):
         nn.gpt(5, **TINY).init(key, (7,))
 
 
-WRONG = {
+INVALID_OPTIONS = {
     "gpt width: expected a multiple of heads=2, got 9": {"width": 9},
     "gpt width: expected a multiple of heads=3, got 8": {"heads": 3},
     "gpt length: expected >= 1, got 0": {"length": 0},
@@ -71,7 +71,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("message", WRONG)
-def test_an_option_out_of_range_is_told(message):
+@pytest.mark.parametrize("message", INVALID_OPTIONS)
+def test_an_option_out_of_range_raises(message):
     with pytest.raises(ConfigError, match=message):
-        nn.gpt(5, **TINY | WRONG[message])
+        nn.gpt(5, **TINY | INVALID_OPTIONS[message])

@@ -1,4 +1,4 @@
-"""The speed-run network: its size, what of it is trained, and that it whitens."""
+"""The network of the speed runs: its size, its frozen params, and its whitening layer."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from fnn import nn, trees
 from fnn.errors import ConfigError, ShapeError
 
 
-def test_it_has_so_many_parameters():
+def test_the_number_of_parameters_equals_the_paper():
     network = nn.cifar_speedrun(images(32))
     frozen = {
         path: leaf
@@ -22,7 +22,7 @@ def test_it_has_so_many_parameters():
     )
 
 
-def test_its_shapes_agree():
+def test_the_shapes_agree():
     network = nn.cifar_speedrun(images(32), 7, widths=(2, 3, 4))
     assert out_shapes(network, (32, 32, 3)) == ((7,), (7,))
 
@@ -39,7 +39,7 @@ def test_the_first_layer_whitens(key):
 
 
 @pytest.mark.parametrize("stage, conv", [("stage_1", "conv_2"), ("stage_2", "conv_1")])
-def test_a_stage_begins_by_passing_its_inputs_on(stage, conv, key):
+def test_kernels_begin_as_the_identity_on_their_first_outputs(stage, conv, key):
     layer = nn.take(nn.cifar_speedrun(images(8), widths=(6, 9)), f"{stage}/{conv}")
     kernel = np.array(layer.init(key, (8, 8, 6))[0]["kernel"])
     np.testing.assert_array_equal(kernel[1, 1, :, :6], np.eye(6))
@@ -47,11 +47,11 @@ def test_a_stage_begins_by_passing_its_inputs_on(stage, conv, key):
     assert not kernel[..., :6].any() and kernel[..., 6:].all()
 
 
-def test_images_of_another_kind_are_told():
+def test_images_of_another_rank_raise():
     with pytest.raises(ShapeError, match="cifar_speedrun images: expected rank 4"):
         nn.cifar_speedrun(images(8)[0])
 
 
-def test_no_widths_are_told():
+def test_empty_widths_raise():
     with pytest.raises(ConfigError, match="cifar_speedrun widths"):
         nn.cifar_speedrun(images(8), widths=())

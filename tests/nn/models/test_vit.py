@@ -1,10 +1,10 @@
-"""The vision transformer has the published numbers of parameters, cuts images into patches in order, and learns."""
+"""The vision transformer has the published numbers of parameters and takes patches in order."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import arrays, begun, images, losses, out_shapes, parameters
+from networks import arrays, images, initial_outputs, losses, out_shapes, parameters
 
 from fnn import nn
 from fnn.errors import ConfigError, ShapeError
@@ -12,33 +12,33 @@ from fnn.errors import ConfigError, ShapeError
 BASE = {"width": 768, "depth": 12, "heads": 12}
 LARGE = {"width": 1024, "depth": 24, "heads": 16}
 TINY = {"size": 6, "width": 8, "depth": 2, "heads": 2}
-PUBLISHED = {  # as torchvision tells
+PARAMETERS = {  # in torchvision
     "ViT-B/16": (16, BASE, 86_567_656),
     "ViT-B/32": (32, BASE, 88_224_232),
     "ViT-L/16": (16, LARGE, 304_326_632),
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_it_has_so_many_parameters(name):
-    patch, options, wanted = PUBLISHED[name]
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_number_of_parameters_equals_torchvision(name):
+    patch, options, wanted = PARAMETERS[name]
     assert parameters(nn.vit(patch, **options), (224, 224, 3)) == wanted
 
 
-def test_its_shapes_agree():
+def test_the_shapes_agree():
     network = nn.vit((2, 3), 7, **TINY | {"size": (4, 9)}, drop_rate=0.1, drop_path_rate=0.1)
     assert out_shapes(network, (4, 9, 3)) == ((7,), (7,))
 
 
-def test_its_blocks_stand_stacked():
+def test_the_params_of_blocks_are_stacked():
     params, _ = arrays(nn.vit(2, 7, **TINY | {"depth": 5}), (6, 6, 3))
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params["blocks"])} == {5}
 
 
-def test_patches_come_row_by_row_after_the_token():
+def test_patches_follow_the_class_token_row_by_row():
     network = nn.vit(2, 7, **TINY)
     x = images(6)
-    y, params = begun(
+    y, params = initial_outputs(
         nn.chain(**{name: nn.take(network, name) for name in ("patches", "sequence", "tokens")}), x
     )
     cuts = np.asarray(x).reshape(8, 3, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(8, 9, 12)
@@ -48,20 +48,20 @@ def test_patches_come_row_by_row_after_the_token():
     assert not y[:, 0].any()
 
 
-def test_it_learns():
+def test_vit_learns():
     found = losses(nn.vit(2, 4, **TINY), images(6), jnp.arange(8) % 4)
     assert found[-1] < found[0] / 2
 
 
 def test_only_the_last_block_is_dropped_at_the_full_rate(key):
-    """At a rate next to 1 the first of two blocks loses each of its two branches for half of the examples."""
+    """At a rate near 1 the first of two blocks drops each branch for half of the batch."""
     x = jax.random.normal(key, (64, 3, 8))
-    y, _ = begun(nn.take(nn.vit(2, 7, **TINY, drop_path_rate=0.999999), "blocks"), x)
+    y, _ = initial_outputs(nn.take(nn.vit(2, 7, **TINY, drop_path_rate=0.999999), "blocks"), x)
     untouched = (y == np.asarray(x)).all((1, 2)).sum()
     assert 4 <= untouched <= 30  # of 64 at a chance of 1/4: outside of this one time in 1e4
 
 
-WRONG = {
+INVALID_OPTIONS = {
     "patch": ({"patch": 4, "size": 6}, "vit size: expected a multiple of the patch"),
     "heads": ({"width": 9, "heads": 2}, "vit width: expected a multiple of heads=2"),
     "rate": ({"drop_path_rate": 1.0}, r"vit drop_path_rate: expected a number in \[0, 1\)"),
@@ -70,15 +70,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_an_option_out_of_range_is_told(case):
-    options, message = WRONG[case]
+@pytest.mark.parametrize("case", INVALID_OPTIONS)
+def test_an_option_out_of_range_raises(case):
+    options, message = INVALID_OPTIONS[case]
     with pytest.raises(ConfigError, match=message):
         nn.vit(**{"patch": 2, **TINY} | options)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (8, 8, 3)])
-def test_an_image_of_another_size_is_told(shape):
+def test_an_image_of_another_size_raises(shape):
     network = nn.vit(2, 7, **TINY)
     params, state = arrays(network, (6, 6, 3))
     with pytest.raises(ShapeError, match=r"vit x: expected images of \(6, 6\)"):

@@ -1,4 +1,4 @@
-"""Batch normalization is held to its formula in NumPy, to torch, and to finite differences."""
+"""Batch normalization is compared with its formula in NumPy, torch and finite differences."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def golden():
 
 @float64
 @pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3), (4, 3, 2, 3)])
-def test_in_training_it_normalizes_by_the_batch(shape):
+def test_training_normalizes_by_the_batch(shape):
     x = normal(shape)
     axes = tuple(range(len(shape) - 1))
     y, _ = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
@@ -44,7 +44,7 @@ def test_in_training_it_normalizes_by_the_batch(shape):
 
 
 @float64
-def test_otherwise_it_normalizes_by_the_running_statistics():
+def test_evaluation_normalizes_by_the_running_statistics():
     x = normal()
     y, state = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=False)
     np.testing.assert_allclose(y, normalize(x, **STATE), rtol=1e-13, atol=1e-13)
@@ -53,7 +53,7 @@ def test_otherwise_it_normalizes_by_the_running_statistics():
 
 @float64
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99, 1.0])
-def test_running_statistics_move_towards_unbiased_ones(momentum):
+def test_running_statistics_move_to_the_unbiased_ones_of_the_batch(momentum):
     x = normal()
     _, state = nn.batch_norm(momentum=momentum).apply(
         arrays(PARAMS), arrays(STATE), jnp.array(x), train=True
@@ -66,7 +66,7 @@ def test_running_statistics_move_towards_unbiased_ones(momentum):
 
 
 @float64
-def test_epsilon_stands_under_the_root():
+def test_eps_is_added_under_the_root():
     x = normal()
     y, _ = nn.batch_norm(eps=0.5).apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
     np.testing.assert_allclose(
@@ -75,18 +75,18 @@ def test_epsilon_stands_under_the_root():
 
 
 @float64
-def test_values_statistics_and_gradients_are_those_of_torch():
+def test_values_statistics_and_gradients_equal_torch():
     known = golden()
     params = {name: jnp.array(known[f"eval/{name}"]) for name in PARAMS}
     state = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
     for case in ("train_0", "train_1", "train_2", "eval"):
-        own = {name: jnp.array(known[f"{case}/{name}"]) for name in ("x", "weight")}
+        given = {name: jnp.array(known[f"{case}/{name}"]) for name in ("x", "weight")}
 
         def apply(params, x, state=state, train=case != "eval"):
             return nn.batch_norm().apply(params, state, x, train=train)
 
-        y, pull, state = jax.vjp(apply, params, own["x"], has_aux=True)
-        grads, dx = pull(own["weight"])
+        y, pull_back, state = jax.vjp(apply, params, given["x"], has_aux=True)
+        grads, dx = pull_back(given["weight"])
         got = {"y": y, "dx": dx, "dscale": grads["scale"], "dbias": grads["bias"], **state}
         for name, value in got.items():
             np.testing.assert_allclose(value, known[f"{case}/{name}"], rtol=1e-11, atol=1e-12)
@@ -113,13 +113,13 @@ def test_gradients_equal_finite_differences(train):
 
 
 @float64
-@pytest.mark.parametrize("knob", ["momentum", "eps"])
-def test_gradient_by_a_knob_equals_finite_differences(knob):
+@pytest.mark.parametrize("option", ["momentum", "eps"])
+def test_the_gradient_by_an_option_equals_finite_differences(option):
     x = jnp.array(normal((4, 3)))
 
     @jax.jit
     def value(number):
-        y, state = nn.batch_norm(**{knob: number}).apply(
+        y, state = nn.batch_norm(**{option: number}).apply(
             arrays(PARAMS), arrays(STATE), x, train=True
         )
         return (y**3).sum() + state["mean"].sum() + state["var"].sum()
@@ -128,12 +128,12 @@ def test_gradient_by_a_knob_equals_finite_differences(knob):
     np.testing.assert_allclose(jax.grad(value)(0.3), wanted, rtol=1e-7)
 
 
-@pytest.mark.parametrize("knob", ["momentum", "eps"])
-def test_a_knob_costs_one_compilation_and_a_lane_is_a_layer(knob):
+@pytest.mark.parametrize("option", ["momentum", "eps"])
+def test_an_option_costs_one_compilation_and_a_lane_equals_a_single_call(option):
     x, params, state = (arrays(tree, "float32") for tree in (normal((4, 3)), PARAMS, STATE))
 
     def apply(number):
-        return nn.batch_norm(**{knob: number}).apply(params, state, x, train=True)
+        return nn.batch_norm(**{option: number}).apply(params, state, x, train=True)
 
     chex.clear_trace_counter()
     traced = jax.jit(chex.assert_max_traces(apply, n=1))
@@ -147,7 +147,7 @@ def test_a_knob_costs_one_compilation_and_a_lane_is_a_layer(knob):
     )
 
 
-# What torch's float32 is off by, at deviation 1.
+# The tolerance is the error of torch in float32, at standard deviation 1.
 @pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 1e-6), (10.0, 4e-5), (1000.0, 2.5e-3)])
 def test_an_offset_does_not_cancel_the_variance(offset, tolerance):
     """Against float64; E[x²] - E[x]² would be off by 6% at 1000, and lost at 3000."""
@@ -158,7 +158,7 @@ def test_an_offset_does_not_cancel_the_variance(offset, tolerance):
     assert np.abs(y - wanted).max() < tolerance
 
 
-def test_a_batch_spread_over_devices_is_one_batch(key):
+def test_a_batch_sharded_over_devices_is_one_batch(key):
     """A step of training on four devices: y, statistics and gradients are those of one."""
     layer = nn.batch_norm()
     mesh = jax.sharding.Mesh(jax.devices("cpu")[:4], ("batch",))
@@ -168,18 +168,19 @@ def test_a_batch_spread_over_devices_is_one_batch(key):
         jnp.float32(normal((8, 3, 2, 3), 5.0)),
     )
     weight = jnp.float32(np.random.default_rng(6).normal(size=x.shape))
-    spread = jax.device_put(
+    sharded = jax.device_put(
         x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
     )
-    assert len(spread.sharding.device_set) == 4
+    assert len(sharded.sharding.device_set) == 4
 
     def loss(params, x):
-        y, moved = layer.apply(params, state, x, train=True)
-        return (weight * y).sum(), (y, moved)
+        y, new_state = layer.apply(params, state, x, train=True)
+        return (weight * y).sum(), (y, new_state)
 
     step = jax.jit(jax.grad(loss, has_aux=True))
-    (grads, seen), (wanted_grads, wanted) = step(params, spread), step(params, x)
-    chex.assert_trees_all_close(seen, wanted, rtol=1e-6, atol=1e-6)
+    grads, got = step(params, sharded)
+    wanted_grads, wanted = step(params, x)
+    chex.assert_trees_all_close(got, wanted, rtol=1e-6, atol=1e-6)
     chex.assert_trees_all_close(grads, wanted_grads, rtol=1e-5)
 
 
@@ -198,39 +199,39 @@ def test_a_constant_channel_becomes_its_bias_with_finite_gradients():
 def test_bfloat16_is_normalized_in_float32():
     x = jnp.asarray(normal((64, 3), 10.0), jnp.bfloat16)
     params, state = arrays(PARAMS, "float32"), arrays(STATE, "float32")
-    y, moved = nn.batch_norm().apply(params, state, x, train=True)
+    y, new_state = nn.batch_norm().apply(params, state, x, train=True)
     wanted, wanted_state = nn.batch_norm().apply(params, state, x.astype(jnp.float32), train=True)
     chex.assert_trees_all_equal(y, wanted.astype(jnp.bfloat16))
-    chex.assert_trees_all_equal(moved, wanted_state)
+    chex.assert_trees_all_equal(new_state, wanted_state)
 
 
-def test_params_may_be_narrower_than_statistics():
-    """As nn.cast hands them in: params and x in bfloat16, the state as it was."""
+def test_params_may_have_less_precision_than_the_state():
+    """As nn.cast passes them: params and x in bfloat16, the state in float32."""
     x = jnp.asarray(normal((64, 3), 10.0), jnp.bfloat16)
     half, state = arrays(PARAMS, "bfloat16"), arrays(STATE, "float32")
     for train in (True, False):
-        y, moved = nn.batch_norm().apply(half, state, x, train=train)
+        y, new_state = nn.batch_norm().apply(half, state, x, train=train)
         whole = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
         wanted, wanted_state = nn.batch_norm().apply(
             whole, state, x.astype(jnp.float32), train=train
         )
         chex.assert_trees_all_equal(y, wanted.astype(jnp.bfloat16))
-        chex.assert_trees_all_equal(moved, wanted_state)
+        chex.assert_trees_all_equal(new_state, wanted_state)
 
 
 @float64
-def test_statistics_keep_their_own_precision():
+def test_statistics_keep_the_dtype_of_the_state():
     x, state = jnp.asarray(normal(), jnp.float32), arrays(STATE)
-    y, moved = nn.batch_norm(momentum=0.5, affine=False).apply({}, state, x, train=True)
-    assert (y.dtype, moved["mean"].dtype) == (jnp.float32, jnp.float64)
+    y, new_state = nn.batch_norm(momentum=0.5, affine=False).apply({}, state, x, train=True)
+    assert (y.dtype, new_state["mean"].dtype) == (jnp.float32, jnp.float64)
     np.testing.assert_allclose(
-        moved["mean"], 0.5 * STATE["mean"] + 0.5 * normal().mean((0, 1, 2)), rtol=1e-5
+        new_state["mean"], 0.5 * STATE["mean"] + 0.5 * normal().mean((0, 1, 2)), rtol=1e-5
     )
 
 
 @float64
 @pytest.mark.parametrize("train", [True, False])
-def test_without_affine_it_normalizes_alone(train, key):
+def test_without_affine_there_is_no_scale_or_bias(train, key):
     x, layer = normal(), nn.batch_norm(affine=False)
     params, _, _ = layer.init(key, x.shape[1:])
     assert params == {}
@@ -239,7 +240,7 @@ def test_without_affine_it_normalizes_alone(train, key):
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), rtol=1e-12, atol=1e-12)
 
 
-def test_the_scale_begins_as_it_is_told(key):
+def test_the_scale_begins_by_scale_init(key):
     layer = nn.batch_norm(scale_init=lambda key, shape: jnp.full(shape, 0.5))
     params, _, _ = layer.init(key, (4, 3))
     chex.assert_trees_all_equal(params, {"scale": jnp.full(3, 0.5), "bias": jnp.zeros(3)})
@@ -255,26 +256,26 @@ def test_it_begins_as_the_identity(key):
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 1, 3), (1, 1, 1, 3), (0, 3), (0, 4, 4, 3)])
-def test_one_value_a_channel_is_told_in_training(shape):
+def test_one_value_per_channel_raises_in_training(shape):
     message = "batch_norm x: expected more than 1 value per channel when training, got"
     with pytest.raises(ShapeError, match=message):
         nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones(shape), train=True)
 
 
-def test_one_value_a_channel_is_enough_otherwise():
+def test_one_value_per_channel_is_enough_in_evaluation():
     params, state = arrays(PARAMS, "float32"), arrays(STATE, "float32")
     y, _ = nn.batch_norm().apply(params, state, jnp.ones((1, 3)), train=False)
     np.testing.assert_allclose(y[0], normalize(1.0, **STATE), rtol=1e-5)
 
 
-def test_one_image_has_values_enough(key):
+def test_a_batch_of_one_image_is_enough(key):
     layer = nn.batch_norm()
     params, state, _ = layer.init(key, (2, 1, 1))
     y, _ = layer.apply(params, state, jnp.array([[[[1.0]], [[3.0]]]]), train=True)
     np.testing.assert_allclose(y.ravel(), [-1, 1], rtol=1e-4)
 
 
-def test_the_mode_must_be_told():
+def test_train_must_be_given():
     with pytest.raises(TypeError, match="train"):
         nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.ones((2, 3)))
 
@@ -288,10 +289,10 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "value"), OPTIONS)
-def test_an_option_out_of_range_is_told_at_once(knob, value):
-    with pytest.raises(ConfigError, match=f"batch_norm {knob}: expected"):
-        nn.batch_norm(**{knob: value})
+@pytest.mark.parametrize(("option", "value"), OPTIONS)
+def test_an_option_out_of_range_raises(option, value):
+    with pytest.raises(ConfigError, match=f"batch_norm {option}: expected"):
+        nn.batch_norm(**{option: value})
 
 
 X = jnp.ones((2, 3))
@@ -331,13 +332,13 @@ ERRORS = {
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case, train):
+def test_wrong_inputs_params_and_state_raise(case, train):
     params, state, x, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         nn.batch_norm().apply(params, state, x, train=train)
 
 
 @pytest.mark.parametrize("shape", [(), (4, 4, 0)])
-def test_an_example_without_channels_is_told(shape, key):
+def test_an_example_without_channels_raises(shape, key):
     with pytest.raises(ShapeError, match="batch_norm: expected a shape"):
         nn.batch_norm().init(key, shape)

@@ -1,4 +1,4 @@
-"""Normalization over groups of channels is held to its formula in NumPy, and to the layers that are its ends."""
+"""Group and instance normalization are compared with their formula in NumPy and each other."""
 
 import chex
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ float64 = pytest.mark.usefixtures("x64")
 PARAMS = {"scale": np.linspace(-1, 2, 6), "bias": np.linspace(3, 4, 6)}
 
 
-def drawn(shape):
+def draw(shape):
     return np.random.default_rng(0).normal(size=shape)
 
 
 def formula(x, groups):
-    """Group by group, each flat."""
+    """The normalization without scale and bias, one group after another."""
     parts = []
     for part in np.split(x, groups, -1):
         flat = part.reshape(len(x), -1)
@@ -29,16 +29,16 @@ def formula(x, groups):
     return np.concatenate(parts, -1)
 
 
-def own(dtype=None):
+def params(dtype=None):
     return {name: jnp.array(leaf, dtype) for name, leaf in PARAMS.items()}
 
 
 @float64
 @pytest.mark.parametrize("shape", [(3, 6), (3, 5, 6), (3, 4, 5, 6), (2, 3, 2, 2, 6), (0, 4, 6)])
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_group_norm_has_its_formula(shape, groups):
-    x = drawn(shape)
-    y, state = nn.group_norm(groups, eps=0.01).apply(own(), {}, jnp.array(x))
+def test_group_norm_follows_its_formula(shape, groups):
+    x = draw(shape)
+    y, state = nn.group_norm(groups, eps=0.01).apply(params(), {}, jnp.array(x))
     wanted = PARAMS["scale"] * formula(x, groups) + PARAMS["bias"] if x.size else x
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)
     assert state == {}
@@ -48,10 +48,10 @@ def test_group_norm_has_its_formula(shape, groups):
 @pytest.mark.parametrize("shape", [(3, 5, 6), (3, 4, 5, 6), (2, 3, 2, 2, 6)])
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("train", [True, False])
-def test_instance_norm_has_its_formula(shape, affine, train):
-    x = drawn(shape)
+def test_instance_norm_follows_its_formula(shape, affine, train):
+    x = draw(shape)
     layer = nn.instance_norm(eps=0.01, affine=affine)
-    y, state = layer.apply(own() if affine else {}, {}, jnp.array(x), train=train)
+    y, state = layer.apply(params() if affine else {}, {}, jnp.array(x), train=train)
     wanted = formula(x, 6)
     np.testing.assert_allclose(
         y, PARAMS["scale"] * wanted + PARAMS["bias"] if affine else wanted, rtol=1e-12, atol=1e-13
@@ -60,8 +60,8 @@ def test_instance_norm_has_its_formula(shape, affine, train):
 
 
 @float64
-def test_its_ends_are_layer_norm_and_instance_norm():
-    x = jnp.array(drawn((3, 4, 5, 6)))
+def test_one_group_is_layer_norm_and_single_channels_are_instance_norm():
+    x = jnp.array(draw((3, 4, 5, 6)))
     whole, single = (nn.group_norm(groups, affine=False).apply({}, {}, x)[0] for groups in (1, 6))
     chex.assert_trees_all_close(
         whole, nn.layer_norm(axes=3, affine=False).apply({}, {}, x)[0], rtol=1e-12
@@ -70,8 +70,8 @@ def test_its_ends_are_layer_norm_and_instance_norm():
 
 
 @float64
-def test_no_example_tells_of_another():
-    x = drawn((3, 4, 5, 6))
+def test_examples_are_independent():
+    x = draw((3, 4, 5, 6))
     for layer in (nn.group_norm(2, affine=False), nn.instance_norm()):
         alone = [layer.apply({}, {}, jnp.array(x[i : i + 1]))[0] for i in range(3)]
         chex.assert_trees_all_close(
@@ -80,7 +80,7 @@ def test_no_example_tells_of_another():
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm(affine=True)])
-def test_it_begins_as_the_normalization_alone(layer, key):
+def test_scale_begins_at_1_and_bias_at_0(layer, key):
     params, state, out_shape = layer.init(key, (4, 5, 6))
     chex.assert_trees_all_equal(params, {"scale": jnp.ones(6), "bias": jnp.zeros(6)})
     assert (state, out_shape) == ({}, (4, 5, 6))
@@ -90,20 +90,20 @@ def test_it_begins_as_the_normalization_alone(layer, key):
 def test_without_affine_there_are_no_params(layer, key):
     assert layer.init(key, (4, 5, 6)) == ({}, {}, (4, 5, 6))
     with pytest.raises(TreeMismatchError, match="scale: expected no such leaf"):
-        layer.apply(own("float32"), {}, jnp.ones((2, 4, 5, 6)))
+        layer.apply(params("float32"), {}, jnp.ones((2, 4, 5, 6)))
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm(affine=True)])
 def test_bfloat16_is_normalized_in_float32(layer):
-    x = jnp.asarray(10 + drawn((2, 8, 8, 6)), jnp.bfloat16)
-    half = own("bfloat16")
+    x = jnp.asarray(10 + draw((2, 8, 8, 6)), jnp.bfloat16)
+    half = params("bfloat16")
     wanted, _ = layer.apply(
         {name: leaf.astype(jnp.float32) for name, leaf in half.items()}, {}, x.astype(jnp.float32)
     )
     chex.assert_trees_all_equal(layer.apply(half, {}, x)[0], wanted.astype(jnp.bfloat16))
 
 
-SHAPES = {
+WRONG_SHAPES = {
     "groups that do not divide": (
         nn.group_norm(4),
         (5, 5, 6),
@@ -120,12 +120,12 @@ SHAPES = {
         (1, 1, 6),
         "group_norm: expected more than 1 value to each mean",
     ),
-    "one place": (
+    "one pixel": (
         nn.instance_norm(),
         (1, 1, 6),
         "instance_norm: expected more than 1 value to each mean",
     ),
-    "no place": (
+    "no pixel axis": (
         nn.instance_norm(),
         (6,),
         "instance_norm: expected more than 1 value to each mean",
@@ -145,9 +145,9 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("case", SHAPES)
-def test_a_shape_that_leaves_nothing_to_normalize_is_told(case, train, key):
-    layer, shape, message = SHAPES[case]
+@pytest.mark.parametrize("case", WRONG_SHAPES)
+def test_a_shape_that_cannot_be_normalized_raises(case, train, key):
+    layer, shape, message = WRONG_SHAPES[case]
     with pytest.raises(ShapeError, match=message):
         layer.init(key, shape)
     with pytest.raises(ShapeError, match=message):
@@ -155,7 +155,7 @@ def test_a_shape_that_leaves_nothing_to_normalize_is_told(case, train, key):
 
 
 @pytest.mark.parametrize("groups", [0, -1, 2.0, "2", None, True])
-def test_groups_are_a_count(groups):
+def test_an_invalid_number_of_groups_raises(groups):
     with pytest.raises(ConfigError, match="group_norm groups: expected"):
         nn.group_norm(groups)
 
@@ -164,12 +164,12 @@ def test_groups_are_a_count(groups):
     "make", [lambda eps: nn.group_norm(2, eps=eps), lambda e: nn.instance_norm(eps=e)]
 )
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
-def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
+def test_an_invalid_eps_raises(make, eps):
     with pytest.raises(ConfigError, match="_norm eps: expected"):
         make(eps)
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm()])
-def test_integers_are_told(layer):
+def test_integers_raise(layer):
     with pytest.raises(DTypeError, match=r"_norm x: expected floating.*got uint8"):
         layer.apply({}, {}, jnp.ones((2, 4, 4, 6), jnp.uint8))

@@ -1,4 +1,4 @@
-"""Normalization over features is held to its formula in NumPy, and to what leaves it as it is."""
+"""Normalization over features is compared with its formula in NumPy; offsets and scales vanish."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(2, 3, 4, 5))
 
 
-def drawn(names, shape):
+def draw_params(names, shape):
     return {name: np.random.default_rng(len(name)).normal(size=shape) for name in names}
 
 
@@ -25,9 +25,10 @@ def arrays(tree, dtype=None):
 @float64
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("affine", [True, False])
-def test_layer_norm_has_its_formula(axes, affine):
-    own, over = X.shape[-axes:], tuple(range(-axes, 0))
-    params = drawn(("scale", "bias") if affine else (), own)
+def test_layer_norm_follows_its_formula(axes, affine):
+    params_shape = X.shape[-axes:]
+    over = tuple(range(-axes, 0))
+    params = draw_params(("scale", "bias") if affine else (), params_shape)
     y, state = nn.layer_norm(axes=axes, eps=0.01, affine=affine).apply(
         arrays(params), {}, jnp.array(X)
     )
@@ -40,8 +41,8 @@ def test_layer_norm_has_its_formula(axes, affine):
 
 @float64
 @pytest.mark.parametrize("affine", [True, False])
-def test_rms_norm_has_its_formula(affine):
-    params = drawn(("scale",) if affine else (), 5)
+def test_rms_norm_follows_its_formula(affine):
+    params = draw_params(("scale",) if affine else (), 5)
     y, state = nn.rms_norm(eps=0.01, affine=affine).apply(arrays(params), {}, jnp.array(X))
     wanted = params.get("scale", 1) * X / np.sqrt((X**2).mean(-1, keepdims=True) + 0.01)
     np.testing.assert_allclose(y, wanted, rtol=1e-13)
@@ -49,7 +50,7 @@ def test_rms_norm_has_its_formula(affine):
 
 
 @float64
-def test_layer_norm_takes_away_offset_and_scale_and_rms_norm_scale_alone():
+def test_layer_norm_removes_offset_and_scale_and_rms_norm_only_scale():
     x, offset, factor = (
         jnp.array(a) for a in (X, DRAW.normal(size=(2, 3, 4, 1)), DRAW.uniform(1, 9, (2, 3, 4, 1)))
     )
@@ -63,7 +64,7 @@ def test_layer_norm_takes_away_offset_and_scale_and_rms_norm_scale_alone():
     assert jnp.abs(rms.apply({}, {}, x + offset)[0] - rms.apply({}, {}, x)[0]).max() > 0.1
 
 
-MAKERS = {
+LAYERS = {
     "layer_norm": (nn.layer_norm(), {"scale": (4,), "bias": (4,)}),
     "layer_norm of two axes": (nn.layer_norm(axes=2), {"scale": (3, 4), "bias": (3, 4)}),
     "layer_norm bare": (nn.layer_norm(affine=False), {}),
@@ -72,12 +73,14 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_it_begins_with_ones_and_zeros(name, key):
-    layer, shapes = MAKERS[name]
+@pytest.mark.parametrize("name", LAYERS)
+def test_scale_begins_at_1_and_bias_at_0(name, key):
+    layer, shapes = LAYERS[name]
     params, state, out_shape = layer.init(key, (3, 4))
-    begin = {"scale": jnp.ones, "bias": jnp.zeros}
-    chex.assert_trees_all_equal(params, {own: begin[own](shape) for own, shape in shapes.items()})
+    initial_values = {"scale": jnp.ones, "bias": jnp.zeros}
+    chex.assert_trees_all_equal(
+        params, {name: initial_values[name](shape) for name, shape in shapes.items()}
+    )
     assert (state, out_shape) == ({}, (3, 4))
 
 
@@ -93,9 +96,9 @@ def test_bfloat16_is_normalized_in_float32(make, key):
     chex.assert_trees_all_equal(y, layer.apply(whole[0], {}, whole[1])[0].astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", LAYERS)
 def test_constant_features_have_finite_gradients(name, key):
-    layer, _ = MAKERS[name]
+    layer, _ = LAYERS[name]
     params, _, _ = layer.init(key, (3, 4))
     for value in (0.0, 5.0):
         loss = jax.jit(jax.grad(lambda x: (layer.apply(params, {}, x)[0] ** 2).sum()))
@@ -111,13 +114,13 @@ def test_a_single_feature_becomes_its_bias():
 
 @pytest.mark.parametrize("make", [nn.layer_norm, nn.rms_norm])
 @pytest.mark.parametrize("value", [0.0, -1e-5, float("inf"), "small", None])
-def test_an_epsilon_out_of_range_is_told_at_once(make, value):
+def test_an_invalid_eps_raises(make, value):
     with pytest.raises(ConfigError, match=f"{make.__name__} eps: expected"):
         make(eps=value)
 
 
 @pytest.mark.parametrize("axes", [0, -1, 1.0, (1, 2), None])
-def test_axes_are_a_count(axes):
+def test_an_invalid_number_of_axes_raises(axes):
     with pytest.raises(ConfigError, match="layer_norm axes: expected"):
         nn.layer_norm(axes=axes)
 
@@ -131,7 +134,7 @@ def test_axes_are_a_count(axes):
         (nn.rms_norm(), ()),
     ],
 )
-def test_an_example_without_its_features_is_told(layer, shape, key):
+def test_an_example_without_the_features_raises(layer, shape, key):
     with pytest.raises(
         ShapeError, match=r"_norm: expected a shape that ends in \d axes of features"
     ):
@@ -167,7 +170,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_inputs_and_params_raise(case):
     params, x, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         nn.layer_norm().apply(params, {}, x)

@@ -1,4 +1,4 @@
-"""Means and variances are held to NumPy's, and the way from them to y to its formula."""
+"""Means and variances equal NumPy's, and the normalized output its formula."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ X = np.random.default_rng(0).normal(size=(4, 3, 5))
 
 @float64
 @pytest.mark.parametrize("axes", [(0,), (0, 1), (1, 2), (-1,)])
-def test_moments_are_those_of_numpy(axes):
+def test_moments_equal_numpy(axes):
     mean, var = moments(jnp.array(X), axes)
     np.testing.assert_allclose(mean, X.mean(axes, keepdims=True), rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(var, X.var(axes, keepdims=True), rtol=1e-13)
@@ -23,17 +23,21 @@ def test_moments_are_those_of_numpy(axes):
 @float64
 @pytest.mark.parametrize("names", [(), ("scale",), ("bias",), ("scale", "bias")])
 @pytest.mark.parametrize("shape", [(5,), (3, 5)])
-def test_params_meet_the_last_axes(names, shape):
-    own = {name: np.random.default_rng(1).normal(size=shape) for name in names}
+def test_params_broadcast_to_the_last_axes(names, shape):
+    params = {name: np.random.default_rng(1).normal(size=shape) for name in names}
     mean, var = X.mean(0, keepdims=True), X.var(0, keepdims=True)
     y = normalize(
-        jnp.array(X), mean, jnp.array(var), 0.1, {name: jnp.array(own[name]) for name in own}
+        jnp.array(X),
+        mean,
+        jnp.array(var),
+        0.1,
+        {name: jnp.array(array) for name, array in params.items()},
     )
-    wanted = own.get("scale", 1) * (X - mean) / np.sqrt(var + 0.1) + own.get("bias", 0)
+    wanted = params.get("scale", 1) * (X - mean) / np.sqrt(var + 0.1) + params.get("bias", 0)
     np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
 
 
-def test_the_variance_of_numbers_far_from_zero_does_not_cancel():
+def test_the_variance_far_from_zero_does_not_cancel():
     x = np.float32(3000 + X)
     _, var = moments(jnp.array(x), (0, 1, 2))
     np.testing.assert_allclose(var.ravel(), x.var(dtype=np.float64), rtol=1e-5)
@@ -46,13 +50,17 @@ def step_by_step(x, scale, bias, eps, axes):
 
 @float64
 @pytest.mark.parametrize(
-    ("axes", "own"),
+    ("axes", "params_shape"),
     [((0, 1), (1, 1, 5)), ((0, 1), (1, 1, 1)), ((2,), (1, 1, 5)), ((1,), (1, 3, 5))],
 )
-def test_the_derivatives_are_those_of_its_formula(axes, own):
-    """By all that it takes, of all that it gives, in both modes, and again."""
+def test_the_custom_derivatives_equal_those_of_the_formula(axes, params_shape):
+    """By all inputs, of all outputs, in forward and reverse mode, and of second order."""
     draw = np.random.default_rng(2)
-    operands = jnp.array(X), *jnp.array(draw.uniform(0.5, 1.5, (2, *own))), jnp.full((1, 1, 1), 0.1)
+    operands = (
+        jnp.array(X),
+        *jnp.array(draw.uniform(0.5, 1.5, (2, *params_shape))),
+        jnp.full((1, 1, 1), 0.1),
+    )
     directions = tuple(map(jnp.cos, operands))
 
     def derivatives(function):
@@ -76,8 +84,8 @@ def test_all_gradients_follow_from_two_sums_over_x():
     operands = jnp.array(X), *jnp.ones((2, 1, 1, 5)), jnp.full((1, 1, 1), 0.1)
 
     def sums(function):
-        _, pull = jax.vjp(lambda *operands: function(*operands, (0, 1))[0], *operands)
-        steps = jax.make_jaxpr(pull)(jnp.array(X)).jaxpr.eqns
+        _, pull_back = jax.vjp(lambda *operands: function(*operands, (0, 1))[0], *operands)
+        steps = jax.make_jaxpr(pull_back)(jnp.array(X)).jaxpr.eqns
         return sum(
             step.primitive.name == "reduce_sum" and step.invars[0].aval.size == X.size
             for step in steps

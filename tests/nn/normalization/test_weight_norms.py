@@ -1,4 +1,4 @@
-"""Normalized weights are held to NumPy: its means and variances, and its singular values."""
+"""Normalized weights are compared with means, variances and singular values of NumPy."""
 
 import chex
 import jax
@@ -15,7 +15,7 @@ KERNELS = {"dense": (nn.dense(5), (7,), (7, 5)), "conv": (nn.conv(5), (4, 4, 2),
 every_kernel = pytest.mark.parametrize("case", KERNELS)
 
 
-def drawn(case, dtype=None):
+def draw_case(case, dtype=None):
     """The layer, a kernel and a bias, and x."""
     layer, shape, kernel = KERNELS[case]
     draw = np.random.default_rng(0)
@@ -30,8 +30,8 @@ def arrays(params, dtype=None):
 @float64
 @every_kernel
 @pytest.mark.parametrize("train", [True, False])
-def test_weights_of_an_output_are_standard(case, train):
-    layer, params, x = drawn(case)
+def test_weight_standardization_follows_its_formula(case, train):
+    layer, params, x = draw_case(case)
     y, state = compiled(nn.weight_standardization(layer, eps=0.01)).apply(
         arrays(params), {}, x, train=train
     )
@@ -44,8 +44,8 @@ def test_weights_of_an_output_are_standard(case, train):
     assert state == {}
 
 
-def test_standard_weights_are_computed_in_float32():
-    layer, params, x = drawn("dense", "bfloat16")
+def test_weight_standardization_is_computed_in_float32():
+    layer, params, x = draw_case("dense", "bfloat16")
     half = arrays(params, "bfloat16")
     kernel = half["kernel"].astype(jnp.float32)
     kernel = (kernel - kernel.mean(0, keepdims=True)) / jnp.sqrt(
@@ -57,7 +57,7 @@ def test_standard_weights_are_computed_in_float32():
     assert y.dtype == jnp.bfloat16
 
 
-def test_a_single_weight_an_output_is_told(key):
+def test_a_single_weight_for_each_output_raises(key):
     layer = nn.weight_standardization(nn.chain(nn.conv(2, 1), nn.flatten(), nn.dense(3)))
     message = (
         r"weight_standardization kernel: expected more than 1 weight an output, got \(1, 1, 1, 2\)"
@@ -69,13 +69,13 @@ def test_a_single_weight_an_output_is_told(key):
 
 @pytest.mark.parametrize("make", [nn.weight_standardization, nn.spectral_norm])
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), None])
-def test_an_epsilon_out_of_range_is_told_at_once(make, eps):
+def test_an_invalid_eps_raises(make, eps):
     with pytest.raises(ConfigError, match=f"{make.__name__} eps: expected"):
         make(nn.dense(3), eps=eps)
 
 
-def started(case, **options):
-    bare, params, x = drawn(case)
+def spectral_case(case, **options):
+    bare, params, x = draw_case(case)
     layer = nn.spectral_norm(bare, **options)
     draw, size = np.random.default_rng(1), params["kernel"].size // 5
     state = {
@@ -90,21 +90,21 @@ def compiled(layer):
 
 @float64
 @every_kernel
-def test_after_many_iterations_the_largest_singular_value_is_that_of_numpy(case):
-    layer, bare, params, state, x = started(case, iterations=300)
+def test_many_iterations_give_the_largest_singular_value_of_numpy(case):
+    layer, bare, params, state, x = spectral_case(case, iterations=300)
     y, state = layer.apply(params, state, x, train=True)
     matrix = np.asarray(params["kernel"]).reshape(-1, 5)
     left, values, right = np.linalg.svd(matrix)
     wanted, _ = bare.apply(params | {"kernel": params["kernel"] / values[0]}, {}, x)
     chex.assert_trees_all_close(y, wanted, rtol=1e-10)
-    for vector, own in ((state["v"]["kernel"], left[:, 0]), (state["u"]["kernel"], right[0])):
-        np.testing.assert_allclose(np.abs(vector @ own), 1, rtol=1e-12)
+    for vector, wanted in ((state["v"]["kernel"], left[:, 0]), (state["u"]["kernel"], right[0])):
+        np.testing.assert_allclose(np.abs(vector @ wanted), 1, rtol=1e-12)
 
 
 @float64
-def test_iterations_go_on_from_application_to_application():
-    layer, _, params, state, x = started("dense", iterations=2)
-    many, *_ = started("dense", iterations=6)
+def test_power_iterations_continue_in_the_next_application():
+    layer, _, params, state, x = spectral_case("dense", iterations=2)
+    many, *_ = spectral_case("dense", iterations=6)
     _, wanted = many.apply(params, state, x, train=True)
     for _ in range(3):
         _, state = layer.apply(params, state, x, train=True)
@@ -112,8 +112,8 @@ def test_iterations_go_on_from_application_to_application():
 
 
 @float64
-def test_one_iteration_has_its_formula():
-    layer, bare, params, state, x = started("dense")
+def test_one_power_iteration_follows_its_formula():
+    layer, bare, params, state, x = spectral_case("dense")
     matrix, v = (np.asarray(array) for array in (params["kernel"], state["v"]["kernel"]))
     u = v @ matrix / np.linalg.norm(v @ matrix)
     v = matrix @ u / np.linalg.norm(matrix @ u)
@@ -124,8 +124,8 @@ def test_one_iteration_has_its_formula():
 
 
 @float64
-def test_outside_of_training_the_vectors_stay_and_y_is_that_of_the_last_step():
-    layer, _, params, state, x = started("dense")
+def test_evaluation_keeps_the_vectors_and_gives_the_y_of_the_last_step():
+    layer, _, params, state, x = spectral_case("dense")
     y, state = layer.apply(params, state, x, train=True)
     evaluated, after = layer.apply(params, state, x, train=False)
     chex.assert_trees_all_equal(after, state)
@@ -134,8 +134,8 @@ def test_outside_of_training_the_vectors_stay_and_y_is_that_of_the_last_step():
 
 @float64
 def test_gradients_hold_the_vectors_constant():
-    """So that of W / σ along d is d / σ - W (vᵀ d u) / σ², whatever u and v are."""
-    layer, _, params, state, x = started("dense")
+    """The derivative of W / σ along d is d / σ - W (vᵀ d u) / σ², for any u and v."""
+    layer, _, params, state, x = spectral_case("dense")
     kernel, direction = params["kernel"], jnp.array(np.random.default_rng(1).normal(size=(7, 5)))
 
     def act(kernel):
@@ -148,14 +148,14 @@ def test_gradients_hold_the_vectors_constant():
     chex.assert_trees_all_close(slope, wanted, rtol=1e-10)
 
 
-def test_it_begins_near_the_singular_vectors(key):
+def test_the_initial_vectors_are_near_the_singular_vectors(key):
     layer = nn.spectral_norm(nn.dense(30, use_bias=False))
     params, state, _ = layer.init(key, (40,))
     effective, _ = layer.apply(params, state, jnp.eye(40))
     assert 1 - 1e-5 < np.linalg.norm(effective, 2) < 1.1
 
 
-def test_state_lies_with_each_layer_and_keeps_its_own(key):
+def test_each_layer_has_its_vectors_and_its_state(key):
     layer = nn.spectral_norm(nn.chain(nn.conv(2), nn.batch_norm(), nn.flatten(), head=nn.dense(3)))
     params, state = jax.eval_shape(lambda key: layer.init(key, (4, 4, 1))[:2], key)
     shapes = jax.tree.map(jnp.shape, state)
@@ -169,8 +169,8 @@ def test_state_lies_with_each_layer_and_keeps_its_own(key):
     assert jax.tree.map(jnp.shape, after) == shapes
 
 
-def test_a_state_of_the_layer_inside_goes_through(key):
-    """A leaf that has a kernel and a state of its own."""
+def test_a_layer_with_kernel_and_state_keeps_its_state(key):
+    """A layer written by hand, with a counter in its state."""
 
     def init(key, shape):
         return {"kernel": jnp.eye(shape[-1])}, {"count": jnp.int32(0)}, shape
@@ -185,7 +185,7 @@ def test_a_state_of_the_layer_inside_goes_through(key):
     assert after["body"] == {"count": 1}
 
 
-def test_vectors_stay_float32_when_the_weights_are_not(key):
+def test_vectors_stay_float32_for_bfloat16_weights(key):
     layer = nn.spectral_norm(nn.dense(3))
     params, state = jax.eval_shape(lambda key: layer.init(key, (4,))[:2], key)
     half = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), params)
@@ -195,7 +195,7 @@ def test_vectors_stay_float32_when_the_weights_are_not(key):
     assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("float32")}
 
 
-def test_weights_that_are_zero_make_an_alarm(key):
+def test_zero_weights_give_nan(key):
     layer = nn.spectral_norm(nn.dense(3))
     params, state, _ = layer.init(key, (4,))
     y, _ = compiled(layer).apply(
@@ -219,7 +219,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_state_that_init_did_not_return_is_told(case):
+def test_a_wrong_state_raises(case):
     state, message = STATES[case]
     layer = nn.spectral_norm(nn.dense(3))
     params = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}
@@ -228,6 +228,6 @@ def test_state_that_init_did_not_return_is_told(case):
 
 
 @pytest.mark.parametrize("iterations", [0, -1, 1.0, None])
-def test_iterations_are_a_count(iterations):
+def test_an_invalid_number_of_iterations_raises(iterations):
     with pytest.raises(ConfigError, match="spectral_norm iterations: expected"):
         nn.spectral_norm(nn.dense(3), iterations=iterations)

@@ -1,4 +1,4 @@
-"""The recurrent layers are held to a loop in NumPy over each sequence alone, cut at its length."""
+"""Recurrent layers, against a NumPy loop over each sequence, cut at its length."""
 
 import jax
 import jax.numpy as jnp
@@ -32,94 +32,93 @@ def lstm(params, x, state):
 
 def gru(params, x, state):
     (h,) = state
-    r, z, n = np.split(x @ params["kernel"] + params["bias"], 3)
-    own_r, own_z, own_n = np.split(h @ params["recurrent_kernel"], 3)
-    n = np.tanh(n + sigmoid(r + own_r) * (own_n + params["recurrent_bias"]))
-    return ((1 - sigmoid(z + own_z)) * n + sigmoid(z + own_z) * h,)
+    r_x, z_x, n_x = np.split(x @ params["kernel"] + params["bias"], 3)
+    r_h, z_h, n_h = np.split(h @ params["recurrent_kernel"], 3)
+    z = sigmoid(z_x + z_h)
+    n = np.tanh(n_x + sigmoid(r_x + r_h) * (n_h + params["recurrent_bias"]))
+    return ((1 - z) * n + z * h,)
 
 
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 
 
 def loop(name, params, x):
-    """All outputs for one sequence (time, features)."""
-    state, outputs = (np.zeros(UNITS),) * (2 if name == "lstm" else 1), []
-    for now in x:
-        state = CELLS[name](params, now, state)
+    """Return all outputs for one sequence (time, features)."""
+    state = (np.zeros(UNITS),) * (2 if name == "lstm" else 1)
+    outputs = []
+    for x_t in x:
+        state = CELLS[name](params, x_t, state)
         outputs.append(state[0])
     return np.stack(outputs)
 
 
-def drawn(layer, seed=0):
-    """Params of the layer, none of them 0, and sequences."""
+def random_params_and_x(layer, seed=0):
+    """Random params of the layer, none of them 0, and sequences."""
     draw = np.random.default_rng(seed)
-    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), (TIME, FEATURES))[0])
-    return jax.tree.map(lambda p: draw.normal(size=p.shape), params), draw.normal(
-        size=(3, TIME, FEATURES)
-    )
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), (TIME, FEATURES))[0])
+    params = jax.tree.map(lambda p: draw.normal(size=p.shape), shapes)
+    x = draw.normal(size=(3, TIME, FEATURES))
+    return params, x
 
 
 @pytest.mark.usefixtures("x64")
 @over_cells
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-def test_it_reads_step_by_step(name, lengths):
+def test_outputs_equal_a_loop(name, lengths):
     layer = MAKERS[name](UNITS)
-    params, x = drawn(layer)
+    params, x = random_params_and_x(layer)
     y, state = jax.jit(layer.apply)(params, {}, x if lengths is None else (x, lengths))
-    wanted = np.zeros((3, TIME, UNITS))
+    expected = np.zeros((3, TIME, UNITS))
     for row, length in enumerate([TIME] * 3 if lengths is None else lengths):
-        wanted[row, :length] = loop(name, params, x[row, :length])
-    np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)
+        expected[row, :length] = loop(name, params, x[row, :length])
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
     assert state == {}
 
 
 @pytest.mark.usefixtures("x64")
 @over_cells
-def test_it_reads_from_both_ends(name):
-    layer, ends = (
-        MAKERS[name](UNITS, bidirectional=True),
-        MAKERS[name](UNITS, bidirectional=True, last=True),
-    )
-    params, x = drawn(layer)
-    y, last = (jax.jit(reader.apply)(params, {}, (x, LENGTHS))[0] for reader in (layer, ends))
+def test_bidirectional_outputs_equal_a_loop(name):
+    layer = MAKERS[name](UNITS, bidirectional=True)
+    last_layer = MAKERS[name](UNITS, bidirectional=True, last=True)
+    params, x = random_params_and_x(layer)
+    y, _ = jax.jit(layer.apply)(params, {}, (x, LENGTHS))
+    last, _ = jax.jit(last_layer.apply)(params, {}, (x, LENGTHS))
     for row, length in enumerate(LENGTHS):
         forward = loop(name, params["forward"], x[row, :length])
         backward = loop(name, params["backward"], x[row, :length][::-1])
-        np.testing.assert_allclose(
-            y[row, :length], np.concatenate([forward, backward[::-1]], 1), rtol=1e-11
-        )
+        expected = np.concatenate([forward, backward[::-1]], 1)
+        np.testing.assert_allclose(y[row, :length], expected, rtol=1e-11)
         np.testing.assert_array_equal(y[row, length:], 0)
-        np.testing.assert_allclose(
-            last[row], np.concatenate([forward[-1], backward[-1]]), rtol=1e-11
-        )
+        expected = np.concatenate([forward[-1], backward[-1]])
+        np.testing.assert_allclose(last[row], expected, rtol=1e-11)
 
 
 @over_cells
-def test_init_gives_the_params_and_shapes_that_the_docstring_tells(name, key):
+def test_init_returns_the_documented_shapes(name, key):
     gates = {"rnn": 1, "lstm": 4, "gru": 3}[name]
     params, state, shape = MAKERS[name](UNITS).init(key, ((TIME, FEATURES), ()))
-    wanted = {
+    expected = {
         "kernel": (FEATURES, gates * UNITS),
         "recurrent_kernel": (UNITS, gates * UNITS),
         "bias": (gates * UNITS,),
     }
-    assert jax.tree.map(jnp.shape, params) == wanted | (
-        {"recurrent_bias": (UNITS,)} if name == "gru" else {}
-    )
+    if name == "gru":
+        expected["recurrent_bias"] = (UNITS,)
+    assert jax.tree.map(jnp.shape, params) == expected
     assert (state, shape) == ({}, (TIME, UNITS))
     for gate in range(gates):
-        own = params["recurrent_kernel"][:, gate * UNITS : (gate + 1) * UNITS]
-        np.testing.assert_allclose(own.T @ own, np.eye(UNITS), atol=1e-6)
+        matrix = params["recurrent_kernel"][:, gate * UNITS : (gate + 1) * UNITS]
+        np.testing.assert_allclose(matrix.T @ matrix, np.eye(UNITS), atol=1e-6)
 
 
-def test_kernels_begin_gate_by_gate_as_they_are_told(key):
+def test_initializers_are_applied_gate_by_gate(key):
     layer = nn.gru(2, kernel_init=nn.constant(7.0), recurrent_init=nn.identity())
     params, _, _ = layer.init(key, (TIME, FEATURES))
     np.testing.assert_array_equal(params["kernel"], np.full((FEATURES, 6), 7.0))
     np.testing.assert_array_equal(params["recurrent_kernel"], np.tile(np.eye(2), 3))
 
 
-def test_the_gates_of_a_kernel_are_drawn_apart(key):
+def test_gates_of_a_kernel_are_drawn_independently(key):
     params, _, _ = nn.lstm(50, recurrent_init=nn.lecun_normal()).init(key, (TIME, 200))
     for kernel, inputs in ((params["kernel"], 200), (params["recurrent_kernel"], 50)):
         assert abs(np.std(kernel) * inputs**0.5 - 1) < 4 / (2 * kernel.size) ** 0.5
@@ -128,18 +127,18 @@ def test_the_gates_of_a_kernel_are_drawn_apart(key):
 
 
 @pytest.mark.parametrize(("options", "bias"), [({}, 1), ({"forget_bias": -2.0}, -2)])
-def test_the_forget_gate_begins_open(options, bias, key):
+def test_forget_bias_is_the_initial_bias_of_its_gate(options, bias, key):
     layer = nn.lstm(2, **options, kernel_init=nn.zeros(), recurrent_init=nn.zeros())
-    own = layer.init(key, (TIME, FEATURES))[0]["bias"]
-    np.testing.assert_array_equal(own, [0, 0, bias, bias, 0, 0, 0, 0])
+    params, _, _ = layer.init(key, (TIME, FEATURES))
+    np.testing.assert_array_equal(params["bias"], [0, 0, bias, bias, 0, 0, 0, 0])
 
 
-def test_a_forget_bias_that_is_no_number_is_told():
+def test_forget_bias_that_is_not_a_number_raises():
     with pytest.raises(ConfigError, match="lstm forget_bias: expected"):
         nn.lstm(3, forget_bias="1")
 
 
-def test_an_rnn_takes_any_activation():
+def test_rnn_accepts_any_activation():
     layer = nn.rnn(2, activation=jax.nn.relu)
     params = {
         "kernel": jnp.ones((1, 2)),

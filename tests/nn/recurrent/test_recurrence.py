@@ -1,4 +1,4 @@
-"""What every recurrent layer owes to how it reads: lengths, padding, precision, parts and errors."""
+"""Properties of every recurrent layer: lengths, padding, precision, parts and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +13,26 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(3, *SHAPE)), jnp.float32)
 LENGTHS = jnp.array([4, 1, 2])
 
 
-def reader(**options):
+def gru_and_params(**options):
     layer = nn.gru(3, **options)
     shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), SHAPE)[0])
     draw = np.random.default_rng(1)
-    return layer, jax.tree.map(
-        lambda p: jnp.asarray(0.5 * draw.normal(size=p.shape), p.dtype), shapes
-    )
+
+    def random(p):
+        return jnp.asarray(0.5 * draw.normal(size=p.shape), p.dtype)
+
+    return layer, jax.tree.map(random, shapes)
 
 
-def test_full_lengths_are_no_lengths():
-    layer, params = reader(bidirectional=True)
-    told, _ = layer.apply(params, {}, (X, jnp.full(3, 4, jnp.uint8)))
-    np.testing.assert_array_equal(told, layer.apply(params, {}, X)[0])
+def test_full_lengths_equal_none():
+    layer, params = gru_and_params(bidirectional=True)
+    y, _ = layer.apply(params, {}, (X, jnp.full(3, 4, jnp.uint8)))
+    np.testing.assert_array_equal(y, layer.apply(params, {}, X)[0])
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_what_stands_beyond_a_length_has_no_influence_be_it_nan(bidirectional):
-    layer, params = reader(bidirectional=bidirectional)
+def test_values_beyond_a_length_have_no_effect_even_nan(bidirectional):
+    layer, params = gru_and_params(bidirectional=bidirectional)
     beyond = jnp.arange(4)[None] >= LENGTHS[:, None]
     padded = jnp.where(beyond[..., None], jnp.nan, X)
 
@@ -39,46 +41,46 @@ def test_what_stands_beyond_a_length_has_no_influence_be_it_nan(bidirectional):
         return y.sum(), y
 
     slopes = jax.jit(jax.grad(total, (0, 1), has_aux=True))
-    ((grads, dx), y), ((wanted, _), y_wanted) = slopes(params, padded), slopes(params, X)
-    np.testing.assert_array_equal(y, y_wanted)
-    jax.tree.map(np.testing.assert_array_equal, grads, wanted)
+    (grads, dx), y = slopes(params, padded)
+    (expected_grads, _), expected_y = slopes(params, X)
+    np.testing.assert_array_equal(y, expected_y)
+    jax.tree.map(np.testing.assert_array_equal, grads, expected_grads)
     np.testing.assert_array_equal(dx[beyond], 0)
 
 
-def test_the_last_output_is_that_at_the_length():
-    (layer, params), (last, _) = reader(), reader(last=True)
+def test_last_output_is_that_at_the_length():
+    layer, params = gru_and_params()
+    last_layer, _ = gru_and_params(last=True)
     y, _ = layer.apply(params, {}, (X, LENGTHS))
-    np.testing.assert_array_equal(
-        last.apply(params, {}, (X, LENGTHS))[0], y[jnp.arange(3), LENGTHS - 1]
-    )
-    np.testing.assert_array_equal(
-        last.apply(params, {}, X)[0], layer.apply(params, {}, X)[0][:, -1]
-    )
+    last, _ = last_layer.apply(params, {}, (X, LENGTHS))
+    np.testing.assert_array_equal(last, y[jnp.arange(3), LENGTHS - 1])
+    y, _ = layer.apply(params, {}, X)
+    last, _ = last_layer.apply(params, {}, X)
+    np.testing.assert_array_equal(last, y[:, -1])
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"last": True}, {"bidirectional": True}, {"bidirectional": True, "last": True}]
 )
 @pytest.mark.parametrize("shape", [SHAPE, (SHAPE, ())])
-def test_init_gives_the_shape_that_apply_gives(options, shape, key):
-    layer, params = reader(**options)
+def test_init_returns_the_shape_of_apply(options, shape, key):
+    layer, params = gru_and_params(**options)
     x = X if shape == SHAPE else (X, LENGTHS)
     y, _ = jax.eval_shape(layer.apply, params, {}, x)
     assert y.shape == (3, *layer.init(key, shape)[2])
 
 
 @pytest.mark.parametrize("length", [0, 5, -1])
-def test_a_length_out_of_range_is_told(length):
-    layer, params = reader()
-    with pytest.raises(
-        RangeError, match=rf"gru lengths: expected 1 <= length <= 4, got {length} at index \(1,\)"
-    ):
+def test_length_out_of_range_raises(length):
+    layer, params = gru_and_params()
+    message = rf"gru lengths: expected 1 <= length <= 4, got {length} at index \(1,\)"
+    with pytest.raises(RangeError, match=message):
         layer.apply(params, {}, (X, LENGTHS.at[1].set(length)))
 
 
 @pytest.mark.parametrize("options", [{}, {"last": True}])
-def test_a_traced_length_out_of_range_makes_values_and_gradients_nan(options):
-    layer, params = reader(**options)
+def test_traced_length_out_of_range_makes_values_and_gradients_nan(options):
+    layer, params = gru_and_params(**options)
 
     def total(params, x, lengths):
         y, _ = layer.apply(params, {}, (x, lengths))
@@ -89,19 +91,19 @@ def test_a_traced_length_out_of_range_makes_values_and_gradients_nan(options):
     assert np.isnan(grads[0]["kernel"]).any() and np.isnan(grads[1][1]).any()
 
 
-def halved(tree):
+def to_bfloat16(tree):
     return jax.tree.map(lambda array: array.astype(jnp.bfloat16), tree)
 
 
-def test_in_half_precision_it_is_near():
-    layer, params = reader(bidirectional=True)
-    y, _ = layer.apply(halved(params), {}, (halved(X), LENGTHS))
+def test_half_precision_is_close_to_float32():
+    layer, params = gru_and_params(bidirectional=True)
+    y, _ = layer.apply(to_bfloat16(params), {}, (to_bfloat16(X), LENGTHS))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(float), layer.apply(params, {}, (X, LENGTHS))[0], atol=0.03)
 
 
-def test_in_half_precision_the_memory_is_not_rounded():
-    """1 and then 64 times 1/1024, each of which would be lost in bfloat16: a memory of 17/16."""
+def test_memory_is_not_rounded_to_half_precision():
+    """1 plus 64 times 1/1024, each of which bfloat16 would round off: a memory of 17/16."""
     open_gates = jnp.array([30.0, 30.0, 0.0, 30.0])
     params = {
         "kernel": jnp.array([[0.0, 0, 1, 0]]),
@@ -109,19 +111,19 @@ def test_in_half_precision_the_memory_is_not_rounded():
         "bias": open_gates,
     }
     x = jnp.full((1, 65, 1), 2.0**-10).at[0, 0, 0].set(jnp.arctanh(0.99))
-    y, _ = nn.lstm(1, last=True).apply(halved(params), {}, halved(x))
+    y, _ = nn.lstm(1, last=True).apply(to_bfloat16(params), {}, to_bfloat16(x))
     np.testing.assert_allclose(y.astype(float), [[np.tanh(0.99 + 1 / 16)]], atol=2**-8)
 
 
-def test_each_end_is_a_part_that_may_be_replaced(key):
-    layer, _ = reader(bidirectional=True)
+def test_each_direction_is_a_part_that_can_be_replaced(key):
+    layer, _ = gru_and_params(bidirectional=True)
     only_forward = nn.replace(layer, "backward", nn.dense(5))
     params, state, shape = only_forward.init(key, SHAPE)
     assert (params.keys(), shape) == ({"forward", "backward"}, (4, 8))
     assert only_forward.apply(params, state, X)[0].shape == (3, 4, 8)
 
 
-def test_the_two_ends_begin_apart(key):
+def test_directions_have_different_initial_params(key):
     params, _, _ = nn.rnn(3, bidirectional=True).init(key, SHAPE)
     assert not np.array_equal(params["forward"]["kernel"], params["backward"]["kernel"])
 
@@ -153,9 +155,9 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_does_not_fit_is_told(case):
+def test_wrong_inputs_raise(case):
     x, error, message = ERRORS[case]
-    layer, params = reader()
+    layer, params = gru_and_params()
     with pytest.raises(error, match=message):
         layer.apply(params, {}, x)
 
@@ -168,7 +170,7 @@ def test_what_does_not_fit_is_told(case):
         ([], "gru: expected a dict"),
     ],
 )
-def test_params_that_do_not_fit_are_told(params, message):
+def test_wrong_params_raise(params, message):
     with pytest.raises(TreeMismatchError, match=message):
         nn.gru(3).apply(params, {}, X)
 
@@ -176,13 +178,13 @@ def test_params_that_do_not_fit_are_told(params, message):
 @pytest.mark.parametrize(
     "shape", [(), (4,), (4, 2, 2), (0, 2), (4, 0), ((4, 2), (4,)), ((4, 2), (), ())]
 )
-def test_a_shape_of_no_sequences_is_told(shape, key):
+def test_wrong_shapes_raise(shape, key):
     with pytest.raises(ShapeError, match=r"lstm: expected a shape \(time, features\)"):
         nn.lstm(3).init(key, shape)
 
 
 @pytest.mark.parametrize("units", [0, -1, 2.0, "3", True, None])
 @pytest.mark.parametrize("maker", [nn.rnn, nn.lstm, nn.gru])
-def test_units_out_of_range_are_told_at_once(maker, units):
+def test_invalid_units_raise(maker, units):
     with pytest.raises(ConfigError, match=f"{maker.__name__} units: expected"):
         maker(units)

@@ -1,4 +1,4 @@
-"""The price of outputs is what the penalty says, per example, in training alone."""
+"""Tests of the activity regularizer: the penalty per example, in training only."""
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,18 @@ def squares(y):
     return 0.1 * jnp.square(y).sum()
 
 
-def test_training_leaves_the_price_in_the_state(key):
+def test_training_stores_the_penalty_in_the_state(key):
     layer = nn.activity_regularizer(nn.chain(nn.dense(3), nn.batch_norm()), squares)
     params, state, out_shape = layer.init(key, (4,))
     assert (state["penalty"], state.keys(), out_shape) == (0, {"body", "penalty"}, (3,))
     y, new_state = layer.apply(params, state, X, train=True)
     np.testing.assert_allclose(new_state["penalty"], 0.1 * np.square(y).sum() / 5, rtol=1e-6)
     assert np.all(new_state["body"]["batch_norm_1"]["mean"] != 0)
-    _, still = layer.apply(params, new_state, X)
-    assert still["penalty"] == 0
+    _, eval_state = layer.apply(params, new_state, X)
+    assert eval_state["penalty"] == 0
 
 
-def test_the_price_has_a_gradient(key):
+def test_the_penalty_has_its_closed_form_gradient(key):
     layer = nn.activity_regularizer(nn.dense(3), squares)
     params, state, _ = layer.init(key, (4,))
     slope = jax.grad(lambda params: layer.apply(params, state, X, train=True)[1]["penalty"])(params)
@@ -35,7 +35,7 @@ def test_the_price_has_a_gradient(key):
     )
 
 
-def test_the_price_is_summed_in_float32():
+def test_the_penalty_is_summed_in_float32():
     layer = nn.activity_regularizer(nn.tanh(), jnp.sum)
     _, state = layer.apply(
         {}, {"penalty": jnp.zeros(())}, jnp.full((1, 4096), 20, jnp.bfloat16), train=True
@@ -47,7 +47,7 @@ def test_the_price_is_summed_in_float32():
     assert cast["penalty"] == 4096
 
 
-def test_it_stacks_and_keeps_its_name(key):
+def test_it_may_be_repeated_and_keeps_its_name(key):
     layer = nn.chain(
         nn.repeat(nn.activity_regularizer(nn.dense(4), squares), 3),
         nn.activity_regularizer(nn.dense(2), squares),
@@ -59,15 +59,18 @@ def test_it_stacks_and_keeps_its_name(key):
     assert np.all(new_state["repeat_0"]["body"]["penalty"] > 0)
 
 
-def test_what_does_not_fit_is_told(key):
+def test_wrong_arguments_raise(key):
     with pytest.raises(
-        ConfigError, match=r"activity penalty: expected a function of an array, got 0\.1"
+        ConfigError,
+        match=r"activity_regularizer penalty: expected a function of an array, got 0\.1",
     ):
         nn.activity_regularizer(nn.dense(2), 0.1)
-    with pytest.raises(ConfigError, match="activity layer: expected a Layer"):
+    with pytest.raises(ConfigError, match="activity_regularizer layer: expected a Layer"):
         nn.activity_regularizer(nn.relu, squares)
     layer = nn.activity_regularizer(nn.tanh(), jnp.square)
-    with pytest.raises(ShapeError, match=r"activity penalty: expected one number, got \(5, 4\)"):
+    with pytest.raises(
+        ShapeError, match=r"activity_regularizer penalty: expected one number, got \(5, 4\)"
+    ):
         layer.apply({}, layer.init(key, (4,))[1], X, train=True)
-    with pytest.raises(TreeMismatchError, match="activity: expected entries among"):
+    with pytest.raises(TreeMismatchError, match="activity_regularizer: expected entries among"):
         layer.apply({}, {"price": X}, X)

@@ -1,4 +1,4 @@
-"""Mixed precision is held to full precision within its rounding, and everything kept keeps its dtype."""
+"""Tests of mixed precision against full precision, within rounding, and of kept dtypes."""
 
 from functools import cache
 
@@ -22,15 +22,15 @@ def dtypes(tree):
 
 
 @cache
-def begun():
+def initial():
     """Params and state of the network."""
     return NETWORK.init(jax.random.key(0), (4,))[:2]
 
 
 @cache
-def outcome(layer):
-    """In training: the gradients by params and x, y, and the new state."""
-    params, state = begun()
+def train_step(layer):
+    """Return, in training, the gradients by params and x, y, and the new state."""
+    params, state = initial()
 
     def total(params, x):
         y, new_state = layer.apply(params, state, x, train=True)
@@ -39,14 +39,14 @@ def outcome(layer):
     return jax.jit(jax.grad(total, (0, 1), has_aux=True))(params, X)
 
 
-def test_float32_in_float32_is_the_layer():
-    chex.assert_trees_all_equal(outcome(nn.cast(NETWORK, jnp.float32)), outcome(NETWORK))
+def test_a_cast_of_float32_to_float32_changes_nothing():
+    chex.assert_trees_all_equal(train_step(nn.cast(NETWORK, jnp.float32)), train_step(NETWORK))
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_it_computes_in_the_dtype_and_keeps_its_own(dtype):
-    slopes, (y, new_state) = outcome(nn.cast(NETWORK, dtype))
-    wanted_slopes, (wanted, wanted_state) = outcome(NETWORK)
+def test_it_computes_in_the_dtype_and_returns_float32(dtype):
+    slopes, (y, new_state) = train_step(nn.cast(NETWORK, dtype))
+    wanted_slopes, (wanted, wanted_state) = train_step(NETWORK)
     assert dtypes((slopes, y, new_state)) == {jnp.dtype(jnp.float32)}
     error = np.abs(y - wanted).max() / np.abs(wanted).max()
     assert ROUNDING[dtype] / 16 < error < 4 * ROUNDING[dtype]
@@ -57,11 +57,11 @@ def test_it_computes_in_the_dtype_and_keeps_its_own(dtype):
         assert np.abs(slope - other).max() < 16 * ROUNDING[dtype] * max(np.abs(other).max(), 1)
 
 
-def seeing(seen):
-    """A layer that writes down the dtypes of params, state and x."""
+def recording_layer(recorded):
+    """A layer that records the dtypes of params, state and x."""
 
     def apply(params, state, x, *, key=None, train=False):
-        seen.extend(
+        recorded.extend(
             (params["a"].dtype, state["b"].dtype, state["count"].dtype, *(part.dtype for part in x))
         )
         return x, {"b": state["b"].astype(jnp.bfloat16), "count": state["count"] + 1}
@@ -69,25 +69,25 @@ def seeing(seen):
     return Layer(nn.dense(1).init, apply)
 
 
-def test_integers_and_state_pass_as_they_are():
-    seen = []
+def test_integers_and_state_keep_their_dtypes():
+    recorded = []
     state = {"b": jnp.ones(2), "count": jnp.array(0)}
-    y, new_state = nn.cast(seeing(seen)).apply(
+    y, new_state = nn.cast(recording_layer(recorded)).apply(
         {"a": jnp.ones(2)}, state, (jnp.ones(3), jnp.arange(3))
     )
     low, full, whole = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)
-    assert seen == [low, full, whole, low, whole]
+    assert recorded == [low, full, whole, low, whole]
     assert [part.dtype for part in y] == [full, whole]
     assert (new_state["b"].dtype, new_state["count"].dtype) == (full, whole)
 
 
-def test_y_comes_back_in_the_dtype_of_the_params(key):
+def test_y_has_the_dtype_of_the_params(key):
     params, _, _ = nn.dense(3).init(key, (4,))
     assert nn.cast(nn.dense(3)).apply(params, {}, X.astype(jnp.bfloat16))[0].dtype == jnp.float32
     assert nn.cast(nn.tanh()).apply({}, {}, X.astype(jnp.bfloat16))[0].dtype == jnp.bfloat16
 
 
-def test_what_is_frozen_inside_is_cast_and_kept(key):
+def test_frozen_params_are_cast_and_kept(key):
     layer = nn.cast(nn.chain(nn.freeze(nn.dense(16)), nn.tanh(), nn.dense(3)))
     params, state, _ = layer.init(key, (4,))
     y, new_state = layer.apply(params, state, X)
@@ -108,7 +108,7 @@ def test_a_trained_cast_network_keeps_its_params_in_float32(key):
 @pytest.mark.parametrize(
     "layer", [nn.repeat(nn.chain(nn.dense(4), nn.batch_norm()), 2), nn.ensemble(nn.dense(4), 2)]
 )
-def test_stacks_are_cast_too(layer, key):
+def test_stacked_params_are_cast(layer, key):
     params, state, _ = layer.init(key, (4,))
     y, new_state = nn.cast(layer).apply(params, state, X, train=True)
     wanted, _ = layer.apply(params, state, X, train=True)
@@ -117,7 +117,7 @@ def test_stacks_are_cast_too(layer, key):
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, "int8", jnp.float8_e4m3fn, "half precision", complex])
-def test_other_dtypes_are_told(dtype):
+def test_other_dtypes_raise(dtype):
     with pytest.raises(
         ConfigError, match="cast dtype: expected bfloat16, float16, float32 or float"
     ):

@@ -1,4 +1,4 @@
-"""Frozen params do what params do, and no training moves them."""
+"""Tests of frozen params: the same output, and no change in training."""
 
 from functools import partial
 
@@ -36,7 +36,7 @@ trained = jax.jit(partial(NETWORK.apply, train=True))
 
 
 @pytest.mark.parametrize("case", PATHS)
-def test_what_the_paths_name_moves_to_the_state_and_acts_on(case, key):
+def test_frozen_params_move_to_the_state_and_give_the_same_output(case, key):
     paths, wanted = PATHS[case]
     whole, whole_state, _ = NETWORK.init(key, (4,))
     layer = nn.freeze(NETWORK, *paths)
@@ -51,7 +51,7 @@ def test_what_the_paths_name_moves_to_the_state_and_acts_on(case, key):
     )
 
 
-def test_training_moves_all_but_what_is_frozen(key):
+def test_training_changes_all_params_but_the_frozen(key):
     network = nn.chain(nn.freeze(NETWORK, "stem/dense_0", "*/scale"), nn.dense(3))
     recipe = train.recipe(network, optim.adamw(1e-2, weight_decay=0.1))
     data = (np.asarray(X), LABELS)
@@ -74,7 +74,7 @@ def test_a_frozen_layer_keeps_its_name_and_its_parts(key):
     assert nn.take(nn.freeze(NETWORK, "stem"), "head") is nn.take(NETWORK, "head")
 
 
-def test_a_path_that_names_nothing_is_told(key):
+def test_a_path_that_matches_nothing_raises(key):
     with pytest.raises(
         ConfigError, match=r"freeze path: expected a path among .*'head/bias'.* got 'haed'"
     ):
@@ -83,7 +83,7 @@ def test_a_path_that_names_nothing_is_told(key):
         nn.freeze(nn.tanh(), "kernel").init(jax.random.clone(key), (4,))
 
 
-def test_trees_of_another_network_are_told(key):
+def test_params_of_another_structure_raise(key):
     layer = nn.freeze(NETWORK, "stem")
     params, state, _ = layer.init(key, (4,))
     with pytest.raises(TreeMismatchError, match=r"freeze/stem/.*: .* in both"):

@@ -1,4 +1,4 @@
-"""Rematerialization changes nothing but what is kept."""
+"""Tests of rematerialization: equal results, fewer arrays kept."""
 
 import chex
 import jax
@@ -21,7 +21,7 @@ def slopes(layer, params, state, key):
     return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(params, X)
 
 
-def test_everything_is_the_layers_own(key):
+def test_outputs_and_gradients_equal_those_of_the_layer(key):
     layer = nn.remat(BODY)
     first = BODY.init(key, (4,))
     chex.assert_trees_all_equal(layer.init(jax.random.clone(key), (4,)), first)
@@ -35,19 +35,19 @@ def test_everything_is_the_layers_own(key):
     chex.assert_trees_all_equal(layer.apply(params, state, X), BODY.apply(params, state, X))
 
 
-def test_nothing_inside_is_kept_for_the_backward_pass(key):
+def test_no_intermediate_is_kept_for_the_backward_pass(key):
     params, state, _ = BODY.init(key, (4,))
 
-    def kept(layer):
-        """How many arrays wait for the backward pass."""
+    def count_residuals(layer):
+        """Count the arrays kept for the backward pass."""
         _, pull = jax.vjp(lambda params, x: layer.apply(params, state, x)[0], params, X)
         return len({id(leaf) for leaf in jax.tree.leaves(pull)})
 
     given = len(jax.tree.leaves((params, state))) + 1
-    assert kept(nn.remat(BODY)) <= given < kept(BODY)
+    assert count_residuals(nn.remat(BODY)) <= given < count_residuals(BODY)
 
 
-def test_its_name_and_the_path_of_an_error_stay():
+def test_it_keeps_the_name_and_the_path_in_errors():
     layer = nn.chain(nn.remat(nn.chain(nn.max_pool())))
     with pytest.raises(FnnError) as caught:
         layer.apply({}, {}, X)

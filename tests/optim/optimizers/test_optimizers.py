@@ -8,40 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import papers
 import pytest
+from registry import REGISTRY
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 
-ADAM = {"b1": 0.8, "b2": 0.9, "eps": 1e-3}
-DECAY = {"weight_decay": 0.05}
-# For each optimizer, by the name of its formula in papers.py, numbers other than its defaults.
-HYPERPARAMETERS: dict[str, dict[str, float]] = {
-    "sgd": {},
-    "momentum": {"momentum": 0.8},
-    "rprop": {"shrink": 0.4, "grow": 1.3, "smallest": 0.02, "largest": 0.2},
-    "lion": {"b1": 0.7, "b2": 0.9, **DECAY},
-    "adagrad": {"initial": 0.3, "eps": 1e-3, "eps_root": 0.01},
-    "adadelta": {"decay": 0.8, "eps": 1e-3},
-    "rmsprop": {"decay": 0.8, "eps": 0.1, "eps_root": 0.01},
-    "adam": {**ADAM, "eps_root": 0.01},
-    "adamw": {**ADAM, "eps_root": 0.01, **DECAY},
-    "amsgrad": ADAM,
-    "adamax": ADAM,
-    "nadam": {**ADAM, "momentum_decay": 0.1},
-    "radam": ADAM,
-    "adabelief": {**ADAM, "eps_root": 0.01},
-    "yogi": {**ADAM, "initial": 0.1},
-    "lars": {"momentum": 0.8, "coefficient": 0.1, **DECAY},
-    "lamb": {**ADAM, **DECAY},
-    "novograd": {**ADAM, **DECAY},
-    "adafactor": {"exponent": 0.7, "clip": 0.8, "eps": 1e-20, "eps_scale": 0.5, **DECAY},
-    "sm3": {"decay": 0.8, "eps_root": 0.01},
-    "muon": {"momentum": 0.8, **DECAY},
-    "shampoo": {"decay": 0.9, "momentum": 0.8, "eps": 0.1},
-    "soap": {**ADAM, "decay": 0.7},
-    "schedule_free_sgd": {"b1": 0.8, "power": 1.0},
-    "schedule_free_adamw": {**ADAM, "power": 1.0, **DECAY},
-    "prodigy": {**ADAM, "b3": 0.9, "start": 0.1, "coefficient": 2.0, **DECAY},
+# For each optimizer with a formula in papers.py, numbers other than its defaults.
+HYPERPARAMETERS = {
+    name.removeprefix("optim."): entry.paper
+    for name, entry in REGISTRY.items()
+    if entry.paper is not None
 }
 # Flags and sizes of the optimizer and of its formula.
 VARIANTS = [
