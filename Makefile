@@ -13,7 +13,7 @@ test: $(VENV)/.test  ## the tests that take minutes; no torch needed
 	$(RUN)/python -m pytest -n auto --dist worksteal
 
 test-all: test  ## and then the longer ones
-	$(RUN)/python -m pytest -n auto --dist worksteal -m slow
+	$(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults"
 
 test-faults: $(VENV)/.test  ## more simulated crashes and broken files: some minutes
 	$(RUN)/python -m pytest -n auto --dist worksteal -m faults

@@ -53,6 +53,11 @@ def accuracy(logits):
     return objective.accuracy(logits, digits.test[1]).mean()
 
 
+def loss(logits):
+    """The mean cross-entropy over the test images."""
+    return objective.cross_entropy(logits, digits.test[1]).mean()
+
+
 def one():
     """One run, with a progress bar and a plot at the end."""
     result = lab.fit(
@@ -75,9 +80,10 @@ def ensemble():
     members = timed("8 runs", jax.vmap(run, (0, None)), keys, shared)
     # (members, images, classes)
     logits = jax.vmap(predict, (None, 0))(shared, members.train_state)
-    alone = jax.vmap(accuracy)(logits).mean()
-    together = accuracy(jax.nn.softmax(logits).mean(0))
-    print(f"an ensemble of 8: {alone:.4f} alone on average, {together:.4f} together")
+    mean = jnp.log(jax.nn.softmax(logits).mean(0))  # log of the mean probabilities
+    for name, score in {"accuracy": accuracy, "loss": loss}.items():
+        alone = jax.vmap(score)(logits).mean()
+        print(f"8 runs: test {name} {alone:.4f} on average, {score(mean):.4f} as an ensemble")
 
 
 def search():
@@ -97,7 +103,7 @@ def search():
     scores = jax.vmap(accuracy)(jax.vmap(predict)(recipes, trials.train_state))
     median = jnp.median(scores)
     print(f"a search over 16: {median:.4f} for the median trial, {scores[best]:.4f} for the best")
-    print(f"on held-out images: {jax.tree.map(lambda numbers: numbers[best], recipes)}")
+    print(f"by held-out loss: {jax.tree.map(lambda numbers: numbers[best], recipes)}")
 
 
 def timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -2,7 +2,8 @@
 
 Run `python examples/05_optimizer_paths.py`; it takes a few seconds and writes
 out/optimizer_paths.png. Gradient descent oscillates across the valley, because the gradient rarely
-points along it. Momentum keeps the oscillation; the others adapt the step size to each coordinate.
+points along it. Momentum accumulates it and overshoots. AdaGrad, RMSprop and Adam adapt the step
+size to each coordinate. The rates are chosen for a clear picture, not for the best result.
 """
 
 from pathlib import Path
@@ -52,7 +53,8 @@ def draw(paths):
         axes.contour(xs, ys, heights, levels=levels, colors="0.8", linewidths=0.8)
         axes.plot(*points.T, "o-", color="#0072B2", markersize=3, linewidth=1)
         axes.plot(0, 0, "+", color="#D55E00", markersize=10)
-        axes.set_title(name)
+        axes.set_title(f"{name}: f = {valley(points[-1]):.3g}")
+        axes.plot(*START, "s", color="#009E73", markersize=6)
         axes.set_xlabel("x")
     figure.axes[0].set_ylabel("y")
     PICTURE.parent.mkdir(exist_ok=True)

@@ -57,7 +57,7 @@ def number(where: str, value: Any, interval: str) -> Any:
             where,
             f"a number in {interval}",
             value,
-            "choose a value inside",
+            "choose a value in this interval",
         )
     return value
 
@@ -85,7 +85,7 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
             where,
             "a whole number",
             repr(value),
-            "sizes and counts shape arrays, so they are static ints",
+            "give an int: it sets the shapes of arrays, so it cannot be traced",
         )
     if value < minimum:
         raise ConfigError(

@@ -9,6 +9,8 @@ import pytest
 
 from fnn import augment, data, lab, nn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PICTURE = b"\x89PNG"
 

@@ -5,7 +5,7 @@ import pytest
 from makers import LOSSES
 from planted import GOAL
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 @pytest.mark.parametrize("maker", gradient_checks.LAYERS)

@@ -15,6 +15,8 @@ from fnn import augment, data, lab, nn, objective, optim, train
 from fnn.errors import FnnError
 from fnn.types import Layer, Optimizer
 
+pytestmark = pytest.mark.slow
+
 KNOBS = list(makers.knobs())
 LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
 OPTIMIZERS = [name for name in makers.CALLS if makers.kind(name) is Optimizer]

@@ -101,7 +101,7 @@ def load_weights(
     """Load weights of torchvision or timm, for nn.pretrained(network, params, state).
 
     Strict: every tensor is used, every leaf is filled, and no number is rounded. Needs
-    fnn[weights].
+    the extra `weights` of fnn.
 
     Args:
         path: A safetensors file, as from `safetensors.torch.save_file(model.state_dict(), path)`.
@@ -300,6 +300,6 @@ def safetensors_for(where: str) -> Any:
             where,
             "safetensors to read and write with",
             "no such package",
-            "pip install 'fnn[weights]'",
+            "pip install '.[weights]' in the checkout of fnn",
         ) from None
     return safetensors

@@ -288,7 +288,10 @@ def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
     labels = np.asarray(targets).astype(np.int64)
     is_ignored = np.isin(labels, list(loss.ignored))
     wrong = ((labels < 0) | (labels >= classes)) & ~is_ignored
-    advice = "give the network more outputs, or, where targets are not labels, floats"
+    if (labels[wrong] < 0).any():
+        advice = "drop these examples, or wrap the loss in objective.ignoring"
+    else:
+        advice = "give the network more outputs, or, where targets are not labels, floats"
     _raise_at_first(LabelError, "labels", f"0 <= label < {classes}", labels, wrong, advice)
 
 

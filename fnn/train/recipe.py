@@ -193,7 +193,7 @@ def _expect_function(name: str, function: Any) -> Any:
             where,
             "a function",
             repr(function),
-            "give the function itself",
+            "give one function; combine several, such as augmentations, by a chain",
         )
     # A declared loss is a maker too: without options it is used without a call.
     if is_maker(function) and not isinstance(function, Loss):

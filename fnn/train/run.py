@@ -125,7 +125,7 @@ def _initial_state(
     if checks.is_concrete(train_state.step) and int(train_state.step) % epoch_length:
         raise ConfigError(
             "resume",
-            f"a train state between epochs of {epoch_length} steps",
+            f"a train state at the end of an epoch of {epoch_length} steps",
             f"step {train_state.step}",
             "use lab.fit to continue within an epoch",
         )

@@ -154,8 +154,8 @@ class Made(Shown):
             if path.startswith(f"{key}.") and isinstance(child, Made):
                 return child[path.removeprefix(f"{key}.")]
         known = ", ".join(self._structure.keys) or "none"
-        expected = f"a leaf or a made value among {known}"
-        raise ConfigError(f"{self._structure.maker.name} path", expected, path, "see repr")
+        expected = f"the path of a leaf or a made value, among {known}"
+        raise ConfigError(f"{self._structure.maker.name} path", expected, path, "check the name")
 
     def __eq__(self, other: object) -> bool:
         if self is other:

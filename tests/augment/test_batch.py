@@ -17,6 +17,8 @@ from fnn.augment.batch import example_keys
 from fnn.errors import ConfigError, DTypeError
 from fnn.train.epoch import order_examples
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (10, 8, 3)
 IMAGES = pictures(12, SHAPE)
 POLICY = augment.chain(

@@ -12,6 +12,8 @@ from fnn.augment.choice import gate, select
 from fnn.augment.execute import execute
 from fnn.augment.ops import GeometricOp, PixelOp, PointOp
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (20, 18, 3)  # equalize changes only images of at least 255 pixels
 COUNT = 48
 BYTES = pictures(COUNT, SHAPE)

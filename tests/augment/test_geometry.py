@@ -172,6 +172,7 @@ def warp_each(drawn, forward, images, **options):
     return np.stack(results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WARPS)
 def test_warps_equal_scipy(name):
     maker, spans, forward = WARPS[name]

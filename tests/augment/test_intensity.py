@@ -14,6 +14,8 @@ from fnn import augment
 from fnn.augment import intensity
 from fnn.augment.policy import Policy
 
+pytestmark = pytest.mark.slow
+
 RAMP = np.arange(256, dtype=np.uint8)
 
 

@@ -9,6 +9,8 @@ import scipy.stats
 from fnn import augment
 from fnn.errors import ConfigError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 BATCH = 400
 IMAGES = np.random.default_rng(0).integers(0, 256, (BATCH, 7, 6, 3), np.uint8)
 # One class per image, so that mixed targets give the partner and the share of each image.

@@ -8,6 +8,8 @@ import pytest
 from fnn import augment
 from fnn.errors import ConfigError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 24, 30
 BOX = (6.0, 5.0, 17.0, 14.0)  # x1, y1, x2, y2
 MASK = np.zeros((HEIGHT, WIDTH), np.int32)

@@ -14,6 +14,7 @@ from fnn import data
 from fnn.data.batches import permutation
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 3))
 def test_an_epoch_has_each_example_at_most_once_in_full_batches(examples, batch_size, epoch):

@@ -13,6 +13,8 @@ from sklearn.model_selection import StratifiedKFold
 from fnn import data, nn, optim, train
 from fnn.errors import ConfigError, DTypeError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 DRAW = np.random.default_rng(0)
 both = pytest.mark.parametrize("stratified", [False, True])
 

@@ -13,6 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from fnn.data import synthetic
 from fnn.errors import ConfigError, DTypeError
 
+pytestmark = pytest.mark.slow
+
 MAKERS = {
     "blobs": partial(synthetic.blobs, spread=0.05),
     "moons": synthetic.moons,

@@ -99,6 +99,7 @@ def test_diverged_lane_returns_its_initial_state(key):
     assert stopped.train_state.step[1] == 0
 
 
+@pytest.mark.slow
 def test_gradient_equals_the_central_difference(x64, key):
     smooth = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.tanh(), nn.dense(10))
 

@@ -13,6 +13,8 @@ from fnn import augment, lab, nn, objective, optim, train
 from fnn.errors import ConfigError
 from fnn.train.inputs import NOISE, derive_key
 
+pytestmark = pytest.mark.slow
+
 DRAWN = np.random.default_rng(0)
 X = DRAWN.normal(size=(24, 6, 6, 2))
 Y = DRAWN.integers(4, size=24)

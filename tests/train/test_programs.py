@@ -17,6 +17,8 @@ from fnn import data, lab, nn, objective, optim, train
 from fnn.train.programs import MAX_RECENT, programs_of
 from fnn.types import Layer, Optimizer
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = np.arange(40, dtype=np.int32) % 3
 VALID = X[:10], Y[:10]

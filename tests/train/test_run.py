@@ -72,6 +72,7 @@ def test_optimizer_of_another_library_without_a_rate(key):
     assert jnp.isnan(theirs.history.rate).all()
 
 
+@pytest.mark.slow
 def test_hypergradient_equals_the_central_difference(x64, key):
     """d valid_loss / d peak through every step, with augmentation, dropout and batch norm."""
     policy = augment.chain(augment.random_crop(padding=1), augment.cutout(2))
@@ -169,6 +170,7 @@ def in_parts(key, recipe, parts, resume=lambda result: result):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [(2, 3), (1, 1, 3), (0, 5), (5, 0)], ids=str)
 def test_run_resumed_from_a_result_is_bitwise_the_whole_run(parts, key):
     whole, last = run(key, resumable, 5), in_parts(key, resumable, parts)[-1]
@@ -202,6 +204,7 @@ def test_run_resumed_after_single_epochs(key):
     np.testing.assert_allclose(rest.history.loss, whole.history.loss[-2:], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_resume_within_jit_and_vmap():
     def whole(key, rate):
         recipe = train.recipe(noisy, optim.momentum(rate), augment=policy)
@@ -234,6 +237,7 @@ STOPPINGS = {
 overfitting = nn.chain(nn.flatten(), nn.dense(32), nn.batch_norm(), nn.relu(), nn.dense(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [(2, 14), (5, 1, 1, 9), (8, 0, 8), (14, 2)], ids=str)
 @pytest.mark.parametrize("stopping", STOPPINGS.values(), ids=STOPPINGS)
 def test_resumed_run_continues_early_stopping(stopping, parts, key):
@@ -282,12 +286,12 @@ WRONG = {
     ),
     "within an epoch": (
         lambda key: {"resume": within_an_epoch(key, resumable)},
-        "resume: expected a train state between epochs of 2 steps, got step 3; "
+        "resume: expected a train state at the end of an epoch of 2 steps, got step 3; "
         "use lab.fit to continue within an epoch",
     ),
     "other batches": (
         lambda key: {"resume": run(key, resumable, 1), "batch_size": 10},
-        "resume: expected a train state between epochs of 12 steps, got step 2",
+        "resume: expected a train state at the end of an epoch of 12 steps, got step 2",
     ),
     "no validation": (
         lambda key: {"resume": run(key, plain, 1), "valid": None},

@@ -341,7 +341,8 @@ def test_a_part_is_found_by_its_path():
     gradients = jax.tree.map(lambda leaf: -3.0, recipe)  # no recipe that could be used
     assert gradients["optimizer.optimizer.weight_decay"] == -3.0
     with pytest.raises(
-        ConfigError, match="one_cycle path: expected a leaf or a made value among peak, steps"
+        ConfigError,
+        match="one_cycle path: expected the path of a leaf or a made value, among peak, steps",
     ):
         recipe["optimizer.optimizer.rate.rate"]
     with pytest.raises(TypeError, match="not iterable"):

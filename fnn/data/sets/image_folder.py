@@ -36,7 +36,7 @@ def image_folder(
     Each image is scaled bilinearly until it covers `size`, and its center is cropped. Files are
     found in nested folders too; files of other types than BMP, GIF, JPEG, PNG, PPM and WebP are
     skipped, and so are folders whose names begin with a dot. The package Pillow is needed:
-    pip install 'fnn[images]'.
+    pip install '.[images]'.
 
     Args:
         directory: Directory that holds one folder for each class.
@@ -171,7 +171,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        advice = "pip install 'fnn[images]'"
+        advice = "pip install '.[images]' in the checkout of fnn"
         raise ConfigError(
             "image_folder",
             "the package Pillow",

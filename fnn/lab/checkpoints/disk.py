@@ -18,14 +18,12 @@ def write_errors(item: str, directory: Path, size: int = 0) -> Iterator[None]:
         yield
     except OSError as error:
         expected = f"room for {size} bytes" if size else "a directory to write in"
-        # The reason of the system, such as "No space left on device", and the free space.
-        got = f"{error.strerror or error}{_free_space(directory)}"
-        write_error = CheckpointWriteError(
-            f"{item} in {directory}",
-            expected,
-            got,
-            "free some space, or choose another directory",
-        )
+        got = str(error.strerror or error)
+        advice = "choose another directory"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            got += _free_space(directory)
+            advice = f"free some space, or {advice}"
+        write_error = CheckpointWriteError(f"{item} in {directory}", expected, got, advice)
         # Callers may ask for errno, as for every OSError.
         write_error.errno = error.errno
         raise write_error from error
@@ -92,7 +90,7 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         # Another process may have made it in between; a file with that name is an error.
         if not folder.is_dir():
-            message = "a file is in the way"
+            message = "a file with the name of a directory"
             raise NotADirectoryError(errno.ENOTDIR, message, str(folder)) from None
     sync(folder.parent)
 

@@ -40,7 +40,7 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
     """Write a tree to a safetensors file, its leaves under their paths.
 
     The file is on the disk on return; until then, the path leads to the file that was there before.
-    Needs fnn[weights].
+    Needs the extra `weights` of fnn.
 
     Args:
         path: The file; a file of that name is replaced.
@@ -91,7 +91,7 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
 def import_safetensors(path: str | os.PathLike[str], like: Any, *, cast: bool = False) -> Any:
     """Read a safetensors file into a tree, each leaf by its path, as `lab.restore` does.
 
-    safetensors stores no digests, so a changed bit is not noticed. Needs fnn[weights].
+    safetensors stores no digests, so a changed bit is not noticed. Needs the extra `weights`.
 
     Args:
         path: The file.

@@ -22,7 +22,7 @@ FLUSH_SECONDS = 10  # maximum delay until an open page can show a figure
 
 
 def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = True) -> Log:
-    """Log into event files, which `tensorboard --logdir` shows. Needs fnn[tensorboard].
+    """Log into event files, for `tensorboard --logdir`. Needs the extra `tensorboard`.
 
     Figures are scalars, the settings of the run are in the table of hyperparameters, and the first
     batch is an image. When a run resumes, TensorBoard discards the events of later steps.
@@ -122,7 +122,7 @@ def _writer_class() -> Callable[..., Any]:
             "tensorboard_log",
             "the packages tensorboardX and pillow",
             "no such packages",
-            "pip install 'fnn[tensorboard]'",
+            "pip install '.[tensorboard]' in the checkout of fnn",
         )
     from tensorboardX import SummaryWriter
 

@@ -34,7 +34,7 @@ def plot_augmentations(
 ) -> "Figure":
     """Plot a contact sheet of augmentations: in each row the original image, then random draws.
 
-    Needs matplotlib: pip install 'fnn[plot]'.
+    Needs matplotlib: pip install '.[plot]'.
 
     Args:
         augmentation: An augmentation, with one row for each image; or several by name, with one row

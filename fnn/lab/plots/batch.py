@@ -38,7 +38,7 @@ def plot_batch(
     """Plot the batch of one training step, augmented and prepared, with the target of each image.
 
     Images beyond [0, 1], such as standardized ones, are stretched to it, all alike. Needs
-    matplotlib: pip install 'fnn[plot]'.
+    matplotlib: pip install '.[plot]'.
 
     Args:
         key: The random key of the run, as for `fit`.

@@ -30,7 +30,7 @@ def plot_confusion(
 
     Cells show counts, up to 20 classes. Their color is the share of the row, so that rare classes
     are visible too. The caption shows the accuracy and the most frequent confusions. Needs
-    matplotlib: pip install 'fnn[plot]'.
+    matplotlib: pip install '.[plot]'.
 
     Args:
         logits: (n, classes), as from `train.predict`.

@@ -30,7 +30,7 @@ def plot_curves(result: Result | History, path: FilePath | None = None) -> "Figu
     the lowest valid_loss. Epochs are drawn as equal shares of the steps, which is slightly late for
     a run that stopped within an epoch: a history does not hold their ends. A drop of the rate by a
     fifth or more within one step is marked in every panel, except in a smooth descent. Needs
-    matplotlib: pip install 'fnn[plot]'.
+    matplotlib: pip install '.[plot]'.
 
     Args:
         result: The result of a run, or its history. Histories with a lane axis, from a vmapped run,

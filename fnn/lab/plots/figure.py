@@ -40,7 +40,7 @@ def create_figure(
             where,
             "matplotlib to draw with",
             "no such package",
-            "pip install 'fnn[plot]'",
+            "pip install '.[plot]' in the checkout of fnn",
         ) from None
 
     class NotebookFigure(Figure):

@@ -29,7 +29,7 @@ def plot_mistakes(
 ) -> "Figure":
     """Plot the most confident mistakes: image, predicted class, its probability, and true class.
 
-    Needs matplotlib: pip install 'fnn[plot]'.
+    Needs matplotlib: pip install '.[plot]'.
 
     Args:
         images: (n, height, width, channels). Floats beyond [0, 1] are stretched to it, all alike.

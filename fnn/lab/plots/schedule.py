@@ -28,7 +28,7 @@ def plot_schedule(
 ) -> "Figure":
     """Plot a schedule, or several by name, from step 0 on.
 
-    Needs matplotlib: pip install 'fnn[plot]'.
+    Needs matplotlib: pip install '.[plot]'.
 
     Args:
         schedule: A schedule, a function step -> rate; or several by name.

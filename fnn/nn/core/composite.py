@@ -217,6 +217,9 @@ def _describe(x: Any) -> str:
 
 def expect_layer(where: str, part: Any) -> Layer:
     """Return the part if it is a Layer; raise ConfigError otherwise, as for a maker not called."""
+    if isinstance(part, list | tuple):
+        advice = "unpack it, as in nn.chain(*layers)"
+        raise ConfigError(where, "a Layer", f"a {type(part).__name__} of {len(part)}", advice)
     if not isinstance(part, Layer):
         raise ConfigError(where, "a Layer", repr(part), "call the maker, as in nn.relu()")
     return part

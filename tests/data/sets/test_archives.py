@@ -151,6 +151,7 @@ except (DatasetFormatError, DatasetIntegrityError) as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_decompression_bombs_raise_in_bounded_memory(name, tmp_path):
     file, make, max_sizes = BOMBS[name]

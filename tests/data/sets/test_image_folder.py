@@ -188,5 +188,5 @@ def test_images_of_16_bits_raise(tmp_path):
 
 def test_without_pillow_the_error_names_the_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ConfigError, match=r"pip install 'fnn\[images\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[images\]'"):
         data.image_folder(folder, size=8)

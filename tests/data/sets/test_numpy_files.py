@@ -157,6 +157,7 @@ except (DatasetFormatError, DatasetIntegrityError) as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header_size", [250_000_128, 400_000_000, 1000])
 def test_a_bomb_with_a_false_size_uses_bounded_memory(header_size, tmp_path):
     length = max(header_size - 128, 1)

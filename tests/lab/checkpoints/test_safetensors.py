@@ -127,5 +127,5 @@ def test_a_missing_folder_and_a_missing_package_raise(tmp_path, monkeypatch):
         lab.export_safetensors(tmp_path / "none" / "weights", TREE)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     for use in (lab.export_safetensors, lab.import_safetensors):
-        with pytest.raises(ConfigError, match=r"pip install 'fnn\[weights\]'"):
+        with pytest.raises(ConfigError, match=r"pip install '\.\[weights\]'"):
             use(tmp_path / "weights", TREE)

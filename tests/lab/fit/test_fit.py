@@ -41,6 +41,7 @@ def bits(tree):
     return jax.tree.map(raw, tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", networks.values(), ids=networks)
 @pytest.mark.parametrize(
     ("examples", "epochs", "has_valid"), [(64, 1, True), (64, 3, False), (150, 2, True)]

@@ -168,6 +168,6 @@ def test_wrong_directories_shapes_and_missing_packages_raise(tmp_path, monkeypat
     with pytest.raises(ConfigError, match="tensorboard_log histograms: expected True or False"):
         lab.tensorboard_log(tmp_path, histograms="no")
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    message = r"expected the packages tensorboardX and pillow.*pip install 'fnn\[tensorboard\]'"
+    message = r"expected the packages tensorboardX and pillow.*pip install '\.\[tensorboard\]'"
     with pytest.raises(ConfigError, match=message):
         lab.tensorboard_log(tmp_path / "new")

@@ -40,6 +40,7 @@ def inputs_of_a_run(policy):
     return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, policy, mixing], ids=["none", "each", "batch"])
 @pytest.mark.parametrize("step", [0, 3])
 def test_the_batch_is_that_of_a_run(policy, step, key):

@@ -12,6 +12,8 @@ from fnn.nn.core.composite import map_leaves
 from fnn.trees import named_leaves
 from fnn.types import Layer
 
+pytestmark = pytest.mark.slow
+
 
 def variances(network, params, state, x):
     """The output variances in training of all layers with a kernel, stacked ones one by one."""

@@ -13,6 +13,8 @@ from jax import lax
 
 from fnn.nn.kernels.convolution import convolve, convolve_transpose
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
 STRIDED = {"stride": (2, 3), "padding": ((3, 0), (1, 2)), "dilation": (2, 1), "groups": 1}
 SOLID = {

@@ -8,6 +8,8 @@ import pytest
 from fnn.nn.kernels import cpu, eigen, reference
 from fnn.nn.kernels.reference import Geometry
 
+pytestmark = pytest.mark.slow
+
 # (stride, padding, dilation, image, kernel)
 CASES = {
     "padded": ((1, 1), ((1, 1), (1, 1)), (1, 1), (9, 7), (3, 3)),

@@ -8,6 +8,8 @@ import pytest
 from fnn.nn.kernels import im2col, reference
 from fnn.nn.kernels.reference import Geometry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("min_results", [1, 3])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3), (3, 2)])

@@ -8,6 +8,8 @@ import pytest
 from fnn.nn.kernels import reference, winograd
 from fnn.nn.kernels.reference import Geometry
 
+pytestmark = pytest.mark.slow
+
 GEOMETRY = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1), 1, (8, 8), (3, 3))
 
 

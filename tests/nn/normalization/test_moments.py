@@ -48,6 +48,7 @@ def step_by_step(x, scale, bias, eps, axes):
     return scale * (x - mean) / jnp.sqrt(var + eps) + bias, mean, var
 
 
+@pytest.mark.slow
 @float64
 @pytest.mark.parametrize(
     ("axes", "params_shape"),

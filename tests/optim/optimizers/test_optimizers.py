@@ -13,6 +13,8 @@ from registry import REGISTRY
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 
+pytestmark = pytest.mark.slow
+
 # For each optimizer with a formula in papers.py, numbers other than its defaults.
 HYPERPARAMETERS = {
     name.removeprefix("optim."): entry.paper
