@@ -10,6 +10,8 @@ from pictures import apply_draws, as_floats, augmented, draws, pictures
 from fnn import augment
 from fnn.augment.policy import Policy
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (20, 18, 3)
 COUNT = 96
 BYTES = pictures(COUNT, SHAPE)

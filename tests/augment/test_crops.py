@@ -11,6 +11,8 @@ from PIL import Image as Pillow
 from fnn import augment
 from fnn.errors import ShapeError
 
+pytestmark = pytest.mark.slow
+
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 MODES = ["reflect", "symmetric", "edge", "wrap", "constant"]
 METHODS = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}

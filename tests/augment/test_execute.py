@@ -13,6 +13,8 @@ from fnn.augment import matrices
 from fnn.augment.execute import apply_geometric, execute
 from fnn.augment.ops import GeometricOp, PixelOp, PointOp
 
+pytestmark = pytest.mark.slow
+
 COUNT = 16
 BYTES = pictures(COUNT)
 FLOATS = as_floats(BYTES)

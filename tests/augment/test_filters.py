@@ -15,6 +15,8 @@ from PIL import ImageEnhance
 from fnn import augment
 from fnn.errors import ShapeError
 
+pytestmark = pytest.mark.slow
+
 COUNT = 32
 COLOR = pictures(COUNT)
 GRAY = pictures(COUNT, (9, 13, 1), seed=1)

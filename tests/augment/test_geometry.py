@@ -13,6 +13,8 @@ from PIL import ImageOps
 from fnn import augment
 from fnn.errors import ShapeError
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (12, 10, 3)
 IMAGES = pictures(16)
 FLOATS = as_floats(IMAGES)
@@ -172,7 +174,6 @@ def warp_each(drawn, forward, images, **options):
     return np.stack(results)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WARPS)
 def test_warps_equal_scipy(name):
     maker, spans, forward = WARPS[name]

@@ -9,6 +9,8 @@ from pictures import apply_draws, as_floats, augmented, draws, pictures
 
 from fnn import augment
 
+pytestmark = pytest.mark.slow
+
 MIDDLE = np.full((40, 12, 10, 3), 0.5, np.float32)
 
 

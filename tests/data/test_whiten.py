@@ -13,6 +13,8 @@ from sklearn.decomposition import PCA
 from fnn import data, nn, optim, train
 from fnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 float64 = pytest.mark.usefixtures("x64")
 FITS = (data.pca_whiten, data.zca_whiten)
 both = pytest.mark.parametrize("fit", FITS)

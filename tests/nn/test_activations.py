@@ -13,6 +13,8 @@ from scipy import special, stats
 from fnn import nn
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 
+pytestmark = pytest.mark.slow
+
 float64 = pytest.mark.usefixtures("x64")
 
 LAYERS = {

@@ -12,6 +12,8 @@ import pytest
 from fnn import nn
 from fnn.errors import ConfigError, DTypeError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 float64 = pytest.mark.usefixtures("x64")
 MAKERS = {"max": nn.max_pool, "avg": nn.avg_pool}
 every_pool = pytest.mark.parametrize("kind", MAKERS)

@@ -14,6 +14,8 @@ from scipy.special import expit, log_softmax, logsumexp, rel_entr, softmax
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective import binary_cross_entropy, cross_entropy, focal, hinge, kl_divergence, nll
 
+pytestmark = pytest.mark.slow
+
 float64 = pytest.mark.usefixtures("x64")
 SCALES = (1e-2, 1.0, 30.0, 1e3)
 SMOOTHINGS = (0.0, 0.1, 1.0)

@@ -13,6 +13,8 @@ from registry import batch_for
 
 from fnn.errors import DTypeError, ShapeError
 
+pytestmark = pytest.mark.slow
+
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 

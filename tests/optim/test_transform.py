@@ -14,6 +14,8 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.optim import transform as helpers
 from fnn.types import Optimizer
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 TRANSFORMS = {
     "accumulate": lambda inner: optim.accumulate(inner, 2),

@@ -15,6 +15,8 @@ from fnn.train.nonfinite import replay_to_step
 from fnn.train.step import start_on_data
 from fnn.types import Optimizer, Weights
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 Y = np.arange(64, dtype=np.int32) % 3
 X = np.float32(draw.normal(size=(64, 5)) + 2 * np.eye(3, 5)[Y])

@@ -36,7 +36,7 @@ def header(train_state: TrainState, data: Data, valid: Data | None, run: str) ->
     arrays = f"{_count_numbers(params):,} parameters in {len(params)} arrays"
     state = f"{_count_numbers(train_state.state):,} numbers of state"
     yield format_line("network", f"{arrays}, {state}")
-    memory = f"{_count_numbers(train_state.opt_state):,} numbers of memory"
+    memory = f"{_count_numbers(train_state.opt_state):,} numbers of state"
     yield format_line("optimizer", memory)
     yield format_line("data", _describe_data(data, valid))
     yield format_line("run", f"{run}; {_describe_key(train_state.key)}")
@@ -177,7 +177,7 @@ def _describe_data(data: Data, valid: Data | None) -> str:
     if valid is None:
         return text
     valid_examples = jax.tree.leaves(valid)[0].shape[0]
-    return f"{text}; {valid_examples:,} to validate by"
+    return f"{text}; {valid_examples:,} for validation"
 
 
 def _describe_key(key: RandomKey) -> str:

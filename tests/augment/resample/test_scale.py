@@ -10,6 +10,8 @@ from fnn.augment.ops import GeometricOp
 from fnn.augment.resample import scale
 from fnn.augment.resample.scale import KERNELS, cubic, rescale, triangle
 
+pytestmark = pytest.mark.slow
+
 # Levels in [60, 195] keep bicubic pixels in the range of bytes; Pillow clips after each axis.
 BYTES = np.random.default_rng(0).integers(60, 196, (24, 18, 3), np.uint8)
 FILTERS = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}

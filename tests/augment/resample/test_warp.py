@@ -13,6 +13,8 @@ from fnn.augment.ops import GeometricOp
 from fnn.augment.resample.borders import MODES
 from fnn.augment.resample.warp import source_coordinates, warp
 
+pytestmark = pytest.mark.slow
+
 # NumPy's modes under SciPy's names.
 SCIPY = {
     "constant": "grid-constant",

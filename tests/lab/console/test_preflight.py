@@ -26,8 +26,8 @@ def test_the_header_describes_the_run(key):
     assert list(lines) == ["network", "optimizer", "data", "run", "on"]
     # 670 = 64 * 10 + 10 + 10 + 10
     assert lines["network"] == "670 parameters in 4 arrays, 20 numbers of state"
-    assert lines["optimizer"] == "1,342 numbers of memory"  # two a parameter, a count and a rate
-    assert lines["data"] == "1,433 inputs uint8[8,8,1]; 364 to validate by"
+    assert lines["optimizer"] == "1,342 numbers of state"  # two a parameter, a count and a rate
+    assert lines["data"] == "1,433 inputs uint8[8,8,1]; 364 for validation"
     assert lines["run"] == "3 epochs; seed 0"
     assert "float32" in lines["on"]
     assert jax.__version__ in lines["on"]

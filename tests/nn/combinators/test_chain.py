@@ -272,9 +272,10 @@ def test_params_for_a_layer_without_params_raise(key):
 
 @pytest.mark.parametrize("thing", [nn.relu, jax.nn.relu, None, "relu", (1, 2)])
 def test_an_argument_of_chain_that_is_not_a_layer_raises(thing):
-    with pytest.raises(
-        ConfigError, match=r"chain .*_0: expected a Layer.*; call the maker, as in nn.relu\(\)"
-    ):
+    advice = r"call the maker, as in nn.relu\(\)"
+    if isinstance(thing, tuple):
+        advice = r"got a tuple of 2; unpack it, as in nn.chain\(\*layers\)"
+    with pytest.raises(ConfigError, match=f"chain .*_0: expected a Layer.*{advice}"):
         nn.chain(thing)
     with pytest.raises(ConfigError, match="chain head: expected a Layer"):
         nn.chain(head=thing)

@@ -8,6 +8,8 @@ from networks import images, initial_outputs, losses, out_shapes, parameters
 from fnn import nn
 from fnn.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 # Numbers of parameters in torchvision by depth.
 RESNET_PARAMETERS = {
     18: 11_689_512,
