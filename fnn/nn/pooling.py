@@ -31,7 +31,7 @@ def max_pool(
         window: Size of the window in pixels: one int, or (height, width).
         stride: Pixels from one window to the next; the size of the window if None.
         padding: "VALID" for none, "SAME" for ⌈size / stride⌉ outputs, an int for every side, or
-            ((top, bottom), (left, right)). Padding never is the maximum.
+            ((top, bottom), (left, right)). Padding is never the maximum.
 
     Raises:
         ConfigError: An option is out of range.
@@ -73,7 +73,7 @@ def max_pool_3d(
     Args:
         window: Size of the window: one int, or (depth, height, width).
         stride: Voxels from one window to the next; the size of the window if None.
-        padding: "VALID", "SAME", an int for every side, or a (low, high) pair an axis.
+        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `max_pool`.
@@ -139,7 +139,7 @@ def avg_pool_3d(
     Args:
         window: Size of the window: one int, or (depth, height, width).
         stride: Voxels from one window to the next; the size of the window if None.
-        padding: "VALID", "SAME", an int for every side, or a (low, high) pair an axis; not counted.
+        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis; not counted.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.

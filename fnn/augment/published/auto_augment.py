@@ -10,6 +10,7 @@ from fnn.augment.choice import fuse, select
 from fnn.augment.ops import Ops
 from fnn.augment.policy import Drawn, Policy
 from fnn.augment.published.operations import Span, expect_sampling, operations
+from fnn.augment.published.rand_augment import NAMES as RAND_AUGMENT_NAMES
 from fnn.types import ImageShape, Number
 from fnn.values import maker
 
@@ -101,23 +102,7 @@ TABLES = {
 PROBABILITY_BINS = 10
 LAST_BIN = 9  # of the strengths
 # The identity is first: it replaces an operation that is not applied.
-NAMES = [
-    "identity",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "color",
-    "contrast",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "autocontrast",
-    "equalize",
-    "invert",
-]
+NAMES = [*RAND_AUGMENT_NAMES, "invert"]
 
 
 @maker(structure=("fill",))
