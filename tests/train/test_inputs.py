@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fnn import nn, objective, optim, train
-from fnn.errors import ConfigError, DTypeError, LabelError
-from fnn.train.inputs import convert_batch
+from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError
+from fnn.train.inputs import convert_batch, validate_fit
+from fnn.types import Layer
 
 x, y = (
     np.linspace(-1, 1, 512 * 4).reshape(512, 4).astype(np.float32),
@@ -141,3 +142,33 @@ def test_wrong_label_of_a_head_raises():
             targets | {"digit": np.where(np.arange(12) == 2, 7, Y).astype(np.int32)},
             loss=loss,
         )
+
+
+def test_negative_label_advises_to_drop_or_ignore_it():
+    labels = np.where(np.arange(512) == 5, -1, y)
+    with pytest.raises(LabelError, match=r"got -1 at index 5 .*; drop these examples, or wrap"):
+        train.run(jax.random.key(0), recipe, (x, labels), epochs=1, batch_size=64)
+
+
+def test_data_is_traced_once_for_each_shape_and_dtype(key):
+    """A recipe remembers that data fits; other data is checked again."""
+    dense = nn.dense(3)
+    shapes = []
+
+    def init(key, shape):
+        shapes.append(shape)
+        return dense.init(key, shape)
+
+    network = Layer(init, dense.apply)
+    counted = train.recipe(network, optim.sgd(0.1))
+    assert validate_fit(counted, (jnp.asarray(x), jnp.asarray(y)), None) == (3,)
+    validate_fit(counted, (jnp.asarray(x + 1), jnp.asarray(y)), None)
+    assert shapes == [(4,)]
+    validate_fit(counted, (jnp.asarray(x[:, :2]), jnp.asarray(y)), None)
+    assert shapes == [(4,), (2,)]
+    # Values are checked each time, also where shapes are known to fit.
+    with pytest.raises(LabelError):
+        validate_fit(counted, (jnp.asarray(x), jnp.asarray(y + 1)), None)
+    # So are targets of another shape.
+    with pytest.raises(ShapeError):
+        validate_fit(counted, (jnp.asarray(x), jnp.ones((512, 2, 2), jnp.int32)), None)

@@ -14,6 +14,7 @@ from saving import folder_of, is_clean, is_of, read_quietly, tree_of
 
 from fnn import lab
 from fnn.errors import CheckpointWriteError, ConfigError, DTypeError
+from fnn.lab.checkpoints.disk import write_errors
 
 CALLS = ("write", "fsync", "mkdir", "rename", "unlink", "rmdir")
 
@@ -336,3 +337,16 @@ def test_a_tree_without_leaves_and_a_bare_leaf_are_saved(tmp_path):
     assert lab.read(tmp_path / "none").leaves == {} and lab.restore(tmp_path / "none", {}) == {}
     np.testing.assert_array_equal(lab.restore(tmp_path / "one", np.zeros(3)), np.arange(3.0))
     assert folder_of(tmp_path / "one", 0).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, r"got .* \(\d+ bytes free\); free some space, or choose another directory"),
+        (errno.EACCES, r"got Permission denied; choose another directory"),
+    ],
+)
+def test_the_advice_of_a_failed_write_fits_its_reason(code, message, tmp_path):
+    with pytest.raises(CheckpointWriteError, match=message) as caught, write_errors("x", tmp_path):
+        raise OSError(code, os.strerror(code))
+    assert caught.value.errno == code
