@@ -139,7 +139,8 @@ def avg_pool_3d(
     Args:
         window: Size of the window: one int, or (depth, height, width).
         stride: Voxels from one window to the next; the size of the window if None.
-        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis; not counted.
+        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis; it is
+            not counted.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.

@@ -120,7 +120,7 @@ def conv_3d(
         kernel: Size of the kernel: one int, or (depth, height, width).
         stride: Voxels from one window to the next: one int, or one an axis.
         padding: "SAME" for ⌈size / stride⌉ outputs an axis, "VALID" for none, an int for every
-            side, or a (low, high) pair an axis.
+            side, or a (low, high) pair per axis.
         dilation: Voxels from one tap of the kernel to the next: one int, or one an axis.
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b.

@@ -121,7 +121,7 @@ def conv_transpose_3d(
         kernel: Size of the kernel: one int, or (depth, height, width).
         stride: Factor of upsampling: one int, or one an axis.
         padding: Voxels cut from the output: "SAME", "VALID" for none, an int for every side, or a
-            (low, high) pair an axis.
+            (low, high) pair per axis.
         output_padding: Voxels added at the high end of each axis, less than the stride; 0 with
             "SAME".
         dilation: Voxels from one tap of the kernel to the next: one int, or one an axis.

@@ -22,7 +22,7 @@ class Geometry(NamedTuple):
 
     Attributes:
         stride: Pixels from one window to the next.
-        padding: A (low, high) pair an axis.
+        padding: A (low, high) pair per axis.
         dilation: Pixels from one tap to the next.
         groups: Number of groups of channels.
         image: Spatial size of x.
@@ -109,7 +109,7 @@ def convolve_nhwc(
         x: Images, signals or volumes.
         w: The kernel.
         strides: One number an axis.
-        padding: A (low, high) pair an axis.
+        padding: A (low, high) pair per axis.
         options: Further arguments of `lax.conv_general_dilated`.
     """
     # The last one to three of depth, height and width.
