@@ -1,8 +1,11 @@
 """Rules of the code base: layers of imports, public names, docstrings, the README."""
 
 import ast
+import importlib.metadata
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import makers
@@ -79,6 +82,8 @@ def test_imports_go_down_only(path):
 def test_only_some_packages_do_io(path):
     touched = {name.split(".")[0] for name in imported(path)} & IO_MODULES
     relative = str(path.relative_to(ROOT / "fnn"))
+    if relative == "__init__.py":
+        touched -= {"importlib"}  # packages are imported on first use
     if relative.startswith("values/"):
         touched -= {"sys"}  # sys.modules alone, to print and to unpickle by name
     assert not touched or any(relative.startswith(f"{package}/") for package in WITH_IO)
@@ -105,12 +110,21 @@ def test_a_file_is_short_and_has_a_docstring(path):
     assert ast.get_docstring(tree)
 
 
-@by_file([path for path in SOURCES if path.name == "__init__.py"])
+@by_file([path for path in SOURCES if path.name == "__init__.py" and path.parent.name != "fnn"])
 def test_an_init_only_re_exports(path):
     statements = ast.parse(path.read_text()).body[1:]
     for statement in statements:
         assert isinstance(statement, ast.ImportFrom)
         assert all(alias.asname == alias.name for alias in statement.names)
+
+
+def test_importing_fnn_imports_its_packages_on_first_use():
+    program = "import sys, fnn; print('fnn.nn' in sys.modules, fnn.nn.__name__, fnn.__version__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    version = importlib.metadata.version("fnn")
+    assert done.stdout.split() == ["False", "fnn.nn", version], done.stderr
+    with pytest.raises(AttributeError, match="module 'fnn' has no attribute 'layers'"):
+        _ = fnn.layers
 
 
 def is_public(module, value):
@@ -125,7 +139,8 @@ def is_public(module, value):
 
 def test_a_name_has_one_public_path():
     paths: dict[int, list[str]] = {}
-    for name, module in vars(fnn).items():
+    for name in dir(fnn):
+        module = getattr(fnn, name)
         if inspect.ismodule(module):
             for member, value in vars(module).items():
                 if not member.startswith("_") and is_public(module, value):

@@ -57,7 +57,7 @@ def test_every_parameter_of_a_public_function_is_documented(name):
 
 
 def test_public_classes_and_modules_have_docstrings():
-    for module in vars(fnn).values():
+    for module in (getattr(fnn, name) for name in dir(fnn)):
         if inspect.ismodule(module):
             assert module.__doc__
             classes = [value for value in vars(module).values() if inspect.isclass(value)]

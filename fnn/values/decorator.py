@@ -10,7 +10,7 @@ gradient.
 
 import inspect
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from fnn.errors import ConfigError
@@ -47,16 +47,34 @@ class Maker(Generic[T]):
         self.build = build
         self.public: Callable[..., T] = build
         self.name = build.__name__
-        self.signature = signature_of(build) if signature is None else signature
-        self.kinds = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
-        self.numeric = frozenset(
+        self.show = show
+        self._structure = structure
+        self._signature = signature
+        self._contract = contract
+
+    # Reading a signature takes 40 us. There are hundreds of makers, of which a script uses few, so
+    # it is read at the first call.
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return signature_of(self.build) if self._signature is None else self._signature
+
+    @cached_property
+    def kinds(self) -> dict[str, Any]:
+        return {name: parameter.kind for name, parameter in self.signature.parameters.items()}
+
+    @cached_property
+    def numeric(self) -> frozenset[str]:
+        return frozenset(
             name
             for name, parameter in self.signature.parameters.items()
-            if name not in structure and is_numeric(parameter.annotation)
+            if name not in self._structure and is_numeric(parameter.annotation)
         )
-        self.show = show
-        declared = self.signature.return_annotation if contract is None else contract
-        self.contract: Any = declared if is_contract(declared) else None
+
+    @cached_property
+    def contract(self) -> Any:
+        declared = self.signature.return_annotation if self._contract is None else self._contract
+        return declared if is_contract(declared) else None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Make the value of a call, and build it, so that wrong arguments raise at once."""
@@ -109,7 +127,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function, eval_str=True)
     except NameError as error:
         expected = "annotations that can be evaluated"
-        advice = "define or import it before the maker"
+        advice = "define or import it before the first call of the maker"
         raise ConfigError(function.__name__, expected, error, advice) from None
 
 

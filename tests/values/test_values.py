@@ -293,7 +293,7 @@ def test_a_maker_with_a_wrong_return_annotation_raises():
     with pytest.raises(
         ConfigError, match="unknown: expected annotations that can be evaluated, got name 'Nowhere'"
     ):
-        maker(unknown)
+        maker(unknown)(3)
 
 
 def test_a_bare_layer_is_named_by_its_author(key):
