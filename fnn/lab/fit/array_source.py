@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.errors import ConfigError, NonFiniteError
+from fnn.errors import ConfigError
 from fnn.lab.fit.clock import Stopwatch, ValidationTimer
 from fnn.lab.fit.history import Figures
-from fnn.lab.fit.source import EpochPart, Segment, on_host
+from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.epoch import next_batch
 from fnn.train.measure import count_examples
 from fnn.train.nonfinite import nonfinite_error, replay_to_step
@@ -78,7 +78,7 @@ class ArraySource:
         self._count_validation(segment, wait_began, arrived)
         return self._split(segment, last_step)
 
-    def diagnose(self, segment: Segment, step: int) -> tuple[TrainState, NonFiniteError]:
+    def diagnose(self, segment: Segment, step: int) -> Diagnosis:
         """Train again from the beginning of the segment up to the step."""
         recipe = self._recipe
         train_state = replay_to_step(
@@ -90,7 +90,8 @@ class ArraySource:
             step,
         )
         inputs, targets = next_batch(recipe, train_state, self._data, self._batch_size)
-        return train_state, nonfinite_error(recipe, train_state, inputs, targets)
+        error = nonfinite_error(recipe, train_state, inputs, targets)
+        return Diagnosis(train_state, self.position(), error)
 
     def next_inputs(self, train_state: TrainState) -> Any:
         """Return the inputs of the next step as the network gets them."""
@@ -112,6 +113,13 @@ class ArraySource:
             ConfigError: The number of examples or the batch size differs.
         """
         current = self.position()
+        if position and position.keys() != current.keys():
+            raise ConfigError(
+                "data",
+                "an iterable of batches, as in the saved run",
+                "arrays",
+                "give the data of the saved run",
+            )
         if position and position != current:
             raise ConfigError(
                 "resume",

@@ -9,18 +9,22 @@ from inspect import unwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fnn import checks
-from fnn.errors import ConfigError
-from fnn.lab.checkpoints.reader import read
+from fnn.errors import CheckpointCorruptError, ConfigError
+from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.lab.checkpoints.restore import restore
 from fnn.lab.checkpoints.store import Store, checkpoint_store
 from fnn.lab.fit.history import Figures, HistoryBuffer
+from fnn.train.figures import is_validation
 from fnn.train.run import expect_same_key
 from fnn.types import RandomKey, TrainState
 
 # Names within a checkpoint. They are part of its format: older checkpoints have them as well.
 TRAIN_STATE = "train_state"
 HISTORY = "history"
+EPOCH_ENDS = "epoch_ends"
 POSITION = "place"  # of the data source, in the notes
 
 
@@ -98,6 +102,7 @@ class ResumeState(NamedTuple):
     Attributes:
         train_state: Before the next step.
         figures: Figures of the steps and epochs before, by name.
+        epoch_ends: Step after which each epoch before ended.
         position: Position of the data source, as its `position` returned it.
         is_saved: Whether it was read from a checkpoint.
     """
@@ -105,6 +110,7 @@ class ResumeState(NamedTuple):
     train_state: TrainState
     figures: Figures
     position: dict[str, Any]
+    epoch_ends: tuple[int, ...] = ()
     is_saved: bool = False
 
 
@@ -155,7 +161,11 @@ class RunStore:
         if self._store is None or step == self.saved_step:
             return
         # The whole history, so that the latest checkpoint is all that is needed to resume.
-        tree = {TRAIN_STATE: train_state, HISTORY: history.arrays()}
+        tree = {
+            TRAIN_STATE: train_state,
+            HISTORY: history.arrays(),
+            EPOCH_ENDS: history.epoch_ends(),
+        }
         self._store.save(step, tree, notes={POSITION: position}, score=score)
         self.saved_step = step
         self._saved_at = time.monotonic()
@@ -184,6 +194,13 @@ class RunStore:
         if self._store is None or not saved_steps:
             return ResumeState(initial_state, figures={}, position={})
         checkpoint = read(self._store.directory)
+        if not _is_run(checkpoint):
+            raise ConfigError(
+                "checkpoints",
+                "a directory that lab.fit saved",
+                f"step {checkpoint.step} in {self._store.directory}, saved by lab.save or a store",
+                "restore it by lab.restore, and give resume=train_state",
+            )
         self.saved_step = checkpoint.step
         # The history has no fixed structure to restore it into: its length is that of the run.
         figures = {}
@@ -192,8 +209,48 @@ class RunStore:
                 name = path.removeprefix(f"{HISTORY}/")
                 figures[name] = leaf
         train_state = restore(checkpoint, initial_state, prefix=TRAIN_STATE)
+        epoch_ends = checkpoint.leaves[EPOCH_ENDS]
+        _expect_whole_history(checkpoint.step, int(train_state.step), figures, epoch_ends)
         position = checkpoint.notes[POSITION]
-        return ResumeState(train_state, figures, position, is_saved=True)
+        ends = tuple(epoch_ends.tolist())
+        return ResumeState(train_state, figures, position, ends, is_saved=True)
+
+
+def _is_run(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint was saved by `lab.fit`."""
+    notes = checkpoint.notes
+    has_position = isinstance(notes, dict) and isinstance(notes.get(POSITION), dict)
+    return has_position and EPOCH_ENDS in checkpoint.leaves
+
+
+def _expect_whole_history(step: int, state_step: int, figures: Figures, ends: np.ndarray) -> None:
+    """Raise CheckpointCorruptError unless a history is that of a run up to a step.
+
+    Args:
+        step: Step of the checkpoint.
+        state_step: Step of its train state.
+        figures: The history: figures of steps, (steps, ...), and of validation, (epochs, ...).
+        ends: Step after which each epoch ended, (epochs,).
+    """
+    counts = {True: set[int](), False: set[int]()}  # of validation, and of steps
+    for name, values in figures.items():
+        counts[is_validation(name)].add(values.shape[0] if values.ndim else -1)
+    steps = max(counts[False], default=-1)
+    is_whole = (
+        step == state_step
+        and counts[False] == {steps}
+        and 0 <= steps <= step
+        and counts[True] <= {len(ends)}
+        and ends.ndim == 1
+        and bool(np.all(np.diff(ends, prepend=step - steps, append=step) >= 0))
+    )
+    if not is_whole:
+        raise CheckpointCorruptError(
+            "checkpoint history",
+            f"figures of the steps up to {step}",
+            f"{steps} steps, {ends.size} epochs and a train state at step {state_step}",
+            "resume from another checkpoint",
+        )
 
 
 @contextmanager

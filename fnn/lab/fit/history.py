@@ -1,12 +1,12 @@
 """History of a run on the host while it is recorded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.train.figures import FLAGS, summarize_epoch
+from fnn.train.figures import FINITE, FLAGS, summarize_epoch
 from fnn.types import History
 
 Figures = dict[str, np.ndarray]
@@ -20,6 +20,8 @@ class HistoryBuffer:
         shapes: Figures of no step, (0, ...), and figures of validation, (...). They give names,
             shapes and dtypes.
         past: Figures of the steps and epochs before the run was resumed, by name.
+        epoch_ends: Step after which each epoch in `past` ended.
+        step: Number of steps done before.
         epoch_steps: Number of steps in `past` that belong to the current epoch.
     """
 
@@ -27,6 +29,8 @@ class HistoryBuffer:
         self,
         shapes: tuple[Figures, Figures],
         past: Mapping[str, np.ndarray],
+        epoch_ends: Sequence[int],
+        step: int,
         epoch_steps: int,
     ):
         step_shapes, epoch_shapes = shapes
@@ -46,10 +50,13 @@ class HistoryBuffer:
         self._steps: list[Figures] = [past_steps]
         self._epochs: list[Figures] = [past_epochs]
         self._current_epoch: list[Figures] = [current_epoch]
+        self._step = step
+        self._epoch_ends = list(epoch_ends)
 
     def add_steps(self, measured: Figures) -> None:
         """Record the figures of steps of one epoch, (steps, ...)."""
         self._steps.append(measured)
+        self._step += len(measured[FINITE])
         self._current_epoch.append(select_scalars(measured))
 
     def end_epoch(self, validated: Figures) -> Row:
@@ -59,17 +66,35 @@ class HistoryBuffer:
             The figures of the epoch's steps, reduced to one number each, and the figures of
             validation that are numbers.
         """
+        self._epoch_ends.append(self._step)
         # (...) -> (1, ...)
         self._epochs.append({name: value[None] for name, value in validated.items()})
         of_steps = _concatenate(self._current_epoch)
         self._current_epoch = []
-        row: Row = {}
-        for name, values in of_steps.items():
-            row[name] = summarize_epoch(name, values)
-        for name, value in validated.items():
-            if value.ndim == 0:
-                row[name] = value[()]
-        return row
+        return _make_row(of_steps, validated)
+
+    def epochs_after(self, after: int) -> Iterator[tuple[int, Figures, Row | None]]:
+        """Yield the steps that are recorded, from the epoch in which step `after` lies.
+
+        Yields:
+            (step, figures of steps, figures of the epoch): the number of the last step, its epoch's
+            figures (steps, ...), and a row as of `end_epoch`, or None for the current epoch.
+        """
+        measured = _concatenate(self._steps)
+        validated = _concatenate(self._epochs)
+        count = len(measured[FINITE])
+        first_step = self._step - count  # the history of a train state begins within the run
+        begin = first_step
+        for epoch, end in enumerate(self._epoch_ends):
+            if end > after:
+                rows = slice(begin - first_step, end - first_step)
+                steps = {name: values[rows] for name, values in measured.items()}
+                figures = {name: values[epoch] for name, values in validated.items()}
+                yield end, steps, _make_row(select_scalars(steps), figures)
+            begin = end
+        if begin < self._step:
+            steps = {name: values[begin - first_step :] for name, values in measured.items()}
+            yield self._step, steps, None
 
     def last(self, name: str, count: int) -> np.ndarray:
         """Return a figure of the steps of the last `count` additions."""
@@ -79,6 +104,7 @@ class HistoryBuffer:
     def drop_last(self, steps: int) -> None:
         """Remove the last steps, all of which belong to the last addition."""
         figures = self._steps.pop()
+        self._step -= steps
         self._steps.append(
             {name: values[: len(values) - steps] for name, values in figures.items()}
         )
@@ -87,12 +113,27 @@ class HistoryBuffer:
         """Return each figure as one array, (steps, ...) or (epochs, ...)."""
         return _concatenate(self._steps) | _concatenate(self._epochs)
 
+    def epoch_ends(self) -> np.ndarray:
+        """Return the step after which each epoch ended, (epochs,)."""
+        return np.array(self._epoch_ends, np.int64)
+
     def history(self) -> History:
         """Return the history in the form of `train.run`."""
         figures = {}
         for name, values in self.arrays().items():
             figures[name] = jnp.asarray(values)
         return History(figures)
+
+
+def _make_row(of_steps: Figures, validated: Figures) -> Row:
+    """Reduce the figures of an epoch's steps to one number each, and add those of validation."""
+    row: Row = {}
+    for name, values in of_steps.items():
+        row[name] = summarize_epoch(name, values)
+    for name, value in validated.items():
+        if value.ndim == 0:
+            row[name] = value[()]
+    return row
 
 
 def select_scalars(measured: Figures) -> Figures:

@@ -2,10 +2,10 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from fnn.errors import ConfigError
+from fnn.errors import CheckpointCorruptError, ConfigError
 from fnn.train.inputs import convert_batch
 from fnn.types import Data
 
@@ -15,6 +15,7 @@ POSITION_METHODS = (
     ("get_state", "set_state"),
     ("state_dict", "load_state_dict"),
 )
+END = object()  # of a pass; None would be a wrong batch
 
 
 def is_stream(data: Any) -> bool:
@@ -25,6 +26,14 @@ def is_stream(data: Any) -> bool:
     if isinstance(data, list):
         is_pair = all(hasattr(part, "dtype") for part in data)
     return isinstance(data, Iterable) and not is_pair
+
+
+class PositionMethods(NamedTuple):
+    """An object with a position, and its methods to return and to set it."""
+
+    holder: Any
+    get: Callable[[], Any]
+    put: Callable[[Any], Any]
 
 
 class BatchStream:
@@ -42,6 +51,7 @@ class BatchStream:
         epoch_length: Number of batches of an epoch, or None where it is not known.
         epochs: Number of epochs that are over.
         taken: Number of batches taken from the current epoch.
+        position_before: The position before the batch that was taken last.
     """
 
     def __init__(self, source: Iterable[Any], steps_per_epoch: int | None):
@@ -50,6 +60,7 @@ class BatchStream:
             self.epoch_length = _length(source)
         self.epochs = 0
         self.taken = 0
+        self.position_before: dict[str, Any] = {}
         self._source = source
         self._iterator: Iterator[Any] = iter(source)
         # A batch that was read ahead, and the position before it.
@@ -65,6 +76,7 @@ class BatchStream:
     def take(self) -> Data:
         """Take the next batch of the epoch, if need be from a new pass over the source."""
         self._read_ahead()
+        self.position_before = self.position()
         if self._ahead is not None:
             batch = self._ahead[0]
             self._ahead = None
@@ -98,28 +110,41 @@ class BatchStream:
         """Go to a position by setting that of the loader, else by reading all batches before it.
 
         Args:
-            position: From `position`.
+            position: From `position`; {} if it was not saved.
             steps: Number of batches that were taken before it.
 
         Returns:
             True if the position of the loader was set. False if batches were read again, which
             gives the same ones only if the loader does so.
+
+        Raises:
+            CheckpointCorruptError: The position is not one that `position` returns.
+            ConfigError: The position is that of a loader, and this loader cannot set it; or it is
+                that of a run on arrays.
         """
+        if position:
+            _expect_position(position)
         if "state" not in position:
             # The loader has no position. It is read from its beginning.
             for _ in range(steps):
                 self.take()
                 self.end_epoch()
             return False
+        # The methods are those of this loader: a checkpoint holds data, never a name to call.
+        found = self._position_methods()
+        if found is None:
+            methods = " or ".join(put for _, put in POSITION_METHODS)
+            raise ConfigError(
+                "data",
+                f"a loader with {methods}, as in the saved run",
+                type(self._source).__name__,
+                "give the loader of the saved run",
+            )
         # A batch that was read ahead is of the old position.
         self._ahead = None
-        set_position = position["put"]
-        state = _from_json(position["state"])
-        # Either the iterator has the position, or the source that makes iterators.
-        if hasattr(self._iterator, set_position):
-            getattr(self._iterator, set_position)(state)
-        else:
-            getattr(self._source, set_position)(state)
+        holder, _, set_position = found
+        set_position(_from_json(position["state"]))
+        if holder is self._source:
             self._iterator = iter(self._source)
         self.epochs = position["epochs"]
         self.taken = position["taken"]
@@ -130,23 +155,52 @@ class BatchStream:
         if self._ahead is not None:
             return
         position = self.position()
-        batch = next(self._iterator, None)
-        if batch is not None:
+        batch = next(self._iterator, END)
+        if batch is not END:
             self._ahead = (_convert(batch), position)
 
-    def _loader_position(self) -> dict[str, Any]:
-        """Return the loader's position and the method to set it; {} if it has none for JSON."""
+    def _position_methods(self) -> PositionMethods | None:
+        """Return the object that has a position, and its methods; None if there is none."""
+        # Either the iterator has the position, or the source that makes iterators.
         for holder in (self._iterator, self._source):
             for get, put in POSITION_METHODS:
                 if hasattr(holder, get) and hasattr(holder, put):
-                    state = _to_json(getattr(holder, get)())
-                    return {} if state is None else {"put": put, "state": state}
-        return {}
+                    return PositionMethods(holder, getattr(holder, get), getattr(holder, put))
+        return None
+
+    def _loader_position(self) -> dict[str, Any]:
+        """Return the loader's position; {} if it has none that JSON can hold."""
+        found = self._position_methods()
+        state = None if found is None else _to_json(found.get())
+        return {} if state is None else {"state": state}
+
+
+def _expect_position(position: dict[str, Any]) -> None:
+    """Raise an error unless a position has the form of `BatchStream.position`."""
+    if "epochs" not in position:
+        raise ConfigError(
+            "data",
+            "arrays, as in the saved run",
+            "an iterable of batches",
+            "give the data of the saved run",
+        )
+    counts = [position.get(name) for name in ("epochs", "taken")]
+    is_valid = all(type(count) is int and count >= 0 for count in counts)
+    state = position.get("state")
+    if state is not None:
+        is_valid &= isinstance(state, dict) and list(state) in (["base64"], ["json"])
+    if not is_valid:
+        raise CheckpointCorruptError(
+            "checkpoint",
+            "the position of a stream of batches",
+            position,
+            "resume with the data of the saved run, or from an earlier checkpoint",
+        )
 
 
 def _first(iterator: Iterator[Any]) -> Any:
-    batch = next(iterator, None)
-    if batch is None:
+    batch = next(iterator, END)
+    if batch is END:
         raise ConfigError(
             "data",
             "batches for every epoch",
@@ -179,7 +233,16 @@ def _to_json(state: Any) -> Any:
         text = json.dumps(state, allow_nan=False)
     except (TypeError, ValueError):
         return None
-    return {"json": json.loads(text)}
+    # JSON turns other names into strings, and the loader would not find them.
+    return {"json": json.loads(text)} if _has_names(state) else None
+
+
+def _has_names(state: Any) -> bool:
+    """Return whether the keys of all dicts in a state are strings."""
+    if isinstance(state, dict):
+        parts = list(state.values())
+        return all(isinstance(name, str) for name in state) and all(map(_has_names, parts))
+    return not isinstance(state, list | tuple) or all(map(_has_names, state))
 
 
 def _from_json(state: dict[str, Any]) -> Any:

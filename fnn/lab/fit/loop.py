@@ -2,6 +2,7 @@
 
 import math
 import signal
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +22,7 @@ from fnn.lab.fit.checkpoint_policy import (
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
-from fnn.lab.fit.signals import catch_signals, signal_exit
+from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
@@ -96,7 +97,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
 
     with ExitStack() as stack:
         # Initialize, or load the last checkpoint. From here on, a signal is a request to stop.
-        received_signal = stack.enter_context(catch_signals())
+        stop_request = stack.enter_context(catch_signals())
         with stopwatch.measure("compiling"):
             initial_state = start_on_data(recipe, config.key, config.data)
         store = stack.enter_context(open_run_store(config.checkpoints))
@@ -115,19 +116,21 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         report = RunReport(display, config.epochs, criterion, sign)
         description = _describe_run(config, epoch_length)
         report.print_header(train_state, config.data, config.valid, description)
-        with stopwatch.measure("data"):
+        with stopwatch.measure("data"), stop_request.interruptible():
             is_restored = source.seek(begin.position, step)
         if not is_restored:
             report.warn(
                 f"the data has no saved position: its first {step:,} batches were read again"
             )
+        # Of train_state. A stream is ahead of it while steps are under way.
+        position = source.position()
         with stopwatch.measure("compiling"):
             shapes = source.compile(train_state)
         expect_same_figures(begin.figures, shapes)
 
         # Print the checks, open the log, and save the beginning: from here on a kill loses nothing.
         _, epoch_steps = source.count_epochs(step)
-        history = HistoryBuffer(shapes, begin.figures, epoch_steps)
+        history = HistoryBuffer(shapes, begin.figures, begin.epoch_ends, step, epoch_steps)
         report.restore(begin.figures)
         is_measured = step == 0 and config.valid is not None
         first_loss = float(shapes[1][VALID_LOSS]) if is_measured else None
@@ -135,9 +138,9 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         report.print_preflight(
             recipe, config.data, config.out_shape, first_loss, compile_seconds, total
         )
-        config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved))
+        config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
-            store.save(train_state, history, source.position())
+            store.save(train_state, history, position)
 
         # A segment may include several epochs, unless the states between them are needed.
         needs_states = config.callback is not None or store.is_active or config.log.uses_states
@@ -146,16 +149,16 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         segment: Segment | None = None  # launched, but not yet recorded
         segment_began = stopwatch.seconds()
         callback_stops = False
+        stop_reason: StopReason | None = None
         try:
             while True:
                 # Check the stop conditions.
                 epoch, _ = source.count_epochs(step)
-                stop_reason: StopReason | None = None
                 if epoch >= config.epochs:
                     stop_reason = StopReason.LAST_EPOCH
                 elif stopping is not None and bool(stopping.is_over(train_state)):
                     stop_reason = StopReason.EARLY_STOPPING
-                elif received_signal():
+                elif stop_request.number:
                     stop_reason = StopReason.SIGNAL
                 elif callback_stops:
                     stop_reason = StopReason.CALLBACK
@@ -171,7 +174,8 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                     # is discarded if the run ends before, as by early stopping.
                     if segment is None:
                         count = count_steps(step, chunk, last_step, boundary)
-                        segment = source.launch(train_state, step, count)
+                        with stop_request.interruptible():
+                            segment = source.launch(train_state, step, count)
                     next_segment = None
                     if source.can_launch_ahead and segment.stop < last_step:
                         count = count_steps(segment.stop, chunk, last_step, boundary)
@@ -192,11 +196,14 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                     fatal = find_fatal_step(recipe, recent)
                     if fatal is not None:
                         # Go back to the state before the step that makes the run fail.
-                        step += part_steps - len(recent) + fatal
-                        train_state, failure = source.diagnose(segment, step)
-                        history.drop_last(len(recent) - fatal)
+                        done = part_steps - len(recent) + fatal
+                        step += done
+                        train_state, position, failure = source.diagnose(segment, step)
+                        history.drop_last(part_steps - done)
+                        _log_before_failure(config, measured, done, step, failure)
                         raise failure
                     train_state = segment.train_state
+                    position = source.position()
                     step += part_steps
                     row = None if validated is None else history.end_epoch(validated)
 
@@ -215,13 +222,14 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                     if row is not None and config.callback is not None:
                         report.flush()  # before the callback may print
                         figures = {name: float(value) for name, value in row.items()}
-                        callback_stops = _is_true(config.callback(step, figures))
+                        with stop_request.interruptible():
+                            callback_stops = _is_true(config.callback(step, figures))
 
                     # Save.
                     if store.is_due(None if row is None else epoch):
                         score = None if row is None else _score(row, criterion, sign)
                         with stopwatch.measure("checkpoints"):
-                            store.save(train_state, history, source.position(), score)
+                            store.save(train_state, history, position, score)
 
                 # Print in one go, because each call of a terminal is slow. Then adapt the number of
                 # steps to the speed.
@@ -229,10 +237,13 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                 chunk = config.chunk or next_chunk(step - first_step, seconds)
                 segment = next_segment
                 segment_began = arrived
+        except Interrupted:
+            # The loader or the callback was blocked. The steps that were launched are discarded.
+            stop_reason = StopReason.SIGNAL
         except Exception as error:
             # Save first, because the error may come from printing, which would fail again.
             with stopwatch.measure("checkpoints"):
-                store.save(train_state, history, source.position())
+                store.save(train_state, history, position)
             if store.is_active:
                 error.add_note(
                     f"The run was saved at step {store.saved_step}; resume=True continues there."
@@ -242,7 +253,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
 
         # Save the end, print the summary, and return.
         with stopwatch.measure("checkpoints"):
-            store.save(train_state, history, source.position())
+            store.save(train_state, history, position)
         advice = ""
         if not stop_reason.is_complete:
             state = "True" if store.is_active else "result.train_state"
@@ -250,7 +261,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         recorded = history.history()
         losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
         report.print_footer(f"{stop_reason.value}, at step {step:,}", stopwatch, losses, advice)
-        number = received_signal()
+        number = stop_request.number
         # After Ctrl-C without checkpoints, the result is all there is: it is returned.
         if number and (store.is_active or number == signal.SIGTERM):
             raise signal_exit(number)
@@ -277,6 +288,17 @@ def _is_true(value: Any) -> bool:
     return np.shape(value) == () and np.asarray(value).dtype == bool and bool(value)
 
 
+def _log_before_failure(
+    config: FitConfig, measured: Figures, done: int, step: int, failure: Exception
+) -> None:
+    """Log the first `done` of several steps. An error of the log is noted on the failure."""
+    finite = {name: values[:done] for name, values in measured.items()}
+    try:
+        _log_steps(config, finite, None, step)
+    except Exception as error:
+        failure.add_note(f"The log failed as well: {error}")
+
+
 def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
     """Log every log_every-th step, and the last step of an epoch with the validation figures.
 
@@ -286,21 +308,28 @@ def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int)
         row: Figures of the epoch, if it ended with these steps.
         step: Number of steps done.
     """
+    for steps, figures in _logged(measured, row, step, config.log_every):
+        config.log.write(steps, figures)
+
+
+def _logged(
+    measured: Figures, row: Row | None, step: int, log_every: int
+) -> Iterator[tuple[np.ndarray, Figures]]:
+    """Yield step numbers, (n,), and figures to log, as `_log_steps` describes them."""
     figures = select_scalars(measured)
     count = len(measured[FINITE])
     steps = np.arange(step - count, step) + 1
-    is_logged = steps % config.log_every == 0
+    is_logged = steps % log_every == 0
     if row is not None:
         is_logged[-1] = False  # logged below
     if is_logged.any():
-        logged = {name: values[is_logged] for name, values in figures.items()}
-        config.log.write(steps[is_logged], logged)
+        yield steps[is_logged], {name: values[is_logged] for name, values in figures.items()}
     if row is not None:
         last = {name: values[-1:] for name, values in figures.items()}
         for name, value in row.items():
             if is_validation(name):
                 last[name] = np.array([value])
-        config.log.write(steps[-1:], last)
+        yield steps[-1:], last
 
 
 def _run_info(
@@ -309,6 +338,7 @@ def _run_info(
     train_state: TrainState,
     shapes: tuple[Figures, Figures],
     resumes: bool,
+    history: HistoryBuffer,
 ) -> RunInfo:
     """Describe the run for logs."""
     of_steps, of_validation = shapes
@@ -320,6 +350,14 @@ def _run_info(
         is_image = getattr(inputs, "ndim", 0) == 4
         return np.asarray(inputs) if is_image else None
 
+    def past(after: int) -> Iterator[tuple[np.ndarray, Figures]]:
+        for stop, measured, row in history.epochs_after(after):
+            for steps, figures in _logged(measured, row, stop, config.log_every):
+                is_later = steps > after
+                if is_later.any():
+                    later = {name: values[is_later] for name, values in figures.items()}
+                    yield steps[is_later], later
+
     return RunInfo(
         step=int(train_state.step),
         names=tuple(names),
@@ -330,6 +368,7 @@ def _run_info(
         },
         images=images,
         resumes=resumes,
+        past=past,
     )
 
 

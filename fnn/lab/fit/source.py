@@ -43,6 +43,20 @@ class EpochPart(NamedTuple):
     validated: Figures | None
 
 
+class Diagnosis(NamedTuple):
+    """The cause of a non-finite step that ends the run.
+
+    Attributes:
+        train_state: The train state before the step.
+        position: Position of the data source before the step.
+        error: The error to raise.
+    """
+
+    train_state: TrainState
+    position: dict[str, Any]
+    error: NonFiniteError
+
+
 class DataSource(Protocol):
     """Data to train on, and the program that trains on it. The time of waiting is measured."""
 
@@ -68,8 +82,8 @@ class DataSource(Protocol):
     def wait(self, segment: Segment) -> list[EpochPart]:
         """Wait until a segment is done, and return its figures by epoch."""
 
-    def diagnose(self, segment: Segment, step: int) -> tuple[TrainState, NonFiniteError]:
-        """Return the train state before a non-finite step of the last segment, and the error."""
+    def diagnose(self, segment: Segment, step: int) -> Diagnosis:
+        """Find the cause of a non-finite step of the last segment."""
 
     def next_inputs(self, train_state: TrainState) -> Any:
         """Return the inputs of the next step as the network gets them."""

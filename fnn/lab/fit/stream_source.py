@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnn.errors import NonFiniteError
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures
 from fnn.lab.fit.loader import BatchStream
-from fnn.lab.fit.source import EpochPart, Segment, on_host
+from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FINITE
 from fnn.train.nonfinite import nonfinite_error, nonfinite_limit
@@ -23,11 +22,13 @@ class StepCall(NamedTuple):
 
     Attributes:
         before: The train state before the step.
+        position: The position of the stream before the step.
         batch: The batch of the step.
         measured: The figures of the step, on the device.
     """
 
     before: TrainState
+    position: dict[str, Any]
     batch: Data
     measured: dict[str, jax.Array]
 
@@ -85,12 +86,13 @@ class StreamSource:
             # Meanwhile the device computes the step before.
             with self._stopwatch.measure("data"):
                 batch = self._stream.take()
+                position = self._stream.position_before
             after, measured = train_step_on_batch(self._recipe, train_state, *batch)
             # Waits for the step before. The step that was just launched is then discarded.
             if self._has_failed():
                 break
             # Only of the last step, state and batch stay in memory.
-            self._last_call = StepCall(train_state, batch, measured)
+            self._last_call = StepCall(train_state, position, batch, measured)
             measured_steps.append(measured)
             train_state = after
             # Without a known length, the epoch ends where there is no next batch.
@@ -120,13 +122,14 @@ class StreamSource:
         with self._stopwatch.measure("validation"):
             return [EpochPart(measured, on_host(validated))]
 
-    def diagnose(self, segment: Segment, step: int) -> tuple[TrainState, NonFiniteError]:
+    def diagnose(self, segment: Segment, step: int) -> Diagnosis:
         """Compute the last step again: the run fails at the last step of a segment."""
         assert self._last_call is not None
         recipe = self._recipe
         before = self._last_call.before
         inputs, targets = prepare_batch(recipe, before, before.step, *self._last_call.batch)
-        return before, nonfinite_error(recipe, before, inputs, targets)
+        error = nonfinite_error(recipe, before, inputs, targets)
+        return Diagnosis(before, self._last_call.position, error)
 
     def next_inputs(self, train_state: TrainState) -> Any:
         """Return the inputs of the next step as the network gets them."""

@@ -161,7 +161,12 @@ def _initial_lines(where: str, path: Path, form: Format, info: RunInfo) -> list[
     records = parse_lines(f"{where} path", path, form, info.names, past, len(header) + 1)
     # The run will do the later steps again.
     kept = []
+    last_step = 0
     for line, (step, _) in zip(past, records, strict=True):
         if step <= info.step:
             kept.append(line)
+            last_step = step
+    # Lines that never reached the file, as on a full disk, are those of the saved history.
+    for steps, figures in info.past(last_step):
+        kept += form.format(info.names, steps, figures)
     return header + kept

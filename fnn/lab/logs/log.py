@@ -1,6 +1,6 @@
 """The interface of logs: four functions that a run calls."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ class RunInfo(NamedTuple):
         images: Returns the next batch as the network gets it, (n, height, width, channels), or
             None where the inputs are not images.
         resumes: Whether the run continues one that was saved, possibly from step 0.
+        past: `(step) -> records`: the (steps, figures) that were logged after `step` and before
+            this session, in the form of `Log.write`. A log that lost them writes them again.
     """
 
     step: int
@@ -28,6 +30,7 @@ class RunInfo(NamedTuple):
     settings: Mapping[str, str | int | float]
     images: Callable[[], np.ndarray | None] = lambda: None
     resumes: bool = False
+    past: Callable[[int], Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]]] = lambda step: ()
 
     @property
     def is_new(self) -> bool:
@@ -107,14 +110,17 @@ def _combine(logs: Sequence[Log]) -> Log:
             on_error.pop_all()  # all have begun: none is closed here
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
-        for log in logs:
-            log.write(steps, figures)
+        # The stack calls every log, even where one of them fails; the last callback comes first.
+        with ExitStack() as stack:
+            for log in reversed(logs):
+                stack.callback(log.write, steps, figures)
 
     state_logs = [log for log in logs if log.uses_states]
 
     def on_state(step: int, train_state: TrainState) -> None:
-        for log in state_logs:
-            log.on_state(step, train_state)
+        with ExitStack() as stack:
+            for log in reversed(state_logs):
+                stack.callback(log.on_state, step, train_state)
 
     def close() -> None:
         # The stack closes every log, even where closing one of them fails.

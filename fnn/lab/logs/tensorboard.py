@@ -1,7 +1,9 @@
 """Log into event files of TensorBoard."""
 
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from fnn.types import TrainState
 
 EVENT_FILES = "events.out.tfevents.*"
 BINS = 64  # of a histogram; TensorBoard draws about half as many
-FLUSH_SECONDS = 10  # maximum delay until an open page can show a figure
 
 
 def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = True) -> Log:
@@ -38,7 +39,7 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
             run begins and the directory already holds events.
     """
     target = Path(directory)
-    make_writer = _writer_class()
+    _expect_packages()
     checks.flag("tensorboard_log histograms", histograms)
     if target.exists() and not target.is_dir():
         raise ConfigError(
@@ -47,11 +48,11 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
             target,
             "name another",
         )
-    writer: Any = None
+    events: EventFile | None = None
     session_end: Any = None
 
     def begin(info: RunInfo) -> None:
-        nonlocal writer, session_end
+        nonlocal events, session_end
         close()
         existing = list(target.glob(EVENT_FILES))
         if existing and info.is_new:
@@ -63,43 +64,40 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
             )
         images = info.images()
         image = None if images is None else tile_images(images)
-        # TensorBoard discards events from `purge_step` on, but not for the first such mark of a
-        # directory. So every session writes one, also the first.
-        # The suffix is needed because tensorboardX names files by the second: two sessions within
-        # one second would write to one file.
-        writer = make_writer(
-            str(target),
-            purge_step=info.step + 1,
-            filename_suffix=f".{len(existing):04}",
-            flush_secs=FLUSH_SECONDS,
-        )
+        events = EventFile(target, session=len(existing), first_step=info.step + 1)
         experiment, session_start, session_end = _hparams_summaries(info)
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(session_start)
+        events.add(experiment)
+        events.add(session_start)
         if image is not None:
-            writer.add_image("first_batch", image, info.step, dataformats="HWC")
+            events.add(summaries().image("first_batch", image, dataformats="HWC"), info.step)
+        events.flush()
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
-        if writer is None:
+        if events is None:
             raise not_begun_error("tensorboard_log", steps)
+        scalar = summaries().scalar
         for step, row in iterate_steps(steps, figures):
             for name, value in row.items():
-                writer.add_scalar(name, value, step)
+                events.add(scalar(name, value), step)
+        events.flush()
 
     def on_state(step: int, train_state: TrainState) -> None:
+        assert events is not None
         arrays = {"params": train_state.params, "state": train_state.state}
         for path, leaf in trees.named_leaves(arrays).items():
             # A run that diverged has NaN, which a histogram cannot hold.
             finite = _finite_values(leaf)
             if finite.size:
-                writer.add_histogram(path, finite, step, bins=BINS)
+                events.add(summaries().histogram(path, finite, bins=BINS), step)
+        events.flush()
 
     def close() -> None:
-        nonlocal writer
-        if writer is not None:
-            writer.file_writer.add_summary(session_end)
-            writer.close()
-        writer = None
+        nonlocal events
+        if events is not None:
+            # Forgotten first: on a full disk, a second attempt would fail as well.
+            open_events, events = events, None
+            with closing(open_events):
+                open_events.add(session_end)
 
     if not histograms:
         return Log(begin, write, close=close)
@@ -114,8 +112,8 @@ def _finite_values(leaf: jax.Array) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _writer_class() -> Callable[..., Any]:
-    """Import the writer of tensorboardX, or raise ConfigError where it is not installed."""
+def _expect_packages() -> None:
+    """Raise ConfigError where tensorboardX is not installed."""
     # tensorboardX draws images with pillow, but does not depend on it.
     if not (find_spec("tensorboardX") and find_spec("PIL")):
         raise ConfigError(
@@ -124,9 +122,53 @@ def _writer_class() -> Callable[..., Any]:
             "no such packages",
             "pip install '.[tensorboard]' in the checkout of fnn",
         )
-    from tensorboardX import SummaryWriter
 
-    return SummaryWriter
+
+def summaries() -> Any:
+    """Return the functions of tensorboardX that make summaries."""
+    from tensorboardX import summary
+
+    return summary
+
+
+class EventFile:
+    """A file of events.
+
+    tensorboardX's own SummaryWriter writes from a thread. On a full disk the thread ends, and the
+    run would wait for it forever. This class writes where it is called, so that errors are raised.
+
+    Args:
+        directory: The folder, which is made if it does not exist.
+        session: Number of files that are in the folder already.
+        first_step: TensorBoard discards earlier events of this step and of later ones.
+    """
+
+    def __init__(self, directory: Path, session: int, first_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self._event = Event
+        # The suffix is needed because tensorboardX names files by the second: two sessions within
+        # one second would write to one file.
+        self._writer = EventsWriter(str(directory / "events"), f".{session:04}")
+        # TensorBoard discards events from this mark on, but not for the first one of a directory.
+        # So every session writes one, also the first.
+        start = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(step=first_step, session_log=start))
+
+    def add(self, summary: Any, step: int = 0) -> None:
+        """Write a summary of a step."""
+        event = self._event(wall_time=time.time(), step=step, summary=summary)
+        self._writer.write_event(event)
+
+    def flush(self) -> None:
+        """Make all events visible to other programs."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
 
 
 def _hparams_summaries(info: RunInfo) -> tuple[Any, Any, Any]:

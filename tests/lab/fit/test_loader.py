@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fnn.errors import ConfigError
+from fnn.errors import CheckpointCorruptError, ConfigError
 from fnn.lab.fit.loader import BatchStream, is_stream
 
 
@@ -151,3 +151,63 @@ def test_a_batch_that_is_not_a_pair_raises():
     message = r"data batch: expected a pair .* got dict with image, label; give both"
     with pytest.raises(ConfigError, match=message):
         stream.peek()
+
+
+class Recorder(Seeking):
+    """A loader with a method that a checkpoint must not be able to call."""
+
+    called = False
+
+    def save_to_disk(self, state):
+        self.called = True
+
+
+@pytest.mark.parametrize("source", [Recorder(100), [batch(0), batch(1)]])
+def test_a_position_cannot_name_a_method_to_call(source):
+    stream = BatchStream(source, 3)
+    state = {"json": {"json": "out"}}
+    position = {"epochs": 1, "taken": 2, "put": "save_to_disk", "state": state}
+    # Seeking's own state is bytes, and a list has no position.
+    with pytest.raises((TypeError, ConfigError)):
+        stream.seek(position, 5)
+    assert not getattr(source, "called", False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": -1},
+        {"epochs": True},
+        {"taken": "2"},
+        {"taken": None},
+        {"state": "text"},
+        {"state": {"pickle": "gASV"}},
+        {"state": {"json": {}, "base64": ""}},
+    ],
+    ids=str,
+)
+def test_a_wrong_position_raises(change):
+    stream = BatchStream(Seeking(100), 3)
+    position = stream.position() | change
+    with pytest.raises(CheckpointCorruptError, match="expected the position of a stream"):
+        stream.seek(position, 5)
+
+
+def test_the_position_of_a_run_on_arrays_raises():
+    stream = BatchStream(Seeking(100), 3)
+    with pytest.raises(ConfigError, match="data: expected arrays, as in the saved run"):
+        stream.seek({"examples": 100, "batch_size": 10}, 5)
+
+
+@pytest.mark.parametrize("state", [{1: 2}, {"a": [{2: 3}]}, {"a": object()}, float("nan")])
+def test_a_state_that_json_would_change_is_not_saved(state):
+    source = Seeking(10)
+    source.get_state = lambda: state
+    assert BatchStream(source, 3).position() == {"epochs": 0, "taken": 0}
+
+
+def test_none_is_a_wrong_batch_and_not_the_end():
+    stream = BatchStream([batch(0), None, batch(1)], None)
+    stream.take()
+    with pytest.raises(ConfigError, match="data batch: expected"):
+        stream.take()

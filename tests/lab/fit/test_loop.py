@@ -15,7 +15,7 @@ import pytest
 from poisoning import poison, poisoned
 
 from fnn import augment, data, lab, nn, optim, train
-from fnn.errors import ConfigError, NonFiniteError
+from fnn.errors import CheckpointCorruptError, ConfigError, NonFiniteError
 from fnn.lab.fit import loop
 from fnn.lab.fit.array_source import ArraySource
 from fnn.lab.fit.checkpoint_policy import RunStore
@@ -408,3 +408,101 @@ def test_the_log_is_the_same_for_every_chunk_and_for_a_resumed_run(tmp_path):
     assert records(chunk=3) == expected
     first = records(checkpoints=tmp_path / "run", max_steps=7)
     assert first + records(checkpoints=tmp_path / "run", resume=True) == expected
+
+
+logs = pytest.mark.parametrize("make", [lab.jsonl_log, lab.csv_log])
+
+
+@pytest.fixture(scope="module")
+def whole_log(tmp_path_factory):
+    """Returns the bytes that the uninterrupted run logs."""
+    folder = tmp_path_factory.mktemp("logs")
+    fit(log=[lab.jsonl_log(folder / "a.jsonl"), lab.csv_log(folder / "a.csv")], log_every=2)
+    texts = {
+        lab.jsonl_log: (folder / "a.jsonl").read_bytes(),
+        lab.csv_log: (folder / "a.csv").read_bytes(),
+    }
+    return texts.__getitem__
+
+
+@logs
+@pytest.mark.parametrize("chunk", [1, 4, None])
+def test_a_log_has_no_gap_after_another_log_failed(make, chunk, whole_log, tmp_path):
+    def fail():
+        raise RuntimeError("no connection")
+
+    path = tmp_path / "log"
+    options = {"checkpoints": tmp_path / "run", "log_every": 2, "chunk": chunk}
+    with pytest.raises(RuntimeError):
+        fit(log=[at_step(8, fail), make(path)], **options)
+    fit(log=make(path), resume=True, **options)
+    assert path.read_bytes() == whole_log(make)
+
+
+@logs
+@pytest.mark.parametrize("lost", [1, 3, 1000])
+def test_lines_that_the_disk_lost_are_written_again(make, lost, whole_log, tmp_path):
+    path = tmp_path / "log"
+    options = {"checkpoints": tmp_path / "run", "log": make(path), "log_every": 2}
+    fit(max_steps=13, **options)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-lost]))
+    fit(resume=True, **options)
+    assert path.read_bytes() == whole_log(make)
+
+
+@logs
+def test_a_log_that_begins_when_a_run_resumes_is_whole(make, whole_log, tmp_path):
+    options = {"checkpoints": tmp_path / "run", "log_every": 2}
+    fit(max_steps=13, **options)
+    fit(resume=True, log=make(tmp_path / "log"), **options)
+    assert (tmp_path / "log").read_bytes() == whole_log(make)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_all_steps_before_a_nonfinite_one_are_logged(chunk, tmp_path):
+    images, labels = train_data
+    small = nn.chain(nn.flatten(), nn.dense(8), nn.tanh(), nn.dense(10))
+    poisoned_recipe = train.recipe(small, optim.momentum(0.1), prepare=poison)
+    steps = []
+    with pytest.raises(NonFiniteError) as caught:
+        lab.fit(
+            jax.random.key(0),
+            poisoned_recipe,
+            (poisoned(images), labels),
+            epochs=3,
+            batch_size=32,
+            show=False,
+            chunk=chunk,
+            log=lambda step, figures: steps.append(step),
+        )
+    assert steps == list(range(1, caught.value.step + 1))
+
+
+@pytest.mark.parametrize("change", [{"step": 3}, {"loss": 5}, {"valid_loss": 1}, {"ends": [9, 2]}])
+def test_a_history_that_does_not_fit_its_step_raises(change, tmp_path):
+    fit(checkpoints=tmp_path / "run", max_steps=7)
+    checkpoint = lab.read(tmp_path / "run")
+    state = jax.eval_shape(lambda: train.start(jax.random.key(3), recipe, (8, 8, 1)))
+    state = lab.restore(checkpoint, state, prefix="train_state")
+    history = {
+        path.removeprefix("history/"): leaf
+        for path, leaf in checkpoint.leaves.items()
+        if path.startswith("history/")
+    }
+    for name, count in change.items():
+        if name in history:
+            history[name] = history[name][:1].repeat(count + 1, 0)
+    ends = np.array(change.get("ends", checkpoint.leaves["epoch_ends"]))
+    tree = {"train_state": state, "history": history, "epoch_ends": ends}
+    with lab.checkpoint_store(tmp_path / "other") as store:
+        store.save(change.get("step", 7), tree, notes=checkpoint.notes)
+    with pytest.raises(CheckpointCorruptError, match="checkpoint history: expected figures"):
+        fit(checkpoints=tmp_path / "other", resume=True)
+
+
+def test_resuming_from_the_folder_of_a_saved_tree_raises(tmp_path):
+    state = train.start(jax.random.key(3), recipe, (8, 8, 1))
+    lab.save(tmp_path / "run", state, step=1)
+    with pytest.raises(ConfigError, match=r"expected a directory that lab\.fit saved"):
+        fit(checkpoints=tmp_path / "run", resume=True)

@@ -1,5 +1,7 @@
 """Sources of data: a stream gives the steps of its batches, and times and failures are exact."""
 
+import itertools
+import signal
 import time
 from functools import partial
 
@@ -11,6 +13,7 @@ import pytest
 
 from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, LabelError, NonFiniteError
+from fnn.lab.fit import signals
 from fnn.lab.fit.array_source import ArraySource
 from fnn.lab.fit.clock import Stopwatch
 from fnn.train.step import start_on_data
@@ -200,6 +203,79 @@ def test_a_nonfinite_batch_raises_with_its_step(chunk, key, tmp_path):
     result = fit(key, recipe=skipping, data=batches, chunk=chunk)
     assert (~result.history.finite).sum() == 3  # once per epoch
     chex.assert_tree_all_finite(result.train_state.params)
+
+
+class Failing(Seeking):
+    """A loader with a position that fails once, at a batch."""
+
+    def __init__(self, fails_at):
+        super().__init__()
+        self.fails_at = fails_at
+        self.given = []
+
+    def __next__(self):
+        if self.at == self.fails_at:
+            self.fails_at = None
+            raise OSError("the network is down")
+        self.given.append(self.at)
+        return super().__next__()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("fails_at", [2, 4, 7, 11])
+def test_after_an_error_of_the_loader_no_batch_is_lost(fails_at, chunk, key, tmp_path):
+    options = {"steps_per_epoch": 6, "epochs": 2, "chunk": chunk}
+    whole = fit(key, data=Seeking(), **options)
+    options["checkpoints"] = tmp_path / "run"
+    with pytest.raises(OSError, match="the network is down"):
+        fit(key, data=Failing(fails_at), **options)
+    source = Failing(None)
+    resumed = fit(key, data=source, resume=True, **options)
+    chex.assert_trees_all_equal(bits(resumed), bits(whole))
+    # The first batch of any loader is read once more, to check it.
+    assert source.given[1:] == list(range(12 - len(source.given) + 1, 12))
+
+
+@pytest.mark.parametrize("bad", [1, 5, 10])
+def test_after_a_nonfinite_step_the_position_is_that_before_its_batch(bad, key, tmp_path):
+    class Poisoned(Seeking):
+        def __next__(self):
+            images, labels = super().__next__()
+            images = np.asarray(data.to_float(images))
+            scale = np.nan if self.at - 1 == bad else 1.0
+            return images * np.float32(scale), labels
+
+    plain = recipe.replace(augment=None)
+    checkpoints = lab.checkpoint_policy(tmp_path / "run", epochs=100)
+    options = {"recipe": plain, "steps_per_epoch": 6, "checkpoints": checkpoints, "chunk": 4}
+    with pytest.raises(NonFiniteError, match=f"step {bad}: expected finite"):
+        fit(key, data=Poisoned(), **options)
+    checkpoint = lab.read(tmp_path / "run")
+    assert checkpoint.step == bad
+    assert checkpoint.notes["place"]["state"]["json"]["at"] == bad
+
+
+class Blocking:
+    """A loader that hangs at a batch, as on a network drive."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __iter__(self):
+        for number in itertools.count():
+            if number == self.at:
+                signal.raise_signal(signal.SIGTERM)
+                time.sleep(60)
+            yield loader[number % len(loader)]
+
+
+def test_a_signal_ends_the_run_though_the_loader_hangs(key, tmp_path, monkeypatch):
+    monkeypatch.setattr(signals, "GRACE_SECONDS", 0.05)
+    options = {"steps_per_epoch": 4, "checkpoints": tmp_path / "run", "chunk": 1}
+    with pytest.raises(SystemExit) as exit:
+        fit(key, data=Blocking(6), **options)
+    assert exit.value.code == 143
+    assert lab.read(tmp_path / "run").step == 6
 
 
 def test_a_wrong_first_batch_raises_before_anything_compiles(key):
