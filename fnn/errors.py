@@ -69,6 +69,28 @@ class NonFiniteError(FnnError, FloatingPointError):
     step: int = -1
 
 
+# Errors of files.
+
+
+class WriteError(FnnError, OSError):
+    """A checkpoint, log or picture could not be written; a file of that name is unchanged.
+
+    Attributes:
+        errno: The error number of the operating system.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        expected: str,
+        got: object,
+        way_out: str,
+    ):
+        # OSError would take the second argument for its message.
+        OSError.__init__(self)
+        self.args = (where, expected, got, way_out)
+
+
 # Errors of checkpoints.
 
 
@@ -86,25 +108,6 @@ class CheckpointVersionError(FnnError, ValueError):
 
 class CheckpointLockedError(FnnError, RuntimeError):
     """Another process is writing to the same directory of checkpoints."""
-
-
-class CheckpointWriteError(FnnError, OSError):
-    """A checkpoint could not be written; the previous ones are unchanged.
-
-    Attributes:
-        errno: The error number of the operating system.
-    """
-
-    def __init__(
-        self,
-        where: str,
-        expected: str,
-        got: object,
-        way_out: str,
-    ):
-        # OSError would take the second argument for its message.
-        OSError.__init__(self)
-        self.args = (where, expected, got, way_out)
 
 
 # Errors of data sets.

@@ -17,7 +17,7 @@ PARENTS = {
     errors.CheckpointMismatchError: ValueError,
     errors.CheckpointVersionError: ValueError,
     errors.CheckpointLockedError: RuntimeError,
-    errors.CheckpointWriteError: OSError,
+    errors.WriteError: OSError,
     errors.DatasetFormatError: ValueError,
     errors.DatasetIntegrityError: ValueError,
     errors.DatasetUnavailableError: RuntimeError,
@@ -29,7 +29,7 @@ def test_errors_derive_from_fnn_error_and_a_builtin(error, builtin):
     assert issubclass(error, errors.FnnError) and issubclass(error, builtin)
 
 
-@pytest.mark.parametrize("kind", [errors.ShapeError, errors.CheckpointWriteError])
+@pytest.mark.parametrize("kind", [errors.ShapeError, errors.WriteError])
 def test_message_has_where_expected_got_and_way_out(kind):
     error = kind("conv x", "rank 4", (3, 3), "add a batch axis")
     assert str(error) == "conv x: expected rank 4, got (3, 3); add a batch axis"

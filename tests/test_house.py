@@ -181,7 +181,7 @@ ALSO_TESTED_BY = {
     "lab/plots/figure.py": ["test_curves.py"],
     "lab/logs/formats.py": ["test_jsonl_csv.py"],
     "lab/logs/lines.py": ["test_jsonl_csv.py"],
-    "lab/checkpoints/disk.py": ["test_writer.py"],
+    "lab/disk.py": ["checkpoints/test_writer.py"],
     "lab/checkpoints/folders.py": ["test_store.py"],
     "lab/checkpoints/host.py": ["test_store.py"],
     "lab/fit/history.py": ["test_loop.py"],

@@ -8,7 +8,7 @@ being deleted.
 import re
 from pathlib import Path
 
-from fnn.lab.checkpoints.disk import remove, sync
+from fnn.lab.disk import remove, sync
 
 # Nine digits, or more without a leading zero, up to 2**63.
 CHECKPOINT = re.compile(r"step_(\d{9}|[1-9]\d{9,18})(\.replaced)?")

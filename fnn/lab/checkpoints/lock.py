@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fnn.errors import CheckpointLockedError, ConfigError
-from fnn.lab.checkpoints.disk import write_errors
+from fnn.lab.disk import write_errors
 
 LOCK = "LOCK"
 # Descriptors of the locks of this process, to be closed in its children.

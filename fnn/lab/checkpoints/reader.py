@@ -14,10 +14,10 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import CheckpointCorruptError, ConfigError
-from fnn.lab.checkpoints.disk import as_path
 from fnn.lab.checkpoints.folders import find_checkpoints, folder_name
 from fnn.lab.checkpoints.host import from_bytes
 from fnn.lab.checkpoints.manifest import ADVICE, MAX_BYTES, Leaf, Manifest, decode, expect
+from fnn.lab.disk import as_path
 
 FILES = ("COMMIT", "manifest.json", "data.bin")
 # Other formats by their first bytes, for the error message. None of them is decoded.

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fnn.errors import CheckpointCorruptError, ConfigError, DTypeError
-from fnn.lab.checkpoints.disk import as_path, replace_file, write_errors
 from fnn.lab.checkpoints.host import to_host
 from fnn.lab.checkpoints.manifest import DTYPES
 from fnn.lab.checkpoints.reader import foreign_format
 from fnn.lab.checkpoints.restore import fill
+from fnn.lab.disk import as_path, replace_file, write_errors
 from fnn.lab.pretrained import safetensors_for
 
 # The names of dtypes in a safetensors file, and those of NumPy and JAX.
@@ -50,7 +50,7 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
         The absolute path of the file.
 
     Raises:
-        CheckpointWriteError: The disk refused it.
+        WriteError: The disk refused it.
         ConfigError: The folder does not exist, or the package safetensors is not installed.
         DTypeError: A leaf has a dtype that safetensors has no name for, such as keys, which
             `lab.save` keeps.

@@ -12,13 +12,13 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import CheckpointCorruptError, CheckpointVersionError, ConfigError, FnnError
-from fnn.lab.checkpoints.disk import as_path, make_folder, write_errors
 from fnn.lab.checkpoints.folders import clean_up, delete_checkpoint, find_checkpoints
 from fnn.lab.checkpoints.host import Stored, to_host
 from fnn.lab.checkpoints.lock import directory_lock
 from fnn.lab.checkpoints.manifest import Manifest
 from fnn.lab.checkpoints.reader import best_step, read, read_manifest
 from fnn.lab.checkpoints.writer import draft_manifest, write_checkpoint
+from fnn.lab.disk import as_path, make_folder, write_errors
 
 
 class Store:
@@ -63,7 +63,7 @@ class Store:
             score: A finite number, the lower the better, for `keep` and for lab.read(step="best").
 
         Raises:
-            CheckpointWriteError: The disk refused this save or, if asynchronous, the one before.
+            WriteError: The disk refused this save or, if asynchronous, the one before.
             ConfigError: There is a valid checkpoint of a later step, which would be taken for the
                 latest; the store is closed; or an argument cannot be saved.
             DTypeError: A leaf does not hold numbers or keys.
@@ -92,7 +92,7 @@ class Store:
             self._pending = self._pool.submit(self._write, manifest, leaves)
 
     def wait(self) -> None:
-        """Wait until all is on the disk; CheckpointWriteError if the last save failed."""
+        """Wait until all is on the disk; WriteError if the last save failed."""
         if self._pending is not None:
             try:
                 self._pending.result()
@@ -177,7 +177,7 @@ def checkpoint_store(
     Raises:
         CheckpointLockedError: Another process, or another store, writes there; the message names
             it.
-        CheckpointWriteError: The directory cannot be made or written to.
+        WriteError: The directory cannot be made or written to.
         ConfigError: An option is out of range.
     """
     path = as_path("directory", directory)
@@ -208,7 +208,7 @@ def save(directory: str | os.PathLike[str], tree: Any, *, step: int = 0) -> None
 
     Raises:
         CheckpointLockedError: Another process writes there.
-        CheckpointWriteError: The disk refused it; the directory is as before.
+        WriteError: The disk refused it; the directory is as before.
         ConfigError: There is a valid checkpoint of a later step, or an argument cannot be saved.
         DTypeError: A leaf does not hold numbers or keys.
     """

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 
 from fnn.errors import CheckpointCorruptError, ConfigError
-from fnn.lab.checkpoints.disk import remove, sync, write_errors, write_file
 from fnn.lab.checkpoints.folders import clean_up, folder_name, publish
 from fnn.lab.checkpoints.host import Stored
 from fnn.lab.checkpoints.manifest import Leaf, Manifest, decode, encode
+from fnn.lab.disk import remove, sync, write_errors, write_file
 
 NO_DIGEST = "0" * 64
 
@@ -69,7 +69,7 @@ def draft_manifest(
 
 
 def write_checkpoint(directory: Path, manifest: Manifest, leaves: Mapping[str, Stored]) -> None:
-    """Write a checkpoint. It is on the disk on return; a CheckpointWriteError changes nothing."""
+    """Write a checkpoint. It is on the disk on return; a WriteError changes nothing."""
     target = directory / folder_name(manifest.step)
     partial = directory / f"{target.name}.partial"
     with write_errors(f"checkpoint {target.name}", directory, manifest.size):

@@ -21,6 +21,9 @@ NONFINITE = {
 }
 
 
+MAX_DIGITS = 19  # of a step below 2**63
+
+
 class Format(NamedTuple):
     """Conversion between the records of steps and the lines of a file.
 
@@ -85,9 +88,17 @@ def _json_lines(names: Names, steps: np.ndarray, figures: Mapping[str, Any]) -> 
 
 def _json_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
     record = json.loads(line)
-    step = int(record.pop("step"))
+    step = _parse_step(str(record.pop("step")))
     figures = {name: float(value) for name, value in record.items()}
     return step, figures
+
+
+def _parse_step(text: str) -> int:
+    """Parse a step; ValueError unless it is a whole number that 64 bits can hold."""
+    step = int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else -1
+    if not 0 <= step < 2**63:
+        raise ValueError(f"step {text[:80]}")
+    return step
 
 
 def _csv_row(cells: Iterable[Any]) -> str:
@@ -130,7 +141,7 @@ def _csv_record(names: Names, line: str) -> tuple[int, dict[str, float]]:
     for name, cell in zip(names, cells, strict=True):
         if cell:
             figures[name] = float(cell)
-    return int(step), figures
+    return _parse_step(step), figures
 
 
 def _csv_header(names: Names) -> list[str]:

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from fnn.errors import ConfigError
+from fnn.lab.disk import replace_file, write_all, write_errors
 from fnn.lab.logs.formats import Format
 from fnn.lab.logs.log import Log, RunInfo, not_begun_error
 
@@ -27,7 +28,8 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
         ConfigError: `path` is a folder, or its folder does not exist.
     """
     target = expect_file_path(where, path)
-    file: IO[bytes] | None = None
+    file: FileIO | None = None
+    item = f"log {target.name}"
     names: tuple[str, ...] = ()
 
     def begin(info: RunInfo) -> None:
@@ -35,16 +37,11 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
         close()
         lines = _initial_lines(where, target, form, info)
         content = "".join(f"{line}\n" for line in lines)
-        # The file is replaced atomically: a crash here leaves the old log whole.
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(
-            content,
-            encoding="utf-8",
-            errors=DECODE_ERRORS,
-            newline="\n",
-        )
-        partial.replace(target)
-        file = target.open("ab")
+        with write_errors(item, target.parent):
+            # The file is replaced atomically: a crash here leaves the old log whole.
+            replace_file(target, [content.encode(errors=DECODE_ERRORS)])
+            # Unbuffered, so that other programs can read a line as soon as it is logged.
+            file = FileIO(target, "a")
         names = info.names
 
     def write(steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
@@ -52,9 +49,8 @@ def file_log(where: str, path: str | os.PathLike[str], form: Format) -> Log:
             raise not_begun_error(where, steps)
         lines = form.format(names, steps, figures)
         content = "".join(f"{line}\n" for line in lines)
-        # Flushed, so that other programs can read a line as soon as it is logged.
-        file.write(content.encode())
-        file.flush()
+        with write_errors(item, target.parent):
+            write_all(file.fileno(), content.encode())
 
     def close() -> None:
         nonlocal file
@@ -89,7 +85,7 @@ def parse_lines(
     for number, line in enumerate(lines, first_number):
         try:
             yield form.parse(names, line)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise ConfigError(
                 where,
                 "a log of fnn",

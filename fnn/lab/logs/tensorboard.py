@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
+from fnn.lab.disk import make_folder, write_errors
 from fnn.lab.logs.log import Log, RunInfo, iterate_steps, not_begun_error
 from fnn.lab.plots.image_grid import tile_images
 from fnn.types import TrainState
@@ -147,28 +148,38 @@ class EventFile:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        directory.mkdir(parents=True, exist_ok=True)
         self._event = Event
+        self._directory = directory
         # The suffix is needed because tensorboardX names files by the second: two sessions within
         # one second would write to one file.
-        self._writer = EventsWriter(str(directory / "events"), f".{session:04}")
+        with self._write_errors():
+            make_folder(directory)
+            self._writer = EventsWriter(str(directory / "events"), f".{session:04}")
         # TensorBoard discards events from this mark on, but not for the first one of a directory.
         # So every session writes one, also the first.
         start = SessionLog(status=SessionLog.START)
-        self._writer.write_event(Event(step=first_step, session_log=start))
+        self._write(Event(step=first_step, session_log=start))
 
     def add(self, summary: Any, step: int = 0) -> None:
         """Write a summary of a step."""
-        event = self._event(wall_time=time.time(), step=step, summary=summary)
-        self._writer.write_event(event)
+        self._write(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
         """Make all events visible to other programs."""
-        self._writer.flush()
+        with self._write_errors():
+            self._writer.flush()
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._writer.close()
+        with self._write_errors():
+            self._writer.close()
+
+    def _write(self, event: Any) -> None:
+        with self._write_errors():
+            self._writer.write_event(event)
+
+    def _write_errors(self) -> AbstractContextManager[None]:
+        return write_errors("events", self._directory)
 
 
 def _hparams_summaries(info: RunInfo) -> tuple[Any, Any, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fnn.errors import ConfigError
+from fnn.lab.disk import replace_file, write_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,10 +77,14 @@ def _expect_writable(target: Path, figure: "Figure") -> Path:
 
 
 def save_figure(figure: "Figure", target: Path | None) -> "Figure":
-    """Write the figure to the target, if there is one, and return the figure."""
+    """Write the figure to the target, if there is one, and return the figure.
+
+    Raises:
+        WriteError: The disk refused it; a file of that name is as before.
+    """
     if target is not None:
-        # Renaming is atomic: a crash while writing leaves no partial picture under the name.
-        partial = target.with_name(f".{target.name}.partial")
-        figure.savefig(partial, format=target.suffix[1:], dpi=DPI)
-        partial.replace(target)
+        file = io.BytesIO()
+        figure.savefig(file, format=target.suffix[1:], dpi=DPI)
+        with write_errors(f"picture {target.name}", target.parent):
+            replace_file(target, [file.getvalue()])
     return figure

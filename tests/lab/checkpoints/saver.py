@@ -53,9 +53,10 @@ def hold(directory, acks):
     """Hold the directory until killed, with a child that continues to run."""
     with lab.checkpoint_store(directory):
         if os.fork() == 0:
+            # From the child, which has released its copy of the lock when fork returns in it.
+            os.write(acks, b"held\n")
             time.sleep(2)
             os._exit(0)
-        os.write(acks, b"held\n")
         time.sleep(60)
 
 

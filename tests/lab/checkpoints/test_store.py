@@ -13,7 +13,7 @@ import pytest
 from saving import folder_of, is_clean, is_of, members_of, read_quietly, tree_of
 
 from fnn import lab
-from fnn.errors import CheckpointCorruptError, CheckpointWriteError, ConfigError
+from fnn.errors import CheckpointCorruptError, ConfigError, WriteError
 
 both = pytest.mark.parametrize("asynchronous", [False, True])
 
@@ -219,10 +219,10 @@ def test_a_wrong_option_raises_before_the_directory_is_made(options, message, tm
 def test_a_file_in_place_of_the_directory_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        CheckpointWriteError, match=r"a directory in .*file: expected a directory to write in"
+        WriteError, match=r"a directory in .*file: expected a directory to write in"
     ):
         lab.save(tmp_path / "file", {})
-    with pytest.raises(CheckpointWriteError, match="a directory in"):
+    with pytest.raises(WriteError, match="a directory in"):
         lab.save(tmp_path / "file" / "below", {})
 
 
@@ -309,7 +309,7 @@ def test_an_error_of_the_thread_is_raised_once_by_the_next_save_or_wait(full, tm
         for ask in (lambda: store.save(3, tree_of(3)), store.wait):
             store.save(2, tree_of(2))
             with pytest.raises(
-                CheckpointWriteError,
+                WriteError,
                 match=r"step_000000002 .*room for 1225 bytes, got No space left",
             ):
                 ask()
@@ -322,7 +322,7 @@ def test_an_error_of_the_thread_is_raised_once_by_the_next_save_or_wait(full, tm
 
 def test_an_error_of_the_thread_is_raised_at_the_end_of_the_block(full, tmp_path):
     with (
-        pytest.raises(CheckpointWriteError, match="step_000000001"),
+        pytest.raises(WriteError, match="step_000000001"),
         lab.checkpoint_store(tmp_path, asynchronous=True) as store,
     ):
         full(True)

@@ -13,8 +13,8 @@ import pytest
 from saving import folder_of, is_clean, is_of, read_quietly, tree_of
 
 from fnn import lab
-from fnn.errors import CheckpointWriteError, ConfigError, DTypeError
-from fnn.lab.checkpoints.disk import write_errors
+from fnn.errors import ConfigError, DTypeError, WriteError
+from fnn.lab.disk import write_errors
 
 CALLS = ("write", "fsync", "mkdir", "rename", "unlink", "rmdir")
 
@@ -217,7 +217,7 @@ def test_an_error_of_the_disk_is_raised_by_save_and_loses_no_checkpoint(
             try:
                 store.save(step, tree_of(20))
                 break
-            except CheckpointWriteError as error:
+            except WriteError as error:
                 assert error.errno == code
                 assert str(tmp_path) in str(error)
                 assert os.strerror(code) in str(error)
@@ -243,9 +243,7 @@ def test_a_limit_on_file_sizes_raises_and_leaves_no_files(saver, tmp_path):
     lab.save(tmp_path, tree_of(1), step=1)
     assert saver.run("save_with_limits", tmp_path, step=2, bytes_at_most=1000, user=0) == 0
     (message,) = saver.lines()
-    assert message.startswith(
-        f"CheckpointWriteError {errno.EFBIG} checkpoint step_000000002 in {tmp_path}"
-    )
+    assert message.startswith(f"WriteError {errno.EFBIG} checkpoint step_000000002 in {tmp_path}")
     assert "room for 1225 bytes" in message and "File too large" in message
     assert is_of(read_quietly(tmp_path), 1) and is_clean(tmp_path)
 
@@ -259,7 +257,7 @@ def test_a_folder_without_write_permission_raises(saver, tmp_path):
     user = os.getuid() or 65534
     assert saver.run("save_with_limits", directory, step=2, bytes_at_most=0, user=user) == 0
     (message,) = saver.lines()
-    assert "CheckpointWriteError 13" in message and "Permission denied" in message
+    assert "WriteError 13" in message and "Permission denied" in message
     directory.chmod(0o755)
     assert sorted(directory.iterdir()) == before and is_of(read_quietly(directory), 1)
 
@@ -275,7 +273,7 @@ def test_a_full_disk_raises_and_leaves_no_files(tmp_path):
         with lab.checkpoint_store(tmp_path) as store:
             store.save(1, tree_of(1))
             with pytest.raises(
-                CheckpointWriteError, match=r"room for 3000\d\d bytes, got No space left on device"
+                WriteError, match=r"room for 3000\d\d bytes, got No space left on device"
             ):
                 store.save(2, tree_of(2, 75_000))
             assert is_clean(tmp_path) and is_of(read_quietly(tmp_path), 1)
@@ -347,6 +345,6 @@ def test_a_tree_without_leaves_and_a_bare_leaf_are_saved(tmp_path):
     ],
 )
 def test_the_advice_of_a_failed_write_fits_its_reason(code, message, tmp_path):
-    with pytest.raises(CheckpointWriteError, match=message) as caught, write_errors("x", tmp_path):
+    with pytest.raises(WriteError, match=message) as caught, write_errors("x", tmp_path):
         raise OSError(code, os.strerror(code))
     assert caught.value.errno == code

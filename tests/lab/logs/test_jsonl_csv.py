@@ -7,10 +7,11 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import full_disk
 from log_calls import write_step
 
 from fnn import lab
-from fnn.errors import ConfigError, ShapeError
+from fnn.errors import ConfigError, ShapeError, WriteError
 
 MAKERS = {"run.jsonl": lab.jsonl_log, "run.csv": lab.csv_log}
 NAMES = ("loss", "rate", "valid, of all")
@@ -201,3 +202,35 @@ def test_wrong_paths_names_and_shapes_raise(name, tmp_path):
     with pytest.raises(ShapeError, match=message):
         write_step(log, 1, {"loss": np.ones(3)})
     log.close()
+
+
+@pytest.mark.parametrize("make", [lab.jsonl_log, lab.csv_log])
+def test_a_full_disk_raises_and_the_log_goes_on_when_there_is_room(make, tmp_path):
+    path, whole = tmp_path / "log", tmp_path / "whole"
+    steps = np.arange(1, 101)
+    figures = {"loss": np.arange(100, dtype=np.float32) / 8}
+
+    def past(after):
+        yield steps[after:60], {"loss": figures["loss"][after:60]}
+
+    log = make(path)
+    log.begin(lab.RunInfo(0, ("loss",), {}))
+    with full_disk(300), pytest.raises(WriteError, match=r"log log in .*: expected a directory"):
+        log.write(steps, figures)
+    log.close()
+    assert path.stat().st_size == 300
+    log.begin(lab.RunInfo(60, ("loss",), {}, past=past, resumes=True))
+    log.write(steps[60:], {"loss": figures["loss"][60:]})
+    log.close()
+    log = make(whole)
+    log.begin(lab.RunInfo(0, ("loss",), {}))
+    log.write(steps, figures)
+    log.close()
+    assert path.read_bytes() == whole.read_bytes()
+    before = path.read_bytes()
+    with full_disk(100), pytest.raises(WriteError):
+        log = make(path)
+        log.begin(lab.RunInfo(60, ("loss",), {}, past=past, resumes=True))
+    # The log that was there is whole, and there is no partial file.
+    assert path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [path, whole]

@@ -73,7 +73,21 @@ def test_a_figure_read_back_has_the_bits_that_were_written(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["nothing of ours", "a,b\n1,2\n", "{}\n", "step,loss\n1,x\n", '{"step": 1, "a": []}\n'],
+    [
+        "nothing of ours",
+        "a,b\n1,2\n",
+        "{}\n",
+        "step,loss\n1,x\n",
+        "step,loss\n-1,2\n",
+        f"step,loss\n{2**63},2\n",
+        f"step,loss\n{'1' * 5000},2\n",
+        '{"step": 1, "a": []}\n',
+        '{"step": 1.5, "a": 1}\n',
+        '{"step": true, "a": 1}\n',
+        f'{{"step": {10**30}, "a": 1}}\n',
+        f'{{"step": {"[" * 100_000}\n',
+    ],
+    ids=range(12),
 )
 def test_a_file_that_is_not_a_log_raises(content, tmp_path):
     (tmp_path / "a.txt").write_text(content)

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import full_disk
 from log_calls import write_step
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from fnn import lab, nn, optim, train
-from fnn.errors import ConfigError, ShapeError
+from fnn.errors import ConfigError, ShapeError, WriteError
 
 IMAGES = np.arange(3 * 4 * 4).reshape(3, 4, 4, 1).astype(np.uint8)
 SETTINGS = {"epochs": 2, "rate": 1e-3, "optimizer": "adam"}
@@ -171,3 +172,14 @@ def test_wrong_directories_shapes_and_missing_packages_raise(tmp_path, monkeypat
     message = r"expected the packages tensorboardX and pillow.*pip install '\.\[tensorboard\]'"
     with pytest.raises(ConfigError, match=message):
         lab.tensorboard_log(tmp_path / "new")
+
+
+def test_a_full_disk_raises(tmp_path):
+    log = lab.tensorboard_log(tmp_path)
+    log.begin(run_info())
+    steps = np.arange(1000)
+    with full_disk(4000), pytest.raises(WriteError, match=r"events in .*: expected a directory"):
+        log.write(steps, {"loss": steps / 2})
+    with full_disk(4000), pytest.raises(WriteError):
+        log.close()
+    log.close()

@@ -3,10 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import full_disk
 from PIL import Image
 
 from fnn import lab, optim
-from fnn.errors import ConfigError, ShapeError
+from fnn.errors import ConfigError, ShapeError, WriteError
 from fnn.lab.plots.curves import TRAIN_COLOR, VALID_COLOR, find_drops
 from fnn.types import History
 
@@ -194,3 +195,13 @@ def test_an_invalid_path_raises_and_nothing_is_written(name, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         lab.plot_curves(history, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_raises_and_the_picture_before_is_whole(tmp_path):
+    target = tmp_path / "curves.png"
+    lab.plot_curves(history, target)
+    before = target.read_bytes()
+    with full_disk(1000), pytest.raises(WriteError, match=r"picture curves\.png in "):
+        lab.plot_curves(history, target)
+    assert target.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [target]

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fnn.errors import CheckpointWriteError, ConfigError
+from fnn.errors import ConfigError, WriteError
 
 
 @contextmanager
 def write_errors(item: str, directory: Path, size: int = 0) -> Iterator[None]:
-    """Convert an OSError into a CheckpointWriteError that names item, size and directory."""
+    """Convert an OSError into a WriteError that names item, size and directory."""
     try:
         yield
     except OSError as error:
@@ -23,7 +23,7 @@ def write_errors(item: str, directory: Path, size: int = 0) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             got += _free_space(directory)
             advice = f"free some space, or {advice}"
-        write_error = CheckpointWriteError(f"{item} in {directory}", expected, got, advice)
+        write_error = WriteError(f"{item} in {directory}", expected, got, advice)
         # Callers may ask for errno, as for every OSError.
         write_error.errno = error.errno
         raise write_error from error
@@ -46,14 +46,19 @@ def write_file(path: Path, chunks: Iterable[Any]) -> None:
     descriptor = os.open(path, flags, 0o666)
     try:
         for chunk in chunks:
-            remaining = memoryview(chunk)
-            # The system may write a part at a time.
-            while remaining:
-                count = os.write(descriptor, remaining)
-                remaining = remaining[count:]
+            write_all(descriptor, chunk)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, chunk: Any) -> None:
+    """Write all bytes of a chunk to an open file."""
+    remaining = memoryview(chunk)
+    # The system may write a part at a time.
+    while remaining:
+        count = os.write(descriptor, remaining)
+        remaining = remaining[count:]
 
 
 def sync(folder: Path) -> None:
