@@ -42,7 +42,7 @@ class Saver:
 
     def wait_for_line(self):
         """Wait until the child has written a line."""
-        for _ in range(3000):
+        for _ in range(60_000):
             if self.lines():
                 return
             time.sleep(0.01)

@@ -31,9 +31,11 @@ def test_a_killed_process_leaves_every_step_that_it_reported_as_saved(
     lab.save(tmp_path, tree_of(0, 30_000))
     for _ in range(kills):
         pid = saver.start("loop", tmp_path, first=last + 1, asynchronous=asynchronous)
-        time.sleep(draw.uniform(0.02, 0.12))
+        # However slow the machine is, at least one step is saved.
+        saver.wait_for_line()
+        time.sleep(draw.uniform(0, 0.1))
         saver.kill(pid)
-        reported = int(saver.lines()[-1]) if saver.lines() else last
+        reported = int(saver.lines()[-1])
         checkpoint = read_quietly(tmp_path)
         # The last save may have finished without its report.
         assert checkpoint.step in (reported, reported + 1)
@@ -41,7 +43,7 @@ def test_a_killed_process_leaves_every_step_that_it_reported_as_saved(
         last = checkpoint.step
         with lab.checkpoint_store(tmp_path):
             assert is_clean(tmp_path)
-    assert last > kills / 2
+    assert last >= kills
 
 
 @pytest.mark.parametrize(("step", "of"), [(2, 2), (1, 20)], ids=["next", "same step"])
