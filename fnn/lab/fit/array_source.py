@@ -1,6 +1,8 @@
 """Training on arrays: a segment is one call of a compiled program."""
 
+import hashlib
 import time
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -17,6 +19,8 @@ from fnn.train.recipe import Recipe
 from fnn.train.segment import SegmentState, run_segment, segment_capacity
 from fnn.train.step import steps_per_epoch
 from fnn.types import Data, TrainState
+
+DIGEST_BYTES = 2**24  # of each array, which take some 10 ms
 
 
 class ArraySource:
@@ -103,14 +107,22 @@ class ArraySource:
         return divmod(step, self.epoch_length)
 
     def position(self) -> dict[str, Any]:
-        """Return numbers by which the data is recognized: the order follows from key and step."""
-        return {"examples": count_examples(self._data), "batch_size": self._batch_size}
+        """Return values by which the data is recognized: the order follows from key and step."""
+        return {
+            "examples": count_examples(self._data),
+            "batch_size": self._batch_size,
+            "digest": self._digest,
+        }
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_examples(self._data)
 
     def seek(self, position: dict[str, Any], steps: int) -> bool:
         """Check that the position is of the same data. There is nothing to read.
 
         Raises:
-            ConfigError: The number of examples or the batch size differs.
+            ConfigError: The examples or the batch size differ.
         """
         current = self.position()
         if position and position.keys() != current.keys():
@@ -182,5 +194,23 @@ class ArraySource:
         return parts
 
 
+def digest_examples(data: Data) -> str:
+    """Return a digest of arrays: of evenly spaced examples, as many as DIGEST_BYTES hold.
+
+    Args:
+        data: Arrays whose first axis is the example.
+    """
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(data):
+        array = np.asarray(leaf)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        example_bytes = max(1, array[:1].nbytes)
+        count = min(len(array), max(1, DIGEST_BYTES // example_bytes))
+        rows = np.linspace(0, len(array) - 1, count).astype(int)
+        digest.update(np.ascontiguousarray(array[rows]).tobytes())
+    return digest.hexdigest()
+
+
 def _format(position: dict[str, Any]) -> str:
-    return " and ".join(f"{name} {value}" for name, value in position.items())
+    shortened = position | {"digest": position["digest"][:8]}
+    return " and ".join(f"{name} {value}" for name, value in shortened.items())

@@ -1,7 +1,9 @@
 """Where and how often `fit` saves a run, and how it finds a saved run again."""
 
+import difflib
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnn import checks
-from fnn.errors import CheckpointCorruptError, ConfigError
+from fnn.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError
 from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.lab.checkpoints.restore import restore
 from fnn.lab.checkpoints.store import Store, checkpoint_store
 from fnn.lab.fit.history import Figures, HistoryBuffer
 from fnn.train.figures import is_validation
+from fnn.train.recipe import Recipe
 from fnn.train.run import expect_same_key
 from fnn.types import RandomKey, TrainState
 
@@ -26,6 +29,8 @@ TRAIN_STATE = "train_state"
 HISTORY = "history"
 EPOCH_ENDS = "epoch_ends"
 POSITION = "place"  # of the data source, in the notes
+RECIPE = "recipe"  # its text, in the notes
+MAX_CHANGES = 3  # of a recipe, that a message lists
 
 
 class CheckpointPolicy(NamedTuple):
@@ -104,6 +109,7 @@ class ResumeState(NamedTuple):
         figures: Figures of the steps and epochs before, by name.
         epoch_ends: Step after which each epoch before ended.
         position: Position of the data source, as its `position` returned it.
+        changes: Text of the changes of the recipe since then, or "".
         is_saved: Whether it was read from a checkpoint.
     """
 
@@ -111,14 +117,17 @@ class ResumeState(NamedTuple):
     figures: Figures
     position: dict[str, Any]
     epoch_ends: tuple[int, ...] = ()
+    changes: str = ""
     is_saved: bool = False
 
 
 class RunStore:
     """Saves one run into a directory by a policy. Without a policy it does nothing."""
 
-    def __init__(self, policy: CheckpointPolicy | None, store: Store | None):
+    def __init__(self, policy: CheckpointPolicy | None, store: Store | None, recipe: Recipe):
         self._policy = policy
+        # Functions print with their address, which differs in each process.
+        self._recipe = re.sub(r" at 0x[0-9a-f]+", "", str(recipe))
         self._store = store
         self._saved_at = time.monotonic()
         self.saved_step = -1  # of the latest checkpoint
@@ -166,7 +175,8 @@ class RunStore:
             HISTORY: history.arrays(),
             EPOCH_ENDS: history.epoch_ends(),
         }
-        self._store.save(step, tree, notes={POSITION: position}, score=score)
+        notes = {POSITION: position, RECIPE: self._recipe}
+        self._store.save(step, tree, notes=notes, score=score)
         self.saved_step = step
         self._saved_at = time.monotonic()
 
@@ -208,12 +218,45 @@ class RunStore:
             if path.startswith(f"{HISTORY}/"):
                 name = path.removeprefix(f"{HISTORY}/")
                 figures[name] = leaf
-        train_state = restore(checkpoint, initial_state, prefix=TRAIN_STATE)
+        changes = _list_changes(checkpoint.notes.get(RECIPE), self._recipe)
+        try:
+            train_state = restore(checkpoint, initial_state, prefix=TRAIN_STATE)
+        except CheckpointMismatchError as error:
+            where, expected, got, _ = error.args
+            advice = "give the network and optimizer of the saved run, or another directory"
+            mismatch = CheckpointMismatchError(where, expected, got, advice)
+            if changes:
+                mismatch.add_note(f"The recipe differs from that of the saved run: {changes}")
+            raise mismatch from None
         epoch_ends = checkpoint.leaves[EPOCH_ENDS]
         _expect_whole_history(checkpoint.step, int(train_state.step), figures, epoch_ends)
         position = checkpoint.notes[POSITION]
         ends = tuple(epoch_ends.tolist())
-        return ResumeState(train_state, figures, position, ends, is_saved=True)
+        return ResumeState(train_state, figures, position, ends, changes, is_saved=True)
+
+
+def _list_changes(saved: Any, current: str) -> str:
+    """Return the lines of a recipe that differ from the saved one, as text; "" if none does."""
+    if not isinstance(saved, str) or saved == current:
+        return ""
+    before = saved.splitlines()
+    after = current.splitlines()
+    changes = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for kind, start, stop, new_start, new_stop in matcher.get_opcodes():
+        if kind != "equal":
+            removed = _join_lines(before[start:stop])
+            added = _join_lines(after[new_start:new_stop])
+            changes.append(f"{removed} -> {added}")
+    others = len(changes) - MAX_CHANGES
+    more = [f"and {others} more"] if others > 0 else []
+    return "; ".join(changes[:MAX_CHANGES] + more)
+
+
+def _join_lines(lines: list[str]) -> str:
+    """Join the lines of an expression into one."""
+    text = " ".join(line.strip() for line in lines).removesuffix(",")
+    return re.sub(r",? \)", ")", text.replace("( ", "(")) or "nothing"
 
 
 def _is_run(checkpoint: Checkpoint) -> bool:
@@ -254,17 +297,22 @@ def _expect_whole_history(step: int, state_step: int, figures: Figures, ends: np
 
 
 @contextmanager
-def open_run_store(policy: CheckpointPolicy | None) -> Iterator[RunStore]:
-    """Open the directory of a policy. At the end of the block all checkpoints are written."""
+def open_run_store(policy: CheckpointPolicy | None, recipe: Recipe) -> Iterator[RunStore]:
+    """Open the directory of a policy. At the end of the block all checkpoints are written.
+
+    Args:
+        policy: Where and how often to save, or None to save nothing.
+        recipe: Its text is saved, to find changes when the run is resumed.
+    """
     if policy is None:
-        yield RunStore(None, None)
+        yield RunStore(None, None, recipe)
         return
     with checkpoint_store(
         policy.directory,
         keep=policy.keep,
         asynchronous=policy.asynchronous,
     ) as store:
-        yield RunStore(policy, store)
+        yield RunStore(policy, store, recipe)
 
 
 def expect_same_run(train_state: TrainState, key: RandomKey, total: int | None) -> None:

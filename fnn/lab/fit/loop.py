@@ -100,7 +100,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         stop_request = stack.enter_context(catch_signals())
         with stopwatch.measure("compiling"):
             initial_state = start_on_data(recipe, config.key, config.data)
-        store = stack.enter_context(open_run_store(config.checkpoints))
+        store = stack.enter_context(open_run_store(config.checkpoints, recipe))
         resume = config.resume
         if isinstance(resume, TrainState):
             resume = prepare_resume(recipe, resume)
@@ -118,12 +118,14 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         report.print_header(train_state, config.data, config.valid, description)
         with stopwatch.measure("data"), stop_request.interruptible():
             is_restored = source.seek(begin.position, step)
+        if begin.changes:
+            report.warn(f"the recipe differs from that of the saved run: {begin.changes}")
         if not is_restored:
             report.warn(
                 f"the data has no saved position: its first {step:,} batches were read again"
             )
         # Of train_state. A stream is ahead of it while steps are under way.
-        position = source.position()
+        position = source.position() if store.is_active else {}
         with stopwatch.measure("compiling"):
             shapes = source.compile(train_state)
         expect_same_figures(begin.figures, shapes)
@@ -203,7 +205,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                         _log_before_failure(config, measured, done, step, failure)
                         raise failure
                     train_state = segment.train_state
-                    position = source.position()
+                    position = source.position() if store.is_active else {}
                     step += part_steps
                     row = None if validated is None else history.end_epoch(validated)
 

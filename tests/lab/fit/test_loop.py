@@ -15,9 +15,14 @@ import pytest
 from poisoning import poison, poisoned
 
 from fnn import augment, data, lab, nn, optim, train
-from fnn.errors import CheckpointCorruptError, ConfigError, NonFiniteError
-from fnn.lab.fit import loop
-from fnn.lab.fit.array_source import ArraySource
+from fnn.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    ConfigError,
+    NonFiniteError,
+)
+from fnn.lab.fit import array_source, loop
+from fnn.lab.fit.array_source import ArraySource, digest_examples
 from fnn.lab.fit.checkpoint_policy import RunStore
 from fnn.objective import accuracy
 
@@ -214,7 +219,8 @@ def test_resuming_with_another_key_raises(tmp_path):
     [
         (
             {"batch_size": 16},
-            "data as in the saved run, examples 160 and batch_size 32, got .* batch_size 16",
+            r"data as in the saved run, examples 160 and batch_size 32 and digest \w{8}, "
+            "got .* batch_size 16",
         ),
         (
             {"valid": None},
@@ -506,3 +512,56 @@ def test_resuming_from_the_folder_of_a_saved_tree_raises(tmp_path):
     lab.save(tmp_path / "run", state, step=1)
     with pytest.raises(ConfigError, match=r"expected a directory that lab\.fit saved"):
         fit(checkpoints=tmp_path / "run", resume=True)
+
+
+def test_resuming_with_other_data_of_the_same_size_raises(tmp_path):
+    fit(checkpoints=tmp_path / "run", max_steps=5)
+    images, labels = train_data
+    for changed in [
+        (images, labels[::-1]),
+        (images ^ 1, labels),
+        ((images / np.float32(255)), labels),
+    ]:
+        with pytest.raises(
+            ConfigError, match=r"digest \w{8}, got .*; give the data and batch_size"
+        ):
+            lab.fit(
+                jax.random.key(3),
+                recipe,
+                changed,
+                checkpoints=tmp_path / "run",
+                resume=True,
+                show=False,
+                **options,
+            )
+
+
+def test_the_digest_of_large_arrays_takes_examples_from_beginning_to_end(monkeypatch):
+    monkeypatch.setattr(array_source, "DIGEST_BYTES", 100)
+    values = np.arange(1000, dtype=np.int8).reshape(100, 10)
+    digests = set()
+    for row in (0, 11, 99):
+        changed = values.copy()
+        changed[row] = 0
+        digests.add(digest_examples((changed, values)))
+    assert len(digests) == 3
+    assert digest_examples((values, values)) not in digests
+    assert digest_examples((jnp.asarray(values), values)) == digest_examples((values, values))
+
+
+def test_resuming_with_another_recipe_lists_the_changes(tmp_path, capsys):
+    fit(checkpoints=tmp_path / "run", max_steps=5)
+    faster = recipe.replace(optimizer=optim.ema(optim.clip_by_global_norm(optim.adam(1.0), 1), 0.9))
+    run = partial(lab.fit, jax.random.key(3), data=train_data, resume=True, **options)
+    run(faster, checkpoints=tmp_path / "run", max_steps=6)
+    printed = capsys.readouterr().err
+    warning = "!!         the recipe differs from that of the saved run: "
+    before = "optim.adam(optim.cosine(0.01, steps=20, warmup_steps=3))"
+    before = f"optim.ema(optim.clip_by_global_norm({before}, 1), 0.9)"
+    assert f"{warning}{before} -> optim.ema(" in printed
+    run(faster, checkpoints=tmp_path / "run", max_steps=7)
+    assert "the recipe differs" not in capsys.readouterr().err
+    wider = recipe.replace(network=nn.chain(nn.flatten(), nn.dense(10)))
+    with pytest.raises(CheckpointMismatchError, match="give the network and optimizer") as caught:
+        run(wider, checkpoints=tmp_path / "run", show=False)
+    assert "The recipe differs from that of the saved run: nn.chain(" in caught.value.__notes__[0]
