@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+OLDEST := .venv-oldest
 
-.PHONY: demo test test-all test-faults check parity bench golden clean
+.PHONY: demo test test-all test-oldest test-faults check parity bench golden clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an ensemble and a search
@@ -14,6 +15,10 @@ test: $(VENV)/.test  ## the tests that take minutes; no torch needed
 
 test-all: test  ## and then the longer ones
 	$(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults"
+
+test-oldest: $(OLDEST)/.test  ## training and values with the oldest versions that are supported
+	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -o cache_dir=.cache/oldest \
+		tests/train tests/values tests/lab/fit
 
 test-faults: $(VENV)/.test  ## more simulated crashes and broken files: some minutes
 	$(RUN)/python -m pytest -n auto --dist worksteal -m faults
@@ -33,7 +38,7 @@ golden: $(VENV)/.test $(VENV)/.peers  ## make the golden files of the tests agai
 	$(RUN)/python tests/golden/make.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(OLDEST) out
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,4 +46,10 @@ $(VENV)/bin/python:
 # One marker file for each extra of pyproject.toml, remade when that file changes.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(OLDEST)/.test: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint tests/oldest.txt --editable '.[test]'
 	@touch $@
