@@ -178,6 +178,7 @@ ALSO_TESTED_BY = {
         for name in ("decorator", "leaves", "made", "show", "structure")
     },
     "lab/plots/class_names.py": ["test_confusion.py"],
+    "lab/plots/axis.py": ["test_curves.py"],
     "lab/plots/figure.py": ["test_curves.py"],
     "lab/logs/formats.py": ["test_jsonl_csv.py"],
     "lab/logs/lines.py": ["test_jsonl_csv.py"],

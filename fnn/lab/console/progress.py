@@ -1,5 +1,6 @@
 """Progress of a run: a live bar in a terminal or notebook, plain lines elsewhere."""
 
+import os
 import shutil
 import sys
 import time
@@ -49,11 +50,12 @@ def progress_display(
         show: Whether to print anything.
         unit: Name of a step.
     """
-    if not show:
+    # Programs without a console, such as pythonw and services, have no standard error.
+    if not show or sys.stderr is None:
         yield _silent_display()
-    elif sys.stderr.isatty() or "ipykernel" in sys.modules:
+    elif _is_terminal(sys.stderr) or "ipykernel" in sys.modules:
         # A notebook would show standard error as an error.
-        stream = sys.stderr if sys.stderr.isatty() else sys.stdout
+        stream = sys.stderr if _is_terminal(sys.stderr) else sys.stdout
         with tqdm(
             total=total,
             initial=first,
@@ -65,6 +67,21 @@ def progress_display(
             yield _bar_display(bar, stream)
     else:
         yield _line_display(total, first, unit)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    # Streams that graphical programs put in its place may have write alone.
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and bool(isatty())
+
+
+def _count_columns(stream: TextIO) -> int:
+    """Return the width of the terminal that a stream writes to."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        # A notebook, for which COLUMNS or a default of 80 is used.
+        return shutil.get_terminal_size().columns
 
 
 def _silent_display() -> Display:
@@ -96,7 +113,7 @@ def _bar_display(bar: tqdm, stream: TextIO) -> Display:
     return Display(
         is_visible=True,
         print=print_above_bar,
-        columns=shutil.get_terminal_size().columns,
+        columns=_count_columns(stream),
         start=start,
         update=update,
     )
@@ -144,4 +161,7 @@ def _format_figures(figures: Mapping[str, Any]) -> str:
 
 
 def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    flush = getattr(sys.stderr, "flush", None)
+    if flush is not None:
+        flush()

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.lab.plots.class_names import shorten
+from fnn.lab.plots.class_names import MAX_LENGTH, shorten_all
 from fnn.lab.plots.figure import FilePath, save_figure
 from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
 from fnn.train.epoch import next_batch
@@ -37,8 +37,8 @@ def plot_batch(
 ) -> "Figure":
     """Plot the batch of one training step, augmented and prepared, with the target of each image.
 
-    Images beyond [0, 1], such as standardized ones, are stretched to it, all alike. Needs
-    matplotlib: pip install '.[plot]'.
+    Images beyond [0, 1], such as standardized ones, are stretched to it, all alike, from their
+    1st to their 99th percentile. Needs matplotlib: pip install '.[plot]'.
 
     Args:
         key: The random key of the run, as for `fit`.
@@ -63,7 +63,8 @@ def plot_batch(
     # All of them together, so that the stretched range does not depend on `count`.
     displayable = to_displayable(expect_images("plot_batch inputs", inputs))
     images = displayable[: checks.whole("plot_batch count", count)]
-    titles = [_title(target, names) for target in np.asarray(targets)[:count]]
+    short_names = None if names is None else shorten_all([str(name) for name in names], MAX_LENGTH)
+    titles = [_title(target, short_names) for target in np.asarray(targets)[:count]]
     caption = f"batch of step {step}: {len(images)} of {len(inputs)} images"
     figure, file = draw_grid("plot_batch", path, images, titles, caption)
     return save_figure(figure, file)
@@ -89,10 +90,16 @@ def batch_at_step(
 
 
 def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
-    """Return the class, or the two main classes of a mixed target; nothing for other targets."""
+    """Return the class, the main classes of a mixed target, or those of a multi-label target.
+
+    Other targets have no title.
+    """
     # A label; a regression target is a float and has no title.
     if target.ndim == 0 and target.dtype.kind in "iu":
         return _class_name(int(target), names)
+    if target.ndim == 1 and is_multi_label(target):
+        classes = [_class_name(int(index), names) for index in np.flatnonzero(target)]
+        return "\n".join(classes) or "no class"
     if target.ndim == 1 and target.dtype.kind == "f":
         # Probabilities of classes, as from mixup: mixtures are of two classes.
         lines = []
@@ -101,6 +108,13 @@ def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
                 lines.append(f"{_class_name(index, names)} {target[index]:.0%}")
         return "\n".join(lines)
     return ""
+
+
+def is_multi_label(target: np.ndarray) -> bool:
+    """Return whether a target has 0 or 1 for each class, and not a single 1."""
+    is_binary = bool(np.isin(target, (0, 1)).all())
+    is_one_hot = target.dtype.kind == "f" and target.sum() == 1
+    return is_binary and not is_one_hot
 
 
 def _class_name(index: int, names: Sequence[str] | None) -> str:
@@ -113,4 +127,4 @@ def _class_name(index: int, names: Sequence[str] | None) -> str:
             repr(names),
             "give one for each class, in order",
         )
-    return shorten(str(names[index]))
+    return names[index]

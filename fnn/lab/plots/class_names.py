@@ -1,5 +1,7 @@
 """True classes and class names, for the plots of classifiers."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.metrics.per_example import expect_labels
 from fnn.types import Labels, Logits
 
-MAX_LENGTH = 12  # characters of a name in the title of an image
+MAX_LENGTH = 14  # columns of a name in the title of an image
 
 
 def true_classes(
@@ -78,8 +80,34 @@ def class_names(
     return [str(name) for name in names]
 
 
-def shorten(name: str) -> str:
-    """Cut a long name, so that it fits above an image."""
-    if len(name) <= MAX_LENGTH:
+def shorten(name: str, width: int = MAX_LENGTH) -> str:
+    """Cut the middle out of a long name, since similar names often differ at their ends.
+
+    Args:
+        name: The name.
+        width: Columns that remain at most. Letters of Chinese, Japanese and Korean take two.
+    """
+    if text_width(name) <= width:
         return name
-    return f"{name[: MAX_LENGTH - 1]}…"
+    head, tail = name, name
+    while text_width(head) > width // 2:
+        head = head[:-1]
+    while text_width(tail) > width - 1 - text_width(head):
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def shorten_all(names: Sequence[str], width: int) -> list[str]:
+    """Shorten names. Those that become equal get their index, so that all differ."""
+    short = [shorten(name, width) for name in names]
+    counts = Counter(short)
+    for index, name in enumerate(names):
+        if counts[short[index]] > 1 and name != short[index]:
+            number = f" {index}"
+            short[index] = shorten(name, width - len(number)) + number
+    return short
+
+
+def text_width(text: str) -> int:
+    """Return the number of columns of a text."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)

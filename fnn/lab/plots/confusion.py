@@ -1,11 +1,17 @@
 """Plot of the confusion matrix."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnn.lab.plots.class_names import class_names, true_classes
+from fnn.lab.plots.class_names import (
+    class_names,
+    shorten_all,
+    text_width,
+    true_classes,
+)
 from fnn.lab.plots.figure import SEQUENTIAL, FilePath, create_figure, save_figure
 from fnn.types import Labels, Logits
 
@@ -14,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CLASSES_WITH_COUNTS = 20  # above it the cells have no room for numbers
+MAX_NAME_WIDTH = 26  # columns of a name; longer ones are shortened
+INCHES_PER_COLUMN = 0.085  # of the text at the axes
 MAX_NAMES = 40  # on an axis; of more classes only every n-th is named
 PAIRS_IN_CAPTION = 3
 GAMMA = 0.5  # exponent of the color scale, so that rare confusions differ visibly from none
@@ -36,7 +44,7 @@ def plot_confusion(
         logits: (n, classes), as from `train.predict`.
         labels: True classes (n,), or their probabilities (n, classes).
         path: The file to write, such as "confusion.png"; not written if None.
-        names: Name of each class; its number if None.
+        names: Name of each class; its number if None. Long names are shortened in the middle.
 
     Returns:
         The figure, which a notebook shows.
@@ -51,12 +59,14 @@ def plot_confusion(
     """
     truth = true_classes("plot_confusion", logits, labels)
     predicted = np.argmax(logits, -1)
-    classes = class_names("plot_confusion", names, logits.shape[-1])
+    full_names = class_names("plot_confusion", names, logits.shape[-1])
+    classes = shorten_all(full_names, MAX_NAME_WIDTH)
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (truth, predicted), 1)
     side = float(np.clip(0.45 * len(counts), 3.5, 12))  # inches
-    # The color bar needs width, title and caption height.
-    size = (side + 1.5, side + 0.9)
+    # Names need room, the color bar width, and title and caption height.
+    name_width = INCHES_PER_COLUMN * max(text_width(name) for name in classes)
+    size = (side + 1.5 + name_width, side + 0.9 + name_width)
     figure, target = create_figure("plot_confusion", path, figsize=size)
     from matplotlib.colors import PowerNorm  # create_figure has raised if it is not installed
 
@@ -71,7 +81,9 @@ def plot_confusion(
     _name_classes(axes, classes)
     accuracy = np.trace(counts) / counts.sum()
     axes.set_title(f"{accuracy:.1%} of {counts.sum()} are right")
-    figure.supxlabel(_caption(counts, classes), fontsize="small")
+    caption = _caption(counts, classes)
+    # Some 12 columns of small text an inch.
+    figure.supxlabel(textwrap.fill(caption, int(12 * size[0])), fontsize="small")
     return save_figure(figure, target)
 
 
@@ -89,7 +101,7 @@ def _name_classes(axes: "Axes", classes: list[str]) -> None:
     interval = -(-len(classes) // MAX_NAMES)
     ticks = np.arange(0, len(classes), interval)
     labels = [classes[tick] for tick in ticks]
-    longest = max(len(label) for label in labels)
+    longest = max(text_width(label) for label in labels)
     axes.set_xticks(ticks, labels, rotation=90 if longest > 2 else 0)
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("taken for")
@@ -109,4 +121,8 @@ def _caption(counts: np.ndarray, classes: list[str]) -> str:
             pairs.append(f"{classes[true]} as {classes[predicted]} ({count})")
     if not pairs:
         return "none confused"
-    return f"most confused: {', '.join(pairs)}"
+    # Of equal counts, the caption has the first ones.
+    last = wrong.ravel()[largest[len(pairs) - 1]]
+    alike = int((wrong == last).sum() - (wrong.ravel()[largest] == last).sum())
+    more = f", and {alike} more pairs of {last}" if alike else ""
+    return f"most confused: {', '.join(pairs)}{more}"

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnn.errors import ShapeError
+from fnn import checks
+from fnn.errors import ConfigError, ShapeError
+from fnn.lab.plots.axis import mark_beyond, mark_nonfinite, set_scale
 from fnn.lab.plots.figure import PALETTE, FilePath, create_figure, save_figure
 from fnn.train.figures import FLAGS, LOSS, RATE, VALID_LOSS, is_validation, validation_name
 from fnn.types import History, Result
@@ -16,35 +18,51 @@ if TYPE_CHECKING:
 TRAIN_COLOR = PALETTE[0]
 VALID_COLOR = PALETTE[1]
 RATE_COLOR = PALETTE[2]
+LINE_COLOR = "#003a5c"  # darker than the points
+MAX_COLUMNS = 4  # panels in a row
 WINDOW = 0.05  # share of the run that the moving average and the standard deviation are over
 MAX_POINTS = 500  # points of the moving average; more would not be visible
-LOG_RATIO = 4  # ratio of the highest to the lowest value above which an axis is logarithmic
+POINTS = 500  # that are drawn with an opacity of 1 in total, within the following limits
+MIN_ALPHA = 0.02
+MAX_ALPHA = 0.25
+FEW_STEPS = 20  # whose points are drawn larger
+LOW_RATE = 0.05  # share of the peak below which a linear axis cannot show a rate
+LOW_SHARE = 0.2  # share of steps with such a rate above which the axis is logarithmic
 DROP = 0.2  # relative decrease of the rate within one step that is marked
 
 
-def plot_curves(result: Result | History, path: FilePath | None = None) -> "Figure":
+def plot_curves(
+    result: Result | History,
+    path: FilePath | None = None,
+    *,
+    steps_per_epoch: int | None = None,
+) -> "Figure":
     """Plot the learning curves of a run: loss and metrics, the best epoch and the learning rate.
 
     Each panel shows the steps as points, their moving average as a line and one standard deviation
-    around it as a band; validation figures at the end of each epoch; and the best epoch, that of
-    the lowest valid_loss. Epochs are drawn as equal shares of the steps, which is slightly late for
-    a run that stopped within an epoch: a history does not hold their ends. A drop of the rate by a
-    fifth or more within one step is marked in every panel, except in a smooth descent. Needs
-    matplotlib: pip install '.[plot]'.
+    around it as a band; validation figures at the end of each epoch; and the epoch of the lowest
+    valid_loss. On a logarithmic axis, which says so, the line is the moving median and the band
+    holds two thirds of the steps, since a single step may be larger by powers of ten. Such steps
+    are marked at the upper edge, and so are steps and epochs that are not finite. A drop of the
+    rate by a fifth or more within one step is marked in every panel, except in a smooth descent.
+    Needs matplotlib: pip install '.[plot]'.
 
     Args:
         result: The result of a run, or its history. Histories with a lane axis, from a vmapped run,
             show the mean over lanes and the standard deviation between them; a lane is left out
             while its loss is not finite.
         path: The file to write, such as "curves.png"; not written if None.
+        steps_per_epoch: Steps of an epoch. If None, epochs are equal shares of the steps, which
+            draws validation too late for a run that stopped within an epoch: a history does not
+            hold the ends of its epochs.
 
     Returns:
         The figure, which a notebook shows.
 
     Raises:
         ShapeError: The history has no step.
-        ConfigError: The suffix of `path` is not a picture format, its folder does not exist, or
-            matplotlib is not installed.
+        ConfigError: `steps_per_epoch` does not fit the history, the suffix of `path` is not a
+            picture format, its folder does not exist, or matplotlib is not installed.
     """
     history = result.history if isinstance(result, Result) else result
     if not history[LOSS].size:
@@ -60,11 +78,38 @@ def plot_curves(result: Result | History, path: FilePath | None = None) -> "Figu
     all_lanes = {name: np.atleast_2d(array) for name, array in arrays.items() if array.ndim == rank}
     lanes = {name: _finite_lanes(all_lanes, name) for name in all_lanes}
     names = [name for name in lanes if name not in FLAGS and not is_validation(name)]
-    figure, target = create_figure("plot_curves", path, figsize=(4 * len(names), 3.6))
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
-        _draw_panel(axes, lanes, name)
+    epoch_steps = _epoch_steps(lanes, steps_per_epoch)
+    columns = min(len(names), MAX_COLUMNS)
+    rows = -(-len(names) // columns)
+    figure, target = create_figure("plot_curves", path, figsize=(4 * columns, 3.6 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
+        _draw_panel(axes, lanes, name, epoch_steps)
     return save_figure(figure, target)
+
+
+def _epoch_steps(history: dict[str, np.ndarray], steps_per_epoch: int | None) -> float:
+    """Return the number of steps of an epoch.
+
+    Args:
+        history: Figures by name, (lanes, steps) or (lanes, epochs).
+        steps_per_epoch: The number, or None for equal shares of the steps.
+    """
+    steps = history[LOSS].shape[1]
+    epochs = history[VALID_LOSS].shape[1] if VALID_LOSS in history else 0
+    if steps_per_epoch is None:
+        return steps / max(1, epochs)
+    count = checks.whole("plot_curves steps_per_epoch", steps_per_epoch)
+    if epochs and not epochs * count <= steps < (epochs + 1) * count:
+        raise ConfigError(
+            "plot_curves steps_per_epoch",
+            f"a number of which {steps} steps hold {epochs} epochs",
+            count,
+            "leave it out, or give that of the run",
+        )
+    return count
 
 
 def _finite_lanes(history: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -96,27 +141,39 @@ def find_drops(rates: np.ndarray) -> np.ndarray:
     return np.flatnonzero(is_single) + 2
 
 
-def _draw_panel(axes: "Axes", history: dict[str, np.ndarray], name: str) -> None:
+def _draw_panel(
+    axes: "Axes", history: dict[str, np.ndarray], name: str, epoch_steps: float
+) -> None:
     lanes = history[name]  # (lanes, steps)
     steps = np.arange(1, lanes.shape[1] + 1)
     drops = find_drops(history[RATE]) if RATE in history else np.array([], int)
+    valid = history.get(validation_name(name), np.empty((len(lanes), 0)))
     if name == RATE:
+        _set_rate_scale(axes, lanes)
         _draw_rate(axes, steps, lanes, drops)
     else:
+        if name == LOSS:
+            set_scale(axes, np.concatenate([lanes.ravel(), valid.ravel()]))
         _draw_training(axes, steps, lanes)
     for step in drops:
         axes.axvline(step, color=RATE_COLOR, linewidth=0.8, alpha=0.6, zorder=0)
-    valid = history.get(validation_name(name), np.empty(0))
     if valid.size:
-        _draw_validation(axes, valid, len(steps), history[VALID_LOSS])
-    if name == LOSS:
-        valid_loss = history.get(VALID_LOSS, lanes)
-        _set_scale(axes, np.concatenate([lanes.ravel(), valid_loss.ravel()]))
+        _draw_validation(axes, valid, epoch_steps, history[VALID_LOSS])
+    if not np.isfinite(lanes).any() and not np.isfinite(valid).any():
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
+    axes.set_xlim(*_x_limits(len(steps)))
     axes.set_title(_title(name, lanes))
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
-    if name != RATE or drops.size:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(edgecolor="none", fontsize="small")
+
+
+def _x_limits(steps: int) -> tuple[float, float]:
+    # All steps, also where nothing can be drawn.
+    margin = 0.03 * max(steps, 10)
+    return 1 - margin, steps + margin
 
 
 def _title(name: str, lanes: np.ndarray) -> str:
@@ -129,62 +186,80 @@ def _title(name: str, lanes: np.ndarray) -> str:
     return name
 
 
-def _set_scale(axes: "Axes", values: np.ndarray) -> None:
-    """Make the vertical axis logarithmic if the values are positive and differ by a large ratio."""
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.max() > LOG_RATIO * finite.min() > 0:
-        axes.set_yscale("log", subs=[2, 5])
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+def _set_rate_scale(axes: "Axes", lanes: np.ndarray) -> None:
+    """Set the vertical axis of rates: from 0, or logarithmic where rates lie far apart.
+
+    Args:
+        axes: The panel.
+        lanes: (lanes, steps).
+    """
+    finite = np.where(np.isfinite(lanes), lanes, 0)
+    peaks = finite.max(1)
+    # A schedule that decays to 0 stays linear. One that stays far below its peak would be drawn on
+    # the axis itself.
+    is_low = (finite > 0) & (finite < LOW_RATE * peaks[:, None])
+    if is_low.mean() > LOW_SHARE:
+        set_scale(axes, finite)
+    else:
+        set_scale(axes, peaks)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(0, max(1.05 * peaks.max(), 1e-30))
 
 
 def _draw_rate(axes: "Axes", steps: np.ndarray, lanes: np.ndarray, drops: np.ndarray) -> None:
     axes.plot(steps, lanes.T, color=RATE_COLOR, alpha=max(0.2, 1 / len(lanes)))
-    axes.plot(drops, lanes[:, drops - 1].T, "v", color=RATE_COLOR, label="dropped")
-    # A single schedule that decays to 0 stays linear: the scale compares the peaks of the lanes.
-    peaks = np.max(lanes, axis=1, where=lanes > 0, initial=0)
-    _set_scale(axes, peaks)
-    is_linear = axes.get_yscale() == "linear"
-    axes.set_ylim(bottom=0 if is_linear else None)
+    if drops.size:
+        axes.plot(drops, lanes[:, drops - 1].T, "v", color=RATE_COLOR, label="dropped")
+    mark_nonfinite(axes, steps, lanes, RATE_COLOR)
 
 
 def _draw_training(axes: "Axes", steps: np.ndarray, lanes: np.ndarray) -> None:
-    """Draw every step as a faint point, the moving average, and a band of one deviation."""
+    """Draw every step as a faint point, the moving average, and a band around it."""
     width = max(1, round(WINDOW * len(steps)))
     starts = np.unique(np.linspace(0, len(steps) - width, MAX_POINTS).astype(int))
-    windows = [finite_moments(lanes[:, start : start + width]) for start in starts]
-    mean, deviation = np.array(windows).T
+    is_log = axes.get_yscale() == "log"
+    band_of = finite_quantiles if is_log else finite_band
+    bands = [band_of(lanes[:, start : start + width]) for start in starts]
+    low, middle, high = np.array(bands).T
     centers = steps[starts + width // 2]
     # matplotlib draws columns: (lanes, steps) -> (steps, lanes)
     x = np.tile(steps, (len(lanes), 1)).T
-    axes.plot(x, lanes.T, ".", color=TRAIN_COLOR, alpha=0.25, markersize=2)
+    # The line must be visible in a cloud of many points, and a single point without a line.
+    alpha = float(np.clip(POINTS / lanes.size, MIN_ALPHA, MAX_ALPHA))
+    size = 2 if len(steps) > FEW_STEPS else 6
+    axes.plot(x, lanes.T, ".", color=TRAIN_COLOR, alpha=alpha, markersize=size, rasterized=True)
     # The band ends at the lowest value: a loss could not be negative.
     lowest = np.min(lanes, where=np.isfinite(lanes), initial=np.inf)
-    low = np.maximum(mean - deviation, lowest)
-    high = mean + deviation
+    low = np.maximum(low, lowest)
     axes.fill_between(centers, low, high, color=TRAIN_COLOR, alpha=0.2, linewidth=0)
-    label = "training" if width == 1 else f"training, mean of {width} steps"
-    axes.plot(centers, mean, color=TRAIN_COLOR, label=label)
+    average = "median" if is_log else "mean"
+    label = "training" if width == 1 else f"training, {average} of {width} steps"
+    axes.plot(centers, middle, color=LINE_COLOR, label=label)
+    if len(lanes) == 1:
+        mark_nonfinite(axes, steps, lanes, TRAIN_COLOR)
+    mark_beyond(axes, steps, lanes, TRAIN_COLOR)
 
 
-def _draw_validation(axes: "Axes", lanes: np.ndarray, steps: int, valid_loss: np.ndarray) -> None:
+def _draw_validation(
+    axes: "Axes", lanes: np.ndarray, epoch_steps: float, valid_loss: np.ndarray
+) -> None:
     """Draw the figures of each epoch, a band of one deviation between lanes, and the best epoch.
 
     Args:
         axes: The panel.
         lanes: (lanes, epochs).
-        steps: Steps of the run.
+        epoch_steps: Steps of an epoch.
         valid_loss: (lanes, epochs); its lowest mean is the best epoch.
     """
     epochs = lanes.shape[1]
-    ends = np.arange(1, epochs + 1) * steps / epochs
-    mean, deviation = np.array([finite_moments(column) for column in lanes.T]).T
+    ends = np.arange(1, epochs + 1) * epoch_steps
+    low, mean, high = np.array([finite_band(column) for column in lanes.T]).T
     axes.plot(ends, mean, "o-", color=VALID_COLOR, markersize=3, label="validation")
     if len(lanes) > 1:
-        low = mean - deviation
-        high = mean + deviation
         axes.fill_between(ends, low, high, color=VALID_COLOR, alpha=0.2, linewidth=0)
-    losses = [finite_moments(column)[0] for column in valid_loss.T]
+    else:
+        mark_nonfinite(axes, ends, lanes, VALID_COLOR)
+    losses = [finite_band(column)[1] for column in valid_loss.T]
     if not np.isfinite(losses).any():
         return
     best = int(np.nanargmin(losses))
@@ -195,13 +270,23 @@ def _draw_validation(axes: "Axes", lanes: np.ndarray, steps: int, valid_loss: np
         color=VALID_COLOR,
         markeredgecolor="black",
         markersize=11,
-        label=f"best epoch, {best + 1}: {mean[best]:.4g}",
+        label=f"lowest {VALID_LOSS}, epoch {best + 1}: {mean[best]:.4g}",
     )
 
 
-def finite_moments(values: np.ndarray) -> tuple[float, float]:
-    """Return mean and standard deviation of the finite values; NaN if there are none."""
+def finite_band(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of the finite values, and one deviation below and above; NaN for none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
-        return np.nan, np.nan
-    return finite.mean(), finite.std()
+        return np.nan, np.nan, np.nan
+    mean, deviation = finite.mean(), finite.std()
+    return mean - deviation, mean, mean + deviation
+
+
+def finite_quantiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the median of the finite values, and the ends of their middle two thirds."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.nan, np.nan, np.nan
+    low, middle, high = np.quantile(finite, [1 / 6, 1 / 2, 5 / 6])
+    return low, middle, high

@@ -2,6 +2,9 @@
 
 import io
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,31 @@ FilePath = str | os.PathLike[str]
 
 # Okabe & Ito's palette, whose colors color-blind readers can distinguish.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Fonts with the scripts that matplotlib's own lacks, as far as they are installed: of Chinese,
+# Japanese, Korean, Thai, Hindi, Arabic and others, on Linux, Windows and macOS.
+SCRIPT_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Noto Sans KR",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Yu Gothic",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Noto Sans Thai",
+    "Noto Sans Devanagari",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Leelawadee UI",
+    "Nirmala UI",
+    "Thonburi",
+    "Arial Unicode MS",
+    "Unifont",
+)
 SEQUENTIAL = "cividis"  # a color map that looks the same to color-blind readers
 DPI = 150
 
@@ -52,9 +80,47 @@ def create_figure(
             self.savefig(file, format="png", dpi=DPI)
             return file.getvalue()
 
+        def draw(self, renderer: Any) -> None:
+            with _plain_text(self):
+                super().draw(renderer)
+
     figure = NotebookFigure(layout="constrained", **options)
     target = None if path is None else _expect_writable(Path(path), figure)
     return figure, target
+
+
+@contextmanager
+def _plain_text(figure: "Figure") -> Iterator[None]:
+    """Draw names as they are: with letters of any script, and $ as a character.
+
+    matplotlib would read text between two $ as mathematics, and warn of each letter that its font
+    lacks.
+    """
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+    from matplotlib.text import Text
+
+    installed = set(fontManager.get_font_names())
+    family = [*matplotlib.rcParams["font.family"]]
+    family += [name for name in SCRIPT_FONTS if name in installed]
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontfamily(family)
+    # The labels of ticks are made while the figure is drawn.
+    options: Any = {"text.parse_math": False, "font.family": family}
+    with warnings.catch_warnings(record=True) as caught, matplotlib.rc_context(options):
+        warnings.simplefilter("always")
+        yield
+    missing = [one for one in caught if "missing from font" in str(one.message)]
+    for one in caught:
+        if one not in missing:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        warnings.warn(
+            "no installed font has all letters of the names, so that some are drawn as boxes: "
+            "install one, such as Noto Sans CJK, and delete matplotlib's font cache",
+            stacklevel=2,
+        )
 
 
 def _expect_writable(target: Path, figure: "Figure") -> Path:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fnn.errors import ShapeError
+from fnn.lab.plots.class_names import text_width
 from fnn.lab.plots.figure import FilePath, create_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PERCENTILES = (1, 99)  # the range of values that are drawn between black and white
+
 # In a figure, in inches.
 IMAGE_WIDTH = 1.25
+COLUMN_WIDTH = 0.078  # of a letter of a title
 LINE_HEIGHT = 0.2  # of a line of a title
 
 # In an array of tiles.
@@ -37,15 +41,19 @@ def expect_images(where: str, images: Any) -> np.ndarray:
 
 
 def to_displayable(images: Any) -> np.ndarray:
-    """Return images as bytes or as floats in [0, 1], of 1, 3 or 4 channels.
+    """Return images as bytes or as floats in [0, 1], of 1 or 3 channels.
 
-    Images (..., height, width, channels) of floats beyond [0, 1] are stretched to it, all alike;
-    numbers that are not finite become 0. Other numbers of channels are averaged.
+    Images (..., height, width, channels) of floats beyond [0, 1] are stretched to it, all alike,
+    from the 1st to the 99th percentile: a single outlier would make all others black. Numbers that
+    are not finite become 0. A fourth channel, the opacity, is left out, since a network gets the
+    colors whatever it is. Other numbers of channels are averaged.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
         images = _stretch(images.astype(np.float32))
-    if images.shape[-1] not in (1, 3, 4):
+    if images.shape[-1] == 4:
+        images = images[..., :3]
+    if images.shape[-1] not in (1, 3):
         images = images.mean(-1, keepdims=True).astype(images.dtype)
     return images
 
@@ -55,8 +63,9 @@ def _stretch(images: np.ndarray) -> np.ndarray:
     low = images.min(where=finite, initial=np.inf)
     high = images.max(where=finite, initial=-np.inf)
     if low < 0 or high > 1:
+        low, high = np.percentile(images[finite], PERCENTILES)
         # The lower bound of the range is for constant images.
-        images = (images - low) / max(high - low, 1e-12)
+        images = np.clip((images - low) / max(high - low, 1e-12), 0, 1)
     return np.where(finite, images, 0)
 
 
@@ -122,7 +131,10 @@ def draw_grid(
     aspect = min(2.0, max(0.5, images.shape[1] / images.shape[2]))
     lines = max((title.count("\n") + bool(title) for title in titles), default=0)
     row_height = IMAGE_WIDTH * aspect + lines * LINE_HEIGHT
-    size = (columns * IMAGE_WIDTH, rows * row_height + 2 * LINE_HEIGHT)
+    # A title must not run into the next one.
+    longest = max((text_width(line) for title in titles for line in title.split("\n")), default=0)
+    column_width = max(IMAGE_WIDTH, COLUMN_WIDTH * (longest + 2))
+    size = (columns * column_width, rows * row_height + 2 * LINE_HEIGHT)
     figure, target = create_figure(where, path, figsize=size)
     cells = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
     for axes in cells[len(images) :]:

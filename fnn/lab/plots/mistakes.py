@@ -9,7 +9,7 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ShapeError
-from fnn.lab.plots.class_names import class_names, shorten, true_classes
+from fnn.lab.plots.class_names import MAX_LENGTH, class_names, shorten_all, true_classes
 from fnn.lab.plots.figure import FilePath, save_figure
 from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
 from fnn.types import Images, Labels, Logits
@@ -32,7 +32,8 @@ def plot_mistakes(
     Needs matplotlib: pip install '.[plot]'.
 
     Args:
-        images: (n, height, width, channels). Floats beyond [0, 1] are stretched to it, all alike.
+        images: (n, height, width, channels). Floats beyond [0, 1] are stretched to
+            it from their 1st to their 99th percentile, all alike.
         logits: (n, classes), as from `train.predict`.
         labels: True classes (n,), or their probabilities (n, classes).
         path: The file to write, such as "mistakes.png"; not written if None.
@@ -62,7 +63,8 @@ def plot_mistakes(
             logits.shape,
             "give one row an image",
         )
-    classes = class_names("plot_mistakes", names, logits.shape[-1])
+    full_names = class_names("plot_mistakes", names, logits.shape[-1])
+    classes = shorten_all(full_names, MAX_LENGTH)
     # float32 for logits of bfloat16.
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     confidence = np.asarray(probabilities.max(-1))
@@ -73,8 +75,8 @@ def plot_mistakes(
     worst = wrong[order][: checks.whole("plot_mistakes count", count)]
     titles = []
     for index in worst:
-        guess = shorten(classes[predicted[index]])
-        true = shorten(classes[truth[index]])
+        guess = classes[predicted[index]]
+        true = classes[truth[index]]
         titles.append(f"says {guess}, {confidence[index]:.0%}\nis {true}")
     # A figure without images is still drawn, with this caption.
     if len(wrong):

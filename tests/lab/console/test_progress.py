@@ -1,7 +1,11 @@
 """The display of a run: a bar in a terminal, lines elsewhere."""
 
+import fcntl
 import io
+import os
+import struct
 import sys
+import termios
 import time
 
 import pytest
@@ -93,3 +97,39 @@ def test_show_false_prints_nothing(monkeypatch):
         display.update(10, {"loss": 0.0})
     assert file.getvalue() == ""
     assert not display.is_visible
+
+
+class WriteOnly:
+    """A stream such as graphical programs put in the place of standard error."""
+
+    text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch):
+    replace_stderr(None, monkeypatch)
+    with progress_display(10, 0, True) as display:
+        display.print("a line")
+    assert not display.is_visible
+
+
+def test_a_stream_with_write_alone_gets_lines(monkeypatch):
+    stream = replace_stderr(WriteOnly(), monkeypatch)
+    with progress_display(10, 0, True) as display:
+        display.print("a line")
+    assert stream.text == "a line\n"
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_the_width_is_that_of_the_terminal_that_is_written_to(columns, monkeypatch):
+    pty = pytest.importorskip("pty")
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    # Standard output is not a terminal here.
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(terminal, "w") as stream, os.fdopen(main):
+        replace_stderr(stream, monkeypatch)
+        with progress_display(10, 0, True) as display:
+            assert display.columns == columns

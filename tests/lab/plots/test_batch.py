@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import augment, data, lab, nn, optim, train
+from fnn import augment, data, lab, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.lab.plots.batch import batch_at_step
 
@@ -50,7 +50,9 @@ def test_the_batch_is_that_of_a_run(policy, step, key):
     np.testing.assert_array_equal(inputs, wanted)
     figure = lab.plot_batch(key, own, small, batch_size=16, step=step)
     shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
-    np.testing.assert_allclose(shown, (wanted[..., 0] - wanted.min()) / np.ptp(wanted), atol=1e-6)
+    low, high = np.percentile(wanted, [1, 99])
+    stretched = np.clip((wanted[..., 0] - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(shown, stretched, atol=1e-6)
     assert figure.get_suptitle() == f"batch of step {step}: 16 of 16 images"
 
 
@@ -73,6 +75,16 @@ def test_the_title_of_a_mixed_target_has_classes_and_shares(key):
             name, share = class_share.split()
             assert share == f"{target[int(name)]:.0%}"
     assert any("\n" in title for title in titles)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, bool])
+def test_the_title_of_a_multi_label_target_has_all_classes(dtype, key):
+    targets = np.tile(np.array([1, 1, 0, 1], dtype), (40, 1))
+    targets[7:] = 0
+    own = recipe.replace(loss=objective.binary_cross_entropy, metrics={})
+    figure = lab.plot_batch(key, own, (small[0], targets), batch_size=40, count=40)
+    titles = sorted(axes.get_title() for axes in figure.axes)
+    assert titles == ["0\n1\n3"] * 7 + ["no class"] * 33
 
 
 def test_a_regression_target_has_no_title(key):

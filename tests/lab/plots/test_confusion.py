@@ -1,13 +1,18 @@
 """Cells, colors and caption of the confusion matrix are compared with a count by hand."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
 from fnn import lab
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
+from fnn.lab.plots import figure as figure_module
+from fnn.lab.plots.class_names import shorten_all, text_width
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
 GUESS = np.array([0, 0, 1, 1, 1, 1, 0, 2, 2])
@@ -137,3 +142,70 @@ def test_wrong_arguments_raise_and_nothing_is_written(
     with pytest.raises(error, match=message):
         lab.plot_confusion(logits, labels, tmp_path / "confusion.png", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [10, 45, 100])
+def test_long_names_leave_room_for_the_matrix(length):
+    names = [f"{'a long name ' * 9}"[:length] + str(index) for index in range(4)]
+    figure = lab.plot_confusion(LOGITS, LABELS, names=names)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    width, height = axes.get_window_extent().size / figure.dpi
+    assert width > 2 and height > 2  # inches
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(set(labels)) == 4
+    for text in (figure._supxlabel, axes.title):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize("name", ["$0-$10", "$0_$10", "x_1^2", r"\frac"])
+def test_names_are_text_and_not_mathematics(name, tmp_path):
+    figure = lab.plot_confusion(LOGITS, LABELS, tmp_path / "a.png", names=[name, "b", "c", "d"])
+    label = figure.axes[0].get_yticklabels()[0]
+    assert label.get_text() == name
+    assert not label.get_parse_math()
+
+
+def test_letters_that_no_font_has_give_one_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_module, "SCRIPT_FONTS", ())
+    names = ["고양이", "개", "猫", "แมว"]
+    with pytest.warns(UserWarning) as caught:
+        lab.plot_confusion(LOGITS, LABELS, tmp_path / "a.png", names=names)
+    messages = {str(one.message) for one in caught}
+    assert len(messages) == 1
+    assert "install one, such as Noto Sans CJK" in messages.pop()
+
+
+def test_letters_are_taken_from_any_installed_font_that_has_them(tmp_path, monkeypatch):
+    # A font without Latin letters that comes with matplotlib, and one with them.
+    monkeypatch.setitem(matplotlib.rcParams, "font.family", ["STIXSizeFiveSym"])
+    monkeypatch.setattr(figure_module, "SCRIPT_FONTS", ("DejaVu Sans",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lab.plot_confusion(LOGITS, LABELS, tmp_path / "a.png", names=list("abcd"))
+
+
+def test_the_caption_counts_the_pairs_that_it_has_no_room_for():
+    labels = np.repeat(np.arange(4), 4)
+    guess = np.tile(np.arange(4), 4)
+    figure = lab.plot_confusion(jax.nn.one_hot(guess, 4), labels)
+    caption = figure.get_supxlabel().replace("\n", " ")
+    expected = "most confused: 0 as 1 (1), 0 as 2 (1), 0 as 3 (1), and 9 more pairs of 1"
+    assert caption == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "expected"),
+    [
+        (["short", "names"], 10, ["short", "names"]),
+        (["digit number 1", "digit number 2"], 9, ["digi…er 1", "digi…er 2"]),
+        (["aaaaaaaa1zzzz", "aaaaaaaa2zzzz"], 8, ["aaa…zz 0", "aaa…zz 1"]),
+        (["고양이고양이", "개"], 7, ["고…양이", "개"]),
+    ],
+    ids=["short", "different ends", "alike", "wide letters"],
+)
+def test_shortened_names_differ(names, width, expected):
+    shortened = shorten_all(names, width)
+    assert shortened == expected
+    assert all(text_width(name) <= width for name in shortened)

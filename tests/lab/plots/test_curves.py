@@ -8,7 +8,7 @@ from PIL import Image
 
 from fnn import lab, optim
 from fnn.errors import ConfigError, ShapeError, WriteError
-from fnn.lab.plots.curves import TRAIN_COLOR, VALID_COLOR, find_drops
+from fnn.lab.plots.curves import LINE_COLOR, VALID_COLOR, find_drops
 from fnn.types import History
 
 steps, epochs = jnp.arange(1.0, 41.0), jnp.arange(1.0, 5.0)
@@ -73,11 +73,11 @@ def test_without_a_path_the_figure_is_returned_and_shown_by_a_notebook():
 
 
 def test_the_moving_average_follows_the_points():
-    axes = panels(history)["loss"]
+    axes = panels(history)["accuracy"]
     points, average = axes.lines[0], line(axes, "training, mean of 2 steps")
-    np.testing.assert_array_equal(points.get_ydata(), history.loss)
+    np.testing.assert_array_equal(points.get_ydata(), history.accuracy)
     np.testing.assert_allclose(
-        average.get_ydata(), (history.loss[1:] + history.loss[:-1]) / 2, rtol=1e-6
+        average.get_ydata(), (history.accuracy[1:] + history.accuracy[:-1]) / 2, rtol=1e-6
     )
     np.testing.assert_array_equal(average.get_xdata(), steps[1:])
 
@@ -93,8 +93,8 @@ def test_a_long_run_has_500_points_of_the_moving_average():
 def test_the_best_epoch_is_that_of_the_lowest_validation_loss():
     arrays = dict(history) | {"valid_loss": jnp.array([1.0, 0.25, jnp.nan, 0.5])}
     for name, value in (("loss", 0.25), ("accuracy", 0.75)):
-        star = line(panels(History(arrays))[name], "best epoch")
-        assert star.get_label() == f"best epoch, 2: {value}"
+        star = line(panels(History(arrays))[name], "lowest valid_loss")
+        assert star.get_label() == f"lowest valid_loss, epoch 2: {value}"
         assert (star.get_xdata(), star.get_ydata()) == (20, value)
 
 
@@ -172,9 +172,9 @@ def test_rates_with_a_large_ratio_have_a_logarithmic_axis():
 def test_a_run_that_diverged_at_its_first_step_is_drawn():
     diverged = {"loss": jnp.full(1, jnp.nan), "rate": jnp.ones(1), "valid_loss": jnp.ones(0)}
     axes = panels(History(diverged))["loss"]
-    assert [one.get_label() for one in axes.lines][1:] == ["training"] and axes.lines[
-        1
-    ].get_color() == TRAIN_COLOR
+    assert [one.get_label() for one in axes.lines][1:] == ["training", "not finite: 1"]
+    assert axes.lines[1].get_color() == LINE_COLOR
+    assert [text.get_text() for text in axes.texts] == ["no finite value"]
 
 
 def test_a_history_without_steps_raises(tmp_path):
@@ -205,3 +205,107 @@ def test_a_full_disk_raises_and_the_picture_before_is_whole(tmp_path):
         lab.plot_curves(history, target)
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+def run_history(loss, **figures):
+    return History({"loss": np.asarray(loss, np.float32), **figures})
+
+
+def visible_ticks(axes):
+    low, high = axes.get_ylim()
+    return [tick for tick in axes.get_yticks() if low <= tick <= high]
+
+
+@pytest.mark.parametrize(("first", "last"), [(4.6, 1.08), (2.3, 0.01), (1e3, 1e-9)])
+def test_a_logarithmic_axis_says_so_and_has_several_ticks(first, last):
+    axes = panels(run_history(np.geomspace(first, last, 200)))["loss"]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylabel() == "(log scale)"
+    assert len(visible_ticks(axes)) >= 4
+
+
+def test_one_loss_of_0_keeps_the_logarithmic_axis_and_is_marked():
+    loss = np.geomspace(2.3, 0.01, 200)
+    loss[150] = 0
+    axes = panels(run_history(loss))["loss"]
+    assert axes.get_yscale() == "log"
+    assert line(axes, "0 or less: 1").get_xdata().tolist() == [151]
+    low, _ = axes.get_ylim()
+    assert low > 0.001
+
+
+def test_many_losses_below_0_have_a_linear_axis():
+    assert panels(run_history(np.linspace(5, -1, 100)))["loss"].get_yscale() == "linear"
+
+
+def test_a_spike_does_not_bend_the_line():
+    loss = np.geomspace(2.3, 0.1, 200)
+    loss[100] = 1e30
+    axes = panels(run_history(loss))["loss"]
+    median = line(axes, "training, median of 10 steps")
+    assert median.get_ydata().max() < 2.3
+    assert axes.get_ylim()[1] < 100
+    assert line(axes, "higher: 1").get_xdata().tolist() == [101]
+
+
+def test_steps_and_epochs_that_are_not_finite_are_marked():
+    loss = np.linspace(2, 1, 100)
+    loss[40:59] = np.nan
+    valid = np.array([1.0, np.inf, np.nan, 1.0])
+    axes = panels(run_history(loss, valid_loss=valid))["loss"]
+    steps_marked = line(axes, "not finite: 19")
+    np.testing.assert_array_equal(steps_marked.get_xdata(), np.arange(41, 60))
+    assert line(axes, "not finite: 2").get_xdata().tolist() == [50, 75]
+
+
+def test_a_panel_without_a_finite_value_says_so_and_spans_all_steps():
+    axes = panels(run_history(np.full(100, np.nan), rate=np.full(100, np.nan)))["learning rate"]
+    assert [text.get_text() for text in axes.texts] == ["no finite value"]
+    low, high = axes.get_xlim()
+    assert low <= 1 and high >= 100
+
+
+def test_the_points_of_a_long_run_are_fainter_than_its_line():
+    axes = panels(run_history(np.linspace(2, 1, 50_000)))["loss"]
+    points, average = axes.lines[0], line(axes, "training")
+    assert points.get_alpha() <= 0.02
+    assert average.get_alpha() is None
+    assert points.get_color() != average.get_color()
+
+
+def test_a_single_step_is_visible():
+    axes = panels(run_history([2.0]))["loss"]
+    assert axes.lines[0].get_markersize() >= 6
+
+
+def test_many_panels_are_in_several_rows():
+    figures = {f"head_{index}": np.ones(10) for index in range(11)}
+    figure = lab.plot_curves(run_history(np.ones(10), **figures))
+    assert len(figure.axes) == 12
+    width, height = figure.get_size_inches()
+    assert width / height < 2
+
+
+@pytest.mark.parametrize(
+    ("rates", "scale"),
+    [
+        (np.repeat([0.1, 0.001], 50), "log"),
+        (0.05 * (1 + np.cos(np.linspace(0, np.pi, 100))), "linear"),
+        (np.concatenate([np.linspace(0, 0.1, 20), np.full(80, 0.1)]), "linear"),
+        (np.full(100, 1e-3), "linear"),
+    ],
+    ids=["far drop", "cosine", "warm-up", "constant"],
+)
+def test_a_rate_far_below_its_peak_has_a_logarithmic_axis(rates, scale):
+    axes = panels(run_history(np.linspace(2, 1, 100), rate=rates))["learning rate"]
+    assert axes.get_yscale() == scale
+
+
+def test_the_ends_of_epochs_follow_from_their_steps():
+    loss, valid = np.linspace(2, 1, 150), np.array([1.5])
+    stopped = run_history(loss, valid_loss=valid)
+    (axes, *_) = lab.plot_curves(stopped, steps_per_epoch=100).axes
+    assert line(axes, "validation").get_xdata().tolist() == [100]
+    for wrong in (75, 151):
+        with pytest.raises(ConfigError, match="a number of which 150 steps hold 1 epochs"):
+            lab.plot_curves(stopped, steps_per_epoch=wrong)

@@ -20,6 +20,20 @@ def test_standardized_images_are_stretched_all_alike():
     np.testing.assert_allclose(shown.ravel(), [0, 0.5, 1])
 
 
+def test_an_outlier_does_not_make_the_others_black():
+    images = np.random.default_rng(0).normal(size=(30, 8, 8, 1))
+    images[3, 2, 2] = 1000
+    shown = to_displayable(images)
+    assert 0.4 < np.median(shown) < 0.6
+    assert shown.std() > 0.15
+
+
+def test_the_opacity_of_an_image_is_left_out():
+    images = np.full((1, 2, 2, 4), 200, np.uint8)
+    images[..., 3] = 0
+    np.testing.assert_array_equal(to_displayable(images), images[..., :3])
+
+
 def test_numbers_that_are_not_finite_are_black():
     shown = to_displayable(np.array([np.nan, -1.0, 1.0, np.inf]).reshape(4, 1, 1, 1))
     np.testing.assert_allclose(shown.ravel(), [0, 0, 1, 0])

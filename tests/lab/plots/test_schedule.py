@@ -1,5 +1,6 @@
 """Plots of schedules: one line for each, in different colors."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,3 +50,44 @@ def test_wrong_arguments_raise(name, tmp_path, monkeypatch):
     arguments, options, message = WRONG_ARGUMENTS[name]
     with pytest.raises(ConfigError, match=message):
         lab.plot_schedule(*arguments, **options)
+
+
+def legend_texts(figure):
+    return [text.get_text().removeprefix("\u200b") for text in figure.legends[0].get_texts()]
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legend():
+    figure = lab.plot_schedule({"_warm": SCHEDULES["cosine"], "b": optim.constant(1.0)}, steps=10)
+    assert legend_texts(figure) == ["_warm", "b"]
+
+
+def test_steps_without_a_finite_rate_are_marked():
+    figure = lab.plot_schedule(lambda step: jnp.where(step > 50, jnp.nan, 1e-3), steps=100)
+    (axes,) = figure.axes
+    assert axes.get_xlim()[1] >= 100
+    assert axes.lines[1].get_xdata().tolist() == list(range(51, 101))
+
+
+def test_rates_below_0_are_visible():
+    (axes,) = lab.plot_schedule(lambda step: 1.0 - step / 5, steps=10).axes
+    assert axes.get_ylim()[0] < -1
+
+
+def test_peaks_far_apart_have_a_logarithmic_axis():
+    rates = {str(rate): optim.constant(rate) for rate in (1.0, 0.1, 0.01, 1e-4)}
+    (axes,) = lab.plot_schedule(rates, steps=10).axes
+    assert axes.get_yscale() == "log"
+    assert "log" in axes.get_ylabel()
+
+
+def test_many_schedules_differ_and_are_all_in_the_legend():
+    many = {f"schedule number {index}": optim.constant(0.1 + index) for index in range(56)}
+    figure = lab.plot_schedule(many, steps=3)
+    (axes,) = figure.axes
+    styles = {(line.get_color(), str(line._dash_pattern)) for line in axes.lines}
+    assert len(styles) == 56
+    assert legend_texts(figure) == list(many)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.y0 >= 0 and box.x1 <= figure.bbox.width
+    assert axes.get_window_extent().width > figure.dpi * 5
