@@ -21,6 +21,7 @@ from domains import (
     SEQUENCES,
     SEVERAL,
     TOKENS,
+    TWO,
     VECTORS,
     VOLUMES,
     Domain,
@@ -184,6 +185,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.pad": Entry({"padding": 1}),
     "nn.parallel": Entry({"left": nn.dense(3), "right": nn.tanh(), "join": "dict"}, domain=VECTORS),
     "nn.parameter": Entry({"init": nn.normal(1.0)}, domain=VECTORS),
+    "nn.pick": Entry({"path": "1"}, domain=SEVERAL),
     "nn.prelu": Entry(),
     "nn.pretrained": Entry({"layer": nn.tanh(), "params": {}, "state": {}}, domain=VECTORS),
     "nn.relu": Entry(),
@@ -199,6 +201,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.resnet_cifar": Entry({"depth": 8, "classes": 2, "width": 2}, network=True),
     "nn.rms_norm": Entry(domain=IMAGES._replace(values=spread), values={"eps": (0.1, 0.3)}),
     "nn.rnn": Entry({"units": 3, "bidirectional": True, "last": True}, domain=SEQUENCES),
+    "nn.sample_normal": Entry(domain=TWO),
     "nn.selu": Entry(),
     "nn.separable_conv": Entry({"channels": 3}),
     "nn.shared": Entry({"layer": nn.dense(4), "use": twice}, domain=VECTORS),
@@ -218,6 +221,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.switch": Entry({"left": nn.dense(3), "right": nn.dense(3)}, domain=CHOSEN),
     "nn.take": Entry({"network": nn.chain(head=nn.dense(3)), "path": "head"}, domain=VECTORS),
     "nn.tanh": Entry(),
+    "nn.tap": Entry(maker=False),
     # 6 channels: a normalization over 4 numbers is too curved for finite differences.
     "nn.transformer_block": Entry(
         {"heads": 2, "expansion": 2, "causal": True},

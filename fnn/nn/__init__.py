@@ -29,6 +29,7 @@ from fnn.nn.combinators.parallel import add as add
 from fnn.nn.combinators.parallel import concat as concat
 from fnn.nn.combinators.parallel import multiply as multiply
 from fnn.nn.combinators.parallel import parallel as parallel
+from fnn.nn.combinators.pick import pick as pick
 from fnn.nn.combinators.repeat import ensemble as ensemble
 from fnn.nn.combinators.repeat import repeat as repeat
 from fnn.nn.combinators.shared import shared as shared
@@ -65,6 +66,7 @@ from fnn.nn.initializers.random import variance_scaling as variance_scaling
 from fnn.nn.initializers.random import xavier_normal as xavier_normal
 from fnn.nn.initializers.random import xavier_uniform as xavier_uniform
 from fnn.nn.initializers.whitening import whitening as whitening
+from fnn.nn.latent import sample_normal as sample_normal
 from fnn.nn.linear import dense as dense
 from fnn.nn.linear import parameter as parameter
 from fnn.nn.models.classic import lenet5 as lenet5
@@ -113,3 +115,4 @@ from fnn.nn.transforms.parts import pretrained as pretrained
 from fnn.nn.transforms.parts import replace as replace
 from fnn.nn.transforms.parts import take as take
 from fnn.nn.transforms.remat import remat as remat
+from fnn.nn.transforms.tap import tap as tap

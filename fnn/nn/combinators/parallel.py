@@ -228,4 +228,4 @@ def concat(*, axis: int = -1) -> Layer:
 
 
 def _join(name: str, join: Join) -> Layer:
-    return stateless(name, partial(join.shape, name), partial(join.array, name))
+    return stateless(name, partial(join.shape, name), partial(join.array, name), several=True)
