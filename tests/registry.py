@@ -232,7 +232,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.truncated_normal": Entry(),
     "nn.unembed": Entry({"embedding": nn.embed(5, 4), "vocabulary": 5}, domain=SEQUENCES),
     "nn.unet": Entry({"channels": (2, 3), "outputs": 2}, network=True, domain=sized(4)),
-    "nn.upsample": Entry({"method": "bilinear"}),
+    "nn.upsample": Entry({"size": (7, 4), "method": "bicubic"}),
     "nn.variance_scaling": Entry(),
     "nn.vgg": Entry(
         {"depth": 11, "classes": 2, "width": 2, "units": 3}, network=True, domain=sized(32)

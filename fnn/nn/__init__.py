@@ -105,7 +105,6 @@ from fnn.nn.shape import flatten as flatten
 from fnn.nn.shape import pad as pad
 from fnn.nn.shape import reshape as reshape
 from fnn.nn.shape import transpose as transpose
-from fnn.nn.shape import upsample as upsample
 from fnn.nn.summary import Summary as Summary
 from fnn.nn.summary import summary as summary
 from fnn.nn.transforms.activity_regularizer import activity_regularizer as activity_regularizer
@@ -116,3 +115,4 @@ from fnn.nn.transforms.parts import replace as replace
 from fnn.nn.transforms.parts import take as take
 from fnn.nn.transforms.remat import remat as remat
 from fnn.nn.transforms.tap import tap as tap
+from fnn.nn.upsample import upsample as upsample

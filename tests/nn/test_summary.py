@@ -174,9 +174,7 @@ def test_the_html_is_a_table_with_escaped_names():
     network = nn.chain(**{"<b>bold & brave": nn.dense(3)})
     page = nn.summary(network, (4,))._repr_html_()
     assert page.startswith("<table>") and page.count("<tr>") == 3
-    assert (
-        "<td>&lt;b&gt;bold &amp; brave</td><td>dense</td><td>(3,)</td><td>15</td>" in page
-    )
+    assert "<td>&lt;b&gt;bold &amp; brave</td><td>dense</td><td>(3,)</td><td>15</td>" in page
     assert "<b>" not in page
 
 
