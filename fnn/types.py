@@ -166,6 +166,29 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class KernelInitializer:
+    """An initializer whose draws depend on the numbers of inputs and outputs that a kernel joins.
+
+    Other functions of (key, shape) are initializers too, and draw the kernels of all groups alike.
+
+    Attributes:
+        draw: (key, shape, groups) -> kernel (..., inputs, outputs), where an output sees the inputs
+            of its group: `inputs` are those of one group, `outputs` those of all.
+    """
+
+    draw: Callable[[RandomKey, Shape, int], Array]
+
+    def __call__(self, key: RandomKey, shape: Shape) -> Array:
+        """Return a kernel of one group.
+
+        Args:
+            key: Random key.
+            shape: Shape of the kernel.
+        """
+        return self.draw(key, shape, 1)
+
+
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """A value that depends on the step, such as a learning rate.
 

@@ -1,6 +1,7 @@
 """Convolution layers."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
@@ -10,7 +11,7 @@ from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.windows import Padding, Sizes, Windows, make_windows
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve
-from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.types import Initializer, KernelInitializer, Layer, Params, Shape, State
 from fnn.values import maker
 
 
@@ -169,6 +170,13 @@ def grouped_width(
     return width
 
 
+def for_groups(kernel_init: Initializer, groups: int) -> Initializer:
+    """Return the initializer of a kernel whose outputs see the inputs of their group only."""
+    if isinstance(kernel_init, KernelInitializer):
+        return partial(kernel_init.draw, groups=groups)
+    return kernel_init
+
+
 def convolution(
     windows: Windows,
     width: Width,
@@ -193,7 +201,8 @@ def convolution(
         size = windows.outputs(shape[:-1])
         group_inputs = shape[-1] // groups
         kernel_shape = (*windows.size, group_inputs, channels)
-        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        initializer = for_groups(kernel_init or he_normal(), groups)
+        params = init_affine(where, key, kernel_shape, initializer, use_bias)
         return params, {}, (*size, channels)
 
     def apply(

@@ -4,7 +4,7 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.convolution.conv import Width, grouped_width
+from fnn.nn.convolution.conv import Width, for_groups, grouped_width
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, make_windows, pad_pairs
 from fnn.nn.initializers.random import he_normal
@@ -156,7 +156,8 @@ def _transposed(
         size, _ = _output_size(windows, extra, image)
         group_inputs = shape[-1] // groups
         kernel_shape = (*windows.size, group_inputs, channels)
-        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        initializer = for_groups(kernel_init or he_normal(), groups)
+        params = init_affine(where, key, kernel_shape, initializer, use_bias)
         return params, {}, (*size, channels)
 
     def apply(
