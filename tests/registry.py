@@ -104,7 +104,11 @@ REGISTRY: dict[str, Entry] = {
         {"layer": nn.dense(3), "penalty": tenth_of_square}, domain=VECTORS
     ),
     "nn.adaptive_avg_pool": Entry({"size": 3}),
+    "nn.adaptive_avg_pool_1d": Entry({"size": 2}, domain=SEQUENCES),
+    "nn.adaptive_avg_pool_3d": Entry({"size": 2}, domain=VOLUMES),
     "nn.adaptive_max_pool": Entry({"size": 3}, domain=IMAGES._replace(values=apart)),
+    "nn.adaptive_max_pool_1d": Entry({"size": 2}, domain=SEQUENCES._replace(values=apart)),
+    "nn.adaptive_max_pool_3d": Entry({"size": 2}, domain=VOLUMES._replace(values=apart)),
     "nn.add": Entry(domain=SEVERAL),
     "nn.attention": Entry({"heads": 2, "rotary": True}, domain=MASKED, smooth=False),
     "nn.avg_pool": Entry(),

@@ -88,7 +88,11 @@ from fnn.nn.normalization.layer_norm import rms_norm as rms_norm
 from fnn.nn.normalization.weight_norms import spectral_norm as spectral_norm
 from fnn.nn.normalization.weight_norms import weight_standardization as weight_standardization
 from fnn.nn.pooling import adaptive_avg_pool as adaptive_avg_pool
+from fnn.nn.pooling import adaptive_avg_pool_1d as adaptive_avg_pool_1d
+from fnn.nn.pooling import adaptive_avg_pool_3d as adaptive_avg_pool_3d
 from fnn.nn.pooling import adaptive_max_pool as adaptive_max_pool
+from fnn.nn.pooling import adaptive_max_pool_1d as adaptive_max_pool_1d
+from fnn.nn.pooling import adaptive_max_pool_3d as adaptive_max_pool_3d
 from fnn.nn.pooling import avg_pool as avg_pool
 from fnn.nn.pooling import avg_pool_1d as avg_pool_1d
 from fnn.nn.pooling import avg_pool_3d as avg_pool_3d
