@@ -155,6 +155,8 @@ class Layer:
             cannot be replaced.
         by_name: Whether its params and state are dicts of those of its parts, unchanged, by these
             names.
+        any_channels: Whether it takes images with any number of channels, so that it would take
+            images with channels first for others.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
@@ -163,6 +165,7 @@ class Layer:
     parts: "Mapping[str, Layer | Callable[..., Layer]]" = field(default_factory=dict)
     with_parts: "Callable[[Mapping[str, Any]], Layer] | None" = None
     by_name: bool = False
+    any_channels: bool = False
 
 
 @dataclass(frozen=True, eq=False)

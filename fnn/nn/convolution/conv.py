@@ -1,6 +1,7 @@
 """Convolution layers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -43,7 +44,8 @@ def conv(
         dilation: Pixels from one tap of the kernel to the next: one int, or (height, width).
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b; not needed before a normalization.
-        in_channels: Expected channels of x, checked if given: it finds images with channels first.
+        in_channels: Expected channels of x, checked if given. Without it, training refuses images
+            that seem to have channels first.
         kernel_init: Initializer of the kernel; he_normal if None, for the ReLU that mostly follows.
 
     Raises:
@@ -54,7 +56,8 @@ def conv(
     """
     windows = make_windows("conv", 2, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 @maker
@@ -93,7 +96,8 @@ def conv_1d(
     """
     windows = make_windows("conv_1d", 1, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 @maker
@@ -133,7 +137,8 @@ def conv_3d(
     """
     windows = make_windows("conv_3d", 3, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 # (shape of an example) -> (output channels, groups); raises ShapeError for unfit channels.

@@ -143,7 +143,14 @@ def wrap_layer(
     def with_parts(parts: Mapping[str, Any]) -> Layer:
         return rewrap(_with_parts(layer, parts))
 
-    return Layer(changed.init, changed.apply, name_of(layer), layer.parts, with_parts)
+    return Layer(
+        changed.init,
+        changed.apply,
+        name_of(layer),
+        layer.parts,
+        with_parts,
+        any_channels=layer.any_channels,
+    )
 
 
 def map_parts(layer: Layer, change: Change) -> Layer:
