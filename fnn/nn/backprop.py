@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
+from fnn.nn.core.composite import expect_layer
 from fnn.nn.transforms.tap import offsets, outputs, record, split, with_offsets
 from fnn.types import Layer, Params, RandomKey, State
 
@@ -67,7 +68,10 @@ def forward_pass(
         ShapeError: In the Jacobian: y is not a single array.
     """
 
-    module = record("forward_pass", layer, tuple(paths)) if paths else layer
+    module = layer
+    if paths:
+        network = expect_layer("forward_pass network", layer)
+        module = record("forward_pass", network, tuple(paths))
 
     def apply(params: Params, x: Any, added: State) -> tuple[Any, State]:
         if isinstance(module, Layer):

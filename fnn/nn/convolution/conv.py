@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import jax
 
@@ -178,7 +177,8 @@ def grouped_width(
 def for_groups(kernel_init: Initializer, groups: int) -> Initializer:
     """Return the initializer of a kernel whose outputs see the inputs of their group only."""
     if isinstance(kernel_init, KernelInitializer):
-        return partial(kernel_init.draw, groups=groups)
+        draw = kernel_init.draw
+        return lambda key, shape: draw(key, shape, groups)
     return kernel_init
 
 

@@ -134,3 +134,8 @@ def test_a_layer_of_one_array_refuses_several_and_advises(key, name):
 def _trees(name, key):
     params, state, _ = ONE_ARRAY[name].init(key, (3, 3, 2))
     return params, state
+
+
+def test_joins_of_a_dict_describe_it_and_print_no_arrays():
+    with pytest.raises(ShapeError, match=r"got \{a: float32\[3,4\]\}; take them from nn.graph"):
+        nn.concat().apply({}, {}, {"a": X})

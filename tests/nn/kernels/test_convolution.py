@@ -429,9 +429,8 @@ EXPORTED = {
 }
 
 
-@pytest.mark.parametrize("platforms", [["cpu"], ["cpu", "cuda"]])
 @pytest.mark.parametrize("name", EXPORTED)
-def test_a_program_of_any_batch_is_exported_and_equals_the_network(name, platforms, key):
+def test_a_program_of_any_batch_is_exported_and_equals_the_network(name, key):
     network, shape = EXPORTED[name]
     params, state = jax.jit(lambda key: network.init(key, shape)[:2])(key)
 
@@ -446,8 +445,7 @@ def test_a_program_of_any_batch_is_exported_and_equals_the_network(name, platfor
 
     (batch,) = export.symbolic_shape("batch")
     of_any_batch = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
-    exported = export.export(loss_and_gradient, platforms=platforms)(of_any_batch)
-    for size in (1, 3):
-        x = jnp.float32(np.random.default_rng(size).normal(size=(size, *shape)))
-        for got, wanted in zip(exported.call(x), loss_and_gradient(x), strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
+    exported = export.export(loss_and_gradient, platforms=["cpu", "cuda"])(of_any_batch)
+    x = jnp.float32(np.random.default_rng(0).normal(size=(3, *shape)))
+    for got, wanted in zip(exported.call(x), loss_and_gradient(x), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)

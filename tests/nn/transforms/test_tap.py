@@ -112,6 +112,16 @@ def test_a_layer_with_a_state_of_its_own_kind_is_tapped(key):
     assert state == {"counter_0": 2}
 
 
+def test_a_pretrained_network_is_tapped_also_inside_of_copies(key):
+    network = nn.chain(nn.repeat(nn.chain(nn.dense(4), nn.batch_norm()), 2), nn.dense(2))
+    params, state, _ = network.init(key, (4,))
+    given = nn.pretrained(network, params, state)
+    tapped = nn.tap(given, "repeat_0/body/dense_0")
+    own_params, own_state, (_, shapes) = tapped.init(jax.random.key(1), (4,))
+    assert same((params, state), (own_params, own_state))
+    assert shapes == {"repeat_0/body/dense_0": (2, 4)}
+
+
 def test_a_training_step_has_taps_and_trains_as_without(key):
     network = nn.chain(nn.dense(4), nn.relu(), nn.dense(2))
     labels = jnp.array([0, 1, 1])
