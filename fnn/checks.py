@@ -1,6 +1,6 @@
 """Checks of arguments. A traced value passes every check on its number, which is not yet known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,9 @@ SPATIAL_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "
 # How `each` describes its argument, by the number of axes.
 ONE_OR_EACH = {1: "one int", 2: "one int or two", 3: "one int or three"}
 
+# The way out where a layer of one array gets several.
+ONE_OF_SEVERAL = "take one, as by nn.pick(0), or join them, as by nn.concat() or nn.add()"
+
 
 def is_concrete(value: Any) -> bool:
     """Return whether the numbers of a value are known on the host: it is not traced."""
@@ -29,6 +32,23 @@ def is_concrete(value: Any) -> bool:
 def describe(array: Any) -> str:
     """Return dtype and shape as text, `float32[2,8,8,1]`."""
     return f"{jnp.result_type(array)}[{','.join(map(str, np.shape(array)))}]"
+
+
+def describe_tree(tree: Any) -> str:
+    """Return the arrays of a tuple or dict, or their shapes, as text, `{mean: float32[3,2]}`."""
+    if isinstance(tree, Mapping):
+        entries = [f"{name}: {describe_tree(part)}" for name, part in tree.items()]
+        return "{" + ", ".join(entries) + "}"
+    if isinstance(tree, tuple | list) and not is_one_shape(tree):
+        return f"({', '.join(map(describe_tree, tree))})"
+    return describe(tree) if hasattr(tree, "dtype") else str(tree)
+
+
+def is_one_shape(shape: Any) -> bool:
+    """Return whether a value is the shape of one array, not a tree of shapes."""
+    return isinstance(shape, tuple | list) and not any(
+        isinstance(size, tuple | list | Mapping) or hasattr(size, "dtype") for size in shape
+    )
 
 
 # Numbers.
@@ -178,15 +198,25 @@ def key(where: str, value: Any) -> jax.Array:
     return value
 
 
+def one_array(where: str, x: Any) -> jax.Array:
+    """Return x if it is one array; DTypeError if it is a tuple or dict of arrays."""
+    if not hasattr(x, "dtype"):
+        is_tree = isinstance(x, tuple | list | Mapping)
+        got = f"{type(x).__name__} {describe_tree(x)}" if is_tree else type(x).__name__
+        raise DTypeError(where, "one array", got, ONE_OF_SEVERAL)
+    return x
+
+
+def one_shape(where: str, shape: Any) -> Shape:
+    """Return the shape if it is that of one array; ShapeError if it is a tree of shapes."""
+    if not is_one_shape(shape):
+        raise ShapeError(where, "the shape of one array", describe_tree(shape), ONE_OF_SEVERAL)
+    return tuple(shape)
+
+
 def floating(where: str, x: Any) -> jax.Array:
     """Return the array if it holds floating-point numbers; DTypeError otherwise."""
-    if not hasattr(x, "dtype"):
-        raise DTypeError(
-            where,
-            "one array",
-            type(x).__name__,
-            "join several first, as by nn.concat() or nn.add()",
-        )
+    one_array(where, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise DTypeError(
             where,
@@ -229,7 +259,7 @@ def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
         shape: Without the batch axis.
         axes: Number of spatial axes: 1 for a signal, 2 for an image, 3 for a volume.
     """
-    if len(shape) != axes + 1:
+    if len(one_shape(where, shape)) != axes + 1:
         raise ShapeError(
             where,
             f"({', '.join((*SPATIAL_AXES[axes], 'channels'))})",
@@ -251,7 +281,7 @@ def image_batch(where: str, x: jax.Array, axes: int = 2) -> jax.Array:
         ShapeError: The rank is not axes + 2.
         DTypeError: The array does not hold floating-point numbers.
     """
-    if x.ndim != axes + 2:
+    if one_array(where, x).ndim != axes + 2:
         raise ShapeError(
             where,
             f"rank {axes + 2} ({', '.join(layout(axes))})",

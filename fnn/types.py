@@ -155,6 +155,8 @@ class Layer:
             cannot be replaced.
         by_name: Whether its params and state are dicts of those of its parts, unchanged, by these
             names.
+        any_channels: Whether it takes images with any number of channels, so that it would take
+            images with channels first for others.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
@@ -163,6 +165,30 @@ class Layer:
     parts: "Mapping[str, Layer | Callable[..., Layer]]" = field(default_factory=dict)
     with_parts: "Callable[[Mapping[str, Any]], Layer] | None" = None
     by_name: bool = False
+    any_channels: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class KernelInitializer:
+    """An initializer whose draws depend on the numbers of inputs and outputs that a kernel joins.
+
+    Other functions of (key, shape) are initializers too, and draw the kernels of all groups alike.
+
+    Attributes:
+        draw: (key, shape, groups) -> kernel (..., inputs, outputs), where an output sees the inputs
+            of its group: `inputs` are those of one group, `outputs` those of all.
+    """
+
+    draw: Callable[[RandomKey, Shape, int], Array]
+
+    def __call__(self, key: RandomKey, shape: Shape) -> Array:
+        """Return a kernel of one group.
+
+        Args:
+            key: Random key.
+            shape: Shape of the kernel.
+        """
+        return self.draw(key, shape, 1)
 
 
 @dataclass(frozen=True, eq=False)

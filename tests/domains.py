@@ -73,6 +73,7 @@ PAIRS = paired_with(lambda time: (3, 4), lambda draw, shapes: smooth(draw, shape
 SEVERAL = Domain(
     lambda draw: ((4,),) * 3, lambda draw, shapes: tuple(smooth(draw, shape) for shape in shapes)
 )
+TWO = SEVERAL._replace(shape=lambda draw: ((4,),) * 2)
 CHOSEN = Domain(
     lambda draw: ((), (4,)),
     lambda draw, shapes: (draw.integers(0, 2, BATCH), smooth(draw, shapes[1])),

@@ -21,6 +21,7 @@ from domains import (
     SEQUENCES,
     SEVERAL,
     TOKENS,
+    TWO,
     VECTORS,
     VOLUMES,
     Domain,
@@ -103,7 +104,11 @@ REGISTRY: dict[str, Entry] = {
         {"layer": nn.dense(3), "penalty": tenth_of_square}, domain=VECTORS
     ),
     "nn.adaptive_avg_pool": Entry({"size": 3}),
+    "nn.adaptive_avg_pool_1d": Entry({"size": 2}, domain=SEQUENCES),
+    "nn.adaptive_avg_pool_3d": Entry({"size": 2}, domain=VOLUMES),
     "nn.adaptive_max_pool": Entry({"size": 3}, domain=IMAGES._replace(values=apart)),
+    "nn.adaptive_max_pool_1d": Entry({"size": 2}, domain=SEQUENCES._replace(values=apart)),
+    "nn.adaptive_max_pool_3d": Entry({"size": 2}, domain=VOLUMES._replace(values=apart)),
     "nn.add": Entry(domain=SEVERAL),
     "nn.attention": Entry({"heads": 2, "rotary": True}, domain=MASKED, smooth=False),
     "nn.avg_pool": Entry(),
@@ -184,6 +189,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.pad": Entry({"padding": 1}),
     "nn.parallel": Entry({"left": nn.dense(3), "right": nn.tanh(), "join": "dict"}, domain=VECTORS),
     "nn.parameter": Entry({"init": nn.normal(1.0)}, domain=VECTORS),
+    "nn.pick": Entry({"path": "1"}, domain=SEVERAL),
     "nn.prelu": Entry(),
     "nn.pretrained": Entry({"layer": nn.tanh(), "params": {}, "state": {}}, domain=VECTORS),
     "nn.relu": Entry(),
@@ -199,6 +205,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.resnet_cifar": Entry({"depth": 8, "classes": 2, "width": 2}, network=True),
     "nn.rms_norm": Entry(domain=IMAGES._replace(values=spread), values={"eps": (0.1, 0.3)}),
     "nn.rnn": Entry({"units": 3, "bidirectional": True, "last": True}, domain=SEQUENCES),
+    "nn.sample_normal": Entry(domain=TWO),
     "nn.selu": Entry(),
     "nn.separable_conv": Entry({"channels": 3}),
     "nn.shared": Entry({"layer": nn.dense(4), "use": twice}, domain=VECTORS),
@@ -218,6 +225,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.switch": Entry({"left": nn.dense(3), "right": nn.dense(3)}, domain=CHOSEN),
     "nn.take": Entry({"network": nn.chain(head=nn.dense(3)), "path": "head"}, domain=VECTORS),
     "nn.tanh": Entry(),
+    "nn.tap": Entry(maker=False),
     # 6 channels: a normalization over 4 numbers is too curved for finite differences.
     "nn.transformer_block": Entry(
         {"heads": 2, "expansion": 2, "causal": True},
@@ -228,7 +236,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.truncated_normal": Entry(),
     "nn.unembed": Entry({"embedding": nn.embed(5, 4), "vocabulary": 5}, domain=SEQUENCES),
     "nn.unet": Entry({"channels": (2, 3), "outputs": 2}, network=True, domain=sized(4)),
-    "nn.upsample": Entry({"method": "bilinear"}),
+    "nn.upsample": Entry({"size": (7, 4), "method": "bicubic"}),
     "nn.variance_scaling": Entry(),
     "nn.vgg": Entry(
         {"depth": 11, "classes": 2, "width": 2, "units": 3}, network=True, domain=sized(32)

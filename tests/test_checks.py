@@ -122,6 +122,15 @@ def test_choice_must_be_one_of_the_choices():
 def test_floating_rejects_a_tuple():
     with pytest.raises(
         DTypeError,
-        match=r"dense x: expected one array, got tuple; join several first, as by nn.concat",
+        match=r"dense x: expected one array, got tuple \(float32\[2\], .*; take one, as by nn.pick",
     ):
         checks.floating("dense x", (jnp.ones(2), jnp.ones(2)))
+
+
+def test_a_tree_of_shapes_is_not_the_shape_of_one_array():
+    assert checks.one_shape("embed", [3, 4]) == (3, 4)
+    for tree, text in [(((3,), ()), r"\(\(3,\), \(\)\)"), ({"a": (3,)}, r"\{a: \(3,\)\}")]:
+        with pytest.raises(
+            ShapeError, match=f"embed: expected the shape of one array, got {text};"
+        ):
+            checks.one_shape("embed", tree)

@@ -29,6 +29,7 @@ from fnn.nn.combinators.parallel import add as add
 from fnn.nn.combinators.parallel import concat as concat
 from fnn.nn.combinators.parallel import multiply as multiply
 from fnn.nn.combinators.parallel import parallel as parallel
+from fnn.nn.combinators.pick import pick as pick
 from fnn.nn.combinators.repeat import ensemble as ensemble
 from fnn.nn.combinators.repeat import repeat as repeat
 from fnn.nn.combinators.shared import shared as shared
@@ -65,6 +66,7 @@ from fnn.nn.initializers.random import variance_scaling as variance_scaling
 from fnn.nn.initializers.random import xavier_normal as xavier_normal
 from fnn.nn.initializers.random import xavier_uniform as xavier_uniform
 from fnn.nn.initializers.whitening import whitening as whitening
+from fnn.nn.latent import sample_normal as sample_normal
 from fnn.nn.linear import dense as dense
 from fnn.nn.linear import parameter as parameter
 from fnn.nn.models.classic import lenet5 as lenet5
@@ -86,7 +88,11 @@ from fnn.nn.normalization.layer_norm import rms_norm as rms_norm
 from fnn.nn.normalization.weight_norms import spectral_norm as spectral_norm
 from fnn.nn.normalization.weight_norms import weight_standardization as weight_standardization
 from fnn.nn.pooling import adaptive_avg_pool as adaptive_avg_pool
+from fnn.nn.pooling import adaptive_avg_pool_1d as adaptive_avg_pool_1d
+from fnn.nn.pooling import adaptive_avg_pool_3d as adaptive_avg_pool_3d
 from fnn.nn.pooling import adaptive_max_pool as adaptive_max_pool
+from fnn.nn.pooling import adaptive_max_pool_1d as adaptive_max_pool_1d
+from fnn.nn.pooling import adaptive_max_pool_3d as adaptive_max_pool_3d
 from fnn.nn.pooling import avg_pool as avg_pool
 from fnn.nn.pooling import avg_pool_1d as avg_pool_1d
 from fnn.nn.pooling import avg_pool_3d as avg_pool_3d
@@ -103,7 +109,6 @@ from fnn.nn.shape import flatten as flatten
 from fnn.nn.shape import pad as pad
 from fnn.nn.shape import reshape as reshape
 from fnn.nn.shape import transpose as transpose
-from fnn.nn.shape import upsample as upsample
 from fnn.nn.summary import Summary as Summary
 from fnn.nn.summary import summary as summary
 from fnn.nn.transforms.activity_regularizer import activity_regularizer as activity_regularizer
@@ -113,3 +118,5 @@ from fnn.nn.transforms.parts import pretrained as pretrained
 from fnn.nn.transforms.parts import replace as replace
 from fnn.nn.transforms.parts import take as take
 from fnn.nn.transforms.remat import remat as remat
+from fnn.nn.transforms.tap import tap as tap
+from fnn.nn.upsample import upsample as upsample

@@ -215,7 +215,7 @@ def prelu(slope: Number = 0.25) -> Layer:
     checks.number("prelu slope", slope, "(-inf, inf)")
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        if not shape or not shape[-1]:
+        if not checks.one_shape("prelu", shape) or not shape[-1]:
             raise ShapeError(
                 "prelu",
                 "a shape (..., channels)",
@@ -276,6 +276,7 @@ def maxout(
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("maxout key", key)
+        checks.one_shape("maxout", shape)
         if not shape:
             raise ShapeError(
                 "maxout",
@@ -296,6 +297,7 @@ def maxout(
         key: jax.Array | None = None,
         train: bool = False,
     ):
+        checks.one_array("maxout x", x)
         expect_affine("maxout", params, x, (x.shape[-1], width), use_bias)
         y = add_bias(x @ params["kernel"], params, use_bias)
         # (batch, ..., units * pieces) -> (batch, ..., units, pieces) -> (batch, ..., units)

@@ -120,6 +120,7 @@ def _dropout_layer(where: str, drop_rate: Number, mask_shape_of: Callable[[Shape
     checks.number(f"{where} drop_rate", drop_rate, "[0, 1)")
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        checks.one_shape(where, shape)
         mask_shape_of(shape)  # raises for a shape that does not fit
         return {}, {}, shape
 

@@ -42,6 +42,7 @@ def embed(
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("embed key", key)
+        checks.one_shape("embed", shape)
         initializer = table_init or normal(1.0)
         table = initializer(key, (vocabulary, width))
         return {"table": table}, {}, (*shape, width)
@@ -55,6 +56,7 @@ def embed(
         train: bool = False,
     ):
         trees.expect_arrays("embed", params, {"table": (vocabulary, width)})
+        checks.one_array("embed x", x)
         # A token without a batch axis would pass the lookup, and fail far from here.
         if x.ndim == 0:
             raise ShapeError(
@@ -203,7 +205,7 @@ def _sinusoids(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Arr
 
 
 def _expect_width(shape: Shape, expected: Shape) -> None:
-    if shape[-1:] != expected:
+    if checks.one_shape("unembed x", shape)[-1:] != expected:
         raise ShapeError(
             "unembed x",
             f"to end in {expected}, as the embedding does",
@@ -213,7 +215,7 @@ def _expect_width(shape: Shape, expected: Shape) -> None:
 
 
 def _expect_sequence(where: str, shape: Shape) -> Shape:
-    if len(shape) != 2 or 0 in shape:
+    if len(checks.one_shape(where, shape)) != 2 or 0 in shape:
         raise ShapeError(
             where,
             "a shape (time, width)",

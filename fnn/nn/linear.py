@@ -41,6 +41,7 @@ def dense(
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key("dense key", key)
+        checks.one_shape("dense", shape)
         if not shape:
             raise ShapeError(
                 "dense",
@@ -61,6 +62,7 @@ def dense(
         key: jax.Array | None = None,
         train: bool = False,
     ):
+        checks.one_array("dense x", x)
         # A wrong width of x is reported as an error of x, not of the params.
         expect_affine("dense", params, x, (x.shape[-1], units), use_bias)
         # (batch, ..., inputs) @ (inputs, units) -> (batch, ..., units)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.errors import ShapeError
 from fnn.nn.core.stateless import stateless
-from fnn.nn.core.windows import Padding, Sizes, Windows, check_padding
+from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, check_padding
 from fnn.nn.kernels import pool
 from fnn.types import Layer, Shape
 from fnn.values import maker
@@ -21,6 +22,8 @@ def max_pool(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Layer:
     """Max pooling of images: the largest value of each window, channel by channel.
 
@@ -32,13 +35,16 @@ def max_pool(
         stride: Pixels from one window to the next; the size of the window if None.
         padding: "VALID" for none, "SAME" for ⌈size / stride⌉ outputs, an int for every side, or
             ((top, bottom), (left, right)). Padding is never the maximum.
+        dilation: Pixels from one element of a window to the next: one int, or (height, width).
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
 
     Raises:
         ConfigError: An option is out of range.
         ShapeError: x has another rank, or is smaller than the window.
         DTypeError: x is not floating-point.
     """
-    return _window_pool("max_pool", 2, pool.max_pool, window, stride, padding)
+    windows = _windows("max_pool", 2, window, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows)
 
 
 @maker
@@ -47,6 +53,8 @@ def max_pool_1d(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Layer:
     """Max pooling of signals, x (batch, length, channels) -> y (batch, length', channels).
 
@@ -54,11 +62,14 @@ def max_pool_1d(
         window: Length of the window.
         stride: Steps from one window to the next; the length of the window if None.
         padding: "VALID", "SAME", an int for both ends, or one pair [(low, high)].
+        dilation: Steps from one element of a window to the next.
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `max_pool`.
     """
-    return _window_pool("max_pool_1d", 1, pool.max_pool, window, stride, padding)
+    windows = _windows("max_pool_1d", 1, window, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows)
 
 
 @maker
@@ -67,6 +78,8 @@ def max_pool_3d(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Layer:
     """Max pooling of volumes, x (batch, depth, height, width, channels) -> y of smaller axes.
 
@@ -74,11 +87,14 @@ def max_pool_3d(
         window: Size of the window: one int, or (depth, height, width).
         stride: Voxels from one window to the next; the size of the window if None.
         padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis.
+        dilation: Voxels from one element of a window to the next: one int, or one an axis.
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `max_pool`.
     """
-    return _window_pool("max_pool_3d", 3, pool.max_pool, window, stride, padding)
+    windows = _windows("max_pool_3d", 3, window, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows)
 
 
 @maker
@@ -87,24 +103,29 @@ def avg_pool(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Layer:
     """Average pooling of images: the mean of each window, channel by channel.
 
     x (batch, height, width, channels) -> y (batch, height', width', channels). The mean is over the
-    pixels of the image only: padding is not counted.
+    pixels of the image only, unless the padding is counted.
 
     Args:
         window: Size of the window in pixels: one int, or (height, width).
         stride: Pixels from one window to the next; the size of the window if None.
         padding: "VALID" for none, "SAME" for ⌈size / stride⌉ outputs, an int for every side, or
             ((top, bottom), (left, right)).
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
+        count_include_pad: Whether the zeros of the padding count in a mean, as by default in torch.
 
     Raises:
         ConfigError: An option is out of range.
         ShapeError: x has another rank, or is smaller than the window.
         DTypeError: x is not floating-point.
     """
-    return _window_pool("avg_pool", 2, pool.avg_pool, window, stride, padding)
+    windows = _windows("avg_pool", 2, window, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, count_include_pad)
 
 
 @maker
@@ -113,18 +134,23 @@ def avg_pool_1d(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Layer:
     """Average pooling of signals, x (batch, length, channels) -> y (batch, length', channels).
 
     Args:
         window: Length of the window.
         stride: Steps from one window to the next; the length of the window if None.
-        padding: "VALID", "SAME", an int for both ends, or one pair [(low, high)]; not counted.
+        padding: "VALID", "SAME", an int for both ends, or one pair [(low, high)].
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
+        count_include_pad: Whether the zeros of the padding count in a mean, as by default in torch.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.
     """
-    return _window_pool("avg_pool_1d", 1, pool.avg_pool, window, stride, padding)
+    windows = _windows("avg_pool_1d", 1, window, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, count_include_pad)
 
 
 @maker
@@ -133,19 +159,23 @@ def avg_pool_3d(
     *,
     stride: Sizes | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Layer:
     """Average pooling of volumes, x (batch, depth, height, width, channels) -> y of smaller axes.
 
     Args:
         window: Size of the window: one int, or (depth, height, width).
         stride: Voxels from one window to the next; the size of the window if None.
-        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis; it is
-            not counted.
+        padding: "VALID", "SAME", an int for every side, or one (low, high) pair per axis.
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts, as in torch.
+        count_include_pad: Whether the zeros of the padding count in a mean, as by default in torch.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.
     """
-    return _window_pool("avg_pool_3d", 3, pool.avg_pool, window, stride, padding)
+    windows = _windows("avg_pool_3d", 3, window, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, count_include_pad)
 
 
 @maker
@@ -191,34 +221,93 @@ def global_avg_pool() -> Layer:
     return _global_pool("global_avg_pool", global_mean)
 
 
-def _window_pool(
+class PoolWindows(NamedTuple):
+    """The windows of a pooling.
+
+    Attributes:
+        windows: The windows and their padding.
+        ceil_mode: Whether a last window that begins on x but ends beyond it counts.
+    """
+
+    windows: Windows
+    ceil_mode: bool
+
+    def pads(self, image: Shape) -> Pairs:
+        """The (low, high) padding of an image of this size, as far as the last window reaches."""
+        pairs = self.windows.pads(image)
+        if not self.ceil_mode:
+            return pairs
+        lengthened = []
+        axes = zip(image, pairs, self.windows.reach, self.windows.stride, strict=True)
+        for size, (low, high), reach, stride in axes:
+            # Rounded up, but no window begins beyond x: it would hold padding alone.
+            last = -(-(low + size + high - reach) // stride) * stride
+            if last >= low + size:
+                last -= stride
+            lengthened.append((low, max(high, last + reach - low - size)))
+        return tuple(lengthened)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Check the shape of an example and return that of its pooled one."""
+        windows = self.windows
+        *image, channels = checks.image_shape(windows.where, shape, windows.axes)
+        size = tuple(image)
+        windows.outputs(size)  # raises where the window is larger than the image
+        return *windows._replace(padding=self.pads(size)).outputs(size), channels
+
+
+def _windows(
     where: str,
     axes: int,
-    reduce: Callable[..., jax.Array],
     window: Sizes,
     stride: Sizes | None,
     padding: Padding,
-) -> Layer:
+    dilation: Sizes,
+    ceil_mode: bool,
+) -> PoolWindows:
     size = checks.each(f"{where} window", window, axes)
     strides = size  # windows side by side
     if stride is not None:
         strides = checks.each(f"{where} stride", stride, axes)
+    dilations = checks.each(f"{where} dilation", dilation, axes)
+    checks.flag(f"{where} ceil_mode", ceil_mode)
     padding = check_padding(where, padding, axes)
-    no_dilation = (1,) * axes
-    windows = Windows(where, size, strides, padding, no_dilation)
+    return PoolWindows(Windows(where, size, strides, padding, dilations), ceil_mode)
 
-    def out_shape(shape: Shape) -> Shape:
-        *image, channels = checks.image_shape(where, shape, axes)
-        return *windows.outputs(tuple(image)), channels
+
+def _max_pool(pooled: PoolWindows) -> Layer:
+    windows = pooled.windows
+
+    def pool_batch(x: jax.Array, pads: Pairs) -> jax.Array:
+        return pool.max_pool(x, windows.size, windows.stride, pads, windows.dilation)
+
+    return _window_pool(pooled, pool_batch)
+
+
+def _avg_pool(pooled: PoolWindows, count_include_pad: bool) -> Layer:
+    windows = pooled.windows
+    checks.flag(f"{windows.where} count_include_pad", count_include_pad)
+
+    def pool_batch(x: jax.Array, pads: Pairs) -> jax.Array:
+        # Beyond the given padding, the last window of `ceil_mode` has no elements in any case.
+        counted = windows.pads(x.shape[1:-1]) if count_include_pad else None
+        return pool.avg_pool(x, windows.size, windows.stride, pads, counted)
+
+    return _window_pool(pooled, pool_batch)
+
+
+def _window_pool(
+    pooled: PoolWindows,
+    reduce: Callable[[jax.Array, Pairs], jax.Array],
+) -> Layer:
+    windows = pooled.windows
 
     def pool_batch(x: jax.Array) -> jax.Array:
-        checks.image_batch(f"{where} x", x, axes)
-        out_shape(x.shape[1:])  # raises where the window is larger than the image
-        image = x.shape[1:-1]
-        pads = windows.pads(image)
-        return reduce(x, size, strides, pads)  # (batch, *outputs, channels)
+        checks.image_batch(f"{windows.where} x", x, windows.axes)
+        pooled.out_shape(x.shape[1:])  # raises where the window is larger than the image
+        return reduce(x, pooled.pads(x.shape[1:-1]))  # (batch, *outputs, channels)
 
-    return stateless(where, out_shape, pool_batch)
+    return stateless(windows.where, pooled.out_shape, pool_batch)
 
 
 def _global_pool(where: str, reduce: Callable[[jax.Array], jax.Array]) -> Layer:
@@ -262,7 +351,35 @@ def adaptive_max_pool(size: Sizes) -> Layer:
         ShapeError: x has another rank or no pixel.
         DTypeError: x is not floating-point.
     """
-    return _adaptive_pool("adaptive_max_pool", pool.adaptive_max_pool, size)
+    return _adaptive_pool("adaptive_max_pool", 2, pool.adaptive_max_pool, size)
+
+
+@maker
+def adaptive_max_pool_1d(size: Sizes) -> Layer:
+    """Adaptive max pooling of signals, x (batch, length, channels) -> y (batch, size, channels).
+
+    Args:
+        size: Number of regions, those of `adaptive_max_pool`.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError: As `adaptive_max_pool`.
+    """
+    return _adaptive_pool("adaptive_max_pool_1d", 1, pool.adaptive_max_pool, size)
+
+
+@maker
+def adaptive_max_pool_3d(size: Sizes) -> Layer:
+    """Adaptive max pooling of volumes, x (batch, depth, height, width, channels).
+
+    y (batch, *size, channels), with the regions of `adaptive_max_pool`.
+
+    Args:
+        size: Regions along each axis: one int, or (depth, height, width).
+
+    Raises:
+        ConfigError, ShapeError, DTypeError: As `adaptive_max_pool`.
+    """
+    return _adaptive_pool("adaptive_max_pool_3d", 3, pool.adaptive_max_pool, size)
 
 
 @maker
@@ -278,24 +395,55 @@ def adaptive_avg_pool(size: Sizes) -> Layer:
     Raises:
         ConfigError, ShapeError, DTypeError: As `adaptive_max_pool`.
     """
-    return _adaptive_pool("adaptive_avg_pool", pool.adaptive_avg_pool, size)
+    return _adaptive_pool("adaptive_avg_pool", 2, pool.adaptive_avg_pool, size)
+
+
+@maker
+def adaptive_avg_pool_1d(size: Sizes) -> Layer:
+    """Adaptive average pooling of signals, x (batch, length, channels).
+
+    y (batch, size, channels), with the regions of `adaptive_max_pool`.
+
+    Args:
+        size: Number of regions.
+
+    Raises:
+        ConfigError, ShapeError, DTypeError: As `adaptive_max_pool`.
+    """
+    return _adaptive_pool("adaptive_avg_pool_1d", 1, pool.adaptive_avg_pool, size)
+
+
+@maker
+def adaptive_avg_pool_3d(size: Sizes) -> Layer:
+    """Adaptive average pooling of volumes, x (batch, depth, height, width, channels).
+
+    y (batch, *size, channels), with the regions of `adaptive_max_pool`.
+
+    Args:
+        size: Regions along each axis: one int, or (depth, height, width).
+
+    Raises:
+        ConfigError, ShapeError, DTypeError: As `adaptive_max_pool`.
+    """
+    return _adaptive_pool("adaptive_avg_pool_3d", 3, pool.adaptive_avg_pool, size)
 
 
 def _adaptive_pool(
     where: str,
+    axes: int,
     reduce: Callable[..., jax.Array],
     size: Sizes,
 ) -> Layer:
-    sizes = checks.pair(f"{where} size", size)
+    sizes = checks.each(f"{where} size", size, axes)
 
     def out_shape(shape: Shape) -> Shape:
-        checks.image_shape(where, shape)
+        checks.image_shape(where, shape, axes)
         expect_pixels(where, shape)
         channels = shape[-1]
         return *sizes, channels
 
     def pool_batch(x: jax.Array) -> jax.Array:
-        checks.image_batch(f"{where} x", x)
+        checks.image_batch(f"{where} x", x, axes)
         out_shape(x.shape[1:])
         return reduce(x, sizes)
 

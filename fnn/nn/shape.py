@@ -1,4 +1,4 @@
-"""Layers that change shapes: flatten, reshape, transpose, pad, crop and upsample."""
+"""Layers that change shapes: flatten, reshape, transpose, pad and crop."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.stateless import stateless
-from fnn.nn.core.windows import Pairs, Sizes
+from fnn.nn.core.windows import Pairs
 from fnn.types import Layer, Number, Shape
 from fnn.values import maker
 
@@ -207,52 +207,6 @@ def crop(border: Border) -> Layer:
     return stateless("crop", out_shape, apply)
 
 
-@maker
-def upsample(factor: Sizes = 2, *, method: str = "nearest") -> Layer:
-    """Enlarge each image by a whole factor, by repetition or bilinear interpolation.
-
-    x (batch, height, width, channels) -> y (batch, factor height, factor width, channels). Pixel i
-    of y is at (i + 1/2) / factor - 1/2 in x, and x continues as its outermost pixel, as in torch
-    with align_corners=False.
-
-    Args:
-        factor: Factor of height and width, or one for each.
-        method: "nearest" or "bilinear".
-
-    Raises:
-        ConfigError: An option is out of range.
-        ShapeError: x is not a batch of images, or an image has no pixels.
-        DTypeError: x is not of floating point.
-    """
-    factors = checks.pair("upsample factor", factor)
-    checks.choice("upsample method", method, list(UPSAMPLE_METHODS))
-    phases_along = UPSAMPLE_METHODS[method]
-
-    def out_shape(shape: Shape) -> Shape:
-        # (height, width, channels) -> (factor height, factor width, channels)
-        height, width, channels = checks.image_shape("upsample", shape)
-        if 0 in (height, width):
-            raise ShapeError(
-                "upsample",
-                "at least one pixel",
-                tuple(shape),
-                "give the image pixels",
-            )
-        return height * factors[0], width * factors[1], channels
-
-    def apply(x: jax.Array) -> jax.Array:
-        checks.image_batch("upsample x", x)
-        out_shape(x.shape[1:])
-        y = x.astype(trees.wide(x))
-        # Interpolation is separable: first along the height, then along the width.
-        for axis, axis_factor in enumerate(factors, 1):
-            phases = phases_along(y, axis, axis_factor)
-            y = _interleave(phases, axis)
-        return y.astype(x.dtype)
-
-    return stateless("upsample", out_shape, apply)
-
-
 def _reordered(
     name: str,
     out_shape: Callable[[Shape], Shape],
@@ -308,37 +262,3 @@ def _required_size(mode: str, pair: tuple[int, int]) -> int:
     if mode == "edge":
         return int(any(pair))
     return 0
-
-
-def _nearest_phases(x: jax.Array, axis: int, factor: int) -> list[jax.Array]:
-    # All phases are equal: interleaving them repeats each pixel.
-    return [x] * factor
-
-
-def _bilinear_phases(x: jax.Array, axis: int, factor: int) -> list[jax.Array]:
-    """Return the pixels of y in phases: phase p holds pixel p of every `factor` pixels.
-
-    Phase p is at an offset of (p + 1/2) / factor - 1/2 from each pixel of x, toward a neighbor.
-    """
-    size = x.shape[axis]
-    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
-    # The neighbor before and after each pixel; the outermost pixels are their own neighbors.
-    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, -1, axis=axis)], axis)
-    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis)
-    phases = []
-    for phase in range(factor):
-        offset = (phase + 0.5) / factor - 0.5
-        neighbor = before if offset < 0 else after
-        phases.append(x * (1 - abs(offset)) + neighbor * abs(offset))
-    return phases
-
-
-UPSAMPLE_METHODS = {"nearest": _nearest_phases, "bilinear": _bilinear_phases}
-
-
-def _interleave(phases: list[jax.Array], axis: int) -> jax.Array:
-    """Alternate the pixels of the phases: each (..., n, ...) -> (..., n phases, ...)."""
-    shape = phases[0].shape
-    stacked = jnp.stack(phases, axis + 1)  # (..., n, phases, ...)
-    return stacked.reshape(*shape[:axis], shape[axis] * len(phases), *shape[axis + 1 :])

@@ -196,3 +196,58 @@ def test_the_jacobian_of_several_outputs_raises():
     module = nn.forward_pass(lambda x: (x, 2 * x), {}, {}, draw(3))
     with pytest.raises(ShapeError, match="jacobian y: expected one array"):
         module.jacobian()
+
+
+def test_gradients_by_inner_outputs_equal_those_of_the_network_cut_there(key):
+    front = nn.chain(nn.conv(3), nn.relu())
+    back = nn.chain(nn.batch_norm(), nn.conv(2), nn.global_avg_pool())
+    network = nn.chain(front=front, back=back)
+    params, state, _ = network.init(key, (4, 4, 2))
+    x = jax.random.normal(jax.random.key(1), (2, 4, 4, 2))
+    dL_dy = jnp.array([[1.0, -2.0], [0.5, 3.0]])
+    step = nn.forward_pass(network, params, state, x, train=True, paths=["front", "front/relu_1"])
+    features, _ = front.apply(params["front"], {}, x)
+
+    def loss(features):
+        y, _ = back.apply(params["back"], state["back"], features, train=True)
+        return (y * dL_dy).sum()
+
+    expected = jax.grad(loss)(features)
+    np.testing.assert_array_equal(step.outputs["front"], features)
+    for path in ("front", "front/relu_1"):
+        slope = step.output_gradients(dL_dy)[path]
+        np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-7)
+    plain = nn.forward_pass(network, params, state, x, train=True)
+    np.testing.assert_array_equal(plain.y, step.y)
+    assert (plain.outputs, plain.output_gradients(dL_dy)) == ({}, {})
+    chex.assert_trees_all_close(plain.state, step.state, rtol=0)
+    gradients = step.parameter_gradients(dL_dy)
+    chex.assert_trees_all_close(gradients, plain.parameter_gradients(dL_dy), rtol=1e-6)
+
+
+def test_gradients_by_the_outputs_of_each_copy_and_each_position(key):
+    tied = nn.shared(nn.chain(nn.dense(4), nn.tanh()), lambda layer: nn.chain(layer, layer))
+    network = nn.chain(nn.repeat(nn.chain(nn.dense(4), nn.tanh()), 2), tied)
+    params, _, _ = network.init(key, (4,))
+    x = jax.random.normal(jax.random.key(1), (3, 4))
+    paths = ["repeat_0/body/dense_0", "shared_1/shared/dense_0"]
+    step = nn.forward_pass(network, params, {}, x, paths=paths)
+    copies = params["repeat_0"]["body"]["dense_0"]
+    shared = params["shared_1"]["shared"]["dense_0"]
+
+    def by_hand(offsets):
+        y = x
+        for index, name in enumerate("ab"):
+            y = jnp.tanh(y @ copies["kernel"][index] + copies["bias"][index][None] + offsets[name])
+        for name in "cd":
+            y = jnp.tanh(y @ shared["kernel"] + shared["bias"][None] + offsets[name])
+        return y.sum()
+
+    expected = jax.grad(by_hand)(dict.fromkeys("abcd", jnp.zeros_like(x)))
+    slopes = step.output_gradients(jnp.ones_like(step.y))
+    repeated = slopes["repeat_0/body/dense_0"]
+    np.testing.assert_allclose(repeated[:, 0], expected["a"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(repeated[:, 1], expected["b"], rtol=1e-5, atol=1e-7)
+    for position, name in enumerate("cd"):
+        slope = slopes[f"shared_1/body/chain_{position}/dense_0"]
+        np.testing.assert_allclose(slope, expected[name], rtol=1e-5, atol=1e-7)

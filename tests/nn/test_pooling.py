@@ -322,3 +322,91 @@ def test_adaptive_pool_raises_for_invalid_sizes_and_shapes(kind, key):
     message = rf"adaptive_{kind}_pool x: expected rank 4 \(N, H, W, C\)"
     with pytest.raises(ShapeError, match=message):
         maker(2).apply({}, {}, jnp.ones((4, 4, 1)))
+
+
+def channels_first(x):
+    return np.moveaxis(x, -1, 1)
+
+
+def compare_with_torch(layer, module, shape):
+    """Compare values and the gradient of a weighted sum with those of a torch module."""
+    torch = pytest.importorskip("torch")
+    draw = np.random.default_rng(0)
+    # Levels of few values, so that windows have equal maxima.
+    x = draw.integers(-4, 5, (2, *shape)).astype(np.float64)
+    images = torch.tensor(channels_first(x)).requires_grad_()
+    wanted = module(images)
+    weight = draw.normal(size=wanted.shape)
+    wanted.backward(torch.tensor(weight))
+    y, pull = jax.vjp(lambda x: layer.apply({}, {}, x)[0], jnp.array(x))
+    assert layer.init(jax.random.key(0), shape)[2] == y.shape[1:]
+    np.testing.assert_allclose(channels_first(y), wanted.detach().numpy(), rtol=1e-13, atol=1e-14)
+    (slope,) = pull(jnp.array(np.moveaxis(weight, 1, -1)))
+    np.testing.assert_allclose(channels_first(slope), images.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+# (window, stride, padding, dilation, size)
+ROUNDED_UP = [
+    (2, 2, 0, 1, (5, 6)),
+    (3, 2, 1, 1, (6, 7)),
+    (3, 3, 1, 1, (7, 8)),
+    (2, 3, 1, 1, (6, 9)),
+    (3, 2, 0, 2, (8, 9)),
+    (2, 1, 1, 3, (5, 6)),
+    (3, 5, 1, 1, (6, 5)),
+]
+
+
+@float64
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(("window", "stride", "padding", "dilation", "size"), ROUNDED_UP)
+def test_dilated_and_rounded_up_max_pools_equal_torch(
+    window, stride, padding, dilation, size, ceil_mode
+):
+    torch = pytest.importorskip("torch")
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    makers = {1: nn.max_pool_1d, 2: nn.max_pool, 3: nn.max_pool_3d}
+    for axes, maker in makers.items():
+        module = getattr(torch.nn, f"MaxPool{axes}d")(window, **options)
+        shape = (*(3, *size)[-axes:], 2) if axes < 3 else (6, *size, 2)
+        compare_with_torch(maker(window, **options), module, shape)
+
+
+@float64
+@pytest.mark.parametrize("count_include_pad", [False, True])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(("window", "stride", "padding", "dilation", "size"), ROUNDED_UP[:5])
+def test_rounded_up_and_padded_means_equal_torch(
+    window, stride, padding, dilation, size, ceil_mode, count_include_pad
+):
+    torch = pytest.importorskip("torch")
+    options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    options["count_include_pad"] = count_include_pad
+    makers = {1: nn.avg_pool_1d, 2: nn.avg_pool, 3: nn.avg_pool_3d}
+    for axes, maker in makers.items():
+        module = getattr(torch.nn, f"AvgPool{axes}d")(window, **options)
+        shape = (*size[-axes:], 2) if axes < 3 else (6, *size, 2)
+        compare_with_torch(maker(window, **options), module, shape)
+
+
+@float64
+@every_pool
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_adaptive_pools_of_signals_and_volumes_equal_torch(size, kind):
+    torch = pytest.importorskip("torch")
+    for axes, shape in {1: (6, 2), 3: (3, 6, 7, 2)}.items():
+        module = getattr(torch.nn, f"Adaptive{kind.capitalize()}Pool{axes}d")(size)
+        layer = getattr(nn, f"adaptive_{kind}_pool_{axes}d")(size)
+        compare_with_torch(layer, module, shape)
+
+
+def test_sizes_that_are_rounded_up_need_a_flag_and_a_dilated_window_fits(key):
+    with pytest.raises(ConfigError, match="max_pool ceil_mode: expected True or False"):
+        nn.max_pool(ceil_mode=1)
+    with pytest.raises(ConfigError, match="avg_pool count_include_pad: expected True or False"):
+        nn.avg_pool(count_include_pad="no")
+    with pytest.raises(ShapeError, match=r"max_pool: expected an image of at least \(5, 5\)"):
+        nn.max_pool(3, dilation=2).init(key, (4, 6, 1))
+    # "SAME" rounds up in any case.
+    same = nn.max_pool(3, stride=2, padding="SAME", ceil_mode=True)
+    assert same.init(key, (5, 6, 1))[2] == (3, 3, 1)

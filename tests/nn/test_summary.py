@@ -171,12 +171,10 @@ def test_the_text_is_at_most_120_characters_wide():
 
 
 def test_the_html_is_a_table_with_escaped_names():
-    network = nn.chain(**{"<b>bold & brave</b>": nn.dense(3)})
+    network = nn.chain(**{"<b>bold & brave": nn.dense(3)})
     page = nn.summary(network, (4,))._repr_html_()
     assert page.startswith("<table>") and page.count("<tr>") == 3
-    assert (
-        "<td>&lt;b&gt;bold &amp; brave&lt;/b&gt;</td><td>dense</td><td>(3,)</td><td>15</td>" in page
-    )
+    assert "<td>&lt;b&gt;bold &amp; brave</td><td>dense</td><td>(3,)</td><td>15</td>" in page
     assert "<b>" not in page
 
 
@@ -197,3 +195,10 @@ def test_an_error_names_the_path_of_the_layer():
     with pytest.raises(ShapeError) as caught:
         nn.summary(nn.chain(nn.flatten(), stem=nn.conv(3)), (4, 4, 1))
     assert caught.value.__notes__[0] == "in layer stem: shape (16,)"
+
+
+def test_a_network_without_layers_has_sums_of_0():
+    summary = nn.summary(nn.chain(), (5,))
+    assert len(summary.rows) == 1
+    assert summary.total == ("total", "", None, 0, 0, 0, 0)
+    assert "total" in repr(summary) and "total" in summary._repr_html_()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fnn.errors import ShapeError
@@ -25,7 +26,8 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
         named: Layers that follow the positional ones, under the names of the keyword arguments.
 
     Raises:
-        ConfigError: An argument is not a Layer, or a name equals that of a positional layer.
+        ConfigError: An argument is not a Layer, or a name equals that of a positional layer, is
+            empty or has a slash.
         TreeMismatchError: In `apply`, the params or the state have an entry for a layer that is not
             in the chain.
     """
@@ -43,6 +45,8 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
 @maker
 def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     """Residual connection, y = body(x) + shortcut(x) [He et al. 2016, arXiv:1512.03385].
+
+    Tuples and dicts of arrays are added array by array.
 
     The params and the state are dicts with the entries `body` and `shortcut`.
 
@@ -66,7 +70,7 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
 
     # Adding two shapes means to check that they are equal.
     shapes = partial(both, add=_expect_same_shape)
-    arrays = partial(both, add=jnp.add)
+    arrays = partial(both, add=partial(jax.tree.map, jnp.add))
     return composite("residual", parts, shapes, arrays)
 
 

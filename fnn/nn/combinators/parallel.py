@@ -43,7 +43,7 @@ class Join(NamedTuple):
     def array(self, where: str, arrays: Any) -> jax.Array:
         """Check the arrays and join them."""
         if not _are_batched(arrays):
-            got = checks.describe(arrays) if hasattr(arrays, "dtype") else repr(arrays)
+            got = checks.describe_tree(arrays)
             advice = "take them from nn.graph or nn.parallel"
             raise ShapeError(
                 where,
@@ -228,4 +228,4 @@ def concat(*, axis: int = -1) -> Layer:
 
 
 def _join(name: str, join: Join) -> Layer:
-    return stateless(name, partial(join.shape, name), partial(join.array, name))
+    return stateless(name, partial(join.shape, name), partial(join.array, name), several=True)

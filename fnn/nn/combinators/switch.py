@@ -57,7 +57,7 @@ def _switch(parts: Parts) -> Layer:
 
     def arrays(go: Go, pair: Any) -> jax.Array:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            got = checks.describe(pair) if hasattr(pair, "dtype") else repr(pair)
+            got = checks.describe_tree(pair)
             advice = "give each example the index of its layer"
             raise ShapeError(
                 "switch",

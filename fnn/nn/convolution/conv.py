@@ -1,6 +1,7 @@
 """Convolution layers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 
@@ -10,7 +11,7 @@ from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.windows import Padding, Sizes, Windows, make_windows
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve
-from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.types import Initializer, KernelInitializer, Layer, Params, Shape, State
 from fnn.values import maker
 
 
@@ -42,7 +43,8 @@ def conv(
         dilation: Pixels from one tap of the kernel to the next: one int, or (height, width).
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b; not needed before a normalization.
-        in_channels: Expected channels of x, checked if given: it finds images with channels first.
+        in_channels: Expected channels of x, checked if given. Without it, training refuses images
+            that seem to have channels first.
         kernel_init: Initializer of the kernel; he_normal if None, for the ReLU that mostly follows.
 
     Raises:
@@ -53,7 +55,8 @@ def conv(
     """
     windows = make_windows("conv", 2, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 @maker
@@ -92,7 +95,8 @@ def conv_1d(
     """
     windows = make_windows("conv_1d", 1, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 @maker
@@ -132,7 +136,8 @@ def conv_3d(
     """
     windows = make_windows("conv_3d", 3, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    return convolution(windows, width, use_bias, kernel_init)
+    layer = convolution(windows, width, use_bias, kernel_init)
+    return replace(layer, any_channels=in_channels is None)
 
 
 # (shape of an example) -> (output channels, groups); raises ShapeError for unfit channels.
@@ -169,6 +174,14 @@ def grouped_width(
     return width
 
 
+def for_groups(kernel_init: Initializer, groups: int) -> Initializer:
+    """Return the initializer of a kernel whose outputs see the inputs of their group only."""
+    if isinstance(kernel_init, KernelInitializer):
+        draw = kernel_init.draw
+        return lambda key, shape: draw(key, shape, groups)
+    return kernel_init
+
+
 def convolution(
     windows: Windows,
     width: Width,
@@ -193,7 +206,8 @@ def convolution(
         size = windows.outputs(shape[:-1])
         group_inputs = shape[-1] // groups
         kernel_shape = (*windows.size, group_inputs, channels)
-        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        initializer = for_groups(kernel_init or he_normal(), groups)
+        params = init_affine(where, key, kernel_shape, initializer, use_bias)
         return params, {}, (*size, channels)
 
     def apply(

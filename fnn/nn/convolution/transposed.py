@@ -1,10 +1,11 @@
 """Transposed convolution layers."""
 
 import jax
+import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.convolution.conv import Width, grouped_width
+from fnn.nn.convolution.conv import Width, for_groups, grouped_width
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, make_windows, pad_pairs
 from fnn.nn.initializers.random import he_normal
@@ -41,8 +42,9 @@ def conv_transpose(
         stride: Factor of upsampling: one int, or (height, width).
         padding: Pixels cut from the output: "SAME", "VALID" for none, an int for every side, or
             ((top, bottom), (left, right)).
-        output_padding: Pixels added at the high end of each axis, less than the stride: it selects
-            one of the image sizes that `conv` would map to the size of x. 0 with "SAME".
+        output_padding: Pixels added at the high end of each axis, less than the stride or the
+            dilation, as in torch. Below the stride it selects one of the image sizes that `conv`
+            would map to the size of x. 0 with "SAME".
         dilation: Pixels from one tap of the kernel to the next: one int, or (height, width).
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b.
@@ -83,7 +85,7 @@ def conv_transpose_1d(
         stride: Factor of upsampling.
         padding: Steps cut from the output: "SAME", "VALID" for none, an int for both ends, or one
             pair [(low, high)].
-        output_padding: Steps added at the end, less than the stride; 0 with "SAME".
+        output_padding: Steps added at the end, less than the stride or the dilation; 0 with "SAME".
         dilation: Steps from one tap of the kernel to the next.
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b.
@@ -122,8 +124,8 @@ def conv_transpose_3d(
         stride: Factor of upsampling: one int, or one an axis.
         padding: Voxels cut from the output: "SAME", "VALID" for none, an int for every side, or a
             (low, high) pair per axis.
-        output_padding: Voxels added at the high end of each axis, less than the stride; 0 with
-            "SAME".
+        output_padding: Voxels added at the high end of each axis, less than the stride or the
+            dilation; 0 with "SAME".
         dilation: Voxels from one tap of the kernel to the next: one int, or one an axis.
         groups: Number of equal groups of channels; output channels see the inputs of their group.
         use_bias: Whether to add b.
@@ -156,7 +158,8 @@ def _transposed(
         size, _ = _output_size(windows, extra, image)
         group_inputs = shape[-1] // groups
         kernel_shape = (*windows.size, group_inputs, channels)
-        params = init_affine(where, key, kernel_shape, kernel_init or he_normal(), use_bias)
+        initializer = for_groups(kernel_init or he_normal(), groups)
+        params = init_affine(where, key, kernel_shape, initializer, use_bias)
         return params, {}, (*size, channels)
 
     def apply(
@@ -174,7 +177,9 @@ def _transposed(
         expect_affine(where, params, x, kernel_shape, use_bias)
         image = x.shape[1:-1]
         size, pads = _output_size(windows, extra, image)
-        # (batch, *size, channels)
+        # The part of y that the taps can reach; beyond it y is the bias alone.
+        reached, pads = _reached_size(windows, image, size, pads)
+        # (batch, *reached, channels)
         y = convolve_transpose(
             x,
             params["kernel"],
@@ -182,8 +187,11 @@ def _transposed(
             padding=pads,
             dilation=windows.dilation,
             groups=groups,
-            image=size,
+            image=reached,
         )
+        if reached != size:
+            ends = [(0, whole - part) for whole, part in zip(size, reached, strict=True)]
+            y = jnp.pad(y, ((0, 0), *ends, (0, 0)))
         return add_bias(y, params, use_bias), state
 
     return Layer(init, apply, where)
@@ -193,10 +201,9 @@ def _expect_output_padding(windows: Windows, output_padding: Sizes) -> Shape:
     """Return the output padding of each axis; raise ConfigError unless it selects a valid size."""
     where = f"{windows.where} output_padding"
     extra = checks.each(where, output_padding, windows.axes, 0)
-    # `conv` rounds down: image sizes that differ by less than the stride give the same size of x.
-    axes = zip(extra, windows.stride, strict=True)
-    if any(e >= stride for e, stride in axes):
-        expected = f"less than the stride {windows.stride}"
+    axes = zip(extra, windows.stride, windows.dilation, strict=True)
+    if any(e >= max(stride, dilation) for e, stride, dilation in axes):
+        expected = f"less than the stride {windows.stride} or the dilation {windows.dilation}"
         raise ConfigError(where, expected, extra, "a larger stride makes y larger")
     # "SAME" fixes the size of y, the stride times that of x.
     if any(extra) and windows.padding == "SAME":
@@ -235,3 +242,39 @@ def _output_size(
         expected = "something left after the padding is cut off"
         raise ShapeError(windows.where, expected, size, "use less padding")
     return size, pads
+
+
+def _reached_size(
+    windows: Windows,
+    image: Shape,
+    size: Shape,
+    pads: Pairs,
+) -> tuple[Shape, Pairs]:
+    """Return the size of y and the padding for which `conv` maps y to the size of x.
+
+    `conv` rounds down: sizes of y that differ by less than the stride give the same size of x. A
+    larger output padding first takes from the padding at the high end, and then adds pixels that no
+    tap reaches.
+    """
+    sizes = []
+    new_pads = []
+    for n, m, stride, reach, (low, high) in zip(
+        image,
+        size,
+        windows.stride,
+        windows.reach,
+        pads,
+        strict=True,
+    ):
+        full = (n - 1) * stride + reach
+        if m + low + high - full < stride:
+            sizes.append(m)
+            new_pads.append((low, high))
+        else:
+            end = min(low + m, full)
+            if end <= low:
+                expected = f"a low padding under {full}, which the taps reach"
+                raise ShapeError(windows.where, expected, low, "use less padding")
+            sizes.append(end - low)
+            new_pads.append((low, full - end))
+    return tuple(sizes), tuple(new_pads)

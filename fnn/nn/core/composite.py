@@ -40,10 +40,13 @@ def composite(
         errors inside a part name its path.
 
     Raises:
-        ConfigError: A part is not a Layer.
+        ConfigError: A part is not a Layer, or its name is empty or has a slash.
     """
     for name, part in parts.items():
         expect_layer(f"{where} {name}", part)
+        # Paths of parts and of params are their names joined by "/".
+        if not name or "/" in name:
+            raise ConfigError(where, "names without /", repr(name), "choose another name")
     # Keys depend on the index of a part, so that renaming one does not change its draws.
     indices = {name: index for index, name in enumerate(parts)}
 
@@ -140,7 +143,14 @@ def wrap_layer(
     def with_parts(parts: Mapping[str, Any]) -> Layer:
         return rewrap(_with_parts(layer, parts))
 
-    return Layer(changed.init, changed.apply, name_of(layer), layer.parts, with_parts)
+    return Layer(
+        changed.init,
+        changed.apply,
+        name_of(layer),
+        layer.parts,
+        with_parts,
+        any_channels=layer.any_channels,
+    )
 
 
 def map_parts(layer: Layer, change: Change) -> Layer:

@@ -5,14 +5,16 @@ from typing import Any
 
 import jax
 
-from fnn import trees
+from fnn import checks, trees
 from fnn.types import Layer, Params, Shape, State
 
 
 def stateless(
     name: str,
     out_shape: Callable[[Shape], Shape],
-    function: Callable[[jax.Array], Any],
+    function: Callable[[Any], Any],
+    *,
+    several: bool = False,
 ) -> Layer:
     """Make the layer y = function(x).
 
@@ -20,23 +22,28 @@ def stateless(
         name: Name of the layer in a chain and in errors.
         out_shape: (shape) -> shape of y, both of one example.
         function: (x) -> y, for a batch.
+        several: Whether x may be several arrays in a tuple or dict.
 
     Returns:
         A layer whose `apply` raises TreeMismatchError for any params.
     """
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        if not several:
+            checks.one_shape(name, shape)
         return {}, {}, out_shape(shape)
 
     def apply(
         params: Params,
         state: State,
-        x: jax.Array,
+        x: Any,
         *,
         key: jax.Array | None = None,
         train: bool = False,
     ):
         trees.expect_arrays(name, params, {})
+        if not several:
+            checks.one_array(f"{name} x", x)
         return function(x), state
 
     return Layer(init, apply, name)

@@ -1,6 +1,7 @@
 """Random initializers: variance scaling (Xavier, He, LeCun), normal and orthogonal."""
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
-from fnn.types import Initializer, Number, Shape
+from fnn.types import Initializer, KernelInitializer, Number, Shape
 from fnn.values import maker
 
 FANS: dict[str, Callable[[int, int], float]] = {
@@ -57,8 +58,8 @@ def variance_scaling(
 ) -> Initializer:
     """Draws of mean 0 and variance scale / fan, for kernels (..., inputs, outputs).
 
-    fan_in is the number of inputs times the size of the window, fan_out the same for outputs
-    [He et al. 2015, arXiv:1502.01852].
+    fan_in is the number of inputs times the size of the window, fan_out the same for outputs, both
+    of one group of a grouped convolution [He et al. 2015, arXiv:1502.01852].
 
     Args:
         scale: Variance times fan, > 0.
@@ -73,16 +74,16 @@ def variance_scaling(
     _expect_one_of("variance_scaling mode", mode, list(FANS))
     _expect_one_of("variance_scaling distribution", distribution, list(STANDARD_DRAWS))
 
-    def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+    def draw(key: jax.Array, shape: Shape, groups: int) -> jax.Array:
         *window, inputs, outputs = expect_kernel(shape)
         # Each input reaches an output by every position of the window.
         size = prod(window)
         unit = STANDARD_DRAWS[distribution](key, shape)
-        fan = FANS[mode](size * inputs, size * outputs)
+        fan = FANS[mode](size * inputs, size * outputs // groups)
         variance = trees.knob(scale, unit) / fan
         return variance**0.5 * unit
 
-    return initializer
+    return KernelInitializer(draw)
 
 
 @maker
@@ -144,8 +145,8 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
     """Orthonormal columns, or rows if there are more columns, times the gain.
 
     The draw is uniform among all such matrices. A kernel (..., inputs, outputs) is the matrix W
-    (fan_in, outputs): WᵀW = gain² I where fan_in >= outputs, W Wᵀ = gain² I otherwise
-    [Saxe et al. 2014, arXiv:1312.6120].
+    (fan_in, outputs): WᵀW = gain² I where fan_in >= outputs, W Wᵀ = gain² I otherwise. A grouped
+    kernel is one such matrix for each group [Saxe et al. 2014, arXiv:1312.6120].
 
     Args:
         gain: Factor of the matrix, >= 0.
@@ -156,7 +157,7 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
     """
     checks.number("orthogonal gain", gain, "[0, inf)")
 
-    def initializer(key: jax.Array, shape: Shape) -> jax.Array:
+    def of_one_group(key: jax.Array, shape: Shape) -> jax.Array:
         # (..., inputs, outputs) -> (fan_in, outputs)
         rows = prod(expect_kernel(shape)[:-1])
         columns = shape[-1]
@@ -172,7 +173,17 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
         matrix = q if rows >= columns else q.T
         return scale * matrix.reshape(shape)
 
-    return initializer
+    def draw(key: jax.Array, shape: Shape, groups: int) -> jax.Array:
+        if groups == 1:
+            return of_one_group(key, shape)
+        *rest, outputs = expect_kernel(shape)
+        group_shape = (*rest, outputs // groups)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(groups))
+        kernels = jax.vmap(lambda key: of_one_group(key, group_shape))(keys)
+        # (groups, ..., outputs of a group) -> (..., groups, outputs of a group) -> (..., outputs)
+        return jnp.moveaxis(kernels, 0, -2).reshape(shape)
+
+    return KernelInitializer(draw)
 
 
 def expect_kernel(shape: Shape) -> Shape:

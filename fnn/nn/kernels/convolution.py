@@ -201,6 +201,10 @@ def trilinear(
         geometry: Geometry,
         members: bool,
     ) -> Array:
+        if not all(isinstance(size, int) for size in (*a.shape, *b.shape)):
+            # A batch of any size, as jax.export has: the fast forms choose tiles by the size.
+            return default(a, b, geometry=geometry, members=members)
+
         def form(a: Array, b: Array) -> Array:
             return cpu_form(a, b, geometry)
 

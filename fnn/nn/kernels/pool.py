@@ -29,6 +29,7 @@ def max_pool(
     window: Sizes,
     stride: Sizes,
     padding: Pads,
+    dilation: Sizes | None = None,
 ) -> Array:
     """Return the largest value of each window.
 
@@ -39,12 +40,15 @@ def max_pool(
         window: Size of the window, one number an axis.
         stride: Distance of the windows, one number an axis.
         padding: A (low, high) pair an axis, filled with -inf.
+        dilation: Distance of the elements of a window, one number an axis; 1 if None.
     """
+    dilation = dilation or (1,) * len(window)
     # Windows that do not overlap have a faster form.
     has_padding = any(map(any, padding))
-    if stride == window and not has_padding:
+    is_dense = all(step == 1 for step in dilation)
+    if stride == window and is_dense and not has_padding:
         return max_pool_tiles.max_pool(x, window)
-    return _max(x, _sliding_windows(window, stride, padding))
+    return _max(x, _sliding_windows(window, stride, padding, dilation, padding))
 
 
 def avg_pool(
@@ -52,9 +56,20 @@ def avg_pool(
     window: Sizes,
     stride: Sizes,
     padding: Pads,
+    counted: Pads | None = None,
 ) -> Array:
-    """Return the mean of each window without its padding; the arguments are those of `max_pool`."""
-    return _mean(x, _sliding_windows(window, stride, padding))
+    """Return the mean of each window.
+
+    Args:
+        x: As for `max_pool`.
+        window: As for `max_pool`.
+        stride: As for `max_pool`.
+        padding: A (low, high) pair an axis, filled with 0.
+        counted: The part of the padding whose zeros are elements of the windows; none if None.
+    """
+    no_dilation = (1,) * len(window)
+    counted = counted or ((0, 0),) * len(window)
+    return _mean(x, _sliding_windows(window, stride, padding, no_dilation, counted))
 
 
 def adaptive_max_pool(x: Array, size: Sizes) -> Array:
@@ -112,6 +127,8 @@ def _sliding_windows(
     window: Sizes,
     stride: Sizes,
     padding: Pads,
+    dilation: Sizes,
+    counted: Pads,
 ) -> Candidates:
     """Return the candidates of windows at regular distances."""
 
@@ -121,7 +138,8 @@ def _sliding_windows(
         fill: float,
     ) -> tuple[list[Array], np.ndarray]:
         i = axis - 1  # the spatial axes follow the batch
-        return _strided_slices(x, axis, window[i], stride[i], padding[i], fill)
+        offsets = range(0, window[i] * dilation[i], dilation[i])
+        return _strided_slices(x, axis, offsets, stride[i], padding[i], counted[i], fill)
 
     return candidates
 
@@ -138,7 +156,7 @@ def _adaptive_regions(size: Sizes) -> Candidates:
         regions = size[axis - 1]
         if n % regions == 0:
             width = n // regions
-            return _strided_slices(x, axis, width, width, (0, 0), fill)
+            return _strided_slices(x, axis, range(width), width, (0, 0), (0, 0), fill)
         starts = np.arange(regions) * n // regions
         next_regions = np.arange(1, regions + 1)
         ends = -(-next_regions * n // regions)  # rounded up
@@ -166,25 +184,30 @@ def _adaptive_regions(size: Sizes) -> Candidates:
 def _strided_slices(
     x: Array,
     axis: int,
-    window: int,
+    offsets: range,
     stride: int,
     padding: tuple[int, int],
+    counted: tuple[int, int],
     fill: float,
 ) -> tuple[list[Array], np.ndarray]:
-    """Return one strided slice of x for each position in the window, and the counts of elements."""
+    """Return one strided slice of x for each position in the window, and the counts of elements.
+
+    Elements are those of x and of the counted padding; the counts are right without dilation.
+    """
     pads: list[Any] = [(0, 0)] * x.ndim
     pads[axis] = padding
     padded = jnp.pad(x, pads, constant_values=fill)
     # The first index of the last window; elements after it that fill no window are left over.
-    last = (padded.shape[axis] - window) // stride * stride
-    # The elements of x in a window that begins at this index of x, negative in the padding.
+    reach = offsets[-1] + 1
+    last = (padded.shape[axis] - reach) // stride * stride
+    # The elements of a window that begins at this index of x, negative in the padding.
     low, _ = padding
-    size = x.shape[axis]
+    counted_low, counted_high = counted
     starts = np.arange(0, last + 1, stride) - low
-    ends = np.minimum(starts + window, size)
-    counts = ends - np.maximum(starts, 0)
+    ends = np.minimum(starts + reach, x.shape[axis] + counted_high)
+    counts = ends - np.maximum(starts, -counted_low)
     slices = []
-    for offset in range(window):
+    for offset in offsets:
         end = offset + last + 1
         slices.append(lax.slice_in_dim(padded, offset, end, stride, axis))
     return slices, _align_axis(axis, counts, x.ndim)

@@ -57,7 +57,7 @@ def batch_norm(
     names = AFFINE if affine else ()
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        if not shape or not shape[-1]:
+        if not checks.one_shape("batch_norm", shape) or not shape[-1]:
             raise ShapeError(
                 "batch_norm",
                 "a shape (..., channels)",

@@ -32,7 +32,7 @@ def normalization(
     """
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
-        own_shape = params_shape(shape)
+        own_shape = params_shape(checks.one_shape(where, shape))
         return {name: INITIAL_VALUES[name](own_shape) for name in names}, {}, shape
 
     def apply(

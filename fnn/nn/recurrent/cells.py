@@ -23,10 +23,11 @@ def rnn(
 ) -> Layer:
     """Elman recurrent layer, h_t = activation(x_t W + h_(t-1) U + b), with h_0 = 0 [Elman 1990].
 
-    x (batch, time, features), or a pair of it and lengths (batch,), integers in 1..time.
+    x (batch, time, features), or a pair of it and lengths (batch,), integers in 0..time.
     y (batch, time, units) is h_t at every step and 0 beyond a length. Values of x beyond a length,
-    also NaN, do not affect y or gradients. The params are `kernel` W (features, units),
-    `recurrent_kernel` U (units, units) and `bias` b (units,), zeros at first.
+    also NaN, do not affect y or gradients; a sequence of length 0 has y = 0. The params are
+    `kernel` W (features, units), `recurrent_kernel` U (units, units) and `bias` b (units,), zeros
+    at first.
 
     Args:
         units: Size of h.

@@ -133,8 +133,8 @@ def _one_direction(
             shapes[name] = bias.shape
         _expect_params(where, params, x, shapes)
 
-        expected = f"1 <= length <= {time}"
-        nan = nan_outside_bounds(f"{where} lengths", expected, lengths, 1, time + 1)
+        expected = f"0 <= length <= {time}"
+        nan = nan_outside_bounds(f"{where} lengths", expected, lengths, 0, time + 1)
         # (batch, time): True for the steps before the length of each sequence
         steps = jnp.arange(time)[None]
         is_valid = steps < lengths.astype(int)[:, None]

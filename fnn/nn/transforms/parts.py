@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from fnn import trees
 from fnn.errors import ConfigError
 from fnn.nn.core.composite import expect_layer, map_parts, name_of, parts, wrap_layer
+from fnn.nn.transforms.tap import offsets, split, with_offsets
 from fnn.types import Layer, Params, State
 from fnn.values import maker
 
@@ -99,10 +100,12 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
         # The layer is initialized abstractly: only shapes and dtypes are needed.
         expected_params, expected_state = jax.eval_shape(draw)
         trees.expect_like("pretrained params", params, expected_params)
-        trees.expect_like("pretrained state", state, expected_state)
+        own_state, _ = split(expected_state)
+        trees.expect_like("pretrained state", state, own_state)
         jax_params = jax.tree.map(jnp.asarray, params)
         jax_state = jax.tree.map(jnp.asarray, state)
-        return jax_params, jax_state, out_shapes[0]
+        # Outputs of tapped layers that travel in the state are not part of the given one.
+        return jax_params, with_offsets(jax_state, offsets(expected_state)), out_shapes[0]
 
     if not layer.by_name:
         # The arrays of stacked copies belong to the whole; a part has no share of them.

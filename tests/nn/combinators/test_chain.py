@@ -338,3 +338,19 @@ def test_branches_that_would_broadcast_raise(key):
 def test_an_argument_of_residual_that_is_not_a_layer_raises(thing):
     with pytest.raises(ConfigError, match="residual body: expected a Layer"):
         nn.residual(thing)
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", ""])
+def test_a_name_that_would_break_paths_raises(name):
+    dense = nn.dense(2)
+    makes = {
+        "chain": lambda: nn.chain(a=nn.chain(b=dense), **{name: dense}),
+        "parallel": lambda: nn.parallel(**{name: dense}),
+        "switch": lambda: nn.switch(**{name: dense}),
+        "graph": lambda: nn.graph(**{name: (dense, "x")}),
+    }
+    for where, make in makes.items():
+        with pytest.raises(ConfigError, match=f"{where}: expected names without /, got '{name}'"):
+            make()
+    with pytest.raises(ConfigError, match="chain: expected names without /"):
+        nn.chain(Layer(dense.init, dense.apply, "a/b"))

@@ -1,6 +1,7 @@
 """Transposed convolutions, against a sum of scaled kernels and the adjoint of `conv`."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ OPTIONS = {
     ),
     "output padding of a stride of 1": (
         {"padding": 1, "output_padding": 1},
-        r"conv_transpose output_padding: expected less than the stride \(1, 1\), got \(1, 1\)",
+        r"output_padding: expected less than the stride \(1, 1\) or the dilation \(1, 1\), got",
     ),
     "output padding of same": (
         {"stride": 2, "output_padding": 1},
@@ -203,3 +204,41 @@ def test_wrong_inputs_and_params_raise(key):
         nn.conv_transpose(4, 2, padding=1).init(key, (1, 1, 2))
     with pytest.raises(ShapeError, match="conv_transpose: expected input channels in groups=2"):
         nn.conv_transpose(4, groups=2).init(key, (5, 5, 3))
+
+
+# (kernel, stride, padding, dilation, output padding)
+BEYOND_THE_STRIDE = [
+    (3, 1, 0, 2, 1),
+    (3, 1, 2, 3, 2),
+    (2, 2, 1, 4, 3),
+    (3, 2, 3, 5, 4),
+    (1, 1, 0, 4, 3),
+    (3, 3, 1, 2, 2),
+]
+
+
+@float64
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation", "extra"), BEYOND_THE_STRIDE)
+def test_an_output_padding_below_the_dilation_equals_torch(
+    kernel, stride, padding, dilation, extra, axes
+):
+    torch = pytest.importorskip("torch")
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": extra}
+    module = getattr(torch.nn, f"ConvTranspose{axes}d")(2, 4, kernel, groups=2, **options).double()
+    images = torch.randn(2, 2, *(4, 3, 5)[:axes], dtype=torch.float64, requires_grad=True)
+    wanted = module(images)
+    wanted.sin().sum().backward()
+    # (in, out / groups, ...) -> (..., in / groups, out): each input is a group of its own here
+    weight = module.weight.detach().numpy()
+    params = {
+        "kernel": jnp.array(np.moveaxis(weight, (0, 1), (-2, -1)).reshape(*weight.shape[2:], 1, 4)),
+        "bias": jnp.array(module.bias.detach().numpy()),
+    }
+    layer = MAKERS[axes][1](4, kernel, groups=2, **options)
+    x = jnp.array(np.moveaxis(images.detach().numpy(), 1, -1))
+    y, pull = jax.vjp(lambda x: layer.apply(params, {}, x)[0], x)
+    assert layer.init(jax.random.key(0), x.shape[1:])[2] == y.shape[1:]
+    np.testing.assert_allclose(np.moveaxis(y, -1, 1), wanted.detach().numpy(), rtol=1e-9, atol=1e-9)
+    slope = np.moveaxis(pull(jnp.cos(y))[0], -1, 1)
+    np.testing.assert_allclose(slope, images.grad.numpy(), rtol=1e-9, atol=1e-9)

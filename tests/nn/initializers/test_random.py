@@ -199,3 +199,52 @@ def test_an_invalid_gain_raises(gain):
 def test_orthogonal_of_another_shape_raises(shape, key):
     with pytest.raises(ShapeError, match="initializer: expected a kernel shape"):
         nn.orthogonal()(key, shape)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 32])
+@pytest.mark.parametrize("make", [nn.xavier_normal, nn.xavier_uniform, nn.lecun_normal])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_grouped_convolution_keeps_the_variance_as_a_full_one_does(groups, make, transposed, key):
+    """At equal numbers of inputs and outputs all of these have the variance 1 / fan_in."""
+    maker = nn.conv_transpose if transposed else nn.conv
+    layer = maker(32, 3, groups=groups, kernel_init=make())
+    params, _, _ = layer.init(key, (12, 12, 32))
+    x = jax.random.normal(jax.random.key(1), (20, 12, 12, 32))
+    y, _ = layer.apply(params, {}, x)
+    # Away from the border, where the padding is 0.
+    assert abs(y[:, 1:-1, 1:-1].var() - 1) < 0.2
+
+
+def test_a_depthwise_convolution_keeps_the_variance(key):
+    x = jax.random.normal(jax.random.key(1), (20, 12, 12, 128))
+    for make, variance in [(nn.xavier_normal, 1), (nn.he_normal, 2), (nn.lecun_uniform, 1)]:
+        layer = nn.depthwise_conv(kernel_init=make())
+        params, _, _ = layer.init(jax.random.clone(key), (12, 12, 128))
+        y, _ = layer.apply(params, {}, x)
+        assert abs(y[:, 1:-1, 1:-1].var() / variance - 1) < 0.2
+
+
+def test_fan_out_of_a_grouped_kernel_is_that_of_one_group(key):
+    kernel_init = nn.variance_scaling(2.0, mode="fan_out")
+    params, _, _ = nn.conv(64, 3, groups=4, kernel_init=kernel_init).init(key, (8, 8, 16))
+    np.testing.assert_allclose(params["kernel"].var(), 2 / (9 * 64 / 4), rtol=0.1)
+
+
+def test_a_grouped_orthogonal_kernel_is_orthogonal_in_each_group(key):
+    layer = nn.conv(6, 3, groups=2, kernel_init=nn.orthogonal())
+    params, _, _ = layer.init(key, (8, 8, 4))
+    first, second = jnp.split(params["kernel"].reshape(18, 6), 2, axis=1)
+    for group in (first, second):
+        np.testing.assert_allclose(group.T @ group, np.eye(3), atol=1e-6)
+    assert abs(first - second).max() > 0.1
+
+
+def test_an_initializer_of_the_user_gets_the_shape_of_all_groups(key):
+    shapes = []
+
+    def initializer(key, shape):
+        shapes.append(shape)
+        return jnp.zeros(shape)
+
+    nn.conv(6, 3, groups=2, kernel_init=initializer).init(key, (8, 8, 4))
+    assert shapes == [(3, 3, 2, 6)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import lax
+from jax import export, lax
 
+from fnn import nn
 from fnn.nn.kernels.convolution import convolve, convolve_transpose
 
 pytestmark = pytest.mark.slow
@@ -400,3 +401,51 @@ def test_other_platforms_use_the_convolutions_of_xla(operands):
     text = gradients.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("stablehlo.convolution(") == 3
     assert "lhs_dilate = [2, 2]" in text
+
+
+EXPORTED = {
+    "mlp": (nn.chain(nn.flatten(), nn.dense(4), nn.relu(), nn.dense(2)), (6, 6, 1)),
+    # One convolution for each of the forms that are fast on CPU.
+    "cnn": (
+        nn.chain(
+            nn.conv(32),
+            nn.batch_norm(),
+            nn.relu(),
+            nn.max_pool(),
+            nn.conv(32),
+            nn.conv(8, 1),
+            nn.depthwise_conv(),
+            nn.conv(8, groups=2),
+            nn.conv(16, 5, stride=2),
+            nn.conv_transpose(4, stride=2),
+            nn.upsample(size=5, method="bicubic"),
+            nn.adaptive_max_pool(2),
+            nn.flatten(),
+            nn.dense(3),
+        ),
+        (8, 8, 3),
+    ),
+    "resnet": (nn.resnet_cifar(8, classes=3, width=2), (8, 8, 3)),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_program_of_any_batch_is_exported_and_equals_the_network(name, key):
+    network, shape = EXPORTED[name]
+    params, state = jax.jit(lambda key: network.init(key, shape)[:2])(key)
+
+    @jax.jit
+    def loss_and_gradient(x):
+        def apply(x):
+            y, _ = network.apply(params, state, x)
+            return y
+
+        y, pull = jax.vjp(apply, x)
+        return y, pull(jnp.ones_like(y))[0]
+
+    (batch,) = export.symbolic_shape("batch")
+    of_any_batch = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    exported = export.export(loss_and_gradient, platforms=["cpu", "cuda"])(of_any_batch)
+    x = jnp.float32(np.random.default_rng(0).normal(size=(3, *shape)))
+    for got, wanted in zip(exported.call(x), loss_and_gradient(x), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)

@@ -1,5 +1,6 @@
 """Properties of every recurrent layer: lengths, padding, precision, parts and errors."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,12 +71,33 @@ def test_init_returns_the_shape_of_apply(options, shape, key):
     assert y.shape == (3, *layer.init(key, shape)[2])
 
 
-@pytest.mark.parametrize("length", [0, 5, -1])
+@pytest.mark.parametrize("length", [5, -1])
 def test_length_out_of_range_raises(length):
     layer, params = gru_and_params()
-    message = rf"gru lengths: expected 1 <= length <= 4, got {length} at index \(1,\)"
+    message = rf"gru lengths: expected 0 <= length <= 4, got {length} at index \(1,\)"
     with pytest.raises(RangeError, match=message):
         layer.apply(params, {}, (X, LENGTHS.at[1].set(length)))
+
+
+@pytest.mark.parametrize("make", [nn.rnn, nn.lstm, nn.gru])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_sequence_of_length_0_is_0_and_changes_nothing(make, last, key):
+    layer = make(5, bidirectional=True, last=last)
+    params, _, _ = layer.init(key, SHAPE)
+    lengths = LENGTHS.at[1].set(0)
+
+    def total(params, x, lengths):
+        y, _ = layer.apply(params, {}, (x, lengths))
+        return jnp.sin(y).sum(), y
+
+    apply = jax.jit(jax.grad(total, (0, 1), has_aux=True))
+    # NaN in place of values that do not count.
+    (grads, slopes), y = apply(params, X.at[1].set(jnp.nan), lengths)
+    np.testing.assert_array_equal(y[1], 0)
+    np.testing.assert_array_equal(slopes[1], 0)
+    (expected, _), others = apply(params, X[::2], lengths[::2])
+    np.testing.assert_allclose(y[::2], others, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"last": True}])
