@@ -110,6 +110,16 @@ REGISTRY: dict[str, Entry] = {
     "nn.adaptive_max_pool_1d": Entry({"size": 2}, domain=SEQUENCES._replace(values=apart)),
     "nn.adaptive_max_pool_3d": Entry({"size": 2}, domain=VOLUMES._replace(values=apart)),
     "nn.add": Entry(domain=SEVERAL),
+    # Its gradients are those of two losses, so that finite differences of one number differ.
+    "nn.adversarial": Entry(
+        {
+            "generator": nn.chain(nn.dense(8), nn.relu(), nn.dense(4)),
+            "critic": nn.chain(nn.dense(8), nn.relu(), nn.dense(1)),
+            "noise": 3,
+        },
+        network=True,
+        domain=VECTORS._replace(shape=lambda draw: (4,)),
+    ),
     "nn.attention": Entry({"heads": 2, "rotary": True}, domain=MASKED, smooth=False),
     "nn.avg_pool": Entry(),
     "nn.avg_pool_1d": Entry(domain=SEQUENCES),
@@ -262,6 +272,15 @@ REGISTRY: dict[str, Entry] = {
     # objective
     "objective.absolute_error": Entry(batch=away(0.2, 2)),
     "objective.accuracy": Entry(maker=False),
+    "objective.adversarial": Entry(
+        batch=lambda draw: (
+            {
+                **{name: draw.normal(size=(BATCH, 1)) for name in ("real", "fake", "fool")},
+                "slope": 1 + draw.random(BATCH),
+            },
+            draw.integers(0, 4, BATCH),
+        )
+    ),
     "objective.binary_cross_entropy": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4)))
     ),

@@ -127,3 +127,9 @@ def test_every_augmentation_is_in_the_documentation():
     assert pictures == set(
         runpy.run_path(str(ROOT / "examples" / "07_augmentations.py"))["sheets"]()
     )
+
+
+def test_a_gan_trains_and_draws_digits(example, capsys):
+    example("09_gan.py")["main"](epochs=1)
+    assert capsys.readouterr().out.startswith("mean of real 0.3")
+    assert Path("out/gan.png").read_bytes().startswith(PICTURE)

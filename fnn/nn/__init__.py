@@ -22,6 +22,7 @@ from fnn.nn.attention.attention import cross_attention as cross_attention
 from fnn.nn.attention.transformer import transformer_block as transformer_block
 from fnn.nn.backprop import Pass as Pass
 from fnn.nn.backprop import forward_pass as forward_pass
+from fnn.nn.combinators.adversarial import adversarial as adversarial
 from fnn.nn.combinators.chain import chain as chain
 from fnn.nn.combinators.chain import residual as residual
 from fnn.nn.combinators.graph import graph as graph

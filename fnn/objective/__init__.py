@@ -1,5 +1,6 @@
 """Losses, regularizers and metrics."""
 
+from fnn.objective.adversarial import adversarial as adversarial
 from fnn.objective.classification import binary_cross_entropy as binary_cross_entropy
 from fnn.objective.classification import cross_entropy as cross_entropy
 from fnn.objective.classification import focal as focal
