@@ -11,14 +11,15 @@ import numpy as np
 
 from fnn import checks
 from fnn.data.sets.dataset import Labeled
+from fnn.data.sets.numbers import (
+    FLOAT32_WHOLE,
+    MAX_FLOAT,
+    is_wide,
+    parse_targets,
+    to_number,
+)
 from fnn.errors import ConfigError, DatasetFormatError
 
-MAX_FLOAT = float(np.finfo(np.float32).max)
-# From here on, float32 and float64 skip whole numbers.
-FLOAT32_WHOLE = 2**24
-FLOAT64_WHOLE = 2**53
-INT32_END = 2**31
-INT64_END = 2**63
 # The texts that pandas takes for a missing number.
 MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"}
 MISSING |= {"1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
@@ -124,7 +125,7 @@ def csv(
         expected = "rows below the names of the columns"
         raise DatasetFormatError(where, expected, "0 rows", "add some")
     inputs = _encode(table.inputs(), chosen, encode)
-    values, classes = _parse_targets(f"{where} {target}", table.targets, codes.get(target))
+    values, classes = parse_targets(f"{where} {target}", table.targets, codes.get(target))
     return Labeled((inputs, values), classes)
 
 
@@ -283,7 +284,7 @@ class _Table:
         """Return the number or the code of a field; NaN for a missing one."""
         if column.categories is not None:
             return self._code(line, column, field.strip())
-        number = _to_number(field)
+        number = to_number(field)
         # A number of moderate size is by far the most frequent case.
         if abs(number) <= FLOAT32_WHOLE:
             return number
@@ -302,7 +303,7 @@ class _Table:
                 repr(field),
                 advice,
             )
-        self.is_wide |= _is_wide(where, field, number)
+        self.is_wide |= is_wide(where, field, number)
         return number
 
     def _code(self, line: str, column: Column, field: str) -> float:
@@ -341,30 +342,6 @@ class _Table:
         return float(known.mean(dtype=np.float64))
 
 
-def _to_number(field: str) -> float:
-    """Parse a number; return NaN for other text."""
-    try:
-        number = float(field)
-    except ValueError:
-        return math.nan
-    # float() reads Python's 1_000, and the digits of all scripts.
-    return number if field.isascii() and "_" not in field else math.nan
-
-
-def _is_wide(where: str, field: str, number: float) -> bool:
-    """Return whether a number written without exponent is too long for float32.
-
-    Raises DatasetFormatError if it is a whole number that is too long for float64.
-    """
-    digits = field.strip()
-    if abs(number) <= FLOAT32_WHOLE or not digits.lstrip("+-").replace(".", "", 1).isdigit():
-        return False
-    if "." not in digits and abs(number) >= FLOAT64_WHOLE and int(digits) != number:
-        advice = "leave the column out, or make it text, as an identifier"
-        raise DatasetFormatError(where, "a whole number of float64", repr(field), advice)
-    return float(np.float32(number)) != number
-
-
 def _encode(matrix: np.ndarray, columns: Sequence[Column], encode: str) -> np.ndarray:
     """Replace each column of codes by its features."""
     if all(column.categories is None for column in columns):
@@ -388,55 +365,3 @@ def _features(
         else:
             # (n, 1) to (n, categories); a code of -1 is none of them.
             yield (codes == np.arange(len(column.categories))).astype(matrix.dtype)
-
-
-# Targets.
-
-
-def _parse_targets(
-    where: str,
-    fields: list[str],
-    codes: Mapping[str, int] | None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    if codes is not None:
-        unknown = [field for field in fields if field not in codes]
-        if unknown:
-            expected = f"one of the categories {', '.join(codes)}"
-            advice = "add it to categories=, or correct it"
-            raise DatasetFormatError(where, expected, repr(unknown[0]), advice)
-        return np.array([codes[field] for field in fields], np.int32), tuple(codes)
-    numbers = np.array([_to_number(field) for field in fields])
-    # False for NaN, hence for text.
-    finite = np.abs(numbers) <= MAX_FLOAT
-    if not finite.any() and "" not in fields:
-        classes, labels = np.unique(fields, return_inverse=True)
-        return labels.astype(np.int32), tuple(classes.tolist())
-    if not finite.all():
-        expected = "finite numbers, or names, in all rows"
-        got = repr(fields[int(finite.argmin())])
-        raise DatasetFormatError(
-            where,
-            expected,
-            got,
-            "correct it, or leave the row out",
-        )
-    return _narrow(where, fields, numbers), ()
-
-
-def _narrow(where: str, fields: list[str], numbers: np.ndarray) -> np.ndarray:
-    """Return the numbers in the narrowest dtype that keeps the values of whole numbers."""
-    largest = np.abs(numbers).max()
-    # Whole numbers are labels or counts.
-    if np.all(numbers == np.rint(numbers)):
-        if largest < INT32_END:
-            return numbers.astype(np.int32)
-        if all(field.lstrip("+-").isdigit() for field in fields):
-            # The texts, because float64 has rounded the numbers.
-            whole = [int(field) for field in fields]
-            if min(whole) >= -INT64_END and max(whole) < INT64_END:
-                return np.array(whole, np.int64)
-            got = repr(fields[int(np.abs(numbers).argmax())])
-            advice = "make it text, as a name"
-            raise DatasetFormatError(where, "whole numbers of int64", got, advice)
-    wide = [_is_wide(where, *pair) for pair in zip(fields, numbers.tolist(), strict=True)]
-    return numbers if any(wide) else numbers.astype(np.float32)

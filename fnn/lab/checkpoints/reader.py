@@ -98,7 +98,7 @@ def best_step(scores: Mapping[int, float | None]) -> int | None:
 
 def foreign_format(first_bytes: bytes) -> str | None:
     """Return the format of a file that begins so, or None if it may be one of fnn's."""
-    # The length of a header may begin with any byte, that of a pickle too.
+    # The length of a header may begin with any byte, that of pickled Python too.
     if is_safetensors(first_bytes):
         return None
     for magic, kind in FOREIGN.items():
