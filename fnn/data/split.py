@@ -10,6 +10,7 @@ import numpy as np
 
 from fnn import checks
 from fnn.data.batches import permutation
+from fnn.data.preprocessing import plain_array
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Data, RandomKey
 
@@ -377,4 +378,4 @@ def _take(array: Any, indices: jax.Array | np.ndarray) -> Any:
     """Select examples; a NumPy array stays one, unless the indices are traced."""
     if isinstance(array, np.ndarray) and checks.is_concrete(indices):
         return array[np.asarray(indices)]
-    return jnp.asarray(array)[indices]
+    return jnp.asarray(plain_array("split data", array))[indices]

@@ -134,8 +134,8 @@ def load_weights(
             names are left out. If None, a beginning that all names share, as the "module." of
             DistributedDataParallel, is skipped.
         head_key: Random key of a head that is initialized as by network.init; a head in the file is
-            left out. For files without a head, or another number of classes. If None, the head is
-            read as well.
+            left out. For files without a head, another number of classes, or a head of other
+            layers. If None, the head is read as well.
 
     Returns:
         The params and the state of the network.
@@ -155,10 +155,14 @@ def load_weights(
     # Abstract: only paths, shapes and dtypes are needed.
     params, state = jax.eval_shape(lambda key: network.init(key, shape)[:2], jax.random.key(0))
     leaves = trees.named_leaves(params) | trees.named_leaves(state)
-    sources = _match_layout(leaves, set(tensors), prefix, head_key is not None)
+    is_headless = head_key is not None
+    if is_headless:
+        leaves = {name: leaf for name, leaf in leaves.items() if not name.startswith(HEAD)}
+    sources = _match_layout(leaves, set(tensors), prefix, is_headless)
     loaded: dict[str, jax.Array] = {}
     if head_key is not None:
-        drawn = trees.named_leaves(network.init(head_key, shape)[0])
+        drawn_params, drawn_state, _ = network.init(head_key, shape)
+        drawn = trees.named_leaves(drawn_params) | trees.named_leaves(drawn_state)
         loaded |= {name: leaf for name, leaf in drawn.items() if name.startswith(HEAD)}
     for leaf_path, source in sources.items():
         loaded[leaf_path] = _read_leaf(tensors, leaf_path, source, leaves[leaf_path])
@@ -201,7 +205,7 @@ def _match_layout(
 ) -> dict[str, Source]:
     """Return the source of each leaf, by path, in the layout that has most of the names.
 
-    All names in the file have to be used. Without a head, its leaves and names are left out.
+    All names in the file have to be used, except those of a head if the leaves have none.
     """
     begins = _beginnings(names, prefix)
     layouts = {}
@@ -215,6 +219,8 @@ def _match_layout(
             if all(source.names for source in sources.values()):
                 layouts[layout, begin] = sources
                 names_of_layouts[layout, begin] = _all_names(sources)
+                if is_headless:
+                    names_of_layouts[layout, begin] |= _head_names(rules, begin)
     if not layouts:
         raise ConfigError(
             "load_weights network",
@@ -228,8 +234,6 @@ def _match_layout(
     unused = names - names_of_layouts[best]
     if prefix is not None:
         unused = {name for name in unused if name.startswith(prefix)}
-    if is_headless:
-        sources = {path: source for path, source in sources.items() if not path.startswith(HEAD)}
     advice = f"the names are those of {best[0]}: take the network of the file's kind and depth"
     _expect_supported(unused)
     for path, source in sources.items():
@@ -302,6 +306,10 @@ def _expect_supported(unused: set[str]) -> None:
 
 def _all_names(sources: Mapping[str, Source]) -> set[str]:
     return {name for source in sources.values() for name in source.names}
+
+
+def _head_names(rules: Mapping[str, str], begin: str) -> set[str]:
+    return {begin + rules["head"].replace("*", leaf) for leaf in ("weight", "bias")}
 
 
 def _find_source(

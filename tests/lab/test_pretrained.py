@@ -245,6 +245,18 @@ def test_a_head_key_draws_a_new_head(has_head, classes, tensors, load, random_we
     jax.tree.map(np.testing.assert_array_equal, (params, state), (wanted, random_weights[1]))
 
 
+def test_a_head_of_other_layers_is_drawn(tensors, load, random_weights, key):
+    head = nn.chain(nn.dense(4), nn.batch_norm(), nn.relu(), nn.dense(2))
+    network = nn.replace(nn.resnet(18, 5, width=4), "head", head)
+    params, state = load(tensors, network, head_key=key)
+    wanted, _, _ = network.init(key, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, params["head"], wanted["head"])
+    stem = random_weights[0]["stem"]
+    jax.tree.map(np.testing.assert_array_equal, params["stem"], stem)
+    (norm,) = state["head"].values()
+    assert norm["mean"].shape == (4,)
+
+
 def test_a_file_without_a_head_raises_unless_a_key_is_given(tensors, load):
     kept = {name: tensor for name, tensor in tensors.items() if "fc." not in name}
     with pytest.raises(TreeMismatchError, match=r"tensor fc\.bias, .* or give head_key="):

@@ -273,7 +273,9 @@ def _find_in_shards(where: str, path: Path) -> dict[str, StoredTensor]:
 
 
 def _is_file_name(name: Any) -> bool:
-    return isinstance(name, str) and name == Path(name).name and name not in ("", "..")
+    if not isinstance(name, str) or name.endswith(INDEX):
+        return False
+    return name == Path(name).name and name not in ("", "..")
 
 
 def read_tensor(name: str, tensor: StoredTensor) -> np.ndarray:

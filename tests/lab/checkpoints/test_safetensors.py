@@ -145,6 +145,7 @@ def test_all_shards_of_an_index_are_read(shards):
         (lambda table: {"a": "../model-1.safetensors"}, "expected an index"),
         (lambda table: {"a": "/etc/passwd"}, "expected an index"),
         (lambda table: {"a": ""}, "expected an index"),
+        (lambda table: {"a": "model.safetensors.index.json"}, "expected an index"),
         (lambda table: {"a": ".."}, "expected an index"),
         (lambda table: table | {"d": "model-1.safetensors"}, "expected the tensor d, as model"),
         (lambda table: {"a": "model-1.safetensors", "b": "model-2.safetensors"}, "tensor b, as"),
