@@ -31,7 +31,10 @@ def is_concrete(value: Any) -> bool:
 
 def describe(array: Any) -> str:
     """Return dtype and shape as text, `float32[2,8,8,1]`."""
-    return f"{jnp.result_type(array)}[{','.join(map(str, np.shape(array)))}]"
+    # JAX has no dtype for text, objects and times.
+    is_foreign = isinstance(array, np.ndarray) and array.dtype.kind in "OSUMm"
+    dtype = array.dtype if is_foreign else jnp.result_type(array)
+    return f"{dtype}[{','.join(map(str, np.shape(array)))}]"
 
 
 def describe_tree(tree: Any) -> str:

@@ -29,7 +29,23 @@ class FnnError(Exception):
 
     def __str__(self) -> str:
         where, expected, got, way_out = self.args
-        return f"{where}: expected {expected}, got {got}; {way_out}"
+        # Names of files, columns and leaves can be in each of them; of these, `got` alone may also
+        # be a value that is printed on several lines.
+        lines = str(got).split("\n")
+        shown = "\n".join(printable(line) for line in lines)
+        where, expected, way_out = map(printable, (where, expected, way_out))
+        return f"{where}: expected {expected}, got {shown}; {way_out}"
+
+
+def printable(text: str) -> str:
+    r"""Escape the characters that a terminal would act on, as in \x1b, and new lines.
+
+    Names of files and names in files may hold any characters.
+    """
+    if text.isprintable():
+        return text
+    # repr without its quotes.
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 # Errors of arguments.

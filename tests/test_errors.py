@@ -36,6 +36,19 @@ def test_message_has_where_expected_got_and_way_out(kind):
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+@pytest.mark.parametrize("kind", [errors.ShapeError, errors.CheckpointWriteError])
+def test_characters_that_a_terminal_acts_on_are_escaped(kind):
+    name = "\x1b]0;title\x07 \u202e \udcff"
+    error = kind(f"file {name}\n", f"{name}\n", name, f"remove {name}\n")
+    assert str(error).isprintable()
+    assert r"file \x1b]0;title\x07 \u202e \udcff\n: expected" in str(error)
+    assert str(kind("a", "ü 猫 \\x", "b", "c")) == "a: expected ü 猫 \\x, got b; c"
+
+
+def test_a_value_is_shown_on_its_lines():
+    assert str(errors.ConfigError("a", "b", "chain(\n    relu(),\n)", "c")).count("\n") == 2
+
+
 def test_note_of_the_path_grows_from_the_inside_out():
     with (
         pytest.raises(KeyError) as caught,

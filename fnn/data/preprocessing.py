@@ -25,10 +25,10 @@ class Fitted:
         inverse: Function y -> x, on the scale of to_float(x).
     """
 
-    forward: Callable[[jax.Array], jax.Array]
-    inverse: Callable[[jax.Array], jax.Array]
+    forward: Callable[[jax.Array | np.ndarray], jax.Array]
+    inverse: Callable[[jax.Array | np.ndarray], jax.Array]
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:
         return self.forward(x)
 
 
@@ -47,15 +47,17 @@ def to_float(x: jax.Array) -> jax.Array:
     return x.astype(jnp.result_type(float)) / 255
 
 
-def standardize(train_inputs: jax.Array) -> Fitted:
+def standardize(train_inputs: jax.Array | np.ndarray) -> Fitted:
     """Fit the map x -> (to_float(x) - mean) / std, with statistics of each channel.
 
-    Mean and standard deviation are computed in float64 over all axes but the last. Give the map to
+    Mean and standard deviation are computed over all axes but the last, in float64, or in the
+    dtype of JAX where the inputs are traced, as those of a fold within `jax.vmap`. Give the map to
     `train.recipe(..., prepare=...)`, which applies it in training, validation and prediction.
 
     Args:
-        train_inputs: Training inputs (n, ..., channels), uint8 or floating-point, not traced. Leave
-            out validation and test inputs, so that their statistics do not leak into training.
+        train_inputs: Training inputs (n, ..., channels), uint8 or floating-point; may be traced.
+            Leave out validation and test inputs, so that their statistics do not leak into
+            training.
 
     Returns:
         `normalize(mean, std)`, a map of arrays (..., channels). The std of a constant channel is
@@ -63,10 +65,14 @@ def standardize(train_inputs: jax.Array) -> Fitted:
 
     Raises:
         ShapeError: There are no examples, or the map gets other channels.
-        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
-        NonFiniteError: A training input is NaN or infinite.
+        DTypeError: The inputs are a masked array or no numbers, or integers other than uint8 reach
+            the map.
+        NonFiniteError: A training input is NaN or infinite, and not traced.
     """
-    stored = host_inputs("standardize train_inputs", train_inputs)
+    where = "standardize train_inputs"
+    if not checks.is_concrete(train_inputs):
+        return normalize(*_traced_statistics(traced_inputs(where, train_inputs)))
+    stored = host_inputs(where, train_inputs)
     # Statistics of the stored numbers are divided, so that bytes need not be copied as floats.
     scale = byte_scale(stored)
     axes = tuple(range(stored.ndim - 1))
@@ -77,12 +83,26 @@ def standardize(train_inputs: jax.Array) -> Fitted:
     return normalize(mean.reshape(-1) / scale, safe_std)
 
 
+def _traced_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and std of each channel, (channels,); the std of a constant channel is 1."""
+    axes = tuple(range(x.ndim - 1))
+    mean = traced_mean(x, axes)
+    variance = jnp.square(x - mean).mean(axes)
+    # The root of the chosen number, since the slope of a root at 0 is infinite.
+    std = jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    return mean.reshape(-1), std
+
+
 @maker
 def normalize(
     mean: Sequence[Number] | jax.Array | np.ndarray,
     std: Sequence[Number] | jax.Array | np.ndarray,
 ) -> Fitted:
     """Map x -> (to_float(x) - mean) / std with known statistics of each channel.
+
+    NumPy arrays of float64 are mapped in float64 and rounded afterwards, since a mean far above the
+    spread, as of dates in seconds, would leave nothing of rounded numbers. Map such inputs before
+    a run, which rounds them first.
 
     Args:
         mean: One number per channel, (channels,), on the scale of to_float(x).
@@ -94,6 +114,7 @@ def normalize(
     Raises:
         ConfigError: A number is not finite, or a std is not positive.
         ShapeError: `mean` and `std` are not rows of equal length, or x has other channels.
+        DTypeError: x is a masked array, or not of uint8 or floating-point numbers.
     """
     shape = _row_shape("normalize mean", mean, "(-inf, inf)")
     std_shape = _row_shape("normalize std", std, "(0, inf)")
@@ -107,12 +128,16 @@ def normalize(
         )
 
     # The statistics have the dtype of x, so that a traced one does not promote it.
-    def forward(x: jax.Array) -> jax.Array:
-        x = expect_floats("normalize x", to_float(x), shape)
+    def forward(x: jax.Array | np.ndarray) -> jax.Array:
+        stored = plain_array("normalize x", x)
+        if is_host_float64(stored, mean, std):
+            expect_example_shape("normalize x", stored, shape)
+            return jnp.asarray((stored - np.asarray(mean)) / np.asarray(std))
+        x = expect_floats("normalize x", to_float(stored), shape)
         return (x - _broadcast(mean, x)) / _broadcast(std, x)
 
-    def inverse(y: jax.Array) -> jax.Array:
-        y = expect_floats("normalize inverse y", y, shape)
+    def inverse(y: jax.Array | np.ndarray) -> jax.Array:
+        y = expect_floats("normalize inverse y", plain_array("normalize inverse y", y), shape)
         return y * _broadcast(std, y) + _broadcast(mean, y)
 
     return Fitted(forward, inverse)
@@ -151,43 +176,94 @@ def _broadcast(row: Row, x: jax.Array) -> jax.Array:
     return jnp.asarray(array, x.dtype).reshape(shape)
 
 
+def plain_array(where: str, x: Any) -> Any:
+    """Return an array as JAX takes it: in native byte order.
+
+    Raises DTypeError for a masked array, whose mask JAX would drop, and for text, objects, times
+    and complex numbers. Lists, and arrays of JAX, are returned as they are.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        advice = "fill it in, as by x.filled(0), or leave such examples out"
+        raise DTypeError(where, "an array without a mask", "a masked array", advice)
+    if not isinstance(x, np.ndarray):
+        return x
+    # Objects, bytes, text, times, complex numbers.
+    if x.dtype.kind in "OSUMmc":
+        advice = "convert it first, as by x.astype(float)"
+        raise DTypeError(where, "an array of real numbers", x.dtype, advice)
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
+def is_host_float64(x: Any, *statistics: Any) -> bool:
+    """Return whether x is a NumPy array of float64, and the statistics are known."""
+    is_host = isinstance(x, np.ndarray) and x.dtype == np.float64
+    return is_host and all(map(checks.is_concrete, jax.tree.leaves(statistics)))
+
+
+def traced_inputs(where: str, train_inputs: Any, min_examples: int = 1) -> jax.Array:
+    """Return traced training inputs as floats of at least 32 bits, after a check of their shape."""
+    _expect_examples(where, train_inputs.shape, min_examples)
+    x = to_float(train_inputs)
+    _expect_real(where, x.dtype)
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    # Sums of 16-bit numbers would lose most of them.
+    is_wide = is_float and x.dtype.itemsize >= 4
+    return x if is_wide else x.astype(jnp.result_type(float))
+
+
+def traced_mean(x: jax.Array, axes: int | Shape) -> jax.Array:
+    """Mean with the axes kept; of equal numbers, exactly that number."""
+    low = x.min(axes, keepdims=True)
+    high = x.max(axes, keepdims=True)
+    mean = x.mean(axes, keepdims=True)
+    # The mean of what is left corrects the rounding of a sum of many numbers.
+    mean = mean + (x - mean).mean(axes, keepdims=True)
+    return jnp.where(low == high, low, mean)
+
+
 def host_inputs(
     where: str,
     train_inputs: Any,
     min_examples: int = 1,
 ) -> np.ndarray:
     """Return the training inputs as a NumPy array, after a check of rank, count and numbers."""
-    if not checks.is_concrete(train_inputs):
-        advice = "fit outside of jax.jit, or close over the array"
-        raise DTypeError(where, "known numbers", "a traced array", advice)
-    stored = np.asarray(train_inputs)
-    if stored.ndim < 2:
-        expected = "rank 2 or more (n, ..., channels)"
-        raise ShapeError(
-            where,
-            expected,
-            stored.shape,
-            "add a channel axis, x[..., None]",
-        )
-    # The axes of an example may be empty as well.
-    if stored.size == 0 or len(stored) < min_examples:
-        needed = "one example" if min_examples == 1 else "two examples"
-        raise ShapeError(
-            where,
-            f"at least {needed}",
-            stored.shape,
-            "fit on the training inputs",
-        )
+    stored = np.asarray(plain_array(where, train_inputs))
+    _expect_examples(where, stored.shape, min_examples)
     _expect_finite(where, stored)
     return stored
 
 
-def _expect_finite(where: str, stored: np.ndarray) -> None:
+def _expect_examples(where: str, shape: Shape, min_examples: int) -> None:
+    """Raise ShapeError unless there are examples with an axis of channels."""
+    if len(shape) < 2:
+        expected = "rank 2 or more (n, ..., channels)"
+        raise ShapeError(
+            where,
+            expected,
+            shape,
+            "add a channel axis, x[..., None]",
+        )
+    # The axes of an example may be empty as well.
+    if 0 in shape or shape[0] < min_examples:
+        needed = "one example" if min_examples == 1 else "two examples"
+        raise ShapeError(
+            where,
+            f"at least {needed}",
+            shape,
+            "fit on the training inputs",
+        )
+
+
+def _expect_real(where: str, dtype: Any) -> None:
     # issubdtype of jax.numpy, because that of NumPy does not know bfloat16.
-    is_float = jnp.issubdtype(stored.dtype, jnp.floating)
-    if not is_float and not jnp.issubdtype(stored.dtype, jnp.integer):
+    is_float = jnp.issubdtype(dtype, jnp.floating)
+    if not is_float and not jnp.issubdtype(dtype, jnp.integer):
         expected = "uint8 or floating-point numbers"
-        raise DTypeError(where, expected, stored.dtype, "convert them first")
+        raise DTypeError(where, expected, dtype, "convert them first")
+
+
+def _expect_finite(where: str, stored: np.ndarray) -> None:
+    _expect_real(where, stored.dtype)
     nonfinite = ~np.isfinite(stored)
     if nonfinite.any():
         index = tuple(np.argwhere(nonfinite)[0].tolist())
@@ -218,7 +294,7 @@ def exact_mean(stored: np.ndarray, axes: int | Shape) -> np.ndarray:
 
 def expect_floats(
     where: str,
-    x: jax.Array,
+    x: Any,
     shape: Shape,
 ) -> jax.Array:
     """Return `x` as a JAX array, if it is floating-point and its last axes have this shape."""
@@ -231,10 +307,14 @@ def expect_floats(
             x.dtype,
             "convert it, as by x.astype(float)",
         )
-    # Any axes may precede those of an example.
+    expect_example_shape(where, x, shape)
+    return x
+
+
+def expect_example_shape(where: str, x: jax.Array | np.ndarray, shape: Shape) -> None:
+    """Raise ShapeError unless the last axes have this shape; any axes may precede them."""
     example_shape = x.shape[-len(shape) :]
     if example_shape != shape:
         sizes = ", ".join(map(str, shape))
         advice = "give examples of the shape of the training inputs"
         raise ShapeError(where, f"(..., {sizes})", x.shape, advice)
-    return x

@@ -10,9 +10,11 @@ import numpy as np
 
 from fnn import checks
 from fnn.data.batches import permutation
+from fnn.data.preprocessing import plain_array
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Data, RandomKey
 
+EMPTY = 1e-9  # size of an empty part, by which shares can be divided
 ROUNDING = 1e-9  # fractions such as ten times 0.1 may sum to a little more than 1
 
 
@@ -34,11 +36,13 @@ def split(
     *,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     stratified: bool = False,
+    groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
 ) -> tuple[Data, ...]:
     """Split the data into disjoint random parts.
 
     The parts end after round(n Σ fractions) examples, so with fractions of sum 1 every example is
-    in exactly one part. Inside of jax.jit the parts are traced.
+    in exactly one part. Inside of jax.jit the parts are traced. Parts of whole groups have these
+    sizes up to the size of a group.
 
     Args:
         key: Random key that selects the examples of each part.
@@ -46,7 +50,10 @@ def split(
         fractions: Size of each part as a share of n, in (0, 1]; their sum is at most 1. The default
             is for training, validation and test.
         stratified: Whether every class of the labels int (n,) has the same share in each part, to
-            within two examples.
+            within two examples. With groups, the shares are as near to it as one group after
+            another can bring them.
+        groups: Group of each example, n numbers or names, such as the patient of an image; not
+            traced. No group is in two parts, so that a part holds only patients that are new.
 
     Returns:
         One pair for each fraction, of the structure of `data`, its examples in their original
@@ -54,8 +61,10 @@ def split(
 
     Raises:
         ConfigError: A fraction is outside of (0, 1], their sum is above 1, or a part is empty.
-        ShapeError: The arrays are empty or differ in length.
-        DTypeError: `key` is not a key, or `stratified` without integer labels.
+        ShapeError: The arrays are empty or differ in length, or there is not one group for each
+            example.
+        DTypeError: `key` is not a key, `stratified` without integer labels, or `groups`, or with
+            them the key or the labels, are traced.
     """
     checks.key("split key", key)
     n = _count_examples("split data", data)
@@ -63,7 +72,12 @@ def split(
     labels = _class_labels("split data", data, stratified)
     unused = n - sum(sizes)
     # The unused examples are drawn as a last part, which is dropped.
-    parts = _draw_parts(key, labels, n, [*sizes, unused])
+    sizes = [*sizes, unused]
+    parts: Sequence[Any]
+    if groups is None:
+        parts = _draw_parts(key, labels, n, sizes)
+    else:
+        parts = _Groups("split", key, groups, labels, n).draw_parts(sizes)
     selected = []
     for indices in parts[:-1]:
         take = partial(_take, indices=indices)
@@ -77,15 +91,16 @@ def k_fold(
     *,
     folds: int,
     stratified: bool = False,
+    groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
 ) -> Folds:
     """Random folds of equal size for k-fold cross-validation.
 
     All folds have the same shapes, so that cross-validation is a vmap over them:
 
-        def score(train, valid):  # data: of jax arrays
-            parts = (jax.tree.map(lambda a: a[part], data) for part in (train, valid))
-            ...
-        jax.vmap(score)(*data.k_fold(key, data, folds=5))
+        def score(train, valid):  # examples: a pair of jax arrays
+            parts = (jax.tree.map(lambda a: a[part], examples) for part in (train, valid))
+            ...  # preprocessing is fitted here, to the training part of the fold
+        jax.vmap(score)(*data.k_fold(key, examples, folds=5))
 
     Under vmap every fold has a copy of its examples; jax.lax.map needs less memory and computes one
     fold after another [Stone 1974, Cross-validatory choice and assessment of statistical
@@ -96,16 +111,25 @@ def k_fold(
         data: (inputs, targets), arrays whose first axis is the example, of length n.
         folds: Number of folds, from 2 to n.
         stratified: Whether every class of the labels int (n,) has the same share in each fold. If
-            `folds` divides n, the counts are those of scikit-learn's StratifiedKFold.
+            `folds` divides n, the counts are those of scikit-learn's StratifiedKFold. With groups,
+            the shares are as near to it as one group after another can bring them.
+        groups: Group of each example, n numbers or names, such as the patient of an image; not
+            traced. No group is in the training and the validation part of a fold. Each goes, from
+            the largest to the smallest, to the fold with the fewest examples, as in scikit-learn's
+            GroupKFold; the key decides among groups of one size.
 
     Returns:
         The indices of each fold. Every example is in at most one validation part. The remaining
-        n mod folds examples are in every training part and in no validation part.
+        n mod folds examples are in every training part and in no validation part. Of groups of
+        different sizes, the parts of all folds get the size of the smallest: each larger part is
+        short of random examples of its largest groups.
 
     Raises:
-        ConfigError: `folds` is below 2 or above n.
-        ShapeError: The arrays are empty or differ in length.
-        DTypeError: `key` is not a key, or `stratified` without integer labels.
+        ConfigError: `folds` is below 2 or above n or the number of groups.
+        ShapeError: The arrays are empty or differ in length, or there is not one group for each
+            example.
+        DTypeError: `key` is not a key, `stratified` without integer labels, or `groups`, or with
+            them the key or the labels, are traced.
     """
     checks.key("k_fold key", key)
     n = _count_examples("k_fold data", data)
@@ -118,6 +142,8 @@ def k_fold(
         )
     size = n // folds
     labels = _class_labels("k_fold data", data, stratified)
+    if groups is not None:
+        return _Groups("k_fold", key, groups, labels, n).draw_folds(folds)
     sizes = [size] * folds + [n - folds * size]
     # The examples that no fold validates are a last part.
     *valid, remaining = _draw_parts(key, labels, n, sizes)
@@ -168,14 +194,19 @@ def _class_labels(
     if not isinstance(data, tuple | list) or len(data) != 2:
         expected = "(inputs, labels) where stratified"
         raise ConfigError(where, expected, type(data).__name__, "give such a pair")
-    labels = data[1]
     expected = "labels int[n] where stratified"
     advice = "give class numbers, or stratified=False"
+    labels = data[1]
+    if isinstance(labels, np.ma.MaskedArray):
+        raise DTypeError(where, expected, "a masked array", advice)
     if not hasattr(labels, "dtype"):
         raise DTypeError(where, expected, type(labels).__name__, advice)
     is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
     if np.ndim(labels) != 1 or not is_integer:
         raise DTypeError(where, expected, checks.describe(labels), advice)
+    if isinstance(labels, np.ndarray):
+        # Codes, since JAX takes native byte order only, and 32 of 64 bits.
+        return np.unique(labels, return_inverse=True)[1]
     return labels
 
 
@@ -202,6 +233,136 @@ def _draw_parts(
     return parts
 
 
+class _Groups:
+    """The groups of examples, and the draws of parts that hold whole groups.
+
+    Attributes:
+        where: Name of the function in errors.
+        codes: Group of each example, from 0, (n,).
+        count: Number of groups.
+        order: A random order of the examples.
+        table: Number of examples by group and class, (groups, classes).
+    """
+
+    def __init__(
+        self,
+        where: str,
+        key: RandomKey,
+        groups: Any,
+        labels: Any,
+        n: int,
+    ):
+        # The sizes of the parts follow from the numbers, so none of them can be traced.
+        for name, value in {"groups": groups, "key": key, "data": labels}.items():
+            if any(not checks.is_concrete(leaf) for leaf in jax.tree.leaves(value)):
+                advice = "draw the parts outside of jax.jit"
+                raise DTypeError(f"{where} {name}", "known values", "a traced array", advice)
+        self.where = where
+        self.codes = _group_codes(f"{where} groups", groups, n)
+        self.count = int(self.codes.max()) + 1
+        self.order = np.asarray(permutation(key, n))
+        classes = np.zeros(n, int) if labels is None else np.unique(labels, return_inverse=True)[1]
+        self.table = np.zeros((self.count, classes.max() + 1))
+        np.add.at(self.table, (self.codes, classes), 1)
+
+    def draw_parts(self, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Draw disjoint sets of example indices of about these sizes, each ascending.
+
+        The last part may be empty.
+        """
+        parts = len(sizes) - 1
+        if parts > self.count:
+            expected = f"{parts} or more, one for each part"
+            got = f"{self.count} groups"
+            raise ConfigError(f"{self.where} groups", expected, got, "make fewer parts")
+        return self._assign(self._shuffled(), np.array(sizes, float), parts)
+
+    def draw_folds(self, folds: int) -> Folds:
+        """Draw folds of equal size, whose training and validation parts share no group."""
+        if folds > self.count:
+            expected = f"at most the {self.count} groups"
+            raise ConfigError(f"{self.where} folds", expected, folds, "choose fewer")
+        shuffled = self._shuffled()
+        # Smaller groups later can level the folds. Stable, so that equal groups stay shuffled.
+        by_size = np.argsort(-self.table.sum(1)[shuffled], kind="stable")
+        n = len(self.codes)
+        parts = self._assign(shuffled[by_size], np.full(folds, n / folds), folds)
+        valid_size = min(map(len, parts))
+        train_size = n - max(map(len, parts))
+        train = []
+        valid = []
+        for part in parts:
+            others = np.setdiff1d(np.arange(n), part)
+            train.append(self._thin(others, train_size))
+            valid.append(self._thin(part, valid_size))
+        return Folds(jnp.asarray(np.stack(train)), jnp.asarray(np.stack(valid)))
+
+    def _shuffled(self) -> np.ndarray:
+        # The groups in the order of their first examples in the random order.
+        _, first = np.unique(self.codes[self.order], return_index=True)
+        return np.argsort(first)
+
+    def _assign(
+        self,
+        groups: np.ndarray,
+        sizes: np.ndarray,
+        needed: int,
+    ) -> list[np.ndarray]:
+        """Assign each group in turn to the part that it brings nearest to its share.
+
+        The distance is Σ (count - share)² / share over the classes of a part, as in a χ² test.
+
+        Args:
+            groups: All groups, in the order in which they are assigned.
+            sizes: Number of examples of each part.
+            needed: Number of parts, from the first, that must not be empty.
+        """
+        part_of = np.zeros(self.count, int)
+        # (parts, classes); a part of size 0 gets a share that no group fits.
+        shares = np.maximum(sizes, EMPTY)[:, None] / len(self.codes) * self.table.sum(0)
+        filled = np.zeros_like(shares)
+        for index, group in enumerate(groups):
+            added = self.table[group]
+            growth = (added * (2 * (filled - shares) + added) / shares).sum(1)
+            is_empty = (filled.sum(1) == 0) & (np.arange(len(sizes)) < needed)
+            # The last groups go to the parts that have none.
+            if is_empty.sum() >= len(groups) - index:
+                growth = np.where(is_empty, growth, np.inf)
+            part_of[group] = growth.argmin()
+            filled[part_of[group]] += added
+        parts = [np.flatnonzero(part_of[self.codes] == part) for part in range(len(sizes))]
+        return [part.astype(np.int32) for part in parts]
+
+    def _thin(self, indices: np.ndarray, size: int) -> np.ndarray:
+        """Return this number of the examples, without random ones of the largest groups."""
+        shuffled = self.order[np.isin(self.order, indices)]
+        by_group = shuffled[np.argsort(self.codes[shuffled], kind="stable")]
+        # The examples of a group are numbered, and the smallest numbers of all groups are kept.
+        _, first, lengths = np.unique(self.codes[by_group], return_index=True, return_counts=True)
+        number_in_group = np.arange(len(by_group)) - np.repeat(first, lengths)
+        kept = by_group[np.argsort(number_in_group, kind="stable")[:size]]
+        return np.sort(kept).astype(np.int32)
+
+
+def _group_codes(where: str, groups: Any, n: int) -> np.ndarray:
+    """Return the group of each example as a number from 0."""
+    expected = "numbers or names"
+    if isinstance(groups, np.ma.MaskedArray):
+        raise DTypeError(where, expected, "a masked array", "give each example a group")
+    array = np.asarray(groups)
+    if array.shape != (n,):
+        raise ShapeError(where, f"one for each example, ({n},)", array.shape, "give one for each")
+    try:
+        is_nan = bool((array != array).any())
+        codes = np.unique(array, return_inverse=True)[1]
+    # Of objects of several types there is no order.
+    except TypeError as error:
+        raise DTypeError(where, expected, error, "convert them to text") from error
+    if is_nan:
+        raise DTypeError(where, expected, "NaN", "give each example a group")
+    return codes
+
+
 def _part_of_position(sizes: Sequence[int]) -> np.ndarray:
     """Assign positions 0..n - 1 to the parts, those of each part evenly spaced."""
     # Element j of a part of size s is at time (j + ½) / s; positions follow from the sorted times.
@@ -213,8 +374,8 @@ def _part_of_position(sizes: Sequence[int]) -> np.ndarray:
     return parts[order]
 
 
-def _take(array: Any, indices: jax.Array) -> Any:
+def _take(array: Any, indices: jax.Array | np.ndarray) -> Any:
     """Select examples; a NumPy array stays one, unless the indices are traced."""
     if isinstance(array, np.ndarray) and checks.is_concrete(indices):
         return array[np.asarray(indices)]
-    return jnp.asarray(array)[indices]
+    return jnp.asarray(plain_array("split data", array))[indices]

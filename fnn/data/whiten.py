@@ -13,9 +13,14 @@ from fnn.data.preprocessing import (
     Fitted,
     byte_scale,
     exact_mean,
+    expect_example_shape,
     expect_floats,
     host_inputs,
+    is_host_float64,
+    plain_array,
     to_float,
+    traced_inputs,
+    traced_mean,
 )
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Images, Number, Shape
@@ -27,7 +32,7 @@ CHUNK = 4096
 
 
 def pca_whiten(
-    train_inputs: jax.Array,
+    train_inputs: jax.Array | np.ndarray,
     *,
     components: int | None = None,
     eps: Number = 1e-5,
@@ -40,7 +45,8 @@ def pca_whiten(
 
     Args:
         train_inputs: Training inputs (n, *example), such as vectors (n, features) or images, uint8
-            or floating-point, not traced; n >= 2. Examples are flattened to `features` numbers.
+            or floating-point; n >= 2; may be traced, as those of a fold within `jax.vmap`. Examples
+            are flattened to `features` numbers.
         components: Number of components that are kept, at most `features`. None: all of them.
         eps: Number >= 0 that is added to the variances, in units of to_float(x) squared; it limits
             the gain of directions of small variance. May be traced.
@@ -52,11 +58,12 @@ def pca_whiten(
     Raises:
         ShapeError: There are fewer than two examples, or the map gets another example shape.
         ConfigError: `components` is too large, or `eps` is negative.
-        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
-        NonFiniteError: A training input is NaN or infinite.
+        DTypeError: The inputs are a masked array or no numbers, or integers other than uint8 reach
+            the map.
+        NonFiniteError: A training input is NaN or infinite, and not traced.
     """
-    stored = host_inputs("pca_whiten train_inputs", train_inputs, min_examples=2)
-    example_shape = stored.shape[1:]
+    example_shape = np.shape(train_inputs)[1:]
+    mean, variances, vectors = _fit("pca_whiten", train_inputs)
     features = prod(example_shape)
     count = features
     if components is not None:
@@ -65,7 +72,6 @@ def pca_whiten(
         expected = f"at most the {features} features"
         raise ConfigError("pca_whiten components", expected, count, "choose fewer")
     checks.number("pca_whiten eps", eps, "[0, inf)")
-    mean, variances, vectors = _principal_components(stored)
     # (1, components)
     std = _regularized_std(variances[:count], eps)
     # (features, components)
@@ -75,7 +81,7 @@ def pca_whiten(
     return affine("pca_whiten", mean, matrix, inverse_matrix, example_shape, (count,))
 
 
-def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
+def zca_whiten(train_inputs: jax.Array | np.ndarray, *, eps: Number = 1e-5) -> Fitted:
     """Fit ZCA whitening: of all whitening maps, the one that changes x least.
 
     y = U diag((S + eps)^-½) Uᵀ (to_float(x) - mean), with U and S of `pca_whiten`
@@ -83,7 +89,7 @@ def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
     Kessy, Lewin & Strimmer 2018, arXiv:1512.00809].
 
     Args:
-        train_inputs: Training inputs (n, *example), uint8 or floating-point, not traced; n >= 2.
+        train_inputs: Training inputs (n, *example), uint8 or floating-point; n >= 2; may be traced.
         eps: Number >= 0 that is added to the variances, in units of to_float(x) squared; it limits
             the gain of directions of small variance. May be traced.
 
@@ -93,15 +99,15 @@ def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
     Raises:
         ShapeError: There are fewer than two examples, or the map gets another example shape.
         ConfigError: `eps` is negative.
-        DTypeError: The inputs are traced, or integers other than uint8 reach the map.
-        NonFiniteError: A training input is NaN or infinite.
+        DTypeError: The inputs are a masked array or no numbers, or integers other than uint8 reach
+            the map.
+        NonFiniteError: A training input is NaN or infinite, and not traced.
     """
-    stored = host_inputs("zca_whiten train_inputs", train_inputs, min_examples=2)
     checks.number("zca_whiten eps", eps, "[0, inf)")
-    mean, variances, vectors = _principal_components(stored)
+    mean, variances, vectors = _fit("zca_whiten", train_inputs)
     std = _regularized_std(variances, eps)
-    example_shape = stored.shape[1:]
-    with jax.default_matmul_precision("highest"):  # matters only for a traced eps
+    example_shape = np.shape(train_inputs)[1:]
+    with jax.default_matmul_precision("highest"):  # matters only for traced numbers
         # Both (features, features) and symmetric.
         matrix = vectors / std @ vectors.T
         inverse_matrix = vectors * std @ vectors.T
@@ -113,6 +119,41 @@ def zca_whiten(train_inputs: jax.Array, *, eps: Number = 1e-5) -> Fitted:
             example_shape,
             example_shape,
         )
+
+
+def _fit(where: str, train_inputs: Any) -> tuple[Any, Any, Any]:
+    """Compute the principal components of training inputs, on the host unless they are traced."""
+    where = f"{where} train_inputs"
+    if checks.is_concrete(train_inputs):
+        return _principal_components(host_inputs(where, train_inputs, min_examples=2))
+    return _traced_components(traced_inputs(where, train_inputs, min_examples=2))
+
+
+def _traced_components(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute what `_principal_components` does, in the dtype of the floats."""
+    # (n, features)
+    rows = x.reshape(len(x), -1)
+    mean = traced_mean(rows, 0)
+    centered = rows - mean
+    # (features, features)
+    covariance = jnp.matmul(centered.T, centered, precision="highest") / (len(rows) - 1)
+    values, vectors = jnp.linalg.eigh(covariance)
+    # eigh sorts the eigenvalues in ascending order.
+    values = values[::-1]
+    vectors = vectors[:, ::-1]
+    return mean[0], *_canonical(jnp, values, vectors)
+
+
+def _canonical(xp: Any, values: Any, vectors: Any) -> tuple[Any, Any]:
+    """Return the variances and directions of eigenvalues, the largest first, and eigenvectors."""
+    # A direction without variance has an eigenvalue of 0 up to rounding. Its inverse root would
+    # amplify noise where eps = 0.
+    threshold = xp.finfo(values.dtype).eps * len(values) * values[0]
+    variances = xp.where(values > threshold, values, 0)
+    # The sign of an eigenvector is arbitrary: make the largest entry of each column positive.
+    largest_index = xp.abs(vectors).argmax(0)
+    largest = xp.take_along_axis(vectors, largest_index[None], 0)
+    return variances, vectors * xp.sign(largest)
 
 
 def _principal_components(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,20 +177,13 @@ def _principal_components(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     # eigh sorts the eigenvalues in ascending order.
     values = values[::-1]
     vectors = vectors[:, ::-1]
-    # A direction without variance has an eigenvalue of 0 up to rounding. Its inverse root would
-    # amplify noise where eps = 0.
-    threshold = np.finfo(np.float64).eps * len(values) * values[0]
-    variances = np.where(values > threshold, values, 0)
-    # The sign of an eigenvector is arbitrary: make the largest entry of each column positive.
-    largest_index = np.abs(vectors).argmax(0)
-    largest = np.take_along_axis(vectors, largest_index[None], 0)
-    return mean[0] / scale, variances, vectors * np.sign(largest)
+    return mean[0] / scale, *_canonical(np, values, vectors)
 
 
-def _regularized_std(variances: np.ndarray, eps: Number) -> Any:
+def _regularized_std(variances: Any, eps: Number) -> Any:
     """Return √(variances + eps) as a row (1, features), 1 where that is 0."""
-    # A traced eps needs JAX, which may not have float64.
-    is_concrete = checks.is_concrete(eps)
+    # Traced numbers need JAX, which may not have float64.
+    is_concrete = checks.is_concrete(eps) and checks.is_concrete(variances)
     xp: Any = np if is_concrete else jnp
     dtype: Any = np.float64 if is_concrete else jnp.result_type(float)
     total = xp.asarray(variances, dtype) + xp.asarray(eps, dtype)
@@ -177,16 +211,23 @@ def affine(
         out_shape: Shape of a mapped example, of `out` numbers.
     """
 
-    def forward(x: jax.Array) -> jax.Array:
-        x = expect_floats(f"{where} x", to_float(x), example_shape)
-        batch_shape = x.shape[: -len(example_shape)]
+    def forward(x: jax.Array | np.ndarray) -> jax.Array:
+        stored = plain_array(f"{where} x", x)
+        if is_host_float64(stored, mean):
+            expect_example_shape(f"{where} x", stored, example_shape)
+            # Before the numbers are rounded to float32, as by `normalize`.
+            rows = jnp.asarray(stored.reshape(-1, len(mean)) - np.asarray(mean))
+        else:
+            stored = expect_floats(f"{where} x", to_float(stored), example_shape)
+            rows = stored.reshape(-1, len(mean))
+            rows = rows - jnp.asarray(mean, rows.dtype)[None]
+        batch_shape = stored.shape[: -len(example_shape)]
         # (examples, features) to (examples, out)
-        rows = x.reshape(-1, len(mean))
-        rows = rows - jnp.asarray(mean, x.dtype)[None]
         y = _matmul(rows, matrix)
         return y.reshape(*batch_shape, *out_shape)
 
-    def inverse(y: jax.Array) -> jax.Array:
+    def inverse(y: jax.Array | np.ndarray) -> jax.Array:
+        y = plain_array(f"{where} inverse y", y)
         y = expect_floats(f"{where} inverse y", y, out_shape)
         batch_shape = y.shape[: -len(out_shape)]
         # (examples, out) to (examples, features)
@@ -204,7 +245,7 @@ def _matmul(rows: jax.Array, matrix: Any) -> jax.Array:
 
 
 def patches(
-    images: Images,
+    images: Images | np.ndarray,
     size: int | Sequence[int],
     *,
     stride: int | Sequence[int] = 1,
@@ -226,8 +267,9 @@ def patches(
     Raises:
         ShapeError: `images` is not of rank 4, or `size` is larger than an image.
         ConfigError: `size` or `stride` is not a whole number >= 1 or two of them.
+        DTypeError: `images` is a masked array, or not of numbers.
     """
-    images = jnp.asarray(images)
+    images = jnp.asarray(plain_array("patches images", images))
     if images.ndim != 4:
         expected = "rank 4 (n, height, width, channels)"
         advice = "add a channel axis, images[..., None], or a batch axis, images[None]"

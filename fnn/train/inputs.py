@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
+from fnn.data.sets.dataset import DataSet, Labeled
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
@@ -25,6 +26,13 @@ INIT, ORDER, AUGMENT, NOISE = range(4)
 # Float images above this are taken for bytes that were converted without scaling. Standardized
 # images may exceed 1, but they have negative values too.
 MAX_IMAGE_LEVEL = 1.5
+
+
+# Results of loaders that hold pairs, and how to get one of them.
+CONTAINERS: dict[Any, str] = {
+    DataSet: "one part, as data.digits().train",
+    Labeled: "its examples, as data.csv(...).examples",
+}
 
 
 # Conversion of a batch from any loader.
@@ -53,6 +61,15 @@ def _map_pair(
     data: Any,
 ) -> Data:
     """Apply function(path, leaf) to all leaves of (inputs, targets); ConfigError unless a pair."""
+    # These are pairs too, so that their arrays would be taken for inputs and targets.
+    for container, parts in CONTAINERS.items():
+        if isinstance(data, container):
+            raise ConfigError(
+                where,
+                "a pair (inputs, targets)",
+                f"a {container.__name__} of {' and '.join(container._fields)}",
+                f"give {parts}",
+            )
     if not isinstance(data, tuple | list) or len(data) != 2:
         got = type(data).__name__
         if isinstance(data, dict):

@@ -64,6 +64,68 @@ def test_map_and_inverse_keep_the_dtype_of_floats(dtype):
     assert prepare(x).dtype == dtype and prepare.inverse(x).dtype == dtype
 
 
+@pytest.mark.parametrize("inputs", [BYTES, BYTES / np.float32(7) + 300], ids=["bytes", "floats"])
+def test_a_traced_fit_equals_a_fit_outside(inputs):
+    folds = jnp.stack([jnp.asarray(inputs[:40]), jnp.asarray(inputs[10:])])
+
+    def prepared(train, x):
+        return data.standardize(train)(x)
+
+    mapped = jax.jit(jax.vmap(prepared, (0, None)))(folds, jnp.asarray(inputs))
+    for fold, found in zip(folds, mapped, strict=True):
+        np.testing.assert_allclose(found, prepared(fold, jnp.asarray(inputs)), atol=5e-6)
+
+
+def test_a_traced_fit_keeps_constant_channels_and_has_finite_slopes():
+    x = np.stack([np.full(999, 0.1), np.linspace(0, 1, 999)], 1).astype(np.float32)
+
+    def total(x):
+        return jnp.square(data.standardize(x)(x)).sum()
+
+    y = jax.jit(lambda x: data.standardize(x)(x))(x)
+    np.testing.assert_array_equal(y[:, 0], 0)
+    np.testing.assert_allclose(y[:, 1].std(), 1, rtol=1e-5)
+    assert np.isfinite(jax.jit(jax.grad(total))(jnp.asarray(x))).all()
+    assert jax.jit(lambda x: data.standardize(x)(x))(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_each_fold_of_a_compiled_cross_validation_is_prepared_by_its_own_statistics(key):
+    draw = np.random.default_rng(0)
+    whole = (jnp.asarray(draw.normal(3, 2, (20, 2)), jnp.float32), jnp.arange(20) % 2)
+    recipe = train.recipe(nn.dense(2), optim.sgd(0.1))
+    options = {"epochs": 1, "batch_size": 4}
+
+    def score(train_indices, valid_indices):
+        fold, valid = ((whole[0][part], whole[1][part]) for part in (train_indices, valid_indices))
+        prepared = recipe.replace(prepare=data.standardize(fold[0]))
+        return train.run(key, prepared, fold, valid=valid, **options).history.valid_loss[-1]
+
+    folds = data.k_fold(key, whole, folds=2)
+    lanes = jax.vmap(score)(*folds)
+    alone = [score(*(part[fold] for part in folds)) for fold in range(2)]
+    np.testing.assert_allclose(lanes, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("center", "spread"), [(1.7e9, 100), (1e4, 0.01), (-3e12, 5)])
+def test_a_mean_far_above_the_spread_is_subtracted_as_by_scikit_learn(center, spread):
+    x = center + np.random.default_rng(0).uniform(0, spread, (1000, 2))
+    wanted = sklearn.preprocessing.StandardScaler().fit_transform(x)
+    for stored in (x, x.astype(">f8")):
+        found = data.standardize(stored)(stored)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_any_byte_order_is_read():
+    x = BYTES / np.float32(7)
+    for dtype in (">f4", ">f2", "<f4"):
+        swapped = x.astype(dtype)
+        wanted = data.standardize(swapped.astype(dtype[1:]))(swapped.astype(dtype[1:]))
+        np.testing.assert_array_equal(data.standardize(swapped)(swapped), wanted)
+        inverse = data.standardize(x).inverse
+        np.testing.assert_array_equal(inverse(swapped), inverse(swapped.astype(dtype[1:])))
+
+
 def test_any_axes_may_precede_the_channels():
     prepare, x = data.standardize(BYTES), jnp.asarray(BYTES)
     np.testing.assert_allclose(prepare(x[0, 0, 0]), prepare(x)[0, 0, 0], rtol=1e-6)
@@ -110,8 +172,39 @@ def test_the_statistics_may_be_traced_and_have_gradients(x64):
     np.testing.assert_allclose(np.ravel(jax.tree.leaves(slope)), np.ravel(wanted), rtol=1e-9)
 
 
+MASKED = np.ma.masked_equal(BYTES / 255, 0)
 standardized = data.standardize(BYTES)
 WRONG = [
+    (
+        lambda: data.standardize(MASKED),
+        DTypeError,
+        r"standardize train_inputs: expected an array without a mask, got .*; fill it in",
+    ),
+    (lambda: standardized(MASKED), DTypeError, "normalize x: expected an array without a mask"),
+    (lambda: standardized.inverse(MASKED), DTypeError, "inverse y: expected an array without a"),
+    (
+        lambda: data.standardize(BYTES + 1j),
+        DTypeError,
+        "train_inputs: expected an array of real numbers, got complex128",
+    ),
+    (lambda: standardized(BYTES + 1j), DTypeError, "normalize x: .*real numbers, got complex128"),
+    (lambda: data.standardize(BYTES.astype(str)), DTypeError, "real numbers, got <U3"),
+    (lambda: data.standardize(BYTES.astype(object)), DTypeError, "real numbers, got object"),
+    (
+        lambda: jax.jit(data.standardize)(BYTES[:0]),
+        ShapeError,
+        "standardize train_inputs: expected at least one example",
+    ),
+    (
+        lambda: jax.jit(data.standardize)(BYTES > 3),
+        DTypeError,
+        "standardize train_inputs: expected uint8 or .*got bool",
+    ),
+    (
+        lambda: data.patches(np.ma.masked_equal(BYTES, 0), 2),
+        DTypeError,
+        "patches images: expected an array without a mask",
+    ),
     (
         lambda: data.standardize(BYTES[:0]),
         ShapeError,
@@ -131,11 +224,6 @@ WRONG = [
         lambda: data.standardize([[1.0, 2.0], [3.0, np.nan]]),
         NonFiniteError,
         r"train_inputs: .*got nan at index \(1, 1\)",
-    ),
-    (
-        lambda: jax.jit(data.standardize)(BYTES),
-        DTypeError,
-        "standardize train_inputs: expected known numbers",
     ),
     (
         lambda: standardized(BYTES[..., :1]),

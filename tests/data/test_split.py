@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from fnn import data, nn, optim, train
 from fnn.errors import ConfigError, DTypeError, ShapeError
@@ -65,6 +65,133 @@ def test_parts_depend_on_the_key_and_are_uniform(stratified):
         counts[draw(jax.random.key(seed))[1][0]] += 1
     # 200 draws with probability 1/4: 50 are expected.
     assert counts.sum() == 2000 and counts.min() > 20 and counts.max() < 85
+
+
+GROUPED = [(100, 5, 17), (60, 3, 3), (200, 4, 50), (90, 2, 30)]
+
+
+def grouped(n, count):
+    """Groups of different sizes, none empty."""
+    return DRAW.permutation(np.concatenate([np.arange(count), DRAW.integers(0, count, n - count)]))
+
+
+@both
+@pytest.mark.parametrize(("n", "folds", "count"), GROUPED)
+def test_no_group_is_on_both_sides_of_a_fold(key, stratified, n, folds, count):
+    whole, groups = numbered(n), grouped(n, count)
+    found = data.k_fold(key, whole, folds=folds, stratified=stratified, groups=groups)
+    for train_part, valid_part in zip(*found, strict=True):
+        assert not set(groups[train_part]) & set(groups[valid_part])
+        assert (np.diff(train_part) > 0).all() and (np.diff(valid_part) > 0).all()
+    valid = np.ravel(found.valid)
+    assert len(set(valid.tolist())) == len(valid)
+    # As in GroupKFold, each group is validated, in one fold.
+    assert len(np.unique(groups[valid])) == count
+
+
+@pytest.mark.parametrize(("n", "folds", "count"), GROUPED)
+def test_folds_of_groups_are_as_even_as_those_of_scikit_learn(key, n, folds, count):
+    whole, groups = numbered(n), grouped(n, count)
+    found = data.k_fold(key, whole, folds=folds, groups=groups)
+    oracle = GroupKFold(folds).split(*whole, groups)
+    sizes = [len(part) for _, part in oracle]
+    assert found.valid.shape == (folds, min(sizes))
+    assert found.train.shape == (folds, n - max(sizes))
+
+
+def test_folds_of_equal_groups_leave_out_no_example():
+    groups = np.repeat([f"patient {index}" for index in range(12)], 5)
+    whole = numbered(60)
+    found = data.k_fold(jax.random.key(0), whole, folds=4, groups=groups)
+    assert found.train.shape == (4, 45)
+    np.testing.assert_array_equal(np.sort(np.ravel(found.valid)), np.arange(60))
+    other = data.k_fold(jax.random.key(1), whole, folds=4, groups=groups)
+    assert (found.valid != other.valid).any()
+    alone = data.k_fold(jax.random.key(0), whole, folds=4, groups=np.arange(60))
+    assert alone.valid.shape == (4, 15)
+
+
+def test_stratified_folds_of_groups_have_even_classes(key):
+    # Each group is of one class, as a patient with one diagnosis.
+    groups = np.repeat(np.arange(40), 3)
+    labels = np.repeat(np.arange(40) % 4 % 3, 3)
+    found = data.k_fold(key, numbered(120, labels), folds=5, stratified=True, groups=groups)
+    for part in found.valid:
+        np.testing.assert_array_equal(np.bincount(labels[part]), [12, 6, 6])
+    oracle = StratifiedGroupKFold(5).split(groups, labels, groups)
+    assert all((np.bincount(labels[part]) == [12, 6, 6]).all() for _, part in oracle)
+
+
+@both
+@pytest.mark.parametrize(("n", "folds", "count"), GROUPED)
+def test_no_group_is_in_two_parts(stratified, n, folds, count):
+    whole, groups = numbered(n), grouped(n, count)
+    largest = np.bincount(groups).max()
+    for seed in range(5):
+        draw = partial(data.split, data=whole, stratified=stratified, groups=groups)
+        parts = draw(jax.random.key(seed), fractions=(0.6, 0.4))
+        assert set(groups[parts[0][0]]) | set(groups[parts[1][0]]) == set(range(count))
+        assert not set(groups[parts[0][0]]) & set(groups[parts[1][0]])
+        assert sum(len(part) for part, _ in parts) == n
+        if not stratified:
+            assert abs(len(parts[0][0]) - 0.6 * n) <= largest
+        parts = draw(jax.random.key(seed), fractions=(0.5, 0.2, 0.05))
+        assert all(len(part) for part, _ in parts)
+
+
+def test_parts_of_groups_depend_on_the_key():
+    whole, groups = numbered(90), np.repeat(np.arange(30), 3)
+    counts = np.zeros(30)
+    for seed in range(100):
+        _, (part, _) = data.split(jax.random.key(seed), whole, fractions=(0.8, 0.2), groups=groups)
+        counts[np.unique(groups[part])] += 1
+    # 100 draws with probability 1/5: 20 are expected.
+    assert counts.sum() == 600 and counts.min() > 5 and counts.max() < 40
+
+
+WRONG_GROUPS = [
+    (np.arange(9), ShapeError, r"one for each example, \(10,\), got \(9,\)"),
+    (np.zeros((10, 1)), ShapeError, r"one for each example, \(10,\), got \(10, 1\)"),
+    (np.full(10, np.nan), DTypeError, "expected numbers or names, got NaN"),
+    (np.array([1, "a"] * 5, object), DTypeError, "expected numbers or names, got "),
+    (np.ma.masked_equal(np.arange(10), 3), DTypeError, "got a masked array"),
+]
+
+
+@pytest.mark.parametrize(("groups", "error", "message"), WRONG_GROUPS)
+def test_wrong_groups_raise(key, groups, error, message):
+    for draw in (partial(data.k_fold, folds=2), data.split):
+        with pytest.raises(error, match=f"groups: expected .*{message}|groups: {message}"):
+            draw(key, numbered(10), groups=groups)
+
+
+def test_too_few_groups_and_traced_ones_raise():
+    whole, groups = numbered(10), np.arange(10) % 2
+    key = jax.random.key
+    with pytest.raises(ConfigError, match="k_fold folds: expected at most the 2 groups, got 3"):
+        data.k_fold(key(0), whole, folds=3, groups=groups)
+    with pytest.raises(ConfigError, match=r"groups: expected 3 or more, .* got 2 groups"):
+        data.split(key(0), whole, groups=groups)
+    fold = partial(data.k_fold, folds=2)
+    for call in (
+        lambda: jax.jit(fold)(key(0), whole, groups=groups),
+        lambda: jax.jit(lambda key: fold(key, whole, groups=groups))(key(0)),
+        lambda: jax.jit(lambda groups: fold(key(0), whole, groups=groups))(groups),
+    ):
+        with pytest.raises(DTypeError, match="expected known values, got a traced array"):
+            call()
+
+
+def test_labels_of_any_width_and_byte_order_are_stratified():
+    labels = np.repeat([1, 2**32 + 1], 10)
+    for dtype in (np.int64, ">i8"):
+        whole = np.arange(20), labels.astype(dtype)
+        parts = data.split(jax.random.key(0), whole, fractions=(0.5, 0.5), stratified=True)
+        for _, part in parts:
+            assert (part == 1).sum() == 5
+    for wrong in (labels.astype(str), labels + 0j, np.ma.masked_equal(labels, 1)):
+        with pytest.raises(DTypeError, match=r"labels int\[n\] where stratified"):
+            data.split(jax.random.key(0), (np.arange(20), wrong), stratified=True)
 
 
 @both

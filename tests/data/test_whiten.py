@@ -112,6 +112,37 @@ def test_bytes_are_scaled_to_the_unit_interval(fit):
     np.testing.assert_allclose(fit(BYTES)(BYTES), fit(BYTES)(floats), atol=1e-4)
 
 
+@both
+@pytest.mark.parametrize("inputs", [VECTORS, IMAGES, BYTES], ids=["vectors", "images", "bytes"])
+def test_a_traced_fit_equals_a_fit_outside(fit, inputs):
+    inputs = inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32)
+
+    def train_and_map(train, x):
+        return fit(train, eps=0.01)(x)
+
+    folds = jnp.stack([jnp.asarray(inputs[:100]), jnp.asarray(inputs[-100:])])
+    mapped = jax.jit(jax.vmap(train_and_map, (0, None)))(folds, jnp.asarray(inputs))
+    for fold, found in zip(folds, mapped, strict=True):
+        np.testing.assert_allclose(found, fit(fold, eps=0.01)(jnp.asarray(inputs)), atol=2e-3)
+
+
+@float64
+@both
+def test_a_traced_fit_equals_a_fit_outside_to_rounding(fit):
+    found = jax.jit(lambda train: fit(train)(train))(VECTORS)
+    np.testing.assert_allclose(found, fit(VECTORS)(VECTORS), atol=1e-9)
+    # A direction without variance is not amplified.
+    flat = np.repeat(VECTORS, 2, 1)[:40]
+    found = jax.jit(lambda train: fit(train, eps=0.0)(train))(flat)
+    np.testing.assert_allclose(covariance(found), covariance(fit(flat, eps=0.0)(flat)), atol=1e-6)
+
+
+@both
+def test_a_mean_far_above_the_spread_is_subtracted_exactly(fit):
+    shifted = VECTORS + 1.7e9
+    np.testing.assert_allclose(fit(shifted)(shifted), fit(VECTORS)(VECTORS), atol=1e-3)
+
+
 def test_any_axes_may_precede_the_example():
     x = jnp.asarray(BYTES[:6])
     for fit, out in (
@@ -232,9 +263,24 @@ WRONG = [
         r"{} train_inputs: expected finite numbers, got nan at index \(0, 2\)",
     ),
     (
-        lambda fit, fitted: jax.jit(fit)(VECTORS),
+        lambda fit, fitted: jax.jit(fit)(VECTORS[:1]),
+        ShapeError,
+        r"{} train_inputs: expected at least two examples, got \(1, 7\)",
+    ),
+    (
+        lambda fit, fitted: fit(np.ma.masked_greater(VECTORS, 1)),
         DTypeError,
-        "{} train_inputs: expected known numbers, got a traced",
+        "{} train_inputs: expected an array without a mask, got a masked array",
+    ),
+    (
+        lambda fit, fitted: fitted(np.ma.masked_greater(IMAGES, 1)),
+        DTypeError,
+        "{} x: expected an array without a mask, got a masked array",
+    ),
+    (
+        lambda fit, fitted: fit(VECTORS + 1j),
+        DTypeError,
+        "{} train_inputs: expected an array of real numbers, got complex128",
     ),
     (
         lambda fit, fitted: fit(VECTORS, eps=-1e-9),

@@ -1,6 +1,9 @@
 """Tests of pretrained weights: names and layouts of torchvision and timm, and errors."""
 
+import json
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -65,9 +68,9 @@ def tensors(random_weights):
 def load(resnet, tmp_path):
     """A function that writes tensors to a file and loads them."""
 
-    def write_and_load(tensors, network=resnet):
+    def write_and_load(tensors, network=resnet, **options):
         save_file(tensors, tmp_path / "resnet18.safetensors")
-        return lab.load_weights(tmp_path / "resnet18.safetensors", network, SHAPE)
+        return lab.load_weights(tmp_path / "resnet18.safetensors", network, SHAPE, **options)
 
     return write_and_load
 
@@ -177,6 +180,104 @@ def test_float16_is_converted_to_float32(tensors, random_weights, load):
     np.testing.assert_array_equal(
         params["head"]["kernel"], random_weights[0]["head"]["kernel"].astype(np.float16)
     )
+
+
+def test_bfloat16_is_converted_to_float32_exactly(random_weights, tensors, load):
+    narrow = {name: tensor.astype(jnp.bfloat16) for name, tensor in tensors.items()}
+    params, _ = load(narrow)
+    wanted = random_weights[0]["head"]["kernel"].astype(jnp.bfloat16).astype(np.float32)
+    assert params["head"]["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(params["head"]["kernel"], wanted)
+
+
+def test_a_header_whose_length_begins_as_a_pickle_is_read(
+    tensors, resnet, random_weights, tmp_path
+):
+    path = tmp_path / "resnet18.safetensors"
+    for padding in range(0, 256, 8):
+        save_file(tensors, path, metadata={"note": "x" * padding})
+        if path.read_bytes()[0] == 0x80:
+            break
+    got = lab.load_weights(path, resnet, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, got, random_weights)
+    assert path.read_bytes()[0] == 0x80
+
+
+def test_weights_in_shards_are_loaded(tensors, resnet, random_weights, tmp_path):
+    shards = {name: f"model-{index % 2}.safetensors" for index, name in enumerate(tensors)}
+    for shard in set(shards.values()):
+        part = {name: tensor for name, tensor in tensors.items() if shards[name] == shard}
+        save_file(part, tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+    got = lab.load_weights(index, resnet, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, got, random_weights)
+
+
+def renamed(tensors, prefix):
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "layer1.backbone."])
+def test_a_prefix_of_all_names_is_skipped(prefix, tensors, load, random_weights):
+    got = load(renamed(tensors, prefix))
+    jax.tree.map(np.testing.assert_array_equal, got, random_weights)
+
+
+def test_a_prefix_selects_the_tensors_of_the_model(tensors, load, random_weights):
+    mixed = renamed(tensors, "backbone.") | {"projector.weight": np.ones(3, np.float32)}
+    got = load(mixed, prefix="backbone.")
+    jax.tree.map(np.testing.assert_array_equal, got, random_weights)
+    with pytest.raises(TreeMismatchError, match=r'got no such .*; give prefix="backbone\."'):
+        load(mixed)
+    with pytest.raises(ConfigError, match=r"prefix: .*as of backbone, projector, got 'model\.'"):
+        load(mixed, prefix="model.")
+
+
+@pytest.mark.parametrize(("has_head", "classes"), [(True, 3), (False, 5)])
+def test_a_head_key_draws_a_new_head(has_head, classes, tensors, load, random_weights, key):
+    kept = {name: tensor for name, tensor in tensors.items() if has_head or "fc." not in name}
+    network = nn.resnet(18, classes, width=4)
+    params, state = load(renamed(kept, "module."), network, head_key=key)
+    drawn, _, _ = network.init(key, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, params["head"], drawn["head"])
+    wanted = random_weights[0] | {"head": drawn["head"]}
+    jax.tree.map(np.testing.assert_array_equal, (params, state), (wanted, random_weights[1]))
+
+
+def test_a_head_of_other_layers_is_drawn(tensors, load, random_weights, key):
+    head = nn.chain(nn.dense(4), nn.batch_norm(), nn.relu(), nn.dense(2))
+    network = nn.replace(nn.resnet(18, 5, width=4), "head", head)
+    params, state = load(tensors, network, head_key=key)
+    wanted, _, _ = network.init(key, SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, params["head"], wanted["head"])
+    stem = random_weights[0]["stem"]
+    jax.tree.map(np.testing.assert_array_equal, params["stem"], stem)
+    (norm,) = state["head"].values()
+    assert norm["mean"].shape == (4,)
+
+
+def test_a_file_without_a_head_raises_unless_a_key_is_given(tensors, load):
+    kept = {name: tensor for name, tensor in tensors.items() if "fc." not in name}
+    with pytest.raises(TreeMismatchError, match=r"tensor fc\.bias, .* or give head_key="):
+        load(kept)
+    with pytest.raises(DTypeError, match=r"head_key: expected a key"):
+        load(kept, head_key=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("dist_token", "a distillation token"),
+        ("module.reg_token", "register tokens"),
+        ("blocks.0.ls1.gamma", "layer scale"),
+        ("fc_norm.weight", "a mean over the patches"),
+        ("conv1.0.weight", "a stem of three convolutions"),
+    ],
+)
+def test_parts_of_other_models_are_named(name, part, tensors, load):
+    with pytest.raises(TreeMismatchError, match=f"got one of {part}.*: take weights of a plain"):
+        load(tensors | {name: np.ones(3, np.float32)})
 
 
 WRONG = {

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import nn, objective, optim, train
+from fnn import data, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError
 from fnn.train.inputs import convert_batch, validate_fit
 from fnn.types import Layer
@@ -79,6 +79,24 @@ def run(network, targets, valid=None, rate=0.1, epochs=2, **options):
     return train.run(
         jax.random.key(0), recipe, (X, targets), valid=valid, epochs=epochs, batch_size=4
     )
+
+
+@pytest.mark.parametrize(
+    ("whole", "got"),
+    [
+        (data.DataSet((x, y), (x, y)), "got a DataSet of train and test; give one part"),
+        (data.Labeled((x, y), ()), "got a Labeled of examples and classes; give its examples"),
+    ],
+)
+def test_a_whole_data_set_in_place_of_a_pair_raises(whole, got, key):
+    options = {"epochs": 1, "batch_size": 8}
+    for call in (
+        lambda: train.run(key, recipe, whole, **options),
+        lambda: train.run(key, recipe, (x, y), valid=whole, **options),
+        lambda: train.step(recipe, train.start(jax.random.key(0), recipe, (4,)), whole),
+    ):
+        with pytest.raises(ConfigError, match=got):
+            call()
 
 
 def test_ignored_labels_change_neither_loss_nor_accuracy():

@@ -1,27 +1,43 @@
 """Images in folders, one folder for each class."""
 
-from collections.abc import Sequence
+import mimetypes
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from fnn import checks
 from fnn.data.sets.dataset import REPLACE, Labeled
-from fnn.errors import ConfigError, DatasetFormatError
+from fnn.errors import ConfigError, DatasetFormatError, printable
 
 # Formats that Pillow decodes without starting another program, as it does for EPS.
 FORMATS = {
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
+    ".pbm": "PPM",
+    ".pgm": "PPM",
     ".png": "PNG",
+    ".pnm": "PPM",
     ".ppm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+# Folders that programs make, not people: of archives from macOS. Names with a dot are hidden.
+RESOURCE_FOLDER = "__MACOSX"
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels
 WIDE_MODES = "IF"  # first letters of Pillow's modes with more than 8 bits a channel
+# Pillow's limit of pixels is a global variable.
+PILLOW_LIMIT = threading.RLock()
 
 
 def image_folder(
@@ -29,29 +45,34 @@ def image_folder(
     *,
     size: int | Sequence[int],
     channels: int = 3,
+    classes: Sequence[str] | None = None,
     max_pixels: int = 50_000_000,
 ) -> Labeled:
     """Load the images below a directory whose folders are the classes.
 
     Each image is scaled bilinearly until it covers `size`, and its center is cropped. Files are
-    found in nested folders too; files of other types than BMP, GIF, JPEG, PNG, PPM and WebP are
-    skipped, and so are folders whose names begin with a dot. The package Pillow is needed:
-    pip install '.[images]'.
+    found in nested folders too, and behind links. Files of other types than BMP, GIF, JPEG, PNG,
+    PPM, TIFF and WebP are skipped, with a warning that counts those of other image types. So are
+    files and folders whose names begin with a dot, and the folders __MACOSX. The package Pillow is
+    needed: pip install '.[images]'.
 
     Args:
         directory: Directory that holds one folder for each class.
         size: Size of the loaded images in pixels, one int or (height, width).
         channels: 3 for RGB, 1 for gray.
+        classes: Names of the folders in the order of the labels, as `classes` of the training
+            images, so that validation images get the same labels. A class may then have no images.
+            If None, all folders in sorted order.
         max_pixels: Largest number of pixels of a file. It is compared before the file is decoded,
             so that a small malicious file cannot fill the memory.
 
     Returns:
         Images uint8 (n, height, width, channels) and labels int32 (n,), and the names of the
-        folders in sorted order: the name of label i is classes[i].
+        folders: the name of label i is classes[i].
 
     Raises:
-        ConfigError: The directory has no class folders, a class has no images, an option is
-            invalid, or Pillow is missing.
+        ConfigError: The directory has no class folders, a class has no images, a folder is not
+            among `classes` or cannot be read, an option is invalid, or Pillow is missing.
         DatasetFormatError: A file is not an image, is damaged, has more than 8 bits a channel or
             more than `max_pixels` pixels. The error names the file.
     """
@@ -60,45 +81,126 @@ def image_folder(
     checks.choice("image_folder channels", channels, tuple(MODES))
     mode = MODES[channels]
     limit = checks.whole("image_folder max_pixels", max_pixels)
-    folders = _class_folders(Path(directory))
-    paths = []
-    labels = []
-    for label, folder in enumerate(folders):
-        class_paths = _image_paths(folder)
+    folders = _class_folders(Path(directory), classes)
+    paths: list[Path] = []
+    labels: list[int] = []
+    skipped: Counter[str] = Counter()
+    for label, folder in enumerate(folders.values()):
+        class_paths = _image_paths(folder, Path(directory), skipped)
+        if not class_paths and classes is None:
+            _raise_without_images(folder, skipped)
         paths.extend(class_paths)
         labels.extend([label] * len(class_paths))
+    if not paths:
+        _raise_without_images(Path(directory), skipped)
+    images_skipped = {kind: skipped[kind] for kind in sorted(skipped) if _is_image_type(kind)}
+    if images_skipped:
+        message = (
+            f"image_folder {directory}: {sum(images_skipped.values())} images of types that are "
+            f"not read were skipped: {_list_types(images_skipped)}"
+        )
+        warnings.warn(printable(message), stacklevel=2)
     # One array for all, because a list of images and a copy would need twice the memory.
     images = np.empty((len(paths), height, width, channels), np.uint8)
     for image, path in zip(images, paths, strict=True):
         pixels = _read(path, (width, height), mode, limit)
         # (height, width) of a gray image to (height, width, 1)
         image[...] = pixels.reshape(image.shape)
-    classes = tuple(folder.name for folder in folders)
-    return Labeled((images, np.array(labels, np.int32)), classes)
+    return Labeled((images, np.array(labels, np.int32)), tuple(folders))
 
 
-def _class_folders(directory: Path) -> list[Path]:
+def _class_folders(directory: Path, classes: Sequence[str] | None) -> dict[str, Path]:
+    """Return the folders of the classes by name, in the order of the labels."""
     entries = sorted(directory.iterdir()) if directory.is_dir() else []
-    # Folders such as .git or .ipynb_checkpoints are not classes.
-    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
-    if not folders:
+    found = {path.name: path for path in entries if path.is_dir() and not _is_hidden(path.name)}
+    if not found:
         where = "image_folder directory"
         expected = "a directory of folders, one a class"
         advice = "give the folder that holds a folder for each class"
         raise ConfigError(where, expected, directory, advice)
-    return folders
+    if classes is None:
+        return found
+    where = "image_folder classes"
+    is_names = isinstance(classes, Sequence) and not isinstance(classes, str)
+    if not is_names or not all(isinstance(name, str) for name in classes) or not classes:
+        advice = "give those of the training images"
+        raise ConfigError(where, "names of folders", repr(classes), advice)
+    if len(set(classes)) < len(classes):
+        raise ConfigError(where, "each name once", repr(tuple(classes)), "leave out the copies")
+    # A folder of another name would be left out silently, which is more likely a mistake.
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        got = printable(f"without {', '.join(unknown)}, which {directory} has")
+        advice = "name all folders, or remove those that are no classes"
+        raise ConfigError(where, "the name of each folder", got, advice)
+    return {name: directory / name for name in classes}
 
 
-def _image_paths(folder: Path) -> list[Path]:
+def _is_hidden(name: str) -> bool:
+    # Such as .git, .ipynb_checkpoints, and ._1.png, where macOS keeps the attributes of 1.png.
+    return name.startswith(".") or name == RESOURCE_FOLDER
+
+
+def _image_paths(folder: Path, directory: Path, skipped: Counter[str]) -> list[Path]:
+    """Return the images in a folder and those below it, and count the types of other files."""
+    paths = []
+    # Links are followed, but no folder is read twice, so that loops end. One that leads to the
+    # folder of all classes would mix them.
+    for path in _files(folder, {directory.resolve()}):
+        kind = path.suffix.lower()
+        if kind not in FORMATS:
+            skipped[kind] += 1
+        elif not path.exists():
+            where = f"image_folder {path}"
+            raise DatasetFormatError(where, "an image", "a link to no file", "remove or restore it")
+        elif path.is_file():
+            paths.append(path)
     # Sorted, because the order of a directory depends on the file system.
-    entries = sorted(folder.rglob("*"))
-    paths = [path for path in entries if path.suffix.lower() in FORMATS and path.is_file()]
-    if not paths:
-        where = "image_folder directory"
-        expected = f"images ({', '.join(FORMATS)}) in each folder"
-        advice = "remove the folder, or add images to it"
-        raise ConfigError(where, expected, f"{folder} without images", advice)
-    return paths
+    return sorted(paths)
+
+
+def _files(folder: Path, visited: set[Path]) -> Iterator[Path]:
+    """Yield all that is below a folder and is no folder, without hidden names.
+
+    Args:
+        folder: The folder, which need not exist.
+        visited: The real paths of folders that are not entered again.
+    """
+    real = folder.resolve()
+    if real in visited or not folder.is_dir():
+        return
+    visited.add(real)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        where = f"image_folder {folder}"
+        advice = "change its permissions, or remove it"
+        raise ConfigError(where, "a folder that may be read", error.strerror, advice) from error
+    for path in entries:
+        if _is_hidden(path.name):
+            continue
+        if path.is_dir():
+            yield from _files(path, visited)
+        else:
+            yield path
+
+
+def _raise_without_images(folder: Path, skipped: Counter[str]) -> NoReturn:
+    where = "image_folder directory"
+    expected = f"images ({', '.join(FORMATS)}) in each folder"
+    got = f"{printable(str(folder))} without images"
+    if skipped:
+        got += f", and others of types {_list_types(skipped)}"
+    raise ConfigError(where, expected, got, "remove the folder, or add images to it")
+
+
+def _is_image_type(suffix: str) -> bool:
+    kind, _ = mimetypes.guess_type(f"name{suffix}")
+    return kind is not None and kind.startswith("image/")
+
+
+def _list_types(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind or 'none'} ({count})" for kind, count in counts.items())
 
 
 def _read(
@@ -109,9 +211,11 @@ def _read(
 ) -> np.ndarray:
     """Decode one image to uint8 (height, width, channels), or (height, width) of mode L."""
     image_module, _ = _pillow()
+    where = f"image_folder {path}"
+    formats = sorted(set(FORMATS.values()))
     try:
-        with image_module.open(path, formats=tuple(FORMATS.values())) as picture:
-            _expect_decodable(f"image_folder {path}", picture, max_pixels)
+        with _without_pillow_limit(), image_module.open(path, formats=formats) as picture:
+            _expect_decodable(where, picture, max_pixels)
             return _resize(picture, size, mode)
     except DatasetFormatError:
         raise
@@ -121,12 +225,23 @@ def _read(
         SyntaxError,
         ValueError,
         EOFError,
-        image_module.DecompressionBombError,
-        image_module.DecompressionBombWarning,
     ) as error:
-        where = f"image_folder {path}"
         got = f"{type(error).__name__}: {error}"
         raise DatasetFormatError(where, "a whole image", got, REPLACE) from error
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, so that `max_pixels` is the only one."""
+    image_module, _ = _pillow()
+    # One thread at a time, so that none restores the limit while another one decodes.
+    with PILLOW_LIMIT:
+        own_limit = image_module.MAX_IMAGE_PIXELS
+        image_module.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            image_module.MAX_IMAGE_PIXELS = own_limit
 
 
 def _expect_decodable(

@@ -27,6 +27,7 @@ UINT32 = 6
 MATRIX = 14
 COMPRESSED = 15
 
+AXIS_BYTES = 4  # of the length of one axis
 MAX_FIELD_BYTES = 64  # of the flags, the axes and the name of an array
 CHUNK = 1 << 16
 
@@ -198,8 +199,11 @@ def _read_variable(
     """Read one matrix element: flags, axes, name, content."""
     stream.tag()  # of the matrix
     stream.field(where, UINT32)  # flags: not needed
-    axes = np.frombuffer(stream.field(where, INT32), "<i4")
-    shape = tuple(axes.tolist())
+    lengths = stream.field(where, INT32)
+    if len(lengths) % AXIS_BYTES:
+        expected = f"axes of {AXIS_BYTES} bytes each"
+        raise DatasetFormatError(where, expected, f"{len(lengths)} bytes", REPLACE)
+    shape = tuple(np.frombuffer(lengths, "<i4").tolist())
     name = stream.field(where, INT8).decode("ascii", "replace")
     # The tag of the values; a short array is inside of it.
     kind, size, content = stream.tag()

@@ -13,6 +13,7 @@ from fnn.data.sets.dataset import REPLACE
 from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError, FnnError
 
 CHUNK = 1 << 20  # bytes
+MAX_AXES = 64  # of an array of NumPy
 HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -29,7 +30,7 @@ def npy(path: str | Path) -> np.ndarray:
             unpickling can run any code.
 
     Returns:
-        The array, of the stored dtype and order.
+        The array, of the stored dtype in native byte order, and of the stored order of axes.
 
     Raises:
         ConfigError: The file does not exist.
@@ -155,6 +156,10 @@ def _read_array(
     if dtype.hasobject or dtype.kind not in NUMERIC_KINDS:
         advice = "store them as such, without objects"
         raise DatasetFormatError(where, "numbers or truth values", dtype, advice)
+    # True is an int for NumPy's parser.
+    if any(isinstance(length, bool) for length in shape) or len(shape) > MAX_AXES:
+        expected = f"a shape of at most {MAX_AXES} whole numbers"
+        raise DatasetFormatError(where, expected, shape, REPLACE)
     size = math.prod(shape) * dtype.itemsize
     data_bytes = stream_bytes - stream.tell()
     # Two negative lengths have a positive product.
@@ -171,7 +176,16 @@ def _read_array(
             got = f"at least {size + 1:,}"
         expected = f"{size:,} bytes, as the header says"
         raise DatasetFormatError(where, expected, got, REPLACE)
-    return buffer.view(dtype).reshape(shape, order="F" if by_columns else "C")
+    array = buffer.view(dtype)
+    if not dtype.isnative:
+        # In place, since a copy would double the memory.
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    try:
+        return array.reshape(shape, order="F" if by_columns else "C")
+    except ValueError as error:
+        # Of an empty array, the lengths of the other axes may be of any size.
+        expected = "a shape that NumPy can hold"
+        raise DatasetFormatError(where, expected, f"{shape}: {error}", REPLACE) from error
 
 
 def _fill(stream: Any, buffer: np.ndarray) -> int:

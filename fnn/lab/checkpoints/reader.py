@@ -27,6 +27,9 @@ FOREIGN = {
     b"\x93NUMPY": "a NumPy array",
     b"\x89HDF": "HDF5, as of Keras",
 }
+# The length of the header of a safetensors file, and the brace that opens the header.
+SAFETENSORS_HEADER_BYTES = 9
+MAX_SAFETENSORS_HEADER = 100_000_000  # the limit of the package
 # A digest of 64 characters, a new line, and one more byte to notice a longer file.
 COMMIT_BYTES = 66
 
@@ -94,18 +97,30 @@ def best_step(scores: Mapping[int, float | None]) -> int | None:
 
 
 def foreign_format(first_bytes: bytes) -> str | None:
-    """Return the format of a file that begins so, if it is known not to be of fnn."""
+    """Return the format of a file that begins so, or None if it may be one of fnn's."""
+    # The length of a header may begin with any byte, that of pickled Python too.
+    if is_safetensors(first_bytes):
+        return None
     for magic, kind in FOREIGN.items():
         if first_bytes.startswith(magic):
             return kind
     return None
 
 
+def is_safetensors(first_bytes: bytes) -> bool:
+    """Return whether a file that begins so is a safetensors file, whole or truncated."""
+    length = int.from_bytes(first_bytes[:8], "little")
+    return first_bytes[8:SAFETENSORS_HEADER_BYTES] == b"{" and length <= MAX_SAFETENSORS_HEADER
+
+
 def _expect_checkpoints(directory: Path) -> dict[int, Path]:
     """Return the folders of a directory by step, or raise an error that explains the mistake."""
     # The likely mistakes: a file, a single checkpoint, or a wrong path.
     if directory.is_file():
-        kind = foreign_format(_first_bytes(directory)) or "a file"
+        first_bytes = _first_bytes(directory)
+        kind = foreign_format(first_bytes) or "a file"
+        if is_safetensors(first_bytes):
+            kind = "a safetensors file, which lab.import_safetensors reads"
         raise CheckpointCorruptError(
             str(directory),
             "a directory of checkpoints",
@@ -133,7 +148,7 @@ def _expect_checkpoints(directory: Path) -> dict[int, Path]:
 
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(8)
+        return file.read(SAFETENSORS_HEADER_BYTES)
 
 
 def _read_latest_valid(directory: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import trees
-from fnn.errors import CheckpointMismatchError, ConfigError
+from fnn.errors import CheckpointMismatchError, ConfigError, printable
 from fnn.lab.checkpoints.host import is_key, unique_leaves
 from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.types import Weights
@@ -293,7 +293,7 @@ def _mismatch(path: str, expected: str, got: str) -> CheckpointMismatchError:
 
 def _list(paths: list[str]) -> str:
     """Return the first paths as text, and the number of the others."""
-    listed = ", ".join(paths[:MAX_LISTED])
+    listed = ", ".join(map(printable, paths[:MAX_LISTED]))
     others = len(paths) - MAX_LISTED
     return f"{listed} and {others} more" if others > 0 else listed
 

@@ -1,19 +1,21 @@
 """Trees in safetensors files, for exchange with other libraries."""
 
+import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnn.errors import CheckpointCorruptError, ConfigError, DTypeError
 from fnn.lab.checkpoints.host import to_host
 from fnn.lab.checkpoints.manifest import DTYPES
-from fnn.lab.checkpoints.reader import foreign_format
+from fnn.lab.checkpoints.reader import SAFETENSORS_HEADER_BYTES, foreign_format
 from fnn.lab.checkpoints.restore import fill
 from fnn.lab.disk import as_path, replace_file, write_errors
-from fnn.lab.pretrained import safetensors_for
+from fnn.types import Shape
 
 # The names of dtypes in a safetensors file, and those of NumPy and JAX.
 NAMES = {
@@ -34,9 +36,36 @@ NAMES = {
     "F32": "float32",
     "F64": "float64",
 }
+# Some readers, as older versions of transformers, refuse files without this entry.
+METADATA = {"format": "pt"}
+# End of the name of a file that lists the shards of a large model.
+INDEX = ".index.json"
 
 
-def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
+class StoredTensor(NamedTuple):
+    """The place of a tensor in a safetensors file.
+
+    Attributes:
+        path: The file.
+        dtype: Its dtype, in the word of safetensors.
+        shape: Its shape.
+        offset: Its first byte in the file.
+        size: Number of bytes.
+    """
+
+    path: Path
+    dtype: str
+    shape: Shape
+    offset: int
+    size: int
+
+
+def export_safetensors(
+    path: str | os.PathLike[str],
+    tree: Any,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
     """Write a tree to a safetensors file, its leaves under their paths.
 
     The file is on the disk on return; until then, the path leads to the file that was there before.
@@ -45,13 +74,16 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
     Args:
         path: The file; a file of that name is replaced.
         tree: A pytree of arrays and numbers.
+        metadata: Texts by name for the header of the file. The entry "format" is "pt" unless it is
+            given, since some readers of other libraries require it.
 
     Returns:
         The absolute path of the file.
 
     Raises:
         WriteError: The disk refused it.
-        ConfigError: The folder does not exist, or the package safetensors is not installed.
+        ConfigError: The folder does not exist, `metadata` is not of texts, or the package
+            safetensors is not installed.
         DTypeError: A leaf has a dtype that safetensors has no name for, such as keys, which
             `lab.save` keeps.
     """
@@ -67,6 +99,15 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
             target.parent,
             "make it first",
         )
+    entries = METADATA | dict(metadata or {})
+    for name, text in entries.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ConfigError(
+                f"export_safetensors metadata {name}",
+                "a text",
+                repr(text),
+                "convert it by str",
+            )
     # No copy is needed, since the file is written before this returns.
     leaves = to_host(tree, copy=False)
     for name, leaf in leaves.items():
@@ -81,7 +122,7 @@ def export_safetensors(path: str | os.PathLike[str], tree: Any) -> Path:
     arrays = {}
     for name, leaf in leaves.items():
         arrays[name] = np.require(leaf.array, requirements="C")
-    raw = save(arrays)
+    raw = save(arrays, metadata=entries)
     # The old file is replaced in one step by a complete one.
     with write_errors(target.name, target.parent, len(raw)):
         replace_file(target, [raw])
@@ -94,7 +135,8 @@ def import_safetensors(path: str | os.PathLike[str], like: Any, *, cast: bool = 
     safetensors stores no digests, so a changed bit is not noticed. Needs the extra `weights`.
 
     Args:
-        path: The file.
+        path: The file, or the index of the shards of a large model, as
+            `model.safetensors.index.json`.
         like: A tree of arrays or jax.ShapeDtypeStruct with the shapes and dtypes to expect.
         cast: Whether other dtypes of the same kind are converted, if no number overflows.
 
@@ -104,48 +146,147 @@ def import_safetensors(path: str | os.PathLike[str], like: Any, *, cast: bool = 
         ConfigError: The file does not exist, or the package safetensors is not installed.
         DTypeError: The file has a tensor of an unknown dtype.
     """
-    safetensors = safetensors_for("import_safetensors")
+    safetensors_for("import_safetensors")
     target = as_path("path", path)
-    if not target.is_file():
+    tensors = find_tensors("path", target)
+    # The checks of shape and dtype are those of checkpoints.
+    leaves = {name: read_tensor(name, tensor) for name, tensor in tensors.items()}
+    return fill(like, leaves, cast=cast)
+
+
+def safetensors_for(where: str) -> Any:
+    """Import the package safetensors; ConfigError if it is not installed."""
+    try:
+        import safetensors
+    except ImportError:
         raise ConfigError(
-            "path",
+            where,
+            "safetensors to read and write with",
+            "no such package",
+            "pip install '.[weights]' in the checkout of fnn",
+        ) from None
+    return safetensors
+
+
+def find_tensors(where: str, path: Path) -> dict[str, StoredTensor]:
+    """Find the tensors of a safetensors file, or of all shards of an index, without their data.
+
+    Args:
+        where: Name of the path in errors.
+        path: The file.
+
+    Raises:
+        CheckpointCorruptError: A file is not a complete safetensors file.
+        ConfigError: A file does not exist, or the package safetensors is not installed.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            where,
             "a file that exists",
-            target,
+            path,
             "check the folder",
         )
-    # The checks of shape and dtype are those of checkpoints.
-    return fill(like, _read_tensors(safetensors, target), cast=cast)
-
-
-def _read_tensors(safetensors: ModuleType, path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        first_bytes = file.read(8)
-    # Other formats are refused by their first bytes and never decoded.
-    problem = foreign_format(first_bytes)
-    tensors = {}
-    if problem is None:
-        try:
-            tensors = dict(safetensors.deserialize(path.read_bytes()))
-        except safetensors.SafetensorError as error:
-            problem = str(error)
-    if problem:
+    if path.name.endswith(INDEX):
+        return _find_in_shards(where, path)
+    safetensors = safetensors_for(where)
+    try:
+        # The package checks the header and the size of the file, so it is asked first: any of the
+        # first bytes of other formats may begin a header's length.
+        with safetensors.safe_open(path, framework="numpy"):
+            pass
+    except safetensors.SafetensorError as error:
+        with path.open("rb") as file:
+            kind = foreign_format(file.read(SAFETENSORS_HEADER_BYTES))
         raise CheckpointCorruptError(
             f"file {path.name}",
             "a complete safetensors file",
-            problem,
+            kind or error,
+            "get it once more, or export it as such",
+        ) from None
+    return _read_header(path)
+
+
+def _read_header(path: Path) -> dict[str, StoredTensor]:
+    with path.open("rb") as file:
+        # A length in 8 bytes, a table of that length in JSON, the data.
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        end_of_file = file.seek(0, os.SEEK_END)
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        offset = 8 + length + start
+        tensor = StoredTensor(path, entry["dtype"], tuple(entry["shape"]), offset, end - start)
+        dtype = DTYPES.get(NAMES.get(tensor.dtype, ""))
+        # The package has compared these, but of names that occur twice it may read the other one.
+        fits = dtype is None or math.prod(tensor.shape) * dtype.itemsize == tensor.size
+        if not fits or offset + tensor.size > end_of_file:
+            raise CheckpointCorruptError(
+                f"file {path.name} {name}",
+                "a tensor within the file",
+                f"bytes {start} to {end}",
+                "get it once more",
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _find_in_shards(where: str, path: Path) -> dict[str, StoredTensor]:
+    """Find the tensors of all the files that an index lists."""
+    try:
+        shard_of = json.loads(path.read_bytes())["weight_map"]
+        # A path to another folder could read any file.
+        is_valid = all(_is_file_name(shard) for shard in shard_of.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        raise CheckpointCorruptError(
+            f"file {path.name}",
+            "an index of safetensors files in its folder, by tensor, as weight_map",
+            "another content",
             "get it once more",
         )
-    arrays = {}
-    for name, tensor in tensors.items():
-        stored_dtype = tensor["dtype"]
-        if stored_dtype not in NAMES:
-            raise DTypeError(
-                f"file {path.name} {name}",
-                f"one of {', '.join(NAMES)}",
-                stored_dtype,
-                "convert it",
+    tensors = {}
+    for shard in sorted(set(shard_of.values())):
+        tensors[shard] = find_tensors(where, path.parent / shard)
+    found = {}
+    for name, shard in shard_of.items():
+        if name not in tensors[shard]:
+            raise CheckpointCorruptError(
+                f"file {shard}",
+                f"the tensor {name}, as {path.name} says",
+                "none of this name",
+                "get all files of one version",
             )
-        # A view of the bytes; `fill` copies it into the tree.
-        dtype = DTYPES[NAMES[stored_dtype]]
-        arrays[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
-    return arrays
+        found[name] = tensors[shard].pop(name)
+    for shard, unlisted in tensors.items():
+        if unlisted:
+            raise CheckpointCorruptError(
+                f"file {path.name}",
+                f"an entry for each tensor of {shard}",
+                f"none for {next(iter(unlisted))}",
+                "get all files of one version",
+            )
+    return found
+
+
+def _is_file_name(name: Any) -> bool:
+    if not isinstance(name, str) or name.endswith(INDEX):
+        return False
+    return name == Path(name).name and name not in ("", "..")
+
+
+def read_tensor(name: str, tensor: StoredTensor) -> np.ndarray:
+    """Read the data of a tensor; DTypeError for a dtype without an array type here."""
+    if NAMES.get(tensor.dtype) not in DTYPES:
+        raise DTypeError(
+            f"file {tensor.path.name} {name}",
+            f"one of {', '.join(NAMES)}",
+            tensor.dtype,
+            "convert it",
+        )
+    # Bytes, and no mapped memory: the arrays outlive the file.
+    raw = np.fromfile(tensor.path, np.uint8, tensor.size, offset=tensor.offset)
+    return raw.view(DTYPES[NAMES[tensor.dtype]]).reshape(tensor.shape)

@@ -54,12 +54,110 @@ def test_images_are_scaled_to_cover_the_size_and_center_cropped(folder, size, ch
     np.testing.assert_array_equal(images[2], np.asarray(oracle).reshape(height, width, channels))
 
 
-@pytest.mark.parametrize("ending", ["jpg", "webp", "gif", "ppm", "jpeg", "bmp"])
+@pytest.mark.parametrize("ending", ["jpg", "webp", "gif", "ppm", "jpeg", "bmp", "tif", "tiff"])
 def test_every_format_is_decoded_as_by_pillow(ending, tmp_path):
     path = stored(tmp_path / "class" / f"a.{ending}")
     (images, _), _ = data.image_folder(tmp_path, size=(12, 20))
     with Image.open(path) as picture:
         np.testing.assert_array_equal(images[0], picture.convert("RGB"))
+
+
+def test_rarer_endings_are_read(tmp_path):
+    gray = PIXELS[..., 0]
+    for ending in ("pgm", "PNM", "pbm"):
+        stored(tmp_path / "class" / f"a.{ending}", gray, format="PPM")
+    for ending in ("jfif", "jpe", "JPG"):
+        stored(tmp_path / "class" / f"b.{ending}", format="JPEG")
+    (images, labels), _ = data.image_folder(tmp_path, size=(12, 20), channels=1)
+    assert len(labels) == 6
+    np.testing.assert_array_equal(images[:3, ..., 0], [gray] * 3)
+
+
+def test_hidden_files_and_folders_are_skipped(folder):
+    expected = data.image_folder(folder, size=8)
+    for hidden in (".ipynb_checkpoints", "__MACOSX"):
+        stored(folder / "cat" / hidden / "c-checkpoint.png")
+        stored(folder / hidden / "c.png")
+    for name in ("._c.png", ".DS_Store", "deep/._c.PNG"):
+        (folder / "cat" / name).write_bytes(b"\0\5\x16\7")
+    found = data.image_folder(folder, size=8)
+    assert found.classes == expected.classes
+    for array, same in zip(found.examples, expected.examples, strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
+def test_links_are_followed_without_loops(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    stored(elsewhere / "one.png", PIXELS // 2)
+    (folder / "cat" / "more").symlink_to(elsewhere)
+    (folder / "dog" / "linked.png").symlink_to(elsewhere / "one.png")
+    (folder / "bird").symlink_to(elsewhere)
+    (elsewhere / "deeper").mkdir()
+    for name, goal in {"self": ".", "down": "deeper"}.items():
+        (elsewhere / name).symlink_to(goal)
+    (elsewhere / "deeper" / "up").symlink_to("..")
+    (folder / "dog" / "all").symlink_to(folder)
+    (folder / "dog" / "here").symlink_to(".")
+    (images, labels), classes = data.image_folder(folder, size=(12, 20))
+    assert classes == ("bird", "cat", "dog")
+    np.testing.assert_array_equal(labels, [0, 1, 1, 2, 2, 2])
+    for index in (0, 2, 5):
+        np.testing.assert_array_equal(images[index], PIXELS // 2)
+
+
+def test_a_link_to_no_file_raises(folder):
+    (folder / "dog" / "gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DatasetFormatError, match=r"gone\.png: .*got a link to no file"):
+        data.image_folder(folder, size=8)
+
+
+def test_classes_fix_the_labels(folder, tmp_path):
+    (images, labels), classes = data.image_folder(folder, size=8, classes=("bird", "dog", "cat"))
+    assert classes == ("bird", "dog", "cat")
+    np.testing.assert_array_equal(labels, [1, 1, 2])
+    (expected, _), _ = data.image_folder(folder, size=8)
+    np.testing.assert_array_equal(images, expected[[1, 2, 0]])
+    (folder / "empty").mkdir()
+    (_, labels), _ = data.image_folder(folder, size=8, classes=["cat", "dog", "empty"])
+    np.testing.assert_array_equal(labels, [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("cat",), "expected the name of each folder, got without dog, which"),
+        (("cat", "dog", "cat"), "expected each name once"),
+        ("cat", "expected names of folders, got 'cat'"),
+        ((), "expected names of folders"),
+        ((1, 2), "expected names of folders"),
+    ],
+)
+def test_classes_that_do_not_fit_the_folders_raise(classes, message, folder):
+    with pytest.raises(ConfigError, match=f"image_folder classes: {message}"):
+        data.image_folder(folder, size=8, classes=classes)
+
+
+def test_images_of_types_that_are_not_read_are_counted(folder):
+    for name in ("cat/x.svg", "dog/x.svg", "dog/deep/y.ICO", "dog/.z.svg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"3 images .* skipped: \.ico \(1\), \.svg \(2\)$"):
+        data.image_folder(folder, size=8)
+
+
+def test_names_of_files_are_escaped_in_messages(tmp_path):
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "\x1b]0;title\x07\n.png").write_bytes(b"")
+    with pytest.raises(DatasetFormatError) as caught:
+        data.image_folder(tmp_path, size=8)
+    assert r"class/\x1b]0;title\x07\n.png: expected" in str(caught.value)
+    (tmp_path / "\x1b[2J\n").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        data.image_folder(tmp_path, size=8)
+    assert str(caught.value).isprintable()
+    with pytest.raises(ConfigError) as caught:
+        data.image_folder(tmp_path, size=8, classes=("class",))
+    assert str(caught.value).isprintable()
 
 
 def test_images_of_other_modes_become_rgb(tmp_path):
@@ -128,7 +226,7 @@ def test_images_of_too_many_pixels_raise_before_decoding(shape, tmp_path):
     tracemalloc.start()
     with pytest.raises(
         DatasetFormatError,
-        match=r"a\.png: expected (at most 50,000,000 pixels, got 7,100 x 7,100|.*)",
+        match=r"a\.png: expected at most 50,000,000 pixels, got [\d,]+ x [\d,]+; make it",
     ):
         data.image_folder(tmp_path, size=8)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
@@ -142,6 +240,16 @@ def test_max_pixels_is_inclusive(folder):
     ):
         data.image_folder(folder, size=8, max_pixels=239)
     data.image_folder(folder, size=8, max_pixels=240)
+
+
+def test_max_pixels_above_the_limit_of_pillow_is_the_only_one(folder, monkeypatch):
+    for limit in (200, 100):  # where Pillow warns, and where it raises
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        data.image_folder(folder, size=8)
+        assert limit == Image.MAX_IMAGE_PIXELS
+        with pytest.raises(DatasetFormatError, match="expected at most 239 pixels, got 20 x 12"):
+            data.image_folder(folder, size=8, max_pixels=239)
+        assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_decompression_bomb_in_a_text_chunk_raises(tmp_path):

@@ -124,6 +124,7 @@ FLAGS, NAME = (6, bytes(8)), (1, b"y" + bytes(7), 1)
         (FLAGS, (5, struct.pack("<ii", 700, 1)), NAME, (2, bytes(300_000_000), 700)),
         (FLAGS, (5, b"", 300_000_000), NAME, (2, bytes(704), 700)),
         (FLAGS, (5, struct.pack("<ii", 700, 1)), (1, b"", 300_000_000), (2, bytes(704), 700)),
+        (FLAGS, (5, struct.pack("<ii", 700, 1), 6), NAME, (2, bytes(704), 700)),
         ((6, b"", 2**32 - 1),),
     ],
     ids=[
@@ -133,6 +134,7 @@ FLAGS, NAME = (6, bytes(8)), (1, b"y" + bytes(7), 1)
         "more in the data",
         "axes",
         "name",
+        "half an axis",
         "flags",
     ],
 )

@@ -45,7 +45,7 @@ def test_an_array_is_loaded_unchanged(name, version, tmp_path):
     path.write_bytes(npy(ARRAYS[name], version=version))
     found = data.npy(path)
     np.testing.assert_array_equal(found, ARRAYS[name])
-    assert found.dtype == ARRAYS[name].dtype and found.flags.writeable
+    assert found.dtype == ARRAYS[name].dtype.newbyteorder("=") and found.flags.writeable
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -79,6 +79,22 @@ WRONG = {
         header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -2)}") + bytes(16),
         "-1 x -2",
     ),
+    "empty and endless": (
+        header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0, {2**62})}}"),
+        "expected a shape that NumPy can hold, got (0, 4611686018427387904)",
+    ),
+    "empty and beyond": (
+        header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0, {2**80})}}"),
+        "expected a shape that NumPy can hold, got (0, 1208925819614629174706176)",
+    ),
+    "truth": (
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': (True,)}") + bytes(8),
+        "expected a shape of at most 64 whole numbers, got (True,)",
+    ),
+    "axes": (
+        header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': {(1,) * 65}}}") + bytes(8),
+        f"expected a shape of at most 64 whole numbers, got {(1,) * 65}",
+    ),
     "code": (
         header("{'descr': __import__('os'), 'fortran_order': False, 'shape': ()}"),
         "expected a .npy header",
@@ -103,6 +119,29 @@ def test_wrong_files_raise(name, tmp_path):
     pattern = "npz .* inputs.npy: expected .*" + re.escape(message[-12:])
     with pytest.raises(DatasetFormatError, match=pattern):
         data.npz(tmp_path / "a.npz", names=("inputs",))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i2", ">u8", ">c8", "<f8", "|u1"])
+def test_arrays_have_native_byte_order(dtype, tmp_path):
+    array = np.asfortranarray(np.arange(6).reshape(2, 3)).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", x=array)
+    for found in (data.npy(tmp_path / "a.npy"), data.npz(tmp_path / "a.npz", names=["x"])[0]):
+        assert found.dtype.isnative and found.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(found, array)
+        assert found.flags.writeable
+
+
+def test_names_in_an_archive_are_escaped_in_messages(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"\x1b]0;title\x07\n": np.zeros(3)})
+    with pytest.raises(ConfigError) as caught:
+        data.npz(tmp_path / "a.npz")
+    assert str(caught.value).isprintable()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("\x1b[2J\n.npy", b"")
+    with pytest.raises(DatasetFormatError) as caught:
+        data.npz(tmp_path / "a.npz", names=["\x1b[2J\n"])
+    assert r"a.npz \x1b[2J\n.npy: expected" in str(caught.value)
 
 
 def test_missing_files_and_names_raise(tmp_path):

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import sklearn.datasets
+import sklearn.preprocessing
 
 from fnn import data
 from fnn.errors import ConfigError, DatasetFormatError
@@ -62,6 +63,91 @@ def test_quotes_byte_order_marks_and_other_delimiters(read):
     assert inputs.tolist() == [[1.0]] and classes == ('o"k',)
     (inputs, _), _ = read("y\n1\n2\n")
     assert inputs.shape == (2, 0)
+
+
+def test_columns_are_chosen_by_name(read):
+    content = ",a,b,y\n0,1,2,x\n1,3,text,y\n"
+    with pytest.raises(
+        DatasetFormatError, match=r"name for each column .*, got none for column 1;"
+    ):
+        read(content)
+    (inputs, labels), _ = read(content, columns=["a"])
+    assert inputs.tolist() == [[1], [3]] and labels.tolist() == [0, 1]
+    (inputs, _), _ = read("a,b,c,y\n1,2,3,0\n", columns=("c", "a"))
+    assert inputs.tolist() == [[3, 1]]
+    for columns in (["z"], ["a", "y"], "a", [""]):
+        with pytest.raises(ConfigError, match="csv columns: expected"):
+            read("a,b,y\n1,2,0\n", columns=columns)
+
+
+@pytest.mark.parametrize("gap", ["", " ", "NA", "nan", "null", "N/A", "None"])
+def test_missing_numbers_are_filled_by_choice(read, gap):
+    content = f"a,b,y\n1,{gap},0\n2,4,1\n{gap},6,2\n"
+    with pytest.raises(DatasetFormatError, match=r"line 2, b: .*as by missing="):
+        read(content)
+    (inputs, targets), _ = read(content, missing="drop")
+    assert inputs.tolist() == [[2, 4]] and targets.tolist() == [1]
+    (inputs, _), _ = read(content, missing="mean")
+    assert inputs.tolist() == [[1, 5], [2, 4], [1.5, 6]]
+    (inputs, _), _ = read(content, missing=-1)
+    assert inputs.tolist() == [[1, -1], [2, 4], [-1, 6]]
+    (inputs, _), _ = read(content, missing=float("nan"))
+    np.testing.assert_array_equal(inputs, [[1, np.nan], [2, 4], [np.nan, 6]])
+
+
+def test_other_text_is_not_missing(read):
+    for field in ("inf", "-", "1 2", "na"):
+        with pytest.raises(DatasetFormatError, match="line 2, a: expected a finite number"):
+            read(f"a,y\n{field},0\n", missing="mean")
+    with pytest.raises(DatasetFormatError, match="a: expected some numbers to take the mean of"):
+        read("a,y\nNA,0\n", missing="mean")
+    for missing in ("median", True, float("inf"), None):
+        with pytest.raises(ConfigError, match="csv missing: expected"):
+            read("a,y\n1,0\n", missing=missing)
+
+
+CATEGORIES = {"color": ("red", "green", "blue"), "y": ("z", "x", "y")}
+
+
+def test_texts_are_encoded_in_the_order_of_their_categories(read):
+    content = "color,a,y\nblue,5,x\nred,6,y\n"
+    (inputs, labels), classes = read(content, categories=CATEGORIES)
+    encoder = sklearn.preprocessing.OneHotEncoder(categories=[CATEGORIES["color"]])
+    one_hot = encoder.fit_transform([["blue"], ["red"]]).toarray()
+    np.testing.assert_array_equal(inputs, np.c_[one_hot, [5, 6]])
+    assert inputs.dtype == np.float32 and labels.dtype == np.int32
+    assert labels.tolist() == [1, 2] and classes == ("z", "x", "y")
+    (inputs, _), _ = read(content, categories=CATEGORIES, encode="codes")
+    assert inputs.tolist() == [[2, 5], [0, 6]]
+    gaps = "color,a,y\n,5,x\nred,NA,y\n"
+    (inputs, _), _ = read(gaps, categories=CATEGORIES, missing=9)
+    assert inputs.tolist() == [[0, 0, 0, 5], [1, 0, 0, 9]]
+    (inputs, _), _ = read(gaps, categories=CATEGORIES, missing="mean", encode="codes")
+    assert inputs.tolist() == [[-1, 5], [0, 5]]
+
+
+def test_texts_beyond_the_categories_raise(read):
+    for content in ("color,y\npink,x\n", "color,y\n,x\n"):
+        with pytest.raises(DatasetFormatError, match="line 2, color: expected one of the categ"):
+            read(content, categories=CATEGORIES)
+    with pytest.raises(DatasetFormatError, match=r"table\.csv y: expected one of the categories z"):
+        read("color,y\nred,w\n", categories=CATEGORIES)
+    for categories in (
+        {"color": "red"},
+        {"color": ()},
+        {"color": ("red", "red")},
+        {"size": ("a",)},
+    ):
+        with pytest.raises(ConfigError, match="csv categories"):
+            read("color,y\nred,w\n", categories=categories)
+    with pytest.raises(ConfigError, match="csv encode"):
+        read("y\n1\n", encode="hash")
+
+
+def test_names_of_columns_are_escaped_in_messages(read):
+    with pytest.raises(DatasetFormatError) as caught:
+        read('"\x1b]0;title\x07\nb",y\nx,1\n')
+    assert r"line 3, \x1b]0;title\x07\nb: expected" in str(caught.value)
 
 
 WRONG = [

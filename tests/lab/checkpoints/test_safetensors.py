@@ -1,6 +1,7 @@
 """Tests of export to and import from safetensors files."""
 
 import errno
+import json
 import os
 import sys
 
@@ -67,6 +68,112 @@ def test_shapes_and_dtypes_of_other_files_are_checked(tmp_path):
     ):
         with pytest.raises(CheckpointMismatchError, match=r"restore [xy]"):
             lab.import_safetensors(tmp_path / "theirs", like)
+
+
+def test_a_header_of_any_length_is_read_back(tmp_path):
+    # The first byte of a file is the length of its header modulo 256, a multiple of 8.
+    first_bytes = set()
+    for count in range(1, 257, 4):
+        tree = {"w" * count: np.full(3, count, np.float32)}
+        save_file(tree, tmp_path / "theirs")
+        ours = lab.export_safetensors(tmp_path / "ours", tree)
+        for path in (ours, tmp_path / "theirs"):
+            back = lab.import_safetensors(path, tree)
+            np.testing.assert_array_equal(back["w" * count], tree["w" * count])
+            first_bytes.add(path.read_bytes()[0])
+    assert len(first_bytes) == 32
+
+
+def test_a_safetensors_file_is_named_where_checkpoints_are_expected(tmp_path):
+    for count in range(1, 60):
+        path = lab.export_safetensors(tmp_path / "file", {"w" * count: np.zeros(3)})
+        with pytest.raises(CheckpointCorruptError, match=r"got a safetensors file, which lab\.imp"):
+            lab.restore(path, {})
+
+
+def test_a_truncated_file_is_not_called_pickled(tmp_path):
+    path = tmp_path / "file"
+    for count in range(1, 60):
+        save_file({"w" * count: np.zeros(30, np.float32)}, path)
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(CheckpointCorruptError) as caught:
+            lab.import_safetensors(path, {})
+        assert "pickled" not in str(caught.value)
+
+
+def test_exports_have_the_metadata_that_other_libraries_require(tmp_path):
+    path = lab.export_safetensors(tmp_path / "weights", TREE)
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+    path = lab.export_safetensors(path, TREE, metadata={"format": "np", "license": "MIT"})
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata() == {"format": "np", "license": "MIT"}
+    back = lab.import_safetensors(path, TREE)
+    np.testing.assert_array_equal(back["body"]["kernel"], TREE["body"]["kernel"])
+    with pytest.raises(ConfigError, match="metadata epochs: expected a text, got 3"):
+        lab.export_safetensors(path, TREE, metadata={"epochs": 3})
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A function that writes an index of two shards, after a change of its table."""
+    save_file({"a": np.ones(2)}, tmp_path / "model-1.safetensors")
+    save_file({"b/c": np.zeros(3)}, tmp_path / "model-2.safetensors")
+    table = {"a": "model-1.safetensors", "b/c": "model-2.safetensors"}
+
+    def write(change=lambda table: table):
+        path = tmp_path / "model.safetensors.index.json"
+        path.write_text(json.dumps({"metadata": {}, "weight_map": change(table)}))
+        return path
+
+    return write
+
+
+SHARDED = {"a": np.zeros(2), "b": {"c": np.ones(3)}}
+
+
+def test_all_shards_of_an_index_are_read(shards):
+    back = lab.import_safetensors(shards(), SHARDED)
+    assert back["a"].tolist() == [1, 1] and back["b"]["c"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: [], "expected an index of safetensors files in its folder"),
+        (lambda table: {"a": 3}, "expected an index of safetensors files in its folder"),
+        (lambda table: {"a": "../model-1.safetensors"}, "expected an index"),
+        (lambda table: {"a": "/etc/passwd"}, "expected an index"),
+        (lambda table: {"a": ""}, "expected an index"),
+        (lambda table: {"a": "model.safetensors.index.json"}, "expected an index"),
+        (lambda table: {"a": ".."}, "expected an index"),
+        (lambda table: table | {"d": "model-1.safetensors"}, "expected the tensor d, as model"),
+        (lambda table: {"a": "model-1.safetensors", "b": "model-2.safetensors"}, "tensor b, as"),
+    ],
+)
+def test_an_index_that_does_not_fit_raises(change, message, shards):
+    with pytest.raises(CheckpointCorruptError, match=message):
+        lab.import_safetensors(shards(change), SHARDED)
+
+
+def test_a_missing_or_unlisted_shard_raises(shards, tmp_path):
+    save_file({"b/c": np.zeros(3), "e": np.ones(1)}, tmp_path / "model-2.safetensors")
+    with pytest.raises(CheckpointCorruptError, match=r"an entry for each tensor .* none for e"):
+        lab.import_safetensors(shards(), SHARDED)
+    (tmp_path / "model-2.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"file that exists, got .*model-2\.safetensors"):
+        lab.import_safetensors(shards(), SHARDED)
+
+
+def test_names_in_a_file_are_escaped_in_messages(tmp_path):
+    name = "\x1b]0;title\x07\nx"
+    save_file({name: np.zeros(2)}, tmp_path / "theirs")
+    with pytest.raises(CheckpointMismatchError) as caught:
+        lab.import_safetensors(tmp_path / "theirs", {"x": np.zeros(2)})
+    assert str(caught.value).isprintable()
+    with pytest.raises(CheckpointMismatchError) as caught:
+        lab.import_safetensors(tmp_path / "theirs", {name: np.zeros(3)})
+    assert r"restore \x1b]0;title\x07\nx: expected" in str(caught.value)
 
 
 def test_keys_and_rare_dtypes_raise_with_the_path(tmp_path):
