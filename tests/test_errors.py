@@ -36,7 +36,7 @@ def test_message_has_where_expected_got_and_way_out(kind):
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize("kind", [errors.ShapeError, errors.CheckpointWriteError])
+@pytest.mark.parametrize("kind", [errors.ShapeError, errors.WriteError])
 def test_characters_that_a_terminal_acts_on_are_escaped(kind):
     name = "\x1b]0;title\x07 \u202e \udcff"
     error = kind(f"file {name}\n", f"{name}\n", name, f"remove {name}\n")
