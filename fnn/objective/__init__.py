@@ -1,21 +1,27 @@
 """Losses, regularizers and metrics."""
 
 from fnn.objective.classification import binary_cross_entropy as binary_cross_entropy
+from fnn.objective.classification import binary_focal as binary_focal
 from fnn.objective.classification import cross_entropy as cross_entropy
 from fnn.objective.classification import focal as focal
 from fnn.objective.classification import hinge as hinge
 from fnn.objective.classification import kl_divergence as kl_divergence
 from fnn.objective.classification import nll as nll
+from fnn.objective.heads import of as of
 from fnn.objective.loss import loss as loss
+from fnn.objective.metrics.confusion import class_report as class_report
 from fnn.objective.metrics.confusion import confusion_matrix as confusion_matrix
 from fnn.objective.metrics.confusion import f1 as f1
+from fnn.objective.metrics.confusion import mean_iou as mean_iou
 from fnn.objective.metrics.confusion import precision as precision
 from fnn.objective.metrics.confusion import recall as recall
+from fnn.objective.metrics.curves import average_precision as average_precision
+from fnn.objective.metrics.curves import roc_auc as roc_auc
 from fnn.objective.metrics.dataset import calibration_error as calibration_error
 from fnn.objective.metrics.dataset import perplexity as perplexity
 from fnn.objective.metrics.dataset import r2 as r2
-from fnn.objective.metrics.dataset import roc_auc as roc_auc
 from fnn.objective.metrics.per_example import accuracy as accuracy
+from fnn.objective.metrics.per_example import binary_accuracy as binary_accuracy
 from fnn.objective.metrics.per_example import top_k as top_k
 from fnn.objective.multi_task import multi_task as multi_task
 from fnn.objective.regression import absolute_error as absolute_error

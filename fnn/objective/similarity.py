@@ -119,6 +119,9 @@ def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) ->
 
 def _normalize(x: jax.Array) -> jax.Array:
     """Scale vectors along the last axis to length 1; one of zeros stays, with a finite gradient."""
+    # Divided by their largest entry first, so that squares neither overflow nor vanish.
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(-1, keepdims=True)
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 

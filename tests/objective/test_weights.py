@@ -288,8 +288,8 @@ ERRORS = {
         ShapeError,
         r"class_weighted weights: expected \(3,\), got \(2,\)",
     ),
-    "probabilities": (
-        lambda: class_weighted(cross_entropy, WEIGHTS)(X, X),
+    "real targets": (
+        lambda: class_weighted(squared_error, WEIGHTS)(X, X),
         DTypeError,
         "class_weighted targets",
     ),

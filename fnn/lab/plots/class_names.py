@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
-from fnn.objective.metrics.per_example import expect_labels
+from fnn.objective.metrics.labels import expect_labels
 from fnn.types import Labels, Logits
 
 MAX_LENGTH = 12  # characters of a name in the title of an image
@@ -33,6 +33,13 @@ def true_classes(
             "(n, classes)",
             logits.shape,
             "give what train.predict returns",
+        )
+    if logits.shape[-1] < 2:
+        raise ShapeError(
+            f"{where} logits",
+            "two classes or more",
+            logits.shape,
+            "give both logits of one output z: numpy.concatenate([0 * z, z], -1)",
         )
     # Probabilities become their most probable class.
     truth = np.asarray(expect_labels(logits, labels))
