@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from harness import differentiated, family, torch_differentiated
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from fnn import objective
 
@@ -92,12 +93,30 @@ def binary_cross_entropy(draw: np.random.Generator, dtype: str):
     targets = (labels, probabilities)[draw.integers(2)]
 
     def theirs(logits):
+        options = {"pos_weight": torch.tensor(pos_weight), "reduction": "none"}
         wanted = torch.tensor(targets)
-        return rows(F.binary_cross_entropy_with_logits(logits, wanted, reduction="none"))
+        return rows(F.binary_cross_entropy_with_logits(logits, wanted, **options))
 
+    pos_weight = draw.uniform(0, 4, 3).astype(dtype)
     weight = weights(draw, dtype)
     logits = normals(draw, dtype, BATCH, 3)
-    return both(objective.binary_cross_entropy, theirs, weight, targets, logits)
+    loss = objective.binary_cross_entropy
+    return both(loss, theirs, weight, targets, logits, pos_weight=pos_weight)
+
+
+@family("torch")
+def binary_focal(draw: np.random.Generator, dtype: str):
+    targets = draw.integers(0, 2, (BATCH, 3)).astype(dtype)
+    options = {"gamma": draw.uniform(1, 4), "alpha": draw.uniform()}
+
+    def theirs(logits):
+        return rows(sigmoid_focal_loss(logits, torch.tensor(targets), **options))
+
+    # At larger logits torchvision rounds 1 - p.
+    logits = draw.normal(size=(BATCH, 3)).astype(dtype)
+    weight = weights(draw, dtype)
+    ours_options = {name: np.asarray(value, dtype) for name, value in options.items()}
+    return both(objective.binary_focal, theirs, weight, targets, logits, **ours_options)
 
 
 @family("torch")
@@ -172,9 +191,11 @@ def gaussian_nll(draw: np.random.Generator, dtype: str):
     variance = draw.uniform(0.5, 3, (BATCH, 3)).astype(dtype)
 
     def theirs(mean, variance):
-        return rows(F.gaussian_nll_loss(mean, torch.tensor(targets), variance, reduction="none"))
+        options = {"full": True, "reduction": "none"}
+        return rows(F.gaussian_nll_loss(mean, torch.tensor(targets), variance, **options))
 
-    return both(objective.gaussian_nll, theirs, weights(draw, dtype), targets, mean, variance)
+    loss = partial(objective.gaussian_nll, full=True)
+    return both(loss, theirs, weights(draw, dtype), targets, mean, variance)
 
 
 @family("torch")

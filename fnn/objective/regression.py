@@ -186,7 +186,9 @@ def poisson_nll(outputs: Features, targets: jax.Array, *, full: bool = False) ->
     linear = counts * jnp.where((counts == 0) & jnp.isneginf(z), 0, z)
     values = jnp.exp(z) - linear
     if full:
-        values = values + jax.lax.lgamma(counts + 1)
+        # lgamma has a rounding error where it is 0.
+        is_0 = (counts == 0) | (counts == 1)
+        values = values + jnp.where(is_0, 0, jax.lax.lgamma(counts + 1))
     return mean_per_example(values * guard)
 
 

@@ -130,7 +130,7 @@ def class_weighted(loss: LossFunction, weights: Sequence[Number] | jax.Array) ->
     classes = len(weights)
 
     def weigh_by_class(outputs: Any, targets: jax.Array) -> Weighted:
-        shape = getattr(outputs, "shape", ())
+        shape: tuple[int, ...] = getattr(outputs, "shape", ())
         is_floating = hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.floating)
         if inner.classes and is_floating and targets.shape == shape:
             _expect_classes(shape[-1], classes)
@@ -206,6 +206,7 @@ def _with_function(loss: Loss, function: LossFunction, **changes: Any) -> Loss:
         "ignored": loss.ignored,
         "metric": loss.metric,
         "heads": loss.heads,
+        "compares": loss.compares,
     }
     return Loss(function, **attributes | changes)
 

@@ -154,6 +154,13 @@ def recipe(
             _expect_function(name, function)
     if micro_batch_size is not None:
         checks.whole("recipe micro_batch_size", micro_batch_size)
+        if known_loss.compares:
+            raise ConfigError(
+                "recipe micro_batch_size",
+                "None with a loss that compares the examples of a batch",
+                micro_batch_size,
+                "leave it out: examples of different micro-batches would not be compared",
+            )
     if metrics is None:
         metrics = default_metrics(known_loss)
     built = Recipe(

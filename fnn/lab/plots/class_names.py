@@ -34,13 +34,6 @@ def true_classes(
             logits.shape,
             "give what train.predict returns",
         )
-    if logits.shape[-1] < 2:
-        raise ShapeError(
-            f"{where} logits",
-            "two classes or more",
-            logits.shape,
-            "give both logits of one output z: numpy.concatenate([0 * z, z], -1)",
-        )
     # Probabilities become their most probable class.
     truth = np.asarray(expect_labels(logits, labels))
     classes = logits.shape[-1]
