@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from harness import differentiated, family, torch_differentiated
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from fnn import objective
 
@@ -107,16 +106,20 @@ def binary_cross_entropy(draw: np.random.Generator, dtype: str):
 @family("torch")
 def binary_focal(draw: np.random.Generator, dtype: str):
     targets = draw.integers(0, 2, (BATCH, 3)).astype(dtype)
-    options = {"gamma": draw.uniform(1, 4), "alpha": draw.uniform()}
+    gamma, alpha = draw.uniform(1, 4), draw.uniform()
 
     def theirs(logits):
-        return rows(sigmoid_focal_loss(logits, torch.tensor(targets), **options))
+        """The formula of torchvision's sigmoid_focal_loss."""
+        t, p = torch.tensor(targets), torch.sigmoid(logits)
+        surprise = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
+        rest = 1 - (p * t + (1 - p) * (1 - t))
+        return rows((alpha * t + (1 - alpha) * (1 - t)) * surprise * rest**gamma)
 
-    # At larger logits torchvision rounds 1 - p.
+    # At larger logits the formula rounds 1 - p.
     logits = draw.normal(size=(BATCH, 3)).astype(dtype)
     weight = weights(draw, dtype)
-    ours_options = {name: np.asarray(value, dtype) for name, value in options.items()}
-    return both(objective.binary_focal, theirs, weight, targets, logits, **ours_options)
+    options = {"gamma": np.asarray(gamma, dtype), "alpha": np.asarray(alpha, dtype)}
+    return both(objective.binary_focal, theirs, weight, targets, logits, **options)
 
 
 @family("torch")

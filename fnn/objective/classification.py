@@ -224,15 +224,19 @@ def binary_cross_entropy(
     z = z * guard
     share = trees.knob(smoothing, z)
     q = (1 - share) * truth + share / 2
-    # log σ(-z) is log(1 - σ(z)) without its rounding: a sure, right answer has a tiny loss, not 0.
-    likelihood_of_yes = weight * _product(q, jax.nn.log_sigmoid(z))
-    log_likelihood = likelihood_of_yes + _product(1 - q, jax.nn.log_sigmoid(-z))
-    return mean_per_example(-log_likelihood * guard)
+    # -log σ(z) = max(0, -z) + r and -log σ(-z) = max(0, z) + r with r = log(1 + exp(-|z|)), so a
+    # sure, right answer has a tiny loss, not 0. A selection by one condition gives z = 0 the slope
+    # of the sum.
+    is_negative = z < 0
+    rest = jnp.log1p(jnp.exp(jnp.where(is_negative, z, -z)))
+    yes = weight * (q * rest + _product(q, jnp.where(is_negative, -z, 0)))
+    no = (1 - q) * rest + _product(1 - q, jnp.where(is_negative, 0, z))
+    return mean_per_example((yes + no) * guard)
 
 
-def _product(q: jax.Array, log_p: jax.Array) -> jax.Array:
-    """Return q log p, which is 0 for q = 0 and p = 0."""
-    return q * jnp.where((q == 0) & jnp.isneginf(log_p), 0, log_p)
+def _product(q: jax.Array, surprise: jax.Array) -> jax.Array:
+    """Return q times a surprise, which is 0 where q is 0 and the surprise infinite."""
+    return q * jnp.where((q == 0) & jnp.isinf(surprise), 0, surprise)
 
 
 def _pos_weight(weight: Any, z: jax.Array) -> Any:
@@ -284,7 +288,7 @@ def binary_focal(
     guard = nan_unless((truth >= 0) & (truth <= 1), z.dtype)  # (batch, ...)
     z = z * guard
     log_yes, log_no = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
-    surprise = -_product(truth, log_yes) - _product(1 - truth, log_no)
+    surprise = _product(truth, -log_yes) + _product(1 - truth, -log_no)
     # log(1 - p_t) as a sum of logarithms, so that the power has a slope where p_t rounds to 1. At
     # z = ±inf p_t is 0 or 1, and its power has no slope.
     is_sure = jnp.isinf(z)
@@ -327,11 +331,14 @@ def focal(logits: Logits, labels: Labels, *, gamma: Number = 2.0) -> PerExample:
     surprise = -jnp.where(is_label, log_p, 0).sum(-1)  # -log p at the label, (...)
     # log(1 - p) is the sum over the others, so that the power has a slope even where p rounds to 1.
     log_others = jnp.where(is_label, -jnp.inf, log_p)
+    largest = jax.lax.stop_gradient(log_others.max(-1))
+    is_certain = jnp.isneginf(largest)
+    offset = jnp.where(is_certain, 0, largest)
+    rest = jnp.exp(log_others - offset[..., None]).sum(-1)
+    log_rest = jnp.log(jnp.where(is_certain, 1, rest)) + offset
     # Where p is exactly 0 or 1 (logits of -inf), (1 - p)^γ times log p has the value and the slope
     # of log p: the power is 1 or its factor 0.
-    is_sure = jnp.isneginf(log_others).all(-1) | jnp.isposinf(surprise)
-    safe = jnp.where(is_sure[..., None], 0, log_others)
-    log_rest = jax.nn.logsumexp(safe, axis=-1)
+    is_sure = is_certain | jnp.isposinf(surprise)
     modulation = jnp.where(is_sure, 1, jnp.exp(trees.knob(gamma, log_p) * log_rest))
     return modulation * surprise * guard
 
@@ -357,7 +364,5 @@ def hinge(scores: Logits, labels: Labels, *, margin: Number = 1.0) -> PerExample
     guard = nan_unless(known, trees.wide(scores))
     s = scores.astype(guard.dtype) * guard[..., None]
     true_score = jnp.where(is_label, s, 0).sum(-1, keepdims=True)  # (..., 1)
-    # A class that is excluded by a score of -inf is below any margin.
-    skipped = is_label | jnp.isneginf(s)
-    distances = jnp.where(skipped, 0, s) - true_score + trees.knob(margin, s)  # (..., classes)
-    return jnp.where(skipped, 0, jax.nn.relu(distances)).sum(-1) * guard
+    violations = jax.nn.relu(s - true_score + trees.knob(margin, s))  # (..., classes)
+    return jnp.where(is_label, 0, violations).sum(-1) * guard
