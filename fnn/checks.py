@@ -164,16 +164,19 @@ def flag(where: str, value: Any) -> bool:
 
 
 def choice(where: str, value: Any, choices: Sequence[Any]) -> Any:
-    """Return the value if it is one of the choices; ConfigError otherwise."""
-    # The types are compared too, since True == 1.
-    if not any(type(value) is type(one) and value == one for one in choices):
-        raise ConfigError(
-            where,
-            f"one of {', '.join(map(str, choices))}",
-            repr(value),
-            "choose one of them",
-        )
-    return value
+    """Return the choice that the value equals, in the type of Python; ConfigError if none does."""
+    # A text or number of NumPy, as from an array of settings, is the one of Python.
+    plain = value.item() if isinstance(value, np.generic) else value
+    for one in choices:
+        # The types are compared too, since True == 1.
+        if type(plain) is type(one) and plain == one:
+            return one
+    raise ConfigError(
+        where,
+        f"one of {', '.join(map(str, choices))}",
+        repr(value),
+        "choose one of them",
+    )
 
 
 # Keys, arrays and optimizers.

@@ -87,6 +87,7 @@ class Loss:
         metric: (name, function) of the metric that is reported unless metrics are given; None for
             none.
         heads: Losses by name of a network with several outputs; None for a single output.
+        compares: Whether the value of an example depends on the other examples of its batch.
     """
 
     function: LossFunction
@@ -95,6 +96,7 @@ class Loss:
     ignored: frozenset[int] = frozenset()
     metric: "tuple[str, LossFunction | Metric] | None" = None
     heads: "Mapping[str, LossFunction] | None" = None
+    compares: bool = False
 
     def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted":
         """Return one value per example.

@@ -92,12 +92,34 @@ def binary_cross_entropy(draw: np.random.Generator, dtype: str):
     targets = (labels, probabilities)[draw.integers(2)]
 
     def theirs(logits):
+        options = {"pos_weight": torch.tensor(pos_weight), "reduction": "none"}
         wanted = torch.tensor(targets)
-        return rows(F.binary_cross_entropy_with_logits(logits, wanted, reduction="none"))
+        return rows(F.binary_cross_entropy_with_logits(logits, wanted, **options))
 
+    pos_weight = draw.uniform(0, 4, 3).astype(dtype)
     weight = weights(draw, dtype)
     logits = normals(draw, dtype, BATCH, 3)
-    return both(objective.binary_cross_entropy, theirs, weight, targets, logits)
+    loss = objective.binary_cross_entropy
+    return both(loss, theirs, weight, targets, logits, pos_weight=pos_weight)
+
+
+@family("torch")
+def binary_focal(draw: np.random.Generator, dtype: str):
+    targets = draw.integers(0, 2, (BATCH, 3)).astype(dtype)
+    gamma, alpha = draw.uniform(1, 4), draw.uniform()
+
+    def theirs(logits):
+        """The formula of torchvision's sigmoid_focal_loss."""
+        t, p = torch.tensor(targets), torch.sigmoid(logits)
+        surprise = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
+        rest = 1 - (p * t + (1 - p) * (1 - t))
+        return rows((alpha * t + (1 - alpha) * (1 - t)) * surprise * rest**gamma)
+
+    # At larger logits the formula rounds 1 - p.
+    logits = draw.normal(size=(BATCH, 3)).astype(dtype)
+    weight = weights(draw, dtype)
+    options = {"gamma": np.asarray(gamma, dtype), "alpha": np.asarray(alpha, dtype)}
+    return both(objective.binary_focal, theirs, weight, targets, logits, **options)
 
 
 @family("torch")
@@ -172,9 +194,11 @@ def gaussian_nll(draw: np.random.Generator, dtype: str):
     variance = draw.uniform(0.5, 3, (BATCH, 3)).astype(dtype)
 
     def theirs(mean, variance):
-        return rows(F.gaussian_nll_loss(mean, torch.tensor(targets), variance, reduction="none"))
+        options = {"full": True, "reduction": "none"}
+        return rows(F.gaussian_nll_loss(mean, torch.tensor(targets), variance, **options))
 
-    return both(objective.gaussian_nll, theirs, weights(draw, dtype), targets, mean, variance)
+    loss = partial(objective.gaussian_nll, full=True)
+    return both(loss, theirs, weights(draw, dtype), targets, mean, variance)
 
 
 @family("torch")

@@ -11,7 +11,16 @@ from domains import BATCH
 from registry import REGISTRY, domain
 
 from fnn import augment, objective, optim
-from fnn.types import Augmentations, Constraint, Initializer, Layer, Optimizer, Schedule
+from fnn.types import (
+    Augmentations,
+    Constraint,
+    Initializer,
+    Layer,
+    Loss,
+    Metric,
+    Optimizer,
+    Schedule,
+)
 
 
 def through_layer(layer: Layer, maker: str) -> Any:
@@ -62,6 +71,11 @@ def through_params(function: Callable[[Any], Any], maker: str) -> Any:
     return function({"kernel": jnp.arange(-3.0, 3.0).reshape(2, 3), "bias": jnp.ones(3)})
 
 
+def through_targets(function: Callable[[Any, Any], Any], maker: str) -> Any:
+    """A loss or a metric of one yes-or-no output."""
+    return function(jnp.linspace(-3, 3, 12)[:, None], jnp.arange(12) % 2)
+
+
 def through_policy(policy: augment.Policy, maker: str) -> jax.Array:
     image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
     return policy(jax.random.key(REGISTRY[maker].seed), image)
@@ -94,6 +108,8 @@ EXERCISES = {
     Initializer: through_initializer,
     objective.Penalty: through_params,
     Constraint: through_params,
+    Loss: through_targets,
+    Metric: through_targets,
     augment.Policy: through_policy,
     augment.BatchPolicy: through_batch,
     augment.Together: through_together,

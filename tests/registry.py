@@ -51,6 +51,7 @@ VALUES: dict[str, tuple[float, float]] = {
     "size": (2.0, 3.0),
     "start": (0.02, 0.05),
     "steps": (9.0, 12.0),
+    "threshold": (0.2, 0.7),
     "warmup_steps": (2.0, 4.0),
 }
 ADAM = {"b1": 0.8, "b2": 0.9, "eps": 1e-3}
@@ -281,12 +282,18 @@ REGISTRY: dict[str, Entry] = {
             draw.integers(0, 4, BATCH),
         )
     ),
+    "objective.average_precision": Entry(),
+    "objective.binary_accuracy": Entry(no_slope=("threshold",)),
     "objective.binary_cross_entropy": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4)))
     ),
+    "objective.binary_focal": Entry(
+        batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4)))
+    ),
     "objective.calibration_error": Entry(),
+    "objective.class_report": Entry(no_slope=("threshold",)),
     "objective.class_weighted": Entry({"loss": objective.cross_entropy, "weights": (1.0, 2.0)}),
-    "objective.confusion_matrix": Entry({"classes": 4}),
+    "objective.confusion_matrix": Entry({"classes": 2}, no_slope=("threshold",)),
     "objective.cosine": Entry(
         batch=lambda draw: (1 + draw.random((BATCH, 4)), draw.normal(size=(BATCH, 4)))
     ),
@@ -303,7 +310,7 @@ REGISTRY: dict[str, Entry] = {
         batch=lambda draw: (draw.normal(size=(BATCH, 2, 3, 4)), draw.integers(0, 4, (BATCH, 2, 3)))
     ),
     "objective.elastic_net": Entry(),
-    "objective.f1": Entry(),
+    "objective.f1": Entry(no_slope=("threshold",)),
     "objective.focal": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 4, BATCH))
     ),
@@ -330,6 +337,7 @@ REGISTRY: dict[str, Entry] = {
     "objective.loss": Entry(maker=False),
     "objective.masked": Entry({"loss": objective.cross_entropy}),
     "objective.max_norm": Entry({"limit": 0.2}),
+    "objective.mean_iou": Entry(no_slope=("threshold",)),
     "objective.multi_task": Entry({"losses": {"digit": objective.cross_entropy}}),
     "objective.nll": Entry(
         batch=lambda draw: (
@@ -340,15 +348,16 @@ REGISTRY: dict[str, Entry] = {
     "objective.nt_xent": Entry(
         batch=lambda draw: (1 + draw.random((2 * BATCH, 4)), np.arange(2 * BATCH) % BATCH)
     ),
+    "objective.of": Entry({"output": "digit", "function": objective.cross_entropy}),
     "objective.orthogonal": Entry(),
     "objective.perplexity": Entry(),
     "objective.poisson_nll": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.poisson(2, (BATCH, 4)))
     ),
-    "objective.precision": Entry(),
+    "objective.precision": Entry(no_slope=("threshold",)),
     "objective.quantile": Entry(batch=away(0.2, 2)),
     "objective.r2": Entry(),
-    "objective.recall": Entry(),
+    "objective.recall": Entry(no_slope=("threshold",)),
     "objective.roc_auc": Entry(),
     "objective.squared_error": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.normal(size=(BATCH, 4)))

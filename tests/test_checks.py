@@ -119,6 +119,15 @@ def test_choice_must_be_one_of_the_choices():
             checks.choice("mode", wrong, ("edge", 1))
 
 
+def test_choice_takes_text_and_numbers_of_numpy():
+    chosen = checks.choice("mode", np.str_("edge"), ("edge", 1))
+    assert chosen == "edge" and type(chosen) is str
+    assert type(checks.choice("mode", np.int64(1), ("edge", 1))) is int
+    for wrong in (np.str_("Edge"), np.bool(True), np.float32(1), np.ones(1)):
+        with pytest.raises(ConfigError, match="mode: expected one of edge, 1, got"):
+            checks.choice("mode", wrong, ("edge", 1))
+
+
 def test_floating_rejects_a_tuple():
     with pytest.raises(
         DTypeError,

@@ -23,7 +23,7 @@ COUNTS = {
 }
 # What is no count for any argument, and what is no number.
 NO_COUNTS = [-1, 2.5, "3", True, jnp.ones(2), (1, 2, 3, 4)]
-MAY_BE_NEGATIVE = {"axis", "label", "turns"}
+MAY_BE_NEGATIVE = {"axis", "ignore", "label", "turns"}
 NO_NUMBERS = ["0.1", (0.1, 0.2), np.ones(2), True, np.nan, 1j]
 
 

@@ -66,6 +66,7 @@ def loss(
     classes: bool = False,
     probabilities: bool = False,
     metric: tuple[str, LossFunction | Metric] | None = None,
+    compares: bool = False,
 ) -> Callable[[Compute], DeclaredLoss]:
     """Declare a function (outputs, targets, *, options) -> one value an example as a loss.
 
@@ -82,8 +83,16 @@ def loss(
         probabilities: Whether floating-point targets are probabilities that sum to 1 along the last
             axis.
         metric: A name and a function that are reported with the loss if a recipe gives no metrics.
+        compares: Whether the value of an example depends on the other examples of its batch. Then a
+            recipe does not split batches.
     """
-    return partial(DeclaredLoss, classes=classes, probabilities=probabilities, metric=metric)
+    return partial(
+        DeclaredLoss,
+        classes=classes,
+        probabilities=probabilities,
+        metric=metric,
+        compares=compares,
+    )
 
 
 def as_loss(where: str, function: Any) -> Loss:

@@ -4,6 +4,8 @@ Outputs and targets are arrays (batch, ...) of equal shape; the loss is computed
 least. ShapeError or DTypeError if they do not fit.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -117,24 +119,27 @@ def gaussian_nll(
     targets: Features,
     *,
     min_variance: Number = 1e-6,
+    full: bool = False,
 ) -> PerExample:
     """Negative log-likelihood of a normal distribution, the mean of (log v + d²/v) / 2.
 
-    The constant log(2π)/2 is left out; v = max(variance, min_variance). A negative variance makes
-    the loss and its gradient NaN: end that head in softplus [Nix & Weigend 1994,
+    The constant log(2π)/2 is left out unless `full`; v = max(variance, min_variance). A negative
+    variance makes the loss and its gradient NaN: end that head in softplus [Nix & Weigend 1994,
     doi:10.1109/ICNN.1994.374138].
 
     Args:
         outputs: A pair (mean, variance), each of the shape of the targets.
         targets: (batch, ...).
         min_variance: Lower bound > 0 of the variance, so that the loss is bounded below.
+        full: Whether to add the constant log(2π)/2, so that likelihoods of models can be compared.
 
     Raises:
-        ConfigError: `min_variance` is not positive.
+        ConfigError: `min_variance` is not positive, or `full` is not True or False.
         DTypeError: An array does not hold floats.
         ShapeError: `outputs` is not a pair, or the shapes differ; nothing is broadcast.
     """
     checks.number("gaussian_nll min_variance", min_variance, "(0, inf)")
+    checks.flag("gaussian_nll full", full)
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
         got = checks.describe(outputs) if hasattr(outputs, "dtype") else type(outputs).__name__
         advice = "give the network two heads"
@@ -150,28 +155,41 @@ def gaussian_nll(
     guard = nan_unless(variance >= 0, d.dtype)  # (batch, ...)
     # The guard multiplies the variance, so that its gradient becomes NaN too.
     v = jnp.maximum(variance.astype(d.dtype) * guard, trees.knob(min_variance, d))
-    return mean_per_example((jnp.log(v) + d * d / v) / 2 * guard)
+    constant = math.log(2 * math.pi) / 2 if full else 0.0
+    return mean_per_example(((jnp.log(v) + d * d / v) / 2 + constant) * guard)
 
 
 @loss()
-def poisson_nll(outputs: Features, targets: jax.Array) -> PerExample:
+def poisson_nll(outputs: Features, targets: jax.Array, *, full: bool = False) -> PerExample:
     """Negative log-likelihood of a Poisson distribution, the mean of exp(z) - target z.
 
-    The constant log(target!) is left out. A negative target makes the loss and its gradient NaN.
+    The constant log(target!) is left out unless `full`. A negative target makes the loss and its
+    gradient NaN.
 
     Args:
         outputs: z (batch, ...), logs of the expected counts.
         targets: Counts in any dtype, of the shape of the outputs.
+        full: Whether to add log(target!), exactly and not by Stirling's approximation, so that
+            likelihoods of models can be compared.
 
     Raises:
+        ConfigError: `full` is not True or False.
         DTypeError: The outputs are not floats.
         ShapeError: The shapes differ; nothing is broadcast.
     """
+    checks.flag("poisson_nll full", full)
     z, counts = expect_pair(outputs, targets, allow_integers=True)
     # exp(z) is finite for any count, so only the guard marks a negative one.
     guard = nan_unless(counts >= 0, z.dtype)
     z = z * guard
-    return mean_per_example((jnp.exp(z) - counts * z) * guard)
+    # A count of 0 where 0 is expected, z = -inf, has the probability 1.
+    linear = counts * jnp.where((counts == 0) & jnp.isneginf(z), 0, z)
+    values = jnp.exp(z) - linear
+    if full:
+        # lgamma has a rounding error where it is 0.
+        is_0 = (counts == 0) | (counts == 1)
+        values = values + jnp.where(is_0, 0, jax.lax.lgamma(counts + 1))
+    return mean_per_example(values * guard)
 
 
 def _difference(outputs: jax.Array, targets: jax.Array) -> jax.Array:

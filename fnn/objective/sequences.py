@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.objective.loss import loss
-from fnn.objective.targets import as_int32, expect_integers, nan_unless
+from fnn.objective.targets import as_int32, at_least_0, expect_integers, nan_unless
 from fnn.types import PerExample
 
 # Logarithm of a probability of 0: below any sum of log-probabilities, and finite, so that sums and
@@ -17,13 +17,20 @@ LOG_ZERO = -1e30
 
 
 @loss()
-def ctc(outputs: Any, targets: Any, *, blank: int = 0) -> PerExample:
+def ctc(
+    outputs: Any,
+    targets: Any,
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> PerExample:
     """Connectionist temporal classification, -log Σ_paths Π_t softmax(logits_t)[path_t].
 
     A path gives each time a label or the blank. It belongs to the labels if they are left after
     equal neighbors are merged and then blanks are dropped. The loss is infinite if the labels need
-    more time than there is; it and its gradient are NaN if a label is the blank or not a class, or
-    if a length does not fit [Graves et al. 2006, doi:10.1145/1143844.1143891].
+    more time than there is, and its gradient then NaN; both are NaN if a label is the blank or not
+    a class, or if a length does not fit. The loss is never negative; its absolute error in float32
+    is about 1e-7 for each time step [Graves et al. 2006, doi:10.1145/1143844.1143891].
 
     Args:
         outputs: Logits (batch, time, classes), or a pair of them and their lengths in time
@@ -31,9 +38,11 @@ def ctc(outputs: Any, targets: Any, *, blank: int = 0) -> PerExample:
         targets: A pair of labels (batch, length) and their lengths (batch,). Labels beyond the
             length are ignored.
         blank: The class that stands for no label.
+        zero_infinity: Whether examples whose labels need more time than there is have the loss 0
+            and the gradient 0, so that they do not end a run.
 
     Raises:
-        ConfigError: `blank` is not a class.
+        ConfigError: `blank` is not a class, or `zero_infinity` is not True or False.
         DTypeError: The logits are not floats, or labels or lengths not integers.
         ShapeError: The shapes do not fit.
     """
@@ -48,17 +57,25 @@ def ctc(outputs: Any, targets: Any, *, blank: int = 0) -> PerExample:
             blank,
             advice,
         )
+    checks.flag("ctc zero_infinity", zero_infinity)
     inside = positions[None] < lengths[:, None]  # (batch, labels)
     wrong_label = (inside & ((labels < 0) | (labels >= classes) | (labels == blank))).any(1)
     labels_fit = (lengths >= 0) & (lengths <= labels.shape[1])  # (batch,)
     lengths_fit = labels_fit & (times >= 1) & (times <= steps)
     guard = nan_unless(lengths_fit & ~wrong_label, trees.wide(logits))
     log_p = jax.nn.log_softmax(logits.astype(guard.dtype) * guard[:, None, None])
+    # A class that is excluded by a logit of -inf has a finite logarithm too.
+    log_p = jnp.maximum(log_p, LOG_ZERO)
     padded = jnp.where(inside, labels, blank).clip(0, classes - 1)
     log_total = _log_likelihood(log_p, times, padded, lengths, blank)
-    value = -log_total
+    # Where nearly all paths are those of the labels, rounding may make the sum more than 1.
+    value = at_least_0(-log_total)
     # A sum near LOG_ZERO has no path.
-    infinite = jnp.where(log_total > LOG_ZERO / 2, 1, jnp.inf).astype(log_total.dtype)
+    has_path = log_total > LOG_ZERO / 2
+    if zero_infinity:
+        # NaN, of wrong labels, is no sum near LOG_ZERO.
+        return jnp.where(log_total <= LOG_ZERO / 2, 0, value) * guard
+    infinite = jnp.where(has_path, 1, jnp.inf).astype(log_total.dtype)
     return value * infinite * guard
 
 

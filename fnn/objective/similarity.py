@@ -75,14 +75,15 @@ def triplet(
     return jax.nn.relu(lead + trees.knob(margin, lead)) * guard
 
 
-@loss()
+@loss(compares=True)
 def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) -> PerExample:
     """Contrastive loss NT-Xent, -mean_p log softmax_k(cos_k / τ)_p.
 
     cos_k is the cosine of an example and another example k of the batch; p runs over the others
     with its label. With two views of each image this is the loss of SimCLR, with class labels the
-    supervised contrastive loss. An example whose label is unique in the batch has the value 0
-    [Chen et al. 2020, arXiv:2002.05709; Khosla et al. 2020, arXiv:2004.11362].
+    supervised contrastive loss. An example whose label is unique in the batch has the value 0, so a
+    batch cannot be split into micro-batches [Chen et al. 2020, arXiv:2002.05709; Khosla et al.
+    2020, arXiv:2004.11362].
 
     Args:
         outputs: Embeddings (batch, features) of two examples or more.
@@ -119,6 +120,9 @@ def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) ->
 
 def _normalize(x: jax.Array) -> jax.Array:
     """Scale vectors along the last axis to length 1; one of zeros stays, with a finite gradient."""
+    # Divided by their largest entry first, so that squares neither overflow nor vanish.
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(-1, keepdims=True)
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 

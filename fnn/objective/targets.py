@@ -1,11 +1,15 @@
 """Checks shared by the losses: outputs and targets that fit each other. Nothing is broadcast."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn import checks, trees
-from fnn.errors import DTypeError, ShapeError
-from fnn.types import PerExample, Shape
+from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.types import Number, PerExample, Shape
 
 # Largest |Σ p - 1| of a row of probabilities: a thousand classes in bfloat16 stay within.
 SUM_TOLERANCE = 1e-2
@@ -18,6 +22,11 @@ def nan_unless(valid: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """
     # where(valid, values, nan) would leave finite gradients, and training would continue silently.
     return jnp.where(valid, 1, jnp.nan).astype(dtype)
+
+
+def at_least_0(values: jax.Array) -> jax.Array:
+    """Return 0 for values that rounding made negative; the gradient stays."""
+    return values + jax.lax.stop_gradient(jax.nn.relu(-values))
 
 
 def mean_per_example(values: jax.Array) -> PerExample:
@@ -36,10 +45,18 @@ def expect_pair(
 
     The dtype is float32 at least. With `allow_integers`, targets may be integers or booleans.
     """
-    checks.floating("outputs", outputs)
+    expect_floats("outputs", outputs)
+    expect_array("targets", targets)
     # Integers and booleans are exact as masks and counts, so some losses allow them.
-    if not allow_integers or jnp.issubdtype(targets.dtype, jnp.inexact):
-        checks.floating("targets", targets)
+    is_floating = jnp.issubdtype(targets.dtype, jnp.floating)
+    is_exact = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
+    if not is_floating and not (allow_integers and is_exact):
+        raise DTypeError(
+            "targets",
+            "floating-point numbers",
+            targets.dtype,
+            "cast them, as in targets.astype(numpy.float32)",
+        )
     if outputs.shape != targets.shape:
         expected = f"the outputs' shape {outputs.shape}"
         raise ShapeError(
@@ -48,19 +65,18 @@ def expect_pair(
             targets.shape,
             "reshape them to match",
         )
-    _expect_examples(outputs)
+    expect_examples(outputs)
     wide = trees.wide(outputs)
     return outputs.astype(wide), targets.astype(wide)
 
 
-def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Check labels (...) for logits (..., classes), and return them as one-hot rows.
+def class_indices(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Check labels (...) for logits (..., classes), and return them as int32.
 
     Returns:
-        Booleans (..., classes), True at the label; and booleans (...), whether the label is a
-        class.
+        The labels (...), and booleans (...), whether the label is a class.
     """
-    checks.floating("logits", logits)
+    expect_floats("logits", logits)
     _expect_integers("labels", labels)
     # At least (batch, classes): a bare row of logits has no batch axis.
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
@@ -75,12 +91,21 @@ def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]
             labels.shape,
             advice,
         )
-    _expect_examples(logits)
-    classes = logits.shape[-1]
+    expect_examples(logits)
+    _expect_two_classes(logits)
     indices = as_int32(labels)
-    mask = jax.nn.one_hot(indices, classes, dtype=bool)  # (..., classes)
-    known = (indices >= 0) & (indices < classes)
-    return mask, known
+    return indices, (indices >= 0) & (indices < logits.shape[-1])
+
+
+def one_hot(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Check labels (...) for logits (..., classes), and return them as one-hot rows.
+
+    Returns:
+        Booleans (..., classes), True at the label; and booleans (...), whether the label is a
+        class.
+    """
+    indices, known = class_indices(logits, labels)
+    return jax.nn.one_hot(indices, logits.shape[-1], dtype=bool), known
 
 
 def class_probabilities(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,13 +116,53 @@ def class_probabilities(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array
     Returns:
         The probabilities, and booleans (...), whether each row is a distribution.
     """
-    checks.floating("logits", logits)
+    expect_floats("logits", logits)
+    expect_array("labels", labels)
     # Probabilities have the rank of the logits, labels one axis less.
     if labels.ndim == logits.ndim:
         truth, known = _expect_probabilities(logits, labels)
     else:
         truth, known = one_hot(logits, labels)
     return truth.astype(trees.wide(logits)), known
+
+
+def expect_array(where: str, x: Any) -> Any:
+    """Return the value if it is one array; DTypeError for a dict, a tuple or a list."""
+    if isinstance(x, jax.Array | np.ndarray | np.generic):
+        return x
+    got = type(x).__name__
+    advice = "convert it with numpy.asarray"
+    if isinstance(x, Mapping | tuple):
+        names = list(x) if isinstance(x, Mapping) else range(len(x))
+        got = f"{got} of {', '.join(map(str, names))}"
+        first = next(iter(names), 0)
+        advice = f"choose one, as in objective.of({first!r}, ...)"
+    raise DTypeError(
+        where,
+        "one array",
+        got,
+        advice,
+    )
+
+
+def expect_floats(where: str, x: Any) -> jax.Array:
+    """Return the value if it is one array of floating-point numbers; DTypeError otherwise."""
+    return checks.floating(where, expect_array(where, x))
+
+
+def ignored_label(where: str, label: Any) -> int | None:
+    """Return the label to leave out, a Python int or None for none; ConfigError otherwise."""
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise ConfigError(
+            where,
+            "a whole number",
+            repr(label),
+            "give the label, as in 255",
+        )
+    # A Python int, so that np.int64(255) and 255 make equal metrics.
+    return int(label)
 
 
 def expect_integers(where: str, numbers: jax.Array, shape: Shape) -> jax.Array:
@@ -113,6 +178,42 @@ def expect_integers(where: str, numbers: jax.Array, shape: Shape) -> jax.Array:
     return numbers
 
 
+def expect_class_weights(where: str, weights: Sequence[Number] | jax.Array) -> None:
+    """Raise ConfigError unless these are weights (classes,), finite and >= 0 where known."""
+    if not isinstance(weights, jax.Array | np.ndarray):
+        for index, weight in enumerate(weights):
+            checks.number(f"{where} {index}", weight, "[0, inf)")
+        return
+    if weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
+        got = checks.describe(weights)
+        raise ConfigError(
+            where,
+            "floats (classes,)",
+            got,
+            "one for each class",
+        )
+    # The numbers of a traced array are not known yet.
+    if not checks.is_concrete(weights):
+        return
+    numbers = np.asarray(weights)
+    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+        raise ConfigError(
+            where,
+            "finite numbers >= 0",
+            numbers,
+            "0 ignores a class",
+        )
+
+
+def class_weights(where: str, weights: Sequence[Number] | jax.Array, dtype: Any) -> jax.Array:
+    """Return weights as an array (classes,); each number of a sequence may be traced."""
+    expect_class_weights(where, weights)
+    if isinstance(weights, jax.Array | np.ndarray):
+        return jnp.asarray(weights, dtype)
+    # Converted one by one, since some of them may be traced.
+    return jnp.stack([jnp.asarray(weight, dtype) for weight in weights])
+
+
 def as_int32(numbers: jax.Array) -> jax.Array:
     """Cast integers to int32, saturated at its range so that none wraps to a valid index."""
     # A comparison of uint8 with 300 classes would cast 300 to uint8.
@@ -123,7 +224,8 @@ def as_int32(numbers: jax.Array) -> jax.Array:
     return numbers.clip(low, high).astype(jnp.int32)
 
 
-def _expect_examples(outputs: jax.Array) -> None:
+def expect_examples(outputs: jax.Array) -> None:
+    """Raise ShapeError if there are no examples."""
     # The mean over no examples would be NaN.
     if outputs.size == 0 or outputs.ndim == 0:
         expected = "at least one example (batch, ...)"
@@ -135,7 +237,19 @@ def _expect_examples(outputs: jax.Array) -> None:
         )
 
 
+def _expect_two_classes(logits: jax.Array) -> None:
+    # The softmax over one class is 1 whatever the network computes.
+    if logits.shape[-1] < 2:
+        raise ShapeError(
+            "logits",
+            "two classes or more",
+            logits.shape,
+            "use binary_cross_entropy for yes or no",
+        )
+
+
 def _expect_integers(where: str, numbers: jax.Array) -> None:
+    expect_array(where, numbers)
     if not jnp.issubdtype(numbers.dtype, jnp.integer):
         raise DTypeError(
             where,
@@ -164,6 +278,12 @@ def _expect_probabilities(logits: jax.Array, targets: jax.Array) -> tuple[jax.Ar
             targets.shape,
             "give one for each class",
         )
-    _expect_examples(logits)
-    sums_to_one = jnp.abs(targets.sum(-1) - 1) < SUM_TOLERANCE
-    return targets, sums_to_one
+    expect_examples(logits)
+    _expect_two_classes(logits)
+    return targets, are_distributions(targets)
+
+
+def are_distributions(rows: jax.Array) -> jax.Array:
+    """Return whether each row (..., classes) is a distribution: no entry < 0, and the sum 1."""
+    sums_to_one = jnp.abs(rows.sum(-1) - 1) < SUM_TOLERANCE
+    return sums_to_one & (rows >= 0).all(-1)

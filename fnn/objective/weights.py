@@ -8,10 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks
+from fnn import trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective.loss import as_loss
-from fnn.objective.targets import as_int32, nan_unless
+from fnn.objective.targets import (
+    are_distributions,
+    as_int32,
+    class_weights,
+    expect_class_weights,
+    nan_unless,
+)
 from fnn.types import Loss, LossFunction, Metric, Number, PerExample, Weighted
 from fnn.values import maker
 
@@ -28,7 +34,8 @@ def ignoring(loss: LossFunction, label: int) -> Loss:
         label: The label to ignore, such as -100.
 
     Raises:
-        ConfigError: `label` is not a whole number, or `loss` is not a function.
+        ConfigError: `label` is not a whole number, or `loss` is not a function; or it is a `Metric`
+            of a whole data set, which has an option `ignore`.
         DTypeError: When called, the targets are not integers.
     """
     if isinstance(label, bool) or not isinstance(label, int | np.integer):
@@ -41,7 +48,7 @@ def ignoring(loss: LossFunction, label: int) -> Loss:
         )
     # A Python int, so that np.int64(0) and 0 make equal losses.
     label = int(label)
-    inner = as_loss("ignoring loss", loss)
+    inner = as_loss("ignoring loss", _expect_loss("ignoring", loss, "give the metric ignore="))
 
     def ignored(outputs: Any, targets: jax.Array) -> Weighted:
         labels = _expect_labels("ignoring", targets)
@@ -73,7 +80,8 @@ def masked(loss: LossFunction) -> Loss:
         ShapeError: When called, the targets are not a pair, or the mask does not fit the first axes
             of outputs and targets.
     """
-    inner = as_loss("masked loss", loss)
+    advice = "give examples weights, as in metric(outputs, targets, weights)"
+    inner = as_loss("masked loss", _expect_loss("masked", loss, advice))
 
     def weigh_by_mask(outputs: Any, targets: Any) -> Weighted:
         if not isinstance(targets, tuple | list) or len(targets) != 2:
@@ -101,45 +109,57 @@ def masked(loss: LossFunction) -> Loss:
 def class_weighted(loss: LossFunction, weights: Sequence[Number] | jax.Array) -> Loss:
     """Weigh examples by their class: the mean is Σ weights[label] value / Σ weights[label].
 
-    A label that is not a class makes the loss NaN, unless it is ignored.
+    Targets that are probabilities q are weighted class by class, as -Σ_c weights[c] q_c log p_c for
+    cross_entropy, and the weight of an example is Σ_c weights[c] q_c. A label that is not a class
+    makes the loss NaN, unless it is ignored.
 
     Args:
-        loss: A loss with integer targets (batch, ...) and a value for each.
+        loss: A loss with integer targets (batch, ...) and a value for each; for probabilities one
+            that is linear in them, such as cross_entropy. Of a loss of one yes-or-no output, such
+            as binary_cross_entropy with logits (batch,) or (batch, 1), the classes are 0 and 1.
         weights: (classes,), numbers >= 0, which may be traced. Their scale does not matter.
 
     Raises:
         ConfigError: A weight is negative or not finite, or `loss` is not a function.
-        DTypeError: When called, the targets are not integers.
+        DTypeError: When called, the targets are neither integers nor probabilities.
         ShapeError: When called, there is not one weight for each class, or one value for each
             label.
     """
-    _expect_class_weights(weights)
-    inner = as_loss("class_weighted loss", loss)
+    expect_class_weights("class_weighted weights", weights)
+    inner = as_loss("class_weighted loss", _expect_loss("class_weighted", loss, "use its average"))
     classes = len(weights)
 
     def weigh_by_class(outputs: Any, targets: jax.Array) -> Weighted:
+        shape: tuple[int, ...] = getattr(outputs, "shape", ())
+        is_floating = hasattr(targets, "dtype") and jnp.issubdtype(targets.dtype, jnp.floating)
+        if inner.classes and is_floating and targets.shape == shape:
+            _expect_classes(shape[-1], classes)
+            return _weigh_probabilities(inner, outputs, targets, weights)
         labels = _expect_labels("class_weighted", targets)
         values, counts = as_weighted(inner(outputs, targets))
+        # Of one output (batch, 1) the loss has a value an example, (batch,).
+        is_single = not inner.classes and shape == labels.shape and shape[1:] in ((), (1,))
+        if is_single:
+            labels = labels.reshape(shape[:1])
         if values.shape != labels.shape:
             expected = f"a value a label {labels.shape}"
             raise ShapeError(
                 "class_weighted loss",
                 expected,
                 values.shape,
-                "use masked",
+                "use masked, or the pos_weight of binary_cross_entropy",
             )
-        if outputs.shape[-1] != classes:
-            expected = f"({outputs.shape[-1]},)"
-            advice = "one for each class"
+        if not is_single and shape[:-1] != labels.shape:
             raise ShapeError(
-                "class_weighted weights",
-                expected,
-                (classes,),
-                advice,
+                "class_weighted outputs",
+                f"(..., classes) for labels {labels.shape}",
+                shape,
+                "use masked for losses without classes",
             )
+        _expect_classes(2 if is_single else shape[-1], classes)
         # values and counts have the shape of the labels, (batch, ...).
         known = (labels >= 0) & (labels < classes)
-        table = _weight_table(weights, values.dtype)  # (classes,)
+        table = class_weights("class_weighted weights", weights, values.dtype)  # (classes,)
         # Labels are clipped for the lookup; the guard then marks those out of range.
         label_weights = table[labels.clip(0, classes - 1)]
         label_weights = label_weights * nan_unless(known, values.dtype)
@@ -147,6 +167,27 @@ def class_weighted(loss: LossFunction, weights: Sequence[Number] | jax.Array) ->
         return Weighted(values, jnp.where(counts == 0, 0, counts * label_weights))
 
     return _with_function(inner, weigh_by_class)
+
+
+def _weigh_probabilities(
+    loss: Loss,
+    outputs: jax.Array,
+    targets: jax.Array,
+    weights: Sequence[Number] | jax.Array,
+) -> Weighted:
+    """Weigh each class of targets that are probabilities (..., classes)."""
+    # The loss gets the weighted probabilities divided by their sum, which is a distribution again,
+    # and the sum is the weight of the example.
+    wide = trees.wide(targets)
+    table = class_weights("class_weighted weights", weights, wide)  # (classes,)
+    parts = targets.astype(wide) * jnp.broadcast_to(table, targets.shape)
+    totals = parts.sum(-1, keepdims=True)
+    is_weighted = totals > 0
+    shares = jnp.where(is_weighted, parts / jnp.where(is_weighted, totals, 1), targets)
+    # Rows that are no distribution stay so.
+    known = are_distributions(targets)[..., None]
+    values, counts = as_weighted(loss(outputs, jnp.where(known, shares, jnp.nan)))
+    return Weighted(values, counts * totals.squeeze(-1).astype(values.dtype))
 
 
 def as_weighted(values: PerExample | Weighted) -> Weighted:
@@ -165,6 +206,7 @@ def _with_function(loss: Loss, function: LossFunction, **changes: Any) -> Loss:
         "ignored": loss.ignored,
         "metric": loss.metric,
         "heads": loss.heads,
+        "compares": loss.compares,
     }
     return Loss(function, **attributes | changes)
 
@@ -225,39 +267,26 @@ def _broadcast_first(vector: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(column, x.shape)
 
 
-def _expect_class_weights(weights: Sequence[Number] | jax.Array) -> None:
-    where = "class_weighted weights"
-    if not isinstance(weights, jax.Array | np.ndarray):
-        for index, weight in enumerate(weights):
-            checks.number(f"{where} {index}", weight, "[0, inf)")
-        return
-    if weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
-        got = checks.describe(weights)
-        raise ConfigError(
-            where,
-            "floats (classes,)",
-            got,
+def _expect_classes(expected: int, given: int) -> None:
+    if expected != given:
+        raise ShapeError(
+            "class_weighted weights",
+            f"({expected},)",
+            (given,),
             "one for each class",
         )
-    # The numbers of a traced array are not known yet.
-    if not checks.is_concrete(weights):
-        return
-    numbers = np.asarray(weights)
-    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+
+
+def _expect_loss(where: str, loss: Any, advice: str) -> Any:
+    """Return the loss; ConfigError for a metric of a whole data set, which has no values."""
+    if isinstance(loss, Metric):
         raise ConfigError(
-            where,
-            "finite numbers >= 0",
-            numbers,
-            "0 ignores a class",
+            f"{where} loss",
+            "a function (outputs, targets) -> a value an example",
+            f"a Metric of the whole data set, {loss!r}",
+            advice,
         )
-
-
-def _weight_table(weights: Sequence[Number] | jax.Array, dtype: Any) -> jax.Array:
-    """Return the weights as an array (classes,); each number of a sequence may be traced."""
-    if isinstance(weights, jax.Array | np.ndarray):
-        return jnp.asarray(weights, dtype)
-    # Converted one by one, since some of them may be traced.
-    return jnp.stack([jnp.asarray(weight, dtype) for weight in weights])
+    return loss
 
 
 def _expect_labels(where: str, targets: Any) -> jax.Array:

@@ -313,16 +313,19 @@ def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
 
 
 def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
-    """Raise LabelError for targets of a loss of probabilities that do not sum to 1."""
+    """Raise LabelError for targets of a loss of probabilities that are no distributions."""
     is_float = jnp.issubdtype(targets.dtype, jnp.floating)
     # Outputs and targets are (batch, ..., classes).
     if not (loss.probabilities and is_float) or targets.shape[1:] != out_shape:
         return
     # In float64, so that rounding does not grow with the number of classes.
-    sums = np.asarray(targets, np.float64).sum(-1)
+    rows = np.asarray(targets, np.float64)
+    sums = rows.sum(-1)
     wrong = np.abs(sums - 1) > SUM_TOLERANCE
     advice = "the one-hot row of a wrong label is all zeros"
     _raise_at_first(LabelError, "targets", "rows that sum to 1", sums, wrong, advice)
+    advice = "give probabilities, not logits or scores"
+    _raise_at_first(LabelError, "targets", "probabilities >= 0", rows, rows < 0, advice)
 
 
 def _expect_image_range(recipe: Recipe, inputs: Any) -> None:

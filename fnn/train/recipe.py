@@ -12,6 +12,7 @@ from fnn.augment import BatchPolicy
 from fnn.data import to_float
 from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
+from fnn.objective.heads import default_metrics
 from fnn.objective.loss import as_loss
 from fnn.train.early_stopping import EarlyStopping
 from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation_name
@@ -110,7 +111,8 @@ def recipe(
             recipe that only evaluates and predicts.
         loss: (outputs, targets) -> one value per example. The mean is minimized.
         metrics: By name, functions like the loss or `Metric`. By default the metric that the loss
-            proposes: accuracy for losses of classes, none for others.
+            proposes: accuracy for losses of classes, none for others; for `multi_task` also the
+            loss of each head, as `loss_digit` and `accuracy_digit` for a head `digit`.
         measures: Further figures of each step by name, (StepRecord) -> a number, as in
             measures={"gradient_norm": lambda step: optim.global_norm(step.grads)}.
         prepare: From stored inputs to inputs of the network, in training, validation and
@@ -152,8 +154,15 @@ def recipe(
             _expect_function(name, function)
     if micro_batch_size is not None:
         checks.whole("recipe micro_batch_size", micro_batch_size)
+        if known_loss.compares:
+            raise ConfigError(
+                "recipe micro_batch_size",
+                "None with a loss that compares the examples of a batch",
+                micro_batch_size,
+                "leave it out: examples of different micro-batches would not be compared",
+            )
     if metrics is None:
-        metrics = {} if known_loss.metric is None else dict([known_loss.metric])
+        metrics = default_metrics(known_loss)
     built = Recipe(
         network=network,
         optimizer=optimizer,

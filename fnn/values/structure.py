@@ -46,6 +46,9 @@ def split(
     def part(name: Any, item: Any) -> Any:
         return split(item, numeric, children, keys, (*path, str(name)))
 
+    # A text or a truth value of NumPy prints and compares as that of Python.
+    if isinstance(value, np.str_ | np.bool):
+        return value.item()
     # Exactly these types: a NamedTuple or an OrderedDict cannot be rebuilt from its items alone.
     if type(value) in (tuple, list):
         return type(value)(part(index, item) for index, item in enumerate(value))

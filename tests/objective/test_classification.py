@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logsumexp, rel_entr, softmax
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import binary_cross_entropy, cross_entropy, focal, hinge, kl_divergence, nll
+from fnn.objective import (
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    focal,
+    hinge,
+    kl_divergence,
+    nll,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -225,6 +233,7 @@ WRONG_ROWS = {
     "more than one": [0.7, 0.7, 0.0],
     "less than one": [0.5, 0.2, 0.2],
     "not a number": [np.nan, 0.5, 0.5],
+    "a negative entry": [2.0, -1.0, 0.0],
 }
 
 
@@ -389,6 +398,150 @@ def test_binary_cross_entropy_equals_that_of_two_classes(scale, smoothing):
 def test_binary_cross_entropy_is_exact_for_large_logits():
     got = binary_cross_entropy(jnp.array([50.0, -50.0]), jnp.array([1, 0]))
     np.testing.assert_allclose(got, np.exp(-50.0), rtol=1e-6)
+
+
+@float64
+@every_smoothing
+def test_a_weight_of_yes_multiplies_its_likelihood(smoothing):
+    """As pos_weight of torch's BCEWithLogitsLoss: one weight, or one for each entry."""
+    draw = np.random.default_rng(0)
+    logits, answers = draw.normal(size=(4, 3)), draw.integers(0, 2, (4, 3))
+    q = (1 - smoothing) * answers + smoothing / 2
+    for weight in (3.0, (0.5, 2.0, 4.0), np.array([0.5, 2.0, 4.0]), jnp.array([0.5, 2.0, 4.0])):
+        terms = np.asarray(weight) * q * np.log(expit(logits)) + (1 - q) * np.log(expit(-logits))
+        options = {"label_smoothing": smoothing, "pos_weight": weight}
+        got = binary_cross_entropy(jnp.array(logits), jnp.array(answers), **options)
+        np.testing.assert_allclose(got, -terms.mean(1), rtol=1e-12)
+        assert binary_cross_entropy(**options) == binary_cross_entropy(**options)
+    slopes = jax.grad(
+        lambda weight: binary_cross_entropy(
+            jnp.array(logits), jnp.array(answers), pos_weight=weight
+        ).sum()
+    )(2.0)
+    np.testing.assert_allclose(slopes, -(answers * np.log(expit(logits))).mean(1).sum(), rtol=1e-12)
+
+
+def test_wrong_weights_of_yes_raise():
+    logits = jnp.ones((4, 3))
+    for weight, error in ((-1.0, ConfigError), ((1.0, -1.0, 1.0), ConfigError), ("2", ConfigError),
+                          ((1.0, 2.0), ShapeError), (jnp.ones(4), ShapeError)):  # fmt: skip
+        with pytest.raises(error, match="binary_cross_entropy pos_weight"):
+            binary_cross_entropy(logits, logits, pos_weight=weight)
+
+
+@float64
+@every_scale
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [0.25, None])
+def test_binary_focal_equals_its_formula(scale, gamma, alpha):
+    draw = np.random.default_rng(0)
+    z, t = scale * draw.normal(size=(4, 3)), draw.integers(0, 2, (4, 3))
+    sign = 2 * t - 1
+    balance = 1 if alpha is None else alpha * t + (1 - alpha) * (1 - t)
+    values = balance * np.exp(gamma * -np.logaddexp(0, sign * z)) * np.logaddexp(0, -sign * z)
+    for targets in (t, t.astype(bool), t.astype(float)):
+        got = binary_focal(jnp.array(z), jnp.array(targets), gamma=gamma, alpha=alpha)
+        np.testing.assert_allclose(got, values.mean(1), rtol=1e-12)
+
+
+@float64
+def test_binary_focal_of_probabilities_equals_the_formula_of_torchvision():
+    draw = np.random.default_rng(0)
+    z, t = draw.normal(size=(4, 3)), draw.random((4, 3))
+    p = expit(z)
+    surprise = -t * np.log(p) - (1 - t) * np.log(1 - p)
+    rest = 1 - (p * t + (1 - p) * (1 - t))
+    wanted = (0.25 * t + 0.75 * (1 - t)) * surprise * rest**2
+    np.testing.assert_allclose(binary_focal(jnp.array(z), jnp.array(t)), wanted.mean(1), rtol=1e-12)
+
+
+SURE = jnp.array([-jnp.inf, jnp.inf, jnp.inf, -jnp.inf])
+
+
+@pytest.mark.parametrize("loss", [
+    binary_cross_entropy,
+    binary_focal(gamma=0.0, alpha=None),
+    binary_focal(gamma=2.0, alpha=None),
+], ids=repr)  # fmt: skip
+def test_infinite_logits_of_yes_and_no_have_the_limits_of_value_and_gradient(loss):
+    answers = jnp.array([0, 1, 0, 1])
+    np.testing.assert_array_equal(loss(SURE, answers), [0, 0, np.inf, np.inf])
+    gradient = jax.jit(jax.grad(lambda z: loss(z, answers).sum()))(SURE)
+    np.testing.assert_array_equal(gradient, [0, 0, 1, -1])
+
+
+EXCLUDED = jnp.array([[0.0, -jnp.inf, 1.0], [0.0, -jnp.inf, -jnp.inf], [0.0, -jnp.inf, -jnp.inf]])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_with_excluded_classes_has_the_limits_of_value_and_gradient(gamma):
+    labels = jnp.array([0, 0, 1])
+    finite = jnp.where(jnp.isneginf(EXCLUDED), -1e5, EXCLUDED)
+    values, gradient = (
+        focal(EXCLUDED, labels, gamma=gamma),
+        jax.grad(lambda x: focal(x, labels, gamma=gamma).sum()),
+    )
+    np.testing.assert_allclose(values[:2], focal(finite, labels, gamma=gamma)[:2], rtol=1e-6)
+    assert values[2] == jnp.inf
+    np.testing.assert_allclose(gradient(EXCLUDED), gradient(finite), atol=1e-6)
+
+
+def test_kl_divergence_with_excluded_classes_equals_scipy():
+    q = jnp.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    wanted = rel_entr(np.float64(q), softmax(np.float64(EXCLUDED), -1)).sum(-1)
+    np.testing.assert_allclose(kl_divergence(EXCLUDED, q), wanted, rtol=1e-6)
+    gradient = jax.grad(lambda x: kl_divergence(x, q).sum())(EXCLUDED)
+    np.testing.assert_allclose(gradient, softmax(np.float64(EXCLUDED), -1) - q, atol=1e-6)
+
+
+def test_kl_divergence_of_equal_distributions_is_not_negative():
+    logits = jnp.float32(5 * np.random.default_rng(0).normal(size=(200, 30)))
+    values = kl_divergence(logits, jax.nn.softmax(logits))
+    assert (values >= 0).all() and (values < 1e-6).all()
+
+
+def test_hinge_of_excluded_classes_adds_nothing():
+    labels = jnp.array([0, 0])
+    np.testing.assert_array_equal(hinge(EXCLUDED[:2], labels), [2, 0])
+    gradient = jax.grad(lambda x: hinge(x, labels).sum())(EXCLUDED[:2])
+    np.testing.assert_array_equal(gradient, [[-1, 0, 1], [0, 0, 0]])
+
+
+def test_the_gradient_of_binary_cross_entropy_at_0_is_that_of_the_sigmoid():
+    answers = jnp.array([0.0, 1.0, 0.25])
+    gradient = jax.grad(lambda z: binary_cross_entropy(z, answers).sum())(jnp.zeros(3))
+    np.testing.assert_allclose(gradient, 0.5 - answers)
+    second = jax.hessian(lambda z: binary_cross_entropy(z, answers).sum())(jnp.zeros(3))
+    np.testing.assert_allclose(jnp.diag(second), 0.25)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, nll, focal, hinge])
+def test_one_class_raises(loss):
+    with pytest.raises(ShapeError, match=r"logits: expected two classes or more.*binary_cross_ent"):
+        loss(jnp.zeros((3, 1)), jnp.zeros(3, jnp.int32))
+
+
+def test_the_gradient_of_cross_entropy_keeps_no_array_of_the_size_of_the_logits():
+    shapes = jax.ShapeDtypeStruct((64, 5000), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
+    smoothing = jax.ShapeDtypeStruct((), jnp.float32)
+
+    def mean(logits, labels, smoothing):
+        return cross_entropy(logits, labels, label_smoothing=smoothing).mean()
+
+    default = jax.grad(lambda logits, labels: mean(logits, labels, 0.0))
+    for gradient, arguments in ((default, shapes), (jax.grad(mean), (*shapes, smoothing))):
+        compiled = jax.jit(gradient).lower(*arguments).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < 64 * 5000
+
+
+@float64
+def test_the_second_derivatives_of_cross_entropy_have_their_closed_form():
+    logits, labels = random_problem(rows=1, classes=4)
+    p = softmax(logits[0])
+    hessian = jax.hessian(lambda x: cross_entropy(x, jnp.array(labels))[0])(jnp.array(logits))
+    np.testing.assert_allclose(hessian[0, :, 0], np.diag(p) - np.outer(p, p), atol=1e-14)
+    mixed = jax.jacfwd(lambda s: slope(jnp.array(logits), jnp.array(labels), s))(0.3)
+    np.testing.assert_allclose(mixed[0], np.eye(4)[labels[0]] - 0.25, atol=1e-14)
 
 
 @pytest.mark.parametrize("answer", [-1, 2, 1.01, np.nan])

@@ -161,6 +161,33 @@ def test_poisson_nll_equals_scipy():
         )
 
 
+@float64
+def test_full_likelihoods_equal_scipy():
+    draw = np.random.default_rng(0)
+    mean, variance = draw.normal(size=(4, 3)), 0.1 + draw.random((4, 3))
+    targets, counts = draw.normal(size=(4, 3)), draw.poisson(3, (4, 3))
+    got = gaussian_nll((jnp.array(mean), jnp.array(variance)), jnp.array(targets), full=True)
+    wanted = -stats.norm.logpdf(targets, mean, np.sqrt(variance)).mean(1)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    got = poisson_nll(jnp.array(mean), jnp.array(counts), full=True)
+    np.testing.assert_allclose(got, -stats.poisson.logpmf(counts, np.exp(mean)).mean(1), rtol=1e-12)
+    assert np.isnan(poisson_nll(jnp.zeros(1), jnp.array([-1]), full=True))
+
+
+def test_a_count_of_0_where_0_is_expected_has_no_loss():
+    z = jnp.array([-jnp.inf, -jnp.inf])
+    np.testing.assert_array_equal(poisson_nll(z, jnp.array([0, 1])), [0, np.inf])
+    gradient = jax.grad(lambda z: poisson_nll(z, jnp.array([0, 1])).sum())(z)
+    np.testing.assert_array_equal(gradient, [0, -1])
+
+
+def test_the_error_of_integer_targets_names_a_cast_that_works():
+    targets = np.arange(3)
+    with pytest.raises(DTypeError, match=r"got int64; cast them, as in targets.astype\(numpy.f"):
+        squared_error(jnp.ones(3), targets)
+    assert np.isfinite(squared_error(jnp.ones(3), targets.astype(np.float32))).all()
+
+
 def test_a_negative_variance_or_count_gives_nan():
     outputs = jnp.ones(3), jnp.array([1.0, -1.0, 0.0])
     targets = jnp.zeros(3)

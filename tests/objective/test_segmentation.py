@@ -61,6 +61,33 @@ def test_a_label_or_a_mask_out_of_range_gives_nan():
         assert np.isnan(gradient[1]).any()
 
 
+@float64
+def test_dice_leaves_out_pixels():
+    draw = np.random.default_rng(0)
+    logits, labels = draw.normal(size=(2, 6, 3)), draw.integers(0, 3, (2, 6))
+    void = np.array([True, False, False, True, False, False])
+    padded = jnp.array(np.where(void, 255, labels), jnp.uint8)
+    holed = jnp.where(void[None, :, None], jnp.nan, logits)
+    wanted = dice_by_loops(softmax(logits[:, ~void], -1), np.eye(3)[labels[:, ~void]], 1.0)
+    value, slope = jax.value_and_grad(lambda x: dice(x, padded, ignore=255).sum())(holed)
+    np.testing.assert_allclose(value, wanted.sum(), rtol=1e-12)
+    others = jax.grad(lambda x: dice(x, jnp.array(labels[:, ~void])).sum())
+    np.testing.assert_array_equal(slope[:, void], 0)
+    np.testing.assert_allclose(slope[:, ~void], others(jnp.array(logits[:, ~void])), rtol=1e-12)
+
+
+@float64
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_dice_leaves_out_entries_of_masks(dtype):
+    draw = np.random.default_rng(0)
+    logits, masks = draw.normal(size=(2, 6, 2)), draw.integers(0, 2, (2, 6, 2))
+    void = draw.random((2, 6, 2)) < 0.3
+    padded = jnp.array(np.where(void, -1, masks), dtype)
+    p, g = np.where(void, 0, expit(logits)), np.where(void, 0, masks)
+    got = dice(jnp.where(void, jnp.nan, logits), padded, ignore=-1)
+    np.testing.assert_allclose(got, dice_by_loops(p, g.astype(float), 1.0), rtol=1e-12)
+
+
 ERRORS = {
     "no channels": (
         jnp.ones((2, 3)),

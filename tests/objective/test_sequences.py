@@ -86,6 +86,50 @@ def test_labels_that_need_more_time_have_an_infinite_loss():
     assert (values > 0).all()
 
 
+def test_zero_infinity_gives_impossible_examples_the_value_and_the_gradient_0():
+    x, times = jnp.float32(logits()), jnp.array([3, 2, 1, 1])
+    targets = jnp.array([[2, 2], [2, 2], [1, 2], [3, 3]]), jnp.array([2, 2, 2, 1])
+
+    def value(x, zero_infinity):
+        values = ctc((x, times), targets, zero_infinity=zero_infinity)
+        return values.sum(), values
+
+    (_, values), gradient = jax.value_and_grad(value, has_aux=True)(x, True)
+    wanted = value(x, False)[1]
+    np.testing.assert_array_equal(values, jnp.where(jnp.isinf(wanted), 0, wanted))
+    possible = jnp.array([0, 3])
+    assert not gradient[1:3].any()
+    (_, _), other = jax.value_and_grad(value, has_aux=True)(x, False)
+    np.testing.assert_array_equal(gradient[possible], other[possible])
+
+
+def test_zero_infinity_keeps_the_nan_of_wrong_labels():
+    targets = jnp.array([[1, 2], [7, 1]]), jnp.array([2, 2])
+    values = ctc(jnp.zeros((2, 4, 3)), targets, zero_infinity=True)
+    assert np.isnan(values).tolist() == [False, True]
+
+
+def test_the_loss_of_a_sure_sequence_is_not_negative():
+    draw = np.random.default_rng(0)
+    x = jnp.float32(draw.normal(size=(500, 4, 3)) + np.array([0, 17, 0]) * draw.random((500, 4, 1)))
+    values = ctc(x, (jnp.ones((500, 1), int), jnp.ones(500, int)))
+    assert (values >= 0).all()
+    assert ctc(jnp.array([[[0.0, 17.0]] * 2]), (jnp.array([[1]]), jnp.array([1])))[0] < 1e-6
+
+
+@float64
+def test_classes_excluded_by_a_logit_of_minus_infinity_have_finite_gradients():
+    x = logits()
+    x[..., 3] = -np.inf
+    labels = np.where(LABELS == 3, 1, LABELS)
+    targets = jnp.array(labels), jnp.array(LENGTHS)
+    values, gradient = value_and_gradient((jnp.array(x), jnp.array([4] * 4)), targets)
+    finite = jnp.array(np.where(np.isinf(x), -800.0, x))
+    wanted = value_and_gradient((finite, jnp.array([4] * 4)), targets)
+    np.testing.assert_allclose(values, wanted[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, wanted[1], atol=1e-12)
+
+
 WRONG = {
     "the blank": ([0, 2], 2, 4),
     "no class": ([1, 4], 2, 4),

@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.distance import cosine as cosine_distance
 from scipy.special import logsumexp
 
+from fnn import nn, objective, train
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective import cosine, nt_xent, triplet
 
@@ -185,3 +186,11 @@ def test_options_out_of_range_raise():
         triplet((ones,) * 3, jnp.zeros(2, int), margin=-1)
     with pytest.raises(ConfigError, match="nt_xent temperature: expected a number in"):
         nt_xent(ones, jnp.zeros(2, int), temperature=0)
+
+
+def test_a_batch_of_a_contrastive_loss_is_not_split():
+    for loss in (nt_xent, nt_xent(temperature=0.1), objective.masked(nt_xent),
+                 objective.multi_task({"view": nt_xent})):  # fmt: skip
+        assert train.recipe(nn.dense(2), loss=loss).metrics.keys() <= {"loss_view"}
+        with pytest.raises(ConfigError, match="micro_batch_size: expected None with a loss that"):
+            train.recipe(nn.dense(2), loss=loss, micro_batch_size=8)

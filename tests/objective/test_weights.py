@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective import (
     accuracy,
+    binary_cross_entropy,
     class_weighted,
     cross_entropy,
+    f1,
     ignoring,
     kl_divergence,
     masked,
@@ -152,6 +155,40 @@ def test_ignoring_and_class_weights_compose_in_either_order(order):
     assert not slope[~kept].any()
 
 
+def test_class_weights_of_probabilities_weigh_each_class():
+    """-Σ_c w_c q_c log p_c, as in torch.nn.functional.cross_entropy."""
+    draw = np.random.default_rng(0)
+    logits, probabilities = draw.normal(size=(6, 3)), draw.dirichlet(np.ones(3), 6)
+    wanted = -(np.array(WEIGHTS) * probabilities * log_softmax(logits, -1)).sum(-1)
+    loss = class_weighted(cross_entropy, WEIGHTS)
+    values, weights = loss(jnp.float32(logits), jnp.float32(probabilities))
+    np.testing.assert_allclose(values * weights, wanted, rtol=1e-5)
+    np.testing.assert_allclose(weights, probabilities @ np.array(WEIGHTS), rtol=1e-5)
+
+
+def test_class_weights_of_one_hot_rows_equal_those_of_labels():
+    draw = np.random.default_rng(0)
+    logits, labels = jnp.float32(draw.normal(size=(6, 3))), jnp.array(draw.integers(0, 3, 6))
+    loss = class_weighted(cross_entropy(label_smoothing=0.1), WEIGHTS)
+    rows = jax.nn.one_hot(labels, 3)
+    chex.assert_trees_all_close(loss(logits, rows), loss(logits, labels), rtol=1e-6)
+    assert np.isnan(loss(logits, rows.at[2].set(jnp.array([2.0, -1, 0]))).values[2])
+    hidden = class_weighted(cross_entropy, (0.0, 1.0, 1.0))(logits, rows)
+    np.testing.assert_array_equal(hidden.weights, labels != 0)
+    assert np.isfinite(hidden.values).all()
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (2,), (2, 1)])
+def test_class_weights_of_one_output_are_those_of_no_and_yes(shape):
+    logits = jnp.linspace(-1, 2, shape[0]).reshape(shape)
+    answers = jnp.arange(shape[0]).reshape(shape) % 2
+    values, weights = class_weighted(binary_cross_entropy, (1.0, 5.0))(logits, answers)
+    np.testing.assert_array_equal(values, binary_cross_entropy(logits, answers))
+    np.testing.assert_array_equal(weights, jnp.where(answers.reshape(-1) == 1, 5.0, 1.0))
+    with pytest.raises(ShapeError, match=r"class_weighted weights: expected \(2,\), got \(3,\)"):
+        class_weighted(binary_cross_entropy, WEIGHTS)(logits, answers)
+
+
 def test_a_mask_of_the_shape_of_the_targets_weighs_each_number():
     draw = np.random.default_rng(0)
     outputs = draw.normal(size=(4, 3, 2))
@@ -288,8 +325,19 @@ ERRORS = {
         ShapeError,
         r"class_weighted weights: expected \(3,\), got \(2,\)",
     ),
-    "probabilities": (
-        lambda: class_weighted(cross_entropy, WEIGHTS)(X, X),
+    "several answers": (
+        lambda: class_weighted(binary_cross_entropy, (1.0, 5.0))(X, X.astype(int)),
+        ShapeError,
+        "class_weighted loss: expected a value a label .* pos_weight",
+    ),
+    "a metric": (
+        lambda: ignoring(f1(), 255),
+        ConfigError,
+        "ignoring loss: .*, got a Metric .*; give the metric ignore=",
+    ),
+    "a masked metric": (lambda: masked(f1()), ConfigError, "masked loss: .*, got a Metric"),
+    "real targets": (
+        lambda: class_weighted(squared_error, WEIGHTS)(X, X),
         DTypeError,
         "class_weighted targets",
     ),

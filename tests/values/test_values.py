@@ -203,6 +203,13 @@ def test_arrays_and_keys_print_as_the_calls_that_make_them(value):
     assert evaluated(value) == value and hash(evaluated(value)) == hash(value)
 
 
+def test_text_and_truth_values_of_numpy_are_those_of_python():
+    stopping = train.early_stopping(3, mode=np.str_("min"))
+    assert stopping == train.early_stopping(3, mode="min")
+    assert repr(stopping) == repr(train.early_stopping(3, mode="min"))
+    assert objective.poisson_nll(full=np.bool(True)) == objective.poisson_nll(full=True)
+
+
 def test_a_function_is_structure_by_identity_and_a_partial_by_its_parts():
     from functools import partial
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
-from fnn.objective.metrics.per_example import expect_labels
+from fnn.objective.metrics.labels import expect_labels
 from fnn.types import Labels, Logits
 
 MAX_LENGTH = 14  # columns of a name in the title of an image

@@ -1,111 +1,50 @@
-"""Metrics of a whole data set that are not means: AUC, calibration, perplexity and R²."""
+"""Metrics of a whole data set that are not means: calibration, perplexity and R²."""
 
 import jax
 import jax.numpy as jnp
 
-from fnn import checks, trees
-from fnn.errors import ShapeError
+from fnn import checks
 from fnn.objective.classification import cross_entropy
-from fnn.objective.metrics.per_example import expect_labels, spread
-from fnn.objective.targets import expect_pair
+from fnn.objective.metrics.labels import IGNORED, UNKNOWN, predict_class, read_classes, spread
+from fnn.objective.targets import expect_pair, ignored_label
 from fnn.objective.weights import as_weighted
 from fnn.types import LossFunction, Metric, Weighted
 from fnn.values import maker
 
 Pair = tuple[jax.Array, jax.Array]
+# Confidence, whether the prediction is right, and whether the example counts, each (n, ...).
+Confidences = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @maker
-def roc_auc() -> Metric:
-    """Area under the ROC curve, exact: P(score of class 1 > score of class 0), ties counting half.
-
-    It is Mann and Whitney's U / (n₁ n₀). The metric takes scores (n,) or (n, 1), or logits (n, 2),
-    whose difference is the score; and targets 0 or 1, (n,) or of the shape of the outputs. It is
-    NaN if a class is missing, or for a NaN score or another target, unless its weight is 0.
-    ShapeError if the two do not fit.
-    """
-
-    def per_example(outputs: jax.Array, labels: jax.Array) -> Pair:
-        checks.floating("outputs", outputs)
-        if outputs.shape[1:] not in ((), (1,), (2,)):
-            expected = "scores (n,) or logits (n, 2)"
-            raise ShapeError(
-                "outputs",
-                expected,
-                outputs.shape,
-                "give a score an example",
-            )
-        if labels.shape not in (outputs.shape[:1], outputs.shape):
-            expected = f"one an example, {outputs.shape[:1]}"
-            raise ShapeError(
-                "labels",
-                expected,
-                labels.shape,
-                "give 0 or 1 for each",
-            )
-        wide = outputs.astype(trees.wide(outputs))
-        # The logits' difference has the order of the probability of class 1.
-        are_logits = outputs.shape[1:] == (2,)
-        scores = wide[:, 1] - wide[:, 0] if are_logits else wide.reshape(-1)  # (n,)
-        # Of one-hot rows, the column of class 1.
-        column = labels if labels.ndim == 1 else labels[:, -1]
-        return scores, column.astype(scores.dtype)
-
-    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
-        scores, labels = statistics
-        each = spread(weights, scores)
-        positive = jnp.where(labels == 1, each, 0)
-        negative = jnp.where(labels == 0, each, 0)
-        wrong = jnp.isnan(scores) | ((labels != 0) & (labels != 1))
-        # A NaN score of padding would be sorted to the end, among the others.
-        scores = jnp.where(each == 0, 0, scores)
-        order = jnp.argsort(scores)
-        ranked = scores[order]
-        positive = positive[order]
-        negative = negative[order]
-        # lower[i] is the weight of class 0 among the i lowest scores, (n + 1,).
-        lower = jnp.pad(jnp.cumsum(negative), (1, 0))
-        step = ranked[1:] != ranked[:-1]
-        first_of_tie = jnp.pad(step, (1, 0), constant_values=True)
-        last_of_tie = jnp.pad(step, (0, 1), constant_values=True)
-        # For each score, the weight of class 0 strictly below it, and at or below it.
-        below = jax.lax.cummax(jnp.where(first_of_tie, lower[:-1], 0))
-        not_above = jax.lax.cummin(jnp.where(last_of_tie, lower[1:], jnp.inf), reverse=True)
-        # The mean of the two counts each tie by half.
-        pairs = positive * (below + not_above)
-        area = (pairs / (2 * negative.sum())).sum() / positive.sum()
-        return area * jnp.where((wrong & (each != 0)).any(), jnp.nan, 1)
-
-    return Metric(per_example, reduce)
-
-
-@maker
-def calibration_error(*, bins: int = 15) -> Metric:
+def calibration_error(*, bins: int = 15, ignore: int | None = None) -> Metric:
     """Expected calibration error (ECE), Σ_b |B_b| / n |accuracy(B_b) - confidence(B_b)|.
 
     The confidence is the largest probability; bin b holds those in (b / bins, (b + 1) / bins]. The
-    metric takes logits (n, ..., classes) and integer labels (n, ...) or probabilities
-    [Guo et al. 2017, arXiv:1706.04599].
+    metric takes logits (n, ..., classes) and integer labels (n, ...) or probabilities; a network
+    with one output, (n, ..., 1) or (n,), has two classes. A label out of range makes it NaN, unless
+    the weight is 0 [Guo et al. 2017, arXiv:1706.04599].
 
     Args:
         bins: Number of bins, at least 1; 15 is that of the paper.
+        ignore: Label that does not count, such as 255 for pixels without a class.
 
     Raises:
-        ConfigError: `bins` is not a whole number >= 1.
+        ConfigError: `bins` is not a whole number >= 1, or `ignore` is not a whole number.
         DTypeError: When called, the logits are not floats, or the labels are neither.
         ShapeError: When called, the shapes do not fit.
     """
     checks.whole("calibration_error bins", bins)
+    ignore = ignored_label("calibration_error ignore", ignore)
 
-    def per_example(logits: jax.Array, labels: jax.Array) -> Pair:
-        truth = expect_labels(logits, labels)
-        prediction = logits.argmax(-1)
-        confidence = jax.nn.softmax(logits.astype(trees.wide(logits))).max(-1)
-        return confidence, prediction == truth.astype(prediction.dtype)
+    def per_example(logits: jax.Array, labels: jax.Array) -> Confidences:
+        rows, truth = read_classes(logits, labels, ignore=ignore)
+        confidence = jnp.where(truth == UNKNOWN, jnp.nan, jax.nn.softmax(rows).max(-1))
+        return confidence, predict_class(rows) == truth, truth != IGNORED
 
-    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
-        confidence, right = statistics
-        each = spread(weights, confidence)  # (n, ...)
+    def reduce(statistics: Confidences, weights: jax.Array) -> jax.Array:
+        confidence, right, counts = statistics
+        each = jnp.where(counts, spread(weights, confidence), 0)  # (n, ...)
         index = (jnp.ceil(confidence * bins) - 1).astype(jnp.int32).clip(0, bins - 1)
         # |B| (accuracy - confidence) is the sum of these gaps over the bin.
         gaps = jnp.where(each == 0, 0, each * (right.astype(confidence.dtype) - confidence))

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sklearn
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import confusion_matrix, f1, precision, recall
+from fnn.objective import class_report, confusion_matrix, f1, mean_iou, precision, recall
 
 
 def jitted(metric):
@@ -42,7 +42,7 @@ def test_the_confusion_matrix_equals_scikit_learn(seed):
 
 
 @every_measure
-@pytest.mark.parametrize("average", ["macro", "micro", "none", "binary"])
+@pytest.mark.parametrize("average", ["macro", "micro", "none", "binary", "weighted"])
 def test_each_average_equals_scikit_learn(make, average):
     for seed in range(3):
         classes = 2 if average == "binary" else CLASSES
@@ -60,7 +60,51 @@ def test_each_average_equals_scikit_learn(make, average):
         )
 
 
+@every_measure
+@pytest.mark.parametrize("average", ["macro", "micro", "none", "weighted"])
+def test_several_labels_an_example_equal_scikit_learn(make, average):
+    logits, _, weights = draw(0)
+    targets = np.random.default_rng(1).integers(0, 2, logits.shape)
+    options = {"average": None if average == "none" else average, "zero_division": 0}
+    wanted = AVERAGED[make](targets, logits > 0, sample_weight=weights, **options)
+    metric = jitted(make(average=average, multilabel=True))
+    for truth in (targets, targets.astype(bool), np.float32(targets)):
+        np.testing.assert_allclose(metric(logits, truth, weights), wanted, rtol=1e-5)
+    # Of an unknown answer, the other answers of the example still count.
+    void = np.random.default_rng(2).random(logits.shape) < 0.2
+    metric = jitted(make(average="micro", multilabel=True, ignore=-1))
+    got = metric(jnp.where(void, jnp.nan, logits), np.where(void, -1, targets))
+    wanted = AVERAGED[make](targets[~void], np.asarray(logits)[~void] > 0)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_the_mean_iou_equals_scikit_learn_over_the_classes_that_occur():
+    for seed in range(3):
+        logits, labels, weights = draw(seed)
+        guess = np.argmax(logits, -1)
+        present = np.union1d(labels, guess)
+        options = {"labels": present, "average": "macro", "sample_weight": weights}
+        wanted = sklearn.jaccard_score(labels, guess, **options)
+        np.testing.assert_allclose(jitted(mean_iou())(logits, labels, weights), wanted, rtol=1e-5)
+
+
+def test_the_report_of_classes_equals_scikit_learn():
+    logits, labels, weights = draw(1)
+    wanted = sklearn.precision_recall_fscore_support(
+        labels,
+        np.argmax(logits, -1),
+        labels=np.arange(CLASSES),
+        sample_weight=weights,
+        zero_division=0,
+    )
+    got = jitted(class_report())(logits, labels, weights)
+    assert got.shape == (4, CLASSES)
+    np.testing.assert_allclose(got, np.stack(wanted), rtol=1e-5)
+
+
 METRICS = {
+    "mean_iou": jitted(mean_iou()),
+    "class_report": jitted(class_report()),
     "confusion_matrix": jitted(confusion_matrix(CLASSES)),
     "precision macro": jitted(precision()),
     "recall micro": jitted(recall(average="micro")),
@@ -124,7 +168,22 @@ def test_they_compute_in_float64(name):
 
 
 ERRORS = {
-    "classes": (lambda: confusion_matrix(0), ConfigError, "confusion_matrix classes: expected"),
+    "classes": (lambda: confusion_matrix(1), ConfigError, "confusion_matrix classes: expected"),
+    "binary labels": (
+        lambda: f1(average="binary", multilabel=True),
+        ConfigError,
+        "f1 average: expected another one than binary",
+    ),
+    "scores": (
+        lambda: f1(multilabel=True)(jnp.ones(2), jnp.ones(2, int)),
+        ShapeError,
+        r"logits: expected \(n, ..., classes\) with multilabel=True",
+    ),
+    "one output": (
+        lambda: confusion_matrix(3)(jnp.ones((2, 1)), jnp.ones(2, int)),
+        ShapeError,
+        r"logits: expected \(\.\.\., 3\) .*; give classes=2",
+    ),
     "average": (
         lambda: f1(average="mean"),
         ConfigError,

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import accuracy, top_k
+from fnn.objective import accuracy, binary_accuracy, top_k
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 def test_accuracy_equals_scikit_learn(seed, classes):
     draw = np.random.default_rng(seed)
     logits, labels = draw.normal(size=(20, classes)), draw.integers(0, classes, 20)
@@ -57,6 +57,44 @@ def test_sequences_have_a_value_for_each_position():
     np.testing.assert_array_equal(
         accuracy(jnp.float32(logits), jnp.array(labels)), logits.argmax(-1) == labels
     )
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_binary_accuracy_equals_scikit_learn(threshold):
+    draw = np.random.default_rng(0)
+    logits, targets = draw.normal(size=(20, 3)), draw.integers(0, 2, (20, 3))
+    guess = 1 / (1 + np.exp(-logits)) > threshold
+    values = binary_accuracy(threshold=threshold)(jnp.float32(logits), jnp.array(targets))
+    chex.assert_shape(values, (20,))
+    np.testing.assert_allclose(values.mean(), (guess == targets).mean(), rtol=1e-6)
+    exact = binary_accuracy(threshold=threshold, exact=True)
+    values = exact(jnp.float32(logits), jnp.array(targets))
+    np.testing.assert_allclose(values.mean(), accuracy_score(targets, guess), rtol=1e-6)
+
+
+def test_binary_accuracy_of_nan_and_of_wrong_targets():
+    logits = jnp.array([[1.0, jnp.nan], [-1.0, 2.0]])
+    np.testing.assert_array_equal(binary_accuracy()(logits, jnp.array([[1, 0], [2, 1]])), [0.5] * 2)
+    values = binary_accuracy()(logits, jnp.array([[1.0, 0.0], [2.0, 1.0]]))
+    np.testing.assert_array_equal(np.isnan(values), [False, True])
+    values = binary_accuracy(exact=True)(logits, jnp.array([[1.0, 0.0], [2.0, 1.0]]))
+    np.testing.assert_array_equal(values, [0, np.nan])
+
+
+def test_binary_accuracy_leaves_out_unknown_answers():
+    logits = jnp.array([[1.0, jnp.nan, -1.0], [jnp.nan, jnp.nan, jnp.nan], [1.0, 1.0, 1.0]])
+    targets = jnp.array([[1, -1, 1], [-1, -1, -1], [1, 1, 1]])
+    values, weights = binary_accuracy(ignore=-1)(logits, targets)
+    np.testing.assert_array_equal(values, [0.5, 0, 1])
+    np.testing.assert_array_equal(weights, [2, 0, 3])
+    values, weights = binary_accuracy(ignore=-1, exact=True)(logits, targets)
+    np.testing.assert_array_equal(values, [0, 0, 1])
+    np.testing.assert_array_equal(weights, [1, 0, 1])
+
+
+def test_binary_accuracy_of_other_shapes_raises():
+    with pytest.raises(ShapeError, match=r"targets: expected the logits' shape \(4, 2\), got \(4,"):
+        binary_accuracy()(jnp.ones((4, 2)), jnp.ones(4, jnp.int32))
 
 
 ERRORS = {
