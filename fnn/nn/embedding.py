@@ -1,5 +1,7 @@
 """Embeddings of tokens and positions."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
@@ -7,9 +9,10 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
+from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.nn.initializers.random import normal
-from fnn.types import Initializer, Layer, Number, Params, Shape, State
+from fnn.types import Initializer, Layer, Number, Params, Shape, Span, State
 from fnn.values import maker
 
 
@@ -68,7 +71,7 @@ def embed(
         vectors = jnp.take(params["table"], x, axis=0, mode="clip")
         return vectors * valid.astype(vectors.dtype)[..., None], state
 
-    return Layer(init, apply)
+    return per_position(Layer(init, apply))
 
 
 @maker
@@ -103,7 +106,7 @@ def unembed(embedding: Layer, vocabulary: int) -> Layer:
         # (batch, ..., width) @ (width, vocabulary) -> (batch, ..., vocabulary)
         return x @ table.astype(x.dtype).T
 
-    return composite("unembed", {"embedding": embedding}, shapes, arrays)
+    return per_position(composite("unembed", {"embedding": embedding}, shapes, arrays))
 
 
 @maker
@@ -130,10 +133,21 @@ def sinusoidal_positions(*, base: Number = 10_000.0) -> Layer:
         checks.floating("sinusoidal_positions x", x)
         time, width = out_shape(x.shape[1:])
         # bfloat16 could not represent positions above 256: the code is rounded at the end.
-        code = _sinusoids(time, width, base, trees.wide(x))
+        code = _sinusoids(jnp.arange(time), width, base, trees.wide(x))
         return x + code.astype(x.dtype)[None]
 
-    return stateless("sinusoidal_positions", out_shape, add)
+    def decoder(span: Span) -> Layer:
+        def add_part(x: jax.Array) -> jax.Array:
+            checks.floating("sinusoidal_positions x", x)
+            time, width = out_shape(x.shape[1:])
+            # (batch, time) -> (batch, time, width)
+            positions = span.positions(time)
+            codes = jax.vmap(lambda row: _sinusoids(row, width, base, trees.wide(x)))(positions)
+            return x + codes.astype(x.dtype)
+
+        return stateless("sinusoidal_positions", out_shape, add_part)
+
+    return replace(stateless("sinusoidal_positions", out_shape, add), decoder=decoder)
 
 
 @maker
@@ -187,17 +201,43 @@ def learned_positions(length: int, *, table_init: Initializer | None = None) -> 
         # (length, width) -> (1, time, width)
         return x + params["table"][None, :time].astype(x.dtype), state
 
-    return Layer(init, apply)
+    def decoder(span: Span) -> Layer:
+        if span.capacity > length:
+            raise ShapeError(
+                "generate learned_positions",
+                f"at most length={length} positions",
+                f"{span.capacity} of the prompt and of the tokens",
+                "generate fewer tokens, or train with rotary positions, which have no limit",
+            )
+
+        def apply_part(
+            params: Params,
+            state: State,
+            x: jax.Array,
+            *,
+            key: jax.Array | None = None,
+            train: bool = False,
+        ):
+            checks.floating("learned_positions x", x)
+            time, width = _expect_sequence("learned_positions", x.shape[1:])
+            trees.expect_arrays("learned_positions", params, {"table": (length, width)})
+            # (batch, time) -> (batch, time, width). Padding may be beyond the last position.
+            vectors = jnp.take(params["table"], span.positions(time), axis=0, mode="clip")
+            return x + vectors.astype(x.dtype), state
+
+        return Layer(init, apply_part)
+
+    return Layer(init, apply, decoder=decoder)
 
 
-def _sinusoids(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
-    """Return the codes of the positions, (time, width)."""
+def _sinusoids(positions: jax.Array, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
+    """Return the codes of the positions (time,), (time, width)."""
     index = jnp.arange(width)
     # Index 2 k and its neighbor 2 k + 1 share a frequency: a sine and a cosine.
     exponent = (index - index % 2).astype(dtype) / width
     frequency = jnp.asarray(trees.knob(base, exponent), dtype) ** -exponent
     # (time, 1) * (1, width) -> (time, width)
-    angle = jnp.arange(time).astype(dtype)[:, None] * frequency[None]
+    angle = positions.astype(dtype)[:, None] * frequency[None]
     is_even = (index % 2 == 0)[None]
     return jnp.where(is_even, jnp.sin(angle), jnp.cos(angle))
 

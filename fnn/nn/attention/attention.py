@@ -1,6 +1,7 @@
 """Multi-head self-attention and cross-attention layers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
+from fnn.nn.attention.cache import earlier, key_value_cache
 from fnn.nn.attention.dot_product import attend, divide_width, projection, rotate
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.dropout import dropout
-from fnn.types import Initializer, Layer, Number, Shape
+from fnn.types import Initializer, Layer, Number, Shape, Span
 from fnn.values import maker
 
 
@@ -174,27 +176,72 @@ def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
     def arrays(go: Go, x: Any) -> jax.Array:
         x, memory, mask = _split_inputs(spec, x, not isinstance(x, tuple))
         _expect_arrays(spec, x, memory, mask)
-        query = go("query", x)  # (batch, queries, heads head_width)
-        key = go("key", memory)  # (batch, keys, kv_heads head_width)
-        value = go("value", memory)
-        _expect_widths(spec, query.shape[-1], key.shape[-1], value.shape[-1])
-        query = _split_heads(query, spec.heads)
-        key = _split_heads(key, spec.kv_heads)
-        value = _split_heads(value, spec.kv_heads)
-        if spec.rotary:
-            # Self-attention only, so that both have positions of one sequence.
-            query = rotate(query, jnp.arange(query.shape[1]))
-            key = rotate(key, jnp.arange(key.shape[1]))
+        query, key, value = _project(spec, go, x, memory, jnp.arange(x.shape[1]))
         mask = _full_mask(mask, x.shape[1], spec.causal)
         # Tested by name, since the parts may have been replaced by others.
         drop = partial(go, "shares") if "shares" in parts else None
         mean = attend(query, key, value, mask=mask, drop=drop)
-        # (batch, time, heads, head_width) -> (batch, time, heads head_width)
-        batch, time, _, _ = mean.shape
-        mean = mean.reshape(batch, time, -1)
-        return go("output", mean)
+        return _output(go, mean)
 
-    return composite(spec.where, parts, shapes, arrays)
+    with_parts = partial(_attention, spec)
+    # Without a causal mask, y depends on later positions.
+    decoder = partial(_decoder, spec, parts) if spec.causal else None
+    layer = composite(spec.where, parts, shapes, arrays)
+    return replace(layer, with_parts=with_parts, decoder=decoder)
+
+
+def _decoder(spec: AttentionSpec, parts: Mapping[str, Layer], span: Span) -> Layer:
+    """Causal self-attention of the queries of one part of each sequence."""
+
+    def shapes(go: Go, shape: Any) -> Shape:
+        raise ConfigError(spec.where, "params of the network", "init", "call init of the network")
+
+    def arrays(go: Go, x: Any) -> jax.Array:
+        if isinstance(x, tuple):
+            advice = "generate without a mask: the lengths of the prompts are masked"
+            raise ShapeError(f"generate {spec.where}", "one array x", "a tuple", advice)
+        _expect_arrays(spec, x, x, None)
+        time = x.shape[1]
+        query, key, value = _project(spec, go, x, x, span.positions(time))
+        cached_key, cached_value = go("cache", (key, value))
+        if not span.is_first:
+            key = cached_key.astype(key.dtype)
+            value = cached_value.astype(value.dtype)
+        mask = earlier(span, time, key.shape[1])
+        return _output(go, attend(query, key, value, mask=mask))
+
+    # The last part, so that the keys of the others do not depend on it.
+    return composite(spec.where, {**parts, "cache": key_value_cache(span)}, shapes, arrays)
+
+
+def _project(
+    spec: AttentionSpec,
+    go: Go,
+    x: jax.Array,
+    memory: jax.Array,
+    positions: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return queries, keys and values, each (batch, time, heads or kv_heads, head_width)."""
+    query = go("query", x)  # (batch, queries, heads head_width)
+    key = go("key", memory)  # (batch, keys, kv_heads head_width)
+    value = go("value", memory)
+    _expect_widths(spec, query.shape[-1], key.shape[-1], value.shape[-1])
+    query = _split_heads(query, spec.heads)
+    key = _split_heads(key, spec.kv_heads)
+    value = _split_heads(value, spec.kv_heads)
+    if spec.rotary:
+        # Self-attention only, so that both have positions of one sequence.
+        query = rotate(query, positions)
+        key = rotate(key, positions)
+    return query, key, value
+
+
+def _output(go: Go, mean: jax.Array) -> jax.Array:
+    """Map the means of all heads to y."""
+    # (batch, time, heads, head_width) -> (batch, time, heads head_width)
+    batch, time, _, _ = mean.shape
+    mean = mean.reshape(batch, time, -1)
+    return go("output", mean)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
+from fnn.nn.core.decoding import per_position
 from fnn.nn.linear import dense
 from fnn.types import Initializer, Layer, Params, Shape, State
 
@@ -108,7 +109,7 @@ def rotate(
 
     Args:
         x: (batch, time, heads, width), width even.
-        positions: t (time,).
+        positions: t (time,), or (batch, time) where they differ from sequence to sequence.
         base: Ratio of the longest to the shortest wavelength, about.
     """
     wide = trees.wide(x)
@@ -116,8 +117,10 @@ def rotate(
     even_numbers = jnp.arange(0, width, 2)
     frequency = base ** (-even_numbers.astype(wide) / width)
     times = positions.astype(wide)
-    angle = times[:, None] * frequency[None]  # (time, width / 2)
-    angle = angle[None, :, None]  # (1, time, 1, width / 2)
+    if times.ndim == 1:
+        times = times[None]  # (1, time)
+    angle = times[..., None] * frequency[None, None]  # (batch or 1, time, width / 2)
+    angle = angle[:, :, None]  # (batch or 1, time, 1, width / 2)
     even = x[..., ::2].astype(wide)
     odd = x[..., 1::2].astype(wide)
     cos = jnp.cos(angle)
@@ -159,7 +162,7 @@ def projection(
         inputs = x.shape[-1]
         return layer(inputs).apply(params, state, x)
 
-    return Layer(init, apply, "dense")
+    return per_position(Layer(init, apply, "dense"))
 
 
 def divide_width(

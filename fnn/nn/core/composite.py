@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, TreeMismatchError, inside
-from fnn.types import Layer, Params, Shape, State
+from fnn.types import Layer, Params, Shape, Span, State
 
 Parts = Mapping[str, Layer]
 # (name, x) -> y: passes x, an array or a shape, through the part of this name.
@@ -140,7 +140,25 @@ def wrap_layer(
     def with_parts(parts: Mapping[str, Any]) -> Layer:
         return rewrap(_with_parts(layer, parts))
 
-    return Layer(changed.init, changed.apply, name_of(layer), layer.parts, with_parts)
+    return Layer(
+        changed.init,
+        changed.apply,
+        name_of(layer),
+        layer.parts,
+        with_parts,
+        decoder=map_decoder(layer, rewrap),
+    )
+
+
+def map_decoder(
+    layer: Layer,
+    change: Callable[[Layer], Layer],
+) -> Callable[[Span], Layer] | None:
+    """Return the decoder of a changed layer: the same change of its decoder, if it has one."""
+    decoder = layer.decoder
+    if decoder is None:
+        return None
+    return lambda span: change(decoder(span))
 
 
 def map_parts(layer: Layer, change: Change) -> Layer:

@@ -65,6 +65,7 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
         changed.parts,
         changed.with_parts,
         changed.by_name,
+        changed.decoder,
     )
 
 
@@ -112,7 +113,15 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
     shares = {}
     for name, part in parts(layer).items():
         shares[name] = pretrained(part, params.get(name, {}), state.get(name, {}))
-    return Layer(init, layer.apply, name_of(layer), shares, layer.with_parts, by_name=True)
+    return Layer(
+        init,
+        layer.apply,
+        name_of(layer),
+        shares,
+        layer.with_parts,
+        by_name=True,
+        decoder=layer.decoder,
+    )
 
 
 def _split_first(path: str) -> tuple[str, str]:
