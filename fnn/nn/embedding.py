@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.errors import ShapeError
+from fnn.errors import DTypeError, ShapeError
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.core.decoding import per_position
@@ -37,7 +37,8 @@ def embed(
         ConfigError: `vocabulary` or `width` is not a whole number >= 1.
         RangeError: A known x is outside of 0 <= x < vocabulary.
         ShapeError: x has no batch axis.
-        DTypeError: x does not hold integers.
+        DTypeError: x does not hold integers. The default `prepare` of `train.recipe` makes floats
+            of uint8, as of images: store tokens as int32, or set `prepare=lambda x: x`.
         TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("embed vocabulary", vocabulary)
@@ -66,6 +67,11 @@ def embed(
                 x.shape,
                 "add a batch axis: x[None]",
             )
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            advice = (
+                "give tokens as int32: the default `prepare` of a recipe scales uint8 to floats"
+            )
+            raise DTypeError("embed x", "an integer dtype", x.dtype, advice)
         valid = nan_outside_bounds("embed x", f"0 <= x < {vocabulary}", x, 0, vocabulary)
         # (batch, ...) -> (batch, ..., width). Invalid tokens are clipped here and made NaN below.
         vectors = jnp.take(params["table"], x, axis=0, mode="clip")

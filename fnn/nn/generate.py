@@ -140,9 +140,9 @@ def generate(
     stops = _expect_stop(stop)
     # Made layers are pytrees, so that their numbers are arguments of the program.
     fixed = None if isinstance(network, Made) else network
-    made = network if isinstance(network, Made) else None
     # Arrays of one dtype, so that a Python number and an array share the program.
-    numbers = jax.tree.map(_float, (temperature, top_p))
+    made = jax.tree.map(_float, network) if isinstance(network, Made) else None
+    numbers = jax.tree.map(_to_float, (temperature, top_p))
     arrays = key, params, state, prompts, lengths, stops, numbers
     generated = _run(made, arrays, fixed, tokens, top_k, is_batch)
     _expect_valid(generated)
@@ -192,7 +192,7 @@ def _run(
             step + 1,
             token,
             jax.lax.dynamic_update_index_in_dim(progress.tokens, kept, step, axis=1),
-            progress.lengths + ~progress.is_done,
+            progress.lengths + (~progress.is_done).astype(jnp.int32),
             progress.is_done | is_stop,
             cache,
         )
@@ -252,7 +252,12 @@ def _in_nucleus(logits: jax.Array, temperature: jax.Array, top_p: jax.Array) -> 
 # Checks.
 
 
-def _float(number: Any) -> jax.Array:
+def _float(number: Any) -> Any:
+    """Return a float as an array of JAX's default dtype, and anything else unchanged."""
+    return _to_float(number) if isinstance(number, float) else number
+
+
+def _to_float(number: Any) -> jax.Array:
     return jnp.asarray(number, jnp.result_type(float))
 
 
