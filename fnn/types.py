@@ -174,13 +174,13 @@ class Span(NamedTuple):
 
     Attributes:
         start: Number of earlier positions of each sequence, int32 (batch,).
-        count: Number of positions of each in this part, int32 (batch,); padding follows them.
+        length: Number of positions of each in this part, int32 (batch,); padding follows them.
         capacity: Largest number of positions of a sequence, all parts together.
         is_first: Whether this is the first part, so that there are no earlier positions.
     """
 
     start: Array
-    count: Array
+    length: Array
     capacity: int
     is_first: bool
 

@@ -40,8 +40,8 @@ class Sampler(NamedTuple):
         top_k: Number of tokens from which one is drawn, or None.
     """
 
-    temperature: Number
-    top_p: Number | None
+    temperature: jax.Array
+    top_p: jax.Array | None
     top_k: int | None
 
 
@@ -167,7 +167,8 @@ def _run(
         _ = made.built
     batch, time = prompts.shape
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(batch)) if is_batch else key[None]
-    sampler = Sampler(*numbers, top_k)
+    temperature, top_p = numbers
+    sampler = Sampler(temperature, top_p, top_k)
     # The last token is not an input, hence needs no position.
     capacity = time + count - 1
 
@@ -177,7 +178,7 @@ def _run(
         whole_state = join_cache(state, cache)
         y, new_state = decoder.apply(params, whole_state, x, train=False)
         _expect_logits(y, x.shape)
-        last = (span.count - 1)[:, None, None]
+        last = (span.length - 1)[:, None, None]
         logits = jnp.take_along_axis(y, last, axis=1, mode="clip")[:, 0]
         return logits, split_cache(new_state, state)
 

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.nn.attention.cache import earlier, key_value_cache
-from fnn.nn.attention.dot_product import attend, divide_width, projection, rotate
+from fnn.nn.attention.dot_product import (
+    attend,
+    divide_width,
+    heads_shape,
+    output_projection,
+    projection,
+    rotate,
+)
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.dropout import dropout
 from fnn.types import Initializer, Layer, Number, Shape, Span
@@ -36,13 +43,13 @@ def attention(
     layers of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
     x (batch, time, width), or a pair of it and a boolean mask, True for the keys that a query
     uses: (batch, time) for keys, or (batch, time, time) for queries and keys.
-    y (batch, time, heads head_width). A query without keys gets b_o.
+    y (batch, time, width). A query without keys gets b_o.
 
     Args:
         heads: Number of attention heads.
         kv_heads: Number of heads of keys and values, a divisor of `heads`; each serves a group of
             query heads [Ainslie et al. 2023, arXiv:2305.13245]. `heads` if None.
-        head_width: Width of a head; width / heads if None.
+        head_width: Width of a head; width / heads if None. W_o returns to the width of x.
         causal: Whether each query uses only keys of its own and earlier positions.
         rotary: Whether q and k are rotated by their positions, which needs an even head width
             [Su et al. 2021, arXiv:2104.09864].
@@ -73,8 +80,7 @@ def cross_attention(
 
     The input is a pair, x (batch, queries, width) and the memory (batch, keys, memory_width), or a
     triple with a boolean mask, (batch, keys) or (batch, queries, keys), True for the keys that a
-    query uses. y (batch, queries, heads head_width). The formula and params are those of
-    `attention`.
+    query uses. y (batch, queries, width). The formula and params are those of `attention`.
 
     Args:
         heads: Number of attention heads.
@@ -155,7 +161,7 @@ def _parts(
         "query": project_to_heads(spec.heads),
         "key": project_to_heads(spec.kv_heads),
         "value": project_to_heads(spec.kv_heads),
-        "output": projection(lambda inputs: inputs, use_bias, kernel_init),
+        "output": output_projection(use_bias, kernel_init),
     }
     if drop_rate is not None:
         # The last part, so that the keys of the others do not depend on it.
@@ -171,7 +177,7 @@ def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
         key = go("key", memory)
         value = go("value", memory)
         _expect_widths(spec, query[-1], key[-1], value[-1])
-        return go("output", query)
+        return go("output", heads_shape(query, x[-1]))
 
     def arrays(go: Go, x: Any) -> jax.Array:
         x, memory, mask = _split_inputs(spec, x, not isinstance(x, tuple))

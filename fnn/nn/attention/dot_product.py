@@ -1,6 +1,6 @@
 """Scaled dot-product attention, rotary embeddings and the projections of heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from fnn import trees
 from fnn.errors import ShapeError
 from fnn.nn.core.decoding import per_position
 from fnn.nn.linear import dense
-from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.types import KERNEL, Initializer, Layer, Params, Shape, State
 
 
 def attend(
@@ -161,6 +161,58 @@ def projection(
     ):
         inputs = x.shape[-1]
         return layer(inputs).apply(params, state, x)
+
+    return per_position(Layer(init, apply, "dense"))
+
+
+class HeadsShape(tuple[int, ...]):
+    """The shape (time, heads head_width) of the outputs of all heads, with the width of x.
+
+    Attributes:
+        width: The width of x, which `output_projection` returns to.
+    """
+
+    width: int
+
+
+def heads_shape(shape: Shape, width: int) -> HeadsShape:
+    """Return a shape as that of the outputs of all heads, for x of this width."""
+    heads = HeadsShape(shape)
+    heads.width = width
+    return heads
+
+
+def output_projection(
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
+) -> Layer:
+    """Make the dense layer from the outputs of all heads to the width of x.
+
+    Args:
+        use_bias: Whether the layer has a bias.
+        kernel_init: Initializer of the kernel, that of `dense` if None.
+    """
+
+    def layer(units: int) -> Layer:
+        return dense(units, use_bias=use_bias, kernel_init=kernel_init)
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        # A plain shape if the layer was taken out of its attention.
+        units = shape.width if isinstance(shape, HeadsShape) else shape[-1]
+        return layer(units).init(key, shape)
+
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        # The width of x is known to the kernel only. Other params fail the checks of `dense`.
+        kernel_shape = jnp.shape(params.get(KERNEL, 0)) if isinstance(params, Mapping) else ()
+        units = kernel_shape[1] if len(kernel_shape) == 2 else x.shape[-1]
+        return layer(units).apply(params, state, x)
 
     return per_position(Layer(init, apply, "dense"))
 

@@ -183,7 +183,7 @@ def _one_direction(
         ):
             x, _ = _sequences(where, x)
             # The first part has no carry in its state.
-            carry, y = scan(params, x, span.count, state.get(CARRY))
+            carry, y = scan(params, x, span.length, state.get(CARRY))
             return y, {CARRY: carry}
 
         return Layer(init, apply_part, where)

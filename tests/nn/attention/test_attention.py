@@ -178,11 +178,22 @@ def test_init_returns_the_documented_shapes(options, inner, narrow, key):
         "query": (WIDTH, inner),
         "key": (WIDTH, narrow),
         "value": (WIDTH, narrow),
-        "output": (inner, inner),
+        "output": (inner, WIDTH),
     }
     expected = {name: {"kernel": size, "bias": size[1:]} for name, size in kernels.items()}
     assert jax.tree.map(jnp.shape, params) == expected
-    assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, inner)
+    assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, WIDTH)
+
+
+def test_heads_of_another_width_fit_a_residual_and_its_changes(key):
+    attention = nn.attention(2, head_width=7)
+    for layer in (attention, nn.spectral_norm(attention), nn.cast(nn.remat(attention), float)):
+        network = nn.residual(layer)
+        params, state, shape = network.init(key, (TIME, WIDTH))
+        assert params["body"]["output"]["kernel"].shape == (14, WIDTH)
+        assert network.apply(params, state, X)[0].shape == (2, *shape) == X.shape
+    alone = nn.take(attention, "output")
+    assert alone.init(key, (TIME, 14))[2] == (TIME, 14)
 
 
 def test_use_bias_and_kernel_init_are_used(key):
