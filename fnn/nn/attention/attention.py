@@ -35,14 +35,17 @@ def attention(
     rotary: bool = False,
     use_bias: bool = True,
     drop_rate: Number | None = None,
+    scale: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
     """Multi-head self-attention [Vaswani et al. 2017, arXiv:1706.03762].
 
-    y = [softmax(q_h k_hᵀ / √head_width) v_h for each head h] W_o + b_o, where q, k and v are dense
-    layers of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
+    y = [softmax(scale q_h k_hᵀ) v_h for each head h] W_o + b_o, where q, k and v are dense layers
+    of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
     x (batch, time, width), or a pair of it and a boolean mask, True for the keys that a query
-    uses: (batch, time) for keys, or (batch, time, time) for queries and keys.
+    uses: (batch, time) for keys, or (batch, time, time) for queries and keys. Floats
+    (batch, heads, time, time) in its place are a bias that is added to the scores of each head, as
+    for relative positions; -inf masks.
     y (batch, time, width). A query without keys gets b_o.
 
     Args:
@@ -55,6 +58,7 @@ def attention(
             [Su et al. 2021, arXiv:2104.09864].
         use_bias: Whether the dense layers have a bias.
         drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        scale: Factor of the scores; 1 / √head_width if None.
         kernel_init: Initializer of the kernels, that of `dense` if None.
 
     Raises:
@@ -62,7 +66,7 @@ def attention(
         ShapeError: x or the mask has another shape, or the heads do not divide the width.
         DTypeError: x is not floating-point, or the mask is not boolean.
     """
-    spec = _attention_spec("attention", ("x",), heads, kv_heads, causal, rotary)
+    spec = _attention_spec("attention", ("x",), heads, kv_heads, scale, causal, rotary)
     return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
@@ -74,13 +78,15 @@ def cross_attention(
     head_width: int | None = None,
     use_bias: bool = True,
     drop_rate: Number | None = None,
+    scale: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
     """Multi-head cross-attention: q from x, k and v from a memory [Vaswani et al. 2017].
 
     The input is a pair, x (batch, queries, width) and the memory (batch, keys, memory_width), or a
     triple with a boolean mask, (batch, keys) or (batch, queries, keys), True for the keys that a
-    query uses. y (batch, queries, width). The formula and params are those of `attention`.
+    query uses, or with a bias (batch, heads, queries, keys). y (batch, queries, width). The formula
+    and params are those of `attention`.
 
     Args:
         heads: Number of attention heads.
@@ -89,12 +95,13 @@ def cross_attention(
             width than x.
         use_bias: Whether the dense layers have a bias.
         drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        scale: Factor of the scores; 1 / √head_width if None.
         kernel_init: Initializer of the kernels, that of `dense` if None.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `attention`.
     """
-    spec = _attention_spec("cross_attention", ("x", "memory"), heads, kv_heads)
+    spec = _attention_spec("cross_attention", ("x", "memory"), heads, kv_heads, scale)
     return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
@@ -106,6 +113,7 @@ class AttentionSpec(NamedTuple):
         sequences: Names of the input sequences, before the mask.
         heads: Number of query heads.
         kv_heads: Number of heads of keys and values.
+        scale: Factor of the scores, or None.
         causal: Whether later keys are masked.
         rotary: Whether queries and keys are rotated by their positions.
     """
@@ -114,6 +122,7 @@ class AttentionSpec(NamedTuple):
     sequences: tuple[str, ...]
     heads: int
     kv_heads: int
+    scale: Number | None
     causal: bool = False
     rotary: bool = False
 
@@ -123,19 +132,22 @@ def _attention_spec(
     sequences: tuple[str, ...],
     heads: int,
     kv_heads: int | None,
+    scale: Number | None,
     causal: bool = False,
     rotary: bool = False,
 ) -> AttentionSpec:
     checks.whole(f"{where} heads", heads)
     checks.flag(f"{where} causal", causal)
     checks.flag(f"{where} rotary", rotary)
+    if scale is not None:
+        checks.number(f"{where} scale", scale, "(-inf, inf)")
     if kv_heads is None:
         kv_heads = heads
     kv_heads = checks.whole(f"{where} kv_heads", kv_heads)
     if heads % kv_heads:
         expected = f"a divisor of heads={heads}"
         raise ConfigError(f"{where} kv_heads", expected, kv_heads, "groups of heads are equal")
-    return AttentionSpec(where, sequences, heads, kv_heads, causal, rotary)
+    return AttentionSpec(where, sequences, heads, kv_heads, scale, causal, rotary)
 
 
 def _parts(
@@ -183,10 +195,11 @@ def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
         x, memory, mask = _split_inputs(spec, x, not isinstance(x, tuple))
         _expect_arrays(spec, x, memory, mask)
         query, key, value = _project(spec, go, x, memory, jnp.arange(x.shape[1]))
+        mask, bias = _split_mask(mask)
         mask = _full_mask(mask, x.shape[1], spec.causal)
         # Tested by name, since the parts may have been replaced by others.
         drop = partial(go, "shares") if "shares" in parts else None
-        mean = attend(query, key, value, mask=mask, drop=drop)
+        mean = attend(query, key, value, mask=mask, bias=bias, scale=spec.scale, drop=drop)
         return _output(go, mean)
 
     with_parts = partial(_attention, spec)
@@ -214,7 +227,7 @@ def _decoder(spec: AttentionSpec, parts: Mapping[str, Layer], span: Span) -> Lay
             key = cached_key.astype(key.dtype)
             value = cached_value.astype(value.dtype)
         mask = earlier(span, time, key.shape[1])
-        return _output(go, attend(query, key, value, mask=mask))
+        return _output(go, attend(query, key, value, mask=mask, scale=spec.scale))
 
     # The last part, so that the keys of the others do not depend on it.
     return composite(spec.where, {**parts, "cache": key_value_cache(span)}, shapes, arrays)
@@ -274,6 +287,12 @@ def _full_mask(
     return mask & earlier  # (batch, queries, keys)
 
 
+def _split_mask(mask: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None]:
+    """Return (mask, None), or (None, bias) of a bias (batch, heads, queries, keys)."""
+    is_bias = mask is not None and mask.ndim == 4
+    return (None, mask) if is_bias else (mask, None)
+
+
 def _split_inputs(
     spec: AttentionSpec,
     x: Any,
@@ -310,9 +329,10 @@ def _expect_shapes(
             raise ShapeError(where, "a shape (time, width)", shape, advice)
     of_keys = (memory[0],)
     of_queries_and_keys = (x[0], memory[0])
-    if mask is not None and mask not in (of_keys, of_queries_and_keys):
+    of_heads = (spec.heads, *of_queries_and_keys)
+    if mask is not None and mask not in (of_keys, of_queries_and_keys, of_heads):
         expected = f"a shape {of_keys} or {of_queries_and_keys}"
-        advice = "give one boolean for each key, or for each query and key"
+        advice = f"give one boolean for each key, or for each query and key, or a bias {of_heads}"
         raise ShapeError(f"{spec.where} mask", expected, mask, advice)
 
 
@@ -326,10 +346,8 @@ def _expect_arrays(
     _expect_shapes(spec, x.shape[1:], memory.shape[1:], mask_shape)
     for name, array in zip(spec.sequences, (x, memory), strict=False):
         checks.floating(f"{spec.where} {name}", array)
-    if mask is not None and mask.dtype != bool:
-        expected = "booleans, True for the keys to use"
-        advice = "compare, as in mask > 0"
-        raise DTypeError(f"{spec.where} mask", expected, mask.dtype, advice)
+    if mask is not None:
+        _expect_mask(spec, mask)
     batch = x.shape[0]
     for name, other in (("memory", memory), ("mask", mask)):
         if other is None or other.shape[0] == batch:
@@ -337,6 +355,17 @@ def _expect_arrays(
         where = f"{spec.where} {name}"
         advice = "nothing is broadcast over the batch"
         raise ShapeError(where, f"a batch of {batch} as x", other.shape, advice)
+
+
+def _expect_mask(spec: AttentionSpec, mask: jax.Array) -> None:
+    where = f"{spec.where} mask"
+    # Floats without an axis of heads might be a mask of 0 and 1, so they are no bias.
+    if mask.ndim == 4:
+        checks.floating(f"{spec.where} bias", mask)
+    elif mask.dtype != bool:
+        expected = "booleans, True for the keys to use"
+        advice = "compare, as in mask > 0; a bias has an axis of heads, (batch, heads, ...)"
+        raise DTypeError(where, expected, mask.dtype, advice)
 
 
 def _expect_widths(

@@ -9,7 +9,7 @@ from fnn import trees
 from fnn.errors import ShapeError
 from fnn.nn.core.decoding import per_position
 from fnn.nn.linear import dense
-from fnn.types import KERNEL, Initializer, Layer, Params, Shape, State
+from fnn.types import KERNEL, Initializer, Layer, Number, Params, Shape, State
 
 
 def attend(
@@ -18,9 +18,11 @@ def attend(
     value: jax.Array,
     *,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    scale: Number | None = None,
     drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    """Scaled dot-product attention, softmax(query keyᵀ / √width) value for each head.
+    """Scaled dot-product attention, softmax(scale query keyᵀ + bias) value for each head.
 
     The softmax is computed in float32 at least [Vaswani et al. 2017, arXiv:1706.03762].
 
@@ -31,6 +33,8 @@ def attend(
         value: Like `key`.
         mask: Booleans (batch or 1, queries or 1, keys), True for the keys of a query; None for all.
             A query without keys gets 0.
+        bias: Numbers (batch, heads, queries, keys) that are added to the scores, or None.
+        scale: Factor of the scores; 1 / √width if None.
         drop: Dropout of the attention weights (batch, heads, queries, keys), or None.
 
     Returns:
@@ -41,15 +45,19 @@ def attend(
     wide = trees.wide(query)
     # The query is scaled, not the scores. XLA would compute score * scale - max with one rounding
     # but the max with two, and the exponential of the difference overflows for scores of 1e9.
-    scale = width**-0.5
-    scaled = (query.astype(wide) * scale).astype(query.dtype)
+    wide_query = query.astype(wide)
+    factor = width**-0.5 if scale is None else trees.knob(scale, wide_query)
+    scaled = (wide_query * factor).astype(query.dtype)
     # JAX's own function is faster, but its softmax is float32 at most, and it has no dropout.
-    if drop is None and query.dtype != jnp.float64:
+    if drop is None and bias is None and query.dtype != jnp.float64:
         return _attend_by_jax(scaled, key, value, mask)
     group = heads // kv_heads
     grouped = scaled.reshape(batch, queries, kv_heads, group, width)
     # (batch, kv_heads, group, queries, keys)
     scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=wide)
+    if bias is not None:
+        # (batch, heads, queries, keys) -> (batch, kv_heads, group, queries, keys)
+        scores = scores + bias.reshape(scores.shape).astype(wide)
     weights = _masked_softmax(scores, mask)
     # Dropout has one axis of heads, (batch, heads, queries, keys).
     weights = weights.reshape(batch, heads, queries, keys)
