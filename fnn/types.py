@@ -159,6 +159,9 @@ class Layer:
             names.
         any_channels: Whether it takes images with any number of channels, so that it would take
             images with channels first for others.
+        decoder: (span) -> the layer that processes sequences part by part, with the same params.
+            Its state also keeps all that a later part needs of the earlier ones. None if there is
+            no such layer: y at a position depends on later positions, or it is not known.
     """
 
     init: Callable[[RandomKey, Shape], tuple[Params, State, Shape]]
@@ -168,6 +171,31 @@ class Layer:
     with_parts: "Callable[[Mapping[str, Any]], Layer] | None" = None
     by_name: bool = False
     any_channels: bool = False
+    decoder: "Callable[[Span], Layer] | None" = None
+
+
+class Span(NamedTuple):
+    """The part of each sequence (batch, time, ...) that a decoder processes at once.
+
+    Attributes:
+        start: Number of earlier positions of each sequence, int32 (batch,).
+        length: Number of positions of each in this part, int32 (batch,); padding follows them.
+        capacity: Largest number of positions of a sequence, all parts together.
+        is_first: Whether this is the first part, so that there are no earlier positions.
+    """
+
+    start: Array
+    length: Array
+    capacity: int
+    is_first: bool
+
+    def positions(self, time: int) -> Array:
+        """Return the positions of the steps of this part, int32 (batch, time).
+
+        Args:
+            time: Number of steps, with padding.
+        """
+        return self.start[:, None] + jnp.arange(time, dtype=jnp.int32)[None]
 
 
 @dataclass(frozen=True, eq=False)

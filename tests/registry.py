@@ -160,6 +160,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.forward_pass": Entry(maker=False),
     "nn.freeze": Entry({"layer": nn.dense(3)}, domain=VECTORS),
     "nn.gelu": Entry(),
+    "nn.generate": Entry(maker=False),
     "nn.global_avg_pool": Entry(),
     "nn.global_max_pool": Entry(domain=IMAGES._replace(values=apart)),
     "nn.gpt": Entry(

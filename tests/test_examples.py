@@ -111,6 +111,16 @@ def test_augmentations_are_plotted(example, capsys):
     assert Path("out/hidden.png").read_bytes().startswith(PICTURE)
 
 
+def test_characters_are_generated(example, capsys):
+    names = example("09_characters.py")
+    make_small(names, LENGTH=32, WIDTH=8, DEPTH=1, HEADS=1, EPOCHS=1)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert " characters, perplexity " in out
+    for temperature in ("0.0", "0.7", "1.0"):
+        assert f"--- temperature {temperature}\nA recipe " in out
+
+
 def test_every_augmentation_is_in_the_documentation():
     source = (ROOT / "examples" / "07_augmentations.py").read_text()
     combined = {
@@ -130,6 +140,6 @@ def test_every_augmentation_is_in_the_documentation():
 
 
 def test_a_gan_trains_and_draws_digits(example, capsys):
-    example("09_gan.py")["main"](epochs=1)
+    example("10_gan.py")["main"](epochs=1)
     assert capsys.readouterr().out.startswith("mean of real 0.3")
     assert Path("out/gan.png").read_bytes().startswith(PICTURE)

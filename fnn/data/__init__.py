@@ -24,6 +24,11 @@ from fnn.data.sets.tables import csv as csv
 from fnn.data.split import Folds as Folds
 from fnn.data.split import k_fold as k_fold
 from fnn.data.split import split as split
+from fnn.data.text import Characters as Characters
+from fnn.data.text import Utf8 as Utf8
+from fnn.data.text import characters as characters
+from fnn.data.text import utf8 as utf8
+from fnn.data.text import windows as windows
 from fnn.data.whiten import patches as patches
 from fnn.data.whiten import pca_whiten as pca_whiten
 from fnn.data.whiten import zca_whiten as zca_whiten

@@ -35,6 +35,8 @@ class Fitted:
 def to_float(x: jax.Array) -> jax.Array:
     """Scale bytes 0..255 to floats x / 255 in [0, 1]; return any other dtype unchanged.
 
+    uint8 means the levels of an image. Tokens of a text are int32, as `windows` returns them.
+
     Args:
         x: Array of any shape and dtype.
 

@@ -51,6 +51,8 @@ from fnn.nn.embedding import embed as embed
 from fnn.nn.embedding import learned_positions as learned_positions
 from fnn.nn.embedding import sinusoidal_positions as sinusoidal_positions
 from fnn.nn.embedding import unembed as unembed
+from fnn.nn.generate import Generated as Generated
+from fnn.nn.generate import generate as generate
 from fnn.nn.initializers.fixed import constant as constant
 from fnn.nn.initializers.fixed import dirac as dirac
 from fnn.nn.initializers.fixed import identity as identity

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import add_bias, along_last, expect_affine, init_affine
+from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
@@ -31,7 +32,7 @@ def elementwise(function: Callable[[jax.Array], jax.Array]) -> Layer:
         checked = checks.floating(f"{name} x", x)
         return function(checked)
 
-    return stateless(name, out_shape, apply)
+    return per_position(stateless(name, out_shape, apply))
 
 
 @maker
@@ -242,7 +243,7 @@ def prelu(slope: Number = 0.25) -> Layer:
         slopes = along_last(params["slope"].astype(x.dtype), x)
         return jnp.where(is_positive, x, slopes * x), state
 
-    return Layer(init, apply)
+    return per_position(Layer(init, apply))
 
 
 @maker
@@ -304,7 +305,7 @@ def maxout(
         grouped = y.reshape(*y.shape[:-1], units, pieces)
         return grouped.max(-1), state
 
-    return Layer(init, apply)
+    return per_position(Layer(init, apply))
 
 
 def _over_features(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
@@ -327,4 +328,4 @@ def _over_features(name: str, function: Callable[[jax.Array], jax.Array]) -> Lay
         wide = x.astype(trees.wide(x))
         return function(wide).astype(x.dtype)
 
-    return stateless(name, expect_features, apply)
+    return per_position(stateless(name, expect_features, apply))

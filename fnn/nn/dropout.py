@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.nn.core.decoding import per_position
 from fnn.nn.core.reparametrization import change_kernels, kernels, with_kernels
 from fnn.types import Layer, Number, Params, Shape, State
 from fnn.values import maker
@@ -140,7 +141,8 @@ def _dropout_layer(where: str, drop_rate: Number, mask_shape_of: Callable[[Shape
             return x, state
         return _drop(where, key, x, drop_rate, mask_shape), state
 
-    return Layer(init, apply, where)
+    # Outside of training these layers change nothing.
+    return per_position(Layer(init, apply, where))
 
 
 def _drop(

@@ -1,15 +1,18 @@
 """Embeddings of tokens and positions."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.errors import ShapeError
+from fnn.errors import DTypeError, ShapeError
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
+from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.nn.initializers.random import normal
-from fnn.types import Initializer, Layer, Number, Params, Shape, State
+from fnn.types import Initializer, Layer, Number, Params, Shape, Span, State
 from fnn.values import maker
 
 
@@ -34,7 +37,8 @@ def embed(
         ConfigError: `vocabulary` or `width` is not a whole number >= 1.
         RangeError: A known x is outside of 0 <= x < vocabulary.
         ShapeError: x has no batch axis.
-        DTypeError: x does not hold integers.
+        DTypeError: x does not hold integers. The default `prepare` of `train.recipe` makes floats
+            of uint8, as of images: store tokens as int32, or set `prepare=lambda x: x`.
         TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("embed vocabulary", vocabulary)
@@ -65,12 +69,17 @@ def embed(
                 x.shape,
                 "add a batch axis: x[None]",
             )
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            advice = (
+                "give tokens as int32: the default `prepare` of a recipe scales uint8 to floats"
+            )
+            raise DTypeError("embed x", "an integer dtype", x.dtype, advice)
         valid = nan_outside_bounds("embed x", f"0 <= x < {vocabulary}", x, 0, vocabulary)
         # (batch, ...) -> (batch, ..., width). Invalid tokens are clipped here and made NaN below.
         vectors = jnp.take(params["table"], x, axis=0, mode="clip")
         return vectors * valid.astype(vectors.dtype)[..., None], state
 
-    return Layer(init, apply)
+    return per_position(Layer(init, apply))
 
 
 @maker
@@ -105,7 +114,7 @@ def unembed(embedding: Layer, vocabulary: int) -> Layer:
         # (batch, ..., width) @ (width, vocabulary) -> (batch, ..., vocabulary)
         return x @ table.astype(x.dtype).T
 
-    return composite("unembed", {"embedding": embedding}, shapes, arrays)
+    return per_position(composite("unembed", {"embedding": embedding}, shapes, arrays))
 
 
 @maker
@@ -132,10 +141,21 @@ def sinusoidal_positions(*, base: Number = 10_000.0) -> Layer:
         checks.floating("sinusoidal_positions x", x)
         time, width = out_shape(x.shape[1:])
         # bfloat16 could not represent positions above 256: the code is rounded at the end.
-        code = _sinusoids(time, width, base, trees.wide(x))
+        code = _sinusoids(jnp.arange(time), width, base, trees.wide(x))
         return x + code.astype(x.dtype)[None]
 
-    return stateless("sinusoidal_positions", out_shape, add)
+    def decoder(span: Span) -> Layer:
+        def add_part(x: jax.Array) -> jax.Array:
+            checks.floating("sinusoidal_positions x", x)
+            time, width = out_shape(x.shape[1:])
+            # (batch, time) -> (batch, time, width)
+            positions = span.positions(time)
+            codes = jax.vmap(lambda row: _sinusoids(row, width, base, trees.wide(x)))(positions)
+            return x + codes.astype(x.dtype)
+
+        return stateless("sinusoidal_positions", out_shape, add_part)
+
+    return replace(stateless("sinusoidal_positions", out_shape, add), decoder=decoder)
 
 
 @maker
@@ -189,17 +209,43 @@ def learned_positions(length: int, *, table_init: Initializer | None = None) -> 
         # (length, width) -> (1, time, width)
         return x + params["table"][None, :time].astype(x.dtype), state
 
-    return Layer(init, apply)
+    def decoder(span: Span) -> Layer:
+        if span.capacity > length:
+            raise ShapeError(
+                "generate learned_positions",
+                f"at most length={length} positions",
+                f"{span.capacity} of the prompt and of the tokens",
+                "generate fewer tokens, or train with rotary positions, which have no limit",
+            )
+
+        def apply_part(
+            params: Params,
+            state: State,
+            x: jax.Array,
+            *,
+            key: jax.Array | None = None,
+            train: bool = False,
+        ):
+            checks.floating("learned_positions x", x)
+            time, width = _expect_sequence("learned_positions", x.shape[1:])
+            trees.expect_arrays("learned_positions", params, {"table": (length, width)})
+            # (batch, time) -> (batch, time, width). Padding may be beyond the last position.
+            vectors = jnp.take(params["table"], span.positions(time), axis=0, mode="clip")
+            return x + vectors.astype(x.dtype), state
+
+        return Layer(init, apply_part)
+
+    return Layer(init, apply, decoder=decoder)
 
 
-def _sinusoids(time: int, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
-    """Return the codes of the positions, (time, width)."""
+def _sinusoids(positions: jax.Array, width: int, base: Number, dtype: jnp.dtype) -> jax.Array:
+    """Return the codes of the positions (time,), (time, width)."""
     index = jnp.arange(width)
     # Index 2 k and its neighbor 2 k + 1 share a frequency: a sine and a cosine.
     exponent = (index - index % 2).astype(dtype) / width
     frequency = jnp.asarray(trees.knob(base, exponent), dtype) ** -exponent
     # (time, 1) * (1, width) -> (time, width)
-    angle = jnp.arange(time).astype(dtype)[:, None] * frequency[None]
+    angle = positions.astype(dtype)[:, None] * frequency[None]
     is_even = (index % 2 == 0)[None]
     return jnp.where(is_even, jnp.sin(angle), jnp.cos(angle))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
+from fnn.nn.core.decoding import per_position
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
 from fnn.values import maker
@@ -68,7 +69,7 @@ def dense(
         # (batch, ..., inputs) @ (inputs, units) -> (batch, ..., units)
         return add_bias(x @ params["kernel"], params, use_bias), state
 
-    return Layer(init, apply)
+    return per_position(Layer(init, apply))
 
 
 @maker

@@ -74,8 +74,8 @@ def preflight(
         yield from _check_range(recipe.prepare(inputs[:RANGE_EXAMPLES]))
     if total is not None:
         yield from _check_schedules(recipe, total)
-    if classes and _are_labels(recipe, targets) and targets.size >= EXAMPLES_PER_CLASS * classes:
-        labels = np.asarray(targets).ravel()
+    if classes and _are_labels(recipe, targets) and len(targets) >= EXAMPLES_PER_CLASS * classes:
+        labels = np.asarray(targets)
         counts = np.bincount(labels, minlength=classes)
         yield _check_balance(counts)
 
@@ -86,7 +86,12 @@ def format_line(label: str, text: str) -> str:
 
 
 def _are_labels(recipe: Recipe, targets: Any) -> bool:
+    """Return whether the targets are one label for each example."""
     if not (recipe.loss.classes and hasattr(targets, "dtype")):
+        return False
+    # Labels of the positions of a text or an image are of other frequencies by nature: weights
+    # would change the probabilities that a language model learns.
+    if targets.ndim > 1:
         return False
     return bool(jnp.issubdtype(targets.dtype, jnp.integer))
 

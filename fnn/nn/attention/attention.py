@@ -1,6 +1,7 @@
 """Multi-head self-attention and cross-attention layers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +10,18 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.nn.attention.dot_product import attend, divide_width, projection, rotate
+from fnn.nn.attention.cache import earlier, key_value_cache
+from fnn.nn.attention.dot_product import (
+    attend,
+    divide_width,
+    heads_shape,
+    output_projection,
+    projection,
+    rotate,
+)
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.dropout import dropout
-from fnn.types import Initializer, Layer, Number, Shape
+from fnn.types import Initializer, Layer, Number, Shape, Span
 from fnn.values import maker
 
 
@@ -26,26 +35,30 @@ def attention(
     rotary: bool = False,
     use_bias: bool = True,
     drop_rate: Number | None = None,
+    scale: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
     """Multi-head self-attention [Vaswani et al. 2017, arXiv:1706.03762].
 
-    y = [softmax(q_h k_hᵀ / √head_width) v_h for each head h] W_o + b_o, where q, k and v are dense
-    layers of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
+    y = [softmax(scale q_h k_hᵀ) v_h for each head h] W_o + b_o, where q, k and v are dense layers
+    of x. The params are `query`, `key`, `value` and `output`, those of the dense layers.
     x (batch, time, width), or a pair of it and a boolean mask, True for the keys that a query
-    uses: (batch, time) for keys, or (batch, time, time) for queries and keys.
-    y (batch, time, heads head_width). A query without keys gets b_o.
+    uses: (batch, time) for keys, or (batch, time, time) for queries and keys. Floats
+    (batch, heads, time, time) in its place are a bias that is added to the scores of each head, as
+    for relative positions; -inf masks.
+    y (batch, time, width). A query without keys gets b_o.
 
     Args:
         heads: Number of attention heads.
         kv_heads: Number of heads of keys and values, a divisor of `heads`; each serves a group of
             query heads [Ainslie et al. 2023, arXiv:2305.13245]. `heads` if None.
-        head_width: Width of a head; width / heads if None.
+        head_width: Width of a head; width / heads if None. W_o returns to the width of x.
         causal: Whether each query uses only keys of its own and earlier positions.
         rotary: Whether q and k are rotated by their positions, which needs an even head width
             [Su et al. 2021, arXiv:2104.09864].
         use_bias: Whether the dense layers have a bias.
         drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        scale: Factor of the scores; 1 / √head_width if None.
         kernel_init: Initializer of the kernels, that of `dense` if None.
 
     Raises:
@@ -53,7 +66,7 @@ def attention(
         ShapeError: x or the mask has another shape, or the heads do not divide the width.
         DTypeError: x is not floating-point, or the mask is not boolean.
     """
-    spec = _attention_spec("attention", ("x",), heads, kv_heads, causal, rotary)
+    spec = _attention_spec("attention", ("x",), heads, kv_heads, scale, causal, rotary)
     return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
@@ -65,14 +78,15 @@ def cross_attention(
     head_width: int | None = None,
     use_bias: bool = True,
     drop_rate: Number | None = None,
+    scale: Number | None = None,
     kernel_init: Initializer | None = None,
 ) -> Layer:
     """Multi-head cross-attention: q from x, k and v from a memory [Vaswani et al. 2017].
 
     The input is a pair, x (batch, queries, width) and the memory (batch, keys, memory_width), or a
     triple with a boolean mask, (batch, keys) or (batch, queries, keys), True for the keys that a
-    query uses. y (batch, queries, heads head_width). The formula and params are those of
-    `attention`.
+    query uses, or with a bias (batch, heads, queries, keys). y (batch, queries, width). The formula
+    and params are those of `attention`.
 
     Args:
         heads: Number of attention heads.
@@ -81,12 +95,13 @@ def cross_attention(
             width than x.
         use_bias: Whether the dense layers have a bias.
         drop_rate: Probability of dropping an attention weight in training; no dropout if None.
+        scale: Factor of the scores; 1 / √head_width if None.
         kernel_init: Initializer of the kernels, that of `dense` if None.
 
     Raises:
         ConfigError, ShapeError, DTypeError: As `attention`.
     """
-    spec = _attention_spec("cross_attention", ("x", "memory"), heads, kv_heads)
+    spec = _attention_spec("cross_attention", ("x", "memory"), heads, kv_heads, scale)
     return _attention(spec, _parts(spec, head_width, use_bias, drop_rate, kernel_init))
 
 
@@ -98,6 +113,7 @@ class AttentionSpec(NamedTuple):
         sequences: Names of the input sequences, before the mask.
         heads: Number of query heads.
         kv_heads: Number of heads of keys and values.
+        scale: Factor of the scores, or None.
         causal: Whether later keys are masked.
         rotary: Whether queries and keys are rotated by their positions.
     """
@@ -106,6 +122,7 @@ class AttentionSpec(NamedTuple):
     sequences: tuple[str, ...]
     heads: int
     kv_heads: int
+    scale: Number | None
     causal: bool = False
     rotary: bool = False
 
@@ -115,19 +132,22 @@ def _attention_spec(
     sequences: tuple[str, ...],
     heads: int,
     kv_heads: int | None,
+    scale: Number | None,
     causal: bool = False,
     rotary: bool = False,
 ) -> AttentionSpec:
     checks.whole(f"{where} heads", heads)
     checks.flag(f"{where} causal", causal)
     checks.flag(f"{where} rotary", rotary)
+    if scale is not None:
+        checks.number(f"{where} scale", scale, "(-inf, inf)")
     if kv_heads is None:
         kv_heads = heads
     kv_heads = checks.whole(f"{where} kv_heads", kv_heads)
     if heads % kv_heads:
         expected = f"a divisor of heads={heads}"
         raise ConfigError(f"{where} kv_heads", expected, kv_heads, "groups of heads are equal")
-    return AttentionSpec(where, sequences, heads, kv_heads, causal, rotary)
+    return AttentionSpec(where, sequences, heads, kv_heads, scale, causal, rotary)
 
 
 def _parts(
@@ -153,7 +173,7 @@ def _parts(
         "query": project_to_heads(spec.heads),
         "key": project_to_heads(spec.kv_heads),
         "value": project_to_heads(spec.kv_heads),
-        "output": projection(lambda inputs: inputs, use_bias, kernel_init),
+        "output": output_projection(use_bias, kernel_init),
     }
     if drop_rate is not None:
         # The last part, so that the keys of the others do not depend on it.
@@ -169,32 +189,78 @@ def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
         key = go("key", memory)
         value = go("value", memory)
         _expect_widths(spec, query[-1], key[-1], value[-1])
-        return go("output", query)
+        return go("output", heads_shape(query, x[-1]))
 
     def arrays(go: Go, x: Any) -> jax.Array:
         x, memory, mask = _split_inputs(spec, x, not isinstance(x, tuple))
         _expect_arrays(spec, x, memory, mask)
-        query = go("query", x)  # (batch, queries, heads head_width)
-        key = go("key", memory)  # (batch, keys, kv_heads head_width)
-        value = go("value", memory)
-        _expect_widths(spec, query.shape[-1], key.shape[-1], value.shape[-1])
-        query = _split_heads(query, spec.heads)
-        key = _split_heads(key, spec.kv_heads)
-        value = _split_heads(value, spec.kv_heads)
-        if spec.rotary:
-            # Self-attention only, so that both have positions of one sequence.
-            query = rotate(query, jnp.arange(query.shape[1]))
-            key = rotate(key, jnp.arange(key.shape[1]))
+        query, key, value = _project(spec, go, x, memory, jnp.arange(x.shape[1]))
+        mask, bias = _split_mask(mask)
         mask = _full_mask(mask, x.shape[1], spec.causal)
         # Tested by name, since the parts may have been replaced by others.
         drop = partial(go, "shares") if "shares" in parts else None
-        mean = attend(query, key, value, mask=mask, drop=drop)
-        # (batch, time, heads, head_width) -> (batch, time, heads head_width)
-        batch, time, _, _ = mean.shape
-        mean = mean.reshape(batch, time, -1)
-        return go("output", mean)
+        mean = attend(query, key, value, mask=mask, bias=bias, scale=spec.scale, drop=drop)
+        return _output(go, mean)
 
-    return composite(spec.where, parts, shapes, arrays)
+    with_parts = partial(_attention, spec)
+    # Without a causal mask, y depends on later positions.
+    decoder = partial(_decoder, spec, parts) if spec.causal else None
+    layer = composite(spec.where, parts, shapes, arrays)
+    return replace(layer, with_parts=with_parts, decoder=decoder)
+
+
+def _decoder(spec: AttentionSpec, parts: Mapping[str, Layer], span: Span) -> Layer:
+    """Causal self-attention of the queries of one part of each sequence."""
+
+    def shapes(go: Go, shape: Any) -> Shape:
+        raise ConfigError(spec.where, "params of the network", "init", "call init of the network")
+
+    def arrays(go: Go, x: Any) -> jax.Array:
+        if isinstance(x, tuple):
+            advice = "generate without a mask: the lengths of the prompts are masked"
+            raise ShapeError(f"generate {spec.where}", "one array x", "a tuple", advice)
+        _expect_arrays(spec, x, x, None)
+        time = x.shape[1]
+        query, key, value = _project(spec, go, x, x, span.positions(time))
+        cached_key, cached_value = go("cache", (key, value))
+        if not span.is_first:
+            key = cached_key.astype(key.dtype)
+            value = cached_value.astype(value.dtype)
+        mask = earlier(span, time, key.shape[1])
+        return _output(go, attend(query, key, value, mask=mask, scale=spec.scale))
+
+    # The last part, so that the keys of the others do not depend on it.
+    return composite(spec.where, {**parts, "cache": key_value_cache(span)}, shapes, arrays)
+
+
+def _project(
+    spec: AttentionSpec,
+    go: Go,
+    x: jax.Array,
+    memory: jax.Array,
+    positions: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return queries, keys and values, each (batch, time, heads or kv_heads, head_width)."""
+    query = go("query", x)  # (batch, queries, heads head_width)
+    key = go("key", memory)  # (batch, keys, kv_heads head_width)
+    value = go("value", memory)
+    _expect_widths(spec, query.shape[-1], key.shape[-1], value.shape[-1])
+    query = _split_heads(query, spec.heads)
+    key = _split_heads(key, spec.kv_heads)
+    value = _split_heads(value, spec.kv_heads)
+    if spec.rotary:
+        # Self-attention only, so that both have positions of one sequence.
+        query = rotate(query, positions)
+        key = rotate(key, positions)
+    return query, key, value
+
+
+def _output(go: Go, mean: jax.Array) -> jax.Array:
+    """Map the means of all heads to y."""
+    # (batch, time, heads, head_width) -> (batch, time, heads head_width)
+    batch, time, _, _ = mean.shape
+    mean = mean.reshape(batch, time, -1)
+    return go("output", mean)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:
@@ -219,6 +285,12 @@ def _full_mask(
     if mask is None:
         return earlier
     return mask & earlier  # (batch, queries, keys)
+
+
+def _split_mask(mask: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None]:
+    """Return (mask, None), or (None, bias) of a bias (batch, heads, queries, keys)."""
+    is_bias = mask is not None and mask.ndim == 4
+    return (None, mask) if is_bias else (mask, None)
 
 
 def _split_inputs(
@@ -257,9 +329,10 @@ def _expect_shapes(
             raise ShapeError(where, "a shape (time, width)", shape, advice)
     of_keys = (memory[0],)
     of_queries_and_keys = (x[0], memory[0])
-    if mask is not None and mask not in (of_keys, of_queries_and_keys):
+    of_heads = (spec.heads, *of_queries_and_keys)
+    if mask is not None and mask not in (of_keys, of_queries_and_keys, of_heads):
         expected = f"a shape {of_keys} or {of_queries_and_keys}"
-        advice = "give one boolean for each key, or for each query and key"
+        advice = f"give one boolean for each key, or for each query and key, or a bias {of_heads}"
         raise ShapeError(f"{spec.where} mask", expected, mask, advice)
 
 
@@ -273,10 +346,8 @@ def _expect_arrays(
     _expect_shapes(spec, x.shape[1:], memory.shape[1:], mask_shape)
     for name, array in zip(spec.sequences, (x, memory), strict=False):
         checks.floating(f"{spec.where} {name}", array)
-    if mask is not None and mask.dtype != bool:
-        expected = "booleans, True for the keys to use"
-        advice = "compare, as in mask > 0"
-        raise DTypeError(f"{spec.where} mask", expected, mask.dtype, advice)
+    if mask is not None:
+        _expect_mask(spec, mask)
     batch = x.shape[0]
     for name, other in (("memory", memory), ("mask", mask)):
         if other is None or other.shape[0] == batch:
@@ -284,6 +355,17 @@ def _expect_arrays(
         where = f"{spec.where} {name}"
         advice = "nothing is broadcast over the batch"
         raise ShapeError(where, f"a batch of {batch} as x", other.shape, advice)
+
+
+def _expect_mask(spec: AttentionSpec, mask: jax.Array) -> None:
+    where = f"{spec.where} mask"
+    # Floats without an axis of heads might be a mask of 0 and 1, so they are no bias.
+    if mask.ndim == 4:
+        checks.floating(f"{spec.where} bias", mask)
+    elif mask.dtype != bool:
+        expected = "booleans, True for the keys to use"
+        advice = "compare, as in mask > 0; a bias has an axis of heads, (batch, heads, ...)"
+        raise DTypeError(where, expected, mask.dtype, advice)
 
 
 def _expect_widths(

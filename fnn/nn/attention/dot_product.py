@@ -1,14 +1,15 @@
 """Scaled dot-product attention, rotary embeddings and the projections of heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
+from fnn.nn.core.decoding import per_position
 from fnn.nn.linear import dense
-from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.types import KERNEL, Initializer, Layer, Number, Params, Shape, State
 
 
 def attend(
@@ -17,9 +18,11 @@ def attend(
     value: jax.Array,
     *,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    scale: Number | None = None,
     drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    """Scaled dot-product attention, softmax(query keyᵀ / √width) value for each head.
+    """Scaled dot-product attention, softmax(scale query keyᵀ + bias) value for each head.
 
     The softmax is computed in float32 at least [Vaswani et al. 2017, arXiv:1706.03762].
 
@@ -30,6 +33,8 @@ def attend(
         value: Like `key`.
         mask: Booleans (batch or 1, queries or 1, keys), True for the keys of a query; None for all.
             A query without keys gets 0.
+        bias: Numbers (batch, heads, queries, keys) that are added to the scores, or None.
+        scale: Factor of the scores; 1 / √width if None.
         drop: Dropout of the attention weights (batch, heads, queries, keys), or None.
 
     Returns:
@@ -40,15 +45,19 @@ def attend(
     wide = trees.wide(query)
     # The query is scaled, not the scores. XLA would compute score * scale - max with one rounding
     # but the max with two, and the exponential of the difference overflows for scores of 1e9.
-    scale = width**-0.5
-    scaled = (query.astype(wide) * scale).astype(query.dtype)
+    wide_query = query.astype(wide)
+    factor = width**-0.5 if scale is None else trees.knob(scale, wide_query)
+    scaled = (wide_query * factor).astype(query.dtype)
     # JAX's own function is faster, but its softmax is float32 at most, and it has no dropout.
-    if drop is None and query.dtype != jnp.float64:
+    if drop is None and bias is None and query.dtype != jnp.float64:
         return _attend_by_jax(scaled, key, value, mask)
     group = heads // kv_heads
     grouped = scaled.reshape(batch, queries, kv_heads, group, width)
     # (batch, kv_heads, group, queries, keys)
     scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=wide)
+    if bias is not None:
+        # (batch, heads, queries, keys) -> (batch, kv_heads, group, queries, keys)
+        scores = scores + bias.reshape(scores.shape).astype(wide)
     weights = _masked_softmax(scores, mask)
     # Dropout has one axis of heads, (batch, heads, queries, keys).
     weights = weights.reshape(batch, heads, queries, keys)
@@ -108,7 +117,7 @@ def rotate(
 
     Args:
         x: (batch, time, heads, width), width even.
-        positions: t (time,).
+        positions: t (time,), or (batch, time) where they differ from sequence to sequence.
         base: Ratio of the longest to the shortest wavelength, about.
     """
     wide = trees.wide(x)
@@ -116,8 +125,10 @@ def rotate(
     even_numbers = jnp.arange(0, width, 2)
     frequency = base ** (-even_numbers.astype(wide) / width)
     times = positions.astype(wide)
-    angle = times[:, None] * frequency[None]  # (time, width / 2)
-    angle = angle[None, :, None]  # (1, time, 1, width / 2)
+    if times.ndim == 1:
+        times = times[None]  # (1, time)
+    angle = times[..., None] * frequency[None, None]  # (batch or 1, time, width / 2)
+    angle = angle[:, :, None]  # (batch or 1, time, 1, width / 2)
     even = x[..., ::2].astype(wide)
     odd = x[..., 1::2].astype(wide)
     cos = jnp.cos(angle)
@@ -159,7 +170,59 @@ def projection(
         inputs = x.shape[-1]
         return layer(inputs).apply(params, state, x)
 
-    return Layer(init, apply, "dense")
+    return per_position(Layer(init, apply, "dense"))
+
+
+class HeadsShape(tuple[int, ...]):
+    """The shape (time, heads head_width) of the outputs of all heads, with the width of x.
+
+    Attributes:
+        width: The width of x, which `output_projection` returns to.
+    """
+
+    width: int
+
+
+def heads_shape(shape: Shape, width: int) -> HeadsShape:
+    """Return a shape as that of the outputs of all heads, for x of this width."""
+    heads = HeadsShape(shape)
+    heads.width = width
+    return heads
+
+
+def output_projection(
+    use_bias: bool = True,
+    kernel_init: Initializer | None = None,
+) -> Layer:
+    """Make the dense layer from the outputs of all heads to the width of x.
+
+    Args:
+        use_bias: Whether the layer has a bias.
+        kernel_init: Initializer of the kernel, that of `dense` if None.
+    """
+
+    def layer(units: int) -> Layer:
+        return dense(units, use_bias=use_bias, kernel_init=kernel_init)
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        # A plain shape if the layer was taken out of its attention.
+        units = shape.width if isinstance(shape, HeadsShape) else shape[-1]
+        return layer(units).init(key, shape)
+
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        # The width of x is known to the kernel only. Other params fail the checks of `dense`.
+        kernel_shape = jnp.shape(params.get(KERNEL, 0)) if isinstance(params, Mapping) else ()
+        units = kernel_shape[1] if len(kernel_shape) == 2 else x.shape[-1]
+        return layer(units).apply(params, state, x)
+
+    return per_position(Layer(init, apply, "dense"))
 
 
 def divide_width(

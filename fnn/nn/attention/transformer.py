@@ -13,6 +13,7 @@ from fnn.nn.attention.attention import attention
 from fnn.nn.attention.dot_product import divide_width, projection
 from fnn.nn.combinators.chain import chain
 from fnn.nn.core.composite import Go, composite
+from fnn.nn.core.decoding import per_position
 from fnn.nn.dropout import drop_path, dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Initializer, Layer, Number, Shape
@@ -123,7 +124,7 @@ def _block(parts: Mapping[str, Layer]) -> Layer:
     # Shapes and arrays take the same path; only the test for a pair and the sum differ.
     shapes = partial(forward, is_single=trees.is_shape, add=_same_shape)
     arrays = partial(forward, is_single=lambda x: not isinstance(x, tuple), add=jnp.add)
-    return composite("transformer_block", parts, shapes, arrays)
+    return per_position(composite("transformer_block", parts, shapes, arrays))
 
 
 def _same_shape(x: Shape, branch: Shape) -> Shape:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn.errors import ShapeError
 from fnn.nn.core.composite import Go, composite, name_layers
+from fnn.nn.core.decoding import per_position
 from fnn.types import Layer, Shape
 from fnn.values import maker
 
@@ -39,7 +40,7 @@ def chain(*layers: Layer, **named: Layer) -> Layer:
         return x
 
     # Shapes and arrays pass through the layers in the same order.
-    return composite("chain", parts, through, through)
+    return per_position(composite("chain", parts, through, through))
 
 
 @maker
@@ -71,7 +72,7 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     # Adding two shapes means to check that they are equal.
     shapes = partial(both, add=_expect_same_shape)
     arrays = partial(both, add=partial(jax.tree.map, jnp.add))
-    return composite("residual", parts, shapes, arrays)
+    return per_position(composite("residual", parts, shapes, arrays))
 
 
 def _expect_same_shape(body: Shape, shortcut: Shape) -> Shape:

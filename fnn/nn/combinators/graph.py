@@ -6,6 +6,7 @@ from typing import Any
 from fnn.errors import ConfigError
 from fnn.nn.combinators.pick import expect_path, part_of
 from fnn.nn.core.composite import Go, composite, expect_layer
+from fnn.nn.core.decoding import per_position
 from fnn.types import Layer
 from fnn.values import maker
 
@@ -62,7 +63,7 @@ def graph(**nodes: tuple[Any, ...]) -> Layer:
         output = next(reversed(sources))
         return values[output]
 
-    return composite("graph", layers, through, through)
+    return per_position(composite("graph", layers, through, through))
 
 
 def _expect_node(name: str, node: Any) -> None:

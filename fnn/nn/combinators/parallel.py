@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.composite import Go, Parts, composite, name_layers
+from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.types import Layer, Shape
 from fnn.values import maker
@@ -183,7 +184,10 @@ def _parallel(parts: Parts, join: str, axis: int) -> Layer:
     else:
         shapes = partial(all_of, finish=lambda ends: one_array.shape("parallel", _values(ends)))
         arrays = partial(all_of, finish=lambda ends: one_array.array("parallel", _values(ends)))
-    return composite("parallel", parts, shapes, arrays)
+    layer = composite("parallel", parts, shapes, arrays)
+    if join == "concat" and not _is_after_time(axis):
+        return layer
+    return per_position(layer)
 
 
 def _values(outputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -197,7 +201,7 @@ def add() -> Layer:
     ((batch, ...), (batch, ...), ...) -> (batch, ...). ShapeError if the shapes differ, since
     nothing is broadcast.
     """
-    return _join("add", SUM)
+    return per_position(_join("add", SUM))
 
 
 @maker
@@ -207,7 +211,7 @@ def multiply() -> Layer:
     ((batch, ...), (batch, ...), ...) -> (batch, ...). ShapeError if the shapes differ, since
     nothing is broadcast.
     """
-    return _join("multiply", PRODUCT)
+    return per_position(_join("multiply", PRODUCT))
 
 
 @maker
@@ -224,7 +228,13 @@ def concat(*, axis: int = -1) -> Layer:
         ConfigError: `axis` is 0, the batch axis.
         ShapeError: The arrays differ along another axis.
     """
-    return _join("concat", concat_along("concat", axis))
+    layer = _join("concat", concat_along("concat", axis))
+    return per_position(layer) if _is_after_time(axis) else layer
+
+
+def _is_after_time(axis: int) -> bool:
+    """Return whether an axis is not the time of sequences (batch, time, ...) of any rank."""
+    return axis == -1 or axis > 1
 
 
 def _join(name: str, join: Join) -> Layer:

@@ -11,6 +11,7 @@ from jax import Array
 from fnn import checks, trees
 from fnn.errors import ShapeError, TreeMismatchError, inside
 from fnn.nn.core.composite import as_shape, describe_arrays, drop_empty, expect_layer, expect_names
+from fnn.nn.core.decoding import per_position
 from fnn.types import Layer, Params, Shape, State
 from fnn.values import maker
 
@@ -74,7 +75,8 @@ def repeat(layer: Layer | Callable[[Array], Layer], n: int) -> Layer:
         y, new_state = jax.lax.scan(apply_copy, x, (indices, *stacks))
         return y, drop_empty({BODY: new_state})
 
-    return Layer(init, apply, "repeat", {BODY: layer}, lambda parts: repeat(parts[BODY], n))
+    copies = Layer(init, apply, "repeat", {BODY: layer}, lambda parts: repeat(parts[BODY], n))
+    return per_position(copies)
 
 
 @maker

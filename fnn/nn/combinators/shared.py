@@ -8,6 +8,7 @@ import jax
 from fnn import checks, trees
 from fnn.errors import ConfigError, inside
 from fnn.nn.core.composite import as_shape, describe_arrays, drop_empty, expect_layer, expect_names
+from fnn.nn.core.decoding import per_position
 from fnn.types import Layer, Params, Shape, State
 from fnn.values import maker
 
@@ -39,7 +40,8 @@ def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
 
     def network(init: Callable[..., Any], apply: Callable[..., Any]) -> Layer:
         """Return the network with a layer of these functions at each position."""
-        placeholder = Layer(init, apply, layer.name)
+        # The layer has its own decoder, so that a position of it needs none.
+        placeholder = per_position(Layer(init, apply, layer.name))
         return expect_layer("shared use", use(placeholder))
 
     network(layer.init, layer.apply)  # raises now if `use` returns no layer
@@ -110,4 +112,5 @@ def shared(layer: Layer, use: Callable[[Layer], Layer]) -> Layer:
         return y, drop_empty({BODY: new_state})
 
     parts: dict[str, Layer | Callable[..., Layer]] = {SHARED: layer, BODY: use}
-    return Layer(init, apply, "shared", parts, lambda parts: shared(parts[SHARED], parts[BODY]))
+    tied = Layer(init, apply, "shared", parts, lambda parts: shared(parts[SHARED], parts[BODY]))
+    return per_position(tied)

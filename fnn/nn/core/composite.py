@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, TreeMismatchError, inside
-from fnn.types import Layer, Params, Shape, State
+from fnn.types import Layer, Params, Shape, Span, State
 
 Parts = Mapping[str, Layer]
 # (name, x) -> y: passes x, an array or a shape, through the part of this name.
@@ -150,7 +150,19 @@ def wrap_layer(
         layer.parts,
         with_parts,
         any_channels=layer.any_channels,
+        decoder=map_decoder(layer, rewrap),
     )
+
+
+def map_decoder(
+    layer: Layer,
+    change: Callable[[Layer], Layer],
+) -> Callable[[Span], Layer] | None:
+    """Return the decoder of a changed layer: the same change of its decoder, if it has one."""
+    decoder = layer.decoder
+    if decoder is None:
+        return None
+    return lambda span: change(decoder(span))
 
 
 def map_parts(layer: Layer, change: Change) -> Layer:

@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn.core.composite import expect_layer, map_leaves, name_of
+from fnn.nn.core.composite import expect_layer, map_decoder, map_leaves, name_of
 from fnn.types import KERNEL, Layer, Params, Shape, State
 
 
@@ -53,7 +53,13 @@ def change_kernels(
         ConfigError: `layer` is not a Layer; or, in `init`, its params have no kernel to change.
     """
     expect_layer(f"{where} layer", layer)
-    changed = map_leaves(lambda path, leaf: change(leaf), layer)
+
+    def change_leaf(path: str, leaf: Layer) -> Layer:
+        changed = change(leaf)
+        decoder = map_decoder(leaf, change)
+        return Layer(changed.init, changed.apply, name_of(changed), decoder=decoder)
+
+    changed = map_leaves(change_leaf, layer)
 
     # Only `init` knows the params, so that a network without kernels is found there.
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
@@ -64,4 +70,11 @@ def change_kernels(
             raise ConfigError(f"{where} layer", expected, got, "wrap a layer that has one")
         return params, state, out_shape
 
-    return Layer(init, changed.apply, name_of(layer), changed.parts, changed.with_parts)
+    return Layer(
+        init,
+        changed.apply,
+        name_of(layer),
+        changed.parts,
+        changed.with_parts,
+        decoder=changed.decoder,
+    )

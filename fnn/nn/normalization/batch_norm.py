@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.affine import along_last
+from fnn.nn.core.decoding import per_position
 from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker
@@ -105,7 +106,8 @@ def batch_norm(
 
         return {name: update(name, old) for name, old in state.items()}
 
-    return Layer(init, apply)
+    # In evaluation, by its running statistics.
+    return per_position(Layer(init, apply))
 
 
 def _normalize_by_batch(

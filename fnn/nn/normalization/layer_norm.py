@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ShapeError
+from fnn.nn.core.decoding import per_position
 from fnn.nn.normalization.moments import AFFINE, moments, normalization, normalize
 from fnn.types import Layer, Number, Params, Shape
 from fnn.values import maker
@@ -48,7 +49,9 @@ def layer_norm(
         mean, var = moments(x, last_axes)
         return normalize(x, mean, var, eps, params)
 
-    return normalization("layer_norm", AFFINE if affine else (), params_shape, function)
+    layer = normalization("layer_norm", AFFINE if affine else (), params_shape, function)
+    # Over more axes than the last, the statistics would include later positions.
+    return per_position(layer) if count == 1 else layer
 
 
 @maker
@@ -70,6 +73,7 @@ def rms_norm(*, eps: Number = 1e-6, affine: bool = True) -> Layer:
     """
     checks.number("rms_norm eps", eps, "(0, inf)")
     checks.flag("rms_norm affine", affine)
+    names = ("scale",) if affine else ()
 
     def params_shape(shape: Shape) -> Shape:
         return _last_sizes("rms_norm", shape, 1)
@@ -79,7 +83,7 @@ def rms_norm(*, eps: Number = 1e-6, affine: bool = True) -> Layer:
         mean_square = jnp.square(x).mean(-1, keepdims=True)
         return normalize(x, 0, mean_square, eps, params)
 
-    return normalization("rms_norm", ("scale",) if affine else (), params_shape, function)
+    return per_position(normalization("rms_norm", names, params_shape, function))
 
 
 def _last_sizes(where: str, shape: Shape, count: int) -> Shape:

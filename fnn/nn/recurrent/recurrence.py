@@ -13,9 +13,10 @@ from fnn.nn.core.affine import along_last, expect_affine
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.initializers.random import lecun_normal, orthogonal
-from fnn.types import Initializer, Layer, Params, Shape, State
+from fnn.types import Initializer, Layer, Params, Shape, Span, State
 from fnn.xla import on_cpu_else
 
+CARRY = "carry"  # in the state of a decoder: the carry after the earlier parts
 Project = Callable[[Params, jax.Array], jax.Array]
 Carry = tuple[jax.Array, ...]  # each (batch, units); the first is the output of the cell
 StepInputs = tuple[jax.Array, jax.Array]  # x_t, projected or not, and is_valid (batch,)
@@ -117,15 +118,20 @@ def _one_direction(
         out_shape = (units,) if options.last else (time, units)
         return params, {}, out_shape
 
-    def apply(
+    def scan(
         params: Params,
-        state: State,
-        x: Any,
-        *,
-        key: jax.Array | None = None,
-        train: bool = False,
-    ):
-        x, lengths = _sequences(where, x)
+        x: jax.Array,
+        lengths: jax.Array,
+        carry: Carry | None = None,
+    ) -> tuple[Carry, jax.Array]:
+        """Return the carry at the end of each sequence, and y.
+
+        Args:
+            params: Of the layer.
+            x: (batch, time, features).
+            lengths: (batch,).
+            carry: The carry before the first step; zeros if None.
+        """
         _, time, features = x.shape
         shapes = {"kernel": (features, width), "recurrent_kernel": (units, width)}
         biases = jax.eval_shape(lambda: cell.biases(units))
@@ -141,33 +147,66 @@ def _one_direction(
         params = {name: array.astype(x.dtype) for name, array in params.items()}
         # Zeros before the scan as well: NaN beyond a length would reach the gradients as 0 * NaN.
         x = jnp.where(is_valid[..., None], x, 0)
-        last, outputs = _scan_sequences(cell, units, params, x, is_valid, reverse)
-        y = last  # (batch, units)
+        if carry is None:
+            # The carry is float32 at least, since the term that one step adds may be small.
+            zeros = jnp.zeros((len(x), units), trees.wide(x))
+            carry = (zeros,) * cell.carries
+        carry, outputs = _scan_sequences(cell, params, x, is_valid, carry, reverse)
+        y = carry[0]  # (batch, units)
         if not options.last:
             y = jnp.where(is_valid[..., None], outputs, 0)  # (batch, time, units)
         # (batch,) -> (batch, 1, ...), to multiply y of two or three axes
         ones = (1,) * (y.ndim - 1)
         nan = nan.astype(y.dtype).reshape(-1, *ones)
-        return (y * nan).astype(x.dtype), state
+        return carry, (y * nan).astype(x.dtype)
 
-    return Layer(init, apply, where)
+    def apply(
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        x, lengths = _sequences(where, x)
+        _, y = scan(params, x, lengths)
+        return y, state
+
+    def decoder(span: Span) -> Layer:
+        def apply_part(
+            params: Params,
+            state: State,
+            x: jax.Array,
+            *,
+            key: jax.Array | None = None,
+            train: bool = False,
+        ):
+            x, _ = _sequences(where, x)
+            # The first part has no carry in its state.
+            carry, y = scan(params, x, span.length, state.get(CARRY))
+            return y, {CARRY: carry}
+
+        return Layer(init, apply_part, where)
+
+    # y of a reversed layer, or the last y, depends on the whole sequence.
+    if reverse or options.last:
+        return Layer(init, apply, where)
+    return Layer(init, apply, where, decoder=decoder)
 
 
 def _scan_sequences(
     cell: Cell,
-    units: int,
     params: Params,
     x: jax.Array,
     is_valid: jax.Array,
+    carry: Carry,
     reverse: bool,
-) -> tuple[jax.Array, jax.Array]:
-    """Apply the cell step by step.
+) -> tuple[Carry, jax.Array]:
+    """Apply the cell step by step, beginning with this carry.
 
     Returns:
-        The output at the end of each sequence (batch, units), and at every step
-        (batch, time, units).
+        The carry at the end of each sequence, and the output at every step (batch, time, units).
     """
-    # The carry is float32 at least, since the term that one step adds may be small.
     wide = trees.wide(x)
 
     def project(params: Params, x: jax.Array) -> jax.Array:
@@ -180,6 +219,7 @@ def _scan_sequences(
         params: Params,
         xs: jax.Array,
         is_valid: jax.Array,
+        carry: Carry,
     ) -> tuple[Carry, jax.Array]:
         def step(carry: Carry, inputs: StepInputs) -> tuple[Carry, jax.Array]:
             x, is_valid = inputs  # (batch, features) or (batch, gates units); (batch,)
@@ -190,17 +230,15 @@ def _scan_sequences(
                 kept.append(jnp.where(is_valid[:, None], new, old))
             return tuple(kept), kept[0]
 
-        batch = xs.shape[1]
-        zeros = jnp.zeros((batch, units), wide)
-        carry = (zeros,) * cell.carries
         return jax.lax.scan(step, carry, (xs, is_valid), reverse=reverse)
 
     def project_then_scan(
         params: Params,
         xs: jax.Array,
         is_valid: jax.Array,
+        carry: Carry,
     ) -> tuple[Carry, jax.Array]:
-        return scan(lambda params, x: x, params, project(params, xs), is_valid)
+        return scan(lambda params, x: x, params, project(params, xs), is_valid, carry)
 
     # One matrix product for all steps is faster on an accelerator. On CPU it is not worth writing
     # and reading an array `gates` times as wide as the outputs: projecting step by step takes a
@@ -208,8 +246,8 @@ def _scan_sequences(
     scan_all = on_cpu_else(partial(scan, project), project_then_scan)
     # The scan runs over the first axis: (batch, time, features) -> (time, batch, features).
     xs = jnp.moveaxis(x, 1, 0)
-    carry, outputs = scan_all(params, xs, is_valid.T)
-    return carry[0], jnp.moveaxis(outputs, 0, 1)  # (batch, time, units)
+    carry, outputs = scan_all(params, xs, is_valid.T, carry)
+    return carry, jnp.moveaxis(outputs, 0, 1)  # (batch, time, units)
 
 
 def recurrent_product(params: Params, output: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Take, replace and initialize parts of a network, for transfer learning."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -59,14 +60,7 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     # Only the parts on the path are made again; the others are the same objects.
     changed = map_parts(network, change)
     # The name is kept, so that a changed part of a chain has params under the same name.
-    return Layer(
-        changed.init,
-        changed.apply,
-        name_of(network),
-        changed.parts,
-        changed.with_parts,
-        changed.by_name,
-    )
+    return dataclasses.replace(changed, name=name_of(network))
 
 
 @maker
@@ -115,7 +109,15 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
     shares = {}
     for name, part in parts(layer).items():
         shares[name] = pretrained(part, params.get(name, {}), state.get(name, {}))
-    return Layer(init, layer.apply, name_of(layer), shares, layer.with_parts, by_name=True)
+    return Layer(
+        init,
+        layer.apply,
+        name_of(layer),
+        shares,
+        layer.with_parts,
+        by_name=True,
+        decoder=layer.decoder,
+    )
 
 
 def _split_first(path: str) -> tuple[str, str]:

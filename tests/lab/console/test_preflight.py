@@ -67,6 +67,14 @@ def test_large_loss_unscaled_inputs_and_rare_classes_have_warnings():
     assert "class_weighted" in balance[1]
 
 
+def test_the_targets_of_a_language_model_have_no_check_of_balance():
+    text = jnp.asarray(data.characters("aab").encode("aab" * 99 + "aaaa"))
+    inputs, targets = data.windows(text, 4)
+    network = nn.chain(nn.embed(2, 4), nn.dense(2))
+    (loss,) = check(inputs, targets, (4, 2), 0.7, network=network, prepare=lambda x: x)
+    assert loss[0] == "ok"
+
+
 def test_regression_and_integer_inputs_have_no_checks_of_classes_and_range():
     x = jnp.linspace(-2, 2, 400).reshape(100, 4)
     y = x[:, :1]

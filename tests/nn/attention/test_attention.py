@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from fnn import nn
 from fnn.errors import ConfigError, DTypeError, ShapeError
@@ -162,6 +163,44 @@ def test_attention_weights_are_dropped_in_training_only(key):
     assert np.min(np.std(draws, 0)) > 0
 
 
+def torch_attention(params, x, bias, scale, heads):
+    """torch's scaled dot-product attention with these projections."""
+
+    def project(name):
+        y = np.asarray(x) @ np.asarray(params[name]["kernel"]) + np.asarray(params[name]["bias"])
+        return torch.from_numpy(y.reshape(2, TIME, heads, -1).transpose(0, 2, 1, 3))
+
+    query, key, value = map(project, ("query", "key", "value"))
+    mean = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=torch.from_numpy(np.array(bias)), scale=scale
+    )
+    joined = mean.numpy().transpose(0, 2, 1, 3).reshape(2, TIME, -1)
+    return joined @ np.asarray(params["output"]["kernel"]) + np.asarray(params["output"]["bias"])
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_bias_and_scale_equal_torch(scale):
+    layer, params = attention_and_params(scale=scale)
+    shape = (2, TIME, TIME)
+    bias = jnp.asarray(np.random.default_rng(3).normal(size=(2, *shape)), jnp.float32)
+    bias = bias.at[0, ..., 1].set(-jnp.inf)
+    assert layer.init(jax.random.key(0), ((TIME, WIDTH), shape))[2] == (TIME, WIDTH)
+    expected = torch_attention(params, X, bias, scale, heads=2)
+    np.testing.assert_allclose(applied(layer, params, (X, bias)), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DTypeError, match="attention bias: expected floating"):
+        layer.apply(params, {}, (X, jnp.ones((2, *shape), bool)))
+
+
+def test_causal_attention_adds_a_bias_to_groups_of_heads():
+    layer, params = attention_and_params(4, kv_heads=2, causal=True)
+    draw = np.random.default_rng(3)
+    bias = jnp.asarray(draw.normal(size=(2, 4, TIME, TIME)), jnp.float32)
+    later = jnp.triu(jnp.full((TIME, TIME), -jnp.inf), 1)
+    free, _ = attention_and_params(4, kv_heads=2)
+    expected = applied(free, params, (X, bias + later[None, None]))
+    np.testing.assert_allclose(applied(layer, params, (X, bias)), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "inner", "narrow"),
     [
@@ -178,11 +217,22 @@ def test_init_returns_the_documented_shapes(options, inner, narrow, key):
         "query": (WIDTH, inner),
         "key": (WIDTH, narrow),
         "value": (WIDTH, narrow),
-        "output": (inner, inner),
+        "output": (inner, WIDTH),
     }
     expected = {name: {"kernel": size, "bias": size[1:]} for name, size in kernels.items()}
     assert jax.tree.map(jnp.shape, params) == expected
-    assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, inner)
+    assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, WIDTH)
+
+
+def test_heads_of_another_width_fit_a_residual_and_its_changes(key):
+    attention = nn.attention(2, head_width=7)
+    for layer in (attention, nn.spectral_norm(attention), nn.cast(nn.remat(attention), float)):
+        network = nn.residual(layer)
+        params, state, shape = network.init(key, (TIME, WIDTH))
+        assert params["body"]["output"]["kernel"].shape == (14, WIDTH)
+        assert network.apply(params, state, X)[0].shape == (2, *shape) == X.shape
+    alone = nn.take(attention, "output")
+    assert alone.init(key, (TIME, 14))[2] == (TIME, 14)
 
 
 def test_use_bias_and_kernel_init_are_used(key):

@@ -1,6 +1,6 @@
 """A GAN on the digits of scikit-learn: generator and critic are one network with one recipe.
 
-Run it with `python examples/09_gan.py`; it takes about a minute on two CPU cores, and writes a
+Run it with `python examples/10_gan.py`; it takes about a minute on two CPU cores, and writes a
 sheet of generated digits to out/gan.png.
 """
 
