@@ -10,6 +10,9 @@ from fnn.errors import ShapeError
 from fnn.nn.linear import dense
 from fnn.types import Initializer, Layer, Params, Shape, State
 
+# The dtypes of `jax.nn.dot_product_attention` on every device.
+JAX_DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
+
 
 def attend(
     query: jax.Array,
@@ -42,8 +45,9 @@ def attend(
     # but the max with two, and the exponential of the difference overflows for scores of 1e9.
     scale = width**-0.5
     scaled = (query.astype(wide) * scale).astype(query.dtype)
-    # JAX's own function is faster, but its softmax is float32 at most, and it has no dropout.
-    if drop is None and query.dtype != jnp.float64:
+    # JAX's own function is faster, but its softmax is float32 at most, it has no dropout, it takes
+    # no empty batch, and no float16 on a CPU.
+    if drop is None and query.dtype in JAX_DTYPES and batch:
         return _attend_by_jax(scaled, key, value, mask)
     group = heads // kv_heads
     grouped = scaled.reshape(batch, queries, kv_heads, group, width)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.core.affine import along_last
+from fnn.nn.core.wide_sums import along_last
 from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker

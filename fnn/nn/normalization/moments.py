@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.nn.core.affine import along_last
+from fnn.nn.core.wide_sums import along_last
 from fnn.types import Layer, Number, Params, Shape, State
 
 INITIAL_VALUES = {"scale": jnp.ones, "bias": jnp.zeros}
