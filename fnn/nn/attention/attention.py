@@ -190,17 +190,17 @@ def _attention(spec: AttentionSpec, parts: Mapping[str, Layer]) -> Layer:
         drop = partial(go, "shares") if "shares" in parts else None
         mean = attend(query, key, value, mask=mask, drop=drop)
         # (batch, time, heads, head_width) -> (batch, time, heads head_width)
-        batch, time, _, _ = mean.shape
-        mean = mean.reshape(batch, time, -1)
+        batch, time, heads, width = mean.shape
+        mean = mean.reshape(batch, time, heads * width)
         return go("output", mean)
 
     return composite(spec.where, parts, shapes, arrays)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:
-    batch, time, _ = x.shape
+    batch, time, width = x.shape
     # (batch, time, heads head_width) -> (batch, time, heads, head_width)
-    return x.reshape(batch, time, heads, -1)
+    return x.reshape(batch, time, heads, width // heads)
 
 
 def _full_mask(

@@ -64,12 +64,13 @@ def batch_norm(
                 shape,
                 "give each example a channel axis",
             )
-        zeros = jnp.zeros(shape[-1])
-        ones = jnp.ones(shape[-1])
-        state = {"mean": zeros, "var": ones}
-        scale = ones if scale_init is None else scale_init(key, shape[-1:])
-        params = {"scale": scale, "bias": zeros} if affine else {}
-        return params, state, shape
+        channels = shape[-1]
+        # Each array has memory of its own, so that all of them can be donated.
+        state = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
+        if not affine:
+            return {}, state, shape
+        scale = jnp.ones(channels) if scale_init is None else scale_init(key, (channels,))
+        return {"scale": scale, "bias": jnp.zeros(channels)}, state, shape
 
     # `train` is required here, unlike in other layers.
     def apply(

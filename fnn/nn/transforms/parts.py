@@ -100,9 +100,9 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
         expected_params, expected_state = jax.eval_shape(draw)
         trees.expect_like("pretrained params", params, expected_params)
         trees.expect_like("pretrained state", state, expected_state)
-        jax_params = jax.tree.map(jnp.asarray, params)
-        jax_state = jax.tree.map(jnp.asarray, state)
-        return jax_params, jax_state, out_shapes[0]
+        # Copies: donating the arrays of a run must not delete those of the caller.
+        own_params, own_state = jax.tree.map(jnp.array, (params, state))
+        return own_params, own_state, out_shapes[0]
 
     if not layer.by_name:
         # The arrays of stacked copies belong to the whole; a part has no share of them.
