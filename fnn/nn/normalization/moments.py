@@ -55,15 +55,24 @@ def normalization(
 
 def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Return the mean and the biased variance over the axes, which keep size 1."""
-    first = x
-    for axis in axes:
-        first = jax.lax.slice_in_dim(first, 0, 1, axis=axis)
     # Distances from one of the values: the sum of large equal numbers is rounded, and the square of
-    # the error of their mean would be their variance. `first` cancels, and so does its gradient.
-    first = jax.lax.stop_gradient(first)
-    mean = first + (x - first).mean(axes, keepdims=True)
+    # the error of their mean would be their variance. The value cancels, and so does its gradient.
+    one = jax.lax.stop_gradient(_one_value(x, axes))
+    mean = one + (x - one).mean(axes, keepdims=True)
     # E[x²] - E[x]² would cancel: at mean 3000 and std 1 float32 loses the variance altogether.
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+
+
+def _one_value(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Return one of the values along the axes, which keep size 1."""
+    spec = jax.typeof(x).sharding.spec
+    for axis in axes:
+        if spec[axis] is None:
+            x = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+            continue
+        # An axis that is explicitly sharded can be reduced, but not sliced.
+        x = x.max(axis, keepdims=True)
+    return x
 
 
 def normalize(

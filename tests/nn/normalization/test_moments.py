@@ -54,6 +54,17 @@ def test_the_mean_of_a_constant_is_exact(shape, value):
     assert not var.any()
 
 
+@pytest.mark.parametrize("mode", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_moments_over_a_sharded_axis_equal_those_on_one_device(mode):
+    mesh = jax.make_mesh((4,), ("devices",), axis_types=(mode,))
+    x = np.float32(X)
+    with jax.set_mesh(mesh):
+        spec = jax.sharding.PartitionSpec("devices")
+        sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+        got = jax.jit(lambda x: moments(x, (0, 1)))(sharded)
+    chex.assert_trees_all_close(got, moments(jnp.array(x), (0, 1)), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
