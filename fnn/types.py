@@ -55,7 +55,9 @@ Prepare = Callable[[Array], Array]  # from stored inputs to inputs of the networ
 
 KERNEL = "kernel"  # a weight matrix or filter: spectral_norm, lsuv and flops look for it
 PENALTY = "penalty"  # in a state: added to the loss in training
-FROZEN = "frozen"  # in a state: parameters that are not trained
+# In a state: parameters that are not trained. No keyword argument has this name, so that a part
+# called frozen is a part like any other.
+FROZEN = "(frozen)"
 
 
 class Weighted(NamedTuple):

@@ -178,6 +178,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.he_normal": Entry(),
     "nn.he_uniform": Entry(),
     "nn.identity": Entry(),
+    "nn.inference": Entry({"layer": nn.dense(3)}, domain=VECTORS),
     "nn.instance_norm": Entry(values={"eps": (0.1, 0.3)}),
     "nn.layer_norm": Entry(domain=IMAGES._replace(values=spread), values={"eps": (0.1, 0.3)}),
     "nn.leaky_relu": Entry(),
@@ -248,6 +249,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.truncated_normal": Entry(),
     "nn.unembed": Entry({"embedding": nn.embed(5, 4), "vocabulary": 5}, domain=SEQUENCES),
     "nn.unet": Entry({"channels": (2, 3), "outputs": 2}, network=True, domain=sized(4)),
+    "nn.unfreeze": Entry(maker=False),
     "nn.upsample": Entry({"size": (7, 4), "method": "bicubic"}),
     "nn.variance_scaling": Entry(),
     "nn.vgg": Entry(

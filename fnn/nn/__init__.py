@@ -117,6 +117,8 @@ from fnn.nn.summary import summary as summary
 from fnn.nn.transforms.activity_regularizer import activity_regularizer as activity_regularizer
 from fnn.nn.transforms.cast import cast as cast
 from fnn.nn.transforms.freeze import freeze as freeze
+from fnn.nn.transforms.freeze import unfreeze as unfreeze
+from fnn.nn.transforms.inference import inference as inference
 from fnn.nn.transforms.parts import pretrained as pretrained
 from fnn.nn.transforms.parts import replace as replace
 from fnn.nn.transforms.parts import take as take

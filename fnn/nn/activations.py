@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.core.affine import add_bias, along_last, expect_affine, init_affine
+from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
+from fnn.nn.core.wide_sums import along_last
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker

@@ -11,6 +11,7 @@ from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.core.decoding import per_position
 from fnn.nn.core.stateless import stateless
+from fnn.nn.core.wide_sums import along_last, take_rows
 from fnn.nn.initializers.random import normal
 from fnn.types import Initializer, Layer, Number, Params, Shape, Span, State
 from fnn.values import maker
@@ -76,7 +77,7 @@ def embed(
             raise DTypeError("embed x", "an integer dtype", x.dtype, advice)
         valid = nan_outside_bounds("embed x", f"0 <= x < {vocabulary}", x, 0, vocabulary)
         # (batch, ...) -> (batch, ..., width). Invalid tokens are clipped here and made NaN below.
-        vectors = jnp.take(params["table"], x, axis=0, mode="clip")
+        vectors = take_rows(params["table"], x)
         return vectors * valid.astype(vectors.dtype)[..., None], state
 
     return per_position(Layer(init, apply))
@@ -207,7 +208,7 @@ def learned_positions(length: int, *, table_init: Initializer | None = None) -> 
         time, width = expect_fits(x.shape[1:])
         trees.expect_arrays("learned_positions", params, {"table": (length, width)})
         # (length, width) -> (1, time, width)
-        return x + params["table"][None, :time].astype(x.dtype), state
+        return x + along_last(params["table"][:time].astype(x.dtype), x), state
 
     def decoder(span: Span) -> Layer:
         if span.capacity > length:

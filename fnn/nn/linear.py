@@ -9,6 +9,7 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
 from fnn.nn.core.decoding import per_position
+from fnn.nn.core.wide_sums import broadcast
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State
 from fnn.values import maker
@@ -117,6 +118,6 @@ def parameter(*shape: int, init: Initializer) -> Layer:
         trees.expect_arrays("parameter", params, {"value": shape})
         # (*shape,) -> (batch, *shape)
         batch_size = arrays[0].shape[0]
-        return jnp.broadcast_to(params["value"], (batch_size, *shape)), state
+        return broadcast(params["value"], (batch_size, *shape)), state
 
     return Layer(init_layer, apply)

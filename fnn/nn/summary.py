@@ -55,8 +55,9 @@ class Summary(NamedTuple):
     @property
     def total(self) -> Row:
         """The sums: parameters, trained parameters, FLOPs for one example, bytes."""
-        columns = list(zip(*self.rows, strict=True))
-        sums = [sum(column) for column in columns[TEXT_COLUMNS:]]
+        # Column by column, so that a network without layers has sums of 0.
+        numbers = Row._fields[TEXT_COLUMNS:]
+        sums = [sum(getattr(row, column) for row in self.rows) for column in numbers]
         return Row("total", "", None, *sums)
 
     def __repr__(self) -> str:
@@ -133,7 +134,7 @@ def summary(
     operations = count(program, LABEL + BETWEEN)
     flops = {label.removeprefix(LABEL): number for label, number in operations.items()}
     trained = _by_layer(trees.named_leaves(params), makers)
-    frozen = _by_layer(_frozen_leaves(state, makers), makers)
+    frozen = _by_layer(_frozen_leaves(state), makers)
     paths = [*makers, *trained, *frozen, *(path for path, number in flops.items() if number)]
     rows = []
     # Without duplicates, in the order of the forward pass.
@@ -201,20 +202,14 @@ def _by_layer(leaves: dict[str, Any], layer_paths: Collection[str]) -> dict[str,
     return groups
 
 
-def _frozen_leaves(state: State, layer_paths: Collection[str]) -> dict[str, Any]:
-    """Return the frozen leaves of the state by the paths that they have as params.
-
-    nn.freeze puts them under the name "frozen", which is removed, unless a layer has that name.
-    """
+def _frozen_leaves(state: State) -> dict[str, Any]:
+    """Return the frozen leaves of the state by the paths that they have as params."""
     found = {}
     for leaf_path, leaf in trees.named_leaves(state).items():
         names = leaf_path.split("/")
-        for depth, name in enumerate(names):
-            prefix = "/".join(names[: depth + 1])
-            is_layer = any(_is_under(path, prefix) for path in layer_paths)
-            if name == FROZEN and not is_layer:
-                params_path = "/".join(names[:depth] + names[depth + 1 :])
-                found[params_path] = leaf
+        if FROZEN in names:
+            names.remove(FROZEN)
+            found["/".join(names)] = leaf
     return found
 
 

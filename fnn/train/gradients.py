@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn import optim, trees
+from fnn.nn.core.composite import layer_paths
 from fnn.train.figures import LOSS
 from fnn.train.inputs import NOISE, derive_key
 from fnn.train.measure import count_examples, mean, measure_examples, reduce_examples
@@ -123,9 +124,13 @@ def _penalties(recipe: Recipe, params: Params, state: State) -> list[Scalar]:
     if recipe.regularizer is not None:
         penalties.append(recipe.regularizer(params))
     # Layers such as activity_regularizer leave their penalty in the state, under this name.
-    for path, leaf in trees.named_leaves(state).items():
-        if path.split("/")[-1] == PENALTY:
-            penalties.append(leaf.sum())
+    leaves = trees.named_leaves(state)
+    found = {path: leaf for path, leaf in leaves.items() if path.split("/")[-1] == PENALTY}
+    if found:
+        # The state of a part that a user calls penalty is no penalty.
+        for path in layer_paths(recipe.network):
+            found.pop(path, None)
+    penalties.extend(leaf.sum() for leaf in found.values())
     return penalties
 
 

@@ -67,6 +67,13 @@ def test_a_repeated_layer_counts_for_each_repetition(key):
     assert nn.summary(network, (4,)).total.parameters == size(network.init(key, (4,))[0])
 
 
+def test_a_network_without_layers_has_a_summary():
+    whole = nn.summary(nn.chain(), (5,))
+    assert (len(whole.rows), whole.total[3:]) == (1, (0, 0, 0, 0))
+    assert type(whole)(()).total[3:] == (0, 0, 0, 0)
+    assert "total" in repr(whole) and "total" in whole._repr_html_()
+
+
 def test_every_member_of_an_ensemble_counts():
     row = by_path(nn.ensemble(nn.dense(3), 7), (4,))["body"]
     assert (row.parameters, row.flops) == (7 * 15, 7 * (2 * 12 + 3))

@@ -149,6 +149,16 @@ def square(params):
     return 0.1 * jnp.square(params["head"]["kernel"]).sum()
 
 
+def test_the_state_of_a_part_called_penalty_is_not_minimized(key):
+    count = Layer(
+        lambda key, shape: ({}, jnp.zeros(()), shape),
+        lambda params, state, x, *, key=None, train=False: (x, state + 1),
+    )
+    recipe = train.recipe(nn.chain(dense=nn.dense(4), penalty=count), optim.sgd(0.5))
+    _, measured = train.step(recipe, train.start(key, recipe, (3,)), (jnp.float32(X), Y))
+    assert "penalty" not in measured
+
+
 def test_penalties_in_the_state_are_minimized(x64):
     def apply(params, state, x, *, key=None, train=False):
         return x, {"penalty": jnp.square(x).mean()}

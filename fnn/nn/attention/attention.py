@@ -264,9 +264,9 @@ def _output(go: Go, mean: jax.Array) -> jax.Array:
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:
-    batch, time, _ = x.shape
+    batch, time, width = x.shape
     # (batch, time, heads head_width) -> (batch, time, heads, head_width)
-    return x.reshape(batch, time, heads, -1)
+    return x.reshape(batch, time, heads, width // heads)
 
 
 def _full_mask(

@@ -11,6 +11,9 @@ from fnn.nn.core.decoding import per_position
 from fnn.nn.linear import dense
 from fnn.types import KERNEL, Initializer, Layer, Number, Params, Shape, State
 
+# The dtypes of `jax.nn.dot_product_attention` on every device.
+JAX_DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
+
 
 def attend(
     query: jax.Array,
@@ -48,8 +51,9 @@ def attend(
     wide_query = query.astype(wide)
     factor = width**-0.5 if scale is None else trees.knob(scale, wide_query)
     scaled = (wide_query * factor).astype(query.dtype)
-    # JAX's own function is faster, but its softmax is float32 at most, and it has no dropout.
-    if drop is None and bias is None and query.dtype != jnp.float64:
+    # JAX's own function is faster, but its softmax is float32 at most, it has no dropout, it takes
+    # no empty batch, and no float16 on a CPU.
+    if drop is None and bias is None and query.dtype in JAX_DTYPES and batch:
         return _attend_by_jax(scaled, key, value, mask)
     group = heads // kv_heads
     grouped = scaled.reshape(batch, queries, kv_heads, group, width)

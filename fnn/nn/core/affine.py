@@ -8,19 +8,8 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.nn.core.wide_sums import along_last
 from fnn.types import Initializer, Params, Shape
-
-
-def along_last(array: jax.Array, x: jax.Array) -> jax.Array:
-    """Reshape an array (..., channels) to the rank of x, (1, ..., 1, ..., channels), to broadcast.
-
-    Args:
-        array: An array whose axes are the last axes of x, such as a bias.
-        x: The array that it is combined with.
-    """
-    # Explicit ones, since implicit rank promotion is an error in the tests.
-    leading_ones = (1,) * (x.ndim - array.ndim)
-    return array.reshape(leading_ones + array.shape)
 
 
 def init_affine(

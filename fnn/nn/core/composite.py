@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, TreeMismatchError, inside
-from fnn.types import Layer, Params, Shape, Span, State
+from fnn.types import FROZEN, Layer, Params, Shape, Span, State
 
 Parts = Mapping[str, Layer]
 # (name, x) -> y: passes x, an array or a shape, through the part of this name.
@@ -40,13 +40,17 @@ def composite(
         errors inside a part name its path.
 
     Raises:
-        ConfigError: A part is not a Layer, or its name is empty or has a slash.
+        ConfigError: A part is not a Layer, or its name is empty, has a slash, or is that of frozen
+            params.
     """
     for name, part in parts.items():
         expect_layer(f"{where} {name}", part)
         # Paths of parts and of params are their names joined by "/".
         if not name or "/" in name:
             raise ConfigError(where, "names without /", repr(name), "choose another name")
+        # It marks the frozen params in a state.
+        if name == FROZEN:
+            raise ConfigError(where, "names of parts", repr(name), "choose another one")
     # Keys depend on the index of a part, so that renaming one does not change its draws.
     indices = {name: index for index, name in enumerate(parts)}
 
@@ -194,6 +198,20 @@ def parts(layer: Layer) -> dict[str, Layer]:
     # Rebuilding calls the functions that make parts, which `layer.parts` has uncalled.
     if layer.parts:
         map_parts(layer, record)
+    return found
+
+
+def layer_paths(layer: Layer, prefix: str = "") -> list[str]:
+    """Return the paths of all layers inside of a layer, as "body" and "body/conv_0".
+
+    Args:
+        layer: The layer.
+        prefix: Beginning of all paths.
+    """
+    found = []
+    for name, part in parts(layer).items():
+        path = f"{prefix}{name}"
+        found.extend([path, *layer_paths(part, f"{path}/")])
     return found
 
 

@@ -151,7 +151,8 @@ def _sequence() -> Layer:
 
     def sequence(x: jax.Array) -> jax.Array:
         # (batch, rows, columns, width) -> (batch, patches, width)
-        return x.reshape(x.shape[0], -1, x.shape[-1])
+        batch, rows, columns, width = x.shape
+        return x.reshape(batch, rows * columns, width)
 
     return stateless("sequence", out_shape, sequence)
 

@@ -81,10 +81,11 @@ def spectral_norm(
     """Spectral normalization: a layer acts with W / σ in place of W, where σ = vᵀ W u.
 
     W is every `kernel` of the layer, or of the layers it is made of, as a matrix (weights,
-    outputs). Its largest singular value becomes 1. u and v, in the state, approach the singular
-    vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + eps), v <- W u / (|W u| + eps): 15 times in
-    init and `iterations` times in each application with train=True. Gradients hold them constant.
-    Params are those of the layer; the state is {body: the state of the layer, u, v}
+    outputs). Its largest singular value becomes 1; a kernel of zeros stays 0. u and v, in the
+    state, approach the singular vectors by power iteration, u <- Wᵀ v / (|Wᵀ v| + eps),
+    v <- W u / (|W u| + eps): 15 times in init and `iterations` times in each application with
+    train=True. Gradients hold them constant. Params are those of the layer; the state is
+    {body: the state of the layer, u, v}
     [Miyato et al. 2018, arXiv:1802.05957].
 
     Args:
@@ -110,7 +111,7 @@ def spectral_norm(
                 own_key = jax.random.fold_in(key, index)
                 v = jax.random.normal(own_key, matrix.shape[:1], matrix.dtype)
                 # The iteration begins with a new u by v, so that any u of this shape is right.
-                start = _SingularVectors(matrix[0], v)
+                start = _SingularVectors(matrix[0], _unit(v, eps))
                 vectors[path] = _iterate(matrix, start, WARM_UP, eps)
             return params, _with_vectors(state, vectors), out_shape
 
@@ -134,7 +135,7 @@ def spectral_norm(
                 old = _SingularVectors(state["u"][path], state["v"][path])
                 start = _SingularVectors(old.u.astype(matrix.dtype), old.v.astype(matrix.dtype))
                 new = _iterate(matrix, start, count, eps)
-                sigma = new.v @ matrix @ new.u
+                sigma = _norm_of(matrix, new)
                 # (weights, outputs) -> the shape of the kernel
                 new_kernels[path] = (matrix / sigma).reshape(kernel.shape).astype(kernel.dtype)
                 # The state keeps its dtype, also where the params are in half precision.
@@ -174,9 +175,18 @@ def _iterate(
     def iteration(_: jax.Array, vectors: _SingularVectors) -> _SingularVectors:
         u = _unit(vectors.v @ constant, eps)
         v = _unit(constant @ u, eps)
-        return _SingularVectors(u, v)
+        # Of a kernel of zeros v is 0 too, and would stay 0 when the kernel is trained.
+        return _SingularVectors(u, jnp.where((v == 0).all(), vectors.v, v))
 
     return jax.lax.fori_loop(0, count, iteration, vectors)
+
+
+def _norm_of(matrix: jax.Array, vectors: _SingularVectors) -> jax.Array:
+    """Return σ = vᵀ W u, and 1 for a kernel of zeros, which is divided by it."""
+    sigma = vectors.v @ matrix @ vectors.u
+    # Below this number squares underflow to 0, and with them the norms of the vectors.
+    smallest = jnp.finfo(matrix.dtype).tiny ** 0.5
+    return jnp.where(jnp.abs(sigma) < smallest, 1, sigma)
 
 
 def _unit(vector: jax.Array, eps: Number) -> jax.Array:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.core.affine import along_last, expect_affine
+from fnn.nn.core.affine import expect_affine
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
+from fnn.nn.core.wide_sums import along_last
 from fnn.nn.initializers.random import lecun_normal, orthogonal
 from fnn.types import Initializer, Layer, Params, Shape, Span, State
 from fnn.xla import on_cpu_else
@@ -221,9 +222,13 @@ def _scan_sequences(
         is_valid: jax.Array,
         carry: Carry,
     ) -> tuple[Carry, jax.Array]:
+        # The gradients of the params are summed over the steps in the dtype that enters the scan.
+        wide_params = {name: array.astype(wide) for name, array in params.items()}
+
         def step(carry: Carry, inputs: StepInputs) -> tuple[Carry, jax.Array]:
             x, is_valid = inputs  # (batch, features) or (batch, gates units); (batch,)
-            proposed = cell.step(params, project(params, x), carry)
+            own = {name: array.astype(params[name].dtype) for name, array in wide_params.items()}
+            proposed = cell.step(own, project(own, x), carry)
             # Beyond its length a sequence keeps its carry, so that the last is that at its end.
             kept = []
             for new, old in zip(proposed, carry, strict=True):

@@ -96,8 +96,8 @@ def pretrained(layer: Layer, params: Params, state: State) -> Layer:
         trees.expect_like("pretrained params", params, expected_params)
         own_state, _ = split(expected_state)
         trees.expect_like("pretrained state", state, own_state)
-        jax_params = jax.tree.map(jnp.asarray, params)
-        jax_state = jax.tree.map(jnp.asarray, state)
+        # Copies: donating the arrays of a run must not delete those of the caller.
+        jax_params, jax_state = jax.tree.map(jnp.array, (params, state))
         # Outputs of tapped layers that travel in the state are not part of the given one.
         return jax_params, with_offsets(jax_state, offsets(expected_state)), out_shapes[0]
 

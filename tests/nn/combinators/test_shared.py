@@ -8,6 +8,7 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError, FnnError, TreeMismatchError
+from fnn.types import FROZEN
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(5, 4)))
 TWICE = nn.shared(nn.dense(4), lambda tied: nn.chain(tied, nn.tanh(), nn.dense(4), tied))
@@ -84,7 +85,7 @@ def test_shared_layers_nest(key):
 def test_frozen_params_are_shared(key):
     layer = nn.shared(nn.freeze(nn.dense(4)), lambda tied: nn.chain(tied, tied))
     params, state, _ = layer.init(key, (4,))
-    kernel = state["body"]["dense_0"]["frozen"]["kernel"]
+    kernel = state["body"]["dense_0"][FROZEN]["kernel"]
     np.testing.assert_allclose(
         layer.apply(params, state, X)[0], X @ kernel @ kernel, rtol=1e-4, atol=1e-5
     )

@@ -7,6 +7,7 @@ from networks import arrays, images, out_shapes, parameters
 
 from fnn import nn, trees
 from fnn.errors import ConfigError, ShapeError
+from fnn.types import FROZEN
 
 
 def test_the_number_of_parameters_equals_the_paper():
@@ -14,7 +15,7 @@ def test_the_number_of_parameters_equals_the_paper():
     frozen = {
         path: leaf
         for path, leaf in trees.named_leaves(arrays(network, (32, 32, 3))[1]).items()
-        if "frozen" in path
+        if FROZEN in path
     }
     assert sorted({path.rpartition("/")[2] for path in frozen}) == ["kernel", "scale"]
     assert (

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fnn import nn
-from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
+from fnn.errors import ConfigError, DTypeError, RangeError, ShapeError, TreeMismatchError
 
 float64 = pytest.mark.usefixtures("x64")
 PARAMS = {"scale": np.array([1.5, -0.5, 2.0]), "bias": np.array([0.1, 2.0, -1.0])}
@@ -41,6 +41,68 @@ def test_training_normalizes_by_the_batch(shape):
     axes = tuple(range(len(shape) - 1))
     y, _ = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
     np.testing.assert_allclose(y, normalize(x, x.mean(axes), x.var(axes)), rtol=1e-12, atol=1e-12)
+
+
+MASK = np.random.default_rng(7).random((4, 5)) < 0.6
+LENGTHS = np.array([1, 5, 3, 2])
+BY_LENGTH = np.arange(5)[None] < LENGTHS[:, None]
+POSITIONS = {"mask": (MASK, MASK), "lengths": (LENGTHS, BY_LENGTH), "weights": (2.5 * MASK, MASK)}
+
+
+@float64
+@pytest.mark.parametrize("case", POSITIONS)
+def test_positions_that_do_not_count_change_nothing(case):
+    """y, state and gradients are those of the other positions alone; theirs are NaN."""
+    positions, mask = POSITIONS[case]
+    x = normal((4, 5, 3), offset=12345)
+    layer = nn.batch_norm()
+
+    def total(params, x):
+        y, state = layer.apply(params, arrays(STATE), x, train=True)
+        return jnp.sin(y).sum(), (y, state)
+
+    kept, wanted = jax.grad(total, (0, 1), has_aux=True)(arrays(PARAMS), jnp.array(x[mask]))
+    given = (jnp.where(mask[..., None], jnp.array(x), jnp.nan), jnp.array(positions))
+    own, got = jax.jit(
+        lambda params, x, positions: jax.grad(
+            lambda params, x: total(params, (x, positions)), (0, 1), has_aux=True
+        )(params, x)
+    )(arrays(PARAMS), *given)
+    y, state = got
+    assert not y[~mask].any() and not own[1][~mask].any()
+    trees = ((own[0], own[1][mask]), y[mask], state), (kept, *wanted)
+    chex.assert_trees_all_close(*trees, rtol=1e-9, atol=1e-9)
+    y, state = layer.apply(arrays(PARAMS), arrays(STATE), given, train=False)
+    np.testing.assert_allclose(y[mask], normalize(x, **STATE)[mask], rtol=1e-12)
+    assert not y[~mask].any()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_batch_of_less_than_two_positions_keeps_the_statistics(count):
+    mask = jnp.arange(4) < count
+    x = jnp.float32(normal((4, 3)))
+    params, state = arrays(PARAMS, jnp.float32), arrays(STATE, jnp.float32)
+    y, new_state = jax.jit(
+        lambda x, mask: nn.batch_norm().apply(params, state, (x, mask), train=True)
+    )(x, mask)
+    chex.assert_trees_all_equal(new_state, state)
+    np.testing.assert_array_equal(y, np.where(mask[:, None], params["bias"], 0))
+
+
+def test_positions_of_another_shape_raise(key):
+    layer = nn.batch_norm()
+    assert layer.init(key, ((5, 3), ()))[2] == layer.init(jax.random.clone(key), (5, 3))[2]
+    params, state = arrays(PARAMS, jnp.float32), arrays(STATE, jnp.float32)
+    x = jnp.ones((4, 5, 3))
+    for positions in (jnp.ones((4, 4)), jnp.ones(4), jnp.ones((4, 5, 3))):
+        with pytest.raises(ShapeError, match="batch_norm"):
+            layer.apply(params, state, (x, positions), train=True)
+    with pytest.raises(ShapeError, match=r"batch_norm x: expected sequences"):
+        layer.apply(params, state, (x[:, 0], jnp.ones(4, int)), train=True)
+    with pytest.raises(RangeError, match=r"batch_norm lengths: expected 1 <= length <= 5, got 6"):
+        layer.apply(params, state, (x, jnp.array([1, 6, 1, 1])), train=True)
+    traced = jax.jit(lambda lengths: layer.apply(params, state, (x, lengths), train=False)[0])
+    assert np.isnan(traced(jnp.array([1, 6, 1, 1]))[1]).any()
 
 
 @float64

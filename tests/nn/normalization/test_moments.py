@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnn import nn
 from fnn.nn.normalization.moments import moments, normalize, normalized
 
 float64 = pytest.mark.usefixtures("x64")
@@ -41,6 +42,65 @@ def test_the_variance_far_from_zero_does_not_cancel():
     x = np.float32(3000 + X)
     _, var = moments(jnp.array(x), (0, 1, 2))
     np.testing.assert_allclose(var.ravel(), x.var(dtype=np.float64), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28, 2), (3, 77), (5, 7, 6)])
+@pytest.mark.parametrize("value", [255.3, 12345.6, -1e6, 1.234e8])
+def test_the_mean_of_a_constant_is_exact(shape, value):
+    x = jnp.full(shape, value, jnp.float32)
+    axes = tuple(range(1, len(shape)))
+    mean, var = moments(x, axes)
+    np.testing.assert_array_equal(mean.ravel(), np.full(3 if shape[0] == 3 else 5, x.ravel()[0]))
+    assert not var.any()
+
+
+@pytest.mark.parametrize("mode", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_moments_over_a_sharded_axis_equal_those_on_one_device(mode):
+    mesh = jax.make_mesh((4,), ("devices",), axis_types=(mode,))
+    x = np.float32(X)
+    with jax.set_mesh(mesh):
+        spec = jax.sharding.PartitionSpec("devices")
+        sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+        got = jax.jit(lambda x: moments(x, (0, 1)))(sharded)
+    chex.assert_trees_all_close(got, moments(jnp.array(x), (0, 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.layer_norm(),
+        nn.layer_norm(axes=3),
+        nn.group_norm(2),
+        nn.instance_norm(affine=True),
+        nn.batch_norm(),
+        nn.weight_standardization(nn.conv(3, kernel_init=nn.constant(12345.6))),
+    ],
+    ids=lambda layer: layer.name,
+)
+@pytest.mark.parametrize("value", [255.3, 12345.6])
+def test_a_norm_of_a_constant_is_zero_with_the_gradient_of_float64(layer, value, key):
+    """Near a constant y = scale (x - mean) / √eps: the derivative is known."""
+    x = np.full((3, 7, 5, 6), value, np.float32)
+    params, state, _ = layer.init(key, x.shape[1:])
+    weights = np.random.default_rng(0).normal(size=x.shape)
+    if layer.name == "conv":
+        y, _ = layer.apply(params, state, jnp.array(x))
+        np.testing.assert_array_equal(y, np.zeros(y.shape))
+        return
+
+    def total(x):
+        y, _ = layer.apply(params, state, x, train=True)
+        return (y * weights.astype(x.dtype)).sum(), y
+
+    grads, y = jax.grad(total, has_aux=True)(jnp.array(x))
+    np.testing.assert_array_equal(y, np.zeros(x.shape))
+    with jax.enable_x64(True):
+        step = 1e-6
+        direction = np.random.default_rng(1).normal(size=x.shape)
+        params, state = jax.tree.map(lambda leaf: leaf.astype(float), (params, state))
+        ends = [total(jnp.array(x + sign * step * direction, float))[0] for sign in (1, -1)]
+        slope = float(ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose((np.float64(grads) * direction).sum(), slope, rtol=1e-3)
 
 
 def step_by_step(x, scale, bias, eps, axes):

@@ -195,13 +195,22 @@ def test_vectors_stay_float32_for_bfloat16_weights(key):
     assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("float32")}
 
 
-def test_zero_weights_give_nan(key):
-    layer = nn.spectral_norm(nn.dense(3))
+def test_zero_weights_stay_zero_and_can_be_trained(key):
+    """Values and gradients are finite, and after one step the norm is that of the new weights."""
+    layer = nn.spectral_norm(nn.dense(3, kernel_init=nn.zeros()), iterations=30)
     params, state, _ = layer.init(key, (4,))
-    y, _ = compiled(layer).apply(
-        jax.tree.map(jnp.zeros_like, params), state, jnp.ones((2, 4)), train=True
-    )
-    assert jnp.isnan(y).all()
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 4)))
+
+    def total(params, state):
+        y, state = layer.apply(params, state, x, train=True)
+        return (y * jnp.arange(6.0).reshape(2, 3)).sum(), state
+
+    (value, state), grads = jax.value_and_grad(total, has_aux=True)(params, state)
+    assert value == 0
+    kernel = grads["kernel"]
+    np.testing.assert_allclose(kernel, x.T @ jnp.arange(6.0).reshape(2, 3), rtol=1e-6)
+    y, _ = layer.apply({**params, "kernel": kernel}, state, x, train=True)
+    np.testing.assert_allclose(y, x @ kernel / np.linalg.norm(kernel, 2), rtol=1e-4, atol=1e-5)
 
 
 STATES = {

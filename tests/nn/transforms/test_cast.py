@@ -10,7 +10,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
-from fnn.types import Layer
+from fnn.types import FROZEN, Layer
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(8, 4)))
 NETWORK = nn.chain(nn.dense(16), nn.batch_norm(), nn.tanh(), nn.dense(3))
@@ -91,7 +91,7 @@ def test_frozen_params_are_cast_and_kept(key):
     layer = nn.cast(nn.chain(nn.freeze(nn.dense(16)), nn.tanh(), nn.dense(3)))
     params, state, _ = layer.init(key, (4,))
     y, new_state = layer.apply(params, state, X)
-    whole = {"dense_0": state["dense_0"]["frozen"]} | params
+    whole = {"dense_0": state["dense_0"][FROZEN]} | params
     wanted, _ = nn.cast(nn.chain(nn.dense(16), nn.tanh(), nn.dense(3))).apply(whole, {}, X)
     chex.assert_trees_all_equal((y, new_state), (wanted, state))
 

@@ -8,6 +8,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError, TreeMismatchError
+from fnn.types import FROZEN
 
 X = jnp.float32(np.random.default_rng(0).normal(size=(3, 4)))
 LEAF, OTHER = nn.dense(4), nn.dense(4, use_bias=False)
@@ -110,7 +111,7 @@ def test_transfer_learning_does_not_change_the_body(key):
     recipe = train.recipe(nn.chain(nn.freeze(PRETRAINED), nn.dense(3)), optim.adam(1e-2))
     start = train.start(key, recipe, (4,))
     done, _ = train.step(recipe, start, (BODY_X, np.arange(8) % 3))
-    chex.assert_trees_all_equal(done.state["chain_0"]["frozen"], PARAMS)
+    chex.assert_trees_all_equal(done.state["chain_0"][FROZEN], PARAMS)
     assert done.params.keys() == {"dense_1"}
 
 

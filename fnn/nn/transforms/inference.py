@@ -1,0 +1,137 @@
+"""Evaluation mode within training, for a whole layer or parts of it."""
+
+from collections.abc import Set
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import jax
+
+from fnn import checks, trees
+from fnn.errors import ConfigError
+from fnn.nn.core.composite import expect_layer, layer_paths, map_leaves, map_parts, wrap_layer
+from fnn.nn.transforms.freeze import hold_params
+from fnn.types import Layer, Params, State
+from fnn.values import maker
+
+
+@maker
+def inference(
+    layer: Layer,
+    *paths: str,
+    params: bool = True,
+    statistics: bool = True,
+    noise: bool = True,
+) -> Layer:
+    """Run a layer, or parts of it, in evaluation mode within training.
+
+    By default the layer is the fixed function that it is in evaluation: its params are frozen as by
+    `freeze`, batch norm uses its running statistics and does not update them, and dropout drops
+    nothing. Each of the three may be left as in training. Frozen batch norm is
+    inference(network, "*batch_norm*"); linear probing is chain(inference(body), dense(10)), also
+    with a body that has batch norm and dropout. With params=True, `unfreeze` moves the params back.
+
+    Args:
+        layer: The layer. Its name and its parts stay the same.
+        paths: Paths of layers, such as "stem" or "body/conv_0", each with all below it, or patterns
+            with `*`, such as "*/batch_norm*". Without any, the whole layer.
+        params: Whether the params are frozen.
+        statistics: Whether layers with a state, such as batch norm, use it and do not change it.
+        noise: Whether dropout and other noise is off.
+
+    Raises:
+        ConfigError: `layer` is not a Layer, or an option is not a bool; or a path matches no layer.
+        TreeMismatchError: As `freeze`.
+    """
+    expect_layer("inference layer", layer)
+    checks.flag("inference params", params)
+    checks.flag("inference statistics", statistics)
+    checks.flag("inference noise", noise)
+    chosen = _matching_layers(layer, paths)
+    hold = partial(_hold, statistics=statistics, noise=noise)
+    changed = _change_at(chosen, hold, layer)
+    again = partial(inference, params=params, statistics=statistics, noise=noise)
+
+    def rewrap(other: Layer) -> Layer:
+        return again(other, *paths)
+
+    if not params:
+        return wrap_layer(layer, changed, rewrap)
+
+    def select(all_params: Params) -> Set[str]:
+        leaf_paths = trees.named_leaves(all_params)
+        return {leaf for leaf in leaf_paths if any(_is_under(leaf, path) for path in chosen)}
+
+    return hold_params(layer, changed, select, rewrap)
+
+
+def _hold(layer: Layer, statistics: bool, noise: bool) -> Layer:
+    """Return the layer with train=False for layers with a state, for the others, or for all."""
+
+    def apply(
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        # Only noise is without a state, also that between the layers of a composite, which has no
+        # layer of its own: composites get the flag of the noise.
+        own_train = train and not noise
+        with_state = train and not statistics
+        held = layer
+        if own_train != with_state:
+            change = partial(_with_flag, train=with_state)
+            held = map_leaves(lambda path, leaf: change(leaf), layer)
+        return held.apply(params, state, x, key=key, train=own_train)
+
+    return wrap_layer(
+        layer, Layer(layer.init, apply), partial(_hold, statistics=statistics, noise=noise)
+    )
+
+
+def _with_flag(layer: Layer, *, train: bool) -> Layer:
+    """Return a layer that gets this flag if it has a state."""
+
+    def apply(
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        **flag: bool,
+    ):
+        own = {"train": train} if jax.tree.leaves(state) else flag
+        return layer.apply(params, state, x, key=key, **own)
+
+    return Layer(layer.init, apply, layer.name)
+
+
+def _matching_layers(layer: Layer, patterns: tuple[str, ...]) -> Set[str]:
+    """Return the paths of the layers that a pattern matches; that of the whole is ""."""
+    if not patterns:
+        return {""}
+    paths = layer_paths(layer)
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            expected = f"a path among {paths}"
+            raise ConfigError("inference path", expected, repr(pattern), "name a layer")
+    return {path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns)}
+
+
+def _change_at(paths: Set[str], change: Any, layer: Layer, path: str = "") -> Layer:
+    """Change the layers at these paths; those inside of a changed layer stay as they are."""
+    if path in paths:
+        return change(layer)
+    if not any(_is_under(other, path) for other in paths):
+        return layer
+
+    def change_part(name: str, part: Layer) -> Layer:
+        return _change_at(paths, change, part, f"{path}/{name}" if path else name)
+
+    return map_parts(layer, change_part)
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    return not prefix or f"{path}/".startswith(f"{prefix}/")

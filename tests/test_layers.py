@@ -1,0 +1,137 @@
+"""Laws over every layer: half precision, memory of its own, empty and extreme batches."""
+
+import domains
+import jax
+import jax.numpy as jnp
+import makers
+import numpy as np
+import pytest
+from registry import REGISTRY
+
+from fnn import nn, trees
+from fnn.errors import ShapeError
+from fnn.types import Layer
+
+pytestmark = pytest.mark.slow
+
+LAYERS = [name for name in makers.CALLS if makers.kind(name) is Layer]
+EXAMPLES = 4096
+HALF = ("bfloat16", "float16")
+# Their outputs are those of the params alone, or of all examples of the batch.
+ACROSS_EXAMPLES = {"nn.batch_norm", "nn.parameter"}
+over_layers = pytest.mark.parametrize("maker", LAYERS)
+
+
+def example(maker):
+    """The layer of a maker, its params and state, and a batch."""
+    entry = REGISTRY[maker]
+    layer = makers.public()[maker](**entry.call)
+    shape, x = entry.domain.draw(entry.seed)
+    params, state, _ = layer.init(jax.random.key(0), shape)
+    return layer, params, state, x
+
+
+def apply(layer, params, state, x, train=True):
+    return layer.apply(params, state, x, key=jax.random.key(1), train=train)
+
+
+@pytest.fixture
+def standard_promotion():
+    """The derivative of JAX's own attention promotes bfloat16 to float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@over_layers
+@pytest.mark.usefixtures("standard_promotion")
+def test_gradients_under_cast_are_near_those_of_float32(maker, monkeypatch):
+    """By every param whose gradient is not a hundredth of the largest: within 2 % of its norm."""
+    monkeypatch.setattr(domains, "BATCH", EXAMPLES)
+    layer, params, state, x = example(maker)
+    if not jax.tree.leaves(params):
+        return
+
+    def gradients(params):
+        def loss(params, layer):
+            y, _ = apply(layer, params, state, x)
+            total = 0.0
+            for leaf in jax.tree.leaves(y):
+                weights = jax.random.uniform(jax.random.key(2), leaf.shape, minval=0.5, maxval=1.5)
+                total += (leaf * weights).sum() / EXAMPLES
+            return total
+
+        return [jax.grad(loss)(params, own) for own in (layer, nn.cast(layer))]
+
+    wanted, got = (trees.named_leaves(grads) for grads in jax.jit(gradients)(params))
+    norms = {path: np.linalg.norm(leaf) for path, leaf in wanted.items()}
+    for path, norm in norms.items():
+        if norm > 1e-2 * max(norms.values()):
+            error = np.linalg.norm(got[path] - wanted[path])
+            assert error < 0.02 * norm, f"{path}: {error / norm:.3f}"
+
+
+@over_layers
+def test_every_array_of_a_fresh_layer_has_memory_of_its_own(maker):
+    _, params, state, _ = example(maker)
+    leaves = jax.tree.leaves((params, state))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+    jax.jit(lambda trees: trees, donate_argnums=0)((params, state))
+
+
+@over_layers
+def test_an_empty_batch_has_empty_outputs_or_raises(maker):
+    layer, params, state, x = example(maker)
+    empty = jax.tree.map(lambda leaf: leaf[:0], x)
+    for train in (False, True):
+        try:
+            y, _ = apply(layer, params, state, empty, train)
+        except ShapeError:
+            assert train and maker == "nn.batch_norm"
+            continue
+        whole, _ = jax.eval_shape(lambda train=train: apply(layer, params, state, x, train))
+        shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], tree) for tree in (y, whole)]
+        assert shapes[0] == shapes[1]
+        assert {leaf.shape[0] for leaf in jax.tree.leaves(y)} == {0}
+
+
+@over_layers
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_layer_under_cast_gives_finite_values_and_gradients(maker, dtype):
+    layer, params, state, x = example(maker)
+    half = nn.cast(layer, dtype)
+
+    def total(params):
+        y, new_state = apply(half, params, state, x)
+        return sum(leaf.sum() for leaf in jax.tree.leaves(y)), (y, new_state)
+
+    slopes, (y, new_state) = jax.grad(total, has_aux=True)(params)
+    assert trees.all_finite((slopes, y, new_state))
+    assert jax.tree.map(jnp.result_type, new_state) == jax.tree.map(jnp.result_type, state)
+
+
+@over_layers
+def test_one_example_has_the_output_that_it_has_in_a_batch(maker):
+    layer, params, state, x = example(maker)
+    batch, _ = apply(layer, params, state, x, train=False)
+    single, _ = apply(layer, params, state, jax.tree.map(lambda leaf: leaf[:1], x), train=False)
+    for got, wanted in zip(jax.tree.leaves(single), jax.tree.leaves(batch), strict=True):
+        np.testing.assert_allclose(got, wanted[:1], rtol=1e-5, atol=1e-6)
+
+
+@over_layers
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e4])
+def test_an_extreme_example_changes_no_other(maker, value):
+    """NaN and infinity stay in their example; a large constant gives finite outputs."""
+    layer, params, state, x = example(maker)
+
+    def spoil(leaf):
+        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.at[0].set(value) if is_float else leaf
+
+    train = maker not in ACROSS_EXAMPLES
+    draw = jax.jit(lambda x: apply(layer, params, state, x, train)[0])
+    spoiled, plain = draw(jax.tree.map(spoil, x)), draw(x)
+    for got, wanted in zip(jax.tree.leaves(spoiled), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(got[1:], wanted[1:], rtol=1e-5, atol=1e-6)
+        assert value != 1e4 or np.isfinite(got).all()
