@@ -189,7 +189,7 @@ def wave(step, half=7):
     return 1 - abs(step % (2 * half) / half - 1)
 
 
-def falling(step):
+def last_decay(step):
     return min(1, max(0, (2**30 - step) / 1024))
 
 
@@ -209,7 +209,7 @@ LONG = {
     ),
     "wsd": (
         optim.wsd(1.0, steps=2.0**30, decay_steps=1024),
-        falling,
+        last_decay,
         [2**30 - 1024, 2**30 - 511, 2**30 - 3, 2**30],
     ),
     "warmup": (
