@@ -25,6 +25,9 @@ from fnn.values import maker
 def averaged_params(opt_state: OptState, params: Params) -> Params:
     """Return the parameters to evaluate: the optimizer's average, or the params if it has none.
 
+    The state of the network, such as running means of batch norm, belongs to the params and not to
+    their average.
+
     Args:
         opt_state: The state of an optimizer, such as `ema`, `lookahead` or `schedule_free_sgd`.
         params: The params after the step that returned this state.
@@ -85,8 +88,10 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
     """Exponential moving average of the parameters, for evaluation; steps stay as they are.
 
     a <- decay a + (1 - decay) θ after each step, from 0. The average is a / (1 - decayᵗ).
-    `averaged_params` reads it, and `train.run` validates with it [Polyak & Juditsky 1992;
-    Kingma & Ba 2015, sec. 7.2].
+    `averaged_params` reads it, and `train.run` validates with it. The statistics of batch norm are
+    still those of the last θ; to measure those of the average, apply the network to training
+    batches with train=True and the averaged parameters [Polyak & Juditsky 1992; Kingma & Ba 2015,
+    sec. 7.2].
 
     Args:
         optimizer: An optimizer, of fnn or of another library.

@@ -71,7 +71,9 @@ def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) 
 
     As in partition({"head": sgd(0.1), "*bias": None}, adam(1e-3)). An
     optimizer is given only its own leaves, as a dict by path, so that
-    frozen ones take no memory and patterns inside mean the same as outside.
+    frozen ones take no memory and patterns inside mean the same as outside. Transforms around it
+    leave frozen parameters out too: they are in no norm and do not decay. In training their
+    gradients are 0 and cost no time, as with requires_grad=False in torch.
 
     Args:
         parts: Optimizers by the pattern of paths, as in `trees.matching`. The first pattern that
