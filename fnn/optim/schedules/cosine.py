@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
@@ -202,7 +203,12 @@ def _locate_cycle(step: Step, first: Scalar, growth: Scalar) -> tuple[Scalar, Sc
     if needs_integers(step):
         is_whole = (first == jnp.round(first)) & (growth == jnp.round(growth))
         is_whole &= jnp.maximum(first, growth) <= LARGEST_FLOAT
-        whole_cycle, whole_share = _count_growing(step, first, growth)
+        # Floats are exact enough for early steps, and take less time.
+        whole_cycle, whole_share = jax.lax.cond(
+            jnp.any(t >= 2.0**19),
+            lambda: _count_growing(step, first, growth),
+            lambda: (growing_cycle, growing_share),
+        )
         growing_cycle = jnp.where(is_whole, whole_cycle, growing_cycle)
         growing_share = jnp.where(is_whole, whole_share, growing_share)
     grows = growth > 1
@@ -214,19 +220,23 @@ def _count_growing(step: Step, first: Scalar, growth: Scalar) -> tuple[Scalar, S
     """Locate a cycle by integers, for a growth >= 2 and a first length that are whole."""
     grows = growth > 1
     ratio = jnp.where(grows, growth, 2)
-    # Of 32 cycles, each at least twice as long as the one before, the last begins after step 2³¹.
-    count = jnp.arange(32)
-    factors = jnp.where(count == 0, 1, ratio.astype(jnp.uint32))
-    powers = jnp.cumprod(factors, dtype=jnp.uint32)  # (32,)
-    lengths = first.astype(jnp.uint32) * powers
-    begins = jnp.cumsum(lengths, dtype=jnp.uint32) - lengths
-    # Numbers from 2³² on wrap around, which their floats show.
-    rough = first * _cycle_start(count.astype(first.dtype), ratio)
-    begun = (rough < 3e9) & (begins <= jnp.asarray(step, jnp.uint32)[..., None])
-    index = begun.sum(-1) - 1
-    cycle = index.astype(first.dtype)
-    rest = jnp.asarray(step, jnp.uint32) - begins[index]
-    share = rest.astype(first.dtype) / (first * ratio**cycle)
+    now = jnp.asarray(step, jnp.uint32)
+    factor = ratio.astype(jnp.uint32)
+    begin = jnp.zeros_like(now)
+    length = jnp.broadcast_to(first.astype(jnp.uint32), now.shape)
+    cycle = jnp.zeros(now.shape, first.dtype)
+    # Each cycle is at least twice as long as the one before, so the last of 31 ends after step 2³¹.
+    rough = jnp.broadcast_to(first, now.shape)
+    # Scalars in a row cost less than a loop or an array of cycles.
+    for _ in range(31):
+        # Integers wrap around at 2³²; their floats show where.
+        over = (begin + length <= now) & (rough < 2.0**31)
+        begin = jnp.where(over, begin + length, begin)
+        length = jnp.where(over, length * factor, length)
+        rough = jnp.where(over, rough * ratio, rough)
+        cycle = jnp.where(over, cycle + 1, cycle)
+    rest = now - begin
+    share = rest.astype(first.dtype) / rough
     (t,) = as_floats(step)
     smooth = (t / first - _cycle_start(cycle, ratio)) / ratio**cycle
     return cycle, with_slope_of(share, smooth)
