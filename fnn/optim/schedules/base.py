@@ -97,14 +97,20 @@ def split_cycles(step: Step, length: Scalar) -> tuple[Scalar, Scalar]:
 def run_from(schedule: Schedule, step: Step, begin: Number) -> Scalar:
     """The rate of a schedule that began at a step; before it, that of its step 0."""
     t = jnp.maximum(since(step, begin), 0)
-    value = schedule(t)
+    value = jnp.asarray(schedule(t))
     if not needs_integers(step):
         return value
     # The same time as an integer, which counts all steps up to 2³¹. Only a fraction needs a float.
     (start,) = as_floats(step, begin)[1:]
     whole = jnp.clip(jnp.floor(start), 0, LARGEST_FLOAT)
     count = jnp.maximum(jnp.asarray(step, jnp.int32) - whole.astype(jnp.int32), 0)
-    exact = with_slope_of(schedule(count), value)
+    # Early on, floats count every step too, and one evaluation is enough.
+    exact = jax.lax.cond(
+        jnp.any(t >= 2.0**22),
+        lambda: jnp.asarray(schedule(count), value.dtype),
+        lambda: value,
+    )
+    exact = with_slope_of(exact, value)
     return jnp.where(start == whole, exact, value)
 
 
