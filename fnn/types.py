@@ -291,6 +291,14 @@ class AveragesParams(Protocol):
 
 
 @runtime_checkable
+class FreezesParams(Protocol):
+    """An optimizer state that knows which parameters are not trained."""
+
+    def frozen_paths(self) -> frozenset[str]:
+        """Return the paths of these parameters; they follow from the structure of the state."""
+
+
+@runtime_checkable
 class ScalesLoss(Protocol):
     """An optimizer state that scales the loss before differentiation, for half precision."""
 

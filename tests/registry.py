@@ -491,6 +491,9 @@ REGISTRY: dict[str, Entry] = {
     ),
     "optim.step": Entry(maker=False),
     "optim.step_decay": Entry({"start": 0.1, "steps": 3.0, "factor": 0.5}, no_slope=("steps",)),
+    "optim.stochastic_rounding": Entry(
+        {"key": jax.random.key(5), "optimizer": optim.momentum(0.1)}
+    ),
     "optim.table": Entry({"rates": jnp.arange(1.0, 6.0)}),
     "optim.warmup": Entry({"schedule": 0.1, "warmup_steps": 3.0}),
     "optim.weight_decay": Entry({"optimizer": optim.sgd(0.1), "strength": 0.1}),

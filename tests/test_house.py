@@ -190,7 +190,6 @@ ALSO_TESTED_BY = {
     "lab/fit/array_source.py": ["test_source.py"],
     "lab/fit/stream_source.py": ["test_source.py"],
     "train/measure.py": ["test_evaluate.py"],
-    "train/nonfinite.py": ["test_run.py"],
 }
 
 

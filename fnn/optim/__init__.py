@@ -71,6 +71,7 @@ from fnn.optim.transforms.loss_scale import skip_nonfinite as skip_nonfinite
 from fnn.optim.transforms.partition import partition as partition
 from fnn.optim.transforms.plateau import observe_loss as observe_loss
 from fnn.optim.transforms.plateau import plateau as plateau
+from fnn.optim.transforms.rounding import stochastic_rounding as stochastic_rounding
 from fnn.optim.transforms.sam import sam as sam
 from fnn.optim.transforms.updates import project as project
 from fnn.optim.transforms.updates import scale_by_depth as scale_by_depth

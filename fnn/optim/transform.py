@@ -12,7 +12,17 @@ from jax import Array
 from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.optim.per_parameter import step, widen
-from fnn.types import HasRate, Number, Optimizer, OptState, Params, Scalar, ScalesLoss, Step
+from fnn.types import (
+    FreezesParams,
+    HasRate,
+    Number,
+    Optimizer,
+    OptState,
+    Params,
+    Scalar,
+    ScalesLoss,
+    Step,
+)
 
 # (grads, params) -> grads, or (updates, params) -> updates
 Change = Callable[[Params, Params], Params]
@@ -81,38 +91,42 @@ def _update(
 
 def transform_grads(name: str, optimizer: Optimizer, change: Change) -> Optimizer:
     """Give the optimizer change(grads, params) as gradients; its state stays as it is."""
-    inner = with_extra_args(f"{name} optimizer", optimizer)
 
-    def init(params: Params) -> OptState:
-        return expect_unscaled(f"{name} optimizer", inner.init(params))
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> OptState:
+            return expect_unscaled(f"{name} optimizer", inner.init(params))
 
-    def transform(
-        advance: Advance,
-        grads: Params,
-        opt_state: OptState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, OptState]:
-        trees.expect_like(f"{name} grads", grads, params)
-        return advance(inner, change(grads, params), opt_state, params, **extra)
+        def transform(
+            advance: Advance,
+            grads: Params,
+            opt_state: OptState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, OptState]:
+            trees.expect_like(f"{name} grads", grads, params)
+            return advance(inner, change(grads, params), opt_state, params, **extra)
 
-    return make_wrapper(init, transform)
+        return make_wrapper(init, transform)
+
+    return leave_frozen_out(name, wrap, optimizer)
 
 
 def transform_updates(name: str, optimizer: Optimizer, change: Change) -> Optimizer:
     """Replace the updates of the optimizer by change(updates, params); its state stays as it is."""
-    inner = with_extra_args(f"{name} optimizer", optimizer)
 
-    def update(
-        grads: Params,
-        opt_state: OptState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, OptState]:
-        updates, opt_state = inner.update(grads, opt_state, params, **extra)
-        return change(updates, params), opt_state
+    def wrap(inner: Optimizer) -> Optimizer:
+        def update(
+            grads: Params,
+            opt_state: OptState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, OptState]:
+            updates, opt_state = inner.update(grads, opt_state, params, **extra)
+            return change(updates, params), opt_state
 
-    return Optimizer(inner.init, update)
+        return Optimizer(inner.init, update)
+
+    return leave_frozen_out(name, wrap, optimizer)
 
 
 def expect_unscaled(where: str, opt_state: OptState) -> OptState:
@@ -125,6 +139,126 @@ def expect_unscaled(where: str, opt_state: OptState) -> OptState:
         advice = "put loss_scale around it: loss_scale(...(optimizer))"
         raise ConfigError(where, "true gradients", "those of optim.loss_scale", advice)
     return opt_state
+
+
+# Frozen parameters. A transform never receives them: in its pytrees their leaves are None.
+
+
+def leave_frozen_out(
+    name: str, wrap: Callable[..., Optimizer], *optimizers: Optimizer
+) -> Optimizer:
+    """Make a transform that acts only on the parameters that none of its optimizers freezes.
+
+    A norm, a noise or a decay must not include frozen parameters. So the transform is given pytrees
+    without them, and its optimizers are given whole ones, with a gradient of 0 for each.
+
+    Args:
+        name: The name of the transform in errors.
+        wrap: (optimizer, ...) -> the transform of these optimizers.
+        optimizers: Optimizers, of fnn or of another library.
+    """
+    inner = [with_extra_args(f"{name} optimizer", optimizer) for optimizer in optimizers]
+    plain = wrap(*inner)
+
+    def init(params: Params) -> OptState:
+        # Only the states show which parameters are frozen, so they are made first.
+        states = tuple(optimizer.init(params) for optimizer in inner)
+        started = []
+        for optimizer, opt_state in zip(inner, states, strict=True):
+            start = partial(_return_state, opt_state)
+            started.append(Optimizer(start, optimizer.update, optimizer.step))
+        return wrap(*started).init(hide(params, frozen_paths(states)))
+
+    def transform(
+        advance: Advance,
+        grads: Params,
+        opt_state: OptState,
+        params: Params,
+        **extra: Any,
+    ) -> tuple[Params, OptState]:
+        # This is known from the structure of the state, so it is decided while tracing.
+        frozen = frozen_paths(opt_state)
+        if not frozen:
+            return advance(plain, grads, opt_state, params, **extra)
+        trees.expect_like(f"{name} grads", grads, params)
+        if "grad" in extra:
+            extra["grad"] = hide(extra["grad"], frozen)
+        if extra.get("value_fn") is not None:
+            value_fn = extra["value_fn"]
+            extra["value_fn"] = lambda visible: value_fn(fill_hidden(visible, params))
+        narrow = wrap(*(_on_whole_trees(optimizer, params, frozen) for optimizer in inner))
+        changed, new_state = advance(
+            narrow, hide(grads, frozen), opt_state, hide(params, frozen), **extra
+        )
+        kept = params if advance is step else zero_updates(params)
+        return fill_hidden(changed, kept), new_state
+
+    wrapped = make_wrapper(init, transform)
+    return wrapped if plain.step is not None else Optimizer(init, wrapped.update)
+
+
+def _return_state(opt_state: OptState, params: Params) -> OptState:
+    return opt_state
+
+
+def _on_whole_trees(optimizer: Optimizer, params: Params, frozen: frozenset[str]) -> Optimizer:
+    """Make an optimizer of pytrees without the frozen leaves from one of whole pytrees."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def transform(
+        advance: Advance,
+        grads: Params,
+        opt_state: OptState,
+        visible: Params,
+        **extra: Any,
+    ) -> tuple[Params, OptState]:
+        if "grad" in extra:
+            extra["grad"] = fill_hidden(extra["grad"], zeros)
+        if extra.get("value_fn") is not None:
+            value_fn = extra["value_fn"]
+            extra["value_fn"] = lambda whole: value_fn(hide(whole, frozen))
+        changed, new_state = advance(
+            optimizer, fill_hidden(grads, zeros), opt_state, fill_hidden(visible, params), **extra
+        )
+        return hide(changed, frozen), new_state
+
+    return make_wrapper(optimizer.init, transform)
+
+
+def frozen_paths(opt_state: OptState) -> frozenset[str]:
+    """Find the paths of the parameters that some part of a nested state freezes."""
+    states = find_states(opt_state, FreezesParams)
+    return frozenset().union(*(state.frozen_paths() for state in states))
+
+
+def hide(tree: Any, frozen: frozenset[str]) -> Any:
+    """Replace the leaves of these paths by None, which JAX takes for a subtree without leaves."""
+    if not frozen:
+        return tree
+    leaves = trees.named_leaves(tree)
+    visible = [None if path in frozen else leaf for path, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), visible)
+
+
+def fill_hidden(visible: Any, whole: Any) -> Any:
+    """Take the leaves that `hide` replaced from a whole tree, and all others as they are."""
+    leaves = trees.named_leaves(whole) | trees.named_leaves(visible)
+    return jax.tree.unflatten(jax.tree.structure(whole), list(leaves.values()))
+
+
+def with_placeholders(visible: Any) -> Any:
+    """Replace hidden leaves by a number, so that patterns may name their paths."""
+    return jax.tree.map(
+        lambda leaf: 0 if leaf is None else leaf, visible, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def stop_frozen_gradients(opt_state: OptState, params: Params) -> Params:
+    """Make the derivative by each frozen parameter 0, which also saves the time it would take."""
+    frozen = frozen_paths(opt_state)
+    if not frozen:
+        return params
+    return fill_hidden(hide(params, frozen), jax.lax.stop_gradient(params))
 
 
 # Arithmetic.

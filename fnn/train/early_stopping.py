@@ -94,7 +94,9 @@ def early_stopping(
     def begin(train_state: TrainState) -> TrainState:
         worst = jnp.full((), sign * jnp.inf, jnp.result_type(float))
         stalled = jnp.zeros((), jnp.int32)
-        return train_state._replace(watch=Watch(worst, stalled, train_state[:4]))
+        # Copies, since JAX donates no buffer twice.
+        kept = jax.tree.map(jnp.array, train_state[:4])
+        return train_state._replace(watch=Watch(worst, stalled, kept))
 
     def observe(train_state: TrainState, figures: Mapping[str, Scalar]) -> TrainState:
         best, stalled, kept = train_state.watch

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn import optim, trees
 from fnn.nn.core.composite import layer_paths
+from fnn.optim.transform import stop_frozen_gradients
 from fnn.train.figures import LOSS
 from fnn.train.inputs import NOISE, derive_key
 from fnn.train.measure import count_examples, mean, measure_examples, reduce_examples
@@ -64,6 +65,8 @@ def gradients(
         targets: Any,
     ) -> tuple[Params, ForwardResult]:
         def scaled_objective(params: Params) -> tuple[Scalar, ForwardResult]:
+            # As in other libraries, a frozen parameter has no gradient, so it can end no run.
+            params = stop_frozen_gradients(train_state.opt_state, params)
             value, result = _objective(recipe, params, state, key, inputs, targets)
             return optim.scale_loss(train_state.opt_state, value), result
 

@@ -1,5 +1,6 @@
 """One step of training."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 from fnn import checks, optim, trees
 from fnn.augment import Batch, batched
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
-from fnn.optim.transform import last_rate, with_extra_args
+from fnn.optim.transform import find_states, frozen_paths, last_rate, with_extra_args
+from fnn.optim.transforms.loss_scale import skipped_state
+from fnn.optim.transforms.rounding import RoundingState
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key
@@ -43,7 +46,8 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
         ShapeError: The network does not accept inputs of this shape.
     """
     checks.key("key", key)
-    return _start(expect_recipe("start", recipe), key, shape)
+    # A copy: donating the train state must not delete the caller's key.
+    return _start(expect_recipe("start", recipe), jax.random.clone(key), shape)
 
 
 @per_recipe()
@@ -182,6 +186,7 @@ def train_step(
     params, state, opt_state = train_state[:3]
     optimizer = _optimizer(recipe)
     _expect_opt_state(recipe, params, opt_state)
+    _warn_of_rounding(params, opt_state)
     figures, grads, new_state = gradients(recipe, train_state, inputs, targets)
     # Optimizers with a line search or a step of Polyak's length use these.
     extra = {
@@ -196,7 +201,7 @@ def train_step(
     if recipe.on_nonfinite == "skip":
         # A skipped step changes only the loss scale of the optimizer, if it has one.
         # The step is computed in any case, since under vmap other lanes may not skip it.
-        skipped = params, state, optim.back_off_scale(opt_state)
+        skipped = params, state, skipped_state(opt_state, new_opt_state)
         kept = trees.select(finite, kept, skipped)
     record = StepRecord(params, state, opt_state, grads, new_params, new_state, new_opt_state)
     for name, measure in recipe.measures.items():
@@ -220,6 +225,25 @@ def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> No
             "one of another optimizer",
             "give the state that train.start(key, recipe, shape) or a run of this recipe gave",
         )
+
+
+def _warn_of_rounding(params: Params, opt_state: OptState) -> None:
+    """Warn of params in half precision that are rounded to the nearest number."""
+    if find_states(opt_state, RoundingState):
+        return
+    frozen = frozen_paths(opt_state)
+    for path, leaf in trees.named_leaves(params).items():
+        if jnp.finfo(leaf.dtype).bits < 32 and path not in frozen:
+            # The number next below 2 is 2 - eps: half of that gap, relative to it, is eps / 4.
+            share = float(jnp.finfo(leaf.dtype).eps) / 4
+            message = (
+                f"params {path}: expected float32, got {leaf.dtype}, which rounds updates below "
+                f"{share:.1g} of a parameter away; compute in half precision with nn.cast, or wrap "
+                "the optimizer in optim.stochastic_rounding"
+            )
+            # One leaf says it for all. This happens once per trace.
+            warnings.warn(message, stacklevel=2)
+            return
 
 
 def _scalar(name: str, value: Any) -> Scalar:

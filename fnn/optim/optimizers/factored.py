@@ -50,7 +50,7 @@ def adafactor(
     checks.whole("adafactor min_size", min_size)
 
     def is_factored(p: Array) -> bool:
-        return p.ndim >= 2 and min(p.shape[-2:]) >= min_size
+        return p.ndim >= 2 and p.size > 0 and min(p.shape[-2:]) >= min_size
 
     def start(p):
         if not is_factored(p):
@@ -69,8 +69,10 @@ def adafactor(
             rows = running_mean(decay, rows, square.mean(-1, keepdims=True))
             columns = running_mean(decay, columns, square.mean(-2, keepdims=True))
             # √s is never formed as a whole array: g is divided by one factor after the other.
-            normalized = rows / rows.mean(-2, keepdims=True)
-            u = g / root(normalized) / root(columns)
+            # Roots before quotients: for a gradient of 0 the means are eps,
+            # whose square, in the slope of a quotient, is 0 in float32.
+            normalized = root(rows) / root(rows.mean(-2, keepdims=True))
+            u = g / normalized / root(columns)
             s = rows, columns
         else:
             s = running_mean(decay, s, square)
@@ -116,7 +118,8 @@ def sm3(rate: Rate, *, decay: Number = 0.9, eps_root: Number = 1e-8) -> Optimize
 
     def slice_maxima(x):
         # For axis i: (1, ..., size of axis i, ..., 1)
-        return tuple(x.max(others, keepdims=True) for others in _other_axes(x))
+        # All numbers are >= 0, so that the maximum of an empty slice is 0.
+        return tuple(_max(x, others) for others in _other_axes(x))
 
     def start(p):
         return tuple(jnp.zeros_like(maxima) for maxima in slice_maxima(p))
@@ -137,7 +140,15 @@ def sm3(rate: Rate, *, decay: Number = 0.9, eps_root: Number = 1e-8) -> Optimize
 
 
 def _rms(x: Array) -> Scalar:
-    return root(jnp.square(x).mean())
+    # The mean of no numbers would be NaN.
+    return root(jnp.square(x).sum() / max(x.size, 1))
+
+
+def _max(x: Array, axes: tuple[int, ...]) -> Array:
+    """The maximum along axes, which stay; 0 for no numbers."""
+    if x.size == 0:
+        return x.sum(axes, keepdims=True)
+    return x.max(axes, keepdims=True)
 
 
 def _other_axes(p: Array) -> list[tuple[int, ...]]:

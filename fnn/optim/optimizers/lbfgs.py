@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.optim.optimizers.line_search import strong_wolfe
-from fnn.optim.per_parameter import divide_where, expect_floats, require_value_fn
+from fnn.optim.per_parameter import divide_where, expect_floats, require_value_fn, widen
 from fnn.optim.schedules.base import as_schedule
 from fnn.types import Number, Optimizer, Params, Rate, Scalar, Step
 from fnn.values import maker
@@ -18,6 +18,8 @@ from fnn.values import maker
 
 class LbfgsState(NamedTuple):
     """The state of `lbfgs`. Arrays hold all parameters as one vector of length n.
+
+    They are in float32 or wider.
 
     Attributes:
         step: The number of steps made.
@@ -77,13 +79,13 @@ def lbfgs(
 
     def init(params: Params) -> LbfgsState:
         expect_floats("lbfgs params", params)
-        flat, _ = ravel_pytree(params)
-        rows = jnp.zeros((memory, *flat.shape), flat.dtype)
+        flat = _as_vector(params)
         return LbfgsState(
             step=jnp.zeros((), jnp.int32),
             rate=jnp.zeros(()),
-            moves=rows,
-            changes=rows,
+            # Separate arrays, since JAX donates no buffer twice.
+            moves=jnp.zeros((memory, *flat.shape), flat.dtype),
+            changes=jnp.zeros((memory, *flat.shape), flat.dtype),
             params=jnp.zeros_like(flat),
             grads=jnp.zeros_like(flat),
         )
@@ -95,8 +97,13 @@ def lbfgs(
         **extra: Any,
     ) -> tuple[Params, LbfgsState]:
         trees.expect_like("lbfgs grads", grads, params)
-        flat_params, unravel = ravel_pytree(params)
-        g, _ = ravel_pytree(grads)
+        flat_params = _as_vector(params)
+        g = _as_vector(grads)
+        _, unravel_wide = ravel_pytree(jax.tree.map(widen, params))
+
+        def unravel(vector: Array) -> Params:
+            return jax.tree.map(lambda p, part: part.astype(p.dtype), params, unravel_wide(vector))
+
         # The pair of the last step is complete only now, with the gradient at its end.
         state = _append_pair(opt_state, flat_params, g)
         d = -_two_loops(state, g)
@@ -139,6 +146,13 @@ def lbfgs(
         return unravel(length * d), new_state
 
     return Optimizer(init, update)
+
+
+def _as_vector(tree: Params) -> Array:
+    """Join all arrays to one vector, in float32 or wider."""
+    vector, _ = ravel_pytree(jax.tree.map(widen, tree))
+    # Not the buffer of a single vector of params, which may be donated.
+    return jnp.array(vector)
 
 
 def _append_pair(state: LbfgsState, params: Array, g: Array) -> LbfgsState:

@@ -77,7 +77,13 @@ def strong_wolfe(
     )
 
     def evaluate(search: Search) -> Search:
-        point = Point(search.trial, *along(search.trial))
+        # The loss may have another dtype than the params.
+        new_value, new_slope = along(search.trial)
+        point = Point(
+            length=search.trial,
+            value=new_value.astype(first.dtype),
+            slope=new_slope.astype(first.dtype),
+        )
         bound = start.value + sufficient * point.length * start.slope
         # Both comparisons are false for NaN, so that such a point becomes the high end.
         decreases = (point.value <= bound) & (point.value < search.low.value)

@@ -37,8 +37,9 @@ def apply_along(square: Array, matrix: Array, axis: int) -> Array:
 
 
 def short_axes(p: Array, max_size: int) -> list[int]:
-    """List the axes of a kernel's matrix of at most this size; none for fewer than two axes."""
-    if p.ndim < 2:
+    """List the axes of a kernel's matrix of at most this size; none for fewer than two."""
+    # An array without numbers has no shape as a matrix.
+    if p.ndim < 2 or p.size == 0:
         return []
     sizes = as_matrix(p).shape
     return [axis for axis in (0, 1) if sizes[axis] <= max_size]

@@ -1,13 +1,12 @@
 """Muon: momentum whose matrices are made orthogonal."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
 from fnn.optim.optimizers.adam import bias_corrections, direction, expect_adam, moments
 from fnn.optim.optimizers.matrices import as_matrix
-from fnn.optim.per_parameter import per_parameter, running_mean, zeros
+from fnn.optim.per_parameter import divide_where, per_parameter, root, running_mean, zeros
 from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
@@ -62,7 +61,7 @@ def muon(
     expect_adam("muon", b1, b2, eps)
 
     def is_kernel(p: Array) -> bool:
-        return p.ndim - stacked >= 2
+        return p.ndim - stacked >= 2 and p.size > 0
 
     def as_matrices(u):
         if stacked:
@@ -114,10 +113,10 @@ def orthogonalize(x: Array, rounds: int) -> Array:
     is_wide = x.shape[-2] <= x.shape[-1]
     # Products x xᵀ of the shorter side are the smaller ones.
     x = x if is_wide else x.mT
-    # By the Frobenius norm, no singular value is above 1. tiny keeps a matrix of 0 from NaN.
-    square = jnp.square(x).sum((-2, -1), keepdims=True)
-    tiny = jnp.finfo(x.dtype).tiny
-    x = x * jax.lax.rsqrt(square + tiny)
+    # By the Frobenius norm, no singular value is above 1. A matrix of 0 stays 0, and its slopes
+    # are finite.
+    norm = root(jnp.square(x).sum((-2, -1), keepdims=True))
+    x = divide_where(norm > 0, x, norm, 0)
     a, b, c = QUINTIC
     for _ in range(rounds):
         gram = x @ x.mT

@@ -87,7 +87,6 @@ def prodigy(
 
     def init(params: Params) -> ProdigyState:
         expect_floats("prodigy params", params)
-        zeros = wide_zeros(params)
         floats = _widest_dtype(params)
         return ProdigyState(
             step=jnp.zeros((), jnp.int32),
@@ -95,9 +94,10 @@ def prodigy(
             # One number for all parameters, in a dtype that none of them rounds.
             distance=jnp.asarray(start, floats),
             gain=jnp.zeros((), floats),
-            sums=zeros,
-            mean=zeros,
-            square=zeros,
+            # Separate arrays, since JAX donates no buffer twice.
+            sums=wide_zeros(params),
+            mean=wide_zeros(params),
+            square=wide_zeros(params),
             origin=wide_copy(params),
         )
 

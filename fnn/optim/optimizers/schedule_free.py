@@ -31,7 +31,7 @@ class ScheduleFreeState(NamedTuple):
         fast: The fast parameters z, a pytree like params.
         total: The sum Σ w of the weights so far.
         largest: The largest rate so far.
-        lean: The value of b1, which `averaged` needs.
+        lean: The b1 with which the last step computed y; 1 before the first one, where y is z.
     """
 
     inner: OptState
@@ -121,13 +121,13 @@ def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Opt
     def init(params: Params) -> ScheduleFreeState:
         expect_floats(f"{name} params", params)
         z = wide_copy(params)
-        zero = jnp.zeros(())
         return ScheduleFreeState(
             inner=fast.init(z),
             fast=z,
-            total=zero,
-            largest=zero,
-            lean=jnp.asarray(b1, jnp.result_type(float)),
+            # Separate arrays, since JAX donates no buffer twice.
+            total=jnp.zeros(()),
+            largest=jnp.zeros(()),
+            lean=jnp.ones((), jnp.result_type(float)),
         )
 
     def update(
@@ -152,22 +152,19 @@ def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Opt
         total = opt_state.total + weight
         share = divide_where(positive, weight, total, 0)
 
-        def advance(y: Array, z: Array, change: Array) -> tuple[Array, Array]:
-            c = share.astype(z.dtype)
-            beta = opt_state.lean.astype(z.dtype)
-            # x is not kept: y and z determine it.
-            x = _average(y, z, beta)
-            new_z = z + change
-            x = (1 - c) * x + c * new_z
-            new_y = running_mean(beta, x, new_z)
-            return (new_y - widen(y)).astype(y.dtype), new_z
+        new_z = jax.tree.map(jnp.add, opt_state.fast, changes)
+        lean = jnp.asarray(b1, opt_state.lean.dtype)
 
-        # A pytree of pairs -> a pair of pytrees.
-        pairs = jax.tree.map(advance, params, opt_state.fast, changes)
-        outer = jax.tree.structure(params)
-        pair = jax.tree.structure((0, 0))
-        updates, new_z = jax.tree.transpose(outer, pair, pairs)
-        return updates, ScheduleFreeState(inner, new_z, total, largest, opt_state.lean)
+        def change_of(y: Array, z: Array, new_z: Array) -> Array:
+            c = share.astype(z.dtype)
+            # x is not kept: y and z determine it, with the b1 of the step that computed y.
+            x = _average(y, z, opt_state.lean.astype(z.dtype))
+            x = (1 - c) * x + c * new_z
+            new_y = running_mean(lean.astype(z.dtype), x, new_z)
+            return (new_y - widen(y)).astype(y.dtype)
+
+        updates = jax.tree.map(change_of, params, opt_state.fast, new_z)
+        return updates, ScheduleFreeState(inner, new_z, total, largest, lean)
 
     return Optimizer(init, update)
 

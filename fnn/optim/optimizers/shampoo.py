@@ -191,8 +191,12 @@ def soap(
 def _pairs_of_zeros(p: Array, axes: list[int]) -> tuple[tuple[Array, Array], ...]:
     """Two square matrices of 0 for each of these axes."""
     matrix = as_matrix(p) if axes else p
-    squares = [jnp.zeros_like(gram(matrix, axis)) for axis in axes]
-    return tuple((square, square) for square in squares)
+    pairs = []
+    for axis in axes:
+        square = gram(matrix, axis)
+        # Separate arrays, since JAX donates no buffer twice.
+        pairs.append((jnp.zeros_like(square), jnp.zeros_like(square)))
+    return tuple(pairs)
 
 
 def _turn(mean: Array, basis: Array, first: Array) -> Array:

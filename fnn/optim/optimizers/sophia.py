@@ -79,12 +79,12 @@ def sophia(
 
     def init(params: Params) -> SophiaState:
         expect_floats("sophia params", params)
-        zeros = wide_zeros(params)
         return SophiaState(
             step=jnp.zeros((), jnp.int32),
             rate=jnp.zeros(()),
-            mean=zeros,
-            curvature=zeros,
+            # Separate arrays, since JAX donates no buffer twice.
+            mean=wide_zeros(params),
+            curvature=wide_zeros(params),
         )
 
     def update(

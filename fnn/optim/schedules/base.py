@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import jax
 import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.types import Number, Rate, Scalar, Schedule, Step
 from fnn.values import maker
+
+# The largest float32 that is an int32.
+LARGEST_FLOAT = 2.0**31 - 128
 
 
 @maker
@@ -36,6 +40,13 @@ def as_schedule(where: str, rate: Rate) -> Schedule:
     return constant(rate)
 
 
+def as_part(where: str, rate: Rate) -> Schedule:
+    """Convert a rate to a schedule that may begin late; a plain function is given a float step."""
+    if isinstance(rate, Schedule) or not callable(rate):
+        return as_schedule(where, rate)
+    return Schedule(lambda step: rate(*as_floats(step)))
+
+
 # Numerical functions.
 
 
@@ -54,12 +65,82 @@ def power(base: Scalar, exponent: Scalar) -> Scalar:
     return jnp.where(positive, positive_power, power_of_zero)
 
 
-def progress(t: Scalar, begin: Scalar, end: Scalar) -> Scalar:
+def since(step: Step, begin: Number) -> Scalar:
+    """step - begin in floats; exact for any int32 step, which a float32 rounds from 2²⁴ on."""
+    t, start = as_floats(step, begin)
+    if not needs_integers(step):
+        return t - start
+    # The whole part is subtracted as an integer. Its derivative is that of the rest.
+    whole = jax.lax.stop_gradient(jnp.clip(jnp.floor(start), 0, LARGEST_FLOAT))
+    left = jnp.asarray(step, jnp.int32) - whole.astype(jnp.int32)
+    return left.astype(t.dtype) - (start - whole)
+
+
+def split_cycles(step: Step, length: Scalar) -> tuple[Scalar, Scalar]:
+    """⌊step / length⌋, and the time since then; exact for any int32 step if the length is whole."""
+    (t,) = as_floats(step)
+    # The remainder of floats is exact. The floor of t / length is
+    # not, since XLA multiplies by 1 / length.
+    cycles = jax.lax.stop_gradient(jnp.floor_divide(t, length))
+    rest = jnp.remainder(t, length)
+    if not needs_integers(step):
+        return cycles, rest
+    is_whole = (length == jnp.round(length)) & (length <= LARGEST_FLOAT)
+    divisor = jnp.where(is_whole, length, 1).astype(jnp.int32)
+    step = jnp.asarray(step, jnp.int32)
+    exact_cycles = (step // divisor).astype(t.dtype)
+    exact_rest = (step % divisor).astype(t.dtype)
+    exact_rest = with_slope_of(exact_rest, t - exact_cycles * length)
+    return jnp.where(is_whole, exact_cycles, cycles), jnp.where(is_whole, exact_rest, rest)
+
+
+def run_from(schedule: Schedule, step: Step, begin: Number) -> Scalar:
+    """The rate of a schedule that began at a step; before it, that of its step 0."""
+    t = jnp.maximum(since(step, begin), 0)
+    value = jnp.asarray(schedule(t))
+    if not needs_integers(step):
+        return value
+    # The same time as an integer, which counts all steps up to 2³¹. Only a fraction needs a float.
+    (start,) = as_floats(step, begin)[1:]
+    whole = jnp.clip(jnp.floor(start), 0, LARGEST_FLOAT)
+    count = jnp.maximum(jnp.asarray(step, jnp.int32) - whole.astype(jnp.int32), 0)
+    # Early on, floats count every step too, and one evaluation is enough.
+    exact = jax.lax.cond(
+        jnp.any(t >= 2.0**22),
+        lambda: jnp.asarray(schedule(count), value.dtype),
+        lambda: value,
+    )
+    exact = with_slope_of(exact, value)
+    return jnp.where(start == whole, exact, value)
+
+
+@jax.custom_jvp
+def with_slope_of(exact: Scalar, smooth: Scalar) -> Scalar:
+    """A number that was computed by integers, with the derivative of its formula in floats."""
+    return exact
+
+
+@with_slope_of.defjvp
+def _with_slope_of_jvp(
+    primals: tuple[Scalar, Scalar], tangents: tuple[Scalar, Scalar]
+) -> tuple[Scalar, Scalar]:
+    exact, smooth = primals
+    return with_slope_of(exact, smooth), tangents[1]
+
+
+def needs_integers(step: Step) -> bool:
+    """Whether a step is an integer that floats may round, since they have 32 bits."""
+    is_integer = jnp.issubdtype(jnp.result_type(step), jnp.integer)
+    return is_integer and jnp.finfo(jnp.result_type(float)).bits < 64
+
+
+def progress(step: Step, begin: Number, end: Number) -> Scalar:
     """The share of the way from begin to end, clipped to [0, 1]; 1 for an empty interval."""
     # The divisor is replaced before the division, so that its gradient is finite too.
+    _, begin, end = as_floats(step, begin, end)
     positive = end > begin
     length = jnp.where(positive, end - begin, 1)
-    share = jnp.clip((t - begin) / length, 0, 1)
+    share = jnp.clip(since(step, begin) / length, 0, 1)
     return jnp.where(positive, share, 1)
 
 

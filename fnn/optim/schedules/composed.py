@@ -10,12 +10,14 @@ from fnn import checks
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.optim.schedules.base import (
     as_floats,
-    as_schedule,
+    as_part,
     expect_increasing,
     expect_rates,
     expect_warmup,
     half_cosine,
     progress,
+    run_from,
+    since,
 )
 from fnn.types import Number, Rate, Scalar, Schedule, Step
 from fnn.values import maker
@@ -37,16 +39,15 @@ def warmup(schedule: Rate, *, warmup_steps: Number, start: Number = 0.0) -> Sche
     Raises:
         ConfigError: A number is out of range, or `schedule` is neither a number nor a function.
     """
-    main = as_schedule("warmup schedule", schedule)
+    main = as_part("warmup schedule", schedule)
     expect_rates("warmup", start=start)
     checks.number("warmup warmup_steps", warmup_steps, "[0, inf)")
 
     def warmed_up(step: Step) -> Scalar:
-        t, low, warmup = as_floats(step, start, warmup_steps)
-        # At step 0 of the main schedule during the warm-up.
-        rate = main(jnp.maximum(t - warmup, 0))
+        _, low, warmup = as_floats(step, start, warmup_steps)
+        rate = run_from(main, step, warmup)
         # The share is 1 from the end of the warm-up on, and for a warm-up of 0 steps.
-        share = progress(t, jnp.zeros_like(t), warmup)
+        share = progress(step, 0, warmup)
         return (1 - share) * low + share * rate
 
     return Schedule(warmed_up, _add_steps(warmup_steps, main.steps))
@@ -86,18 +87,18 @@ def wsd(
     _expect_room_for_decay(warmup_steps, decay_steps, steps)
 
     def schedule(step: Step) -> Scalar:
-        t, top, warmup, decay, end, bottom = as_floats(
+        _, top, warmup, decay, end, bottom = as_floats(
             step, peak, warmup_steps, decay_steps, steps, floor
         )
-        rising = top * progress(t, jnp.zeros_like(warmup), warmup)
-        share = progress(t, end - decay, end)  # 0 until the decay begins
+        rising = top * progress(step, 0, warmup)
+        share = progress(step, end - decay, end)  # 0 until the decay begins
         if shape == "linear":
             falling = (1 - share) * top + share * bottom
         elif shape == "cosine":
             falling = half_cosine(top, bottom, share)
         else:
             falling = bottom + (top - bottom) * (1 - _safe_sqrt(share))
-        return jnp.where(t < warmup, rising, falling)
+        return jnp.where(since(step, warmup) < 0, rising, falling)
 
     return Schedule(schedule, steps)
 
@@ -129,17 +130,16 @@ def join(schedules: Sequence[Rate], *, boundaries: Sequence[Number]) -> Schedule
         expected = f"one more than the {len(boundaries)} boundaries"
         advice = "give the step at which each but the first begins"
         raise ConfigError("join schedules", expected, len(schedules), advice)
-    parts = [as_schedule(f"join schedules {i}", rate) for i, rate in enumerate(schedules)]
+    parts = [as_part(f"join schedules {i}", rate) for i, rate in enumerate(schedules)]
     expect_increasing("join boundaries", boundaries)
 
     # A schedule is a function of traced steps, so that the choice is a `where`, not a branch.
     def joined(step: Step) -> Scalar:
-        t, *begins = as_floats(step, *boundaries)
-        value = parts[0](t)
-        for part, begin in zip(parts[1:], begins, strict=True):
+        value = parts[0](step)
+        for part, begin in zip(parts[1:], boundaries, strict=True):
             # All parts are evaluated at every step, so none may be given a negative one.
-            rate = part(jnp.maximum(t - begin, 0))
-            value = jnp.where(t >= begin, rate, value)
+            rate = run_from(part, step, begin)
+            value = jnp.where(since(step, begin) >= 0, rate, value)
         return value
 
     # Without boundaries there is one schedule, which begins at once.

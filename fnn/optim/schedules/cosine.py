@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.optim.schedules.base import (
+    LARGEST_FLOAT,
     as_floats,
     expect_rates,
     expect_warmup,
     half_cosine,
+    needs_integers,
     power,
     progress,
+    since,
+    split_cycles,
+    with_slope_of,
 )
 from fnn.types import Number, Scalar, Schedule, Step
 from fnn.values import maker
@@ -101,10 +107,10 @@ def _rise_then_cosine(
     """Make a schedule of rise(share of the warm-up, peak), then half a cosine down to floor."""
 
     def schedule(step: Step) -> Scalar:
-        t, top, bottom, warmup, end = as_floats(step, peak, floor, warmup_steps, steps)
-        rising = rise(progress(t, jnp.zeros_like(warmup), warmup), top)
-        falling = half_cosine(top, bottom, progress(t, warmup, end))
-        return jnp.where(t < warmup, rising, falling)
+        _, top, bottom, warmup, end = as_floats(step, peak, floor, warmup_steps, steps)
+        rising = rise(progress(step, 0, warmup), top)
+        falling = half_cosine(top, bottom, progress(step, warmup, end))
+        return jnp.where(since(step, warmup) < 0, rising, falling)
 
     return Schedule(schedule, steps)
 
@@ -118,8 +124,8 @@ def cosine_restarts(
 ) -> Schedule:
     """SGDR: cosine decay with warm restarts.
 
-    The step that begins a cycle has the peak of that cycle
-    [Loshchilov & Hutter 2017, arXiv:1608.03983].
+    The step that begins a cycle has the peak of that cycle. With whole numbers for `steps` and
+    `growth` this is exact for 2³¹ steps [Loshchilov & Hutter 2017, arXiv:1608.03983].
 
     Args:
         peak: The first peak, >= 0.
@@ -137,8 +143,8 @@ def cosine_restarts(
     checks.number("cosine_restarts factor", factor, "[0, 1]")
 
     def schedule(step: Step) -> Scalar:
-        t, top, first, ratio, decay, bottom = as_floats(step, peak, steps, growth, factor, floor)
-        cycle, share = _locate_cycle(t / first, ratio)
+        _, top, first, ratio, decay, bottom = as_floats(step, peak, steps, growth, factor, floor)
+        cycle, share = _locate_cycle(step, first, ratio)
         # The height above the floor, not the rate, is multiplied by the factor.
         cycle_peak = bottom + (top - bottom) * power(decay, cycle)
         return half_cosine(cycle_peak, bottom, share)
@@ -175,9 +181,9 @@ def cyclic(
 
     def schedule(step: Step) -> Scalar:
         t, top, half, bottom, ratio = as_floats(step, peak, steps, floor, factor)
-        cycle = jnp.floor_divide(t, 2 * half)
+        cycle, rest = split_cycles(step, 2 * half)
         # A triangle of height 1: 0 where a cycle begins, 1 in its middle.
-        position = t / half - 2 * cycle  # in [0, 2), in units of half a cycle
+        position = rest / half  # in [0, 2), in units of half a cycle
         triangle = 1 - jnp.abs(position - 1)
         factors = {
             "triangular": jnp.ones_like(t),
@@ -189,8 +195,55 @@ def cyclic(
     return Schedule(schedule)
 
 
-def _locate_cycle(time: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
-    """Find the cycle at a time in lengths of the first cycle, and the progress in it, [0, 1]."""
+def _locate_cycle(step: Step, first: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
+    """Find the cycle at a step and the progress in it, [0, 1], by the length of the first one."""
+    equal_cycle, rest = split_cycles(step, first)
+    (t,) = as_floats(step)
+    growing_cycle, growing_share = _locate_growing(t / first, growth)
+    if needs_integers(step):
+        is_whole = (first == jnp.round(first)) & (growth == jnp.round(growth))
+        is_whole &= jnp.maximum(first, growth) <= LARGEST_FLOAT
+        # Floats are exact enough for early steps, and take less time.
+        whole_cycle, whole_share = jax.lax.cond(
+            jnp.any(t >= 2.0**19),
+            lambda: _count_growing(step, first, growth),
+            lambda: (growing_cycle, growing_share),
+        )
+        growing_cycle = jnp.where(is_whole, whole_cycle, growing_cycle)
+        growing_share = jnp.where(is_whole, whole_share, growing_share)
+    grows = growth > 1
+    cycle = jnp.where(grows, growing_cycle, equal_cycle)
+    return cycle, jnp.where(grows, growing_share, rest / first)
+
+
+def _count_growing(step: Step, first: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
+    """Locate a cycle by integers, for a growth >= 2 and a first length that are whole."""
+    grows = growth > 1
+    ratio = jnp.where(grows, growth, 2)
+    now = jnp.asarray(step, jnp.uint32)
+    factor = ratio.astype(jnp.uint32)
+    begin = jnp.zeros_like(now)
+    length = jnp.broadcast_to(first.astype(jnp.uint32), now.shape)
+    cycle = jnp.zeros(now.shape, first.dtype)
+    # Each cycle is at least twice as long as the one before, so the last of 31 ends after step 2³¹.
+    rough = jnp.broadcast_to(first, now.shape)
+    # Scalars in a row cost less than a loop or an array of cycles.
+    for _ in range(31):
+        # Integers wrap around at 2³²; their floats show where.
+        over = (begin + length <= now) & (rough < 2.0**31)
+        begin = jnp.where(over, begin + length, begin)
+        length = jnp.where(over, length * factor, length)
+        rough = jnp.where(over, rough * ratio, rough)
+        cycle = jnp.where(over, cycle + 1, cycle)
+    rest = now - begin
+    share = rest.astype(first.dtype) / rough
+    (t,) = as_floats(step)
+    smooth = (t / first - _cycle_start(cycle, ratio)) / ratio**cycle
+    return cycle, with_slope_of(share, smooth)
+
+
+def _locate_growing(time: Scalar, growth: Scalar) -> tuple[Scalar, Scalar]:
+    """Locate a cycle by floats, from the time in lengths of the first one."""
     grows = growth > 1
     # growth = 1 is a limit of the formulas that has a zero
     # divisor; there the branch gets a ratio of 2.

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.optim.schedules.base import as_floats, expect_increasing, expect_rates, power, progress
+from fnn.optim.schedules.base import (
+    as_floats,
+    expect_increasing,
+    expect_rates,
+    power,
+    progress,
+    since,
+    split_cycles,
+)
 from fnn.types import Number, Scalar, Schedule, Step
 from fnn.values import maker
 
@@ -26,9 +34,9 @@ def step_decay(start: Number, *, steps: Number, factor: Number) -> Schedule:
     _expect_decay("step_decay", start, steps, factor)
 
     def schedule(step: Step) -> Scalar:
-        t, first, length, ratio = as_floats(step, start, steps, factor)
-        # floor_divide is exact. floor(t / length) is not: XLA multiplies by 1 / length.
-        return first * power(ratio, jnp.floor_divide(t, length))
+        _, first, length, ratio = as_floats(step, start, steps, factor)
+        cycles, _ = split_cycles(step, length)
+        return first * power(ratio, cycles)
 
     return Schedule(schedule)
 
@@ -126,9 +134,9 @@ def polynomial(
     checks.number("polynomial exponent", exponent, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        t, first, length, degree, last = as_floats(step, start, steps, exponent, floor)
+        _, first, length, degree, last = as_floats(step, start, steps, exponent, floor)
         # 1 at step 0 and 0 from `steps` on. `power` keeps derivatives finite at 0.
-        left = 1 - progress(t, jnp.zeros_like(t), length)
+        left = 1 - progress(step, 0, length)
         return last + (first - last) * power(left, degree)
 
     return Schedule(schedule, steps)
@@ -150,8 +158,8 @@ def linear(start: Number, *, steps: Number, floor: Number = 0.0) -> Schedule:
     checks.number("linear steps", steps, "(0, inf)")
 
     def schedule(step: Step) -> Scalar:
-        t, first, length, last = as_floats(step, start, steps, floor)
-        share = progress(t, jnp.zeros_like(t), length)
+        _, first, length, last = as_floats(step, start, steps, floor)
+        share = progress(step, 0, length)
         # In this form both ends are exact, which start + (floor - start) share is not.
         return (1 - share) * first + share * last
 
@@ -178,10 +186,10 @@ def piecewise(rates: Sequence[Number], *, boundaries: Sequence[Number]) -> Sched
     expect_increasing("piecewise boundaries", boundaries)
 
     def schedule(step: Step) -> Scalar:
-        t, value, *later_rates = as_floats(step, *rates)
+        _, value, *later_rates = as_floats(step, *rates)
         for boundary, rate in zip(boundaries, later_rates, strict=True):
             # The last boundary that has been reached wins.
-            value = jnp.where(t >= boundary, rate, value)
+            value = jnp.where(since(step, boundary) >= 0, rate, value)
         return value
 
     # The rate is constant from the last boundary on.

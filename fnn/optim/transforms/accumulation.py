@@ -12,7 +12,7 @@ from fnn.optim.transform import (
     at_least,
     expect_unscaled,
     last_rate,
-    with_extra_args,
+    leave_frozen_out,
     zero_updates,
 )
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
@@ -50,49 +50,51 @@ def accumulate(optimizer: Optimizer, steps: Number) -> Optimizer:
     Raises:
         ConfigError: `steps` is below 1, or `optimizer` is not an optimizer or scales the loss.
     """
-    inner = with_extra_args("accumulate optimizer", optimizer)
     checks.number("accumulate steps", steps, "[1, inf)")
 
-    def init(params: Params) -> AccumulateState:
-        opt_state = expect_unscaled("accumulate optimizer", inner.init(params))
-        return start_sum(opt_state, params)
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> AccumulateState:
+            opt_state = expect_unscaled("accumulate optimizer", inner.init(params))
+            return start_sum(opt_state, params)
 
-    def start_sum(opt_state: OptState, params: Params) -> AccumulateState:
-        """The state with an empty sum."""
-        rate = last_rate(opt_state)
-        count = jnp.zeros((), jnp.int32)
-        return AccumulateState(opt_state, rate, count, wide_zeros(params))
+        def start_sum(opt_state: OptState, params: Params) -> AccumulateState:
+            """The state with an empty sum."""
+            rate = last_rate(opt_state)
+            count = jnp.zeros((), jnp.int32)
+            return AccumulateState(opt_state, rate, count, wide_zeros(params))
 
-    def update(
-        grads: Params,
-        opt_state: AccumulateState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, AccumulateState]:
-        trees.expect_like("accumulate grads", grads, params)
-        count = opt_state.counted + 1
+        def update(
+            grads: Params,
+            opt_state: AccumulateState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, AccumulateState]:
+            trees.expect_like("accumulate grads", grads, params)
+            count = opt_state.counted + 1
 
-        def add(total: Array, g: Array) -> Array:
-            # The sum is in float32 or wider, since small terms vanish in half precision.
-            return total + g.astype(total.dtype)
+            def add(total: Array, g: Array) -> Array:
+                # The sum is in float32 or wider, since small terms vanish in half precision.
+                return total + g.astype(total.dtype)
 
-        sums = jax.tree.map(add, opt_state.sum, grads)
+            sums = jax.tree.map(add, opt_state.sum, grads)
 
-        def step() -> tuple[Params, AccumulateState]:
-            def mean(total: Array, g: Array) -> Array:
-                return (total / count.astype(total.dtype)).astype(g.dtype)
+            def step() -> tuple[Params, AccumulateState]:
+                def mean(total: Array, g: Array) -> Array:
+                    return (total / count.astype(total.dtype)).astype(g.dtype)
 
-            # By the count and not by `steps`, which need not be a whole number.
-            means = jax.tree.map(mean, sums, grads)
-            updates, inner_state = inner.update(means, opt_state.inner, params, **extra)
-            return updates, start_sum(inner_state, params)
+                # By the count and not by `steps`, which need not be a whole number.
+                means = jax.tree.map(mean, sums, grads)
+                updates, inner_state = inner.update(means, opt_state.inner, params, **extra)
+                return updates, start_sum(inner_state, params)
 
-        def wait() -> tuple[Params, AccumulateState]:
-            # tree.map keeps a rate of None.
-            no_rate = jax.tree.map(jnp.zeros_like, opt_state.rate)
-            return zero_updates(params), AccumulateState(opt_state.inner, no_rate, count, sums)
+            def wait() -> tuple[Params, AccumulateState]:
+                # tree.map keeps a rate of None.
+                no_rate = jax.tree.map(jnp.zeros_like, opt_state.rate)
+                return zero_updates(params), AccumulateState(opt_state.inner, no_rate, count, sums)
 
-        # A branch and not a select, so that the optimizer runs only when it steps.
-        return jax.lax.cond(at_least(count, steps), step, wait)
+            # A branch and not a select, so that the optimizer runs only when it steps.
+            return jax.lax.cond(at_least(count, steps), step, wait)
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("accumulate", wrap, optimizer)

@@ -8,13 +8,25 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.optim.per_parameter import wide_copy, wide_zeros, widen
-from fnn.optim.transform import Advance, at_least, find_states, make_wrapper, with_extra_args
+from fnn.optim.transform import (
+    Advance,
+    at_least,
+    fill_hidden,
+    find_states,
+    frozen_paths,
+    hide,
+    leave_frozen_out,
+    make_wrapper,
+)
 from fnn.types import AveragesParams, Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
 
 
 def averaged_params(opt_state: OptState, params: Params) -> Params:
     """Return the parameters to evaluate: the optimizer's average, or the params if it has none.
+
+    The state of the network, such as running means of batch norm, belongs to the params and not to
+    their average.
 
     Args:
         opt_state: The state of an optimizer, such as `ema`, `lookahead` or `schedule_free_sgd`.
@@ -32,32 +44,43 @@ class EmaState(NamedTuple):
         begun: Whether a step has been made.
         mean: The average of the params after each step but the last, in float32 or wider.
         weight: The total weight in the mean, 1 - decayᵗ.
-        decay: The decay, which `averaged` needs.
+        share: The share of the last params in the average that includes them; 1 before the first
+            step.
     """
 
     inner: OptState
     begun: Array
     mean: Params
     weight: Scalar
-    decay: Scalar
+    share: Scalar
 
     def averaged(self, params: Params) -> Params:
         """The average with these params as the last; before the first step, the params."""
-        mean = self.include(params).mean
-        return jax.tree.map(lambda mean, p: mean.astype(p.dtype), mean, params)
+        visible = hide(params, frozen_paths(self.inner))
+        mean = _move(self.mean, visible, self.share)
+        mean = jax.tree.map(lambda mean, p: mean.astype(p.dtype), mean, visible)
+        return fill_hidden(mean, params)
 
-    def include(self, params: Params) -> "EmaState":
+    def include(self, params: Params, decay: Scalar) -> "EmaState":
         """The state with these params in the mean."""
-        weight = self.decay * self.weight + (1 - self.decay)
-        share = (1 - self.decay) / weight
+        weight, share = _next_weight(self.weight, decay)
+        return self._replace(mean=_move(self.mean, params, share), weight=weight)
 
-        # The mean stays normalized: it moves to p by p's
-        # share of the weight, which is all of it at first.
-        def one(mean: Array, p: Array) -> Array:
-            way = p.astype(mean.dtype) - mean
-            return mean + share.astype(mean.dtype) * way
 
-        return self._replace(mean=jax.tree.map(one, self.mean, params), weight=weight)
+def _next_weight(weight: Scalar, decay: Scalar) -> tuple[Scalar, Scalar]:
+    """The total weight with the next params, and the share of these in it."""
+    total = decay * weight + (1 - decay)
+    return total, (1 - decay) / total
+
+
+def _move(mean: Params, params: Params, share: Scalar) -> Params:
+    """Move the mean to the params by their share; a normalized mean stays normalized."""
+
+    def one(mean: Array, p: Array) -> Array:
+        way = p.astype(mean.dtype) - mean
+        return mean + share.astype(mean.dtype) * way
+
+    return jax.tree.map(one, mean, params)
 
 
 @maker
@@ -65,8 +88,10 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
     """Exponential moving average of the parameters, for evaluation; steps stay as they are.
 
     a <- decay a + (1 - decay) θ after each step, from 0. The average is a / (1 - decayᵗ).
-    `averaged_params` reads it, and `train.run` validates with it [Polyak & Juditsky 1992;
-    Kingma & Ba 2015, sec. 7.2].
+    `averaged_params` reads it, and `train.run` validates with it. The statistics of batch norm are
+    still those of the last θ; to measure those of the average, apply the network to training
+    batches with train=True and the averaged parameters [Polyak & Juditsky 1992; Kingma & Ba 2015,
+    sec. 7.2].
 
     Args:
         optimizer: An optimizer, of fnn or of another library.
@@ -77,36 +102,43 @@ def ema(optimizer: Optimizer, decay: Number = 0.999, *, debias: bool = True) -> 
     Raises:
         ConfigError: `decay` is out of range, or `optimizer` is not an optimizer.
     """
-    inner = with_extra_args("ema optimizer", optimizer)
     checks.number("ema decay", decay, "[0, 1)")
     checks.flag("ema debias", debias)
 
-    def init(params: Params) -> EmaState:
-        floats = jnp.result_type(float)
-        return EmaState(
-            inner=inner.init(params),
-            begun=jnp.zeros((), bool),
-            mean=wide_zeros(params) if debias else wide_copy(params),
-            # A weight of 1 stays 1: then the mean is the plain recursion from the first params.
-            weight=jnp.full((), 0.0 if debias else 1.0, floats),
-            decay=jnp.asarray(decay, floats),
-        )
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> EmaState:
+            floats = jnp.result_type(float)
+            return EmaState(
+                inner=inner.init(params),
+                begun=jnp.zeros((), bool),
+                mean=wide_zeros(params) if debias else wide_copy(params),
+                # A weight of 1 stays 1: then the mean is the plain recursion from the first params.
+                weight=jnp.full((), 0.0 if debias else 1.0, floats),
+                share=jnp.ones((), floats),
+            )
 
-    def transform(
-        advance: Advance,
-        grads: Params,
-        opt_state: EmaState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, EmaState]:
-        # A step includes the params that it is given, not those that it
-        # returns: outer transforms may still change its updates. The
-        # first params are not the result of a step and do not count.
-        opt_state = trees.select(opt_state.begun, opt_state.include(params), opt_state)
-        changed, inner_state = advance(inner, grads, opt_state.inner, params, **extra)
-        return changed, opt_state._replace(inner=inner_state, begun=jnp.ones((), bool))
+        def transform(
+            advance: Advance,
+            grads: Params,
+            opt_state: EmaState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, EmaState]:
+            # A step includes the params that it is given, not those that it
+            # returns: outer transforms may still change its updates. The
+            # first params are not the result of a step and do not count.
+            now = jnp.asarray(decay, opt_state.weight.dtype)
+            included = opt_state.include(params, now)
+            opt_state = trees.select(opt_state.begun, included, opt_state)
+            changed, inner_state = advance(inner, grads, opt_state.inner, params, **extra)
+            # `averaged` is given no decay, so its share is computed here.
+            _, share = _next_weight(opt_state.weight, now)
+            new_state = opt_state._replace(inner=inner_state, begun=jnp.ones((), bool), share=share)
+            return changed, new_state
 
-    return make_wrapper(init, transform)
+        return make_wrapper(init, transform)
+
+    return leave_frozen_out("ema", wrap, optimizer)
 
 
 class LookaheadState(NamedTuple):
@@ -124,7 +156,7 @@ class LookaheadState(NamedTuple):
 
     def averaged(self, params: Params) -> Params:
         """The slow parameters, which the paper evaluates."""
-        return self.slow
+        return fill_hidden(self.slow, params)
 
 
 @maker
@@ -144,40 +176,42 @@ def lookahead(optimizer: Optimizer, *, steps: Number = 5, share: Number = 0.5) -
     Raises:
         ConfigError: A number is out of range, or `optimizer` is not an optimizer.
     """
-    inner = with_extra_args("lookahead optimizer", optimizer)
     checks.number("lookahead steps", steps, "[1, inf)")
     checks.number("lookahead share", share, "[0, 1]")
 
-    def init(params: Params) -> LookaheadState:
-        # A copy, since the params may be donated.
-        slow = jax.tree.map(jnp.array, params)
-        return LookaheadState(
-            inner=inner.init(params),
-            slow=slow,
-            counted=jnp.zeros((), jnp.int32),
-        )
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> LookaheadState:
+            # A copy, since the params may be donated.
+            slow = jax.tree.map(jnp.array, params)
+            return LookaheadState(
+                inner=inner.init(params),
+                slow=slow,
+                counted=jnp.zeros((), jnp.int32),
+            )
 
-    def update(
-        grads: Params,
-        opt_state: LookaheadState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, LookaheadState]:
-        updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
-        count = opt_state.counted + 1
-        due = at_least(count, steps)
+        def update(
+            grads: Params,
+            opt_state: LookaheadState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, LookaheadState]:
+            updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
+            count = opt_state.counted + 1
+            due = at_least(count, steps)
 
-        def one(slow: Array, p: Array, u: Array) -> Array:
-            wide_slow = widen(slow)
-            wide_p = widen(p)
-            way = wide_p + widen(u) - wide_slow
-            target = wide_slow + trees.knob(share, wide_slow) * way
-            return jnp.where(due, (target - wide_p).astype(u.dtype), u)
+            def one(slow: Array, p: Array, u: Array) -> Array:
+                wide_slow = widen(slow)
+                wide_p = widen(p)
+                way = wide_p + widen(u) - wide_slow
+                target = wide_slow + trees.knob(share, wide_slow) * way
+                return jnp.where(due, (target - wide_p).astype(u.dtype), u)
 
-        updates = jax.tree.map(one, opt_state.slow, params, updates)
-        # p + u and not `target`: φ must equal the new params to the last bit.
-        new_params = jax.tree.map(jnp.add, params, updates)
-        slow = trees.select(due, new_params, opt_state.slow)
-        return updates, LookaheadState(inner_state, slow, jnp.where(due, 0, count))
+            updates = jax.tree.map(one, opt_state.slow, params, updates)
+            # p + u and not `target`: φ must equal the new params to the last bit.
+            new_params = jax.tree.map(jnp.add, params, updates)
+            slow = trees.select(due, new_params, opt_state.slow)
+            return updates, LookaheadState(inner_state, slow, jnp.where(due, 0, count))
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("lookahead", wrap, optimizer)

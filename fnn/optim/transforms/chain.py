@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fnn.optim.transform import expect_unscaled, with_extra_args
+from fnn.optim.transform import expect_unscaled, leave_frozen_out, with_extra_args
 from fnn.types import Optimizer, OptState, Params
 from fnn.values import maker
 
@@ -31,28 +31,32 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     Raises:
         ConfigError: One of them is not an optimizer, or one but the first scales the loss.
     """
+
     links = []
     for i, optimizer in enumerate(optimizers):
         links.append(with_extra_args(f"chain link {i}", optimizer))
 
-    def init(params: Params) -> ChainState:
-        states = [link.init(params) for link in links]
-        # Only the first is given the gradients of the loss.
-        for i, opt_state in enumerate(states[1:], 1):
-            expect_unscaled(f"chain link {i}", opt_state)
-        return ChainState(tuple(states))
+    def wrap(*links: Optimizer) -> Optimizer:
+        def init(params: Params) -> ChainState:
+            states = [link.init(params) for link in links]
+            # Only the first is given the gradients of the loss.
+            for i, opt_state in enumerate(states[1:], 1):
+                expect_unscaled(f"chain link {i}", opt_state)
+            return ChainState(tuple(states))
 
-    def update(
-        grads: Params,
-        opt_state: ChainState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, ChainState]:
-        states = []
-        for link, old_state in zip(links, opt_state.inner, strict=True):
-            # The updates of this link are the gradients of the next.
-            grads, new_state = link.update(grads, old_state, params, **extra)
-            states.append(new_state)
-        return grads, ChainState(tuple(states))
+        def update(
+            grads: Params,
+            opt_state: ChainState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, ChainState]:
+            states = []
+            for link, old_state in zip(links, opt_state.inner, strict=True):
+                # The updates of this link are the gradients of the next.
+                grads, new_state = link.update(grads, old_state, params, **extra)
+                states.append(new_state)
+            return grads, ChainState(tuple(states))
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("chain", wrap, *links)

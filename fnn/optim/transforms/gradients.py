@@ -11,10 +11,10 @@ from fnn.optim.per_parameter import divide_where, global_norm, root, widen
 from fnn.optim.transform import (
     Advance,
     expect_unscaled,
+    leave_frozen_out,
     make_wrapper,
     scale,
     transform_grads,
-    with_extra_args,
 )
 from fnn.types import Number, Optimizer, OptState, Params, RandomKey, Step
 from fnn.values import maker
@@ -145,7 +145,7 @@ def centralize(optimizer: Optimizer, *, axis: int = -1) -> Optimizer:
 
     def center(g: Array) -> Array:
         # A vector has one number per unit, which its mean would make 0.
-        if g.ndim < 2:
+        if g.ndim < 2 or g.size == 0:
             return g
         axes = tuple(range(g.ndim))
         others = axes[:-1] if axis == -1 else axes[1:]
@@ -196,39 +196,41 @@ def noise(
         DTypeError: `key` is not a key.
     """
     checks.key("noise key", key)
-    inner = with_extra_args("noise optimizer", optimizer)
     checks.number("noise variance", variance, "[0, inf)")
     checks.number("noise decay", decay, "[0, inf)")
 
-    def init(params: Params) -> NoiseState:
-        opt_state = expect_unscaled("noise optimizer", inner.init(params))
-        return NoiseState(opt_state, jnp.zeros((), jnp.int32))
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> NoiseState:
+            opt_state = expect_unscaled("noise optimizer", inner.init(params))
+            return NoiseState(opt_state, jnp.zeros((), jnp.int32))
 
-    def transform(
-        advance: Advance,
-        grads: Params,
-        opt_state: NoiseState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, NoiseState]:
-        # The key follows from the step, so that a resumed run draws the same noise.
-        step_key = jax.random.fold_in(key, opt_state.step)
-        t = opt_state.step.astype(jnp.result_type(float))
-        fall = (1 + t) ** -trees.knob(decay, t)
-        deviation = root(trees.knob(variance, t) * fall)
+        def transform(
+            advance: Advance,
+            grads: Params,
+            opt_state: NoiseState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, NoiseState]:
+            # The key follows from the step, so that a resumed run draws the same noise.
+            step_key = jax.random.fold_in(key, opt_state.step)
+            t = opt_state.step.astype(jnp.result_type(float))
+            fall = (1 + t) ** -trees.knob(decay, t)
+            deviation = root(trees.knob(variance, t) * fall)
 
-        def add_noise(i: int, g: Array) -> Array:
-            wide = widen(g)
-            # A key per leaf: with one key, leaves of equal shape would get equal noise.
-            leaf_key = jax.random.fold_in(step_key, i)
-            normal = jax.random.normal(leaf_key, g.shape, wide.dtype)
-            noisy = wide + deviation.astype(wide.dtype) * normal
-            return noisy.astype(g.dtype)
+            def add_noise(i: int, g: Array) -> Array:
+                wide = widen(g)
+                # A key per leaf: with one key, leaves of equal shape would get equal noise.
+                leaf_key = jax.random.fold_in(step_key, i)
+                normal = jax.random.normal(leaf_key, g.shape, wide.dtype)
+                noisy = wide + deviation.astype(wide.dtype) * normal
+                return noisy.astype(g.dtype)
 
-        leaves, structure = jax.tree.flatten(grads)
-        noisy = [add_noise(i, g) for i, g in enumerate(leaves)]
-        noisy_grads = jax.tree.unflatten(structure, noisy)
-        changed, inner_state = advance(inner, noisy_grads, opt_state.inner, params, **extra)
-        return changed, NoiseState(inner_state, opt_state.step + 1)
+            leaves, structure = jax.tree.flatten(grads)
+            noisy = [add_noise(i, g) for i, g in enumerate(leaves)]
+            noisy_grads = jax.tree.unflatten(structure, noisy)
+            changed, inner_state = advance(inner, noisy_grads, opt_state.inner, params, **extra)
+            return changed, NoiseState(inner_state, opt_state.step + 1)
 
-    return make_wrapper(init, transform)
+        return make_wrapper(init, transform)
+
+    return leave_frozen_out("noise", wrap, optimizer)

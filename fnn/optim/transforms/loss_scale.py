@@ -13,8 +13,9 @@ from fnn.optim.transform import (
     at_least,
     expect_unscaled,
     find_states,
+    last_rate,
+    leave_frozen_out,
     replace_states,
-    with_extra_args,
     zero_updates,
 )
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
@@ -26,11 +27,13 @@ class SkipState(NamedTuple):
 
     Attributes:
         inner: The state of the optimizer.
+        rate: The rate of this step, 0 where it is skipped; None if the optimizer has no rate.
         skipped: The number of skipped steps.
         in_a_row: The number of skipped steps since the last finite one.
     """
 
     inner: OptState
+    rate: Scalar | None
     skipped: Step
     in_a_row: Step
 
@@ -48,30 +51,35 @@ def skip_nonfinite(optimizer: Optimizer) -> Optimizer:
     Raises:
         ConfigError: `optimizer` is not an optimizer.
     """
-    inner = with_extra_args("skip_nonfinite optimizer", optimizer)
 
-    def init(params: Params) -> SkipState:
-        # Two arrays, since JAX donates no buffer twice.
-        return SkipState(
-            inner=inner.init(params),
-            skipped=jnp.zeros((), jnp.int32),
-            in_a_row=jnp.zeros((), jnp.int32),
-        )
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> SkipState:
+            # Two arrays, since JAX donates no buffer twice.
+            inner_state = inner.init(params)
+            return SkipState(
+                inner=inner_state,
+                rate=last_rate(inner_state),
+                skipped=jnp.zeros((), jnp.int32),
+                in_a_row=jnp.zeros((), jnp.int32),
+            )
 
-    def update(
-        grads: Params,
-        opt_state: SkipState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, SkipState]:
-        updates, inner_state, finite = update_if_finite(
-            inner, grads, opt_state.inner, params, **extra
-        )
-        skipped = opt_state.skipped + jnp.where(finite, 0, 1)
-        in_a_row = jnp.where(finite, 0, opt_state.in_a_row + 1)
-        return updates, SkipState(inner_state, skipped, in_a_row)
+        def update(
+            grads: Params,
+            opt_state: SkipState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, SkipState]:
+            updates, inner_state, finite = update_if_finite(
+                inner, grads, opt_state.inner, params, **extra
+            )
+            skipped = opt_state.skipped + jnp.where(finite, 0, 1)
+            in_a_row = jnp.where(finite, 0, opt_state.in_a_row + 1)
+            rate = _rate_if(finite, inner_state)
+            return updates, SkipState(inner_state, rate, skipped, in_a_row)
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("skip_nonfinite", wrap, optimizer)
 
 
 def update_if_finite(
@@ -97,17 +105,26 @@ def update_if_finite(
     return updates, trees.select(finite, new_state, opt_state), finite
 
 
+def _rate_if(finite: Array, opt_state: OptState) -> Scalar | None:
+    """The rate of a step, 0 if it is not made, so that nothing decays in it; None without one."""
+    rate = last_rate(opt_state)
+    return None if rate is None else jnp.where(finite, rate, 0)
+
+
 class LossScaleState(NamedTuple):
     """The state of `loss_scale`.
 
     Attributes:
         inner: The state of the optimizer.
+        rate: The rate of this step, 0 where it is skipped; None if the optimizer has no rate.
         scale: The factor of the loss.
         finite_steps: The number of finite steps since the scale last changed.
-        backoff: The factor of the scale after an overflow, which `back_off_scale` needs.
+        backoff: The factor of the scale after an overflow, which `back_off_scale` is not given. An
+            update does not read it; it writes that of its optimizer.
     """
 
     inner: OptState
+    rate: Scalar | None
     scale: Scalar
     finite_steps: Step
     backoff: Scalar
@@ -146,55 +163,63 @@ def loss_scale(
         DTypeError: Params are float16, where true gradients
             would underflow; `nn.cast` keeps them in float32.
     """
-    inner = with_extra_args("loss_scale optimizer", optimizer)
     checks.number("loss_scale scale", scale, "(0, inf)")
     checks.number("loss_scale growth", growth, "[1, inf)")
     checks.number("loss_scale backoff", backoff, "(0, 1]")
     checks.number("loss_scale steps", steps, "[1, inf)")
 
-    def init(params: Params) -> LossScaleState:
-        _expect_not_float16(params)
-        floats = jnp.result_type(float)
-        return LossScaleState(
-            inner=expect_unscaled("loss_scale optimizer", inner.init(params)),
-            scale=jnp.asarray(scale, floats),
-            finite_steps=jnp.zeros((), jnp.int32),
-            backoff=jnp.asarray(backoff, floats),
-        )
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> LossScaleState:
+            _expect_not_float16(params)
+            floats = jnp.result_type(float)
+            inner_state = expect_unscaled("loss_scale optimizer", inner.init(params))
+            return LossScaleState(
+                inner=inner_state,
+                rate=last_rate(inner_state),
+                scale=jnp.asarray(scale, floats),
+                finite_steps=jnp.zeros((), jnp.int32),
+                backoff=jnp.asarray(backoff, floats),
+            )
 
-    def update(
-        grads: Params,
-        opt_state: LossScaleState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, LossScaleState]:
-        def unscale(g: Array) -> Array:
-            # A scale of 2¹⁶ is infinite in float16, so the division is in float32.
-            wide = widen(g)
-            return (wide / opt_state.scale.astype(wide.dtype)).astype(g.dtype)
+        def update(
+            grads: Params,
+            opt_state: LossScaleState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, LossScaleState]:
+            def unscale(g: Array) -> Array:
+                # A scale of 2¹⁶ is infinite in float16, so the division is in float32.
+                wide = widen(g)
+                return (wide / opt_state.scale.astype(wide.dtype)).astype(g.dtype)
 
-        true_grads = jax.tree.map(unscale, grads)
-        # The keyword holds the same gradients, which must be unscaled too.
-        if "grad" in extra:
-            extra["grad"] = true_grads
-        updates, inner_state, finite = update_if_finite(
-            inner, true_grads, opt_state.inner, params, **extra
-        )
-        # Used only if this step is finite; else back_off_scale resets the count.
-        count = opt_state.finite_steps + 1
-        due = at_least(count, steps)
-        larger = opt_state.scale * trees.knob(growth, opt_state.scale)
-        # It must not grow to inf, which no backoff would lower again.
-        grows = due & jnp.isfinite(larger)
-        after_finite = opt_state._replace(
-            scale=jnp.where(grows, larger, opt_state.scale),
-            finite_steps=jnp.where(due, 0, count),
-        )
-        # The inner state is selected already by update_if_finite.
-        new_state = trees.select(finite, after_finite, back_off_scale(opt_state))
-        return updates, new_state._replace(inner=inner_state)
+            true_grads = jax.tree.map(unscale, grads)
+            # The keyword holds the same gradients, which must be unscaled too.
+            if "grad" in extra:
+                extra["grad"] = true_grads
+            updates, inner_state, finite = update_if_finite(
+                inner, true_grads, opt_state.inner, params, **extra
+            )
+            # In a resumed run it may differ from that in the state.
+            factor = jnp.asarray(backoff, opt_state.backoff.dtype)
+            opt_state = opt_state._replace(backoff=factor)
+            # Used only if this step is finite; else back_off_scale resets the count.
+            count = opt_state.finite_steps + 1
+            due = at_least(count, steps)
+            larger = opt_state.scale * trees.knob(growth, opt_state.scale)
+            # It must not grow to inf, which no backoff would lower again.
+            grows = due & jnp.isfinite(larger)
+            after_finite = opt_state._replace(
+                scale=jnp.where(grows, larger, opt_state.scale),
+                finite_steps=jnp.where(due, 0, count),
+            )
+            # The inner state is selected already by update_if_finite.
+            new_state = trees.select(finite, after_finite, back_off_scale(opt_state))
+            rate = _rate_if(finite, inner_state)
+            return updates, new_state._replace(inner=inner_state, rate=rate)
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("loss_scale", wrap, optimizer)
 
 
 def scale_loss(opt_state: OptState, loss: Scalar) -> Scalar:
@@ -234,6 +259,21 @@ def back_off_scale(opt_state: OptState) -> OptState:
         )
 
     return replace_states(opt_state, LossScaleState, lower)
+
+
+def skipped_state(before: OptState, after: OptState) -> OptState:
+    """The optimizer state after a skipped step: that before it, with lower loss scales.
+
+    Args:
+        before: The state before the step.
+        after: The state that the step computed, which has the `backoff` of the optimizer.
+    """
+    factors = iter([state.backoff for state in find_states(after, LossScaleState)])
+
+    def take_factor(state: LossScaleState) -> LossScaleState:
+        return state._replace(backoff=next(factors))
+
+    return back_off_scale(replace_states(before, LossScaleState, take_factor))
 
 
 def _expect_not_float16(params: Params) -> None:

@@ -12,6 +12,7 @@ from fnn.optim.transform import (
     Advance,
     expect_patterns,
     expect_unscaled,
+    frozen_paths,
     make_wrapper,
     match_first,
     with_extra_args,
@@ -24,9 +25,14 @@ from fnn.values import maker
 # Leaves by path
 Leaves = dict[str, Array]
 
-# The optimizer of frozen parameters: no state, and updates that change no bit.
+
+class FrozenState(NamedTuple):
+    """The state of the optimizer of frozen parameters: it is empty, and its type marks them."""
+
+
+# The optimizer of frozen parameters: its updates change no bit.
 FREEZE = Optimizer(
-    init=lambda params: (),
+    init=lambda params: FrozenState(),
     update=lambda grads, opt_state, params, **_: (zero_updates(params), opt_state),
 )
 
@@ -50,6 +56,14 @@ class PartitionState(NamedTuple):
             leaves |= averaged_params(opt_state, _pick(leaves, paths))
         return _rebuild(leaves, params)
 
+    def frozen_paths(self) -> frozenset[str]:
+        """The paths of the parameters that this partition, or one inside of it, freezes."""
+        frozen: set[str] = set()
+        for opt_state, paths in zip(self.inner, self.paths, strict=True):
+            whole = isinstance(opt_state, FrozenState)
+            frozen |= paths.keys() if whole else frozen_paths(opt_state)
+        return frozenset(frozen)
+
 
 @maker
 def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
@@ -57,7 +71,9 @@ def partition(parts: Mapping[str, Optimizer | None], default: Optimizer | None) 
 
     As in partition({"head": sgd(0.1), "*bias": None}, adam(1e-3)). An
     optimizer is given only its own leaves, as a dict by path, so that
-    frozen ones take no memory and patterns inside mean the same as outside.
+    frozen ones take no memory and patterns inside mean the same as outside. Transforms around it
+    leave frozen parameters out too: they are in no norm and do not decay. In training their
+    gradients are 0 and cost no time, as with requires_grad=False in torch.
 
     Args:
         parts: Optimizers by the pattern of paths, as in `trees.matching`. The first pattern that

@@ -9,9 +9,9 @@ from fnn import checks
 from fnn.optim.transform import (
     find_states,
     last_rate,
+    leave_frozen_out,
     replace_states,
     scale,
-    with_extra_args,
 )
 from fnn.types import Number, Optimizer, OptState, Params, Scalar, Step
 from fnn.values import maker
@@ -27,7 +27,8 @@ class PlateauState(NamedTuple):
         best: The lowest validation loss so far.
         stalled: The number of stalled epochs in a row.
         waiting: The number of epochs of the cooldown that are left.
-        knobs: The hyperparameters by name, which `observe_loss` needs.
+        knobs: The hyperparameters by name, which `observe_loss` is not given. An update does not
+            read them; it writes those of its optimizer.
     """
 
     inner: OptState
@@ -67,13 +68,11 @@ def plateau(
         ConfigError: A number is out of range, or `optimizer` is not an optimizer; in `train.run`,
             there is no validation data.
     """
-    inner = with_extra_args("plateau optimizer", optimizer)
     checks.number("plateau factor", factor, "[0, 1]")
     checks.number("plateau patience", patience, "[0, inf)")
     checks.number("plateau threshold", threshold, "[0, 1)")
     checks.number("plateau cooldown", cooldown, "[0, inf)")
     checks.number("plateau floor", floor, "[0, 1]")
-    # They are part of the state, since `observe_loss` is given nothing else. So they may be traced.
     hyperparameters = {
         "factor": factor,
         "patience": patience,
@@ -82,36 +81,44 @@ def plateau(
         "floor": floor,
     }
 
-    def init(params: Params) -> PlateauState:
+    def knobs() -> dict[str, Scalar]:
         floats = jnp.result_type(float)
-        inner_state = inner.init(params)
-        return PlateauState(
-            inner=inner_state,
-            rate=last_rate(inner_state),
-            share=jnp.ones((), floats),
-            # The first loss is better than inf, so that the first epoch never stalls.
-            best=jnp.full((), jnp.inf, floats),
-            stalled=jnp.zeros((), jnp.int32),
-            waiting=jnp.zeros((), jnp.int32),
-            knobs={name: jnp.asarray(value, floats) for name, value in hyperparameters.items()},
-        )
+        return {name: jnp.asarray(value, floats) for name, value in hyperparameters.items()}
 
-    def update(
-        grads: Params,
-        opt_state: PlateauState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, PlateauState]:
-        updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
-        # The updates and not the rate, which may be part of the optimizer's structure.
-        updates = jax.tree.map(lambda u: scale(opt_state.share, u), updates)
-        # The rate that history records, and that `weight_decay` uses, includes the share.
-        rate = last_rate(inner_state)
-        if rate is not None:
-            rate = opt_state.share.astype(rate.dtype) * rate
-        return updates, opt_state._replace(inner=inner_state, rate=rate)
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> PlateauState:
+            floats = jnp.result_type(float)
+            inner_state = inner.init(params)
+            return PlateauState(
+                inner=inner_state,
+                rate=last_rate(inner_state),
+                share=jnp.ones((), floats),
+                # The first loss is better than inf, so that the first epoch never stalls.
+                best=jnp.full((), jnp.inf, floats),
+                stalled=jnp.zeros((), jnp.int32),
+                waiting=jnp.zeros((), jnp.int32),
+                knobs=knobs(),
+            )
 
-    return Optimizer(init, update)
+        def update(
+            grads: Params,
+            opt_state: PlateauState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, PlateauState]:
+            updates, inner_state = inner.update(grads, opt_state.inner, params, **extra)
+            # The updates and not the rate, which may be part of the optimizer's structure.
+            updates = jax.tree.map(lambda u: scale(opt_state.share, u), updates)
+            # The rate that history records, and that `weight_decay` uses, includes the share.
+            rate = last_rate(inner_state)
+            if rate is not None:
+                rate = opt_state.share.astype(rate.dtype) * rate
+            # In a resumed run the numbers may differ from those in the state.
+            return updates, opt_state._replace(inner=inner_state, rate=rate, knobs=knobs())
+
+        return Optimizer(init, update)
+
+    return leave_frozen_out("plateau", wrap, optimizer)
 
 
 def observe_loss(opt_state: OptState, loss: Number) -> OptState:

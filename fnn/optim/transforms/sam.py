@@ -8,7 +8,7 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.optim.per_parameter import divide_where, global_norm, require_value_fn, widen
-from fnn.optim.transform import expect_unscaled, with_extra_args
+from fnn.optim.transform import expect_unscaled, leave_frozen_out
 from fnn.types import Number, Optimizer, OptState, Params
 from fnn.values import maker
 
@@ -30,7 +30,6 @@ def sam(optimizer: Optimizer, radius: Number = 0.05, *, adaptive: bool = False) 
         ConfigError: `radius` is out of range, `optimizer` is not an optimizer or scales the loss,
             or, at an update, there is no `value_fn`.
     """
-    inner = with_extra_args("sam optimizer", optimizer)
     checks.number("sam radius", radius, "[0, inf)")
     checks.flag("sam adaptive", adaptive)
 
@@ -40,28 +39,31 @@ def sam(optimizer: Optimizer, radius: Number = 0.05, *, adaptive: bool = False) 
             return jnp.abs(widen(p)) * widen(x)
         return widen(x)
 
-    def init(params: Params) -> OptState:
-        return expect_unscaled("sam optimizer", inner.init(params))
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> OptState:
+            return expect_unscaled("sam optimizer", inner.init(params))
 
-    def update(
-        grads: Params,
-        opt_state: OptState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, OptState]:
-        # The loss of the same batch.
-        value_fn = require_value_fn("sam", extra)
-        direction = jax.tree.map(weigh, params, grads)
-        norm = global_norm(direction)
-        # For a gradient of 0 the neighbor is θ.
-        share = divide_where(norm > 0, trees.knob(radius, norm), norm, 0)
+        def update(
+            grads: Params,
+            opt_state: OptState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, OptState]:
+            # The loss of the same batch.
+            value_fn = require_value_fn("sam", extra)
+            direction = jax.tree.map(weigh, params, grads)
+            norm = global_norm(direction)
+            # For a gradient of 0 the neighbor is θ.
+            share = divide_where(norm > 0, trees.knob(radius, norm), norm, 0)
 
-        def neighbor(p: Array, x: Array) -> Array:
-            # Weighed twice, so that ε has the factor θ².
-            offset = share.astype(x.dtype) * weigh(p, x)
-            return (widen(p) + offset).astype(p.dtype)
+            def neighbor(p: Array, x: Array) -> Array:
+                # Weighed twice, so that ε has the factor θ².
+                offset = share.astype(x.dtype) * weigh(p, x)
+                return (widen(p) + offset).astype(p.dtype)
 
-        neighbors = jax.tree.map(neighbor, params, direction)
-        return inner.update(jax.grad(value_fn)(neighbors), opt_state, params, **extra)
+            neighbors = jax.tree.map(neighbor, params, direction)
+            return inner.update(jax.grad(value_fn)(neighbors), opt_state, params, **extra)
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("sam", wrap, optimizer)

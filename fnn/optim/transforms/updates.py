@@ -12,12 +12,18 @@ from fnn.errors import ConfigError
 from fnn.optim.per_parameter import apply_updates, widen
 from fnn.optim.transform import (
     expect_patterns,
+    fill_hidden,
     find_rates,
+    frozen_paths,
+    hide,
+    leave_frozen_out,
     match_first,
     scale,
     transform_grads,
     transform_updates,
     with_extra_args,
+    with_placeholders,
+    zero_updates,
 )
 from fnn.types import Constraint, Number, Optimizer, OptState, Params, Scalar
 from fnn.values import maker
@@ -42,15 +48,16 @@ def weight_decay(
         ConfigError: `strength` is out of range, a pattern matches no path, `optimizer` is not an
             optimizer, or, if decoupled, its state has no rate or several.
     """
-    inner = with_extra_args("weight_decay optimizer", optimizer)
     checks.number("weight_decay strength", strength, "[0, inf)")
     checks.flag("weight_decay decoupled", decoupled)
     paths = expect_patterns("weight_decay paths", paths)
 
     def add_decay(factor: Number, tree: Params, params: Params) -> Params:
         """Add factor strength θ to the leaves that decay."""
-        matches = trees.matching("weight_decay paths", params, paths)
-        decays = [match or not paths for match in matches.values()]
+        # A pattern may also name frozen parameters, which are hidden here.
+        everything = with_placeholders(params)
+        matches = trees.matching("weight_decay paths", everything, paths)
+        decays = [matches[path] or not paths for path in trees.named_leaves(params)]
 
         def one(x: Array, p: Array, decays: bool) -> Array:
             if not decays:
@@ -69,22 +76,25 @@ def weight_decay(
             "weight_decay", optimizer, lambda grads, params: add_decay(1, grads, params)
         )
 
-    def init(params: Params) -> OptState:
-        opt_state = inner.init(params)
-        _single_rate(opt_state)  # raises before the first step
-        return opt_state
+    def wrap(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> OptState:
+            opt_state = inner.init(params)
+            _single_rate(opt_state)  # raises before the first step
+            return opt_state
 
-    def update(
-        grads: Params,
-        opt_state: OptState,
-        params: Params,
-        **extra: Any,
-    ) -> tuple[Params, OptState]:
-        updates, opt_state = inner.update(grads, opt_state, params, **extra)
-        # The new state has the rate of this step.
-        return add_decay(-_single_rate(opt_state), updates, params), opt_state
+        def update(
+            grads: Params,
+            opt_state: OptState,
+            params: Params,
+            **extra: Any,
+        ) -> tuple[Params, OptState]:
+            updates, opt_state = inner.update(grads, opt_state, params, **extra)
+            # The new state has the rate of this step.
+            return add_decay(-_single_rate(opt_state), updates, params), opt_state
 
-    return Optimizer(init, update)
+        return Optimizer(init, update)
+
+    return leave_frozen_out("weight_decay", wrap, optimizer)
 
 
 def _single_rate(opt_state: OptState) -> Scalar:
@@ -117,10 +127,12 @@ def scale_by_depth(optimizer: Optimizer, factor: Number, *, paths: Sequence[str]
     paths = expect_patterns("scale_by_depth paths", paths)
 
     def change(updates: Params, params: Params) -> Params:
-        owners = match_first("scale_by_depth paths", params, paths)
+        # A pattern may also name frozen parameters, which are hidden here.
+        owners = match_first("scale_by_depth paths", with_placeholders(params), paths)
         last = len(paths) - 1
         depths = []
-        for path, owner in owners.items():
+        for path in trees.named_leaves(params):
+            owner = owners[path]
             if owner is None:
                 expected = f"one that names {path}"
                 raise ConfigError("scale_by_depth paths", expected, paths, "name every layer")
@@ -155,9 +167,20 @@ def project(optimizer: Optimizer, constraint: Constraint) -> Optimizer:
         advice = "call its maker first"
         raise ConfigError("project constraint", expected, repr(constraint), advice)
 
-    def change(updates: Params, params: Params) -> Params:
-        # The difference is an update again, so that further transforms may follow.
-        projected = constraint(apply_updates(params, updates))
-        return jax.tree.map(jnp.subtract, projected, params)
+    inner = with_extra_args("project optimizer", optimizer)
 
-    return transform_updates("project", optimizer, change)
+    def update(
+        grads: Params,
+        opt_state: OptState,
+        params: Params,
+        **extra: Any,
+    ) -> tuple[Params, OptState]:
+        updates, opt_state = inner.update(grads, opt_state, params, **extra)
+        # The constraint may look up any parameter, so it is given the frozen ones too.
+        projected = constraint(apply_updates(params, updates))
+        # The difference is an update again, so that further transforms may follow.
+        updates = jax.tree.map(jnp.subtract, projected, params)
+        moved = hide(updates, frozen_paths(opt_state))
+        return fill_hidden(moved, zero_updates(params)), opt_state
+
+    return Optimizer(inner.init, update)

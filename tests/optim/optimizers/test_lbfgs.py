@@ -1,5 +1,6 @@
 """L-BFGS on quadratics and on Rosenbrock's function, against scipy and the explicit H⁻¹."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,3 +106,29 @@ def test_an_update_without_value_fn_raises():
 def test_numbers_out_of_range_raise(options, message):
     with pytest.raises(ConfigError, match=message):
         optim.lbfgs(**options)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("loss_dtype", [jnp.float32, jnp.float64])
+def test_params_and_loss_may_have_any_dtypes(rate, dtype, loss_dtype):
+    def f(params):
+        return jnp.square(params["w"].astype(loss_dtype) - 3).sum()
+
+    params = {"w": jnp.array([1.0, -2.0, 0.5], dtype), "b": jnp.ones((1, 2), dtype)}
+    values, end = descend(optim.lbfgs(rate), f, params, 12)
+    assert end["w"].dtype == dtype
+    assert values.dtype == loss_dtype
+    tolerance = float(jnp.finfo(dtype).eps) * 4
+    np.testing.assert_allclose(end["w"].astype(np.float64), 3, rtol=max(tolerance, 2e-3))
+
+
+def test_a_state_in_half_precision_is_that_of_float32():
+    half = {"w": jnp.ones(3, jnp.bfloat16)}
+    wide = {"w": jnp.ones(3, jnp.float32)}
+    optimizer = optim.lbfgs(0.1)
+    updates, opt_state = optimizer.update(half, optimizer.init(half), half)
+    wanted, wanted_state = optimizer.update(wide, optimizer.init(wide), wide)
+    chex.assert_trees_all_equal(opt_state, wanted_state)
+    assert updates["w"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(updates["w"].astype(np.float32), wanted["w"], rtol=4e-3)

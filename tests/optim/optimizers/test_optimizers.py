@@ -1,5 +1,6 @@
 """Optimizers against their papers' formulas in NumPy and against torch, and properties of each."""
 
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -8,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import papers
 import pytest
+from makers import kind, knobs
 from registry import REGISTRY
 
 from fnn import optim
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
+from fnn.types import Optimizer
 
 pytestmark = pytest.mark.slow
 
@@ -332,3 +335,190 @@ def test_gradients_unlike_the_params_raise(name, case):
     optimizer = make(name)
     with pytest.raises(TreeMismatchError, match=f"grads {path}: expected"):
         optimizer.update(grads, optimizer.init(params), params)
+
+
+# For each number: values that raise, and the ends of its interval that are allowed.
+SHARE = ((-0.1, 1.0, 1.5), (0.0,))
+POSITIVE = ((0.0, -1e-3), (1e-30,))
+NOT_NEGATIVE = ((-1e-3,), (0.0,))
+EDGES = {
+    **dict.fromkeys(("b1", "b2", "b3", "momentum", "decay"), SHARE),
+    **dict.fromkeys(("eps", "coefficient", "clip", "exponent", "largest", "scale"), POSITIVE),
+    **dict.fromkeys(("eps_root", "weight_decay", "initial", "momentum_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("eps_scale", "smallest", "power"), NOT_NEGATIVE),
+    "start": POSITIVE,
+    "shrink": ((0.0, 1.1), (1.0,)),
+    "grow": ((0.9,), (1.0,)),
+    "sufficient": ((0.0, 0.5), (0.4,)),
+    "curvature": ((0.0, 1.0), (0.9,)),
+}
+EDGES_OF = {
+    ("shampoo", "decay"): ((0.0, 1.1), (1.0,)),
+    ("schedule_free_sgd", "b1"): ((0.0, 1.1), (1.0,)),
+    ("schedule_free_adamw", "b1"): ((0.0, 1.1), (1.0,)),
+}
+# Optimizers alone, without the transforms.
+ALONE = [
+    one
+    for one in knobs()
+    if kind(one.maker) is Optimizer and "optimizer" not in REGISTRY[one.maker].call
+]
+NUMBERS = [
+    (one.maker.removeprefix("optim."), number)
+    for one in ALONE
+    for number in one.usual
+    if number != "rate"
+]
+
+
+@pytest.mark.parametrize(("name", "number"), NUMBERS)
+def test_an_interval_ends_where_it_says(name, number):
+    call = REGISTRY[f"optim.{name}"].call
+    wrong, right = EDGES_OF.get((name, number), EDGES.get(number))
+    for value in wrong:
+        with pytest.raises(ConfigError, match=f"{name} {number}: expected"):
+            getattr(optim, name)(**call | {number: value})
+    for value in right:
+        getattr(optim, name)(**call | {number: value})
+
+
+# Zero gradients, zero parameters, and numbers at the lower ends of their intervals.
+
+
+def hollow_loss(scale, params):
+    """Its gradient is 0 for the body at first, since the head is 0, and for `idle` at all times."""
+    x = jnp.arange(15.0).reshape(5, 3) / 7 - 1
+    outputs = jnp.tanh(x @ params["body"]) @ params["head"]
+    targets = scale * (jnp.sin(jnp.arange(10.0)).reshape(5, 2))
+    live = jnp.square(params["live"] - scale).sum()
+    return jnp.square(outputs - targets).mean() + live + 0 * params["idle"].sum()
+
+
+def hollow_params():
+    return {
+        "body": jnp.cos(jnp.arange(6.0)).reshape(3, 2),
+        "head": jnp.zeros((2, 2)),
+        "idle": jnp.ones((2, 2)),
+        "live": jnp.array([0.5, -1.0, 2.0]),
+        "off": jnp.zeros(3),
+    }
+
+
+def hollow_end(name, numbers):
+    """The loss after three steps, by a number of the loss and the rate."""
+    call = dict(REGISTRY[f"optim.{name}"].call)
+    optimizer = getattr(optim, name)(**call | {"rate": numbers["rate"]})
+
+    def value_fn(params):
+        return hollow_loss(numbers["scale"], params)
+
+    def one(carry, _):
+        params, opt_state = carry
+        grads = jax.grad(value_fn)(params)
+        return optim.step(optimizer, grads, opt_state, params, value_fn=value_fn), None
+
+    params = hollow_params()
+    (params, _), _ = jax.lax.scan(one, (params, optimizer.init(params)), length=3)
+    return hollow_loss(1.0, params)
+
+
+HOLLOW = [one.maker.removeprefix("optim.") for one in ALONE]
+every_alone = pytest.mark.parametrize("name", HOLLOW)
+
+
+@every_alone
+def test_hypergradients_in_float32_are_finite_where_gradients_are_zero(name):
+    slopes = jax.jit(jax.grad(partial(hollow_end, name)))({"scale": 0.7, "rate": 0.05})
+    chex.assert_tree_all_finite(slopes)
+
+
+@float64
+@every_alone
+def test_hypergradients_are_differences_where_gradients_are_zero(name):
+    if name == "soap":
+        pytest.skip("derivatives take its rotations as constants")
+    differentiate = jax.jit(jax.value_and_grad(partial(hollow_end, name)))
+    numbers = {"scale": 0.7, "rate": 0.05}
+    _, slopes = differentiate(numbers)
+    bump = 1e-6
+    for number, value in numbers.items():
+        ahead, _ = differentiate(numbers | {number: value + bump})
+        behind, _ = differentiate(numbers | {number: value - bump})
+        wanted = (ahead - behind) / (2 * bump)
+        np.testing.assert_allclose(slopes[number], wanted, rtol=1e-4, atol=1e-8)
+
+
+@every_alone
+def test_gradients_of_zero_move_nothing_even_with_the_least_numbers(name):
+    call = dict(REGISTRY[f"optim.{name}"].call)
+    numeric = next(one.usual for one in ALONE if one.maker == f"optim.{name}")
+    for number in ("eps_root", "weight_decay", "initial", "eps_scale"):
+        if number in numeric:
+            call[number] = 0.0
+    optimizer = getattr(optim, name)(**call)
+    params = {"kernel": jnp.ones((2, 3)), "zero": jnp.zeros((2, 2)), "bias": jnp.zeros(3)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+
+    def value_fn(params):
+        return 0 * sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+
+    now, opt_state = params, optimizer.init(params)
+    for _ in range(2):
+        now, opt_state = optim.step(optimizer, zero, opt_state, now, value_fn=value_fn)
+    chex.assert_trees_all_close(now, params, atol=1e-5)
+    for leaf in jax.tree.leaves(opt_state):
+        assert jnp.isfinite(leaf).all()
+
+
+@float64
+@pytest.mark.parametrize("name", ["lars", "lamb"])
+def test_the_trust_ratio_is_one_where_a_norm_is_zero(name):
+    """Else parameters of 0 would stay there, or move by a share of nothing."""
+    params = {"zero": jnp.zeros(3), "still": jnp.ones(3)}
+    grads = {"zero": jnp.array([0.1, -2.0, 3.0]), "still": jnp.zeros(3)}
+    optimizer = getattr(optim, name)(0.5)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    plain = {"lars": optim.momentum(0.5), "lamb": optim.adam(0.5, eps=1e-6)}[name]
+    wanted, _ = plain.update(grads, plain.init(params), params)
+    chex.assert_trees_all_close(updates, wanted, rtol=1e-12)
+    # Where neither is 0, the step has the norm of the parameters times the rate and its share.
+    share = {"lars": 1e-3, "lamb": 1.0}[name]
+    updates, _ = optimizer.update(
+        grads, optimizer.init(params), jax.tree.map(jnp.ones_like, params)
+    )
+    norm = jnp.linalg.norm(updates["zero"])
+    np.testing.assert_allclose(norm, 0.5 * share * np.sqrt(3), rtol=1e-9)
+
+
+@float64
+def test_schedule_free_weighs_steps_by_the_largest_rate_so_far():
+    rates = np.array([0.1, 0.3, 0.05, 0.2])
+    params, grads = random_problem(4)
+    optimizer = optim.schedule_free_sgd(optim.table(jnp.array(rates)), b1=0.8, power=2.0)
+    got = follow(optimizer, jnp.array(params), jnp.array(grads))
+    x = z = params
+    total = largest = 0.0
+    for step in range(4):
+        z = z - rates[step] * grads[step]
+        largest = max(largest, rates[step])
+        total += largest**2
+        x = x + largest**2 / total * (z - x)
+        np.testing.assert_allclose(got[step], 0.8 * x + 0.2 * z, rtol=1e-12)
+
+
+SCALED = ["lars", "lamb", "novograd", "adafactor", "muon", "shampoo", "soap", "sm3"]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_arrays_are_scaled_one_by_one(name):
+    """A norm or a root over several arrays would let one array set the step of another."""
+    draw = np.random.default_rng(3)
+    params = {
+        "a": jnp.float32(draw.normal(size=(3, 2))),
+        "b": jnp.float32(draw.normal(size=(2, 2))),
+    }
+    grads = jax.tree.map(lambda p: jnp.stack([2 * p, p - 1]), params)
+    got = follow(make(name), params, grads)
+    for leaf in params:
+        alone = follow(make(name), {leaf: params[leaf]}, {leaf: grads[leaf]})
+        chex.assert_trees_all_close(got[leaf], alone[leaf], rtol=1e-6)

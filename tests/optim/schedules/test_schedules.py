@@ -145,6 +145,105 @@ def test_the_first_step_of_a_cycle_has_its_peak(steps, growth):
     np.testing.assert_allclose(path, 0.3, rtol=1e-5)
 
 
+LAST = 2**31 - 1
+
+
+def sampled_steps(begins):
+    """Steps up to 2³¹, and the first and last step of each cycle or phase."""
+    draw = np.random.default_rng(0)
+    steps = [*draw.integers(0, LAST, 200), *draw.integers(0, 2**24, 200), 974847, LAST]
+    for begin in begins:
+        steps += [begin - 1, begin]
+    return [int(step) for step in steps if 0 <= step <= LAST]
+
+
+def restart_begins(first, growth):
+    begins = [0]
+    length = first
+    while begins[-1] <= LAST and len(begins) < 40:
+        begins.append(begins[-1] + length)
+        length *= growth
+    # Cycles of equal length are sampled, up to the last one.
+    return begins if growth > 1 else [first * (LAST // first - 10007 * i) for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("first", "growth"), [(7, 1), (5000, 1), (1000, 2), (7, 3), (1, 2), (10, 5)]
+)
+def test_restarts_follow_integer_arithmetic_up_to_the_last_step(first, growth):
+    def wanted(step):
+        begin, length = 0, first
+        if growth == 1:
+            begin = step // first * first
+        while growth > 1 and begin + length <= step:
+            begin += length
+            length *= growth
+        return (1 + np.cos(np.pi * ((step - begin) / length))) / 2
+
+    steps = sampled_steps(restart_begins(first, growth))
+    got = rates(optim.cosine_restarts(1.0, steps=first, growth=growth), steps)
+    np.testing.assert_allclose(got, [wanted(step) for step in steps], atol=1e-6)
+
+
+def wave(step, half=7):
+    return 1 - abs(step % (2 * half) / half - 1)
+
+
+def last_decay(step):
+    return min(1, max(0, (2**30 - step) / 1024))
+
+
+LATE = 2**24 - 1  # from here on a float32 does not count every step
+LONG = {
+    "cyclic": (optim.cyclic(1.0, steps=7), wave, ()),
+    "cyclic of halves": (optim.cyclic(1.0, steps=2.5), lambda step: wave(step, 2.5), ()),
+    "step_decay": (
+        optim.step_decay(1.0, steps=1_000_003, factor=0.99),
+        lambda step: 0.99 ** (step // 1_000_003),
+        [1_000_003 * i for i in range(1, 2000, 97)],
+    ),
+    "piecewise": (
+        optim.piecewise([0.0, 1.0], boundaries=[LATE]),
+        lambda step: float(step >= LATE),
+        [LATE, LATE + 1, LATE + 2],
+    ),
+    "wsd": (
+        optim.wsd(1.0, steps=2.0**30, decay_steps=1024),
+        last_decay,
+        [2**30 - 1024, 2**30 - 511, 2**30 - 3, 2**30],
+    ),
+    "warmup": (
+        optim.warmup(optim.cyclic(1.0, steps=7), warmup_steps=1001),
+        lambda step: 0.0 if step < 1001 else wave(step - 1001),
+        (),
+    ),
+    "join": (
+        optim.join([0.5, optim.cyclic(1.0, steps=7)], boundaries=[LATE]),
+        lambda step: 0.5 if step < LATE else wave(step - LATE),
+        [LATE, LATE + 1, LATE + 2],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_schedules_count_every_step_up_to_the_last_one(name):
+    schedule, wanted, begins = LONG[name]
+    steps = sampled_steps(begins)
+    np.testing.assert_allclose(
+        rates(schedule, steps), [wanted(step) for step in steps], rtol=2e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("growth", [1.0, 2.0, 2.5])
+def test_slopes_by_the_length_of_cycles_are_those_of_the_formula(growth):
+    def rate(steps):
+        return optim.cosine_restarts(1.0, steps=steps, growth=growth)(jnp.int32(25))
+
+    bump = 1e-2
+    wanted = (rate(7.0 + bump) - rate(7.0 - bump)) / (2 * bump)
+    np.testing.assert_allclose(jax.grad(rate)(7.0), wanted, rtol=1e-2)
+
+
 @float64
 def test_the_gradient_reaches_every_rate_of_a_table():
     def total(table):
