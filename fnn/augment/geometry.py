@@ -15,6 +15,7 @@ from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
 from fnn.types import ImageShape, Magnitude, Number
 from fnn.values import maker
+from fnn.xla import rounded_product
 
 METHODS = ("bilinear", "nearest")
 # Degrees. The tangent of a shear angle must be finite.
@@ -232,7 +233,7 @@ def shear(
 
 
 def _tangent(degrees: Array) -> Array:
-    return jnp.tan(jnp.deg2rad(degrees))
+    return jnp.tan(matrices.radians(degrees))
 
 
 @maker(structure=("fill",))
@@ -390,7 +391,7 @@ def perspective(
         shares = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
         moved = []
         for start, direction, share in zip(corners, inward, shares, strict=True):
-            moved.append(start + direction * share)
+            moved.append(start + rounded_product(direction, share))
         targets = jnp.stack(moved)
         return _homography(jnp.stack(corners), targets)
 
