@@ -380,7 +380,7 @@ def perspective(
         inward = []
         # Coordinates of the corner pixels.
         for row, column in CORNERS:
-            coordinates = [row * (height - 1), column * (width - 1)]
+            coordinates = [_corner(row, height), _corner(column, width)]
             corners.append(jnp.array(coordinates, jnp.float32))
         # Half a side along each axis, toward the center: 1 - 2 * 0 is down or right, 1 - 2 * 1 is
         # up or left.
@@ -397,6 +397,12 @@ def perspective(
 
     magnitudes: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
     return _warp("perspective", forward, method, mode, fill, magnitudes, projective=True)
+
+
+def _corner(end: int, length: int) -> float:
+    """Return the coordinate of the first (end 0) or last (end 1) pixel along an axis."""
+    # One pixel has its two edges as corners, since its center alone has no extent.
+    return end - 0.5 if length == 1 else end * (length - 1)
 
 
 def _homography(sources: Array, targets: Array) -> Array:

@@ -92,6 +92,9 @@ def expect_magnitude(
     interval: str = "(-inf, inf)",
 ) -> Magnitude:
     """Raise unless the magnitude is in the interval, with low <= high if it is a pair."""
+    if isinstance(magnitude, list):
+        advice = f"write a tuple, ({', '.join(map(str, magnitude))})"
+        raise ConfigError(where, "one number or a tuple (low, high)", magnitude, advice)
     if not isinstance(magnitude, tuple):
         return checks.number(where, magnitude, interval)
     if len(magnitude) != 2:

@@ -101,7 +101,7 @@ def hue(turns: Magnitude) -> Policy:
 def rotate_hue(image: Image, turns: Array) -> Image:
     """Rotate the hue of an image (height, width, 3)."""
     # A factor, since some programs divide by a constant and some multiply by its inverse.
-    x = to_float(image) * (1 / max_level(image))
+    x = rounded(to_float(image) * (1 / max_level(image)))
     channels = [x[..., k] for k in range(3)]
     rotated = rotate_channel_hue(channels, turns.astype(x.dtype))
     levels = jnp.stack(rotated, -1)  # in [0, 1]
