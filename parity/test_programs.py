@@ -58,8 +58,8 @@ def in_all_programs(policy, images):
     for index, image in enumerate(images):
         eager.append(policy(example_key(index), jnp.asarray(image)))
         single.append(compiled(example_key(index), image))
-    keys = jnp.stack([example_key(index) for index in range(COUNT)])
-    mapped = jax.jit(jax.vmap(policy))(keys, images)
+    by_index = jax.vmap(lambda index, image: policy(example_key(index), image))
+    mapped = jax.jit(by_index)(np.arange(COUNT, dtype=np.int32), images)
     return np.stack(eager), np.stack(single), np.asarray(mapped)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from fnn import checks
-from fnn.augment.policy import Policy, moves_pixels
+from fnn.augment.policy import Policy, moves_pixels, shape_of
 from fnn.augment.targets import Together
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Augmentation, Augmentations, Images, RandomKey, Step
@@ -138,7 +138,7 @@ def _expect_no_masks(augmentation: Augmentation, batch: Batch) -> None:
         return
     is_whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
     is_mask = targets.ndim in (3, 4) and targets.shape[1:3] == batch.images.shape[1:3]
-    if is_whole and is_mask and moves_pixels(augmentation, batch.images.shape[1:]):
+    if is_whole and is_mask and moves_pixels(augmentation, shape_of(batch.images[0])):
         expected = "a policy that keeps pixels in their places, since the targets are masks"
         advice = "use augment.together(policy), which moves the masks too"
         raise ConfigError("augment", expected, "one that moves them", advice)
@@ -208,7 +208,7 @@ def entry(name: str | int, augmentation: Augmentation | BatchPolicy) -> BatchPol
             raise ConfigError("entry inputs", expected, got, "name one of the inputs")
         augmented = batched(augmentation)(key, batch._replace(images=inputs[name]))
         parts = [augmented.images if other == name else inputs[other] for other in names]
-        changed = dict(zip(names, parts, strict=True))
+        changed: Any = dict(zip(names, parts, strict=True))
         if not isinstance(inputs, Mapping):
             changed = type(inputs)(parts)
         return augmented._replace(images=changed)

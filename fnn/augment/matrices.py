@@ -39,15 +39,15 @@ def inverse(m: Array) -> Array:
     def minor(p: Array, q: Array, r: Array, s: Array) -> Array:
         return rounded_product(p, q) - rounded_product(r, s)
 
-    cofactors = [
+    cofactors: list[list[Number]] = [
         [minor(e, i, f, h), minor(c, h, b, i), minor(b, f, c, e)],
         [minor(f, g, d, i), minor(a, i, c, g), minor(c, d, a, f)],
         [minor(d, h, e, g), minor(b, g, a, h), minor(a, e, b, d)],
     ]
     # Expansion along the first row.
-    determinant = rounded_product(a, cofactors[0][0])
-    determinant = determinant + rounded_product(b, cofactors[1][0])
-    determinant = determinant + rounded_product(c, cofactors[2][0])
+    determinant = rounded_product(a, minor(e, i, f, h))
+    determinant = determinant + rounded_product(b, minor(f, g, d, i))
+    determinant = determinant + rounded_product(c, minor(d, h, e, g))
     return matrix(cofactors) / determinant
 
 
