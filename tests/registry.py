@@ -517,6 +517,7 @@ REGISTRY: dict[str, Entry] = {
     "augment.cutmix": Entry(smooth=False),
     "augment.cutout": Entry({"size": 2}, smooth=False),
     "augment.elastic": Entry({"displacement": 2.0, "mode": "constant"}),
+    "augment.entry": Entry({"name": 0, "augmentation": augment.flip_lr()}),
     "augment.equalize": Entry(),
     "augment.flip_lr": Entry(smooth=False),
     "augment.flip_ud": Entry(smooth=False),
@@ -562,6 +563,7 @@ REGISTRY: dict[str, Entry] = {
     "augment.together": Entry({"augmentation": augment.translate(0.5)}, smooth=False),
     "augment.translate": Entry({"rows": 0.2, "columns": 0.1}),
     "augment.trivial_augment": Entry(smooth=False),
+    "augment.views": Entry({"augmentation": augment.flip_lr()}),
     "augment.tta": Entry({"predict": jnp.sin, "views": (augment.flip_lr(1.0),)}),
 }
 

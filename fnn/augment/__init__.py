@@ -5,7 +5,9 @@ from fnn.augment.batch import BatchPolicy as BatchPolicy
 from fnn.augment.batch import alternate as alternate
 from fnn.augment.batch import batch_chain as batch_chain
 from fnn.augment.batch import batched as batched
+from fnn.augment.batch import entry as entry
 from fnn.augment.batch import per_image as per_image
+from fnn.augment.batch import views as views
 from fnn.augment.color.channels import channel_drop as channel_drop
 from fnn.augment.color.channels import grayscale as grayscale
 from fnn.augment.color.channels import hue as hue

@@ -1,15 +1,19 @@
 """Policies of whole batches: `Batch`, `BatchPolicy`, and policies made of image augmentations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fnn import checks
-from fnn.errors import ConfigError, DTypeError
+from fnn.augment.policy import Policy, moves_pixels, shape_of
+from fnn.augment.targets import Together
+from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Augmentation, Augmentations, Images, RandomKey, Step
 from fnn.values import maker
 
@@ -96,22 +100,170 @@ def per_image(augmentation: Augmentation) -> Augmentations:
 
 
 @maker
-def batched(augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
+def batched(augmentation: Augmentation | BatchPolicy | Together) -> BatchPolicy:
     """Convert an augmentation of either kind to a batch policy.
 
     Args:
-        augmentation: An image augmentation, which is applied to each image as by `per_image`, or a
-            batch policy, which is returned.
+        augmentation: An image augmentation, which is applied to each image as by `per_image`; a
+            `together`, which is applied to each pair of inputs and targets; or a batch policy,
+            which is returned.
+
+    Raises:
+        ConfigError: An image augmentation moves pixels, and the targets are masks of whole numbers
+            that would not follow; or a `together` is given no masks, keypoints or boxes.
+        DTypeError: An image augmentation is given a dict or tuple of inputs.
     """
     if isinstance(augmentation, BatchPolicy):
         return augmentation
+    if isinstance(augmentation, Together):
+        return BatchPolicy(partial(_apply_together, augmentation))
     augment_images = per_image(augmentation)
 
     def apply(key: RandomKey, batch: Batch) -> Batch:
+        if not isinstance(batch.images, jax.Array | np.ndarray):
+            expected = "one array of images (batch, height, width, channels)"
+            advice = 'choose one by augment.entry("image", policy), or use augment.together'
+            raise DTypeError("augment inputs", expected, type(batch.images).__name__, advice)
+        _expect_no_masks(augmentation, batch)
         images = augment_images(key, batch.images, batch.examples)
         return batch._replace(images=images)
 
     return BatchPolicy(apply)
+
+
+def _expect_no_masks(augmentation: Augmentation, batch: Batch) -> None:
+    """Raise if the policy moves pixels and the targets are masks, which do not follow."""
+    targets = batch.targets
+    if not isinstance(augmentation, Policy) or not hasattr(targets, "ndim"):
+        return
+    is_whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
+    is_mask = targets.ndim in (3, 4) and targets.shape[1:3] == batch.images.shape[1:3]
+    if is_whole and is_mask and moves_pixels(augmentation, shape_of(batch.images[0])):
+        expected = "a policy that keeps pixels in their places, since the targets are masks"
+        advice = "use augment.together(policy), which moves the masks too"
+        raise ConfigError("augment", expected, "one that moves them", advice)
+
+
+def _apply_together(augmentation: Together, key: RandomKey, batch: Batch) -> Batch:
+    """Augment each pair of inputs and targets by one draw."""
+    inputs = _entries(batch.images, "image")
+    targets = {} if batch.targets is None else _entries(batch.targets, "mask")
+    _expect_annotations(inputs, targets)
+    keys = example_keys(key, inputs["image"].shape[0], batch.examples)
+    shape = inputs["image"].shape[1:]
+
+    def apply(key: RandomKey, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        drawn = augmentation.draw(key, inputs)
+        move = partial(augmentation.apply_to_entries, drawn, shape)
+        return move(inputs), move(targets)
+
+    inputs, targets = jax.vmap(apply)(keys, inputs, targets)
+    images = inputs if isinstance(batch.images, Mapping) else inputs["image"]
+    if batch.targets is not None and not isinstance(batch.targets, Mapping):
+        targets = targets["mask"]
+    return batch._replace(images=images, targets=None if batch.targets is None else targets)
+
+
+def _entries(part: Any, name: str) -> dict[str, Any]:
+    """The entries of a dict; an array is the entry of this name."""
+    return dict(part) if isinstance(part, Mapping) else {name: part}
+
+
+def _expect_annotations(inputs: dict[str, Any], targets: dict[str, Any]) -> None:
+    """Raise unless there are images, and masks of their size, keypoints or boxes."""
+    if "image" not in inputs:
+        expected = 'images, or a dict with an entry "image"'
+        got = ", ".join(map(str, inputs)) or "none"
+        raise ConfigError("together inputs", expected, got, 'name the images "image"')
+    size = inputs["image"].shape[1:3]
+    for part in (inputs, targets):
+        if "mask" in part and part["mask"].shape[1:3] != size:
+            expected = f"masks (batch, {size[0]}, {size[1]}) of the size of the images"
+            advice = "for labels use the policy itself, for boxes or keypoints a dict"
+            raise ShapeError("together targets", expected, part["mask"].shape, advice)
+
+
+@maker
+def entry(name: str | int, augmentation: Augmentation | BatchPolicy) -> BatchPolicy:
+    """Augment one entry of inputs that are a dict or a tuple; the others are kept.
+
+    Several entries are augmented by `batch_chain(entry("left", policy), entry("right", policy))`,
+    each with a key of its own.
+
+    Args:
+        name: Key of the images in the dict, or index in the tuple.
+        augmentation: An augmentation of images (batch, height, width, channels).
+
+    Raises:
+        ConfigError: The inputs have no entry of this name.
+    """
+
+    def apply(key: RandomKey, batch: Batch) -> Batch:
+        inputs = batch.images
+        is_tree = isinstance(inputs, Mapping | tuple | list)
+        names = list(inputs) if isinstance(inputs, Mapping) else list(range(len(inputs)))
+        if not is_tree or name not in names:
+            expected = f"a dict or tuple with the entry {name!r}"
+            got = ", ".join(map(str, names)) if is_tree else "one array"
+            raise ConfigError("entry inputs", expected, got, "name one of the inputs")
+        augmented = batched(augmentation)(key, batch._replace(images=inputs[name]))
+        parts = [augmented.images if other == name else inputs[other] for other in names]
+        changed: Any = dict(zip(names, parts, strict=True))
+        if not isinstance(inputs, Mapping):
+            changed = type(inputs)(parts)
+        return augmented._replace(images=changed)
+
+    return BatchPolicy(apply)
+
+
+# Targets of several views.
+INDEX, REPEAT = "index", "repeat"
+
+
+@maker
+def views(
+    augmentation: Augmentation | BatchPolicy | Together,
+    count: int = 2,
+    *,
+    targets: str = INDEX,
+) -> BatchPolicy:
+    """Several augmented views of each example, for contrastive losses [Chen et al. 2020].
+
+    A batch of n examples becomes one of count * n: all first views, then all second views, and so
+    on, so that view v of example i is at v n + i. View v is the augmentation with the key
+    fold_in(key, v). With `objective.nt_xent` this is SimCLR (arXiv:2002.05709). Micro-batches of a
+    step hold all views of an example if their number divides n.
+
+    Args:
+        augmentation: Augmentation of an image, an example or a batch.
+        count: Number of views, >= 1.
+        targets: "index": the targets are int32 (count n,), the index of the example in the batch,
+            equal for its views. "repeat": the targets of the examples, once for each view, as for
+            supervised contrastive losses.
+
+    Raises:
+        ConfigError: An option is out of range.
+    """
+    checks.whole("views count", count)
+    checks.choice("views targets", targets, (INDEX, REPEAT))
+    augment_batch = batched(augmentation)
+
+    def apply(key: RandomKey, batch: Batch) -> Batch:
+        all_views = [augment_batch(jax.random.fold_in(key, v), batch) for v in range(count)]
+        images = jax.tree.map(_concatenate, *(view.images for view in all_views))
+        if targets == REPEAT:
+            new_targets = jax.tree.map(_concatenate, *(view.targets for view in all_views))
+        else:
+            size = jax.tree.leaves(batch.images)[0].shape[0]
+            new_targets = jnp.tile(jnp.arange(size, dtype=jnp.int32), count)
+        examples = None if batch.examples is None else jnp.tile(batch.examples, count)
+        return Batch(images, new_targets, examples, batch.epoch)
+
+    return BatchPolicy(apply)
+
+
+def _concatenate(*arrays: Array) -> Array:
+    return jnp.concatenate(arrays)
 
 
 @maker

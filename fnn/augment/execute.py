@@ -26,7 +26,7 @@ def execute(ops: Ops, image: Image) -> Image:
     for group in _group_point_ops(merge_ops(ops)):
         op = group[0]
         # Normalized values are not in [0, 1], which the changes of levels assume.
-        if normalized and _needs_levels(op):
+        if normalized and needs_levels(op):
             expected = "normalize after all that changes levels"
             raise ConfigError("chain", expected, "a change after it", "put it last")
         normalized |= isinstance(op, PixelOp) and op.normalizes
@@ -46,7 +46,8 @@ def execute(ops: Ops, image: Image) -> Image:
     return image
 
 
-def _needs_levels(op: Op) -> bool:
+def needs_levels(op: Op) -> bool:
+    """Whether the op assumes levels in [0, 1], or bytes."""
     if isinstance(op, PixelOp):
         return not op.unbounded
     return isinstance(op, PointOp)

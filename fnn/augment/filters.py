@@ -107,6 +107,8 @@ def gaussian_blur(sigma: Magnitude, *, size: int = 7) -> Policy:
     return simple_policy(lower, sigma=partial(random.sample_magnitude, magnitude=sigma))
 
 
+# One program, also in eager mode: its products and sums are then contracted in the same way.
+@partial(jax.jit, static_argnames="size")
 def _blur(
     image: Image,
     sigma: Array,
@@ -239,6 +241,7 @@ CHROMINANCE = (
     *((99,) * 8,) * 4,
 )
 BLOCK = 8  # pixels
+HALF_MARGIN = 2.0**-10  # more than the rounding error of a cosine coefficient
 
 
 @maker
@@ -279,12 +282,15 @@ def _quantization_tables(quality: Array) -> tuple[Array, Array]:
     tables = []
     for rows in (LUMINANCE, CHROMINANCE):
         table = jnp.array(rows, jnp.float32)
-        scaled = jnp.floor((table * percent + 50) / 100)
+        # Half of a hundredth more, so that a whole quotient is not missed by a rounding error.
+        scaled = jnp.floor((table * percent + 50.5) * 0.01)
         tables.append(jnp.clip(scaled, 1, 255))
     luminance, chrominance = tables
     return luminance, chrominance
 
 
+# One program, also in eager mode, as `_blur`.
+@jax.jit
 def _compress(image: Image, tables: tuple[Array, Array]) -> Image:
     height, width, channels = image.shape
     # The tables are for levels in [0, 255].
@@ -324,8 +330,10 @@ def _quantize(plane: Array, table: Array) -> Array:
     coefficients = transform("ui,aibj,vj->aubv", cosines, blocks, cosines)
     coefficients = coefficients / table[None, :, None, :]
     # The value is rounded, but the gradient is that of the coefficients.
-    rounded = coefficients + jax.lax.stop_gradient(jnp.round(coefficients) - coefficients)
-    restored = rounded * table[None, :, None, :]
+    # Away from zero at a half, as libjpeg, also where rounding errors leave less than a half.
+    whole = jnp.sign(coefficients) * jnp.floor(jnp.abs(coefficients) + (0.5 + HALF_MARGIN))
+    whole = coefficients + jax.lax.stop_gradient(whole - coefficients)
+    restored = whole * table[None, :, None, :]
     blocks = transform("ui,aubv,vj->aibj", cosines, restored, cosines)
     # JPEG transforms levels that are centered at 0.
     levels = jnp.clip(blocks + 128, 0, 255)

@@ -15,6 +15,7 @@ from fnn.augment.resample.borders import MODES
 from fnn.errors import ShapeError
 from fnn.types import ImageShape, Magnitude, Number
 from fnn.values import maker
+from fnn.xla import rounded_product
 
 METHODS = ("bilinear", "nearest")
 # Degrees. The tangent of a shear angle must be finite.
@@ -232,7 +233,7 @@ def shear(
 
 
 def _tangent(degrees: Array) -> Array:
-    return jnp.tan(jnp.deg2rad(degrees))
+    return jnp.tan(matrices.radians(degrees))
 
 
 @maker(structure=("fill",))
@@ -379,7 +380,7 @@ def perspective(
         inward = []
         # Coordinates of the corner pixels.
         for row, column in CORNERS:
-            coordinates = [row * (height - 1), column * (width - 1)]
+            coordinates = [_corner(row, height), _corner(column, width)]
             corners.append(jnp.array(coordinates, jnp.float32))
         # Half a side along each axis, toward the center: 1 - 2 * 0 is down or right, 1 - 2 * 1 is
         # up or left.
@@ -390,12 +391,18 @@ def perspective(
         shares = jnp.stack([drawn[name] for name in names]).reshape(4, 2)
         moved = []
         for start, direction, share in zip(corners, inward, shares, strict=True):
-            moved.append(start + direction * share)
+            moved.append(start + rounded_product(direction, share))
         targets = jnp.stack(moved)
         return _homography(jnp.stack(corners), targets)
 
     magnitudes: dict[str, Magnitude] = dict.fromkeys(names, (0.0, distortion))
     return _warp("perspective", forward, method, mode, fill, magnitudes, projective=True)
+
+
+def _corner(end: int, length: int) -> float:
+    """Return the coordinate of the first (end 0) or last (end 1) pixel along an axis."""
+    # One pixel has its two edges as corners, since its center alone has no extent.
+    return end - 0.5 if length == 1 else end * (length - 1)
 
 
 def _homography(sources: Array, targets: Array) -> Array:

@@ -32,8 +32,8 @@ def to_float(image: Image) -> Array:
 
 def from_float(levels: Array, image: Image) -> Image:
     """Levels as an image of the dtype of `image`; bytes are rounded down."""
-    clipped = clip_levels(levels, max_level(image))
-    return clipped.astype(image.dtype)
+    # The conversion rounds down, since no level is negative.
+    return jnp.clip(levels, 0, max_level(image)).astype(image.dtype)
 
 
 def is_float(image: Image) -> bool:
@@ -63,7 +63,6 @@ def apply_point_ops(image: Image, ops: Sequence[PointOp]) -> Image:
     """
     colors = image[..., :3]
     alpha = image[..., 3:]
-    highest = max_level(image)
     compute = ops[0].statistics
     statistics = None if compute is None else compute(colors, True)
     # A table does not pay off for a single cheap op, such as a factor.
@@ -72,12 +71,10 @@ def apply_point_ops(image: Image, ops: Sequence[PointOp]) -> Image:
         # The changes are computed once per level, then looked up for each pixel.
         ramp = jnp.arange(LEVELS, dtype=jnp.float32)[:, None]
         levels = jnp.broadcast_to(ramp, (LEVELS, colors.shape[-1]))  # (256, channels)
-        table = _change_levels(levels, highest, statistics, ops)
-        changed = look_up(colors, table.astype(image.dtype))
+        table = _change_levels(levels, image, statistics, ops)
+        changed = look_up(colors, table)
     else:
-        levels = to_float(colors)
-        changed = _change_levels(levels, highest, statistics, ops)
-        changed = changed.astype(image.dtype)
+        changed = _change_levels(to_float(colors), image, statistics, ops)
     if not alpha.size:
         return changed
     return jnp.concatenate([changed, alpha], -1)
@@ -85,15 +82,17 @@ def apply_point_ops(image: Image, ops: Sequence[PointOp]) -> Image:
 
 def _change_levels(
     levels: Array,
-    highest: float,
+    image: Image,
     statistics: Any,
     ops: Sequence[PointOp],
 ) -> Array:
-    for op in ops:
+    """Apply the changes to levels, and convert them to the dtype of the image."""
+    highest = max_level(image)
+    for op in ops[:-1]:
         levels = op.change(levels, highest, statistics)
         # After each op, because bytes are rounded down after each operation in Pillow too.
         levels = clip_levels(levels, highest)
-    return levels
+    return from_float(ops[-1].change(levels, highest, statistics), image)
 
 
 def _look_up(images: Array, tables: Array) -> Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.types import Number
+from fnn.xla import rounded_product
 
 
 def matrix(rows: list[list[Number]]) -> Array:
@@ -20,23 +21,33 @@ def product(*factors: Array) -> Array:
     """The matrix product, of which the last factor is applied first."""
     result = factors[0]
     for factor in factors[1:]:
-        # Accelerators multiply at reduced precision by default, which shifts pixels.
-        result = jnp.matmul(result, factor, precision=jax.lax.Precision.HIGHEST)
+        result = _multiply(result, factor)
     return result
+
+
+def _multiply(a: Array, b: Array) -> Array:
+    # Not a matmul: its order of summation depends on the program, and accelerators multiply at
+    # reduced precision by default, which shifts pixels. (row, k, column)
+    products = rounded_product(a[:, :, None], b[None, :, :])
+    return products[:, 0] + products[:, 1] + products[:, 2]
 
 
 def inverse(m: Array) -> Array:
     """The inverse by the adjugate: exact for matrices of whole numbers with determinant ±1."""
     (a, b, c), (d, e, f), (g, h, i) = m
-    cofactors = [
-        [e * i - f * h, c * h - b * i, b * f - c * e],
-        [f * g - d * i, a * i - c * g, c * d - a * f],
-        [d * h - e * g, b * g - a * h, a * e - b * d],
+
+    def minor(p: Array, q: Array, r: Array, s: Array) -> Array:
+        return rounded_product(p, q) - rounded_product(r, s)
+
+    cofactors: list[list[Number]] = [
+        [minor(e, i, f, h), minor(c, h, b, i), minor(b, f, c, e)],
+        [minor(f, g, d, i), minor(a, i, c, g), minor(c, d, a, f)],
+        [minor(d, h, e, g), minor(b, g, a, h), minor(a, e, b, d)],
     ]
     # Expansion along the first row.
-    determinant = a * cofactors[0][0]
-    determinant = determinant + b * cofactors[1][0]
-    determinant = determinant + c * cofactors[2][0]
+    determinant = rounded_product(a, minor(e, i, f, h))
+    determinant = determinant + rounded_product(b, minor(f, g, d, i))
+    determinant = determinant + rounded_product(c, minor(d, h, e, g))
     return matrix(cofactors) / determinant
 
 
@@ -64,7 +75,7 @@ def scaling(rows: Number, columns: Number) -> Array:
 
 def rotation(degrees: Number) -> Array:
     """Rotation about (0, 0), counter-clockwise as the image is displayed."""
-    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    angle = radians(jnp.asarray(degrees, jnp.float32))
     cos = jnp.cos(angle)
     sin = jnp.sin(angle)
     # With x = column and y = -row this is the counter-clockwise rotation of (x, y).
@@ -75,6 +86,11 @@ def rotation(degrees: Number) -> Array:
             [0, 0, 1],
         ]
     )
+
+
+def radians(degrees: Array) -> Array:
+    """The angle in radians."""
+    return rounded_product(degrees, jnp.float32(jnp.pi / 180))
 
 
 def shearing(rows: Number, columns: Number) -> Array:

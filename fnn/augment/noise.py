@@ -14,6 +14,7 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, RandomKey
 from fnn.values import maker
+from fnn.xla import rounded_product
 
 Change = Callable[[Image, RandomKey, Array], Image]  # (image, key, magnitude) -> image
 
@@ -41,7 +42,7 @@ def gaussian_noise(deviation: Magnitude) -> Policy:
     ) -> Image:
         x = to_float(image)
         normal = jax.random.normal(key, image.shape, x.dtype)
-        noise = normal * (deviation.astype(x.dtype) * max_level(image))
+        noise = rounded_product(normal, deviation.astype(x.dtype) * max_level(image))
         # Bytes are rounded down afterwards, so half a level rounds to the nearest.
         rounding = 0 if is_float(image) else 0.5
         return from_float(x + noise + rounding, image)

@@ -11,8 +11,8 @@ from jax import Array
 
 from fnn import checks
 from fnn.augment import random
-from fnn.augment.execute import execute
-from fnn.augment.ops import Ops, PixelOp
+from fnn.augment.execute import execute, needs_levels
+from fnn.augment.ops import GeometricOp, Op, Ops, PixelOp
 from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.types import Augmentation, Image, ImageShape, RandomKey
 from fnn.xla import materialize
@@ -59,9 +59,12 @@ class Policy:
         Raises:
             ShapeError: The image is a batch, or its channels are not the last axis.
             DTypeError: The image holds neither bytes nor floats, or the key is not a key.
-            ConfigError: The image holds floats that look like levels in [0, 255].
+            ConfigError: The image holds floats that look like levels in [0, 255]; or negative
+                floats, and the policy changes levels, which are in [0, 1]. Traced images cannot be
+                checked: their levels are clipped.
         """
         expect_image("augmentation", key, image)
+        expect_levels("augmentation image", self, image)
         return self.apply(self.draw(key, shape_of(image)), image)
 
     def draw(self, key: RandomKey, shape: ImageShape) -> Drawn:
@@ -78,6 +81,44 @@ class Policy:
 def shape_of(image: Image) -> ImageShape:
     height, width, channels = image.shape
     return height, width, channels
+
+
+def moves_pixels(policy: Policy, shape: ImageShape) -> bool:
+    """Whether the policy is known to move pixels of images of this shape."""
+
+    def moves(op: Op) -> bool:
+        if isinstance(op, PixelOp):
+            # A plain function is assumed to move pixels, but it is not known.
+            return op.moves_pixels and not op.unbounded
+        return isinstance(op, GeometricOp)
+
+    return any(map(moves, _traced_ops(policy, shape)))
+
+
+def expect_levels(where: str, policy: Policy, images: Any) -> None:
+    """Raise if the policy changes levels of (..., height, width, channels) with negative floats."""
+    is_float = jnp.issubdtype(images.dtype, jnp.floating)
+    if not is_float or not images.size or not checks.is_concrete(images):
+        return
+    low = float(np.asarray(images).min())
+    if low >= 0:
+        return
+    height, width, channels = images.shape[-3:]
+    if any(map(needs_levels, _traced_ops(policy, (height, width, channels)))):
+        advice = "augment first and standardize afterwards, in prepare="
+        raise ConfigError(where, "levels in [0, 1]", f"min {low:g}", advice)
+
+
+def _traced_ops(policy: Policy, shape: ImageShape) -> Ops:
+    """The ops of the policy, whose kinds no random number changes; their arrays have no values."""
+    ops: list[Op] = []
+
+    def lower() -> None:
+        words = jnp.zeros(policy.words, jnp.uint32)
+        ops.extend(policy.lower(policy.read(words, shape), shape))
+
+    jax.eval_shape(lower)
+    return ops
 
 
 def simple_policy(

@@ -9,6 +9,7 @@ from jax import Array
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.types import Magnitude, Number, RandomKey
+from fnn.xla import rounded_product
 
 # Bits of a float32's fraction. With 24 bits all values are equally likely, and 1 is never reached.
 BITS = 24
@@ -44,7 +45,7 @@ def uniform(
     low = jnp.asarray(low, jnp.float32)
     high = jnp.asarray(high, jnp.float32)
     width = high - low
-    return low + width * unit_uniform(word)
+    return low + rounded_product(width, unit_uniform(word))
 
 
 def integers(word: Array, limit: int) -> Array:
@@ -67,6 +68,8 @@ def sign(word: Array) -> Array:
     return 1 - 2 * highest_bit
 
 
+# One program, also in eager mode: the polynomial of the quantile is then the same to the bit.
+@jax.jit
 def normal(word: Array) -> Array:
     """A number of the normal distribution N(0, 1), float32."""
     # The lower half of the distribution and a sign. Probabilities near 1 would be rounded to 1 in
@@ -89,6 +92,9 @@ def expect_magnitude(
     interval: str = "(-inf, inf)",
 ) -> Magnitude:
     """Raise unless the magnitude is in the interval, with low <= high if it is a pair."""
+    if isinstance(magnitude, list):
+        advice = f"write a tuple, ({', '.join(map(str, magnitude))})"
+        raise ConfigError(where, "one number or a tuple (low, high)", magnitude, advice)
     if not isinstance(magnitude, tuple):
         return checks.number(where, magnitude, interval)
     if len(magnitude) != 2:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from fnn import checks
 from fnn.augment import matrices
@@ -22,6 +23,8 @@ from fnn.values import maker
 # the result is exact to 1e-3 pixels.
 ITERATIONS = 10
 
+CUT_OFF = -1.0  # coordinates of a keypoint that was cut off
+
 
 @dataclass(frozen=True, eq=False)
 class Together:
@@ -30,10 +33,12 @@ class Together:
     Attributes:
         policy: The augmentation of the image.
         mask_fill: Value of the mask outside of the image.
+        visibility: Whether the result says which boxes and keypoints are left.
     """
 
     policy: Policy
     mask_fill: Number
+    visibility: bool = False
 
     def __call__(
         self,
@@ -58,19 +63,41 @@ class Together:
         example: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Augment an example with the random parameters of a draw."""
-        shape = _image_shape(example)
+        return self.apply_to_entries(drawn, _image_shape(example), example)
+
+    def apply_to_entries(
+        self,
+        drawn: Drawn,
+        shape: ImageShape,
+        entries: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Augment some of the entries of an example whose image has this shape.
+
+        Args:
+            drawn: The random parameters, from `draw`.
+            shape: Shape of the image before the augmentation.
+            entries: "image", "mask", "keypoints", "boxes" and others, as far as they are known.
+        """
         ops = _geometric_ops(self.policy.lower(drawn, shape))
-        augmented = dict(example)
-        if "image" in example:
-            augmented["image"] = self.policy.apply(drawn, example["image"])
-        if "mask" in example:
-            augmented["mask"] = _move_mask(ops, example["mask"], self.mask_fill)
-        if "keypoints" in example:
-            keypoints = _expect_rows("keypoints", example["keypoints"], 2)
-            augmented["keypoints"] = _move_points(ops, keypoints)
-        if "boxes" in example:
-            boxes = _expect_rows("boxes", example["boxes"], 4)
-            augmented["boxes"] = _move_boxes(ops, boxes, self.policy.reshape(shape))
+        augmented = dict(entries)
+        if "image" in entries:
+            augmented["image"] = self.policy.apply(drawn, entries["image"])
+        if "mask" in entries:
+            augmented["mask"] = _move_mask(ops, entries["mask"], self.mask_fill)
+        if "keypoints" in entries:
+            keypoints = _expect_rows("keypoints", entries["keypoints"], 2)
+            keypoints, is_cut_off = _move_points(ops, keypoints, shape[:2])
+            limits = jnp.array(self.policy.reshape(shape)[1::-1], keypoints.dtype)[None]
+            is_inside = ((keypoints >= 0) & (keypoints < limits)).all(1)
+            augmented["keypoints"] = jnp.where(is_cut_off[:, None], CUT_OFF, keypoints)
+            if self.visibility:
+                augmented["keypoints_visible"] = is_inside & ~is_cut_off
+        if "boxes" in entries:
+            boxes = _expect_rows("boxes", entries["boxes"], 4)
+            augmented["boxes"] = _move_boxes(ops, boxes, shape[:2])
+            if self.visibility:
+                sides = augmented["boxes"][:, 2:] - augmented["boxes"][:, :2]
+                augmented["boxes_visible"] = (sides > 0).all(1)
         return augmented
 
     def undo(
@@ -100,6 +127,7 @@ def together(
     augmentation: Augmentation,
     *,
     mask_fill: Number = 0,
+    visibility: bool = False,
 ) -> Together:
     """Augment an image together with its mask, keypoints and boxes: (key, example) -> example.
 
@@ -116,9 +144,20 @@ def together(
     "image" or "mask" is required. Coordinates are in pixels from the corner of the image, so that
     the center of the first pixel is (0.5, 0.5).
 
+    Boxes are cut wherever pixels are: after each operation of a chain, but for those that are
+    executed as one. A box of which nothing is left has no area. A keypoint that an operation before
+    the last cut off is at (-1, -1). Arrays keep their size, so nothing is dropped: `visibility`
+    adds "boxes_visible" (n,) and "keypoints_visible" (n,), with which labels can be masked.
+
+    In `train.recipe` it augments the pairs of a batch: `augment=together(policy)`. Inputs are
+    images, or a dict with "image". Targets are masks (batch, height, width) or (batch, height,
+    width, k), or a dict with "mask", "keypoints" or "boxes".
+
     Args:
         augmentation: An image augmentation whose geometric operations are known.
         mask_fill: Value of the mask outside of the image, for the mode "constant".
+        visibility: Add for each box whether it has an area, and for each keypoint whether it lies
+            in the image and has not been cut off.
 
     Raises:
         ConfigError: The example has neither "image" nor "mask"; or pixels are moved by a function
@@ -127,7 +166,8 @@ def together(
         ShapeError: Keypoints or boxes have another shape.
     """
     checks.number("together mask_fill", mask_fill, "(-inf, inf)")
-    return Together(as_policy("together", augmentation), mask_fill)
+    checks.flag("together visibility", visibility)
+    return Together(as_policy("together", augmentation), mask_fill, visibility)
 
 
 def _image_shape(example: Mapping[str, Any]) -> ImageShape:
@@ -172,6 +212,7 @@ def _move_mask(
         image = mask.astype(jnp.uint8)
     if mask.ndim == 2:
         image = image[..., None]  # (height, width, k)
+    _expect_fill(fill, image.dtype)
     for op in ops:
         # Means of labels are meaningless, so masks are neither interpolated nor antialiased.
         nearest = op._replace(method="nearest", support=None)
@@ -183,20 +224,65 @@ def _move_mask(
     return moved.astype(mask.dtype)
 
 
-def _move_points(ops: list[GeometricOp], points: Array) -> Array:
-    """Move points (n, 2), as (x, y) in pixels from the corner of the image."""
+def _expect_fill(fill: Number, dtype: DTypeLike) -> None:
+    """Raise if a mask of this dtype cannot hold the fill, which would wrap around or be cut."""
+    if jnp.issubdtype(dtype, jnp.integer) and checks.is_concrete(fill):
+        limits = jnp.iinfo(dtype)
+        if float(fill) % 1 or not limits.min <= float(fill) <= limits.max:
+            expected = f"a whole number in [{limits.min}, {limits.max}], as the mask"
+            raise ConfigError("together mask_fill", expected, fill, "convert the mask first")
+
+
+def _move_points(
+    ops: list[GeometricOp],
+    points: Array,
+    size: Size,
+) -> tuple[Array, Array]:
+    """Move points (n, 2), as (x, y) in pixels from the corner of an image of this size.
+
+    Returns:
+        The points, and for each whether it was outside of the image before the last op (n,).
+    """
+    is_cut_off = jnp.zeros(points.shape[0], bool)
+    for index, op in enumerate(ops):
+        if index > 0:
+            limits = _limits(size, points.dtype)
+            is_cut_off |= ((points < 0) | (points >= limits)).any(1)
+        points = _move(op, points)
+        size = op.size
+    return points, is_cut_off
+
+
+def _move(op: GeometricOp, points: Array) -> Array:
     coordinates = points[:, ::-1] - 0.5  # (row, column), with pixel centers at whole numbers
-    for op in ops:
-        coordinates = _map_forward(op, coordinates)
-    return coordinates[:, ::-1] + 0.5
+    return _map_forward(op, coordinates)[:, ::-1] + 0.5
+
+
+def _limits(size: Size, dtype: DTypeLike) -> Array:
+    """The largest x and y in an image of this size: (1, 2)."""
+    height, width = size
+    return jnp.array([[width, height]], dtype)
 
 
 def _move_boxes(
     ops: list[GeometricOp],
     boxes: Array,
-    shape: ImageShape,
+    size: Size,
 ) -> Array:
-    """Bounds (n, 4) of the moved corners, clipped to the image of this shape."""
+    """Bounds (n, 4) of the moved corners, cut to the image after each op."""
+    corners = _corners(boxes)
+    for op in ops:
+        corners = _move(op, corners.reshape(-1, 2)).reshape(corners.shape)
+        limits = _limits(op.size, boxes.dtype)[None]  # (1, 1, 2)
+        cut = jnp.clip(corners, 0, limits)
+        # A box that lies in the image keeps its moved corners, so that its bounds stay tight.
+        is_cut = (cut != corners).any((1, 2), keepdims=True)
+        corners = jnp.where(is_cut, _corners(_bounds(cut)), corners)
+    return _bounds(jnp.clip(corners, 0, _limits(ops[-1].size if ops else size, boxes.dtype)[None]))
+
+
+def _corners(boxes: Array) -> Array:
+    """Return the corners (n, 4, (x, y)) of boxes (n, 4)."""
     columns = jnp.array(
         [
             [0, 1],  # x1, y1
@@ -205,16 +291,12 @@ def _move_boxes(
             [2, 3],  # x2, y2
         ]
     )
-    corners = boxes[:, columns]  # (n, corner, (x, y))
-    points = corners.reshape(-1, 2)  # (4 n, 2)
-    moved = _move_points(ops, points).reshape(-1, 4, 2)
-    height, width = shape[:2]
-    limits = jnp.array([width, height], boxes.dtype)
-    lower = moved.min(1)
-    upper = moved.max(1)
-    lower = jnp.clip(lower, 0, limits[None])
-    upper = jnp.clip(upper, 0, limits[None])
-    return jnp.concatenate([lower, upper], 1)
+    return boxes[:, columns]
+
+
+def _bounds(corners: Array) -> Array:
+    """Return the smallest boxes (n, 4) around corners (n, 4, (x, y))."""
+    return jnp.concatenate([corners.min(1), corners.max(1)], 1)
 
 
 def _map_forward(op: GeometricOp, coordinates: Array) -> Array:

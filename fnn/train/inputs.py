@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
+from fnn.augment.policy import Policy, expect_levels
 from fnn.data.sets.dataset import DataSet, Labeled
 from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.loss import as_loss
@@ -214,7 +215,7 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
         ConfigError: Float images are not in [0, 1], or an option needs validation data.
         LabelError: A target is not a class of the network, or not a distribution over its classes.
     """
-    _expect_image_range(recipe, data[0])
+    expect_image_range(recipe, data[0])
     out_shape, opt_state = _trace(recipe, data)
     _expect_options(recipe, opt_state, valid)
     for part in (data, valid):
@@ -328,8 +329,8 @@ def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> N
     _raise_at_first(LabelError, "targets", "probabilities >= 0", rows, rows < 0, advice)
 
 
-def _expect_image_range(recipe: Recipe, inputs: Any) -> None:
-    """Raise ConfigError for float images to be augmented whose levels are those of bytes."""
+def expect_image_range(recipe: Recipe, inputs: Any) -> None:
+    """Raise ConfigError for float images to be augmented whose levels are not in [0, 1]."""
     is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
     if recipe.augment is None or not is_image or not checks.is_concrete(inputs):
         return
@@ -341,6 +342,8 @@ def _expect_image_range(recipe: Recipe, inputs: Any) -> None:
             f"max {high:g}",
             "keep them uint8, or divide by 255",
         )
+    if isinstance(recipe.augment, Policy):
+        expect_levels("images", recipe.augment, inputs)
 
 
 def _expect_options(

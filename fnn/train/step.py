@@ -14,7 +14,7 @@ from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.optim.transforms.rounding import RoundingState
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
-from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key
+from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key, expect_image_range
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -95,13 +95,16 @@ def step(
         only the step count.
 
     Raises:
-        ConfigError: `recipe` is not a recipe with an optimizer, or the batch is not a pair.
+        ConfigError: `recipe` is not a recipe with an optimizer, the batch is not a pair, or float
+            images to be augmented are not in [0, 1].
         DTypeError: The batch does not hold numbers.
         ShapeError: The batch is empty, or the loss does not return one value per example.
         TreeMismatchError: The train state belongs to another optimizer.
     """
     inputs, targets = convert_batch("batch", batch)
-    return train_step_on_batch(expect_recipe("step", recipe), train_state, inputs, targets)
+    recipe = expect_recipe("step", recipe)
+    expect_image_range(recipe, inputs)
+    return train_step_on_batch(recipe, train_state, inputs, targets)
 
 
 def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:

@@ -271,3 +271,56 @@ def on_a_batch():
 def test_alternate_raises_without_numbers_and_for_other_policies(act, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         act()
+
+
+SQUARES = np.random.default_rng(5).integers(0, 256, (6, 9, 9, 1), np.uint8)
+
+
+def thresholded(images):
+    return (np.asarray(images)[..., 0] > 127).astype(np.int32)
+
+
+def test_together_moves_the_masks_of_a_batch_as_the_images():
+    moves = augment.chain(augment.flip_lr(), augment.random_crop(padding=2, mode="constant"))
+    policy = augment.batched(augment.together(moves))
+    batch = augment.Batch(jnp.asarray(SQUARES), jnp.asarray(thresholded(SQUARES)))
+    moved = policy(jax.random.key(0), batch)
+    np.testing.assert_array_equal(moved.targets, thresholded(moved.images))
+    assert (np.asarray(moved.targets) != thresholded(SQUARES)).any()
+
+
+def test_masks_that_would_not_follow_are_refused():
+    batch = augment.Batch(jnp.asarray(SQUARES), jnp.asarray(thresholded(SQUARES)))
+    with pytest.raises(ConfigError, match=r"augment\.together"):
+        augment.batched(augment.flip_lr())(jax.random.key(0), batch)
+    kept = augment.batched(augment.brightness(0.5))(jax.random.key(0), batch)
+    np.testing.assert_array_equal(kept.targets, batch.targets)
+
+
+def test_a_view_is_the_augmentation_with_a_derived_key():
+    crop = augment.random_crop(padding=2)
+    batch = augment.Batch(jnp.asarray(SQUARES), jnp.arange(6))
+    found = augment.views(crop, 2)(jax.random.key(0), batch)
+    for view in (0, 1):
+        key = jax.random.fold_in(jax.random.key(0), view)
+        wanted = augment.per_image(crop)(key, batch.images)
+        np.testing.assert_array_equal(found.images[6 * view : 6 * view + 6], wanted)
+    np.testing.assert_array_equal(found.targets, [*range(6), *range(6)])
+
+
+def test_views_may_repeat_the_targets():
+    batch = augment.Batch(jnp.asarray(SQUARES), jnp.arange(6) + 3)
+    found = augment.views(augment.flip_lr(), 3, targets="repeat")(jax.random.key(0), batch)
+    np.testing.assert_array_equal(found.targets, np.tile(np.arange(6) + 3, 3))
+
+
+def test_an_entry_of_dict_inputs_is_augmented_alone():
+    inputs = {"image": jnp.asarray(SQUARES), "age": jnp.ones((6, 2))}
+    policy = augment.entry("image", augment.invert())
+    found = policy(jax.random.key(0), augment.Batch(inputs)).images
+    np.testing.assert_array_equal(found["image"], 255 - SQUARES)
+    np.testing.assert_array_equal(found["age"], inputs["age"])
+    with pytest.raises(DTypeError, match=r"augment\.entry"):
+        augment.batched(augment.invert())(jax.random.key(0), augment.Batch(inputs))
+    with pytest.raises(ConfigError, match="photo"):
+        augment.entry("photo", augment.invert())(jax.random.key(0), augment.Batch(inputs))

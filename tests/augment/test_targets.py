@@ -212,3 +212,24 @@ def test_random_views_are_the_same_at_every_call():
 def test_no_view_raises():
     with pytest.raises(ConfigError, match="tta views: expected at least one augmentation"):
         augment.tta(predict, views=())
+
+
+def test_boxes_and_keypoints_that_a_crop_removed_do_not_come_back():
+    policy = augment.together(augment.chain(augment.crop(20), augment.pad(10)), visibility=True)
+    example = {
+        "image": np.full((40, 40, 1), 200, np.uint8),
+        "boxes": jnp.array([[2.0, 2, 8, 8], [5, 5, 15, 15]]),
+        "keypoints": jnp.array([[5.0, 5.0], [12.0, 12.0]]),
+    }
+    found = policy(jax.random.key(0), example)
+    # Those of torchvision's CenterCrop and Pad.
+    np.testing.assert_array_equal(found["boxes"], [[10, 10, 10, 10], [10, 10, 15, 15]])
+    np.testing.assert_array_equal(found["boxes_visible"], [False, True])
+    np.testing.assert_array_equal(found["keypoints"], [[-1, -1], [12, 12]])
+    np.testing.assert_array_equal(found["keypoints_visible"], [False, True])
+
+
+def test_a_fill_that_the_mask_cannot_hold_raises():
+    policy = augment.together(augment.translate(0.5), mask_fill=-1)
+    with pytest.raises(ConfigError, match="mask_fill"):
+        policy(jax.random.key(0), {"mask": np.zeros((4, 4), np.uint8)})

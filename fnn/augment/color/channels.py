@@ -15,7 +15,7 @@ from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, Number
 from fnn.values import maker
-from fnn.xla import fused_alone
+from fnn.xla import fused_alone, rounded, rounded_product
 
 
 @maker
@@ -100,7 +100,8 @@ def hue(turns: Magnitude) -> Policy:
 
 def rotate_hue(image: Image, turns: Array) -> Image:
     """Rotate the hue of an image (height, width, 3)."""
-    x = to_float(image) / max_level(image)
+    # A factor, since some programs divide by a constant and some multiply by its inverse.
+    x = rounded(to_float(image) * (1 / max_level(image)))
     channels = [x[..., k] for k in range(3)]
     rotated = rotate_channel_hue(channels, turns.astype(x.dtype))
     levels = jnp.stack(rotated, -1)  # in [0, 1]
@@ -129,9 +130,11 @@ def rotate_channel_hue(channels: Sequence[Array], turns: Array) -> list[Array]:
         jnp.where(value == g, b - r + 2 * c, r - g + 4 * c),
     )
 
+    sextants = jnp.asarray(6, turns.dtype)
+
     def channel(n: int) -> Array:
         # From -c to 11c, without the modulo: |k - 2c| of k mod 6c equals ||k - 5c| - 3c|.
-        k = scaled_hue + jnp.mod(n + 6 * turns, 6) * c
+        k = scaled_hue + rounded_product(jnp.mod(n + rounded_product(sextants, turns), 6), c)
         peak = 2 * c
         distance = jnp.abs(jnp.abs(k - 5 * c) - 3 * c)
         return value - jnp.clip(peak - distance, 0, c)
@@ -170,7 +173,7 @@ def _shift(image: Image, shift: Array) -> Image:
     x = to_float(image)
     # Bytes are rounded down afterwards, so half a level rounds to the nearest.
     rounding = 0 if is_float(image) else 0.5
-    levels = shift.astype(x.dtype) * max_level(image) + rounding
+    levels = rounded(shift.astype(x.dtype) * max_level(image)) + rounding
     # (1, 1, channels)
     levels = levels[None, None]
     return from_float(x + levels, image)
@@ -205,8 +208,9 @@ def pca_lighting(deviation: Number = 0.1) -> Policy:
         coefficients = jnp.stack([drawn["axis_0"], drawn["axis_1"], drawn["axis_2"]])
         along_axes = coefficients * jnp.array(IMAGENET_DEVIATIONS, jnp.float32)
         axes = jnp.array(IMAGENET_AXES, jnp.float32)
-        # (channels, axes) * (1, axes), summed over the axes: (channels,)
-        shift = (axes * along_axes[None]).sum(1)
+        # (channels, axes) * (1, axes), summed over the axes in a fixed order: (channels,)
+        terms = rounded_product(axes, along_axes[None])
+        shift = terms[:, 0] + terms[:, 1] + terms[:, 2]
         change = partial(_shift, shift=shift)
         return (PixelOp(rgb_only(change)),)
 

@@ -14,6 +14,10 @@ from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude
 from fnn.values import maker
+from fnn.xla import rounded, rounded_product
+
+# Levels. More than the error of a power in float32, less than its distance from whole numbers.
+GAMMA_MARGIN = 2.0**-10
 
 
 @maker
@@ -74,7 +78,7 @@ def blend(
 ) -> Array:
     """Return other + factor (x - other): `other` for factor 0, `x` for factor 1."""
     other = jnp.broadcast_to(other, x.shape).astype(x.dtype)
-    return other + factor.astype(x.dtype) * (x - other)
+    return other + rounded_product(factor.astype(x.dtype), x - other)
 
 
 def mean_gray(image: Image, needed: Array | bool = True) -> Array:
@@ -113,13 +117,14 @@ def gamma(exponent: Magnitude) -> Policy:
             highest: float,
             statistics: Any,
         ) -> Array:
-            share = x / highest
+            share = x * (1 / highest)
             # The gradient of x^g by g at 0 is 0, but log(0) in its formula would make it NaN.
-            return jnp.where(
-                share > 0,
-                highest * jnp.where(share > 0, share, 1) ** drawn["exponent"].astype(x.dtype),
-                0,
-            )
+            power = jnp.where(share > 0, share, 1) ** drawn["exponent"].astype(x.dtype)
+            level = jnp.where(share > 0, highest * power, 0)
+            if highest > 1:
+                # Bytes are rounded down: a whole number must not be missed by a rounding error.
+                level = rounded(level) + GAMMA_MARGIN
+            return level
 
         # A power is expensive, so for bytes it is computed for the 256 levels only.
         return (PointOp(change, use_table=True),)
@@ -160,7 +165,7 @@ def solarize(threshold: Magnitude) -> Policy:
             highest: float,
             statistics: Any,
         ) -> Array:
-            limit = drawn["threshold"].astype(x.dtype) * highest
+            limit = rounded(drawn["threshold"].astype(x.dtype) * highest)
             if highest > 1:
                 # In float32, 128 / 255 times 255 may be slightly above 128, which is meant.
                 limit = jnp.ceil(limit - 1e-3)
@@ -191,7 +196,8 @@ def posterize(bits: Magnitude) -> Policy:
             statistics: Any,
         ) -> Array:
             # The number of levels that are left.
-            count = jnp.exp2(jnp.floor(drawn["bits"])).astype(x.dtype)
+            bits = drawn["bits"].astype(jnp.int32)
+            count = jnp.left_shift(1, bits).astype(x.dtype)
             if highest > 1:
                 step = LEVELS / count
                 return jnp.floor(x / step) * step

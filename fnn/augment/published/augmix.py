@@ -16,6 +16,7 @@ from fnn.augment.policy import Drawn, Policy
 from fnn.augment.published.operations import Span, expect_sampling, operations
 from fnn.types import Image, ImageShape, Number
 from fnn.values import maker
+from fnn.xla import rounded_product
 
 SPAN = Span(translate=lambda length: length / 3, kept=4)
 # The identity is first: it ends a chain early, and is not drawn.
@@ -74,7 +75,7 @@ def augmix(
     sampling = expect_sampling("augmix", method, fill)
 
     def strength(word: Array) -> Array:
-        return random.integers(word, severity).astype(jnp.float32) / LAST_BIN
+        return random.integers(word, severity).astype(jnp.float32) * (1 / LAST_BIN)
 
     options = operations(NAMES, strength, SPAN, sampling)
     # All but the identity are equally likely.
@@ -119,9 +120,9 @@ def _mix(
     image: Image,
 ) -> Image:
     dtype = to_float(image).dtype
-    mix = image_share.astype(dtype) * to_float(image)
+    mix = rounded_product(image_share.astype(dtype), to_float(image))
     for weight, ops in zip(weights, chains, strict=True):
         # The shares of the image and of all chains sum to 1.
-        share = ((1 - image_share) * weight).astype(mix.dtype)
-        mix = mix + share * to_float(execute(ops, image))
+        share = rounded_product(1 - image_share, weight).astype(mix.dtype)
+        mix = mix + rounded_product(share, to_float(execute(ops, image)))
     return from_float(mix, image)

@@ -13,6 +13,7 @@ from fnn.augment.geometry import METHODS
 from fnn.augment.ops import GeometricOp, Ops
 from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.types import ImageShape, Number
+from fnn.xla import rounded
 
 
 class Span(NamedTuple):
@@ -156,7 +157,7 @@ def _enhance(maker: Callable[[float], Policy]) -> Lowering:
         sampling: Sampling,
     ) -> Ops:
         # Factor 1 changes nothing; the sign decides between less and more.
-        factor = 1 + strength * sign * span.enhance
+        factor = 1 + rounded(strength * sign * span.enhance)
         return policy.lower({"factor": factor}, shape)
 
     return lower

@@ -63,7 +63,8 @@ def rand_augment(
 
     # A number ignores the word: all operations have the same strength.
     def strength(word: Array) -> Array:
-        return random.sample_magnitude(word, magnitude) / LAST_BIN
+        # A factor, since some programs divide by a constant and some multiply by its inverse.
+        return random.sample_magnitude(word, magnitude) * (1 / LAST_BIN)
 
     options = operations(NAMES, strength, Span(), sampling)
     return some_of(*options, count=count, mode=mode)
@@ -94,6 +95,6 @@ def trivial_augment(
 
     # Each bin is equally likely.
     def strength(word: Array) -> Array:
-        return random.integers(word, LAST_BIN + 1).astype(jnp.float32) / LAST_BIN
+        return random.integers(word, LAST_BIN + 1).astype(jnp.float32) * (1 / LAST_BIN)
 
     return one_of(*operations(NAMES, strength, WIDE, sampling), mode=mode)

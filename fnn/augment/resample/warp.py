@@ -1,6 +1,7 @@
 """General warps: the nearest pixel, or the bilinear mean of four, at any source coordinate."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from fnn.augment.ops import GeometricOp, Size
 from fnn.augment.resample import packed
 from fnn.augment.resample.borders import border_index, is_inside
 from fnn.types import Image
-from fnn.xla import from_batched, fusion_barrier, on_cpu_else
+from fnn.xla import from_batched, fusion_barrier, materialize, on_cpu_else, rounded, rounded_product
 
 # (rows, columns) -> the pixels at these whole coordinates
 Tap = Callable[[Array, Array], Array]
@@ -38,7 +39,8 @@ def warp(
 
     An integral op, or the method "nearest", takes the nearest pixel. "bilinear" gives
     (1 - v)(1 - u) a + (1 - v) u b + v (1 - u) c + v u d of the four pixels around a coordinate, as
-    torch.nn.functional.grid_sample(align_corners=False) does. Bytes are rounded.
+    torch.nn.functional.grid_sample(align_corners=False) does. Bytes are rounded, after a mean whose
+    weights are multiples of 2⁻¹⁶.
     """
     nearest = op.integral or op.method == "nearest"
     options = _Options(op.size, op.projective, nearest, op.mode)
@@ -75,14 +77,16 @@ def source_coordinates(
 ) -> tuple[Array, Array]:
     """Rows and columns (batch, *size) in the old images of the pixels of the new images."""
     height, width = size
-    rows = jnp.arange(height, dtype=jnp.float32)[None, :, None]
-    columns = jnp.arange(width, dtype=jnp.float32)[None, None, :]
-    m = matrices[:, :, :, None, None]  # (batch, 3, 3, 1, 1)
+    rows = jnp.arange(height, dtype=jnp.float32)[None, None]
+    columns = jnp.arange(width, dtype=jnp.float32)[None, None]
+    # (batch, 3, height) and (batch, 3, width): one number for each row and each column, so that a
+    # pixel takes one sum, whose rounding does not depend on the program.
+    of_rows = rounded_product(matrices[:, :, :1], rows) + matrices[:, :, 2:]
+    of_columns = rounded_product(matrices[:, :, 1:2], columns)
+    of_rows, of_columns = materialize((of_rows, of_columns))
 
     def component(i: int) -> Array:
-        total = m[:, i, 0] * rows
-        total = total + m[:, i, 1] * columns
-        return total + m[:, i, 2]
+        return of_rows[:, i, :, None] + of_columns[:, i, None, :]  # (batch, height, width)
 
     *coordinates, scale = map(component, range(3))
     # Without perspective the scale is 1, and the division is left out.
@@ -181,25 +185,64 @@ def _bilinear(
     i = above.astype(jnp.int32)
     j = left.astype(jnp.int32)
 
-    def mean(
-        a: Array,
-        b: Array,
-        c: Array,
-        d: Array,
-    ) -> Array:
-        # Weights are broadcast over the channels, where there is a channel axis.
-        ones = (1,) * (a.ndim - v.ndim)
-        row_weight = v.astype(a.dtype).reshape(*v.shape, *ones)
-        column_weight = u.astype(a.dtype).reshape(*u.shape, *ones)
-        upper = a + column_weight * (b - a)
-        lower = c + column_weight * (d - c)
-        return upper + row_weight * (lower - upper)
-
     taps = []
     for down in (0, 1):
         for right in (0, 1):
             taps.append(tap(i + down, j + right))
+    is_float = jnp.issubdtype(taps[0].dtype, jnp.floating)
+    mean = partial(_mean_of_floats, v, u) if is_float else partial(_exact_mean, _weights(v, u))
     return apply_mean(mean, taps)
+
+
+def _mean_of_floats(
+    v: Array,
+    u: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    d: Array,
+) -> Array:
+    row_weight = _over_channels(v.astype(a.dtype), a)
+    column_weight = _over_channels(u.astype(a.dtype), a)
+    upper = a + column_weight * (b - a)
+    lower = c + column_weight * (d - c)
+    return upper + row_weight * (lower - upper)
+
+
+def _over_channels(weight: Array, pixels: Array) -> Array:
+    """Add an axis of channels to weights (batch, *size), where pixels have one."""
+    return weight.reshape(*weight.shape, *(1,) * (pixels.ndim - weight.ndim))
+
+
+def _weights(v: Array, u: Array) -> list[Array]:
+    """The weights of four pixels of bytes, multiples of 2⁻¹⁶ whose sum is exactly 1."""
+    v = _quantize(v, 12)
+    u = _quantize(u, 12)
+    # The product has 24 bits, so that it is exact.
+    both = _quantize(u * v, 16)
+    return [1 - v - u + both, u - both, v - both, both]
+
+
+def _quantize(fraction: Array, bits: int) -> Array:
+    """Round a fraction in [0, 1] to a multiple of 2⁻ᵇⁱᵗˢ."""
+    # A float32 has 24 bits, so that in [step, 2 step) this number of them is after the point.
+    step = 2.0 ** (23 - bits)
+    return rounded(fraction + step) - step
+
+
+def _exact_mean(
+    weights: Sequence[Array],
+    *taps: Array,
+) -> Array:
+    """The weighted mean of levels of bytes.
+
+    Products and sums are multiples of 2⁻¹⁶ below 256, which float32 holds exactly. So the order of
+    the sum and its contraction to fused multiply-adds do not change a bit.
+    """
+    terms = []
+    for weight, tap in zip(weights, taps, strict=True):
+        terms.append(_over_channels(weight, tap) * tap)
+    return functools.reduce(jnp.add, terms)
 
 
 def _mean_of_words(
