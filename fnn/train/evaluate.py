@@ -11,7 +11,7 @@ from fnn.errors import ConfigError
 from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.figures import VALID_LOSS, validation_name
-from fnn.train.inputs import take_examples
+from fnn.train.inputs import take_examples, validate_examples, validate_inputs
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -41,10 +41,11 @@ def evaluate(
 
     Raises:
         ConfigError: An argument is not of the type described here.
-        ShapeError: The data is empty, or the loss does not return one value per example.
+        FnnError: The data does not fit the recipe, as for `train.run`.
     """
     given = _expect_weights("evaluate", recipe, train_state)
-    return _evaluate(recipe, given, data, checks.whole("evaluate batch_size", batch_size))
+    checks.whole("evaluate batch_size", batch_size)
+    return _evaluate(recipe, given, validate_examples("data", recipe, data), batch_size)
 
 
 def predict(
@@ -66,10 +67,11 @@ def predict(
 
     Raises:
         ConfigError: An argument is not of the type described here.
-        ShapeError: There are no inputs.
+        FnnError: The inputs do not fit the recipe, as for `train.run`.
     """
     given = _expect_weights("predict", recipe, train_state)
-    return _predict(recipe, given, inputs, checks.whole("predict batch_size", batch_size))
+    checks.whole("predict batch_size", batch_size)
+    return _predict(recipe, given, validate_inputs("inputs", recipe, inputs), batch_size)
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:

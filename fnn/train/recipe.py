@@ -133,7 +133,7 @@ def recipe(
     """
     # All checks are made here, once: functions that take a recipe rely on them.
     if not isinstance(network, Layer):
-        got, advice = repr(network), "build one, as in nn.chain(nn.dense(10))"
+        got, advice = checks.show(network), "build one, as in nn.chain(nn.dense(10))"
         if isinstance(network, Recipe):
             got, advice = "a recipe", "give recipe.network"
         raise ConfigError(
@@ -177,7 +177,7 @@ def _expect_functions(where: str, functions: Any) -> dict[str, Callable[..., Any
         raise ConfigError(
             f"recipe {where}",
             "functions by name",
-            repr(functions),
+            checks.show(functions),
             'name them, as in {"accuracy": accuracy}',
         )
     for name, function in functions.items():
@@ -192,7 +192,7 @@ def _expect_function(name: str, function: Any) -> Any:
         raise ConfigError(
             where,
             "a function",
-            repr(function),
+            checks.show(function),
             "give one function; combine several, such as augmentations, by a chain",
         )
     # A declared loss is a maker too: without options it is used without a call.
@@ -229,7 +229,7 @@ def _expect_early_stopping(built: Recipe) -> None:
         raise ConfigError(
             "recipe early_stopping",
             "a value from train.early_stopping",
-            repr(stopping),
+            checks.show(stopping),
             "call that with a patience",
         )
     # Validation measures the loss and the metrics, but no step figures such as the rate.
@@ -255,7 +255,7 @@ def expect_recipe(where: str, value: Any, *, trains: bool = True) -> Recipe:
         raise ConfigError(
             f"{where} recipe",
             "a recipe from train.recipe",
-            "a Layer" if isinstance(value, Layer) else repr(value),
+            "a Layer" if isinstance(value, Layer) else checks.show(value),
             "call train.recipe(network, optimizer)",
         )
     # jax.tree.map may have replaced leaves by values of any type.

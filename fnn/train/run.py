@@ -16,12 +16,13 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
+from fnn.train.arrays import validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, next_batch, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FLAGS, OVER, is_validation
-from fnn.train.inputs import validate_data, validate_fit
+from fnn.train.inputs import validate_fit
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe

@@ -11,7 +11,7 @@ from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.transform import last_rate, with_extra_args
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
-from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key
+from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -49,8 +49,7 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
 @per_recipe()
 def start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
     """Return the train state before the first step of a run on this data."""
-    shape = jax.tree.map(lambda array: array.shape[1:], data[0])
-    return _start(recipe, key, shape)
+    return _start(recipe, key, example_shapes(recipe, data[0]))
 
 
 def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
@@ -92,12 +91,25 @@ def step(
 
     Raises:
         ConfigError: `recipe` is not a recipe with an optimizer, or the batch is not a pair.
-        DTypeError: The batch does not hold numbers.
-        ShapeError: The batch is empty, or the loss does not return one value per example.
+        FnnError: The batch does not fit the recipe, as for `train.run`. The values of arrays on an
+            accelerator are not checked, since reading them would wait for the steps before.
         TreeMismatchError: The train state belongs to another optimizer.
     """
-    inputs, targets = convert_batch("batch", batch)
-    return train_step_on_batch(expect_recipe("step", recipe), train_state, inputs, targets)
+    expect_recipe("step", recipe)
+    expect_train_state("step", train_state)
+    inputs, targets = validate_examples("batch", recipe, batch, is_step=True)
+    return train_step_on_batch(recipe, train_state, inputs, targets)
+
+
+def expect_train_state(where: str, train_state: Any) -> None:
+    """Raise ConfigError unless the value is a train state."""
+    if not isinstance(train_state, TrainState):
+        raise ConfigError(
+            f"{where} train_state",
+            "a TrainState",
+            checks.show(train_state),
+            "give that of train.start, or result.train_state",
+        )
 
 
 def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:

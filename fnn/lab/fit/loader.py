@@ -2,11 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fnn.errors import ConfigError
-from fnn.train.inputs import convert_batch
+from fnn.train.arrays import validate_data
 from fnn.types import Data
 
 # Methods by which loaders return and set their position: Grain's iterators have the first pair,
@@ -19,7 +19,8 @@ POSITION_METHODS = (
 
 def is_stream(data: Any) -> bool:
     """Return whether data is an iterable of batches, and not a pair (inputs, targets) of arrays."""
-    if hasattr(data, "dtype"):
+    # A dict of arrays is a batch without its targets, or a wrong pair.
+    if hasattr(data, "dtype") or isinstance(data, Mapping):
         return False
     is_pair = isinstance(data, tuple)
     if isinstance(data, list):
@@ -37,6 +38,7 @@ class BatchStream:
     Args:
         source: The iterable. Where an epoch needs more than one pass, it is iterated over again.
         steps_per_epoch: Number of batches of an epoch, or None for one pass over the source.
+        validate: (name of the batch, batch) -> arrays of JAX; raises an error for a wrong batch.
 
     Attributes:
         epoch_length: Number of batches of an epoch, or None where it is not known.
@@ -44,13 +46,19 @@ class BatchStream:
         taken: Number of batches taken from the current epoch.
     """
 
-    def __init__(self, source: Iterable[Any], steps_per_epoch: int | None):
+    def __init__(
+        self,
+        source: Iterable[Any],
+        steps_per_epoch: int | None,
+        validate: Callable[[str, Any], Data] = validate_data,
+    ):
         self.epoch_length = steps_per_epoch
         if steps_per_epoch is None:
             self.epoch_length = _length(source)
         self.epochs = 0
         self.taken = 0
         self._source = source
+        self._validate = validate
         self._iterator: Iterator[Any] = iter(source)
         # A batch that was read ahead, and the position before it.
         self._ahead: tuple[Data, dict[str, Any]] | None = None
@@ -60,7 +68,7 @@ class BatchStream:
         self._read_ahead()
         if self._ahead is not None:
             return self._ahead[0]
-        return _convert(_first(iter(self._source)))
+        return self._convert(_first(iter(self._source)))
 
     def take(self) -> Data:
         """Take the next batch of the epoch, if need be from a new pass over the source."""
@@ -70,7 +78,7 @@ class BatchStream:
             self._ahead = None
         else:
             self._iterator = iter(self._source)
-            batch = _convert(_first(self._iterator))
+            batch = self._convert(_first(self._iterator))
         self.taken += 1
         return batch
 
@@ -132,7 +140,12 @@ class BatchStream:
         position = self.position()
         batch = next(self._iterator, None)
         if batch is not None:
-            self._ahead = (_convert(batch), position)
+            self._ahead = (self._convert(batch), position)
+
+    def _convert(self, batch: Any) -> Data:
+        # A wrong batch of a long stream is found by its index in the epoch.
+        where = f"data batch {self.taken}" if self.taken else "data batch"
+        return self._validate(where, batch)
 
     def _loader_position(self) -> dict[str, Any]:
         """Return the loader's position and the method to set it; {} if it has none for JSON."""
@@ -155,10 +168,6 @@ def _first(iterator: Iterator[Any]) -> Any:
             "or an endless generator with steps_per_epoch=",
         )
     return batch
-
-
-def _convert(batch: Any) -> Data:
-    return convert_batch("data batch", batch)
 
 
 def _length(source: Any) -> int | None:
