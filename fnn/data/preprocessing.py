@@ -32,15 +32,30 @@ class Fitted:
         return self.forward(x)
 
 
-def to_float(x: jax.Array) -> jax.Array:
-    """Scale bytes 0..255 to floats x / 255 in [0, 1]; return any other dtype unchanged.
+def to_float(x: Any) -> Any:
+    """Scale bytes 0..255 to floats x / 255 in [0, 1]; return arrays of any other dtype unchanged.
+
+    Every array of a tuple, list or dict is converted on its own, so that inputs of several arrays
+    keep their structure. Integers of other dtypes are numbers of tokens, lengths or classes, not
+    levels: they stay integers. Cast such numbers from uint8 to int32 before.
 
     Args:
-        x: Array of any shape and dtype.
+        x: Array of any shape and dtype, or a pytree of arrays.
 
     Returns:
-        For uint8: the default float dtype, same shape. Else `x` as a JAX array.
+        The same structure. Each uint8 array becomes one of the default float dtype and the same
+        shape; all others are returned as JAX arrays.
+
+    Raises:
+        DTypeError: Entries of an array are masked.
     """
+    return jax.tree.map(_scale_bytes, x)
+
+
+def _scale_bytes(x: Any) -> jax.Array:
+    # JAX would drop the mask.
+    if isinstance(x, np.ma.MaskedArray):
+        x = checks.unmasked("to_float x", x)
     x = jnp.asarray(x)
     if x.dtype != jnp.uint8:
         return x
@@ -160,6 +175,9 @@ def host_inputs(
     if not checks.is_concrete(train_inputs):
         advice = "fit outside of jax.jit, or close over the array"
         raise DTypeError(where, "known numbers", "a traced array", advice)
+    # NumPy would drop the mask.
+    if isinstance(train_inputs, np.ma.MaskedArray):
+        train_inputs = checks.unmasked(where, train_inputs)
     stored = np.asarray(train_inputs)
     if stored.ndim < 2:
         expected = "rank 2 or more (n, ..., channels)"

@@ -38,23 +38,27 @@ class Extremes(NamedTuple):
 _known: dict[int, tuple[Any, Extremes]] = {}
 
 
-class ValueRules(NamedTuple):
-    """The checks of values that a caller asks for.
+class Conversion(NamedTuple):
+    """Options of a conversion of arrays.
 
     Attributes:
+        copy: Whether to return arrays of JAX, which are copies. Otherwise arrays of NumPy stay as
+            they are, for a single call of a compiled program.
         wait: Whether to read arrays on an accelerator, which waits for it.
         finite: Whether NaN and infinity are errors.
     """
 
+    copy: bool = True
     wait: bool = True
     finite: bool = True
 
 
-ALL_VALUES = ValueRules()
+FULL = Conversion()
+ONE_CALL = Conversion(copy=False)
 
 
-def validate_data(where: str, data: Any, rules: ValueRules = ALL_VALUES) -> Data:
-    """Convert (inputs, targets) to JAX arrays, and raise an error if these are no examples.
+def validate_data(where: str, data: Any, how: Conversion = FULL) -> Data:
+    """Convert (inputs, targets) to JAX arrays; raise an error if these are no examples.
 
     All arrays but those of JAX are copied, since their owner may modify them later, and on CPU JAX
     aliases the memory of NumPy arrays [jax issue 37830]. Arrays of 64-bit numbers become 32-bit
@@ -63,7 +67,7 @@ def validate_data(where: str, data: Any, rules: ValueRules = ALL_VALUES) -> Data
     Args:
         where: Name of the data in errors.
         data: A pair of pytrees of arrays of NumPy, JAX or torch.
-        rules: The checks of values.
+        how: The checks of values, and copies.
 
     Raises:
         ConfigError: The data is not a pair.
@@ -86,15 +90,15 @@ def validate_data(where: str, data: Any, rules: ValueRules = ALL_VALUES) -> Data
             'give both, as in (images, labels) or (batch["image"], batch["label"])',
         )
     prefix = name_prefix(where)
-    inputs = _convert_tree(f"{prefix}inputs", data[0], rules)
-    targets = _convert_tree(f"{prefix}targets", data[1], rules)
+    inputs = _convert_tree(f"{prefix}inputs", data[0], how)
+    targets = _convert_tree(f"{prefix}targets", data[1], how)
     _expect_one_length(where, {"inputs": inputs, "targets": targets})
     return inputs, targets
 
 
 def convert_inputs(where: str, inputs: Any) -> Any:
-    """Convert inputs without targets, as `validate_data` does."""
-    converted = _convert_tree("inputs", inputs, ALL_VALUES)
+    """Check inputs without targets for a single call, as `validate_data` does."""
+    converted = _convert_tree("inputs", inputs, ONE_CALL)
     _expect_one_length(where, {"inputs": converted})
     return converted
 
@@ -104,13 +108,13 @@ def name_prefix(where: str) -> str:
     return "" if where in ("data", "batch") else f"{where} "
 
 
-def _convert_tree(name: str, tree: Any, rules: ValueRules) -> Any:
+def _convert_tree(name: str, tree: Any, how: Conversion) -> Any:
     # The common case of one array needs no path.
     if isinstance(tree, np.ndarray | jax.Array):
-        return _convert_array(name, tree, rules)
+        return _convert_array(name, tree, how)
 
-    def convert(path: str, leaf: Any) -> jax.Array:
-        return _convert_array(path, leaf, rules)
+    def convert(path: str, leaf: Any) -> Any:
+        return _convert_array(path, leaf, how)
 
     converted = trees.map_named(convert, name, tree, is_leaf=_is_leaf)
     if not jax.tree.leaves(converted):
@@ -148,7 +152,7 @@ def _expect_one_length(where: str, data: Any) -> None:
 # One array.
 
 
-def _convert_array(name: str, leaf: Any, rules: ValueRules) -> jax.Array:
+def _convert_array(name: str, leaf: Any, how: Conversion) -> Any:
     is_jax = isinstance(leaf, jax.Array)
     array = leaf if is_jax else _as_numpy(name, leaf)
     dtype = array.dtype
@@ -165,10 +169,13 @@ def _convert_array(name: str, leaf: Any, rules: ValueRules) -> jax.Array:
     # JAX narrows 64-bit numbers; integers of fewer bits fit as they are.
     narrow = dtype if is_jax else jax.dtypes.canonicalize_dtype(dtype)
     if is_float or narrow != dtype:
-        extremes = read_extremes(array, rules.wait)
+        extremes = read_extremes(array, how.wait)
         if extremes is not None:
-            _expect_values(name, array, extremes, narrow, rules)
-    return leaf if is_jax else jnp.array(array, copy=True)
+            _expect_values(name, array, extremes, narrow, how)
+    if is_jax or not how.copy:
+        return array
+    # JAX may use the memory of the copy, which has no other owner.
+    return jnp.asarray(array.astype(narrow))
 
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
@@ -209,13 +216,13 @@ def _expect_values(
     array: Any,
     extremes: Extremes,
     narrow: Any,
-    rules: ValueRules,
+    how: Conversion,
 ) -> None:
     """Raise NonFiniteError for NaN and infinity, DTypeError for what the dtype cannot hold."""
     low, high = extremes
     is_float = jnp.issubdtype(narrow, jnp.floating)
     # Both comparisons are False for NaN.
-    if is_float and rules.finite and not (low > -np.inf and high < np.inf):
+    if is_float and how.finite and not (low > -np.inf and high < np.inf):
         host = np.asarray(array)
         wrong = ~np.isfinite(host)
         raise_at_first(
@@ -267,7 +274,8 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
 
 
 def _is_on_host(array: jax.Array) -> bool:
-    return all(device.platform == ON_HOST for device in array.sharding.device_set)
+    devices: Any = array.sharding.device_set
+    return all(device.platform == ON_HOST for device in devices)
 
 
 def _reduce(array: np.ndarray) -> Extremes:

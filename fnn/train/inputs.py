@@ -20,13 +20,15 @@ from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.arrays import (
-    ValueRules,
+    ONE_CALL,
+    Conversion,
     convert_inputs,
     name_prefix,
     raise_at_first,
     read_extremes,
     validate_data,
 )
+from fnn.train.augmentation import trace_augmentation
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
@@ -44,11 +46,13 @@ class NetworkFacts(NamedTuple):
         out_shape: Shape of one output of the network, without the batch axis.
         has_plateau: Whether the optimizer monitors the loss of validation.
         has_loss_scale: Whether the optimizer scales the loss.
+        needs_levels: Whether the augmentation takes values for levels in [0, 1].
     """
 
     out_shape: Any
     has_plateau: bool
     has_loss_scale: bool
+    needs_levels: bool = False
 
 
 # Validation at the entrances of training and inference.
@@ -61,7 +65,9 @@ def validate_examples(
     *,
     is_step: bool = False,
 ) -> Data:
-    """Convert (inputs, targets) to JAX arrays, and raise an error unless the recipe can use them.
+    """Return (inputs, targets) as arrays, and raise an error unless the recipe can use them.
+
+    A batch of a step is copied; other data is for a single call, and stays as it is.
 
     Args:
         where: Name of the data in errors.
@@ -75,16 +81,17 @@ def validate_examples(
     Raises:
         FnnError: As `validate_data` and `validate_fit`.
     """
-    # A step that is to be skipped may be one of NaN inputs.
-    finite = not is_step or recipe.on_nonfinite == "raise"
-    rules = ValueRules(wait=not is_step, finite=finite)
-    inputs, targets = validate_data(where, data, rules)
+    how = ONE_CALL
+    if is_step:
+        # A step that is to be skipped may be one of NaN inputs.
+        how = Conversion(wait=False, finite=recipe.on_nonfinite == "raise")
+    inputs, targets = validate_data(where, data, how)
     _expect_fit(where, recipe, (inputs, targets), is_step)
     return inputs, targets
 
 
 def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
-    """Convert inputs without targets to JAX arrays; an error unless the network accepts them.
+    """Check inputs without targets, and raise an error unless the network accepts them.
 
     Args:
         where: Name of the inputs in errors.
@@ -96,7 +103,7 @@ def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
     """
     converted = convert_inputs(where, inputs)
     _trace_network(recipe, converted)
-    expect_image_range("", recipe, converted, wait=True)
+    expect_image_range("", recipe, converted, needs_levels=False, wait=True)
     return converted
 
 
@@ -168,10 +175,19 @@ def _expect_fit(
 ) -> NetworkFacts:
     """Raise an error unless network, loss, metrics and augmentation accept the examples."""
     inputs, targets = data
-    facts = _trace_network(recipe, inputs)
-    _trace_loss(recipe, facts.out_shape, data, is_step)
+    signature = _signature(data)
+
+    def trace() -> NetworkFacts:
+        facts = _trace_network(recipe, inputs)
+        _trace_loss(recipe, facts.out_shape, targets)
+        return facts._replace(needs_levels=trace_augmentation(recipe, inputs, targets))
+
+    # A loss checks its numbers when it is called, so that each recipe has to be traced. In a loop
+    # of steps that makes its recipe in each step, the time for this would matter.
+    remember: Callable[..., NetworkFacts] = shared if is_step else cached
+    facts = remember(recipe, ("fit", signature), trace)
     prefix = name_prefix(where)
-    expect_image_range(prefix, recipe, inputs, wait=not is_step)
+    expect_image_range(prefix, recipe, inputs, facts.needs_levels, wait=not is_step)
     _expect_targets(prefix, recipe, targets, facts.out_shape, wait=not is_step)
     return facts
 
@@ -183,8 +199,8 @@ def _signature(tree: Any) -> Hashable:
     """Return everything that tracing depends on: structure, shapes and dtypes."""
     leaves, structure = jax.tree.flatten(tree)
     arrays = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    # The default dtype is part of the key, since it changes under jax.enable_x64.
-    return structure, arrays, jnp.result_type(float)
+    # The default dtype changes under jax.enable_x64.
+    return structure, arrays, jax.dtypes.canonicalize_dtype(float)
 
 
 def _trace_network(recipe: Recipe, inputs: Any) -> NetworkFacts:
@@ -225,25 +241,18 @@ def example_shapes(recipe: Recipe, inputs: Any) -> Any:
     return jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), prepared)
 
 
-def _trace_loss(recipe: Recipe, out_shape: Any, data: Data, is_step: bool) -> None:
+def _trace_loss(recipe: Recipe, out_shape: Any, targets: Any) -> None:
     """Raise an error of the loss or of a metric for outputs of these shapes.
 
     Only these functions are traced, without the network, which is fast.
     """
-    targets = data[1]
     examples, dtype = count_examples(targets), jnp.result_type(float)
 
     def output(shape: Shape) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((examples, *shape), dtype)
 
-    def trace() -> bool:
-        outputs = jax.tree.map(output, out_shape, is_leaf=trees.is_shape)
-        jax.eval_shape(partial(measure_examples, recipe), outputs, targets)
-        return True
-
-    # A loss checks its numbers when it is called, so that each recipe has to be traced.
-    remember: Callable[..., bool] = shared if is_step else cached
-    remember(recipe, ("loss", _signature(data)), trace)
+    outputs = jax.tree.map(output, out_shape, is_leaf=trees.is_shape)
+    jax.eval_shape(partial(measure_examples, recipe), outputs, targets)
 
 
 # Values of targets.
@@ -259,7 +268,7 @@ def _expect_targets(
     """Raise LabelError for targets that the loss of one of the heads cannot use."""
     for loss, head_targets, head_shape in _heads(recipe.loss, targets, out_shape):
         # A head whose outputs or targets are trees of arrays is checked by its loss alone.
-        if trees.is_shape(head_shape) and isinstance(head_targets, jax.Array):
+        if trees.is_shape(head_shape) and isinstance(head_targets, jax.Array | np.ndarray):
             _expect_labels(prefix, loss, head_targets, head_shape, wait)
             _expect_probabilities(prefix, loss, head_targets, head_shape, wait)
 
@@ -280,7 +289,7 @@ def _heads(
 def _expect_labels(
     prefix: str,
     loss: Loss,
-    targets: jax.Array,
+    targets: jax.Array | np.ndarray,
     out_shape: Shape,
     wait: bool,
 ) -> None:
@@ -307,7 +316,7 @@ def _expect_labels(
 def _expect_probabilities(
     prefix: str,
     loss: Loss,
-    targets: jax.Array,
+    targets: jax.Array | np.ndarray,
     out_shape: Shape,
     wait: bool,
 ) -> None:

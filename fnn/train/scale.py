@@ -15,6 +15,9 @@ from fnn.train.recipe import Recipe
 # images may exceed 1, but they have negative values too.
 MAX_IMAGE_LEVEL = 1.5
 
+# Float images below this are centered. Interpolation may leave values a little below 0.
+MIN_IMAGE_LEVEL = -0.1
+
 # Two sets of float images have different scales if the maximum of one is in the first interval, and
 # that of the other in the second.
 UNIT_SCALE, BYTE_SCALE = (0.5, 1.0), (64.0, 255.0)
@@ -120,7 +123,7 @@ def _expect_one_scale(
         if _prepares_alike(recipe):
             is_same = high > MAX_IMAGE_LEVEL
         else:
-            is_same = low >= -0.5 and high <= MAX_IMAGE_LEVEL
+            is_same = low >= MIN_IMAGE_LEVEL and high <= MAX_IMAGE_LEVEL
         if is_same:
             return
         expected = f"the scale of {other}, {model.dtype}"
@@ -164,16 +167,33 @@ def _prepares_alike(recipe: Recipe) -> bool:
     return bool(np.allclose(of_bytes, of_floats, rtol=1e-3))
 
 
-def expect_image_range(prefix: str, recipe: Recipe, inputs: Any, wait: bool) -> None:
-    """Raise ConfigError for float images to be augmented whose levels are those of bytes."""
+def expect_image_range(
+    prefix: str,
+    recipe: Recipe,
+    inputs: Any,
+    needs_levels: bool,
+    wait: bool,
+) -> None:
+    """Raise ConfigError for float images whose levels the recipe's augmentation would misread.
+
+    Args:
+        prefix: The words before `images` in errors.
+        recipe: From `train.recipe`.
+        inputs: Arrays (n, ...).
+        needs_levels: Whether the augmentation clips levels to [0, 1].
+        wait: Whether to read arrays on an accelerator, which waits for it.
+    """
     is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
     if recipe.augment is None or not is_image:
         return
     extremes = read_extremes(inputs, wait)
-    if extremes is not None and extremes.low >= 0 and extremes.high > MAX_IMAGE_LEVEL:
-        raise ConfigError(
-            f"{prefix}images",
-            "[0, 1]",
-            f"max {extremes.high:g}",
-            "keep them uint8, or divide by 255",
-        )
+    if extremes is None:
+        return
+    low, high = extremes
+    if low >= 0 and high > MAX_IMAGE_LEVEL:
+        got, advice = f"max {high:g}", "keep them uint8, or divide by 255"
+    elif needs_levels and low < MIN_IMAGE_LEVEL:
+        got, advice = f"min {low:g}", "store them in [0, 1], and standardize them in prepare="
+    else:
+        return
+    raise ConfigError(f"{prefix}images", "[0, 1]", got, advice)
