@@ -89,7 +89,8 @@ def multi_task(
         by_head = jnp.stack(heads, 1)  # (batch, heads)
         return _weigh_by_uncertainty(outputs[LOG_VARIANCE], by_head)
 
-    return Loss(total, heads=functions)
+    couples_examples = any(loss.couples_examples for loss in functions.values())
+    return Loss(total, couples_examples=couples_examples, heads=functions)
 
 
 def _weigh_by_uncertainty(log_variance: jax.Array, values: jax.Array) -> PerExample:

@@ -36,7 +36,7 @@ from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_ra
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
 # Purposes of random numbers. The key of a run is folded with one of these, then with a count.
-INIT, ORDER, AUGMENT, NOISE = range(4)
+INIT, ORDER, AUGMENT, NOISE, EVALUATION = range(5)
 
 
 class NetworkFacts(NamedTuple):
@@ -389,6 +389,6 @@ def take_examples(data: Any, indices: jax.Array) -> Any:
 
 
 def derive_key(train_state: TrainState, purpose: int, count: Step | int) -> RandomKey:
-    """Derive the key for a purpose (INIT, ORDER, AUGMENT or NOISE) at a step or epoch of a run."""
+    """Derive the key for a purpose, such as ORDER or NOISE, at a step or epoch of a run."""
     purpose_key = jax.random.fold_in(train_state.key, purpose)
     return jax.random.fold_in(purpose_key, count)

@@ -13,6 +13,7 @@ from fnn.data import to_float
 from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
 from fnn.objective.loss import as_loss
+from fnn.train.direction import known_mode
 from fnn.train.early_stopping import EarlyStopping
 from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation_name
 from fnn.types import (
@@ -71,9 +72,27 @@ class Recipe:
         # The history omits names without a figure, such as penalty in most runs.
         return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
 
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss or a metric of an example depends on the others of its batch."""
+        functions = [self.loss, *self.metrics.values()]
+        return any(isinstance(one, Loss) and one.couples_examples for one in functions)
+
     def in_order(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Sort figures of steps into the order of the history; there may be no penalty."""
         return {name: figures[name] for name in self.step_names if name in figures}
+
+    @property
+    def stopping_sign(self) -> int:
+        """1 if a lower figure of early stopping is better, -1 if a higher one is."""
+        assert self.early_stopping is not None
+        mode = self.early_stopping.mode or self._known_mode(self.early_stopping.by)
+        return -1 if mode == "max" else 1
+
+    def _known_mode(self, by: str) -> str | None:
+        """Return the direction of a figure of validation, or None if it is not known."""
+        name = by.removeprefix(VALID)
+        return "min" if name == LOSS else known_mode(self.metrics[name])
 
     def is_over(self, train_state: TrainState) -> jax.Array:
         """Return whether early stopping has ended the run."""
@@ -121,7 +140,8 @@ def recipe(
             equal micro-batches, computed one after another, and memory holds the intermediate
             values of one of them. The step is the same, up to rounding. Each micro-batch draws
             different noise, and batch norm uses the statistics of each (ghost batch norm
-            [Hoffer et al. 2017, arXiv:1705.08741]).
+            [Hoffer et al. 2017, arXiv:1705.08741]). A loss that couples the examples of a batch,
+            such as `nt_xent`, cannot be split.
         on_nonfinite: At a loss, gradient or state that is not finite, "raise" raises
             NonFiniteError, unless the run is traced; "skip" leaves the step out; "ignore"
             continues.
@@ -168,6 +188,7 @@ def recipe(
         early_stopping=early_stopping,
     )
     _expect_names(built)
+    _expect_separate_examples(built)
     _expect_early_stopping(built)
     return built
 
@@ -220,6 +241,17 @@ def _expect_names(built: Recipe) -> None:
         )
 
 
+def _expect_separate_examples(built: Recipe) -> None:
+    """Raise ConfigError for micro-batches with a loss that compares the examples of a batch."""
+    if built.micro_batch_size is not None and built.couples_examples:
+        raise ConfigError(
+            "recipe micro_batch_size",
+            "None for a loss or metric that couples the examples of a batch",
+            built.micro_batch_size,
+            "train on whole batches; nn.remat saves memory too",
+        )
+
+
 def _expect_early_stopping(built: Recipe) -> None:
     """Raise ConfigError unless early stopping monitors a figure of validation."""
     stopping = built.early_stopping
@@ -240,6 +272,13 @@ def _expect_early_stopping(built: Recipe) -> None:
             f"one of {', '.join(names)}",
             repr(stopping.by),
             "choose one of them",
+        )
+    if stopping.mode is None and built._known_mode(stopping.by) is None:
+        raise ConfigError(
+            "early_stopping mode",
+            f"min or max for {stopping.by}, a metric of your own",
+            None,
+            'give mode="max" if a higher one is better',
         )
 
 

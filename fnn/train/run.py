@@ -144,7 +144,9 @@ def prepare_resume(recipe: Recipe, train_state: TrainState) -> TrainState:
         return train_state
     # Without early stopping the watch is an empty tuple.
     has_watch = bool(jax.tree.leaves(train_state.watch))
-    return stopping.resume(train_state) if has_watch else stopping.begin(train_state)
+    if has_watch:
+        return stopping.resume(train_state)
+    return stopping.begin(train_state, recipe.stopping_sign)
 
 
 def expect_same_key(train_state: TrainState, key: RandomKey) -> None:

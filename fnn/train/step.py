@@ -13,6 +13,7 @@ from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.measure import count_examples
+from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import (
@@ -57,9 +58,9 @@ def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
     params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
     opt_state = _optimizer(recipe).init(params)
     train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), key)
-    if recipe.early_stopping is None:
-        return train_state
-    return recipe.early_stopping.begin(train_state)
+    if recipe.early_stopping is not None:
+        train_state = recipe.early_stopping.begin(train_state, recipe.stopping_sign)
+    return vary_by(train_state, (key, recipe))
 
 
 def _optimizer(recipe: Recipe) -> Optimizer:
@@ -218,7 +219,7 @@ def train_step(
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
-    return next_state, figures
+    return vary_like(next_state, train_state), figures
 
 
 def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:
