@@ -125,3 +125,17 @@ def test_floating_rejects_a_tuple():
         match=r"dense x: expected one array, got tuple; join several first, as by nn.concat",
     ):
         checks.floating("dense x", (jnp.ones(2), jnp.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.ones((2, 3), np.float32), "float32[2,3]"),
+        (np.array(["a"]), "<U1[1]"),
+        ((jnp.ones(2), {"a": np.int32(3)}), "(float32[2], {'a': np.int32(3)})"),
+        ([np.ones(1, np.float32)] * 20, f"[{', '.join(['float32[1]'] * 8)}, ...]"),
+        ("x" * 1000, f"'{'x' * 299}..."),
+    ],
+)
+def test_shown_values_are_short(value, text):
+    assert checks.show(value) == text

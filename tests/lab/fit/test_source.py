@@ -178,12 +178,12 @@ def test_the_figures_of_a_segment_keep_no_larger_array_in_memory(key):
         assert len(values) == 3
 
 
-def poisoned_loader(index):
-    """The loader with a NaN in one batch."""
+def poisoned_loader(index, value):
+    """The loader with another value in one batch."""
     batches = [(data.to_float(images), labels) for images, labels in loader]
     images, labels = batches[index]
     images = np.array(images)
-    images[5, 0, 0] = np.nan
+    images[5, 0, 0] = value
     batches[index] = (images, labels)
     return batches
 
@@ -191,7 +191,8 @@ def poisoned_loader(index):
 @pytest.mark.parametrize("chunk", [1, 2, None])
 def test_a_nonfinite_batch_raises_with_its_step(chunk, key, tmp_path):
     plain = recipe.replace(augment=None)
-    batches = poisoned_loader(2)
+    # The number is finite, but not what the network makes of it.
+    batches = poisoned_loader(2, 3e38)
     with pytest.raises(NonFiniteError, match="step 2: expected finite loss") as caught:
         fit(key, recipe=plain, data=batches, chunk=chunk, checkpoints=tmp_path / "run")
     assert caught.value.step == 2
@@ -200,6 +201,32 @@ def test_a_nonfinite_batch_raises_with_its_step(chunk, key, tmp_path):
     result = fit(key, recipe=skipping, data=batches, chunk=chunk)
     assert (~result.history.finite).sum() == 3  # once per epoch
     chex.assert_tree_all_finite(result.train_state.params)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_a_wrong_later_batch_raises_after_the_steps_before_it(chunk, key, tmp_path):
+    plain = recipe.replace(augment=None)
+    batches = poisoned_loader(2, np.nan)
+    message = r"data batch 2 inputs: expected finite numbers, got nan at index \(5, 0, 0, 0\)"
+    for data in (batches, Endless(batches)):
+        folder = tmp_path / type(data).__name__
+        with pytest.raises(NonFiniteError, match=message):
+            fit(key, recipe=plain, data=data, chunk=chunk, checkpoints=folder)
+        assert lab.read(folder).step == 2
+    # The recipe's on_nonfinite applies to inputs too.
+    skipping = plain.replace(on_nonfinite="skip")
+    history = fit(key, recipe=skipping, data=batches, chunk=chunk).history
+    assert (~history.finite).sum() == 3
+
+
+class Endless:
+    """Batches in a loader without a length, so that it is read one batch ahead."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def test_a_wrong_first_batch_raises_before_anything_compiles(key):
