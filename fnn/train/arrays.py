@@ -232,7 +232,8 @@ def _expect_values(
         return
     limits = jnp.finfo(narrow) if is_float else jnp.iinfo(narrow)
     smallest, largest = np.asarray(limits.min).item(), np.asarray(limits.max).item()
-    if low < smallest or high > largest:
+    # The comparisons are False for NaN too, next to which other numbers may be too large.
+    if not (low >= smallest and high <= largest):
         # Infinity stays infinity.
         wrong = ((array < smallest) | (array > largest)) & np.isfinite(array)
         advice = "rescale, or enable jax_enable_x64"

@@ -123,17 +123,22 @@ def recipe(
     Recipes that differ in numbers alone share one compiled program. Replace a part with
     `recipe.replace(optimizer=optim.sgd(0.1))`.
 
+    Functions of your own, such as a loss or `prepare`, are compared by identity. Define them once,
+    outside of a loop: a lambda that is made in each call is another program each time.
+
     Args:
         network: The network to train.
         optimizer: Its optimizer, of fnn or of another library with the same signature; None for a
             recipe that only evaluates and predicts.
         loss: (outputs, targets) -> one value per example. The mean is minimized.
-        metrics: By name, functions like the loss or `Metric`. By default the metric that the loss
+        metrics: By name, functions like the loss or `Metric`, of outputs and targets. Figures of
+            parameters and gradients are `measures`. By default the metric that the loss
             proposes: accuracy for losses of classes, none for others.
         measures: Further figures of each step by name, (StepRecord) -> a number, as in
             measures={"gradient_norm": lambda step: optim.global_norm(step.grads)}.
         prepare: From stored inputs to inputs of the network, in training, validation and
-            prediction. By default bytes become floats in [0, 1].
+            prediction. By default bytes become floats in [0, 1], also within inputs of several
+            arrays. What is done to every image, such as normalization, belongs here.
         augment: Augmentation of the inputs in training, before `prepare`.
         regularizer: (params) -> a number that is added to the loss.
         micro_batch_size: Maximum number of examples in a forward pass. A larger batch is split into

@@ -36,15 +36,32 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
     Args:
         key: From `jax.random.key`. All random numbers of the run follow from it.
         recipe: From `train.recipe`, with an optimizer.
-        shape: Shape of the inputs of one example, without the batch axis.
+        shape: Shape of the inputs of one example as the network gets them, without the batch axis;
+            for inputs of several arrays, a tuple or dict of their shapes.
 
     Raises:
         ConfigError: `recipe` is not a recipe with an optimizer.
         DTypeError: `key` is not a typed key.
-        ShapeError: The network does not accept inputs of this shape.
+        ShapeError: `shape` is not a shape, or the network does not accept inputs of this shape.
     """
     checks.key("key", key)
-    return _start(expect_recipe("start", recipe), key, shape)
+    expect_recipe("start", recipe)
+    _expect_shape(shape)
+    shapes = jax.tree.leaves(shape, is_leaf=trees.is_shape)
+    with checks.reject_channels_first(shapes):
+        return _start(recipe, key, shape)
+
+
+def _expect_shape(shape: Any) -> None:
+    """Raise ShapeError unless the value is a shape, or a tree of shapes."""
+    for leaf in jax.tree.leaves(shape, is_leaf=trees.is_shape) or [shape]:
+        if not trees.is_shape(leaf):
+            raise ShapeError(
+                "start shape",
+                "the shape of one example, such as (28, 28, 1)",
+                checks.show(leaf),
+                "give x.shape[1:]",
+            )
 
 
 @per_recipe()
@@ -57,7 +74,9 @@ def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
     # Each purpose of random numbers has a different key, see inputs.py.
     params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
     opt_state = _optimizer(recipe).init(params)
-    train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), key)
+    # A copy, so that a caller who donates the train state to jax.jit keeps the key.
+    own_key = jax.random.clone(key)
+    train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), own_key)
     if recipe.early_stopping is not None:
         train_state = recipe.early_stopping.begin(train_state, recipe.stopping_sign)
     return vary_by(train_state, (key, recipe))

@@ -75,7 +75,7 @@ def test_every_function_takes_several_arrays(name):
         np.testing.assert_allclose(measured["loss"], loss, rtol=1e-6)
     outputs = train.predict(recipe, train_state, examples[0], batch_size=5)
     assert jax.tree.leaves(outputs)[0].shape[0] == COUNT
-    parts = data.split(key, examples, fractions=(0.5, 0.5))
+    parts = data.split(jax.random.key(1), examples, fractions=(0.5, 0.5))
     _, measured = train.epoch(recipe, train_state, parts[0], batch_size=3)
     assert jnp.isfinite(measured["loss"]).all()
 

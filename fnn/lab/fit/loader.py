@@ -16,6 +16,8 @@ POSITION_METHODS = (
     ("state_dict", "load_state_dict"),
 )
 
+END = object()  # in place of a batch after the last one; a loader may return None by mistake
+
 
 def is_stream(data: Any) -> bool:
     """Return whether data is an iterable of batches, and not a pair (inputs, targets) of arrays."""
@@ -138,8 +140,8 @@ class BatchStream:
         if self._ahead is not None:
             return
         position = self.position()
-        batch = next(self._iterator, None)
-        if batch is not None:
+        batch = next(self._iterator, END)
+        if batch is not END:
             self._ahead = (self._convert(batch), position)
 
     def _convert(self, batch: Any) -> Data:
@@ -158,8 +160,8 @@ class BatchStream:
 
 
 def _first(iterator: Iterator[Any]) -> Any:
-    batch = next(iterator, None)
-    if batch is None:
+    batch = next(iterator, END)
+    if batch is END:
         raise ConfigError(
             "data",
             "batches for every epoch",

@@ -208,10 +208,10 @@ def test_a_wrong_later_batch_raises_after_the_steps_before_it(chunk, key, tmp_pa
     plain = recipe.replace(augment=None)
     batches = poisoned_loader(2, np.nan)
     message = r"data batch 2 inputs: expected finite numbers, got nan at index \(5, 0, 0, 0\)"
-    for data in (batches, Endless(batches)):
-        folder = tmp_path / type(data).__name__
+    for source in (batches, Endless(batches)):
+        folder = tmp_path / type(source).__name__
         with pytest.raises(NonFiniteError, match=message):
-            fit(key, recipe=plain, data=data, chunk=chunk, checkpoints=folder)
+            fit(key, recipe=plain, data=source, chunk=chunk, checkpoints=folder)
         assert lab.read(folder).step == 2
     # The recipe's on_nonfinite applies to inputs too.
     skipping = plain.replace(on_nonfinite="skip")
