@@ -87,6 +87,18 @@ def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     return np.asarray(array.data)
 
 
+def native(where: str, array: np.ndarray) -> np.ndarray:
+    """Return the array if it has the byte order of this machine, as JAX needs; else DTypeError."""
+    if not array.dtype.isnative:
+        raise DTypeError(
+            where,
+            "native byte order",
+            f"dtype {array.dtype.str}",
+            "use x.astype(x.dtype.newbyteorder('='))",
+        )
+    return array
+
+
 # Numbers.
 
 
@@ -217,7 +229,9 @@ def key(where: str, value: Any) -> jax.Array:
     if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         # An old-style key is an array uint32[2], a seed an int.
         is_array = isinstance(value, jax.Array | np.ndarray)
-        got = describe(value) if is_array else f"{type(value).__name__} {show(value)}"
+        got = show(value)
+        if not is_array and not isinstance(value, tuple | list | dict):
+            got = f"{type(value).__name__} {got}"
         raise DTypeError(
             where,
             "a key from jax.random.key(...)",

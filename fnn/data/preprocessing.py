@@ -47,7 +47,7 @@ def to_float(x: Any) -> Any:
         shape; all others are returned as JAX arrays.
 
     Raises:
-        DTypeError: Entries of an array are masked.
+        DTypeError: Entries of an array are masked, or it has another byte order.
     """
     return jax.tree.map(_scale_bytes, x)
 
@@ -56,6 +56,8 @@ def _scale_bytes(x: Any) -> jax.Array:
     # JAX would drop the mask.
     if isinstance(x, np.ma.MaskedArray):
         x = checks.unmasked("to_float x", x)
+    if isinstance(x, np.ndarray):
+        x = checks.native("to_float x", x)
     x = jnp.asarray(x)
     if x.dtype != jnp.uint8:
         return x

@@ -194,14 +194,7 @@ def _as_numpy(name: str, leaf: Any) -> np.ndarray:
             # Such as one of torch in bfloat16, or on an accelerator.
             advice = "convert it to numbers that NumPy has"
             raise DTypeError(name, "an array of numbers", type(leaf).__name__, advice) from None
-    if not array.dtype.isnative:
-        raise DTypeError(
-            name,
-            "native byte order",
-            f"dtype {array.dtype.str}",
-            "use x.astype(x.dtype.newbyteorder('='))",
-        )
-    return array
+    return checks.native(name, array)
 
 
 def _raise_no_number(name: str, dtype: Any) -> None:
