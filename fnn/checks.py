@@ -1,6 +1,8 @@
 """Checks of arguments. A traced value passes every check on its number, which is not yet known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -16,6 +18,16 @@ MAXIMUM = {"]": lambda value, high: value <= high, ")": lambda value, high: valu
 
 # Names of the spatial axes of a signal, an image and a volume.
 SPATIAL_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+CHANNELS = (1, 3, 4)  # of images: gray, RGB, RGB and alpha
+MAX_ASPECT = 3  # of the sides of an image, where it must be recognized by its shape
+
+# Shapes of the network's inputs that have channels first; see `reject_channels_first`.
+_channels_first: ContextVar[frozenset[Shape]] = ContextVar("channels_first", default=frozenset())
+
+# `show` shortens a value to these.
+MAX_PARTS = 8
+MAX_TEXT = 300
 
 # How `each` describes its argument, by the number of axes.
 ONE_OR_EACH = {1: "one int", 2: "one int or two", 3: "one int or three"}
@@ -54,6 +66,59 @@ def is_one_shape(shape: Any) -> bool:
     )
 
 
+def show(value: Any) -> str:
+    """Return a short text of any value, in which arrays are dtype and shape.
+
+    Errors show values that users mistook for others, such as a whole train state. The numbers of
+    their arrays would hide the message.
+    """
+    if isinstance(value, np.ndarray | jax.Array):
+        return describe(value)
+    if isinstance(value, tuple) and type(value) is not tuple:
+        return f"a {type(value).__name__}"
+    if isinstance(value, tuple | list | dict):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = []
+        for key, part in list(items)[:MAX_PARTS]:
+            text = show(part)
+            parts.append(f"{key!r}: {text}" if isinstance(value, dict) else text)
+        if len(value) > MAX_PARTS:
+            parts.append("...")
+        text = ", ".join(parts)
+        if isinstance(value, dict):
+            return f"{{{text}}}"
+        if isinstance(value, list):
+            return f"[{text}]"
+        return f"({text},)" if len(value) == 1 else f"({text})"
+    text = repr(value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+
+
+def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+    """Return a masked array without masked entries as a plain one; DTypeError if it has some."""
+    masked = int(np.ma.count_masked(array))
+    if masked:
+        raise DTypeError(
+            where,
+            "an array without a mask",
+            f"{masked} masked of {array.size} entries",
+            "fill them, as in x.filled(0), or drop these examples",
+        )
+    return np.asarray(array.data)
+
+
+def native(where: str, array: np.ndarray) -> np.ndarray:
+    """Return the array if it has the byte order of this machine, as JAX needs; else DTypeError."""
+    if not array.dtype.isnative:
+        raise DTypeError(
+            where,
+            "native byte order",
+            f"dtype {array.dtype.str}",
+            "use x.astype(x.dtype.newbyteorder('='))",
+        )
+    return array
+
+
 # Numbers.
 
 
@@ -66,7 +131,7 @@ def number(where: str, value: Any, interval: str) -> Any:
         interval: Such as "[0, 1)" or "(0, inf)".
     """
     if not _is_real(value) or np.shape(value) != ():
-        got = repr(value)
+        got = show(value)
         if _is_real(value):
             got = f"an array of shape {np.shape(value)}"
         raise ConfigError(
@@ -107,7 +172,7 @@ def whole(where: str, value: Any, minimum: int = 1) -> int:
         raise ConfigError(
             where,
             "a whole number",
-            repr(value),
+            show(value),
             "give an int: it sets the shapes of arrays, so it cannot be traced",
         )
     if value < minimum:
@@ -142,7 +207,7 @@ def each(
         raise ConfigError(
             where,
             ONE_OR_EACH[axes],
-            value,
+            show(value),
             "give one for all axes, or one for each",
         )
     return tuple(whole(where, number, minimum) for number in values)
@@ -157,7 +222,7 @@ def flag(where: str, value: Any) -> bool:
         raise ConfigError(
             where,
             "True or False",
-            repr(value),
+            show(value),
             "it changes the structure, so it is static",
         )
     return bool(value)
@@ -174,7 +239,7 @@ def choice(where: str, value: Any, choices: Sequence[Any]) -> Any:
     raise ConfigError(
         where,
         f"one of {', '.join(map(str, choices))}",
-        repr(value),
+        show(value),
         "choose one of them",
     )
 
@@ -187,7 +252,9 @@ def key(where: str, value: Any) -> jax.Array:
     if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         # An old-style key is an array uint32[2], a seed an int.
         is_array = isinstance(value, jax.Array | np.ndarray)
-        got = describe(value) if is_array else f"{type(value).__name__} {value!r}"
+        got = show(value)
+        if not is_array and not isinstance(value, tuple | list | dict):
+            got = f"{type(value).__name__} {got}"
         raise DTypeError(
             where,
             "a key from jax.random.key(...)",
@@ -228,7 +295,9 @@ def floating(where: str, x: Any) -> jax.Array:
             where,
             "floating-point numbers",
             x.dtype,
-            "scale first, e.g. fnn.data.to_float(x)",
+            "scale first, e.g. fnn.data.to_float(x)"
+            if x.dtype == jnp.uint8
+            else "convert them, as in x.astype(float)",
         )
     return x
 
@@ -242,7 +311,7 @@ def optimizer(where: str, value: Any) -> Any:
         raise ConfigError(
             where,
             "a pair (init, update)",
-            repr(value),
+            show(value),
             "call its maker, as in optim.adam(1e-3)",
         )
     return value
@@ -272,7 +341,38 @@ def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
             tuple(shape),
             "add a channel axis: x[..., None]",
         )
+    if tuple(shape) in _channels_first.get():
+        raise ShapeError(
+            where,
+            "images with channels last, (height, width, channels)",
+            tuple(shape),
+            "transpose the batch, as in numpy.moveaxis(x, 1, -1)",
+        )
     return shape
+
+
+@contextmanager
+def reject_channels_first(shapes: Iterable[Shape]) -> Iterator[None]:
+    """Make `image_shape` raise ShapeError for those of these shapes that have channels first.
+
+    The shapes are those of the inputs of a network that is initialized within the context. A deeper
+    layer may have any shape, such as (4, 4, 128).
+    """
+    token = _channels_first.set(frozenset(filter(_has_channels_first, shapes)))
+    try:
+        yield
+    finally:
+        _channels_first.reset(token)
+
+
+def _has_channels_first(shape: Shape) -> bool:
+    """Return whether a shape is that of an image (channels, height, width)."""
+    if len(shape) != 3 or shape[0] not in CHANNELS or shape[-1] in CHANNELS:
+        return False
+    channels, height, width = shape
+    # Images are larger than their channels and not much longer than wide, while a feature map such
+    # as (4, 4, 128) or a recording such as (1, 1000, 22) has a last axis of another size.
+    return channels < min(height, width) and max(height, width) <= MAX_ASPECT * min(height, width)
 
 
 def image_batch(where: str, x: jax.Array, axes: int = 2) -> jax.Array:

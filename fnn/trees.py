@@ -21,8 +21,20 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {_path_name(path): leaf for path, leaf in leaves}
 
 
-def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
-    """Apply function(path, leaf) to every leaf; the paths begin with the name."""
+def map_named(
+    function: Callable[[str, Any], Any],
+    name: str,
+    tree: Any,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> Any:
+    """Apply function(path, leaf) to every leaf; the paths begin with the name.
+
+    Args:
+        function: Its first argument is the path of a leaf.
+        name: The first part of all paths.
+        tree: A pytree.
+        is_leaf: (node) -> whether a node is a leaf, as for jax.tree.map.
+    """
 
     def apply(path: Any, leaf: Any) -> Any:
         relative = _path_name(path)
@@ -30,7 +42,7 @@ def map_named(function: Callable[[str, Any], Any], name: str, tree: Any) -> Any:
         full = f"{name}/{relative}" if relative else name
         return function(full, leaf)
 
-    return jax.tree_util.tree_map_with_path(apply, tree)
+    return jax.tree_util.tree_map_with_path(apply, tree, is_leaf=is_leaf)
 
 
 def _path_name(path: Any) -> str:

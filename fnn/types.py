@@ -86,19 +86,20 @@ class Loss:
         probabilities: Whether targets of the outputs' shape are probabilities, which sum to 1 along
             the last axis.
         ignored: Labels that have weight 0.
+        couples_examples: Whether the value of an example depends on the others of its batch, so
+            that a batch cannot be split.
         metric: (name, function) of the metric that is reported unless metrics are given; None for
             none.
         heads: Losses by name of a network with several outputs; None for a single output.
-        compares: Whether the value of an example depends on the other examples of its batch.
     """
 
     function: LossFunction
     classes: bool = False
     probabilities: bool = False
     ignored: frozenset[int] = frozenset()
+    couples_examples: bool = False
     metric: "tuple[str, LossFunction | Metric] | None" = None
     heads: "Mapping[str, LossFunction] | None" = None
-    compares: bool = False
 
     def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted":
         """Return one value per example.

@@ -143,3 +143,17 @@ def test_a_tree_of_shapes_is_not_the_shape_of_one_array():
             ShapeError, match=f"embed: expected the shape of one array, got {text};"
         ):
             checks.one_shape("embed", tree)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.ones((2, 3), np.float32), "float32[2,3]"),
+        (np.array(["a"]), "<U1[1]"),
+        ((jnp.ones(2), {"a": np.int32(3)}), "(float32[2], {'a': np.int32(3)})"),
+        ([np.ones(1, np.float32)] * 20, f"[{', '.join(['float32[1]'] * 8)}, ...]"),
+        ("x" * 1000, f"'{'x' * 299}..."),
+    ],
+)
+def test_shown_values_are_short(value, text):
+    assert checks.show(value) == text

@@ -32,17 +32,34 @@ class Fitted:
         return self.forward(x)
 
 
-def to_float(x: jax.Array) -> jax.Array:
-    """Scale bytes 0..255 to floats x / 255 in [0, 1]; return any other dtype unchanged.
+def to_float(x: Any) -> Any:
+    """Scale bytes 0..255 to floats x / 255 in [0, 1]; return arrays of any other dtype unchanged.
+
+    Every array of a tuple, list or dict is converted on its own, so that inputs of several arrays
+    keep their structure. Integers of other dtypes are numbers of tokens, lengths or classes, not
+    levels: they stay integers. Cast such numbers from uint8 to int32 before.
 
     uint8 means the levels of an image. Tokens of a text are int32, as `windows` returns them.
 
     Args:
-        x: Array of any shape and dtype.
+        x: Array of any shape and dtype, or a pytree of arrays.
 
     Returns:
-        For uint8: the default float dtype, same shape. Else `x` as a JAX array.
+        The same structure. Each uint8 array becomes one of the default float dtype and the same
+        shape; all others are returned as JAX arrays.
+
+    Raises:
+        DTypeError: Entries of an array are masked, or it has another byte order.
     """
+    return jax.tree.map(_scale_bytes, x)
+
+
+def _scale_bytes(x: Any) -> jax.Array:
+    # JAX would drop the mask.
+    if isinstance(x, np.ma.MaskedArray):
+        x = checks.unmasked("to_float x", x)
+    if isinstance(x, np.ndarray):
+        x = checks.native("to_float x", x)
     x = jnp.asarray(x)
     if x.dtype != jnp.uint8:
         return x

@@ -57,7 +57,7 @@ def of(output: str | int, function: LossFunction | Metric) -> Loss | Metric:
         return loss(*select(outputs, targets))
 
     # Its targets are a part of the batch's, which is not checked before a run.
-    return Loss(of_output, compares=loss.compares)
+    return Loss(of_output, couples_examples=loss.couples_examples)
 
 
 def default_metrics(loss: Loss) -> Metrics:

@@ -65,8 +65,8 @@ def loss(
     *,
     classes: bool = False,
     probabilities: bool = False,
+    couples_examples: bool = False,
     metric: tuple[str, LossFunction | Metric] | None = None,
-    compares: bool = False,
 ) -> Callable[[Compute], DeclaredLoss]:
     """Declare a function (outputs, targets, *, options) -> one value an example as a loss.
 
@@ -82,16 +82,16 @@ def loss(
             outputs' last axis. Then labels out of range raise LabelError before a run.
         probabilities: Whether floating-point targets are probabilities that sum to 1 along the last
             axis.
+        couples_examples: Whether the value of an example depends on the others of its batch, as in
+            a contrastive loss. Such a batch is not split into micro-batches.
         metric: A name and a function that are reported with the loss if a recipe gives no metrics.
-        compares: Whether the value of an example depends on the other examples of its batch. Then a
-            recipe does not split batches.
     """
     return partial(
         DeclaredLoss,
         classes=classes,
         probabilities=probabilities,
+        couples_examples=couples_examples,
         metric=metric,
-        compares=compares,
     )
 
 

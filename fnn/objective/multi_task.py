@@ -89,8 +89,8 @@ def multi_task(
         by_head = jnp.stack(heads, 1)  # (batch, heads)
         return _weigh_by_uncertainty(outputs[LOG_VARIANCE], by_head)
 
-    compares = any(function.compares for function in functions.values())
-    return Loss(total, heads=functions, compares=compares)
+    couples_examples = any(function.couples_examples for function in functions.values())
+    return Loss(total, heads=functions, couples_examples=couples_examples)
 
 
 def _weigh_by_uncertainty(log_variance: jax.Array, values: jax.Array) -> PerExample:

@@ -75,7 +75,7 @@ def triplet(
     return jax.nn.relu(lead + trees.knob(margin, lead)) * guard
 
 
-@loss(compares=True)
+@loss(couples_examples=True)
 def nt_xent(outputs: Features, targets: Labels, *, temperature: Number = 0.5) -> PerExample:
     """Contrastive loss NT-Xent, -mean_p log softmax_k(cos_k / τ)_p.
 

@@ -204,9 +204,9 @@ def _with_function(loss: Loss, function: LossFunction, **changes: Any) -> Loss:
         "classes": loss.classes,
         "probabilities": loss.probabilities,
         "ignored": loss.ignored,
+        "couples_examples": loss.couples_examples,
         "metric": loss.metric,
         "heads": loss.heads,
-        "compares": loss.compares,
     }
     return Loss(function, **attributes | changes)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn import checks
 from fnn.errors import ConfigError
 
 # (step, figures by name); each value has a leading lane axis if the run is mapped.
@@ -20,7 +21,7 @@ def expect_callback(callback: Any) -> None:
         raise ConfigError(
             "callback",
             "a function of (step, figures)",
-            repr(callback),
+            checks.show(callback),
             "give the function itself",
         )
 

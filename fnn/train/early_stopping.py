@@ -41,18 +41,20 @@ class EarlyStopping:
 
     Attributes:
         by: Name of the monitored figure.
-        sign: 1 if a lower figure is better, -1 if a higher one is.
-        begin: (train_state) -> train_state with a Watch.
-        observe: (train_state, figures of an epoch) -> train_state with the Watch updated.
+        mode: "min" if a lower figure is better, "max" if a higher one is, None where the figure
+            decides; see `Recipe.stopping_sign`.
+        begin: (train_state, sign) -> train_state with a Watch. The sign is 1 if a lower figure is
+            better, -1 if a higher one is.
+        observe: (train_state, figures of an epoch, sign) -> train_state with the Watch updated.
         is_over: (train_state) -> boolean scalar, whether the run has ended.
         finish: (train_state) -> the train state that the run returns.
         resume: (train state that a run returned) -> the last one of that run.
     """
 
     by: str
-    sign: int
-    begin: Callable[[TrainState], TrainState]
-    observe: Callable[[TrainState, Mapping[str, Scalar]], TrainState]
+    mode: str | None
+    begin: Callable[[TrainState, int], TrainState]
+    observe: Callable[[TrainState, Mapping[str, Scalar], int], TrainState]
     is_over: Callable[[TrainState], jax.Array]
     finish: Callable[[TrainState], TrainState]
     resume: Callable[[TrainState], TrainState]
@@ -64,21 +66,23 @@ def early_stopping(
     *,
     min_delta: Number = 0.0,
     by: str = VALID_LOSS,
-    mode: str = "min",
+    mode: str | None = None,
     restore_best: bool = True,
 ) -> EarlyStopping:
     """End a run after `patience` epochs in a row without a better validation figure.
 
-    A figure is better if it is below best - min_delta, or with mode="max" above best + min_delta.
-    NaN is never better. Early stopping is part of the compiled run, so each lane of a mapped run
-    ends independently of the others. For `train.run` and `lab.fit`, via `train.recipe`
-    [Prechelt 1998, "Early Stopping - But When?"].
+    A figure is better if it is below best - min_delta, or for a figure such as accuracy if it is
+    above best + min_delta. NaN is never better. Early stopping is part of the compiled run, so each
+    lane of a mapped run ends independently of the others. For `train.run` and `lab.fit`, via
+    `train.recipe` [Prechelt 1998, "Early Stopping - But When?"].
 
     Args:
         patience: Epochs without improvement after which the run ends, in [1, inf). May be traced.
         min_delta: Improvement that counts as better, in [0, inf), in units of the figure.
         by: Name of the monitored figure: valid_loss, or valid_ and the name of a metric.
-        mode: "min" if a lower figure is better, "max" if a higher one is.
+        mode: "min" if a lower figure is better, "max" if a higher one is. None takes that of the
+            figure: "min" for losses, and "max" for accuracy and its kind. For a metric of your own
+            it must be given.
         restore_best: Whether the run returns the whole train state of its best epoch. Otherwise
             it returns the last one.
 
@@ -87,18 +91,22 @@ def early_stopping(
     """
     checks.number("early_stopping patience", patience, "[1, inf)")
     checks.number("early_stopping min_delta", min_delta, "[0, inf)")
-    checks.choice("early_stopping mode", mode, MODES)
+    if mode is not None:
+        checks.choice("early_stopping mode", mode, MODES)
     checks.flag("early_stopping restore_best", restore_best)
-    sign = 1 if mode == "min" else -1
 
-    def begin(train_state: TrainState) -> TrainState:
+    def begin(train_state: TrainState, sign: int) -> TrainState:
         worst = jnp.full((), sign * jnp.inf, jnp.result_type(float))
         stalled = jnp.zeros((), jnp.int32)
         # Copies, since JAX donates no buffer twice.
         kept = jax.tree.map(jnp.array, train_state[:4])
         return train_state._replace(watch=Watch(worst, stalled, kept))
 
-    def observe(train_state: TrainState, figures: Mapping[str, Scalar]) -> TrainState:
+    def observe(
+        train_state: TrainState,
+        figures: Mapping[str, Scalar],
+        sign: int,
+    ) -> TrainState:
         best, stalled, kept = train_state.watch
         figure = figures[by].astype(best.dtype)
         # The comparison is False for NaN, so a diverged epoch is never the best one.
@@ -123,7 +131,7 @@ def early_stopping(
         kept_step = train_state.watch.kept[3]
         return _swap_kept(train_state, kept_step > train_state.step)
 
-    return EarlyStopping(by, sign, begin, observe, is_over, finish, resume)
+    return EarlyStopping(by, mode, begin, observe, is_over, finish, resume)
 
 
 def _swap_kept(train_state: TrainState, condition: jax.Array) -> TrainState:

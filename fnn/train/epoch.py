@@ -7,11 +7,11 @@ import jax
 
 from fnn import checks
 from fnn.data import batches
-from fnn.train.inputs import ORDER, take_examples
+from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import prepare_batch, steps_per_epoch, train_step
+from fnn.train.step import expect_train_state, prepare_batch, steps_per_epoch, train_step
 from fnn.types import Data, RandomKey, Scalar, Step, TrainState
 
 # Figures of steps or epochs by name.
@@ -38,8 +38,14 @@ def epoch(
 
     Raises:
         ConfigError: `recipe` is not a recipe with an optimizer, or the data does not fill a batch.
+        FnnError: The data does not fit the recipe, as for `train.run`.
     """
-    return run_epoch(expect_recipe("epoch", recipe), train_state, data, batch_size)
+    expect_recipe("epoch", recipe)
+    expect_train_state("epoch", train_state)
+    data = validate_examples("data", recipe, data)
+    # Raises an error if the data fills no batch.
+    steps_per_epoch(data, batch_size)
+    return run_epoch(recipe, train_state, data, batch_size)
 
 
 @per_recipe(static=(3,))

@@ -11,11 +11,21 @@ from fnn.errors import ConfigError
 from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.figures import VALID_LOSS, validation_name
-from fnn.train.inputs import take_examples
+from fnn.train.inputs import (
+    EVALUATION,
+    derive_key,
+    take_examples,
+    validate_examples,
+    validate_inputs,
+)
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
+from fnn.train.mesh_axes import vary_like
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.types import Data, Result, Scalar, TrainState, Weights
+from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
+
+# The key of layers that sample; or a train state of key and step alone, from which it follows.
+Draws = RandomKey | TrainState | None
 
 
 def evaluate(
@@ -24,27 +34,41 @@ def evaluate(
     data: Data,
     *,
     batch_size: int = 256,
+    key: RandomKey | None = None,
 ) -> dict[str, Scalar]:
     """Compute the loss and each metric over a data set, every example counted once.
 
     The figures are those of validation within a run: inputs are prepared by the recipe's `prepare`,
     and where the optimizer keeps an average of the parameters, the average is evaluated.
 
+    Layers are applied with train=False and a key. Dropout draws nothing then, but a layer that
+    samples in any mode, such as that of a variational autoencoder, uses the key.
+
     Args:
         recipe: From `train.recipe`. It needs no optimizer.
         train_state: Of a run of this recipe; or `Weights`, which need no optimizer.
         data: (inputs, targets), arrays whose first axis is the example.
-        batch_size: Examples that pass through the network at once. It affects memory and speed.
+        batch_size: Examples that pass through the network at once. It affects memory, speed and
+            which numbers a layer draws.
+        key: Key of layers that sample at train=False. By default it is derived from key and step of
+            the train state, as in validation; `Weights` have none.
 
     Returns:
         The figures by name, loss first.
 
     Raises:
         ConfigError: An argument is not of the type described here.
-        ShapeError: The data is empty, or the loss does not return one value per example.
+        FnnError: The data does not fit the recipe, as for `train.run`.
     """
     given = _expect_weights("evaluate", recipe, train_state)
-    return _evaluate(recipe, given, data, checks.whole("evaluate batch_size", batch_size))
+    checks.whole("evaluate batch_size", batch_size)
+    draws: Draws = None
+    if key is not None:
+        draws = checks.key("evaluate key", key)
+    elif isinstance(train_state, TrainState):
+        draws = _without_weights(train_state)
+    data = validate_examples("data", recipe, data)
+    return _evaluate(recipe, given, data, batch_size, draws)
 
 
 def predict(
@@ -53,23 +77,31 @@ def predict(
     inputs: Any,
     *,
     batch_size: int = 256,
+    key: RandomKey | None = None,
 ) -> Any:
     """Compute the network's outputs (n, ...) for inputs (n, ...), in inference mode.
 
-    Inputs are prepared, and parameters averaged, as in `evaluate`.
+    Inputs are prepared, and parameters averaged, as in `evaluate`. With a key, layers that sample
+    at train=False draw from it: predictions of several keys are samples of the outputs.
 
     Args:
         recipe: From `train.recipe`. It needs no optimizer.
         train_state: Of a run of this recipe; or `Weights`, which need no optimizer.
         inputs: Arrays whose first axis is the example.
-        batch_size: Examples that pass through the network at once. It affects memory and speed.
+        batch_size: Examples that pass through the network at once. It affects memory, speed and
+            which numbers a layer draws.
+        key: Key of layers that sample at train=False; None for none.
 
     Raises:
         ConfigError: An argument is not of the type described here.
-        ShapeError: There are no inputs.
+        FnnError: The inputs do not fit the recipe, as for `train.run`.
     """
     given = _expect_weights("predict", recipe, train_state)
-    return _predict(recipe, given, inputs, checks.whole("predict batch_size", batch_size))
+    checks.whole("predict batch_size", batch_size)
+    if key is not None:
+        checks.key("predict key", key)
+    inputs = validate_inputs("inputs", recipe, inputs)
+    return _predict(recipe, given, inputs, batch_size, key)
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:
@@ -120,7 +152,8 @@ def validate(
     """
     if valid is None:
         return {}
-    figures = _evaluate(recipe, weights(recipe, train_state), valid, batch_size)
+    given, draws = weights(recipe, train_state), _without_weights(train_state)
+    figures = _evaluate(recipe, given, valid, batch_size, draws)
     return {validation_name(name): value for name, value in figures.items()}
 
 
@@ -145,10 +178,22 @@ def _update_on_validation(
 ) -> TrainState:
     # Only optim.plateau uses the loss; other states stay as they are.
     opt_state = observe_loss(train_state.opt_state, figures[VALID_LOSS])
-    train_state = train_state._replace(opt_state=opt_state)
-    if recipe.early_stopping is None:
-        return train_state
-    return recipe.early_stopping.observe(train_state, figures)
+    updated = train_state._replace(opt_state=opt_state)
+    if recipe.early_stopping is not None:
+        updated = recipe.early_stopping.observe(updated, figures, recipe.stopping_sign)
+    return vary_like(updated, train_state)
+
+
+def _evaluation_key(draws: Draws) -> RandomKey | None:
+    """Return the key of layers that sample at train=False."""
+    # It is derived within the compiled program, which is faster than outside of it.
+    if isinstance(draws, TrainState):
+        return derive_key(draws, EVALUATION, draws.step)
+    return draws
+
+
+def _without_weights(train_state: TrainState) -> TrainState:
+    return TrainState((), (), (), train_state.step, train_state.key)
 
 
 @per_recipe(static=(3,))
@@ -157,12 +202,16 @@ def _evaluate(
     given: Weights,
     data: Data,
     batch_size: int,
+    draws: Draws,
 ) -> dict[str, Scalar]:
-    def measure_batch(inputs: Any, targets: Any) -> dict[str, Any]:
-        outputs = _forward_pass(recipe, given, inputs)
+    key = _evaluation_key(draws)
+
+    def measure_batch(index: Step, inputs: Any, targets: Any) -> dict[str, Any]:
+        outputs = _forward_pass(recipe, given, inputs, key, index)
         return measure_examples(recipe, outputs, targets)
 
-    return reduce_examples(recipe, _map_batches(measure_batch, data, batch_size))
+    map_batches = _map_unpadded_batches if recipe.couples_examples else _map_batches
+    return reduce_examples(recipe, map_batches(measure_batch, data, batch_size))
 
 
 @per_recipe(static=(3,))
@@ -171,17 +220,26 @@ def _predict(
     given: Weights,
     inputs: Any,
     batch_size: int,
+    key: RandomKey | None,
 ) -> Any:
-    def predict_batch(inputs: Any) -> Any:
-        return _forward_pass(recipe, given, inputs)
+    def predict_batch(index: Step, inputs: Any) -> Any:
+        return _forward_pass(recipe, given, inputs, key, index)
 
     return _map_batches(predict_batch, (inputs,), batch_size)
 
 
-def _forward_pass(recipe: Recipe, given: Weights, inputs: Any) -> Any:
+def _forward_pass(
+    recipe: Recipe,
+    given: Weights,
+    inputs: Any,
+    key: RandomKey | None,
+    index: Step,
+) -> Any:
+    """Return the outputs of a batch, given its index."""
     prepared = recipe.prepare(inputs)
-    # With train=False there is no noise, and the state is used but not updated.
-    outputs, _ = recipe.network.apply(given.params, given.state, prepared, train=False)
+    options = {} if key is None else {"key": jax.random.fold_in(key, index)}
+    # With train=False dropout is off, and the state is used but not updated.
+    outputs, _ = recipe.network.apply(given.params, given.state, prepared, train=False, **options)
     return outputs
 
 
@@ -190,7 +248,7 @@ def _map_batches(
     data: tuple[Any, ...],
     batch_size: int,
 ) -> Any:
-    """Compute function(*data) batch by batch.
+    """Compute function(index, *data) batch by batch, index counts them.
 
     The last batch is padded with the last example, so that all batches share one program. The
     results of the padding are cut off.
@@ -201,6 +259,46 @@ def _map_batches(
     indices = jnp.minimum(jnp.arange(batches * size), examples - 1)
     # (batches, size)
     rows = indices.reshape(batches, size)
-    results = jax.lax.map(lambda row: function(*take_examples(data, row)), rows)
+
+    def compute(batch: tuple[Step, jax.Array]) -> Any:
+        index, row = batch
+        return function(index, *take_examples(data, row))
+
+    results = jax.lax.map(compute, (jnp.arange(batches), rows))
     # (batches, size, ...) -> (examples, ...)
     return jax.tree.map(lambda result: result.reshape(-1, *result.shape[2:])[:examples], results)
+
+
+def _map_unpadded_batches(
+    function: Callable[..., Any],
+    data: tuple[Any, ...],
+    batch_size: int,
+) -> Any:
+    """Compute function(index, *data) batch by batch, without padding.
+
+    A copy of an example would change the values of others if the loss couples them. So there are
+    batches of two sizes, which differ by 1: as few as possible with at most batch_size examples.
+    """
+    examples = count_examples(data)
+    count = -(-examples // batch_size)
+    size, longer = divmod(examples, count)
+
+    def compute(batch: tuple[Step, jax.Array]) -> Any:
+        index, row = batch
+        return function(index, *take_examples(data, row))
+
+    parts = []
+    begin, index = 0, 0
+    for batches, length in ((longer, size + 1), (count - longer, size)):
+        if batches:
+            end = begin + batches * length
+            rows = jnp.arange(begin, end).reshape(batches, length)
+            results = jax.lax.map(compute, (jnp.arange(index, index + batches), rows))
+            # (batches, length, ...) -> (batches * length, ...)
+            parts.append(jax.tree.map(_merge_batches, results))
+            begin, index = end, index + batches
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
+
+
+def _merge_batches(result: jax.Array) -> jax.Array:
+    return result.reshape(-1, *result.shape[2:])

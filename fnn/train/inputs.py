@@ -1,202 +1,110 @@
-"""Validation and conversion of the inputs of a run on the host, before anything compiles."""
+"""Validation of the data of a run against its recipe, before anything compiles.
 
-from collections.abc import Callable, Iterator
+Every function that takes a recipe and data calls `validate_examples`, `validate_inputs` or
+`validate_fit`. They check shapes and dtypes by tracing, which is cached, and values on the host.
+Traced values have no numbers to check yet.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
-from fnn.augment.policy import Policy, expect_levels
-from fnn.data.sets.dataset import DataSet, Labeled
-from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
+from fnn.errors import ConfigError, LabelError, TreeMismatchError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
 from fnn.optim.transforms.plateau import has_plateau
+from fnn.train.arrays import (
+    ONE_CALL,
+    Conversion,
+    convert_inputs,
+    name_prefix,
+    raise_at_first,
+    read_extremes,
+    validate_data,
+)
+from fnn.train.augmentation import trace_augmentation
 from fnn.train.measure import count_examples, measure_examples
-from fnn.train.programs import cached
+from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
+from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_range
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
 # Purposes of random numbers. The key of a run is folded with one of these, then with a count.
-INIT, ORDER, AUGMENT, NOISE = range(4)
-
-# Float images above this are taken for bytes that were converted without scaling. Standardized
-# images may exceed 1, but they have negative values too.
-MAX_IMAGE_LEVEL = 1.5
+INIT, ORDER, AUGMENT, NOISE, EVALUATION = range(5)
 
 
-# Results of loaders that hold pairs, and how to get one of them.
-CONTAINERS: dict[Any, str] = {
-    DataSet: "one part, as data.digits().train",
-    Labeled: "its examples, as data.csv(...).examples",
-}
+class NetworkFacts(NamedTuple):
+    """Properties of the network and the optimizer that tracing finds.
 
-
-# Conversion of a batch from any loader.
-
-
-def convert_batch(where: str, batch: Any) -> Data:
-    """Convert a batch (inputs, targets) to JAX arrays.
-
-    All arrays but those of JAX are copied, since a loader may refill its buffers, and on CPU JAX
-    aliases the memory of NumPy arrays [jax issue 37830].
-
-    Args:
-        where: Name of the batch in errors.
-        batch: A pair of pytrees of arrays of NumPy, JAX or torch, or lists of numbers.
-
-    Raises:
-        ConfigError: The batch is not a pair.
-        DTypeError: An array does not hold numbers.
+    Attributes:
+        out_shape: Shape of one output of the network, without the batch axis.
+        has_plateau: Whether the optimizer monitors the loss of validation.
+        has_loss_scale: Whether the optimizer scales the loss.
+        needs_levels: Whether the augmentation takes values for levels in [0, 1].
     """
-    return _map_pair(_convert_array, where, batch)
+
+    out_shape: Any
+    has_plateau: bool
+    has_loss_scale: bool
+    needs_levels: bool = False
 
 
-def _map_pair(
-    function: Callable[[str, Any], jax.Array],
+# Validation at the entrances of training and inference.
+
+
+def validate_examples(
     where: str,
+    recipe: Recipe,
     data: Any,
+    *,
+    is_step: bool = False,
 ) -> Data:
-    """Apply function(path, leaf) to all leaves of (inputs, targets); ConfigError unless a pair."""
-    # These are pairs too, so that their arrays would be taken for inputs and targets.
-    for container, parts in CONTAINERS.items():
-        if isinstance(data, container):
-            raise ConfigError(
-                where,
-                "a pair (inputs, targets)",
-                f"a {container.__name__} of {' and '.join(container._fields)}",
-                f"give {parts}",
-            )
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        got = type(data).__name__
-        if isinstance(data, dict):
-            got += f" with {', '.join(map(str, data))}"
-        elif isinstance(data, tuple | list):
-            got += f" of {len(data)}"
-        raise ConfigError(
-            where,
-            "a pair (inputs, targets)",
-            got,
-            'give both, as in (images, labels) or (batch["image"], batch["label"])',
-        )
-    inputs = trees.map_named(function, "inputs", data[0])
-    targets = trees.map_named(function, "targets", data[1])
-    return inputs, targets
+    """Return (inputs, targets) as arrays, and raise an error unless the recipe can use them.
 
-
-def _convert_array(name: str, leaf: Any) -> jax.Array:
-    # Arrays of JAX are immutable, so they need no copy.
-    if isinstance(leaf, jax.Array):
-        return leaf
-    array = np.asarray(leaf)
-    _expect_numbers(name, array)
-    # JAX accepts native byte order only.
-    native = array.astype(array.dtype.newbyteorder("="))
-    return jnp.array(native, copy=True)
-
-
-def _expect_numbers(name: str, value: Any) -> None:
-    # The NumPy kinds of objects, bytes, text, timedelta and datetime.
-    if value.dtype.kind in "OSUMm":
-        raise DTypeError(
-            name,
-            "an array of numbers",
-            f"dtype {value.dtype}",
-            "convert it to numbers first",
-        )
-
-
-# Validation of the data of a run.
-
-
-def validate_data(where: str, data: Data) -> Data:
-    """Convert the data of a run to JAX arrays, and raise an error if no run can use it.
-
-    Arrays of 64-bit numbers become 32-bit arrays, as always in JAX, if their values fit. NumPy
-    arrays are copied, since the caller may modify them later.
+    A batch of a step is copied; other data is for a single call, and stays as it is.
 
     Args:
         where: Name of the data in errors.
-        data: (inputs, targets), pytrees of arrays of NumPy or JAX.
+        recipe: From `train.recipe`.
+        data: A pair of pytrees of arrays of NumPy, JAX or torch, or of lists of numbers.
+        is_step: Whether it is the batch of a single step. Then values on an accelerator are not
+            checked, since reading them would wait for the steps before; values that are not finite
+            are left to the recipe's `on_nonfinite`, unless it raises; and the loss is traced once
+            for all recipes that differ in numbers alone.
 
     Raises:
-        ConfigError: The data is not a pair.
-        DTypeError: A leaf is not an array of numbers, or has numbers that do not fit 32 bits.
-        ShapeError: There are no examples, or inputs and targets differ in length.
-        NonFiniteError: An array holds NaN or infinity.
+        FnnError: As `validate_data` and `validate_fit`.
     """
-    inputs, targets = _map_pair(_validate_array, where, data)
-    leaves = trees.named_leaves({"inputs": inputs, "targets": targets})
-    lengths = {name: leaf.shape[0] for name, leaf in leaves.items()}
-    if len(set(lengths.values())) != 1:
-        raise ShapeError(
-            where,
-            "inputs and targets of one length",
-            lengths,
-            "give one target for each input",
-        )
-    if 0 in lengths.values():
-        raise ShapeError(
-            where,
-            "at least one example",
-            "a batch axis with 0 examples",
-            "check how the data was selected",
-        )
+    how = ONE_CALL
+    if is_step:
+        # A step that is to be skipped may be one of NaN inputs.
+        how = Conversion(wait=False, finite=recipe.on_nonfinite == "raise")
+    inputs, targets = validate_data(where, data, how)
+    _expect_fit(where, recipe, (inputs, targets), is_step)
     return inputs, targets
 
 
-def _validate_array(name: str, value: Any) -> jax.Array:
-    if not isinstance(value, np.ndarray | jax.Array):
-        raise DTypeError(
-            name,
-            "an array",
-            type(value).__name__,
-            "convert it with numpy.asarray",
-        )
-    _expect_numbers(name, value)
-    if isinstance(value, np.ndarray) and not value.dtype.isnative:
-        raise DTypeError(
-            name,
-            "native byte order",
-            f"dtype {value.dtype.str}",
-            "use x.astype(x.dtype.newbyteorder('='))",
-        )
-    if value.ndim == 0:
-        raise ShapeError(
-            name,
-            "a first axis of examples",
-            "shape ()",
-            "give an array with one row an example",
-        )
-    # A traced array has no values to check yet.
-    if jnp.issubdtype(value.dtype, jnp.floating) and checks.is_concrete(value):
-        host = np.asarray(value)
-        advice = "drop or fill them first"
-        _raise_at_first(NonFiniteError, name, "finite numbers", host, ~np.isfinite(host), advice)
-    if isinstance(value, jax.Array):
-        return value
-    # jnp.array would wrap values that do not fit around, without an error.
-    _expect_narrow(name, value)
-    return jnp.array(value)
+def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
+    """Check inputs without targets, and raise an error unless the network accepts them.
 
+    Args:
+        where: Name of the inputs in errors.
+        recipe: From `train.recipe`.
+        inputs: Pytree of arrays of NumPy, JAX or torch, or of lists of numbers.
 
-def _expect_narrow(name: str, value: np.ndarray) -> None:
-    """Raise DTypeError if a value does not fit the 32-bit dtype that JAX converts 64 bits to."""
-    # The same dtype under jax_enable_x64.
-    narrow = jax.dtypes.canonicalize_dtype(value.dtype)
-    if narrow == value.dtype:
-        return
-    limits = jnp.finfo(narrow) if jnp.issubdtype(narrow, jnp.floating) else jnp.iinfo(narrow)
-    wrong = (value < limits.min) | (value > limits.max)
-    advice = "rescale, or enable jax_enable_x64"
-    _raise_at_first(DTypeError, name, f"numbers that fit {narrow}", value, wrong, advice)
-
-
-# Validation of the data against the recipe.
+    Raises:
+        FnnError: As `validate_data`, or the network does not accept arrays of these shapes.
+    """
+    converted = convert_inputs(where, inputs)
+    _trace_network(recipe, converted)
+    expect_image_range("", recipe, converted, needs_levels=False, wait=True)
+    return converted
 
 
 def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
@@ -212,74 +120,125 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
 
     Raises:
         FnnError: Network, loss or metrics fail on arrays of these shapes.
-        ConfigError: Float images are not in [0, 1], or an option needs validation data.
+        ConfigError: Float images are not in [0, 1], an option needs validation data, or inputs of
+            training and validation have different scales.
         LabelError: A target is not a class of the network, or not a distribution over its classes.
+        TreeMismatchError: Inputs of training and validation have different structures.
     """
-    expect_image_range(recipe, data[0])
-    out_shape, opt_state = _trace(recipe, data)
-    _expect_options(recipe, opt_state, valid)
-    for part in (data, valid):
-        if part is not None:
-            _expect_targets(recipe, part[1], out_shape)
-    return out_shape
+    facts = _expect_fit("data", recipe, data)
+    _expect_options(recipe, facts, valid)
+    if valid is not None:
+        _expect_fit("valid", recipe, valid)
+        expect_alike("valid ", recipe, describe_inputs(data[0]), valid[0])
+    return facts.out_shape
 
 
-def _expect_targets(recipe: Recipe, targets: Any, out_shape: Any) -> None:
-    """Raise LabelError for targets that the loss of one of the heads cannot use."""
-    for loss, head_targets, head_shape in _heads(recipe.loss, targets, out_shape):
-        # A head whose outputs or targets are trees of arrays is checked by its loss alone.
-        is_array = trees.is_shape(head_shape) and hasattr(head_targets, "dtype")
-        if is_array and checks.is_concrete(head_targets):
-            _expect_labels(loss, head_targets, head_shape)
-            _expect_probabilities(loss, head_targets, head_shape)
+class StreamValidator:
+    """Validation of the batches of a stream: each one, and all by the first.
 
-
-def _heads(
-    loss: Loss,
-    targets: Any,
-    out_shape: Any,
-) -> Iterator[tuple[Loss, Any, Any]]:
-    """Yield the loss, the targets and the output shape of each head of the network."""
-    if loss.heads is None:
-        yield loss, targets, out_shape
-        return
-    for head, function in loss.heads.items():
-        yield as_loss(head, function), targets[head], out_shape[head]
-
-
-def _trace(recipe: Recipe, data: Data) -> tuple[Any, OptState]:
-    """Return the shape of one output and the shapes of the optimizer's first state.
-
-    Raises an error if network, loss or metrics fail on the data. Tracing takes longer than a short
-    run, so the recipe caches the answer for arrays of these shapes and dtypes.
+    Args:
+        recipe: From `train.recipe`.
     """
-    leaves, structure = jax.tree.flatten(data)
+
+    def __init__(self, recipe: Recipe):
+        self._recipe = recipe
+        self._first: tuple[dict[str, Leaf], Any] | None = None
+
+    def __call__(self, where: str, batch: Any) -> Data:
+        """Return the batch as JAX arrays, or raise an error if it is wrong or unlike the first.
+
+        Args:
+            where: Name of the batch in errors.
+            batch: (inputs, targets) as a loader gives them.
+        """
+        inputs, targets = validate_examples(where, self._recipe, batch, is_step=True)
+        prefix = name_prefix(where)
+        if self._first is None:
+            self._first = describe_inputs(inputs), jax.tree.structure(targets)
+        leaves, target_structure = self._first
+        expect_alike(prefix, self._recipe, leaves, inputs, strict=True)
+        if jax.tree.structure(targets) != target_structure:
+            raise TreeMismatchError(
+                f"{prefix}targets",
+                "the structure of the first batch",
+                checks.show(targets),
+                "give all batches one structure",
+            )
+        return inputs, targets
+
+
+def _expect_fit(
+    where: str,
+    recipe: Recipe,
+    data: Data,
+    is_step: bool = False,
+) -> NetworkFacts:
+    """Raise an error unless network, loss, metrics and augmentation accept the examples."""
+    inputs, targets = data
+    signature = _signature(data)
+
+    def trace() -> NetworkFacts:
+        facts = _trace_network(recipe, inputs)
+        _trace_loss(recipe, facts.out_shape, targets)
+        return facts._replace(needs_levels=trace_augmentation(recipe, inputs, targets))
+
+    # A loss checks its numbers when it is called, so that each recipe has to be traced. In a loop
+    # of steps that makes its recipe in each step, the time for this would matter.
+    remember: Callable[..., NetworkFacts] = shared if is_step else cached
+    facts = remember(recipe, ("fit", signature), trace)
+    prefix = name_prefix(where)
+    expect_image_range(prefix, recipe, inputs, facts.needs_levels, wait=not is_step)
+    _expect_targets(prefix, recipe, targets, facts.out_shape, wait=not is_step)
+    return facts
+
+
+# Shapes and dtypes, by tracing.
+
+
+def _signature(tree: Any) -> Hashable:
+    """Return everything that tracing depends on: structure, shapes and dtypes."""
+    leaves, structure = jax.tree.flatten(tree)
     arrays = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    # The default dtype changes under jax.enable_x64.
+    return structure, arrays, jax.dtypes.canonicalize_dtype(float)
 
-    def trace() -> tuple[Any, OptState]:
-        out_shape, opt_state = _trace_init(recipe, data[0])
-        _trace_loss(recipe, out_shape, data[1])
-        return out_shape, opt_state
 
-    # The default dtype is part of the key, since it changes under jax.enable_x64.
-    return cached(recipe, ("traced", structure, arrays, jnp.result_type(float)), trace)
+def _trace_network(recipe: Recipe, inputs: Any) -> NetworkFacts:
+    """Return facts about the network; raises the error of a network that rejects these inputs.
+
+    Tracing takes longer than a short run, so it is done once for arrays of these shapes.
+    """
+
+    def trace() -> NetworkFacts:
+        out_shape, opt_state = _trace_init(recipe, inputs)
+        return NetworkFacts(out_shape, has_plateau(opt_state), has_loss_scale(opt_state))
+
+    return shared(recipe, ("network", _signature(inputs)), trace)
 
 
 def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
     """Return the shape of one output and the shapes of the optimizer's first state."""
     out_shapes: list[Any] = []
-    shape = jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), inputs)
+    shape = example_shapes(recipe, inputs)
 
     def init(key: RandomKey) -> OptState:
         params, _, out_shape = recipe.network.init(key, shape)
         # Shapes are Python values: they leave the trace through the list.
         out_shapes.append(out_shape)
-        assert recipe.optimizer is not None  # expect_recipe has checked this
-        return recipe.optimizer.init(params)
+        # A recipe for inference has no optimizer.
+        return None if recipe.optimizer is None else recipe.optimizer.init(params)
 
-    # Any key serves: no number is computed.
-    opt_state = jax.eval_shape(init, jax.random.key(0))
+    is_shape = partial(jax.tree.leaves, is_leaf=trees.is_shape)
+    with checks.reject_channels_first(is_shape(shape)):
+        # Any key serves: no number is computed.
+        opt_state = jax.eval_shape(init, jax.random.key(0))
     return out_shapes[0], opt_state
+
+
+def example_shapes(recipe: Recipe, inputs: Any) -> Any:
+    """Return the shapes of one example as the network gets it, prepared and without batch axis."""
+    prepared = jax.eval_shape(recipe.prepare, inputs)
+    return jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), prepared)
 
 
 def _trace_loss(recipe: Recipe, out_shape: Any, targets: Any) -> None:
@@ -296,13 +255,53 @@ def _trace_loss(recipe: Recipe, out_shape: Any, targets: Any) -> None:
     jax.eval_shape(partial(measure_examples, recipe), outputs, targets)
 
 
-def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
+# Values of targets.
+
+
+def _expect_targets(
+    prefix: str,
+    recipe: Recipe,
+    targets: Any,
+    out_shape: Any,
+    wait: bool,
+) -> None:
+    """Raise LabelError for targets that the loss of one of the heads cannot use."""
+    for loss, head_targets, head_shape in _heads(recipe.loss, targets, out_shape):
+        # A head whose outputs or targets are trees of arrays is checked by its loss alone.
+        if trees.is_shape(head_shape) and isinstance(head_targets, jax.Array | np.ndarray):
+            _expect_labels(prefix, loss, head_targets, head_shape, wait)
+            _expect_probabilities(prefix, loss, head_targets, head_shape, wait)
+
+
+def _heads(
+    loss: Loss,
+    targets: Any,
+    out_shape: Any,
+) -> Iterator[tuple[Loss, Any, Any]]:
+    """Yield the loss, the targets and the output shape of each head of the network."""
+    if loss.heads is None:
+        yield loss, targets, out_shape
+        return
+    for head, function in loss.heads.items():
+        yield as_loss(head, function), targets[head], out_shape[head]
+
+
+def _expect_labels(
+    prefix: str,
+    loss: Loss,
+    targets: jax.Array | np.ndarray,
+    out_shape: Shape,
+    wait: bool,
+) -> None:
     """Raise LabelError for integer targets that are not classes of the outputs."""
     is_label = loss.classes and jnp.issubdtype(targets.dtype, jnp.integer)
     # Outputs are (batch, ..., classes), labels (batch, ...).
     if not is_label or not out_shape or targets.shape[1:] != out_shape[:-1]:
         return
     classes = out_shape[-1]
+    extremes = read_extremes(targets, wait)
+    if extremes is None or (extremes.low >= 0 and extremes.high < classes):
+        return
     labels = np.asarray(targets).astype(np.int64)
     is_ignored = np.isin(labels, list(loss.ignored))
     wrong = ((labels < 0) | (labels >= classes)) & ~is_ignored
@@ -310,49 +309,48 @@ def _expect_labels(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
         advice = "drop these examples, or wrap the loss in objective.ignoring"
     else:
         advice = "give the network more outputs, or, where targets are not labels, floats"
-    _raise_at_first(LabelError, "labels", f"0 <= label < {classes}", labels, wrong, advice)
+    name = f"{prefix}labels"
+    raise_at_first(LabelError, name, f"0 <= label < {classes}", labels, wrong, advice)
 
 
-def _expect_probabilities(loss: Loss, targets: jax.Array, out_shape: Shape) -> None:
+def _expect_probabilities(
+    prefix: str,
+    loss: Loss,
+    targets: jax.Array | np.ndarray,
+    out_shape: Shape,
+    wait: bool,
+) -> None:
     """Raise LabelError for targets of a loss of probabilities that are no distributions."""
     is_float = jnp.issubdtype(targets.dtype, jnp.floating)
     # Outputs and targets are (batch, ..., classes).
     if not (loss.probabilities and is_float) or targets.shape[1:] != out_shape:
         return
+    extremes = read_extremes(targets, wait)
+    if extremes is None:
+        return
     # In float64, so that rounding does not grow with the number of classes.
-    rows = np.asarray(targets, np.float64)
-    sums = rows.sum(-1)
+    host = np.asarray(targets, np.float64)
+    name = f"{prefix}targets"
+    sums = host.sum(-1)
     wrong = np.abs(sums - 1) > SUM_TOLERANCE
     advice = "the one-hot row of a wrong label is all zeros"
-    _raise_at_first(LabelError, "targets", "rows that sum to 1", sums, wrong, advice)
-    advice = "give probabilities, not logits or scores"
-    _raise_at_first(LabelError, "targets", "probabilities >= 0", rows, rows < 0, advice)
+    raise_at_first(LabelError, name, "rows that sum to 1", sums, wrong, advice)
+    if extremes.low < -SUM_TOLERANCE:
+        wrong = host < -SUM_TOLERANCE
+        advice = "give probabilities, not scores"
+        raise_at_first(LabelError, name, "probabilities >= 0", host, wrong, advice)
 
 
-def expect_image_range(recipe: Recipe, inputs: Any) -> None:
-    """Raise ConfigError for float images to be augmented whose levels are not in [0, 1]."""
-    is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
-    if recipe.augment is None or not is_image or not checks.is_concrete(inputs):
-        return
-    low, high = float(inputs.min()), float(inputs.max())
-    if low >= 0 and high > MAX_IMAGE_LEVEL:
-        raise ConfigError(
-            "images",
-            "[0, 1]",
-            f"max {high:g}",
-            "keep them uint8, or divide by 255",
-        )
-    if isinstance(recipe.augment, Policy):
-        expect_levels("images", recipe.augment, inputs)
+# Options.
 
 
 def _expect_options(
     recipe: Recipe,
-    opt_state: OptState,
+    facts: NetworkFacts,
     valid: Data | None,
 ) -> None:
     """Raise ConfigError if plateau or early stopping lack validation, or loss_scale may raise."""
-    if has_plateau(opt_state) and valid is None:
+    if facts.has_plateau and valid is None:
         raise ConfigError(
             "valid",
             "validation data, whose loss optim.plateau monitors",
@@ -368,36 +366,13 @@ def _expect_options(
             "give valid=",
         )
     # loss_scale finds the largest usable scale by overflows, which must not end the run.
-    if has_loss_scale(opt_state) and recipe.on_nonfinite == "raise":
+    if facts.has_loss_scale and recipe.on_nonfinite == "raise":
         raise ConfigError(
             "recipe on_nonfinite",
             "skip or ignore, since optim.loss_scale overflows at times",
             "raise",
             'give on_nonfinite="skip"',
         )
-
-
-def _raise_at_first(
-    error: type,
-    name: str,
-    expected: str,
-    values: np.ndarray,
-    wrong: np.ndarray,
-    advice: str,
-) -> None:
-    """Raise the error, naming the first wrong value and its index, if any value is wrong."""
-    if not wrong.any():
-        return
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    # A one-dimensional index reads better as a number.
-    shown_index = index[0] if len(index) == 1 else index
-    count = f"{int(wrong.sum())} of {wrong.size}"
-    raise error(
-        name,
-        expected,
-        f"{values[index]} at index {shown_index} ({count})",
-        advice,
-    )
 
 
 # Access to examples and keys within a run.
@@ -414,6 +389,6 @@ def take_examples(data: Any, indices: jax.Array) -> Any:
 
 
 def derive_key(train_state: TrainState, purpose: int, count: Step | int) -> RandomKey:
-    """Derive the key for a purpose (INIT, ORDER, AUGMENT or NOISE) at a step or epoch of a run."""
+    """Derive the key for a purpose, such as ORDER or NOISE, at a step or epoch of a run."""
     purpose_key = jax.random.fold_in(train_state.key, purpose)
     return jax.random.fold_in(purpose_key, count)

@@ -42,11 +42,13 @@ class Programs:
 
     Attributes:
         jitted: Jitted functions of the leaves of a recipe, by the function of the recipe.
+        facts: Results of tracing that depend on the structure alone, without arrays, by key.
         watches: References that call back when an object of the structure is deleted.
     """
 
     def __init__(self) -> None:
         self.jitted: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.facts: dict[Hashable, Any] = {}
         self.watches: list[Any] = []
 
     def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
@@ -80,6 +82,7 @@ class Programs:
         """Delete the programs."""
         _recent.pop(id(self), None)
         self.jitted.clear()
+        self.facts.clear()
 
 
 def programs_of(recipe: Any) -> Programs:
@@ -134,6 +137,20 @@ def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
     if key not in recipe.cache:
         recipe.cache[key] = compute()
     return recipe.cache[key]
+
+
+def shared(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
+    """Return the result of compute(), cached for all recipes of the structure of this one.
+
+    Args:
+        recipe: A made value.
+        key: Everything that the result depends on besides the structure.
+        compute: The computation, whose result holds no array and no function.
+    """
+    facts = programs_of(recipe).facts
+    if key not in facts:
+        facts[key] = compute()
+    return facts[key]
 
 
 def _flatten_recipe(recipe: Any) -> tuple[list[Any], Any]:

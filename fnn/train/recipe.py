@@ -14,6 +14,7 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
 from fnn.objective.heads import default_metrics
 from fnn.objective.loss import as_loss
+from fnn.train.direction import known_mode
 from fnn.train.early_stopping import EarlyStopping
 from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation_name
 from fnn.types import (
@@ -72,9 +73,27 @@ class Recipe:
         # The history omits names without a figure, such as penalty in most runs.
         return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
 
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss or a metric of an example depends on the others of its batch."""
+        functions = [self.loss, *self.metrics.values()]
+        return any(isinstance(one, Loss) and one.couples_examples for one in functions)
+
     def in_order(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Sort figures of steps into the order of the history; there may be no penalty."""
         return {name: figures[name] for name in self.step_names if name in figures}
+
+    @property
+    def stopping_sign(self) -> int:
+        """1 if a lower figure of early stopping is better, -1 if a higher one is."""
+        assert self.early_stopping is not None
+        mode = self.early_stopping.mode or self._known_mode(self.early_stopping.by)
+        return -1 if mode == "max" else 1
+
+    def _known_mode(self, by: str) -> str | None:
+        """Return the direction of a figure of validation, or None if it is not known."""
+        name = by.removeprefix(VALID)
+        return "min" if name == LOSS else known_mode(self.metrics[name])
 
     def is_over(self, train_state: TrainState) -> jax.Array:
         """Return whether early stopping has ended the run."""
@@ -105,25 +124,31 @@ def recipe(
     Recipes that differ in numbers alone share one compiled program. Replace a part with
     `recipe.replace(optimizer=optim.sgd(0.1))`.
 
+    Functions of your own, such as a loss or `prepare`, are compared by identity. Define them once,
+    outside of a loop: a lambda that is made in each call is another program each time.
+
     Args:
         network: The network to train.
         optimizer: Its optimizer, of fnn or of another library with the same signature; None for a
             recipe that only evaluates and predicts.
         loss: (outputs, targets) -> one value per example. The mean is minimized.
-        metrics: By name, functions like the loss or `Metric`. By default the metric that the loss
-            proposes: accuracy for losses of classes, none for others; for `multi_task` also the
-            loss of each head, as `loss_digit` and `accuracy_digit` for a head `digit`.
+        metrics: By name, functions like the loss or `Metric`, of outputs and targets. Figures of
+            parameters and gradients are `measures`. By default the metric that the loss proposes:
+            accuracy for losses of classes, none for others; for `multi_task` also the loss of each
+            head, as `loss_digit` and `accuracy_digit` for a head `digit`.
         measures: Further figures of each step by name, (StepRecord) -> a number, as in
             measures={"gradient_norm": lambda step: optim.global_norm(step.grads)}.
         prepare: From stored inputs to inputs of the network, in training, validation and
-            prediction. By default bytes become floats in [0, 1].
+            prediction. By default bytes become floats in [0, 1], also within inputs of several
+            arrays. What is done to every image, such as normalization, belongs here.
         augment: Augmentation of the inputs in training, before `prepare`.
         regularizer: (params) -> a number that is added to the loss.
         micro_batch_size: Maximum number of examples in a forward pass. A larger batch is split into
             equal micro-batches, computed one after another, and memory holds the intermediate
             values of one of them. The step is the same, up to rounding. Each micro-batch draws
             different noise, and batch norm uses the statistics of each (ghost batch norm
-            [Hoffer et al. 2017, arXiv:1705.08741]).
+            [Hoffer et al. 2017, arXiv:1705.08741]). A loss that couples the examples of a batch,
+            such as `nt_xent`, cannot be split.
         on_nonfinite: At a loss, gradient or state that is not finite, "raise" raises
             NonFiniteError, unless the run is traced; "skip" leaves the step out; "ignore"
             continues.
@@ -135,7 +160,7 @@ def recipe(
     """
     # All checks are made here, once: functions that take a recipe rely on them.
     if not isinstance(network, Layer):
-        got, advice = repr(network), "build one, as in nn.chain(nn.dense(10))"
+        got, advice = checks.show(network), "build one, as in nn.chain(nn.dense(10))"
         if isinstance(network, Recipe):
             got, advice = "a recipe", "give recipe.network"
         raise ConfigError(
@@ -154,13 +179,6 @@ def recipe(
             _expect_function(name, function)
     if micro_batch_size is not None:
         checks.whole("recipe micro_batch_size", micro_batch_size)
-        if known_loss.compares:
-            raise ConfigError(
-                "recipe micro_batch_size",
-                "None with a loss that compares the examples of a batch",
-                micro_batch_size,
-                "leave it out: examples of different micro-batches would not be compared",
-            )
     if metrics is None:
         metrics = default_metrics(known_loss)
     built = Recipe(
@@ -177,6 +195,7 @@ def recipe(
         early_stopping=early_stopping,
     )
     _expect_names(built)
+    _expect_separate_examples(built)
     _expect_early_stopping(built)
     return built
 
@@ -186,7 +205,7 @@ def _expect_functions(where: str, functions: Any) -> dict[str, Callable[..., Any
         raise ConfigError(
             f"recipe {where}",
             "functions by name",
-            repr(functions),
+            checks.show(functions),
             'name them, as in {"accuracy": accuracy}',
         )
     for name, function in functions.items():
@@ -201,7 +220,7 @@ def _expect_function(name: str, function: Any) -> Any:
         raise ConfigError(
             where,
             "a function",
-            repr(function),
+            checks.show(function),
             "give one function; combine several, such as augmentations, by a chain",
         )
     # A declared loss is a maker too: without options it is used without a call.
@@ -229,6 +248,17 @@ def _expect_names(built: Recipe) -> None:
         )
 
 
+def _expect_separate_examples(built: Recipe) -> None:
+    """Raise ConfigError for micro-batches with a loss that compares the examples of a batch."""
+    if built.micro_batch_size is not None and built.couples_examples:
+        raise ConfigError(
+            "recipe micro_batch_size",
+            "None for a loss or metric that couples the examples of a batch",
+            built.micro_batch_size,
+            "train on whole batches; nn.remat saves memory too",
+        )
+
+
 def _expect_early_stopping(built: Recipe) -> None:
     """Raise ConfigError unless early stopping monitors a figure of validation."""
     stopping = built.early_stopping
@@ -238,7 +268,7 @@ def _expect_early_stopping(built: Recipe) -> None:
         raise ConfigError(
             "recipe early_stopping",
             "a value from train.early_stopping",
-            repr(stopping),
+            checks.show(stopping),
             "call that with a patience",
         )
     # Validation measures the loss and the metrics, but no step figures such as the rate.
@@ -249,6 +279,13 @@ def _expect_early_stopping(built: Recipe) -> None:
             f"one of {', '.join(names)}",
             repr(stopping.by),
             "choose one of them",
+        )
+    if stopping.mode is None and built._known_mode(stopping.by) is None:
+        raise ConfigError(
+            "early_stopping mode",
+            f"min or max for {stopping.by}, a metric of your own",
+            None,
+            'give mode="max" if a higher one is better',
         )
 
 
@@ -264,7 +301,7 @@ def expect_recipe(where: str, value: Any, *, trains: bool = True) -> Recipe:
         raise ConfigError(
             f"{where} recipe",
             "a recipe from train.recipe",
-            "a Layer" if isinstance(value, Layer) else repr(value),
+            "a Layer" if isinstance(value, Layer) else checks.show(value),
             "call train.recipe(network, optimizer)",
         )
     # jax.tree.map may have replaced leaves by values of any type.

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
+from fnn.train.arrays import validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, next_batch, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FLAGS, OVER, is_validation
-from fnn.train.inputs import validate_data, validate_fit
+from fnn.train.inputs import validate_fit
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -143,7 +144,9 @@ def prepare_resume(recipe: Recipe, train_state: TrainState) -> TrainState:
         return train_state
     # Without early stopping the watch is an empty tuple.
     has_watch = bool(jax.tree.leaves(train_state.watch))
-    return stopping.resume(train_state) if has_watch else stopping.begin(train_state)
+    if has_watch:
+        return stopping.resume(train_state)
+    return stopping.begin(train_state, recipe.stopping_sign)
 
 
 def expect_same_key(train_state: TrainState, key: RandomKey) -> None:

@@ -14,8 +14,9 @@ from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.optim.transforms.rounding import RoundingState
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
-from fnn.train.inputs import AUGMENT, INIT, convert_batch, derive_key, expect_image_range
+from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.measure import count_examples
+from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import (
@@ -38,33 +39,50 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
     Args:
         key: From `jax.random.key`. All random numbers of the run follow from it.
         recipe: From `train.recipe`, with an optimizer.
-        shape: Shape of the inputs of one example, without the batch axis.
+        shape: Shape of the inputs of one example as the network gets them, without the batch axis;
+            for inputs of several arrays, a tuple or dict of their shapes.
 
     Raises:
         ConfigError: `recipe` is not a recipe with an optimizer.
         DTypeError: `key` is not a typed key.
-        ShapeError: The network does not accept inputs of this shape.
+        ShapeError: `shape` is not a shape, or the network does not accept inputs of this shape.
     """
     checks.key("key", key)
-    # A copy: donating the train state must not delete the caller's key.
-    return _start(expect_recipe("start", recipe), jax.random.clone(key), shape)
+    expect_recipe("start", recipe)
+    _expect_shape(shape)
+    shapes = jax.tree.leaves(shape, is_leaf=trees.is_shape)
+    with checks.reject_channels_first(shapes):
+        return _start(recipe, key, shape)
+
+
+def _expect_shape(shape: Any) -> None:
+    """Raise ShapeError unless the value is a shape, or a tree of shapes."""
+    for leaf in jax.tree.leaves(shape, is_leaf=trees.is_shape) or [shape]:
+        if not trees.is_shape(leaf):
+            raise ShapeError(
+                "start shape",
+                "the shape of one example, such as (28, 28, 1)",
+                checks.show(leaf),
+                "give x.shape[1:]",
+            )
 
 
 @per_recipe()
 def start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
     """Return the train state before the first step of a run on this data."""
-    shape = jax.tree.map(lambda array: array.shape[1:], data[0])
-    return _start(recipe, key, shape)
+    return _start(recipe, key, example_shapes(recipe, data[0]))
 
 
 def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
     # Each purpose of random numbers has a different key, see inputs.py.
     params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
     opt_state = _optimizer(recipe).init(params)
-    train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), key)
-    if recipe.early_stopping is None:
-        return train_state
-    return recipe.early_stopping.begin(train_state)
+    # A copy, so that a caller who donates the train state to jax.jit keeps the key.
+    own_key = jax.random.clone(key)
+    train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), own_key)
+    if recipe.early_stopping is not None:
+        train_state = recipe.early_stopping.begin(train_state, recipe.stopping_sign)
+    return vary_by(train_state, (key, recipe))
 
 
 def _optimizer(recipe: Recipe) -> Optimizer:
@@ -95,16 +113,26 @@ def step(
         only the step count.
 
     Raises:
-        ConfigError: `recipe` is not a recipe with an optimizer, the batch is not a pair, or float
-            images to be augmented are not in [0, 1].
-        DTypeError: The batch does not hold numbers.
-        ShapeError: The batch is empty, or the loss does not return one value per example.
+        ConfigError: `recipe` is not a recipe with an optimizer, or the batch is not a pair.
+        FnnError: The batch does not fit the recipe, as for `train.run`. The values of arrays on an
+            accelerator are not checked, since reading them would wait for the steps before.
         TreeMismatchError: The train state belongs to another optimizer.
     """
-    inputs, targets = convert_batch("batch", batch)
-    recipe = expect_recipe("step", recipe)
-    expect_image_range(recipe, inputs)
+    expect_recipe("step", recipe)
+    expect_train_state("step", train_state)
+    inputs, targets = validate_examples("batch", recipe, batch, is_step=True)
     return train_step_on_batch(recipe, train_state, inputs, targets)
+
+
+def expect_train_state(where: str, train_state: Any) -> None:
+    """Raise ConfigError unless the value is a train state."""
+    if not isinstance(train_state, TrainState):
+        raise ConfigError(
+            f"{where} train_state",
+            "a TrainState",
+            checks.show(train_state),
+            "give that of train.start, or result.train_state",
+        )
 
 
 def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:
@@ -214,7 +242,7 @@ def train_step(
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
-    return next_state, figures
+    return vary_like(next_state, train_state), figures
 
 
 def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:

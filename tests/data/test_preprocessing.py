@@ -247,6 +247,21 @@ WRONG = [
         r"normalize inverse y: expected \(..., 3\)",
     ),
     (
+        lambda: data.standardize(np.ma.masked_greater(BYTES, 200)),
+        DTypeError,
+        r"standardize train_inputs: expected an array without a mask, got \d+ masked of 2400",
+    ),
+    (
+        lambda: data.to_float({"x": np.ma.masked_greater(BYTES, 200)}),
+        DTypeError,
+        "to_float x: expected an array without a mask",
+    ),
+    (
+        lambda: data.normalize([0.5] * 3, [1.0] * 3)(BYTES.astype(">f4")),
+        DTypeError,
+        "to_float x: expected native byte order, got dtype >f4",
+    ),
+    (
         lambda: data.normalize(np.ones((3, 3)), np.ones(3)),
         ShapeError,
         r"normalize mean: expected one number per channel",

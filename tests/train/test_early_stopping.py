@@ -48,6 +48,13 @@ def test_run_ends_by_the_rule_and_returns_its_best_epoch(key, patience, min_delt
     chex.assert_trees_all_close(result.train_state[:3], until_best[:3], rtol=1e-6)
 
 
+def test_an_equal_loss_is_not_better(key):
+    """With a rate of 0 all epochs have one loss; the first is the best."""
+    plain = nn.chain(nn.flatten(), nn.dense(10))
+    result = run(key, rate=0.0, stopping=train.early_stopping(3), network=plain)
+    assert result.history.valid_loss.shape == (4,) and result.train_state.step == 2
+
+
 def test_without_restore_best_the_last_epoch_is_returned(key):
     result = run(key, stopping=train.early_stopping(2, restore_best=False))
     assert result.train_state.step == result.history.loss.size < 2 * EPOCHS

@@ -1,13 +1,16 @@
 """Evaluation and prediction: every example once, for any batch size."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import nn, objective, optim, train
-from fnn.types import Metric, Weighted, Weights
+from fnn import lab, nn, objective, optim, train
+from fnn.errors import ConfigError, DTypeError
+from fnn.types import Layer, Metric, Weighted, Weights
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 Y = np.arange(23) % 4
@@ -94,3 +97,65 @@ def test_weighted_loss_is_the_weighted_mean_over_the_set(batch_size):
     figures = train.evaluate(recipe.replace(loss=loss), weights, (X, Y), batch_size=batch_size)
     wanted = np.asarray(objective.cross_entropy(logits, Y))[Y != 3].mean()
     np.testing.assert_allclose(figures["loss"], wanted, rtol=1e-6)
+
+
+def noisy():
+    """A layer that adds noise whenever it gets a key, as of a variational autoencoder."""
+
+    def apply(params, state, x, *, key=None, train=False):
+        return x if key is None else x + jax.random.normal(key, x.shape), state
+
+    return Layer(lambda key, shape: ({}, {}, shape), apply)
+
+
+def test_layers_that_sample_get_a_key_in_validation():
+    inputs, targets = np.ones((24, 3), np.float32), np.arange(24, dtype=np.int32) % 2
+    sampling = train.recipe(nn.chain(nn.dense(2), noisy()), optim.sgd(0.1))
+    key = jax.random.key(3)
+    how = {"valid": (inputs, targets), "epochs": 2, "batch_size": 8}
+    result = train.run(key, sampling, (inputs, targets), **how)
+    fitted = lab.fit(key, sampling, (inputs, targets), show=False, **how)
+    np.testing.assert_array_equal(result.history.valid_loss, fitted.history.valid_loss)
+    evaluate = partial(train.evaluate, sampling, data=(inputs, targets), batch_size=8)
+    # The key follows from that of the train state, so that the figure is that of validation.
+    drawn = evaluate(result.train_state)["loss"]
+    np.testing.assert_allclose(drawn, result.history.valid_loss[-1], rtol=1e-6)
+    other = evaluate(result.train_state, key=jax.random.key(4))["loss"]
+    weights = train.weights(sampling, result.train_state)
+    without = evaluate(weights)["loss"]
+    assert len({float(drawn), float(other), float(without)}) == 3
+    np.testing.assert_array_equal(evaluate(weights, key=jax.random.key(4))["loss"], other)
+
+
+def test_predictions_are_samples_with_a_key():
+    sampling = train.recipe(nn.chain(nn.dense(2), noisy()), optim.sgd(0.1))
+    train_state = train.start(jax.random.key(0), sampling, (3,))
+    inputs = np.ones((8, 3), np.float32)
+    predict = partial(train.predict, sampling, train_state, inputs, batch_size=4)
+    means, first, again = predict(), predict(key=jax.random.key(1)), predict(key=jax.random.key(1))
+    np.testing.assert_array_equal(first, again)
+    assert jnp.ptp(means, 0).max() == 0 and jnp.ptp(first, 0).min() > 0
+    with pytest.raises(DTypeError, match="predict key: expected a key"):
+        predict(key=1)
+
+
+def test_a_loss_that_couples_examples_sees_whole_batches():
+    """A padded batch would have copies, which are near to an example of another label."""
+    inputs = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+    labels = np.arange(11, dtype=np.int32) // 2
+    contrastive = train.recipe(nn.dense(2), optim.sgd(0.1), loss=objective.nt_xent)
+    train_state = train.start(jax.random.key(0), contrastive, (3,))
+    embeddings = train.predict(contrastive, train_state, inputs)
+    # 11 examples in batches of at most 4: 4, 4, 3.
+    parts = [slice(0, 4), slice(4, 8), slice(8, 11)]
+    values = [objective.nt_xent(embeddings[part], labels[part]) for part in parts]
+    got = train.evaluate(contrastive, train_state, (inputs, labels), batch_size=4)["loss"]
+    np.testing.assert_allclose(got, np.concatenate(values).mean(), rtol=1e-6)
+
+
+def test_micro_batches_with_a_loss_that_couples_examples_raise():
+    heads = objective.multi_task({"a": objective.nt_xent, "b": objective.cross_entropy})
+    masked = objective.masked(objective.nt_xent)
+    for loss in (objective.nt_xent, objective.nt_xent(temperature=0.1), heads, masked):
+        with pytest.raises(ConfigError, match="micro_batch_size: expected None for a loss or"):
+            train.recipe(nn.dense(2), optim.sgd(0.1), loss=loss, micro_batch_size=4)

@@ -1,5 +1,7 @@
 """One training step, against the same step in NumPy."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 import scipy.special
 
 from fnn import augment, nn, objective, optim, train
+from fnn.errors import ShapeError
 from fnn.types import Layer, Weighted
 
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -68,9 +71,9 @@ def test_skipped_step_changes_only_the_step_count(key):
 def test_wrong_label_within_jit_gives_nan(key):
     recipe = train.recipe(linear, optim.sgd(0.1))
     train_state = train.start(key, recipe, (3,))
-    after, measured = train.step(
-        recipe, train_state, (X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1]))
-    )
+    step = jax.jit(partial(train.step, recipe))
+    batch = X.astype(np.float32), np.array([0, 1, 4, 3, 0, 1])
+    after, measured = step(train_state, batch)
     assert not measured["finite"] and jnp.isnan(measured["loss"])
     assert jnp.isnan(after.params["head"]["bias"]).all()
 
@@ -217,3 +220,28 @@ def test_zero_weights_give_zero_loss_and_no_update():
     after, measured = train.step(recipe, before, (X.astype(np.float32), Y))
     assert measured["loss"] == 0 and measured["finite"]
     chex.assert_trees_all_equal(after.params, before.params)
+
+
+def test_donating_a_train_state_keeps_the_key_of_the_caller(key):
+    recipe = train.recipe(linear, optim.sgd(0.1))
+    batch = X.astype(np.float32), Y
+    for train_state in (
+        train.start(key, recipe, (3,)),
+        train.run(key, recipe, batch, epochs=1, batch_size=6).train_state,
+    ):
+        step = jax.jit(lambda train_state: train.step(recipe, train_state, batch), donate_argnums=0)
+        step(train_state)
+        assert not key.is_deleted()
+
+
+@pytest.mark.parametrize("shape", [3, "3", np.ones((2, 3)), (3.0,), None])
+def test_start_takes_the_shape_of_an_example(shape, key):
+    recipe = train.recipe(linear, optim.sgd(0.1))
+    with pytest.raises(ShapeError, match="start shape: expected the shape of one example"):
+        train.start(key, recipe, shape)
+
+
+def test_start_refuses_channels_first(key):
+    recipe = train.recipe(nn.chain(nn.conv(2)), optim.sgd(0.1))
+    with pytest.raises(ShapeError, match=r"channels last.*, got \(3, 32, 32\); transpose"):
+        train.start(key, recipe, (3, 32, 32))

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 
@@ -17,8 +17,9 @@ from fnn.lab.fit.loop import FitConfig, run_loop
 from fnn.lab.fit.source import DataSource
 from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
+from fnn.train.arrays import validate_data
 from fnn.train.callback import Callback, expect_callback
-from fnn.train.inputs import validate_data, validate_fit
+from fnn.train.inputs import StreamValidator, validate_fit
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, TrainState
 
@@ -84,9 +85,9 @@ def fit(
     """
     checks.key("key", key)
     expect_recipe("fit", recipe)
-    stream = _open_stream(data, steps_per_epoch)
+    stream = _open_stream(recipe, data, steps_per_epoch)
     # Of an iterable, the first batch is checked in place of the data.
-    arrays = validate_data("data", cast(Data, stream.peek() if stream else data))
+    arrays = stream.peek() if stream else validate_data("data", data)
     if valid is not None:
         valid = validate_data("valid", valid)
     out_shape = validate_fit(recipe, arrays, valid)
@@ -120,12 +121,16 @@ def fit(
     return run_loop(config, source, stopwatch)
 
 
-def _open_stream(data: Any, steps_per_epoch: int | None) -> BatchStream | None:
+def _open_stream(
+    recipe: Recipe,
+    data: Any,
+    steps_per_epoch: int | None,
+) -> BatchStream | None:
     """Return the batches of an iterable, or None for arrays."""
     if steps_per_epoch is not None:
         checks.whole("steps_per_epoch", steps_per_epoch)
     if is_stream(data):
-        return BatchStream(data, steps_per_epoch)
+        return BatchStream(data, steps_per_epoch, StreamValidator(recipe))
     if steps_per_epoch is not None:
         raise ConfigError(
             "steps_per_epoch",
@@ -150,7 +155,7 @@ def _expect_resume(resume: bool | TrainState, checkpoints: Any) -> bool | TrainS
     """Return `resume`, or raise ConfigError where the run cannot be resumed by it."""
     if not isinstance(resume, bool | TrainState):
         # The repr of a result would print all of its arrays.
-        got = "a Result" if isinstance(resume, Result) else repr(resume)
+        got = checks.show(resume)
         raise ConfigError(
             "resume",
             "True, False or a train state",

@@ -2,11 +2,11 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fnn.errors import CheckpointCorruptError, ConfigError
-from fnn.train.inputs import convert_batch
+from fnn.train.arrays import validate_data
 from fnn.types import Data
 
 # Methods by which loaders return and set their position: Grain's iterators have the first pair,
@@ -15,12 +15,13 @@ POSITION_METHODS = (
     ("get_state", "set_state"),
     ("state_dict", "load_state_dict"),
 )
-END = object()  # of a pass; None would be a wrong batch
+END = object()  # in place of a batch after the last one; None would be a wrong batch
 
 
 def is_stream(data: Any) -> bool:
     """Return whether data is an iterable of batches, and not a pair (inputs, targets) of arrays."""
-    if hasattr(data, "dtype"):
+    # A dict of arrays is a batch without its targets, or a wrong pair.
+    if hasattr(data, "dtype") or isinstance(data, Mapping):
         return False
     is_pair = isinstance(data, tuple)
     if isinstance(data, list):
@@ -46,6 +47,7 @@ class BatchStream:
     Args:
         source: The iterable. Where an epoch needs more than one pass, it is iterated over again.
         steps_per_epoch: Number of batches of an epoch, or None for one pass over the source.
+        validate: (name of the batch, batch) -> arrays of JAX; raises an error for a wrong batch.
 
     Attributes:
         epoch_length: Number of batches of an epoch, or None where it is not known.
@@ -54,7 +56,12 @@ class BatchStream:
         position_before: The position before the batch that was taken last.
     """
 
-    def __init__(self, source: Iterable[Any], steps_per_epoch: int | None):
+    def __init__(
+        self,
+        source: Iterable[Any],
+        steps_per_epoch: int | None,
+        validate: Callable[[str, Any], Data] = validate_data,
+    ):
         self.epoch_length = steps_per_epoch
         if steps_per_epoch is None:
             self.epoch_length = _length(source)
@@ -62,16 +69,18 @@ class BatchStream:
         self.taken = 0
         self.position_before: dict[str, Any] = {}
         self._source = source
+        self._validate = validate
         self._iterator: Iterator[Any] = iter(source)
         # A batch that was read ahead, and the position before it.
         self._ahead: tuple[Data, dict[str, Any]] | None = None
+        self._failed_at: dict[str, Any] | None = None
 
     def peek(self) -> Data:
         """Return the next batch without taking it; at the end of a pass, the first of a new one."""
         self._read_ahead()
         if self._ahead is not None:
             return self._ahead[0]
-        return _convert(_first(iter(self._source)))
+        return self._convert(_first(iter(self._source)))
 
     def take(self) -> Data:
         """Take the next batch of the epoch, if need be from a new pass over the source."""
@@ -82,7 +91,7 @@ class BatchStream:
             self._ahead = None
         else:
             self._iterator = iter(self._source)
-            batch = _convert(_first(self._iterator))
+            batch = self._convert(_first(self._iterator))
         self.taken += 1
         return batch
 
@@ -103,6 +112,8 @@ class BatchStream:
         # The batch that was read ahead is not taken yet.
         if self._ahead is not None:
             return self._ahead[1]
+        if self._failed_at is not None:
+            return self._failed_at
         counts = {"epochs": self.epochs, "taken": self.taken}
         return counts | self._loader_position()
 
@@ -155,9 +166,19 @@ class BatchStream:
         if self._ahead is not None:
             return
         position = self.position()
-        batch = next(self._iterator, END)
-        if batch is not END:
-            self._ahead = (_convert(batch), position)
+        try:
+            batch = next(self._iterator, END)
+            if batch is not END:
+                self._ahead = (self._convert(batch), position)
+        except Exception:
+            # The run resumes at the batch that failed, also if the loader has gone past it.
+            self._failed_at = position
+            raise
+
+    def _convert(self, batch: Any) -> Data:
+        # A wrong batch of a long stream is found by its index in the epoch.
+        where = f"data batch {self.taken}" if self.taken else "data batch"
+        return self._validate(where, batch)
 
     def _position_methods(self) -> PositionMethods | None:
         """Return the object that has a position, and its methods; None if there is none."""
@@ -209,10 +230,6 @@ def _first(iterator: Iterator[Any]) -> Any:
             "or an endless generator with steps_per_epoch=",
         )
     return batch
-
-
-def _convert(batch: Any) -> Data:
-    return convert_batch("data batch", batch)
 
 
 def _length(source: Any) -> int | None:

@@ -276,7 +276,7 @@ def _criterion(recipe: Recipe) -> tuple[str, int]:
     """Return the figure that decides the best epoch, and 1 if lower is better, else -1."""
     if recipe.early_stopping is None:
         return VALID_LOSS, 1
-    return recipe.early_stopping.by, recipe.early_stopping.sign
+    return recipe.early_stopping.by, recipe.stopping_sign
 
 
 def _score(row: Row, criterion: str, sign: int) -> float | None:

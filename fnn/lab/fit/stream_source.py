@@ -65,6 +65,8 @@ class StreamSource:
         self._stopwatch = stopwatch
         self._last_call: StepCall | None = None
         self._nonfinite_steps = 0  # in a row
+        # The error of the next batch, which is raised when it is needed.
+        self._failure: Exception | None = None
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """Compile by a step on the next batch, whose train state is discarded."""
@@ -79,14 +81,23 @@ class StreamSource:
 
         A batch of another shape compiles another program.
         """
+        if self._failure is not None:
+            raise self._failure
         first_state = train_state
         measured_steps: list[dict[str, jax.Array]] = []
         ends_epoch = False
         while len(measured_steps) < max_steps and not ends_epoch:
             # Meanwhile the device computes the step before.
-            with self._stopwatch.measure("data"):
-                batch = self._stream.take()
-                position = self._stream.position_before
+            try:
+                with self._stopwatch.measure("data"):
+                    batch = self._stream.take()
+            except Exception as error:
+                # The steps before a wrong batch are recorded first.
+                if not measured_steps:
+                    raise
+                self._failure = error
+                break
+            position = self._stream.position_before
             after, measured = train_step_on_batch(self._recipe, train_state, *batch)
             # Waits for the step before. The step that was just launched is then discarded.
             if self._has_failed():
@@ -96,8 +107,13 @@ class StreamSource:
             measured_steps.append(measured)
             train_state = after
             # Without a known length, the epoch ends where there is no next batch.
-            with self._stopwatch.measure("data"):
-                ends_epoch = self._stream.end_epoch()
+            try:
+                with self._stopwatch.measure("data"):
+                    ends_epoch = self._stream.end_epoch()
+            except Exception as error:
+                # The batch that was read ahead is wrong.
+                self._failure = error
+                break
         # Validation is launched as well: the host waits for it in `wait`.
         validated = self._validate(train_state) if ends_epoch else None
         updated = update_on_validation(self._recipe, train_state, validated or {})

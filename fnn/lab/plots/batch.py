@@ -12,8 +12,8 @@ from fnn.errors import ConfigError
 from fnn.lab.plots.class_names import MAX_LENGTH, shorten_all
 from fnn.lab.plots.figure import FilePath, save_figure
 from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
+from fnn.train.arrays import validate_data
 from fnn.train.epoch import next_batch
-from fnn.train.inputs import validate_data
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import steps_per_epoch
 from fnn.types import Data, RandomKey, TrainState

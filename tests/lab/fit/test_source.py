@@ -181,12 +181,12 @@ def test_the_figures_of_a_segment_keep_no_larger_array_in_memory(key):
         assert len(values) == 3
 
 
-def poisoned_loader(index):
-    """The loader with a NaN in one batch."""
+def poisoned_loader(index, value):
+    """The loader with another value in one batch."""
     batches = [(data.to_float(images), labels) for images, labels in loader]
     images, labels = batches[index]
     images = np.array(images)
-    images[5, 0, 0] = np.nan
+    images[5, 0, 0] = value
     batches[index] = (images, labels)
     return batches
 
@@ -194,7 +194,8 @@ def poisoned_loader(index):
 @pytest.mark.parametrize("chunk", [1, 2, None])
 def test_a_nonfinite_batch_raises_with_its_step(chunk, key, tmp_path):
     plain = recipe.replace(augment=None)
-    batches = poisoned_loader(2)
+    # The number is finite, but not what the network makes of it.
+    batches = poisoned_loader(2, 3e38)
     with pytest.raises(NonFiniteError, match="step 2: expected finite loss") as caught:
         fit(key, recipe=plain, data=batches, chunk=chunk, checkpoints=tmp_path / "run")
     assert caught.value.step == 2
@@ -236,13 +237,29 @@ def test_after_an_error_of_the_loader_no_batch_is_lost(fails_at, chunk, key, tmp
     assert source.given[1:] == list(range(12 - len(source.given) + 1, 12))
 
 
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_after_a_wrong_batch_the_position_is_that_of_the_batch(chunk, key, tmp_path):
+    class Wrong(Seeking):
+        def __next__(self):
+            images, labels = super().__next__()
+            return images, labels + 10 * (self.at == 6)
+
+    options = {"steps_per_epoch": 4, "checkpoints": tmp_path / "run", "chunk": chunk}
+    with pytest.raises(LabelError, match="data batch 1 labels: expected 0 <= label < 10"):
+        fit(key, data=Wrong(), **options)
+    checkpoint = lab.read(tmp_path / "run")
+    assert checkpoint.step == 5
+    assert checkpoint.notes["place"]["state"]["json"]["at"] == 5
+
+
 @pytest.mark.parametrize("bad", [1, 5, 10])
 def test_after_a_nonfinite_step_the_position_is_that_before_its_batch(bad, key, tmp_path):
     class Poisoned(Seeking):
         def __next__(self):
             images, labels = super().__next__()
             images = np.asarray(data.to_float(images))
-            scale = np.nan if self.at - 1 == bad else 1.0
+            # Finite, but its square is not.
+            scale = 3e38 if self.at - 1 == bad else 1.0
             return images * np.float32(scale), labels
 
     plain = recipe.replace(augment=None)
@@ -276,6 +293,32 @@ def test_a_signal_ends_the_run_though_the_loader_hangs(key, tmp_path, monkeypatc
         fit(key, data=Blocking(6), **options)
     assert exit.value.code == 143
     assert lab.read(tmp_path / "run").step == 6
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_a_wrong_later_batch_raises_after_the_steps_before_it(chunk, key, tmp_path):
+    plain = recipe.replace(augment=None)
+    batches = poisoned_loader(2, np.nan)
+    message = r"data batch 2 inputs: expected finite numbers, got nan at index \(5, 0, 0, 0\)"
+    for source in (batches, Endless(batches)):
+        folder = tmp_path / type(source).__name__
+        with pytest.raises(NonFiniteError, match=message):
+            fit(key, recipe=plain, data=source, chunk=chunk, checkpoints=folder)
+        assert lab.read(folder).step == 2
+    # The recipe's on_nonfinite applies to inputs too.
+    skipping = plain.replace(on_nonfinite="skip")
+    history = fit(key, recipe=skipping, data=batches, chunk=chunk).history
+    assert (~history.finite).sum() == 3
+
+
+class Endless:
+    """Batches in a loader without a length, so that it is read one batch ahead."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def test_a_wrong_first_batch_raises_before_anything_compiles(key):

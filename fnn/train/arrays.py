@@ -1,0 +1,318 @@
+"""Conversion of the arrays of users to JAX arrays, and the checks of one array.
+
+Every function that takes data converts it here, so that a wrong array raises the same error in all
+of them. A check of values costs one pass over the array for its minimum and one for its maximum.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks, trees
+from fnn.data.sets.dataset import DataSet, Labeled
+from fnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
+from fnn.types import Data
+
+# Results of loaders that hold pairs, and how to get one of them.
+CONTAINERS: dict[Any, str] = {
+    DataSet: "one part, as data.digits().train",
+    Labeled: "its examples, as data.csv(...).examples",
+}
+ON_HOST = "cpu"  # platform whose arrays NumPy reads without a copy
+
+
+@runtime_checkable
+class HasArray(Protocol):
+    """An array of any library that NumPy can read."""
+
+    def __array__(self, dtype: Any = None) -> np.ndarray:
+        """Return it as an array of NumPy."""
+
+
+class Extremes(NamedTuple):
+    """The minimum and the maximum of an array, both NaN if it has a NaN."""
+
+    low: float | int
+    high: float | int
+
+
+# The extremes of immutable arrays by id, so that data that is passed again is not read again.
+_known: dict[int, tuple[Any, Extremes]] = {}
+
+
+class Conversion(NamedTuple):
+    """Options of a conversion of arrays.
+
+    Attributes:
+        copy: Whether to return arrays of JAX, which are copies. Otherwise arrays of NumPy stay as
+            they are, for a single call of a compiled program.
+        wait: Whether to read arrays on an accelerator, which waits for it.
+        finite: Whether NaN and infinity are errors.
+    """
+
+    copy: bool = True
+    wait: bool = True
+    finite: bool = True
+
+
+FULL = Conversion()
+ONE_CALL = Conversion(copy=False)
+
+
+def validate_data(where: str, data: Any, how: Conversion = FULL) -> Data:
+    """Convert (inputs, targets) to JAX arrays; raise an error if these are no examples.
+
+    All arrays but those of JAX are copied, since their owner may modify them later, and on CPU JAX
+    aliases the memory of NumPy arrays [jax issue 37830]. Arrays of 64-bit numbers become 32-bit
+    arrays, as always in JAX, if their values fit.
+
+    Args:
+        where: Name of the data in errors.
+        data: A pair of pytrees of arrays of NumPy, JAX or torch.
+        how: The checks of values, and copies.
+
+    Raises:
+        ConfigError: The data is not a pair.
+        DTypeError: An array does not hold real numbers, or has numbers that do not fit 32 bits.
+        ShapeError: There are no examples, or arrays differ in length.
+        NonFiniteError: An array holds NaN or infinity.
+    """
+    # These are pairs too, so that their parts would be taken for inputs and targets.
+    for container, parts in CONTAINERS.items():
+        if isinstance(data, container):
+            raise ConfigError(
+                where,
+                "a pair (inputs, targets)",
+                f"a {container.__name__} of {' and '.join(container._fields)}",
+                f"give {parts}",
+            )
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        got = type(data).__name__
+        if isinstance(data, np.ndarray | jax.Array):
+            got = f"{'ndarray' if isinstance(data, np.ndarray) else 'Array'} {checks.show(data)}"
+        elif isinstance(data, dict):
+            got = f"dict with {', '.join(map(str, data))}"
+        elif isinstance(data, tuple | list):
+            got = f"{type(data).__name__} of {len(data)}"
+        raise ConfigError(
+            where,
+            "a pair (inputs, targets)",
+            got,
+            'give both, as in (images, labels) or (batch["image"], batch["label"])',
+        )
+    prefix = name_prefix(where)
+    inputs = _convert_tree(f"{prefix}inputs", data[0], how)
+    targets = _convert_tree(f"{prefix}targets", data[1], how)
+    _expect_one_length(where, {"inputs": inputs, "targets": targets})
+    return inputs, targets
+
+
+def convert_inputs(where: str, inputs: Any) -> Any:
+    """Check inputs without targets for a single call, as `validate_data` does."""
+    converted = _convert_tree("inputs", inputs, ONE_CALL)
+    _expect_one_length(where, {"inputs": converted})
+    return converted
+
+
+def name_prefix(where: str) -> str:
+    """Return the words before `inputs` and `targets` in errors: none for the data itself."""
+    return "" if where in ("data", "batch") else f"{where} "
+
+
+def _convert_tree(name: str, tree: Any, how: Conversion) -> Any:
+    # The common case of one array needs no path.
+    if isinstance(tree, np.ndarray | jax.Array):
+        return _convert_array(name, tree, how)
+
+    def convert(path: str, leaf: Any) -> Any:
+        return _convert_array(path, leaf, how)
+
+    converted = trees.map_named(convert, name, tree, is_leaf=_is_leaf)
+    if not jax.tree.leaves(converted):
+        raise ShapeError(name, "at least one array", checks.show(tree), "give an array")
+    return converted
+
+
+def _is_leaf(node: Any) -> bool:
+    # A list of arrays is structure, a list of numbers is one array of another kind.
+    return isinstance(node, list) and not any(
+        isinstance(leaf, np.ndarray | jax.Array) for leaf in jax.tree.leaves(node)
+    )
+
+
+def _expect_one_length(where: str, data: Any) -> None:
+    leaves = jax.tree.leaves(data)
+    examples = leaves[0].shape[0]
+    if any(leaf.shape[0] != examples for leaf in leaves):
+        lengths = {name: leaf.shape[0] for name, leaf in trees.named_leaves(data).items()}
+        raise ShapeError(
+            where,
+            "inputs and targets of one length" if "targets" in data else "inputs of one length",
+            lengths,
+            "give one target for each input",
+        )
+    if examples == 0:
+        raise ShapeError(
+            where,
+            "at least one example",
+            "a batch axis with 0 examples",
+            "check how the data was selected",
+        )
+
+
+# One array.
+
+
+def _convert_array(name: str, leaf: Any, how: Conversion) -> Any:
+    is_jax = isinstance(leaf, jax.Array)
+    array = leaf if is_jax else _as_numpy(name, leaf)
+    dtype = array.dtype
+    is_float = jnp.issubdtype(dtype, jnp.floating)
+    if not is_float and not jnp.issubdtype(dtype, jnp.integer) and dtype != jnp.bool:
+        _raise_no_number(name, dtype)
+    if array.ndim == 0:
+        raise ShapeError(
+            name,
+            "a first axis of examples",
+            "shape ()",
+            "give an array with one row an example",
+        )
+    # JAX narrows 64-bit numbers; integers of fewer bits fit as they are.
+    narrow = dtype if is_jax else jax.dtypes.canonicalize_dtype(dtype)
+    if is_float or narrow != dtype:
+        extremes = read_extremes(array, how.wait)
+        if extremes is not None:
+            _expect_values(name, array, extremes, narrow, how)
+    if is_jax or not how.copy:
+        return array
+    # JAX may use the memory of the copy, which has no other owner.
+    return jnp.asarray(array.astype(narrow))
+
+
+def _as_numpy(name: str, leaf: Any) -> np.ndarray:
+    """Return the leaf as a NumPy array; DTypeError if this fails or would drop a mask."""
+    if isinstance(leaf, np.ma.MaskedArray):
+        return checks.unmasked(name, leaf)
+    array = leaf
+    if not isinstance(leaf, np.ndarray):
+        # Arrays of other libraries have this method.
+        if isinstance(leaf, type) or not isinstance(leaf, HasArray):
+            advice = "convert it with numpy.asarray"
+            raise DTypeError(name, "an array", type(leaf).__name__, advice)
+        try:
+            array = np.asarray(leaf)
+        except (TypeError, ValueError, RuntimeError):
+            # Such as one of torch in bfloat16, or on an accelerator.
+            advice = "convert it to numbers that NumPy has"
+            raise DTypeError(name, "an array of numbers", type(leaf).__name__, advice) from None
+    return checks.native(name, array)
+
+
+def _raise_no_number(name: str, dtype: Any) -> None:
+    expected, advice = "an array of numbers", "convert it to numbers first"
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        expected, advice = "an array of real numbers", "give both parts as channels"
+    raise DTypeError(name, expected, f"dtype {dtype}", advice)
+
+
+def _expect_values(
+    name: str,
+    array: Any,
+    extremes: Extremes,
+    narrow: Any,
+    how: Conversion,
+) -> None:
+    """Raise NonFiniteError for NaN and infinity, DTypeError for what the dtype cannot hold."""
+    low, high = extremes
+    is_float = jnp.issubdtype(narrow, jnp.floating)
+    # Both comparisons are False for NaN.
+    if is_float and how.finite and not (low > -np.inf and high < np.inf):
+        host = np.asarray(array)
+        wrong = ~np.isfinite(host)
+        raise_at_first(
+            NonFiniteError, name, "finite numbers", host, wrong, "drop or fill them first"
+        )
+    if narrow == array.dtype:
+        return
+    limits = jnp.finfo(narrow) if is_float else jnp.iinfo(narrow)
+    smallest, largest = np.asarray(limits.min).item(), np.asarray(limits.max).item()
+    # The comparisons are False for NaN too, next to which other numbers may be too large.
+    if not (low >= smallest and high <= largest):
+        # Infinity stays infinity.
+        wrong = ((array < smallest) | (array > largest)) & np.isfinite(array)
+        advice = "rescale, or enable jax_enable_x64"
+        raise_at_first(DTypeError, name, f"numbers that fit {narrow}", array, wrong, advice)
+
+
+# Values.
+
+
+def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
+    """Return the extremes of an array, or None where its values cannot be read.
+
+    Args:
+        array: Of NumPy or JAX, of real numbers, on this host. A traced array has no values yet.
+        wait: Whether to compute them on an accelerator, which waits for it.
+    """
+    if array.size == 0 or not checks.is_concrete(array):
+        return None
+    if isinstance(array, np.ndarray):
+        return _reduce(array)
+    known = _known.get(id(array))
+    if known is not None:
+        return known[1]
+    # The values of other processes cannot be read.
+    if not array.is_fully_addressable:
+        return None
+    if array.is_fully_replicated and _is_on_host(array):
+        extremes = _reduce(np.asarray(array))
+    elif wait:
+        # Not traced into a program that may be under construction.
+        with jax.ensure_compile_time_eval():
+            low, high = jax.jit(_low_and_high)(array)
+            extremes = Extremes(low.item(), high.item())
+    else:
+        return None
+    key = id(array)
+    _known[key] = weakref.ref(array, lambda _: _known.pop(key, None)), extremes
+    return extremes
+
+
+def _is_on_host(array: jax.Array) -> bool:
+    devices: Any = array.sharding.device_set
+    return all(device.platform == ON_HOST for device in devices)
+
+
+def _reduce(array: np.ndarray) -> Extremes:
+    return Extremes(array.min().item(), array.max().item())
+
+
+def _low_and_high(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return array.min(), array.max()
+
+
+def raise_at_first(
+    error: Callable[..., Exception],
+    name: str,
+    expected: str,
+    values: np.ndarray,
+    wrong: np.ndarray,
+    advice: str,
+) -> None:
+    """Raise the error, naming the first wrong value and its index, if any value is wrong."""
+    if not wrong.any():
+        return
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    # A one-dimensional index reads better as a number.
+    shown_index = index[0] if len(index) == 1 else index
+    count = f"{int(wrong.sum())} of {wrong.size}"
+    raise error(
+        name,
+        expected,
+        f"{values[index]} at index {shown_index} ({count})",
+        advice,
+    )

@@ -1,0 +1,159 @@
+"""Checks of a recipe's augmentation against the examples that it is to change."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fnn import augment, checks
+from fnn.augment.ops import GeometricOp, Op, PixelOp, PointOp
+from fnn.augment.policy import Policy
+from fnn.augment.targets import Together
+from fnn.errors import ConfigError
+from fnn.train.recipe import Recipe
+from fnn.types import ImageShape, RandomKey
+from fnn.values import Made
+
+
+class PolicyFacts(NamedTuple):
+    """Properties of the ops of a policy.
+
+    Attributes:
+        moves: Whether it moves pixels.
+        normalizes: Whether the values of its result are not levels.
+        needs_levels: Whether it takes values for levels in [0, 1].
+    """
+
+    moves: bool
+    normalizes: bool
+    needs_levels: bool
+
+
+def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
+    """Raise ConfigError for an augmentation that does not fit the examples, or not validation.
+
+    Augmentation is for training alone. A step of preprocessing that is part of it, such as
+    `normalize`, would leave validation and prediction on inputs of another kind.
+
+    Args:
+        recipe: From `train.recipe`.
+        inputs: Arrays (n, ...), of which shapes and dtypes are used.
+        targets: Arrays (n, ...), likewise.
+
+    Returns:
+        Whether the augmentation takes values for levels in [0, 1].
+    """
+    needs_levels = False
+    for policy in _policies(recipe.augment):
+        if not isinstance(inputs, jax.Array | np.ndarray):
+            raise ConfigError(
+                "recipe augment",
+                "images, one array (batch, height, width, channels), as inputs",
+                checks.show(inputs),
+                "give an augment.BatchPolicy, which takes the whole batch",
+            )
+        # Other ranks are left to the error of the policy.
+        if inputs.ndim != 4:
+            continue
+        height, width, channels = inputs.shape[1:]
+        facts = _trace_policy(policy, (height, width, channels))
+        if facts.normalizes:
+            raise ConfigError(
+                "recipe augment",
+                "random changes, which validation does without",
+                "augment.normalize",
+                "give prepare=data.normalize(mean, std), which validation uses too",
+            )
+        if facts.moves:
+            _expect_no_maps(inputs, targets)
+        _expect_size(recipe, policy, inputs)
+        needs_levels |= facts.needs_levels
+    return needs_levels
+
+
+def _policies(value: Any) -> Iterator[Policy]:
+    """Yield the image policies of an augmentation, those of batch policies included."""
+    if isinstance(value, Policy):
+        yield value
+    # `together` moves masks with their images. A function that is not made cannot be looked into.
+    elif isinstance(value, Made) and not isinstance(value, Together):
+        for child in value.children:
+            yield from _policies(child)
+
+
+def _trace_policy(policy: Policy, shape: ImageShape) -> PolicyFacts:
+    facts: list[PolicyFacts] = []
+
+    def lower(key: RandomKey) -> None:
+        ops = policy.lower(policy.draw(key, shape), shape)
+        # The numbers of ops are traced, their flags are not.
+        moves = any(map(_moves, ops))
+        normalizes = any(isinstance(op, PixelOp) and op.normalizes for op in ops)
+        facts.append(PolicyFacts(moves, normalizes, any(map(_needs_levels, ops))))
+
+    jax.eval_shape(lower, jax.random.key(0))
+    return facts[0]
+
+
+def _moves(op: Op) -> bool:
+    return isinstance(op, GeometricOp) or (isinstance(op, PixelOp) and op.moves_pixels)
+
+
+def _needs_levels(op: Op) -> bool:
+    return isinstance(op, PointOp) or (isinstance(op, PixelOp) and not op.unbounded)
+
+
+def _expect_no_maps(inputs: Any, targets: Any) -> None:
+    """Raise ConfigError for masks or images as targets, which would stay where they are."""
+    size = inputs.shape[1:3]
+    for leaf in jax.tree.leaves(targets):
+        if leaf.ndim >= 3 and leaf.shape[1:3] == size:
+            raise ConfigError(
+                "recipe augment",
+                f"an augmentation that moves the targets {leaf.dtype}{list(leaf.shape)} too",
+                "one that moves the pixels of images alone",
+                "use augment.together",
+            )
+
+
+def _expect_size(recipe: Recipe, policy: Policy, inputs: Any) -> None:
+    """Raise ConfigError if training is resized, in the same way for each image, and validation not.
+
+    A random crop to another size is left alone: it is augmentation.
+    """
+    height, width, channels = inputs.shape[1:]
+    shape = height, width, channels
+    if policy.reshape(shape) == shape:
+        return
+    for part in _chain_parts(policy):
+        new_shape = part.reshape(shape)
+        if part.words == 0 and new_shape != shape:
+            break
+        shape = new_shape
+    else:
+        return
+    augmented = jax.ShapeDtypeStruct(
+        (inputs.shape[0], *policy.reshape((height, width, channels))), inputs.dtype
+    )
+    stored = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
+    size, valid_size = (
+        jax.eval_shape(recipe.prepare, array).shape[1:3] for array in (augmented, stored)
+    )
+    if size != valid_size:
+        raise ConfigError(
+            "recipe augment",
+            f"images of the size of validation, {valid_size}",
+            size,
+            "resize or crop them all in prepare=, or before they are stored",
+        )
+
+
+def _chain_parts(policy: Policy) -> Iterator[Policy]:
+    """Yield the parts of chains, in order."""
+    if isinstance(policy, Made) and policy.maker is augment.chain:
+        for child in policy.children:
+            if isinstance(child, Policy):
+                yield from _chain_parts(child)
+    else:
+        yield policy

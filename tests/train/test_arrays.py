@@ -1,0 +1,66 @@
+"""Conversion of arrays, and their extremes."""
+
+import gc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.errors import DTypeError
+from fnn.train import arrays
+from fnn.train.arrays import Conversion, read_extremes, validate_data
+
+LABELS = np.zeros(4, np.int32)
+
+
+def test_batch_is_copied():
+    batch = (
+        {"a": np.ones((64, 64), np.float32), "b": np.ones((64, 64), np.float32)},
+        np.zeros(64, np.int32),
+    )
+    inputs, targets = validate_data("batch", batch)
+    for buffer in jax.tree.leaves(batch):
+        buffer[...] = 7
+    assert all((leaf == 1).all() for leaf in inputs.values()) and (targets == 0).all()
+
+
+def test_extremes_of_arrays_of_jax_are_remembered_while_they_live():
+    array = jnp.array([1.0, -2.0, 3.0])
+    assert read_extremes(array) == (-2, 3)
+    assert arrays._known[id(array)][1] == (-2, 3)
+    identity = id(array)
+    del array
+    gc.collect()
+    assert identity not in arrays._known
+
+
+def test_traced_and_empty_arrays_have_no_extremes():
+    assert read_extremes(np.zeros(0)) is None
+    jax.eval_shape(lambda x: x if read_extremes(x) is None else 1 / 0, jnp.ones(2))
+
+
+def test_values_of_a_sharded_array_are_read_on_its_devices():
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+    array = jax.device_put(np.array([1.0, 5.0, -1.0, 2.0], np.float32), split)
+    assert read_extremes(array, wait=False) is None
+    assert read_extremes(array) == (-1, 5)
+
+
+def test_nan_is_allowed_where_steps_may_be_skipped():
+    inputs = np.array([[np.nan], [np.inf], [1.0], [2.0]])
+    validate_data("batch", (inputs, LABELS), Conversion(finite=False))
+    with pytest.raises(DTypeError, match=r"inputs: expected numbers that fit float32, got 1e\+300"):
+        validate_data("batch", (inputs * 1e300, LABELS), Conversion(finite=False))
+
+
+def test_integers_of_64_bits_are_narrowed_where_they_fit():
+    _, targets = validate_data("batch", (LABELS, np.array([0, 1, 2**31 - 1, -(2**31)])))
+    assert targets.dtype == jnp.int32 and targets[2] == 2**31 - 1
+
+
+def test_a_mask_without_masked_entries_is_no_mask():
+    masked = np.ma.masked_less(np.ones((4, 2), np.float32), 0)
+    inputs, _ = validate_data("batch", (masked, LABELS))
+    np.testing.assert_array_equal(inputs, np.ones((4, 2)))

@@ -1,0 +1,72 @@
+"""Augmentation that would leave validation or the targets behind is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from fnn import augment, data, nn, optim, train
+from fnn.errors import ConfigError
+from fnn.train.augmentation import trace_augmentation
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+LABELS = np.arange(4, dtype=np.int32) % 2
+MASKS = (IMAGES[..., 0] > 99).astype(np.int32)
+normalize = augment.normalize([0.5], [0.2])
+
+
+def check(policy, targets=LABELS, **options):
+    recipe = train.recipe(nn.chain(nn.conv(2)), optim.sgd(0.1), augment=policy, **options)
+    return trace_augmentation(recipe, IMAGES, targets)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        normalize,
+        augment.chain(augment.flip_lr(), normalize),
+        augment.batch_chain(augment.chain(augment.flip_lr(), normalize)),
+    ],
+)
+def test_normalize_belongs_to_prepare(policy):
+    with pytest.raises(ConfigError, match=r"augment.normalize; give prepare=data.normalize"):
+        check(policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [augment.crop(6), augment.resize(12), augment.chain(augment.flip_lr(), augment.resize(12))],
+)
+def test_a_resize_of_all_images_belongs_to_prepare(policy):
+    with pytest.raises(ConfigError, match=r"expected images of the size of validation, \(8, 8\)"):
+        check(policy)
+
+
+def test_random_crops_and_a_size_that_prepare_restores_are_accepted():
+    check(augment.random_resized_crop(6))
+    check(augment.chain(augment.pad(1), augment.crop(8)))
+    check(augment.crop(6), prepare=lambda x: data.to_float(x)[:, :6, :6])
+
+
+@pytest.mark.parametrize("targets", [MASKS, MASKS[..., None], {"mask": MASKS, "label": LABELS}])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        augment.flip_lr(),
+        augment.one_of(augment.invert(), augment.rotate(10.0)),
+        augment.batch_chain(augment.random_crop(padding=1)),
+    ],
+)
+def test_masks_as_targets_need_together(policy, targets):
+    with pytest.raises(ConfigError, match=r"recipe augment: .* moves the targets int32\[4, 8, 8"):
+        check(policy, targets)
+
+
+def test_colors_and_functions_of_the_user_may_have_masks_as_targets():
+    check(augment.brightness((0.9, 1.1)), MASKS)
+    check(lambda key, image: image, MASKS)
+
+
+def test_a_run_refuses_moving_masks():
+    recipe = train.recipe(nn.chain(nn.conv(2)), optim.sgd(0.1), augment=augment.flip_lr())
+    with pytest.raises(ConfigError, match=r"use augment\.together"):
+        train.run(jax.random.key(0), recipe, (IMAGES, MASKS), epochs=1, batch_size=2)

@@ -1,0 +1,114 @@
+"""Inputs that must have one scale: those of training and validation, and batches of a stream."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import augment, lab, nn, optim, train
+from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
+
+COUNT = 8
+draw = np.random.default_rng(0)
+FLOATS = draw.random((COUNT, 6, 6, 1), np.float32)
+BYTES = draw.integers(1, 256, FLOATS.shape, np.uint8)
+LABELS = np.arange(COUNT, dtype=np.int32) % 3
+key = jax.random.key(0)
+recipe = train.recipe(nn.chain(nn.conv(2), nn.flatten(), nn.dense(3)), optim.sgd(0.1))
+fit = partial(lab.fit, key, recipe, epochs=1, show=False)
+HIGH = FLOATS * 255
+SCALES = {
+    "floats after bytes": (BYTES, HIGH),
+    "bytes after floats": (HIGH, BYTES),
+    "255 after 1": (FLOATS, HIGH),
+    "1 after 255": (HIGH, FLOATS),
+    "standardized after bytes": (BYTES, (FLOATS - 0.5) * 4),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_another_scale_of_validation_or_of_a_later_batch_raises(name):
+    first, second = SCALES[name]
+    data, other = (first, LABELS), (second, LABELS)
+    message = "inputs: expected the scale of the (training inputs|first batch), .*; give both as"
+    for call in (
+        lambda: train.run(key, recipe, data, valid=other, epochs=1, batch_size=4),
+        lambda: fit(data, valid=other, batch_size=4),
+        lambda: fit([data, data], valid=other),
+        lambda: fit([data, other]),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            call()
+
+
+def test_bytes_and_floats_of_one_scale_validate_alike():
+    data = BYTES, LABELS
+    loss = train.run(key, recipe, data, valid=data, epochs=1, batch_size=4).history.valid_loss
+    for prepare, valid in ((recipe.prepare, BYTES / np.float32(255)), (scaled, np.float32(BYTES))):
+        other = recipe.replace(prepare=prepare)
+        run = partial(train.run, key, other, data, epochs=1, batch_size=4)
+        np.testing.assert_allclose(run(valid=(valid, LABELS)).history.valid_loss, loss, rtol=1e-5)
+    # Where prepare divides floats too, floats in [0, 1] are of another scale.
+    with pytest.raises(ConfigError, match="valid inputs: expected the scale"):
+        run(valid=(BYTES / np.float32(255), LABELS))
+
+
+def scaled(x):
+    return x.astype(jnp.float32) / 255
+
+
+def test_a_dark_batch_has_no_other_scale():
+    fit([(HIGH, LABELS), (HIGH * 0, LABELS)])
+    fit([(HIGH * 0, LABELS), (HIGH, LABELS)])
+
+
+def test_a_later_batch_of_another_dtype_rank_or_structure_raises():
+    first = FLOATS, LABELS
+    for later, error, message in (
+        (
+            (FLOATS.astype(np.float16), LABELS),
+            DTypeError,
+            "data batch 1 inputs: expected float32 as in the first batch, got float16",
+        ),
+        (
+            ({"a": FLOATS}, LABELS),
+            TreeMismatchError,
+            "data batch 1 inputs: expected inputs as in the first batch, got inputs/a",
+        ),
+    ):
+        loose = recipe.replace(prepare=lambda x: jax.tree.leaves(x)[0].astype(jnp.float32))
+        with pytest.raises(error, match=message):
+            lab.fit(key, loose, [first, later], epochs=1, show=False)
+    pooled = train.recipe(nn.chain(nn.global_avg_pool(), nn.dense(3)), optim.sgd(0.1))
+    run = partial(lab.fit, key, pooled, epochs=1, show=False)
+    with pytest.raises(ShapeError, match="data batch 1 inputs: expected 4 axes as in the first"):
+        run([first, (FLOATS[:, 0], LABELS)])
+    # Images of another size are another program, which the network accepts.
+    run([first, (FLOATS[:, :4], LABELS)])
+
+
+def test_levels_for_augmentation_are_checked():
+    bright = recipe.replace(augment=augment.brightness((0.9, 1.1)))
+    train_state = train.start(key, bright, (6, 6, 1))
+    good = FLOATS, LABELS
+    calls = (
+        lambda wrong: train.run(key, bright, wrong, epochs=1, batch_size=4),
+        lambda wrong: train.run(key, bright, good, valid=wrong, epochs=1, batch_size=4),
+        lambda wrong: lab.fit(key, bright, [good, wrong], epochs=1, show=False),
+        lambda wrong: train.step(bright, train_state, wrong),
+        lambda wrong: train.epoch(bright, train_state, wrong, batch_size=4),
+        lambda wrong: train.evaluate(bright, train_state, wrong),
+    )
+    for images, message in ((HIGH, "max 25"), (FLOATS - 0.5, "min -0.")):
+        for call in calls:
+            with pytest.raises(ConfigError, match=rf"images: expected \[0, 1\], got {message}"):
+                call((images, LABELS))
+
+
+def test_levels_on_both_sides_of_zero_are_standardized():
+    """Geometry takes any values; changes of levels would clip them."""
+    centered = (FLOATS - 0.5) * 4, LABELS
+    flipped = recipe.replace(augment=augment.flip_lr())
+    train.step(flipped, train.start(key, flipped, (6, 6, 1)), centered)
