@@ -1,6 +1,7 @@
 """Log into event files of TensorBoard."""
 
 import os
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
@@ -145,19 +146,20 @@ class EventFile:
     """
 
     def __init__(self, directory: Path, session: int, first_step: int):
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
         self._event = Event
         self._directory = directory
-        # The suffix is needed because tensorboardX names files by the second: two sessions within
-        # one second would write to one file.
+        # The number of the session keeps two sessions within one second apart.
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{session:04}"
         with self._write_errors():
             make_folder(directory)
-            self._writer = EventsWriter(str(directory / "events"), f".{session:04}")
+            self._writer = RecordWriter(str(directory / name))
         # TensorBoard discards events from this mark on, but not for the first one of a directory.
         # So every session writes one, also the first.
         start = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._write(Event(step=first_step, session_log=start))
 
     def add(self, summary: Any, step: int = 0) -> None:
@@ -176,7 +178,7 @@ class EventFile:
 
     def _write(self, event: Any) -> None:
         with self._write_errors():
-            self._writer.write_event(event)
+            self._writer.write(event.SerializeToString())
 
     def _write_errors(self) -> AbstractContextManager[None]:
         return write_errors("events", self._directory)

@@ -209,5 +209,5 @@ def test_a_state_that_json_would_change_is_not_saved(state):
 def test_none_is_a_wrong_batch_and_not_the_end():
     stream = BatchStream([batch(0), None, batch(1)], None)
     stream.take()
-    with pytest.raises(ConfigError, match="data batch: expected"):
+    with pytest.raises(ConfigError, match="data batch 1: expected"):
         stream.take()

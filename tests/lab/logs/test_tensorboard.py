@@ -182,4 +182,4 @@ def test_a_full_disk_raises(tmp_path):
         log.write(steps, {"loss": steps / 2})
     with full_disk(4000), pytest.raises(WriteError):
         log.close()
-    log.close()
+    log.close()  # the file is closed already
