@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.core.reparametrization import change_kernels, kernels, with_kernels
 from fnn.types import Layer, Number, Params, Shape, State
 from fnn.values import maker

@@ -9,7 +9,7 @@ from fnn import checks, trees
 from fnn.errors import DTypeError, ShapeError
 from fnn.nn.core.bounds import nan_outside_bounds
 from fnn.nn.core.composite import Go, composite
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.nn.core.wide_sums import along_last, take_rows
 from fnn.nn.initializers.random import normal

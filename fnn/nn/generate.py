@@ -11,7 +11,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, NonFiniteError, RangeError, ShapeError
 from fnn.nn.core.composite import expect_layer
-from fnn.nn.core.decoding import decode, join_cache, split_cache
+from fnn.nn.core.decoder import decode, join_cache, split_cache
 from fnn.types import Layer, Number, RandomKey, Span, State, Weights
 from fnn.values import Made
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.affine import add_bias, expect_affine, init_affine
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.core.wide_sums import broadcast
 from fnn.nn.initializers.random import lecun_normal
 from fnn.types import Initializer, Layer, Params, Shape, State

@@ -64,6 +64,7 @@ from fnn.optim.transforms.gradients import centralize as centralize
 from fnn.optim.transforms.gradients import clip_by_global_norm as clip_by_global_norm
 from fnn.optim.transforms.gradients import clip_by_value as clip_by_value
 from fnn.optim.transforms.gradients import noise as noise
+from fnn.optim.transforms.half_precision import stochastic_rounding as stochastic_rounding
 from fnn.optim.transforms.loss_scale import back_off_scale as back_off_scale
 from fnn.optim.transforms.loss_scale import loss_scale as loss_scale
 from fnn.optim.transforms.loss_scale import scale_loss as scale_loss
@@ -71,7 +72,6 @@ from fnn.optim.transforms.loss_scale import skip_nonfinite as skip_nonfinite
 from fnn.optim.transforms.partition import partition as partition
 from fnn.optim.transforms.plateau import observe_loss as observe_loss
 from fnn.optim.transforms.plateau import plateau as plateau
-from fnn.optim.transforms.rounding import stochastic_rounding as stochastic_rounding
 from fnn.optim.transforms.sam import sam as sam
 from fnn.optim.transforms.updates import project as project
 from fnn.optim.transforms.updates import scale_by_depth as scale_by_depth

@@ -10,8 +10,8 @@ from fnn import checks, optim, trees
 from fnn.augment import Batch, batched
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.transform import find_states, frozen_paths, last_rate, with_extra_args
+from fnn.optim.transforms.half_precision import RoundingState
 from fnn.optim.transforms.loss_scale import skipped_state
-from fnn.optim.transforms.rounding import RoundingState
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples

@@ -15,7 +15,7 @@ TEXT = "a quick\nbrown fox; über 日本 🦊, a\u0301 \x00"
 
 
 @pytest.mark.parametrize("vocabulary", [data.characters(TEXT), data.utf8()])
-def test_decoding_inverts_encoding(vocabulary):
+def test_decoder_inverts_encoding(vocabulary):
     for text in (TEXT, "fox", ""):
         tokens = vocabulary.encode(text)
         assert tokens.dtype == np.int32

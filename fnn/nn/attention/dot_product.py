@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fnn import trees
 from fnn.errors import ShapeError
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.linear import dense
 from fnn.types import KERNEL, Initializer, Layer, Number, Params, Shape, State
 

@@ -13,7 +13,7 @@ from fnn.nn.attention.attention import attention
 from fnn.nn.attention.dot_product import divide_width, projection
 from fnn.nn.combinators.chain import chain
 from fnn.nn.core.composite import Go, composite
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.dropout import drop_path, dropout
 from fnn.nn.normalization.layer_norm import layer_norm
 from fnn.types import Initializer, Layer, Number, Shape

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnn.errors import ShapeError
 from fnn.nn.core.composite import Go, composite, name_layers
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.types import Layer, Shape
 from fnn.values import maker
 

@@ -6,7 +6,7 @@ from typing import Any
 from fnn.errors import ConfigError
 from fnn.nn.combinators.pick import expect_path, part_of
 from fnn.nn.core.composite import Go, composite, expect_layer
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.types import Layer
 from fnn.values import maker
 

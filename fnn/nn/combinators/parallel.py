@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.composite import Go, Parts, composite, name_layers
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.core.stateless import stateless
 from fnn.types import Layer, Shape
 from fnn.values import maker

@@ -11,7 +11,7 @@ from jax import Array
 from fnn import checks, trees
 from fnn.errors import ShapeError, TreeMismatchError, inside
 from fnn.nn.core.composite import as_shape, describe_arrays, drop_empty, expect_layer, expect_names
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.types import Layer, Params, Shape, State
 from fnn.values import maker
 

@@ -8,7 +8,7 @@ import jax
 from fnn import checks, trees
 from fnn.errors import ConfigError, inside
 from fnn.nn.core.composite import as_shape, describe_arrays, drop_empty, expect_layer, expect_names
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.types import Layer, Params, Shape, State
 from fnn.values import maker
 

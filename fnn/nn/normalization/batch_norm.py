@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.nn.core.bounds import nan_outside_bounds
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.core.wide_sums import along_last
 from fnn.nn.normalization.moments import AFFINE, normalize, normalized
 from fnn.types import Initializer, Layer, Number, Params, Shape, State

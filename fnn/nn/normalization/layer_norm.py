@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ShapeError
-from fnn.nn.core.decoding import per_position
+from fnn.nn.core.decoder import per_position
 from fnn.nn.normalization.moments import AFFINE, moments, normalization, normalize
 from fnn.types import Layer, Number, Params, Shape
 from fnn.values import maker

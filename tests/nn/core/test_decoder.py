@@ -7,7 +7,7 @@ import pytest
 
 from fnn import nn
 from fnn.errors import ConfigError
-from fnn.nn.core.decoding import decode, join_cache, per_position, split_cache
+from fnn.nn.core.decoder import decode, join_cache, per_position, split_cache
 from fnn.types import Layer, Span
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6)), jnp.float32)
