@@ -188,6 +188,8 @@ def test_a_shape_without_features_raises(maker):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_outputs_and_targets_of_different_shapes_raise(loss):
+    if loss == "objective.adversarial":
+        pytest.skip("its targets are ignored")
     outputs, targets = batch_for(loss, 7)
     function = makers.public()[loss]
     for wrong in (

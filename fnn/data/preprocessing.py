@@ -198,12 +198,11 @@ def _broadcast(row: Row, x: jax.Array) -> jax.Array:
 def plain_array(where: str, x: Any) -> Any:
     """Return an array as JAX takes it: in native byte order.
 
-    Raises DTypeError for a masked array, whose mask JAX would drop, and for text, objects, times
+    Raises DTypeError for masked entries, whose mask JAX would drop, and for text, objects, times
     and complex numbers. Lists, and arrays of JAX, are returned as they are.
     """
     if isinstance(x, np.ma.MaskedArray):
-        advice = "fill it in, as by x.filled(0), or leave such examples out"
-        raise DTypeError(where, "an array without a mask", "a masked array", advice)
+        x = checks.unmasked(where, x)
     if not isinstance(x, np.ndarray):
         return x
     # Objects, bytes, text, times, complex numbers.

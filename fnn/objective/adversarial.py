@@ -56,7 +56,8 @@ def adversarial(
     Raises:
         ConfigError: `kind` is not one of these, or `penalty` is negative.
         TreeMismatchError: The outputs lack a score.
-        ShapeError: A score has no batch axis.
+        DTypeError: The scores are not floats.
+        ShapeError: The scores have no examples, or differ in shape.
     """
     checks.choice("adversarial kind", kind, tuple(KINDS))
     checks.number("adversarial penalty", penalty, "[0, inf)")
@@ -69,12 +70,16 @@ def adversarial(
             got,
             "give the outputs of nn.adversarial",
         )
+    for name in names:
+        checks.floating(f"adversarial {name}", outputs[name])
+    shape = outputs["real"].shape
     total: Any = 0.0
     for name, term in zip(names, KINDS[kind], strict=True):
         scores = outputs[name]
-        if not jnp.ndim(scores):
+        if scores.shape != shape or not shape or not scores.size:
+            expected = "(batch, ...), of one shape for real, fake and fool"
             advice = "give one or more scores for each example"
-            raise ShapeError(f"adversarial {name}", "(batch, ...)", jnp.shape(scores), advice)
+            raise ShapeError(f"adversarial {name}", expected, scores.shape, advice)
         total = total + mean_per_example(term(scores.astype(trees.wide(scores))))
     if "slope" in outputs:
         slope = outputs["slope"]

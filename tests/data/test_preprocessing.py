@@ -178,7 +178,7 @@ WRONG = [
     (
         lambda: data.standardize(MASKED),
         DTypeError,
-        r"standardize train_inputs: expected an array without a mask, got .*; fill it in",
+        r"standardize train_inputs: expected an array without a mask, got .*; fill them",
     ),
     (lambda: standardized(MASKED), DTypeError, "normalize x: expected an array without a mask"),
     (lambda: standardized.inverse(MASKED), DTypeError, "inverse y: expected an array without a"),
@@ -255,11 +255,6 @@ WRONG = [
         lambda: data.to_float({"x": np.ma.masked_greater(BYTES, 200)}),
         DTypeError,
         "to_float x: expected an array without a mask",
-    ),
-    (
-        lambda: data.normalize([0.5] * 3, [1.0] * 3)(BYTES.astype(">f4")),
-        DTypeError,
-        "to_float x: expected native byte order, got dtype >f4",
     ),
     (
         lambda: data.normalize(np.ones((3, 3)), np.ones(3)),

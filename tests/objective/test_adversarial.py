@@ -41,3 +41,6 @@ def test_a_score_without_a_batch_raises():
     outputs = {name: jnp.float32(0) for name in OUTPUTS}
     with pytest.raises(ShapeError, match=r"adversarial real: expected \(batch, ...\)"):
         objective.adversarial(outputs, None)
+    outputs = {name: jnp.ones(3) for name in OUTPUTS} | {"fool": jnp.ones(2)}
+    with pytest.raises(ShapeError, match=r"adversarial fool: .*, got \(2,\)"):
+        objective.adversarial(outputs, None)

@@ -11,6 +11,7 @@ import pytest
 
 from fnn import nn, objective, optim, train
 from fnn.errors import ConfigError
+from fnn.objective.adversarial import score_gap
 from fnn.objective.loss import DeclaredLoss, as_loss
 from fnn.types import Loss, Number
 
@@ -32,7 +33,10 @@ def scaled_error(outputs, targets, *, scale: Number = 1.0, power: int = 2):
 def test_classification_losses_have_accuracy_as_metric(name):
     loss = DECLARED[name]
     assert loss.classes == (name in CLASSES) and loss.ignored == frozenset() and loss.heads is None
-    assert loss.metric == (("accuracy", objective.accuracy) if name in CLASSES else None)
+    metric = ("accuracy", objective.accuracy) if name in CLASSES else None
+    if name == "adversarial":
+        metric = ("gap", score_gap)
+    assert loss.metric == metric
     assert loss.probabilities == (name == "cross_entropy")
 
 

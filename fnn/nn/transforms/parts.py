@@ -1,6 +1,5 @@
 """Take, replace and initialize parts of a network, for transfer learning."""
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -60,7 +59,16 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
     # Only the parts on the path are made again; the others are the same objects.
     changed = map_parts(network, change)
     # The name is kept, so that a changed part of a chain has params under the same name.
-    return dataclasses.replace(changed, name=name_of(network))
+    return Layer(
+        changed.init,
+        changed.apply,
+        name_of(network),
+        changed.parts,
+        changed.with_parts,
+        changed.by_name,
+        any_channels=changed.any_channels,
+        decoder=changed.decoder,
+    )
 
 
 @maker

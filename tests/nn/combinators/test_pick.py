@@ -110,7 +110,6 @@ ONE_ARRAY = {
     "conv": nn.conv(2),
     "flatten": nn.flatten(),
     "tanh": nn.tanh(),
-    "batch_norm": nn.batch_norm(),
     "layer_norm": nn.layer_norm(),
     "dropout": nn.dropout(0.1),
     "global_avg_pool": nn.global_avg_pool(),
