@@ -18,26 +18,34 @@ from jax.custom_batching import custom_vmap
 
 from fnn.types import Step
 
+Function = Callable[..., Any]
+Arrays = tuple[Array, ...]
+
 # Elements. Smaller arrays stay in the cache, where a conditional costs more than it saves.
 LARGE = 1 << 16
 
 
-def on_cpu_else(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+def on_cpu_else(cpu: Function, default: Function) -> Function:
     """Choose between two functions by the platform that the program is compiled for.
 
     Args:
         cpu: The function on CPU.
         default: The function elsewhere, with results of the same shapes and dtypes.
     """
-    return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+    def chosen(*arrays: Any) -> Any:
+        return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+    return chosen
 
 
 def opaque_true(number: Array) -> Array:
     """True, computed such that XLA cannot know it: no float is less than -inf, nor is NaN."""
-    return ~(number < -jnp.inf)
+    is_below = number < -jnp.inf
+    return ~is_below
 
 
-def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
+def fusion_barrier(function: Function, *arrays: Array) -> Any:
     """Compute function(*arrays) in separate loops on CPU, not fused with other operations.
 
     What it does. It puts the function into a conditional that XLA cannot decide.
@@ -49,18 +57,28 @@ def fusion_barrier(function: Callable[..., Any], *arrays: Array) -> Any:
         function: A pure function. It must not close over traced arrays that `vmap` maps.
         arrays: Its arguments, at least one.
     """
-    number = arrays[0].reshape(-1)[:1].sum().astype(jnp.float32)
-    always = on_cpu_else(opaque_true, lambda x: jnp.ones_like(x, bool))(number)
+    flat = arrays[0].reshape(-1)
+    # One number, or none of an empty array, whose sum is 0.
+    first = flat[:1].sum()
+    number = first.astype(jnp.float32)
+
+    def certain_true(x: Array) -> Array:
+        # A constant, by which other platforms remove the conditional.
+        return jnp.ones_like(x, bool)
+
+    condition = on_cpu_else(opaque_true, certain_true)
+    always = condition(number)
 
     def never(*operands: Array) -> Any:
         # Zeros like the results, not constants: within a shard_map they must vary over devices as
         # the results do.
-        return jax.tree.map(jnp.zeros_like, function(*operands))
+        results = function(*operands)
+        return jax.tree.map(jnp.zeros_like, results)
 
     return jax.lax.cond(always, function, never, *arrays)
 
 
-def fused_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused_alone(function: Function) -> Function:
     """Put a function of an image behind a `fusion_barrier`, once for the whole batch under `vmap`.
 
     There is a barrier only where the first array holds integers. Where it holds floats the function
@@ -78,15 +96,25 @@ def fused_alone(function: Callable[..., Any]) -> Callable[..., Any]:
         return fusion_barrier(function, *arrays)
 
     @integers.def_vmap
-    def batch_of_integers(size: int, batched: Sequence[bool], *arrays: Array) -> tuple[Any, Any]:
+    def batch_of_integers(
+        size: int,
+        batched: Sequence[bool],
+        *arrays: Array,
+    ) -> tuple[Any, Any]:
         axes = [0 if is_batched else None for is_batched in batched]
-        result = fused_alone(jax.vmap(function, axes))(*arrays)
-        return result, jax.tree.map(lambda _: True, result)
+        batch_function = jax.vmap(function, axes)
+        # Once more, so that a further vmap has one barrier too.
+        alone = fused_alone(batch_function)
+        result = alone(*arrays)
+        out_batched = jax.tree.map(lambda _: True, result)
+        return result, out_batched
 
     def call(first: Array, *others: Array) -> Any:
         if jnp.issubdtype(first.dtype, jnp.floating):
             return function(first, *others)
-        return integers(first, *(jax.lax.stop_gradient(other) for other in others))
+        # An image of integers has no derivative, so that the others need none.
+        constants = [jax.lax.stop_gradient(other) for other in others]
+        return integers(first, *constants)
 
     return call
 
@@ -97,31 +125,43 @@ def materialize(tree: Any) -> Any:
     It can be mapped and differentiated.
     """
     leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, _materialize(*leaves)) if leaves else tree
+    # A barrier needs at least one array.
+    if not leaves:
+        return tree
+    written = _materialize(*leaves)
+    return jax.tree.unflatten(structure, written)
 
 
 @custom_vmap
-def _materialize_batch(*arrays: Array) -> tuple[Array, ...]:
-    return fusion_barrier(lambda *operands: operands, *arrays)
+def _materialize_batch(*arrays: Array) -> Arrays:
+    def identity(*operands: Array) -> Arrays:
+        return operands
+
+    return fusion_barrier(identity, *arrays)
 
 
 @_materialize_batch.def_vmap
 def _materialize_vmapped(
-    size: int, batched: Sequence[bool], *arrays: Array
-) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-    return _materialize_batch(*arrays), tuple(batched)
+    size: int,
+    batched: Sequence[bool],
+    *arrays: Array,
+) -> tuple[Arrays, tuple[bool, ...]]:
+    results = _materialize_batch(*arrays)
+    # Each result is mapped as its operand.
+    out_batched = tuple(batched)
+    return results, out_batched
 
 
 @jax.custom_jvp
-def _materialize(*arrays: Array) -> tuple[Array, ...]:
+def _materialize(*arrays: Array) -> Arrays:
     return _materialize_batch(*arrays)
 
 
 @_materialize.defjvp
-def _materialize_jvp(
-    arrays: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    return _materialize(*arrays), tangents
+def _materialize_jvp(arrays: Arrays, tangents: Arrays) -> tuple[Arrays, Arrays]:
+    results = _materialize(*arrays)
+    # The derivative of the identity: tangents are passed on as they are.
+    return results, tangents
 
 
 def rounded(x: Array) -> Array:
@@ -135,17 +175,23 @@ def rounded(x: Array) -> Array:
     When it can go. When XLA lets a program forbid the contraction.
     """
     # This order of the operands is one instruction on CPU, and keeps NaN.
-    limit = float(jnp.finfo(x.dtype).max) / 2
-    return jnp.where(x > limit, limit, x)
+    largest = float(jnp.finfo(x.dtype).max)
+    limit = largest / 2
+    is_above = x > limit
+    return jnp.where(is_above, limit, x)
 
 
 def rounded_product(a: Array, b: Array) -> Array:
     """The product of two floats, rounded before anything is added to it; see `rounded`."""
-    return rounded(a * b)
+    product = a * b
+    return rounded(product)
 
 
 def update_in_place(
-    function: Callable[..., Any], count: Step, kept: tuple[Any, ...], *others: Any
+    function: Function,
+    count: Step,
+    kept: tuple[Any, ...],
+    *others: Any,
 ) -> tuple[Any, ...]:
     """Compute function(kept, *others) and write the result over `kept`.
 
@@ -162,14 +208,22 @@ def update_in_place(
         kept: Pytrees of arrays, such as parameters and optimizer slots.
         others: Further arguments, such as gradients.
     """
-    if max(array.size for array in jax.tree.leaves(kept)) < LARGE:
+    leaves = jax.tree.leaves(kept)
+    largest = max(array.size for array in leaves)
+    # Small parameters would take longer with a conditional.
+    if largest < LARGE:
         return function(kept, *others)
 
-    def on_cpu(kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:
-        always = opaque_true(jnp.asarray(count, jnp.float32))
-        return jax.lax.cond(always, function, lambda kept, *_: kept, kept, *others)
+    def unchanged(kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:
+        return kept
 
-    return on_cpu_else(on_cpu, function)(kept, *others)
+    def on_cpu(kept: tuple[Any, ...], *others: Any) -> tuple[Any, ...]:
+        number = jnp.asarray(count, jnp.float32)
+        always = opaque_true(number)
+        return jax.lax.cond(always, function, unchanged, kept, *others)
+
+    update = on_cpu_else(on_cpu, function)
+    return update(kept, *others)
 
 
 def from_batched(batched: Callable[..., Array]) -> Callable[..., Array]:
@@ -186,18 +240,38 @@ def from_batched(batched: Callable[..., Array]) -> Callable[..., Array]:
     gathered = custom_vmap(batched)
 
     @gathered.def_vmap
-    def fold(size: int, is_batched: list[bool], *arrays: Array) -> tuple[Array, bool]:
-        full = [
-            array if has_axis else jnp.broadcast_to(array, (size, *array.shape))
-            for array, has_axis in zip(arrays, is_batched, strict=True)
-        ]
-        # (size, batch, ...) -> (size * batch, ...) and back
-        result = gathered(*(array.reshape(-1, *array.shape[2:]) for array in full))
-        return result.reshape(size, -1, *result.shape[1:]), True
+    def fold(
+        size: int,
+        is_batched: list[bool],
+        *arrays: Array,
+    ) -> tuple[Array, bool]:
+        folded = []
+        for array, has_axis in zip(arrays, is_batched, strict=True):
+            if not has_axis:
+                # The same for all images of the mapped axis.
+                full_shape = (size, *array.shape)
+                array = jnp.broadcast_to(array, full_shape)
+            # (size, batch, ...) -> (size * batch, ...)
+            rest = array.shape[2:]
+            folded.append(array.reshape(-1, *rest))
+        result = gathered(*folded)
+        # (size * batch, ...) -> (size, batch, ...)
+        result_rest = result.shape[1:]
+        unfolded = result.reshape(size, -1, *result_rest)
+        return unfolded, True
 
     def one(image: Array, *others: Array) -> Array:
+        batch = image[None]  # (1, height, width, channels)
         if jnp.issubdtype(image.dtype, jnp.floating):
-            return batched(image[None], *(other[None] for other in others))[0]
-        return gathered(image[None], *(jax.lax.stop_gradient(other)[None] for other in others))[0]
+            arguments = [other[None] for other in others]
+            results = batched(batch, *arguments)
+            return results[0]
+        # An image of integers has no derivative, so that the others need none.
+        arguments = []
+        for other in others:
+            constant = jax.lax.stop_gradient(other)
+            arguments.append(constant[None])
+        results = gathered(batch, *arguments)
+        return results[0]
 
     return one

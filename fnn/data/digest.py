@@ -26,17 +26,51 @@ def digest(data: Any) -> str:
         DTypeError: An array is traced or masked, or does not hold numbers.
     """
     total = hashlib.sha256()
-    for name, leaf in trees.named_leaves(data).items():
+    leaves = trees.named_leaves(data)
+    for name, leaf in leaves.items():
         where = f"digest {name}".rstrip()
-        if not checks.is_concrete(leaf):
-            raise DTypeError(where, "known numbers", "a traced array", "call it outside of jax.jit")
-        if isinstance(leaf, np.ma.MaskedArray):
-            raise DTypeError(where, "an array without a mask", "a masked array", "fill it in")
-        array = np.asarray(leaf)
-        if array.dtype.kind in "OSUMm":
-            raise DTypeError(where, "an array of numbers", array.dtype, "convert it first")
+        array = _expect_numbers(where, leaf)
         # Little-endian and by rows, as most arrays lie.
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        total.update(f"{name} {array.dtype} {np.shape(leaf)};".encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
+        dtype = array.dtype.newbyteorder("<")
+        array = np.ascontiguousarray(array, dtype)
+        # Equal bytes of other shapes or dtypes are other data. A scalar has become (1,) above.
+        shape = np.shape(leaf)
+        label = f"{name} {array.dtype} {shape};"
+        total.update(label.encode())
+        flat = array.reshape(-1)
+        stored = flat.view(np.uint8)
+        # The memory of the array, without a copy.
+        total.update(stored.data)
     return total.hexdigest()
+
+
+def _expect_numbers(where: str, leaf: Any) -> np.ndarray:
+    """Return a leaf as an array of NumPy; DTypeError if its bytes are not its numbers."""
+    if not checks.is_concrete(leaf):
+        expected = "known numbers"
+        advice = "call it outside of jax.jit"
+        raise DTypeError(
+            where,
+            expected,
+            "a traced array",
+            advice,
+        )
+    if isinstance(leaf, np.ma.MaskedArray):
+        expected = "an array without a mask"
+        raise DTypeError(
+            where,
+            expected,
+            "a masked array",
+            "fill it in",
+        )
+    array = np.asarray(leaf)
+    # Objects and text have no numbers, and times have a unit.
+    if array.dtype.kind in "OSUMm":
+        expected = "an array of numbers"
+        raise DTypeError(
+            where,
+            expected,
+            array.dtype,
+            "convert it first",
+        )
+    return array

@@ -29,11 +29,24 @@ class Characters:
 
     def __post_init__(self) -> None:
         if not self.symbols or list(self.symbols) != sorted(set(self.symbols)):
+            expected = "each character once, sorted"
             advice = "make it by data.characters(text)"
-            raise ConfigError("characters", "each character once, sorted", self.symbols, advice)
+            raise ConfigError(
+                "characters",
+                expected,
+                self.symbols,
+                advice,
+            )
+        # The unknown character takes the place of others, so that it needs a token too.
         if self.unknown is not None and self.unknown not in list(self.symbols):
+            got = repr(self.unknown)
             advice = "choose one of the characters"
-            raise ConfigError("characters unknown", "one of them", repr(self.unknown), advice)
+            raise ConfigError(
+                "characters unknown",
+                "one of them",
+                got,
+                advice,
+            )
 
     @property
     def size(self) -> int:
@@ -50,17 +63,22 @@ class Characters:
             RangeError: A character is not in the vocabulary, and there is no `unknown`.
         """
         known = _code_points(self.symbols)
-        points = _code_points(_expect_text("characters encode text", text))
-        tokens = np.searchsorted(known, points).clip(max=self.size - 1)
+        checked = _expect_text("characters encode text", text)
+        points = _code_points(checked)
+        # The place of a code point in the order is its token; one above all others has none.
+        places = np.searchsorted(known, points)
+        tokens = places.clip(max=self.size - 1)
         is_unknown = known[tokens] != points
         if is_unknown.any():
             if self.unknown is None:
                 index = int(is_unknown.argmax())
-                got = f"{text[index]!r} at index {index} ({is_unknown.sum()} of {len(text)})"
+                count = is_unknown.sum()
+                got = f"{text[index]!r} at index {index} ({count} of {len(text)})"
                 expected = f"one of the {self.size} characters"
                 advice = 'map the others to one, as by data.characters(text, unknown="?")'
                 raise RangeError("characters encode text", expected, got, advice)
-            tokens[is_unknown] = self.symbols.index(self.unknown)
+            unknown_token = self.symbols.index(self.unknown)
+            tokens[is_unknown] = unknown_token
         return tokens.astype(np.int32)
 
     def decode(self, tokens: Any) -> str:
@@ -73,7 +91,8 @@ class Characters:
             RangeError: A token is out of range.
         """
         checked = _expect_tokens("characters decode tokens", tokens, self.size)
-        return "".join(self.symbols[token] for token in checked)
+        symbols = self.symbols
+        return "".join(symbols[token] for token in checked)
 
 
 @dataclass(frozen=True)
@@ -94,8 +113,11 @@ class Utf8:
         Args:
             text: The text.
         """
-        stored = _expect_text("utf8 encode text", text).encode()
-        return np.frombuffer(stored, np.uint8).astype(np.int32)
+        checked = _expect_text("utf8 encode text", text)
+        stored = checked.encode()
+        # uint8 would be scaled as the levels of an image.
+        tokens = np.frombuffer(stored, np.uint8)
+        return tokens.astype(np.int32)
 
     def decode(self, tokens: Any) -> str:
         """Return the text of bytes. Bytes that are no text, as a model may draw, become U+FFFD.
@@ -107,7 +129,8 @@ class Utf8:
             RangeError: A token is out of range.
         """
         checked = _expect_tokens("utf8 decode tokens", tokens, BYTES)
-        return checked.astype(np.uint8).tobytes().decode(errors="replace")
+        stored = checked.astype(np.uint8).tobytes()
+        return stored.decode(errors="replace")
 
 
 def characters(text: str, *, unknown: str | None = None) -> Characters:
@@ -133,15 +156,32 @@ def characters(text: str, *, unknown: str | None = None) -> Characters:
         ConfigError: The text is empty, or `unknown` is not one character.
         DTypeError: The text is not a str.
     """
-    found = set(_expect_text("characters text", text))
+    checked = _expect_text("characters text", text)
+    found = set(checked)
     if unknown is not None:
-        if not isinstance(unknown, str) or len(unknown) != 1:
+        is_text = isinstance(unknown, str)
+        if not is_text or len(unknown) != 1:
+            got = repr(unknown)
             advice = 'choose one, such as "?"'
-            raise ConfigError("characters unknown", "one character", repr(unknown), advice)
+            raise ConfigError(
+                "characters unknown",
+                "one character",
+                got,
+                advice,
+            )
         found.add(unknown)
     if not found:
-        raise ConfigError("characters text", "one character or more", "''", "give the text")
-    return Characters("".join(sorted(found)), unknown)
+        expected = "one character or more"
+        advice = "give the text"
+        raise ConfigError(
+            "characters text",
+            expected,
+            "''",
+            advice,
+        )
+    # Sorted, since the order of a set differs from one process to the next.
+    symbols = "".join(sorted(found))
+    return Characters(symbols, unknown)
 
 
 def utf8() -> Utf8:
@@ -190,51 +230,93 @@ def windows(
     stride = length if stride is None else checks.whole("windows stride", stride)
     stored = _expect_integers("windows tokens", tokens)
     if stored.ndim != 1 or len(stored) <= length:
-        expected = f"(n,) with at least {length + 1} tokens"
+        # The targets end one token after the inputs.
+        needed = length + 1
+        expected = f"(n,) with at least {needed} tokens"
         advice = "give one text, longer than an example"
-        raise ShapeError("windows tokens", expected, stored.shape, advice)
+        raise ShapeError(
+            "windows tokens",
+            expected,
+            stored.shape,
+            advice,
+        )
     # int32, since uint8 would be scaled as the levels of an image by the default `prepare`.
     integers = stored.astype(np.int32)
     # (examples, length + 1), a view
     overlapping = np.lib.stride_tricks.sliding_window_view(integers, length + 1)
     chosen = overlapping[::stride]
-    return chosen[:, :-1], chosen[:, 1:]
+    inputs = chosen[:, :-1]
+    targets = chosen[:, 1:]
+    return inputs, targets
 
 
 def _code_points(text: str) -> np.ndarray:
     """Return the code points of a text, uint32 (characters,)."""
     # A str may hold half of a surrogate pair, as from a truncated file.
-    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+    stored = text.encode("utf-32-le", errors="surrogatepass")
+    return np.frombuffer(stored, np.uint32)
 
 
 def _expect_text(where: str, text: Any) -> str:
     if not isinstance(text, str):
+        got = type(text).__name__
         advice = "decode bytes first, as in text.decode()"
-        raise DTypeError(where, "a str", type(text).__name__, advice)
+        raise DTypeError(
+            where,
+            "a str",
+            got,
+            advice,
+        )
     return text
 
 
 def _expect_integers(where: str, tokens: Any) -> np.ndarray:
     if not checks.is_concrete(tokens):
-        raise DTypeError(where, "known numbers", "a traced array", "call it outside of jax.jit")
+        expected = "known numbers"
+        advice = "call it outside of jax.jit"
+        raise DTypeError(
+            where,
+            expected,
+            "a traced array",
+            advice,
+        )
     stored = np.asarray(tokens)
     # An empty list has the dtype float64.
     if stored.size and not jnp.issubdtype(stored.dtype, jnp.integer):
         advice = "encode text first, as by data.characters(text).encode"
-        raise DTypeError(where, "integers", stored.dtype, advice)
+        raise DTypeError(
+            where,
+            "integers",
+            stored.dtype,
+            advice,
+        )
     return stored
 
 
-def _expect_tokens(where: str, tokens: Any, size: int) -> np.ndarray:
+def _expect_tokens(
+    where: str,
+    tokens: Any,
+    size: int,
+) -> np.ndarray:
     """Return tokens (n,) as integers, after a check of their range."""
     stored = _expect_integers(where, tokens)
     if stored.ndim != 1:
+        expected = "one sequence (n,)"
         advice = "decode one sequence at a time, up to its length"
-        raise ShapeError(where, "one sequence (n,)", stored.shape, advice)
-    wrong = np.flatnonzero((stored < 0) | (stored >= size))
+        raise ShapeError(
+            where,
+            expected,
+            stored.shape,
+            advice,
+        )
+    # Checked before it is narrowed: a negative token would wrap around.
+    is_wrong = (stored < 0) | (stored >= size)
+    wrong = np.flatnonzero(is_wrong)
     if len(wrong):
         index = int(wrong[0])
-        got = f"{stored[index]} at index {index} ({len(wrong)} of {len(stored)})"
+        token = stored[index]
+        expected = f"0 <= token < {size}"
+        got = f"{token} at index {index} ({len(wrong)} of {len(stored)})"
         advice = "decode with the vocabulary that encoded the text"
-        raise RangeError(where, f"0 <= token < {size}", got, advice)
+        raise RangeError(where, expected, got, advice)
     return stored.astype(np.int64)

@@ -5,17 +5,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from fnn import checks, trees
 from fnn.errors import DTypeError
 from fnn.types import RandomKey
 
+# A function of all numbers of the arguments, (numbers,) -> ()
+ScalarFunction = Callable[[Array], Array]
+
 STEP = 1e-2  # h, the largest step
 
 # Central differences at steps h/4, h/2 and h: with these weights errors of order h², h⁴ cancel.
-STEP_FRACTIONS = (0.25, 0.5, 1.0)
-WEIGHTS = (64 / 45, -20 / 45, 1 / 45)
+STEP_FRACTIONS = (
+    0.25,
+    0.5,
+    1.0,
+)
+WEIGHTS = (
+    64 / 45,
+    -20 / 45,
+    1 / 45,
+)
 
 VECTOR_WIDTH = 64  # coordinates that are shifted in one vectorized call
 MIN_SCALE = 1e-3  # least scale of a leaf's errors, relative to the largest gradient of all leaves
@@ -33,15 +45,28 @@ class GradientCheck(NamedTuple):
     @property
     def error(self) -> float:
         """The largest error; NaN if any gradient is NaN."""
-        return float(jnp.max(jnp.array(list(self.errors.values()))))
+        errors = list(self.errors.values())
+        # max of Python would skip a NaN, or keep it, by its place.
+        largest = jnp.max(jnp.array(errors))
+        return float(largest)
 
     @property
     def worst(self) -> str:
         """The path of the leaf with the largest error."""
-        return max(self.errors, key=lambda path: jnp.nan_to_num(self.errors[path], nan=jnp.inf))
+
+        def rank(path: str) -> Array:
+            # NaN is the worst of all.
+            error = self.errors[path]
+            return jnp.nan_to_num(error, nan=jnp.inf)
+
+        return max(self.errors, key=rank)
 
 
-def check_gradients(key: RandomKey, function: Callable[..., Any], *args: Any) -> GradientCheck:
+def check_gradients(
+    key: RandomKey,
+    function: Callable[..., Any],
+    *args: Any,
+) -> GradientCheck:
     """Compare the gradient by every number in the arguments with finite differences of 6th order.
 
     Checked is the gradient of Σ w y over the floating-point outputs y = function(*args), with
@@ -72,40 +97,63 @@ def check_gradients(key: RandomKey, function: Callable[..., Any], *args: Any) ->
     # Indices of the leaves that are shifted.
     indices = [index for index, leaf in enumerate(leaves) if _is_float(leaf)]
 
-    def float_outputs(float_leaves: list[jax.Array]) -> list[jax.Array]:
+    def float_outputs(float_leaves: list[Array]) -> list[Array]:
         replaced = list(leaves)
         for index, leaf in zip(indices, float_leaves, strict=True):
             replaced[index] = leaf
-        outputs = function(*jax.tree.unflatten(structure, replaced))
+        shifted_args = jax.tree.unflatten(structure, replaced)
+        outputs = function(*shifted_args)
         return [y for y in jax.tree.leaves(outputs) if _is_float(y)]
 
     # All floating-point numbers of the arguments, (numbers,).
-    flat, unravel = ravel_pytree([jnp.asarray(leaves[index]) for index in indices])
+    float_arrays = [jnp.asarray(leaves[index]) for index in indices]
+    flat, unravel = ravel_pytree(float_arrays)
 
-    def flat_outputs(x: jax.Array) -> jax.Array:
-        return ravel_pytree(float_outputs(unravel(x)))[0]
+    def flat_outputs(x: Array) -> Array:
+        outputs = float_outputs(unravel(x))
+        flat_y, _ = ravel_pytree(outputs)
+        return flat_y
 
     shapes = jax.eval_shape(flat_outputs, flat)
     # Drawn outside of the function, where it is compiled once.
     weights = jax.random.normal(key, shapes.shape, shapes.dtype)
-    got, wanted = _gradient_and_difference(lambda x: jnp.vdot(weights, flat_outputs(x)), flat)
+
+    def weighted_sum(x: Array) -> Array:
+        y = flat_outputs(x)
+        return jnp.vdot(weights, y)
+
+    got, wanted = _gradient_and_difference(weighted_sum, flat)
     # Rounding of the outputs is relative to the largest gradient, also in leaves with small ones.
     largest = jnp.abs(wanted).max(initial=0)
-    min_scale = jnp.maximum(MIN_SCALE * largest, jnp.finfo(flat.dtype).tiny)
+    tiny = jnp.finfo(flat.dtype).tiny
+    min_scale = jnp.maximum(MIN_SCALE * largest, tiny)
+    got_leaves = unravel(got)
+    wanted_leaves = unravel(wanted)
     errors = {}
-    for index, g, w in zip(indices, unravel(got), unravel(wanted), strict=True):
-        scale = jnp.maximum(jnp.abs(w).max(initial=0), min_scale)
-        errors[paths[index]] = float(jnp.abs(g - w).max(initial=0) / scale)
+    for index, g, w in zip(indices, got_leaves, wanted_leaves, strict=True):
+        largest_of_leaf = jnp.abs(w).max(initial=0)
+        scale = jnp.maximum(largest_of_leaf, min_scale)
+        difference = jnp.abs(g - w).max(initial=0)
+        path = paths[index]
+        errors[path] = float(difference / scale)
     return GradientCheck(errors)
 
 
 def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.floating)
 
 
 def _expect_float64(args: Any) -> None:
+    narrow = (
+        jnp.float32,
+        jnp.float16,
+        jnp.bfloat16,
+    )
     for path, leaf in trees.named_leaves(args).items():
-        if jnp.result_type(leaf) in (jnp.float32, jnp.float16, jnp.bfloat16):
+        dtype = jnp.result_type(leaf)
+        # Leaves without a derivative, such as integers, may have any dtype.
+        if dtype in narrow:
             raise DTypeError(
                 f"check_gradients {path}",
                 "float64",
@@ -115,27 +163,44 @@ def _expect_float64(args: Any) -> None:
 
 
 def _gradient_and_difference(
-    function: Callable[[jax.Array], jax.Array], x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    function: ScalarFunction,
+    x: Array,
+) -> tuple[Array, Array]:
     """Return the gradient of a function at x (numbers,), by JAX and by differences."""
-    steps = STEP * jnp.array(STEP_FRACTIONS)
+    fractions = jnp.array(STEP_FRACTIONS)
+    steps = STEP * fractions
 
-    def difference(index: jax.Array) -> jax.Array:
+    def difference(index: Array) -> Array:
         """Return the derivative by the number at this index."""
+
+        def shifted_value(shift: Array) -> Array:
+            shifted = x.at[index].add(shift)
+            return function(shifted)
+
         shifts = jnp.concatenate([steps, -steps])
-        values = jax.vmap(lambda shift: function(x.at[index].add(shift)))(shifts)
+        values = jax.vmap(shifted_value)(shifts)
         # (6,) -> (2, 3): forward and backward, one column per step.
         forward, backward = values.reshape(2, -1)
-        return jnp.vdot(jnp.array(WEIGHTS), (forward - backward) / (2 * steps))
+        weights = jnp.array(WEIGHTS)
+        slopes = (forward - backward) / (2 * steps)
+        return jnp.vdot(weights, slopes)
 
     @jax.jit
-    def both(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        width = min(VECTOR_WIDTH, max(x.size, 1))
-        rows = -(-x.size // width)
+    def both(x: Array) -> tuple[Array, Array]:
+        count = x.size
+        # Without numbers there is one row still, of width 1.
+        width = min(VECTOR_WIDTH, max(count, 1))
+        rows = -(-count // width)
         # The last row is padded with the last index, so that one program computes all rows.
-        indices = jnp.minimum(jnp.arange(rows * width), x.size - 1)
+        padded = jnp.arange(rows * width)
+        indices = jnp.minimum(padded, count - 1)
         # (rows, width), one row at a time to bound memory
-        differences = jax.lax.map(jax.vmap(difference), indices.reshape(-1, width))
-        return jax.grad(function)(x), differences.reshape(-1)[: x.size]
+        by_rows = indices.reshape(-1, width)
+        row_difference = jax.vmap(difference)
+        differences = jax.lax.map(row_difference, by_rows)
+        # (rows, width) -> (numbers,), without the padding
+        flat = differences.reshape(-1)
+        gradient = jax.grad(function)(x)
+        return gradient, flat[:count]
 
     return both(x)

@@ -12,10 +12,9 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, NonFiniteError, RangeError, ShapeError
 from fnn.nn.core.composite import expect_layer
 from fnn.nn.core.decoder import decode, join_cache, split_cache
+from fnn.nn.sampler import INVALID, Sampler, draw
 from fnn.types import Layer, Number, RandomKey, Span, State, Weights
 from fnn.values import Made
-
-INVALID = -1  # a token that was drawn from logits with NaN
 
 
 class Generated(NamedTuple):
@@ -29,20 +28,6 @@ class Generated(NamedTuple):
 
     tokens: jax.Array
     lengths: jax.Array
-
-
-class Sampler(NamedTuple):
-    """How a token is drawn from its logits.
-
-    Attributes:
-        temperature: Divisor of the logits.
-        top_p: Share of probability from which tokens are drawn, or None.
-        top_k: Number of tokens from which one is drawn, or None.
-    """
-
-    temperature: jax.Array
-    top_p: jax.Array | None
-    top_k: int | None
 
 
 class Progress(NamedTuple):
@@ -138,17 +123,25 @@ def generate(
     if top_p is not None:
         checks.number("generate top_p", top_p, "(0, 1]")
     stops = _expect_stop(stop)
-    # Made layers are pytrees, so that their numbers are arguments of the program.
-    fixed = None if isinstance(network, Made) else network
-    # Arrays of one dtype, so that a Python number and an array share the program.
-    made = jax.tree.map(_float, network) if isinstance(network, Made) else None
-    numbers = jax.tree.map(_to_float, (temperature, top_p))
+    fixed = None
+    made = None
+    if isinstance(network, Made):
+        # Made layers are pytrees, so that their numbers are arguments of the program: arrays of one
+        # dtype, so that a Python number and an array share the program.
+        made = jax.tree.map(_float, network)
+    else:
+        fixed = network
+    options = (temperature, top_p)
+    numbers = jax.tree.map(_to_float, options)
     arrays = key, params, state, prompts, lengths, stops, numbers
     generated = _run(made, arrays, fixed, tokens, top_k, is_batch)
     _expect_valid(generated)
     if is_batch:
         return generated
-    return Generated(generated.tokens[0], generated.lengths[0])
+    # A single prompt was a batch of one.
+    own_tokens = generated.tokens[0]
+    own_length = generated.lengths[0]
+    return Generated(own_tokens, own_length)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
@@ -166,88 +159,93 @@ def _run(
         # In this trace: layers that are built within the loop would hold tracers of the loop.
         _ = made.built
     batch, time = prompts.shape
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(batch)) if is_batch else key[None]
+    keys = key[None]
+    if is_batch:
+        # Each sequence has a key of its own, which the size of the batch does not change.
+        key_of = partial(jax.random.fold_in, key)
+        numbers_of_sequences = jnp.arange(batch)
+        keys = jax.vmap(key_of)(numbers_of_sequences)
     temperature, top_p = numbers
     sampler = Sampler(temperature, top_p, top_k)
     # The last token is not an input, hence needs no position.
     capacity = time + count - 1
 
-    def logits_of(x: jax.Array, span: Span, cache: State) -> tuple[jax.Array, State]:
+    def logits_of(
+        x: jax.Array,
+        span: Span,
+        cache: State,
+    ) -> tuple[jax.Array, State]:
         """Return the logits after the last position of a part, (batch, vocabulary)."""
         decoder = decode(network, span)
         whole_state = join_cache(state, cache)
         y, new_state = decoder.apply(params, whole_state, x, train=False)
         _expect_logits(y, x.shape)
-        last = (span.length - 1)[:, None, None]
-        logits = jnp.take_along_axis(y, last, axis=1, mode="clip")[:, 0]
-        return logits, split_cache(new_state, state)
+        last = span.length - 1
+        # (batch,) -> (batch, 1, 1), as the axes of y
+        last = last[:, None, None]
+        logits = jnp.take_along_axis(y, last, axis=1, mode="clip")
+        new_cache = split_cache(new_state, state)
+        # (batch, 1, vocabulary) -> (batch, vocabulary)
+        return logits[:, 0], new_cache
 
-    def append(progress: Progress, logits: jax.Array, cache: State) -> Progress:
+    def append(
+        progress: Progress,
+        logits: jax.Array,
+        cache: State,
+    ) -> Progress:
         """Draw the next token of each sequence."""
         step = progress.step
-        position_keys = jax.vmap(jax.random.fold_in)(keys, lengths + step)
-        token = _draw(position_keys, logits, sampler)
-        kept = jnp.where(progress.is_done, 0, token)
-        is_stop = (token[:, None] == stops[None]).any(1)
+        is_done = progress.is_done
+        # The key follows from the position, so that a continued prompt draws the same tokens.
+        positions = lengths + step
+        position_keys = jax.vmap(jax.random.fold_in)(keys, positions)
+        token = draw(position_keys, logits, sampler)
+        kept = jnp.where(is_done, 0, token)
+        # (batch, 1) == (1, stops)
+        equals = token[:, None] == stops[None]
+        is_stop = equals.any(1)
+        tokens = jax.lax.dynamic_update_index_in_dim(progress.tokens, kept, step, axis=1)
+        # A stop token counts, and those after it do not.
+        added = (~is_done).astype(jnp.int32)
         return Progress(
-            step + 1,
-            token,
-            jax.lax.dynamic_update_index_in_dim(progress.tokens, kept, step, axis=1),
-            progress.lengths + (~progress.is_done).astype(jnp.int32),
-            progress.is_done | is_stop,
-            cache,
+            step=step + 1,
+            token=token,
+            tokens=tokens,
+            lengths=progress.lengths + added,
+            is_done=is_done | is_stop,
+            cache=cache,
         )
 
     def is_unfinished(progress: Progress) -> jax.Array:
-        return (progress.step < count) & ~progress.is_done.all()
+        has_room = progress.step < count
+        all_done = progress.is_done.all()
+        return has_room & ~all_done
 
     def advance(progress: Progress) -> Progress:
+        # The last token is the input, at the position before the one that is drawn.
         start = lengths + progress.step - 1
-        span = Span(start, jnp.ones_like(start), capacity, is_first=False)
-        logits, cache = logits_of(progress.token[:, None], span, progress.cache)
+        one_each = jnp.ones_like(start)
+        span = Span(start, one_each, capacity, is_first=False)
+        x = progress.token[:, None]  # (batch, 1)
+        logits, cache = logits_of(x, span, progress.cache)
         return append(progress, logits, cache)
 
     zeros = jnp.zeros(batch, jnp.int32)
     no_tokens = jnp.zeros((batch, count), jnp.int32)
-    begin = Progress(jnp.int32(0), zeros, no_tokens, zeros, zeros.astype(bool), {})
+    begin = Progress(
+        step=jnp.int32(0),
+        token=zeros,
+        tokens=no_tokens,
+        lengths=zeros,
+        is_done=zeros.astype(bool),
+        cache={},
+    )
     span = Span(zeros, lengths, capacity, is_first=True)
-    begin = append(begin, *logits_of(prompts, span, {}))
+    # The prompts pass at once, and give the first token and the cache of the loop.
+    logits, cache = logits_of(prompts, span, {})
+    begin = append(begin, logits, cache)
     end = jax.lax.while_loop(is_unfinished, advance, begin)
     return Generated(end.tokens, end.lengths)
-
-
-def _draw(keys: jax.Array, logits: jax.Array, sampler: Sampler) -> jax.Array:
-    """Draw a token for each row of logits (batch, vocabulary), by its key."""
-    logits = logits.astype(trees.wide(logits))
-    temperature = sampler.temperature.astype(logits.dtype)
-    vocabulary = logits.shape[-1]
-    # One draw for each token, so that top_k and top_p only leave out some of the tokens.
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocabulary,), logits.dtype))(keys)
-    is_valid = ~jnp.isnan(logits).any(-1)
-    if sampler.top_k is None and sampler.top_p is None:
-        choice = jnp.argmax(logits + temperature * noise, axis=-1)
-        return jnp.where(is_valid, choice, INVALID).astype(jnp.int32)
-    best = min(sampler.top_k or vocabulary, vocabulary)
-    # (batch, best), in descending order
-    logits, order = jax.lax.top_k(logits, best)
-    noise = jnp.take_along_axis(noise, order, axis=-1)
-    scores = logits + temperature * noise
-    if sampler.top_p is not None:
-        scores = jnp.where(_in_nucleus(logits, temperature, sampler.top_p), scores, -jnp.inf)
-    choice = jnp.argmax(scores, axis=-1, keepdims=True)
-    token = jnp.take_along_axis(order, choice, axis=-1)[:, 0]
-    return jnp.where(is_valid, token, INVALID).astype(jnp.int32)
-
-
-def _in_nucleus(logits: jax.Array, temperature: jax.Array, top_p: jax.Array) -> jax.Array:
-    """Return which of the logits (batch, tokens), in descending order, are within top_p."""
-    # At temperature 0 the first is taken from any set.
-    divisor = jnp.where(temperature > 0, temperature, 1)
-    probabilities = jax.nn.softmax(logits / divisor)
-    before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    # A sum may round to 1 before the last token.
-    is_within = (before < top_p) | (top_p >= 1)
-    return is_within.at[:, 0].set(True)
 
 
 # Checks.
@@ -255,18 +253,23 @@ def _in_nucleus(logits: jax.Array, temperature: jax.Array, top_p: jax.Array) -> 
 
 def _float(number: Any) -> Any:
     """Return a float as an array of JAX's default dtype, and anything else unchanged."""
-    return _to_float(number) if isinstance(number, float) else number
+    if isinstance(number, float):
+        return _to_float(number)
+    return number
 
 
 def _to_float(number: Any) -> jax.Array:
-    return jnp.asarray(number, jnp.result_type(float))
+    dtype = jnp.result_type(float)
+    return jnp.asarray(number, dtype)
 
 
 def _expect_weights(weights: Any) -> tuple[Any, Any]:
-    if not isinstance(weights, tuple | list) or len(weights) != 2:
+    is_sequence = isinstance(weights, tuple | list)
+    if not is_sequence or len(weights) != 2:
         expected = "Weights, or a pair (params, state)"
+        got = type(weights).__name__
         advice = "give train.weights(recipe, train_state), or what init returned"
-        raise ConfigError("generate weights", expected, type(weights).__name__, advice)
+        raise ConfigError("generate weights", expected, got, advice)
     params, state = weights
     return params, state
 
@@ -274,44 +277,85 @@ def _expect_weights(weights: Any) -> tuple[Any, Any]:
 def _expect_prompts(prompts: Any) -> tuple[jax.Array, jax.Array, bool]:
     """Return prompts (batch, time), lengths (batch,), and whether a batch was given."""
     lengths = None
+    # A list is one array of prompts; only a tuple holds lengths too.
     if isinstance(prompts, tuple):
         if len(prompts) != 2:
             advice = "give integers (batch, time), or a pair of them and their lengths"
             got = f"a tuple of {len(prompts)}"
-            raise ShapeError("generate prompts", "(prompts, lengths)", got, advice)
+            raise ShapeError(
+                "generate prompts",
+                "(prompts, lengths)",
+                got,
+                advice,
+            )
         prompts, lengths = prompts
     prompts = _expect_integers("generate prompts", prompts)
-    if prompts.ndim not in (1, 2) or 0 in prompts.shape:
+    has_rank = prompts.ndim in (1, 2)
+    is_empty = 0 in prompts.shape
+    if not has_rank or is_empty:
         expected = "a shape (batch, time) or (time,), none of them 0"
         advice = "begin with at least one token, such as a line break"
-        raise ShapeError("generate prompts", expected, prompts.shape, advice)
+        raise ShapeError(
+            "generate prompts",
+            expected,
+            prompts.shape,
+            advice,
+        )
     is_batch = prompts.ndim == 2
     if not is_batch:
-        prompts = prompts[None]
+        prompts = prompts[None]  # (1, time)
     batch, time = prompts.shape
     if lengths is None:
-        return prompts, jnp.full(batch, time, jnp.int32), is_batch
+        full = jnp.full(batch, time, jnp.int32)
+        return prompts, full, is_batch
     lengths = _expect_integers("generate lengths", lengths)
     expected_shape = (batch,) if is_batch else ()
     if lengths.shape != expected_shape:
         expected = f"one for each prompt, {expected_shape}"
-        raise ShapeError("generate lengths", expected, lengths.shape, "give one for each")
-    if checks.is_concrete(lengths):
-        wrong = np.extract((lengths < 1) | (lengths > time), lengths)
-        if wrong.size:
-            expected = f"1 <= length <= {time}"
-            advice = "give the number of tokens of each prompt"
-            raise RangeError("generate lengths", expected, wrong[0], advice)
+        advice = "give one for each"
+        raise ShapeError(
+            "generate lengths",
+            expected,
+            lengths.shape,
+            advice,
+        )
+    _expect_lengths(lengths, time)
     return prompts, lengths.reshape(batch), is_batch
+
+
+def _expect_lengths(lengths: jax.Array, time: int) -> None:
+    """Raise RangeError for a known length that is not in 1..time."""
+    if not checks.is_concrete(lengths):
+        return
+    is_wrong = (lengths < 1) | (lengths > time)
+    wrong = np.extract(is_wrong, lengths)
+    if wrong.size:
+        expected = f"1 <= length <= {time}"
+        advice = "give the number of tokens of each prompt"
+        raise RangeError(
+            "generate lengths",
+            expected,
+            wrong[0],
+            advice,
+        )
 
 
 def _expect_stop(stop: Any) -> jax.Array:
     """Return the stop tokens, int32 (number,)."""
+    # An empty list would be an array of floats.
     if isinstance(stop, Sequence) and not len(stop):
         return jnp.zeros(0, jnp.int32)
     stops = _expect_integers("generate stop", stop)
     if stops.ndim > 1:
-        raise ShapeError("generate stop", "one token or a list", stops.shape, "give a flat list")
+        expected = "one token or a list"
+        advice = "give a flat list"
+        raise ShapeError(
+            "generate stop",
+            expected,
+            stops.shape,
+            advice,
+        )
+    # () -> (1,)
     return stops.reshape(-1)
 
 
@@ -320,18 +364,29 @@ def _expect_integers(where: str, value: Any) -> jax.Array:
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
+        expected = "an array of integers"
+        got = repr(value)
         advice = "encode text first, and pad prompts of different lengths"
-        raise DTypeError(where, "an array of integers", repr(value), advice) from None
+        raise DTypeError(where, expected, got, advice) from None
     if not jnp.issubdtype(array.dtype, jnp.integer):
         advice = "encode text first, as by data.characters(text).encode"
-        raise DTypeError(where, "an integer dtype", array.dtype, advice)
+        raise DTypeError(
+            where,
+            "an integer dtype",
+            array.dtype,
+            advice,
+        )
     return array.astype(jnp.int32)
 
 
 def _expect_logits(y: Any, shape: tuple[int, ...]) -> None:
     got = jax.tree.map(jnp.shape, y)
-    if not trees.is_shape(got) or len(got) != 3 or got[:2] != shape:
-        expected = f"logits {(*shape, 'vocabulary')}".replace("'", "")
+    is_array = trees.is_shape(got)
+    if not is_array or len(got) != 3 or got[:2] != shape:
+        axes = (*shape, "vocabulary")
+        # The name of the axis without its quotes.
+        shown = f"logits {axes}"
+        expected = shown.replace("'", "")
         advice = "let the last layer give one score for each token, as nn.dense(vocabulary)"
         raise ShapeError("generate network", expected, got, advice)
 
@@ -339,11 +394,19 @@ def _expect_logits(y: Any, shape: tuple[int, ...]) -> None:
 def _expect_valid(generated: Generated) -> None:
     """Raise NonFiniteError if a known token was drawn from NaN."""
     tokens = generated.tokens
+    # Under jit, the caller finds the token -1 in the results.
     if not checks.is_concrete(tokens):
         return
-    wrong = np.argwhere(np.asarray(tokens) == INVALID)
+    host = np.asarray(tokens)
+    wrong = np.argwhere(host == INVALID)
     if len(wrong):
-        sequence, position = wrong[0].tolist()
+        first = wrong[0].tolist()
+        sequence, position = first
         got = f"NaN for token {position} of sequence {sequence}"
         advice = "check that the prompts are in the vocabulary, and that the weights are finite"
-        raise NonFiniteError("generate logits", "numbers", got, advice)
+        raise NonFiniteError(
+            "generate logits",
+            "numbers",
+            got,
+            advice,
+        )

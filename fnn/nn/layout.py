@@ -16,7 +16,12 @@ IMAGE_CHANNELS = (1, 3, 4)
 MIN_SIDE = 8
 
 
-def expect_channels_last(where: str, network: Layer, shape: Any, dtype: Any) -> None:
+def expect_channels_last(
+    where: str,
+    network: Layer,
+    shape: Any,
+    dtype: Any,
+) -> None:
     """Raise ShapeError if a network would convolve images that have their channels first.
 
     These are arrays whose first axis is 1, 3 or 4 and whose other axes are at least 8, either all
@@ -34,13 +39,26 @@ def expect_channels_last(where: str, network: Layer, shape: Any, dtype: Any) -> 
     dtypes = jax.tree.leaves(dtype)
     if len(dtypes) == 1:
         dtypes *= len(shapes)
-    pairs = zip(shapes, dtypes, strict=True)
-    suspects = [tuple(size) for size, own in pairs if _seems_channels_first(size, own)]
+    suspects = []
+    for size, own_dtype in zip(shapes, dtypes, strict=True):
+        if _seems_channels_first(size, own_dtype):
+            suspects.append(tuple(size))
     # Almost always there is none, and the network is not traced.
     if not suspects:
         return
-    checked = map_leaves(lambda path, leaf: _checked(where, leaf, suspects), network)
-    jax.eval_shape(lambda: checked.init(jax.random.key(0), shape)[:2])
+
+    def check(path: str, leaf: Layer) -> Layer:
+        return _checked(where, leaf, suspects)
+
+    checked = map_leaves(check, network)
+
+    def init() -> tuple[Params, State]:
+        key = jax.random.key(0)
+        params, state, _ = checked.init(key, shape)
+        return params, state
+
+    # Only shapes are needed, and no parameter is drawn.
+    jax.eval_shape(init)
 
 
 def _seems_channels_first(shape: Shape, dtype: Any) -> bool:
@@ -50,17 +68,24 @@ def _seems_channels_first(shape: Shape, dtype: Any) -> bool:
     if channels not in IMAGE_CHANNELS or min(sides) < MIN_SIDE:
         return False
     # An image of height 3 may have many channels, but hardly as many as its width, nor bytes.
-    return len(set(sides)) == 1 or jnp.dtype(dtype) == jnp.uint8
+    is_square = len(set(sides)) == 1
+    return is_square or jnp.dtype(dtype) == jnp.uint8
 
 
-def _checked(where: str, layer: Layer, suspects: list[Shape]) -> Layer:
+def _checked(
+    where: str,
+    layer: Layer,
+    suspects: list[Shape],
+) -> Layer:
     """Make a convolution raise ShapeError for these shapes."""
     if not layer.any_channels:
         return layer
 
     def init(key: jax.Array, shape: Any) -> tuple[Params, State, Any]:
         if tuple(shape) in suspects:
-            axes = ", ".join(map(str, range(2, len(shape) + 1)))
+            # The axes of a batch, hence one more than those of the shape.
+            spatial = range(2, len(shape) + 1)
+            axes = ", ".join(map(str, spatial))
             advice = f"move them last, as in x.transpose(0, {axes}, 1); if they are last, "
             advice += f"give the convolution in_channels={shape[-1]}"
             expected = "images with channels last, (height, width, channels)"

@@ -63,7 +63,11 @@ FULL = Conversion()
 ONE_CALL = Conversion(copy=False)
 
 
-def validate_data(where: str, data: Any, how: Conversion = FULL) -> Data:
+def validate_data(
+    where: str,
+    data: Any,
+    how: Conversion = FULL,
+) -> Data:
     """Convert (inputs, targets) to JAX arrays; raise an error if these are no examples.
 
     All arrays but those of JAX are copied, since their owner may modify them later, and on CPU JAX
@@ -123,7 +127,11 @@ def name_prefix(where: str) -> str:
     return "" if where in ("data", "batch") else f"{where} "
 
 
-def _convert_tree(name: str, tree: Any, how: Conversion) -> Any:
+def _convert_tree(
+    name: str,
+    tree: Any,
+    how: Conversion,
+) -> Any:
     # The common case of one array needs no path.
     if isinstance(tree, np.ndarray | jax.Array):
         return _convert_array(name, tree, how)
@@ -167,12 +175,17 @@ def _expect_one_length(where: str, data: Any) -> None:
 # One array.
 
 
-def _convert_array(name: str, leaf: Any, how: Conversion) -> Any:
+def _convert_array(
+    name: str,
+    leaf: Any,
+    how: Conversion,
+) -> Any:
     is_jax = isinstance(leaf, jax.Array)
     array = leaf if is_jax else _as_numpy(name, leaf)
     dtype = array.dtype
     is_float = jnp.issubdtype(dtype, jnp.floating)
-    if not is_float and not jnp.issubdtype(dtype, jnp.integer) and dtype != jnp.bool:
+    is_integer = jnp.issubdtype(dtype, jnp.integer)
+    if not is_float and not is_integer and dtype != jnp.bool:
         _raise_no_number(name, dtype)
     if array.ndim == 0:
         raise ShapeError(
@@ -190,7 +203,8 @@ def _convert_array(name: str, leaf: Any, how: Conversion) -> Any:
     if is_jax or not how.copy:
         return array
     # JAX may use the memory of the copy, which has no other owner.
-    return jnp.asarray(array.astype(narrow))
+    copied = array.astype(narrow)
+    return jnp.asarray(copied)
 
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
@@ -213,9 +227,11 @@ def _as_numpy(name: str, leaf: Any) -> np.ndarray:
 
 
 def _raise_no_number(name: str, dtype: Any) -> None:
-    expected, advice = "an array of numbers", "convert it to numbers first"
+    expected = "an array of numbers"
+    advice = "convert it to numbers first"
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        expected, advice = "an array of real numbers", "give both parts as channels"
+        expected = "an array of real numbers"
+        advice = "give both parts as channels"
     raise DTypeError(name, expected, f"dtype {dtype}", advice)
 
 
@@ -226,26 +242,29 @@ def _expect_values(
     narrow: Any,
     how: Conversion,
 ) -> None:
-    """Raise NonFiniteError for NaN and infinity, DTypeError for what the dtype cannot hold."""
+    """Raise NonFiniteError for NaN and infinity, DTypeError for numbers beyond the dtype."""
     low, high = extremes
     is_float = jnp.issubdtype(narrow, jnp.floating)
     # Both comparisons are False for NaN.
-    if is_float and how.finite and not (low > -np.inf and high < np.inf):
+    is_finite = low > -np.inf and high < np.inf
+    if is_float and how.finite and not is_finite:
         host = np.asarray(array)
         wrong = ~np.isfinite(host)
-        raise_at_first(
-            NonFiniteError, name, "finite numbers", host, wrong, "drop or fill them first"
-        )
+        expected = "finite numbers"
+        raise_at_first(NonFiniteError, name, expected, host, wrong, "drop or fill them first")
     if narrow == array.dtype:
         return
     limits = jnp.finfo(narrow) if is_float else jnp.iinfo(narrow)
-    smallest, largest = np.asarray(limits.min).item(), np.asarray(limits.max).item()
+    smallest = np.asarray(limits.min).item()
+    largest = np.asarray(limits.max).item()
     # The comparisons are False for NaN too, next to which other numbers may be too large.
     if not (low >= smallest and high <= largest):
+        is_outside = (array < smallest) | (array > largest)
         # Infinity stays infinity.
-        wrong = ((array < smallest) | (array > largest)) & np.isfinite(array)
+        wrong = is_outside & np.isfinite(array)
+        expected = f"numbers that fit {narrow}"
         advice = "rescale, or enable jax_enable_x64"
-        raise_at_first(DTypeError, name, f"numbers that fit {narrow}", array, wrong, advice)
+        raise_at_first(DTypeError, name, expected, array, wrong, advice)
 
 
 # Values.

@@ -21,7 +21,14 @@ def vary_by(tree: Any, sources: Any) -> Any:
     axes: set[str] = set()
     for leaf in jax.tree.leaves(sources):
         axes |= _axes(leaf)
-    return jax.tree.map(lambda leaf: _vary(leaf, axes), tree) if axes else tree
+    # Outside of a shard_map nothing is traversed.
+    if not axes:
+        return tree
+
+    def vary(leaf: jax.Array) -> jax.Array:
+        return _vary(leaf, axes)
+
+    return jax.tree.map(vary, tree)
 
 
 def vary_like(tree: Any, like: Any) -> Any:
@@ -33,23 +40,41 @@ def vary_like(tree: Any, like: Any) -> Any:
         tree: Arrays.
         like: A tree of the same structure.
     """
-    if not any(map(_axes, jax.tree.leaves(like))):
+    leaves = jax.tree.leaves(like)
+    if not any(map(_axes, leaves)):
         return tree
-    return jax.tree.map(lambda leaf, other: _vary(leaf, _axes(other)), tree, like)
+
+    def vary(leaf: jax.Array, other: jax.Array) -> jax.Array:
+        axes = _axes(other)
+        return _vary(leaf, axes)
+
+    return jax.tree.map(vary, tree, like)
 
 
 def _vary(leaf: jax.Array, axes: set[str]) -> jax.Array:
-    missing = tuple(sorted(axes - _axes(leaf)))
-    # The key of a run stays as it is.
-    if not missing or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    own_axes = _axes(leaf)
+    missing = axes - own_axes
+    if not missing:
         return leaf
-    return jax.lax.pcast(leaf, missing, to="varying")
+    # The key of a run stays as it is.
+    key_dtype = jax.dtypes.prng_key
+    is_key = jnp.issubdtype(leaf.dtype, key_dtype)
+    if is_key:
+        return leaf
+    # In a fixed order, so that equal programs are compiled once.
+    in_order = sorted(missing)
+    names = tuple(in_order)
+    return jax.lax.pcast(leaf, names, to="varying")
 
 
 def _axes(leaf: Any) -> set[str]:
     # Only traced values are within a shard_map.
-    if not isinstance(leaf, jax.core.Tracer):
+    is_traced = isinstance(leaf, jax.core.Tracer)
+    if not is_traced:
         return set()
     kind: Any = jax.typeof(leaf)
     # Versions of JAX before 0.10 have these axes as an attribute of the type.
-    return set(kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma)
+    if not hasattr(kind, "manual_axis_type"):
+        return set(kind.vma)
+    axis_type = kind.manual_axis_type
+    return set(axis_type.varying)

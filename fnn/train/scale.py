@@ -20,7 +20,8 @@ MIN_IMAGE_LEVEL = -0.1
 
 # Two sets of float images have different scales if the maximum of one is in the first interval, and
 # that of the other in the second.
-UNIT_SCALE, BYTE_SCALE = (0.5, 1.0), (64.0, 255.0)
+UNIT_SCALE = (0.5, 1.0)
+BYTE_SCALE = (64.0, 255.0)
 
 
 class Leaf(NamedTuple):
@@ -45,17 +46,23 @@ def _kind(dtype: Any) -> str:
         return "bytes"
     if jnp.issubdtype(dtype, jnp.floating):
         return "floats"
-    return "bools" if dtype == jnp.bool else "integers"
+    if dtype == jnp.bool:
+        return "bools"
+    return "integers"
 
 
 def describe_inputs(inputs: Any) -> dict[str, Leaf]:
     """Describe the arrays of the inputs by path."""
     leaves = {}
-    for path, array in trees.named_leaves({"inputs": inputs}).items():
-        is_float = jnp.issubdtype(array.dtype, jnp.floating)
-        # The arrays were checked, so that the extremes of floats are known already.
-        extremes = read_extremes(array, wait=False) if is_float else None
-        leaves[path] = Leaf(_kind(array.dtype), array.dtype, array.ndim, extremes)
+    named = {"inputs": inputs}
+    for path, array in trees.named_leaves(named).items():
+        kind = _kind(array.dtype)
+        extremes = None
+        # Only floats have a scale.
+        if kind == "floats":
+            # The arrays were checked, so that the extremes of floats are known already.
+            extremes = read_extremes(array, wait=False)
+        leaves[path] = Leaf(kind, array.dtype, array.ndim, extremes)
     return leaves
 
 
@@ -87,19 +94,23 @@ def expect_alike(
         )
     for path, leaf in leaves.items():
         model = first[path]
+        name = f"{prefix}{path}"
         if leaf.rank != model.rank:
             raise ShapeError(
-                f"{prefix}{path}",
+                name,
                 f"{model.rank} axes as in {other}",
                 f"{leaf.rank} axes",
                 "give all of them one layout",
             )
-        _expect_one_scale(f"{prefix}{path}", recipe, other, model, leaf)
+        _expect_one_scale(name, recipe, other, model, leaf)
+        # Equal kinds need one program for each dtype, and give the same numbers.
         is_other = leaf.dtype != model.dtype if strict else leaf.kind != model.kind
         # Bytes and floats of validation may have one scale, as the check above has found.
-        if is_other and (strict or {leaf.kind, model.kind} != {"bytes", "floats"}):
+        kinds = {leaf.kind, model.kind}
+        may_differ = not strict and kinds == {"bytes", "floats"}
+        if is_other and not may_differ:
             raise DTypeError(
-                f"{prefix}{path}",
+                name,
                 f"{model.dtype} as in {other}",
                 leaf.dtype,
                 "convert all of them alike",
@@ -129,7 +140,9 @@ def _expect_one_scale(
         expected = f"the scale of {other}, {model.dtype}"
         if model is floats:
             expected += f" in [{low:g}, {high:g}]"
-        got = f"{leaf.dtype}" + (f" in [{low:g}, {high:g}]" if leaf is floats else "")
+        got = f"{leaf.dtype}"
+        if leaf is floats:
+            got += f" in [{low:g}, {high:g}]"
         raise ConfigError(name, expected, got, advice)
     # Only images have levels. The batch axis is counted.
     is_image = leaf.rank == model.rank == 4
@@ -155,16 +168,21 @@ def _prepares_alike(recipe: Recipe) -> bool:
     By default it does not: it divides bytes by 255. This is computed for one number, and only where
     bytes and floats meet.
     """
+
+    def prepared(dtype: Any) -> np.ndarray:
+        pixel = jnp.full((1, 1, 1, 1), 128, dtype)
+        return np.asarray(recipe.prepare(pixel))
+
     try:
+        # Not traced into a program that may be under construction.
         with jax.ensure_compile_time_eval():
-            of_bytes, of_floats = (
-                np.asarray(recipe.prepare(jnp.full((1, 1, 1, 1), 128, dtype)))
-                for dtype in (jnp.uint8, jnp.result_type(float))
-            )
+            of_bytes = prepared(jnp.uint8)
+            of_floats = prepared(jnp.result_type(float))
     except Exception:
         # It needs other arrays, such as several: then nothing is known about it.
         return False
-    return bool(np.allclose(of_bytes, of_floats, rtol=1e-3))
+    is_close = np.allclose(of_bytes, of_floats, rtol=1e-3)
+    return bool(is_close)
 
 
 def expect_image_range(
@@ -184,6 +202,7 @@ def expect_image_range(
         wait: Whether to read arrays on an accelerator, which waits for it.
     """
     is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
+    # Only an augmentation assumes levels in [0, 1].
     if recipe.augment is None or not is_image:
         return
     extremes = read_extremes(inputs, wait)
@@ -191,9 +210,11 @@ def expect_image_range(
         return
     low, high = extremes
     if low >= 0 and high > MAX_IMAGE_LEVEL:
-        got, advice = f"max {high:g}", "keep them uint8, or divide by 255"
+        got = f"max {high:g}"
+        advice = "keep them uint8, or divide by 255"
     elif needs_levels and low < MIN_IMAGE_LEVEL:
-        got, advice = f"min {low:g}", "store them in [0, 1], and standardize them in prepare="
+        got = f"min {low:g}"
+        advice = "store them in [0, 1], and standardize them in prepare="
     else:
         return
     raise ConfigError(f"{prefix}images", "[0, 1]", got, advice)

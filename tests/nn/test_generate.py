@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from fnn import nn
 from fnn.errors import (
@@ -16,7 +15,7 @@ from fnn.errors import (
     RangeError,
     ShapeError,
 )
-from fnn.nn.generate import Sampler, _draw, _run
+from fnn.nn.generate import _run
 
 V, LENGTH = 7, 12
 GPT = nn.gpt(V, length=LENGTH, width=8, depth=2, heads=2, drop_rate=0.1)
@@ -172,40 +171,6 @@ def test_lanes_over_temperatures_equal_single_calls(key):
         single = generated(temperature)
         np.testing.assert_array_equal(lanes.tokens[index], single.tokens)
         assert lanes.lengths[index] == single.lengths
-
-
-LOGITS = np.array([0.3, 2.0, -1.0, 1.9, 0.0, -3.0, 1.0])
-DRAWS = 20_000
-
-
-def reference(logits, temperature, top_k, top_p):
-    """The distribution of a token, by sorting in NumPy."""
-    probabilities = np.exp(logits / temperature)
-    order = np.argsort(-probabilities, kind="stable")
-    kept = order[:top_k]
-    shares = probabilities[kept] / probabilities[kept].sum()
-    if top_p is not None:
-        count = int(np.searchsorted(np.cumsum(shares), top_p)) + 1
-        kept = kept[:count]
-    distribution = np.zeros_like(probabilities)
-    distribution[kept] = probabilities[kept] / probabilities[kept].sum()
-    return distribution
-
-
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"),
-    [(1.0, None, None), (0.5, None, None), (2.0, 3, None), (1.0, None, 0.8), (1.5, 5, 0.7)],
-)
-def test_frequencies_of_draws_equal_the_distribution(temperature, top_k, top_p, key):
-    keys = jax.random.split(key, DRAWS)
-    logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (DRAWS, len(LOGITS)))
-    share = None if top_p is None else jnp.float32(top_p)
-    sampler = Sampler(jnp.float32(temperature), share, top_k)
-    counts = np.bincount(jax.jit(lambda: _draw(keys, logits, sampler))(), minlength=len(LOGITS))
-    expected = DRAWS * reference(LOGITS, temperature, top_k, top_p)
-    possible = expected > 0
-    assert (counts[~possible] == 0).all()
-    assert stats.chisquare(counts[possible], expected[possible]).pvalue > 1e-3
 
 
 def test_restrictions_that_leave_out_nothing_change_no_draw(key):

@@ -36,19 +36,25 @@ def saturation(factor: Magnitude) -> Policy:
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         change = partial(saturate, factor=drawn["factor"])
-        return (PixelOp(rgb_only(change)),)
+        op = PixelOp(rgb_only(change))
+        return (op,)
 
-    return simple_policy(lower, factor=partial(random.sample_magnitude, magnitude=factor))
+    read = partial(random.sample_magnitude, magnitude=factor)
+    return simple_policy(lower, factor=read)
 
 
 def saturate(image: Image, factor: Array) -> Image:
     # Alone in its loop: else XLA computes a preceding change again for every channel.
-    return fused_alone(_blend_with_gray)(image, factor)
+    blend_alone = fused_alone(_blend_with_gray)
+    return blend_alone(image, factor)
 
 
 def _blend_with_gray(image: Image, factor: Array) -> Image:
-    gray = luma(image)[..., None]  # (height, width, 1)
-    blended = blend(factor, to_float(image), max_level(image), gray)
+    gray = luma(image)
+    gray = gray[..., None]  # (height, width, 1)
+    x = to_float(image)
+    largest = max_level(image)
+    blended = blend(factor, x, largest, gray)
     return from_float(blended, image)
 
 
@@ -68,14 +74,19 @@ def grayscale(probability: Number = 1.0) -> Policy:
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         def change(image: Image) -> Image:
-            gray = luma(image)[..., None].astype(image.dtype)
-            gray = jnp.broadcast_to(gray, image.shape)
-            return jnp.where(drawn["gray"], gray, image)
+            gray = luma(image)
+            gray = gray[..., None]  # (height, width, 1)
+            gray = gray.astype(image.dtype)
+            three = jnp.broadcast_to(gray, image.shape)
+            # A choice rather than a branch: under vmap both would be computed anyway.
+            return jnp.where(drawn["gray"], three, image)
 
         # Images of one channel are gray already.
-        return (PixelOp(rgb_only(change)),)
+        op = PixelOp(rgb_only(change))
+        return (op,)
 
-    return simple_policy(lower, gray=partial(random.bernoulli, probability=probability))
+    read = partial(random.bernoulli, probability=probability)
+    return simple_policy(lower, gray=read)
 
 
 @maker
@@ -93,25 +104,34 @@ def hue(turns: Magnitude) -> Policy:
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
         change = partial(rotate_hue, turns=drawn["turns"])
-        return (PixelOp(rgb_only(change)),)
+        op = PixelOp(rgb_only(change))
+        return (op,)
 
-    return simple_policy(lower, turns=partial(random.sample_magnitude, magnitude=turns))
+    read = partial(random.sample_magnitude, magnitude=turns)
+    return simple_policy(lower, turns=read)
 
 
 def rotate_hue(image: Image, turns: Array) -> Image:
     """Rotate the hue of an image (height, width, 3)."""
     # A factor, since some programs divide by a constant and some multiply by its inverse.
-    x = rounded(to_float(image) * (1 / max_level(image)))
+    scale = 1 / max_level(image)
+    x = rounded(to_float(image) * scale)
     channels = [x[..., k] for k in range(3)]
-    rotated = rotate_channel_hue(channels, turns.astype(x.dtype))
+    typed_turns = turns.astype(x.dtype)
+    rotated = rotate_channel_hue(channels, typed_turns)
     levels = jnp.stack(rotated, -1)  # in [0, 1]
     if is_float(image):
         return levels.astype(image.dtype)
     # The conversion of torchvision, which spreads [0, 1] evenly over 256 levels.
-    return jnp.floor(levels * (256 - 1e-3)).astype(image.dtype)
+    steps = levels * (256 - 1e-3)
+    whole = jnp.floor(steps)
+    return whole.astype(image.dtype)
 
 
-def rotate_channel_hue(channels: Sequence[Array], turns: Array) -> list[Array]:
+def rotate_channel_hue(
+    channels: Sequence[Array],
+    turns: Array,
+) -> list[Array]:
     """Rotate the hue of red, green and blue; value v and chroma c are kept.
 
     A channel is v - clip(2c - |k - 2c|, 0, c) with k = c (n + 6 hue) mod 6c, and n = 5, 3, 1 for
@@ -120,26 +140,35 @@ def rotate_channel_hue(channels: Sequence[Array], turns: Array) -> list[Array]:
     # All is multiplied by c, so that there is no division: gray pixels have no hue, and XLA:CPU
     # does not fuse loops across a division.
     r, g, b = channels
-    value = jnp.maximum(jnp.maximum(r, g), b)
-    lowest = jnp.minimum(jnp.minimum(r, g), b)
+    red_or_green = jnp.maximum(r, g)
+    value = jnp.maximum(red_or_green, b)
+    least_of_two = jnp.minimum(r, g)
+    lowest = jnp.minimum(least_of_two, b)
     c = value - lowest
     # 6 c hue, from -c to 5c; the formula depends on the channel that is the highest.
-    scaled_hue = jnp.where(
-        value == r,
-        g - b,
-        jnp.where(value == g, b - r + 2 * c, r - g + 4 * c),
-    )
+    if_red = g - b
+    if_green = b - r + 2 * c
+    if_blue = r - g + 4 * c
+    not_red = jnp.where(value == g, if_green, if_blue)
+    scaled_hue = jnp.where(value == r, if_red, not_red)
 
     sextants = jnp.asarray(6, turns.dtype)
 
     def channel(n: int) -> Array:
+        rotation = rounded_product(sextants, turns)
+        offset = jnp.mod(n + rotation, 6)
         # From -c to 11c, without the modulo: |k - 2c| of k mod 6c equals ||k - 5c| - 3c|.
-        k = scaled_hue + rounded_product(jnp.mod(n + rounded_product(sextants, turns), 6), c)
+        k = scaled_hue + rounded_product(offset, c)
         peak = 2 * c
-        distance = jnp.abs(jnp.abs(k - 5 * c) - 3 * c)
-        return value - jnp.clip(peak - distance, 0, c)
+        from_middle = jnp.abs(k - 5 * c)
+        distance = jnp.abs(from_middle - 3 * c)
+        drop = jnp.clip(peak - distance, 0, c)
+        return value - drop
 
-    return [channel(5), channel(3), channel(1)]
+    red = channel(5)
+    green = channel(3)
+    blue = channel(1)
+    return [red, green, blue]
 
 
 @maker
@@ -159,13 +188,24 @@ def rgb_shift(amount: Magnitude) -> Policy:
     expect_magnitude("rgb_shift amount", amount, "[-1, 1]")
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
-        shift = jnp.stack([drawn["red"], drawn["green"], drawn["blue"]])
+        shifts = [
+            drawn["red"],
+            drawn["green"],
+            drawn["blue"],
+        ]
+        shift = jnp.stack(shifts)  # (3,)
         change = partial(_shift, shift=shift)
-        return (PixelOp(rgb_only(change)),)
+        op = PixelOp(rgb_only(change))
+        return (op,)
 
     # Each channel has its own word.
     read = partial(random.sample_magnitude, magnitude=amount)
-    return simple_policy(lower, red=read, green=read, blue=read)
+    return simple_policy(
+        lower,
+        red=read,
+        green=read,
+        blue=read,
+    )
 
 
 def _shift(image: Image, shift: Array) -> Image:
@@ -173,7 +213,9 @@ def _shift(image: Image, shift: Array) -> Image:
     x = to_float(image)
     # Bytes are rounded down afterwards, so half a level rounds to the nearest.
     rounding = 0 if is_float(image) else 0.5
-    levels = rounded(shift.astype(x.dtype) * max_level(image)) + rounding
+    typed_shift = shift.astype(x.dtype)
+    exact = rounded(typed_shift * max_level(image))
+    levels = exact + rounding
     # (1, 1, channels)
     levels = levels[None, None]
     return from_float(x + levels, image)
@@ -205,19 +247,35 @@ def pca_lighting(deviation: Number = 0.1) -> Policy:
     checks.number("pca_lighting deviation", deviation, "[0, inf)")
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
-        coefficients = jnp.stack([drawn["axis_0"], drawn["axis_1"], drawn["axis_2"]])
-        along_axes = coefficients * jnp.array(IMAGENET_DEVIATIONS, jnp.float32)
+        draws = [
+            drawn["axis_0"],
+            drawn["axis_1"],
+            drawn["axis_2"],
+        ]
+        coefficients = jnp.stack(draws)  # (axes,)
+        deviations = jnp.array(IMAGENET_DEVIATIONS, jnp.float32)
+        along_axes = coefficients * deviations
         axes = jnp.array(IMAGENET_AXES, jnp.float32)
         # (channels, axes) * (1, axes), summed over the axes in a fixed order: (channels,)
         terms = rounded_product(axes, along_axes[None])
-        shift = terms[:, 0] + terms[:, 1] + terms[:, 2]
+        first = terms[:, 0]
+        second = terms[:, 1]
+        third = terms[:, 2]
+        shift = first + second + third
         change = partial(_shift, shift=shift)
-        return (PixelOp(rgb_only(change)),)
+        op = PixelOp(rgb_only(change))
+        return (op,)
 
     def read(word: Array) -> Array:
-        return jnp.asarray(deviation, jnp.float32) * random.normal(word)
+        scale = jnp.asarray(deviation, jnp.float32)
+        return scale * random.normal(word)
 
-    return simple_policy(lower, axis_0=read, axis_1=read, axis_2=read)
+    return simple_policy(
+        lower,
+        axis_0=read,
+        axis_1=read,
+        axis_2=read,
+    )
 
 
 @maker
@@ -237,21 +295,31 @@ def channel_drop(probability: Number = 0.5, *, fill: Number = 0.0) -> Policy:
     checks.number("channel_drop fill", fill, "[0, 1]")
 
     def read(words: Array, shape: ImageShape) -> Drawn:
+        _, _, channels = shape
         drops = random.bernoulli(words[0], probability)
-        channel = random.integers(words[1], shape[2])
-        return {"drops": drops, "channel": channel}
+        channel = random.integers(words[1], channels)
+        return {
+            "drops": drops,
+            "channel": channel,
+        }
 
     def lower(drawn: Drawn, shape: ImageShape) -> Ops:
+        _, _, channels = shape
+
         def change(image: Image) -> Image:
-            channels = jnp.arange(shape[2], dtype=jnp.int32)
-            is_dropped = (channels == drawn["channel"]) & drawn["drops"]
-            level = jnp.asarray(fill, jnp.float32) * max_level(image)
+            numbers = jnp.arange(channels, dtype=jnp.int32)
+            is_drawn = numbers == drawn["channel"]
+            is_dropped = is_drawn & drawn["drops"]
+            share = jnp.asarray(fill, jnp.float32)
+            level = share * max_level(image)
             if not is_float(image):
                 level = jnp.round(level)
             level = level.astype(image.dtype)
-            # The mask is (1, 1, channels).
-            return jnp.where(is_dropped[None, None], level, image)
+            # (1, 1, channels)
+            mask = is_dropped[None, None]
+            return jnp.where(mask, level, image)
 
-        return (PixelOp(change, unbounded=True),)
+        op = PixelOp(change, unbounded=True)
+        return (op,)
 
     return Policy(2, read, lower)

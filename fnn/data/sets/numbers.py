@@ -22,21 +22,37 @@ def to_number(field: str) -> float:
     except ValueError:
         return math.nan
     # float() reads Python's 1_000, and the digits of all scripts.
-    return number if field.isascii() and "_" not in field else math.nan
+    if not field.isascii() or "_" in field:
+        return math.nan
+    return number
 
 
-def is_wide(where: str, field: str, number: float) -> bool:
+def is_wide(
+    where: str,
+    field: str,
+    number: float,
+) -> bool:
     """Return whether a number written without exponent is too long for float32.
 
     Raises DatasetFormatError if it is a whole number that is too long for float64.
     """
     digits = field.strip()
-    if abs(number) <= FLOAT32_WHOLE or not digits.lstrip("+-").replace(".", "", 1).isdigit():
+    size = abs(number)
+    # Numbers up to here are exact in float32, if they are whole.
+    if size <= FLOAT32_WHOLE:
         return False
-    if "." not in digits and abs(number) >= FLOAT64_WHOLE and int(digits) != number:
+    unsigned = digits.lstrip("+-")
+    without_point = unsigned.replace(".", "", 1)
+    if not without_point.isdigit():
+        return False
+    is_whole = "." not in digits
+    if is_whole and size >= FLOAT64_WHOLE and int(digits) != number:
+        expected = "a whole number of float64"
+        got = repr(field)
         advice = "leave the column out, or make it text, as an identifier"
-        raise DatasetFormatError(where, "a whole number of float64", repr(field), advice)
-    return float(np.float32(number)) != number
+        raise DatasetFormatError(where, expected, got, advice)
+    narrowed = np.float32(number)
+    return float(narrowed) != number
 
 
 def parse_targets(
@@ -54,33 +70,47 @@ def parse_targets(
     if codes is not None:
         unknown = [field for field in fields if field not in codes]
         if unknown:
-            expected = f"one of the categories {', '.join(codes)}"
+            listed = ", ".join(codes)
+            expected = f"one of the categories {listed}"
+            got = repr(unknown[0])
             advice = "add it to categories=, or correct it"
-            raise DatasetFormatError(where, expected, repr(unknown[0]), advice)
-        return np.array([codes[field] for field in fields], np.int32), tuple(codes)
-    numbers = np.array([to_number(field) for field in fields])
+            raise DatasetFormatError(where, expected, got, advice)
+        known = [codes[field] for field in fields]
+        return np.array(known, np.int32), tuple(codes)
+    parsed = [to_number(field) for field in fields]
+    numbers = np.array(parsed)
     # False for NaN, hence for text.
     finite = np.abs(numbers) <= MAX_FLOAT
-    if not finite.any() and "" not in fields:
+    # An empty field is a missing target, not the name of a class.
+    are_names = not finite.any() and "" not in fields
+    if are_names:
         classes, labels = np.unique(fields, return_inverse=True)
-        return labels.astype(np.int32), tuple(classes.tolist())
+        names = tuple(classes.tolist())
+        return labels.astype(np.int32), names
     if not finite.all():
-        expected = "finite numbers, or names, in all rows"
-        got = repr(fields[int(finite.argmin())])
+        first = int(finite.argmin())
+        got = repr(fields[first])
         raise DatasetFormatError(
             where,
-            expected,
+            "finite numbers, or names, in all rows",
             got,
             "correct it, or leave the row out",
         )
-    return _narrow(where, fields, numbers), ()
+    narrowed = _narrow(where, fields, numbers)
+    return narrowed, ()
 
 
-def _narrow(where: str, fields: list[str], numbers: np.ndarray) -> np.ndarray:
+def _narrow(
+    where: str,
+    fields: list[str],
+    numbers: np.ndarray,
+) -> np.ndarray:
     """Return the numbers in the narrowest dtype that keeps the values of whole numbers."""
-    largest = np.abs(numbers).max()
+    sizes = np.abs(numbers)
+    largest = sizes.max()
     # Whole numbers are labels or counts.
-    if np.all(numbers == np.rint(numbers)):
+    are_whole = numbers == np.rint(numbers)
+    if np.all(are_whole):
         if largest < INT32_END:
             return numbers.astype(np.int32)
         if all(field.lstrip("+-").isdigit() for field in fields):
@@ -88,8 +118,14 @@ def _narrow(where: str, fields: list[str], numbers: np.ndarray) -> np.ndarray:
             whole = [int(field) for field in fields]
             if min(whole) >= -INT64_END and max(whole) < INT64_END:
                 return np.array(whole, np.int64)
-            got = repr(fields[int(np.abs(numbers).argmax())])
+            index = int(sizes.argmax())
+            got = repr(fields[index])
             advice = "make it text, as a name"
             raise DatasetFormatError(where, "whole numbers of int64", got, advice)
-    wide = [is_wide(where, *pair) for pair in zip(fields, numbers.tolist(), strict=True)]
-    return numbers if any(wide) else numbers.astype(np.float32)
+    # All are checked, since a check may raise an error.
+    wide = []
+    for field, number in zip(fields, numbers.tolist(), strict=True):
+        wide.append(is_wide(where, field, number))
+    if any(wide):
+        return numbers
+    return numbers.astype(np.float32)

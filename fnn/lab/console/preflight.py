@@ -23,7 +23,12 @@ NEGLIGIBLE = 1e-3  # rates below this share of the largest rate train nothing
 LABEL_WIDTH = 11  # columns
 
 
-def header(train_state: TrainState, data: Data, valid: Data | None, run: str) -> Iterator[str]:
+def header(
+    train_state: TrainState,
+    data: Data,
+    valid: Data | None,
+    run: str,
+) -> Iterator[str]:
     """Yield lines on the network, the optimizer, the data, the run and the device.
 
     Args:
@@ -33,16 +38,25 @@ def header(train_state: TrainState, data: Data, valid: Data | None, run: str) ->
         run: Description of the run, such as its numbers of epochs and steps.
     """
     params = jax.tree.leaves(train_state.params)
-    arrays = f"{_count_numbers(params):,} parameters in {len(params)} arrays"
-    state = f"{_count_numbers(train_state.state):,} numbers of state"
+    parameters = _count_numbers(params)
+    numbers = _count_numbers(train_state.state)
+    arrays = f"{parameters:,} parameters in {len(params)} arrays"
+    state = f"{numbers:,} numbers of state"
     yield format_line("network", f"{arrays}, {state}")
-    memory = f"{_count_numbers(train_state.opt_state):,} numbers of state"
+    slots = _count_numbers(train_state.opt_state)
+    memory = f"{slots:,} numbers of state"
     yield format_line("optimizer", memory)
-    yield format_line("data", _describe_data(data, valid))
-    yield format_line("run", f"{run}; {_describe_key(train_state.key)}")
-    dtypes = sorted({str(leaf.dtype) for leaf in params})
-    names = ", ".join(dtypes)
-    yield format_line("on", f"{_describe_device()}, {names}; jax {jax.__version__}")
+    description = _describe_data(data, valid)
+    yield format_line("data", description)
+    # The key is shown, so that the run can be repeated from its output alone.
+    key = _describe_key(train_state.key)
+    yield format_line("run", f"{run}; {key}")
+    dtypes = {str(leaf.dtype) for leaf in params}
+    in_order = sorted(dtypes)
+    names = ", ".join(in_order)
+    device = _describe_device()
+    version = f"jax {jax.__version__}"
+    yield format_line("on", f"{device}, {names}; {version}")
 
 
 def preflight(
@@ -65,47 +79,73 @@ def preflight(
         total: Number of steps of the run, or None where it is not known.
     """
     inputs, targets = data
-    is_array = trees.is_shape(out_shape) and len(out_shape) > 0
-    classes = out_shape[-1] if is_array else None
+    classes = None
+    if trees.is_shape(out_shape) and len(out_shape) > 0:
+        classes = out_shape[-1]
     if first_loss is not None and classes and recipe.loss.probabilities:
         yield _check_loss(first_loss, classes)
     # Inputs and outputs may be pytrees: then there is no single range, and no number of classes.
     if hasattr(inputs, "dtype"):
-        yield from _check_range(recipe.prepare(inputs[:RANGE_EXAMPLES]))
+        examples = inputs[:RANGE_EXAMPLES]
+        prepared = recipe.prepare(examples)
+        yield from _check_range(prepared)
     if total is not None:
         yield from _check_schedules(recipe, total)
-    if classes and _are_labels(recipe, targets) and len(targets) >= EXAMPLES_PER_CLASS * classes:
+    if not classes or not _are_labels(recipe, targets):
+        return
+    # Few labels are unbalanced by chance.
+    if len(targets) >= EXAMPLES_PER_CLASS * classes:
         labels = np.asarray(targets)
         counts = np.bincount(labels, minlength=classes)
         yield _check_balance(counts)
 
 
-def format_line(label: str, text: str) -> str:
+def format_line(
+    label: str,
+    text: str,
+) -> str:
     """Format a line of the report: the label in a column of fixed width, then the text."""
-    return label.ljust(LABEL_WIDTH) + text
+    column = label.ljust(LABEL_WIDTH)
+    return column + text
 
 
-def _are_labels(recipe: Recipe, targets: Any) -> bool:
+def _warning(
+    found: str,
+    advice: str,
+) -> str:
+    """Format a warning: the facts, then one way out."""
+    text = f"{found}: {advice}"
+    return format_line("!!", text)
+
+
+def _are_labels(
+    recipe: Recipe,
+    targets: Any,
+) -> bool:
     """Return whether the targets are one label for each example."""
-    if not (recipe.loss.classes and hasattr(targets, "dtype")):
+    is_array = hasattr(targets, "dtype")
+    if not recipe.loss.classes or not is_array:
         return False
     # Labels of the positions of a text or an image are of other frequencies by nature: weights
     # would change the probabilities that a language model learns.
     if targets.ndim > 1:
         return False
-    return bool(jnp.issubdtype(targets.dtype, jnp.integer))
+    is_integer = jnp.issubdtype(targets.dtype, jnp.integer)
+    return bool(is_integer)
 
 
-def _check_loss(loss: float, classes: int) -> str:
+def _check_loss(
+    loss: float,
+    classes: int,
+) -> str:
     # A network without knowledge gives each class the same probability: its loss is log(classes).
     uniform_loss = math.log(classes)
-    found = f"loss before training {loss:.2f} (log {classes} = {uniform_loss:.2f})"
+    expected = f"log {classes} = {uniform_loss:.2f}"
+    found = f"loss before training {loss:.2f} ({expected})"
     if loss <= uniform_loss + LOSS_EXCESS:
         return format_line("ok", found)
-    return format_line(
-        "!!",
-        f"{found}: sure of wrong classes; begin with a smaller last layer, as by nn.lsuv",
-    )
+    advice = "sure of wrong classes; begin with a smaller last layer, as by nn.lsuv"
+    return _warning(found, advice)
 
 
 def _check_range(inputs: jax.Array) -> Iterator[str]:
@@ -113,24 +153,42 @@ def _check_range(inputs: jax.Array) -> Iterator[str]:
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         return
     # One transfer from the device for all four numbers.
-    low, high, mean, deviation = _statistics(inputs).tolist()
-    found = f"inputs in [{low:.3g}, {high:.3g}], mean {mean:.2g}, deviation {deviation:.2g}"
-    is_small = max(abs(low), abs(high)) <= 1.5
-    is_standardized = abs(mean) <= 0.5 and 0.5 <= deviation <= 2
+    statistics = _statistics(inputs)
+    low, high, mean, deviation = statistics.tolist()
+    interval = f"inputs in [{low:.3g}, {high:.3g}]"
+    moments = f"mean {mean:.2g}, deviation {deviation:.2g}"
+    found = f"{interval}, {moments}"
+    sizes = [abs(low), abs(high)]
+    largest = max(sizes)
+    is_small = largest <= 1.5
+    is_centered = abs(mean) <= 0.5
+    has_unit_scale = 0.5 <= deviation <= 2
+    is_standardized = is_centered and has_unit_scale
     if is_small or is_standardized:
         yield format_line("ok", found)
     else:
-        yield format_line("!!", f"{found}: scale them first, as by data.standardize")
+        advice = "scale them first, as by data.standardize"
+        yield _warning(found, advice)
 
 
 @jax.jit
 def _statistics(inputs: jax.Array) -> jax.Array:
     """Compute minimum, maximum, mean and standard deviation."""
+    # Half precision has too few digits for the sums.
     x = inputs.astype(jnp.float32)
-    return jnp.stack([x.min(), x.max(), x.mean(), x.std()])
+    statistics = [
+        x.min(),
+        x.max(),
+        x.mean(),
+        x.std(),
+    ]
+    return jnp.stack(statistics)  # (4,)
 
 
-def _check_schedules(recipe: Recipe, total: int) -> Iterator[str]:
+def _check_schedules(
+    recipe: Recipe,
+    total: int,
+) -> Iterator[str]:
     """Warn of a schedule that is longer than the run, or nearly 0 before the run ends."""
     for schedule in _schedules(recipe.optimizer):
         # A schedule has no length where it never ends, and a traced one within jit.
@@ -139,10 +197,15 @@ def _check_schedules(recipe: Recipe, total: int) -> Iterator[str]:
         end = int(schedule.steps)
         if end > total:
             found = f"the run ends at step {total:,} of a schedule of {end:,} steps"
-            yield format_line("!!", f"{found}: give it steps={total}, or train longer")
-        elif 0 < end < total - 1 and _ends_at_zero(schedule, end):
+            advice = f"give it steps={total}, or train longer"
+            yield _warning(found, advice)
+            continue
+        # The last step of a run may have a rate of 0.
+        is_shorter = 0 < end < total - 1
+        if is_shorter and _ends_at_zero(schedule, end):
             found = f"the schedule's rate is 0 from step {end:,} of {total:,} on"
-            yield format_line("!!", f"{found}: give it steps={total}")
+            advice = f"give it steps={total}"
+            yield _warning(found, advice)
 
 
 def _schedules(value: Any) -> Iterator[Schedule]:
@@ -154,53 +217,75 @@ def _schedules(value: Any) -> Iterator[Schedule]:
             yield from _schedules(child)
 
 
-def _ends_at_zero(schedule: Schedule, end: int) -> bool:
+def _ends_at_zero(
+    schedule: Schedule,
+    end: int,
+) -> bool:
     """Return whether the last rate is negligible compared to the largest."""
-    steps = jnp.linspace(0, end, SCHEDULE_SAMPLES).astype(jnp.int32)
+    samples = jnp.linspace(0, end, SCHEDULE_SAMPLES)
+    steps = samples.astype(jnp.int32)
     rates = jax.vmap(schedule)(steps)
-    return bool(rates[-1] <= NEGLIGIBLE * rates.max())
+    last = rates[-1]
+    largest = rates.max()
+    # A rate may approach 0 without reaching it, as one that decays exponentially.
+    is_negligible = last <= NEGLIGIBLE * largest
+    return bool(is_negligible)
 
 
 def _check_balance(counts: np.ndarray) -> str:
     low = int(counts.min())
     high = int(counts.max())
-    found = f"labels of {len(counts)} classes, {low:,} to {high:,} examples each"
+    classes = len(counts)
+    interval = f"{low:,} to {high:,}"
+    found = f"labels of {classes} classes, {interval} examples each"
     if high <= IMBALANCE * low:
         return format_line("ok", found)
-    return format_line(
-        "!!",
-        f"{found}: weigh them, as by objective.class_weighted; accuracy will flatter",
-    )
+    advice = "weigh them, as by objective.class_weighted; accuracy will flatter"
+    return _warning(found, advice)
 
 
-def _describe_data(data: Data, valid: Data | None) -> str:
+def _describe_data(
+    data: Data,
+    valid: Data | None,
+) -> str:
+    inputs, _ = data
     parts = []
-    for leaf in jax.tree.leaves(data[0]):
-        shape = ",".join(map(str, leaf.shape[1:]))
-        parts.append(f"{leaf.shape[0]:,} inputs {leaf.dtype}[{shape}]")
+    for leaf in jax.tree.leaves(inputs):
+        # Without the axis of examples, whose length comes first.
+        examples, *sizes = leaf.shape
+        shape = ",".join(map(str, sizes))
+        kind = f"{leaf.dtype}[{shape}]"
+        parts.append(f"{examples:,} inputs {kind}")
     text = ", ".join(parts)
     if valid is None:
         return text
-    valid_examples = jax.tree.leaves(valid)[0].shape[0]
+    valid_leaves = jax.tree.leaves(valid)
+    valid_examples = valid_leaves[0].shape[0]
     return f"{text}; {valid_examples:,} for validation"
 
 
 def _describe_key(key: RandomKey) -> str:
     """Describe a key by the seed that `jax.random.key` was given, else by its words."""
-    words = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    stored = jax.random.key_data(key)
+    words = np.asarray(stored).ravel().tolist()
     # `jax.random.key(seed)` of a 32-bit seed has the seed in its last word, and zeros before it.
-    if not any(words[:-1]):
-        return f"seed {words[-1]}"
+    *high_words, seed = words
+    if not any(high_words):
+        return f"seed {seed}"
     text = " ".join(map(str, words))
     return f"key {text}"
 
 
 def _describe_device() -> str:
     device = jax.devices()[0]
+    kind = device.device_kind
     if device.platform != "cpu":
-        return str(device.device_kind)
-    return f"{device.device_kind} with {os.cpu_count()} cores"
+        return str(kind)
+    cores = os.cpu_count()
+    return f"{kind} with {cores} cores"
 
 
 def _count_numbers(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(tree)
+    sizes = [leaf.size for leaf in leaves]
+    return sum(sizes)

@@ -37,12 +37,17 @@ def key_value_cache(span: Span) -> Layer:
         else:
             keys = _write(state["key"], new_key, span.start)
             values = _write(state["value"], new_value, span.start)
-        return (keys, values), {"key": keys, "value": values}
+        new_state = {"key": keys, "value": values}
+        return (keys, values), new_state
 
     return Layer(init, apply)
 
 
-def earlier(span: Span, queries: int, keys: int) -> jax.Array:
+def earlier(
+    span: Span,
+    queries: int,
+    keys: int,
+) -> jax.Array:
     """Return for each query of a part which positions it uses, its own and the earlier ones.
 
     Args:
@@ -53,19 +58,34 @@ def earlier(span: Span, queries: int, keys: int) -> jax.Array:
     Returns:
         Booleans (batch, queries, keys).
     """
-    positions = span.positions(queries)
-    return jnp.arange(keys)[None, None] <= positions[..., None]
+    positions = span.positions(queries)  # (batch, queries)
+    key_positions = jnp.arange(keys)
+    # (1, 1, keys) <= (batch, queries, 1)
+    return key_positions[None, None] <= positions[..., None]
 
 
 def _pad(x: jax.Array, capacity: int) -> jax.Array:
+    # Later parts are written into the zeros, so that the shape never changes.
     missing = capacity - x.shape[1]
-    return jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    none = (0, 0)
+    after = (0, missing)
+    return jnp.pad(x, (none, after, none, none))
 
 
-def _write(stored: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
+def _write(
+    stored: jax.Array,
+    new: jax.Array,
+    start: jax.Array,
+) -> jax.Array:
     """Write the positions of a part into those stored, at another place for each sequence."""
 
-    def write_one(stored: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
+    def write_one(
+        stored: jax.Array,
+        new: jax.Array,
+        start: jax.Array,
+    ) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(stored, new, start, axis=0)
 
-    return jax.vmap(write_one)(stored, new.astype(stored.dtype), start)
+    # The cache keeps its dtype, since it is the carry of a loop.
+    converted = new.astype(stored.dtype)
+    return jax.vmap(write_one)(stored, converted, start)

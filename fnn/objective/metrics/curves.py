@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
@@ -20,9 +21,9 @@ from fnn.values import maker
 
 AVERAGES = ("macro", "micro", "weighted", "none")
 # Scores and int32 codes of the truth: 0, 1, UNKNOWN or IGNORED, both (n, columns).
-Ranked = tuple[jax.Array, jax.Array]
+Ranked = tuple[Array, Array]
 # (scores, weights of positives, weights of negatives), each (n,) -> area
-Area = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Area = Callable[[Array, Array, Array], Array]
 
 
 @maker
@@ -88,7 +89,7 @@ def _area(
     checks.flag(f"{name} multilabel", multilabel)
     label = ignored_label(f"{name} ignore", ignore)
 
-    def per_example(outputs: jax.Array, labels: jax.Array) -> Ranked:
+    def per_example(outputs: Array, labels: Array) -> Ranked:
         expect_floats("outputs", outputs)
         expect_array("labels", labels)
         if outputs.ndim not in (1, 2):
@@ -109,7 +110,8 @@ def _area(
             return read_binary(outputs, labels, ignore=label)
         if outputs.shape[1:] == (2,) and labels.ndim == 1:
             # The difference has the order of the probability of class 1.
-            outputs = outputs.astype(trees.wide(outputs))
+            wide = trees.wide(outputs)
+            outputs = outputs.astype(wide)
             outputs = outputs[:, 1] - outputs[:, 0]
         if labels.shape not in (outputs.shape[:1], outputs.shape):
             raise ShapeError(
@@ -120,17 +122,24 @@ def _area(
             )
         return _scores(outputs, labels, label)
 
-    def reduce(ranked: Ranked, weights: jax.Array) -> jax.Array:
+    def reduce(ranked: Ranked, weights: Array) -> Array:
         scores, truth = ranked  # (n, columns)
-        each = jnp.where(truth == IGNORED, 0, spread(weights, scores))
-        wrong = (jnp.isnan(scores) | (truth == UNKNOWN)) & (each != 0)
+        spread_weights = spread(weights, scores)
+        each = jnp.where(truth == IGNORED, 0, spread_weights)
+        # Only an example that counts makes the area NaN.
+        is_wrong = jnp.isnan(scores) | (truth == UNKNOWN)
+        wrong = is_wrong & (each != 0)
         if average == "micro":
-            scores, truth, each = (array.reshape(-1, 1) for array in (scores, truth, each))
+            # (n, columns) -> (n columns, 1)
+            scores = scores.reshape(-1, 1)
+            truth = truth.reshape(-1, 1)
+            each = each.reshape(-1, 1)
         positive = jnp.where(truth == 1, each, 0)
         negative = jnp.where(truth == 0, each, 0)
         # A NaN score of padding would be sorted to the end, among the others.
         scores = jnp.where(each == 0, 0, scores)
-        areas = jax.vmap(area, 1)(scores, positive, negative)  # (columns,)
+        column_areas = jax.vmap(area, 1)
+        areas = column_areas(scores, positive, negative)  # (columns,)
         areas = areas * jnp.where(wrong.any(), jnp.nan, 1)
         if len(areas) == 1:
             return areas[0]
@@ -139,65 +148,98 @@ def _area(
             # A class without an example has no area, and no weight.
             weighed = jnp.where(support == 0, 0, support * areas)
             return weighed.sum() / support.sum()
-        return areas.mean() if average == "macro" else areas
+        if average == "macro":
+            return areas.mean()
+        return areas
 
     return Metric(per_example, reduce)
 
 
-def _scores(outputs: jax.Array, labels: jax.Array, ignore: int | None) -> Ranked:
+def _scores(
+    outputs: Array,
+    labels: Array,
+    ignore: int | None,
+) -> Ranked:
     """Return the scores and the truth of each class against the rest; one column for two."""
     logits, truth = read_classes(outputs, labels, ignore=ignore)
     classes = logits.shape[-1]
     if classes == 2:
-        return logits[:, 1:] - logits[:, :1], truth[:, None]
+        # The difference has the order of the probability of class 1.
+        difference = logits[:, 1:] - logits[:, :1]
+        return difference, truth[:, None]
     rows = jax.nn.one_hot(truth, classes, dtype=jnp.int32)  # (n, classes)
-    codes = jnp.where(truth < 0, truth, 0)[:, None]  # UNKNOWN and IGNORED hold for all classes
-    return _class_log_odds(logits), rows + codes
+    # UNKNOWN and IGNORED hold for all classes, where one_hot has a row of 0.
+    codes = jnp.where(truth < 0, truth, 0)
+    codes = codes[:, None]  # (n, 1)
+    log_odds = _class_log_odds(logits)
+    return log_odds, rows + codes
 
 
-def _class_log_odds(logits: jax.Array) -> jax.Array:
+def _class_log_odds(logits: Array) -> Array:
     """Return log p_c / (1 - p_c), p = softmax(logits), also where p rounds to 1, (n, classes)."""
+    classes = logits.shape[-1]
     log_p = jax.nn.log_softmax(logits)
-    is_largest = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
+    largest = logits.argmax(-1)
+    is_largest = jax.nn.one_hot(largest, classes, dtype=bool)
     # Only the largest probability can be more than 1/2, where 1 - p has a rounding error.
-    log_rest = jax.nn.logsumexp(jnp.where(is_largest, -jnp.inf, log_p), axis=-1, keepdims=True)
-    log_others = jnp.log1p(-jnp.exp(jnp.where(is_largest, -jnp.inf, log_p)))
-    return log_p - jnp.where(is_largest, log_rest, log_others)
+    others = jnp.where(is_largest, -jnp.inf, log_p)
+    log_rest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+    log_others = jnp.log1p(-jnp.exp(others))
+    log_complement = jnp.where(is_largest, log_rest, log_others)
+    return log_p - log_complement
 
 
-def _area_under_roc(scores: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
+def _area_under_roc(
+    scores: Array,
+    positive: Array,
+    negative: Array,
+) -> Array:
     order = jnp.argsort(scores)
-    scores, positive, negative = scores[order], positive[order], negative[order]
+    scores = scores[order]
+    positive = positive[order]
+    negative = negative[order]
     first_of_tie, last_of_tie = _ties(scores)
     # lower[i] is the weight of class 0 among the i lowest scores, (n + 1,).
-    lower = jnp.pad(jnp.cumsum(negative), (1, 0))
+    sums = jnp.cumsum(negative)
+    lower = jnp.pad(sums, (1, 0))
     # For each score, the weight of class 0 strictly below it, and at or below it.
-    below = jax.lax.cummax(jnp.where(first_of_tie, lower[:-1], 0))
-    not_above = jax.lax.cummin(jnp.where(last_of_tie, lower[1:], jnp.inf), reverse=True)
+    at_first = jnp.where(first_of_tie, lower[:-1], 0)
+    at_last = jnp.where(last_of_tie, lower[1:], jnp.inf)
+    below = jax.lax.cummax(at_first)
+    not_above = jax.lax.cummin(at_last, reverse=True)
     # The mean of the two counts each tie by half.
     pairs = positive * (below + not_above)
-    return (pairs / (2 * negative.sum())).sum() / positive.sum()
+    shares = pairs / (2 * negative.sum())
+    return shares.sum() / positive.sum()
 
 
 def _area_under_precision(
-    scores: jax.Array,
-    positive: jax.Array,
-    negative: jax.Array,
-) -> jax.Array:
+    scores: Array,
+    positive: Array,
+    negative: Array,
+) -> Array:
     order = jnp.argsort(-scores)
-    positive, negative = positive[order], negative[order]
+    positive = positive[order]
+    negative = negative[order]
     _, last_of_tie = _ties(scores[order])
-    # For each score, the weight of each class at or above it.
-    hits, misses = (
-        jax.lax.cummin(jnp.where(last_of_tie, jnp.cumsum(one), jnp.inf), reverse=True)
-        for one in (positive, negative)
-    )
+
+    def at_or_above(one: Array) -> Array:
+        """Return for each score the weight at or above it, (n,)."""
+        # Equal scores are one threshold, at the last of them.
+        sums = jnp.cumsum(one)
+        at_last = jnp.where(last_of_tie, sums, jnp.inf)
+        return jax.lax.cummin(at_last, reverse=True)
+
+    hits = at_or_above(positive)
+    misses = at_or_above(negative)
     predicted = hits + misses
-    precisions = hits / jnp.where(predicted == 0, 1, predicted)
-    return (positive * precisions).sum() / positive.sum()
+    divisor = jnp.where(predicted == 0, 1, predicted)
+    precisions = hits / divisor
+    gains = positive * precisions
+    return gains.sum() / positive.sum()
 
 
-def _ties(ranked: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _ties(ranked: Array) -> tuple[Array, Array]:
     """Return where sorted scores (n,) begin and where they end a group of equal ones."""
     step = ranked[1:] != ranked[:-1]
     first = jnp.pad(step, (1, 0), constant_values=True)

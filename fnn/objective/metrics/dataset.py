@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn import checks
 from fnn.objective.classification import cross_entropy
@@ -11,9 +12,9 @@ from fnn.objective.weights import as_weighted
 from fnn.types import LossFunction, Metric, Weighted
 from fnn.values import maker
 
-Pair = tuple[jax.Array, jax.Array]
+Pair = tuple[Array, Array]
 # Confidence, whether the prediction is right, and whether the example counts, each (n, ...).
-Confidences = tuple[jax.Array, jax.Array, jax.Array]
+Confidences = tuple[Array, Array, Array]
 
 
 @maker
@@ -37,19 +38,36 @@ def calibration_error(*, bins: int = 15, ignore: int | None = None) -> Metric:
     checks.whole("calibration_error bins", bins)
     ignore = ignored_label("calibration_error ignore", ignore)
 
-    def per_example(logits: jax.Array, labels: jax.Array) -> Confidences:
+    def per_example(logits: Array, labels: Array) -> Confidences:
         rows, truth = read_classes(logits, labels, ignore=ignore)
-        confidence = jnp.where(truth == UNKNOWN, jnp.nan, jax.nn.softmax(rows).max(-1))
-        return confidence, predict_class(rows) == truth, truth != IGNORED
+        probabilities = jax.nn.softmax(rows)  # (n, ..., classes)
+        largest = probabilities.max(-1)
+        # A label out of range has no accuracy, which NaN shows.
+        is_unknown = truth == UNKNOWN
+        confidence = jnp.where(is_unknown, jnp.nan, largest)
+        is_right = predict_class(rows) == truth
+        counts = truth != IGNORED
+        return confidence, is_right, counts
 
-    def reduce(statistics: Confidences, weights: jax.Array) -> jax.Array:
-        confidence, right, counts = statistics
-        each = jnp.where(counts, spread(weights, confidence), 0)  # (n, ...)
-        index = (jnp.ceil(confidence * bins) - 1).astype(jnp.int32).clip(0, bins - 1)
+    def reduce(
+        statistics: Confidences,
+        weights: Array,
+    ) -> Array:
+        confidence, is_right, counts = statistics
+        spread_weights = spread(weights, confidence)
+        each = jnp.where(counts, spread_weights, 0)  # (n, ...)
+        # Bins are closed above, hence ceil; a confidence of 0 belongs to the first.
+        number = jnp.ceil(confidence * bins) - 1
+        index = number.astype(jnp.int32)
+        index = index.clip(0, bins - 1)
         # |B| (accuracy - confidence) is the sum of these gaps over the bin.
-        gaps = jnp.where(each == 0, 0, each * (right.astype(confidence.dtype) - confidence))
-        totals = jnp.zeros(bins, gaps.dtype).at[index].add(gaps)  # (bins,)
-        return jnp.abs(totals).sum() / each.sum()
+        right = is_right.astype(confidence.dtype)
+        differences = right - confidence
+        gaps = _weighted(each, differences)
+        empty = jnp.zeros(bins, gaps.dtype)
+        totals = empty.at[index].add(gaps)  # (bins,)
+        error = jnp.abs(totals).sum()
+        return error / each.sum()
 
     return Metric(per_example, reduce)
 
@@ -65,15 +83,21 @@ def perplexity(loss: LossFunction = cross_entropy) -> Metric:
             perplexity(ignoring(cross_entropy, label)), they multiply those of the examples.
     """
 
-    def per_example(outputs: jax.Array, targets: jax.Array) -> Weighted:
-        return as_weighted(loss(outputs, targets))
+    def per_example(outputs: Array, targets: Array) -> Weighted:
+        values = loss(outputs, targets)
+        return as_weighted(values)
 
-    def reduce(statistics: Weighted, weights: jax.Array) -> jax.Array:
+    def reduce(
+        statistics: Weighted,
+        weights: Array,
+    ) -> Array:
         values = statistics.values
-        each = spread(weights, values) * statistics.weights.astype(values.dtype)
-        # where, since padding may have a loss of NaN.
-        total = jnp.where(each == 0, 0, each * values).sum()
-        return jnp.exp(total / each.sum())
+        # Weights of the loss, such as 0 for positions without a target, multiply those of examples.
+        loss_weights = statistics.weights.astype(values.dtype)
+        each = spread(weights, values) * loss_weights
+        total = _weighted(each, values).sum()
+        mean = total / each.sum()
+        return jnp.exp(mean)
 
     return Metric(per_example, reduce)
 
@@ -87,22 +111,44 @@ def r2() -> Metric:
     DTypeError if the two do not fit.
     """
 
-    def reduce(statistics: Pair, weights: jax.Array) -> jax.Array:
+    def reduce(
+        statistics: Pair,
+        weights: Array,
+    ) -> Array:
         outputs, targets = statistics
         each = spread(weights, targets)  # (n, ...)
 
-        def total(values: jax.Array) -> jax.Array:
+        def total(values: Array) -> Array:
             """Sum over the examples by weight, (n, ...) -> (1, ...)."""
-            return jnp.where(each == 0, 0, each * values).sum(0, keepdims=True)
+            weighted = _weighted(each, values)
+            return weighted.sum(0, keepdims=True)
 
         # Measured from one of them, so that equal targets have variance 0 without a rounding error.
-        reference = jnp.argmax(weights.astype(targets.dtype) != 0)
-        moved = targets - targets[reference][None]
-        residual = total(jnp.square(targets - outputs))
-        variance = total(jnp.square(moved - total(moved) / each.sum(0, keepdims=True)))
-        share = 1 - residual / jnp.where(variance == 0, 1, variance)
+        has_weight = weights.astype(targets.dtype) != 0
+        reference = jnp.argmax(has_weight)
+        origin = targets[reference]
+        moved = targets - origin[None]
+        squares = jnp.square(targets - outputs)
+        residual = total(squares)
+        sum_of_weights = each.sum(0, keepdims=True)
+        mean = total(moved) / sum_of_weights
+        deviations = jnp.square(moved - mean)
+        variance = total(deviations)
         is_constant = variance == 0
-        constant_score = (residual == 0).astype(share.dtype)
-        return jnp.where(is_constant, constant_score, share).mean()
+        # A divisor of 1, so that the share that is not chosen has a finite gradient.
+        divisor = jnp.where(is_constant, 1, variance)
+        share = 1 - residual / divisor
+        is_exact = residual == 0
+        constant_score = is_exact.astype(share.dtype)
+        scores = jnp.where(is_constant, constant_score, share)
+        return scores.mean()
 
     return Metric(expect_pair, reduce)
+
+
+def _weighted(each: Array, values: Array) -> Array:
+    """Multiply values by weights; 0 for a weight of 0, also of a value that is NaN."""
+    products = each * values
+    # where, since padding may have a value of NaN.
+    has_no_weight = each == 0
+    return jnp.where(has_no_weight, 0, products)

@@ -58,26 +58,38 @@ def read_classes(
     expect_examples(logits)
     if is_single(logits, labels):
         z, answers = _single_output(logits, labels)
-        no = jnp.broadcast_to(log_odds(threshold, z), z.shape)
-        return Classes(jnp.stack([no, z], -1), read_answers(answers, ignore))
-    truth = as_int32(expect_labels(logits, labels))
-    classes = logits.shape[-1]
+        # The two logits (log-odds of the threshold, z): class 1 is predicted where z is larger.
+        odds = log_odds(threshold, z)
+        no = jnp.broadcast_to(odds, z.shape)
+        two_logits = jnp.stack([no, z], -1)
+        truth = read_answers(answers, ignore)
+        return Classes(two_logits, truth)
+    own_classes = expect_labels(logits, labels)
+    truth = as_int32(own_classes)
+    wide_logits = logits.astype(trees.wide(logits))
     if labels.shape == logits.shape:
+        # A distribution has no label that could be ignored.
         is_class = are_distributions(labels)
-    else:
-        is_class = (truth >= 0) & (truth < classes)
+        known = jnp.where(is_class, truth, UNKNOWN)
+        return Classes(wide_logits, known)
+    classes = logits.shape[-1]
+    is_class = (truth >= 0) & (truth < classes)
     known = jnp.where(is_class, truth, UNKNOWN)
-    if ignore is not None and labels.shape != logits.shape:
-        known = jnp.where(truth == ignore, IGNORED, known)
-    return Classes(logits.astype(trees.wide(logits)), known)
+    if ignore is not None:
+        is_ignored = truth == ignore
+        known = jnp.where(is_ignored, IGNORED, known)
+    return Classes(wide_logits, known)
 
 
 def predict_class(logits: jax.Array) -> jax.Array:
     """Return the class of the largest logit, int32 (...); UNKNOWN if a logit is NaN."""
     # argmax returns the index of the first NaN, if there is one.
     prediction = logits.argmax(-1)
-    largest = jnp.take_along_axis(logits, prediction[..., None], -1).squeeze(-1)  # (...)
-    return jnp.where(jnp.isnan(largest), UNKNOWN, prediction.astype(jnp.int32))
+    index = prediction[..., None]  # (..., 1)
+    largest = jnp.take_along_axis(logits, index, -1)
+    largest = largest.squeeze(-1)  # (...)
+    is_invalid = jnp.isnan(largest)
+    return jnp.where(is_invalid, UNKNOWN, prediction.astype(jnp.int32))
 
 
 class Answers(NamedTuple):
@@ -111,7 +123,9 @@ def read_binary(
     expect_floats("logits", logits)
     expect_array("targets", targets)
     expect_examples(logits)
-    if targets.shape != logits.shape and (*targets.shape, 1) != logits.shape:
+    # A single output may have its axis, which the targets lack.
+    column_shape = (*targets.shape, 1)
+    if targets.shape != logits.shape and column_shape != logits.shape:
         raise ShapeError(
             "targets",
             f"the logits' shape {logits.shape}",
@@ -119,40 +133,54 @@ def read_binary(
             "give 0 or 1 for each output",
         )
     z = logits.astype(trees.wide(logits))
-    truth = read_answers(targets, ignore).reshape(z.shape)
-    return Answers(z - log_odds(threshold, z), truth)
+    answers = read_answers(targets, ignore)
+    truth = answers.reshape(z.shape)
+    scores = z - log_odds(threshold, z)
+    return Answers(scores, truth)
 
 
 def predict_answer(scores: jax.Array) -> jax.Array:
     """Return 1 where a score is positive, else 0, int32; UNKNOWN for NaN."""
-    return jnp.where(jnp.isnan(scores), UNKNOWN, (scores > 0).astype(jnp.int32))
+    is_invalid = jnp.isnan(scores)
+    # Ties are no: a score of 0 is not above the threshold.
+    is_yes = scores > 0
+    return jnp.where(is_invalid, UNKNOWN, is_yes.astype(jnp.int32))
 
 
 def read_answers(targets: jax.Array, ignore: int | None) -> jax.Array:
     """Return 0 or 1, UNKNOWN or IGNORED for targets in any dtype; of probabilities the larger."""
-    if jnp.issubdtype(targets.dtype, jnp.floating):
-        is_answer = (targets >= 0) & (targets <= 1)
-        answers = jnp.where(is_answer, (targets > 0.5).astype(jnp.int32), UNKNOWN)
-        is_ignored = targets == ignore if ignore is not None else None
-    elif targets.dtype == bool:
+    if targets.dtype == bool:
         return targets.astype(jnp.int32)
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        numbers = targets
+        # NaN is no answer: both comparisons are False.
+        is_answer = (numbers >= 0) & (numbers <= 1)
+        likely = (numbers > 0.5).astype(jnp.int32)
+        answers = jnp.where(is_answer, likely, UNKNOWN)
     else:
         expect_integer_labels(targets)
         numbers = as_int32(targets)
-        answers = jnp.where((numbers == 0) | (numbers == 1), numbers, UNKNOWN)
-        is_ignored = numbers == ignore if ignore is not None else None
-    return answers if is_ignored is None else jnp.where(is_ignored, IGNORED, answers)
+        is_answer = (numbers == 0) | (numbers == 1)
+        answers = jnp.where(is_answer, numbers, UNKNOWN)
+    if ignore is None:
+        return answers
+    is_ignored = numbers == ignore
+    return jnp.where(is_ignored, IGNORED, answers)
 
 
 def is_single(logits: jax.Array, labels: jax.Array) -> bool:
     """Return whether these are outputs (..., 1), or scores (n,) with a target each."""
-    return logits.shape[-1:] == (1,) or (logits.ndim == 1 and labels.ndim == 1)
+    has_column = logits.shape[-1:] == (1,)
+    are_scores = logits.ndim == 1 and labels.ndim == 1
+    return has_column or are_scores
 
 
 def log_odds(threshold: Number, like: jax.Array) -> jax.Array:
     """Return the logit of a probability, exactly 0 at 1/2."""
-    p = jnp.asarray(trees.knob(threshold, like), like.dtype)
-    return jnp.log(p / (1 - p))
+    number = trees.knob(threshold, like)
+    p = jnp.asarray(number, like.dtype)
+    odds = p / (1 - p)
+    return jnp.log(odds)
 
 
 def expect_threshold(where: str, threshold: Any) -> Any:

@@ -48,8 +48,10 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
 
     def wrap(inner: Optimizer) -> Optimizer:
         def init(params: Params) -> RoundingState:
-            inner_state = inner.init(jax.tree.map(widen, params))
-            return RoundingState(inner_state, jnp.zeros((), jnp.int32))
+            wide_params = jax.tree.map(widen, params)
+            inner_state = inner.init(wide_params)
+            begin = jnp.zeros((), jnp.int32)
+            return RoundingState(inner_state, begin)
 
         def transform(
             advance: Advance,
@@ -61,30 +63,48 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
             trees.expect_like("stochastic_rounding grads", grads, params)
             wide_params = jax.tree.map(widen, params)
             wide_grads = jax.tree.map(widen, grads)
+            # Line searches compute with further arguments, in the wide dtype too.
             if "grad" in extra:
                 extra["grad"] = jax.tree.map(widen, extra["grad"])
             if extra.get("value_fn") is not None:
                 value_fn = extra["value_fn"]
-                # The loss is that of the params that the network has, in their dtype.
-                extra["value_fn"] = lambda wide: value_fn(_narrow(wide, params))
-            sums, inner_state = step(inner, wide_grads, opt_state.inner, wide_params, **extra)
+
+                def wide_value_fn(wide: Params) -> Any:
+                    # The loss is that of the params that the network has, in their dtype.
+                    narrow = _narrow(wide, params)
+                    return value_fn(narrow)
+
+                extra["value_fn"] = wide_value_fn
+            sums, inner_state = step(
+                inner,
+                wide_grads,
+                opt_state.inner,
+                wide_params,
+                **extra,
+            )
 
             # The key follows from the step, so that a resumed run draws the same numbers.
             step_key = jax.random.fold_in(key, opt_state.step)
             leaves, structure = jax.tree.flatten(params)
+            wide_leaves = jax.tree.leaves(sums)
             rounded = []
-            for i, (p, new) in enumerate(zip(leaves, jax.tree.leaves(sums), strict=True)):
+            for i, (p, new) in enumerate(zip(leaves, wide_leaves, strict=True)):
                 # A key per leaf: with one key, leaves of equal shape would be rounded alike.
-                rounded.append(_round(jax.random.fold_in(step_key, i), new, p.dtype))
+                leaf_key = jax.random.fold_in(step_key, i)
+                rounded.append(_round(leaf_key, new, p.dtype))
             new_params = jax.tree.unflatten(structure, rounded)
-            new_state = RoundingState(inner_state, opt_state.step + 1)
+            new_step = opt_state.step + 1
+            new_state = RoundingState(inner_state, new_step)
             if advance is step:
                 return new_params, new_state
 
             def difference(new: Array, p: Array) -> Array:
-                return (widen(new) - widen(p)).astype(p.dtype)
+                # Of wide numbers, since the dtype of p may lack the digits.
+                wide_change = widen(new) - widen(p)
+                return wide_change.astype(p.dtype)
 
-            return jax.tree.map(difference, new_params, params), new_state
+            updates = jax.tree.map(difference, new_params, params)
+            return updates, new_state
 
         return make_wrapper(init, transform)
 
@@ -92,25 +112,40 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
 
 
 def _narrow(wide: Params, params: Params) -> Params:
-    return jax.tree.map(lambda wide, p: wide.astype(p.dtype), wide, params)
+    def narrow(wide: Array, p: Array) -> Array:
+        return wide.astype(p.dtype)
+
+    return jax.tree.map(narrow, wide, params)
 
 
-def _round(key: RandomKey, x: Array, dtype: Any) -> Array:
+def _round(
+    key: RandomKey,
+    x: Array,
+    dtype: Any,
+) -> Array:
     """Round up or down at random, with the mean x; derivatives are those of x."""
     if x.dtype == dtype:
         return x
     info = jnp.finfo(dtype)
+    digits = info.nmant
     # No number is converted to the dtype before the end: XLA may leave conversions there and back
     # out. Neighbors of x in the dtype are multiples of their gap, a power of 2.
     _, exponent = jnp.frexp(x)
-    least = max(int(info.minexp) - info.nmant, int(jnp.finfo(x.dtype).minexp))
-    gap = jnp.ldexp(jnp.ones_like(x), jnp.maximum(exponent - 1 - info.nmant, least))
+    smallest_gap = int(info.minexp) - digits
+    smallest_wide = int(jnp.finfo(x.dtype).minexp)
+    least = max(smallest_gap, smallest_wide)
+    gap_exponent = jnp.maximum(exponent - 1 - digits, least)
+    gap = jnp.ldexp(jnp.ones_like(x), gap_exponent)
+    # Division by a power of 2 is exact.
     lower = jnp.floor(x / gap)
     share = x / gap - lower
-    rises = jax.random.uniform(key, x.shape, x.dtype) < share
-    rounded = (lower + rises.astype(x.dtype)) * gap
+    uniform = jax.random.uniform(key, x.shape, x.dtype)
+    rises = uniform < share
+    upper_or_lower = lower + rises.astype(x.dtype)
+    rounded = upper_or_lower * gap
     # The choice has no derivative.
     change = jax.lax.stop_gradient(rounded - x)
     # Larger numbers, inf and NaN are converted as they are.
     within = jnp.abs(x) <= float(info.max)
-    return jnp.where(within, x + change, x).astype(dtype)
+    chosen = jnp.where(within, x + change, x)
+    return chosen.astype(dtype)
