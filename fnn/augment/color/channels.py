@@ -9,13 +9,25 @@ from jax import Array
 from fnn import checks
 from fnn.augment import random
 from fnn.augment.color.pointwise import blend
-from fnn.augment.intensity import from_float, is_float, luma, max_level, rgb_only, to_float
+from fnn.augment.intensity import (
+    LEVELS,
+    clip_levels,
+    fill_level,
+    from_float,
+    is_float,
+    luma,
+    luma_of_bytes,
+    map_rgb,
+    max_level,
+    rgb_only,
+    to_float,
+)
 from fnn.augment.ops import Ops, PixelOp
 from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, Number
 from fnn.values import maker
-from fnn.xla import fused_alone, rounded, rounded_product
+from fnn.xla import rounded, rounded_product
 
 
 @maker
@@ -42,14 +54,17 @@ def saturation(factor: Magnitude) -> Policy:
 
 
 def saturate(image: Image, factor: Array) -> Image:
-    # Alone in its loop: else XLA computes a preceding change again for every channel.
-    return fused_alone(_blend_with_gray)(image, factor)
+    if is_float(image):
+        gray = luma(image)[..., None]  # (height, width, 1)
+        return from_float(blend(factor, to_float(image), max_level(image), gray), image)
+    return map_rgb(_saturate_bytes, image, factor)
 
 
-def _blend_with_gray(image: Image, factor: Array) -> Image:
-    gray = luma(image)[..., None]  # (height, width, 1)
-    blended = blend(factor, to_float(image), max_level(image), gray)
-    return from_float(blended, image)
+def _saturate_bytes(channels: Sequence[Array], factor: Array) -> list[Array]:
+    """Change the saturation of red, green and blue, levels in [0, 255]."""
+    gray = luma_of_bytes(channels)
+    highest = float(LEVELS - 1)
+    return [clip_levels(blend(factor, x, highest, gray), highest) for x in channels]
 
 
 @maker
@@ -245,12 +260,8 @@ def channel_drop(probability: Number = 0.5, *, fill: Number = 0.0) -> Policy:
         def change(image: Image) -> Image:
             channels = jnp.arange(shape[2], dtype=jnp.int32)
             is_dropped = (channels == drawn["channel"]) & drawn["drops"]
-            level = jnp.asarray(fill, jnp.float32) * max_level(image)
-            if not is_float(image):
-                level = jnp.round(level)
-            level = level.astype(image.dtype)
             # The mask is (1, 1, channels).
-            return jnp.where(is_dropped[None, None], level, image)
+            return jnp.where(is_dropped[None, None], fill_level(fill, image.dtype), image)
 
         return (PixelOp(change, unbounded=True),)
 
