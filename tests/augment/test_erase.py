@@ -173,7 +173,7 @@ FILLED = {
     "random_erasing": augment.random_erasing(1.0, fill=0.5),
     "grid_mask": augment.grid_mask(fill=0.5),
     "channel_drop": augment.channel_drop(1.0, fill=0.5),
-    "random_crop": augment.random_crop(padding=9, fill=0.5),
+    "pad": augment.pad(2, fill=0.5, mode="constant"),
     "rotate": augment.rotate(45.0, method="nearest", fill=0.5),
 }
 

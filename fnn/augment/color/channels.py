@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -55,9 +56,15 @@ def saturation(factor: Magnitude) -> Policy:
 
 def saturate(image: Image, factor: Array) -> Image:
     if is_float(image):
-        gray = luma(image)[..., None]  # (height, width, 1)
-        return from_float(blend(factor, to_float(image), max_level(image), gray), image)
+        return _saturate_floats(image, factor)
     return map_rgb(_saturate_bytes, image, factor)
+
+
+# A program of its own: else XLA computes a preceding change again for every channel.
+@jax.jit
+def _saturate_floats(image: Image, factor: Array) -> Image:
+    gray = luma(image)[..., None]  # (height, width, 1)
+    return from_float(blend(factor, to_float(image), max_level(image), gray), image)
 
 
 def _saturate_bytes(channels: Sequence[Array], factor: Array) -> list[Array]:
