@@ -60,7 +60,7 @@ def saturate(image: Image, factor: Array) -> Image:
     return map_rgb(_saturate_bytes, image, factor)
 
 
-# A program of its own: else XLA computes a preceding change again for every channel.
+# One program, also in eager mode: its products and sums are then contracted in the same way.
 @jax.jit
 def _saturate_floats(image: Image, factor: Array) -> Image:
     gray = luma(image)[..., None]  # (height, width, 1)
