@@ -48,7 +48,7 @@ def test_eager_mode_jit_and_vmap_give_the_same_bytes(name):
 
 @pytest.mark.parametrize(
     ("old", "new", "method"),
-    [(33, 15, "bilinear"), (40, 39, "bicubic")],
+    [(40, 39, "bicubic")],
 )
 def test_resize_agrees_in_all_programs_and_with_pillow(old, new, method):
     policy = augment.resize((new, new), method=method)
