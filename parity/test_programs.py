@@ -9,41 +9,17 @@ from PIL import ImageEnhance
 
 from fnn import augment
 
-COUNT = 3
-SHAPE = (33, 31, 3)
+COUNT = 2
+SHAPE = (21, 19, 3)
 BYTES = np.random.default_rng(0).integers(0, 256, (COUNT, *SHAPE), np.uint8)
-FLOATS = (BYTES / 255).astype(np.float32)
-SHEARS = {"shear_rows": (-20.0, 20.0), "shear_columns": (-20.0, 20.0)}
+# One policy of each kind of arithmetic that a program may contract or reorder.
 POLICIES = {
-    "affine": augment.affine(degrees=(-40.0, 40.0), factor=(0.6, 1.5), **SHEARS),
-    "rotate": augment.rotate((-180.0, 180.0)),
-    "rotate by 45": augment.rotate(45.0, method="nearest"),
-    "scale": augment.scale(0.6, method="nearest"),
-    "perspective": augment.perspective(0.6),
-    "elastic": augment.elastic(2.0),
-    "random_crop": augment.random_crop(padding=2),
+    "affine": augment.affine(degrees=(-40.0, 40.0), factor=(0.6, 1.5), shear_rows=(-20.0, 20.0)),
     "a flipped window": augment.chain(augment.random_resized_crop(9), augment.flip_lr()),
-    "random_resized_crop": augment.random_resized_crop((7, 30), method="bicubic"),
-    "brightness": augment.brightness(1.2),
-    "contrast": augment.contrast(0.6),
-    "saturation": augment.saturation(1.7),
-    "sharpness": augment.sharpness(1.1),
-    "gamma": augment.gamma(2.0),
-    "hue": augment.hue(0.2),
-    "posterize": augment.posterize((1.0, 8.0)),
-    "solarize": augment.solarize(0.4),
-    "equalize": augment.equalize(),
-    "autocontrast": augment.autocontrast(),
-    "rgb_shift": augment.rgb_shift(0.1),
-    "pca_lighting": augment.pca_lighting(0.3),
+    "colors": augment.chain(augment.saturation(1.7), augment.gamma(2.0), augment.solarize(0.4)),
     "jitter": augment.jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
     "gaussian_blur": augment.gaussian_blur((0.1, 2.0)),
     "jpeg": augment.jpeg(50.0),
-    "gaussian_noise": augment.gaussian_noise(0.1),
-    "grid_mask": augment.grid_mask(fill=0.5),
-    "channel_drop": augment.channel_drop(1.0, fill=0.5),
-    "rand_augment": augment.rand_augment(method="bilinear"),
-    "trivial_augment": augment.trivial_augment(),
 }
 
 
@@ -64,20 +40,16 @@ def in_all_programs(policy, images):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_eager_mode_jit_and_vmap_agree(name):
+def test_eager_mode_jit_and_vmap_give_the_same_bytes(name):
     eager, single, mapped = in_all_programs(POLICIES[name], BYTES)
     np.testing.assert_array_equal(single, eager)
     np.testing.assert_array_equal(mapped, eager)
-    eager, single, mapped = in_all_programs(POLICIES[name], FLOATS)
-    np.testing.assert_allclose(single, eager, atol=1e-5)
-    np.testing.assert_allclose(mapped, eager, atol=1e-5)
 
 
-ODD_SIZES = [(33, 15), (100, 140), (224, 416), (7, 3), (1, 5), (40, 39), (29, 13), (90, 7)]
-
-
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("old", "new"), ODD_SIZES)
+@pytest.mark.parametrize(
+    ("old", "new", "method"),
+    [(40, 39, "bicubic")],
+)
 def test_resize_agrees_in_all_programs_and_with_pillow(old, new, method):
     policy = augment.resize((new, new), method=method)
     draw = np.random.default_rng(old)
@@ -89,12 +61,9 @@ def test_resize_agrees_in_all_programs_and_with_pillow(old, new, method):
     filters = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
     wanted = np.stack([Pillow.fromarray(x).resize((new, new), filters[method]) for x in images])
     assert np.abs(mapped.astype(int) - wanted).max() <= 1
-    eager, single, mapped = in_all_programs(policy, (images / 255).astype(np.float32))
-    np.testing.assert_allclose(single, eager, atol=1e-5)
-    np.testing.assert_allclose(mapped, eager, atol=1e-5)
 
 
-@pytest.mark.parametrize("factor", [0.6, 0.8, 1.1, 1.2, 1.6, 1.7])
+@pytest.mark.parametrize("factor", [0.6, 1.7])
 def test_blends_of_compiled_programs_are_pillows(factor):
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     enhancements = {

@@ -9,7 +9,7 @@ from jax import Array
 from fnn import checks
 from fnn.augment import random
 from fnn.augment.crops import draw_log_uniform, expect_pair
-from fnn.augment.intensity import max_level
+from fnn.augment.intensity import fill_level
 from fnn.augment.ops import Ops, PixelOp
 from fnn.augment.policy import Drawn, Policy
 from fnn.augment.random import expect_magnitude
@@ -88,16 +88,8 @@ def _fill_masked(
     # (height, width * channels)
     erased = rows[:, None] & columns[None, :]
     flat = image.reshape(image.shape[0], -1)
-    filled = jnp.where(erased, _level(fill, image), flat)
+    filled = jnp.where(erased, fill_level(fill, image.dtype), flat)
     return filled.reshape(image.shape)
-
-
-def _level(fill: Number, image: Image) -> Array:
-    """Convert a level in [0, 1] to the range and dtype of the image."""
-    level = jnp.asarray(fill, jnp.float32) * max_level(image)
-    if max_level(image) > 1:
-        level = jnp.round(level)
-    return level.astype(image.dtype)
 
 
 @maker

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.augment.intensity import apply_point_ops
+from fnn.augment.intensity import apply_point_ops, fill_level
 from fnn.augment.ops import GeometricOp, Op, Ops, PixelOp, PointOp, merge_ops
 from fnn.augment.resample.scale import rescale
 from fnn.augment.resample.warp import warp
 from fnn.augment.resample.window import copy_window
 from fnn.errors import ConfigError
-from fnn.types import Image, Number
+from fnn.types import Image
 from fnn.xla import materialize, on_cpu_else
 
 
@@ -69,7 +69,7 @@ def apply_geometric(image: Image, op: GeometricOp) -> Image:
     """Apply one geometric op by the fastest method that its fields allow."""
     if op.support is not None:
         return rescale(image, op)
-    fill = _level(op.fill, image.dtype)
+    fill = fill_level(op.fill, image.dtype)
     # `copy_window` is for bytes, whose batches are copied in one pass.
     if op.reach is None or image.dtype != jnp.uint8:
         return warp(image, op, fill)
@@ -90,11 +90,3 @@ def apply_geometric(image: Image, op: GeometricOp) -> Image:
         return warp(image, op._replace(matrix=matrix), fill)
 
     return on_cpu_else(on_cpu, elsewhere)(image, op.matrix, fill)
-
-
-def _level(fraction: Number, dtype: jnp.dtype) -> Array:
-    """A fraction of the whole range as a level of an image of this dtype."""
-    if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.asarray(fraction).astype(dtype)
-    level = jnp.asarray(fraction, jnp.float32) * 255
-    return jnp.round(level).astype(dtype)

@@ -10,7 +10,7 @@ from jax import Array
 
 from fnn.augment.ops import PointOp
 from fnn.augment.resample import packed
-from fnn.types import Image
+from fnn.types import Image, Number
 from fnn.xla import from_batched, fused_alone, fusion_barrier, on_cpu_else
 
 LEVELS = 256
@@ -46,6 +46,14 @@ def to_bytes(image: Image) -> Image:
         return image
     levels = jnp.clip(image, 0, 1) * 255
     return jnp.round(levels).astype(jnp.uint8)
+
+
+def fill_level(fraction: Number, dtype: jnp.dtype) -> Array:
+    """A share of the whole range as a level of this dtype; bytes are rounded to the nearest."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(fraction).astype(dtype)
+    level = jnp.asarray(fraction, jnp.float32) * (LEVELS - 1)
+    return jnp.round(level).astype(dtype)
 
 
 def clip_levels(levels: Array, highest: float) -> Array:
@@ -140,6 +148,14 @@ def luma(levels: Array) -> Array:
     gray = gray + 38470 * g
     gray = gray + 7471 * b
     return gray + 32768 >> 16
+
+
+def luma_of_bytes(channels: Sequence[Array]) -> Array:
+    """Gray levels of red, green and blue in [0, 255], whole numbers as float32, as `luma`."""
+    r, g, b = channels
+    # The sums are whole numbers below 2²⁴, which float32 holds exactly.
+    total = 19595 * r + 38470 * g + 7471 * b + 32768
+    return jnp.floor(total * 2.0**-16)
 
 
 def map_rgb(

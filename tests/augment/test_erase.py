@@ -168,6 +168,23 @@ def test_grids_have_uniform_units_and_offsets_and_their_probability():
     assert scipy.stats.ks_2samp(*samples, method="asymp").pvalue > 1e-3
 
 
+FILLED = {
+    "cutout": augment.cutout(5, fill=0.5),
+    "random_erasing": augment.random_erasing(1.0, fill=0.5),
+    "grid_mask": augment.grid_mask(fill=0.5),
+    "channel_drop": augment.channel_drop(1.0, fill=0.5),
+    "pad": augment.pad(2, fill=0.5, mode="constant"),
+    "rotate": augment.rotate(45.0, method="nearest", fill=0.5),
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_fill_of_one_half_is_the_byte_128(name):
+    # 127.5 is rounded to the nearest whole number, half to even, not down.
+    filled = jax.jit(FILLED[name])(jax.random.key(1), np.zeros((16, 16, 3), np.uint8))
+    assert set(np.unique(filled)) == {0, 128}
+
+
 def test_erased_pixels_have_gradient_zero_by_the_image_and_one_by_the_level():
     image = jnp.asarray(as_floats(IMAGES)[2])
 

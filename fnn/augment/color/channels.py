@@ -3,19 +3,32 @@
 from collections.abc import Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn import checks
 from fnn.augment import random
 from fnn.augment.color.pointwise import blend
-from fnn.augment.intensity import from_float, is_float, luma, max_level, rgb_only, to_float
+from fnn.augment.intensity import (
+    LEVELS,
+    clip_levels,
+    fill_level,
+    from_float,
+    is_float,
+    luma,
+    luma_of_bytes,
+    map_rgb,
+    max_level,
+    rgb_only,
+    to_float,
+)
 from fnn.augment.ops import Ops, PixelOp
 from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude, Number
 from fnn.values import maker
-from fnn.xla import fused_alone, rounded, rounded_product
+from fnn.xla import rounded, rounded_product
 
 
 @maker
@@ -44,18 +57,27 @@ def saturation(factor: Magnitude) -> Policy:
 
 
 def saturate(image: Image, factor: Array) -> Image:
-    # Alone in its loop: else XLA computes a preceding change again for every channel.
-    blend_alone = fused_alone(_blend_with_gray)
-    return blend_alone(image, factor)
+    if is_float(image):
+        return _saturate_floats(image, factor)
+    return map_rgb(_saturate_bytes, image, factor)
 
 
-def _blend_with_gray(image: Image, factor: Array) -> Image:
+# One program, also in eager mode: its products and sums are then contracted in the same way.
+@jax.jit
+def _saturate_floats(image: Image, factor: Array) -> Image:
     gray = luma(image)
     gray = gray[..., None]  # (height, width, 1)
     x = to_float(image)
     largest = max_level(image)
     blended = blend(factor, x, largest, gray)
     return from_float(blended, image)
+
+
+def _saturate_bytes(channels: Sequence[Array], factor: Array) -> list[Array]:
+    """Change the saturation of red, green and blue, levels in [0, 255]."""
+    gray = luma_of_bytes(channels)
+    highest = float(LEVELS - 1)
+    return [clip_levels(blend(factor, x, highest, gray), highest) for x in channels]
 
 
 @maker
@@ -310,11 +332,7 @@ def channel_drop(probability: Number = 0.5, *, fill: Number = 0.0) -> Policy:
             numbers = jnp.arange(channels, dtype=jnp.int32)
             is_drawn = numbers == drawn["channel"]
             is_dropped = is_drawn & drawn["drops"]
-            share = jnp.asarray(fill, jnp.float32)
-            level = share * max_level(image)
-            if not is_float(image):
-                level = jnp.round(level)
-            level = level.astype(image.dtype)
+            level = fill_level(fill, image.dtype)
             # (1, 1, channels)
             mask = is_dropped[None, None]
             return jnp.where(mask, level, image)

@@ -14,7 +14,7 @@ from fnn.augment.policy import Drawn, Policy, simple_policy
 from fnn.augment.random import expect_magnitude
 from fnn.types import Image, ImageShape, Magnitude
 from fnn.values import maker
-from fnn.xla import rounded, rounded_product
+from fnn.xla import rounded
 
 # Levels. More than the error of a power in float32, less than its distance from whole numbers.
 GAMMA_MARGIN = 2.0**-10
@@ -78,7 +78,11 @@ def blend(
 ) -> Array:
     """Return other + factor (x - other): `other` for factor 0, `x` for factor 1."""
     other = jnp.broadcast_to(other, x.shape).astype(x.dtype)
-    return other + rounded_product(factor.astype(x.dtype), x - other)
+    change = factor.astype(x.dtype) * (x - other)
+    if highest > 1:
+        # Bytes are rounded down afterwards, so every program must give the same number.
+        change = rounded(change)
+    return other + change
 
 
 def mean_gray(image: Image, needed: Array | bool = True) -> Array:

@@ -45,6 +45,12 @@ def rounded(levels: Sequence[Array]) -> Array:
     return _join(channels)
 
 
+def whole_bytes(levels: Array) -> Array:
+    """Convert whole numbers in [0, 255], float32, to bytes."""
+    shifted = levels + jnp.float32(ROUNDING)
+    return jax.lax.bitcast_convert_type(shifted, jnp.uint32).astype(jnp.uint8)
+
+
 def _join(channels: Sequence[Array]) -> Array:
     # Channel k occupies the bits 8 k to 8 k + 7.
     shifted = (channel << 8 * k for k, channel in enumerate(channels))

@@ -9,18 +9,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.augment.intensity import to_float
-from fnn.augment.ops import GeometricOp
+from fnn.augment.ops import GeometricOp, Size
+from fnn.augment.resample import packed
 from fnn.types import Image
-from fnn.xla import materialize, rounded_product
+from fnn.xla import from_batched, fusion_barrier, materialize, rounded_product
 
 # Up to this number of taps per pixel, a sum of gathers is faster than a matrix product, of whose
-# entries most are zero.
+# entries most are zero: for floats, and for bytes as packed words.
 FEW_TAPS = 10
+FEW_TAPS_OF_WORDS = 20
 
-# Fraction bits of the weights of bytes, as whole numbers. 22 are Pillow's, for sums in int32; with
-# 15 a matrix product in float32 is exact.
+# Fraction bits of the kernel's values as whole numbers, as in Pillow.
 PRECISE = 22
-COARSE = 15
+# Fraction bits of the weights of bytes. All products and sums are whole numbers below 2²⁴, which
+# float32 holds exactly.
+FRACTION_BITS = 15
 
 
 def triangle(distance: Array) -> Array:
@@ -54,18 +57,31 @@ def rescale(image: Image, op: GeometricOp) -> Image:
 
     Each new pixel is the weighted mean of the pixels within max(1, scale) times the radius of the
     kernel. Pixels outside of the new image's window have no weight, as if the window had been
-    cropped before, as in Pillow. Bytes are resized along the columns, then along the rows, and are
-    clipped and rounded after each, as in Pillow.
+    cropped before, as in Pillow. Bytes are clipped and rounded after each axis, as in Pillow, in
+    the order of `byte_axes`.
     """
     assert op.support is not None
     if image.dtype == jnp.uint8:
-        for axis in (1, 0):
-            image = _rescale_bytes(image, axis, op.support[axis], op)
-        return image
+        return _rescale_bytes(image, op)
     levels = to_float(image)
     for axis, support in enumerate(op.support):
         levels = _rescale_floats(levels, axis, support, op)
     return levels.astype(image.dtype)
+
+
+def byte_axes(old: Size, new: Size) -> tuple[int, int]:
+    """The axes in the order in which Pillow 13 resizes them.
+
+    Columns (1), then rows (0); rows first where the height shrinks by more than twice the pixels by
+    which the width shrinks. Pillow up to 12 always begins with the columns. The order matters for
+    "bicubic", whose overshoot is clipped after the first axis: with "bilinear" the results differ
+    by one level at most.
+    """
+    rows = old[0] - new[0]
+    columns = old[1] - new[1]
+    if rows > 0 and rows > 2 * columns:
+        return (0, 1)
+    return (1, 0)
 
 
 def _rescale_floats(
@@ -82,39 +98,105 @@ def _rescale_floats(
     return _sum_of_gathers(index, weights, levels, axis)
 
 
-def _rescale_bytes(
-    image: Image,
+def _rescale_bytes(image: Image, op: GeometricOp) -> Image:
+    """Resize bytes in whole numbers, so that every program gives the same bytes."""
+    assert op.support is not None
+    taps: list[Array] = []
+    height, width, _ = image.shape
+    axes = byte_axes((height, width), op.size)
+    for axis in axes:
+        index, weights = _taps(image.shape[axis], axis, op.support[axis], op)
+        taps += [index, _whole_weights(weights)]
+    return from_batched(partial(_rescale_batch, axes))(image, *taps)
+
+
+def _rescale_batch(axes: tuple[int, int], images: Array, *taps: Array) -> Array:
+    """Resize images (batch, height, width, channels) of bytes along two axes.
+
+    Args:
+        axes: The axis of the images, without the batch, of each pass.
+        images: Bytes.
+        taps: Indices and whole weights (batch, size, support) of each pass.
+    """
+    channels = images.shape[-1]
+    passes = [(axes[0], taps[:2]), (axes[1], taps[2:])]
+    few_taps = max(taps[0].shape[2], taps[2].shape[2]) <= FEW_TAPS_OF_WORDS
+    if few_taps and channels <= packed.MAX_CHANNELS:
+        words = fusion_barrier(packed.packed, images)  # (batch, height, width)
+        for axis, arrays in passes:
+            words = _resize_words(axis, channels, words, *arrays)
+        return fusion_barrier(partial(packed.unpacked, channels=channels), words)
+    for axis, (index, weights) in passes:
+        total = _dense_products(index, weights, to_float(images), axis)
+        images = packed.whole_bytes(_whole_mean(total))
+    return images
+
+
+def _resize_words(
     axis: int,
-    support: int,
-    op: GeometricOp,
-) -> Image:
-    """Resize bytes along an axis in whole numbers, so that every program gives the same bytes."""
-    length = image.shape[axis]
-    index, weights = _taps(length, axis, support, op)
-    if support > FEW_TAPS:
-        # All products and sums are whole numbers below 2²⁴, which float32 holds exactly.
-        levels = to_float(image)
-        total = _dense_product(index, _whole_weights(weights, COARSE), levels, axis)
-        mean = jnp.floor((total + 2 ** (COARSE - 1)) * 2.0**-COARSE)
-    else:
-        levels = image.astype(jnp.int32)
-        whole = _whole_weights(weights, PRECISE).astype(jnp.int32)
-        total = _sum_of_gathers(index, whole, levels, axis)
-        mean = total + 2 ** (PRECISE - 1) >> PRECISE
-    return jnp.clip(mean, 0, 255).astype(jnp.uint8)
+    channels: int,
+    words: Array,
+    index: Array,
+    weights: Array,
+) -> Array:
+    """Resize packed pixels (batch, height, width) along an axis.
+
+    Args:
+        axis: 0 for rows, 1 for columns.
+        channels: The number of bytes in a word.
+        words: Packed pixels.
+        index: (batch, size, support), the source row or column of each tap.
+        weights: Whole weights of the taps, like `index`.
+    """
+    resize = partial(_resize_rows, channels)
+    if axis == 0:
+        return fusion_barrier(resize, words, index, weights)
+    # A gather of whole rows is 10x faster than one of single words, which pays for two transposes.
+    words = fusion_barrier(_transpose, words)
+    words = fusion_barrier(resize, words, index, weights)
+    return fusion_barrier(_transpose, words)
 
 
-def _whole_weights(weights: Array, bits: int) -> Array:
-    """Weights (size, support) in units of 2⁻ᵇⁱᵗˢ: whole numbers as float32, with the exact sum."""
-    units = jnp.round(weights * 2.0**bits)
-    if bits == PRECISE:
-        return units
+def _transpose(words: Array) -> Array:
+    return jnp.swapaxes(words, 1, 2)
+
+
+def _resize_rows(
+    channels: int,
+    words: Array,
+    index: Array,
+    weights: Array,
+) -> Array:
+    """Resize packed pixels (batch, height, width) along the rows, tap by tap."""
+    batch, height, width = words.shape
+    rows = words.reshape(-1, width)
+    first = jnp.arange(batch, dtype=jnp.int32)[:, None] * height
+    size = (batch, index.shape[1], width)
+    totals = [jnp.zeros(size, jnp.float32)] * channels
+    for k in range(index.shape[2]):
+        # (batch, size, width)
+        found = rows.at[first + index[:, :, k]].get(mode="promise_in_bounds")
+        weight = weights[:, :, k, None]
+        for c in range(channels):
+            totals[c] = totals[c] + weight * packed.channel(found, c)
+    return packed.rounded([_whole_mean(total) for total in totals])
+
+
+def _whole_mean(total: Array) -> Array:
+    """The mean of a sum with whole weights, rounded half up and clipped to the range of bytes."""
+    mean = jnp.floor(total * 2.0**-FRACTION_BITS + 0.5)
+    return jnp.clip(mean, 0, 255)
+
+
+def _whole_weights(weights: Array) -> Array:
+    """Weights (size, support) times 2^FRACTION_BITS: whole numbers with the exact sum."""
+    units = jnp.round(weights * 2.0**FRACTION_BITS)
     # What rounding has added to the sum is taken from the largest weight, so that a flat image
     # stays flat.
-    excess = units.sum(1, keepdims=True) - 2.0**bits
+    excess = units.sum(1, keepdims=True) - 2.0**FRACTION_BITS
     taps = jnp.arange(units.shape[1], dtype=jnp.int32)[None, :]
     is_largest = taps == jnp.argmax(units, 1, keepdims=True).astype(jnp.int32)
-    return jnp.where(is_largest, units - excess, units)
+    return materialize(jnp.where(is_largest, units - excess, units))
 
 
 def _dense_product(
@@ -132,6 +214,17 @@ def _dense_product(
     return jnp.moveaxis(product, 0, axis)
 
 
+def _dense_products(
+    index: Array,
+    weights: Array,
+    levels: Array,
+    axis: int,
+) -> Array:
+    """The weighted sums of a batch, as matrix products."""
+    product = partial(_dense_product, axis=axis)
+    return jax.vmap(product)(index, weights, levels)
+
+
 def _sum_of_gathers(
     index: Array,
     weights: Array,
@@ -142,8 +235,10 @@ def _sum_of_gathers(
     # (size, 1, 1) for rows, (1, size, 1) for columns.
     shape = [1, 1, 1]
     shape[axis] = -1
-    # Indices outside of the image have weight 0, so it does not matter that they are clipped.
-    take = partial(jnp.take, levels, axis=axis, mode="clip")
+
+    def take(index: Array) -> Array:
+        pixels = levels.at[index] if axis == 0 else levels.at[:, index]
+        return pixels.get(mode="promise_in_bounds")
 
     def term(k: int) -> Array:
         weight = weights[:, k].reshape(shape)
@@ -191,4 +286,6 @@ def _taps(
     units = jnp.where(in_window, jnp.round(weights * 2.0**PRECISE), 0).astype(jnp.int32)
     total = units.sum(1, keepdims=True)
     weights = units.astype(jnp.float32) / total.astype(jnp.float32)
+    # Indices outside of the image have weight 0, so it does not matter that they are clipped.
+    index = jnp.clip(index, 0, length - 1)
     return materialize((index, weights))

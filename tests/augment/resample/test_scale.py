@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import __version__ as PILLOW_VERSION
 
 from fnn.augment.ops import GeometricOp
 from fnn.augment.resample import scale
@@ -54,6 +55,78 @@ def test_bytes_are_resized_as_by_pillow_to_one_level(case, method):
     assert (found == wanted).mean() > 0.7
     if case == "as it is":
         np.testing.assert_array_equal(found, BYTES)
+
+
+def pillow_coefficients(old, new, method):
+    """Whole weights (new, old) of one axis in units of 2⁻²², by the formulas of Pillow."""
+    kernel, radius = KERNELS[method]
+    factor = old / new
+    wide = max(1, factor)
+    weights = np.zeros((new, old))
+    for i in range(new):
+        center = (i + 0.5) * factor
+        low = max(0, int(center - radius * wide + 0.5))
+        high = min(old, int(center + radius * wide + 0.5))
+        distance = (np.arange(low, high) + 0.5 - center) / wide
+        weights[i, low:high] = kernel(jnp.asarray(distance, jnp.float32))
+    weights /= weights.sum(1, keepdims=True)
+    return np.round(weights * 2**22).astype(np.int64)
+
+
+def resized_by_axis(image, size, axes, method):
+    """Resize bytes along one axis after the other, clipped and rounded after each."""
+    for axis in axes:
+        weights = pillow_coefficients(image.shape[axis], size[axis], method)
+        total = np.tensordot(weights, image.astype(np.int64), (1, axis))
+        mean = np.clip(total + 2**21 >> 22, 0, 255)
+        image = np.moveaxis(mean, 0, axis)
+    return image
+
+
+# Old and new size, and the axis that Pillow 13 resizes first: rows (0) or columns (1).
+ORDERS = [
+    ((33, 9), (15, 5), 0),
+    ((60, 20), (20, 10), 0),
+    ((20, 11), (10, 40), 0),
+    ((21, 30), (11, 25), 1),
+    ((22, 30), (11, 25), 0),
+    ((9, 33), (15, 20), 1),
+    ((24, 24), (10, 10), 1),
+    ((90, 90), (7, 7), 1),
+]
+
+
+@pytest.mark.parametrize("method", KERNELS)
+@pytest.mark.parametrize(("old", "new", "first"), ORDERS)
+def test_bytes_are_resized_in_the_order_of_pillow(old, new, first, method):
+    # Black and white, whose bicubic overshoot is clipped after the first axis.
+    image = 255 * np.random.default_rng(1).integers(0, 2, (*old, 3)).astype(np.uint8)
+    found = np.asarray(resized(image, new, (0, 0, *old), method)).astype(int)
+    wanted = resized_by_axis(image, new, (first, 1 - first), method)
+    assert np.abs(found - wanted).max() <= 1
+    if int(PILLOW_VERSION.split(".")[0]) >= 13:
+        by_pillow = Pillow.fromarray(image).resize(new[::-1], FILTERS[method])
+        assert np.abs(found - np.asarray(by_pillow)).max() <= 1
+
+
+def test_windows_of_a_batch_of_bytes_equal_single_ones():
+    images = np.random.default_rng(2).integers(0, 256, (3, 24, 18, 2), np.uint8)
+    ops = [np.diag([factor, 0.5, 1]).astype(np.float32) for factor in (0.5, 1.0, 2.0)]
+
+    def apply(image, m):
+        return rescale(image, GeometricOp(m, (12, 10), support=(5, 3)))
+
+    single = [jax.jit(apply)(image, m) for image, m in zip(images, ops, strict=True)]
+    batch = jax.jit(jax.vmap(apply))(images, np.stack(ops))
+    np.testing.assert_array_equal(batch, np.stack(single))
+
+
+@pytest.mark.parametrize("method", KERNELS)
+def test_words_equal_the_dense_product_of_bytes(monkeypatch, method):
+    size, window = CASES["a window"]
+    words = resized(BYTES, size, window, method)
+    monkeypatch.setattr(scale, "FEW_TAPS_OF_WORDS", 0)
+    np.testing.assert_array_equal(resized(BYTES, size, window, method), words)
 
 
 def summed(image, size, window, method):
