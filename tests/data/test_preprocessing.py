@@ -249,7 +249,7 @@ WRONG = [
     (
         lambda: data.standardize(np.ma.masked_greater(BYTES, 200)),
         DTypeError,
-        r"standardize train_inputs: expected an array without a mask, got \d+ masked of 2400",
+        "standardize train_inputs: expected an array without a mask",
     ),
     (
         lambda: data.to_float({"x": np.ma.masked_greater(BYTES, 200)}),
@@ -257,7 +257,7 @@ WRONG = [
         "to_float x: expected an array without a mask",
     ),
     (
-        lambda: data.normalize([0.5] * 3, [1.0] * 3)(BYTES.astype(">f4")),
+        lambda: data.to_float(BYTES.astype(">f4")),
         DTypeError,
         "to_float x: expected native byte order, got dtype >f4",
     ),

@@ -39,6 +39,11 @@ def is_wide(where: str, field: str, number: float) -> bool:
     return float(np.float32(number)) != number
 
 
+def _is_empty(field: str) -> bool:
+    """Return whether a target is missing or a number that is not finite, and no name."""
+    return not field or field.lower().lstrip("+-") in ("nan", "inf", "infinity")
+
+
 def parse_targets(
     where: str,
     fields: list[str],
@@ -61,9 +66,11 @@ def parse_targets(
     numbers = np.array([to_number(field) for field in fields])
     # False for NaN, hence for text.
     finite = np.abs(numbers) <= MAX_FLOAT
-    if not finite.any() and "" not in fields:
-        classes, labels = np.unique(fields, return_inverse=True)
-        return labels.astype(np.int32), tuple(classes.tolist())
+    if not finite.any() and not any(map(_is_empty, fields)):
+        # Not np.unique, which drops the characters 0 at the end of a text.
+        classes = tuple(sorted(set(fields)))
+        index_of = {name: index for index, name in enumerate(classes)}
+        return np.array([index_of[field] for field in fields], np.int32), classes
     if not finite.all():
         expected = "finite numbers, or names, in all rows"
         got = repr(fields[int(finite.argmin())])
