@@ -108,7 +108,15 @@ def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
 
 
 def native(where: str, array: np.ndarray) -> np.ndarray:
-    """Return the array if it has the byte order of this machine, as JAX needs; else DTypeError."""
+    """Return the array if JAX has its byte order and width of floats; else DTypeError."""
+    # Such as long double of x86, which JAX does not have.
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise DTypeError(
+            where,
+            "floats of at most 64 bits",
+            f"dtype {array.dtype}",
+            "use x.astype(numpy.float64)",
+        )
     if not array.dtype.isnative:
         raise DTypeError(
             where,

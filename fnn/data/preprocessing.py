@@ -209,6 +209,10 @@ def plain_array(where: str, x: Any) -> Any:
     if x.dtype.kind in "OSUMmc":
         advice = "convert it first, as by x.astype(float)"
         raise DTypeError(where, "an array of real numbers", x.dtype, advice)
+    # Long double: JAX has no such dtype.
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        advice = "convert it first, as by x.astype(numpy.float64)"
+        raise DTypeError(where, "floats of at most 64 bits", x.dtype, advice)
     return x.astype(x.dtype.newbyteorder("="), copy=False)
 
 

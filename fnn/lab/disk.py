@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fnn.errors import ConfigError, WriteError
+from fnn.data.sets.dataset import file_path
+from fnn.errors import WriteError
 
 
 @contextmanager
@@ -72,6 +73,9 @@ def sync(folder: Path) -> None:
 
 def replace_file(path: Path, chunks: Iterable[Any]) -> None:
     """Write or replace a file; at every moment the path names the old file or the new one."""
+    # A rename would put a file in the place of a device, such as /dev/null.
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a device, not a file", str(path))
     # The process id keeps two writers apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -110,13 +114,4 @@ def remove(path: Path) -> None:
 
 def as_path(where: str, value: Any) -> Path:
     """Return the value as an absolute path, or raise ConfigError."""
-    try:
-        return Path(os.fsdecode(value)).absolute()
-    except (TypeError, ValueError):
-        got = type(value).__name__
-        raise ConfigError(
-            where,
-            "a path",
-            got,
-            'give one first, as in "runs/digits"',
-        ) from None
+    return file_path(where, value).absolute()

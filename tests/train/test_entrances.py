@@ -165,6 +165,13 @@ MISTAKES = [
         "inputs: expected native byte order, got dtype >f4",
     ),
     (
+        "long double",
+        (FLOATS.astype(np.longdouble), LABELS),
+        ENTRANCES if np.longdouble(0).itemsize > 8 else (),
+        DTypeError,
+        "inputs: expected floats of at most 64 bits, got dtype float",
+    ),
+    (
         "a mask",
         (masked, LABELS),
         ENTRANCES,

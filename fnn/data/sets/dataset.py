@@ -1,10 +1,12 @@
 """Types of loaded data sets, and checks of images and labels."""
 
-from typing import NamedTuple
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnn.errors import DatasetFormatError
+from fnn.errors import ConfigError, DatasetFormatError
 
 REPLACE = "replace it by an intact copy"  # the way out of most errors in a file
 CHUNK = 1000  # examples
@@ -66,3 +68,12 @@ def transpose_in_place(planes: np.ndarray, *axes: int) -> np.ndarray:
         chunk = planes[start : start + CHUNK]
         moved[start : start + CHUNK] = chunk.transpose(axes).copy()
     return moved
+
+
+def file_path(where: str, value: Any) -> Path:
+    """Return the value as a path; ConfigError if it is none."""
+    try:
+        return Path(os.fsdecode(value))
+    except (TypeError, ValueError):
+        got = type(value).__name__
+        raise ConfigError(where, "a path", got, 'give one, as in "data/train"') from None

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fnn import checks
-from fnn.data.sets.dataset import REPLACE, Labeled
+from fnn.data.sets.dataset import REPLACE, Labeled, file_path
 from fnn.errors import ConfigError, DatasetFormatError, printable
 
 # Formats that Pillow decodes without starting another program, as it does for EPS.
@@ -81,18 +81,20 @@ def image_folder(
     checks.choice("image_folder channels", channels, tuple(MODES))
     mode = MODES[channels]
     limit = checks.whole("image_folder max_pixels", max_pixels)
-    folders = _class_folders(Path(directory), classes)
+    directory = file_path("image_folder directory", directory)
+    folders = _class_folders(directory, classes)
     paths: list[Path] = []
     labels: list[int] = []
     skipped: Counter[str] = Counter()
     for label, folder in enumerate(folders.values()):
-        class_paths = _image_paths(folder, Path(directory), skipped)
+        class_paths = _image_paths(folder, directory, skipped)
         if not class_paths and classes is None:
             _raise_without_images(folder, skipped)
         paths.extend(class_paths)
         labels.extend([label] * len(class_paths))
     if not paths:
-        _raise_without_images(Path(directory), skipped)
+        _raise_without_images(directory, skipped)
+    _warn_of_loose_images(directory)
     images_skipped = {kind: skipped[kind] for kind in sorted(skipped) if _is_image_type(kind)}
     if images_skipped:
         message = (
@@ -112,7 +114,10 @@ def image_folder(
 def _class_folders(directory: Path, classes: Sequence[str] | None) -> dict[str, Path]:
     """Return the folders of the classes by name, in the order of the labels."""
     entries = sorted(directory.iterdir()) if directory.is_dir() else []
-    found = {path.name: path for path in entries if path.is_dir() and not _is_hidden(path.name)}
+    visible = [path for path in entries if not _is_hidden(path.name)]
+    for path in visible:
+        _expect_target(path)
+    found = {path.name: path for path in visible if path.is_dir()}
     if not found:
         where = "image_folder directory"
         expected = "a directory of folders, one a class"
@@ -136,6 +141,27 @@ def _class_folders(directory: Path, classes: Sequence[str] | None) -> dict[str, 
     return {name: directory / name for name in classes}
 
 
+def _expect_target(path: Path) -> None:
+    """Raise DatasetFormatError for a link to an image or a folder that does not exist."""
+    is_wanted = not path.suffix or path.suffix.lower() in FORMATS
+    if is_wanted and path.is_symlink() and not path.exists():
+        where = f"image_folder {path}"
+        expected = "an image or a folder"
+        raise DatasetFormatError(where, expected, "a link to no file", "remove or restore it")
+
+
+def _warn_of_loose_images(directory: Path) -> None:
+    """Warn of images next to the folders of the classes, which have no class."""
+    loose = [path.name for path in directory.iterdir() if path.suffix.lower() in FORMATS]
+    visible = [name for name in loose if not _is_hidden(name) and (directory / name).is_file()]
+    if visible:
+        message = (
+            f"image_folder {directory}: {len(visible)} images in no folder of a class were "
+            f"skipped, such as {min(visible)}"
+        )
+        warnings.warn(printable(message), stacklevel=3)
+
+
 def _is_hidden(name: str) -> bool:
     # Such as .git, .ipynb_checkpoints, and ._1.png, where macOS keeps the attributes of 1.png.
     return name.startswith(".") or name == RESOURCE_FOLDER
@@ -148,11 +174,9 @@ def _image_paths(folder: Path, directory: Path, skipped: Counter[str]) -> list[P
     # folder of all classes would mix them.
     for path in _files(folder, {directory.resolve()}):
         kind = path.suffix.lower()
+        _expect_target(path)
         if kind not in FORMATS:
             skipped[kind] += 1
-        elif not path.exists():
-            where = f"image_folder {path}"
-            raise DatasetFormatError(where, "an image", "a link to no file", "remove or restore it")
         elif path.is_file():
             paths.append(path)
     # Sorted, because the order of a directory depends on the file system.

@@ -55,6 +55,11 @@ def is_wide(
     return float(narrowed) != number
 
 
+def _is_empty(field: str) -> bool:
+    """Return whether a target is missing or a number that is not finite, and no name."""
+    return not field or field.lower().lstrip("+-") in ("nan", "inf", "infinity")
+
+
 def parse_targets(
     where: str,
     fields: list[str],
@@ -82,11 +87,13 @@ def parse_targets(
     # False for NaN, hence for text.
     finite = np.abs(numbers) <= MAX_FLOAT
     # An empty field is a missing target, not the name of a class.
-    are_names = not finite.any() and "" not in fields
+    are_names = not finite.any() and not any(map(_is_empty, fields))
     if are_names:
-        classes, labels = np.unique(fields, return_inverse=True)
-        names = tuple(classes.tolist())
-        return labels.astype(np.int32), names
+        # Not np.unique, which drops the characters 0 at the end of a text.
+        classes = tuple(sorted(set(fields)))
+        index_of = {name: index for index, name in enumerate(classes)}
+        labels = [index_of[field] for field in fields]
+        return np.array(labels, np.int32), classes
     if not finite.all():
         first = int(finite.argmin())
         got = repr(fields[first])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fnn import checks
-from fnn.data.sets.dataset import REPLACE
+from fnn.data.sets.dataset import REPLACE, file_path
 from fnn.errors import ConfigError, DatasetFormatError, DatasetIntegrityError, FnnError
 
 CHUNK = 1 << 20  # bytes
@@ -70,6 +70,10 @@ def npz(
         DatasetIntegrityError: The file is damaged.
     """
     checks.whole("npz max_bytes", max_bytes)
+    is_names = isinstance(names, Sequence) and not isinstance(names, str)
+    if not is_names or not names or not all(isinstance(name, str) for name in names):
+        advice = 'give them as in ("inputs", "targets")'
+        raise ConfigError("npz names", "names of arrays", repr(names), advice)
     where = f"npz {path}"
     try:
         with zipfile.ZipFile(_existing("npz path", path)) as archive:
@@ -94,14 +98,15 @@ def npz(
 
 
 def _existing(where: str, path: str | Path) -> Path:
-    if not Path(path).is_file():
+    path = file_path(where, path)
+    if not path.is_file():
         raise ConfigError(
             where,
             "a file",
             f"no file {path}",
             "give the path of one",
         )
-    return Path(path)
+    return path
 
 
 def _read_arrays(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnn import checks
-from fnn.data.sets.dataset import Labeled
+from fnn.data.sets.dataset import Labeled, file_path
 from fnn.data.sets.numbers import (
     FLOAT32_WHOLE,
     MAX_FLOAT,
@@ -26,6 +26,7 @@ MISSING |= {"1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan",
 # What to do with an input that is missing, other than to take a number for it.
 RAISE, DROP, MEAN = "raise", "drop", "mean"
 ONE_HOT, CODES = "one_hot", "codes"
+QUOTE_AND_ENDS = '"\r\n'
 
 
 class Column(NamedTuple):
@@ -86,7 +87,7 @@ def csv(
             too many digits, there are no rows, or the text is not UTF-8. The error names the line
             and the column.
     """
-    path = Path(path)
+    path = file_path("csv path", path)
     if not path.is_file():
         raise ConfigError(
             "csv path",
@@ -101,6 +102,10 @@ def csv(
             repr(delimiter),
             'give one, as ","',
         )
+    # These have another meaning in a table.
+    if delimiter in QUOTE_AND_ENDS:
+        expected = "a character other than quotes and ends of lines"
+        raise ConfigError("csv delimiter", expected, repr(delimiter), 'give one, as ","')
     checks.choice("csv encode", encode, (ONE_HOT, CODES))
     codes = _category_codes(categories or {})
     where = f"csv {path}"
@@ -108,8 +113,7 @@ def csv(
         # utf-8-sig skips the byte order mark that some spreadsheets write.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = text.reader(file, delimiter=delimiter, strict=True)
-            # An empty file has no first line.
-            names = [name.strip() for name in next(rows, [])]
+            names = _read_names(rows)
             target_index, chosen = _choose_columns(where, names, target, columns, codes)
             table = _Table(where, names, target_index, chosen, _expect_missing(missing))
             table.read(rows)
@@ -127,6 +131,15 @@ def csv(
     inputs = _encode(table.inputs(), chosen, encode)
     values, classes = parse_targets(f"{where} {target}", table.targets, codes.get(target))
     return Labeled((inputs, values), classes)
+
+
+def _read_names(rows: Iterator[list[str]]) -> list[str]:
+    """Return the names of the columns, from the first line that is not empty."""
+    for row in rows:
+        if row:
+            return [name.strip() for name in row]
+    expected = "one of the columns that the first line names"
+    raise ConfigError("csv target", expected, "an empty file", "add the names")
 
 
 # Options.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import trees
+from fnn import checks, trees
 from fnn.errors import CheckpointCorruptError, ConfigError, DTypeError
 from fnn.lab.checkpoints.manifest import ADVICE, DTYPES, KEY, Leaf
 
@@ -127,6 +127,9 @@ def _to_stored(path: str, leaf: Any, copy: bool) -> Stored:
         # key_data is uint32, of a shape that depends on the implementation.
         implementation = jax.random.key_impl(leaf)
         return Stored(np.asarray(jax.random.key_data(leaf)), f"{KEY}{implementation}")
+    # An array without its mask would take masked entries for numbers.
+    if isinstance(leaf, np.ma.MaskedArray):
+        leaf = checks.unmasked(f"tree {path}", leaf)
     # None copies only if needed, as for a Python number; False would raise there.
     copy_array = copy or None
     is_jax = isinstance(leaf, jax.Array)

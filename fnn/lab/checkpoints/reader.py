@@ -26,6 +26,7 @@ FOREIGN = {
     b"PK\x03\x04": "a zip archive, as of numpy.savez or torch.save",
     b"\x93NUMPY": "a NumPy array",
     b"\x89HDF": "HDF5, as of Keras",
+    b"version ": "a pointer of Git LFS, without the content",
 }
 # The length of the header of a safetensors file, and the brace that opens the header.
 SAFETENSORS_HEADER_BYTES = 9

@@ -38,8 +38,10 @@ NAMES = {
 }
 # Some readers, as older versions of transformers, refuse files without this entry.
 METADATA = {"format": "pt"}
+RESERVED = "__metadata__"  # the entry of the metadata in the header
 # End of the name of a file that lists the shards of a large model.
 INDEX = ".index.json"
+MAX_NAME_BYTES = 255
 
 
 class StoredTensor(NamedTuple):
@@ -82,8 +84,8 @@ def export_safetensors(
 
     Raises:
         WriteError: The disk refused it.
-        ConfigError: The folder does not exist, `metadata` is not of texts, or the package
-            safetensors is not installed.
+        ConfigError: The folder does not exist, `metadata` is not of texts, a leaf has a name that
+            a file cannot hold, or the package safetensors is not installed.
         DTypeError: A leaf has a dtype that safetensors has no name for, such as keys, which
             `lab.save` keeps.
     """
@@ -111,6 +113,13 @@ def export_safetensors(
     # No copy is needed, since the file is written before this returns.
     leaves = to_host(tree, copy=False)
     for name, leaf in leaves.items():
+        if name == RESERVED or not _is_utf8(name):
+            raise ConfigError(
+                "export_safetensors tree",
+                f"names in UTF-8, none {RESERVED}",
+                repr(name),
+                "rename the leaf",
+            )
         if leaf.dtype not in NAMES.values():
             raise DTypeError(
                 f"tree {name}",
@@ -214,7 +223,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         end_of_file = file.seek(0, os.SEEK_END)
     tensors = {}
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == RESERVED:
             continue
         start, end = entry["data_offsets"]
         offset = 8 + length + start
@@ -272,10 +281,20 @@ def _find_in_shards(where: str, path: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_file_name(name: Any) -> bool:
     if not isinstance(name, str) or name.endswith(INDEX):
         return False
-    return name == Path(name).name and name not in ("", "..")
+    is_plain = name == Path(name).name and name not in ("", "..")
+    # Longer names than file systems have.
+    return is_plain and len(name.encode(errors="replace")) <= MAX_NAME_BYTES
 
 
 def read_tensor(name: str, tensor: StoredTensor) -> np.ndarray:

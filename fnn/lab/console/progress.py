@@ -51,7 +51,7 @@ def progress_display(
         unit: Name of a step.
     """
     # Programs without a console, such as pythonw and services, have no standard error.
-    if not show or sys.stderr is None:
+    if not show or sys.stderr is None or getattr(sys.stderr, "closed", False):
         yield _silent_display()
     elif _is_terminal(sys.stderr) or "ipykernel" in sys.modules:
         # A notebook would show standard error as an error.

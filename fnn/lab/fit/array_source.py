@@ -212,5 +212,5 @@ def digest_examples(data: Data) -> str:
 
 
 def _format(position: dict[str, Any]) -> str:
-    shortened = position | {"digest": position["digest"][:8]}
+    shortened = position | {"digest": str(position["digest"])[:8]}
     return " and ".join(f"{name} {value}" for name, value in shortened.items())

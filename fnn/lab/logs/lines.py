@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fnn.data.sets.dataset import file_path
 from fnn.errors import ConfigError
 from fnn.lab.disk import replace_file, write_all, write_errors
 from fnn.lab.logs.formats import Format
@@ -96,7 +97,7 @@ def parse_lines(
 
 def expect_file_path(where: str, path: str | os.PathLike[str]) -> Path:
     """Return the path, or raise ConfigError where a file cannot be written."""
-    target = Path(path)
+    target = file_path(f"{where} path", path)
     if target.is_dir():
         raise ConfigError(
             f"{where} path",

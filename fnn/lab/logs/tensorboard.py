@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
+from fnn.data.sets.dataset import file_path
 from fnn.errors import ConfigError
 from fnn.lab.disk import make_folder, write_errors
 from fnn.lab.logs.log import Log, RunInfo, iterate_steps, not_begun_error
@@ -40,7 +41,7 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         ConfigError: `directory` is a file, or tensorboardX is not installed. Also raised when a
             run begins and the directory already holds events.
     """
-    target = Path(directory)
+    target = file_path("tensorboard_log directory", directory)
     _expect_packages()
     checks.flag("tensorboard_log histograms", histograms)
     if target.exists() and not target.is_dir():

@@ -83,6 +83,9 @@ def _rows(augmentation: Policies, images: Images) -> list[tuple[str, Augmentatio
     """Return the name, augmentation and image of each row."""
     images = jnp.asarray(expect_images("plot_augmentations images", images))
     named = augmentation if isinstance(augmentation, Mapping) else {"": augmentation}
+    if not named:
+        expected = "an augmentation, or some by name"
+        raise ConfigError("plot_augmentations", expected, "none", "name one or more")
     for name, policy in named.items():
         if not callable(policy):
             raise ConfigError(

@@ -4,10 +4,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.data.preprocessing import plain_array
 from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
+from fnn.lab.plots.figure import drawable
 from fnn.objective.metrics.labels import expect_labels
 from fnn.types import Labels, Logits
 
@@ -27,8 +30,8 @@ def true_classes(
         NonFiniteError: The logits are not finite.
         LabelError: A label is outside of 0 <= label < classes.
     """
-    logits = jnp.asarray(logits)
-    labels = jnp.asarray(labels)
+    logits = _numbers(f"{where} logits", logits)
+    labels = _numbers(f"{where} labels", labels)
     if logits.ndim < 2 or not logits.size:
         raise ShapeError(
             f"{where} logits",
@@ -61,6 +64,12 @@ def true_classes(
     return truth
 
 
+def _numbers(where: str, values: Logits | Labels) -> jax.Array:
+    """Return an array or a list as an array of JAX; DTypeError for text and masked arrays."""
+    is_array = isinstance(values, jax.Array | np.ndarray)
+    return jnp.asarray(plain_array(where, values if is_array else np.asarray(values)))
+
+
 def class_names(
     where: str,
     names: Sequence[str] | None,
@@ -77,7 +86,8 @@ def class_names(
             repr(names),
             "give them in order",
         )
-    return [str(name) for name in names]
+    # New lines are drawn as such.
+    return ["\n".join(map(drawable, str(name).split("\n"))) for name in names]
 
 
 def shorten(name: str, width: int = MAX_LENGTH) -> str:

@@ -1,5 +1,6 @@
 """Plot of the learning curves of a run."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,10 +62,18 @@ def plot_curves(
 
     Raises:
         ShapeError: The history has no step.
-        ConfigError: `steps_per_epoch` does not fit the history, the suffix of `path` is not a
-            picture format, its folder does not exist, or matplotlib is not installed.
+        ConfigError: `result` has no loss, `steps_per_epoch` does not fit the history, the suffix of
+            `path` is not a picture format, its folder does not exist, or matplotlib is not
+            installed.
     """
     history = result.history if isinstance(result, Result) else result
+    if not isinstance(history, Mapping) or LOSS not in history:
+        raise ConfigError(
+            "plot_curves",
+            "a result or its history, with a loss",
+            checks.show(history),
+            "give what train.run or lab.fit returns",
+        )
     if not history[LOSS].size:
         raise ShapeError(
             "plot_curves",
@@ -207,10 +216,16 @@ def _set_rate_scale(axes: "Axes", lanes: np.ndarray) -> None:
 
 
 def _draw_rate(axes: "Axes", steps: np.ndarray, lanes: np.ndarray, drops: np.ndarray) -> None:
-    axes.plot(steps, lanes.T, color=RATE_COLOR, alpha=max(0.2, 1 / len(lanes)))
+    alpha = max(0.2, 1 / len(lanes))
+    axes.plot(steps, lanes.T, _line_style(steps), color=RATE_COLOR, alpha=alpha)
     if drops.size:
         axes.plot(drops, lanes[:, drops - 1].T, "v", color=RATE_COLOR, label="dropped")
     mark_nonfinite(axes, steps, lanes, RATE_COLOR)
+
+
+def _line_style(points: np.ndarray) -> str:
+    # A line of one point has no length.
+    return "-" if len(points) > 1 else "o"
 
 
 def _draw_training(axes: "Axes", steps: np.ndarray, lanes: np.ndarray) -> None:
@@ -234,7 +249,7 @@ def _draw_training(axes: "Axes", steps: np.ndarray, lanes: np.ndarray) -> None:
     axes.fill_between(centers, low, high, color=TRAIN_COLOR, alpha=0.2, linewidth=0)
     average = "median" if is_log else "mean"
     label = "training" if width == 1 else f"training, {average} of {width} steps"
-    axes.plot(centers, middle, color=LINE_COLOR, label=label)
+    axes.plot(centers, middle, _line_style(centers), color=LINE_COLOR, label=label)
     if len(lanes) == 1:
         mark_nonfinite(axes, steps, lanes, TRAIN_COLOR)
     mark_beyond(axes, steps, lanes, TRAIN_COLOR)

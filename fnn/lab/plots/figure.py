@@ -2,13 +2,15 @@
 
 import io
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fnn.errors import ConfigError
+from fnn.data.sets.dataset import file_path
+from fnn.errors import ConfigError, printable
 from fnn.lab.disk import replace_file, write_errors
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def create_figure(
                 super().draw(renderer)
 
     figure = NotebookFigure(layout="constrained", **options)
-    target = None if path is None else _expect_writable(Path(path), figure)
+    target = None if path is None else _expect_writable(file_path("path", path), figure)
     return figure, target
 
 
@@ -106,6 +108,8 @@ def _plain_text(figure: "Figure") -> Iterator[None]:
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_fontfamily(family)
+        # Control characters have no glyph, and matplotlib fails at half of a surrogate pair.
+        text.set_text("\n".join(map(drawable, text.get_text().split("\n"))))
     # The labels of ticks are made while the figure is drawn.
     options: Any = {"text.parse_math": False, "font.family": family}
     with warnings.catch_warnings(record=True) as caught, matplotlib.rc_context(options):
@@ -121,6 +125,13 @@ def _plain_text(figure: "Figure") -> Iterator[None]:
             "install one, such as Noto Sans CJK, and delete matplotlib's font cache",
             stacklevel=2,
         )
+
+
+def drawable(line: str) -> str:
+    """Return a line of text with its control characters escaped."""
+    # Invisible characters that matplotlib draws as such, as those of joined letters, are kept.
+    is_plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in line)
+    return line if is_plain else printable(line)
 
 
 def _expect_writable(target: Path, figure: "Figure") -> Path:

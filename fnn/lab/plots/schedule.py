@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, ShapeError
 from fnn.lab.plots.axis import mark_nonfinite, set_scale
 from fnn.lab.plots.class_names import shorten_all, text_width
 from fnn.lab.plots.figure import PALETTE, FilePath, create_figure, save_figure
@@ -53,8 +53,12 @@ def plot_schedule(
         ConfigError: `schedule` is not a schedule, `steps` is not a whole number >= 1, the suffix of
             `path` is not a picture format, its folder does not exist, or matplotlib is not
             installed.
+        ShapeError: A rate is not one number.
     """
     named = schedule if isinstance(schedule, Mapping) else {"": schedule}
+    if not named:
+        expected = "a function step -> rate, or some by name"
+        raise ConfigError("plot_schedule", expected, "none", "name one or more")
     for name, function in named.items():
         if not callable(function):
             raise ConfigError(
@@ -82,6 +86,13 @@ def plot_schedule(
         style = LINE_STYLES[repetition % len(LINE_STYLES)]
         # All steps in one call: a schedule is a function of a traced step.
         rates = np.asarray(jax.vmap(function)(time), float)
+        if rates.shape != time.shape:
+            raise ShapeError(
+                f"plot_schedule {list(named)[index]}".strip(),
+                "one rate for a step, shape ()",
+                f"shape {rates.shape[1:]}",
+                "give a function of one rate",
+            )
         curves.append(rates)
         lines += axes.plot(time, rates, color=color, linestyle=style, label=names[index])
         mark_nonfinite(axes, np.asarray(time), rates, color)

@@ -111,6 +111,18 @@ def test_a_link_to_no_file_raises(folder):
         data.image_folder(folder, size=8)
 
 
+def test_a_class_that_is_a_link_to_no_folder_raises(folder):
+    (folder / "bird").symlink_to(folder / "nowhere")
+    with pytest.raises(DatasetFormatError, match=r"bird: .*got a link to no file"):
+        data.image_folder(folder, size=8)
+
+
+def test_images_outside_of_the_folders_of_classes_are_counted(folder):
+    stored(folder / "loose.png")
+    with pytest.warns(UserWarning, match=r"1 images in no folder .* skipped, such as loose\.png"):
+        data.image_folder(folder, size=8)
+
+
 def test_classes_fix_the_labels(folder, tmp_path):
     (images, labels), classes = data.image_folder(folder, size=8, classes=("bird", "dog", "cat"))
     assert classes == ("bird", "dog", "cat")

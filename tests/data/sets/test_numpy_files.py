@@ -154,6 +154,11 @@ def test_missing_files_and_names_raise(tmp_path):
         match=r"npz names: expected names among x, y, one in .*a\.npz, got inputs, targets",
     ):
         data.npz(tmp_path / "a.npz")
+    for names in ("x", (), (None,)):
+        with pytest.raises(ConfigError, match="npz names: expected names of arrays"):
+            data.npz(tmp_path / "a.npz", names=names)
+    with pytest.raises(ConfigError, match="npy path: expected a path, got NoneType"):
+        data.npy(None)
     with pytest.raises(
         DatasetFormatError, match=r"as many entries in each array, got shapes \(3,\), \(2,\)"
     ):

@@ -65,6 +65,22 @@ def test_quotes_byte_order_marks_and_other_delimiters(read):
     assert inputs.shape == (2, 0)
 
 
+def test_empty_lines_before_the_names_are_skipped(read):
+    (inputs, targets), _ = read("\n\na,y\n1,2\n")
+    assert inputs.tolist() == [[1]] and targets.tolist() == [2]
+
+
+def test_class_names_keep_every_character(read):
+    (_, labels), classes = read("a,y\n1,x\0\n2,x\n")
+    assert classes == ("x", "x\0") and labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("gap", ["nan", "NaN", "inf", "-Infinity"])
+def test_targets_that_are_not_finite_are_no_class_names(read, gap):
+    with pytest.raises(DatasetFormatError, match="y: expected finite numbers, or names, in all"):
+        read(f"a,y\n1,{gap}\n2,{gap}\n")
+
+
 def test_columns_are_chosen_by_name(read):
     content = ",a,b,y\n0,1,2,x\n1,3,text,y\n"
     with pytest.raises(
@@ -183,8 +199,14 @@ def test_missing_columns_and_files_raise(read, tmp_path):
         read("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="csv target: expected one of the columns y, y, got 'y'"):
         read("y,y\n1,2\n")
-    with pytest.raises(ConfigError, match="csv target"):
-        read("")
+    for empty in ("", "\n\n", "\ufeff"):
+        with pytest.raises(ConfigError, match=r"csv target: .*, got an empty file"):
+            read(empty)
+    for delimiter in ('"', "\n"):
+        with pytest.raises(ConfigError, match=r"csv delimiter: .* other than quotes"):
+            read("a,y\n1,2\n", delimiter=delimiter)
+    with pytest.raises(ConfigError, match="csv path: expected a path, got NoneType"):
+        data.csv(None, target="y")
     with pytest.raises(ConfigError, match="csv delimiter: expected one character, got ', '"):
         read("y\n1\n", delimiter=", ")
     with pytest.raises(ConfigError, match=r"csv path: expected a file, got no file .*"):

@@ -183,11 +183,33 @@ def test_keys_and_rare_dtypes_raise_with_the_path(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["__metadata__", "\ud800"])
+def test_names_that_a_file_cannot_hold_raise(name, tmp_path):
+    with pytest.raises(ConfigError, match="export_safetensors tree: expected names in UTF-8"):
+        lab.export_safetensors(tmp_path / "x", {name: np.ones(1)})
+    assert not any(tmp_path.iterdir())
+
+
+def test_masked_arrays_are_not_written(tmp_path):
+    masked = np.ma.masked_equal(np.arange(3.0), 1)
+    with pytest.raises(DTypeError, match="tree a: expected an array without a mask"):
+        lab.export_safetensors(tmp_path / "x", {"a": masked})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match=r"pipe in .*, got a device, not a file"):
+        lab.export_safetensors(tmp_path / "pipe", TREE)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_other_files_are_refused(tmp_path):
     whole = lab.export_safetensors(tmp_path / "whole", TREE).read_bytes()
     for raw, message in [
         (b"\x80\x04.", "pickled Python"),
         (b"PK\x03\x04", "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         (whole[:-1], "MetadataIncompleteBuffer|incomplete"),
         (b"", "HeaderTooSmall|header"),
         (b"\xff" * 20, "HeaderTooLarge|header"),

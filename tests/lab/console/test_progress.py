@@ -108,8 +108,11 @@ class WriteOnly:
         self.text += text
 
 
-def test_without_standard_error_nothing_is_shown(monkeypatch):
-    replace_stderr(None, monkeypatch)
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_without_standard_error_nothing_is_shown(is_closed, monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    replace_stderr(closed if is_closed else None, monkeypatch)
     with progress_display(10, 0, True) as display:
         display.print("a line")
     assert not display.is_visible

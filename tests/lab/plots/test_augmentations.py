@@ -46,6 +46,7 @@ def test_without_a_path_the_figure_is_returned(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "images", "path", "error", "message"),
     [
+        ({}, RED, "a.png", ConfigError, "plot_augmentations: .*, or some by name, got none"),
         (3, RED, "a.png", ConfigError, "plot_augmentations: expected an augmentation"),
         ({"b": 3}, RED, "a.png", ConfigError, "plot_augmentations b: expected an augmentation"),
         (

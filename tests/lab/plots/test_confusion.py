@@ -167,6 +167,19 @@ def test_names_are_text_and_not_mathematics(name, tmp_path):
     assert not label.get_parse_math()
 
 
+def test_control_characters_in_names_are_escaped(tmp_path):
+    names = ["\x1b]0;x\x07", "\udcff", "a\tb", "c\nd"]
+    figure = lab.plot_confusion(LOGITS, LABELS, tmp_path / "a.png", names=names)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [r"\x1b]0;x\x07", r"\udcff", r"a\tb", "c\nd"]
+
+
+@pytest.mark.parametrize("labels", [list("abcd"), np.ma.masked_equal(np.arange(4), 1)])
+def test_text_and_masked_labels_raise(labels):
+    with pytest.raises(DTypeError, match="plot_confusion labels: expected an array"):
+        lab.plot_confusion(np.eye(4), labels)
+
+
 def test_letters_that_no_font_has_give_one_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(figure_module, "SCRIPT_FONTS", ())
     names = ["고양이", "개", "猫", "แมว"]

@@ -177,6 +177,12 @@ def test_a_run_that_diverged_at_its_first_step_is_drawn():
     assert [text.get_text() for text in axes.texts] == ["no finite value"]
 
 
+def test_no_history_raises():
+    for wrong in (None, {"rate": jnp.ones(3)}):
+        with pytest.raises(ConfigError, match="plot_curves: expected a result or its history"):
+            lab.plot_curves(wrong)
+
+
 def test_a_history_without_steps_raises(tmp_path):
     with pytest.raises(
         ShapeError,
@@ -276,6 +282,8 @@ def test_the_points_of_a_long_run_are_fainter_than_its_line():
 def test_a_single_step_is_visible():
     axes = panels(run_history([2.0]))["loss"]
     assert axes.lines[0].get_markersize() >= 6
+    rates = panels(run_history([2.0], rate=[0.1]))["learning rate"]
+    assert rates.lines[0].get_marker() == "o"
 
 
 def test_many_panels_are_in_several_rows():

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fnn import lab, optim
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, ShapeError
 from fnn.lab.plots.figure import PALETTE
 
 SCHEDULES = {"cosine": optim.cosine(0.1, steps=50), "constant": optim.constant(0.05)}
@@ -39,6 +39,8 @@ def test_without_a_path_the_figure_is_returned():
 WRONG_ARGUMENTS = {
     "no schedule": (({"a": 0.1}, "x.png"), {"steps": 5}, "plot_schedule a: expected a function"),
     "steps": ((SCHEDULES, "x.png"), {"steps": 0}, "plot_schedule steps: expected >= 1"),
+    "none": (({}, "x.png"), {"steps": 5}, "plot_schedule: .*, or some by name, got none"),
+    "no path": ((SCHEDULES, 5), {"steps": 5}, "path: expected a path, got int"),
     "suffix": ((SCHEDULES, "x.nothing"), {"steps": 5}, "path: expected a suffix among"),
     "folder": ((SCHEDULES, "nowhere/x.png"), {"steps": 5}, "path: expected a folder that exists"),
 }
@@ -50,6 +52,11 @@ def test_wrong_arguments_raise(name, tmp_path, monkeypatch):
     arguments, options, message = WRONG_ARGUMENTS[name]
     with pytest.raises(ConfigError, match=message):
         lab.plot_schedule(*arguments, **options)
+
+
+def test_a_rate_of_several_numbers_raises():
+    with pytest.raises(ShapeError, match=r"plot_schedule b: expected one rate .* got shape \(3,\)"):
+        lab.plot_schedule({"b": lambda step: jnp.ones(3)}, steps=5)
 
 
 def legend_texts(figure):
