@@ -14,6 +14,7 @@ from functools import cached_property, partial, wraps
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from fnn.errors import ConfigError
+from fnn.values.arguments import expect_arguments
 from fnn.values.made import Structure, contract_of, is_contract, made_class, required
 from fnn.values.structure import is_numeric, split
 
@@ -78,7 +79,12 @@ class Maker(Generic[T]):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Make the value of a call, and build it, so that wrong arguments raise at once."""
-        built = self.build(*args, **kwargs)
+        try:
+            built = self.build(*args, **kwargs)
+        except TypeError:
+            # Only a call that has failed is compared with the signature.
+            expect_arguments(self.name, self.signature, args, kwargs)
+            raise
         missing = [name for name in required(self.contract) if not hasattr(built, name)]
         if missing:
             expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
