@@ -52,7 +52,9 @@ def expect_arguments(
         ) from None
     if len(args) > len(positional):
         others = [one for one in named if one not in positional]
-        advice = f"give others by name: {', '.join(others)}" if others else "leave the others out"
+        advice = f"give others by name: {', '.join(others)}" if others else "leave out the others"
+        if positional and not others:
+            advice = f"give {positional[-1]} as one value, such as a tuple"
         raise ArgumentError(name, _positions(positional), len(args), advice) from None
     if absent:
         expected = f"an argument {absent[0]}"

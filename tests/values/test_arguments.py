@@ -1,10 +1,11 @@
 """Calls of makers with arguments that do not fit: an error with the known names."""
 
+import jax
 import pytest
 
 import fnn
 from fnn import nn, objective, optim, train
-from fnn.errors import ArgumentError
+from fnn.errors import ArgumentError, ConfigError
 from fnn.types import Layer
 
 CALLS = {
@@ -39,3 +40,13 @@ def test_a_type_error_within_a_maker_is_unchanged():
 
     with pytest.raises(TypeError, match=r"^of the user$"):
         wrong(3)
+
+
+@pytest.mark.parametrize("make", [nn.dense, nn.conv, nn.lstm])
+def test_an_initializer_that_is_a_name_or_was_not_called_raises(make):
+    message = "kernel_init: expected an initializer .*, got the maker itself; call it, as in nn.he"
+    with pytest.raises(ConfigError, match=message):
+        make(3, kernel_init=nn.he_normal)
+    with pytest.raises(ConfigError, match=r"kernel_init: expected an initializer .*, got 'he'"):
+        make(3, kernel_init="he")
+    make(3, kernel_init=jax.nn.initializers.ones)
