@@ -342,13 +342,14 @@ def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
         shape: Without the batch axis.
         axes: Number of spatial axes: 1 for a signal, 2 for an image, 3 for a volume.
     """
-    if len(one_shape(where, shape)) != axes + 1:
-        raise ShapeError(
-            where,
-            f"({', '.join((*SPATIAL_AXES[axes], 'channels'))})",
-            tuple(shape),
-            "add a channel axis: x[..., None]",
-        )
+    rank = len(one_shape(where, shape))
+    if rank != axes + 1:
+        expected = f"({', '.join((*SPATIAL_AXES[axes], 'channels'))})"
+        # The shape is that of one image, so a batch without its first axis lacks the height here.
+        advice = "add a channel axis: x[..., None], or a batch axis: x[None]"
+        if rank > axes + 1:
+            advice = "give the shape of one example, without the batch axis"
+        raise ShapeError(where, expected, tuple(shape), advice)
     if tuple(shape) in _channels_first.get():
         raise ShapeError(
             where,

@@ -67,6 +67,10 @@ class ConfigError(FnnError, ValueError):
     """An option has an invalid value."""
 
 
+class ArgumentError(FnnError, TypeError):
+    """A call has an unknown argument, lacks one, or has too many."""
+
+
 class TreeMismatchError(FnnError, ValueError):
     """Two pytrees differ in structure, or in the shape or dtype of a leaf."""
 

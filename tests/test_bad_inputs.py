@@ -168,6 +168,8 @@ CALLS = [
     ("no optimizer", lambda: run((IMAGES, LABELS), classifier, optim.adam), ConfigError, "recipe optimizer: expected a pair"),
     ("on_nonfinite", lambda: run((IMAGES, LABELS), on_nonfinite="stop"), ConfigError, "recipe on_nonfinite: expected one of raise, skip, ignore, got 'stop'"),
     ("mean loss", lambda: run((IMAGES, LABELS), loss=lambda o, t: objective.cross_entropy(o, t).mean()), ShapeError, r"loss: expected one value an example, \(40,\), got \(\)"),
+    ("no loss", lambda: run((IMAGES, LABELS), loss=lambda o, t: None), ShapeError, r"loss: expected one value an example, \(40,\), got None"),
+    ("integer loss", lambda: run((IMAGES, LABELS), loss=lambda o, t: o.argmax(-1) != t), DTypeError, r"loss: expected floating-point numbers, got bool"),
     ("metric name", lambda: run((IMAGES, LABELS), metrics={"rate": objective.accuracy}), ConfigError, "recipe metrics: expected names other than"),
     ("several rates", lambda: optim.sgd(jnp.ones(3)), ConfigError, r"sgd rate: expected one number .*shape \(3,\); .*jax.vmap"),
     ("rate a string", lambda: optim.sgd("fast"), ConfigError, "sgd rate: expected one number"),

@@ -10,6 +10,7 @@ PARENTS = {
     errors.ShapeError: ValueError,
     errors.LabelError: ValueError,
     errors.ConfigError: ValueError,
+    errors.ArgumentError: TypeError,
     errors.TreeMismatchError: ValueError,
     errors.DTypeError: TypeError,
     errors.NonFiniteError: FloatingPointError,

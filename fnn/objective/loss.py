@@ -7,7 +7,7 @@ from typing import Any
 
 from fnn.errors import ConfigError
 from fnn.types import Loss, LossFunction, Metric, PerExample, Weighted
-from fnn.values import Maker, signature_of
+from fnn.values import Maker, expect_arguments, signature_of
 
 Compute = Callable[..., PerExample | Weighted]
 
@@ -40,7 +40,13 @@ class DeclaredLoss(Loss):
         # Keywords that are not options are arrays, as in cross_entropy(logits=x, labels=y).
         arrays_by_name = options.keys() - record.kinds.keys()
         if arrays or arrays_by_name:
-            return self.function(*arrays, **options)
+            try:
+                return self.function(*arrays, **options)
+            except TypeError:
+                # Only a call that has failed is compared with the signature.
+                signature = signature_of(self.function)
+                expect_arguments(record.name, signature, arrays, options)
+                raise
         return record.call(**options)
 
     def __repr__(self) -> str:

@@ -173,7 +173,8 @@ def expect_floats(where: str, params: Params) -> None:
     for path, leaf in trees.named_leaves(params).items():
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
-            advice = "keep counts in the state"
+            is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+            advice = "give both parts as arrays" if is_complex else "keep counts in the state"
             raise DTypeError(f"{where} {path}", "floating-point numbers", dtype, advice)
 
 

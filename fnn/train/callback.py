@@ -1,5 +1,6 @@
 """Callbacks on the host from within a compiled run."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,14 +17,20 @@ Callback = Callable[[Any, Mapping[str, Any]], Any]
 
 
 def expect_callback(callback: Any) -> None:
-    """Raise ConfigError unless the callback is a function or None."""
-    if callback is not None and not callable(callback):
-        raise ConfigError(
-            "callback",
-            "a function of (step, figures)",
-            checks.show(callback),
-            "give the function itself",
-        )
+    """Raise ConfigError unless the callback is a function of two arguments or None."""
+    if callback is None:
+        return
+    expected = "a function of (step, figures)"
+    if not callable(callback):
+        raise ConfigError("callback", expected, checks.show(callback), "give the function itself")
+    try:
+        inspect.signature(callback).bind(0, {})
+    except TypeError as error:
+        advice = "define it as def callback(step, figures)"
+        raise ConfigError("callback", expected, f"a function with {error}", advice) from None
+    except ValueError:
+        # Some functions of C have no signature.
+        pass
 
 
 def call_host(callback: Callback, figures: Mapping[str, Array]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.errors import ShapeError
+from fnn.errors import DTypeError, ShapeError
 from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe
 from fnn.types import LossFunction, Metric, PerExample, Scalar, Weighted
@@ -26,6 +26,7 @@ def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, An
 
     Raises:
         ShapeError: A function does not return one value per example.
+        DTypeError: The values of the loss are not floating-point numbers.
     """
     examples = count_examples(targets)
     values = {}
@@ -33,8 +34,14 @@ def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, An
         # A Metric has a function that reduces the values; all others are reduced by the mean.
         per_example = function.per_example if isinstance(function, Metric) else function
         value = per_example(outputs, targets)
-        for array in jax.tree.leaves(value):
+        arrays = jax.tree.leaves(value)
+        if not arrays:
+            advice = "return the values, as by a return statement"
+            raise ShapeError(name, f"one value an example, ({examples},)", value, advice)
+        for array in arrays:
             _expect_one_each(name, examples, array)
+        if name == LOSS:
+            _expect_differentiable(value)
         values[name] = value
     return values
 
@@ -87,3 +94,11 @@ def _expect_one_each(name: str, examples: int, values: jax.Array) -> None:
             values.shape,
             "leave the mean to fnn",
         )
+
+
+def _expect_differentiable(losses: PerExample | Weighted) -> None:
+    # The gradient of integers is 0 everywhere, so that training would change nothing.
+    dtype = (losses.values if isinstance(losses, Weighted) else losses).dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        advice = "give a loss with a gradient; figures such as accuracy are metrics"
+        raise DTypeError(LOSS, "floating-point numbers", dtype, advice)

@@ -1,5 +1,6 @@
 """Made values: the results of makers, which record the call that made them."""
 
+from fnn.values.arguments import expect_arguments as expect_arguments
 from fnn.values.decorator import Maker as Maker
 from fnn.values.decorator import is_maker as is_maker
 from fnn.values.decorator import maker as maker

@@ -11,10 +11,13 @@ gradient.
 import inspect
 from collections.abc import Callable
 from functools import cached_property, partial, wraps
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
 
 from fnn.errors import ConfigError
+from fnn.types import Initializer
+from fnn.values.arguments import expect_arguments
 from fnn.values.made import Structure, contract_of, is_contract, made_class, required
+from fnn.values.show import reference
 from fnn.values.structure import is_numeric, split
 
 P = ParamSpec("P")
@@ -72,19 +75,36 @@ class Maker(Generic[T]):
         )
 
     @cached_property
+    def initializers(self) -> frozenset[str]:
+        """Names of the parameters that take an initializer."""
+        return frozenset(
+            name
+            for name, parameter in self.signature.parameters.items()
+            if Initializer in (parameter.annotation, *get_args(parameter.annotation))
+        )
+
+    @cached_property
     def contract(self) -> Any:
         declared = self.signature.return_annotation if self._contract is None else self._contract
         return declared if is_contract(declared) else None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Make the value of a call, and build it, so that wrong arguments raise at once."""
-        built = self.build(*args, **kwargs)
+        try:
+            built = self.build(*args, **kwargs)
+        except TypeError:
+            # Only a call that has failed is compared with the signature.
+            expect_arguments(self.name, self.signature, args, kwargs)
+            raise
         missing = [name for name in required(self.contract) if not hasattr(built, name)]
         if missing:
             expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
             advice = "return one, or correct the return annotation"
             raise ConfigError(self.name, expected, type(built).__name__, advice)
         arguments = self.signature.bind(*args, **kwargs).arguments
+        for name in self.initializers:
+            if name in arguments:
+                expect_initializer(f"{self.name} {name}", arguments[name])
         return self.record(arguments, self.contract or contract_of(built), built)
 
     def record(self, arguments: dict[str, Any], contract: Any, built: Any = None) -> Any:
@@ -134,6 +154,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 def is_maker(value: Any) -> bool:
     """Whether a value is a maker, as opposed to the result of calling one."""
     return isinstance(getattr(value, "__dict__", {}).get("record"), Maker)
+
+
+def expect_initializer(where: str, value: Any) -> None:
+    """Raise ConfigError unless a value is an initializer or None, such as a maker not called."""
+    if is_maker(value):
+        got, advice = "the maker itself", f"call it, as in {reference(value)}()"
+    elif value is None or callable(value):
+        return
+    else:
+        got, advice = repr(value), "give one of fnn.nn, as in nn.he_normal()"
+    raise ConfigError(where, "an initializer (key, shape) -> array", got, advice)
 
 
 # The decorator.

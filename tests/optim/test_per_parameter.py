@@ -108,6 +108,11 @@ def test_apply_updates_raises_for_integers():
         optim.apply_updates({"a": jnp.array([5, 5])}, {"a": jnp.array([-0.1, 0.1])})
 
 
+def test_complex_parameters_raise_with_their_own_advice():
+    with pytest.raises(DTypeError, match="got complex64; give both parts as arrays"):
+        optim.sgd(0.1).init({"a": jnp.ones(2, jnp.complex64)})
+
+
 def test_a_rule_gets_the_rate_the_step_count_and_its_slots():
     optimizer = per_parameter("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     params, grads = {"a": jnp.ones(2)}, {"a": jnp.array([10.0, 20.0])}

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import data, nn, optim, train
+from fnn import data, lab, nn, optim, train
+from fnn.errors import ConfigError
 
 digits = data.digits()
 few = (digits.train[0][:100], digits.train[1][:100])
@@ -47,6 +48,16 @@ def test_callback_receives_the_figures_of_each_epoch(transform, key, recorded):
     )
     np.testing.assert_array_equal([one["valid_loss"] for one in figures], result.history.valid_loss)
     chex.assert_trees_all_equal(result.history, transform(run)(key).history)
+
+
+@pytest.mark.parametrize("wrong", [lambda logs: None, lambda a, b, c: None, "print"])
+def test_a_callback_of_other_arguments_raises_before_the_run(wrong, key):
+    message = r"callback: expected a function of \(step, figures\)"
+    with pytest.raises(ConfigError, match=message):
+        run(key, callback=wrong)
+    recipe = train.recipe(network, optim.sgd(0.1))
+    with pytest.raises(ConfigError, match=message):
+        lab.fit(key, recipe, few, epochs=1, batch_size=50, callback=wrong, show=False)
 
 
 def test_callback_is_called_once_for_all_lanes_of_a_mapped_run(key, recorded):

@@ -258,8 +258,9 @@ def _project(
 def _output(go: Go, mean: jax.Array) -> jax.Array:
     """Map the means of all heads to y."""
     # (batch, time, heads, head_width) -> (batch, time, heads head_width)
-    batch, time, _, _ = mean.shape
-    mean = mean.reshape(batch, time, -1)
+    batch, time, heads, head_width = mean.shape
+    # The width is given, since -1 is not defined for a batch of 0.
+    mean = mean.reshape(batch, time, heads * head_width)
     return go("output", mean)
 
 

@@ -76,6 +76,11 @@ def test_cross_attention_equals_the_formula():
     np.testing.assert_allclose(with_itself, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_an_empty_batch_has_an_empty_output():
+    layer, params = attention_and_params()
+    assert applied(layer, params, X[:0]).shape == (0, TIME, WIDTH)
+
+
 def test_masked_keys_are_as_if_absent():
     layer, params = attention_and_params()
     y = applied(layer, params, (X, KEYS))
