@@ -143,3 +143,43 @@ def test_a_gan_trains_and_draws_digits(example, capsys):
     example("10_gan.py")["main"](epochs=1)
     assert capsys.readouterr().out.startswith("mean of real 0.3")
     assert Path("out/gan.png").read_bytes().startswith(PICTURE)
+
+
+def test_a_variational_autoencoder_reports_its_bound(example, capsys):
+    example("11_vae.py")["main"](epochs=2)
+    assert "bound of the test images " in capsys.readouterr().out
+    assert Path("out/vae.png").read_bytes().startswith(PICTURE)
+
+
+def test_transfer_is_compared_with_training_from_scratch(example, capsys):
+    names = example("12_transfer.py")
+    make_small(names, KEYS=2)
+    names["main"](epochs=2)
+    words = capsys.readouterr().out.split()
+    assert words[::2] == ["probe", "scratch", "tuned"]
+
+
+def test_segmentation_trains_with_moved_masks(example, capsys):
+    names = example("13_segmentation.py")
+    make_small(names, network=nn.unet((4, 8), 3))
+    names["main"](epochs=2)
+    assert capsys.readouterr().out.count("mean IoU 0.") == 2
+
+
+def test_sequences_do_not_depend_on_their_padding(example, capsys):
+    names = example("14_sequences.py")
+    make_small(names, EXAMPLES=400)
+    names["main"](epochs=2)
+    assert "independent of the padding: True" in capsys.readouterr().out
+
+
+def test_a_contrastive_body_is_probed(example, capsys):
+    example("15_contrastive.py")["main"](epochs=1)
+    assert capsys.readouterr().out.count("0.") == 2
+
+
+def test_two_heads_report_their_figures(example, capsys):
+    example("16_two_heads.py")["main"](epochs=1)
+    out = capsys.readouterr().out
+    for name in ("loss_digit", "loss_turn", "accuracy_digit", "mean error of the angle"):
+        assert name in out

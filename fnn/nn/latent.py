@@ -15,17 +15,24 @@ NAMES = ("mean", "log_variance")
 
 
 @maker
-def sample_normal() -> Layer:
+def sample_normal(*, always: bool = False) -> Layer:
     """Draw from a normal distribution given by mean and log variance, as in an autoencoder.
 
     y = mean + exp(log_variance / 2) ε in training, with ε ~ N(0, 1) for every number; y = mean
     otherwise. The gradient passes to both [Kingma & Welling 2014, arXiv:1312.6114]. x is the dict
     {"mean": (batch, ...), "log_variance": (batch, ...)} or a pair of the two; y (batch, ...).
 
+    Args:
+        always: Whether it draws in evaluation too. The validation loss of a variational
+            autoencoder is its evidence lower bound only then; `train.predict` needs a key.
+
     Raises:
-        DTypeError: No key is given in training, or an array is not of floating point.
+        ConfigError: `always` is not a bool.
+        DTypeError: No key is given where it draws, or an array is not of floating point.
         ShapeError: x is not such a dict or pair, or its shapes differ.
     """
+
+    checks.flag("sample_normal always", always)
 
     def init(key: jax.Array, shape: Any) -> tuple[Params, State, Shape]:
         mean, log_variance = _pair(shape)
@@ -45,7 +52,7 @@ def sample_normal() -> Layer:
         checks.floating("sample_normal mean", mean)
         checks.floating("sample_normal log_variance", log_variance)
         _expect_same(mean.shape, log_variance.shape)
-        if not train:
+        if not (train or always):
             return mean, state
         noise = jax.random.normal(checks.key("sample_normal key", key), mean.shape, mean.dtype)
         deviation = jnp.exp(log_variance / 2).astype(mean.dtype)

@@ -111,14 +111,15 @@ def per_parameter(
         now = jnp.asarray(schedule(opt_state.step), opt_state.rate.dtype)
         step = opt_state.step + 1
         structure: Any = jax.tree.structure(params)
-        param_leaves = structure.flatten_up_to(params)
+        # The numbers of a recipe may be Python's.
+        param_leaves = [jnp.asarray(p) for p in structure.flatten_up_to(params)]
         grad_leaves = structure.flatten_up_to(grads)
         slot_leaves = [structure.flatten_up_to(opt_state.slots[slot]) for slot in slots]
         # One row per parameter array: (p, slot, slot, ...)
         rows = list(zip(param_leaves, *slot_leaves, strict=True))
 
         # The numbers of a step are computed once per dtype, not once per array.
-        dtypes = [trees.wide(jnp.asarray(p)) for p in param_leaves]
+        dtypes = [trees.wide(p) for p in param_leaves]
         numbers = {dtype: step_numbers(dtype, now, step) for dtype in dict.fromkeys(dtypes)}
         function = partial(apply_rule, finish)
         results = []

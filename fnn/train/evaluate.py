@@ -68,7 +68,8 @@ def evaluate(
     elif isinstance(train_state, TrainState):
         draws = _without_weights(train_state)
     data = validate_examples("data", recipe, data)
-    return _evaluate(recipe, given, data, batch_size, draws)
+    # A compiled program returns the entries of a dict sorted by name.
+    return recipe.in_order(_evaluate(recipe, given, data, batch_size, draws))
 
 
 def predict(

@@ -29,6 +29,15 @@ def test_it_is_the_mean_in_evaluation_and_takes_a_pair_or_a_dict(key):
     assert layer.init(key, {"mean": (3,), "log_variance": (3,)})[2] == (3,)
 
 
+def test_it_draws_in_evaluation_on_request(key):
+    layer = nn.sample_normal(always=True)
+    drawn = layer.apply({}, {}, PAIR, key=jax.random.clone(key))[0]
+    same = layer.apply({}, {}, PAIR, key=key, train=True)[0]
+    np.testing.assert_array_equal(drawn, same)
+    with pytest.raises(DTypeError, match="sample_normal key"):
+        layer.apply({}, {}, PAIR)
+
+
 def test_gradients_are_those_of_the_formula(key):
     layer = nn.sample_normal()
     y, pull = jax.vjp(lambda x: layer.apply({}, {}, x, key=key, train=True)[0], PAIR)

@@ -147,6 +147,14 @@ def test_a_rule_computes_in_float32_or_wider(dtype, inside):
     assert updates.dtype == dtype
 
 
+def test_the_numbers_of_a_recipe_are_parameters_of_an_outer_optimizer():
+    inner, outer = optim.adamw(0.5, weight_decay=0.25), optim.adam(0.1)
+    slopes = jax.tree.map(jnp.ones_like, inner)
+    changed, _ = optim.step(outer, slopes, outer.init(inner), inner)
+    # The first step of Adam has the length of the rate.
+    np.testing.assert_allclose(jax.tree.leaves(changed), [0.4, 0.15], rtol=1e-5)
+
+
 def test_an_empty_tree_has_empty_updates():
     optimizer = per_parameter("echo", echo, 0.5, slots=zeros("first", "second"), knob=2.0)
     updates, opt_state = optimizer.update({}, optimizer.init({}), {})

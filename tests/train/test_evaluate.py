@@ -31,6 +31,10 @@ def test_figures_are_the_means_over_all_examples(batch_size):
     )
 
 
+def test_the_loss_is_the_first_figure():
+    assert list(train.evaluate(recipe, weights, (X, Y))) == ["loss", "accuracy"]
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
 def test_predictions_are_the_outputs_in_order(batch_size):
     predicted = train.predict(recipe, weights, X, batch_size=batch_size)
