@@ -185,12 +185,12 @@ def kl_divergence(logits: Logits, probabilities: Probabilities) -> PerExample:
             advice,
         )
     q, known = class_probabilities(logits, probabilities)
-    guard = nan_unless(known, q.dtype)
-    log_p = jax.nn.log_softmax(logits.astype(q.dtype) * guard[..., None])
-    excluded = (q == 0) & jnp.isneginf(log_p)
+    shifted, sum_exp = _normalizer(logits.astype(q.dtype))
+    excluded = (q == 0) & jnp.isneginf(shifted)
     # xlogy(q, q) is 0 at q = 0, where q log q would be NaN.
-    divergence = (xlogy(q, q) - q * jnp.where(excluded, 0, log_p)).sum(-1)
-    return at_least_0(divergence) * guard
+    relative = (xlogy(q, q) - q * jnp.where(excluded, 0, shifted)).sum(-1)
+    divergence = relative + q.sum(-1) * jnp.log(sum_exp)
+    return at_least_0(divergence) * nan_unless(known, q.dtype)
 
 
 @loss()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fnn import nn
-from fnn.nn.normalization.moments import moments, normalize, normalized
+from fnn.nn.normalization.moments import moments, moments_of_rows, normalize, normalized
 
 float64 = pytest.mark.usefixtures("x64")
 X = np.random.default_rng(0).normal(size=(4, 3, 5))
@@ -46,12 +46,24 @@ def test_the_variance_far_from_zero_does_not_cancel():
 
 @pytest.mark.parametrize("shape", [(3, 28, 28, 2), (3, 77), (5, 7, 6)])
 @pytest.mark.parametrize("value", [255.3, 12345.6, -1e6, 1.234e8])
-def test_the_mean_of_a_constant_is_exact(shape, value):
+@pytest.mark.parametrize("function", [moments, moments_of_rows])
+def test_the_mean_of_a_constant_is_exact(function, shape, value):
     x = jnp.full(shape, value, jnp.float32)
-    axes = tuple(range(1, len(shape)))
-    mean, var = moments(x, axes)
+    mean, var = function(x, tuple(range(1 - len(shape), 0)))
     np.testing.assert_array_equal(mean.ravel(), np.full(3 if shape[0] == 3 else 5, x.ravel()[0]))
     assert not var.any()
+
+
+def test_rows_that_are_almost_constant_keep_their_variance():
+    """The three values that are compared are equal, and the others differ by two roundings."""
+    x = np.full((4, 64), 1e4, np.float32)
+    x[0, 5] += 1
+    x[1, 1:9] += 2**-9
+    x[2, 1:30:2] -= 2**-9
+    x[3, 1:60:3] += 0.5
+    mean, var = moments_of_rows(jnp.array(x), (-1,))
+    np.testing.assert_allclose(mean, x.mean(1, float, keepdims=True), rtol=2e-7)
+    np.testing.assert_allclose(var, x.var(1, float, keepdims=True), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
