@@ -6,7 +6,13 @@ import jax
 
 from fnn import checks
 from fnn.errors import ShapeError
-from fnn.nn.normalization.moments import AFFINE, moments, normalization, normalize
+from fnn.nn.normalization.moments import (
+    AFFINE,
+    moments,
+    moments_of_places,
+    normalization,
+    normalize,
+)
 from fnn.types import Layer, Number, Params, Shape
 from fnn.values import maker
 
@@ -100,7 +106,7 @@ def instance_norm(*, eps: Number = 1e-5, affine: bool = False) -> Layer:
 
     def function(x: jax.Array, params: Params) -> jax.Array:
         axes = tuple(range(1, x.ndim - 1))  # all but the batch and the channels
-        mean, var = moments(x, axes)
+        mean, var = moments_of_places(x, axes)
         return normalize(x, mean, var, eps, params)
 
     return normalization("instance_norm", AFFINE if affine else (), params_shape, function)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from fnn import nn
-from fnn.nn.normalization.moments import moments, moments_of_rows, normalize, normalized
+from fnn.nn.normalization.moments import (
+    moments,
+    moments_of_places,
+    moments_of_rows,
+    normalize,
+    normalized,
+)
 
 float64 = pytest.mark.usefixtures("x64")
 X = np.random.default_rng(0).normal(size=(4, 3, 5))
@@ -46,7 +52,7 @@ def test_the_variance_far_from_zero_does_not_cancel():
 
 @pytest.mark.parametrize("shape", [(3, 28, 28, 2), (3, 77), (5, 7, 6)])
 @pytest.mark.parametrize("value", [255.3, 12345.6, -1e6, 1.234e8])
-@pytest.mark.parametrize("function", [moments, moments_of_rows])
+@pytest.mark.parametrize("function", [moments, moments_of_places, moments_of_rows])
 def test_the_mean_of_a_constant_is_exact(function, shape, value):
     x = jnp.full(shape, value, jnp.float32)
     mean, var = function(x, tuple(range(1 - len(shape), 0)))
