@@ -128,6 +128,7 @@ def _expect_weights(
 ) -> Weights:
     expect_recipe(where, recipe, trains=False)
     if isinstance(train_state, Weights):
+        checks.not_donated(f"{where} weights", train_state.params)
         return train_state
     if not isinstance(train_state, TrainState):
         # The text of a Result would hold all of its arrays.
@@ -137,6 +138,7 @@ def _expect_weights(
             "a Result" if isinstance(train_state, Result) else type(train_state).__name__,
             "give result.train_state",
         )
+    checks.not_donated(f"{where} train_state", train_state.params)
     params = averaged_params(train_state.opt_state, train_state.params)
     return Weights(params, train_state.state)
 

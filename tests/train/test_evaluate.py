@@ -163,3 +163,21 @@ def test_micro_batches_with_a_loss_that_couples_examples_raise():
     for loss in (objective.nt_xent, objective.nt_xent(temperature=0.1), heads, masked):
         with pytest.raises(ConfigError, match="micro_batch_size: expected None for a loss or"):
             train.recipe(nn.dense(2), optim.sgd(0.1), loss=loss, micro_batch_size=4)
+
+
+@pytest.mark.parametrize("entrance", ["step", "epoch", "evaluate", "predict", "weights"])
+def test_a_donated_train_state_raises(entrance, key):
+    trained = train.recipe(network, optim.sgd(0.1))
+    state = train.start(key, trained, (3,))
+    after = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf, state), donate_argnums=0)(state)
+    calls = {
+        "step": lambda state: train.step(trained, state, (X, Y)),
+        "epoch": lambda state: train.epoch(trained, state, (X, Y), batch_size=8),
+        "evaluate": lambda state: train.evaluate(trained, state, (X, Y)),
+        "predict": lambda state: train.predict(trained, state, X),
+        "weights": lambda state: train.weights(trained, state),
+    }
+    message = f"{entrance} train_state: expected arrays that exist, got arrays that were donated"
+    with pytest.raises(ConfigError, match=message):
+        calls[entrance](state)
+    calls[entrance](after)

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -119,7 +120,11 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         with stopwatch.measure("data"), stop_request.interruptible():
             is_restored = source.seek(begin.position, step)
         if begin.changes:
-            report.warn(f"the recipe differs from that of the saved run: {begin.changes}")
+            text = f"the recipe differs from that of the saved run: {begin.changes}"
+            if config.show:
+                report.warn(text)
+            else:
+                warnings.warn(text, stacklevel=3)
         if not is_restored:
             report.warn(
                 f"the data has no saved position: its first {step:,} batches were read again"

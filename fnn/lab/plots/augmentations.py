@@ -11,6 +11,7 @@ from fnn.augment import per_image
 from fnn.errors import ConfigError
 from fnn.lab.plots.figure import FilePath, create_figure, save_figure
 from fnn.lab.plots.image_grid import draw_image, expect_images, to_displayable
+from fnn.train.scale import MAX_IMAGE_LEVEL
 from fnn.types import Augmentation, Images, RandomKey
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ def plot_augmentations(
 def _rows(augmentation: Policies, images: Images) -> list[tuple[str, Augmentation, jax.Array]]:
     """Return the name, augmentation and image of each row."""
     images = jnp.asarray(expect_images("plot_augmentations images", images))
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        low, high = float(images.min()), float(images.max())
+        # As for the images of a run: a policy would clip them to black and white.
+        if low >= 0 and high > MAX_IMAGE_LEVEL:
+            advice = "keep them uint8, or divide by 255"
+            raise ConfigError("plot_augmentations images", "[0, 1]", f"max {high:g}", advice)
     named = augmentation if isinstance(augmentation, Mapping) else {"": augmentation}
     if not named:
         expected = "an augmentation, or some by name"

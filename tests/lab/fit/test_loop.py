@@ -561,6 +561,8 @@ def test_resuming_with_another_recipe_lists_the_changes(tmp_path, capsys):
     assert f"{warning}{before} -> optim.ema(" in printed
     run(faster, checkpoints=tmp_path / "run", max_steps=7)
     assert "the recipe differs" not in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="the recipe differs from that of the saved run"):
+        run(recipe, checkpoints=tmp_path / "run", max_steps=8, show=False)
     wider = recipe.replace(network=nn.chain(nn.flatten(), nn.dense(10)))
     with pytest.raises(CheckpointMismatchError, match="give the network and optimizer") as caught:
         run(wider, checkpoints=tmp_path / "run", show=False)

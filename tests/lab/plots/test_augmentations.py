@@ -58,6 +58,13 @@ def test_without_a_path_the_figure_is_returned(tmp_path):
         ),
         (
             augment.invert(),
+            RED.astype(np.float32),
+            "a.png",
+            ConfigError,
+            r"plot_augmentations images: expected \[0, 1\], got max 200",
+        ),
+        (
+            augment.invert(),
             jnp.asarray(RED),
             "a.pngg",
             ConfigError,
