@@ -257,6 +257,9 @@ def _map_batches(
     results of the padding are cut off.
     """
     examples = count_examples(data)
+    # In jax.export, the number may be a symbol. All examples are then one batch.
+    if not isinstance(examples, int):
+        return function(jnp.int32(0), *data)
     size = min(batch_size, examples)
     batches = -(-examples // size)
     indices = jnp.minimum(jnp.arange(batches * size), examples - 1)

@@ -63,7 +63,7 @@ def mean(values: PerExample | Weighted) -> Scalar:
 
 def count_examples(data: Any) -> int:
     """Return the length of the first axis of all arrays; ShapeError if it is 0."""
-    examples = int(jax.tree.leaves(data)[0].shape[0])
+    examples: int = jax.tree.leaves(data)[0].shape[0]
     if examples == 0:
         raise ShapeError(
             "batch",

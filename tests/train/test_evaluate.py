@@ -181,3 +181,11 @@ def test_a_donated_train_state_raises(entrance, key):
     with pytest.raises(ConfigError, match=message):
         calls[entrance](state)
     calls[entrance](after)
+
+
+def test_prediction_is_exported_with_a_symbolic_batch():
+    (batch,) = jax.export.symbolic_shape("batch")
+    inputs = jax.ShapeDtypeStruct((batch, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(partial(train.predict, recipe, weights)))(inputs)
+    for count in (1, 23):
+        np.testing.assert_allclose(exported.call(X[:count]), logits[:count], rtol=1e-6, atol=1e-7)
