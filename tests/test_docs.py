@@ -19,7 +19,12 @@ class Run:
 for make in (to_wandb, to_mlflow):
     make(Run())(3, {"loss": 0.5})
 assert given == [(3, {"loss": 0.5})] * 2
-"""
+""",
+    "docs/several_networks.md": """
+assert abs(made.mean(0) - 3).max() < 0.7
+assert abs(outputs["u"] - jnp.sin(points[:, 0])).max() < 0.05
+assert trained.history.valid_loss[-1] < 0.8 * trained.history.valid_loss[0]
+""",
 }
 PAGES = [
     str(page.relative_to(ROOT))
