@@ -14,7 +14,7 @@ test: $(VENV)/.test  ## the tests that take minutes; no torch needed
 	$(RUN)/python -m pytest -n auto --dist worksteal
 
 test-all: test  ## and then the longer ones
-	$(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults"
+	$(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults and not torch"
 
 test-oldest: $(OLDEST)/.test  ## training and values with the oldest versions that are supported
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -o cache_dir=.cache/oldest \
@@ -30,6 +30,7 @@ check: $(VENV)/.check  ## format, lint, types
 
 parity: $(VENV)/.test $(VENV)/.peers  ## comparison with torch, optax and flax
 	$(RUN)/python -m pytest -n auto --dist worksteal parity
+	$(RUN)/python -m pytest -n auto --dist worksteal -m torch tests
 
 bench: $(VENV)/.plot $(VENV)/.bench  ## benchmarks next to peers, into benchmarks/RESULTS.md
 	$(RUN)/python benchmarks/run_all.py

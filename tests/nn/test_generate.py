@@ -156,7 +156,8 @@ def test_other_numbers_and_prompts_share_one_program(key):
         prompt = np.full(5, temperature, int)
         options = {"top_p": 0.5 + temperature / 8, "stop": [int(temperature)]}
         nn.generate(key, again, weights, prompt, tokens=7, temperature=temperature, **options)
-    assert _run._cache_size() == before + 1
+    # None if another test has compiled the same program.
+    assert _run._cache_size() <= before + 1
 
 
 def test_lanes_over_temperatures_equal_single_calls(key):

@@ -330,7 +330,8 @@ def channels_first(x):
 
 def compare_with_torch(layer, module, shape):
     """Compare values and the gradient of a weighted sum with those of a torch module."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     draw = np.random.default_rng(0)
     # Levels of few values, so that windows have equal maxima.
     x = draw.integers(-4, 5, (2, *shape)).astype(np.float64)
@@ -357,13 +358,15 @@ ROUNDED_UP = [
 ]
 
 
+@pytest.mark.torch
 @float64
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize(("window", "stride", "padding", "dilation", "size"), ROUNDED_UP)
 def test_dilated_and_rounded_up_max_pools_equal_torch(
     window, stride, padding, dilation, size, ceil_mode
 ):
-    torch = pytest.importorskip("torch")
+    import torch
+
     options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
     makers = {1: nn.max_pool_1d, 2: nn.max_pool, 3: nn.max_pool_3d}
     for axes, maker in makers.items():
@@ -372,6 +375,7 @@ def test_dilated_and_rounded_up_max_pools_equal_torch(
         compare_with_torch(maker(window, **options), module, shape)
 
 
+@pytest.mark.torch
 @float64
 @pytest.mark.parametrize("count_include_pad", [False, True])
 @pytest.mark.parametrize("ceil_mode", [False, True])
@@ -379,7 +383,8 @@ def test_dilated_and_rounded_up_max_pools_equal_torch(
 def test_rounded_up_and_padded_means_equal_torch(
     window, stride, padding, dilation, size, ceil_mode, count_include_pad
 ):
-    torch = pytest.importorskip("torch")
+    import torch
+
     options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     options["count_include_pad"] = count_include_pad
     makers = {1: nn.avg_pool_1d, 2: nn.avg_pool, 3: nn.avg_pool_3d}
@@ -389,11 +394,13 @@ def test_rounded_up_and_padded_means_equal_torch(
         compare_with_torch(maker(window, **options), module, shape)
 
 
+@pytest.mark.torch
 @float64
 @every_pool
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_adaptive_pools_of_signals_and_volumes_equal_torch(size, kind):
-    torch = pytest.importorskip("torch")
+    import torch
+
     for axes, shape in {1: (6, 2), 3: (3, 6, 7, 2)}.items():
         module = getattr(torch.nn, f"Adaptive{kind.capitalize()}Pool{axes}d")(size)
         layer = getattr(nn, f"adaptive_{kind}_pool_{axes}d")(size)

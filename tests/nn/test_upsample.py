@@ -66,7 +66,8 @@ def test_wrong_options_and_inputs_of_upsample_raise(key):
 
 def torch_values_and_gradient(x, weight, size, method, align_corners):
     """Values and gradient in float32 of torch, whose images have channels first."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     images = torch.tensor(x.transpose(0, 3, 1, 2)).requires_grad_()
     option = {} if method == "nearest" else {"align_corners": align_corners}
     y = torch.nn.functional.interpolate(images, size=size, mode=method, **option)
@@ -79,6 +80,7 @@ METHODS = [("nearest", False), *((m, a) for m in ("bilinear", "bicubic") for a i
 SIZES = [(11, 9), (7, 23), (3, 4), (1, 1), (10, 21), (5, 8)]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("method", "align_corners"), METHODS)
 @pytest.mark.parametrize("size", SIZES)
 def test_any_size_equals_torch(size, method, align_corners):
@@ -93,9 +95,11 @@ def test_any_size_equals_torch(size, method, align_corners):
     np.testing.assert_allclose(pull(jnp.array(weight))[0], slope, rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.torch
 def test_pixels_of_any_sizes_are_those_of_torch():
     """With method="nearest" one index off is a whole pixel off."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     for n, m in [(3, 41), (9, 123), (41, 123), (47, 141), (64, 33), (50, 98), (7, 6)]:
         x = np.arange(n, dtype=np.float32)
         y, _ = nn.upsample(size=(1, m)).apply({}, {}, jnp.array(x)[None, None, :, None])

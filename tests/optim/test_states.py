@@ -211,9 +211,10 @@ def test_nested_transforms_leave_frozen_parameters_out(name):
         chex.assert_tree_all_finite(updates)
 
 
+@pytest.mark.torch
 def test_a_frozen_parameter_has_no_gradient_in_training(key):
     """As in torch with requires_grad=False; its own NaN ends no run."""
-    torch = pytest.importorskip("torch")
+    import torch
 
     def bent(params):
         # √|0| has no finite slope.

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from fnn import nn
 from fnn.errors import ConfigError, DTypeError, ShapeError
@@ -170,6 +169,7 @@ def test_attention_weights_are_dropped_in_training_only(key):
 
 def torch_attention(params, x, bias, scale, heads):
     """torch's scaled dot-product attention with these projections."""
+    import torch
 
     def project(name):
         y = np.asarray(x) @ np.asarray(params[name]["kernel"]) + np.asarray(params[name]["bias"])
@@ -183,6 +183,7 @@ def torch_attention(params, x, bias, scale, heads):
     return joined @ np.asarray(params["output"]["kernel"]) + np.asarray(params["output"]["bias"])
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_bias_and_scale_equal_torch(scale):
     layer, params = attention_and_params(scale=scale)

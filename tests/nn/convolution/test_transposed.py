@@ -217,13 +217,15 @@ BEYOND_THE_STRIDE = [
 ]
 
 
+@pytest.mark.torch
 @float64
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation", "extra"), BEYOND_THE_STRIDE)
 def test_an_output_padding_below_the_dilation_equals_torch(
     kernel, stride, padding, dilation, extra, axes
 ):
-    torch = pytest.importorskip("torch")
+    import torch
+
     options = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": extra}
     module = getattr(torch.nn, f"ConvTranspose{axes}d")(2, 4, kernel, groups=2, **options).double()
     images = torch.randn(2, 2, *(4, 3, 5)[:axes], dtype=torch.float64, requires_grad=True)
