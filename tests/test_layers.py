@@ -134,4 +134,6 @@ def test_an_extreme_example_changes_no_other(maker, value):
     spoiled, plain = draw(jax.tree.map(spoil, x)), draw(x)
     for got, wanted in zip(jax.tree.leaves(spoiled), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(got[1:], wanted[1:], rtol=1e-5, atol=1e-6)
-        assert value != 1e4 or np.isfinite(got).all()
+        # The deviation of `sample_normal` is an exponential of its input.
+        is_bounded = value == 1e4 and maker != "nn.sample_normal"
+        assert not is_bounded or np.isfinite(got).all()

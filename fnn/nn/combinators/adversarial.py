@@ -92,7 +92,7 @@ def adversarial(
         expect_names("adversarial", (GENERATOR, CRITIC), params, state)
         draws = jax.random.key(0) if key is None else key
         g_key, real_key, fake_key, fool_key, z_key, mix_key = jax.random.split(draws, 6)
-        with inside(GENERATOR):
+        with inside(GENERATOR, x=checks.describe(x)):
             z = jax.random.normal(z_key, (x.shape[0], *noise_shape), x.dtype)
             made, g_state = generator.apply(
                 params.get(GENERATOR, {}),
@@ -106,7 +106,7 @@ def adversarial(
         stopped = jax.lax.stop_gradient(c_params)
 
         def score(c_params: Params, c_state: State, x: jax.Array, part_key: jax.Array) -> Any:
-            with inside(CRITIC):
+            with inside(CRITIC, x=checks.describe(x)):
                 noise_key = None if key is None else part_key
                 return critic.apply(c_params, c_state, x, key=noise_key, train=train)
 
