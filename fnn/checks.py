@@ -98,12 +98,9 @@ def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     """Return a masked array without masked entries as a plain one; DTypeError if it has some."""
     masked = int(np.ma.count_masked(array))
     if masked:
-        raise DTypeError(
-            where,
-            "an array without a mask",
-            f"{masked} masked of {array.size} entries",
-            "fill them, as in x.filled(0), or drop these examples",
-        )
+        got = f"{masked} masked of {array.size} entries"
+        advice = "fill them, as in x.filled(0), or drop these examples"
+        raise DTypeError(where, "an array without a mask", got, advice)
     return np.asarray(array.data)
 
 
@@ -112,12 +109,8 @@ def not_donated(where: str, tree: Any) -> None:
     # A donation deletes all arrays, so that the first one stands for all.
     first = next(iter(jax.tree.leaves(tree)), None)
     if isinstance(first, jax.Array) and is_concrete(first) and first.is_deleted():
-        raise ConfigError(
-            where,
-            "arrays that exist",
-            "arrays that were donated to a compiled function",
-            "use the values that the function returned",
-        )
+        got = "arrays that were donated to a compiled function"
+        raise ConfigError(where, "arrays that exist", got, "use those that it returned")
 
 
 def native(where: str, array: np.ndarray) -> np.ndarray:
@@ -131,12 +124,8 @@ def native(where: str, array: np.ndarray) -> np.ndarray:
             "use x.astype(numpy.float64)",
         )
     if not array.dtype.isnative:
-        raise DTypeError(
-            where,
-            "native byte order",
-            f"dtype {array.dtype.str}",
-            "use x.astype(x.dtype.newbyteorder('='))",
-        )
+        advice = "use x.astype(x.dtype.newbyteorder('='))"
+        raise DTypeError(where, "native byte order", f"dtype {array.dtype.str}", advice)
     return array
 
 
