@@ -124,7 +124,8 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             warn = report.warn if config.show else warnings.warn
             warn(text)
         if not is_restored:
-            report.warn(f"the data has no saved position: its first {step:,} batches were read again")
+            batches = f"its first {step:,} batches were read again"
+            report.warn(f"the data has no saved position: {batches}")
         # Of train_state. A stream is ahead of it while steps are under way.
         position = source.position() if store.is_active else {}
         with stopwatch.measure("compiling"):
