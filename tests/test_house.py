@@ -106,7 +106,7 @@ def docstring_lines(tree):
 @by_file(SOURCES)
 def test_a_file_is_short_and_has_a_docstring(path):
     tree = ast.parse(path.read_text())
-    assert len(path.read_text().splitlines()) - docstring_lines(tree) <= 355
+    assert len(path.read_text().splitlines()) - docstring_lines(tree) <= 350
     assert ast.get_docstring(tree)
 
 
@@ -186,6 +186,7 @@ ALSO_TESTED_BY = {
     "lab/checkpoints/folders.py": ["test_store.py"],
     "lab/checkpoints/host.py": ["test_store.py"],
     "lab/fit/history.py": ["test_loop.py"],
+    "lab/fit/records.py": ["test_loop.py"],
     "lab/fit/checkpoint_policy.py": ["test_loop.py"],
     "lab/fit/array_source.py": ["test_source.py"],
     "lab/fit/stream_source.py": ["test_source.py"],

@@ -145,11 +145,10 @@ def test_bytes_and_floats_agree_within_a_level_and_change(name):
     of_floats = augmented(OPERATIONS[name].policy, as_floats(BYTES))
     assert of_bytes.dtype == np.uint8 and of_floats.dtype == np.float32
     assert of_floats.min() >= 0 and of_floats.max() <= 1
-    to_whole = np.round if name == "jitter" else np.floor
-    # Bytes are rounded after each axis of a resize.
-    levels = 2 if name == "resize" else 1
+    # The last step of a jitter, and each axis of a resize, is rounded to the nearest byte.
+    to_whole = np.round if name in ("jitter", "resize") else np.floor
     whole = to_whole(255 * of_floats.astype(np.float64) + 1e-3)
-    assert np.abs(of_bytes - whole).max() <= levels
+    assert np.abs(of_bytes - whole).max() <= 1
     assert (of_bytes != BYTES).any()
 
 

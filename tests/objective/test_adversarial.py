@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fnn import objective
-from fnn.errors import ShapeError
+from fnn.errors import DTypeError, ShapeError
 
 REAL, FAKE, FOOL = np.random.default_rng(0).normal(size=(3, 5, 1)).astype(np.float32)
 OUTPUTS = {"real": REAL, "fake": FAKE, "fool": FOOL}
@@ -43,4 +43,17 @@ def test_a_score_without_a_batch_raises():
         objective.adversarial(outputs, None)
     outputs = {name: jnp.ones(3) for name in OUTPUTS} | {"fool": jnp.ones(2)}
     with pytest.raises(ShapeError, match=r"adversarial fool: .*, got \(2,\)"):
+        objective.adversarial(outputs, None)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, bool])
+def test_scores_that_are_not_floats_raise(dtype):
+    outputs = {name: jnp.ones((3, 1), dtype) for name in OUTPUTS}
+    with pytest.raises(DTypeError, match="adversarial real: expected floating-point numbers"):
+        objective.adversarial(outputs, None)
+
+
+def test_no_examples_raise():
+    outputs = {name: jnp.ones((0, 1)) for name in OUTPUTS}
+    with pytest.raises(ShapeError, match=r"adversarial real: expected \(batch, ...\)"):
         objective.adversarial(outputs, None)

@@ -117,6 +117,11 @@ def test_every_loss_and_metric_has_a_definition():
     assert {f"objective.{name}" for name in names} <= REGISTRY.keys()
 
 
+def negative_of_label(log_p, labels):
+    """The definition of nll for log-probabilities (n, classes)."""
+    return -np.take_along_axis(log_p, labels[:, None], 1)[:, 0]
+
+
 def assert_follows(loss, definition, outputs, targets):
     """The values equal the definition in float64 of the rounded outputs, and slopes are finite."""
     rounded = np.float64(outputs)
@@ -141,7 +146,7 @@ def test_losses_of_classes_follow_their_definition(name, dtype, case):
     targets = np.float64(np.eye(3)[LABELS]) if name == "kl_divergence" else LABELS
     definition = OF_CLASSES[name]
     if name == "nll":
-        definition = lambda log_p, y: -np.take_along_axis(log_p, y[:, None], 1)[:, 0]  # noqa: E731
+        definition = negative_of_label
     if name == "kl_divergence":
         targets = targets.astype(np.float32) if dtype != "float64" else targets
     assert_follows(getattr(objective, name), definition, outputs, targets)

@@ -3,7 +3,6 @@
 import math
 import signal
 import warnings
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -23,11 +22,12 @@ from fnn.lab.fit.checkpoint_policy import (
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
+from fnn.lab.fit.records import log_records, past_records
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
-from fnn.train.figures import FINITE, VALID_LOSS, is_validation
+from fnn.train.figures import FINITE, VALID_LOSS
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
@@ -121,6 +121,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             is_restored = source.seek(begin.position, step)
         if begin.changes:
             text = f"the recipe differs from that of the saved run: {begin.changes}"
+            # Without a display, the caller must learn of it as well.
             warn = report.warn if config.show else warnings.warn
             warn(text)
         if not is_restored:
@@ -304,36 +305,8 @@ def _log_before_failure(
 
 
 def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
-    """Log every log_every-th step, and the last step of an epoch with the validation figures.
-
-    Args:
-        config: The arguments of `lab.fit`.
-        measured: Figures of the steps, (steps, ...).
-        row: Figures of the epoch, if it ended with these steps.
-        step: Number of steps done.
-    """
-    for steps, figures in _logged(measured, row, step, config.log_every):
+    for steps, figures in log_records(measured, row, step, config.log_every):
         config.log.write(steps, figures)
-
-
-def _logged(
-    measured: Figures, row: Row | None, step: int, log_every: int
-) -> Iterator[tuple[np.ndarray, Figures]]:
-    """Yield step numbers, (n,), and figures to log, as `_log_steps` describes them."""
-    figures = select_scalars(measured)
-    count = len(measured[FINITE])
-    steps = np.arange(step - count, step) + 1
-    is_logged = steps % log_every == 0
-    if row is not None:
-        is_logged[-1] = False  # logged below
-    if is_logged.any():
-        yield steps[is_logged], {name: values[is_logged] for name, values in figures.items()}
-    if row is not None:
-        last = {name: values[-1:] for name, values in figures.items()}
-        for name, value in row.items():
-            if is_validation(name):
-                last[name] = np.array([value])
-        yield steps[-1:], last
 
 
 def _run_info(
@@ -354,14 +327,6 @@ def _run_info(
         is_image = getattr(inputs, "ndim", 0) == 4
         return np.asarray(inputs) if is_image else None
 
-    def past(after: int) -> Iterator[tuple[np.ndarray, Figures]]:
-        for stop, measured, row in history.epochs_after(after):
-            for steps, figures in _logged(measured, row, stop, config.log_every):
-                is_later = steps > after
-                if is_later.any():
-                    later = {name: values[is_later] for name, values in figures.items()}
-                    yield steps[is_later], later
-
     return RunInfo(
         step=int(train_state.step),
         names=tuple(names),
@@ -372,7 +337,7 @@ def _run_info(
         },
         images=images,
         resumes=resumes,
-        past=past,
+        past=lambda after: past_records(history, after, config.log_every),
     )
 
 
