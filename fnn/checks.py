@@ -336,13 +336,14 @@ def layout(axes: int) -> str:
     return f"N{''.join(letters)}C"
 
 
-def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
+def image_shape(where: str, shape: Shape, axes: int = 2, *, is_declared: bool = False) -> Shape:
     """Return the shape if it is that of one image, (height, width, channels); ShapeError otherwise.
 
     Args:
         where: Name of the argument in errors.
         shape: Without the batch axis.
         axes: Number of spatial axes: 1 for a signal, 2 for an image, 3 for a volume.
+        is_declared: Whether the number of channels is known to be right.
     """
     rank = len(one_shape(where, shape))
     if rank != axes + 1:
@@ -352,13 +353,11 @@ def image_shape(where: str, shape: Shape, axes: int = 2) -> Shape:
         if rank > axes + 1:
             advice = "give the shape of one example, without the batch axis"
         raise ShapeError(where, expected, tuple(shape), advice)
-    if tuple(shape) in _channels_first.get():
-        raise ShapeError(
-            where,
-            "images with channels last, (height, width, channels)",
-            tuple(shape),
-            "transpose the batch, as in numpy.moveaxis(x, 1, -1)",
-        )
+    if tuple(shape) in _channels_first.get() and not is_declared:
+        expected = "images with channels last, (height, width, channels)"
+        advice = "transpose the batch, as in numpy.moveaxis(x, 1, -1); if they are last, "
+        advice += f"begin with a convolution with in_channels={shape[-1]}"
+        raise ShapeError(where, expected, tuple(shape), advice)
     return shape
 
 
@@ -377,13 +376,13 @@ def reject_channels_first(shapes: Iterable[Shape]) -> Iterator[None]:
 
 
 def _has_channels_first(shape: Shape) -> bool:
-    """Return whether a shape is that of an image (channels, height, width)."""
-    if len(shape) != 3 or shape[0] not in CHANNELS or shape[-1] in CHANNELS:
+    """Return whether a shape is that of an image (channels, height, width), or of a volume."""
+    if len(shape) not in (3, 4) or shape[0] not in CHANNELS or shape[-1] in CHANNELS:
         return False
-    channels, height, width = shape
+    channels, *sides = shape
     # Images are larger than their channels and not much longer than wide, while a feature map such
     # as (4, 4, 128) or a recording such as (1, 1000, 22) has a last axis of another size.
-    return channels < min(height, width) and max(height, width) <= MAX_ASPECT * min(height, width)
+    return channels < min(sides) and max(sides) <= MAX_ASPECT * min(sides)
 
 
 def image_batch(where: str, x: jax.Array, axes: int = 2) -> jax.Array:

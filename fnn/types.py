@@ -160,8 +160,6 @@ class Layer:
             cannot be replaced.
         by_name: Whether its params and state are dicts of those of its parts, unchanged, by these
             names.
-        any_channels: Whether it takes images with any number of channels, so that it would take
-            images with channels first for others.
         decoder: (span) -> the layer that processes sequences part by part, with the same params.
             Its state also keeps all that a later part needs of the earlier ones. None if there is
             no such layer: y at a position depends on later positions, or it is not known.
@@ -173,7 +171,6 @@ class Layer:
     parts: "Mapping[str, Layer | Callable[..., Layer]]" = field(default_factory=dict)
     with_parts: "Callable[[Mapping[str, Any]], Layer] | None" = None
     by_name: bool = False
-    any_channels: bool = False
     decoder: "Callable[[Span], Layer] | None" = None
 
 

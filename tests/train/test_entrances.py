@@ -286,6 +286,24 @@ def test_channels_first_are_recognized(shape):
             )
 
 
+def test_volumes_and_parts_of_dicts_with_channels_first_are_recognized():
+    volumes = np.zeros((2, 1, 16, 16, 16), np.float32)
+    both = {"image": np.zeros((2, 3, 20, 24), np.float32), "length": np.zeros((2, 1), np.float32)}
+    network = nn.graph(a=(nn.conv(4), "x/image"), y=(nn.chain(), "a", "x/length"))
+    for layer, inputs in ((nn.conv_3d(2), volumes), (network, both)):
+        with pytest.raises(ShapeError, match=r"channels last.*in_channels="):
+            train.predict(train.recipe(layer), start(), inputs)
+
+
+def test_a_convolution_that_declares_its_channels_takes_any_shape():
+    layer = nn.conv(2, 1, in_channels=32)
+    for network in (layer, nn.cast(layer), nn.chain(nn.transpose((1, 2, 0)), nn.conv(2, 1))):
+        recipe = train.recipe(network)
+        state = train.start(key, recipe.replace(optimizer=optim.sgd(0.1)), (3, 32, 32))
+        predicted = train.predict(recipe, state, np.zeros((2, 3, 32, 32), np.float32))
+        assert predicted.shape[-1] == 2
+
+
 @pytest.mark.parametrize(
     "shape",
     [(4, 4, 128), (3, 3, 64), (1, 1000, 22), (1, 1, 512), (32, 32, 3), (3, 64, 3), (8, 8, 8)],

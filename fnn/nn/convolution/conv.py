@@ -1,7 +1,6 @@
 """Convolution layers."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 
@@ -55,8 +54,8 @@ def conv(
     """
     windows = make_windows("conv", 2, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    layer = convolution(windows, width, use_bias, kernel_init)
-    return replace(layer, any_channels=in_channels is None)
+    is_declared = in_channels is not None
+    return convolution(windows, width, use_bias, kernel_init, is_declared=is_declared)
 
 
 @maker
@@ -95,8 +94,8 @@ def conv_1d(
     """
     windows = make_windows("conv_1d", 1, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    layer = convolution(windows, width, use_bias, kernel_init)
-    return replace(layer, any_channels=in_channels is None)
+    is_declared = in_channels is not None
+    return convolution(windows, width, use_bias, kernel_init, is_declared=is_declared)
 
 
 @maker
@@ -136,8 +135,8 @@ def conv_3d(
     """
     windows = make_windows("conv_3d", 3, kernel, stride, padding, dilation)
     width = grouped_width(windows, channels, groups, in_channels)
-    layer = convolution(windows, width, use_bias, kernel_init)
-    return replace(layer, any_channels=in_channels is None)
+    is_declared = in_channels is not None
+    return convolution(windows, width, use_bias, kernel_init, is_declared=is_declared)
 
 
 # (shape of an example) -> (output channels, groups); raises ShapeError for unfit channels.
@@ -187,6 +186,8 @@ def convolution(
     width: Width,
     use_bias: bool,
     kernel_init: Initializer | None,
+    *,
+    is_declared: bool = False,
 ) -> Layer:
     """Make a convolution layer.
 
@@ -195,13 +196,15 @@ def convolution(
         width: Gives output channels and groups for the shape of x.
         use_bias: Whether to add a bias.
         kernel_init: Initializer of the kernel; he_normal if None.
+        is_declared: Whether the user gave the number of input channels, so that a shape that seems
+            to have channels first is right.
     """
     where = windows.where
     checks.flag(f"{where} use_bias", use_bias)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
         checks.key(f"{where} key", key)
-        checks.image_shape(where, shape, windows.axes)
+        checks.image_shape(where, shape, windows.axes, is_declared=is_declared)
         channels, groups = width(shape)
         size = windows.outputs(shape[:-1])
         group_inputs = shape[-1] // groups

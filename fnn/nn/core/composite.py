@@ -153,7 +153,6 @@ def wrap_layer(
         name_of(layer),
         layer.parts,
         with_parts,
-        any_channels=layer.any_channels,
         decoder=map_decoder(layer, rewrap),
     )
 

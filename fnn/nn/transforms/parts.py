@@ -66,7 +66,6 @@ def replace(network: Layer, path: str, layer: Layer) -> Layer:
         changed.parts,
         changed.with_parts,
         changed.by_name,
-        any_channels=changed.any_channels,
         decoder=changed.decoder,
     )
 
