@@ -1,6 +1,7 @@
 """Generated tokens: those of full passes, drawn from the right distribution, in one program."""
 
 from functools import partial
+from importlib import import_module
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from fnn.errors import (
     RangeError,
     ShapeError,
 )
-from fnn.nn.generate import _run
+from fnn.nn.sampler import Sampler
 
 V, LENGTH = 7, 12
 GPT = nn.gpt(V, length=LENGTH, width=8, depth=2, heads=2, drop_rate=0.1)
@@ -148,16 +149,24 @@ def test_stop_tokens_end_a_sequence(key):
     assert single.lengths == 1
 
 
-def test_other_numbers_and_prompts_share_one_program(key):
+def test_other_numbers_and_prompts_share_one_program(key, monkeypatch):
     weights = random_weights(GPT)
-    top_k = 4  # of no other test, which would have compiled the program before
-    before = _run._cache_size()
+    traced = []
+
+    def sampler(*numbers):
+        traced.append(numbers)
+        return Sampler(*numbers)
+
+    # Made once in each trace of the program.
+    module = import_module("fnn.nn.generate")
+    monkeypatch.setattr(module, "Sampler", sampler)
+    top_k = 4  # of no other test, which would have traced the program before
     for temperature in (0, 0.5, jnp.float32(2)):
         again = nn.gpt(V, length=LENGTH, width=8, depth=2, heads=2, drop_rate=0.1 + temperature / 9)
         prompt = np.full(5, temperature, int)
         options = {"top_k": top_k, "top_p": 0.5 + temperature / 8, "stop": [int(temperature)]}
         nn.generate(key, again, weights, prompt, tokens=7, temperature=temperature, **options)
-    assert _run._cache_size() == before + 1
+    assert len(traced) == 1
 
 
 def test_lanes_over_temperatures_equal_single_calls(key):
