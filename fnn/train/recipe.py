@@ -87,13 +87,13 @@ class Recipe:
     def stopping_sign(self) -> int:
         """1 if a lower figure of early stopping is better, -1 if a higher one is."""
         assert self.early_stopping is not None
-        mode = self.early_stopping.mode or self._known_mode(self.early_stopping.by)
+        mode = self.early_stopping.mode or self.known_mode(self.early_stopping.by)
         return -1 if mode == "max" else 1
 
-    def _known_mode(self, by: str) -> str | None:
-        """Return the direction of a figure of validation, or None if it is not known."""
-        name = by.removeprefix(VALID)
-        return "min" if name == LOSS else known_mode(self.metrics[name])
+    def known_mode(self, name: str) -> str | None:
+        """Return "min" or "max" for a figure of training or validation, or None if not known."""
+        figure = name.removeprefix(VALID)
+        return "min" if figure == LOSS else known_mode(self.metrics[figure])
 
     def is_over(self, train_state: TrainState) -> jax.Array:
         """Return whether early stopping has ended the run."""
@@ -280,7 +280,7 @@ def _expect_early_stopping(built: Recipe) -> None:
             repr(stopping.by),
             "choose one of them",
         )
-    if stopping.mode is None and built._known_mode(stopping.by) is None:
+    if stopping.mode is None and built.known_mode(stopping.by) is None:
         raise ConfigError(
             "early_stopping mode",
             f"min or max for {stopping.by}, a metric of your own",

@@ -16,9 +16,11 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
 from fnn.errors import ConfigError
 from fnn.types import Initializer
 from fnn.values.arguments import expect_arguments
+from fnn.values.leaves import Variable
 from fnn.values.made import Structure, contract_of, is_contract, made_class, required
 from fnn.values.show import reference
 from fnn.values.structure import is_numeric, split
+from fnn.values.variables import assign, is_open, open_parts, variables_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,6 +92,8 @@ class Maker(Generic[T]):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Make the value of a call, and build it, so that wrong arguments raise at once."""
+        if any(map(is_open, args)) or any(map(is_open, kwargs.values())):
+            return self._call_open(args, kwargs)
         try:
             built = self.build(*args, **kwargs)
         except TypeError:
@@ -106,6 +110,36 @@ class Maker(Generic[T]):
             if name in arguments:
                 expect_initializer(f"{self.name} {name}", arguments[name])
         return self.record(arguments, self.contract or contract_of(built), built)
+
+    def _call_open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make the value of a call with variables, checked with the examples of the variables."""
+        expect_arguments(self.name, self.signature, args, kwargs)
+        arguments = self.signature.bind(*args, **kwargs).arguments
+        for name, argument in arguments.items():
+            for path, part in open_parts(argument, self._key(name)):
+                if isinstance(part, Variable) and name not in self.numeric:
+                    self._expect_finite(".".join(path), part)
+        variables = [variable for _, variable in variables_of(arguments)]
+        # The values of a choice are all checked, an interval at its ends.
+        for index in range(max(len(variable.examples) for variable in variables)):
+
+            def example(variable: Variable, index: int = index) -> Any:
+                return variable.examples[index % len(variable.examples)]
+
+            checked = self.apply(self.call, assign(dict(arguments), example))
+        return self.record(arguments, checked.contract)
+
+    def _expect_finite(self, path: str, variable: Variable) -> None:
+        """Raise ConfigError for a variable of infinitely many values in the place of structure."""
+        if variable.is_finite:
+            return
+        numbers = ", ".join(name for name in self.kinds if name in self.numeric) or "none"
+        raise ConfigError(
+            f"{self.name} {path}",
+            f"a value or a finite choice, since this is no number (numbers are: {numbers})",
+            variable,
+            "use search.choice or search.integer, of which each value compiles once",
+        )
 
     def record(self, arguments: dict[str, Any], contract: Any, built: Any = None) -> Any:
         """Make the value of a call without building it.

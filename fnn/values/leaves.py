@@ -14,6 +14,20 @@ from fnn.errors import ConfigError
 from fnn.values.show import Shown
 
 
+class Variable(Shown):
+    """A leaf whose value is chosen later. The same object in two places has one value.
+
+    Attributes:
+        examples: Values with which a call is checked, such as the ends of an interval.
+        is_number: Whether all values are numbers.
+        is_finite: Whether there are finitely many values, so that they can be structure.
+    """
+
+    examples: tuple[Any, ...]
+    is_number: bool
+    is_finite: bool
+
+
 def equal(a: Any, b: Any) -> bool:
     """Whether two children are equal: made alike, or arrays of equal numbers.
 
@@ -75,6 +89,9 @@ def is_number_like(value: Any) -> bool:
 
 def expect_leaf(path: str, child: Any) -> None:
     """Raise ConfigError if the object at this path cannot be used as a number."""
+    if isinstance(child, Variable):
+        advice = "draw recipes from this space, as search.random does"
+        raise ConfigError(path, "a value", child, advice)
     if isinstance(child, Shown):
         return
     if not is_number_like(child) or isinstance(child, bool):

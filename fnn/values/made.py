@@ -109,7 +109,7 @@ class Made(Shown):
         compiled program, would hold tracers of that loop and fail outside of it.
         """
         if self._built is None:
-            for key, child in zip(self._structure.keys, self._children, strict=True):
+            for key, child in self.by_key():
                 expect_leaf(f"{self._structure.maker.name} {key}", child)
                 if isinstance(child, Made):
                     _ = child.built
@@ -133,9 +133,17 @@ class Made(Shown):
         for name in changes.keys() - set(known):
             expected = f"one of {', '.join(known)}"
             raise ConfigError(f"{maker.name} {name}", expected, repr(name), "check the spelling")
-        arguments = self.arguments | changes
+        return self.called_with(self.arguments | changes)
+
+    def called_with(self, arguments: dict[str, Any]) -> Any:
+        """The value of a call of the same maker with these arguments, by name."""
+        maker = self._structure.maker
         ordered = {name: arguments[name] for name in maker.kinds if name in arguments}
         return maker.apply(maker.public, ordered)
+
+    def by_key(self) -> list[tuple[str, Any]]:
+        """The leaves and made values among the arguments, each with its path."""
+        return list(zip(self._structure.keys, self._children, strict=True))
 
     def __getitem__(self, path: str) -> Any:
         """The leaf or made value at a path.
@@ -148,7 +156,7 @@ class Made(Shown):
         Raises:
             ConfigError: There is no leaf at this path; the error lists the paths.
         """
-        for key, child in zip(self._structure.keys, self._children, strict=True):
+        for key, child in self.by_key():
             if path == key:
                 return child
             if path.startswith(f"{key}.") and isinstance(child, Made):
@@ -212,7 +220,7 @@ def expect_leaves(where: str, value: Any) -> None:
     """
     if not isinstance(value, Made) or value._built is not None:
         return
-    for key, child in zip(value._structure.keys, value._children, strict=True):
+    for key, child in value.by_key():
         path = f"{where}.{key}" if where else key
         expect_leaf(path, child)
         expect_leaves(path, child)

@@ -1,0 +1,79 @@
+"""The score of a trial: a figure of its last epoch, and whether higher ones are better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.train.early_stopping import MODES
+from fnn.train.figures import LOSS, VALID_LOSS, is_validation, validation_name
+from fnn.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figure by which trials are compared.
+
+    Attributes:
+        name: Name of a figure of the history, such as valid_loss.
+        sign: 1 if a lower figure is better, -1 if a higher one is.
+    """
+
+    name: str = VALID_LOSS
+    sign: int = 1
+
+    def of(self, figures: Mapping[str, np.ndarray], epochs: np.ndarray | int) -> np.ndarray:
+        """Return the scores (n,): the figures of the epoch whose weights a trial returns.
+
+        Args:
+            figures: By name, (n, epochs).
+            epochs: Number of epochs of those weights, of each trial (n,) or of all.
+        """
+        values = np.asarray(figures[self.name], np.float64)
+        indices = np.broadcast_to(np.asarray(epochs) - 1, len(values))
+        return values[np.arange(len(values)), indices]
+
+    def order(self, scores: np.ndarray) -> np.ndarray:
+        """Return the indices of trials from the best to the worst; scores that are not finite last.
+
+        Args:
+            scores: (trials,).
+        """
+        return np.argsort(self.cost(scores), kind="stable")
+
+    def cost(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores as numbers of which lower ones are better; inf if not finite."""
+        cost = self.sign * np.asarray(scores, np.float64)
+        return np.where(np.isfinite(cost), cost, np.inf)
+
+
+def find_score(recipe: Recipe, name: str, mode: str | None, *, has_valid: bool) -> Score:
+    """Return the score of this name.
+
+    Args:
+        recipe: One of the recipes.
+        name: Name of a figure of the history.
+        mode: "min" or "max"; None for the direction of the figure.
+        has_valid: Whether there is validation data.
+
+    Raises:
+        ConfigError: There is no such figure, or its direction is not known.
+    """
+    names = [LOSS, *recipe.metrics]
+    if has_valid:
+        names += map(validation_name, names.copy())
+    if name not in names:
+        advice = "choose one of them"
+        if is_validation(name) and not has_valid:
+            advice = "give valid=, by which trials are compared"
+        raise ConfigError("search score", f"one of {', '.join(names)}", repr(name), advice)
+    known = recipe.known_mode(name)
+    if mode is None and known is None:
+        advice = 'give mode="max" if a higher one is better'
+        expected = f"min or max for {name}, a metric of your own"
+        raise ConfigError("search mode", expected, None, advice)
+    if mode is not None:
+        checks.choice("search mode", mode, MODES)
+    return Score(name, -1 if (mode or known) == "max" else 1)
