@@ -12,6 +12,7 @@ the order and the batches are computed once for all lanes.
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -214,10 +215,7 @@ class Lanes:
 
     def _advance_program(self, leaves: list[Any], train_states: TrainState, size: int) -> Any:
         task = self.task
-
-        def advance(recipe: Recipe, *arguments: Any) -> Any:
-            return _advance_epochs(recipe, *arguments, task.epochs, task.batch_size)
-
+        advance = partial(_advance_epochs, task.epochs, task.batch_size)
         function = self._per_lane(advance, size, (self.axes, None, None, None), (self.axes, 0))
         arguments = (leaves, train_states, task.data, task.valid, np.int32(0))
         return self._compiled("advance", size, function, arguments)
@@ -280,13 +278,13 @@ class Lanes:
 
 
 def _advance_epochs(
+    capacity: int,
+    batch_size: int,
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
     valid: Data | None,
     epochs: Step,
-    capacity: int,
-    batch_size: int,
 ) -> tuple[TrainState, Measures]:
     """Train by some number of epochs, which is an argument of the compiled program.
 
@@ -294,7 +292,7 @@ def _advance_epochs(
         The train state, and figures (capacity,) by name, of which the first `epochs` are set.
     """
 
-    def epoch(train_state: TrainState) -> tuple[TrainState, Measures]:
+    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
         train_state, measured = run_epoch(recipe, train_state, data, batch_size)
         validated = validate(recipe, train_state, valid, batch_size)
         train_state = update_on_validation(recipe, train_state, validated)
@@ -302,7 +300,7 @@ def _advance_epochs(
         figures[FINITE] = measured[FINITE].all()
         return train_state, figures | validated
 
-    epoch = until_over(recipe.early_stopping, epoch)
+    epoch = until_over(recipe.early_stopping, train)
 
     def body(index: Step, carry: tuple[TrainState, Measures]) -> tuple[TrainState, Measures]:
         train_state, records = carry
