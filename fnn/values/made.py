@@ -133,13 +133,13 @@ class Made(Shown):
         for name in changes.keys() - set(known):
             expected = f"one of {', '.join(known)}"
             raise ConfigError(f"{maker.name} {name}", expected, repr(name), "check the spelling")
-        return self.called_with(self.arguments | changes)
-
-    def called_with(self, arguments: dict[str, Any]) -> Any:
-        """The value of a call of the same maker with these arguments, by name."""
-        maker = self._structure.maker
+        arguments = self.arguments | changes
         ordered = {name: arguments[name] for name in maker.kinds if name in arguments}
         return maker.apply(maker.public, ordered)
+
+    def recorded(self, arguments: dict[str, Any]) -> Any:
+        """The value of a call of the same maker with these arguments, not built."""
+        return self._structure.maker.record(arguments, self.contract)
 
     def by_key(self) -> list[tuple[str, Any]]:
         """The leaves and made values among the arguments, each with its path."""

@@ -79,7 +79,8 @@ def split_expression(value: Any) -> tuple[str, Parts | None, str]:
 def format_atom(value: Any) -> str:
     """Format a value without parts."""
     if isinstance(value, float):
-        return format_number(value, repr(value))
+        # A float64 of NumPy is a float too, with a repr of its own.
+        return format_number(value, repr(float(value)))
     if isinstance(value, jax.core.Tracer):
         return f"<traced {value.dtype}{list(value.shape)}>"
     if isinstance(value, jax.Array | np.ndarray | np.generic):

@@ -26,14 +26,11 @@ def is_open(value: Any) -> bool:
 
 
 def assign(value: Any, choose: Callable[[Variable], Any]) -> Any:
-    """Return the value with choose(variable) in the place of each variable.
+    """Return the value with choose(variable) in the place of each variable, unchecked.
 
     Args:
         value: An argument of a call.
         choose: Returns the value of a variable, which may have variables itself.
-
-    Raises:
-        FnnError: A maker does not accept a chosen value.
     """
     if not is_open(value):
         return value
@@ -41,7 +38,8 @@ def assign(value: Any, choose: Callable[[Variable], Any]) -> Any:
         return assign(choose(value), choose)
     if isinstance(value, Made):
         arguments = {name: assign(part, choose) for name, part in value.arguments.items()}
-        return value.called_with(arguments)
+        # Not built, since the call was checked with examples.
+        return value.recorded(arguments)
     if type(value) is dict:
         return {name: assign(part, choose) for name, part in value.items()}
     return type(value)(assign(part, choose) for part in value)

@@ -126,15 +126,15 @@ def test_the_number_of_lanes_divides_the_trials_evenly(key, monkeypatch):
     recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 10)]
     monkeypatch.setattr("fnn.search.lanes.MAX_LANES", 4)
     # Alone 1 s and 1 byte; together half a second.
-    monkeypatch.setattr(Lanes, "_probe", lambda self, size: (1.0 if size == 1 else 0.5, 1))
+    monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 1))
     assert lanes_of(recipes, "auto").size == 4
-    monkeypatch.setattr(Lanes, "_probe", lambda self, size: (1.0 if size == 1 else 9.5, 1))
-    assert lanes_of(recipes, "auto").size == 1
+    monkeypatch.setattr(Lanes, "measure", lambda self: (1.5 if self.is_mapped else 1.0, 1))
+    assert not lanes_of(recipes, "auto").is_mapped
 
 
 def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
     recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 10)]
-    monkeypatch.setattr(Lanes, "_probe", lambda self, size: (1.0, 100))
+    monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 100))
     monkeypatch.setattr("fnn.search.lanes.free_memory", lambda: 1000)
     # Half of 1000 bytes hold 5 trials of 100 bytes.
     assert lanes_of(recipes, "auto").size == 5
@@ -146,8 +146,8 @@ def test_measured_memory_grows_with_the_network():
     big = lanes_of([big_network], 1)
     params = 512 * (5 + 3) * 4
     # Adam has two moments of the size of the parameters.
-    assert big._probe(1)[1] > 3 * params
-    assert big._probe(1)[1] > small._probe(1)[1]
+    assert big.measure()[1] > 3 * params
+    assert big.measure()[1] > small.measure()[1]
 
 
 def test_stacked_leaves_have_an_axis_of_recipes():
