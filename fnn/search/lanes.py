@@ -147,7 +147,8 @@ class Lanes:
         leaves = stack_leaves(recipes)
         results = []
         for indices in self._batches(len(recipes)):
-            states = self.take(train_states, indices)
+            is_all = len(recipes) == self.size
+            states = train_states if is_all else self.take(train_states, indices)
             results.append(self._advance(_take(leaves, indices), states, epochs))
         states = self._join([states for states, _ in results], len(recipes))
         figures = {}

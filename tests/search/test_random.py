@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fnn import nn, optim, search, train
-from fnn.errors import ArgumentError, ConfigError, FnnError
-from fnn.search.random import Options, Settings, seed_key
+from fnn.errors import ArgumentError, FnnError
+from fnn.search.execution import Options, Settings, seed_key
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
@@ -158,9 +158,8 @@ def call(space=SPACE, **changes):
     ],
 )
 def test_wrong_arguments_raise_an_error_that_names_them(make, match):
-    with pytest.raises(FnnError, match=match) as caught:
+    with pytest.raises(FnnError, match=match):
         make()
-    assert isinstance(caught.value, ConfigError)
 
 
 def test_misspelled_options_raise_an_error():
