@@ -6,14 +6,13 @@ Run it with `make demo`. It takes half a minute on two CPU cores and reaches a t
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn import augment, data, lab, nn, objective, optim, train
+from fnn import augment, data, lab, nn, objective, optim, search, train
 
 PEAK, DECAY, EPOCHS, BATCH = 2e-2, 3e-2, 20, 64
 PICTURE = Path("out/digits.png")
@@ -86,24 +85,14 @@ def ensemble():
         print(f"8 runs: test {name} {alone:.4f} on average, {score(mean):.4f} as an ensemble")
 
 
-def search():
-    """Sixteen short runs with different recipes, compared on images held out from training."""
-    images, labels = digits.train
-    is_held_out = jnp.arange(len(labels)) % 5 == 0
-    options = {"examples": (images[~is_held_out], labels[~is_held_out]), "epochs": 5}
-    exponents = jax.random.uniform(jax.random.key(2), (2, 16), minval=-4, maxval=0)
-    peaks, decays = 10**exponents  # log-uniform in [1e-4, 1]
-    # One recipe, whose numbers are arrays of 16.
-    recipes = jax.vmap(partial(recipe, **options))(peaks, decays)
-    keys = jax.random.split(jax.random.key(3), 16)
-    trial = partial(run, valid=(images[is_held_out], labels[is_held_out]), **options)
-    trials = timed("16 runs", jax.vmap(trial), keys, recipes)
-    # The loss of a diverged trial is NaN, which argmin would choose.
-    best = jnp.nanargmin(trials.history.valid_loss[:, -1])
-    scores = jax.vmap(accuracy)(jax.vmap(predict)(recipes, trials.train_state))
-    median = jnp.median(scores)
-    print(f"a search over 16: {median:.4f} for the median trial, {scores[best]:.4f} for the best")
-    print(f"by held-out loss: {jax.tree.map(lambda numbers: numbers[best], recipes)}")
+def find():
+    """Random search: sixteen short runs, compared on images held out from training."""
+    training, validation = data.split(jax.random.key(2), digits.train, fractions=(0.8, 0.2))
+    space = recipe(search.log_uniform(1e-4, 1), search.log_uniform(1e-4, 1), training, epochs=5)
+    options = {"valid": validation, "epochs": 5, "batch_size": BATCH, "trials": 16}
+    trials = search.random(jax.random.key(3), space, training, **options)
+    print(f"a search: {trials}")
+    print(f"the best recipe: {trials.best.recipe}")
 
 
 def timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -120,4 +109,4 @@ def timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
 if __name__ == "__main__":
     one()
     ensemble()
-    search()
+    find()

@@ -109,16 +109,17 @@ def test_lanes_of_one_structure_share_their_programs(key, monkeypatch):
 
     monkeypatch.setattr("fnn.search.lanes.validate", counted)
 
-    def train_with(rates):
-        # No other test has this number of epochs.
+    def train_with(rates, epochs):
         recipes = [recipe(rate) for rate in rates]
-        lanes = lanes_of(recipes, 2, epochs=5)
-        lanes.advance(recipes, lanes.start(key, recipes), 2)
+        # No other test has this batch size.
+        task = prepare_task(recipes[:1], DATA, VALID, epochs=epochs, batch_size=9)
+        lanes = Lanes(recipes[0], task, len(recipes), 2)
+        lanes.advance(recipes, lanes.start(key, recipes), epochs)
 
-    train_with([0.1, 0.2])
+    train_with([0.1, 0.2], epochs=1)
     count = len(traces)
     assert count > 0
-    train_with([0.3, 0.4, 0.5, 0.6])
+    train_with([0.3, 0.4, 0.5, 0.6], epochs=2)
     assert len(traces) == count
 
 
