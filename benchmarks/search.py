@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from measure import Program, compare, judge, show
+from measure import Program, compare, judge, missing, show, version
 
 from fnn import augment, data, nn, objective, optim, search, train
 
-ROUNDS = 3
+ROUNDS = 5
+LANES = 64
 KEY = jax.random.key(0)
 DIGITS = data.digits()
 
@@ -98,14 +98,102 @@ def by_optuna(make: Callable[..., Any], work: dict[str, Any], trials: int) -> Pr
     return program
 
 
-def seconds(program: Program) -> float:
-    before = time.perf_counter()
-    program()
-    return time.perf_counter() - before
+def by_hyperoptax(make: Callable[..., Any], work: dict[str, Any], trials: int) -> Program:
+    from hyperoptax import LinearSpace, LogSpace, RandomSearch
+
+    run = jitted(work)
+    ranges = {
+        "rate": LogSpace(1e-4, 1e-1),
+        "drop_rate": LinearSpace(0, 0.6),
+        "decay": LogSpace(1e-6, 1e-1),
+    }
+
+    def train_one(_: Any, params: dict[str, Any]) -> jax.Array:
+        return run(make(params["rate"], params["drop_rate"], params["decay"]))
+
+    lanes = min(trials, LANES)
+    state, optimizer = RandomSearch.init(ranges, n_parallel=lanes, maximize=False)
+
+    def program() -> None:
+        key = jax.random.PRNGKey(0)
+        result = optimizer.optimize(state, key, train_one, n_iterations=trials // lanes)
+        jax.block_until_ready(result)
+
+    return program
+
+
+def by_torch(trials: int) -> Program:
+    """The MLP in an eager loop of PyTorch, for some of the trials."""
+    import torch
+
+    (images, labels), epochs, size = MLP["data"], MLP["epochs"], MLP["batch_size"]
+    x, y = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+    def run(rate: float) -> float:
+        layers = [torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Dropout(0.3)]
+        network = torch.nn.Sequential(*layers, torch.nn.Linear(32, 10))
+        optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-3)
+        for _ in range(epochs):
+            order = torch.randperm(len(x))
+            for batch in order[: len(x) // size * size].split(size):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
+                optimizer.step()
+        return float(network(x).sum())
+
+    return lambda: [run(rate) for rate in np.geomspace(1e-4, 1e-1, trials)]
+
+
+def compilation(program: Program) -> str:
+    """Seconds of the first call, which compiles, without those of a warm one."""
+    jax.clear_caches()
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        program()
+        seconds.append(time.perf_counter() - began)
+    return f"{seconds[0] - seconds[1]:.1f}"
 
 
 def main() -> None:
-    pass
+    rows, remarks = [], []
+    cases = {"MLP 64-32-10": (mlp, MLP, 256, 2.0), "CNN of the demo": (cnn, CNN, 16, 1.0)}
+    for name, (make, work, trials, goal) in cases.items():
+        arms = {
+            "jitted run in a loop": by_loop(make, work, trials),
+            "search.random": by_search(make, work, trials, "auto"),
+            "search.random, one after another": by_search(make, work, trials, 1),
+            f"search.random, {LANES} lanes": by_search(make, work, trials, min(trials, LANES)),
+        }
+        if version("optuna"):
+            arms["Optuna, random"] = by_optuna(make, work, trials)
+        if version("hyperoptax"):
+            arms["hyperoptax, random"] = by_hyperoptax(make, work, trials)
+        compiled = {arm: compilation(program) for arm, program in arms.items()}
+        timings = compare(arms, base="jitted run in a loop", rounds=ROUNDS, settle=False)
+        for arm, timing in timings.items():
+            rows.append(
+                {
+                    "trials": f"{trials} of {name}: {arm}",
+                    "compile, s": compiled[arm],
+                    "warm, s": f"{timing.seconds:.2f}",
+                    "trials a second": f"{trials / timing.seconds:.0f}",
+                    "speed by the loop": f"{1 / timing.ratio:.2f}",
+                }
+            )
+        speed = 1 / timings["search.random"].ratio
+        remarks.append(judge(f"{name}: speed by the loop", speed, goal, at_least=True))
+        if "Optuna, random" in timings and trials == 256:
+            ratio = timings["Optuna, random"].ratio / timings["search.random"].ratio
+            remarks.append(judge(f"{name}: speed by Optuna", ratio, 3.0, at_least=True))
+    if version("torch"):
+        few = 8
+        timing = compare({"torch": by_torch(few)}, base="torch", rounds=ROUNDS, settle=False)
+        rate = few / timing["torch"].seconds
+        remarks.append(f"PyTorch, eager, in a loop: {rate:.1f} trials a second of the MLP.")
+    remarks += missing("optuna", "hyperoptax", "torch")
+    method = f"Median of {ROUNDS} alternating rounds; the speed is taken within a round."
+    show(__doc__, method, rows, "\n".join(remarks))
 
 
 if __name__ == "__main__":
