@@ -309,7 +309,7 @@ def _expect_early_stopping(built: Recipe) -> None:
             "early_stopping mode",
             f"min or max for {stopping.by}, a metric of your own",
             None,
-            'give mode="max" if a higher one is better, or declare it by objective.loss(mode="max")',
+            'give mode="max" if a higher one is better',
         )
 
 
