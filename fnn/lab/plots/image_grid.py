@@ -25,7 +25,7 @@ LINE_HEIGHT = 0.2  # of a line of a title
 MIN_TILE_WIDTH = 64  # pixels; smaller images are enlarged
 FRAME = 1  # pixels around each tile
 GRAY = 128  # level of the frames
-MAGENTA = np.float32([1, 0, 1])  # pixels that are not finite
+MAGENTA = np.array([1, 0, 1], np.float32)  # pixels that are not finite
 
 
 def expect_images(where: str, images: Any) -> np.ndarray:
