@@ -87,7 +87,8 @@ class Loss:
             the last axis.
         ignored: Labels that have weight 0.
         couples_examples: Whether the value of an example depends on the others of its batch, so
-            that a batch cannot be split.
+            that a batch cannot be split; None if it is not known.
+        mode: "min" if a lower value is better, "max" if a higher one is; None if it is not known.
         metric: (name, function) of the metric that is reported unless metrics are given; None for
             none.
         heads: Losses by name of a network with several outputs; None for a single output.
@@ -97,7 +98,8 @@ class Loss:
     classes: bool = False
     probabilities: bool = False
     ignored: frozenset[int] = frozenset()
-    couples_examples: bool = False
+    couples_examples: bool | None = None
+    mode: str | None = None
     metric: "tuple[str, LossFunction | Metric] | None" = None
     heads: "Mapping[str, LossFunction] | None" = None
 
@@ -119,10 +121,12 @@ class Metric:
         per_example: (outputs, targets) -> statistics, arrays with one entry per example (n, ...).
         reduce: (statistics, weights) -> figure. The weights (n,) of the examples are >= 0; an
             example with weight 0 does not count.
+        mode: "min" if a lower figure is better, "max" if a higher one is; None if neither is.
     """
 
     per_example: Callable[[Any, Any], Any]
     reduce: Callable[[Any, PerExample], Array]
+    mode: str | None = None
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ value into memory is built on such a conditional. On other platforms it is decid
 and disappears.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -275,3 +275,12 @@ def from_batched(batched: Callable[..., Array]) -> Callable[..., Array]:
         return results[0]
 
     return one
+
+
+def subjaxprs(equation: Any) -> Iterator[Any]:
+    """Yield the programs within an equation of a jaxpr, such as the body of a loop."""
+    for value in equation.params.values():
+        candidates = value if isinstance(value, tuple | list) else (value,)
+        for candidate in candidates:
+            if hasattr(getattr(candidate, "jaxpr", candidate), "eqns"):
+                yield candidate

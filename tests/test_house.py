@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import inspect
+import pydoc
 import re
 import subprocess
 import sys
@@ -116,6 +117,11 @@ def test_a_file_is_short_and_has_a_docstring(path):
 @by_file([path for path in SOURCES if path.name == "__init__.py" and path.parent.name != "fnn"])
 def test_an_init_only_re_exports(path):
     statements = ast.parse(path.read_text()).body[1:]
+    # The list of the names follows from the imports.
+    if statements and isinstance(statements[-1], ast.Assign):
+        assert ast.unparse(statements.pop()).startswith("__all__ = _public_names(globals()")
+        own = statements.pop()
+        assert ast.unparse(own).endswith("import public_names as _public_names")
     for statement in statements:
         assert isinstance(statement, ast.ImportFrom)
         assert all(alias.asname == alias.name for alias in statement.names)
@@ -150,6 +156,18 @@ def test_a_name_has_one_public_path():
                     paths.setdefault(id(value), []).append(f"{name}.{member}")
     assert len(paths) > 50
     assert [names for names in paths.values() if len(names) > 1] == []
+
+
+def test_a_package_exports_its_public_names_and_no_other_module():
+    for room, module in makers.ROOMS.items():
+        functions = {f"{room}.{name}" for name in module.__all__ if callable(getattr(module, name))}
+        assert functions >= makers.public({room: module}).keys()
+    namespace = {}
+    exec("from fnn.nn import *; from fnn.data import *", namespace)
+    assert namespace["conv"] is fnn.nn.conv and namespace["synthetic"] is fnn.data.synthetic
+    assert "activations" not in namespace and "Any" not in namespace
+    listed = pydoc.plain(pydoc.render_doc(fnn.nn))
+    assert "FUNCTIONS" in listed and "conv(channels: int" in listed
 
 
 @by_file([path for path in SOURCES if path.name != "__init__.py"])

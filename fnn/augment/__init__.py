@@ -63,3 +63,6 @@ from fnn.augment.stratified import stratified as stratified
 from fnn.augment.targets import Together as Together
 from fnn.augment.targets import together as together
 from fnn.augment.targets import tta as tta
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

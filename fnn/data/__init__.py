@@ -32,3 +32,6 @@ from fnn.data.text import windows as windows
 from fnn.data.whiten import patches as patches
 from fnn.data.whiten import pca_whiten as pca_whiten
 from fnn.data.whiten import zca_whiten as zca_whiten
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals(), "synthetic")

@@ -25,3 +25,6 @@ from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
 from fnn.lab.pretrained import load_weights as load_weights
 from fnn.lab.search import search as search
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

@@ -95,6 +95,8 @@ UNSUPPORTED = {
     r".*\.ls[12]\.gamma": "layer scale",
     r"(.*\.)?fc_norm\.\w+": "a mean over the patches",
     r"(.*\.)?conv1\.\d\.\w+": "a stem of three convolutions, as of ResNet-D",
+    # Plain ones have a convolution, 0, and its norm, 1.
+    r".*\.downsample\.2\.\w+": "an average pool in its shortcuts, as of ResNet-D",
 }
 
 

@@ -125,3 +125,6 @@ from fnn.nn.transforms.parts import take as take
 from fnn.nn.transforms.remat import remat as remat
 from fnn.nn.transforms.tap import tap as tap
 from fnn.nn.upsample import upsample as upsample
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

@@ -14,13 +14,16 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from fnn.xla import subjaxprs
+
 # Primitives that only move, convert or draw numbers.
 FREE = {
     "bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy",
     "copy_p", "device_put", "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather",
-    "iota", "optimization_barrier", "pad", "pvary", "random_bits", "random_fold_in", "random_seed",
-    "random_unwrap", "random_wrap", "reduce_precision", "reshape", "rev", "scatter", "select_n",
-    "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "top_k", "transpose", "unstack",
+    "iota", "name", "optimization_barrier", "pad", "pvary", "random_bits", "random_fold_in",
+    "random_seed", "random_unwrap", "random_wrap", "reduce_precision", "reshape", "rev", "scatter",
+    "select_n", "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "top_k", "transpose",
+    "unstack",
 }  # fmt: skip
 LABEL = "layer:"  # prefix of the names of jitted functions that are counted separately
 REDUCTIONS = ("reduce_", "arg", "cum")  # prefixes of the primitives that count by their input
@@ -63,13 +66,8 @@ def count(jaxpr: Any, label: str = "") -> Counter[str]:
 def _subjaxprs(equation: Any) -> Iterator[Any]:
     """Yield the jaxprs that an equation runs."""
     # Those of a scatter or reduction only combine two numbers.
-    if equation.primitive.name.startswith(("scatter", "select_and", *REDUCTIONS)):
-        return
-    for value in equation.params.values():
-        candidates = value if isinstance(value, tuple | list) else (value,)
-        for candidate in candidates:
-            if hasattr(getattr(candidate, "jaxpr", candidate), "eqns"):
-                yield candidate
+    if not equation.primitive.name.startswith(("scatter", "select_and", *REDUCTIONS)):
+        yield from subjaxprs(equation)
 
 
 def _operations(equation: Any) -> int:

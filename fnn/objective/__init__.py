@@ -46,3 +46,6 @@ from fnn.objective.similarity import triplet as triplet
 from fnn.objective.weights import class_weighted as class_weighted
 from fnn.objective.weights import ignoring as ignoring
 from fnn.objective.weights import masked as masked
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

@@ -50,14 +50,14 @@ def of(output: str | int, function: LossFunction | Metric) -> Loss | Metric:
         def per_example(outputs: Any, targets: Any) -> Any:
             return metric.per_example(*select(outputs, targets))
 
-        return Metric(per_example, metric.reduce)
+        return Metric(per_example, metric.reduce, metric.mode)
     loss = as_loss("of function", function)
 
     def of_output(outputs: Any, targets: Any) -> Any:
         return loss(*select(outputs, targets))
 
     # Its targets are a part of the batch's, which is not checked before a run.
-    return Loss(of_output, couples_examples=loss.couples_examples)
+    return Loss(of_output, couples_examples=loss.couples_examples, mode=loss.mode)
 
 
 def default_metrics(loss: Loss) -> Metrics:

@@ -5,10 +5,17 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any
 
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+from fnn import checks
 from fnn.errors import ConfigError
 from fnn.types import Loss, LossFunction, Metric, PerExample, Weighted
 from fnn.values import Maker, expect_arguments, signature_of
+from fnn.xla import subjaxprs
 
+MODES = ("min", "max")
+COUPLED = "couples_examples"  # name of values in a jaxpr
 Compute = Callable[..., PerExample | Weighted]
 
 
@@ -21,11 +28,12 @@ class DeclaredLoss(Loss):
     """
 
     def __init__(self, compute: Compute, **known: Any):
-        super().__init__(compute, **known)
+        function = _mark_values(compute) if known["couples_examples"] else compute
+        super().__init__(function, **known)
         update_wrapper(self, compute)
 
         def with_options(**options: Any) -> Loss:
-            return Loss(partial(compute, **options), **known)
+            return Loss(partial(function, **options), **known)
 
         update_wrapper(with_options, compute)
         # inspect.signature would follow it to the outputs and targets, which are not options.
@@ -57,6 +65,29 @@ class DeclaredLoss(Loss):
         return self.__dict__["__name__"]
 
 
+def _mark_values(compute: Compute) -> Compute:
+    """Mark the values of a loss that couples the examples, for `has_coupled_values`."""
+
+    def marked(*arrays: Any, **options: Any) -> Any:
+        values = compute(*arrays, **options)
+        return jax.tree.map(partial(checkpoint_name, name=COUPLED), values)
+
+    return update_wrapper(marked, compute)
+
+
+def has_coupled_values(jaxpr: Any) -> bool:
+    """Return whether a program computes a loss that is declared to couple the examples.
+
+    So a plain function that calls such a loss is recognized.
+    """
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if equation.primitive.name == "name" and equation.params["name"] == COUPLED:
+            return True
+        if any(map(has_coupled_values, subjaxprs(equation))):
+            return True
+    return False
+
+
 def options_of(compute: Compute) -> inspect.Signature:
     """Return the signature of a loss without its outputs and targets."""
     signature = signature_of(compute)
@@ -72,6 +103,7 @@ def loss(
     classes: bool = False,
     probabilities: bool = False,
     couples_examples: bool = False,
+    mode: str = "min",
     metric: tuple[str, LossFunction | Metric] | None = None,
 ) -> Callable[[Compute], DeclaredLoss]:
     """Declare a function (outputs, targets, *, options) -> one value an example as a loss.
@@ -90,6 +122,8 @@ def loss(
             axis.
         couples_examples: Whether the value of an example depends on the others of its batch, as in
             a contrastive loss. Such a batch is not split into micro-batches.
+        mode: "min" for a loss. "max" for a metric whose higher values are better, which early
+            stopping then maximizes.
         metric: A name and a function that are reported with the loss if a recipe gives no metrics.
     """
     return partial(
@@ -97,6 +131,7 @@ def loss(
         classes=classes,
         probabilities=probabilities,
         couples_examples=couples_examples,
+        mode=checks.choice("loss mode", mode, MODES),
         metric=metric,
     )
 

@@ -89,8 +89,10 @@ def multi_task(
         by_head = jnp.stack(heads, 1)  # (batch, heads)
         return _weigh_by_uncertainty(outputs[LOG_VARIANCE], by_head)
 
-    couples_examples = any(function.couples_examples for function in functions.values())
-    return Loss(total, heads=functions, couples_examples=couples_examples)
+    couples = [function.couples_examples for function in functions.values()]
+    # One head that couples them is enough; one that may do so leaves it unknown.
+    couples_examples = True if True in couples else None if None in couples else False
+    return Loss(total, heads=functions, couples_examples=couples_examples, mode="min")
 
 
 def _weigh_by_uncertainty(log_variance: jax.Array, values: jax.Array) -> PerExample:

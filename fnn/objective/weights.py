@@ -205,6 +205,7 @@ def _with_function(loss: Loss, function: LossFunction, **changes: Any) -> Loss:
         "probabilities": loss.probabilities,
         "ignored": loss.ignored,
         "couples_examples": loss.couples_examples,
+        "mode": loss.mode,
         "metric": loss.metric,
         "heads": loss.heads,
     }

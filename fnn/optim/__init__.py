@@ -76,3 +76,6 @@ from fnn.optim.transforms.sam import sam as sam
 from fnn.optim.transforms.updates import project as project
 from fnn.optim.transforms.updates import scale_by_depth as scale_by_depth
 from fnn.optim.transforms.updates import weight_decay as weight_decay
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

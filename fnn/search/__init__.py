@@ -12,3 +12,6 @@ from fnn.search.space import Space as Space
 from fnn.search.space import space as space
 from fnn.search.trials import Trial as Trial
 from fnn.search.trials import Trials as Trials
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

@@ -12,3 +12,6 @@ from fnn.train.run import run as run
 from fnn.train.step import num_steps as num_steps
 from fnn.train.step import start as start
 from fnn.train.step import step as step
+from fnn.values.show import public_names as _public_names
+
+__all__ = _public_names(globals())

@@ -1,6 +1,6 @@
 """Checks of a recipe's augmentation against the examples that it is to change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,18 +45,19 @@ def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
         Whether the augmentation takes values for levels in [0, 1].
     """
     needs_levels = False
-    for policy in _policies(recipe.augment):
-        if not isinstance(inputs, jax.Array | np.ndarray):
+    for policy, images in _policies(recipe.augment, inputs):
+        if not isinstance(images, jax.Array | np.ndarray):
             raise ConfigError(
                 "recipe augment",
                 "images, one array (batch, height, width, channels), as inputs",
-                checks.show(inputs),
-                "give an augment.BatchPolicy, which takes the whole batch",
+                checks.show(images),
+                "choose one of the inputs, as by augment.entry(name, policy), or write an "
+                "augment.BatchPolicy",
             )
         # Other ranks are left to the error of the policy.
-        if inputs.ndim != 4:
+        if images.ndim != 4:
             continue
-        height, width, channels = inputs.shape[1:]
+        height, width, channels = images.shape[1:]
         facts = _trace_policy(policy, (height, width, channels))
         if facts.normalizes:
             raise ConfigError(
@@ -66,20 +67,39 @@ def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
                 "give prepare=data.normalize(mean, std), which validation uses too",
             )
         if facts.moves:
-            _expect_no_maps(inputs, targets)
-        _expect_size(recipe, policy, inputs)
+            _expect_no_maps(images, targets)
+        # `prepare` takes all inputs, and may do what it likes with several.
+        if images is inputs:
+            _expect_size(recipe, policy, images)
         needs_levels |= facts.needs_levels
     return needs_levels
 
 
-def _policies(value: Any) -> Iterator[Policy]:
-    """Yield the image policies of an augmentation, those of batch policies included."""
+def augmented_inputs(recipe: Recipe, inputs: Any) -> list[Any]:
+    """Return the arrays that the augmentation changes: the one of inputs, or entries of several."""
+    if isinstance(inputs, jax.Array | np.ndarray):
+        return [inputs]
+    return [images for _, images in _policies(recipe.augment, inputs)]
+
+
+def _policies(value: Any, inputs: Any) -> Iterator[tuple[Policy, Any]]:
+    """Yield the image policies of an augmentation, each with the inputs that it changes.
+
+    Those of batch policies are included.
+    """
     if isinstance(value, Policy):
-        yield value
+        yield value, inputs
     # `together` moves masks with their images. A function that is not made cannot be looked into.
     elif isinstance(value, Made) and not isinstance(value, Together):
+        if value.maker is augment.entry:
+            name = value.arguments["name"]
+            names = inputs if isinstance(inputs, Mapping) else range(len(inputs))
+            # A wrong name is left to the error of the policy.
+            if name not in names:
+                return
+            inputs = inputs[name]
         for child in value.children:
-            yield from _policies(child)
+            yield from _policies(child, inputs)
 
 
 def _trace_policy(policy: Policy, shape: ImageShape) -> PolicyFacts:

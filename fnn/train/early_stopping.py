@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
+from fnn.objective.loss import MODES
 from fnn.optim.transform import at_least
 from fnn.train.figures import VALID_LOSS
 from fnn.types import Number, Scalar, Step, TrainState
 from fnn.values import maker
 
-MODES = ("min", "max")
 Epoch = Callable[[TrainState], tuple[TrainState, Any]]
 
 
@@ -81,8 +81,9 @@ def early_stopping(
         min_delta: Improvement that counts as better, in [0, inf), in units of the figure.
         by: Name of the monitored figure: valid_loss, or valid_ and the name of a metric.
         mode: "min" if a lower figure is better, "max" if a higher one is. None takes that of the
-            figure: "min" for losses, and "max" for accuracy and its kind. For a metric of your own
-            it must be given.
+            figure: "min" for losses, and "max" for accuracy and its kind. A metric of your own
+            has the `mode` with which `objective.loss` or `Metric` declares it; a plain function
+            has none, and it must be given here.
         restore_best: Whether the run returns the whole train state of its best epoch. Otherwise
             it returns the last one.
 

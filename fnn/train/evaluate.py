@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError
+from fnn.objective.loss import has_coupled_values
 from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.figures import VALID_LOSS, validation_name
@@ -213,8 +214,21 @@ def _evaluate(
         outputs = _forward_pass(recipe, given, inputs, key, index)
         return measure_examples(recipe, outputs, targets)
 
-    map_batches = _map_unpadded_batches if recipe.couples_examples else _map_batches
+    is_coupled = recipe.couples_examples
+    if is_coupled is None:
+        is_coupled = _is_padded(data, batch_size) and _couples_examples(measure_batch, data)
+    map_batches = _map_unpadded_batches if is_coupled else _map_batches
     return reduce_examples(recipe, map_batches(measure_batch, data, batch_size))
+
+
+def _is_padded(data: Data, batch_size: int) -> bool:
+    examples = count_examples(data)
+    return isinstance(examples, int) and examples > batch_size and examples % batch_size != 0
+
+
+def _couples_examples(measure_batch: Callable[..., Any], data: Data) -> bool:
+    """Return whether plain functions of a recipe call a loss that couples the examples."""
+    return has_coupled_values(jax.make_jaxpr(measure_batch)(jnp.int32(0), *data))
 
 
 @per_recipe(static=(3,))

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from fnn import optim, trees
 from fnn.nn.core.composite import layer_paths
+from fnn.objective.loss import has_coupled_values
 from fnn.optim.transform import stop_frozen_gradients
 from fnn.train.figures import LOSS
 from fnn.train.inputs import NOISE, derive_key
 from fnn.train.measure import count_examples, mean, measure_examples, reduce_examples
-from fnn.train.recipe import Recipe
+from fnn.train.recipe import Recipe, coupled_examples
 from fnn.types import PENALTY, Params, PerExample, RandomKey, Scalar, State, TrainState, Weighted
 
 # Added to the weight of each micro-batch. If all weights are 0, the sum of the weights is not 0
@@ -176,7 +177,10 @@ def _average_micro_batches(
     micro_batches = jnp.arange(count), *jax.tree.map(split, (inputs, targets))
     first = jax.tree.map(lambda array: array[0], micro_batches)
     # (weight, (value, penalty)) of one micro-batch.
-    shapes, _ = jax.eval_shape(compute, train_state.state, first)
+    program, (shapes, _) = jax.make_jaxpr(compute, return_shape=True)(train_state.state, first)
+    # Plain functions are traced, since nothing else is known about them.
+    if recipe.couples_examples is None and has_coupled_values(program):
+        raise coupled_examples(recipe)
     # Sums are accumulated in float32 at least.
     zeros = jax.tree.map(lambda shape: jnp.zeros_like(shape, trees.wide(shape)), shapes)
     (state, (total_weight, sums)), per_example = jax.lax.scan(

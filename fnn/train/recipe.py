@@ -14,7 +14,6 @@ from fnn.errors import ConfigError, TreeMismatchError
 from fnn.objective import cross_entropy
 from fnn.objective.heads import default_metrics
 from fnn.objective.loss import as_loss
-from fnn.train.direction import known_mode
 from fnn.train.early_stopping import EarlyStopping
 from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, validation_name
 from fnn.types import (
@@ -74,10 +73,18 @@ class Recipe:
         return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
 
     @property
-    def couples_examples(self) -> bool:
-        """Whether the loss or a metric of an example depends on the others of its batch."""
+    def couples_examples(self) -> bool | None:
+        """Whether the loss or a metric of an example depends on the others of its batch.
+
+        None if it is not known, since one of them is a plain function.
+        """
         functions = [self.loss, *self.metrics.values()]
-        return any(isinstance(one, Loss) and one.couples_examples for one in functions)
+        known = []
+        for function in functions:
+            # A metric of the whole data set gets the statistics of each example.
+            if not isinstance(function, Metric):
+                known.append(as_loss("recipe metrics", function).couples_examples)
+        return True if True in known else None if None in known else False
 
     def in_order(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Sort figures of steps into the order of the history; there may be no penalty."""
@@ -93,7 +100,12 @@ class Recipe:
     def known_mode(self, name: str) -> str | None:
         """Return "min" or "max" for a figure of training or validation, or None if not known."""
         figure = name.removeprefix(VALID)
-        return "min" if figure == LOSS else known_mode(self.metrics[figure])
+        if figure == LOSS:
+            return "min"
+        function = self.metrics[figure]
+        # A partial application of a declared metric has the properties of the metric.
+        metric = function if isinstance(function, Metric) else as_loss(figure, function)
+        return metric.mode
 
     def is_over(self, train_state: TrainState) -> jax.Array:
         """Return whether early stopping has ended the run."""
@@ -173,6 +185,13 @@ def recipe(
         checks.optimizer("recipe optimizer", optimizer)
     # A plain function becomes a Loss with no known properties.
     known_loss = as_loss("recipe loss", _expect_function("loss", loss))
+    if known_loss.mode == "max":
+        raise ConfigError(
+            "recipe loss",
+            "a function that is minimized",
+            f"{checks.show(loss)}, of which a higher value is better",
+            "give it as one of the metrics",
+        )
     _expect_function("prepare", prepare)
     for name, function in {"augment": augment, "regularizer": regularizer}.items():
         if function is not None:
@@ -251,12 +270,17 @@ def _expect_names(built: Recipe) -> None:
 def _expect_separate_examples(built: Recipe) -> None:
     """Raise ConfigError for micro-batches with a loss that compares the examples of a batch."""
     if built.micro_batch_size is not None and built.couples_examples:
-        raise ConfigError(
-            "recipe micro_batch_size",
-            "None for a loss or metric that couples the examples of a batch",
-            built.micro_batch_size,
-            "train on whole batches; nn.remat saves memory too",
-        )
+        raise coupled_examples(built)
+
+
+def coupled_examples(recipe: Recipe) -> ConfigError:
+    """Return the error of micro-batches of coupled examples."""
+    return ConfigError(
+        "recipe micro_batch_size",
+        "None for a loss or metric that couples the examples of a batch",
+        recipe.micro_batch_size,
+        "train on whole batches; nn.remat saves memory too",
+    )
 
 
 def _expect_early_stopping(built: Recipe) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from fnn import trees
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 from fnn.train.arrays import Extremes, read_extremes
+from fnn.train.augmentation import augmented_inputs
 from fnn.train.recipe import Recipe
 
 # Float images above this are taken for bytes that were converted without scaling. Standardized
@@ -201,11 +202,17 @@ def expect_image_range(
         needs_levels: Whether the augmentation clips levels to [0, 1].
         wait: Whether to read arrays on an accelerator, which waits for it.
     """
-    is_image = getattr(inputs, "ndim", 0) == 4 and jnp.issubdtype(inputs.dtype, jnp.floating)
     # Only an augmentation assumes levels in [0, 1].
-    if recipe.augment is None or not is_image:
+    if recipe.augment is None:
         return
-    extremes = read_extremes(inputs, wait)
+    for images in augmented_inputs(recipe, inputs):
+        is_image = getattr(images, "ndim", 0) == 4
+        if is_image and jnp.issubdtype(images.dtype, jnp.floating):
+            _expect_levels(prefix, images, needs_levels, wait)
+
+
+def _expect_levels(prefix: str, images: Any, needs_levels: bool, wait: bool) -> None:
+    extremes = read_extremes(images, wait)
     if extremes is None:
         return
     low, high = extremes

@@ -3,7 +3,8 @@
 import builtins
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -149,3 +150,20 @@ def reference(value: Any) -> str:
     if getattr(jax.nn, name, None) is value:
         return f"jax.nn.{name}"
     return f"{module}.{name}"
+
+
+def public_names(namespace: Mapping[str, Any], *modules: str) -> list[str]:
+    """Return the names that a package re-exports, for its `__all__`.
+
+    Python binds the modules of a package in its namespace too; they are left out.
+
+    Args:
+        namespace: The `globals()` of the package, at the end of its file.
+        *modules: Names of modules that are public.
+    """
+    names = []
+    for name, value in namespace.items():
+        is_public = not isinstance(value, ModuleType) or name in modules
+        if is_public and not name.startswith("_"):
+            names.append(name)
+    return sorted(names)

@@ -273,6 +273,7 @@ def test_a_file_without_a_head_raises_unless_a_key_is_given(tensors, load):
         ("blocks.0.ls1.gamma", "layer scale"),
         ("fc_norm.weight", "a mean over the patches"),
         ("conv1.0.weight", "a stem of three convolutions"),
+        ("layer2.0.downsample.2.weight", "an average pool in its shortcuts"),
     ],
 )
 def test_parts_of_other_models_are_named(name, part, tensors, load):

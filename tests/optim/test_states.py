@@ -379,6 +379,19 @@ def test_parameters_without_numbers_are_kept(name, shapes):
         assert not jnp.isnan(leaf).any()
 
 
+@every_optimizer
+def test_python_numbers_are_parameters_as_arrays_are(name):
+    """So that an optimizer takes a recipe, whose leaves are such numbers."""
+    optimizer = OPTIMIZERS[name]()
+    numbers = {"a": 1.0, "b": 2.0}
+    arrays = jax.tree.map(jnp.float32, numbers)
+    paths = []
+    for params in (numbers, arrays):
+        after, opt_state = advance(optimizer, params, optimizer.init(params))
+        paths.append((after, optim.averaged_params(opt_state, params)))
+    chex.assert_trees_all_close(*paths, rtol=1e-6)
+
+
 # Transforms of steps that are not made.
 
 

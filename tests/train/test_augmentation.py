@@ -1,12 +1,16 @@
 """Augmentation that would leave validation or the targets behind is refused."""
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fnn import augment, data, nn, optim, train
 from fnn.errors import ConfigError
 from fnn.train.augmentation import trace_augmentation
+from fnn.types import Layer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
 LABELS = np.arange(4, dtype=np.int32) % 2
@@ -70,3 +74,53 @@ def test_a_run_refuses_moving_masks():
     recipe = train.recipe(nn.chain(nn.conv(2)), optim.sgd(0.1), augment=augment.flip_lr())
     with pytest.raises(ConfigError, match=r"use augment\.together"):
         train.run(jax.random.key(0), recipe, (IMAGES, MASKS), epochs=1, batch_size=2)
+
+
+def sum_of_both(params, state, x, *, key=None, train=False):
+    images, rest = x["image"], x["rest"]
+    return jnp.stack([images.mean((1, 2, 3)), rest.mean(1)], 1), state
+
+
+both = nn.chain(Layer(lambda key, shape: ({}, {}, (2,)), sum_of_both, "both"), nn.dense(2))
+
+
+def two_inputs(images):
+    return {"image": images, "rest": np.ones((4, 3), np.float32)}
+
+
+@pytest.mark.parametrize("entry", ["step", "run"])
+def test_an_entry_of_several_inputs_is_augmented_in_a_run(entry, key):
+    """All images become their negatives, so that a run equals one on negatives."""
+    losses = []
+    for policy, images in (
+        (augment.entry("image", augment.invert()), IMAGES),
+        (None, 255 - IMAGES),
+    ):
+        recipe = train.recipe(both, optim.sgd(0.1), augment=policy)
+        data_of = two_inputs(images), LABELS
+        if entry == "run":
+            losses.append(train.run(key, recipe, data_of, epochs=2, batch_size=2).history.loss)
+        else:
+            shapes = {"image": (8, 8, 1), "rest": (3,)}
+            _, figures = train.step(recipe, train.start(key, recipe, shapes), data_of)
+            losses.append(figures["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_an_entry_is_checked_as_a_single_input_is(key):
+    run = partial(train.run, key, epochs=1, batch_size=2)
+    wrong = [
+        (augment.flip_lr(), IMAGES, LABELS, r"augment\.entry\(name, policy\)"),
+        (augment.entry("image", normalize), IMAGES, LABELS, "prepare=data.normalize"),
+        (augment.entry("image", augment.flip_lr()), IMAGES, MASKS, "use augment.together"),
+        (augment.entry("photo", augment.flip_lr()), IMAGES, LABELS, "entry 'photo', got image"),
+        (augment.entry("image", augment.flip_lr()), np.float32(IMAGES), LABELS, "got max 25"),
+    ]
+    for policy, images, targets, message in wrong:
+        recipe = train.recipe(both, optim.sgd(0.1), augment=policy, loss=loss_of_sum)
+        with pytest.raises(ConfigError, match=message):
+            run(recipe, (two_inputs(images), targets))
+
+
+def loss_of_sum(outputs, targets):
+    return outputs.sum(-1)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import data, nn, objective, optim, train
+from fnn import data, lab, nn, objective, optim, train
 from fnn.errors import ConfigError
+from fnn.types import Metric
 
 digits = data.digits()
 few = (digits.train[0][:100], digits.train[1][:100])
@@ -158,3 +159,87 @@ def test_missing_figures_raise(key):
     ):
         more = train.early_stopping(2, by="valid_accuracy")
         recipe.replace(early_stopping=more, metrics={"error": objective.cross_entropy})
+
+
+# Which values are better.
+
+
+draw = np.random.default_rng(0)
+X = draw.normal(size=(48, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int32)
+
+
+@objective.loss()
+def own_loss(outputs, targets):
+    """A declared loss of a user."""
+    return outputs[:, 0]
+
+
+@objective.loss(mode="max")
+def own_score(outputs, targets):
+    """A declared metric of a user."""
+    return outputs[:, 0]
+
+
+def own_metric(outputs, targets):
+    return outputs[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("function", "mode"),
+    [
+        (objective.accuracy, "max"),
+        (objective.accuracy(ignore=1), "max"),
+        (partial(objective.accuracy, ignore=1), "max"),
+        (objective.binary_accuracy(), "max"),
+        (objective.top_k(2), "max"),
+        (objective.precision(), "max"),
+        (objective.recall(), "max"),
+        (objective.f1(), "max"),
+        (objective.mean_iou(), "max"),
+        (objective.roc_auc(), "max"),
+        (objective.average_precision(), "max"),
+        (objective.r2(), "max"),
+        (objective.ignoring(objective.accuracy, 255), "max"),
+        (objective.masked(objective.accuracy), "max"),
+        (objective.of("digit", objective.accuracy), "max"),
+        (objective.of("digit", objective.f1()), "max"),
+        (objective.calibration_error(), "min"),
+        (objective.perplexity(), "min"),
+        (objective.cross_entropy, "min"),
+        (objective.cross_entropy(label_smoothing=0.1), "min"),
+        (partial(objective.cross_entropy, label_smoothing=0.1), "min"),
+        (objective.class_weighted(objective.cross_entropy, [1.0, 2.0]), "min"),
+        (own_loss, "min"),
+        (own_score, "max"),
+        (Metric(own_metric, lambda values, weights: values.max(), mode="max"), "max"),
+        (own_metric, None),
+        (objective.masked(own_metric), None),
+        (objective.confusion_matrix(2), None),
+    ],
+)
+def test_a_metric_knows_which_values_are_better(function, mode):
+    stopping = train.early_stopping(2, by="valid_figure")
+    make = partial(train.recipe, nn.dense(2), metrics={"figure": function}, early_stopping=stopping)
+    if mode is None:
+        with pytest.raises(ConfigError, match="early_stopping mode: expected min or max for valid"):
+            make()
+    else:
+        assert make().stopping_sign == {"min": 1, "max": -1}[mode]
+
+
+@pytest.mark.parametrize("entry", [train.run, partial(lab.fit, show=False)])
+def test_early_stopping_by_accuracy_returns_the_most_accurate_epoch(entry):
+    stopping = train.early_stopping(2, by="valid_accuracy")
+    recipe = train.recipe(nn.dense(2), optim.sgd(0.05), early_stopping=stopping)
+    options = {"epochs": 12, "batch_size": 16, "valid": (X, Y)}
+    result = entry(jax.random.key(0), recipe, (X, Y), **options)
+    best = np.nanmax(result.history.valid_accuracy)
+    assert best > result.history.valid_accuracy[0]
+    assert train.evaluate(recipe, result.train_state, (X, Y))["accuracy"] == best
+
+
+def test_a_metric_whose_higher_values_are_better_is_no_loss():
+    for metric in (objective.accuracy, objective.top_k(2), own_score):
+        with pytest.raises(ConfigError, match="recipe loss: expected a function that is minimized"):
+            train.recipe(nn.dense(2), optim.sgd(0.05), loss=metric)

@@ -143,18 +143,24 @@ def test_predictions_are_samples_with_a_key():
         predict(key=1)
 
 
+def plain_nt_xent(outputs, targets):
+    """A plain function, jitted as those of users may be."""
+    return jax.jit(objective.nt_xent)(outputs, targets) / 1.0
+
+
 def test_a_loss_that_couples_examples_sees_whole_batches():
     """A padded batch would have copies, which are near to an example of another label."""
     inputs = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
     labels = np.arange(11, dtype=np.int32) // 2
-    contrastive = train.recipe(nn.dense(2), optim.sgd(0.1), loss=objective.nt_xent)
-    train_state = train.start(jax.random.key(0), contrastive, (3,))
-    embeddings = train.predict(contrastive, train_state, inputs)
-    # 11 examples in batches of at most 4: 4, 4, 3.
-    parts = [slice(0, 4), slice(4, 8), slice(8, 11)]
-    values = [objective.nt_xent(embeddings[part], labels[part]) for part in parts]
-    got = train.evaluate(contrastive, train_state, (inputs, labels), batch_size=4)["loss"]
-    np.testing.assert_allclose(got, np.concatenate(values).mean(), rtol=1e-6)
+    for loss in (objective.nt_xent, plain_nt_xent):
+        contrastive = train.recipe(nn.dense(2), optim.sgd(0.1), loss=loss)
+        train_state = train.start(jax.random.key(0), contrastive, (3,))
+        embeddings = train.predict(contrastive, train_state, inputs)
+        # 11 examples in batches of at most 4: 4, 4, 3.
+        parts = [slice(0, 4), slice(4, 8), slice(8, 11)]
+        values = [objective.nt_xent(embeddings[part], labels[part]) for part in parts]
+        got = train.evaluate(contrastive, train_state, (inputs, labels), batch_size=4)["loss"]
+        np.testing.assert_allclose(got, np.concatenate(values).mean(), rtol=1e-6)
 
 
 def test_micro_batches_with_a_loss_that_couples_examples_raise():
@@ -163,6 +169,17 @@ def test_micro_batches_with_a_loss_that_couples_examples_raise():
     for loss in (objective.nt_xent, objective.nt_xent(temperature=0.1), heads, masked):
         with pytest.raises(ConfigError, match="micro_batch_size: expected None for a loss or"):
             train.recipe(nn.dense(2), optim.sgd(0.1), loss=loss, micro_batch_size=4)
+
+
+@pytest.mark.parametrize("where", ["loss", "metrics"])
+def test_plain_functions_of_a_loss_that_couples_examples_are_recognized(where, key):
+    given = plain_nt_xent if where == "loss" else {"contrast": plain_nt_xent}
+    recipe = train.recipe(nn.dense(2), optim.sgd(0.1), **{where: given}, micro_batch_size=4)
+    train_state = train.start(key, recipe, (3,))
+    batch = (np.ones((8, 3), np.float32), np.arange(8, dtype=np.int32) % 2)
+    with pytest.raises(ConfigError, match="micro_batch_size: expected None for a loss or"):
+        train.step(recipe, train_state, batch)
+    train.step(recipe, train_state, jax.tree.map(lambda leaf: leaf[:4], batch))
 
 
 @pytest.mark.parametrize("entrance", ["step", "epoch", "evaluate", "predict", "weights"])

@@ -11,7 +11,12 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.lab.plots.class_names import MAX_LENGTH, shorten_all
 from fnn.lab.plots.figure import FilePath, save_figure
-from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
+from fnn.lab.plots.image_grid import (
+    describe_nonfinite,
+    draw_grid,
+    expect_images,
+    to_displayable,
+)
 from fnn.train.arrays import validate_data
 from fnn.train.epoch import next_batch
 from fnn.train.recipe import Recipe, expect_recipe
@@ -61,11 +66,13 @@ def plot_batch(
     """
     inputs, targets = batch_at_step(key, recipe, data, batch_size=batch_size, step=step)
     # All of them together, so that the stretched range does not depend on `count`.
-    displayable = to_displayable(expect_images("plot_batch inputs", inputs))
+    all_images = expect_images("plot_batch inputs", inputs)
+    displayable = to_displayable(all_images)
     images = displayable[: checks.whole("plot_batch count", count)]
     short_names = None if names is None else shorten_all([str(name) for name in names], MAX_LENGTH)
     titles = [_title(target, short_names) for target in np.asarray(targets)[:count]]
     caption = f"batch of step {step}: {len(images)} of {len(inputs)} images"
+    caption += describe_nonfinite(all_images)
     figure, file = draw_grid("plot_batch", path, images, titles, caption)
     return save_figure(figure, file)
 

@@ -9,8 +9,9 @@ from fnn import checks
 from fnn.errors import ConfigError, ShapeError
 from fnn.lab.plots.axis import mark_beyond, mark_nonfinite, set_scale
 from fnn.lab.plots.figure import PALETTE, FilePath, create_figure, save_figure
+from fnn.train.early_stopping import Watch
 from fnn.train.figures import FLAGS, LOSS, RATE, VALID_LOSS, is_validation, validation_name
-from fnn.types import History, Result
+from fnn.types import History, Result, TrainState
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,8 @@ LOW_RATE = 0.05  # share of the peak below which a linear axis cannot show a rat
 LOW_SHARE = 0.2  # share of steps with such a rate above which the axis is logarithmic
 DROP = 0.2  # relative decrease of the rate within one step that is marked
 
+BestEpoch = tuple[str, int]  # why it is the best, and its index
+
 
 def plot_curves(
     result: Result | History,
@@ -41,17 +44,18 @@ def plot_curves(
     """Plot the learning curves of a run: loss and metrics, the best epoch and the learning rate.
 
     Each panel shows the steps as points, their moving average as a line and one standard deviation
-    around it as a band; validation figures at the end of each epoch; and the epoch of the lowest
-    valid_loss. On a logarithmic axis, which says so, the line is the moving median and the band
-    holds two thirds of the steps, since a single step may be larger by powers of ten. Such steps
-    are marked at the upper edge, and so are steps and epochs that are not finite. A drop of the
-    rate by a fifth or more within one step is marked in every panel, except in a smooth descent.
+    around it as a band; validation figures at the end of each epoch; and the best epoch: the one
+    that early stopping kept, by the figure that it monitors, else that of the lowest valid_loss.
+    On a logarithmic axis, which says so, the line is the moving median and the band holds two
+    thirds of the steps, since a single step may be larger by powers of ten. Such steps are marked
+    at the upper edge, and so are steps and epochs that are not finite. A drop of the rate by a
+    fifth or more within one step is marked in every panel, except in a smooth descent.
     Needs matplotlib: pip install '.[plot]'.
 
     Args:
-        result: The result of a run, or its history. Histories with a lane axis, from a vmapped run,
-            show the mean over lanes and the standard deviation between them; a lane is left out
-            while its loss is not finite.
+        result: The result of a run, or its history, which does not know of early stopping.
+            Histories with a lane axis, from a vmapped run, show the mean over lanes and the
+            standard deviation between them; a lane is left out while its loss is not finite.
         path: The file to write, such as "curves.png"; not written if None.
         steps_per_epoch: Steps of an epoch. If None, epochs are equal shares of the steps, which
             draws validation too late for a run that stopped within an epoch: a history does not
@@ -88,6 +92,9 @@ def plot_curves(
     lanes = {name: _finite_lanes(all_lanes, name) for name in all_lanes}
     names = [name for name in lanes if name not in FLAGS and not is_validation(name)]
     epoch_steps = _epoch_steps(lanes, steps_per_epoch)
+    best = _lowest_loss(lanes)
+    if isinstance(result, Result) and rank == 1:
+        best = _kept_epoch(result.train_state, lanes, epoch_steps) or best
     columns = min(len(names), MAX_COLUMNS)
     rows = -(-len(names) // columns)
     figure, target = create_figure("plot_curves", path, figsize=(4 * columns, 3.6 * rows))
@@ -95,7 +102,7 @@ def plot_curves(
     for axes in panels[len(names) :]:
         axes.remove()
     for axes, name in zip(panels, names, strict=False):
-        _draw_panel(axes, lanes, name, epoch_steps)
+        _draw_panel(axes, lanes, name, epoch_steps, best)
     return save_figure(figure, target)
 
 
@@ -150,8 +157,43 @@ def find_drops(rates: np.ndarray) -> np.ndarray:
     return np.flatnonzero(is_single) + 2
 
 
+def _lowest_loss(history: dict[str, np.ndarray]) -> BestEpoch | None:
+    """Return the epoch of the lowest validation loss, in the mean over lanes; None for none."""
+    if VALID_LOSS not in history:
+        return None
+    losses = [finite_band(column)[1] for column in history[VALID_LOSS].T]
+    if not np.isfinite(losses).any():
+        return None
+    return f"lowest {VALID_LOSS}", int(np.nanargmin(losses))
+
+
+def _kept_epoch(
+    train_state: TrainState, history: dict[str, np.ndarray], epoch_steps: float
+) -> BestEpoch | None:
+    """Return the epoch that early stopping found to be the best; None if there was none."""
+    watch = train_state.watch
+    if not isinstance(watch, Watch):
+        return None
+    # One of them is the step of the best epoch, the other one that of the last.
+    best_step, last_step = sorted((int(train_state.step), int(watch.kept[3])))
+    # The steps before a resumed run are not in its history.
+    before = max(0, last_step - history[LOSS].shape[1])
+    epoch = round((best_step - before) / epoch_steps) - 1
+    # The monitored figure is the one that had its best value then.
+    best = float(watch.best)
+    for name, lanes in history.items():
+        is_known = is_validation(name) and 0 <= epoch < lanes.shape[1]
+        if is_known and lanes[0, epoch] == best:
+            return f"best {name}", epoch
+    return None
+
+
 def _draw_panel(
-    axes: "Axes", history: dict[str, np.ndarray], name: str, epoch_steps: float
+    axes: "Axes",
+    history: dict[str, np.ndarray],
+    name: str,
+    epoch_steps: float,
+    best: BestEpoch | None,
 ) -> None:
     lanes = history[name]  # (lanes, steps)
     steps = np.arange(1, lanes.shape[1] + 1)
@@ -167,7 +209,7 @@ def _draw_panel(
     for step in drops:
         axes.axvline(step, color=RATE_COLOR, linewidth=0.8, alpha=0.6, zorder=0)
     if valid.size:
-        _draw_validation(axes, valid, epoch_steps, history[VALID_LOSS])
+        _draw_validation(axes, valid, epoch_steps, best)
     if not np.isfinite(lanes).any() and not np.isfinite(valid).any():
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
         axes.set_yticks([])
@@ -256,7 +298,7 @@ def _draw_training(axes: "Axes", steps: np.ndarray, lanes: np.ndarray) -> None:
 
 
 def _draw_validation(
-    axes: "Axes", lanes: np.ndarray, epoch_steps: float, valid_loss: np.ndarray
+    axes: "Axes", lanes: np.ndarray, epoch_steps: float, best: BestEpoch | None
 ) -> None:
     """Draw the figures of each epoch, a band of one deviation between lanes, and the best epoch.
 
@@ -264,7 +306,7 @@ def _draw_validation(
         axes: The panel.
         lanes: (lanes, epochs).
         epoch_steps: Steps of an epoch.
-        valid_loss: (lanes, epochs); its lowest mean is the best epoch.
+        best: The best epoch.
     """
     epochs = lanes.shape[1]
     ends = np.arange(1, epochs + 1) * epoch_steps
@@ -274,18 +316,17 @@ def _draw_validation(
         axes.fill_between(ends, low, high, color=VALID_COLOR, alpha=0.2, linewidth=0)
     else:
         mark_nonfinite(axes, ends, lanes, VALID_COLOR)
-    losses = [finite_band(column)[1] for column in valid_loss.T]
-    if not np.isfinite(losses).any():
+    if best is None:
         return
-    best = int(np.nanargmin(losses))
+    reason, epoch = best
     axes.plot(
-        ends[best],
-        mean[best],
+        ends[epoch],
+        mean[epoch],
         "*",
         color=VALID_COLOR,
         markeredgecolor="black",
         markersize=11,
-        label=f"lowest {VALID_LOSS}, epoch {best + 1}: {mean[best]:.4g}",
+        label=f"{reason}, epoch {epoch + 1}: {mean[epoch]:.4g}",
     )
 
 

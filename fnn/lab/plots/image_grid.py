@@ -25,6 +25,7 @@ LINE_HEIGHT = 0.2  # of a line of a title
 MIN_TILE_WIDTH = 64  # pixels; smaller images are enlarged
 FRAME = 1  # pixels around each tile
 GRAY = 128  # level of the frames
+MAGENTA = np.array([1, 0, 1], np.float32)  # pixels that are not finite
 
 
 def expect_images(where: str, images: Any) -> np.ndarray:
@@ -44,18 +45,35 @@ def to_displayable(images: Any) -> np.ndarray:
     """Return images as bytes or as floats in [0, 1], of 1 or 3 channels.
 
     Images (..., height, width, channels) of floats beyond [0, 1] are stretched to it, all alike,
-    from the 1st to the 99th percentile: a single outlier would make all others black. Numbers that
-    are not finite become 0. A fourth channel, the opacity, is left out, since a network gets the
-    colors whatever it is. Other numbers of channels are averaged.
+    from the 1st to the 99th percentile: a single outlier would make all others black. A fourth
+    channel, the opacity, is left out, since a network gets the colors whatever it is. Other numbers
+    of channels are averaged. Pixels that are not finite become magenta, and all images then have 3
+    channels.
     """
     images = np.asarray(images)
-    if images.dtype != np.uint8:
-        images = _stretch(images.astype(np.float32))
     if images.shape[-1] == 4:
         images = images[..., :3]
+    if images.dtype == np.uint8:
+        finite = np.array(True)
+    else:
+        images = images.astype(np.float32)
+        finite = np.isfinite(images).all(-1)  # (..., height, width)
+        images = _stretch(images)
     if images.shape[-1] not in (1, 3):
         images = images.mean(-1, keepdims=True).astype(images.dtype)
+    if not finite.all():
+        images = np.where(finite[..., None], images, MAGENTA)
     return images
+
+
+def describe_nonfinite(images: Any) -> str:
+    """Return a note for the caption on images (n, ...) that are not finite, or "" for none."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return ""
+    rows = images.astype(np.float32).reshape(len(images), -1)
+    count = int((~np.isfinite(rows)).any(1).sum())
+    return f"; magenta: not finite, in {count} images" if count else ""
 
 
 def _stretch(images: np.ndarray) -> np.ndarray:

@@ -11,7 +11,12 @@ from fnn import checks
 from fnn.errors import ShapeError
 from fnn.lab.plots.class_names import MAX_LENGTH, class_names, shorten_all, true_classes
 from fnn.lab.plots.figure import FilePath, save_figure
-from fnn.lab.plots.image_grid import draw_grid, expect_images, to_displayable
+from fnn.lab.plots.image_grid import (
+    describe_nonfinite,
+    draw_grid,
+    expect_images,
+    to_displayable,
+)
 from fnn.types import Images, Labels, Logits
 
 if TYPE_CHECKING:
@@ -83,6 +88,7 @@ def plot_mistakes(
         caption = f"{len(wrong)} of {len(pictures)} are wrong; the {len(worst)} surest"
     else:
         caption = f"no mistakes among {len(pictures)} images"
+    caption += describe_nonfinite(pictures[worst])
     figure, file = draw_grid(
         "plot_mistakes", path, to_displayable(pictures[worst]), titles, caption
     )

@@ -150,7 +150,7 @@ def _one_direction(
         x = jnp.where(is_valid[..., None], x, 0)
         if carry is None:
             # The carry is float32 at least, since the term that one step adds may be small.
-            zeros = jnp.zeros((len(x), units), trees.wide(x))
+            zeros = jnp.zeros((x.shape[0], units), trees.wide(x))
             carry = (zeros,) * cell.carries
         carry, outputs = _scan_sequences(cell, params, x, is_valid, carry, reverse)
         y = carry[0]  # (batch, units)

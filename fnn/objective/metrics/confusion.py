@@ -230,7 +230,7 @@ def mean_iou(
         total = jnp.where(occurs, _share(hits, union), 0).sum()
         return total / jnp.maximum(occurs.sum(), 1).astype(total.dtype)
 
-    return Metric(per_example, reduce)
+    return Metric(per_example, reduce, mode="max")
 
 
 @maker
@@ -304,7 +304,7 @@ def _averaged(
             return _share((values * counts.true).sum(), counts.true.sum())
         return values.mean() if average == "macro" else values
 
-    return Metric(per_example, reduce)
+    return Metric(per_example, reduce, mode="max")
 
 
 def _reader(

@@ -152,7 +152,7 @@ def _area(
             return areas.mean()
         return areas
 
-    return Metric(per_example, reduce)
+    return Metric(per_example, reduce, mode="max")
 
 
 def _scores(

@@ -69,7 +69,7 @@ def calibration_error(*, bins: int = 15, ignore: int | None = None) -> Metric:
         error = jnp.abs(totals).sum()
         return error / each.sum()
 
-    return Metric(per_example, reduce)
+    return Metric(per_example, reduce, mode="min")
 
 
 @maker
@@ -99,7 +99,7 @@ def perplexity(loss: LossFunction = cross_entropy) -> Metric:
         mean = total / each.sum()
         return jnp.exp(mean)
 
-    return Metric(per_example, reduce)
+    return Metric(per_example, reduce, mode="min")
 
 
 @maker
@@ -143,7 +143,7 @@ def r2() -> Metric:
         scores = jnp.where(is_constant, constant_score, share)
         return scores.mean()
 
-    return Metric(expect_pair, reduce)
+    return Metric(expect_pair, reduce, mode="max")
 
 
 def _weighted(each: Array, values: Array) -> Array:

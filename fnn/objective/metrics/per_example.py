@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ShapeError
+from fnn.objective.loss import loss
 from fnn.objective.metrics.labels import (
     IGNORED,
     UNKNOWN,
@@ -19,6 +20,7 @@ from fnn.types import Labels, Logits, Loss, Number, PerExample, Probabilities, W
 from fnn.values import maker
 
 
+@loss(mode="max")
 def accuracy(
     logits: Logits,
     labels: Labels | Probabilities,
@@ -96,7 +98,7 @@ def binary_accuracy(
             return share
         return Weighted(share, jnp.minimum(number, 1) if exact else number)
 
-    return Loss(binary_accuracy)
+    return Loss(binary_accuracy, couples_examples=False, mode="max")
 
 
 @maker
@@ -139,7 +141,7 @@ def top_k(k: int, *, ignore: int | None = None) -> Loss:
         # A clipped label would be taken for the first class.
         return _weigh((truth >= 0) & (after >= classes - k), truth, labels, ignore)
 
-    return Loss(top_k)
+    return Loss(top_k, couples_examples=False, mode="max")
 
 
 def _weigh(

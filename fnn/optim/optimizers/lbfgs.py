@@ -102,7 +102,8 @@ def lbfgs(
         _, unravel_wide = ravel_pytree(jax.tree.map(widen, params))
 
         def unravel(vector: Array) -> Params:
-            return jax.tree.map(lambda p, part: part.astype(p.dtype), params, unravel_wide(vector))
+            parts = unravel_wide(vector)
+            return jax.tree.map(lambda p, part: part.astype(jnp.result_type(p)), params, parts)
 
         # The pair of the last step is complete only now, with the gradient at its end.
         state = _append_pair(opt_state, flat_params, g)

@@ -165,7 +165,7 @@ def prodigy(
         def change(p: Array, m: Array, s: Array) -> Array:
             divisor = root(s) + new_d * tiny
             u = m / divisor + decay * widen(p)
-            return (-step_size * u).astype(p.dtype)
+            return (-step_size * u).astype(jnp.result_type(p))
 
         # The step size has the old d, the divisor the new one.
         updates = jax.tree.map(change, params, mean, square)

@@ -45,7 +45,7 @@ class ScheduleFreeState(NamedTuple):
 
         def average(y: Array, z: Array) -> Array:
             x = _average(y, z, self.lean.astype(z.dtype))
-            return x.astype(y.dtype)
+            return x.astype(jnp.result_type(y))
 
         return jax.tree.map(average, params, self.fast)
 
@@ -161,7 +161,7 @@ def _schedule_free(name: str, fast: Optimizer, b1: Number, power: Number) -> Opt
             x = _average(y, z, opt_state.lean.astype(z.dtype))
             x = (1 - c) * x + c * new_z
             new_y = running_mean(lean.astype(z.dtype), x, new_z)
-            return (new_y - widen(y)).astype(y.dtype)
+            return (new_y - widen(y)).astype(jnp.result_type(y))
 
         updates = jax.tree.map(change_of, params, opt_state.fast, new_z)
         return updates, ScheduleFreeState(inner, new_z, total, largest, lean)

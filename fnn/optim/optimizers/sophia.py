@@ -126,7 +126,7 @@ def sophia(
             divisor = jnp.maximum(scaled, trees.knob(eps, wide))
             clipped = jnp.clip(m / divisor, -1, 1)
             u = clipped + trees.knob(weight_decay, wide) * wide
-            return (-now.astype(wide.dtype) * u).astype(p.dtype)
+            return (-now.astype(wide.dtype) * u).astype(jnp.result_type(p))
 
         updates = jax.tree.map(change, params, mean, curvature)
         return updates, SophiaState(opt_state.step + 1, now, mean, curvature)
@@ -145,5 +145,5 @@ def _random_signs(key: RandomKey, params: Params) -> Params:
     for i, p in enumerate(leaves):
         # A key per leaf: with one key, leaves of equal shape would have equal signs.
         leaf_key = jax.random.fold_in(key, i)
-        signs.append(jax.random.rademacher(leaf_key, p.shape, p.dtype))
+        signs.append(jax.random.rademacher(leaf_key, jnp.shape(p), jnp.result_type(p)))
     return jax.tree.unflatten(structure, signs)

@@ -58,7 +58,7 @@ class EmaState(NamedTuple):
         """The average with these params as the last; before the first step, the params."""
         visible = hide(params, frozen_paths(self.inner))
         mean = _move(self.mean, visible, self.share)
-        mean = jax.tree.map(lambda mean, p: mean.astype(p.dtype), mean, visible)
+        mean = jax.tree.map(lambda mean, p: mean.astype(jnp.result_type(p)), mean, visible)
         return fill_hidden(mean, params)
 
     def include(self, params: Params, decay: Scalar) -> "EmaState":
@@ -77,7 +77,7 @@ def _move(mean: Params, params: Params, share: Scalar) -> Params:
     """Move the mean to the params by their share; a normalized mean stays normalized."""
 
     def one(mean: Array, p: Array) -> Array:
-        way = p.astype(mean.dtype) - mean
+        way = jnp.asarray(p, mean.dtype) - mean
         return mean + share.astype(mean.dtype) * way
 
     return jax.tree.map(one, mean, params)

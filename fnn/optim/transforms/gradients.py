@@ -117,8 +117,9 @@ def _clip_factor(norm: Array, limit: Number) -> Array:
 def _unit_norms(x: Array) -> Array:
     """(..., units) -> (1, ..., units)"""
     # A vector or a scalar is one unit: axes of None are all of them.
-    axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else None
-    square = jnp.square(widen(x))
+    wide = widen(x)
+    axes = tuple(range(wide.ndim - 1)) if wide.ndim > 1 else None
+    square = jnp.square(wide)
     return root(square.sum(axes, keepdims=True))
 
 

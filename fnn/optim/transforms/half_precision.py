@@ -91,7 +91,7 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
             for i, (p, new) in enumerate(zip(leaves, wide_leaves, strict=True)):
                 # A key per leaf: with one key, leaves of equal shape would be rounded alike.
                 leaf_key = jax.random.fold_in(step_key, i)
-                rounded.append(_round(leaf_key, new, p.dtype))
+                rounded.append(_round(leaf_key, new, jnp.result_type(p)))
             new_params = jax.tree.unflatten(structure, rounded)
             new_step = opt_state.step + 1
             new_state = RoundingState(inner_state, new_step)
@@ -101,7 +101,7 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
             def difference(new: Array, p: Array) -> Array:
                 # Of wide numbers, since the dtype of p may lack the digits.
                 wide_change = widen(new) - widen(p)
-                return wide_change.astype(p.dtype)
+                return wide_change.astype(jnp.result_type(p))
 
             updates = jax.tree.map(difference, new_params, params)
             return updates, new_state
@@ -113,7 +113,7 @@ def stochastic_rounding(key: RandomKey, optimizer: Optimizer) -> Optimizer:
 
 def _narrow(wide: Params, params: Params) -> Params:
     def narrow(wide: Array, p: Array) -> Array:
-        return wide.astype(p.dtype)
+        return wide.astype(jnp.result_type(p))
 
     return jax.tree.map(narrow, wide, params)
 

@@ -59,7 +59,7 @@ def sam(optimizer: Optimizer, radius: Number = 0.05, *, adaptive: bool = False) 
             def neighbor(p: Array, x: Array) -> Array:
                 # Weighed twice, so that ε has the factor θ².
                 offset = share.astype(x.dtype) * weigh(p, x)
-                return (widen(p) + offset).astype(p.dtype)
+                return (widen(p) + offset).astype(jnp.result_type(p))
 
             neighbors = jax.tree.map(neighbor, params, direction)
             return inner.update(jax.grad(value_fn)(neighbors), opt_state, params, **extra)

@@ -1,15 +1,16 @@
 """Learning curves show the numbers of the history; histories that cannot be drawn raise."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from full_disk import full_disk
 from PIL import Image
 
-from fnn import lab, optim
+from fnn import lab, optim, train
 from fnn.errors import ConfigError, ShapeError, WriteError
 from fnn.lab.plots.curves import LINE_COLOR, VALID_COLOR, find_drops
-from fnn.types import History
+from fnn.types import History, Result, TrainState
 
 steps, epochs = jnp.arange(1.0, 41.0), jnp.arange(1.0, 5.0)
 history = History(
@@ -96,6 +97,30 @@ def test_the_best_epoch_is_that_of_the_lowest_validation_loss():
         star = line(panels(History(arrays))[name], "lowest valid_loss")
         assert star.get_label() == f"lowest valid_loss, epoch 2: {value}"
         assert (star.get_xdata(), star.get_ydata()) == (20, value)
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_the_best_epoch_is_the_one_that_early_stopping_kept(restore_best):
+    arrays = dict(history) | {
+        "valid_loss": jnp.array([1.0, 0.25, 0.5, 0.75]),
+        "valid_accuracy": jnp.array([0.5, 0.25, 0.75, 0.5]),
+    }
+    stopping = train.early_stopping(2, by="valid_accuracy", mode="max", restore_best=restore_best)
+    state = TrainState({}, {}, {}, jnp.int32(0), jax.random.key(0))
+    state = stopping.begin(state, -1)
+    for epoch in range(4):
+        state = state._replace(step=jnp.int32(10 * (epoch + 1)))
+        figures = {"valid_accuracy": arrays["valid_accuracy"][epoch]}
+        state = stopping.observe(state, figures, -1)
+    result = Result(stopping.finish(state), History(arrays))
+    for name, value in (("loss", 0.5), ("accuracy", 0.75)):
+        star = line(panels(result)[name], "best valid_accuracy")
+        assert star.get_label() == f"best valid_accuracy, epoch 3: {value}"
+        assert (star.get_xdata(), star.get_ydata()) == (30, value)
+    # A run that never had a finite figure, and the history alone, know of no such epoch.
+    never = Result(stopping.begin(state, -1), History(arrays))
+    for shown in (never, History(arrays)):
+        assert line(panels(shown)["loss"], "lowest valid_loss").get_xdata() == 20
 
 
 def test_a_drop_of_the_rate_is_marked_in_every_panel():

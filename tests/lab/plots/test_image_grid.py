@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from fnn.errors import ShapeError
-from fnn.lab.plots.image_grid import draw_grid, expect_images, tile_images, to_displayable
+from fnn.lab.plots.image_grid import (
+    describe_nonfinite,
+    draw_grid,
+    expect_images,
+    tile_images,
+    to_displayable,
+)
 
 BYTES = np.arange(5 * 2 * 3 * 3).reshape(5, 2, 3, 3).astype(np.uint8)
 
@@ -34,10 +40,25 @@ def test_the_opacity_of_an_image_is_left_out():
     np.testing.assert_array_equal(to_displayable(images), images[..., :3])
 
 
-def test_numbers_that_are_not_finite_are_black():
-    shown = to_displayable(np.array([np.nan, -1.0, 1.0, np.inf]).reshape(4, 1, 1, 1))
-    np.testing.assert_allclose(shown.ravel(), [0, 0, 1, 0])
-    assert not to_displayable(np.full((1, 2, 2, 1), np.nan)).any()
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_pixels_that_are_not_finite_are_magenta(channels):
+    magenta = [1, 0, 1]
+    pixels = np.array([np.nan, -1.0, 1.0, np.inf]).reshape(4, 1, 1, 1)
+    images = np.repeat(pixels, channels, -1)
+    shown = to_displayable(images)
+    wanted = [magenta, [0, 0, 0], [1, 1, 1], magenta]
+    np.testing.assert_allclose(shown.reshape(4, 3), wanted)
+    assert describe_nonfinite(images) == "; magenta: not finite, in 2 images"
+    # One channel of a pixel is enough.
+    images[1, ..., 0] = -np.inf
+    np.testing.assert_array_equal(to_displayable(images)[1].ravel(), magenta)
+    assert (to_displayable(np.full((1, 2, 2, channels), np.nan)) == magenta).all()
+    tiles = tile_images(images, columns=4)
+    assert tiles.dtype == np.uint8 and (tiles[1, 1] == [255, 0, 255]).all()
+
+
+def test_finite_images_have_no_note():
+    assert describe_nonfinite(BYTES) == describe_nonfinite(BYTES / 255) == ""
 
 
 @pytest.mark.parametrize("channels", [2, 5])
