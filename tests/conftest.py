@@ -24,8 +24,9 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
     # Splitting small programs does not pay.
     os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
-    # Compiled programs are shared by all tests and by later runs.
-    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    # Compiled programs are shared by all tests and by later runs, unless without a cache.
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # Tracing makes many objects, of which few are in cycles; this saves a tenth of the time.

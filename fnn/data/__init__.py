@@ -2,6 +2,7 @@
 
 from fnn.data import synthetic as synthetic
 from fnn.data.batches import batches as batches
+from fnn.data.batches import weighted_batches as weighted_batches
 from fnn.data.class_weights import class_weights as class_weights
 from fnn.data.digest import digest as digest
 from fnn.data.preprocessing import Fitted as Fitted

@@ -280,6 +280,9 @@ def _expect_integers(where: str, tokens: Any) -> np.ndarray:
             "a traced array",
             advice,
         )
+    # NumPy would drop the mask.
+    if isinstance(tokens, np.ma.MaskedArray):
+        tokens = checks.unmasked(where, tokens)
     stored = np.asarray(tokens)
     # An empty list has the dtype float64.
     if stored.size and not jnp.issubdtype(stored.dtype, jnp.integer):

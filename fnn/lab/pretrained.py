@@ -247,7 +247,7 @@ def _match_layout(
                 f"load_weights {path}",
                 f"a tensor {missing[0]}",
                 "no such tensor in the file",
-                _suggest_prefix(missing[0], names) or advice,
+                _suggest_prefix(missing[0], names, names_of_layouts[best]) or advice,
             )
     if unused:
         raise TreeMismatchError(
@@ -286,12 +286,18 @@ def _common_beginning(names: set[str]) -> str:
     return "".join(f"{part}." for part in first[:shared])
 
 
-def _suggest_prefix(missing: str, names: set[str]) -> str | None:
-    """Return the advice to give a prefix, if a name ends like the missing one."""
-    longer = sorted(name for name in names if name.endswith(f".{missing}"))
-    if not longer:
-        return None
-    return f'give prefix="{longer[0].removesuffix(missing)}"'
+def _suggest_prefix(
+    missing: str,
+    names: set[str],
+    wanted: set[str],
+) -> str | None:
+    """Return the advice to give a prefix, if with it most of the wanted names are in the file."""
+    for name in sorted(names):
+        prefix = name.removesuffix(missing)
+        is_longer = name.endswith(f".{missing}")
+        if is_longer and 2 * sum(f"{prefix}{one}" in names for one in wanted) > len(wanted):
+            return f'give prefix="{prefix}"'
+    return None
 
 
 def _expect_supported(unused: set[str]) -> None:

@@ -4,6 +4,7 @@ Every function that takes data converts it here, so that a wrong array raises th
 of them. A check of values costs one pass over the array for its minimum and one for its maximum.
 """
 
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +24,11 @@ CONTAINERS: dict[Any, str] = {
     Labeled: "its examples, as data.csv(...).examples",
 }
 ON_HOST = "cpu"  # platform whose arrays NumPy reads without a copy
+# float32 keeps float64 numbers of a column apart to this share of their range. More is a mistake:
+# 1e-5 are 100,000 levels, and random numbers about 0 lose 1e-8.
+MAX_ROUNDING = 1e-5
+ROUNDED_ROWS = 4096  # that are compared at a time
+SAMPLED_ROWS = 16  # by which columns of wide ranges are recognized
 
 
 @runtime_checkable
@@ -184,7 +190,8 @@ def _convert_array(
     array = leaf if is_jax else _as_numpy(name, leaf)
     dtype = array.dtype
     is_float = jnp.issubdtype(dtype, jnp.floating)
-    is_integer = jnp.issubdtype(dtype, jnp.integer)
+    # A time span is an integer for NumPy.
+    is_integer = jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m"
     if not is_float and not is_integer and dtype != jnp.bool:
         _raise_no_number(name, dtype)
     if array.ndim == 0:
@@ -200,6 +207,8 @@ def _convert_array(
         extremes = read_extremes(array, how.wait)
         if extremes is not None:
             _expect_values(name, array, extremes, narrow, how)
+            if is_float and narrow != dtype:
+                _warn_of_rounding(name, array, extremes, narrow)
     if is_jax or not how.copy:
         return array
     # JAX may use the memory of the copy, which has no other owner.
@@ -265,6 +274,56 @@ def _expect_values(
         expected = f"numbers that fit {narrow}"
         advice = "rescale, or enable jax_enable_x64"
         raise_at_first(DTypeError, name, expected, array, wrong, advice)
+
+
+def _warn_of_rounding(
+    name: str,
+    array: np.ndarray,
+    extremes: Extremes,
+    narrow: Any,
+) -> None:
+    """Warn if narrowing blurs a column, as one of times in seconds since 1970.
+
+    Columns are compared, since the range of all of them may be far larger than that of one.
+    """
+    # NaN and infinity have no range; they are errors, or belong to steps that are skipped.
+    if not max(abs(extremes.low), abs(extremes.high)) < np.inf:
+        return
+    columns = array if array.ndim > 1 else array[:, None]
+    for index in _narrow_columns(columns, float(jnp.finfo(narrow).eps)):
+        column = columns[..., index]
+        span = column.max() - column.min()
+        error = 0.0
+        for start in range(0, len(column), ROUNDED_ROWS):
+            part = column[start : start + ROUNDED_ROWS]
+            error = max(error, float(abs(part.astype(narrow) - part).max()))
+        # A constant column has nothing to keep apart.
+        if error > MAX_ROUNDING * span > 0:
+            where = f"{name} column {index}" if array.ndim > 1 else name
+            message = (
+                f"{where}: {narrow} rounds numbers in [{column.min():.10g}, {column.max():.10g}] "
+                f"by up to {error:.2g}; subtract their mean in float64 first, as by "
+                "x = data.standardize(x)(x)"
+            )
+            # One column stands for all.
+            warnings.warn(message, stacklevel=2)
+            return
+
+
+def _narrow_columns(columns: np.ndarray, eps: float) -> list[int]:
+    """Return the columns (..., columns) whose range may be too small next to their numbers.
+
+    A few examples show this of nearly all others, which takes less time than a pass over all.
+    """
+    places = np.linspace(0, len(columns) - 1, SAMPLED_ROWS).astype(int)
+    # (examples, columns)
+    sample = columns[places].reshape(-1, columns.shape[-1])
+    span = sample.max(0) - sample.min(0)
+    largest = abs(sample).max(0)
+    # Rounding is by eps / 2 of a number at most; the largest of all may exceed that of the sample
+    # by their span, which is far smaller.
+    is_narrow = (largest > 0) & (span * MAX_ROUNDING <= largest * eps)
+    return np.flatnonzero(is_narrow).tolist()
 
 
 # Values.

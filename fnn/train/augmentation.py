@@ -23,11 +23,13 @@ class PolicyFacts(NamedTuple):
         moves: Whether it moves pixels.
         normalizes: Whether the values of its result are not levels.
         needs_levels: Whether it takes values for levels in [0, 1].
+        changes_levels: Whether it does anything to the values of pixels but to move them.
     """
 
     moves: bool
     normalizes: bool
     needs_levels: bool
+    changes_levels: bool
 
 
 def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
@@ -68,6 +70,7 @@ def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
             )
         if facts.moves:
             _expect_no_maps(images, targets)
+        _expect_random_levels(policy, (height, width, channels))
         # `prepare` takes all inputs, and may do what it likes with several.
         if images is inputs:
             _expect_size(recipe, policy, images)
@@ -110,7 +113,9 @@ def _trace_policy(policy: Policy, shape: ImageShape) -> PolicyFacts:
         # The numbers of ops are traced, their flags are not.
         moves = any(map(_moves, ops))
         normalizes = any(isinstance(op, PixelOp) and op.normalizes for op in ops)
-        facts.append(PolicyFacts(moves, normalizes, any(map(_needs_levels, ops))))
+        changes_levels = not all(isinstance(op, GeometricOp) for op in ops)
+        needs_levels = any(map(_needs_levels, ops))
+        facts.append(PolicyFacts(moves, normalizes, needs_levels, changes_levels))
 
     jax.eval_shape(lower, jax.random.key(0))
     return facts[0]
@@ -135,6 +140,20 @@ def _expect_no_maps(inputs: Any, targets: Any) -> None:
                 "one that moves the pixels of images alone",
                 "use augment.together",
             )
+
+
+def _expect_random_levels(policy: Policy, shape: ImageShape) -> None:
+    """Raise ConfigError if the levels of all images of training are changed in the same way."""
+    for part in _chain_parts(policy):
+        # A part that draws nothing, such as equalize.
+        if part.words == 0 and _trace_policy(part, shape).changes_levels:
+            raise ConfigError(
+                "recipe augment",
+                "random changes, which validation does without",
+                repr(part),
+                "change all images alike in prepare=, or some at random, as by augment.maybe",
+            )
+        shape = part.reshape(shape)
 
 
 def _expect_size(recipe: Recipe, policy: Policy, inputs: Any) -> None:

@@ -1,5 +1,6 @@
 """Batches of an epoch, and the random permutation that they are cut from."""
 
+from functools import partial
 from itertools import permutations
 
 import jax
@@ -12,6 +13,7 @@ from scipy.stats import chisquare, kstest
 
 from fnn import data
 from fnn.data.batches import permutation
+from fnn.errors import ConfigError, DTypeError, ShapeError
 
 
 @pytest.mark.slow
@@ -23,6 +25,56 @@ def test_an_epoch_has_each_example_at_most_once_in_full_batches(examples, batch_
     assert rows.shape == (examples // batch_size, batch_size)
     assert len(set(rows.ravel())) == rows.size
     assert set(rows.ravel()) <= set(range(examples))
+
+
+WEIGHTS = [0.0, 3.0, 0.0, 0.5, 1e-30, 6.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        WEIGHTS,
+        np.array(WEIGHTS, ">f8"),
+        np.array(WEIGHTS, np.float32) * np.float32(1e37),
+        np.repeat(WEIGHTS, 2)[::2],
+    ],
+)
+def test_examples_are_drawn_by_weight(weights):
+    draw = jax.jit(
+        lambda epoch: data.weighted_batches(jax.random.key(1), epoch, weights=weights, batch_size=7)
+    )
+    found = np.asarray(jax.vmap(draw)(jnp.arange(2000)))
+    assert found.shape == (2000, 1, 7) and found.dtype == np.int32
+    counts = np.bincount(found.ravel(), minlength=7)
+    wanted = np.array([0.0, 0.3, 0.0, 0.05, 0.0, 0.65, 0.0])
+    assert (counts[wanted == 0] == 0).all()
+    assert chisquare(counts[wanted > 0], wanted[wanted > 0] * 14000).pvalue > 1e-3
+    np.testing.assert_array_equal(found[3], draw(3))
+
+
+def test_weights_of_classes_draw_each_class_equally_often():
+    labels = np.repeat([0, 1, 2], [7000, 2500, 500])
+    weights = data.class_weights(labels)[labels]
+    rows = data.weighted_batches(jax.random.key(0), 0, weights=weights, batch_size=64)
+    assert rows.shape == (156, 64)
+    counts = np.bincount(labels[np.asarray(rows).ravel()])
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_weights_may_be_traced_and_all_are_checked():
+    draw = partial(data.weighted_batches, jax.random.key(2), 0, batch_size=2)
+    weights = np.array([0.0, 1.0, 2.0, 1.0], np.float32)
+    traced = jax.jit(lambda weights: draw(weights=weights))(weights)
+    np.testing.assert_array_equal(traced, draw(weights=weights))
+    wrong = [[1, -1], [0, 0], [1, np.nan], [np.inf, 1], [], ["a"], [1j]]
+    wrong.append(np.ma.masked_equal([1.0, 2.0], 2))
+    for weights in wrong:
+        with pytest.raises((ConfigError, DTypeError), match="weighted_batches weights: expected"):
+            draw(weights=weights)
+    with pytest.raises(ShapeError, match=r"weights: expected .*, got \(2, 1\)"):
+        draw(weights=[[1], [2]])
+    with pytest.raises(DTypeError, match="weighted_batches key"):
+        data.weighted_batches(0, 0, weights=[1.0], batch_size=1)
 
 
 def test_epochs_differ_and_are_reproducible_by_number():

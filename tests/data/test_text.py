@@ -69,6 +69,12 @@ def test_windows_are_slices_of_the_text(n, length, stride):
     np.testing.assert_array_equal(targets, [tokens[s + 1 : s + 1 + length] for s in starts])
 
 
+def test_windows_of_masked_tokens_raise():
+    tokens = np.ma.masked_equal(np.arange(20), 3)
+    with pytest.raises(DTypeError, match=r"windows tokens: .*, got 1 masked of 20"):
+        data.windows(tokens, 4)
+
+
 def test_windows_share_the_memory_of_one_array():
     tokens = np.arange(1000, dtype=np.int32)
     inputs, targets = data.windows(jnp.asarray(tokens), 100, stride=1)

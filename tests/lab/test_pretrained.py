@@ -234,6 +234,12 @@ def test_a_prefix_selects_the_tensors_of_the_model(tensors, load, random_weights
         load(mixed, prefix="model.")
 
 
+def test_a_prefix_of_the_head_alone_is_not_advised(tensors, load):
+    moved = {name.replace("fc.", "head.fc."): tensor for name, tensor in tensors.items()}
+    with pytest.raises(TreeMismatchError, match=r"tensor fc\.bias, .* the network of the file's"):
+        load(moved)
+
+
 @pytest.mark.parametrize(("has_head", "classes"), [(True, 3), (False, 5)])
 def test_a_head_key_draws_a_new_head(has_head, classes, tensors, load, random_weights, key):
     kept = {name: tensor for name, tensor in tensors.items() if has_head or "fc." not in name}

@@ -38,6 +38,21 @@ def test_normalize_belongs_to_prepare(policy):
 
 @pytest.mark.parametrize(
     "policy",
+    [
+        augment.equalize(),
+        augment.chain(augment.flip_lr(), augment.invert()),
+        augment.batched(augment.chain(augment.random_crop(padding=1), augment.autocontrast())),
+    ],
+)
+def test_a_change_of_all_levels_belongs_to_prepare(policy):
+    with pytest.raises(ConfigError, match=r"random changes.*, got [\w.]+\(\); .* prepare="):
+        check(policy)
+    check(augment.maybe(augment.invert(), probability=0.5))
+    check(augment.chain(augment.one_of(augment.invert(), augment.equalize())))
+
+
+@pytest.mark.parametrize(
+    "policy",
     [augment.crop(6), augment.resize(12), augment.chain(augment.flip_lr(), augment.resize(12))],
 )
 def test_a_resize_of_all_images_belongs_to_prepare(policy):

@@ -1,13 +1,14 @@
 """Numbers and targets of tables, parsed from text without loss of whole numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
 from fnn.errors import DatasetFormatError
 
 MAX_FLOAT = float(np.finfo(np.float32).max)
+FLOAT32_DIGITS = 7  # decimal digits, at most
 # From here on, float32 and float64 skip whole numbers.
 FLOAT32_WHOLE = 2**24
 FLOAT64_WHOLE = 2**53
@@ -32,7 +33,7 @@ def is_wide(
     field: str,
     number: float,
 ) -> bool:
-    """Return whether a number written without exponent is too long for float32.
+    """Return whether a large number is written with more digits than float32 holds.
 
     Raises DatasetFormatError if it is a whole number that is too long for float64.
     """
@@ -42,10 +43,14 @@ def is_wide(
     if size <= FLOAT32_WHOLE:
         return False
     unsigned = digits.lstrip("+-")
-    without_point = unsigned.replace(".", "", 1)
-    if not without_point.isdigit():
+    mantissa, *exponent = unsigned.lower().split("e")
+    written = mantissa.replace(".", "", 1)
+    if not written.isdigit():
         return False
-    is_whole = "." not in digits
+    # 6.02e23 is rounded in the file already.
+    if exponent and len(written.strip("0")) <= FLOAT32_DIGITS:
+        return False
+    is_whole = not exponent and "." not in digits
     if is_whole and size >= FLOAT64_WHOLE and int(digits) != number:
         expected = "a whole number of float64"
         got = repr(field)
@@ -55,15 +60,16 @@ def is_wide(
     return float(narrowed) != number
 
 
-def _is_empty(field: str) -> bool:
-    """Return whether a target is missing or a number that is not finite, and no name."""
-    return not field or field.lower().lstrip("+-") in ("nan", "inf", "infinity")
+def _is_nonfinite(field: str) -> bool:
+    """Return whether a target is the text of NaN or infinity, and no name."""
+    return field.lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
 def parse_targets(
     where: str,
     fields: list[str],
     codes: Mapping[str, int] | None,
+    missing: Set[str],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the targets of a table, and the names of their classes.
 
@@ -71,6 +77,7 @@ def parse_targets(
         where: Name of the column in errors.
         fields: The text of each target.
         codes: Code of each class; None for numbers, or for names in sorted order.
+        missing: Texts that are neither a number nor a name.
     """
     if codes is not None:
         unknown = [field for field in fields if field not in codes]
@@ -86,8 +93,8 @@ def parse_targets(
     numbers = np.array(parsed)
     # False for NaN, hence for text.
     finite = np.abs(numbers) <= MAX_FLOAT
-    # An empty field is a missing target, not the name of a class.
-    are_names = not finite.any() and not any(map(_is_empty, fields))
+    nameless = [field for field in fields if field in missing or _is_nonfinite(field)]
+    are_names = not finite.any() and not nameless
     if are_names:
         # Not np.unique, which drops the characters 0 at the end of a text.
         classes = tuple(sorted(set(fields)))
@@ -95,14 +102,11 @@ def parse_targets(
         labels = [index_of[field] for field in fields]
         return np.array(labels, np.int32), classes
     if not finite.all():
-        first = int(finite.argmin())
-        got = repr(fields[first])
-        raise DatasetFormatError(
-            where,
-            "finite numbers, or names, in all rows",
-            got,
-            "correct it, or leave the row out",
-        )
+        got = repr(nameless[0] if nameless else fields[int(finite.argmin())])
+        advice = "correct it, or leave the row out"
+        if nameless and nameless[0] in missing:
+            advice = 'leave the row out, as by missing="drop", or name all classes by categories='
+        raise DatasetFormatError(where, "finite numbers, or names, in all rows", got, advice)
     narrowed = _narrow(where, fields, numbers)
     return narrowed, ()
 

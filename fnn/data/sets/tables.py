@@ -2,8 +2,9 @@
 
 import csv as text
 import math
+import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ MISSING |= {"1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan",
 RAISE, DROP, MEAN = "raise", "drop", "mean"
 ONE_HOT, CODES = "one_hot", "codes"
 QUOTE_AND_ENDS = '"\r\n'
+# The name that pandas gives to a column without one, and writes to the next file.
+UNNAMED = re.compile(r"Unnamed: \d+")
 
 
 class Column(NamedTuple):
@@ -72,7 +75,9 @@ def csv(
         missing: For an input that is empty or NA, N/A, NaN, null or None: "raise" is an error,
             "drop" leaves out the row, "mean" takes the mean of the column in this file, and a
             number is taken for it, nan as well. Of a mean, validation data have to be no part. A
-            missing category is encoded as zeros, or as the code -1.
+            missing category is encoded as zeros, or as the code -1. A row whose target is missing
+            is left out by "drop", and an error otherwise. Texts that `categories` names are never
+            missing, such as the code NA of Namibia.
 
     Returns:
         Inputs (n, features) and targets (n,). Inputs are float32, or float64 if a whole number of
@@ -83,9 +88,9 @@ def csv(
     Raises:
         ConfigError: The file or a column does not exist, or an option is invalid.
         DatasetFormatError: A row has another length, a column has no name, an input is not a finite
-            number and not a category, some targets are numbers and others not, a whole number has
-            too many digits, there are no rows, or the text is not UTF-8. The error names the line
-            and the column.
+            number and not a category, a target is missing, some targets are numbers and others not,
+            a whole number has too many digits, there are no rows, or the text is not UTF-8. The
+            error names the column, and for an input the line.
     """
     path = file_path("csv path", path)
     if not path.is_file():
@@ -115,7 +120,10 @@ def csv(
             rows = text.reader(file, delimiter=delimiter, strict=True)
             names = _read_names(rows)
             target_index, chosen = _choose_columns(where, names, target, columns, codes)
-            table = _Table(where, names, target_index, chosen, _expect_missing(missing))
+            option = _expect_missing(missing)
+            # A category of the target may have any text.
+            gaps = MISSING - codes.get(target, {}).keys()
+            table = _Table(where, names, target_index, chosen, option, gaps)
             table.read(rows)
     except (text.Error, UnicodeDecodeError) as error:
         expected = f"a table in UTF-8 with delimiter {delimiter!r}"
@@ -129,7 +137,8 @@ def csv(
         expected = "rows below the names of the columns"
         raise DatasetFormatError(where, expected, "0 rows", "add some")
     inputs = _encode(table.inputs(), chosen, encode)
-    values, classes = parse_targets(f"{where} {target}", table.targets, codes.get(target))
+    target_codes = codes.get(target)
+    values, classes = parse_targets(f"{where} {target}", table.targets, target_codes, gaps)
     return Labeled((inputs, values), classes)
 
 
@@ -183,7 +192,9 @@ def _choose_columns(
     target_index = _column_index("csv target", names, target)
     if columns is None:
         indices = [index for index in range(len(names)) if index != target_index]
-        unnamed = [index for index in indices if not names[index]]
+        unnamed = [
+            index for index in indices if not names[index] or UNNAMED.fullmatch(names[index])
+        ]
         # Such as the row numbers that pandas writes: sorted by class, they predict the target.
         if unnamed:
             expected = "a name for each column in the first line"
@@ -228,6 +239,7 @@ class _Table:
         columns: The columns of inputs.
         places: Their indices in a row; none if some are no numbers.
         missing: What to do with missing inputs.
+        missing_targets: The texts that are missing targets.
         numbers: The inputs row by row: numbers and codes of categories; missing ones are NaN.
         targets: The texts of the targets.
         is_wide: Whether float32 cannot hold one of the whole numbers.
@@ -240,6 +252,7 @@ class _Table:
         target_index: int,
         columns: list[Column],
         missing: str | float,
+        missing_targets: Set[str],
     ):
         self.where = where
         self.names = names
@@ -248,6 +261,7 @@ class _Table:
         is_plain = all(column.categories is None for column in columns)
         self.places = [column.place for column in columns] if is_plain else []
         self.missing = missing
+        self.missing_targets = missing_targets
         # An array of 8 bytes a number, because a list of Python floats takes 4 times the memory.
         self.numbers = array("d")
         self.targets: list[str] = []
@@ -267,6 +281,9 @@ class _Table:
                     len(row),
                     advice,
                 )
+            target = row[self.target_index].strip()
+            if self.missing == DROP and target in self.missing_targets:
+                continue
             numbers = self._parse_plain(row)
             if numbers is None:
                 line = f"{self.where} line {rows.line_num}"
@@ -274,7 +291,7 @@ class _Table:
             if self.missing == DROP and any(map(math.isnan, numbers)):
                 continue
             self.numbers.extend(numbers)
-            self.targets.append(row[self.target_index].strip())
+            self.targets.append(target)
 
     def _parse_plain(self, row: list[str]) -> list[float] | None:
         """Return the inputs of a row of plain numbers; None for any other row.

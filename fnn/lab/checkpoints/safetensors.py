@@ -101,15 +101,7 @@ def export_safetensors(
             target.parent,
             "make it first",
         )
-    entries = METADATA | dict(metadata or {})
-    for name, text in entries.items():
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise ConfigError(
-                f"export_safetensors metadata {name}",
-                "a text",
-                repr(text),
-                "convert it by str",
-            )
+    entries = _expect_texts(METADATA if metadata is None else metadata)
     # No copy is needed, since the file is written before this returns.
     leaves = to_host(tree, copy=False)
     for name, leaf in leaves.items():
@@ -136,6 +128,22 @@ def export_safetensors(
     with write_errors(target.name, target.parent, len(raw)):
         replace_file(target, [raw])
     return target
+
+
+def _expect_texts(metadata: Any) -> dict[str, str]:
+    """Return the entries of the metadata and of METADATA; ConfigError if one is no text."""
+    if not isinstance(metadata, Mapping):
+        expected = "a dict of texts"
+        advice = 'give it as in {"author": "..."}'
+        raise ConfigError("export_safetensors metadata", expected, repr(metadata), advice)
+    entries = METADATA | dict(metadata)
+    for name, text in entries.items():
+        where = f"export_safetensors metadata {name}"
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ConfigError(where, "a text", repr(text), "convert it by str")
+        if not _is_utf8(name) or not _is_utf8(text):
+            raise ConfigError(where, "text in UTF-8", repr(text), "replace lone surrogates")
+    return entries
 
 
 def import_safetensors(path: str | os.PathLike[str], like: Any, *, cast: bool = False) -> Any:

@@ -72,7 +72,11 @@ def progress_display(
 def _is_terminal(stream: TextIO) -> bool:
     # Streams that graphical programs put in its place may have write alone.
     isatty = getattr(stream, "isatty", None)
-    return isatty is not None and bool(isatty())
+    try:
+        return isatty is not None and bool(isatty())
+    except ValueError:
+        # The stream under it is closed.
+        return False
 
 
 def _count_columns(stream: TextIO) -> int:

@@ -41,6 +41,16 @@ def test_whole_numbers_keep_their_values(read, number):
     assert targets.tolist() == [number, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("written", "dtype"),
+    [("1.700000001e9", np.float64), ("-1.6000000015E12", np.float64), ("6.02e23", np.float32)],
+)
+def test_the_digits_of_large_numbers_with_an_exponent_are_kept(read, written, dtype):
+    (inputs, targets), _ = read(f"a,y\n{written},{written}\n1,0.5\n")
+    assert inputs.dtype == targets.dtype == dtype
+    assert inputs[0, 0] == targets[0] == dtype(written)
+
+
 def test_whole_targets_of_64_bits_keep_their_values(read):
     whole = [2**63 - 1, -(2**63), 2**53 + 1]
     (_, targets), _ = read("a,y\n" + "".join(f"0,{one}\n" for one in whole))

@@ -81,12 +81,30 @@ def test_targets_that_are_not_finite_are_no_class_names(read, gap):
         read(f"a,y\n1,{gap}\n2,{gap}\n")
 
 
+@pytest.mark.parametrize("gap", ["", " ", "NA", "N/A", "null", "None", "nan"])
+def test_a_missing_target_is_no_class_name(read, gap):
+    content = f"a,y\r\n1,cat\r\n2,{gap}\r\n3,dog\r\n"
+    for missing in ("raise", "mean", 0):
+        with pytest.raises(DatasetFormatError, match=rf"y: .*, got '{gap.strip()}'; .*=\"drop\""):
+            read(content, missing=missing)
+    (inputs, labels), classes = read(content, missing="drop")
+    assert inputs.tolist() == [[1], [3]] and labels.tolist() == [0, 1] and classes == ("cat", "dog")
+    with pytest.raises(DatasetFormatError, match="y: expected finite numbers, or names"):
+        read(f"a,y\n1,{gap}\n")
+    names = {"y": ("dog", gap.strip(), "cat")}
+    for missing in ("raise", "drop"):
+        (_, labels), classes = read(content, categories=names, missing=missing)
+        assert labels.tolist() == [2, 1, 0] and classes == names["y"]
+
+
 def test_columns_are_chosen_by_name(read):
     content = ",a,b,y\n0,1,2,x\n1,3,text,y\n"
     with pytest.raises(
         DatasetFormatError, match=r"name for each column .*, got none for column 1;"
     ):
         read(content)
+    with pytest.raises(DatasetFormatError, match="got none for column 1;"):
+        read(f"Unnamed: 0{content}")  # as pandas writes it
     (inputs, labels), _ = read(content, columns=["a"])
     assert inputs.tolist() == [[1], [3]] and labels.tolist() == [0, 1]
     (inputs, _), _ = read("a,b,c,y\n1,2,3,0\n", columns=("c", "a"))

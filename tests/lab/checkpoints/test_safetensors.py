@@ -112,6 +112,11 @@ def test_exports_have_the_metadata_that_other_libraries_require(tmp_path):
     np.testing.assert_array_equal(back["body"]["kernel"], TREE["body"]["kernel"])
     with pytest.raises(ConfigError, match="metadata epochs: expected a text, got 3"):
         lab.export_safetensors(path, TREE, metadata={"epochs": 3})
+    with pytest.raises(ConfigError, match="metadata note: expected text in UTF-8"):
+        lab.export_safetensors(path, TREE, metadata={"note": "\ud800"})
+    for wrong in ("pt", ["format"], [("format", "pt")]):
+        with pytest.raises(ConfigError, match="metadata: expected a dict of texts"):
+            lab.export_safetensors(path, TREE, metadata=wrong)
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ class WriteOnly:
         self.text += text
 
 
+class Closed(WriteOnly):
+    def isatty(self):
+        raise ValueError("I/O operation on closed file")
+
+
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_without_standard_error_nothing_is_shown(is_closed, monkeypatch):
     closed = io.StringIO()
@@ -118,8 +123,9 @@ def test_without_standard_error_nothing_is_shown(is_closed, monkeypatch):
     assert not display.is_visible
 
 
-def test_a_stream_with_write_alone_gets_lines(monkeypatch):
-    stream = replace_stderr(WriteOnly(), monkeypatch)
+@pytest.mark.parametrize("kind", [WriteOnly, Closed])
+def test_a_stream_with_write_alone_gets_lines(kind, monkeypatch):
+    stream = replace_stderr(kind(), monkeypatch)
     with progress_display(10, 0, True) as display:
         display.print("a line")
     assert stream.text == "a line\n"
