@@ -64,18 +64,34 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 
 
-def moments_of_places(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Return the `moments` over the places of an image, by the distances from their mean.
+def moments_of_places(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
+    """Return the `moments` over the places of an image and groups of its channels.
 
-    On CPU, XLA computes sums over places by a program that a slice of x would break up.
+    The results are (batch, 1, ..., channels). On CPU, XLA computes sums over places alone by a
+    faster program than sums over places and channels. A slice of x would break it up, so that the
+    second pass takes the distances from the rounded mean.
+
+    Args:
+        x: (batch, ..., channels) with at least one axis between.
+        groups: Number of groups, which divides the channels.
     """
-    rounded = x.mean(axes, keepdims=True)
+    axes = tuple(range(1, x.ndim - 1))
+
+    def mean_of(values: jax.Array) -> jax.Array:
+        means = values.mean(axes, keepdims=True)  # (batch, 1, ..., channels)
+        if groups == x.shape[-1]:
+            return means
+        # (batch, 1, ..., channels) -> (batch, 1, ..., groups, channels / groups)
+        grouped = means.reshape(*means.shape[:-1], groups, -1)
+        mean = grouped.mean(-1, keepdims=True)
+        return jnp.broadcast_to(mean, grouped.shape).reshape(means.shape)
+
+    rounded = mean_of(x)
     # Of equal numbers, the distances are equal, and their mean is the rounding of the first mean.
     # In exact arithmetic it is 0, whatever x is, so that it adds nothing to the derivative.
     fixed_x, fixed_mean = jax.lax.stop_gradient((x, rounded))
-    distance = (fixed_x - fixed_mean).mean(axes, keepdims=True)
-    mean = rounded + distance
-    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+    mean = rounded + mean_of(fixed_x - fixed_mean)
+    return mean, mean_of(jnp.square(x - mean))
 
 
 def moments_of_rows(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,7 @@
 """A sequence processed part by part has the outputs of the whole sequence."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,12 @@ LAYERS = {
 }
 
 
+def initialized(layer, key):
+    """The params and state for X."""
+    return jax.jit(lambda key: layer.init(key, X.shape[1:])[:2])(key)
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5))
 def in_parts(layer, params, state, x, sizes, padding=0):
     """The outputs of all parts; zeros or, in the first part, noise are appended as padding."""
     outputs, cache, start = [], {}, 0
@@ -46,9 +54,9 @@ def in_parts(layer, params, state, x, sizes, padding=0):
 @pytest.mark.parametrize("name", LAYERS)
 def test_parts_equal_the_whole(name, key):
     layer = LAYERS[name]
-    params, state, _ = layer.init(key, X.shape[1:])
+    params, state = initialized(layer, key)
     params = jax.tree.map(lambda p: p + 0.1, params)
-    whole, _ = layer.apply(params, state, X, train=False)
+    whole, _ = jax.jit(partial(layer.apply, train=False))(params, state, X)
     for sizes in ((7,), (3, 1, 2, 1)):
         parts = in_parts(layer, params, state, X, sizes)
         np.testing.assert_allclose(parts, whole, atol=2e-6, rtol=2e-5)
@@ -57,8 +65,8 @@ def test_parts_equal_the_whole(name, key):
 @pytest.mark.parametrize("name", ["rotary", "lstm"])
 def test_padding_of_the_first_part_does_not_matter(name, key):
     layer = LAYERS[name]
-    params, state, _ = layer.init(key, X.shape[1:])
-    whole, _ = layer.apply(params, state, X)
+    params, state = initialized(layer, key)
+    whole, _ = jax.jit(layer.apply)(params, state, X)
     parts = in_parts(layer, params, state, X, (3, 1, 1, 2), padding=2)
     np.testing.assert_allclose(parts, whole, atol=2e-6, rtol=2e-5)
 

@@ -1,6 +1,9 @@
 """Group and instance normalization are compared with their formula in NumPy and each other."""
 
+from functools import partial
+
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,11 +37,11 @@ def params(dtype=None):
 
 
 @float64
-@pytest.mark.parametrize("shape", [(3, 6), (3, 5, 6), (3, 4, 5, 6), (2, 3, 2, 2, 6), (0, 4, 6)])
+@pytest.mark.parametrize("shape", [(3, 6), (3, 5, 6), (3, 8, 9, 6), (2, 3, 2, 2, 6), (0, 4, 6)])
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_group_norm_follows_its_formula(shape, groups):
     x = draw(shape)
-    y, state = nn.group_norm(groups, eps=0.01).apply(params(), {}, jnp.array(x))
+    y, state = jax.jit(nn.group_norm(groups, eps=0.01).apply)(params(), {}, x)
     wanted = PARAMS["scale"] * formula(x, groups) + PARAMS["bias"] if x.size else x
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)
     assert state == {}
@@ -51,7 +54,8 @@ def test_group_norm_follows_its_formula(shape, groups):
 def test_instance_norm_follows_its_formula(shape, affine, train):
     x = draw(shape)
     layer = nn.instance_norm(eps=0.01, affine=affine)
-    y, state = layer.apply(params() if affine else {}, {}, jnp.array(x), train=train)
+    apply = jax.jit(partial(layer.apply, train=train))
+    y, state = apply(params() if affine else {}, {}, x)
     wanted = formula(x, 6)
     np.testing.assert_allclose(
         y, PARAMS["scale"] * wanted + PARAMS["bias"] if affine else wanted, rtol=1e-12, atol=1e-13
@@ -62,21 +66,23 @@ def test_instance_norm_follows_its_formula(shape, affine, train):
 @float64
 def test_one_group_is_layer_norm_and_single_channels_are_instance_norm():
     x = jnp.array(draw((3, 4, 5, 6)))
-    whole, single = (nn.group_norm(groups, affine=False).apply({}, {}, x)[0] for groups in (1, 6))
-    chex.assert_trees_all_close(
-        whole, nn.layer_norm(axes=3, affine=False).apply({}, {}, x)[0], rtol=1e-12
-    )
-    chex.assert_trees_all_close(single, nn.instance_norm().apply({}, {}, x)[0], rtol=1e-12)
+
+    def output(layer):
+        return jax.jit(layer.apply)({}, {}, x)[0]
+
+    whole, single = (output(nn.group_norm(groups, affine=False)) for groups in (1, 6))
+    by_layer = output(nn.layer_norm(axes=3, affine=False))
+    chex.assert_trees_all_close(whole, by_layer, rtol=1e-12)
+    chex.assert_trees_all_close(single, output(nn.instance_norm()), rtol=1e-12)
 
 
 @float64
 def test_examples_are_independent():
     x = draw((3, 4, 5, 6))
     for layer in (nn.group_norm(2, affine=False), nn.instance_norm()):
-        alone = [layer.apply({}, {}, jnp.array(x[i : i + 1]))[0] for i in range(3)]
-        chex.assert_trees_all_close(
-            layer.apply({}, {}, jnp.array(x))[0], jnp.concatenate(alone), rtol=1e-13
-        )
+        apply = jax.jit(layer.apply)
+        alone = [apply({}, {}, x[i : i + 1])[0] for i in range(3)]
+        chex.assert_trees_all_close(apply({}, {}, x)[0], jnp.concatenate(alone), rtol=1e-13)
 
 
 @pytest.mark.parametrize("layer", [nn.group_norm(2), nn.instance_norm(affine=True)])
@@ -97,10 +103,10 @@ def test_without_affine_there_are_no_params(layer, key):
 def test_bfloat16_is_normalized_in_float32(layer):
     x = jnp.asarray(10 + draw((2, 8, 8, 6)), jnp.bfloat16)
     half = params("bfloat16")
-    wanted, _ = layer.apply(
-        {name: leaf.astype(jnp.float32) for name, leaf in half.items()}, {}, x.astype(jnp.float32)
-    )
-    chex.assert_trees_all_equal(layer.apply(half, {}, x)[0], wanted.astype(jnp.bfloat16))
+    apply = jax.jit(layer.apply)
+    full = {name: leaf.astype(jnp.float32) for name, leaf in half.items()}
+    wanted, _ = apply(full, {}, x.astype(jnp.float32))
+    chex.assert_trees_all_equal(apply(half, {}, x)[0], wanted.astype(jnp.bfloat16))
 
 
 WRONG_SHAPES = {
