@@ -13,9 +13,9 @@ demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an e
 test: $(VENV)/.test  ## the tests that take minutes; no torch needed
 	$(RUN)/python -m pytest -n auto --dist worksteal
 
-test-all: $(VENV)/.test  ## these and the longer ones, compiled with the optimizations of users
+test-all: test  ## and then the longer ones, compiled with the optimizations of users
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN)/python -m pytest -n auto --dist worksteal \
-		-m "not faults and not torch"
+		-m "slow and not faults and not torch"
 
 test-oldest: $(OLDEST)/.test  ## training and values with the oldest versions that are supported
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -o cache_dir=.cache/oldest \

@@ -18,7 +18,7 @@ jax.config.update("jax_debug_key_reuse", True)
 def pytest_configure(config):
     """Make compilation faster, which takes most of the time of the tests.
 
-    `make parity` compiles with the settings of users, `make test-all` with their optimizations.
+    `make parity` compiles with the settings of users, the longer tests with their optimizations.
     """
     # Programs run for a moment. Without optimization a third less time is needed in all. The flags
     # of the caller come last and win.
