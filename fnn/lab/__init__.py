@@ -1,5 +1,8 @@
 """All that uses terminal, clock or disk: fit, progress, plots, logs, checkpoints and weights."""
 
+from typing import TYPE_CHECKING as TYPE_CHECKING
+from typing import Any as Any
+
 from fnn.lab.checkpoints.reader import read as read
 from fnn.lab.checkpoints.restore import load as load
 from fnn.lab.checkpoints.restore import restore as restore
@@ -24,3 +27,20 @@ from fnn.lab.plots.curves import plot_curves as plot_curves
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
 from fnn.lab.pretrained import load_weights as load_weights
+
+if TYPE_CHECKING:
+    from fnn.lab.estimators.classifier import Classifier as Classifier
+    from fnn.lab.estimators.regressor import Regressor as Regressor
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators on first use, since scikit-learn is optional and slow to import."""
+    if name == "Classifier":
+        from fnn.lab.estimators.classifier import Classifier
+
+        return Classifier
+    if name == "Regressor":
+        from fnn.lab.estimators.regressor import Regressor
+
+        return Regressor
+    raise AttributeError(f"module 'fnn.lab' has no attribute {name!r}")
