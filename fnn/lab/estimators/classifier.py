@@ -126,6 +126,7 @@ class Classifier(ClassifierMixin, Estimator):
         Raises:
             NotFittedError: The estimator has not been fitted.
             FnnError: X is not valid.
+            NonFiniteError: An output of the network is not finite.
         """
         outputs = self._outputs(X).astype(np.float64)
         if self._output_shape in ((), (1,)):
@@ -144,6 +145,7 @@ class Classifier(ClassifierMixin, Estimator):
         Raises:
             NotFittedError: The estimator has not been fitted.
             FnnError: X is not valid.
+            NonFiniteError: An output of the network is not finite.
         """
         winners = self.predict_proba(X).argmax(1)
         return self.classes_[winners]

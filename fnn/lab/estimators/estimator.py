@@ -246,7 +246,14 @@ class Estimator(BaseEstimator):
             padded = np.concatenate([block, padding])
             outputs = train.predict(self.recipe_, weights, padded, batch_size=BLOCK)
             parts.append(np.asarray(outputs)[: len(block)])
-        return np.concatenate(parts)
+        whole = np.concatenate(parts)
+        wrong = ~np.isfinite(whole.reshape(len(whole), -1)).all(1)
+        # The largest of such outputs would be a class like any other.
+        if wrong.any():
+            got = f"others in {int(wrong.sum())} of {len(whole)} examples"
+            advice = "check these examples, or train at a lower rate"
+            raise NonFiniteError(f"{self._name} X", "finite outputs of the network", got, advice)
+        return whole
 
     # Parameters.
 

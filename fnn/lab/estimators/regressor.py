@@ -85,6 +85,7 @@ class Regressor(RegressorMixin, Estimator):
         Raises:
             NotFittedError: The estimator has not been fitted.
             FnnError: X is not valid.
+            NonFiniteError: An output of the network is not finite.
         """
         # In float64, as other regressors of scikit-learn return it.
         outputs = self._outputs(X).astype(np.float64)

@@ -17,7 +17,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fnn import lab, nn, objective, optim, train
-from fnn.errors import CheckpointMismatchError, ConfigError, DTypeError, FnnError, ShapeError
+from fnn.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    DTypeError,
+    FnnError,
+    NonFiniteError,
+    ShapeError,
+)
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4))
@@ -195,6 +202,8 @@ def test_integers_become_floats_unless_the_network_takes_them():
     table = tokens.train_state_.params["embed_0"]
     assert jax.tree.leaves(table)[0].shape == (9, 3)
     np.testing.assert_array_equal(tokens.predict(counts.tolist()), tokens.predict(counts))
+    with pytest.raises(NonFiniteError, match=r"Classifier X: expected finite outputs .* 60 of 60"):
+        tokens.predict(counts + 9)
 
 
 def test_inputs_of_other_float_dtypes_are_converted():
