@@ -361,8 +361,7 @@ class History(Mapping[str, Array]):
         return len(self._arrays)
 
     def __getattr__(self, name: str) -> Array:
-        # Copying looks up private names before _arrays exists.
-        if name.startswith("_") or name not in self._arrays:
+        if name not in self._arrays:
             names = ", ".join(self)
             message = f"history: expected one of {names}, got {name}; valid_* need valid="
             raise AttributeError(message)
@@ -370,6 +369,10 @@ class History(Mapping[str, Array]):
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
+
+    def __reduce__(self) -> Any:
+        # Otherwise a copy would be asked for attributes before it has arrays.
+        return History, (self._arrays,)
 
     def __repr__(self) -> str:
         # jax.tree.map may replace an array by any value, which may have no shape.

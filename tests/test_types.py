@@ -1,5 +1,8 @@
 """Array types of types.py match the arrays of functions; History is a mapping and a pytree."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,3 +72,10 @@ def test_history_is_a_mapping_and_a_pytree_in_insertion_order():
     message = "history: expected one of loss, accuracy, got valid_loss"
     with pytest.raises(AttributeError, match=message):
         _ = history.valid_loss
+
+
+def test_history_can_be_pickled_and_copied():
+    history = History({"loss": jnp.arange(3.0)})
+    for other in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history), copy.copy(history)):
+        assert isinstance(other, History)
+        np.testing.assert_array_equal(other.loss, history.loss)

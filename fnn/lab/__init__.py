@@ -1,5 +1,8 @@
 """All that uses terminal, clock or disk: fit, progress, plots, logs, checkpoints and weights."""
 
+from typing import TYPE_CHECKING as TYPE_CHECKING
+from typing import Any as Any
+
 from fnn.lab.checkpoints.reader import read as read
 from fnn.lab.checkpoints.restore import load as load
 from fnn.lab.checkpoints.restore import restore as restore
@@ -27,4 +30,23 @@ from fnn.lab.pretrained import load_weights as load_weights
 from fnn.lab.search import search as search
 from fnn.values.show import public_names as _public_names
 
+if TYPE_CHECKING:
+    from fnn.lab.estimators.classifier import Classifier as Classifier
+    from fnn.lab.estimators.regressor import Regressor as Regressor
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators on first use, since scikit-learn is optional and slow to import."""
+    if name == "Classifier":
+        from fnn.lab.estimators.classifier import Classifier
+
+        return Classifier
+    if name == "Regressor":
+        from fnn.lab.estimators.regressor import Regressor
+
+        return Regressor
+    raise AttributeError(f"module 'fnn.lab' has no attribute {name!r}")
+
+
+# Without the estimators, whose import may fail.
 __all__ = _public_names(globals())

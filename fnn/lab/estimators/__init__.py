@@ -1,0 +1,1 @@
+"""Estimators: the interface of scikit-learn, which is imported on first use."""
