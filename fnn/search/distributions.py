@@ -1,7 +1,7 @@
 """Distributions of hyperparameters, which stand in a recipe in the place of numbers and choices."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Distribution(Variable):
         examples: Values with which a call is checked: both ends, or all options.
         is_number: Whether all values are numbers.
         is_finite: Whether there are finitely many values.
-        count: Number of values; None for infinitely many.
+        values: The values, in order; None for infinitely many.
         is_log: Whether the distribution is uniform in the logarithm of the value.
         quantile: From a probability in [0, 1) to the value.
         probability: From a value to the probability of a smaller one: the inverse of `quantile`.
@@ -35,7 +35,7 @@ class Distribution(Variable):
         quantile: Callable[[float], Any],
         probability: Callable[[Any], float],
         *,
-        count: int | None = None,
+        values: Sequence[Any] | None = None,
         is_log: bool = False,
         is_number: bool = True,
     ):
@@ -43,10 +43,10 @@ class Distribution(Variable):
         self.examples = examples
         self.quantile = quantile
         self.probability = probability
-        self.count = count
+        self.values = values
         self.is_log = is_log
         self.is_number = is_number
-        self.is_finite = count is not None
+        self.is_finite = values is not None
 
     def points(self, count: int) -> list[Any]:
         """Return the values of a grid.
@@ -55,8 +55,8 @@ class Distribution(Variable):
             count: Number of values of an interval, both ends included. Of finitely many values all
                 are returned.
         """
-        if self.count is not None:
-            return [self.quantile((index + 0.5) / self.count) for index in range(self.count)]
+        if self.values is not None:
+            return list(self.values)
         low, high = map(float, self.examples)
         if self.is_log:
             return [float(value) for value in np.geomspace(low, high, count)]
@@ -174,7 +174,8 @@ def integer(low: int, high: int) -> Distribution:
         return (value - low) / count
 
     call = ("integer", (low, high))
-    return Distribution(call, (low, high), quantile, probability, count=count)
+    values = range(low, high + 1)
+    return Distribution(call, (low, high), quantile, probability, values=values)
 
 
 def log_integer(low: int, high: int) -> Distribution:
@@ -197,8 +198,8 @@ def log_integer(low: int, high: int) -> Distribution:
         return math.log(value / low) / span
 
     call = ("log_integer", (low, high))
-    count = high - low + 1
-    return Distribution(call, (low, high), quantile, probability, count=count, is_log=True)
+    values = range(low, high + 1)
+    return Distribution(call, (low, high), quantile, probability, values=values, is_log=True)
 
 
 def choice(*options: Any) -> Distribution:
@@ -234,7 +235,7 @@ def choice(*options: Any) -> Distribution:
         for option in options
     )
     call = ("choice", options)
-    return Distribution(call, options, quantile, probability, count=count, is_number=is_number)
+    return Distribution(call, options, quantile, probability, values=options, is_number=is_number)
 
 
 def _interval(name: str, low: Any, high: Any) -> tuple[float, float]:

@@ -12,6 +12,7 @@ the order and the batches are computed once for all lanes.
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ from fnn.types import Data, RandomKey, Step, TrainState
 MEMORY_SHARE = 0.5  # of the free memory that a program may use
 MAX_LANES = 64  # on CPU; with more of them the time per trial hardly falls
 MAX_LANES_ELSEWHERE = 1024
+SEQUENCE = 8  # trials of one call, where they are trained one after another
 
 
 class Task(NamedTuple):
@@ -89,7 +91,9 @@ class Lanes:
     Attributes:
         recipe: One of the recipes.
         task: The data and the length of the runs.
-        size: Number of trials at a time; 1 if they are trained one after another.
+        size: Number of trials of one call.
+        is_mapped: Whether the trials of a call are trained together, by jax.vmap, or one after
+            another.
     """
 
     def __init__(self, recipe: Recipe, task: Task, trials: int, lanes: int | str = "auto"):
@@ -108,10 +112,9 @@ class Lanes:
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
         self.axes = TrainState(0, 0, 0, step_axis, None, 0)  # type: ignore[arg-type]
-        if lanes == "auto":
-            self.size = self._best_size(trials)
-        else:
-            self.size = min(checks.whole("lanes", lanes), trials)
+        width = self._best_width(trials) if lanes == "auto" else checks.whole("lanes", lanes)
+        self.is_mapped = width > 1
+        self.size = min(width if self.is_mapped else SEQUENCE, trials)
 
     def start(self, key: RandomKey, recipes: Sequence[Recipe]) -> TrainState:
         """Return the train states of n recipes before the first step.
@@ -200,93 +203,91 @@ class Lanes:
     # Programs.
 
     def _advance(
-        self, leaves: list[Any], train_states: TrainState, epochs: int, size: int | None = None
+        self, leaves: list[Any], train_states: TrainState, epochs: int
     ) -> tuple[TrainState, Measures]:
         task = self.task
-        program = self._advance_program(leaves, train_states, size or self.size)
+        program = self._advance_program(leaves, train_states)
         return program(leaves, train_states, task.data, task.valid, np.int32(epochs))
 
-    def _start_program(self, key: RandomKey, size: int | None = None) -> Any:
-        size = size or self.size
-        leaves = _take(stack_leaves([self.recipe]), np.zeros(size, int))
-        function = self._per_lane(start_on_data, size, (None, None), self.axes)
-        return self._compiled("start", size, function, (leaves, key, self.task.data))
+    def _start_program(self, key: RandomKey) -> Any:
+        function = self._per_trial(start_on_data, (None, None), self.axes)
+        return self._compiled("start", function, (self._example_leaves(), key, self.task.data))
 
-    def _advance_program(self, leaves: list[Any], train_states: TrainState, size: int) -> Any:
+    def _advance_program(self, leaves: list[Any], train_states: TrainState) -> Any:
         task = self.task
-
-        def advance(recipe: Recipe, *arguments: Any) -> Any:
-            return _advance_epochs(recipe, *arguments, task.epochs, task.batch_size)
-
-        function = self._per_lane(advance, size, (self.axes, None, None, None), (self.axes, 0))
+        advance = partial(_advance_epochs, task.epochs, task.batch_size)
+        function = self._per_trial(advance, (self.axes, None, None, None), (self.axes, 0))
         arguments = (leaves, train_states, task.data, task.valid, np.int32(0))
-        return self._compiled("advance", size, function, arguments)
+        return self._compiled("advance", function, arguments)
 
-    def _per_lane(
-        self, function: Callable[..., Any], size: int, in_axes: Any, out_axes: Any
+    def _example_leaves(self) -> list[Any]:
+        """Return the leaves of a batch of trials that are all equal."""
+        return _take(stack_leaves([self.recipe]), np.zeros(self.size, int))
+
+    def _per_trial(
+        self, function: Callable[..., Any], in_axes: Any, out_axes: Any
     ) -> Callable[..., Any]:
         """Map function(recipe, *arguments) over the leaves of recipes and the stacked arguments."""
 
-        def lane(leaves: list[Any], *arguments: Any) -> Any:
+        def trial(leaves: list[Any], *arguments: Any) -> Any:
             recipe = jax.tree.unflatten(self._structure, leaves)
             # A part that is first built within a loop would hold tracers of that loop.
             _ = recipe.built
             return function(recipe, *arguments)
 
-        if size == 1:
-            return _of_single_lane(lane, (0, *in_axes), out_axes)
-        return jax.vmap(lane, (0, *in_axes), out_axes)
+        mapped = jax.vmap if self.is_mapped else sequential_map
+        return mapped(trial, (0, *in_axes), out_axes)
 
-    def _compiled(
-        self, name: str, size: int, function: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> Any:
+    def _compiled(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Return the compiled function, shared with searches of recipes of the same structure."""
         task = self.task
-        signature = jax.tree.map(_shape_of, arguments)
-        leaves, structure = jax.tree.flatten(signature)
-        key = ("lanes", name, size, task.epochs, task.batch_size, tuple(leaves), structure)
+        leaves, structure = jax.tree.flatten(jax.tree.map(_shape_of, arguments))
+        options = (self.size, self.is_mapped, task.epochs, task.batch_size)
+        key = ("lanes", name, options, tuple(leaves), structure)
         return shared(self.recipe, key, lambda: jax.jit(function).lower(*arguments).compile())
 
     # The number of lanes.
 
-    def _best_size(self, trials: int) -> int:
-        """Return the number of lanes that takes the least time per trial."""
+    def _best_width(self, trials: int) -> int:
+        """Return the number of trials to train together, which takes the least time per trial."""
         if trials == 1:
             return 1
-        seconds, memory = self._probe(1)
+        alone, memory = Lanes(self.recipe, self.task, trials, 1).measure()
         fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
         limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
         # Batches of equal size need the least padding.
-        count = -(-trials // min(trials, fitting, limit))
-        size = -(-trials // count)
-        if size == 1:
+        batches = -(-trials // min(trials, fitting, limit))
+        width = -(-trials // batches)
+        if width == 1:
             return 1
-        together, _ = self._probe(size)
-        return size if together / size < seconds else 1
+        together, _ = Lanes(self.recipe, self.task, trials, width).measure()
+        return width if together < alone else 1
 
-    def _probe(self, size: int) -> tuple[float, int]:
-        """Return the seconds of one epoch of this number of lanes, and the bytes of each."""
+    def measure(self) -> tuple[float, int]:
+        """Return the seconds of an epoch of one trial, and the bytes of memory of one."""
+        leaves = self._example_leaves()
         key = jax.random.key(0)
-        leaves = _take(stack_leaves([self.recipe]), np.zeros(size, int))
-        states = self._start_program(key, size)(leaves, key, self.task.data)
+        states = self._start_program(key)(leaves, key, self.task.data)
         # No epoch: memory is allocated before the time is measured.
-        jax.block_until_ready(self._advance(leaves, states, 0, size))
+        jax.block_until_ready(self._advance(leaves, states, 0))
         before = time.perf_counter()
-        jax.block_until_ready(self._advance(leaves, states, 1, size))
+        jax.block_until_ready(self._advance(leaves, states, 1))
         seconds = time.perf_counter() - before
-        analysis = self._advance_program(leaves, states, size).memory_analysis()
-        used = analysis.temp_size_in_bytes + 2 * analysis.output_size_in_bytes
-        return seconds, used // size
+        analysis = self._advance_program(leaves, states).memory_analysis()
+        # Trials one after another share the memory of temporary values.
+        lanes = self.size if self.is_mapped else 1
+        used = analysis.temp_size_in_bytes / lanes + 2 * analysis.output_size_in_bytes / self.size
+        return seconds / self.size, int(used)
 
 
 def _advance_epochs(
+    capacity: int,
+    batch_size: int,
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
     valid: Data | None,
     epochs: Step,
-    capacity: int,
-    batch_size: int,
 ) -> tuple[TrainState, Measures]:
     """Train by some number of epochs, which is an argument of the compiled program.
 
@@ -294,7 +295,7 @@ def _advance_epochs(
         The train state, and figures (capacity,) by name, of which the first `epochs` are set.
     """
 
-    def epoch(train_state: TrainState) -> tuple[TrainState, Measures]:
+    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
         train_state, measured = run_epoch(recipe, train_state, data, batch_size)
         validated = validate(recipe, train_state, valid, batch_size)
         train_state = update_on_validation(recipe, train_state, validated)
@@ -302,7 +303,7 @@ def _advance_epochs(
         figures[FINITE] = measured[FINITE].all()
         return train_state, figures | validated
 
-    epoch = until_over(recipe.early_stopping, epoch)
+    epoch = until_over(recipe.early_stopping, train)
 
     def body(index: Step, carry: tuple[TrainState, Measures]) -> tuple[TrainState, Measures]:
         train_state, records = carry
@@ -315,25 +316,40 @@ def _advance_epochs(
     return jax.lax.fori_loop(0, epochs, body, (train_state, records))
 
 
-def _of_single_lane(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
-    """Return jax.vmap(function, in_axes, out_axes) for one lane, computed without a map."""
+def sequential_map(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
+    """Return jax.vmap(function, in_axes, out_axes), computed for one index after another.
 
-    def first(axis: int | None, tree: Any) -> Any:
-        return tree if axis is None else jax.tree.map(lambda leaf: leaf[0], tree)
+    Args:
+        function: Of several arguments.
+        in_axes: 0 or None for the parts of the arguments.
+        out_axes: 0 or None for the parts of the results.
+    """
 
-    def expand(axis: int | None, tree: Any) -> Any:
-        return tree if axis is None else jax.tree.map(lambda leaf: leaf[None], tree)
+    def split(axis: int | None, part: Any) -> Any:
+        return part if axis == 0 else ()
 
     def call(*arguments: Any) -> Any:
-        results = function(*map_axes(first, in_axes, arguments))
-        return map_axes(expand, out_axes, results)
+        def one(mapped: Any) -> Any:
+            # The parts without an axis are taken from outside of the loop.
+            given = _map_axes(
+                lambda axis, part, whole: part if axis == 0 else whole, in_axes, mapped, arguments
+            )
+            return function(*given)
+
+        results = jax.lax.map(one, _map_axes(split, in_axes, arguments))
+        # All trials have the same value of a part without an axis.
+        return _map_axes(
+            lambda axis, part: part if axis == 0 else jax.tree.map(lambda leaf: leaf[0], part),
+            out_axes,
+            results,
+        )
 
     return call
 
 
-def map_axes(function: Callable[..., Any], axes: Any, tree: Any) -> Any:
-    """Apply function(axis, part) to the parts of a tree, for axes as those of jax.vmap."""
-    return jax.tree.map(function, axes, tree, is_leaf=lambda axis: axis is None)
+def _map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """Apply function(axis, *parts) to the parts of trees that have the axes of jax.vmap."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
 
 
 def stack_leaves(recipes: Sequence[Recipe]) -> list[Any]:

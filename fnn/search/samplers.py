@@ -4,7 +4,6 @@ import warnings
 
 import jax
 import numpy as np
-from scipy.stats import qmc
 
 from fnn import checks
 from fnn.types import RandomKey
@@ -35,6 +34,9 @@ def unit_points(
     generator = host_generator(key)
     if sampler == "random" or dimensions == 0:
         return generator.random((count, dimensions))
+    # On first use, since scipy.stats takes longer to import than fnn.
+    from scipy.stats import qmc
+
     engine = qmc.Sobol if sampler == "sobol" else qmc.Halton
     with warnings.catch_warnings():
         # Sobol points are balanced for powers of 2. Other numbers of trials are valid all the same.

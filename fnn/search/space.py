@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def space(function: Callable[..., Recipe], **distributions: Distribution) -> Spa
 
     # An invalid value raises here, before anything is trained.
     for index in range(max(len(one.examples) for one in distributions.values())):
-        fill(lambda one, index=index: one.examples[index % len(one.examples)])
+        fill(partial(_example, index))
     arguments = "".join(f", {name}={shown(one)}" for name, one in distributions.items())
     named = dict(_own_and_inner(distributions))
     return Space(named, fill, f"search.space({shown(function)}{arguments})")
@@ -113,6 +114,10 @@ def as_space(where: str, value: Any) -> Space:
         raise ConfigError(f"{where} space", "a recipe or a search.space", value, advice)
     _expect_hyperparameters(is_open(value), value)
     return Space(dict(_own_and_inner(value)), lambda choose: assign(value, choose), shown(value))
+
+
+def _example(index: int, variable: Variable) -> Any:
+    return variable.examples[index % len(variable.examples)]
 
 
 def _own_and_inner(value: Any) -> Iterator[tuple[str, Distribution]]:
