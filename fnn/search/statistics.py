@@ -102,21 +102,29 @@ def ties(costs: np.ndarray, confidence: float = 0.95) -> np.ndarray:
 
     A trial is worse if the t-interval of the differences to the best, paired by seed, excludes 0.
     The intervals are those of N - 1 comparisons (Bonferroni): for normal differences, the trial
-    that is truly the best is among the ties with at least this confidence.
+    that is truly the best is among the ties with about this confidence. Since a few seeds say
+    little about a variance, that of each trial is averaged with those of the better half of the
+    trials. Of two trials the test is the paired t-test.
 
     Args:
         costs: (trials, seeds) with 2 seeds or more, at least one trial finite.
         confidence: Of all comparisons together.
     """
     count, seeds = costs.shape
-    best = costs.mean(1).argmin()
-    comparisons = max(count - 1, 1)
-    factor = stdtrit(seeds - 1, 1 - (1 - confidence) / (2 * comparisons))
     is_finite = np.isfinite(costs).all(1)
-    differences = np.where(is_finite[:, None], costs, 0) - costs[best]
-    mean = differences.mean(1)
-    error = differences.std(1, ddof=1) / np.sqrt(seeds)
-    return is_finite & (mean <= factor * error)
+    costs = np.where(is_finite[:, None], costs, np.inf)
+    mean_costs = costs.mean(1)
+    order = np.argsort(mean_costs, kind="stable")
+    differences = np.where(is_finite[:, None], costs, 0) - costs[order[0]]
+    better = order[1 : max(2, count // 2)]
+    better = better[is_finite[better]]
+    own = differences.var(1, ddof=1)
+    variance = (own + own[better].sum()) / (1 + len(better))
+    # All differences contain the noise of the best trial: half of the degrees of freedom count.
+    freedom = (seeds - 1) * (1 + len(better)) / 2 if len(better) else seeds - 1
+    factor = stdtrit(freedom, 1 - (1 - confidence) / (2 * max(count - 1, 1)))
+    error = np.sqrt(variance / seeds)
+    return is_finite & (differences.mean(1) <= factor * error)
 
 
 class EdgeTest(NamedTuple):

@@ -216,9 +216,9 @@ class Trials:
         """Return the trials that are not significantly worse than the best one, from the best on.
 
         Differences to the best trial are paired by seed, since all trials have the same keys. A
-        trial is worse if the t-interval of its differences excludes 0, with the level of all
-        comparisons together (Bonferroni). The trial that is truly the best is among the ties with
-        at least this confidence.
+        trial is worse if the t-interval of its differences excludes 0, at the level of all
+        comparisons together; see `statistics.ties`. The trial that is truly the best is among the
+        ties with about this confidence.
 
         Args:
             confidence: Of all comparisons together.
@@ -370,9 +370,17 @@ class Trials:
         if column.dtype != object:
             return column
         options = self.space.distributions[path].examples
-        labels = option_labels(options)
+        labels = self.option_labels(path)
         texts = [None if index is None else labels[index] for index in _indices(options, column)]
         return np.array(texts, object)
+
+    def option_labels(self, path: str) -> list[str]:
+        """Return a short text of each option of a choice, in its order.
+
+        Args:
+            path: Of the hyperparameter.
+        """
+        return option_labels(self.space.distributions[path].examples)
 
     def positions(self, path: str) -> np.ndarray:
         """Return the values of a hyperparameter on the scale of its distribution, (trials,).
@@ -479,8 +487,7 @@ class Trials:
             elif distribution.is_number:
                 labels[path] = f"{value:.4g}"
             else:
-                options = distribution.examples
-                labels[path] = option_labels(options)[_index(options, value)]
+                labels[path] = self.option_labels(path)[_index(distribution.examples, value)]
         return labels
 
     def __repr__(self) -> str:

@@ -83,6 +83,13 @@ def test_a_clearly_worse_or_diverged_trial_is_no_tie():
     assert statistics.ties(costs).tolist() == [True, True, False, False]
 
 
+def test_three_seeds_distinguish_trials_that_are_far_apart(draw):
+    costs = draw.normal(size=(64, 3)) + draw.normal(size=3)
+    costs[32:] += 8
+    found = statistics.ties(costs)
+    assert found[:32].mean() > 0.9 and not found[32:].any()
+
+
 def sides(draw, count, cost, noise, repeats=300):
     found = []
     for _ in range(repeats):
