@@ -161,10 +161,13 @@ def edge_test(positions: np.ndarray, costs: np.ndarray) -> EdgeTest:
     count = len(costs)
     if count < MIN_TRIALS:
         return EdgeTest(None, np.nan)
-    # Equal costs are best together, so that the result does not depend on the order of the trials.
+    # Equal costs are best together, so that the result does not depend on the order of the trials;
+    # or not, if they are most of the trials, such as those that have not learned at all.
     threshold = np.sort(costs)[max(MIN_TOP, round(TOP_SHARE * count)) - 1]
     is_top = costs <= threshold
     if not np.isfinite(threshold) or is_top.mean() > 0.5:
+        is_top = costs < threshold
+    if is_top.sum() < 2:
         return EdgeTest(None, np.nan)
     tails = {side: _rank_sum_tail(side * positions, is_top) for side in (-1, 1)}
     side = min(tails, key=lambda one: tails[one])

@@ -143,8 +143,17 @@ def test_without_enough_trials_or_differences_the_edge_is_unknown():
     assert statistics.edge_test(np.linspace(0, 1, 9), np.arange(9.0)).side is None
     assert statistics.edge_test(np.linspace(0, 1, 20), np.ones(20)).side is None
     costs = np.full(20, np.inf)
-    costs[:3] = 1
+    costs[0] = 1
     assert statistics.edge_test(np.linspace(0, 1, 20), costs).side is None
+
+
+@pytest.mark.parametrize("rest", [0.1, np.inf])
+def test_a_few_trials_that_learn_are_enough_for_a_verdict(rest):
+    positions, costs = np.linspace(0, 1, 16), np.full(16, rest)
+    costs[-3:] = -1
+    assert statistics.edge_test(positions, costs).side == 1
+    costs[-1] = rest
+    assert statistics.edge_test(positions, costs).side == 0
 
 
 def test_shares_of_an_additive_function_are_known(draw):

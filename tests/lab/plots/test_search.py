@@ -17,11 +17,11 @@ SPACE = train.recipe(
     nn.chain(nn.dense(search.choice(8, 16)), nn.dropout(search.uniform(0, 0.5)), nn.dense(2)),
     search.choice(optim.sgd(RATES), optim.adam(1e-3)),
 )
-ACCURACY = Score("valid_accuracy", -1)
+LOSS, ACCURACY = Score(), Score("valid_accuracy", -1)
 UNITS, DROP, OPTIMIZER, RATE = range(4)
 
 
-def planted(function, space=SPACE, count=40, seeds=2, score=Score()):
+def planted(function, space=SPACE, count=40, seeds=2, score=LOSS):
     """Trials whose scores are a function of their positions."""
     space = as_space("test", space)
     points = unit_points(jax.random.key(0), count, len(space.distributions))
