@@ -20,6 +20,11 @@ for make in (to_wandb, to_mlflow):
     make(Run())(3, {"loss": 0.5})
 assert given == [(3, {"loss": 0.5})] * 2
 """,
+    "docs/search.md": """
+assert trials.best.score > 0.85 and tested.best > 0.85
+assert trials.importance()["optimizer.rate"].share > 0.4
+assert set(coupled.distributions) == {"rate", "units"}
+""",
     "docs/several_networks.md": """
 assert abs(made.mean(0) - 3).max() < 0.7
 assert abs(outputs["u"] - jnp.sin(points[:, 0])).max() < 0.05

@@ -183,3 +183,24 @@ def test_two_heads_report_their_figures(example, capsys):
     out = capsys.readouterr().out
     for name in ("loss_digit", "loss_turn", "accuracy_digit", "mean error of the angle"):
         assert name in out
+
+
+def test_a_random_search_is_compared_with_a_grid(example, capsys):
+    names = example("19_random_against_grid.py")
+    make_small(names, EPOCHS=2, TRIALS=12, KEYS=2, POINTS=2)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert "grid of 16 trials, validation accuracy: 0." in out
+    assert "optimizer.rate" in out
+    for name in ("random_search", "grid_search", "random_best_of_n"):
+        assert Path(f"out/{name}.png").read_bytes().startswith(PICTURE)
+
+
+def test_the_verdict_about_a_published_search_is_to_widen_the_rate(example, capsys):
+    names = example("20_book_search.py")
+    make_small(names, EPOCHS=30, KEYS=2)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert "widen above 0.01" in out
+    assert "rates from 0.0001 to 1: best of 16 trials" in out
+    assert Path("out/search_book.png").read_bytes().startswith(PICTURE)

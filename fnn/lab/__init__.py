@@ -26,6 +26,9 @@ from fnn.lab.plots.confusion import plot_confusion as plot_confusion
 from fnn.lab.plots.curves import plot_curves as plot_curves
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
+from fnn.lab.plots.search import plot_best_of_n as plot_best_of_n
+from fnn.lab.plots.search import plot_parallel as plot_parallel
+from fnn.lab.plots.search import plot_search as plot_search
 from fnn.lab.pretrained import load_weights as load_weights
 from fnn.lab.search import search as search
 from fnn.values.show import public_names as _public_names

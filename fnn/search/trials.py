@@ -1,15 +1,29 @@
 """Trials: the results of a search."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.search import statistics
+from fnn.search.distributions import Distribution
 from fnn.search.score import Score
 from fnn.search.space import Space
+from fnn.search.statistics import BestOfN, Importance
+from fnn.train.evaluate import evaluate
+from fnn.train.figures import VALID, validation_name
 from fnn.train.recipe import Recipe
-from fnn.types import TrainState
+from fnn.types import Data, TrainState
+from fnn.values import shown
+from fnn.values.show import Shown
+
+# Verdicts about the interval of a hyperparameter.
+ABOVE, BELOW, INSIDE, UNKNOWN, NO_EDGES = "above", "below", "inside", "unknown", "no edges"
+MAX_LABEL = 60  # columns of the label of an option
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,78 @@ class Trial:
     hyperparameters: dict[str, Any]
     score: float
     train_states: tuple[TrainState, ...]
+
+
+class Boundary(NamedTuple):
+    """Whether the best trials are at an edge of the interval of a hyperparameter.
+
+    Attributes:
+        verdict: "above" or "below" if the interval should be widened on that side; "inside" if
+            not; "no edges" for a normal distribution and options without an order; "unknown" if
+            there are too few trials.
+        edge: The end of the interval to widen; None for the other verdicts.
+        p_value: Probability of such trials if the hyperparameter had no influence; NaN if unknown.
+    """
+
+    verdict: str
+    edge: float | None
+    p_value: float
+
+    def __str__(self) -> str:
+        if self.edge is None:
+            return self.verdict
+        return f"widen {self.verdict} {self.edge:.4g}"
+
+
+class Evaluation(NamedTuple):
+    """Scores of the kept trials on other data, such as a test set.
+
+    The best trial was chosen by its validation score, which is therefore optimistic. Its score on
+    data that was not used for any choice is not. The best of the test scores would be optimistic
+    again.
+
+    Attributes:
+        trials: The indices of the kept trials, from the best validation score to the worst, (k,).
+        searched: Their scores in the search, (k,).
+        scores: Their mean scores over seeds on the data, (k,).
+        deviations: Standard deviations of these over seeds, (k,); NaN for one seed.
+        weights: Probability that each of them is truly the best, (k,); NaN if the error of the
+            validation scores is not known.
+        weighted: The mean of the scores with these weights: the estimate of the search as a whole
+            [Bergstra and Bengio 2012, JMLR 13:281, §2.1].
+        bias: By how much the best trial scored better in the search than on the data.
+        name: Name of the figure.
+        total: Number of trials of the search.
+    """
+
+    trials: np.ndarray
+    searched: np.ndarray
+    scores: np.ndarray
+    deviations: np.ndarray
+    weights: np.ndarray
+    weighted: float
+    bias: float
+    name: str
+    total: int
+
+    @property
+    def best(self) -> float:
+        """The score on the data of the trial with the best validation score."""
+        return float(self.scores[0])
+
+    def __str__(self) -> str:
+        spread = "" if np.isnan(self.deviations[0]) else f" ± {self.deviations[0]:.2g}"
+        lines = [
+            f"{self.name} {self.best:.4g}{spread} of trial {self.trials[0]}",
+            f"in the search {self.searched[0]:.4g}, the best of {self.total} trials: "
+            f"{_optimism(self.bias)}",
+        ]
+        if np.isfinite(self.weighted):
+            lines.append(
+                f"weighted {self.weighted:.4g}, over {len(self.trials)} kept trials by their "
+                "probability of being the best"
+            )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,34 +174,359 @@ class Trials:
         score = float(self.mean_scores[index])
         return Trial(index, self.recipes[index], values, score, self.kept.get(index, ()))
 
+    @property
+    def deviations(self) -> np.ndarray:
+        """The standard deviation of the score of each trial over seeds, (trials,); NaN for one."""
+        count, seeds = self.scores.shape
+        return self.scores.std(1, ddof=1) if seeds > 1 else np.full(count, np.nan)
+
+    @property
+    def seed_deviation(self) -> float:
+        """The standard deviation over seeds, pooled over the better half of the trials.
+
+        It is NaN for one seed. Worse trials are left out, since their deviations are often larger.
+        """
+        better = self.ranked[: max(1, len(self) // 2)]
+        return statistics.seed_deviation(self.scores[better])
+
+    @property
+    def is_diverged(self) -> np.ndarray:
+        """Whether the score of a trial is not finite for any of its seeds, (trials,)."""
+        return ~np.isfinite(self.mean_scores)
+
+    def best_of_n(self, *, confidence: float = 0.9) -> BestOfN:
+        """Return the expected best score of a search of n trials, for each n up to all trials.
+
+        The mean is unbiased [Dodge et al. 2019, arXiv:1909.03004]. The band holds the best score of
+        another search of n trials with the given confidence; see `statistics.best_of_n`. Diverged
+        trials count as the worst finite score.
+
+        Args:
+            confidence: Of the band.
+
+        Returns:
+            `n`, `mean`, `low` and `high`, each (trials,), in the units of the score.
+        """
+        found = statistics.best_of_n(self._costs, _expect_confidence(confidence))
+        if self.score.sign > 0:
+            return found
+        return BestOfN(found.n, -found.mean, -found.high, -found.low)
+
+    def ties(self, *, confidence: float = 0.95) -> np.ndarray:
+        """Return the trials that are not significantly worse than the best one, from the best on.
+
+        Differences to the best trial are paired by seed, since all trials have the same keys. A
+        trial is worse if the t-interval of its differences excludes 0, at the level of all
+        comparisons together; see `statistics.ties`. The trial that is truly the best is among the
+        ties with about this confidence.
+
+        Args:
+            confidence: Of all comparisons together.
+
+        Returns:
+            Indices of trials.
+
+        Raises:
+            ConfigError: There is only one seed, which has no differences to compare.
+        """
+        if self.scores.shape[1] < 2:
+            advice = "search with seeds=3 or more"
+            raise ConfigError("ties", "trials of several seeds", "1 seed", advice)
+        costs = np.where(np.isfinite(self.scores), self.score.sign * self.scores, np.inf)
+        is_tie = statistics.ties(costs, _expect_confidence(confidence))
+        return self.ranked[is_tie[self.ranked]]
+
+    def boundaries(self) -> dict[str, Boundary]:
+        """Return for each hyperparameter whether the best trials are at an edge of its interval.
+
+        The best fifth of the trials must be significantly farther on one side than the others, and
+        they must reach the edge; see `statistics.edge_test`. A hyperparameter without influence is
+        reported in 1 % of searches. At least 10 trials are necessary. Normal distributions and
+        options without an order have no edges. The test assumes values that were chosen without
+        knowledge of scores, as in random search and grids.
+        """
+        return {path: self._boundary(path) for path in self.hyperparameters}
+
+    def importance(self, *, confidence: float = 0.95) -> dict[str, Importance]:
+        """Return the share of the variance of the scores that each hyperparameter explains alone.
+
+        Scores are replaced by their ranks, of which diverged trials share the last one. Noise and
+        interactions are in no share; see `statistics.importance`. A hyperparameter of an option is
+        judged by the trials of this option. The share is NaN if they are too few.
+
+        Args:
+            confidence: Of the interval of each share.
+
+        Returns:
+            By path: `share`, `low` and `high`, from 0 to 1.
+        """
+        _expect_confidence(confidence)
+        return {path: self._importance(path, confidence) for path in self.hyperparameters}
+
+    def evaluate(
+        self, data: Data, *, valid: Data | None = None, batch_size: int = 256
+    ) -> Evaluation:
+        """Return the scores of the kept trials on other data, with the bias of the selection.
+
+        Args:
+            data: (inputs, targets) that were not used in the search, such as a test set.
+            valid: The validation data of the search. For an accuracy p over n examples, its error
+                p (1 - p) / (n - 1) is then part of the weights, in addition to that over seeds.
+            batch_size: Examples that pass through the network at once.
+
+        Raises:
+            ConfigError: No trial was kept.
+            FnnError: The data does not fit the recipe.
+        """
+        kept = np.array([index for index in self.ranked if int(index) in self.kept], int)
+        if not kept.size:
+            advice = "search with keep=1 or more"
+            raise ConfigError("trials.evaluate", "trials with train states", "none", advice)
+        name = self.score.name.removeprefix(VALID)
+        scores = np.empty((len(kept), self.scores.shape[1]))
+        for row, index in enumerate(map(int, kept)):
+            for column, train_state in enumerate(self.kept[index]):
+                figures = evaluate(self.recipes[index], train_state, data, batch_size=batch_size)
+                scores[row, column] = figures[name]
+        examples = None if valid is None else len(valid[1])
+        weights = self._weights(kept, examples)
+        mean = scores.mean(1)
+        deviations = scores.std(1, ddof=1) if scores.shape[1] > 1 else np.full(len(kept), np.nan)
+        return Evaluation(
+            trials=kept,
+            searched=self.mean_scores[kept],
+            scores=mean,
+            deviations=deviations,
+            weights=weights,
+            weighted=float(weights @ mean),
+            bias=float(self.score.sign * (mean[0] - self.mean_scores[kept[0]])),
+            name=name,
+            total=len(self),
+        )
+
+    def summary(self) -> str:
+        """Return a table of the results: best, ties, diverged, and each hyperparameter.
+
+        Hyperparameters have their best value, whether their interval should be widened, and their
+        share of the variance of the scores with its interval. The most important one is first.
+        """
+        direction = "higher" if self.score.sign < 0 else "lower"
+        best = self.best
+        spread = f" ± {self.deviations[best.index]:.2g}" if self.scores.shape[1] > 1 else ""
+        lines = [
+            f"{self._counts()}; {self.score.name}, {direction} is better",
+            f"best: trial {best.index}, {best.score:.4g}{spread}",
+            f"ties: {self._ties_text()}",
+            f"best of n trials: {self._best_of_n_text()}",
+        ]
+        boundaries = self.boundaries()
+        found = self.importance()
+        labels = self._labels(best.hyperparameters)
+        rows = [("hyperparameter", "best", "interval", "importance")]
+        # NaN, of too few trials, is last.
+        for path in sorted(found, key=lambda path: -np.nan_to_num(found[path].share, nan=-1)):
+            one = found[path]
+            share = f"{one.share:.2f} [{one.low:.2f}, {one.high:.2f}]"
+            is_known = np.isfinite(one.share)
+            rows.append(
+                (path, labels[path], str(boundaries[path]), share if is_known else "unknown")
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
     def table(self) -> dict[str, np.ndarray]:
         """Return the trials as columns (trials,) by name, as `pandas.DataFrame` takes them.
 
         The columns are trial, the hyperparameters by path, score, deviation of the score over seeds
-        (NaN for a single seed), rank from 1, and epochs.
+        (NaN for a single seed), rank from 1, and epochs. Options that are not numbers have a label:
+        their text, or the name of their maker, such as optim.sgd. A hyperparameter with the name of
+        another column has the prefix `hyperparameters.`
         """
         count = len(self)
         rank = np.empty(count, int)
         rank[self.ranked] = np.arange(1, count + 1)
-        seeds = self.scores.shape[1]
-        deviation = self.scores.std(1, ddof=1) if seeds > 1 else np.full(count, np.nan)
-        return {
-            "trial": np.arange(count),
-            **self.hyperparameters,
+        own = {
             "score": self.mean_scores,
-            "deviation": deviation,
+            "deviation": self.deviations,
             "rank": rank,
             "epochs": self.epochs,
         }
+        columns = {"trial": np.arange(count)}
+        for path in self.hyperparameters:
+            is_taken = path in own or path == "trial"
+            columns[f"hyperparameters.{path}" if is_taken else path] = self.labeled(path)
+        return columns | own
+
+    def labeled(self, path: str) -> np.ndarray:
+        """Return the values of a hyperparameter: numbers, or labels of options, (trials,).
+
+        Args:
+            path: Of the hyperparameter. Where it was not chosen, values are NaN or None.
+        """
+        column = self.hyperparameters[path]
+        if column.dtype != object:
+            return column
+        options = self.space.distributions[path].examples
+        labels = self.option_labels(path)
+        texts = [None if index is None else labels[index] for index in _indices(options, column)]
+        return np.array(texts, object)
+
+    def option_labels(self, path: str) -> list[str]:
+        """Return a short text of each option of a choice, in its order.
+
+        Args:
+            path: Of the hyperparameter.
+        """
+        return option_labels(self.space.distributions[path].examples)
+
+    def positions(self, path: str) -> np.ndarray:
+        """Return the values of a hyperparameter on the scale of its distribution, (trials,).
+
+        They are probabilities of smaller values, from 0 to 1, for an integer at the middle of its
+        probability. Options are evenly spaced, numbers in ascending order. NaN where it was not
+        chosen.
+
+        Args:
+            path: Of the hyperparameter.
+        """
+        distribution = self.space.distributions[path]
+        column = self.hyperparameters[path]
+        options = _options(distribution)
+        positions = np.full(len(column), np.nan)
+        if options is not None:
+            for row, option in enumerate(_indices(options, column)):
+                if option is not None:
+                    positions[row] = (option + 0.5) / len(options)
+            return positions
+        for index in np.flatnonzero(np.isfinite(column.astype(float))):
+            value = column[index]
+            positions[index] = distribution.probability(value)
+            if distribution.is_finite:
+                next_one = distribution.probability(value + 1)
+                positions[index] = (positions[index] + next_one) / 2
+        return positions
+
+    @property
+    def _costs(self) -> np.ndarray:
+        return self.score.cost(self.mean_scores)
+
+    def _boundary(self, path: str) -> Boundary:
+        distribution = self.space.distributions[path]
+        ends = _ends(distribution)
+        if ends is None:
+            return Boundary(NO_EDGES, None, np.nan)
+        positions = self.positions(path)
+        is_used = np.isfinite(positions)
+        side, p_value = statistics.edge_test(positions[is_used], self._costs[is_used])
+        if side is None:
+            return Boundary(UNKNOWN, None, p_value)
+        if side == 0:
+            return Boundary(INSIDE, None, p_value)
+        return Boundary(ABOVE if side > 0 else BELOW, ends[1] if side > 0 else ends[0], p_value)
+
+    def _importance(self, path: str, confidence: float) -> Importance:
+        positions = self.positions(path)
+        is_used = np.isfinite(positions)
+        costs = self._costs[is_used]
+        if len(costs) < 2:
+            return Importance(np.nan, np.nan, np.nan)
+        is_ordered = self.space.distributions[path].is_number
+        features = statistics.ordered_features if is_ordered else statistics.categorical_features
+        return statistics.importance(features(positions[is_used]), costs, confidence)
+
+    def _weights(self, kept: np.ndarray, examples: int | None) -> np.ndarray:
+        """Return the probability that each kept trial is the best; NaN without a known error."""
+        variance = np.zeros(len(kept))
+        seeds = self.scores.shape[1]
+        scores = self.mean_scores[kept]
+        if seeds > 1:
+            variance += statistics.seed_deviation(self.scores[kept]) ** 2 / seeds
+        if examples is not None and examples > 1 and self.score.name == validation_name("accuracy"):
+            variance += scores * (1 - scores) / (examples - 1)
+        elif seeds == 1:
+            return np.full(len(kept), np.nan)
+        is_finite = np.isfinite(scores)
+        weights = np.zeros(len(kept))
+        costs = self.score.cost(scores[is_finite])
+        deviations = np.sqrt(variance[is_finite])
+        weights[is_finite] = statistics.probability_of_best(costs, deviations)
+        return weights
+
+    # Texts.
+
+    def _counts(self) -> str:
+        seeds = self.scores.shape[1]
+        diverged = int(self.is_diverged.sum())
+        counts = f"{len(self)} trials" + (f" of {seeds} seeds" if seeds > 1 else "")
+        return counts + (f", {diverged} diverged" if diverged else "")
+
+    def _ties_text(self) -> str:
+        if self.scores.shape[1] < 2:
+            return "unknown with one seed; search with seeds=3 or more"
+        ties = self.ties()
+        if len(ties) == 1:
+            return "none; the best trial is significantly better than all others"
+        shown_ones = ", ".join(map(str, ties[:8])) + (", ..." if len(ties) > 8 else "")
+        return f"{len(ties)} trials that seeds cannot distinguish: {shown_ones}"
+
+    def _best_of_n_text(self) -> str:
+        mean = self.best_of_n().mean
+        halves = [max(1, len(self) // divisor) for divisor in (16, 4, 2, 1)]
+        return ", ".join(f"{mean[n - 1]:.4g} (n={n})" for n in sorted(set(halves)))
+
+    def _labels(self, values: dict[str, Any]) -> dict[str, str]:
+        """Return the values of a trial as texts."""
+        labels = {}
+        for path, value in values.items():
+            distribution = self.space.distributions[path]
+            if value is None and (distribution.is_number or None not in distribution.examples):
+                labels[path] = "-"
+            elif distribution.is_number:
+                labels[path] = f"{value:.4g}"
+            else:
+                labels[path] = self.option_labels(path)[_index(distribution.examples, value)]
+        return labels
 
     def __repr__(self) -> str:
         best = self.best
-        values = ", ".join(f"{path}={_text(value)}" for path, value in best.hyperparameters.items())
-        diverged = int((~np.isfinite(self.mean_scores)).sum())
-        seeds = self.scores.shape[1]
-        counts = f"{len(self)} trials" + (f" of {seeds} seeds" if seeds > 1 else "")
-        ending = f", {diverged} diverged" if diverged else ""
-        return f"{counts}{ending}; best {self.score.name} {best.score:.4g} by {values}"
+        labels = self._labels(best.hyperparameters)
+        values = ", ".join(f"{path}={text}" for path, text in labels.items())
+        return f"{self._counts()}; best {self.score.name} {best.score:.4g} by {values}"
+
+
+def _optimism(bias: float) -> str:
+    return f"optimistic by {bias:.2g}" if bias > 0 else f"not optimistic ({bias:.2g})"
+
+
+def option_labels(options: Sequence[Any]) -> list[str]:
+    """Return a short text of each option of a choice; they differ.
+
+    A value of a maker has the maker's name, such as optim.sgd, or the whole call where options
+    share it.
+
+    Args:
+        options: Of the choice.
+    """
+    labels = list(map(_short_label, options))
+    counts = Counter(labels)
+    for index, option in enumerate(options):
+        if counts[labels[index]] > 1:
+            labels[index] = " ".join(shown(option).split())[:MAX_LABEL]
+    counts = Counter(labels)
+    return [
+        f"{label} #{index}" if counts[label] > 1 else label for index, label in enumerate(labels)
+    ]
+
+
+def _short_label(option: Any) -> str:
+    if isinstance(option, str):
+        return option
+    if isinstance(option, Shown) and option.shown_text() is None:
+        return option.shown_call()[0]
+    return " ".join(shown(option).split())[:MAX_LABEL]
 
 
 def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -145,5 +556,41 @@ def _plain(value: Any) -> Any:
     return None if np.isnan(value) else float(value)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _index(options: Sequence[Any], value: Any) -> int:
+    """Return the index of an option. Options such as functions are compared by identity."""
+    return next(i for i, option in enumerate(options) if option is value or option == value)
+
+
+def _indices(options: Sequence[Any], column: np.ndarray) -> list[int | None]:
+    """Return the index of the option of each trial; None where none was chosen."""
+    has_none = any(option is None for option in options)
+    return [
+        None if (value is None and not has_none) or _is_nan(value) else _index(options, value)
+        for value in column
+    ]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _options(distribution: Distribution) -> list[Any] | None:
+    """Return the options of a choice, numbers in ascending order; None for an interval."""
+    values = distribution.values
+    if values is None or len(values) != len(distribution.examples):
+        return None
+    return sorted(values) if distribution.is_number else list(values)
+
+
+def _ends(distribution: Distribution) -> tuple[float, float] | None:
+    """Return the lowest and the highest value; None for a distribution without edges."""
+    if not distribution.is_number:
+        return None
+    lowest, highest = min(distribution.examples), max(distribution.examples)
+    if _options(distribution) is None and distribution.probability(lowest) > 0:
+        return None  # a normal distribution, which has values beyond its examples
+    return float(lowest), float(highest)
+
+
+def _expect_confidence(confidence: float) -> float:
+    return float(checks.number("confidence", confidence, "(0, 1)"))
