@@ -234,7 +234,7 @@ class Lanes:
             return function(recipe, *arguments)
 
         if size == 1:
-            return _of_single_lane(lane, (0, *in_axes), out_axes)
+            return of_single_lane(lane, (0, *in_axes), out_axes)
         return jax.vmap(lane, (0, *in_axes), out_axes)
 
     def _compiled(
@@ -271,9 +271,7 @@ class Lanes:
         states = self._start_program(key, size)(leaves, key, self.task.data)
         # No epoch: memory is allocated before the time is measured.
         jax.block_until_ready(self._advance(leaves, states, 0, size))
-        before = time.perf_counter()
-        jax.block_until_ready(self._advance(leaves, states, 1, size))
-        seconds = time.perf_counter() - before
+        seconds = seconds_of(lambda: self._advance(leaves, states, 1, size))
         analysis = self._advance_program(leaves, states, size).memory_analysis()
         used = analysis.temp_size_in_bytes + 2 * analysis.output_size_in_bytes
         return seconds, used // size
@@ -315,7 +313,7 @@ def _advance_epochs(
     return jax.lax.fori_loop(0, epochs, body, (train_state, records))
 
 
-def _of_single_lane(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
+def of_single_lane(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
     """Return jax.vmap(function, in_axes, out_axes) for one lane, computed without a map."""
 
     def first(axis: int | None, tree: Any) -> Any:
@@ -353,6 +351,13 @@ def _take(leaves: list[Any], indices: np.ndarray) -> list[Any]:
 
 def _shape_of(leaf: Any) -> Any:
     return (np.shape(leaf), jnp.result_type(leaf).name)
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return the seconds in which a call computes its arrays."""
+    before = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - before
 
 
 def free_memory() -> float:

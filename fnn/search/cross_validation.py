@@ -1,0 +1,511 @@
+"""Cross-validation: the runs of all folds as lanes of one program, and comparisons over folds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from fnn import checks
+from fnn.data.split import whole_folds
+from fnn.errors import ConfigError, NonFiniteError, TreeMismatchError
+from fnn.search.lane_map import LaneMap
+from fnn.search.lanes import Task, prepare_task
+from fnn.search.random import group_by_structure
+from fnn.search.score import Score, find_score
+from fnn.search.subset_runs import (
+    Subset,
+    Trained,
+    epoch_orders,
+    host_lengths,
+    train_on_subset,
+)
+from fnn.train.evaluate import forward_pass, map_batches, weights
+from fnn.train.figures import LOSS, VALID_LOSS, validation_name
+from fnn.train.inputs import EVALUATION, derive_key, take_examples
+from fnn.train.measure import measure_examples, reduce_examples
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.types import Data, RandomKey, Step, TrainState
+from fnn.values import expect_arguments, signature_of
+
+# Uses of the key of a cross-validation.
+FOLDS, RUNS = 0, 1
+
+# A recipe, or the recipe of a fold as a function of its training part.
+FoldRecipe = Recipe | Callable[[Data], Recipe]
+
+
+class Options(TypedDict, total=False):
+    """The options of `search.cross_validate` that seldom change."""
+
+    score: str
+    mode: str | None
+    lanes: int | str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options with their defaults.
+
+    Attributes:
+        score: Name of a figure of validation.
+        mode: "min" or "max"; None for the direction of the figure.
+        lanes: Number of runs at a time, or "auto".
+    """
+
+    score: str = VALID_LOSS
+    mode: str | None = None
+    lanes: int | str = "auto"
+
+
+class Interval(NamedTuple):
+    """A confidence interval.
+
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """The results of a cross-validation.
+
+    Attributes:
+        scores: Of the validation part of each fold, (repeats, folds).
+        histories: Loss of training (mean over the steps) and figures of validation of each epoch by
+            name, (repeats, folds, epochs); NaN after early stopping.
+        predictions: Output of the network for each example, by the run that was not trained on it:
+            arrays (repeats, n, ...), in the structure of the outputs.
+        fold_of: Fold of each example, (repeats, n).
+        train: Indices of the training examples, (repeats, folds, m).
+        score: The figure of the scores.
+    """
+
+    scores: np.ndarray
+    histories: dict[str, np.ndarray]
+    predictions: Any
+    fold_of: np.ndarray
+    train: np.ndarray
+    score: Score
+
+    @property
+    def mean(self) -> float:
+        """The mean score over all folds; NaN if one of them diverged."""
+        return float(self.scores.mean())
+
+    @property
+    def fold_deviation(self) -> float:
+        """Standard deviation of the score over the folds of one repeat (root mean square)."""
+        return float(np.sqrt(self.scores.var(1, ddof=1).mean()))
+
+    @property
+    def repeat_deviation(self) -> float:
+        """Standard deviation over repeats of their mean scores; NaN for a single repeat."""
+        means = self.scores.mean(1)
+        return float(means.std(ddof=1)) if len(means) > 1 else float("nan")
+
+    @property
+    def standard_error(self) -> float:
+        """The corrected standard error of the mean score; see `corrected_variance`."""
+        return float(np.sqrt(corrected_variance(self.scores, self.ratio)))
+
+    @property
+    def ratio(self) -> float:
+        """Number of validation examples over that of training examples, in the mean over folds."""
+        folds = self.scores.shape[1]
+        return self.fold_of.shape[1] / folds / self.train.shape[2]
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Return the corrected confidence interval of the mean score.
+
+        Args:
+            level: Probability with which it covers the expected score, in (0, 1).
+        """
+        return _interval(self.scores, self.ratio, level)
+
+    def left_out(self, repeat: int, fold: int) -> np.ndarray:
+        """Return the examples that a fold neither trains nor validates on, ascending.
+
+        Args:
+            repeat: Index of the repeat.
+            fold: Index of the fold.
+        """
+        others = np.flatnonzero(self.fold_of[repeat] != fold)
+        return np.setdiff1d(others, self.train[repeat, fold])
+
+    def __repr__(self) -> str:
+        repeats, folds = self.scores.shape
+        counts = f"{folds} folds" + (f" of {repeats} repeats" if repeats > 1 else "")
+        diverged = int((~np.isfinite(self.scores)).sum())
+        if diverged:
+            counts += f", {diverged} of {self.scores.size} runs diverged"
+        low, high = self.interval()
+        return f"{self.score.name} {self.mean:.4g} ({low:.4g} to {high:.4g}); {counts}"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Paired differences of two recipes over the same folds.
+
+    Attributes:
+        differences: Score of the first recipe minus that of the second, (repeats, folds).
+        ratio: Number of validation examples over that of training examples.
+        score: The figure that is compared.
+    """
+
+    differences: np.ndarray
+    ratio: float
+    score: Score
+
+    @property
+    def mean(self) -> float:
+        """The mean difference."""
+        return float(self.differences.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """The corrected standard error of the mean difference; see `corrected_variance`."""
+        return float(np.sqrt(corrected_variance(self.differences, self.ratio)))
+
+    @property
+    def statistic(self) -> float:
+        """Student's t: the mean over its standard error; 0 where all differences are 0."""
+        return self.mean / self.standard_error if self.mean != 0 else 0.0
+
+    @property
+    def p_value(self) -> float:
+        """Probability of such a |t| if both recipes are equally good (two-sided)."""
+        return float(2 * stdtr(self.differences.size - 1, -abs(self.statistic)))
+
+    @property
+    def better(self) -> str:
+        """The recipe with the better mean score: "first", "second" or "equal"."""
+        if self.mean == 0:
+            return "equal"
+        return "first" if self.score.sign * self.mean < 0 else "second"
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Return the corrected confidence interval of the mean difference.
+
+        Args:
+            level: Probability with which it covers the expected difference, in (0, 1).
+        """
+        return _interval(self.differences, self.ratio, level)
+
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        verdict = f"the {self.better} is better" if self.better != "equal" else "equal"
+        return (
+            f"difference of {self.score.name} {self.mean:.4g} ({low:.4g} to {high:.4g}), "
+            f"p = {self.p_value:.2g}: {verdict}"
+        )
+
+
+def cross_validate(
+    key: RandomKey,
+    recipe: FoldRecipe,
+    data: Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    folds: int = 5,
+    repeats: int = 1,
+    stratified: bool = False,
+    groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
+    **options: Unpack[Options],
+) -> CrossValidation:
+    """K-fold cross-validation: train on all folds but one, and validate on that one, for each fold.
+
+        result = search.cross_validate(key, recipe, data, epochs=20, batch_size=64, folds=5)
+        print(result)  # valid_loss 0.1432 (0.1201 to 0.1663); 5 folds
+
+    The run of a fold is `train.run` on its training part, validated on its validation part. All
+    runs are lanes of one program, which share the data. Every example is in the validation part of
+    exactly one fold of a repeat, and figures are exact means over the parts. Training parts must
+    have one size, since a padded example would enter the statistics of batch norm. If `folds` does
+    not divide n, a fold with a smaller validation part therefore leaves one random example out.
+
+    Statistics that are fitted to training inputs must be fitted in each fold. Give a function:
+
+        def make(train_part):
+            inputs, labels = train_part
+            return train.recipe(network, optimizer, prepare=data.standardize(inputs))
+
+    Early stopping chooses the epoch by the validation part of the fold, so that scores are then too
+    good; choose the number of epochs from the histories of another key instead.
+
+    [Stone 1974; Bengio and Grandvalet 2004, JMLR 5: no unbiased estimate of the variance exists;
+    corrected as by Nadeau and Bengio 2003, Machine Learning 52:239]
+
+    Args:
+        key: From `jax.random.key`. It determines folds and runs. Each run has a key of its own.
+        recipe: A recipe; or a function (training part of a fold) -> recipe, whose recipes differ in
+            numbers alone. The part is (inputs, targets), as the data is stored.
+        data: (inputs, targets), arrays whose first axis is the example, of length n.
+        epochs: Passes over the training part.
+        batch_size: Examples per step.
+        folds: Number of folds k, from 2 to n; n for leave-one-out.
+        repeats: Number of random divisions into folds.
+        stratified: Whether the numbers of examples of each class differ by at most 1 between folds.
+        groups: Group of each example, such as the patient of an image. No group is in the training
+            and the validation part of a fold, as in scikit-learn's GroupKFold. If folds then differ
+            in size, training parts are short of random examples of their largest groups.
+        options: `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max" for a metric
+            of your own. `lanes="auto"`, number of runs at a time.
+
+    Returns:
+        Scores with a corrected interval, histories, and out-of-fold predictions.
+
+    Raises:
+        FnnError: An argument is not valid. Raised before anything compiles.
+        NonFiniteError: The scores of all folds are NaN or infinite.
+    """
+    checks.key("key", key)
+    expect_arguments("cross_validate", signature_of(Settings), (), options)
+    settings = Settings(**options)
+    checks.whole("cross_validate repeats", repeats)
+    task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size)
+    draws = []
+    for repeat in range(repeats):
+        fold_key = jax.random.fold_in(jax.random.fold_in(key, FOLDS), repeat)
+        draws.append(
+            whole_folds(
+                "cross_validate",
+                fold_key,
+                task.data,
+                folds=folds,
+                stratified=stratified,
+                groups=groups,
+            )
+        )
+    fold_of = np.stack([one for one, _ in draws])
+    train = np.stack([one for _, one in draws])
+    parts = _Parts(fold_of, train)
+    recipes = _recipes_of_folds(recipe, task, parts)
+    _expect_runs(recipes, task, parts)
+    score = find_score(recipes[0], settings.score, settings.mode, has_valid=True)
+    results = _train_folds(key, recipes, task, parts, settings.lanes)
+    return _collect(results, parts, score)
+
+
+def compare(first: CrossValidation, second: CrossValidation) -> Comparison:
+    """Compare two recipes over the same folds, by the corrected resampled t-test.
+
+        first = search.cross_validate(key, recipe, data, epochs=20, batch_size=64)
+        second = search.cross_validate(key, other, data, epochs=20, batch_size=64)
+        print(search.compare(first, second))
+
+    t = mean(d) / √((1/J + n_valid/n_train) s²) for the differences d of J runs, with J - 1 degrees
+    of freedom. The correction accounts for training parts that overlap [Nadeau and Bengio 2003,
+    Machine Learning 52:239; for repeats Bouckaert and Frank 2004].
+
+    Args:
+        first: From `cross_validate`.
+        second: The same for another recipe, with the same key, data and folds.
+
+    Raises:
+        ConfigError: The folds or the figures differ.
+    """
+    for name, value in {"first": first, "second": second}.items():
+        if not isinstance(value, CrossValidation):
+            advice = "give the result of search.cross_validate"
+            raise ConfigError(f"compare {name}", "a CrossValidation", checks.show(value), advice)
+    same_folds = np.array_equal(first.fold_of, second.fold_of)
+    if not same_folds or not np.array_equal(first.train, second.train):
+        advice = "give both the same key, data, folds, repeats, stratified and groups"
+        raise ConfigError("compare second", "the folds of the first", "others", advice)
+    if first.score != second.score:
+        advice = "give both the same score="
+        got = second.score.name
+        raise ConfigError("compare second", f"the score {first.score.name}", got, advice)
+    return Comparison(first.scores - second.scores, first.ratio, first.score)
+
+
+def corrected_variance(values: np.ndarray, ratio: float) -> float:
+    """Variance of the mean over folds, (1/J + n_valid/n_train) s², of J values.
+
+    s²/J would be too small, since the runs share training examples [Nadeau and Bengio 2003, eq. 9].
+
+    Args:
+        values: Scores or differences of all folds and repeats.
+        ratio: n_valid/n_train.
+    """
+    return float((1 / values.size + ratio) * values.var(ddof=1))
+
+
+def _interval(values: np.ndarray, ratio: float, level: float) -> Interval:
+    checks.number("interval level", level, "(0, 1)")
+    quantile = stdtrit(values.size - 1, (1 + level) / 2)
+    width = quantile * np.sqrt(corrected_variance(values, ratio))
+    return Interval(float(values.mean() - width), float(values.mean() + width))
+
+
+class _Parts:
+    """Indices of the training and validation examples of each run; runs are (repeat, fold).
+
+    Attributes:
+        fold_of: (repeats, n).
+        train: (runs, m).
+        valid: (runs, largest part), padded by the last example of the part.
+        counts: Number of examples of each validation part, (runs,).
+    """
+
+    def __init__(self, fold_of: np.ndarray, train: np.ndarray):
+        self.fold_of = fold_of
+        self.shape = train.shape[:2]
+        self.train = train.reshape(-1, train.shape[2])
+        parts = [np.flatnonzero(row == fold) for row in fold_of for fold in range(train.shape[1])]
+        self.counts = np.array([len(part) for part in parts], np.int32)
+        size = self.counts.max()
+        padded = [np.pad(part, (0, size - len(part)), mode="edge") for part in parts]
+        self.valid = np.stack(padded).astype(np.int32)
+
+
+def _recipes_of_folds(recipe: FoldRecipe, task: Task, parts: _Parts) -> list[Recipe]:
+    """Return the recipe of each run; an FnnError unless they differ in numbers alone."""
+    runs = len(parts.train)
+    if isinstance(recipe, Recipe) or not callable(recipe):
+        return [expect_recipe("cross_validate", recipe)] * runs
+    recipes = []
+    for indices in parts.train:
+        taken = jax.tree.map(lambda leaf, indices=indices: np.asarray(leaf)[indices], task.data)
+        recipes.append(expect_recipe("cross_validate", recipe(taken)))
+    groups = group_by_structure(recipes)
+    if len(groups) > 1:
+        expected = f"the structure of the first fold, {recipes[0]}"
+        advice = "choose structure before the folds, and fit numbers in each of them"
+        other = recipes[groups[1][0]]
+        raise TreeMismatchError("cross_validate recipe", expected, other, advice)
+    return recipes
+
+
+def _expect_runs(recipes: list[Recipe], task: Task, parts: _Parts) -> None:
+    """Raise an FnnError if a recipe cannot be trained and validated on the parts."""
+    size = parts.train.shape[1]
+    if task.batch_size > size:
+        expected = f"at most the {size} training examples of a fold"
+        raise ConfigError(
+            "cross_validate batch_size", expected, task.batch_size, "use a smaller one"
+        )
+    if recipes[0].couples_examples:
+        expected = "a loss and metrics of separate examples"
+        advice = "split the data by data.k_fold, and call train.run"
+        raise ConfigError("cross_validate recipe", expected, "one that couples them", advice)
+    # The recipes differ in numbers alone. Each example is one of training and of validation.
+    prepare_task(recipes[:1], task.data, task.data, epochs=task.epochs, batch_size=task.batch_size)
+
+
+def _train_folds(
+    key: RandomKey, recipes: list[Recipe], task: Task, parts: _Parts, lanes: int | str
+) -> Any:
+    """Train all runs, and return their losses, figures, outputs and epochs, (runs, ...)."""
+    examples = parts.train.shape[1]
+    epochs, batch_size = task.epochs, task.batch_size
+    epoch_length = examples // batch_size
+
+    def run(recipe: Recipe, own: Any, common: Any) -> Any:
+        key, subset, valid, count = own
+        data, length = common
+
+        def validate(train_state: TrainState) -> dict[str, jax.Array]:
+            values = _measure(recipe, train_state, data, valid, batch_size)
+            # Padding has a weight of 0.
+            counted = (jnp.arange(len(valid)) < count).astype(jnp.result_type(float))
+            figures = reduce_examples(recipe, values, counted)
+            return {validation_name(name): value for name, value in figures.items()}
+
+        capacity = (epochs, epoch_length)
+        trained = train_on_subset(recipe, key, data, subset, length, capacity, validate)
+        outputs = _predict(recipe, trained.train_state, data, valid, batch_size)
+        return _without_state(trained), outputs, trained.train_state.step // epoch_length
+
+    keys = [
+        jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, RUNS), repeat), fold)
+        for repeat, fold in np.ndindex(*parts.shape)
+    ]
+
+    def own(indices: np.ndarray) -> Any:
+        run_keys = jnp.stack([keys[index] for index in indices])
+        orders = [epoch_orders(keys[index], epochs, examples, batch_size) for index in indices]
+        lengths = np.full(len(indices), epoch_length, np.int32)
+        subset = Subset(parts.train[indices], jnp.stack(orders), lengths)
+        return run_keys, subset, parts.valid[indices], parts.counts[indices]
+
+    program = LaneMap(("cross-validation", epochs, batch_size), run, recipes[0], lanes)
+    return program(
+        recipes,
+        own,
+        (task.data, host_lengths(epochs, epoch_length)),
+        probe=(task.data, host_lengths(1, min(epoch_length, 8))),
+    )
+
+
+def _without_state(trained: Trained) -> dict[str, Any]:
+    return {LOSS: trained.losses.mean(1), **trained.figures}
+
+
+def _measure(
+    recipe: Recipe, train_state: TrainState, data: Data, indices: jax.Array, batch_size: int
+) -> dict[str, Any]:
+    """Return the values of loss and metrics for each of the examples of these indices."""
+    forward = _forward(recipe, train_state, data)
+
+    def measure(index: Step, indices: jax.Array) -> dict[str, Any]:
+        targets = take_examples(data[1], indices)
+        return measure_examples(recipe, forward(index, indices), targets)
+
+    return map_batches(measure, (indices,), batch_size)
+
+
+def _predict(
+    recipe: Recipe, train_state: TrainState, data: Data, indices: jax.Array, batch_size: int
+) -> Any:
+    """Return the outputs for the examples of these indices."""
+    return map_batches(_forward(recipe, train_state, data), (indices,), batch_size)
+
+
+def _forward(recipe: Recipe, train_state: TrainState, data: Data) -> Callable[..., Any]:
+    """Return the function (index of a batch, indices of its examples) -> outputs."""
+    given = weights(recipe, train_state)
+    # The draws are those of validation in train.run.
+    key = derive_key(train_state, EVALUATION, train_state.step)
+
+    def forward(index: Step, indices: jax.Array) -> Any:
+        return forward_pass(recipe, given, take_examples(data[0], indices), key, index)
+
+    return forward
+
+
+def _collect(results: Any, parts: _Parts, score: Score) -> CrossValidation:
+    """Return the results, given those of the runs."""
+    figures, outputs, epochs = results
+    scores = score.of(figures, epochs)
+    if not np.isfinite(scores).any():
+        got = f"{len(scores)} runs, all of them NaN or infinite"
+        advice = "lower the learning rate, and train one run first"
+        raise NonFiniteError(f"cross_validate {score.name}", "a finite score", got, advice)
+    repeats, examples = parts.fold_of.shape
+
+    def scatter(values: np.ndarray) -> np.ndarray:
+        # (runs, padded, ...) -> (repeats, n, ...)
+        placed = np.empty((repeats, examples, *values.shape[2:]), values.dtype)
+        for run, row in enumerate(values):
+            indices = parts.valid[run, : parts.counts[run]]
+            placed[run // parts.shape[1], indices] = row[: parts.counts[run]]
+        return placed
+
+    return CrossValidation(
+        scores=scores.reshape(parts.shape),
+        histories={name: rows.reshape(*parts.shape, -1) for name, rows in figures.items()},
+        predictions=jax.tree.map(scatter, outputs),
+        fold_of=parts.fold_of,
+        train=parts.train.reshape(*parts.shape, -1),
+        score=score,
+    )
