@@ -34,6 +34,8 @@ from fnn.values import expect_arguments, signature_of
 # Uses of the key of a cross-validation.
 FOLDS, RUNS = 0, 1
 
+SIGNIFICANCE = 0.05  # p-value below which a comparison names the better recipe
+
 # A recipe, or the recipe of a fold as a function of its training part.
 FoldRecipe = Recipe | Callable[[Data], Recipe]
 
@@ -201,7 +203,9 @@ class Comparison:
 
     def __repr__(self) -> str:
         low, high = self.interval()
-        verdict = f"the {self.better} is better" if self.better != "equal" else "equal"
+        verdict = "no significant difference"
+        if self.p_value < SIGNIFICANCE:
+            verdict = f"the {self.better} is better"
         return (
             f"difference of {self.score.name} {self.mean:.4g} ({low:.4g} to {high:.4g}), "
             f"p = {self.p_value:.2g}: {verdict}"

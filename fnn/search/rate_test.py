@@ -27,7 +27,8 @@ from fnn.values import Made
 USEFUL_SHARE = 0.5  # of the best progress, which the low end of the band reaches
 NEAR_SHARE = 0.98  # of the best progress, which the suggestion reaches
 TAIL_SHARE = 0.25  # of the steps, whose mean loss is compared
-ROUNDING = 1e-4  # relative rise of the loss that is no divergence
+ROUNDING = 1e-4  # relative rise of the loss that is no divergence,
+NOISE = 0.02  # and the rise relative to the largest fall
 MAIN_NUMBERS = ("peak", "value", "start", "schedule")  # of a schedule, the first that it has
 
 
@@ -140,7 +141,7 @@ def rate_test(
     The loss of a rate is its mean over the last quarter of the steps. Progress is the fall from the
     loss of the untrained parameters on the same batches. All rates of a seed have the same
     initialization, batches and noise. A rate is stable if its losses are finite and its loss is not
-    above that of the untrained parameters.
+    above that of the untrained parameters (by more than 2 % of the largest fall).
 
     - high: the largest rate such that it and all smaller ones are stable, for every seed.
     - suggested: the smallest stable rate with at least 98 % of the best progress.
@@ -218,8 +219,9 @@ def find_band(rates: np.ndarray, losses: np.ndarray, baseline: np.ndarray) -> Ba
     """
     after = _tail_mean(losses)  # (rates, seeds)
     before = _tail_mean(baseline)  # (seeds,)
-    slack = ROUNDING * np.abs(before)
     is_finite = np.isfinite(losses).all(2)
+    fall = before - np.where(is_finite, after, np.inf).min(0)
+    slack = ROUNDING * np.abs(before) + NOISE * np.maximum(fall, 0)
     is_stable = (is_finite & (after <= before + slack)).all(1)
     # The number of stable rates before the first one that is not.
     count = len(rates) if is_stable.all() else int(is_stable.argmin())
