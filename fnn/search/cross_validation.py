@@ -14,13 +14,13 @@ from fnn.data.split import whole_folds
 from fnn.errors import ConfigError, NonFiniteError, TreeMismatchError
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
-from fnn.search.random import group_by_structure
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
     Trained,
     epoch_orders,
     host_lengths,
+    stack_keys,
     train_on_subset,
 )
 from fnn.train.evaluate import forward_pass, map_batches, weights
@@ -295,6 +295,7 @@ def cross_validate(
     recipes = _recipes_of_folds(recipe, task, parts)
     _expect_runs(recipes, task, parts)
     score = find_score(recipes[0], settings.score, settings.mode, has_valid=True)
+    expect_one_number("cross_validate", score, recipes[0], task.data)
     results = _train_folds(key, recipes, task, parts, settings.lanes)
     return _collect(results, parts, score)
 
@@ -381,13 +382,17 @@ def _recipes_of_folds(recipe: FoldRecipe, task: Task, parts: _Parts) -> list[Rec
     for indices in parts.train:
         taken = jax.tree.map(lambda leaf, indices=indices: np.asarray(leaf)[indices], task.data)
         recipes.append(expect_recipe("cross_validate", recipe(taken)))
-    groups = group_by_structure(recipes)
-    if len(groups) > 1:
-        expected = f"the structure of the first fold, {recipes[0]}"
-        advice = "choose structure before the folds, and fit numbers in each of them"
-        other = recipes[groups[1][0]]
-        raise TreeMismatchError("cross_validate recipe", expected, other, advice)
+    for other in recipes:
+        if _structure(other) != _structure(recipes[0]):
+            expected = f"the structure of the first fold, {recipes[0]}"
+            advice = "choose structure before the folds, and fit numbers in each of them"
+            raise TreeMismatchError("cross_validate recipe", expected, other, advice)
     return recipes
+
+
+def _structure(recipe: Recipe) -> Any:
+    leaves, structure = jax.tree.flatten(recipe)
+    return structure, [np.shape(leaf) for leaf in leaves]
 
 
 def _expect_runs(recipes: list[Recipe], task: Task, parts: _Parts) -> None:
@@ -421,7 +426,9 @@ def _train_folds(
         def validate(train_state: TrainState) -> dict[str, jax.Array]:
             values = _measure(recipe, train_state, data, valid, batch_size)
             # Padding has a weight of 0.
-            counted = (jnp.arange(len(valid)) < count).astype(jnp.result_type(float))
+            counted = (jnp.arange(len(valid), dtype=jnp.int32) < count).astype(
+                jnp.result_type(float)
+            )
             figures = reduce_examples(recipe, values, counted)
             return {validation_name(name): value for name, value in figures.items()}
 
@@ -436,7 +443,7 @@ def _train_folds(
     ]
 
     def own(indices: np.ndarray) -> Any:
-        run_keys = jnp.stack([keys[index] for index in indices])
+        run_keys = stack_keys([keys[index] for index in indices])
         orders = [epoch_orders(keys[index], epochs, examples, batch_size) for index in indices]
         lengths = np.full(len(indices), epoch_length, np.int32)
         subset = Subset(parts.train[indices], jnp.stack(orders), lengths)

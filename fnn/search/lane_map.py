@@ -17,19 +17,21 @@ from fnn.search.lanes import (
     MAX_LANES_ELSEWHERE,
     MEMORY_SHARE,
     free_memory,
-    of_single_lane,
     seconds_of,
     stack_leaves,
 )
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
 
+SEQUENCE = 8  # lanes of one call, where they are computed one after another
+
 
 class LaneMap:
     """function(recipe, own, common) for many lanes, as one program.
 
     Attributes:
-        size: Number of lanes at a time; 1 if they are computed one after another.
+        width: Number of lanes at a time; 1 if they are computed one after another; 0 if it is
+            chosen by the first call.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class LaneMap:
         self._name = name
         self._function = function
         self._recipe = recipe
-        self.size = 0 if lanes == "auto" else checks.whole("lanes", lanes)
+        self.width = 0 if lanes == "auto" else checks.whole("lanes", lanes)
 
     def __call__(
         self,
@@ -77,46 +79,48 @@ class LaneMap:
         def arguments(indices: np.ndarray) -> Any:
             return [leaf[indices] for leaf in leaves], own(indices)
 
-        if not self.size:
-            self.size = self._best_size(count, arguments, probe)
-        size = min(self.size, count)
+        if not self.width:
+            self.width = self._best_width(count, arguments, probe)
+        width = min(self.width, count)
+        size = width if width > 1 else min(SEQUENCE, count)
         results = []
         for first in range(0, count, size):
             # The last batch is padded by its last lane.
             indices = np.minimum(np.arange(first, first + size), count - 1)
             part = arguments(indices)
-            done = self._compiled(size, part, common)(*part, common)
+            done = self._compiled(width, part, common)(*part, common)
             results.append(jax.tree.map(np.asarray, done))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
-    def _best_size(self, count: int, arguments: Callable[[np.ndarray], Any], probe: Any) -> int:
-        """Return the number of lanes that takes the least time per lane."""
+    def _best_width(self, count: int, arguments: Callable[[np.ndarray], Any], probe: Any) -> int:
+        """Return the number of lanes at a time that takes the least time per lane."""
         if count == 1:
             return 1
-        seconds, memory = self._measure(arguments(np.zeros(1, int)), probe)
+        alone, memory = self._measure(1, arguments(np.arange(min(SEQUENCE, count))), probe)
         fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
         limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
         # Batches of equal size need the least padding.
         batches = -(-count // min(count, fitting, limit))
-        size = -(-count // batches)
-        if size == 1:
+        width = -(-count // batches)
+        if width == 1:
             return 1
-        together, _ = self._measure(arguments(np.arange(size)), probe)
-        return size if together / size < seconds else 1
+        together, _ = self._measure(width, arguments(np.arange(width)), probe)
+        return width if together < alone else 1
 
-    def _measure(self, part: Any, probe: Any) -> tuple[float, int]:
-        """Return the seconds of one call, and the bytes of a lane."""
-        size = len(jax.tree.leaves(part[1])[0])
-        program = self._compiled(size, part, probe)
+    def _measure(self, width: int, part: Any, probe: Any) -> tuple[float, int]:
+        """Return the seconds and the bytes of memory of one lane."""
+        size = len(jax.tree.leaves(part)[0])
+        program = self._compiled(width, part, probe)
         # The first call allocates memory.
         jax.block_until_ready(program(*part, probe))
-        seconds = seconds_of(lambda: program(*part, probe))
+        seconds = seconds_of(lambda: program(*part, probe)) / size
         analysis = program.memory_analysis()
-        used = analysis.temp_size_in_bytes + 2 * analysis.output_size_in_bytes
-        return seconds, used // size
+        # Lanes one after another share the memory of temporary values.
+        used = analysis.temp_size_in_bytes / width + 2 * analysis.output_size_in_bytes / size
+        return seconds, int(used)
 
-    def _compiled(self, size: int, part: Any, common: Any) -> Any:
-        """Return the compiled program, shared by recipes of this structure."""
+    def _compiled(self, width: int, part: Any, common: Any) -> Any:
+        """Return the compiled program of a batch of lanes, shared by recipes of this structure."""
         structure = jax.tree.structure(self._recipe)
         function = self._function
 
@@ -126,11 +130,16 @@ class LaneMap:
             _ = recipe.built
             return function(recipe, own, common)
 
+        def one_after_another(leaves: list[Any], own: Any, common: Any) -> Any:
+            return jax.lax.map(lambda parts: lane(parts[0], parts[1], common), (leaves, own))
+
         def compute() -> Any:
-            axes = (0, 0, None)
-            mapped = of_single_lane(lane, axes, 0) if size == 1 else jax.vmap(lane, axes)
+            mapped = jax.vmap(lane, (0, 0, None)) if width > 1 else one_after_another
             return jax.jit(mapped).lower(*part, common).compile()
 
         leaves, arguments = jax.tree.flatten((part, common))
         signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
-        return shared(self._recipe, ("lane map", self._name, size, signature, arguments), compute)
+        # The default dtype changes under jax.enable_x64.
+        dtype = jnp.result_type(float).name
+        key = ("lane map", self._name, width, dtype, signature, arguments)
+        return shared(self._recipe, key, compute)

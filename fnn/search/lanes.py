@@ -234,7 +234,7 @@ class Lanes:
             return function(recipe, *arguments)
 
         if size == 1:
-            return of_single_lane(lane, (0, *in_axes), out_axes)
+            return _of_single_lane(lane, (0, *in_axes), out_axes)
         return jax.vmap(lane, (0, *in_axes), out_axes)
 
     def _compiled(
@@ -271,7 +271,9 @@ class Lanes:
         states = self._start_program(key, size)(leaves, key, self.task.data)
         # No epoch: memory is allocated before the time is measured.
         jax.block_until_ready(self._advance(leaves, states, 0, size))
-        seconds = seconds_of(lambda: self._advance(leaves, states, 1, size))
+        before = time.perf_counter()
+        jax.block_until_ready(self._advance(leaves, states, 1, size))
+        seconds = time.perf_counter() - before
         analysis = self._advance_program(leaves, states, size).memory_analysis()
         used = analysis.temp_size_in_bytes + 2 * analysis.output_size_in_bytes
         return seconds, used // size
@@ -313,7 +315,7 @@ def _advance_epochs(
     return jax.lax.fori_loop(0, epochs, body, (train_state, records))
 
 
-def of_single_lane(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
+def _of_single_lane(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
     """Return jax.vmap(function, in_axes, out_axes) for one lane, computed without a map."""
 
     def first(axis: int | None, tree: Any) -> Any:

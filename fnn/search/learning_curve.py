@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import stdtrit
 
@@ -18,11 +17,12 @@ from fnn.optim.transforms.plateau import has_plateau
 from fnn.search.cross_validation import Options, Settings
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
     epoch_orders,
     host_lengths,
+    stack_keys,
     train_on_subset,
 )
 from fnn.train.evaluate import validate
@@ -99,7 +99,8 @@ class PowerLaw:
             deviation = np.full_like(n, np.inf)
         width = stdtrit(max(self.freedom, 1), (1 + level) / 2) * deviation
         mean = self.a + height * decay
-        return Estimate(mean, mean - width, mean + width)
+        ends = (mean, mean - width, mean + width)
+        return Estimate(*(map(float, ends) if n.ndim == 0 else ends))
 
     def __repr__(self) -> str:
         sign = "-" if self.b < 0 else "+"
@@ -229,6 +230,7 @@ def learning_curve(
         checks.whole("learning_curve steps", steps)
         _expect_fixed_steps(recipe, task)
     score = find_score(recipe, settings.score, settings.mode, has_valid=True)
+    expect_one_number("learning_curve", score, recipe, task.data)
     chosen = _expect_sizes(sizes, task)
     orders = [
         nested_order(
@@ -434,4 +436,4 @@ class _Runs:
             subsets.append(self.orders[seed, : self.sizes[-1]])
             lengths.append(length)
         subset = Subset(np.stack(subsets), np.stack(orders), np.array(lengths, np.int32))
-        return jnp.stack(keys), subset
+        return stack_keys(keys), subset

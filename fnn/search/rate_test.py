@@ -183,7 +183,8 @@ def rate_test(
     target = _constant_path(recipe, path)
     # The first run, at a rate of 0, measures the loss of the untrained parameters.
     recipes = [_with_rate(recipe, target, rate) for rate in (0.0, *tested.tolist())]
-    task = prepare_task(recipes[:1], data, None, epochs=1, batch_size=batch_size)
+    # A recipe with early stopping or optim.plateau needs validation, which the test never makes.
+    task = prepare_task(recipes[:1], data, data, epochs=1, batch_size=batch_size)
     examples = len(jax.tree.leaves(task.data)[0])
     epoch_length = steps_per_epoch(task.data, batch_size)
     epochs = -(-steps // epoch_length)

@@ -5,7 +5,7 @@ same steps on the same examples with the same draws. The order of its examples i
 program, so that runs on subsets of any sizes share one compilation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -134,9 +134,15 @@ def epoch_orders(key: RandomKey, epochs: int, examples: int, batch_size: int) ->
     def of_epoch(epoch: Step) -> jax.Array:
         return order_examples(key, epoch, examples, batch_size)
 
-    orders = jax.lax.map(of_epoch, jnp.arange(epochs))
+    orders = jax.lax.map(of_epoch, jnp.arange(epochs, dtype=jnp.int32))
     # (epochs, steps, batch) -> (all steps, batch)
     return orders.reshape(-1, batch_size)
+
+
+def stack_keys(keys: Sequence[RandomKey]) -> jax.Array:
+    """Stack keys that are used elsewhere too."""
+    # Clones, which JAX's key-reuse checker does not report.
+    return jnp.stack([jax.random.clone(key) for key in keys])
 
 
 def host_lengths(segments: int, steps: int) -> Length:

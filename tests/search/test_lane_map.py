@@ -43,6 +43,15 @@ def test_a_map_of_recipes_of_one_structure_compiles_once():
     assert len(traces) == 1
 
 
+def test_more_lanes_than_those_of_a_call_are_computed_one_after_another():
+    recipes = [train.recipe(nn.dense(1), optim.sgd(rate)) for rate in np.linspace(0.1, 1, 11)]
+    own = np.arange(11, dtype=np.float32)
+    found = LaneMap("weigh", weigh, recipes[0], 1)(
+        recipes, lambda indices: own[indices], {"shift": np.float32(0)}, probe=()
+    )
+    np.testing.assert_allclose(found["sum"], np.linspace(0.1, 1, 11) * own, rtol=1e-6)
+
+
 def test_arguments_in_common_are_not_copied_for_the_lanes():
     data = np.zeros((1000, 10), np.float32)
     indices = np.arange(8 * 4).reshape(8, 4)

@@ -43,7 +43,7 @@ def test_a_point_is_the_run_of_a_prefix(x64, key, length):
             epochs=epochs,
             batch_size=4,
         )
-        assert found.steps[place] == single.train_state.step
+        assert found.steps[place] == int(single.train_state.step)
         expected = single.history.valid_loss[-1]
         np.testing.assert_allclose(found.scores[place, 1], expected, rtol=1e-9)
 

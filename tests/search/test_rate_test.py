@@ -27,12 +27,9 @@ def recipe(optimizer, loss=half_square, **options):
     return train.recipe(nn.dense(1, use_bias=False), optimizer, loss=loss, **options)
 
 
-def test(key, optimizer, loss=half_square, **options):
+def rates_of(key, optimizer, loss=half_square, **options):
     options = {"steps": 80, "rates": 29, "seeds": 2, "lanes": 64} | options
     return search.rate_test(key, recipe(optimizer, loss), QUADRATIC, batch_size=3, **options)
-
-
-test.__test__ = False
 
 
 @pytest.mark.parametrize(
@@ -41,7 +38,7 @@ test.__test__ = False
     ids=["sgd: 2/L", "heavy ball: 2 (1 + b)/L"],
 )
 def test_on_a_quadratic_the_loss_falls_below_the_limit_and_rises_above(x64, key, optimizer, limit):
-    found = test(key, optimizer, low=0.1 * limit, high=3 * limit, rates=40)
+    found = rates_of(key, optimizer, low=0.1 * limit, high=3 * limit, rates=40)
     falls = found.tail_losses < found.baseline[:, -20:].mean(1)
     np.testing.assert_array_equal(falls, np.repeat(found.rates[:, None] < limit, 2, 1))
     assert found.high == found.rates[found.rates < limit].max()
@@ -49,7 +46,7 @@ def test_on_a_quadratic_the_loss_falls_below_the_limit_and_rises_above(x64, key,
 
 
 def test_each_rate_is_a_run_at_a_constant_rate(x64, key):
-    found = test(key, optim.sgd(optim.cosine(0.3, steps=50)), rates=3, low=0.01, high=0.1)
+    found = rates_of(key, optim.sgd(optim.cosine(0.3, steps=50)), rates=3, low=0.01, high=0.1)
     for index, rate in enumerate(found.rates):
         single = train.run(
             jax.random.fold_in(key, 1), recipe(optim.sgd(rate)), QUADRATIC, epochs=80, batch_size=3
@@ -60,12 +57,12 @@ def test_each_rate_is_a_run_at_a_constant_rate(x64, key):
 def test_the_suggestion_of_sgd_moves_by_the_inverse_scale_of_the_loss_and_that_of_adam_stays(
     x64, key
 ):
-    sgd, sgd_scaled = (test(key, optim.sgd(1.0), loss) for loss in (half_square, scaled(100.0)))
+    sgd, sgd_scaled = (rates_of(key, optim.sgd(1.0), loss) for loss in (half_square, scaled(100.0)))
     assert sgd.suggested != sgd.rates[0]
     for name in ("low", "suggested", "high"):
         np.testing.assert_allclose(getattr(sgd_scaled, name), getattr(sgd, name) / 100)
     adam, adam_scaled = (
-        test(key, optim.adam(1.0, eps=1e-30), loss) for loss in (half_square, scaled(100.0))
+        rates_of(key, optim.adam(1.0, eps=1e-30), loss) for loss in (half_square, scaled(100.0))
     )
     for name in ("low", "suggested", "high"):
         assert getattr(adam_scaled, name) == getattr(adam, name)
@@ -103,7 +100,7 @@ def test_the_suggestion_replaces_the_number_at_the_path_and_leaves_the_schedule(
         (optim.sgd(optim.warmup(0.1, warmup_steps=3)), "optimizer.rate.schedule"),
         (optim.sgd(0.1), "optimizer.rate"),
     ]:
-        found = test(key, optimizer, rates=5, low=0.01, high=10.0, steps=10)
+        found = rates_of(key, optimizer, rates=5, low=0.01, high=10.0, steps=10)
         assert found.path == path
         assert found.recipe == recipe(optimizer).replace_at(path, found.suggested)
         assert f"{path}: low " in repr(found)
@@ -112,7 +109,7 @@ def test_the_suggestion_replaces_the_number_at_the_path_and_leaves_the_schedule(
 def test_a_run_is_bitwise_the_same_after_a_test(key):
     one = recipe(optim.momentum(0.1))
     before = train.run(key, one, QUADRATIC, epochs=3, batch_size=2)
-    test(key, optim.momentum(0.1), rates=3)
+    rates_of(key, optim.momentum(0.1), rates=3)
     after = train.run(key, one, QUADRATIC, epochs=3, batch_size=2)
     assert (before.history.loss == after.history.loss).all()
 
@@ -126,15 +123,15 @@ def test_all_rates_and_seeds_and_later_tests_share_one_compilation(key):
         return half_square(outputs, targets)
 
     options = {"steps": 5, "rates": 4, "lanes": 5}
-    test(key, optim.sgd(1.0), counted, seeds=1, **options)
+    rates_of(key, optim.sgd(1.0), counted, seeds=1, **options)
     once = len(traces)
-    test(key, optim.sgd(0.1), counted, seeds=3, low=1e-3, **options)
+    rates_of(key, optim.sgd(0.1), counted, seeds=3, low=1e-3, **options)
     # The loss is traced again where the data is checked, with the outputs' shapes alone.
     assert len(traces) <= once + 1
 
 
 def test_any_number_of_lanes_gives_the_same_losses(key):
-    several = [test(key, optim.sgd(1.0), rates=4, steps=8, lanes=n) for n in (1, 2, "auto")]
+    several = [rates_of(key, optim.sgd(1.0), rates=4, steps=8, lanes=n) for n in (1, 2, "auto")]
     for other in several[1:]:
         np.testing.assert_allclose(other.losses, several[0].losses, rtol=1e-5)
 
@@ -174,22 +171,34 @@ def test_wrong_arguments_raise(key, name):
         search.rate_test(*first, **given)
 
 
+def test_early_stopping_and_plateau_do_not_matter(key):
+    plain = rates_of(key, optim.sgd(0.1), rates=3, steps=4)
+    plateau = optim.plateau(optim.sgd(0.1), patience=1)
+    one = recipe(plateau, early_stopping=train.early_stopping(1))
+    found = search.rate_test(key, one, QUADRATIC, batch_size=3, steps=4, rates=3, seeds=2)
+    np.testing.assert_allclose(found.losses, plain.losses, rtol=1e-6)
+    assert found.path == "optimizer.optimizer.rate"
+    assert found.recipe.early_stopping == one.early_stopping
+
+
 def test_a_path_within_a_list_of_rates_is_a_constant_rate(key):
     optimizer = optim.sgd(optim.piecewise([0.1, 0.2], boundaries=[5]))
-    found = test(key, optimizer, path="optimizer.rate.rates.1", rates=3, low=0.01, high=0.3)
+    found = rates_of(key, optimizer, path="optimizer.rate.rates.1", rates=3, low=0.01, high=0.3)
     assert found.recipe["optimizer.rate.rates.0"] == 0.1
     assert found.recipe["optimizer.rate.rates.1"] == found.suggested
-    plain = test(key, optim.sgd(1.0), rates=3, low=0.01, high=0.3)
+    plain = rates_of(key, optim.sgd(1.0), rates=3, low=0.01, high=0.3)
     np.testing.assert_array_equal(found.losses, plain.losses)
 
 
 def test_without_any_rate_at_which_the_loss_falls_the_test_raises(key):
     with pytest.raises(ConfigError, match="rate_test low: expected a rate at which the loss falls"):
-        test(key, optim.sgd(1.0), low=10.0, high=100.0)
+        rates_of(key, optim.sgd(1.0), low=10.0, high=100.0)
     with pytest.raises(NonFiniteError, match="rate_test loss: expected a finite one before"):
-        test(key, optim.sgd(1.0), lambda outputs, targets: half_square(outputs, targets) * jnp.nan)
+        rates_of(
+            key, optim.sgd(1.0), lambda outputs, targets: half_square(outputs, targets) * jnp.nan
+        )
 
 
 def test_an_unknown_option_raises(key):
     with pytest.raises((ArgumentError, TypeError)):
-        test(key, optim.sgd(1.0), rate=3)
+        rates_of(key, optim.sgd(1.0), rate=3)
