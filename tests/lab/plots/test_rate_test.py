@@ -44,7 +44,7 @@ def test_tick_labels_are_plain_numbers():
 
 
 def test_anything_else_raises():
-    with pytest.raises(ConfigError, match="plot_rate_test: expected a RateTest, got float64"):
+    with pytest.raises(ConfigError, match="plot_rate_test: expected a RateTest, got float"):
         lab.plot_rate_test(RATES)
     with pytest.raises(ConfigError, match="path: expected a suffix among"):
         lab.plot_rate_test(made([0.9, 0.4, 0.1, 2, 3]), "x.nothing")
