@@ -135,32 +135,6 @@ class Made(Shown):
             raise ConfigError(f"{maker.name} {name}", expected, repr(name), "check the spelling")
         return self.called_with(self.arguments | changes)
 
-    def replace_at(self, path: str, value: Any) -> Any:
-        """The value of the same call with the leaf or made value at a path replaced.
-
-            recipe.replace_at("optimizer.rate.peak", 0.1)
-
-        Args:
-            path: As for `[]`, or the name of an argument that was left at its default.
-            value: The new leaf or made value.
-
-        Raises:
-            ConfigError: There is no leaf at this path; the error lists the paths.
-        """
-        children = list(self._children)
-        for index, (key, child) in enumerate(self.by_key()):
-            if path == key:
-                children[index] = value
-            elif path.startswith(f"{key}.") and isinstance(child, Made):
-                children[index] = child.replace_at(path.removeprefix(f"{key}."), value)
-            else:
-                continue
-            return self.called_with(self._structure.filled(tuple(children)))
-        if path in self._structure.maker.kinds:
-            return self.replace(**{path: value})
-        # Raises the error with the known paths.
-        return self[path]
-
     def called_with(self, arguments: dict[str, Any]) -> Any:
         """The value of a call of the same maker with these arguments, by name."""
         maker = self._structure.maker
@@ -190,6 +164,33 @@ class Made(Shown):
         known = ", ".join(self._structure.keys) or "none"
         expected = f"the path of a leaf or a made value, among {known}"
         raise ConfigError(f"{self._structure.maker.name} path", expected, path, "check the name")
+
+    def replace_at(self, path: str, value: Any) -> Any:
+        """The value of the same call with the leaf or made value at a path replaced.
+
+            recipe.replace_at("optimizer.rate.peak", 0.1)
+
+        Args:
+            path: As for `[]`, or the name of an argument that was left at its default.
+            value: The new leaf or made value.
+
+        Raises:
+            ConfigError: There is no leaf at this path; the error lists the paths.
+        """
+        maker = self._structure.maker
+        children = list(self._children)
+        for index, (key, child) in enumerate(self.by_key()):
+            if path == key:
+                children[index] = value
+            elif path.startswith(f"{key}.") and isinstance(child, Made):
+                children[index] = child.replace_at(path.removeprefix(f"{key}."), value)
+            else:
+                continue
+            return maker.apply(maker.public, self._structure.filled(tuple(children)))
+        if path in maker.kinds:
+            return self.replace(**{path: value})
+        # Raises the error with the known paths.
+        return self[path]
 
     def __eq__(self, other: object) -> bool:
         if self is other:
