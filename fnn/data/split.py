@@ -131,15 +131,7 @@ def k_fold(
         DTypeError: `key` is not a key, `stratified` without integer labels, or `groups`, or with
             them the key or the labels, are traced.
     """
-    checks.key("k_fold key", key)
-    n = _count_examples("k_fold data", data)
-    if checks.whole("k_fold folds", folds, 2) > n:
-        raise ConfigError(
-            "k_fold folds",
-            f"at most the {n} examples",
-            folds,
-            "choose fewer",
-        )
+    n = _expect_folds("k_fold", key, data, folds)
     size = n // folds
     labels = _class_labels("k_fold data", data, stratified)
     if groups is not None:
@@ -152,6 +144,100 @@ def k_fold(
         others = [*valid[:fold], *valid[fold + 1 :], remaining]
         train.append(jnp.sort(jnp.concatenate(others)))
     return Folds(jnp.stack(train), jnp.stack(valid))
+
+
+def whole_folds(
+    where: str,
+    key: RandomKey,
+    data: Data,
+    *,
+    folds: int,
+    stratified: bool = False,
+    groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Assign every example to exactly one fold, and draw training parts of one size.
+
+    Without groups, the sizes of the folds differ by at most 1; where stratified, so do the counts
+    of each class. Training parts are short of random examples, so that they are as large as that of
+    the largest fold: without groups of at most one, with groups of examples of their largest ones.
+
+    Args:
+        where: Name of the function in errors.
+        key: Random key, not traced.
+        data: (inputs, targets).
+        folds: Number of folds.
+        stratified: As for `k_fold`.
+        groups: As for `k_fold`.
+
+    Returns:
+        The fold of each example (n,), and the training indices of each fold, ascending,
+        (folds, n - largest fold).
+    """
+    n = _expect_folds(where, key, data, folds)
+    labels = _class_labels(f"{where} data", data, stratified)
+    if groups is not None:
+        return _Groups(where, key, groups, labels, n).draw_whole_folds(folds)
+    _expect_known(where, key=key, data=labels)
+    order = np.asarray(permutation(key, n))
+    fold_of = np.empty(n, int)
+    # Consecutive positions, and so the examples of a class, go to the folds in turn.
+    fold_of[_by_class(order, labels)] = np.arange(n) % folds
+    size = n - np.bincount(fold_of).max()
+    train = [np.sort(order[fold_of[order] != fold][:size]) for fold in range(folds)]
+    return fold_of, np.stack(train).astype(np.int32)
+
+
+def nested_order(where: str, key: RandomKey, data: Data, *, stratified: bool) -> np.ndarray:
+    """Draw an order of the examples (n,) whose prefixes are random subsets.
+
+    Args:
+        where: Name of the function in errors.
+        key: Random key, not traced.
+        data: (inputs, targets).
+        stratified: Whether every prefix has the shares of the classes, to within one example each.
+    """
+    n = _count_examples(f"{where} data", data)
+    labels = _class_labels(f"{where} data", data, stratified)
+    _expect_known(where, key=key, data=labels)
+    order = np.asarray(permutation(key, n))
+    if labels is None:
+        return order
+    sorted_order = _by_class(order, labels)
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    # Example j of a class of c examples is at time (j + ½) / c. Ties are in random order.
+    times = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+    rank = np.empty(n, int)
+    rank[order] = np.arange(n)
+    return sorted_order[np.lexsort((rank[sorted_order], times))]
+
+
+def _by_class(order: np.ndarray, labels: Any) -> np.ndarray:
+    """Sort an order of examples by class, if there are labels; it stays random within a class."""
+    if labels is None:
+        return order
+    return order[np.argsort(np.asarray(labels)[order], kind="stable")]
+
+
+def _expect_known(where: str, **values: Any) -> None:
+    """Raise DTypeError if the numbers of a value are traced, on which sizes of parts depend."""
+    for name, value in values.items():
+        if any(not checks.is_concrete(leaf) for leaf in jax.tree.leaves(value)):
+            advice = "draw the parts outside of jax.jit"
+            raise DTypeError(f"{where} {name}", "known values", "a traced array", advice)
+
+
+def _expect_folds(where: str, key: RandomKey, data: Data, folds: int) -> int:
+    """Return the number of examples, of which there are as many as folds; ConfigError otherwise."""
+    checks.key(f"{where} key", key)
+    n = _count_examples(f"{where} data", data)
+    if checks.whole(f"{where} folds", folds, 2) > n:
+        raise ConfigError(
+            f"{where} folds",
+            f"at most the {n} examples",
+            folds,
+            "choose fewer",
+        )
+    return n
 
 
 def _count_examples(where: str, data: Data) -> int:
@@ -252,11 +338,7 @@ class _Groups:
         labels: Any,
         n: int,
     ):
-        # The sizes of the parts follow from the numbers, so none of them can be traced.
-        for name, value in {"groups": groups, "key": key, "data": labels}.items():
-            if any(not checks.is_concrete(leaf) for leaf in jax.tree.leaves(value)):
-                advice = "draw the parts outside of jax.jit"
-                raise DTypeError(f"{where} {name}", "known values", "a traced array", advice)
+        _expect_known(where, groups=groups, key=key, data=labels)
         self.where = where
         self.codes = _group_codes(f"{where} groups", groups, n)
         self.count = int(self.codes.max()) + 1
@@ -279,6 +361,20 @@ class _Groups:
 
     def draw_folds(self, folds: int) -> Folds:
         """Draw folds of equal size, whose training and validation parts share no group."""
+        parts = self._draw_parts_of_folds(folds)
+        valid_size = min(map(len, parts))
+        valid = [self._thin(part, valid_size) for part in parts]
+        return Folds(jnp.asarray(self._training_parts(parts)), jnp.asarray(np.stack(valid)))
+
+    def draw_whole_folds(self, folds: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the fold of each example (n,), and training parts of one size without its group."""
+        parts = self._draw_parts_of_folds(folds)
+        fold_of = np.empty(len(self.codes), int)
+        for fold, part in enumerate(parts):
+            fold_of[part] = fold
+        return fold_of, self._training_parts(parts)
+
+    def _draw_parts_of_folds(self, folds: int) -> list[np.ndarray]:
         if folds > self.count:
             expected = f"at most the {self.count} groups"
             raise ConfigError(f"{self.where} folds", expected, folds, "choose fewer")
@@ -286,16 +382,14 @@ class _Groups:
         # Smaller groups later can level the folds. Stable, so that equal groups stay shuffled.
         by_size = np.argsort(-self.table.sum(1)[shuffled], kind="stable")
         n = len(self.codes)
-        parts = self._assign(shuffled[by_size], np.full(folds, n / folds), folds)
-        valid_size = min(map(len, parts))
-        train_size = n - max(map(len, parts))
-        train = []
-        valid = []
-        for part in parts:
-            others = np.setdiff1d(np.arange(n), part)
-            train.append(self._thin(others, train_size))
-            valid.append(self._thin(part, valid_size))
-        return Folds(jnp.asarray(np.stack(train)), jnp.asarray(np.stack(valid)))
+        return self._assign(shuffled[by_size], np.full(folds, n / folds), folds)
+
+    def _training_parts(self, parts: list[np.ndarray]) -> np.ndarray:
+        """Return all other examples of each part, as many as of the largest part."""
+        n = len(self.codes)
+        size = n - max(map(len, parts))
+        others = [np.setdiff1d(np.arange(n), part) for part in parts]
+        return np.stack([self._thin(indices, size) for indices in others])
 
     def _shuffled(self) -> np.ndarray:
         # The groups in the order of their first examples in the random order.

@@ -24,7 +24,9 @@ from fnn.lab.plots.augmentations import plot_augmentations as plot_augmentations
 from fnn.lab.plots.batch import plot_batch as plot_batch
 from fnn.lab.plots.confusion import plot_confusion as plot_confusion
 from fnn.lab.plots.curves import plot_curves as plot_curves
+from fnn.lab.plots.learning_curve import plot_learning_curve as plot_learning_curve
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
+from fnn.lab.plots.rate_test import plot_rate_test as plot_rate_test
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
 from fnn.lab.plots.search import plot_best_of_n as plot_best_of_n
 from fnn.lab.plots.search import plot_parallel as plot_parallel

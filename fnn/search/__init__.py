@@ -1,13 +1,22 @@
 """Search of hyperparameters: many training runs as one compiled program."""
 
+from fnn.search.cross_validation import cross_validate as cross_validate
 from fnn.search.distributions import choice as choice
 from fnn.search.distributions import integer as integer
 from fnn.search.distributions import log_integer as log_integer
 from fnn.search.distributions import log_uniform as log_uniform
 from fnn.search.distributions import normal as normal
 from fnn.search.distributions import uniform as uniform
+from fnn.search.fold_statistics import Comparison as Comparison
+from fnn.search.fold_statistics import CrossValidation as CrossValidation
+from fnn.search.fold_statistics import compare as compare
+from fnn.search.learning_curve import LearningCurve as LearningCurve
+from fnn.search.learning_curve import PowerLaw as PowerLaw
+from fnn.search.learning_curve import learning_curve as learning_curve
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
+from fnn.search.rate_test import RateTest as RateTest
+from fnn.search.rate_test import rate_test as rate_test
 from fnn.search.space import Space as Space
 from fnn.search.space import space as space
 from fnn.search.trials import Trial as Trial

@@ -356,6 +356,13 @@ def _shape_of(leaf: Any) -> Any:
     return (np.shape(leaf), jnp.result_type(leaf).name)
 
 
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return the seconds in which a call computes its arrays."""
+    before = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - before
+
+
 def free_memory() -> float:
     """Return the free memory of the device in bytes; infinity where it is not known."""
     device = jax.local_devices()[0]

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.train.early_stopping import MODES
-from fnn.train.figures import LOSS, VALID_LOSS, is_validation, validation_name
+from fnn.train.evaluate import validate
+from fnn.train.figures import LOSS, VALID, VALID_LOSS, is_validation, validation_name
 from fnn.train.recipe import Recipe
+from fnn.train.step import start_on_data
+from fnn.types import Data, Metric, RandomKey
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def find_score(recipe: Recipe, name: str, mode: str | None, *, has_valid: bool) 
         names += map(validation_name, names.copy())
     if name not in names:
         advice = "choose one of them"
-        if is_validation(name) and not has_valid:
+        if isinstance(name, str) and is_validation(name) and not has_valid:
             advice = "give valid=, by which trials are compared"
         raise ConfigError("search score", f"one of {', '.join(names)}", repr(name), advice)
     known = recipe.known_mode(name)
@@ -77,3 +82,28 @@ def find_score(recipe: Recipe, name: str, mode: str | None, *, has_valid: bool) 
     if mode is not None:
         checks.choice("search mode", mode, MODES)
     return Score(name, -1 if (mode or known) == "max" else 1)
+
+
+def expect_one_number(where: str, score: Score, recipe: Recipe, data: Data) -> None:
+    """Raise ConfigError if the figure of a score is an array, as of a confusion matrix.
+
+    Args:
+        where: Name of the function in errors.
+        score: The score.
+        recipe: One of the recipes.
+        data: Validated (inputs, targets).
+    """
+    metric = score.name.removeprefix(VALID)
+    # Of other functions than a Metric the mean is taken.
+    if not isinstance(recipe.metrics.get(metric), Metric):
+        return
+
+    def figures(key: RandomKey) -> Any:
+        return validate(recipe, start_on_data(recipe, key, data), data, 1)
+
+    # Nothing is computed.
+    shape = jax.eval_shape(figures, jax.random.key(0))[validation_name(metric)].shape
+    if shape != ():
+        advice = "choose another figure, or a metric that reduces it to one number"
+        got = f"{score.name} of shape {shape}"
+        raise ConfigError(f"{where} score", f"one number, as {VALID_LOSS}", got, advice)

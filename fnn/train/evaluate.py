@@ -211,14 +211,14 @@ def _evaluate(
     key = _evaluation_key(draws)
 
     def measure_batch(index: Step, inputs: Any, targets: Any) -> dict[str, Any]:
-        outputs = _forward_pass(recipe, given, inputs, key, index)
+        outputs = forward_pass(recipe, given, inputs, key, index)
         return measure_examples(recipe, outputs, targets)
 
     is_coupled = recipe.couples_examples
     if is_coupled is None:
         is_coupled = _is_padded(data, batch_size) and _couples_examples(measure_batch, data)
-    map_batches = _map_unpadded_batches if is_coupled else _map_batches
-    return reduce_examples(recipe, map_batches(measure_batch, data, batch_size))
+    by_batch = _map_unpadded_batches if is_coupled else map_batches
+    return reduce_examples(recipe, by_batch(measure_batch, data, batch_size))
 
 
 def _is_padded(data: Data, batch_size: int) -> bool:
@@ -240,12 +240,12 @@ def _predict(
     key: RandomKey | None,
 ) -> Any:
     def predict_batch(index: Step, inputs: Any) -> Any:
-        return _forward_pass(recipe, given, inputs, key, index)
+        return forward_pass(recipe, given, inputs, key, index)
 
-    return _map_batches(predict_batch, (inputs,), batch_size)
+    return map_batches(predict_batch, (inputs,), batch_size)
 
 
-def _forward_pass(
+def forward_pass(
     recipe: Recipe,
     given: Weights,
     inputs: Any,
@@ -260,7 +260,7 @@ def _forward_pass(
     return outputs
 
 
-def _map_batches(
+def map_batches(
     function: Callable[..., Any],
     data: tuple[Any, ...],
     batch_size: int,

@@ -46,9 +46,20 @@ def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, An
     return values
 
 
-def reduce_examples(recipe: Recipe, values: dict[str, Any]) -> dict[str, Scalar]:
-    """Reduce the values that `measure_examples` returned to one figure per function."""
-    return {name: _reduce(function, values[name]) for name, function in _functions(recipe).items()}
+def reduce_examples(
+    recipe: Recipe, values: dict[str, Any], weights: jax.Array | None = None
+) -> dict[str, Scalar]:
+    """Reduce the values that `measure_examples` returned to one figure per function.
+
+    Args:
+        recipe: Its loss and metrics were evaluated.
+        values: By name, of each example.
+        weights: Of the examples, (n,); None if each counts once.
+    """
+    return {
+        name: _reduce(function, values[name], weights)
+        for name, function in _functions(recipe).items()
+    }
 
 
 def mean(values: PerExample | Weighted) -> Scalar:
@@ -78,12 +89,22 @@ def _functions(recipe: Recipe) -> dict[str, LossFunction | Metric]:
     return {LOSS: recipe.loss, **recipe.metrics}
 
 
-def _reduce(function: LossFunction | Metric, values: Any) -> Scalar:
+def _reduce(function: LossFunction | Metric, values: Any, weights: jax.Array | None) -> Scalar:
     if isinstance(function, Metric):
-        # Every example counts once.
-        weights = jnp.ones(count_examples(values))
-        return function.reduce(values, weights)
-    return mean(values)
+        given = jnp.ones(count_examples(values)) if weights is None else weights
+        return function.reduce(values, given)
+    return mean(values if weights is None else _weigh(values, weights))
+
+
+def _weigh(values: PerExample | Weighted, weights: jax.Array) -> Weighted:
+    """Multiply the weights of values (n, ...) by weights of the examples (n,)."""
+    if isinstance(values, Weighted):
+        own = values.weights
+        each = weights.astype(own.dtype).reshape(-1, *(1,) * (own.ndim - 1))
+        return Weighted(values.values, own * each)
+    # (n, ...) -> (n,)
+    means = values.reshape(values.shape[0], -1).mean(1)
+    return Weighted(means, weights.astype(means.dtype))
 
 
 def _expect_one_each(name: str, examples: int, values: jax.Array) -> None:

@@ -165,6 +165,33 @@ class Made(Shown):
         expected = f"the path of a leaf or a made value, among {known}"
         raise ConfigError(f"{self._structure.maker.name} path", expected, path, "check the name")
 
+    def replace_at(self, path: str, value: Any) -> Any:
+        """The value of the same call with the leaf or made value at a path replaced.
+
+            recipe.replace_at("optimizer.rate.peak", 0.1)
+
+        Args:
+            path: As for `[]`, or the name of an argument that was left at its default.
+            value: The new leaf or made value.
+
+        Raises:
+            ConfigError: There is no leaf at this path; the error lists the paths.
+        """
+        maker = self._structure.maker
+        children = list(self._children)
+        for index, (key, child) in enumerate(self.by_key()):
+            if path == key:
+                children[index] = value
+            elif path.startswith(f"{key}.") and isinstance(child, Made):
+                children[index] = child.replace_at(path.removeprefix(f"{key}."), value)
+            else:
+                continue
+            return maker.apply(maker.public, self._structure.filled(tuple(children)))
+        if path in maker.kinds:
+            return self.replace(**{path: value})
+        # Raises the error with the known paths.
+        return self[path]
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True

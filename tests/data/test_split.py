@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from fnn import data, nn, optim, train
+from fnn.data.split import nested_order, whole_folds
 from fnn.errors import ConfigError, DTypeError, ShapeError
 
 pytestmark = pytest.mark.slow
@@ -252,6 +253,33 @@ def test_vmap_over_folds_equals_single_runs(key):
     alone = jnp.stack([jax.jit(score)(*(part[fold] for part in folds)) for fold in range(4)])
     np.testing.assert_allclose(lanes, alone, rtol=1e-5)
     assert len(set(lanes.tolist())) == 4
+
+
+def test_whole_folds_of_groups_have_the_parts_of_k_fold_before_they_are_thinned(key):
+    groups = np.array(list("aaaaabbbccddefgh"))
+    found, train = whole_folds("folds", key, numbered(16), folds=3, groups=groups)
+    thinned = data.k_fold(key, numbered(16), folds=3, groups=groups)
+    for fold in range(3):
+        part = np.flatnonzero(found == fold)
+        assert np.isin(thinned.valid[fold], part).all()
+        np.testing.assert_array_equal(train[fold], thinned.train[fold])
+
+
+def test_a_nested_order_of_one_class_is_the_random_order(key):
+    labels = np.zeros(20, int)
+    plain = nested_order("order", key, (labels, labels), stratified=False)
+    stratified = nested_order("order", key, (labels, labels), stratified=True)
+    np.testing.assert_array_equal(stratified, plain)
+    assert sorted(plain.tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(9)])
+def test_traced_keys_raise_where_sizes_depend_on_them(key, groups):
+    def draw(key):
+        return whole_folds("folds", key, numbered(9), folds=3, groups=groups)[1]
+
+    with pytest.raises(DTypeError, match="folds key: expected known values, got a traced array"):
+        jax.jit(draw)(key)
 
 
 WRONG = [

@@ -10,6 +10,7 @@ import pytest
 
 from fnn import lab, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError
+from fnn.train.measure import measure_examples, reduce_examples
 from fnn.types import Layer, Metric, Weighted, Weights
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
@@ -29,6 +30,23 @@ def test_figures_are_the_means_over_all_examples(batch_size):
     np.testing.assert_allclose(
         figures["accuracy"], (np.asarray(logits).argmax(1) == Y).mean(), rtol=1e-7
     )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [objective.cross_entropy, objective.class_weighted(objective.cross_entropy, [1, 2, 3, 4])],
+)
+def test_examples_of_weight_0_do_not_count(loss):
+    metrics = {"accuracy": objective.accuracy, "f1": objective.f1()}
+    one = train.recipe(network, loss=loss, metrics=metrics)
+    kept = jnp.arange(23) < 15
+    values = measure_examples(one, logits, jnp.asarray(Y))
+    figures = reduce_examples(one, values, kept.astype(jnp.float32))
+    alone = measure_examples(one, logits[:15], jnp.asarray(Y[:15]))
+    expected = reduce_examples(one, alone)
+    assert figures.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(figures[name], expected[name], rtol=1e-6)
 
 
 def test_the_loss_is_the_first_figure():

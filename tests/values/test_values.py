@@ -243,6 +243,26 @@ def my_block(width: int, drop_rate: Number = 0.5) -> Layer:
     return nn.chain(nn.dense(width), nn.dropout(drop_rate))
 
 
+def test_a_part_is_replaced_at_its_path():
+    one = train.recipe(
+        nn.chain(nn.dense(3), nn.dropout(0.1)), optim.sgd(optim.cosine(0.1, steps=9))
+    )
+    path = "optimizer.rate.peak"
+    assert one.replace_at(path, 0.3)[path] == 0.3
+    assert one.replace_at(path, 0.1) == one
+    constant = one.replace_at("optimizer.rate", 0.2)
+    assert constant == one.replace(optimizer=optim.sgd(0.2))
+    (name,) = (key for key, _ in one["network"].by_key() if key.endswith("1"))
+    network = one.replace_at(f"network.{name}", nn.relu())["network"]
+    assert network == nn.chain(nn.dense(3), nn.relu())
+    # An argument that was left at its default.
+    assert one.replace_at("optimizer.rate.floor", 0.01)["optimizer.rate.floor"] == 0.01
+    with pytest.raises(ConfigError, match="cosine path: expected the path of a leaf"):
+        one.replace_at("optimizer.rate.top", 1.0)
+    with pytest.raises(ConfigError, match=r"cosine peak: expected a number in \[0, inf\)"):
+        one.replace_at(path, -1.0)
+
+
 def test_a_users_maker_names_its_block_and_is_a_value(key):
     body = nn.chain(my_block(3, 0.25), my_block(2), stem=nn.dense(1))
     params, _, _ = body.init(key, (4,))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 LOG_RATIO = 4  # ratio of the highest to the lowest value above which an axis is logarithmic
 FEW_DECADES = 1.5  # below which the powers of ten alone are too few ticks
+MIN_TICK_RATIO = 1.25  # of two labels of the horizontal axis
 SPIKE = 10  # times the high quantile, above which a value is marked instead of drawn
 HIGH_QUANTILE = 0.99
 MAX_SHARE = 0.05  # of values that are 0 or less, above which an axis stays linear
@@ -50,6 +51,27 @@ def set_scale(axes: "Axes", values: np.ndarray, *, needs: float = LOG_RATIO) -> 
     top = min(positive.max(), SPIKE * np.quantile(positive, HIGH_QUANTILE))
     margin = (top / positive.min()) ** 0.05
     axes.set_ylim(positive.min() / margin, top * margin)
+
+
+def set_log_x(axes: "Axes", ticks: np.ndarray | None = None) -> None:
+    """Make the horizontal axis logarithmic, and label it by plain numbers.
+
+    Args:
+        axes: The panel.
+        ticks: Positions of the labels, of which close ones are left out; None for powers of ten.
+    """
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    axes.set_xscale("log")
+    if ticks is not None:
+        kept = [ticks[0]]
+        for tick in ticks[1:]:
+            if tick >= MIN_TICK_RATIO * kept[-1]:
+                kept.append(tick)
+        axes.set_xticks(kept)
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def mark_nonfinite(axes: "Axes", x: np.ndarray, values: np.ndarray, color: str) -> None:

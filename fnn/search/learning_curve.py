@@ -1,0 +1,439 @@
+"""Learning curves: the score against the number of training examples, and its power law."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import numpy as np
+from scipy.special import stdtrit
+
+from fnn import checks
+from fnn.data.split import nested_order
+from fnn.errors import ConfigError, NonFiniteError
+from fnn.optim.transforms.plateau import has_plateau
+from fnn.search.cross_validation import Options, Settings
+from fnn.search.lane_map import LaneMap
+from fnn.search.lanes import Task, prepare_task
+from fnn.search.score import Score, expect_one_number, find_score
+from fnn.search.subset_runs import (
+    Subset,
+    epoch_orders,
+    host_lengths,
+    stack_keys,
+    train_on_subset,
+)
+from fnn.train.evaluate import validate
+from fnn.train.figures import LOSS
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.step import start_on_data
+from fnn.types import Data, RandomKey, TrainState
+from fnn.values import expect_arguments, signature_of
+
+# Uses of the key of a learning curve.
+SUBSETS, RUNS = 0, 1
+
+EXPONENTS = np.linspace(0.02, 3, 150)  # candidates for c, from which the fit begins
+MAX_EXPONENT = 10.0
+
+
+class Estimate(NamedTuple):
+    """Scores that a power law predicts, with an interval of the mean score.
+
+    Attributes:
+        mean: (sizes,), or a number.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    mean: Any
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLaw:
+    """The power law score = a + b n^-c, fitted by least squares.
+
+    Attributes:
+        a: Score of infinitely many examples.
+        b: Scale; > 0 for a score that falls, < 0 for one that rises.
+        c: Exponent, > 0.
+        covariance: Of (a, scaled b, c), (3, 3); infinite where the scores do not determine them.
+        freedom: Number of scores minus 3.
+        pivot: Number of examples at which b is scaled: b = scaled b · pivot^c.
+    """
+
+    a: float
+    b: float
+    c: float
+    covariance: np.ndarray
+    freedom: int
+    pivot: float
+
+    def predict(self, sizes: Any, level: float = 0.95) -> Estimate:
+        """Return the scores at other sizes, also beyond those measured.
+
+        The interval is that of the mean score over seeds, by the linearized fit. It assumes that
+        the power law holds. Extrapolate by a factor of 2 to 4 rather than of 100.
+
+        Args:
+            sizes: Numbers of examples, > 0.
+            level: Probability of the interval, in (0, 1).
+        """
+        checks.number("predict level", level, "(0, 1)")
+        n = np.asarray(sizes, float)
+        if not (n > 0).all():
+            raise ConfigError("predict sizes", "numbers > 0", sizes, "give numbers of examples")
+        scaled = n / self.pivot
+        height = self.b * self.pivot**-self.c
+        decay = scaled**-self.c
+        # The slopes by a, scaled b and c, (..., 3).
+        slopes = np.stack([np.ones_like(n), decay, -height * decay * np.log(scaled)], -1)
+        if np.isfinite(self.covariance).all():
+            variance = np.einsum("...i,ij,...j->...", slopes, self.covariance, slopes)
+            deviation = np.sqrt(np.maximum(variance, 0))
+        else:
+            deviation = np.full_like(n, np.inf)
+        width = stdtrit(max(self.freedom, 1), (1 + level) / 2) * deviation
+        mean = self.a + height * decay
+        ends = (mean, mean - width, mean + width)
+        return Estimate(*(map(float, ends) if n.ndim == 0 else ends))
+
+    def __repr__(self) -> str:
+        sign = "-" if self.b < 0 else "+"
+        return f"{self.a:.4g} {sign} {abs(self.b):.4g} n^-{self.c:.3g}"
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """The results of a learning curve.
+
+    Attributes:
+        sizes: Numbers of training examples, ascending, (sizes,).
+        scores: (sizes, seeds).
+        steps: Number of steps of the runs of each size, (sizes,).
+        orders: Order of the examples, whose prefixes are the subsets, (seeds, n).
+        figures: Figures of validation and loss of training at the end by name, (sizes, seeds).
+        score: The figure of the scores.
+    """
+
+    sizes: np.ndarray
+    scores: np.ndarray
+    steps: np.ndarray
+    orders: np.ndarray
+    figures: dict[str, np.ndarray]
+    score: Score
+
+    @property
+    def mean_scores(self) -> np.ndarray:
+        """The mean score of each size over seeds, (sizes,)."""
+        return self.scores.mean(1)
+
+    @property
+    def has_fit(self) -> bool:
+        """Whether there are finite scores of at least three sizes, which a fit needs."""
+        return _fits(self.sizes, self.scores)
+
+    def fit(self, smallest: int = 1) -> PowerLaw:
+        """Fit score = a + b n^-c to all finite scores.
+
+        A power law describes many curves, but not all of them [Mohr et al. 2022, LCDB: learning
+        curve database]: compare the plot.
+
+        Args:
+            smallest: Sizes below it are left out, as those of a curve that does not fall yet.
+
+        Raises:
+            ConfigError: There are finite scores of fewer than three sizes.
+        """
+        used = self.sizes >= smallest
+        sizes, scores = self.sizes[used], self.scores[used]
+        return fit_power_law(np.repeat(sizes, scores.shape[1]), scores.ravel())
+
+    def __repr__(self) -> str:
+        seeds = self.scores.shape[1]
+        counts = f"{len(self.sizes)} sizes of {seeds} seed{'s' if seeds > 1 else ''}"
+        first, last = self.mean_scores[[0, -1]]
+        ends = f"{first:.4g} at {self.sizes[0]} to {last:.4g} at {self.sizes[-1]} examples"
+        diverged = int((~np.isfinite(self.scores)).sum())
+        law = f"; {self.fit()}" if self.has_fit else ""
+        return f"{self.score.name} {ends}{law}; {counts}" + (
+            f", {diverged} runs diverged" if diverged else ""
+        )
+
+
+def learning_curve(
+    key: RandomKey,
+    recipe: Recipe,
+    data: Data,
+    *,
+    valid: Data,
+    sizes: Sequence[int],
+    batch_size: int,
+    epochs: int | None = None,
+    steps: int | None = None,
+    seeds: int = 3,
+    stratified: bool = False,
+    **options: Unpack[Options],
+) -> LearningCurve:
+    """Measure the score for several numbers of training examples.
+
+        curve = search.learning_curve(
+            key, recipe, data, valid=valid, sizes=[100, 200, 400, 800], batch_size=50, steps=500
+        )
+        print(curve.fit())                  # 0.08 + 3.1 n^-0.55
+        print(curve.fit().predict(3200))    # mean, low, high
+
+    The subsets of a seed are nested: they are prefixes of one random order, so that also data that
+    is sorted by class is mixed. The runs of all sizes of a seed have the same key. A run is
+    `train.run` on its subset. All runs share one program.
+
+    Two questions have different answers. At fixed `steps` all sizes get the same computation, and
+    small subsets are repeated more often. At fixed `epochs` small subsets get fewer steps, so that
+    a part of the curve is that of the number of steps.
+
+    Args:
+        key: From `jax.random.key`. It determines subsets and runs.
+        recipe: From `train.recipe`, with an optimizer.
+        data: (inputs, targets), arrays whose first axis is the example, of length n.
+        valid: (inputs, targets) by which all sizes are scored.
+        sizes: Numbers of examples, from `batch_size` to n.
+        batch_size: Examples per step.
+        epochs: Passes over each subset; or None.
+        steps: Steps of each run; or None. Exactly one of the two is given.
+        seeds: Number of random orders, each with another initialization.
+        stratified: Whether every subset has the shares of the classes, to within one example each.
+        options: `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max" for a metric
+            of your own. `lanes="auto"`, number of runs at a time.
+
+    Returns:
+        Scores (sizes, seeds), and the fit of a power law with its interval.
+
+    Raises:
+        FnnError: An argument is not valid. Raised before anything compiles.
+        NonFiniteError: The scores of all runs are NaN or infinite.
+    """
+    checks.key("key", key)
+    expect_arguments("learning_curve", signature_of(Settings), (), options)
+    settings = Settings(**options)
+    expect_recipe("learning_curve", recipe)
+    checks.whole("learning_curve seeds", seeds)
+    if (epochs is None) == (steps is None):
+        got = "neither" if epochs is None else "both"
+        advice = "give steps= for equal computation, epochs= for equal passes"
+        raise ConfigError("learning_curve", "either epochs or steps", got, advice)
+    task = prepare_task([recipe], data, valid, epochs=epochs or 1, batch_size=batch_size)
+    if steps is not None:
+        checks.whole("learning_curve steps", steps)
+        _expect_fixed_steps(recipe, task)
+    score = find_score(recipe, settings.score, settings.mode, has_valid=True)
+    expect_one_number("learning_curve", score, recipe, task.data)
+    chosen = _expect_sizes(sizes, task)
+    orders = [
+        nested_order(
+            "learning_curve",
+            jax.random.fold_in(jax.random.fold_in(key, SUBSETS), seed),
+            task.data,
+            stratified=stratified,
+        )
+        for seed in range(seeds)
+    ]
+    runs = _Runs(key, recipe, task, chosen, np.stack(orders).astype(np.int32), steps)
+    return runs.measure(score, settings.lanes)
+
+
+def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
+    """Fit score = a + b n^-c by least squares.
+
+    Args:
+        sizes: Numbers of examples, (scores,).
+        scores: (scores,); those that are not finite are left out.
+
+    Raises:
+        ConfigError: There are finite scores of fewer than three sizes.
+    """
+    if not _fits(sizes, scores.reshape(len(sizes), -1)):
+        got = len(np.unique(sizes[np.isfinite(scores)]))
+        advice = "measure more sizes, spread over a factor of 10"
+        raise ConfigError("fit sizes", "finite scores of at least three sizes", got, advice)
+    # On first use, since it takes long to import.
+    from scipy import optimize
+
+    is_finite = np.isfinite(scores)
+    n = np.asarray(sizes, float)[is_finite]
+    y = np.asarray(scores, float)[is_finite]
+    # Sizes around 1, and scores around 0 with a deviation of 1, are well-conditioned.
+    pivot = float(np.exp(np.log(n).mean()))
+    shift, scale = y.mean(), y.std() or 1.0
+    x, target = n / pivot, (y - shift) / scale
+
+    def law(x: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
+        return a + b * x**-c
+
+    start = min((_linear_fit(x, target, c) for c in EXPONENTS), key=lambda one: one[0])[1]
+    bounds = ([-np.inf, -np.inf, 0.0], [np.inf, np.inf, MAX_EXPONENT])
+    with warnings.catch_warnings():
+        # Scores without a trend do not determine c. Then the covariance is infinite.
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        (a, b, c), covariance = optimize.curve_fit(
+            law, x, target, p0=start, bounds=bounds, max_nfev=10_000, ftol=1e-12, xtol=1e-12
+        )
+    units = np.array([scale, scale, 1.0])
+    return PowerLaw(
+        a=float(shift + scale * a),
+        b=float(scale * b * pivot**c),
+        c=float(c),
+        covariance=covariance * np.outer(units, units),
+        freedom=len(y) - 3,
+        pivot=pivot,
+    )
+
+
+def _linear_fit(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float, tuple[float, ...]]:
+    """Return the squared error and (a, b, c) of the best law with this exponent."""
+    columns = np.stack([np.ones_like(x), x**-c], 1)
+    solution = np.linalg.lstsq(columns, y, rcond=None)[0]
+    return float(np.square(columns @ solution - y).sum()), (*map(float, solution), c)
+
+
+def _fits(sizes: np.ndarray, scores: np.ndarray) -> bool:
+    """Return whether there are finite scores of three sizes."""
+    return len(np.unique(sizes[np.isfinite(scores).any(1)])) >= 3
+
+
+def _expect_fixed_steps(recipe: Recipe, task: Task) -> None:
+    """Raise ConfigError if the length or the rate of a run depends on validation after epochs."""
+    if recipe.early_stopping is not None:
+        advice = "use recipe.replace(early_stopping=None), or give epochs="
+        raise ConfigError(
+            "learning_curve early_stopping", "None at fixed steps", "a condition", advice
+        )
+    first = jax.eval_shape(partial(start_on_data, recipe), jax.random.key(0), task.data)
+    if has_plateau(first.opt_state):
+        raise ConfigError(
+            "learning_curve optimizer",
+            "no optim.plateau at fixed steps",
+            recipe.optimizer,
+            "give epochs=",
+        )
+
+
+def _expect_sizes(sizes: Any, task: Task) -> np.ndarray:
+    """Return the sizes, ascending, each once; ConfigError if one is out of range."""
+    examples = len(jax.tree.leaves(task.data)[0])
+    given = list(sizes) if isinstance(sizes, Sequence | np.ndarray | range) else [sizes]
+    if not given:
+        advice = "as in sizes=[100, 200, 400]"
+        raise ConfigError("learning_curve sizes", "numbers of examples", "none", advice)
+    for size in given:
+        checks.whole("learning_curve sizes", size)
+        if not task.batch_size <= size <= examples:
+            expected = f"from batch_size = {task.batch_size} to the {examples} examples"
+            advice = "use smaller batches, or other sizes"
+            raise ConfigError("learning_curve sizes", expected, size, advice)
+    return np.unique(np.array(given, int))
+
+
+class _Runs:
+    """The runs of all sizes and seeds.
+
+    Attributes:
+        sizes: (sizes,).
+        orders: (seeds, n).
+        segments: Number of segments with a validation: epochs, or 1.
+        steps: Number of steps of a segment of each size, (sizes,).
+    """
+
+    def __init__(
+        self,
+        key: RandomKey,
+        recipe: Recipe,
+        task: Task,
+        sizes: np.ndarray,
+        orders: np.ndarray,
+        steps: int | None,
+    ):
+        self.recipe = recipe
+        self.task = task
+        self.sizes = sizes
+        # Indices beyond the largest subset are not used.
+        self.orders = orders
+        self.keys = [
+            jax.random.fold_in(jax.random.fold_in(key, RUNS), seed) for seed in range(len(orders))
+        ]
+        self.epoch_lengths = sizes // task.batch_size
+        self.segments = task.epochs if steps is None else 1
+        self.steps = self.epoch_lengths if steps is None else np.full(len(sizes), steps)
+
+    def measure(self, score: Score, lanes: int | str) -> LearningCurve:
+        """Train all runs, and return their scores."""
+        capacity = (self.segments, int(self.steps.max()))
+        batch_size = self.task.batch_size
+
+        def run(recipe: Recipe, own: Any, common: Any) -> Any:
+            key, subset = own
+            data, valid, length = common
+
+            def measure(train_state: TrainState) -> dict[str, jax.Array]:
+                return validate(recipe, train_state, valid, batch_size)
+
+            trained = train_on_subset(recipe, key, data, subset, length, capacity, measure)
+            # Steps beyond the length have a loss of 0.
+            losses = trained.losses.sum(1) / length.steps.astype(trained.losses.dtype)
+            figures = {LOSS: losses, **trained.figures}
+            return figures, trained.train_state.step
+
+        name = ("learning curve", capacity, batch_size)
+        program = LaneMap(name, run, self.recipe, lanes)
+        seeds = len(self.orders)
+        figures: dict[str, np.ndarray] = {}
+        scores = np.empty((len(self.sizes), seeds))
+        for group in self._groups():
+            # Runs of equal length are lanes of one call.
+            pairs = [(size, seed) for size in group for seed in range(seeds)]
+            steps = int(self.steps[group[0]])
+            common = (self.task.data, self.task.valid)
+            results, last = program(
+                [self.recipe] * len(pairs),
+                partial(self._own, pairs, capacity),
+                (*common, host_lengths(self.segments, steps)),
+                probe=(*common, host_lengths(1, min(steps, 8))),
+            )
+            ended = last // steps
+            scores[group] = score.of(results, ended).reshape(len(group), seeds)
+            for figure, rows in results.items():
+                empty = np.full(scores.shape, np.nan)
+                values = Score(figure).of({figure: rows}, ended)
+                figures.setdefault(figure, empty)[group] = values.reshape(len(group), seeds)
+        if not np.isfinite(scores).any():
+            got = f"{scores.size} runs, all of them NaN or infinite"
+            advice = "lower the learning rate, and train one run first"
+            raise NonFiniteError(f"learning_curve {score.name}", "a finite score", got, advice)
+        total = self.steps * self.segments
+        return LearningCurve(self.sizes, scores, total, self.orders, figures, score)
+
+    def _groups(self) -> list[list[int]]:
+        """Return the indices of the sizes of each number of steps."""
+        return [np.flatnonzero(self.steps == steps).tolist() for steps in np.unique(self.steps)]
+
+    def _own(
+        self, pairs: list[tuple[int, int]], capacity: tuple[int, int], indices: np.ndarray
+    ) -> Any:
+        """Return the arguments of the runs of some pairs of a size and a seed."""
+        rows = capacity[0] * capacity[1]
+        keys, orders, subsets, lengths = [], [], [], []
+        for size, seed in (pairs[index] for index in indices):
+            length = int(self.epoch_lengths[size])
+            needed = self.segments * int(self.steps[size])
+            order = epoch_orders(
+                self.keys[seed], -(-needed // length), int(self.sizes[size]), self.task.batch_size
+            )[:needed]
+            keys.append(self.keys[seed])
+            orders.append(np.pad(order, ((0, rows - needed), (0, 0))))
+            subsets.append(self.orders[seed, : self.sizes[-1]])
+            lengths.append(length)
+        subset = Subset(np.stack(subsets), np.stack(orders), np.array(lengths, np.int32))
+        return stack_keys(keys), subset

@@ -1,0 +1,365 @@
+"""Learning rate test: many constant rates from one initialization, as one compiled program.
+
+A ramp of the rate, as in the range test of Smith [2017, arXiv:1506.01186], confounds the rate with
+the time: each rate starts where the smaller ones arrived, and a suggestion by a slope depends on
+the axis of which the slope is taken. Here each rate has a run of its own. The suggestion depends on
+the order of the rates and on the losses alone, hence on no axis.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks
+from fnn.errors import ConfigError, NonFiniteError
+from fnn.search.lane_map import LaneMap
+from fnn.search.lanes import prepare_task
+from fnn.search.subset_runs import Subset, epoch_orders, host_lengths, train_on_subset
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.step import steps_per_epoch
+from fnn.types import Data, Optimizer, RandomKey, Schedule
+from fnn.values import Made
+
+USEFUL_SHARE = 0.5  # of the best progress, which the low end of the band reaches
+NEAR_SHARE = 0.98  # of the best progress, which the suggestion reaches
+TAIL_SHARE = 0.25  # of the steps, whose mean loss is compared
+ROUNDING = 1e-4  # relative rise of the loss that is no divergence,
+NOISE = 0.02  # and the rise relative to the largest fall
+MAIN_NUMBERS = ("peak", "value", "start", "schedule")  # of a schedule, the first that it has
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Rates by the losses of a rate test.
+
+    Attributes:
+        low: The smallest rate with half of the best progress; NaN if no rate makes progress.
+        suggested: The smallest rate with 98 % of the best progress; NaN if none makes progress.
+        high: The largest rate up to which the loss falls at all rates; NaN if it falls at none.
+    """
+
+    low: float
+    suggested: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class RateTest:
+    """The results of a rate test.
+
+    Attributes:
+        rates: The rates, ascending, (rates,).
+        losses: Of each step, (rates, seeds, steps).
+        baseline: Losses without training, on the same batches, (seeds, steps).
+        band: Of all seeds: progress is averaged, and the high end is stable for each of them.
+        bands: Of each seed.
+        path: Path of the number in the recipe.
+        recipe: The recipe with the suggested rate at this path.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    baseline: np.ndarray
+    band: Band
+    bands: tuple[Band, ...]
+    path: str
+    recipe: Recipe
+
+    @property
+    def low(self) -> float:
+        """The smallest rate with half of the best progress."""
+        return self.band.low
+
+    @property
+    def suggested(self) -> float:
+        """The smallest rate with 98 % of the best progress."""
+        return self.band.suggested
+
+    @property
+    def high(self) -> float:
+        """The largest rate up to which the loss falls at all rates and for all seeds."""
+        return self.band.high
+
+    @property
+    def spread(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest value over seeds of low, suggested and high, by name."""
+        columns = {
+            name: [getattr(band, name) for band in self.bands]
+            for name in ("low", "suggested", "high")
+        }
+        return {name: (min(values), max(values)) for name, values in columns.items()}
+
+    @property
+    def tail_losses(self) -> np.ndarray:
+        """The mean losses over the last quarter of the steps, (rates, seeds)."""
+        return _tail_mean(self.losses)
+
+    @property
+    def tail_baseline(self) -> float:
+        """The same without training, in the mean over seeds."""
+        return float(_tail_mean(self.baseline).mean())
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, (least, most) in self.spread.items():
+            text = f"{name} {getattr(self, name):.2g}"
+            parts.append(text if least == most else f"{text} ({least:.2g} to {most:.2g})")
+        seeds = len(self.bands)
+        notes = f"{len(self.rates)} rates, {self.losses.shape[2]} steps"
+        notes += f", {seeds} seed{'s' if seeds > 1 else ''}"
+        if self.suggested == self.rates[0]:
+            notes += "; the best rate is the smallest one: lower low"
+        if self.suggested == self.rates[-1]:
+            notes += "; the best rate is the largest one: raise high"
+        return f"{self.path}: {', '.join(parts)}; {notes}"
+
+
+def rate_test(
+    key: RandomKey,
+    recipe: Recipe,
+    data: Data,
+    *,
+    batch_size: int,
+    steps: int = 100,
+    rates: int = 32,
+    low: float = 1e-6,
+    high: float = 10.0,
+    seeds: int = 3,
+    path: str | None = None,
+    lanes: int | str = "auto",
+) -> RateTest:
+    """Test many learning rates, each at a constant rate from the same initialization.
+
+        test = search.rate_test(key, recipe, data, batch_size=64)
+        print(test)
+        result = train.run(key, test.recipe, data, epochs=10, batch_size=64)
+
+    The loss of a rate is its mean over the last quarter of the steps. Progress is the fall from the
+    loss of the untrained parameters on the same batches. All rates of a seed have the same
+    initialization, batches and noise. A rate is stable if its losses are finite and its loss is not
+    above that of the untrained parameters (by more than 2 % of the largest fall).
+
+    - high: the largest rate such that it and all smaller ones are stable, for every seed.
+    - suggested: the smallest stable rate with at least 98 % of the best progress.
+    - low: the smallest stable rate with at least half of the best progress.
+
+    The test is a pure function, which changes no run. It says which rate is fast for this number of
+    steps. Longer runs often need a decay from that rate.
+
+    Args:
+        key: From `jax.random.key`. It determines the runs.
+        recipe: From `train.recipe`, with an optimizer whose rate is a number or a schedule.
+        data: (inputs, targets), arrays whose first axis is the example.
+        batch_size: Examples per step.
+        steps: Steps of each run.
+        rates: Number of rates, evenly spaced in their logarithm.
+        low: The smallest rate, > 0.
+        high: The largest rate, > low.
+        seeds: Number of initializations and orders of the examples.
+        path: Path of the number that the suggestion replaces, such as "optimizer.rate.peak". A
+            schedule around it is constant in the test. By default the rate of the optimizer, or the
+            peak of its schedule.
+        lanes: Number of rates at a time; "auto" measures whether they are faster together or one
+            after another, and how many fit into memory.
+
+    Returns:
+        The band, its spread over seeds, the losses, and the recipe with the suggested rate.
+
+    Raises:
+        FnnError: An argument is not valid, or there is no number at the path. Raised before
+            anything compiles.
+        NonFiniteError: The loss of the untrained parameters is not finite.
+    """
+    checks.key("key", key)
+    expect_recipe("rate_test", recipe)
+    checks.whole("rate_test steps", steps)
+    checks.whole("rate_test seeds", seeds)
+    tested = _rates(rates, low, high)
+    path = _expect_number_path(recipe, path)
+    target = _constant_path(recipe, path)
+    # The first run, at a rate of 0, measures the loss of the untrained parameters.
+    recipes = [_with_rate(recipe, target, rate) for rate in (0.0, *tested.tolist())]
+    # A recipe with early stopping or optim.plateau needs validation, which the test never makes.
+    task = prepare_task(recipes[:1], data, data, epochs=1, batch_size=batch_size)
+    examples = len(jax.tree.leaves(task.data)[0])
+    epoch_length = steps_per_epoch(task.data, batch_size)
+    epochs = -(-steps // epoch_length)
+
+    def run(recipe: Recipe, own: Any, common: Any) -> jax.Array:
+        key, data, subset, length = common
+        trained = train_on_subset(recipe, key, data, subset, length, (1, steps), lambda _: {})
+        return trained.losses[0]
+
+    program = LaneMap(("rate test", steps), run, recipes[0], lanes)
+    losses = np.empty((len(recipes), seeds, steps))
+    for seed in range(seeds):
+        seed_key = jax.random.fold_in(key, seed)
+        order = epoch_orders(seed_key, epochs, examples, batch_size)[:steps]
+        subset = Subset(jnp.arange(examples, dtype=jnp.int32), order, np.int32(epoch_length))
+        common = (seed_key, task.data, subset)
+        losses[:, seed] = program(
+            recipes,
+            _no_arguments,
+            (*common, host_lengths(1, steps)),
+            probe=(*common, host_lengths(1, min(steps, 4))),
+        )
+    return _collect(recipe, path, tested, losses)
+
+
+def find_band(rates: np.ndarray, losses: np.ndarray, baseline: np.ndarray) -> Band:
+    """Find the band of rates by the rules of `rate_test`.
+
+    Args:
+        rates: Ascending, (rates,).
+        losses: (rates, seeds, steps).
+        baseline: Losses without training, (seeds, steps).
+    """
+    after = _tail_mean(losses)  # (rates, seeds)
+    before = _tail_mean(baseline)  # (seeds,)
+    is_finite = np.isfinite(losses).all(2)
+    fall = before - np.where(is_finite, after, np.inf).min(0)
+    slack = ROUNDING * np.abs(before) + NOISE * np.maximum(fall, 0)
+    is_stable = (is_finite & (after <= before + slack)).all(1)
+    # The number of stable rates before the first one that is not.
+    count = len(rates) if is_stable.all() else int(is_stable.argmin())
+    if count == 0:
+        return Band(np.nan, np.nan, np.nan)
+    progress = before - after[:count]
+    # Each seed counts the same, whatever the scale of its loss.
+    best = progress.max(0)
+    share = (progress / np.where(best > 0, best, np.inf)).mean(1)
+    high = float(rates[count - 1])
+    if share.max() <= 0:
+        return Band(np.nan, np.nan, high)
+    reach = share / share.max()
+    suggested = float(rates[np.argmax(reach >= NEAR_SHARE)])
+    return Band(float(rates[np.argmax(reach >= USEFUL_SHARE)]), suggested, high)
+
+
+def _tail_mean(losses: np.ndarray) -> np.ndarray:
+    """Return the mean losses (...) over the last of the steps (..., steps)."""
+    tail = max(1, round(TAIL_SHARE * losses.shape[-1]))
+    return losses[..., -tail:].mean(-1)
+
+
+def _collect(recipe: Recipe, path: str, rates: np.ndarray, losses: np.ndarray) -> RateTest:
+    """Return the results, given the losses (1 + rates, seeds, steps)."""
+    baseline, losses = losses[0], losses[1:]
+    if not np.isfinite(baseline).all():
+        advice = "check the data and the initialization"
+        raise NonFiniteError("rate_test loss", "a finite one before training", "NaN or inf", advice)
+    band = find_band(rates, losses, baseline)
+    if np.isnan(band.suggested):
+        got = f"none from {rates[0]:.2g} to {rates[-1]:.2g}"
+        advice = "lower low; if the loss does not fall at any rate, check gradients and data"
+        raise ConfigError("rate_test low", "a rate at which the loss falls", got, advice)
+    bands = tuple(
+        find_band(rates, losses[:, [seed]], baseline[[seed]]) for seed in range(len(baseline))
+    )
+    chosen = _with_rate(recipe, path, band.suggested)
+    return RateTest(rates, losses, baseline, band, bands, path, chosen)
+
+
+def _no_arguments(indices: np.ndarray) -> Any:
+    """Return the arguments of lanes that differ in the recipe alone: none."""
+    return np.zeros(len(indices))
+
+
+def _rates(count: int, low: float, high: float) -> np.ndarray:
+    """Return the rates; ConfigError unless 0 < low < high."""
+    checks.whole("rate_test rates", count, 2)
+    checks.number("rate_test low", low, "(0, inf)")
+    checks.number("rate_test high", high, "(0, inf)")
+    if not low < high:
+        raise ConfigError("rate_test high", f"a number > low = {low}", high, "exchange them")
+    return np.geomspace(float(low), float(high), count)
+
+
+# The path of the rate.
+
+
+def _expect_number_path(recipe: Recipe, path: str | None) -> str:
+    """Return the path of the rate in the recipe; ConfigError if there is no number."""
+    if path is not None:
+        if isinstance(path, str) and path in dict(_numbers(recipe)):
+            return path
+        raise _path_error(recipe, repr(path))
+    found = list(_rate_paths(recipe.optimizer, "optimizer"))
+    if len(found) != 1:
+        raise _path_error(recipe, f"{len(found)} rates {found}" if found else "none")
+    return found[0]
+
+
+def _path_error(recipe: Recipe, got: str) -> ConfigError:
+    known = [path for path, _ in _numbers(recipe) if path.startswith("optimizer")]
+    if not known:
+        expected = "an optimizer whose rate is a number or a schedule of fnn"
+        advice = "give one, as in optim.adam(1e-3)"
+        return ConfigError("rate_test recipe", expected, recipe.optimizer, advice)
+    expected = f"the path of one number, one of {', '.join(known)}"
+    return ConfigError("rate_test path", expected, got, "give path=, the rate to replace")
+
+
+def _rate_paths(value: Any, path: str) -> Iterator[str]:
+    """Iterate over the paths of the rates of an optimizer and of those that it wraps."""
+    if not isinstance(value, Made) or not isinstance(value, Optimizer):
+        return
+    for key, child in value.by_key():
+        inner = f"{path}.{key}"
+        if key == "rate":
+            yield from _main_number(child, inner)
+        else:
+            yield from _rate_paths(child, inner)
+
+
+def _main_number(rate: Any, path: str) -> Iterator[str]:
+    """Iterate over the path of the number that scales a rate, if there is one."""
+    if not isinstance(rate, Made):
+        if np.shape(rate) == ():
+            yield path
+        return
+    children = dict(rate.by_key())
+    for name in MAIN_NUMBERS:
+        if name in children:
+            yield from _main_number(children[name], f"{path}.{name}")
+            return
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over the numbers of a value with their paths."""
+    for key, child in value.by_key():
+        inner = f"{path}.{key}" if path else key
+        if isinstance(child, Made):
+            yield from _numbers(child, inner)
+        elif np.shape(child) == ():
+            yield inner, child
+
+
+def _constant_path(recipe: Recipe, path: str) -> str:
+    """Return the path of the outermost schedule around a number, or that of the number."""
+    names = path.split(".")
+    values = _values(recipe)
+    for end in range(1, len(names)):
+        outer = ".".join(names[:end])
+        # An index within a list is not the path of a value.
+        if isinstance(values.get(outer), Schedule):
+            return outer
+    return path
+
+
+def _values(value: Any, path: str = "") -> dict[str, Any]:
+    """Return all made values within a value, by path."""
+    found: dict[str, Any] = {}
+    for key, child in value.by_key():
+        if isinstance(child, Made):
+            inner = f"{path}.{key}" if path else key
+            found |= {inner: child} | _values(child, inner)
+    return found
+
+
+def _with_rate(recipe: Any, path: str, rate: float) -> Recipe:
+    return recipe.replace_at(path, rate)
