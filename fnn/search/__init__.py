@@ -6,6 +6,8 @@ from fnn.search.distributions import log_integer as log_integer
 from fnn.search.distributions import log_uniform as log_uniform
 from fnn.search.distributions import normal as normal
 from fnn.search.distributions import uniform as uniform
+from fnn.search.halving import halving as halving
+from fnn.search.halving import hyperband as hyperband
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
 from fnn.search.space import Space as Space

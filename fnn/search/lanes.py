@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.search.brackets import best_lanes
 from fnn.train.arrays import validate_data
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, run_epoch
@@ -92,7 +93,14 @@ class Lanes:
         size: Number of trials at a time; 1 if they are trained one after another.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, trials: int, lanes: int | str = "auto"):
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        trials: int,
+        lanes: int | str = "auto",
+        stages: Sequence[tuple[int, int]] = (),
+    ):
         """Choose the number of lanes.
 
         Args:
@@ -101,6 +109,8 @@ class Lanes:
             trials: Number of recipes to train.
             lanes: A number; or "auto" for as many as fit into memory, or one after another where
                 a measurement of one epoch says that this is faster.
+            stages: (trials, epochs) of each part of the runs, where trials are stopped between
+                parts; by default all trials are trained to the end.
         """
         self.recipe = recipe
         self.task = task
@@ -109,7 +119,7 @@ class Lanes:
         step_axis = 0 if recipe.early_stopping is not None else None
         self.axes = TrainState(0, 0, 0, step_axis, None, 0)  # type: ignore[arg-type]
         if lanes == "auto":
-            self.size = self._best_size(trials)
+            self.size = self._best_size(trials, stages or [(trials, 1)])
         else:
             self.size = min(checks.whole("lanes", lanes), trials)
 
@@ -249,20 +259,20 @@ class Lanes:
 
     # The number of lanes.
 
-    def _best_size(self, trials: int) -> int:
-        """Return the number of lanes that takes the least time per trial."""
+    def _best_size(self, trials: int, stages: Sequence[tuple[int, int]]) -> int:
+        """Return the number of lanes that takes the least time for all stages."""
         if trials == 1:
             return 1
         seconds, memory = self._probe(1)
         fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
         limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
-        # Batches of equal size need the least padding.
-        count = -(-trials // min(trials, fitting, limit))
-        size = -(-trials // count)
+        size = best_lanes(stages, min(trials, fitting, limit))
         if size == 1:
             return 1
         together, _ = self._probe(size)
-        return size if together / size < seconds else 1
+        batches = sum(-(-count // size) * epochs for count, epochs in stages)
+        singles = sum(count * epochs for count, epochs in stages)
+        return size if batches * together < singles * seconds else 1
 
     def _probe(self, size: int) -> tuple[float, int]:
         """Return the seconds of one epoch of this number of lanes, and the bytes of each."""
