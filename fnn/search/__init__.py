@@ -1,16 +1,28 @@
 """Search of hyperparameters: many training runs as one compiled program."""
 
+from fnn.search.brackets import Bracket as Bracket
+from fnn.search.brackets import brackets as brackets
 from fnn.search.distributions import choice as choice
 from fnn.search.distributions import integer as integer
 from fnn.search.distributions import log_integer as log_integer
 from fnn.search.distributions import log_uniform as log_uniform
 from fnn.search.distributions import normal as normal
 from fnn.search.distributions import uniform as uniform
+from fnn.search.halving import HalvingTrials as HalvingTrials
 from fnn.search.halving import halving as halving
 from fnn.search.halving import hyperband as hyperband
+from fnn.search.population import Population as Population
+from fnn.search.population import Schedule as Schedule
+from fnn.search.population import population as population
+from fnn.search.population import replay as replay
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
 from fnn.search.space import Space as Space
 from fnn.search.space import space as space
+from fnn.search.stopping import halving_promotion as halving_promotion
+from fnn.search.stopping import halving_stops as halving_stops
+from fnn.search.stopping import patience_stops as patience_stops
+from fnn.search.stopping import percentile_stops as percentile_stops
+from fnn.search.stopping import wilcoxon_stops as wilcoxon_stops
 from fnn.search.trials import Trial as Trial
 from fnn.search.trials import Trials as Trials

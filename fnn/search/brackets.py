@@ -53,7 +53,7 @@ class Bracket:
 
 
 def brackets(epochs: int, *, eta: int = 3, min_epochs: int = 1) -> tuple[Bracket, ...]:
-    """Plan of `search.hyperband`: brackets from the one that stops most trials to one without stops.
+    """Plan of `search.hyperband`: its brackets, from the one that stops most trials to one of none.
 
     With R = epochs, s_max is the largest s for which min_epochs η^s <= R. The bracket of s begins
     with n = ceil((s_max + 1) η^s / (s + 1)) trials. Its rung i has floor(n η^-i) trials of

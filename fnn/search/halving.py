@@ -1,7 +1,7 @@
 """Successive halving and Hyperband: most trials are stopped early, by their scores so far.
 
-Trials of all brackets at the same epoch are trained together. A trial that survives a rung continues
-from its train state, and its place in a batch of lanes never stays empty while others wait.
+Trials of all brackets at the same epoch are trained together. A trial that survives a rung
+continues from its train state. The lanes of stopped trials are filled with others that wait.
 """
 
 from collections.abc import Iterator, Sequence

@@ -134,7 +134,7 @@ def percentile_stops(
 
 
 def wilcoxon_stops(scores: Any, best: Any, *, p: float = 0.1, mode: str = "min") -> bool:
-    """Whether a trial is worse than the best one by Wilcoxon's signed-rank test over folds or seeds.
+    """Wilcoxon's signed-rank test over folds or seeds: whether a trial is worse than the best one.
 
     The test is one-sided, over the pairs of scores on the same fold or seed. Differences of zero
     are split between the ranks of both signs. The trial continues if there are fewer than two
