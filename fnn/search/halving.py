@@ -365,7 +365,7 @@ class _Pool:
         for seed in range(len(self._keys)):
             states = self._lanes.finish(self._take(seed, np.array([place])))
             state = self._lanes.take(states, 0)
-            finished.append(TrainState(*(jax.tree.map(jax.numpy.asarray, part) for part in state)))
+            finished.append(jax.tree.map(jax.numpy.asarray, state))
         return tuple(finished)
 
     def _has_begun(self, seed: int, places: np.ndarray) -> bool:
@@ -376,11 +376,8 @@ class _Pool:
         """Return the stacked train states of trials, with one step where all have the same."""
         stored = self._states[seed]
         assert stored is not None
-        taken = TrainState(
-            *(jax.tree.map(lambda leaf: leaf[places], part) for part in stored[:4]),
-            key=self._keys[seed],
-            watch=jax.tree.map(lambda leaf: leaf[places], stored.watch),
-        )
+        # The store has no key.
+        taken = jax.tree.map(lambda leaf: leaf[places], stored)._replace(key=self._keys[seed])
         if self._lanes.axes.step is None:
             return taken._replace(step=taken.step[0])
         return taken

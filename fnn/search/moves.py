@@ -173,15 +173,15 @@ class Encoding:
         axes: The hyperparameters.
         ranges: How each one moves.
         constants: The leaves of the recipe that do not depend on hyperparameters.
-        text: The computation of all other leaves, equal for spaces of the same one.
+        identity: The computation of all other leaves, equal for spaces of the same one.
     """
 
     def __init__(self, space: Space, axes: Sequence[Axis], recipe: Recipe):
         self.recipe = recipe
         self.axes = axes
         columns = zip(*(axis.range for axis in axes), strict=True)
-        low, high, unit, is_whole = map(np.array, columns)
-        self.ranges = Ranges(*(part.astype(np.float32) for part in (low, high, unit)), is_whole)
+        low, high, unit, is_whole = (np.array(column, np.float32) for column in columns)
+        self.ranges = Ranges(low, high, unit, is_whole.astype(bool))
         self._space = space
         dtype = jnp.result_type(float)
         zeros = jax.ShapeDtypeStruct((len(axes),), jnp.float32)
@@ -200,7 +200,7 @@ class Encoding:
         ]
         bounds = [part.tobytes() for part in self.ranges]
         arrays = [np.asarray(one).tobytes() for one in traced.consts]
-        self.text = (str(traced.jaxpr), tuple(self._is_traced), *bounds, *arrays)
+        self.identity = (str(traced.jaxpr), tuple(self._is_traced), *bounds, *arrays)
 
     def quantiles(self, points: np.ndarray) -> np.ndarray:
         """Return encoded values of probabilities (n, hyperparameters)."""

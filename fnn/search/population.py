@@ -304,7 +304,7 @@ def _train(
 
     leaves, structure = jax.tree.flatten(arguments)
     signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
-    identity = ("population", encoding.text, size, task.epochs, task.batch_size, score.name)
+    identity = ("population", encoding.identity, size, task.epochs, task.batch_size, score.name)
     compiled = shared(
         encoding.recipe,
         (*identity, signature, structure),
@@ -339,7 +339,7 @@ def _run_rounds(
         values, parts = lane
         train_state, figures = _advance_epochs(
             recipe=encoding.recipe_of(values, constants),
-            train_state=TrainState(*parts, step, key),
+            train_state=_join(parts, step, key),
             data=data,
             valid=valid,
             epochs=task.epochs,  # type: ignore[arg-type]
@@ -363,7 +363,7 @@ def _run_rounds(
     parts = _map_lanes(start, size)(values[0])
     first = parts, jnp.zeros((), jnp.int32), values[0], jnp.zeros(members, jnp.float32)
     (parts, step, *_), record = jax.lax.scan(run_round, first, (values, is_given, moves))
-    return TrainState(*parts, step, jax.random.clone(key)), record
+    return _join(parts, step, jax.random.clone(key)), record
 
 
 def _map_lanes(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
@@ -452,8 +452,13 @@ def _divisor(members: int, size: int) -> int:
 
 
 def _member_of(states: TrainState, member: int) -> TrainState:
-    parts = jax.tree.map(lambda leaf: jnp.asarray(leaf)[member], states[:3])
-    return TrainState(*parts, states.step, states.key)
+    parts = jax.tree.map(lambda leaf: leaf[member], states[:3])
+    return _join(parts, states.step, states.key)
+
+
+def _join(parts: tuple[Any, Any, Any], step: Any, key: RandomKey) -> TrainState:
+    params, state, opt_state = parts
+    return TrainState(params, state, opt_state, step, key)
 
 
 def _expect_schedule(schedule: Any, space: Space) -> None:
