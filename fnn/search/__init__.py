@@ -1,5 +1,7 @@
 """Search of hyperparameters: many training runs as one compiled program."""
 
+from fnn.search.brackets import Bracket as Bracket
+from fnn.search.brackets import brackets as brackets
 from fnn.search.cross_validation import cross_validate as cross_validate
 from fnn.search.distributions import choice as choice
 from fnn.search.distributions import integer as integer
@@ -10,15 +12,27 @@ from fnn.search.distributions import uniform as uniform
 from fnn.search.fold_statistics import Comparison as Comparison
 from fnn.search.fold_statistics import CrossValidation as CrossValidation
 from fnn.search.fold_statistics import compare as compare
+from fnn.search.halving import HalvingTrials as HalvingTrials
+from fnn.search.halving import halving as halving
+from fnn.search.halving import hyperband as hyperband
 from fnn.search.learning_curve import LearningCurve as LearningCurve
 from fnn.search.learning_curve import PowerLaw as PowerLaw
 from fnn.search.learning_curve import learning_curve as learning_curve
+from fnn.search.population import Population as Population
+from fnn.search.population import Schedule as Schedule
+from fnn.search.population import population as population
+from fnn.search.population import replay as replay
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
 from fnn.search.rate_test import RateTest as RateTest
 from fnn.search.rate_test import rate_test as rate_test
 from fnn.search.space import Space as Space
 from fnn.search.space import space as space
+from fnn.search.stopping import halving_promotion as halving_promotion
+from fnn.search.stopping import halving_stops as halving_stops
+from fnn.search.stopping import patience_stops as patience_stops
+from fnn.search.stopping import percentile_stops as percentile_stops
+from fnn.search.stopping import wilcoxon_stops as wilcoxon_stops
 from fnn.search.trials import Trial as Trial
 from fnn.search.trials import Trials as Trials
 from fnn.values.show import public_names as _public_names

@@ -171,7 +171,7 @@ def run_trials(
             _restore(collected, *saved, key, recipes, task)
     for number, group in enumerate(groups):
         _train_group(key, recipes, number, group, task, settings, collected)
-    expect_finite_score(collected)
+    expect_finite_score(score, collected.scores[collected.done])
     # A search that was stopped returns the trials that are done.
     done = np.flatnonzero(collected.done)
     places = {int(index): place for place, index in enumerate(done)}
@@ -341,10 +341,14 @@ def expect_settings(options: Options) -> Settings:
     return settings
 
 
-def expect_finite_score(collected: Collected) -> None:
-    """Raise NonFiniteError if no trial that is done has a finite score."""
-    score = collected.score
-    means = collected.mean_scores()
+def expect_finite_score(score: Score, scores: np.ndarray) -> None:
+    """Raise NonFiniteError if there are trials, and none of them has a finite score.
+
+    Args:
+        score: The figure by which trials are compared.
+        scores: Of the trials that are done, (trials, seeds).
+    """
+    means = scores.mean(1)
     if len(means) and not np.isfinite(score.cost(means)).any():
         raise NonFiniteError(
             f"search {score.name}",

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.search.brackets import best_lanes
 from fnn.train.arrays import validate_data
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, run_epoch
@@ -96,7 +97,14 @@ class Lanes:
             another.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, trials: int, lanes: int | str = "auto"):
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        trials: int,
+        lanes: int | str = "auto",
+        stages: Sequence[tuple[int, int]] = (),
+    ):
         """Choose the number of lanes.
 
         Args:
@@ -105,6 +113,8 @@ class Lanes:
             trials: Number of recipes to train.
             lanes: A number; or "auto" for as many as fit into memory, or one after another where
                 a measurement of one epoch says that this is faster.
+            stages: (trials, epochs) of each part of the runs, where trials are stopped between
+                parts; by default all trials are trained to the end.
         """
         self.recipe = recipe
         self.task = task
@@ -112,7 +122,10 @@ class Lanes:
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
         self.axes = TrainState(0, 0, 0, step_axis, None, 0)  # type: ignore[arg-type]
-        width = self._best_width(trials) if lanes == "auto" else checks.whole("lanes", lanes)
+        if lanes == "auto":
+            width = self._best_width(trials, stages or [(trials, 1)])
+        else:
+            width = checks.whole("lanes", lanes)
         self.is_mapped = width > 1
         self.size = min(width if self.is_mapped else SEQUENCE, trials)
 
@@ -216,7 +229,7 @@ class Lanes:
     ) -> tuple[Any, tuple[Any, ...]]:
         """Return the program of one epoch, and its arguments."""
         task = self.task
-        epoch = partial(_train_epoch, task.batch_size)
+        epoch = partial(train_epoch, task.batch_size)
         function = self._per_trial(epoch, (self.axes, None, None), (self.axes, 0))
         arguments = (leaves, train_states, task.data, task.valid)
         return self._compiled("epoch", function, arguments), arguments
@@ -248,20 +261,21 @@ class Lanes:
 
     # The number of lanes.
 
-    def _best_width(self, trials: int) -> int:
+    def _best_width(self, trials: int, stages: Sequence[tuple[int, int]]) -> int:
         """Return the number of trials to train together, which takes the least time per trial."""
         if trials == 1:
             return 1
         alone, memory = Lanes(self.recipe, self.task, trials, 1).measure()
         fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
         limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
-        # Batches of equal size need the least padding.
-        batches = -(-trials // min(trials, fitting, limit))
-        width = -(-trials // batches)
+        width = best_lanes(stages, min(trials, fitting, limit))
         if width == 1:
             return 1
         together, _ = Lanes(self.recipe, self.task, trials, width).measure()
-        return width if together < alone else 1
+        # The last batch of a stage is padded.
+        padded = sum(-(-count // width) * width * epochs for count, epochs in stages)
+        exact = sum(count * epochs for count, epochs in stages)
+        return width if padded * together < exact * alone else 1
 
     def measure(self) -> tuple[float, int]:
         """Return the seconds of an epoch of one trial, and the bytes of memory of one."""
@@ -271,9 +285,7 @@ class Lanes:
         program, arguments = self._epoch_program(leaves, states)
         # The first call allocates memory.
         jax.block_until_ready(program(*arguments))
-        before = time.perf_counter()
-        jax.block_until_ready(program(*arguments))
-        seconds = time.perf_counter() - before
+        seconds = seconds_of(lambda: program(*arguments))
         analysis = program.memory_analysis()
         # Trials one after another share the memory of temporary values.
         lanes = self.size if self.is_mapped else 1
@@ -281,7 +293,7 @@ class Lanes:
         return seconds / self.size, int(used)
 
 
-def _train_epoch(
+def train_epoch(
     batch_size: int,
     recipe: Recipe,
     train_state: TrainState,

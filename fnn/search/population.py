@@ -1,0 +1,522 @@
+"""Population-based training: members that copy better ones and change their hyperparameters.
+
+The whole search is one compiled program, a scan over rounds. In each round all members train for
+some epochs as lanes, after the worst ones have copied the train states of the best ones by index.
+All random choices are drawn on the host beforehand and are arguments of the program.
+
+A member's weights are the result of a schedule of hyperparameters, not of the last ones alone. The
+program also replays a schedule: the hyperparameters of each round are then given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.search.execution import Settings, expect_finite_score, expect_settings, seed_key
+from fnn.search.lanes import Lanes, Task, prepare_task, train_epoch
+from fnn.search.moves import Encoding, Moves, encode_space, evolve
+from fnn.search.random import POINTS
+from fnn.search.samplers import host_generator, unit_points
+from fnn.search.score import Score, find_score
+from fnn.search.space import Space, as_space
+from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.train.programs import shared
+from fnn.train.recipe import Recipe
+from fnn.train.step import start_on_data
+from fnn.types import Data, History, RandomKey, Result, TrainState
+
+# Uses of the key of a search, besides those of random search.
+CHANGES = 2
+UP, DOWN = 1.2, 0.8  # factors of a perturbation
+
+
+class PopulationOptions(TypedDict, total=False):
+    """The options of `search.population`."""
+
+    quantile: float
+    resample: float
+    initial: Sequence[Mapping[str, Any]]
+    score: str
+    mode: str | None
+    keep: int
+    lanes: int | str
+
+
+class Schedule(NamedTuple):
+    """The hyperparameters of a member and of the members it descends from.
+
+    Attributes:
+        hyperparameters: The values of each round (rounds,) by path.
+        interval: Epochs of a round.
+        lanes: Number of lanes of the program. A program of other lanes rounds differently.
+    """
+
+    hyperparameters: dict[str, np.ndarray]
+    interval: int
+    lanes: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Population(Trials):
+    """The results of population-based training. Its trials are the members after the last round.
+
+    Recipes and hyperparameters are those of the last round. The history of a member is that of its
+    weights, along the members it descends from.
+
+    Attributes:
+        rounds: The hyperparameters of each round by path, (rounds, members).
+        parents: The member whose train state each one had at the beginning of a round,
+            (rounds, members).
+        round_scores: The score of each member after each round, (rounds, members).
+        interval: Epochs of a round.
+        lanes: Number of members that were trained at a time.
+    """
+
+    rounds: dict[str, np.ndarray]
+    parents: np.ndarray
+    round_scores: np.ndarray
+    interval: int
+    lanes: int
+
+    def lineage(self, member: int) -> np.ndarray:
+        """Return the member that had the weights of this one in each round, (rounds,).
+
+        Args:
+            member: Its index.
+        """
+        line = [range(len(self))[member]]
+        for parents in self.parents[:0:-1]:
+            line.append(int(parents[line[-1]]))
+        return np.array(line[::-1])
+
+    def schedule(self, member: int) -> Schedule:
+        """Return the schedule that made a member: `search.replay` trains it again.
+
+        Args:
+            member: Its index.
+        """
+        line = self.lineage(member)
+        values = {path: column[np.arange(len(line)), line] for path, column in self.rounds.items()}
+        return Schedule(values, self.interval, self.lanes)
+
+
+def population(
+    key: RandomKey,
+    space: Recipe | Space,
+    data: Data,
+    *,
+    epochs: int,
+    interval: int,
+    batch_size: int,
+    valid: Data | None = None,
+    members: int,
+    **options: Unpack[PopulationOptions],
+) -> Population:
+    """Population-based training: hyperparameters that change while members train.
+
+        population = search.population(
+            key, space, data, valid=valid, epochs=20, interval=2, batch_size=64, members=16
+        )
+        result = search.replay(key, space, population.schedule(population.best.index), data,
+                               valid=valid, batch_size=64)
+
+    Before each round but the first, the worst quarter of the members copy the train states and
+    hyperparameters of members drawn from the best quarter, and change each hyperparameter: with
+    probability 0.25 it is drawn again, otherwise it is multiplied by 1.2 or 0.8. One that may be
+    negative moves by 0.2 standard deviations instead, an integer is rounded and moves by at least
+    1, and a choice of numbers moves to a neighbor. All stay within the space.
+
+    Of equal scores the member with the lower index is better, so that members with equal scores
+    copy too. A diverged member is never copied, and copies another one. All members have the same
+    key, hence the same start and the same order of examples [Jaderberg et al. 2017,
+    arXiv:1711.09846].
+
+    Args:
+        key: From `jax.random.key`. It determines the members, their runs and all changes.
+        space: A recipe with distributions in the place of numbers, or a `search.space` of a
+            function that can be traced. Structure, such as a width, cannot change in training.
+        data: (inputs, targets), arrays whose first axis is the example.
+        epochs: Passes over the data, a multiple of `interval`.
+        interval: Epochs of a round.
+        batch_size: Examples per step.
+        valid: (inputs, targets) by which members are compared.
+        members: Number of members, >= 2.
+        options: `quantile=0.25`, the share of members that copy and that are copied, in (0, 0.5],
+            rounded up. `resample=0.25`, the probability that a hyperparameter is drawn again.
+            `initial=()`, hyperparameters by path of the first members. Also `score`, `mode`, `keep`
+            and `lanes`, those of `search.random`.
+
+    Returns:
+        The population. The result is the schedule of a member, not its last hyperparameters.
+
+    Raises:
+        FnnError: An argument is not valid. Raised before anything compiles.
+        ConfigError: The scores of all members are NaN or infinite.
+    """
+    checks.key("key", key)
+    found = as_space("population", space)
+    encoding = encode_space(found)
+    rounds = _count_rounds(epochs, interval)
+    checks.whole("members", members, 2)
+    given = dict(options)
+    quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
+    resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
+    initial = given.pop("initial", ())
+    settings = expect_settings(given)  # type: ignore[arg-type]
+    start = _initial_values(key, found, encoding, members, initial)
+    problem = _prepare(encoding, data, valid, settings, interval, batch_size)
+    lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)
+    size = _divisor(members, lanes.size if lanes.is_mapped else 1)
+    moves = _draw_moves(key, encoding, rounds, members, resample)
+    # Rounded up: one member at least.
+    count = min(int(np.ceil(quantile * members)), members // 2)
+    values = np.zeros((rounds, *start.shape), np.float32)
+    values[0] = start
+    is_given = np.arange(rounds) == 0
+    states, record = _train(problem, size, seed_key(key, 0), values, is_given, moves, count)
+    return _results(found, encoding, problem, settings, states, record, interval, size)
+
+
+def replay(
+    key: RandomKey,
+    space: Recipe | Space,
+    schedule: Schedule,
+    data: Data,
+    *,
+    batch_size: int,
+    valid: Data | None = None,
+) -> Result:
+    """Train a member of a population again, from the start, by its schedule.
+
+    The result is bitwise that of the member, for the same key, space, data and options. For that,
+    as many lanes are trained as in the population. `schedule._replace(lanes=1)` trains one, which
+    is equal up to rounding.
+
+    Args:
+        key: The key of the population.
+        space: Its space.
+        schedule: From `Population.schedule`.
+        data: (inputs, targets), arrays whose first axis is the example.
+        batch_size: Examples per step.
+        valid: (inputs, targets) for validation.
+
+    Returns:
+        The last train state, and the figures of each epoch.
+
+    Raises:
+        FnnError: An argument is not valid. Raised before anything compiles.
+    """
+    checks.key("key", key)
+    found = as_space("replay", space)
+    encoding = encode_space(found)
+    _expect_schedule(schedule, found)
+    lanes = checks.whole("replay lanes", schedule.lanes)
+    rounds = len(next(iter(schedule.hyperparameters.values())))
+    columns = [
+        axis.encode(path, column)
+        for (path, column), axis in zip(
+            ((path, schedule.hyperparameters[path]) for path in found.distributions),
+            encoding.axes,
+            strict=True,
+        )
+    ]
+    # (rounds, hyperparameters) -> (rounds, lanes, hyperparameters)
+    values = np.repeat(np.stack(columns, 1)[:, None], lanes, 1).astype(np.float32)
+    score = None if valid is not None else "loss"
+    settings = Settings() if score is None else Settings(score=score)
+    problem = _prepare(encoding, data, valid, settings, schedule.interval, batch_size)
+    moves = _draw_moves(key, encoding, rounds, lanes, 0.0)
+    is_given = np.ones(rounds, bool)
+    states, record = _train(problem, lanes, seed_key(key, 0), values, is_given, moves, 0)
+    # (rounds, lanes, interval) -> (epochs,)
+    figures = {name: jnp.asarray(rows[:, 0]).reshape(-1) for name, rows in record.figures.items()}
+    return Result(_member_of(states, 0), History(figures))
+
+
+class _Problem(NamedTuple):
+    """The arguments of the program that do not depend on the round.
+
+    Attributes:
+        encoding: Of the space.
+        task: The data and the length of a round.
+        score: The figure by which members are compared.
+    """
+
+    encoding: Encoding
+    task: Task
+    score: Score
+
+
+class _Record(NamedTuple):
+    """The rounds of the program.
+
+    Attributes:
+        values: Encoded hyperparameters, (rounds, members, hyperparameters).
+        parents: (rounds, members).
+        figures: By name, (rounds, members, interval).
+    """
+
+    values: Any
+    parents: Any
+    figures: dict[str, Any]
+
+
+def _train(
+    problem: _Problem,
+    size: int,
+    key: RandomKey,
+    values: np.ndarray,
+    is_given: np.ndarray,
+    moves: Moves,
+    count: int,
+) -> tuple[TrainState, _Record]:
+    """Run the program, and return the stacked train states and the record on the host.
+
+    Args:
+        problem: The encoding, the task and the score.
+        size: Number of members at a time.
+        key: Key of the runs.
+        values: Encoded hyperparameters, (rounds, members, hyperparameters), of given rounds.
+        is_given: Whether the hyperparameters of a round are given, so that none copies, (rounds,).
+        moves: The random choices.
+        count: Number of members that copy.
+    """
+    encoding, task, score = problem
+    arguments = (
+        encoding.constants,
+        key,
+        task.data,
+        task.valid,
+        values,
+        is_given,
+        moves,
+        np.int32(count),
+        np.float32(score.sign),
+    )
+
+    def program(constants: list[Any], key: RandomKey, *rest: Any) -> Any:
+        return _run_rounds(problem, size, constants, key, *rest)
+
+    leaves, structure = jax.tree.flatten(arguments)
+    signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
+    identity = ("population", encoding.identity, size, task.epochs, task.batch_size, score.name)
+    compiled = shared(
+        encoding.recipe,
+        (*identity, signature, structure),
+        lambda: jax.jit(program).lower(*arguments).compile(),
+    )
+    states, record = compiled(*arguments)
+    return states, jax.tree.map(np.asarray, record)
+
+
+def _run_rounds(
+    problem: _Problem,
+    size: int,
+    constants: list[Any],
+    key: RandomKey,
+    data: Data,
+    valid: Data | None,
+    values: jax.Array,
+    is_given: jax.Array,
+    moves: Moves,
+    count: jax.Array,
+    sign: jax.Array,
+) -> tuple[TrainState, _Record]:
+    """The program: a scan over rounds of lanes."""
+    encoding, task, score = problem
+    members = values.shape[1]
+
+    def start(values: jax.Array) -> Any:
+        train_state = start_on_data(encoding.recipe_of(values, constants), key, data)
+        return train_state[:3]
+
+    def train(step: jax.Array, lane: tuple[jax.Array, Any]) -> Any:
+        values, parts = lane
+        recipe = encoding.recipe_of(values, constants)
+
+        def epoch(train_state: TrainState, _: None) -> tuple[TrainState, Any]:
+            return train_epoch(task.batch_size, recipe, train_state, data, valid)
+
+        train_state, figures = jax.lax.scan(epoch, _join(parts, step, key), length=task.epochs)
+        return train_state[:3], train_state.step, figures
+
+    def run_round(carry: Any, inputs: Any) -> Any:
+        parts, step, values, cost = carry
+        given, is_given, moves = inputs
+        parents, changed = evolve(values, cost, moves, count, encoding.ranges)
+        parents = jnp.where(is_given, jnp.arange(members), parents)
+        values = jnp.where(is_given, given, changed)
+        parts = jax.tree.map(lambda leaf: leaf[parents], parts)
+        parts, steps, figures = _map_lanes(lambda lane: train(step, lane), size)((values, parts))
+        scores = sign * figures[score.name][:, -1].astype(jnp.float32)
+        cost = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
+        return (parts, steps[0], values, cost), _Record(values, parents, figures)
+
+    parts = _map_lanes(start, size)(values[0])
+    first = parts, jnp.zeros((), jnp.int32), values[0], jnp.zeros(members, jnp.float32)
+    (parts, step, *_), record = jax.lax.scan(run_round, first, (values, is_given, moves))
+    return _join(parts, step, jax.random.clone(key)), record
+
+
+def _map_lanes(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
+    """Return the function mapped over a first axis, this number of lanes at a time."""
+
+    def mapped(lanes: Any) -> Any:
+        members = len(jax.tree.leaves(lanes)[0])
+        if size == members and size > 1:
+            return jax.vmap(function)(lanes)
+        return jax.lax.map(function, lanes, batch_size=None if size == 1 else size)
+
+    return mapped
+
+
+def _prepare(
+    encoding: Encoding,
+    data: Data,
+    valid: Data | None,
+    settings: Settings,
+    interval: int,
+    batch_size: int,
+) -> _Problem:
+    """Return the checked arguments; raise an FnnError if they do not fit the recipe."""
+    recipe = encoding.recipe
+    task = prepare_task([recipe], data, valid, epochs=interval, batch_size=batch_size)
+    if recipe.early_stopping is not None:
+        advice = "leave it out: members that are worse copy better ones"
+        raise ConfigError("population space", "a recipe without early_stopping", recipe, advice)
+    if settings.seeds != 1:
+        advice = "call search.population with several keys"
+        raise ConfigError("population seeds", "1", settings.seeds, advice)
+    score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
+    return _Problem(encoding, task, score)
+
+
+def _count_rounds(epochs: int, interval: int) -> int:
+    checks.whole("epochs", epochs)
+    checks.whole("interval", interval)
+    if epochs % interval:
+        advice = f"train for {epochs // interval * interval or interval} epochs"
+        raise ConfigError("epochs", f"a multiple of interval = {interval}", epochs, advice)
+    return epochs // interval
+
+
+def _initial_values(
+    key: RandomKey, space: Space, encoding: Encoding, members: int, initial: Any
+) -> np.ndarray:
+    """Return the encoded hyperparameters of the first round, (members, hyperparameters)."""
+    # The same as the trials of random search with this key.
+    points = unit_points(jax.random.fold_in(key, POINTS), members, len(encoding.axes))
+    values = encoding.quantiles(points)
+    if len(initial) > members:
+        advice = "give more members"
+        raise ConfigError("population initial", f"at most {members}", len(initial), advice)
+    for index, chosen in enumerate(initial):
+        if chosen.keys() != space.distributions.keys():
+            expected = f"a value of each of {', '.join(space.distributions)}"
+            raise ConfigError("population initial", expected, list(chosen), "check the paths")
+        for place, (path, axis) in enumerate(zip(space.distributions, encoding.axes, strict=True)):
+            values[index, place] = axis.encode(path, [chosen[path]])[0]
+    return values
+
+
+def _draw_moves(
+    key: RandomKey, encoding: Encoding, rounds: int, members: int, resample: float
+) -> Moves:
+    """Draw all random choices of a search; those of a round do not depend on their number."""
+    generator = host_generator(jax.random.fold_in(key, CHANGES))
+    shape = (members, len(encoding.axes))
+    drawn = []
+    for _ in range(rounds):
+        drawn.append(
+            Moves(
+                parent=generator.random(members, np.float32),
+                resampled=encoding.quantiles(generator.random(shape)),
+                is_resampled=generator.random(shape) < resample,
+                change=np.where(generator.random(shape) < 0.5, UP, DOWN).astype(np.float32) - 1,
+            )
+        )
+    return Moves(*(np.stack(parts) for parts in zip(*drawn, strict=True)))
+
+
+def _divisor(members: int, size: int) -> int:
+    """Return the largest number of lanes of at most this size that leaves no remainder."""
+    return next(lanes for lanes in range(size, 0, -1) if members % lanes == 0)
+
+
+def _member_of(states: TrainState, member: int) -> TrainState:
+    parts = jax.tree.map(lambda leaf: leaf[member], states[:3])
+    return _join(parts, states.step, states.key)
+
+
+def _join(parts: tuple[Any, Any, Any], step: Any, key: RandomKey) -> TrainState:
+    params, state, opt_state = parts
+    return TrainState(params, state, opt_state, step, key)
+
+
+def _expect_schedule(schedule: Any, space: Space) -> None:
+    """Raise ConfigError unless the value is a schedule of this space."""
+    advice = "give population.schedule(member)"
+    if not isinstance(schedule, Schedule):
+        raise ConfigError("replay schedule", "a Schedule", checks.show(schedule), advice)
+    if schedule.hyperparameters.keys() != space.distributions.keys():
+        expected = f"values of {', '.join(space.distributions)}"
+        got = ", ".join(schedule.hyperparameters)
+        raise ConfigError("replay schedule", expected, got, "give the space of the population")
+    lengths = {np.shape(column) for column in schedule.hyperparameters.values()}
+    if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not min(lengths)[0]:
+        raise ConfigError("replay schedule", "one value for each round", lengths, advice)
+
+
+def _results(
+    space: Space,
+    encoding: Encoding,
+    problem: _Problem,
+    settings: Settings,
+    states: TrainState,
+    record: _Record,
+    interval: int,
+    lanes: int,
+) -> Population:
+    rounds, members, _ = record.values.shape
+    paths = list(space.distributions)
+    decoded = [
+        np.asarray(axis.decode(record.values[..., place]))
+        for place, axis in enumerate(encoding.axes)
+    ]
+    columns = dict(zip(paths, decoded, strict=True))
+    round_scores = np.asarray(record.figures[problem.score.name][..., -1], float)
+    scores = round_scores[-1][:, None]
+    expect_finite_score(problem.score, scores)
+    drawn = [
+        space.choose({path: column[-1, member].item() for path, column in columns.items()})
+        for member in range(members)
+    ]
+    population = Population(
+        space=space,
+        recipes=[recipe for recipe, _ in drawn],
+        hyperparameters=hyperparameter_columns(space, [values for _, values in drawn]),
+        scores=scores,
+        histories={},
+        epochs=np.full(members, rounds * interval),
+        score=problem.score,
+        kept={},
+        rounds=columns,
+        parents=record.parents,
+        round_scores=round_scores,
+        interval=interval,
+        lanes=lanes,
+    )
+    lines = np.stack([population.lineage(member) for member in range(members)])
+    for name, rows in record.figures.items():
+        # (rounds, members, interval) -> (members, 1, epochs), along the lines of descent
+        along = rows[np.arange(rounds), lines].reshape(members, 1, -1)
+        population.histories[name] = np.asarray(along, float)
+    for member in population.ranked[: settings.keep].tolist():
+        population.kept[member] = (_member_of(states, member),)
+    return population

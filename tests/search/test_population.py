@@ -1,0 +1,286 @@
+"""Population-based training: copies, changes, bitwise replay, and refused arguments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import nn, optim, search, train
+from fnn.errors import ConfigError, FnnError
+from fnn.search.lanes import Lanes
+from fnn.search.moves import Axis, Moves, Ranges, encode_space, evolve, perturb
+from fnn.search.random import seed_key
+from fnn.search.space import as_space
+
+draw = np.random.default_rng(0)
+X = draw.normal(size=(60, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int)
+DATA = (X[:40], Y[:40])
+VALID = (X[40:], Y[40:])
+RUN = {"batch_size": 10, "valid": VALID}
+EVOLVE = RUN | {"epochs": 6, "interval": 1, "members": 4, "quantile": 0.5, "lanes": 4}
+NETWORK = nn.chain(nn.dense(3), nn.tanh(), nn.dropout(search.uniform(0, 0.5)), nn.dense(2))
+SPACE = train.recipe(NETWORK, optim.adam(search.log_uniform(1e-3, 1)))
+KEY = jax.random.key(0)
+RATE = "optimizer.rate"
+
+
+@pytest.fixture(scope="module")
+def evolved():
+    return search.population(KEY, SPACE, DATA, **EVOLVE, keep=4)
+
+
+def assert_same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_a_schedule_replays_bitwise(evolved):
+    # A member whose weights come from others.
+    member = next(i for i in range(4) if len(set(evolved.lineage(i))) > 1)
+    schedule = evolved.schedule(member)
+    result = search.replay(KEY, SPACE, schedule, DATA, **RUN)
+    assert_same(result.train_state[:4], evolved.kept[member][0][:4])
+    for name, figures in result.history.items():
+        np.testing.assert_array_equal(figures, evolved.histories[name][member, 0])
+
+
+def test_a_schedule_is_a_run_whose_recipe_changes(evolved):
+    schedule = evolved.schedule(0)
+    space = as_space("test", SPACE)
+    train_state = None
+    for index in range(6):
+        values = {path: float(column[index]) for path, column in schedule.hyperparameters.items()}
+        recipe, _ = space.choose(values)
+        result = train.run(seed_key(KEY, 0), recipe, DATA, epochs=1, resume=train_state, **RUN)
+        train_state = result.train_state
+    single = search.replay(KEY, SPACE, schedule._replace(lanes=1), DATA, **RUN)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # noqa: E731
+    jax.tree.map(close, single.train_state.params, train_state.params)
+    jax.tree.map(close, evolved.kept[0][0].params, train_state.params)
+
+
+def test_the_rounds_follow_from_scores_and_parents(evolved):
+    assert evolved.parents[0].tolist() == [0, 1, 2, 3]
+    for index in range(1, 6):
+        order = np.argsort(evolved.round_scores[index - 1], kind="stable")
+        parents = evolved.parents[index]
+        np.testing.assert_array_equal(parents[order[:2]], order[:2])
+        assert set(parents[order[2:]]) <= set(order[:2])
+        kept = order[:2]
+        for column in evolved.rounds.values():
+            np.testing.assert_array_equal(column[index, kept], column[index - 1, kept])
+    assert evolved.best.score == np.nanmin(evolved.round_scores[-1])
+    np.testing.assert_array_equal(evolved.histories["valid_loss"][:, 0, -1], evolved.scores[:, 0])
+    rates = [recipe[RATE] for recipe in evolved.recipes]
+    np.testing.assert_array_equal(rates, evolved.rounds[RATE][-1])
+
+
+def test_changes_are_by_a_fifth_or_drawn_again(evolved):
+    for path, column in evolved.rounds.items():
+        low, high = as_space("test", SPACE).distributions[path].examples
+        assert ((column >= np.float32(low)) & (column <= np.float32(high))).all()
+    only = search.population(KEY, SPACE, DATA, **EVOLVE, resample=0.0)
+    rates = only.rounds[RATE]
+    for index in range(1, 6):
+        copies = only.parents[index] != np.arange(4)
+        ratio = rates[index, copies] / rates[index - 1, only.parents[index, copies]]
+        is_inside = rates[index, copies] < 1
+        distance = np.minimum(np.abs(ratio - 1.2), np.abs(ratio - 0.8))
+        assert (distance[is_inside] < 1e-5).all()
+
+
+def test_the_first_round_is_random_search():
+    options = EVOLVE | {"epochs": 2, "interval": 2}
+    first = search.population(KEY, SPACE, DATA, **options)
+    trials = search.random(KEY, SPACE, DATA, **RUN, epochs=2, trials=4, lanes=4)
+    np.testing.assert_allclose(first.scores, trials.scores, rtol=1e-5)
+    np.testing.assert_allclose(first.hyperparameters[RATE], trials.hyperparameters[RATE], rtol=1e-6)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_members_do_not_depend_on_the_number_of_lanes(evolved, lanes):
+    other = search.population(KEY, SPACE, DATA, **(EVOLVE | {"lanes": lanes}))
+    np.testing.assert_array_equal(other.parents, evolved.parents)
+    np.testing.assert_allclose(other.scores, evolved.scores, rtol=1e-3)
+    best = other.best.index
+    result = search.replay(KEY, SPACE, other.schedule(best), DATA, **RUN)
+    assert_same(result.train_state[:4], other.kept[best][0][:4])
+
+
+def test_a_diverged_member_is_no_parent_and_copies():
+    space = SPACE.replace(optimizer=optim.momentum(search.log_uniform(1e-3, 3e38)))
+    initial = [{"network.2.drop_rate": 0.1, RATE: rate} for rate in (3e38, 0.1, 3e38, 3e38)]
+    options = EVOLVE | {"epochs": 2, "quantile": 0.25}
+    trials = search.population(KEY, space, DATA, **options, initial=initial, resample=0.0)
+    assert not np.isfinite(trials.round_scores[0, [0, 2, 3]]).any()
+    assert trials.parents[1].tolist() == [1, 1, 1, 1]
+    assert np.isfinite(trials.scores).all()
+    with pytest.raises(ConfigError, match="a finite score of at least one trial"):
+        search.population(KEY, space, DATA, **options, initial=[initial[0]] * 4, resample=0.0)
+
+
+def test_numbers_of_a_search_and_a_replay_compile_nothing_again():
+    traces = []
+
+    def prepare(x):
+        traces.append(1)
+        return x
+
+    def evolve_with(key, decay, **options):
+        optimizer = optim.adamw(search.log_uniform(1e-3, 1), weight_decay=decay)
+        space = SPACE.replace(optimizer=optimizer, prepare=prepare)
+        trials = search.population(key, space, DATA, **(EVOLVE | options))
+        search.replay(key, space, trials.schedule(0), DATA, **RUN)
+
+    evolve_with(KEY, 0.1)
+    count = len(traces)
+    assert count > 0
+    evolve_with(jax.random.key(1), 0.2, quantile=0.25, resample=0.5)
+    assert len(traces) == count
+
+
+def test_functions_of_hyperparameters_and_integers_are_traced():
+    def make(rate, steps):
+        schedule = optim.cosine(rate / 2, steps=steps)
+        return train.recipe(nn.dense(2), optim.sgd(schedule))
+
+    space = search.space(make, rate=search.choice(0.1, 0.5, 1.0), steps=search.integer(5, 40))
+    trials = search.population(KEY, space, DATA, **EVOLVE)
+    assert trials.rounds["steps"].dtype.kind == "i"
+    assert set(trials.rounds["rate"].ravel()) <= {0.1, 0.5, 1.0}
+    assert trials.rounds["steps"].min() >= 5 and trials.rounds["steps"].max() <= 40
+    best = trials.best.index
+    result = search.replay(KEY, space, trials.schedule(best), DATA, **RUN)
+    assert_same(result.train_state.params, trials.kept[best][0].params)
+
+
+# The rules of a round.
+
+
+def moves_of(members, parent=0.0, change=0.2):
+    shape = (members, 1)
+    return Moves(
+        np.full(members, parent, np.float32),
+        np.full(shape, 9, np.float32),
+        np.zeros(shape, bool),
+        np.full(shape, change, np.float32),
+    )
+
+
+FREE = Ranges(*(np.array([one], np.float32) for one in (0, 100, np.nan)), np.array([False]))
+
+
+@pytest.mark.parametrize(
+    ("cost", "count", "parent", "expected"),
+    [
+        ([1, 2, 3, 4], 1, 0.9, [0, 1, 2, 0]),
+        ([4, 3, 2, 1], 2, 0.0, [3, 3, 2, 3]),
+        ([4, 3, 2, 1], 2, 0.9, [2, 2, 2, 3]),
+        ([1, 1], 1, 0.0, [0, 0]),  # a tie: the later one copies
+        ([np.inf, 1, np.inf, np.inf], 1, 0.9, [1, 1, 1, 1]),
+        ([np.inf] * 3, 1, 0.9, [0, 1, 2]),
+    ],
+)
+def test_the_worst_copy_the_best(cost, count, parent, expected):
+    values = np.arange(1.0, len(cost) + 1, dtype=np.float32)[:, None]
+    cost = jnp.array(cost, jnp.float32)
+    parents, changed = evolve(values, cost, moves_of(len(cost), parent), count, FREE)
+    assert parents.tolist() == expected
+    is_copy = np.array(expected) != np.arange(len(cost))
+    np.testing.assert_allclose(
+        changed[:, 0], np.where(is_copy, 1.2 * values[expected, 0], values[:, 0]), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value", "up", "down"),
+    [
+        (search.log_uniform(0.1, 1), 0.5, 0.6, 0.4),
+        (search.uniform(0, 1), 0.9, 1.0, 0.72),
+        (search.integer(1, 20), 10, 12, 8),
+        (search.integer(1, 20), 2, 3, 1),
+        (search.log_integer(1, 3), 3, 3, 2),
+        (search.choice(4.0, 1.0, 2.0), 1.0, 2.0, 4.0),
+        (search.normal(0.0, 2.0), 1.0, 1.4, 0.6),
+        (search.uniform(-1, 1), 0.0, 0.2 * 0.6826895, -0.2 * 0.6826895),
+    ],
+)
+def test_a_change_is_in_the_scale_of_the_distribution(distribution, value, up, down):
+    axis = Axis(distribution)
+    low, high, unit, is_whole = axis.range
+    ranges = Ranges(
+        *(np.array([one], np.float32) for one in (low, high, unit)), np.array([is_whole])
+    )
+    encoded = axis.encode("x", [value])[:, None]
+    for change, expected in ((0.2, up), (-0.2, down)):
+        moved = perturb(encoded, np.full((1, 1), change, np.float32), ranges)
+        assert float(axis.decode(np.asarray(moved))[0, 0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_encoded_quantiles_are_those_of_the_space():
+    space = as_space("test", SPACE)
+    points = np.random.default_rng(0).random((5, 2))
+    encoded = encode_space(space).quantiles(points)
+    for point, row in zip(points, encoded, strict=True):
+        np.testing.assert_allclose(row, list(space.draw(point)[1].values()), rtol=1e-6)
+
+
+WRONG = {
+    "structure": (
+        {"space": SPACE.replace(network=nn.dense(search.choice(2, 3)))},
+        "population space: expected numbers in the place of network",
+    ),
+    "choice of networks": (
+        {"space": SPACE.replace(network=search.choice(nn.dense(2), nn.chain(nn.dense(2))))},
+        "population space: expected numbers in the place of network",
+    ),
+    "no hyperparameter": (
+        {"space": train.recipe(nn.dense(2), optim.sgd(0.1))},
+        "at least one distribution",
+    ),
+    "early stopping": (
+        {"space": SPACE.replace(early_stopping=train.early_stopping(2))},
+        "a recipe without early_stopping",
+    ),
+    "members": ({"members": 1}, "members: expected >= 2"),
+    "epochs": ({"epochs": 5, "interval": 2}, "epochs: expected a multiple of interval = 2, got 5"),
+    "quantile": ({"quantile": 0.6}, r"population quantile: .*\(0, 0.5\]"),
+    "resample": ({"resample": -1.0}, "population resample"),
+    "initial": ({"initial": [{"rate": 1.0}]}, "population initial: expected a value of each of"),
+    "outside": (
+        {"initial": [{"network.2.drop_rate": 0.7, RATE: 0.1}]},
+        r"network.2.drop_rate: expected a value within \[0.0, 0.5\], got 0.7",
+    ),
+    "seeds": ({"seeds": 2}, "population seeds: expected 1, got 2"),
+    "no valid": ({"valid": None}, "search score"),
+    "not traced": (
+        {
+            "space": search.space(
+                lambda rate: train.recipe(nn.dense(2), optim.sgd(float(rate))),
+                rate=search.uniform(0.1, 1),
+            )
+        },
+        "population space: expected a function that can be traced",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_raise_before_anything_compiles(name, monkeypatch):
+    monkeypatch.setattr(Lanes, "__init__", None)
+    options, message = WRONG[name]
+    options = {"space": SPACE} | EVOLVE | options
+    with pytest.raises(FnnError, match=message):
+        search.population(KEY, options.pop("space"), DATA, **options)
+
+
+def test_wrong_schedules_raise(evolved):
+    schedule = evolved.schedule(0)
+    other = train.recipe(nn.dense(2), optim.sgd(search.uniform(0.1, 1)))
+    with pytest.raises(ConfigError, match="replay schedule: expected values of"):
+        search.replay(KEY, other, schedule, DATA, **RUN)
+    with pytest.raises(ConfigError, match="replay schedule: expected a Schedule"):
+        search.replay(KEY, SPACE, evolved, DATA, **RUN)
+    columns = {path: 10 * column for path, column in schedule.hyperparameters.items()}
+    with pytest.raises(ConfigError, match="expected a value within"):
+        search.replay(KEY, SPACE, schedule._replace(hyperparameters=columns), DATA, **RUN)
