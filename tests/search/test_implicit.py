@@ -1,6 +1,5 @@
 """Implicit hypergradients against closed forms of ridge regression and unrolled runs."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ options = {"epochs": 400, "batch_size": rows}
 
 def ridge(strength=0.05, optimizer=None, **changes):
     return train.recipe(
-        nn.dense(1, bias=False),
+        nn.dense(1, use_bias=False),
         optim.sgd(0.2) if optimizer is None else optimizer,
         loss=objective.squared_error,
         regularizer=objective.l2(strength),
@@ -83,7 +82,7 @@ def test_a_run_that_has_not_converged_is_biased(key):
 
 def test_frozen_parameters_are_constants(x64, key):
     """Of two layers one is frozen, so that the Hessian matrix has zeros."""
-    network = nn.chain(fixed=nn.dense(3, bias=False), free=nn.dense(1, bias=False))
+    network = nn.chain(fixed=nn.dense(3, use_bias=False), free=nn.dense(1, use_bias=False))
     frozen = optim.partition({"fixed": None}, optim.sgd(0.05))
     recipe = ridge(optimizer=frozen).replace(network=network)
     examples, rest = given()
@@ -95,10 +94,6 @@ def test_frozen_parameters_are_constants(x64, key):
     }
     slopes = [one.gradient[STRENGTH] for one in found.values()]
     np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-6)
-
-
-def state_sum(recipe, result):
-    return result.history.loss[-1] + 0 * recipe.regularizer(result.train_state.params)
 
 
 REFUSED = {
@@ -169,4 +164,3 @@ def test_damping_shrinks_the_implicit_part(x64, key):
     ]
     assert 0 < abs(slopes[1]) < 0.5 * abs(slopes[0])
     assert jnp.sign(slopes[0]) == jnp.sign(slopes[1])
-    _ = jax

@@ -19,7 +19,7 @@ LENGTHS = {"several epochs": (9, 48), "one epoch": (4, 24), "within an epoch": (
 
 @pytest.mark.parametrize(
     ("epochs", "epoch_length", "steps"),
-    [(20, 20, 20), (400, 1, 20), (1, 400, 20), (9, 2, 6), (4, 3, 3), (1, 1, 1), (0, 5, 5), (1, 389, 19)],
+    [(20, 20, 20), (400, 1, 20), (1, 400, 20), (9, 2, 6), (4, 3, 3), (1, 1, 1), (0, 5, 1), (1, 389, 19)],
 )  # fmt: skip
 def test_segments_have_about_the_root_of_all_steps(epochs, epoch_length, steps):
     assert segment_steps(epochs, epoch_length) == steps
