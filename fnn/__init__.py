@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fnn import nn as nn
     from fnn import objective as objective
     from fnn import optim as optim
+    from fnn import search as search
     from fnn import train as train
     from fnn import types as types
 
@@ -29,6 +30,7 @@ _PACKAGES = (
     "nn",
     "objective",
     "optim",
+    "search",
     "train",
     "types",
 )

@@ -17,6 +17,7 @@ from fnn.search.implicit import (
     Implicit,
     differentiate_solution,
     expect_dependence,
+    expect_late_numbers,
     expect_solution_numbers,
     implicit,
 )
@@ -98,7 +99,8 @@ class Truncated:
 def truncated(steps: int) -> Truncated:
     """Differentiate through the last steps of a run alone; for `hypergradient(mode=...)`.
 
-    Earlier steps count as constants, so the gradient is biased towards short horizons
+    Earlier steps count as constants, so the gradient is biased towards short horizons. By numbers
+    that act on the first parameters alone it would be 0: these are refused
     [Wu et al. 2018, arXiv:1803.02021; Shaban et al. 2019, arXiv:1810.10667].
 
     Args:
@@ -182,7 +184,7 @@ def hypergradient(
             `train.evaluate`; or a function (recipe, result) -> one number, of the recipe and the
             `Result` of the run. Define it once: each lambda is another program.
         paths: Paths of the numbers in the recipe, as in recipe["optimizer.rate.peak"], or of parts,
-            for all numbers below; None for all.
+            for all numbers below; `*` matches any text, as in "*.peak". None for all.
         mode: "forward", "reverse" or "implicit"; a value of `search.truncated` or
             `search.implicit`; or "auto": forward for at most 8 numbers, else reverse.
         seeds: Number of runs, one after another. One run has this key; several have the keys
@@ -222,12 +224,12 @@ def hypergradient(
     memory = _memory(arguments)
     value, slopes, ratio, shares, residual = _differentiate(*arguments)
     if checks.is_concrete(value):
-        _expect_finite(value, slopes, selected)
+        _expect_finite(value, slopes, list(selected))
         _warn_of_growth(ratio)
         if plan.implicit is not None:
             expect_dependence(dict(zip(selected, slopes, strict=True)), residual)
     is_biased: Any = plan.last_steps is not None
-    if residual is not None:
+    if residual is not None and plan.implicit is not None:
         is_biased = residual > plan.implicit.tolerance
         is_biased = bool(is_biased) if checks.is_concrete(is_biased) else is_biased
     return Hypergradient(
@@ -258,6 +260,7 @@ def _plan(recipe: Recipe, selected: dict[str, int], mode: Any, steps: int) -> Pl
                 mode.steps,
                 'give fewer, or mode="auto" for all',
             )
+        expect_late_numbers(recipe, selected)
         return plan._replace(last_steps=mode.steps)
     if isinstance(mode, Implicit) or mode == "implicit":
         expect_solution_numbers(recipe, selected)
@@ -287,7 +290,7 @@ def _memory(arguments: tuple[Any, ...]) -> int | None:
     """Return the bytes of intermediate values of the compiled program; None if not known."""
     if not all(map(checks.is_concrete, jax.tree.leaves(arguments[:4]))):
         return None
-    compiled = lower(_differentiate.__wrapped__, STATIC, *arguments).compile()
+    compiled = lower(_derivatives, STATIC, *arguments).compile()
     analysis = compiled.memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
@@ -318,8 +321,7 @@ def _warn_of_growth(ratio: Array | None) -> None:
 STATIC = (4,)
 
 
-@per_recipe(static=STATIC)
-def _differentiate(
+def _derivatives(
     recipe: Recipe,
     keys: RandomKey,
     data: Data,
@@ -379,10 +381,13 @@ def _differentiate(
         ]
     ratio = None
     if plan.has_growth:
-        squares = sum(_square_sums(slope) for slope in slopes)
+        squares = jnp.stack([_square_sums(slope) for slope in slopes]).sum(0)
         ratio = jnp.sqrt(squares[-1] / squares[0])
     residual = residuals.max() if plan.implicit is not None else None
     return values[:, -1].mean(), means, ratio, shares, residual
+
+
+_differentiate = per_recipe(static=STATIC)(_derivatives)
 
 
 def _square_sums(slopes: Array) -> Array:
@@ -463,4 +468,3 @@ def _run(
     half = run(first, None, plan.epochs // 2, recipe, None)
     rest = plan.epochs - plan.epochs // 2
     return [half, run(prepare_resume(recipe, half.train_state), half.history, rest, recipe, None)]
-

@@ -89,7 +89,15 @@ def expect_solution_numbers(recipe: Recipe, paths: Iterable[str]) -> None:
     given = list(paths)
     wrong = [path for path in given if path.split(".")[0] in METHOD or is_initial(recipe, path)]
     if wrong:
-        _refuse(wrong, [path for path in given if path not in wrong])
+        _refuse("implicit", wrong, given)
+
+
+def expect_late_numbers(recipe: Recipe, paths: Iterable[str]) -> None:
+    """Raise ConfigError for numbers that act on the first parameters of a run alone."""
+    given = list(paths)
+    wrong = [path for path in given if is_initial(recipe, path)]
+    if wrong:
+        _refuse("truncated", wrong, given)
 
 
 def expect_dependence(slopes: Mapping[str, Array], residual: Array | None) -> None:
@@ -108,16 +116,17 @@ def expect_dependence(slopes: Mapping[str, Array], residual: Array | None) -> No
         )
     wrong = [path for path, slope in slopes.items() if not np.any(slope)]
     if wrong:
-        _refuse(wrong, [path for path in slopes if path not in wrong])
+        _refuse("implicit", wrong, list(slopes))
 
 
-def _refuse(wrong: list[str], others: list[str]) -> None:
+def _refuse(mode: str, wrong: list[str], given: list[str]) -> None:
+    others = tuple(path for path in given if path not in wrong)
     advice = 'give mode="reverse"'
     if others:
-        advice += f", or paths={tuple(others)}"
+        advice += f", or paths={others}"
     raise ConfigError(
         "hypergradient paths",
-        "numbers that the solution of a converged run depends on, as implicit mode requires",
+        f"numbers whose effect {mode} mode can find",
         f"{', '.join(wrong)}, by which the derivative would be 0",
         advice,
     )
@@ -183,9 +192,7 @@ def differentiate_solution(
     return value, slopes, jnp.maximum(unsolved, steepness)
 
 
-def _solve(
-    options: Implicit, product: Callable[[Params], Params], wanted: Params
-) -> Params:
+def _solve(options: Implicit, product: Callable[[Params], Params], wanted: Params) -> Params:
     """Solve product(v) = wanted."""
     if options.solver == "cg":
         solve = jax.scipy.sparse.linalg.cg

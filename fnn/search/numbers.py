@@ -1,6 +1,7 @@
 """The numbers of a recipe, selected by path."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ def select_numbers(where: str, recipe: Any, paths: Sequence[str] | None) -> dict
         where: Name of the paths in errors.
         recipe: A recipe.
         paths: Paths of numbers, such as "optimizer.rate.peak", or of parts, such as "optimizer",
-            which select all numbers below; None for all numbers.
+            which select all numbers below; `*` matches any text. None for all numbers.
 
     Raises:
         ConfigError: The recipe has no numbers, `paths` is not a sequence of texts, or one of them
@@ -50,12 +51,13 @@ def select_numbers(where: str, recipe: Any, paths: Sequence[str] | None) -> dict
             repr(paths),
             'give a tuple of texts, as in ("optimizer.rate",)',
         )
-    selected = {}
+    selected: dict[str, int] = {}
     for given in paths:
         found = {
             path: index
             for path, index in known.items()
-            if path == given or path.startswith(f"{given}.")
+            if isinstance(given, str)
+            and (fnmatchcase(path, given) or fnmatchcase(path, f"{given}.*"))
         }
         if not found:
             raise ConfigError(

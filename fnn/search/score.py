@@ -74,19 +74,20 @@ def measure_score(
         ConfigError: It is a constant.
     """
     if isinstance(score, str):
+        assert valid is not None  # expect_score has checked this
         figures = evaluate(recipe, result.train_state, valid, batch_size=batch_size)
         return figures[score.removeprefix(VALID)]
     value = score(recipe, result)
     where = "hypergradient score"
-    leaves = jax.tree.leaves(value)
+    leaves: list[Any] = jax.tree.leaves(value)
     if len(leaves) != 1 or jnp.shape(leaves[0]) != () or not isinstance(leaves[0], Array | float):
         advice = "take one entry, a mean or a sum"
         raise ShapeError(where, "one number", checks.show(value), advice)
-    number = leaves[0]
+    number: Any = leaves[0]
     if checks.is_concrete(number):
         advice = "compute it from the recipe and the result that the function gets"
         raise ConfigError(where, "a function of the run", f"the constant {number}", advice)
     if not jnp.issubdtype(number.dtype, jnp.floating):
         advice = "give a figure with a gradient, such as a loss"
         raise DTypeError(where, "a floating-point number", number.dtype, advice)
-    return number
+    return jnp.asarray(number)

@@ -145,7 +145,8 @@ def lower(
     leaves, structure = _flatten_recipe(recipe)
     token = _structure.set(structure)
     try:
-        return programs_of(recipe).function(function, static).lower(leaves, *arguments)
+        program: Any = programs_of(recipe).function(function, static)
+        return program.lower(leaves, *arguments)
     finally:
         _structure.reset(token)
 

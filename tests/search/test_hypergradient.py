@@ -289,9 +289,7 @@ KINDS = {
         regression,
     ),
     "the magnitude of an augmentation": (
-        train.recipe(
-            linear, optim.sgd(0.05), loss=objective.squared_error, augment=blurred(0.5)
-        ),
+        train.recipe(linear, optim.sgd(0.05), loss=objective.squared_error, augment=blurred(0.5)),
         regression,
     ),
     "weights of examples": (
@@ -391,6 +389,15 @@ def test_wrong_arguments_raise(case, key):
     with pytest.raises(FnnError) as caught:
         search.hypergradient(key, plain, few, **given)
     assert str(caught.value).startswith(message)
+
+
+def test_truncated_mode_refuses_the_scale_of_the_initialization(key):
+    network = nn.chain(nn.flatten(), nn.dense(10, kernel_init=nn.normal(0.1)))
+    recipe = plain.replace(network=network)
+    options = {"epochs": 1, "batch_size": 16, "valid": some, "mode": search.truncated(2)}
+    message = r"got network.1.kernel_init.std, by .* paths=\('optimizer.rate',\)"
+    with pytest.raises(ConfigError, match=message):
+        search.hypergradient(key, recipe, few, **options)
 
 
 def test_a_recipe_without_numbers_raises(key):

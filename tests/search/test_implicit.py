@@ -105,7 +105,11 @@ REFUSED = {
         },
         "optimizer.momentum, by which",
     ),
-    "all numbers": ({}, f"optimizer.rate, by which the derivative would be 0; give mode=\"reverse\", or paths=('{STRENGTH}',)"),
+    "all numbers": (
+        {},
+        'optimizer.rate, by which the derivative would be 0; give mode="reverse", '
+        f"or paths=('{STRENGTH}',)",
+    ),
     "an initializer": (
         {
             "recipe": ridge().replace(network=nn.dense(1, kernel_init=nn.normal(0.3))),
@@ -122,7 +126,7 @@ def test_numbers_that_the_solution_does_not_depend_on_are_refused(case, key):
     examples, rest = given()
     arguments = {"recipe": ridge(), "mode": "implicit"} | rest | changes
     recipe = arguments.pop("recipe")
-    with pytest.raises(ConfigError, match="numbers that the solution of a converged run") as caught:
+    with pytest.raises(ConfigError, match="numbers whose effect implicit mode can find") as caught:
         search.hypergradient(key, recipe, examples, **arguments)
     assert message in str(caught.value)
 

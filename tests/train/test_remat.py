@@ -19,7 +19,7 @@ LENGTHS = {"several epochs": (9, 48), "one epoch": (4, 24), "within an epoch": (
 
 @pytest.mark.parametrize(
     ("epochs", "epoch_length", "steps"),
-    [(20, 20, 20), (400, 1, 20), (1, 400, 20), (9, 2, 6), (4, 3, 3), (1, 1, 1), (0, 5, 1), (1, 389, 19)],
+    [(20, 20, 20), (400, 1, 20), (1, 400, 20), (9, 2, 6), (4, 3, 3), (0, 5, 1), (1, 389, 19)],
 )  # fmt: skip
 def test_segments_have_about_the_root_of_all_steps(epochs, epoch_length, steps):
     assert segment_steps(epochs, epoch_length) == steps
@@ -41,7 +41,9 @@ def test_a_scan_in_segments_equals_a_scan(segment):
         carry, ys = scan(start)
         return carry + jnp.square(ys).sum(), ys
 
-    plain = jax.value_and_grad(lambda c: total(lambda s: jax.lax.scan(body, s, xs), c), has_aux=True)
+    plain = jax.value_and_grad(
+        lambda c: total(lambda s: jax.lax.scan(body, s, xs), c), has_aux=True
+    )
     parts = jax.value_and_grad(
         lambda c: total(lambda s: scan_segments(body, s, xs, length=10, segment=segment), c),
         has_aux=True,
