@@ -58,7 +58,9 @@ def make(rate):
         for kind in ("kernel", "bias")
     }
     # The last layer has no activation.
-    return train.recipe(nn.chain(*parts[:-1]), optim.partition(optimizers, None))
+    # Inputs of mean 0 and variance 1, for which a scale of 1/sqrt(inputs) is known to be good.
+    prepare = data.normalize((0.1307,), (0.3081,))
+    return train.recipe(nn.chain(*parts[:-1]), optim.partition(optimizers, None), prepare=prepare)
 
 
 def learn(recipe, examples, epochs):
