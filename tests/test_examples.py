@@ -185,6 +185,26 @@ def test_two_heads_report_their_figures(example, capsys):
         assert name in out
 
 
+def test_learned_rates_are_compared_with_the_best_constant_one(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 128)
+    names = example("17_learned_rates.py")
+    make_small(names, EXAMPLES=128, BATCH=64, STEPS=4, OUTER_STEPS=2, KEYS=2, RATES=[0.1, 1.0])
+    names["main"](tmp_path / "mnist")
+    out = capsys.readouterr().out
+    assert "learned: training loss " in out and out.count("initial scale") == 4
+    assert Path("out/learned_rates.png").read_bytes().startswith(PICTURE)
+
+
+def test_wrong_labels_are_found(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 256)
+    names = example("18_hyper_cleaning.py")
+    make_small(names, EXAMPLES=100, INNER_STEPS=4, OUTER_STEPS=2, REPEATS=2)
+    names["main"](tmp_path / "mnist")
+    words = capsys.readouterr().out.split()
+    assert [words[i] for i in (0, 4, 8, 12)] == ["baseline", "cleaned", "oracle", "F1"]
+    assert Path("out/hyper_cleaning.png").read_bytes().startswith(PICTURE)
+
+
 def test_a_random_search_is_compared_with_a_grid(example, capsys):
     names = example("19_random_against_grid.py")
     make_small(names, EPOCHS=2, TRIALS=12, KEYS=2, POINTS=2)

@@ -15,6 +15,10 @@ from fnn.search.fold_statistics import compare as compare
 from fnn.search.halving import HalvingTrials as HalvingTrials
 from fnn.search.halving import halving as halving
 from fnn.search.halving import hyperband as hyperband
+from fnn.search.hypergradient import Hypergradient as Hypergradient
+from fnn.search.hypergradient import hypergradient as hypergradient
+from fnn.search.hypergradient import truncated as truncated
+from fnn.search.implicit import implicit as implicit
 from fnn.search.learning_curve import LearningCurve as LearningCurve
 from fnn.search.learning_curve import PowerLaw as PowerLaw
 from fnn.search.learning_curve import learning_curve as learning_curve

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn import checks
 from fnn.data import batches
@@ -11,6 +12,7 @@ from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.remat import scan_segments
 from fnn.train.step import expect_train_state, prepare_batch, steps_per_epoch, train_step
 from fnn.types import Data, RandomKey, Scalar, Step, TrainState
 
@@ -45,24 +47,52 @@ def epoch(
     data = validate_examples("data", recipe, data)
     # Raises an error if the data fills no batch.
     steps_per_epoch(data, batch_size)
-    return run_epoch(recipe, train_state, data, batch_size)
+    return run_epoch(recipe, train_state, data, batch_size, None, None)
 
 
-@per_recipe(static=(3,))
+@per_recipe(static=(3, 4, 5))
 def run_epoch(
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
     batch_size: int,
+    segment: int | None,
+    gradient_from: int | None,
 ) -> tuple[TrainState, Measures]:
-    """Scan over the steps of an epoch."""
+    """Scan over the steps of an epoch.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: At the beginning of the epoch.
+        data: Validated (inputs, targets).
+        batch_size: Examples per step.
+        segment: Steps of a segment of `scan_segments`; None for a plain scan.
+        gradient_from: Step before which the train state is a constant to derivatives, or None.
+    """
     # order: (steps, batch). The scan takes one row per step.
     index, order = current_order(train_state, data, batch_size)
 
     def step(train_state: TrainState, examples: jax.Array) -> tuple[TrainState, Measures]:
+        if gradient_from is not None:
+            train_state = _stop_gradient_at(gradient_from, train_state)
         return train_step_on_examples(recipe, train_state, data, index, examples)
 
-    return jax.lax.scan(step, train_state, order)
+    if segment is None:
+        return jax.lax.scan(step, train_state, order)
+    return scan_segments(step, train_state, order, length=len(order), segment=segment)
+
+
+def _stop_gradient_at(step: int, train_state: TrainState) -> TrainState:
+    """Make the train state a constant to derivatives if it is the one before this step."""
+    is_first = train_state.step == step
+
+    def stop(leaf: jax.Array) -> jax.Array:
+        # Counts and keys have no derivative.
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.where(is_first, jax.lax.stop_gradient(leaf), leaf)
+
+    return jax.tree.map(stop, train_state)
 
 
 def current_order(

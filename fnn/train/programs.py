@@ -126,6 +126,31 @@ def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
     return decorate
 
 
+def lower(
+    function: Callable[..., Any],
+    static: tuple[int, ...],
+    recipe: Any,
+    *arguments: Any,
+) -> Any:
+    """Return the lowered program that `per_recipe` runs for these arguments, to inspect it.
+
+    Compiling it takes no time where the program has been compiled, and the reverse.
+
+    Args:
+        function: The function that was decorated.
+        static: Positions of static arguments, those of the decorator.
+        recipe: The recipe.
+        arguments: The other arguments.
+    """
+    leaves, structure = _flatten_recipe(recipe)
+    token = _structure.set(structure)
+    try:
+        program: Any = programs_of(recipe).function(function, static)
+        return program.lower(leaves, *arguments)
+    finally:
+        _structure.reset(token)
+
+
 def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
     """Return the result of compute(), cached in the recipe under a key.
 

@@ -26,6 +26,7 @@ from fnn.train.inputs import validate_fit
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.remat import recompute, scan_segments, segment_steps
 from fnn.train.step import start_on_data, steps_per_epoch
 from fnn.types import Data, History, RandomKey, Result, TrainState
 
@@ -40,6 +41,7 @@ def run(
     valid: Data | None = None,
     resume: TrainState | Result | None = None,
     callback: Callback | None = None,
+    remat: bool = False,
 ) -> Result:
     """Train for a number of epochs, as one pure function and one compiled program.
 
@@ -62,6 +64,11 @@ def run(
         callback: callback(step, figures) is called on the host after each epoch, also within jit,
             and once for all lanes of a mapped run. Figures are the means over the epoch's steps,
             the figures on `valid`, and `over`: whether early stopping has ended the run.
+        remat: Whether gradients through the run save memory (rematerialization). Reverse mode,
+            such as `jax.grad`, keeps the intermediate values of every step. With `remat` it keeps
+            the train state before each segment of about √T of the T steps, and computes the steps
+            of one segment at a time again, which takes the time of one more forward pass. The
+            run is the same to the last bit, and its gradient up to rounding.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
@@ -79,6 +86,7 @@ def run(
     checks.whole("epochs", epochs, 0)
     expect_recipe("run", recipe)
     expect_callback(callback)
+    checks.flag("remat", remat)
     # Compilation may take minutes, so all arguments are checked before it.
     data = validate_data("data", data)
     if valid is not None:
@@ -86,7 +94,9 @@ def run(
     validate_fit(recipe, data, valid)
     epoch_length = steps_per_epoch(data, batch_size)
     first, past = _initial_state(recipe, key, data, resume, epoch_length)
-    last, history = _run(recipe, first, data, valid, epochs, batch_size, callback)
+    last, history = run_epochs(
+        recipe, first, data, valid, epochs, batch_size, callback, remat, None
+    )
     fatal = find_fatal_step(recipe, history.finite)
     if fatal is not None:
         # The compiled run has continued to its end. Replay it up to the step to find the cause.
@@ -97,7 +107,7 @@ def run(
     # Within jit the shapes of the history are static, so it stays padded.
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
         history = _cut_history(history, int(last.step) - int(first.step), epoch_length)
-    return Result(finish_run(recipe, last), _join_histories(past, history))
+    return Result(finish_run(recipe, last), join_histories(past, history))
 
 
 def _initial_state(
@@ -170,8 +180,8 @@ def finish_run(recipe: Recipe, train_state: TrainState) -> TrainState:
     return recipe.early_stopping.finish(train_state)
 
 
-@per_recipe(static=(4, 5, 6))
-def _run(
+@per_recipe(static=(4, 5, 6, 7, 8))
+def run_epochs(
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
@@ -179,10 +189,43 @@ def _run(
     epochs: int,
     batch_size: int,
     callback: Callback | None,
+    remat: bool,
+    gradient_from: int | None,
 ) -> tuple[TrainState, History]:
+    """Run epochs from a train state, with validation after each.
+
+    Args:
+        recipe: From `train.recipe`.
+        train_state: At the beginning of an epoch.
+        data: Validated (inputs, targets).
+        valid: Validated (inputs, targets) for validation.
+        epochs: Number of epochs.
+        batch_size: Examples per step.
+        callback: As for `run`.
+        remat: As for `run`.
+        gradient_from: Step before which the train state is a constant to derivatives; None for a
+            derivative through all steps.
+
+    Returns:
+        The last train state, and the history of these epochs.
+    """
+    epoch_length = steps_per_epoch(data, batch_size)
+    segment = segment_steps(epochs, epoch_length) if remat else None
+    is_within_epoch = segment is not None and segment < epoch_length
+    steps = segment if is_within_epoch else None
+
+    def figures_on_valid(train_state: TrainState) -> Measures:
+        return validate(recipe, train_state, valid, batch_size)
+
+    if is_within_epoch:
+        # Otherwise each epoch would keep the intermediate values of its validation.
+        figures_on_valid = recompute(figures_on_valid)
+
     def epoch(train_state: TrainState) -> tuple[TrainState, tuple[Measures, Measures]]:
-        train_state, measured = run_epoch(recipe, train_state, data, batch_size)
-        validated = validate(recipe, train_state, valid, batch_size)
+        train_state, measured = run_epoch(
+            recipe, train_state, data, batch_size, steps, gradient_from
+        )
+        validated = figures_on_valid(train_state)
         train_state = update_on_validation(recipe, train_state, validated)
         return train_state, (measured, validated)
 
@@ -196,7 +239,13 @@ def _run(
         return after, (measured, validated)
 
     # Each epoch finds its index in the train state, so the scan has no inputs.
-    train_state, (measured, validated) = jax.lax.scan(body, train_state, length=epochs)
+    if segment is None or is_within_epoch:
+        train_state, (measured, validated) = jax.lax.scan(body, train_state, length=epochs)
+    else:
+        whole_epochs = segment // epoch_length
+        train_state, (measured, validated) = scan_segments(
+            body, train_state, None, length=epochs, segment=whole_epochs
+        )
     history = {}
     for name, values in recipe.in_order(measured).items():
         # (epochs, steps, ...) -> (epochs * steps, ...)
@@ -228,7 +277,7 @@ def _cut_history(history: History, steps: int, epoch_length: int) -> History:
     return History(cut)
 
 
-def _join_histories(past: History | None, history: History) -> History:
+def join_histories(past: History | None, history: History) -> History:
     """Concatenate two histories; ConfigError if they have different figures."""
     if past is None:
         return history
