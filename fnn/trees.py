@@ -90,7 +90,9 @@ def is_shape(shape: Any) -> bool:
 
 def wide(array: jax.Array) -> Any:
     """Return the dtype in which to compute statistics: that of the array, but at least float32."""
-    return array.dtype if jnp.finfo(array.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    # An array of NumPy may have a dtype that JAX does not use, float64 unless it is enabled.
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def knob(value: Number, like: jax.Array) -> Number:

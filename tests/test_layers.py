@@ -1,4 +1,4 @@
-"""Laws over every layer: half precision, memory of its own, empty and extreme batches."""
+"""Laws over every layer: dtypes, memory, export, empty, constant and extreme batches."""
 
 import domains
 import jax
@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import makers
 import numpy as np
 import pytest
+from jax import export
 from registry import REGISTRY
 
 from fnn import nn, trees
-from fnn.errors import ShapeError
+from fnn.errors import FnnError, ShapeError
 from fnn.types import Layer
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,10 @@ def example(maker):
     shape, x = entry.domain.draw(entry.seed)
     params, state, _ = layer.init(jax.random.key(0), shape)
     return layer, params, state, x
+
+
+def is_float(leaf):
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def apply(layer, params, state, x, train=True):
@@ -126,8 +131,7 @@ def test_an_extreme_example_changes_no_other(maker, value):
     layer, params, state, x = example(maker)
 
     def spoil(leaf):
-        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.at[0].set(value) if is_float else leaf
+        return leaf.at[0].set(value) if is_float(leaf) else leaf
 
     train = maker not in ACROSS_EXAMPLES
     draw = jax.jit(lambda x: apply(layer, params, state, x, train)[0])
@@ -137,3 +141,70 @@ def test_an_extreme_example_changes_no_other(maker, value):
         # The deviation of `sample_normal` is an exponential of its input.
         is_bounded = value == 1e4 and maker != "nn.sample_normal"
         assert not is_bounded or np.isfinite(got).all()
+
+
+@over_layers
+@pytest.mark.parametrize("value", [0.0, 1e4, -1e4])
+def test_gradients_at_a_constant_input_are_finite(maker, value):
+    layer, params, state, x = example(maker)
+    if maker == "nn.sample_normal" and value > 0:
+        return  # the deviation is an exponential of the input
+    constant = jax.tree.map(lambda leaf: jnp.full_like(leaf, value) if is_float(leaf) else leaf, x)
+
+    def total(params, x):
+        y, _ = apply(layer, params, state, x)
+        return sum(leaf.astype(float).sum() for leaf in jax.tree.leaves(y))
+
+    slopes = jax.jit(jax.grad(total, (0, 1), allow_int=True))(params, constant)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes) if is_float(leaf))
+
+
+@over_layers
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.usefixtures("standard_promotion")
+def test_inputs_in_half_precision_give_the_outputs_of_their_numbers(maker, dtype):
+    layer, params, state, x = example(maker)
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, x)
+    numbers = jax.tree.map(lambda leaf: leaf.astype(float) if is_float(leaf) else leaf, half)
+    try:
+        got, _ = apply(layer, params, state, half, train=False)
+    except ShapeError:
+        assert maker == "nn.repeat"  # the body must return what it gets
+        return
+    wanted, _ = apply(layer, params, state, numbers, train=False)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(np.float32(one), other, rtol=0.05, atol=0.05)
+
+
+@over_layers
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool])
+def test_inputs_that_are_no_floats_raise_or_are_moved(maker, dtype):
+    layer, params, state, x = example(maker)
+    given = jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, x)
+    try:
+        y, _ = apply(layer, params, state, given)
+    except FnnError:
+        return
+    moved = {leaf.dtype for leaf in jax.tree.leaves(y)} == {jnp.dtype(dtype)}
+    # `parameter` ignores its input, and tokens are no floats in the first place.
+    assert moved or maker == "nn.parameter" or not any(map(is_float, jax.tree.leaves(x)))
+
+
+@over_layers
+def test_a_layer_is_exported_with_a_symbolic_batch(maker):
+    layer, params, state, x = example(maker)
+    (batch,) = export.symbolic_shape("batch")
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), x
+    )
+
+    @jax.jit
+    def predict(x):
+        return layer.apply(params, state, x, train=False)[0]
+
+    exported = export.export(predict)(shapes)
+    two = jax.tree.map(lambda leaf: leaf[:2], x)
+    for got, wanted in zip(
+        jax.tree.leaves(exported.call(two)), jax.tree.leaves(predict(two)), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)

@@ -108,6 +108,8 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 def _normalizer(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the logits less the largest, and Σ exp of them."""
+    # NumPy would warn of inf - inf.
+    z = jnp.asarray(z)
     shifted = z - jax.lax.stop_gradient(z.max(-1, keepdims=True))
     return shifted, jnp.exp(shifted).sum(-1)
 

@@ -115,7 +115,10 @@ def _objective(
 ) -> tuple[Scalar, ForwardResult]:
     """Compute mean loss + penalty of one forward pass."""
     # The key is that of dropout and other noise.
+    before = state
     outputs, state = recipe.network.apply(params, state, inputs, key=key, train=True)
+    # The error of a loop over steps would not name the layer.
+    trees.expect_like("state of the network", state, before)
     per_example = measure_examples(recipe, outputs, targets)
     penalties = _penalties(recipe, params, state)
     penalty = jnp.stack(penalties).sum() if penalties else None

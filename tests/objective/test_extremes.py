@@ -283,6 +283,52 @@ def test_one_example_is_a_batch_or_an_error(name):
     np.testing.assert_allclose(got, loss(outputs, targets)[:1], rtol=1e-6)
 
 
+ONE_OUTPUT = np.float32([[0.5], [-1.0], [2.0], [-3.0]])
+ROWS = np.float32([[0.5, 1, 0], [-1, 2, 3], [2, 0, 1], [-3, 0, 0]])
+YES = np.int32([1, 0, 0, 1])
+CLASSES = np.int32([1, 0, 2, 1])
+# Outputs and targets of unusual shapes and dtypes.
+UNUSUAL = {
+    "one output": (ONE_OUTPUT, YES),
+    "one output, a column of targets": (ONE_OUTPUT, YES[:, None]),
+    "scores": (ONE_OUTPUT[:, 0], YES),
+    "booleans": (ONE_OUTPUT, YES[:, None].astype(bool)),
+    "numbers": (ONE_OUTPUT, np.float32(YES)[:, None]),
+    "one class": (ONE_OUTPUT, np.zeros(4, np.int32)),
+    "one example": (ROWS[:1], CLASSES[:1]),
+    "bytes": (ROWS, CLASSES.astype(np.uint8)),
+    "column": (ROWS, CLASSES[:, None]),
+    "boolean labels": (ROWS, CLASSES > 0),
+    "integer outputs": (ROWS.astype(np.int32), CLASSES),
+    "half": (ROWS.astype(np.float16), CLASSES),
+    "double": (ROWS.astype(np.float64), CLASSES),
+    "NaN": (np.where(ROWS == 3, np.nan, ROWS).astype(np.float32), CLASSES),
+    "infinity": (np.where(ROWS == 3, INF, ROWS).astype(np.float32), CLASSES),
+    "negative label": (ROWS, CLASSES - 1),
+    "no number of rows": (np.float32(1), np.int32(0)),
+    "lists": (ROWS.tolist(), CLASSES.tolist()),
+}
+EMPTY = {"no examples": (ROWS[:0], CLASSES[:0]), "no scores": (ONE_OUTPUT[:0], YES[:0, None])}
+MEASURES = {name: makers.public()[name] for name in makers.LOSSES} | {
+    name: makers.public()[name](**call)
+    for name, call in makers.CALLS.items()
+    if name.startswith("objective.") and makers.kind(name) in (Loss, Metric)
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_unusual_inputs_give_numbers_or_a_described_error(name):
+    for outputs, targets in UNUSUAL.values():
+        try:
+            values = MEASURES[name](outputs, targets)
+        except FnnError:
+            continue
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(values))
+    for outputs, targets in EMPTY.values():
+        with pytest.raises(FnnError):
+            MEASURES[name](outputs, targets)
+
+
 def test_every_weighted_result_has_weights_of_the_shape_of_its_values():
     for function in (
         objective.binary_accuracy(ignore=0),

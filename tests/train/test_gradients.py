@@ -10,8 +10,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn import augment, lab, nn, objective, optim, train
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, TreeMismatchError
 from fnn.train.inputs import NOISE, derive_key
+from fnn.types import Layer
 
 pytestmark = pytest.mark.slow
 
@@ -194,3 +195,28 @@ def test_micro_batches_of_a_sharded_batch(x64, key):
     split = PartitionSpec("batch")
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=(split, split), out_specs=PartitionSpec())
     np.testing.assert_allclose(mapped(X, Y), wanted[1]["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("entrance", ["step", "run"])
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        (lambda count: {"count": count.astype(jnp.float32)}, "got float32"),
+        (lambda count: {"number": count}, "no such leaf"),
+    ],
+)
+def test_a_state_that_changes_its_dtype_or_its_names_raises(changed, got, entrance, key):
+    def init(key, shape):
+        return {}, {"count": jnp.zeros((), jnp.int32)}, shape
+
+    def apply(params, state, x, *, key=None, train=False):
+        return x, changed(state["count"])
+
+    network = nn.chain(Layer(init, apply, "counter"), nn.flatten(), nn.dense(4))
+    recipe = train.recipe(network, optim.sgd(0.1))
+    batch = np.float32(X), Y
+    with pytest.raises(TreeMismatchError, match=f"state of the network counter_0/count.*{got}"):
+        if entrance == "step":
+            train.step(recipe, train.start(key, recipe, X.shape[1:]), batch)
+        else:
+            train.run(key, recipe, batch, epochs=1, batch_size=4)

@@ -115,6 +115,10 @@ def bind(
 
     A signal becomes an image of height 1, for which there is a fast form.
     """
+    # As for a matrix product: XLA's convolution takes operands of one dtype only.
+    dtype = jnp.result_type(a, kernel)
+    a = a.astype(dtype)
+    kernel = kernel.astype(dtype)
     is_signal = len(geometry.kernel) == 1
     if is_signal:
         geometry = Geometry(
