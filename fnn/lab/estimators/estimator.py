@@ -104,8 +104,11 @@ class Estimator(BaseEstimator):
             FnnError: A parameter or an array is not valid, or does not fit the recipe. Errors are
                 also a ValueError or a TypeError, as scikit-learn expects.
             NonFiniteError: The run has diverged, as for `train.run`.
+
+        After an error the estimator is not fitted.
         """
         key = self._key()
+        self._forget()
         examples = self._read(X, y, sample_weight, is_new=True)
         training, valid = self._hold_out(key, examples)
         batch_size = self._batch_size(training)
@@ -151,8 +154,13 @@ class Estimator(BaseEstimator):
         targets = self._read_targets(y, is_new)
         weights = self._weigh(targets, read_weights(self._name, sample_weight, X))
         examples = Examples(X, targets, weights)
-        # Otherwise the number of such examples would change the batches.
-        return examples if weights is None else examples.take(weights > 0)
+        if weights is None:
+            return examples
+        if not weights.any():
+            advice = "give some examples a weight"
+            raise ConfigError(f"{self._name} weights", "some numbers > 0", "only 0", advice)
+        # Otherwise the number of examples without weight would change the batches.
+        return examples.take(weights > 0)
 
     def _hold_out(self, key: RandomKey, examples: Examples) -> tuple[Examples, Examples | None]:
         """Return examples for training and for validation."""
@@ -222,7 +230,9 @@ class Estimator(BaseEstimator):
         # fnn converts float64 later, and reports numbers that are too large.
         if X.dtype == dtype or (X.dtype == np.float64 and dtype.kind == "f"):
             return X
-        converted = X.astype(dtype)
+        # A number that is out of range is unequal to the converted one.
+        with np.errstate(invalid="ignore"):
+            converted = X.astype(dtype)
         if dtype.kind != "f" and (converted != X).any():
             advice = "give numbers of the dtype of fit"
             raise DTypeError(f"{self._name} X", f"{dtype} as in fit", X.dtype, advice)
@@ -343,6 +353,7 @@ class Estimator(BaseEstimator):
         checkpoint = read(directory, sha256=sha256)
         where = f"load {directory}"
         notes = read_notes(where, self._name, checkpoint.notes)
+        self._forget()
         self._adopt_facts(where, notes.targets)
         self._input_shape = notes.input_shape
         self.n_features_in_ = notes.input_shape[0]
@@ -377,6 +388,11 @@ class Estimator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "train_state_" in vars(self)
+
+    def _forget(self) -> None:
+        """Make the estimator unfitted, so that an error leaves no mixture of two fits."""
+        for name in ("train_state_", "history_", "feature_names_in_"):
+            vars(self).pop(name, None)
 
     def _expect_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():

@@ -120,17 +120,15 @@ def read_weights(where: str, weights: Any, X: np.ndarray) -> np.ndarray | None:
     """Return the weights (n,) as floats, or None if there are none.
 
     Raises:
-        ConfigError: They are not one number >= 0 for each example, or all are 0.
+        ConfigError: They are not one number >= 0 for each example.
     """
     if weights is None:
         return None
     with translated(f"{where} sample_weight"):
         checked = _check_sample_weight(weights, X, dtype=np.float64, ensure_non_negative=True)
-    if not checked.any():
-        advice = "give some examples a weight"
-        raise ConfigError(f"{where} sample_weight", "one number > 0 or more", "only 0", advice)
     # Their scale has no effect, but must fit float32.
-    return np.asarray(checked / checked.max(), np.float32)
+    scale = checked.max() or 1
+    return np.asarray(checked / scale, np.float32)
 
 
 def read_classes(where: str, y: np.ndarray) -> np.ndarray:
@@ -140,12 +138,12 @@ def read_classes(where: str, y: np.ndarray) -> np.ndarray:
         ConfigError: These are not labels, but for example fractions.
         DTypeError: Labels of several types cannot be sorted.
     """
-    with translated(f"{where} y"):
+    with translated(where):
         check_classification_targets(y)
         classes = np.unique(y)
     if len(classes) < 2:
         advice = "give examples of another class too"
-        raise ConfigError(f"{where} y", "labels of two classes or more", "one class", advice)
+        raise ConfigError(where, "labels of two classes or more", "one class", advice)
     return classes
 
 

@@ -300,6 +300,14 @@ def test_fitted_estimators_can_be_pickled_and_copied():
 # Errors.
 
 
+def test_a_failed_fit_leaves_no_mixture_of_two_fits():
+    estimator = fitted()
+    with pytest.raises(ConfigError, match="Classifier y: expected labels of two classes or more"):
+        estimator.fit(X, [1] * 60)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
@@ -315,6 +323,11 @@ def test_fitted_estimators_can_be_pickled_and_copied():
         (lambda: fitted(batch_size=0), ValueError, "batch_size: expected"),
         (lambda: fitted(validation_fraction=2), ValueError, "validation_fraction: expected a num"),
         (lambda: fitted(class_weight={"low": -1}), ValueError, "class_weight low: expected a num"),
+        (
+            lambda: fitted(class_weight=dict.fromkeys(NAMES, 0)),
+            ValueError,
+            "Classifier weights: ex",
+        ),
         (lambda: fitted().fit(X, NAMES, -np.ones(60)), ValueError, "sample_weight"),
         (lambda: fitted().fit(X, NAMES, np.zeros(60)), ValueError, "sample_weight"),
         (lambda: fitted().fit(X, NAMES, np.ones(6)), ValueError, "sample_weight"),
