@@ -178,6 +178,28 @@ def test_a_contrastive_body_is_probed(example, capsys):
     assert capsys.readouterr().out.count("0.") == 2
 
 
+def test_halving_is_compared_with_random_search(example, capsys):
+    names = example("21_halving.py")
+    make_small(names, EPOCHS=3, TRIALS=9, REPEATS=2, LANES=3)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert "halving, 15 epochs" in out and "of 2 repeats" in out
+    assert Path("out/halving.png").read_bytes().startswith(PICTURE)
+
+
+def test_a_population_solves_a_problem_that_constant_hyperparameters_do_not(example, capsys):
+    names = example("22_population.py")
+    make_small(names, REPEATS=3)
+    names["main"]()
+    words = capsys.readouterr().out.split()
+    scores = [
+        float(words[index + 2].rstrip(",")) for index, word in enumerate(words) if word == "Q"
+    ]
+    assert scores[0] == 0.39 and scores[1] > 1.19
+    assert "replayed bitwise: True" in " ".join(words)
+    assert Path("out/population.png").read_bytes().startswith(PICTURE)
+
+
 def test_two_heads_report_their_figures(example, capsys):
     example("16_two_heads.py")["main"](epochs=1)
     out = capsys.readouterr().out

@@ -303,7 +303,7 @@ def train_epoch(
     """Train by one epoch; return the train state and the figures of the epoch."""
 
     def train(train_state: TrainState) -> tuple[TrainState, Measures]:
-        train_state, measured = run_epoch(recipe, train_state, data, batch_size)
+        train_state, measured = run_epoch(recipe, train_state, data, batch_size, None, None)
         validated = validate(recipe, train_state, valid, batch_size)
         train_state = update_on_validation(recipe, train_state, validated)
         figures = {name: summarize_epoch(name, values) for name, values in measured.items()}

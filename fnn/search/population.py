@@ -1,14 +1,12 @@
 """Population-based training: members that copy better ones and change their hyperparameters.
 
-The whole search is one compiled program, a scan over rounds. In each round all members train for
-some epochs as lanes, after the worst ones have copied the train states of the best ones by index.
-All random choices are drawn on the host beforehand and are arguments of the program.
+The whole search is one compiled program, see rounds.py. All random choices are drawn on the host
+beforehand and are arguments of the program.
 
-A member's weights are the result of a schedule of hyperparameters, not of the last ones alone. The
-program also replays a schedule: the hyperparameters of each round are then given.
+A member's weights are the result of a schedule of hyperparameters, not of the last ones alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -19,16 +17,15 @@ import numpy as np
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.execution import Settings, expect_finite_score, expect_settings, seed_key
-from fnn.search.lanes import Lanes, Task, prepare_task, train_epoch
-from fnn.search.moves import Encoding, Moves, encode_space, evolve
+from fnn.search.lanes import Lanes, prepare_task
+from fnn.search.moves import Encoding, Moves, encode_space
 from fnn.search.random import POINTS
+from fnn.search.rounds import Problem, Record, join_state, train_rounds
 from fnn.search.samplers import host_generator, unit_points
-from fnn.search.score import Score, find_score
+from fnn.search.score import find_score
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials, hyperparameter_columns
-from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
-from fnn.train.step import start_on_data
 from fnn.types import Data, History, RandomKey, Result, TrainState
 
 # Uses of the key of a search, besides those of random search.
@@ -179,7 +176,7 @@ def population(
     values = np.zeros((rounds, *start.shape), np.float32)
     values[0] = start
     is_given = np.arange(rounds) == 0
-    states, record = _train(problem, size, seed_key(key, 0), values, is_given, moves, count)
+    states, record = train_rounds(problem, size, seed_key(key, 0), values, is_given, moves, count)
     return _results(found, encoding, problem, settings, states, record, interval, size)
 
 
@@ -233,147 +230,10 @@ def replay(
     problem = _prepare(encoding, data, valid, settings, schedule.interval, batch_size)
     moves = _draw_moves(key, encoding, rounds, lanes, 0.0)
     is_given = np.ones(rounds, bool)
-    states, record = _train(problem, lanes, seed_key(key, 0), values, is_given, moves, 0)
+    states, record = train_rounds(problem, lanes, seed_key(key, 0), values, is_given, moves, 0)
     # (rounds, lanes, interval) -> (epochs,)
     figures = {name: jnp.asarray(rows[:, 0]).reshape(-1) for name, rows in record.figures.items()}
     return Result(_member_of(states, 0), History(figures))
-
-
-class _Problem(NamedTuple):
-    """The arguments of the program that do not depend on the round.
-
-    Attributes:
-        encoding: Of the space.
-        task: The data and the length of a round.
-        score: The figure by which members are compared.
-    """
-
-    encoding: Encoding
-    task: Task
-    score: Score
-
-
-class _Record(NamedTuple):
-    """The rounds of the program.
-
-    Attributes:
-        values: Encoded hyperparameters, (rounds, members, hyperparameters).
-        parents: (rounds, members).
-        figures: By name, (rounds, members, interval).
-    """
-
-    values: Any
-    parents: Any
-    figures: dict[str, Any]
-
-
-def _train(
-    problem: _Problem,
-    size: int,
-    key: RandomKey,
-    values: np.ndarray,
-    is_given: np.ndarray,
-    moves: Moves,
-    count: int,
-) -> tuple[TrainState, _Record]:
-    """Run the program, and return the stacked train states and the record on the host.
-
-    Args:
-        problem: The encoding, the task and the score.
-        size: Number of members at a time.
-        key: Key of the runs.
-        values: Encoded hyperparameters, (rounds, members, hyperparameters), of given rounds.
-        is_given: Whether the hyperparameters of a round are given, so that none copies, (rounds,).
-        moves: The random choices.
-        count: Number of members that copy.
-    """
-    encoding, task, score = problem
-    arguments = (
-        encoding.constants,
-        key,
-        task.data,
-        task.valid,
-        values,
-        is_given,
-        moves,
-        np.int32(count),
-        np.float32(score.sign),
-    )
-
-    def program(constants: list[Any], key: RandomKey, *rest: Any) -> Any:
-        return _run_rounds(problem, size, constants, key, *rest)
-
-    leaves, structure = jax.tree.flatten(arguments)
-    signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
-    identity = ("population", encoding.identity, size, task.epochs, task.batch_size, score.name)
-    compiled = shared(
-        encoding.recipe,
-        (*identity, signature, structure),
-        lambda: jax.jit(program).lower(*arguments).compile(),
-    )
-    states, record = compiled(*arguments)
-    return states, jax.tree.map(np.asarray, record)
-
-
-def _run_rounds(
-    problem: _Problem,
-    size: int,
-    constants: list[Any],
-    key: RandomKey,
-    data: Data,
-    valid: Data | None,
-    values: jax.Array,
-    is_given: jax.Array,
-    moves: Moves,
-    count: jax.Array,
-    sign: jax.Array,
-) -> tuple[TrainState, _Record]:
-    """The program: a scan over rounds of lanes."""
-    encoding, task, score = problem
-    members = values.shape[1]
-
-    def start(values: jax.Array) -> Any:
-        train_state = start_on_data(encoding.recipe_of(values, constants), key, data)
-        return train_state[:3]
-
-    def train(step: jax.Array, lane: tuple[jax.Array, Any]) -> Any:
-        values, parts = lane
-        recipe = encoding.recipe_of(values, constants)
-
-        def epoch(train_state: TrainState, _: None) -> tuple[TrainState, Any]:
-            return train_epoch(task.batch_size, recipe, train_state, data, valid)
-
-        train_state, figures = jax.lax.scan(epoch, _join(parts, step, key), length=task.epochs)
-        return train_state[:3], train_state.step, figures
-
-    def run_round(carry: Any, inputs: Any) -> Any:
-        parts, step, values, cost = carry
-        given, is_given, moves = inputs
-        parents, changed = evolve(values, cost, moves, count, encoding.ranges)
-        parents = jnp.where(is_given, jnp.arange(members), parents)
-        values = jnp.where(is_given, given, changed)
-        parts = jax.tree.map(lambda leaf: leaf[parents], parts)
-        parts, steps, figures = _map_lanes(lambda lane: train(step, lane), size)((values, parts))
-        scores = sign * figures[score.name][:, -1].astype(jnp.float32)
-        cost = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
-        return (parts, steps[0], values, cost), _Record(values, parents, figures)
-
-    parts = _map_lanes(start, size)(values[0])
-    first = parts, jnp.zeros((), jnp.int32), values[0], jnp.zeros(members, jnp.float32)
-    (parts, step, *_), record = jax.lax.scan(run_round, first, (values, is_given, moves))
-    return _join(parts, step, jax.random.clone(key)), record
-
-
-def _map_lanes(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
-    """Return the function mapped over a first axis, this number of lanes at a time."""
-
-    def mapped(lanes: Any) -> Any:
-        members = len(jax.tree.leaves(lanes)[0])
-        if size == members and size > 1:
-            return jax.vmap(function)(lanes)
-        return jax.lax.map(function, lanes, batch_size=None if size == 1 else size)
-
-    return mapped
 
 
 def _prepare(
@@ -383,7 +243,7 @@ def _prepare(
     settings: Settings,
     interval: int,
     batch_size: int,
-) -> _Problem:
+) -> Problem:
     """Return the checked arguments; raise an FnnError if they do not fit the recipe."""
     recipe = encoding.recipe
     task = prepare_task([recipe], data, valid, epochs=interval, batch_size=batch_size)
@@ -394,7 +254,7 @@ def _prepare(
         advice = "call search.population with several keys"
         raise ConfigError("population seeds", "1", settings.seeds, advice)
     score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
-    return _Problem(encoding, task, score)
+    return Problem(encoding, task, score)
 
 
 def _count_rounds(epochs: int, interval: int) -> int:
@@ -451,12 +311,7 @@ def _divisor(members: int, size: int) -> int:
 
 def _member_of(states: TrainState, member: int) -> TrainState:
     parts = jax.tree.map(lambda leaf: leaf[member], states[:3])
-    return _join(parts, states.step, states.key)
-
-
-def _join(parts: tuple[Any, Any, Any], step: Any, key: RandomKey) -> TrainState:
-    params, state, opt_state = parts
-    return TrainState(params, state, opt_state, step, key)
+    return join_state(parts, states.step, states.key)
 
 
 def _expect_schedule(schedule: Any, space: Space) -> None:
@@ -476,10 +331,10 @@ def _expect_schedule(schedule: Any, space: Space) -> None:
 def _results(
     space: Space,
     encoding: Encoding,
-    problem: _Problem,
+    problem: Problem,
     settings: Settings,
     states: TrainState,
-    record: _Record,
+    record: Record,
     interval: int,
     lanes: int,
 ) -> Population:

@@ -59,7 +59,7 @@ def plot_rungs(trials: HalvingTrials, path: FilePath | None = None) -> "Figure":
         ends = curves[members, trials.epochs[members] - 1]
         mark_nonfinite(axes, trials.epochs[members], ends, PALETTE[6])
         axes.set_xscale("log")
-        axes.set_xticks([rung.epochs for rung in rungs])
+        axes.set_xticks(sorted({1, *(rung.epochs for rung in rungs)}))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.grid(axis="x", alpha=0.4)
