@@ -1,6 +1,5 @@
 """Trials: the results of a search."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search import statistics
-from fnn.search.distributions import Distribution
+from fnn.search.columns import edges, labeled, option_labels, positions, value_label
 from fnn.search.score import Score
 from fnn.search.space import Space
 from fnn.search.statistics import BestOfN, Importance
@@ -18,12 +17,9 @@ from fnn.train.evaluate import evaluate
 from fnn.train.figures import VALID, validation_name
 from fnn.train.recipe import Recipe
 from fnn.types import Data, TrainState
-from fnn.values import shown
-from fnn.values.show import Shown
 
 # Verdicts about the interval of a hyperparameter.
 ABOVE, BELOW, INSIDE, UNKNOWN, NO_EDGES = "above", "below", "inside", "unknown", "no edges"
-MAX_LABEL = 60  # columns of the label of an option
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,13 +362,7 @@ class Trials:
         Args:
             path: Of the hyperparameter. Where it was not chosen, values are NaN or None.
         """
-        column = self.hyperparameters[path]
-        if column.dtype != object:
-            return column
-        options = self.space.distributions[path].examples
-        labels = self.option_labels(path)
-        texts = [None if index is None else labels[index] for index in _indices(options, column)]
-        return np.array(texts, object)
+        return labeled(self.space.distributions[path], self.hyperparameters[path])
 
     def option_labels(self, path: str) -> list[str]:
         """Return a short text of each option of a choice, in its order.
@@ -392,22 +382,7 @@ class Trials:
         Args:
             path: Of the hyperparameter.
         """
-        distribution = self.space.distributions[path]
-        column = self.hyperparameters[path]
-        options = _options(distribution)
-        positions = np.full(len(column), np.nan)
-        if options is not None:
-            for row, option in enumerate(_indices(options, column)):
-                if option is not None:
-                    positions[row] = (option + 0.5) / len(options)
-            return positions
-        for index in np.flatnonzero(np.isfinite(column.astype(float))):
-            value = column[index]
-            positions[index] = distribution.probability(value)
-            if distribution.is_finite:
-                next_one = distribution.probability(value + 1)
-                positions[index] = (positions[index] + next_one) / 2
-        return positions
+        return positions(self.space.distributions[path], self.hyperparameters[path])
 
     @property
     def _costs(self) -> np.ndarray:
@@ -415,7 +390,7 @@ class Trials:
 
     def _boundary(self, path: str) -> Boundary:
         distribution = self.space.distributions[path]
-        ends = _ends(distribution)
+        ends = edges(distribution)
         if ends is None:
             return Boundary(NO_EDGES, None, np.nan)
         positions = self.positions(path)
@@ -479,16 +454,8 @@ class Trials:
 
     def _labels(self, values: dict[str, Any]) -> dict[str, str]:
         """Return the values of a trial as texts."""
-        labels = {}
-        for path, value in values.items():
-            distribution = self.space.distributions[path]
-            if value is None and (distribution.is_number or None not in distribution.examples):
-                labels[path] = "-"
-            elif distribution.is_number:
-                labels[path] = f"{value:.4g}"
-            else:
-                labels[path] = self.option_labels(path)[_index(distribution.examples, value)]
-        return labels
+        distributions = self.space.distributions
+        return {path: value_label(distributions[path], value) for path, value in values.items()}
 
     def __repr__(self) -> str:
         best = self.best
@@ -499,34 +466,6 @@ class Trials:
 
 def _optimism(bias: float) -> str:
     return f"optimistic by {bias:.2g}" if bias > 0 else f"not optimistic ({bias:.2g})"
-
-
-def option_labels(options: Sequence[Any]) -> list[str]:
-    """Return a short text of each option of a choice; they differ.
-
-    A value of a maker has the maker's name, such as optim.sgd, or the whole call where options
-    share it.
-
-    Args:
-        options: Of the choice.
-    """
-    labels = list(map(_short_label, options))
-    counts = Counter(labels)
-    for index, option in enumerate(options):
-        if counts[labels[index]] > 1:
-            labels[index] = " ".join(shown(option).split())[:MAX_LABEL]
-    counts = Counter(labels)
-    return [
-        f"{label} #{index}" if counts[label] > 1 else label for index, label in enumerate(labels)
-    ]
-
-
-def _short_label(option: Any) -> str:
-    if isinstance(option, str):
-        return option
-    if isinstance(option, Shown) and option.shown_text() is None:
-        return option.shown_call()[0]
-    return " ".join(shown(option).split())[:MAX_LABEL]
 
 
 def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -554,42 +493,6 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, np.floating):
         return value
     return None if np.isnan(value) else float(value)
-
-
-def _index(options: Sequence[Any], value: Any) -> int:
-    """Return the index of an option. Options such as functions are compared by identity."""
-    return next(i for i, option in enumerate(options) if option is value or option == value)
-
-
-def _indices(options: Sequence[Any], column: np.ndarray) -> list[int | None]:
-    """Return the index of the option of each trial; None where none was chosen."""
-    has_none = any(option is None for option in options)
-    return [
-        None if (value is None and not has_none) or _is_nan(value) else _index(options, value)
-        for value in column
-    ]
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
-
-
-def _options(distribution: Distribution) -> list[Any] | None:
-    """Return the options of a choice, numbers in ascending order; None for an interval."""
-    values = distribution.values
-    if values is None or len(values) != len(distribution.examples):
-        return None
-    return sorted(values) if distribution.is_number else list(values)
-
-
-def _ends(distribution: Distribution) -> tuple[float, float] | None:
-    """Return the lowest and the highest value; None for a distribution without edges."""
-    if not distribution.is_number:
-        return None
-    lowest, highest = min(distribution.examples), max(distribution.examples)
-    if _options(distribution) is None and distribution.probability(lowest) > 0:
-        return None  # a normal distribution, which has values beyond its examples
-    return float(lowest), float(highest)
 
 
 def _expect_confidence(confidence: float) -> float:

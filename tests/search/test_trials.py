@@ -9,7 +9,7 @@ from fnn.errors import ConfigError
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
-from fnn.search.trials import Trials, hyperparameter_columns, option_labels
+from fnn.search.trials import Trials, hyperparameter_columns
 
 BOOK = train.recipe(
     nn.dense(2),
@@ -85,17 +85,6 @@ def test_the_verdicts_of_options_and_normal_distributions():
     assert trials.positions("network.1.drop_rate").max() < 1
     few = planted(MIXED, lambda units, drop, optimizer, rate: rate, count=12).boundaries()
     assert few["optimizer[0].rate"].verdict == "unknown"
-
-
-def test_positions_of_integers_are_the_middles_of_their_probabilities():
-    for integers, expected in (
-        (search.integer(1, 4), [0.125, 0.375, 0.625, 0.875]),
-        (search.log_integer(1, 3), (np.log([1, 2, 3]) + np.log([2, 3, 4])) / 2 / np.log(4)),
-        (search.choice(3, 1, 2), [1 / 6, 1 / 2, 5 / 6]),
-    ):
-        trials = planted(train.recipe(nn.dense(integers), optim.sgd(0.1)), lambda units: units)
-        column = trials.hyperparameters["network.units"].astype(int)
-        np.testing.assert_allclose(trials.positions("network.units"), np.take(expected, column - 1))
 
 
 def test_the_rate_is_important_and_the_decay_is_not(book):
@@ -182,14 +171,6 @@ def test_a_hyperparameter_with_the_name_of_a_column_keeps_both():
     table = planted(space, lambda u: u, count=5).table()
     assert (table["epochs"] == 5).all()
     assert (table["hyperparameters.epochs"] < 5).all()
-
-
-def test_labels_of_options_differ():
-    assert option_labels(["relu", None, 0.5]) == ["relu", "None", "0.5"]
-    assert option_labels([nn.relu(), nn.tanh()]) == ["nn.relu", "nn.tanh"]
-    assert option_labels([optim.sgd(0.1), optim.sgd(1.0)]) == ["optim.sgd(0.1)", "optim.sgd(1)"]
-    assert option_labels([jax.nn.relu, optim.adam]) == ["jax.nn.relu", "optim.adam"]
-    assert option_labels([True, False, "True"]) == ["True", "False", "'True'"]
 
 
 @pytest.fixture(scope="module")

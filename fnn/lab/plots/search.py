@@ -9,7 +9,7 @@ from fnn.errors import ConfigError
 from fnn.lab.plots.axis import mark_beyond, set_scale
 from fnn.lab.plots.class_names import shorten, shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL, FilePath, create_figure, save_figure
-from fnn.search.distributions import Distribution
+from fnn.search.columns import choice_options, edges
 from fnn.search.trials import Trials
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _horizontal(axes: "Axes", trials: Trials, name: str) -> tuple[np.ndarray, np
 
     distribution = trials.space.distributions[name]
     is_used = np.isfinite(trials.positions(name))
-    if distribution.is_number and not _is_choice(distribution):
+    if distribution.is_number and choice_options(distribution) is None:
         x = trials.hyperparameters[name].astype(float)
         lowest, highest = map(float, (min(distribution.examples), max(distribution.examples)))
         if distribution.is_log:
@@ -143,7 +143,7 @@ def _horizontal(axes: "Axes", trials: Trials, name: str) -> tuple[np.ndarray, np
             axes.xaxis.set_major_locator(LogLocator(numticks=6))
             margin = (highest / lowest) ** MARGIN
             axes.set_xlim(lowest / margin, highest * margin)
-        elif _has_edges(distribution):
+        elif edges(distribution) is not None:
             margin = MARGIN * (highest - lowest)
             axes.set_xlim(lowest - margin, highest + margin)
         return x, is_used
@@ -277,8 +277,8 @@ def _quantile_ticks(trials: Trials, name: str) -> tuple[list[float], list[str]]:
     if not distribution.is_number:
         labels = _options(trials, name)
         return [(index + 0.5) / len(labels) for index in range(len(labels))], labels
-    if _is_choice(distribution):
-        options = sorted(distribution.examples)
+    options = choice_options(distribution)
+    if options is not None:
         heights = [(index + 0.5) / len(options) for index in range(len(options))]
         return heights, [f"{option:.3g}" for option in options]
     heights = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -321,16 +321,6 @@ def _rank_shares(trials: Trials) -> np.ndarray:
 def _options(trials: Trials, name: str) -> list[str]:
     """Return the labels of the options of a choice, in its order."""
     return shorten_all(trials.option_labels(name), MAX_LABEL_WIDTH)
-
-
-def _is_choice(distribution: Distribution) -> bool:
-    values = distribution.values
-    return values is not None and len(values) == len(distribution.examples)
-
-
-def _has_edges(distribution: Distribution) -> bool:
-    # A normal distribution has values beyond its examples.
-    return distribution.probability(distribution.examples[0]) == 0
 
 
 def _expect_trials(where: str, value: Any) -> None:

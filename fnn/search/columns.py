@@ -1,0 +1,132 @@
+"""Columns of hyperparameters: labels of options, and positions on the scale of a distribution."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fnn.search.distributions import Distribution
+from fnn.values import shown
+from fnn.values.show import Shown
+
+MAX_LABEL = 60  # columns of the label of an option
+
+
+def positions(distribution: Distribution, column: np.ndarray) -> np.ndarray:
+    """Return values on the scale of their distribution, (trials,); NaN for NaN and None.
+
+    They are probabilities of smaller values, from 0 to 1, for an integer at the middle of its
+    probability. Options are evenly spaced, numbers in ascending order.
+
+    Args:
+        distribution: Of the values.
+        column: The values, (trials,).
+    """
+    result = np.full(len(column), np.nan)
+    options = choice_options(distribution)
+    if options is not None:
+        for row, option in enumerate(_indices(options, column)):
+            if option is not None:
+                result[row] = (option + 0.5) / len(options)
+        return result
+    for index in np.flatnonzero(np.isfinite(column.astype(float))):
+        value = column[index]
+        result[index] = distribution.probability(value)
+        if distribution.is_finite:
+            next_one = distribution.probability(value + 1)
+            result[index] = (result[index] + next_one) / 2
+    return result
+
+
+def labeled(distribution: Distribution, column: np.ndarray) -> np.ndarray:
+    """Return a column of numbers as it is, and one of options as their labels, (trials,).
+
+    Args:
+        distribution: Of the values.
+        column: The values, (trials,).
+    """
+    if column.dtype != object:
+        return column
+    options = distribution.examples
+    labels = option_labels(options)
+    texts = [None if index is None else labels[index] for index in _indices(options, column)]
+    return np.array(texts, object)
+
+
+def value_label(distribution: Distribution, value: Any) -> str:
+    """Return the text of a value; a dash if there is none.
+
+    Args:
+        distribution: Of the value.
+        value: The value, or None.
+    """
+    if value is None and (distribution.is_number or None not in distribution.examples):
+        return "-"
+    if distribution.is_number:
+        return f"{value:.4g}"
+    return option_labels(distribution.examples)[_index(distribution.examples, value)]
+
+
+def option_labels(options: Sequence[Any]) -> list[str]:
+    """Return a short text of each option of a choice; they differ.
+
+    A value of a maker has the maker's name, such as optim.sgd, or the whole call where options
+    share it.
+
+    Args:
+        options: Of the choice.
+    """
+    labels = list(map(_short_label, options))
+    counts = Counter(labels)
+    for index, option in enumerate(options):
+        if counts[labels[index]] > 1:
+            labels[index] = " ".join(shown(option).split())[:MAX_LABEL]
+    counts = Counter(labels)
+    return [
+        f"{label} #{index}" if counts[label] > 1 else label for index, label in enumerate(labels)
+    ]
+
+
+def _short_label(option: Any) -> str:
+    if isinstance(option, str):
+        return option
+    if isinstance(option, Shown) and option.shown_text() is None:
+        return option.shown_call()[0]
+    return " ".join(shown(option).split())[:MAX_LABEL]
+
+
+def _index(options: Sequence[Any], value: Any) -> int:
+    """Return the index of an option. Options such as functions are compared by identity."""
+    return next(i for i, option in enumerate(options) if option is value or option == value)
+
+
+def _indices(options: Sequence[Any], column: np.ndarray) -> list[int | None]:
+    """Return the index of the option of each trial; None where none was chosen."""
+    has_none = any(option is None for option in options)
+    return [
+        None if (value is None and not has_none) or _is_nan(value) else _index(options, value)
+        for value in column
+    ]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def choice_options(distribution: Distribution) -> list[Any] | None:
+    """Return the options of a choice, numbers in ascending order; None for an interval."""
+    values = distribution.values
+    if values is None or len(values) != len(distribution.examples):
+        return None
+    return sorted(values) if distribution.is_number else list(values)
+
+
+def edges(distribution: Distribution) -> tuple[float, float] | None:
+    """Return the lowest and the highest value; None for a distribution without edges."""
+    if not distribution.is_number:
+        return None
+    lowest, highest = min(distribution.examples), max(distribution.examples)
+    if choice_options(distribution) is None and distribution.probability(lowest) > 0:
+        return None  # a normal distribution, which has values beyond its examples
+    return float(lowest), float(highest)
