@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fnn import nn, optim, search, train
-from fnn.errors import ConfigError, FnnError
+from fnn.errors import ConfigError, FnnError, NonFiniteError
 from fnn.search.brackets import halving_bracket
 from fnn.search.halving import plan_stages, run_brackets
 from fnn.search.lanes import Lanes
@@ -94,7 +94,7 @@ def test_diverged_trials_never_survive():
     assert trials.epochs.tolist() == [1, 3, 1, 1, 1, 9, 1, 1, 1] or trials.best.index == 1
     assert trials.epochs.sum() == 7 + 3 + 9
     assert set(trials.ranked[:2]) == {1, 5}
-    with pytest.raises(ConfigError, match="a finite score of at least one trial"):
+    with pytest.raises(NonFiniteError, match="a finite score of at least one trial"):
         run_drawn(draw_rates([3.4e38] * 9))
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ConfigError, FnnError
+from fnn.search.execution import seed_key
 from fnn.search.lanes import Lanes
-from fnn.search.random import seed_key
 from fnn.search.space import as_space
 
 draw = np.random.default_rng(0)
