@@ -38,7 +38,7 @@ class Ranges(NamedTuple):
     Attributes:
         low: Smallest encoded value.
         high: Largest encoded value.
-        unit: What a relative change refers to; NaN for the value itself.
+        unit: The amount that a relative change is a multiple of; NaN for the value itself.
         is_whole: Whether encoded values are integers.
     """
 
