@@ -94,7 +94,7 @@ def test_diverged_trials_never_survive():
     assert trials.epochs.tolist() == [1, 3, 1, 1, 1, 9, 1, 1, 1] or trials.best.index == 1
     assert trials.epochs.sum() == 7 + 3 + 9
     assert set(trials.ranked[:2]) == {1, 5}
-    with pytest.raises(ConfigError, match="a finite score of at least one trial"):
+    with pytest.raises(FnnError, match="a finite score of at least one trial"):
         run_drawn(draw_rates([3.4e38] * 9))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fnn import lab
 from fnn.errors import ConfigError
-from fnn.lab.plots.searches import BEST
+from fnn.lab.plots.rungs import BEST
 from fnn.search import HalvingTrials, Population, brackets
 from fnn.search.score import Score
 
