@@ -22,7 +22,7 @@ from fnn.lab.plots.batch import plot_batch as plot_batch
 from fnn.lab.plots.confusion import plot_confusion as plot_confusion
 from fnn.lab.plots.curves import plot_curves as plot_curves
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
-from fnn.lab.plots.schedule import plot_schedule as plot_schedule
 from fnn.lab.plots.rungs import plot_population as plot_population
 from fnn.lab.plots.rungs import plot_rungs as plot_rungs
+from fnn.lab.plots.schedule import plot_schedule as plot_schedule
 from fnn.lab.pretrained import load_weights as load_weights
