@@ -6,6 +6,8 @@ h = (1, 0) a member moves a alone, with h = (0, 1) b alone, so both end at Q = 0
 copy the better one and change h reach the optimum [Jaderberg et al. 2017, Figure 2].
 """
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from fnn.values import maker
 ROUNDS, REPEATS = 50, 10
 MEMBERS = [{"network.first": 1.0, "network.second": 0.0}]
 MEMBERS += [{"network.first": 0.0, "network.second": 1.0}]
-PICTURE = "out/population.png"
+PICTURE = Path("out/population.png")
 
 
 @maker
@@ -62,7 +64,7 @@ def evolve(key, **options):
 
 
 def main():
-    keys = jax.random.split(jax.random.key(0), REPEATS)
+    keys = list(jax.random.split(jax.random.key(0), REPEATS))
     print(f"constant hyperparameters: Q = {fixed(keys[0]):.3f}")
     populations = [evolve(key) for key in keys]
     best = np.array([-population.best.score for population in populations])
@@ -73,6 +75,7 @@ def main():
     )
     same = population.kept[population.best.index][0].params["point"]
     print("replayed bitwise:", bool((result.train_state.params["point"] == same).all()))
+    PICTURE.parent.mkdir(exist_ok=True)
     lab.plot_population(population, PICTURE)
     print(f"members plotted in {PICTURE}")
 

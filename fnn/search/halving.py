@@ -108,7 +108,7 @@ def halving(
 
     Raises:
         FnnError: An argument is not valid. Raised before anything compiles.
-        ConfigError: The scores of all trials are NaN or infinite.
+        NonFiniteError: The scores of all trials are NaN or infinite.
     """
     plan = (halving_bracket(trials, epochs, eta=eta, min_epochs=min_epochs),)
     return _search("halving", key, space, data, plan, batch_size, valid, sampler, options)
@@ -150,7 +150,7 @@ def hyperband(
 
     Raises:
         FnnError: An argument is not valid. Raised before anything compiles.
-        ConfigError: The scores of all trials are NaN or infinite.
+        NonFiniteError: The scores of all trials are NaN or infinite.
     """
     plan = brackets(epochs, eta=eta, min_epochs=min_epochs)
     return _search("hyperband", key, space, data, plan, batch_size, valid, sampler, options)

@@ -382,7 +382,9 @@ def _derivatives(
     ratio = None
     if plan.has_growth:
         squares = jnp.stack([_square_sums(slope) for slope in slopes]).sum(0)
-        ratio = jnp.sqrt(squares[-1] / squares[0])
+        # Of no gradient at all after half of the run, there is no factor.
+        known = squares[0] > 0
+        ratio = jnp.where(known, jnp.sqrt(squares[-1] / jnp.where(known, squares[0], 1)), jnp.nan)
     residual = residuals.max() if plan.implicit is not None else None
     return values[:, -1].mean(), means, ratio, shares, residual
 

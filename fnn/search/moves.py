@@ -38,7 +38,7 @@ class Ranges(NamedTuple):
     Attributes:
         low: Smallest encoded value.
         high: Largest encoded value.
-        unit: What a relative change refers to; NaN for the value itself.
+        unit: The amount that a relative change multiplies; NaN for the value.
         is_whole: Whether encoded values are integers.
     """
 
@@ -88,7 +88,7 @@ def perturb(values: Any, change: Any, ranges: Ranges) -> jax.Array:
     """
     low, high, unit, is_whole = (jnp.asarray(part)[None] for part in ranges)
     moved = values + change * jnp.where(jnp.isnan(unit), values, unit)
-    # A small integer would be rounded to itself.
+    # Rounding would leave a small integer as it is.
     direction = jnp.sign(change)
     whole = jnp.round(moved)
     whole = jnp.where(direction * (whole - values) < 1, values + direction, whole)
@@ -98,10 +98,10 @@ def perturb(values: Any, change: Any, ranges: Ranges) -> jax.Array:
 class Axis:
     """One hyperparameter as a number of a compiled program.
 
-    A choice is encoded by the index of its option, any other value by itself.
+    A choice is encoded as the index of its option, any other value as a float.
 
     Attributes:
-        options: The options of a choice; None for values that are encoded by themselves.
+        options: The options of a choice; None for other values.
         range: (low, high, unit, is_whole), see `Ranges`.
     """
 

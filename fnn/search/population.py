@@ -154,7 +154,7 @@ def population(
 
     Raises:
         FnnError: An argument is not valid. Raised before anything compiles.
-        ConfigError: The scores of all members are NaN or infinite.
+        NonFiniteError: The scores of all members are NaN or infinite.
     """
     checks.key("key", key)
     found = as_space("population", space)

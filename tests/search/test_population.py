@@ -113,7 +113,7 @@ def test_a_diverged_member_is_no_parent_and_copies():
     assert not np.isfinite(trials.round_scores[0, [0, 2, 3]]).any()
     assert trials.parents[1].tolist() == [1, 1, 1, 1]
     assert np.isfinite(trials.scores).all()
-    with pytest.raises(ConfigError, match="a finite score of at least one trial"):
+    with pytest.raises(FnnError, match="a finite score of at least one trial"):
         search.population(KEY, space, DATA, **options, initial=[initial[0]] * 4, resample=0.0)
 
 

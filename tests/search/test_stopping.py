@@ -80,7 +80,7 @@ def test_the_median_rule(scores, options, stops):
         ([1.0] * 6, [1.0] * 6, 0.1, False),
     ],
 )
-def test_wilcoxon_stops_what_is_worse_on_all_folds(scores, best, p, stops):
+def test_wilcoxon_stops_a_trial_that_is_worse_on_all_folds(scores, best, p, stops):
     assert search.wilcoxon_stops(scores, best, p=p) is stops
     mirrored = [-np.array(scores), -np.array(best)]
     assert search.wilcoxon_stops(*mirrored, p=p, mode="max") is stops
