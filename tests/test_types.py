@@ -24,7 +24,7 @@ USES = {
         jnp.zeros((5, 7, 3)),
         jnp.zeros((5, 7), jnp.int32),
     ),
-    "accuracy": (objective.accuracy, LOGITS, LABELS),
+    "accuracy": (objective.accuracy.function, LOGITS, LABELS),
     "squared error": (objective.squared_error.function, LOGITS, LOGITS),
     "one image": (augment.flip_lr().__call__, jax.random.key(0), IMAGE),
     "cutout": (augment.cutout(2).__call__, jax.random.key(0), IMAGE.astype(jnp.float32)),
