@@ -225,6 +225,7 @@ ALSO_TESTED_BY = {
     "lab/fit/checkpoint_policy.py": ["test_loop.py"],
     "lab/fit/array_source.py": ["test_source.py"],
     "lab/fit/stream_source.py": ["test_source.py"],
+    "search/derivatives.py": ["test_hypergradient.py"],
     "search/numbers.py": ["test_hypergradient.py"],
     "search/score.py": ["test_hypergradient.py"],
     "train/measure.py": ["test_evaluate.py"],

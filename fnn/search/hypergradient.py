@@ -1,10 +1,10 @@
 """Hypergradients: derivatives of the score of a training run by the numbers of its recipe."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,29 +13,25 @@ from jax import Array
 
 from fnn import checks
 from fnn.errors import ConfigError, NonFiniteError
+from fnn.search.derivatives import Plan, differentiate, memory_of
 from fnn.search.implicit import (
     Implicit,
-    differentiate_solution,
     expect_dependence,
     expect_late_numbers,
     expect_solution_numbers,
     implicit,
 )
 from fnn.search.numbers import has_gradient, select_numbers
-from fnn.search.run_score import Score, expect_score, measure_score, needs_validation
+from fnn.search.run_score import Score, expect_score
 from fnn.train.arrays import validate_data
 from fnn.train.inputs import validate_fit
-from fnn.train.programs import lower, per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.run import finish_run, join_histories, prepare_resume, run_epochs
-from fnn.train.step import start_on_data, steps_per_epoch
-from fnn.types import Data, RandomKey, Result
+from fnn.train.step import steps_per_epoch
+from fnn.types import Data, RandomKey
 
 # Numbers up to which mode="auto" is forward mode. It takes about one run for each number, while
 # reverse mode takes about four runs for all of them.
 FORWARD_LIMIT = 8
-# Tangents of forward mode that pass through a run at once. More of them take more runs.
-TANGENTS = 16
 # Growth from half of the steps to all of them from which on a gradient is said to explode. A
 # gradient in proportion to T^p grows by 2^p.
 EXPLOSION = 100.0
@@ -57,8 +53,8 @@ class Hypergradient:
             in `paths`.
         value: The score, the mean over seeds.
         growth: Norm of the gradient after all epochs, divided by that after half of them; None if
-            it was not measured. A gradient in proportion to T^p grows by 2^p; one that explodes
-            grows by much more.
+            it was not measured, NaN if the gradient after half is 0. A gradient in proportion to
+            T^p grows by 2^p; one that explodes grows by much more.
         agreement: A recipe: for each number, the share of seeds whose derivative has the sign of
             the mean; None for one seed.
         residual: In implicit mode, the larger one of two relative norms: of the gradient of the
@@ -110,30 +106,6 @@ def truncated(steps: int) -> Truncated:
         ConfigError: `steps` is not a whole number >= 1.
     """
     return Truncated(checks.whole("truncated steps", steps))
-
-
-class Plan(NamedTuple):
-    """The static part of a hypergradient.
-
-    Attributes:
-        epochs: Number of epochs.
-        batch_size: Examples per step.
-        score: Name of a figure of validation, or a function of (recipe, result).
-        indices: Indices of the numbers among the leaves of the recipe.
-        is_forward: Whether to use forward mode.
-        last_steps: Last steps to differentiate through; None for all.
-        has_growth: Whether the score after half of the epochs is differentiated too.
-        implicit: Options of implicit mode; None for other modes.
-    """
-
-    epochs: int
-    batch_size: int
-    score: Score
-    indices: tuple[int, ...]
-    is_forward: bool
-    last_steps: int | None
-    has_growth: bool
-    implicit: Implicit | None
 
 
 def hypergradient(
@@ -221,8 +193,8 @@ def hypergradient(
     )
     keys = key[None] if seeds == 1 else jax.random.split(key, seeds)
     arguments = (recipe, keys, data, valid, plan)
-    memory = _memory(arguments)
-    value, slopes, ratio, shares, residual = _differentiate(*arguments)
+    memory = memory_of(*arguments)
+    value, slopes, ratio, shares, residual = differentiate(*arguments)
     if checks.is_concrete(value):
         _expect_finite(value, slopes, list(selected))
         _warn_of_growth(ratio)
@@ -286,15 +258,6 @@ def _as_recipe(recipe: Recipe, indices: tuple[int, ...], values: Sequence[Array]
     return jax.tree.unflatten(structure, filled)
 
 
-def _memory(arguments: tuple[Any, ...]) -> int | None:
-    """Return the bytes of intermediate values of the compiled program; None if not known."""
-    if not all(map(checks.is_concrete, jax.tree.leaves(arguments[:4]))):
-        return None
-    compiled = lower(_derivatives, STATIC, *arguments).compile()
-    analysis = compiled.memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes)
-
-
 def _expect_finite(value: Array, slopes: Sequence[Array], paths: Sequence[str]) -> None:
     """Raise NonFiniteError if the score or a derivative is not finite."""
     advice = "lower the rate, or shorten the run: it has diverged, or its gradient has exploded"
@@ -314,159 +277,3 @@ def _warn_of_growth(ratio: Array | None) -> None:
             "learning rate, shorten the run, or give mode=search.truncated(steps)"
         )
         warnings.warn(message, stacklevel=3)
-
-
-# The compiled program.
-
-STATIC = (4,)
-
-
-def _derivatives(
-    recipe: Recipe,
-    keys: RandomKey,
-    data: Data,
-    valid: Data | None,
-    plan: Plan,
-) -> tuple[Array, list[Array], Array | None, list[Array] | None, Array | None]:
-    """Return score, derivatives, growth, agreement of signs and residual, means over the keys."""
-    leaves, structure = jax.tree.flatten(recipe)
-    numbers = [jnp.asarray(leaves[index]) for index in plan.indices]
-
-    def with_numbers(numbers: list[Array]) -> Any:
-        filled = list(leaves)
-        for index, number in zip(plan.indices, numbers, strict=True):
-            filled[index] = number
-        return jax.tree.unflatten(structure, filled)
-
-    def differentiate(key: RandomKey) -> tuple[Array, list[Array], Array]:
-        if plan.implicit is not None:
-            result = _run(recipe, key, data, valid, plan)[-1]
-
-            def score(live: Recipe, result: Result) -> Array:
-                return measure_score(plan.score, live, result, valid, plan.batch_size)
-
-            value, slopes, residual = differentiate_solution(
-                plan.implicit, with_numbers, numbers, result, score, data, plan.batch_size
-            )
-            return value[None], [slope[None] for slope in slopes], residual
-
-        def scores(numbers: list[Array]) -> Array:
-            live = with_numbers(numbers)
-            # Parts are built in the outermost trace of their numbers.
-            _ = live.built
-            results = _run(live, key, data, valid, plan)
-            measured = [
-                measure_score(plan.score, live, result, valid, plan.batch_size)
-                for result in results
-            ]
-            return jnp.stack(measured)
-
-        jacobian = _jacobian_forward if plan.is_forward else _jacobian_reverse
-        values, slopes = jacobian(scores, numbers)
-        return values, slopes, jnp.zeros(())
-
-    if len(keys) == 1:
-        found = jax.tree.map(lambda x: x[None], differentiate(keys[0]))
-    else:
-        found = jax.lax.map(differentiate, keys)
-    # values: (seeds, horizons); each of slopes: (seeds, horizons, ...)
-    values, slopes, residuals = found
-    last = [slope[:, -1] for slope in slopes]
-    means = [slope.mean(0) for slope in last]
-    shares = None
-    if len(keys) > 1:
-        shares = [
-            (jnp.sign(slope) == jnp.sign(mean)[None]).mean(0)
-            for slope, mean in zip(last, means, strict=True)
-        ]
-    ratio = None
-    if plan.has_growth:
-        squares = jnp.stack([_square_sums(slope) for slope in slopes]).sum(0)
-        # Of no gradient at all after half of the run, there is no factor.
-        known = squares[0] > 0
-        ratio = jnp.where(known, jnp.sqrt(squares[-1] / jnp.where(known, squares[0], 1)), jnp.nan)
-    residual = residuals.max() if plan.implicit is not None else None
-    return values[:, -1].mean(), means, ratio, shares, residual
-
-
-_differentiate = per_recipe(static=STATIC)(_derivatives)
-
-
-def _square_sums(slopes: Array) -> Array:
-    """Return Σ slopes² for each horizon, given (seeds, horizons, ...)."""
-    squares = jnp.square(slopes).sum(0)
-    return squares.reshape(len(squares), -1).sum(1)
-
-
-def _jacobian_forward(
-    scores: Callable[[list[Array]], Array], numbers: list[Array]
-) -> tuple[Array, list[Array]]:
-    """Return the values (horizons,) and, for each number, its slopes (horizons, ...)."""
-    sizes = [number.size for number in numbers]
-    # Row i is the tangent of number i alone: (numbers, numbers)
-    basis = jnp.eye(sum(sizes), dtype=jnp.result_type(*numbers))
-
-    def push(row: Array) -> tuple[Array, Array]:
-        parts = jnp.split(row, np.cumsum(sizes)[:-1])
-        tangents = [
-            part.reshape(number.shape).astype(number.dtype)
-            for part, number in zip(parts, numbers, strict=True)
-        ]
-        return jax.jvp(scores, (numbers,), (tangents,))
-
-    if len(basis) <= TANGENTS:
-        values, columns = jax.vmap(push, out_axes=(None, 0))(basis)
-    else:
-        all_values, columns = jax.lax.map(push, basis, batch_size=TANGENTS)
-        values = all_values[0]
-    # (numbers, horizons) -> (horizons, ...) for each array of numbers
-    parts = jnp.split(columns, np.cumsum(sizes)[:-1])
-    slopes = [
-        jnp.moveaxis(part, 1, 0).reshape(len(values), *number.shape)
-        for part, number in zip(parts, numbers, strict=True)
-    ]
-    return values, slopes
-
-
-def _jacobian_reverse(
-    scores: Callable[[list[Array]], Array], numbers: list[Array]
-) -> tuple[Array, list[Array]]:
-    """Return the values (horizons,) and, for each number, its slopes (horizons, ...)."""
-    values, pull = jax.vjp(scores, numbers)
-    if len(values) == 1:
-        (slopes,) = pull(jnp.ones_like(values))
-        return values, [slope[None] for slope in slopes]
-    (slopes,) = jax.vmap(pull)(jnp.eye(len(values), dtype=values.dtype))
-    return values, slopes
-
-
-# The run.
-
-
-def _run(
-    recipe: Recipe, key: RandomKey, data: Data, valid: Data | None, plan: Plan
-) -> list[Result]:
-    """Return the result after half of the epochs, if growth is measured, and after all."""
-    constant = recipe if plan.last_steps is None else jax.tree.map(jax.lax.stop_gradient, recipe)
-    first = start_on_data(constant, key, data)
-    given = valid if needs_validation(plan.score, recipe, first.opt_state) else None
-
-    def run(train_state: Any, past: Any, epochs: int, live: Any, begin: int | None) -> Result:
-        last, history = run_epochs(
-            live, train_state, data, given, epochs, plan.batch_size, None, True, begin
-        )
-        return Result(finish_run(live, last), join_histories(past, history))
-
-    if plan.last_steps is not None:
-        epoch_length = steps_per_epoch(data, plan.batch_size)
-        last_epochs = -(-plan.last_steps // epoch_length)
-        begin = plan.epochs * epoch_length - plan.last_steps
-        # Without tangents, this part of the run stores nothing.
-        past = run(first, None, plan.epochs - last_epochs, constant, None)
-        state = prepare_resume(recipe, past.train_state)
-        return [run(state, past.history, last_epochs, recipe, begin)]
-    if not plan.has_growth:
-        return [run(first, None, plan.epochs, recipe, None)]
-    half = run(first, None, plan.epochs // 2, recipe, None)
-    rest = plan.epochs - plan.epochs // 2
-    return [half, run(prepare_resume(recipe, half.train_state), half.history, rest, recipe, None)]

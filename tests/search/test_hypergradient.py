@@ -113,7 +113,9 @@ def test_both_modes_equal_central_differences(x64, key):
         "network.1.kernel_init.std": ("std", 0.1),
     }
     found = {
-        mode: search.hypergradient(key, smooth(), few, paths=list(places), mode=mode, **options)
+        mode: search.hypergradient(
+            key, smooth(), few, paths=list(places), mode=mode, growth=False, **options
+        )
         for mode in MODES
     }
     np.testing.assert_allclose(found["reverse"].value, score(smooth()), rtol=1e-14)
@@ -139,7 +141,9 @@ def test_both_modes_agree_on_a_rich_run(x64, key):
     assert len(forward.paths) == 5
     for path in forward.paths:
         one, other = (found.gradient[path] for found in (forward, reverse))
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14)
+        # The gradient of a bias before batch norm is 0, and Adam divides its rounding errors by
+        # their own size.
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-14)
 
 
 def test_without_a_rate_the_decay_has_no_effect(x64, key):
