@@ -392,7 +392,8 @@ class Estimator(BaseEstimator):
     def _forget(self) -> None:
         """Make the estimator unfitted, so that an error leaves no mixture of two fits."""
         for name in ("train_state_", "history_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            if name in vars(self):
+                delattr(self, name)
 
     def _expect_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():

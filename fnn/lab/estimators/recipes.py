@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import jax
@@ -124,4 +125,6 @@ def unweighted(metric: Metric) -> Metric:
     def per_example(outputs: Any, targets: Any) -> Any:
         return metric.per_example(outputs, targets[0])
 
-    return Metric(per_example, metric.reduce)
+    # All other properties are those of the metric.
+    properties = {field.name: getattr(metric, field.name) for field in fields(Metric)}
+    return Metric(**properties | {"per_example": per_example})

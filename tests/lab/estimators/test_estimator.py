@@ -232,9 +232,12 @@ def test_weights_are_repeats_and_zeros_are_left_out():
 
 def test_metrics_of_the_recipe_stay_with_weights():
     metrics = {"accuracy": objective.accuracy, "f1": objective.f1()}
-    recipe = make(3).replace(metrics=metrics)
+    # A metric is weighted with its direction: a higher f1 is better.
+    stopping = train.early_stopping(2, by="valid_f1")
+    recipe = make(3).replace(metrics=metrics, early_stopping=stopping)
     weights = np.linspace(1, 2, 60)
-    history = lab.Classifier(recipe, **SHORT).fit(X, NAMES, weights).history_
+    estimator = lab.Classifier(recipe, validation_fraction=0.2, **SHORT)
+    history = estimator.fit(X, NAMES, weights).history_
     assert np.isfinite(history.accuracy).all() and np.isfinite(history.f1).all()
 
 
