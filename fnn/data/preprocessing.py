@@ -49,7 +49,7 @@ def to_float(x: Any) -> Any:
         shape; all others are returned as JAX arrays.
 
     Raises:
-        DTypeError: Entries of an array are masked, or it has another byte order.
+        DTypeError: Entries of an array are masked or no numbers, or it has another byte order.
     """
     return jax.tree.map(_scale_bytes, x)
 
@@ -59,6 +59,9 @@ def _scale_bytes(x: Any) -> jax.Array:
     if isinstance(x, np.ma.MaskedArray):
         x = checks.unmasked("to_float x", x)
     if isinstance(x, np.ndarray):
+        # Objects, bytes, text, times, records.
+        if x.dtype.kind in "OSUMmV":
+            raise DTypeError("to_float x", "an array of numbers", x.dtype, "convert it first")
         x = checks.native("to_float x", x)
     x = jnp.asarray(x)
     if x.dtype != jnp.uint8:

@@ -262,6 +262,16 @@ WRONG = [
         "to_float x: expected native byte order, got dtype >f4",
     ),
     (
+        lambda: data.to_float(np.array(["a"])),
+        DTypeError,
+        "to_float x: expected an array of numbers, got <U1",
+    ),
+    (
+        lambda: data.to_float([np.zeros(2, "m8[s]")]),
+        DTypeError,
+        "to_float x: expected an array of numbers, got timedelta64",
+    ),
+    (
         lambda: data.normalize(np.ones((3, 3)), np.ones(3)),
         ShapeError,
         r"normalize mean: expected one number per channel",
