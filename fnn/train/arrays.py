@@ -54,13 +54,15 @@ class Conversion(NamedTuple):
     """Options of a conversion of arrays.
 
     Attributes:
-        copy: Whether to return arrays of JAX, which are copies. Otherwise arrays of NumPy stay as
-            they are, for a single call of a compiled program.
+        copy: Whether to return copies. Otherwise arrays of NumPy stay as they are, for a single
+            call of a compiled program.
+        place: Whether copies are arrays of JAX. A compiled program takes those of NumPy faster.
         wait: Whether to read arrays on an accelerator, which waits for it.
         finite: Whether NaN and infinity are errors.
     """
 
     copy: bool = True
+    place: bool = True
     wait: bool = True
     finite: bool = True
 
@@ -213,7 +215,7 @@ def _convert_array(
         return array
     # JAX may use the memory of the copy, which has no other owner.
     copied = array.astype(narrow)
-    return jnp.asarray(copied)
+    return jnp.asarray(copied) if how.place else copied
 
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:

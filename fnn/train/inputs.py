@@ -84,7 +84,8 @@ def validate_examples(
     how = ONE_CALL
     if is_step:
         # A step that is to be skipped may be one of NaN inputs.
-        how = Conversion(wait=False, finite=recipe.on_nonfinite == "raise")
+        finite = recipe.on_nonfinite == "raise"
+        how = Conversion(place=False, wait=False, finite=finite)
     inputs, targets = validate_data(where, data, how)
     _expect_fit(where, recipe, (inputs, targets), is_step)
     return inputs, targets
@@ -164,7 +165,8 @@ class StreamValidator:
                 checks.show(targets),
                 "give all batches one structure",
             )
-        return inputs, targets
+        # In the thread that loads the batches.
+        return jax.tree.map(jnp.asarray, (inputs, targets))
 
 
 def _expect_fit(

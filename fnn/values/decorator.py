@@ -22,6 +22,8 @@ from fnn.values.show import reference
 from fnn.values.structure import is_numeric, split
 from fnn.values.variables import assign, is_open, open_parts, variables_of
 
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # *args, **kwargs
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -69,6 +71,10 @@ class Maker(Generic[T]):
         return {name: parameter.kind for name, parameter in self.signature.parameters.items()}
 
     @cached_property
+    def _is_variadic(self) -> bool:
+        return any(kind in VARIADIC for kind in self.kinds.values())
+
+    @cached_property
     def numeric(self) -> frozenset[str]:
         return frozenset(
             name
@@ -105,7 +111,7 @@ class Maker(Generic[T]):
             expected = f"a maker that returns a {self.contract.__name__}, as its annotation says"
             advice = "return one, or correct the return annotation"
             raise ConfigError(self.name, expected, type(built).__name__, advice)
-        arguments = self.signature.bind(*args, **kwargs).arguments
+        arguments = self._bind(args, kwargs)
         for name in self.initializers:
             if name in arguments:
                 expect_initializer(f"{self.name} {name}", arguments[name])
@@ -114,7 +120,7 @@ class Maker(Generic[T]):
     def _call_open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the value of a call with variables, checked with the examples of the variables."""
         expect_arguments(self.name, self.signature, args, kwargs)
-        arguments = self.signature.bind(*args, **kwargs).arguments
+        arguments = self._bind(args, kwargs)
         for name, argument in arguments.items():
             for path, part in open_parts(argument, self._key(name)):
                 if isinstance(part, Variable) and name not in self.numeric:
@@ -141,6 +147,14 @@ class Maker(Generic[T]):
             "use search.choice or search.integer, of which each value compiles once",
         )
 
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a successful call by name, in the order of the parameters."""
+        if self._is_variadic or self._signature is not None:
+            return self.signature.bind(*args, **kwargs).arguments
+        # `bind` checks the arguments once more, and takes as long as the call.
+        given = dict(zip(self.kinds, args, strict=False)) | kwargs
+        return {name: given[name] for name in self.kinds if name in given}
+
     def record(self, arguments: dict[str, Any], contract: Any, built: Any = None) -> Any:
         """Make the value of a call without building it.
 
@@ -159,8 +173,7 @@ class Maker(Generic[T]):
 
     def _key(self, name: str) -> tuple[str, ...]:
         """The first part of the path of a leaf; none for the entries of *args and **kwargs."""
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return () if self.kinds[name] in variadic else (name,)
+        return () if self.kinds[name] in VARIADIC else (name,)
 
     def apply(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Call a function of this signature with arguments by name."""

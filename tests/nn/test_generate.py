@@ -41,15 +41,20 @@ def random_weights(network):
     return params, state
 
 
+@partial(jax.jit, static_argnums=0)
+def full_pass(network, params, state, tokens):
+    """The logits of whole sequences."""
+    return network.apply(params, state, tokens, train=False)[0]
+
+
 def by_full_passes(network, weights, prompt, tokens):
     """Greedy tokens of passes over the whole sequence, padded at its end to one shape."""
     params, state = weights
-    apply = jax.jit(partial(network.apply, train=False))
     sequence = list(prompt)
     for _ in range(tokens):
-        padded = np.zeros((1, len(prompt) + tokens), np.int32)
+        padded = np.zeros((1, LENGTH), np.int32)
         padded[0, : len(sequence)] = sequence
-        logits, _ = apply(params, state, padded)
+        logits = full_pass(network, params, state, padded)
         sequence.append(int(logits[0, len(sequence) - 1].argmax()))
     return sequence[len(prompt) :]
 

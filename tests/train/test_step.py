@@ -55,6 +55,17 @@ def test_steps_of_one_shape_compile_once(key):
     assert train_state.step == 3
 
 
+def test_the_owner_of_a_batch_may_overwrite_it_after_the_call(key):
+    recipe = train.recipe(linear, optim.sgd(0.5))
+    train_state = train.start(key, recipe, (3,))
+    # Arrays of this size and alignment are used without a copy by a compiled program.
+    inputs, targets = np.tile(np.float32(X), (1024, 1)), np.tile(np.int32(Y), 1024)
+    expected, _ = train.step(recipe, train_state, jax.device_put((inputs + 0, targets + 0)))
+    after, _ = train.step(recipe, train_state, (inputs, targets))
+    inputs[:], targets[:] = np.nan, -1
+    chex.assert_trees_all_equal(after.params, expected.params)
+
+
 def test_skipped_step_changes_only_the_step_count(key):
     network = nn.chain(bn=nn.batch_norm(), drop=nn.dropout(0.1), head=nn.dense(4))
     recipe = train.recipe(network, optim.adam(optim.one_cycle(1e-2, steps=9)), on_nonfinite="skip")

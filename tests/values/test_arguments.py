@@ -33,6 +33,12 @@ def test_a_call_that_does_not_fit_raises_with_the_known_names(message):
     assert isinstance(caught.value, TypeError)
 
 
+def test_the_order_of_arguments_by_name_does_not_matter():
+    one = nn.conv(4, stride=2, kernel=5)
+    other = nn.conv(kernel=5, channels=4, stride=2)
+    assert one == other and repr(one) == repr(other) == "nn.conv(4, 5, stride=2)"
+
+
 def test_a_type_error_within_a_maker_is_unchanged():
     @fnn.maker
     def wrong(units: int) -> Layer:

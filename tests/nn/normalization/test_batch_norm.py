@@ -1,5 +1,6 @@
 """Batch normalization is compared with its formula in NumPy, torch and finite differences."""
 
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -39,7 +40,8 @@ def golden():
 def test_training_normalizes_by_the_batch(shape):
     x = normal(shape)
     axes = tuple(range(len(shape) - 1))
-    y, _ = nn.batch_norm().apply(arrays(PARAMS), arrays(STATE), jnp.array(x), train=True)
+    apply = jax.jit(partial(nn.batch_norm().apply, train=True))
+    y, _ = apply(PARAMS, STATE, x)
     np.testing.assert_allclose(y, normalize(x, x.mean(axes), x.var(axes)), rtol=1e-12, atol=1e-12)
 
 
@@ -61,7 +63,8 @@ def test_positions_that_do_not_count_change_nothing(case):
         y, state = layer.apply(params, arrays(STATE), x, train=True)
         return jnp.sin(y).sum(), (y, state)
 
-    kept, wanted = jax.grad(total, (0, 1), has_aux=True)(arrays(PARAMS), jnp.array(x[mask]))
+    gradients = jax.jit(jax.grad(total, (0, 1), has_aux=True))
+    kept, wanted = gradients(arrays(PARAMS), x[mask])
     given = (jnp.where(mask[..., None], jnp.array(x), jnp.nan), jnp.array(positions))
     own, got = jax.jit(
         lambda params, x, positions: jax.grad(
