@@ -32,11 +32,11 @@ from fnn.search.rate_test import RateTest as RateTest
 from fnn.search.rate_test import rate_test as rate_test
 from fnn.search.space import Space as Space
 from fnn.search.space import space as space
-from fnn.search.stopping import halving_promotion as halving_promotion
-from fnn.search.stopping import halving_stops as halving_stops
-from fnn.search.stopping import patience_stops as patience_stops
-from fnn.search.stopping import percentile_stops as percentile_stops
-from fnn.search.stopping import wilcoxon_stops as wilcoxon_stops
+from fnn.search.stop_rules import halving_promotion as halving_promotion
+from fnn.search.stop_rules import halving_stops as halving_stops
+from fnn.search.stop_rules import patience_stops as patience_stops
+from fnn.search.stop_rules import percentile_stops as percentile_stops
+from fnn.search.stop_rules import wilcoxon_stops as wilcoxon_stops
 from fnn.search.trials import Trial as Trial
 from fnn.search.trials import Trials as Trials
 from fnn.values.show import public_names as _public_names
