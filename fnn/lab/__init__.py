@@ -30,9 +30,9 @@ from fnn.lab.plots.rate_test import plot_rate_test as plot_rate_test
 from fnn.lab.plots.rungs import plot_population as plot_population
 from fnn.lab.plots.rungs import plot_rungs as plot_rungs
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
-from fnn.lab.plots.search import plot_best_of_n as plot_best_of_n
-from fnn.lab.plots.search import plot_parallel as plot_parallel
-from fnn.lab.plots.search import plot_search as plot_search
+from fnn.lab.plots.trials import plot_best_of_n as plot_best_of_n
+from fnn.lab.plots.trials import plot_parallel as plot_parallel
+from fnn.lab.plots.trials import plot_search as plot_search
 from fnn.lab.pretrained import load_weights as load_weights
 from fnn.lab.search import search as search
 from fnn.values.show import public_names as _public_names

@@ -11,7 +11,7 @@ from fnn import checks
 from fnn.data import digest
 from fnn.errors import NonFiniteError
 from fnn.search.lanes import Lanes, Task, prepare_task
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.search.trials import Trials, hyperparameter_columns
 from fnn.train.figures import VALID_LOSS
@@ -161,6 +161,7 @@ def run_trials(
     firsts = [recipes[indices[0]] for indices in groups]
     task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
+    expect_one_number("search", score, firsts[0], task.data)
     columns = hyperparameter_columns(space, [values for _, values in drawn])
     scores = np.full((len(recipes), settings.seeds), np.nan)
     collected = Collected(score, scores, np.zeros(len(recipes), bool), columns)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from fnn import checks
+from fnn.errors import ConfigError
 from fnn.search.brackets import Bracket, brackets, halving_bracket, survivors
 from fnn.search.execution import (
     Options,
@@ -25,6 +26,7 @@ from fnn.search.random import POINTS
 from fnn.search.samplers import unit_points
 from fnn.search.score import find_score
 from fnn.search.space import Space, as_space
+from fnn.search.statistics import BestOfN
 from fnn.search.trials import Trials, hyperparameter_columns
 from fnn.train.recipe import Recipe
 from fnn.train.step import steps_per_epoch
@@ -58,6 +60,35 @@ class HalvingTrials(Trials):
     def total_epochs(self) -> int:
         """Number of epochs of all trials and seeds together."""
         return int(self.epochs.sum()) * self.scores.shape[1]
+
+    def best_of_n(self, *, confidence: float = 0.9) -> BestOfN:
+        """Raise ConfigError: the scores of trials that were trained differently long are no sample.
+
+        Args:
+            confidence: As for `Trials.best_of_n`.
+        """
+        raise ConfigError(
+            "best_of_n",
+            "trials that were all trained to the end",
+            "trials that were stopped at different epochs",
+            "use the trials of search.random",
+        )
+
+    def _best_of_n_text(self) -> str:
+        return "not defined, since trials were stopped at different epochs"
+
+    # The scores of different epochs are not compared: a trial that was trained longer is better.
+
+    @property
+    def _costs(self) -> np.ndarray:
+        positions = np.empty(len(self))
+        positions[self.ranked] = np.arange(len(self))
+        return np.where(self.is_diverged, np.inf, positions)
+
+    @property
+    def _seed_costs(self) -> np.ndarray:
+        is_candidate = self.epochs == self.epochs.max()
+        return np.where(is_candidate[:, None], super()._seed_costs, np.inf)
 
     def table(self) -> dict[str, np.ndarray]:
         """Return the columns of `Trials.table`, and the bracket of each trial."""

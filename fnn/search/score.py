@@ -32,13 +32,21 @@ class Score:
     def of(self, figures: Mapping[str, np.ndarray], epochs: np.ndarray | int) -> np.ndarray:
         """Return the scores (n,): the figures of the epoch whose weights a trial returns.
 
+        The score is NaN where the loss of that epoch is not finite, which is the loss of validation
+        if it is among the figures.
+
         Args:
             figures: By name, (n, epochs).
             epochs: Number of epochs of those weights, of each trial (n,) or of all.
         """
-        values = np.asarray(figures[self.name], np.float64)
-        indices = np.broadcast_to(np.asarray(epochs) - 1, len(values))
-        return values[np.arange(len(values)), indices]
+        indices = np.broadcast_to(np.asarray(epochs) - 1, len(figures[self.name]))
+        places = np.arange(len(indices)), indices
+        scores = np.asarray(figures[self.name], np.float64)[places]
+        losses = figures.get(VALID_LOSS, figures.get(LOSS))
+        if losses is None:
+            return scores
+        # The accuracy of a diverged network is a finite number.
+        return np.where(np.isfinite(np.asarray(losses)[places]), scores, np.nan)
 
     def order(self, scores: np.ndarray) -> np.ndarray:
         """Return the indices of trials from the best to the worst; scores that are not finite last.

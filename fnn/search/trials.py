@@ -228,8 +228,7 @@ class Trials:
         if self.scores.shape[1] < 2:
             advice = "search with seeds=3 or more"
             raise ConfigError("ties", "trials of several seeds", "1 seed", advice)
-        costs = np.where(np.isfinite(self.scores), self.score.sign * self.scores, np.inf)
-        is_tie = statistics.ties(costs, _expect_confidence(confidence))
+        is_tie = statistics.ties(self._seed_costs, _expect_confidence(confidence))
         return self.ranked[is_tie[self.ranked]]
 
     def boundaries(self) -> dict[str, Boundary]:
@@ -386,7 +385,13 @@ class Trials:
 
     @property
     def _costs(self) -> np.ndarray:
+        """The mean scores, lower is better, (trials,)."""
         return self.score.cost(self.mean_scores)
+
+    @property
+    def _seed_costs(self) -> np.ndarray:
+        """The scores, lower is better, (trials, seeds); inf for trials that are no candidates."""
+        return self.score.cost(self.scores)
 
     def _boundary(self, path: str) -> Boundary:
         distribution = self.space.distributions[path]

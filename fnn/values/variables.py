@@ -12,7 +12,11 @@ from fnn.values.made import Made
 
 
 def is_open(value: Any) -> bool:
-    """Return whether there is a variable in an argument of a call."""
+    """Return whether there is a variable in an argument of a call.
+
+    Args:
+        value: The argument.
+    """
     if isinstance(value, Made):
         # Computed once, since each enclosing call asks again.
         if "is_open" not in value.cache:

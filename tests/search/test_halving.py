@@ -88,6 +88,19 @@ def test_permuted_trials_have_permuted_results(halved):
     np.testing.assert_array_equal(second.scores, first.scores[order])
 
 
+def test_statistics_compare_no_scores_of_different_epochs(halved):
+    with pytest.raises(ConfigError, match="stopped at different epochs"):
+        halved.best_of_n()
+    assert set(halved.ties()) <= set(np.flatnonzero(halved.epochs == 9))
+    assert halved.ties()[0] == halved.best.index
+    # A trial that was trained longer is better, whatever the scores.
+    costs = halved._costs
+    for epochs in (3, 9):
+        longer = costs[halved.epochs >= epochs]
+        assert longer.max() < costs[halved.epochs < epochs].min()
+    assert "not defined" in halved.summary()
+
+
 def test_diverged_trials_never_survive():
     rates = [3.4e38, 0.1, 3.4e38, 3.4e38, 3.4e38, 0.2, 3.4e38, 3.4e38, 3.4e38]
     trials = run_drawn(draw_rates(rates))

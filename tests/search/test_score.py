@@ -27,6 +27,17 @@ def test_the_score_is_the_figure_of_the_epoch_whose_weights_are_returned():
     np.testing.assert_array_equal(Score().of(figures, np.array([2, 2])), [1.0, 4.0])
 
 
+def test_the_accuracy_of_a_diverged_trial_is_no_score():
+    figures = {
+        "loss": np.array([[1.0, 1.0], [1.0, np.nan], [1.0, 1.0]]),
+        "valid_loss": np.array([[1.0, 1.0], [1.0, np.nan], [np.inf, 1.0]]),
+        "valid_accuracy": np.array([[0.5, 0.6], [0.5, 0.1], [0.1, 0.7]]),
+    }
+    accuracy = Score("valid_accuracy", -1)
+    np.testing.assert_array_equal(accuracy.of(figures, 2), [0.6, np.nan, 0.7])
+    np.testing.assert_array_equal(accuracy.of(figures, 1), [0.5, 0.5, np.nan])
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_that_are_not_finite_come_last_in_either_direction(sign):
     scores = np.array([np.nan, 2.0, np.inf, 1.0, -np.inf, 2.0])

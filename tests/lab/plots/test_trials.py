@@ -6,7 +6,7 @@ import pytest
 
 from fnn import lab, nn, optim, search, train
 from fnn.errors import ConfigError
-from fnn.lab.plots.search import EDGE_COLOR, NOT_CHOSEN
+from fnn.lab.plots.trials import EDGE_COLOR, NOT_CHOSEN
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
