@@ -87,7 +87,8 @@ class _Monitor:
         self._request = request
         self._search: dict[str, Any] = {}
         self._display: Display | None = None
-        self._is_begun = False
+        self._is_training = False
+        self._is_begun = False  # the log
         self._open = ExitStack()
         self._done = 0
 
@@ -105,7 +106,9 @@ class _Monitor:
 
     def is_stopped(self) -> bool:
         """Return whether a signal has come."""
-        if self._display is not None and not self._is_begun:
+        # Called before each epoch.
+        if self._display is not None and not self._is_training:
+            self._is_training = True
             # The programs are compiled now.
             self._display.start()
         return bool(self._request.number)
@@ -113,6 +116,7 @@ class _Monitor:
     def report(self, collected: Collected) -> None:
         """Save, log and show the results after a batch."""
         done = int(collected.done.sum())
+        # Saved first, so that a crash of the log loses no trial.
         if self._store is not None:
             notes = {"search": self._search, **collected.notes()}
             self._store.save(done, collected.tree(), notes=notes)
@@ -135,6 +139,7 @@ class _Monitor:
         if self._store is None or not self._store.steps():
             return None
         directory = self._store.directory
+        # The latest one that is not corrupt.
         checkpoint = read(directory)
         saved = checkpoint.notes.get("search") if isinstance(checkpoint.notes, dict) else None
         if not self._resume:
@@ -162,6 +167,7 @@ class _Monitor:
             self._log.begin(info)
             self._is_begun = True
         trials = collected.last
+        # Trials are logged in the order in which they are done, which need not be that of numbers.
         steps = np.arange(done - len(trials) + 1, done + 1)
         scores = collected.scores[trials].mean(1)
         figures = {path: column[trials] for path, column in numbers.items()}

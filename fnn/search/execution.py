@@ -210,6 +210,7 @@ def _train_group(
             continue
         part = [recipes[index] for index in indices]
         batch = _train_batch(key, part, indices, lanes, settings, collected.score)
+        # A resumed search trains a batch that was interrupted from its beginning.
         if batch is None:
             return
         _collect(collected, batch, lanes, settings.keep)
@@ -231,6 +232,7 @@ def _train_batch(
     monitor = settings.monitor
     # A monitor can stop the search after each epoch.
     length = task.epochs if monitor is None else 1
+    # Of each seed.
     states, rows, scores = [], [], []
     for seed in range(settings.seeds):
         advanced = lanes.start(seed_key(key, seed), recipes)
@@ -245,6 +247,7 @@ def _train_batch(
         scores.append(score.of(figures, np.asarray(finished.step) // epoch_length))
         states.append(finished)
         rows.append(figures)
+    # seeds of (n, epochs) -> (n, seeds, epochs)
     figures = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
     return Batch(indices, np.stack(scores, 1), figures, states)
 

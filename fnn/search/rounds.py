@@ -114,6 +114,7 @@ def _run_rounds(
 
     def start(values: jax.Array) -> Any:
         train_state = start_on_data(encoding.recipe_of(values, constants), key, data)
+        # Step and key are the same for all members, so they are no lanes.
         return train_state[:3]
 
     def train(step: jax.Array, lane: tuple[jax.Array, Any]) -> Any:
@@ -131,12 +132,16 @@ def _run_rounds(
         parts, step, values, cost = carry
         given, is_given, moves = inputs
         parents, changed = evolve(values, cost, moves, count, encoding.ranges)
+        # In a replay each member keeps its own weights.
         parents = jnp.where(is_given, jnp.arange(members), parents)
         values = jnp.where(is_given, given, changed)
         parts = jax.tree.map(lambda leaf: leaf[parents], parts)
         parts, steps, figures = map_lanes(lambda lane: train(step, lane), size)((values, parts))
+        # (members, interval) -> (members,)
         scores = sign * figures[score.name][:, -1].astype(jnp.float32)
+        # A diverged member is never a parent.
         cost = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
+        # All members have taken the same number of steps.
         return (parts, steps[0], values, cost), Record(values, parents, figures)
 
     parts = map_lanes(start, size)(values[0])

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from fnn import checks
 from fnn.errors import ShapeError
@@ -40,6 +39,7 @@ def halving_stops(score: float, rung: Any, *, eta: int = 4, mode: str = "min") -
     if np.isnan(cost):
         return True
     others = _costs("halving_stops rung", rung, mode)
+    # The scores that were recorded so far, with the own one.
     competing = np.sort(np.append(others[~np.isnan(others)], cost))
     last_kept = max(len(competing) // eta, 1) - 1
     return bool(cost > competing[last_kept])
@@ -163,6 +163,9 @@ def wilcoxon_stops(scores: Any, best: Any, *, p: float = 0.1, mode: str = "min")
     is_finite = np.isfinite(costs).all() and np.isfinite(others).all()
     if len(costs) < MIN_PAIRS or not is_finite or costs.mean() <= others.mean():
         return False
+    # On first use, since scipy.stats takes longer to import than fnn.
+    from scipy.stats import wilcoxon
+
     differences = costs - others[: len(costs)]
     test = wilcoxon(differences, alternative="greater", zero_method="zsplit")
     return bool(test.pvalue < p)
