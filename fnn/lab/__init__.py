@@ -35,6 +35,8 @@ from fnn.lab.plots.trials import plot_parallel as plot_parallel
 from fnn.lab.plots.trials import plot_search as plot_search
 from fnn.lab.pretrained import load_weights as load_weights
 from fnn.lab.search import search as search
+from fnn.lab.study import optimize_study as optimize_study
+from fnn.lab.study import study_recipe as study_recipe
 from fnn.values.show import public_names as _public_names
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ class Distribution(Variable):
     """A distribution of one hyperparameter. The same object in two places is one hyperparameter.
 
     Attributes:
+        kind: Name of the function that made it, such as log_uniform.
         examples: Values with which a call is checked: both ends, or all options.
         is_number: Whether all values are numbers.
         is_finite: Whether there are finitely many values.
@@ -40,6 +41,7 @@ class Distribution(Variable):
         is_number: bool = True,
     ):
         self._call = call
+        self.kind = call[0]
         self.examples = examples
         self.quantile = quantile
         self.probability = probability
