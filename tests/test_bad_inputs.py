@@ -263,6 +263,6 @@ BEFORE_COMPILING = {
 @pytest.mark.parametrize("call", [row[1] for row in CALLS if row[0] in BEFORE_COMPILING])
 def test_it_raises_before_anything_trains(call, monkeypatch):
     # fnn.train.run is the function, which hides its module.
-    monkeypatch.setattr(sys.modules["fnn.train.run"], "_run", None)
+    monkeypatch.setattr(sys.modules["fnn.train.run"], "run_epochs", None)
     with pytest.raises(FnnError):
         call()

@@ -108,7 +108,7 @@ def test_an_entry_of_several_inputs_is_augmented_in_a_run(entry, key):
     """All images become their negatives, so that a run equals one on negatives."""
     losses = []
     for policy, images in (
-        (augment.entry("image", augment.invert()), IMAGES),
+        (augment.entry("image", augment.maybe(augment.invert(), 1.0)), IMAGES),
         (None, 255 - IMAGES),
     ):
         recipe = train.recipe(both, optim.sgd(0.1), augment=policy)
