@@ -195,6 +195,7 @@ FORMULAS = {
 # Files without a test file of their own: the test that covers each.
 ALSO_TESTED_BY = {
     "search/execution.py": ["test_random.py"],
+    "search/monitor.py": ["test_random.py"],
     "search/run_score.py": ["test_hypergradient.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],

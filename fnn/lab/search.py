@@ -16,7 +16,7 @@ from fnn.lab.checkpoints.store import Store, checkpoint_store
 from fnn.lab.console.progress import Display, progress_display
 from fnn.lab.fit.signals import StopRequest, catch_signals, signal_exit
 from fnn.lab.logs.log import Log, RunInfo, as_log
-from fnn.search.execution import Collected
+from fnn.search.monitor import Collected
 from fnn.search.trials import Trials
 from fnn.train.callback import Callback
 
@@ -61,12 +61,25 @@ def search(
     checks.flag("show", show)
     if resume and checkpoints is None:
         advice = "give checkpoints=, the directory of the search"
-        raise ConfigError("search resume", "checkpoints to resume from", None, advice)
+        raise ConfigError(
+            "search resume",
+            "checkpoints to resume from",
+            None,
+            advice,
+        )
+    # One checkpoint is kept: it holds all results so far.
     opened = nullcontext() if checkpoints is None else checkpoint_store(checkpoints, keep=1)
     with opened as store, catch_signals() as request:
-        monitor = _Monitor(store, resume, as_log("log", log), show, request)
+        monitor = _Monitor(
+            store,
+            resume,
+            as_log("log", log),
+            show,
+            request,
+        )
         with monitor.closing():
             trials = function(*arguments, **options, monitor=monitor)
+    # The results are saved by now.
     if request.number == signal.SIGTERM:
         raise signal_exit(request.number)
     if not len(trials):
@@ -100,7 +113,12 @@ class _Monitor:
         saved = self._read()
         self._done = len(saved[0]["done"]) if saved else 0
         self._display = self._open.enter_context(
-            progress_display(total, self._done, self._show, unit="trial")
+            progress_display(
+                total,
+                self._done,
+                self._show,
+                unit="trial",
+            )
         )
         return saved
 
@@ -144,9 +162,15 @@ class _Monitor:
         saved = checkpoint.notes.get("search") if isinstance(checkpoint.notes, dict) else None
         if not self._resume:
             advice = "give resume=True to continue it, or another directory"
-            raise ConfigError("search checkpoints", "an empty directory", directory, advice)
+            raise ConfigError(
+                "search checkpoints",
+                "an empty directory",
+                directory,
+                advice,
+            )
         if saved != self._search:
             saved = saved or {}
+            # The first difference is named.
             changed = [name for name, value in self._search.items() if saved.get(name) != value]
             raise ConfigError(
                 f"search {changed[0]}",
@@ -156,14 +180,23 @@ class _Monitor:
             )
         return checkpoint.notes, lambda like: restore(checkpoint, like)
 
-    def _write(self, collected: Collected, done: int) -> None:
+    def _write(
+        self,
+        collected: Collected,
+        done: int,
+    ) -> None:
         """Log the trials of the last batch."""
         numbers = {
             path: column for path, column in collected.columns.items() if column.dtype != object
         }
         name = collected.score.name
         if not self._is_begun:
-            info = RunInfo(self._done, ("trial", name, *numbers), {}, resumes=self._done > 0)
+            info = RunInfo(
+                self._done,
+                ("trial", name, *numbers),
+                {},
+                resumes=self._done > 0,
+            )
             self._log.begin(info)
             self._is_begun = True
         trials = collected.last

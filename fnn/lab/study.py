@@ -72,20 +72,50 @@ def optimize_study(
     checks.whole("trials", trials)
     if not all(callable(getattr(study, name, None)) for name in ("ask", "tell")):
         advice = "give that of optuna.create_study()"
-        raise ConfigError("study", "a study of Optuna", checks.show(study), advice)
+        raise ConfigError(
+            "study",
+            "a study of Optuna",
+            checks.show(study),
+            advice,
+        )
     # One recipe stands for all, so that wrong arguments raise before a trial is begun.
     example, _ = found.draw(np.full(len(found.distributions), 0.5))
-    task = prepare_task([example], data, valid, epochs=epochs, batch_size=batch_size)
-    score = find_score(example, settings.score, settings.mode, has_valid=valid is not None)
+    task = prepare_task(
+        [example],
+        data,
+        valid,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    score = find_score(
+        example,
+        settings.score,
+        settings.mode,
+        has_valid=valid is not None,
+    )
     _expect_direction(study, score)
+    # Trials that are asked for together do not know of each other.
     width = LANES if settings.lanes == "auto" else int(settings.lanes)
     for first in range(0, trials, width):
         asked = [study.ask() for _ in range(min(width, trials - first))]
         recipes = [study_recipe(found, trial) for trial in asked]
         for indices in group_by_structure(recipes):
-            lanes = Lanes(recipes[indices[0]], task, len(indices), width)
+            lanes = Lanes(
+                recipes[indices[0]],
+                task,
+                len(indices),
+                width,
+            )
             part = [recipes[index] for index in indices]
-            _train(study, [asked[index] for index in indices], part, key, lanes, score, settings)
+            _train(
+                study,
+                [asked[index] for index in indices],
+                part,
+                key,
+                lanes,
+                score,
+                settings,
+            )
 
 
 def study_recipe(space: Recipe | Space, trial: Any) -> Recipe:
@@ -109,20 +139,31 @@ def study_recipe(space: Recipe | Space, trial: Any) -> Recipe:
     return found.fill(value)
 
 
-def _suggest(trial: Any, path: str, distribution: Distribution) -> Any:
+def _suggest(
+    trial: Any,
+    path: str,
+    distribution: Distribution,
+) -> Any:
     """Return the value of a hyperparameter that the trial suggests."""
     if distribution.kind == "choice":
         # Optuna stores texts, numbers and truth values; options may be anything.
         options = distribution.examples
         labels = options if distribution.is_number else option_labels(options)
+        # The study stores the label, and the space has the option.
         label = trial.suggest_categorical(path, labels)
         return options[labels.index(label)]
+    # Its probability is uniform.
     if distribution.kind == "normal":
         # Optuna has no normal distribution.
         return distribution.quantile(trial.suggest_float(path, 0.0, 1.0))
     low, high = distribution.examples
     suggest = trial.suggest_int if distribution.is_finite else trial.suggest_float
-    return suggest(path, low, high, log=distribution.is_log)
+    return suggest(
+        path,
+        low,
+        high,
+        log=distribution.is_log,
+    )
 
 
 def _train(
@@ -148,9 +189,15 @@ def _train(
                 name: np.concatenate([past[name], rows], 1) if past else rows
                 for name, rows in figures.items()
             }
-        means = _scores(lanes, states, history, score)
+        means = _scores(
+            lanes,
+            states,
+            history,
+            score,
+        )
         for trial, mean in zip(trials, means, strict=True):
             trial.report(float(mean), epoch)
+        # After the last epoch there is nothing to save.
         stops = np.array([trial.should_prune() for trial in trials]) & (epoch < task.epochs)
         for index in np.flatnonzero(stops):
             study.tell(trials[index], state=_state("PRUNED"))
@@ -176,6 +223,7 @@ def _scores(
 ) -> np.ndarray:
     """Return the mean scores over seeds of the weights that trials would return now, (n,)."""
     epoch_length = steps_per_epoch(lanes.task.data, lanes.task.batch_size)
+    # (seeds, n)
     columns = [
         score.of(figures, np.asarray(lanes.finish(state).step) // epoch_length)
         for state, figures in zip(states, history, strict=True)
@@ -196,5 +244,8 @@ def _expect_direction(study: Any, score: Score) -> None:
     if study.direction.name.lower() != direction:
         advice = f'use optuna.create_study(direction="{direction}")'
         raise ConfigError(
-            "study direction", f"{direction}, as {score.name}", study.direction.name.lower(), advice
+            "study direction",
+            f"{direction}, as {score.name}",
+            study.direction.name.lower(),
+            advice,
         )

@@ -12,9 +12,9 @@ from fnn.search.distributions import uniform as uniform
 from fnn.search.fold_statistics import Comparison as Comparison
 from fnn.search.fold_statistics import CrossValidation as CrossValidation
 from fnn.search.fold_statistics import compare as compare
-from fnn.search.halving import HalvingTrials as HalvingTrials
-from fnn.search.halving import halving as halving
-from fnn.search.halving import hyperband as hyperband
+from fnn.search.hyperband import HalvingTrials as HalvingTrials
+from fnn.search.hyperband import halving as halving
+from fnn.search.hyperband import hyperband as hyperband
 from fnn.search.hypergradient import Hypergradient as Hypergradient
 from fnn.search.hypergradient import hypergradient as hypergradient
 from fnn.search.hypergradient import truncated as truncated

@@ -52,7 +52,12 @@ class Bracket:
         return total
 
 
-def brackets(epochs: int, *, eta: int = 3, min_epochs: int = 1) -> tuple[Bracket, ...]:
+def brackets(
+    epochs: int,
+    *,
+    eta: int = 3,
+    min_epochs: int = 1,
+) -> tuple[Bracket, ...]:
     """Plan of `search.hyperband`: its brackets, from the one that stops most trials to one of none.
 
     With R = epochs, s_max is the largest s for which min_epochs η^s <= R. The bracket of s begins
@@ -69,16 +74,34 @@ def brackets(epochs: int, *, eta: int = 3, min_epochs: int = 1) -> tuple[Bracket
     Raises:
         ConfigError: `eta` is below 2, or epochs < eta * min_epochs, so that no trial is stopped.
     """
-    largest = _most_halvings("brackets", epochs, eta, min_epochs)
+    largest = _most_halvings(
+        "brackets",
+        epochs,
+        eta,
+        min_epochs,
+    )
     plan = []
     for halvings in range(largest, -1, -1):
         # ceil in integers
         trials = -(-(largest + 1) * eta**halvings // (halvings + 1))
-        plan.append(_bracket(trials, epochs, eta, halvings))
+        plan.append(
+            _bracket(
+                trials,
+                epochs,
+                eta,
+                halvings,
+            )
+        )
     return tuple(plan)
 
 
-def halving_bracket(trials: int, epochs: int, *, eta: int = 3, min_epochs: int = 1) -> Bracket:
+def halving_bracket(
+    trials: int,
+    epochs: int,
+    *,
+    eta: int = 3,
+    min_epochs: int = 1,
+) -> Bracket:
     """Return the plan of successive halving.
 
     Trials are halved as often as both numbers allow: the first rung has at least `min_epochs`, and
@@ -90,15 +113,36 @@ def halving_bracket(trials: int, epochs: int, *, eta: int = 3, min_epochs: int =
         eta: Ratio of the trials of a rung to those of the next one.
         min_epochs: Epochs before a trial may be stopped.
     """
-    halvings = _most_halvings("halving", epochs, eta, min_epochs)
+    halvings = _most_halvings(
+        "halving",
+        epochs,
+        eta,
+        min_epochs,
+    )
     checks.whole("trials", trials)
     if trials < eta:
         advice = "give more trials, or use search.random"
-        raise ConfigError("halving trials", f"at least eta = {eta}", trials, advice)
-    return _bracket(trials, epochs, eta, min(halvings, floor_log(trials, eta)))
+        raise ConfigError(
+            "halving trials",
+            f"at least eta = {eta}",
+            trials,
+            advice,
+        )
+    return _bracket(
+        trials,
+        epochs,
+        eta,
+        min(halvings, floor_log(trials, eta)),
+    )
 
 
-def _bracket(trials: int, epochs: int, eta: int, halvings: int) -> Bracket:
+def _bracket(
+    trials: int,
+    epochs: int,
+    eta: int,
+    halvings: int,
+) -> Bracket:
+    # Integer powers: logarithms in floating point lose a rung at 243 and 1,000.
     rungs = [
         Rung(trials // eta**index, epochs // eta ** (halvings - index))
         for index in range(halvings + 1)
@@ -106,7 +150,12 @@ def _bracket(trials: int, epochs: int, eta: int, halvings: int) -> Bracket:
     return Bracket(tuple(rungs))
 
 
-def _most_halvings(where: str, epochs: int, eta: int, min_epochs: int) -> int:
+def _most_halvings(
+    where: str,
+    epochs: int,
+    eta: int,
+    min_epochs: int,
+) -> int:
     """Return the number of halvings that these epochs allow; ConfigError if it is 0."""
     checks.whole(f"{where} eta", eta, 2)
     checks.whole("epochs", epochs)

@@ -41,6 +41,7 @@ FoldRecipe = Recipe | Callable[[Data], Recipe]
 class Options(TypedDict, total=False):
     """The options of `search.cross_validate` that seldom change."""
 
+    stratified: bool
     score: str
     mode: str | None
     lanes: int | str
@@ -51,11 +52,13 @@ class Settings:
     """The options with their defaults.
 
     Attributes:
+        stratified: Whether each part has the shares of the classes of all data.
         score: Name of a figure of validation.
         mode: "min" or "max"; None for the direction of the figure.
         lanes: Number of runs at a time, or "auto".
     """
 
+    stratified: bool = False
     score: str = VALID_LOSS
     mode: str | None = None
     lanes: int | str = "auto"
@@ -70,7 +73,6 @@ def cross_validate(
     batch_size: int,
     folds: int = 5,
     repeats: int = 1,
-    stratified: bool = False,
     groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
     **options: Unpack[Options],
 ) -> CrossValidation:
@@ -106,12 +108,12 @@ def cross_validate(
         batch_size: Examples per step.
         folds: Number of folds k, from 2 to n; n for leave-one-out.
         repeats: Number of random divisions into folds.
-        stratified: Whether the numbers of examples of each class differ by at most 1 between folds.
         groups: Group of each example, such as the patient of an image. No group is in the training
             and the validation part of a fold, as in scikit-learn's GroupKFold. If folds then differ
             in size, training parts are short of random examples of their largest groups.
-        options: `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max" for a metric
-            of your own. `lanes="auto"`, number of runs at a time.
+        options: `stratified=False`, whether the numbers of examples of each class differ by at most
+            1 between folds. `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max"
+            for a metric of your own. `lanes="auto"`, number of runs at a time.
 
     Returns:
         Scores with a corrected interval, histories, and out-of-fold predictions.
@@ -134,7 +136,7 @@ def cross_validate(
                 fold_key,
                 task.data,
                 folds=folds,
-                stratified=stratified,
+                stratified=settings.stratified,
                 groups=groups,
             )
         )
@@ -159,7 +161,11 @@ class _Parts:
         counts: Number of examples of each validation part, (runs,).
     """
 
-    def __init__(self, fold_of: np.ndarray, train: np.ndarray):
+    def __init__(
+        self,
+        fold_of: np.ndarray,
+        train: np.ndarray,
+    ):
         self.fold_of = fold_of
         self.shape = train.shape[:2]
         self.train = train.reshape(-1, train.shape[2])
@@ -170,20 +176,31 @@ class _Parts:
         self.valid = np.stack(padded).astype(np.int32)
 
 
-def _recipes_of_folds(recipe: FoldRecipe, task: Task, parts: _Parts) -> list[Recipe]:
+def _recipes_of_folds(
+    recipe: FoldRecipe,
+    task: Task,
+    parts: _Parts,
+) -> list[Recipe]:
     """Return the recipe of each run; an FnnError unless they differ in numbers alone."""
+    # A recipe without a function is that of every fold.
     runs = len(parts.train)
     if isinstance(recipe, Recipe) or not callable(recipe):
         return [expect_recipe("cross_validate", recipe)] * runs
     recipes = []
     for indices in parts.train:
+        # Only the training part, so that nothing is fitted to validation examples.
         taken = jax.tree.map(lambda leaf, indices=indices: np.asarray(leaf)[indices], task.data)
         recipes.append(expect_recipe("cross_validate", recipe(taken)))
     for other in recipes:
         if _structure(other) != _structure(recipes[0]):
             expected = f"the structure of the first fold, {recipes[0]}"
             advice = "choose structure before the folds, and fit numbers in each of them"
-            raise TreeMismatchError("cross_validate recipe", expected, other, advice)
+            raise TreeMismatchError(
+                "cross_validate recipe",
+                expected,
+                other,
+                advice,
+            )
     return recipes
 
 
@@ -192,18 +209,30 @@ def _structure(recipe: Recipe) -> Any:
     return structure, [np.shape(leaf) for leaf in leaves]
 
 
-def _expect_runs(recipes: list[Recipe], task: Task, parts: _Parts) -> None:
+def _expect_runs(
+    recipes: list[Recipe],
+    task: Task,
+    parts: _Parts,
+) -> None:
     """Raise an FnnError if a recipe cannot be trained and validated on the parts."""
     size = parts.train.shape[1]
     if task.batch_size > size:
         expected = f"at most the {size} training examples of a fold"
         raise ConfigError(
-            "cross_validate batch_size", expected, task.batch_size, "use a smaller one"
+            "cross_validate batch_size",
+            expected,
+            task.batch_size,
+            "use a smaller one",
         )
     if recipes[0].couples_examples:
         expected = "a loss and metrics of separate examples"
         advice = "split the data by data.k_fold, and call train.run"
-        raise ConfigError("cross_validate recipe", expected, "one that couples them", advice)
+        raise ConfigError(
+            "cross_validate recipe",
+            expected,
+            "one that couples them",
+            advice,
+        )
     # The recipes differ in numbers alone. Each example is one of training and of validation.
     prepare_task(recipes[:1], task.data, task.data, epochs=task.epochs, batch_size=task.batch_size)
 
@@ -214,9 +243,14 @@ def _train_folds(
     """Train all runs, and return their losses, figures, outputs and epochs, (runs, ...)."""
     examples = parts.train.shape[1]
     epochs, batch_size = task.epochs, task.batch_size
+    # The remainder that fills no batch is left out, as in train.run.
     epoch_length = examples // batch_size
 
-    def run(recipe: Recipe, own: Any, common: Any) -> Any:
+    def run(
+        recipe: Recipe,
+        own: Any,
+        common: Any,
+    ) -> Any:
         key, subset, valid, count = own
         data, length = common
 
@@ -231,9 +265,11 @@ def _train_folds(
 
         capacity = (epochs, epoch_length)
         trained = train_on_subset(recipe, key, data, subset, length, capacity, validate)
+        # Out-of-fold predictions, of the weights that the run returns.
         outputs = _predict(recipe, trained.train_state, data, valid, batch_size)
         return _without_state(trained), outputs, trained.train_state.step // epoch_length
 
+    # Folds of a repeat differ in initialization and order too.
     keys = [
         jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, RUNS), repeat), fold)
         for repeat, fold in np.ndindex(*parts.shape)
@@ -242,6 +278,7 @@ def _train_folds(
     def own(indices: np.ndarray) -> Any:
         run_keys = stack_keys([keys[index] for index in indices])
         orders = [epoch_orders(keys[index], epochs, examples, batch_size) for index in indices]
+        # The same for all runs, since training parts have one size.
         lengths = np.full(len(indices), epoch_length, np.int32)
         subset = Subset(parts.train[indices], jnp.stack(orders), lengths)
         return run_keys, subset, parts.valid[indices], parts.counts[indices]
@@ -279,7 +316,11 @@ def _predict(
     return map_batches(_forward(recipe, train_state, data), (indices,), batch_size)
 
 
-def _forward(recipe: Recipe, train_state: TrainState, data: Data) -> Callable[..., Any]:
+def _forward(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+) -> Callable[..., Any]:
     """Return the function (index of a batch, indices of its examples) -> outputs."""
     given = weights(recipe, train_state)
     # The draws are those of validation in train.run.
@@ -291,14 +332,24 @@ def _forward(recipe: Recipe, train_state: TrainState, data: Data) -> Callable[..
     return forward
 
 
-def _collect(results: Any, parts: _Parts, score: Score) -> CrossValidation:
+def _collect(
+    results: Any,
+    parts: _Parts,
+    score: Score,
+) -> CrossValidation:
     """Return the results, given those of the runs."""
     figures, outputs, epochs = results
+    # (runs,)
     scores = score.of(figures, epochs)
     if not np.isfinite(scores).any():
         got = f"{len(scores)} runs, all of them NaN or infinite"
         advice = "lower the learning rate, and train one run first"
-        raise NonFiniteError(f"cross_validate {score.name}", "a finite score", got, advice)
+        raise NonFiniteError(
+            f"cross_validate {score.name}",
+            "a finite score",
+            got,
+            advice,
+        )
     repeats, examples = parts.fold_of.shape
 
     def scatter(values: np.ndarray) -> np.ndarray:

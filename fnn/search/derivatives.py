@@ -66,13 +66,31 @@ def _derivatives(
 
     def of_key(key: RandomKey) -> tuple[Array, list[Array], Array]:
         if plan.implicit is not None:
-            result = _run(recipe, key, data, valid, plan)[-1]
+            result = _run(
+                recipe,
+                key,
+                data,
+                valid,
+                plan,
+            )[-1]
 
             def score(live: Recipe, result: Result) -> Array:
-                return measure_score(plan.score, live, result, valid, plan.batch_size)
+                return measure_score(
+                    plan.score,
+                    live,
+                    result,
+                    valid,
+                    plan.batch_size,
+                )
 
             value, slopes, residual = differentiate_solution(
-                plan.implicit, with_numbers, numbers, result, score, data, plan.batch_size
+                plan.implicit,
+                with_numbers,
+                numbers,
+                result,
+                score,
+                data,
+                plan.batch_size,
             )
             return value[None], [slope[None] for slope in slopes], residual
 
@@ -80,9 +98,21 @@ def _derivatives(
             live = with_numbers(numbers)
             # Parts are built in the outermost trace of their numbers.
             _ = live.built
-            results = _run(live, key, data, valid, plan)
+            results = _run(
+                live,
+                key,
+                data,
+                valid,
+                plan,
+            )
             measured = [
-                measure_score(plan.score, live, result, valid, plan.batch_size)
+                measure_score(
+                    plan.score,
+                    live,
+                    result,
+                    valid,
+                    plan.batch_size,
+                )
                 for result in results
             ]
             return jnp.stack(measured)
@@ -194,9 +224,23 @@ def _run(
     first = start_on_data(constant, key, data)
     given = valid if needs_validation(plan.score, recipe, first.opt_state) else None
 
-    def run(train_state: Any, past: Any, epochs: int, live: Any, begin: int | None) -> Result:
+    def run(
+        train_state: Any,
+        past: Any,
+        epochs: int,
+        live: Any,
+        begin: int | None,
+    ) -> Result:
         last, history = run_epochs(
-            live, train_state, data, given, epochs, plan.batch_size, None, True, begin
+            live,
+            train_state,
+            data,
+            given,
+            epochs,
+            plan.batch_size,
+            None,
+            True,
+            begin,
         )
         return Result(finish_run(live, last), join_histories(past, history))
 
@@ -205,11 +249,48 @@ def _run(
         last_epochs = -(-plan.last_steps // epoch_length)
         begin = plan.epochs * epoch_length - plan.last_steps
         # Without tangents, this part of the run stores nothing.
-        past = run(first, None, plan.epochs - last_epochs, constant, None)
+        past = run(
+            first,
+            None,
+            plan.epochs - last_epochs,
+            constant,
+            None,
+        )
         state = prepare_resume(recipe, past.train_state)
-        return [run(state, past.history, last_epochs, recipe, begin)]
+        return [
+            run(
+                state,
+                past.history,
+                last_epochs,
+                recipe,
+                begin,
+            )
+        ]
     if not plan.has_growth:
-        return [run(first, None, plan.epochs, recipe, None)]
-    half = run(first, None, plan.epochs // 2, recipe, None)
+        return [
+            run(
+                first,
+                None,
+                plan.epochs,
+                recipe,
+                None,
+            )
+        ]
+    half = run(
+        first,
+        None,
+        plan.epochs // 2,
+        recipe,
+        None,
+    )
     rest = plan.epochs - plan.epochs // 2
-    return [half, run(prepare_resume(recipe, half.train_state), half.history, rest, recipe, None)]
+    return [
+        half,
+        run(
+            prepare_resume(recipe, half.train_state),
+            half.history,
+            rest,
+            recipe,
+            None,
+        ),
+    ]

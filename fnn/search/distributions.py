@@ -100,7 +100,12 @@ def uniform(low: float, high: float) -> Distribution:
     def probability(value: float) -> float:
         return (value - low) / (high - low)
 
-    return Distribution(("uniform", (low, high)), (low, high), quantile, probability)
+    return Distribution(
+        ("uniform", (low, high)),
+        (low, high),
+        quantile,
+        probability,
+    )
 
 
 def log_uniform(low: float, high: float) -> Distribution:
@@ -114,6 +119,7 @@ def log_uniform(low: float, high: float) -> Distribution:
         ConfigError: The interval is empty or not positive, or an end is not a finite number.
     """
     low, high = _positive("log_uniform", *_interval("log_uniform", low, high))
+    # Of the logarithm.
     span = math.log(high / low)
 
     def quantile(u: float) -> float:
@@ -124,7 +130,13 @@ def log_uniform(low: float, high: float) -> Distribution:
         return math.log(value / low) / span
 
     call = ("log_uniform", (low, high))
-    return Distribution(call, (low, high), quantile, probability, is_log=True)
+    return Distribution(
+        call,
+        (low, high),
+        quantile,
+        probability,
+        is_log=True,
+    )
 
 
 def normal(mean: float, deviation: float) -> Distribution:
@@ -143,6 +155,7 @@ def normal(mean: float, deviation: float) -> Distribution:
     deviation = float(deviation)
 
     def quantile(u: float) -> float:
+        # Finite also at the ends of [0, 1).
         inside = min(max(u, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
         return mean + deviation * float(ndtri(inside))
 
@@ -150,7 +163,12 @@ def normal(mean: float, deviation: float) -> Distribution:
         return float(ndtr((value - mean) / deviation))
 
     ends = (quantile(0.0), quantile(1.0))
-    return Distribution(("normal", (mean, deviation)), ends, quantile, probability)
+    return Distribution(
+        ("normal", (mean, deviation)),
+        ends,
+        quantile,
+        probability,
+    )
 
 
 def integer(low: int, high: int) -> Distribution:
@@ -177,7 +195,13 @@ def integer(low: int, high: int) -> Distribution:
 
     call = ("integer", (low, high))
     values = range(low, high + 1)
-    return Distribution(call, (low, high), quantile, probability, values=values)
+    return Distribution(
+        call,
+        (low, high),
+        quantile,
+        probability,
+        values=values,
+    )
 
 
 def log_integer(low: int, high: int) -> Distribution:
@@ -191,6 +215,7 @@ def log_integer(low: int, high: int) -> Distribution:
         ConfigError: The interval is empty or begins below 1, or an end is not an integer.
     """
     low, high = _positive("log_integer", *_integers("log_integer", low, high))
+    # Each integer k is the interval [k, k + 1).
     span = math.log((high + 1) / low)
 
     def quantile(u: float) -> int:
@@ -201,7 +226,14 @@ def log_integer(low: int, high: int) -> Distribution:
 
     call = ("log_integer", (low, high))
     values = range(low, high + 1)
-    return Distribution(call, (low, high), quantile, probability, values=values, is_log=True)
+    return Distribution(
+        call,
+        (low, high),
+        quantile,
+        probability,
+        values=values,
+        is_log=True,
+    )
 
 
 def choice(*options: Any) -> Distribution:
@@ -221,7 +253,12 @@ def choice(*options: Any) -> Distribution:
     if len(options) == 1 and isinstance(options[0], list | tuple):
         options = tuple(options[0])
     if not options:
-        raise ConfigError("choice options", "at least one", "none", "give the values to choose of")
+        raise ConfigError(
+            "choice options",
+            "at least one",
+            "none",
+            "give the values to choose of",
+        )
     count = len(options)
 
     def quantile(u: float) -> Any:
@@ -237,10 +274,21 @@ def choice(*options: Any) -> Distribution:
         for option in options
     )
     call = ("choice", options)
-    return Distribution(call, options, quantile, probability, values=options, is_number=is_number)
+    return Distribution(
+        call,
+        options,
+        quantile,
+        probability,
+        values=options,
+        is_number=is_number,
+    )
 
 
-def _interval(name: str, low: Any, high: Any) -> tuple[float, float]:
+def _interval(
+    name: str,
+    low: Any,
+    high: Any,
+) -> tuple[float, float]:
     """Return both ends as floats; ConfigError unless low < high."""
     checks.number(f"{name} low", low, "(-inf, inf)")
     checks.number(f"{name} high", high, "(-inf, inf)")
@@ -248,7 +296,11 @@ def _interval(name: str, low: Any, high: Any) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _integers(name: str, low: Any, high: Any) -> tuple[int, int]:
+def _integers(
+    name: str,
+    low: Any,
+    high: Any,
+) -> tuple[int, int]:
     """Return both ends as integers; ConfigError unless low < high."""
     smallest = -(2**31)
     low = checks.whole(f"{name} low", low, smallest)
@@ -257,14 +309,32 @@ def _integers(name: str, low: Any, high: Any) -> tuple[int, int]:
     return low, high
 
 
-def _expect_order(name: str, low: Any, high: Any) -> None:
+def _expect_order(
+    name: str,
+    low: Any,
+    high: Any,
+) -> None:
     if not low < high:
         advice = "exchange them" if low > high else "give the number itself"
-        raise ConfigError(f"{name} high", f"a number > low = {low}", high, advice)
+        raise ConfigError(
+            f"{name} high",
+            f"a number > low = {low}",
+            high,
+            advice,
+        )
 
 
-def _positive(name: str, low: Any, high: Any) -> tuple[Any, Any]:
+def _positive(
+    name: str,
+    low: Any,
+    high: Any,
+) -> tuple[Any, Any]:
     if low <= 0:
         advice = "begin above 0, since the logarithm is uniform"
-        raise ConfigError(f"{name} low", "a number > 0", low, advice)
+        raise ConfigError(
+            f"{name} low",
+            "a number > 0",
+            low,
+            advice,
+        )
     return low, high

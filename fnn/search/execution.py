@@ -1,8 +1,8 @@
 """Execution of a search: its trials in batches, the results collected, with a monitor between."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -11,6 +11,8 @@ from fnn import checks
 from fnn.data import digest
 from fnn.errors import NonFiniteError
 from fnn.search.lanes import Lanes, Task, prepare_task
+from fnn.search.monitor import Collected, Monitor
+from fnn.search.samplers import SAMPLERS
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.search.trials import Trials, hyperparameter_columns
@@ -26,12 +28,13 @@ RUNS = 1  # use of the key of a search; see POINTS in random.py
 class Options(TypedDict, total=False):
     """The options that all searches have in common; see `search.random`."""
 
+    sampler: str
     seeds: int
     score: str
     mode: str | None
     keep: int
     lanes: int | str
-    monitor: "Monitor | None"
+    monitor: Monitor | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Settings:
     """The options of a search with their defaults.
 
     Attributes:
+        sampler: Of the points of the space.
         seeds: Runs of each trial.
         score: Name of the figure by which trials are compared.
         mode: "min" or "max"; None for the direction of the figure.
@@ -47,73 +51,13 @@ class Settings:
         monitor: Receiver of the results so far, as of `lab.search`; None for none.
     """
 
+    sampler: str = SAMPLERS[0]
     seeds: int = 1
     score: str = VALID_LOSS
     mode: str | None = None
     keep: int = 1
     lanes: int | str = "auto"
-    monitor: "Monitor | None" = None
-
-
-class Monitor(Protocol):
-    """A receiver of the results of a search so far, which can save them and stop the search."""
-
-    def begin(
-        self, search: Mapping[str, Any], total: int
-    ) -> tuple[dict[str, Any], Callable[[Any], Any]] | None:
-        """Return the notes of saved results and the function that restores them, or None.
-
-        Args:
-            search: Description of the search by JSON values. Saved results of another one raise.
-            total: Number of trials.
-        """
-
-    def is_stopped(self) -> bool:
-        """Return whether the search must end now, without the batch under way."""
-
-    def report(self, collected: "Collected") -> None:
-        """Receive the results after a batch of trials."""
-
-
-@dataclass
-class Collected:
-    """The results of a search so far.
-
-    Attributes:
-        score: The figure by which trials are compared.
-        scores: (trials, seeds), NaN for trials to come.
-        done: Which trials are done, (trials,).
-        columns: Values of each hyperparameter by path, (trials,).
-        histories: Figures by name, (trials, seeds, epochs).
-        kept: Train states of the best trials, one for each seed, by the index of the trial.
-        widths: The number of lanes that was chosen for each group of trials.
-        last: The indices of the trials of the last batch.
-    """
-
-    score: Score
-    scores: np.ndarray
-    done: np.ndarray
-    columns: dict[str, np.ndarray]
-    histories: dict[str, np.ndarray] = field(default_factory=dict)
-    kept: dict[int, tuple[TrainState, ...]] = field(default_factory=dict)
-    widths: dict[int, int] = field(default_factory=dict)
-    last: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-
-    def tree(self) -> dict[str, Any]:
-        """Return the arrays, as a tree to save."""
-        kept = {str(index): states for index, states in self.kept.items()}
-        return {"scores": self.scores, "histories": self.histories, "kept": kept}
-
-    def notes(self) -> dict[str, Any]:
-        """Return the rest, as JSON values."""
-        widths = {str(group): width for group, width in self.widths.items()}
-        done = np.flatnonzero(self.done).tolist()
-        figures = list(self.histories)
-        return {"done": done, "kept": list(self.kept), "widths": widths, "figures": figures}
-
-    def mean_scores(self) -> np.ndarray:
-        """Return the mean scores of the trials that are done, (n,)."""
-        return self.scores[self.done].mean(1)
+    monitor: Monitor | None = None
 
 
 class Batch(NamedTuple):
@@ -157,21 +101,63 @@ def run_trials(
     """
     settings = expect_settings(options)
     recipes = [recipe for recipe, _ in drawn]
+    # Trials that differ in numbers alone share a program.
     groups = group_by_structure(recipes)
     firsts = [recipes[indices[0]] for indices in groups]
-    task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
-    score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
-    expect_one_number("search", score, firsts[0], task.data)
+    task = prepare_task(
+        firsts,
+        data,
+        valid,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    score = find_score(
+        firsts[0],
+        settings.score,
+        settings.mode,
+        has_valid=valid is not None,
+    )
+    expect_one_number(
+        "search",
+        score,
+        firsts[0],
+        task.data,
+    )
     columns = hyperparameter_columns(space, [values for _, values in drawn])
     scores = np.full((len(recipes), settings.seeds), np.nan)
-    collected = Collected(score, scores, np.zeros(len(recipes), bool), columns)
+    collected = Collected(
+        score,
+        scores,
+        np.zeros(len(recipes), bool),
+        columns,
+    )
     if settings.monitor is not None:
-        search = _describe(key, space, task, score, settings)
+        search = _describe(
+            key,
+            space,
+            task,
+            score,
+            settings,
+        )
         saved = settings.monitor.begin(search, len(recipes))
         if saved is not None:
-            _restore(collected, *saved, key, recipes, task)
+            _restore(
+                collected,
+                *saved,
+                key,
+                recipes,
+                task,
+            )
     for number, group in enumerate(groups):
-        _train_group(key, recipes, number, group, task, settings, collected)
+        _train_group(
+            key,
+            recipes,
+            number,
+            group,
+            task,
+            settings,
+            collected,
+        )
     expect_finite_score(score, collected.scores[collected.done])
     # A search that was stopped returns the trials that are done.
     done = np.flatnonzero(collected.done)
@@ -202,18 +188,37 @@ def _train_group(
         return
     # A resumed search has the same lanes, so that its numbers are the same to the last bit.
     width = collected.widths.get(number, settings.lanes)
-    lanes = Lanes(recipes[group[0]], task, len(group), width)
+    lanes = Lanes(
+        recipes[group[0]],
+        task,
+        len(group),
+        width,
+    )
+    # Saved with the results, for a resumed search.
     collected.widths[number] = lanes.size if lanes.is_mapped else 1
     monitor = settings.monitor
+    # (batch,) each; the last one may be smaller.
     for indices in np.split(group, range(lanes.size, len(group), lanes.size)):
         if collected.done[indices].all():
             continue
         part = [recipes[index] for index in indices]
-        batch = _train_batch(key, part, indices, lanes, settings, collected.score)
+        batch = _train_batch(
+            key,
+            part,
+            indices,
+            lanes,
+            settings,
+            collected.score,
+        )
         # A resumed search trains a batch that was interrupted from its beginning.
         if batch is None:
             return
-        _collect(collected, batch, lanes, settings.keep)
+        _collect(
+            collected,
+            batch,
+            lanes,
+            settings.keep,
+        )
         if monitor is not None:
             monitor.report(collected)
 
@@ -249,10 +254,20 @@ def _train_batch(
         rows.append(figures)
     # seeds of (n, epochs) -> (n, seeds, epochs)
     figures = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
-    return Batch(indices, np.stack(scores, 1), figures, states)
+    return Batch(
+        indices,
+        np.stack(scores, 1),
+        figures,
+        states,
+    )
 
 
-def _collect(collected: Collected, batch: Batch, lanes: Lanes, keep: int) -> None:
+def _collect(
+    collected: Collected,
+    batch: Batch,
+    lanes: Lanes,
+    keep: int,
+) -> None:
     """Add the results of a batch, and keep the train states of the best trials so far."""
     indices = batch.indices
     collected.scores[indices] = batch.scores
@@ -264,6 +279,7 @@ def _collect(collected: Collected, batch: Batch, lanes: Lanes, keep: int) -> Non
             collected.histories[name] = np.full(shape, np.nan)
         collected.histories[name][indices] = rows
     # Of equal scores the earlier trial is kept, as in the ranks.
+    # The best trials so far, and those of this batch.
     candidates = np.sort(np.array([*collected.kept, *indices], int))
     means = collected.scores[candidates].mean(1)
     best = candidates[collected.score.order(means)][:keep]
@@ -309,7 +325,12 @@ def _restore(
     kept = {}
     for index in notes["kept"]:
         # The structure of its train states is that before the first step.
-        lanes = Lanes(recipes[index], task, 1, 1)
+        lanes = Lanes(
+            recipes[index],
+            task,
+            1,
+            1,
+        )
         started = lanes.start(seed_key(key, 0), [recipes[index]])
         kept[str(index)] = (lanes.take(started, 0),) * seeds
     figures = dict.fromkeys(notes["figures"], np.zeros((*collected.scores.shape, task.epochs)))
@@ -336,8 +357,14 @@ def group_by_structure(recipes: Sequence[Recipe]) -> list[np.ndarray]:
 
 def expect_settings(options: Options) -> Settings:
     """Return the options with defaults; an FnnError if one is not known or not valid."""
-    expect_arguments("search", signature_of(Settings), (), options)
+    expect_arguments(
+        "search",
+        signature_of(Settings),
+        (),
+        options,
+    )
     settings = Settings(**options)
+    checks.choice("sampler", settings.sampler, SAMPLERS)
     checks.whole("seeds", settings.seeds)
     checks.whole("keep", settings.keep, 0)
     if settings.lanes != "auto":

@@ -82,13 +82,18 @@ class CrossValidation:
         """
         return _interval(self.scores, self.ratio, level)
 
-    def left_out(self, repeat: int, fold: int) -> np.ndarray:
+    def left_out(
+        self,
+        repeat: int,
+        fold: int,
+    ) -> np.ndarray:
         """Return the examples that a fold neither trains nor validates on, ascending.
 
         Args:
             repeat: Index of the repeat.
             fold: Index of the fold.
         """
+        # Examples that could have been trained on.
         others = np.flatnonzero(self.fold_of[repeat] != fold)
         return np.setdiff1d(others, self.train[repeat, fold])
 
@@ -183,15 +188,31 @@ def compare(first: CrossValidation, second: CrossValidation) -> Comparison:
     for name, value in {"first": first, "second": second}.items():
         if not isinstance(value, CrossValidation):
             advice = "give the result of search.cross_validate"
-            raise ConfigError(f"compare {name}", "a CrossValidation", checks.show(value), advice)
+            raise ConfigError(
+                f"compare {name}",
+                "a CrossValidation",
+                checks.show(value),
+                advice,
+            )
+    # Paired differences need the same parts, and the same examples left out.
     same_folds = np.array_equal(first.fold_of, second.fold_of)
     if not same_folds or not np.array_equal(first.train, second.train):
         advice = "give both the same key, data, folds, repeats, stratified and groups"
-        raise ConfigError("compare second", "the folds of the first", "others", advice)
+        raise ConfigError(
+            "compare second",
+            "the folds of the first",
+            "others",
+            advice,
+        )
     if first.score != second.score:
         advice = "give both the same score="
         got = second.score.name
-        raise ConfigError("compare second", f"the score {first.score.name}", got, advice)
+        raise ConfigError(
+            "compare second",
+            f"the score {first.score.name}",
+            got,
+            advice,
+        )
     return Comparison(first.scores - second.scores, first.ratio, first.score)
 
 
@@ -207,8 +228,13 @@ def corrected_variance(values: np.ndarray, ratio: float) -> float:
     return float((1 / values.size + ratio) * values.var(ddof=1))
 
 
-def _interval(values: np.ndarray, ratio: float, level: float) -> Interval:
+def _interval(
+    values: np.ndarray,
+    ratio: float,
+    level: float,
+) -> Interval:
     checks.number("interval level", level, "(0, 1)")
+    # Student's t with J - 1 degrees of freedom.
     quantile = stdtrit(values.size - 1, (1 + level) / 2)
     width = quantile * np.sqrt(corrected_variance(values, ratio))
     return Interval(float(values.mean() - width), float(values.mean() + width))

@@ -218,7 +218,12 @@ def hypergradient(
     )
 
 
-def _plan(recipe: Recipe, selected: dict[str, int], mode: Any, steps: int) -> Plan:
+def _plan(
+    recipe: Recipe,
+    selected: dict[str, int],
+    mode: Any,
+    steps: int,
+) -> Plan:
     """Return the plan of a mode."""
     indices = tuple(selected.values())
     leaves = jax.tree.leaves(recipe)
@@ -248,7 +253,11 @@ def _name_mode(plan: Plan) -> str:
     return name if plan.last_steps is None else f"truncated {name}"
 
 
-def _as_recipe(recipe: Recipe, indices: tuple[int, ...], values: Sequence[Array]) -> Any:
+def _as_recipe(
+    recipe: Recipe,
+    indices: tuple[int, ...],
+    values: Sequence[Array],
+) -> Any:
     """Return a recipe of these values, and 0 for all other leaves."""
     leaves, structure = jax.tree.flatten(recipe)
     # Integers and random keys among the leaves stay as they are.
@@ -258,15 +267,29 @@ def _as_recipe(recipe: Recipe, indices: tuple[int, ...], values: Sequence[Array]
     return jax.tree.unflatten(structure, filled)
 
 
-def _expect_finite(value: Array, slopes: Sequence[Array], paths: Sequence[str]) -> None:
+def _expect_finite(
+    value: Array,
+    slopes: Sequence[Array],
+    paths: Sequence[str],
+) -> None:
     """Raise NonFiniteError if the score or a derivative is not finite."""
     advice = "lower the rate, or shorten the run: it has diverged, or its gradient has exploded"
     if not np.isfinite(value):
-        raise NonFiniteError("hypergradient score", "a finite number", value, advice)
+        raise NonFiniteError(
+            "hypergradient score",
+            "a finite number",
+            value,
+            advice,
+        )
     for path, slope in zip(paths, slopes, strict=True):
         if not np.isfinite(slope).all():
             where = f"hypergradient {path}"
-            raise NonFiniteError(where, "a finite derivative", checks.show(slope), advice)
+            raise NonFiniteError(
+                where,
+                "a finite derivative",
+                checks.show(slope),
+                advice,
+            )
 
 
 def _warn_of_growth(ratio: Array | None) -> None:

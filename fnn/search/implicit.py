@@ -81,7 +81,13 @@ def implicit(
     checks.number("implicit rate", rate, "(0, inf)")
     checks.number("implicit tolerance", tolerance, "(0, inf)")
     # Static numbers of a program: they decide no shape, but a program is compiled once anyway.
-    return Implicit(solver, iterations, float(damping), float(rate), float(tolerance))
+    return Implicit(
+        solver,
+        iterations,
+        float(damping),
+        float(rate),
+        float(tolerance),
+    )
 
 
 def expect_solution_numbers(recipe: Recipe, paths: Iterable[str]) -> None:
@@ -114,12 +120,17 @@ def expect_dependence(slopes: Mapping[str, Array], residual: Array | None) -> No
             "one whose derivative by them is 0",
             'use train.evaluate(recipe, result.train_state, ...), or give mode="reverse"',
         )
+    # A derivative of exactly 0 is the sign of a number that the solution does not have.
     wrong = [path for path, slope in slopes.items() if not np.any(slope)]
     if wrong:
         _refuse("implicit", wrong, list(slopes))
 
 
-def _refuse(mode: str, wrong: list[str], given: list[str]) -> None:
+def _refuse(
+    mode: str,
+    wrong: list[str],
+    given: list[str],
+) -> None:
     others = tuple(path for path in given if path not in wrong)
     advice = 'give mode="reverse"'
     if others:
@@ -156,6 +167,7 @@ def differentiate_solution(
 
     def score_at(numbers: list[Array], params: Params) -> Array:
         live = with_numbers(numbers)
+        # Parts are built in the outermost trace of their numbers.
         _ = live.built
         params = stop_frozen_gradients(last.opt_state, params)
         # Without a state of the optimizer, these parameters are evaluated, not an average.
@@ -166,15 +178,23 @@ def differentiate_solution(
         live = with_numbers(numbers)
         _ = live.built
         params = stop_frozen_gradients(last.opt_state, params)
-        return _objective(live, last._replace(params=params), data, batch_size)
+        return _objective(
+            live,
+            last._replace(params=params),
+            data,
+            batch_size,
+        )
 
+    # Of the training objective, by the parameters.
     gradient = jax.grad(objective, 1)
 
     def hessian_product(v: Params) -> Params:
+        # Forward over reverse: a product costs about two gradients, and no matrix is made.
         _, product = jax.jvp(lambda params: gradient(numbers, params), (last.params,), (v,))
         return jax.tree.map(lambda a, b: a + trees.knob(options.damping, a) * b, product, v)
 
     value, (direct, wanted) = jax.value_and_grad(score_at, (0, 1))(numbers, last.params)
+    # One solve for all numbers.
     v = _solve(options, hessian_product, wanted)
 
     def slope_along(numbers: list[Array]) -> Scalar:
@@ -184,6 +204,7 @@ def differentiate_solution(
 
     mixed = jax.grad(slope_along)(numbers)
     slopes = [a - b for a, b in zip(direct, mixed, strict=True)]
+    # Of the linear system, and of the condition that the run has converged.
     error = jax.tree.map(jnp.subtract, hessian_product(v), wanted)
     first = start_on_data(with_numbers(numbers), last.key, data).params
     # NaN if the score does not depend on the parameters.
@@ -192,11 +213,20 @@ def differentiate_solution(
     return value, slopes, jnp.maximum(unsolved, steepness)
 
 
-def _solve(options: Implicit, product: Callable[[Params], Params], wanted: Params) -> Params:
+def _solve(
+    options: Implicit,
+    product: Callable[[Params], Params],
+    wanted: Params,
+) -> Params:
     """Solve product(v) = wanted."""
     if options.solver == "cg":
         solve = jax.scipy.sparse.linalg.cg
-        v, _ = solve(product, wanted, tol=1e-10, maxiter=options.iterations)
+        v, _ = solve(
+            product,
+            wanted,
+            tol=1e-10,
+            maxiter=options.iterations,
+        )
         return v
 
     def step(_: int, v: Params) -> Params:
@@ -209,10 +239,20 @@ def _solve(options: Implicit, product: Callable[[Params], Params], wanted: Param
         )
 
     start = jax.tree.map(lambda wanted: options.rate * wanted, wanted)
-    return jax.lax.fori_loop(1, options.iterations, step, start)
+    return jax.lax.fori_loop(
+        1,
+        options.iterations,
+        step,
+        start,
+    )
 
 
-def _objective(recipe: Recipe, train_state: TrainState, data: Data, batch_size: int) -> Scalar:
+def _objective(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    batch_size: int,
+) -> Scalar:
     """Return the training objective over all of the data, batch by batch."""
     examples = count_examples(data)
     epoch = train_state.step // steps_per_epoch(data, batch_size)
@@ -220,7 +260,14 @@ def _objective(recipe: Recipe, train_state: TrainState, data: Data, batch_size: 
     @jax.checkpoint
     def value_of(rows: Array) -> Scalar:
         inputs, targets = take_examples(data, rows)
-        batch = prepare_batch(recipe, train_state, epoch, inputs, targets, rows)
+        batch = prepare_batch(
+            recipe,
+            train_state,
+            epoch,
+            inputs,
+            targets,
+            rows,
+        )
         return make_objective(recipe, train_state, *batch)(train_state.params)
 
     count, rest = divmod(examples, batch_size)

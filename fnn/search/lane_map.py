@@ -92,7 +92,12 @@ class LaneMap:
             results.append(jax.tree.map(np.asarray, done))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
-    def _best_width(self, count: int, arguments: Callable[[np.ndarray], Any], probe: Any) -> int:
+    def _best_width(
+        self,
+        count: int,
+        arguments: Callable[[np.ndarray], Any],
+        probe: Any,
+    ) -> int:
         """Return the number of lanes at a time that takes the least time per lane."""
         if count == 1:
             return 1
@@ -107,7 +112,12 @@ class LaneMap:
         together, _ = self._measure(width, arguments(np.arange(width)), probe)
         return width if together < alone else 1
 
-    def _measure(self, width: int, part: Any, probe: Any) -> tuple[float, int]:
+    def _measure(
+        self,
+        width: int,
+        part: Any,
+        probe: Any,
+    ) -> tuple[float, int]:
         """Return the seconds and the bytes of memory of one lane."""
         size = len(jax.tree.leaves(part)[0])
         program = self._compiled(width, part, probe)
@@ -119,24 +129,38 @@ class LaneMap:
         used = analysis.temp_size_in_bytes / width + 2 * analysis.output_size_in_bytes / size
         return seconds, int(used)
 
-    def _compiled(self, width: int, part: Any, common: Any) -> Any:
+    def _compiled(
+        self,
+        width: int,
+        part: Any,
+        common: Any,
+    ) -> Any:
         """Return the compiled program of a batch of lanes, shared by recipes of this structure."""
         structure = jax.tree.structure(self._recipe)
         function = self._function
 
-        def lane(leaves: list[Any], own: Any, common: Any) -> Any:
+        def lane(
+            leaves: list[Any],
+            own: Any,
+            common: Any,
+        ) -> Any:
             recipe = jax.tree.unflatten(structure, leaves)
             # A part that is first built within a loop would hold tracers of that loop.
             _ = recipe.built
             return function(recipe, own, common)
 
-        def one_after_another(leaves: list[Any], own: Any, common: Any) -> Any:
+        def one_after_another(
+            leaves: list[Any],
+            own: Any,
+            common: Any,
+        ) -> Any:
             return jax.lax.map(lambda parts: lane(parts[0], parts[1], common), (leaves, own))
 
         def compute() -> Any:
             mapped = jax.vmap(lane, (0, 0, None)) if width > 1 else one_after_another
             return jax.jit(mapped).lower(*part, common).compile()
 
+        # Shapes and dtypes decide which program this is.
         leaves, arguments = jax.tree.flatten((part, common))
         signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
         # The default dtype changes under jax.enable_x64.

@@ -129,13 +129,18 @@ class Lanes:
         self.is_mapped = width > 1
         self.size = min(width if self.is_mapped else SEQUENCE, trials)
 
-    def start(self, key: RandomKey, recipes: Sequence[Recipe]) -> TrainState:
+    def start(
+        self,
+        key: RandomKey,
+        recipes: Sequence[Recipe],
+    ) -> TrainState:
         """Return the train states of n recipes before the first step.
 
         Args:
             key: The key of all runs, from `jax.random.key`.
             recipes: Of the structure of `recipe`.
         """
+        # (n, ...) each.
         leaves = stack_leaves(recipes)
         started = []
         for indices in self._batches(len(recipes)):
@@ -185,7 +190,11 @@ class Lanes:
 
         return jax.vmap(finish, (self.axes,), self.axes)(train_states)
 
-    def take(self, train_states: TrainState, indices: Any) -> TrainState:
+    def take(
+        self,
+        train_states: TrainState,
+        indices: Any,
+    ) -> TrainState:
         """Return the train states of some trials.
 
         Args:
@@ -204,7 +213,11 @@ class Lanes:
             np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)
         ]
 
-    def _join(self, batches: list[TrainState], count: int) -> TrainState:
+    def _join(
+        self,
+        batches: list[TrainState],
+        count: int,
+    ) -> TrainState:
         """Concatenate the train states of batches, and drop the padding."""
         if len(batches) == 1 and self.size == count:
             return batches[0]
@@ -252,7 +265,12 @@ class Lanes:
         mapped = jax.vmap if self.is_mapped else sequential_map
         return mapped(trial, (0, *in_axes), out_axes)
 
-    def _compiled(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _compiled(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> Any:
         """Return the compiled function, shared with searches of recipes of the same structure."""
         leaves, structure = jax.tree.flatten(jax.tree.map(_shape_of, arguments))
         options = (self.size, self.is_mapped, self.task.batch_size)
@@ -261,7 +279,11 @@ class Lanes:
 
     # The number of lanes.
 
-    def _best_width(self, trials: int, stages: Sequence[tuple[int, int]]) -> int:
+    def _best_width(
+        self,
+        trials: int,
+        stages: Sequence[tuple[int, int]],
+    ) -> int:
         """Return the number of trials to train together, which takes the least time per trial."""
         if trials == 1:
             return 1
@@ -271,6 +293,7 @@ class Lanes:
         width = best_lanes(stages, min(trials, fitting, limit))
         if width == 1:
             return 1
+        # Measured, since lanes of large convolutions are slower than single runs.
         together, _ = Lanes(self.recipe, self.task, trials, width).measure()
         # The last batch of a stage is padded.
         padded = sum(-(-count // width) * width * epochs for count, epochs in stages)
@@ -313,7 +336,11 @@ def train_epoch(
     return until_over(recipe.early_stopping, train)(train_state)
 
 
-def sequential_map(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
+def sequential_map(
+    function: Callable[..., Any],
+    in_axes: Any,
+    out_axes: Any,
+) -> Any:
     """Return jax.vmap(function, in_axes, out_axes), computed for one index after another.
 
     Args:

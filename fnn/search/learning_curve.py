@@ -176,7 +176,6 @@ def learning_curve(
     epochs: int | None = None,
     steps: int | None = None,
     seeds: int = 3,
-    stratified: bool = False,
     **options: Unpack[Options],
 ) -> LearningCurve:
     """Measure the score for several numbers of training examples.
@@ -205,9 +204,9 @@ def learning_curve(
         epochs: Passes over each subset; or None.
         steps: Steps of each run; or None. Exactly one of the two is given.
         seeds: Number of random orders, each with another initialization.
-        stratified: Whether every subset has the shares of the classes, to within one example each.
-        options: `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max" for a metric
-            of your own. `lanes="auto"`, number of runs at a time.
+        options: `stratified=False`, whether every subset has the shares of the classes, to within
+            one example each. `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max"
+            for a metric of your own. `lanes="auto"`, number of runs at a time.
 
     Returns:
         Scores (sizes, seeds), and the fit of a power law with its interval.
@@ -237,7 +236,7 @@ def learning_curve(
             "learning_curve",
             jax.random.fold_in(jax.random.fold_in(key, SUBSETS), seed),
             task.data,
-            stratified=stratified,
+            stratified=settings.stratified,
         )
         for seed in range(seeds)
     ]
@@ -273,6 +272,7 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
     def law(x: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
         return a + b * x**-c
 
+    # a and b are linear for a given exponent, so that only c needs a good start.
     start = min((_linear_fit(x, target, c) for c in EXPONENTS), key=lambda one: one[0])[1]
     bounds = ([-np.inf, -np.inf, 0.0], [np.inf, np.inf, MAX_EXPONENT])
     with warnings.catch_warnings():
@@ -281,6 +281,7 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
         (a, b, c), covariance = optimize.curve_fit(
             law, x, target, p0=start, bounds=bounds, max_nfev=10_000, ftol=1e-12, xtol=1e-12
         )
+    # Back in the units of sizes and scores.
     units = np.array([scale, scale, 1.0])
     return PowerLaw(
         a=float(shift + scale * a),
@@ -294,6 +295,7 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
 
 def _linear_fit(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float, tuple[float, ...]]:
     """Return the squared error and (a, b, c) of the best law with this exponent."""
+    # (scores, 2)
     columns = np.stack([np.ones_like(x), x**-c], 1)
     solution = np.linalg.lstsq(columns, y, rcond=None)[0]
     return float(np.square(columns @ solution - y).sum()), (*map(float, solution), c)
@@ -364,6 +366,7 @@ class _Runs:
         self.keys = [
             jax.random.fold_in(jax.random.fold_in(key, RUNS), seed) for seed in range(len(orders))
         ]
+        # The remainder that fills no batch is left out of an epoch.
         self.epoch_lengths = sizes // task.batch_size
         self.segments = task.epochs if steps is None else 1
         self.steps = self.epoch_lengths if steps is None else np.full(len(sizes), steps)
@@ -402,6 +405,7 @@ class _Runs:
                 (*common, host_lengths(self.segments, steps)),
                 probe=(*common, host_lengths(1, min(steps, 8))),
             )
+            # Number of segments of the weights that each run returned.
             ended = last // steps
             scores[group] = score.of(results, ended).reshape(len(group), seeds)
             for figure, rows in results.items():
@@ -427,11 +431,13 @@ class _Runs:
         keys, orders, subsets, lengths = [], [], [], []
         for size, seed in (pairs[index] for index in indices):
             length = int(self.epoch_lengths[size])
+            # Steps of the run, which may end within an epoch of the subset.
             needed = self.segments * int(self.steps[size])
             order = epoch_orders(
                 self.keys[seed], -(-needed // length), int(self.sizes[size]), self.task.batch_size
             )[:needed]
             keys.append(self.keys[seed])
+            # All runs of a program have arrays of one shape.
             orders.append(np.pad(order, ((0, rows - needed), (0, 0))))
             subsets.append(self.orders[seed, : self.sizes[-1]])
             lengths.append(length)

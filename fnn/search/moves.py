@@ -64,21 +64,28 @@ def evolve(
         ranges: How each hyperparameter moves.
     """
     members = len(cost)
+    # Of equal members the one with the lower number ranks first.
     order = jnp.argsort(cost, stable=True)
     rank = jnp.zeros(members, jnp.int32).at[order].set(jnp.arange(members, dtype=jnp.int32))
     is_finite = jnp.isfinite(cost)
     # A diverged member is never a parent. If all are, none copies.
     candidates = jnp.minimum(count, is_finite.sum(dtype=jnp.int32))
     copies = ((rank >= members - count) | ~is_finite) & (candidates > 0)
+    # Uniform among the best members: floor gives each the same probability.
     choice = jnp.floor(moves.parent * candidates.astype(jnp.float32)).astype(jnp.int32)
     choice = jnp.clip(choice, 0, jnp.maximum(candidates - 1, 0))
     parents = jnp.where(copies, order[choice], jnp.arange(members))
+    # (members, hyperparameters)
     copied = values[parents]
     changed = jnp.where(moves.is_resampled, moves.resampled, perturb(copied, moves.change, ranges))
     return parents, jnp.where(copies[:, None], changed, values)
 
 
-def perturb(values: Any, change: Any, ranges: Ranges) -> jax.Array:
+def perturb(
+    values: Any,
+    change: Any,
+    ranges: Ranges,
+) -> jax.Array:
     """Return values that are changed relative to themselves or to a unit, within their ranges.
 
     Args:
@@ -87,6 +94,7 @@ def perturb(values: Any, change: Any, ranges: Ranges) -> jax.Array:
         ranges: How each hyperparameter moves.
     """
     low, high, unit, is_whole = (jnp.asarray(part)[None] for part in ranges)
+    # NaN stands for a change relative to the value itself.
     moved = values + change * jnp.where(jnp.isnan(unit), values, unit)
     # Rounding would leave a small integer as it is.
     direction = jnp.sign(change)
@@ -109,6 +117,7 @@ class Axis:
         self._quantile = distribution.quantile
         examples = distribution.examples
         is_finite = distribution.is_finite
+        # A choice lists all of its values as examples, an interval its ends.
         values = distribution.points(2) if is_finite else []
         is_choice = is_finite and len(values) == len(examples)
         self.options = np.array(values) if is_choice else None
@@ -129,7 +138,11 @@ class Axis:
             return self._quantile(u)
         return min(int(u * len(self.options)), len(self.options) - 1)
 
-    def encode(self, path: str, values: Any) -> np.ndarray:
+    def encode(
+        self,
+        path: str,
+        values: Any,
+    ) -> np.ndarray:
         """Return encoded values; ConfigError if one is not within the space.
 
         Args:
@@ -151,7 +164,12 @@ class Axis:
         if not is_valid.all():
             wrong = column[~is_valid][0]
             known = f"[{low}, {high}]" if self.options is None else f"{self.options.tolist()}"
-            raise ConfigError(path, f"a value within {known}", wrong, "check the space")
+            raise ConfigError(
+                path,
+                f"a value within {known}",
+                wrong,
+                "check the space",
+            )
         return encoded
 
     def decode(self, encoded: Any) -> Any:
@@ -176,12 +194,22 @@ class Encoding:
         identity: The computation of all other leaves, equal for spaces of the same one.
     """
 
-    def __init__(self, space: Space, axes: Sequence[Axis], recipe: Recipe):
+    def __init__(
+        self,
+        space: Space,
+        axes: Sequence[Axis],
+        recipe: Recipe,
+    ):
         self.recipe = recipe
         self.axes = axes
         columns = zip(*(axis.range for axis in axes), strict=True)
         low, high, unit, is_whole = (np.array(column, np.float32) for column in columns)
-        self.ranges = Ranges(low, high, unit, is_whole.astype(bool))
+        self.ranges = Ranges(
+            low,
+            high,
+            unit,
+            is_whole.astype(bool),
+        )
         self._space = space
         dtype = jnp.result_type(float)
         zeros = jax.ShapeDtypeStruct((len(axes),), jnp.float32)
@@ -191,6 +219,7 @@ class Encoding:
             found[:] = jax.tree.leaves(self._choose(values))
             return [leaf for leaf in found if isinstance(leaf, jax.core.Tracer)]
 
+        # Leaves that depend on hyperparameters are tracers, all others constants.
         traced = jax.make_jaxpr(leaves_of)(zeros)
         self._is_traced = [isinstance(leaf, jax.core.Tracer) for leaf in found]
         self.constants = [
@@ -198,6 +227,7 @@ class Encoding:
             for leaf in found
             if not isinstance(leaf, jax.core.Tracer)
         ]
+        # Ranges are constants of the program.
         bounds = [part.tobytes() for part in self.ranges]
         arrays = [np.asarray(one).tobytes() for one in traced.consts]
         self.identity = (str(traced.jaxpr), tuple(self._is_traced), *bounds, *arrays)
@@ -210,7 +240,11 @@ class Encoding:
         ]
         return np.array(columns, np.float32).T.reshape(points.shape)
 
-    def recipe_of(self, values: jax.Array, constants: Sequence[Any]) -> Recipe:
+    def recipe_of(
+        self,
+        values: jax.Array,
+        constants: Sequence[Any],
+    ) -> Recipe:
         """Return the recipe of traced hyperparameters.
 
         Args:
@@ -253,6 +287,7 @@ def encode_space(space: Space) -> Encoding:
     Args:
         space: The space.
     """
+    # The hyperparameters are changed one at a time.
     first = {path: one.examples[0] for path, one in space.distributions.items()}
     axes = []
     recipe = None
@@ -261,7 +296,12 @@ def encode_space(space: Space) -> Encoding:
         expected = f"numbers in the place of {path}"
         advice = "members cannot change structure: search it by search.random or search.halving"
         if not distribution.is_number:
-            raise ConfigError("population space", expected, distribution, advice)
+            raise ConfigError(
+                "population space",
+                expected,
+                distribution,
+                advice,
+            )
         for example in distribution.examples:
             made, _ = space.choose({**first, path: example})
             leaves, treedef = jax.tree.flatten(made)
@@ -269,8 +309,14 @@ def encode_space(space: Space) -> Encoding:
             if recipe is None:
                 recipe = made
                 structure = found
+            # A number may decide structure within a function of the user.
             if found != structure:
-                raise ConfigError("population space", expected, distribution, advice)
+                raise ConfigError(
+                    "population space",
+                    expected,
+                    distribution,
+                    advice,
+                )
         axes.append(Axis(distribution))
     assert recipe is not None  # a space has at least one hyperparameter
     return Encoding(space, axes, recipe)

@@ -17,7 +17,11 @@ def has_gradient(leaf: Any) -> bool:
     return dtype is float or jnp.issubdtype(dtype, jnp.floating)
 
 
-def select_numbers(where: str, recipe: Any, paths: Sequence[str] | None) -> dict[str, int]:
+def select_numbers(
+    where: str,
+    recipe: Any,
+    paths: Sequence[str] | None,
+) -> dict[str, int]:
     """Return the index among the leaves of each selected number, by its path.
 
     Args:
@@ -57,6 +61,7 @@ def select_numbers(where: str, recipe: Any, paths: Sequence[str] | None) -> dict
             path: index
             for path, index in known.items()
             if isinstance(given, str)
+            # A path of a part selects all numbers below it.
             and (fnmatchcase(path, given) or fnmatchcase(path, f"{given}.*"))
         }
         if not found:
@@ -75,6 +80,7 @@ def _explain(recipe: Any, given: Any) -> str:
     """Describe a path that is not that of a number."""
     if not isinstance(given, str):
         return repr(given)
+    # As far as the path leads.
     node = recipe
     for part in given.split("."):
         node = _part(node, part)

@@ -159,6 +159,7 @@ def population(
     checks.key("key", key)
     found = as_space("population", space)
     encoding = encode_space(found)
+    # Members compete after each round.
     rounds = _count_rounds(epochs, interval)
     checks.whole("members", members, 2)
     given = dict(options)
@@ -173,6 +174,7 @@ def population(
     moves = _draw_moves(key, encoding, rounds, members, resample)
     # Rounded up: one member at least.
     count = min(int(np.ceil(quantile * members)), members // 2)
+    # Only the first round is given; later ones follow from the moves.
     values = np.zeros((rounds, *start.shape), np.float32)
     values[0] = start
     is_given = np.arange(rounds) == 0
@@ -229,6 +231,7 @@ def replay(
     settings = Settings() if score is None else Settings(score=score)
     problem = _prepare(encoding, data, valid, settings, schedule.interval, batch_size)
     moves = _draw_moves(key, encoding, rounds, lanes, 0.0)
+    # All rounds are given, so that no member copies another.
     is_given = np.ones(rounds, bool)
     states, record = train_rounds(problem, lanes, seed_key(key, 0), values, is_given, moves, 0)
     # (rounds, lanes, interval) -> (epochs,)
@@ -249,10 +252,20 @@ def _prepare(
     task = prepare_task([recipe], data, valid, epochs=interval, batch_size=batch_size)
     if recipe.early_stopping is not None:
         advice = "leave it out: members that are worse copy better ones"
-        raise ConfigError("population space", "a recipe without early_stopping", recipe, advice)
+        raise ConfigError(
+            "population space",
+            "a recipe without early_stopping",
+            recipe,
+            advice,
+        )
     if settings.seeds != 1:
         advice = "call search.population with several keys"
-        raise ConfigError("population seeds", "1", settings.seeds, advice)
+        raise ConfigError(
+            "population seeds",
+            "1",
+            settings.seeds,
+            advice,
+        )
     score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
     return Problem(encoding, task, score)
 
@@ -262,7 +275,12 @@ def _count_rounds(epochs: int, interval: int) -> int:
     checks.whole("interval", interval)
     if epochs % interval:
         advice = f"train for {epochs // interval * interval or interval} epochs"
-        raise ConfigError("epochs", f"a multiple of interval = {interval}", epochs, advice)
+        raise ConfigError(
+            "epochs",
+            f"a multiple of interval = {interval}",
+            epochs,
+            advice,
+        )
     return epochs // interval
 
 
@@ -275,11 +293,21 @@ def _initial_values(
     values = encoding.quantiles(points)
     if len(initial) > members:
         advice = "give more members"
-        raise ConfigError("population initial", f"at most {members}", len(initial), advice)
+        raise ConfigError(
+            "population initial",
+            f"at most {members}",
+            len(initial),
+            advice,
+        )
     for index, chosen in enumerate(initial):
         if chosen.keys() != space.distributions.keys():
             expected = f"a value of each of {', '.join(space.distributions)}"
-            raise ConfigError("population initial", expected, list(chosen), "check the paths")
+            raise ConfigError(
+                "population initial",
+                expected,
+                list(chosen),
+                "check the paths",
+            )
         for place, (path, axis) in enumerate(zip(space.distributions, encoding.axes, strict=True)):
             values[index, place] = axis.encode(path, [chosen[path]])[0]
     return values
@@ -318,14 +346,29 @@ def _expect_schedule(schedule: Any, space: Space) -> None:
     """Raise ConfigError unless the value is a schedule of this space."""
     advice = "give population.schedule(member)"
     if not isinstance(schedule, Schedule):
-        raise ConfigError("replay schedule", "a Schedule", checks.show(schedule), advice)
+        raise ConfigError(
+            "replay schedule",
+            "a Schedule",
+            checks.show(schedule),
+            advice,
+        )
     if schedule.hyperparameters.keys() != space.distributions.keys():
         expected = f"values of {', '.join(space.distributions)}"
         got = ", ".join(schedule.hyperparameters)
-        raise ConfigError("replay schedule", expected, got, "give the space of the population")
+        raise ConfigError(
+            "replay schedule",
+            expected,
+            got,
+            "give the space of the population",
+        )
     lengths = {np.shape(column) for column in schedule.hyperparameters.values()}
     if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not min(lengths)[0]:
-        raise ConfigError("replay schedule", "one value for each round", lengths, advice)
+        raise ConfigError(
+            "replay schedule",
+            "one value for each round",
+            lengths,
+            advice,
+        )
 
 
 def _results(

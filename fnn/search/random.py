@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.search.execution import Options, run_trials
+from fnn.search.execution import Options, expect_settings, run_trials
 from fnn.search.samplers import unit_points
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials
@@ -26,7 +26,6 @@ def random(
     batch_size: int,
     valid: Data | None = None,
     trials: int,
-    sampler: str = "random",
     **options: Unpack[Options],
 ) -> Trials:
     """Random search: train recipes drawn from a space, many of them as one compiled program.
@@ -47,9 +46,9 @@ def random(
         batch_size: Examples per step.
         valid: (inputs, targets) by which trials are compared.
         trials: Number of trials.
-        sampler: "random" for independent trials; "sobol" or "halton" for scrambled sequences that
-            fill the space more evenly [Bergstra and Bengio 2012, JMLR 13:281].
-        options: `seeds=1`, runs of each trial, whose scores are averaged. `score="valid_loss"`,
+        options: `sampler="random"` for independent trials; "sobol" or "halton" for scrambled
+            sequences that fill the space more evenly [Bergstra and Bengio 2012, JMLR 13:281].
+            `seeds=1`, runs of each trial, whose scores are averaged. `score="valid_loss"`,
             name of the figure by which trials are compared. `mode=None`, "min" or "max" for a
             metric of your own. `keep=1`, number of the best trials whose train states are returned.
             `lanes="auto"`, number of trials at a time; "auto" measures whether trials are faster
@@ -65,13 +64,29 @@ def random(
     checks.key("key", key)
     found = as_space("random", space)
     checks.whole("trials", trials)
-    points = unit_points(
-        jax.random.fold_in(key, POINTS), trials, len(found.distributions), sampler=sampler
-    )
-    drawn = [found.draw(point) for point in points]
+    drawn = draw_trials(key, found, trials, expect_settings(options).sampler)
     return run_trials(
         key, found, drawn, data, epochs=epochs, batch_size=batch_size, valid=valid, **options
     )
+
+
+def draw_trials(
+    key: RandomKey,
+    space: Space,
+    count: int,
+    sampler: str,
+) -> list[tuple[Recipe, dict[str, Any]]]:
+    """Return the recipe and the hyperparameters of each trial of a search.
+
+    Args:
+        key: The key of the search.
+        space: The space.
+        count: Number of trials.
+        sampler: "random", "sobol" or "halton".
+    """
+    own_key = jax.random.fold_in(key, POINTS)
+    points = unit_points(own_key, count, len(space.distributions), sampler=sampler)
+    return [space.draw(point) for point in points]
 
 
 def grid(
@@ -107,7 +122,12 @@ def grid(
     counts = points if isinstance(points, dict) else dict.fromkeys(found.distributions, points)
     for path in counts.keys() - found.distributions.keys():
         known = ", ".join(found.distributions)
-        raise ConfigError("grid points", f"one of {known}", repr(path), "check the path")
+        raise ConfigError(
+            "grid points",
+            f"one of {known}",
+            repr(path),
+            "check the path",
+        )
     axes = []
     for path, distribution in found.distributions.items():
         count = checks.whole(f"grid points {path}", counts.get(path, 5))

@@ -189,7 +189,11 @@ def rate_test(
     epoch_length = steps_per_epoch(task.data, batch_size)
     epochs = -(-steps // epoch_length)
 
-    def run(recipe: Recipe, own: Any, common: Any) -> jax.Array:
+    def run(
+        recipe: Recipe,
+        own: Any,
+        common: Any,
+    ) -> jax.Array:
         key, data, subset, length = common
         trained = train_on_subset(recipe, key, data, subset, length, (1, steps), lambda _: {})
         return trained.losses[0]
@@ -210,7 +214,11 @@ def rate_test(
     return _collect(recipe, path, tested, losses)
 
 
-def find_band(rates: np.ndarray, losses: np.ndarray, baseline: np.ndarray) -> Band:
+def find_band(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    baseline: np.ndarray,
+) -> Band:
     """Find the band of rates by the rules of `rate_test`.
 
     Args:
@@ -246,17 +254,32 @@ def _tail_mean(losses: np.ndarray) -> np.ndarray:
     return losses[..., -tail:].mean(-1)
 
 
-def _collect(recipe: Recipe, path: str, rates: np.ndarray, losses: np.ndarray) -> RateTest:
+def _collect(
+    recipe: Recipe,
+    path: str,
+    rates: np.ndarray,
+    losses: np.ndarray,
+) -> RateTest:
     """Return the results, given the losses (1 + rates, seeds, steps)."""
     baseline, losses = losses[0], losses[1:]
     if not np.isfinite(baseline).all():
         advice = "check the data and the initialization"
-        raise NonFiniteError("rate_test loss", "a finite one before training", "NaN or inf", advice)
+        raise NonFiniteError(
+            "rate_test loss",
+            "a finite one before training",
+            "NaN or inf",
+            advice,
+        )
     band = find_band(rates, losses, baseline)
     if np.isnan(band.suggested):
         got = f"none from {rates[0]:.2g} to {rates[-1]:.2g}"
         advice = "lower low; if the loss does not fall at any rate, check gradients and data"
-        raise ConfigError("rate_test low", "a rate at which the loss falls", got, advice)
+        raise ConfigError(
+            "rate_test low",
+            "a rate at which the loss falls",
+            got,
+            advice,
+        )
     bands = tuple(
         find_band(rates, losses[:, [seed]], baseline[[seed]]) for seed in range(len(baseline))
     )
@@ -269,13 +292,22 @@ def _no_arguments(indices: np.ndarray) -> Any:
     return np.zeros(len(indices))
 
 
-def _rates(count: int, low: float, high: float) -> np.ndarray:
+def _rates(
+    count: int,
+    low: float,
+    high: float,
+) -> np.ndarray:
     """Return the rates; ConfigError unless 0 < low < high."""
     checks.whole("rate_test rates", count, 2)
     checks.number("rate_test low", low, "(0, inf)")
     checks.number("rate_test high", high, "(0, inf)")
     if not low < high:
-        raise ConfigError("rate_test high", f"a number > low = {low}", high, "exchange them")
+        raise ConfigError(
+            "rate_test high",
+            f"a number > low = {low}",
+            high,
+            "exchange them",
+        )
     return np.geomspace(float(low), float(high), count)
 
 
@@ -361,5 +393,9 @@ def _values(value: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-def _with_rate(recipe: Any, path: str, rate: float) -> Recipe:
+def _with_rate(
+    recipe: Any,
+    path: str,
+    rate: float,
+) -> Recipe:
     return recipe.replace_at(path, rate)

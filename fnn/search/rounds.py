@@ -71,17 +71,19 @@ def train_rounds(
     arguments = (
         encoding.constants,
         key,
-        task.data,
-        task.valid,
-        values,
-        is_given,
-        moves,
-        np.int32(count),
-        np.float32(score.sign),
+        (task.data, task.valid),
+        (values, is_given, moves),
+        (np.int32(count), np.float32(score.sign)),
     )
 
     def program(constants: list[Any], key: RandomKey, *rest: Any) -> Any:
-        return _run_rounds(problem, size, constants, key, *rest)
+        return _run_rounds(
+            problem,
+            size,
+            constants,
+            key,
+            *rest,
+        )
 
     leaves, structure = jax.tree.flatten(arguments)
     signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
@@ -100,16 +102,16 @@ def _run_rounds(
     size: int,
     constants: list[Any],
     key: RandomKey,
-    data: Data,
-    valid: Data | None,
-    values: jax.Array,
-    is_given: jax.Array,
-    moves: Moves,
-    count: jax.Array,
-    sign: jax.Array,
+    examples: tuple[Data, Data | None],
+    rounds: tuple[jax.Array, jax.Array, Moves],
+    rule: tuple[jax.Array, jax.Array],
 ) -> tuple[TrainState, Record]:
     """The program: a scan over rounds of lanes."""
     encoding, task, score = problem
+    data, valid = examples
+    values = rounds[0]
+    # The number of members that copy, and 1 or -1 for a score of which lower or higher is better.
+    count, sign = rule
     members = values.shape[1]
 
     def start(values: jax.Array) -> Any:
@@ -122,7 +124,13 @@ def _run_rounds(
         recipe = encoding.recipe_of(values, constants)
 
         def epoch(train_state: TrainState, _: None) -> tuple[TrainState, Any]:
-            return train_epoch(task.batch_size, recipe, train_state, data, valid)
+            return train_epoch(
+                task.batch_size,
+                recipe,
+                train_state,
+                data,
+                valid,
+            )
 
         first = join_state(parts, step, key)
         train_state, figures = jax.lax.scan(epoch, first, length=task.epochs)
@@ -131,7 +139,13 @@ def _run_rounds(
     def run_round(carry: Any, inputs: Any) -> Any:
         parts, step, values, cost = carry
         given, is_given, moves = inputs
-        parents, changed = evolve(values, cost, moves, count, encoding.ranges)
+        parents, changed = evolve(
+            values,
+            cost,
+            moves,
+            count,
+            encoding.ranges,
+        )
         # In a replay each member keeps its own weights.
         parents = jnp.where(is_given, jnp.arange(members), parents)
         values = jnp.where(is_given, given, changed)
@@ -146,7 +160,7 @@ def _run_rounds(
 
     parts = map_lanes(start, size)(values[0])
     first = parts, jnp.zeros((), jnp.int32), values[0], jnp.zeros(members, jnp.float32)
-    (parts, step, *_), record = jax.lax.scan(run_round, first, (values, is_given, moves))
+    (parts, step, *_), record = jax.lax.scan(run_round, first, rounds)
     return join_state(parts, step, jax.random.clone(key)), record
 
 
@@ -162,7 +176,17 @@ def map_lanes(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]
     return mapped
 
 
-def join_state(parts: tuple[Any, Any, Any], step: Any, key: RandomKey) -> TrainState:
+def join_state(
+    parts: tuple[Any, Any, Any],
+    step: Any,
+    key: RandomKey,
+) -> TrainState:
     """Return the train state of (params, state, opt_state)."""
     params, state, opt_state = parts
-    return TrainState(params, state, opt_state, step, key)
+    return TrainState(
+        params,
+        state,
+        opt_state,
+        step,
+        key,
+    )

@@ -18,7 +18,11 @@ from fnn.types import Data, OptState, Result
 Score = str | Callable[[Recipe, Result], Any]
 
 
-def expect_score(recipe: Recipe, score: Any, valid: Any) -> None:
+def expect_score(
+    recipe: Recipe,
+    score: Any,
+    valid: Any,
+) -> None:
     """Raise ConfigError unless a run of the recipe has the score.
 
     Args:
@@ -45,7 +49,11 @@ def expect_score(recipe: Recipe, score: Any, valid: Any) -> None:
         )
 
 
-def needs_validation(score: Score, recipe: Recipe, opt_state: OptState) -> bool:
+def needs_validation(
+    score: Score,
+    recipe: Recipe,
+    opt_state: OptState,
+) -> bool:
     """Return whether a run is validated after each epoch, not only at the end for its score.
 
     Args:
@@ -82,12 +90,27 @@ def measure_score(
     leaves: list[Any] = jax.tree.leaves(value)
     if len(leaves) != 1 or jnp.shape(leaves[0]) != () or not isinstance(leaves[0], Array | float):
         advice = "take one entry, a mean or a sum"
-        raise ShapeError(where, "one number", checks.show(value), advice)
+        raise ShapeError(
+            where,
+            "one number",
+            checks.show(value),
+            advice,
+        )
     number: Any = leaves[0]
     if checks.is_concrete(number):
         advice = "compute it from the recipe and the result that the function gets"
-        raise ConfigError(where, "a function of the run", f"the constant {number}", advice)
+        raise ConfigError(
+            where,
+            "a function of the run",
+            f"the constant {number}",
+            advice,
+        )
     if not jnp.issubdtype(number.dtype, jnp.floating):
         advice = "give a figure with a gradient, such as a loss"
-        raise DTypeError(where, "a floating-point number", number.dtype, advice)
+        raise DTypeError(
+            where,
+            "a floating-point number",
+            number.dtype,
+            advice,
+        )
     return jnp.asarray(number)

@@ -29,7 +29,11 @@ class Score:
     name: str = VALID_LOSS
     sign: int = 1
 
-    def of(self, figures: Mapping[str, np.ndarray], epochs: np.ndarray | int) -> np.ndarray:
+    def of(
+        self,
+        figures: Mapping[str, np.ndarray],
+        epochs: np.ndarray | int,
+    ) -> np.ndarray:
         """Return the scores (n,): the figures of the epoch whose weights a trial returns.
 
         The score is NaN where the loss of that epoch is not finite, which is the loss of validation
@@ -62,7 +66,13 @@ class Score:
         return np.where(np.isfinite(cost), cost, np.inf)
 
 
-def find_score(recipe: Recipe, name: str, mode: str | None, *, has_valid: bool) -> Score:
+def find_score(
+    recipe: Recipe,
+    name: str,
+    mode: str | None,
+    *,
+    has_valid: bool,
+) -> Score:
     """Return the score of this name.
 
     Args:
@@ -81,18 +91,33 @@ def find_score(recipe: Recipe, name: str, mode: str | None, *, has_valid: bool) 
         advice = "choose one of them"
         if isinstance(name, str) and is_validation(name) and not has_valid:
             advice = "give valid=, by which trials are compared"
-        raise ConfigError("search score", f"one of {', '.join(names)}", repr(name), advice)
+        raise ConfigError(
+            "search score",
+            f"one of {', '.join(names)}",
+            repr(name),
+            advice,
+        )
     known = recipe.known_mode(name)
     if mode is None and known is None:
         advice = 'give mode="max" if a higher one is better'
         expected = f"min or max for {name}, a metric of your own"
-        raise ConfigError("search mode", expected, None, advice)
+        raise ConfigError(
+            "search mode",
+            expected,
+            None,
+            advice,
+        )
     if mode is not None:
         checks.choice("search mode", mode, MODES)
     return Score(name, -1 if (mode or known) == "max" else 1)
 
 
-def expect_one_number(where: str, score: Score, recipe: Recipe, data: Data) -> None:
+def expect_one_number(
+    where: str,
+    score: Score,
+    recipe: Recipe,
+    data: Data,
+) -> None:
     """Raise ConfigError if the figure of a score is an array, as of a confusion matrix.
 
     Args:
@@ -107,11 +132,21 @@ def expect_one_number(where: str, score: Score, recipe: Recipe, data: Data) -> N
         return
 
     def figures(key: RandomKey) -> Any:
-        return validate(recipe, start_on_data(recipe, key, data), data, 1)
+        return validate(
+            recipe,
+            start_on_data(recipe, key, data),
+            data,
+            1,
+        )
 
     # Nothing is computed.
     shape = jax.eval_shape(figures, jax.random.key(0))[validation_name(metric)].shape
     if shape != ():
         advice = "choose another figure, or a metric that reduces it to one number"
         got = f"{score.name} of shape {shape}"
-        raise ConfigError(f"{where} score", f"one number, as {VALID_LOSS}", got, advice)
+        raise ConfigError(
+            f"{where} score",
+            f"one number, as {VALID_LOSS}",
+            got,
+            advice,
+        )

@@ -54,6 +54,7 @@ class Space:
             values: One for each hyperparameter, by path.
         """
         paths = {id(distribution): path for path, distribution in self.distributions.items()}
+        # None for those of options that are not chosen.
         used: dict[str, Any] = dict.fromkeys(self.distributions)
 
         def value(variable: Variable) -> Any:
@@ -82,14 +83,24 @@ def space(function: Callable[..., Recipe], **distributions: Distribution) -> Spa
     for name, distribution in distributions.items():
         if not isinstance(distribution, Distribution):
             advice = "give one, as in search.uniform(0, 1); bind constants in the function"
-            raise ConfigError(f"space {name}", "a distribution", distribution, advice)
+            raise ConfigError(
+                f"space {name}",
+                "a distribution",
+                distribution,
+                advice,
+            )
     _expect_hyperparameters(distributions, function)
 
     def fill(choose: Callable[[Variable], Any]) -> Recipe:
         recipe = function(**{name: assign(one, choose) for name, one in distributions.items()})
         if not isinstance(recipe, Recipe):
             advice = "return train.recipe(...)"
-            raise ConfigError("space function", "a function that returns a recipe", recipe, advice)
+            raise ConfigError(
+                "space function",
+                "a function that returns a recipe",
+                recipe,
+                advice,
+            )
         return recipe
 
     # An invalid value raises here, before anything is trained.
@@ -111,7 +122,12 @@ def as_space(where: str, value: Any) -> Space:
         return value
     if not isinstance(value, Recipe):
         advice = "give train.recipe(...) with distributions in the place of numbers"
-        raise ConfigError(f"{where} space", "a recipe or a search.space", value, advice)
+        raise ConfigError(
+            f"{where} space",
+            "a recipe or a search.space",
+            value,
+            advice,
+        )
     _expect_hyperparameters(is_open(value), value)
     return Space(dict(_own_and_inner(value)), lambda choose: assign(value, choose), shown(value))
 
@@ -122,6 +138,7 @@ def _example(index: int, variable: Variable) -> Any:
 
 def _own_and_inner(value: Any) -> Iterator[tuple[str, Distribution]]:
     """Iterate over the distributions of a value, each once, with its first path."""
+    # By id: equal distributions in two places are two hyperparameters.
     found = set()
     for path, variable in variables_of(value):
         if id(variable) not in found and isinstance(variable, Distribution):
@@ -132,4 +149,9 @@ def _own_and_inner(value: Any) -> Iterator[tuple[str, Distribution]]:
 def _expect_hyperparameters(has_some: Any, got: Any) -> None:
     if not has_some:
         advice = "replace a number by a distribution, as in optim.adam(search.log_uniform(1e-4, 1))"
-        raise ConfigError("search space", "at least one distribution", got, advice)
+        raise ConfigError(
+            "search space",
+            "at least one distribution",
+            got,
+            advice,
+        )

@@ -75,10 +75,19 @@ def best_of_n(costs: np.ndarray, confidence: float = 0.9) -> BestOfN:
         mean[index] = n / count * (np.cumprod([1, *ratios]) @ costs)
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     low, high = (costs[_lowest_rank(tail, numbers, count) - 1] for tail in tails)
-    return BestOfN(numbers, mean, low, high)
+    return BestOfN(
+        numbers,
+        mean,
+        low,
+        high,
+    )
 
 
-def _lowest_rank(probability: float, n: np.ndarray, count: int) -> np.ndarray:
+def _lowest_rank(
+    probability: float,
+    n: np.ndarray,
+    count: int,
+) -> np.ndarray:
     """Return the smallest i with 1 - (1 - i/count)^n >= probability."""
     exact = count * -np.expm1(np.log1p(-probability) / n)
     # Rounding must not choose the next rank.
@@ -235,7 +244,11 @@ def categorical_features(options: np.ndarray) -> np.ndarray:
     return (options[:, None] == np.unique(options)).astype(float)
 
 
-def importance(features: np.ndarray, costs: np.ndarray, confidence: float = 0.95) -> Importance:
+def importance(
+    features: np.ndarray,
+    costs: np.ndarray,
+    confidence: float = 0.95,
+) -> Importance:
     """Return the share of the variance of the ranks that a hyperparameter explains alone.
 
     It is the main effect of a functional analysis of variance [Hutter et al. 2014, ICML], by a

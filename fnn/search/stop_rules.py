@@ -17,7 +17,13 @@ from fnn.train.early_stopping import MODES
 MIN_PAIRS = 2  # of scores, for a test of their differences
 
 
-def halving_stops(score: float, rung: Any, *, eta: int = 4, mode: str = "min") -> bool:
+def halving_stops(
+    score: float,
+    rung: Any,
+    *,
+    eta: int = 4,
+    mode: str = "min",
+) -> bool:
     """Asynchronous successive halving (ASHA): whether a trial stops at a rung.
 
     The score joins the n - 1 scores that other trials have recorded at this rung so far. It
@@ -41,6 +47,7 @@ def halving_stops(score: float, rung: Any, *, eta: int = 4, mode: str = "min") -
     others = _costs("halving_stops rung", rung, mode)
     # The scores that were recorded so far, with the own one.
     competing = np.sort(np.append(others[~np.isnan(others)], cost))
+    # At least the best one continues, while fewer than eta are recorded.
     last_kept = max(len(competing) // eta, 1) - 1
     return bool(cost > competing[last_kept])
 
@@ -80,6 +87,7 @@ def halving_promotion(
             "give an empty set for a rung that has promoted none",
         )
     for index in range(len(rungs) - 2, -1, -1):
+        # Of equal scores the lower number is better.
         trials = sorted(rungs[index])
         scores = [rungs[index][trial] for trial in trials]
         costs = _costs("halving_promotion rungs", scores, mode)
@@ -123,9 +131,11 @@ def percentile_stops(
     epoch = len(costs)
     if epoch <= warmup or epoch == 0 or len(others) < min_trials:
         return False
+    # The best score so far is compared, not the last one.
     known = costs[~np.isnan(costs)]
     if not known.size:
         return True
+    # No finished trial was trained this long.
     if epoch > others.shape[1]:
         return False
     column = others[:, epoch - 1]
@@ -133,7 +143,13 @@ def percentile_stops(
     return bool(column.size and known.min() > np.percentile(column, percentile))
 
 
-def wilcoxon_stops(scores: Any, best: Any, *, p: float = 0.1, mode: str = "min") -> bool:
+def wilcoxon_stops(
+    scores: Any,
+    best: Any,
+    *,
+    p: float = 0.1,
+    mode: str = "min",
+) -> bool:
     """Wilcoxon's signed-rank test over folds or seeds: whether a trial is worse than the best one.
 
     The test is one-sided, over the pairs of scores on the same fold or seed. Differences of zero
@@ -158,7 +174,10 @@ def wilcoxon_stops(scores: Any, best: Any, *, p: float = 0.1, mode: str = "min")
     if len(costs) > len(others):
         advice = "give the scores on the same folds or seeds, in the same order"
         raise ShapeError(
-            "wilcoxon_stops scores", f"at most {len(others)} scores", f"{len(costs)}", advice
+            "wilcoxon_stops scores",
+            f"at most {len(others)} scores",
+            f"{len(costs)}",
+            advice,
         )
     is_finite = np.isfinite(costs).all() and np.isfinite(others).all()
     if len(costs) < MIN_PAIRS or not is_finite or costs.mean() <= others.mean():
@@ -194,16 +213,28 @@ def patience_stops(
     if len(costs) <= patience + 1:
         return False
     costs = np.where(np.isnan(costs), np.inf, costs)
+    # (t - patience - 1,), (patience + 1,)
     before, after = costs[: -patience - 1], costs[-patience - 1 :]
     return bool(before.min() + min_delta < after.min())
 
 
-def _costs(where: str, scores: Any, mode: str, *, axes: int = 1) -> np.ndarray:
+def _costs(
+    where: str,
+    scores: Any,
+    mode: str,
+    *,
+    axes: int = 1,
+) -> np.ndarray:
     """Return scores as float64 numbers of which lower ones are better."""
     checks.choice(f"{where.split()[0]} mode", mode, MODES)
     array = np.asarray(scores, np.float64)
     if array.ndim != axes:
         expected = "(n,)" if axes == 1 else "(trials, epochs)"
         advice = "give the scores as a list" if axes == 1 else "stack the histories of trials"
-        raise ShapeError(where, f"shape {expected}", array.shape, advice)
+        raise ShapeError(
+            where,
+            f"shape {expected}",
+            array.shape,
+            advice,
+        )
     return -array if mode == "max" else array

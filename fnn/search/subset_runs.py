@@ -87,17 +87,30 @@ def train_on_subset(
 
     def step(index: Step, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
         train_state, losses = carry
+        # (batch,)
         positions = subset.order[train_state.step]
         epoch = train_state.step // subset.epoch_length
         inputs, targets = take_examples(data, subset.indices[positions])
         # Augmentation draws by the position in the subset, as in a run on a copy of it.
-        batch = prepare_batch(recipe, train_state, epoch, inputs, targets, positions)
+        batch = prepare_batch(
+            recipe,
+            train_state,
+            epoch,
+            inputs,
+            targets,
+            positions,
+        )
         train_state, figures = train_step(recipe, train_state, *batch)
         return train_state, losses.at[index].set(figures[LOSS].astype(losses.dtype))
 
     def segment(train_state: TrainState) -> tuple[TrainState, tuple[jax.Array, Measures]]:
         losses = jnp.zeros(capacity[1])
-        train_state, losses = jax.lax.fori_loop(0, length.steps, step, (train_state, losses))
+        train_state, losses = jax.lax.fori_loop(
+            0,
+            length.steps,
+            step,
+            (train_state, losses),
+        )
         validated = validate(train_state)
         return update_on_validation(recipe, train_state, validated), (losses, validated)
 
@@ -110,18 +123,33 @@ def train_on_subset(
         return train_state, jax.tree.map(write, records, figures)
 
     first = start_on_data(recipe, key, data)
+    # Buffers, since the number of segments is an argument of the program.
     shapes = jax.eval_shape(unless_over, first)[1]
     records = jax.tree.map(lambda one: jnp.zeros((capacity[0], *one.shape), one.dtype), shapes)
-    last, (losses, figures) = jax.lax.fori_loop(0, length.segments, body, (first, records))
+    last, (losses, figures) = jax.lax.fori_loop(
+        0,
+        length.segments,
+        body,
+        (first, records),
+    )
     return Trained(finish_run(recipe, last), losses, figures)
 
 
-def _write(index: Step, record: jax.Array, value: jax.Array) -> jax.Array:
+def _write(
+    index: Step,
+    record: jax.Array,
+    value: jax.Array,
+) -> jax.Array:
     return record.at[index].set(value)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
-def epoch_orders(key: RandomKey, epochs: int, examples: int, batch_size: int) -> jax.Array:
+def epoch_orders(
+    key: RandomKey,
+    epochs: int,
+    examples: int,
+    batch_size: int,
+) -> jax.Array:
     """Return the positions of the examples of each step of a run, int32 (all steps, batch).
 
     Args:
@@ -132,7 +160,12 @@ def epoch_orders(key: RandomKey, epochs: int, examples: int, batch_size: int) ->
     """
 
     def of_epoch(epoch: Step) -> jax.Array:
-        return order_examples(key, epoch, examples, batch_size)
+        return order_examples(
+            key,
+            epoch,
+            examples,
+            batch_size,
+        )
 
     orders = jax.lax.map(of_epoch, jnp.arange(epochs, dtype=jnp.int32))
     # (epochs, steps, batch) -> (all steps, batch)

@@ -400,6 +400,7 @@ class Trials:
             return Boundary(NO_EDGES, None, np.nan)
         positions = self.positions(path)
         is_used = np.isfinite(positions)
+        # Trials of other options say nothing about this hyperparameter.
         side, p_value = statistics.edge_test(positions[is_used], self._costs[is_used])
         if side is None:
             return Boundary(UNKNOWN, None, p_value)
@@ -413,18 +414,21 @@ class Trials:
         costs = self._costs[is_used]
         if len(costs) < 2:
             return Importance(np.nan, np.nan, np.nan)
+        # Options have no order that a curve could follow.
         is_ordered = self.space.distributions[path].is_number
         features = statistics.ordered_features if is_ordered else statistics.categorical_features
         return statistics.importance(features(positions[is_used]), costs, confidence)
 
     def _weights(self, kept: np.ndarray, examples: int | None) -> np.ndarray:
         """Return the probability that each kept trial is the best; NaN without a known error."""
+        # Of the mean score of each kept trial.
         variance = np.zeros(len(kept))
         seeds = self.scores.shape[1]
         scores = self.mean_scores[kept]
         if seeds > 1:
             variance += statistics.seed_deviation(self.scores[kept]) ** 2 / seeds
         if examples is not None and examples > 1 and self.score.name == validation_name("accuracy"):
+            # Binomial, of a finite validation set.
             variance += scores * (1 - scores) / (examples - 1)
         elif seeds == 1:
             return np.full(len(kept), np.nan)
@@ -454,6 +458,7 @@ class Trials:
 
     def _best_of_n_text(self) -> str:
         mean = self.best_of_n().mean
+        # A few points of the curve, up to all trials.
         halves = [max(1, len(self) // divisor) for divisor in (16, 4, 2, 1)]
         return ", ".join(f"{mean[n - 1]:.4g} (n={n})" for n in sorted(set(halves)))
 

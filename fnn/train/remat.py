@@ -44,7 +44,14 @@ def nearest_divisor(length: int, goal: int) -> int:
     return min(near, key=lambda size: abs(math.log(size / goal)), default=goal)
 
 
-def scan_segments(body: Body, carry: Any, xs: Any, *, length: int, segment: int) -> tuple[Any, Any]:
+def scan_segments(
+    body: Body,
+    carry: Any,
+    xs: Any,
+    *,
+    length: int,
+    segment: int,
+) -> tuple[Any, Any]:
     """Scan as `jax.lax.scan` does, with the same results; reverse mode keeps one carry a segment.
 
     Args:

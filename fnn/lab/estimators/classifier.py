@@ -13,7 +13,11 @@ from fnn.train.recipe import Recipe
 from fnn.types import Number, Shape
 
 
-def default_classifier(outputs: int, width: int = 64, rate: Number = 1e-2) -> Recipe:
+def default_classifier(
+    outputs: int,
+    width: int = 64,
+    rate: Number = 1e-2,
+) -> Recipe:
     """Recipe of a classifier with one hidden layer, trained by Adam.
 
     Args:
@@ -21,7 +25,12 @@ def default_classifier(outputs: int, width: int = 64, rate: Number = 1e-2) -> Re
         width: Units of the hidden layer.
         rate: Learning rate.
     """
-    network = nn.chain(nn.flatten(), nn.dense(width), nn.relu(), nn.dense(outputs))
+    network = nn.chain(
+        nn.flatten(),
+        nn.dense(width),
+        nn.relu(),
+        nn.dense(outputs),
+    )
     return train.recipe(network, optim.adam(rate))
 
 
@@ -85,7 +94,13 @@ class Classifier(ClassifierMixin, Estimator):
         )
         self.class_weight = class_weight
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
         """Train for one epoch on these examples, from the last train state.
 
         Args:
@@ -99,6 +114,7 @@ class Classifier(ClassifierMixin, Estimator):
             LabelError: A label is none of the classes.
             NonFiniteError: A step was not finite; the estimator is as before.
         """
+        # Balanced weights need all examples.
         if isinstance(self.class_weight, str):
             raise ConfigError(
                 "Classifier class_weight",
@@ -110,12 +126,27 @@ class Classifier(ClassifierMixin, Estimator):
         if not self.__sklearn_is_fitted__():
             if given is None:
                 advice = "give classes=np.unique(y) of all labels"
-                raise ConfigError("Classifier classes", "all labels", None, advice)
+                raise ConfigError(
+                    "Classifier classes",
+                    "all labels",
+                    None,
+                    advice,
+                )
             self.classes_ = given
         elif given is not None and not np.array_equal(given, self.classes_):
             advice = "leave them out after the first call"
-            raise ConfigError("Classifier classes", f"{self.classes_.tolist()}", given, advice)
-        return self._partial_fit(X, y, sample_weight, is_new=False)
+            raise ConfigError(
+                "Classifier classes",
+                f"{self.classes_.tolist()}",
+                given,
+                advice,
+            )
+        return self._partial_fit(
+            X,
+            y,
+            sample_weight,
+            is_new=False,
+        )
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n, classes) in the order of classes_.
@@ -133,6 +164,7 @@ class Classifier(ClassifierMixin, Estimator):
             # One output is the logit of the second class; that of the first is 0.
             logit = outputs.reshape(-1)  # (n,)
             outputs = np.stack([np.zeros_like(logit), logit], axis=1)
+        # The largest exponent is 0, so that none overflows.
         exponentials = np.exp(outputs - outputs.max(1, keepdims=True))
         return exponentials / exponentials.sum(1, keepdims=True)
 
@@ -152,23 +184,42 @@ class Classifier(ClassifierMixin, Estimator):
 
     # The targets.
 
-    def _read_targets(self, y: np.ndarray, is_new: bool) -> np.ndarray:
+    def _read_targets(
+        self,
+        y: np.ndarray,
+        is_new: bool,
+    ) -> np.ndarray:
         if is_new:
             self.classes_ = read_classes("Classifier y", y)
+        # Labels of Python, which compare across widths of NumPy.
         indices = {label: index for index, label in enumerate(self.classes_.tolist())}
         labels = y.tolist()
         for label in labels:
             if label not in indices:
                 expected = f"one of the classes {self.classes_.tolist()}"
                 advice = "give all labels to the first call, as classes="
-                raise LabelError("Classifier y", expected, repr(label), advice)
+                raise LabelError(
+                    "Classifier y",
+                    expected,
+                    repr(label),
+                    advice,
+                )
         return np.array([indices[label] for label in labels], np.int32)
 
-    def _weigh(self, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+    def _weigh(
+        self,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> np.ndarray | None:
         if self.class_weight is None:
             return weights
         y = self.classes_[targets]
-        by_class = read_class_weights("Classifier", self.class_weight, self.classes_, y)
+        by_class = read_class_weights(
+            "Classifier",
+            self.class_weight,
+            self.classes_,
+            y,
+        )
         by_example = by_class[targets].astype(np.float32)
         return by_example if weights is None else by_example * weights
 
@@ -179,5 +230,9 @@ class Classifier(ClassifierMixin, Estimator):
     def _facts(self) -> dict[str, Any]:
         return pack_classes("Classifier save", self.classes_)
 
-    def _adopt_facts(self, where: str, facts: dict[str, Any]) -> None:
+    def _adopt_facts(
+        self,
+        where: str,
+        facts: dict[str, Any],
+    ) -> None:
         self.classes_ = unpack_classes(where, facts)

@@ -69,15 +69,28 @@ def translated(where: str) -> Iterator[None]:
     """
     try:
         yield
+    # An error of fnn is a ValueError or TypeError too.
     except FnnError:
         raise
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ConfigError
         advice = "scikit-learn's documentation describes such data"
-        raise kind(where, "data that scikit-learn accepts", str(error), advice) from None
+        raise kind(
+            where,
+            "data that scikit-learn accepts",
+            str(error),
+            advice,
+        ) from None
 
 
-def read_examples(estimator: Any, X: Any, y: Any, *, is_new: bool, is_numeric: bool) -> Any:
+def read_examples(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    is_new: bool,
+    is_numeric: bool,
+) -> Any:
     """Return X and y as arrays, and store or check the number and the names of the features.
 
     Args:
@@ -92,6 +105,7 @@ def read_examples(estimator: Any, X: Any, y: Any, *, is_new: bool, is_numeric: b
         DTypeError: A type is not valid, as that of a sparse matrix.
     """
     with translated(f"{type(estimator).__name__} X and y"):
+        # Images and other inputs of several axes are allowed.
         return validate_data(
             estimator,
             X,
@@ -109,14 +123,28 @@ def read_inputs(estimator: Any, X: Any) -> np.ndarray:
         return np.asarray(validate_data(estimator, X, reset=False, allow_nd=True))
 
 
-def expect_shape(where: str, X: np.ndarray, shape: Shape) -> None:
+def expect_shape(
+    where: str,
+    X: np.ndarray,
+    shape: Shape,
+) -> None:
     """Raise ShapeError unless the examples have the shape of those that were fitted."""
+    # scikit-learn checks the number of features alone.
     if X.shape[1:] != shape:
         advice = "give all examples this shape"
-        raise ShapeError(f"{where} X", f"examples of shape {shape}", X.shape[1:], advice)
+        raise ShapeError(
+            f"{where} X",
+            f"examples of shape {shape}",
+            X.shape[1:],
+            advice,
+        )
 
 
-def read_weights(where: str, weights: Any, X: np.ndarray) -> np.ndarray | None:
+def read_weights(
+    where: str,
+    weights: Any,
+    X: np.ndarray,
+) -> np.ndarray | None:
     """Return the weights (n,) as floats, or None if there are none.
 
     Raises:
@@ -140,10 +168,17 @@ def read_classes(where: str, y: np.ndarray) -> np.ndarray:
     """
     with translated(where):
         check_classification_targets(y)
+        # Sorted, as the attribute classes_ of scikit-learn.
         classes = np.unique(y)
+    # A network of one class would learn nothing, and has no probabilities to compare.
     if len(classes) < 2:
         advice = "give examples of another class too"
-        raise ConfigError(where, "labels of two classes or more", "one class", advice)
+        raise ConfigError(
+            where,
+            "labels of two classes or more",
+            "one class",
+            advice,
+        )
     return classes
 
 

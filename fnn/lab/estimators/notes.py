@@ -39,7 +39,11 @@ def write_notes(notes: Notes) -> dict[str, Any]:
     return notes._asdict() | {"input_shape": list(notes.input_shape)}
 
 
-def read_notes(where: str, estimator: str, notes: Any) -> Notes:
+def read_notes(
+    where: str,
+    estimator: str,
+    notes: Any,
+) -> Notes:
     """Check notes from a file; CheckpointMismatchError if they are not those of an estimator.
 
     Args:
@@ -47,13 +51,20 @@ def read_notes(where: str, estimator: str, notes: Any) -> Notes:
         estimator: Name of the class that reads them.
         notes: Any value of JSON.
     """
+    # The file may hold any value of JSON.
     saved = notes.get("estimator") if isinstance(notes, Mapping) else None
     if saved != estimator:
         got = "another checkpoint" if saved is None else f"a {saved}"
         advice = "load it with the class that saved it"
-        raise CheckpointMismatchError(where, f"a saved {estimator}", got, advice)
+        raise CheckpointMismatchError(
+            where,
+            f"a saved {estimator}",
+            got,
+            advice,
+        )
     try:
         read = Notes(**notes)._replace(input_shape=tuple(map(int, notes["input_shape"])))
+        # A dtype that is no number, or no shape, is a damaged file.
         is_known = np.dtype(read.input_dtype).kind in INPUT_KINDS and len(read.input_shape) > 0
     except (KeyError, TypeError, ValueError):
         is_known = False
@@ -64,10 +75,16 @@ def read_notes(where: str, estimator: str, notes: Any) -> Notes:
 
 def pack_classes(where: str, classes: np.ndarray) -> dict[str, Any]:
     """Return classes as a value of JSON; ConfigError unless they are numbers or strings."""
+    # Labels that are strings come as objects.
     is_text = classes.dtype.kind == "O" and all(isinstance(label, str) for label in classes)
     if not is_text and classes.dtype.kind not in CLASS_KINDS:
         advice = "fit to labels that are strings or integers"
-        raise ConfigError(where, "classes that are numbers or strings", classes.dtype, advice)
+        raise ConfigError(
+            where,
+            "classes that are numbers or strings",
+            classes.dtype,
+            advice,
+        )
     return {"dtype": TEXT if is_text else classes.dtype.str, "labels": classes.tolist()}
 
 
@@ -87,4 +104,9 @@ def unpack_classes(where: str, packed: Any) -> np.ndarray:
 
 def _unknown_notes(where: str) -> CheckpointMismatchError:
     expected = "notes as an estimator saves them"
-    return CheckpointMismatchError(where, expected, "others", "save the estimator again")
+    return CheckpointMismatchError(
+        where,
+        expected,
+        "others",
+        "save the estimator again",
+    )

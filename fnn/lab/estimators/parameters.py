@@ -23,7 +23,11 @@ def read_parameters(recipe: Any) -> dict[str, Any]:
     return dict(_walk(recipe)) if isinstance(recipe, Made) else _options(recipe)
 
 
-def replace_parameters(where: str, recipe: Any, changes: Mapping[str, Any]) -> Any:
+def replace_parameters(
+    where: str,
+    recipe: Any,
+    changes: Mapping[str, Any],
+) -> Any:
     """Return the recipe, or the function, with some parameters replaced.
 
     A recipe that differs in numbers alone shares its compiled program.
@@ -85,7 +89,12 @@ def _is_variadic(node: Made, name: str) -> bool:
     return kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _replace(where: str, node: Any, path: list[str], value: Any) -> Any:
+def _replace(
+    where: str,
+    node: Any,
+    path: list[str],
+    value: Any,
+) -> Any:
     """Return a made value or a container with the entry at a path replaced."""
     name, *rest = path
     entries = _entries(node)
@@ -102,7 +111,11 @@ def _replace(where: str, node: Any, path: list[str], value: Any) -> Any:
     return type(node)(value if key == name else item for key, item in entries.items())
 
 
-def _replace_argument(node: Made, name: str, value: Any) -> Any:
+def _replace_argument(
+    node: Made,
+    name: str,
+    value: Any,
+) -> Any:
     """Return a made value with one argument replaced, or one entry of its *args or **kwargs."""
     arguments = node.arguments
     for parameter, argument in arguments.items():
@@ -115,6 +128,15 @@ def _replace_argument(node: Made, name: str, value: Any) -> Any:
     return node.replace(**{name: value})
 
 
-def _raise_unknown(where: str, name: str, known: Mapping[str, Any]) -> None:
+def _raise_unknown(
+    where: str,
+    name: str,
+    known: Mapping[str, Any],
+) -> None:
     expected = f"one of {', '.join(known)}" if known else "no parameters below it"
-    raise ConfigError(f"{where}{SEPARATOR}{name}", expected, repr(name), "check the spelling")
+    raise ConfigError(
+        f"{where}{SEPARATOR}{name}",
+        expected,
+        repr(name),
+        "check the spelling",
+    )

@@ -39,8 +39,13 @@ def make_recipe(
     return expect_recipe(where, recipe)
 
 
-def _step_option(where: str, function: Callable[..., Recipe], steps: int | None) -> dict[str, int]:
+def _step_option(
+    where: str,
+    function: Callable[..., Recipe],
+    steps: int | None,
+) -> dict[str, int]:
     """Return the number of steps as an option, if the function has it."""
+    # Schedules such as one_cycle need the length of the run.
     option = inspect.signature(function).parameters.get(STEPS)
     if option is None:
         return {}
@@ -49,7 +54,12 @@ def _step_option(where: str, function: Callable[..., Recipe], steps: int | None)
     if option.default is option.empty:
         expected = "a function with a default for steps"
         got = "partial_fit, whose number of steps is not known"
-        raise ConfigError(f"{where} recipe", expected, got, "give it one, or use fit")
+        raise ConfigError(
+            f"{where} recipe",
+            expected,
+            got,
+            "give it one, or use fit",
+        )
     return {}
 
 
@@ -74,7 +84,11 @@ def trace_recipe(recipe: Recipe, inputs: np.ndarray) -> tuple[np.dtype[Any], Sha
     return dtype, _output_shape(recipe, inputs.shape, dtype)
 
 
-def _output_shape(recipe: Recipe, shape: Shape, dtype: Any) -> Shape:
+def _output_shape(
+    recipe: Recipe,
+    shape: Shape,
+    dtype: Any,
+) -> Shape:
     """Return the shape of an output of the network for stored inputs of this shape (n, ...)."""
 
     def forward_pass(key: RandomKey, stored: jax.Array) -> Any:
@@ -83,6 +97,7 @@ def _output_shape(recipe: Recipe, shape: Shape, dtype: Any) -> Shape:
         outputs, _ = recipe.network.apply(params, state, prepared, train=False)
         return outputs
 
+    # One example; nothing is computed.
     stored = jax.ShapeDtypeStruct((1, *shape[1:]), jax.dtypes.canonicalize_dtype(dtype))
 
     def trace() -> Any:
@@ -91,7 +106,12 @@ def _output_shape(recipe: Recipe, shape: Shape, dtype: Any) -> Shape:
     outputs = shared(recipe, ("outputs", stored.shape, stored.dtype), trace)
     if not isinstance(outputs, jax.ShapeDtypeStruct):
         got, advice = f"a {type(outputs).__name__}", "choose one, as by nn.pick"
-        raise ConfigError("recipe network", "one array of outputs", got, advice)
+        raise ConfigError(
+            "recipe network",
+            "one array of outputs",
+            got,
+            advice,
+        )
     return outputs.shape[1:]
 
 

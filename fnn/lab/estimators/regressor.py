@@ -12,7 +12,11 @@ from fnn.train.recipe import Recipe
 from fnn.types import Number, Shape
 
 
-def default_regressor(outputs: int, width: int = 64, rate: Number = 1e-2) -> Recipe:
+def default_regressor(
+    outputs: int,
+    width: int = 64,
+    rate: Number = 1e-2,
+) -> Recipe:
     """Recipe of a regressor with one hidden layer, trained by Adam.
 
     Args:
@@ -20,7 +24,12 @@ def default_regressor(outputs: int, width: int = 64, rate: Number = 1e-2) -> Rec
         width: Units of the hidden layer.
         rate: Learning rate.
     """
-    network = nn.chain(nn.flatten(), nn.dense(width), nn.relu(), nn.dense(outputs))
+    network = nn.chain(
+        nn.flatten(),
+        nn.dense(width),
+        nn.relu(),
+        nn.dense(outputs),
+    )
     return train.recipe(network, optim.adam(rate), loss=objective.squared_error)
 
 
@@ -61,7 +70,12 @@ class Regressor(RegressorMixin, Estimator):
     # Number of columns of y; None for y (n,).
     _columns: int | None
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+    ) -> Self:
         """Train for one epoch on these examples, from the last train state.
 
         Args:
@@ -74,7 +88,12 @@ class Regressor(RegressorMixin, Estimator):
             NonFiniteError: A step was not finite; the estimator is as before.
         """
         is_new = not self.__sklearn_is_fitted__()
-        return self._partial_fit(X, y, sample_weight, is_new=is_new)
+        return self._partial_fit(
+            X,
+            y,
+            sample_weight,
+            is_new=is_new,
+        )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the outputs of the network, (n,) or (n, targets) as y was.
@@ -98,13 +117,22 @@ class Regressor(RegressorMixin, Estimator):
 
     # The targets.
 
-    def _read_targets(self, y: np.ndarray, is_new: bool) -> np.ndarray:
+    def _read_targets(
+        self,
+        y: np.ndarray,
+        is_new: bool,
+    ) -> np.ndarray:
         columns = None if y.ndim == 1 else y.shape[1]
         if is_new:
             self._columns = columns
         elif columns != self._columns:
             expected = "y (n,)" if self._columns is None else f"y (n, {self._columns})"
-            raise ShapeError("Regressor y", expected, y.shape, "give targets of one layout")
+            raise ShapeError(
+                "Regressor y",
+                expected,
+                y.shape,
+                "give targets of one layout",
+            )
         # (n, columns); fnn converts float64 later, and reports numbers that are too large.
         return y.reshape(len(y), -1).astype(np.float64)
 
@@ -114,9 +142,18 @@ class Regressor(RegressorMixin, Estimator):
     def _facts(self) -> dict[str, Any]:
         return {"columns": self._columns}
 
-    def _adopt_facts(self, where: str, facts: dict[str, Any]) -> None:
+    def _adopt_facts(
+        self,
+        where: str,
+        facts: dict[str, Any],
+    ) -> None:
         columns = facts.get("columns")
         if columns is not None and (not isinstance(columns, int) or columns < 1):
             advice = "save the estimator again"
-            raise CheckpointMismatchError(where, "a number of columns", columns, advice)
+            raise CheckpointMismatchError(
+                where,
+                "a number of columns",
+                columns,
+                advice,
+            )
         self._columns = columns

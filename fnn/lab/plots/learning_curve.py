@@ -39,7 +39,12 @@ def plot_learning_curve(
     if not isinstance(curve, LearningCurve):
         got = checks.show(curve)
         advice = "give that of search.learning_curve"
-        raise ConfigError("plot_learning_curve", "a LearningCurve", got, advice)
+        raise ConfigError(
+            "plot_learning_curve",
+            "a LearningCurve",
+            got,
+            advice,
+        )
     checks.number("plot_learning_curve extend", extend, "[1, inf)")
     figure, target = create_figure("plot_learning_curve", path, figsize=(8, 4))
     axes = figure.subplots()
@@ -54,19 +59,41 @@ def plot_learning_curve(
         markersize=4,
         label="one seed",
     )
-    axes.plot(curve.sizes, curve.mean_scores, "_", color=color, markersize=14, label="mean")
+    axes.plot(
+        curve.sizes,
+        curve.mean_scores,
+        "_",
+        color=color,
+        markersize=14,
+        label="mean",
+    )
     if curve.has_fit:
         law = curve.fit()
         last = curve.sizes[-1]
         inside = np.geomspace(curve.sizes[0], last, POINTS)
         beyond = np.geomspace(last, last * extend, POINTS)
-        axes.plot(inside, law.predict(inside).mean, color=accent, label=str(law))
-        axes.plot(beyond, law.predict(beyond).mean, "--", color=accent)
+        axes.plot(
+            inside,
+            law.predict(inside).mean,
+            color=accent,
+            label=str(law),
+        )
+        axes.plot(
+            beyond,
+            law.predict(beyond).mean,
+            "--",
+            color=accent,
+        )
         whole = np.concatenate([inside, beyond])
         band = law.predict(whole)
         if np.isfinite(band.low).all():
             axes.fill_between(
-                whole, band.low, band.high, color=accent, alpha=0.15, label="95 % interval"
+                whole,
+                band.low,
+                band.high,
+                color=accent,
+                alpha=0.15,
+                label="95 % interval",
             )
     set_log_x(axes, curve.sizes)
     axes.set_xlabel("training examples (log scale)")

@@ -35,24 +35,59 @@ def plot_rate_test(test: RateTest, path: FilePath | None = None) -> "Figure":
     """
     if not isinstance(test, RateTest):
         got = checks.show(test)
-        raise ConfigError("plot_rate_test", "a RateTest", got, "give that of search.rate_test")
+        raise ConfigError(
+            "plot_rate_test",
+            "a RateTest",
+            got,
+            "give that of search.rate_test",
+        )
     figure, target = create_figure("plot_rate_test", path, figsize=(8, 4))
     axes = figure.subplots()
     color, accent, gray = PALETTE[0], PALETTE[1], "0.4"
     # (rates, seeds)
     losses = test.tail_losses
-    axes.plot(test.rates, losses, color=color, alpha=0.35, linewidth=1)
-    axes.plot(test.rates, losses.mean(1), color=color, linewidth=2, label="mean over seeds")
+    axes.plot(
+        test.rates,
+        losses,
+        color=color,
+        alpha=0.35,
+        linewidth=1,
+    )
+    axes.plot(
+        test.rates,
+        losses.mean(1),
+        color=color,
+        linewidth=2,
+        label="mean over seeds",
+    )
     before = test.tail_baseline
-    axes.axhline(before, color=gray, linestyle="--", linewidth=1, label="without training")
-    axes.axvspan(test.low, test.high, color=accent, alpha=0.12, label="low to high")
+    axes.axhline(
+        before,
+        color=gray,
+        linestyle="--",
+        linewidth=1,
+        label="without training",
+    )
+    # The band of useful rates.
+    axes.axvspan(
+        test.low,
+        test.high,
+        color=accent,
+        alpha=0.12,
+        label="low to high",
+    )
     axes.axvline(test.suggested, color=accent, label=f"suggested {test.suggested:.2g}")
     set_log_x(axes)
     least = np.nanmin(np.where(np.isfinite(losses), losses, np.nan))
     fall = max(before - least, 1e-3 * abs(before))
     # Rates that diverge have losses far above.
     axes.set_ylim(least - 0.1 * fall, before + HEADROOM * fall)
-    mark_nonfinite(axes, test.rates, losses.T, color)
+    mark_nonfinite(
+        axes,
+        test.rates,
+        losses.T,
+        color,
+    )
     axes.set_xlabel(f"{test.path} (log scale)")
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)

@@ -38,7 +38,12 @@ def plot_rungs(trials: HalvingTrials, path: FilePath | None = None) -> "Figure":
     """
     if not isinstance(trials, HalvingTrials):
         advice = "give the result of search.halving or search.hyperband"
-        raise ConfigError("plot_rungs", "HalvingTrials", checks.show(trials), advice)
+        raise ConfigError(
+            "plot_rungs",
+            "HalvingTrials",
+            checks.show(trials),
+            advice,
+        )
     count = len(trials.brackets)
     figure, panels, target = _create_panels("plot_rungs", path, count)
     # (trials, epochs), the mean over seeds
@@ -53,11 +58,30 @@ def plot_rungs(trials: HalvingTrials, path: FilePath | None = None) -> "Figure":
             epochs = np.arange(1, trials.epochs[trial] + 1)
             curve = curves[trial, : len(epochs)]
             alpha = 1.0 if trial == best else 0.35
-            axes.plot(epochs, curve, color=color, alpha=alpha, linewidth=1 + (trial == best))
+            axes.plot(
+                epochs,
+                curve,
+                color=color,
+                alpha=alpha,
+                linewidth=1 + (trial == best),
+            )
+            # The epoch at which the trial was stopped.
             if np.isfinite(curve[-1:]).all():
-                axes.plot(epochs[-1:], curve[-1:], "o", color=color, markersize=4)
+                axes.plot(
+                    epochs[-1:],
+                    curve[-1:],
+                    "o",
+                    color=color,
+                    markersize=4,
+                )
         ends = curves[members, trials.epochs[members] - 1]
-        mark_nonfinite(axes, trials.epochs[members], ends, PALETTE[6])
+        mark_nonfinite(
+            axes,
+            trials.epochs[members],
+            ends,
+            PALETTE[6],
+        )
+        # Rungs are powers of eta, hence evenly spaced.
         axes.set_xscale("log")
         axes.set_xticks(sorted({1, *(rung.epochs for rung in rungs)}))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -92,7 +116,12 @@ def plot_population(population: Population, path: FilePath | None = None) -> "Fi
     """
     if not isinstance(population, Population):
         advice = "give the result of search.population"
-        raise ConfigError("plot_population", "a Population", checks.show(population), advice)
+        raise ConfigError(
+            "plot_population",
+            "a Population",
+            checks.show(population),
+            advice,
+        )
     numbers = {
         name: np.asarray(values, float)
         for name, values in {
@@ -101,14 +130,31 @@ def plot_population(population: Population, path: FilePath | None = None) -> "Fi
         }.items()
     }
     figure, panels, target = _create_panels("plot_population", path, len(numbers))
+    # (rounds,): the member that the best one descends from.
     line = population.lineage(population.best.index)
     rounds = np.arange(1, len(line) + 1)
     epochs = rounds * population.interval
     for axes, (name, values) in zip(panels, numbers.items(), strict=True):
-        _plot_members(axes, epochs, values, population.parents)
-        axes.plot(epochs, values[rounds - 1, line], color=BEST, linewidth=2, label="best")
+        _plot_members(
+            axes,
+            epochs,
+            values,
+            population.parents,
+        )
+        axes.plot(
+            epochs,
+            values[rounds - 1, line],
+            color=BEST,
+            linewidth=2,
+            label="best",
+        )
         if name == population.score.name:
-            mark_nonfinite(axes, epochs, values.T, PALETTE[6])
+            mark_nonfinite(
+                axes,
+                epochs,
+                values.T,
+                PALETTE[6],
+            )
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         set_scale(axes, values, needs=STEEP)
@@ -133,7 +179,11 @@ def _plot_members(
             )
 
 
-def _create_panels(where: str, path: FilePath | None, count: int) -> tuple["Figure", Any, Any]:
+def _create_panels(
+    where: str,
+    path: FilePath | None,
+    count: int,
+) -> tuple["Figure", Any, Any]:
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
     width, height = PANEL

@@ -87,7 +87,12 @@ def plot_search(trials: Trials, path: FilePath | None = None) -> "Figure":
     return save_figure(figure, target)
 
 
-def _draw_trials(axes: "Axes", trials: Trials, name: str, is_tie: np.ndarray) -> None:
+def _draw_trials(
+    axes: "Axes",
+    trials: Trials,
+    name: str,
+    is_tie: np.ndarray,
+) -> None:
     x, is_used = _horizontal(axes, trials, name)
     scores, deviations = trials.mean_scores, trials.deviations
     finite = is_used & ~trials.is_diverged
@@ -122,7 +127,11 @@ def _draw_trials(axes: "Axes", trials: Trials, name: str, is_tie: np.ndarray) ->
         mark_beyond(axes, x[finite], scores[finite], TRIAL_COLOR)
 
 
-def _horizontal(axes: "Axes", trials: Trials, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _horizontal(
+    axes: "Axes",
+    trials: Trials,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
     """Set the horizontal axis of a hyperparameter.
 
     Returns:
@@ -262,7 +271,11 @@ def plot_parallel(trials: Trials, path: FilePath | None = None) -> "Figure":
     return save_figure(figure, target)
 
 
-def _vertical(trials: Trials, name: str, shares: np.ndarray) -> np.ndarray:
+def _vertical(
+    trials: Trials,
+    name: str,
+    shares: np.ndarray,
+) -> np.ndarray:
     """Return the height of each trial on an axis, (trials,)."""
     distribution = trials.space.distributions[name]
     positions = trials.positions(name)
@@ -298,7 +311,12 @@ def _score_ticks(trials: Trials, shares: np.ndarray) -> tuple[list[float], list[
     return heights, labels
 
 
-def _draw_axis(axes: "Axes", place: int, heights: list[float], labels: list[str]) -> None:
+def _draw_axis(
+    axes: "Axes",
+    place: int,
+    heights: list[float],
+    labels: list[str],
+) -> None:
     axes.plot([place, place], [0, 1], color="black", linewidth=1)
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
     for height, label in zip(heights, labels, strict=True):
@@ -326,4 +344,9 @@ def _options(trials: Trials, name: str) -> list[str]:
 def _expect_trials(where: str, value: Any) -> None:
     if not isinstance(value, Trials):
         advice = "give those of search.random"
-        raise ConfigError(where, "the trials of a search", checks.show(value), advice)
+        raise ConfigError(
+            where,
+            "the trials of a search",
+            checks.show(value),
+            advice,
+        )

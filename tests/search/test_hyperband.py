@@ -7,7 +7,7 @@ import pytest
 from fnn import nn, optim, search, train
 from fnn.errors import ConfigError, FnnError, NonFiniteError
 from fnn.search.brackets import halving_bracket
-from fnn.search.halving import plan_stages, run_brackets
+from fnn.search.hyperband import plan_stages, run_brackets
 from fnn.search.lanes import Lanes
 
 draw = np.random.default_rng(0)

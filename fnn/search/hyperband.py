@@ -22,8 +22,7 @@ from fnn.search.execution import (
     seed_key,
 )
 from fnn.search.lanes import Lanes, Task, prepare_task
-from fnn.search.random import POINTS
-from fnn.search.samplers import unit_points
+from fnn.search.random import draw_trials
 from fnn.search.score import find_score
 from fnn.search.space import Space, as_space
 from fnn.search.statistics import BestOfN
@@ -106,7 +105,6 @@ def halving(
     trials: int,
     eta: int = 3,
     min_epochs: int = 1,
-    sampler: str = "random",
     **options: Unpack[Options],
 ) -> HalvingTrials:
     """Successive halving: at each rung, the best 1 / η of the trials continue, the others stop.
@@ -131,7 +129,6 @@ def halving(
             epochs is the same.
         min_epochs: Epochs before a trial may be stopped. The first rung is later where there are
             too few trials for all rungs.
-        sampler: "random", "sobol" or "halton".
         options: Those of `search.random`. With several seeds, mean scores are compared.
 
     Returns:
@@ -142,7 +139,7 @@ def halving(
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
     plan = (halving_bracket(trials, epochs, eta=eta, min_epochs=min_epochs),)
-    return _search("halving", key, space, data, plan, batch_size, valid, sampler, options)
+    return _search("halving", key, space, data, plan, batch_size, valid, options)
 
 
 def hyperband(
@@ -155,7 +152,6 @@ def hyperband(
     valid: Data | None = None,
     eta: int = 3,
     min_epochs: int = 1,
-    sampler: str = "random",
     **options: Unpack[Options],
 ) -> HalvingTrials:
     """Hyperband: brackets of successive halving, from many short trials to few long ones.
@@ -173,7 +169,6 @@ def hyperband(
         valid: (inputs, targets) by which trials are compared.
         eta: Ratio η >= 2 of the trials of a rung to those of the next one.
         min_epochs: Epochs before a trial may be stopped.
-        sampler: "random", "sobol" or "halton".
         options: Those of `search.random`.
 
     Returns:
@@ -184,7 +179,7 @@ def hyperband(
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
     plan = brackets(epochs, eta=eta, min_epochs=min_epochs)
-    return _search("hyperband", key, space, data, plan, batch_size, valid, sampler, options)
+    return _search("hyperband", key, space, data, plan, batch_size, valid, options)
 
 
 def _search(
@@ -195,16 +190,12 @@ def _search(
     plan: tuple[Bracket, ...],
     batch_size: int,
     valid: Data | None,
-    sampler: str,
     options: Options,
 ) -> HalvingTrials:
     checks.key("key", key)
     found = as_space(where, space)
     count = sum(bracket.trials for bracket in plan)
-    points = unit_points(
-        jax.random.fold_in(key, POINTS), count, len(found.distributions), sampler=sampler
-    )
-    drawn = [found.draw(point) for point in points]
+    drawn = draw_trials(key, found, count, expect_settings(options).sampler)
     return run_brackets(key, found, drawn, data, plan, batch_size, valid, **options)
 
 
@@ -239,14 +230,17 @@ def run_brackets(
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
     stages = plan_stages(plan)
     count = len(recipes)
+    # One pool for each structure, since lanes share a program.
     pools = [
         _Pool(key, recipes, group, task, settings.seeds, settings.lanes, _scale(stages, group))
         for group in groups
     ]
+    # (trials,): trials are numbered bracket after bracket.
     bracket = np.repeat(np.arange(len(plan)), [one.trials for one in plan])
     scores = np.full((count, settings.seeds), np.nan)
     histories: dict[str, np.ndarray] = {}
     trained = np.zeros(count, int)
+    # Trials that no rung has stopped yet.
     is_alive = np.ones(count, bool)
     for before, level in zip([0, *(stage.level for stage in stages)], stages, strict=False):
         until = level.level
@@ -255,11 +249,13 @@ def run_brackets(
             for name, rows in part.figures.items():
                 empty = np.full((*scores.shape, epochs), np.nan)
                 histories.setdefault(name, empty)[(*place, slice(before, until))] = rows
-            figures = {score.name: histories[score.name][place]}
+            figures = {name: rows[place] for name, rows in histories.items()}
             scores[place] = score.of(figures, part.epochs)
+        # Also trials that this rung stops were trained until here.
         trained[is_alive] = until
         mean_scores = scores.mean(1)
         for index, one in enumerate(plan):
+            # Trials compete within their bracket.
             competing = np.flatnonzero(is_alive & (bracket == index))
             kept = survivors(score.cost(mean_scores[competing]), _room_after(one, until))
             is_alive[np.delete(competing, kept)] = False
@@ -268,6 +264,7 @@ def run_brackets(
     results = HalvingTrials(
         space, recipes, columns, scores, histories, trained, score, {}, plan, bracket
     )
+    # The train states of all other trials are dropped.
     best = set(results.ranked[: settings.keep].tolist())
     states = [pool.states_of(index) for index in best for pool in pools if index in pool.indices]
     return replace(results, kept=dict(zip(best, states, strict=True)))
@@ -307,6 +304,7 @@ def plan_stages(plan: Sequence[Bracket]) -> list[Stage]:
 
 def _scale(stages: Sequence[Stage], group: np.ndarray) -> list[tuple[int, int]]:
     """Return (trials, epochs) of each stage for the trials of one structure, its share of all."""
+    # The numbers of each structure that survive are not known before.
     share = len(group) / stages[0].trials
     return [(max(1, round(stage.trials * share)), stage.epochs) for stage in stages]
 
@@ -361,7 +359,11 @@ class _Pool:
         # Of each seed: the train states with arrays of NumPy, stacked.
         self._states: list[TrainState | None] = [None] * seeds
 
-    def advance(self, is_alive: np.ndarray, epochs: int) -> Iterator[Part]:
+    def advance(
+        self,
+        is_alive: np.ndarray,
+        epochs: int,
+    ) -> Iterator[Part]:
         """Train some of the trials further, which are all at the same epoch.
 
         Args:
@@ -384,6 +386,7 @@ class _Pool:
                     states = lanes.start(key, recipes)
                 states, figures = lanes.advance(recipes, states, epochs)
                 self._put(seed, places, states)
+                # With early stopping, the steps of the weights that a trial would return.
                 steps = np.asarray(lanes.finish(states).step)
                 trained = np.broadcast_to(steps // self._epoch_length, lanes.size)
                 rows = {name: values[:count] for name, values in figures.items()}
@@ -399,11 +402,19 @@ class _Pool:
             finished.append(jax.tree.map(jax.numpy.asarray, state))
         return tuple(finished)
 
-    def _has_begun(self, seed: int, places: np.ndarray) -> bool:
+    def _has_begun(
+        self,
+        seed: int,
+        places: np.ndarray,
+    ) -> bool:
         states = self._states[seed]
         return states is not None and bool(states.step[places[0]] > 0)
 
-    def _take(self, seed: int, places: np.ndarray) -> TrainState:
+    def _take(
+        self,
+        seed: int,
+        places: np.ndarray,
+    ) -> TrainState:
         """Return the stacked train states of trials, with one step where all have the same."""
         stored = self._states[seed]
         assert stored is not None
@@ -413,7 +424,12 @@ class _Pool:
             return taken._replace(step=taken.step[0])
         return taken
 
-    def _put(self, seed: int, places: np.ndarray, states: TrainState) -> None:
+    def _put(
+        self,
+        seed: int,
+        places: np.ndarray,
+        states: TrainState,
+    ) -> None:
         """Store the train states of trials; those beyond their number are padding."""
         steps = np.broadcast_to(np.asarray(states.step), self._lanes.size)
         # The key is that of the seed.
@@ -421,6 +437,7 @@ class _Pool:
         stored = self._states[seed]
         if stored is None:
             count = len(self.indices)
+            # Space for all trials of the pool, also for those of later batches.
             stored = jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape[1:]), leaf.dtype), new)
             self._states[seed] = stored
 
