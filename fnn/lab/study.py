@@ -129,6 +129,7 @@ def study_recipe(space: Recipe | Space, trial: Any) -> Recipe:
         ConfigError: The space has no hyperparameters.
         ValueError: The trial is not one of this space.
     """
+    # Asked for in the order of the space, so that samplers get one order.
     found = as_space("study_recipe", space)
     paths = {id(distribution): path for path, distribution in found.distributions.items()}
 
@@ -240,6 +241,7 @@ def _state(name: str) -> Any:
 
 def _expect_direction(study: Any, score: Score) -> None:
     """Raise ConfigError unless the study has the direction of the score."""
+    # A study of the other direction would keep the worst trials.
     direction = "maximize" if score.sign < 0 else "minimize"
     if study.direction.name.lower() != direction:
         advice = f'use optuna.create_study(direction="{direction}")'

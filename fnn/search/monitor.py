@@ -36,6 +36,7 @@ class Collected:
 
     def tree(self) -> dict[str, Any]:
         """Return the arrays, as a tree to save."""
+        # Names in a checkpoint are texts.
         kept = {str(index): states for index, states in self.kept.items()}
         return {"scores": self.scores, "histories": self.histories, "kept": kept}
 

@@ -84,6 +84,7 @@ def draw_trials(
         count: Number of trials.
         sampler: "random", "sobol" or "halton".
     """
+    # Apart from the keys of the runs.
     own_key = jax.random.fold_in(key, POINTS)
     points = unit_points(own_key, count, len(space.distributions), sampler=sampler)
     return [space.draw(point) for point in points]

@@ -31,6 +31,7 @@ def unit_points(
             lower corner of the cube.
     """
     checks.choice("sampler", sampler, SAMPLERS)
+    # Points are drawn on the host, where scipy needs them.
     generator = host_generator(key)
     if sampler == "random" or dimensions == 0:
         return generator.random((count, dimensions))

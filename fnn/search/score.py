@@ -84,6 +84,7 @@ def find_score(
     Raises:
         ConfigError: There is no such figure, or its direction is not known.
     """
+    # Figures of training, and those of validation if there is any.
     names = [LOSS, *recipe.metrics]
     if has_valid:
         names += map(validation_name, names.copy())
