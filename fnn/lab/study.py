@@ -45,7 +45,7 @@ def optimize_study(
         lab.optimize_study(study, key, space, data, valid=valid, epochs=5, batch_size=64, trials=64)
         recipe = lab.study_recipe(space, study.best_trial)
 
-    The study is asked for a batch of trials, which are trained as lanes, and it is told their
+    A batch of trials is drawn from the study and trained as lanes, and the study receives their
     scores. After each epoch the scores are reported, and trials that the study's pruner stops are
     trained no further. Several processes, also on several machines, share a study by its storage. A
     trial whose score is not finite has failed. Needs Optuna, `pip install 'fnn[optuna]'`.
@@ -68,7 +68,7 @@ def optimize_study(
     """
     checks.key("key", key)
     found = as_space("optimize_study", space)
-    settings = expect_settings(options)
+    settings = expect_settings(options, unused=("sampler", "keep", "monitor"))
     checks.whole("trials", trials)
     if not all(callable(getattr(study, name, None)) for name in ("ask", "tell")):
         advice = "give that of optuna.create_study()"

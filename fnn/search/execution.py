@@ -9,7 +9,7 @@ import numpy as np
 
 from fnn import checks
 from fnn.data import digest
-from fnn.errors import NonFiniteError
+from fnn.errors import ConfigError, NonFiniteError
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.monitor import Collected, Monitor
 from fnn.search.samplers import SAMPLERS
@@ -355,14 +355,26 @@ def group_by_structure(recipes: Sequence[Recipe]) -> list[np.ndarray]:
     return [np.array(indices) for indices in groups.values()]
 
 
-def expect_settings(options: Options) -> Settings:
-    """Return the options with defaults; an FnnError if one is not known or not valid."""
+def expect_settings(options: Options, *, unused: tuple[str, ...] = ()) -> Settings:
+    """Return the options with defaults; an FnnError if one is not known or not valid.
+
+    Args:
+        options: By name.
+        unused: Names of the options that this search does not have.
+    """
     expect_arguments(
         "search",
         signature_of(Settings),
         (),
         options,
     )
+    for name in unused:
+        if name in options:
+            # Ignored, it would seem to have an effect.
+            advice = "leave it out"
+            if name == "monitor":
+                advice = "call it without lab.search, which takes search.random and search.grid"
+            raise ConfigError(f"search {name}", "options of this search", name, advice)
     settings = Settings(**options)
     checks.choice("sampler", settings.sampler, SAMPLERS)
     checks.whole("seeds", settings.seeds)

@@ -195,7 +195,7 @@ def _search(
     checks.key("key", key)
     found = as_space(where, space)
     count = sum(bracket.trials for bracket in plan)
-    drawn = draw_trials(key, found, count, expect_settings(options).sampler)
+    drawn = draw_trials(key, found, count, expect_settings(options, unused=("monitor",)).sampler)
     return run_brackets(key, found, drawn, data, plan, batch_size, valid, **options)
 
 

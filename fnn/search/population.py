@@ -166,7 +166,8 @@ def population(
     quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
     resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
     initial = given.pop("initial", ())
-    settings = expect_settings(given)  # type: ignore[arg-type]
+    unused = ("sampler", "monitor")
+    settings = expect_settings(given, unused=unused)  # type: ignore[arg-type]
     start = _initial_values(key, found, encoding, members, initial)
     problem = _prepare(encoding, data, valid, settings, interval, batch_size)
     lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)

@@ -120,6 +120,7 @@ def grid(
     """
     checks.key("key", key)
     found = as_space("grid", space)
+    expect_settings(options, unused=("sampler",))
     counts = points if isinstance(points, dict) else dict.fromkeys(found.distributions, points)
     for path in counts.keys() - found.distributions.keys():
         known = ", ".join(found.distributions)

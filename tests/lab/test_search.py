@@ -136,6 +136,8 @@ def test_wrong_arguments_raise_an_error():
         run(resume=True)
     with pytest.raises(ArgumentError, match="trial"):
         run(trial=3)
+    with pytest.raises(ConfigError, match=r"takes search\.random and search\.grid"):
+        lab.search(search.halving, KEY, SPACE, DATA, **RUN | {"epochs": 3}, show=False)
     with pytest.raises(ConfigError, match="show"):
         run(show="yes")
 

@@ -146,6 +146,10 @@ def call(space=SPACE, **changes):
         (call(valid=None), "give valid="),
         (call(mode="best"), "mode"),
         (
+            lambda: search.grid(jax.random.key(0), SPACE, DATA, **RUN, sampler="sobol"),
+            "search sampler: .*leave it out",
+        ),
+        (
             call(
                 SPACE.replace(optimizer=optim.momentum(search.choice(3.3e38, 3.4e38))),
                 trials=4,
