@@ -103,6 +103,7 @@ def smooth(peak=0.1, momentum=0.9, std=0.1):
     return train.recipe(network, optim.momentum(optim.cosine(peak, steps=6), momentum=momentum))
 
 
+@pytest.mark.slow
 def test_both_modes_equal_central_differences(x64, key):
     """With batch norm and dropout, by the schedule, the optimizer and the initialization."""
     options = {"epochs": 3, "batch_size": 48, "valid": some}
@@ -220,6 +221,7 @@ def test_within_jit_the_gradient_is_the_same(key):
     )
 
 
+@pytest.mark.slow
 def test_reverse_mode_uses_less_memory_than_the_gradient_of_a_run(key):
     recipe = train.recipe(
         nn.chain(nn.flatten(), nn.dense(32), nn.relu(), nn.dense(10)), optim.adam(1e-3)

@@ -29,6 +29,7 @@ def curve(key, one=None, examples=(X, Y), **options):
 
 
 @pytest.mark.parametrize("length", [{"steps": 12}, {"epochs": 2}], ids=["steps", "epochs"])
+@pytest.mark.slow
 def test_a_point_is_the_run_of_a_prefix(x64, key, length):
     found = curve(key, **length)
     assert found.sizes.tolist() == [8, 12, 24]
@@ -48,6 +49,7 @@ def test_a_point_is_the_run_of_a_prefix(x64, key, length):
         np.testing.assert_allclose(found.scores[place, 1], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_with_early_stopping_the_score_is_that_of_the_best_epoch(x64, key):
     one = recipe(optim.adam(0.3), early_stopping=train.early_stopping(1))
     found = curve(key, one, epochs=5, sizes=[8, 16])

@@ -46,6 +46,7 @@ def assert_equal_weights(first, second):
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_imported_on_first_use():
     program = (
         "import sys; from fnn import lab; print('sklearn' in sys.modules); lab.Regressor;"
@@ -55,6 +56,7 @@ def test_scikit_learn_is_imported_on_first_use():
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_the_error_names_the_extra():
     program = (
         "import sys; sys.modules['sklearn'] = sys.modules['sklearn.base'] = None\n"
