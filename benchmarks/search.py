@@ -112,7 +112,7 @@ def by_hyperoptax(make: Callable[..., Any], work: dict[str, Any], trials: int) -
         return run(make(params["rate"], params["drop_rate"], params["decay"]))
 
     lanes = min(trials, LANES)
-    state, optimizer = RandomSearch.init(ranges, n_parallel=lanes, maximize=False)
+    state, optimizer = RandomSearch.init(ranges, n_parallel=lanes)
 
     def program() -> None:
         key = jax.random.PRNGKey(0)

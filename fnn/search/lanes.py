@@ -123,7 +123,11 @@ class Lanes:
         step_axis = 0 if recipe.early_stopping is not None else None
         self.axes = TrainState(0, 0, 0, step_axis, None, 0)  # type: ignore[arg-type]
         if lanes == "auto":
-            width = self._best_width(trials, stages or [(trials, 1)])
+            # Measured once: a later search of the same structure and shapes has the same lanes.
+            examples = jax.tree.map(_shape_of, (task.data, task.valid))
+            shapes, structure = jax.tree.flatten(examples)
+            key = ("width", trials, tuple(stages), task.batch_size, tuple(shapes), structure)
+            width = shared(recipe, key, lambda: self._best_width(trials, stages or [(trials, 1)]))
         else:
             width = checks.whole("lanes", lanes)
         self.is_mapped = width > 1

@@ -123,14 +123,18 @@ def test_lanes_of_one_structure_share_their_programs(key, monkeypatch):
     assert len(traces) == count
 
 
-def test_the_number_of_lanes_divides_the_trials_evenly(key, monkeypatch):
+def best_width(recipes):
+    return lanes_of(recipes, 1)._best_width(len(recipes), [(len(recipes), 1)])
+
+
+def test_the_number_of_lanes_divides_the_trials_evenly(monkeypatch):
     recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 10)]
     monkeypatch.setattr("fnn.search.lanes.MAX_LANES", 4)
     # Alone 1 s and 1 byte; together half a second.
     monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 1))
-    assert lanes_of(recipes, "auto").size == 4
+    assert best_width(recipes) == 4
     monkeypatch.setattr(Lanes, "measure", lambda self: (1.5 if self.is_mapped else 1.0, 1))
-    assert not lanes_of(recipes, "auto").is_mapped
+    assert best_width(recipes) == 1
 
 
 def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
@@ -138,7 +142,21 @@ def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
     monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 100))
     monkeypatch.setattr("fnn.search.lanes.free_memory", lambda: 1000)
     # Half of 1000 bytes hold 5 trials of 100 bytes.
-    assert lanes_of(recipes, "auto").size == 5
+    assert best_width(recipes) == 5
+
+
+def test_lanes_of_one_structure_and_shape_are_measured_once(monkeypatch):
+    recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 7)]
+    measured = []
+
+    def measure(self):
+        measured.append(self.is_mapped)
+        return (0.5 if self.is_mapped else 1.0), 1
+
+    monkeypatch.setattr(Lanes, "measure", measure)
+    assert lanes_of(recipes, "auto").size == 7
+    assert lanes_of([recipe(2 * rate) for rate in RATES] * 2 + [recipe(1.0)], "auto").size == 7
+    assert measured == [False, True]
 
 
 def test_measured_memory_grows_with_the_network():
