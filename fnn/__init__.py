@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fnn import augment as augment
     from fnn import data as data
     from fnn import diagnose as diagnose
+    from fnn import ensemble as ensemble
     from fnn import errors as errors
     from fnn import lab as lab
     from fnn import nn as nn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fnn import optim as optim
     from fnn import search as search
     from fnn import train as train
+    from fnn import transfer as transfer
     from fnn import types as types
 
     __version__: str
@@ -25,6 +27,7 @@ _PACKAGES = (
     "augment",
     "data",
     "diagnose",
+    "ensemble",
     "errors",
     "lab",
     "nn",
@@ -32,6 +35,7 @@ _PACKAGES = (
     "optim",
     "search",
     "train",
+    "transfer",
     "types",
 )
 

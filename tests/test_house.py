@@ -24,8 +24,10 @@ MAY_IMPORT = {
     **{room: frozenset() for room in GROUND | MIDDLE},
     "train": MIDDLE,
     "search": MIDDLE | {"train"},
-    "diagnose": MIDDLE | {"train", "search"},
-    "lab": MIDDLE | {"train", "search", "diagnose"},
+    "ensemble": MIDDLE | {"train", "search"},
+    "transfer": MIDDLE | {"train", "search", "ensemble"},
+    "diagnose": MIDDLE | {"train", "search", "ensemble", "transfer"},
+    "lab": MIDDLE | {"train", "search", "ensemble", "transfer", "diagnose"},
 }
 # The only packages that may access disk, clock or terminal.
 WITH_IO = {"lab", "data/sets"}
