@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 OLDEST := .venv-oldest
+LONGER := $(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults and not torch"
+# Whose longer tests compare numbers of compiled programs with oracles and uncompiled functions.
+NUMERICS := tests/augment tests/nn tests/objective tests/lab/plots tests/test_layers.py
 
 .PHONY: demo test test-all test-oldest test-faults check parity bench golden clean
 .DELETE_ON_ERROR:
@@ -13,9 +16,9 @@ demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an e
 test: $(VENV)/.test  ## the tests that take minutes; no torch needed
 	$(RUN)/python -m pytest -n auto --dist worksteal
 
-test-all: test  ## and then the longer ones, compiled with the optimizations of users
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN)/python -m pytest -n auto --dist worksteal \
-		-m "slow and not faults and not torch"
+test-all: test  ## and then the longer ones; those of numerics with the optimizations of users
+	$(LONGER) $(addprefix --ignore=,$(NUMERICS))
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(LONGER) $(NUMERICS)
 
 test-oldest: $(OLDEST)/.test  ## training and values with the oldest versions that are supported
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -o cache_dir=.cache/oldest \

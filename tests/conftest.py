@@ -18,7 +18,7 @@ jax.config.update("jax_debug_key_reuse", True)
 def pytest_configure(config):
     """Make compilation faster, which takes most of the time of the tests.
 
-    `make parity` compiles with the settings of users, the longer tests with their optimizations.
+    `make parity` compiles with the settings of users, and so do the longer tests of numerics.
     """
     # Programs run for a moment. Without optimization a third less time is needed in all. The flags
     # of the caller come last and win.
@@ -46,3 +46,11 @@ def x64():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def quick_collection():
+    """Leave the objects of earlier tests out of `gc.collect`, which may be millions."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -26,7 +26,7 @@ def test_batch_is_copied():
     assert all((leaf == 1).all() for leaf in inputs.values()) and (targets == 0).all()
 
 
-def test_extremes_of_arrays_of_jax_are_remembered_while_they_live():
+def test_extremes_of_arrays_of_jax_are_remembered_while_they_live(quick_collection):
     array = jnp.array([1.0, -2.0, 3.0])
     assert read_extremes(array) == (-2, 3)
     assert arrays._known[id(array)][1] == (-2, 3)

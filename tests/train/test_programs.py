@@ -17,7 +17,7 @@ from fnn import data, lab, nn, objective, optim, train
 from fnn.train.programs import MAX_RECENT, programs_of
 from fnn.types import Layer, Optimizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_collection")]
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = np.arange(40, dtype=np.int32) % 3
@@ -263,24 +263,24 @@ def test_only_the_most_recent_programs_are_kept():
     # JAX frees programs of other tests when its caches are full, which would be counted below.
     jax.clear_caches()
     # Each function makes another structure, whose programs compile fast.
-    functions = [(lambda x: x) for _ in range(50)]
+    functions = [(lambda x: x) for _ in range(3 * MAX_RECENT)]
 
     def of(function):
         return train.recipe(nn.chain(nn.elementwise(function), nn.dense(3)), optim.sgd(0.1))
 
     for function in functions[:MAX_RECENT]:
-        run(of(function), epochs=1)
+        run(of(function), epochs=1, valid=None)
     gc.collect()
     gc.disable()
     try:
         before = executables()
         for function in functions[MAX_RECENT:]:
-            run(of(function), epochs=1)
+            run(of(function), epochs=1, valid=None)
             assert executables() <= before
         in_use = [of(function) for function in functions[: 2 * MAX_RECENT]]
         idle = executables()
         for recipe in in_use:
-            run(recipe, epochs=1)
+            run(recipe, epochs=1, valid=None)
         assert executables() > idle
         del in_use, recipe
         assert executables() <= before
