@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING as TYPE_CHECKING
 from typing import Any as Any
 
+from fnn.lab.checkpoints.model import load_model as load_model
+from fnn.lab.checkpoints.model import save_model as save_model
 from fnn.lab.checkpoints.reader import read as read
 from fnn.lab.checkpoints.restore import load as load
 from fnn.lab.checkpoints.restore import restore as restore
