@@ -11,6 +11,7 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.errors import ShapeError
+from fnn.nn.core.mixtures import average_in_logits
 
 
 class Moments(NamedTuple):
@@ -46,10 +47,7 @@ def average_probabilities(logits: Any) -> Array:
         ShapeError: There is no axis of members.
     """
     z = _expect_outputs("average_probabilities logits", logits, "(members, n, ..., classes)", 3)
-    if z.shape[-1] == 1:
-        # log p - log (1 - p), each without cancellation.
-        return _log_mean_exp(jax.nn.log_sigmoid(z)) - _log_mean_exp(jax.nn.log_sigmoid(-z))
-    return _log_mean_exp(jax.nn.log_softmax(z))
+    return average_in_logits(z, 0)
 
 
 def average_outputs(outputs: Any) -> Any:
@@ -134,12 +132,3 @@ def _expect_outputs(where: str, outputs: Any, shape: str, rank: int) -> Array:
         advice = "give those of ensemble.predict; of a single network outputs[None]"
         raise ShapeError(where, shape, outputs.shape, advice)
     return jnp.asarray(outputs, trees.wide(outputs))
-
-
-def _log_mean_exp(x: Array) -> Array:
-    """Return log Σ_m exp(x_m) / M over the first axis."""
-    # Relative to the largest, so that equal members give this one exactly.
-    largest = jax.lax.stop_gradient(x.max(0))
-    # Where all of them are -inf, the result is -inf.
-    largest = jnp.where(jnp.isneginf(largest), 0, largest)
-    return largest + jnp.log(jnp.exp(x - largest[None]).mean(0))
