@@ -125,6 +125,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.avg_pool": Entry(),
     "nn.avg_pool_1d": Entry(domain=SEQUENCES),
     "nn.avg_pool_3d": Entry(domain=VOLUMES),
+    "nn.batch_ensemble": Entry({"network": nn.dense(3), "n": 2, "join": "mean"}, domain=VECTORS),
     "nn.batch_norm": Entry(values={"eps": (0.1, 0.3)}),
     "nn.cast": Entry({"layer": nn.dense(3), "dtype": float}, domain=VECTORS),
     "nn.chain": Entry({"body": nn.dense(4), "head": nn.tanh()}, domain=VECTORS),

@@ -240,7 +240,6 @@ def _no_members(got: str) -> ConfigError:
 
 def _part(recipes: Sequence[Recipe], given: Weights | list[Weights], group: np.ndarray) -> Part:
     """Return the members of these indices, whose recipes differ in numbers alone."""
-    first = recipes[group[0]]
     if isinstance(given, list):
         for index in group:
             trees.expect_like(f"collect weights {index}", given[index], given[group[0]])
@@ -249,14 +248,20 @@ def _part(recipes: Sequence[Recipe], given: Weights | list[Weights], group: np.n
         weights = given
     else:
         weights = jax.tree.map(lambda leaf: leaf[group], given)
-    own = [recipes[index] for index in group]
-    is_stacked = any(one != first for one in own)
-    return Part(
-        stack(own) if is_stacked else first,
-        weights,
-        tuple(map(int, group)),
-        is_stacked,
-    )
+    return make_part([recipes[index] for index in group], weights, group)
+
+
+def make_part(recipes: Sequence[Recipe], weights: Weights, indices: np.ndarray) -> Part:
+    """Return a part of some members.
+
+    Args:
+        recipes: Of each, of one structure.
+        weights: Stacked.
+        indices: Their indices among all members.
+    """
+    is_stacked = any(one != recipes[0] for one in recipes)
+    joined = stack(recipes) if is_stacked else recipes[0]
+    return Part(joined, weights, tuple(map(int, indices)), is_stacked)
 
 
 def expect_members(where: str, value: Any) -> Members:

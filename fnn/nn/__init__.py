@@ -115,6 +115,7 @@ from fnn.nn.shape import transpose as transpose
 from fnn.nn.summary import Summary as Summary
 from fnn.nn.summary import summary as summary
 from fnn.nn.transforms.activity_regularizer import activity_regularizer as activity_regularizer
+from fnn.nn.transforms.batch_ensemble import batch_ensemble as batch_ensemble
 from fnn.nn.transforms.cast import cast as cast
 from fnn.nn.transforms.freeze import freeze as freeze
 from fnn.nn.transforms.freeze import unfreeze as unfreeze

@@ -4,9 +4,10 @@ The program trains a batch of trials by one epoch. Hence any number of trials, c
 one size, any number of epochs, and runs that continue where they stopped share one compilation. A
 loop over epochs within the program took half as long again on CPU.
 
-All trials have the same key, so they begin at the same draws and see the same examples in the same
-order. This removes a part of the noise from comparisons (common random numbers). It is also faster:
-the order and the batches are computed once for all lanes.
+All trials of a search have the same key, so they begin at the same draws and see the same examples
+in the same order. This removes a part of the noise from comparisons (common random numbers). It is
+also faster: the order and the batches are computed once for all lanes. Members of an ensemble have
+keys of their own.
 """
 
 import os
@@ -37,6 +38,10 @@ MEMORY_SHARE = 0.5  # of the free memory that a program may use
 MAX_LANES = 64  # on CPU; with more of them the time per trial hardly falls
 MAX_LANES_ELSEWHERE = 1024
 SEQUENCE = 8  # trials of one call, where they are trained one after another
+
+
+# (batch_size, recipe, train_state, data, valid) -> (train_state, figures of the epoch)
+Epoch = Callable[[int, Recipe, TrainState, Data, Data | None], tuple[TrainState, Measures]]
 
 
 class Task(NamedTuple):
@@ -87,7 +92,7 @@ class Lanes:
     """The runs of recipes of one structure, some number of them at a time.
 
     Train states of n trials are stacked: their leaves have a first axis of size n, except for the
-    key, and for the step where all trials are at the same one.
+    key that all trials have in common, and for the step where all trials are at the same one.
 
     Attributes:
         recipe: One of the recipes.
@@ -104,6 +109,9 @@ class Lanes:
         trials: int,
         lanes: int | str = "auto",
         stages: Sequence[tuple[int, int]] = (),
+        *,
+        own_keys: bool = False,
+        epoch: Epoch | None = None,
     ):
         """Choose the number of lanes.
 
@@ -115,18 +123,23 @@ class Lanes:
                 a measurement of one epoch says that this is faster.
             stages: (trials, epochs) of each part of the runs, where trials are stopped between
                 parts; by default all trials are trained to the end.
+            own_keys: Whether each trial has a key of its own.
+            epoch: The function that trains an epoch; by default `train_epoch`.
         """
         self.recipe = recipe
         self.task = task
+        self._epoch = epoch or train_epoch
+        self._key_axis = 0 if own_keys else None
         self._structure = jax.tree.structure(recipe)
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
-        self.axes = TrainState(0, 0, 0, step_axis, None, 0)  # type: ignore[arg-type]
+        self.axes = TrainState(0, 0, 0, step_axis, self._key_axis, 0)  # type: ignore[arg-type]
         if lanes == "auto":
             # Measured once: a later search of the same structure and shapes has the same lanes.
             examples = jax.tree.map(_shape_of, (task.data, task.valid))
             shapes, structure = jax.tree.flatten(examples)
-            key = ("width", trials, tuple(stages), task.batch_size, tuple(shapes), structure)
+            options = (trials, tuple(stages), task.batch_size, own_keys, self._epoch)
+            key = ("width", options, tuple(shapes), structure)
             width = shared(recipe, key, lambda: self._best_width(trials, stages or [(trials, 1)]))
         else:
             width = checks.whole("lanes", lanes)
@@ -141,15 +154,16 @@ class Lanes:
         """Return the train states of n recipes before the first step.
 
         Args:
-            key: The key of all runs, from `jax.random.key`.
+            key: The key of all runs, from `jax.random.key`; or their keys (n,).
             recipes: Of the structure of `recipe`.
         """
         # (n, ...) each.
         leaves = stack_leaves(recipes)
         started = []
         for indices in self._batches(len(recipes)):
-            program = self._start_program(key)
-            started.append(program(_take(leaves, indices), key, self.task.data))
+            own_key = key if self._key_axis is None else key[indices]
+            program = self._start_program(own_key)
+            started.append(program(_take(leaves, indices), own_key, self.task.data))
         return self._join(started, len(recipes))
 
     def advance(
@@ -163,8 +177,9 @@ class Lanes:
             epochs: Number of further epochs, >= 1.
 
         Returns:
-            The train states, and the figures by name, (n, epochs): means over the steps of an
-            epoch, `finite` for all its steps, and those of validation.
+            The train states, and the figures by name, (n, epochs, ...), of the function that trains
+            an epoch. Those of `train_epoch` are means over its steps, `finite` for all its steps,
+            and those of validation.
         """
         leaves = stack_leaves(recipes)
         parts = []
@@ -238,7 +253,7 @@ class Lanes:
     # Programs.
 
     def _start_program(self, key: RandomKey) -> Any:
-        function = self._per_trial(start_on_data, (None, None), self.axes)
+        function = self._per_trial(start_on_data, (self._key_axis, None), self.axes)
         return self._compiled("start", function, (self._example_leaves(), key, self.task.data))
 
     def _epoch_program(
@@ -246,7 +261,7 @@ class Lanes:
     ) -> tuple[Any, tuple[Any, ...]]:
         """Return the program of one epoch, and its arguments."""
         task = self.task
-        epoch = partial(train_epoch, task.batch_size)
+        epoch = partial(self._epoch, task.batch_size)
         function = self._per_trial(epoch, (self.axes, None, None), (self.axes, 0))
         arguments = (leaves, train_states, task.data, task.valid)
         return self._compiled("epoch", function, arguments), arguments
@@ -277,7 +292,8 @@ class Lanes:
     ) -> Any:
         """Return the compiled function, shared with searches of recipes of the same structure."""
         leaves, structure = jax.tree.flatten(jax.tree.map(_shape_of, arguments))
-        options = (self.size, self.is_mapped, self.task.batch_size)
+        own_keys = self._key_axis is not None
+        options = (self.size, self.is_mapped, self.task.batch_size, own_keys, self._epoch)
         key = ("lanes", name, options, tuple(leaves), structure)
         return shared(self.recipe, key, lambda: jax.jit(function).lower(*arguments).compile())
 
@@ -291,23 +307,29 @@ class Lanes:
         """Return the number of trials to train together, which takes the least time per trial."""
         if trials == 1:
             return 1
-        alone, memory = Lanes(self.recipe, self.task, trials, 1).measure()
+        alone, memory = self._of_width(trials, 1).measure()
         fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
         limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
         width = best_lanes(stages, min(trials, fitting, limit))
         if width == 1:
             return 1
         # Measured, since lanes of large convolutions are slower than single runs.
-        together, _ = Lanes(self.recipe, self.task, trials, width).measure()
+        together, _ = self._of_width(trials, width).measure()
         # The last batch of a stage is padded.
         padded = sum(-(-count // width) * width * epochs for count, epochs in stages)
         exact = sum(count * epochs for count, epochs in stages)
         return width if padded * together < exact * alone else 1
 
+    def _of_width(self, trials: int, width: int) -> "Lanes":
+        own_keys = self._key_axis is not None
+        return Lanes(self.recipe, self.task, trials, width, own_keys=own_keys, epoch=self._epoch)
+
     def measure(self) -> tuple[float, int]:
         """Return the seconds of an epoch of one trial, and the bytes of memory of one."""
         leaves = self._example_leaves()
         key = jax.random.key(0)
+        if self._key_axis is not None:
+            key = jax.random.split(key, self.size)
         states = self._start_program(key)(leaves, key, self.task.data)
         program, arguments = self._epoch_program(leaves, states)
         # The first call allocates memory.

@@ -36,7 +36,7 @@ from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_ra
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
 # Purposes of random numbers. The key of a run is folded with one of these, then with a count.
-INIT, ORDER, AUGMENT, NOISE, EVALUATION = range(5)
+INIT, ORDER, AUGMENT, NOISE, EVALUATION, BOOTSTRAP = range(6)
 
 
 class NetworkFacts(NamedTuple):

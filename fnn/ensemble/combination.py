@@ -1,0 +1,134 @@
+"""Combination of the members' outputs into one prediction.
+
+All functions are pure, and take outputs (members, n, ...) as `ensemble.predict` returns them.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn import checks, trees
+from fnn.errors import ShapeError
+from fnn.nn.core.mixtures import average_in_logits
+
+
+class Moments(NamedTuple):
+    """Mean and variance of each prediction, the pair that `objective.gaussian_nll` takes.
+
+    Attributes:
+        mean: (n, ...).
+        variance: (n, ...), >= 0.
+    """
+
+    mean: Array
+    variance: Array
+
+
+def average_probabilities(logits: Any) -> Array:
+    """Average the members' probabilities; return the logits of the mean, log Σ_m softmax(z_m) / M.
+
+    This is the prediction of a deep ensemble. For every example its negative log-likelihood is at
+    most the mean of those of the members, by Jensen's inequality. [Lakshminarayanan et al. 2017,
+    arXiv:1612.01474]
+
+    Args:
+        logits: (members, n, ..., classes). A last axis of 1 is the logit of the second of two
+            classes. Separate yes-or-no questions (members, n, questions) need an axis of their own,
+            as in average_probabilities(logits[..., None])[..., 0].
+
+    Returns:
+        Logits (n, ..., classes), which losses, metrics and calibration take; their softmax is the
+        mean. With a last axis of 1 as well, where the logits have one.
+
+    Raises:
+        DTypeError: The logits are not one array of floats.
+        ShapeError: There is no axis of members.
+    """
+    z = _expect_outputs("average_probabilities logits", logits, "(members, n, ..., classes)", 3)
+    return average_in_logits(z, 0)
+
+
+def average_outputs(outputs: Any) -> Any:
+    """Average the members' outputs: the mean prediction, or for logits the mean of the logits.
+
+    The softmax of mean logits is the normalized geometric mean of the probabilities. It is more
+    confident than the mean of the probabilities where members differ.
+
+    Args:
+        outputs: Arrays of floats (members, n, ...), in any structure.
+
+    Returns:
+        Arrays (n, ...).
+
+    Raises:
+        DTypeError: An array does not hold floats.
+        ShapeError: There is no axis of members.
+    """
+
+    def average(leaf: Any) -> Array:
+        return _expect_outputs("average_outputs outputs", leaf, "(members, n, ...)", 2).mean(0)
+
+    return jax.tree.map(average, outputs)
+
+
+def vote(logits: Any) -> Array:
+    """Return the class that most members predict; of several, the lowest one.
+
+    Args:
+        logits: (members, n, ..., classes). A last axis of 1 is the logit of the second of two
+            classes, which a member predicts if it is > 0.
+
+    Returns:
+        Labels (n, ...), int32.
+
+    Raises:
+        DTypeError: The logits are not one array of floats.
+        ShapeError: There is no axis of members.
+    """
+    z = _expect_outputs("vote logits", logits, "(members, n, ..., classes)", 3)
+    classes = max(z.shape[-1], 2)
+    # (members, n, ...)
+    predicted = (z[..., 0] > 0).astype(jnp.int32) if z.shape[-1] == 1 else z.argmax(-1)
+    # (members, n, ..., classes) -> (n, ..., classes)
+    counts = jax.nn.one_hot(predicted, classes, dtype=jnp.int32).sum(0, dtype=jnp.int32)
+    return counts.argmax(-1).astype(jnp.int32)
+
+
+def mixture_moments(means: Any, variances: Any = None) -> Moments:
+    """Compute mean and variance of the equal mixture of the members' normal distributions.
+
+    The mean is Σ_m μ_m / M, and the variance Σ_m (σ²_m + μ²_m) / M - mean², computed without
+    cancellation: the mean variance plus the variance of the means. [Lakshminarayanan et al. 2017,
+    arXiv:1612.01474, §2.4]
+
+    Args:
+        means: (members, n, ...).
+        variances: Of the same shape, >= 0; None for members that predict a mean only, whose
+            variance is 0.
+
+    Raises:
+        DTypeError: An array does not hold floats.
+        ShapeError: There is no axis of members, or the shapes differ.
+    """
+    mu = _expect_outputs("mixture_moments means", means, "(members, n, ...)", 2)
+    mean = mu.mean(0)
+    variance = jnp.square(mu - mean[None]).mean(0)
+    if variances is not None:
+        own = _expect_outputs("mixture_moments variances", variances, "(members, n, ...)", 2)
+        if own.shape != mu.shape:
+            advice = "give one variance for each mean"
+            expected = f"the shape of the means {mu.shape}"
+            raise ShapeError("mixture_moments variances", expected, own.shape, advice)
+        variance += own.astype(mu.dtype).mean(0)
+    return Moments(mean, variance)
+
+
+def _expect_outputs(where: str, outputs: Any, shape: str, rank: int) -> Array:
+    """Return outputs of members in float32 at least."""
+    checks.floating(where, outputs)
+    if outputs.ndim < rank or not outputs.shape[0]:
+        advice = "give those of ensemble.predict; of a single network outputs[None]"
+        raise ShapeError(where, shape, outputs.shape, advice)
+    return jnp.asarray(outputs, trees.wide(outputs))

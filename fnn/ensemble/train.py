@@ -1,0 +1,268 @@
+"""Training of the members of an ensemble: independent runs as lanes of one program."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks
+from fnn.ensemble.members import Members, Part, make_part
+from fnn.errors import ConfigError, NonFiniteError
+from fnn.optim import averaged_params
+from fnn.search.execution import group_by_structure
+from fnn.search.lanes import Lanes, Task, prepare_task
+from fnn.train.early_stopping import until_over
+from fnn.train.epoch import Measures, current_order, run_epoch
+from fnn.train.evaluate import update_on_validation, validate
+from fnn.train.figures import FINITE, VALID_LOSS, is_validation
+from fnn.train.inputs import BOOTSTRAP, take_examples
+from fnn.train.measure import count_examples
+from fnn.train.nonfinite import find_fatal_step
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.step import prepare_batch, train_step
+from fnn.types import Data, History, RandomKey, TrainState, Weights
+
+
+class Ensemble(NamedTuple):
+    """The result of the training of an ensemble.
+
+    Attributes:
+        members: The trained members, without those that diverged.
+        history: The figures of all n runs: per step (n, steps), per epoch (n, epochs). With early
+            stopping they are NaN after the end of a run.
+        indices: The run of each member, (members,): the row of its figures.
+        diverged: The first step that was not finite, of each run that diverged, by its index.
+        examples: Indices of the examples that each run was trained on, (n, examples); None
+            without bootstrap.
+    """
+
+    members: Members
+    history: History
+    indices: np.ndarray
+    diverged: dict[int, int]
+    examples: np.ndarray | None
+
+    def __str__(self) -> str:
+        count = len(self.indices)
+        lines = [f"{count} member{'s' if count > 1 else ''} of {count + len(self.diverged)} runs"]
+        for index, step in self.diverged.items():
+            lines.append(f"run {index} diverged at step {step}")
+        for name in sorted(filter(is_validation, self.history), key=VALID_LOSS.__ne__):
+            rows = np.asarray(self.history[name])[self.indices]
+            # Early stopping pads with NaN.
+            last = [row[~np.isnan(row)][-1] for row in rows]
+            lines.append(f"{name} {min(last):.4g} to {max(last):.4g} after the last epoch")
+        return "\n".join(lines)
+
+
+def train(
+    key: RandomKey,
+    recipe: Recipe | Sequence[Recipe],
+    data: Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    n: int | None = None,
+    valid: Data | None = None,
+    bootstrap: bool = False,
+    lanes: int | str = "auto",
+) -> Ensemble:
+    """Train a deep ensemble: n runs that differ in initialization, order, augmentation and noise.
+
+        result = ensemble.train(key, recipe, data, n=5, epochs=20, batch_size=64, valid=valid)
+        outputs = ensemble.predict(result.members, inputs)  # (5, examples, classes)
+
+    Run i is `train.run` with the key fold_in(key, i): to the last bit where runs are computed one
+    after another, to rounding where they are mapped. Hence the runs of n = 3 are the first three of
+    n = 5. A run that diverged, as by the recipe's `on_nonfinite`, is not a member; a warning names
+    it. [Lakshminarayanan et al. 2017, arXiv:1612.01474]
+
+    Args:
+        key: From `jax.random.key`.
+        recipe: The recipe of all members, or a sequence with one for each.
+        data: (inputs, targets), arrays whose first axis is the example.
+        epochs: Passes over the data, >= 1.
+        batch_size: Examples per step.
+        n: Number of members; None for a sequence of recipes, which has their number.
+        valid: (inputs, targets) to evaluate after each epoch; None for no validation.
+        bootstrap: Whether each member is trained on a sample of its own: as many examples as the
+            data has, drawn with replacement [Breiman 1996, "Bagging predictors"]. Data is not
+            copied. Deep ensembles usually do better without.
+        lanes: Number of members that are trained at a time; 1 for one after another; "auto" for the
+            faster of the two by a measurement.
+
+    Raises:
+        ConfigError: An argument is not of the type described here.
+        FnnError: The data does not fit a recipe, as for `train.run`.
+        NonFiniteError: All members diverged.
+    """
+    checks.key("key", key)
+    recipes = _expect_recipes(recipe, n)
+    checks.flag("train bootstrap", bootstrap)
+    groups = group_by_structure(recipes)
+    firsts = [recipes[group[0]] for group in groups]
+    task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
+    # (n,)
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(np.arange(len(recipes)))
+    figures: dict[str, Any] = {}
+    diverged: dict[int, int] = {}
+    trained = []
+    for group in groups:
+        own = [recipes[index] for index in group]
+        weights, rows = _train_group(own, keys[group], task, bootstrap, lanes)
+        for name, values in rows.items():
+            # Recipes of other structures may have other figures.
+            missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
+            blank = np.full((len(recipes), *values.shape[1:]), missing, values.dtype)
+            figures.setdefault(name, blank)[group] = values
+        steps = _diverged_steps(own, rows[FINITE], weights)
+        diverged |= {int(group[place]): step for place, step in steps.items()}
+        trained.append(weights)
+    diverged = dict(sorted(diverged.items()))
+    _expect_members(diverged, len(recipes))
+    kept = np.setdiff1d(np.arange(len(recipes)), list(diverged))
+    parts = [
+        part
+        for group, weights in zip(groups, trained, strict=True)
+        for part in _kept_parts(recipes, group, weights, kept)
+    ]
+    examples = None
+    if bootstrap:
+        examples = np.asarray(jax.vmap(bootstrap_indices, (0, None))(keys, len(task.data[1])))
+    return Ensemble(Members(tuple(parts)), History(figures), kept, diverged, examples)
+
+
+def _expect_recipes(recipe: Any, n: Any) -> list[Recipe]:
+    """Return the recipe of each member; ConfigError if it is not clear how many there are."""
+    if isinstance(recipe, list | tuple) and recipe:
+        if n is not None and checks.whole("train n", n) != len(recipe):
+            advice = "leave n out for a sequence of recipes"
+            raise ConfigError("train n", f"the number of recipes, {len(recipe)}", n, advice)
+        return [expect_recipe("train", one) for one in recipe]
+    expect_recipe("train", recipe)
+    if n is None:
+        raise ConfigError("train n", "the number of members", None, "give n=5")
+    return [recipe] * checks.whole("train n", n)
+
+
+def _expect_members(diverged: dict[int, int], count: int) -> None:
+    """Warn of runs that diverged; NonFiniteError if all did."""
+    if not diverged:
+        return
+    runs = ", ".join(f"{index} at step {step}" for index, step in diverged.items())
+    advice = 'lower the rate; on_nonfinite="skip" leaves such steps out'
+    if len(diverged) == count:
+        error = NonFiniteError("ensemble.train", "a run that stays finite", f"none: {runs}", advice)
+        error.step = min(diverged.values())
+        raise error
+    message = f"ensemble.train: expected finite runs, got non-finite ones: {runs}; {advice}"
+    warnings.warn(message, stacklevel=3)
+
+
+# Runs of one structure.
+
+
+def _train_group(
+    recipes: list[Recipe], keys: jax.Array, task: Task, bootstrap: bool, lanes: int | str
+) -> tuple[Weights, dict[str, np.ndarray]]:
+    """Return the stacked weights of runs, and their figures, (runs, steps) or (runs, epochs)."""
+    epoch = train_on_bootstrap if bootstrap else train_on_all
+    runs = Lanes(recipes[0], task, len(recipes), lanes, own_keys=True, epoch=epoch)
+    states, figures = runs.advance(recipes, runs.start(keys, recipes), task.epochs)
+    states = runs.finish(states)
+    params = jax.vmap(averaged_params)(states.opt_state, states.params)
+    rows = {}
+    for name, values in figures.items():
+        # (runs, epochs, steps) -> (runs, steps)
+        rows[name] = values if is_validation(name) else values.reshape(len(values), -1)
+    return Weights(params, states.state), rows
+
+
+def train_on_all(
+    batch_size: int, recipe: Recipe, train_state: TrainState, data: Data, valid: Data | None
+) -> tuple[TrainState, Measures]:
+    """Train by one epoch; return the figures of each step, and those of validation."""
+
+    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
+        train_state, measured = run_epoch(recipe, train_state, data, batch_size, None, None)
+        return _validate(batch_size, recipe, train_state, measured, valid)
+
+    return until_over(recipe.early_stopping, train)(train_state)
+
+
+def train_on_bootstrap(
+    batch_size: int, recipe: Recipe, train_state: TrainState, data: Data, valid: Data | None
+) -> tuple[TrainState, Measures]:
+    """Train by one epoch on the bootstrap sample of a run, as `train_on_all` on a copy of it."""
+
+    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
+        # Drawn again in each epoch, which takes less time than the order of the examples.
+        sample = bootstrap_indices(train_state.key, count_examples(data))
+        index, order = current_order(train_state, data, batch_size)
+
+        def step(train_state: TrainState, positions: jax.Array) -> tuple[TrainState, Measures]:
+            inputs, targets = take_examples(data, sample[positions])
+            # Augmentation draws by the position, so that copies of an example differ.
+            batch = prepare_batch(recipe, train_state, index, inputs, targets, positions)
+            return train_step(recipe, train_state, *batch)
+
+        train_state, measured = jax.lax.scan(step, train_state, order)
+        return _validate(batch_size, recipe, train_state, measured, valid)
+
+    return until_over(recipe.early_stopping, train)(train_state)
+
+
+def _validate(
+    batch_size: int,
+    recipe: Recipe,
+    train_state: TrainState,
+    measured: Measures,
+    valid: Data | None,
+) -> tuple[TrainState, Measures]:
+    validated = validate(recipe, train_state, valid, batch_size)
+    return update_on_validation(recipe, train_state, validated), measured | validated
+
+
+def bootstrap_indices(key: RandomKey, examples: int) -> jax.Array:
+    """Draw the indices of a sample of all examples with replacement, int32 (examples,).
+
+    Args:
+        key: The key of the run.
+        examples: Number of examples in the data.
+    """
+    own_key = jax.random.fold_in(key, BOOTSTRAP)
+    return jax.random.randint(own_key, (examples,), 0, examples, jnp.int32)
+
+
+def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights) -> dict[int, int]:
+    """Return the step at which each run diverged, by its place among the runs."""
+    has_finite_weights = np.ones(len(recipes), bool)
+    for leaf in jax.tree.leaves(weights):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            per_run = jnp.isfinite(leaf).reshape(len(recipes), -1)
+            has_finite_weights &= np.asarray(per_run.all(1))
+    steps = {}
+    for place, (recipe, flags) in enumerate(zip(recipes, finite, strict=True)):
+        step = find_fatal_step(recipe, flags)
+        if step is None and not has_finite_weights[place]:
+            # With on_nonfinite="ignore"; or the last step overflowed.
+            step = int(np.argmin(np.append(flags, False)))
+        if step is not None:
+            steps[place] = step
+    return steps
+
+
+def _kept_parts(
+    recipes: Sequence[Recipe], group: np.ndarray, weights: Weights, kept: np.ndarray
+) -> list[Part]:
+    """Return the part of the members of a group; none if all of them diverged."""
+    places = np.flatnonzero(np.isin(group, kept))
+    if not places.size:
+        return []
+    if len(places) < len(group):
+        weights = jax.tree.map(lambda leaf: leaf[places], weights)
+    own = group[places]
+    return [make_part([recipes[index] for index in own], weights, np.searchsorted(kept, own))]
