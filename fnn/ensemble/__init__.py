@@ -1,5 +1,6 @@
 """Ensembles of networks, averages of weights, uncertainty and calibration of predictions."""
 
+from fnn.ensemble.statistics import refresh_statistics as refresh_statistics
 from fnn.values.show import public_names as _public_names
 
 __all__ = _public_names(globals())
