@@ -143,8 +143,9 @@ def _average_batches(layer: Layer) -> Layer:
     if any(changed[name] is not part for name, part in inner.items()):
         return layer.replace(**changed)
     # A maker of a user may return the layer of another one.
-    built: Any = layer.built
-    return _average_batches(built) if isinstance(built, Made) else layer
+    returned: Any = layer.built
+    is_made = isinstance(returned, Made)
+    return _average_batches(returned) if is_made else layer
 
 
 def _averaging(norm: Any) -> Layer:

@@ -61,7 +61,7 @@ def evaluate(
         ConfigError: An argument is not of the type described here.
         FnnError: The data does not fit the recipe, as for `train.run`.
     """
-    given = _expect_weights("evaluate", recipe, train_state)
+    given = expect_weights("evaluate", recipe, train_state)
     checks.whole("evaluate batch_size", batch_size)
     draws: Draws = None
     if key is not None:
@@ -98,7 +98,7 @@ def predict(
         ConfigError: An argument is not of the type described here.
         FnnError: The inputs do not fit the recipe, as for `train.run`.
     """
-    given = _expect_weights("predict", recipe, train_state)
+    given = expect_weights("predict", recipe, train_state)
     checks.whole("predict batch_size", batch_size)
     if key is not None:
         checks.key("predict key", key)
@@ -119,14 +119,21 @@ def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:
     Raises:
         ConfigError: An argument is not of the type described here.
     """
-    return _expect_weights("weights", recipe, train_state)
+    return expect_weights("weights", recipe, train_state)
 
 
-def _expect_weights(
+def expect_weights(
     where: str,
     recipe: Recipe,
     train_state: TrainState | Weights,
 ) -> Weights:
+    """Return the weights of a train state, or `Weights` as they are; ConfigError for others.
+
+    Args:
+        where: Name of the function in errors.
+        recipe: From `train.recipe`.
+        train_state: Of a run of this recipe, or `Weights`.
+    """
     expect_recipe(where, recipe, trains=False)
     if isinstance(train_state, Weights):
         checks.not_donated(f"{where} weights", train_state.params)
