@@ -407,6 +407,10 @@ REGISTRY: dict[str, Entry] = {
     "optim.cosine_restarts": Entry({"peak": 0.1, "steps": 3.0, "growth": 1.5, "factor": 0.9}),
     "optim.cyclic": Entry({"peak": 0.1, "steps": 3.0, "shape": "exp_range", "factor": 0.9}),
     "optim.ema": Entry({"optimizer": optim.sgd(0.1)}),
+    # The warm-up decides the first decays, and the largest decay the others.
+    "optim.ema_warmup": Entry(
+        {"decay": 0.9}, values={"decay": (0.3, 0.5), "gamma": (2.0, 3.0), "power": (0.5, 0.7)}
+    ),
     "optim.exponential_decay": Entry({"start": 0.1, "steps": 3.0, "factor": 0.5}),
     "optim.global_norm": Entry(maker=False),
     "optim.inverse_time_decay": Entry({"start": 0.1, "steps": 3.0, "rate": 0.5}),
@@ -419,6 +423,11 @@ REGISTRY: dict[str, Entry] = {
     "optim.lbfgs": Entry(
         values={"curvature": (0.05, 0.9), "sufficient": (0.0001, 0.49)},
         no_slope=("curvature", "sufficient"),
+    ),
+    "optim.lawa": Entry(
+        {"optimizer": optim.sgd(0.1), "every": 1.0, "window": 2},
+        values={"every": (1.0, 2.0)},
+        no_slope=("every",),
     ),
     "optim.linear": Entry({"start": 0.1, "steps": 9.0}),
     # The update is a sign, which has no slope.
@@ -494,6 +503,20 @@ REGISTRY: dict[str, Entry] = {
     "optim.step_decay": Entry({"start": 0.1, "steps": 3.0, "factor": 0.5}, no_slope=("steps",)),
     "optim.stochastic_rounding": Entry(
         {"key": jax.random.key(5), "optimizer": optim.momentum(0.1)}
+    ),
+    "optim.swa": Entry(
+        {"optimizer": optim.sgd(0.1)},
+        values={"start": (0.0, 2.0), "every": (1.0, 2.0)},
+        no_slope=("start", "every"),
+    ),
+    "optim.swa_schedule": Entry(
+        {"peak": 0.1, "start": 10.0, "floor": 0.02},
+        values={"start": (9.0, 12.0), "decay_start": (0.3, 0.5), "decay_end": (0.7, 0.9)},
+    ),
+    "optim.swag": Entry(
+        {"optimizer": optim.sgd(0.1), "rank": 2},
+        values={"start": (0.0, 2.0), "every": (1.0, 2.0)},
+        no_slope=("start", "every"),
     ),
     "optim.table": Entry({"rates": jnp.arange(1.0, 6.0)}),
     "optim.warmup": Entry({"schedule": 0.1, "warmup_steps": 3.0}),

@@ -11,6 +11,7 @@ from fnn.ensemble.members import Member as Member
 from fnn.ensemble.members import Members as Members
 from fnn.ensemble.members import collect as collect
 from fnn.ensemble.members import predict as predict
+from fnn.ensemble.statistics import refresh_statistics as refresh_statistics
 from fnn.ensemble.train import Ensemble as Ensemble
 from fnn.ensemble.train import train as train
 from fnn.values.show import public_names as _public_names

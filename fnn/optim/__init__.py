@@ -52,11 +52,13 @@ from fnn.optim.schedules.decays import piecewise as piecewise
 from fnn.optim.schedules.decays import polynomial as polynomial
 from fnn.optim.schedules.decays import rsqrt as rsqrt
 from fnn.optim.schedules.decays import step_decay as step_decay
+from fnn.optim.schedules.decays import swa_schedule as swa_schedule
 
 # Transforms of optimizers, and functions that read or change their states.
 from fnn.optim.transforms.accumulation import accumulate as accumulate
 from fnn.optim.transforms.averages import averaged_params as averaged_params
 from fnn.optim.transforms.averages import ema as ema
+from fnn.optim.transforms.averages import ema_warmup as ema_warmup
 from fnn.optim.transforms.averages import lookahead as lookahead
 from fnn.optim.transforms.chain import chain as chain
 from fnn.optim.transforms.gradients import adaptive_clip as adaptive_clip
@@ -73,6 +75,9 @@ from fnn.optim.transforms.partition import partition as partition
 from fnn.optim.transforms.plateau import observe_loss as observe_loss
 from fnn.optim.transforms.plateau import plateau as plateau
 from fnn.optim.transforms.sam import sam as sam
+from fnn.optim.transforms.snapshots import lawa as lawa
+from fnn.optim.transforms.snapshots import swa as swa
+from fnn.optim.transforms.snapshots import swag as swag
 from fnn.optim.transforms.updates import project as project
 from fnn.optim.transforms.updates import scale_by_depth as scale_by_depth
 from fnn.optim.transforms.updates import weight_decay as weight_decay

@@ -155,7 +155,7 @@ def _average_micro_batches(
     """
     # One key per step; each micro-batch folds in its index.
     key = derive_key(train_state, NOISE, train_state.step)
-    count = _count_micro_batches(count_examples(targets), recipe.micro_batch_size)
+    count = count_micro_batches(count_examples(targets), recipe.micro_batch_size)
     if count == 1:
         return function(train_state.state, key, inputs, targets)
 
@@ -199,7 +199,7 @@ def _average_micro_batches(
     return value, ForwardResult(per_example, penalty, state)
 
 
-def _count_micro_batches(examples: int, max_size: int | None) -> int:
+def count_micro_batches(examples: int, max_size: int | None) -> int:
     """Return the smallest number of equal micro-batches with at most max_size examples each."""
     if max_size is None:
         return 1

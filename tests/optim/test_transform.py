@@ -25,6 +25,7 @@ TRANSFORMS = {
     "clip_by_global_norm": lambda inner: optim.clip_by_global_norm(inner, 0.5),
     "clip_by_value": lambda inner: optim.clip_by_value(inner, 0.1),
     "ema": partial(optim.ema, decay=0.9),
+    "lawa": partial(optim.lawa, every=2, window=2),
     "lookahead": lambda inner: optim.lookahead(inner, steps=2),
     "loss_scale": lambda inner: optim.loss_scale(inner, 8.0),
     "noise": partial(optim.noise, KEY),
@@ -33,6 +34,8 @@ TRANSFORMS = {
     "project": lambda inner: optim.project(inner, objective.max_norm(1.0)),
     "scale_by_depth": lambda inner: optim.scale_by_depth(inner, 0.5, paths=("*bias", "*kernel")),
     "skip_nonfinite": optim.skip_nonfinite,
+    "swa": partial(optim.swa, every=2),
+    "swag": partial(optim.swag, rank=2),
     "weight_decay": lambda inner: optim.weight_decay(inner, 0.1, decoupled=False),
 }
 ANY_TREE = {
@@ -91,7 +94,8 @@ def test_a_step_adds_the_updates_to_the_parameters(transform):
 
 
 @pytest.mark.parametrize(
-    "name", ["adaptive_clip", "centralize", "clip_by_global_norm", "ema", "noise", "partition"]
+    "name",
+    ["adaptive_clip", "centralize", "clip_by_global_norm", "ema", "noise", "partition", "swag"],
 )
 def test_transforms_that_keep_updates_step_in_place(name):
     """The step of the transform calls the step, not the update, of the inner optimizer."""

@@ -64,6 +64,10 @@ CASES = {
     ),
     "polynomial": (optim.polynomial(0.3, steps=40, exponent=1.7, floor=0.1), 0.1 + 0.2 * LEFT**1.7),
     "linear": (optim.linear(0.3, steps=40, floor=0.1), 0.1 + 0.2 * LEFT),
+    "swa_schedule": (
+        optim.swa_schedule(0.3, start=40, floor=0.1),
+        0.3 - 0.2 * np.clip((T / 40 - 0.5) / 0.4, 0, 1),
+    ),
     "piecewise": (
         optim.piecewise([0.3, 0.1, 0.2], boundaries=[5, 20]),
         np.select([T < 5, T < 20], [0.3, 0.1], 0.2),
@@ -415,6 +419,11 @@ INVALID = [
         "polynomial exponent: expected",
     ),
     (lambda: optim.linear(0.1, steps=-5), ConfigError, "linear steps: expected"),
+    (
+        lambda: optim.swa_schedule(0.1, start=9, floor=0.0, decay_start=0.9, decay_end=0.5),
+        ConfigError,
+        "swa_schedule decay_end: expected at least decay_start=0.9, got 0.5",
+    ),
     (
         lambda: optim.piecewise([0.1], boundaries=[5]),
         ConfigError,

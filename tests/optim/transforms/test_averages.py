@@ -103,6 +103,76 @@ def test_ema_decay_out_of_range_raises():
         optim.ema(optim.sgd(0.1), 1.0)
 
 
+# Decays that change along the run.
+
+
+@float64
+@pytest.mark.parametrize(
+    ("power", "steps", "wanted"),
+    [
+        (2 / 3, 31_622, 0.999),
+        (2 / 3, 1e6, 0.9999),
+        (3 / 4, 10_000, 0.999),
+        (3 / 4, 215_443, 0.9999),
+    ],
+)
+def test_the_warmup_reaches_the_decays_of_timm(power, steps, wanted):
+    decay = optim.ema_warmup(0.99999, power=power)
+    np.testing.assert_allclose(1 - decay(steps), 1 - wanted, rtol=1e-4)
+    assert optim.ema_warmup(0.99, power=power)(steps) == 0.99
+    assert decay(0) == 0
+
+
+@float64
+@pytest.mark.parametrize("debias", [True, False])
+def test_an_average_with_warmup_follows_the_rule_of_timm(debias):
+    params, grads = problem(6)
+    decay = optim.ema_warmup(0.5, gamma=2.0, power=0.8)
+    got, opt_state = follow(optim.ema(optim.sgd(0.1), decay, debias=debias), params, grads)
+    mean = params
+    for step in range(6):
+        now = min(1 - (1 + step / 2) ** -0.8, 0.5)
+        mean = jax.tree.map(lambda a, p, d=now: d * a + (1 - d) * p, mean, at(got, step))
+    chex.assert_trees_all_close(optim.averaged_params(opt_state, at(got, -1)), mean, rtol=1e-12)
+
+
+@float64
+def test_a_warmup_of_power_one_gives_the_plain_mean():
+    params, grads = problem(7)
+    decay = optim.ema_warmup(0.9999, power=1.0)
+    got, opt_state = follow(optim.ema(optim.momentum(0.1), decay), params, grads)
+    mean = jax.tree.map(lambda leaf: leaf.mean(0), got)
+    chex.assert_trees_all_close(optim.averaged_params(opt_state, at(got, -1)), mean, rtol=1e-12)
+
+
+@float64
+@pytest.mark.torch
+@pytest.mark.parametrize("decay", [None, 0.8])
+def test_averages_are_those_of_torch(decay):
+    import torch
+    from torch.optim import swa_utils
+
+    params, grads = problem(6)
+    if decay is None:
+        optimizer, multi = optim.swa(optim.sgd(0.1)), None
+    else:
+        # torch copies the first params that it is given.
+        optimizer = optim.ema(optim.sgd(0.1), lambda count: jnp.where(count == 0, 0.0, decay))
+        multi = swa_utils.get_ema_multi_avg_fn(decay)
+    got, opt_state = follow(optimizer, params, grads)
+    leaves = jax.tree.leaves(got)
+    model = torch.nn.ParameterList([torch.tensor(np.array(leaf[0])) for leaf in leaves])
+    averaged = swa_utils.AveragedModel(model, multi_avg_fn=multi)
+    for step in range(6):
+        with torch.no_grad():
+            for parameter, leaf in zip(model, leaves, strict=True):
+                parameter.copy_(torch.tensor(np.array(leaf[step])))
+        averaged.update_parameters(model)
+    average = jax.tree.leaves(optim.averaged_params(opt_state, at(got, -1)))
+    for ours, theirs in zip(average, averaged.module, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12)
+
+
 # Lookahead.
 
 
