@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import DTypeError, ShapeError
 
 
@@ -31,15 +31,11 @@ def overlap(inputs: Any, others: Any) -> int:
     """
     first = _arrays("overlap inputs", inputs)
     second = _arrays("overlap others", others)
-    kinds = [[(array.dtype, array.shape[1:]) for array in arrays] for arrays in (first, second)]
-    if jax.tree.structure(inputs) != jax.tree.structure(others) or kinds[0] != kinds[1]:
-        shown = [", ".join(f"{dtype} {shape}" for dtype, shape in kind) for kind in kinds]
-        raise ShapeError(
-            "overlap others",
-            f"examples like those of inputs, {shown[0]}",
-            shown[1],
-            "prepare both alike",
-        )
+    own_kind = _kind(first)
+    kind = _kind(second)
+    if list(trees.named_leaves(inputs)) != list(trees.named_leaves(others)) or kind != own_kind:
+        expected = f"examples like those of inputs, {own_kind}"
+        raise ShapeError("overlap others", expected, kind, "prepare both alike")
     known = set(_digests(second))
     return sum(digest in known for digest in _digests(first))
 
@@ -55,6 +51,11 @@ def _arrays(where: str, inputs: Any) -> list[np.ndarray]:
         shapes = [np.shape(leaf) for leaf in leaves]
         raise ShapeError(where, "arrays with a first axis of examples", shapes, "give inputs alone")
     return arrays
+
+
+def _kind(arrays: list[np.ndarray]) -> str:
+    """Return dtype and shape of an example as text."""
+    return ", ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
 
 
 def _digests(arrays: list[np.ndarray]) -> list[bytes]:

@@ -37,7 +37,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> Scaling:
     Use data on which the network was not trained: it is too confident there, and T would be too
     small; `calibrate` can check that. There is no T for logits that are right for every example,
     since the loss falls for T → 0, and none for logits worse than a uniform guess, where it falls
-    for T → ∞. Both are errors; within jax.jit, T is then a very small or large number.
+    for T → ∞. Both are errors; within jax.jit, T is then some number where the loss is nearly flat.
 
     Args:
         logits: (n, ..., classes); or of one output, (n, 1) or (n,). Of an ensemble, the logarithm
@@ -268,14 +268,14 @@ class Bracket(NamedTuple):
         low: A point where the slope of the loss is < 0, or the end of the interval.
         high: A point where it is > 0, or the other end.
         x: The next point.
-        count: Number of points so far.
+        steps: Number of points so far.
         is_done: Whether the last step was within rounding.
     """
 
     low: Scalar
     high: Scalar
     x: Scalar
-    count: Array
+    steps: Array
     is_done: Array
 
 
@@ -299,18 +299,18 @@ def _solve_temperature(margins: Array) -> Scalar:
         x = jnp.where(is_inside, newton, (low + high) / 2)
         rounding = 4 * jnp.finfo(x.dtype).eps
         is_done = jnp.abs(x - bracket.x) <= rounding * jnp.maximum(1, jnp.abs(x))
-        return Bracket(low, high, x, bracket.count + 1, is_done)
+        return Bracket(low, high, x, bracket.steps + 1, is_done)
 
     zero = jnp.zeros((), margins.dtype)
     start = Bracket(
         low=jnp.log(jnp.full_like(zero, LEAST)),
         high=jnp.log(jnp.full_like(zero, MOST)),
         x=zero,
-        count=jnp.int32(0),
+        steps=jnp.int32(0),
         is_done=jnp.zeros((), bool),
     )
     last = jax.lax.while_loop(
-        lambda bracket: ~bracket.is_done & (bracket.count < NEWTON_STEPS), step, start
+        lambda bracket: ~bracket.is_done & (bracket.steps < NEWTON_STEPS), step, start
     )
     return jnp.exp(last.x) * jnp.where(jnp.isnan(margins).any(), jnp.nan, 1)
 
@@ -370,7 +370,7 @@ class Descent(NamedTuple):
         best: The point of the least loss.
         value: The least loss.
         stalled: Number of steps since the loss was last lowered.
-        count: Number of steps.
+        steps: Number of steps.
         is_flat: Whether the gradient is 0 to rounding.
     """
 
@@ -379,7 +379,7 @@ class Descent(NamedTuple):
     best: Any
     value: Scalar
     stalled: Array
-    count: Array
+    steps: Array
     is_flat: Array
 
 
@@ -402,12 +402,12 @@ def _minimize(loss: Callable[[Any], Scalar], start: Any) -> Any:
             best=best,
             value=jnp.where(is_lower, value, descent.value),
             stalled=jnp.where(is_lower, 0, descent.stalled + 1),
-            count=descent.count + 1,
+            steps=descent.steps + 1,
             is_flat=jnp.stack(slopes).max() <= SLOPE,
         )
 
     def continues(descent: Descent) -> Array:
-        is_open = (descent.stalled < STALLED) & (descent.count < LBFGS_STEPS)
+        is_open = (descent.stalled < STALLED) & (descent.steps < LBFGS_STEPS)
         return is_open & ~descent.is_flat
 
     value = jnp.full_like(loss(start), jnp.inf)
@@ -418,7 +418,7 @@ def _minimize(loss: Callable[[Any], Scalar], start: Any) -> Any:
         best=start,
         value=value,
         stalled=zero,
-        count=zero,
+        steps=zero,
         is_flat=jnp.zeros((), bool),
     )
     return jax.lax.while_loop(continues, step, descent).best

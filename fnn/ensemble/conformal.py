@@ -74,11 +74,11 @@ def _rank(n: int, alpha: Number) -> Any:
     """Return ⌈(n + 1)(1 - α)⌉, in which rounding must not reach the next integer."""
     if checks.is_concrete(alpha):
         # In decimal digits, a float32 of 0.1 is meant as 0.1.
-        exact = (n + 1) * (1 - float(str(np.asarray(alpha))))
-        return max(1, math.ceil(exact - 1e-9 * (n + 1)))
-    real = jnp.asarray(alpha, jnp.result_type(float))
-    exact = (n + 1) * (1 - real)
-    rank = jnp.ceil(exact - 4 * jnp.finfo(real.dtype).eps * (n + 1))
+        known = float(str(np.asarray(alpha)))
+        return max(1, math.ceil((n + 1) * (1 - known - 1e-9)))
+    traced = jnp.asarray(alpha, jnp.result_type(float))
+    rounding = 4 * jnp.finfo(traced.dtype).eps
+    rank = jnp.ceil((n + 1) * (1 - traced - rounding))
     return rank.clip(1, n + 1).astype(jnp.int32)
 
 

@@ -38,7 +38,7 @@ def read_logits(
             name,
             "(members, n, ..., classes)",
             logits.shape,
-            "stack the outputs of the members, as in jnp.stack(outputs); of one network, logits[None]",
+            "stack the outputs of the members, jnp.stack(outputs); of one network, logits[None]",
         )
     if logits.ndim < 2 or not logits.size:
         raise ShapeError(

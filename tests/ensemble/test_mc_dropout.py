@@ -1,7 +1,6 @@
 """Monte Carlo dropout against the moments of a linear map, and its keys and modes."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -89,7 +88,9 @@ def test_without_dropping_the_outputs_are_those_of_evaluation():
     np.testing.assert_array_equal(samples.var(0), 0)
 
 
-@pytest.mark.parametrize("layer", [nn.channel_dropout(0.5), nn.drop_path(0.5)], ids=lambda x: x.name)
+@pytest.mark.parametrize(
+    "layer", [nn.channel_dropout(0.5), nn.drop_path(0.5)], ids=lambda x: x.name
+)
 def test_other_noise_is_drawn_too(layer):
     recipe, weights = made(nn.chain(nn.dense(8), nn.residual(layer), nn.dense(1)))
     samples = ensemble.mc_dropout(jax.random.key(0), recipe, weights, INPUTS, n=8)

@@ -11,7 +11,7 @@ from fnn import ensemble, lab
 from fnn.errors import ConfigError, DTypeError, ShapeError
 
 SCALINGS = [
-    ensemble.temperature(1.75),
+    ensemble.temperature(jnp.float32(1.75)),
     ensemble.vector_scaling(jnp.array([1.0, 0.5]), jnp.array([0.1, -0.1])),
     ensemble.matrix_scaling(jnp.array([[1.0, 0.25], [0, 1]]), jnp.array([0.1, -0.1])),
 ]
@@ -25,7 +25,7 @@ def test_a_scaling_is_a_value(scaling, tmp_path):
     np.testing.assert_array_equal(jax.jit(lambda one, z: one(z))(scaling, LOGITS), scaling(LOGITS))
     lab.save(tmp_path / "saved", {"scaling": scaling})
     blank = jax.tree.map(jnp.zeros_like, scaling)
-    assert lab.load(tmp_path / "saved", like={"scaling": blank})["scaling"] == scaling
+    assert lab.restore(tmp_path / "saved", {"scaling": blank})["scaling"] == scaling
 
 
 def test_scalings_are_the_formulas():
