@@ -294,6 +294,7 @@ REGISTRY: dict[str, Entry] = {
     "objective.binary_focal": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.integers(0, 2, (BATCH, 4)))
     ),
+    "objective.brier": Entry(maker=False),
     "objective.calibration_error": Entry(),
     "objective.class_report": Entry(no_slope=("threshold",)),
     "objective.class_weighted": Entry({"loss": objective.cross_entropy, "weights": (1.0, 2.0)}),

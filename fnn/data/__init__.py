@@ -5,6 +5,7 @@ from fnn.data.batches import batches as batches
 from fnn.data.batches import weighted_batches as weighted_batches
 from fnn.data.class_weights import class_weights as class_weights
 from fnn.data.digest import digest as digest
+from fnn.data.overlap import overlap as overlap
 from fnn.data.preprocessing import Fitted as Fitted
 from fnn.data.preprocessing import normalize as normalize
 from fnn.data.preprocessing import standardize as standardize

@@ -23,6 +23,7 @@ from fnn.objective.metrics.dataset import perplexity as perplexity
 from fnn.objective.metrics.dataset import r2 as r2
 from fnn.objective.metrics.per_example import accuracy as accuracy
 from fnn.objective.metrics.per_example import binary_accuracy as binary_accuracy
+from fnn.objective.metrics.per_example import brier as brier
 from fnn.objective.metrics.per_example import top_k as top_k
 from fnn.objective.multi_task import multi_task as multi_task
 from fnn.objective.regression import absolute_error as absolute_error

@@ -6,36 +6,53 @@ from jax import Array
 
 from fnn import checks
 from fnn.objective.classification import cross_entropy
+from fnn.objective.metrics.bins import BINNINGS, bin_indices, bin_sums
 from fnn.objective.metrics.labels import IGNORED, UNKNOWN, predict_class, read_classes, spread
 from fnn.objective.targets import expect_pair, ignored_label
 from fnn.objective.weights import as_weighted
 from fnn.types import LossFunction, Metric, Weighted
 from fnn.values import maker
 
+NORMS = ("mean", "max")
 Pair = tuple[Array, Array]
 # Confidence, whether the prediction is right, and whether the example counts, each (n, ...).
 Confidences = tuple[Array, Array, Array]
 
 
 @maker
-def calibration_error(*, bins: int = 15, ignore: int | None = None) -> Metric:
+def calibration_error(
+    *,
+    bins: int = 15,
+    norm: str = "mean",
+    binning: str = "width",
+    ignore: int | None = None,
+) -> Metric:
     """Expected calibration error (ECE), Σ_b |B_b| / n |accuracy(B_b) - confidence(B_b)|.
 
-    The confidence is the largest probability; bin b holds those in (b / bins, (b + 1) / bins]. The
-    metric takes logits (n, ..., classes) and integer labels (n, ...) or probabilities; a network
-    with one output, (n, ..., 1) or (n,), has two classes. A label out of range makes it NaN, unless
-    the weight is 0 [Guo et al. 2017, arXiv:1706.04599].
+    The confidence is the largest probability; bin b holds those in (b / bins, (b + 1) / bins]. A
+    confidence of 1 is therefore in the last bin. The metric takes logits (n, ..., classes) and
+    integer labels (n, ...) or probabilities; a network with one output, (n, ..., 1) or (n,), has
+    two classes. A label out of range makes it NaN, unless the weight is 0
+    [Guo et al. 2017, arXiv:1706.04599].
 
     Args:
         bins: Number of bins, at least 1; 15 is that of the paper.
+        norm: "mean" for the mean over examples; "max" for the largest difference of a bin, the
+            maximum calibration error. A bin of few examples can decide the latter.
+        binning: "width" for bins of equal width; "mass" for bins of equally many examples, the
+            adaptive calibration error [Nixon et al. 2019, arXiv:1904.01685]. Equal confidences are
+            then in one bin.
         ignore: Label that does not count, such as 255 for pixels without a class.
 
     Raises:
-        ConfigError: `bins` is not a whole number >= 1, or `ignore` is not a whole number.
+        ConfigError: `bins` is not a whole number >= 1, `norm` or `binning` is not one of its
+            values, or `ignore` is not a whole number.
         DTypeError: When called, the logits are not floats, or the labels are neither.
         ShapeError: When called, the shapes do not fit.
     """
     checks.whole("calibration_error bins", bins)
+    checks.choice("calibration_error norm", norm, NORMS)
+    checks.choice("calibration_error binning", binning, BINNINGS)
     ignore = ignored_label("calibration_error ignore", ignore)
 
     def per_example(logits: Array, labels: Array) -> Confidences:
@@ -56,18 +73,17 @@ def calibration_error(*, bins: int = 15, ignore: int | None = None) -> Metric:
         confidence, is_right, counts = statistics
         spread_weights = spread(weights, confidence)
         each = jnp.where(counts, spread_weights, 0)  # (n, ...)
-        # Bins are closed above, hence ceil; a confidence of 0 belongs to the first.
-        number = jnp.ceil(confidence * bins) - 1
-        index = number.astype(jnp.int32)
-        index = index.clip(0, bins - 1)
+        index = bin_indices(confidence, each, bins, binning)
         # |B| (accuracy - confidence) is the sum of these gaps over the bin.
         right = is_right.astype(confidence.dtype)
         differences = right - confidence
         gaps = _weighted(each, differences)
-        empty = jnp.zeros(bins, gaps.dtype)
-        totals = empty.at[index].add(gaps)  # (bins,)
-        error = jnp.abs(totals).sum()
-        return error / each.sum()
+        totals = bin_sums(index, gaps, bins)  # (bins,)
+        if norm == "mean":
+            return jnp.abs(totals).sum() / each.sum()
+        sizes = bin_sums(index, each, bins)
+        # An empty bin has the gap 0.
+        return jnp.abs(totals / jnp.where(sizes == 0, 1, sizes)).max()
 
     return Metric(per_example, reduce, mode="min")
 

@@ -101,6 +101,43 @@ def binary_accuracy(
     return Loss(binary_accuracy, couples_examples=False, mode="max")
 
 
+@loss(mode="min")
+def brier(
+    logits: Logits,
+    labels: Labels | Probabilities,
+    *,
+    ignore: int | None = None,
+) -> PerExample | Weighted:
+    """Brier score, Σ_c (p_c - [c = label])² with p = softmax(logits), from 0 to 2.
+
+    It is a proper score: its expectation is least for the true probabilities. For two classes it is
+    2 (p - y)², twice the score of one probability. A label that is not a class makes it NaN
+    [Brier 1950; for several classes, the original definition].
+
+    Args:
+        logits: (..., classes); or of one output, (..., 1) or (n,).
+        labels: As for accuracy.
+        ignore: Label that does not count, as for accuracy.
+
+    Raises:
+        ConfigError: `ignore` is not a whole number.
+        DTypeError: The logits are not floats, or the labels are neither.
+        ShapeError: The shapes do not fit, or there are no examples.
+    """
+    ignore = ignored_label("brier ignore", ignore)
+    rows, truth = read_classes(logits, labels, ignore=ignore)
+    p = jax.nn.softmax(rows)  # (..., classes)
+    # A row of 0 for codes that are not classes.
+    targets = jax.nn.one_hot(truth, rows.shape[-1], dtype=p.dtype)
+    scores = jnp.square(p - targets).sum(-1)
+    values = jnp.where(truth == UNKNOWN, jnp.nan, scores)
+    if ignore is None:
+        return values
+    counts = truth != IGNORED
+    # Logits of padding may be NaN.
+    return Weighted(jnp.where(counts, values, 0), counts.astype(values.dtype))
+
+
 @maker
 def top_k(k: int, *, ignore: int | None = None) -> Loss:
     """Top-k accuracy: 1 where the true class has one of the k largest logits, else 0.

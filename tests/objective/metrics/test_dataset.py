@@ -30,6 +30,59 @@ def by_bins(confidence, right, bins):
     return total
 
 
+def rows_of(confidence, classes=4):
+    """Logits whose largest probability, that of class 0, is the confidence."""
+    p = np.float64(confidence)[:, None]
+    rest = np.maximum((1 - p) / (classes - 1), 1e-300).repeat(classes - 1, 1)
+    return jnp.float32(np.log(np.concatenate([p, rest], 1)))
+
+
+@pytest.mark.parametrize(
+    "confidence, right, bins, wanted",
+    [
+        ([0.95, 1], [1, 0], 10, 0.475),
+        ([0.95, 0.85, 0.85, 0.55, 0.35, 1, 1 / 3], [1, 1, 0, 0, 1, 1, 0], 10, 0.230952),
+        ([0.95, 0.85, 0.85, 0.55, 0.35, 1, 1 / 3], [1, 1, 0, 0, 1, 1, 0], 15, 0.326190),
+        ([0.75] * 8, [1, 1, 1, 0] * 2, 15, 0),
+    ],
+)
+def test_the_calibration_error_has_bins_closed_above(confidence, right, bins, wanted):
+    """Confidence 1 is in the last bin, and 1/3 = 5/15 in the fifth of 15."""
+    labels = jnp.array(right) == 0
+    got = calibration_error(bins=bins)(rows_of(confidence), labels.astype(int))
+    np.testing.assert_allclose(got, wanted, atol=2e-6)
+
+
+def test_the_maximum_calibration_error_is_that_of_one_bin():
+    confidence, right = [0.95, 1, 0.35, 0.85], [1, 0, 1, 1]
+    labels = (jnp.array(right) == 0).astype(int)
+    got = calibration_error(bins=10, norm="max")(rows_of(confidence), labels)
+    np.testing.assert_allclose(got, 0.65, rtol=1e-5)
+
+
+def test_bins_of_equal_mass_have_equally_many_examples():
+    draw = np.random.default_rng(0)
+    confidence = 0.3 + 0.7 * draw.permutation(30) / 30
+    right = draw.integers(0, 2, 30)
+    labels = (jnp.array(right) == 0).astype(int)
+    order = confidence.argsort().reshape(5, 6)
+    gaps = right[order].mean(1) - confidence[order].mean(1)
+    for norm, wanted in (("mean", abs(gaps).mean()), ("max", abs(gaps).max())):
+        metric = calibration_error(bins=5, binning="mass", norm=norm)
+        np.testing.assert_allclose(jitted(metric)(rows_of(confidence), labels), wanted, rtol=1e-4)
+
+
+def test_equal_confidences_are_in_one_bin_of_equal_mass():
+    """Otherwise the error would depend on the order of the examples."""
+    logits = rows_of([0.6] * 6 + [0.9] * 2)
+    labels = jnp.array([0, 0, 0, 1, 1, 1, 0, 0])
+    metric = jitted(calibration_error(bins=4, binning="mass"))
+    np.testing.assert_allclose(metric(logits, labels), (6 * 0.1 + 2 * 0.1) / 8, rtol=1e-5)
+    np.testing.assert_allclose(
+        metric(logits[::-1], labels[::-1]), metric(logits, labels), rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize("bins", [1, 5, 15])
 def test_the_calibration_error_equals_the_formula_of_the_paper(bins):
     draw = np.random.default_rng(bins)
@@ -138,6 +191,7 @@ def regression_problem(draw, n):
 METRICS = {
     "roc_auc": (auc, binary_problem),
     "calibration_error": (jitted(calibration_error()), binary_problem),
+    "equal_mass": (jitted(calibration_error(bins=3, binning="mass", norm="max")), binary_problem),
     "perplexity": (jitted(perplexity()), binary_problem),
     "r2": (r_squared, regression_problem),
 }
@@ -192,6 +246,16 @@ def test_they_compute_in_float32_at_least(name, dtype):
 
 ERRORS = {
     "bins": (lambda: calibration_error(bins=0), ConfigError, "calibration_error bins: expected"),
+    "norm": (
+        lambda: calibration_error(norm="l1"),
+        ConfigError,
+        "calibration_error norm: expected one of mean, max",
+    ),
+    "binning": (
+        lambda: calibration_error(binning="adaptive"),
+        ConfigError,
+        "calibration_error binning: expected one of width, mass",
+    ),
     "scores": (
         lambda: roc_auc()(jnp.ones((2, 3, 4)), jnp.ones(2, int)),
         ShapeError,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, brier_score_loss, top_k_accuracy_score
 
 from fnn.errors import ConfigError, DTypeError, ShapeError
-from fnn.objective import accuracy, binary_accuracy, top_k
+from fnn.objective import accuracy, binary_accuracy, brier, top_k
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -45,6 +46,19 @@ def test_uint8_labels_work_with_many_classes():
     logits[[0, 1, 2], [255, 299, 44]] = 1
     values = accuracy(jnp.array(logits), jnp.array([255, 43, 44], jnp.uint8))
     np.testing.assert_array_equal(values, [1, 0, 1])
+
+
+def test_the_brier_score_is_the_formula_and_twice_that_of_one_probability():
+    draw = np.random.default_rng(0)
+    logits, labels = np.float32(draw.normal(size=(20, 4))), draw.integers(0, 4, 20)
+    wanted = np.square(softmax(np.float64(logits), -1) - np.eye(4)[labels]).sum(-1)
+    np.testing.assert_allclose(brier(logits, labels), wanted, rtol=1e-5)
+    z, answers = logits[:, :1], labels % 2
+    one = brier_score_loss(answers, 1 / (1 + np.exp(-np.float64(z[:, 0]))))
+    np.testing.assert_allclose(brier(z, answers).mean(), 2 * one, rtol=1e-5)
+    assert np.isnan(brier(logits, np.full(20, 4))).all()
+    weighed = brier(jnp.array(logits).at[3].set(jnp.nan), jnp.array(labels).at[3].set(9), ignore=9)
+    assert (weighed.weights == 0).sum() == 1 and np.isfinite(weighed.values).all()
 
 
 def test_accuracy_of_a_label_out_of_range_is_zero():

@@ -1,0 +1,123 @@
+"""Logits and labels as the functions of this package read them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks, trees
+from fnn.errors import DTypeError, LabelError, NonFiniteError, ShapeError
+from fnn.objective.metrics.labels import UNKNOWN, Classes, read_classes
+from fnn.objective.targets import SUM_TOLERANCE, expect_floats
+
+
+def read_logits(
+    where: str,
+    logits: Any,
+    *,
+    members: bool = False,
+) -> jax.Array:
+    """Return logits (..., classes) of two classes or more, in float32 at least.
+
+    A network with one output decides between two classes: its logit z becomes (0, z).
+
+    Args:
+        where: Name of the function in errors.
+        logits: (n, ..., classes); with `members`, (members, n, ..., classes).
+        members: Whether there is a first axis of members.
+
+    Raises:
+        DTypeError: The logits are not one array of floats, or are probabilities.
+        ShapeError: There is no axis of members, or no example.
+    """
+    name = f"{where} logits"
+    expect_floats(name, logits)
+    if members and logits.ndim < 3:
+        raise ShapeError(
+            name,
+            "(members, n, ..., classes)",
+            logits.shape,
+            "stack the outputs of the members, jnp.stack(outputs); of one network, logits[None]",
+        )
+    if logits.ndim < 2 or not logits.size:
+        raise ShapeError(
+            name,
+            "(n, ..., classes) with at least one example",
+            logits.shape,
+            "give the outputs of train.predict; of one number an example, logits[:, None]",
+        )
+    z = jnp.asarray(logits, trees.wide(logits))
+    if z.shape[-1] == 1:
+        return jnp.concatenate([jnp.zeros_like(z), z], -1)
+    _expect_no_probabilities(name, z)
+    return z
+
+
+def _expect_no_probabilities(where: str, z: jax.Array) -> None:
+    """Raise DTypeError if all rows are distributions: the softmax of probabilities is nearly flat.
+
+    Logits whose rows all lie in [0, 1] and sum to 1 do not occur in practice.
+    """
+    if not checks.is_concrete(z):
+        return
+    sums = jnp.abs(z.sum(-1) - 1) < SUM_TOLERANCE
+    if bool((sums & (z >= 0).all(-1)).all()):
+        raise DTypeError(
+            where,
+            "logits",
+            "probabilities: every row is in [0, 1] and sums to 1",
+            "give their logarithm, jnp.log(probabilities)",
+        )
+
+
+def read_examples(
+    where: str,
+    logits: Any,
+    labels: Any,
+) -> Classes:
+    """Return logits (n, classes) and labels int32 (n,) of all examples and positions.
+
+    A label that is not a class is an error where it is known, and UNKNOWN where it is traced.
+
+    Args:
+        where: Name of the function in errors.
+        logits: (n, ..., classes) of two classes or more; or of one output, (n, ..., 1) or (n,).
+        labels: Integers (n, ...), or probabilities as for `objective.accuracy`.
+
+    Raises:
+        DTypeError: The logits are not floats, or are probabilities, or the labels do not fit.
+        ShapeError: The shapes do not fit, or there are no examples.
+        NonFiniteError: A logit is NaN or infinite.
+        LabelError: A label is not a class.
+    """
+    expect_floats(f"{where} logits", logits)
+    if np.ndim(labels) and np.ndim(logits) == np.ndim(labels) + 2:
+        raise ShapeError(
+            f"{where} logits",
+            f"(n, classes) for labels {np.shape(labels)}",
+            logits.shape,
+            "combine the members first; their mean probabilities have the logits jnp.log(p)",
+        )
+    rows, truth = read_classes(jnp.asarray(logits), labels)
+    if logits.shape[-1:] != (1,) and logits.ndim > 1:
+        _expect_no_probabilities(f"{where} logits", rows)
+    if checks.is_concrete(rows) and not bool(jnp.isfinite(rows).all()):
+        raise NonFiniteError(
+            f"{where} logits",
+            "finite numbers",
+            "NaN or inf",
+            "leave these examples out",
+        )
+    if checks.is_concrete(truth):
+        wrong = np.argwhere(np.asarray(truth) == UNKNOWN)
+        if wrong.size:
+            index = tuple(wrong[0].tolist())
+            raise LabelError(
+                f"{where} labels",
+                f"0 <= label < {rows.shape[-1]}",
+                f"{np.asarray(labels)[index]} at index {', '.join(map(str, index))}",
+                "leave out examples without a class",
+            )
+    # (n, ..., classes) -> (n, classes) and (n, ...) -> (n,)
+    return Classes(rows.reshape(-1, rows.shape[-1]), truth.reshape(-1))

@@ -1,0 +1,128 @@
+"""Monte Carlo dropout: samples of the outputs with dropout on and batch norm in evaluation mode."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn import checks, nn
+from fnn.errors import ConfigError
+from fnn.train.evaluate import map_batches, weights
+from fnn.train.inputs import validate_inputs
+from fnn.train.programs import per_recipe
+from fnn.train.recipe import Recipe
+from fnn.types import RandomKey, Step, TrainState, Weights
+from fnn.xla import subjaxprs
+
+DRAWS = ("random_bits", "threefry2x32")  # primitives that draw random numbers
+
+
+def mc_dropout(
+    key: RandomKey,
+    recipe: Recipe,
+    train_state: TrainState | Weights,
+    inputs: Any,
+    *,
+    n: int,
+    batch_size: int = 256,
+) -> Any:
+    """Draw samples of the outputs with the noise of training: Monte Carlo dropout.
+
+    Layers without a state act as in training: dropout, channel dropout, stochastic depth, dropout
+    of weights and of attention, and layers that sample. Layers with a state, such as batch norm,
+    act as in evaluation, by their running statistics; so do parts within `nn.inference`. Every
+    sample and example has its own mask. `nn.drop_connect` draws the weights once for the examples
+    of a batch, as in training.
+
+    All samples are one compiled program. Sample i depends on key, i and batch_size alone, so that
+    more samples begin with the same ones. Pass the samples to `entropy_decomposition` or
+    `variance_decomposition` as members [Gal & Ghahramani 2016, arXiv:1506.02142].
+
+    Args:
+        key: Key of the draws.
+        recipe: From `train.recipe`. It needs no optimizer.
+        train_state: Of a run of this recipe; or `Weights`.
+        inputs: Arrays whose first axis is the example; prepared by the recipe.
+        n: Number of samples.
+        batch_size: Examples, over all samples, that pass through the network at once. It affects
+            memory, speed and the draws.
+
+    Returns:
+        The outputs, (n, examples, ...), in their structure.
+
+    Raises:
+        ConfigError: `n` is not a whole number >= 1, the network draws nothing, or an argument is
+            not of the type described here.
+        FnnError: The inputs do not fit the recipe, as for `train.predict`.
+    """
+    checks.key("mc_dropout key", key)
+    given = weights(recipe, train_state)
+    checks.whole("mc_dropout n", n)
+    checks.whole("mc_dropout batch_size", batch_size)
+    inputs = validate_inputs("inputs", recipe, inputs)
+    return _sample(recipe, given, inputs, key, n, batch_size)
+
+
+@per_recipe(static=(4, 5))
+def _sample(
+    recipe: Recipe,
+    given: Weights,
+    inputs: Any,
+    key: RandomKey,
+    n: int,
+    batch_size: int,
+) -> Any:
+    # Layers with a state get train=False, all others train=True.
+    network = nn.inference(recipe.network, params=False, statistics=True, noise=False)
+    examples = len(jax.tree.leaves(inputs)[0])
+    # As many samples at once as fill a batch.
+    groups = -(-n // max(1, batch_size // examples))
+    size = -(-n // groups)
+
+    def forward(
+        sample: Step,
+        index: Step,
+        batch: Any,
+    ) -> Any:
+        own_key = jax.random.fold_in(jax.random.fold_in(key, sample), index)
+        prepared = recipe.prepare(batch)
+        outputs, _ = network.apply(given.params, given.state, prepared, key=own_key, train=True)
+        return outputs
+
+    def of_group(samples: Step) -> Any:
+        def of_batch(index: Step, batch: Any) -> Any:
+            draw = jax.vmap(forward, (0, None, None))
+            outputs = draw(samples, index, batch)
+            # (size, batch, ...) -> (batch, size, ...)
+            return jax.tree.map(lambda output: jnp.swapaxes(output, 0, 1), outputs)
+
+        return map_batches(of_batch, (inputs,), batch_size)
+
+    # Known before anything is computed: this function runs while it is traced.
+    first = jax.tree.map(lambda array: array[:1], inputs)
+    if not _draws(jax.make_jaxpr(forward)(jnp.int32(0), jnp.int32(0), first)):
+        raise ConfigError(
+            "mc_dropout network",
+            "a layer that draws in training, such as nn.dropout",
+            "none",
+            "train with dropout, or use an ensemble of several networks",
+        )
+    numbers = jnp.arange(groups * size, dtype=jnp.int32).reshape(groups, size)
+    outputs = jax.lax.map(of_group, numbers)
+
+    def merge(output: jax.Array) -> jax.Array:
+        # (groups, examples, size, ...) -> (groups, size, examples, ...) -> (n, examples, ...)
+        ordered = jnp.swapaxes(output, 1, 2)
+        return ordered.reshape(-1, *ordered.shape[2:])[:n]
+
+    return jax.tree.map(merge, outputs)
+
+
+def _draws(jaxpr: Any) -> bool:
+    """Return whether a program draws random numbers."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if equation.primitive.name in DRAWS:
+            return True
+        if any(map(_draws, subjaxprs(equation))):
+            return True
+    return False
