@@ -9,14 +9,9 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.columns import option_labels
 from fnn.search.distributions import Distribution
-from fnn.search.execution import (
-    Options,
-    Settings,
-    expect_settings,
-    group_by_structure,
-    seed_key,
-)
+from fnn.search.execution import group_by_structure, seed_key
 from fnn.search.lanes import Lanes, Task, prepare_task
+from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.score import Score, find_score
 from fnn.search.space import Space, as_space
 from fnn.train.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Columns of hyperparameters: labels of options, and positions on the scale of a distribution."""
+"""Columns of hyperparameters: their values, labels of options, and positions on their scale."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,10 +7,31 @@ from typing import Any
 import numpy as np
 
 from fnn.search.distributions import Distribution
+from fnn.search.space import Space
 from fnn.values import shown
 from fnn.values.show import Shown
 
 MAX_LABEL = 60  # columns of the label of an option
+
+
+def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return the values of trials as one array (trials,) for each hyperparameter, by path.
+
+    Args:
+        space: The space.
+        values: By path, of each trial; None for those of options that were not chosen.
+    """
+    columns = {}
+    for path, distribution in space.distributions.items():
+        column = [one[path] for one in values]
+        if distribution.is_number:
+            numbers = [np.nan if value is None else value for value in column]
+            columns[path] = np.array(numbers, float)
+        else:
+            # Not np.array(column), which would look into values that are sequences.
+            columns[path] = np.empty(len(column), object)
+            columns[path][:] = column
+    return columns
 
 
 def positions(distribution: Distribution, column: np.ndarray) -> np.ndarray:

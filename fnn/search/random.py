@@ -7,7 +7,8 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.search.execution import Options, expect_settings, run_trials
+from fnn.search.execution import run_trials
+from fnn.search.options import Options, expect_settings
 from fnn.search.samplers import unit_points
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials

@@ -478,26 +478,6 @@ def _optimism(bias: float) -> str:
     return f"optimistic by {bias:.2g}" if bias > 0 else f"not optimistic ({bias:.2g})"
 
 
-def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the values of trials as one array (trials,) for each hyperparameter, by path.
-
-    Args:
-        space: The space.
-        values: By path, of each trial; None for those of options that were not chosen.
-    """
-    columns = {}
-    for path, distribution in space.distributions.items():
-        column = [one[path] for one in values]
-        if distribution.is_number:
-            numbers = [np.nan if value is None else value for value in column]
-            columns[path] = np.array(numbers, float)
-        else:
-            # Not np.array(column), which would look into values that are sequences.
-            columns[path] = np.empty(len(column), object)
-            columns[path][:] = column
-    return columns
-
-
 def _plain(value: Any) -> Any:
     """Return a number of NumPy as one of Python, and NaN of a value that was not chosen as None."""
     if not isinstance(value, np.floating):

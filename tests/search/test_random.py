@@ -8,7 +8,8 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ArgumentError, FnnError
-from fnn.search.execution import Options, Settings, seed_key
+from fnn.search.execution import seed_key
+from fnn.search.options import Options, Settings
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)

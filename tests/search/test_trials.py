@@ -6,10 +6,11 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ConfigError
+from fnn.search.columns import hyperparameter_columns
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
-from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.search.trials import Trials
 
 BOOK = train.recipe(
     nn.dense(2),

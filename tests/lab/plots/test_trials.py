@@ -7,10 +7,11 @@ import pytest
 from fnn import lab, nn, optim, search, train
 from fnn.errors import ConfigError
 from fnn.lab.plots.trials import EDGE_COLOR, NOT_CHOSEN
+from fnn.search.columns import hyperparameter_columns
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
-from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.search.trials import Trials
 
 RATES = search.log_uniform(1e-6, 1e-2)
 SPACE = train.recipe(
