@@ -141,9 +141,9 @@ def _suggest(
     distribution: Distribution,
 ) -> Any:
     """Return the value of a hyperparameter that the trial suggests."""
-    if distribution.kind == "choice":
+    options = distribution.options
+    if options is not None:
         # Optuna stores texts, numbers and truth values; options may be anything.
-        options = distribution.examples
         labels = options if distribution.is_number else option_labels(options)
         # The study stores the label, and the space has the option.
         label = trial.suggest_categorical(path, labels)

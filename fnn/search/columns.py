@@ -69,7 +69,8 @@ def labeled(distribution: Distribution, column: np.ndarray) -> np.ndarray:
     """
     if column.dtype != object:
         return column
-    options = distribution.examples
+    options = distribution.options
+    assert options is not None  # an interval has numbers
     labels = option_labels(options)
     texts = [None if index is None else labels[index] for index in _indices(options, column)]
     return np.array(texts, object)
@@ -82,11 +83,12 @@ def value_label(distribution: Distribution, value: Any) -> str:
         distribution: Of the value.
         value: The value, or None.
     """
-    if value is None and (distribution.is_number or None not in distribution.examples):
+    options = distribution.options
+    if value is None and (options is None or None not in options):
         return "-"
-    if distribution.is_number:
+    if options is None or distribution.is_number:
         return f"{value:.4g}"
-    return option_labels(distribution.examples)[_index(distribution.examples, value)]
+    return option_labels(options)[_index(options, value)]
 
 
 def option_labels(options: Sequence[Any]) -> list[str]:
@@ -137,17 +139,16 @@ def _is_nan(value: Any) -> bool:
 
 def choice_options(distribution: Distribution) -> list[Any] | None:
     """Return the options of a choice, numbers in ascending order; None for an interval."""
-    values = distribution.values
-    if values is None or len(values) != len(distribution.examples):
+    options = distribution.options
+    if options is None:
         return None
-    return sorted(values) if distribution.is_number else list(values)
+    return sorted(options) if distribution.is_number else list(options)
 
 
 def edges(distribution: Distribution) -> tuple[float, float] | None:
     """Return the lowest and the highest value; None for a distribution without edges."""
-    if not distribution.is_number:
+    if not distribution.is_number or distribution.kind == "normal":
         return None
-    lowest, highest = min(distribution.examples), max(distribution.examples)
-    if choice_options(distribution) is None and distribution.probability(lowest) > 0:
-        return None  # a normal distribution, which has values beyond its examples
-    return float(lowest), float(highest)
+    values = distribution.ends or distribution.options
+    assert values is not None
+    return float(min(values)), float(max(values))

@@ -338,5 +338,5 @@ def _collect(
         predictions=jax.tree.map(scatter, outputs),
         fold_of=parts.fold_of,
         train=parts.train.reshape(*parts.shape, -1),
-        score=score,
+        figure=score,
     )

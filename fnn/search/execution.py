@@ -172,7 +172,7 @@ def run_trials(
         scores=collected.scores[done],
         histories={name: rows[done] for name, rows in collected.histories.items()},
         epochs=np.full(len(done), epochs),
-        score=score,
+        figure=score,
         kept={places[index]: states for index, states in collected.kept.items()},
     )
 

@@ -29,7 +29,7 @@ class HalvingTrials(Trials):
     @property
     def ranked(self) -> np.ndarray:
         """The indices of the trials from the best to the worst, (trials,); diverged ones last."""
-        return rank_trials(self.score.cost(self.mean_scores), self.epochs)
+        return rank_trials(self.figure.cost(self.mean_scores), self.epochs)
 
     @property
     def total_epochs(self) -> int:

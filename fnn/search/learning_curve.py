@@ -116,7 +116,7 @@ class LearningCurve:
         steps: Number of steps of the runs of each size, (sizes,).
         orders: Order of the examples, whose prefixes are the subsets, (seeds, n).
         figures: Figures of validation and loss of training at the end by name, (sizes, seeds).
-        score: The figure of the scores.
+        figure: The figure of the scores: its name and whether lower is better.
     """
 
     sizes: np.ndarray
@@ -124,7 +124,7 @@ class LearningCurve:
     steps: np.ndarray
     orders: np.ndarray
     figures: dict[str, np.ndarray]
-    score: Score
+    figure: Score
 
     @property
     def mean_scores(self) -> np.ndarray:
@@ -159,7 +159,7 @@ class LearningCurve:
         ends = f"{first:.4g} at {self.sizes[0]} to {last:.4g} at {self.sizes[-1]} examples"
         diverged = int((~np.isfinite(self.scores)).sum())
         law = f"; {self.fit()}" if self.has_fit else ""
-        return f"{self.score.name} {ends}{law}; {counts}" + (
+        return f"{self.figure.name} {ends}{law}; {counts}" + (
             f", {diverged} runs diverged" if diverged else ""
         )
 

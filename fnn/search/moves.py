@@ -119,16 +119,13 @@ class Axis:
 
     def __init__(self, distribution: Distribution):
         self._quantile = distribution.quantile
-        examples = distribution.examples
         is_finite = distribution.is_finite
-        # A choice lists all of its values as examples, an interval its ends.
-        values = distribution.points(2) if is_finite else []
-        is_choice = is_finite and len(values) == len(examples)
-        self.options = np.array(values) if is_choice else None
+        options = distribution.options
+        self.options = None if options is None else np.array(options)
         self._is_whole = is_finite
-        low, high = (0, len(examples) - 1) if is_choice else examples
+        low, high = distribution.ends or (0, len(distribution.examples) - 1)
         unit = np.nan
-        if is_choice:
+        if options is not None:
             # A change of an index is rounded up to one.
             unit = 0.0
         elif low < 0:

@@ -328,7 +328,7 @@ def _results(
         scores=scores,
         histories={},
         epochs=np.full(members, rounds * interval),
-        score=problem.score,
+        figure=problem.score,
         kept={},
         rounds=columns,
         parents=record.parents,

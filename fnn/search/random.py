@@ -51,7 +51,7 @@ def random(
             sequences that fill the space more evenly [Bergstra and Bengio 2012, JMLR 13:281].
             `seeds=1`, runs of each trial, whose scores are averaged. `score="valid_loss"`,
             name of the figure by which trials are compared. `mode=None`, "min" or "max" for a
-            metric of your own. `keep=1`, number of the best trials whose train states are returned.
+            metric of your own. `keep=3`, number of the best trials whose train states are returned.
             `lanes="auto"`, number of trials at a time; "auto" measures whether trials are faster
             together or one after another, and how many fit into memory.
 

@@ -248,7 +248,7 @@ def _results(
         scores=state.scores[begun],
         histories={name: rows[begun] for name, rows in state.histories.items()},
         epochs=state.trained[begun],
-        score=state.score,
+        figure=state.score,
         kept={},
         brackets=state.plan,
         bracket=state.bracket[begun],
