@@ -39,7 +39,7 @@ def compare(key, digits):
     count = halved.total_epochs // EPOCHS
     # The first trials of the same search, and three times as many.
     trials = search.random(key, space, digits.train, trials=3 * count, **run)
-    scores = trials.score.cost(trials.mean_scores)
+    scores = trials.figure.cost(trials.mean_scores)
     best = {
         f"halving, {halved.total_epochs} epochs": halved.best.score,
         f"random, {count * EPOCHS} epochs": scores[:count].min(),

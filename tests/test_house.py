@@ -198,6 +198,11 @@ FORMULAS = {
 ALSO_TESTED_BY = {
     "search/execution.py": ["test_random.py"],
     "search/monitor.py": ["test_random.py"],
+    "search/options.py": ["test_random.py"],
+    "search/halving_trials.py": ["test_hyperband.py"],
+    "search/rungs.py": ["test_hyperband.py"],
+    "search/pool.py": ["test_hyperband.py"],
+    "search/replay.py": ["test_population.py"],
     "search/run_score.py": ["test_hypergradient.py"],
     "ensemble/logits.py": ["test_uncertainty.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],

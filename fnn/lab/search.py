@@ -2,34 +2,45 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.lab.checkpoints.reader import read
+from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.lab.checkpoints.restore import restore
 from fnn.lab.checkpoints.store import Store, checkpoint_store
 from fnn.lab.console.progress import Display, progress_display
 from fnn.lab.fit.signals import StopRequest, catch_signals, signal_exit
 from fnn.lab.logs.log import Log, RunInfo, as_log
-from fnn.search.monitor import Collected
+from fnn.search.hyperband import halving, hyperband
+from fnn.search.monitor import Report, Saved
+from fnn.search.population import population
+from fnn.search.random import grid, random
 from fnn.search.trials import Trials
 from fnn.train.callback import Callback
 
+SAVE_SHARE = 0.01  # of the time, spent on checkpoints
+
+# The functions that have a monitor.
+FUNCTIONS = (random, grid, halving, hyperband, population)
+
+AnyTrials = TypeVar("AnyTrials", bound=Trials)
+
 
 def search(
-    function: Callable[..., Trials],
+    function: Callable[..., AnyTrials],
     *arguments: Any,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool = False,
     log: Log | Callback | None = None,
     show: bool = True,
     **options: Any,
-) -> Trials:
+) -> AnyTrials:
     """Run a search with a progress bar, a log, checkpoints and signals.
 
         trials = lab.search(
@@ -38,47 +49,46 @@ def search(
         )
 
     The trials are those of the search function, and a resumed search returns the same numbers to
-    the last bit. Ctrl-C ends the search after the current epoch and returns the trials that are
-    done. SIGTERM does too, and exits with code 143.
+    the last bit. Results are saved after the first batch of trials, at the end, and in between as
+    often as takes 1 % of the time. Ctrl-C ends the search after the current epoch, or the current
+    round of a population, and returns the results so far. SIGTERM does too, and exits with code
+    143.
 
     Args:
-        function: `search.random` or `search.grid`.
+        function: `search.random`, `grid`, `halving`, `hyperband` or `population`.
         arguments: Its positional arguments: key, space and data.
-        checkpoints: A directory, in which the results are saved after each batch of trials.
+        checkpoints: A directory, in which the results so far are saved.
         resume: Whether to continue the search that was saved there, if there is one.
-        log: A log such as `lab.jsonl_log(path)`, which gets each trial: its number, its score and
-            its numeric hyperparameters by path.
-        show: Whether to print progress: the best and the median score, and how many diverged.
+        log: A log such as `lab.jsonl_log(path)`. It gets each trial: its number, its score and its
+            numeric hyperparameters by path. Where trials are trained in parts, it gets them after
+            each part, with the number of epochs or the round.
+        show: Whether to print progress: the best and the median score of the trials that compete,
+            and how many of them diverged.
         options: Further arguments of the function, such as epochs and trials.
 
     Raises:
         FnnError: As for the function.
         ConfigError: An argument is wrong, or the directory holds another search.
         CheckpointLockedError: Another process writes into the directory.
-        KeyboardInterrupt: Ctrl-C came before a batch was done.
+        KeyboardInterrupt: Ctrl-C came before there were results.
     """
     checks.flag("resume", resume)
     checks.flag("show", show)
     if resume and checkpoints is None:
         advice = "give checkpoints=, the directory of the search"
-        raise ConfigError(
-            "search resume",
-            "checkpoints to resume from",
-            None,
-            advice,
-        )
+        raise ConfigError("search resume", "checkpoints to resume from", None, advice)
+    # Others, such as a functools.partial of these, may have one.
+    if getattr(function, "__module__", "").startswith("fnn.") and function not in FUNCTIONS:
+        expected = f"one of {', '.join(one.__name__ for one in FUNCTIONS)}"
+        advice = "call it without lab.search"
+        raise ConfigError("search function", expected, function.__name__, advice)
     # One checkpoint is kept: it holds all results so far.
     opened = nullcontext() if checkpoints is None else checkpoint_store(checkpoints, keep=1)
     with opened as store, catch_signals() as request:
-        monitor = _Monitor(
-            store,
-            resume,
-            as_log("log", log),
-            show,
-            request,
-        )
+        monitor = _Monitor(store, resume, as_log("log", log), show, request)
         with monitor.closing():
             trials = function(*arguments, **options, monitor=monitor)
+            monitor.finish()
     # The results are saved by now.
     if request.number == signal.SIGTERM:
         raise signal_exit(request.number)
@@ -88,7 +98,7 @@ def search(
 
 
 class _Monitor:
-    """The monitor of a search, as of fnn.search.execution."""
+    """The monitor of a search, as of fnn.search.monitor."""
 
     def __init__(
         self, store: Store | None, resume: bool, log: Log, show: bool, request: StopRequest
@@ -103,22 +113,18 @@ class _Monitor:
         self._is_training = False
         self._is_begun = False  # the log
         self._open = ExitStack()
-        self._done = 0
+        # The rows of the log. They are saved too, since a crash can lose those of a file.
+        self._rows: dict[str, np.ndarray] = {}
+        self._resumed = 0  # number of rows that are restored
+        self._unsaved: Report | None = None
+        self._next_save = 0.0  # time
 
-    def begin(
-        self, search: Mapping[str, Any], total: int
-    ) -> tuple[dict[str, Any], Callable[[Any], Any]] | None:
-        """Open the log and the progress bar, and return the saved results."""
+    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
+        """Open the progress bar, and return the saved results."""
         self._search = dict(search)
-        saved = self._read()
-        self._done = len(saved[0]["done"]) if saved else 0
+        saved, done = self._read()
         self._display = self._open.enter_context(
-            progress_display(
-                total,
-                self._done,
-                self._show,
-                unit="trial",
-            )
+            progress_display(total, done, self._show, unit=unit)
         )
         return saved
 
@@ -131,16 +137,47 @@ class _Monitor:
             self._display.start()
         return bool(self._request.number)
 
-    def report(self, collected: Collected) -> None:
-        """Save, log and show the results after a batch."""
-        done = int(collected.done.sum())
-        # Saved first, so that a crash of the log loses no trial.
-        if self._store is not None:
-            notes = {"search": self._search, **collected.notes()}
-            self._store.save(done, collected.tree(), notes=notes)
-        self._write(collected, done)
+    def report(self, report: Report) -> None:
+        """Save, log and show the results after some units of work."""
+        new = {name: np.asarray(column, float) for name, column in report.rows.items()}
+        before = _count(self._rows)
+        if self._rows:
+            self._rows = {name: np.append(self._rows[name], column) for name, column in new.items()}
+        else:
+            self._rows = new
+        self._unsaved = report
+        # Saved first, so that a crash of the log loses no results.
+        if time.monotonic() >= self._next_save:
+            self._save()
+        self._begin_log()
+        self._log.write(np.arange(before, _count(self._rows)) + 1, new)
         if self._display is not None:
-            self._display.update(done, _summary(collected))
+            self._display.update(report.done, _summary(report))
+
+    def finish(self) -> None:
+        """Save the last results, and complete the log."""
+        self._save()
+        if self._rows:
+            self._begin_log()
+
+    def _save(self) -> None:
+        """Save the results of the last report, unless they are saved."""
+        report = self._unsaved
+        if self._store is None or report is None:
+            return
+        began = time.monotonic()
+        notes = {
+            "search": self._search,
+            "done": report.done,
+            "names": list(self._rows),
+            "rows": _count(self._rows),
+            "results": report.notes,
+        }
+        tree = {"results": report.tree(), "rows": self._rows}
+        self._store.save(report.done, tree, notes=notes)
+        self._unsaved = None
+        ended = time.monotonic()
+        self._next_save = ended + (ended - began) / SAVE_SHARE
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -152,67 +189,63 @@ class _Monitor:
                 if self._is_begun:
                     self._log.close()
 
-    def _read(self) -> tuple[dict[str, Any], Callable[[Any], Any]] | None:
-        """Return the saved results; ConfigError if they are those of another search."""
+    def _read(self) -> tuple[Saved | None, int]:
+        """Return the saved results and their work; ConfigError if they are of another search."""
         if self._store is None or not self._store.steps():
-            return None
+            return None, 0
         directory = self._store.directory
         # The latest one that is not corrupt.
         checkpoint = read(directory)
-        saved = checkpoint.notes.get("search") if isinstance(checkpoint.notes, dict) else None
+        notes = checkpoint.notes if isinstance(checkpoint.notes, dict) else {}
+        saved = notes.get("search")
         if not self._resume:
             advice = "give resume=True to continue it, or another directory"
-            raise ConfigError(
-                "search checkpoints",
-                "an empty directory",
-                directory,
-                advice,
-            )
+            raise ConfigError("search checkpoints", "an empty directory", directory, advice)
         if saved != self._search:
             saved = saved or {}
             # The first difference is named.
-            changed = [name for name, value in self._search.items() if saved.get(name) != value]
+            changed = next(name for name, value in self._search.items() if saved.get(name) != value)
             raise ConfigError(
-                f"search {changed[0]}",
-                f"that of the saved search, {checks.show(saved.get(changed[0]))}",
-                checks.show(self._search[changed[0]]),
+                f"search {changed}",
+                f"that of the saved search, {checks.show(saved.get(changed))}",
+                checks.show(self._search[changed]),
                 "continue it as it was begun, or give another directory",
             )
-        return checkpoint.notes, lambda like: restore(checkpoint, like)
+        self._restore_rows(checkpoint)
+        results = Saved(notes["results"], lambda like: restore(checkpoint, like, prefix="results"))
+        return results, notes["done"]
 
-    def _write(
-        self,
-        collected: Collected,
-        done: int,
-    ) -> None:
-        """Log the trials of the last batch."""
-        numbers = {
-            path: column for path, column in collected.columns.items() if column.dtype != object
-        }
-        name = collected.score.name
-        if not self._is_begun:
-            info = RunInfo(
-                self._done,
-                ("trial", name, *numbers),
-                {},
-                resumes=self._done > 0,
-            )
-            self._log.begin(info)
-            self._is_begun = True
-        trials = collected.last
-        # Trials are logged in the order in which they are done, which need not be that of numbers.
-        steps = np.arange(done - len(trials) + 1, done + 1)
-        scores = collected.scores[trials].mean(1)
-        figures = {path: column[trials] for path, column in numbers.items()}
-        self._log.write(steps, {"trial": trials.astype(float), name: scores, **figures})
+    def _restore_rows(self, checkpoint: Checkpoint) -> None:
+        empty = np.zeros(checkpoint.notes["rows"])
+        like = dict.fromkeys(checkpoint.notes["names"], empty)
+        self._rows = restore(checkpoint, like, prefix="rows")
+        self._resumed = len(empty)
+
+    def _begin_log(self) -> None:
+        if self._is_begun:
+            return
+
+        def past(step: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+            steps = np.arange(step, self._resumed)
+            if steps.size:
+                yield steps + 1, {name: column[steps] for name, column in self._rows.items()}
+
+        names = tuple(self._rows)
+        info = RunInfo(self._resumed, names, {}, resumes=self._resumed > 0, past=past)
+        self._log.begin(info)
+        self._is_begun = True
 
 
-def _summary(collected: Collected) -> dict[str, float]:
+def _count(rows: Mapping[str, np.ndarray]) -> int:
+    """Return the number of rows of a table."""
+    return len(next(iter(rows.values()))) if rows else 0
+
+
+def _summary(report: Report) -> dict[str, float]:
     """Return the figures of the progress bar."""
-    means = collected.mean_scores()
-    finite = means[np.isfinite(means)]
-    summary: dict[str, float] = {"diverged": len(means) - len(finite)}
+    finite = report.means[np.isfinite(report.means)]
+    summary: dict[str, float] = {"diverged": len(report.means) - len(finite)}
     if len(finite):
-        best = collected.score.sign * (collected.score.sign * finite).min()
+        best = report.score.sign * (report.score.sign * finite).min()
         summary = {"best": best, "median": np.median(finite), **summary}
     return summary

@@ -9,14 +9,9 @@ from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.columns import option_labels
 from fnn.search.distributions import Distribution
-from fnn.search.execution import (
-    Options,
-    Settings,
-    expect_settings,
-    group_by_structure,
-    seed_key,
-)
+from fnn.search.execution import group_by_structure, seed_key
 from fnn.search.lanes import Lanes, Task, prepare_task
+from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.score import Score, find_score
 from fnn.search.space import Space, as_space
 from fnn.train.recipe import Recipe
@@ -146,9 +141,9 @@ def _suggest(
     distribution: Distribution,
 ) -> Any:
     """Return the value of a hyperparameter that the trial suggests."""
-    if distribution.kind == "choice":
+    options = distribution.options
+    if options is not None:
         # Optuna stores texts, numbers and truth values; options may be anything.
-        options = distribution.examples
         labels = options if distribution.is_number else option_labels(options)
         # The study stores the label, and the space has the option.
         label = trial.suggest_categorical(path, labels)

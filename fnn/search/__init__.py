@@ -12,7 +12,7 @@ from fnn.search.distributions import uniform as uniform
 from fnn.search.fold_statistics import Comparison as Comparison
 from fnn.search.fold_statistics import CrossValidation as CrossValidation
 from fnn.search.fold_statistics import compare as compare
-from fnn.search.hyperband import HalvingTrials as HalvingTrials
+from fnn.search.halving_trials import HalvingTrials as HalvingTrials
 from fnn.search.hyperband import halving as halving
 from fnn.search.hyperband import hyperband as hyperband
 from fnn.search.hypergradient import Hypergradient as Hypergradient
@@ -23,13 +23,13 @@ from fnn.search.learning_curve import LearningCurve as LearningCurve
 from fnn.search.learning_curve import PowerLaw as PowerLaw
 from fnn.search.learning_curve import learning_curve as learning_curve
 from fnn.search.population import Population as Population
-from fnn.search.population import Schedule as Schedule
 from fnn.search.population import population as population
-from fnn.search.population import replay as replay
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
 from fnn.search.rate_test import RateTest as RateTest
 from fnn.search.rate_test import rate_test as rate_test
+from fnn.search.replay import Schedule as Schedule
+from fnn.search.replay import replay as replay
 from fnn.search.space import Space as Space
 from fnn.search.space import space as space
 from fnn.search.stop_rules import halving_promotion as halving_promotion

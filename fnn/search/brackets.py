@@ -178,6 +178,38 @@ def floor_log(value: int, base: int) -> int:
     return power
 
 
+class Stage(NamedTuple):
+    """The epochs from one level of rungs to the next, of all brackets together.
+
+    Attributes:
+        trials: Number of trials.
+        epochs: Number of epochs of each.
+        level: The epoch at its end.
+    """
+
+    trials: int
+    epochs: int
+    level: int
+
+
+def plan_stages(plan: Sequence[Bracket]) -> list[Stage]:
+    """Return the stages of a plan, in order.
+
+    Args:
+        plan: The brackets.
+    """
+    stages = []
+    before = 0
+    for level in sorted({rung.epochs for bracket in plan for rung in bracket.rungs}):
+        # The trials of a bracket on the way to its first rung at this level or later.
+        trials = sum(
+            next(rung.trials for rung in bracket.rungs if rung.epochs >= level) for bracket in plan
+        )
+        stages.append(Stage(trials, level - before, level))
+        before = level
+    return stages
+
+
 def survivors(cost: np.ndarray, count: int) -> np.ndarray:
     """Return the indices of the trials of lowest cost, ascending.
 

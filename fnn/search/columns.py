@@ -1,4 +1,4 @@
-"""Columns of hyperparameters: labels of options, and positions on the scale of a distribution."""
+"""Columns of hyperparameters: their values, labels of options, and positions on their scale."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,10 +7,31 @@ from typing import Any
 import numpy as np
 
 from fnn.search.distributions import Distribution
+from fnn.search.space import Space
 from fnn.values import shown
 from fnn.values.show import Shown
 
 MAX_LABEL = 60  # columns of the label of an option
+
+
+def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return the values of trials as one array (trials,) for each hyperparameter, by path.
+
+    Args:
+        space: The space.
+        values: By path, of each trial; None for those of options that were not chosen.
+    """
+    columns = {}
+    for path, distribution in space.distributions.items():
+        column = [one[path] for one in values]
+        if distribution.is_number:
+            numbers = [np.nan if value is None else value for value in column]
+            columns[path] = np.array(numbers, float)
+        else:
+            # Not np.array(column), which would look into values that are sequences.
+            columns[path] = np.empty(len(column), object)
+            columns[path][:] = column
+    return columns
 
 
 def positions(distribution: Distribution, column: np.ndarray) -> np.ndarray:
@@ -48,7 +69,8 @@ def labeled(distribution: Distribution, column: np.ndarray) -> np.ndarray:
     """
     if column.dtype != object:
         return column
-    options = distribution.examples
+    options = distribution.options
+    assert options is not None  # an interval has numbers
     labels = option_labels(options)
     texts = [None if index is None else labels[index] for index in _indices(options, column)]
     return np.array(texts, object)
@@ -61,11 +83,12 @@ def value_label(distribution: Distribution, value: Any) -> str:
         distribution: Of the value.
         value: The value, or None.
     """
-    if value is None and (distribution.is_number or None not in distribution.examples):
+    options = distribution.options
+    if value is None and (options is None or None not in options):
         return "-"
-    if distribution.is_number:
+    if options is None or distribution.is_number:
         return f"{value:.4g}"
-    return option_labels(distribution.examples)[_index(distribution.examples, value)]
+    return option_labels(options)[_index(options, value)]
 
 
 def option_labels(options: Sequence[Any]) -> list[str]:
@@ -116,17 +139,16 @@ def _is_nan(value: Any) -> bool:
 
 def choice_options(distribution: Distribution) -> list[Any] | None:
     """Return the options of a choice, numbers in ascending order; None for an interval."""
-    values = distribution.values
-    if values is None or len(values) != len(distribution.examples):
+    options = distribution.options
+    if options is None:
         return None
-    return sorted(values) if distribution.is_number else list(values)
+    return sorted(options) if distribution.is_number else list(options)
 
 
 def edges(distribution: Distribution) -> tuple[float, float] | None:
     """Return the lowest and the highest value; None for a distribution without edges."""
-    if not distribution.is_number:
+    if not distribution.is_number or distribution.kind == "normal":
         return None
-    lowest, highest = min(distribution.examples), max(distribution.examples)
-    if choice_options(distribution) is None and distribution.probability(lowest) > 0:
-        return None  # a normal distribution, which has values beyond its examples
-    return float(lowest), float(highest)
+    values = distribution.ends or distribution.options
+    assert values is not None
+    return float(min(values)), float(max(values))

@@ -1,8 +1,7 @@
 """Cross-validation: the runs of all folds as lanes of one program."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from fnn.errors import ConfigError, NonFiniteError, TreeMismatchError
 from fnn.search.fold_statistics import CrossValidation
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
+from fnn.search.options import FoldOptions, expect_fold_settings
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
@@ -24,44 +24,17 @@ from fnn.search.subset_runs import (
     train_on_subset,
 )
 from fnn.train.evaluate import forward_pass, map_batches, weights
-from fnn.train.figures import LOSS, VALID_LOSS, validation_name
+from fnn.train.figures import LOSS, validation_name
 from fnn.train.inputs import EVALUATION, derive_key, take_examples
 from fnn.train.measure import measure_examples, reduce_examples
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Step, TrainState
-from fnn.values import expect_arguments, signature_of
 
 # Uses of the key of a cross-validation.
 FOLDS, RUNS = 0, 1
 
 # A recipe, or the recipe of a fold as a function of its training part.
 FoldRecipe = Recipe | Callable[[Data], Recipe]
-
-
-class Options(TypedDict, total=False):
-    """The options of `search.cross_validate` that seldom change."""
-
-    stratified: bool
-    score: str
-    mode: str | None
-    lanes: int | str
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options with their defaults.
-
-    Attributes:
-        stratified: Whether each part has the shares of the classes of all data.
-        score: Name of a figure of validation.
-        mode: "min" or "max"; None for the direction of the figure.
-        lanes: Number of runs at a time, or "auto".
-    """
-
-    stratified: bool = False
-    score: str = VALID_LOSS
-    mode: str | None = None
-    lanes: int | str = "auto"
 
 
 def cross_validate(
@@ -74,7 +47,7 @@ def cross_validate(
     folds: int = 5,
     repeats: int = 1,
     groups: Sequence[Any] | jax.Array | np.ndarray | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[FoldOptions],
 ) -> CrossValidation:
     """K-fold cross-validation: train on all folds but one, and validate on that one, for each fold.
 
@@ -123,8 +96,7 @@ def cross_validate(
         NonFiniteError: The scores of all folds are NaN or infinite.
     """
     checks.key("key", key)
-    expect_arguments("cross_validate", signature_of(Settings), (), options)
-    settings = Settings(**options)
+    settings = expect_fold_settings("cross_validate", options)
     checks.whole("cross_validate repeats", repeats)
     task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size)
     draws = []
@@ -366,5 +338,5 @@ def _collect(
         predictions=jax.tree.map(scatter, outputs),
         fold_of=parts.fold_of,
         train=parts.train.reshape(*parts.shape, -1),
-        score=score,
+        figure=score,
     )

@@ -20,6 +20,9 @@ class Distribution(Variable):
 
     Attributes:
         kind: Name of the function that made it, such as log_uniform.
+        options: The values of a choice, in its order; None for an interval.
+        ends: The lowest and the highest value of an interval, of a normal distribution almost; None
+            for a choice.
         examples: Values with which a call is checked: both ends, or all options.
         is_number: Whether all values are numbers.
         is_finite: Whether there are finitely many values.
@@ -49,6 +52,16 @@ class Distribution(Variable):
         self.is_log = is_log
         self.is_number = is_number
         self.is_finite = values is not None
+
+    @property
+    def options(self) -> tuple[Any, ...] | None:
+        """The values of a choice, in its order; None for an interval."""
+        return self.examples if self.kind == "choice" else None
+
+    @property
+    def ends(self) -> tuple[Any, Any] | None:
+        """The lowest and the highest value of an interval; None for a choice."""
+        return None if self.kind == "choice" else (self.examples[0], self.examples[1])
 
     def points(self, count: int) -> list[Any]:
         """Return the values of a grid.

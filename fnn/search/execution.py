@@ -1,63 +1,78 @@
 """Execution of a search: its trials in batches, the results collected, with a monitor between."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
 
-from fnn import checks
 from fnn.data import digest
-from fnn.errors import ConfigError, NonFiniteError
+from fnn.errors import NonFiniteError
+from fnn.search.columns import hyperparameter_columns, positions
 from fnn.search.lanes import Lanes, Task, prepare_task
-from fnn.search.monitor import Collected, Monitor
-from fnn.search.samplers import SAMPLERS
+from fnn.search.monitor import Monitor, Report, Saved
+from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
-from fnn.search.trials import Trials, hyperparameter_columns
-from fnn.train.figures import VALID_LOSS
+from fnn.search.trials import Trials
 from fnn.train.recipe import Recipe
-from fnn.train.step import steps_per_epoch
+from fnn.train.step import start_on_data, steps_per_epoch
 from fnn.types import Data, RandomKey, TrainState
-from fnn.values import expect_arguments, signature_of
 
 RUNS = 1  # use of the key of a search; see POINTS in random.py
 
 
-class Options(TypedDict, total=False):
-    """The options that all searches have in common; see `search.random`."""
-
-    sampler: str
-    seeds: int
-    score: str
-    mode: str | None
-    keep: int
-    lanes: int | str
-    monitor: Monitor | None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of a search with their defaults.
+@dataclass
+class Collected:
+    """The results of a search so far.
 
     Attributes:
-        sampler: Of the points of the space.
-        seeds: Runs of each trial.
-        score: Name of the figure by which trials are compared.
-        mode: "min" or "max"; None for the direction of the figure.
-        keep: Number of the best trials whose train states are kept.
-        lanes: Number of trials at a time, or "auto".
-        monitor: Receiver of the results so far, as of `lab.search`; None for none.
+        score: The figure by which trials are compared.
+        scores: (trials, seeds), NaN for trials to come.
+        done: Which trials are done, (trials,).
+        columns: Values of each hyperparameter by path, (trials,).
+        histories: Figures by name, (trials, seeds, epochs).
+        kept: Train states of the best trials, one for each seed, by the index of the trial.
+        widths: The number of lanes that was chosen for each group of trials.
     """
 
-    sampler: str = SAMPLERS[0]
-    seeds: int = 1
-    score: str = VALID_LOSS
-    mode: str | None = None
-    keep: int = 1
-    lanes: int | str = "auto"
-    monitor: Monitor | None = None
+    score: Score
+    scores: np.ndarray
+    done: np.ndarray
+    columns: dict[str, np.ndarray]
+    histories: dict[str, np.ndarray] = field(default_factory=dict)
+    kept: dict[int, tuple[TrainState, ...]] = field(default_factory=dict)
+    widths: dict[int, int] = field(default_factory=dict)
+
+    def tree(self) -> dict[str, Any]:
+        """Return the arrays, as a tree to save."""
+        # Names in a checkpoint are texts.
+        kept = {str(index): states for index, states in self.kept.items()}
+        return {"scores": self.scores, "histories": self.histories, "kept": kept}
+
+    def report(self, trials: np.ndarray) -> Report:
+        """Return the report for a monitor.
+
+        Args:
+            trials: The indices of the trials of the last batch, (k,).
+        """
+        means = self.scores.mean(1)
+        rows = {"trial": trials, self.score.name: means[trials]}
+        notes = {
+            "done": np.flatnonzero(self.done).tolist(),
+            "kept": list(self.kept),
+            "widths": {str(group): width for group, width in self.widths.items()},
+            "figures": list(self.histories),
+        }
+        return Report(
+            score=self.score,
+            done=int(self.done.sum()),
+            means=means[self.done],
+            rows=rows | numbers_of(self.columns, trials),
+            notes=notes,
+            tree=self.tree,
+        )
 
 
 class Batch(NamedTuple):
@@ -132,22 +147,10 @@ def run_trials(
         columns,
     )
     if settings.monitor is not None:
-        search = _describe(
-            key,
-            space,
-            task,
-            score,
-            settings,
-        )
-        saved = settings.monitor.begin(search, len(recipes))
+        search = describe("random", key, space, drawn, task, score) | kept_options(settings)
+        saved = settings.monitor.begin(search, len(recipes), "trial")
         if saved is not None:
-            _restore(
-                collected,
-                *saved,
-                key,
-                recipes,
-                task,
-            )
+            _restore(collected, saved, recipes, task)
     for number, group in enumerate(groups):
         _train_group(
             key,
@@ -169,7 +172,7 @@ def run_trials(
         scores=collected.scores[done],
         histories={name: rows[done] for name, rows in collected.histories.items()},
         epochs=np.full(len(done), epochs),
-        score=score,
+        figure=score,
         kept={places[index]: states for index, states in collected.kept.items()},
     )
 
@@ -220,7 +223,7 @@ def _train_group(
             settings.keep,
         )
         if monitor is not None:
-            monitor.report(collected)
+            monitor.report(collected.report(indices))
 
 
 def _train_batch(
@@ -234,20 +237,14 @@ def _train_batch(
     """Train the trials of a batch with each seed; None if the monitor has stopped the search."""
     task = lanes.task
     epoch_length = steps_per_epoch(task.data, task.batch_size)
-    monitor = settings.monitor
-    # A monitor can stop the search after each epoch.
-    length = task.epochs if monitor is None else 1
     # Of each seed.
     states, rows, scores = [], [], []
     for seed in range(settings.seeds):
-        advanced = lanes.start(seed_key(key, seed), recipes)
-        parts = []
-        for _ in range(0, task.epochs, length):
-            if monitor is not None and monitor.is_stopped():
-                return None
-            advanced, figures = lanes.advance(recipes, advanced, length)
-            parts.append(figures)
-        figures = {name: np.concatenate([one[name] for one in parts], 1) for name in parts[0]}
+        started = lanes.start(seed_key(key, seed), recipes)
+        trained = train_lanes(lanes, recipes, started, task.epochs, settings.monitor)
+        if trained is None:
+            return None
+        advanced, figures = trained
         finished = lanes.finish(advanced)
         scores.append(score.of(figures, np.asarray(finished.step) // epoch_length))
         states.append(finished)
@@ -262,6 +259,33 @@ def _train_batch(
     )
 
 
+def train_lanes(
+    lanes: Lanes,
+    recipes: Sequence[Recipe],
+    train_states: TrainState,
+    epochs: int,
+    monitor: Monitor | None,
+) -> tuple[TrainState, dict[str, np.ndarray]] | None:
+    """Train trials as `Lanes.advance` does; None if the monitor has stopped the search.
+
+    Args:
+        lanes: The lanes.
+        recipes: Of the trials.
+        train_states: Stacked.
+        epochs: Number of further epochs.
+        monitor: Asked before each epoch; or None.
+    """
+    if monitor is None:
+        return lanes.advance(recipes, train_states, epochs)
+    parts = []
+    for _ in range(epochs):
+        if monitor.is_stopped():
+            return None
+        train_states, figures = lanes.advance(recipes, train_states, 1)
+        parts.append(figures)
+    return train_states, {name: np.concatenate([one[name] for one in parts], 1) for name in figures}
+
+
 def _collect(
     collected: Collected,
     batch: Batch,
@@ -272,7 +296,6 @@ def _collect(
     indices = batch.indices
     collected.scores[indices] = batch.scores
     collected.done[indices] = True
-    collected.last = indices
     for name, rows in batch.figures.items():
         if name not in collected.histories:
             shape = (*collected.scores.shape, rows.shape[-1])
@@ -294,50 +317,81 @@ def _collect(
     collected.kept = kept
 
 
-def _describe(
-    key: RandomKey, space: Space, task: Task, score: Score, settings: Settings
+def describe(
+    name: str,
+    key: RandomKey,
+    space: Space,
+    drawn: Sequence[tuple[Recipe, dict[str, Any]]],
+    task: Task,
+    score: Score,
 ) -> dict[str, Any]:
-    """Return the description of a search, by which saved results of another one are recognized."""
+    """Return the description of a search, by which saved results of another one are recognized.
+
+    Args:
+        name: Of the function.
+        key: The key of the search.
+        space: The space.
+        drawn: The recipe and the hyperparameters of each trial.
+        task: The data and the length of the runs.
+        score: The figure by which trials are compared.
+    """
+    columns = hyperparameter_columns(space, [values for _, values in drawn])
+    points = {path: positions(space.distributions[path], columns[path]) for path in columns}
     return {
+        "function": name,
         "space": repr(space),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "trials": len(drawn),
+        "points": digest(points),
         "epochs": task.epochs,
         "batch_size": task.batch_size,
-        "seeds": settings.seeds,
         "score": score.name,
         "data": digest(task.data),
         "valid": None if task.valid is None else digest(task.valid),
     }
 
 
+def kept_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of a search that its saved results depend on, as JSON values."""
+    return {"seeds": settings.seeds, "keep": settings.keep}
+
+
 def _restore(
     collected: Collected,
-    notes: dict[str, Any],
-    read: Callable[[Any], Any],
-    key: RandomKey,
+    saved: Saved,
     recipes: Sequence[Recipe],
     task: Task,
 ) -> None:
     """Put saved results into `collected`."""
+    notes = saved.notes
     collected.done[notes["done"]] = True
     collected.widths = {int(group): width for group, width in notes["widths"].items()}
     seeds = collected.scores.shape[1]
-    kept = {}
-    for index in notes["kept"]:
-        # The structure of its train states is that before the first step.
-        lanes = Lanes(
-            recipes[index],
-            task,
-            1,
-            1,
-        )
-        started = lanes.start(seed_key(key, 0), [recipes[index]])
-        kept[str(index)] = (lanes.take(started, 0),) * seeds
+    kept = {str(index): (state_shapes(recipes[index], task),) * seeds for index in notes["kept"]}
     figures = dict.fromkeys(notes["figures"], np.zeros((*collected.scores.shape, task.epochs)))
-    tree = read({"scores": collected.scores, "histories": figures, "kept": kept})
+    tree = saved.read({"scores": collected.scores, "histories": figures, "kept": kept})
     collected.scores = tree["scores"]
     collected.histories = tree["histories"]
     collected.kept = {int(index): tuple(states) for index, states in tree["kept"].items()}
+
+
+def state_shapes(recipe: Recipe, task: Task) -> TrainState:
+    """Return the shapes and dtypes of the train state of a trial.
+
+    Args:
+        recipe: Its recipe.
+        task: The data.
+    """
+
+    def start(key: RandomKey) -> TrainState:
+        return start_on_data(recipe, key, task.data)
+
+    return jax.eval_shape(start, jax.random.key(0))
+
+
+def numbers_of(columns: Mapping[str, np.ndarray], trials: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the numeric hyperparameters of some trials by path, for a log."""
+    return {path: column[trials] for path, column in columns.items() if column.dtype != object}
 
 
 def seed_key(key: RandomKey, seed: int) -> RandomKey:
@@ -353,35 +407,6 @@ def group_by_structure(recipes: Sequence[Recipe]) -> list[np.ndarray]:
         shapes = tuple(map(np.shape, leaves))
         groups.setdefault((structure, shapes), []).append(index)
     return [np.array(indices) for indices in groups.values()]
-
-
-def expect_settings(options: Options, *, unused: tuple[str, ...] = ()) -> Settings:
-    """Return the options with defaults; an FnnError if one is not known or not valid.
-
-    Args:
-        options: By name.
-        unused: Names of the options that this search does not have.
-    """
-    expect_arguments(
-        "search",
-        signature_of(Settings),
-        (),
-        options,
-    )
-    for name in unused:
-        if name in options:
-            # Ignored, it would seem to have an effect.
-            advice = "leave it out"
-            if name == "monitor":
-                advice = "call it without lab.search, which takes search.random and search.grid"
-            raise ConfigError(f"search {name}", "options of this search", name, advice)
-    settings = Settings(**options)
-    checks.choice("sampler", settings.sampler, SAMPLERS)
-    checks.whole("seeds", settings.seeds)
-    checks.whole("keep", settings.keep, 0)
-    if settings.lanes != "auto":
-        checks.whole("lanes", settings.lanes)
-    return settings
 
 
 def expect_finite_score(score: Score, scores: np.ndarray) -> None:

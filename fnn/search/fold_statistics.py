@@ -37,7 +37,7 @@ class CrossValidation:
             arrays (repeats, n, ...), in the structure of the outputs.
         fold_of: Fold of each example, (repeats, n).
         train: Indices of the training examples, (repeats, folds, m).
-        score: The figure of the scores.
+        figure: The figure of the scores: its name and whether lower is better.
     """
 
     scores: np.ndarray
@@ -45,7 +45,7 @@ class CrossValidation:
     predictions: Any
     fold_of: np.ndarray
     train: np.ndarray
-    score: Score
+    figure: Score
 
     @property
     def mean(self) -> float:
@@ -104,7 +104,7 @@ class CrossValidation:
         if diverged:
             counts += f", {diverged} of {self.scores.size} runs diverged"
         low, high = self.interval()
-        return f"{self.score.name} {self.mean:.4g} ({low:.4g} to {high:.4g}); {counts}"
+        return f"{self.figure.name} {self.mean:.4g} ({low:.4g} to {high:.4g}); {counts}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +114,12 @@ class Comparison:
     Attributes:
         differences: Score of the first recipe minus that of the second, (repeats, folds).
         ratio: Number of validation examples over that of training examples.
-        score: The figure that is compared.
+        figure: The figure that is compared.
     """
 
     differences: np.ndarray
     ratio: float
-    score: Score
+    figure: Score
 
     @property
     def mean(self) -> float:
@@ -146,7 +146,7 @@ class Comparison:
         """The recipe with the better mean score: "first", "second" or "equal"."""
         if self.mean == 0:
             return "equal"
-        return "first" if self.score.sign * self.mean < 0 else "second"
+        return "first" if self.figure.sign * self.mean < 0 else "second"
 
     def interval(self, level: float = 0.95) -> Interval:
         """Return the corrected confidence interval of the mean difference.
@@ -162,7 +162,7 @@ class Comparison:
         if self.p_value < SIGNIFICANCE:
             verdict = f"the {self.better} is better"
         return (
-            f"difference of {self.score.name} {self.mean:.4g} ({low:.4g} to {high:.4g}), "
+            f"difference of {self.figure.name} {self.mean:.4g} ({low:.4g} to {high:.4g}), "
             f"p = {self.p_value:.2g}: {verdict}"
         )
 
@@ -204,16 +204,16 @@ def compare(first: CrossValidation, second: CrossValidation) -> Comparison:
             "others",
             advice,
         )
-    if first.score != second.score:
+    if first.figure != second.figure:
         advice = "give both the same score="
-        got = second.score.name
+        got = second.figure.name
         raise ConfigError(
             "compare second",
-            f"the score {first.score.name}",
+            f"the score {first.figure.name}",
             got,
             advice,
         )
-    return Comparison(first.scores - second.scores, first.ratio, first.score)
+    return Comparison(first.scores - second.scores, first.ratio, first.figure)
 
 
 def corrected_variance(values: np.ndarray, ratio: float) -> float:

@@ -14,9 +14,9 @@ from fnn import checks
 from fnn.data.split import nested_order
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.optim.transforms.plateau import has_plateau
-from fnn.search.cross_validation import Options, Settings
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
+from fnn.search.options import FoldOptions, expect_fold_settings
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
@@ -30,7 +30,6 @@ from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import start_on_data
 from fnn.types import Data, RandomKey, TrainState
-from fnn.values import expect_arguments, signature_of
 
 # Uses of the key of a learning curve.
 SUBSETS, RUNS = 0, 1
@@ -117,7 +116,7 @@ class LearningCurve:
         steps: Number of steps of the runs of each size, (sizes,).
         orders: Order of the examples, whose prefixes are the subsets, (seeds, n).
         figures: Figures of validation and loss of training at the end by name, (sizes, seeds).
-        score: The figure of the scores.
+        figure: The figure of the scores: its name and whether lower is better.
     """
 
     sizes: np.ndarray
@@ -125,7 +124,7 @@ class LearningCurve:
     steps: np.ndarray
     orders: np.ndarray
     figures: dict[str, np.ndarray]
-    score: Score
+    figure: Score
 
     @property
     def mean_scores(self) -> np.ndarray:
@@ -160,7 +159,7 @@ class LearningCurve:
         ends = f"{first:.4g} at {self.sizes[0]} to {last:.4g} at {self.sizes[-1]} examples"
         diverged = int((~np.isfinite(self.scores)).sum())
         law = f"; {self.fit()}" if self.has_fit else ""
-        return f"{self.score.name} {ends}{law}; {counts}" + (
+        return f"{self.figure.name} {ends}{law}; {counts}" + (
             f", {diverged} runs diverged" if diverged else ""
         )
 
@@ -176,7 +175,7 @@ def learning_curve(
     epochs: int | None = None,
     steps: int | None = None,
     seeds: int = 3,
-    **options: Unpack[Options],
+    **options: Unpack[FoldOptions],
 ) -> LearningCurve:
     """Measure the score for several numbers of training examples.
 
@@ -216,8 +215,7 @@ def learning_curve(
         NonFiniteError: The scores of all runs are NaN or infinite.
     """
     checks.key("key", key)
-    expect_arguments("learning_curve", signature_of(Settings), (), options)
-    settings = Settings(**options)
+    settings = expect_fold_settings("learning_curve", options)
     expect_recipe("learning_curve", recipe)
     checks.whole("learning_curve seeds", seeds)
     if (epochs is None) == (steps is None):

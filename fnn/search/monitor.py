@@ -1,72 +1,74 @@
-"""The results of a search so far, and the monitor that receives them."""
+"""The monitor of a search: it shows and saves the results so far, and can stop the search."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fnn.search.score import Score
-from fnn.types import TrainState
 
 
-@dataclass
-class Collected:
+class Saved(NamedTuple):
+    """The saved results of a search that was interrupted.
+
+    Attributes:
+        notes: The JSON values of `Report.notes`.
+        read: From a tree of arrays of the same shapes to the saved arrays of `Report.tree`.
+    """
+
+    notes: dict[str, Any]
+    read: Callable[[Any], Any]
+
+
+class Report(NamedTuple):
     """The results of a search so far.
 
     Attributes:
         score: The figure by which trials are compared.
-        scores: (trials, seeds), NaN for trials to come.
-        done: Which trials are done, (trials,).
-        columns: Values of each hyperparameter by path, (trials,).
-        histories: Figures by name, (trials, seeds, epochs).
-        kept: Train states of the best trials, one for each seed, by the index of the trial.
-        widths: The number of lanes that was chosen for each group of trials.
-        last: The indices of the trials of the last batch.
+        done: Number of units of work that are done.
+        means: Mean scores over seeds of the trials that compete now, (n,).
+        rows: The figures of the new results by name, (k,), for a log.
+        notes: JSON values to save.
+        tree: `()` returns the arrays to save. Valid until the search continues.
     """
 
     score: Score
-    scores: np.ndarray
-    done: np.ndarray
-    columns: dict[str, np.ndarray]
-    histories: dict[str, np.ndarray] = field(default_factory=dict)
-    kept: dict[int, tuple[TrainState, ...]] = field(default_factory=dict)
-    widths: dict[int, int] = field(default_factory=dict)
-    last: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-
-    def tree(self) -> dict[str, Any]:
-        """Return the arrays, as a tree to save."""
-        # Names in a checkpoint are texts.
-        kept = {str(index): states for index, states in self.kept.items()}
-        return {"scores": self.scores, "histories": self.histories, "kept": kept}
-
-    def notes(self) -> dict[str, Any]:
-        """Return the rest, as JSON values."""
-        widths = {str(group): width for group, width in self.widths.items()}
-        done = np.flatnonzero(self.done).tolist()
-        figures = list(self.histories)
-        return {"done": done, "kept": list(self.kept), "widths": widths, "figures": figures}
-
-    def mean_scores(self) -> np.ndarray:
-        """Return the mean scores of the trials that are done, (n,)."""
-        return self.scores[self.done].mean(1)
+    done: int
+    means: np.ndarray
+    rows: dict[str, np.ndarray]
+    notes: dict[str, Any]
+    tree: Callable[[], Any]
 
 
 class Monitor(Protocol):
     """A receiver of the results of a search so far, which can save them and stop the search."""
 
-    def begin(
-        self, search: Mapping[str, Any], total: int
-    ) -> tuple[dict[str, Any], Callable[[Any], Any]] | None:
-        """Return the notes of saved results and the function that restores them, or None.
+    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
+        """Return the saved results, or None.
 
         Args:
             search: Description of the search by JSON values. Saved results of another one raise.
-            total: Number of trials.
+            total: Number of units of work.
+            unit: Name of a unit of work, such as trial.
         """
 
     def is_stopped(self) -> bool:
-        """Return whether the search must end now, without the batch under way."""
+        """Return whether the search must end now, without the work that is not reported yet."""
 
-    def report(self, collected: Collected) -> None:
-        """Receive the results after a batch of trials."""
+    def report(self, report: Report) -> None:
+        """Receive the results after some units of work."""
+
+
+class NoMonitor:
+    """The monitor of a search that is called without one."""
+
+    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
+        """Return None: nothing is saved."""
+        return None
+
+    def is_stopped(self) -> bool:
+        """Return False."""
+        return False
+
+    def report(self, report: Report) -> None:
+        """Do nothing."""

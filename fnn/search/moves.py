@@ -9,9 +9,13 @@ import numpy as np
 
 from fnn.errors import ConfigError
 from fnn.search.distributions import Distribution
+from fnn.search.samplers import host_generator
 from fnn.search.space import Space
 from fnn.train.recipe import Recipe
+from fnn.types import RandomKey
 
+CHANGES = 2  # use of the key of a search; see POINTS in random.py and RUNS in execution.py
+UP, DOWN = 1.2, 0.8  # factors of a perturbation
 # Probabilities at one standard deviation below and above the mean of a normal distribution.
 ONE_DEVIATION = (0.15865525393145707, 0.8413447460685429)
 
@@ -115,16 +119,13 @@ class Axis:
 
     def __init__(self, distribution: Distribution):
         self._quantile = distribution.quantile
-        examples = distribution.examples
         is_finite = distribution.is_finite
-        # A choice lists all of its values as examples, an interval its ends.
-        values = distribution.points(2) if is_finite else []
-        is_choice = is_finite and len(values) == len(examples)
-        self.options = np.array(values) if is_choice else None
+        options = distribution.options
+        self.options = None if options is None else np.array(options)
         self._is_whole = is_finite
-        low, high = (0, len(examples) - 1) if is_choice else examples
+        low, high = distribution.ends or (0, len(distribution.examples) - 1)
         unit = np.nan
-        if is_choice:
+        if options is not None:
             # A change of an index is rounded up to one.
             unit = 0.0
         elif low < 0:
@@ -320,3 +321,30 @@ def encode_space(space: Space) -> Encoding:
         axes.append(Axis(distribution))
     assert recipe is not None  # a space has at least one hyperparameter
     return Encoding(space, axes, recipe)
+
+
+def draw_moves(
+    key: RandomKey, encoding: Encoding, rounds: int, members: int, resample: float
+) -> Moves:
+    """Draw all random choices of a search; those of a round do not depend on their number.
+
+    Args:
+        key: The key of the search.
+        encoding: Of the space.
+        rounds: Number of rounds.
+        members: Number of members.
+        resample: Probability that a hyperparameter is drawn again.
+    """
+    generator = host_generator(jax.random.fold_in(key, CHANGES))
+    shape = (members, len(encoding.axes))
+    drawn = []
+    for _ in range(rounds):
+        drawn.append(
+            Moves(
+                parent=generator.random(members, np.float32),
+                resampled=encoding.quantiles(generator.random(shape)),
+                is_resampled=generator.random(shape) < resample,
+                change=np.where(generator.random(shape) < 0.5, UP, DOWN).astype(np.float32) - 1,
+            )
+        )
+    return Moves(*(np.stack(parts) for parts in zip(*drawn, strict=True)))

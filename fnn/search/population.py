@@ -1,36 +1,36 @@
 """Population-based training: members that copy better ones and change their hyperparameters.
 
-The whole search is one compiled program, see rounds.py. All random choices are drawn on the host
-beforehand and are arguments of the program.
+A round is one compiled program, see rounds.py. All random choices are drawn on the host beforehand
+and are arguments of the program.
 
 A member's weights are the result of a schedule of hyperparameters, not of the last ones alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.data import digest
 from fnn.errors import ConfigError
-from fnn.search.execution import Settings, expect_finite_score, expect_settings, seed_key
-from fnn.search.lanes import Lanes, prepare_task
-from fnn.search.moves import Encoding, Moves, encode_space
+from fnn.search.columns import hyperparameter_columns
+from fnn.search.execution import describe, expect_finite_score, seed_key
+from fnn.search.lanes import Lanes
+from fnn.search.monitor import Monitor, Report, Saved
+from fnn.search.moves import Encoding, Moves, draw_moves, encode_space
+from fnn.search.options import Settings, expect_settings
 from fnn.search.random import POINTS
-from fnn.search.rounds import Problem, Record, join_state, train_rounds
-from fnn.search.samplers import host_generator, unit_points
-from fnn.search.score import find_score
+from fnn.search.replay import Schedule
+from fnn.search.rounds import Carry, Problem, Record, Rounds, prepare_problem, stack_records
+from fnn.search.samplers import unit_points
+from fnn.search.score import Score
 from fnn.search.space import Space, as_space
-from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.search.trials import Trials
 from fnn.train.recipe import Recipe
-from fnn.types import Data, History, RandomKey, Result, TrainState
-
-# Uses of the key of a search, besides those of random search.
-CHANGES = 2
-UP, DOWN = 1.2, 0.8  # factors of a perturbation
+from fnn.types import Data, RandomKey
 
 
 class PopulationOptions(TypedDict, total=False):
@@ -43,20 +43,7 @@ class PopulationOptions(TypedDict, total=False):
     mode: str | None
     keep: int
     lanes: int | str
-
-
-class Schedule(NamedTuple):
-    """The hyperparameters of a member and of the members it descends from.
-
-    Attributes:
-        hyperparameters: The values of each round (rounds,) by path.
-        interval: Epochs of a round.
-        lanes: Number of lanes of the program. A program of other lanes rounds differently.
-    """
-
-    hyperparameters: dict[str, np.ndarray]
-    interval: int
-    lanes: int
+    monitor: Monitor | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,109 +153,40 @@ def population(
     quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
     resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
     initial = given.pop("initial", ())
-    unused = ("sampler", "monitor")
-    settings = expect_settings(given, unused=unused)  # type: ignore[arg-type]
+    settings = expect_settings(given, unused=("sampler",))
     start = _initial_values(key, found, encoding, members, initial)
-    problem = _prepare(encoding, data, valid, settings, interval, batch_size)
-    lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)
-    size = _divisor(members, lanes.size if lanes.is_mapped else 1)
-    moves = _draw_moves(key, encoding, rounds, members, resample)
+    problem = prepare_problem(encoding, data, valid, settings, interval, batch_size)
+    moves = draw_moves(key, encoding, rounds, members, resample)
     # Rounded up: one member at least.
     count = min(int(np.ceil(quantile * members)), members // 2)
-    # Only the first round is given; later ones follow from the moves.
-    values = np.zeros((rounds, *start.shape), np.float32)
-    values[0] = start
-    is_given = np.arange(rounds) == 0
-    states, record = train_rounds(problem, size, seed_key(key, 0), values, is_given, moves, count)
-    return _results(found, encoding, problem, settings, states, record, interval, size)
-
-
-def replay(
-    key: RandomKey,
-    space: Recipe | Space,
-    schedule: Schedule,
-    data: Data,
-    *,
-    batch_size: int,
-    valid: Data | None = None,
-) -> Result:
-    """Train a member of a population again, from the start, by its schedule.
-
-    The result is bitwise that of the member, for the same key, space, data and options. For that,
-    as many lanes are trained as in the population. `schedule._replace(lanes=1)` trains one, which
-    is equal up to rounding.
-
-    Args:
-        key: The key of the population.
-        space: Its space.
-        schedule: From `Population.schedule`.
-        data: (inputs, targets), arrays whose first axis is the example.
-        batch_size: Examples per step.
-        valid: (inputs, targets) for validation.
-
-    Returns:
-        The last train state, and the figures of each epoch.
-
-    Raises:
-        FnnError: An argument is not valid. Raised before anything compiles.
-    """
-    checks.key("key", key)
-    found = as_space("replay", space)
-    encoding = encode_space(found)
-    _expect_schedule(schedule, found)
-    lanes = checks.whole("replay lanes", schedule.lanes)
-    rounds = len(next(iter(schedule.hyperparameters.values())))
-    columns = [
-        axis.encode(path, column)
-        for (path, column), axis in zip(
-            ((path, schedule.hyperparameters[path]) for path in found.distributions),
-            encoding.axes,
-            strict=True,
-        )
-    ]
-    # (rounds, hyperparameters) -> (rounds, lanes, hyperparameters)
-    values = np.repeat(np.stack(columns, 1)[:, None], lanes, 1).astype(np.float32)
-    score = None if valid is not None else "loss"
-    settings = Settings() if score is None else Settings(score=score)
-    problem = _prepare(encoding, data, valid, settings, schedule.interval, batch_size)
-    moves = _draw_moves(key, encoding, rounds, lanes, 0.0)
-    # All rounds are given, so that no member copies another.
-    is_given = np.ones(rounds, bool)
-    states, record = train_rounds(problem, lanes, seed_key(key, 0), values, is_given, moves, 0)
-    # (rounds, lanes, interval) -> (epochs,)
-    figures = {name: jnp.asarray(rows[:, 0]).reshape(-1) for name, rows in record.figures.items()}
-    return Result(_member_of(states, 0), History(figures))
-
-
-def _prepare(
-    encoding: Encoding,
-    data: Data,
-    valid: Data | None,
-    settings: Settings,
-    interval: int,
-    batch_size: int,
-) -> Problem:
-    """Return the checked arguments; raise an FnnError if they do not fit the recipe."""
-    recipe = encoding.recipe
-    task = prepare_task([recipe], data, valid, epochs=interval, batch_size=batch_size)
-    if recipe.early_stopping is not None:
-        advice = "leave it out: members that are worse copy better ones"
-        raise ConfigError(
-            "population space",
-            "a recipe without early_stopping",
-            recipe,
-            advice,
-        )
-    if settings.seeds != 1:
-        advice = "call search.population with several keys"
-        raise ConfigError(
-            "population seeds",
-            "1",
-            settings.seeds,
-            advice,
-        )
-    score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
-    return Problem(encoding, task, score)
+    monitor = settings.monitor
+    saved = None
+    if monitor is not None:
+        search = _describe(key, found, problem, start, moves) | {"copied": count}
+        saved = monitor.begin(search, rounds, "round")
+    if saved is None:
+        lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)
+        size = _divisor(members, lanes.size if lanes.is_mapped else 1)
+    else:
+        # A resumed search has the same lanes, so that its numbers are the same to the last bit.
+        size = saved.notes["lanes"]
+    programs = Rounds(problem, size, seed_key(key, 0))
+    records: list[Record] = []
+    if saved is None:
+        carry = programs.start(start)
+    else:
+        carry, records = _restore(programs, start, saved)
+    for index in range(len(records), rounds):
+        # There is no result before the first round.
+        if monitor is not None and monitor.is_stopped() and records:
+            break
+        part = jax.tree.map(lambda leaf, index=index: leaf[index], moves)
+        carry, record = programs.run(carry, start, index == 0, part, count)
+        records.append(record)
+        if monitor is not None:
+            monitor.report(_report(found, encoding, problem.score, programs, carry, records))
+    record = stack_records(records)
+    return _results(found, encoding, problem, settings, programs, carry, record, interval)
 
 
 def _count_rounds(epochs: int, interval: int) -> int:
@@ -314,62 +232,69 @@ def _initial_values(
     return values
 
 
-def _draw_moves(
-    key: RandomKey, encoding: Encoding, rounds: int, members: int, resample: float
-) -> Moves:
-    """Draw all random choices of a search; those of a round do not depend on their number."""
-    generator = host_generator(jax.random.fold_in(key, CHANGES))
-    shape = (members, len(encoding.axes))
-    drawn = []
-    for _ in range(rounds):
-        drawn.append(
-            Moves(
-                parent=generator.random(members, np.float32),
-                resampled=encoding.quantiles(generator.random(shape)),
-                is_resampled=generator.random(shape) < resample,
-                change=np.where(generator.random(shape) < 0.5, UP, DOWN).astype(np.float32) - 1,
-            )
-        )
-    return Moves(*(np.stack(parts) for parts in zip(*drawn, strict=True)))
-
-
 def _divisor(members: int, size: int) -> int:
     """Return the largest number of lanes of at most this size that leaves no remainder."""
     return next(lanes for lanes in range(size, 0, -1) if members % lanes == 0)
 
 
-def _member_of(states: TrainState, member: int) -> TrainState:
-    parts = jax.tree.map(lambda leaf: leaf[member], states[:3])
-    return join_state(parts, states.step, states.key)
+def _describe(
+    key: RandomKey, space: Space, problem: Problem, start: np.ndarray, moves: Moves
+) -> dict[str, Any]:
+    """Return the description of a search, by which saved results of another one are recognized."""
+    search = describe("population", key, space, [], problem.task, problem.score)
+    rounds, members = moves.parent.shape
+    own = {"interval": search.pop("epochs"), "members": members, "rounds": rounds}
+    return search | own | {"trials": members, "points": digest((start, moves))}
 
 
-def _expect_schedule(schedule: Any, space: Space) -> None:
-    """Raise ConfigError unless the value is a schedule of this space."""
-    advice = "give population.schedule(member)"
-    if not isinstance(schedule, Schedule):
-        raise ConfigError(
-            "replay schedule",
-            "a Schedule",
-            checks.show(schedule),
-            advice,
-        )
-    if schedule.hyperparameters.keys() != space.distributions.keys():
-        expected = f"values of {', '.join(space.distributions)}"
-        got = ", ".join(schedule.hyperparameters)
-        raise ConfigError(
-            "replay schedule",
-            expected,
-            got,
-            "give the space of the population",
-        )
-    lengths = {np.shape(column) for column in schedule.hyperparameters.values()}
-    if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not min(lengths)[0]:
-        raise ConfigError(
-            "replay schedule",
-            "one value for each round",
-            lengths,
-            advice,
-        )
+def _report(
+    space: Space,
+    encoding: Encoding,
+    score: Score,
+    programs: Rounds,
+    carry: Carry,
+    records: Sequence[Record],
+) -> Report:
+    """Return the report for a monitor, after a round."""
+    last = records[-1]
+    members = len(last.parents)
+    means = np.asarray(last.figures[score.name][:, -1], float)
+    rows = {
+        "member": np.arange(members),
+        "round": np.full(members, len(records)),
+        "parent": last.parents,
+        score.name: means,
+    }
+    for place, (path, axis) in enumerate(zip(space.distributions, encoding.axes, strict=True)):
+        rows[path] = np.asarray(axis.decode(last.values[:, place]))
+    figures = {name: [column.dtype.name, *column.shape] for name, column in last.figures.items()}
+    return Report(
+        score=score,
+        done=len(records),
+        means=means,
+        rows=rows,
+        notes={"rounds": len(records), "lanes": programs.size, "figures": figures},
+        tree=lambda: {"carry": carry, "records": stack_records(records)},
+    )
+
+
+def _restore(programs: Rounds, start: np.ndarray, saved: Saved) -> tuple[Carry, list[Record]]:
+    """Return the members and the records of the rounds that are saved."""
+    rounds, members = saved.notes["rounds"], len(start)
+    figures = {
+        name: np.zeros((rounds, *shape), dtype)
+        for name, (dtype, *shape) in saved.notes["figures"].items()
+    }
+    like = Record(
+        values=np.zeros((rounds, *start.shape), np.float32),
+        parents=np.zeros((rounds, members), np.int32),
+        figures=figures,
+    )
+    tree = saved.read({"carry": programs.shapes(start), "records": like})
+    records = tree["records"]
+    return tree["carry"], [
+        jax.tree.map(lambda leaf, index=index: leaf[index], records) for index in range(rounds)
+    ]
 
 
 def _results(
@@ -377,10 +302,10 @@ def _results(
     encoding: Encoding,
     problem: Problem,
     settings: Settings,
-    states: TrainState,
+    programs: Rounds,
+    carry: Carry,
     record: Record,
     interval: int,
-    lanes: int,
 ) -> Population:
     rounds, members, _ = record.values.shape
     paths = list(space.distributions)
@@ -403,13 +328,13 @@ def _results(
         scores=scores,
         histories={},
         epochs=np.full(members, rounds * interval),
-        score=problem.score,
+        figure=problem.score,
         kept={},
         rounds=columns,
         parents=record.parents,
         round_scores=round_scores,
         interval=interval,
-        lanes=lanes,
+        lanes=programs.size,
     )
     lines = np.stack([population.lineage(member) for member in range(members)])
     for name, rows in record.figures.items():
@@ -417,5 +342,5 @@ def _results(
         along = rows[np.arange(rounds), lines].reshape(members, 1, -1)
         population.histories[name] = np.asarray(along, float)
     for member in population.ranked[: settings.keep].tolist():
-        population.kept[member] = (_member_of(states, member),)
+        population.kept[member] = (programs.train_state(carry, member),)
     return population

@@ -7,7 +7,8 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.search.execution import Options, expect_settings, run_trials
+from fnn.search.execution import run_trials
+from fnn.search.options import Options, expect_settings
 from fnn.search.samplers import unit_points
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials
@@ -50,7 +51,7 @@ def random(
             sequences that fill the space more evenly [Bergstra and Bengio 2012, JMLR 13:281].
             `seeds=1`, runs of each trial, whose scores are averaged. `score="valid_loss"`,
             name of the figure by which trials are compared. `mode=None`, "min" or "max" for a
-            metric of your own. `keep=1`, number of the best trials whose train states are returned.
+            metric of your own. `keep=3`, number of the best trials whose train states are returned.
             `lanes="auto"`, number of trials at a time; "auto" measures whether trials are faster
             together or one after another, and how many fit into memory.
 

@@ -13,10 +13,10 @@ from fnn.search.columns import edges, labeled, option_labels, positions, value_l
 from fnn.search.score import Score
 from fnn.search.space import Space
 from fnn.search.statistics import BestOfN, Importance
-from fnn.train.evaluate import evaluate
+from fnn.train.evaluate import evaluate, weights
 from fnn.train.figures import VALID, validation_name
 from fnn.train.recipe import Recipe
-from fnn.types import Data, TrainState
+from fnn.types import Data, TrainState, Weights
 
 # Verdicts about the interval of a hyperparameter.
 ABOVE, BELOW, INSIDE, UNKNOWN, NO_EDGES = "above", "below", "inside", "unknown", "no edges"
@@ -125,7 +125,7 @@ class Trials:
         scores: (trials, seeds), in the units of the figure.
         histories: Figures of each epoch by name, (trials, seeds, epochs), NaN where not trained.
         epochs: Number of epochs that each trial was trained, (trials,).
-        score: The figure by which trials are compared.
+        figure: The figure by which trials are compared.
         kept: Train states of the best trials, one for each seed, by the index of the trial.
     """
 
@@ -135,7 +135,7 @@ class Trials:
     scores: np.ndarray
     histories: dict[str, np.ndarray]
     epochs: np.ndarray
-    score: Score
+    figure: Score
     kept: dict[int, tuple[TrainState, ...]]
 
     def __len__(self) -> int:
@@ -149,7 +149,7 @@ class Trials:
     @property
     def ranked(self) -> np.ndarray:
         """The indices of the trials from the best to the worst, (trials,); diverged ones last."""
-        return self.score.order(self.mean_scores)
+        return self.figure.order(self.mean_scores)
 
     @property
     def best(self) -> Trial:
@@ -204,7 +204,7 @@ class Trials:
             `n`, `mean`, `low` and `high`, each (trials,), in the units of the score.
         """
         found = statistics.best_of_n(self._costs, _expect_confidence(confidence))
-        if self.score.sign > 0:
+        if self.figure.sign > 0:
             return found
         return BestOfN(found.n, -found.mean, -found.high, -found.low)
 
@@ -273,18 +273,15 @@ class Trials:
             ConfigError: No trial was kept.
             FnnError: The data does not fit the recipe.
         """
-        kept = np.array([index for index in self.ranked if int(index) in self.kept], int)
-        if not kept.size:
-            advice = "search with keep=1 or more"
-            raise ConfigError("trials.evaluate", "trials with train states", "none", advice)
-        name = self.score.name.removeprefix(VALID)
+        kept = self._kept_indices("trials.evaluate")
+        name = self.figure.name.removeprefix(VALID)
         scores = np.empty((len(kept), self.scores.shape[1]))
         for row, index in enumerate(map(int, kept)):
             for column, train_state in enumerate(self.kept[index]):
                 figures = evaluate(self.recipes[index], train_state, data, batch_size=batch_size)
                 scores[row, column] = figures[name]
         examples = None if valid is None else len(valid[1])
-        weights = self._weights(kept, examples)
+        shares = self._weights(kept, examples)
         mean = scores.mean(1)
         deviations = scores.std(1, ddof=1) if scores.shape[1] > 1 else np.full(len(kept), np.nan)
         return Evaluation(
@@ -292,12 +289,40 @@ class Trials:
             searched=self.mean_scores[kept],
             scores=mean,
             deviations=deviations,
-            weights=weights,
-            weighted=float(weights @ mean),
-            bias=float(self.score.sign * (mean[0] - self.mean_scores[kept[0]])),
+            weights=shares,
+            weighted=float(shares @ mean),
+            bias=float(self.figure.sign * (mean[0] - self.mean_scores[kept[0]])),
             name=name,
             total=len(self),
         )
+
+    def networks(self, count: int | None = None) -> tuple[list[Recipe], list[Weights]]:
+        """Return the recipes and the weights of the best kept trials, as an ensemble takes them.
+
+            members = ensemble.collect(*trials.networks(3))
+
+        Args:
+            count: Number of trials; None for all that are kept.
+
+        Returns:
+            Lists of the same length, from the best trial on, one after another for each seed. The
+            weights are those of inference: with the average of the parameters, if the optimizer
+            keeps one.
+
+        Raises:
+            ConfigError: Fewer trials were kept.
+        """
+        kept = self._kept_indices("trials.networks")
+        if count is not None and checks.whole("trials.networks count", count) > len(kept):
+            expected = f"at most the {len(kept)} trials that are kept"
+            raise ConfigError("trials.networks count", expected, count, f"search with keep={count}")
+        recipes = []
+        found = []
+        for index in map(int, kept[:count]):
+            for train_state in self.kept[index]:
+                recipes.append(self.recipes[index])
+                found.append(weights(self.recipes[index], train_state))
+        return recipes, found
 
     def summary(self) -> str:
         """Return a table of the results: best, ties, diverged, and each hyperparameter.
@@ -305,11 +330,11 @@ class Trials:
         Hyperparameters have their best value, whether their interval should be widened, and their
         share of the variance of the scores with its interval. The most important one is first.
         """
-        direction = "higher" if self.score.sign < 0 else "lower"
+        direction = "higher" if self.figure.sign < 0 else "lower"
         best = self.best
         spread = f" ± {self.deviations[best.index]:.2g}" if self.scores.shape[1] > 1 else ""
         lines = [
-            f"{self._counts()}; {self.score.name}, {direction} is better",
+            f"{self._counts()}; {self.figure.name}, {direction} is better",
             f"best: trial {best.index}, {best.score:.4g}{spread}",
             f"ties: {self._ties_text()}",
             f"best of n trials: {self._best_of_n_text()}",
@@ -369,7 +394,7 @@ class Trials:
         Args:
             path: Of the hyperparameter.
         """
-        return option_labels(self.space.distributions[path].examples)
+        return option_labels(self.space.distributions[path].options or ())
 
     def positions(self, path: str) -> np.ndarray:
         """Return the values of a hyperparameter on the scale of its distribution, (trials,).
@@ -383,15 +408,23 @@ class Trials:
         """
         return positions(self.space.distributions[path], self.hyperparameters[path])
 
+    def _kept_indices(self, where: str) -> np.ndarray:
+        """Return the indices of the kept trials from the best on; ConfigError if there are none."""
+        kept = np.array([index for index in self.ranked if int(index) in self.kept], int)
+        if not kept.size:
+            advice = "search with keep=1 or more"
+            raise ConfigError(where, "trials with train states", "none", advice)
+        return kept
+
     @property
     def _costs(self) -> np.ndarray:
         """The mean scores, lower is better, (trials,)."""
-        return self.score.cost(self.mean_scores)
+        return self.figure.cost(self.mean_scores)
 
     @property
     def _seed_costs(self) -> np.ndarray:
         """The scores, lower is better, (trials, seeds); inf for trials that are no candidates."""
-        return self.score.cost(self.scores)
+        return self.figure.cost(self.scores)
 
     def _boundary(self, path: str) -> Boundary:
         distribution = self.space.distributions[path]
@@ -427,14 +460,18 @@ class Trials:
         scores = self.mean_scores[kept]
         if seeds > 1:
             variance += statistics.seed_deviation(self.scores[kept]) ** 2 / seeds
-        if examples is not None and examples > 1 and self.score.name == validation_name("accuracy"):
+        if (
+            examples is not None
+            and examples > 1
+            and self.figure.name == validation_name("accuracy")
+        ):
             # Binomial, of a finite validation set.
             variance += scores * (1 - scores) / (examples - 1)
         elif seeds == 1:
             return np.full(len(kept), np.nan)
         is_finite = np.isfinite(scores)
         weights = np.zeros(len(kept))
-        costs = self.score.cost(scores[is_finite])
+        costs = self.figure.cost(scores[is_finite])
         deviations = np.sqrt(variance[is_finite])
         weights[is_finite] = statistics.probability_of_best(costs, deviations)
         return weights
@@ -471,31 +508,11 @@ class Trials:
         best = self.best
         labels = self._labels(best.hyperparameters)
         values = ", ".join(f"{path}={text}" for path, text in labels.items())
-        return f"{self._counts()}; best {self.score.name} {best.score:.4g} by {values}"
+        return f"{self._counts()}; best {self.figure.name} {best.score:.4g} by {values}"
 
 
 def _optimism(bias: float) -> str:
     return f"optimistic by {bias:.2g}" if bias > 0 else f"not optimistic ({bias:.2g})"
-
-
-def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the values of trials as one array (trials,) for each hyperparameter, by path.
-
-    Args:
-        space: The space.
-        values: By path, of each trial; None for those of options that were not chosen.
-    """
-    columns = {}
-    for path, distribution in space.distributions.items():
-        column = [one[path] for one in values]
-        if distribution.is_number:
-            numbers = [np.nan if value is None else value for value in column]
-            columns[path] = np.array(numbers, float)
-        else:
-            # Not np.array(column), which would look into values that are sequences.
-            columns[path] = np.empty(len(column), object)
-            columns[path][:] = column
-    return columns
 
 
 def _plain(value: Any) -> Any:

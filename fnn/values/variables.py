@@ -4,6 +4,7 @@ Such a call makes an open value, as a search space is. It is checked with exampl
 but it cannot be used before `assign` has put a value in the place of each of them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,11 +62,25 @@ def open_parts(argument: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str
             yield from open_parts(part, (*path, str(name)))
 
 
+def _example_names(variable: Variable) -> list[str]:
+    """Return the end of the path of each example: .sgd, [1] without a name, or .sgd[1]."""
+    names = [
+        "." + example.shown_call()[0].rpartition(".")[-1] if isinstance(example, Made) else ""
+        for example in variable.examples
+    ]
+    counts = Counter(names)
+    return [
+        name if name and counts[name] == 1 else f"{name}[{index}]"
+        for index, name in enumerate(names)
+    ]
+
+
 def variables_of(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Variable]]:
     """Iterate over all variables of a value with their paths, such as optimizer.rate.peak.
 
-    A variable of an option of another one has the index of the option in its path, as in
-    optimizer[1].rate. A variable in two places comes twice.
+    A variable of an option of another one has the name of the option in its path, as in
+    optimizer.sgd.rate; also its index where options share a name, as in optimizer.sgd[1].rate. A
+    variable in two places comes twice.
 
     Args:
         value: An argument of a call.
@@ -74,8 +89,9 @@ def variables_of(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     for inner, part in open_parts(value, path):
         if isinstance(part, Variable):
             yield ".".join(inner), part
-            for index, example in enumerate(part.examples):
-                yield from variables_of(example, (*inner[:-1], f"{inner[-1]}[{index}]"))
+            names = _example_names(part)
+            for name, example in zip(names, part.examples, strict=True):
+                yield from variables_of(example, (*inner[:-1], inner[-1] + name))
         else:
             for key, child in part.by_key():
                 yield from variables_of(child, (*inner, key))

@@ -12,7 +12,6 @@ import pytest
 
 from fnn import lab, nn, optim, search, train
 from fnn.errors import ArgumentError, ConfigError
-from fnn.search import execution
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
@@ -49,18 +48,20 @@ class Crash(Exception):
     pass
 
 
-def crash_after(batches, monkeypatch):
-    """Raise Crash after a number of batches were saved."""
-    count = []
+def crash_after(count, monkeypatch):
+    """Save after each report, and raise Crash at the next one after `count` of them."""
+    reports = []
 
-    def collect(*arguments):
-        if len(count) == batches:
+    def report(self, *arguments):
+        if len(reports) == count:
             raise Crash
-        count.append(1)
-        return original(*arguments)
+        reports.append(1)
+        original(self, *arguments)
 
-    original = execution._collect
-    monkeypatch.setattr(execution, "_collect", collect)
+    module = sys.modules["fnn.lab.search"]
+    original = module._Monitor.report
+    monkeypatch.setattr(module, "SAVE_SHARE", np.inf)
+    monkeypatch.setattr(module._Monitor, "report", report)
 
 
 def test_a_search_that_crashed_is_resumed_to_the_last_bit(tmp_path, monkeypatch):
@@ -75,6 +76,60 @@ def test_a_search_that_crashed_is_resumed_to_the_last_bit(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         crash_after(0, patch)
         same(run(checkpoints=tmp_path, resume=True), whole)
+
+
+OTHERS = {
+    # 9 trials by 1 epoch, 3 by 2, 1 by 6, as 3 + 1 + 1 batches; one is trained of the first stage.
+    "halving": (search.halving, {"epochs": 9, "trials": 9, "lanes": 3, "seeds": 2}, 1, 3),
+    # The last batch of the first stage, after which trials stop.
+    "halving, end of a stage": (search.halving, {"epochs": 9, "trials": 9, "lanes": 3}, 3, 9),
+    "halving, second stage": (search.halving, {"epochs": 9, "trials": 9, "lanes": 2}, 6, 13),
+    "hyperband": (search.hyperband, {"epochs": 9, "lanes": 4}, 7, 33),
+    "population": (
+        search.population, {"epochs": 4, "interval": 1, "members": 4, "lanes": 4}, 2, 2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_searches_that_crashed_are_resumed_to_the_last_bit(name, tmp_path, monkeypatch):
+    function, options, reports, step = OTHERS[name]
+    options = {"batch_size": 10, "valid": RUN["valid"], "keep": 2, **options}
+    whole = function(KEY, SPACE, DATA, **options)
+    log = lab.jsonl_log(tmp_path / "log.jsonl")
+    saved = {"checkpoints": tmp_path / "saved", "resume": True, "log": log, "show": False}
+    with monkeypatch.context() as patch:
+        crash_after(reports, patch)
+        with pytest.raises(Crash):
+            lab.search(function, KEY, SPACE, DATA, **options, **saved)
+    assert lab.read(tmp_path / "saved").step == step
+    # A crash can lose lines.
+    lines = (tmp_path / "log.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "log.jsonl").write_text("".join(lines[:-1]))
+    resumed = lab.search(function, KEY, SPACE, DATA, **options, **saved)
+    same(resumed, whole)
+    np.testing.assert_array_equal(resumed.epochs, whole.epochs)
+    if name == "population":
+        np.testing.assert_array_equal(resumed.parents, whole.parents)
+        assert_log_of_members(lab.read_log(tmp_path / "log.jsonl"), whole)
+    else:
+        assert_log_of_parts(lab.read_log(tmp_path / "log.jsonl"), whole)
+    with monkeypatch.context() as patch:
+        crash_after(0, patch)
+        same(lab.search(function, KEY, SPACE, DATA, **options, **saved), whole)
+
+
+def assert_log_of_members(rows, whole):
+    np.testing.assert_array_equal(rows["round"], np.repeat(np.arange(1, 5), 4))
+    np.testing.assert_allclose(rows["valid_loss"], whole.round_scores.ravel())
+    np.testing.assert_array_equal(rows["parent"], whole.parents.ravel())
+
+
+def assert_log_of_parts(rows, whole):
+    # Each trial once at each rung that it has reached.
+    assert len(rows["trial"]) == sum((whole.epochs >= level).sum() for level in (1, 3, 9))
+    last = dict(zip(rows["trial"], rows["valid_loss"], strict=True))
+    np.testing.assert_allclose([last[trial] for trial in range(len(whole))], whole.mean_scores)
 
 
 def test_resume_begins_where_nothing_is_saved(tmp_path):
@@ -117,18 +172,35 @@ def test_progress_names_best_and_median(capsys, monkeypatch):
     assert f"median {np.median(trials.mean_scores):.4g}" in text
 
 
-def test_ctrl_c_returns_the_trials_that_are_done(monkeypatch):
-    def collect(*arguments):
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A signal comes after the first report."""
+
+    def report(*arguments):
         original(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    original = execution._collect
-    with monkeypatch.context() as patch:
-        patch.setattr(execution, "_collect", collect)
-        trials = run()
+    monitor = sys.modules["fnn.lab.search"]._Monitor
+    original = monitor.report
+    monkeypatch.setattr(monitor, "report", report)
+
+
+def test_ctrl_c_returns_the_trials_that_are_done(interrupted):
+    trials = run()
     assert len(trials) == 4
     whole = search.random(KEY, SPACE, DATA, **(RUN | {"trials": 4}))
     np.testing.assert_array_equal(trials.scores, whole.scores)
+
+
+@pytest.mark.parametrize("name", ["halving", "population"])
+def test_ctrl_c_returns_the_parts_that_are_done(name, interrupted):
+    function, options, *_ = OTHERS[name]
+    options = {"batch_size": 10, "valid": RUN["valid"], "keep": 2, **options}
+    trials = lab.search(function, KEY, SPACE, DATA, **options, show=False)
+    assert trials.epochs.tolist() == [1] * len(trials)
+    assert len(trials) == {"halving": 3, "population": 4}[name]
+    assert len(trials.kept) == 2 and trials.best.train_states[0].step == 4
+    assert trials.summary()
 
 
 def test_wrong_arguments_raise_an_error():
@@ -136,34 +208,40 @@ def test_wrong_arguments_raise_an_error():
         run(resume=True)
     with pytest.raises(ArgumentError, match="trial"):
         run(trial=3)
-    with pytest.raises(ConfigError, match=r"takes search\.random and search\.grid"):
-        lab.search(search.halving, KEY, SPACE, DATA, **RUN | {"epochs": 3}, show=False)
+    with pytest.raises(ConfigError, match=r"one of random, grid, .*, got cross_validate"):
+        lab.search(search.cross_validate, KEY, SPACE, DATA, epochs=3, batch_size=10)
     with pytest.raises(ConfigError, match="show"):
         run(show="yes")
 
 
+KILLED = {
+    "random": RUN | {"trials": 400, "epochs": 20},
+    "hyperband": {"epochs": 81, "batch_size": 10, "valid": RUN["valid"], "lanes": 4},
+}
 PROGRAM = """
 import sys
 sys.path.insert(0, {here})
-from test_search import DATA, KEY, RUN, SPACE
+from test_search import DATA, KEY, KILLED, SPACE
 from fnn import lab, search
-lab.search(search.random, KEY, SPACE, DATA, **RUN | {{"trials": 400, "epochs": 20}},
+lab.search(getattr(search, {name!r}), KEY, SPACE, DATA, **KILLED[{name!r}],
            checkpoints=sys.argv[1], resume=True, show=False)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_search_is_resumed_to_the_last_bit(tmp_path):
-    program = PROGRAM.format(here=repr(str(Path(__file__).parent)))
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_search_is_resumed_to_the_last_bit(name, tmp_path):
+    program = PROGRAM.format(here=repr(str(Path(__file__).parent)), name=name)
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
     while not list(tmp_path.glob("step_*/COMMIT")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
-    arguments = RUN | {"trials": 400, "epochs": 20}
-    assert lab.read(tmp_path).step < 400
+    before = lab.read(tmp_path).step
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     saved = lab.read(tmp_path)
-    whole = search.random(KEY, SPACE, DATA, **arguments)
-    np.testing.assert_allclose(saved.leaves["scores"], whole.scores, rtol=1e-4)
+    assert saved.step > before
+    whole = getattr(search, name)(KEY, SPACE, DATA, **KILLED[name])
+    # Another process may compile another program.
+    np.testing.assert_allclose(saved.leaves["results/scores"], whole.scores, rtol=1e-4)

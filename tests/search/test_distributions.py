@@ -102,3 +102,9 @@ def test_distributions_print_as_the_call_that_makes_them():
 def test_empty_and_reversed_spaces_raise_an_error(make, word):
     with pytest.raises(ConfigError, match=word):
         make()
+
+
+def test_a_choice_has_options_and_an_interval_has_ends():
+    assert search.choice(3, 1).options == (3, 1) and search.choice(3, 1).ends is None
+    assert search.integer(0, 1).ends == (0, 1) and search.integer(0, 1).options is None
+    assert search.log_uniform(1e-3, 1).ends == (1e-3, 1)

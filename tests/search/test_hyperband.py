@@ -6,9 +6,9 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ConfigError, FnnError, NonFiniteError
-from fnn.search.brackets import halving_bracket
-from fnn.search.hyperband import plan_stages, run_brackets
+from fnn.search.brackets import halving_bracket, plan_stages
 from fnn.search.lanes import Lanes
+from fnn.search.rungs import run_brackets
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)

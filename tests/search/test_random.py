@@ -8,7 +8,8 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ArgumentError, FnnError
-from fnn.search.execution import Options, Settings, seed_key
+from fnn.search.execution import seed_key
+from fnn.search.options import Options, Settings
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
@@ -100,7 +101,7 @@ def test_a_grid_tries_an_option_once_for_values_that_it_does_not_use():
     space = train.recipe(network(2), optimizer)
     trials = search.grid(jax.random.key(0), space, DATA, **RUN, points=2, lanes=1)
     assert [recipe["optimizer.rate"] for recipe in trials.recipes] == [0.01, 0.1, 0.5]
-    assert np.isnan(trials.hyperparameters["optimizer[0].rate"][2])
+    assert np.isnan(trials.hyperparameters["optimizer.sgd[0].rate"][2])
 
 
 def test_higher_accuracies_are_better_and_losses_lower():

@@ -44,13 +44,13 @@ def test_hyperparameters_of_options_that_are_not_chosen_are_none():
     space = as_space("random", train.recipe(network(), optimizer))
     assert list(space.distributions) == [
         "optimizer",
-        "optimizer[0].rate",
-        "optimizer[1].rate",
+        "optimizer.sgd.rate",
+        "optimizer.adam.rate",
     ]
     recipe, values = space.draw(np.array([0.9, 0.5, 0.25]))
     assert recipe == train.recipe(network(), optim.adam(0.25))
-    assert values["optimizer[0].rate"] is None
-    assert values["optimizer[1].rate"] == 0.25
+    assert values["optimizer.sgd.rate"] is None
+    assert values["optimizer.adam.rate"] == 0.25
 
 
 def test_a_function_makes_recipes_of_coupled_hyperparameters():

@@ -6,10 +6,11 @@ import pytest
 
 from fnn import nn, optim, search, train
 from fnn.errors import ConfigError
+from fnn.search.columns import hyperparameter_columns
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
-from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.search.trials import Trials
 
 BOOK = train.recipe(
     nn.dense(2),
@@ -47,7 +48,7 @@ def permuted(trials, order):
         trials.scores[order],
         {},
         trials.epochs[order],
-        trials.score,
+        trials.figure,
         {},
     )
 
@@ -84,7 +85,7 @@ def test_the_verdicts_of_options_and_normal_distributions():
     assert [str(one) for one in (units, drop, optimizer)] == ["inside", "no edges", "no edges"]
     assert trials.positions("network.1.drop_rate").max() < 1
     few = planted(MIXED, lambda units, drop, optimizer, rate: rate, count=12).boundaries()
-    assert few["optimizer[0].rate"].verdict == "unknown"
+    assert few["optimizer.sgd.rate"].verdict == "unknown"
 
 
 def test_the_rate_is_important_and_the_decay_is_not(book):
@@ -123,7 +124,7 @@ def test_a_monotone_transform_changes_no_decision(book):
     scores = np.repeat(book.mean_scores[:, None], 2, 1)
     plain, edited = (
         Trials(book.space, book.recipes, book.hyperparameters, array, {}, book.epochs, score, {})
-        for array, score in ((scores, book.score), (np.exp(-9 * scores), Score()))
+        for array, score in ((scores, book.figure), (np.exp(-9 * scores), Score()))
     )
     assert plain.ranked.tolist() == edited.ranked.tolist()
     assert plain.boundaries() == edited.boundaries()
@@ -155,7 +156,7 @@ def test_columns_of_options_have_labels():
     trials = planted(MIXED, lambda units, drop, optimizer, rate: units, count=12)
     table = trials.table()
     assert set(table["optimizer"]) == {"optim.sgd", "optim.adam"}
-    assert (np.isnan(table["optimizer[0].rate"]) == (table["optimizer"] == "optim.adam")).all()
+    assert (np.isnan(table["optimizer.sgd.rate"]) == (table["optimizer"] == "optim.adam")).all()
     assert {len(column) for column in table.values()} == {12}
     assert {column.ndim for column in table.values()} == {1}
     assert "search." not in repr(trials) and "search." not in trials.summary()
@@ -202,11 +203,23 @@ def test_scores_on_the_validation_data_itself_have_no_bias(searched):
     assert searched.evaluate(DATA, valid=DATA).bias == pytest.approx(0, abs=1e-6)
 
 
+def test_networks_of_kept_trials_are_for_inference(searched):
+    recipes, weights = searched.networks()
+    # 3 trials of 2 seeds, the best trial first.
+    assert recipes == [searched.recipes[index] for index in searched.ranked[:3] for _ in range(2)]
+    figures = [train.evaluate(*pair, DATA) for pair in zip(recipes, weights, strict=True)]
+    accuracies = np.array([one["accuracy"] for one in figures]).reshape(3, 2)
+    np.testing.assert_allclose(accuracies, searched.scores[searched.ranked[:3]], atol=1e-6)
+    assert len(searched.networks(1)[0]) == 2
+    with pytest.raises(ConfigError, match=r"at most the 3 trials that are kept, got 4; .*keep=4"):
+        searched.networks(4)
+
+
 def test_weights_are_unknown_without_an_error_of_the_scores(searched):
     kept = {index: states[:1] for index, states in searched.kept.items()}
     single = Trials(
         searched.space, searched.recipes, searched.hyperparameters, searched.scores[:, :1], {},
-        searched.epochs, searched.score, kept,
+        searched.epochs, searched.figure, kept,
     )  # fmt: skip
     found = single.evaluate(DATA)
     assert np.isnan(found.weighted) and "weighted" not in str(found)

@@ -43,10 +43,21 @@ def test_options_have_variables_of_their_own():
     rate = search.log_uniform(1e-3, 1)
     optimizer = search.choice(optim.sgd(rate), optim.adam(1e-3))
     recipe = train.recipe(nn.dense(2), optimizer)
-    assert [path for path, _ in variables_of(recipe)] == ["optimizer", "optimizer[0].rate"]
+    assert [path for path, _ in variables_of(recipe)] == ["optimizer", "optimizer.sgd.rate"]
     values = {id(rate): 0.5, id(optimizer): optimizer.examples[0]}
     made = assign(recipe, lambda variable: values[id(variable)])
     assert made == train.recipe(nn.dense(2), optim.sgd(0.5))
+
+
+def test_options_that_share_a_name_or_have_none_have_an_index():
+    rates = [search.uniform(0.1, 1) for _ in range(3)]
+    optimizer = search.choice(optim.sgd(rates[0]), optim.sgd(rates[1]), optim.adam(rates[2]))
+    sizes = search.choice([[search.uniform(0, 1)], None])
+    paths = [path for path, _ in variables_of({"optimizer": optimizer, "sizes": sizes})]
+    assert paths == [
+        "optimizer", "optimizer.sgd[0].rate", "optimizer.sgd[1].rate", "optimizer.adam.rate",
+        "sizes", "sizes[0].0",
+    ]  # fmt: skip
 
 
 def test_open_values_print_and_compare():

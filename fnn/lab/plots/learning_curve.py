@@ -97,7 +97,7 @@ def plot_learning_curve(
             )
     set_log_x(axes, curve.sizes)
     axes.set_xlabel("training examples (log scale)")
-    axes.set_ylabel(curve.score.name)
+    axes.set_ylabel(curve.figure.name)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)
     return save_figure(figure, target)

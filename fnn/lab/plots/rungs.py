@@ -47,7 +47,7 @@ def plot_rungs(trials: HalvingTrials, path: FilePath | None = None) -> "Figure":
     count = len(trials.brackets)
     figure, panels, target = _create_panels("plot_rungs", path, count)
     # (trials, epochs), the mean over seeds
-    curves = trials.histories[trials.score.name].mean(1)
+    curves = trials.histories[trials.figure.name].mean(1)
     best = trials.best.index
     for index, axes in enumerate(panels):
         rungs = trials.brackets[index].rungs
@@ -89,7 +89,7 @@ def plot_rungs(trials: HalvingTrials, path: FilePath | None = None) -> "Figure":
         axes.grid(axis="x", alpha=0.4)
         axes.set_title(" → ".join(str(rung.trials) for rung in rungs) + " trials", fontsize=10)
         axes.set_xlabel("epoch (log scale)")
-        axes.set_ylabel(trials.score.name)
+        axes.set_ylabel(trials.figure.name)
     for axes in panels:
         # One scale for all panels, so that they can be compared.
         set_scale(axes, curves)
@@ -125,7 +125,7 @@ def plot_population(population: Population, path: FilePath | None = None) -> "Fi
     numbers = {
         name: np.asarray(values, float)
         for name, values in {
-            population.score.name: population.round_scores,
+            population.figure.name: population.round_scores,
             **population.rounds,
         }.items()
     }
@@ -148,7 +148,7 @@ def plot_population(population: Population, path: FilePath | None = None) -> "Fi
             linewidth=2,
             label="best",
         )
-        if name == population.score.name:
+        if name == population.figure.name:
             mark_nonfinite(
                 axes,
                 epochs,

@@ -61,8 +61,8 @@ def plot_search(trials: Trials, path: FilePath | None = None) -> "Figure":
         axes.remove()
     for index, (axes, name) in enumerate(zip(panels, names, strict=False)):
         if index % columns == 0:
-            axes.set_ylabel(trials.score.name)
-        if index == 0 and trials.score.sign > 0:
+            axes.set_ylabel(trials.figure.name)
+        if index == 0 and trials.figure.sign > 0:
             # A loss may be larger by powers of ten. The other panels share the axis.
             set_scale(axes, trials.mean_scores)
         _draw_trials(axes, trials, name, is_tie)
@@ -116,14 +116,14 @@ def _draw_trials(
     diverged = x[is_used & trials.is_diverged]
     if diverged.size:
         # At the edge of worse scores: the upper one of a loss.
-        edge = np.full(diverged.shape, 1.0 if trials.score.sign > 0 else 0.0)
+        edge = np.full(diverged.shape, 1.0 if trials.figure.sign > 0 else 0.0)
         transform = axes.get_xaxis_transform()
         axes.plot(
             diverged, edge, "x",
             color=EDGE_COLOR, markersize=7, clip_on=False, zorder=4, transform=transform,
             label="diverged",
         )  # fmt: skip
-    if trials.score.sign > 0:
+    if trials.figure.sign > 0:
         mark_beyond(axes, x[finite], scores[finite], TRIAL_COLOR)
 
 
@@ -141,9 +141,9 @@ def _horizontal(
 
     distribution = trials.space.distributions[name]
     is_used = np.isfinite(trials.positions(name))
-    if distribution.is_number and choice_options(distribution) is None:
+    if distribution.ends is not None:
         x = trials.hyperparameters[name].astype(float)
-        lowest, highest = map(float, (min(distribution.examples), max(distribution.examples)))
+        lowest, highest = map(float, distribution.ends)
         if distribution.is_log:
             axes.set_xscale("log")
             # Without mathematics, which labels are not read as.
@@ -190,14 +190,14 @@ def plot_best_of_n(
     found = trials.best_of_n(confidence=confidence)
     figure, target = create_figure("plot_best_of_n", path, figsize=(6, 4))
     axes = figure.subplots()
-    axes.set_ylabel(f"best {trials.score.name}")
-    sign = trials.score.sign
+    axes.set_ylabel(f"best {trials.figure.name}")
+    sign = trials.figure.sign
     if sign > 0:
         set_scale(axes, np.concatenate([found.low, found.high]))
     band = f"{confidence:.0%} of searches"
     axes.fill_between(found.n, found.low, found.high, color=TRIAL_COLOR, alpha=0.2, label=band)
     axes.plot(found.n, found.mean, color=TRIAL_COLOR, label="expected")
-    costs = trials.score.cost(trials.mean_scores)
+    costs = trials.figure.cost(trials.mean_scores)
     so_far = sign * np.minimum.accumulate(costs)
     so_far[~np.isfinite(so_far)] = np.nan
     label = "this search, in its order"
@@ -260,7 +260,7 @@ def plot_parallel(trials: Trials, path: FilePath | None = None) -> "Figure":
             axes.text(place + 0.06, NOT_CHOSEN, "not chosen", fontsize="x-small", va="center")
     _draw_axis(axes, len(names), *_score_ticks(trials, shares))
     labels = [shorten(name, MAX_LABEL_WIDTH + 6) for name in names]
-    axes.set_xticks(x, [*labels, trials.score.name])
+    axes.set_xticks(x, [*labels, trials.figure.name])
     axes.tick_params(axis="x", length=0)
     axes.set_yticks([])
     axes.set_xlim(-0.15, len(names) + 0.45)
@@ -279,9 +279,10 @@ def _vertical(
     """Return the height of each trial on an axis, (trials,)."""
     distribution = trials.space.distributions[name]
     positions = trials.positions(name)
-    if not distribution.is_number:
+    options = distribution.options
+    if options is not None and not distribution.is_number:
         # Lines through one option would be one line.
-        positions = positions + SPREAD / len(distribution.examples) * (shares - 0.5)
+        positions = positions + SPREAD / len(options) * (shares - 0.5)
     return np.where(np.isfinite(positions), positions, NOT_CHOSEN)
 
 

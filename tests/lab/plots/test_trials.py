@@ -7,10 +7,11 @@ import pytest
 from fnn import lab, nn, optim, search, train
 from fnn.errors import ConfigError
 from fnn.lab.plots.trials import EDGE_COLOR, NOT_CHOSEN
+from fnn.search.columns import hyperparameter_columns
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space
-from fnn.search.trials import Trials, hyperparameter_columns
+from fnn.search.trials import Trials
 
 RATES = search.log_uniform(1e-6, 1e-2)
 SPACE = train.recipe(
@@ -75,7 +76,7 @@ def test_diverged_trials_are_crosses_at_the_edge_of_worse_scores(trials):
 
 def test_an_interval_that_ends_too_early_is_marked(trials):
     panels = lab.plot_search(trials).axes
-    assert panels[RATE].get_title() == "optimizer[0].rate\nwiden above 0.01"
+    assert panels[RATE].get_title() == "optimizer.sgd.rate\nwiden above 0.01"
     assert panels[RATE].lines[-1].get_color() == EDGE_COLOR
     assert "widen" not in panels[DROP].get_title()
 
@@ -103,7 +104,7 @@ def test_lines_of_parallel_coordinates_pass_through_the_positions(trials):
     (axes,) = lab.plot_parallel(trials).axes
     lines = [line.get_ydata() for line in axes.lines[: len(trials)]]
     drawn = dict(zip(trials.ranked[::-1].tolist(), lines, strict=True))
-    rates, drops = trials.positions("optimizer[0].rate"), trials.positions("network.1.drop_rate")
+    rates, drops = trials.positions("optimizer.sgd.rate"), trials.positions("network.1.drop_rate")
     for index, line in drawn.items():
         assert line[DROP] == pytest.approx(drops[index])
         assert line[RATE] == pytest.approx(NOT_CHOSEN if np.isnan(rates[index]) else rates[index])
