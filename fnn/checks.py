@@ -104,15 +104,6 @@ def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     return np.asarray(array.data)
 
 
-def not_donated(where: str, tree: Any) -> None:
-    """Raise ConfigError if the arrays of a tree were donated to a function, and are deleted."""
-    # A donation deletes all arrays, so that the first one stands for all.
-    first = next(iter(jax.tree.leaves(tree)), None)
-    if isinstance(first, jax.Array) and is_concrete(first) and first.is_deleted():
-        got = "arrays that were donated to a compiled function"
-        raise ConfigError(where, "arrays that exist", got, "use those that it returned")
-
-
 def native(where: str, array: np.ndarray) -> np.ndarray:
     """Return the array if JAX has its byte order and width of floats; else DTypeError."""
     # Such as long double of x86, which JAX does not have.

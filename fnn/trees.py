@@ -1,6 +1,6 @@
 """Arithmetic on pytrees, and comparison of their structures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.checks import describe
+from fnn.checks import describe, is_concrete
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 from fnn.types import Number, Shape
 
@@ -196,6 +196,35 @@ def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
                 jnp.result_type(leaf),
                 "pass the params that init returned",
             )
+
+
+def expect_not_donated(where: str, tree: Any) -> None:
+    """Raise ConfigError if the arrays of a tree were donated to a function, and are deleted."""
+    # A donation deletes all arrays, so that the first one stands for all.
+    first = _first_leaf(tree)
+    if isinstance(first, jax.Array) and is_concrete(first) and first.is_deleted():
+        got = "arrays that were donated to a compiled function"
+        raise ConfigError(where, "arrays that exist", got, "use those that it returned")
+
+
+def _first_leaf(tree: Any) -> Any:
+    """Return a leaf of a tree, or None if it has none, without a pass over all of them."""
+    if isinstance(tree, dict):
+        parts: Iterable[Any] = tree.values()
+    elif isinstance(tree, tuple | list):
+        parts = tree
+    elif isinstance(tree, jax.Array):
+        return tree
+    else:
+        parts = ()
+        leaves = jax.tree.leaves(tree)
+        if leaves:
+            return leaves[0]
+    for part in parts:
+        leaf = _first_leaf(part)
+        if leaf is not None:
+            return leaf
+    return None
 
 
 def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> None:

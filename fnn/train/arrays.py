@@ -5,8 +5,7 @@ of them. A check of values costs one pass over the array for its minimum and one
 """
 
 import warnings
-import weakref
-from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.data.sets.dataset import DataSet, Labeled
 from fnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
+from fnn.train.extremes import Extremes, is_small_and_finite, raise_at_first, read_extremes
 from fnn.types import Data
 
 # Results of loaders that hold pairs, and how to get one of them.
@@ -23,7 +23,7 @@ CONTAINERS: dict[Any, str] = {
     DataSet: "one part, as data.digits().train",
     Labeled: "its examples, as data.csv(...).examples",
 }
-ON_HOST = "cpu"  # platform whose arrays NumPy reads without a copy
+ARRAYS = (np.ndarray, jax.Array)
 # float32 keeps float64 numbers of a column apart to this share of their range. More is a mistake:
 # 1e-5 are 100,000 levels, and random numbers about 0 lose 1e-8.
 MAX_ROUNDING = 1e-5
@@ -37,17 +37,6 @@ class HasArray(Protocol):
 
     def __array__(self, dtype: Any = None) -> np.ndarray:
         """Return it as an array of NumPy."""
-
-
-class Extremes(NamedTuple):
-    """The minimum and the maximum of an array, both NaN if it has a NaN."""
-
-    low: float | int
-    high: float | int
-
-
-# The extremes of immutable arrays by id, so that data that is passed again is not read again.
-_known: dict[int, tuple[Any, Extremes]] = {}
 
 
 class Conversion(NamedTuple):
@@ -141,7 +130,7 @@ def _convert_tree(
     how: Conversion,
 ) -> Any:
     # The common case of one array needs no path.
-    if isinstance(tree, np.ndarray | jax.Array):
+    if isinstance(tree, ARRAYS):
         return _convert_array(name, tree, how)
 
     def convert(path: str, leaf: Any) -> Any:
@@ -191,10 +180,8 @@ def _convert_array(
     is_jax = isinstance(leaf, jax.Array)
     array = leaf if is_jax else _as_numpy(name, leaf)
     dtype = array.dtype
-    is_float = jnp.issubdtype(dtype, jnp.floating)
-    # A time span is an integer for NumPy.
-    is_integer = jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m"
-    if not is_float and not is_integer and dtype != jnp.bool:
+    is_float, is_number = _kinds(dtype)
+    if not is_number:
         _raise_no_number(name, dtype)
     if array.ndim == 0:
         raise ShapeError(
@@ -205,7 +192,9 @@ def _convert_array(
         )
     # JAX narrows 64-bit numbers; integers of fewer bits fit as they are.
     narrow = dtype if is_jax else jax.dtypes.canonicalize_dtype(dtype)
-    if is_float or narrow != dtype:
+    # The extremes find what else is wrong.
+    is_fine = narrow == dtype and (not is_float or is_small_and_finite(array))
+    if not is_fine:
         extremes = read_extremes(array, how.wait)
         if extremes is not None:
             _expect_values(name, array, extremes, narrow, how)
@@ -216,6 +205,15 @@ def _convert_array(
     # JAX may use the memory of the copy, which has no other owner.
     copied = array.astype(narrow)
     return jnp.asarray(copied) if how.place else copied
+
+
+@cache
+def _kinds(dtype: Any) -> tuple[bool, bool]:
+    """Return whether a dtype is of floats, and whether it is of real numbers or booleans."""
+    is_float = jnp.issubdtype(dtype, jnp.floating)
+    # A time span is an integer for NumPy.
+    is_integer = jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m"
+    return is_float, is_float or is_integer or dtype == jnp.bool
 
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
@@ -326,73 +324,3 @@ def _narrow_columns(columns: np.ndarray, eps: float) -> list[int]:
     # by their span, which is far smaller.
     is_narrow = (largest > 0) & (span * MAX_ROUNDING <= largest * eps)
     return np.flatnonzero(is_narrow).tolist()
-
-
-# Values.
-
-
-def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
-    """Return the extremes of an array, or None where its values cannot be read.
-
-    Args:
-        array: Of NumPy or JAX, of real numbers, on this host. A traced array has no values yet.
-        wait: Whether to compute them on an accelerator, which waits for it.
-    """
-    if array.size == 0 or not checks.is_concrete(array):
-        return None
-    if isinstance(array, np.ndarray):
-        return _reduce(array)
-    known = _known.get(id(array))
-    if known is not None:
-        return known[1]
-    # The values of other processes cannot be read.
-    if not array.is_fully_addressable:
-        return None
-    if array.is_fully_replicated and _is_on_host(array):
-        extremes = _reduce(np.asarray(array))
-    elif wait:
-        # Not traced into a program that may be under construction.
-        with jax.ensure_compile_time_eval():
-            low, high = jax.jit(_low_and_high)(array)
-            extremes = Extremes(low.item(), high.item())
-    else:
-        return None
-    key = id(array)
-    _known[key] = weakref.ref(array, lambda _: _known.pop(key, None)), extremes
-    return extremes
-
-
-def _is_on_host(array: jax.Array) -> bool:
-    devices: Any = array.sharding.device_set
-    return all(device.platform == ON_HOST for device in devices)
-
-
-def _reduce(array: np.ndarray) -> Extremes:
-    return Extremes(array.min().item(), array.max().item())
-
-
-def _low_and_high(array: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return array.min(), array.max()
-
-
-def raise_at_first(
-    error: Callable[..., Exception],
-    name: str,
-    expected: str,
-    values: np.ndarray,
-    wrong: np.ndarray,
-    advice: str,
-) -> None:
-    """Raise the error, naming the first wrong value and its index, if any value is wrong."""
-    if not wrong.any():
-        return
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    # A one-dimensional index reads better as a number.
-    shown_index = index[0] if len(index) == 1 else index
-    count = f"{int(wrong.sum())} of {wrong.size}"
-    raise error(
-        name,
-        expected,
-        f"{values[index]} at index {shown_index} ({count})",
-        advice,
-    )

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.objective.loss import has_coupled_values
 from fnn.optim import averaged_params, observe_loss
+from fnn.optim.transforms.averages import has_average
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.figures import VALID_LOSS, validation_name
 from fnn.train.inputs import (
@@ -21,7 +22,7 @@ from fnn.train.inputs import (
 )
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
-from fnn.train.programs import per_recipe
+from fnn.train.programs import per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
 
@@ -136,7 +137,7 @@ def expect_weights(
     """
     expect_recipe(where, recipe, trains=False)
     if isinstance(train_state, Weights):
-        checks.not_donated(f"{where} weights", train_state.params)
+        trees.expect_not_donated(f"{where} weights", train_state.params)
         return train_state
     if not isinstance(train_state, TrainState):
         # The text of a Result would hold all of its arrays.
@@ -146,8 +147,12 @@ def expect_weights(
             "a Result" if isinstance(train_state, Result) else type(train_state).__name__,
             "give result.train_state",
         )
-    checks.not_donated(f"{where} train_state", train_state.params)
-    params = averaged_params(train_state.opt_state, train_state.params)
+    trees.expect_not_donated(f"{where} train_state", train_state.params)
+    params, opt_state = train_state.params, train_state.opt_state
+    # The search of all parts of a state would take a third of an evaluation of a small network.
+    key = "average", jax.tree.structure(opt_state)
+    if shared(recipe, key, lambda: has_average(opt_state)):
+        params = averaged_params(opt_state, params)
     return Weights(params, train_state.state)
 
 

@@ -16,12 +16,13 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.values import Same, objects_of
 
 MAX_RECENT = 4  # enough for a few recipes in turn; each structure more would hold more memory
+
+_MISSING = object()
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -159,9 +160,7 @@ def cached(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
         key: Everything that the result depends on besides the recipe.
         compute: The computation.
     """
-    if key not in recipe.cache:
-        recipe.cache[key] = compute()
-    return recipe.cache[key]
+    return _find(recipe.cache, key, compute)
 
 
 def shared(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
@@ -172,17 +171,22 @@ def shared(recipe: Any, key: Hashable, compute: Callable[[], T]) -> T:
         key: Everything that the result depends on besides the structure.
         compute: The computation, whose result holds no array and no function.
     """
-    facts = programs_of(recipe).facts
-    if key not in facts:
-        facts[key] = compute()
-    return facts[key]
+    return _find(programs_of(recipe).facts, key, compute)
+
+
+def _find(results: dict[Any, Any], key: Hashable, compute: Callable[[], T]) -> T:
+    # One search: the hash of a key of many shapes takes a part of the time of a small program.
+    result = results.get(key, _MISSING)
+    if result is _MISSING:
+        result = results[key] = compute()
+    return cast(T, result)
 
 
 def _flatten_recipe(recipe: Any) -> tuple[list[Any], Any]:
     """Return the leaves of a recipe, Python floats as arrays, and its structure."""
     # Arrays have a dtype, so that 0.1 and float32(0.1) share a program. JAX's default dtype is
     # part of the key, since it changes under jax.enable_x64.
-    dtype = jnp.result_type(float)
+    dtype = jax.dtypes.canonicalize_dtype(float)
 
     def flatten() -> tuple[list[Any], Any]:
         leaves, structure = jax.tree.flatten(recipe)

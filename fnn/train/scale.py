@@ -8,8 +8,8 @@ import numpy as np
 
 from fnn import trees
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
-from fnn.train.arrays import Extremes, read_extremes
 from fnn.train.augmentation import augmented_inputs
+from fnn.train.extremes import Extremes, read_extremes
 from fnn.train.recipe import Recipe
 
 # Float images above this are taken for bytes that were converted without scaling. Standardized

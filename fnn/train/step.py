@@ -133,7 +133,7 @@ def expect_train_state(where: str, train_state: Any) -> None:
             checks.show(train_state),
             "give that of train.start, or result.train_state",
         )
-    checks.not_donated(f"{where} train_state", train_state.params)
+    trees.expect_not_donated(f"{where} train_state", train_state.params)
 
 
 def num_steps(data: Data, *, epochs: int, batch_size: int) -> int:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fnn import data, nn, objective, optim, train
-from fnn.errors import ConfigError, DTypeError, LabelError, ShapeError
-from fnn.train.inputs import validate_fit
+from fnn.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
+from fnn.train.inputs import validate_examples, validate_fit
 from fnn.types import Layer
 
 x, y = (
@@ -155,6 +155,50 @@ def test_negative_label_advises_to_drop_or_ignore_it():
     labels = np.where(np.arange(512) == 5, -1, y)
     with pytest.raises(LabelError, match=r"got -1 at index 5 .*; drop these examples, or wrap"):
         train.run(jax.random.key(0), recipe, (x, labels), epochs=1, batch_size=64)
+
+
+def test_arrays_that_passed_are_known_by_identity_alone():
+    """Arrays of NumPy may change, and each recipe has its own checks."""
+    one = train.recipe(nn.dense(3))
+    state = train.start(jax.random.key(0), one.replace(optimizer=optim.sgd(0.1)), (4,))
+    changing = x.copy()
+    train.evaluate(one, state, (changing, y))
+    changing[3] = np.nan
+    with pytest.raises(NonFiniteError, match="index"):
+        train.evaluate(one, state, (changing, y))
+    inputs, labels = jnp.asarray(x), jnp.asarray(y)
+    for _ in range(2):
+        train.evaluate(one, state, (inputs, labels))
+    with pytest.raises(LabelError):
+        train.evaluate(one, state, (inputs, labels + 1))
+    two = train.recipe(nn.dense(2))
+    with pytest.raises(LabelError):
+        train.evaluate(two, state, (inputs, labels))
+    with pytest.raises(ShapeError):
+        train.evaluate(one, state, (inputs[:, :2], labels))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8"])
+@pytest.mark.parametrize("classes", [3, 100, 200, 300])
+def test_labels_out_of_range_raise_in_every_integer_dtype(dtype, classes):
+    one = train.recipe(nn.elementwise(lambda x: x))
+    inputs = np.zeros((4, classes), np.float32)
+    largest = min(classes - 1, np.iinfo(dtype).max)
+    validate_examples("data", one, (inputs, np.array([0, 1, 2, largest], dtype)))
+    for wrong in {-1, -128, classes}:
+        if np.iinfo(dtype).min <= wrong <= np.iinfo(dtype).max:
+            with pytest.raises(LabelError, match=rf"got {wrong} at index 2"):
+                validate_examples("data", one, (inputs, np.array([0, 1, wrong, 2], dtype)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_whose_squares_overflow_are_finite(value):
+    one = train.recipe(nn.elementwise(lambda x: x), loss=objective.squared_error)
+    large = np.full((4, 3), 1e30, np.float32)
+    validate_examples("data", one, (large, large))
+    large[2, 1] = value
+    with pytest.raises(NonFiniteError, match="index"):
+        validate_examples("data", one, (large[::-1], large))
 
 
 def test_data_is_traced_once_for_each_shape_and_dtype(key):

@@ -13,6 +13,7 @@ from fnn.lab.plots.class_names import MAX_LENGTH, shorten_all
 from fnn.lab.plots.figure import FilePath, save_figure
 from fnn.lab.plots.image_grid import (
     describe_nonfinite,
+    describe_stretch,
     draw_grid,
     expect_images,
     to_displayable,
@@ -26,6 +27,7 @@ from fnn.types import Data, RandomKey, TrainState
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAX_LINES = 6  # classes of a multi-label target; more would leave no room for the images
 MIN_SHARE = 0.05  # share of a class in a mixed target below which it is not named
 
 
@@ -70,9 +72,12 @@ def plot_batch(
     displayable = to_displayable(all_images)
     images = displayable[: checks.whole("plot_batch count", count)]
     short_names = None if names is None else shorten_all([str(name) for name in names], MAX_LENGTH)
-    titles = [_title(target, short_names) for target in np.asarray(targets)[:count]]
+    all_targets = np.asarray(targets)
+    # A row with a single 1 has the title of its batch.
+    multi_label = any(target.ndim == 1 and is_multi_label(target) for target in all_targets)
+    titles = [_title(target, short_names, multi_label) for target in all_targets[:count]]
     caption = f"batch of step {step}: {len(images)} of {len(inputs)} images"
-    caption += describe_nonfinite(all_images)
+    caption += describe_stretch(all_images) + describe_nonfinite(all_images)
     figure, file = draw_grid("plot_batch", path, images, titles, caption)
     return save_figure(figure, file)
 
@@ -96,16 +101,24 @@ def batch_at_step(
     return next_batch(recipe, train_state, data, batch_size)
 
 
-def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
+def _title(target: np.ndarray, names: Sequence[str] | None, multi_label: bool) -> str:
     """Return the class, the main classes of a mixed target, or those of a multi-label target.
 
     Other targets have no title.
+
+    Args:
+        target: Of one image.
+        names: Name of each class, or None.
+        multi_label: Whether the batch has multi-label targets.
     """
     # A label; a regression target is a float and has no title.
     if target.ndim == 0 and target.dtype.kind in "iu":
         return _class_name(int(target), names)
-    if target.ndim == 1 and is_multi_label(target):
+    if target.ndim == 1 and multi_label:
         classes = [_class_name(int(index), names) for index in np.flatnonzero(target)]
+        if len(classes) > MAX_LINES:
+            rest = len(classes) - MAX_LINES + 1
+            classes = [*classes[: MAX_LINES - 1], f"and {rest} more"]
         return "\n".join(classes) or "no class"
     if target.ndim == 1 and target.dtype.kind == "f":
         # Probabilities of classes, as from mixup: mixtures are of two classes.

@@ -76,15 +76,32 @@ def describe_nonfinite(images: Any) -> str:
     return f"; magenta: not finite, in {count} images" if count else ""
 
 
+def describe_stretch(images: Any) -> str:
+    """Return a note for the caption on the values that are black and white, or "" if unchanged."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return ""
+    ends = _stretched_range(images[..., :3] if images.shape[-1] == 4 else images)
+    return "" if ends is None else f"; black is {ends[0]:.3g}, white is {ends[1]:.3g}"
+
+
 def _stretch(images: np.ndarray) -> np.ndarray:
     finite = np.isfinite(images)
-    low = images.min(where=finite, initial=np.inf)
-    high = images.max(where=finite, initial=-np.inf)
-    if low < 0 or high > 1:
-        low, high = np.percentile(images[finite], PERCENTILES)
+    ends = _stretched_range(images)
+    if ends is not None:
+        low, high = ends
         # The lower bound of the range is for constant images.
         images = np.clip((images - low) / max(high - low, 1e-12), 0, 1)
     return np.where(finite, images, 0)
+
+
+def _stretched_range(images: np.ndarray) -> tuple[float, float] | None:
+    """Return the values that become black and white; None if all are in [0, 1]."""
+    finite = images[np.isfinite(images)]
+    if not finite.size or (finite.min() >= 0 and finite.max() <= 1):
+        return None
+    low, high = np.percentile(finite.astype(np.float32), PERCENTILES)
+    return float(low), float(high)
 
 
 def tile_images(

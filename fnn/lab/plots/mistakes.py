@@ -13,6 +13,7 @@ from fnn.lab.plots.class_names import MAX_LENGTH, class_names, shorten_all, true
 from fnn.lab.plots.figure import FilePath, save_figure
 from fnn.lab.plots.image_grid import (
     describe_nonfinite,
+    describe_stretch,
     draw_grid,
     expect_images,
     to_displayable,
@@ -88,7 +89,7 @@ def plot_mistakes(
         caption = f"{len(wrong)} of {len(pictures)} are wrong; the {len(worst)} surest"
     else:
         caption = f"no mistakes among {len(pictures)} images"
-    caption += describe_nonfinite(pictures[worst])
+    caption += describe_stretch(pictures[worst]) + describe_nonfinite(pictures[worst])
     figure, file = draw_grid(
         "plot_mistakes", path, to_displayable(pictures[worst]), titles, caption
     )

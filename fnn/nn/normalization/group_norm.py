@@ -8,7 +8,7 @@ from fnn import checks
 from fnn.errors import ShapeError
 from fnn.nn.normalization.moments import (
     AFFINE,
-    moments,
+    moments_by_sums,
     moments_of_places,
     normalization,
     normalize,
@@ -71,7 +71,7 @@ def group_norm(
         axes = (*range(1, x.ndim - 1), x.ndim)  # all but the batch and the groups
         # (channels,) -> (groups, channels / groups)
         grouped_params = {name: array.reshape(groups, -1) for name, array in params.items()}
-        mean, var = moments(grouped, axes)
+        mean, var = moments_by_sums(grouped, axes)
         return normalize(grouped, mean, var, eps, grouped_params).reshape(x.shape)
 
     return normalization("group_norm", AFFINE if affine else (), params_shape, function)

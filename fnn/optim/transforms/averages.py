@@ -56,6 +56,11 @@ def averaged_params(opt_state: OptState, params: Params) -> Params:
     return states[0].averaged(params) if states else params
 
 
+def has_average(opt_state: OptState) -> bool:
+    """Whether a part of the state keeps an average, which its structure alone decides."""
+    return bool(find_states(opt_state, AveragesParams))
+
+
 # Collecting params along a run.
 
 

@@ -81,10 +81,19 @@ def test_the_title_of_a_mixed_target_has_classes_and_shares(key):
 def test_the_title_of_a_multi_label_target_has_all_classes(dtype, key):
     targets = np.tile(np.array([1, 1, 0, 1], dtype), (40, 1))
     targets[7:] = 0
+    # A row with a single 1 is no probability in a batch of these.
+    targets[7, 2] = 1
     own = recipe.replace(loss=objective.binary_cross_entropy, metrics={})
     figure = lab.plot_batch(key, own, (small[0], targets), batch_size=40, count=40)
     titles = sorted(axes.get_title() for axes in figure.axes)
-    assert titles == ["0\n1\n3"] * 7 + ["no class"] * 33
+    assert titles == ["0\n1\n3"] * 7 + ["2"] + ["no class"] * 32
+
+
+def test_the_title_of_many_labels_is_cut(key):
+    targets = np.ones((40, 30), np.float32)
+    own = recipe.replace(loss=objective.binary_cross_entropy, metrics={})
+    figure = lab.plot_batch(key, own, (small[0], targets), batch_size=40, count=1)
+    assert figure.axes[0].get_title() == "0\n1\n2\n3\n4\nand 25 more"
 
 
 def test_a_regression_target_has_no_title(key):

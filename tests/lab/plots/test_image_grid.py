@@ -6,6 +6,7 @@ import pytest
 from fnn.errors import ShapeError
 from fnn.lab.plots.image_grid import (
     describe_nonfinite,
+    describe_stretch,
     draw_grid,
     expect_images,
     tile_images,
@@ -24,6 +25,14 @@ def test_bytes_and_floats_in_0_1_are_unchanged():
 def test_standardized_images_are_stretched_all_alike():
     shown = to_displayable(np.array([-3.0, -1.0, 1.0]).reshape(3, 1, 1, 1))
     np.testing.assert_allclose(shown.ravel(), [0, 0.5, 1])
+
+
+def test_the_caption_says_which_values_are_black_and_white():
+    images = np.linspace(-3, 2, 101)[:, None, None, None]
+    images[50] = np.nan
+    assert describe_stretch(images) == "; black is -2.95, white is 1.95"
+    assert describe_stretch(np.full((2, 3, 3, 1), np.inf)) == ""
+    assert describe_stretch(BYTES) == describe_stretch(BYTES / 255) == ""
 
 
 def test_an_outlier_does_not_make_the_others_black():

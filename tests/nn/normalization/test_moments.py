@@ -9,6 +9,7 @@ import pytest
 from fnn import nn
 from fnn.nn.normalization.moments import (
     moments,
+    moments_by_sums,
     moments_of_places,
     moments_of_rows,
     normalize,
@@ -21,8 +22,9 @@ X = np.random.default_rng(0).normal(size=(4, 3, 5))
 
 @float64
 @pytest.mark.parametrize("axes", [(0,), (0, 1), (1, 2), (-1,)])
-def test_moments_equal_numpy(axes):
-    mean, var = moments(jnp.array(X), axes)
+@pytest.mark.parametrize("function", [moments, moments_by_sums])
+def test_moments_equal_numpy(function, axes):
+    mean, var = function(jnp.array(X), axes)
     np.testing.assert_allclose(mean, X.mean(axes, keepdims=True), rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(var, X.var(axes, keepdims=True), rtol=1e-13)
 
@@ -55,7 +57,7 @@ CONSTANTS = pytest.mark.parametrize("value", [255.3, 12345.6, -1e6, 1.234e8])
 
 @CONSTANTS
 @pytest.mark.parametrize("shape", [(3, 28, 28, 2), (3, 77), (5, 7, 6)])
-@pytest.mark.parametrize("function", [moments, moments_of_rows])
+@pytest.mark.parametrize("function", [moments, moments_by_sums, moments_of_rows])
 def test_the_mean_of_a_constant_is_exact(function, shape, value):
     x = np.full(shape, value, np.float32)
     axes = tuple(range(1 - len(shape), 0))
@@ -98,15 +100,33 @@ def test_rows_that_are_almost_constant_keep_their_variance():
     np.testing.assert_allclose(var, x.var(1, float, keepdims=True), rtol=1e-3, atol=1e-6)
 
 
+@CONSTANTS
+@pytest.mark.parametrize("function", [moments, moments_by_sums])
+def test_columns_that_are_almost_constant_have_exact_moments(function, value):
+    """One channel has the smallest change that float32 has, another one is far from constant."""
+    x = np.full((3000, 4), value, np.float32)
+    x[700, 1] = np.nextafter(x[700, 1], np.float32(np.inf))
+    x[1000:2000, 2] = np.nextafter(x[0, 2], np.float32(-np.inf))
+    x[:, 3] = X.ravel()[np.arange(3000) % 60]
+    mean, var = jax.jit(function, static_argnums=1)(x, (0,))
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean[0], wide.mean(0), rtol=1e-7, atol=1e-7)
+    # The rounded mean is off by half a spacing at most.
+    spacing = np.spacing(np.abs(x[0]))
+    error = np.sqrt(np.abs(var[0] - wide.var(0)))
+    assert (error <= 0.51 * spacing + 1e-3 * wide.std(0)).all()
+
+
 @pytest.mark.parametrize("mode", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
-def test_moments_over_a_sharded_axis_equal_those_on_one_device(mode):
+@pytest.mark.parametrize("function", [moments, moments_by_sums])
+def test_moments_over_a_sharded_axis_equal_those_on_one_device(function, mode):
     mesh = jax.make_mesh((4,), ("devices",), axis_types=(mode,))
     x = np.float32(X)
     with jax.set_mesh(mesh):
         spec = jax.sharding.PartitionSpec("devices")
         sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
-        got = jax.jit(lambda x: moments(x, (0, 1)))(sharded)
-    chex.assert_trees_all_close(got, moments(jnp.array(x), (0, 1)), rtol=1e-5, atol=1e-6)
+        got = jax.jit(lambda x: function(x, (0, 1)))(sharded)
+    chex.assert_trees_all_close(got, function(jnp.array(x), (0, 1)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
