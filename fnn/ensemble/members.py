@@ -202,7 +202,7 @@ def collect(
 
 def _expect_stacked(weights: TrainState | Weights) -> int:
     """Return the number of members of stacked weights; ShapeError unless all leaves have one."""
-    checks.not_donated("collect weights", weights)
+    trees.expect_not_donated("collect weights", weights)
     leaves = trees.named_leaves(weights)
     first = next(iter(leaves), "")
     for path, leaf in leaves.items():
@@ -279,7 +279,7 @@ def expect_members(where: str, value: Any) -> Members:
             "collect them, as in ensemble.collect(recipe, [result.train_state])",
         )
     for part in value.parts:
-        checks.not_donated(f"{where} members", part.weights)
+        trees.expect_not_donated(f"{where} members", part.weights)
     return value
 
 
