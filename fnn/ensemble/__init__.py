@@ -30,6 +30,8 @@ from fnn.ensemble.outliers import fit_mahalanobis as fit_mahalanobis
 from fnn.ensemble.outliers import mahalanobis as mahalanobis
 from fnn.ensemble.outliers import neighbor_distance as neighbor_distance
 from fnn.ensemble.outliers import outlier_scores as outlier_scores
+from fnn.ensemble.predictor import Predictor as Predictor
+from fnn.ensemble.predictor import predictor as predictor
 from fnn.ensemble.reliability import BrierDecomposition as BrierDecomposition
 from fnn.ensemble.reliability import NllDecomposition as NllDecomposition
 from fnn.ensemble.reliability import Reliability as Reliability

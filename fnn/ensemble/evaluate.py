@@ -103,8 +103,12 @@ def _measure_members(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, ja
     return jax.lax.map(lambda own: _measure(recipe, own, targets), outputs)
 
 
-def _average_questions(logits: Any) -> Any:
-    """Average the probabilities of separate yes-or-no questions, each with one logit."""
+def average_questions(logits: Any) -> Any:
+    """Average the probabilities of separate yes-or-no questions, each with one logit.
+
+    Args:
+        logits: (members, n, ..., questions).
+    """
     return average_probabilities(logits[..., None])[..., 0]
 
 
@@ -117,8 +121,8 @@ COMBINATIONS: dict[Any, Combine] = {
     objective.nll: average_probabilities,
     objective.focal: average_probabilities,
     objective.kl_divergence: average_probabilities,
-    objective.binary_cross_entropy: _average_questions,
-    objective.binary_focal: _average_questions,
+    objective.binary_cross_entropy: average_questions,
+    objective.binary_focal: average_questions,
     objective.gaussian_nll: _mix,
 }
 

@@ -1,0 +1,165 @@
+"""Predictors: trained networks, their combination and their calibration as one value."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+
+from fnn import checks
+from fnn.ensemble.combination import average_probabilities
+from fnn.ensemble.evaluate import Combine, average_questions, combination_of
+from fnn.ensemble.members import Members, Part, expect_members, predict
+from fnn.ensemble.scaling import Scaling
+from fnn.errors import ConfigError, ShapeError
+from fnn.types import Logits, RandomKey
+from fnn.values import Made
+
+# The options of a recipe that prediction and evaluation need.
+NEEDED = ("network", "loss", "metrics", "prepare")
+
+
+class Predictor(NamedTuple):
+    """Networks whose outputs are combined and then calibrated.
+
+    Attributes:
+        members: The networks, with recipes that only predict and evaluate.
+        calibration: Map of the combined logits; None for none.
+        combine: (outputs (members, n, ...)) -> outputs (n, ...); None for that of the loss.
+        classes: The names of the classes, in the order of the logits; None if they have none.
+    """
+
+    members: Members
+    calibration: Scaling | None = None
+    combine: Combine | None = None
+    classes: tuple[str, ...] | None = None
+
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 256,
+        key: RandomKey | None = None,
+    ) -> Any:
+        """Compute the combined and calibrated outputs (n, ...), logits for a classifier.
+
+        Args:
+            inputs: Arrays whose first axis is the example, as they were given to training.
+            batch_size: Examples that pass through a network at once.
+            key: Key of layers that sample at train=False; None for none.
+
+        Raises:
+            FnnError: The inputs do not fit a recipe, as for `train.predict`.
+        """
+        outputs = predict(self.members, inputs, batch_size=batch_size, key=key)
+        combined = self._combine(outputs)
+        return combined if self.calibration is None else self.calibration(combined)
+
+    def probabilities(self, inputs: Any, *, batch_size: int = 256) -> jax.Array:
+        """Compute the probabilities (n, ..., classes); for yes-or-no questions those of yes.
+
+        Args:
+            inputs: As for `predict`.
+            batch_size: As for `predict`.
+
+        Raises:
+            ConfigError: The outputs are not logits.
+            FnnError: The inputs do not fit a recipe.
+        """
+        logits = self._logits("probabilities", inputs, batch_size)
+        is_question = self._combine is average_questions or logits.shape[-1] == 1
+        return jax.nn.sigmoid(logits) if is_question else jax.nn.softmax(logits)
+
+    def label(self, inputs: Any, *, batch_size: int = 256) -> np.ndarray:
+        """Return the most probable class of each example (n, ...): its name, or else its index.
+
+        Args:
+            inputs: As for `predict`.
+            batch_size: As for `predict`.
+
+        Raises:
+            ConfigError: The outputs are not logits of classes.
+            FnnError: The inputs do not fit a recipe.
+            ShapeError: There are other classes than names.
+        """
+        logits = self._logits("label", inputs, batch_size)
+        outputs = logits.shape[-1]
+        if self._combine is average_questions and outputs > 1:
+            advice = "compare probabilities(inputs) with a threshold for each"
+            raise ConfigError("label", "one question", f"{outputs} questions", advice)
+        if self.classes is not None and max(outputs, 2) != len(self.classes):
+            expected = f"{len(self.classes)} classes, {', '.join(self.classes)}"
+            raise ShapeError("label", expected, logits.shape, "name each class of the logits")
+        # One output is the logit of the second of two classes.
+        found = logits[..., 0] > 0 if outputs == 1 else logits.argmax(-1)
+        indices = np.asarray(found, np.int32)
+        return indices if self.classes is None else np.array(self.classes)[indices]
+
+    @property
+    def _combine(self) -> Combine:
+        return self.combine or combination_of(self.members[0].recipe.loss)
+
+    def _logits(
+        self,
+        where: str,
+        inputs: Any,
+        batch_size: int,
+    ) -> Logits:
+        """Return the logits of classes or questions; ConfigError for other outputs."""
+        if self._combine not in (average_probabilities, average_questions):
+            got = checks.show(self._combine)
+            advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
+            raise ConfigError(where, "members that classify", got, advice)
+        return cast(jax.Array, self.predict(inputs, batch_size=batch_size))
+
+
+def predictor(
+    members: Members,
+    *,
+    calibration: Scaling | None = None,
+    combine: Combine | None = None,
+    classes: Sequence[str] | None = None,
+) -> Predictor:
+    """Combine trained networks, a calibration and names of classes into one value.
+
+        model = ensemble.predictor(members, calibration=ensemble.fit_temperature(logits, labels))
+        lab.save_model("digits", model)
+        probabilities = lab.load_model("digits").probabilities(inputs)
+
+    The outputs are combined first and calibrated then, since the mean of calibrated probabilities
+    is less confident than it is accurate [Rahaman & Thiery 2021, arXiv:2007.08792]. Fit the
+    calibration to combined outputs, `average_probabilities(predict(members, inputs))`. A single
+    network is an ensemble of one, `collect(recipe, [train_state])`.
+
+    Args:
+        members: From `ensemble.train` or `ensemble.collect`. Of their recipes the network, the
+            loss, the metrics and `prepare` are kept.
+        calibration: From `fit_temperature`, `fit_vector_scaling` or `fit_matrix_scaling`; None for
+            none.
+        combine: (outputs (members, n, ...)) -> outputs (n, ...); None for the one that `evaluate`
+            takes for the loss.
+        classes: The names of the classes, in the order of the logits; None for indices.
+
+    Raises:
+        ConfigError: An argument is not of the type described here.
+    """
+    expect_members("predictor", members)
+    for name, function in (("calibration", calibration), ("combine", combine)):
+        if function is not None and not callable(function):
+            expected = "a function of outputs, or None"
+            advice = "fit one, as in ensemble.fit_temperature(logits, labels)"
+            raise ConfigError(f"predictor {name}", expected, checks.show(function), advice)
+    if isinstance(classes, str):
+        advice = "give one name for each class"
+        raise ConfigError("predictor classes", "a sequence of names", repr(classes), advice)
+    names = None if classes is None else tuple(map(str, classes))
+    parts = tuple(map(_without_training, members.parts))
+    return Predictor(Members(parts), calibration, combine, names)
+
+
+def _without_training(part: Part) -> Part:
+    """Return the members of a part with recipes that have no optimizer and no augmentation."""
+    recipe = cast(Made, part.recipe)
+    needed = {name: value for name, value in recipe.arguments.items() if name in NEEDED}
+    return replace(part, recipe=recipe.recorded(needed))
