@@ -355,6 +355,7 @@ REGISTRY: dict[str, Entry] = {
     ),
     "objective.of": Entry({"output": "digit", "function": objective.cross_entropy}),
     "objective.orthogonal": Entry(),
+    "objective.per_member": Entry({"loss": objective.binary_cross_entropy}),
     "objective.perplexity": Entry(),
     "objective.poisson_nll": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 4)), draw.poisson(2, (BATCH, 4)))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
-from fnn.errors import ShapeError
-from fnn.nn.core.affine import add_bias, expect_affine, init_affine
+from fnn.errors import ConfigError, ShapeError
+from fnn.nn.core.affine import add_bias, expect_affine, for_groups, init_affine
 from fnn.nn.core.decoder import per_position
 from fnn.nn.core.wide_sums import broadcast
 from fnn.nn.initializers.random import lecun_normal
@@ -19,26 +19,40 @@ from fnn.values import maker
 def dense(
     units: int,
     *,
+    groups: int = 1,
     use_bias: bool = True,
     kernel_init: Initializer | None = None,
 ) -> Layer:
     """Fully connected layer: a linear map of the last axis, y = x W + b.
 
-    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs, units); `bias` b (units,),
-    initially zeros.
+    x (batch, ..., inputs) -> y (batch, ..., units); `kernel` W (inputs / groups, units); `bias` b
+    (units,), initially zeros.
+
+    With groups, the outputs are independent layers of equal parts of the inputs, in order. A
+    network whose layers all have n groups, convolutions too, is n networks in one, of 1 / n of the
+    width: a packed ensemble [Laurent et al. 2023, arXiv:2210.09184]. Its first layer has no groups
+    if all of them take the whole input. At its end `nn.reshape((n, classes))` returns the outputs
+    of each, whose loss is `objective.per_member`. No layer between may mix the groups: flatten
+    does, global_avg_pool does not.
 
     Args:
-        units: Number of outputs.
+        units: Number of outputs, a multiple of `groups`.
+        groups: Number of equal groups of features; outputs see the inputs of their group.
         use_bias: Whether to add the bias b. Turn it off before a normalization, which removes it.
         kernel_init: Initializer of the kernel; lecun_normal if None.
 
     Raises:
-        ConfigError: `units` is not a whole number >= 1.
-        ShapeError: An example has no features, or x has another number of features than the kernel.
+        ConfigError: `units` is not a whole number >= 1, or not a multiple of `groups`.
+        ShapeError: An example has no features, `groups` does not divide their number, or x has
+            another number of features than the kernel.
         DTypeError: x or params are not of floating point.
         TreeMismatchError: The params are not those of this layer.
     """
     checks.whole("dense units", units)
+    checks.whole("dense groups", groups)
+    if units % groups:
+        expected = f"a multiple of groups={groups}"
+        raise ConfigError("dense units", expected, units, "round the units up")
     checks.flag("dense use_bias", use_bias)
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
@@ -51,9 +65,10 @@ def dense(
                 shape,
                 "give each example a feature axis",
             )
+        group_inputs = _expect_groups(shape, groups)
         # Without an activation, variance 1 / inputs keeps the variance of x.
-        initializer = kernel_init or lecun_normal()
-        params = init_affine("dense", key, (shape[-1], units), initializer, use_bias)
+        initializer = for_groups(kernel_init or lecun_normal(), groups)
+        params = init_affine("dense", key, (group_inputs, units), initializer, use_bias)
         return params, {}, (*shape[:-1], units)
 
     def apply(
@@ -66,11 +81,32 @@ def dense(
     ):
         checks.one_array("dense x", x)
         # A wrong width of x is reported as an error of x, not of the params.
-        expect_affine("dense", params, x, (x.shape[-1], units), use_bias)
-        # (batch, ..., inputs) @ (inputs, units) -> (batch, ..., units)
-        return add_bias(x @ params["kernel"], params, use_bias), state
+        group_inputs = _expect_groups(x.shape, groups)
+        expect_affine("dense", params, x, (group_inputs, units), use_bias)
+        if groups == 1:
+            # (batch, ..., inputs) @ (inputs, units) -> (batch, ..., units)
+            return add_bias(x @ params["kernel"], params, use_bias), state
+        return add_bias(_by_group(x, params["kernel"], groups), params, use_bias), state
 
     return per_position(Layer(init, apply))
+
+
+def _expect_groups(shape: Shape, groups: int) -> int:
+    """Return the number of inputs of a group; ShapeError if groups do not divide the inputs."""
+    if shape[-1] % groups:
+        expected = f"features in groups={groups}"
+        raise ShapeError("dense", expected, shape, "choose groups that divide them")
+    return shape[-1] // groups
+
+
+def _by_group(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """Return x W (batch, ..., units), where outputs see the inputs of their group."""
+    # (batch, ..., inputs) -> (batch, ..., groups, inputs of one)
+    parts = x.reshape(*x.shape[:-1], groups, -1)
+    # (inputs of one, units) -> (inputs of one, groups, units of one)
+    kernels = kernel.reshape(kernel.shape[0], groups, -1)
+    y = jnp.einsum("...gi,igu->...gu", parts, kernels)
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 @maker

@@ -10,6 +10,7 @@ from fnn.objective.classification import kl_divergence as kl_divergence
 from fnn.objective.classification import nll as nll
 from fnn.objective.heads import of as of
 from fnn.objective.loss import loss as loss
+from fnn.objective.members import per_member as per_member
 from fnn.objective.metrics.confusion import class_report as class_report
 from fnn.objective.metrics.confusion import confusion_matrix as confusion_matrix
 from fnn.objective.metrics.confusion import f1 as f1

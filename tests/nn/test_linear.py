@@ -68,6 +68,56 @@ def test_dense_uses_kernel_init(key):
     chex.assert_trees_all_equal(layer.init(key, (2,))[0]["kernel"], jnp.full((2, 3), 7.0))
 
 
+def test_groups_are_independent_layers(key):
+    layer = nn.dense(6, groups=3)
+    params, _, out_shape = layer.init(key, (4, 12))
+    assert out_shape == (4, 6) and params["kernel"].shape == (4, 6)
+    x = jax.random.normal(jax.random.key(1), (2, 4, 12))
+    bias = jnp.arange(6.0)
+    y, _ = layer.apply({**params, "bias": bias}, {}, x)
+    for group in range(3):
+        inputs, outputs = slice(4 * group, 4 * group + 4), slice(2 * group, 2 * group + 2)
+        own = {"kernel": params["kernel"][:, outputs], "bias": bias[outputs]}
+        expected, _ = nn.dense(2).apply(own, {}, x[..., inputs])
+        np.testing.assert_allclose(y[..., outputs], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_of_groups_is_a_packed_ensemble(key):
+    def network(n):
+        return nn.chain(
+            nn.conv(2 * n), nn.relu(), nn.conv(3 * n, groups=n), nn.global_avg_pool(),
+            nn.dense(4 * n, groups=n), nn.reshape((n, 4)),
+        )  # fmt: skip
+
+    params, _, out_shape = network(3).init(key, (5, 5, 2))
+    assert out_shape == (3, 4)
+    x = jax.random.normal(jax.random.key(1), (2, 5, 5, 2))
+    y, _ = network(3).apply(params, {}, x)
+    for member in range(3):
+
+        def take(leaf, member=member):
+            width = leaf.shape[-1] // 3
+            return leaf[..., member * width : (member + 1) * width]
+
+        expected, _ = network(1).apply(jax.tree.map(take, params), {}, x)
+        np.testing.assert_allclose(y[:, member], expected[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_variance_of_a_kernel_of_groups_is_that_of_one_group(key):
+    params, _, _ = nn.dense(400, groups=4).init(key, (400,))
+    assert abs(params["kernel"].var() * 100 - 1) < 0.05
+
+
+def test_wrong_groups_raise(key):
+    with pytest.raises(ConfigError, match="dense units: expected a multiple of groups=2, got 3"):
+        nn.dense(3, groups=2)
+    with pytest.raises(ShapeError, match="dense: expected features in groups=2"):
+        nn.dense(4, groups=2).init(key, (5,))
+    params, _, _ = nn.dense(4, groups=2).init(key, (4,))
+    with pytest.raises(ShapeError, match=r"dense x: expected \(..., 4\)"):
+        nn.dense(4, groups=2).apply(params, {}, jnp.ones((1, 6)))
+
+
 @pytest.mark.parametrize("units", [0, -1, 2.0, "3", True, None])
 def test_invalid_units_raise(units):
     with pytest.raises(ConfigError, match="dense units: expected"):

@@ -6,11 +6,11 @@ import jax
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.core.affine import add_bias, expect_affine, init_affine
+from fnn.nn.core.affine import add_bias, expect_affine, for_groups, init_affine
 from fnn.nn.core.windows import Padding, Sizes, Windows, make_windows
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve
-from fnn.types import Initializer, KernelInitializer, Layer, Params, Shape, State
+from fnn.types import Initializer, Layer, Params, Shape, State
 from fnn.values import maker
 
 
@@ -171,14 +171,6 @@ def grouped_width(
         return channels, groups
 
     return width
-
-
-def for_groups(kernel_init: Initializer, groups: int) -> Initializer:
-    """Return the initializer of a kernel whose outputs see the inputs of their group only."""
-    if isinstance(kernel_init, KernelInitializer):
-        draw = kernel_init.draw
-        return lambda key, shape: draw(key, shape, groups)
-    return kernel_init
 
 
 def convolution(

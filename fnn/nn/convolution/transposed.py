@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.errors import ConfigError, ShapeError
-from fnn.nn.convolution.conv import Width, for_groups, grouped_width
-from fnn.nn.core.affine import add_bias, expect_affine, init_affine
+from fnn.nn.convolution.conv import Width, grouped_width
+from fnn.nn.core.affine import add_bias, expect_affine, for_groups, init_affine
 from fnn.nn.core.windows import Padding, Pairs, Sizes, Windows, make_windows, pad_pairs
 from fnn.nn.initializers.random import he_normal
 from fnn.nn.kernels.convolution import convolve_transpose

@@ -9,7 +9,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.wide_sums import along_last
-from fnn.types import Initializer, Params, Shape
+from fnn.types import Initializer, KernelInitializer, Params, Shape
 
 
 def init_affine(
@@ -41,6 +41,14 @@ def init_affine(
     if use_bias:
         params["bias"] = jnp.zeros(kernel_shape[-1])
     return params
+
+
+def for_groups(kernel_init: Initializer, groups: int) -> Initializer:
+    """Return the initializer of a kernel whose outputs see the inputs of their group only."""
+    if isinstance(kernel_init, KernelInitializer):
+        draw = kernel_init.draw
+        return lambda key, shape: draw(key, shape, groups)
+    return kernel_init
 
 
 def expect_affine(
