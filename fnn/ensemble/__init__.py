@@ -43,7 +43,14 @@ from fnn.ensemble.risk_coverage import risk_coverage as risk_coverage
 from fnn.ensemble.scaling import matrix_scaling as matrix_scaling
 from fnn.ensemble.scaling import temperature as temperature
 from fnn.ensemble.scaling import vector_scaling as vector_scaling
+from fnn.ensemble.snapshots import Snapshots as Snapshots
+from fnn.ensemble.snapshots import snapshots as snapshots
+from fnn.ensemble.soup import Soup as Soup
+from fnn.ensemble.soup import average as average
+from fnn.ensemble.soup import greedy_soup as greedy_soup
+from fnn.ensemble.statistics import refresh_members as refresh_members
 from fnn.ensemble.statistics import refresh_statistics as refresh_statistics
+from fnn.ensemble.swag import sample_swag as sample_swag
 from fnn.ensemble.train import Ensemble as Ensemble
 from fnn.ensemble.train import train as train
 from fnn.ensemble.uncertainty import Decomposition as Decomposition

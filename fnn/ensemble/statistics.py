@@ -1,5 +1,6 @@
 """Statistics of batch norm for weights that no training step has used, such as averages."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.data.batches import permutation
+from fnn.ensemble.members import Members, expect_members
 from fnn.nn import batch_norm
 from fnn.nn.core.composite import map_parts
 from fnn.train.evaluate import weights as weights_of
@@ -73,6 +75,66 @@ def refresh_statistics(
     if not jax.tree.leaves(given.state):
         return given
     return Weights(given.params, pass_state(recipe, given, data, key, batch_size))
+
+
+def refresh_members(key: RandomKey, members: Members, data: Data, *, batch_size: int) -> Members:
+    """Compute the statistics of batch norm of each member, as `refresh_statistics` does.
+
+    All members get the same examples in the same order, with the same augmentation and noise.
+
+    Args:
+        key: Key of the order of examples, of augmentation and of noise.
+        members: From `ensemble.collect` or `sample_swag`.
+        data: (inputs, targets), the training data.
+        batch_size: Examples per batch, as for `refresh_statistics`.
+
+    Returns:
+        The members with the new state.
+
+    Raises:
+        ConfigError: An argument is not of the type described here.
+        FnnError: The data does not fit a recipe, as for `train.run`.
+    """
+    checks.key("refresh_members key", key)
+    expect_members("refresh_members", members)
+    checks.whole("refresh_members batch_size", batch_size)
+    parts = []
+    for part in members.parts:
+        recipe, _ = part.member(0)
+        data = validate_examples("data", recipe, data)
+        weights = part.weights
+        if jax.tree.leaves(weights.state):
+            leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
+            state = _pass_states(recipe, leaves, weights, data, key, batch_size)
+            weights = Weights(weights.params, state)
+        parts.append(replace(part, weights=weights))
+    return Members(tuple(parts))
+
+
+@per_recipe(static=(5,))
+def _pass_states(
+    recipe: Recipe,
+    leaves: list[Any] | None,
+    weights: Weights,
+    data: Data,
+    key: RandomKey,
+    batch_size: int,
+) -> State:
+    """Return the stacked state of members; `leaves` are the stacked numbers of their recipes."""
+
+    def pass_one(own: tuple[list[Any] | None, Weights]) -> State:
+        own_leaves, given = own
+        one = recipe
+        if own_leaves is not None:
+            one = jax.tree.unflatten(jax.tree.structure(recipe), own_leaves)
+            # A part that is first built within a loop would hold tracers of that loop.
+            _ = one.built
+        return pass_state(one, given, data, key, batch_size)
+
+    # As for predictions: members one after another share the memory of temporary values.
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(pass_one, (leaves, weights))
+    return jax.vmap(pass_one)((leaves, weights))
 
 
 @per_recipe(static=(4,))

@@ -72,6 +72,7 @@ def find_score(
     mode: str | None,
     *,
     has_valid: bool,
+    where: str = "search",
 ) -> Score:
     """Return the score of this name.
 
@@ -80,6 +81,7 @@ def find_score(
         name: Name of a figure of the history.
         mode: "min" or "max"; None for the direction of the figure.
         has_valid: Whether there is validation data.
+        where: Name of the function in errors.
 
     Raises:
         ConfigError: There is no such figure, or its direction is not known.
@@ -93,7 +95,7 @@ def find_score(
         if isinstance(name, str) and is_validation(name) and not has_valid:
             advice = "give valid=, by which trials are compared"
         raise ConfigError(
-            "search score",
+            f"{where} score",
             f"one of {', '.join(names)}",
             repr(name),
             advice,
@@ -103,13 +105,13 @@ def find_score(
         advice = 'give mode="max" if a higher one is better'
         expected = f"min or max for {name}, a metric of your own"
         raise ConfigError(
-            "search mode",
+            f"{where} mode",
             expected,
             None,
             advice,
         )
     if mode is not None:
-        checks.choice("search mode", mode, MODES)
+        checks.choice(f"{where} mode", mode, MODES)
     return Score(name, -1 if (mode or known) == "max" else 1)
 
 

@@ -194,7 +194,8 @@ class Posterior(NamedTuple):
         mean: The mean of all snapshots.
         var: The biased variance of all snapshots for each parameter.
         deviations: The columns of D, (rank, ...) for each leaf, 0 where there is none.
-        taken: Number of snapshots, int32; D has k = min(taken, rank) columns.
+        taken: Number of snapshots, int32, or 1 before the first; D has k = min(taken, rank)
+            columns.
     """
 
     mean: Params

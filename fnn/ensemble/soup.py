@@ -1,0 +1,197 @@
+"""Averages of the weights of members: uniform, weighted, and the greedy soup."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn import checks, trees
+from fnn.ensemble.members import Members, expect_members
+from fnn.errors import ConfigError, NonFiniteError, ShapeError
+from fnn.search.score import Score, expect_one_number, find_score
+from fnn.train.evaluate import evaluate
+from fnn.train.figures import VALID_LOSS, validation_name
+from fnn.train.inputs import validate_examples
+from fnn.train.recipe import Recipe
+from fnn.types import Data, Weights
+
+
+def average(members: Members, weights: Sequence[float] | jax.Array | None = None) -> Weights:
+    """Average the weights of members: Σ wᵢ θᵢ / Σ wᵢ, of the parameters and of the state.
+
+        soup = ensemble.average(members)
+        soup = ensemble.refresh_statistics(key, members.recipe, soup, data, batch_size=128)
+        train.evaluate(members.recipe, soup, test)
+
+    It helps where the members lie in one basin of the loss, as after fine-tuning one pretrained
+    network, or along one run. The average of networks of different initializations is usually no
+    better than a random one. Averaged statistics of batch norm are not those of the averaged
+    parameters; refresh them. The average of equal members is that member to the last bit
+    [Wortsman et al. 2022, arXiv:2203.05482].
+
+    Args:
+        members: From `ensemble.collect`, `train` or `snapshots`, all of one structure.
+        weights: Weight of each member, >= 0, (members,); None for equal ones.
+
+    Raises:
+        ConfigError: The members have several structures, or a weight is not a number >= 0.
+        ShapeError: There is not one weight for each member.
+    """
+    expect_members("average", members)
+    given = members.weights
+    shares = _expect_shares(weights, len(members))
+
+    def mean(leaves: jax.Array) -> jax.Array:
+        # A count or a key has no average.
+        if not jnp.issubdtype(leaves.dtype, jnp.floating):
+            return leaves[0]
+        wide = leaves.astype(trees.wide(leaves))
+        # Distances from the first member: the mean of equal members is exact.
+        distances = wide - wide[:1]
+        own = shares.astype(wide.dtype)
+        moved = jnp.tensordot(own, distances, 1) / own.sum()
+        return (wide[0] + moved).astype(leaves.dtype)
+
+    return jax.tree.map(mean, given)
+
+
+def _expect_shares(weights: Any, count: int) -> jax.Array:
+    """Return the weights of members as an array (members,), or raise an error."""
+    if weights is None:
+        return jnp.ones(count)
+    try:
+        shares = jnp.asarray(weights, jnp.result_type(float))
+    except (TypeError, ValueError):
+        got, advice = checks.show(weights), "as in weights=[0.7, 0.3]"
+        raise ConfigError("average weights", "a number for each member", got, advice) from None
+    if shares.shape != (count,):
+        expected = f"one weight for each of {count} members"
+        advice = "give an array of shape (members,)"
+        raise ShapeError("average weights", expected, f"shape {shares.shape}", advice)
+    if checks.is_concrete(shares):
+        known = np.asarray(shares)
+        if not (np.isfinite(known).all() and (known >= 0).all() and known.sum() > 0):
+            advice = "choose weights whose sum is > 0"
+            raise ConfigError("average weights", "finite weights >= 0", known.tolist(), advice)
+    return shares
+
+
+class Soup(NamedTuple):
+    """The result of `greedy_soup`.
+
+    Attributes:
+        recipe: The recipe of the best member.
+        weights: The average of the chosen members.
+        chosen: Their indices, the best one first.
+        score: The score of the average.
+        scores: The score of each member, (members,).
+        name: Name of the figure that is the score.
+    """
+
+    recipe: Recipe
+    weights: Weights
+    chosen: tuple[int, ...]
+    score: float
+    scores: np.ndarray
+    name: str
+
+    def __str__(self) -> str:
+        first, *others = self.chosen
+        names = ", ".join(map(str, self.chosen))
+        lines = [f"soup of {len(self.chosen)} of {len(self.scores)} members: {names}"]
+        best = f"{self.scores[first]:.4g} of the best member"
+        lines.append(f"{self.name} {self.score:.4g}, after {best}" if others else best)
+        return "\n".join(lines)
+
+
+def greedy_soup(
+    members: Members,
+    valid: Data,
+    *,
+    score: str = VALID_LOSS,
+    mode: str | None = None,
+    batch_size: int = 256,
+    refresh: Callable[[Weights], Weights] | None = None,
+) -> Soup:
+    """Greedy model soup: average the members that improve a score, from the best member on.
+
+        refresh = partial(ensemble.refresh_statistics, key, recipe, data=data, batch_size=64)
+        soup = ensemble.greedy_soup(members, valid, score="valid_accuracy", refresh=refresh)
+        train.evaluate(soup.recipe, soup.weights, test)
+
+    Members are sorted by score. The soup begins with the best one. Each other member is tried once,
+    in this order, and stays in the average only if the score becomes strictly better. Hence the
+    score is never worse than that of the best member, on the data `valid`; estimate it on other
+    data. Members whose loss is not finite are left out [Wortsman et al. 2022, arXiv:2203.05482].
+
+    Args:
+        members: From `ensemble.collect`, `train` or `snapshots`, all of one structure.
+        valid: (inputs, targets) by which members and averages are scored.
+        score: Name of the figure, "valid_loss" or that of a metric, such as "valid_accuracy".
+        mode: "min" or "max"; None for the direction of the figure, which is known for the loss and
+            for metrics of fnn.
+        batch_size: Examples that pass through the network at once.
+        refresh: (weights) -> weights with refreshed statistics of batch norm, applied to each
+            average of two or more members; None for networks without batch norm.
+
+    Raises:
+        ConfigError: The members have several structures, or an argument is not of the type
+            described here.
+        FnnError: The data does not fit the recipe, as for `train.evaluate`.
+        NonFiniteError: The loss of no member is finite.
+    """
+    expect_members("greedy_soup", members)
+    first, _ = members[0]
+    # Raises an error for members of several structures.
+    _ = members.weights
+    found = find_score(first, score, mode, has_valid=True, where="greedy_soup")
+    checks.whole("greedy_soup batch_size", batch_size)
+    if refresh is not None and not callable(refresh):
+        advice = "as in partial(ensemble.refresh_statistics, key, recipe, ...)"
+        raise ConfigError("greedy_soup refresh", "a function", checks.show(refresh), advice)
+    data = validate_examples("valid", first, valid)
+    expect_one_number("greedy_soup", found, first, data)
+    scores = np.array([_score(found, *member, data, batch_size) for member in members])
+    order = found.order(scores)
+    best, *others = map(int, order)
+    if not np.isfinite(scores[best]):
+        advice = "lower the learning rate, and train one member first"
+        raise NonFiniteError(f"greedy_soup {score}", "a finite score", scores.tolist(), advice)
+    chosen = [best]
+    recipe, weights = members[best]
+    highest = scores[best]
+    for index in others:
+        # Each average is of the members themselves, so that rounding does not add up.
+        candidate = average(members[[*chosen, index]])
+        if refresh is not None:
+            candidate = _expect_refreshed(refresh(candidate), candidate)
+        value = _score(found, recipe, candidate, data, batch_size)
+        if found.cost(np.array([value]))[0] < found.cost(np.array([highest]))[0]:
+            chosen.append(index)
+            weights = candidate
+            highest = value
+    return Soup(recipe, weights, tuple(chosen), float(highest), scores, score)
+
+
+def _score(
+    score: Score,
+    recipe: Recipe,
+    weights: Weights,
+    data: Data,
+    batch_size: int,
+) -> float:
+    """Return the score of weights; NaN if their loss is not finite."""
+    figures = evaluate(recipe, weights, data, batch_size=batch_size)
+    rows = {validation_name(name): np.asarray(value)[None, None] for name, value in figures.items()}
+    return float(score.of(rows, 1)[0])
+
+
+def _expect_refreshed(weights: Any, like: Weights) -> Weights:
+    """Return the result of `refresh`; an error unless it is Weights of the same structure."""
+    if not isinstance(weights, Weights):
+        advice = "return those of ensemble.refresh_statistics"
+        raise ConfigError("greedy_soup refresh", "Weights", checks.show(weights), advice)
+    trees.expect_like("greedy_soup refresh", weights, like)
+    return weights
