@@ -29,6 +29,8 @@ from fnn.lab.plots.curves import plot_curves as plot_curves
 from fnn.lab.plots.learning_curve import plot_learning_curve as plot_learning_curve
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.rate_test import plot_rate_test as plot_rate_test
+from fnn.lab.plots.reliability import plot_reliability as plot_reliability
+from fnn.lab.plots.reliability import plot_risk_coverage as plot_risk_coverage
 from fnn.lab.plots.rungs import plot_population as plot_population
 from fnn.lab.plots.rungs import plot_rungs as plot_rungs
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
