@@ -1,5 +1,7 @@
 """Transfer of trained networks: features, linear probes, nearest neighbors, fine-tuning."""
 
+from fnn.transfer.blocks import Block as Block
+from fnn.transfer.blocks import blocks as blocks
 from fnn.transfer.features import features as features
 from fnn.transfer.linear_probe import LinearProbe as LinearProbe
 from fnn.transfer.linear_probe import attach as attach
@@ -8,6 +10,13 @@ from fnn.transfer.neighbors import Neighbors as Neighbors
 from fnn.transfer.neighbors import Retrieved as Retrieved
 from fnn.transfer.neighbors import nearest_neighbors as nearest_neighbors
 from fnn.transfer.neighbors import retrieve as retrieve
+from fnn.transfer.regimes import fine_tune as fine_tune
+from fnn.transfer.regimes import head_only as head_only
+from fnn.transfer.regimes import last_blocks as last_blocks
+from fnn.transfer.regimes import scratch as scratch
+from fnn.transfer.stages import Stage as Stage
+from fnn.transfer.stages import gradual_unfreezing as gradual_unfreezing
+from fnn.transfer.stages import run_stages as run_stages
 from fnn.values.show import public_names as _public_names
 
 __all__ = _public_names(globals())

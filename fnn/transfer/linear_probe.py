@@ -124,8 +124,11 @@ def linear_probe(
         path = _choose(x, y, outputs, l2, valid, folds, key, steps)
         penalty = path.l2[np.argmin(path.losses.mean(0))]
     checks.number("linear_probe l2", penalty, "(0, inf)")
-    fitted = _fit(x, y, jnp.ones(len(x), x.dtype), jnp.asarray(penalty, x.dtype), outputs, steps)
-    return LinearProbe(dense(outputs), *fitted, path)
+    weights = jnp.ones(len(x), x.dtype)
+    params, used, loss, gradient, taken = _fit(
+        x, y, weights, jnp.asarray(penalty, x.dtype), outputs, steps
+    )
+    return LinearProbe(dense(outputs), params, used, loss, gradient, taken, path)
 
 
 def attach(

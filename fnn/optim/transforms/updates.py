@@ -1,6 +1,6 @@
 """Transforms of updates after the optimizer: weight decay, layer-wise rates and projections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,8 +107,17 @@ def _single_rate(opt_state: OptState) -> Scalar:
 
 
 @maker
-def scale_by_depth(optimizer: Optimizer, factor: Number, *, paths: Sequence[str]) -> Optimizer:
-    """Layer-wise rate decay: multiply the updates of the layer d below the last by factor^d.
+def scale_by_depth(
+    optimizer: Optimizer,
+    factor: Number,
+    *,
+    paths: Sequence[str | Sequence[str]],
+    stacked: Sequence[str] = (),
+    min_scale: Number = 0.0,
+) -> Optimizer:
+    """Layer-wise rate decay: the updates of the layer d below the last are scaled by factor^d.
+
+    The scale is at least min_scale: max(min_scale, factor^d).
 
     [Howard & Ruder 2018, arXiv:1801.06146; Clark et al. 2020, arXiv:2003.10555]
 
@@ -117,35 +126,86 @@ def scale_by_depth(optimizer: Optimizer, factor: Number, *, paths: Sequence[str]
         factor: Ratio of the rates of two neighboring layers,
             >= 0; below 1, lower layers are trained less.
         paths: Patterns of paths from input to output, one per layer, as in ("stem", "body_0",
-            "body_1", "head"). The first pattern that matches a leaf decides.
+            "body_1", "head"), or several for one layer, as in (("conv_0", "batch_norm_1"), "head").
+            The first pattern that matches a leaf decides.
+        stacked: Those of the patterns whose leaves are stacks (n, ...) of n layers, as of an
+            `nn.repeat`. Each of the n is one layer of depth.
+        min_scale: Smallest scale, >= 0.
 
     Raises:
-        ConfigError: `factor` is out of range, no pattern
-            matches a leaf, or a pattern matches no leaf.
+        ConfigError: A number is out of range, no pattern matches a leaf, a pattern matches no leaf,
+            or `stacked` has other patterns, or leaves of several lengths.
     """
     checks.number("scale_by_depth factor", factor, "[0, inf)")
-    paths = expect_patterns("scale_by_depth paths", paths)
+    checks.number("scale_by_depth min_scale", min_scale, "[0, inf)")
+    layers = _expect_layers(paths)
+    patterns = [pattern for layer in layers for pattern in layer]
+    stacked = expect_patterns("scale_by_depth stacked", stacked)
+    for pattern in stacked:
+        if (pattern,) not in layers:
+            expected = "patterns of one layer each among paths"
+            advice = "name the stack in both"
+            raise ConfigError("scale_by_depth stacked", expected, repr(pattern), advice)
+
+    def scale_of(depth: int) -> Array:
+        power = jnp.asarray(factor**depth)
+        return jnp.where(power < min_scale, jnp.asarray(min_scale, power.dtype), power)
 
     def change(updates: Params, params: Params) -> Params:
         # A pattern may also name frozen parameters, which are hidden here.
-        owners = match_first("scale_by_depth paths", with_placeholders(params), paths)
-        last = len(paths) - 1
-        depths = []
-        for path in trees.named_leaves(params):
+        placed = with_placeholders(params)
+        owners = match_first("scale_by_depth paths", placed, patterns)
+        leaves = trees.named_leaves(placed)
+        lengths = {pattern: _stack_length(pattern, owners, leaves) for pattern in stacked}
+        # 0 for the last layer.
+        depths: dict[str | None, int] = {}
+        depth = 0
+        for layer in reversed(layers):
+            depths |= dict.fromkeys(layer, depth)
+            depth += lengths.get(layer[0], 1)
+
+        def one(path: str, u: Array) -> Array:
             owner = owners[path]
             if owner is None:
                 expected = f"one that names {path}"
                 raise ConfigError("scale_by_depth paths", expected, paths, "name every layer")
-            # 0 for the last layer.
-            depths.append(last - paths.index(owner))
-        depth_tree = jax.tree.unflatten(jax.tree.structure(params), depths)
+            if owner not in lengths:
+                return scale(scale_of(depths[owner]), u)
+            # The last copy is the highest layer.
+            below = reversed(range(lengths[owner]))
+            scales = jnp.stack([scale_of(depths[owner] + index) for index in below])
+            wide = widen(u)
+            # (n,) -> (n, 1, ...)
+            each = scales.astype(wide.dtype).reshape(-1, *(1,) * (u.ndim - 1))
+            return (each * wide).astype(u.dtype)
 
-        def one(u: Array, depth: int) -> Array:
-            return scale(factor**depth, u)
-
-        return jax.tree.map(one, updates, depth_tree)
+        scaled = [one(path, u) for path, u in trees.named_leaves(updates).items()]
+        return jax.tree.unflatten(jax.tree.structure(updates), scaled)
 
     return transform_updates("scale_by_depth", optimizer, change)
+
+
+def _expect_layers(paths: Any) -> list[tuple[str, ...]]:
+    """Return the patterns of each layer; ConfigError for anything but a sequence of patterns."""
+    if not isinstance(paths, tuple | list):
+        expect_patterns("scale_by_depth paths", paths)
+    return [
+        expect_patterns("scale_by_depth paths", [layer] if isinstance(layer, str) else layer)
+        for layer in paths
+    ]
+
+
+def _stack_length(pattern: str, owners: Mapping[str, str | None], leaves: Mapping[str, Any]) -> int:
+    """Return the length of the first axis of the leaves of a pattern."""
+    named = {path: leaves[path] for path, owner in owners.items() if owner == pattern}
+    # Frozen parameters are hidden: numbers are in their places.
+    shapes = {path: leaf.shape for path, leaf in named.items() if not isinstance(leaf, int)}
+    lengths = {shape[:1] for shape in shapes.values()}
+    if len(lengths) != 1 or () in lengths:
+        expected = "leaves whose first axis is the layer, of one length"
+        advice = "name the params of one nn.repeat"
+        raise ConfigError(f"scale_by_depth stacked {pattern}", expected, shapes, advice)
+    return lengths.pop()[0]
 
 
 @maker

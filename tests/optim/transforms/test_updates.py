@@ -163,6 +163,27 @@ def test_factor_one_is_the_optimizer_and_factor_zero_trains_only_the_last_layer(
     chex.assert_trees_all_equal(at(zero, 2)["stem"], params["stem"])
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_layer_of_depth_may_have_several_patterns_or_be_one_of_a_stack():
+    params = {name: jnp.ones((3, 2)) for name in ("blocks", "head", "norm", "stem")}
+    layers = ("stem", "blocks", ("norm", "head"))
+    optimizer = optim.scale_by_depth(
+        optim.sgd(1.0), 0.5, paths=layers, stacked=("blocks",), min_scale=0.2
+    )
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    # Depths 4, 3 to 1, and 0.
+    expected = {"stem": 0.2, "blocks": [0.2, 0.25, 0.5], "norm": 1.0, "head": 1.0}
+    for name, update in updates.items():
+        column = jnp.broadcast_to(jnp.asarray(expected[name]), (3,))
+        chex.assert_trees_all_close(update, -jnp.stack([column, column], 1), rtol=1e-14)
+    with pytest.raises(ConfigError, match=r"stacked: expected patterns of one layer each.*'norm'"):
+        optim.scale_by_depth(optim.sgd(1.0), 0.5, paths=layers, stacked=("norm",))
+    wrong = optim.scale_by_depth(optim.sgd(1.0), 0.5, paths=("*",), stacked=("*",))
+    uneven = params | {"head": jnp.ones(2)}
+    with pytest.raises(ConfigError, match=r"stacked \*: expected leaves whose first axis"):
+        wrong.update(uneven, wrong.init(uneven), uneven)
+
+
 def test_invalid_arguments_of_scale_by_depth_raise():
     params, grads = problem(1)
 
