@@ -45,7 +45,8 @@ Rate = Number | ScheduleFunction
 Initializer = Callable[[RandomKey, Shape], Array]
 Augmentation = Callable[[RandomKey, Image], Image]
 Augmentations = Callable[..., Images]  # (key, images, examples=None) -> images
-LossFunction = Callable[[Any, Any], "PerExample | Weighted"]  # of (outputs, targets)
+# Of (outputs, targets).
+LossFunction = Callable[[Any, Any], "PerExample | Weighted | HeadLosses"]
 Metrics = Mapping[str, "LossFunction | Metric"]
 Regularizer = Callable[[Params], Scalar]
 Constraint = Callable[[Params], Params]
@@ -72,6 +73,44 @@ class Weighted(NamedTuple):
     weights: PerExample
 
 
+class HeadLosses(NamedTuple):
+    """Losses of several heads: in `train` their mean is Σ_k (Σ_i weights values / Σ_i weights).
+
+    Attributes:
+        values: One per example i and head k, (batch, heads).
+        weights: Of the same shape, >= 0. A head without any weight in a batch counts as 0.
+    """
+
+    values: Array
+    weights: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregator:
+    """How the gradients g_k of several tasks become one gradient, Σ_k c_k g_k.
+
+    Attributes:
+        init: (tasks) -> memory, arrays that the train state keeps; () for none.
+        coefficients: (memory, gramian, key) -> c (tasks,). The Gramian (tasks, tasks) holds the
+            inner products g_i · g_j of the batch, in float32 or wider; it is None unless
+            `uses_gramian`.
+        update: (memory, gramian, losses) -> memory after the step. The losses are (tasks,); that of
+            a task without a labeled example in the batch is 0.
+        shared: Patterns of the parameters over which the inner products are taken; None for all.
+        everywhere: Whether the coefficients apply to all parameters. Otherwise the gradients by
+            parameters that are not shared are added.
+        uses_gramian: Whether there is a gradient of each task. Otherwise the coefficients follow
+            from the memory, and a step needs one backward pass.
+    """
+
+    init: Callable[[int], Any]
+    coefficients: Callable[[Any, Any, Any], Array]
+    update: Callable[[Any, Any, Any], Any]
+    shared: tuple[str, ...] | None = None
+    everywhere: bool = True
+    uses_gramian: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Loss:
     """A loss function with the properties of its targets.
@@ -80,7 +119,7 @@ class Loss:
     metric, and its targets are not checked.
 
     Attributes:
-        function: (outputs, targets) -> values (batch, ...), or Weighted.
+        function: (outputs, targets) -> values (batch, ...), or Weighted, or HeadLosses.
         classes: Whether integer targets are labels of classes. The last axis of the outputs then
             has one entry per class.
         probabilities: Whether targets of the outputs' shape are probabilities, which sum to 1 along
@@ -92,6 +131,8 @@ class Loss:
         metric: (name, function) of the metric that is reported unless metrics are given; None for
             none.
         heads: Losses by name of a network with several outputs; None for a single output.
+        aggregator: How the gradients of the heads become one; None for their sum. The function
+            then returns HeadLosses.
     """
 
     function: LossFunction
@@ -102,8 +143,9 @@ class Loss:
     mode: str | None = None
     metric: "tuple[str, LossFunction | Metric] | None" = None
     heads: "Mapping[str, LossFunction] | None" = None
+    aggregator: Aggregator | None = None
 
-    def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted":
+    def __call__(self, outputs: Any, targets: Any) -> "PerExample | Weighted | HeadLosses":
         """Return one value per example.
 
         Args:

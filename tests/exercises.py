@@ -12,6 +12,7 @@ from registry import REGISTRY, domain
 
 from fnn import augment, objective, optim
 from fnn.types import (
+    Aggregator,
     Augmentations,
     Constraint,
     Initializer,
@@ -76,6 +77,21 @@ def through_targets(function: Callable[[Any, Any], Any], maker: str) -> Any:
     return function(jnp.linspace(-3, 3, 12)[:, None], jnp.arange(12) % 2)
 
 
+def through_aggregator(aggregator: Aggregator, maker: str) -> Any:
+    """Some steps on conflicting gradients of three tasks."""
+    tasks, memory = jnp.arange(1.0, 4.0), None
+    for step in range(6):
+        # (tasks, ...)
+        waves = jnp.cos(jnp.outer(tasks, jnp.arange(1.0, 4.0)) + step)
+        gradients = {"kernel": waves, "bias": waves[:, :2]}
+        losses = tasks * 0.9 ** (tasks * step)
+        key = jax.random.key(step)
+        gradient, memory = objective.aggregate(
+            aggregator, gradients, losses=losses, memory=memory, key=key
+        )
+    return gradient
+
+
 def through_policy(policy: augment.Policy, maker: str) -> jax.Array:
     image = jnp.asarray(np.linspace(0, 1, 6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3))
     return policy(jax.random.key(REGISTRY[maker].seed), image)
@@ -110,6 +126,7 @@ EXERCISES = {
     Constraint: through_params,
     Loss: through_targets,
     Metric: through_targets,
+    Aggregator: through_aggregator,
     augment.Policy: through_policy,
     augment.BatchPolicy: through_batch,
     augment.Together: through_together,

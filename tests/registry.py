@@ -286,6 +286,7 @@ REGISTRY: dict[str, Entry] = {
             draw.integers(0, 4, BATCH),
         )
     ),
+    "objective.aggregate": Entry(maker=False),
     "objective.average_precision": Entry(),
     "objective.binary_accuracy": Entry(no_slope=("threshold",)),
     "objective.binary_cross_entropy": Entry(
@@ -314,6 +315,7 @@ REGISTRY: dict[str, Entry] = {
     "objective.dice": Entry(
         batch=lambda draw: (draw.normal(size=(BATCH, 2, 3, 4)), draw.integers(0, 4, (BATCH, 2, 3)))
     ),
+    "objective.dwa": Entry({"steps": 2.0}, values={"steps": (1.0, 2.0)}, no_slope=("steps",)),
     "objective.elastic_net": Entry(),
     "objective.f1": Entry(no_slope=("threshold",)),
     "objective.focal": Entry(
@@ -324,6 +326,10 @@ REGISTRY: dict[str, Entry] = {
             (draw.normal(size=(BATCH, 4)), 1.5 + np.arange(12.0).reshape(BATCH, 4) / 10),
             draw.normal(size=(BATCH, 4)),
         )
+    ),
+    # The sign of a difference has no slope by its target.
+    "objective.gradnorm": Entry(
+        {"layer": "kernel"}, values={"alpha": (0.0, 3.0)}, no_slope=("alpha",)
     ),
     "objective.hinge": Entry(
         batch=lambda draw: (
@@ -343,6 +349,7 @@ REGISTRY: dict[str, Entry] = {
     "objective.masked": Entry({"loss": objective.cross_entropy}),
     "objective.max_norm": Entry({"limit": 0.2}),
     "objective.mean_iou": Entry(no_slope=("threshold",)),
+    "objective.mgda": Entry(),
     "objective.multi_task": Entry({"losses": {"digit": objective.cross_entropy}}),
     "objective.nll": Entry(
         batch=lambda draw: (
@@ -355,6 +362,7 @@ REGISTRY: dict[str, Entry] = {
     ),
     "objective.of": Entry({"output": "digit", "function": objective.cross_entropy}),
     "objective.orthogonal": Entry(),
+    "objective.pcgrad": Entry({"shared": ("kernel",)}),
     "objective.per_member": Entry({"loss": objective.binary_cross_entropy}),
     "objective.perplexity": Entry(),
     "objective.poisson_nll": Entry(

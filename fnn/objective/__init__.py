@@ -1,6 +1,11 @@
 """Losses, regularizers and metrics."""
 
 from fnn.objective.adversarial import adversarial as adversarial
+from fnn.objective.aggregators import aggregate as aggregate
+from fnn.objective.aggregators import dwa as dwa
+from fnn.objective.aggregators import gradnorm as gradnorm
+from fnn.objective.aggregators import mgda as mgda
+from fnn.objective.aggregators import pcgrad as pcgrad
 from fnn.objective.classification import binary_cross_entropy as binary_cross_entropy
 from fnn.objective.classification import binary_focal as binary_focal
 from fnn.objective.classification import cross_entropy as cross_entropy

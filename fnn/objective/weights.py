@@ -18,7 +18,7 @@ from fnn.objective.targets import (
     expect_class_weights,
     nan_unless,
 )
-from fnn.types import Loss, LossFunction, Metric, Number, PerExample, Weighted
+from fnn.types import HeadLosses, Loss, LossFunction, Metric, Number, PerExample, Weighted
 from fnn.values import maker
 
 
@@ -190,10 +190,21 @@ def _weigh_probabilities(
     return Weighted(values, counts * totals.squeeze(-1).astype(values.dtype))
 
 
-def as_weighted(values: PerExample | Weighted) -> Weighted:
-    """Return the result of a loss with weights; they are 1 if the loss returns none."""
+def as_weighted(values: PerExample | Weighted | HeadLosses) -> Weighted:
+    """Return the result of a loss with weights; they are 1 if the loss returns none.
+
+    Raises:
+        ConfigError: The loss has several heads with weights of their own, which have no one weight.
+    """
     if isinstance(values, Weighted):
         return values
+    if isinstance(values, HeadLosses):
+        raise ConfigError(
+            "loss",
+            "a loss with one value and one weight an example",
+            "a multi_task loss whose heads have weights of their own",
+            "weigh the losses of its heads instead, as in multi_task({head: masked(loss)})",
+        )
     # Weights of 1 have the dtype of the values, which may be bfloat16 or float64.
     return Weighted(values, jnp.ones_like(values))
 
@@ -208,6 +219,7 @@ def _with_function(loss: Loss, function: LossFunction, **changes: Any) -> Loss:
         "mode": loss.mode,
         "metric": loss.metric,
         "heads": loss.heads,
+        "aggregator": loss.aggregator,
     }
     return Loss(function, **attributes | changes)
 

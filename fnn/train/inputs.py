@@ -33,10 +33,11 @@ from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
 from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_range
+from fnn.train.tasks import optimizer_of
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
 # Purposes of random numbers. The key of a run is folded with one of these, then with a count.
-INIT, ORDER, AUGMENT, NOISE, EVALUATION, BOOTSTRAP = range(6)
+INIT, ORDER, AUGMENT, NOISE, EVALUATION, BOOTSTRAP, AGGREGATION = range(7)
 
 PASSED = "passed"  # key of the arrays that passed the checks, in the cache of a recipe
 MAX_PASSED = 8
@@ -271,7 +272,7 @@ def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
         # Shapes are Python values: they leave the trace through the list.
         out_shapes.append(out_shape)
         # A recipe for inference has no optimizer.
-        return None if recipe.optimizer is None else recipe.optimizer.init(params)
+        return None if recipe.optimizer is None else optimizer_of(recipe).init(params)
 
     is_shape = partial(jax.tree.leaves, is_leaf=trees.is_shape)
     with checks.reject_channels_first(is_shape(shape)):

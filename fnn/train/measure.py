@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fnn.errors import DTypeError, ShapeError
 from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe
-from fnn.types import LossFunction, Metric, PerExample, Scalar, Weighted
+from fnn.types import HeadLosses, LossFunction, Metric, PerExample, Scalar, Weighted
 
 
 def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Any]:
@@ -62,14 +62,32 @@ def reduce_examples(
     }
 
 
-def mean(values: PerExample | Weighted) -> Scalar:
-    """Return the mean over values (n, ...), weighted if they have weights; 0 if these are all 0."""
+def mean(values: PerExample | Weighted | HeadLosses) -> Scalar:
+    """Return the mean over values (n, ...), weighted if they have weights; 0 if these are all 0.
+
+    Of several heads it is the sum of their means.
+    """
+    if isinstance(values, HeadLosses):
+        return head_means(values).sum()
     if isinstance(values, Weighted):
         total = values.weights.sum()
         smallest = jnp.finfo(total.dtype).tiny  # avoids the division 0 / 0
         return (values.weights * values.values).sum() / jnp.maximum(total, smallest)
     # (n, ...) -> (n, values) -> (n,): every example has the same weight.
     return values.reshape(values.shape[0], -1).mean(1).mean()
+
+
+def head_means(values: HeadLosses, totals: jax.Array | None = None) -> jax.Array:
+    """Return the weighted mean of each head (heads,); 0 for a head whose weights are all 0.
+
+    Args:
+        values: Of a batch, or of a micro-batch.
+        totals: Sums of the weights (heads,) to divide by; None for those of these values.
+    """
+    if totals is None:
+        totals = values.weights.sum(0)
+    smallest = jnp.finfo(totals.dtype).tiny  # avoids the division 0 / 0
+    return (values.weights * values.values).sum(0) / jnp.maximum(totals, smallest)
 
 
 def count_examples(data: Any) -> int:
@@ -96,12 +114,12 @@ def _reduce(function: LossFunction | Metric, values: Any, weights: jax.Array | N
     return mean(values if weights is None else _weigh(values, weights))
 
 
-def _weigh(values: PerExample | Weighted, weights: jax.Array) -> Weighted:
+def _weigh(values: Any, weights: jax.Array) -> Weighted | HeadLosses:
     """Multiply the weights of values (n, ...) by weights of the examples (n,)."""
-    if isinstance(values, Weighted):
+    if isinstance(values, Weighted | HeadLosses):
         own = values.weights
         each = weights.astype(own.dtype).reshape(-1, *(1,) * (own.ndim - 1))
-        return Weighted(values.values, own * each)
+        return values._replace(weights=own * each)
     # (n, ...) -> (n,)
     means = values.reshape(values.shape[0], -1).mean(1)
     return Weighted(means, weights.astype(means.dtype))
@@ -117,9 +135,9 @@ def _expect_one_each(name: str, examples: int, values: jax.Array) -> None:
         )
 
 
-def _expect_differentiable(losses: PerExample | Weighted) -> None:
+def _expect_differentiable(losses: Any) -> None:
     # The gradient of integers is 0 everywhere, so that training would change nothing.
-    dtype = (losses.values if isinstance(losses, Weighted) else losses).dtype
+    dtype = (losses.values if isinstance(losses, Weighted | HeadLosses) else losses).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         advice = "give a loss with a gradient; figures such as accuracy are metrics"
         raise DTypeError(LOSS, "floating-point numbers", dtype, advice)

@@ -74,8 +74,12 @@ def nonfinite_error(
         inputs: Arrays (batch, ...), augmented and prepared.
         targets: Arrays (batch, ...).
     """
-    figures, grads, state = gradients(recipe, train_state, inputs, targets)
-    computed: tuple[Any, ...] = ({"state": state}, objective_terms(figures), {"gradient": grads})
+    found = gradients(recipe, train_state, inputs, targets)
+    computed: tuple[Any, ...] = (
+        {"state": found.state},
+        objective_terms(found.figures),
+        {"gradient": found.grads},
+    )
     wrong = []
     for tree in computed:
         wrong += [path for path, finite in trees.finite_leaves(tree).items() if not finite]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn import checks, optim, trees
 from fnn.augment import Batch, batched
 from fnn.errors import ConfigError, ShapeError, TreeMismatchError
-from fnn.optim.transform import find_states, frozen_paths, last_rate, with_extra_args
+from fnn.optim.transform import find_states, frozen_paths, last_rate
 from fnn.optim.transforms.half_precision import RoundingState
 from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.train.figures import FINITE, LOSS, RATE
@@ -19,9 +19,9 @@ from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.tasks import optimizer_of
 from fnn.types import (
     Data,
-    Optimizer,
     OptState,
     Params,
     RandomKey,
@@ -76,19 +76,13 @@ def start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
 def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
     # Each purpose of random numbers has a different key, see inputs.py.
     params, state, _ = recipe.network.init(jax.random.fold_in(key, INIT), shape)
-    opt_state = _optimizer(recipe).init(params)
+    opt_state = optimizer_of(recipe).init(params)
     # A copy, so that a caller who donates the train state to jax.jit keeps the key.
     own_key = jax.random.clone(key)
     train_state = TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), own_key)
     if recipe.early_stopping is not None:
         train_state = recipe.early_stopping.begin(train_state, recipe.stopping_sign)
     return vary_by(train_state, (key, recipe))
-
-
-def _optimizer(recipe: Recipe) -> Optimizer:
-    assert recipe.optimizer is not None  # expect_recipe has checked this
-    # An optimizer of another library may not accept the keywords that train_step passes.
-    return with_extra_args("recipe optimizer", recipe.optimizer)
 
 
 def step(
@@ -216,15 +210,16 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Scalar]]:
     """Train one step on inputs that are augmented and prepared."""
     params, state, opt_state = train_state[:3]
-    optimizer = _optimizer(recipe)
+    optimizer = optimizer_of(recipe)
     _expect_opt_state(recipe, params, opt_state)
     _warn_of_rounding(params, opt_state)
-    figures, grads, new_state = gradients(recipe, train_state, inputs, targets)
+    figures, grads, new_state, of_tasks = gradients(recipe, train_state, inputs, targets)
     # Optimizers with a line search or a step of Polyak's length use these.
     extra = {
         "value": sum(objective_terms(figures).values()),
         "grad": grads,
         "value_fn": make_objective(recipe, train_state, inputs, targets),
+        **of_tasks,
     }
     new_params, new_opt_state = optim.step(optimizer, grads, opt_state, params, **extra)
     # An overflow of the new parameters shows in the loss of the next step.
@@ -248,7 +243,7 @@ def train_step(
 
 def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:
     """Raise TreeMismatchError unless the optimizer state is one of the recipe's optimizer."""
-    wanted: Any = jax.tree.structure(jax.eval_shape(_optimizer(recipe).init, params))
+    wanted: Any = jax.tree.structure(jax.eval_shape(optimizer_of(recipe).init, params))
     # Only structures are compared: eval_shape computes nothing, and this happens once per trace.
     if jax.tree.structure(opt_state) != wanted:
         raise TreeMismatchError(

@@ -86,6 +86,7 @@ OF_NUMBERS = {
 # Those whose definitions are in their own tests, over all inputs that they take.
 TRANSFORMS = {"class_weighted", "ignoring", "masked", "multi_task", "of", "loss", "perplexity"}
 ELSEWHERE = {"ctc", "triplet", "nt_xent", "binary_accuracy", "calibration_error", "class_report"}
+AGGREGATORS = {"aggregate", "pcgrad", "mgda", "gradnorm", "dwa"}
 CURVES = {"roc_auc", "average_precision", "r2"}
 REGULARIZERS = {"l1", "l2", "elastic_net", "orthogonal", "max_norm"}
 OWN = {"dice", "cosine", "gaussian_nll", "poisson_nll"}  # tested below one by one
@@ -111,7 +112,7 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 def test_every_loss_and_metric_has_a_definition():
     names = {name.split(".")[1] for name in makers.public() if name.startswith("objective.")}
     defined = OF_CLASSES | OF_BITS | OF_NUMBERS | FIGURES
-    known = defined.keys() | TRANSFORMS | ELSEWHERE | CURVES | REGULARIZERS | OWN
+    known = defined.keys() | TRANSFORMS | ELSEWHERE | CURVES | REGULARIZERS | OWN | AGGREGATORS
     # The formulas of `adversarial` are in test_adversarial.py.
     assert names == known | {"adversarial"}
     assert {f"objective.{name}" for name in names} <= REGISTRY.keys()
