@@ -77,6 +77,9 @@ def search(
     if resume and checkpoints is None:
         advice = "give checkpoints=, the directory of the search"
         raise ConfigError("search resume", "checkpoints to resume from", None, advice)
+    if not callable(function):
+        advice = "give the function, as in lab.search(search.random, key, space, data, ...)"
+        raise ConfigError("search function", "a search", checks.show(function), advice)
     # Others, such as a functools.partial of these, may have one.
     if getattr(function, "__module__", "").startswith("fnn.") and function not in FUNCTIONS:
         expected = f"one of {', '.join(one.__name__ for one in FUNCTIONS)}"

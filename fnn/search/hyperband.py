@@ -2,10 +2,9 @@
 
 from typing import Unpack
 
-from fnn import checks
 from fnn.search.brackets import Bracket, brackets, halving_bracket
 from fnn.search.halving_trials import HalvingTrials
-from fnn.search.options import Options, expect_settings
+from fnn.search.options import Options, expect_key, expect_settings
 from fnn.search.random import draw_trials
 from fnn.search.rungs import run_brackets
 from fnn.search.space import Space, as_space
@@ -111,7 +110,7 @@ def _search(
     valid: Data | None,
     options: Options,
 ) -> HalvingTrials:
-    checks.key("key", key)
+    expect_key(key)
     found = as_space(where, space)
     count = sum(bracket.trials for bracket in plan)
     drawn = draw_trials(key, found, count, expect_settings(options).sampler)

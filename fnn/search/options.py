@@ -1,6 +1,6 @@
 """The options of searches: the types of the keyword arguments, and their defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from fnn import checks
@@ -8,6 +8,7 @@ from fnn.errors import ConfigError
 from fnn.search.monitor import Monitor
 from fnn.search.samplers import SAMPLERS
 from fnn.train.figures import VALID_LOSS
+from fnn.types import RandomKey
 from fnn.values import expect_arguments, signature_of
 
 
@@ -78,6 +79,16 @@ class FoldSettings(CommonSettings):
     stratified: bool = False
 
 
+def expect_key(key: Any) -> RandomKey:
+    """Return the key of a search; an FnnError unless it is one key with known numbers."""
+    checks.key("key", key)
+    if not checks.is_concrete(key):
+        # The trials are drawn, batched and ranked on the host.
+        advice = "call the search outside of jit and vmap; for repeated runs give seeds="
+        raise ConfigError("search key", "a key with known numbers", "a traced key", advice)
+    return key
+
+
 def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
     """Return the options with defaults; an FnnError if one is not known or not valid.
 
@@ -89,7 +100,9 @@ def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
     for name in unused:
         if name in options:
             # Ignored, it would seem to have an effect.
-            raise ConfigError(f"search {name}", "options of this search", name, "leave it out")
+            known = [one.name for one in fields(Settings) if one.name not in unused]
+            expected = f"one of {', '.join(known)}, which this search has"
+            raise ConfigError(f"search {name}", expected, repr(name), "leave it out")
     settings = Settings(**options)
     checks.choice("sampler", settings.sampler, SAMPLERS)
     checks.whole("seeds", settings.seeds)

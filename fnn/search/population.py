@@ -16,18 +16,19 @@ import numpy as np
 from fnn import checks
 from fnn.data import digest
 from fnn.errors import ConfigError
-from fnn.search.columns import hyperparameter_columns
+from fnn.search.columns import hyperparameter_columns, positions
 from fnn.search.execution import describe, expect_finite_score, seed_key
 from fnn.search.lanes import Lanes
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.moves import Encoding, Moves, draw_moves, encode_space
-from fnn.search.options import Settings, expect_settings
+from fnn.search.options import Settings, expect_key, expect_settings
 from fnn.search.random import POINTS
 from fnn.search.replay import Schedule
 from fnn.search.rounds import Carry, Problem, Record, Rounds, prepare_problem, stack_records
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import Space, as_space
+from fnn.search.statistics import BestOfN
 from fnn.search.trials import Trials
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey
@@ -53,6 +54,9 @@ class Population(Trials):
     Recipes and hyperparameters are those of the last round. The history of a member is that of its
     weights, along the members it descends from.
 
+    `boundaries` and `importance` are those of the first round. Its values are drawn without
+    knowledge of scores, as the statistics assume; members of later rounds are copies of others.
+
     Attributes:
         rounds: The hyperparameters of each round by path, (rounds, members).
         parents: The member whose train state each one had at the beginning of a round,
@@ -67,6 +71,26 @@ class Population(Trials):
     round_scores: np.ndarray
     interval: int
     lanes: int
+
+    def best_of_n(self, *, confidence: float = 0.9) -> BestOfN:
+        """Raise ConfigError: members copy each other, so they are no independent trials.
+
+        Args:
+            confidence: As for `Trials.best_of_n`.
+        """
+        raise ConfigError(
+            "best_of_n",
+            "independent trials",
+            "members, which copy each other",
+            "use the trials of search.random",
+        )
+
+    def _best_of_n_text(self) -> str:
+        return "not defined, since members copy each other"
+
+    def _evidence(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        first = positions(self.space.distributions[path], self.rounds[path][0])
+        return first, self.figure.cost(self.round_scores[0])
 
     def lineage(self, member: int) -> np.ndarray:
         """Return the member that had the weights of this one in each round, (rounds,).
@@ -143,7 +167,7 @@ def population(
         FnnError: An argument is not valid. Raised before anything compiles.
         NonFiniteError: The scores of all members are NaN or infinite.
     """
-    checks.key("key", key)
+    expect_key(key)
     found = as_space("population", space)
     encoding = encode_space(found)
     # Members compete after each round.

@@ -8,7 +8,7 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.execution import run_trials
-from fnn.search.options import Options, expect_settings
+from fnn.search.options import Options, expect_key, expect_settings
 from fnn.search.samplers import unit_points
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials
@@ -62,7 +62,7 @@ def random(
         FnnError: An argument is not valid. Raised before anything compiles.
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
-    checks.key("key", key)
+    expect_key(key)
     found = as_space("random", space)
     checks.whole("trials", trials)
     drawn = draw_trials(key, found, trials, expect_settings(options).sampler)
@@ -119,7 +119,7 @@ def grid(
         FnnError: An argument is not valid. Raised before anything compiles.
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
-    checks.key("key", key)
+    expect_key(key)
     found = as_space("grid", space)
     expect_settings(options, unused=("sampler",))
     counts = points if isinstance(points, dict) else dict.fromkeys(found.distributions, points)

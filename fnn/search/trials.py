@@ -162,6 +162,9 @@ class Trials:
         Args:
             index: Its number in the search.
         """
+        if isinstance(index, slice):
+            advice = "use [trials[i] for i in ...]"
+            raise ConfigError("trials index", "one int", checks.show(index), advice)
         if not -len(self) <= index < len(self):
             # An iteration over the trials ends by it.
             raise IndexError(index)
@@ -426,15 +429,19 @@ class Trials:
         """The scores, lower is better, (trials, seeds); inf for trials that are no candidates."""
         return self.figure.cost(self.scores)
 
+    def _evidence(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and costs of the trials that say something about a hyperparameter."""
+        positions = self.positions(path)
+        # Trials of other options say nothing.
+        is_used = np.isfinite(positions)
+        return positions[is_used], self._costs[is_used]
+
     def _boundary(self, path: str) -> Boundary:
         distribution = self.space.distributions[path]
         ends = edges(distribution)
         if ends is None:
             return Boundary(NO_EDGES, None, np.nan)
-        positions = self.positions(path)
-        is_used = np.isfinite(positions)
-        # Trials of other options say nothing about this hyperparameter.
-        side, p_value = statistics.edge_test(positions[is_used], self._costs[is_used])
+        side, p_value = statistics.edge_test(*self._evidence(path))
         if side is None:
             return Boundary(UNKNOWN, None, p_value)
         if side == 0:
@@ -442,15 +449,13 @@ class Trials:
         return Boundary(ABOVE if side > 0 else BELOW, ends[1] if side > 0 else ends[0], p_value)
 
     def _importance(self, path: str, confidence: float) -> Importance:
-        positions = self.positions(path)
-        is_used = np.isfinite(positions)
-        costs = self._costs[is_used]
+        positions, costs = self._evidence(path)
         if len(costs) < 2:
             return Importance(np.nan, np.nan, np.nan)
         # Options have no order that a curve could follow.
         is_ordered = self.space.distributions[path].is_number
         features = statistics.ordered_features if is_ordered else statistics.categorical_features
-        return statistics.importance(features(positions[is_used]), costs, confidence)
+        return statistics.importance(features(positions), costs, confidence)
 
     def _weights(self, kept: np.ndarray, examples: int | None) -> np.ndarray:
         """Return the probability that each kept trial is the best; NaN without a known error."""

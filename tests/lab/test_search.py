@@ -210,6 +210,8 @@ def test_wrong_arguments_raise_an_error():
         run(trial=3)
     with pytest.raises(ConfigError, match=r"one of random, grid, .*, got cross_validate"):
         lab.search(search.cross_validate, KEY, SPACE, DATA, epochs=3, batch_size=10)
+    with pytest.raises(ConfigError, match="search function: expected a search, got 'random'"):
+        lab.search("random", KEY, SPACE, DATA)
     with pytest.raises(ConfigError, match="show"):
         run(show="yes")
 

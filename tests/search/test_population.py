@@ -87,6 +87,18 @@ def test_changes_are_by_a_fifth_or_drawn_again(evolved):
         assert (distance[is_inside] < 1e-5).all()
 
 
+def test_statistics_are_those_of_the_first_round(evolved):
+    options = EVOLVE | {"members": 24, "lanes": 24, "epochs": 4, "interval": 2}
+    trials = search.population(KEY, SPACE, DATA, **options)
+    first = search.population(KEY, SPACE, DATA, **(options | {"epochs": 2}))
+    assert trials.boundaries() == first.boundaries()
+    assert trials.importance() == first.importance()
+    assert trials.boundaries()[RATE].verdict != "unknown"
+    with pytest.raises(ConfigError, match="best_of_n: expected independent trials"):
+        evolved.best_of_n()
+    assert "members copy each other" in evolved.summary()
+
+
 def test_the_first_round_is_random_search():
     options = EVOLVE | {"epochs": 2, "interval": 2}
     first = search.population(KEY, SPACE, DATA, **options)

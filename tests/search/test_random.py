@@ -9,7 +9,7 @@ import pytest
 from fnn import nn, optim, search, train
 from fnn.errors import ArgumentError, FnnError
 from fnn.search.execution import seed_key
-from fnn.search.options import Options, Settings
+from fnn.search.options import FoldOptions, FoldSettings, Options, Settings
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
@@ -122,8 +122,11 @@ def test_early_stopping_scores_the_weights_that_are_kept():
         assert figures["loss"] == pytest.approx(trials.scores[index, 0], rel=1e-4)
 
 
-def test_the_declared_options_are_those_of_the_settings():
-    assert list(Options.__annotations__) == list(inspect.signature(Settings).parameters)
+@pytest.mark.parametrize(
+    ("options", "settings"), [(Options, Settings), (FoldOptions, FoldSettings)]
+)
+def test_the_declared_options_are_those_of_the_settings(options, settings):
+    assert list(options.__annotations__) == list(inspect.signature(settings).parameters)
 
 
 def call(space=SPACE, **changes):
@@ -136,6 +139,12 @@ def call(space=SPACE, **changes):
     [
         (call(train.recipe(network(), optim.sgd(0.1))), "at least one distribution"),
         (call(0.1), r"a recipe or a search\.space"),
+        (
+            lambda: jax.vmap(lambda key: search.random(key, SPACE, DATA, **RUN, trials=2))(
+                jax.random.split(jax.random.key(0))
+            ),
+            "search key: .*traced",
+        ),
         (call(trials=0), "trials"),
         (call(epochs=0), "epochs"),
         (call(batch_size=41), "batch"),
@@ -148,7 +157,7 @@ def call(space=SPACE, **changes):
         (call(mode="best"), "mode"),
         (
             lambda: search.grid(jax.random.key(0), SPACE, DATA, **RUN, sampler="sobol"),
-            "search sampler: .*leave it out",
+            "search sampler: expected one of .*, got 'sampler'; leave it out",
         ),
         (
             call(

@@ -203,6 +203,11 @@ def test_scores_on_the_validation_data_itself_have_no_bias(searched):
     assert searched.evaluate(DATA, valid=DATA).bias == pytest.approx(0, abs=1e-6)
 
 
+def test_a_slice_of_trials_raises(searched):
+    with pytest.raises(ConfigError, match=r"trials index: expected one int, got slice"):
+        searched[:2]
+
+
 def test_networks_of_kept_trials_are_for_inference(searched):
     recipes, weights = searched.networks()
     # 3 trials of 2 seeds, the best trial first.
