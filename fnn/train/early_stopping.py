@@ -25,7 +25,7 @@ class Watch(NamedTuple):
     resumed from its last epoch.
 
     Attributes:
-        best: Best figure of validation, a scalar; +-inf before the first epoch.
+        best: Best figure of validation, a scalar; the worst finite number before the first epoch.
         stalled: Epochs since the best one, int32 scalar.
         kept: (params, state, opt_state, step) of the best epoch.
     """
@@ -97,7 +97,9 @@ def early_stopping(
     checks.flag("early_stopping restore_best", restore_best)
 
     def begin(train_state: TrainState, sign: int) -> TrainState:
-        worst = jnp.full((), sign * jnp.inf, jnp.result_type(float))
+        dtype = jnp.result_type(float)
+        # Not inf, at which jax_debug_infs would stop.
+        worst = jnp.full((), sign * jnp.finfo(dtype).max, dtype)
         stalled = jnp.zeros((), jnp.int32)
         # Copies, since JAX donates no buffer twice.
         kept = jax.tree.map(jnp.array, train_state[:4])

@@ -76,7 +76,7 @@ def validate_examples(
     Args:
         where: Name of the data in errors.
         recipe: From `train.recipe`.
-        data: A pair of pytrees of arrays of NumPy, JAX or torch, or of lists of numbers.
+        data: A pair of pytrees of arrays of NumPy, JAX or torch.
         is_step: Whether it is the batch of a single step. Then values on an accelerator are not
             checked, since reading them would wait for the steps before; values that are not finite
             are left to the recipe's `on_nonfinite`, unless it raises; and the loss is traced once
@@ -105,7 +105,7 @@ def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
     Args:
         where: Name of the inputs in errors.
         recipe: From `train.recipe`.
-        inputs: Pytree of arrays of NumPy, JAX or torch, or of lists of numbers.
+        inputs: Pytree of arrays of NumPy, JAX or torch.
 
     Raises:
         FnnError: As `validate_data`, or the network does not accept arrays of these shapes.

@@ -115,7 +115,22 @@ def step(
     expect_recipe("step", recipe)
     expect_train_state("step", train_state)
     inputs, targets = validate_examples("batch", recipe, batch, is_step=True)
+    _wait_for_simulated_devices(train_state)
     return train_step_on_batch(recipe, train_state, inputs, targets)
+
+
+def _wait_for_simulated_devices(train_state: TrainState) -> None:
+    """Wait for the step before, where the devices are parts of one CPU.
+
+    These run the steps in threads of one pool. In a queue of steps, each could wait for threads
+    that others hold until XLA ends the process.
+    """
+    step = train_state.step
+    if not isinstance(step, jax.Array) or not checks.is_concrete(step):
+        return
+    devices: Any = step.sharding.device_set
+    if len(devices) > 1 and next(iter(devices)).platform == "cpu":
+        step.block_until_ready()
 
 
 def expect_train_state(where: str, train_state: Any) -> None:

@@ -68,6 +68,12 @@ def test_mode_max_monitors_a_figure_to_maximize(key):
     assert result.history.valid_accuracy.size == ran and result.train_state.step == 2 * best
 
 
+def test_a_run_holds_no_infinity(key):
+    with jax.debug_infs(True):
+        result = run(key, stopping=train.early_stopping(2), epochs=1)
+    assert result.train_state.watch.best == result.history.valid_loss[0]
+
+
 def test_history_is_padded_with_nan_within_jit(key):
     stopped = run(key, stopping=train.early_stopping(2))
     whole = jax.jit(lambda key: run(key, stopping=train.early_stopping(2)))(key)

@@ -36,6 +36,21 @@ def test_step_of_sgd_is_gradient_descent_on_the_mean_loss(x64):
     assert measured["rate"] == 0.5 and measured["finite"] and after.step == 1
 
 
+def test_steps_on_simulated_devices_do_not_queue(key):
+    """XLA on CPU ends the process when many steps wait for the threads of one another."""
+    recipe = train.recipe(nn.chain(nn.dense(512), nn.dense(4)), optim.sgd(0.1))
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole, split = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("d",))
+    )
+    train_state = jax.device_put(train.start(key, recipe, (64,)), whole)
+    batch = jax.device_put((np.ones((512, 64), np.float32), np.zeros(512, np.int32)), split)
+    for _ in range(8):
+        before = train_state
+        train_state, _ = train.step(recipe, before, batch)
+        assert before.step.is_ready()
+
+
 def test_start_depends_on_the_key_and_returns_arrays(key):
     recipe = train.recipe(linear, optim.adam(1e-3))
     first, second = (train.start(k, recipe, (3,)) for k in (key, jax.random.clone(key)))

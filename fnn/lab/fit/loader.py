@@ -74,13 +74,20 @@ class BatchStream:
         # A batch that was read ahead, and the position before it.
         self._ahead: tuple[Data, dict[str, Any]] | None = None
         self._failed_at: dict[str, Any] | None = None
+        # The iterator of the next pass, its first batch, and the loader's position before it.
+        self._next_pass: tuple[Iterator[Any], Data, dict[str, Any]] | None = None
 
     def peek(self) -> Data:
         """Return the next batch without taking it; at the end of a pass, the first of a new one."""
         self._read_ahead()
         if self._ahead is not None:
             return self._ahead[0]
-        return self._convert(_first(iter(self._source)))
+        if self._next_pass is None:
+            position = self._loader_position()
+            iterator = iter(self._source)
+            # Some loaders keep the position of all their iterators: the batch is not read again.
+            self._next_pass = iterator, self._convert(_first(iterator)), position
+        return self._next_pass[1]
 
     def take(self) -> Data:
         """Take the next batch of the epoch, if need be from a new pass over the source."""
@@ -89,6 +96,9 @@ class BatchStream:
         if self._ahead is not None:
             batch = self._ahead[0]
             self._ahead = None
+        elif self._next_pass is not None:
+            self._iterator, batch, _ = self._next_pass
+            self._next_pass = None
         else:
             self._iterator = iter(self._source)
             batch = self._convert(_first(self._iterator))
@@ -115,6 +125,8 @@ class BatchStream:
         if self._failed_at is not None:
             return self._failed_at
         counts = {"epochs": self.epochs, "taken": self.taken}
+        if self._next_pass is not None:
+            return counts | self._next_pass[2]
         return counts | self._loader_position()
 
     def seek(self, position: dict[str, Any], steps: int) -> bool:
@@ -153,6 +165,7 @@ class BatchStream:
             )
         # A batch that was read ahead is of the old position.
         self._ahead = None
+        self._next_pass = None
         holder, _, set_position = found
         set_position(_from_json(position["state"]))
         if holder is self._source:

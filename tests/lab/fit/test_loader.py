@@ -94,6 +94,25 @@ def test_peek_takes_no_batch():
     assert numbers(stream, 2) == [0, 1, None]
 
 
+def test_peek_loses_no_batch_of_a_loader_whose_iterators_share_a_position():
+    class Shared:
+        at = 0
+
+        def __iter__(self):
+            while self.at < 3:
+                self.at += 1
+                yield batch(self.at - 1)
+            self.at = 0
+
+    stream = BatchStream(Shared(), None)
+    found = []
+    for _ in range(7):
+        stream.peek()
+        found += numbers(stream, 1)
+        stream.peek()
+    assert found == [0, 1, 2, None, 0, 1, 2, None, 0]
+
+
 @pytest.mark.parametrize("source", [iter([batch(0)]), []], ids=["iterator", "nothing"])
 def test_a_source_that_is_used_up_raises(source):
     stream = BatchStream(source, None)
