@@ -87,7 +87,12 @@ def main(directory=None):
 
     OUT.mkdir(exist_ok=True)
     lab.save_model(OUT / "ensemble", model)
-    lab.plot_reliability(calibrated, mnist.test[1], OUT / "ensemble_reliability.png")
+    before = ensemble.average_probabilities(ensemble.predict(members, mnist.test[0]))
+    tables = {
+        "before": ensemble.reliability(before, mnist.test[1]),
+        "after": ensemble.reliability(calibrated, mnist.test[1]),
+    }
+    lab.plot_reliability(tables, OUT / "ensemble_reliability.png")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     left.plot(range(1, len(rows) + 1), [row["loss"] for row in rows], "o-")
     left.set(xlabel="members", ylabel="test loss (nats)")

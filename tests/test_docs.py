@@ -12,6 +12,11 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 # Checks appended to the code of a page.
 CHECKS = {
+    "docs/ensembles.md": """
+assert train.evaluate(averaged, weights, digits.test)["accuracy"] > 0.92
+assert abs(chosen[np.arange(len(chosen)), truth[1::2]].mean() - 0.9) < 0.07
+assert parts.epistemic[model.label(digits.test[0]) != truth].mean() > 2 * parts.epistemic.mean()
+""",
     "docs/logging.md": """
 given = []
 class Run:
