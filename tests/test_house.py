@@ -90,7 +90,7 @@ def test_only_some_packages_do_io(path):
         touched -= {"importlib"}  # packages are imported on first use
     if relative.startswith("values/"):
         touched -= {"sys"}  # sys.modules alone, to print and to unpickle by name
-    if relative == "search/lanes.py":
+    if relative == "search/lane_map.py":
         touched -= {"os", "time"}  # free memory, and which form is faster
     assert not touched or any(relative.startswith(f"{package}/") for package in WITH_IO)
 

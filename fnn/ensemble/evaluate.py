@@ -73,7 +73,8 @@ def evaluate(
             the examples of a batch.
         FnnError: The data does not fit a recipe, as for `train.evaluate`.
     """
-    recipe, _ = expect_members("evaluate", members)[0]
+    # The first part has the first member.
+    recipe = expect_members("evaluate", members).parts[0].recipe_of(0)
     if combine is not None and not callable(combine):
         advice = "such as ensemble.average_probabilities, or leave it out"
         raise ConfigError("evaluate combine", "a function of the outputs", combine, advice)

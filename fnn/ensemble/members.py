@@ -54,12 +54,17 @@ class Part:
         Args:
             place: Its place within the part.
         """
+        return Member(self.recipe_of(place), jax.tree.map(lambda leaf: leaf[place], self.weights))
 
-        def take(leaf: Any) -> Any:
-            return leaf[place]
+    def recipe_of(self, place: int) -> Recipe:
+        """Return the recipe of one member.
 
-        recipe = jax.tree.map(take, self.recipe) if self.is_stacked else self.recipe
-        return Member(recipe, jax.tree.map(take, self.weights))
+        Args:
+            place: Its place within the part.
+        """
+        if not self.is_stacked:
+            return self.recipe
+        return jax.tree.map(lambda leaf: leaf[place], self.recipe)
 
 
 @jax.tree_util.register_dataclass
@@ -314,7 +319,7 @@ def predict(
         checks.key("predict key", key)
     outputs: list[Any] = []
     for part in members.parts:
-        recipe, _ = part.member(0)
+        recipe = part.recipe_of(0)
         inputs = validate_inputs("inputs", recipe, inputs)
         leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
         indices = np.array(part.indices, np.int32)

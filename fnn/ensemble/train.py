@@ -52,10 +52,15 @@ class Ensemble(NamedTuple):
             lines.append(f"run {index} diverged at step {step}")
         for name in sorted(filter(is_validation, self.history), key=VALID_LOSS.__ne__):
             rows = np.asarray(self.history[name])[self.indices]
-            # Early stopping pads with NaN.
-            last = [row[~np.isnan(row)][-1] for row in rows]
+            last = list(map(_last_number, rows))
             lines.append(f"{name} {min(last):.4g} to {max(last):.4g} after the last epoch")
         return "\n".join(lines)
+
+
+def _last_number(row: np.ndarray) -> Any:
+    # Early stopping pads with NaN.
+    known = row[~np.isnan(row)]
+    return known[-1] if known.size else np.nan
 
 
 def train(
@@ -129,6 +134,8 @@ def train(
         for group, weights in zip(groups, trained, strict=True)
         for part in _kept_parts(recipes, group, weights, kept)
     ]
+    # Runs that diverged may have been the first ones of their part.
+    parts.sort(key=lambda part: part.indices[0])
     examples = None
     if bootstrap:
         examples = np.asarray(jax.vmap(bootstrap_indices, (0, None))(keys, len(task.data[1])))

@@ -1,9 +1,11 @@
-"""Map a function over lanes with arguments of their own, some number of lanes at a time.
+"""Programs of lanes: a function of recipes that differ in numbers alone, compiled once for all.
 
-`Lanes` trains recipes that have key and data in common. Here each lane has further arguments, such
-as the examples of a fold, and arguments that all lanes have in common are not copied.
+`LaneProgram` computes some lanes in one call, mapped by jax.vmap or one after another, whichever
+takes less time. `LaneMap` computes any number of lanes with it.
 """
 
+import os
+import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -12,22 +14,132 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.search.lanes import (
-    MAX_LANES,
-    MAX_LANES_ELSEWHERE,
-    MEMORY_SHARE,
-    free_memory,
-    seconds_of,
-    stack_leaves,
-)
+from fnn.search.brackets import best_lanes
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
 
+MEMORY_SHARE = 0.5  # of the free memory that a program may use
+MAX_LANES = 64  # on CPU; with more of them the time per lane hardly falls
+MAX_LANES_ELSEWHERE = 1024
+CALLS = 5  # that are measured
+MEASUREMENT = 0.1  # seconds after which no further call is measured
 SEQUENCE = 8  # lanes of one call, where they are computed one after another
 
 
+class LaneProgram:
+    """function(recipe, own, common) for some lanes at a time.
+
+    Args:
+        name: Everything that the function depends on besides the recipe and its arguments.
+        function: (recipe, arguments of a lane, arguments in common) -> results of the lane.
+        recipe: One of the recipes.
+        own_axes: 0 for the parts of the arguments of a lane that have an axis of lanes, None for
+            others, as for jax.vmap.
+        out_axes: The same for the results.
+    """
+
+    def __init__(
+        self,
+        name: Hashable,
+        function: Callable[[Recipe, Any, Any], Any],
+        recipe: Recipe,
+        own_axes: Any = 0,
+        out_axes: Any = 0,
+    ):
+        self._name = name
+        self._function = function
+        self._recipe = recipe
+        self._own_axes = own_axes
+        self._out_axes = out_axes
+
+    def compiled(self, leaves: list[Any], own: Any, common: Any, *, is_mapped: bool) -> Any:
+        """Return the compiled function of these arguments, shared by recipes of this structure.
+
+        Args:
+            leaves: Of the recipes, (lanes, ...).
+            own: The arguments of the lanes.
+            common: The arguments in common, which are not copied for the lanes.
+            is_mapped: Whether the lanes are computed together, by jax.vmap, or one after another.
+        """
+        structure = jax.tree.structure(self._recipe)
+        function = self._function
+
+        def lane(leaves: list[Any], own: Any, common: Any) -> Any:
+            recipe = jax.tree.unflatten(structure, leaves)
+            # A part that is first built within a loop would hold tracers of that loop.
+            _ = recipe.built
+            return function(recipe, own, common)
+
+        def compute() -> Any:
+            transform = jax.vmap if is_mapped else sequential_map
+            mapped = transform(lane, (0, self._own_axes, None), self._out_axes)
+            return jax.jit(mapped).lower(leaves, own, common).compile()
+
+        # Shapes and dtypes decide which program this is; the default dtype may change.
+        key = ("lanes", self._name, is_mapped, signature((leaves, own, common)))
+        return shared(self._recipe, key, compute)
+
+    def measure(
+        self, leaves: list[Any], own: Any, common: Any, *, size: int, is_mapped: bool
+    ) -> tuple[float, float]:
+        """Return the seconds and the bytes of memory of one lane.
+
+        Args:
+            leaves: As for `compiled`.
+            own: The same.
+            common: The same.
+            size: Number of lanes.
+            is_mapped: As for `compiled`.
+        """
+        program = self.compiled(leaves, own, common, is_mapped=is_mapped)
+        # The first call allocates memory.
+        jax.block_until_ready(program(leaves, own, common))
+        seconds = least_seconds(lambda: jax.block_until_ready(program(leaves, own, common)))
+        analysis = program.memory_analysis()
+        # Lanes one after another share the memory of temporary values.
+        temporary = analysis.temp_size_in_bytes / (size if is_mapped else 1)
+        return seconds / size, temporary + 2 * analysis.output_size_in_bytes / size
+
+
+def best_width(
+    stages: Sequence[tuple[int, int]], measure: Callable[[int], tuple[float, float]]
+) -> int:
+    """Return the number of lanes at a time that takes the least time; 1 for one after another.
+
+    Args:
+        stages: (lanes, length) of each part of the work; all lanes of a stage have one length.
+        measure: (number of lanes at a time) -> seconds and bytes of memory of one lane.
+    """
+    count = max(lanes for lanes, _ in stages)
+    if count == 1:
+        return 1
+    alone, memory = measure(1)
+    fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
+    limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
+    width = best_lanes(stages, min(count, fitting, limit))
+    if width == 1:
+        return 1
+    # Measured, since lanes of large convolutions are slower than single runs.
+    together, _ = measure(width)
+    # The last batch of a stage is padded.
+    padded = sum(-(-lanes // width) * width * length for lanes, length in stages)
+    exact = sum(lanes * length for lanes, length in stages)
+    return width if padded * together < exact * alone else 1
+
+
+def batch_size_of(width: int, count: int) -> int:
+    """Return the number of lanes of one call, given those at a time and those in all."""
+    return min(width if width > 1 else SEQUENCE, count)
+
+
+def batches(count: int, size: int) -> list[np.ndarray]:
+    """Return the indices of the lanes of each call; the last one is padded by its last lane."""
+    starts = range(0, count, size)
+    return [np.minimum(np.arange(first, first + size), count - 1) for first in starts]
+
+
 class LaneMap:
-    """function(recipe, own, common) for many lanes, as one program.
+    """function(recipe, own, common) for any number of lanes.
 
     Attributes:
         width: Number of lanes at a time; 1 if they are computed one after another; 0 if it is
@@ -50,9 +162,7 @@ class LaneMap:
             lanes: A number; or "auto" for as many as fit into memory, or one after another where a
                 measurement says that this is faster.
         """
-        self._name = name
-        self._function = function
-        self._recipe = recipe
+        self._program = LaneProgram(name, function, recipe)
         self.width = 0 if lanes == "auto" else checks.whole("lanes", lanes)
 
     def __call__(
@@ -76,94 +186,105 @@ class LaneMap:
         leaves = stack_leaves(recipes)
         count = len(recipes)
 
-        def arguments(indices: np.ndarray) -> Any:
-            return [leaf[indices] for leaf in leaves], own(indices)
+        def measure(width: int) -> tuple[float, float]:
+            indices = np.arange(batch_size_of(width, count))
+            part = take(leaves, indices), own(indices), probe
+            return self._program.measure(*part, size=len(indices), is_mapped=width > 1)
 
         if not self.width:
-            self.width = self._best_width(count, arguments, probe)
-        width = min(self.width, count)
-        size = width if width > 1 else min(SEQUENCE, count)
+            self.width = best_width([(count, 1)], measure)
         results = []
-        for first in range(0, count, size):
-            # The last batch is padded by its last lane.
-            indices = np.minimum(np.arange(first, first + size), count - 1)
-            part = arguments(indices)
-            done = self._compiled(width, part, common)(*part, common)
-            results.append(jax.tree.map(np.asarray, done))
+        for indices in batches(count, batch_size_of(self.width, count)):
+            part = take(leaves, indices), own(indices), common
+            program = self._program.compiled(*part, is_mapped=self.width > 1)
+            results.append(jax.tree.map(np.asarray, program(*part)))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
-    def _best_width(
-        self,
-        count: int,
-        arguments: Callable[[np.ndarray], Any],
-        probe: Any,
-    ) -> int:
-        """Return the number of lanes at a time that takes the least time per lane."""
-        if count == 1:
-            return 1
-        alone, memory = self._measure(1, arguments(np.arange(min(SEQUENCE, count))), probe)
-        fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
-        limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
-        # Batches of equal size need the least padding.
-        batches = -(-count // min(count, fitting, limit))
-        width = -(-count // batches)
-        if width == 1:
-            return 1
-        together, _ = self._measure(width, arguments(np.arange(width)), probe)
-        return width if together < alone else 1
 
-    def _measure(
-        self,
-        width: int,
-        part: Any,
-        probe: Any,
-    ) -> tuple[float, int]:
-        """Return the seconds and the bytes of memory of one lane."""
-        size = len(jax.tree.leaves(part)[0])
-        program = self._compiled(width, part, probe)
-        # The first call allocates memory.
-        jax.block_until_ready(program(*part, probe))
-        seconds = seconds_of(lambda: program(*part, probe)) / size
-        analysis = program.memory_analysis()
-        # Lanes one after another share the memory of temporary values.
-        used = analysis.temp_size_in_bytes / width + 2 * analysis.output_size_in_bytes / size
-        return seconds, int(used)
+# Arguments and shapes.
 
-    def _compiled(
-        self,
-        width: int,
-        part: Any,
-        common: Any,
-    ) -> Any:
-        """Return the compiled program of a batch of lanes, shared by recipes of this structure."""
-        structure = jax.tree.structure(self._recipe)
-        function = self._function
 
-        def lane(
-            leaves: list[Any],
-            own: Any,
-            common: Any,
-        ) -> Any:
-            recipe = jax.tree.unflatten(structure, leaves)
-            # A part that is first built within a loop would hold tracers of that loop.
-            _ = recipe.built
-            return function(recipe, own, common)
+def stack_leaves(recipes: Sequence[Recipe]) -> list[Any]:
+    """Return the leaves of recipes of one structure, each with a first axis of recipes."""
+    dtype = jnp.result_type(float)
 
-        def one_after_another(
-            leaves: list[Any],
-            own: Any,
-            common: Any,
-        ) -> Any:
-            return jax.lax.map(lambda parts: lane(parts[0], parts[1], common), (leaves, own))
+    def array(leaf: Any) -> Any:
+        return np.asarray(leaf, dtype) if isinstance(leaf, float) else np.asarray(leaf)
 
-        def compute() -> Any:
-            mapped = jax.vmap(lane, (0, 0, None)) if width > 1 else one_after_another
-            return jax.jit(mapped).lower(*part, common).compile()
+    flat = [list(map(array, jax.tree.leaves(recipe))) for recipe in recipes]
+    return [np.stack(leaves) for leaves in zip(*flat, strict=True)]
 
-        # Shapes and dtypes decide which program this is.
-        leaves, arguments = jax.tree.flatten((part, common))
-        signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
-        # The default dtype changes under jax.enable_x64.
-        dtype = jnp.result_type(float).name
-        key = ("lane map", self._name, width, dtype, signature, arguments)
-        return shared(self._recipe, key, compute)
+
+def take(leaves: list[Any], indices: np.ndarray) -> list[Any]:
+    """Return the leaves of the recipes of these indices."""
+    return [leaf[indices] for leaf in leaves]
+
+
+def signature(tree: Any) -> Hashable:
+    """Return structure, shapes and dtypes of the arrays of a tree, and the default dtype."""
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
+    return structure, shapes, jnp.result_type(float).name
+
+
+def least_seconds(call: Callable[[], Any]) -> float:
+    """Return the least time of a few calls; one call if it takes long."""
+    end = time.perf_counter() + MEASUREMENT
+    times: list[float] = []
+    # Other programs can delay a short call by more than the difference to be measured.
+    while not times or (time.perf_counter() < end and len(times) < CALLS):
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return min(times)
+
+
+def free_memory() -> float:
+    """Return the free memory of the device in bytes; infinity where it is not known."""
+    device = jax.local_devices()[0]
+    statistics = device.memory_stats() if device.platform != "cpu" else None
+    if statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return float("inf")
+
+
+def sequential_map(
+    function: Callable[..., Any],
+    in_axes: Any,
+    out_axes: Any,
+) -> Any:
+    """Return jax.vmap(function, in_axes, out_axes), computed for one index after another.
+
+    Args:
+        function: Of several arguments.
+        in_axes: 0 or None for the parts of the arguments.
+        out_axes: 0 or None for the parts of the results.
+    """
+
+    def split(axis: int | None, part: Any) -> Any:
+        return part if axis == 0 else ()
+
+    def call(*arguments: Any) -> Any:
+        def one(mapped: Any) -> Any:
+            # The parts without an axis are taken from outside of the loop.
+            given = _map_axes(
+                lambda axis, part, whole: part if axis == 0 else whole, in_axes, mapped, arguments
+            )
+            return function(*given)
+
+        results = jax.lax.map(one, _map_axes(split, in_axes, arguments))
+        # All lanes have the same value of a part without an axis.
+        return _map_axes(
+            lambda axis, part: part if axis == 0 else jax.tree.map(lambda leaf: leaf[0], part),
+            out_axes,
+            results,
+        )
+
+    return call
+
+
+def _map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """Apply function(axis, *parts) to the parts of trees that have the axes of jax.vmap."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)

@@ -10,10 +10,7 @@ also faster: the order and the batches are computed once for all lanes. Members 
 keys of their own.
 """
 
-import os
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
-from fnn.search.brackets import best_lanes
+from fnn.search.lane_map import (
+    LaneProgram,
+    batch_size_of,
+    batches,
+    best_width,
+    signature,
+    stack_leaves,
+    take,
+)
 from fnn.train.arrays import validate_data
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, run_epoch
@@ -33,12 +38,6 @@ from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.run import finish_run
 from fnn.train.step import start_on_data, steps_per_epoch
 from fnn.types import Data, RandomKey, TrainState
-
-MEMORY_SHARE = 0.5  # of the free memory that a program may use
-MAX_LANES = 64  # on CPU; with more of them the time per trial hardly falls
-MAX_LANES_ELSEWHERE = 1024
-SEQUENCE = 8  # trials of one call, where they are trained one after another
-
 
 # (batch_size, recipe, train_state, data, valid) -> (train_state, figures of the epoch)
 Epoch = Callable[[int, Recipe, TrainState, Data, Data | None], tuple[TrainState, Measures]]
@@ -97,6 +96,7 @@ class Lanes:
     Attributes:
         recipe: One of the recipes.
         task: The data and the length of the runs.
+        trials: Number of recipes to train.
         size: Number of trials of one call.
         is_mapped: Whether the trials of a call are trained together, by jax.vmap, or one after
             another.
@@ -128,23 +128,28 @@ class Lanes:
         """
         self.recipe = recipe
         self.task = task
-        self._epoch = epoch or train_epoch
+        self.trials = trials
         self._key_axis = 0 if own_keys else None
-        self._structure = jax.tree.structure(recipe)
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
-        self.axes = TrainState(0, 0, 0, step_axis, self._key_axis, 0)  # type: ignore[arg-type]
+        axes: Any = TrainState(0, 0, 0, step_axis, self._key_axis, 0)  # type: ignore[arg-type]
+        self.axes = axes
+        train = epoch or train_epoch
+        name = (task.batch_size, own_keys, train)
+        self._start = LaneProgram(("start", name), start_on_data, recipe, self._key_axis, axes)
+
+        def train_on(recipe: Recipe, train_state: TrainState, common: Any) -> Any:
+            return train(task.batch_size, recipe, train_state, *common)
+
+        self._epoch = LaneProgram(("epoch", name), train_on, recipe, axes, (axes, 0))
         if lanes == "auto":
             # Measured once: a later search of the same structure and shapes has the same lanes.
-            examples = jax.tree.map(_shape_of, (task.data, task.valid))
-            shapes, structure = jax.tree.flatten(examples)
-            options = (trials, tuple(stages), task.batch_size, own_keys, self._epoch)
-            key = ("width", options, tuple(shapes), structure)
-            width = shared(recipe, key, lambda: self._best_width(trials, stages or [(trials, 1)]))
+            key = ("width", name, trials, tuple(stages), signature((task.data, task.valid)))
+            width = shared(recipe, key, lambda: best_width(stages or [(trials, 1)], self.measure))
         else:
             width = checks.whole("lanes", lanes)
         self.is_mapped = width > 1
-        self.size = min(width if self.is_mapped else SEQUENCE, trials)
+        self.size = batch_size_of(width, trials)
 
     def start(
         self,
@@ -160,10 +165,11 @@ class Lanes:
         # (n, ...) each.
         leaves = stack_leaves(recipes)
         started = []
-        for indices in self._batches(len(recipes)):
+        for indices in batches(len(recipes), self.size):
             own_key = key if self._key_axis is None else key[indices]
-            program = self._start_program(own_key)
-            started.append(program(_take(leaves, indices), own_key, self.task.data))
+            part = take(leaves, indices), own_key, self.task.data
+            program = self._start.compiled(*part, is_mapped=self.is_mapped)
+            started.append(program(*part))
         return self._join(started, len(recipes))
 
     def advance(
@@ -184,13 +190,15 @@ class Lanes:
         leaves = stack_leaves(recipes)
         parts = []
         rows = []
-        for indices in self._batches(len(recipes)):
+        common = self.task.data, self.task.valid
+        for indices in batches(len(recipes), self.size):
             is_all = len(recipes) == self.size
             states = train_states if is_all else self.take(train_states, indices)
-            program, (batch, _, *shared_data) = self._epoch_program(_take(leaves, indices), states)
+            batch = take(leaves, indices)
+            program = self._epoch.compiled(batch, states, common, is_mapped=self.is_mapped)
             figures = []
             for _ in range(epochs):
-                states, epoch = program(batch, states, *shared_data)
+                states, epoch = program(batch, states, common)
                 figures.append(epoch)
             parts.append(states)
             rows.append({name: np.stack([e[name] for e in figures], 1) for name in figures[0]})
@@ -223,15 +231,6 @@ class Lanes:
         """
         return self._map(lambda leaf: leaf[indices], train_states)
 
-    # Batches.
-
-    def _batches(self, count: int) -> list[np.ndarray]:
-        """Return the indices of the trials of each batch; the last one is padded by its last."""
-        size = self.size
-        return [
-            np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)
-        ]
-
     def _join(
         self,
         batches: list[TrainState],
@@ -250,96 +249,21 @@ class Lanes:
 
         return TrainState(*map(apply, self.axes, *train_states))
 
-    # Programs.
+    def measure(self, width: int) -> tuple[float, float]:
+        """Return the seconds of an epoch of one trial, and the bytes of memory of one.
 
-    def _start_program(self, key: RandomKey) -> Any:
-        function = self._per_trial(start_on_data, (self._key_axis, None), self.axes)
-        return self._compiled("start", function, (self._example_leaves(), key, self.task.data))
-
-    def _epoch_program(
-        self, leaves: list[Any], train_states: TrainState
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """Return the program of one epoch, and its arguments."""
-        task = self.task
-        epoch = partial(self._epoch, task.batch_size)
-        function = self._per_trial(epoch, (self.axes, None, None), (self.axes, 0))
-        arguments = (leaves, train_states, task.data, task.valid)
-        return self._compiled("epoch", function, arguments), arguments
-
-    def _example_leaves(self) -> list[Any]:
-        """Return the leaves of a batch of trials that are all equal."""
-        return _take(stack_leaves([self.recipe]), np.zeros(self.size, int))
-
-    def _per_trial(
-        self, function: Callable[..., Any], in_axes: Any, out_axes: Any
-    ) -> Callable[..., Any]:
-        """Map function(recipe, *arguments) over the leaves of recipes and the stacked arguments."""
-
-        def trial(leaves: list[Any], *arguments: Any) -> Any:
-            recipe = jax.tree.unflatten(self._structure, leaves)
-            # A part that is first built within a loop would hold tracers of that loop.
-            _ = recipe.built
-            return function(recipe, *arguments)
-
-        mapped = jax.vmap if self.is_mapped else sequential_map
-        return mapped(trial, (0, *in_axes), out_axes)
-
-    def _compiled(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> Any:
-        """Return the compiled function, shared with searches of recipes of the same structure."""
-        leaves, structure = jax.tree.flatten(jax.tree.map(_shape_of, arguments))
-        own_keys = self._key_axis is not None
-        options = (self.size, self.is_mapped, self.task.batch_size, own_keys, self._epoch)
-        key = ("lanes", name, options, tuple(leaves), structure)
-        return shared(self.recipe, key, lambda: jax.jit(function).lower(*arguments).compile())
-
-    # The number of lanes.
-
-    def _best_width(
-        self,
-        trials: int,
-        stages: Sequence[tuple[int, int]],
-    ) -> int:
-        """Return the number of trials to train together, which takes the least time per trial."""
-        if trials == 1:
-            return 1
-        alone, memory = self._of_width(trials, 1).measure()
-        fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
-        limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
-        width = best_lanes(stages, min(trials, fitting, limit))
-        if width == 1:
-            return 1
-        # Measured, since lanes of large convolutions are slower than single runs.
-        together, _ = self._of_width(trials, width).measure()
-        # The last batch of a stage is padded.
-        padded = sum(-(-count // width) * width * epochs for count, epochs in stages)
-        exact = sum(count * epochs for count, epochs in stages)
-        return width if padded * together < exact * alone else 1
-
-    def _of_width(self, trials: int, width: int) -> "Lanes":
-        own_keys = self._key_axis is not None
-        return Lanes(self.recipe, self.task, trials, width, own_keys=own_keys, epoch=self._epoch)
-
-    def measure(self) -> tuple[float, int]:
-        """Return the seconds of an epoch of one trial, and the bytes of memory of one."""
-        leaves = self._example_leaves()
+        Args:
+            width: Number of trials at a time.
+        """
+        size = batch_size_of(width, self.trials)
+        leaves = stack_leaves([self.recipe] * size)
         key = jax.random.key(0)
         if self._key_axis is not None:
-            key = jax.random.split(key, self.size)
-        states = self._start_program(key)(leaves, key, self.task.data)
-        program, arguments = self._epoch_program(leaves, states)
-        # The first call allocates memory.
-        jax.block_until_ready(program(*arguments))
-        seconds = seconds_of(lambda: program(*arguments))
-        analysis = program.memory_analysis()
-        # Trials one after another share the memory of temporary values.
-        lanes = self.size if self.is_mapped else 1
-        used = analysis.temp_size_in_bytes / lanes + 2 * analysis.output_size_in_bytes / self.size
-        return seconds / self.size, int(used)
+            key = jax.random.split(key, size)
+        first = leaves, key, self.task.data
+        states = self._start.compiled(*first, is_mapped=width > 1)(*first)
+        common = self.task.data, self.task.valid
+        return self._epoch.measure(leaves, states, common, size=size, is_mapped=width > 1)
 
 
 def train_epoch(
@@ -360,80 +284,3 @@ def train_epoch(
         return train_state, figures | validated
 
     return until_over(recipe.early_stopping, train)(train_state)
-
-
-def sequential_map(
-    function: Callable[..., Any],
-    in_axes: Any,
-    out_axes: Any,
-) -> Any:
-    """Return jax.vmap(function, in_axes, out_axes), computed for one index after another.
-
-    Args:
-        function: Of several arguments.
-        in_axes: 0 or None for the parts of the arguments.
-        out_axes: 0 or None for the parts of the results.
-    """
-
-    def split(axis: int | None, part: Any) -> Any:
-        return part if axis == 0 else ()
-
-    def call(*arguments: Any) -> Any:
-        def one(mapped: Any) -> Any:
-            # The parts without an axis are taken from outside of the loop.
-            given = _map_axes(
-                lambda axis, part, whole: part if axis == 0 else whole, in_axes, mapped, arguments
-            )
-            return function(*given)
-
-        results = jax.lax.map(one, _map_axes(split, in_axes, arguments))
-        # All trials have the same value of a part without an axis.
-        return _map_axes(
-            lambda axis, part: part if axis == 0 else jax.tree.map(lambda leaf: leaf[0], part),
-            out_axes,
-            results,
-        )
-
-    return call
-
-
-def _map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
-    """Apply function(axis, *parts) to the parts of trees that have the axes of jax.vmap."""
-    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
-
-
-def stack_leaves(recipes: Sequence[Recipe]) -> list[Any]:
-    """Return the leaves of recipes of one structure, each with a first axis of recipes."""
-    dtype = jnp.result_type(float)
-
-    def array(leaf: Any) -> Any:
-        return np.asarray(leaf, dtype) if isinstance(leaf, float) else np.asarray(leaf)
-
-    flat = [list(map(array, jax.tree.leaves(recipe))) for recipe in recipes]
-    return [np.stack(leaves) for leaves in zip(*flat, strict=True)]
-
-
-def _take(leaves: list[Any], indices: np.ndarray) -> list[Any]:
-    return [leaf[indices] for leaf in leaves]
-
-
-def _shape_of(leaf: Any) -> Any:
-    return (np.shape(leaf), jnp.result_type(leaf).name)
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Return the seconds in which a call computes its arrays."""
-    before = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - before
-
-
-def free_memory() -> float:
-    """Return the free memory of the device in bytes; infinity where it is not known."""
-    device = jax.local_devices()[0]
-    statistics = device.memory_stats() if device.platform != "cpu" else None
-    if statistics:
-        return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return float("inf")

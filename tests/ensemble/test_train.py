@@ -6,7 +6,7 @@ import pytest
 
 from fnn import ensemble, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, NonFiniteError
-from fnn.search.lanes import Lanes
+from fnn.search.lane_map import LaneProgram
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(52, 5)).astype(np.float32)
@@ -102,15 +102,15 @@ def test_data_is_not_copied_for_bootstrap_samples(key):
     wide = (np.zeros((400, 1000), np.float32), np.zeros((400, 1), np.float32))
     made = train.recipe(nn.dense(1), optim.sgd(0.1), loss=objective.squared_error)
     used = []
-    compiled = Lanes._compiled
+    compiled = LaneProgram.compiled
 
-    def spy(self, name, *arguments):
-        program = compiled(self, name, *arguments)
+    def spy(self, *arguments, **options):
+        program = compiled(self, *arguments, **options)
         used.append(program.memory_analysis().temp_size_in_bytes)
         return program
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lanes, "_compiled", spy)
+        patch.setattr(LaneProgram, "compiled", spy)
         ensemble.train(key, made, wide, n=4, epochs=1, batch_size=4, bootstrap=True, lanes=4)
     assert 0 < max(used) < wide[0].nbytes / 2
 

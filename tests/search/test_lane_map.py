@@ -6,7 +6,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
-from fnn.search.lane_map import LaneMap
+from fnn.search.lane_map import LaneMap, best_width, stack_leaves
 
 RECIPES = [train.recipe(nn.dense(1), optim.sgd(rate)) for rate in (0.1, 0.2, 0.3)]
 
@@ -61,10 +61,34 @@ def test_arguments_in_common_are_not_copied_for_the_lanes():
 
     program = LaneMap("take", take, RECIPES[0], 8)
     leaves = [np.full(8, 0.1, np.float32)]
-    compiled = program._compiled(8, (leaves, indices), data)
+    compiled = program._program.compiled(leaves, indices, data, is_mapped=True)
     assert compiled.memory_analysis().temp_size_in_bytes < data.nbytes
 
 
 def test_a_wrong_number_of_lanes_raises():
     with pytest.raises(ConfigError, match="lanes: expected >= 1, got 0"):
         LaneMap("weigh", weigh, RECIPES[0], 0)
+
+
+def timed(together, memory=1):
+    """A measurement: alone 1 s, and these seconds of a lane where they are mapped."""
+    return lambda width: (1.0 if width == 1 else together, memory)
+
+
+def test_the_number_of_lanes_divides_them_evenly(monkeypatch):
+    monkeypatch.setattr("fnn.search.lane_map.MAX_LANES", 4)
+    assert best_width([(10, 1)], timed(0.5)) == 4
+    assert best_width([(10, 1)], timed(1.5)) == 1
+    assert best_width([(1, 1)], timed(0.5)) == 1
+
+
+def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
+    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda: 1000)
+    # Half of 1000 bytes hold 5 lanes of 100 bytes.
+    assert best_width([(10, 1)], timed(0.5, memory=100)) == 5
+
+
+def test_stacked_leaves_have_an_axis_of_recipes():
+    leaves = stack_leaves(RECIPES)
+    assert {len(leaf) for leaf in leaves} == {3}
+    assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}

@@ -6,7 +6,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
-from fnn.search.lanes import Lanes, prepare_task, stack_leaves
+from fnn.search.lanes import Lanes, prepare_task
 from fnn.train.evaluate import validate
 
 draw = np.random.default_rng(0)
@@ -123,40 +123,18 @@ def test_lanes_of_one_structure_share_their_programs(key, monkeypatch):
     assert len(traces) == count
 
 
-def best_width(recipes):
-    return lanes_of(recipes, 1)._best_width(len(recipes), [(len(recipes), 1)])
-
-
-def test_the_number_of_lanes_divides_the_trials_evenly(monkeypatch):
-    recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 10)]
-    monkeypatch.setattr("fnn.search.lanes.MAX_LANES", 4)
-    # Alone 1 s and 1 byte; together half a second.
-    monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 1))
-    assert best_width(recipes) == 4
-    monkeypatch.setattr(Lanes, "measure", lambda self: (1.5 if self.is_mapped else 1.0, 1))
-    assert best_width(recipes) == 1
-
-
-def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
-    recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 10)]
-    monkeypatch.setattr(Lanes, "measure", lambda self: (0.5 if self.is_mapped else 1.0, 100))
-    monkeypatch.setattr("fnn.search.lanes.free_memory", lambda: 1000)
-    # Half of 1000 bytes hold 5 trials of 100 bytes.
-    assert best_width(recipes) == 5
-
-
 def test_lanes_of_one_structure_and_shape_are_measured_once(monkeypatch):
     recipes = [recipe(rate) for rate in np.linspace(0.1, 0.2, 7)]
     measured = []
 
-    def measure(self):
-        measured.append(self.is_mapped)
-        return (0.5 if self.is_mapped else 1.0), 1
+    def measure(self, width):
+        measured.append(width)
+        return (0.5 if width > 1 else 1.0), 1
 
     monkeypatch.setattr(Lanes, "measure", measure)
     assert lanes_of(recipes, "auto").size == 7
     assert lanes_of([recipe(2 * rate) for rate in RATES] * 2 + [recipe(1.0)], "auto").size == 7
-    assert measured == [False, True]
+    assert measured == [1, 7]
 
 
 def test_measured_memory_grows_with_the_network():
@@ -165,14 +143,8 @@ def test_measured_memory_grows_with_the_network():
     big = lanes_of([big_network], 1)
     params = 512 * (5 + 3) * 4
     # Adam has two moments of the size of the parameters.
-    assert big.measure()[1] > 3 * params
-    assert big.measure()[1] > small.measure()[1]
-
-
-def test_stacked_leaves_have_an_axis_of_recipes():
-    leaves = stack_leaves([recipe(rate) for rate in RATES])
-    assert {len(leaf) for leaf in leaves} == {3}
-    assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}
+    assert big.measure(1)[1] > 3 * params
+    assert big.measure(1)[1] > small.measure(1)[1]
 
 
 def test_data_that_does_not_fit_raises_before_anything_compiles():
