@@ -98,12 +98,12 @@ class Soup(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        first, *others = self.chosen
         names = ", ".join(map(str, self.chosen))
-        lines = [f"soup of {len(self.chosen)} of {len(self.scores)} members: {names}"]
-        best = f"{self.scores[first]:.4g} of the best member"
-        lines.append(f"{self.name} {self.score:.4g}, after {best}" if others else best)
-        return "\n".join(lines)
+        best = self.scores[self.chosen[0]]
+        return (
+            f"soup of {len(self.chosen)} of {len(self.scores)} members: {names}\n"
+            f"{self.name} {self.score:.4g}; best member {best:.4g}"
+        )
 
 
 def greedy_soup(

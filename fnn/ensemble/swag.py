@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fnn import checks
 from fnn.ensemble.members import Members, collect
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, TreeMismatchError
 from fnn.optim.transform import fill_hidden, find_states
 from fnn.optim.transforms.snapshots import Posterior, SwagState
 from fnn.train.recipe import Recipe, expect_recipe
@@ -70,12 +70,20 @@ def sample_swag(
 def _find_posterior(train_state: TrainState) -> Posterior:
     """Return the distribution in the state of the optimizer, or raise ConfigError."""
     found = find_states(train_state.opt_state, SwagState)
+    expected = "a train state of one optim.swag around the whole optimizer"
     if len(found) != 1:
-        expected = "a train state of one optim.swag around the whole optimizer"
         got = f"{len(found)} of them" if found else "none"
         advice = "train with recipe.replace(optimizer=optim.swag(optimizer))"
         raise ConfigError("sample_swag train_state", expected, got, advice)
-    posterior = found[0].posterior(train_state.params)
+    try:
+        posterior: Posterior = found[0].posterior(train_state.params)
+    except TreeMismatchError:
+        # As within optim.partition.
+        got, advice = (
+            "one of a part of the parameters",
+            "wrap the whole, as in optim.swag(optimizer)",
+        )
+        raise ConfigError("sample_swag train_state", expected, got, advice) from None
     taken = posterior.taken
     if checks.is_concrete(taken) and int(taken) < 2:
         advice = "train longer, or collect earlier or more often, by start and every of optim.swag"

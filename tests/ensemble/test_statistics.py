@@ -167,6 +167,26 @@ def test_the_average_of_a_run_gets_its_statistics_and_the_run_stays(key):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-5), lanes, found)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_members_with_numbers_and_structures_of_their_own_are_refreshed(key, backend, monkeypatch):
+    """On an accelerator members are mapped, on CPU computed one after another."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    slope = train.recipe(nn.chain(nn.dense(3), nn.leaky_relu(0.1), nn.batch_norm(affine=False)))
+    plain = train.recipe(nn.dense(3))
+    recipes = [slope, plain, slope.replace_at("network.1.slope", 0.9)]
+    given = [first_weights(recipe) for recipe in recipes]
+    members = ensemble.collect(recipes, given)
+    # Each backend has a program of its own.
+    batch_size = {"cpu": 5, "gpu": 7}[backend]
+    found = ensemble.refresh_members(key, members, (X, Y), batch_size=batch_size)
+    for recipe, weights, member in zip(recipes, given, found, strict=True):
+        one = refresh(key, recipe, weights, batch_size=batch_size)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), member.weights, one
+        )
+    assert not np.allclose(*(found[i].weights.state["batch_norm_2"]["mean"] for i in (0, 2)))
+
+
 def test_wrong_arguments_raise(key):
     given = first_weights(NORM, (1,))
     with pytest.raises(ConfigError, match="refresh_statistics batch_size: expected >= 1, got 0"):

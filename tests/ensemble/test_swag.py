@@ -7,7 +7,6 @@ import pytest
 
 from fnn import ensemble, nn, optim, train
 from fnn.errors import ConfigError
-from fnn.types import TrainState
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(12, 3)).astype(np.float32)
@@ -92,24 +91,27 @@ def test_samples_get_statistics_of_batch_norm_of_their_own(key):
 
 
 def test_runs_without_a_distribution_raise(key):
-    def sample(optimizer, epochs=1):
-        recipe, train_state = trained(key, optimizer, epochs)
-        return ensemble.sample_swag(key, recipe, train_state, n=2)
+    def sample(optimizer, **options):
+        recipe = train.recipe(NETWORK, optimizer)
+        return ensemble.sample_swag(key, recipe, train.start(key, recipe, (3,)), **options)
 
-    with pytest.raises(ConfigError, match=r"expected a train state of one optim.swag .* got none"):
-        sample(optim.swa(optim.sgd(0.1)))
-    with pytest.raises(ConfigError, match="sample_swag train_state: expected at least 2 snapshots"):
-        sample(optim.swag(optim.sgd(0.1), start=3))
-    with pytest.raises(ConfigError, match=r"at least 2 snapshots, got fewer"):
-        sample(optim.swag(optim.sgd(0.1), start=30))
-    parts = optim.partition({"body": optim.swag(optim.sgd(0.1))}, optim.swag(optim.sgd(0.1)))
-    with pytest.raises(ConfigError, match=r"one optim.swag around the whole optimizer, got 2"):
-        sample(parts)
-    recipe, train_state = trained(key, optim.swag(optim.sgd(0.1)), 1)
+    swag = optim.swag(optim.sgd(0.1))
+    parts = optim.partition({"body": swag}, swag)
+    part = optim.partition({"body": swag}, optim.sgd(0.1))
+    for optimizer, message in [
+        (optim.swa(optim.sgd(0.1)), "expected a train state of one optim.swag .* got none"),
+        (parts, "one optim.swag around the whole optimizer, got 2"),
+        (part, "one optim.swag around .* got one of a part of the parameters"),
+        (swag, "sample_swag train_state: expected at least 2 snapshots, got fewer"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            sample(optimizer, n=2)
+    recipe, train_state = trained(key, optim.swag(optim.sgd(0.1), start=3), 1)
+    with pytest.raises(ConfigError, match="expected at least 2 snapshots, got fewer; train longer"):
+        ensemble.sample_swag(key, recipe, train_state, n=2)
     with pytest.raises(ConfigError, match="sample_swag n: expected >= 1, got 0"):
-        ensemble.sample_swag(key, recipe, train_state, n=0)
+        sample(swag, n=0)
     with pytest.raises(ConfigError, match="sample_swag scale: expected a number in"):
-        ensemble.sample_swag(key, recipe, train_state, n=1, scale=-1)
+        sample(swag, n=1, scale=-1)
     with pytest.raises(ConfigError, match="sample_swag train_state: expected a TrainState, got"):
         ensemble.sample_swag(key, recipe, train.weights(recipe, train_state), n=1)
-    assert isinstance(train_state, TrainState)

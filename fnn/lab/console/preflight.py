@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks, trees
+from fnn import checks, optim, trees
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey, Schedule, Shape, TrainState
 from fnn.values import Made
@@ -68,8 +68,8 @@ def preflight(
 ) -> Iterator[str]:
     """Yield one line per check, labeled "ok" or "!!" for a warning.
 
-    The checks are of the first loss, the range of the inputs, the length of schedules and the
-    balance of labels.
+    The checks are of the first loss, the range of the inputs, the length of schedules, the first
+    snapshot of an average and the balance of labels.
 
     Args:
         recipe: From `train.recipe`.
@@ -91,6 +91,7 @@ def preflight(
         yield from _check_range(prepared)
     if total is not None:
         yield from _check_schedules(recipe, total)
+        yield from _check_snapshots(recipe.optimizer, total)
     if not classes or not _are_labels(recipe, targets):
         return
     # Few labels are unbalanced by chance.
@@ -206,6 +207,29 @@ def _check_schedules(
             found = f"the schedule's rate is 0 from step {end:,} of {total:,} on"
             advice = f"give it steps={total}"
             yield _warning(found, advice)
+
+
+def _check_snapshots(
+    value: Any,
+    total: int,
+) -> Iterator[str]:
+    """Warn of an average of snapshots whose first one is after the end of the run."""
+    if not isinstance(value, Made):
+        return
+    if value.maker in (optim.swa, optim.lawa, optim.swag):
+        numbers = value.arguments
+        every = numbers.get("every", 1)
+        start = numbers.get("start", 0)
+        # Traced numbers are not known yet.
+        if checks.is_concrete(start) and checks.is_concrete(every):
+            first = math.ceil(start) or math.ceil(every)
+            if first > total:
+                found = (
+                    f"the run ends at step {total:,} before the first snapshot at step {first:,}"
+                )
+                yield _warning(found, "lower start or every of the average, or train longer")
+    for child in value.children:
+        yield from _check_snapshots(child, total)
 
 
 def _schedules(value: Any) -> Iterator[Schedule]:

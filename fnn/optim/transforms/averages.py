@@ -175,13 +175,13 @@ def show_average(
 ) -> Params:
     """Return read(state with these params as the last) in the dtypes of the params."""
     visible = hide(params, frozen_paths(state.inner))
-    expect_shapes(visible, like)
+    expect_shapes("averaged_params params", visible, like)
     found = read(state.include(visible, state.share))
     found = jax.tree.map(lambda mean, p: mean.astype(jnp.result_type(p)), found, visible)
     return fill_hidden(found, params)
 
 
-def expect_shapes(params: Params, like: Params) -> None:
+def expect_shapes(where: str, params: Params, like: Params) -> None:
     """Raise TreeMismatchError unless the params have the structure and the shapes of a tree."""
     leaves, structure = jax.tree.flatten(params)
     wanted: Any = jax.tree.structure(like)
@@ -192,7 +192,7 @@ def expect_shapes(params: Params, like: Params) -> None:
     differ = [path for path in {**shapes, **got_shapes} if shapes.get(path) != got_shapes.get(path)]
     path = differ[0] if differ else ""
     raise TreeMismatchError(
-        f"averaged_params params {path}".rstrip(),
+        f"{where} {path}".rstrip(),
         f"the shape {shapes[path]}" if path in shapes else "no such leaf",
         f"the shape {got_shapes[path]}" if path in got_shapes else "no such leaf",
         "give the params of the run that this optimizer state is of",

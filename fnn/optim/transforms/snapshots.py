@@ -253,7 +253,7 @@ class SwagState(NamedTuple):
         Frozen parameters have no part in it: their leaves are None.
         """
         visible = hide(params, frozen_paths(self.inner))
-        expect_shapes(visible, self.mean)
+        expect_shapes("swag params", visible, self.mean)
         state = self.include(visible, self.share)
         taken = self.tally.taken + jnp.where(self.share > 0, 1, 0)
         return Posterior(state.mean, state.var, state.deviations, taken)

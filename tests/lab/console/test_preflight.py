@@ -85,6 +85,27 @@ def test_regression_and_integer_inputs_have_no_checks_of_classes_and_range():
     assert check(tokens, y, (1,), None, loss=squared_error, prepare=lambda x: x) == []
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "first"),
+    [
+        (optim.swa(optim.sgd(0.1), start=120), 120),
+        (optim.ema(optim.swag(optim.sgd(0.1), start=110.5)), 111),
+        (optim.lawa(optim.sgd(0.1), every=200), 200),
+        (optim.swa(optim.sgd(0.1), start=110), None),
+        (optim.swa(optim.sgd(0.1), every=110), None),
+    ],
+)
+def test_an_average_without_a_snapshot_in_the_run_has_a_warning(optimizer, first):
+    x = jnp.linspace(-2, 2, 400).reshape(100, 4)
+    averaged = train.recipe(nn.dense(1), optimizer, loss=squared_error)
+    lines = preflight(averaged, (x, x[:, :1]), (1,), None, 110)
+    found = [line for line in lines if "snapshot" in line]
+    assert len(found) == (first is not None)
+    if first:
+        message = f"the run ends at step 110 before the first snapshot at step {first}: lower start"
+        assert found[0].startswith("!!") and message in found[0]
+
+
 SCHEDULES = [
     (
         optim.one_cycle(1e-2, steps=10),

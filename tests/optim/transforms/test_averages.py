@@ -136,6 +136,13 @@ def test_an_average_with_warmup_follows_the_rule_of_timm(debias):
     chex.assert_trees_all_close(optim.averaged_params(opt_state, at(got, -1)), mean, rtol=1e-12)
 
 
+def test_an_average_with_a_schedule_prints_and_compares_as_a_value():
+    optimizer = optim.ema(optim.sgd(0.1), optim.ema_warmup(0.99))
+    assert repr(optimizer) == "optim.ema(optim.sgd(0.1), optim.ema_warmup(0.99))"
+    assert optimizer == optim.ema(optim.sgd(0.1), optim.ema_warmup(0.99))
+    assert optimizer["decay.decay"] == 0.99
+
+
 @float64
 def test_a_warmup_of_power_one_gives_the_plain_mean():
     params, grads = problem(7)
