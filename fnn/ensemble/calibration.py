@@ -10,7 +10,7 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.data.overlap import overlap
-from fnn.ensemble.logits import read_examples
+from fnn.ensemble.logits import expect_finite, read_examples
 from fnn.ensemble.scaling import Scaling, matrix_scaling, temperature, vector_scaling
 from fnn.errors import ConfigError, LabelError
 from fnn.optim import lbfgs
@@ -23,7 +23,9 @@ LEAST, MOST = 1e-4, 1e4
 NEWTON_STEPS = 60
 LBFGS_STEPS = 1000
 MEMORY = 20
+RIDGE = 1e-5  # of a covariance of variance 1
 STALLED = 5  # steps without a lower loss after which the fit ends
+SEPARATED = 1e-4  # mean loss below which the fit has no end, if all examples are right
 SLOPE = 1e-7  # largest entry of a gradient that counts as 0, for logits of variance 1
 
 
@@ -40,8 +42,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> Scaling:
     for T → ∞. Both are errors; within jax.jit, T is then some number where the loss is nearly flat.
 
     Args:
-        logits: (n, ..., classes); or of one output, (n, 1) or (n,). Of an ensemble, the logarithm
-            of the mean probabilities.
+        logits: (n, ..., classes); or of one output, (n, 1) or (n,). Of an ensemble, those of
+            `average_probabilities`.
         labels: Integers (n, ...), or probabilities, whose largest counts.
 
     Returns:
@@ -51,14 +53,18 @@ def fit_temperature(logits: Logits, labels: Labels) -> Scaling:
         ConfigError: There is no finite T > 0 of least loss.
         DTypeError: The logits are not floats, or are probabilities.
         LabelError: A label is not a class.
-        NonFiniteError: A logit is not finite.
+        NonFiniteError: A logit is NaN or +inf; -inf is a probability of 0, but not of a label.
         ShapeError: The shapes do not fit.
     """
     z, truth = read_examples("fit_temperature", logits, labels)
-    margins = z - jnp.take_along_axis(z, truth[:, None], -1, mode="clip")  # (n, classes)
+    own = jnp.take_along_axis(z, truth[:, None], -1, mode="clip")  # (n, 1)
+    expect_finite("fit_temperature label", own)
+    margins = z - own  # (n, classes)
     # Of a label that is not a class the margin is unknown.
     margins = jnp.where(truth[:, None] < 0, jnp.nan, margins)
-    scale = _root_mean_square(z - z.mean(-1, keepdims=True))
+    possible = ~jnp.isneginf(z)
+    mean = z.mean(-1, where=possible, keepdims=True)
+    scale = _root_mean_square(jnp.where(possible, z - mean, 0))
     solved = _solve_temperature(margins / scale)
     if checks.is_concrete(solved):
         _expect_solution("fit_temperature", margins)
@@ -86,20 +92,31 @@ def fit_vector_scaling(logits: Logits, labels: Labels) -> Scaling:
     """
     where = "fit_vector_scaling"
     z, truth = read_examples(where, logits, labels)
+    expect_finite(where, z)
     _expect_all_classes(where, truth, z.shape[-1])
     is_single = jnp.ndim(logits) == 1 or jnp.shape(logits)[-1] == 1
     inputs = z[:, 1:] if is_single else z
-    standard = _standardize(inputs)
+    scale, bias, scaled = _fit_vector(inputs, truth)
+    _expect_errors(where, scaled, truth)
+    return vector_scaling(scale, bias if is_single else bias - bias.mean())
+
+
+@jax.jit
+def _fit_vector(inputs: Array, truth: Array) -> tuple[Array, Array, Array]:
+    """Return scale, bias and the scaled logits."""
+    mean = inputs.mean(0)
+    deviation = jnp.sqrt(jnp.square(inputs - mean[None]).mean(0))
+    # Logits that do not vary have no scale.
+    deviation = jnp.where(deviation > 0, deviation, 1)
+    standard = (inputs - mean[None]) / deviation[None]
 
     def outputs(params: Any) -> Array:
-        return _as_classes(standard.z * params["scale"][None] + params["bias"][None])
+        return _as_classes(standard * params["scale"][None] + params["bias"][None])
 
-    start = {"scale": standard.deviation, "bias": standard.mean}
+    start = {"scale": deviation, "bias": mean}
     fitted = _minimize(lambda params: _loss(outputs(params), truth), start)
-    _expect_errors(where, outputs(fitted), truth)
-    scale = fitted["scale"] / standard.deviation
-    bias = fitted["bias"] - scale * standard.mean
-    return vector_scaling(scale, bias if is_single else bias - bias.mean())
+    scale = fitted["scale"] / deviation
+    return scale, fitted["bias"] - scale * mean, outputs(fitted)
 
 
 def fit_matrix_scaling(
@@ -140,32 +157,56 @@ def fit_matrix_scaling(
     if jnp.ndim(logits) == 1 or jnp.shape(logits)[-1] == 1:
         got = jnp.shape(logits)
         raise ConfigError(f"{where} logits", "two outputs or more", got, "use fit_vector_scaling")
+    expect_finite(where, z)
     _expect_all_classes(where, truth, classes)
-    standard = _standardize(z)
-    is_off = 1 - jnp.eye(classes, dtype=z.dtype)
+    factors = jnp.asarray(off_diagonal, z.dtype), jnp.asarray(bias, z.dtype)
+    kernel, own_bias, scaled = _fit_matrix(z, truth, *factors)
+    _expect_errors(where, scaled, truth)
+    return matrix_scaling(kernel, own_bias)
 
-    def outputs(params: Any) -> Array:
-        product = jnp.matmul(standard.z, params["kernel"], precision=jax.lax.Precision.HIGHEST)
-        return product + params["bias"][None]
+
+@jax.jit
+def _fit_matrix(
+    z: Array,
+    truth: Array,
+    off_diagonal: Scalar,
+    bias: Scalar,
+) -> tuple[Array, Array, Array]:
+    """Return kernel, bias and the scaled logits."""
+    classes = z.shape[-1]
+    identity = jnp.eye(classes, dtype=z.dtype)
+    mean = z.mean(0)
+    centered = z - mean[None]
+    size = _root_mean_square(centered)
+    covariance = _product(centered.T / size, centered / size) / len(z)
+    # Logits without correlation need fewer steps. A ridge keeps the root finite, and changes the
+    # coordinates of the search alone.
+    root = jnp.linalg.cholesky(covariance + RIDGE * identity)
+    whitening = jax.scipy.linalg.solve_triangular(root, identity, lower=True).T / size
+    standard = _product(centered, whitening)
 
     def original(params: Any) -> tuple[Array, Array]:
-        """Return kernel and bias for logits that are not standardized."""
-        kernel = params["kernel"] / standard.deviation[:, None]
-        moved = jnp.matmul(standard.mean, kernel, precision=jax.lax.Precision.HIGHEST)
-        return kernel, params["bias"] - moved
+        """Return kernel and bias for the logits themselves."""
+        kernel = _product(whitening, params["kernel"])
+        return kernel, params["bias"] - _product(mean, kernel)
+
+    def outputs(params: Any) -> Array:
+        return _product(standard, params["kernel"]) + params["bias"][None]
 
     def loss(params: Any) -> Scalar:
         kernel, own_bias = original(params)
-        off = (jnp.square(kernel) * is_off).sum() / (classes * (classes - 1))
-        penalty = trees.knob(off_diagonal, off) * off
-        penalty += trees.knob(bias, off) * jnp.square(own_bias).mean()
+        off = (jnp.square(kernel) * (1 - identity)).sum() / (classes * (classes - 1))
+        penalty = off_diagonal * off + bias * jnp.square(own_bias).mean()
         return _loss(outputs(params), truth) + penalty
 
-    start = {"kernel": jnp.diag(standard.deviation), "bias": standard.mean}
+    # The kernel of these coordinates that leaves the logits unchanged.
+    start = {"kernel": root.T * size, "bias": mean}
     fitted = _minimize(loss, start)
-    _expect_errors(where, outputs(fitted), truth)
-    kernel, own_bias = original(fitted)
-    return matrix_scaling(kernel, own_bias)
+    return *original(fitted), outputs(fitted)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 METHODS = {
@@ -220,28 +261,6 @@ def calibrate(
     return fit(outputs, jnp.asarray(labels))
 
 
-class Standard(NamedTuple):
-    """Logits with mean 0 and variance 1 of each class.
-
-    Attributes:
-        z: (n, classes).
-        mean: (classes,).
-        deviation: (classes,), > 0.
-    """
-
-    z: Array
-    mean: Array
-    deviation: Array
-
-
-def _standardize(z: Array) -> Standard:
-    mean = z.mean(0)
-    deviation = jnp.sqrt(jnp.square(z - mean[None]).mean(0))
-    # Logits that do not vary have no scale.
-    deviation = jnp.where(deviation > 0, deviation, 1)
-    return Standard((z - mean[None]) / deviation[None], mean, deviation)
-
-
 def _as_classes(z: Array) -> Array:
     """Return logits of two classes or more."""
     return jnp.concatenate([jnp.zeros_like(z), z], -1) if z.shape[-1] == 1 else z
@@ -279,15 +298,18 @@ class Bracket(NamedTuple):
     is_done: Array
 
 
+@jax.jit
 def _solve_temperature(margins: Array) -> Scalar:
     """Return 1/T of the least mean log Σ exp(margins / T), of margins of size 1."""
+    # Classes of probability 0 count in no sum.
+    finite = jnp.where(jnp.isneginf(margins), 0, margins)
 
     def slopes(x: Scalar) -> tuple[Scalar, Scalar]:
         """Return the slope of the loss by 1/T, and the slope of that by x."""
         inverse = jnp.exp(x)
         p = jax.nn.softmax(inverse * margins)
-        mean = (p * margins).sum(-1)
-        variance = (p * jnp.square(margins - mean[:, None])).sum(-1)
+        mean = (p * finite).sum(-1)
+        variance = (p * jnp.square(finite - mean[:, None])).sum(-1)
         return mean.mean(), inverse * variance.mean()
 
     def step(bracket: Bracket) -> Bracket:
@@ -325,7 +347,9 @@ def _expect_solution(where: str, margins: Array) -> None:
             f"{n} of {n} right, so that the loss falls for T → 0",
             "take more examples that the network was not trained on",
         )
-    if float(margins.mean()) >= 0:
+    # The slope at 1/T = 0, where all classes that are possible have one probability.
+    slope = margins.mean(-1, where=~jnp.isneginf(margins)).mean()
+    if float(slope) >= 0:
         raise ConfigError(
             f"{where} logits",
             "logits better than a uniform guess",
@@ -348,11 +372,11 @@ def _expect_all_classes(where: str, truth: Array, classes: int) -> None:
 
 
 def _expect_errors(where: str, z: Array, truth: Array) -> None:
-    """Raise ConfigError if all examples are right: larger numbers would lower the loss further."""
+    """Raise ConfigError if all examples are right and sure: larger numbers lower the loss."""
     if not checks.is_concrete(z):
         return
     own = jnp.take_along_axis(z, truth[:, None], -1)
-    if bool((z <= own).all()):
+    if bool((z <= own).all()) and float(_loss(z, truth)) < SEPARATED:
         raise ConfigError(
             f"{where} logits",
             "data that no scaling of this kind classifies without an error",

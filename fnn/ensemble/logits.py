@@ -88,7 +88,7 @@ def read_examples(
     Raises:
         DTypeError: The logits are not floats, or are probabilities, or the labels do not fit.
         ShapeError: The shapes do not fit, or there are no examples.
-        NonFiniteError: A logit is NaN or infinite.
+        NonFiniteError: A logit is NaN or +inf.
         LabelError: A label is not a class.
     """
     expect_floats(f"{where} logits", logits)
@@ -97,16 +97,18 @@ def read_examples(
             f"{where} logits",
             f"(n, classes) for labels {np.shape(labels)}",
             logits.shape,
-            "combine the members first; their mean probabilities have the logits jnp.log(p)",
+            "combine the members first, as by ensemble.average_probabilities",
         )
     rows, truth = read_classes(jnp.asarray(logits), labels)
     if logits.shape[-1:] != (1,) and logits.ndim > 1:
         _expect_no_probabilities(f"{where} logits", rows)
-    if checks.is_concrete(rows) and not bool(jnp.isfinite(rows).all()):
+    # -inf is the logit of a class that cannot be.
+    is_number = (rows < jnp.inf) & ~jnp.isneginf(rows).all(-1, keepdims=True)
+    if checks.is_concrete(rows) and not bool(is_number.all()):
         raise NonFiniteError(
             f"{where} logits",
-            "finite numbers",
-            "NaN or inf",
+            "numbers, of which -inf is a probability of 0",
+            "NaN or inf, or a row of -inf",
             "leave these examples out",
         )
     if checks.is_concrete(truth):
@@ -121,3 +123,10 @@ def read_examples(
             )
     # (n, ..., classes) -> (n, classes) and (n, ...) -> (n,)
     return Classes(rows.reshape(-1, rows.shape[-1]), truth.reshape(-1))
+
+
+def expect_finite(where: str, logits: jax.Array) -> None:
+    """Raise NonFiniteError if a known logit is -inf."""
+    if checks.is_concrete(logits) and not bool(jnp.isfinite(logits).all()):
+        advice = "replace -inf by a number, as in jnp.maximum(logits, -1e3)"
+        raise NonFiniteError(f"{where} logits", "finite numbers", "-inf", advice)

@@ -50,10 +50,10 @@ class Reliability(NamedTuple):
         return jnp.where(self.examples > 0, jnp.abs(self.gap), 0).max()
 
     def __repr__(self) -> str:
-        if not all(isinstance(part, Array | np.ndarray) for part in self) or not all(
-            map(checks.is_concrete, self)
-        ):
-            return f"Reliability({len(self.examples)} bins)"
+        is_known = all(isinstance(part, Array | np.ndarray) for part in self)
+        # Of several tables, as under jax.vmap, or within jax.jit there is no text.
+        if not is_known or not checks.is_concrete(self.low) or self.low.ndim != 1:
+            return f"Reliability({checks.show(self.low)})"
         lines = ["       confidence    n  mean conf.  accuracy     gap"]
         for low, high, count, confidence, accuracy in zip(*map(np.asarray, self), strict=True):
             if count > 0:
@@ -76,8 +76,8 @@ def reliability(
     The confidence is the largest probability. `lab.plot_reliability` draws it.
 
     Args:
-        logits: (n, ..., classes); or of one output, (n, 1) or (n,). Of an ensemble, the logarithm
-            of the mean probabilities.
+        logits: (n, ..., classes); or of one output, (n, 1) or (n,). Of an ensemble, those of
+            `average_probabilities`.
         labels: Integers (n, ...), or probabilities, whose largest counts.
         bins: Number of bins, at least 1.
         binning: "width" for the bins (b / bins, (b + 1) / bins]; "mass" for bins of equally many
@@ -87,7 +87,7 @@ def reliability(
         ConfigError: `bins` is not a whole number >= 1, or `binning` is neither of both.
         DTypeError: The logits are not floats, or are probabilities.
         LabelError: A label is not a class.
-        NonFiniteError: A logit is not finite.
+        NonFiniteError: A logit is NaN or +inf.
         ShapeError: The shapes do not fit.
     """
     confident = _read("reliability", logits, labels, bins, binning)

@@ -28,8 +28,10 @@ class RiskCoverage(NamedTuple):
     area: Scalar
 
     def __repr__(self) -> str:
-        if not isinstance(self.area, Array) or not checks.is_concrete(self.area):
-            return "RiskCoverage()"
+        # Of several curves, as under jax.vmap, or within jax.jit there is no text.
+        is_known = isinstance(self.area, Array) and checks.is_concrete(self.area)
+        if not is_known or self.area.ndim:
+            return f"RiskCoverage({checks.show(self.area)})"
         n = len(self.risk)
         return f"RiskCoverage(area {self.area:.4g}, risk {self.risk[-1]:.4g} of all {n})"
 

@@ -123,6 +123,18 @@ def test_a_calibrated_network_keeps_its_loss():
         assert nll(fit(logits, labels)(logits), labels) <= before + 1e-7
 
 
+def test_a_logit_of_minus_infinity_is_a_class_that_cannot_be():
+    impossible = jnp.full((300, 1), -jnp.inf)
+    more = jnp.concatenate([LOGITS, impossible], -1)
+    found = ensemble.fit_temperature(more, LABELS)
+    # The other scale of the logits changes the rounding alone.
+    np.testing.assert_allclose(found["value"], fit_temperature(LOGITS, LABELS)["value"], rtol=1e-5)
+    with pytest.raises(NonFiniteError, match="fit_temperature label logits: expected finite"):
+        ensemble.fit_temperature(more, LABELS.at[0].set(4))
+    with pytest.raises(NonFiniteError, match="fit_vector_scaling logits: expected finite"):
+        ensemble.fit_vector_scaling(more, LABELS)
+
+
 def test_pixels_are_examples():
     logits, labels = LOGITS.reshape(10, 6, 5, 4), LABELS.reshape(10, 6, 5)
     wanted = ensemble.fit_temperature(LOGITS, LABELS)
@@ -175,7 +187,7 @@ ERRORS = {
     "nan": (
         lambda: ensemble.fit_temperature(LOGITS.at[3].set(jnp.nan), LABELS),
         NonFiniteError,
-        "fit_temperature logits: expected finite numbers",
+        "fit_temperature logits: expected numbers, of which -inf is a probability of 0",
     ),
     "penalty": (
         lambda: ensemble.fit_matrix_scaling(LOGITS, LABELS, off_diagonal=-1.0),

@@ -39,6 +39,8 @@ def test_its_errors_are_those_of_the_metric(binning):
         assert set(np.asarray(table.examples)) <= {13, 14}
         assert (table.low <= table.confidence).all() and (table.confidence <= table.high).all()
         assert (table.low[1:] > table.high[:-1]).all()
+    several = jax.tree.map(lambda part: part[None], table)
+    assert str(several) == "Reliability(float32[1,15])"
     lines = str(table).split("\n")
     assert len(lines) == (table.examples > 0).sum() + 2 and lines[-1].startswith(
         "expected error 0."

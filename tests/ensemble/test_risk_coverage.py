@@ -36,6 +36,9 @@ def test_the_curve_is_that_of_sorted_examples():
     for index in (0, 20, 49):
         accepted = scores <= found.threshold[index]
         np.testing.assert_allclose(found.risk[index], losses[accepted].mean(), rtol=1e-5)
+    lanes = jax.vmap(ensemble.risk_coverage)(scores[None], losses[None])
+    np.testing.assert_allclose(lanes.area[0], found.area, rtol=1e-6)
+    assert str(lanes) == "RiskCoverage(float32[1])"
     best = ensemble.risk_coverage(np.float32(losses), losses).area
     assert best <= found.area and str(found).startswith("RiskCoverage(area 0.")
 

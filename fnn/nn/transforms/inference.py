@@ -10,7 +10,7 @@ import jax
 from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.nn.core.composite import expect_layer, layer_paths, map_leaves, map_parts, wrap_layer
-from fnn.nn.transforms.freeze import hold_params
+from fnn.nn.transforms.freeze import hold_params, is_frozen
 from fnn.types import Layer, Params, State
 from fnn.values import maker
 
@@ -92,7 +92,7 @@ def _hold(layer: Layer, statistics: bool, noise: bool) -> Layer:
 
 
 def _with_flag(layer: Layer, *, train: bool) -> Layer:
-    """Return a layer that gets this flag if it has a state."""
+    """Return a layer that gets this flag if it has a state other than frozen parameters."""
 
     def apply(
         params: Params,
@@ -102,7 +102,8 @@ def _with_flag(layer: Layer, *, train: bool) -> Layer:
         key: jax.Array | None = None,
         **flag: bool,
     ):
-        own = {"train": train} if jax.tree.leaves(state) else flag
+        has_state = not all(map(is_frozen, trees.named_leaves(state)))
+        own = {"train": train} if has_state else flag
         return layer.apply(params, state, x, key=key, **own)
 
     return Layer(layer.init, apply, layer.name)

@@ -62,6 +62,17 @@ def test_only_the_parts_at_the_paths_are_held(key):
     assert state[FROZEN]["body"]["stem"].keys() == {"batch_norm_1"}
 
 
+def test_frozen_parameters_are_no_statistics(key):
+    """They are in the state, which must not turn off the noise of their layer."""
+    layer = nn.freeze(nn.drop_connect(nn.dense(3), 0.5))
+    held = nn.inference(layer, params=False, noise=False)
+    params, state, _ = held.init(key, (4,))
+    assert FROZEN in state
+    chex.assert_trees_all_equal(
+        trained(held, params, state, X)[0], trained(layer, params, state, X)[0]
+    )
+
+
 def test_the_features_of_a_held_body_do_not_change_in_training(key):
     recipe = train.recipe(nn.cast(nn.inference(NETWORK, "stem")), optim.adam(1e-2))
     data = (np.asarray(X), np.arange(16) % 3)
