@@ -11,6 +11,7 @@ from fnn.lab.checkpoints.safetensors import import_safetensors as import_safeten
 from fnn.lab.checkpoints.store import checkpoint_store as checkpoint_store
 from fnn.lab.checkpoints.store import save as save
 from fnn.lab.console.watch import progress as progress
+from fnn.lab.features import save_features as save_features
 from fnn.lab.fit.checkpoint_policy import checkpoint_policy as checkpoint_policy
 from fnn.lab.fit.fit import fit as fit
 from fnn.lab.logs import Log as Log
@@ -27,6 +28,7 @@ from fnn.lab.plots.curves import plot_curves as plot_curves
 from fnn.lab.plots.learning_curve import plot_learning_curve as plot_learning_curve
 from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.rate_test import plot_rate_test as plot_rate_test
+from fnn.lab.plots.retrieval import plot_retrieval as plot_retrieval
 from fnn.lab.plots.rungs import plot_population as plot_population
 from fnn.lab.plots.rungs import plot_rungs as plot_rungs
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule
