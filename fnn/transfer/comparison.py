@@ -134,7 +134,7 @@ class RegimeComparison:
             difference, p_value, verdict = "", "", "best"
             if name != order[0]:
                 paired = self.against_best(name)
-                difference, p_value = f"{-paired.mean:+.4f}", f"{paired.p_value:.2g}"
+                difference, p_value = f"{-paired.mean:+z.4f}", f"{paired.p_value:.2g}"
                 verdict = "tie" if name in ties else "worse"
             rows.append((name, f"{result.mean:.4f}", interval, difference, p_value, verdict))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -78,7 +78,7 @@ def plot_retrieval(
         label = "" if query_labels is None else f", {np.asarray(query_labels)[row]}"
         _draw(cells[row, 0], shown_queries[row], f"query {row}{label}", None)
         for rank, index in enumerate(indices[row]):
-            title = f"{similarities[row, rank]:.3g}"
+            title = f"{similarities[row, rank]:#.3g}"
             own = None if is_right is None else bool(is_right[row, rank])
             if own is not None:
                 title = f"{'✓' if own else '✗'} {np.asarray(bank_labels)[index]}, {title}"

@@ -22,7 +22,7 @@ def test_neighbors_are_to_the_right_of_their_query_in_order():
     np.testing.assert_array_equal(shown[4], QUERIES[1, ..., 0])
     for rank, index in enumerate(np.asarray(found.indices[1])):
         np.testing.assert_array_equal(shown[5 + rank], BANK[index, ..., 0])
-    assert figure.axes[1].get_title() == "1" and figure.axes[4].get_title() == "query 1"
+    assert figure.axes[1].get_title() == "1.00" and figure.axes[4].get_title() == "query 1"
     assert figure.get_suptitle() == "2 of 3 queries with their 3 nearest of 6"
 
 
