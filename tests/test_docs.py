@@ -35,6 +35,10 @@ assert abs(made.mean(0) - 3).max() < 0.7
 assert abs(outputs["u"] - jnp.sin(points[:, 0])).max() < 0.05
 assert trained.history.valid_loss[-1] < 0.8 * trained.history.valid_loss[0]
 """,
+    "docs/transfer.md": """
+assert (probe.predict(x_test).argmax(-1) == test[1]).mean() > 0.85
+assert (found.labels == test[1]).mean() > 0.85 and len(table.results) == 4
+""",
 }
 PAGES = [
     str(page.relative_to(ROOT))

@@ -13,6 +13,7 @@ from fnn.lab.checkpoints.safetensors import import_safetensors as import_safeten
 from fnn.lab.checkpoints.store import checkpoint_store as checkpoint_store
 from fnn.lab.checkpoints.store import save as save
 from fnn.lab.console.watch import progress as progress
+from fnn.lab.features import save_features as save_features
 from fnn.lab.fit.checkpoint_policy import checkpoint_policy as checkpoint_policy
 from fnn.lab.fit.fit import fit as fit
 from fnn.lab.logs import Log as Log
@@ -31,6 +32,7 @@ from fnn.lab.plots.mistakes import plot_mistakes as plot_mistakes
 from fnn.lab.plots.rate_test import plot_rate_test as plot_rate_test
 from fnn.lab.plots.reliability import plot_reliability as plot_reliability
 from fnn.lab.plots.reliability import plot_risk_coverage as plot_risk_coverage
+from fnn.lab.plots.retrieval import plot_retrieval as plot_retrieval
 from fnn.lab.plots.rungs import plot_population as plot_population
 from fnn.lab.plots.rungs import plot_rungs as plot_rungs
 from fnn.lab.plots.schedule import plot_schedule as plot_schedule

@@ -134,7 +134,11 @@ class Comparison:
     @property
     def statistic(self) -> float:
         """Student's t: the mean over its standard error; 0 where all differences are 0."""
-        return self.mean / self.standard_error if self.mean != 0 else 0.0
+        if self.mean == 0:
+            return 0.0
+        # Equal differences in all folds have no spread.
+        error = self.standard_error
+        return self.mean / error if error != 0 else float(np.copysign(np.inf, self.mean))
 
     @property
     def p_value(self) -> float:

@@ -1,7 +1,11 @@
 """Transfer of trained networks: features, linear probes, nearest neighbors, fine-tuning."""
 
+from fnn.transfer.advice import Advice as Advice
+from fnn.transfer.advice import advise as advise
 from fnn.transfer.blocks import Block as Block
 from fnn.transfer.blocks import blocks as blocks
+from fnn.transfer.comparison import RegimeComparison as RegimeComparison
+from fnn.transfer.comparison import compare as compare
 from fnn.transfer.features import features as features
 from fnn.transfer.linear_probe import LinearProbe as LinearProbe
 from fnn.transfer.linear_probe import attach as attach

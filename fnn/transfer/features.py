@@ -67,7 +67,7 @@ def features(
     inputs = validate_inputs("inputs", made, inputs)
     given = fitting_weights("features", made, train_state, inputs)
     cut = find_cut("features", made.network, given, layer)
-    found = _features(made, given, inputs, cut, batch_size)
+    found = features_at(made, given, inputs, cut, batch_size)
     if layer is None and not isinstance(found, jax.Array):
         raise ConfigError(
             "features layer",
@@ -91,13 +91,15 @@ def find_cut(
 
 
 @per_recipe(static=(3, 4))
-def _features(
+def features_at(
     recipe: Recipe,
     given: Weights,
     inputs: Any,
     cut: Cut,
     batch_size: int,
 ) -> Any:
+    """Return the features of validated inputs, read at a place of the network."""
+
     def of_batch(index: Step, batch: Any) -> Any:
         return read(recipe.network, given, recipe.prepare(batch), cut)
 
