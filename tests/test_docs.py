@@ -25,6 +25,10 @@ for make in (to_wandb, to_mlflow):
     make(Run())(3, {"loss": 0.5})
 assert given == [(3, {"loss": 0.5})] * 2
 """,
+    "docs/multi_task.md": """
+assert abs(gradient - jnp.array([0.6, 1.8])).max() < 1e-6
+assert result.history.valid_loss[-1] < result.history.valid_loss[0]
+""",
     "docs/search.md": """
 assert trials.best.score > 0.85 and tested.best > 0.85
 assert trials.importance()["optimizer.rate"].share > 0.4

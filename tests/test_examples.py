@@ -207,6 +207,24 @@ def test_two_heads_report_their_figures(example, capsys):
         assert name in out
 
 
+def test_learned_uncertainties_equal_the_residuals(example, capsys):
+    names = example("23_uncertainty_weights.py")
+    make_small(names, UNITS=32, RUNS={"small": (100, 400, 20, True)})
+    names["main"]()
+    _, line = capsys.readouterr().out.strip().splitlines()
+    *noise, first, second = map(float, line.split()[1:])
+    np.testing.assert_allclose(noise, [first, second], rtol=0.02)
+
+
+def test_ways_to_balance_tasks_are_compared_with_the_best_fixed_weights(example, capsys):
+    names = example("24_task_gradients.py")
+    make_small(names, EPOCHS=2, KEYS=2, TRIALS=2)
+    names["main"]()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == 8 and lines[0].startswith("weight ")
+    assert all(line.split()[-1] in ("better", "worse", "tie") for line in lines[1:])
+
+
 def test_learned_rates_are_compared_with_the_best_constant_one(example, tmp_path, capsys):
     write_mnist(tmp_path / "mnist", 128)
     names = example("17_learned_rates.py")

@@ -192,6 +192,13 @@ def recipe(
             f"{checks.show(loss)}, of which a higher value is better",
             "give it as one of the metrics",
         )
+    if known_loss.aggregator is not None and known_loss.heads is None:
+        raise ConfigError(
+            "recipe loss",
+            "a loss with several heads, for its aggregator",
+            checks.show(loss),
+            "make it by objective.multi_task(losses, aggregator=...)",
+        )
     _expect_function("prepare", prepare)
     for name, function in {"augment": augment, "regularizer": regularizer}.items():
         if function is not None:

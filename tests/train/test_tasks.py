@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnn import lab, nn, objective, optim, train
+from fnn import lab, nn, objective, optim, search, train
 from fnn.errors import ConfigError
-from fnn.types import Aggregator
+from fnn.types import Aggregator, Loss
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +171,31 @@ def test_lanes_of_numbers_and_keys_equal_single_runs():
         chex.assert_trees_all_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("maker", [objective.pcgrad, objective.mgda])
+def test_the_derivative_of_a_run_is_that_of_finite_differences(maker, x64, key):
+    recipe_by = partial(recipe_of, maker(("body",)), on_nonfinite="ignore")
+
+    def last(weight):
+        recipe = recipe_by(weights={"point": weight})
+        data = X, TARGETS
+        return train.run(jax.random.clone(key), recipe, data, epochs=2, batch_size=12)[1].loss_kind[
+            -1
+        ]
+
+    slope = jax.grad(last)(2.0)
+    wanted = (last(2 + 1e-5) - last(2 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, wanted, rtol=1e-5)
+
+
+def test_half_precision_with_a_loss_scale(key):
+    loss = objective.multi_task(LOSSES, aggregator=AGGREGATORS["pcgrad"])
+    optimizer = optim.loss_scale(optim.momentum(0.05))
+    half = nn.cast(network, "float16")
+    recipe = train.recipe(half, optimizer, loss=loss, on_nonfinite="skip")
+    history = train.run(key, recipe, data, epochs=10, batch_size=8).history
+    assert history.finite[5:].all() and history.loss[-3:].mean() < history.loss[:3].mean()
+
+
 def test_a_loss_scale_changes_no_step(x64, key):
     outcomes = []
     for optimizer in (optim.momentum(0.1), optim.loss_scale(optim.momentum(0.1))):
@@ -229,6 +254,20 @@ def test_members_on_several_devices_are_lanes_of_vmap():
     chex.assert_trees_all_close(spread(keys), jax.jit(jax.vmap(member))(keys), atol=1e-5)
 
 
+def test_weights_and_numbers_of_an_aggregator_are_searched():
+    space = recipe_of(
+        objective.gradnorm("body/dense_0", alpha=search.uniform(0, 2)),
+        weights={"point": search.log_uniform(0.1, 10)},
+    )
+    key = jax.random.key(0)
+    trials = search.random(
+        key, space, data, epochs=2, trials=3, score="valid_accuracy_kind", **options
+    )
+    leaves, _ = jax.tree.flatten(trials.best.recipe.loss)
+    weight, alpha, _ = map(float, leaves)
+    assert 0.1 <= weight <= 10 and 0 <= alpha <= 2
+
+
 # Early stopping.
 
 
@@ -268,6 +307,22 @@ def test_a_pattern_that_matches_no_parameter_raises_before_a_run(key):
     for call in calls:
         with pytest.raises(ConfigError, match=message):
             call()
+
+
+WRONG = {
+    "an aggregator": (lambda: objective.pcgrad(), "recipe loss: expected a function"),
+    "no heads": (
+        lambda: Loss(objective.squared_error, aggregator=objective.pcgrad()),
+        "recipe loss: expected a loss with several heads",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_loss_without_heads_raises(case):
+    make, message = WRONG[case]
+    with pytest.raises(ConfigError, match=message):
+        train.recipe(network, optim.sgd(0.1), loss=make())
 
 
 @pytest.mark.parametrize("optimizer", [optim.sam(optim.sgd(0.1)), optim.lbfgs()])
