@@ -203,6 +203,7 @@ ALSO_TESTED_BY = {
     "search/halving_trials.py": ["test_hyperband.py"],
     "search/rungs.py": ["test_hyperband.py"],
     "search/pool.py": ["test_hyperband.py"],
+    "search/power_law.py": ["test_learning_curve.py"],
     "search/replay.py": ["test_population.py"],
     "search/verdicts.py": ["test_trials.py"],
     "search/run_score.py": ["test_hypergradient.py"],
