@@ -3,20 +3,32 @@
 The workloads are an MLP 64-32-10 on the digits (256 trials) and the network of the demo, a CNN (16
 trials). All arms train the same number of steps on the same data. The times are warm: each program
 was compiled before. Compilation is reported on its own.
+
+Further tables have the speed by the number of lanes with the memory of a trial, the time until a
+trial reaches a target, and the overhead of lab.search.
 """
 
+import itertools
+import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from measure import Program, compare, judge, missing, show, version
+from measure import Program, compare, judge, missing, show, table, version
 
-from fnn import augment, data, nn, objective, optim, search, train
+from fnn import augment, data, lab, nn, objective, optim, search, train
+from fnn.search.lanes import Lanes, prepare_task
 
 ROUNDS = 5
 LANES = 64
+COUNTS = (1, 4, 16, 64, 256)  # numbers of lanes
+TARGET_SHARE = 0.02  # of random trials, which reach the target
+REPEATS = 5  # searches for a target
+LONG = 40  # epochs of a trial, where the overhead of a search is measured
 KEY = jax.random.key(0)
 DIGITS = data.digits()
 
@@ -144,6 +156,171 @@ def by_torch(trials: int) -> Program:
     return lambda: [run(rate) for rate in np.geomspace(1e-4, 1e-1, trials)]
 
 
+def by_torch_func(trials: int, lanes: int = LANES) -> Program:
+    """The MLP with stacked models in PyTorch: one step of all of them by torch.func.vmap."""
+    import torch
+    from torch.func import functional_call, grad, stack_module_state, vmap
+
+    (images, labels), epochs, size = MLP["data"], MLP["epochs"], MLP["batch_size"]
+    x, y = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+    def make() -> Any:
+        layers = [torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Dropout(0.3)]
+        return torch.nn.Sequential(*layers, torch.nn.Linear(32, 10))
+
+    base = make()
+
+    def loss(params: Any, inputs: Any, targets: Any) -> Any:
+        outputs = functional_call(base, params, (inputs,))
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+    # The models share the batch.
+    gradients = vmap(grad(loss), (0, None, None), randomness="different")
+
+    def run(rates: Any) -> None:
+        params, _ = stack_module_state([make() for _ in range(len(rates))])
+        params = {name: leaf.detach() for name, leaf in params.items()}
+        # AdamW, whose rates differ between models.
+        first = {name: torch.zeros_like(leaf) for name, leaf in params.items()}
+        second = {name: torch.zeros_like(leaf) for name, leaf in params.items()}
+        steps = itertools.count(1)
+        for _ in range(epochs):
+            order = torch.randperm(len(x))
+            for batch in order[: len(x) // size * size].split(size):
+                found = gradients(params, x[batch], y[batch])
+                step = next(steps)
+                for name, leaf in params.items():
+                    rate = rates.view(-1, *[1] * (leaf.dim() - 1))
+                    first[name].mul_(0.9).add_(found[name], alpha=0.1)
+                    second[name].mul_(0.999).addcmul_(found[name], found[name], value=0.001)
+                    root = (second[name] / (1 - 0.999**step)).sqrt_().add_(1e-8)
+                    leaf.mul_(1 - rate * 1e-3)
+                    leaf.sub_(rate * first[name] / (1 - 0.9**step) / root)
+
+    all_rates = torch.from_numpy(np.geomspace(1e-4, 1e-1, trials).astype(np.float32))
+    return lambda: [run(rates) for rates in all_rates.split(lanes)]
+
+
+def speedup(counts: Sequence[int] = COUNTS, rounds: int = ROUNDS) -> str:
+    """A table of the speed of N lanes by N runs in a loop, and the memory of a trial."""
+    rows = []
+    for name, (make, work, most) in {"MLP": (mlp, MLP, 256), "CNN": (cnn, CNN, 16)}.items():
+        task = prepare_task(
+            [make(1e-3, 0.1, 1e-3)],
+            work["data"],
+            work["valid"],
+            epochs=1,
+            batch_size=work["batch_size"],
+        )
+        for count in [count for count in counts if count <= most]:
+            arms = {
+                "loop": by_loop(make, work, 1),
+                "lanes": by_search(make, work, count, count),
+            }
+            for program in arms.values():
+                program()
+            timings = compare(arms, base="loop", rounds=rounds, settle=False)
+            _, memory = Lanes(make(1e-3, 0.1, 1e-3), task, count, count).measure()
+            rows.append(
+                {
+                    "lanes": f"{name}, {count}",
+                    "seconds": f"{timings['lanes'].seconds:.3f}",
+                    "speed by a loop": f"{count / timings['lanes'].ratio:.2f}",
+                    "memory a trial, MB": f"{memory / 1e6:.2f}",
+                }
+            )
+    return table(rows)
+
+
+def seed_of(key: jax.Array) -> int:
+    return int(jax.random.key_data(key)[-1])
+
+
+def time_to_target(repeats: int = REPEATS, trials: int = 256) -> str:
+    """A table of the seconds until a trial reaches a valid_loss that few random trials reach."""
+    options = {name: MLP[name] for name in ("valid", "epochs", "batch_size")}
+    drawn = space(mlp)
+    known = search.random(jax.random.key(99), drawn, MLP["data"], trials=trials, **options)
+    target = np.nanquantile(known.mean_scores, TARGET_SHARE)
+    run = jitted(MLP)
+
+    def by_lanes(key: jax.Array) -> None:
+        for part in range(100):
+            part_key = jax.random.fold_in(key, part)
+            found = search.random(part_key, drawn, MLP["data"], trials=LANES, **options)
+            if found.best.score <= target:
+                return
+
+    def one_by_one(key: jax.Array) -> None:
+        generator = np.random.default_rng(seed_of(key))
+        for _ in range(100 * LANES):
+            rate, decay = 10 ** -generator.uniform(1, 4), 10 ** -generator.uniform(1, 6)
+            if run(mlp(rate, generator.uniform(0, 0.6), decay)) <= target:
+                return
+
+    def by_study(key: jax.Array) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed_of(key)))
+
+        def objective(trial: Any) -> float:
+            rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+            decay = trial.suggest_float("decay", 1e-6, 1e-1, log=True)
+            loss = float(run(mlp(rate, trial.suggest_float("drop_rate", 0, 0.6), decay)))
+            if loss <= target:
+                study.stop()
+            return loss
+
+        study.optimize(objective, n_trials=100 * LANES)
+
+    arms = {"search.random": by_lanes, "jitted run in a loop, random": one_by_one}
+    if version("optuna"):
+        arms["jitted run in a loop, TPE of Optuna"] = by_study
+    rows = []
+    for name, arm in arms.items():
+        seconds = []
+        # The first search compiles.
+        for repeat in range(-1, repeats):
+            key = jax.random.key(1000 + repeat)
+            began = time.perf_counter()
+            arm(key)
+            seconds.append(time.perf_counter() - began)
+        median = statistics.median(seconds[1:])
+        spread = f"{min(seconds[1:]):.2f} to {max(seconds[1:]):.2f}"
+        rows.append({f"until {target:.4f}": name, "median, s": f"{median:.2f}", "s": spread})
+    return table(rows)
+
+
+def overhead(rounds: int = ROUNDS, trials: int = 256, epochs: int = LONG) -> tuple[str, float]:
+    """A table of the time of lab.search by that of the search alone; and the overhead."""
+    options = {"valid": MLP["valid"], "batch_size": MLP["batch_size"], "epochs": epochs}
+    options |= {"trials": trials, "lanes": min(trials, LANES)}
+    arguments = search.random, KEY, space(mlp), MLP["data"]
+
+    def saved() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            log = lab.jsonl_log(Path(folder) / "log.jsonl")
+            lab.search(*arguments, checkpoints=Path(folder) / "saved", log=log, **options)
+
+    arms = {
+        "search.random": lambda: search.random(*arguments[1:], **options),
+        "lab.search": lambda: lab.search(*arguments, **options),
+        "lab.search with log and checkpoints": saved,
+    }
+    arms["search.random"]()
+    timings = compare(arms, base="search.random", rounds=rounds, settle=False)
+    rows = [
+        {
+            f"{trials} trials, {epochs} epochs": arm,
+            "seconds": f"{timing.seconds:.2f}",
+            "overhead": f"{timing.ratio - 1:+.1%}",
+        }
+        for arm, timing in timings.items()
+    ]
+    return table(rows), timings["lab.search with log and checkpoints"].ratio - 1
+
+
 def compilation(program: Program) -> str:
     """Seconds of the first call, which compiles, without those of a warm one."""
     jax.clear_caches()
@@ -188,12 +365,27 @@ def main() -> None:
             remarks.append(judge(f"{name}: speed by Optuna", ratio, 3.0, at_least=True))
     if version("torch"):
         few = 8
-        timing = compare({"torch": by_torch(few)}, base="torch", rounds=ROUNDS, settle=False)
-        rate = few / timing["torch"].seconds
-        remarks.append(f"PyTorch, eager, in a loop: {rate:.1f} trials a second of the MLP.")
+        torch_arms = {"loop": by_torch(few), "func": by_torch_func(LANES)}
+        timing = compare(torch_arms, base="loop", rounds=ROUNDS, settle=False)
+        loop, together = few / timing["loop"].seconds, LANES / timing["func"].seconds
+        remarks.append(
+            f"PyTorch, MLP, trials a second: {loop:.1f} in an eager loop, {together:.1f} with "
+            f"{LANES} stacked models and torch.func.vmap."
+        )
     remarks += missing("optuna", "hyperoptax", "torch")
+    overheads, share = overhead()
+    remarks.append(judge("overhead of lab.search", share, 0.02, form=".1%"))
+    titles = {
+        "Speed of N lanes by N times a jitted run, and XLA's account of the memory of a trial.": (
+            speedup()
+        ),
+        "Time until a trial has the valid_loss that 2 % of random trials reach, warm, "
+        f"{REPEATS} searches.": time_to_target(),
+        "Overhead of lab.search.": overheads,
+    }
+    remarks += [f"{title}\n\n{found}" for title, found in titles.items()]
     method = f"Median of {ROUNDS} alternating rounds; the speed is taken within a round."
-    show(__doc__, method, rows, "\n".join(remarks))
+    show(__doc__, method, rows, "\n\n".join(remarks))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from fnn.search.hypergradient import hypergradient as hypergradient
 from fnn.search.hypergradient import truncated as truncated
 from fnn.search.implicit import implicit as implicit
 from fnn.search.learning_curve import LearningCurve as LearningCurve
-from fnn.search.learning_curve import PowerLaw as PowerLaw
 from fnn.search.learning_curve import learning_curve as learning_curve
 from fnn.search.population import Population as Population
 from fnn.search.population import population as population
+from fnn.search.power_law import PowerLaw as PowerLaw
 from fnn.search.random import grid as grid
 from fnn.search.random import random as random
 from fnn.search.rate_test import RateTest as RateTest

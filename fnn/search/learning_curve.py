@@ -1,14 +1,12 @@
 """Learning curves: the score against the number of training examples, and its power law."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import jax
 import numpy as np
-from scipy.special import stdtrit
 
 from fnn import checks
 from fnn.data.split import nested_order
@@ -17,6 +15,7 @@ from fnn.optim.transforms.plateau import has_plateau
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
 from fnn.search.options import FoldOptions, expect_fold_settings
+from fnn.search.power_law import PowerLaw, fit_power_law, has_fit
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
@@ -33,77 +32,6 @@ from fnn.types import Data, RandomKey, TrainState
 
 # Uses of the key of a learning curve.
 SUBSETS, RUNS = 0, 1
-
-EXPONENTS = np.linspace(0.02, 3, 150)  # candidates for c, from which the fit begins
-MAX_EXPONENT = 10.0
-
-
-class Estimate(NamedTuple):
-    """Scores that a power law predicts, with an interval of the mean score.
-
-    Attributes:
-        mean: (sizes,), or a number.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
-
-    mean: Any
-    low: Any
-    high: Any
-
-
-@dataclass(frozen=True, eq=False)
-class PowerLaw:
-    """The power law score = a + b n^-c, fitted by least squares.
-
-    Attributes:
-        a: Score of infinitely many examples.
-        b: Scale; > 0 for a score that falls, < 0 for one that rises.
-        c: Exponent, > 0.
-        covariance: Of (a, scaled b, c), (3, 3); infinite where the scores do not determine them.
-        freedom: Number of scores minus 3.
-        pivot: Number of examples at which b is scaled: b = scaled b · pivot^c.
-    """
-
-    a: float
-    b: float
-    c: float
-    covariance: np.ndarray
-    freedom: int
-    pivot: float
-
-    def predict(self, sizes: Any, level: float = 0.95) -> Estimate:
-        """Return the scores at other sizes, also beyond those measured.
-
-        The interval is that of the mean score over seeds, by the linearized fit. It assumes that
-        the power law holds. Extrapolate by a factor of 2 to 4 rather than of 100.
-
-        Args:
-            sizes: Numbers of examples, > 0.
-            level: Probability of the interval, in (0, 1).
-        """
-        checks.number("predict level", level, "(0, 1)")
-        n = np.asarray(sizes, float)
-        if not (n > 0).all():
-            raise ConfigError("predict sizes", "numbers > 0", sizes, "give numbers of examples")
-        scaled = n / self.pivot
-        height = self.b * self.pivot**-self.c
-        decay = scaled**-self.c
-        # The slopes by a, scaled b and c, (..., 3).
-        slopes = np.stack([np.ones_like(n), decay, -height * decay * np.log(scaled)], -1)
-        if np.isfinite(self.covariance).all():
-            variance = np.einsum("...i,ij,...j->...", slopes, self.covariance, slopes)
-            deviation = np.sqrt(np.maximum(variance, 0))
-        else:
-            deviation = np.full_like(n, np.inf)
-        width = stdtrit(max(self.freedom, 1), (1 + level) / 2) * deviation
-        mean = self.a + height * decay
-        ends = (mean, mean - width, mean + width)
-        return Estimate(*(map(float, ends) if n.ndim == 0 else ends))
-
-    def __repr__(self) -> str:
-        sign = "-" if self.b < 0 else "+"
-        return f"{self.a:.4g} {sign} {abs(self.b):.4g} n^-{self.c:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +62,7 @@ class LearningCurve:
     @property
     def has_fit(self) -> bool:
         """Whether there are finite scores of at least three sizes, which a fit needs."""
-        return _fits(self.sizes, self.scores)
+        return has_fit(self.sizes, self.scores)
 
     def fit(self, smallest: int = 1) -> PowerLaw:
         """Fit score = a + b n^-c to all finite scores.
@@ -240,68 +168,6 @@ def learning_curve(
     ]
     runs = _Runs(key, recipe, task, chosen, np.stack(orders).astype(np.int32), steps)
     return runs.measure(score, settings.lanes)
-
-
-def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
-    """Fit score = a + b n^-c by least squares.
-
-    Args:
-        sizes: Numbers of examples, (scores,).
-        scores: (scores,); those that are not finite are left out.
-
-    Raises:
-        ConfigError: There are finite scores of fewer than three sizes.
-    """
-    if not _fits(sizes, scores.reshape(len(sizes), -1)):
-        got = len(np.unique(sizes[np.isfinite(scores)]))
-        advice = "measure more sizes, spread over a factor of 10"
-        raise ConfigError("fit sizes", "finite scores of at least three sizes", got, advice)
-    # On first use, since it takes long to import.
-    from scipy import optimize
-
-    is_finite = np.isfinite(scores)
-    n = np.asarray(sizes, float)[is_finite]
-    y = np.asarray(scores, float)[is_finite]
-    # Sizes around 1, and scores around 0 with a deviation of 1, are well-conditioned.
-    pivot = float(np.exp(np.log(n).mean()))
-    shift, scale = y.mean(), y.std() or 1.0
-    x, target = n / pivot, (y - shift) / scale
-
-    def law(x: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
-        return a + b * x**-c
-
-    # a and b are linear for a given exponent, so that only c needs a good start.
-    start = min((_linear_fit(x, target, c) for c in EXPONENTS), key=lambda one: one[0])[1]
-    bounds = ([-np.inf, -np.inf, 0.0], [np.inf, np.inf, MAX_EXPONENT])
-    with warnings.catch_warnings():
-        # Scores without a trend do not determine c. Then the covariance is infinite.
-        warnings.simplefilter("ignore", optimize.OptimizeWarning)
-        (a, b, c), covariance = optimize.curve_fit(
-            law, x, target, p0=start, bounds=bounds, max_nfev=10_000, ftol=1e-12, xtol=1e-12
-        )
-    # Back in the units of sizes and scores.
-    units = np.array([scale, scale, 1.0])
-    return PowerLaw(
-        a=float(shift + scale * a),
-        b=float(scale * b * pivot**c),
-        c=float(c),
-        covariance=covariance * np.outer(units, units),
-        freedom=len(y) - 3,
-        pivot=pivot,
-    )
-
-
-def _linear_fit(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float, tuple[float, ...]]:
-    """Return the squared error and (a, b, c) of the best law with this exponent."""
-    # (scores, 2)
-    columns = np.stack([np.ones_like(x), x**-c], 1)
-    solution = np.linalg.lstsq(columns, y, rcond=None)[0]
-    return float(np.square(columns @ solution - y).sum()), (*map(float, solution), c)
-
-
-def _fits(sizes: np.ndarray, scores: np.ndarray) -> bool:
-    """Return whether there are finite scores of three sizes."""
-    return len(np.unique(sizes[np.isfinite(scores).any(1)])) >= 3
 
 
 def _expect_fixed_steps(recipe: Recipe, task: Task) -> None:

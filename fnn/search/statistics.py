@@ -158,8 +158,11 @@ def edge_test(positions: np.ndarray, costs: np.ndarray) -> EdgeTest:
     1. their positions are significantly farther on that side than those of the other trials, by the
        rank sum test, with a probability of a false alarm of 1 % for both sides together;
     2. they reach the edge: among the eighth of the trials that are nearest to it, the share of best
-       ones is at least twice that among all. This excludes an optimum that is within the
-       interval but not in its middle.
+       ones is at least twice that among all.
+
+    An optimum in the outer fifth counts as at the edge, the more so the nearer it is. Of 64 trials
+    of a parabola, an optimum at the position 0.7 is reported in 1 % of searches, at 0.8 in 30 %, at
+    0.9 in nearly all.
 
     The test assumes that positions were chosen without knowledge of the costs.
 

@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search import statistics
-from fnn.search.columns import edges, labeled, option_labels, positions, value_label
+from fnn.search.columns import labeled, option_labels, positions, value_label
+from fnn.search.evaluation import Evaluation, evaluate_kept
 from fnn.search.score import Score
 from fnn.search.space import Space
 from fnn.search.statistics import BestOfN, Importance
-from fnn.train.evaluate import evaluate, weights
-from fnn.train.figures import VALID, validation_name
+from fnn.search.verdicts import Boundary, find_boundary, find_importance
+from fnn.train.evaluate import weights
 from fnn.train.recipe import Recipe
 from fnn.types import Data, TrainState, Weights
-
-# Verdicts about the interval of a hyperparameter.
-ABOVE, BELOW, INSIDE, UNKNOWN, NO_EDGES = "above", "below", "inside", "unknown", "no edges"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,78 +37,6 @@ class Trial:
     hyperparameters: dict[str, Any]
     score: float
     train_states: tuple[TrainState, ...]
-
-
-class Boundary(NamedTuple):
-    """Whether the best trials are at an edge of the interval of a hyperparameter.
-
-    Attributes:
-        verdict: "above" or "below" if the interval should be widened on that side; "inside" if
-            not; "no edges" for a normal distribution and options without an order; "unknown" if
-            there are too few trials.
-        edge: The end of the interval to widen; None for the other verdicts.
-        p_value: Probability of such trials if the hyperparameter had no influence; NaN if unknown.
-    """
-
-    verdict: str
-    edge: float | None
-    p_value: float
-
-    def __str__(self) -> str:
-        if self.edge is None:
-            return self.verdict
-        return f"widen {self.verdict} {self.edge:.4g}"
-
-
-class Evaluation(NamedTuple):
-    """Scores of the kept trials on other data, such as a test set.
-
-    The best trial was chosen by its validation score, which is therefore optimistic. Its score on
-    data that was not used for any choice is not. The best of the test scores would be optimistic
-    again.
-
-    Attributes:
-        trials: The indices of the kept trials, from the best validation score to the worst, (k,).
-        searched: Their scores in the search, (k,).
-        scores: Their mean scores over seeds on the data, (k,).
-        deviations: Standard deviations of these over seeds, (k,); NaN for one seed.
-        weights: Probability that each of them is truly the best, (k,); NaN if the error of the
-            validation scores is not known.
-        weighted: The mean of the scores with these weights: the estimate of the search as a whole
-            [Bergstra and Bengio 2012, JMLR 13:281, §2.1].
-        bias: By how much the best trial scored better in the search than on the data.
-        name: Name of the figure.
-        total: Number of trials of the search.
-    """
-
-    trials: np.ndarray
-    searched: np.ndarray
-    scores: np.ndarray
-    deviations: np.ndarray
-    weights: np.ndarray
-    weighted: float
-    bias: float
-    name: str
-    total: int
-
-    @property
-    def best(self) -> float:
-        """The score on the data of the trial with the best validation score."""
-        return float(self.scores[0])
-
-    def __str__(self) -> str:
-        spread = "" if np.isnan(self.deviations[0]) else f" ± {self.deviations[0]:.2g}"
-        lines = [
-            f"{self.name} {self.best:.4g}{spread} of trial {self.trials[0]}",
-            f"in the search {self.searched[0]:.4g}, the best of {self.total} trials: "
-            f"{_optimism(self.bias)}",
-        ]
-        if np.isfinite(self.weighted):
-            lines.append(
-                f"weighted {self.weighted:.4g}, over {len(self.trials)} kept trials by their "
-                "probability of being the best"
-            )
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,12 +164,16 @@ class Trials:
         """Return for each hyperparameter whether the best trials are at an edge of its interval.
 
         The best fifth of the trials must be significantly farther on one side than the others, and
-        they must reach the edge; see `statistics.edge_test`. A hyperparameter without influence is
-        reported in 1 % of searches. At least 10 trials are necessary. Normal distributions and
+        they must reach the edge; see `statistics.edge_test`. An optimum in the outer fifth of the
+        interval may be reported too, since it is near the edge. A hyperparameter without influence
+        is reported in 1 % of searches. At least 10 trials are necessary. Normal distributions and
         options without an order have no edges. The test assumes values that were chosen without
         knowledge of scores, as in random search and grids.
         """
-        return {path: self._boundary(path) for path in self.hyperparameters}
+        return {
+            path: find_boundary(self.space.distributions[path], *self._evidence(path))
+            for path in self.hyperparameters
+        }
 
     def importance(self, *, confidence: float = 0.95) -> dict[str, Importance]:
         """Return the share of the variance of the scores that each hyperparameter explains alone.
@@ -259,7 +189,10 @@ class Trials:
             By path: `share`, `low` and `high`, from 0 to 1.
         """
         _expect_confidence(confidence)
-        return {path: self._importance(path, confidence) for path in self.hyperparameters}
+        return {
+            path: find_importance(self.space.distributions[path], *self._evidence(path), confidence)
+            for path in self.hyperparameters
+        }
 
     def evaluate(
         self, data: Data, *, valid: Data | None = None, batch_size: int = 256
@@ -276,28 +209,7 @@ class Trials:
             ConfigError: No trial was kept.
             FnnError: The data does not fit the recipe.
         """
-        kept = self._kept_indices("trials.evaluate")
-        name = self.figure.name.removeprefix(VALID)
-        scores = np.empty((len(kept), self.scores.shape[1]))
-        for row, index in enumerate(map(int, kept)):
-            for column, train_state in enumerate(self.kept[index]):
-                figures = evaluate(self.recipes[index], train_state, data, batch_size=batch_size)
-                scores[row, column] = figures[name]
-        examples = None if valid is None else len(valid[1])
-        shares = self._weights(kept, examples)
-        mean = scores.mean(1)
-        deviations = scores.std(1, ddof=1) if scores.shape[1] > 1 else np.full(len(kept), np.nan)
-        return Evaluation(
-            trials=kept,
-            searched=self.mean_scores[kept],
-            scores=mean,
-            deviations=deviations,
-            weights=shares,
-            weighted=float(shares @ mean),
-            bias=float(self.figure.sign * (mean[0] - self.mean_scores[kept[0]])),
-            name=name,
-            total=len(self),
-        )
+        return evaluate_kept(self, self._kept_indices("trials.evaluate"), data, valid, batch_size)
 
     def networks(self, count: int | None = None) -> tuple[list[Recipe], list[Weights]]:
         """Return the recipes and the weights of the best kept trials, as an ensemble takes them.
@@ -436,51 +348,6 @@ class Trials:
         is_used = np.isfinite(positions)
         return positions[is_used], self._costs[is_used]
 
-    def _boundary(self, path: str) -> Boundary:
-        distribution = self.space.distributions[path]
-        ends = edges(distribution)
-        if ends is None:
-            return Boundary(NO_EDGES, None, np.nan)
-        side, p_value = statistics.edge_test(*self._evidence(path))
-        if side is None:
-            return Boundary(UNKNOWN, None, p_value)
-        if side == 0:
-            return Boundary(INSIDE, None, p_value)
-        return Boundary(ABOVE if side > 0 else BELOW, ends[1] if side > 0 else ends[0], p_value)
-
-    def _importance(self, path: str, confidence: float) -> Importance:
-        positions, costs = self._evidence(path)
-        if len(costs) < 2:
-            return Importance(np.nan, np.nan, np.nan)
-        # Options have no order that a curve could follow.
-        is_ordered = self.space.distributions[path].is_number
-        features = statistics.ordered_features if is_ordered else statistics.categorical_features
-        return statistics.importance(features(positions), costs, confidence)
-
-    def _weights(self, kept: np.ndarray, examples: int | None) -> np.ndarray:
-        """Return the probability that each kept trial is the best; NaN without a known error."""
-        # Of the mean score of each kept trial.
-        variance = np.zeros(len(kept))
-        seeds = self.scores.shape[1]
-        scores = self.mean_scores[kept]
-        if seeds > 1:
-            variance += statistics.seed_deviation(self.scores[kept]) ** 2 / seeds
-        if (
-            examples is not None
-            and examples > 1
-            and self.figure.name == validation_name("accuracy")
-        ):
-            # Binomial, of a finite validation set.
-            variance += scores * (1 - scores) / (examples - 1)
-        elif seeds == 1:
-            return np.full(len(kept), np.nan)
-        is_finite = np.isfinite(scores)
-        weights = np.zeros(len(kept))
-        costs = self.figure.cost(scores[is_finite])
-        deviations = np.sqrt(variance[is_finite])
-        weights[is_finite] = statistics.probability_of_best(costs, deviations)
-        return weights
-
     # Texts.
 
     def _counts(self) -> str:
@@ -514,10 +381,6 @@ class Trials:
         labels = self._labels(best.hyperparameters)
         values = ", ".join(f"{path}={text}" for path, text in labels.items())
         return f"{self._counts()}; best {self.figure.name} {best.score:.4g} by {values}"
-
-
-def _optimism(bias: float) -> str:
-    return f"optimistic by {bias:.2g}" if bias > 0 else f"not optimistic ({bias:.2g})"
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,8 @@ from scipy import optimize, stats
 
 from fnn import nn, objective, optim, search, train
 from fnn.errors import ArgumentError, ConfigError, DTypeError, NonFiniteError, ShapeError
-from fnn.search.learning_curve import RUNS, LearningCurve, fit_power_law
+from fnn.search.learning_curve import RUNS, LearningCurve
+from fnn.search.power_law import fit_power_law
 from fnn.search.score import Score
 
 draw = np.random.default_rng(0)

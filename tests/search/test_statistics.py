@@ -126,6 +126,13 @@ def test_an_optimum_inside_is_at_no_edge(optimum, draw):
     assert (found != 0).mean() < 0.02
 
 
+def test_an_optimum_in_the_outer_fifth_counts_as_at_the_edge(draw):
+    def share(optimum):
+        return (sides(draw, 64, lambda u: (u - optimum) ** 2, 0.005, 100) == 1).mean()
+
+    assert share(0.72) < 0.05 and 0.1 < share(0.8) < 0.6 and share(0.92) > 0.9
+
+
 def test_the_rank_sum_is_that_of_scipy(draw):
     positions = draw.random(20)
     is_top = np.arange(20) < 5
