@@ -104,6 +104,21 @@ def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     return np.asarray(array.data)
 
 
+def as_array(where: str, value: Any) -> Any:
+    """Return an array of NumPy or JAX as it is, and any other value as one of NumPy.
+
+    Raises DTypeError for those that NumPy cannot read, such as arrays of torch in bfloat16 or on an
+    accelerator, and ragged lists.
+    """
+    if isinstance(value, np.ndarray | jax.Array):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        advice = "convert it to numbers that NumPy has"
+        raise DTypeError(where, "an array of numbers", type(value).__name__, advice) from None
+
+
 def native(where: str, array: np.ndarray) -> np.ndarray:
     """Return the array if JAX has its byte order and width of floats; else DTypeError."""
     # Such as long double of x86, which JAX does not have.

@@ -177,6 +177,23 @@ def test_inputs_in_half_precision_give_the_outputs_of_their_numbers(maker, dtype
 
 
 @over_layers
+@pytest.mark.usefixtures("standard_promotion")
+def test_double_precision_has_outputs_of_its_own_and_near_those_of_float32(maker):
+    layer, params, state, x = example(maker)
+    wanted, _ = apply(layer, params, state, x, train=False)
+    with jax.enable_x64(True):
+
+        def widen(leaf):
+            return jnp.asarray(leaf, float) if is_float(leaf) else leaf
+
+        wide = jax.tree.map(widen, (params, state, x))
+        got, _ = apply(layer, *wide, train=False)
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+            assert one.dtype == (jnp.float64 if is_float(other) else other.dtype)
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@over_layers
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool])
 def test_inputs_that_are_no_floats_raise_or_are_moved(maker, dtype):
     layer, params, state, x = example(maker)

@@ -82,7 +82,7 @@ def weighted_batches(
     """
     checks.key("weighted_batches key", key)
     where = "weighted_batches weights"
-    row: Any = weights if isinstance(weights, jax.Array | np.ndarray) else np.asarray(weights)
+    row = checks.as_array(where, weights)
     if row.ndim != 1:
         raise ShapeError(where, "one number for each example, (n,)", row.shape, "ravel them")
     if checks.is_concrete(row):

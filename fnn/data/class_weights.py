@@ -1,7 +1,6 @@
 """Weights of classes from their counts, for unbalanced data."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +36,7 @@ def class_weights(
         LabelError: A label is not a class, and not traced.
     """
     where = "class_weights labels"
-    array: Any = labels if isinstance(labels, jax.Array | np.ndarray) else np.asarray(labels)
+    array = checks.as_array(where, labels)
     is_masked = isinstance(array, np.ma.MaskedArray)
     if is_masked or not jnp.issubdtype(array.dtype, jnp.integer):
         got = "a masked array" if is_masked else array.dtype

@@ -63,7 +63,7 @@ def _expect_numbers(where: str, leaf: Any) -> np.ndarray:
             "a masked array",
             "fill it in",
         )
-    array = np.asarray(leaf)
+    array = np.asarray(checks.as_array(where, leaf))
     # Objects and text have no numbers, and times have a unit.
     if array.dtype.kind in "OSUMm":
         expected = "an array of numbers"

@@ -13,6 +13,7 @@ from fnn.errors import DTypeError, NonFiniteError, ShapeError
 from fnn.types import Number, Shape
 from fnn.values import maker
 
+SEQUENCES = (list, tuple, int, float)  # without a dtype, which JAX chooses
 Row = Sequence[Number] | jax.Array | np.ndarray  # one number per channel
 
 
@@ -63,7 +64,7 @@ def _scale_bytes(x: Any) -> jax.Array:
         if x.dtype.kind in "OSUMmV":
             raise DTypeError("to_float x", "an array of numbers", x.dtype, "convert it first")
         x = checks.native("to_float x", x)
-    x = jnp.asarray(x)
+    x = jnp.asarray(x if isinstance(x, SEQUENCES) else checks.as_array("to_float x", x))
     if x.dtype != jnp.uint8:
         return x
     return x.astype(jnp.result_type(float)) / 255
@@ -202,10 +203,14 @@ def plain_array(where: str, x: Any) -> Any:
     """Return an array as JAX takes it: in native byte order.
 
     Raises DTypeError for masked entries, whose mask JAX would drop, and for text, objects, times
-    and complex numbers. Lists, and arrays of JAX, are returned as they are.
+    and complex numbers, and for arrays that NumPy cannot read. Lists, numbers and arrays of JAX are
+    returned as they are.
     """
     if isinstance(x, np.ma.MaskedArray):
         x = checks.unmasked(where, x)
+    if isinstance(x, SEQUENCES):
+        return x
+    x = checks.as_array(where, x)
     if not isinstance(x, np.ndarray):
         return x
     # Objects, bytes, text, times, complex numbers.

@@ -443,7 +443,7 @@ def _group_codes(where: str, groups: Any, n: int) -> np.ndarray:
     expected = "numbers or names"
     if isinstance(groups, np.ma.MaskedArray):
         raise DTypeError(where, expected, "a masked array", "give each example a group")
-    array = np.asarray(groups)
+    array = np.asarray(checks.as_array(where, groups))
     if array.shape != (n,):
         raise ShapeError(where, f"one for each example, ({n},)", array.shape, "give one for each")
     try:

@@ -283,7 +283,7 @@ def _expect_integers(where: str, tokens: Any) -> np.ndarray:
     # NumPy would drop the mask.
     if isinstance(tokens, np.ma.MaskedArray):
         tokens = checks.unmasked(where, tokens)
-    stored = np.asarray(tokens)
+    stored = np.asarray(checks.as_array(where, tokens))
     # An empty list has the dtype float64.
     if stored.size and not jnp.issubdtype(stored.dtype, jnp.integer):
         advice = "encode text first, as by data.characters(text).encode"

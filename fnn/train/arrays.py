@@ -226,12 +226,7 @@ def _as_numpy(name: str, leaf: Any) -> np.ndarray:
         if isinstance(leaf, type) or not isinstance(leaf, HasArray):
             advice = "convert it with numpy.asarray"
             raise DTypeError(name, "an array", type(leaf).__name__, advice)
-        try:
-            array = np.asarray(leaf)
-        except (TypeError, ValueError, RuntimeError):
-            # Such as one of torch in bfloat16, or on an accelerator.
-            advice = "convert it to numbers that NumPy has"
-            raise DTypeError(name, "an array of numbers", type(leaf).__name__, advice) from None
+        array = checks.as_array(name, leaf)
     return checks.native(name, array)
 
 

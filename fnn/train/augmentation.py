@@ -10,7 +10,7 @@ from fnn import augment, checks
 from fnn.augment.ops import GeometricOp, Op, PixelOp, PointOp
 from fnn.augment.policy import Policy
 from fnn.augment.targets import Together
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, FnnError
 from fnn.train.recipe import Recipe
 from fnn.types import ImageShape, RandomKey
 from fnn.values import Made
@@ -76,6 +76,23 @@ def trace_augmentation(recipe: Recipe, inputs: Any, targets: Any) -> bool:
             _expect_size(recipe, policy, images)
         needs_levels |= facts.needs_levels
     return needs_levels
+
+
+def takes_levels(recipe: Recipe, inputs: Any) -> bool:
+    """Return whether the augmentation takes the values of these inputs for levels in [0, 1].
+
+    Inference does not augment: an augmentation that cannot change these inputs is no error.
+    """
+    for policy, images in _policies(recipe.augment, inputs):
+        if isinstance(images, jax.Array | np.ndarray) and images.ndim == 4:
+            height, width, channels = images.shape[1:]
+            try:
+                if _trace_policy(policy, (height, width, channels)).needs_levels:
+                    return True
+            except FnnError:
+                # Such as a crop that is larger than images of another size.
+                continue
+    return False
 
 
 def augmented_inputs(recipe: Recipe, inputs: Any) -> list[Any]:

@@ -87,6 +87,9 @@ def predict(
     Inputs are prepared, and parameters averaged, as in `evaluate`. With a key, layers that sample
     at train=False draw from it: predictions of several keys are samples of the outputs.
 
+    The inputs must have the dtype and scale of those of training, which weights do not record: the
+    default `prepare` divides bytes by 255 and leaves floats as they are.
+
     Args:
         recipe: From `train.recipe`. It needs no optimizer.
         train_state: Of a run of this recipe; or `Weights`, which need no optimizer.

@@ -27,7 +27,7 @@ from fnn.train.arrays import (
     name_prefix,
     validate_data,
 )
-from fnn.train.augmentation import trace_augmentation
+from fnn.train.augmentation import takes_levels, trace_augmentation
 from fnn.train.extremes import are_within, raise_at_first, read_extremes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
@@ -114,7 +114,11 @@ def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
         return inputs
     converted = convert_inputs(where, inputs)
     _trace_network(recipe, converted)
-    expect_image_range("", recipe, converted, needs_levels=False, wait=True)
+    if recipe.augment is not None:
+        # The scale of inputs is that of training.
+        key = "levels", _signature(converted)
+        needs_levels = cached(recipe, key, lambda: takes_levels(recipe, converted))
+        expect_image_range("", recipe, converted, needs_levels, wait=True)
     _note_passed(recipe, (converted,))
     return converted
 
@@ -203,9 +207,6 @@ def _expect_fit(
     expect_image_range(prefix, recipe, inputs, facts.needs_levels, wait=not is_step)
     _expect_targets(prefix, recipe, targets, facts.out_shape, wait=not is_step)
     return facts
-
-
-# Arrays that have passed.
 
 
 def _have_passed(recipe: Recipe, arrays: tuple[Any, ...]) -> bool:

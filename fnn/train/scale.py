@@ -15,9 +15,14 @@ from fnn.train.recipe import Recipe
 # Float images above this are taken for bytes that were converted without scaling. Standardized
 # images may exceed 1, but they have negative values too.
 MAX_IMAGE_LEVEL = 1.5
+IMAGE_RANK = 4  # the batch axis is counted
 
 # Float images below this are centered. Interpolation may leave values a little below 0.
 MIN_IMAGE_LEVEL = -0.1
+
+# Nonzero levels of bytes are nearly all above 1, nonzero counts are not.
+BYTE_SHARE = 0.5
+SAMPLED_ROWS = 1024  # by which this is decided
 
 # Two sets of float images have different scales if the maximum of one is in the first interval, and
 # that of the other in the second.
@@ -33,12 +38,15 @@ class Leaf(NamedTuple):
         dtype: Its dtype.
         rank: Number of its axes.
         extremes: Its minimum and maximum, or None if they are not known.
+        has_levels: Whether it may hold levels of images: it has the rank of images, or its numbers
+            are distributed as those of bytes.
     """
 
     kind: str
     dtype: Any
     rank: int
     extremes: Extremes | None
+    has_levels: bool
 
 
 def _kind(dtype: Any) -> str:
@@ -63,8 +71,17 @@ def describe_inputs(inputs: Any) -> dict[str, Leaf]:
         if kind == "floats":
             # The arrays were checked, so that the extremes of floats are known already.
             extremes = read_extremes(array, wait=False)
-        leaves[path] = Leaf(kind, array.dtype, array.ndim, extremes)
+        has_levels = array.ndim == IMAGE_RANK or _has_byte_levels(array, extremes)
+        leaves[path] = Leaf(kind, array.dtype, array.ndim, extremes, has_levels)
     return leaves
+
+
+def _has_byte_levels(array: Any, extremes: Extremes | None) -> bool:
+    """Return whether floats, such as flattened images, are distributed as the levels of bytes."""
+    if extremes is None or array.ndim < 2 or _scale(extremes) != BYTE_SCALE:
+        return False
+    rows = np.asarray(array[:SAMPLED_ROWS])
+    return bool((rows > 1).sum() > BYTE_SHARE * (rows > 0).sum())
 
 
 def expect_alike(
@@ -145,12 +162,10 @@ def _expect_one_scale(
         if leaf is floats:
             got += f" in [{low:g}, {high:g}]"
         raise ConfigError(name, expected, got, advice)
-    # Only images have levels. The batch axis is counted.
-    is_image = leaf.rank == model.rank == 4
-    if not is_image or leaf.extremes is None or model.extremes is None:
+    if leaf.extremes is None or model.extremes is None:
         return
-    scales = {_scale(leaf.extremes), _scale(model.extremes)}
-    if scales == {UNIT_SCALE, BYTE_SCALE}:
+    scales = {_scale(leaf.extremes): leaf, _scale(model.extremes): model}
+    if scales.keys() == {UNIT_SCALE, BYTE_SCALE} and scales[BYTE_SCALE].has_levels:
         expected = f"the scale of {other}, at most {model.extremes.high:g}"
         raise ConfigError(name, expected, f"max {leaf.extremes.high:g}", advice)
 
@@ -206,7 +221,7 @@ def expect_image_range(
     if recipe.augment is None:
         return
     for images in augmented_inputs(recipe, inputs):
-        is_image = getattr(images, "ndim", 0) == 4
+        is_image = getattr(images, "ndim", 0) == IMAGE_RANK
         if is_image and jnp.issubdtype(images.dtype, jnp.floating):
             _expect_levels(prefix, images, needs_levels, wait)
 

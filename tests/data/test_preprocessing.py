@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.preprocessing
 
-from fnn import data, nn, optim, train
+from fnn import augment, data, lab, nn, optim, train
 from fnn.errors import DTypeError, NonFiniteError, ShapeError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
@@ -174,6 +174,44 @@ def test_the_statistics_may_be_traced_and_have_gradients(x64):
 
 MASKED = np.ma.masked_equal(BYTES / 255, 0)
 standardized = data.standardize(BYTES)
+
+
+class Unreadable:
+    """An array of another library that NumPy cannot read, such as one of torch in bfloat16."""
+
+    shape = (4, 3)
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error("unsupported ScalarType")
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
+@pytest.mark.parametrize(
+    "function",
+    [
+        data.to_float,
+        data.standardize,
+        data.pca_whiten,
+        standardized,
+        standardized.inverse,
+        lambda x: data.patches(x, 2),
+        lambda x: data.split(jax.random.key(0), (x, np.arange(4)), fractions=(0.5, 0.5)),
+        data.class_weights,
+        lambda x: data.windows(x, 2),
+        lambda x: data.weighted_batches(jax.random.key(0), 0, weights=x, batch_size=2),
+        lambda x: data.digest((x, np.arange(4))),
+        lambda x: lab.plot_confusion(x, np.arange(4)),
+        lambda x: lab.plot_augmentations(augment.flip_lr(), x),
+    ],
+)
+def test_arrays_that_numpy_cannot_read_raise(function, error):
+    with pytest.raises(DTypeError, match="expected an array of numbers, got Unreadable; convert"):
+        function(Unreadable(error))
+
+
 WRONG = [
     (
         lambda: data.standardize(MASKED),

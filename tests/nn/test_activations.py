@@ -278,6 +278,18 @@ def test_prelu_begins_as_leaky_relu(key):
         )
 
 
+@pytest.mark.parametrize(
+    ("layer", "slope"),
+    [(nn.relu(), 0), (nn.leaky_relu(0.1), 0.1), (nn.prelu(0.2), 0.2), (nn.elu(0.5), 0.5)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_slope_at_0_is_that_of_negative_numbers(layer, slope, key):
+    """As in torch."""
+    params, state, _ = layer.init(key, (1,))
+    got = jax.grad(lambda x: layer.apply(params, state, x)[0].sum())(jnp.zeros((1, 1)))
+    np.testing.assert_allclose(got, slope, rtol=1e-6)
+
+
 def test_prelu_takes_the_dtype_of_x():
     y, _ = nn.prelu().apply({"slope": jnp.full(3, 0.5)}, {}, jnp.full((2, 3), -2.0, jnp.bfloat16))
     chex.assert_trees_all_equal(y, jnp.full((2, 3), -1.0, jnp.bfloat16))

@@ -315,6 +315,7 @@ MEASURES = {name: makers.public()[name] for name in makers.LOSSES} | {
     for name, call in makers.CALLS.items()
     if name.startswith("objective.") and makers.kind(name) in (Loss, Metric)
 }
+MEASURES["objective.accuracy"] = objective.accuracy
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -328,6 +329,51 @@ def test_unusual_inputs_give_numbers_or_a_described_error(name):
     for outputs, targets in EMPTY.values():
         with pytest.raises(FnnError):
             MEASURES[name](outputs, targets)
+
+
+# Outputs and targets by kind. In the example of index 1 an output may become NaN, or be wrong.
+DEAD = np.arange(4)[:, None] == 1
+KINDS = {
+    "labels": (ROWS, CLASSES, [9.0, 0, 0]),
+    "probabilities": (ROWS, np.eye(3, dtype=np.float32)[CLASSES], [0.0, 9, 9]),
+    "yes or no": (ONE_OUTPUT, YES[:, None], [5.0]),
+    "numbers": (ONE_OUTPUT, np.float32(YES)[:, None], [5.0]),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_an_output_of_nan_is_never_right(name):
+    """The figure is NaN, or that of a wrong answer, or worse."""
+    measure = MEASURES[name]
+    for outputs, targets, wrong_answer in KINDS.values():
+        dead = np.where(DEAD, np.nan, outputs).astype(np.float32)
+        wrong = np.where(DEAD, wrong_answer, outputs).astype(np.float32)
+        try:
+            got, wanted = measure(dead, targets), measure(wrong, targets)
+        except FnnError:
+            continue
+        parts = list(zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True))
+        if any(jnp.isnan(one).any() for one, _ in parts):
+            continue
+        for one, other in parts:
+            # The confusion matrix has counts, and no entry for an answer that is none.
+            assert (one <= other + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_extreme_outputs_have_finite_figures(name):
+    # Their definitions have a log-probability or an exponential of the outputs.
+    if name in ("objective.nll", "objective.poisson_nll"):
+        return
+    for outputs, targets, _ in KINDS.values():
+        for extreme in (1e4 * outputs, np.full_like(outputs, 1e4), 1e-30 * outputs):
+            try:
+                figures = MEASURES[name](extreme, targets)
+            except FnnError:
+                continue
+            is_perplexity = name == "objective.perplexity"
+            for leaf in jax.tree.leaves(figures):
+                assert jnp.isfinite(leaf).all() or (is_perplexity and not jnp.isnan(leaf).any())
 
 
 def test_every_weighted_result_has_weights_of_the_shape_of_its_values():

@@ -43,6 +43,29 @@ def test_another_scale_of_validation_or_of_a_later_batch_raises(name):
             call()
 
 
+@pytest.mark.parametrize("shape", [(COUNT, 36), (COUNT, 6, 6)])
+def test_flat_images_of_another_scale_raise_too(shape):
+    one, other = (np.pad(images, [(0, 0), *[(1, 1)] * 2, (0, 0)]) for images in (FLOATS, HIGH))
+    shape = (COUNT, 64) if len(shape) == 2 else (COUNT, 8, 8)
+    flat = recipe.replace(network=nn.chain(nn.flatten(), nn.dense(3)))
+    for first, second in ((one, other), (other, one)):
+        valid = second.reshape(shape), LABELS
+        with pytest.raises(ConfigError, match="valid inputs: expected the scale of the training"):
+            train.run(
+                key, flat, (first.reshape(shape), LABELS), valid=valid, epochs=1, batch_size=4
+            )
+
+
+def test_counts_may_have_another_maximum_in_validation():
+    counts = np.minimum(np.random.default_rng(1).geometric(0.6, (64, 5)), 3).astype(np.float32) - 1
+    few = np.minimum(counts, 1)
+    counts[3, 2] = 90
+    labels = np.arange(64) % 3
+    table = train.recipe(nn.dense(3), optim.sgd(0.01))
+    for first, second in ((counts, few), (few, counts)):
+        train.run(key, table, (first, labels), valid=(second, labels), epochs=1, batch_size=32)
+
+
 def test_bytes_and_floats_of_one_scale_validate_alike():
     data = BYTES, LABELS
     loss = train.run(key, recipe, data, valid=data, epochs=1, batch_size=4).history.valid_loss
@@ -100,6 +123,7 @@ def test_levels_for_augmentation_are_checked():
         lambda wrong: train.step(bright, train_state, wrong),
         lambda wrong: train.epoch(bright, train_state, wrong, batch_size=4),
         lambda wrong: train.evaluate(bright, train_state, wrong),
+        lambda wrong: train.predict(bright, train_state, wrong[0]),
     )
     for images, message in ((HIGH, "max 25"), (FLOATS - 0.5, "min -0.")):
         for call in calls:
@@ -111,4 +135,13 @@ def test_levels_on_both_sides_of_zero_are_standardized():
     """Geometry takes any values; changes of levels would clip them."""
     centered = (FLOATS - 0.5) * 4, LABELS
     flipped = recipe.replace(augment=augment.flip_lr())
-    train.step(flipped, train.start(key, flipped, (6, 6, 1)), centered)
+    train_state = train.start(key, flipped, (6, 6, 1))
+    train.step(flipped, train_state, centered)
+    assert train.predict(flipped, train_state, centered[0]).shape == (COUNT, 3)
+
+
+def test_prediction_takes_images_that_the_augmentation_cannot_crop():
+    pooled = nn.chain(nn.conv(2), nn.global_avg_pool(), nn.dense(3))
+    cropped = train.recipe(pooled, optim.sgd(0.1), augment=augment.random_crop(size=6))
+    train_state = train.start(key, cropped, (6, 6, 1))
+    assert train.predict(cropped, train_state, FLOATS[:, :4, :4]).shape == (COUNT, 3)

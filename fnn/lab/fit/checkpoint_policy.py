@@ -53,6 +53,10 @@ def checkpoint_policy(
 ) -> CheckpointPolicy:
     """Set where and how often `lab.fit` saves a run.
 
+    A checkpoint holds the history from the first step on, so that it alone is enough to resume and
+    to complete a log. This takes 4 bytes for each figure of a step, for example 2 MB for 5 figures
+    of 100,000 steps.
+
     Args:
         directory: Folder of the checkpoints of one run.
         epochs: Number of epochs between two checkpoints.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn import checks
 from fnn.data.preprocessing import plain_array
 from fnn.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 from fnn.lab.plots.figure import drawable
@@ -66,8 +67,7 @@ def true_classes(
 
 def _numbers(where: str, values: Logits | Labels) -> jax.Array:
     """Return an array or a list as an array of JAX; DTypeError for text and masked arrays."""
-    is_array = isinstance(values, jax.Array | np.ndarray)
-    return jnp.asarray(plain_array(where, values if is_array else np.asarray(values)))
+    return jnp.asarray(plain_array(where, checks.as_array(where, values)))
 
 
 def class_names(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fnn import checks
 from fnn.errors import ShapeError
 from fnn.lab.plots.class_names import text_width
 from fnn.lab.plots.figure import FilePath, create_figure
@@ -30,7 +31,7 @@ MAGENTA = np.array([1, 0, 1], np.float32)  # pixels that are not finite
 
 def expect_images(where: str, images: Any) -> np.ndarray:
     """Return images (n, height, width, channels) on the host; ShapeError for others or none."""
-    array = np.asarray(images)
+    array = np.asarray(checks.as_array(where, images))
     if array.ndim != 4 or not array.size:
         raise ShapeError(
             where,

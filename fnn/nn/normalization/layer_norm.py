@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from fnn import checks
 from fnn.errors import ShapeError
 from fnn.nn.core.decoder import per_position
-from fnn.nn.normalization.moments import AFFINE, moments_of_rows, normalization, normalize
+from fnn.nn.normalization.moments import AFFINE, moments_by_sums, normalization, normalize
 from fnn.types import Layer, Number, Params, Shape
 from fnn.values import maker
 
@@ -46,7 +46,7 @@ def layer_norm(
         return _last_sizes("layer_norm", shape, count)
 
     def function(x: jax.Array, params: Params) -> jax.Array:
-        mean, var = moments_of_rows(x, last_axes)
+        mean, var = moments_by_sums(x, last_axes)
         return normalize(x, mean, var, eps, params)
 
     layer = normalization("layer_norm", AFFINE if affine else (), params_shape, function)

@@ -137,34 +137,6 @@ def moments_of_places(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     return mean, mean_of(jnp.square(x - mean))
 
 
-def moments_of_rows(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Return the `moments` over the last axes, by passes over x that read a row at a time.
-
-    On CPU a sum of distances from one of the values takes twice the time of the sum of a row, so
-    that the rounding of the mean is corrected afterwards, where all values are equal.
-
-    Args:
-        x: The batch.
-        axes: The last axes, counted from the end.
-    """
-    mean = x.mean(axes, keepdims=True)
-    var = jnp.square(x - mean).mean(axes, keepdims=True)
-    fixed_x, fixed_mean, fixed_var = jax.lax.stop_gradient((x, mean, var))
-    first, middle, last = (_one_value(fixed_x, axes, part) for part in (0, 0.5, 1))
-    error = first - fixed_mean
-    # Where all values are equal, the variance is the square of an error that rounding explains.
-    eps = jnp.finfo(x.dtype).eps
-    count = math.prod(x.shape[axis] for axis in axes)
-    tolerance = 1e-3 * jnp.square(error) + jnp.square(eps * first)
-    is_constant = (
-        (first == middle)
-        & (first == last)
-        & (jnp.abs(error) <= count * eps * jnp.abs(first))
-        & (jnp.abs(fixed_var - jnp.square(error)) <= tolerance)
-    )
-    return mean + jnp.where(is_constant, error, 0), jnp.where(is_constant, 0, var)
-
-
 def _one_value(x: jax.Array, axes: tuple[int, ...], part: float = 0) -> jax.Array:
     """Return one of the values along the axes, which keep size 1, at a part of each axis."""
     spec = jax.typeof(x).sharding.spec
