@@ -100,7 +100,7 @@ class RegimeComparison:
     def order(self) -> list[str]:
         """The regimes from the best mean score to the worst; those that diverged last."""
         names = list(self.results)
-        score = self.results[names[0]].score
+        score = self.results[names[0]].figure
         means = np.array([self.results[name].mean for name in names])
         return [names[index] for index in score.order(means)]
 
@@ -124,7 +124,7 @@ class RegimeComparison:
 
     def __repr__(self) -> str:
         order = self.order
-        score = self.results[order[0]].score
+        score = self.results[order[0]].figure
         rows = [("regime", score.name, "95 % interval", "to the best", "p", "")]
         ties = self.ties
         for name in order:

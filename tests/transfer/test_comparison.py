@@ -84,7 +84,7 @@ def test_numbers_are_compared_by_the_loss(weights):
         jax.random.key(1), one, given, (X, X[:, :1] * 2), epochs=1, batch_size=8, folds=3,
         regimes=("linear_probe", "nearest_neighbors"), l2=1e-3,
     )  # fmt: skip
-    assert found.results["linear_probe"].score.name == "valid_loss"
+    assert found.results["linear_probe"].figure.name == "valid_loss"
     assert found.results["linear_probe"].predictions.shape == (1, 36, 1)
     assert np.isfinite(found.results["nearest_neighbors"].scores).all()
 
