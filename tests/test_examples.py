@@ -264,3 +264,24 @@ def test_the_verdict_about_a_published_search_is_to_widen_the_rate(example, caps
     assert "widen above 0.01" in out
     assert "rates from 0.0001 to 10: best of 16 trials" in out
     assert Path("out/search_book.png").read_bytes().startswith(PICTURE)
+
+
+def test_an_ensemble_is_calibrated_and_saved(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 300)
+    names = example("25_ensembles.py")
+    make_small(names, MEMBERS=2, EPOCHS=4, BATCH=50, HELD_OUT=100)
+    names["main"](tmp_path / "mnist")
+    out = capsys.readouterr().out
+    assert "calibrated by ensemble.temperature(" in out and "2 members: area under" in out
+    for name in ("ensemble", "ensemble_reliability"):
+        assert Path(f"out/{name}.png").read_bytes().startswith(PICTURE)
+    assert len(lab.load_model("out/ensemble").members) == 2
+
+
+def test_snapshots_and_averages_are_compared_at_equal_cost(example, capsys):
+    names = example("26_one_run.py")
+    make_small(names, KEYS=2, EPOCHS=6, CYCLES=2, BATCH=128)
+    table = names["main"]()
+    assert all(values.shape == (2, 2) for values in table.values())
+    assert "independent members" in capsys.readouterr().out
+    assert Path("out/one_run.png").read_bytes().startswith(PICTURE)

@@ -1,6 +1,6 @@
 """Deep ensembles: ten LeNet-5 trained as one program, calibrated, and tried on unknown images.
 
-Run it with `python examples/24_ensembles.py [DIRECTORY]`. DIRECTORY contains the four files of
+Run it with `python examples/25_ensembles.py [DIRECTORY]`. DIRECTORY contains the four files of
 MNIST; without it they are downloaded on first use. The likelihood of the test images rises with the
 number of members. A temperature is fitted to images that were held out, and the entropy of the
 prediction tells digits from images that are none: the upper half of one digit on the lower half of
