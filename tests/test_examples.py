@@ -285,3 +285,13 @@ def test_snapshots_and_averages_are_compared_at_equal_cost(example, capsys):
     assert all(values.shape == (2, 2) for values in table.values())
     assert "independent members" in capsys.readouterr().out
     assert Path("out/one_run.png").read_bytes().startswith(PICTURE)
+
+
+def test_transfer_is_compared_by_the_number_of_examples(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 360)
+    names = example("27_transfer_sizes.py")
+    make_small(names, SIZES=(10, 40), KEYS=2, STEPS=10, EPOCHS=1, BATCH=20)
+    table = names["main"](tmp_path / "mnist")
+    assert all(len(one) == 2 for values in table.values() for one in values)
+    assert "fine-tuning beats probe at " in capsys.readouterr().out
+    assert Path("out/transfer_sizes.png").read_bytes().startswith(PICTURE)

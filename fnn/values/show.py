@@ -3,6 +3,7 @@
 import builtins
 import functools
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,8 @@ def shown(value: Any, indent: int = 0) -> str:
     """
     head, parts, tail = split_expression(value)
     if parts is None:
-        return head
+        # A long array has several lines.
+        return head.replace("\n", "\n" + " " * (indent + len(INDENT)))
     texts = [prefix + shown(part, indent + len(INDENT)) for prefix, part in parts]
     line = head + ", ".join(texts) + tail
     fits = "\n" not in line and indent + len(line) <= WIDTH
@@ -111,7 +113,19 @@ def format_array(value: Any) -> str:
         return f"<array {host.dtype}{list(host.shape)}>"
     items = _shortest_floats(host) if host.dtype.kind == "f" else host.tolist()
     module = "numpy" if isinstance(value, np.ndarray) else "jax.numpy"
-    return f"{module}.array({shown(items)}, dtype='{host.dtype}')"
+    return f"{module}.array({_filled(items)}, dtype='{host.dtype}')"
+
+
+def _filled(items: Any) -> str:
+    """Format nested lists of numbers, with as many on a line as fit."""
+
+    def listed(part: Any) -> str:
+        is_list = isinstance(part, list)
+        return f"[{', '.join(map(listed, part))}]" if is_list else format_atom(part)
+
+    return textwrap.fill(
+        listed(items), WIDTH - len(INDENT), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _shortest_floats(host: np.ndarray) -> Any:
