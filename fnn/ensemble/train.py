@@ -112,34 +112,27 @@ def train(
     task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
     # (n,)
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(np.arange(len(recipes)))
-    figures: dict[str, Any] = {}
+    runs = [_train_group(recipes, group, keys, task, bootstrap, lanes) for group in groups]
     diverged: dict[int, int] = {}
-    trained = []
-    for group in groups:
-        own = [recipes[index] for index in group]
-        weights, rows = _train_group(own, keys[group], task, bootstrap, lanes)
-        for name, values in rows.items():
-            # Recipes of other structures may have other figures.
-            missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
-            blank = np.full((len(recipes), *values.shape[1:]), missing, values.dtype)
-            figures.setdefault(name, blank)[group] = values
-        steps = _diverged_steps(own, rows[FINITE], weights)
-        diverged |= {int(group[place]): step for place, step in steps.items()}
-        trained.append(weights)
+    for own in runs:
+        diverged |= own.diverged
     diverged = dict(sorted(diverged.items()))
     _expect_members(diverged, len(recipes))
     kept = np.setdiff1d(np.arange(len(recipes)), list(diverged))
-    parts = [
-        part
-        for group, weights in zip(groups, trained, strict=True)
-        for part in _kept_parts(recipes, group, weights, kept)
-    ]
+    parts = [part for own in runs for part in _kept_parts(recipes, own, kept)]
     # Runs that diverged may have been the first ones of their part.
     parts.sort(key=lambda part: part.indices[0])
     examples = None
     if bootstrap:
-        examples = np.asarray(jax.vmap(bootstrap_indices, (0, None))(keys, len(task.data[1])))
-    return Ensemble(Members(tuple(parts)), History(figures), kept, diverged, examples)
+        draw = jax.vmap(bootstrap_indices, (0, None))
+        examples = np.asarray(draw(keys, count_examples(task.data)))
+    return Ensemble(
+        members=Members(tuple(parts)),
+        history=_join_figures(runs, len(recipes)),
+        indices=kept,
+        diverged=diverged,
+        examples=examples,
+    )
 
 
 def _expect_recipes(recipe: Any, n: Any) -> list[Recipe]:
@@ -172,20 +165,45 @@ def _expect_members(diverged: dict[int, int], count: int) -> None:
 # Runs of one structure.
 
 
+class _Runs(NamedTuple):
+    """The runs of one structure.
+
+    Attributes:
+        indices: Among all runs, (runs,).
+        weights: Stacked.
+        figures: By name, (runs, steps) or (runs, epochs).
+        diverged: The step at which a run diverged, by its index among all runs.
+    """
+
+    indices: np.ndarray
+    weights: Weights
+    figures: dict[str, np.ndarray]
+    diverged: dict[int, int]
+
+
 def _train_group(
-    recipes: list[Recipe], keys: jax.Array, task: Task, bootstrap: bool, lanes: int | str
-) -> tuple[Weights, dict[str, np.ndarray]]:
-    """Return the stacked weights of runs, and their figures, (runs, steps) or (runs, epochs)."""
+    recipes: Sequence[Recipe],
+    group: np.ndarray,
+    keys: jax.Array,
+    task: Task,
+    bootstrap: bool,
+    lanes: int | str,
+) -> _Runs:
+    """Train the runs of these indices, which have one structure."""
+    own = [recipes[index] for index in group]
     epoch = train_on_bootstrap if bootstrap else train_on_all
-    runs = Lanes(recipes[0], task, len(recipes), lanes, own_keys=True, epoch=epoch)
-    states, figures = runs.advance(recipes, runs.start(keys, recipes), task.epochs)
-    states = runs.finish(states)
+    program = Lanes(own[0], task, len(own), lanes, own_keys=True, epoch=epoch)
+    states, measured = program.advance(own, program.start(keys[group], own), task.epochs)
+    states = program.finish(states)
     params = jax.vmap(averaged_params)(states.opt_state, states.params)
-    rows = {}
-    for name, values in figures.items():
+    weights = Weights(params, states.state)
+    figures = {}
+    for name, values in measured.items():
         # (runs, epochs, steps) -> (runs, steps)
-        rows[name] = values if is_validation(name) else values.reshape(len(values), -1)
-    return Weights(params, states.state), rows
+        figures[name] = values if is_validation(name) else values.reshape(len(values), -1)
+    steps = _diverged_steps(own, figures[FINITE], weights)
+    diverged = {int(group[place]): step for place, step in steps.items()}
+    return _Runs(group, weights, figures, diverged)
 
 
 def train_on_all(
@@ -262,14 +280,25 @@ def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights)
     return steps
 
 
-def _kept_parts(
-    recipes: Sequence[Recipe], group: np.ndarray, weights: Weights, kept: np.ndarray
-) -> list[Part]:
-    """Return the part of the members of a group; none if all of them diverged."""
-    places = np.flatnonzero(np.isin(group, kept))
+def _kept_parts(recipes: Sequence[Recipe], runs: _Runs, kept: np.ndarray) -> list[Part]:
+    """Return the part of the members among runs; none if all of them diverged."""
+    places = np.flatnonzero(np.isin(runs.indices, kept))
     if not places.size:
         return []
-    if len(places) < len(group):
+    weights = runs.weights
+    if len(places) < len(runs.indices):
         weights = jax.tree.map(lambda leaf: leaf[places], weights)
-    own = group[places]
+    own = runs.indices[places]
     return [make_part([recipes[index] for index in own], weights, np.searchsorted(kept, own))]
+
+
+def _join_figures(runs: Sequence[_Runs], count: int) -> History:
+    """Return the figures of all runs, in their order."""
+    joined: dict[str, Any] = {}
+    for own in runs:
+        for name, values in own.figures.items():
+            # Recipes of other structures may have other figures.
+            missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
+            blank = np.full((count, *values.shape[1:]), missing, values.dtype)
+            joined.setdefault(name, blank)[own.indices] = values
+    return History(joined)

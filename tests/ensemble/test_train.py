@@ -144,6 +144,17 @@ def test_an_ensemble_of_diverged_runs_raises(key):
         members(key, [recipe(1e38), recipe(1e37)], lanes=2)
 
 
+def test_the_first_member_is_of_the_first_part_also_if_the_first_run_diverged(key):
+    deep = train.recipe(nn.chain(nn.dense(4), nn.relu(), nn.dense(3)), optim.adam(0.01))
+    recipes = [recipe(1e38), deep, recipe(0.1)]
+    with pytest.warns(UserWarning, match="0 at step"):
+        result = members(key, recipes, lanes=1)
+    assert result.indices.tolist() == [1, 2]
+    assert [part.indices for part in result.members.parts] == [(0,), (1,)]
+    assert [member.recipe for member in result.members] == recipes[1:]
+    assert np.isfinite(ensemble.evaluate(result.members, VALID).combined["loss"])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -67,7 +67,11 @@ def batch_ensemble(
     if std is not None:
         checks.number("batch_ensemble std", std, "[0, inf)")
     expect_layer("batch_ensemble network", network)
-    members = map_leaves(lambda path, leaf: _scaled(leaf, n, std), network)
+    return _joined(map_leaves(lambda path, leaf: _scaled(leaf, n, std), network), n, join)
+
+
+def _joined(members: Layer, n: int, join: str) -> Layer:
+    """Pass examples through the members of a network of scaled layers, and join the outputs."""
 
     def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
         params, state, out_shape = members.init(key, shape)
@@ -95,10 +99,10 @@ def batch_ensemble(
         return jax.tree.map(partial(_join, join, n), y), new_state
 
     def with_parts(parts: Mapping[str, Any]) -> Layer:
-        assert network.with_parts is not None  # a layer with parts always has it
-        return batch_ensemble(network.with_parts(parts), n, join=join, std=std)
+        assert members.with_parts is not None  # a layer with parts always has it
+        return _joined(members.with_parts(parts), n, join)
 
-    return Layer(init, apply, name_of(network), network.parts, with_parts)
+    return Layer(init, apply, name_of(members), members.parts, with_parts)
 
 
 def _join(join: str, n: int, rows: jax.Array) -> jax.Array:
