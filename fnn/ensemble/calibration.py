@@ -12,9 +12,10 @@ from fnn import checks, trees
 from fnn.data.overlap import overlap
 from fnn.ensemble.logits import expect_finite, read_examples
 from fnn.ensemble.scaling import Scaling, matrix_scaling, temperature, vector_scaling
-from fnn.errors import ConfigError, LabelError
+from fnn.errors import ConfigError, LabelError, NonFiniteError
 from fnn.optim import lbfgs
 from fnn.train.evaluate import predict
+from fnn.train.inputs import validate_examples
 from fnn.train.recipe import Recipe
 from fnn.types import Data, Labels, Logits, Number, Scalar, TrainState, Weights
 
@@ -57,18 +58,31 @@ def fit_temperature(logits: Logits, labels: Labels) -> Scaling:
         ShapeError: The shapes do not fit.
     """
     z, truth = read_examples("fit_temperature", logits, labels)
+    margins, scale = _margins(z, truth)
+    # The margins of a label of probability 0 are infinite.
+    if checks.is_concrete(margins) and not bool((margins < jnp.inf).all()):
+        raise NonFiniteError(
+            "fit_temperature logits",
+            "finite numbers at the labels",
+            "-inf",
+            "leave out examples whose label cannot be",
+        )
+    solved = _solve_temperature(margins / scale)
+    if checks.is_concrete(solved):
+        _expect_solution("fit_temperature", margins)
+    return temperature(scale / solved)
+
+
+@jax.jit
+def _margins(z: Array, truth: Array) -> tuple[Array, Scalar]:
+    """Return z_c - z_y (n, classes), and the root mean square of the logits about their mean."""
     own = jnp.take_along_axis(z, truth[:, None], -1, mode="clip")  # (n, 1)
-    expect_finite("fit_temperature label", own)
     margins = z - own  # (n, classes)
     # Of a label that is not a class the margin is unknown.
     margins = jnp.where(truth[:, None] < 0, jnp.nan, margins)
     possible = ~jnp.isneginf(z)
     mean = z.mean(-1, where=possible, keepdims=True)
-    scale = _root_mean_square(jnp.where(possible, z - mean, 0))
-    solved = _solve_temperature(margins / scale)
-    if checks.is_concrete(solved):
-        _expect_solution("fit_temperature", margins)
-    return temperature(scale / solved)
+    return margins, _root_mean_square(jnp.where(possible, z - mean, 0))
 
 
 def fit_vector_scaling(logits: Logits, labels: Labels) -> Scaling:
@@ -248,9 +262,10 @@ def calibrate(
         FnnError: As `train.predict` and the function that fits.
     """
     fit = METHODS[checks.choice("calibrate method", method, tuple(METHODS))]
-    inputs, labels = data
+    inputs, labels = validate_examples("data", recipe, data)
     if training is not None:
-        common = overlap(inputs, training[0])
+        known_inputs, _ = validate_examples("training", recipe, training)
+        common = overlap(inputs, known_inputs)
         if common:
             warnings.warn(
                 f"calibrate data: {common} of {len(labels)} examples are in the training data, "
@@ -258,7 +273,7 @@ def calibrate(
                 stacklevel=2,
             )
     outputs = predict(recipe, train_state, inputs, batch_size=batch_size)
-    return fit(outputs, jnp.asarray(labels))
+    return fit(outputs, labels)
 
 
 def _as_classes(z: Array) -> Array:

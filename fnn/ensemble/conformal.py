@@ -228,6 +228,7 @@ def _draws(
     return jax.random.uniform(checks.key(f"{where} key", key), shape, dtype)
 
 
+@jax.jit
 def _adaptive_scores(
     z: Array,
     draws: Array,

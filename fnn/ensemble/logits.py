@@ -9,7 +9,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import DTypeError, LabelError, NonFiniteError, ShapeError
 from fnn.objective.metrics.labels import UNKNOWN, Classes, read_classes
-from fnn.objective.targets import SUM_TOLERANCE, expect_floats
+from fnn.objective.targets import are_distributions, expect_floats
 
 
 def read_logits(
@@ -59,16 +59,25 @@ def _expect_no_probabilities(where: str, z: jax.Array) -> None:
 
     Logits whose rows all lie in [0, 1] and sum to 1 do not occur in practice.
     """
-    if not checks.is_concrete(z):
-        return
-    sums = jnp.abs(z.sum(-1) - 1) < SUM_TOLERANCE
-    if bool((sums & (z >= 0).all(-1)).all()):
+    if checks.is_concrete(z) and bool(_all_distributions(z)):
         raise DTypeError(
             where,
             "logits",
             "probabilities: every row is in [0, 1] and sums to 1",
             "give their logarithm, jnp.log(probabilities)",
         )
+
+
+@jax.jit
+def _all_distributions(z: jax.Array) -> jax.Array:
+    return are_distributions(z).all()
+
+
+@jax.jit
+def _all_logits(z: jax.Array) -> jax.Array:
+    """Return whether there is neither NaN nor +inf, nor a row of -inf."""
+    # -inf is the logit of a class that cannot be.
+    return ((z < jnp.inf).all(-1) & (z.max(-1) > -jnp.inf)).all()
 
 
 def read_examples(
@@ -102,9 +111,7 @@ def read_examples(
     rows, truth = read_classes(jnp.asarray(logits), labels)
     if logits.shape[-1:] != (1,) and logits.ndim > 1:
         _expect_no_probabilities(f"{where} logits", rows)
-    # -inf is the logit of a class that cannot be.
-    is_number = (rows < jnp.inf) & ~jnp.isneginf(rows).all(-1, keepdims=True)
-    if checks.is_concrete(rows) and not bool(is_number.all()):
+    if checks.is_concrete(rows) and not bool(_all_logits(rows)):
         raise NonFiniteError(
             f"{where} logits",
             "numbers, of which -inf is a probability of 0",

@@ -1,6 +1,7 @@
 """Scores of unusual inputs. All are higher for more unusual ones."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,8 +62,16 @@ def outlier_scores(
     checks.number("outlier_scores temperature", temperature, "(0, inf)")
     has_members = method == "mutual_information"
     z = read_logits("outlier_scores", logits, members=has_members)
-    t = trees.knob(temperature, z)
-    if has_members:
+    return _score(z, jnp.asarray(temperature, z.dtype), method)
+
+
+@partial(jax.jit, static_argnums=2)
+def _score(
+    z: Array,
+    t: Array,
+    method: str,
+) -> PerExample:
+    if method == "mutual_information":
         return entropy_decomposition(z / t).epistemic
     if method == "max_logit":
         return -z.max(-1) / t
@@ -148,6 +157,25 @@ def fit_mahalanobis(
     expect_integers(f"{where} labels", labels, f.shape[:1])
     classes = _number_of_classes(where, labels)
     truth = as_int32(jnp.asarray(labels))
+    means, whitening = _fit_whitening(f, truth, classes, shrinkage)
+    if checks.is_concrete(whitening) and not bool(jnp.isfinite(whitening).all()):
+        raise NonFiniteError(
+            f"{where} features",
+            "finite numbers whose covariance can be inverted",
+            "others",
+            "give a larger shrinkage, or leave it out",
+        )
+    return mahalanobis(means, whitening)
+
+
+@partial(jax.jit, static_argnums=2)
+def _fit_whitening(
+    f: Array,
+    truth: Array,
+    classes: int,
+    shrinkage: Number | None,
+) -> tuple[Array, Array]:
+    """Return the means of the classes and the inverse root of the covariance."""
     counts = jnp.zeros(classes, f.dtype).at[truth].add(1)
     totals = jnp.zeros((classes, f.shape[1]), f.dtype).at[truth].add(f)
     means = totals / counts[:, None]
@@ -161,15 +189,7 @@ def fit_mahalanobis(
     identity = jnp.eye(f.shape[1], dtype=f.dtype)
     covariance = (1 - s) * empirical + s * jnp.trace(empirical) / f.shape[1] * identity
     root = jnp.linalg.cholesky(covariance)
-    whitening = jax.scipy.linalg.solve_triangular(root, identity, lower=True) / size
-    if checks.is_concrete(whitening) and not bool(jnp.isfinite(whitening).all()):
-        raise NonFiniteError(
-            f"{where} features",
-            "finite numbers whose covariance can be inverted",
-            "others",
-            "give a larger shrinkage, or leave it out",
-        )
-    return mahalanobis(means, whitening)
+    return means, jax.scipy.linalg.solve_triangular(root, identity, lower=True) / size
 
 
 def _covariance(residuals: Array) -> Array:

@@ -1,5 +1,6 @@
 """Reliability of probabilities: a table by bins, and decompositions of proper scores."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jax import Array
 from fnn import checks
 from fnn.ensemble.logits import read_examples
 from fnn.objective.metrics.bins import BINNINGS, bin_indices, bin_sums
-from fnn.objective.metrics.labels import UNKNOWN
+from fnn.objective.metrics.labels import UNKNOWN, Classes
 from fnn.types import Labels, Logits, PerExample, Scalar
 
 
@@ -90,7 +91,18 @@ def reliability(
         NonFiniteError: A logit is NaN or +inf.
         ShapeError: The shapes do not fit.
     """
-    confident = _read("reliability", logits, labels, bins, binning)
+    z, truth = _read("reliability", logits, labels, bins, binning)
+    return _tabulate(z, truth, bins, binning)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _tabulate(
+    z: Array,
+    truth: Array,
+    bins: int,
+    binning: str,
+) -> Reliability:
+    confident = _confidences(z, truth)
     confidence = jnp.exp(confident.log_p)
     right = confident.right
     index = bin_indices(confidence, jnp.ones_like(confidence), bins, binning)
@@ -145,9 +157,17 @@ def brier_decomposition(
     Raises:
         FnnError: As `reliability`.
     """
-    checks.whole("brier_decomposition bins", bins)
-    checks.choice("brier_decomposition binning", binning, BINNINGS)
-    z, truth = read_examples("brier_decomposition", logits, labels)
+    z, truth = _read("brier_decomposition", logits, labels, bins, binning)
+    return _decompose_brier(z, truth, bins, binning)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _decompose_brier(
+    z: Array,
+    truth: Array,
+    bins: int,
+    binning: str,
+) -> BrierDecomposition:
     p = jax.nn.softmax(z)
     targets = jax.nn.one_hot(truth, z.shape[-1], dtype=p.dtype)
     targets = jnp.where(truth[:, None] == UNKNOWN, jnp.nan, targets)
@@ -211,7 +231,18 @@ def nll_decomposition(
     Raises:
         FnnError: As `reliability`.
     """
-    confident = _read("nll_decomposition", logits, labels, bins, binning)
+    z, truth = _read("nll_decomposition", logits, labels, bins, binning)
+    return _decompose_nll(z, truth, bins, binning)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _decompose_nll(
+    z: Array,
+    truth: Array,
+    bins: int,
+    binning: str,
+) -> NllDecomposition:
+    confident = _confidences(z, truth)
     right = confident.right
     confidence = jnp.exp(confident.log_p)
     index = bin_indices(confidence, jnp.ones_like(confidence), bins, binning)
@@ -254,10 +285,13 @@ def _read(
     labels: Any,
     bins: int,
     binning: str,
-) -> Confident:
+) -> Classes:
     checks.whole(f"{where} bins", bins)
     checks.choice(f"{where} binning", binning, BINNINGS)
-    z, truth = read_examples(where, logits, labels)
+    return read_examples(where, logits, labels)
+
+
+def _confidences(z: Array, truth: Array) -> Confident:
     predicted = z.argmax(-1)
     log_p = jax.nn.log_softmax(z)
     is_predicted = jax.nn.one_hot(predicted, z.shape[-1], dtype=bool)

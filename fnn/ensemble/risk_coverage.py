@@ -74,11 +74,16 @@ def risk_coverage(scores: Any, losses: Any) -> RiskCoverage:
     own = jnp.asarray(scores, trees.wide(scores))
     if checks.is_concrete(own) and bool(jnp.isnan(own).any()):
         raise NonFiniteError("risk_coverage scores", "numbers", "NaN", "leave these examples out")
-    order = jnp.argsort(own)
-    ranked = own[order]
-    values = _mean_of_ties(ranked, jnp.asarray(losses)[order].astype(own.dtype))
+    return _curve(own, jnp.asarray(losses))
+
+
+@jax.jit
+def _curve(scores: Array, losses: Array) -> RiskCoverage:
+    order = jnp.argsort(scores)
+    ranked = scores[order]
+    values = _mean_of_ties(ranked, losses[order].astype(ranked.dtype))
     n = len(ranked)
-    number = jnp.arange(1, n + 1, dtype=own.dtype)
+    number = jnp.arange(1, n + 1, dtype=ranked.dtype)
     risk = jnp.cumsum(values) / number
     # Trapezoids of width 1/n, over the length 1 - 1/n.
     area = ((risk[1:] + risk[:-1]) / 2).mean()

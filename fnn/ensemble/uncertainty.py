@@ -43,7 +43,11 @@ def entropy_decomposition(logits: Any) -> Decomposition:
         DTypeError: The logits are not floats, or are probabilities.
         ShapeError: There is no axis of members.
     """
-    z = read_logits("entropy_decomposition", logits, members=True)
+    return _decompose_entropy(read_logits("entropy_decomposition", logits, members=True))
+
+
+@jax.jit
+def _decompose_entropy(z: Array) -> Decomposition:
     log_p = jax.nn.log_softmax(z)  # (members, n, ..., classes)
     log_mean = log_mean_exp(log_p)  # (n, ..., classes)
     aleatoric = entropy(log_p).mean(0)
@@ -75,10 +79,7 @@ def variance_decomposition(means: Any, variances: Any = None) -> Decomposition:
         ShapeError: There is no axis of members, or the shapes differ.
     """
     mean = _predictions("variance_decomposition means", means)
-    # About the first member, so that a large common part does not cancel.
-    moved = mean - mean[:1]
-    center = moved.mean(0, keepdims=True)
-    epistemic = jnp.square(moved - center).mean(0)
+    epistemic = _variance(mean)
     if variances is None:
         return Decomposition(epistemic, jnp.zeros_like(epistemic), epistemic)
     own = _predictions("variance_decomposition variances", variances)
@@ -91,6 +92,14 @@ def variance_decomposition(means: Any, variances: Any = None) -> Decomposition:
         )
     aleatoric = own.astype(mean.dtype).mean(0)
     return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
+
+
+@jax.jit
+def _variance(means: Array) -> Array:
+    """Return the variance over the first axis."""
+    # About the first member, so that a large common part does not cancel.
+    moved = means - means[:1]
+    return jnp.square(moved - moved.mean(0, keepdims=True)).mean(0)
 
 
 def disagreement(logits: Any) -> PerExample:
@@ -111,14 +120,19 @@ def disagreement(logits: Any) -> PerExample:
         ShapeError: There is no axis of members, or there is one member.
     """
     z = read_logits("disagreement", logits, members=True)
-    members, classes = z.shape[0], z.shape[-1]
-    if members < 2:
+    if len(z) < 2:
         raise ShapeError(
             "disagreement logits",
             "two members or more",
             z.shape,
             "train several, or draw samples with ensemble.mc_dropout",
         )
+    return _disagree(z)
+
+
+@jax.jit
+def _disagree(z: Array) -> PerExample:
+    members, classes = z.shape[0], z.shape[-1]
     predicted = predict_class(z)  # (members, n, ...)
     votes = jax.nn.one_hot(predicted, classes, dtype=z.dtype).sum(0)  # (n, ..., classes)
     agreeing = (votes * (votes - 1)).sum(-1)

@@ -129,7 +129,7 @@ def test_a_logit_of_minus_infinity_is_a_class_that_cannot_be():
     found = ensemble.fit_temperature(more, LABELS)
     # The other scale of the logits changes the rounding alone.
     np.testing.assert_allclose(found["value"], fit_temperature(LOGITS, LABELS)["value"], rtol=1e-5)
-    with pytest.raises(NonFiniteError, match="fit_temperature label logits: expected finite"):
+    with pytest.raises(NonFiniteError, match="fit_temperature logits: expected finite numbers at"):
         ensemble.fit_temperature(more, LABELS.at[0].set(4))
     with pytest.raises(NonFiniteError, match="fit_vector_scaling logits: expected finite"):
         ensemble.fit_vector_scaling(more, LABELS)
@@ -232,5 +232,7 @@ def test_calibrate_warns_of_training_data():
     assert scaling == ensemble.fit_temperature(outputs[:30], labels[:30])
     with pytest.warns(UserWarning, match="calibrate data: 5 of 30 examples are in the training"):
         ensemble.calibrate(recipe, train_state, held_out, training=(INPUTS[25:], labels[25:]))
+    with pytest.raises(ConfigError, match="data: expected a pair"):
+        ensemble.calibrate(recipe, train_state, INPUTS)
     with pytest.raises(ConfigError, match="calibrate method: expected one of temperature"):
         ensemble.calibrate(recipe, train_state, held_out, method="platt")
