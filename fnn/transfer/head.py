@@ -63,7 +63,7 @@ def expect_plain(where: str, network: Any, given: Any) -> Weights:
         advice = "give train.weights(recipe, train_state)"
         raise ConfigError(f"{where} weights", "Weights", "a TrainState", advice)
     if not isinstance(given, Weights):
-        advice = "as in Weights(params, state)"
+        advice = "as in fnn.types.Weights(params, state)"
         raise ConfigError(f"{where} weights", "Weights", type(given).__name__, advice)
     return Weights(*unfreeze(given.params, given.state))
 

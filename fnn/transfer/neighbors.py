@@ -126,7 +126,7 @@ def nearest_neighbors(
     checks.choice("nearest_neighbors weights", weights, WEIGHTS)
     checks.number("nearest_neighbors temperature", temperature, "(0, inf)")
     x, y = validate_data("nearest_neighbors", (features, targets), ONE_CALL)
-    y = jnp.asarray(checks.one_array("nearest_neighbors targets", y))
+    checks.one_array("nearest_neighbors targets", y)
     _expect_k("nearest_neighbors", k, len(y))
     is_label = jnp.issubdtype(y.dtype, jnp.integer)
     if is_label and y.ndim != 1:
@@ -134,7 +134,8 @@ def nearest_neighbors(
         raise ShapeError("nearest_neighbors targets", "labels (n,)", y.shape, advice)
     count = count_classes("nearest_neighbors", y, classes) if is_label else 0
     found = retrieve(queries, x, k=k, metric=metric, **options)
-    return Neighbors(_combine(found, y, temperature, metric, weights, count), *found)
+    own = jnp.asarray(y, jnp.int32) if is_label else jnp.asarray(y)
+    return Neighbors(_combine(found, own, temperature, metric, weights, count), *found)
 
 
 def expect_features(where: str, features: Any, width: int | None = None) -> jax.Array:
