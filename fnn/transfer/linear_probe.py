@@ -331,7 +331,7 @@ def _fit(
         params, taken = _fit_labels(centered, y, weights, l2, outputs, steps)
     else:
         params, taken = _fit_floats(centered, y, share, l2), jnp.int32(0)
-    params["bias"] = params["bias"] - mean @ params["kernel"]
+    params["bias"] = params["bias"] - _product(mean[None], params["kernel"])[0]
 
     def total(params: Params) -> Scalar:
         return _mean_loss(params, x, y, weights) + l2 / 2 * jnp.square(params["kernel"]).sum()
@@ -349,8 +349,8 @@ def _fit_floats(
     """Return the ridge regression of centered features: (XᵀX / n + l2 I) W = XᵀY / n."""
     bias = (share * y).sum(0)
     # (width, width), (width, outputs)
-    moments = x.T @ (share * x) + l2 * jnp.eye(x.shape[1], dtype=x.dtype)
-    products = x.T @ (share * (y - bias[None]))
+    moments = _product(x.T, share * x) + l2 * jnp.eye(x.shape[1], dtype=x.dtype)
+    products = _product(x.T, share * (y - bias[None]))
     kernel = jax.scipy.linalg.solve(moments, products, assume_a="pos")
     return {"kernel": kernel, "bias": bias}
 
@@ -453,7 +453,12 @@ def _mean_loss(
     weights: jax.Array,
 ) -> Scalar:
     """Return the weighted mean of the losses."""
-    outputs = x @ params["kernel"] + params["bias"][None]
+    outputs = _product(x, params["kernel"]) + params["bias"][None]
     losses = cross_entropy(outputs, y) if y.ndim == 1 else jnp.square(outputs - y).sum(1) / 2
     # Traced labels out of range give NaN.
     return (weights * losses).sum() / weights.sum()
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a matrix product of full precision, since GPUs would round the factors to 10 bits."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
