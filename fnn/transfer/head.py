@@ -42,6 +42,10 @@ def fitting_weights(
         train_state: A train state, or weights.
         inputs: Validated inputs.
     """
+    if not isinstance(train_state, TrainState | Weights):
+        advice = "give result.train_state, or fnn.types.Weights(params, state)"
+        got = f"a {type(train_state).__name__}"
+        raise ConfigError(f"{where} train_state", "a TrainState, or Weights", got, advice)
     given = weights(made, train_state)
     shape = example_shapes(made, inputs)
 
@@ -63,7 +67,7 @@ def expect_plain(where: str, network: Any, given: Any) -> Weights:
         advice = "give train.weights(recipe, train_state)"
         raise ConfigError(f"{where} weights", "Weights", "a TrainState", advice)
     if not isinstance(given, Weights):
-        advice = "as in Weights(params, state)"
+        advice = "as in fnn.types.Weights(params, state)"
         raise ConfigError(f"{where} weights", "Weights", type(given).__name__, advice)
     return Weights(*unfreeze(given.params, given.state))
 

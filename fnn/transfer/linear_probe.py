@@ -114,10 +114,8 @@ def linear_probe(
         DTypeError: They are not numbers.
         NonFiniteError: They are NaN or infinite.
     """
-    x, y = _expect_examples("linear_probe", features, targets)
+    x, y, outputs = _expect_examples("linear_probe", features, targets, classes)
     checks.whole("linear_probe steps", steps)
-    is_label = jnp.issubdtype(y.dtype, jnp.integer)
-    outputs = count_classes("linear_probe", y, classes) if is_label else y.shape[1]
     path = None
     penalty: Any = l2
     if np.shape(penalty) != ():
@@ -190,19 +188,30 @@ def attach(
 # Checks.
 
 
-def _expect_examples(where: str, features: Any, targets: Any) -> tuple[Any, Any]:
-    """Return features (n, width) and targets: labels (n,) or floats (n, outputs)."""
+def _expect_examples(
+    where: str,
+    features: Any,
+    targets: Any,
+    classes: int | None,
+) -> tuple[jax.Array, jax.Array, int]:
+    """Return features (n, width), targets and the number of outputs.
+
+    Targets are labels (n,) or floats (n, outputs).
+    """
     x, y = validate_data(where, (features, targets), ONE_CALL)
     x = expect_features(f"{where} features", x)
-    y = jnp.asarray(checks.one_array(f"{where} targets", y))
-    if jnp.issubdtype(y.dtype, jnp.floating):
-        # (n,) -> (n, 1)
-        y = y.astype(x.dtype).reshape(len(y), -1) if y.ndim < 3 else y
-    ranks = 1 if jnp.issubdtype(y.dtype, jnp.integer) else 2
-    if y.ndim != ranks:
+    checks.one_array(f"{where} targets", y)
+    is_float = jnp.issubdtype(y.dtype, jnp.floating)
+    if y.ndim > 1 + is_float:
         expected = "labels (n,), or floats (n,) or (n, outputs)"
         raise ShapeError(f"{where} targets", expected, y.shape, "give one row an example")
-    return x, y
+    if is_float:
+        # (n,) -> (n, 1)
+        y = jnp.asarray(y, x.dtype).reshape(len(y), -1)
+        return x, y, y.shape[1]
+    # Counted before arrays of NumPy become values of a trace.
+    outputs = count_classes(where, y, classes)
+    return x, jnp.asarray(y, jnp.int32), outputs
 
 
 # Choice of the penalty.
@@ -228,15 +237,13 @@ def _choose(
     fit = partial(_fit_and_score, outputs=outputs, steps=steps)
     ones = jnp.ones((1, len(x)), x.dtype)
     if valid is not None:
-        valid_x, valid_y = _expect_examples("linear_probe valid", *_pair(valid))
+        valid_x, valid_y, _ = _expect_examples("linear_probe valid", *_pair(valid), outputs)
         expect_features("linear_probe valid features", valid_x, x.shape[1])
         if valid_y.ndim != y.ndim or valid_y.shape[1:] != y.shape[1:]:
             advice = "give targets of one kind"
             expected = checks.describe(y)
             got = checks.describe(valid_y)
             raise ShapeError("linear_probe valid targets", expected, got, advice)
-        if y.ndim == 1:
-            count_classes("linear_probe valid", valid_y, outputs)
         scored = jnp.ones((1, len(valid_x)), x.dtype)
         losses = fit(x, y, ones, valid_x.astype(x.dtype), valid_y, scored, penalties)
         return Path(penalties, np.asarray(losses))
@@ -324,7 +331,7 @@ def _fit(
         params, taken = _fit_labels(centered, y, weights, l2, outputs, steps)
     else:
         params, taken = _fit_floats(centered, y, share, l2), jnp.int32(0)
-    params["bias"] = params["bias"] - mean @ params["kernel"]
+    params["bias"] = params["bias"] - _product(mean[None], params["kernel"])[0]
 
     def total(params: Params) -> Scalar:
         return _mean_loss(params, x, y, weights) + l2 / 2 * jnp.square(params["kernel"]).sum()
@@ -342,8 +349,8 @@ def _fit_floats(
     """Return the ridge regression of centered features: (XᵀX / n + l2 I) W = XᵀY / n."""
     bias = (share * y).sum(0)
     # (width, width), (width, outputs)
-    moments = x.T @ (share * x) + l2 * jnp.eye(x.shape[1], dtype=x.dtype)
-    products = x.T @ (share * (y - bias[None]))
+    moments = _product(x.T, share * x) + l2 * jnp.eye(x.shape[1], dtype=x.dtype)
+    products = _product(x.T, share * (y - bias[None]))
     kernel = jax.scipy.linalg.solve(moments, products, assume_a="pos")
     return {"kernel": kernel, "bias": bias}
 
@@ -446,7 +453,12 @@ def _mean_loss(
     weights: jax.Array,
 ) -> Scalar:
     """Return the weighted mean of the losses."""
-    outputs = x @ params["kernel"] + params["bias"][None]
+    outputs = _product(x, params["kernel"]) + params["bias"][None]
     losses = cross_entropy(outputs, y) if y.ndim == 1 else jnp.square(outputs - y).sum(1) / 2
     # Traced labels out of range give NaN.
     return (weights * losses).sum() / weights.sum()
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a matrix product of full precision, since GPUs would round the factors to 10 bits."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -95,7 +95,7 @@ def nearest_neighbors(
     weights: str = "similarity",
     temperature: Number = 0.07,
     classes: int | None = None,
-    **options: int,
+    batch_size: int = 1024,
 ) -> Neighbors:
     """Predict by the k nearest neighbors among examples with known targets.
 
@@ -114,7 +114,7 @@ def nearest_neighbors(
             distance 0 has all the weight; or "uniform".
         temperature: Of weights="similarity", > 0.
         classes: Number of classes; by default the largest label + 1.
-        options: `batch_size=1024`, as for `retrieve`.
+        batch_size: As for `retrieve`.
 
     Raises:
         ConfigError: As `retrieve`; or `classes` is missing for traced labels.
@@ -126,15 +126,16 @@ def nearest_neighbors(
     checks.choice("nearest_neighbors weights", weights, WEIGHTS)
     checks.number("nearest_neighbors temperature", temperature, "(0, inf)")
     x, y = validate_data("nearest_neighbors", (features, targets), ONE_CALL)
-    y = jnp.asarray(checks.one_array("nearest_neighbors targets", y))
+    checks.one_array("nearest_neighbors targets", y)
     _expect_k("nearest_neighbors", k, len(y))
     is_label = jnp.issubdtype(y.dtype, jnp.integer)
     if is_label and y.ndim != 1:
         advice = "give one label an example"
         raise ShapeError("nearest_neighbors targets", "labels (n,)", y.shape, advice)
     count = count_classes("nearest_neighbors", y, classes) if is_label else 0
-    found = retrieve(queries, x, k=k, metric=metric, **options)
-    return Neighbors(_combine(found, y, temperature, metric, weights, count), *found)
+    found = retrieve(queries, x, k=k, metric=metric, batch_size=batch_size)
+    own = jnp.asarray(y, jnp.int32) if is_label else jnp.asarray(y)
+    return Neighbors(_combine(found, own, temperature, metric, weights, count), *found)
 
 
 def expect_features(where: str, features: Any, width: int | None = None) -> jax.Array:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.nn import dense, inference, pretrained, replace
+from fnn.nn import dense, freeze, inference, pretrained, replace
 from fnn.nn.core.composite import parts
 from fnn.optim import scale_by_depth
 from fnn.train.recipe import Recipe, expect_recipe
@@ -18,6 +18,7 @@ from fnn.transfer.blocks import (
 )
 from fnn.transfer.head import expect_head, expect_plain
 from fnn.types import Layer, Number, Weights
+from fnn.values import Made
 
 FIXED_NORMS = ("none", "params", "statistics", "both")
 MOMENTS = ("mean", "var")  # the state of batch norm
@@ -187,6 +188,10 @@ def begin(
 ) -> Start:
     """Return the pretrained network, with a new head where `classes` are given."""
     network = expect_recipe(where, recipe).network
+    if isinstance(network, Made) and network.maker in (freeze, inference):
+        expected = "one whose network is not frozen"
+        advice = "give the recipe that the frozen one was made of"
+        raise ConfigError(f"{where} recipe", expected, "a frozen network", advice)
     given = expect_plain(where, network, weights)
     started = pretrained(network, given.params, given.state)
     if classes is None and head is None and not needs_head:
@@ -258,6 +263,10 @@ def _with_blocks(
     fixed: list[str] = []
     if fixed_norms != "none":
         norms = _batch_norms(start.weights)
+        if not norms:
+            expected = "none for a network without batch norm"
+            advice = "leave it out"
+            raise ConfigError(f"{where} fixed_norms", expected, fixed_norms, advice)
         fixed = [path for path in norms if not any(is_below(path, other) for other in frozen)]
     if fixed:
         params, statistics = fixed_norms != "statistics", fixed_norms != "params"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fnn import lab, nn
+from fnn import data, lab, nn, optim, train, transfer
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
+from fnn.types import Weights
 
 SHAPE = (32, 32, 3)
 NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -80,6 +81,31 @@ def test_weights_of_a_resnet_are_loaded(random_weights, tensors, load):
     assert jax.tree.structure(got) == jax.tree.structure(random_weights)
     jax.tree.map(np.testing.assert_array_equal, got, random_weights)
     assert len(tensors) == 20 * 6 + 2  # 20 convolutions, each with a batch norm of 5, and the head
+
+
+def test_loaded_weights_are_transferred_with_their_preprocessing(resnet, tensors, load):
+    # Variances are positive, and kernels small enough for finite outputs.
+    own = {name: abs(one) if name.endswith("running_var") else one for name, one in tensors.items()}
+    weights = Weights(*load({name: one / np.float32(2) for name, one in own.items()}))
+    means, deviations = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    recipe = train.recipe(resnet, optim.sgd(0.1), prepare=data.normalize(means, deviations))
+    images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    features = transfer.features(recipe, weights, images)
+    assert features.shape == (3, 32)
+    head = weights.params["head"]
+    logits = features @ head["kernel"] + head["bias"][None]
+    np.testing.assert_allclose(logits, train.predict(recipe, weights, images), rtol=1e-4)
+    plain = transfer.features(resnet, weights, images)
+    prepared = transfer.features(resnet, weights, data.normalize(means, deviations)(images))
+    np.testing.assert_allclose(prepared, features, rtol=1e-4)
+    assert not np.allclose(plain, features, rtol=1e-2)
+    tuned = transfer.head_only(recipe, weights, classes=3)
+    params = train.start(jax.random.key(0), tuned, SHAPE).params
+    assert {name: leaf.shape for name, leaf in params["head"].items()} == {
+        "kernel": (32, 3),
+        "bias": (3,),
+    }
+    assert list(params) == ["head"]
 
 
 # For each layout of a ViT: the names outside of blocks, the prefix of a block, and those inside.

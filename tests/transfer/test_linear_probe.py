@@ -79,6 +79,19 @@ def test_validation_examples_choose_the_penalty(x64):
     assert probe.path.losses.shape == (1, 2) and probe.l2 == 1e-3
 
 
+def test_a_probe_is_a_value_under_jit_and_vmap(x64, probe):
+    compiled = jax.jit(lambda x: transfer.linear_probe(x, LABELS, l2=L2))(X)
+    np.testing.assert_allclose(compiled.params["kernel"], probe.params["kernel"], atol=1e-8)
+    assert compiled.layer == probe.layer
+
+    def loss(l2):
+        return transfer.linear_probe(X, LABELS, l2=l2).loss
+
+    losses = jax.vmap(loss)(jnp.array([L2, 10 * L2]))
+    np.testing.assert_allclose(losses[0], probe.loss, rtol=1e-8)
+    assert losses[1] > losses[0]
+
+
 network = nn.chain(nn.dense(4), nn.relu(), head=nn.dense(7))
 
 

@@ -228,6 +228,17 @@ def test_wrong_arguments_raise_errors(weights):
         transfer.head_only(recipe, weights, classes=0)
     with pytest.raises(ConfigError, match="expected an optimizer"):
         transfer.head_only(train.recipe(network), weights)
+    frozen = transfer.head_only(recipe, weights)
+    with pytest.raises(
+        ConfigError, match="fine_tune recipe: expected one whose network is not frozen"
+    ):
+        transfer.fine_tune(frozen, weights)
+    flat = nn.chain(nn.flatten(), nn.dense(3))
+    given = Weights(*flat.init(jax.random.key(0), (5, 5, 1))[:2])
+    with pytest.raises(
+        ConfigError, match="fine_tune fixed_norms: expected none for a network without"
+    ):
+        transfer.fine_tune(recipe.replace(network=flat), given, fixed_norms="both")
     other = network.parts | {"conv_0": nn.conv(3)}
     with pytest.raises(TreeMismatchError, match="pretrained params batch_norm_1"):
         made = transfer.fine_tune(recipe.replace(network=nn.chain(**other)), weights)
