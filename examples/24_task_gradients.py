@@ -18,7 +18,7 @@ from fnn import augment, data, nn, objective, optim, search, train
 
 EPOCHS, BATCH, KEYS, TRIALS, DEGREES = 30, 64, 8, 16, 60.0
 LOSSES = {"digit": objective.cross_entropy, "turn": objective.squared_error}
-SHARED = "body/dense_3"  # the last layer that both tasks use
+LAYER = "body/dense_3"  # the last layer that both tasks use
 
 body = nn.chain(nn.flatten(), nn.dense(64), nn.relu(), nn.dense(64), nn.relu())
 heads = {"digit": nn.dense(10), "turn": nn.dense(1)}
@@ -90,26 +90,30 @@ def verdict(differences):
     return "tie" if abs(mean) <= 2 * error else "better" if mean < 0 else "worse"
 
 
+def methods(weight, steps):
+    """Options of the recipe for each method; the first is the baseline."""
+    shared = objective.pcgrad(("body",))
+    return {
+        f"weight {weight:.3g}": {"weights": {"turn": weight}},
+        "weight 1": {},
+        "uncertainty": {"model": learned, "learned": True},
+        "gradnorm": {"aggregator": objective.gradnorm(LAYER)},
+        "dwa": {"aggregator": objective.dwa(steps // EPOCHS)},
+        "pcgrad": {"aggregator": shared},
+        "pcgrad, weight": {"aggregator": shared, "weights": {"turn": weight}},
+        "mgda": {"aggregator": objective.mgda(("body",))},
+    }
+
+
 def main():
     digits = data.digits()
     examples = turned(jax.random.key(0), digits.train)
     test = turned(jax.random.key(3), digits.test)
     steps = train.num_steps(examples, epochs=EPOCHS, batch_size=BATCH)
     weight = best_weight(examples)
-    tuned = {"weights": {"turn": weight}}
-    methods = {
-        f"weight {weight:.3g}": tuned,
-        "weight 1": {},
-        "uncertainty": {"model": learned, "learned": True},
-        "gradnorm": {"aggregator": objective.gradnorm(SHARED)},
-        "dwa": {"aggregator": objective.dwa(steps // EPOCHS)},
-        "pcgrad": {"aggregator": objective.pcgrad(("body",))},
-        "pcgrad, weight": {"aggregator": objective.pcgrad(("body",)), **tuned},
-        "mgda": {"aggregator": objective.mgda(("body",))},
-    }
     print(f"test figures of {KEYS} keys: cost, accuracy, error of the angle in degrees")
     baseline = None
-    for name, options in methods.items():
+    for name, options in methods(weight, steps).items():
         figures = figures_of(recipe_of(steps, **options), examples, test)
         costs = figures["cost"]
         if baseline is None:

@@ -457,7 +457,7 @@ class StepRecord(NamedTuple):
         state: State of the network before the step.
         opt_state: State of the optimizer before the step.
         grads: Gradient of the loss + penalty by the parameters, times the loss scale if there is
-            one.
+            one. With an aggregator, its combination of the gradients of the tasks.
         new_params: Parameters after the step. These are computed also where the step is skipped.
         new_state: State of the network after the step.
         new_opt_state: State of the optimizer after the step.

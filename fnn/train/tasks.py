@@ -105,10 +105,10 @@ def one_hot_rows(values: jax.Array) -> list[jax.Array]:
 
 
 def refuse_objective(params: Params) -> Scalar:
-    """Raise ConfigError: no scalar has the gradient that an aggregator makes."""
+    """Raise ConfigError: no function of the parameters has the gradient of an aggregator."""
     raise ConfigError(
-        "recipe optimizer",
-        "one that needs no loss as a function of the parameters, with an aggregator",
-        "an optimizer such as sam or lbfgs",
-        "use another optimizer, or weights of multi_task instead of the aggregator",
+        "recipe loss",
+        "a loss without an aggregator, where an optimizer evaluates it at other parameters",
+        "a multi_task loss with one",
+        "use an optimizer other than sam and lbfgs, or weights instead of the aggregator",
     )

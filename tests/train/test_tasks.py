@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn import lab, nn, objective, optim, search, train
 from fnn.errors import ConfigError
+from fnn.train.measure import measure_examples, reduce_examples
 from fnn.types import Aggregator, Loss
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,17 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_of_the_heads(x64, key):
     labeled = np.arange(24) % 3 == 0
     losses = objective.cross_entropy(outputs["kind"][labeled], LABELS[labeled])
     np.testing.assert_allclose(measured["loss_kind"], losses.mean(), rtol=1e-12)
+
+
+def test_examples_of_weight_zero_do_not_count_in_any_figure(x64, key):
+    """As in the figures of a fold, which are those of its examples alone."""
+    recipe = recipe_of(None, MASKED)
+    before = train.start(key, recipe, (5,))
+    values = measure_examples(recipe, train.predict(recipe, before, X), PARTIAL)
+    counts = np.arange(24) < 10
+    got = reduce_examples(recipe, values, jnp.asarray(counts, float))
+    part = jax.tree.map(lambda leaf: leaf[counts], (X, PARTIAL))
+    chex.assert_trees_all_close(got, train.evaluate(recipe, before, part), rtol=1e-12)
 
 
 data = np.float32(X), {"kind": LABELS, "point": np.float32(POINTS)}
@@ -264,7 +276,7 @@ def test_weights_and_numbers_of_an_aggregator_are_searched():
         key, space, data, epochs=2, trials=3, score="valid_accuracy_kind", **options
     )
     leaves, _ = jax.tree.flatten(trials.best.recipe.loss)
-    weight, alpha, _ = map(float, leaves)
+    weight, alpha = map(float, leaves)
     assert 0.1 <= weight <= 10 and 0 <= alpha <= 2
 
 
@@ -291,6 +303,16 @@ def test_early_stopping_monitors_the_losses_of_heads_where_the_loss_is_negative(
     best = int(history.valid_loss_kind.argmin())
     assert int(result.train_state.step) == 3 * (best + 1)
     assert history.valid_loss[-1] < 0 <= history.valid_loss_point.min()
+
+
+def test_early_stopping_restores_the_memory_of_the_best_epoch(key):
+    recipe = recipe_of(AGGREGATORS["gradnorm"], optimizer=optim.momentum(1.0))
+    stopping = train.early_stopping(2)
+    stopped = train.run(key, recipe.replace(early_stopping=stopping), data, epochs=20, **options)
+    best = int(stopped.train_state.step) // 3
+    assert best < len(stopped.history.valid_loss) < 20
+    wanted = train.run(jax.random.clone(key), recipe, data, epochs=best, **options)
+    chex.assert_trees_all_close(stopped.train_state[:4], wanted.train_state[:4], rtol=1e-6)
 
 
 # Wrong recipes.
@@ -329,5 +351,5 @@ def test_a_loss_without_heads_raises(case):
 def test_an_optimizer_that_evaluates_the_loss_raises(optimizer, key):
     recipe = recipe_of(objective.pcgrad(), optimizer=optimizer)
     before = train.start(key, recipe, (5,))
-    with pytest.raises(ConfigError, match="recipe optimizer: expected one that needs no loss"):
+    with pytest.raises(ConfigError, match="recipe loss: expected a loss without an aggregator"):
         train.step(recipe, before, data)
