@@ -92,6 +92,7 @@ class Batch(NamedTuple):
 
 
 def run_trials(
+    name: str,
     key: RandomKey,
     space: Space,
     drawn: Sequence[tuple[Recipe, dict[str, Any]]],
@@ -105,6 +106,7 @@ def run_trials(
     """Train the recipes of trials, and collect the results.
 
     Args:
+        name: Of the function.
         key: The key of the search.
         space: The space.
         drawn: The recipe and the hyperparameters of each trial.
@@ -147,7 +149,7 @@ def run_trials(
         columns,
     )
     if settings.monitor is not None:
-        search = describe("random", key, space, drawn, task, score) | kept_options(settings)
+        search = describe(name, key, space, drawn, task, score) | kept_options(settings)
         saved = settings.monitor.begin(search, len(recipes), "trial")
         if saved is not None:
             _restore(collected, saved, recipes, task)
@@ -273,16 +275,19 @@ def train_lanes(
         recipes: Of the trials.
         train_states: Stacked.
         epochs: Number of further epochs.
-        monitor: Asked before each epoch; or None.
+        monitor: Asked after some epochs; or None.
     """
     if monitor is None:
         return lanes.advance(recipes, train_states, epochs)
     parts = []
-    for _ in range(epochs):
-        if monitor.is_stopped():
+    left = epochs
+    while left:
+        length = min(monitor.allowance(), left)
+        if not length:
             return None
-        train_states, figures = lanes.advance(recipes, train_states, 1)
+        train_states, figures = lanes.advance(recipes, train_states, length)
         parts.append(figures)
+        left -= length
     return train_states, {name: np.concatenate([one[name] for one in parts], 1) for name in figures}
 
 

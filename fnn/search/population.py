@@ -202,7 +202,7 @@ def population(
         carry, records = _restore(programs, start, saved)
     for index in range(len(records), rounds):
         # There is no result before the first round.
-        if monitor is not None and monitor.is_stopped() and records:
+        if monitor is not None and not monitor.allowance() and records:
             break
         part = jax.tree.map(lambda leaf, index=index: leaf[index], moves)
         carry, record = programs.run(carry, start, index == 0, part, count)

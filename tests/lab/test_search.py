@@ -150,6 +150,11 @@ def test_another_search_is_refused(tmp_path):
         )
     with pytest.raises(ConfigError, match=r"search epochs: .* got 3"):
         run(checkpoints=tmp_path, resume=True, epochs=3)
+    with pytest.raises(ConfigError, match=r"search trials: .* got 4"):
+        run(checkpoints=tmp_path, resume=True, trials=4)
+    with pytest.raises(ConfigError, match=r"search function: .*'random', got 'halving'"):
+        options = {**RUN, "epochs": 3, "checkpoints": tmp_path, "resume": True}
+        lab.search(search.halving, KEY, SPACE, DATA, **options)
     with pytest.raises(ConfigError, match=r"give resume=True"):
         run(checkpoints=tmp_path)
 
