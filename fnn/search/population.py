@@ -17,7 +17,8 @@ from fnn import checks
 from fnn.data import digest
 from fnn.errors import ConfigError
 from fnn.search.columns import hyperparameter_columns, positions
-from fnn.search.execution import describe, expect_finite_score, seed_key
+from fnn.search.description import describe
+from fnn.search.execution import expect_finite_score, seed_key
 from fnn.search.lanes import Lanes
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.moves import Encoding, Moves, draw_moves, encode_space

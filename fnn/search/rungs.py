@@ -12,13 +12,8 @@ import numpy as np
 
 from fnn.search.brackets import Bracket, Stage, plan_stages, survivors
 from fnn.search.columns import hyperparameter_columns
-from fnn.search.execution import (
-    describe,
-    expect_finite_score,
-    group_by_structure,
-    kept_options,
-    numbers_of,
-)
+from fnn.search.description import describe, kept_options, numbers_of
+from fnn.search.execution import expect_finite_score, group_by_structure
 from fnn.search.halving_trials import HalvingTrials, rank_trials
 from fnn.search.lanes import prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
