@@ -21,6 +21,7 @@ def describe(
     name: str,
     key: RandomKey,
     space: Space,
+    recipe: Recipe,
     drawn: Sequence[tuple[Recipe, dict[str, Any]]],
     task: Task,
     score: Score,
@@ -31,6 +32,7 @@ def describe(
         name: Of the function.
         key: The key of the search.
         space: The space.
+        recipe: One of its recipes, since the text of a space has no code of functions.
         drawn: The recipe and the hyperparameters of each trial.
         task: The data and the length of the runs.
         score: The figure by which trials are compared.
@@ -40,6 +42,7 @@ def describe(
     return {
         "function": name,
         "space": repr(space),
+        "recipe": repr(recipe),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "trials": len(drawn),
         "points": digest(points),

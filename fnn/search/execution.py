@@ -149,7 +149,7 @@ def run_trials(
         columns,
     )
     if settings.monitor is not None:
-        search = describe(name, key, space, drawn, task, score) | kept_options(settings)
+        search = describe(name, key, space, firsts[0], drawn, task, score) | kept_options(settings)
         saved = settings.monitor.begin(search, len(recipes), "trial")
         if saved is not None:
             _restore(collected, saved, recipes, task)

@@ -266,7 +266,8 @@ def _describe(
     key: RandomKey, space: Space, problem: Problem, start: np.ndarray, moves: Moves
 ) -> dict[str, Any]:
     """Return the description of a search, by which saved results of another one are recognized."""
-    search = describe("population", key, space, [], problem.task, problem.score)
+    recipe = problem.encoding.recipe
+    search = describe("population", key, space, recipe, [], problem.task, problem.score)
     rounds, members = moves.parent.shape
     own = {"interval": search.pop("epochs"), "members": members, "rounds": rounds}
     return search | own | {"trials": members, "points": digest((start, moves))}

@@ -61,7 +61,8 @@ def run_brackets(
     saved = None
     if monitor is not None:
         name = "halving" if len(plan) == 1 else "hyperband"
-        search = describe(name, key, space, drawn, task, score) | kept_options(settings)
+        search = describe(name, key, space, firsts[0], drawn, task, score)
+        search |= kept_options(settings)
         search["plan"] = [list(map(list, bracket.rungs)) for bracket in plan]
         saved = monitor.begin(search, sum(one.trials * one.epochs for one in stages), "epoch")
     # One pool for each structure, since lanes share a program.

@@ -159,6 +159,20 @@ def test_another_search_is_refused(tmp_path):
         run(checkpoints=tmp_path)
 
 
+def test_a_space_whose_function_has_changed_is_refused(tmp_path):
+    def searched(units):
+        network = nn.chain(nn.dense(units), nn.tanh(), nn.dense(2))
+        space = search.space(
+            lambda rate: train.recipe(network, optim.sgd(rate)), rate=search.uniform(0.1, 1)
+        )
+        options = RUN | {"checkpoints": tmp_path, "resume": True, "show": False}
+        return lab.search(search.random, KEY, space, DATA, **options)
+
+    searched(3)
+    with pytest.raises(ConfigError, match=r"search recipe: expected that of the saved search"):
+        searched(4)
+
+
 def test_each_trial_is_logged(tmp_path):
     trials = run(log=lab.jsonl_log(tmp_path / "log.jsonl"))
     rows = lab.read_log(tmp_path / "log.jsonl")
