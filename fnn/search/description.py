@@ -1,5 +1,6 @@
 """The parts that searches which can be saved have in common: their description and shapes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,8 +42,8 @@ def describe(
     points = {path: positions(space.distributions[path], columns[path]) for path in columns}
     return {
         "function": name,
-        "space": repr(space),
-        "recipe": repr(recipe),
+        "space": _without_addresses(repr(space)),
+        "recipe": _without_addresses(repr(recipe)),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "trials": len(drawn),
         "points": digest(points),
@@ -52,6 +53,11 @@ def describe(
         "data": digest(task.data),
         "valid": None if task.valid is None else digest(task.valid),
     }
+
+
+def _without_addresses(text: str) -> str:
+    """Return a text without addresses of objects, which differ between processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def kept_options(settings: Settings) -> dict[str, Any]:

@@ -173,6 +173,18 @@ def test_a_space_whose_function_has_changed_is_refused(tmp_path):
         searched(4)
 
 
+def test_objects_of_other_processes_are_the_same_search(tmp_path):
+    class Scale:
+        def __call__(self, x):
+            return 2 * x
+
+    # Each has an address in its text.
+    for prepare in (Scale(), Scale()):
+        space = SPACE.replace(prepare=prepare)
+        options = RUN | {"checkpoints": tmp_path, "resume": True, "show": False}
+        lab.search(search.random, KEY, space, DATA, **options)
+
+
 def test_each_trial_is_logged(tmp_path):
     trials = run(log=lab.jsonl_log(tmp_path / "log.jsonl"))
     rows = lab.read_log(tmp_path / "log.jsonl")
