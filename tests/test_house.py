@@ -199,6 +199,7 @@ ALSO_TESTED_BY = {
     "search/execution.py": ["test_random.py"],
     "search/monitor.py": ["test_random.py"],
     "search/options.py": ["test_random.py"],
+    "search/description.py": ["test_random.py"],
     "search/evaluation.py": ["test_trials.py"],
     "search/halving_trials.py": ["test_hyperband.py"],
     "search/rungs.py": ["test_hyperband.py"],

@@ -25,6 +25,7 @@ from fnn.search.trials import Trials
 from fnn.train.callback import Callback
 
 SAVE_SHARE = 0.01  # of the time, spent on checkpoints
+PATIENCE = 0.2  # seconds between questions whether a signal has come, where epochs are shorter
 
 # The functions that have a monitor.
 FUNCTIONS = (random, grid, halving, hyperband, population)
@@ -58,7 +59,8 @@ def search(
         function: `search.random`, `grid`, `halving`, `hyperband` or `population`.
         arguments: Its positional arguments: key, space and data.
         checkpoints: A directory, in which the results so far are saved.
-        resume: Whether to continue the search that was saved there, if there is one.
+        resume: Whether to continue the search that was saved there, if there is one, with its
+            number of lanes.
         log: A log such as `lab.jsonl_log(path)`. It gets each trial: its number, its score and its
             numeric hyperparameters by path. Where trials are trained in parts, it gets them after
             each part, with the number of epochs or the round.
@@ -114,6 +116,8 @@ class _Monitor:
         self._search: dict[str, Any] = {}
         self._display: Display | None = None
         self._is_training = False
+        self._allowed = 1  # epochs
+        self._asked = 0.0  # time
         self._is_begun = False  # the log
         self._open = ExitStack()
         # The rows of the log. They are saved too, since a crash can lose those of a file.
@@ -131,14 +135,19 @@ class _Monitor:
         )
         return saved
 
-    def is_stopped(self) -> bool:
-        """Return whether a signal has come."""
-        # Called before each epoch.
+    def allowance(self) -> int:
+        """Return 0 if a signal has come, else a number of epochs that take PATIENCE."""
+        now = time.monotonic()
         if self._display is not None and not self._is_training:
             self._is_training = True
             # The programs are compiled now.
             self._display.start()
-        return bool(self._request.number)
+        else:
+            # Each question takes time.
+            seconds = max(now - self._asked, 1e-6) / self._allowed
+            self._allowed = int(np.clip(PATIENCE / seconds, 1, 2 * self._allowed))
+        self._asked = now
+        return 0 if self._request.number else self._allowed
 
     def report(self, report: Report) -> None:
         """Save, log and show the results after some units of work."""

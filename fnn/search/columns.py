@@ -11,6 +11,7 @@ from fnn.search.space import Space
 from fnn.values import shown
 from fnn.values.show import Shown
 
+NO_VALUE = "-"  # label of a hyperparameter of an option that was not chosen
 MAX_LABEL = 60  # columns of the label of an option
 
 
@@ -85,7 +86,7 @@ def value_label(distribution: Distribution, value: Any) -> str:
     """
     options = distribution.options
     if value is None and (options is None or None not in options):
-        return "-"
+        return NO_VALUE
     if options is None or distribution.is_number:
         return f"{value:.4g}"
     return option_labels(options)[_index(options, value)]

@@ -1,15 +1,15 @@
 """Execution of a search: its trials in batches, the results collected, with a monitor between."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
 
-from fnn.data import digest
 from fnn.errors import NonFiniteError
-from fnn.search.columns import hyperparameter_columns, positions
+from fnn.search.columns import hyperparameter_columns
+from fnn.search.description import describe, kept_options, numbers_of, state_shapes
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.options import Options, Settings, expect_settings
@@ -17,7 +17,7 @@ from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.search.trials import Trials
 from fnn.train.recipe import Recipe
-from fnn.train.step import start_on_data, steps_per_epoch
+from fnn.train.step import steps_per_epoch
 from fnn.types import Data, RandomKey, TrainState
 
 RUNS = 1  # use of the key of a search; see POINTS in random.py
@@ -92,6 +92,7 @@ class Batch(NamedTuple):
 
 
 def run_trials(
+    name: str,
     key: RandomKey,
     space: Space,
     drawn: Sequence[tuple[Recipe, dict[str, Any]]],
@@ -105,6 +106,7 @@ def run_trials(
     """Train the recipes of trials, and collect the results.
 
     Args:
+        name: Of the function.
         key: The key of the search.
         space: The space.
         drawn: The recipe and the hyperparameters of each trial.
@@ -147,7 +149,7 @@ def run_trials(
         columns,
     )
     if settings.monitor is not None:
-        search = describe("random", key, space, drawn, task, score) | kept_options(settings)
+        search = describe(name, key, space, firsts[0], drawn, task, score) | kept_options(settings)
         saved = settings.monitor.begin(search, len(recipes), "trial")
         if saved is not None:
             _restore(collected, saved, recipes, task)
@@ -273,16 +275,19 @@ def train_lanes(
         recipes: Of the trials.
         train_states: Stacked.
         epochs: Number of further epochs.
-        monitor: Asked before each epoch; or None.
+        monitor: Asked after some epochs; or None.
     """
     if monitor is None:
         return lanes.advance(recipes, train_states, epochs)
     parts = []
-    for _ in range(epochs):
-        if monitor.is_stopped():
+    left = epochs
+    while left:
+        length = min(monitor.allowance(), left)
+        if not length:
             return None
-        train_states, figures = lanes.advance(recipes, train_states, 1)
+        train_states, figures = lanes.advance(recipes, train_states, length)
         parts.append(figures)
+        left -= length
     return train_states, {name: np.concatenate([one[name] for one in parts], 1) for name in figures}
 
 
@@ -317,45 +322,6 @@ def _collect(
     collected.kept = kept
 
 
-def describe(
-    name: str,
-    key: RandomKey,
-    space: Space,
-    drawn: Sequence[tuple[Recipe, dict[str, Any]]],
-    task: Task,
-    score: Score,
-) -> dict[str, Any]:
-    """Return the description of a search, by which saved results of another one are recognized.
-
-    Args:
-        name: Of the function.
-        key: The key of the search.
-        space: The space.
-        drawn: The recipe and the hyperparameters of each trial.
-        task: The data and the length of the runs.
-        score: The figure by which trials are compared.
-    """
-    columns = hyperparameter_columns(space, [values for _, values in drawn])
-    points = {path: positions(space.distributions[path], columns[path]) for path in columns}
-    return {
-        "function": name,
-        "space": repr(space),
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "trials": len(drawn),
-        "points": digest(points),
-        "epochs": task.epochs,
-        "batch_size": task.batch_size,
-        "score": score.name,
-        "data": digest(task.data),
-        "valid": None if task.valid is None else digest(task.valid),
-    }
-
-
-def kept_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of a search that its saved results depend on, as JSON values."""
-    return {"seeds": settings.seeds, "keep": settings.keep}
-
-
 def _restore(
     collected: Collected,
     saved: Saved,
@@ -373,25 +339,6 @@ def _restore(
     collected.scores = tree["scores"]
     collected.histories = tree["histories"]
     collected.kept = {int(index): tuple(states) for index, states in tree["kept"].items()}
-
-
-def state_shapes(recipe: Recipe, task: Task) -> TrainState:
-    """Return the shapes and dtypes of the train state of a trial.
-
-    Args:
-        recipe: Its recipe.
-        task: The data.
-    """
-
-    def start(key: RandomKey) -> TrainState:
-        return start_on_data(recipe, key, task.data)
-
-    return jax.eval_shape(start, jax.random.key(0))
-
-
-def numbers_of(columns: Mapping[str, np.ndarray], trials: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the numeric hyperparameters of some trials by path, for a log."""
-    return {path: column[trials] for path, column in columns.items() if column.dtype != object}
 
 
 def seed_key(key: RandomKey, seed: int) -> RandomKey:

@@ -52,23 +52,11 @@ class Monitor(Protocol):
             unit: Name of a unit of work, such as trial.
         """
 
-    def is_stopped(self) -> bool:
-        """Return whether the search must end now, without the work that is not reported yet."""
+    def allowance(self) -> int:
+        """Return the number of epochs to train before the next question.
+
+        0 ends the search now, without the work that is not reported yet.
+        """
 
     def report(self, report: Report) -> None:
         """Receive the results after some units of work."""
-
-
-class NoMonitor:
-    """The monitor of a search that is called without one."""
-
-    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
-        """Return None: nothing is saved."""
-        return None
-
-    def is_stopped(self) -> bool:
-        """Return False."""
-        return False
-
-    def report(self, report: Report) -> None:
-        """Do nothing."""

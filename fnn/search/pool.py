@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from fnn.search.brackets import Stage
-from fnn.search.execution import seed_key, state_shapes, train_lanes
+from fnn.search.description import state_shapes
+from fnn.search.execution import seed_key, train_lanes
 from fnn.search.lanes import Lanes, Task
 from fnn.search.monitor import Monitor
 from fnn.search.options import Settings

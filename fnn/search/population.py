@@ -17,7 +17,8 @@ from fnn import checks
 from fnn.data import digest
 from fnn.errors import ConfigError
 from fnn.search.columns import hyperparameter_columns, positions
-from fnn.search.execution import describe, expect_finite_score, seed_key
+from fnn.search.description import describe
+from fnn.search.execution import expect_finite_score, seed_key
 from fnn.search.lanes import Lanes
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.moves import Encoding, Moves, draw_moves, encode_space
@@ -202,7 +203,7 @@ def population(
         carry, records = _restore(programs, start, saved)
     for index in range(len(records), rounds):
         # There is no result before the first round.
-        if monitor is not None and monitor.is_stopped() and records:
+        if monitor is not None and not monitor.allowance() and records:
             break
         part = jax.tree.map(lambda leaf, index=index: leaf[index], moves)
         carry, record = programs.run(carry, start, index == 0, part, count)
@@ -265,7 +266,8 @@ def _describe(
     key: RandomKey, space: Space, problem: Problem, start: np.ndarray, moves: Moves
 ) -> dict[str, Any]:
     """Return the description of a search, by which saved results of another one are recognized."""
-    search = describe("population", key, space, [], problem.task, problem.score)
+    recipe = problem.encoding.recipe
+    search = describe("population", key, space, recipe, [], problem.task, problem.score)
     rounds, members = moves.parent.shape
     own = {"interval": search.pop("epochs"), "members": members, "rounds": rounds}
     return search | own | {"trials": members, "points": digest((start, moves))}

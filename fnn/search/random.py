@@ -67,7 +67,15 @@ def random(
     checks.whole("trials", trials)
     drawn = draw_trials(key, found, trials, expect_settings(options).sampler)
     return run_trials(
-        key, found, drawn, data, epochs=epochs, batch_size=batch_size, valid=valid, **options
+        "random",
+        key,
+        found,
+        drawn,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+        valid=valid,
+        **options,
     )
 
 
@@ -142,5 +150,13 @@ def grid(
         if not any(recipe == other for other, _ in drawn):
             drawn.append((recipe, values))
     return run_trials(
-        key, found, drawn, data, epochs=epochs, batch_size=batch_size, valid=valid, **options
+        "grid",
+        key,
+        found,
+        drawn,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+        valid=valid,
+        **options,
     )

@@ -12,13 +12,8 @@ import numpy as np
 
 from fnn.search.brackets import Bracket, Stage, plan_stages, survivors
 from fnn.search.columns import hyperparameter_columns
-from fnn.search.execution import (
-    describe,
-    expect_finite_score,
-    group_by_structure,
-    kept_options,
-    numbers_of,
-)
+from fnn.search.description import describe, kept_options, numbers_of
+from fnn.search.execution import expect_finite_score, group_by_structure
 from fnn.search.halving_trials import HalvingTrials, rank_trials
 from fnn.search.lanes import prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
@@ -65,7 +60,9 @@ def run_brackets(
     monitor = settings.monitor
     saved = None
     if monitor is not None:
-        search = describe("hyperband", key, space, drawn, task, score) | kept_options(settings)
+        name = "halving" if len(plan) == 1 else "hyperband"
+        search = describe(name, key, space, firsts[0], drawn, task, score)
+        search |= kept_options(settings)
         search["plan"] = [list(map(list, bracket.rungs)) for bracket in plan]
         saved = monitor.begin(search, sum(one.trials * one.epochs for one in stages), "epoch")
     # One pool for each structure, since lanes share a program.

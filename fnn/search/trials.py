@@ -9,7 +9,7 @@ import numpy as np
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search import statistics
-from fnn.search.columns import labeled, option_labels, positions, value_label
+from fnn.search.columns import NO_VALUE, labeled, option_labels, positions, value_label
 from fnn.search.evaluation import Evaluation, evaluate_kept
 from fnn.search.score import Score
 from fnn.search.space import Space
@@ -379,7 +379,9 @@ class Trials:
     def __repr__(self) -> str:
         best = self.best
         labels = self._labels(best.hyperparameters)
-        values = ", ".join(f"{path}={text}" for path, text in labels.items())
+        # Without those of options that were not chosen.
+        used = {path: text for path, text in labels.items() if text != NO_VALUE}
+        values = ", ".join(f"{path}={text}" for path, text in used.items())
         return f"{self._counts()}; best {self.figure.name} {best.score:.4g} by {values}"
 
 

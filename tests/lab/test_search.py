@@ -150,8 +150,39 @@ def test_another_search_is_refused(tmp_path):
         )
     with pytest.raises(ConfigError, match=r"search epochs: .* got 3"):
         run(checkpoints=tmp_path, resume=True, epochs=3)
+    with pytest.raises(ConfigError, match=r"search trials: .* got 4"):
+        run(checkpoints=tmp_path, resume=True, trials=4)
+    with pytest.raises(ConfigError, match=r"search function: .*'random', got 'halving'"):
+        options = {**RUN, "epochs": 3, "checkpoints": tmp_path, "resume": True}
+        lab.search(search.halving, KEY, SPACE, DATA, **options)
     with pytest.raises(ConfigError, match=r"give resume=True"):
         run(checkpoints=tmp_path)
+
+
+def test_a_space_whose_function_has_changed_is_refused(tmp_path):
+    def searched(units):
+        network = nn.chain(nn.dense(units), nn.tanh(), nn.dense(2))
+        space = search.space(
+            lambda rate: train.recipe(network, optim.sgd(rate)), rate=search.uniform(0.1, 1)
+        )
+        options = RUN | {"checkpoints": tmp_path, "resume": True, "show": False}
+        return lab.search(search.random, KEY, space, DATA, **options)
+
+    searched(3)
+    with pytest.raises(ConfigError, match=r"search recipe: expected that of the saved search"):
+        searched(4)
+
+
+def test_objects_of_other_processes_are_the_same_search(tmp_path):
+    class Scale:
+        def __call__(self, x):
+            return 2 * x
+
+    # Each has an address in its text.
+    for prepare in (Scale(), Scale()):
+        space = SPACE.replace(prepare=prepare)
+        options = RUN | {"checkpoints": tmp_path, "resume": True, "show": False}
+        lab.search(search.random, KEY, space, DATA, **options)
 
 
 def test_each_trial_is_logged(tmp_path):
