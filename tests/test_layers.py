@@ -1,6 +1,7 @@
 """Laws over every layer: dtypes, memory, export, empty, constant and extreme batches."""
 
 import domains
+import gradient_checks
 import jax
 import jax.numpy as jnp
 import makers
@@ -52,27 +53,8 @@ def standard_promotion():
 def test_gradients_under_cast_are_near_those_of_float32(maker, monkeypatch):
     """By every param whose gradient is not a hundredth of the largest: within 2 % of its norm."""
     monkeypatch.setattr(domains, "BATCH", EXAMPLES)
-    layer, params, state, x = example(maker)
-    if not jax.tree.leaves(params):
-        return
-
-    def gradients(params):
-        def loss(params, layer):
-            y, _ = apply(layer, params, state, x)
-            total = 0.0
-            for leaf in jax.tree.leaves(y):
-                weights = jax.random.uniform(jax.random.key(2), leaf.shape, minval=0.5, maxval=1.5)
-                total += (leaf * weights).sum() / EXAMPLES
-            return total
-
-        return [jax.grad(loss)(params, own) for own in (layer, nn.cast(layer))]
-
-    wanted, got = (trees.named_leaves(grads) for grads in jax.jit(gradients)(params))
-    norms = {path: np.linalg.norm(leaf) for path, leaf in wanted.items()}
-    for path, norm in norms.items():
-        if norm > 1e-2 * max(norms.values()):
-            error = np.linalg.norm(got[path] - wanted[path])
-            assert error < 0.02 * norm, f"{path}: {error / norm:.3f}"
+    for path, error in gradient_checks.cast_errors(maker).items():
+        assert error < 0.02, path
 
 
 @over_layers
