@@ -355,6 +355,9 @@ def _solve_temperature(margins: Array) -> Scalar:
 def _expect_solution(where: str, margins: Array) -> None:
     """Raise ConfigError if the loss has no minimum at a finite T > 0."""
     n = len(margins)
+    if not bool(margins.any()):
+        advice = "check the network that returned them"
+        raise ConfigError(f"{where} logits", "logits that differ", "equal ones", advice)
     if not bool((margins.max(-1) > 0).any()):
         raise ConfigError(
             f"{where} logits",

@@ -57,7 +57,8 @@ def read_logits(
 def _expect_no_probabilities(where: str, z: jax.Array) -> None:
     """Raise DTypeError if all rows are distributions: the softmax of probabilities is nearly flat.
 
-    Logits whose rows all lie in [0, 1] and sum to 1 do not occur in practice.
+    Logits whose rows all lie in [0, 1] and sum to 1 do not occur in practice. Those of one output
+    have no sum that would show it.
     """
     if checks.is_concrete(z) and bool(_all_distributions(z)):
         raise DTypeError(

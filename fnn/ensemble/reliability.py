@@ -11,7 +11,7 @@ from jax import Array
 from fnn import checks
 from fnn.ensemble.logits import read_examples
 from fnn.objective.metrics.bins import BINNINGS, bin_indices, bin_sums
-from fnn.objective.metrics.labels import UNKNOWN, Classes
+from fnn.objective.metrics.labels import UNKNOWN, Classes, predict_class
 from fnn.types import Labels, Logits, PerExample, Scalar
 
 
@@ -292,7 +292,7 @@ def _read(
 
 
 def _confidences(z: Array, truth: Array) -> Confident:
-    predicted = z.argmax(-1)
+    predicted = predict_class(z)
     log_p = jax.nn.log_softmax(z)
     is_predicted = jax.nn.one_hot(predicted, z.shape[-1], dtype=bool)
     # 1 - p would be 0 for a confidence near 1.

@@ -159,7 +159,10 @@ def log_mean_exp(log_p: Array) -> Array:
     largest = log_p.max(0, keepdims=True)
     safe = jnp.where(jnp.isneginf(largest), 0, largest)
     # The mean of exp, not its sum less log n: equal members have their own value exactly.
-    return jnp.log(jnp.exp(log_p - safe).mean(0)) + safe[0]
+    mean = jnp.exp(log_p - safe).mean(0)
+    # The logarithm of 0 would make the gradient NaN.
+    is_zero = mean == 0
+    return jnp.where(is_zero, -jnp.inf, jnp.log(jnp.where(is_zero, 1, mean)) + safe[0])
 
 
 def _predictions(where: str, values: Any) -> Array:

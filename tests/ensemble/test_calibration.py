@@ -149,6 +149,11 @@ ERRORS = {
         ConfigError,
         "fit_temperature logits: expected at least one example .* got 300 of 300 right",
     ),
+    "constant": (
+        lambda: ensemble.fit_temperature(jnp.ones((300, 4)), LABELS),
+        ConfigError,
+        "fit_temperature logits: expected logits that differ, got equal ones",
+    ),
     "separable vector": (
         lambda: ensemble.fit_vector_scaling(RIGHT, LABELS),
         ConfigError,

@@ -92,6 +92,14 @@ def test_the_log_likelihood_is_the_sum_of_its_parts():
     assert abs(ensemble.nll_decomposition(sure, jnp.array([0, 1])).score - 20) < 1e-4
 
 
+@pytest.mark.usefixtures("x64")
+def test_the_table_of_float64_is_float64():
+    table = ensemble.reliability(np.float64(LOGITS), LABELS)
+    assert table.confidence.dtype == jnp.float64
+    wanted = objective.calibration_error()(np.float64(LOGITS), LABELS)
+    np.testing.assert_allclose(table.expected_error, wanted, rtol=1e-12)
+
+
 ERRORS = {
     "bins": (
         lambda: ensemble.reliability(LOGITS, LABELS, bins=0),
