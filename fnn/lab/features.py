@@ -3,11 +3,12 @@
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
@@ -88,7 +89,9 @@ def save_features(
                 got = checks.describe_tree(found)
                 advice = "choose a layer with one output"
                 raise ShapeError("save_features layer", "one array", got, advice)
-            opened[0].append("features", np.asarray(found))
+            # NumPy has no dtype for bfloat16.
+            dtype = np.dtype(np.float32) if found.dtype == jnp.bfloat16 else found.dtype
+            opened[0].append("features", np.asarray(found, dtype))
             if targets is not None:
                 opened[1].append("targets", np.asarray(checks.one_array("targets", labels)))
         if cut is None:
@@ -131,8 +134,9 @@ class _ArrayFile:
     its length does not depend on this number.
     """
 
-    def __init__(self, descriptor: int):
+    def __init__(self, descriptor: int, path: Path):
         self._descriptor = descriptor
+        self._path = path
         self._first: np.ndarray | None = None
         self._examples = 0
 
@@ -140,20 +144,26 @@ class _ArrayFile:
         """Write an array (batch, ...)."""
         if self._first is None:
             self._first = array[:0]
-            write_all(self._descriptor, self._header())
+            self._write(self._header())
         first = self._first
         if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
             expected = f"batches of {first.dtype} (batch, {', '.join(map(str, first.shape[1:]))})"
             advice = "give all inputs one shape"
             raise ShapeError(f"save_features {name}", expected, checks.describe(array), advice)
-        write_all(self._descriptor, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self._examples += len(array)
+
+    def _write(self, chunk: Any) -> None:
+        # Only what is written here: an error of a loader is not one of this file.
+        with _errors_of(self._path):
+            write_all(self._descriptor, chunk)
 
     def finish(self) -> None:
         """Write the header, and flush all to the disk."""
-        if self._first is not None:
-            os.pwrite(self._descriptor, self._header(), 0)
-        os.fsync(self._descriptor)
+        with _errors_of(self._path):
+            if self._first is not None:
+                os.pwrite(self._descriptor, self._header(), 0)
+            os.fsync(self._descriptor)
 
     def _header(self) -> bytes:
         assert self._first is not None
@@ -169,18 +179,23 @@ def _array_file(path: Path) -> Iterator[_ArrayFile]:
     """Open a new file under another name, and give it its name if no error is raised."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with write_errors(f"features {path.name}", path.parent):
+    with _errors_of(path):
         descriptor = os.open(partial, flags, 0o666)
     try:
         try:
-            file = _ArrayFile(descriptor)
+            file = _ArrayFile(descriptor, path)
             yield file
             file.finish()
         finally:
             os.close(descriptor)
-        # Within one folder a rename is atomic.
-        partial.rename(path)
+        with _errors_of(path):
+            # Within one folder a rename is atomic.
+            partial.rename(path)
+            sync(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+
+
+def _errors_of(path: Path) -> AbstractContextManager[None]:
+    return write_errors(f"features {path.name}", path.parent)

@@ -1,8 +1,10 @@
 """Features on disk: equal to those in memory, written completely or not at all."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import full_disk
 
 from fnn import lab, nn, transfer
 from fnn.errors import ConfigError, NonFiniteError, ShapeError, WriteError
@@ -53,6 +55,24 @@ def test_an_error_within_a_stream_leaves_the_earlier_file(weights, tmp_path):
     with pytest.raises(NonFiniteError, match="inputs"):
         lab.save_features(path, network, weights, batches())
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_raises_and_leaves_the_earlier_file(weights, tmp_path):
+    path = tmp_path / "x.npy"
+    lab.save_features(path, network, weights, X[:2])
+    before = path.read_bytes()
+    with full_disk(200), pytest.raises(WriteError, match=r"features x\.npy in "):
+        lab.save_features(path, network, weights, X)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_features_in_half_precision_are_written_in_single(weights, tmp_path):
+    half = nn.cast(network, jnp.bfloat16)
+    found = lab.save_features(tmp_path / "x.npy", half, weights, X, layer="dense_0")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, transfer.features(network, weights, X, layer="dense_0"), atol=0.05
+    )
 
 
 def test_wrong_arguments_raise_errors(weights, tmp_path):
