@@ -177,7 +177,9 @@ def by_torch_func(trials: int, lanes: int = LANES) -> Program:
     # The models share the batch.
     gradients = vmap(grad(loss), (0, None, None), randomness="different")
 
-    def run(rates: Any) -> None:
+    losses = vmap(loss, (0, None, None), randomness="different")
+
+    def run(rates: Any) -> list[float]:
         params, _ = stack_module_state([make() for _ in range(len(rates))])
         params = {name: leaf.detach() for name, leaf in params.items()}
         # AdamW, whose rates differ between models.
@@ -196,6 +198,7 @@ def by_torch_func(trials: int, lanes: int = LANES) -> Program:
                     root = (second[name] / (1 - 0.999**step)).sqrt_().add_(1e-8)
                     leaf.mul_(1 - rate * 1e-3)
                     leaf.sub_(rate * first[name] / (1 - 0.9**step) / root)
+        return losses(params, x, y).tolist()
 
     all_rates = torch.from_numpy(np.geomspace(1e-4, 1e-1, trials).astype(np.float32))
     return lambda: [run(rates) for rates in all_rates.split(lanes)]

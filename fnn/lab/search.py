@@ -79,6 +79,9 @@ def search(
     if resume and checkpoints is None:
         advice = "give checkpoints=, the directory of the search"
         raise ConfigError("search resume", "checkpoints to resume from", None, advice)
+    if "monitor" in options:
+        advice = "leave it out; call the function without lab.search to give one of your own"
+        raise ConfigError("search monitor", "that of lab.search", "another one", advice)
     if not callable(function):
         advice = "give the function, as in lab.search(search.random, key, space, data, ...)"
         raise ConfigError("search function", "a search", checks.show(function), advice)

@@ -84,6 +84,7 @@ OTHERS = {
     # The last batch of the first stage, after which trials stop.
     "halving, end of a stage": (search.halving, {"epochs": 9, "trials": 9, "lanes": 3}, 3, 9),
     "halving, second stage": (search.halving, {"epochs": 9, "trials": 9, "lanes": 2}, 6, 13),
+    "halving, early stopping": (search.halving, {"epochs": 9, "trials": 9, "lanes": 2}, 6, 11),
     "hyperband": (search.hyperband, {"epochs": 9, "lanes": 4}, 7, 33),
     "population": (
         search.population, {"epochs": 4, "interval": 1, "members": 4, "lanes": 4}, 2, 2
@@ -95,18 +96,23 @@ OTHERS = {
 def test_other_searches_that_crashed_are_resumed_to_the_last_bit(name, tmp_path, monkeypatch):
     function, options, reports, step = OTHERS[name]
     options = {"batch_size": 10, "valid": RUN["valid"], "keep": 2, **options}
-    whole = function(KEY, SPACE, DATA, **options)
+    space = SPACE
+    if "early" in name:
+        # Of two structures, and with the weights of the best epoch in the train state.
+        network = nn.chain(nn.dense(search.choice(2, 3)), nn.tanh(), nn.dense(2))
+        space = SPACE.replace(network=network, early_stopping=train.early_stopping(1))
+    whole = function(KEY, space, DATA, **options)
     log = lab.jsonl_log(tmp_path / "log.jsonl")
     saved = {"checkpoints": tmp_path / "saved", "resume": True, "log": log, "show": False}
     with monkeypatch.context() as patch:
         crash_after(reports, patch)
         with pytest.raises(Crash):
-            lab.search(function, KEY, SPACE, DATA, **options, **saved)
+            lab.search(function, KEY, space, DATA, **options, **saved)
     assert lab.read(tmp_path / "saved").step == step
     # A crash can lose lines.
     lines = (tmp_path / "log.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "log.jsonl").write_text("".join(lines[:-1]))
-    resumed = lab.search(function, KEY, SPACE, DATA, **options, **saved)
+    resumed = lab.search(function, KEY, space, DATA, **options, **saved)
     same(resumed, whole)
     np.testing.assert_array_equal(resumed.epochs, whole.epochs)
     if name == "population":
@@ -116,7 +122,7 @@ def test_other_searches_that_crashed_are_resumed_to_the_last_bit(name, tmp_path,
         assert_log_of_parts(lab.read_log(tmp_path / "log.jsonl"), whole)
     with monkeypatch.context() as patch:
         crash_after(0, patch)
-        same(lab.search(function, KEY, SPACE, DATA, **options, **saved), whole)
+        same(lab.search(function, KEY, space, DATA, **options, **saved), whole)
 
 
 def assert_log_of_members(rows, whole):
@@ -243,6 +249,8 @@ def test_wrong_arguments_raise_an_error():
         lab.search(search.cross_validate, KEY, SPACE, DATA, epochs=3, batch_size=10)
     with pytest.raises(ConfigError, match="search function: expected a search, got 'random'"):
         lab.search("random", KEY, SPACE, DATA)
+    with pytest.raises(ConfigError, match=r"search monitor: .*leave it out"):
+        run(monitor=None)
     with pytest.raises(ConfigError, match="show"):
         run(show="yes")
 

@@ -25,6 +25,17 @@ def test_the_mean_of_the_best_of_n_is_unbiased():
         assert mean[n - 1] == pytest.approx(np.mean(subsets))
 
 
+def test_the_mean_of_the_best_of_n_is_that_of_all_subsets(draw):
+    # With equal costs and diverged trials.
+    costs = np.round(draw.normal(size=9), 1)
+    costs[[2, 5]] = np.inf
+    finite = np.where(np.isfinite(costs), costs, costs[np.isfinite(costs)].max())
+    mean = statistics.best_of_n(costs).mean
+    for n in range(1, 10):
+        subsets = [min(subset) for subset in itertools.combinations(finite, n)]
+        assert mean[n - 1] == pytest.approx(np.mean(subsets))
+
+
 def test_the_band_of_the_best_of_n_is_that_of_draws_with_replacement():
     found = statistics.best_of_n(SCORES, confidence=0.8)
     ascending = np.sort(SCORES)
