@@ -27,52 +27,9 @@ from fnn.lab.checkpoints.safetensors import (
     read_tensor,
     safetensors_for,
 )
+from fnn.lab.weight_names import LAYOUTS, OF_RESNET_D, UNSUPPORTED
 from fnn.types import Layer, Params, RandomKey, Shape, State
 
-# The names in a file of each path of a network. `*` is the leaf in torch's word; `{}` is the index
-# of a block whose arrays are stacked in fnn. Brackets name the part of an array that torch joins
-# along the outputs, as query, key and value.
-RESNET = {
-    r"stem/conv": "conv1.*",
-    r"stem/norm": "bn1.*",
-    r"stage_(\d)/block_(\d+)/sum/body/conv_(\d)": r"layer\1.\2.conv\3.*",
-    r"stage_(\d)/block_(\d+)/sum/body/norm_(\d)": r"layer\1.\2.bn\3.*",
-    r"stage_(\d)/block_(\d+)/sum/shortcut/conv": r"layer\1.\2.downsample.0.*",
-    r"stage_(\d)/block_(\d+)/sum/shortcut/norm": r"layer\1.\2.downsample.1.*",
-    r"head": "fc.*",
-}
-VIT_BLOCK = "encoder.layers.encoder_layer_{}"
-VIT = {
-    r"tokens/token/value": "class_token",
-    r"positions/table": "encoder.pos_embedding",
-    r"patches": "conv_proj.*",
-    r"blocks/body/attention_norm": f"{VIT_BLOCK}.ln_1.*",
-    r"blocks/body/attention/(query|key|value)": rf"{VIT_BLOCK}.self_attention.in_proj_*[\1]",
-    r"blocks/body/attention/output": f"{VIT_BLOCK}.self_attention.out_proj.*",
-    r"blocks/body/mlp_norm": f"{VIT_BLOCK}.ln_2.*",
-    r"blocks/body/mlp/up": f"{VIT_BLOCK}.mlp.0.*",
-    r"blocks/body/mlp/down": f"{VIT_BLOCK}.mlp.3.*",
-    r"norm": "encoder.ln.*",
-    r"head": "heads.head.*",
-}
-TIMM_VIT = {
-    r"tokens/token/value": "cls_token",
-    r"positions/table": "pos_embed",
-    r"patches": "patch_embed.proj.*",
-    r"blocks/body/attention_norm": "blocks.{}.norm1.*",
-    r"blocks/body/attention/(query|key|value)": r"blocks.{}.attn.qkv.*[\1]",
-    r"blocks/body/attention/output": "blocks.{}.attn.proj.*",
-    r"blocks/body/mlp_norm": "blocks.{}.norm2.*",
-    r"blocks/body/mlp/up": "blocks.{}.mlp.fc1.*",
-    r"blocks/body/mlp/down": "blocks.{}.mlp.fc2.*",
-    r"norm": "norm.*",
-    r"head": "head.*",
-}
-LAYOUTS = {
-    "torchvision's and timm's ResNet": RESNET,
-    "torchvision's ViT": VIT,
-    "timm's ViT": TIMM_VIT,
-}
 # fnn's names of leaves, and torch's.
 LEAVES = {
     "kernel": "weight",
@@ -88,16 +45,6 @@ COUNTER = "num_batches_tracked"
 PICKLED = (b"PK\x03\x04", b"\x80")
 # Path of the classifier in the networks, whose size differs from task to task.
 HEAD = "head/"
-# Parts of other models of the same families, by a pattern of the names of their tensors.
-UNSUPPORTED = {
-    r"(.*\.)?(dist_token|head_dist\.\w+)": "a distillation token",
-    r"(.*\.)?(reg_token|register_tokens)": "register tokens",
-    r".*\.ls[12]\.gamma": "layer scale",
-    r"(.*\.)?fc_norm\.\w+": "a mean over the patches",
-    r"(.*\.)?conv1\.\d\.\w+": "a stem of three convolutions, as of ResNet-D",
-    # Plain ones have a convolution, 0, and its norm, 1.
-    r".*\.downsample\.2\.\w+": "an average pool in its shortcuts, as of ResNet-D",
-}
 
 
 class Source(NamedTuple):
@@ -297,6 +244,13 @@ def _suggest_prefix(
 
 def _expect_supported(unused: set[str]) -> None:
     for name in sorted(unused):
+        if re.fullmatch(OF_RESNET_D, name):
+            raise TreeMismatchError(
+                f"load_weights {name}",
+                "a tensor of the network",
+                "one of the stem or a shortcut of ResNet-D",
+                'give nn.resnet(depth, classes, variant="D")',
+            )
         for pattern, part in UNSUPPORTED.items():
             if re.fullmatch(pattern, name):
                 raise TreeMismatchError(

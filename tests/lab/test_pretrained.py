@@ -29,8 +29,11 @@ def random_weights(resnet):
     return jax.tree.map(lambda leaf: draw.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
-def as_torch(params, state):
-    """The same arrays under the names, and in the layout, of torchvision's ResNet-18."""
+def as_torch(params, state, deep=False):
+    """The same arrays under the names, and in the layout, of torchvision's ResNet-18.
+
+    With `deep` they are those of timm's ResNet-18-D.
+    """
     tensors = {"fc.weight": params["head"]["kernel"].T, "fc.bias": params["head"]["bias"]}
 
     def enter(name, normalization, conv, params, state):
@@ -39,7 +42,12 @@ def as_torch(params, state):
         tensors.update({f"{normalization}.{theirs}": norm[ours] for ours, theirs in NORM.items()})
         tensors[f"{normalization}.num_batches_tracked"] = np.array(3)
 
-    enter("conv1", "bn1", "conv", params["stem"], state["stem"])
+    stem = [("conv1", "bn1", "conv")]
+    if deep:
+        stem = [("conv1.0", "conv1.1", "conv_1"), ("conv1.3", "conv1.4", "conv_2")]
+        stem.append(("conv1.6", "bn1", "conv_3"))
+    for names in stem:
+        enter(*names, params["stem"], state["stem"])
     for stage in range(1, 5):
         for block in range(2):
             params_of_block, state_of_block = (
@@ -51,8 +59,8 @@ def as_torch(params, state):
                 enter(*names, params_of_block["body"], state_of_block["body"])
             if "shortcut" in params_of_block:
                 enter(
-                    f"{begin}.downsample.0",
-                    f"{begin}.downsample.1",
+                    f"{begin}.downsample.{int(deep)}",
+                    f"{begin}.downsample.{int(deep) + 1}",
                     "conv",
                     params_of_block["shortcut"],
                     state_of_block["shortcut"],
@@ -106,6 +114,19 @@ def test_loaded_weights_are_transferred_with_their_preprocessing(resnet, tensors
         "bias": (3,),
     }
     assert list(params) == ["head"]
+
+
+def test_weights_of_a_resnet_d_are_loaded(load, tensors):
+    deep = nn.resnet(18, 5, width=4, variant="D")
+    shapes = jax.eval_shape(lambda key: deep.init(key, SHAPE)[:2], jax.random.key(0))
+    draw = np.random.default_rng(0)
+    drawn = jax.tree.map(lambda leaf: draw.normal(size=leaf.shape).astype(np.float32), shapes)
+    of_deep = as_torch(*drawn, deep=True)
+    jax.tree.map(np.testing.assert_array_equal, load(of_deep, deep), drawn)
+    with pytest.raises(TreeMismatchError, match=r'of ResNet-D; give nn\.resnet\(.*variant="D"'):
+        load(of_deep)
+    with pytest.raises(TreeMismatchError, match="the names are those of timm's ResNet-D"):
+        load(tensors, deep)
 
 
 # For each layout of a ViT: the names outside of blocks, the prefix of a block, and those inside.
@@ -304,8 +325,6 @@ def test_a_file_without_a_head_raises_unless_a_key_is_given(tensors, load):
         ("module.reg_token", "register tokens"),
         ("blocks.0.ls1.gamma", "layer scale"),
         ("fc_norm.weight", "a mean over the patches"),
-        ("conv1.0.weight", "a stem of three convolutions"),
-        ("layer2.0.downsample.2.weight", "an average pool in its shortcuts"),
     ],
 )
 def test_parts_of_other_models_are_named(name, part, tensors, load):

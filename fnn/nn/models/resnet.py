@@ -15,7 +15,7 @@ from fnn.nn.dropout import dropout
 from fnn.nn.initializers.fixed import zeros
 from fnn.nn.linear import dense
 from fnn.nn.normalization.batch_norm import batch_norm
-from fnn.nn.pooling import global_avg_pool, max_pool
+from fnn.nn.pooling import avg_pool, global_avg_pool, max_pool
 from fnn.types import Layer, Number, Shape
 from fnn.values import maker
 
@@ -32,6 +32,7 @@ STAGES = {
 }
 BOTTLENECK_EXPANSION = 4  # output channels of a bottleneck by those of its middle
 WIDE_STEM_CHANNELS = 16
+VARIANTS = ("B", "D")
 
 
 @maker
@@ -40,6 +41,7 @@ def resnet(
     classes: int = 1000,
     *,
     width: int = 64,
+    variant: str = "B",
 ) -> Layer:
     """ResNet for images of about 224 x 224 [He et al. 2016, arXiv:1512.03385].
 
@@ -49,14 +51,21 @@ def resnet(
     begins at 0 [Goyal et al. 2017, arXiv:1706.02677]. lab.load_weights reads weights of torchvision
     and timm.
 
+    ResNet-D keeps information that strides would skip: its stem has three convolutions of 3 x 3, of
+    half, half and all of the width, and its shortcuts average 2 x 2 pixels before a projection
+    without a stride [He et al. 2019, arXiv:1812.01187, section 4]. In timm it is resnet50d and
+    others.
+
     Args:
         depth: Number of convolutions and dense layers: 18, 34, 50, 101 or 152.
         classes: Number of classes.
         width: Channels of the first stage.
+        variant: "B", the ResNet of torchvision, or "D". For "D" the width is even.
 
     Raises:
         ConfigError: An option is out of range.
     """
+    checks.choice("resnet variant", variant, VARIANTS)
     if checks.whole("resnet depth", depth) not in STAGES:
         raise ConfigError(
             "resnet depth",
@@ -71,10 +80,15 @@ def resnet(
     body = _basic_body if is_basic else _bottleneck_body
     expansion = 1 if is_basic else BOTTLENECK_EXPANSION
     # The stem reduces 224 x 224 to 56 x 56.
-    stem = _conv_norm(width, 7, 2)
+    if variant == "D":
+        stem = _deep_stem(width)
+        shortcut = _averaged_shortcut
+    else:
+        stem = _conv_norm(width, 7, 2)
+        shortcut = _projection_shortcut
     stem["relu"] = relu()
     stem["pool"] = max_pool(3, stride=2, padding=1)
-    stages = _stages(body, _projection_shortcut, STAGES[depth], width, expansion)
+    stages = _stages(body, shortcut, STAGES[depth], width, expansion)
     return _classifier(stem, stages, classes)
 
 
@@ -242,6 +256,27 @@ def _bottleneck_body(channels: int, stride: int) -> Layer:
 
 def _projection_shortcut(inputs: int, channels: int, stride: int) -> Layer:
     return chain(**_conv_norm(channels, 1, stride))
+
+
+def _deep_stem(width: int) -> dict[str, Layer]:
+    if width % 2:
+        raise ConfigError("resnet width", "an even number for the variant D", width, "choose 64")
+    return {
+        **_conv_norm(width // 2, 3, 2, "_1"),
+        "relu_1": relu(),
+        **_conv_norm(width // 2, 3, 1, "_2"),
+        "relu_2": relu(),
+        **_conv_norm(width, 3, 1, "_3"),
+    }
+
+
+def _averaged_shortcut(inputs: int, channels: int, stride: int) -> Layer:
+    projection = _conv_norm(channels, 1, 1)
+    if stride == 1:
+        return chain(**projection)
+    # An odd image has a last row and column of windows that are cut off.
+    pool = avg_pool(2, stride=stride, ceil_mode=True)
+    return chain(pool=pool, **projection)
 
 
 def _padding_shortcut(inputs: int, channels: int, stride: int) -> Layer:

@@ -1,5 +1,6 @@
 """Residual networks have the published numbers of parameters and begin as their shortcuts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,6 +29,28 @@ def test_resnet_has_the_number_of_parameters_of_torchvision(depth):
     assert parameters(nn.resnet(depth), (224, 224, 3)) == RESNET_PARAMETERS[depth]
 
 
+@pytest.mark.parametrize("depth, count", [(18, 11_708_744), (50, 25_576_264)])
+def test_resnet_d_has_the_number_of_parameters_of_timm(depth, count):
+    assert parameters(nn.resnet(depth, variant="D"), (224, 224, 3)) == count
+
+
+def test_the_shortcut_of_resnet_d_is_a_projection_of_averages():
+    shortcut = nn.take(nn.resnet(18, width=2, variant="D"), "stage_2/block_0/sum/shortcut")
+    x = images(5)[..., :2]
+    params, state, _ = shortcut.init(jax.random.key(0), x.shape[1:])
+    y, _ = shortcut.apply(params, state, x, train=False)
+    # The last row and column have windows of two pixels, and of one in the corner.
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge").reshape(8, 3, 2, 3, 2, 2)
+    wanted = padded.mean((2, 4)) @ params["conv"]["kernel"][0, 0] / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", [{"variant": "C"}, {"variant": "D", "width": 3}])
+def test_an_invalid_variant_of_resnet_raises(option):
+    with pytest.raises(ConfigError, match=r"resnet (variant|width): expected"):
+        nn.resnet(18, **option)
+
+
 @pytest.mark.parametrize("depth", CIFAR_PARAMETERS)
 def test_resnet_cifar_has_the_published_number_of_parameters(depth):
     count = parameters(nn.resnet_cifar(depth), (32, 32, 3)) / 1e6
@@ -41,9 +64,11 @@ def test_the_parameters_of_resnet20_add_up():
     assert parameters(nn.resnet_cifar(20), (32, 32, 3)) == convolutions + norms + 65 * 10
 
 
+@pytest.mark.parametrize("variant", ["B", "D"])
 @pytest.mark.parametrize("depth, shape", [(18, (33, 40, 3)), (50, (32, 32, 1))])
-def test_the_shapes_of_resnet_agree(depth, shape):
-    assert out_shapes(nn.resnet(depth, 7, width=4), shape) == ((7,), (7,))
+def test_the_shapes_of_resnet_agree(depth, shape, variant):
+    network = nn.resnet(depth, 7, width=4, variant=variant)
+    assert out_shapes(network, shape) == ((7,), (7,))
 
 
 def test_the_shapes_of_resnet_cifar_agree():
