@@ -21,6 +21,9 @@ from fnn.ensemble.conformal import residual_intervals as residual_intervals
 from fnn.ensemble.conformal import threshold_sets as threshold_sets
 from fnn.ensemble.evaluate import Evaluation as Evaluation
 from fnn.ensemble.evaluate import evaluate as evaluate
+from fnn.ensemble.logit_maps import matrix_scaling as matrix_scaling
+from fnn.ensemble.logit_maps import temperature as temperature
+from fnn.ensemble.logit_maps import vector_scaling as vector_scaling
 from fnn.ensemble.mc_dropout import mc_dropout as mc_dropout
 from fnn.ensemble.members import Member as Member
 from fnn.ensemble.members import Members as Members
@@ -40,9 +43,6 @@ from fnn.ensemble.reliability import nll_decomposition as nll_decomposition
 from fnn.ensemble.reliability import reliability as reliability
 from fnn.ensemble.risk_coverage import RiskCoverage as RiskCoverage
 from fnn.ensemble.risk_coverage import risk_coverage as risk_coverage
-from fnn.ensemble.scaling import matrix_scaling as matrix_scaling
-from fnn.ensemble.scaling import temperature as temperature
-from fnn.ensemble.scaling import vector_scaling as vector_scaling
 from fnn.ensemble.snapshots import Snapshots as Snapshots
 from fnn.ensemble.snapshots import snapshots as snapshots
 from fnn.ensemble.soup import Soup as Soup

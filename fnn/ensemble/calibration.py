@@ -10,8 +10,8 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.data.overlap import overlap
+from fnn.ensemble.logit_maps import Scaling, matrix_scaling, temperature, vector_scaling
 from fnn.ensemble.logits import expect_finite, read_examples
-from fnn.ensemble.scaling import Scaling, matrix_scaling, temperature, vector_scaling
 from fnn.errors import ConfigError, LabelError, NonFiniteError
 from fnn.optim import lbfgs
 from fnn.train.evaluate import predict

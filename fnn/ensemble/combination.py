@@ -120,15 +120,30 @@ def mixture_moments(means: Any, variances: Any = None) -> Moments:
         if own.shape != mu.shape:
             advice = "give one variance for each mean"
             expected = f"the shape of the means {mu.shape}"
-            raise ShapeError("mixture_moments variances", expected, own.shape, advice)
+            raise ShapeError(
+                "mixture_moments variances",
+                expected,
+                own.shape,
+                advice,
+            )
         variance += own.astype(mu.dtype).mean(0)
     return Moments(mean, variance)
 
 
-def _expect_outputs(where: str, outputs: Any, shape: str, rank: int) -> Array:
+def _expect_outputs(
+    where: str,
+    outputs: Any,
+    shape: str,
+    rank: int,
+) -> Array:
     """Return outputs of members in float32 at least."""
     checks.floating(where, outputs)
     if outputs.ndim < rank or not outputs.shape[0]:
         advice = "give those of ensemble.predict; of a single network outputs[None]"
-        raise ShapeError(where, shape, outputs.shape, advice)
+        raise ShapeError(
+            where,
+            shape,
+            outputs.shape,
+            advice,
+        )
     return jnp.asarray(outputs, trees.wide(outputs))

@@ -61,7 +61,12 @@ def conformal_quantile(scores: Any, alpha: Number) -> Array:
     checks.number("conformal_quantile alpha", alpha, "(0, 1)")
     expect_floats("conformal_quantile scores", scores)
     if not scores.ndim or not scores.size:
-        raise ShapeError("conformal_quantile scores", "(n, ...)", scores.shape, "give some scores")
+        raise ShapeError(
+            "conformal_quantile scores",
+            "(n, ...)",
+            scores.shape,
+            "give some scores",
+        )
     ranked = jnp.sort(jnp.asarray(scores, trees.wide(scores)), 0)
     ranked = jnp.where(jnp.isnan(ranked), jnp.inf, ranked)
     widths = [(0, 1)] + [(0, 0)] * (ranked.ndim - 1)
@@ -164,7 +169,13 @@ def adaptive_sets(
 
     def sets(logits: Logits, *, key: RandomKey | None = None) -> Array:
         z = read_logits("adaptive_sets", logits)
-        draws = _draws("adaptive_sets", key, z.shape[:-1], z.dtype, randomized)
+        draws = _draws(
+            "adaptive_sets",
+            key,
+            z.shape[:-1],
+            z.dtype,
+            randomized,
+        )
         scores = _adaptive_scores(z, draws, penalty, free)
         return scores <= trees.knob(threshold, scores)
 
@@ -206,7 +217,13 @@ def fit_adaptive_sets(
     checks.number("fit_adaptive_sets penalty", penalty, "[0, inf)")
     checks.number("fit_adaptive_sets free", free, "[0, inf)")
     z, truth = read_examples("fit_adaptive_sets", logits, labels)
-    draws = _draws("fit_adaptive_sets", key, truth.shape, z.dtype, key is not None)
+    draws = _draws(
+        "fit_adaptive_sets",
+        key,
+        truth.shape,
+        z.dtype,
+        key is not None,
+    )
     scores = _adaptive_scores(z, draws, penalty, free)
     return adaptive_sets(
         conformal_quantile(_at_truth(scores, truth), alpha),
@@ -402,7 +419,12 @@ def _ends(where: str, quantiles: Any) -> tuple[Array, Array]:
 def _numbers(where: str, values: Any) -> Array:
     expect_floats(where, values)
     if not values.ndim or not values.size:
-        raise ShapeError(where, "(n, ...)", values.shape, "give one number an example")
+        raise ShapeError(
+            where,
+            "(n, ...)",
+            values.shape,
+            "give one number an example",
+        )
     return jnp.asarray(values, trees.wide(values))
 
 
@@ -421,4 +443,9 @@ def _deviations(where: str, deviations: Any, center: Array) -> Array:
 
 def _expect_shape(where: str, array: Array, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
-        raise ShapeError(where, f"the predictions' shape {shape}", array.shape, "reshape them")
+        raise ShapeError(
+            where,
+            f"the predictions' shape {shape}",
+            array.shape,
+            "reshape them",
+        )

@@ -77,7 +77,12 @@ def evaluate(
     recipe = expect_members("evaluate", members).parts[0].recipe_of(0)
     if combine is not None and not callable(combine):
         advice = "such as ensemble.average_probabilities, or leave it out"
-        raise ConfigError("evaluate combine", "a function of the outputs", combine, advice)
+        raise ConfigError(
+            "evaluate combine",
+            "a function of the outputs",
+            combine,
+            advice,
+        )
     if recipe.couples_examples:
         raise ConfigError(
             "evaluate recipe",

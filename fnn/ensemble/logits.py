@@ -137,4 +137,9 @@ def expect_finite(where: str, logits: jax.Array) -> None:
     """Raise NonFiniteError if a known logit is -inf."""
     if checks.is_concrete(logits) and not bool(jnp.isfinite(logits).all()):
         advice = "replace -inf by a number, as in jnp.maximum(logits, -1e3)"
-        raise NonFiniteError(f"{where} logits", "finite numbers", "-inf", advice)
+        raise NonFiniteError(
+            f"{where} logits",
+            "finite numbers",
+            "-inf",
+            advice,
+        )

@@ -60,7 +60,14 @@ def mc_dropout(
     checks.whole("mc_dropout n", n)
     checks.whole("mc_dropout batch_size", batch_size)
     inputs = validate_inputs("inputs", recipe, inputs)
-    return _sample(recipe, given, inputs, key, n, batch_size)
+    return _sample(
+        recipe,
+        given,
+        inputs,
+        key,
+        n,
+        batch_size,
+    )
 
 
 @per_recipe(static=(4, 5))
@@ -86,7 +93,13 @@ def _sample(
     ) -> Any:
         own_key = jax.random.fold_in(jax.random.fold_in(key, sample), index)
         prepared = recipe.prepare(batch)
-        outputs, _ = network.apply(given.params, given.state, prepared, key=own_key, train=True)
+        outputs, _ = network.apply(
+            given.params,
+            given.state,
+            prepared,
+            key=own_key,
+            train=True,
+        )
         return outputs
 
     def of_group(samples: Step) -> Any:

@@ -110,7 +110,12 @@ class Members:
             return self._member(int(chosen))
         if not chosen.size:
             advice = f"choose some of the {len(self)}"
-            raise ConfigError("members index", "at least one member", "none", advice)
+            raise ConfigError(
+                "members index",
+                "at least one member",
+                "none",
+                advice,
+            )
         taken = [self._member(place) for place in chosen]
         return collect([member.recipe for member in taken], [member.weights for member in taken])
 
@@ -323,7 +328,15 @@ def predict(
         inputs = validate_inputs("inputs", recipe, inputs)
         leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
         indices = np.array(part.indices, np.int32)
-        found = _predict(recipe, leaves, part.weights, inputs, indices, key, batch_size)
+        found = _predict(
+            recipe,
+            leaves,
+            part.weights,
+            inputs,
+            indices,
+            key,
+            batch_size,
+        )
         if outputs:
             _expect_outputs(f"predict member {part.indices[0]}", found, outputs[0])
         outputs.append(found)
@@ -365,7 +378,13 @@ def _predict(
         own_key = None if key is None else jax.random.fold_in(key, member)
 
         def predict_batch(index: Step, batch: Any) -> Any:
-            return forward_pass(one, given, batch, own_key, index)
+            return forward_pass(
+                one,
+                given,
+                batch,
+                own_key,
+                index,
+            )
 
         return map_batches(predict_batch, (inputs,), batch_size)
 

@@ -267,13 +267,21 @@ def _features(where: str, features: Any) -> Array:
 def _expect_features(where: str, features: Any) -> None:
     expect_floats(where, features)
     if features.ndim != 2 or not features.size:
-        raise ShapeError(where, "(n, d)", features.shape, "flatten them, f.reshape(len(f), -1)")
+        raise ShapeError(
+            where,
+            "(n, d)",
+            features.shape,
+            "flatten them, f.reshape(len(f), -1)",
+        )
 
 
 def _raise_width(where: str, width: int, f: Array) -> None:
     advice = "give features of the same layer"
     raise ShapeError(
-        f"{where} features", f"(n, {width}) as those that were fitted", f.shape, advice
+        f"{where} features",
+        f"(n, {width}) as those that were fitted",
+        f.shape,
+        advice,
     )
 
 
@@ -281,11 +289,21 @@ def _number_of_classes(where: str, labels: Any) -> int:
     """Return the number of classes, which sets the shape of the means."""
     if not checks.is_concrete(labels):
         advice = "fit outside of jax.jit"
-        raise DTypeError(f"{where} labels", "known numbers", "a traced array", advice)
+        raise DTypeError(
+            f"{where} labels",
+            "known numbers",
+            "a traced array",
+            advice,
+        )
     smallest = int(labels.min())
     classes = int(labels.max()) + 1
     if smallest < 0:
-        raise LabelError(f"{where} labels", ">= 0", smallest, "leave out examples without a class")
+        raise LabelError(
+            f"{where} labels",
+            ">= 0",
+            smallest,
+            "leave out examples without a class",
+        )
     counts = jnp.zeros(classes, jnp.int32).at[jnp.asarray(labels)].add(1)
     if not bool((counts > 0).all()):
         missing = int(counts.argmin())

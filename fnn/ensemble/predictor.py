@@ -10,8 +10,8 @@ import numpy as np
 from fnn import checks
 from fnn.ensemble.combination import average_probabilities
 from fnn.ensemble.evaluate import Combine, average_questions, combination_of
+from fnn.ensemble.logit_maps import Scaling
 from fnn.ensemble.members import Members, Part, expect_members, predict
-from fnn.ensemble.scaling import Scaling
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Logits, RandomKey
 from fnn.values import Made
@@ -87,10 +87,20 @@ class Predictor(NamedTuple):
         outputs = logits.shape[-1]
         if self._combine is average_questions and outputs > 1:
             advice = "compare probabilities(inputs) with a threshold for each"
-            raise ConfigError("label", "one question", f"{outputs} questions", advice)
+            raise ConfigError(
+                "label",
+                "one question",
+                f"{outputs} questions",
+                advice,
+            )
         if self.classes is not None and max(outputs, 2) != len(self.classes):
             expected = f"{len(self.classes)} classes, {', '.join(self.classes)}"
-            raise ShapeError("label", expected, logits.shape, "name each class of the logits")
+            raise ShapeError(
+                "label",
+                expected,
+                logits.shape,
+                "name each class of the logits",
+            )
         # One output is the logit of the second of two classes.
         found = logits[..., 0] > 0 if outputs == 1 else logits.argmax(-1)
         indices = np.asarray(found, np.int32)
@@ -110,7 +120,12 @@ class Predictor(NamedTuple):
         if self._combine not in (average_probabilities, average_questions):
             got = checks.show(self._combine)
             advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
-            raise ConfigError(where, "members that classify", got, advice)
+            raise ConfigError(
+                where,
+                "members that classify",
+                got,
+                advice,
+            )
         return cast(jax.Array, self.predict(inputs, batch_size=batch_size))
 
 
@@ -149,10 +164,20 @@ def predictor(
         if function is not None and not callable(function):
             expected = "a function of outputs, or None"
             advice = "fit one, as in ensemble.fit_temperature(logits, labels)"
-            raise ConfigError(f"predictor {name}", expected, checks.show(function), advice)
+            raise ConfigError(
+                f"predictor {name}",
+                expected,
+                checks.show(function),
+                advice,
+            )
     if isinstance(classes, str):
         advice = "give one name for each class"
-        raise ConfigError("predictor classes", "a sequence of names", repr(classes), advice)
+        raise ConfigError(
+            "predictor classes",
+            "a sequence of names",
+            repr(classes),
+            advice,
+        )
     names = None if classes is None else tuple(map(str, classes))
     parts = tuple(map(_without_training, members.parts))
     return Predictor(Members(parts), calibration, combine, names)

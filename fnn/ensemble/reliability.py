@@ -91,7 +91,13 @@ def reliability(
         NonFiniteError: A logit is NaN or +inf.
         ShapeError: The shapes do not fit.
     """
-    z, truth = _read("reliability", logits, labels, bins, binning)
+    z, truth = _read(
+        "reliability",
+        logits,
+        labels,
+        bins,
+        binning,
+    )
     return _tabulate(z, truth, bins, binning)
 
 
@@ -157,7 +163,13 @@ def brier_decomposition(
     Raises:
         FnnError: As `reliability`.
     """
-    z, truth = _read("brier_decomposition", logits, labels, bins, binning)
+    z, truth = _read(
+        "brier_decomposition",
+        logits,
+        labels,
+        bins,
+        binning,
+    )
     return _decompose_brier(z, truth, bins, binning)
 
 
@@ -231,7 +243,13 @@ def nll_decomposition(
     Raises:
         FnnError: As `reliability`.
     """
-    z, truth = _read("nll_decomposition", logits, labels, bins, binning)
+    z, truth = _read(
+        "nll_decomposition",
+        logits,
+        labels,
+        bins,
+        binning,
+    )
     return _decompose_nll(z, truth, bins, binning)
 
 
@@ -246,7 +264,13 @@ def _decompose_nll(
     right = confident.right
     confidence = jnp.exp(confident.log_p)
     index = bin_indices(confidence, jnp.ones_like(confidence), bins, binning)
-    means = _bin_means(index, bins, confidence, right, jnp.exp(confident.log_rest))
+    means = _bin_means(
+        index,
+        bins,
+        confidence,
+        right,
+        jnp.exp(confident.log_rest),
+    )
     share = means.sizes / means.sizes.sum()
     mean_confidence, accuracy, mean_rest = means.values
     used = means.sizes > 0

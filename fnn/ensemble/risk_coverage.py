@@ -70,10 +70,20 @@ def risk_coverage(scores: Any, losses: Any) -> RiskCoverage:
             "give one number an example, as of logits.argmax(-1) != labels",
         )
     if not jnp.issubdtype(losses.dtype, jnp.number) and losses.dtype != bool:
-        raise DTypeError("risk_coverage losses", "numbers", losses.dtype, "convert them")
+        raise DTypeError(
+            "risk_coverage losses",
+            "numbers",
+            losses.dtype,
+            "convert them",
+        )
     own = jnp.asarray(scores, trees.wide(scores))
     if checks.is_concrete(own) and bool(jnp.isnan(own).any()):
-        raise NonFiniteError("risk_coverage scores", "numbers", "NaN", "leave these examples out")
+        raise NonFiniteError(
+            "risk_coverage scores",
+            "numbers",
+            "NaN",
+            "leave these examples out",
+        )
     return _curve(own, jnp.asarray(losses))
 
 

@@ -79,11 +79,21 @@ def snapshots(
     if (cycles is None) == (at is None):
         got = "neither" if cycles is None else "both"
         advice = "give cycles=5 for cycles of equal length, or at=[10, 20]"
-        raise ConfigError("snapshots", "either cycles or at", got, advice)
+        raise ConfigError(
+            "snapshots",
+            "either cycles or at",
+            got,
+            advice,
+        )
     ends = _cycle_ends(epochs, cycles) if at is None else _expect_epochs(epochs, at)
     if recipe.early_stopping is not None:
         advice = "use recipe.replace(early_stopping=None)"
-        raise ConfigError("snapshots early_stopping", "None", "a condition", advice)
+        raise ConfigError(
+            "snapshots early_stopping",
+            "None",
+            "a condition",
+            advice,
+        )
     # Once for all parts of the run.
     data = validate_data("data", data)
     if valid is not None:
@@ -114,7 +124,12 @@ def _cycle_ends(epochs: int, cycles: Any) -> tuple[int, ...]:
     if cycles > epochs or epochs % cycles:
         expected = f"a divisor of the {epochs} epochs"
         advice = "choose cycles of whole epochs, all of one length, or give at=[...]"
-        raise ConfigError("snapshots cycles", expected, cycles, advice)
+        raise ConfigError(
+            "snapshots cycles",
+            expected,
+            cycles,
+            advice,
+        )
     length = epochs // cycles
     return tuple(range(length, epochs + 1, length))
 
@@ -123,12 +138,22 @@ def _expect_epochs(epochs: int, at: Any) -> tuple[int, ...]:
     """Return the epochs of the snapshots; ConfigError unless they rise from 1 to `epochs`."""
     if not isinstance(at, Sequence | np.ndarray) or isinstance(at, str) or len(at) == 0:
         advice = "as in at=[10, 15, 20]"
-        raise ConfigError("snapshots at", "numbers of epochs", checks.show(at), advice)
+        raise ConfigError(
+            "snapshots at",
+            "numbers of epochs",
+            checks.show(at),
+            advice,
+        )
     ends = tuple(checks.whole("snapshots at", end) for end in at)
     is_rising = all(one < other for one, other in pairwise(ends))
     if not is_rising or ends[-1] > epochs:
         expected = f"rising numbers of epochs from 1 to {epochs}"
-        raise ConfigError("snapshots at", expected, list(ends), "sort them, or train longer")
+        raise ConfigError(
+            "snapshots at",
+            expected,
+            list(ends),
+            "sort them, or train longer",
+        )
     return ends
 
 

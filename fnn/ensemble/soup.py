@@ -65,16 +65,31 @@ def _expect_shares(weights: Any, count: int) -> jax.Array:
         shares = jnp.asarray(weights, jnp.result_type(float))
     except (TypeError, ValueError):
         got, advice = checks.show(weights), "as in weights=[0.7, 0.3]"
-        raise ConfigError("average weights", "a number for each member", got, advice) from None
+        raise ConfigError(
+            "average weights",
+            "a number for each member",
+            got,
+            advice,
+        ) from None
     if shares.shape != (count,):
         expected = f"one weight for each of {count} members"
         advice = "give an array of shape (members,)"
-        raise ShapeError("average weights", expected, f"shape {shares.shape}", advice)
+        raise ShapeError(
+            "average weights",
+            expected,
+            f"shape {shares.shape}",
+            advice,
+        )
     if checks.is_concrete(shares):
         known = np.asarray(shares)
         if not (np.isfinite(known).all() and (known >= 0).all() and known.sum() > 0):
             advice = "choose weights whose sum is > 0"
-            raise ConfigError("average weights", "finite weights >= 0", known.tolist(), advice)
+            raise ConfigError(
+                "average weights",
+                "finite weights >= 0",
+                known.tolist(),
+                advice,
+            )
     return shares
 
 
@@ -146,11 +161,22 @@ def greedy_soup(
     first, _ = members[0]
     # Raises an error for members of several structures.
     _ = members.weights
-    found = find_score(first, score, mode, has_valid=True, where="greedy_soup")
+    found = find_score(
+        first,
+        score,
+        mode,
+        has_valid=True,
+        where="greedy_soup",
+    )
     checks.whole("greedy_soup batch_size", batch_size)
     if refresh is not None and not callable(refresh):
         advice = "as in partial(ensemble.refresh_statistics, key, recipe, ...)"
-        raise ConfigError("greedy_soup refresh", "a function", checks.show(refresh), advice)
+        raise ConfigError(
+            "greedy_soup refresh",
+            "a function",
+            checks.show(refresh),
+            advice,
+        )
     data = validate_examples("valid", first, valid)
     expect_one_number("greedy_soup", found, first, data)
     scores = np.array([_score(found, *member, data, batch_size) for member in members])
@@ -158,7 +184,12 @@ def greedy_soup(
     best, *others = map(int, order)
     if not np.isfinite(scores[best]):
         advice = "lower the learning rate, and train one member first"
-        raise NonFiniteError(f"greedy_soup {score}", "a finite score", scores.tolist(), advice)
+        raise NonFiniteError(
+            f"greedy_soup {score}",
+            "a finite score",
+            scores.tolist(),
+            advice,
+        )
     chosen = [best]
     recipe, weights = members[best]
     highest = scores[best]
@@ -167,12 +198,25 @@ def greedy_soup(
         candidate = average(members[[*chosen, index]])
         if refresh is not None:
             candidate = _expect_refreshed(refresh(candidate), candidate)
-        value = _score(found, recipe, candidate, data, batch_size)
+        value = _score(
+            found,
+            recipe,
+            candidate,
+            data,
+            batch_size,
+        )
         if found.cost(np.array([value]))[0] < found.cost(np.array([highest]))[0]:
             chosen.append(index)
             weights = candidate
             highest = value
-    return Soup(recipe, weights, tuple(chosen), float(highest), scores, score)
+    return Soup(
+        recipe,
+        weights,
+        tuple(chosen),
+        float(highest),
+        scores,
+        score,
+    )
 
 
 def _score(
@@ -192,6 +236,11 @@ def _expect_refreshed(weights: Any, like: Weights) -> Weights:
     """Return the result of `refresh`; an error unless it is Weights of the same structure."""
     if not isinstance(weights, Weights):
         advice = "return those of ensemble.refresh_statistics"
-        raise ConfigError("greedy_soup refresh", "Weights", checks.show(weights), advice)
+        raise ConfigError(
+            "greedy_soup refresh",
+            "Weights",
+            checks.show(weights),
+            advice,
+        )
     trees.expect_like("greedy_soup refresh", weights, like)
     return weights

@@ -74,10 +74,25 @@ def refresh_statistics(
     data = validate_examples("data", recipe, data)
     if not jax.tree.leaves(given.state):
         return given
-    return Weights(given.params, pass_state(recipe, given, data, key, batch_size))
+    return Weights(
+        given.params,
+        pass_state(
+            recipe,
+            given,
+            data,
+            key,
+            batch_size,
+        ),
+    )
 
 
-def refresh_members(key: RandomKey, members: Members, data: Data, *, batch_size: int) -> Members:
+def refresh_members(
+    key: RandomKey,
+    members: Members,
+    data: Data,
+    *,
+    batch_size: int,
+) -> Members:
     """Compute the statistics of batch norm of each member, as `refresh_statistics` does.
 
     All members get the same examples in the same order, with the same augmentation and noise.
@@ -105,7 +120,14 @@ def refresh_members(key: RandomKey, members: Members, data: Data, *, batch_size:
         weights = part.weights
         if jax.tree.leaves(weights.state):
             leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
-            state = _pass_states(recipe, leaves, weights, data, key, batch_size)
+            state = _pass_states(
+                recipe,
+                leaves,
+                weights,
+                data,
+                key,
+                batch_size,
+            )
             weights = Weights(weights.params, state)
         parts.append(replace(part, weights=weights))
     return Members(tuple(parts))
@@ -129,7 +151,13 @@ def _pass_states(
             one = jax.tree.unflatten(jax.tree.structure(recipe), own_leaves)
             # A part that is first built within a loop would hold tracers of that loop.
             _ = one.built
-        return pass_state(one, given, data, key, batch_size)
+        return pass_state(
+            one,
+            given,
+            data,
+            key,
+            batch_size,
+        )
 
     # As for predictions: members one after another share the memory of temporary values.
     if jax.default_backend() == "cpu":
@@ -156,15 +184,34 @@ def pass_state(
     """
     network = _average_batches(recipe.network)
     # Keys are derived as in a run with this key, whose first epoch this pass is.
-    run = TrainState((), (), (), jnp.zeros((), jnp.int32), key)
+    run = TrainState(
+        (),
+        (),
+        (),
+        jnp.zeros((), jnp.int32),
+        key,
+    )
     examples = count_examples(data)
     order = permutation(derive_key(run, ORDER, 0), examples)
 
     def apply(state: State, index: Any, rows: jax.Array) -> State:
         inputs, targets = take_examples(data, rows)
-        inputs, _ = prepare_batch(recipe, run, 0, inputs, targets, rows)
+        inputs, _ = prepare_batch(
+            recipe,
+            run,
+            0,
+            inputs,
+            targets,
+            rows,
+        )
         noise = derive_key(run, NOISE, index)
-        _, state = network.apply(given.params, state, inputs, key=noise, train=True)
+        _, state = network.apply(
+            given.params,
+            state,
+            inputs,
+            key=noise,
+            train=True,
+        )
         return state
 
     size = batch_size // count_micro_batches(batch_size, recipe.micro_batch_size)

@@ -74,7 +74,12 @@ def _find_posterior(train_state: TrainState) -> Posterior:
     if len(found) != 1:
         got = f"{len(found)} of them" if found else "none"
         advice = "train with recipe.replace(optimizer=optim.swag(optimizer))"
-        raise ConfigError("sample_swag train_state", expected, got, advice)
+        raise ConfigError(
+            "sample_swag train_state",
+            expected,
+            got,
+            advice,
+        )
     try:
         posterior: Posterior = found[0].posterior(train_state.params)
     except TreeMismatchError:
@@ -83,11 +88,21 @@ def _find_posterior(train_state: TrainState) -> Posterior:
             "one of a part of the parameters",
             "wrap the whole, as in optim.swag(optimizer)",
         )
-        raise ConfigError("sample_swag train_state", expected, got, advice) from None
+        raise ConfigError(
+            "sample_swag train_state",
+            expected,
+            got,
+            advice,
+        ) from None
     taken = posterior.taken
     if checks.is_concrete(taken) and int(taken) < 2:
         advice = "train longer, or collect earlier or more often, by start and every of optim.swag"
-        raise ConfigError("sample_swag train_state", "at least 2 snapshots", "fewer", advice)
+        raise ConfigError(
+            "sample_swag train_state",
+            "at least 2 snapshots",
+            "fewer",
+            advice,
+        )
     return posterior
 
 

@@ -109,10 +109,26 @@ def train(
     checks.flag("train bootstrap", bootstrap)
     groups = group_by_structure(recipes)
     firsts = [recipes[group[0]] for group in groups]
-    task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
+    task = prepare_task(
+        firsts,
+        data,
+        valid,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
     # (n,)
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(np.arange(len(recipes)))
-    runs = [_train_group(recipes, group, keys, task, bootstrap, lanes) for group in groups]
+    runs = [
+        _train_group(
+            recipes,
+            group,
+            keys,
+            task,
+            bootstrap,
+            lanes,
+        )
+        for group in groups
+    ]
     diverged: dict[int, int] = {}
     for own in runs:
         diverged |= own.diverged
@@ -140,11 +156,21 @@ def _expect_recipes(recipe: Any, n: Any) -> list[Recipe]:
     if isinstance(recipe, list | tuple) and recipe:
         if n is not None and checks.whole("train n", n) != len(recipe):
             advice = "leave n out for a sequence of recipes"
-            raise ConfigError("train n", f"the number of recipes, {len(recipe)}", n, advice)
+            raise ConfigError(
+                "train n",
+                f"the number of recipes, {len(recipe)}",
+                n,
+                advice,
+            )
         return [expect_recipe("train", one) for one in recipe]
     expect_recipe("train", recipe)
     if n is None:
-        raise ConfigError("train n", "the number of members", None, "give n=5")
+        raise ConfigError(
+            "train n",
+            "the number of members",
+            None,
+            "give n=5",
+        )
     return [recipe] * checks.whole("train n", n)
 
 
@@ -192,7 +218,14 @@ def _train_group(
     """Train the runs of these indices, which have one structure."""
     own = [recipes[index] for index in group]
     epoch = train_on_bootstrap if bootstrap else train_on_all
-    program = Lanes(own[0], task, len(own), lanes, own_keys=True, epoch=epoch)
+    program = Lanes(
+        own[0],
+        task,
+        len(own),
+        lanes,
+        own_keys=True,
+        epoch=epoch,
+    )
     states, measured = program.advance(own, program.start(keys[group], own), task.epochs)
     states = program.finish(states)
     params = jax.vmap(averaged_params)(states.opt_state, states.params)
@@ -212,8 +245,21 @@ def train_on_all(
     """Train by one epoch; return the figures of each step, and those of validation."""
 
     def train(train_state: TrainState) -> tuple[TrainState, Measures]:
-        train_state, measured = run_epoch(recipe, train_state, data, batch_size, None, None)
-        return _validate(batch_size, recipe, train_state, measured, valid)
+        train_state, measured = run_epoch(
+            recipe,
+            train_state,
+            data,
+            batch_size,
+            None,
+            None,
+        )
+        return _validate(
+            batch_size,
+            recipe,
+            train_state,
+            measured,
+            valid,
+        )
 
     return until_over(recipe.early_stopping, train)(train_state)
 
@@ -231,11 +277,24 @@ def train_on_bootstrap(
         def step(train_state: TrainState, positions: jax.Array) -> tuple[TrainState, Measures]:
             inputs, targets = take_examples(data, sample[positions])
             # Augmentation draws by the position, so that copies of an example differ.
-            batch = prepare_batch(recipe, train_state, index, inputs, targets, positions)
+            batch = prepare_batch(
+                recipe,
+                train_state,
+                index,
+                inputs,
+                targets,
+                positions,
+            )
             return train_step(recipe, train_state, *batch)
 
         train_state, measured = jax.lax.scan(step, train_state, order)
-        return _validate(batch_size, recipe, train_state, measured, valid)
+        return _validate(
+            batch_size,
+            recipe,
+            train_state,
+            measured,
+            valid,
+        )
 
     return until_over(recipe.early_stopping, train)(train_state)
 
@@ -259,7 +318,13 @@ def bootstrap_indices(key: RandomKey, examples: int) -> jax.Array:
         examples: Number of examples in the data.
     """
     own_key = jax.random.fold_in(key, BOOTSTRAP)
-    return jax.random.randint(own_key, (examples,), 0, examples, jnp.int32)
+    return jax.random.randint(
+        own_key,
+        (examples,),
+        0,
+        examples,
+        jnp.int32,
+    )
 
 
 def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights) -> dict[int, int]:

@@ -72,7 +72,12 @@ def save_features(
         if not streams:
             advice = "save them by numpy.save"
             expected = "None for arrays, whose targets you have"
-            raise ConfigError("save_features targets", expected, checks.show(targets), advice)
+            raise ConfigError(
+                "save_features targets",
+                expected,
+                checks.show(targets),
+                advice,
+            )
         files.append(_expect_npy("targets", targets))
     batches = _stream(inputs) if streams else _batches(inputs, batch_size)
     cut: Cut | None = None
@@ -88,7 +93,12 @@ def save_features(
             if not isinstance(found, jax.Array):
                 got = checks.describe_tree(found)
                 advice = "choose a layer with one output"
-                raise ShapeError("save_features layer", "one array", got, advice)
+                raise ShapeError(
+                    "save_features layer",
+                    "one array",
+                    got,
+                    advice,
+                )
             # NumPy has no dtype for bfloat16.
             dtype = np.dtype(np.float32) if found.dtype == jnp.bfloat16 else found.dtype
             opened[0].append("features", np.asarray(found, dtype))
@@ -96,7 +106,12 @@ def save_features(
                 opened[1].append("targets", np.asarray(checks.one_array("targets", labels)))
         if cut is None:
             advice = "make the iterable again, as a list or a loader"
-            raise ConfigError("save_features inputs", "at least one batch", "none", advice)
+            raise ConfigError(
+                "save_features inputs",
+                "at least one batch",
+                "none",
+                advice,
+            )
     return np.load(files[0], mmap_mode="r")
 
 
@@ -104,7 +119,12 @@ def _expect_npy(name: str, value: Any) -> Path:
     path = as_path(f"save_features {name}", value)
     if path.suffix != SUFFIX:
         expected = "a file name that ends in .npy"
-        raise ConfigError(f"save_features {name}", expected, path.name, "add .npy")
+        raise ConfigError(
+            f"save_features {name}",
+            expected,
+            path.name,
+            "add .npy",
+        )
     return path
 
 
@@ -149,7 +169,12 @@ class _ArrayFile:
         if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
             expected = f"batches of {first.dtype} (batch, {', '.join(map(str, first.shape[1:]))})"
             advice = "give all inputs one shape"
-            raise ShapeError(f"save_features {name}", expected, checks.describe(array), advice)
+            raise ShapeError(
+                f"save_features {name}",
+                expected,
+                checks.describe(array),
+                advice,
+            )
         self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self._examples += len(array)
 

@@ -132,7 +132,12 @@ def _find_weights(path: Path) -> dict[str, StoredTensor]:
                 "convert it where it is trusted: "
                 "safetensors.torch.save_file(model.state_dict(), path)",
             ) from None
-        raise ConfigError("load_weights path", expected, got, "download it again") from None
+        raise ConfigError(
+            "load_weights path",
+            expected,
+            got,
+            "download it again",
+        ) from None
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
 
 

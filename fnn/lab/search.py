@@ -78,18 +78,38 @@ def search(
     checks.flag("show", show)
     if resume and checkpoints is None:
         advice = "give checkpoints=, the directory of the search"
-        raise ConfigError("search resume", "checkpoints to resume from", None, advice)
+        raise ConfigError(
+            "search resume",
+            "checkpoints to resume from",
+            None,
+            advice,
+        )
     if "monitor" in options:
         advice = "leave it out; call the function without lab.search to give one of your own"
-        raise ConfigError("search monitor", "that of lab.search", "another one", advice)
+        raise ConfigError(
+            "search monitor",
+            "that of lab.search",
+            "another one",
+            advice,
+        )
     if not callable(function):
         advice = "give the function, as in lab.search(search.random, key, space, data, ...)"
-        raise ConfigError("search function", "a search", checks.show(function), advice)
+        raise ConfigError(
+            "search function",
+            "a search",
+            checks.show(function),
+            advice,
+        )
     # Others, such as a functools.partial of these, may have one.
     if getattr(function, "__module__", "").startswith("fnn.") and function not in FUNCTIONS:
         expected = f"one of {', '.join(one.__name__ for one in FUNCTIONS)}"
         advice = "call it without lab.search"
-        raise ConfigError("search function", expected, function.__name__, advice)
+        raise ConfigError(
+            "search function",
+            expected,
+            function.__name__,
+            advice,
+        )
     # One checkpoint is kept: it holds all results so far.
     opened = nullcontext() if checkpoints is None else checkpoint_store(checkpoints, keep=1)
     with opened as store, catch_signals() as request:
@@ -129,7 +149,12 @@ class _Monitor:
         self._unsaved: Report | None = None
         self._next_save = 0.0  # time
 
-    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
+    def begin(
+        self,
+        search: Mapping[str, Any],
+        total: int,
+        unit: str,
+    ) -> Saved | None:
         """Open the progress bar, and return the saved results."""
         self._search = dict(search)
         saved, done = self._read()
@@ -215,7 +240,12 @@ class _Monitor:
         saved = notes.get("search")
         if not self._resume:
             advice = "give resume=True to continue it, or another directory"
-            raise ConfigError("search checkpoints", "an empty directory", directory, advice)
+            raise ConfigError(
+                "search checkpoints",
+                "an empty directory",
+                directory,
+                advice,
+            )
         if saved != self._search:
             saved = saved or {}
             # The first difference is named.

@@ -59,7 +59,13 @@ def pcgrad(shared: Sequence[str] | None = None) -> Aggregator:
 
         return jax.vmap(project)(own, orders).sum(0)
 
-    return Aggregator(_no_memory, coefficients, _keep, patterns, everywhere=False)
+    return Aggregator(
+        _no_memory,
+        coefficients,
+        _keep,
+        patterns,
+        everywhere=False,
+    )
 
 
 def _orders(tasks: int, key: RandomKey) -> jax.Array:
@@ -100,7 +106,13 @@ def mgda(shared: Sequence[str] | None = None) -> Aggregator:
             return jnp.stack([first, 1 - first])
         return _shortest(gramian)
 
-    return Aggregator(_no_memory, coefficients, _keep, patterns, everywhere=False)
+    return Aggregator(
+        _no_memory,
+        coefficients,
+        _keep,
+        patterns,
+        everywhere=False,
+    )
 
 
 def _shortest(gramian: jax.Array) -> jax.Array:
@@ -150,7 +162,12 @@ def gradnorm(
     patterns = _expect_patterns("gradnorm layer", (layer,) if isinstance(layer, str) else layer)
     if patterns is None:
         advice = 'give the last shared layer, as in "body/dense_2"'
-        raise ConfigError("gradnorm layer", "a pattern of paths", None, advice)
+        raise ConfigError(
+            "gradnorm layer",
+            "a pattern of paths",
+            None,
+            advice,
+        )
 
     def init(tasks: int) -> dict[str, jax.Array]:
         # 0 is no loss so far.
@@ -264,7 +281,12 @@ def aggregate(
     if len(lengths) != 1 or () in lengths:
         expected = "arrays (tasks, ...) of one number of tasks"
         got = sorted(lengths)
-        raise ShapeError("aggregate gradients", expected, got, "stack the tasks' gradients")
+        raise ShapeError(
+            "aggregate gradients",
+            expected,
+            got,
+            "stack the tasks' gradients",
+        )
     tasks = lengths.pop()[0]
     if memory is None:
         memory = aggregator.init(tasks)
@@ -340,7 +362,12 @@ def _expect_patterns(where: str, patterns: Any) -> tuple[str, ...] | None:
     is_sequence = isinstance(patterns, tuple | list) and len(patterns) > 0
     if not is_sequence or not all(isinstance(pattern, str) for pattern in patterns):
         advice = 'give a tuple of strings, as in ("body",)'
-        raise ConfigError(where, "patterns of paths", repr(patterns), advice)
+        raise ConfigError(
+            where,
+            "patterns of paths",
+            repr(patterns),
+            advice,
+        )
     return tuple(patterns)
 
 

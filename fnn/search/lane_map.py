@@ -52,7 +52,14 @@ class LaneProgram:
         self._own_axes = own_axes
         self._out_axes = out_axes
 
-    def compiled(self, leaves: list[Any], own: Any, common: Any, *, is_mapped: bool) -> Any:
+    def compiled(
+        self,
+        leaves: list[Any],
+        own: Any,
+        common: Any,
+        *,
+        is_mapped: bool,
+    ) -> Any:
         """Return the compiled function of these arguments, shared by recipes of this structure.
 
         Args:

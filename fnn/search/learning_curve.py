@@ -149,7 +149,12 @@ def learning_curve(
     if (epochs is None) == (steps is None):
         got = "neither" if epochs is None else "both"
         advice = "give steps= for equal computation, epochs= for equal passes"
-        raise ConfigError("learning_curve", "either epochs or steps", got, advice)
+        raise ConfigError(
+            "learning_curve",
+            "either epochs or steps",
+            got,
+            advice,
+        )
     task = prepare_task([recipe], data, valid, epochs=epochs or 1, batch_size=batch_size)
     if steps is not None:
         checks.whole("learning_curve steps", steps)
@@ -175,7 +180,10 @@ def _expect_fixed_steps(recipe: Recipe, task: Task) -> None:
     if recipe.early_stopping is not None:
         advice = "use recipe.replace(early_stopping=None), or give epochs="
         raise ConfigError(
-            "learning_curve early_stopping", "None at fixed steps", "a condition", advice
+            "learning_curve early_stopping",
+            "None at fixed steps",
+            "a condition",
+            advice,
         )
     first = jax.eval_shape(partial(start_on_data, recipe), jax.random.key(0), task.data)
     if has_plateau(first.opt_state):
@@ -193,13 +201,23 @@ def _expect_sizes(sizes: Any, task: Task) -> np.ndarray:
     given = list(sizes) if isinstance(sizes, Sequence | np.ndarray | range) else [sizes]
     if not given:
         advice = "as in sizes=[100, 200, 400]"
-        raise ConfigError("learning_curve sizes", "numbers of examples", "none", advice)
+        raise ConfigError(
+            "learning_curve sizes",
+            "numbers of examples",
+            "none",
+            advice,
+        )
     for size in given:
         checks.whole("learning_curve sizes", size)
         if not task.batch_size <= size <= examples:
             expected = f"from batch_size = {task.batch_size} to the {examples} examples"
             advice = "use smaller batches, or other sizes"
-            raise ConfigError("learning_curve sizes", expected, size, advice)
+            raise ConfigError(
+                "learning_curve sizes",
+                expected,
+                size,
+                advice,
+            )
     return np.unique(np.array(given, int))
 
 
@@ -279,7 +297,12 @@ class _Runs:
         if not np.isfinite(scores).any():
             got = f"{scores.size} runs, all of them NaN or infinite"
             advice = "lower the learning rate, and train one run first"
-            raise NonFiniteError(f"learning_curve {score.name}", "a finite score", got, advice)
+            raise NonFiniteError(
+                f"learning_curve {score.name}",
+                "a finite score",
+                got,
+                advice,
+            )
         total = self.steps * self.segments
         return LearningCurve(self.sizes, scores, total, self.orders, figures, score)
 

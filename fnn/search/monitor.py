@@ -43,7 +43,12 @@ class Report(NamedTuple):
 class Monitor(Protocol):
     """A receiver of the results of a search so far, which can save them and stop the search."""
 
-    def begin(self, search: Mapping[str, Any], total: int, unit: str) -> Saved | None:
+    def begin(
+        self,
+        search: Mapping[str, Any],
+        total: int,
+        unit: str,
+    ) -> Saved | None:
         """Return the saved results, or None.
 
         Args:

@@ -85,7 +85,12 @@ def expect_key(key: Any) -> RandomKey:
     if not checks.is_concrete(key):
         # The trials are drawn, batched and ranked on the host.
         advice = "call the search outside of jit and vmap; for repeated runs give seeds="
-        raise ConfigError("search key", "a key with known numbers", "a traced key", advice)
+        raise ConfigError(
+            "search key",
+            "a key with known numbers",
+            "a traced key",
+            advice,
+        )
     return key
 
 
@@ -102,7 +107,12 @@ def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
             # Ignored, it would seem to have an effect.
             known = [one.name for one in fields(Settings) if one.name not in unused]
             expected = f"one of {', '.join(known)}, which this search has"
-            raise ConfigError(f"search {name}", expected, repr(name), "leave it out")
+            raise ConfigError(
+                f"search {name}",
+                expected,
+                repr(name),
+                "leave it out",
+            )
     settings = Settings(**options)
     checks.choice("sampler", settings.sampler, SAMPLERS)
     checks.whole("seeds", settings.seeds)

@@ -56,7 +56,13 @@ class Pool:
         self.keep = settings.keep
         self._keys = [seed_key(key, seed) for seed in range(settings.seeds)]
         self._recipes = recipes
-        self._lanes = Lanes(recipes[0], task, len(indices), width, stages)
+        self._lanes = Lanes(
+            recipes[0],
+            task,
+            len(indices),
+            width,
+            stages,
+        )
         self._epoch_length = steps_per_epoch(task.data, task.batch_size)
         # Of each seed: the train states with arrays of NumPy, stacked.
         self._states: list[TrainState | None] = [None] * settings.seeds
@@ -76,7 +82,12 @@ class Pool:
         size = self._lanes.size
         yield from (alive[begin : begin + size] for begin in range(0, len(alive), size))
 
-    def train(self, places: np.ndarray, stage: Stage, monitor: Monitor | None) -> Part | None:
+    def train(
+        self,
+        places: np.ndarray,
+        stage: Stage,
+        monitor: Monitor | None,
+    ) -> Part | None:
         """Train a batch to the end of a stage; None if the monitor has stopped the search.
 
         Args:
@@ -94,7 +105,13 @@ class Pool:
         trained, rows, epochs = [], [], []
         for seed, key in enumerate(self._keys):
             states = lanes.start(key, recipes) if is_first else self._take(seed, padded)
-            result = train_lanes(lanes, recipes, states, stage.epochs, monitor)
+            result = train_lanes(
+                lanes,
+                recipes,
+                states,
+                stage.epochs,
+                monitor,
+            )
             if result is None:
                 return None
             states, figures = result
@@ -166,7 +183,12 @@ class Pool:
         stepped = states._replace(step=steps, key=None)  # type: ignore[arg-type]
         self._store(seed, places, stepped)
 
-    def _store(self, seed: int, places: np.ndarray, states: TrainState) -> None:
+    def _store(
+        self,
+        seed: int,
+        places: np.ndarray,
+        states: TrainState,
+    ) -> None:
         stored = self._states[seed]
         if stored is None:
             count = len(self.indices)

@@ -61,7 +61,12 @@ class PowerLaw:
         checks.number("predict level", level, "(0, 1)")
         n = np.asarray(sizes, float)
         if not (n > 0).all():
-            raise ConfigError("predict sizes", "numbers > 0", sizes, "give numbers of examples")
+            raise ConfigError(
+                "predict sizes",
+                "numbers > 0",
+                sizes,
+                "give numbers of examples",
+            )
         scaled = n / self.pivot
         height = self.b * self.pivot**-self.c
         decay = scaled**-self.c
@@ -95,7 +100,12 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
     if not has_fit(sizes, scores.reshape(len(sizes), -1)):
         got = len(np.unique(sizes[np.isfinite(scores)]))
         advice = "measure more sizes, spread over a factor of 10"
-        raise ConfigError("fit sizes", "finite scores of at least three sizes", got, advice)
+        raise ConfigError(
+            "fit sizes",
+            "finite scores of at least three sizes",
+            got,
+            advice,
+        )
     # On first use, since it takes long to import.
     from scipy import optimize
 
@@ -107,7 +117,12 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
     shift, scale = y.mean(), y.std() or 1.0
     x, target = n / pivot, (y - shift) / scale
 
-    def law(x: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
+    def law(
+        x: np.ndarray,
+        a: float,
+        b: float,
+        c: float,
+    ) -> np.ndarray:
         return a + b * x**-c
 
     # a and b are linear for a given exponent, so that only c needs a good start.
@@ -117,7 +132,14 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
         # Scores without a trend do not determine c. Then the covariance is infinite.
         warnings.simplefilter("ignore", optimize.OptimizeWarning)
         (a, b, c), covariance = optimize.curve_fit(
-            law, x, target, p0=start, bounds=bounds, max_nfev=10_000, ftol=1e-12, xtol=1e-12
+            law,
+            x,
+            target,
+            p0=start,
+            bounds=bounds,
+            max_nfev=10_000,
+            ftol=1e-12,
+            xtol=1e-12,
         )
     # Back in the units of sizes and scores.
     units = np.array([scale, scale, 1.0])

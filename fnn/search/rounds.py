@@ -118,7 +118,12 @@ class Rounds:
         size: Number of members at a time.
     """
 
-    def __init__(self, problem: Problem, size: int, key: RandomKey):
+    def __init__(
+        self,
+        problem: Problem,
+        size: int,
+        key: RandomKey,
+    ):
         """Bind the arguments that all rounds have in common.
 
         Args:
@@ -184,7 +189,12 @@ class Rounds:
         parts = jax.tree.map(lambda leaf: leaf[member], carry.parts)
         return join_state(parts, carry.step, jax.random.clone(self._key))
 
-    def _compiled(self, name: str, function: Any, arguments: tuple[Any, ...]) -> Any:
+    def _compiled(
+        self,
+        name: str,
+        function: Any,
+        arguments: tuple[Any, ...],
+    ) -> Any:
         """Call a function of (problem, size, constants, key, *arguments) as a shared program."""
         problem, size = self._problem, self.size
         encoding, task, score = problem

@@ -52,7 +52,13 @@ def run_brackets(
     groups = group_by_structure(recipes)
     firsts = [recipes[indices[0]] for indices in groups]
     epochs = plan[0].rungs[-1].epochs
-    task = prepare_task(firsts, data, valid, epochs=epochs, batch_size=batch_size)
+    task = prepare_task(
+        firsts,
+        data,
+        valid,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
     stages = plan_stages(plan)
     columns = hyperparameter_columns(space, [values for _, values in drawn])
@@ -61,7 +67,15 @@ def run_brackets(
     saved = None
     if monitor is not None:
         name = "halving" if len(plan) == 1 else "hyperband"
-        search = describe(name, key, space, firsts[0], drawn, task, score)
+        search = describe(
+            name,
+            key,
+            space,
+            firsts[0],
+            drawn,
+            task,
+            score,
+        )
         search |= kept_options(settings)
         search["plan"] = [list(map(list, bracket.rungs)) for bracket in plan]
         saved = monitor.begin(search, sum(one.trials * one.epochs for one in stages), "epoch")
@@ -70,7 +84,17 @@ def run_brackets(
         # A resumed search has the same lanes, so that its numbers are the same to the last bit.
         width = saved.notes["widths"][number] if saved is not None else settings.lanes
         own = [recipes[int(index)] for index in group]
-        state.pools.append(Pool(key, own, group, task, settings, width, _scale(stages, group)))
+        state.pools.append(
+            Pool(
+                key,
+                own,
+                group,
+                task,
+                settings,
+                width,
+                _scale(stages, group),
+            )
+        )
     if saved is not None:
         _restore(state, saved)
     for number, stage in enumerate(stages):

@@ -90,7 +90,12 @@ class Trials:
         """
         if isinstance(index, slice):
             advice = "use [trials[i] for i in ...]"
-            raise ConfigError("trials index", "one int", checks.show(index), advice)
+            raise ConfigError(
+                "trials index",
+                "one int",
+                checks.show(index),
+                advice,
+            )
         if not -len(self) <= index < len(self):
             # An iteration over the trials ends by it.
             raise IndexError(index)
@@ -156,7 +161,12 @@ class Trials:
         """
         if self.scores.shape[1] < 2:
             advice = "search with seeds=3 or more"
-            raise ConfigError("ties", "trials of several seeds", "1 seed", advice)
+            raise ConfigError(
+                "ties",
+                "trials of several seeds",
+                "1 seed",
+                advice,
+            )
         is_tie = statistics.ties(self._seed_costs, _expect_confidence(confidence))
         return self.ranked[is_tie[self.ranked]]
 
@@ -230,7 +240,12 @@ class Trials:
         kept = self._kept_indices("trials.networks")
         if count is not None and checks.whole("trials.networks count", count) > len(kept):
             expected = f"at most the {len(kept)} trials that are kept"
-            raise ConfigError("trials.networks count", expected, count, f"search with keep={count}")
+            raise ConfigError(
+                "trials.networks count",
+                expected,
+                count,
+                f"search with keep={count}",
+            )
         recipes = []
         found = []
         for index in map(int, kept[:count]):
@@ -328,7 +343,12 @@ class Trials:
         kept = np.array([index for index in self.ranked if int(index) in self.kept], int)
         if not kept.size:
             advice = "search with keep=1 or more"
-            raise ConfigError(where, "trials with train states", "none", advice)
+            raise ConfigError(
+                where,
+                "trials with train states",
+                "none",
+                advice,
+            )
         return kept
 
     @property

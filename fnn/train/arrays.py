@@ -138,7 +138,12 @@ def _convert_tree(
 
     converted = trees.map_named(convert, name, tree, is_leaf=_is_leaf)
     if not jax.tree.leaves(converted):
-        raise ShapeError(name, "at least one array", checks.show(tree), "give an array")
+        raise ShapeError(
+            name,
+            "at least one array",
+            checks.show(tree),
+            "give an array",
+        )
     return converted
 
 
@@ -225,7 +230,12 @@ def _as_numpy(name: str, leaf: Any) -> np.ndarray:
         # Arrays of other libraries have this method.
         if isinstance(leaf, type) or not isinstance(leaf, HasArray):
             advice = "convert it with numpy.asarray"
-            raise DTypeError(name, "an array", type(leaf).__name__, advice)
+            raise DTypeError(
+                name,
+                "an array",
+                type(leaf).__name__,
+                advice,
+            )
         array = checks.as_array(name, leaf)
     return checks.native(name, array)
 
@@ -236,7 +246,12 @@ def _raise_no_number(name: str, dtype: Any) -> None:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         expected = "an array of real numbers"
         advice = "give both parts as channels"
-    raise DTypeError(name, expected, f"dtype {dtype}", advice)
+    raise DTypeError(
+        name,
+        expected,
+        f"dtype {dtype}",
+        advice,
+    )
 
 
 def _expect_values(

@@ -22,12 +22,22 @@ def expect_callback(callback: Any) -> None:
         return
     expected = "a function of (step, figures)"
     if not callable(callback):
-        raise ConfigError("callback", expected, checks.show(callback), "give the function itself")
+        raise ConfigError(
+            "callback",
+            expected,
+            checks.show(callback),
+            "give the function itself",
+        )
     try:
         inspect.signature(callback).bind(0, {})
     except TypeError as error:
         advice = "define it as def callback(step, figures)"
-        raise ConfigError("callback", expected, f"a function with {error}", advice) from None
+        raise ConfigError(
+            "callback",
+            expected,
+            f"a function with {error}",
+            advice,
+        ) from None
     except ValueError:
         # Some functions of C have no signature.
         pass

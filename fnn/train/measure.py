@@ -37,7 +37,12 @@ def measure_examples(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, An
         arrays = jax.tree.leaves(value)
         if not arrays:
             advice = "return the values, as by a return statement"
-            raise ShapeError(name, f"one value an example, ({examples},)", value, advice)
+            raise ShapeError(
+                name,
+                f"one value an example, ({examples},)",
+                value,
+                advice,
+            )
         for array in arrays:
             _expect_one_each(name, examples, array)
         if name == LOSS:
@@ -140,4 +145,9 @@ def _expect_differentiable(losses: Any) -> None:
     dtype = (losses.values if isinstance(losses, Weighted | HeadLosses) else losses).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         advice = "give a loss with a gradient; figures such as accuracy are metrics"
-        raise DTypeError(LOSS, "floating-point numbers", dtype, advice)
+        raise DTypeError(
+            LOSS,
+            "floating-point numbers",
+            dtype,
+            advice,
+        )

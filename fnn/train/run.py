@@ -103,7 +103,12 @@ def run(
         step = int(first.step) + fatal
         before = replay_to_step(recipe, first, data, valid, batch_size, step)
         inputs, targets = next_batch(recipe, before, data, batch_size)
-        raise nonfinite_error(recipe, before, inputs, targets)
+        raise nonfinite_error(
+            recipe,
+            before,
+            inputs,
+            targets,
+        )
     # Within jit the shapes of the history are static, so it stays padded.
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
         history = _cut_history(history, int(last.step) - int(first.step), epoch_length)

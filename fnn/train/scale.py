@@ -161,13 +161,23 @@ def _expect_one_scale(
         got = f"{leaf.dtype}"
         if leaf is floats:
             got += f" in [{low:g}, {high:g}]"
-        raise ConfigError(name, expected, got, advice)
+        raise ConfigError(
+            name,
+            expected,
+            got,
+            advice,
+        )
     if leaf.extremes is None or model.extremes is None:
         return
     scales = {_scale(leaf.extremes): leaf, _scale(model.extremes): model}
     if scales.keys() == {UNIT_SCALE, BYTE_SCALE} and scales[BYTE_SCALE].has_levels:
         expected = f"the scale of {other}, at most {model.extremes.high:g}"
-        raise ConfigError(name, expected, f"max {leaf.extremes.high:g}", advice)
+        raise ConfigError(
+            name,
+            expected,
+            f"max {leaf.extremes.high:g}",
+            advice,
+        )
 
 
 def _scale(extremes: Extremes) -> tuple[float, float] | None:
@@ -226,7 +236,12 @@ def expect_image_range(
             _expect_levels(prefix, images, needs_levels, wait)
 
 
-def _expect_levels(prefix: str, images: Any, needs_levels: bool, wait: bool) -> None:
+def _expect_levels(
+    prefix: str,
+    images: Any,
+    needs_levels: bool,
+    wait: bool,
+) -> None:
     extremes = read_extremes(images, wait)
     if extremes is None:
         return
@@ -239,4 +254,9 @@ def _expect_levels(prefix: str, images: Any, needs_levels: bool, wait: bool) -> 
         advice = "store them in [0, 1], and standardize them in prepare="
     else:
         return
-    raise ConfigError(f"{prefix}images", "[0, 1]", got, advice)
+    raise ConfigError(
+        f"{prefix}images",
+        "[0, 1]",
+        got,
+        advice,
+    )

@@ -140,8 +140,18 @@ def last_blocks_from(
         known = [path for block in found for path in block.paths]
         close = get_close_matches(last, known, MAX_LISTED, 0.5) or known[:MAX_LISTED]
         expected = f"a number of blocks, or the path of one, such as {', '.join(close)}"
-        raise ConfigError(where, expected, repr(last), "transfer.blocks lists them")
+        raise ConfigError(
+            where,
+            expected,
+            repr(last),
+            "transfer.blocks lists them",
+        )
     if checks.whole(where, last) > len(found):
         expected = f"at most the {len(found)} blocks"
-        raise ConfigError(where, expected, last, "transfer.blocks lists them")
+        raise ConfigError(
+            where,
+            expected,
+            last,
+            "transfer.blocks lists them",
+        )
     return found[len(found) - last :]

@@ -67,7 +67,13 @@ def features(
     inputs = validate_inputs("inputs", made, inputs)
     given = fitting_weights("features", made, train_state, inputs)
     cut = find_cut("features", made.network, given, layer)
-    found = features_at(made, given, inputs, cut, batch_size)
+    found = features_at(
+        made,
+        given,
+        inputs,
+        cut,
+        batch_size,
+    )
     if layer is None and not isinstance(found, jax.Array):
         raise ConfigError(
             "features layer",

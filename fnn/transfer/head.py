@@ -45,7 +45,12 @@ def fitting_weights(
     if not isinstance(train_state, TrainState | Weights):
         advice = "give result.train_state, or fnn.types.Weights(params, state)"
         got = f"a {type(train_state).__name__}"
-        raise ConfigError(f"{where} train_state", "a TrainState, or Weights", got, advice)
+        raise ConfigError(
+            f"{where} train_state",
+            "a TrainState, or Weights",
+            got,
+            advice,
+        )
     given = weights(made, train_state)
     shape = example_shapes(made, inputs)
 
@@ -65,10 +70,20 @@ def expect_plain(where: str, network: Any, given: Any) -> Weights:
     expect_layer(f"{where} network", network)
     if isinstance(given, TrainState):
         advice = "give train.weights(recipe, train_state)"
-        raise ConfigError(f"{where} weights", "Weights", "a TrainState", advice)
+        raise ConfigError(
+            f"{where} weights",
+            "Weights",
+            "a TrainState",
+            advice,
+        )
     if not isinstance(given, Weights):
         advice = "as in fnn.types.Weights(params, state)"
-        raise ConfigError(f"{where} weights", "Weights", type(given).__name__, advice)
+        raise ConfigError(
+            f"{where} weights",
+            "Weights",
+            type(given).__name__,
+            advice,
+        )
     return Weights(*unfreeze(given.params, given.state))
 
 

@@ -82,7 +82,13 @@ def retrieve(
     right = expect_features("retrieve bank", bank).astype(left.dtype)
     _expect_one_width("retrieve", left, right)
     _expect_k("retrieve", k, len(right))
-    return _retrieve(left, right, k, metric, batch_size)
+    return _retrieve(
+        left,
+        right,
+        k,
+        metric,
+        batch_size,
+    )
 
 
 def nearest_neighbors(
@@ -131,11 +137,32 @@ def nearest_neighbors(
     is_label = jnp.issubdtype(y.dtype, jnp.integer)
     if is_label and y.ndim != 1:
         advice = "give one label an example"
-        raise ShapeError("nearest_neighbors targets", "labels (n,)", y.shape, advice)
+        raise ShapeError(
+            "nearest_neighbors targets",
+            "labels (n,)",
+            y.shape,
+            advice,
+        )
     count = count_classes("nearest_neighbors", y, classes) if is_label else 0
-    found = retrieve(queries, x, k=k, metric=metric, batch_size=batch_size)
+    found = retrieve(
+        queries,
+        x,
+        k=k,
+        metric=metric,
+        batch_size=batch_size,
+    )
     own = jnp.asarray(y, jnp.int32) if is_label else jnp.asarray(y)
-    return Neighbors(_combine(found, own, temperature, metric, weights, count), *found)
+    return Neighbors(
+        _combine(
+            found,
+            own,
+            temperature,
+            metric,
+            weights,
+            count,
+        ),
+        *found,
+    )
 
 
 def expect_features(where: str, features: Any, width: int | None = None) -> jax.Array:
@@ -154,9 +181,19 @@ def expect_features(where: str, features: Any, width: int | None = None) -> jax.
     expected = f"(n, {'width' if width is None else width})"
     if x.ndim != 2:
         advice = "flatten them, x.reshape(len(x), -1), or take means, x.mean((1, 2))"
-        raise ShapeError(where, expected, x.shape, advice)
+        raise ShapeError(
+            where,
+            expected,
+            x.shape,
+            advice,
+        )
     if width is not None and x.shape[1] != width:
-        raise ShapeError(where, expected, x.shape, "give features of the same layer")
+        raise ShapeError(
+            where,
+            expected,
+            x.shape,
+            "give features of the same layer",
+        )
     return x
 
 
@@ -171,7 +208,12 @@ def count_classes(where: str, labels: jax.Array, classes: int | None) -> int:
     if classes is None:
         if extremes is None:
             expected = "a number, for traced labels"
-            raise ConfigError(f"{where} classes", expected, None, "give classes=")
+            raise ConfigError(
+                f"{where} classes",
+                expected,
+                None,
+                "give classes=",
+            )
         classes = max(int(extremes.high) + 1, 2)
     checks.whole(f"{where} classes", classes, 2)
     if extremes is not None and not (extremes.low >= 0 and extremes.high < classes):
@@ -179,7 +221,14 @@ def count_classes(where: str, labels: jax.Array, classes: int | None) -> int:
         wrong = (host < 0) | (host >= classes)
         advice = "give more classes=, or leave these examples out"
         expected = f"0 <= label < {classes}"
-        raise_at_first(LabelError, f"{where} labels", expected, host, wrong, advice)
+        raise_at_first(
+            LabelError,
+            f"{where} labels",
+            expected,
+            host,
+            wrong,
+            advice,
+        )
     return classes
 
 
@@ -187,13 +236,23 @@ def _expect_one_width(where: str, queries: jax.Array, bank: jax.Array) -> None:
     if queries.shape[1] != bank.shape[1]:
         advice = "give features of one layer of one network"
         expected = f"the width of the bank, {bank.shape[1]}"
-        raise ShapeError(f"{where} queries", expected, queries.shape[1], advice)
+        raise ShapeError(
+            f"{where} queries",
+            expected,
+            queries.shape[1],
+            advice,
+        )
 
 
 def _expect_k(where: str, k: int, examples: int) -> None:
     if checks.whole(f"{where} k", k) > examples:
         expected = f"at most the {examples} examples"
-        raise ConfigError(f"{where} k", expected, k, "choose fewer neighbors")
+        raise ConfigError(
+            f"{where} k",
+            expected,
+            k,
+            "choose fewer neighbors",
+        )
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))

@@ -65,7 +65,14 @@ def head_only(
         ConfigError: An argument is not of the type described here, or there is no head.
         TreeMismatchError: In the run, the weights are those of another network.
     """
-    start = begin("head_only", recipe, weights, classes, head, needs_head=True)
+    start = begin(
+        "head_only",
+        recipe,
+        weights,
+        classes,
+        head,
+        needs_head=True,
+    )
     assert start.head is not None
     others = _siblings(start.network, start.head)
     return changed(recipe, network=inference(start.network, *others))
@@ -101,10 +108,24 @@ def last_blocks(
         TreeMismatchError: In the run, the weights are those of another network.
     """
     where = "last_blocks"
-    start = begin(where, recipe, weights, classes, head)
+    start = begin(
+        where,
+        recipe,
+        weights,
+        classes,
+        head,
+    )
     found = _blocks_of(recipe, start)
     trained = last_blocks_from(f"{where} blocks", found, blocks)
-    return _with_blocks(where, recipe, start, trained, decay, 0.0, fixed_norms)
+    return _with_blocks(
+        where,
+        recipe,
+        start,
+        trained,
+        decay,
+        0.0,
+        fixed_norms,
+    )
 
 
 def fine_tune(
@@ -142,13 +163,33 @@ def fine_tune(
         TreeMismatchError: In the run, the weights are those of another network.
     """
     where = "fine_tune"
-    start = begin(where, recipe, weights, classes, head)
+    start = begin(
+        where,
+        recipe,
+        weights,
+        classes,
+        head,
+    )
     found = _blocks_of(recipe, start)
     if decay is not None:
         checks.number(f"{where} decay", decay, "[0, 1]")
     if no_opt_scale is not None:
-        found = _above(where, found, decay, min_scale, no_opt_scale)
-    return _with_blocks(where, recipe, start, found, decay, min_scale, fixed_norms)
+        found = _above(
+            where,
+            found,
+            decay,
+            min_scale,
+            no_opt_scale,
+        )
+    return _with_blocks(
+        where,
+        recipe,
+        start,
+        found,
+        decay,
+        min_scale,
+        fixed_norms,
+    )
 
 
 def scratch(
@@ -172,7 +213,13 @@ def scratch(
     if classes is None:
         expect_plain("scratch", expect_recipe("scratch", recipe).network, weights)
         return recipe
-    start = begin("scratch", recipe, weights, classes, head)
+    start = begin(
+        "scratch",
+        recipe,
+        weights,
+        classes,
+        head,
+    )
     assert start.head is not None
     return changed(recipe, network=replace(recipe.network, start.head, dense(classes)))
 
@@ -191,7 +238,12 @@ def begin(
     if isinstance(network, Made) and network.maker in (freeze, inference):
         expected = "one whose network is not frozen"
         advice = "give the recipe that the frozen one was made of"
-        raise ConfigError(f"{where} recipe", expected, "a frozen network", advice)
+        raise ConfigError(
+            f"{where} recipe",
+            expected,
+            "a frozen network",
+            advice,
+        )
     given = expect_plain(where, network, weights)
     started = pretrained(network, given.params, given.state)
     if classes is None and head is None and not needs_head:
@@ -232,7 +284,12 @@ def _above(
     if decay is None or not (checks.is_concrete(decay) and checks.is_concrete(min_scale)):
         got = "None" if decay is None else "a traced number"
         advice = "give both, or leave no_opt_scale out"
-        raise ConfigError(f"{where} decay", "a known number for no_opt_scale", got, advice)
+        raise ConfigError(
+            f"{where} decay",
+            "a known number for no_opt_scale",
+            got,
+            advice,
+        )
     checks.number(f"{where} no_opt_scale", no_opt_scale, "[0, 1]")
     kept: list[Block] = []
     depth = 0
@@ -266,18 +323,33 @@ def _with_blocks(
         if not norms:
             expected = "none for a network without batch norm"
             advice = "leave it out"
-            raise ConfigError(f"{where} fixed_norms", expected, fixed_norms, advice)
+            raise ConfigError(
+                f"{where} fixed_norms",
+                expected,
+                fixed_norms,
+                advice,
+            )
         fixed = [path for path in norms if not any(is_below(path, other) for other in frozen)]
     if fixed:
         params, statistics = fixed_norms != "statistics", fixed_norms != "params"
-        network = inference(network, *fixed, params=params, statistics=statistics, noise=False)
+        network = inference(
+            network,
+            *fixed,
+            params=params,
+            statistics=statistics,
+            noise=False,
+        )
     changes: dict[str, Any] = {"network": network}
     if decay is not None:
         held = fixed if fixed_norms in ("params", "both") else []
         layers, stacks = _patterns(start.weights, trained, held)
         assert recipe.optimizer is not None  # expect_recipe has checked this
         changes["optimizer"] = scale_by_depth(
-            recipe.optimizer, decay, paths=layers, stacked=stacks, min_scale=min_scale
+            recipe.optimizer,
+            decay,
+            paths=layers,
+            stacked=stacks,
+            min_scale=min_scale,
         )
     return changed(recipe, **changes)
 

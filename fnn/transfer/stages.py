@@ -66,7 +66,12 @@ def gradual_unfreezing(
     lengths = list(epochs) if isinstance(epochs, Sequence) else [epochs] * count
     if not 1 <= len(lengths) <= count:
         expected = f"from 1 to {count} numbers, that of the blocks"
-        raise ConfigError(f"{where} epochs", expected, f"{len(lengths)} numbers", "give fewer")
+        raise ConfigError(
+            f"{where} epochs",
+            expected,
+            f"{len(lengths)} numbers",
+            "give fewer",
+        )
     options: dict[str, Any] = {"decay": decay, "classes": classes, "head": head}
     options["fixed_norms"] = fixed_norms
     stages = []
@@ -125,7 +130,12 @@ def run_stages(
     if not given or not all(isinstance(one, tuple) and len(one) == 2 for one in given):
         got = checks.show(stages)
         advice = "as in [transfer.Stage(5, recipe)]"
-        raise ConfigError("run_stages stages", "pairs of epochs and a recipe", got, advice)
+        raise ConfigError(
+            "run_stages stages",
+            "pairs of epochs and a recipe",
+            got,
+            advice,
+        )
     for epochs, recipe in given:
         checks.whole("run_stages epochs", epochs)
         expect_recipe("run_stages", recipe)
@@ -135,7 +145,14 @@ def run_stages(
     for index, (epochs, recipe) in enumerate(given):
         started = recipe if last is None else _with_weights(recipe, last, data)
         stage_key = jax.random.fold_in(key, index)
-        result = run(stage_key, started, data, epochs=epochs, batch_size=batch_size, valid=valid)
+        result = run(
+            stage_key,
+            started,
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            valid=valid,
+        )
         results.append(result)
         last = Weights(*unfreeze(*weights_of(started, result.train_state)))
     return tuple(results)

@@ -247,7 +247,12 @@ class _Reader:
             # Errors of fnn are of these classes too, and name the part already.
             if isinstance(error, CheckpointCorruptError | CheckpointVersionError | ConfigError):
                 raise
-            raise CheckpointCorruptError(where, f"a node {kind}", repr(error), ADVICE) from error
+            raise CheckpointCorruptError(
+                where,
+                f"a node {kind}",
+                repr(error),
+                ADVICE,
+            ) from error
         self._values.append(value)
 
     def part(self, plain: Any) -> Any:
@@ -269,7 +274,12 @@ class _Reader:
         value = self._arrays[name]
         return value if is_numpy else jnp.asarray(value)
 
-    def _call(self, name: str, contract: str | None, arguments: Mapping[str, Any]) -> Any:
+    def _call(
+        self,
+        name: str,
+        contract: str | None,
+        arguments: Mapping[str, Any],
+    ) -> Any:
         maker = self._find(name)
         expect(is_maker(maker), self._where, "the name of a maker", name)
         record = maker.__dict__["record"]
@@ -278,11 +288,19 @@ class _Reader:
         if unknown:
             expected = f"arguments of {name}, {', '.join(record.kinds)}"
             raise CheckpointVersionError(
-                self._where, expected, ", ".join(sorted(unknown)), "take a newer fnn"
+                self._where,
+                expected,
+                ", ".join(sorted(unknown)),
+                "take a newer fnn",
             )
         return record.record(given, None if contract is None else self._find(contract))
 
-    def _partial(self, function: Any, items: Iterable[Any], keywords: Mapping[str, Any]) -> Any:
+    def _partial(
+        self,
+        function: Any,
+        items: Iterable[Any],
+        keywords: Mapping[str, Any],
+    ) -> Any:
         return functools.partial(self.part(function), *self._parts(items), **self._named(keywords))
 
     def _object(self, name: str, fields: Mapping[str, Any]) -> Any:
@@ -332,6 +350,9 @@ class _Reader:
         is_own = getattr(found, "__module__", "").startswith("fnn.")
         if not is_own or isinstance(found, python_types.ModuleType):
             raise CheckpointVersionError(
-                self._where, f"a name of fnn {room}", f"{module}.{name}", "take a newer fnn"
+                self._where,
+                f"a name of fnn {room}",
+                f"{module}.{name}",
+                "take a newer fnn",
             )
         return found

@@ -136,7 +136,12 @@ class LawaState(NamedTuple):
         return show_average(self, params, like, lambda state: jax.tree.map(mean, state.latest))
 
 
-def _put(ring: Params, taken: Step, params: Params, is_put: Array) -> Params:
+def _put(
+    ring: Params,
+    taken: Step,
+    params: Params,
+    is_put: Array,
+) -> Params:
     """Write params into a ring of arrays (size, ...), in place of the oldest ones."""
 
     def one(ring: Array, p: Array) -> Array:

@@ -129,5 +129,10 @@ def _of_classes(where: str, logits: Any, classes: int) -> Array:
 def _floats(where: str, logits: Any) -> Array:
     z = expect_floats(where, logits)
     if not z.ndim:
-        raise DTypeError(where, "an array (..., classes)", "a number", "give logits")
+        raise DTypeError(
+            where,
+            "an array (..., classes)",
+            "a number",
+            "give logits",
+        )
     return jnp.asarray(z, trees.wide(z))
