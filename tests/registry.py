@@ -261,6 +261,7 @@ REGISTRY: dict[str, Entry] = {
         network=True,
         domain=sized(4),
     ),
+    "nn.weight_norm": Entry({"layer": nn.dense(3)}, domain=VECTORS),
     "nn.weight_standardization": Entry(
         {"layer": nn.dense(3)}, domain=VECTORS, values={"eps": (0.1, 0.3)}
     ),

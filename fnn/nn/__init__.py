@@ -89,6 +89,7 @@ from fnn.nn.normalization.group_norm import instance_norm as instance_norm
 from fnn.nn.normalization.layer_norm import layer_norm as layer_norm
 from fnn.nn.normalization.layer_norm import rms_norm as rms_norm
 from fnn.nn.normalization.weight_norms import spectral_norm as spectral_norm
+from fnn.nn.normalization.weight_norms import weight_norm as weight_norm
 from fnn.nn.normalization.weight_norms import weight_standardization as weight_standardization
 from fnn.nn.pooling import adaptive_avg_pool as adaptive_avg_pool
 from fnn.nn.pooling import adaptive_avg_pool_1d as adaptive_avg_pool_1d

@@ -1,5 +1,6 @@
-"""Normalization of weights: weight standardization and spectral normalization."""
+"""Normalization of weights: weight standardization, weight and spectral normalization."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,12 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.nn.core.composite import drop_empty, expect_names
 from fnn.nn.core.reparametrization import change_kernels, kernels, with_kernels
+from fnn.nn.core.wide_sums import along_last
 from fnn.nn.normalization.moments import moments, normalize
-from fnn.types import Layer, Number, Params, Shape, State
+from fnn.types import KERNEL, Layer, Number, Params, Shape, State
 from fnn.values import maker
 
+KERNEL_SCALE = "kernel_scale"
 WARM_UP = 15  # power iterations in init, as in torch
 
 
@@ -69,6 +72,82 @@ def weight_standardization(layer: Layer, *, eps: Number = 1e-5) -> Layer:
         return Layer(init, apply, leaf.name)
 
     return change_kernels("weight_standardization", layer, standardized)
+
+
+@maker
+def weight_norm(layer: Layer) -> Layer:
+    """Weight normalization: a layer acts with W = scale V / |V| in place of its kernel V.
+
+    V is every `kernel` (..., outputs) of the layer, or of the layers it is made of; |V| is the norm
+    of the weights of each output, over all axes but the last (float32 at least). Length and
+    direction are trained on their own. Next to each `kernel` the params have a `kernel_scale`
+    (outputs,), which is |V| at first, so that the layer begins as it is. |V| of zeros counts as 1.
+    The state is that of the layer [Salimans & Kingma 2016, arXiv:1602.07868].
+
+    Args:
+        layer: The layer whose kernels are normalized, or a network of such layers.
+
+    Raises:
+        ConfigError: In init, the layer has no kernel.
+        TreeMismatchError: The params are not those of this layer.
+    """
+
+    def normalized(leaf: Layer) -> Layer:
+        def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Any]:
+            params, state, out_shape = leaf.init(key, shape)
+            return _add_scales(params), state, out_shape
+
+        def apply(
+            params: Params,
+            state: State,
+            x: Any,
+            *,
+            key: jax.Array | None = None,
+            train: bool = False,
+        ):
+            return leaf.apply(_apply_scales(params), state, x, key=key, train=train)
+
+        return Layer(init, apply, leaf.name)
+
+    return change_kernels("weight_norm", layer, normalized)
+
+
+def _add_scales(params: Params) -> Params:
+    """Return the params with the norms of each kernel next to it."""
+    if not isinstance(params, Mapping):
+        return params
+    added = {name: _add_scales(part) for name, part in params.items()}
+    if KERNEL in added:
+        kernel = added[KERNEL]
+        added[KERNEL_SCALE] = _norms(kernel).reshape(-1).astype(kernel.dtype)
+    return added
+
+
+def _apply_scales(params: Params) -> Params:
+    """Return the params of the layer: each kernel with the norms of its scale."""
+    if not isinstance(params, Mapping):
+        return params
+    if KERNEL in params:
+        kernel = checks.floating("weight_norm kernel", params[KERNEL])
+        own = {KERNEL_SCALE: params[KERNEL_SCALE]} if KERNEL_SCALE in params else {}
+        trees.expect_arrays("weight_norm", own, {KERNEL_SCALE: kernel.shape[-1:]})
+    applied = {name: _apply_scales(part) for name, part in params.items() if name != KERNEL_SCALE}
+    if KERNEL in applied:
+        kernel = applied[KERNEL]
+        wide = kernel.astype(trees.wide(kernel))
+        scale = params[KERNEL_SCALE].astype(wide.dtype)
+        factors = along_last(scale, wide) / _norms(wide)
+        applied[KERNEL] = (wide * factors).astype(kernel.dtype)
+    return applied
+
+
+def _norms(kernel: jax.Array) -> jax.Array:
+    """Return the norms of the weights of each output, of the rank of the kernel; 1 for zeros."""
+    wide = kernel.astype(trees.wide(kernel))
+    squares = jnp.square(wide).sum(tuple(range(wide.ndim - 1)), keepdims=True)
+    # The root of 0 has no derivative.
+    is_zero = squares == 0
+    return jnp.where(is_zero, 1, jnp.sqrt(jnp.where(is_zero, 1, squares)))
 
 
 @maker

@@ -44,6 +44,39 @@ def test_weight_standardization_follows_its_formula(case, train):
     assert state == {}
 
 
+@float64
+@every_kernel
+def test_weight_norm_follows_its_formula(case):
+    layer, params, x = draw_case(case)
+    scale = np.arange(1.0, 6)
+    own = arrays(params | {"kernel_scale": scale})
+    over = tuple(range(params["kernel"].ndim - 1))
+    kernel = scale * params["kernel"] / np.sqrt((params["kernel"] ** 2).sum(over))
+    normalized = compiled(nn.weight_norm(layer))
+    y, _ = normalized.apply(own, {}, x)
+    wanted, _ = layer.apply(arrays(params | {"kernel": kernel}), {}, x)
+    chex.assert_trees_all_close(y, wanted, rtol=1e-12, atol=1e-12)
+    # The length of V does not matter, so that gradients are orthogonal to it.
+    slopes = jax.grad(lambda own: (normalized.apply(own, {}, x)[0] ** 2).sum())(own)
+    along = (slopes["kernel"] * params["kernel"]).sum(over)
+    np.testing.assert_allclose(along, 0, atol=1e-9 * float(abs(slopes["kernel"]).max()))
+
+
+def test_weight_norm_begins_as_the_network_and_zeros_stay_finite(key):
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    plain = nn.chain(nn.dense(4), nn.relu(), nn.dense(2, kernel_init=nn.zeros()))
+    network = nn.weight_norm(plain)
+    params, state, _ = network.init(key, (6,))
+    bare, _, _ = plain.init(key, (6,))
+    assert params["dense_0"].keys() == {"kernel", "bias", "kernel_scale"}
+    wanted, _ = plain.apply(bare, state, x)
+    np.testing.assert_array_equal(network.apply(params, state, x)[0], wanted)
+    slopes = jax.grad(lambda params: network.apply(params, state, x)[0].sum())(params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    with pytest.raises(TreeMismatchError, match=r"weight_norm kernel_scale: expected shape \(4,\)"):
+        network.apply(bare, state, x)
+
+
 def test_weight_standardization_is_computed_in_float32():
     layer, params, x = draw_case("dense", "bfloat16")
     half = arrays(params, "bfloat16")
