@@ -16,7 +16,7 @@ from measure import Program, Timing, compare, judge, missing, show, table, versi
 from fnn import ensemble, nn, optim, train
 from fnn.search.lanes import Lanes, prepare_task
 
-MEMBERS, EXAMPLES, BATCH, RATE, ROUNDS, UNKNOWN = 10, 2560, 128, 1e-3, 5, 10_000
+MEMBERS, EXAMPLES, BATCH, RATE, ROUNDS, UNKNOWN = 10, 2560, 128, 1e-3, 3, 10_000
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, MEMBERS)
 generator = np.random.default_rng(0)
