@@ -14,7 +14,8 @@ from fnn.train.recipe import Recipe
 from fnn.types import RandomKey, Step, TrainState, Weights
 from fnn.xla import subjaxprs
 
-DRAWS = ("random_bits", "threefry2x32")  # primitives that draw random numbers
+# Primitives that draw random numbers. Gamma and beta draw by the last one alone.
+DRAWS = ("random_bits", "threefry2x32", "random_gamma")
 
 
 def mc_dropout(

@@ -108,7 +108,10 @@ class Predictor(NamedTuple):
 
     @property
     def _combine(self) -> Combine:
-        return self.combine or combination_of(self.members[0].recipe.loss)
+        if self.combine is not None:
+            return self.combine
+        # The loss of the first member decides, as in `evaluate`. Its weights are not needed.
+        return combination_of(self.members.parts[0].recipe_of(0).loss)
 
     def _logits(
         self,

@@ -192,7 +192,7 @@ def greedy_soup(
         )
     chosen = [best]
     recipe, weights = members[best]
-    highest = scores[best]
+    best_score = scores[best]
     for index in others:
         # Each average is of the members themselves, so that rounding does not add up.
         candidate = average(members[[*chosen, index]])
@@ -205,15 +205,15 @@ def greedy_soup(
             data,
             batch_size,
         )
-        if found.cost(np.array([value]))[0] < found.cost(np.array([highest]))[0]:
+        if found.cost(np.array([value]))[0] < found.cost(np.array([best_score]))[0]:
             chosen.append(index)
             weights = candidate
-            highest = value
+            best_score = value
     return Soup(
         recipe,
         weights,
         tuple(chosen),
-        float(highest),
+        float(best_score),
         scores,
         score,
     )

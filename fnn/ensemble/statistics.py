@@ -115,7 +115,7 @@ def refresh_members(
     checks.whole("refresh_members batch_size", batch_size)
     parts = []
     for part in members.parts:
-        recipe, _ = part.member(0)
+        recipe = part.recipe_of(0)
         data = validate_examples("data", recipe, data)
         weights = part.weights
         if jax.tree.leaves(weights.state):

@@ -119,14 +119,14 @@ def _draw(key: RandomKey, posterior: Posterior, scale: Number) -> Params:
     # One z for all layers: the covariance of two layers is that of their deviations.
     rank = len(jax.tree.leaves(posterior.deviations)[0]) if mean else 0
     z = jax.random.normal(jax.random.fold_in(key, 0), (rank,))
-    columns = jnp.maximum(jnp.minimum(posterior.taken, rank) - 1, 1)
+    divisor = jnp.maximum(jnp.minimum(posterior.taken, rank) - 1, 1)
     drawn = []
     for index, (center, var, deviations) in enumerate(rows, 1):
         noise = jax.random.normal(jax.random.fold_in(key, index), center.shape, center.dtype)
         own = jnp.sqrt(jnp.maximum(var, MIN_VARIANCE)) * noise
         # (rank,), (rank, ...) -> (...)
         joint = jnp.tensordot(z.astype(center.dtype), deviations, 1)
-        spread = own + joint / jnp.sqrt(columns.astype(center.dtype))
+        spread = own + joint / jnp.sqrt(divisor.astype(center.dtype))
         factor = jnp.sqrt(jnp.asarray(scale, center.dtype))
         drawn.append(center + factor * spread)
     return structure.unflatten(drawn)

@@ -246,7 +246,8 @@ class _Task:
         self.folds = folds
         self.head = expect_head("compare", recipe.network, self.given, settings.head)
         kernel = kernels(self.given).get(self.head)
-        self.classes = settings.classes or (None if kernel is None else kernel.shape[-1])
+        own_classes = None if kernel is None else kernel.shape[-1]
+        self.classes = own_classes if settings.classes is None else settings.classes
         self._features: Any = None
 
     def recipe_of(self, regime: str) -> Recipe | Callable[[Data], Recipe]:
@@ -324,7 +325,7 @@ class _Task:
 
     def _neighbors(self, x: Any, targets: Any, queries: Any) -> jax.Array:
         is_label = jnp.issubdtype(jnp.asarray(targets).dtype, jnp.integer)
-        k = self.settings.k or min(MAX_NEIGHBORS, len(x))
+        k = min(MAX_NEIGHBORS, len(x)) if self.settings.k is None else self.settings.k
         classes = self.classes if is_label else None
         found = nearest_neighbors(x, targets, queries, k=k, classes=classes)
         # Shares of classes become logits, whose softmax they are.

@@ -331,7 +331,8 @@ def _with_blocks(
             )
         fixed = [path for path in norms if not any(is_below(path, other) for other in frozen)]
     if fixed:
-        params, statistics = fixed_norms != "statistics", fixed_norms != "params"
+        params = fixed_norms != "statistics"
+        statistics = fixed_norms != "params"
         network = inference(
             network,
             *fixed,
