@@ -189,15 +189,15 @@ def _fit_matrix(
     """Return kernel, bias and the scaled logits."""
     classes = z.shape[-1]
     identity = jnp.eye(classes, dtype=z.dtype)
-    mean = z.mean(0)
-    centered = z - mean[None]
+    mean = z.mean(0)  # (classes,)
+    centered = z - mean[None]  # (n, classes)
     size = _root_mean_square(centered)
-    covariance = _product(centered.T / size, centered / size) / len(z)
+    covariance = _product(centered.T / size, centered / size) / len(z)  # (classes, classes)
     # Logits without correlation need fewer steps. A ridge keeps the root finite, and changes the
     # coordinates of the search alone.
     root = jnp.linalg.cholesky(covariance + RIDGE * identity)
     whitening = jax.scipy.linalg.solve_triangular(root, identity, lower=True).T / size
-    standard = _product(centered, whitening)
+    standard = _product(centered, whitening)  # (n, classes)
 
     def original(params: Any) -> tuple[Array, Array]:
         """Return kernel and bias for the logits themselves."""
@@ -283,8 +283,8 @@ def _as_classes(z: Array) -> Array:
 
 def _loss(z: Array, truth: Array) -> Scalar:
     """Return the mean cross-entropy."""
-    log_p = jax.nn.log_softmax(z)
-    own = jnp.take_along_axis(log_p, truth[:, None], -1, mode="clip")
+    log_p = jax.nn.log_softmax(z)  # (n, classes)
+    own = jnp.take_along_axis(log_p, truth[:, None], -1, mode="clip")  # (n, 1)
     return -jnp.where(truth[:, None] < 0, jnp.nan, own).mean()
 
 
@@ -323,7 +323,7 @@ def _solve_temperature(margins: Array) -> Scalar:
         """Return the slope of the loss by 1/T, and the slope of that by x."""
         inverse = jnp.exp(x)
         p = jax.nn.softmax(inverse * margins)
-        mean = (p * finite).sum(-1)
+        mean = (p * finite).sum(-1)  # (n,)
         variance = (p * jnp.square(finite - mean[:, None])).sum(-1)
         return mean.mean(), inverse * variance.mean()
 
@@ -379,7 +379,7 @@ def _expect_solution(where: str, margins: Array) -> None:
 def _expect_all_classes(where: str, truth: Array, classes: int) -> None:
     if not checks.is_concrete(truth):
         return
-    counts = jnp.zeros(classes, jnp.int32).at[truth].add(1)
+    counts = jnp.zeros(classes, jnp.int32).at[truth].add(1)  # (classes,)
     if not bool((counts > 0).all()):
         raise LabelError(
             f"{where} labels",

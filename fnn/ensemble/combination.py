@@ -47,6 +47,8 @@ def average_probabilities(logits: Any) -> Array:
         ShapeError: There is no axis of members.
     """
     z = _expect_outputs("average_probabilities logits", logits, "(members, n, ..., classes)", 3)
+    # (members, n, ..., classes) -> (n, ..., classes)
+    # In log space, where tiny probabilities do not vanish.
     return average_in_logits(z, 0)
 
 
@@ -68,6 +70,7 @@ def average_outputs(outputs: Any) -> Any:
     """
 
     def average(leaf: Any) -> Array:
+        # (members, n, ...) -> (n, ...)
         return _expect_outputs("average_outputs outputs", leaf, "(members, n, ...)", 2).mean(0)
 
     return jax.tree.map(average, outputs)
@@ -88,11 +91,13 @@ def vote(logits: Any) -> Array:
         ShapeError: There is no axis of members.
     """
     z = _expect_outputs("vote logits", logits, "(members, n, ..., classes)", 3)
+    # One output decides between two classes.
     classes = max(z.shape[-1], 2)
     # (members, n, ...)
     predicted = (z[..., 0] > 0).astype(jnp.int32) if z.shape[-1] == 1 else z.argmax(-1)
     # (members, n, ..., classes) -> (n, ..., classes)
     counts = jax.nn.one_hot(predicted, classes, dtype=jnp.int32).sum(0, dtype=jnp.int32)
+    # Among equal counts argmax returns the first one, the lowest class.
     return counts.argmax(-1).astype(jnp.int32)
 
 
@@ -113,7 +118,8 @@ def mixture_moments(means: Any, variances: Any = None) -> Moments:
         ShapeError: There is no axis of members, or the shapes differ.
     """
     mu = _expect_outputs("mixture_moments means", means, "(members, n, ...)", 2)
-    mean = mu.mean(0)
+    mean = mu.mean(0)  # (n, ...)
+    # Differences first: the mean square less the squared mean would cancel.
     variance = jnp.square(mu - mean[None]).mean(0)
     if variances is not None:
         own = _expect_outputs("mixture_moments variances", variances, "(members, n, ...)", 2)
@@ -126,6 +132,7 @@ def mixture_moments(means: Any, variances: Any = None) -> Moments:
                 own.shape,
                 advice,
             )
+        # The law of total variance: the mean of the members' variances is added.
         variance += own.astype(mu.dtype).mean(0)
     return Moments(mean, variance)
 
@@ -146,4 +153,5 @@ def _expect_outputs(
             outputs.shape,
             advice,
         )
+    # A mean over members in 16 bits would lose digits.
     return jnp.asarray(outputs, trees.wide(outputs))

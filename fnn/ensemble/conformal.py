@@ -67,11 +67,14 @@ def conformal_quantile(scores: Any, alpha: Number) -> Array:
             scores.shape,
             "give some scores",
         )
+    # (n, ...), each column sorted on its own.
     ranked = jnp.sort(jnp.asarray(scores, trees.wide(scores)), 0)
+    # NaN is sorted to the end, so that as infinity it keeps its place.
     ranked = jnp.where(jnp.isnan(ranked), jnp.inf, ranked)
     widths = [(0, 1)] + [(0, 0)] * (ranked.ndim - 1)
     # One more, for a rank of n + 1.
     padded = jnp.pad(ranked, widths, constant_values=jnp.inf)
+    # Ranks count from 1, indices from 0.
     return padded[_rank(len(scores), alpha) - 1]
 
 
@@ -80,10 +83,13 @@ def _rank(n: int, alpha: Number) -> Any:
     if checks.is_concrete(alpha):
         # In decimal digits, a float32 of 0.1 is meant as 0.1.
         known = float(str(np.asarray(alpha)))
+        # 1e-9 is above the rounding of float64, and far below 1 / n for data in memory.
         return max(1, math.ceil((n + 1) * (1 - known - 1e-9)))
     traced = jnp.asarray(alpha, jnp.result_type(float))
+    # The product may be rounded above a whole number, and ceil would then add one.
     rounding = 4 * jnp.finfo(traced.dtype).eps
     rank = jnp.ceil((n + 1) * (1 - traced - rounding))
+    # Rank n + 1 is the infinite score; rank 1 remains for alpha near 1.
     return rank.clip(1, n + 1).astype(jnp.int32)
 
 
@@ -103,7 +109,7 @@ def threshold_sets(threshold: Number) -> PredictionSets:
     _expect_threshold("threshold_sets threshold", threshold)
 
     def sets(logits: Logits) -> Array:
-        log_p = jax.nn.log_softmax(read_logits("threshold_sets", logits))
+        log_p = jax.nn.log_softmax(read_logits("threshold_sets", logits))  # (n, ..., classes)
         return -log_p <= trees.knob(threshold, log_p)
 
     return sets
@@ -136,6 +142,7 @@ def fit_threshold_sets(
     """
     checks.number("fit_threshold_sets alpha", alpha, "(0, 1)")
     z, truth = read_examples("fit_threshold_sets", logits, labels)
+    # Of every class, (n, classes); the fit uses that of the true one.
     scores = -jax.nn.log_softmax(z)
     return threshold_sets(conformal_quantile(_at_truth(scores, truth), alpha))
 
@@ -169,6 +176,7 @@ def adaptive_sets(
 
     def sets(logits: Logits, *, key: RandomKey | None = None) -> Array:
         z = read_logits("adaptive_sets", logits)
+        # One u for each example, common to all of its classes.
         draws = _draws(
             "adaptive_sets",
             key,
@@ -217,6 +225,7 @@ def fit_adaptive_sets(
     checks.number("fit_adaptive_sets penalty", penalty, "[0, inf)")
     checks.number("fit_adaptive_sets free", free, "[0, inf)")
     z, truth = read_examples("fit_adaptive_sets", logits, labels)
+    # The threshold holds for scores of the same distribution, so u is drawn here too.
     draws = _draws(
         "fit_adaptive_sets",
         key,
@@ -241,6 +250,7 @@ def _draws(
     randomized: bool,
 ) -> Array:
     if not randomized:
+        # u = 1 counts a class in full: the sets are then larger than necessary.
         return jnp.ones(shape, dtype)
     return jax.random.uniform(checks.key(f"{where} key", key), shape, dtype)
 
@@ -253,18 +263,26 @@ def _adaptive_scores(
     free: Number,
 ) -> Array:
     """Return the score of each class, (..., classes)."""
+    # From the most to the least likely class, (..., classes).
     order = jnp.argsort(-z, -1)
     p = jax.nn.softmax(jnp.take_along_axis(z, order, -1))
+    # An exclusive sum, without the class itself.
     more_likely = jnp.cumsum(p, -1) - p
+    # The number of ranks beyond `free`, (classes,).
     beyond = jax.nn.relu(jnp.arange(1, z.shape[-1] + 1, dtype=p.dtype) - trees.knob(free, p))
+    # (classes,) -> (1, ..., 1, classes)
     regular = (trees.knob(penalty, p) * beyond).reshape((1,) * (z.ndim - 1) + (-1,))
+    # ρ + u π + λ (o - k_reg)⁺ in the notation of Angelopoulos et al. 2021.
     ranked = more_likely + draws[..., None] * p + regular
     # Back to the order of the classes.
+    # The argsort of a permutation is its inverse.
     return jnp.take_along_axis(ranked, jnp.argsort(order, -1), -1)
 
 
 def _at_truth(scores: Array, truth: Array) -> Array:
     """Return the score of the true class; NaN for a label that is not a class."""
+    # (n, classes), (n, 1) -> (n,)
+    # A label that is not a class reads any entry, which NaN replaces below.
     own = jnp.take_along_axis(scores, truth[:, None], -1, mode="clip")[:, 0]
     return jnp.where(truth == UNKNOWN, jnp.nan, own)
 
@@ -291,6 +309,7 @@ def residual_intervals(half_width: Array) -> PredictionIntervals:
     def intervals(predictions: Any, deviations: Any = None) -> PredictionInterval:
         center = _numbers("residual_intervals predictions", predictions)
         row = jnp.asarray(half_width, center.dtype)
+        # A single number serves all outputs.
         if row.ndim and row.shape != center.shape[1:]:
             raise ShapeError(
                 "residual_intervals predictions",
@@ -298,8 +317,10 @@ def residual_intervals(half_width: Array) -> PredictionIntervals:
                 center.shape,
                 "fit the intervals to this network",
             )
+        # (...) -> (n, ...)
         width = jnp.broadcast_to(row, center.shape)
         if deviations is not None:
+            # The score was divided by the deviation, so the width is multiplied by it.
             width = width * _deviations("residual_intervals", deviations, center)
         return PredictionInterval(center - width, center + width)
 
@@ -341,8 +362,10 @@ def fit_residual_intervals(
     center = _numbers(f"{where} predictions", predictions)
     truth = _numbers(f"{where} targets", targets)
     _expect_shape(f"{where} targets", truth, center.shape)
+    # (n, ...): each output has scores, hence a half width, of its own.
     scores = jnp.abs(truth.astype(center.dtype) - center)
     if deviations is not None:
+        # Locally weighted residuals of Lei et al. 2018.
         scores = scores / _deviations(where, deviations, center)
     return residual_intervals(conformal_quantile(scores, alpha))
 
@@ -362,6 +385,7 @@ def quantile_intervals(margin: Number) -> PredictionIntervals:
 
     def intervals(quantiles: Any) -> PredictionInterval:
         low, high = _ends("quantile_intervals", quantiles)
+        # A negative margin may cross the ends: the interval is then empty.
         own = trees.knob(margin, low)
         return PredictionInterval(low - own, high + own)
 
@@ -397,9 +421,12 @@ def fit_quantile_intervals(
     checks.number(f"{where} alpha", alpha, "(0, 1)")
     low, high = _ends(where, quantiles)
     truth = _numbers(f"{where} targets", targets)
+    # Targets may have the axis of one output.
     if truth.shape != (len(low), 1):
         _expect_shape(f"{where} targets", truth, low.shape)
+    # (n,) or (n, 1) -> (n,)
     truth = truth.reshape(-1).astype(low.dtype)
+    # Signed distance to the nearer end, < 0 within the interval: wide ones are narrowed.
     scores = jnp.maximum(low - truth, truth - high)
     return quantile_intervals(conformal_quantile(scores, alpha))
 
@@ -425,12 +452,14 @@ def _numbers(where: str, values: Any) -> Array:
             values.shape,
             "give one number an example",
         )
+    # Differences of 16-bit numbers would give scores with many ties.
     return jnp.asarray(values, trees.wide(values))
 
 
 def _deviations(where: str, deviations: Any, center: Array) -> Array:
     own = _numbers(f"{where} deviations", deviations)
     _expect_shape(f"{where} deviations", own, center.shape)
+    # A deviation of 0 would make a score infinite or NaN.
     if checks.is_concrete(own) and not bool((own > 0).all()):
         raise DTypeError(
             f"{where} deviations",

@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
     def __str__(self) -> str:
         lines = []
         for name, figure in self.combined.items():
-            own = np.asarray(self.members[name])
+            own = np.asarray(self.members[name])  # (members,)
             spread = f"{own.mean():.4g} on average, {own.min():.4g} to {own.max():.4g}"
             lines.append(f"{name} {float(figure):.4g}; members {spread}")
         return "\n".join(lines)
@@ -83,6 +83,7 @@ def evaluate(
             combine,
             advice,
         )
+    # Figures are computed over all examples at once, not over the batches of training.
     if recipe.couples_examples:
         raise ConfigError(
             "evaluate recipe",
@@ -91,7 +92,9 @@ def evaluate(
             "combine the outputs of ensemble.predict, and call the loss on batches",
         )
     inputs, targets = validate_examples("data", recipe, data)
+    # (members, n, ...) in the structure of the outputs
     outputs = predict(members, inputs, batch_size=batch_size, key=key)
+    # (members, n, ...) -> (n, ...)
     combined = (combine or combination_of(recipe.loss))(outputs)
     own = _measure_members(recipe, outputs, targets)
     figures = _measure(recipe, combined, targets)
@@ -106,6 +109,8 @@ def _measure(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, Scalar]:
 
 @per_recipe()
 def _measure_members(recipe: Recipe, outputs: Any, targets: Any) -> dict[str, jax.Array]:
+    # (members, n, ...) -> (members,)
+    # One member after another, so that memory holds the values of one.
     return jax.lax.map(lambda own: _measure(recipe, own, targets), outputs)
 
 
@@ -115,13 +120,16 @@ def average_questions(logits: Any) -> Any:
     Args:
         logits: (members, n, ..., questions).
     """
+    # (members, n, ..., questions, 1) -> (n, ..., questions)
     return average_probabilities(logits[..., None])[..., 0]
 
 
 def _mix(outputs: Any) -> Any:
+    # The outputs of a network are the pair (mean, variance) that the loss takes.
     return mixture_moments(*outputs)
 
 
+# The losses of a distribution, which is averaged in the place of the raw outputs.
 COMBINATIONS: dict[Any, Combine] = {
     objective.cross_entropy: average_probabilities,
     objective.nll: average_probabilities,
@@ -139,9 +147,11 @@ def combination_of(loss: Any) -> Combine:
     Args:
         loss: Of a recipe.
     """
+    # A loss with options is a made value, one without may be the function.
     maker = loss.maker if isinstance(loss, Made) else loss
     if maker is objective.multi_task:
         return partial(_combine_heads, loss.arguments["losses"])
+    # These weight or omit examples; the outputs are those of the loss within.
     if maker in (objective.masked, objective.ignoring, objective.class_weighted):
         return combination_of(loss.arguments["loss"])
     # A function of the user may be an object that has no hash.

@@ -34,6 +34,7 @@ def temperature(value: Number) -> Scaling:
 
     def scale(logits: Logits) -> Array:
         z = _floats("temperature logits", logits)
+        # One factor > 0 for all classes keeps their order, hence the accuracy.
         return z / trees.knob(value, z)
 
     return scale
@@ -54,10 +55,12 @@ def vector_scaling(scale: Array, bias: Array) -> Scaling:
         DTypeError: An array does not hold floats.
         ShapeError: They are not (classes,); or, when called, the logits have other classes.
     """
+    # Checked when the map is made, so that a call only has to check the logits.
     classes = _sizes("vector_scaling", (("scale", scale), ("bias", bias)))
 
     def apply(logits: Logits) -> Array:
         z = _of_classes("vector_scaling logits", logits, classes)
+        # (classes,) -> (1, ..., 1, classes)
         row = (1,) * (z.ndim - 1) + (classes,)
         return z * scale.astype(z.dtype).reshape(row) + bias.astype(z.dtype).reshape(row)
 
@@ -81,6 +84,7 @@ def matrix_scaling(kernel: Array, bias: Array) -> Scaling:
     """
     classes = _sizes("matrix_scaling", (("bias", bias),))
     expect_floats("matrix_scaling kernel", kernel)
+    # A scaling keeps the number of classes.
     if kernel.shape != (classes, classes):
         raise ShapeError(
             "matrix_scaling kernel",
@@ -92,6 +96,8 @@ def matrix_scaling(kernel: Array, bias: Array) -> Scaling:
     def apply(logits: Logits) -> Array:
         z = _of_classes("matrix_scaling logits", logits, classes)
         row = (1,) * (z.ndim - 1) + (classes,)
+        # (..., classes) @ (classes, classes) -> (..., classes)
+        # In full precision: GPUs would round the factors to 10 bits.
         product = jnp.matmul(z, kernel.astype(z.dtype), precision=jax.lax.Precision.HIGHEST)
         return product + bias.astype(z.dtype).reshape(row)
 
@@ -102,6 +108,7 @@ def _sizes(where: str, arrays: Any) -> int:
     """Return the number of classes of arrays (classes,)."""
     for name, array in arrays:
         expect_floats(f"{where} {name}", array)
+    # It gives the number of classes, which all others must have.
     first = arrays[0][1]
     for name, array in arrays:
         if array.ndim != 1 or array.shape != first.shape:
@@ -128,6 +135,7 @@ def _of_classes(where: str, logits: Any, classes: int) -> Array:
 
 def _floats(where: str, logits: Any) -> Array:
     z = expect_floats(where, logits)
+    # A number has no axis of classes.
     if not z.ndim:
         raise DTypeError(
             where,
@@ -135,4 +143,5 @@ def _floats(where: str, logits: Any) -> Array:
             "a number",
             "give logits",
         )
+    # A small temperature may lead beyond the range of 16 bits.
     return jnp.asarray(z, trees.wide(z))

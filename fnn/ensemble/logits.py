@@ -33,6 +33,7 @@ def read_logits(
     """
     name = f"{where} logits"
     expect_floats(name, logits)
+    # The axes of members, examples and classes.
     if members and logits.ndim < 3:
         raise ShapeError(
             name,
@@ -49,6 +50,8 @@ def read_logits(
         )
     z = jnp.asarray(logits, trees.wide(logits))
     if z.shape[-1] == 1:
+        # (n, ..., 1) -> (n, ..., 2)
+        # The second entry of the softmax of (0, z) is the sigmoid of z.
         return jnp.concatenate([jnp.zeros_like(z), z], -1)
     _expect_no_probabilities(name, z)
     return z
@@ -60,6 +63,7 @@ def _expect_no_probabilities(where: str, z: jax.Array) -> None:
     Logits whose rows all lie in [0, 1] and sum to 1 do not occur in practice. Those of one output
     have no sum that would show it.
     """
+    # Traced values are not known, and pass.
     if checks.is_concrete(z) and bool(_all_distributions(z)):
         raise DTypeError(
             where,
@@ -102,6 +106,7 @@ def read_examples(
         LabelError: A label is not a class.
     """
     expect_floats(f"{where} logits", logits)
+    # Two axes more than the labels: the axis of members has not been combined.
     if np.ndim(labels) and np.ndim(logits) == np.ndim(labels) + 2:
         raise ShapeError(
             f"{where} logits",
@@ -109,7 +114,9 @@ def read_examples(
             logits.shape,
             "combine the members first, as by ensemble.average_probabilities",
         )
+    # rows (n, ..., classes), truth (n, ...); one output z becomes the row (0, z).
     rows, truth = read_classes(jnp.asarray(logits), labels)
+    # The row (0, z) of one output was no row of the caller.
     if logits.shape[-1:] != (1,) and logits.ndim > 1:
         _expect_no_probabilities(f"{where} logits", rows)
     if checks.is_concrete(rows) and not bool(_all_logits(rows)):
@@ -120,7 +127,7 @@ def read_examples(
             "leave these examples out",
         )
     if checks.is_concrete(truth):
-        wrong = np.argwhere(np.asarray(truth) == UNKNOWN)
+        wrong = np.argwhere(np.asarray(truth) == UNKNOWN)  # (number of wrong labels, axes)
         if wrong.size:
             index = tuple(wrong[0].tolist())
             raise LabelError(

@@ -14,7 +14,8 @@ from fnn.train.recipe import Recipe
 from fnn.types import RandomKey, Step, TrainState, Weights
 from fnn.xla import subjaxprs
 
-DRAWS = ("random_bits", "threefry2x32")  # primitives that draw random numbers
+# Primitives that draw random numbers. Gamma and beta draw by the last one alone.
+DRAWS = ("random_bits", "threefry2x32", "random_gamma")
 
 
 def mc_dropout(
@@ -84,6 +85,7 @@ def _sample(
     examples = len(jax.tree.leaves(inputs)[0])
     # As many samples at once as fill a batch.
     groups = -(-n // max(1, batch_size // examples))
+    # Samples of a group. The groups may hold a few more than n, which are cut off.
     size = -(-n // groups)
 
     def forward(
@@ -91,8 +93,10 @@ def _sample(
         index: Step,
         batch: Any,
     ) -> Any:
+        # By sample and by batch, so that no two passes share a mask.
         own_key = jax.random.fold_in(jax.random.fold_in(key, sample), index)
         prepared = recipe.prepare(batch)
+        # train=True for the noise. The new state is dropped: a sample changes nothing.
         outputs, _ = network.apply(
             given.params,
             given.state,
@@ -104,6 +108,7 @@ def _sample(
 
     def of_group(samples: Step) -> Any:
         def of_batch(index: Step, batch: Any) -> Any:
+            # All samples of a group read the same batch.
             draw = jax.vmap(forward, (0, None, None))
             outputs = draw(samples, index, batch)
             # (size, batch, ...) -> (batch, size, ...)
@@ -120,7 +125,9 @@ def _sample(
             "none",
             "train with dropout, or use an ensemble of several networks",
         )
+    # (groups * size,) -> (groups, size), the index of each sample
     numbers = jnp.arange(groups * size, dtype=jnp.int32).reshape(groups, size)
+    # (groups, size) -> (groups, examples, size, ...)
     outputs = jax.lax.map(of_group, numbers)
 
     def merge(output: jax.Array) -> jax.Array:
@@ -136,6 +143,7 @@ def _draws(jaxpr: Any) -> bool:
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         if equation.primitive.name in DRAWS:
             return True
+        # A draw may be in the body of a loop, a branch or a jitted function.
         if any(map(_draws, subjaxprs(equation))):
             return True
     return False

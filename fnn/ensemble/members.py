@@ -102,6 +102,7 @@ class Members:
             IndexError: There is no member of this index.
             ConfigError: The selection is empty.
         """
+        # NumPy would read a tuple as one index for each axis.
         if isinstance(index, tuple):
             index = list(index)
         # By NumPy, so that negative indices and masks have their usual meaning.
@@ -117,9 +118,11 @@ class Members:
                 advice,
             )
         taken = [self._member(place) for place in chosen]
+        # Grouped again: a selection may leave out a whole part, or repeat a member.
         return collect([member.recipe for member in taken], [member.weights for member in taken])
 
     def _member(self, index: int) -> Member:
+        # Each index occurs in exactly one part.
         part = next(part for part in self.parts if index in part.indices)
         return part.member(part.indices.index(index))
 
@@ -156,6 +159,7 @@ class Members:
         for part in self.parts:
             # jax.tree.map may replace an array by any value, which may have no size.
             total = sum(getattr(leaf, "size", 0) for leaf in jax.tree.leaves(part.weights.params))
+            # `total` counts the numbers of all members of the part.
             count = len(part.indices)
             sizes.append(f"{count} of {total // count:,} parameters")
         return f"Members({', '.join(sizes)})"
@@ -183,6 +187,7 @@ def collect(
         ShapeError: Leaves of stacked weights differ in the length of the first axis.
         TreeMismatchError: Recipes of one structure have weights of different structures or shapes.
     """
+    # An empty sequence counts as one value, which `expect_recipe` refuses.
     is_several = isinstance(recipe, list | tuple) and bool(recipe)
     recipes: Any = list(recipe) if is_several else [recipe]  # type: ignore[arg-type]
     for one in recipes:
@@ -194,11 +199,13 @@ def collect(
         given: Weights | list[Weights] = jax.vmap(averages)(weights)
     else:
         count = _expect_several(weights)
+        # The recipe is only checked here: the state of the optimizer holds the average.
         given = [
             expect_weights(f"collect weights {index}", recipes[0], one)
             for index, one in enumerate(weights)
         ]
     if not is_several:
+        # One recipe for all members, so that they form a single part.
         recipes *= count
     if len(recipes) != count:
         raise ConfigError(
@@ -214,8 +221,10 @@ def _expect_stacked(weights: TrainState | Weights) -> int:
     """Return the number of members of stacked weights; ShapeError unless all leaves have one."""
     trees.expect_not_donated("collect weights", weights)
     leaves = trees.named_leaves(weights)
+    # The leaf with which all others are compared.
     first = next(iter(leaves), "")
     for path, leaf in leaves.items():
+        # Empty for a scalar, which has no axis of members.
         length = jnp.shape(leaf)[:1]
         if not length or length != jnp.shape(leaves[first])[:1]:
             raise ShapeError(
@@ -224,6 +233,7 @@ def _expect_stacked(weights: TrainState | Weights) -> int:
                 f"{checks.describe(leaf)}, and {checks.describe(leaves[first])} in {first}",
                 "give a list for weights that are not stacked, as in [result.train_state]",
             )
+    # Without any leaf there is no axis that gives the number of members.
     if not leaves or not jnp.shape(leaves[first])[0]:
         raise _no_members("none")
     return jnp.shape(leaves[first])[0]
@@ -251,12 +261,16 @@ def _no_members(got: str) -> ConfigError:
 def _part(recipes: Sequence[Recipe], given: Weights | list[Weights], group: np.ndarray) -> Part:
     """Return the members of these indices, whose recipes differ in numbers alone."""
     if isinstance(given, list):
+        # Recipes of one structure may have weights for inputs of different shapes.
         for index in group:
             trees.expect_like(f"collect weights {index}", given[index], given[group[0]])
+        # leaves (...) of each member -> (members, ...)
         weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[given[i] for i in group])
     elif len(group) == len(recipes):
+        # A single part takes the given stack without a copy.
         weights = given
     else:
+        # leaves (all members, ...) -> (members of the part, ...)
         weights = jax.tree.map(lambda leaf: leaf[group], given)
     return make_part([recipes[index] for index in group], weights, group)
 
@@ -269,8 +283,10 @@ def make_part(recipes: Sequence[Recipe], weights: Weights, indices: np.ndarray) 
         weights: Stacked.
         indices: Their indices among all members.
     """
+    # Equal recipes are kept once: their numbers need no axis of members.
     is_stacked = any(one != recipes[0] for one in recipes)
     joined = stack(recipes) if is_stacked else recipes[0]
+    # Static fields of a pytree must be hashable, as a tuple of Python ints is.
     return Part(joined, weights, tuple(map(int, indices)), is_stacked)
 
 
@@ -324,9 +340,12 @@ def predict(
         checks.key("predict key", key)
     outputs: list[Any] = []
     for part in members.parts:
+        # The recipes of a part differ in numbers alone, so the first one checks the inputs for all.
         recipe = part.recipe_of(0)
         inputs = validate_inputs("inputs", recipe, inputs)
+        # The numbers of each recipe, (members of the part, ...); None if all have the same.
         leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
+        # The key of a member follows from its index among all members.
         indices = np.array(part.indices, np.int32)
         found = _predict(
             recipe,
@@ -337,6 +356,7 @@ def predict(
             key,
             batch_size,
         )
+        # Parts are joined along the axis of members, so all other axes must agree.
         if outputs:
             _expect_outputs(f"predict member {part.indices[0]}", found, outputs[0])
         outputs.append(found)
@@ -372,9 +392,11 @@ def _predict(
         own_leaves, given, member = own
         one = recipe
         if own_leaves is not None:
+            # The structure is common to the part, the numbers are those of this member.
             one = jax.tree.unflatten(jax.tree.structure(recipe), own_leaves)
             # A part that is first built within a loop would hold tracers of that loop.
             _ = one.built
+        # With one key for all, members would draw the same noise.
         own_key = None if key is None else jax.random.fold_in(key, member)
 
         def predict_batch(index: Step, batch: Any) -> Any:

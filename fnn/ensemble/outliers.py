@@ -60,6 +60,7 @@ def outlier_scores(
     """
     checks.choice("outlier_scores method", method, METHODS)
     checks.number("outlier_scores temperature", temperature, "(0, inf)")
+    # Only this score compares members; all others take combined logits.
     has_members = method == "mutual_information"
     z = read_logits("outlier_scores", logits, members=has_members)
     return _score(z, jnp.asarray(temperature, z.dtype), method)
@@ -76,9 +77,11 @@ def _score(
     if method == "max_logit":
         return -z.max(-1) / t
     if method == "energy":
+        # The free energy of Liu et al. 2020, -T log of the density up to a constant.
         return -t * jax.nn.logsumexp(z / t, axis=-1)
     if method == "entropy":
         return entropy(z / t)
+    # It orders examples as -max p does.
     return -jax.nn.log_softmax(z / t).max(-1)
 
 
@@ -114,10 +117,12 @@ def mahalanobis(means: Array, whitening: Array) -> OutlierScore:
 
         def distance(mean: Array) -> Array:
             factor = whitening.astype(f.dtype).T
+            # (n, d) @ (d, d) -> (n, d), each row W (f - mean)
             moved = jnp.matmul(f - mean[None], factor, precision=jax.lax.Precision.HIGHEST)
-            return jnp.square(moved).sum(-1)
+            return jnp.square(moved).sum(-1)  # (n,)
 
         # One class after another, so that memory holds one difference (n, d).
+        # (classes, d) -> (classes, n) -> (n,)
         return jax.lax.map(distance, means.astype(f.dtype)).min(0)
 
     return score
@@ -155,6 +160,7 @@ def fit_mahalanobis(
         checks.number(f"{where} shrinkage", shrinkage, "[0, 1]")
     f = _features(where, features)
     expect_integers(f"{where} labels", labels, f.shape[:1])
+    # It is the length of an array, so the labels must be known.
     classes = _number_of_classes(where, labels)
     truth = as_int32(jnp.asarray(labels))
     means, whitening = _fit_whitening(f, truth, classes, shrinkage)
@@ -176,9 +182,10 @@ def _fit_whitening(
     shrinkage: Number | None,
 ) -> tuple[Array, Array]:
     """Return the means of the classes and the inverse root of the covariance."""
-    counts = jnp.zeros(classes, f.dtype).at[truth].add(1)
-    totals = jnp.zeros((classes, f.shape[1]), f.dtype).at[truth].add(f)
+    counts = jnp.zeros(classes, f.dtype).at[truth].add(1)  # (classes,)
+    totals = jnp.zeros((classes, f.shape[1]), f.dtype).at[truth].add(f)  # (classes, d)
     means = totals / counts[:, None]
+    # About the mean of the own class: all classes share one covariance, (n, d).
     residuals = f - means[truth]
     size = jnp.sqrt(jnp.square(residuals).mean())
     # To variance 1 on average, so that products of small numbers do not vanish.
@@ -187,12 +194,15 @@ def _fit_whitening(
     share = _ledoit_wolf(residuals, empirical) if shrinkage is None else shrinkage
     s = jnp.asarray(share, f.dtype)
     identity = jnp.eye(f.shape[1], dtype=f.dtype)
+    # Toward a multiple of the identity that has the same trace.
     covariance = (1 - s) * empirical + s * jnp.trace(empirical) / f.shape[1] * identity
+    # S = L Lᵀ, so that W = L⁻¹ fulfills Wᵀ W = S⁻¹. Then back to the units of the features.
     root = jnp.linalg.cholesky(covariance)
     return means, jax.scipy.linalg.solve_triangular(root, identity, lower=True) / size
 
 
 def _covariance(residuals: Array) -> Array:
+    # (d, n) @ (n, d) -> (d, d)
     product = jnp.matmul(residuals.T, residuals, precision=jax.lax.Precision.HIGHEST)
     return product / len(residuals)
 
@@ -200,12 +210,17 @@ def _covariance(residuals: Array) -> Array:
 def _ledoit_wolf(x: Array, empirical: Array) -> Array:
     """Return the shrinkage of least expected squared error, for centered x (n, d)."""
     n, d = x.shape
+    # The target of the shrinkage is this number times the identity.
     mean_variance = jnp.trace(empirical) / d
     # ‖x xᵀ‖² of an example is |x|⁴.
     fourth = jnp.square(jnp.square(x).sum(-1)).sum() / n
+    # The squared Frobenius norm of S.
     norm = jnp.square(empirical).sum()
+    # b̄² of the paper: the sampling variance of S, with norms divided by d.
     noise = (fourth - norm) / (n * d)
+    # d² of the paper: the squared distance of S from the target.
     spread = (norm - d * jnp.square(mean_variance)) / d
+    # b² / d² with b² = min(b̄², d²); without a spread S is the target.
     return jnp.where(spread > 0, jnp.minimum(noise, spread) / spread, 1)
 
 
@@ -239,16 +254,19 @@ def neighbor_distance(features: Array, k: int) -> OutlierScore:
         f = _features("neighbor_distance", others)
         if f.shape[1] != features.shape[1]:
             _raise_width("neighbor_distance", features.shape[1], f)
-        directions = _unit(_features("neighbor_distance", features))
+        directions = _unit(_features("neighbor_distance", features))  # (m, d)
 
         def distances(index: Any, rows: Array) -> Array:
+            # (rows, d) @ (d, m) -> (rows, m)
             cosines = jnp.matmul(
                 _unit(rows), directions.astype(rows.dtype).T, precision=jax.lax.Precision.HIGHEST
             )
+            # The largest cosines are the least distances, and the last of k is the k-th.
             nearest = jax.lax.top_k(cosines, k)[0][:, -1]
             # |a - b|² = 2 - 2 cos; rounding may make it negative.
             return jnp.sqrt(jax.nn.relu(2 - 2 * nearest))
 
+        # Batch by batch, so that memory holds ROWS times m cosines.
         return map_batches(distances, (f,), ROWS)
 
     return score
@@ -256,6 +274,7 @@ def neighbor_distance(features: Array, k: int) -> OutlierScore:
 
 def _unit(f: Array) -> Array:
     length = jnp.sqrt(jnp.square(f).sum(-1, keepdims=True))
+    # A vector of zeros has no direction and stays 0.
     return f / jnp.where(length > 0, length, 1)
 
 
@@ -295,6 +314,7 @@ def _number_of_classes(where: str, labels: Any) -> int:
             "a traced array",
             advice,
         )
+    # A code such as -1 would count as the last class.
     smallest = int(labels.min())
     classes = int(labels.max()) + 1
     if smallest < 0:
@@ -304,6 +324,7 @@ def _number_of_classes(where: str, labels: Any) -> int:
             smallest,
             "leave out examples without a class",
         )
+    # The mean of a class without examples would be 0 / 0.
     counts = jnp.zeros(classes, jnp.int32).at[jnp.asarray(labels)].add(1)
     if not bool((counts > 0).all()):
         missing = int(counts.argmin())

@@ -53,6 +53,7 @@ class Predictor(NamedTuple):
             FnnError: The inputs do not fit a recipe, as for `train.predict`.
         """
         outputs = predict(self.members, inputs, batch_size=batch_size, key=key)
+        # (members, n, ...) -> (n, ...)
         combined = self._combine(outputs)
         return combined if self.calibration is None else self.calibration(combined)
 
@@ -68,6 +69,7 @@ class Predictor(NamedTuple):
             FnnError: The inputs do not fit a recipe.
         """
         logits = self._logits("probabilities", inputs, batch_size)
+        # Questions are independent, each with a sigmoid; classes share a softmax.
         is_question = self._combine is average_questions or logits.shape[-1] == 1
         return jax.nn.sigmoid(logits) if is_question else jax.nn.softmax(logits)
 
@@ -85,6 +87,7 @@ class Predictor(NamedTuple):
         """
         logits = self._logits("label", inputs, batch_size)
         outputs = logits.shape[-1]
+        # Each of several questions has an answer, so there is no one class.
         if self._combine is average_questions and outputs > 1:
             advice = "compare probabilities(inputs) with a threshold for each"
             raise ConfigError(
@@ -93,6 +96,7 @@ class Predictor(NamedTuple):
                 f"{outputs} questions",
                 advice,
             )
+        # One output has two classes.
         if self.classes is not None and max(outputs, 2) != len(self.classes):
             expected = f"{len(self.classes)} classes, {', '.join(self.classes)}"
             raise ShapeError(
@@ -104,11 +108,15 @@ class Predictor(NamedTuple):
         # One output is the logit of the second of two classes.
         found = logits[..., 0] > 0 if outputs == 1 else logits.argmax(-1)
         indices = np.asarray(found, np.int32)
+        # names (classes,), indices (n, ...) -> (n, ...)
         return indices if self.classes is None else np.array(self.classes)[indices]
 
     @property
     def _combine(self) -> Combine:
-        return self.combine or combination_of(self.members[0].recipe.loss)
+        if self.combine is not None:
+            return self.combine
+        # The loss of the first member decides, as in `evaluate`. Its weights are not needed.
+        return combination_of(self.members.parts[0].recipe_of(0).loss)
 
     def _logits(
         self,
@@ -117,6 +125,7 @@ class Predictor(NamedTuple):
         batch_size: int,
     ) -> Logits:
         """Return the logits of classes or questions; ConfigError for other outputs."""
+        # Only these two return logits; other outputs have no probabilities.
         if self._combine not in (average_probabilities, average_questions):
             got = checks.show(self._combine)
             advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
@@ -170,6 +179,7 @@ def predictor(
                 checks.show(function),
                 advice,
             )
+    # A text is a sequence of letters, which would pass as names.
     if isinstance(classes, str):
         advice = "give one name for each class"
         raise ConfigError(
@@ -179,6 +189,7 @@ def predictor(
             advice,
         )
     names = None if classes is None else tuple(map(str, classes))
+    # A saved model needs neither the optimizer nor the augmentation.
     parts = tuple(map(_without_training, members.parts))
     return Predictor(Members(parts), calibration, combine, names)
 
@@ -187,4 +198,5 @@ def _without_training(part: Part) -> Part:
     """Return the members of a part with recipes that have no optimizer and no augmentation."""
     recipe = cast(Made, part.recipe)
     needed = {name: value for name, value in recipe.arguments.items() if name in NEEDED}
+    # Recorded and not called, since the numbers may be stacked.
     return replace(part, recipe=recipe.recorded(needed))

@@ -42,6 +42,7 @@ class Reliability(NamedTuple):
     @property
     def expected_error(self) -> Scalar:
         """The expected calibration error, that of `objective.calibration_error`."""
+        # The gap of an empty bin is NaN, and its weight 0.
         weighted = jnp.where(self.examples > 0, self.examples * jnp.abs(self.gap), 0)
         return weighted.sum() / self.examples.sum()
 
@@ -57,6 +58,7 @@ class Reliability(NamedTuple):
             return f"Reliability({checks.show(self.low)})"
         lines = ["       confidence    n  mean conf.  accuracy     gap"]
         for low, high, count, confidence, accuracy in zip(*map(np.asarray, self), strict=True):
+            # Empty bins are left out of the text.
             if count > 0:
                 gap = accuracy - confidence
                 ends = f"{low:6.3f} to {high:6.3f}"
@@ -111,12 +113,14 @@ def _tabulate(
     confident = _confidences(z, truth)
     confidence = jnp.exp(confident.log_p)
     right = confident.right
+    # (n,), with weights of 1: every example counts alike.
     index = bin_indices(confidence, jnp.ones_like(confidence), bins, binning)
     means = _bin_means(index, bins, confidence, right)
     if binning == "width":
-        edges = jnp.linspace(0, 1, bins + 1, dtype=confidence.dtype)
+        edges = jnp.linspace(0, 1, bins + 1, dtype=confidence.dtype)  # (bins + 1,)
         low, high = edges[:-1], edges[1:]
     else:
+        # An empty bin keeps low > high.
         low = jnp.full(bins, jnp.inf, confidence.dtype).at[index].min(confidence)
         high = jnp.full(bins, -jnp.inf, confidence.dtype).at[index].max(confidence)
     return Reliability(low, high, means.sizes, *means.values)
@@ -181,7 +185,8 @@ def _decompose_brier(
     binning: str,
 ) -> BrierDecomposition:
     p = jax.nn.softmax(z)
-    targets = jax.nn.one_hot(truth, z.shape[-1], dtype=p.dtype)
+    targets = jax.nn.one_hot(truth, z.shape[-1], dtype=p.dtype)  # (n, classes)
+    # A traced label that is not a class makes all figures NaN.
     targets = jnp.where(truth[:, None] == UNKNOWN, jnp.nan, targets)
 
     def of_class(forecast: Array, event: Array) -> BrierDecomposition:
@@ -189,7 +194,9 @@ def _decompose_brier(
         means = _bin_means(index, bins, forecast, event)
         # (n,): the means of the bin of each example
         own_forecast, own_event = (value[index] for value in means.values)
+        # The forecast without a model: the frequency of the class.
         base = event.mean()
+        # Deviations from the means of the bin, which Murphy's three terms leave out.
         forecast_part = forecast - own_forecast
         event_part = event - own_event
         return BrierDecomposition(
@@ -200,7 +207,9 @@ def _decompose_brier(
             within=(jnp.square(forecast_part) - 2 * forecast_part * event_part).mean(),
         )
 
+    # (n, classes), (n, classes) -> (classes,) of each term
     parts = jax.vmap(of_class, (1, 1))(p, targets)
+    # The Brier score of classes is the sum of those of each class against the rest.
     return jax.tree.map(jnp.sum, parts)
 
 
@@ -264,6 +273,7 @@ def _decompose_nll(
     right = confident.right
     confidence = jnp.exp(confident.log_p)
     index = bin_indices(confidence, jnp.ones_like(confidence), bins, binning)
+    # The mean of 1 - confidence is taken apart: 1 less a mean near 1 would lose digits.
     means = _bin_means(
         index,
         bins,
@@ -271,8 +281,9 @@ def _decompose_nll(
         right,
         jnp.exp(confident.log_rest),
     )
-    share = means.sizes / means.sizes.sum()
+    share = means.sizes / means.sizes.sum()  # (bins,)
     mean_confidence, accuracy, mean_rest = means.values
+    # The means of an empty bin are NaN.
     used = means.sizes > 0
 
     def expected_log(p: Array, rest: Array) -> Array:
@@ -281,7 +292,9 @@ def _decompose_nll(
         missed = jnp.where(used & (accuracy < 1), (1 - accuracy) * jnp.log(rest), 0)
         return hit + missed
 
+    # The entropy of the accuracy of each bin, by its share of the examples.
     refinement = -(share * expected_log(accuracy, 1 - accuracy)).sum()
+    # The cross-entropy of accuracy and confidence: the entropy plus the divergence.
     cross = -(share * expected_log(mean_confidence, mean_rest)).sum()
     score = -jnp.where(right > 0, confident.log_p, confident.log_rest)
     # A label that is not a class has neither value.
@@ -318,8 +331,9 @@ def _read(
 def _confidences(z: Array, truth: Array) -> Confident:
     predicted = predict_class(z)
     log_p = jax.nn.log_softmax(z)
-    is_predicted = jax.nn.one_hot(predicted, z.shape[-1], dtype=bool)
+    is_predicted = jax.nn.one_hot(predicted, z.shape[-1], dtype=bool)  # (n, classes)
     # 1 - p would be 0 for a confidence near 1.
+    # (n, classes) -> (n,), over the classes that are not predicted
     log_rest = jax.nn.logsumexp(jnp.where(is_predicted, -jnp.inf, log_p), axis=-1)
     right = (predicted == truth).astype(z.dtype)
     return Confident(log_p.max(-1), log_rest, jnp.where(truth == UNKNOWN, jnp.nan, right))
@@ -343,5 +357,6 @@ def _bin_means(
     *values: Array,
 ) -> BinMeans:
     count = bin_sums(index, jnp.ones_like(values[0]), bins)
+    # NaN and not 0, so that an empty bin has no mean.
     divisor = jnp.where(count > 0, count, jnp.nan)
     return BinMeans(count, tuple(bin_sums(index, value, bins) / divisor for value in values))

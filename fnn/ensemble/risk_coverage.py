@@ -55,6 +55,7 @@ def risk_coverage(scores: Any, losses: Any) -> RiskCoverage:
     """
     expect_floats("risk_coverage scores", scores)
     expect_array("risk_coverage losses", losses)
+    # One example would be a point, without an area.
     if scores.ndim != 1 or len(scores) < 2:
         raise ShapeError(
             "risk_coverage scores",
@@ -77,6 +78,7 @@ def risk_coverage(scores: Any, losses: Any) -> RiskCoverage:
             "convert them",
         )
     own = jnp.asarray(scores, trees.wide(scores))
+    # NaN has no rank among the scores.
     if checks.is_concrete(own) and bool(jnp.isnan(own).any()):
         raise NonFiniteError(
             "risk_coverage scores",
@@ -89,11 +91,13 @@ def risk_coverage(scores: Any, losses: Any) -> RiskCoverage:
 
 @jax.jit
 def _curve(scores: Array, losses: Array) -> RiskCoverage:
+    # From the most to the least certain example.
     order = jnp.argsort(scores)
     ranked = scores[order]
     values = _mean_of_ties(ranked, losses[order].astype(ranked.dtype))
     n = len(ranked)
     number = jnp.arange(1, n + 1, dtype=ranked.dtype)
+    # (n,): the mean loss of the first 1, 2, ..., n examples.
     risk = jnp.cumsum(values) / number
     # Trapezoids of width 1/n, over the length 1 - 1/n.
     area = ((risk[1:] + risk[:-1]) / 2).mean()
@@ -102,9 +106,12 @@ def _curve(scores: Array, losses: Array) -> RiskCoverage:
 
 def _mean_of_ties(ranked: Array, values: Array) -> Array:
     """Replace the values of equal sorted scores by their mean, (n,)."""
+    # True at the first example of each group of equal scores, (n,).
     is_new = jnp.pad(ranked[1:] != ranked[:-1], (1, 0), constant_values=True)
-    group = jnp.cumsum(is_new) - 1
+    group = jnp.cumsum(is_new) - 1  # (n,)
     n = len(ranked)
+    # Static shapes: there are at most n groups, and unused ones are empty.
     totals = jax.ops.segment_sum(values, group, n)
     sizes = jax.ops.segment_sum(jnp.ones_like(values), group, n)
+    # (groups,) -> (n,)
     return (totals / jnp.maximum(sizes, 1))[group]

@@ -100,8 +100,10 @@ def snapshots(
         valid = validate_data("valid", valid)
     states = []
     result: Result | None = None
+    # Each part of the run ends at a snapshot.
     # The weights are not kept at the end of a run that continues after the last snapshot.
     for begin, end in pairwise((0, *ends, *([] if ends[-1] == epochs else [epochs]))):
+        # It continues from the state and the history of the part before.
         result = run(
             key,
             recipe,
@@ -112,9 +114,11 @@ def snapshots(
             resume=result,
         )
         states.append(result.train_state)
+    # There is at least one part.
     assert result is not None
     if cycles is not None:
         _warn_of_rates(result.history, cycles)
+    # A state after the last snapshot belongs to `result` alone.
     return Snapshots(collect(recipe, states[: len(ends)]), ends, result)
 
 
@@ -131,11 +135,13 @@ def _cycle_ends(epochs: int, cycles: Any) -> tuple[int, ...]:
             advice,
         )
     length = epochs // cycles
+    # The end of the last cycle is the end of the run.
     return tuple(range(length, epochs + 1, length))
 
 
 def _expect_epochs(epochs: int, at: Any) -> tuple[int, ...]:
     """Return the epochs of the snapshots; ConfigError unless they rise from 1 to `epochs`."""
+    # A text is a sequence as well.
     if not isinstance(at, Sequence | np.ndarray) or isinstance(at, str) or len(at) == 0:
         advice = "as in at=[10, 15, 20]"
         raise ConfigError(
@@ -159,15 +165,17 @@ def _expect_epochs(epochs: int, at: Any) -> tuple[int, ...]:
 
 def _warn_of_rates(history: History, cycles: int) -> None:
     """Warn of a cycle whose last rate is not its lowest."""
+    # Within jax.jit rates have no values yet.
     if not checks.is_concrete(history[RATE]):
         return
     # (cycles, steps)
     rates = np.asarray(history[RATE]).reshape(cycles, -1)
-    lowest = rates.min(1)
+    lowest = rates.min(1)  # (cycles,)
     # Of an optimizer without a rate they are NaN.
     is_late = rates[:, -1] > lowest * (1 + TOLERANCE)
     if is_late.any():
         cycle = int(is_late.argmax())
+        # The advice names the length of a cycle.
         steps = rates.shape[1]
         message = (
             f"snapshots: expected the lowest rate at the end of each cycle, got "

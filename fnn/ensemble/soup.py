@@ -47,11 +47,14 @@ def average(members: Members, weights: Sequence[float] | jax.Array | None = None
         # A count or a key has no average.
         if not jnp.issubdtype(leaves.dtype, jnp.floating):
             return leaves[0]
-        wide = leaves.astype(trees.wide(leaves))
+        wide = leaves.astype(trees.wide(leaves))  # (members, ...)
         # Distances from the first member: the mean of equal members is exact.
         distances = wide - wide[:1]
         own = shares.astype(wide.dtype)
+        # (members,), (members, ...) -> (...)
+        # Divided here, so that the given weights need no sum of 1.
         moved = jnp.tensordot(own, distances, 1) / own.sum()
+        # Back to the dtype of the parameters, such as bfloat16.
         return (wide[0] + moved).astype(leaves.dtype)
 
     return jax.tree.map(mean, given)
@@ -60,6 +63,7 @@ def average(members: Members, weights: Sequence[float] | jax.Array | None = None
 def _expect_shares(weights: Any, count: int) -> jax.Array:
     """Return the weights of members as an array (members,), or raise an error."""
     if weights is None:
+        # Weights are divided by their sum, so any equal numbers will do.
         return jnp.ones(count)
     try:
         shares = jnp.asarray(weights, jnp.result_type(float))
@@ -80,6 +84,7 @@ def _expect_shares(weights: Any, count: int) -> jax.Array:
             f"shape {shares.shape}",
             advice,
         )
+    # Traced weights, as for a gradient by them, have no known values.
     if checks.is_concrete(shares):
         known = np.asarray(shares)
         if not (np.isfinite(known).all() and (known >= 0).all() and known.sum() > 0):
@@ -178,9 +183,12 @@ def greedy_soup(
             advice,
         )
     data = validate_examples("valid", first, valid)
+    # A confusion matrix, for example, does not order members.
     expect_one_number("greedy_soup", found, first, data)
+    # (members,), each evaluated with its own recipe.
     scores = np.array([_score(found, *member, data, batch_size) for member in members])
     order = found.order(scores)
+    # Scores that are not finite are last, so the first one decides.
     best, *others = map(int, order)
     if not np.isfinite(scores[best]):
         advice = "lower the learning rate, and train one member first"
@@ -190,9 +198,10 @@ def greedy_soup(
             scores.tolist(),
             advice,
         )
+    # The loop of Wortsman et al. 2022, Recipe 1.
     chosen = [best]
     recipe, weights = members[best]
-    highest = scores[best]
+    best_score = scores[best]
     for index in others:
         # Each average is of the members themselves, so that rounding does not add up.
         candidate = average(members[[*chosen, index]])
@@ -205,15 +214,16 @@ def greedy_soup(
             data,
             batch_size,
         )
-        if found.cost(np.array([value]))[0] < found.cost(np.array([highest]))[0]:
+        # A cost is lower for a better score, whatever its direction, and infinite for NaN.
+        if found.cost(np.array([value]))[0] < found.cost(np.array([best_score]))[0]:
             chosen.append(index)
             weights = candidate
-            highest = value
+            best_score = value
     return Soup(
         recipe,
         weights,
         tuple(chosen),
-        float(highest),
+        float(best_score),
         scores,
         score,
     )
@@ -228,6 +238,7 @@ def _score(
 ) -> float:
     """Return the score of weights; NaN if their loss is not finite."""
     figures = evaluate(recipe, weights, data, batch_size=batch_size)
+    # () -> (1, 1): one trial of one epoch
     rows = {validation_name(name): np.asarray(value)[None, None] for name, value in figures.items()}
     return float(score.of(rows, 1)[0])
 
@@ -242,5 +253,6 @@ def _expect_refreshed(weights: Any, like: Weights) -> Weights:
             checks.show(weights),
             advice,
         )
+    # Another structure would fail only within the evaluation.
     trees.expect_like("greedy_soup refresh", weights, like)
     return weights

@@ -72,6 +72,7 @@ def refresh_statistics(
     given = weights_of(recipe, weights)
     checks.whole("refresh_statistics batch_size", batch_size)
     data = validate_examples("data", recipe, data)
+    # A pass over the data would change nothing.
     if not jax.tree.leaves(given.state):
         return given
     return Weights(
@@ -115,10 +116,12 @@ def refresh_members(
     checks.whole("refresh_members batch_size", batch_size)
     parts = []
     for part in members.parts:
-        recipe, _ = part.member(0)
+        # The recipes of a part differ in numbers alone, so the first one checks the data for all.
+        recipe = part.recipe_of(0)
         data = validate_examples("data", recipe, data)
         weights = part.weights
         if jax.tree.leaves(weights.state):
+            # The numbers of each recipe, (members, ...); None if all have the same.
             leaves = jax.tree.leaves(part.recipe) if part.is_stacked else None
             state = _pass_states(
                 recipe,
@@ -148,6 +151,7 @@ def _pass_states(
         own_leaves, given = own
         one = recipe
         if own_leaves is not None:
+            # The structure is common to the part, the numbers are those of this member.
             one = jax.tree.unflatten(jax.tree.structure(recipe), own_leaves)
             # A part that is first built within a loop would hold tracers of that loop.
             _ = one.built
@@ -192,10 +196,11 @@ def pass_state(
         key,
     )
     examples = count_examples(data)
-    order = permutation(derive_key(run, ORDER, 0), examples)
+    order = permutation(derive_key(run, ORDER, 0), examples)  # (examples,)
 
     def apply(state: State, index: Any, rows: jax.Array) -> State:
         inputs, targets = take_examples(data, rows)
+        # Augmented as in training, by the index of the example. No loss needs the targets.
         inputs, _ = prepare_batch(
             recipe,
             run,
@@ -204,6 +209,7 @@ def pass_state(
             targets,
             rows,
         )
+        # Dropout is on: it changes the statistics of the layers behind it.
         noise = derive_key(run, NOISE, index)
         _, state = network.apply(
             given.params,
@@ -214,10 +220,14 @@ def pass_state(
         )
         return state
 
+    # In training the statistics are those of micro-batches.
     size = batch_size // count_micro_batches(batch_size, recipe.micro_batch_size)
     full, rest = _split_examples(examples, size)
+    # (full * size,) -> (full, size)
     rows = order[: full * size].reshape(full, size)
+    # Fewer examples than a batch are one batch.
     first = rows[0] if full else order
+    # A scan carries one structure, so the means that `apply` adds exist before it.
     state = _with_sums(given.state, jax.eval_shape(apply, given.state, 0, first))
 
     def one(state: State, batch: tuple[Any, jax.Array]) -> tuple[State, None]:
@@ -225,6 +235,7 @@ def pass_state(
 
     state, _ = jax.lax.scan(one, state, (jnp.arange(full), rows))
     if rest:
+        # Outside of the scan, since its length differs.
         state = apply(state, full, order[full * size :])
     return _without_sums(given.state, state)
 
@@ -276,18 +287,22 @@ def _averaging(norm: Any) -> Layer:
         key: jax.Array | None = None,
         train: bool,
     ) -> tuple[Any, State]:
+        # The statistics in use, without the means over batches.
         own = {name: leaf for name, leaf in state.items() if name != BATCHES}
         if not train:
             y, _ = norm.apply(params, own, x, train=False)
             return y, state
         zeros = jax.tree.map(jnp.zeros_like, own)
+        # The first batch finds no means, and begins with those of 0 examples.
         sums = state.get(BATCHES, {**zeros, COUNT: jnp.zeros(())})
         means = {name: sums[name] for name in own}
+        # With momentum 0 the statistics that go in have no effect on those that come out.
         y, batch = measure.apply(params, means, x, train=True)
         size = jax.tree.leaves(x)[0].shape[0]
         count = sums[COUNT] + size
 
         def move(mean: jax.Array, now: jax.Array) -> jax.Array:
+            # Σ b x / Σ b, one batch at a time, without large sums.
             return mean + (size / count).astype(mean.dtype) * (now - mean)
 
         return y, {**own, BATCHES: {**jax.tree.map(move, means, batch), COUNT: count}}
@@ -297,6 +312,7 @@ def _averaging(norm: Any) -> Layer:
 
 def _with_sums(state: State, extended: State) -> State:
     """Return the state in the structure of an extended one, with zeros where it has no leaf."""
+    # The paths of map_named begin with the name of the tree.
     given = {f"state/{path}": leaf for path, leaf in trees.named_leaves(state).items()}
 
     def fill(path: str, leaf: Any) -> jax.Array:
@@ -312,6 +328,7 @@ def _without_sums(state: State, extended: State) -> State:
     def read(path: str, given: Any) -> jax.Array:
         layer, _, name = path.rpartition("/")
         mean = found.get(f"{layer}/{BATCHES}/{name}")
+        # Not a batch norm: its state is that after the pass.
         if mean is None:
             return found[path]
         # Copies of a layer have a leading axis: (copies,) -> (copies, 1)

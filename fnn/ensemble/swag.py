@@ -58,17 +58,22 @@ def sample_swag(
 
     def draw(index: Step) -> Params:
         own_key = jax.random.fold_in(key, index)
+        # Frozen parameters have no distribution, and are taken from the run.
         drawn = fill_hidden(_draw(own_key, posterior, scale), train_state.params)
+        # Drawn in float32 or wider, returned in the dtypes of the network.
         return jax.tree.map(lambda leaf, p: leaf.astype(p.dtype), drawn, train_state.params)
 
     indices = jnp.arange(n)
+    # leaves (...) -> (n, ...)
     params = jax.vmap(draw)(indices)
+    # leaves (...) -> (n, ...): statistics of the run, until `refresh_members`
     state = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), train_state.state)
     return collect(recipe, Weights(params, state))
 
 
 def _find_posterior(train_state: TrainState) -> Posterior:
     """Return the distribution in the state of the optimizer, or raise ConfigError."""
+    # Other transforms may be around it, with its state inside of theirs.
     found = find_states(train_state.opt_state, SwagState)
     expected = "a train state of one optim.swag around the whole optimizer"
     if len(found) != 1:
@@ -116,17 +121,22 @@ def _draw(key: RandomKey, posterior: Posterior, scale: Number) -> Params:
         structure.flatten_up_to(posterior.deviations),
         strict=True,
     )
-    # One z for all layers: the covariance of two layers is that of their deviations.
+    # The length of the ring of deviations, of which some rows may be unused.
     rank = len(jax.tree.leaves(posterior.deviations)[0]) if mean else 0
+    # One z for all layers: the covariance of two layers is that of their deviations. Its key is
+    # that of index 0; the leaves have those from 1 on.
     z = jax.random.normal(jax.random.fold_in(key, 0), (rank,))
-    columns = jnp.maximum(jnp.minimum(posterior.taken, rank) - 1, 1)
+    # k - 1 of eq. 1; at least 1, since a traced number of snapshots is not checked.
+    divisor = jnp.maximum(jnp.minimum(posterior.taken, rank) - 1, 1)
     drawn = []
     for index, (center, var, deviations) in enumerate(rows, 1):
         noise = jax.random.normal(jax.random.fold_in(key, index), center.shape, center.dtype)
+        # The diagonal part. The bound keeps the slope of the root finite at 0.
         own = jnp.sqrt(jnp.maximum(var, MIN_VARIANCE)) * noise
         # (rank,), (rank, ...) -> (...)
+        # The low-rank part D z. Unused columns of D are 0.
         joint = jnp.tensordot(z.astype(center.dtype), deviations, 1)
-        spread = own + joint / jnp.sqrt(columns.astype(center.dtype))
+        spread = own + joint / jnp.sqrt(divisor.astype(center.dtype))
         factor = jnp.sqrt(jnp.asarray(scale, center.dtype))
         drawn.append(center + factor * spread)
     return structure.unflatten(drawn)

@@ -50,7 +50,9 @@ class Ensemble(NamedTuple):
         lines = [f"{count} member{'s' if count > 1 else ''} of {count + len(self.diverged)} runs"]
         for index, step in self.diverged.items():
             lines.append(f"run {index} diverged at step {step}")
+        # False sorts before True, so that the loss is first.
         for name in sorted(filter(is_validation, self.history), key=VALID_LOSS.__ne__):
+            # (n, epochs) -> (members, epochs)
             rows = np.asarray(self.history[name])[self.indices]
             last = list(map(_last_number, rows))
             lines.append(f"{name} {min(last):.4g} to {max(last):.4g} after the last epoch")
@@ -59,7 +61,7 @@ class Ensemble(NamedTuple):
 
 def _last_number(row: np.ndarray) -> Any:
     # Early stopping pads with NaN.
-    known = row[~np.isnan(row)]
+    known = row[~np.isnan(row)]  # (epochs,)
     return known[-1] if known.size else np.nan
 
 
@@ -107,6 +109,7 @@ def train(
     checks.key("key", key)
     recipes = _expect_recipes(recipe, n)
     checks.flag("train bootstrap", bootstrap)
+    # Recipes that differ in numbers alone share a program.
     groups = group_by_structure(recipes)
     firsts = [recipes[group[0]] for group in groups]
     task = prepare_task(
@@ -117,6 +120,7 @@ def train(
         batch_size=batch_size,
     )
     # (n,)
+    # By the index among all runs, so that a run does not depend on n.
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(np.arange(len(recipes)))
     runs = [
         _train_group(
@@ -134,12 +138,13 @@ def train(
         diverged |= own.diverged
     diverged = dict(sorted(diverged.items()))
     _expect_members(diverged, len(recipes))
-    kept = np.setdiff1d(np.arange(len(recipes)), list(diverged))
+    kept = np.setdiff1d(np.arange(len(recipes)), list(diverged))  # (members,)
     parts = [part for own in runs for part in _kept_parts(recipes, own, kept)]
     # Runs that diverged may have been the first ones of their part.
     parts.sort(key=lambda part: part.indices[0])
     examples = None
     if bootstrap:
+        # The same draws as in training, repeated from the keys: (n, examples).
         draw = jax.vmap(bootstrap_indices, (0, None))
         examples = np.asarray(draw(keys, count_examples(task.data)))
     return Ensemble(
@@ -182,9 +187,11 @@ def _expect_members(diverged: dict[int, int], count: int) -> None:
     advice = 'lower the rate; on_nonfinite="skip" leaves such steps out'
     if len(diverged) == count:
         error = NonFiniteError("ensemble.train", "a run that stays finite", f"none: {runs}", advice)
+        # As for a single run, the first step that failed.
         error.step = min(diverged.values())
         raise error
     message = f"ensemble.train: expected finite runs, got non-finite ones: {runs}; {advice}"
+    # Level 3 is the line that called `train`.
     warnings.warn(message, stacklevel=3)
 
 
@@ -217,6 +224,7 @@ def _train_group(
 ) -> _Runs:
     """Train the runs of these indices, which have one structure."""
     own = [recipes[index] for index in group]
+    # One epoch a call, so that any number of epochs shares a program.
     epoch = train_on_bootstrap if bootstrap else train_on_all
     program = Lanes(
         own[0],
@@ -227,13 +235,16 @@ def _train_group(
         epoch=epoch,
     )
     states, measured = program.advance(own, program.start(keys[group], own), task.epochs)
+    # With early stopping, the best weights in the place of the last.
     states = program.finish(states)
+    # As `train.weights`: the average, where an optimizer keeps one.
     params = jax.vmap(averaged_params)(states.opt_state, states.params)
     weights = Weights(params, states.state)
     figures = {}
     for name, values in measured.items():
         # (runs, epochs, steps) -> (runs, steps)
         figures[name] = values if is_validation(name) else values.reshape(len(values), -1)
+    # Places within the group become indices among all runs.
     steps = _diverged_steps(own, figures[FINITE], weights)
     diverged = {int(group[place]): step for place, step in steps.items()}
     return _Runs(group, weights, figures, diverged)
@@ -272,9 +283,11 @@ def train_on_bootstrap(
     def train(train_state: TrainState) -> tuple[TrainState, Measures]:
         # Drawn again in each epoch, which takes less time than the order of the examples.
         sample = bootstrap_indices(train_state.key, count_examples(data))
+        # Positions within the sample, (steps, batch).
         index, order = current_order(train_state, data, batch_size)
 
         def step(train_state: TrainState, positions: jax.Array) -> tuple[TrainState, Measures]:
+            # (batch,) positions -> (batch,) examples -> (batch, ...)
             inputs, targets = take_examples(data, sample[positions])
             # Augmentation draws by the position, so that copies of an example differ.
             batch = prepare_batch(
@@ -317,6 +330,7 @@ def bootstrap_indices(key: RandomKey, examples: int) -> jax.Array:
         key: The key of the run.
         examples: Number of examples in the data.
     """
+    # A use of its own: order and noise draw from other keys.
     own_key = jax.random.fold_in(key, BOOTSTRAP)
     return jax.random.randint(
         own_key,
@@ -332,6 +346,7 @@ def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights)
     has_finite_weights = np.ones(len(recipes), bool)
     for leaf in jax.tree.leaves(weights):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            # (runs, ...) -> (runs, size)
             per_run = jnp.isfinite(leaf).reshape(len(recipes), -1)
             has_finite_weights &= np.asarray(per_run.all(1))
     steps = {}
@@ -339,6 +354,7 @@ def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights)
         step = find_fatal_step(recipe, flags)
         if step is None and not has_finite_weights[place]:
             # With on_nonfinite="ignore"; or the last step overflowed.
+            # The appended False gives the number of steps if all of them were finite.
             step = int(np.argmin(np.append(flags, False)))
         if step is not None:
             steps[place] = step
@@ -347,13 +363,16 @@ def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights)
 
 def _kept_parts(recipes: Sequence[Recipe], runs: _Runs, kept: np.ndarray) -> list[Part]:
     """Return the part of the members among runs; none if all of them diverged."""
+    # The places of the kept runs within their group.
     places = np.flatnonzero(np.isin(runs.indices, kept))
     if not places.size:
         return []
     weights = runs.weights
+    # Usually none diverged, and the weights are not copied.
     if len(places) < len(runs.indices):
         weights = jax.tree.map(lambda leaf: leaf[places], weights)
     own = runs.indices[places]
+    # The index of a member counts the kept runs alone.
     return [make_part([recipes[index] for index in own], weights, np.searchsorted(kept, own))]
 
 
@@ -365,5 +384,6 @@ def _join_figures(runs: Sequence[_Runs], count: int) -> History:
             # Recipes of other structures may have other figures.
             missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
             blank = np.full((count, *values.shape[1:]), missing, values.dtype)
+            # rows of (n, ...), filled group by group
             joined.setdefault(name, blank)[own.indices] = values
     return History(joined)

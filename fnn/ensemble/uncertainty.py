@@ -50,7 +50,7 @@ def entropy_decomposition(logits: Any) -> Decomposition:
 def _decompose_entropy(z: Array) -> Decomposition:
     log_p = jax.nn.log_softmax(z)  # (members, n, ..., classes)
     log_mean = log_mean_exp(log_p)  # (n, ..., classes)
-    aleatoric = entropy(log_p).mean(0)
+    aleatoric = entropy(log_p).mean(0)  # (n, ...)
     difference = log_p - log_mean[None]
     p = jnp.exp(log_p)
     # Σ p log (p / q) = Σ (p log (p / q) - p + q), and no term of the latter is negative. A
@@ -59,6 +59,7 @@ def _decompose_entropy(z: Array) -> Decomposition:
     shift = jnp.where(log_mean > -jnp.inf, jnp.exp(log_mean), 0)[None]
     change = shift * jnp.expm1(jnp.where(p > 0, difference, -jnp.inf))
     terms = jax.nn.relu(own - change)
+    # (members, n, ..., classes) -> (n, ...)
     epistemic = terms.sum(-1).mean(0)
     return Decomposition(aleatoric + epistemic, aleatoric, epistemic)
 
@@ -135,6 +136,7 @@ def _disagree(z: Array) -> PerExample:
     members, classes = z.shape[0], z.shape[-1]
     predicted = predict_class(z)  # (members, n, ...)
     votes = jax.nn.one_hot(predicted, classes, dtype=z.dtype).sum(0)  # (n, ..., classes)
+    # Ordered pairs of members that agree, of M (M - 1) pairs.
     agreeing = (votes * (votes - 1)).sum(-1)
     return 1 - agreeing / (members * (members - 1))
 
@@ -148,6 +150,7 @@ def entropy(log_p: Array) -> Array:
     a = log_p - log_p.max(-1, keepdims=True)
     is_largest = jax.nn.one_hot(log_p.argmax(-1), log_p.shape[-1], dtype=bool)
     powers = jnp.exp(a)
+    # Without the 1 of the largest, which log1p adds without loss of digits.
     rest = jnp.where(is_largest, 0, powers).sum(-1)
     # A probability of 0 has a logit of -inf.
     surprise = powers * jnp.where(powers > 0, a, 0)

@@ -6,6 +6,7 @@ from fnn import checks
 
 FEW = 5_000  # examples of a small data set; our choice, since the source gives no number
 SIMILARITIES = ("high", "low")
+# (whether examples are few, similarity) -> regime and reason
 RULES = {
     (True, "high"): (
         "linear_probe",

@@ -45,9 +45,11 @@ def blocks(network: Layer, weights: Weights) -> tuple[Block, ...]:
     given = expect_plain("blocks", network, weights)
     leaves = trees.named_leaves(given.params)
     found: list[Block] = []
+    # Norms behind a stack, which begin the next block.
     waiting: tuple[str, ...] = ()
     for path, layer in units(network, given):
         own = leaves_below(leaves, path)
+        # Activations and other layers without params are in no block.
         if not own:
             continue
         has_kernel = any(is_kernel(name) for name in own)
@@ -55,8 +57,10 @@ def blocks(network: Layer, weights: Weights) -> tuple[Block, ...]:
         # to its head.
         is_joined = found and found[-1].copies == 1
         if has_kernel or not found:
+            # All params of a stack have a first axis of its copies.
             copies = next(iter(own.values())).shape[0] if is_stack(layer) else 1
             own_paths = (*waiting, path)
+            # A stack has a rate for each copy, so that other layers cannot share its block.
             if copies > 1 and waiting:
                 found.append(Block(waiting))
                 own_paths = (path,)
@@ -66,6 +70,7 @@ def blocks(network: Layer, weights: Weights) -> tuple[Block, ...]:
             found[-1] = found[-1]._replace(paths=(*found[-1].paths, path))
         else:
             waiting += (path,)
+    # Norms behind the last stack, of a network without a head.
     return (*found, Block(waiting)) if waiting else tuple(found)
 
 
@@ -86,11 +91,13 @@ def units(
     leaves = trees.named_leaves(given.params)
     for name, part in parts(network).items():
         path = f"{prefix}{name}"
+        # The parts of this part that hold a kernel somewhere below.
         with_kernel = [
             inner
             for inner in part.parts
             if any(is_kernel(leaf) for leaf in leaves_below(leaves, f"{path}/{inner}"))
         ]
+        # A residual connection, whose output is that of no part, stays a whole.
         if len(with_kernel) > 1 and last_part(part) is not None:
             yield from units(part, given, f"{path}/")
         else:
@@ -115,6 +122,7 @@ def leaves_below(leaves: dict[str, Any], path: str) -> dict[str, Any]:
 
 def is_below(name: str, path: str) -> bool:
     """Return whether a path is another one, or begins with it."""
+    # With the slash, conv_10 is not below conv_1.
     return f"{name}/".startswith(f"{path}/")
 
 
@@ -134,10 +142,12 @@ def last_blocks_from(
         ConfigError: There are fewer blocks, or none at the path; the message lists close ones.
     """
     if isinstance(last, str):
+        # The path may be that of a layer around several blocks, of which the first counts.
         for index, block in enumerate(found):
             if any(is_below(path, last) for path in block.paths):
                 return found[index:]
         known = [path for block in found for path in block.paths]
+        # At a ratio of 0.5, half of the letters agree; else the first blocks serve as examples.
         close = get_close_matches(last, known, MAX_LISTED, 0.5) or known[:MAX_LISTED]
         expected = f"a number of blocks, or the path of one, such as {', '.join(close)}"
         raise ConfigError(

@@ -134,6 +134,7 @@ class RegimeComparison:
             difference, p_value, verdict = "", "", "best"
             if name != order[0]:
                 paired = self.against_best(name)
+                # This regime less the best one. The z of the format drops the sign of -0.
                 difference, p_value = f"{-paired.mean:+z.4f}", f"{paired.p_value:.2g}"
                 verdict = "tie" if name in ties else "worse"
             rows.append((name, f"{result.mean:.4f}", interval, difference, p_value, verdict))
@@ -203,6 +204,7 @@ def compare(
     expect_recipe("compare", recipe)
     names = _expect_regimes(regimes)
     _expect_optimizers(settings.optimizers, names)
+    # Of the recipe of the new task, since all regimes share its loss and metrics.
     name = settings.score or _default_score(recipe)
     task = _Task(key, recipe, weights, data, settings, folds)
     score = find_score(recipe, name, settings.mode, has_valid=True)
@@ -245,8 +247,10 @@ class _Task:
         self.settings = settings
         self.folds = folds
         self.head = expect_head("compare", recipe.network, self.given, settings.head)
+        # Without a new head, the classes are those of the kernel (width, classes).
         kernel = kernels(self.given).get(self.head)
-        self.classes = settings.classes or (None if kernel is None else kernel.shape[-1])
+        own_classes = None if kernel is None else kernel.shape[-1]
+        self.classes = own_classes if settings.classes is None else settings.classes
         self._features: Any = None
 
     def recipe_of(self, regime: str) -> Recipe | Callable[[Data], Recipe]:
@@ -265,6 +269,7 @@ class _Task:
             return fine_tune(recipe, self.given, decay=decay, **new)
 
         def of_fold(part: Data) -> Recipe:
+            # Fitted to the training part alone: the other examples score the fold.
             probe = self._probe(self._read(part[0]), part[1])
             network, begun = attach(recipe.network, self.given, probe, head=self.head)
             return fine_tune(changed(recipe, network=network), begun, decay=decay)
@@ -273,33 +278,37 @@ class _Task:
 
     def by_features(self, regime: str, score: Score) -> CrossValidation:
         """Return the cross-validation of a regime without training of the network."""
+        # The two regimes of features share one pass through the network.
         if self._features is None:
             self._features = self._read(self.data[0])
         x, targets = self._features, checks.one_array("compare targets", self.data[1])
         fold_of, train = self._parts()
         folds = train.shape[0]
-        scores = np.empty((1, folds))
+        scores = np.empty((1, folds))  # (repeats, folds)
         predictions: np.ndarray | None = None
         for fold in range(folds):
             own = train[fold]
             if regime == PROBE:
+                # Of all examples; those of the fold are taken below.
                 outputs = self._probe(x[own], targets[own]).predict(x)
             else:
                 outputs = self._neighbors(x[own], targets[own], x)
             host = np.asarray(outputs)
             if predictions is None:
                 predictions = np.empty((1, *host.shape), host.dtype)
-            valid = np.flatnonzero(fold_of == fold)
+            valid = np.flatnonzero(fold_of == fold)  # (examples of the fold,)
             predictions[0, valid] = host[valid]
             scores[0, fold] = self._score(score, host[valid], np.asarray(targets)[valid])
         if not np.isfinite(scores).any():
             advice = "standardize the features, or choose another layer"
             got = "folds that are all NaN or infinite"
             raise NonFiniteError(f"compare {regime}", "a finite score", got, advice)
+        # Without histories, since nothing is trained.
         return CrossValidation(scores, {}, predictions, fold_of[None], train[None], score)
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the fold of each example and the training parts, as of cross_validate."""
+        # The key of repeat 0 of `cross_validate`, hence the folds of the other regimes.
         fold_key = jax.random.fold_in(jax.random.fold_in(self.key, FOLDS), 0)
         stratified = self.settings.stratified
         return whole_folds("compare", fold_key, self.data, folds=self.folds, stratified=stratified)
@@ -324,7 +333,7 @@ class _Task:
 
     def _neighbors(self, x: Any, targets: Any, queries: Any) -> jax.Array:
         is_label = jnp.issubdtype(jnp.asarray(targets).dtype, jnp.integer)
-        k = self.settings.k or min(MAX_NEIGHBORS, len(x))
+        k = min(MAX_NEIGHBORS, len(x)) if self.settings.k is None else self.settings.k
         classes = self.classes if is_label else None
         found = nearest_neighbors(x, targets, queries, k=k, classes=classes)
         # Shares of classes become logits, whose softmax they are.
@@ -334,6 +343,7 @@ class _Task:
         """Return the figure of the score for outputs."""
         y = jnp.asarray(outputs)
         if jnp.issubdtype(targets.dtype, jnp.floating):
+            # A probe of numbers returns (n, 1) also for targets (n,).
             y = y.reshape(targets.shape)
         values = measure_examples(self.recipe, y, jnp.asarray(targets))
         figures = reduce_examples(self.recipe, values)

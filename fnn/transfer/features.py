@@ -66,6 +66,7 @@ def features(
     checks.whole("features batch_size", batch_size)
     inputs = validate_inputs("inputs", made, inputs)
     given = fitting_weights("features", made, train_state, inputs)
+    # The cut is static: each place in the network has a program of its own.
     cut = find_cut("features", made.network, given, layer)
     found = features_at(
         made,
@@ -74,6 +75,7 @@ def features(
         cut,
         batch_size,
     )
+    # By default the features are meant for a probe, which takes one array.
     if layer is None and not isinstance(found, jax.Array):
         raise ConfigError(
             "features layer",
@@ -93,6 +95,7 @@ def find_cut(
     """Return where the features are read, by default at the input of the head."""
     if layer is not None:
         return Cut(expect_path(f"{where} layer", network, layer), is_input=False)
+    # A network without a head is a body as a whole: the path is empty.
     return Cut(find_head(where, network, given) or "", is_input=True)
 
 
@@ -121,7 +124,9 @@ def read(
     """Return the features of a prepared batch."""
     if cut.is_input:
         body = body_of(network, cut.path) if cut.path else network
+        # An identity is in the place of the head, so the output is its input.
         y, _ = body.apply(given.params, given.state, x, train=False)
         return y
+    # The final output is not used, and the compiler removes the layers behind the tap.
     (_, outputs), _ = tap(network, cut.path).apply(given.params, given.state, x, train=False)
     return outputs[cut.path]

@@ -24,6 +24,7 @@ MAX_LISTED = 8  # paths in the message of an error
 def as_recipe(where: str, value: Any) -> Recipe:
     """Return a recipe, or that of a network alone; ConfigError for anything else."""
     if isinstance(value, Layer):
+        # With the defaults, such as `data.to_float` for the inputs.
         return recipe(value)
     return expect_recipe(where, value, trains=False)
 
@@ -55,9 +56,11 @@ def fitting_weights(
     shape = example_shapes(made, inputs)
 
     def init() -> tuple[Params, State]:
+        # Abstractly: shapes are compared, and nothing is drawn.
         return jax.eval_shape(lambda key: made.network.init(key, shape)[:2], jax.random.key(0))
 
     leaves, structure = jax.tree.flatten(shape, is_leaf=trees.is_shape)
+    # The shapes of the params follow from those of the inputs, and their dtype from jax_enable_x64.
     key = ("weights", tuple(leaves), structure, jax.dtypes.canonicalize_dtype(float))
     params, state = shared(made, key, init)
     trees.expect_like(f"{where} params", given.params, params)
@@ -99,10 +102,12 @@ def last_part(layer: Layer) -> str | None:
     assert layer.with_parts is not None  # a layer with parts always has it
     placed = layer.with_parts({name: _placeholder(shape) for name, shape in shapes.items()})
     try:
+        # The shape of the input is that of no placeholder either.
         _, _, out_shape = placed.init(jax.random.key(0), (FIRST - 1,))
     except ShapeError:
         # Branches of different shapes cannot be added, and a repeat ends as it begins.
         return None
+    # The input passed on unchanged, as by an empty chain, is of no part.
     found = [name for name, shape in shapes.items() if shape == out_shape]
     return found[0] if found else None
 
@@ -134,6 +139,7 @@ def find_head(
     """
     path, layer = "", network
     try:
+        # From the outside inwards, to a layer without parts.
         while layer.parts:
             name = last_part(layer)
             if name is None:
@@ -148,12 +154,14 @@ def find_head(
             "give the path of the layer",
         ) from error
     kernel = kernels(given).get(path)
+    # A dense kernel is (width, outputs); that of a convolution has more axes.
     return path if kernel is not None and kernel.ndim == 2 else None
 
 
 def kernels(given: Weights) -> dict[str, Any]:
     """Return the kernels of all layers by the path of the layer, also frozen ones."""
     params, _ = unfreeze(given.params, given.state)
+    # With the slash, the name of the leaf has to be exactly this one.
     end = f"/{KERNEL}"
     leaves = trees.named_leaves(params).items()
     return {path.removesuffix(end): leaf for path, leaf in leaves if path.endswith(end)}
@@ -188,6 +196,7 @@ def expect_path(where: str, network: Layer, path: Any) -> str:
     known = layer_paths(network)
     if isinstance(path, str) and path in known:
         return path
+    # At a ratio of 0.5, half of the letters agree; else the first paths serve as examples.
     close = get_close_matches(str(path), known, MAX_LISTED, 0.5) or known[:MAX_LISTED]
     raise ConfigError(
         where,
@@ -209,6 +218,7 @@ def body_of(network: Layer, head: str) -> Layer:
     def apply(params: Params, state: State, x: Any, **_: Any) -> tuple[Any, State]:
         return x, state
 
+    # Only the layer changes, so that the weights of the whole network still fit.
     return replace(network, head, Layer(init, apply))
 
 
@@ -216,4 +226,5 @@ def set_at(tree: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """Return a tree of dicts with another subtree at a path."""
     name, _, rest = path.partition("/")
     new = set_at(tree.get(name, {}), rest, value) if rest else value
+    # The dicts along the path are copied, all others are shared.
     return {**tree, name: new}

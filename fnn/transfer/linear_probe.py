@@ -120,6 +120,7 @@ def linear_probe(
     penalty: Any = l2
     if np.shape(penalty) != ():
         path = _choose(x, y, outputs, l2, valid, folds, key, steps)
+        # (folds, penalties) -> (penalties,)
         penalty = path.l2[np.argmin(path.losses.mean(0))]
     checks.number("linear_probe l2", penalty, "(0, inf)")
     weights = jnp.ones(len(x), x.dtype)
@@ -233,9 +234,9 @@ def _choose(
         raise ConfigError("linear_probe l2", "one number or several", checks.show(l2), "as in 1e-3")
     for value in values:
         checks.number("linear_probe l2", value, "(0, inf)")
-    penalties = np.array(values, x.dtype)
+    penalties = np.array(values, x.dtype)  # (penalties,)
     fit = partial(_fit_and_score, outputs=outputs, steps=steps)
-    ones = jnp.ones((1, len(x)), x.dtype)
+    ones = jnp.ones((1, len(x)), x.dtype)  # (1, n)
     if valid is not None:
         valid_x, valid_y, _ = _expect_examples("linear_probe valid", *_pair(valid), outputs)
         expect_features("linear_probe valid features", valid_x, x.shape[1])
@@ -326,11 +327,12 @@ def _fit(
     """
     share = (weights / weights.sum())[:, None]  # (n, 1)
     mean = (share * x).sum(0)  # (width,)
-    centered = x - mean[None]
+    centered = x - mean[None]  # (n, width)
     if y.ndim == 1:
         params, taken = _fit_labels(centered, y, weights, l2, outputs, steps)
     else:
         params, taken = _fit_floats(centered, y, share, l2), jnp.int32(0)
+    # The bias of features that are not centered, (classes,).
     params["bias"] = params["bias"] - _product(mean[None], params["kernel"])[0]
 
     def total(params: Params) -> Scalar:
@@ -347,11 +349,11 @@ def _fit_floats(
     l2: Scalar,
 ) -> Params:
     """Return the ridge regression of centered features: (XᵀX / n + l2 I) W = XᵀY / n."""
-    bias = (share * y).sum(0)
+    bias = (share * y).sum(0)  # (outputs,)
     # (width, width), (width, outputs)
     moments = _product(x.T, share * x) + l2 * jnp.eye(x.shape[1], dtype=x.dtype)
     products = _product(x.T, share * (y - bias[None]))
-    kernel = jax.scipy.linalg.solve(moments, products, assume_a="pos")
+    kernel = jax.scipy.linalg.solve(moments, products, assume_a="pos")  # (width, outputs)
     return {"kernel": kernel, "bias": bias}
 
 
@@ -364,7 +366,7 @@ def _fit_labels(
     steps: int,
 ) -> tuple[Params, Step]:
     """Return the logistic regression of centered features, and the number of steps of L-BFGS."""
-    variance = (weights[:, None] * jnp.square(x)).sum(0) / weights.sum()
+    variance = (weights[:, None] * jnp.square(x)).sum(0) / weights.sum()  # (width,)
     # The curvature of the loss by an entry of the kernel, at zeros, and that of the penalty. In
     # these units all of them are 1.
     curvature = variance * (1 - 1 / classes) / classes + l2
@@ -453,7 +455,7 @@ def _mean_loss(
     weights: jax.Array,
 ) -> Scalar:
     """Return the weighted mean of the losses."""
-    outputs = _product(x, params["kernel"]) + params["bias"][None]
+    outputs = _product(x, params["kernel"]) + params["bias"][None]  # (n, outputs)
     losses = cross_entropy(outputs, y) if y.ndim == 1 else jnp.square(outputs - y).sum(1) / 2
     # Traced labels out of range give NaN.
     return (weights * losses).sum() / weights.sum()

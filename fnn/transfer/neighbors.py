@@ -143,6 +143,7 @@ def nearest_neighbors(
             y.shape,
             advice,
         )
+    # 0 marks targets that are numbers.
     count = count_classes("nearest_neighbors", y, classes) if is_label else 0
     found = retrieve(
         queries,
@@ -174,8 +175,10 @@ def expect_features(where: str, features: Any, width: int | None = None) -> jax.
         NonFiniteError: They are NaN or infinite.
     """
     checks.one_array(where, features)
+    # The checks are for pairs, so the features are in both places.
     x, _ = validate_data(where, (features, features), ONE_CALL)
     x = jnp.asarray(x)
+    # Similarities in 16 bits would make close neighbors equal.
     if not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(x.dtype).bits < 32:
         x = x.astype(jnp.float32)
     expected = f"(n, {'width' if width is None else width})"
@@ -204,6 +207,7 @@ def count_classes(where: str, labels: jax.Array, classes: int | None) -> int:
         ConfigError: It is not a whole number >= 2, or is missing for traced labels.
         LabelError: A label is out of range.
     """
+    # Labels within jax.jit have no known extremes: None.
     extremes = read_extremes(labels)
     if classes is None:
         if extremes is None:
@@ -214,6 +218,7 @@ def count_classes(where: str, labels: jax.Array, classes: int | None) -> int:
                 None,
                 "give classes=",
             )
+        # At least 2, also if the labels are all 0.
         classes = max(int(extremes.high) + 1, 2)
     checks.whole(f"{where} classes", classes, 2)
     if extremes is not None and not (extremes.low >= 0 and extremes.high < classes):
@@ -269,28 +274,32 @@ def _retrieve(
         # Distances do not change, and the products of small vectors are more precise.
         center = bank.mean(0)[None]
         queries, bank = queries - center, bank - center
-    # (batches, batch, width), padded
+    # (batches, batch, width) and (parts, size, width), padded
     rows = _in_batches(queries, batch_size)
     parts = _in_batches(bank, batch_size)
     size = parts.shape[1]
+    # The index in the bank of the first row of each part, (parts,).
     starts = jnp.arange(len(parts), dtype=jnp.int32) * size
 
     def of_batch(x: jax.Array) -> Retrieved:
         def merge(best: Retrieved, part: tuple[jax.Array, jax.Array]) -> tuple[Retrieved, None]:
             y, start = part
             indices = start + jnp.arange(size, dtype=jnp.int32)
-            scores = _scores(x, y, metric)
+            scores = _scores(x, y, metric)  # (batch, size)
             # The padding of the last batch is not retrieved.
             scores = jnp.where((indices < len(bank))[None], scores, -jnp.inf)
             own = jnp.broadcast_to(indices[None], scores.shape)
             # Examples of earlier batches come first, so that the lower index wins a tie.
             all_scores = jnp.concatenate([best.similarities, scores], 1)
             all_indices = jnp.concatenate([best.indices, own], 1)
+            # (batch, k + size) -> (batch, k)
             values, places = jax.lax.top_k(all_scores, k)
             return Retrieved(jnp.take_along_axis(all_indices, places, 1), values), None
 
+        # Any example is more similar than none.
         none = jnp.full((len(x), k), -jnp.inf, x.dtype)
         start = Retrieved(jnp.zeros(none.shape, jnp.int32), none)
+        # A running list of the best k, so that memory does not grow with the bank.
         best, _ = jax.lax.scan(merge, start, (parts, starts))
         return best if metric == "cosine" else _with_distances(x, bank, best)
 
@@ -301,23 +310,28 @@ def _retrieve(
 
 def _normalize(x: jax.Array) -> jax.Array:
     norm = jnp.linalg.norm(x, axis=1, keepdims=True)
+    # A vector of zeros stays 0, and so do its cosines.
     return x / jnp.where(norm > 0, norm, 1)
 
 
 def _in_batches(x: jax.Array, batch_size: int) -> jax.Array:
     """Return (n, width) as (batches, batch, width), padded with zeros."""
+    # A small bank is one batch, without padding.
     size = min(batch_size, len(x))
     batches = -(-len(x) // size)
     padded = jnp.pad(x, ((0, batches * size - len(x)), (0, 0)))
+    # (batches * size, width) -> (batches, size, width)
     return padded.reshape(batches, size, -1)
 
 
 def _scores(x: jax.Array, y: jax.Array, metric: str) -> jax.Array:
     """Return cosines of normalized vectors, or minus squared distances, (queries, bank)."""
     # GPUs would round the factors to 10 bits.
+    # (batch, width) @ (width, size) -> (batch, size)
     products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
     if metric == "cosine":
         return products
+    # -|x - y|² = 2 xᵀy - |x|² - |y|²
     return 2 * products - jnp.square(x).sum(1)[:, None] - jnp.square(y).sum(1)[None]
 
 
@@ -353,13 +367,18 @@ def _combine(
         # Normalized, so that exp does not overflow.
         shares = jax.nn.softmax(s / jnp.asarray(temperature, s.dtype), axis=1)
     elif weights == "distance":
+        # Distances, (queries, k). Rounding may lift a cosine above 1.
         d = jnp.maximum(1 - s if metric == "cosine" else -s, 0)
         is_same = d == 0
+        # The next line does not use the entries where 0 was replaced.
         inverse = 1 / jnp.where(is_same, 1, d)
+        # Neighbors at distance 0 share all of the weight, as in scikit-learn.
         raw = jnp.where(is_same.any(1, keepdims=True), is_same.astype(s.dtype), inverse)
         shares = raw / raw.sum(1, keepdims=True)
     else:
         shares = jnp.full_like(s, 1 / s.shape[1])
     own = targets[found.indices]  # (queries, k, ...)
+    # (queries, k) labels -> (queries, k, classes), whose mean are the shares
     own = jax.nn.one_hot(own, classes, dtype=s.dtype) if classes else own.astype(s.dtype)
+    # (queries, k), (queries, k, ...) -> (queries, ...)
     return jnp.einsum("qk,qk...->q...", shares, own)

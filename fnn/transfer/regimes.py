@@ -74,6 +74,7 @@ def head_only(
         needs_head=True,
     )
     assert start.head is not None
+    # Everything but the head, so that it alone is trained.
     others = _siblings(start.network, start.head)
     return changed(recipe, network=inference(start.network, *others))
 
@@ -117,6 +118,7 @@ def last_blocks(
     )
     found = _blocks_of(recipe, start)
     trained = last_blocks_from(f"{where} blocks", found, blocks)
+    # No smallest scale: the blocks with small rates are cut off already.
     return _with_blocks(
         where,
         recipe,
@@ -173,6 +175,7 @@ def fine_tune(
     found = _blocks_of(recipe, start)
     if decay is not None:
         checks.number(f"{where} decay", decay, "[0, 1]")
+    # Blocks with a rate near 0 are frozen, which saves the time of their gradients.
     if no_opt_scale is not None:
         found = _above(
             where,
@@ -210,6 +213,7 @@ def scratch(
     Raises:
         ConfigError: An argument is not of the type described here.
     """
+    # Weights that are not valid are an error here as in all other regimes.
     if classes is None:
         expect_plain("scratch", expect_recipe("scratch", recipe).network, weights)
         return recipe
@@ -221,6 +225,7 @@ def scratch(
         head,
     )
     assert start.head is not None
+    # From the network of the recipe, without the pretrained weights of `start`.
     return changed(recipe, network=replace(recipe.network, start.head, dense(classes)))
 
 
@@ -235,6 +240,7 @@ def begin(
 ) -> Start:
     """Return the pretrained network, with a new head where `classes` are given."""
     network = expect_recipe(where, recipe).network
+    # The frozen layers would stay frozen in every regime.
     if isinstance(network, Made) and network.maker in (freeze, inference):
         expected = "one whose network is not frozen"
         advice = "give the recipe that the frozen one was made of"
@@ -246,10 +252,12 @@ def begin(
         )
     given = expect_plain(where, network, weights)
     started = pretrained(network, given.params, given.state)
+    # Without a use for a head, the network may have none.
     if classes is None and head is None and not needs_head:
         return Start(started, given, None)
     path = expect_head(where, network, given, head)
     if classes is not None:
+        # The new layer is outside of the pretrained weights: the run draws its params.
         started = replace(started, path, dense(checks.whole(f"{where} classes", classes)))
     return Start(started, given, path)
 
@@ -266,6 +274,7 @@ def _blocks_of(recipe: Recipe, start: Start) -> tuple[Block, ...]:
 def _siblings(network: Layer, path: str) -> list[str]:
     """Return the paths of all layers next to the one at a path, and next to those around it."""
     found, layer, prefix = [], network, ""
+    # One level deeper with each name of the path.
     for name in path.split("/"):
         inner = parts(layer)
         found += [f"{prefix}{other}" for other in inner if other != name]
@@ -281,6 +290,7 @@ def _above(
     no_opt_scale: float,
 ) -> tuple[Block, ...]:
     """Return the blocks whose factor of the rate is at least a number."""
+    # Frozen layers change the program, so the rates must be known before it is traced.
     if decay is None or not (checks.is_concrete(decay) and checks.is_concrete(min_scale)):
         got = "None" if decay is None else "a traced number"
         advice = "give both, or leave no_opt_scale out"
@@ -293,6 +303,7 @@ def _above(
     checks.number(f"{where} no_opt_scale", no_opt_scale, "[0, 1]")
     kept: list[Block] = []
     depth = 0
+    # From the head down: rates fall with the depth, so the first one below the limit is the end.
     for block in reversed(found):
         # The last copy of a stack has the smallest depth; a stack is trained as a whole.
         if max(float(min_scale), float(decay) ** depth) < no_opt_scale:
@@ -314,6 +325,7 @@ def _with_blocks(
     """Return the recipe that trains some blocks, with rates by depth."""
     checks.choice(f"{where} fixed_norms", fixed_norms, FIXED_NORMS)
     network = start.network
+    # Layers before the first trained block are fixed functions: no gradient passes them.
     frozen = _before(recipe.network, start.weights, trained)
     if frozen:
         network = inference(network, *frozen)
@@ -329,9 +341,12 @@ def _with_blocks(
                 fixed_norms,
                 advice,
             )
+        # Norms of frozen layers are fixed already.
         fixed = [path for path in norms if not any(is_below(path, other) for other in frozen)]
     if fixed:
-        params, statistics = fixed_norms != "statistics", fixed_norms != "params"
+        params = fixed_norms != "statistics"
+        statistics = fixed_norms != "params"
+        # With noise=False the dropout of trained blocks stays on.
         network = inference(
             network,
             *fixed,
@@ -341,7 +356,9 @@ def _with_blocks(
         )
     changes: dict[str, Any] = {"network": network}
     if decay is not None:
+        # The optimizer has no updates for params that are fixed.
         held = fixed if fixed_norms in ("params", "both") else []
+        # Rates by depth need a pattern for each block, from input to output.
         layers, stacks = _patterns(start.weights, trained, held)
         assert recipe.optimizer is not None  # expect_recipe has checked this
         changes["optimizer"] = scale_by_depth(
@@ -360,6 +377,7 @@ def _before(
     trained: tuple[Block, ...],
 ) -> list[str]:
     """Return the paths of all layers before the first of some blocks, also those without params."""
+    # Blocks lack layers without params, such as dropout, which `units` has.
     first = trained[0].paths[0]
     order = [path for path, _ in units(network, given)]
     return order[: order.index(first)]
@@ -368,6 +386,7 @@ def _before(
 def _batch_norms(given: Weights) -> list[str]:
     """Return the paths of the layers that keep running moments."""
     leaves = trees.named_leaves(given.state)
+    # Found by the names of their state, so also within wrappers and stacks.
     owners = [name.rpartition("/")[0] for name in leaves if name.rpartition("/")[2] == MOMENTS[0]]
     return [owner for owner in owners if f"{owner}/{MOMENTS[1]}" in leaves]
 
@@ -390,6 +409,7 @@ def _patterns(
         own = leaves_below(leaves, path)
         return any(not any(is_below(name, other) for other in held) for name in own)
 
+    # `scale_by_depth` refuses a pattern that matches no leaf.
     layers = [tuple(filter(is_trained, block.paths)) for block in trained]
     stacks = [block.paths[0] for block in trained if block.copies > 1]
     return tuple(layer for layer in layers if layer), tuple(stacks)

@@ -63,6 +63,7 @@ def gradual_unfreezing(
     where = "gradual_unfreezing"
     network = expect_recipe(where, recipe).network
     count = len(blocks(network, expect_plain(where, network, weights)))
+    # A single number is that of each stage, and there is one for each block.
     lengths = list(epochs) if isinstance(epochs, Sequence) else [epochs] * count
     if not 1 <= len(lengths) <= count:
         expected = f"from 1 to {count} numbers, that of the blocks"
@@ -77,6 +78,7 @@ def gradual_unfreezing(
     stages = []
     for index, length in enumerate(lengths, 1):
         checks.whole(f"{where} epochs", length)
+        # The last stage trains all blocks, also where there are fewer stages than blocks.
         is_last = index == len(lengths)
         own = (
             fine_tune(recipe, weights, **options)
@@ -139,11 +141,14 @@ def run_stages(
     for epochs, recipe in given:
         checks.whole("run_stages epochs", epochs)
         expect_recipe("run_stages", recipe)
+    # Once for all stages.
     data = validate_data("data", data)
     results: list[Result] = []
     last: Weights | None = None
     for index, (epochs, recipe) in enumerate(given):
+        # The recipe of the first stage has pretrained weights of its own.
         started = recipe if last is None else _with_weights(recipe, last, data)
+        # Stages with one key would repeat order, augmentation and noise.
         stage_key = jax.random.fold_in(key, index)
         result = run(
             stage_key,
@@ -154,6 +159,7 @@ def run_stages(
             valid=valid,
         )
         results.append(result)
+        # The stages freeze different layers: weights pass between them without frozen ones.
         last = Weights(*unfreeze(*weights_of(started, result.train_state)))
     return tuple(results)
 
@@ -165,6 +171,8 @@ def _with_weights(
 ) -> Recipe:
     """Return a recipe whose network begins with the weights of another stage."""
     shape = example_shapes(recipe, data[0])
+    # Abstractly, and without the output shape, which is no array. The structure shows which params
+    # are frozen in this stage.
     params, state = jax.eval_shape(
         lambda key: recipe.network.init(key, shape)[:2], jax.random.key(0)
     )
@@ -190,9 +198,11 @@ def _divide(
     def take(path: str, leaf: Any) -> Any:
         # The first part of each path is the name of the tree.
         _, *names = path.split("/")
+        # The path that the leaf has where nothing is frozen.
         plain = "/".join(name for name in names if name != FROZEN)
-        # A leaf that is missing stays a shape, which nn.pretrained reports.
+        # Frozen params are leaves of the state.
         is_param = FROZEN in names or path.startswith("params/")
+        # A leaf that is missing stays a shape, which nn.pretrained reports.
         return (all_params if is_param else all_state).get(plain, leaf)
 
     return trees.map_named(take, "params", params), trees.map_named(take, "state", state)

@@ -6,7 +6,7 @@ import pytest
 
 from fnn import ensemble, nn, optim, train
 from fnn.errors import ConfigError, DTypeError
-from fnn.types import Weights
+from fnn.types import Layer, Weights
 
 SAMPLES = 4000
 RATE = 0.3
@@ -93,6 +93,16 @@ def test_without_dropping_the_outputs_are_those_of_evaluation():
 )
 def test_other_noise_is_drawn_too(layer):
     recipe, weights = made(nn.chain(nn.dense(8), nn.residual(layer), nn.dense(1)))
+    samples = ensemble.mc_dropout(jax.random.key(0), recipe, weights, INPUTS, n=8)
+    assert (samples.var(0) > 0).all()
+
+
+def test_gamma_noise_alone_counts_as_a_draw():
+    def apply(params, state, x, *, key=None, train=False):
+        return (x * jax.random.gamma(key, 2.0, x.shape) if train else x), state
+
+    noise = Layer(lambda key, shape: ({}, {}, shape), apply)
+    recipe, weights = made(nn.chain(noise, nn.dense(1)))
     samples = ensemble.mc_dropout(jax.random.key(0), recipe, weights, INPUTS, n=8)
     assert (samples.var(0) > 0).all()
 

@@ -108,5 +108,9 @@ def test_wrong_arguments_raise_errors(weights):
         compare(weights, ["head_only"], classes=2)
     with pytest.raises(ConfigError, match="nearest_neighbors k: expected at most the 24 examples"):
         compare(weights, ["nearest_neighbors"], k=30)
+    with pytest.raises(ConfigError, match="nearest_neighbors k: expected >= 1, got 0"):
+        compare(weights, ["nearest_neighbors"], k=0)
+    with pytest.raises(ConfigError, match="linear_probe classes: expected >= 2, got 0"):
+        compare(weights, ["linear_probe"], classes=0)
     with pytest.raises(TypeError, match="compare bloks"):
         compare(weights, ["scratch"], bloks=3)
