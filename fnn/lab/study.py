@@ -12,7 +12,7 @@ from fnn.search.distributions import Distribution
 from fnn.search.execution import group_by_structure, seed_key
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.options import Options, Settings, expect_settings
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space, as_space
 from fnn.train.recipe import Recipe
 from fnn.train.step import steps_per_epoch
@@ -88,6 +88,7 @@ def optimize_study(
         settings.mode,
         has_valid=valid is not None,
     )
+    expect_one_number("search", score, example, task.data)
     _expect_direction(study, score)
     # Trials that are asked for together do not know of each other.
     width = LANES if settings.lanes == "auto" else int(settings.lanes)

@@ -352,7 +352,10 @@ def _collect(
     return CrossValidation(
         # (runs,) -> (repeats, folds)
         scores=scores.reshape(parts.shape),
-        histories={name: rows.reshape(*parts.shape, -1) for name, rows in figures.items()},
+        # (runs, epochs, ...) -> (repeats, folds, epochs, ...)
+        histories={
+            name: rows.reshape(*parts.shape, *rows.shape[1:]) for name, rows in figures.items()
+        },
         predictions=jax.tree.map(scatter, outputs),
         fold_of=parts.fold_of,
         # (runs, m) -> (repeats, folds, m)

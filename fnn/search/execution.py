@@ -32,7 +32,7 @@ class Collected:
         scores: (trials, seeds), NaN for trials to come.
         done: Which trials are done, (trials,).
         columns: Values of each hyperparameter by path, (trials,).
-        histories: Figures by name, (trials, seeds, epochs).
+        histories: Figures by name, (trials, seeds, epochs, ...).
         kept: Train states of the best trials, one for each seed, by the index of the trial.
         widths: The number of lanes that was chosen for each group of trials.
     """
@@ -63,7 +63,7 @@ class Collected:
             "done": np.flatnonzero(self.done).tolist(),
             "kept": list(self.kept),
             "widths": {str(group): width for group, width in self.widths.items()},
-            "figures": list(self.histories),
+            "figures": {name: list(rows.shape[3:]) for name, rows in self.histories.items()},
         }
         return Report(
             score=self.score,
@@ -81,7 +81,7 @@ class Batch(NamedTuple):
     Attributes:
         indices: Of the trials, (n,).
         scores: (n, seeds).
-        figures: By name, (n, seeds, epochs).
+        figures: By name, (n, seeds, epochs, ...).
         train_states: Stacked, of each seed.
     """
 
@@ -257,7 +257,7 @@ def _train_batch(
         scores.append(score.of(figures, np.asarray(finished.step) // epoch_length))
         states.append(finished)
         rows.append(figures)
-    # seeds of (n, epochs) -> (n, seeds, epochs)
+    # seeds of (n, epochs, ...) -> (n, seeds, epochs, ...)
     figures = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
     return Batch(
         indices,
@@ -312,7 +312,8 @@ def _collect(
     for name, rows in batch.figures.items():
         # The names of the figures are first known here.
         if name not in collected.histories:
-            shape = (*collected.scores.shape, rows.shape[-1])
+            # (trials, seeds, epochs, ...), where a confusion matrix has further axes
+            shape = (*collected.scores.shape, *rows.shape[2:])
             collected.histories[name] = np.full(shape, np.nan)
         collected.histories[name][indices] = rows
     # The best trials so far, and those of this batch.
@@ -345,7 +346,10 @@ def _restore(
     seeds = collected.scores.shape[1]
     # The reader needs shapes and dtypes, which follow from the recipes.
     kept = {str(index): (state_shapes(recipes[index], task),) * seeds for index in notes["kept"]}
-    figures = dict.fromkeys(notes["figures"], np.zeros((*collected.scores.shape, task.epochs)))
+    figures = {
+        name: np.zeros((*collected.scores.shape, task.epochs, *shape))
+        for name, shape in notes["figures"].items()
+    }
     tree = saved.read({"scores": collected.scores, "histories": figures, "kept": kept})
     collected.scores = tree["scores"]
     collected.histories = tree["histories"]

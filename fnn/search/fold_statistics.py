@@ -32,7 +32,7 @@ class CrossValidation:
     Attributes:
         scores: Of the validation part of each fold, (repeats, folds).
         histories: Loss of training (mean over the steps) and figures of validation of each epoch by
-            name, (repeats, folds, epochs); NaN after early stopping.
+            name, (repeats, folds, epochs, ...); NaN after early stopping.
         predictions: Output of the network for each example, by the run that was not trained on it:
             arrays (repeats, n, ...), in the structure of the outputs.
         fold_of: Fold of each example, (repeats, n).

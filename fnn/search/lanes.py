@@ -206,6 +206,7 @@ class Lanes:
                 states, epoch = program(batch, states, common)
                 figures.append(epoch)
             parts.append(states)
+            # epochs of (lanes, ...) -> (lanes, epochs, ...)
             rows.append({name: np.stack([e[name] for e in figures], 1) for name in figures[0]})
         columns = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
         # Without the padding of the last batch.

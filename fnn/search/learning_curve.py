@@ -43,7 +43,8 @@ class LearningCurve:
         scores: (sizes, seeds).
         steps: Number of steps of the runs of each size, (sizes,).
         orders: Order of the examples, whose prefixes are the subsets, (seeds, n).
-        figures: Figures of validation and loss of training at the end by name, (sizes, seeds).
+        figures: Figures of validation and loss of training at the end by name, (sizes, seeds,
+            ...).
         figure: The figure of the scores: its name and whether lower is better.
     """
 
@@ -300,9 +301,11 @@ class _Runs:
             # (runs,) -> (sizes of the group, seeds)
             scores[group] = score.of(results, ended).reshape(len(group), seeds)
             for figure, rows in results.items():
-                empty = np.full(scores.shape, np.nan)
+                # After the segment whose weights the run returned, (runs, ...).
                 values = Score(figure).of({figure: rows}, ended)
-                figures.setdefault(figure, empty)[group] = values.reshape(len(group), seeds)
+                empty = np.full((*scores.shape, *values.shape[1:]), np.nan)
+                column = figures.setdefault(figure, empty)
+                column[group] = values.reshape(len(group), seeds, *values.shape[1:])
         if not np.isfinite(scores).any():
             got = f"{scores.size} runs, all of them NaN or infinite"
             advice = "lower the learning rate, and train one run first"

@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
     Attributes:
         indices: Of the trials, (k,).
-        figures: By name, (k, seeds, epochs).
+        figures: By name, (k, seeds, epochs, ...).
         epochs: Number of epochs of the weights that each run would return, (k, seeds).
     """
 
@@ -126,7 +126,7 @@ class Pool:
         # Of all seeds together, so that a search that is stopped has all of them or none.
         for seed, states in enumerate(trained):
             self._put(seed, places, states)
-        # seeds of (k, epochs) -> (k, seeds, epochs)
+        # seeds of (k, epochs, ...) -> (k, seeds, epochs, ...)
         joined = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
         return Part(self.indices[places], joined, np.stack(epochs, 1))
 

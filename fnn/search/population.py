@@ -385,8 +385,8 @@ def _results(
     # (members, rounds)
     lines = np.stack([population.lineage(member) for member in range(members)])
     for name, rows in record.figures.items():
-        # (rounds, members, interval) -> (members, 1, epochs), along the lines of descent
-        along = rows[np.arange(rounds), lines].reshape(members, 1, -1)
+        # (rounds, members, interval, ...) -> (members, 1, epochs, ...), along the lines of descent
+        along = rows[np.arange(rounds), lines].reshape(members, 1, -1, *rows.shape[3:])
         population.histories[name] = np.asarray(along, float)
     for member in population.ranked[: settings.keep].tolist():
         population.kept[member] = (programs.train_state(carry, member),)

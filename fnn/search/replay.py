@@ -91,8 +91,12 @@ def replay(
         carry, record = programs.run(carry, given, True, moves, 0)
         records.append(record)
     record = stack_records(records)
-    # (rounds, lanes, interval) -> (epochs,)
-    figures = {name: jnp.asarray(rows[:, 0]).reshape(-1) for name, rows in record.figures.items()}
+    # (rounds, lanes, interval, ...) -> (epochs, ...)
+    figures = {
+        name: jnp.asarray(rows[:, 0]).reshape(-1, *rows.shape[3:])
+        for name, rows in record.figures.items()
+    }
+    # All lanes train the same member.
     return Result(programs.train_state(carry, 0), History(figures))
 
 

@@ -16,7 +16,7 @@ from fnn.errors import ConfigError
 from fnn.search.lanes import Task, prepare_task, train_epoch
 from fnn.search.moves import Encoding, Moves, evolve
 from fnn.search.options import Settings
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.train.programs import shared
 from fnn.train.step import start_on_data
 from fnn.types import Data, RandomKey, TrainState
@@ -73,6 +73,7 @@ def prepare_problem(
             advice,
         )
     score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
+    expect_one_number("search", score, recipe, task.data)
     return Problem(encoding, task, score)
 
 
@@ -98,7 +99,7 @@ class Record(NamedTuple):
     Attributes:
         values: Encoded hyperparameters, (members, hyperparameters).
         parents: (members,).
-        figures: By name, (members, interval).
+        figures: By name, (members, interval, ...).
     """
 
     values: Any

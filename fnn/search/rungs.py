@@ -19,7 +19,7 @@ from fnn.search.lanes import prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.pool import Part, Pool
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey
@@ -62,6 +62,7 @@ def run_brackets(
         batch_size=batch_size,
     )
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
+    expect_one_number("search", score, firsts[0], task.data)
     stages = plan_stages(plan)
     columns = hyperparameter_columns(space, [values for _, values in drawn])
     state = _State.of(score, columns, plan, settings.seeds)
@@ -125,7 +126,7 @@ class _State:
         trained: Number of epochs of each trial, (trials,).
         is_alive: Whether no rung has stopped the trial yet, (trials,).
         stage: Index of the stage under way.
-        histories: Figures by name, (trials, seeds, epochs).
+        histories: Figures by name, (trials, seeds, epochs, ...).
         pools: The train states of each structure.
     """
 
@@ -166,12 +167,14 @@ class _State:
     def add(self, part: Part, until: int) -> None:
         """Add the results of a batch."""
         indices = part.indices
-        before = until - next(iter(part.figures.values())).shape[-1]
+        # The figures of a batch begin at the epoch where its stage began.
+        before = until - next(iter(part.figures.values())).shape[2]
         for name, rows in part.figures.items():
             if name not in self.histories:
                 # With room for the trials that are never stopped.
                 epochs = self.plan[0].rungs[-1].epochs
-                self.histories[name] = np.full((*self.scores.shape, epochs), np.nan)
+                shape = (*self.scores.shape, epochs, *rows.shape[3:])
+                self.histories[name] = np.full(shape, np.nan)
             self.histories[name][indices, :, before:until] = rows
         for seed in range(self.scores.shape[1]):
             # (k, epochs)
@@ -195,7 +198,7 @@ class _State:
             "trained": self.trained.tolist(),
             "alive": np.flatnonzero(self.is_alive).tolist(),
             "widths": [pool.width for pool in self.pools],
-            "figures": list(self.histories),
+            "figures": {name: list(rows.shape[3:]) for name, rows in self.histories.items()},
             "stored": [places.tolist() for places in stored],
         }
 
@@ -250,10 +253,13 @@ def _restore(state: _State, saved: Saved) -> None:
     state.trained = np.array(notes["trained"])
     state.is_alive = np.isin(np.arange(len(state.trained)), notes["alive"])
     epochs = state.plan[0].rungs[-1].epochs
-    empty = np.zeros((*state.scores.shape, epochs))
+    figures = {
+        name: np.zeros((*state.scores.shape, epochs, *shape))
+        for name, shape in notes["figures"].items()
+    }
     like = {
         "scores": state.scores,
-        "histories": dict.fromkeys(notes["figures"], empty),
+        "histories": figures,
         "states": [
             pool.empty_rows(len(places))
             for pool, places in zip(state.pools, notes["stored"], strict=True)

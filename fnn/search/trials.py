@@ -49,7 +49,8 @@ class Trials:
         hyperparameters: The values (trials,) of each hyperparameter by path: floats where all are
             numbers, NaN for those of options that were not chosen; else objects.
         scores: (trials, seeds), in the units of the figure.
-        histories: Figures of each epoch by name, (trials, seeds, epochs), NaN where not trained.
+        histories: Figures of each epoch by name, (trials, seeds, epochs, ...), NaN where not
+            trained. A confusion matrix has its axes at the end.
         epochs: Number of epochs that each trial was trained, (trials,).
         figure: The figure by which trials are compared.
         kept: Train states of the best trials, one for each seed, by the index of the trial.
