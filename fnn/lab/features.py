@@ -87,6 +87,7 @@ def save_features(
         for batch, labels in batches:
             valid = validate_inputs("inputs", made, batch)
             if cut is None or given is None:
+                # The first batch decides the shapes, and with them where the network is cut.
                 given = fitting_weights("save_features", made, train_state, valid)
                 cut = find_cut("save_features", made.network, given, layer)
             found = features_at(made, given, valid, cut, batch_size)
@@ -163,6 +164,7 @@ class _ArrayFile:
     def append(self, name: str, array: np.ndarray) -> None:
         """Write an array (batch, ...)."""
         if self._first is None:
+            # Without rows, for dtype and shape alone.
             self._first = array[:0]
             self._write(self._header())
         first = self._first
@@ -175,11 +177,12 @@ class _ArrayFile:
                 checks.describe(array),
                 advice,
             )
+        # (batch, ...) -> bytes, row by row
         self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self._examples += len(array)
 
     def _write(self, chunk: Any) -> None:
-        # Only what is written here: an error of a loader is not one of this file.
+        # Errors of writing alone: an error of a loader is not one of this file.
         with _errors_of(self._path):
             write_all(self._descriptor, chunk)
 
@@ -188,6 +191,7 @@ class _ArrayFile:
         with _errors_of(self._path):
             if self._first is not None:
                 os.pwrite(self._descriptor, self._header(), 0)
+            # Before the rename, or a crash could leave an incomplete file under the name.
             os.fsync(self._descriptor)
 
     def _header(self) -> bytes:
@@ -202,6 +206,7 @@ class _ArrayFile:
 @contextmanager
 def _array_file(path: Path) -> Iterator[_ArrayFile]:
     """Open a new file under another name, and give it its name if no error is raised."""
+    # With the number of the process, so that two writers have two files.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with _errors_of(path):

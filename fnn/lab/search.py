@@ -120,6 +120,7 @@ def search(
     # The results are saved by now.
     if request.number == signal.SIGTERM:
         raise signal_exit(request.number)
+    # There is no result to return.
     if not len(trials):
         raise KeyboardInterrupt
     return trials
@@ -173,12 +174,14 @@ class _Monitor:
         else:
             # Each question takes time.
             seconds = max(now - self._asked, 1e-6) / self._allowed
+            # At most doubled, so that one short measurement causes no long wait.
             self._allowed = int(np.clip(PATIENCE / seconds, 1, 2 * self._allowed))
         self._asked = now
         return 0 if self._request.number else self._allowed
 
     def report(self, report: Report) -> None:
         """Save, log and show the results after some units of work."""
+        # The columns of a log are floats.
         new = {name: np.asarray(column, float) for name, column in report.rows.items()}
         before = _count(self._rows)
         if self._rows:
@@ -217,6 +220,7 @@ class _Monitor:
         self._store.save(report.done, tree, notes=notes)
         self._unsaved = None
         ended = time.monotonic()
+        # A save of t seconds is followed by 100 t seconds of training.
         self._next_save = ended + (ended - began) / SAVE_SHARE
 
     @contextmanager
@@ -261,6 +265,7 @@ class _Monitor:
         return results, notes["done"]
 
     def _restore_rows(self, checkpoint: Checkpoint) -> None:
+        # Only its shape is read.
         empty = np.zeros(checkpoint.notes["rows"])
         like = dict.fromkeys(checkpoint.notes["names"], empty)
         self._rows = restore(checkpoint, like, prefix="rows")
@@ -276,6 +281,7 @@ class _Monitor:
                 yield steps + 1, {name: column[steps] for name, column in self._rows.items()}
 
         names = tuple(self._rows)
+        # A log that has lost rows in a crash asks for the past ones.
         info = RunInfo(self._resumed, names, {}, resumes=self._resumed > 0, past=past)
         self._log.begin(info)
         self._is_begun = True
@@ -291,6 +297,7 @@ def _summary(report: Report) -> dict[str, float]:
     finite = report.means[np.isfinite(report.means)]
     summary: dict[str, float] = {"diverged": len(report.means) - len(finite)}
     if len(finite):
+        # The first sign turns the best into the smallest, the second one back.
         best = report.score.sign * (report.score.sign * finite).min()
         summary = {"best": best, "median": np.median(finite), **summary}
     return summary

@@ -12,7 +12,7 @@ from fnn.search.distributions import Distribution
 from fnn.search.execution import group_by_structure, seed_key
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.options import Options, Settings, expect_settings
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space, as_space
 from fnn.train.recipe import Recipe
 from fnn.train.step import steps_per_epoch
@@ -88,6 +88,7 @@ def optimize_study(
         settings.mode,
         has_valid=valid is not None,
     )
+    expect_one_number("search", score, example, task.data)
     _expect_direction(study, score)
     # Trials that are asked for together do not know of each other.
     width = LANES if settings.lanes == "auto" else int(settings.lanes)
@@ -152,6 +153,7 @@ def _suggest(
     if distribution.kind == "normal":
         # Optuna has no normal distribution.
         return distribution.quantile(trial.suggest_float(path, 0.0, 1.0))
+    # Both ends are included, as in Optuna.
     low, high = distribution.examples
     suggest = trial.suggest_int if distribution.is_finite else trial.suggest_float
     return suggest(
@@ -171,8 +173,9 @@ def _train(
     score: Score,
     settings: Settings,
 ) -> None:
-    """Train trials of one structure, report their scores, and tell the study the last ones."""
+    """Train trials of one structure, report their scores, and give the last ones to the study."""
     task: Task = lanes.task
+    # The runs of a seed are those of search.random.
     states = [lanes.start(seed_key(key, seed), recipes) for seed in range(settings.seeds)]
     history: list[dict[str, np.ndarray]] = [{} for _ in states]
     trials = list(trials)
@@ -181,6 +184,7 @@ def _train(
         for seed, state in enumerate(states):
             states[seed], figures = lanes.advance(recipes, state, 1)
             past = history[seed]
+            # (n, epochs so far) for each figure
             history[seed] = {
                 name: np.concatenate([past[name], rows], 1) if past else rows
                 for name, rows in figures.items()
@@ -224,6 +228,7 @@ def _scores(
         score.of(figures, np.asarray(lanes.finish(state).step) // epoch_length)
         for state, figures in zip(states, history, strict=True)
     ]
+    # (seeds, n) -> (n,)
     return np.mean(columns, 0)
 
 

@@ -46,17 +46,22 @@ def pcgrad(shared: Sequence[str] | None = None) -> Aggregator:
     def coefficients(memory: Any, gramian: jax.Array, key: RandomKey) -> jax.Array:
         tasks = len(gramian)
         own = jnp.arange(tasks)
+        # (tasks, tasks - 1)
         orders = _orders(tasks, key)
 
         def project(i: jax.Array, order: jax.Array) -> jax.Array:
             """Return g_i without its conflicts, as coefficients of all gradients (tasks,)."""
+            # As a combination of all gradients: the Gramian then gives every product.
             c = jax.nn.one_hot(i, tasks, dtype=gramian.dtype)
             for j in order:
+                # The product g_i · g_j, with the original g_j.
                 product = c @ gramian[:, j]
+                # A product above 0 is no conflict.
                 share = _divide(jnp.minimum(product, 0), gramian[j, j], 0)
                 c = c.at[j].add(-share)
             return c
 
+        # (tasks, tasks) -> (tasks,)
         return jax.vmap(project)(own, orders).sum(0)
 
     return Aggregator(
@@ -71,10 +76,12 @@ def pcgrad(shared: Sequence[str] | None = None) -> Aggregator:
 def _orders(tasks: int, key: RandomKey) -> jax.Array:
     """Draw for each task an order of the others (tasks, tasks - 1)."""
     if tasks <= 2:
+        # Two tasks have one order, so that no key is needed.
         return jnp.array([[1], [0]])[:tasks, : tasks - 1]
 
     def draw(key: RandomKey, own: jax.Array) -> jax.Array:
         others = jax.random.permutation(key, tasks - 1)
+        # Indices from the own one on move up by 1, which leaves it out.
         return others + (others >= own).astype(others.dtype)
 
     keys = jax.random.split(checks.key("pcgrad key", key), tasks)
@@ -101,7 +108,9 @@ def mgda(shared: Sequence[str] | None = None) -> Aggregator:
 
     def coefficients(memory: Any, gramian: jax.Array, key: RandomKey) -> jax.Array:
         if len(gramian) == 2:
+            # The square ‖g_1 - g_2‖².
             distance = gramian[0, 0] - 2 * gramian[0, 1] + gramian[1, 1]
+            # Equal gradients give the same sum for all weights.
             first = _divide(gramian[1, 1] - gramian[0, 1], distance, 0.5).clip(0, 1)
             return jnp.stack([first, 1 - first])
         return _shortest(gramian)
@@ -121,12 +130,15 @@ def _shortest(gramian: jax.Array) -> jax.Array:
     each = jnp.arange(tasks)
 
     def step(c: jax.Array, _: None) -> tuple[jax.Array, None]:
+        # Half of the gradient of c' G c.
         slope = gramian @ c
         # Move weight from the worst task that has some to the best one.
         to = slope.argmin()
         source = jnp.where(c > 0, slope, -jnp.inf).argmax()
         direction = (each == to).astype(c.dtype) - (each == source).astype(c.dtype)
+        # The exact minimum along the direction.
         length = _divide(-(direction @ slope), direction @ gramian @ direction, 0)
+        # No weight becomes negative.
         return c + length.clip(0, c[source]) * direction, None
 
     start = jnp.full(tasks, 1 / tasks, gramian.dtype)
@@ -186,14 +198,18 @@ def gradnorm(
         norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
         # A task without labels in this batch has no gradient, and does not count.
         counts = norms > 0
+        # The mean of G_k.
         mean = _mean_where(counts, weights * norms)
+        # L_k / L_k(0), the inverse training rate of the paper.
         ratio = _divide(losses, first, 1)
         speed = _divide(ratio, _mean_where(counts, ratio), 1)
         # A power of 0 has an infinite slope for alpha < 1.
         power = jnp.where(speed > 0, speed, 1) ** trees.knob(alpha, speed)
         target = mean * jnp.where(speed > 0, power, 0)
+        # The derivative of |G_k - target| by w_k is sign(G_k - target) n_k.
         slope = jnp.sign(weights * norms - target) * _divide(norms, _mean_where(counts, norms), 0)
         moved = jnp.maximum(weights - trees.knob(rate, slope) * slope, SMALLEST_WEIGHT)
+        # The weights sum up to T.
         return {"weights": moved / moved.mean(), "first_losses": first}
 
     return Aggregator(init, coefficients, update, patterns)
@@ -225,6 +241,7 @@ def dwa(steps: Number, *, temperature: Number = 2.0) -> Aggregator:
         ratio = _divide(memory["last"], memory["before"], 1)
         # Equal ratios make all weights 1.
         ratio = jnp.where(memory["epochs"] >= 2, ratio, 1)
+        # A softmax sums up to 1, these weights to T.
         return len(ratio) * jax.nn.softmax(ratio / trees.knob(temperature, ratio))
 
     def update(memory: Any, gramian: None, losses: jax.Array) -> dict[str, jax.Array]:
@@ -233,6 +250,7 @@ def dwa(steps: Number, *, temperature: Number = 2.0) -> Aggregator:
         # A loss of 0 is one of a batch without labels.
         counts = memory["counts"] + (losses != 0).astype(sums.dtype)
         is_end = step.astype(sums.dtype) >= trees.knob(steps, sums)
+        # A task without labels in the epoch has a mean of 0.
         means = _divide(sums, counts, 0)
         ended = {
             "sums": jnp.zeros_like(sums),
@@ -275,6 +293,7 @@ def aggregate(
         DTypeError: `pcgrad` has three tasks or more, and `key` is not a key.
         ShapeError: The arrays are not of one number of tasks.
     """
+    # The number of tasks of each array; () of a scalar.
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(gradients)}
     if losses is not None:
         lengths.add(jnp.shape(losses))
@@ -292,6 +311,7 @@ def aggregate(
         memory = aggregator.init(tasks)
     if losses is None:
         losses = jnp.ones(tasks)
+    # (tasks, ...) -> tasks of (...)
     rows = [jax.tree.map(lambda leaf, k=k: leaf[k], gradients) for k in range(tasks)]
     gramian = None
     if aggregator.uses_gramian:
@@ -316,7 +336,9 @@ def gramian_of(aggregator: Aggregator, rows: Sequence[Params]) -> jax.Array:
     for path in paths:
         leaves = [row[path] for row in named]
         flat = jnp.stack([leaf.astype(trees.wide(leaf)).reshape(-1) for leaf in leaves])
+        # Full precision, since signs decide which tasks conflict. (tasks, n) -> (tasks, tasks)
         total = total + jnp.matmul(flat, flat.T, precision="highest")
+    # Without an array, the total is the number 0.
     return jnp.broadcast_to(total, (tasks, tasks))
 
 
@@ -332,6 +354,7 @@ def combine(aggregator: Aggregator, coefficients: jax.Array, rows: Sequence[Para
 
     def add(path: str, *leaves: jax.Array) -> jax.Array:
         wide = trees.wide(leaves[0])
+        # The parameters of a head have the gradient of its task alone.
         weighs = aggregator.everywhere or is_shared[path]
         total: Any = 0.0
         for c, leaf in zip(coefficients, leaves, strict=True):
@@ -382,6 +405,7 @@ def _keep(memory: Any, gramian: Any, losses: jax.Array) -> Any:
 def _divide(a: jax.Array, b: jax.Array, otherwise: Number) -> jax.Array:
     """Return a / b where b > 0, with a finite derivative elsewhere too."""
     is_positive = b > 0
+    # Without the inner `where`, 0 / 0 would make derivatives NaN.
     return jnp.where(is_positive, a / jnp.where(is_positive, b, 1), otherwise)
 
 

@@ -47,6 +47,7 @@ class Bracket:
         before = 0
         total = 0
         for rung in self.rungs:
+            # A trial that survives continues from its last rung, so only the difference is trained.
             total += rung.trials * (rung.epochs - before)
             before = rung.epochs
         return total
@@ -81,8 +82,9 @@ def brackets(
         min_epochs,
     )
     plan = []
+    # From the bracket that stops most trials, as in Algorithm 1.
     for halvings in range(largest, -1, -1):
-        # ceil in integers
+        # -(-a // b) is ceil(a / b) in integers.
         trials = -(-(largest + 1) * eta**halvings // (halvings + 1))
         plan.append(
             _bracket(
@@ -113,6 +115,7 @@ def halving_bracket(
         eta: Ratio of the trials of a rung to those of the next one.
         min_epochs: Epochs before a trial may be stopped.
     """
+    # The epochs allow this number of halvings; the trials may allow fewer.
     halvings = _most_halvings(
         "halving",
         epochs,
@@ -120,6 +123,7 @@ def halving_bracket(
         min_epochs,
     )
     checks.whole("trials", trials)
+    # Fewer trials would leave no second rung.
     if trials < eta:
         advice = "give more trials, or use search.random"
         raise ConfigError(
@@ -143,6 +147,7 @@ def _bracket(
     halvings: int,
 ) -> Bracket:
     # Integer powers: logarithms in floating point lose a rung at 243 and 1,000.
+    # Rung i has floor(n η^-i) trials of floor(R η^(i-s)) epochs.
     rungs = [
         Rung(trials // eta**index, epochs // eta ** (halvings - index))
         for index in range(halvings + 1)
@@ -160,6 +165,7 @@ def _most_halvings(
     checks.whole(f"{where} eta", eta, 2)
     checks.whole("epochs", epochs)
     checks.whole(f"{where} min_epochs", min_epochs)
+    # A first rung at min_epochs and a last one at epochs are a factor of eta apart.
     if min_epochs * eta > epochs:
         raise ConfigError(
             f"{where} min_epochs",
@@ -167,6 +173,7 @@ def _most_halvings(
             min_epochs,
             "train for more epochs, or use search.random, which stops no trial",
         )
+    # The largest s with min_epochs η^s <= epochs; the floor of the quotient does not change it.
     return floor_log(epochs // min_epochs, eta)
 
 
@@ -200,6 +207,7 @@ def plan_stages(plan: Sequence[Bracket]) -> list[Stage]:
     """
     stages = []
     before = 0
+    # All brackets share the levels, so that their trials are trained together.
     for level in sorted({rung.epochs for bracket in plan for rung in bracket.rungs}):
         # The trials of a bracket on the way to its first rung at this level or later.
         trials = sum(
@@ -220,7 +228,9 @@ def survivors(cost: np.ndarray, count: int) -> np.ndarray:
         cost: (trials,), lower is better.
         count: Number of trials that survive.
     """
+    # Infinity and NaN sort last.
     order = np.argsort(cost, kind="stable")
+    # In the order in which the trials were drawn.
     return np.sort([index for index in order[:count] if np.isfinite(cost[index])]).astype(int)
 
 
@@ -236,7 +246,10 @@ def best_lanes(stages: Sequence[tuple[int, int]], limit: int) -> int:
     """
 
     def time(size: int) -> int:
+        # A padded batch takes as long as a full one.
         batches = sum(-(-trials // size) * epochs for trials, epochs in stages)
+        # The model of the time: L lanes together take as long as L + 4 alone.
         return batches * (size + LANES_OF_A_BATCH)
 
+    # Of equal times the fewest lanes are chosen, which need the least memory.
     return min(range(1, limit + 1), key=time)

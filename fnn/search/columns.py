@@ -26,6 +26,7 @@ def hyperparameter_columns(space: Space, values: Sequence[dict[str, Any]]) -> di
     for path, distribution in space.distributions.items():
         column = [one[path] for one in values]
         if distribution.is_number:
+            # NaN keeps the column numeric, as tables and statistics need it.
             numbers = [np.nan if value is None else value for value in column]
             columns[path] = np.array(numbers, float)
         else:
@@ -50,11 +51,14 @@ def positions(distribution: Distribution, column: np.ndarray) -> np.ndarray:
     if options is not None:
         for row, option in enumerate(_indices(options, column)):
             if option is not None:
+                # The middle of the interval of probabilities that gives this option.
                 result[row] = (option + 0.5) / len(options)
         return result
+    # Values that were not chosen stay NaN.
     for index in np.flatnonzero(np.isfinite(column.astype(float))):
         value = column[index]
         result[index] = distribution.probability(value)
+        # An integer k has the interval from its own probability to that of k + 1.
         if distribution.is_finite:
             next_one = distribution.probability(value + 1)
             result[index] = (result[index] + next_one) / 2
@@ -72,6 +76,7 @@ def labeled(distribution: Distribution, column: np.ndarray) -> np.ndarray:
         return column
     options = distribution.options
     assert options is not None  # an interval has numbers
+    # Labels have the order of the options, so that both share an index.
     labels = option_labels(options)
     texts = [None if index is None else labels[index] for index in _indices(options, column)]
     return np.array(texts, object)
@@ -85,6 +90,7 @@ def value_label(distribution: Distribution, value: Any) -> str:
         value: The value, or None.
     """
     options = distribution.options
+    # None can be an option too, as in choice(None, ...).
     if value is None and (options is None or None not in options):
         return NO_VALUE
     if options is None or distribution.is_number:
@@ -101,11 +107,14 @@ def option_labels(options: Sequence[Any]) -> list[str]:
     Args:
         options: Of the choice.
     """
+    # The name of a maker is the shortest text, and often suffices.
     labels = list(map(_short_label, options))
     counts = Counter(labels)
     for index, option in enumerate(options):
+        # Options of one maker differ in their arguments, which the whole call shows.
         if counts[labels[index]] > 1:
             labels[index] = " ".join(shown(option).split())[:MAX_LABEL]
+    # Texts that were cut can still be equal.
     counts = Counter(labels)
     return [
         f"{label} #{index}" if counts[label] > 1 else label for index, label in enumerate(labels)
@@ -115,6 +124,7 @@ def option_labels(options: Sequence[Any]) -> list[str]:
 def _short_label(option: Any) -> str:
     if isinstance(option, str):
         return option
+    # A value of a maker prints as its call, unless it has a text of its own.
     if isinstance(option, Shown) and option.shown_text() is None:
         return option.shown_call()[0]
     return " ".join(shown(option).split())[:MAX_LABEL]
@@ -127,6 +137,7 @@ def _index(options: Sequence[Any], value: Any) -> int:
 
 def _indices(options: Sequence[Any], column: np.ndarray) -> list[int | None]:
     """Return the index of the option of each trial; None where none was chosen."""
+    # None is an option, or the mark of a value that was not chosen.
     has_none = any(option is None for option in options)
     return [
         None if (value is None and not has_none) or _is_nan(value) else _index(options, value)
@@ -143,11 +154,13 @@ def choice_options(distribution: Distribution) -> list[Any] | None:
     options = distribution.options
     if options is None:
         return None
+    # Numbers have an order, which positions follow.
     return sorted(options) if distribution.is_number else list(options)
 
 
 def edges(distribution: Distribution) -> tuple[float, float] | None:
     """Return the lowest and the highest value; None for a distribution without edges."""
+    # Any edge of a normal distribution would be arbitrary.
     if not distribution.is_number or distribution.kind == "normal":
         return None
     values = distribution.ends or distribution.options

@@ -98,9 +98,11 @@ def cross_validate(
     checks.key("key", key)
     settings = expect_fold_settings("cross_validate", options)
     checks.whole("cross_validate repeats", repeats)
+    # The recipes may depend on the folds, so that the data alone is checked here.
     task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size)
     draws = []
     for repeat in range(repeats):
+        # A key for each repeat, so that more repeats leave the first ones as they are.
         fold_key = jax.random.fold_in(jax.random.fold_in(key, FOLDS), repeat)
         draws.append(
             whole_folds(
@@ -112,7 +114,9 @@ def cross_validate(
                 groups=groups,
             )
         )
+    # (repeats, n)
     fold_of = np.stack([one for one, _ in draws])
+    # (repeats, folds, m)
     train = np.stack([one for _, one in draws])
     parts = _Parts(fold_of, train)
     recipes = _recipes_of_folds(recipe, task, parts)
@@ -140,10 +144,12 @@ class _Parts:
     ):
         self.fold_of = fold_of
         self.shape = train.shape[:2]
+        # (repeats, folds, m) -> (runs, m)
         self.train = train.reshape(-1, train.shape[2])
         parts = [np.flatnonzero(row == fold) for row in fold_of for fold in range(train.shape[1])]
         self.counts = np.array([len(part) for part in parts], np.int32)
         size = self.counts.max()
+        # All lanes have one shape. Repetitions of the last example get a weight of 0.
         padded = [np.pad(part, (0, size - len(part)), mode="edge") for part in parts]
         self.valid = np.stack(padded).astype(np.int32)
 
@@ -163,6 +169,7 @@ def _recipes_of_folds(
         # Only the training part, so that nothing is fitted to validation examples.
         taken = jax.tree.map(lambda leaf, indices=indices: np.asarray(leaf)[indices], task.data)
         recipes.append(expect_recipe("cross_validate", recipe(taken)))
+    # One program trains all folds, so that recipes may differ in their leaves alone.
     for other in recipes:
         if _structure(other) != _structure(recipes[0]):
             expected = f"the structure of the first fold, {recipes[0]}"
@@ -177,6 +184,7 @@ def _recipes_of_folds(
 
 
 def _structure(recipe: Recipe) -> Any:
+    # An array of another shape would compile another program.
     leaves, structure = jax.tree.flatten(recipe)
     return structure, [np.shape(leaf) for leaf in leaves]
 
@@ -196,6 +204,7 @@ def _expect_runs(
             task.batch_size,
             "use a smaller one",
         )
+    # Figures are means over examples, also of batches that are padded.
     if recipes[0].couples_examples:
         expected = "a loss and metrics of separate examples"
         advice = "split the data by data.k_fold, and call train.run"
@@ -227,6 +236,7 @@ def _train_folds(
         data, length = common
 
         def validate(train_state: TrainState) -> dict[str, jax.Array]:
+            # (padded, ...) for each figure.
             values = _measure(recipe, train_state, data, valid, batch_size)
             # Padding has a weight of 0.
             counted = (jnp.arange(len(valid), dtype=jnp.int32) < count).astype(
@@ -235,10 +245,12 @@ def _train_folds(
             figures = reduce_examples(recipe, values, counted)
             return {validation_name(name): value for name, value in figures.items()}
 
+        # A segment is an epoch, and is followed by a validation.
         capacity = (epochs, epoch_length)
         trained = train_on_subset(recipe, key, data, subset, length, capacity, validate)
         # Out-of-fold predictions, of the weights that the run returns.
         outputs = _predict(recipe, trained.train_state, data, valid, batch_size)
+        # The epoch of the weights, which early stopping may have restored.
         return _without_state(trained), outputs, trained.train_state.step // epoch_length
 
     # Folds of a repeat differ in initialization and order too.
@@ -260,11 +272,13 @@ def _train_folds(
         recipes,
         own,
         (task.data, host_lengths(epochs, epoch_length)),
+        # One epoch of at most 8 steps is enough to choose the number of lanes.
         probe=(task.data, host_lengths(1, min(epoch_length, 8))),
     )
 
 
 def _without_state(trained: Trained) -> dict[str, Any]:
+    # (epochs, steps) -> (epochs,)
     return {LOSS: trained.losses.mean(1), **trained.figures}
 
 
@@ -294,6 +308,7 @@ def _forward(
     data: Data,
 ) -> Callable[..., Any]:
     """Return the function (index of a batch, indices of its examples) -> outputs."""
+    # The average of the parameters, if the optimizer keeps one.
     given = weights(recipe, train_state)
     # The draws are those of validation in train.run.
     key = derive_key(train_state, EVALUATION, train_state.step)
@@ -326,17 +341,24 @@ def _collect(
 
     def scatter(values: np.ndarray) -> np.ndarray:
         # (runs, padded, ...) -> (repeats, n, ...)
+        # Each example is in one validation part of a repeat, so that no entry stays empty.
         placed = np.empty((repeats, examples, *values.shape[2:]), values.dtype)
         for run, row in enumerate(values):
+            # Without the padding.
             indices = parts.valid[run, : parts.counts[run]]
             placed[run // parts.shape[1], indices] = row[: parts.counts[run]]
         return placed
 
     return CrossValidation(
+        # (runs,) -> (repeats, folds)
         scores=scores.reshape(parts.shape),
-        histories={name: rows.reshape(*parts.shape, -1) for name, rows in figures.items()},
+        # (runs, epochs, ...) -> (repeats, folds, epochs, ...)
+        histories={
+            name: rows.reshape(*parts.shape, *rows.shape[1:]) for name, rows in figures.items()
+        },
         predictions=jax.tree.map(scatter, outputs),
         fold_of=parts.fold_of,
+        # (runs, m) -> (repeats, folds, m)
         train=parts.train.reshape(*parts.shape, -1),
         figure=score,
     )

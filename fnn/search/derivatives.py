@@ -55,6 +55,7 @@ def _derivatives(
     plan: Plan,
 ) -> tuple[Array, list[Array], Array | None, list[Array] | None, Array | None]:
     """Return score, derivatives, growth, agreement of signs and residual, means over the keys."""
+    # JAX differentiates by the arguments of a function, so the numbers become its arguments.
     leaves, structure = jax.tree.flatten(recipe)
     numbers = [jnp.asarray(leaves[index]) for index in plan.indices]
 
@@ -65,6 +66,7 @@ def _derivatives(
         return jax.tree.unflatten(structure, filled)
 
     def of_key(key: RandomKey) -> tuple[Array, list[Array], Array]:
+        # Implicit mode differentiates no step, so that the run is an ordinary one.
         if plan.implicit is not None:
             result = _run(
                 recipe,
@@ -92,6 +94,7 @@ def _derivatives(
                 data,
                 plan.batch_size,
             )
+            # With an axis of one horizon, as in the other modes.
             return value[None], [slope[None] for slope in slopes], residual
 
         def scores(numbers: list[Array]) -> Array:
@@ -115,31 +118,39 @@ def _derivatives(
                 )
                 for result in results
             ]
+            # (horizons,)
             return jnp.stack(measured)
 
         jacobian = _jacobian_forward if plan.is_forward else _jacobian_reverse
         values, slopes = jacobian(scores, numbers)
+        # Other modes have no residual.
         return values, slopes, jnp.zeros(())
 
     if len(keys) == 1:
         found = jax.tree.map(lambda x: x[None], of_key(keys[0]))
     else:
+        # Seeds one after another need the memory of one run.
         found = jax.lax.map(of_key, keys)
     # values: (seeds, horizons); each of slopes: (seeds, horizons, ...)
     values, slopes, residuals = found
+    # The last horizon is the whole run; the one before it measures growth alone.
     last = [slope[:, -1] for slope in slopes]
+    # (seeds, ...) -> (...)
     means = [slope.mean(0) for slope in last]
     shares = None
     if len(keys) > 1:
         shares = [
+            # (seeds, ...) -> (...)
             (jnp.sign(slope) == jnp.sign(mean)[None]).mean(0)
             for slope, mean in zip(last, means, strict=True)
         ]
     ratio = None
     if plan.has_growth:
+        # The norms after half of the epochs and after all of them.
         half, whole = _norms(slopes)
         # Numbers that act in the second half alone have no growth.
         ratio = jnp.where(half > 0, whole / jnp.where(half > 0, half, 1), jnp.nan)
+    # The worst seed decides whether the gradient counts as biased.
     residual = residuals.max() if plan.implicit is not None else None
     return values[:, -1].mean(), means, ratio, shares, residual
 
@@ -153,6 +164,7 @@ def memory_of(*arguments: Any) -> int | None:
     Args:
         arguments: Those of `differentiate`.
     """
+    # Traced arguments belong to an outer program, whose memory is not known here.
     if not all(map(checks.is_concrete, jax.tree.leaves(arguments[:4]))):
         return None
     compiled = lower(_derivatives, STATIC, *arguments).compile()
@@ -162,12 +174,14 @@ def memory_of(*arguments: Any) -> int | None:
 
 def _norms(slopes: list[Array]) -> Array:
     """Return the norm over all numbers and seeds for each horizon, without overflow of squares."""
-    # Each: (seeds, horizons, ...) -> (horizons, numbers)
+    # Each: (seeds, horizons, ...) -> (horizons, entries of all seeds)
     rows = [jnp.moveaxis(slope, 1, 0).reshape(slope.shape[1], -1) for slope in slopes]
     dtype = jnp.result_type(float)
     row = jnp.concatenate([part.astype(dtype) for part in rows], 1)
+    # Entries that are divided by the largest one have squares of at most 1.
     largest = jnp.abs(row).max(1)
     divisor = jnp.where(largest > 0, largest, 1)
+    # (horizons, entries) -> (horizons,)
     return largest * jnp.sqrt(jnp.square(row / divisor[:, None]).sum(1))
 
 
@@ -180,6 +194,7 @@ def _jacobian_forward(
     basis = jnp.eye(sum(sizes))
 
     def push(row: Array) -> tuple[Array, Array]:
+        # (numbers,) -> an array for each array of numbers
         parts = jnp.split(row, np.cumsum(sizes)[:-1])
         tangents = [
             part.reshape(number.shape).astype(number.dtype)
@@ -188,8 +203,10 @@ def _jacobian_forward(
         return jax.jvp(scores, (numbers,), (tangents,))
 
     if len(basis) <= TANGENTS:
+        # The value is the same for all tangents, so it has no axis of them.
         values, columns = jax.vmap(push, out_axes=(None, 0))(basis)
     else:
+        # In groups, since the memory of a run grows with its tangents.
         all_values, columns = jax.lax.map(push, basis, batch_size=TANGENTS)
         values = all_values[0]
     # (numbers, horizons) -> (horizons, ...) for each array of numbers
@@ -207,8 +224,10 @@ def _jacobian_reverse(
     """Return the values (horizons,) and, for each number, its slopes (horizons, ...)."""
     values, pull = jax.vjp(scores, numbers)
     if len(values) == 1:
+        # A single horizon needs no batch of cotangents.
         (slopes,) = pull(jnp.ones_like(values))
         return values, [slope[None] for slope in slopes]
+    # Row i of the identity pulls back the score of horizon i.
     (slopes,) = jax.vmap(pull)(jnp.eye(len(values), dtype=values.dtype))
     return values, slopes
 
@@ -220,8 +239,10 @@ def _run(
     recipe: Recipe, key: RandomKey, data: Data, valid: Data | None, plan: Plan
 ) -> list[Result]:
     """Return the result after half of the epochs, if growth is measured, and after all."""
+    # Before the last steps, the numbers are constants.
     constant = recipe if plan.last_steps is None else jax.tree.map(jax.lax.stop_gradient, recipe)
     first = start_on_data(constant, key, data)
+    # A validation after each epoch takes time, and is left out where only the last one counts.
     given = valid if needs_validation(plan.score, recipe, first.opt_state) else None
 
     def run(
@@ -246,7 +267,9 @@ def _run(
 
     if plan.last_steps is not None:
         epoch_length = steps_per_epoch(data, plan.batch_size)
+        # Rounded up, since a run is resumed at the beginning of an epoch.
         last_epochs = -(-plan.last_steps // epoch_length)
+        # Gradients flow from this step on, which may be within an epoch.
         begin = plan.epochs * epoch_length - plan.last_steps
         # Without tangents, this part of the run stores nothing.
         past = run(
@@ -256,6 +279,7 @@ def _run(
             constant,
             None,
         )
+        # With early stopping, the run continues from its last train state, not from its best one.
         state = prepare_resume(recipe, past.train_state)
         return [
             run(
@@ -276,6 +300,7 @@ def _run(
                 None,
             )
         ]
+    # The first half is a part of the whole run, so that growth needs no second run.
     half = run(
         first,
         None,

@@ -39,7 +39,9 @@ def describe(
         score: The figure by which trials are compared.
     """
     columns = hyperparameter_columns(space, [values for _, values in drawn])
+    # Positions are numbers, so that options such as functions have a digest too.
     points = {path: positions(space.distributions[path], columns[path]) for path in columns}
+    # Texts and digests, since descriptions are compared as JSON.
     return {
         "function": name,
         "space": _without_addresses(repr(space)),
@@ -57,11 +59,13 @@ def describe(
 
 def _without_addresses(text: str) -> str:
     """Return a text without addresses of objects, which differ between processes."""
+    # A function prints with its address, as in <function f at 0x7f3c>.
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def kept_options(settings: Settings) -> dict[str, Any]:
     """Return the options of a search that its saved results depend on, as JSON values."""
+    # The points and the score are described apart, and lanes are restored with the results.
     return {"seeds": settings.seeds, "keep": settings.keep}
 
 
@@ -76,9 +80,11 @@ def state_shapes(recipe: Recipe, task: Task) -> TrainState:
     def start(key: RandomKey) -> TrainState:
         return start_on_data(recipe, key, task.data)
 
+    # Shapes do not depend on the key.
     return jax.eval_shape(start, jax.random.key(0))
 
 
 def numbers_of(columns: Mapping[str, np.ndarray], trials: np.ndarray) -> dict[str, np.ndarray]:
     """Return the numeric hyperparameters of some trials by path, for a log."""
+    # A log holds numbers, while columns of options hold objects.
     return {path: column[trials] for path, column in columns.items() if column.dtype != object}

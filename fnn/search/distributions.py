@@ -1,4 +1,4 @@
-"""Distributions of hyperparameters, which stand in a recipe in the place of numbers and choices."""
+"""Distributions of hyperparameters, which take the place of numbers and choices in a recipe."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from fnn.errors import ConfigError
 from fnn.values import Variable, shown
 
 # Quantiles are taken of [0, 1). A normal distribution would be infinite at its ends.
+# At 1e-12 it is 7 standard deviations from the mean.
 MIN_PROBABILITY = 1e-12
 
 
@@ -72,8 +73,10 @@ class Distribution(Variable):
         """
         if self.values is not None:
             return list(self.values)
+        # The examples of an interval are its ends.
         low, high = map(float, self.examples)
         if self.is_log:
+            # Even steps on the scale of the distribution.
             return [float(value) for value in np.geomspace(low, high, count)]
         return [float(value) for value in np.linspace(low, high, count)]
 
@@ -92,6 +95,7 @@ class Distribution(Variable):
         return isinstance(other, Distribution) and self._call == other._call
 
     def __hash__(self) -> int:
+        # By text, since an option may have no hash.
         return hash(repr(self._call))
 
 
@@ -175,6 +179,7 @@ def normal(mean: float, deviation: float) -> Distribution:
     def probability(value: float) -> float:
         return float(ndtr((value - mean) / deviation))
 
+    # They are finite, since recipes are checked with them.
     ends = (quantile(0.0), quantile(1.0))
     return Distribution(
         ("normal", (mean, deviation)),
@@ -201,6 +206,7 @@ def integer(low: int, high: int) -> Distribution:
     count = high - low + 1
 
     def quantile(u: float) -> int:
+        # For u just below 1, the product may round up to the count.
         return low + min(int(u * count), count - 1)
 
     def probability(value: int) -> float:
@@ -232,6 +238,7 @@ def log_integer(low: int, high: int) -> Distribution:
     span = math.log((high + 1) / low)
 
     def quantile(u: float) -> int:
+        # Truncation maps the interval [k, k + 1) to k.
         return min(max(int(low * math.exp(u * span)), low), high)
 
     def probability(value: int) -> float:
@@ -275,6 +282,7 @@ def choice(*options: Any) -> Distribution:
     count = len(options)
 
     def quantile(u: float) -> Any:
+        # As for an integer, the product may round up to the count.
         return options[min(int(u * count), count - 1)]
 
     def probability(value: Any) -> float:
@@ -282,6 +290,7 @@ def choice(*options: Any) -> Distribution:
         index = next(i for i, option in enumerate(options) if option is value or option == value)
         return index / count
 
+    # A bool is an int of Python, but no number that could be changed by a factor.
     is_number = all(
         isinstance(option, int | float | np.number) and not isinstance(option, bool)
         for option in options
@@ -315,6 +324,7 @@ def _integers(
     high: Any,
 ) -> tuple[int, int]:
     """Return both ends as integers; ConfigError unless low < high."""
+    # A compiled program has integers of 32 bits.
     smallest = -(2**31)
     low = checks.whole(f"{name} low", low, smallest)
     high = checks.whole(f"{name} high", high, smallest)

@@ -50,12 +50,14 @@ class Evaluation(NamedTuple):
         return float(self.scores[0])
 
     def __str__(self) -> str:
+        # One seed has no deviation.
         spread = "" if np.isnan(self.deviations[0]) else f" ± {self.deviations[0]:.2g}"
         lines = [
             f"{self.name} {self.best:.4g}{spread} of trial {self.trials[0]}",
             f"in the search {self.searched[0]:.4g}, the best of {self.total} trials: "
             f"{_optimism(self.bias)}",
         ]
+        # It is NaN if the error of the validation scores is not known.
         if np.isfinite(self.weighted):
             lines.append(
                 f"weighted {self.weighted:.4g}, over {len(self.trials)} kept trials by their "
@@ -76,7 +78,9 @@ def evaluate_kept(
         valid: The validation data of the search, or None.
         batch_size: Examples that pass through the network at once.
     """
+    # The figures of train.evaluate have no prefix of validation.
     name = trials.figure.name.removeprefix(VALID)
+    # (kept, seeds)
     scores = np.empty((len(kept), trials.scores.shape[1]))
     for row, index in enumerate(map(int, kept)):
         for column, train_state in enumerate(trials.kept[index]):
@@ -84,6 +88,7 @@ def evaluate_kept(
             scores[row, column] = figures[name]
     examples = None if valid is None else len(valid[1])
     shares = _weights(trials, kept, examples)
+    # (kept, seeds) -> (kept,)
     mean = scores.mean(1)
     deviations = scores.std(1, ddof=1) if scores.shape[1] > 1 else np.full(len(kept), np.nan)
     return Evaluation(
@@ -93,6 +98,7 @@ def evaluate_kept(
         deviations=deviations,
         weights=shares,
         weighted=float(shares @ mean),
+        # Positive if the search was too optimistic, for both directions of the figure.
         bias=float(trials.figure.sign * (mean[0] - trials.mean_scores[kept[0]])),
         name=name,
         total=len(trials),
@@ -106,12 +112,14 @@ def _weights(trials: "Trials", kept: np.ndarray, examples: int | None) -> np.nda
     seeds = trials.scores.shape[1]
     scores = trials.mean_scores[kept]
     if seeds > 1:
+        # The variance of a mean over seeds.
         variance += statistics.seed_deviation(trials.scores[kept]) ** 2 / seeds
     if examples is not None and examples > 1 and trials.figure.name == validation_name("accuracy"):
         # Binomial, of a finite validation set.
         variance += scores * (1 - scores) / (examples - 1)
     elif seeds == 1:
         return np.full(len(kept), np.nan)
+    # A diverged trial is never the best.
     is_finite = np.isfinite(scores)
     weights = np.zeros(len(kept))
     costs = trials.figure.cost(scores[is_finite])

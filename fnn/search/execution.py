@@ -32,7 +32,7 @@ class Collected:
         scores: (trials, seeds), NaN for trials to come.
         done: Which trials are done, (trials,).
         columns: Values of each hyperparameter by path, (trials,).
-        histories: Figures by name, (trials, seeds, epochs).
+        histories: Figures by name, (trials, seeds, epochs, ...).
         kept: Train states of the best trials, one for each seed, by the index of the trial.
         widths: The number of lanes that was chosen for each group of trials.
     """
@@ -63,7 +63,7 @@ class Collected:
             "done": np.flatnonzero(self.done).tolist(),
             "kept": list(self.kept),
             "widths": {str(group): width for group, width in self.widths.items()},
-            "figures": list(self.histories),
+            "figures": {name: list(rows.shape[3:]) for name, rows in self.histories.items()},
         }
         return Report(
             score=self.score,
@@ -81,7 +81,7 @@ class Batch(NamedTuple):
     Attributes:
         indices: Of the trials, (n,).
         scores: (n, seeds).
-        figures: By name, (n, seeds, epochs).
+        figures: By name, (n, seeds, epochs, ...).
         train_states: Stacked, of each seed.
     """
 
@@ -141,6 +141,7 @@ def run_trials(
         task.data,
     )
     columns = hyperparameter_columns(space, [values for _, values in drawn])
+    # (trials, seeds)
     scores = np.full((len(recipes), settings.seeds), np.nan)
     collected = Collected(
         score,
@@ -149,6 +150,7 @@ def run_trials(
         columns,
     )
     if settings.monitor is not None:
+        # Saved results must be those of this search, which is checked before anything is trained.
         search = describe(name, key, space, firsts[0], drawn, task, score) | kept_options(settings)
         saved = settings.monitor.begin(search, len(recipes), "trial")
         if saved is not None:
@@ -166,6 +168,7 @@ def run_trials(
     expect_finite_score(score, collected.scores[collected.done])
     # A search that was stopped returns the trials that are done.
     done = np.flatnonzero(collected.done)
+    # From the index of a trial to its place among those that are done.
     places = {int(index): place for place, index in enumerate(done)}
     return Trials(
         space=space,
@@ -204,6 +207,7 @@ def _train_group(
     monitor = settings.monitor
     # (batch,) each; the last one may be smaller.
     for indices in np.split(group, range(lanes.size, len(group), lanes.size)):
+        # A resumed search has these results.
         if collected.done[indices].all():
             continue
         part = [recipes[index] for index in indices]
@@ -242,16 +246,18 @@ def _train_batch(
     # Of each seed.
     states, rows, scores = [], [], []
     for seed in range(settings.seeds):
+        # All trials have the key of the seed, so that their differences are paired.
         started = lanes.start(seed_key(key, seed), recipes)
         trained = train_lanes(lanes, recipes, started, task.epochs, settings.monitor)
         if trained is None:
             return None
         advanced, figures = trained
         finished = lanes.finish(advanced)
+        # Early stopping may have restored an earlier epoch, which the step shows.
         scores.append(score.of(figures, np.asarray(finished.step) // epoch_length))
         states.append(finished)
         rows.append(figures)
-    # seeds of (n, epochs) -> (n, seeds, epochs)
+    # seeds of (n, epochs, ...) -> (n, seeds, epochs, ...)
     figures = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
     return Batch(
         indices,
@@ -282,12 +288,14 @@ def train_lanes(
     parts = []
     left = epochs
     while left:
+        # The monitor limits the time until the next question.
         length = min(monitor.allowance(), left)
         if not length:
             return None
         train_states, figures = lanes.advance(recipes, train_states, length)
         parts.append(figures)
         left -= length
+    # parts of (n, epochs) -> (n, all epochs)
     return train_states, {name: np.concatenate([one[name] for one in parts], 1) for name in figures}
 
 
@@ -302,16 +310,19 @@ def _collect(
     collected.scores[indices] = batch.scores
     collected.done[indices] = True
     for name, rows in batch.figures.items():
+        # The names of the figures are first known here.
         if name not in collected.histories:
-            shape = (*collected.scores.shape, rows.shape[-1])
+            # (trials, seeds, epochs, ...), where a confusion matrix has further axes
+            shape = (*collected.scores.shape, *rows.shape[2:])
             collected.histories[name] = np.full(shape, np.nan)
         collected.histories[name][indices] = rows
-    # Of equal scores the earlier trial is kept, as in the ranks.
     # The best trials so far, and those of this batch.
     candidates = np.sort(np.array([*collected.kept, *indices], int))
     means = collected.scores[candidates].mean(1)
+    # Of equal scores the earlier trial is kept, as in the ranks.
     best = candidates[collected.score.order(means)][:keep]
     places = {int(index): place for place, index in enumerate(indices)}
+    # States of this batch are stacked; those of earlier batches are separate already.
     kept = {}
     for index in map(int, best):
         if index in places:
@@ -333,8 +344,12 @@ def _restore(
     collected.done[notes["done"]] = True
     collected.widths = {int(group): width for group, width in notes["widths"].items()}
     seeds = collected.scores.shape[1]
+    # The reader needs shapes and dtypes, which follow from the recipes.
     kept = {str(index): (state_shapes(recipes[index], task),) * seeds for index in notes["kept"]}
-    figures = dict.fromkeys(notes["figures"], np.zeros((*collected.scores.shape, task.epochs)))
+    figures = {
+        name: np.zeros((*collected.scores.shape, task.epochs, *shape))
+        for name, shape in notes["figures"].items()
+    }
     tree = saved.read({"scores": collected.scores, "histories": figures, "kept": kept})
     collected.scores = tree["scores"]
     collected.histories = tree["histories"]
@@ -343,6 +358,7 @@ def _restore(
 
 def seed_key(key: RandomKey, seed: int) -> RandomKey:
     """Return the key of the runs of a seed, the same for all trials."""
+    # By fold_in, so that the key of a seed does not depend on the number of seeds.
     return jax.random.fold_in(jax.random.fold_in(key, RUNS), seed)
 
 
@@ -351,6 +367,7 @@ def group_by_structure(recipes: Sequence[Recipe]) -> list[np.ndarray]:
     groups: dict[Any, list[int]] = {}
     for index, recipe in enumerate(recipes):
         leaves, structure = jax.tree.flatten(recipe)
+        # An array of another shape needs another program.
         shapes = tuple(map(np.shape, leaves))
         groups.setdefault((structure, shapes), []).append(index)
     return [np.array(indices) for indices in groups.values()]
@@ -363,6 +380,7 @@ def expect_finite_score(score: Score, scores: np.ndarray) -> None:
         score: The figure by which trials are compared.
         scores: Of the trials that are done, (trials, seeds).
     """
+    # One diverged seed makes the mean of a trial NaN.
     means = scores.mean(1)
     if len(means) and not np.isfinite(score.cost(means)).any():
         raise NonFiniteError(

@@ -32,7 +32,7 @@ class CrossValidation:
     Attributes:
         scores: Of the validation part of each fold, (repeats, folds).
         histories: Loss of training (mean over the steps) and figures of validation of each epoch by
-            name, (repeats, folds, epochs); NaN after early stopping.
+            name, (repeats, folds, epochs, ...); NaN after early stopping.
         predictions: Output of the network for each example, by the run that was not trained on it:
             arrays (repeats, n, ...), in the structure of the outputs.
         fold_of: Fold of each example, (repeats, n).
@@ -55,11 +55,13 @@ class CrossValidation:
     @property
     def fold_deviation(self) -> float:
         """Standard deviation of the score over the folds of one repeat (root mean square)."""
+        # The mean of variances is unbiased, that of deviations is not.
         return float(np.sqrt(self.scores.var(1, ddof=1).mean()))
 
     @property
     def repeat_deviation(self) -> float:
         """Standard deviation over repeats of their mean scores; NaN for a single repeat."""
+        # (repeats, folds) -> (repeats,)
         means = self.scores.mean(1)
         return float(means.std(ddof=1)) if len(means) > 1 else float("nan")
 
@@ -72,6 +74,7 @@ class CrossValidation:
     def ratio(self) -> float:
         """Number of validation examples over that of training examples, in the mean over folds."""
         folds = self.scores.shape[1]
+        # Validation parts have n / k examples in the mean, and training parts have m.
         return self.fold_of.shape[1] / folds / self.train.shape[2]
 
     def interval(self, level: float = 0.95) -> Interval:
@@ -134,6 +137,7 @@ class Comparison:
     @property
     def statistic(self) -> float:
         """Student's t: the mean over its standard error; 0 where all differences are 0."""
+        # Equal scores in all folds would give 0 / 0.
         if self.mean == 0:
             return 0.0
         # Equal differences in all folds have no spread.
@@ -143,6 +147,7 @@ class Comparison:
     @property
     def p_value(self) -> float:
         """Probability of such a |t| if both recipes are equally good (two-sided)."""
+        # Both tails, with J - 1 degrees of freedom.
         return float(2 * stdtr(self.differences.size - 1, -abs(self.statistic)))
 
     @property
@@ -150,6 +155,7 @@ class Comparison:
         """The recipe with the better mean score: "first", "second" or "equal"."""
         if self.mean == 0:
             return "equal"
+        # The sign is 1 if lower scores are better; then a negative difference favors the first.
         return "first" if self.figure.sign * self.mean < 0 else "second"
 
     def interval(self, level: float = 0.95) -> Interval:
@@ -229,6 +235,7 @@ def corrected_variance(values: np.ndarray, ratio: float) -> float:
         values: Scores or differences of all folds and repeats.
         ratio: n_valid/n_train.
     """
+    # The unbiased variance s² of the J values.
     return float((1 / values.size + ratio) * values.var(ddof=1))
 
 

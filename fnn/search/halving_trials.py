@@ -34,6 +34,7 @@ class HalvingTrials(Trials):
     @property
     def total_epochs(self) -> int:
         """Number of epochs of all trials and seeds together."""
+        # All seeds of a trial are trained for the same epochs.
         return int(self.epochs.sum()) * self.scores.shape[1]
 
     def best_of_n(self, *, confidence: float = 0.9) -> BestOfN:
@@ -56,13 +57,16 @@ class HalvingTrials(Trials):
 
     @property
     def _costs(self) -> np.ndarray:
+        # The statistics use the order of the costs alone, so that ranks serve as costs.
         positions = np.empty(len(self))
         positions[self.ranked] = np.arange(len(self))
         return np.where(self.is_diverged, np.inf, positions)
 
     @property
     def _seed_costs(self) -> np.ndarray:
+        # A trial that was stopped cannot be the best one.
         is_candidate = self.epochs == self.epochs.max()
+        # (trials, seeds)
         return np.where(is_candidate[:, None], super()._seed_costs, np.inf)
 
     def table(self) -> dict[str, np.ndarray]:

@@ -56,6 +56,7 @@ def halving(
         FnnError: An argument is not valid. Raised before anything compiles.
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
+    # Successive halving is a plan of one bracket.
     plan = (halving_bracket(trials, epochs, eta=eta, min_epochs=min_epochs),)
     return _search("halving", key, space, data, plan, batch_size, valid, options)
 
@@ -112,6 +113,7 @@ def _search(
 ) -> HalvingTrials:
     expect_key(key)
     found = as_space(where, space)
+    # All brackets are drawn at once, so that the trials are those of search.random.
     count = sum(bracket.trials for bracket in plan)
     drawn = draw_trials(key, found, count, expect_settings(options).sampler)
     return run_brackets(key, found, drawn, data, plan, batch_size, valid, **options)

@@ -184,25 +184,31 @@ def hypergradient(
         valid = validate_data("valid", valid)
     validate_fit(recipe, data, valid)
     steps = epochs * steps_per_epoch(data, batch_size)
+    # The mode refuses numbers that it has no derivative for, before anything is compiled.
     plan = _plan(recipe, selected, mode, steps)
     plan = plan._replace(
         epochs=epochs,
         batch_size=batch_size,
         score=score,
+        # Truncated and implicit mode have no gradient after half of the run.
         has_growth=growth and epochs > 1 and plan.last_steps is None and plan.implicit is None,
     )
+    # A single run has the key as it is, so that it is the run of train.run.
     keys = key[None] if seeds == 1 else jax.random.split(key, seeds)
     arguments = (recipe, keys, data, valid, plan)
     memory = memory_of(*arguments)
     value, slopes, ratio, shares, residual = differentiate(*arguments)
+    # Within jit the values are not known, so that nothing can be raised.
     if checks.is_concrete(value):
         _expect_finite(value, slopes, list(selected))
         _warn_of_growth(ratio)
         if plan.implicit is not None:
             expect_dependence(dict(zip(selected, slopes, strict=True)), residual)
+    # A truncated gradient lacks the part of the early steps.
     is_biased: Any = plan.last_steps is not None
     if residual is not None and plan.implicit is not None:
         is_biased = residual > plan.implicit.tolerance
+        # Within jit the flag is traced too.
         is_biased = bool(is_biased) if checks.is_concrete(is_biased) else is_biased
     return Hypergradient(
         gradient=_as_recipe(recipe, plan.indices, slopes),
@@ -227,7 +233,9 @@ def _plan(
     """Return the plan of a mode."""
     indices = tuple(selected.values())
     leaves = jax.tree.leaves(recipe)
+    # Each entry of an array needs a tangent of its own.
     is_forward = sum(np.size(leaves[index]) for index in indices) <= FORWARD_LIMIT
+    # The caller fills in all that does not depend on the mode.
     plan = Plan(0, 0, "", indices, is_forward, None, False, None)
     if isinstance(mode, Truncated):
         if mode.steps > steps:
@@ -274,6 +282,7 @@ def _expect_finite(
 ) -> None:
     """Raise NonFiniteError if the score or a derivative is not finite."""
     advice = "lower the rate, or shorten the run: it has diverged, or its gradient has exploded"
+    # A score that is not finite explains derivatives that are not.
     if not np.isfinite(value):
         raise NonFiniteError(
             "hypergradient score",
@@ -293,10 +302,12 @@ def _expect_finite(
 
 
 def _warn_of_growth(ratio: Array | None) -> None:
+    # NaN, of a gradient of 0, compares as False.
     if ratio is not None and ratio > EXPLOSION:
         message = (
             f"hypergradient: the norm grew by a factor of {float(ratio):.3g} over the second half "
             "of the run, so the gradient explodes and is no direction of descent; lower the "
             "learning rate, shorten the run, or give mode=search.truncated(steps)"
         )
+        # Level 3 is the line that called hypergradient.
         warnings.warn(message, stacklevel=3)

@@ -80,7 +80,7 @@ def implicit(
     checks.number("implicit damping", damping, "[0, inf)")
     checks.number("implicit rate", rate, "(0, inf)")
     checks.number("implicit tolerance", tolerance, "(0, inf)")
-    # Static numbers of a program: they decide no shape, but a program is compiled once anyway.
+    # They are static in the program of `hypergradient`, so that other values compile it again.
     return Implicit(
         solver,
         iterations,
@@ -93,6 +93,7 @@ def implicit(
 def expect_solution_numbers(recipe: Recipe, paths: Iterable[str]) -> None:
     """Raise ConfigError for numbers that the solution of a converged run does not depend on."""
     given = list(paths)
+    # The solution does not depend on the point where the run began.
     wrong = [path for path in given if path.split(".")[0] in METHOD or is_initial(recipe, path)]
     if wrong:
         _refuse("implicit", wrong, given)
@@ -202,14 +203,18 @@ def differentiate_solution(
         _, slope = jax.jvp(lambda params: objective(numbers, params), (last.params,), (v,))
         return slope
 
+    # The derivative of <dF/dθ, v> by h is (d²F/dh dθ) v.
     mixed = jax.grad(slope_along)(numbers)
+    # ∂score/∂h - (d²F/dh dθ) v, as in `implicit`.
     slopes = [a - b for a, b in zip(direct, mixed, strict=True)]
     # Of the linear system, and of the condition that the run has converged.
     error = jax.tree.map(jnp.subtract, hessian_product(v), wanted)
+    # The gradient at the first parameters is the scale for that at the last ones.
     first = start_on_data(with_numbers(numbers), last.key, data).params
     # NaN if the score does not depend on the parameters.
     unsolved = global_norm(error) / global_norm(wanted)
     steepness = global_norm(gradient(numbers, last.params)) / global_norm(gradient(numbers, first))
+    # The larger one decides, and NaN is passed on.
     return value, slopes, jnp.maximum(unsolved, steepness)
 
 
@@ -221,6 +226,7 @@ def _solve(
     """Solve product(v) = wanted."""
     if options.solver == "cg":
         solve = jax.scipy.sparse.linalg.cg
+        # The tolerance is far below any that matters, so that the iterations decide.
         v, _ = solve(
             product,
             wanted,
@@ -238,6 +244,7 @@ def _solve(
             product(v),
         )
 
+    # The term of i = 0.
     start = jax.tree.map(lambda wanted: options.rate * wanted, wanted)
     return jax.lax.fori_loop(
         1,
@@ -255,8 +262,10 @@ def _objective(
 ) -> Scalar:
     """Return the training objective over all of the data, batch by batch."""
     examples = count_examples(data)
+    # The noise is that of the epoch which would follow.
     epoch = train_state.step // steps_per_epoch(data, batch_size)
 
+    # The backward pass computes a batch again, so that memory holds one batch.
     @jax.checkpoint
     def value_of(rows: Array) -> Scalar:
         inputs, targets = take_examples(data, rows)
@@ -273,7 +282,9 @@ def _objective(
     count, rest = divmod(examples, batch_size)
     # (count, batch_size)
     rows = jnp.arange(count * batch_size).reshape(count, batch_size)
+    # The mean over a batch, times its size, is a sum over its examples.
     total = batch_size * jax.lax.map(value_of, rows).sum()
+    # The remainder, which fills no batch.
     if rest:
         total += rest * value_of(jnp.arange(examples - rest, examples))
     return total / examples

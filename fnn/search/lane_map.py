@@ -80,6 +80,7 @@ class LaneProgram:
         def compute() -> Any:
             transform = jax.vmap if is_mapped else sequential_map
             mapped = transform(lane, (0, self._own_axes, None), self._out_axes)
+            # Compiled before the first call, so that it can be measured and shared.
             return jax.jit(mapped).lower(leaves, own, common).compile()
 
         # Shapes and dtypes decide which program this is; the default dtype may change.
@@ -120,6 +121,7 @@ def best_width(
     count = max(lanes for lanes, _ in stages)
     if count == 1:
         return 1
+    # The memory of one lane limits the number of lanes before a wider program is compiled.
     alone, memory = measure(1)
     fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
     limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
@@ -194,6 +196,7 @@ class LaneMap:
         count = len(recipes)
 
         def measure(width: int) -> tuple[float, float]:
+            # A call of the size that would be used, since the time of a lane depends on it.
             indices = np.arange(batch_size_of(width, count))
             part = take(leaves, indices), own(indices), probe
             return self._program.measure(*part, size=len(indices), is_mapped=width > 1)
@@ -205,6 +208,7 @@ class LaneMap:
             part = take(leaves, indices), own(indices), common
             program = self._program.compiled(*part, is_mapped=self.width > 1)
             results.append(jax.tree.map(np.asarray, program(*part)))
+        # Without the padding of the last batch.
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
 
@@ -216,9 +220,11 @@ def stack_leaves(recipes: Sequence[Recipe]) -> list[Any]:
     dtype = jnp.result_type(float)
 
     def array(leaf: Any) -> Any:
+        # A float of Python has no dtype, and gets the default one.
         return np.asarray(leaf, dtype) if isinstance(leaf, float) else np.asarray(leaf)
 
     flat = [list(map(array, jax.tree.leaves(recipe))) for recipe in recipes]
+    # recipes of leaves -> leaves (recipes, ...)
     return [np.stack(leaves) for leaves in zip(*flat, strict=True)]
 
 
@@ -249,6 +255,7 @@ def least_seconds(call: Callable[[], Any]) -> float:
 def free_memory() -> float:
     """Return the free memory of the device in bytes; infinity where it is not known."""
     device = jax.local_devices()[0]
+    # On CPU the memory is that of the machine.
     statistics = device.memory_stats() if device.platform != "cpu" else None
     if statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
@@ -271,6 +278,7 @@ def sequential_map(
     """
 
     def split(axis: int | None, part: Any) -> Any:
+        # A part without an axis leaves nothing to map over.
         return part if axis == 0 else ()
 
     def call(*arguments: Any) -> Any:

@@ -80,6 +80,7 @@ def prepare_task(
     data = validate_data("data", data)
     if valid is not None:
         valid = validate_data("valid", valid)
+    # It raises if the data does not fill a batch.
     steps_per_epoch(data, batch_size)
     for recipe in recipes:
         expect_recipe("search", recipe)
@@ -132,9 +133,11 @@ class Lanes:
         self._key_axis = 0 if own_keys else None
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
+        # An axis for each field of a train state, as jax.vmap takes them.
         axes: Any = TrainState(0, 0, 0, step_axis, self._key_axis, 0)  # type: ignore[arg-type]
         self.axes = axes
         train = epoch or train_epoch
+        # All that decides which program it is, apart from the recipe and the shapes.
         name = (task.batch_size, own_keys, train)
         self._start = LaneProgram(("start", name), start_on_data, recipe, self._key_axis, axes)
 
@@ -192,19 +195,23 @@ class Lanes:
         rows = []
         common = self.task.data, self.task.valid
         for indices in batches(len(recipes), self.size):
+            # If all trials are one batch, their train states are not copied.
             is_all = len(recipes) == self.size
             states = train_states if is_all else self.take(train_states, indices)
             batch = take(leaves, indices)
             program = self._epoch.compiled(batch, states, common, is_mapped=self.is_mapped)
             figures = []
+            # A loop on the host, for the reason at the head of this file.
             for _ in range(epochs):
                 states, epoch = program(batch, states, common)
                 figures.append(epoch)
             parts.append(states)
+            # epochs of (lanes, ...) -> (lanes, epochs, ...)
             rows.append({name: np.stack([e[name] for e in figures], 1) for name in figures[0]})
         columns = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
         # Without the padding of the last batch.
         cut = {name: column[: len(recipes)] for name, column in columns.items()}
+        # Figures of training come first, as in the history of a run.
         return self._join(parts, len(recipes)), self.recipe.in_order(cut) | cut
 
     def finish(self, train_states: TrainState) -> TrainState:
@@ -245,6 +252,7 @@ class Lanes:
         """Apply a function to the leaves that have an axis of trials."""
 
         def apply(axis: int | None, *parts: Any) -> Any:
+            # Without an axis, all train states have the same part.
             return parts[0] if axis is None else jax.tree.map(function, *parts)
 
         return TrainState(*map(apply, self.axes, *train_states))
@@ -257,6 +265,7 @@ class Lanes:
         """
         size = batch_size_of(width, self.trials)
         leaves = stack_leaves([self.recipe] * size)
+        # Time does not depend on the value of the key.
         key = jax.random.key(0)
         if self._key_axis is not None:
             key = jax.random.split(key, size)
@@ -280,6 +289,7 @@ def train_epoch(
         validated = validate(recipe, train_state, valid, batch_size)
         train_state = update_on_validation(recipe, train_state, validated)
         figures = {name: summarize_epoch(name, values) for name, values in measured.items()}
+        # One step that is not finite marks the whole epoch.
         figures[FINITE] = measured[FINITE].all()
         return train_state, figures | validated
 

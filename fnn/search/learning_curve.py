@@ -43,7 +43,8 @@ class LearningCurve:
         scores: (sizes, seeds).
         steps: Number of steps of the runs of each size, (sizes,).
         orders: Order of the examples, whose prefixes are the subsets, (seeds, n).
-        figures: Figures of validation and loss of training at the end by name, (sizes, seeds).
+        figures: Figures of validation and loss of training at the end by name, (sizes, seeds,
+            ...).
         figure: The figure of the scores: its name and whether lower is better.
     """
 
@@ -78,6 +79,7 @@ class LearningCurve:
         """
         used = self.sizes >= smallest
         sizes, scores = self.sizes[used], self.scores[used]
+        # All scores and not their means, since seeds show the error. (sizes, seeds) -> (scores,)
         return fit_power_law(np.repeat(sizes, scores.shape[1]), scores.ravel())
 
     def __repr__(self) -> str:
@@ -155,6 +157,7 @@ def learning_curve(
             got,
             advice,
         )
+    # With fixed steps, the task's number of epochs is not used.
     task = prepare_task([recipe], data, valid, epochs=epochs or 1, batch_size=batch_size)
     if steps is not None:
         checks.whole("learning_curve steps", steps)
@@ -162,6 +165,7 @@ def learning_curve(
     score = find_score(recipe, settings.score, settings.mode, has_valid=True)
     expect_one_number("learning_curve", score, recipe, task.data)
     chosen = _expect_sizes(sizes, task)
+    # Subsets are nested, which pairs the scores of sizes.
     orders = [
         nested_order(
             "learning_curve",
@@ -185,6 +189,7 @@ def _expect_fixed_steps(recipe: Recipe, task: Task) -> None:
             "a condition",
             advice,
         )
+    # The state of the optimizer shows a plateau within other optimizers too.
     first = jax.eval_shape(partial(start_on_data, recipe), jax.random.key(0), task.data)
     if has_plateau(first.opt_state):
         raise ConfigError(
@@ -198,6 +203,7 @@ def _expect_fixed_steps(recipe: Recipe, task: Task) -> None:
 def _expect_sizes(sizes: Any, task: Task) -> np.ndarray:
     """Return the sizes, ascending, each once; ConfigError if one is out of range."""
     examples = len(jax.tree.leaves(task.data)[0])
+    # One number is a list of one size.
     given = list(sizes) if isinstance(sizes, Sequence | np.ndarray | range) else [sizes]
     if not given:
         advice = "as in sizes=[100, 200, 400]"
@@ -245,6 +251,7 @@ class _Runs:
         self.sizes = sizes
         # Indices beyond the largest subset are not used.
         self.orders = orders
+        # All sizes of a seed begin at the same parameters.
         self.keys = [
             jax.random.fold_in(jax.random.fold_in(key, RUNS), seed) for seed in range(len(orders))
         ]
@@ -255,6 +262,7 @@ class _Runs:
 
     def measure(self, score: Score, lanes: int | str) -> LearningCurve:
         """Train all runs, and return their scores."""
+        # Sizes share the program, so that its buffers fit the longest run.
         capacity = (self.segments, int(self.steps.max()))
         batch_size = self.task.batch_size
 
@@ -279,6 +287,7 @@ class _Runs:
         for group in self._groups():
             # Runs of equal length are lanes of one call.
             pairs = [(size, seed) for size in group for seed in range(seeds)]
+            # The same for all sizes of a group.
             steps = int(self.steps[group[0]])
             common = (self.task.data, self.task.valid)
             results, last = program(
@@ -289,11 +298,14 @@ class _Runs:
             )
             # Number of segments of the weights that each run returned.
             ended = last // steps
+            # (runs,) -> (sizes of the group, seeds)
             scores[group] = score.of(results, ended).reshape(len(group), seeds)
             for figure, rows in results.items():
-                empty = np.full(scores.shape, np.nan)
+                # After the segment whose weights the run returned, (runs, ...).
                 values = Score(figure).of({figure: rows}, ended)
-                figures.setdefault(figure, empty)[group] = values.reshape(len(group), seeds)
+                empty = np.full((*scores.shape, *values.shape[1:]), np.nan)
+                column = figures.setdefault(figure, empty)
+                column[group] = values.reshape(len(group), seeds, *values.shape[1:])
         if not np.isfinite(scores).any():
             got = f"{scores.size} runs, all of them NaN or infinite"
             advice = "lower the learning rate, and train one run first"
@@ -320,12 +332,15 @@ class _Runs:
             length = int(self.epoch_lengths[size])
             # Steps of the run, which may end within an epoch of the subset.
             needed = self.segments * int(self.steps[size])
+            # Drawn for whole epochs, and cut to the steps of the run.
             order = epoch_orders(
                 self.keys[seed], -(-needed // length), int(self.sizes[size]), self.task.batch_size
             )[:needed]
             keys.append(self.keys[seed])
             # All runs of a program have arrays of one shape.
+            # (needed, batch) -> (rows, batch)
             orders.append(np.pad(order, ((0, rows - needed), (0, 0))))
+            # Subsets are prefixes: a run reads the first positions of its order.
             subsets.append(self.orders[seed, : self.sizes[-1]])
             lengths.append(length)
         subset = Subset(np.stack(subsets), np.stack(orders), np.array(lengths, np.int32))

@@ -70,17 +70,22 @@ def evolve(
     members = len(cost)
     # Of equal members the one with the lower number ranks first.
     order = jnp.argsort(cost, stable=True)
+    # The inverse permutation, (members,).
     rank = jnp.zeros(members, jnp.int32).at[order].set(jnp.arange(members, dtype=jnp.int32))
     is_finite = jnp.isfinite(cost)
     # A diverged member is never a parent. If all are, none copies.
     candidates = jnp.minimum(count, is_finite.sum(dtype=jnp.int32))
+    # The worst ones copy, and all that diverged.
     copies = ((rank >= members - count) | ~is_finite) & (candidates > 0)
     # Uniform among the best members: floor gives each the same probability.
     choice = jnp.floor(moves.parent * candidates.astype(jnp.float32)).astype(jnp.int32)
+    # A product in float32 may round up to the number of candidates.
     choice = jnp.clip(choice, 0, jnp.maximum(candidates - 1, 0))
+    # A member that does not copy is its own parent.
     parents = jnp.where(copies, order[choice], jnp.arange(members))
     # (members, hyperparameters)
     copied = values[parents]
+    # Both are computed for all members, since shapes do not depend on costs.
     changed = jnp.where(moves.is_resampled, moves.resampled, perturb(copied, moves.change, ranges))
     return parents, jnp.where(copies[:, None], changed, values)
 
@@ -121,15 +126,19 @@ class Axis:
         self._quantile = distribution.quantile
         is_finite = distribution.is_finite
         options = distribution.options
+        # An array, of which a traced index can take an element.
         self.options = None if options is None else np.array(options)
         self._is_whole = is_finite
+        # Of a choice, the first and the last index.
         low, high = distribution.ends or (0, len(distribution.examples) - 1)
         unit = np.nan
         if options is not None:
             # A change of an index is rounded up to one.
             unit = 0.0
+        # A factor never changes the sign of a value.
         elif low < 0:
             below, above = map(self._quantile, ONE_DEVIATION)
+            # Half of the central 68 %, the standard deviation of a normal distribution.
             unit = (above - below) / 2
         self.range = (low, high, unit, is_finite)
 
@@ -155,10 +164,12 @@ class Axis:
         if self.options is None:
             # In the precision of the program.
             numbers = column.astype(np.float32)
+            # The ends are rounded alike, or the largest value could be refused.
             is_valid = (numbers >= np.float32(low)) & (numbers <= np.float32(high))
             encoded = numbers
         else:
             options = self.options.astype(np.float32)
+            # (n, 1) == (1, options) -> (n, options)
             matches = column.astype(np.float32)[:, None] == options[None]
             is_valid = matches.any(1)
             encoded = matches.argmax(1).astype(np.float32)
@@ -178,6 +189,7 @@ class Axis:
         if not self._is_whole:
             return encoded
         is_traced = isinstance(encoded, jax.Array)
+        # Values are encoded as floats, so that all of them fit one array.
         whole = jnp.round(encoded).astype(jnp.int32) if is_traced else np.round(encoded).astype(int)
         if self.options is None:
             return whole
@@ -204,6 +216,7 @@ class Encoding:
         self.recipe = recipe
         self.axes = axes
         columns = zip(*(axis.range for axis in axes), strict=True)
+        # (hyperparameters,) each
         low, high, unit, is_whole = (np.array(column, np.float32) for column in columns)
         self.ranges = Ranges(
             low,
@@ -214,6 +227,7 @@ class Encoding:
         self._space = space
         dtype = jnp.result_type(float)
         zeros = jax.ShapeDtypeStruct((len(axes),), jnp.float32)
+        # The leaves are noted while they are traced, since a jaxpr does not keep them.
         found: list[Any] = []
 
         def leaves_of(values: jax.Array) -> list[Any]:
@@ -231,6 +245,7 @@ class Encoding:
         # Ranges are constants of the program.
         bounds = [part.tobytes() for part in self.ranges]
         arrays = [np.asarray(one).tobytes() for one in traced.consts]
+        # The text of the computation is the same for spaces that compute their leaves alike.
         self.identity = (str(traced.jaxpr), tuple(self._is_traced), *bounds, *arrays)
 
     def quantiles(self, points: np.ndarray) -> np.ndarray:
@@ -239,6 +254,7 @@ class Encoding:
             [axis.quantile(float(u)) for u in column]
             for axis, column in zip(self.axes, points.T, strict=True)
         ]
+        # (hyperparameters, n) -> (n, hyperparameters)
         return np.array(columns, np.float32).T.reshape(points.shape)
 
     def recipe_of(
@@ -254,6 +270,7 @@ class Encoding:
         """
         recipe = self._choose(values)
         leaves, structure = jax.tree.flatten(recipe)
+        # Traced leaves and constants alternate in the order of the recipe.
         rest = iter(constants)
         filled = [
             leaf if is_traced else next(rest)
@@ -338,6 +355,7 @@ def draw_moves(
     generator = host_generator(jax.random.fold_in(key, CHANGES))
     shape = (members, len(encoding.axes))
     drawn = []
+    # Round by round, so that more rounds leave the draws of the first ones as they are.
     for _ in range(rounds):
         drawn.append(
             Moves(
@@ -347,4 +365,5 @@ def draw_moves(
                 change=np.where(generator.random(shape) < 0.5, UP, DOWN).astype(np.float32) - 1,
             )
         )
+    # (rounds, members, ...) each
     return Moves(*(np.stack(parts) for parts in zip(*drawn, strict=True)))

@@ -13,6 +13,7 @@ from fnn.values import Made
 
 def has_gradient(leaf: Any) -> bool:
     """Return whether there is a derivative by a leaf: integers and random keys have none."""
+    # A float of Python has no dtype.
     dtype = getattr(leaf, "dtype", type(leaf))
     return dtype is float or jnp.issubdtype(dtype, jnp.floating)
 
@@ -38,6 +39,7 @@ def select_numbers(
     known = {}
     for index, (path, leaf) in enumerate(leaves):
         if has_gradient(leaf):
+            # As in optimizer.rate.peak, the form in which paths are given.
             known[jax.tree_util.keystr(path, simple=True, separator=".")] = index
     if not known:
         raise ConfigError(
@@ -71,6 +73,7 @@ def select_numbers(
                 _explain(recipe, given),
                 f"choose among {', '.join(known)}",
             )
+        # Two paths can select the same number, which counts once.
         selected |= found
     # In the order of the leaves, so that the order of the paths compiles nothing.
     return dict(sorted(selected.items(), key=lambda item: item[1]))
@@ -104,6 +107,7 @@ def _part(node: Any, name: str) -> Any:
         return node[int(name)] if is_index else _MISSING
     if isinstance(node, dict):
         return node.get(name, _MISSING)
+    # Other values have no parts with a name.
     if not isinstance(node, Made):
         return _MISSING
     arguments = node.arguments
@@ -115,6 +119,7 @@ def _part(node: Any, name: str) -> Any:
             found = _part(value, name)
             if found is not _MISSING:
                 return found
+    # A parameter of the maker that the call does not give.
     return _DEFAULT if name in node.maker.__dict__["record"].kinds else _MISSING
 
 
@@ -127,6 +132,7 @@ def is_initial(recipe: Any, path: str) -> bool:
     """
     node = recipe
     for part in path.split("."):
+        # All that is below an initializer belongs to it.
         if isinstance(node, Made) and part in node.maker.__dict__["record"].initializers:
             return True
         node = _part(node, part)

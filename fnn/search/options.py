@@ -101,6 +101,7 @@ def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
         options: By name, as `Options`.
         unused: Names of the options that this search does not have.
     """
+    # A misspelled option is named as by a function with these parameters.
     expect_arguments("search", signature_of(Settings), (), options)
     for name in unused:
         if name in options:

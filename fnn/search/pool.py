@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
     Attributes:
         indices: Of the trials, (k,).
-        figures: By name, (k, seeds, epochs).
+        figures: By name, (k, seeds, epochs, ...).
         epochs: Number of epochs of the weights that each run would return, (k, seeds).
     """
 
@@ -56,6 +56,7 @@ class Pool:
         self.keep = settings.keep
         self._keys = [seed_key(key, seed) for seed in range(settings.seeds)]
         self._recipes = recipes
+        # The first stage has all trials, and no later one has more.
         self._lanes = Lanes(
             recipes[0],
             task,
@@ -100,6 +101,7 @@ class Pool:
         # Repetitions of the last trial fill the last batch.
         padded = np.pad(places, (0, lanes.size - count), mode="edge")
         recipes = [self._recipes[place] for place in padded]
+        # A stage that begins at epoch 0 is as long as its level.
         is_first = stage.epochs == stage.level
         # Of each seed.
         trained, rows, epochs = [], [], []
@@ -117,23 +119,27 @@ class Pool:
             states, figures = result
             # With early stopping, the steps of the weights that a trial would return.
             steps = np.asarray(lanes.finish(states).step)
+            # All lanes have one step, unless early stopping has ended some of them.
             epochs.append(np.broadcast_to(steps // self._epoch_length, lanes.size)[:count])
             trained.append(states)
             rows.append({name: values[:count] for name, values in figures.items()})
         # Of all seeds together, so that a search that is stopped has all of them or none.
         for seed, states in enumerate(trained):
             self._put(seed, places, states)
-        # seeds of (k, epochs) -> (k, seeds, epochs)
+        # seeds of (k, epochs, ...) -> (k, seeds, epochs, ...)
         joined = {name: np.stack([one[name] for one in rows], 1) for name in rows[0]}
         return Part(self.indices[places], joined, np.stack(epochs, 1))
 
     def states_of(self, index: int) -> tuple[TrainState, ...]:
         """Return the finished train states of a trial, one for each seed."""
+        # A place in this pool is not the index in the search.
         place = int(np.flatnonzero(self.indices == index)[0])
         finished = []
         for seed in range(len(self._keys)):
+            # Finished as a stack of one trial.
             states = self._lanes.finish(self._take(seed, np.array([place])))
             state = self._lanes.take(states, 0)
+            # On the device, as the train states of other searches are.
             finished.append(jax.tree.map(jax.numpy.asarray, state))
         return tuple(finished)
 
@@ -168,6 +174,7 @@ class Pool:
         # The store has no key.
         taken = jax.tree.map(lambda leaf: leaf[places], stored)._replace(key=self._keys[seed])
         if self._lanes.axes.step is None:
+            # Trials of a batch are at the same epoch, hence at the same step.
             return taken._replace(step=taken.step[0])
         return taken
 
@@ -178,6 +185,7 @@ class Pool:
         states: TrainState,
     ) -> None:
         """Store the train states of a batch; those beyond the number of places are padding."""
+        # In the store each trial has its own step, since trials wait at different epochs.
         steps = np.broadcast_to(np.asarray(states.step), self._lanes.size)
         # The key is that of the seed.
         stepped = states._replace(step=steps, key=None)  # type: ignore[arg-type]
@@ -200,6 +208,7 @@ class Pool:
             stored = jax.tree.map(allocate, states)
             self._states[seed] = stored
 
+        # In place, so that the store is allocated once.
         def put(old: np.ndarray, leaf: Any) -> None:
             old[places] = np.asarray(leaf)[: len(places)]
 

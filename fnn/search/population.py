@@ -90,6 +90,7 @@ class Population(Trials):
         return "not defined, since members copy each other"
 
     def _evidence(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        # Values of the first round are drawn without knowledge of scores.
         first = positions(self.space.distributions[path], self.rounds[path][0])
         return first, self.figure.cost(self.round_scores[0])
 
@@ -99,7 +100,9 @@ class Population(Trials):
         Args:
             member: Its index.
         """
+        # A negative index counts from the end.
         line = [range(len(self))[member]]
+        # From the last round to the second, since the first one has no parents.
         for parents in self.parents[:0:-1]:
             line.append(int(parents[line[-1]]))
         return np.array(line[::-1])
@@ -111,6 +114,7 @@ class Population(Trials):
             member: Its index.
         """
         line = self.lineage(member)
+        # (rounds, members) -> (rounds,)
         values = {path: column[np.arange(len(line)), line] for path, column in self.rounds.items()}
         return Schedule(values, self.interval, self.lanes)
 
@@ -174,6 +178,7 @@ def population(
     # Members compete after each round.
     rounds = _count_rounds(epochs, interval)
     checks.whole("members", members, 2)
+    # Taken out, so that the options of all searches are left.
     given = dict(options)
     quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
     resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
@@ -183,6 +188,7 @@ def population(
     problem = prepare_problem(encoding, data, valid, settings, interval, batch_size)
     moves = draw_moves(key, encoding, rounds, members, resample)
     # Rounded up: one member at least.
+    # At most half, so that a member that is copied does not copy.
     count = min(int(np.ceil(quantile * members)), members // 2)
     monitor = settings.monitor
     saved = None
@@ -191,6 +197,7 @@ def population(
         saved = monitor.begin(search, rounds, "round")
     if saved is None:
         lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)
+        # Lanes that divide the members, since a round pads none.
         size = _divisor(members, lanes.size if lanes.is_mapped else 1)
     else:
         # A resumed search has the same lanes, so that its numbers are the same to the last bit.
@@ -205,6 +212,7 @@ def population(
         # There is no result before the first round.
         if monitor is not None and not monitor.allowance() and records:
             break
+        # (rounds, members, ...) -> (members, ...)
         part = jax.tree.map(lambda leaf, index=index: leaf[index], moves)
         carry, record = programs.run(carry, start, index == 0, part, count)
         records.append(record)
@@ -218,6 +226,7 @@ def _count_rounds(epochs: int, interval: int) -> int:
     checks.whole("epochs", epochs)
     checks.whole("interval", interval)
     if epochs % interval:
+        # The next smaller multiple, or else one interval.
         advice = f"train for {epochs // interval * interval or interval} epochs"
         raise ConfigError(
             "epochs",
@@ -243,6 +252,7 @@ def _initial_values(
             len(initial),
             advice,
         )
+    # Given values replace drawn ones, so that all other members stay as they are.
     for index, chosen in enumerate(initial):
         if chosen.keys() != space.distributions.keys():
             expected = f"a value of each of {', '.join(space.distributions)}"
@@ -259,6 +269,7 @@ def _initial_values(
 
 def _divisor(members: int, size: int) -> int:
     """Return the largest number of lanes of at most this size that leaves no remainder."""
+    # There is one, since 1 divides any number.
     return next(lanes for lanes in range(size, 0, -1) if members % lanes == 0)
 
 
@@ -267,8 +278,10 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the description of a search, by which saved results of another one are recognized."""
     recipe = problem.encoding.recipe
+    # The first values and all moves describe the members, so that no trials are given.
     search = describe("population", key, space, recipe, [], problem.task, problem.score)
     rounds, members = moves.parent.shape
+    # The epochs of the task are those of a round.
     own = {"interval": search.pop("epochs"), "members": members, "rounds": rounds}
     return search | own | {"trials": members, "points": digest((start, moves))}
 
@@ -284,6 +297,7 @@ def _report(
     """Return the report for a monitor, after a round."""
     last = records[-1]
     members = len(last.parents)
+    # (members, interval) -> (members,)
     means = np.asarray(last.figures[score.name][:, -1], float)
     rows = {
         "member": np.arange(members),
@@ -293,6 +307,7 @@ def _report(
     }
     for place, (path, axis) in enumerate(zip(space.distributions, encoding.axes, strict=True)):
         rows[path] = np.asarray(axis.decode(last.values[:, place]))
+    # A resumed search reads the arrays by these dtypes and shapes.
     figures = {name: [column.dtype.name, *column.shape] for name, column in last.figures.items()}
     return Report(
         score=score,
@@ -336,14 +351,18 @@ def _results(
     rounds, members, _ = record.values.shape
     paths = list(space.distributions)
     decoded = [
+        # (rounds, members, hyperparameters) -> (rounds, members)
         np.asarray(axis.decode(record.values[..., place]))
         for place, axis in enumerate(encoding.axes)
     ]
     columns = dict(zip(paths, decoded, strict=True))
+    # (rounds, members, interval) -> (rounds, members)
     round_scores = np.asarray(record.figures[problem.score.name][..., -1], float)
+    # (members,) -> (members, 1), since a population has one seed
     scores = round_scores[-1][:, None]
     expect_finite_score(problem.score, scores)
     drawn = [
+        # Numbers of Python, with which a recipe prints as code.
         space.choose({path: column[-1, member].item() for path, column in columns.items()})
         for member in range(members)
     ]
@@ -352,6 +371,7 @@ def _results(
         recipes=[recipe for recipe, _ in drawn],
         hyperparameters=hyperparameter_columns(space, [values for _, values in drawn]),
         scores=scores,
+        # Filled below, when the lines of descent are known.
         histories={},
         epochs=np.full(members, rounds * interval),
         figure=problem.score,
@@ -362,10 +382,11 @@ def _results(
         interval=interval,
         lanes=programs.size,
     )
+    # (members, rounds)
     lines = np.stack([population.lineage(member) for member in range(members)])
     for name, rows in record.figures.items():
-        # (rounds, members, interval) -> (members, 1, epochs), along the lines of descent
-        along = rows[np.arange(rounds), lines].reshape(members, 1, -1)
+        # (rounds, members, interval, ...) -> (members, 1, epochs, ...), along the lines of descent
+        along = rows[np.arange(rounds), lines].reshape(members, 1, -1, *rows.shape[3:])
         population.histories[name] = np.asarray(along, float)
     for member in population.ranked[: settings.keep].tolist():
         population.kept[member] = (programs.train_state(carry, member),)

@@ -11,6 +11,7 @@ from fnn import checks
 from fnn.errors import ConfigError
 
 EXPONENTS = np.linspace(0.02, 3, 150)  # candidates for c, from which the fit begins
+# A limit, since scores that fall only once would let c grow without end.
 MAX_EXPONENT = 10.0
 
 
@@ -67,16 +68,20 @@ class PowerLaw:
                 sizes,
                 "give numbers of examples",
             )
+        # Powers of n / pivot neither overflow nor vanish.
         scaled = n / self.pivot
         height = self.b * self.pivot**-self.c
         decay = scaled**-self.c
         # The slopes by a, scaled b and c, (..., 3).
         slopes = np.stack([np.ones_like(n), decay, -height * decay * np.log(scaled)], -1)
         if np.isfinite(self.covariance).all():
+            # (..., 3), (3, 3), (..., 3) -> (...)
             variance = np.einsum("...i,ij,...j->...", slopes, self.covariance, slopes)
+            # Rounding can make a variance of 0 negative.
             deviation = np.sqrt(np.maximum(variance, 0))
         else:
             deviation = np.full_like(n, np.inf)
+        # Three scores leave no degree of freedom; 1 gives the widest interval.
         width = stdtrit(max(self.freedom, 1), (1 + level) / 2) * deviation
         mean = self.a + height * decay
         ends = (mean, mean - width, mean + width)
@@ -114,6 +119,7 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
     y = np.asarray(scores, float)[is_finite]
     # Sizes around 1, and scores around 0 with a deviation of 1, are well-conditioned.
     pivot = float(np.exp(np.log(n).mean()))
+    # Equal scores have no deviation to divide by.
     shift, scale = y.mean(), y.std() or 1.0
     x, target = n / pivot, (y - shift) / scale
 
@@ -145,8 +151,10 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray) -> PowerLaw:
     units = np.array([scale, scale, 1.0])
     return PowerLaw(
         a=float(shift + scale * a),
+        # By b (n / pivot)^-c = b pivot^c n^-c.
         b=float(scale * b * pivot**c),
         c=float(c),
+        # Cov(D z) = D Cov(z) D for a diagonal matrix D.
         covariance=covariance * np.outer(units, units),
         freedom=len(y) - 3,
         pivot=pivot,
@@ -168,4 +176,5 @@ def has_fit(sizes: np.ndarray, scores: np.ndarray) -> bool:
         sizes: Numbers of examples, (sizes,).
         scores: (sizes, seeds).
     """
+    # Three parameters need three sizes; seeds of one size count once.
     return len(np.unique(sizes[np.isfinite(scores).any(1)])) >= 3

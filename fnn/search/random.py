@@ -129,8 +129,10 @@ def grid(
     """
     expect_key(key)
     found = as_space("grid", space)
+    # A grid draws no points, so that a sampler would have no effect.
     expect_settings(options, unused=("sampler",))
     counts = points if isinstance(points, dict) else dict.fromkeys(found.distributions, points)
+    # The first path that the space does not have.
     for path in counts.keys() - found.distributions.keys():
         known = ", ".join(found.distributions)
         raise ConfigError(
@@ -139,6 +141,7 @@ def grid(
             repr(path),
             "check the path",
         )
+    # An axis of the grid for each hyperparameter, as pairs of path and value.
     axes = []
     for path, distribution in found.distributions.items():
         count = checks.whole(f"grid points {path}", counts.get(path, 5))

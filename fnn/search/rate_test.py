@@ -111,6 +111,7 @@ class RateTest:
         seeds = len(self.bands)
         notes = f"{len(self.rates)} rates, {self.losses.shape[2]} steps"
         notes += f", {seeds} seed{'s' if seeds > 1 else ''}"
+        # The best rate may be beyond an end of the tested ones.
         if self.suggested == self.rates[0]:
             notes += "; the best rate is the smallest one: lower low"
         if self.suggested == self.rates[-1]:
@@ -187,6 +188,7 @@ def rate_test(
     task = prepare_task(recipes[:1], data, data, epochs=1, batch_size=batch_size)
     examples = len(jax.tree.leaves(task.data)[0])
     epoch_length = steps_per_epoch(task.data, batch_size)
+    # Whole epochs, enough to draw the order of all steps.
     epochs = -(-steps // epoch_length)
 
     def run(
@@ -195,20 +197,26 @@ def rate_test(
         common: Any,
     ) -> jax.Array:
         key, data, subset, length = common
+        # One segment of all steps, without validation.
         trained = train_on_subset(recipe, key, data, subset, length, (1, steps), lambda _: {})
+        # (1, steps) -> (steps,)
         return trained.losses[0]
 
     program = LaneMap(("rate test", steps), run, recipes[0], lanes)
+    # (1 + rates, seeds, steps)
     losses = np.empty((len(recipes), seeds, steps))
+    # One seed after another: the rates of a seed share its order of the examples.
     for seed in range(seeds):
         seed_key = jax.random.fold_in(key, seed)
         order = epoch_orders(seed_key, epochs, examples, batch_size)[:steps]
+        # The subset is all of the data.
         subset = Subset(jnp.arange(examples, dtype=jnp.int32), order, np.int32(epoch_length))
         common = (seed_key, task.data, subset)
         losses[:, seed] = program(
             recipes,
             _no_arguments,
             (*common, host_lengths(1, steps)),
+            # A few steps are enough to choose the number of lanes.
             probe=(*common, host_lengths(1, min(steps, 4))),
         )
     return _collect(recipe, path, tested, losses)
@@ -228,22 +236,28 @@ def find_band(
     """
     after = _tail_mean(losses)  # (rates, seeds)
     before = _tail_mean(baseline)  # (seeds,)
+    # (rates, seeds, steps) -> (rates, seeds)
     is_finite = np.isfinite(losses).all(2)
+    # The largest fall of each seed, (seeds,).
     fall = before - np.where(is_finite, after, np.inf).min(0)
     slack = ROUNDING * np.abs(before) + NOISE * np.maximum(fall, 0)
+    # (rates, seeds) -> (rates,)
     is_stable = (is_finite & (after <= before + slack)).all(1)
     # The number of stable rates before the first one that is not.
     count = len(rates) if is_stable.all() else int(is_stable.argmin())
     if count == 0:
         return Band(np.nan, np.nan, np.nan)
+    # (stable rates, seeds)
     progress = before - after[:count]
     # Each seed counts the same, whatever the scale of its loss.
     best = progress.max(0)
+    # A seed without progress adds 0. (stable rates, seeds) -> (stable rates,)
     share = (progress / np.where(best > 0, best, np.inf)).mean(1)
     high = float(rates[count - 1])
     if share.max() <= 0:
         return Band(np.nan, np.nan, high)
     reach = share / share.max()
+    # The argmax is the first True, hence the smallest such rate.
     suggested = float(rates[np.argmax(reach >= NEAR_SHARE)])
     return Band(float(rates[np.argmax(reach >= USEFUL_SHARE)]), suggested, high)
 
@@ -261,6 +275,7 @@ def _collect(
     losses: np.ndarray,
 ) -> RateTest:
     """Return the results, given the losses (1 + rates, seeds, steps)."""
+    # The first run had a rate of 0.
     baseline, losses = losses[0], losses[1:]
     if not np.isfinite(baseline).all():
         advice = "check the data and the initialization"
@@ -280,15 +295,18 @@ def _collect(
             got,
             advice,
         )
+    # A list as the index keeps the axis of seeds.
     bands = tuple(
         find_band(rates, losses[:, [seed]], baseline[[seed]]) for seed in range(len(baseline))
     )
+    # The number itself is replaced, so that its schedule keeps its form.
     chosen = _with_rate(recipe, path, band.suggested)
     return RateTest(rates, losses, baseline, band, bands, path, chosen)
 
 
 def _no_arguments(indices: np.ndarray) -> Any:
     """Return the arguments of lanes that differ in the recipe alone: none."""
+    # A mapped axis needs an array, so each lane gets a number that it does not use.
     return np.zeros(len(indices))
 
 
@@ -338,6 +356,7 @@ def _path_error(recipe: Recipe, got: str) -> ConfigError:
 
 def _rate_paths(value: Any, path: str) -> Iterator[str]:
     """Iterate over the paths of the rates of an optimizer and of those that it wraps."""
+    # Parts that are no optimizers have no learning rate.
     if not isinstance(value, Made) or not isinstance(value, Optimizer):
         return
     for key, child in value.by_key():
@@ -351,10 +370,12 @@ def _rate_paths(value: Any, path: str) -> Iterator[str]:
 def _main_number(rate: Any, path: str) -> Iterator[str]:
     """Iterate over the path of the number that scales a rate, if there is one."""
     if not isinstance(rate, Made):
+        # An array has no single number to replace.
         if np.shape(rate) == ():
             yield path
         return
     children = dict(rate.by_key())
+    # The first one scales the whole schedule.
     for name in MAIN_NUMBERS:
         if name in children:
             yield from _main_number(children[name], f"{path}.{name}")
@@ -375,6 +396,7 @@ def _constant_path(recipe: Recipe, path: str) -> str:
     """Return the path of the outermost schedule around a number, or that of the number."""
     names = path.split(".")
     values = _values(recipe)
+    # From the outside, since the test replaces the whole schedule.
     for end in range(1, len(names)):
         outer = ".".join(names[:end])
         # An index within a list is not the path of a value.

@@ -65,6 +65,7 @@ def replay(
     encoding = encode_space(found)
     _expect_schedule(schedule, found)
     lanes = checks.whole("replay lanes", schedule.lanes)
+    # In float32, as in the program of the population.
     encoded = [
         axis.encode(path, column)
         for (path, column), axis in zip(
@@ -75,11 +76,14 @@ def replay(
     ]
     # (rounds, hyperparameters) -> (rounds, lanes, hyperparameters)
     values = np.repeat(np.stack(encoded, 1)[:, None], lanes, 1).astype(np.float32)
+    # Without validation data there is the loss of training alone.
     score = None if valid is not None else "loss"
     settings = Settings() if score is None else Settings(score=score)
     problem = prepare_problem(encoding, data, valid, settings, schedule.interval, batch_size)
     # All rounds are given, so that no member copies another.
+    # The program takes moves, but does not use them here.
     moves = jax.tree.map(lambda leaf: leaf[0], draw_moves(key, encoding, 1, lanes, 0.0))
+    # A population has the first seed alone.
     programs = Rounds(problem, lanes, seed_key(key, 0))
     carry = programs.start(values[0])
     records = []
@@ -87,8 +91,12 @@ def replay(
         carry, record = programs.run(carry, given, True, moves, 0)
         records.append(record)
     record = stack_records(records)
-    # (rounds, lanes, interval) -> (epochs,)
-    figures = {name: jnp.asarray(rows[:, 0]).reshape(-1) for name, rows in record.figures.items()}
+    # (rounds, lanes, interval, ...) -> (epochs, ...)
+    figures = {
+        name: jnp.asarray(rows[:, 0]).reshape(-1, *rows.shape[3:])
+        for name, rows in record.figures.items()
+    }
+    # All lanes train the same member.
     return Result(programs.train_state(carry, 0), History(figures))
 
 
@@ -111,6 +119,7 @@ def _expect_schedule(schedule: Any, space: Space) -> None:
             got,
             "give the space of the population",
         )
+    # Each column must be (rounds,), with the same number of rounds.
     lengths = {np.shape(column) for column in schedule.hyperparameters.values()}
     if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not min(lengths)[0]:
         raise ConfigError(

@@ -16,7 +16,7 @@ from fnn.errors import ConfigError
 from fnn.search.lanes import Task, prepare_task, train_epoch
 from fnn.search.moves import Encoding, Moves, evolve
 from fnn.search.options import Settings
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.train.programs import shared
 from fnn.train.step import start_on_data
 from fnn.types import Data, RandomKey, TrainState
@@ -73,6 +73,7 @@ def prepare_problem(
             advice,
         )
     score = find_score(recipe, settings.score, settings.mode, has_valid=valid is not None)
+    expect_one_number("search", score, recipe, task.data)
     return Problem(encoding, task, score)
 
 
@@ -98,7 +99,7 @@ class Record(NamedTuple):
     Attributes:
         values: Encoded hyperparameters, (members, hyperparameters).
         parents: (members,).
-        figures: By name, (members, interval).
+        figures: By name, (members, interval, ...).
     """
 
     values: Any
@@ -173,10 +174,12 @@ class Rounds:
             The members after the round, and its record on the host.
         """
         task, score = self._problem.task, self._problem.score
+        # Arrays of NumPy, so that other values compile nothing.
         inputs = values, np.bool_(is_given), moves
         rule = np.int32(count), np.float32(score.sign)
         arguments = carry, inputs, rule, (task.data, task.valid)
         carry, record = self._compiled("round", _run_round, arguments)
+        # The next round needs the members alone, so the record leaves the device.
         return carry, jax.tree.map(np.asarray, record)
 
     def train_state(self, carry: Carry, member: int) -> TrainState:
@@ -187,6 +190,7 @@ class Rounds:
             member: Its index.
         """
         parts = jax.tree.map(lambda leaf: leaf[member], carry.parts)
+        # A clone, since the train states of all members hold this key.
         return join_state(parts, carry.step, jax.random.clone(self._key))
 
     def _compiled(
@@ -203,6 +207,7 @@ class Rounds:
         def program(constants: list[Any], key: RandomKey, *rest: Any) -> Any:
             return function(problem, size, constants, key, *rest)
 
+        # Shapes and dtypes decide which program it is, and so does the computation.
         leaves, structure = jax.tree.flatten(given)
         signature = tuple((np.shape(leaf), jnp.result_type(leaf).name) for leaf in leaves)
         identity = (encoding.identity, size, task.epochs, task.batch_size, score.name)
@@ -231,6 +236,7 @@ def _start(
         return train_state[:3]
 
     parts = map_lanes(start, size)(values)
+    # Costs of the first round are not used: its values are given.
     cost = jnp.zeros(len(values), jnp.float32)
     return Carry(parts, jnp.zeros((), jnp.int32), jnp.asarray(values), cost)
 
@@ -261,6 +267,7 @@ def _run_round(
             return train_epoch(task.batch_size, recipe, train_state, data, valid)
 
         first = join_state(parts, carry.step, key)
+        # A scan, since a round is one program.
         train_state, figures = jax.lax.scan(epoch, first, length=task.epochs)
         return train_state[:3], train_state.step, figures
 
@@ -268,6 +275,7 @@ def _run_round(
     # In a replay each member keeps its own weights.
     parents = jnp.where(is_given, jnp.arange(members), parents)
     values = jnp.where(is_given, given, changed)
+    # Copying is a gather of the parents' rows.
     parts = jax.tree.map(lambda leaf: leaf[parents], carry.parts)
     parts, steps, figures = map_lanes(train, size)((values, parts))
     # (members, interval) -> (members,)
@@ -283,8 +291,10 @@ def map_lanes(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]
 
     def mapped(lanes: Any) -> Any:
         members = len(jax.tree.leaves(lanes)[0])
+        # One batch holds all members; a single one needs no vmap.
         if size == members and size > 1:
             return jax.vmap(function)(lanes)
+        # None and not 1: the lanes then have no axis of size 1.
         return jax.lax.map(function, lanes, batch_size=None if size == 1 else size)
 
     return mapped

@@ -30,6 +30,7 @@ def expect_score(
         score: Name of a figure of validation, or a function.
         valid: Data of validation, or None.
     """
+    # The value of a function is checked when it is known, in `measure_score`.
     if callable(score):
         return
     names = [validation_name(name) for name in (LOSS, *recipe.metrics)]
@@ -97,6 +98,7 @@ def measure_score(
             advice,
         )
     number: Any = leaves[0]
+    # A traced number depends on the run, a concrete one does not.
     if checks.is_concrete(number):
         advice = "compute it from the recipe and the result that the function gets"
         raise ConfigError(
@@ -105,6 +107,7 @@ def measure_score(
             f"the constant {number}",
             advice,
         )
+    # A count of errors, for example, has no derivative.
     if not jnp.issubdtype(number.dtype, jnp.floating):
         advice = "give a figure with a gradient, such as a loss"
         raise DTypeError(

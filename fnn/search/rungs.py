@@ -19,7 +19,7 @@ from fnn.search.lanes import prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.pool import Part, Pool
-from fnn.search.score import Score, find_score
+from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey
@@ -49,8 +49,10 @@ def run_brackets(
     """
     settings = expect_settings(options)
     recipes = [recipe for recipe, _ in drawn]
+    # Trials that differ in numbers alone share a program.
     groups = group_by_structure(recipes)
     firsts = [recipes[indices[0]] for indices in groups]
+    # The last rungs of all brackets have the same epochs.
     epochs = plan[0].rungs[-1].epochs
     task = prepare_task(
         firsts,
@@ -60,12 +62,14 @@ def run_brackets(
         batch_size=batch_size,
     )
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
+    expect_one_number("search", score, firsts[0], task.data)
     stages = plan_stages(plan)
     columns = hyperparameter_columns(space, [values for _, values in drawn])
     state = _State.of(score, columns, plan, settings.seeds)
     monitor = settings.monitor
     saved = None
     if monitor is not None:
+        # The plan of Hyperband has two brackets or more.
         name = "halving" if len(plan) == 1 else "hyperband"
         search = describe(
             name,
@@ -77,6 +81,7 @@ def run_brackets(
             score,
         )
         search |= kept_options(settings)
+        # JSON has lists alone, and the saved plan is compared with this one.
         search["plan"] = [list(map(list, bracket.rungs)) for bracket in plan]
         saved = monitor.begin(search, sum(one.trials * one.epochs for one in stages), "epoch")
     # One pool for each structure, since lanes share a program.
@@ -98,6 +103,7 @@ def run_brackets(
     if saved is not None:
         _restore(state, saved)
     for number, stage in enumerate(stages):
+        # The saved results contain the earlier stages.
         if number < state.stage:
             continue
         state.stage = number
@@ -109,7 +115,7 @@ def run_brackets(
 
 @dataclass
 class _State:
-    """The results so far, and what the search continues from.
+    """The results so far, and the train states from which the search continues.
 
     Attributes:
         score: The figure by which trials are compared.
@@ -120,7 +126,7 @@ class _State:
         trained: Number of epochs of each trial, (trials,).
         is_alive: Whether no rung has stopped the trial yet, (trials,).
         stage: Index of the stage under way.
-        histories: Figures by name, (trials, seeds, epochs).
+        histories: Figures by name, (trials, seeds, epochs, ...).
         pools: The train states of each structure.
     """
 
@@ -161,13 +167,17 @@ class _State:
     def add(self, part: Part, until: int) -> None:
         """Add the results of a batch."""
         indices = part.indices
-        before = until - next(iter(part.figures.values())).shape[-1]
+        # The figures of a batch begin at the epoch where its stage began.
+        before = until - next(iter(part.figures.values())).shape[2]
         for name, rows in part.figures.items():
             if name not in self.histories:
+                # With room for the trials that are never stopped.
                 epochs = self.plan[0].rungs[-1].epochs
-                self.histories[name] = np.full((*self.scores.shape, epochs), np.nan)
+                shape = (*self.scores.shape, epochs, *rows.shape[3:])
+                self.histories[name] = np.full(shape, np.nan)
             self.histories[name][indices, :, before:until] = rows
         for seed in range(self.scores.shape[1]):
+            # (k, epochs)
             figures = {name: rows[indices, seed] for name, rows in self.histories.items()}
             self.scores[indices, seed] = self.score.of(figures, part.epochs[:, seed])
         # Also trials that this rung stops are trained until here.
@@ -181,16 +191,18 @@ class _State:
         stopped = [index for index in self.ranked if not self.is_alive[index]]
         needed = self.is_alive & (self.trained > 0)
         needed[stopped[:keep]] = True
+        # The places of the trials in each pool, which are the rows of its store.
         stored = [np.flatnonzero(needed[pool.indices]) for pool in self.pools]
         notes = {
             "stage": self.stage,
             "trained": self.trained.tolist(),
             "alive": np.flatnonzero(self.is_alive).tolist(),
             "widths": [pool.width for pool in self.pools],
-            "figures": list(self.histories),
+            "figures": {name: list(rows.shape[3:]) for name, rows in self.histories.items()},
             "stored": [places.tolist() for places in stored],
         }
 
+        # A function, since most reports are not saved.
         def tree() -> dict[str, Any]:
             states = [pool.rows(places) for pool, places in zip(self.pools, stored, strict=True)]
             return {"scores": self.scores, "histories": self.histories, "states": states}
@@ -229,6 +241,7 @@ def _stop_trials(state: _State, level: int) -> None:
     for index, bracket in enumerate(state.plan):
         # Trials compete within their bracket.
         competing = np.flatnonzero(state.is_alive & (state.bracket == index))
+        # A bracket without a rung at this level keeps all but diverged trials.
         kept = survivors(state.score.cost(means[competing]), _room_after(bracket, level))
         state.is_alive[np.delete(competing, kept)] = False
 
@@ -240,10 +253,13 @@ def _restore(state: _State, saved: Saved) -> None:
     state.trained = np.array(notes["trained"])
     state.is_alive = np.isin(np.arange(len(state.trained)), notes["alive"])
     epochs = state.plan[0].rungs[-1].epochs
-    empty = np.zeros((*state.scores.shape, epochs))
+    figures = {
+        name: np.zeros((*state.scores.shape, epochs, *shape))
+        for name, shape in notes["figures"].items()
+    }
     like = {
         "scores": state.scores,
-        "histories": dict.fromkeys(notes["figures"], empty),
+        "histories": figures,
         "states": [
             pool.empty_rows(len(places))
             for pool, places in zip(state.pools, notes["stored"], strict=True)
@@ -278,6 +294,7 @@ def _results(
     # The train states of all other trials are dropped.
     for place in results.ranked[: settings.keep].tolist():
         index = int(begun[place])
+        # Each trial is in the pool of its structure.
         (pool,) = (one for one in state.pools if index in one.indices)
         kept[place] = pool.states_of(index)
     return replace(results, kept=kept)
@@ -292,5 +309,6 @@ def _scale(stages: Sequence[Stage], group: np.ndarray) -> list[tuple[int, int]]:
 
 def _room_after(bracket: Bracket, level: int) -> int:
     """Return the number of trials of a bracket that continue after a level."""
+    # After the last rung, all of its trials stay.
     later = [rung.trials for rung in bracket.rungs if rung.epochs > level]
     return later[0] if later else bracket.rungs[-1].trials

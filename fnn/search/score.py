@@ -43,8 +43,10 @@ class Score:
             figures: By name, (n, epochs).
             epochs: Number of epochs of those weights, of each trial (n,) or of all.
         """
+        # Epochs count from 1, columns from 0.
         indices = np.broadcast_to(np.asarray(epochs) - 1, len(figures[self.name]))
         places = np.arange(len(indices)), indices
+        # In float64, since scores are compared and averaged on the host.
         scores = np.asarray(figures[self.name], np.float64)[places]
         losses = figures.get(VALID_LOSS, figures.get(LOSS))
         if losses is None:
@@ -63,6 +65,7 @@ class Score:
     def cost(self, scores: np.ndarray) -> np.ndarray:
         """Return the scores as numbers of which lower ones are better; inf if not finite."""
         cost = self.sign * np.asarray(scores, np.float64)
+        # Infinity sorts last, while comparisons with NaN are all False.
         return np.where(np.isfinite(cost), cost, np.inf)
 
 
@@ -135,6 +138,7 @@ def expect_one_number(
         return
 
     def figures(key: RandomKey) -> Any:
+        # The shape of a figure does not depend on the size of batches.
         return validate(
             recipe,
             start_on_data(recipe, key, data),

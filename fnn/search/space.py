@@ -53,11 +53,13 @@ class Space:
         Args:
             values: One for each hyperparameter, by path.
         """
+        # By identity, since equal distributions in two places are two hyperparameters.
         paths = {id(distribution): path for path, distribution in self.distributions.items()}
         # None for those of options that are not chosen.
         used: dict[str, Any] = dict.fromkeys(self.distributions)
 
         def value(variable: Variable) -> Any:
+            # Only the distributions of the chosen options are asked for.
             path = paths[id(variable)]
             used[path] = values[path]
             return values[path]
@@ -92,6 +94,7 @@ def space(function: Callable[..., Recipe], **distributions: Distribution) -> Spa
     _expect_hyperparameters(distributions, function)
 
     def fill(choose: Callable[[Variable], Any]) -> Recipe:
+        # An option of a choice may hold distributions too.
         recipe = function(**{name: assign(one, choose) for name, one in distributions.items()})
         if not isinstance(recipe, Recipe):
             advice = "return train.recipe(...)"
@@ -104,6 +107,7 @@ def space(function: Callable[..., Recipe], **distributions: Distribution) -> Spa
         return recipe
 
     # An invalid value raises here, before anything is trained.
+    # Each distribution takes its examples in turn.
     for index in range(max(len(one.examples) for one in distributions.values())):
         fill(partial(_example, index))
     arguments = "".join(f", {name}={shown(one)}" for name, one in distributions.items())
@@ -133,6 +137,7 @@ def as_space(where: str, value: Any) -> Space:
 
 
 def _example(index: int, variable: Variable) -> Any:
+    # Shorter lists begin again.
     return variable.examples[index % len(variable.examples)]
 
 

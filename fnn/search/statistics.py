@@ -25,6 +25,7 @@ QUANTILES = 2048  # nodes of an integral over a normal distribution
 def ranks(values: np.ndarray) -> np.ndarray:
     """Return the ranks of values from 1, (n,); equal ones share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    # The last rank of each distinct value.
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[inverse]
 
@@ -72,6 +73,7 @@ def best_of_n(costs: np.ndarray, confidence: float = 0.9) -> BestOfN:
     for index, n in enumerate(numbers):
         # C(N - i - 1, n - 1) / C(N - i, n - 1), from one trial to the next worse one
         ratios = np.maximum(after[:-1] - n + 1, 0) / after[:-1]
+        # C(N - 1, n - 1) / C(N, n) = n / N is the weight of the best trial.
         mean[index] = n / count * (np.cumprod([1, *ratios]) @ costs)
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     low, high = (costs[_lowest_rank(tail, numbers, count) - 1] for tail in tails)
@@ -89,6 +91,7 @@ def _lowest_rank(
     count: int,
 ) -> np.ndarray:
     """Return the smallest i with 1 - (1 - i/count)^n >= probability."""
+    # The solution i = N (1 - (1 - p)^(1/n)), without cancellation for small p.
     exact = count * -np.expm1(np.log1p(-probability) / n)
     # Rounding must not choose the next rank.
     return np.clip(np.ceil(exact - 1e-9), 1, count).astype(int)
@@ -124,13 +127,16 @@ def ties(costs: np.ndarray, confidence: float = 0.95) -> np.ndarray:
     costs = np.where(is_finite[:, None], costs, np.inf)
     mean_costs = costs.mean(1)
     order = np.argsort(mean_costs, kind="stable")
+    # (trials, seeds), paired by seed.
     differences = np.where(is_finite[:, None], costs, 0) - costs[order[0]]
+    # The best trial is left out, since its differences are 0.
     better = order[1 : max(2, count // 2)]
     better = better[is_finite[better]]
     own = differences.var(1, ddof=1)
     variance = (own + own[better].sum()) / (1 + len(better))
     # All differences contain the noise of the best trial: half of the degrees of freedom count.
     freedom = (seeds - 1) * (1 + len(better)) / 2 if len(better) else seeds - 1
+    # Two-sided, and divided among N - 1 comparisons.
     factor = stdtrit(freedom, 1 - (1 - confidence) / (2 * max(count - 1, 1)))
     error = np.sqrt(variance / seeds)
     return is_finite & (differences.mean(1) <= factor * error)
@@ -202,6 +208,7 @@ def _rank_sum_tail(positions: np.ndarray, is_top: np.ndarray) -> float:
     found = doubled[is_top].sum()
     count, top = len(is_top), int(is_top.sum())
     if count > MAX_EXACT:
+        # Mean and variance of a sum of ranks drawn without replacement.
         mean = top * doubled.mean()
         variance = top * (count - top) / (count - 1) * doubled.var()
         # The doubled sums are even without equal positions: half a step is 1.
@@ -210,7 +217,9 @@ def _rank_sum_tail(positions: np.ndarray, is_top: np.ndarray) -> float:
     subsets = np.zeros((top + 1, np.sort(doubled)[-top:].sum() + 1))
     subsets[0, 0] = 1
     for rank in doubled:
+        # A copy, since both sides are parts of one array.
         subsets[1:, rank:] += subsets[:-1, :-rank].copy()
+    # Counts above 2^53 are rounded, which their ratio does not show.
     return float(subsets[top, found:].sum() / subsets[top].sum())
 
 
@@ -279,6 +288,7 @@ def importance(
         return Importance(np.nan, np.nan, np.nan)
     draws = np.random.default_rng(0)
     halves = [draws.permutation(count)[: count // 2] for _ in range(HALVES)]
+    # A share of n / 2 trials varies around that of all n by σ²/(n/2) - σ²/n = σ²/n.
     shares = [_adjusted_share(features[half], ranks(targets[half])) for half in halves]
     tails = [(1 + confidence) / 2, (1 - confidence) / 2]
     low, high = share - np.nanquantile(np.subtract(shares, share), tails)
@@ -308,12 +318,15 @@ def probability_of_best(costs: np.ndarray, deviations: np.ndarray) -> np.ndarray
     """
     # Without errors the lowest one is the best, and equal ones are equally likely.
     scale = np.abs(costs).max(initial=1e-300) + np.ptp(costs)
+    # Not 0, since it is a divisor, but far below any difference.
     deviations = np.maximum(deviations, 1e-9 * scale)
+    # Nodes of equal probability, so that an integral is their mean.
     nodes = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     # (trials, nodes): quantiles of the true cost of each trial
     values = costs[:, None] + deviations[:, None] * nodes
     # (trials, nodes, others): probability that the other one is higher
     higher = ndtr((costs - values[..., None]) / deviations)
+    # (trials, 1, others): a trial does not compete with itself.
     others = 1 - np.eye(len(costs))[:, None, :]
     probabilities = np.where(others, higher, 1).prod(-1).mean(1)
     return probabilities / probabilities.sum()

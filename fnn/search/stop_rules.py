@@ -86,11 +86,13 @@ def halving_promotion(
             f"{len(promoted)} entries",
             "give an empty set for a rung that has promoted none",
         )
+    # The last rung promotes none.
     for index in range(len(rungs) - 2, -1, -1):
         # Of equal scores the lower number is better.
         trials = sorted(rungs[index])
         scores = [rungs[index][trial] for trial in trials]
         costs = _costs("halving_promotion rungs", scores, mode)
+        # Only the best floor(n / η) may continue.
         for place in np.argsort(costs, kind="stable")[: len(trials) // eta]:
             if trials[place] not in promoted[index] and not np.isnan(costs[place]):
                 return index, trials[place]
@@ -140,6 +142,7 @@ def percentile_stops(
         return False
     column = others[:, epoch - 1]
     column = column[~np.isnan(column)]
+    # Equal scores continue.
     return bool(column.size and known.min() > np.percentile(column, percentile))
 
 
@@ -185,6 +188,7 @@ def wilcoxon_stops(
     # On first use, since scipy.stats takes longer to import than fnn.
     from scipy.stats import wilcoxon
 
+    # Pairs of the same fold or seed; the best trial may have further ones.
     differences = costs - others[: len(costs)]
     test = wilcoxon(differences, alternative="greater", zero_method="zsplit")
     return bool(test.pvalue < p)
@@ -210,6 +214,7 @@ def patience_stops(
     checks.whole("patience_stops patience", patience, 0)
     checks.number("patience_stops min_delta", min_delta, "[0, inf)")
     costs = _costs("patience_stops scores", scores, mode)
+    # There is no score before the last ones.
     if len(costs) <= patience + 1:
         return False
     costs = np.where(np.isnan(costs), np.inf, costs)
@@ -226,6 +231,7 @@ def _costs(
     axes: int = 1,
 ) -> np.ndarray:
     """Return scores as float64 numbers of which lower ones are better."""
+    # The first word is the name of the function.
     checks.choice(f"{where.split()[0]} mode", mode, MODES)
     array = np.asarray(scores, np.float64)
     if array.ndim != axes:

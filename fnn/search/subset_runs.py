@@ -90,6 +90,7 @@ def train_on_subset(
         # (batch,)
         positions = subset.order[train_state.step]
         epoch = train_state.step // subset.epoch_length
+        # (batch, ...) each
         inputs, targets = take_examples(data, subset.indices[positions])
         # Augmentation draws by the position in the subset, as in a run on a copy of it.
         batch = prepare_batch(
@@ -104,7 +105,9 @@ def train_on_subset(
         return train_state, losses.at[index].set(figures[LOSS].astype(losses.dtype))
 
     def segment(train_state: TrainState) -> tuple[TrainState, tuple[jax.Array, Measures]]:
+        # Steps beyond the length of the segment keep a loss of 0.
         losses = jnp.zeros(capacity[1])
+        # The number of steps is an argument, while that of a scan is static.
         train_state, losses = jax.lax.fori_loop(
             0,
             length.steps,
@@ -167,6 +170,7 @@ def epoch_orders(
             batch_size,
         )
 
+    # (epochs, steps, batch)
     orders = jax.lax.map(of_epoch, jnp.arange(epochs, dtype=jnp.int32))
     # (epochs, steps, batch) -> (all steps, batch)
     return orders.reshape(-1, batch_size)
@@ -180,4 +184,5 @@ def stack_keys(keys: Sequence[RandomKey]) -> jax.Array:
 
 def host_lengths(segments: int, steps: int) -> Length:
     """Return a length as arguments of a compiled program."""
+    # As int32 of NumPy, other lengths compile nothing.
     return Length(np.int32(segments), np.int32(steps))

@@ -49,7 +49,8 @@ class Trials:
         hyperparameters: The values (trials,) of each hyperparameter by path: floats where all are
             numbers, NaN for those of options that were not chosen; else objects.
         scores: (trials, seeds), in the units of the figure.
-        histories: Figures of each epoch by name, (trials, seeds, epochs), NaN where not trained.
+        histories: Figures of each epoch by name, (trials, seeds, epochs, ...), NaN where not
+            trained. A confusion matrix has its axes at the end.
         epochs: Number of epochs that each trial was trained, (trials,).
         figure: The figure by which trials are compared.
         kept: Train states of the best trials, one for each seed, by the index of the trial.
@@ -99,6 +100,7 @@ class Trials:
         if not -len(self) <= index < len(self):
             # An iteration over the trials ends by it.
             raise IndexError(index)
+        # A negative index counts from the end.
         index = range(len(self))[index]
         values = {path: _plain(column[index]) for path, column in self.hyperparameters.items()}
         score = float(self.mean_scores[index])
@@ -140,6 +142,7 @@ class Trials:
         found = statistics.best_of_n(self._costs, _expect_confidence(confidence))
         if self.figure.sign > 0:
             return found
+        # The costs are negated scores, so that the ends change places.
         return BestOfN(found.n, -found.mean, -found.high, -found.low)
 
     def ties(self, *, confidence: float = 0.95) -> np.ndarray:
@@ -281,6 +284,7 @@ class Trials:
             rows.append(
                 (path, labels[path], str(boundaries[path]), share if is_known else "unknown")
             )
+        # Each column is as wide as its longest cell.
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -296,6 +300,7 @@ class Trials:
         another column has the prefix `hyperparameters.`
         """
         count = len(self)
+        # The inverse permutation of `ranked`, from 1.
         rank = np.empty(count, int)
         rank[self.ranked] = np.arange(1, count + 1)
         own = {
@@ -306,6 +311,7 @@ class Trials:
         }
         columns = {"trial": np.arange(count)}
         for path in self.hyperparameters:
+            # A hyperparameter of a search.space can have any name, such as score.
             is_taken = path in own or path == "trial"
             columns[f"hyperparameters.{path}" if is_taken else path] = self.labeled(path)
         return columns | own
@@ -382,6 +388,7 @@ class Trials:
         ties = self.ties()
         if len(ties) == 1:
             return "none; the best trial is significantly better than all others"
+        # Eight numbers fit a line.
         shown_ones = ", ".join(map(str, ties[:8])) + (", ..." if len(ties) > 8 else "")
         return f"{len(ties)} trials that seeds cannot distinguish: {shown_ones}"
 

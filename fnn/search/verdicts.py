@@ -64,6 +64,7 @@ def find_importance(
         costs: (trials,), lower is better.
         confidence: Of the interval of the share.
     """
+    # A variance needs two trials.
     if len(costs) < 2:
         return Importance(np.nan, np.nan, np.nan)
     # Options have no order that a curve could follow.

@@ -64,6 +64,7 @@ def optimizer_of(recipe: Recipe) -> Optimizer:
         memory: Any,
         **extra: Any,
     ) -> tuple[Params, TaskState]:
+        # The memory of the next step is computed with the gradient, before the update.
         changed, inner = advance(optimizer, grads, opt_state.inner, params, **extra)
         return changed, TaskState(inner, memory)
 
@@ -92,6 +93,7 @@ def aggregate_rows(
     gramian = gramian_of(aggregator, rows)
     # The coefficients are those of true gradients.
     scale = optim.scale_loss(opt_state, jnp.ones((), gramian.dtype))
+    # Twice, since the square of a loss scale can overflow.
     gramian = gramian / scale / scale
     coefficients = aggregator.coefficients(opt_state.memory, gramian, key)
     return combine(aggregator, coefficients, rows), gramian
@@ -99,6 +101,7 @@ def aggregate_rows(
 
 def one_hot_rows(values: jax.Array) -> list[jax.Array]:
     """Return the vectors (tasks,) of which each picks one of the values (tasks,)."""
+    # (tasks, tasks) -> tasks of (tasks,)
     rows = list(jnp.eye(len(values), dtype=values.dtype))
     # Within a shard_map, a cotangent varies over devices as its value does.
     return [vary_by(row, values) for row in rows]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import lab, nn, optim, search, train
+from fnn import lab, nn, objective, optim, search, train
 from fnn.errors import ConfigError, FnnError
 from fnn.search.execution import seed_key
 
@@ -67,6 +67,7 @@ def test_each_trial_is_a_run_whose_scores_are_told():
 @pytest.mark.parametrize(
     ("study", "changes", "match"),
     [
+        (Study("MAXIMIZE"), {"score": "valid_matrix", "mode": "max"}, "expected one number"),
         (Study(), {"score": "valid_accuracy"}, "study direction: expected maximize"),
         (Study("MAXIMIZE"), {}, "study direction: expected minimize"),
         (3, {}, r"optuna\.create_study"),
@@ -77,7 +78,10 @@ def test_each_trial_is_a_run_whose_scores_are_told():
     ],
 )
 def test_wrong_arguments_raise_before_the_study_is_asked(study, changes, match):
+    space = SPACE.replace(
+        metrics={"accuracy": objective.accuracy, "matrix": objective.confusion_matrix(2)}
+    )
     with pytest.raises(FnnError, match=match) as caught:
-        lab.optimize_study(study, KEY, SPACE, DATA, **RUN | {"trials": 2} | changes)
+        lab.optimize_study(study, KEY, space, DATA, **RUN | {"trials": 2} | changes)
     assert isinstance(caught.value, ConfigError)
     assert not getattr(study, "trials", ())

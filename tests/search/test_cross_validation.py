@@ -213,6 +213,15 @@ def structure_by_fold():
     return lambda part: train.recipe(nn.chain(nn.dense(next(widths)), nn.dense(3)), optim.sgd(0.1))
 
 
+def test_a_confusion_matrix_has_its_axes_at_the_end_of_the_histories(key):
+    recipe = linear().replace(metrics={"matrix": objective.confusion_matrix(3)})
+    found = validate(key, recipe, folds=2)
+    rows = found.histories["valid_matrix"]
+    assert rows.shape == (1, 2, 2, 3, 3)
+    counts = [(found.fold_of[0] == fold).sum() for fold in range(2)]
+    np.testing.assert_array_equal(rows.sum((-2, -1))[0], [[count] * 2 for count in counts])
+
+
 WRONG = {
     "one fold": ({"folds": 1}, ConfigError, "cross_validate folds: expected >= 2"),
     "many folds": ({"folds": 32}, ConfigError, "cross_validate folds: expected at most the 31"),

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import nn, optim, search, train
+from fnn import nn, objective, optim, search, train
 from fnn.errors import ConfigError, FnnError, NonFiniteError
 from fnn.search.brackets import halving_bracket, plan_stages
 from fnn.search.lanes import Lanes
@@ -19,6 +19,7 @@ RUN = {"epochs": 9, "batch_size": 10, "valid": VALID, "lanes": 3}
 SPACE = train.recipe(
     nn.chain(nn.dense(3), nn.tanh(), nn.dense(2)), optim.momentum(search.log_uniform(1e-3, 1))
 )
+MATRIX = SPACE.replace(metrics={"matrix": objective.confusion_matrix(2)})
 KEY = jax.random.key(0)
 
 
@@ -155,6 +156,16 @@ def test_any_number_of_trials_and_brackets_shares_one_program():
     assert len(traces) == count
 
 
+def test_a_confusion_matrix_has_its_axes_at_the_end_of_the_histories():
+    run = RUN | {"epochs": 3}
+    stopped = search.halving(KEY, MATRIX, DATA, **run, trials=3).histories["valid_matrix"]
+    whole = search.random(KEY, MATRIX, DATA, **run, trials=3).histories["valid_matrix"]
+    assert stopped.shape == whole.shape == (3, 1, 3, 2, 2)
+    assert (whole.sum((-2, -1)) == len(VALID[1])).all()
+    np.testing.assert_array_equal(stopped[:, :, 0], whole[:, :, 0])
+    assert np.isnan(stopped[:, :, 1:]).all((-2, -1)).sum() == 4
+
+
 WRONG = {
     "eta": ({"eta": 1}, "halving eta: expected >= 2"),
     "few trials": ({"trials": 2}, "halving trials: expected at least eta = 3, got 2"),
@@ -163,6 +174,10 @@ WRONG = {
     "no valid": ({"valid": None}, "search score"),
     "option": ({"seed": 2}, "seed"),
     "sampler": ({"sampler": "grid"}, "sampler"),
+    "array": (
+        {"space": MATRIX, "score": "valid_matrix", "mode": "max"},
+        "search score: expected one number, as valid_loss, got valid_matrix of shape",
+    ),
 }
 
 
@@ -171,7 +186,7 @@ def test_wrong_arguments_raise_before_anything_compiles(name, monkeypatch):
     monkeypatch.setattr(Lanes, "__init__", None)
     options, message = WRONG[name]
     with pytest.raises(FnnError, match=message):
-        search.halving(KEY, SPACE, DATA, **({**RUN, "trials": 9} | options))
+        search.halving(data=DATA, key=KEY, **({**RUN, "space": SPACE, "trials": 9} | options))
 
 
 def test_a_recipe_without_hyperparameters_raises():

@@ -50,6 +50,15 @@ def test_a_point_is_the_run_of_a_prefix(x64, key, length):
         np.testing.assert_allclose(found.scores[place, 1], expected, rtol=1e-9)
 
 
+def test_a_confusion_matrix_has_its_axes_at_the_end_of_the_figures(key):
+    one = train.recipe(
+        nn.dense(3), optim.sgd(0.1), metrics={"matrix": objective.confusion_matrix(3)}
+    )
+    rows = curve(key, one, epochs=1).figures["valid_matrix"]
+    assert rows.shape == (3, 2, 3, 3)
+    assert (rows.sum((-2, -1)) == len(VALID[1])).all()
+
+
 @pytest.mark.slow
 def test_with_early_stopping_the_score_is_that_of_the_best_epoch(x64, key):
     one = recipe(optim.adam(0.3), early_stopping=train.early_stopping(1))

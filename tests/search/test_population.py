@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnn import nn, optim, search, train
+from fnn import nn, objective, optim, search, train
 from fnn.errors import ConfigError, FnnError
 from fnn.search.execution import seed_key
 from fnn.search.lanes import Lanes
@@ -19,6 +19,7 @@ RUN = {"batch_size": 10, "valid": VALID}
 EVOLVE = RUN | {"epochs": 6, "interval": 1, "members": 4, "quantile": 0.5, "lanes": 4}
 NETWORK = nn.chain(nn.dense(3), nn.tanh(), nn.dropout(search.uniform(0, 0.5)), nn.dense(2))
 SPACE = train.recipe(NETWORK, optim.adam(search.log_uniform(1e-3, 1)))
+MATRIX = SPACE.replace(metrics={"matrix": objective.confusion_matrix(2)})
 KEY = jax.random.key(0)
 RATE = "optimizer.rate"
 
@@ -144,6 +145,14 @@ def test_functions_of_hyperparameters_and_integers_are_traced():
     assert_same(result.train_state.params, trials.kept[best][0].params)
 
 
+def test_a_confusion_matrix_has_its_axes_at_the_end_of_the_histories():
+    found = search.population(KEY, MATRIX, DATA, **EVOLVE | {"epochs": 2})
+    rows = found.histories["valid_matrix"]
+    assert rows.shape == (4, 1, 2, 2, 2)
+    replayed = search.replay(KEY, MATRIX, found.schedule(1), DATA, **RUN).history["valid_matrix"]
+    np.testing.assert_array_equal(replayed, rows[1, 0])
+
+
 WRONG = {
     "structure": (
         {"space": SPACE.replace(network=nn.dense(search.choice(2, 3)))},
@@ -172,6 +181,10 @@ WRONG = {
     ),
     "seeds": ({"seeds": 2}, "population seeds: expected 1, got 2"),
     "no valid": ({"valid": None}, "search score"),
+    "array": (
+        {"space": MATRIX, "score": "valid_matrix", "mode": "max"},
+        "search score: expected one number, as valid_loss, got valid_matrix of shape",
+    ),
     "not traced": (
         {
             "space": search.space(

@@ -36,7 +36,9 @@ def save_model(directory: str | os.PathLike[str], model: Any, *, step: int = 0) 
             error names its path.
         WriteError: The disk refused it; the directory is as before.
     """
+    # Before the directory is opened, so that an error leaves it as it is.
     plain, arrays = encode("model", model)
+    # Checkpoints of other steps stay.
     with checkpoint_store(directory, keep=None) as store:
         store.save(step, {NOTE: arrays}, notes={NOTE: plain})
 
@@ -75,6 +77,7 @@ def load_model(
             "a checkpoint without one",
             "save it with lab.save_model; lab.load reads weights, lab.restore a train state",
         )
+    # Paths of leaves begin with the name of their tree.
     prefix = f"{NOTE}/"
     arrays = {path.removeprefix(prefix): leaf for path, leaf in checkpoint.leaves.items()}
     return decode("model", notes[NOTE], arrays, makers)

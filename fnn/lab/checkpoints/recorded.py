@@ -118,11 +118,15 @@ class _Table:
 
     def refer(self, path: str, value: Any) -> Any:
         """Return a value that JSON can represent as it is; of others, a reference to its node."""
+        # Exact types, since a subclass would be read as its base class.
         if value is None or type(value) in (bool, str, int):
             return value
+        # JSON has neither infinity nor NaN.
         if type(value) is float and math.isfinite(value):
             return value
+        # By identity, so that a layer that is used twice stays one layer.
         if id(value) not in self._known:
+            # Its parts get their nodes first, so that references lead back.
             node = self._node(path, value)
             self._known[id(value)] = (len(self.nodes), value)
             self.nodes.append(node)
@@ -146,9 +150,11 @@ class _Table:
         if _is_object(value):
             fields = self._named(path, _fields(value))
             return {"kind": "object", "name": self._name(path, type(value)), "fields": fields}
+        # Exact types, since a named tuple of another package would lose its names.
         if type(value) in (tuple, list):
             return {"kind": type(value).__name__, "items": self._listed(path, value)}
         if type(value) is dict:
+            # Pairs, since the names of a JSON object are texts alone.
             items = [
                 [self.refer(path, name), self.refer(f"{path}.{name}", part)]
                 for name, part in value.items()
@@ -202,6 +208,7 @@ def _is_object_class(kind: type) -> bool:
 def _fields(value: Any) -> dict[str, Any]:
     names = getattr(value, "_fields", None)
     if names is None:
+        # Other fields follow from those of the constructor.
         names = [field.name for field in dataclasses.fields(value) if field.init]
     return {name: getattr(value, name) for name in names}
 
@@ -260,6 +267,7 @@ class _Reader:
         if not isinstance(plain, dict):
             return plain
         index = plain.get("node")
+        # Earlier nodes alone, so that there are no cycles; True is an int, but no index.
         is_known = type(index) is int and 0 <= index < len(self._values) and len(plain) == 1
         expect(is_known, self._where, f"one of {len(self._values)} nodes before", plain)
         return self._values[index]  # type: ignore[index]
@@ -293,6 +301,7 @@ class _Reader:
                 ", ".join(sorted(unknown)),
                 "take a newer fnn",
             )
+        # The call is recorded, not made, so that no code of the maker runs.
         return record.record(given, None if contract is None else self._find(contract))
 
     def _partial(
@@ -321,6 +330,7 @@ class _Reader:
         expect(is_name, self._where, "a name", name)
         head, _, last = name.rpartition(".")
         if head == "jax.nn":
+            # The last name has no dot, so that only members of this module are reached.
             return getattr(jax.nn, last)
         if head == "jax.numpy" and last in OF_ONE_ARRAY:
             return getattr(jnp, last)
@@ -345,6 +355,7 @@ class _Reader:
         try:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
+            # Another version of fnn may have it elsewhere, or not at all.
             found = None
         # A module imports functions of others, such as those of os.
         is_own = getattr(found, "__module__", "").startswith("fnn.")

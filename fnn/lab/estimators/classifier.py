@@ -220,11 +220,13 @@ class Classifier(ClassifierMixin, Estimator):
             self.classes_,
             y,
         )
+        # (classes,) -> (n,)
         by_example = by_class[targets].astype(np.float32)
         return by_example if weights is None else by_example * weights
 
     def _output_shapes(self) -> list[Shape]:
         count = len(self.classes_)
+        # Two classes can share one logit.
         return [(count,), (1,), ()] if count == 2 else [(count,)]
 
     def _facts(self) -> dict[str, Any]:

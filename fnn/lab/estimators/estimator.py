@@ -58,7 +58,7 @@ class Estimator(BaseEstimator):
         self.random_state = random_state
         self.show = show
 
-    # What the subclasses define: the targets.
+    # The targets, which the subclasses define.
 
     # Whether y may have several columns, and must be numbers.
     _is_numeric: bool
@@ -123,6 +123,7 @@ class Estimator(BaseEstimator):
         is_first = not self.__sklearn_is_fitted__()
         examples = self._read(X, y, sample_weight, is_new=is_new, is_first=is_first)
         if is_first:
+            # The number of calls, hence that of steps, is not known.
             self._adopt_recipe(examples.inputs, None)
         before = self._first_state(self._key()) if is_first else self.train_state_
         examples = self._convert(examples)
@@ -131,6 +132,7 @@ class Estimator(BaseEstimator):
         after, figures = train.epoch(recipe, before, examples.data, batch_size=batch_size)
         finite = np.asarray(figures[FINITE])
         if recipe.on_nonfinite == "raise" and not finite.all():
+            # The argmin is the first False.
             step = int(before.step) + int(finite.argmin())
             error = NonFiniteError(
                 f"{self._name} partial_fit",
@@ -173,6 +175,7 @@ class Estimator(BaseEstimator):
             jax.random.fold_in(key, HELD_OUT),
             (np.arange(len(targets)), targets),
             fractions=(1 - fraction, fraction),
+            # Targets of integers are classes.
             stratified=targets.dtype.kind == "i",
         )
         return examples.take(parts[0][0]), examples.take(parts[1][0])
@@ -207,6 +210,7 @@ class Estimator(BaseEstimator):
                 return fit(key, recipe, training.data, **options)
             return train.run(key, recipe, training.data, **options)
         except ConfigError as error:
+            # An estimator takes a fraction where a run takes validation data.
             where, expected, _, _ = error.args
             if where != "valid" or valid is not None:
                 raise
@@ -360,6 +364,7 @@ class Estimator(BaseEstimator):
         if notes.feature_names is not None:
             self.feature_names_in_ = np.array(notes.feature_names, object)
         self._adopt_recipe(np.zeros((1, *notes.input_shape), notes.input_dtype), notes.steps)
+        # The file holds all arrays, so that shapes suffice.
         like = jax.eval_shape(self._first_state, jax.random.key(0))
         self.train_state_ = restore(checkpoint, like)
         return self

@@ -46,6 +46,7 @@ def replace_parameters(
         for name in changes:
             if name not in known:
                 _raise_unknown(where, name, known)
+        # The new values are the defaults of the partial, which `_options` reads again.
         return partial(recipe, **changes)
     for path, value in changes.items():
         recipe = _replace(where, recipe, path.split(SEPARATOR), value)

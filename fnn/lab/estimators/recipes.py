@@ -73,6 +73,7 @@ def trace_recipe(recipe: Recipe, inputs: np.ndarray) -> tuple[np.dtype[Any], Sha
     Raises:
         FnnError: The network does not accept inputs of this shape.
     """
+    # Integers can be indices, as for nn.embed, so they are first tried as they are.
     if inputs.dtype.kind in "iu":
         try:
             return inputs.dtype, _output_shape(recipe, inputs.shape, inputs.dtype)

@@ -137,6 +137,7 @@ class Regressor(RegressorMixin, Estimator):
         return y.reshape(len(y), -1).astype(np.float64)
 
     def _output_shapes(self) -> list[Shape]:
+        # Targets (n,) fit one output with an axis or without.
         return [(1,), ()] if self._columns is None else [(self._columns,)]
 
     def _facts(self) -> dict[str, Any]:

@@ -177,6 +177,7 @@ def show_average(
     visible = hide(params, frozen_paths(state.inner))
     expect_shapes("averaged_params params", visible, like)
     found = read(state.include(visible, state.share))
+    # The mean is wider, so that small shares are not lost in it.
     found = jax.tree.map(lambda mean, p: mean.astype(jnp.result_type(p)), found, visible)
     return fill_hidden(found, params)
 
@@ -189,6 +190,7 @@ def expect_shapes(where: str, params: Params, like: Params) -> None:
         return
     got_shapes = {path: jnp.shape(leaf) for path, leaf in trees.named_leaves(params).items()}
     shapes = {path: jnp.shape(leaf) for path, leaf in trees.named_leaves(like).items()}
+    # Either tree may have leaves that the other one lacks.
     differ = [path for path in {**shapes, **got_shapes} if shapes.get(path) != got_shapes.get(path)]
     path = differ[0] if differ else ""
     raise TreeMismatchError(
@@ -248,8 +250,10 @@ def ema(optimizer: Optimizer, decay: Rate = 0.999, *, debias: bool = True) -> Op
     def weigh(tally: Any) -> Weighing:
         weight, *counts = tally
         now = jnp.asarray(schedule(*counts) if is_schedule else decay, weight.dtype)
+        # The sum of the weights of all params; 1 - decay^t if the decay is constant.
         total = now * weight + (1 - now)
         next_tally = (total, *(count + 1 for count in counts))
+        # Divided by the sum, the mean is normalized after every step.
         return Weighing(next_tally, (1 - now) / total, jnp.array(True))
 
     return collect_params("ema", optimizer, start, weigh)
@@ -348,8 +352,10 @@ def lookahead(optimizer: Optimizer, *, steps: Number = 5, share: Number = 0.5) -
             def one(slow: Array, p: Array, u: Array) -> Array:
                 wide_slow = widen(slow)
                 wide_p = widen(p)
+                # From φ to the params after the step of the optimizer.
                 way = wide_p + widen(u) - wide_slow
                 target = wide_slow + trees.knob(share, wide_slow) * way
+                # An optimizer returns updates, so the target is given as one.
                 return jnp.where(due, (target - wide_p).astype(u.dtype), u)
 
             updates = jax.tree.map(one, opt_state.slow, params, updates)

@@ -54,7 +54,9 @@ def _weigh_snapshots(start: Number, every: Number) -> Weigh:
         taken = tally.taken + jnp.where(is_due, 1, 0)
         # Before the first snapshot, the last params are shown.
         is_shown = is_due | (taken == 0)
+        # It divides, so that it is 1 before the first snapshot.
         count = jnp.maximum(taken, 1).astype(jnp.result_type(float))
+        # A mean of n snapshots has a share of 1 / n of the last one.
         share = jnp.where(is_shown, 1 / count, 0)
         return Weighing(SnapshotTally(step, jnp.where(is_due, 0, waited), taken), share, is_due)
 
@@ -92,6 +94,7 @@ def swa(optimizer: Optimizer, *, start: Number = 0, every: Number = 1) -> Optimi
             begun=jnp.zeros((), bool),
             mean=wide_zeros(params),
             tally=_no_snapshots(),
+            # Before the first step, the average is the params.
             share=jnp.ones((), jnp.result_type(float)),
         )
 
@@ -121,10 +124,13 @@ class LawaState(NamedTuple):
 
     def averaged(self, params: Params) -> Params:
         """The mean of the latest snapshots; before the first of them, the params."""
+        # The shapes of one snapshot.
         like = jax.tree.map(lambda ring: ring[0], self.latest)
+        # The params that are given count if they have a share.
         taken = self.tally.taken + jnp.where(self.share > 0, 1, 0)
 
         def mean(ring: Array) -> Array:
+            # Until the ring is full, it has fewer snapshots.
             count = jnp.clip(taken, 1, len(ring))
             is_filled = jnp.arange(len(ring), dtype=count.dtype) < count
             # (window, 1, ..., 1)
@@ -145,6 +151,7 @@ def _put(
     """Write params into a ring of arrays (size, ...), in place of the oldest ones."""
 
     def one(ring: Array, p: Array) -> Array:
+        # Of a full ring, the oldest snapshot.
         place = taken % len(ring)
         row = jnp.where(is_put, jnp.asarray(p, ring.dtype), ring[place])
         # A single row is written, whatever the size of the ring.
@@ -236,11 +243,13 @@ class SwagState(NamedTuple):
         def move_var(var: Array, mean: Array, p: Array) -> Array:
             way = jnp.asarray(p, mean.dtype) - mean
             part = share.astype(mean.dtype)
+            # The variance after the mean has moved by a part of the way.
             # A difference of second moments would lose most digits in float32.
             moved = (1 - part) * (var + part * jnp.square(way))
             return jnp.where(share > 0, moved, var)
 
         mean = move_mean(self.mean, params, share)
+        # From the mean with this snapshot, as in Algorithm 1.
         way = jax.tree.map(lambda p, m: jnp.asarray(p, m.dtype) - m, params, mean)
         return self._replace(
             mean=mean,
@@ -257,6 +266,7 @@ class SwagState(NamedTuple):
 
         Frozen parameters have no part in it: their leaves are None.
         """
+        # The state lacks frozen parameters.
         visible = hide(params, frozen_paths(self.inner))
         expect_shapes("swag params", visible, self.mean)
         state = self.include(visible, self.share)
