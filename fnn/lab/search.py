@@ -252,12 +252,13 @@ class _Monitor:
             )
         if saved != self._search:
             saved = saved or {}
-            # The first difference is named.
-            changed = next(name for name, value in self._search.items() if saved.get(name) != value)
+            # The first difference is named; a newer version may have saved a further entry.
+            names = [*self._search, *saved]
+            changed = next(one for one in names if saved.get(one) != self._search.get(one))
             raise ConfigError(
                 f"search {changed}",
                 f"that of the saved search, {checks.show(saved.get(changed))}",
-                checks.show(self._search[changed]),
+                checks.show(self._search.get(changed)),
                 "continue it as it was begun, or give another directory",
             )
         self._restore_rows(checkpoint)
