@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import ensemble, nn, optim, train
+from fnn import ensemble, nn, optim, search, train
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 from fnn.types import Layer, Weights
 
@@ -70,6 +70,17 @@ def test_the_average_of_each_train_state_is_collected():
         assert not np.allclose(
             member.weights.params["kernel"], stacked.params["kernel"][index], rtol=1e-3
         )
+
+
+def test_the_best_networks_of_a_search_are_members(key):
+    space = train.recipe(nn.chain(nn.dense(4), nn.dense(3)), optim.sgd(search.uniform(0.1, 0.5)))
+    data = (X, Y)
+    trials = search.random(key, space, data, valid=data, epochs=2, batch_size=4, trials=4, keep=3)
+    members = ensemble.collect(*trials.networks(3))
+    assert [one.recipe for one in members] == [trials.recipes[i] for i in trials.ranked[:3]]
+    losses = ensemble.evaluate(members, data).members["loss"]
+    expected = [trials.mean_scores[i] for i in trials.ranked[:3]]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_members_of_several_structures_and_numbers_predict_in_their_order():
