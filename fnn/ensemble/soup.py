@@ -166,6 +166,7 @@ def greedy_soup(
         score,
         mode,
         has_valid=True,
+        has_training=False,
         where="greedy_soup",
     )
     checks.whole("greedy_soup batch_size", batch_size)
