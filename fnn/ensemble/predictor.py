@@ -170,12 +170,14 @@ def predictor(
                 checks.show(function),
                 advice,
             )
-    if isinstance(classes, str):
-        advice = "give one name for each class"
+    # A set has no order, and a text is a sequence of letters.
+    is_ordered = isinstance(classes, Sequence | np.ndarray) and not isinstance(classes, str)
+    if classes is not None and not is_ordered:
+        advice = "give a list with one name for each class"
         raise ConfigError(
             "predictor classes",
             "a sequence of names",
-            repr(classes),
+            checks.show(classes),
             advice,
         )
     names = None if classes is None else tuple(map(str, classes))

@@ -117,3 +117,10 @@ def test_wrong_arguments_raise(members):
         ensemble.predictor(members, classes="abc")
     with pytest.raises(ShapeError, match="label: expected 2 classes, a, b"):
         ensemble.predictor(members, classes=["a", "b"]).label(X)
+
+
+@pytest.mark.parametrize("classes", ["abc", {"a", "b", "c"}, 3])
+def test_classes_without_an_order_raise(members, classes):
+    with pytest.raises(ConfigError, match="predictor classes: expected a sequence of names"):
+        ensemble.predictor(members, classes=classes)
+    assert ensemble.predictor(members, classes=np.array(["a", "b", "c"])).classes == ("a", "b", "c")
