@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.errors import ConfigError
 from fnn.search.brackets import best_lanes
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
@@ -68,6 +69,13 @@ class LaneProgram:
             common: The arguments in common, which are not copied for the lanes.
             is_mapped: Whether the lanes are computed together, by jax.vmap, or one after another.
         """
+        if not all(map(checks.is_concrete, jax.tree.leaves((leaves, own)))):
+            raise ConfigError(
+                "lanes",
+                "a key and recipes of known numbers",
+                "traced ones, within jax.jit, vmap or grad",
+                "call this function outside of them, or map train.run, as by jax.vmap over keys",
+            )
         structure = jax.tree.structure(self._recipe)
         function = self._function
 
