@@ -183,7 +183,9 @@ def test_a_seed_in_the_place_of_a_key_raises():
         ensemble.train(0, recipe(), DATA, n=2, **OPTIONS)
 
 
-def test_a_traced_key_raises(key):
+def test_traced_keys_and_recipes_raise(key):
     message = "lanes: expected a key and recipes of known numbers, got traced ones"
     with pytest.raises(ConfigError, match=message):
         jax.jit(lambda key: members(key, n=2, lanes=2).members)(key)
+    with pytest.raises(ConfigError, match=message):
+        jax.jit(lambda rate: members(key, recipe(rate), n=2, lanes=2).members)(0.1)
