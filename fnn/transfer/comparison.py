@@ -205,13 +205,12 @@ def compare(
     _expect_optimizers(settings.optimizers, names)
     name = settings.score or _default_score(recipe)
     task = _Task(key, recipe, weights, data, settings, folds)
-    # Probes and neighbors are not trained by steps, so they have no figures of training.
     score = find_score(
         recipe,
         name,
         settings.mode,
         has_valid=True,
-        has_training=PROBE not in names and NEIGHBORS not in names,
+        has_training=False,
         where="compare",
     )
     results = {}
