@@ -118,11 +118,14 @@ class Predictor(NamedTuple):
     ) -> Logits:
         """Return the logits of classes or questions; ConfigError for other outputs."""
         if self._combine not in (average_probabilities, average_questions):
-            got = checks.show(self._combine)
-            advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
+            got = f"combine={getattr(self.combine, '__name__', 'a function')}"
+            advice = "use predict, or leave combine out"
+            if self.combine is None:
+                got = f"the loss {checks.show(self.members[0].recipe.loss)}"
+                advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
             raise ConfigError(
                 where,
-                "members that classify",
+                "logits of classes, combined as by average_probabilities",
                 got,
                 advice,
             )
