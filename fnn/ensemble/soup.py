@@ -179,6 +179,14 @@ def greedy_soup(
             advice,
         )
     data = validate_examples("valid", first, valid)
+    if not all(map(checks.is_concrete, jax.tree.leaves((members, data)))):
+        # The members are sorted and chosen on the host.
+        raise ConfigError(
+            "greedy_soup members",
+            "known numbers in members and data",
+            "traced ones",
+            "call it outside of jax.jit, or use ensemble.average",
+        )
     expect_one_number("greedy_soup", found, first, data)
     scores = np.array([_score(found, *member, data, batch_size) for member in members])
     order = found.order(scores)

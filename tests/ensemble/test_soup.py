@@ -148,3 +148,9 @@ def test_a_figure_of_training_is_no_score():
     message = "greedy_soup score: expected one of valid_loss, got 'loss'"
     with pytest.raises(ConfigError, match=message):
         ensemble.greedy_soup(members, (X, Y), score="loss")
+
+
+def test_traced_members_raise():
+    members = ensemble.collect(RECIPE, [line(1, -2, 0.5)])
+    with pytest.raises(ConfigError, match="greedy_soup members: expected known numbers"):
+        jax.jit(lambda members: ensemble.greedy_soup(members, (X, Y)).weights)(members)
