@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn import checks, trees
+from fnn import trees
 from fnn.errors import ShapeError
 from fnn.nn.core.mixtures import average_in_logits
+from fnn.objective.targets import expect_floats
 
 
 class Moments(NamedTuple):
@@ -144,7 +145,7 @@ def _expect_outputs(
     rank: int,
 ) -> Array:
     """Return outputs of members in float32 at least."""
-    checks.floating(where, outputs)
+    expect_floats(where, outputs)
     if outputs.ndim < rank or not outputs.shape[0]:
         advice = "give those of ensemble.predict; of a single network outputs[None]"
         raise ShapeError(

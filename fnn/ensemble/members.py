@@ -100,7 +100,7 @@ class Members:
 
         Raises:
             IndexError: There is no member of this index.
-            ConfigError: The selection is empty.
+            ConfigError: The selection is empty or has several axes.
         """
         # NumPy would read a tuple as one index for each axis.
         if isinstance(index, tuple):
@@ -109,6 +109,13 @@ class Members:
         chosen = np.arange(len(self))[index]
         if chosen.ndim == 0:
             return self._member(int(chosen))
+        if chosen.ndim > 1:
+            raise ConfigError(
+                "members index",
+                "an int, a slice, a sequence of ints or a mask",
+                checks.show(index),
+                "give one of them",
+            )
         if not chosen.size:
             advice = f"choose some of the {len(self)}"
             raise ConfigError(
@@ -124,6 +131,7 @@ class Members:
     def _member(self, index: int) -> Member:
         # Each index occurs in exactly one part.
         part = next(part for part in self.parts if index in part.indices)
+        trees.expect_not_donated("members", part.weights)
         return part.member(part.indices.index(index))
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fnn import checks, trees
@@ -325,8 +326,9 @@ def _number_of_classes(where: str, labels: Any) -> int:
             "leave out examples without a class",
         )
     # The mean of a class without examples would be 0 / 0.
-    counts = jnp.zeros(classes, jnp.int32).at[jnp.asarray(labels)].add(1)
-    if not bool((counts > 0).all()):
+    # By NumPy, since JAX would trace known labels within jax.jit.
+    counts = np.bincount(np.asarray(labels).reshape(-1), minlength=classes)
+    if not (counts > 0).all():
         missing = int(counts.argmin())
         raise LabelError(
             f"{where} labels",

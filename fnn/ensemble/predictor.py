@@ -127,11 +127,14 @@ class Predictor(NamedTuple):
         """Return the logits of classes or questions; ConfigError for other outputs."""
         # Only these two return logits; other outputs have no probabilities.
         if self._combine not in (average_probabilities, average_questions):
-            got = checks.show(self._combine)
-            advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
+            got = f"combine={getattr(self.combine, '__name__', 'a function')}"
+            advice = "use predict, or leave combine out"
+            if self.combine is None:
+                got = f"the loss {checks.show(self.members[0].recipe.loss)}"
+                advice = "use predict, or a recipe with a loss of classes such as cross_entropy"
             raise ConfigError(
                 where,
-                "members that classify",
+                "logits of classes, combined as by average_probabilities",
                 got,
                 advice,
             )
@@ -179,13 +182,14 @@ def predictor(
                 checks.show(function),
                 advice,
             )
-    # A text is a sequence of letters, which would pass as names.
-    if isinstance(classes, str):
-        advice = "give one name for each class"
+    # A set has no order, and a text is a sequence of letters.
+    is_ordered = isinstance(classes, Sequence | np.ndarray) and not isinstance(classes, str)
+    if classes is not None and not is_ordered:
+        advice = "give a list with one name for each class"
         raise ConfigError(
             "predictor classes",
             "a sequence of names",
-            repr(classes),
+            checks.show(classes),
             advice,
         )
     names = None if classes is None else tuple(map(str, classes))

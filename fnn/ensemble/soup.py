@@ -171,6 +171,7 @@ def greedy_soup(
         score,
         mode,
         has_valid=True,
+        has_training=False,
         where="greedy_soup",
     )
     checks.whole("greedy_soup batch_size", batch_size)
@@ -183,6 +184,14 @@ def greedy_soup(
             advice,
         )
     data = validate_examples("valid", first, valid)
+    if not all(map(checks.is_concrete, jax.tree.leaves((members, data)))):
+        # The members are sorted and chosen on the host.
+        raise ConfigError(
+            "greedy_soup members",
+            "known numbers in members and data",
+            "traced ones",
+            "call it outside of jax.jit, or use ensemble.average",
+        )
     # A confusion matrix, for example, does not order members.
     expect_one_number("greedy_soup", found, first, data)
     # (members,), each evaluated with its own recipe.

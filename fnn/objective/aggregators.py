@@ -289,15 +289,20 @@ def aggregate(
         call.
 
     Raises:
-        ConfigError: A pattern of the aggregator matches no path.
-        DTypeError: `pcgrad` has three tasks or more, and `key` is not a key.
+        ConfigError: `aggregator` is not one, or its pattern matches no path.
+        DTypeError: A gradient does not hold floats; or `pcgrad` has three tasks or more, and `key`
+            is not a key.
         ShapeError: The arrays are not of one number of tasks.
     """
+    if not isinstance(aggregator, Aggregator):
+        got = checks.show(aggregator)
+        advice = "call one, as in objective.pcgrad()"
+        raise ConfigError("aggregate aggregator", "an Aggregator", got, advice)
     # The number of tasks of each array; () of a scalar.
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(gradients)}
     if losses is not None:
         lengths.add(jnp.shape(losses))
-    if len(lengths) != 1 or () in lengths:
+    if len(lengths) != 1 or () in lengths or (0,) in lengths:
         expected = "arrays (tasks, ...) of one number of tasks"
         got = sorted(lengths)
         raise ShapeError(
@@ -306,6 +311,8 @@ def aggregate(
             got,
             "stack the tasks' gradients",
         )
+    for path, leaf in trees.named_leaves(gradients).items():
+        checks.floating(f"aggregate gradients {path}".rstrip(), leaf)
     tasks = lengths.pop()[0]
     if memory is None:
         memory = aggregator.init(tasks)

@@ -67,6 +67,13 @@ def multi_task(
             "rename it",
         )
     # The weight of a misspelled head would have no effect, so the names are checked.
+    if weights is not None and not isinstance(weights, Mapping):
+        raise ConfigError(
+            "multi_task weights",
+            "a number by head, or None",
+            checks.show(weights),
+            'give a dict, as in {"size": 3.0}',
+        )
     given = dict(weights or {})
     _expect_heads("multi_task weights", given, losses, ConfigError, complete=False)
     head_weights = {}

@@ -121,7 +121,14 @@ def cross_validate(
     parts = _Parts(fold_of, train)
     recipes = _recipes_of_folds(recipe, task, parts)
     _expect_runs(recipes, task, parts)
-    score = find_score(recipes[0], settings.score, settings.mode, has_valid=True)
+    score = find_score(
+        recipes[0],
+        settings.score,
+        settings.mode,
+        has_valid=True,
+        has_training=False,
+        where="cross_validate",
+    )
     expect_one_number("cross_validate", score, recipes[0], task.data)
     results = _train_folds(key, recipes, task, parts, settings.lanes)
     return _collect(results, parts, score)

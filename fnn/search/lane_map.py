@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.errors import ConfigError
 from fnn.search.brackets import best_lanes
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
@@ -68,6 +69,7 @@ class LaneProgram:
             common: The arguments in common, which are not copied for the lanes.
             is_mapped: Whether the lanes are computed together, by jax.vmap, or one after another.
         """
+        _expect_known((leaves, own))
         structure = jax.tree.structure(self._recipe)
         function = self._function
 
@@ -215,8 +217,20 @@ class LaneMap:
 # Arguments and shapes.
 
 
+def _expect_known(arguments: Any) -> None:
+    """Raise ConfigError for traced arguments: programs are compiled and chosen on the host."""
+    if not all(map(checks.is_concrete, jax.tree.leaves(arguments))):
+        raise ConfigError(
+            "lanes",
+            "a key and recipes of known numbers",
+            "traced ones, within jax.jit, vmap or grad",
+            "call this function outside of them, or map train.run, as by jax.vmap over keys",
+        )
+
+
 def stack_leaves(recipes: Sequence[Recipe]) -> list[Any]:
     """Return the leaves of recipes of one structure, each with a first axis of recipes."""
+    _expect_known(list(recipes))
     dtype = jnp.result_type(float)
 
     def array(leaf: Any) -> Any:

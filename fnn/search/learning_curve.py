@@ -162,7 +162,14 @@ def learning_curve(
     if steps is not None:
         checks.whole("learning_curve steps", steps)
         _expect_fixed_steps(recipe, task)
-    score = find_score(recipe, settings.score, settings.mode, has_valid=True)
+    score = find_score(
+        recipe,
+        settings.score,
+        settings.mode,
+        has_valid=True,
+        has_training=False,
+        where="learning_curve",
+    )
     expect_one_number("learning_curve", score, recipe, task.data)
     chosen = _expect_sizes(sizes, task)
     # Subsets are nested, which pairs the scores of sizes.

@@ -75,6 +75,7 @@ def find_score(
     mode: str | None,
     *,
     has_valid: bool,
+    has_training: bool = True,
     where: str = "search",
 ) -> Score:
     """Return the score of this name.
@@ -84,15 +85,16 @@ def find_score(
         name: Name of a figure of the history.
         mode: "min" or "max"; None for the direction of the figure.
         has_valid: Whether there is validation data.
+        has_training: Whether there are figures of training, such as loss.
         where: Name of the function in errors.
 
     Raises:
         ConfigError: There is no such figure, or its direction is not known.
     """
-    # Figures of training, and those of validation if there is any.
-    names = [LOSS, *recipe.metrics]
+    figures = [LOSS, *recipe.metrics]
+    names = figures if has_training else []
     if has_valid:
-        names += map(validation_name, names.copy())
+        names = [*names, *map(validation_name, figures)]
     if name not in names:
         advice = "choose one of them"
         if isinstance(name, str) and is_validation(name) and not has_valid:

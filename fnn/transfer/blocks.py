@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from fnn import checks, trees
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, TreeMismatchError
 from fnn.nn import repeat
 from fnn.nn.core.composite import parts
 from fnn.transfer.head import MAX_LISTED, expect_plain, last_part
@@ -41,6 +41,7 @@ def blocks(network: Layer, weights: Weights) -> tuple[Block, ...]:
 
     Raises:
         ConfigError: An argument is not of the type described here.
+        TreeMismatchError: The weights have no params of the network's layers.
     """
     given = expect_plain("blocks", network, weights)
     leaves = trees.named_leaves(given.params)
@@ -71,7 +72,18 @@ def blocks(network: Layer, weights: Weights) -> tuple[Block, ...]:
         else:
             waiting += (path,)
     # Norms behind the last stack, of a network without a head.
-    return (*found, Block(waiting)) if waiting else tuple(found)
+    if waiting:
+        found.append(Block(waiting))
+    if not found:
+        known = ", ".join(given.params) or "none"
+        expected = f"the params of its layers, of {', '.join(parts(network)) or 'none'}"
+        raise TreeMismatchError(
+            "blocks weights",
+            expected,
+            f"params of {known}",
+            "give the weights that this network was trained to",
+        )
+    return tuple(found)
 
 
 def units(

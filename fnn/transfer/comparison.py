@@ -207,7 +207,14 @@ def compare(
     # Of the recipe of the new task, since all regimes share its loss and metrics.
     name = settings.score or _default_score(recipe)
     task = _Task(key, recipe, weights, data, settings, folds)
-    score = find_score(recipe, name, settings.mode, has_valid=True)
+    score = find_score(
+        recipe,
+        name,
+        settings.mode,
+        has_valid=True,
+        has_training=False,
+        where="compare",
+    )
     results = {}
     for regime in names:
         if regime in (PROBE, NEIGHBORS):

@@ -14,7 +14,7 @@ from fnn.train.evaluate import weights
 from fnn.train.inputs import example_shapes
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe, expect_recipe, recipe
-from fnn.types import KERNEL, Layer, Params, Shape, State, TrainState, Weights
+from fnn.types import KERNEL, Layer, Params, Result, Shape, State, TrainState, Weights
 
 # The placeholder of part i ends in the shape (FIRST + i,), which no real layer has.
 FIRST = 1_000_003
@@ -80,13 +80,16 @@ def expect_plain(where: str, network: Any, given: Any) -> Weights:
             advice,
         )
     if not isinstance(given, Weights):
-        advice = "as in fnn.types.Weights(params, state)"
+        got, advice = type(given).__name__, "as in fnn.types.Weights(params, state)"
+        if isinstance(given, Result):
+            got, advice = "a Result", "give train.weights(recipe, result.train_state)"
         raise ConfigError(
             f"{where} weights",
             "Weights",
-            type(given).__name__,
+            got,
             advice,
         )
+    trees.expect_not_donated(f"{where} weights", given)
     return Weights(*unfreeze(given.params, given.state))
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from scipy.special import logsumexp
 
 from fnn import ensemble, objective
@@ -115,3 +116,11 @@ def test_half_precision_is_combined_in_single():
 def test_wrong_outputs_raise(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_arrays_of_other_libraries_raise():
+    given = torch.ones(2, 3, 4)
+    functions = (ensemble.average_probabilities, ensemble.average_outputs, ensemble.vote)
+    for function in (*functions, ensemble.mixture_moments):
+        with pytest.raises(DTypeError, match="expected one array, got Tensor; convert it with"):
+            function(given)

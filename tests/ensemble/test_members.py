@@ -194,3 +194,13 @@ def test_wrong_arguments_of_predict_raise():
     mixed = ensemble.collect([RECIPE, other], [weights(0), weights(0, other)])
     with pytest.raises(TreeMismatchError, match=r"predict member 1 outputs: expected float32\[7,3"):
         ensemble.predict(mixed, X)
+
+
+def test_an_index_of_several_axes_and_donated_members_raise():
+    members = ensemble.collect(RECIPE, [weights(0), weights(1)])
+    for index in (True, [[0, 1]]):
+        with pytest.raises(ConfigError, match="members index: expected an int, a slice"):
+            _ = members[index]
+    jax.tree.map(lambda leaf: leaf.delete(), members.weights)
+    with pytest.raises(ConfigError, match="members: expected arrays that exist"):
+        _ = members[0]

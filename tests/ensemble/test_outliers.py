@@ -140,3 +140,10 @@ def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_features_may_be_traced_where_labels_are_known():
+    def scores(f):
+        return ensemble.fit_mahalanobis(f, LABELS)(f)
+
+    np.testing.assert_allclose(jax.jit(scores)(FEATURES), scores(FEATURES), rtol=1e-4)

@@ -104,7 +104,7 @@ def test_regression_predicts_the_mean_and_has_no_labels():
     model = ensemble.predictor(ensemble.collect(recipe, [start, start]))
     x = jnp.ones((3, 4))
     np.testing.assert_allclose(model.predict(x), ensemble.predict(model.members, x).mean(0))
-    with pytest.raises(ConfigError, match="label: expected members that classify"):
+    with pytest.raises(ConfigError, match="label: expected logits of classes"):
         model.label(x)
 
 
@@ -117,3 +117,17 @@ def test_wrong_arguments_raise(members):
         ensemble.predictor(members, classes="abc")
     with pytest.raises(ShapeError, match="label: expected 2 classes, a, b"):
         ensemble.predictor(members, classes=["a", "b"]).label(X)
+
+
+@pytest.mark.parametrize("classes", ["abc", {"a", "b", "c"}, 3])
+def test_classes_without_an_order_raise(members, classes):
+    with pytest.raises(ConfigError, match="predictor classes: expected a sequence of names"):
+        ensemble.predictor(members, classes=classes)
+    assert ensemble.predictor(members, classes=np.array(["a", "b", "c"])).classes == ("a", "b", "c")
+
+
+def test_other_combinations_have_no_labels(members):
+    model = ensemble.predictor(members, combine=ensemble.average_outputs)
+    message = r"label: expected logits of classes, .*, got combine=average_outputs; use predict"
+    with pytest.raises(ConfigError, match=message):
+        model.label(X)

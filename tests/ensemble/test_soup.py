@@ -130,7 +130,7 @@ def test_wrong_arguments_raise():
             ensemble.average(members, weights)
     with pytest.raises(ConfigError, match="average members: expected Members from"):
         ensemble.average(line(1, 2, 3))
-    with pytest.raises(ConfigError, match="greedy_soup score: expected one of loss, valid_loss"):
+    with pytest.raises(ConfigError, match="greedy_soup score: expected one of valid_loss, got"):
         ensemble.greedy_soup(members, (X, Y), score="accuracy")
     with pytest.raises(ConfigError, match="greedy_soup refresh: expected Weights, got"):
         ensemble.greedy_soup(members, (X, Y), refresh=lambda weights: weights.params)
@@ -141,3 +141,16 @@ def test_wrong_arguments_raise():
     mixed = ensemble.collect([RECIPE, wide], [line(1, 2, 3), Weights(params, state)])
     with pytest.raises(ConfigError, match="members of one structure, got 2 structures"):
         ensemble.average(mixed)
+
+
+def test_a_figure_of_training_is_no_score():
+    members = ensemble.collect(RECIPE, [line(1, -2, 0.5)])
+    message = "greedy_soup score: expected one of valid_loss, got 'loss'"
+    with pytest.raises(ConfigError, match=message):
+        ensemble.greedy_soup(members, (X, Y), score="loss")
+
+
+def test_traced_members_raise():
+    members = ensemble.collect(RECIPE, [line(1, -2, 0.5)])
+    with pytest.raises(ConfigError, match="greedy_soup members: expected known numbers"):
+        jax.jit(lambda members: ensemble.greedy_soup(members, (X, Y)).weights)(members)

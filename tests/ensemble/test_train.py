@@ -181,3 +181,11 @@ def test_wrong_arguments_raise(key, options, error, message):
 def test_a_seed_in_the_place_of_a_key_raises():
     with pytest.raises(DTypeError, match="key"):
         ensemble.train(0, recipe(), DATA, n=2, **OPTIONS)
+
+
+def test_traced_keys_and_recipes_raise(key):
+    message = "lanes: expected a key and recipes of known numbers, got traced ones"
+    with pytest.raises(ConfigError, match=message):
+        jax.jit(lambda key: members(key, n=2, lanes=2).members)(key)
+    with pytest.raises(ConfigError, match=message):
+        jax.jit(lambda rate: members(key, recipe(rate), n=2, lanes=2).members)(0.1)

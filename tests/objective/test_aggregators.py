@@ -250,3 +250,14 @@ def test_wrong_arguments_raise(case):
     call, error, message = ERRORS[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_gradients_and_aggregators_of_other_types_raise():
+    with pytest.raises(DTypeError, match="aggregate gradients: expected floating-point numbers"):
+        objective.aggregate(objective.mgda(), np.int32(CONFLICT))
+    with pytest.raises(ShapeError, match="aggregate gradients: expected arrays"):
+        objective.aggregate(objective.mgda(), CONFLICT[:0])
+    with pytest.raises(
+        ConfigError, match="aggregate aggregator: expected an Aggregator, got float"
+    ):
+        objective.aggregate(CONFLICT, objective.mgda())

@@ -187,6 +187,11 @@ ERRORS = {
         ConfigError,
         "loss: expected a loss with one value and one weight an example",
     ),
+    "weights": (
+        lambda: multi_task(LOSSES, weights=[1.0, 2.0]),
+        ConfigError,
+        r"multi_task weights: expected a number by head, or None, got \[1.0, 2.0\]; give a dict",
+    ),
     "unlearned": (
         lambda: multi_task(LOSSES, learned=True)(OUTPUTS, TARGETS),
         TreeMismatchError,

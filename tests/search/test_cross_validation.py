@@ -230,8 +230,8 @@ WRONG = {
     "epochs": ({"epochs": 0}, ConfigError, "epochs"),
     "empty": ({"data": (X[:0], Y[:0])}, ShapeError, "data: expected"),
     "batch": ({"batch_size": 24}, ConfigError, "batch_size: expected at most the 23 training"),
-    "no name": ({"score": 5}, ConfigError, "search score: expected one of"),
-    "unknown score": ({"score": "valid_f2"}, ConfigError, "search score: expected one of"),
+    "no name": ({"score": 5}, ConfigError, "cross_validate score: expected one of"),
+    "unknown score": ({"score": "valid_f2"}, ConfigError, "cross_validate score: expected one of"),
     "array": (
         {"recipe": classifier(metrics={"matrix": objective.confusion_matrix(3)}), "mode": "max"}
         | {"score": "valid_matrix"},

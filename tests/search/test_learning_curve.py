@@ -172,7 +172,7 @@ WRONG = {
     "large": ({"sizes": [8, 41]}, ConfigError, "sizes: expected from batch_size = 4 to the 40"),
     "small": ({"sizes": [3, 8]}, ConfigError, "sizes: expected from batch_size = 4 to the 40"),
     "shares": ({"sizes": [0.5]}, ConfigError, "learning_curve sizes: expected a whole number"),
-    "score": ({"score": "valid_f2"}, ConfigError, "search score: expected one of"),
+    "score": ({"score": "valid_f2"}, ConfigError, "learning_curve score: expected one of"),
     "empty": ({"data": (X[:0], Y[:0])}, ShapeError, "expected"),
     "valid": ({"valid": (X[:0], Y[:0])}, ShapeError, "expected"),
     "key": ({"key": 0}, DTypeError, "key: expected a key"),

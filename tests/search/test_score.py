@@ -1,10 +1,11 @@
 """Scores: their figure, their direction, and the order of trials."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import nn, objective, optim, train
+from fnn import nn, objective, optim, search, train
 from fnn.errors import ConfigError
 from fnn.search.score import Score, find_score
 
@@ -61,3 +62,14 @@ def test_names_that_are_not_measured_raise_an_error():
         find_score(recipe(), "valid_f1", None, has_valid=True)
     with pytest.raises(ConfigError, match="give valid="):
         find_score(recipe(), "valid_loss", None, has_valid=False)
+
+
+def test_figures_of_training_are_no_scores_where_only_validation_is_read():
+    X, Y = np.ones((8, 2), np.float32), np.arange(8) % 2
+    one = train.recipe(nn.dense(2), optim.sgd(0.1))
+    key = jax.random.key(0)
+    options = {"epochs": 1, "batch_size": 2, "score": "accuracy"}
+    with pytest.raises(ConfigError, match="cross_validate score: expected one of valid_loss, "):
+        search.cross_validate(key, one, (X, Y), folds=2, **options)
+    with pytest.raises(ConfigError, match="learning_curve score: expected one of valid_loss, "):
+        search.learning_curve(key, one, (X, Y), valid=(X, Y), sizes=[4, 8], **options)

@@ -1,8 +1,8 @@
 import jax
 import pytest
 
-from fnn import nn, transfer
-from fnn.errors import ConfigError
+from fnn import nn, optim, train, transfer
+from fnn.errors import ConfigError, TreeMismatchError
 from fnn.transfer.blocks import is_stack, last_blocks_from
 from fnn.types import Weights
 
@@ -54,3 +54,20 @@ def test_blocks_are_taken_by_number_or_by_path():
         last_blocks_from("where", found, "stage_2")
     with pytest.raises(ConfigError, match="where: expected >= 1, got 0"):
         last_blocks_from("where", found, 0)
+
+
+@pytest.mark.parametrize("params", [{}, {"block_1": {"kernel": jax.numpy.ones((3, 2))}}])
+def test_weights_of_another_network_raise(params):
+    message = "weights: expected the params of its layers, of dense_0, dense_1, got params of"
+    network = nn.chain(nn.dense(2), nn.dense(2))
+    recipe = train.recipe(network, optim.sgd(0.1))
+    given = Weights(params, {})
+    calls = (
+        lambda: transfer.blocks(network, given),
+        lambda: transfer.fine_tune(recipe, given),
+        lambda: transfer.last_blocks(recipe, given, 1),
+        lambda: transfer.gradual_unfreezing(recipe, given),
+    )
+    for call in calls:
+        with pytest.raises(TreeMismatchError, match=message):
+            call()

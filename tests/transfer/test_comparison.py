@@ -114,3 +114,9 @@ def test_wrong_arguments_raise_errors(weights):
         compare(weights, ["linear_probe"], classes=0)
     with pytest.raises(TypeError, match="compare bloks"):
         compare(weights, ["scratch"], bloks=3)
+
+
+def test_probes_have_no_figures_of_training(weights):
+    message = "compare score: expected one of valid_loss, valid_accuracy, got 'accuracy'"
+    with pytest.raises(ConfigError, match=message):
+        compare(weights, ["head_only", "linear_probe"], score="accuracy")

@@ -243,3 +243,17 @@ def test_wrong_arguments_raise_errors(weights):
     with pytest.raises(TreeMismatchError, match="pretrained params batch_norm_1"):
         made = transfer.fine_tune(recipe.replace(network=nn.chain(**other)), weights)
         train.run(jax.random.key(0), made, (X, Y), epochs=1, batch_size=8)
+
+
+def test_a_result_and_donated_weights_raise():
+    one = train.recipe(nn.chain(nn.dense(2), nn.dense(3)), optim.sgd(0.1))
+    result = train.run(jax.random.key(0), one, (X.reshape(24, -1), Y), epochs=1, batch_size=24)
+    message = (
+        r"fine_tune weights: .* got a Result; give train.weights\(recipe, result.train_state\)"
+    )
+    with pytest.raises(ConfigError, match=message):
+        transfer.fine_tune(one, result)
+    given = train.weights(one, result.train_state)
+    jax.tree.map(lambda leaf: leaf.delete(), given)
+    with pytest.raises(ConfigError, match="fine_tune weights: expected arrays that exist"):
+        transfer.fine_tune(one, given)
