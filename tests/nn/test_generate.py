@@ -18,6 +18,8 @@ from fnn.errors import (
 )
 from fnn.nn.sampler import Sampler
 
+pytestmark = pytest.mark.slow
+
 V, LENGTH = 7, 12
 GPT = nn.gpt(V, length=LENGTH, width=8, depth=2, heads=2, drop_rate=0.1)
 PROMPTS = np.array([[1, 2, 3, 4], [5, 6, 0, 0], [3, 0, 0, 0]])

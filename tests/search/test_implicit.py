@@ -7,6 +7,8 @@ import pytest
 from fnn import nn, objective, optim, search, train
 from fnn.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 rows, columns = 20, 3
 x = np.random.default_rng(0).normal(size=(rows, columns))
 y = x @ np.array([1.0, -2.0, 0.5]) + 0.3 * np.random.default_rng(1).normal(size=rows)

@@ -10,6 +10,8 @@ from fnn.search.execution import seed_key
 from fnn.search.lanes import Lanes
 from fnn.search.space import as_space
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)

@@ -10,6 +10,8 @@ from fnn import augment, data, nn, optim, train
 from fnn.errors import ConfigError
 from fnn.train.remat import nearest_divisor, scan_segments, segment_steps
 
+pytestmark = pytest.mark.slow
+
 digits = data.digits()
 few = (digits.train[0][:96], digits.train[1][:96])
 some = (digits.test[0][:40], digits.test[1][:40])

@@ -8,6 +8,8 @@ from fnn.search.score import find_score
 from fnn.transfer.comparison import PROBE_KEY
 from fnn.types import Weights
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 LABELS = (np.arange(36) % 3).astype(np.int32)
 X = (draw.normal(size=(3, 5))[LABELS] + 0.7 * draw.normal(size=(36, 5))).astype(np.float32)
