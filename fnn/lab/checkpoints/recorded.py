@@ -350,16 +350,17 @@ class _Reader:
     def _find_own(self, module: str, name: str) -> Any:
         """Return a function or class of fnn itself."""
         room = module.split(".")[1]
-        is_allowed = room in ROOMS and not module.startswith(READERS)
-        expect(is_allowed, self._where, f"a name in {', '.join(ROOMS)}", f"{module}.{name}")
+        expect(room in ROOMS, self._where, f"a name in {', '.join(ROOMS)}", f"{module}.{name}")
         try:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
-            # Another version of fnn may have it elsewhere, or not at all.
             found = None
+        home = getattr(found, "__module__", None) or ""
+        # A function that reads files would do so when the model is used.
+        is_reader = f"{home}.".startswith(f"{READERS}.")
+        expect(not is_reader, self._where, "a function that reads no files", f"{module}.{name}")
         # A module imports functions of others, such as those of os.
-        is_own = getattr(found, "__module__", "").startswith("fnn.")
-        if not is_own or isinstance(found, python_types.ModuleType):
+        if not home.startswith("fnn.") or isinstance(found, python_types.ModuleType):
             raise CheckpointVersionError(
                 self._where,
                 f"a name of fnn {room}",

@@ -149,6 +149,8 @@ def of_call(name, **arguments):
         (of_function("fnn.lab.disk.os"), CheckpointCorruptError),
         (of_function("fnn.search.lanes.os"), CheckpointVersionError),
         (of_function("fnn.data.sets.mnist.mnist"), CheckpointCorruptError),
+        (of_function("data.mnist"), CheckpointCorruptError),
+        (of_function("data.csv"), CheckpointCorruptError),
         (of_function("jax.numpy.save"), ConfigError),
         (of_function("nn.dense.__globals__"), ConfigError),
         (of_function("nn.no_such_layer"), CheckpointVersionError),
