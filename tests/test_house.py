@@ -95,6 +95,15 @@ def test_only_some_packages_do_io(path):
     assert not touched or any(relative.startswith(f"{package}/") for package in WITH_IO)
 
 
+@by_file(sorted((ROOT / "tests").rglob("*.py")))
+def test_a_test_module_imports_no_peer(path):
+    # `make test` runs without them. A test of a peer imports it itself, and is marked.
+    modules = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import)]
+    names = {alias.name.split(".")[0] for node in modules for alias in node.names}
+    peers = {"torch", "torchvision", "timm", "flax", "optax", "optuna", "keras", "equinox"}
+    assert path.parent.name == "golden" or not names & peers
+
+
 @by_file(SOURCES)
 def test_no_private_jax_and_no_pickle(path):
     assert not re.search(

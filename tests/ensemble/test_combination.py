@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from scipy.special import logsumexp
 
 from fnn import ensemble, objective
@@ -118,7 +117,10 @@ def test_wrong_outputs_raise(call, error, message):
         call()
 
 
+@pytest.mark.torch
 def test_arrays_of_other_libraries_raise():
+    import torch
+
     given = torch.ones(2, 3, 4)
     functions = (ensemble.average_probabilities, ensemble.average_outputs, ensemble.vote)
     for function in (*functions, ensemble.mixture_moments):
