@@ -4,8 +4,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import augment, data, nn, optim, train
+
+pytestmark = pytest.mark.slow
 
 EPOCHS = 2
 digits = data.digits()

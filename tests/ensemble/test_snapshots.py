@@ -9,6 +9,8 @@ import pytest
 from fnn import ensemble, nn, optim, train
 from fnn.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(13, 4)).astype(np.float32)
 Y = draw.integers(0, 3, 13)

@@ -12,6 +12,8 @@ from fnn.errors import ConfigError, DTypeError
 from fnn.train.inputs import ORDER
 from fnn.types import Layer, Weights
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(12, 5)).astype(np.float32)
 Y = draw.integers(0, 3, 12)

@@ -8,6 +8,8 @@ from fnn import ensemble, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, NonFiniteError
 from fnn.search.lane_map import LaneProgram
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(52, 5)).astype(np.float32)
 Y = draw.integers(0, 3, 52)

@@ -16,6 +16,8 @@ from fnn.errors import (
 )
 from fnn.search.cross_validation import RUNS
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(2, 3, (31, 4))
 Y = draw.integers(0, 3, 31)
@@ -59,7 +61,6 @@ CASES += [("early stopping", 1), ("statistics of each fold", 1)]
 
 
 @pytest.mark.parametrize(("name", "lanes"), CASES)
-@pytest.mark.slow
 def test_a_fold_is_the_run_of_its_parts(x64, key, name, lanes):
     made = RECIPES[name]
     found = validate(key, made, epochs=4, repeats=2, lanes=lanes)
@@ -87,7 +88,6 @@ def test_a_fold_is_the_run_of_its_parts(x64, key, name, lanes):
         assert found.scores[repeat, fold] == found.histories["valid_loss"][repeat, fold, epoch]
 
 
-@pytest.mark.slow
 def test_augmentation_draws_as_in_the_run_of_the_part(x64, key):
     images = draw.uniform(size=(13, 6, 6, 1))
     labels = np.arange(13) % 3

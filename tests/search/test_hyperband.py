@@ -10,6 +10,8 @@ from fnn.search.brackets import halving_bracket, plan_stages
 from fnn.search.lanes import Lanes
 from fnn.search.rungs import run_brackets
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(60, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)

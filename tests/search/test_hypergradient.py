@@ -12,6 +12,8 @@ from fnn import augment, data, nn, objective, optim, search, train
 from fnn.errors import ConfigError, FnnError, NonFiniteError
 from fnn.types import Layer, Loss, Number
 
+pytestmark = pytest.mark.slow
+
 digits = data.digits()
 few = (digits.train[0][:96], digits.train[1][:96])
 some = (digits.test[0][:40], digits.test[1][:40])
@@ -103,7 +105,6 @@ def smooth(peak=0.1, momentum=0.9, std=0.1):
     return train.recipe(network, optim.momentum(optim.cosine(peak, steps=6), momentum=momentum))
 
 
-@pytest.mark.slow
 def test_both_modes_equal_central_differences(x64, key):
     """With batch norm and dropout, by the schedule, the optimizer and the initialization."""
     options = {"epochs": 3, "batch_size": 48, "valid": some}
@@ -126,7 +127,6 @@ def test_both_modes_equal_central_differences(x64, key):
             np.testing.assert_allclose(one.gradient[path], central, rtol=1e-9)
 
 
-@pytest.mark.slow
 def test_both_modes_agree_on_a_rich_run(x64, key):
     """With augmentation, noise and Adam, by every number of the recipe."""
     network = nn.chain(
@@ -221,7 +221,6 @@ def test_within_jit_the_gradient_is_the_same(key):
     )
 
 
-@pytest.mark.slow
 def test_reverse_mode_uses_less_memory_than_the_gradient_of_a_run(key):
     recipe = train.recipe(
         nn.chain(nn.flatten(), nn.dense(32), nn.relu(), nn.dense(10)), optim.adam(1e-3)

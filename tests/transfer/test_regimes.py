@@ -7,6 +7,8 @@ from fnn import data, nn, objective, optim, train, transfer, trees
 from fnn.errors import ConfigError, LabelError, TreeMismatchError
 from fnn.types import FROZEN, Weights
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 X = draw.normal(size=(24, 5, 5, 1)).astype(np.float32)
 Y = (np.arange(24) % 3).astype(np.int32)

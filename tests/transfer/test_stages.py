@@ -6,6 +6,8 @@ from fnn import nn, optim, train, transfer, trees
 from fnn.errors import ConfigError, TreeMismatchError
 from fnn.types import Weights
 
+pytestmark = pytest.mark.slow
+
 draw = np.random.default_rng(0)
 DATA = draw.normal(size=(16, 4)).astype(np.float32), (np.arange(16) % 3).astype(np.int32)
 network = nn.chain(nn.dense(4), nn.batch_norm(), nn.relu(), nn.dense(4), nn.relu(), nn.dense(3))
