@@ -487,7 +487,8 @@ REGISTRY: dict[str, Entry] = {
     "optim.rsqrt": Entry({"peak": 0.1, "warmup_steps": 3.0}),
     "optim.sam": Entry({"optimizer": optim.sgd(0.1), "radius": 0.1}),
     "optim.scale_by_depth": Entry(
-        {"optimizer": optim.sgd(0.1), "factor": 0.5, "paths": ("*a*", "*")}
+        {"optimizer": optim.sgd(0.1), "factor": 0.5, "paths": ("*a*", "*")},
+        values={"min_scale": (0.6, 0.8)},  # above the factor
     ),
     "optim.scale_loss": Entry(maker=False),
     # With a constant rate all steps have equal weight, whatever the power.
