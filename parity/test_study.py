@@ -82,7 +82,7 @@ def test_structure_normal_and_integer_hyperparameters():
     assert labels == {"optim.sgd", "optim.momentum"}
     for trial in study.trials:
         has_rate = trial.params["optimizer"] == "optim.sgd"
-        assert ("optimizer[0].rate" in trial.params) == has_rate
+        assert ("optimizer.sgd.rate" in trial.params) == has_rate
         assert lab.study_recipe(space, trial)["network.1.slope"] == pytest.approx(0.1, abs=0.1)
 
 
