@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 OLDEST := .venv-oldest
 LONGER := $(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults and not torch"
 # Whose longer tests compare numbers of compiled programs with oracles and uncompiled functions.
-NUMERICS := tests/augment tests/nn tests/objective tests/lab/plots tests/test_layers.py
+NUMERICS := tests/augment tests/nn/kernels tests/nn/normalization tests/lab/plots
 
 .PHONY: demo test test-all test-oldest test-faults check parity bench golden clean
 .DELETE_ON_ERROR:
