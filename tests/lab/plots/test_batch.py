@@ -53,7 +53,8 @@ def test_the_batch_is_that_of_a_run(policy, step, key):
     low, high = np.percentile(wanted, [1, 99])
     stretched = np.clip((wanted[..., 0] - low) / (high - low), 0, 1)
     np.testing.assert_allclose(shown, stretched, atol=1e-6)
-    assert figure.get_suptitle() == f"batch of step {step}: 16 of 16 images"
+    levels = f"black is {low:.3g}, white is {high:.3g}"
+    assert figure.get_suptitle() == f"batch of step {step}: 16 of 16 images; {levels}"
 
 
 def test_the_title_of_an_image_is_its_class(key):
