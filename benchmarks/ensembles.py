@@ -149,7 +149,7 @@ def memory() -> list[dict[str, str]]:
     task = prepare_task([RECIPE], (X, Y), None, epochs=1, batch_size=BATCH)
     rows = []
     for width in (1, MEMBERS):
-        _, size = Lanes(RECIPE, task, MEMBERS, width).measure()
+        _, size = Lanes(RECIPE, task, MEMBERS, width).measure(width)
         rows.append({"members at a time": str(width), "MB a member": f"{size / 1e6:.1f}"})
     return rows
 
