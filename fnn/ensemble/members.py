@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -197,7 +197,7 @@ def collect(
     """
     # An empty sequence counts as one value, which `expect_recipe` refuses.
     is_several = isinstance(recipe, list | tuple) and bool(recipe)
-    recipes: Any = list(recipe) if is_several else [recipe]  # type: ignore[arg-type]
+    recipes: Any = list(cast(Sequence[Recipe], recipe)) if is_several else [recipe]
     for one in recipes:
         expect_recipe("collect", one, trains=False)
     if isinstance(weights, TrainState | Weights):

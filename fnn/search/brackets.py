@@ -234,7 +234,11 @@ def survivors(cost: np.ndarray, count: int) -> np.ndarray:
     return np.sort([index for index in order[:count] if np.isfinite(cost[index])]).astype(int)
 
 
-def best_lanes(stages: Sequence[tuple[int, int]], limit: int) -> int:
+def best_lanes(
+    stages: Sequence[tuple[int, int]],
+    limit: int,
+    overhead: float = LANES_OF_A_BATCH,
+) -> int:
     """Return the number of lanes with which stages of different numbers of trials take least time.
 
     The last batch of a stage is padded. Many lanes waste padding, few lanes waste the time of a
@@ -243,13 +247,13 @@ def best_lanes(stages: Sequence[tuple[int, int]], limit: int) -> int:
     Args:
         stages: (trials, epochs) of each stage.
         limit: Largest number of lanes.
+        overhead: Time of a batch that does not depend on its size, in times of a lane.
     """
 
-    def time(size: int) -> int:
+    def time(size: int) -> float:
         # A padded batch takes as long as a full one.
         batches = sum(-(-trials // size) * epochs for trials, epochs in stages)
-        # The model of the time: L lanes together take as long as L + 4 alone.
-        return batches * (size + LANES_OF_A_BATCH)
+        return batches * (size + overhead)
 
     # Of equal times the fewest lanes are chosen, which need the least memory.
     return min(range(1, limit + 1), key=time)

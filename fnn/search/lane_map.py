@@ -24,7 +24,8 @@ MAX_LANES = 64  # on CPU; with more of them the time per lane hardly falls
 MAX_LANES_ELSEWHERE = 1024
 CALLS = 5  # that are measured
 MEASUREMENT = 0.1  # seconds after which no further call is measured
-SEQUENCE = 8  # lanes of one call, where they are computed one after another
+SEQUENCE = 8  # most lanes of one call, where they are computed one after another
+OVERHEAD = 0.25  # of such a call, in times of a lane; it decides between calls and padding
 
 
 class LaneProgram:
@@ -132,15 +133,29 @@ def best_width(
         return 1
     # Measured, since lanes of large convolutions are slower than single runs.
     together, _ = measure(width)
-    # The last batch of a stage is padded.
-    padded = sum(-(-lanes // width) * width * length for lanes, length in stages)
-    exact = sum(lanes * length for lanes, length in stages)
-    return width if padded * together < exact * alone else 1
+    is_faster = together * _padded(stages, width) < alone * _padded(
+        stages, batch_size_of(1, stages)
+    )
+    return width if is_faster else 1
 
 
-def batch_size_of(width: int, count: int) -> int:
-    """Return the number of lanes of one call, given those at a time and those in all."""
-    return min(width if width > 1 else SEQUENCE, count)
+def batch_size_of(width: int, stages: Sequence[tuple[int, int]]) -> int:
+    """Return the number of lanes of one call.
+
+    Args:
+        width: Number of lanes at a time; 1 for one after another.
+        stages: As for `best_width`.
+    """
+    count = max(lanes for lanes, _ in stages)
+    if width > 1:
+        return min(width, count)
+    # Ten lanes are two calls of five: of two calls of eight, six lanes would be padding.
+    return best_lanes(stages, min(SEQUENCE, count), OVERHEAD)
+
+
+def _padded(stages: Sequence[tuple[int, int]], size: int) -> int:
+    """Return lanes times length of all stages, with the padding of the last call of each."""
+    return sum(-(-lanes // size) * size * length for lanes, length in stages)
 
 
 def batches(count: int, size: int) -> list[np.ndarray]:
@@ -196,17 +211,18 @@ class LaneMap:
         """
         leaves = stack_leaves(recipes)
         count = len(recipes)
+        stages = [(count, 1)]
 
         def measure(width: int) -> tuple[float, float]:
             # A call of the size that would be used, since the time of a lane depends on it.
-            indices = np.arange(batch_size_of(width, count))
+            indices = np.arange(batch_size_of(width, stages))
             part = take(leaves, indices), own(indices), probe
             return self._program.measure(*part, size=len(indices), is_mapped=width > 1)
 
         if not self.width:
-            self.width = best_width([(count, 1)], measure)
+            self.width = best_width(stages, measure)
         results = []
-        for indices in batches(count, batch_size_of(self.width, count)):
+        for indices in batches(count, batch_size_of(self.width, stages)):
             part = take(leaves, indices), own(indices), common
             program = self._program.compiled(*part, is_mapped=self.width > 1)
             results.append(jax.tree.map(np.asarray, program(*part)))

@@ -11,7 +11,7 @@ keys of their own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,6 @@ class Lanes:
     Attributes:
         recipe: One of the recipes.
         task: The data and the length of the runs.
-        trials: Number of recipes to train.
         size: Number of trials of one call.
         is_mapped: Whether the trials of a call are trained together, by jax.vmap, or one after
             another.
@@ -129,12 +128,12 @@ class Lanes:
         """
         self.recipe = recipe
         self.task = task
-        self.trials = trials
+        self._stages = list(stages) or [(trials, 1)]
         self._key_axis = 0 if own_keys else None
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
         # An axis for each field of a train state, as jax.vmap takes them.
-        axes: Any = TrainState(0, 0, 0, step_axis, self._key_axis, 0)  # type: ignore[arg-type]
+        axes = cast(Any, TrainState)(0, 0, 0, step_axis, self._key_axis, 0)
         self.axes = axes
         train = epoch or train_epoch
         # All that decides which program it is, apart from the recipe and the shapes.
@@ -148,11 +147,11 @@ class Lanes:
         if lanes == "auto":
             # Measured once: a later search of the same structure and shapes has the same lanes.
             key = ("width", name, trials, tuple(stages), signature((task.data, task.valid)))
-            width = shared(recipe, key, lambda: best_width(stages or [(trials, 1)], self.measure))
+            width = shared(recipe, key, lambda: best_width(self._stages, self.measure))
         else:
             width = checks.whole("lanes", lanes)
         self.is_mapped = width > 1
-        self.size = batch_size_of(width, trials)
+        self.size = batch_size_of(width, self._stages)
 
     def start(
         self,
@@ -263,7 +262,7 @@ class Lanes:
         Args:
             width: Number of trials at a time.
         """
-        size = batch_size_of(width, self.trials)
+        size = batch_size_of(width, self._stages)
         leaves = stack_leaves([self.recipe] * size)
         # Time does not depend on the value of the key.
         key = jax.random.key(0)

@@ -1,7 +1,7 @@
 """The train states of the trials of halving, which wait on the host between rungs."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -154,7 +154,7 @@ class Pool:
         if not count:
             return []
         shapes = state_shapes(self._recipes[0], self._lanes.task)
-        keyless = shapes._replace(key=None)  # type: ignore[arg-type]
+        keyless = cast(Any, shapes)._replace(key=None)
         empty = jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype), keyless)
         return [empty] * len(self._keys)
 
@@ -188,7 +188,7 @@ class Pool:
         # In the store each trial has its own step, since trials wait at different epochs.
         steps = np.broadcast_to(np.asarray(states.step), self._lanes.size)
         # The key is that of the seed.
-        stepped = states._replace(step=steps, key=None)  # type: ignore[arg-type]
+        stepped = cast(Any, states)._replace(step=steps, key=None)
         self._store(seed, places, stepped)
 
     def _store(

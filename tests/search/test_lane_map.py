@@ -6,7 +6,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
-from fnn.search.lane_map import LaneMap, best_width, stack_leaves
+from fnn.search.lane_map import LaneMap, batch_size_of, best_width, stack_leaves
 
 RECIPES = [train.recipe(nn.dense(1), optim.sgd(rate)) for rate in (0.1, 0.2, 0.3)]
 
@@ -80,6 +80,23 @@ def test_the_number_of_lanes_divides_them_evenly(monkeypatch):
     assert best_width([(10, 1)], timed(0.5)) == 4
     assert best_width([(10, 1)], timed(1.5)) == 1
     assert best_width([(1, 1)], timed(0.5)) == 1
+
+
+def test_lanes_one_after_another_have_little_padding():
+    # Calls of at most eight lanes: nine are three calls of three, and not two of eight.
+    assert [batch_size_of(1, [(count, 1)]) for count in (1, 5, 8, 9, 10, 13, 16)] == [
+        1, 5, 8, 3, 5, 7, 8,
+    ]  # fmt: skip
+    # Of stages with few lanes and many epochs, padding would be most of the work.
+    assert batch_size_of(1, [(27, 1), (9, 3), (3, 9), (1, 27)]) == 1
+    assert batch_size_of(16, [(10, 1)]) == 10
+
+
+def test_padding_decides_between_lanes_together_and_one_after_another(monkeypatch):
+    monkeypatch.setattr("fnn.search.lane_map.MAX_LANES", 4)
+    # Together the last of three calls is padded to twelve lanes, alone none is.
+    assert best_width([(10, 1)], timed(0.9)) == 1
+    assert best_width([(10, 1)], timed(0.8)) == 4
 
 
 def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):

@@ -266,11 +266,11 @@ class _Reader:
         """Return the value of a reference or of a plain value."""
         if not isinstance(plain, dict):
             return plain
-        index = plain.get("node")
+        index: Any = plain.get("node")
         # Earlier nodes alone, so that there are no cycles; True is an int, but no index.
         is_known = type(index) is int and 0 <= index < len(self._values) and len(plain) == 1
         expect(is_known, self._where, f"one of {len(self._values)} nodes before", plain)
-        return self._values[index]  # type: ignore[index]
+        return self._values[index]
 
     def _parts(self, items: Iterable[Any]) -> list[Any]:
         return [self.part(item) for item in items]
