@@ -1,10 +1,10 @@
 """Deep ensembles: ten LeNet-5 trained as one program, calibrated, and tried on unknown images.
 
 Run it with `python examples/25_ensembles.py [DIRECTORY]`. DIRECTORY contains the four files of
-MNIST; without it they are downloaded on first use. The likelihood of the test images rises with the
-number of members. A temperature is fitted to images that were held out, and the entropy of the
-prediction tells digits from images that are none: the upper half of one digit on the lower half of
-another. The predictor is saved in out/ensemble.
+MNIST; without it they are downloaded on first use. The log-likelihood of the test images rises with
+the number of members. A temperature is fitted to held-out images. The entropy of the prediction
+separates digits from unknown images: the upper half of one digit on the lower half of another. The
+predictor is saved in out/ensemble.
 """
 
 import argparse
@@ -22,7 +22,7 @@ METRICS = {"accuracy": objective.accuracy, "ece": objective.calibration_error()}
 
 
 def mixed_halves(images, labels):
-    """Images that are no digits: the upper half of each on the lower half of another class."""
+    """Unknown images: the upper half of each digit on the lower half of one of another class."""
     order = np.random.default_rng(0).permutation(len(images))
     half = images.shape[1] // 2
     mixed = np.concatenate([images[:, :half], images[order, half:]], 1)
@@ -72,7 +72,7 @@ def main(directory=None):
     error = METRICS["ece"](calibrated, mnist.test[1])
     print(f"calibrated by {temperature}: loss {loss:.4f}, calibration error {error:.4f}")
 
-    # Uncertainty of digits and of images that are none.
+    # Uncertainty of digits and of unknown images.
     unknown = mixed_halves(*mnist.test)
     scores = {}
     for name, some in (("one network", members[:1]), (f"{len(members)} members", members)):
