@@ -1,8 +1,8 @@
-"""Conformal prediction: sets and intervals that hold the truth with a given probability."""
+"""Conformal prediction: sets of classes that hold the truth with a given probability."""
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.ensemble.logits import read_examples, read_logits
-from fnn.errors import DTypeError, ShapeError
+from fnn.errors import ShapeError
 from fnn.objective.metrics.labels import UNKNOWN
 from fnn.objective.targets import expect_floats
 from fnn.types import Labels, Logits, Number, RandomKey
@@ -19,21 +19,6 @@ from fnn.values import maker
 
 # logits (n, ..., classes) -> booleans of this shape, whether a class is in the set
 PredictionSets = Callable[..., Array]
-
-
-class PredictionInterval(NamedTuple):
-    """Intervals of a regression, each empty where low > high.
-
-    Attributes:
-        low: Lower ends, (n, ...).
-        high: Upper ends, (n, ...).
-    """
-
-    low: Array
-    high: Array
-
-
-PredictionIntervals = Callable[..., PredictionInterval]
 
 
 def conformal_quantile(scores: Any, alpha: Number) -> Array:
@@ -106,7 +91,7 @@ def threshold_sets(threshold: Number) -> PredictionSets:
     Args:
         threshold: In nats; infinite for sets of all classes.
     """
-    _expect_threshold("threshold_sets threshold", threshold)
+    checks.number("threshold_sets threshold", threshold, "[-inf, inf]")
 
     def sets(logits: Logits) -> Array:
         log_p = jax.nn.log_softmax(read_logits("threshold_sets", logits))  # (n, ..., classes)
@@ -169,7 +154,7 @@ def adaptive_sets(
         penalty: Added for each rank beyond `free`, >= 0: smaller sets for hard examples.
         free: Number of ranks without a penalty, >= 0.
     """
-    _expect_threshold("adaptive_sets threshold", threshold)
+    checks.number("adaptive_sets threshold", threshold, "[-inf, inf]")
     checks.flag("adaptive_sets randomized", randomized)
     checks.number("adaptive_sets penalty", penalty, "[0, inf)")
     checks.number("adaptive_sets free", free, "[0, inf)")
@@ -285,196 +270,3 @@ def _at_truth(scores: Array, truth: Array) -> Array:
     # A label that is not a class reads any entry, which NaN replaces below.
     own = jnp.take_along_axis(scores, truth[:, None], -1, mode="clip")[:, 0]
     return jnp.where(truth == UNKNOWN, jnp.nan, own)
-
-
-def _expect_threshold(where: str, threshold: Any) -> None:
-    checks.number(where, threshold, "[-inf, inf]")
-
-
-# Intervals of numbers.
-
-
-@maker
-def residual_intervals(half_width: Array) -> PredictionIntervals:
-    """Intervals prediction ± half width, or prediction ± half width times deviation.
-
-    intervals(predictions) or intervals(predictions, deviations) is a `PredictionInterval`. Fit the
-    half width by `fit_residual_intervals`.
-
-    Args:
-        half_width: A number, or one for each output, (...); in units of the deviation if there are
-            deviations. Infinite for the whole line.
-    """
-
-    def intervals(predictions: Any, deviations: Any = None) -> PredictionInterval:
-        center = _numbers("residual_intervals predictions", predictions)
-        row = jnp.asarray(half_width, center.dtype)
-        # A single number serves all outputs.
-        if row.ndim and row.shape != center.shape[1:]:
-            raise ShapeError(
-                "residual_intervals predictions",
-                f"(n, {', '.join(map(str, row.shape))}), the outputs that were fitted",
-                center.shape,
-                "fit the intervals to this network",
-            )
-        # (...) -> (n, ...)
-        width = jnp.broadcast_to(row, center.shape)
-        if deviations is not None:
-            # The score was divided by the deviation, so the width is multiplied by it.
-            width = width * _deviations("residual_intervals", deviations, center)
-        return PredictionInterval(center - width, center + width)
-
-    return intervals
-
-
-def fit_residual_intervals(
-    predictions: Any,
-    targets: Any,
-    alpha: Number,
-    *,
-    deviations: Any = None,
-) -> PredictionIntervals:
-    """Fit conformal intervals of a regression, by the absolute residuals.
-
-    The score is |y - prediction|, or |y - prediction| / deviation for intervals that are wider
-    where the network is less sure. Each interval holds the truth of a share of at least 1 - α of
-    other examples, for each output on its own [Lei et al. 2018, arXiv:1604.04173]. For
-    α < 1 / (n + 1) it is the whole line.
-
-    Args:
-        predictions: (n, ...), of examples that training has not used.
-        targets: (n, ...).
-        alpha: Share of examples that may be missed, in (0, 1).
-        deviations: Predicted standard deviations, (n, ...) and > 0, such as the root of the total
-            of `variance_decomposition`; None for intervals of one width. The intervals then need
-            them too.
-
-    Returns:
-        `residual_intervals(half_width)`, which maps predictions to a `PredictionInterval`.
-
-    Raises:
-        ConfigError: `alpha` is outside of (0, 1).
-        DTypeError: An array does not hold floats.
-        ShapeError: The shapes do not fit.
-    """
-    where = "fit_residual_intervals"
-    checks.number(f"{where} alpha", alpha, "(0, 1)")
-    center = _numbers(f"{where} predictions", predictions)
-    truth = _numbers(f"{where} targets", targets)
-    _expect_shape(f"{where} targets", truth, center.shape)
-    # (n, ...): each output has scores, hence a half width, of its own.
-    scores = jnp.abs(truth.astype(center.dtype) - center)
-    if deviations is not None:
-        # Locally weighted residuals of Lei et al. 2018.
-        scores = scores / _deviations(where, deviations, center)
-    return residual_intervals(conformal_quantile(scores, alpha))
-
-
-@maker
-def quantile_intervals(margin: Number) -> PredictionIntervals:
-    """Intervals between two predicted quantiles, widened by a margin.
-
-    intervals(quantiles), for quantiles (n, 2), is a `PredictionInterval` of (n,): from the lower
-    quantile - margin to the upper one + margin. A negative margin narrows it. Fit the margin by
-    `fit_quantile_intervals`.
-
-    Args:
-        margin: A number; infinite for the whole line.
-    """
-    _expect_threshold("quantile_intervals margin", margin)
-
-    def intervals(quantiles: Any) -> PredictionInterval:
-        low, high = _ends("quantile_intervals", quantiles)
-        # A negative margin may cross the ends: the interval is then empty.
-        own = trees.knob(margin, low)
-        return PredictionInterval(low - own, high + own)
-
-    return intervals
-
-
-def fit_quantile_intervals(
-    quantiles: Any,
-    targets: Any,
-    alpha: Number,
-) -> PredictionIntervals:
-    """Fit conformal intervals to predicted quantiles (CQR).
-
-    The score is max(low - y, y - high). The network has two outputs, as trained by
-    `objective.quantile` for the levels α / 2 and 1 - α / 2. Each interval holds the truth of a
-    share of at least 1 - α of other examples [Romano et al. 2019, arXiv:1905.03222]. For
-    α < 1 / (n + 1) it is the whole line.
-
-    Args:
-        quantiles: (n, 2), the lower and the upper quantile of examples that training has not used.
-        targets: (n,) or (n, 1).
-        alpha: Share of examples that may be missed, in (0, 1).
-
-    Returns:
-        `quantile_intervals(margin)`, which maps quantiles to a `PredictionInterval`.
-
-    Raises:
-        ConfigError: `alpha` is outside of (0, 1).
-        DTypeError: An array does not hold floats.
-        ShapeError: The shapes do not fit.
-    """
-    where = "fit_quantile_intervals"
-    checks.number(f"{where} alpha", alpha, "(0, 1)")
-    low, high = _ends(where, quantiles)
-    truth = _numbers(f"{where} targets", targets)
-    # Targets may have the axis of one output.
-    if truth.shape != (len(low), 1):
-        _expect_shape(f"{where} targets", truth, low.shape)
-    # (n,) or (n, 1) -> (n,)
-    truth = truth.reshape(-1).astype(low.dtype)
-    # Signed distance to the nearer end, < 0 within the interval: wide ones are narrowed.
-    scores = jnp.maximum(low - truth, truth - high)
-    return quantile_intervals(conformal_quantile(scores, alpha))
-
-
-def _ends(where: str, quantiles: Any) -> tuple[Array, Array]:
-    ends = _numbers(f"{where} quantiles", quantiles)
-    if ends.ndim != 2 or ends.shape[1] != 2:
-        raise ShapeError(
-            f"{where} quantiles",
-            "(n, 2), the lower and the upper one",
-            ends.shape,
-            "stack them, as in jnp.stack([low, high], -1)",
-        )
-    return ends[:, 0], ends[:, 1]
-
-
-def _numbers(where: str, values: Any) -> Array:
-    expect_floats(where, values)
-    if not values.ndim or not values.size:
-        raise ShapeError(
-            where,
-            "(n, ...)",
-            values.shape,
-            "give one number an example",
-        )
-    # Differences of 16-bit numbers would give scores with many ties.
-    return jnp.asarray(values, trees.wide(values))
-
-
-def _deviations(where: str, deviations: Any, center: Array) -> Array:
-    own = _numbers(f"{where} deviations", deviations)
-    _expect_shape(f"{where} deviations", own, center.shape)
-    # A deviation of 0 would make a score infinite or NaN.
-    if checks.is_concrete(own) and not bool((own > 0).all()):
-        raise DTypeError(
-            f"{where} deviations",
-            "numbers > 0",
-            "0, a negative number or NaN",
-            "give standard deviations, with a small constant added",
-        )
-    return own.astype(center.dtype)
-
-
-def _expect_shape(where: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ShapeError(
-            where,
-            f"the predictions' shape {shape}",
-            array.shape,
-            "reshape them",
-        )
