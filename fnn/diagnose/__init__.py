@@ -1,5 +1,7 @@
-"""Diagnosis: a check of gradients, and the cost of a program before it runs."""
+"""Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.findings import Finding as Finding
+from fnn.diagnose.findings import Findings as Findings
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
 from fnn.diagnose.gradients import check_gradients as check_gradients
 from fnn.diagnose.plan import Plan as Plan
