@@ -1,5 +1,9 @@
 """Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.curvature import NoiseScale as NoiseScale
+from fnn.diagnose.curvature import Sharpness as Sharpness
+from fnn.diagnose.curvature import noise_scale as noise_scale
+from fnn.diagnose.curvature import sharpness as sharpness
 from fnn.diagnose.findings import Finding as Finding
 from fnn.diagnose.findings import Findings as Findings
 from fnn.diagnose.gradients import GradientCheck as GradientCheck

@@ -24,12 +24,12 @@ class Node(NamedTuple):
     Attributes:
         kind: Name of its maker, such as "relu".
         is_leaf: Whether it is not made of others.
-        index: Its place in the order of the network.
+        place: Its place in the order of the network.
     """
 
     kind: str
     is_leaf: bool
-    index: int
+    place: int
 
 
 Nodes = dict[str, Node]  # by path
@@ -206,7 +206,7 @@ def _nodes(network: Layer) -> Nodes:
     """Return all layers of a network by path, in its order."""
     if not network.parts:
         name = name_of(network)
-        return {name: Node(name, is_leaf=True, index=0)}
+        return {name: Node(name, is_leaf=True, place=0)}
     nodes: Nodes = {}
     _add_nodes(nodes, network, "")
     return nodes
@@ -259,7 +259,7 @@ def _rank(nodes: Nodes, path: str, index: tuple[int, ...]) -> list[tuple[int, st
             # The name of a parameter.
             rank.append((len(nodes), prefix))
             continue
-        rank.append((nodes[origin].index, ""))
+        rank.append((nodes[origin].place, ""))
         if nodes[origin].kind in STACKED and rest:
             rank.append((rest.pop(0), ""))
     return rank
