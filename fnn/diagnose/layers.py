@@ -203,11 +203,11 @@ def _select_arrays(taps: Mapping[str, Tapped]) -> dict[str, Tapped]:
 
 
 def _nodes(network: Layer) -> Nodes:
-    """Return all layers of a network by path, in its order."""
+    """Return all layers of a network by path, in its order; the path of the network is ""."""
+    name = name_of(network)
     if not network.parts:
-        name = name_of(network)
         return {name: Node(name, is_leaf=True, place=0)}
-    nodes: Nodes = {}
+    nodes = {"": Node(name, is_leaf=False, place=0)}
     _add_nodes(nodes, network, "")
     return nodes
 
@@ -272,9 +272,9 @@ def _count_stacked(nodes: Nodes, path: str) -> int:
 
 
 def _prefixes(path: str) -> list[str]:
-    """Return "a", "a/b" and "a/b/c" for "a/b/c"."""
+    """Return "", "a" and "a/b" for "a/b"."""
     names = path.split("/")
-    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+    return ["/".join(names[:count]) for count in range(len(names) + 1)]
 
 
 def _origin(nodes: Nodes, path: str) -> str | None:

@@ -68,8 +68,12 @@ def test_a_network_of_one_layer_and_outputs_of_several_arrays():
 
 
 def test_transformers_and_recurrent_networks_have_names():
-    layers, _ = names(nn.chain(nn.embedding(10, 4), nn.lstm(3), nn.dense(2)), (5,))
-    assert layers == ("embedding_0", "lstm_1", "dense_2")
+    layers, _ = names(nn.chain(nn.embed(10, 4), nn.lstm(3), nn.dense(2)), (5,))
+    assert layers == ("embed_0", "lstm_1", "dense_2")
+    layers, _ = names(nn.repeat(nn.transformer_block(2), 2), (5, 4))
+    in_second = [name for name in layers if name.endswith("[1]")]
+    assert in_second[0] == "body/attention_norm[1]"
+    assert layers.index("body/mlp/down[0]") < layers.index(in_second[0])
 
 
 def test_misuse_raises_an_error():
