@@ -56,6 +56,7 @@ def observation(**changes) -> Observation:
         "update_ratio": np.full(4, 1e-3),
         "line": line(4.0),
         "other_line": line(2.0),
+        "slope": np.float32(-0.5),
         "train_mode_loss": np.float32(0.02),
         "eval_mode_loss": np.float32(0.02),
         "rate": np.float32(0.1),

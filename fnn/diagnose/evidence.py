@@ -112,7 +112,8 @@ def collect(
         # Arrays that are not cut keep their identity, by which baselines are remembered.
         if valid_examples > MAX_VALID:
             valid = _take(valid, _spread(valid_examples, MAX_VALID))
-    start = observe(recipe, first, data, None, rows, batch_size)
+    # With the same arguments, so that one program serves both ends.
+    start = observe(recipe, first, data, valid, rows, batch_size)
     end = observe(recipe, last, data, valid, rows, batch_size)
     paths = leaf_paths(recipe)
     kinds = layer_kinds(recipe.network)

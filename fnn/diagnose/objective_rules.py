@@ -64,9 +64,10 @@ def label_noise(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 def unrelated_labels(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """P14: neither the network nor any baseline predicts held-out labels from their inputs."""
     baselines = evidence.task.baselines
-    if not np.isfinite(baselines.linear):
-        return []
     constant = levels.constant_score(evidence)
+    # The accuracy of a constant that is right for most examples is hard to exceed.
+    if not np.isfinite(baselines.linear) or constant > limits.majority:
+        return []
     scores = [baselines.linear, baselines.neighbor, baselines.neighbor_within]
     own = levels.valid_score(evidence)
     if np.isfinite(own):
@@ -100,10 +101,16 @@ def flipped_sign(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     return [FLIPPED.finding(ERROR, title, measured, "loss of right > loss of wrong")]
 
 
+def _is_coupled(evidence: Evidence) -> bool:
+    """Return whether the loss of an example changes with the outputs of others."""
+    probes = evidence.task.probes
+    return evidence.task.kind != OTHER and probes.coupling > 0.01 * abs(probes.wrong)
+
+
 def wrong_softmax(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """P06: the loss applies softmax twice, or not at all."""
     probes = evidence.task.probes
-    if evidence.task.kind != CLASSES or not probes.right <= probes.wrong:
+    if evidence.task.kind != CLASSES or not probes.right <= probes.wrong or _is_coupled(evidence):
         return []
     measured = {"loss when sure": probes.right, "loss when surer": probes.surer}
     if probes.surer < -1:
@@ -123,10 +130,25 @@ def wrong_softmax(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     return []
 
 
+def flipped_update(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T14: updates follow the gradient of the loss uphill."""
+    slope = float(evidence.start.slope)
+    line = np.asarray(evidence.start.line, float)
+    # Weight decay may turn an update; then the loss falls along others.
+    rises = (line[:, 1] > line[:, 0]).all()
+    if not (slope > limits.uphill and rises):
+        return []
+    measured = {"cosine": slope}
+    title = f"updates raise the loss: their cosine to the gradient is {slope:.2g}"
+    threshold = f"cosine > {limits.uphill}"
+    advice = ("check the sign of the update",)
+    return [FLIPPED.finding(ERROR, title, measured, threshold, advice=advice)]
+
+
 def batch_mixing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """P08: the loss of an example depends on the outputs of others."""
     probes = evidence.task.probes
-    if evidence.task.kind == OTHER or not probes.coupling > 0.01 * abs(probes.wrong):
+    if not _is_coupled(evidence):
         return []
     measured = {"change": probes.coupling}
     title = f"the loss of an example changes by {probes.coupling:.2g} with the outputs of others"
@@ -135,6 +157,7 @@ def batch_mixing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 
 RULES = (
     flipped_sign,
+    flipped_update,
     batch_mixing,
     wrong_softmax,
     unrelated_labels,

@@ -58,6 +58,7 @@ class Observation(NamedTuple):
         update_ratio: Root mean square of the next update over that of the parameter, (parameters,).
         line: Loss along the next updates, on their own batches, (lines, fractions).
         other_line: The same on the batch after, (lines, fractions).
+        slope: Cosine of the angle between the gradient and the next update, < 0 for a descent.
         train_mode_loss: Loss of the next batch in training mode.
         eval_mode_loss: Loss of the next batch in evaluation mode.
         rate: Learning rate of the next update; NaN if the optimizer has none.
@@ -81,6 +82,7 @@ class Observation(NamedTuple):
     update_ratio: Any
     line: Any
     other_line: Any
+    slope: Any
     train_mode_loss: Any
     eval_mode_loss: Any
     rate: Any
@@ -174,6 +176,7 @@ def _observe(
         update_ratio=update_rms / jnp.maximum(weight_rms, 1e-12),
         line=line,
         other_line=other_line,
+        slope=_cosine(grads, updates),
         train_mode_loss=line[0, 0],
         eval_mode_loss=mean(measure_examples(recipe, eval_outputs, first[1])[LOSS]),
         rate=rate,
@@ -347,6 +350,15 @@ def _of_leaves(function: Any, tree: Params) -> Array:
 
 def _rms(leaf: Array) -> Array:
     return jnp.sqrt(jnp.square(leaf).mean())
+
+
+def _cosine(first: Any, second: Any) -> Array:
+    products = [
+        (a.astype(jnp.float32) * b.astype(jnp.float32)).sum()
+        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    ]
+    sizes = jnp.maximum(_norm(first) * _norm(second), jnp.finfo(jnp.float32).tiny)
+    return sum(products, jnp.zeros(())) / sizes
 
 
 def _norm(tree: Any) -> Array:

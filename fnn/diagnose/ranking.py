@@ -11,7 +11,7 @@ FLIPPED_SIGN = "flipped_sign"
 DATA = ("P01", "P02", "P18", "P15", "P14", "P03", "E07")
 CODE = ("P06", FLIPPED_SIGN, "P08", "P05", "P12", "P07", "P09")
 START = ("P10", "P16", "P17", "P11", "T07", "P04", "T15")
-TRAINING = ("T02", "T03", "T04", "T06", "T01", "T12", "T05", "T16", "T14", "T09", "T08", "T19")
+TRAINING = ("T02", "T03", "T04", "T01", "T06", "T12", "T05", "T16", "T14", "T09", "T08", "T19")
 RESULT = ("P13", "T13", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05", "E03", "E08")
 ON_REQUEST = ("T17", "T18", "T20")
 ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *ON_REQUEST)
@@ -36,7 +36,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P12": FAILURE | INSTABILITY | {"P04"},
     "P07": frozenset({"E02", "E10"}),
     "P09": FAILURE | {"T02", "T03"},
-    "P10": FAILURE | SCALE | {"T06", "E10"},
+    "P10": FAILURE | INSTABILITY | SCALE,
     "P16": FAILURE | {"T16", "E05"},
     "P17": FAILURE | {"T16", "E05", "T06", "T08"},
     "P11": FAILURE | INSTABILITY | SCALE,
@@ -47,7 +47,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "T15": FAILURE | {"T03", "T06"},
     "T04": FAILURE | INSTABILITY | {"T11"},
     "T06": FAILURE | {"T03"},
-    "T01": FAILURE | {"T08", "T09", "T14", "T16", "T12", "T11"},
+    "T01": FAILURE | {"T06", "T08", "T09", "T14", "T16", "T12", "T11"},
     "T12": frozenset({"T05", "E02", "E03", "E10"}),
     "T05": FAILURE,
     "T16": frozenset({"E01", "E02", "E05", "E08", "E09", "E10", "T13"}),
@@ -117,9 +117,13 @@ def _explains(cause: Finding, symptom: Finding) -> bool:
     if cause.id == symptom.id:
         return False
     is_later = _place(symptom) > _place(cause)
+    # Deep sigmoids saturate in training because their gradient vanishes.
+    if {cause.id, symptom.id} == {"T03", "T07"}:
+        began = (cause if cause.id == "T07" else symptom).measured.get("at start", 1.0) >= 0.5
+        return began == (cause.id == "T07")
     # Units that are dead from the start on are no effect of training.
     if symptom.id == "T06" and _is_dead_at_start(symptom):
-        return _rule(cause) in (*DATA, *START) and "T06" in EXPLAINS.get(_rule(cause), ())
+        return _rule(cause) in (*DATA, *START, "T01") and "T06" in EXPLAINS.get(_rule(cause), ())
     if cause.id == "T06" and _is_dead_at_start(cause) and symptom.id in ("T03", "T04", "P09"):
         return True
     return is_later and _rule(symptom) in EXPLAINS.get(_rule(cause), frozenset())

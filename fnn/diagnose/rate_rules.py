@@ -155,7 +155,7 @@ def _undershoot(evidence: Evidence, observation: Observation) -> float:
     """Return the best multiple of an update at the largest rate; NaN if it is not known."""
     share = levels.rate_share(evidence, observation)
     # A flat loss has no best multiple, and no update at a rate of 0 has one.
-    if share < 1e-2 or levels.possible_gain(observation.other_line) < 0.02:
+    if share < 1e-2 or levels.possible_gain(observation.other_line) < 0.002:
         return np.nan
     return levels.best_multiple(observation.other_line) * share
 

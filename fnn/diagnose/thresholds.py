@@ -64,6 +64,8 @@ class Thresholds:
         class_error: Error of a class, of at least 5 examples, for a finding [SageMaker: .7].
         baseline_margin: Score by which a predictor without a network is better.
         sign_margin: Accuracy below chance, for a loss of the wrong sign.
+        uphill: Cosine of gradient and update from which the update has the wrong sign.
+        majority: Share of the largest class above which baselines are not compared with it.
         double_softmax: Loss of an output that is sure of the label, above which softmax is applied
             twice.
     """
@@ -115,6 +117,8 @@ class Thresholds:
     class_error: float = 0.7
     baseline_margin: float = 0.05
     sign_margin: float = 0.05
+    uphill: float = 0.1
+    majority: float = 0.7
     double_softmax: float = 0.4
 
 
