@@ -13,6 +13,7 @@ from fnn.diagnose.localize import localize as localize
 from fnn.diagnose.plan import Plan as Plan
 from fnn.diagnose.plan import plan as plan
 from fnn.diagnose.ranking import rank as rank
+from fnn.diagnose.recorded import examine_history as examine_history
 from fnn.diagnose.thresholds import Thresholds as Thresholds
 from fnn.values.show import public_names as _public_names
 
