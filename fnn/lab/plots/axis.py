@@ -60,10 +60,21 @@ def set_log_x(axes: "Axes", ticks: np.ndarray | None = None) -> None:
         axes: The panel.
         ticks: Positions of the labels, of which close ones are left out; None for powers of ten.
     """
-    from matplotlib.ticker import NullFormatter, NullLocator
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     axes.set_xscale("log")
-    if ticks is not None:
+    if ticks is None:
+        low, high = axes.get_xlim()
+        decades = np.log10(high / low)
+        # Fewer than on the vertical axis, where labels need less room.
+        if decades < 2 * FEW_DECADES:
+            factors: tuple[float, ...] = (
+                (1, 1.5, 2, 3, 5, 7) if decades < FEW_DECADES / 2 else (1, 2, 5)
+            )
+            factors = factors if decades < FEW_DECADES else (1, 3)
+            axes.xaxis.set_major_locator(LogLocator(subs=factors, numticks=20))
+            axes.xaxis.set_minor_locator(NullLocator())
+    else:
         kept = [ticks[0]]
         for tick in ticks[1:]:
             if tick >= MIN_TICK_RATIO * kept[-1]:
