@@ -23,6 +23,7 @@ MAX_NUMBERS = 6_000  # of a figure with a value for each layer
 MAX_BYTES = 2_000_000  # of a report
 START = f'<template id="fnn-report" data-format="{FORMAT}">'
 END = "</template>"
+NOT_FINITE = ("nan", "inf", "-inf")  # text of numbers that JSON lacks
 WAY_OUT = "give a file that lab.report wrote"
 
 
@@ -200,6 +201,11 @@ def _parse(values: dict[str, Any]) -> Report:
 def _parse_finding(values: dict[str, Any]) -> Finding:
     for name in ("causes", "advice", "steps"):
         values[name] = None if values[name] is None else tuple(values[name])
+    measured = dict(values["measured"])
+    for name, value in measured.items():
+        if value in NOT_FINITE:
+            measured[name] = float(value)
+    values["measured"] = measured
     return Finding(**values)
 
 

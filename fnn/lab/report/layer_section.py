@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fnn.lab.plots.axis import set_log_x
 from fnn.lab.plots.class_names import shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL
 from fnn.lab.report.content import Series
@@ -151,7 +152,7 @@ def _profile(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     axes.set_xlabel(name)
     positive = ends[np.isfinite(ends) & (ends > 0)]
     if INSTRUMENTS[name][1] == LOG and positive.size == np.isfinite(ends).sum():
-        _set_log(axes, ends, name)
+        set_log_x(axes)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure_markup(f"profile-{name}".replace("_", "-"), figure, f"{name} over depth.")
@@ -179,10 +180,3 @@ def _table(
     if len(layers) > MAX_ROWS:
         caption = f"The first {MAX_ROWS} of {len(layers)}."
     return table((title, *names), rows, caption=caption)
-
-
-def _set_log(axes: "Axes", values: np.ndarray, name: str) -> None:
-    from fnn.lab.plots.axis import set_log_x
-
-    set_log_x(axes)
-    axes.set_xlabel(f"{name} (log scale)")

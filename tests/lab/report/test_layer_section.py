@@ -5,6 +5,7 @@ from reports import HOSTILE, Page
 
 from fnn.lab.report.content import Series
 from fnn.lab.report.layer_section import layer_section
+from fnn.lab.report.svg import report_style
 
 NAMES = ("dense_0", HOSTILE, "a/very/long/path/of/a/layer/kernel")
 STEPS = np.array([1, 3, 9])
@@ -12,7 +13,8 @@ STEPS = np.array([1, 3, 9])
 
 def section(**values):
     history = {name: Series(STEPS, np.asarray(value)) for name, value in values.items()}
-    return layer_section(history, dict.fromkeys(values, NAMES))
+    with report_style():
+        return layer_section(history, dict.fromkeys(values, NAMES))
 
 
 def test_each_instrument_has_a_map_and_each_layer_a_row():
