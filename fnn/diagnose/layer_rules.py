@@ -139,7 +139,7 @@ def vanishing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     _, last = gradient_profile(evidence, evidence.end)
     if len(layers) < 3 or not 0 < profile[0] < limits.vanishing_ratio:
         return []
-    has_failed = not levels.train_level(evidence) <= limits.poor_level
+    has_failed = not levels.train_level(evidence) <= limits.fair_level
     if not (last[0] < limits.vanishing_ratio or has_failed):
         return []
     shrinkage = profile[1:] / np.maximum(profile[:-1], 1e-30)

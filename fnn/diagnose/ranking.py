@@ -42,7 +42,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P11": FAILURE | INSTABILITY | SCALE,
     "P04": frozenset({"T11", "T09", "T04"}),
     "T02": FAILURE | INSTABILITY | {"T11"},
-    "T03": FAILURE,
+    "T03": FAILURE | {"T06"},
     "T07": FAILURE | {"T03", "T04", "T08"},
     "T15": FAILURE | {"T03", "T06"},
     "T04": FAILURE | INSTABILITY | {"T11"},
