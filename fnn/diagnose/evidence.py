@@ -1,6 +1,7 @@
 """The evidence of an examination: recorded curves, and statistics at the start and the end."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from fnn.diagnose.localize import Location
 from fnn.diagnose.loss_probes import Probes, probe_loss
 from fnn.diagnose.observation import Observation, layer_kinds, leaf_paths, observe
 from fnn.optim.transform import frozen_paths
+from fnn.train.inputs import example_shapes
 from fnn.train.recipe import Recipe
 from fnn.types import Data, TrainState
 
@@ -63,6 +65,8 @@ class Evidence(NamedTuple):
         location: Where the first non-finite number arose; None if there is none.
         is_cut: Whether the history and the end are those before this step, after which the run is
             lost.
+        columns: Paths of the layers or parameters along the second axis of the arrays of
+            instruments in the history, by name; empty without instruments.
     """
 
     history: Mapping[str, np.ndarray]
@@ -80,6 +84,7 @@ class Evidence(NamedTuple):
     task: Task
     location: Location | None = None
     is_cut: bool = False
+    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def collect(
@@ -105,6 +110,14 @@ def collect(
         is_cut: Whether history and train state end before this step.
     """
     first, last = ends
+    instruments = recipe.instruments
+    columns: Mapping[str, tuple[str, ...]] = {}
+    if instruments is not None:
+        shapes = example_shapes(recipe, data[0])
+        columns = instruments.columns(recipe.network, first.params, shapes)
+        # The steps that are computed here need none.
+        made: Any = recipe
+        recipe = made.replace(instruments=None)
     examples = len(jax.tree.leaves(data)[0])
     rows = _spread(examples, MAX_SAMPLE)
     if valid is not None:
@@ -133,6 +146,7 @@ def collect(
         task=find_task(recipe, end.outputs, data, valid, rows),
         location=location,
         is_cut=is_cut,
+        columns=columns,
     )
 
 

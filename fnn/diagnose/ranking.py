@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from fnn.diagnose.findings import INFO, SEVERITIES, Finding, Findings
 
 FLIPPED_SIGN = "flipped_sign"
@@ -98,6 +100,9 @@ def rank(findings: Iterable[Finding]) -> Findings:
 def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     kept: dict[tuple[str, str | None], Finding] = {}
     for finding in findings:
+        # Numbers of Python, which are JSON.
+        plain = {name: np.asarray(value).tolist() for name, value in finding.measured.items()}
+        finding = replace(finding, measured=plain)
         kept.setdefault((finding.id + finding.name, finding.layer), finding)
     return list(kept.values())
 
