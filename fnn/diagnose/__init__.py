@@ -1,5 +1,6 @@
 """Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.confirm import confirm as confirm
 from fnn.diagnose.findings import Finding as Finding
 from fnn.diagnose.findings import Findings as Findings
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
