@@ -41,7 +41,7 @@ Columns = Mapping[str, tuple[str, ...]]
 def verdict(findings: Findings | None) -> Markup:
     """Return the banner, and what to do next."""
     if findings is None:
-        advice = "Give findings=diagnose.examine(...), or the recipe and the data of the run."
+        advice = "Give findings=diagnose.examine(recipe, result, data, batch_size=...)."
         return _banner("unknown", UNKNOWN, "Not examined", advice)
     active = [finding for finding in findings if finding.certainty != REFUTED]
     counts = {
@@ -207,7 +207,8 @@ def _draw_series(axes: "Axes", series: Series, column: int, name: str) -> None:
 
 def shade(axes: "Axes", steps: tuple[int, int], count: int) -> None:
     """Shade a range of steps, by color and by lines that are visible without it."""
-    first, last = steps
+    # Steps are counted from 0, and drawn from 1 on.
+    first, last = steps[0] + 1, steps[1] + 1
     missing = max(0.0, MIN_SHARE * count - (last - first)) / 2
     low, high = first - 0.5 - missing, last + 0.5 + missing
     axes.axvspan(low, high, color=SHADE, alpha=0.3, zorder=0, linewidth=0)

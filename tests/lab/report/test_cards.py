@@ -57,7 +57,7 @@ def test_the_figure_of_a_card_is_that_of_its_layer_if_it_was_measured():
 
 
 def test_shading_covers_the_steps_and_stays_visible():
-    for steps, ends in (((3, 6), (2.5, 6.5)), ((5000, 5000), (4949.5, 5050.5))):
+    for steps, ends in (((3, 6), (3.5, 7.5)), ((5000, 5000), (4951.5, 5050.5))):
         _, axes = create_panel()
         shade(axes, steps, 10_001)
         (patch,) = axes.patches
