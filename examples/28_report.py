@@ -1,7 +1,7 @@
 """Reports of two runs on digits: a healthy one, and one whose rate is far too high.
 
-Run it with `python examples/28_report.py`. Each report is one HTML file without scripts, which needs
-no network: verdict and next steps, findings, curves, layers, predictions, data, and the code that
+Run it with `python examples/28_report.py`. Each report is one HTML file that needs no
+network: verdict and next steps, findings, curves, layers, predictions, data, and the code that
 reproduces the run. The second one also compares the runs. They are in out/report_healthy.html and
 out/report.html.
 """

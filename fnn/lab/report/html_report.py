@@ -50,7 +50,8 @@ from fnn.train.arrays import validate_data
 from fnn.train.figures import LOSS, VALID_LOSS
 from fnn.train.inputs import example_shapes
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.types import Data, Result
+from fnn.train.step import start_on_data
+from fnn.types import Data, Result, TrainState
 
 FilePath = str | os.PathLike[str]
 OWN = ("findings", "reproduction")  # sections that are never left out
@@ -190,11 +191,7 @@ def _describe_run(
     history = sample_history(result.history)
     figures = final_figures(result.history)
     if recipe is not None:
-        for name, examples in (("training", data), ("valid", valid)):
-            if examples is not None:
-                found = train.evaluate(recipe, result.train_state, examples)
-                numbers = {one: float(value) for one, value in found.items() if not value.ndim}
-                figures[f"{name}, evaluation mode"] = numbers
+        figures |= _evaluate(recipe, result.train_state, data, valid)
     return Report(
         findings=findings,
         figures=figures,
@@ -205,6 +202,28 @@ def _describe_run(
         key=describe_key(result.train_state.key),
         versions=describe_versions(),
     )
+
+
+def _evaluate(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data | None,
+    valid: Data | None,
+) -> dict[str, dict[str, float]]:
+    """Return the figures in evaluation mode, also those before training."""
+    cases: dict[str, tuple[TrainState, Data | None]] = {
+        "training, evaluation mode": (train_state, data),
+        "valid, evaluation mode": (train_state, valid),
+    }
+    if recipe.optimizer is not None and data is not None:
+        first = start_on_data(recipe, train_state.key, data)
+        cases = {"before training": (first, data)} | cases
+    figures = {}
+    for name, (state, examples) in cases.items():
+        if examples is not None:
+            found = train.evaluate(recipe, state, examples)
+            figures[name] = {one: float(value) for one, value in found.items() if not value.ndim}
+    return figures
 
 
 def _describe_search(trials: Trials, recipe: Recipe, findings: Findings | None) -> Report:

@@ -126,6 +126,7 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     title, scale = INSTRUMENTS[name]
+    series, names = _without_empty(series, names)
     chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_COLUMNS).astype(int))
     steps = series.steps[chosen]
     # (steps, layers) -> (layers, steps)
@@ -158,6 +159,15 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     return figure_markup(name.replace("_", "-"), figure, f"{title}.")
 
 
+def _without_empty(series: Series, names: tuple[str, ...]) -> tuple[Series, tuple[str, ...]]:
+    """Leave out layers without any value, such as those without dead units, unless all are."""
+    has_value = ~np.isnan(series.values).all(0)
+    if not has_value.any():
+        return series, names
+    kept = tuple(name for name, one in zip(names, has_value, strict=True) if one)
+    return Series(series.steps, series.values[:, has_value]), kept
+
+
 def _edges(steps: np.ndarray) -> np.ndarray:
     """Return the edges of the columns: halfway between measured steps."""
     if len(steps) == 1:
@@ -177,23 +187,27 @@ def _name_rows(axes: "Axes", names: tuple[str, ...]) -> None:
 
 def _profile(name: str, ends: Ends) -> Markup:
     """Return the panel of a figure over depth, at both ends."""
-    names = ends.columns[name]
-    values = ends.figures[name].astype(float)
+    ends_only = Series(np.arange(2), ends.figures[name].astype(float))
+    series, names = _without_empty(ends_only, ends.columns[name])
+    values = series.values
+    finite = values[np.isfinite(values)]
+    is_log = INSTRUMENTS[name][1] == LOG and len(np.unique(finite[finite > 0])) > 1
+    caption = f"{name} over depth."
+    if is_log and (finite <= 0).any():
+        caption += " Values of 0 are left out."
     figure, axes = create_panel(_height(names))
     depth = np.arange(len(names))
     for row, label, style, color in zip(values, ends.labels, ("o-", "s:"), PALETTE, strict=False):
-        # Layers without units of this kind have no value.
-        kept = np.isfinite(row)
+        kept = np.isfinite(row) & ((row > 0) | (not is_log))
         axes.plot(row[kept], depth[kept], style, color=color, markersize=4, label=label)
     axes.set_ylim(len(names) - 0.5, -0.5)
     _name_rows(axes, names)
     axes.set_xlabel(name)
-    finite = values[np.isfinite(values)]
-    if INSTRUMENTS[name][1] == LOG and (finite > 0).all() and np.ptp(finite) > 0:
+    if is_log:
         set_log_x(axes)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return figure_markup(f"profile-{name}".replace("_", "-"), figure, f"{name} over depth.")
+    return figure_markup(f"profile-{name}".replace("_", "-"), figure, caption)
 
 
 def _height(names: tuple[str, ...]) -> float:

@@ -36,6 +36,12 @@ def test_a_run_without_instruments_has_no_section():
     assert layer_section(history, {}, recorded_ends(history, {})) is None
 
 
+def test_layers_without_such_units_have_no_row():
+    shares = np.array([[np.nan, 0.5, np.nan]] * 3)
+    assert "dense_0" not in section(dead_share=shares).partition("<table")[0]
+    assert "dense_0" in section(dead_share=np.full((3, 3), np.nan))
+
+
 def test_zeros_infinities_and_single_steps_are_drawn():
     odd = np.array([[0, np.inf, 1], [np.nan, -1, 1], [0, 0, 0]])
     assert "figure" in section(grad_rms=odd, activation_mean=odd)
