@@ -1,5 +1,6 @@
 """Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.confirm import confirm as confirm
 from fnn.diagnose.curvature import NoiseScale as NoiseScale
 from fnn.diagnose.curvature import Sharpness as Sharpness
 from fnn.diagnose.curvature import noise_scale as noise_scale
