@@ -53,7 +53,7 @@ def main() -> None:
         for tier, goal in GOALS.items():
             overhead = timings[tier].ratio - 1
             goals.append(judge(f"{tier}, {name}:", overhead, goal, form=".1%"))
-    measured = int(np.ceil(steps / 32))
+    measured = int(np.ceil(steps / diagnose.instruments().every))
     method = (
         f"{steps} steps of {BATCH} digits, {measured} of them measured; "
         f"median of {ROUNDS} alternating rounds, warm."
