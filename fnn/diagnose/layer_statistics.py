@@ -51,7 +51,8 @@ def activity(output: LayerOutput) -> Array:
     such as one pixel.
     """
     y = _by_unit(output)
-    is_active = jnp.abs(y) > ACTIVE
+    # NaN counts as active: a unit of NaN is not dead.
+    is_active = ~(jnp.abs(y) <= ACTIVE)
     # (copies, batch, positions, units)
     of_examples = is_active.any(2)
     return of_examples.mean(1, dtype=jnp.float32)

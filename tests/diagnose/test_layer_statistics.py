@@ -7,6 +7,7 @@ import pytest
 
 from fnn import diagnose, nn, optim, train
 from fnn.diagnose.layer_statistics import (
+    dead_share,
     histogram,
     mean,
     quantiles,
@@ -79,3 +80,5 @@ def test_a_value_that_is_not_a_number_shows_in_all_statistics():
     output = LayerOutput("relu_0", "relu", y, ())
     for statistic in (mean, quantiles, histogram):
         assert np.isnan(statistic(output)).all()
+    # It is no dead unit.
+    assert dead_share(output) == 0
