@@ -219,6 +219,7 @@ ALSO_TESTED_BY = {
     "search/verdicts.py": ["test_trials.py"],
     "search/run_score.py": ["test_hypergradient.py"],
     "ensemble/logits.py": ["test_uncertainty.py"],
+    "diagnose/heads.py": ["test_loss_rules.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
     **{f"optim/optimizers/{name}.py": ["test_optimizers.py"] for name in FORMULAS},
