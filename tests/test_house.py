@@ -218,6 +218,7 @@ ALSO_TESTED_BY = {
     "search/replay.py": ["test_population.py"],
     "search/verdicts.py": ["test_trials.py"],
     "search/run_score.py": ["test_hypergradient.py"],
+    **{f"diagnose/{name}.py": ["test_examine.py"] for name in ("evidence", "levels", "thresholds")},
     "ensemble/logits.py": ["test_uncertainty.py"],
     "diagnose/heads.py": ["test_loss_rules.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],
