@@ -44,6 +44,7 @@ class Thresholds:
             is held up by noise.
         cut_share: Share of the largest rate below which the rate is cut.
         cut_rest: Least share of the run that is left after a cut.
+        cut_level: Level of the training loss at the end, above which a cut was too early.
         cut_fall: Relative fall of the loss in the window before a cut.
         cut_slope: Ratio of the slopes after and before a cut.
         penalty_ratio: Ratio of the gradients of regularizer and loss [TheDeepChecker: 1].
@@ -100,6 +101,7 @@ class Thresholds:
     noise_ratio: float = 0.3
     cut_share: float = 0.2
     cut_rest: float = 0.4
+    cut_level: float = 0.2
     cut_fall: float = 0.05
     cut_slope: float = 0.25
     penalty_ratio: float = 1.0
