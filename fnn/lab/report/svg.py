@@ -82,7 +82,12 @@ def figure_markup(name: str, figure: "Figure", text: str) -> Markup:
     picture = _convert(root, ids)
     width = round(figure.get_size_inches()[0] * PIXELS)
     caption = element("figcaption", text)
-    return element("figure", picture, caption, style=f"max-width:{width}px")
+    return element(
+        "figure",
+        picture,
+        caption,
+        style=f"max-width:{width}px",
+    )
 
 
 def _references(root: ElementTree.Element) -> Iterator[str]:
@@ -107,7 +112,10 @@ def _convert(node: ElementTree.Element, ids: dict[str, Any]) -> Markup:
             continue
         if name == LINK:
             name = "href"
-            value = f"#{ids[value[1:]]}" if value.startswith("#") else "".join(value.split())
+            # An image as data is broken into lines.
+            value = "".join(value.split())
+            if value.startswith("#"):
+                value = f"#{ids[value[1:]]}"
         elif name in ROUNDED:
             value = COORDINATE.sub(_round, " ".join(value.split()))
         else:
@@ -118,7 +126,11 @@ def _convert(node: ElementTree.Element, ids: dict[str, Any]) -> Markup:
             attributes.pop(name)
         attributes |= {"role": "img", "aria-hidden": "true"}
     text = "" if node.text is None or not node.text.strip() else node.text
-    return raw_element(tag, attributes, [text, *(_convert(child, ids) for child in node)])
+    return raw_element(
+        tag,
+        attributes,
+        [text, *(_convert(child, ids) for child in node)],
+    )
 
 
 def _round(match: re.Match[str]) -> str:
@@ -134,7 +146,12 @@ def images_markup(images: Any, titles: list[str]) -> Markup:
     """
     tiles = []
     for image, title in zip(to_displayable(images), titles, strict=True):
-        picture = element("img", src=_data_url(image), alt=title, width=PIXELS)
+        picture = element(
+            "img",
+            src=_data_url(image),
+            alt=title,
+            width=PIXELS,
+        )
         tiles.append(element("figure", picture, element("figcaption", title)))
     return element("div", *tiles, class_="tiles")
 
@@ -145,7 +162,9 @@ def _data_url(image: np.ndarray) -> str:
 
     if image.dtype != np.uint8:
         image = (255 * image + 0.5).astype(np.uint8)
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if image.shape[-1] == 1:
+        image = image[..., 0]
+    picture = Image.fromarray(image)
     if max(picture.size) > MAX_SIDE:
         picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     file = io.BytesIO()
