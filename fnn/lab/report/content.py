@@ -18,8 +18,8 @@ from fnn.train.figures import FLAGS, LOSS, is_validation
 from fnn.types import History
 
 FORMAT = 1  # version of the text
-MAX_ROWS = 1000  # recorded steps of a figure
-MAX_NUMBERS = 6_000  # of a figure with a value for each layer
+MAX_ROWS = 500  # recorded steps of a figure
+MAX_NUMBERS = 4_000  # of a figure with a value for each layer
 MAX_BYTES = 2_000_000  # of a report
 START = f'<template id="fnn-report" data-format="{FORMAT}">'
 END = "</template>"

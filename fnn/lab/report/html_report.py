@@ -34,7 +34,8 @@ from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, Result
 
 FilePath = str | os.PathLike[str]
-OWN = ("findings", "reproduction")  # sections that are never left out
+# Sections that are left out of a report that is too large, the first ones first.
+OPTIONAL = ("inputs", "search", "predictions", "layers", "comparison", "data", "run")
 SUFFIXES = (".html", ".htm")
 
 
@@ -56,7 +57,7 @@ def report(
     learning curves and events, the layers (of a run with instruments), predictions, the inputs of
     the network, the data, a comparison, and the code that reproduces the run. Sections whose
     arguments are not given are left out. The same arguments give the same bytes, of at most 2 MB:
-    of larger reports, the largest sections are left out. Needs matplotlib: pip install '.[plot]'.
+    sections of larger reports are left out. Needs matplotlib: pip install '.[plot]'.
 
     Args:
         result: The result of one run, or the trials of a search.
@@ -216,7 +217,7 @@ def _fit(
     other: tuple[str, Report] | None,
     titles: tuple[str, str],
 ) -> str:
-    """Return the page without the largest sections that it has no room for.
+    """Return the page, without the sections that it has no room for.
 
     Args:
         content: Of the report.
@@ -229,26 +230,19 @@ def _fit(
         kept.append(comparison_section(content, other[1], other[0]))
     kept.append(reproduction_section(content))
     data = embed(content)
-    note = Markup()
-    omitted = 0
-    while True:
-        head = [verdict(content.findings), note]
-        text = page(
-            titles,
-            head,
-            kept,
-            data,
-        )
-        optional = [one for one in kept if not _is_own(one)]
-        if len(text.encode()) <= MAX_BYTES or not optional:
-            return text
-        kept.remove(max(optional, key=len))
-        omitted += 1
-        note = notice(f"{omitted} sections are left out, since a report holds at most 2 MB.")
-
-
-def _is_own(one: Markup) -> bool:
-    return one.startswith(tuple(f'<section id="{name}">' for name in OWN))
+    banner = verdict(content.findings)
+    text = page(titles, [banner], kept, data)
+    omitted = []
+    for name in OPTIONAL:
+        if len(text.encode()) <= MAX_BYTES:
+            break
+        remaining = [one for one in kept if not one.startswith(f'<section id="{name}">')]
+        if len(remaining) < len(kept):
+            kept = remaining
+            omitted.append(name)
+            note = notice(f"Left out, since a report holds at most 2 MB: {', '.join(omitted)}.")
+            text = page(titles, [banner, note], kept, data)
+    return text
 
 
 def _expect_path(path: FilePath) -> Path:
