@@ -10,7 +10,7 @@ from fnn.diagnose.findings import ERROR, INFO, LIKELY, REFUTED, WARNING
 from fnn.lab.plots.axis import set_scale
 from fnn.lab.plots.curves import Curves, draw_panel
 from fnn.lab.plots.figure import PALETTE
-from fnn.lab.report.content import Series
+from fnn.lab.report.content import Series, evenly_spaced
 from fnn.lab.report.markup import Markup, element, items, join, section, show, table
 from fnn.lab.report.svg import create_panel, figure_markup
 from fnn.train.figures import LOSS
@@ -23,6 +23,7 @@ SIGNS = {ERROR: "✖", WARNING: "▲", INFO: "●"}
 HEALTHY, UNKNOWN = "✔", "○"
 MAX_STEPS = 5  # next steps in the list
 MAX_FIGURES = 12  # cards with a figure
+MAX_POINTS = 200  # of the line of a layer
 MIN_SHARE = 0.01  # of the run: the least width of a shaded range, which stays visible
 # Figures of a layer that show a fault; the loss shows the others.
 EVIDENCE = {
@@ -287,12 +288,14 @@ def _column(layer: str | None, names: Sequence[str]) -> int | None:
 
 
 def _draw_series(axes: "Axes", series: Series, column: int, name: str) -> None:
-    values = series.values[:, column].astype(float)
+    chosen = evenly_spaced(len(series.steps), MAX_POINTS)
+    steps = series.steps[chosen]
+    values = series.values[chosen, column].astype(float)
     axes.set_ylabel(name)
     set_scale(axes, values)
     style = "-" if len(values) > 1 else "o"
     axes.plot(
-        series.steps,
+        steps,
         values,
         style,
         color=PALETTE[0],

@@ -15,7 +15,6 @@ from fnn.diagnose import Finding, Findings
 from fnn.errors import ConfigError
 from fnn.lab.report.markup import Markup
 from fnn.train.figures import FLAGS, LOSS, is_validation
-from fnn.types import History
 
 FORMAT = 1  # version of the text
 MAX_ROWS = 500  # recorded steps of a figure
@@ -81,13 +80,17 @@ class Report:
         return plain
 
 
-def sample_history(history: History) -> dict[str, Series]:
+def sample_history(
+    history: Mapping[str, Any],
+    numbers: int = MAX_NUMBERS,
+) -> dict[str, Series]:
     """Return the figures of a run, each at few enough steps to be written to a report.
 
     Rows without any value, of steps at which a figure was not measured, are left out.
 
     Args:
         history: Of one run.
+        numbers: Maximum number of entries of a figure with several columns.
     """
     sampled = {}
     for name in history:
@@ -101,7 +104,7 @@ def sample_history(history: History) -> dict[str, Series]:
         if values.ndim == 2:
             is_measured = ~np.isnan(values).all(1)
             steps, values = steps[is_measured], values[is_measured]
-        rows = min(MAX_ROWS, max(1, MAX_NUMBERS // max(1, values[:1].size)))
+        rows = min(MAX_ROWS, max(1, numbers // max(1, values[:1].size)))
         if len(steps) > rows:
             # The first and the last one are kept.
             chosen = evenly_spaced(len(steps), rows)

@@ -16,7 +16,7 @@ from fnn.lab.disk import replace_file, write_errors
 from fnn.lab.plots.curves import read_curves
 from fnn.lab.report.cards import finding_cards, verdict
 from fnn.lab.report.comparison import comparison_section
-from fnn.lab.report.content import MAX_BYTES, Report, embed, read_report
+from fnn.lab.report.content import MAX_BYTES, Report, embed, read_report, sample_history
 from fnn.lab.report.data_section import data_section, input_section
 from fnn.lab.report.description import Inputs, describe_run, describe_search, examine
 from fnn.lab.report.layer_section import layer_section, measured_ends, recorded_ends
@@ -36,6 +36,7 @@ from fnn.types import Data, Result
 FilePath = str | os.PathLike[str]
 # Sections that are left out of a report that is too large, the first ones first.
 OPTIONAL = ("inputs", "search", "predictions", "layers", "comparison", "data", "run")
+DRAWN_NUMBERS = 1_000_000  # of a figure of layers
 SUFFIXES = (".html", ".htm")
 
 
@@ -169,22 +170,24 @@ def _render_search(
 
 def _run_sections(result: Result, content: Report, inputs: Inputs) -> list[Markup]:
     curves = read_curves("report", result)
+    # More steps than in the content: drawn, they take less room than as text.
+    history = sample_history(result.history, DRAWN_NUMBERS)
     sections: list[Markup | None] = []
     if content.findings:
         cards = finding_cards(
             content.findings,
             curves,
-            content.history,
+            history,
             content.columns,
         )
         sections.append(cards)
     sections.append(run_section(curves, content.figures))
     recipe, data, valid, names = inputs
-    ends = recorded_ends(content.history, content.columns)
+    ends = recorded_ends(history, content.columns)
     if inputs.can_train:
         assert recipe is not None and data is not None
         ends = measured_ends(recipe, result.train_state, data)
-    sections.append(layer_section(content.history, content.columns, ends))
+    sections.append(layer_section(history, content.columns, ends))
     examples = data if valid is None else valid
     if recipe is not None and examples is not None:
         part = "training" if valid is None else "validation"

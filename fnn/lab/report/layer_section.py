@@ -35,7 +35,7 @@ PARAMETERS = {
 INSTRUMENTS = ACTIVATIONS | PARAMETERS
 # Figures whose course over depth shows the scale of the initialization.
 PROFILE = ("activation_mean", "activation_std", "dead_share", "grad_rms")
-MAX_COLUMNS = 200  # steps of a heat map
+MAX_COLUMNS = 120  # steps of a heat map
 MAX_LABELS = 24  # layers with a name at the axis
 MAX_ROWS = 60  # layers in a table
 NAME_WIDTH = 20  # columns of a name at the axis

@@ -143,6 +143,10 @@ def _reduce_colors(url: str) -> str:
     head, _, data = url.partition(",")
     assert head == "data:image/png;base64"
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    lowest, _ = picture.convert("RGBA").getchannel("A").getextrema()
+    if lowest == 255:
+        # The better of the methods, which cannot handle transparent points.
+        return _encode(picture.convert("RGB").quantize(COLORS, Image.Quantize.MEDIANCUT))
     return _encode(picture.quantize(COLORS, Image.Quantize.FASTOCTREE))
 
 
