@@ -238,8 +238,8 @@ ALSO_TESTED_BY = {
         for name in ("examples", "notes", "recipes")
     },
     "lab/plots/class_names.py": ["test_confusion.py"],
-    "lab/plots/axis.py": ["test_curves.py"],
     "lab/plots/figure.py": ["test_curves.py"],
+    "lab/report/description.py": ["test_html_report.py"],
     "lab/logs/formats.py": ["test_jsonl_csv.py"],
     "lab/logs/lines.py": ["test_jsonl_csv.py"],
     "lab/disk.py": ["checkpoints/test_writer.py"],
