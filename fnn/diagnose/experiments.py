@@ -33,7 +33,7 @@ LEAST_RECALL = 0.05  # rise of the mean recall of classes
 LEARNED = 0.1  # relative fall of the training loss within a run that learns
 # The treatments.
 LOWER, HIGHER = (0.1, 0.01), (10.0, 100.0)  # factors of the rate
-DECAYS = (1.0, 3.0, 10.0)  # shares of the kernels that all steps together subtract
+DECAYS = (0.3, 1.0, 3.0)  # shares of the kernels that all steps together subtract
 WEAKER = (0.1, 0.0)  # factors of the regularization
 TAIL_QUANTITY = "mean loss of the last quarter"
 KEPT_SHARE = 0.75  # of the steps after a drop of the rate, during which it is kept
