@@ -21,7 +21,7 @@ from fnn import data, diagnose, nn, optim, train
 
 WIDTH, DEPTH, KEYS = 64, 3, 3
 EXAMPLES, EPOCHS, BATCH, FEW = 1024, 16, 32, 96
-LIMITS = 1e-4, 20  # of the loss in the picture
+HIGHEST = 3  # loss in the picture
 PICTURE = Path("out/learning_curves.png")
 COLORS = {"error": "#D55E00", "warning": "#B8860B", "info": "0.3"}
 
@@ -42,7 +42,7 @@ def cases(training, prepare):
     steps = EXAMPLES // BATCH * EPOCHS
     return {
         "a good run": (recipe(prepare), training),
-        "kernels too small": (recipe(prepare, std=0.02), training),
+        "kernels too small": (recipe(prepare, std=0.03), training),
         "rate too high": (recipe(prepare, rate=1.0), training),
         "rate too low": (recipe(prepare, rate=2e-5), training),
         "rate cut too early": (recipe(prepare, rate=2e-3, cut=0.08 * steps), training),
@@ -61,20 +61,19 @@ def draw(axes, name, history, findings):
     valid = np.asarray(history.valid_loss)
     ends = (np.arange(len(valid)) + 1) * len(losses) // len(valid)
     axes.plot(ends, valid, "o-", color="#009E73", markersize=3, label="validation")
-    axes.set_yscale("log")
-    axes.set_ylim(LIMITS)
+    axes.set_ylim(0, HIGHEST)
     axes.set_xlabel("step")
     axes.set_title(name)
     lines = [f"{one.id} {one.name}, {one.certainty}" for one in findings[:3]]
     worst = findings[0].severity if findings else "info"
     axes.text(
-        0.03,
-        0.03,
+        0.97,
+        0.62,
         "\n".join(lines) or "no findings",
         transform=axes.transAxes,
         color=COLORS[worst],
         fontsize=9,
-        verticalalignment="bottom",
+        horizontalalignment="right",
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
     )
 
@@ -108,7 +107,7 @@ def main(directory=None):
             print(f"  {finding.id} {finding.name}, {finding.certainty}: {finding.experiment}")
         draw(axes, name, result.history, serious)
     for axes in panels[:, 0]:
-        axes.set_ylabel("loss (log axis)")
+        axes.set_ylabel("loss")
     panels[0, 0].legend(fontsize=8)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=120)
