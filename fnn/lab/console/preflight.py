@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, optim, trees
+from fnn.train.layout import current_layout
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey, Schedule, Shape, TrainState
 from fnn.values import Made
@@ -301,6 +302,11 @@ def _describe_key(key: RandomKey) -> str:
 
 
 def _describe_device() -> str:
+    layout = current_layout()
+    if layout is not None:
+        devices = layout.mesh.devices
+        kind = devices.flat[0].device_kind
+        return f"{devices.size} x {kind}, batches in {layout.parts} parts"
     device = jax.devices()[0]
     kind = device.device_kind
     if device.platform != "cpu":
