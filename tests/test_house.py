@@ -245,6 +245,7 @@ ALSO_TESTED_BY = {
     "lab/disk.py": ["checkpoints/test_writer.py"],
     "lab/checkpoints/folders.py": ["test_store.py"],
     "lab/checkpoints/host.py": ["test_store.py"],
+    **{f"lab/exports/{name}.py": ["test_program.py"] for name in ("function", "model_card")},
     "lab/fit/history.py": ["test_loop.py"],
     "lab/fit/records.py": ["test_loop.py"],
     "lab/fit/checkpoint_policy.py": ["test_loop.py"],
