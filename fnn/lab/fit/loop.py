@@ -31,6 +31,7 @@ from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
 from fnn.train.figures import FINITE, LOSS, VALID_LOSS
 from fnn.train.instrumentation import instrument_columns
+from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
@@ -109,7 +110,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if isinstance(resume, TrainState):
             resume = prepare_resume(recipe, resume)
         begin = store.load(initial_state, resume)
-        train_state = begin.train_state
+        train_state = place_state(current_layout(), begin.train_state)
         step = int(train_state.step)
         expect_same_run(train_state, config.key, total)
 
@@ -144,7 +145,13 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         first_loss = float(shapes[1][VALID_LOSS]) if is_measured else None
         compile_seconds = stopwatch.spent["compiling"]
         report.print_preflight(
-            recipe, config.data, config.out_shape, first_loss, compile_seconds, total
+            recipe,
+            train_state,
+            config.data,
+            config.out_shape,
+            first_loss,
+            compile_seconds,
+            total,
         )
         config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
