@@ -15,18 +15,12 @@ from fnn.diagnose.activation_rules import (
     without_noise,
 )
 from fnn.diagnose.augmentation_rules import augmentation_findings
-from fnn.diagnose.data_rules import (
-    RANGE_EXAMPLES,
-    check_inputs,
-    check_labels,
-    named_arrays,
-    order_findings,
-    shift_findings,
-    target_findings,
-)
+from fnn.diagnose.data_rules import RANGE_EXAMPLES, check_inputs, named_arrays, shift_findings
 from fnn.diagnose.derivative_rules import derivative_findings
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.heads import heads
+from fnn.diagnose.label_rules import check_labels, order_findings, target_findings
+from fnn.diagnose.lane_runs import host_generator
 from fnn.diagnose.leakage_rules import leakage_findings
 from fnn.diagnose.loss_rules import function_findings, output_findings
 from fnn.diagnose.mixing_rules import mixing_findings
@@ -39,7 +33,6 @@ from fnn.diagnose.parameter_rules import (
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.short_runs import TINY, short_run_findings
 from fnn.diagnose.structure_rules import misplaced, sequences, structure_findings
-from fnn.nn.core.composite import layer_paths
 from fnn.train.arrays import validate_data
 from fnn.train.extremes import read_extremes
 from fnn.train.inputs import validate_fit
@@ -161,14 +154,9 @@ def _network_findings(
     chosen = _choose(key, data, examples)
     inputs, targets = _take(data, chosen)
     # Every layer once, each sequence in order.
-    all_leaves = [leaf for sequence in sequences(recipe.network) for leaf in sequence]
-    known = set(layer_paths(recipe.network))
-    leaves = [leaf for leaf in all_leaves if leaf.path in known]
-    paths = tuple(leaf.path for leaf in leaves)
-    kinds = tuple(leaf.kind for leaf in leaves)
+    leaves = [leaf for sequence in sequences(recipe.network) for leaf in sequence]
     own_key = jax.random.fold_in(key, OBSERVE)
-    quiet = without_noise(recipe)
-    observed = observe(quiet, train_state, inputs, own_key, paths, kinds)
+    observed = observe(without_noise(recipe), train_state, inputs, own_key)
     outputs, facts = jax.device_get(observed)
     broken = list(nonfinite_findings(leaves, facts))
     yield from broken
@@ -184,7 +172,7 @@ def _network_findings(
     yield from output_findings(recipe, all_heads)
     yield from function_findings(recipe, all_heads[0])
     if _has_misplaced(recipe):
-        _, noisy = jax.device_get(observe(recipe, train_state, inputs, own_key, paths, kinds))
+        _, noisy = jax.device_get(observe(recipe, train_state, inputs, own_key))
         yield from variance_findings(recipe.network, facts, noisy)
     if len(chosen) >= MIXING_EXAMPLES:
         few = _first(inputs, MIXING_EXAMPLES)
@@ -251,8 +239,8 @@ def _choose(key: RandomKey, data: Data, examples: int) -> np.ndarray:
     """Return the indices of random examples, whose inputs fit into memory."""
     leaves = jax.tree.leaves(data[0])
     count = len(leaves[0])
-    numbers = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+    sizes = [int(np.prod(leaf.shape[1:])) for leaf in leaves]
+    numbers = sum(sizes)
     affordable = max(MIXING_EXAMPLES, MAX_NUMBERS // max(numbers, 1))
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    order = generator.permutation(count)
+    order = host_generator(key).permutation(count)
     return order[: min(examples, affordable, count)].astype(np.int32)

@@ -7,16 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.diagnose.data_rules import (
-    RANGE_EXAMPLES,
-    Check,
-    check_inputs,
-    check_labels,
-    named_arrays,
-    target_findings,
-)
+from fnn.diagnose.data_rules import RANGE_EXAMPLES, Check, check_inputs, named_arrays
 from fnn.diagnose.findings import INFO, Finding
 from fnn.diagnose.heads import heads, last_size
+from fnn.diagnose.label_rules import check_labels, target_findings
 from fnn.diagnose.loss_rules import check_first_loss
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.structure_rules import dropout_findings, structure_findings
