@@ -6,13 +6,15 @@ They read the data on the host and compile nothing.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn import trees
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding, Rule
 
-RANGE_EXAMPLES = 1024  # of which the range of the inputs is computed
+RANGE_EXAMPLES = 1024  # of which the range of the inputs is computed,
+RANGE_NUMBERS = 2**24  # unless these are too large
 SMALL_RANGE = 1.5  # largest number of inputs that need no further scaling
 MEAN_LIMIT = 0.5  # of standardized inputs
 DEVIATION_LIMITS = (0.5, 2.0)  # of standardized inputs
@@ -256,6 +258,25 @@ def shift_findings(path: str, train: Any, valid: Any) -> Iterator[Finding]:
         f"|shift| > {limit:.2g} deviations, or ratio outside of [{low:g}, {high:g}]",
         layer=path,
     )
+
+
+def count_range_examples(inputs: Any) -> int:
+    """Return the number of examples of which the range of the inputs is computed."""
+    return min(RANGE_EXAMPLES, max(1, RANGE_NUMBERS // numbers_of_example(inputs)))
+
+
+def numbers_of_example(inputs: Any) -> int:
+    """Return the number of numbers of an example, at least 1."""
+    leaves = jax.tree.leaves(inputs)
+    sizes = [int(np.prod(leaf.shape[1:])) for leaf in leaves]
+    return max(1, sum(sizes))
+
+
+def spaced(array: np.ndarray, count: int) -> np.ndarray:
+    """Return at most this number of examples, evenly spaced, so that sorted ones are all met."""
+    last = len(array) - 1
+    places = np.linspace(0, last, min(count, len(array)))
+    return array[places.astype(int)]
 
 
 def named_arrays(tree: Any) -> dict[str, Any]:

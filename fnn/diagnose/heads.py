@@ -42,10 +42,15 @@ class Head(NamedTuple):
         """Whether each example has one target, which is the number of its class."""
         if not _is_array(self.targets) or self.targets.ndim != 1:
             return False
-        # Of a plain function nothing is known: integers with an axis of classes are labels.
-        may_be = self.loss.classes or not is_declared(self.loss)
         is_integer = jnp.issubdtype(self.targets.dtype, jnp.integer)
-        return bool(may_be and is_integer and self.classes is not None)
+        if not is_integer or self.classes is None:
+            return False
+        if self.loss.classes:
+            return True
+        # Of a plain function nothing is known. Integers are labels if the last one has an output,
+        # and no output is left: otherwise the outputs may be features, as of a contrastive loss.
+        largest = int(np.max(self.targets))
+        return not is_declared(self.loss) and largest + 1 == self.classes
 
     @property
     def classes(self) -> int | None:

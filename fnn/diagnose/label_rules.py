@@ -88,9 +88,7 @@ def check_labels(head: Head) -> Check | None:
     classes = head.classes
     if classes is None or not head.is_labeled or not head.loss.classes:
         return None
-    labels = np.asarray(head.targets)
-    is_ignored = np.isin(labels, list(head.loss.ignored))
-    kept = labels[~is_ignored]
+    kept = _kept_labels(head)
     # Few labels are unbalanced by chance.
     if len(kept) < EXAMPLES_PER_CLASS * classes:
         return None
@@ -99,6 +97,14 @@ def check_labels(head: Head) -> Check | None:
     facts = f"labels of {classes} classes, {interval} examples each"
     found = [*_offset_findings(head, counts), *_balance_findings(head, counts, facts)]
     return Check(facts, tuple(found))
+
+
+def _kept_labels(head: Head) -> np.ndarray:
+    """Return the labels that the loss does not ignore."""
+    labels = np.asarray(head.targets)
+    is_ignored = np.isin(labels, list(head.loss.ignored))
+    kept: np.ndarray = labels[~is_ignored]
+    return kept
 
 
 def _offset_findings(head: Head, counts: np.ndarray) -> Iterator[Finding]:
@@ -148,9 +154,9 @@ def order_findings(head: Head, valid: Head | None) -> Iterator[Finding]:
     """
     if not head.is_labeled or not head.loss.classes:
         return
-    labels = np.asarray(head.targets)
+    labels = _kept_labels(head)
     if valid is not None:
-        yield from _missing_findings(head, labels, np.asarray(valid.targets))
+        yield from _missing_findings(head, labels, _kept_labels(valid))
     if len(labels) < 2:
         return
     shares = np.bincount(labels - labels.min()) / len(labels)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import data
+from fnn.diagnose.data_rules import spaced
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding, Rule
 
 ERROR_SHARE = 0.01  # of the validation examples
@@ -18,6 +19,7 @@ WIDTH_AXIS = 2
 NEAR = 0.01  # of the median distance to the nearest neighbor
 NEAR_SHARE = 0.02  # of the sampled validation examples
 SAMPLED = 256  # validation examples whose neighbors are searched
+MAX_ROWS = 100_000  # examples of each part that are compared, some tenths of a second
 MAX_NUMBERS = 2**24  # of training examples among which neighbors are searched
 
 LEAKAGE = Rule(
@@ -45,6 +47,9 @@ def leakage_findings(inputs: Any, others: Any) -> Iterator[Finding]:
     # Examples of other dtypes, such as bytes and floats, never have equal numbers in memory.
     if _kinds(leaves) != _kinds(valid_leaves):
         return
+    inputs, others = jax.tree.map(_first_rows, (inputs, others))
+    leaves = jax.tree.leaves(inputs)
+    valid_leaves = jax.tree.leaves(others)
     count = len(valid_leaves[0])
     exact = data.overlap(others, inputs)
     yield from _count_findings("equal to", exact, count, leaves)
@@ -55,6 +60,10 @@ def leakage_findings(inputs: Any, others: Any) -> Iterator[Finding]:
     is_float = jnp.issubdtype(images.dtype, jnp.floating)
     if len(leaves) == 1 and (is_float or _is_image(images)):
         yield from _near_findings(np.asarray(images), np.asarray(valid_leaves[0]))
+
+
+def _first_rows(leaf: Any) -> np.ndarray:
+    return spaced(np.asarray(leaf), MAX_ROWS)
 
 
 def _kinds(leaves: list[Any]) -> list[Any]:
@@ -102,10 +111,9 @@ def _count_findings(
 
 def _near_findings(inputs: np.ndarray, others: np.ndarray) -> Iterator[Finding]:
     numbers = int(np.prod(inputs.shape[1:]))
-    # Evenly spaced samples, so that sorted data is sampled from all its classes.
     affordable = MAX_NUMBERS // max(numbers, 1)
-    known = _spaced(inputs, max(affordable, 1))
-    queries = _spaced(others, SAMPLED)
+    known = spaced(inputs, max(affordable, 1))
+    queries = spaced(others, SAMPLED)
     distances = nearest_distances(known, queries)
     # Equal examples have a finding of their own.
     apart = distances[distances > 0]
@@ -142,10 +150,3 @@ def nearest_distances(known: np.ndarray, queries: np.ndarray) -> np.ndarray:
     differences = points - rows[nearest]
     distances: np.ndarray = np.linalg.norm(differences, axis=1)
     return distances
-
-
-def _spaced(array: np.ndarray, count: int) -> np.ndarray:
-    """Return at most this number of examples, evenly spaced."""
-    last = len(array) - 1
-    places = np.linspace(0, last, min(count, len(array)))
-    return array[places.astype(int)]
