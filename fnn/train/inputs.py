@@ -32,7 +32,14 @@ from fnn.train.extremes import are_within, raise_at_first, read_extremes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
-from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_range
+from fnn.train.scale import (
+    Leaf,
+    describe_inputs,
+    expect_alike,
+    expect_image_range,
+    note_training,
+    warn_of_scale,
+)
 from fnn.train.tasks import optimizer_of
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
@@ -68,6 +75,7 @@ def validate_examples(
     data: Any,
     *,
     is_step: bool = False,
+    trains: bool = False,
 ) -> Data:
     """Return (inputs, targets) as arrays, and raise an error unless the recipe can use them.
 
@@ -81,6 +89,8 @@ def validate_examples(
             checked, since reading them would wait for the steps before; values that are not finite
             are left to the recipe's `on_nonfinite`, unless it raises; and the loss is traced once
             for all recipes that differ in numbers alone.
+        trains: Whether several steps train on the data. Otherwise inputs that do not have the scale
+            of those of training cause a warning.
 
     Raises:
         FnnError: As `validate_data` and `validate_fit`.
@@ -95,6 +105,10 @@ def validate_examples(
     inputs, targets = validate_data(where, data, how)
     _expect_fit(where, recipe, (inputs, targets), is_step)
     if not is_step:
+        if trains:
+            note_training(recipe, inputs)
+        else:
+            warn_of_scale(name_prefix(where), recipe, inputs)
         _note_passed(recipe, (inputs, targets))
     return inputs, targets
 
@@ -119,6 +133,7 @@ def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
         key = "levels", _signature(converted)
         needs_levels = cached(recipe, key, lambda: takes_levels(recipe, converted))
         expect_image_range("", recipe, converted, needs_levels, wait=True)
+    warn_of_scale("", recipe, converted)
     _note_passed(recipe, (converted,))
     return converted
 
@@ -146,6 +161,7 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     if valid is not None:
         _expect_fit("valid", recipe, valid)
         expect_alike("valid ", recipe, describe_inputs(data[0]), valid[0])
+    note_training(recipe, data[0])
     return facts.out_shape
 
 
@@ -171,6 +187,7 @@ class StreamValidator:
         prefix = name_prefix(where)
         if self._first is None:
             self._first = describe_inputs(inputs), jax.tree.structure(targets)
+            note_training(self._recipe, inputs)
         leaves, target_structure = self._first
         expect_alike(prefix, self._recipe, leaves, inputs, strict=True)
         if jax.tree.structure(targets) != target_structure:
@@ -181,7 +198,8 @@ class StreamValidator:
                 "give all batches one structure",
             )
         # In the thread that loads the batches.
-        return jax.tree.map(jnp.asarray, (inputs, targets))
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(jnp.asarray, (inputs, targets))
 
 
 def _expect_fit(
@@ -277,8 +295,8 @@ def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
 
     is_shape = partial(jax.tree.leaves, is_leaf=trees.is_shape)
     with checks.reject_channels_first(is_shape(shape)):
-        # Any key serves: no number is computed.
-        opt_state = jax.eval_shape(init, jax.random.key(0))
+        # No number is computed, nor a key made.
+        opt_state = jax.eval_shape(init, jax.eval_shape(jax.random.key, 0))
     return out_shapes[0], opt_state
 
 
