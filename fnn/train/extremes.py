@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 
 ON_HOST = "cpu"  # platform whose arrays NumPy reads without a copy
 SMALL = 4096  # numbers, which a call of NumPy reads in less time than it takes to begin
@@ -51,7 +51,7 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     elif wait:
         # Not traced into a program that may be under construction.
         with jax.ensure_compile_time_eval():
-            low, high = jax.jit(_low_and_high)(array)
+            low, high = map(trees.read, jax.jit(_low_and_high)(array))
             extremes = Extremes(low.item(), high.item())
     else:
         return None

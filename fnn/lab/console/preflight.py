@@ -96,7 +96,7 @@ def preflight(
         return
     # Few labels are unbalanced by chance.
     if len(targets) >= EXAMPLES_PER_CLASS * classes:
-        labels = np.asarray(targets)
+        labels = trees.read(targets)
         counts = np.bincount(labels, minlength=classes)
         yield _check_balance(counts)
 
@@ -246,9 +246,11 @@ def _ends_at_zero(
     end: int,
 ) -> bool:
     """Return whether the last rate is negligible compared to the largest."""
-    samples = jnp.linspace(0, end, SCHEDULE_SAMPLES)
-    steps = samples.astype(jnp.int32)
-    rates = jax.vmap(schedule)(steps)
+    samples = np.linspace(0, end, SCHEDULE_SAMPLES)
+    steps = samples.astype(np.int32)
+    # These numbers are copied to the device and back on purpose.
+    with jax.transfer_guard("allow"):
+        rates = np.asarray(jax.vmap(schedule)(jnp.asarray(steps)))
     last = rates[-1]
     largest = rates.max()
     # A rate may approach 0 without reaching it, as one that decays exponentially.
@@ -291,7 +293,7 @@ def _describe_data(
 def _describe_key(key: RandomKey) -> str:
     """Describe a key by the seed that `jax.random.key` was given, else by its words."""
     stored = jax.random.key_data(key)
-    words = np.asarray(stored).ravel().tolist()
+    words = trees.read(stored).ravel().tolist()
     # `jax.random.key(seed)` of a 32-bit seed has the seed in its last word, and zeros before it.
     *high_words, seed = words
     if not any(high_words):

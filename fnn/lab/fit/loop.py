@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn import trees
 from fnn.lab.console.progress import progress_display
 from fnn.lab.console.report import RunReport
 from fnn.lab.fit.checkpoint_policy import (
@@ -107,7 +108,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             resume = prepare_resume(recipe, resume)
         begin = store.load(initial_state, resume)
         train_state = begin.train_state
-        step = int(train_state.step)
+        step = int(trees.read(train_state.step))
         expect_same_run(train_state, config.key, total)
 
         # Print the header, go to the position in the data, and compile.
@@ -325,10 +326,10 @@ def _run_info(
     def images() -> np.ndarray | None:
         inputs = source.next_inputs(train_state)
         is_image = getattr(inputs, "ndim", 0) == 4
-        return np.asarray(inputs) if is_image else None
+        return trees.read(inputs) if is_image else None
 
     return RunInfo(
-        step=int(train_state.step),
+        step=int(trees.read(train_state.step)),
         names=tuple(names),
         settings={
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(train_state.params)),
