@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Beginning of the note that names the layer of an error.
 LAYER_NOTE = "in layer "
@@ -84,9 +85,11 @@ class NonFiniteError(FnnError, FloatingPointError):
 
     Attributes:
         step: Index of the step; -1 for data.
+        train_state: Before the step; None for data. `diagnose.examine` replays from it.
     """
 
     step: int = -1
+    train_state: Any = None
 
 
 # Errors of files.

@@ -13,6 +13,9 @@ from fnn.lab.checkpoints.safetensors import import_safetensors as import_safeten
 from fnn.lab.checkpoints.store import checkpoint_store as checkpoint_store
 from fnn.lab.checkpoints.store import save as save
 from fnn.lab.console.watch import progress as progress
+from fnn.lab.exports.onnx_file import export_onnx as export_onnx
+from fnn.lab.exports.program import export as export
+from fnn.lab.exports.program import load_export as load_export
 from fnn.lab.features import save_features as save_features
 from fnn.lab.fit.checkpoint_policy import checkpoint_policy as checkpoint_policy
 from fnn.lab.fit.fit import fit as fit
@@ -40,6 +43,10 @@ from fnn.lab.plots.trials import plot_best_of_n as plot_best_of_n
 from fnn.lab.plots.trials import plot_parallel as plot_parallel
 from fnn.lab.plots.trials import plot_search as plot_search
 from fnn.lab.pretrained import load_weights as load_weights
+from fnn.lab.report.content import Report as Report
+from fnn.lab.report.content import Series as Series
+from fnn.lab.report.content import read_report as read_report
+from fnn.lab.report.html_report import report as report
 from fnn.lab.search import search as search
 from fnn.lab.study import optimize_study as optimize_study
 from fnn.lab.study import study_recipe as study_recipe

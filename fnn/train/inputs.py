@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
-from fnn.errors import ConfigError, LabelError, TreeMismatchError
+from fnn.errors import ConfigError, LabelError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
@@ -29,11 +29,11 @@ from fnn.train.arrays import (
 )
 from fnn.train.augmentation import takes_levels, trace_augmentation
 from fnn.train.extremes import are_within, raise_at_first, read_extremes
+from fnn.train.layout import Rows, is_rows, whole_shapes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
 from fnn.train.scale import (
-    Leaf,
     describe_inputs,
     expect_alike,
     expect_image_range,
@@ -165,43 +165,6 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     return facts.out_shape
 
 
-class StreamValidator:
-    """Validation of the batches of a stream: each one, and all by the first.
-
-    Args:
-        recipe: From `train.recipe`.
-    """
-
-    def __init__(self, recipe: Recipe):
-        self._recipe = recipe
-        self._first: tuple[dict[str, Leaf], Any] | None = None
-
-    def __call__(self, where: str, batch: Any) -> Data:
-        """Return the batch as JAX arrays, or raise an error if it is wrong or unlike the first.
-
-        Args:
-            where: Name of the batch in errors.
-            batch: (inputs, targets) as a loader gives them.
-        """
-        inputs, targets = validate_examples(where, self._recipe, batch, is_step=True)
-        prefix = name_prefix(where)
-        if self._first is None:
-            self._first = describe_inputs(inputs), jax.tree.structure(targets)
-            note_training(self._recipe, inputs)
-        leaves, target_structure = self._first
-        expect_alike(prefix, self._recipe, leaves, inputs, strict=True)
-        if jax.tree.structure(targets) != target_structure:
-            raise TreeMismatchError(
-                f"{prefix}targets",
-                "the structure of the first batch",
-                checks.show(targets),
-                "give all batches one structure",
-            )
-        # In the thread that loads the batches.
-        with jax.transfer_guard("allow"):
-            return jax.tree.map(jnp.asarray, (inputs, targets))
-
-
 def _expect_fit(
     where: str,
     recipe: Recipe,
@@ -302,7 +265,7 @@ def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
 
 def example_shapes(recipe: Recipe, inputs: Any) -> Any:
     """Return the shapes of one example as the network gets it, prepared and without batch axis."""
-    prepared = jax.eval_shape(recipe.prepare, inputs)
+    prepared = jax.eval_shape(recipe.prepare, whole_shapes(inputs))
     return jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), prepared)
 
 
@@ -446,10 +409,12 @@ def take_examples(data: Any, indices: jax.Array) -> Any:
     """Gather the examples of these indices (batch,), which must be in range."""
 
     def take(array: Any) -> jax.Array:
+        if isinstance(array, Rows):
+            return array.take(indices)
         # The promise saves a check of every index.
         return jnp.asarray(array).at[indices].get(mode="promise_in_bounds")
 
-    return jax.tree.map(take, data)
+    return jax.tree.map(take, data, is_leaf=is_rows)
 
 
 def derive_key(train_state: TrainState, purpose: int, count: Step | int) -> RandomKey:

@@ -86,6 +86,7 @@ def nonfinite_error(
     expected = "finite loss, gradients and state"
     error = NonFiniteError(f"step {step}", expected, f"non-finite {names}", advice)
     error.step = step
+    error.train_state = train_state
     return error
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from fnn import trees
+from fnn.train.layout import current_layout
 from fnn.types import TrainState
 from fnn.values import Same, objects_of
 
@@ -59,19 +60,22 @@ class Programs:
     """The compiled functions of recipes of one structure.
 
     Attributes:
-        jitted: Jitted functions of the leaves of a recipe, by the function of the recipe.
+        jitted: Jitted functions of the leaves of a recipe, by the function of the recipe and the
+            layout over devices.
         facts: Results of tracing that depend on the structure alone, without arrays, by key.
         watches: References that call back when an object of the structure is deleted.
     """
 
     def __init__(self) -> None:
-        self.jitted: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.jitted: dict[Hashable, Callable[..., Any]] = {}
         self.facts: dict[Hashable, Any] = {}
         self.watches: list[Any] = []
 
     def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
         """Return function(recipe, *arguments) as a jitted function of the recipe's leaves."""
-        if function not in self.jitted:
+        # A layout of examples over devices changes what is traced.
+        key = function, current_layout()
+        if key not in self.jitted:
 
             def program(leaves: Any, *arguments: Any) -> Any:
                 recipe = jax.tree.unflatten(_structure.get(), leaves)
@@ -81,8 +85,8 @@ class Programs:
                 return function(recipe, *arguments)
 
             program.__name__ = function.__name__
-            self.jitted[function] = jax.jit(program, static_argnums=static)
-        return self.jitted[function]
+            self.jitted[key] = jax.jit(program, static_argnums=static)
+        return self.jitted[key]
 
     def watch(self, objects: Iterable[Same]) -> None:
         """Delete the programs as soon as one of these objects is deleted."""
@@ -232,11 +236,12 @@ def _place(recipe: Any, flat: Flat, arguments: tuple[Any, ...]) -> list[Any]:
     sharding = like.sharding
     placed = flat.placed.get(sharding)
     if placed is None:
-        placed = flat.placed[sharding] = []
+        placed = []
         for given, leaf in zip(jax.tree.leaves(recipe), flat.leaves, strict=True):
             # An array of the caller may be modified later.
             is_number = isinstance(given, int | float | np.generic)
             placed.append(_put(leaf, sharding) if is_number else leaf)
+        flat.placed[sharding] = placed
     return placed
 
 

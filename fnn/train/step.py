@@ -15,6 +15,8 @@ from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
+from fnn.train.instrumentation import instrument_figures
+from fnn.train.layout import divide, replicate
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
@@ -89,7 +91,7 @@ def step(
     recipe: Recipe,
     train_state: TrainState,
     batch: Data,
-) -> tuple[TrainState, dict[str, Scalar]]:
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """Train one step on a batch.
 
     The step minimizes the mean loss + penalties. The penalties are regularizer(params), and each
@@ -103,7 +105,8 @@ def step(
     Returns:
         The next train state, and the figures of the step by name: loss, penalty, the recipe's
         metrics and measures, rate (of the optimizer, NaN if it has none), and finite: whether loss,
-        gradients and state are finite. With on_nonfinite="skip" a step that is not finite changes
+        gradients and state are finite; with instruments also their arrays, which are NaN at steps
+        that are not measured. With on_nonfinite="skip" a step that is not finite changes
         only the step count.
 
     Raises:
@@ -214,7 +217,7 @@ def prepare_batch(
         epoch = None if examples is None else count
         batch = batched(recipe.augment)(key, Batch(inputs, targets, examples, epoch))
         inputs, targets = batch.images, batch.targets
-    return recipe.prepare(inputs), targets
+    return divide((recipe.prepare(inputs), targets))
 
 
 def train_step(
@@ -250,10 +253,12 @@ def train_step(
         figures[name] = _scalar(name, measure(record))
     figures[RATE] = jnp.asarray(last_rate(new_opt_state, jnp.nan), figures[LOSS].dtype)
     figures[FINITE] = finite
+    if recipe.instruments is not None:
+        figures |= instrument_figures(recipe, train_state, inputs, targets, record)
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
-    return vary_like(next_state, train_state), figures
+    return replicate(vary_like(next_state, train_state)), figures
 
 
 def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+
+from fnn.diagnose import Findings
 from fnn.lab.console.preflight import format_line, header, preflight
 from fnn.lab.console.progress import Display
 from fnn.lab.console.summary import advice, footer
@@ -53,6 +56,7 @@ class RunReport:
     def print_preflight(
         self,
         recipe: Recipe,
+        train_state: TrainState,
         data: Data,
         out_shape: Shape,
         first_loss: float | None,
@@ -61,7 +65,9 @@ class RunReport:
     ) -> None:
         """Print the seconds of compilation and the preflight checks; training starts."""
         if self.display.is_visible:
-            checks = preflight(recipe, data, out_shape, first_loss, total)
+            # The checks read a part of the data, once.
+            with jax.transfer_guard("allow"):
+                checks = list(preflight(recipe, train_state, data, out_shape, first_loss, total))
             self._print([f"compiled in {seconds:.1f} s", *checks])
         self.display.start()
 
@@ -116,6 +122,7 @@ class RunReport:
         stopwatch: Stopwatch,
         losses: Sequence[float],
         next_step: str,
+        findings: Findings,
     ) -> None:
         """Print the last lines of a run.
 
@@ -124,9 +131,11 @@ class RunReport:
             stopwatch: The time spent by purpose.
             losses: The validation loss of each epoch.
             next_step: How to resume the run; if "", advice by the losses is printed instead.
+            findings: Of the recorded figures.
         """
         self.flush()
-        self._print(footer(self.best_text, stop_reason, stopwatch, next_step or advice(losses)))
+        advised = next_step or advice(losses)
+        self._print(footer(self.best_text, stop_reason, stopwatch, advised, findings))
 
     def _note_best(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Return whether this epoch is the best so far."""

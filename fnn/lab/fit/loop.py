@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from fnn import trees
+from fnn.diagnose import Findings, examine_history
 from fnn.lab.console.progress import progress_display
 from fnn.lab.console.report import RunReport
 from fnn.lab.fit.checkpoint_policy import (
@@ -23,17 +24,19 @@ from fnn.lab.fit.checkpoint_policy import (
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
-from fnn.lab.fit.records import log_records, past_records
+from fnn.lab.fit.records import array_record, log_records, past_records
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
-from fnn.train.figures import FINITE, VALID_LOSS
+from fnn.train.figures import FINITE, LOSS, VALID_LOSS
+from fnn.train.instrumentation import instrument_columns
+from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
 from fnn.train.step import start_on_data
-from fnn.types import Data, RandomKey, Result, Shape, TrainState
+from fnn.types import Data, History, RandomKey, Result, Shape, TrainState
 
 
 class StopReason(Enum):
@@ -107,7 +110,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if isinstance(resume, TrainState):
             resume = prepare_resume(recipe, resume)
         begin = store.load(initial_state, resume)
-        train_state = begin.train_state
+        train_state = place_state(current_layout(), begin.train_state)
         step = int(trees.read(train_state.step))
         expect_same_run(train_state, config.key, total)
 
@@ -142,7 +145,13 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         first_loss = float(shapes[1][VALID_LOSS]) if is_measured else None
         compile_seconds = stopwatch.spent["compiling"]
         report.print_preflight(
-            recipe, config.data, config.out_shape, first_loss, compile_seconds, total
+            recipe,
+            train_state,
+            config.data,
+            config.out_shape,
+            first_loss,
+            compile_seconds,
+            total,
         )
         config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
@@ -266,7 +275,9 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             advice = f"resume={state} continues the run"
         recorded = history.history()
         losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
-        report.print_footer(f"{stop_reason.value}, at step {step:,}", stopwatch, losses, advice)
+        findings = _find_faults(config, recorded, source.epoch_length)
+        reason = f"{stop_reason.value}, at step {step:,}"
+        report.print_footer(reason, stopwatch, losses, advice, findings)
         number = stop_request.number
         # After Ctrl-C without checkpoints, the result is all there is: it is returned.
         if number and (store.is_active or number == signal.SIGTERM):
@@ -274,6 +285,16 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if stop_reason.is_complete:
             train_state = finish_run(recipe, train_state)
         return Result(train_state, recorded)
+
+
+def _find_faults(config: FitConfig, recorded: History, epoch_length: int | None) -> Findings:
+    """Return the findings of the recorded figures, none where they are not shown."""
+    if not config.show or not recorded[LOSS].size:
+        return Findings()
+    chance = None
+    if config.recipe.loss.probabilities and trees.is_shape(config.out_shape) and config.out_shape:
+        chance = math.log(config.out_shape[-1])
+    return examine_history(recorded, epoch_length=epoch_length or 1, chance=chance)
 
 
 def _criterion(recipe: Recipe) -> tuple[str, int]:
@@ -308,6 +329,9 @@ def _log_before_failure(
 def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
     for steps, figures in log_records(measured, row, step, config.log_every):
         config.log.write(steps, figures)
+    arrays = array_record(measured, config.recipe.instruments, step)
+    if arrays is not None:
+        config.log.write_arrays(*arrays)
 
 
 def _run_info(
@@ -339,6 +363,7 @@ def _run_info(
         images=images,
         resumes=resumes,
         past=lambda after: past_records(history, after, config.log_every),
+        columns=instrument_columns(config.recipe, train_state.params, config.data[0]),
     )
 
 

@@ -1,0 +1,293 @@
+"""The examination of a run: collects its evidence, applies all rules, and ranks the findings."""
+
+from typing import Any
+
+import numpy as np
+
+from fnn import checks
+from fnn.diagnose import fit_rules, layer_rules, objective_rules, progress_rules, rate_rules
+from fnn.diagnose.evidence import Evidence, collect
+from fnn.diagnose.findings import Finding, Findings
+from fnn.diagnose.localize import Location, localize
+from fnn.diagnose.ranking import rank
+from fnn.diagnose.thresholds import Thresholds
+from fnn.errors import ConfigError, NonFiniteError
+from fnn.train.arrays import validate_data
+from fnn.train.figures import FINITE, LOSS, VALID_LOSS, is_validation
+from fnn.train.inputs import validate_fit
+from fnn.train.measure import count_examples
+from fnn.train.nonfinite import replay_to_step
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.run import run
+from fnn.train.step import start_on_data, steps_per_epoch
+from fnn.types import Data, Result, TrainState
+
+RULES = (
+    *objective_rules.RULES,
+    *rate_rules.RULES,
+    *progress_rules.RULES,
+    *layer_rules.RULES,
+    *fit_rules.RULES,
+)
+
+
+def examine(
+    recipe: Recipe,
+    result: Result | NonFiniteError,
+    data: Data,
+    *,
+    valid: Data | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    thresholds: Thresholds | None = None,
+) -> Findings:
+    """Name the faults of a run, from its history and from its network at start and end.
+
+    The start is computed again from the run's key. At both ends the layers, the gradients, and the
+    loss along the next updates are measured on training examples, and outputs are compared with
+    baselines. A step that is not finite is replayed, and the layer is named. The rules T01 to T16,
+    T19 and E01 to E10 then apply. Findings that another one explains are information.
+
+    A recipe with on_nonfinite="raise" has no result where a step is not finite: give the error
+    instead, and the run is computed again up to that step.
+
+    Args:
+        recipe: From `train.recipe`, with an optimizer.
+        result: Of `train.run` or `lab.fit` with this recipe; or the NonFiniteError that it raised.
+        data: (inputs, targets), the training data of the run.
+        valid: (inputs, targets) of validation; None for none. The rules of generalization need it.
+        batch_size: Examples per step of the run; by default it follows from the number of steps
+            and `epochs`.
+        epochs: Number of epochs of the history; by default that of its figures of validation.
+        thresholds: Numbers at which rules report; None for the defaults.
+
+    Returns:
+        The findings, errors first, and within a severity causes first.
+
+    Raises:
+        ConfigError: An argument is not of the type described here, the result has several lanes or
+            no steps, or the batch size is not known.
+        FnnError: The data does not fit the recipe, as for `train.run`.
+    """
+    limits = Thresholds() if thresholds is None else thresholds
+    if not isinstance(limits, Thresholds):
+        raise ConfigError(
+            "examine thresholds",
+            "a value of diagnose.Thresholds(...)",
+            checks.show(thresholds),
+            "name the numbers to change, as in diagnose.Thresholds(gap_level=0.2)",
+        )
+    evidence = evidence_of(
+        recipe,
+        result,
+        data,
+        valid=valid,
+        batch_size=batch_size,
+        epochs=epochs,
+    )
+    return apply_rules(evidence, limits)
+
+
+def apply_rules(evidence: Evidence, thresholds: Thresholds) -> Findings:
+    """Apply all rules to the evidence of a run, and rank their findings.
+
+    Args:
+        evidence: Of a run.
+        thresholds: Numbers at which rules report.
+    """
+    found: list[Finding] = []
+    # Figures of a run that has diverged overflow; comparisons with NaN are false.
+    with np.errstate(all="ignore"):
+        for rule in RULES:
+            found += rule(evidence, thresholds)
+    return rank(found)
+
+
+def evidence_of(
+    recipe: Recipe,
+    result: Result | NonFiniteError,
+    data: Data,
+    *,
+    valid: Data | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+) -> Evidence:
+    """Collect the evidence of a run, to which `apply_rules` applies the rules.
+
+    Args:
+        recipe: As for `examine`.
+        result: As for `examine`.
+        data: As for `examine`.
+        valid: As for `examine`.
+        batch_size: As for `examine`.
+        epochs: As for `examine`.
+    """
+    expect_recipe("examine", recipe)
+    data = validate_data("data", data)
+    if valid is not None:
+        valid = validate_data("valid", valid)
+    validate_fit(recipe, data, valid)
+    if isinstance(result, NonFiniteError):
+        size = _expect_batch_size(batch_size)
+        result = _run_until(recipe, result, data, size)
+    _expect_result(result)
+    history = {name: np.asarray(values) for name, values in result.history.items()}
+    size = find_batch_size(history, data, batch_size, epochs)
+    steps_per_epoch(data, size)
+    first = start_on_data(recipe, result.train_state.key, data)
+    last, location = _before_failure(recipe, first, result, history, data, size)
+    is_cut = False
+    if location is not None and not _recovers(recipe, history):
+        is_cut = True
+        history = _until(history, location.step, steps_per_epoch(data, size))
+    else:
+        last = result.train_state
+        history = _without_skipped(history)
+    return collect(recipe, (first, last), history, data, valid, size, location, is_cut)
+
+
+def _expect_batch_size(batch_size: int | None) -> int:
+    if batch_size is None:
+        raise ConfigError(
+            "examine batch_size",
+            "the batch size of the run, to replay it",
+            None,
+            "give it, as in batch_size=64",
+        )
+    return checks.whole("examine batch_size", batch_size)
+
+
+def _run_until(recipe: Recipe, error: NonFiniteError, data: Data, batch_size: int) -> Result:
+    """Run again up to the step of an error, without an end."""
+    if error.train_state is None:
+        raise ConfigError(
+            "examine result",
+            "an error of a step of training",
+            checks.show(error),
+            'train with on_nonfinite="ignore", and give the result',
+        )
+    epoch_length = steps_per_epoch(data, batch_size)
+    epochs = error.step // epoch_length + 1
+    endless: Any = recipe
+    tolerant = endless.replace(on_nonfinite="ignore", early_stopping=None)
+    return run(error.train_state.key, tolerant, data, epochs=epochs, batch_size=batch_size)
+
+
+def _expect_result(result: Any) -> None:
+    """Raise ConfigError unless the value is the result of a single run with steps."""
+    if not isinstance(result, Result):
+        raise ConfigError(
+            "examine result",
+            "a Result, or a NonFiniteError",
+            checks.show(result),
+            "give that of train.run or lab.fit",
+        )
+    losses = np.asarray(result.history[LOSS])
+    if losses.ndim != 1:
+        raise ConfigError(
+            "examine result",
+            "the result of one run",
+            f"{losses.shape[0]} lanes",
+            "examine one lane: jax.tree.map(lambda array: array[0], result)",
+        )
+    if not losses.size:
+        raise ConfigError(
+            "examine result",
+            "a run of at least one step",
+            "no steps",
+            "train for an epoch",
+        )
+
+
+def find_batch_size(
+    history: Any,
+    data: Data,
+    batch_size: int | None,
+    epochs: int | None,
+) -> int:
+    """Return the batch size of a run, from its number of steps and epochs where it is not given.
+
+    Args:
+        history: Figures by name.
+        data: (inputs, targets).
+        batch_size: Of the run, or None.
+        epochs: Of the history, or None.
+
+    Raises:
+        ConfigError: Neither the batch size nor the number of epochs is known, or they do not fit
+            the history.
+    """
+    if batch_size is not None:
+        return checks.whole("examine batch_size", batch_size)
+    examples = count_examples(data)
+    steps = len(history[LOSS])
+    if epochs is None and VALID_LOSS in history:
+        epochs = len(history[VALID_LOSS])
+    if epochs is None:
+        return _expect_batch_size(None)
+    epoch_length, rest = divmod(steps, checks.whole("examine epochs", epochs))
+    if rest or not 0 < epoch_length <= examples:
+        raise ConfigError(
+            "examine epochs",
+            f"a divisor of the {steps} steps of the history",
+            epochs,
+            "give batch_size",
+        )
+    # All of these fill as many batches; people choose a power of 2 or a round number.
+    largest = examples // epoch_length
+    least = examples // (epoch_length + 1) + 1
+    for unit in (*(2**power for power in range(20, 1, -1)), 10, 5):
+        if largest // unit * unit >= least:
+            return largest // unit * unit
+    return largest
+
+
+def _before_failure(
+    recipe: Recipe,
+    first: TrainState,
+    result: Result,
+    history: Any,
+    data: Data,
+    batch_size: int,
+) -> tuple[TrainState, Location | None]:
+    """Return the last train state of a run whose numbers are finite, and where the next fails."""
+    finite = np.asarray(history.get(FINITE, np.ones(1, bool)), bool)
+    if finite.all():
+        return result.train_state, None
+    index = int(finite.argmin())
+    offset = max(int(result.train_state.step) - len(finite), 0)
+    endless: Any = recipe
+    tolerant = endless.replace(on_nonfinite="ignore", early_stopping=None)
+    before = replay_to_step(tolerant, first, data, None, batch_size, index + offset)
+    location = localize(recipe, before, data, batch_size=batch_size)
+    if location is None:
+        # Another batch size, or a run on other data.
+        location = Location("unknown", "forward", index + offset, np.nan)
+    return before, location
+
+
+def _recovers(recipe: Recipe, history: Any) -> bool:
+    """Return whether a run continued after its non-finite steps, which it skipped."""
+    return recipe.on_nonfinite == "skip" and bool(np.asarray(history[FINITE])[-1])
+
+
+def _without_skipped(history: Any) -> dict[str, np.ndarray]:
+    """Return a history where skipped steps have the figures of the step before."""
+    finite = np.asarray(history.get(FINITE, np.ones(1, bool)), bool)
+    if finite.all():
+        return dict(history)
+    # The index of the last finite step up to each step; the first one before any.
+    index = np.maximum.accumulate(np.where(finite, np.arange(len(finite)), finite.argmax()))
+    index = np.maximum(index, finite.argmax())
+    return {
+        name: values if is_validation(name) else values[index] for name, values in history.items()
+    }
+
+
+def _until(history: Any, step: int, epoch_length: int) -> dict[str, np.ndarray]:
+    """Return the history of the steps before a step, of which there is at least one."""
+    steps = max(step, 1)
+    cut = {}
+    for name, values in history.items():
+        cut[name] = values[: steps // epoch_length] if is_validation(name) else values[:steps]
+    return cut

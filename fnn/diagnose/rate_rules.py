@@ -1,0 +1,238 @@
+"""Rules of the learning rate: too high, too low, never decayed, decayed too early."""
+
+import numpy as np
+
+from fnn.diagnose import levels
+from fnn.diagnose.curves import find_cut, has_fallen, relative_fall
+from fnn.diagnose.evidence import Evidence
+from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
+from fnn.diagnose.observation import Observation
+from fnn.diagnose.thresholds import Thresholds
+from fnn.train.figures import LOSS, RATE
+
+RATE_TOO_HIGH = Rule(
+    "T04",
+    "rate_too_high",
+    "Ben Braiek & Khomh 2023 (TheDeepChecker); step lengths of Schneider et al. 2021 (Cockpit)",
+    ("the learning rate is too high", "there is no warm-up", "inputs are not normalized"),
+    ("divide the rate by 3 to 10", "begin with a warm-up", "find a rate with search.rate_test"),
+    "train again at a tenth of the rate: the loss must fall further",
+)
+RATE_TOO_LOW = Rule(
+    "T05",
+    "rate_too_low",
+    "Ben Braiek & Khomh 2023 (TheDeepChecker); step lengths of Schneider et al. 2021 (Cockpit)",
+    ("the learning rate is too low", "eps of the optimizer is too large"),
+    ("multiply the rate by 3 to 10", "find a rate with search.rate_test"),
+    "train again at ten times the rate: the loss must fall faster",
+)
+OSCILLATION = Rule(
+    "T08",
+    "loss_oscillates",
+    "Ben Braiek & Khomh 2023 (TheDeepChecker); Zhang et al. 2021 (AutoTrainer)",
+    ("the learning rate is never decayed", "the batch is too small", "the momentum is too high"),
+    ("decay the rate, as by optim.cosine", "use larger batches", "lower the rate"),
+    "continue at a tenth of the rate: the loss must fall within an epoch",
+)
+CUT_TOO_EARLY = Rule(
+    "T12",
+    "rate_cut_too_early",
+    "CS231n, shapes of learning curves",
+    ("the rate is decayed while the loss still falls", "the schedule is shorter than the run"),
+    ("decay the rate later", "give the schedule the number of steps of the run"),
+    "resume from before the cut without it: the loss must fall below that of this run",
+)
+
+
+def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T04: updates overshoot while the loss stays high, or the loss diverges."""
+    end_level = levels.train_level(evidence)
+    last = _peak_before_failure(evidence)
+    start_level = levels.level(evidence, evidence.start)
+    steps = len(evidence.history[LOSS])
+    # Over the whole run where it was recorded, otherwise at its end.
+    recorded = levels.run_update_ratio(evidence)
+    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
+    overshoots = _overshoots(evidence, evidence.end, limits)
+    overshoots_first = _overshoots_at_peak(evidence, limits)
+    measured = {
+        "level": end_level,
+        "level at start": start_level,
+        "update ratio": ratio,
+        "best multiple": levels.best_multiple(evidence.end.line),
+        "best multiple at start": levels.best_multiple(evidence.start.line),
+    }
+    # A loss that begins far above chance is no divergence.
+    # The state before a non-finite step is not that of the end of training.
+    is_cut = evidence.is_cut
+    reached = last if is_cut else min(end_level, last)
+    diverges = reached > limits.divergence * max(1.0, start_level)
+    is_poor = not end_level <= limits.poor_level
+    is_long = overshoots or overshoots_first or ratio > limits.update_ratio_high
+    # A loss that falls first and rises to where it began is no fault of the data.
+    is_long |= _falls_and_rises(evidence, limits)
+    if diverges:
+        title = f"the training loss diverged to {reached:.3g} times chance"
+        threshold = f"loss > {limits.divergence} x chance and the first loss"
+        return [RATE_TOO_HIGH.finding(ERROR, title, measured, threshold, steps=(0, steps - 1))]
+    if is_poor and is_long and not is_cut:
+        title = f"updates overshoot, and the loss stays at {end_level:.2g} of chance"
+        threshold = (
+            f"loss > {limits.poor_level} of chance, and best multiple of an update <= "
+            f"{limits.overshoot_fraction}, or updates > {limits.update_ratio_high} of the weights"
+        )
+        return [RATE_TOO_HIGH.finding(ERROR, title, measured, threshold, steps=(0, steps - 1))]
+    if overshoots and end_level > limits.low_level and not is_cut:
+        title = f"updates at the end overshoot, and the loss stays at {end_level:.2g} of chance"
+        threshold = f"best multiple of an update <= {limits.overshoot_fraction}"
+        return [RATE_TOO_HIGH.finding(WARNING, title, measured, threshold)]
+    return []
+
+
+def _peak_before_failure(evidence: Evidence) -> float:
+    """Return the level of the last losses; before a non-finite step the largest of the last 10."""
+    if not evidence.is_cut:
+        return levels.last_level(evidence)
+    last = evidence.history[LOSS][-10:]
+    finite = last[np.isfinite(last)]
+    return float(finite.max()) / levels.chance(evidence) if finite.size else np.nan
+
+
+def update_ratio(evidence: Evidence, observation: Observation) -> float:
+    """Return the median ratio of updates to weights over kernels; NaN without kernels."""
+    is_kernel = [path.split("/")[-1] == "kernel" for path in evidence.parameters]
+    ratios = observation.update_ratio[np.array(is_kernel, bool)]
+    return float(np.median(ratios)) if ratios.size else np.nan
+
+
+def _overshoots(evidence: Evidence, observation: Observation, limits: Thresholds) -> bool:
+    """Return whether the next updates raise the loss of their own batches."""
+    multiple = levels.best_multiple(observation.line)
+    change = levels.change_after_update(observation.line)
+    return multiple <= limits.overshoot_fraction and change > 0.1
+
+
+def _overshoots_at_peak(evidence: Evidence, limits: Thresholds) -> bool:
+    """Return whether an update of the largest rate would be too long at the start."""
+    share = levels.rate_share(evidence, evidence.start)
+    multiple = levels.best_multiple(evidence.start.line)
+    if multiple == 0:
+        # Of an update downhill even an eighth is too long.
+        return bool(evidence.start.slope < 0)
+    # A flat loss has no best multiple.
+    gain = levels.possible_gain(evidence.start.line)
+    return multiple * share <= limits.overshoot_fraction and gain > 1e-3
+
+
+def _falls_and_rises(evidence: Evidence, limits: Thresholds) -> bool:
+    mean = levels.windows(evidence).mean / levels.chance(evidence)
+    if len(mean) < 4 or not np.isfinite(mean).all():
+        return False
+    lowest = int(mean.argmin())
+    fall = mean[0] - mean[lowest]
+    rise = mean[-1] - mean[lowest]
+    return lowest < len(mean) - 1 and min(fall, rise) > limits.rise_level
+
+
+def rate_too_low(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T05: multiples of the updates of the largest rate would lower the loss far more."""
+    end_level = levels.train_level(evidence)
+    first = _undershoot(evidence, evidence.start)
+    last = _undershoot(evidence, evidence.end)
+    multiples = [one for one in (first, last) if np.isfinite(one)]
+    recorded = levels.run_update_ratio(evidence)
+    is_tiny = recorded < limits.update_ratio_low
+    if not end_level > limits.fair_level or not (multiples or is_tiny):
+        return []
+    least = min(multiples, default=np.inf)
+    if least < limits.undershoot_fraction:
+        return []
+    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
+    measured = {"level": end_level, "best multiple": least, "update ratio": ratio}
+    is_clear = end_level > limits.poor_level and least >= 4 * limits.undershoot_fraction
+    title = f"updates could be {least:.3g} times as long; the loss is at {end_level:.2g} of chance"
+    threshold = (
+        f"best multiple of an update at the largest rate >= {limits.undershoot_fraction}, "
+        f"loss > {limits.fair_level} of chance"
+    )
+    return [RATE_TOO_LOW.finding(ERROR if is_clear else WARNING, title, measured, threshold)]
+
+
+def _undershoot(evidence: Evidence, observation: Observation) -> float:
+    """Return the best multiple of an update at the largest rate; NaN if it is not known."""
+    share = levels.rate_share(evidence, observation)
+    # A flat loss has no best multiple, and no update at a rate of 0 has one.
+    if share < 1e-2 or levels.possible_gain(observation.other_line) < 0.002:
+        return np.nan
+    return levels.best_multiple(observation.other_line) * share
+
+
+def oscillation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T08: the loss stays at a level above 0, as noisy as high, at a rate that is not decayed."""
+    losses = evidence.history[LOSS]
+    if len(losses) < 5 * limits.min_steps:
+        return []
+    tail = losses[-2 * len(losses) // 5 :]
+    level = tail.mean() / levels.chance(evidence)
+    noise = tail.std() / abs(tail.mean()) if tail.mean() else 0.0
+    is_level = not has_fallen(tail, 0.1)
+    is_constant = levels.rate_share(evidence, evidence.end) > 0.5
+    harm = levels.change_after_update(evidence.end.other_line)
+    if not (is_level and is_constant and limits.low_level < level < limits.divergence):
+        return []
+    if harm <= 0.02 or noise < limits.noise_ratio:
+        return []
+    measured = {"level": level, "noise": noise, "change by an update": harm}
+    first = len(losses) - len(tail)
+    title = (
+        f"the loss stays at {level:.2g} of chance for the last {len(tail)} steps, "
+        "and each update raises that of other batches"
+    )
+    threshold = f"relative deviation of the loss > {limits.noise_ratio} at a constant level"
+    steps = (first, len(losses) - 1)
+    return [OSCILLATION.finding(WARNING, title, measured, threshold, steps=steps)]
+
+
+def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T12: the rate is cut while the loss falls, and the loss stays there."""
+    losses = evidence.history[LOSS]
+    cut = find_cut(evidence.history.get(RATE, np.zeros(0)), limits.cut_share)
+    end_level = levels.train_level(evidence)
+    if cut is None or not end_level > limits.cut_level:
+        return []
+    rest = len(losses) - cut.step
+    window = min(cut.step, max(limits.min_steps, len(losses) // 10), rest // 2)
+    if rest < limits.cut_rest * len(losses) or window < limits.min_steps // 2:
+        return []
+    before = losses[cut.step - window : cut.step]
+    # The transient after a cut, where the noise vanishes, is left out.
+    after = losses[cut.step + rest // 4 :]
+    fall = relative_fall(before)
+    slope_before = fall / window
+    slope_after = relative_fall(after) / len(after)
+    if fall < limits.cut_fall or slope_after > limits.cut_slope * slope_before:
+        return []
+    measured = {
+        "fall before": fall,
+        "slope ratio": slope_after / slope_before,
+        "rest": rest / len(losses),
+        "level": end_level,
+    }
+    title = (
+        f"the rate falls to {cut.after / cut.before:.2g} of its peak at step {cut.step}, while the "
+        f"loss still fell by {fall:.0%} in {window} steps"
+    )
+    threshold = (
+        f"fall before >= {limits.cut_fall:.0%}, slope after < {limits.cut_slope} of that before, "
+        f"rest of the run >= {limits.cut_rest:.0%}"
+    )
+    steps = (cut.step, len(losses) - 1)
+    return [CUT_TOO_EARLY.finding(WARNING, title, measured, threshold, steps=steps)]
+
+
+RULES = (
+    rate_too_high,
+    rate_too_low,
+    oscillation,
+    cut_too_early,
+)

@@ -1,0 +1,47 @@
+"""The order of findings by cause."""
+
+from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding
+from fnn.diagnose.ranking import EXPLAINS, ORDER, rank
+
+
+def finding(id, severity=WARNING, **measured):
+    return Finding(id, id.lower(), severity, f"title of {id}", measured=measured)
+
+
+def ids(*findings):
+    return [(one.id, one.severity) for one in rank(findings)]
+
+
+def test_a_cause_precedes_its_symptoms_and_gets_their_severity():
+    found = ids(finding("T13", ERROR), finding("E10", ERROR), finding("P02", WARNING))
+    assert found == [("P02", ERROR), ("T13", INFO), ("E10", INFO)]
+
+
+def test_a_symptom_names_its_cause():
+    (_, symptom) = rank([finding("T13", ERROR), finding("T05", ERROR)])
+    assert "explained by T05" in symptom.title
+
+
+def test_findings_without_a_relation_keep_their_severity():
+    assert ids(finding("E01"), finding("P15")) == [("P15", WARNING), ("E01", WARNING)]
+
+
+def test_information_explains_nothing():
+    assert ids(finding("T13", ERROR), finding("P02", INFO)) == [("T13", ERROR), ("P02", INFO)]
+
+
+def test_units_that_died_are_a_symptom_of_the_rate_and_others_are_not():
+    died = {"dead share": 0.9, "dead share at start": 0.1}
+    assert ids(finding("T06", ERROR, **died), finding("T04", ERROR))[0][0] == "T04"
+    always = {"dead share": 0.9, "dead share at start": 0.9}
+    assert ids(finding("T06", ERROR, **always), finding("T04", ERROR))[0][0] == "T06"
+
+
+def test_a_rule_is_listed_once_for_each_layer():
+    assert len(rank([finding("P06"), finding("P06")])) == 1
+
+
+def test_all_rules_of_the_relation_are_in_the_order_of_causes():
+    assert len(set(ORDER)) == len(ORDER)
+    assert EXPLAINS.keys() <= set(ORDER)
+    assert set().union(*EXPLAINS.values()) <= set(ORDER)
