@@ -46,7 +46,7 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     # The values of other processes cannot be read.
     if not array.is_fully_addressable:
         return None
-    if array.is_fully_replicated and _is_on_host(array):
+    if array.is_fully_replicated and is_on_host(array):
         extremes = _reduce(np.asarray(array))
     elif wait:
         # Not traced into a program that may be under construction.
@@ -60,7 +60,12 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     return extremes
 
 
-def _is_on_host(array: jax.Array) -> bool:
+def is_on_host(array: jax.Array) -> bool:
+    """Return whether NumPy reads an array without a copy.
+
+    Args:
+        array: Of JAX, not traced.
+    """
     devices: Any = array.sharding.device_set
     return all(device.platform == ON_HOST for device in devices)
 

@@ -10,7 +10,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 from fnn.train.augmentation import augmented_inputs
-from fnn.train.extremes import Extremes, read_extremes
+from fnn.train.extremes import Extremes, is_on_host, read_extremes
 from fnn.train.programs import cached
 from fnn.train.recipe import Recipe
 
@@ -36,6 +36,7 @@ TRAINING = "the training inputs"
 
 TRAINED_ON = "trained on"  # key of the descriptions of these, in the cache of a recipe
 MAX_NOTED = 8
+COMPARED = "compared scales"  # key of the number of comparisons
 ALIKE = "prepares alike"  # key of the result of `_prepares_alike`
 
 
@@ -159,7 +160,7 @@ def note_training(recipe: Recipe, inputs: Any) -> None:
     if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
         return
     noted = _trained_on(recipe)
-    leaves = describe_inputs(inputs)
+    leaves = describe_inputs(jax.tree.map(_sample, inputs))
     # Runs on other data are few; of many, the first ones are no longer needed.
     if leaves not in noted:
         del noted[: max(0, len(noted) + 1 - MAX_NOTED)]
@@ -187,13 +188,11 @@ def warn_of_scale(
     trained_on = _trained_on(recipe)
     if any(_has_no_scale(first, inputs) for first in trained_on):
         return
+    if isinstance(inputs, np.ndarray) and _have_compared_some(recipe):
+        return
     if not trained_on or not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
         return
-    # A few rows show the scale. Arrays of JAX were checked, so their extremes are known.
-    sample = jax.tree.map(
-        lambda leaf: leaf[:SAMPLED_ROWS] if isinstance(leaf, np.ndarray) else leaf, inputs
-    )
-    leaves = describe_inputs(sample)
+    leaves = describe_inputs(jax.tree.map(_sample, inputs))
     message = ""
     for first in trained_on:
         # The network rejects another structure.
@@ -211,6 +210,26 @@ def warn_of_scale(
             return
     if message:
         warnings.warn(message, stacklevel=4)
+
+
+def _have_compared_some(recipe: Recipe) -> bool:
+    """Count the calls for a recipe; True if arrays of NumPy were compared several times.
+
+    These are not remembered, and small networks predict in less time than a comparison takes. A
+    wrong scale shows in the first calls.
+    """
+    calls = cached(recipe, COMPARED, lambda: [0])
+    calls[0] += 1
+    return bool(calls[0] > MAX_NOTED)
+
+
+def _sample(array: Any) -> Any:
+    """Return a few rows of an array on the host, which show its scale in little time."""
+    if isinstance(array, jax.Array):
+        if not (array.is_fully_replicated and is_on_host(array)):
+            return array
+        array = np.asarray(array)
+    return array[:SAMPLED_ROWS]
 
 
 def _has_no_scale(first: dict[str, Leaf], inputs: Any) -> bool:
