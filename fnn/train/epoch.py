@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.data import batches
 from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.measure import count_examples
@@ -44,7 +44,7 @@ def epoch(
     """
     expect_recipe("epoch", recipe)
     expect_train_state("epoch", train_state)
-    data = validate_examples("data", recipe, data)
+    data = validate_examples("data", recipe, data, trains=True)
     # Raises an error if the data fills no batch.
     steps_per_epoch(data, batch_size)
     return run_epoch(recipe, train_state, data, batch_size, None, None)
@@ -108,9 +108,12 @@ def current_order(
     step: Step | int = train_state.step
     if checks.is_concrete(step):
         # A Python int: dividing an array outside of jit would compile another program.
-        step = int(step)
+        step = int(trees.read(step))
     index = step // steps_per_epoch(data, batch_size)
-    return index, order_examples(train_state.key, index, count_examples(data), batch_size)
+    # Outside of jit, the index is copied to the device on purpose.
+    with jax.transfer_guard("allow"):
+        order = order_examples(train_state.key, index, count_examples(data), batch_size)
+    return index, order
 
 
 @partial(jax.jit, static_argnums=(2, 3))

@@ -109,7 +109,8 @@ def predict(
     at train=False draw from it: predictions of several keys are samples of the outputs.
 
     The inputs must have the dtype and scale of those of training, which weights do not record: the
-    default `prepare` divides bytes by 255 and leaves floats as they are.
+    default `prepare` divides bytes by 255 and leaves floats as they are. If this recipe was trained
+    in this process on inputs of another scale, there is a warning, as in `evaluate`.
 
     Args:
         recipe: From `train.recipe`. It needs no optimizer.

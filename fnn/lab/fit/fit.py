@@ -19,8 +19,9 @@ from fnn.lab.fit.source import DataSource
 from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
+from fnn.train.batches import StreamValidator
 from fnn.train.callback import Callback, expect_callback
-from fnn.train.inputs import StreamValidator, validate_fit
+from fnn.train.inputs import validate_fit
 from fnn.train.layout import Layout, expect_divisible, place_data, use_layout
 from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe, expect_recipe
