@@ -254,6 +254,7 @@ ALSO_TESTED_BY = {
     "search/numbers.py": ["test_hypergradient.py"],
     "search/score.py": ["test_hypergradient.py"],
     "train/measure.py": ["test_evaluate.py"],
+    "train/stream.py": ["test_inputs.py"],
 }
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
-from fnn.errors import ConfigError, LabelError, TreeMismatchError
+from fnn.errors import ConfigError, LabelError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
@@ -29,11 +29,11 @@ from fnn.train.arrays import (
 )
 from fnn.train.augmentation import takes_levels, trace_augmentation
 from fnn.train.extremes import are_within, raise_at_first, read_extremes
-from fnn.train.layout import Layout, Rows, is_rows, place_batch, whole_shapes
+from fnn.train.layout import Rows, is_rows, whole_shapes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
-from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_range
+from fnn.train.scale import describe_inputs, expect_alike, expect_image_range
 from fnn.train.tasks import optimizer_of
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
@@ -148,43 +148,6 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
         _expect_fit("valid", recipe, valid)
         expect_alike("valid ", recipe, describe_inputs(data[0]), valid[0])
     return facts.out_shape
-
-
-class StreamValidator:
-    """Validation of the batches of a stream: each one, and all by the first.
-
-    Args:
-        recipe: From `train.recipe`.
-        layout: The devices among which batches are divided; None for one device.
-    """
-
-    def __init__(self, recipe: Recipe, layout: Layout | None = None):
-        self._recipe = recipe
-        self._layout = layout
-        self._first: tuple[dict[str, Leaf], Any] | None = None
-
-    def __call__(self, where: str, batch: Any) -> Data:
-        """Return the batch as JAX arrays, or raise an error if it is wrong or unlike the first.
-
-        Args:
-            where: Name of the batch in errors.
-            batch: (inputs, targets) as a loader gives them.
-        """
-        inputs, targets = validate_examples(where, self._recipe, batch, is_step=True)
-        prefix = name_prefix(where)
-        if self._first is None:
-            self._first = describe_inputs(inputs), jax.tree.structure(targets)
-        leaves, target_structure = self._first
-        expect_alike(prefix, self._recipe, leaves, inputs, strict=True)
-        if jax.tree.structure(targets) != target_structure:
-            raise TreeMismatchError(
-                f"{prefix}targets",
-                "the structure of the first batch",
-                checks.show(targets),
-                "give all batches one structure",
-            )
-        # In the thread that loads the batches.
-        return place_batch(self._layout, (inputs, targets))
 
 
 def _expect_fit(
