@@ -18,7 +18,9 @@ from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate
 from fnn.train.layout import (
     adopt,
     divide,
+    layout_of,
     layout_of_data,
+    place_batch,
     place_state,
     replicate,
     use_layout,
@@ -107,7 +109,8 @@ def step(
         recipe: From `train.recipe`, with an optimizer.
         train_state: From `train.start`, or from an earlier step.
         batch: (inputs, targets), arrays of any loader whose first axis is the example. If they are
-            divided among the devices of a mesh, each device computes its part.
+            divided among the devices of a mesh, or the train state is on one, each device computes
+            a part of the batch.
 
     Returns:
         The next train state, and the figures of the step by name: loss, penalty, the recipe's
@@ -123,14 +126,15 @@ def step(
     """
     expect_recipe("step", recipe)
     expect_train_state("step", train_state)
-    # Those of a batch that is divided among devices already.
-    layout = layout_of_data(batch)
+    layout = layout_of_data(batch) or layout_of(train_state.params)
     own = adopt(layout, batch)
     inputs, targets = validate_examples("batch", recipe, own, is_step=True)
     _wait_for_simulated_devices(train_state)
+    if layout is None:
+        return train_step_on_batch(recipe, train_state, inputs, targets)
     with use_layout(layout):
-        placed = place_state(layout, train_state)
-        return train_step_on_batch(recipe, placed, inputs, targets)
+        placed = place_batch(layout, (inputs, targets))
+        return train_step_on_batch(recipe, place_state(layout, train_state), *placed)
 
 
 def _wait_for_simulated_devices(train_state: TrainState) -> None:

@@ -182,7 +182,13 @@ def test_data_that_is_divided_already_needs_no_argument(kind):
     assert len(found.step.sharding.device_set) == 4
     figures = train.evaluate(DENSE, state, divided)
     assert distance(figures, train.evaluate(DENSE, state, data)) < 1e-6
+    # The state is on the devices now, so that arrays of the host are divided too.
+    wanted, _ = train.step(DENSE, wanted, data)
+    found, _ = train.step(DENSE, found, data)
+    assert distance(found.params, wanted.params) < 1e-6
+    after, _ = train.epoch(DENSE, state, divided, batch_size=BATCH)
     run = train.run(KEY, DENSE, divided, epochs=1, batch_size=BATCH)
+    assert distance(after.params, run.train_state.params) < 1e-6
     one = train.run(KEY, DENSE, data, epochs=1, batch_size=BATCH)
     assert distance(run.train_state.params, one.train_state.params) < 1e-6
     with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 4 devices"):
