@@ -12,8 +12,8 @@ from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.layout import (
     adopt,
     expect_divisible,
-    layout_of,
     layout_of_data,
+    layout_of_state,
     place_data,
     place_state,
     use_layout,
@@ -54,7 +54,7 @@ def epoch(
     """
     expect_recipe("epoch", recipe)
     expect_train_state("epoch", train_state)
-    layout = layout_of_data(data) or layout_of(train_state.params)
+    layout = layout_of_data(data) or layout_of_state(train_state)
     data = validate_examples("data", recipe, adopt(layout, data))
     # Raises an error if the data fills no batch.
     steps_per_epoch(data, batch_size)

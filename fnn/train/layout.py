@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from fnn import checks
 from fnn.errors import ConfigError
+from fnn.types import TrainState
 from fnn.xla import whole_batches
 
 ADVICE = 'as in jax.make_mesh((8,), ("data",))'
@@ -159,6 +160,14 @@ def adopt(layout: Layout | None, tree: Any) -> Any:
         return jax.device_put(leaf, layout.divided if is_even else layout.replicated)
 
     return jax.tree.map(move, tree)
+
+
+def layout_of_state(train_state: TrainState) -> Layout | None:
+    """Return the layout of a train state as `layout_of`; None at once where it is on one device."""
+    # A pass over all params would take a part of the time of a small step.
+    if _named_sharding(train_state.step) is None:
+        return None
+    return layout_of(train_state.params)
 
 
 def layout_of(tree: Any) -> Layout | None:

@@ -18,8 +18,8 @@ from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate
 from fnn.train.layout import (
     adopt,
     divide,
-    layout_of,
     layout_of_data,
+    layout_of_state,
     place_batch,
     place_state,
     replicate,
@@ -126,7 +126,7 @@ def step(
     """
     expect_recipe("step", recipe)
     expect_train_state("step", train_state)
-    layout = layout_of_data(batch) or layout_of(train_state.params)
+    layout = layout_of_data(batch) or layout_of_state(train_state)
     own = adopt(layout, batch)
     inputs, targets = validate_examples("batch", recipe, own, is_step=True)
     _wait_for_simulated_devices(train_state)
