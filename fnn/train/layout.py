@@ -329,7 +329,8 @@ def _place_rows(layout: Layout, leaf: Any) -> Rows:
         shape = (count + missing, *leaf.shape[1:])
 
         def part(index: Any) -> np.ndarray:
-            rows = leaf[index].astype(narrow, copy=False)
+            # A copy: on CPU, JAX would use the memory of the caller's array.
+            rows = leaf[index].astype(narrow)
             begin, end, _ = index[0].indices(shape[0])
             # Of the padding the array has no rows.
             lacking = end - begin - len(rows)
