@@ -29,9 +29,11 @@ from fnn.train.figures import FLAGS, OVER, is_validation
 from fnn.train.inputs import validate_fit
 from fnn.train.layout import (
     Layout,
+    adopt,
     as_layout,
     expect_divisible,
     layout_of,
+    layout_of_data,
     place_data,
     place_state,
     use_layout,
@@ -86,7 +88,8 @@ def run(
         mesh: Devices among which the examples of data and batches are divided: a
             `jax.sharding.Mesh` of one axis, or a NamedSharding that names the axis. The batch size
             must be a multiple of their number. The run draws and computes the same as on one
-            device, up to rounding. By default those of the train state to resume.
+            device, up to rounding. By default those among which the data is divided already, or
+            those of the train state to resume.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
@@ -105,7 +108,8 @@ def run(
     expect_recipe("run", recipe)
     expect_callback(callback)
     checks.flag("remat", remat)
-    layout = resumed_layout("run mesh", mesh, resume)
+    layout = find_layout("run mesh", mesh, data, resume)
+    data, valid = adopt(layout, (data, valid))
     # Compilation may take minutes, so all arguments are checked before it.
     how = conversion_for(layout)
     data = validate_data("data", data, how)
@@ -176,20 +180,25 @@ def _run(
     return Result(finish_run(recipe, last), join_histories(past, history))
 
 
-def resumed_layout(
+def find_layout(
     where: str,
     mesh: Any,
+    data: Any,
     resume: Any,
 ) -> Layout | None:
-    """Return the layout of an argument `mesh`, by default that of the train state to continue.
+    """Return the layout of an argument `mesh`, by default that of the data or the train state.
 
     Args:
         where: Name of the argument in errors.
         mesh: As for `run`.
+        data: Anything that is given as data.
         resume: A train state, a result, or anything else for a run from the beginning.
     """
     if mesh is not None:
         return as_layout(where, mesh)
+    layout = layout_of_data(data)
+    if layout is not None:
+        return layout
     state = resume.train_state if isinstance(resume, Result) else resume
     return layout_of(state.params) if isinstance(state, TrainState) else None
 

@@ -8,7 +8,7 @@ from fnn import checks
 from fnn.errors import TreeMismatchError
 from fnn.train.arrays import name_prefix
 from fnn.train.inputs import validate_examples
-from fnn.train.layout import Layout, place_batch
+from fnn.train.layout import Layout, adopt, layout_of_data, place_batch
 from fnn.train.recipe import Recipe
 from fnn.train.scale import Leaf, describe_inputs, expect_alike, note_training
 from fnn.types import Data
@@ -34,7 +34,9 @@ class StreamValidator:
             where: Name of the batch in errors.
             batch: (inputs, targets) as a loader gives them.
         """
-        inputs, targets = validate_examples(where, self._recipe, batch, is_step=True)
+        layout = self._layout or layout_of_data(batch)
+        own = adopt(layout, batch)
+        inputs, targets = validate_examples(where, self._recipe, own, is_step=True)
         prefix = name_prefix(where)
         if self._first is None:
             self._first = describe_inputs(inputs), jax.tree.structure(targets)
@@ -50,4 +52,4 @@ class StreamValidator:
             )
         # In the thread that loads the batches.
         with jax.transfer_guard("allow"):
-            return place_batch(self._layout, (inputs, targets))
+            return place_batch(layout, (inputs, targets))

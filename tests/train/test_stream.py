@@ -6,7 +6,7 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import DTypeError, NonFiniteError
-from fnn.train.batches import StreamValidator
+from fnn.train.stream import StreamValidator
 
 draw = np.random.default_rng(0)
 X = draw.random((8, 4), np.float32)
