@@ -96,6 +96,7 @@ class Arms:
         self.result = examined if isinstance(examined, Result) else None
         self._error = examined if isinstance(examined, NonFiniteError) else None
         key = key_of(examined)
+        self._key = key
         self.task = task
         self._out_shape = validate_fit(recipe, task.data, task.valid)
         others = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -103,6 +104,12 @@ class Arms:
         )
         self.keys = jnp.concatenate([key[None], others])
         self._figures: dict[Any, Figures] = {}
+
+    @property
+    def key(self) -> RandomKey:
+        """Key of the examined run."""
+        # Each use is one of the same run.
+        return jax.random.clone(self._key)
 
     @property
     def before_failure(self) -> TrainState | None:
@@ -117,7 +124,7 @@ class Arms:
         made: Any = self.recipe
         # Skipped steps count as steps.
         endless = made.replace(on_nonfinite="ignore")
-        first = start_on_data(endless, self.keys[0], self.data)
+        first = start_on_data(endless, self.key, self.data)
         # The history of a run that was continued begins later.
         assert self.result is not None
         offset = max(int(self.result.train_state.step) - len(finite), 0)
@@ -222,7 +229,7 @@ class Arms:
         orders = np.tile(np.arange(examples, dtype=np.int32), (len(self.keys), 1))
         if not permuted:
             return orders
-        own_keys = [jax.random.fold_in(key, SHUFFLE) for key in self.keys]
+        own_keys = [jax.random.fold_in(key, SHUFFLE) for key in jax.random.clone(self.keys)]
         return np.stack([jax.random.permutation(key, orders[0]) for key in own_keys])
 
 

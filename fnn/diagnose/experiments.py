@@ -5,7 +5,7 @@ removes the supposed fault, with a control: a fault that is real costs what its 
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from fnn import data as data_room
 from fnn.diagnose.arms import Arms, gains, judge, standard_error
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED, Finding
 from fnn.diagnose.localize import localize
+from fnn.diagnose.profile import profile
 from fnn.diagnose.treatments import (
     adjust_rate,
     scale_inputs,
@@ -24,17 +25,23 @@ from fnn.diagnose.treatments import (
 from fnn.ensemble import refresh_statistics
 from fnn.train import evaluate
 from fnn.train.figures import LOSS
+from fnn.train.recipe import Recipe
+from fnn.train.run import run
+from fnn.train.step import start_on_data
+from fnn.types import TrainState
 
 # The least effects that count; ours, since no publication has such experiments.
 LEAST_GAIN = 0.1  # relative fall of a loss
 LEAST_VALID_GAIN = 0.05  # relative fall of a loss at the end, which has less noise
 LEAST_AREA_GAIN = 0.2  # fall of the mean loss of a run, relative to the loss at its start
 LEAST_RECALL = 0.05  # rise of the mean recall of classes
+LEAST_DEAD = 0.4  # share of dead units: of a rate that is too high [CS231n]
 LEARNED = 0.1  # relative fall of the training loss within a run that learns
 # The treatments.
 LOWER, HIGHER = (0.1, 0.01), (10.0, 100.0)  # factors of the rate
 DECAYS = (0.3, 1.0, 3.0)  # shares of the kernels that all steps together subtract
 WEAKER = (0.1, 0.0)  # factors of the regularization
+DEAD_EXAMPLES = 4096  # on which dead units are counted
 TAIL_QUANTITY = "mean loss of the last quarter"
 KEPT_SHARE = 0.75  # of the steps after a drop of the rate, during which it is kept
 
@@ -152,6 +159,48 @@ def _largest_drop(rates: np.ndarray) -> int:
     return 1 + int(np.argmax(ratios))
 
 
+# Dead units.
+
+
+def _dead_units(finding: Finding, arms: Arms) -> Outcome:
+    """Count dead units on many examples, also before training and at a tenth of the rate."""
+    if arms.result is None:
+        return _not_run("there is no complete run")
+    recipe = adjust_rate(arms.recipe, 0.1)
+    tolerant: Any = recipe
+    lower = run(
+        arms.key,
+        tolerant.replace(on_nonfinite="ignore"),
+        arms.data,
+        epochs=arms.task.epochs,
+        batch_size=arms.task.batch_size,
+    )
+    share = _dead_share(finding, arms.recipe, arms.result.train_state, arms)
+    first = start_on_data(arms.recipe, arms.key, arms.data)
+    figures = {
+        "share": share,
+        "before training": _dead_share(finding, arms.recipe, first, arms),
+        "at 0.1 times the rate": _dead_share(finding, recipe, lower.train_state, arms),
+    }
+    shares = ", ".join(f"{value:.0%} {name}" for name, value in list(figures.items())[1:])
+    account = f"dead units on up to {DEAD_EXAMPLES} examples {share:.0%}, {shares}"
+    return Outcome(CONFIRMED if share >= LEAST_DEAD else REFUTED, account, figures)
+
+
+def _dead_share(
+    finding: Finding,
+    recipe: Recipe,
+    train_state: TrainState,
+    arms: Arms,
+) -> float:
+    """Return the share of dead units of a layer, or the largest one of all layers."""
+    found = profile(recipe, train_state, arms.data, examples=DEAD_EXAMPLES)
+    shares = dict(zip(found.layers, np.asarray(found.dead_share).tolist(), strict=True))
+    if finding.layer in shares:
+        return shares[finding.layer]
+    return float(np.nanmax([0.0, *shares.values()]))
+
+
 # Inputs and targets.
 
 
@@ -187,12 +236,12 @@ def _ignored_inputs(finding: Finding, arms: Arms) -> Outcome:
 def _refreshed(finding: Finding, arms: Arms) -> Outcome:
     """Compute the statistics of batch norm from training data: drifted ones cost loss."""
     if arms.result is None:
-        return _not_run("there is no run yet")
+        return _not_run("there is no complete run")
     train_state = arms.result.train_state
     if not jax.tree.leaves(train_state.state):
         return _not_run("the network has no statistics")
     weights = refresh_statistics(
-        train_state.key,
+        arms.key,
         arms.recipe,
         train_state,
         arms.data,
@@ -351,7 +400,8 @@ def _percent(effects: np.ndarray) -> str:
 
 Experiment = Callable[[Finding, Arms], Outcome]
 
-# Rules without an entry have no experiment that is cheap.
+# Findings of other rules have no experiment that is cheap, and neither has one of these names.
+OTHERS = frozenset({"label_order"})
 EXPERIMENTS: dict[str, Experiment] = {
     "P03": _balanced,
     "P10": _rescaled,
@@ -362,6 +412,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "T03": _vanishing,
     "T04": _lower_rate,
     "T05": _raise_rate,
+    "T06": _dead_units,
     "T08": _late_tenth,
     "T10": _rescaled,
     "T12": _later_drop,
