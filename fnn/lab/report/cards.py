@@ -142,6 +142,7 @@ def _card(index: int, finding: Finding, figure: Markup) -> Markup:
         _listed("Advice", finding.advice),
         _listed("Possible causes, the most likely first", finding.causes),
         _labeled("Confirming experiment", finding.confirm),
+        _labeled("Experiment that was run", finding.experiment),
     ]
     body = element("div", element("div", *facts), element("div", *remedies), class_="body")
     kind = f"card {finding.severity} {finding.certainty}"
