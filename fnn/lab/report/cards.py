@@ -226,6 +226,7 @@ def _card(index: int, finding: Finding, figure: Markup) -> Markup:
         _listed("Advice", finding.advice),
         _listed("Possible causes, the most likely first", finding.causes),
         _labeled("Confirming experiment", finding.confirm),
+        _labeled("Experiment that was run", finding.experiment),
     ]
     body = element(
         "div",
