@@ -38,13 +38,15 @@ class Thresholds:
         plateau_change: Relative change of a level loss.
         plateau_fall: Relative fall of the loss after a plateau.
         hockey_excess: Loss at the start above chance, in levels.
+        plateau_steps: Least number of steps of a plateau.
         spike_ratio: Ratio of a spike to the loss before it [Lightning: 2].
         spike_level: Least height of a spike, in levels.
         noise_ratio: Standard deviation of the loss of batches relative to its mean, for a run that
             is held up by noise.
         cut_share: Share of the largest rate below which the rate is cut.
         cut_rest: Least share of the run that is left after a cut.
-        cut_level: Level of the training loss at the end, above which a cut was too early.
+        cut_level: Level of the training loss at the end, above which a cut was too early; half of
+            it after a cut in the first fifth of the run.
         cut_fall: Relative fall of the loss in the window before a cut.
         cut_slope: Ratio of the slopes after and before a cut.
         penalty_ratio: Ratio of the gradients of regularizer and loss [TheDeepChecker: 1].
@@ -96,6 +98,7 @@ class Thresholds:
     plateau_change: float = 0.02
     plateau_fall: float = 0.3
     hockey_excess: float = 1.0
+    plateau_steps: int = 20
     spike_ratio: float = 2.0
     spike_level: float = 0.25
     noise_ratio: float = 0.3
