@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 
 from fnn import checks
-from fnn.diagnose import fit_rules, layer_rules, objective_rules, progress_rules, rate_rules
+from fnn.diagnose import (
+    fit_rules,
+    gradient_rules,
+    layer_rules,
+    objective_rules,
+    progress_rules,
+    rate_rules,
+)
 from fnn.diagnose.evidence import Evidence, collect
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.localize import Location, localize
@@ -27,6 +34,7 @@ RULES = (
     *objective_rules.RULES,
     *rate_rules.RULES,
     *progress_rules.RULES,
+    *gradient_rules.RULES,
     *layer_rules.RULES,
     *fit_rules.RULES,
 )

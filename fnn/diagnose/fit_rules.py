@@ -221,7 +221,7 @@ def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"validation scores {own:.2g}, {text} {scores[name]:.2g}"
     threshold = f"score < that of a baseline by {limits.baseline_margin}"
     severity = ERROR if own <= constant else WARNING
-    advice = ()
+    advice: tuple[str, ...] = ()
     if contradicts:
         advice = ("check that labels of training and validation have the same meaning",)
     return [BELOW_BASELINE.finding(severity, title, measured, threshold, advice=advice)]
