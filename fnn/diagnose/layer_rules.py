@@ -125,10 +125,12 @@ def saturated_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 def penalty_dominates(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """T15: the gradient of the regularizer exceeds that of the loss, or the weights shrink to 0."""
     end_level = levels.train_level(evidence)
+    start = evidence.start
     is_kernel = np.array([path.split("/")[-1] == "kernel" for path in evidence.parameters], bool)
+    # Kernels of zeros cannot shrink.
+    is_kernel &= np.asarray(start.weight_rms) > 0
     if not end_level > limits.fair_level or not is_kernel.any():
         return []
-    start = evidence.start
     ratio = np.median((start.penalty_rms / np.maximum(start.grad_rms, 1e-12))[is_kernel])
     sizes = (evidence.end.weight_rms / np.maximum(start.weight_rms, 1e-12))[is_kernel]
     shrinkage = float(np.median(sizes))

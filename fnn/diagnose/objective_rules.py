@@ -17,7 +17,7 @@ LABEL_NOISE = Rule(
 )
 UNRELATED = Rule(
     "P14",
-    "input_ignored",
+    "inputs_ignored",
     "Ben Braiek & Khomh 2023 (TheDeepChecker); Karpathy 2019",
     ("labels are shuffled against inputs", "inputs lost their content in preprocessing"),
     ("check pairs of inputs and labels", "shuffle inputs and labels by the same order"),

@@ -14,7 +14,7 @@ LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES = "loss_sign", "flipped_sign", "small_bat
 CAUSE_NAMES = (LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES)
 
 # Rules in the order of causation. A finding explains only those of later rules.
-DATA = ("P01", "P02", "P18", "P15", "P14", "P03", "E07")
+DATA = ("P01", "P02", "P18", "P14", "P15", "P03", "E07")
 CODE = (LOSS_SIGN, FLIPPED_SIGN, "P06", "P08", "P05", "P12", "P07", "P09")
 START = ("P10", "P16", "P17", SMALL_BATCHES, "P11", "T07", "P04", "T15")
 TRAINING = (
@@ -43,12 +43,12 @@ SCALE = frozenset({"P04", "P11", "T02", "T03", "T07", "T11"})
 # Symptoms of each rule, besides those of the rules that it explains.
 EXPLAINS: dict[str, frozenset[str]] = {
     "P01": frozenset(ORDER),
-    "P02": FAILURE | INSTABILITY | SCALE | {"E01", "T15"},
+    "P02": FAILURE | INSTABILITY | SCALE | {"E01", "P14", "T15"},
     "P03": frozenset({"E09", "E10", "E08", "P13"}),
-    "P14": FAILURE | {"E01", "E04", "T08", "E05", "E07"},
+    "P14": FAILURE | {"E01", "E04", "T08", "E05", "E07", "P15"},
     "P15": frozenset({"E06"}),
     "P18": FAILURE | {"E01", "E05", "E06", "T16"},
-    "E07": frozenset({"E01", "E04", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
+    "E07": frozenset({"E01", "E04", "E06", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
     "P06": FAILURE | INSTABILITY | {"P04", "E01", "T07"},
     LOSS_SIGN: FAILURE | INSTABILITY | SCALE | {FLIPPED_SIGN, "E01", "P05"},
     FLIPPED_SIGN: FAILURE | INSTABILITY | SCALE | {"E01"},
@@ -89,8 +89,8 @@ def rank(findings: Iterable[Finding]) -> Findings:
     """Sort findings by severity and by the order of causes, and demote explained symptoms.
 
     A symptom of an error or a warning becomes information, and names its cause. The cause gets the
-    severity of the worst of its symptoms. Of several findings of one rule and layer, the first is
-    kept.
+    severity of the worst of its symptoms. Of the findings of one rule and layer, the most severe
+    is kept.
 
     Args:
         findings: In any order.
@@ -130,7 +130,10 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
         # Numbers of Python, which are JSON.
         plain = {name: np.asarray(value).tolist() for name, value in finding.measured.items()}
         finding = replace(finding, measured=plain)
-        kept.setdefault((finding.id + finding.name, finding.layer), finding)
+        key = finding.id + finding.name, finding.layer
+        other = kept.get(key, finding)
+        # Of several findings of one rule, the most severe is kept.
+        kept[key] = min(other, finding, key=lambda one: SEVERITIES.index(one.severity))
     return list(kept.values())
 
 

@@ -231,7 +231,11 @@ def oscillation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """T12: the rate is cut while the loss falls, and the loss stays there."""
     losses = evidence.history[LOSS]
-    cut = find_cut(evidence.history.get(RATE, np.zeros(0)), limits.cut_share)
+    rate = np.asarray(evidence.history.get(RATE, np.zeros(0)), float)
+    if rate.size:
+        # A burst of a few steps is no rate to be cut from.
+        rate = np.minimum(rate, np.quantile(rate, 0.95))
+    cut = find_cut(rate, limits.cut_share)
     end_level = levels.train_level(evidence)
     if cut is None:
         return []
