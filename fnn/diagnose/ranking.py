@@ -163,8 +163,10 @@ def _overrides(cause: Finding, symptom: Finding) -> bool:
     """Return whether a finding is the cause of one that is a cause as a rule."""
     if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
         return cause.layer is not None and cause.layer != INPUTS
-    if cause.id == "T06":
-        return symptom.id in ("T03", "T04", "P09") and _is_dead_at_start(cause)
+    if cause.id == "T06" and _is_dead_at_start(cause):
+        # The profile before training counts the same units.
+        is_profile = symptom.id == "P11" and "dead_share" in symptom.measured
+        return is_profile or symptom.id in ("T03", "T04", "P09")
     if cause.id == "E10":
         # Below a constant on validation alone: the labels of the two sets differ.
         return symptom.id in ("E01", "E04", "E08") and bool(cause.measured.get("contradicts"))
