@@ -127,14 +127,21 @@ def noisy_validation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     losses = levels.valid_losses(evidence)
     if len(losses) < 10 or not np.isfinite(losses).all():
         return []
-    steps = np.diff(losses[-10:])
-    deviation = float(steps.std() / np.sqrt(2)) / levels.chance(evidence)
+    last = losses[-10:]
+    deviation = float(np.diff(last).std() / np.sqrt(2)) / levels.chance(evidence)
     error = _standard_error(evidence)
-    if not (deviation > limits.noisy_validation * error and deviation > limits.low_level / 2):
+    is_large = deviation > limits.noisy_validation * error and deviation > limits.low_level / 2
+    # The same examples are evaluated each time, so that only the network varies.
+    share = deviation * levels.chance(evidence) / abs(last.mean())
+    is_constant = levels.rate_share(evidence, evidence.end) > 0.5
+    if not is_large and not (is_constant and share > limits.noisy_share):
         return []
     measured = {"deviation": deviation, "standard error": error}
     title = f"the validation loss varies by {deviation:.2g} of chance from epoch to epoch"
-    threshold = f"deviation of 10 epochs > {limits.noisy_validation} standard errors"
+    threshold = (
+        f"deviation of 10 epochs > {limits.noisy_validation} standard errors, or > "
+        f"{limits.noisy_share} of the loss at a rate that is not decayed"
+    )
     return [NOISY_VALIDATION.finding(INFO, title, measured, threshold)]
 
 
@@ -214,12 +221,17 @@ def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     name = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
     if not scores[name] > own + (limits.baseline_margin if name == "linear" else -1e-9):
         return []
-    measured = {"score": own, **scores}
+    trained = levels.train_score(evidence)
+    contradicts = own <= constant < trained - limits.gap_accuracy
+    measured = {"score": own, "train score": trained, "contradicts": contradicts, **scores}
     text = "the most frequent class" if name == "constant" else "a linear model"
     title = f"validation scores {own:.2g}, {text} {scores[name]:.2g}"
     threshold = f"score < that of a baseline by {limits.baseline_margin}"
     severity = ERROR if own <= constant else WARNING
-    return [BELOW_BASELINE.finding(severity, title, measured, threshold)]
+    advice: tuple[str, ...] = ()
+    if contradicts:
+        advice = ("check that labels of training and validation have the same meaning",)
+    return [BELOW_BASELINE.finding(severity, title, measured, threshold, advice=advice)]
 
 
 RULES = (

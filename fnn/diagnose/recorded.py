@@ -41,8 +41,8 @@ def examine_history(
     Args:
         history: Figures of one run by name: loss and rate (steps,), valid_loss (epochs,).
         epoch_length: Steps per epoch.
-        chance: Loss of the best constant output, such as log(classes); None if it is not known,
-            for the first loss.
+        chance: Loss of the best constant output, such as log(classes); None if it is not known.
+            Levels are then relative to the first loss, and T13 does not apply.
         thresholds: Numbers at which rules report.
 
     Returns:
@@ -69,7 +69,9 @@ def examine_history(
     found: list[Finding] = []
     with np.errstate(all="ignore"):
         for rule in RULES:
-            found += rule(evidence, thresholds)
+            # A run that continues another one begins far below chance.
+            if chance is not None or rule is not progress_rules.no_progress:
+                found += rule(evidence, thresholds)
     return rank(found)
 
 

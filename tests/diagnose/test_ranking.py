@@ -35,6 +35,8 @@ def test_units_that_died_are_a_symptom_of_the_rate_and_others_are_not():
     assert ids(finding("T06", ERROR, **died), finding("T04", ERROR))[0][0] == "T04"
     always = {"dead share": 0.9, "dead share at start": 0.9}
     assert ids(finding("T06", ERROR, **always), finding("T04", ERROR))[0][0] == "T06"
+    profile = finding("P11", ERROR, dead_share=0.9)
+    assert ids(profile, finding("T06", ERROR, **always))[0][0] == "T06"
 
 
 def test_a_rule_is_listed_once_for_each_layer():
@@ -45,3 +47,13 @@ def test_all_rules_of_the_relation_are_in_the_order_of_causes():
     assert len(set(ORDER)) == len(ORDER)
     assert EXPLAINS.keys() <= set(ORDER)
     assert set().union(*EXPLAINS.values()) <= set(ORDER)
+
+
+def test_a_layer_that_fails_explains_numbers_that_are_not_finite():
+    place = {"title": "", "severity": ERROR}
+    data = Finding("P01", "nonfinite_data", **place)
+    found = rank([data, Finding("T01", "nonfinite", layer="log_1", **place)])
+    assert found[0].id == "T01"
+    assert found[1].severity == INFO
+    found = rank([data, Finding("T01", "nonfinite", layer="inputs", **place)])
+    assert found[0].id == "P01"
