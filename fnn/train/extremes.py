@@ -60,6 +60,15 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     return extremes
 
 
+def has_known_extremes(array: jax.Array) -> bool:
+    """Return whether the extremes of an array have been read before.
+
+    Args:
+        array: Of JAX.
+    """
+    return id(array) in _known
+
+
 def is_on_host(array: jax.Array) -> bool:
     """Return whether NumPy reads an array without a copy.
 

@@ -10,7 +10,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 from fnn.train.augmentation import augmented_inputs
-from fnn.train.extremes import Extremes, is_on_host, read_extremes
+from fnn.train.extremes import Extremes, has_known_extremes, is_on_host, read_extremes
 from fnn.train.programs import cached
 from fnn.train.recipe import Recipe
 
@@ -186,11 +186,11 @@ def warn_of_scale(
         inputs: Validated inputs of an inference.
     """
     trained_on = _trained_on(recipe)
+    if not trained_on or (isinstance(inputs, np.ndarray) and _have_compared_some(recipe)):
+        return
     if any(_has_no_scale(first, inputs) for first in trained_on):
         return
-    if isinstance(inputs, np.ndarray) and _have_compared_some(recipe):
-        return
-    if not trained_on or not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
+    if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
         return
     leaves = describe_inputs(jax.tree.map(_sample, inputs))
     message = ""
@@ -226,7 +226,8 @@ def _have_compared_some(recipe: Recipe) -> bool:
 def _sample(array: Any) -> Any:
     """Return a few rows of an array on the host, which show its scale in little time."""
     if isinstance(array, jax.Array):
-        if not (array.is_fully_replicated and is_on_host(array)):
+        is_readable = array.is_fully_replicated and is_on_host(array)
+        if has_known_extremes(array) or not is_readable:
             return array
         array = np.asarray(array)
     return array[:SAMPLED_ROWS]
