@@ -40,7 +40,7 @@ Columns = Mapping[str, tuple[str, ...]]
 
 
 def verdict(findings: Findings | None) -> Markup:
-    """Return the banner, and what to do next."""
+    """Return the banner and the next steps."""
     if findings is None:
         advice = "Give findings=diagnose.examine(recipe, result, data, batch_size=...)."
         return banner(
