@@ -206,6 +206,8 @@ FORMULAS = {
 # Files without a test file of their own: the test that covers each.
 ALSO_TESTED_BY = {
     "diagnose/update_lines.py": ["test_observation.py"],
+    "diagnose/outcomes.py": ["test_experiments.py"],
+    "diagnose/rate_experiments.py": ["test_experiments.py"],
     "transfer/convex.py": ["test_linear_probe.py"],
     "search/execution.py": ["test_random.py"],
     "search/monitor.py": ["test_random.py"],
@@ -222,6 +224,7 @@ ALSO_TESTED_BY = {
     **{f"diagnose/{name}.py": ["test_examine.py"] for name in ("evidence", "levels", "thresholds")},
     "ensemble/logits.py": ["test_uncertainty.py"],
     "diagnose/heads.py": ["test_loss_rules.py"],
+    "diagnose/lane_runs.py": ["test_short_runs.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
     **{f"optim/optimizers/{name}.py": ["test_optimizers.py"] for name in FORMULAS},

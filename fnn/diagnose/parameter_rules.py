@@ -84,7 +84,9 @@ def first_steps(recipe: Any, train_state: TrainState, batches: Any) -> StepFacts
         record = records.pop()
         grads = trees.named_leaves(record.grads)
         largest = {path: jnp.abs(leaf).max(initial=0) for path, leaf in grads.items()}
-        rms = {path: jnp.sqrt(jnp.square(leaf).mean()) for path, leaf in grads.items()}
+        # In float32, where no square of a small number is 0.
+        wide = {path: leaf.astype(jnp.float32) for path, leaf in grads.items()}
+        rms = {path: jnp.sqrt(jnp.square(leaf).mean()) for path, leaf in wide.items()}
         moved = jax.tree.map(
             lambda new, old: jnp.abs(new - old).max(initial=0), after.params, train_state.params
         )
@@ -105,6 +107,7 @@ def gradient_findings(
     train_state: TrainState,
     facts: StepFacts,
     kernels: Sequence[str],
+    may_skip: bool = False,
 ) -> Iterator[Finding]:
     """Find parameters without gradient or change, and gradients that vanish with depth.
 
@@ -112,7 +115,10 @@ def gradient_findings(
         train_state: Before the first step.
         facts: Of some steps.
         kernels: Paths of the kernels of the network in order.
+        may_skip: Whether the recipe skips steps that are not finite, as with a loss scale.
     """
+    if may_skip and facts.finite.any() and not facts.finite.all():
+        return
     if not facts.finite.all():
         title = f"step {int(np.argmin(facts.finite))} is not finite"
         yield NONFINITE.finding(
@@ -136,9 +142,12 @@ def gradient_findings(
 
 
 def _dead_findings(dead: list[str], count: int) -> Iterator[Finding]:
+    # A kernel without gradient is a fault; a bias may be without effect by design.
     serious = [path for path in dead if not path.endswith("bias")]
     if serious:
-        shown = ", ".join(serious[:3]) + (", ..." if len(serious) > 3 else "")
+        shown = ", ".join(serious[:3])
+        if len(serious) > 3:
+            shown += ", ..."
         is_all = len(dead) == count
         title = "no parameter has a gradient" if is_all else f"no gradient reaches {shown}"
         measured = {"parameters": dead}
@@ -151,6 +160,7 @@ def _dead_findings(dead: list[str], count: int) -> Iterator[Finding]:
 
 
 def _fixed_findings(facts: StepFacts, frozen: frozenset[str]) -> Iterator[Finding]:
+    # The rate of an optimizer without one is NaN: it is taken to move.
     moving = np.nan_to_num(facts.rate, nan=1.0) > 0
     if not moving.any():
         return
@@ -175,6 +185,7 @@ def _fixed_findings(facts: StepFacts, frozen: frozenset[str]) -> Iterator[Findin
 def _vanishing_findings(facts: StepFacts, kernels: list[str]) -> Iterator[Finding]:
     if len(kernels) < MIN_DEPTH:
         return
+    # Of the last step, when layers after one of zeros have a gradient too.
     first = float(facts.rms[kernels[0]][-1])
     last = float(facts.rms[kernels[-1]][-1])
     if last == 0 or first == 0:

@@ -71,7 +71,9 @@ def run_segment(
     """
     if order is None:
         _, order = current_order(train_state, data, batch_size)
-    return _run_segment(recipe, train_state, data, order, stop, valid, batch_size)
+    # The data is on the device already; `stop` is copied to it on purpose.
+    with jax.transfer_guard("allow"):
+        return _run_segment(recipe, train_state, data, order, stop, valid, batch_size)
 
 
 @per_recipe(static=(6,))

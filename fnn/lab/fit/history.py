@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -120,8 +121,9 @@ class HistoryBuffer:
     def history(self) -> History:
         """Return the history in the form of `train.run`."""
         figures = {}
-        for name, values in self.arrays().items():
-            figures[name] = jnp.asarray(values)
+        with jax.transfer_guard("allow"):
+            for name, values in self.arrays().items():
+                figures[name] = jnp.asarray(values)
         return History(figures)
 
 
