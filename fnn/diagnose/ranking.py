@@ -147,7 +147,10 @@ def _place(finding: Finding) -> int:
     return ORDER.index(rule) if rule in ORDER else len(ORDER)
 
 
-def _explains(cause: Finding, symptom: Finding) -> bool:
+def _explains(
+    cause: Finding,
+    symptom: Finding,
+) -> bool:
     """Return whether a finding is the cause of a later one."""
     if _rule(cause) == _rule(symptom) or _overrides(symptom, cause):
         return False
@@ -159,7 +162,10 @@ def _explains(cause: Finding, symptom: Finding) -> bool:
     return is_later and _rule(symptom) in EXPLAINS.get(_rule(cause), frozenset())
 
 
-def _overrides(cause: Finding, symptom: Finding) -> bool:
+def _overrides(
+    cause: Finding,
+    symptom: Finding,
+) -> bool:
     """Return whether a finding is the cause of one that is a cause as a rule."""
     if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
         return cause.layer is not None and cause.layer != INPUTS
@@ -181,6 +187,9 @@ def _is_dead_at_start(finding: Finding) -> bool:
     return bool(share > finding.measured.get("dead share", 1.0) / 2)
 
 
-def _demoted(finding: Finding, cause: Finding) -> Finding:
+def _demoted(
+    finding: Finding,
+    cause: Finding,
+) -> Finding:
     title = f"{finding.title} (explained by {cause.id} {cause.name})"
     return replace(finding, severity=INFO, title=title)
