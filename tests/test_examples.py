@@ -371,7 +371,7 @@ def test_the_types_of_learning_curves_get_their_verdicts(example, capsys):
     out = capsys.readouterr().out
     for verdict in (
         "a good run: first finding none",
-        "kernels too small: first finding T10",
+        "kernels too small: first finding P11",
         "rate too high: first finding T04",
         "rate too low: first finding T05",
         "rate cut too early: first finding T12",

@@ -199,7 +199,7 @@ def _balanced(finding: Finding, arms: Arms) -> Outcome:
 Experiment = Callable[[Finding, Arms], Outcome]
 
 # Findings of other rules have no experiment that is cheap, and neither has one of these names.
-OTHERS = frozenset({"label_order"})
+OTHERS = frozenset({"label_order", "small_batches"})
 EXPERIMENTS: dict[str, Experiment] = {
     "P03": _balanced,
     "P10": rescaled,
