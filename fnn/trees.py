@@ -1,6 +1,7 @@
 """Arithmetic on pytrees, and comparison of their structures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -117,6 +118,17 @@ def read(array: Any) -> Any:
         if next(iter(devices)).platform != "cpu":
             return jax.device_get(array)
     return np.asarray(array)
+
+
+def allow_transfers() -> AbstractContextManager[Any]:
+    """Return a context in which arrays that a caller gave are copied to the device.
+
+    It is needed where `jax.transfer_guard` forbids this. Otherwise it is empty, since entering a
+    guard takes longer than the checks of a call.
+    """
+    if jax.config.jax_transfer_guard_host_to_device is None:
+        return nullcontext()
+    return jax.transfer_guard("allow")
 
 
 def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:

@@ -116,7 +116,7 @@ def validate_data(
         )
     prefix = name_prefix(where)
     # The caller gave arrays to be copied to the device, so these are no implicit transfers.
-    with jax.transfer_guard("allow") if how.place else nullcontext():
+    with trees.allow_transfers() if how.place else nullcontext():
         inputs = _convert_tree(f"{prefix}inputs", data[0], how)
         targets = _convert_tree(f"{prefix}targets", data[1], how)
     _expect_one_length(where, {"inputs": inputs, "targets": targets})

@@ -126,7 +126,7 @@ def current_order(
         step = int(trees.read(step))
     index = step // steps_per_epoch(data, batch_size)
     # Outside of jit, the index is copied to the device on purpose.
-    with jax.transfer_guard("allow"):
+    with trees.allow_transfers():
         order = order_examples(train_state.key, index, count_examples(data), batch_size)
     return index, order
 

@@ -11,7 +11,7 @@ kept for each layout.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
@@ -65,12 +65,13 @@ def current_layout() -> Layout | None:
     return _current.get()
 
 
+def use_layout(layout: Layout | None) -> AbstractContextManager[None]:
+    """Return a context that computes and traces with a layout; with None it is empty."""
+    return nullcontext() if layout is None else _with_layout(layout)
+
+
 @contextmanager
-def use_layout(layout: Layout | None) -> Iterator[None]:
-    """Compute and trace with a layout; None leaves everything as it is."""
-    if layout is None:
-        yield
-        return
+def _with_layout(layout: Layout) -> Iterator[None]:
     token = _current.set(layout)
     try:
         with whole_batches():

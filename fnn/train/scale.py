@@ -313,7 +313,7 @@ def _prepares_alike(recipe: Recipe) -> bool:
     def compute() -> bool:
         try:
             # Not traced into a program that may be under construction. One pixel may be copied.
-            with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):
+            with jax.ensure_compile_time_eval(), trees.allow_transfers():
                 of_bytes = prepared(jnp.uint8)
                 of_floats = prepared(jnp.result_type(float))
         except Exception:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import TreeMismatchError
 from fnn.train.arrays import name_prefix
 from fnn.train.inputs import validate_examples
@@ -51,5 +51,5 @@ class StreamValidator:
                 "give all batches one structure",
             )
         # In the thread that loads the batches.
-        with jax.transfer_guard("allow"):
+        with trees.allow_transfers():
             return place_batch(layout, (inputs, targets))

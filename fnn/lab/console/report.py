@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-
+from fnn import trees
 from fnn.diagnose import Findings
 from fnn.lab.console.preflight import format_line, header, preflight
 from fnn.lab.console.progress import Display
@@ -66,7 +65,7 @@ class RunReport:
         """Print the seconds of compilation and the preflight checks; training starts."""
         if self.display.is_visible:
             # The checks read a part of the data, once.
-            with jax.transfer_guard("allow"):
+            with trees.allow_transfers():
                 checks = list(preflight(recipe, train_state, data, out_shape, first_loss, total))
             self._print([f"compiled in {seconds:.1f} s", *checks])
         self.display.start()

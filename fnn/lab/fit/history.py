@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn import trees
 from fnn.train.figures import FINITE, FLAGS, summarize_epoch
 from fnn.types import History
 
@@ -121,7 +121,7 @@ class HistoryBuffer:
     def history(self) -> History:
         """Return the history in the form of `train.run`."""
         figures = {}
-        with jax.transfer_guard("allow"):
+        with trees.allow_transfers():
             for name, values in self.arrays().items():
                 figures[name] = jnp.asarray(values)
         return History(figures)
