@@ -17,7 +17,7 @@ from fnn.diagnose.layer_statistics import (
 from fnn.diagnose.layers import LayerOutput
 
 KEY = jax.random.key(0)
-DEPTH, WIDTH = 12, 128
+DEPTH, WIDTH = 6, 64
 X = jax.random.normal(jax.random.key(1), (64, WIDTH))
 Y = jnp.zeros((64, WIDTH))
 
@@ -50,7 +50,7 @@ def test_he_initialization_keeps_the_second_moment():
     before_relu = second_moment[::2]
     spread = np.sqrt(5 * DEPTH / WIDTH)
     assert np.abs(np.log(before_relu / before_relu[0])).max() < 3 * spread
-    np.testing.assert_allclose(second_moment[1::2] / before_relu, 0.5, rtol=0.2)
+    np.testing.assert_allclose(second_moment[1::2] / before_relu, 0.5, rtol=0.3)
 
 
 def test_the_root_mean_square_neither_over_nor_underflows():
