@@ -126,7 +126,8 @@ def allow_transfers() -> AbstractContextManager[Any]:
     It is needed where `jax.transfer_guard` forbids this. Otherwise it is empty, since entering a
     guard takes longer than the checks of a call.
     """
-    if jax.config.jax_transfer_guard_host_to_device is None:
+    config: Any = jax.config
+    if config.jax_transfer_guard_host_to_device is None:
         return nullcontext()
     return jax.transfer_guard("allow")
 

@@ -13,7 +13,7 @@ kept for each layout.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.types import TrainState
 from fnn.xla import whole_batches
@@ -125,14 +125,19 @@ def _automatic(mesh: Any) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
 
 
+@cache
+def _are_several() -> bool:
+    """Return whether there are several devices. Their number does not change in a process."""
+    return jax.device_count() > 1
+
+
 def layout_of_data(data: Any) -> Layout | None:
     """Return the layout of arrays whose examples are divided over an axis of a mesh already.
 
     Args:
         data: Arrays of NumPy or JAX. The first one decides.
     """
-    leaves = jax.tree.leaves(data)
-    sharding = _named_sharding(leaves[0]) if leaves else None
+    sharding = _named_sharding(trees.first_leaf(data)) if _are_several() else None
     if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
         return None
     layout = Layout(_automatic(sharding.mesh), sharding.spec[0])
@@ -166,7 +171,7 @@ def adopt(layout: Layout | None, tree: Any) -> Any:
 def layout_of_state(train_state: TrainState) -> Layout | None:
     """Return the layout of a train state as `layout_of`; None at once where it is on one device."""
     # A pass over all params would take a part of the time of a small step.
-    if _named_sharding(train_state.step) is None:
+    if not _are_several() or _named_sharding(train_state.step) is None:
         return None
     return layout_of(train_state.params)
 
@@ -177,13 +182,12 @@ def layout_of(tree: Any) -> Layout | None:
     Args:
         tree: Arrays. If each is on all devices of one mesh of one axis, that is the layout.
     """
-    leaves = jax.tree.leaves(tree)
     # The first one decides for nearly all callers.
-    first = _named_sharding(leaves[0]) if leaves else None
+    first = _named_sharding(trees.first_leaf(tree)) if _are_several() else None
     if first is None or len(first.mesh.axis_names) != 1:
         return None
     layout = Layout(_automatic(first.mesh), first.mesh.axis_names[0])
-    for leaf in leaves:
+    for leaf in jax.tree.leaves(tree):
         sharding = _named_sharding(leaf)
         if sharding is None or sharding.mesh != first.mesh or not sharding.is_fully_replicated:
             return None

@@ -16,6 +16,7 @@ from functools import wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
@@ -228,8 +229,14 @@ def _place(recipe: Any, flat: Flat, arguments: tuple[Any, ...]) -> list[Any]:
     first, second, *_ = *arguments, None
     if isinstance(first, TrainState):
         like = first.step
+    elif isinstance(second, jax.Array):
+        like = second
     else:
-        like = second if isinstance(second, jax.Array) else trees.first_leaf(first)
+        like = trees.first_leaf(first)
+        # The sharding of a key is computed each time, that of data is known.
+        if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+            data = trees.first_leaf(second)
+            like = data if isinstance(data, jax.Array) else like
     # Within a program, numbers of NumPy become its constants.
     if not isinstance(like, jax.Array) or isinstance(like, jax.core.Tracer):
         return flat.leaves

@@ -1,6 +1,7 @@
 """The scale of inputs: bytes, or floats up to 1 or 255, and inputs that must have the same one."""
 
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ BYTE_SCALE = (64.0, 255.0)
 TRAINING = "the training inputs"
 
 TRAINED_ON = "trained on"  # key of the descriptions of these, in the cache of a recipe
+LAST_NOTED = "last noted"  # key of a reference to the last of these inputs
 MAX_NOTED = 8
 COMPARED = "compared scales"  # key of the number of comparisons
 ALIKE = "prepares alike"  # key of the result of `_prepares_alike`
@@ -156,9 +158,15 @@ def note_training(recipe: Recipe, inputs: Any) -> None:
         recipe: From `train.recipe`.
         inputs: Validated arrays.
     """
+    # Many runs on the same data, as in a loop over keys, note it once.
+    last: list[Any] = cached(recipe, LAST_NOTED, list)
+    if last and last[0]() is inputs:
+        return
     # Traced arrays have no values.
     if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
         return
+    if isinstance(inputs, jax.Array | np.ndarray):
+        last[:] = [weakref.ref(inputs)]
     noted = _trained_on(recipe)
     leaves = describe_inputs(jax.tree.map(_sample, inputs))
     # Runs on other data are few; of many, the first ones are no longer needed.
