@@ -1,5 +1,6 @@
 """Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.causes import rank as rank
 from fnn.diagnose.confirm import confirm as confirm
 from fnn.diagnose.curvature import NoiseScale as NoiseScale
 from fnn.diagnose.curvature import Sharpness as Sharpness
@@ -25,7 +26,6 @@ from fnn.diagnose.plan import plan as plan
 from fnn.diagnose.preflight import preflight as preflight
 from fnn.diagnose.profile import Profile as Profile
 from fnn.diagnose.profile import profile as profile
-from fnn.diagnose.ranking import rank as rank
 from fnn.diagnose.recorded import examine_history as examine_history
 from fnn.diagnose.thresholds import Thresholds as Thresholds
 from fnn.values.show import public_names as _public_names

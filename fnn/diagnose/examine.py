@@ -13,11 +13,11 @@ from fnn.diagnose import (
     progress_rules,
     rate_rules,
 )
+from fnn.diagnose.causes import rank
 from fnn.diagnose.evidence import Evidence, collect
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.localize import Location, localize
 from fnn.diagnose.preflight import preflight as check_before
-from fnn.diagnose.ranking import rank
 from fnn.diagnose.thresholds import Thresholds
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.train.arrays import validate_data

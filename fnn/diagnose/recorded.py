@@ -9,11 +9,11 @@ import numpy as np
 from fnn import checks
 from fnn.diagnose import progress_rules, rate_rules
 from fnn.diagnose.baselines import Baselines
+from fnn.diagnose.causes import rank
 from fnn.diagnose.evidence import OTHER, Evidence, Task
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.loss_probes import Probes
 from fnn.diagnose.observation import Observation
-from fnn.diagnose.ranking import rank
 from fnn.diagnose.thresholds import DEFAULT, Thresholds
 from fnn.diagnose.update_lines import FRACTIONS
 from fnn.errors import ConfigError

@@ -1,7 +1,7 @@
 """The order of findings by cause."""
 
+from fnn.diagnose.causes import EXPLAINS, ORDER, rank
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding
-from fnn.diagnose.ranking import EXPLAINS, ORDER, rank
 
 
 def finding(id, severity=WARNING, **measured):
