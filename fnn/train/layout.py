@@ -130,7 +130,11 @@ def layout_of_data(data: Any) -> Layout | None:
     Args:
         data: Arrays of NumPy or JAX. The first one decides.
     """
-    leaves = jax.tree.leaves(data)
+    try:
+        leaves = jax.tree.leaves(data)
+    except (TypeError, ValueError):
+        # Such as a dict whose names have no order. The checks of the data name it.
+        return None
     sharding = _named_sharding(leaves[0]) if leaves else None
     if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
         return None
