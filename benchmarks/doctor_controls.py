@@ -146,20 +146,19 @@ VARIANTS: dict[str, Callable[[Setup], Setup]] = {
 def controls() -> Iterator[tuple[str, Setup]]:
     """Names and setups of all controls.
 
-    Each optimizer is used in two networks, each schedule and variant in one, in turn; always with
+    Each optimizer and variant is used in one network, each schedule in two, in turn; always with
     all data sets of the network.
     """
     networks = list(NETWORKS)
     for index, name in enumerate(OPTIMIZERS):
-        for network in (networks[index % 4], networks[(index + 1 + index // 4 % 3) % 4]):
-            for data in NETWORKS[network]:
-                setup = _with_optimizer(healthy(network, data), name)
-                yield f"{name}/{network}/{data}", setup
-    for index, (name, make) in enumerate(SCHEDULES.items()):
         network = networks[index % 4]
         for data in NETWORKS[network]:
-            setup = replace(healthy(network, data), shape=tabled(make))
-            yield f"{name}/{network}/{data}", setup
+            yield f"{name}/{network}/{data}", _with_optimizer(healthy(network, data), name)
+    for index, (name, make) in enumerate(SCHEDULES.items()):
+        for network in (networks[index % 4], networks[(index + 1 + index // 4 % 3) % 4]):
+            for data in NETWORKS[network]:
+                setup = replace(healthy(network, data), shape=tabled(make))
+                yield f"{name}/{network}/{data}", setup
     for index, (name, change) in enumerate(VARIANTS.items()):
         network = networks[(index + index // 4) % 4]
         if network == "transformer" and name in ("tanh", "batch_norm", "no_norm"):

@@ -126,10 +126,10 @@ def _observe(recipe: train.Recipe, state: Any, inputs: Any, targets: Any) -> Any
     for path, y in outputs.items():
         flat = y.reshape(-1, y.shape[-1])
         spread = y.reshape(y.shape[0], -1, y.shape[-1]).max(1)
-        upper = jnp.percentile(spread, 95, axis=0)
         layers[path] = {
             "nonpositive": (flat <= 0).mean(),
-            "dead": (upper < 1e-5).mean(),
+            # The percentile 95 is below 1e-5; without the sort, which compiles slowly.
+            "dead": ((spread > 1e-5).mean(0) < 0.05).mean(),
             "inactive": ((flat > 0).mean(0) < 0.01).mean(),
             "std": flat.std(),
             "variance": flat.var(),
