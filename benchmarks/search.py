@@ -223,7 +223,7 @@ def speedup(counts: Sequence[int] = COUNTS, rounds: int = ROUNDS) -> str:
             for program in arms.values():
                 program()
             timings = compare(arms, base="loop", rounds=rounds, settle=False)
-            _, memory = Lanes(make(1e-3, 0.1, 1e-3), task, count, count).measure()
+            _, memory = Lanes(make(1e-3, 0.1, 1e-3), task, count, count).measure(count)
             rows.append(
                 {
                     "lanes": f"{name}, {count}",

@@ -475,6 +475,42 @@ class StepRecord(NamedTuple):
 Measure = Callable[[StepRecord], Scalar]
 
 
+class InstrumentedStep(NamedTuple):
+    """A training step, as the instruments of a recipe get it.
+
+    Attributes:
+        network: The network.
+        record: Its parameters, states and gradients. The gradients are those of the loss, without
+            the factor of a loss scale.
+        inputs: Of the network, (batch, ...); with micro-batches, those of the first one.
+        key: The key of the noise of the step; with micro-batches, that of the first one.
+    """
+
+    network: Layer
+    record: StepRecord
+    inputs: Any
+    key: RandomKey
+
+
+@dataclass(frozen=True, eq=False)
+class Instruments:
+    """Statistics of layers and parameters that a run records at some of its steps.
+
+    Attributes:
+        names: Names of the arrays in the history.
+        every: Steps between two that are measured, beginning with the first step.
+        measure: (step) -> arrays by name, (columns, ...), in floating point. The rows of steps that
+            are not measured are NaN.
+        columns: (network, params, shape) -> by the name of each array, the paths of the layers or
+            parameters along its first axis, where `shape` is that of one example.
+    """
+
+    names: tuple[str, ...]
+    every: int
+    measure: Callable[[InstrumentedStep], dict[str, Array]]
+    columns: Callable[[Layer, Params, Any], dict[str, tuple[str, ...]]]
+
+
 class Result(NamedTuple):
     """The result of a run.
 

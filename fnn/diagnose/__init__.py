@@ -8,11 +8,18 @@ from fnn.diagnose.findings import Finding as Finding
 from fnn.diagnose.findings import Findings as Findings
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
 from fnn.diagnose.gradients import check_gradients as check_gradients
+from fnn.diagnose.instruments import instruments as instruments
+from fnn.diagnose.layer_statistics import HISTOGRAM_EDGES as HISTOGRAM_EDGES
+from fnn.diagnose.layers import layer_names as layer_names
+from fnn.diagnose.layers import parameter_names as parameter_names
 from fnn.diagnose.localize import Location as Location
 from fnn.diagnose.localize import localize as localize
 from fnn.diagnose.plan import Plan as Plan
 from fnn.diagnose.plan import plan as plan
+from fnn.diagnose.profile import Profile as Profile
+from fnn.diagnose.profile import profile as profile
 from fnn.diagnose.ranking import rank as rank
+from fnn.diagnose.recorded import examine_history as examine_history
 from fnn.diagnose.thresholds import Thresholds as Thresholds
 from fnn.values.show import public_names as _public_names
 

@@ -6,6 +6,8 @@ import numpy as np
 
 MAX_WINDOWS = 20
 MIN_WINDOW = 4  # steps, so that a window has a standard error
+RECENT = 20  # steps before a spike, whose median is the level
+PEAK = 3  # steps of a spike
 
 
 class Windows(NamedTuple):
@@ -124,12 +126,17 @@ def find_spikes(values: np.ndarray, ratio: float, least: float) -> list[int]:
         ratio: Ratio to the median.
         least: Least rise, in units of the curve.
     """
+    if len(values) < RECENT + PEAK:
+        return []
+    values = np.asarray(values, float)
+    peaks = np.lib.stride_tricks.sliding_window_view(values[RECENT:], PEAK).mean(1)
+    # Losses are positive, so that a lower peak cannot rise by the least.
+    steps = np.flatnonzero(peaks > least)
+    before = np.lib.stride_tricks.sliding_window_view(values, RECENT)[steps]
+    level = np.median(before, axis=1)
+    is_spike = (peaks[steps] > ratio * level) & (peaks[steps] - level > least)
     found: list[int] = []
-    for step in range(20, len(values) - 2):
-        if found and step - found[-1] < 20:
-            continue
-        level = np.median(values[step - 20 : step])
-        peak = values[step : step + 3].mean()
-        if peak > ratio * level and peak - level > least:
-            found.append(step)
+    for step in steps[is_spike] + RECENT:
+        if not found or step - found[-1] >= RECENT:
+            found.append(int(step))
     return found

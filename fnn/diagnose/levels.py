@@ -106,7 +106,9 @@ def best_multiple(line: np.ndarray) -> float:
     Args:
         line: Loss along several updates, (lines, fractions).
     """
-    return float(FRACTIONS[int(_mean_line(line).argmin())])
+    mean = _mean_line(line)
+    # Without any finite loss there is none.
+    return float(FRACTIONS[int(mean.argmin())]) if np.isfinite(mean).any() else np.nan
 
 
 def possible_gain(line: np.ndarray) -> float:
@@ -134,6 +136,8 @@ def change_after_update(line: np.ndarray) -> float:
         line: Loss along several updates, (lines, fractions).
     """
     mean = np.asarray(line, float).mean(0)
+    if not np.isfinite(mean[0]):
+        return np.nan
     before, after = mean[0], mean[FRACTIONS.index(1.0)]
     if not np.isfinite(after):
         return np.inf

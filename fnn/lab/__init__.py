@@ -40,6 +40,10 @@ from fnn.lab.plots.trials import plot_best_of_n as plot_best_of_n
 from fnn.lab.plots.trials import plot_parallel as plot_parallel
 from fnn.lab.plots.trials import plot_search as plot_search
 from fnn.lab.pretrained import load_weights as load_weights
+from fnn.lab.report.content import Report as Report
+from fnn.lab.report.content import Series as Series
+from fnn.lab.report.content import read_report as read_report
+from fnn.lab.report.html_report import report as report
 from fnn.lab.search import search as search
 from fnn.lab.study import optimize_study as optimize_study
 from fnn.lab.study import study_recipe as study_recipe

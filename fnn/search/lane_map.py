@@ -20,11 +20,16 @@ from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
 
 MEMORY_SHARE = 0.5  # of the free memory that a program may use
-MAX_LANES = 64  # on CPU; with more of them the time per lane hardly falls
 MAX_LANES_ELSEWHERE = 1024
+# On CPU the time per lane hardly falls beyond 64 lanes, unless all of them fit into the cache.
+MAX_LANES, MAX_LANES_IN_CACHE = 64, 256
+CACHE = 32e6  # bytes
 CALLS = 5  # that are measured
 MEASUREMENT = 0.1  # seconds after which no further call is measured
 SEQUENCE = 8  # most lanes of one call, where they are computed one after another
+# Share of the time of lanes one after another that lanes together may take. They need more memory,
+# and a difference of few percent is noise.
+GAIN = 0.95
 OVERHEAD = 0.25  # of such a call, in times of a lane; it decides between calls and padding
 
 
@@ -127,16 +132,26 @@ def best_width(
     # The memory of one lane limits the number of lanes before a wider program is compiled.
     alone, memory = measure(1)
     fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
-    limit = MAX_LANES if jax.default_backend() == "cpu" else MAX_LANES_ELSEWHERE
-    width = best_lanes(stages, min(count, fitting, limit))
+    width = best_lanes(stages, min(count, fitting, _most_lanes(memory)))
     if width == 1:
         return 1
     # Measured, since lanes of large convolutions are slower than single runs.
     together, _ = measure(width)
-    is_faster = together * _padded(stages, width) < alone * _padded(
-        stages, batch_size_of(1, stages)
-    )
-    return width if is_faster else 1
+    seconds_together = together * _padded(stages, width)
+    seconds_alone = alone * _padded(stages, batch_size_of(1, stages))
+    return width if seconds_together < GAIN * seconds_alone else 1
+
+
+def _most_lanes(memory: float) -> int:
+    """Return the largest number of lanes at a time that may be faster than fewer.
+
+    Args:
+        memory: Bytes of one lane.
+    """
+    if jax.default_backend() != "cpu":
+        return MAX_LANES_ELSEWHERE
+    in_cache = int(CACHE / max(memory, 1))
+    return max(MAX_LANES, min(in_cache, MAX_LANES_IN_CACHE))
 
 
 def batch_size_of(width: int, stages: Sequence[tuple[int, int]]) -> int:

@@ -373,6 +373,15 @@ def count_micro_batches(examples: int, max_size: int | None) -> int:
     return count
 
 
+def first_micro_batch(count: int, arrays: Any) -> Any:
+    """Return the first of `count` equal micro-batches of arrays (batch, ...)."""
+
+    def first(array: jax.Array) -> jax.Array:
+        return _split_micro_batches(count, array)[0]
+
+    return jax.tree.map(first, arrays)
+
+
 def _split_micro_batches(count: int, array: jax.Array) -> jax.Array:
     """Split (batch, ...) into (count, batch / count, ...), taking every count-th example.
 

@@ -19,6 +19,7 @@ from fnn.train.figures import FINITE, LOSS, OWN, RATE, VALID, is_validation, val
 from fnn.types import (
     PENALTY,
     Augmentation,
+    Instruments,
     Layer,
     Loss,
     LossFunction,
@@ -52,6 +53,7 @@ class Recipe:
         micro_batch_size: Maximum number of examples in a forward pass; None for the whole batch.
         on_nonfinite: "raise", "skip" or "ignore".
         early_stopping: Condition under which a run ends early; None for none.
+        instruments: Statistics of layers and parameters to record; None for none.
     """
 
     network: Layer
@@ -65,12 +67,19 @@ class Recipe:
     micro_batch_size: int | None
     on_nonfinite: str
     early_stopping: EarlyStopping | None
+    instruments: Instruments | None
 
     @property
     def step_names(self) -> tuple[str, ...]:
         """Names of the figures of a step, in the order of the history."""
         # The history omits names without a figure, such as penalty in most runs.
-        return (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
+        own = (LOSS, PENALTY, *self.metrics, *self.measures, RATE, FINITE)
+        return (*own, *self.instrument_names)
+
+    @property
+    def instrument_names(self) -> tuple[str, ...]:
+        """Names of the arrays of the instruments, which are NaN at most steps."""
+        return () if self.instruments is None else self.instruments.names
 
     @property
     def couples_examples(self) -> bool | None:
@@ -128,6 +137,7 @@ def recipe(
     micro_batch_size: int | None = None,
     on_nonfinite: str = "raise",
     early_stopping: EarlyStopping | None = None,
+    instruments: Instruments | None = None,
 ) -> Recipe:
     """Combine everything static about training into one value, which all functions of it take.
 
@@ -165,6 +175,8 @@ def recipe(
             NonFiniteError, unless the run is traced; "skip" leaves the step out; "ignore"
             continues.
         early_stopping: From `train.early_stopping`.
+        instruments: From `diagnose.instruments`: statistics of each layer and parameter, recorded
+            every few steps as arrays of the history.
 
     Raises:
         ConfigError: An argument is not of the type described here, or a name of a metric or
@@ -219,6 +231,7 @@ def recipe(
         micro_batch_size=micro_batch_size,
         on_nonfinite=checks.choice("recipe on_nonfinite", on_nonfinite, ON_NONFINITE),
         early_stopping=early_stopping,
+        instruments=_expect_instruments(instruments),
     )
     _expect_names(built)
     _expect_separate_examples(built)
@@ -260,15 +273,28 @@ def _expect_function(name: str, function: Any) -> Any:
     return function
 
 
+def _expect_instruments(instruments: Any) -> Instruments | None:
+    """Return the instruments; ConfigError unless they are a value of their maker, or None."""
+    if instruments is None or isinstance(instruments, Instruments):
+        return instruments
+    raise ConfigError(
+        "recipe instruments",
+        "a value from diagnose.instruments",
+        checks.show(instruments),
+        'call that, as in diagnose.instruments("economy")',
+    )
+
+
 def _expect_names(built: Recipe) -> None:
     """Raise ConfigError if a name of a metric or measure is reserved or used twice."""
     # These are keys of one history, next to the reserved names.
     names = [*built.metrics, *built.measures]
     is_unique = len(set(built.step_names)) == len(built.step_names)
     if not is_unique or any(map(is_validation, names)):
+        reserved = ", ".join((*OWN, *built.instrument_names))
         raise ConfigError(
             "recipe metrics",
-            f"names other than {', '.join(OWN)}, each once, that do not begin with {VALID}",
+            f"names other than {reserved}, each once, that do not begin with {VALID}",
             names,
             "rename one",
         )

@@ -72,9 +72,9 @@ def run(
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
-        penalty, metrics, measures, rate and finite. Per epoch, with `valid`: valid_loss and the
-        valid_ metrics. With early stopping the history ends where the run did; within jit it is
-        padded with NaN.
+        penalty, metrics, measures, rate, finite and the arrays of instruments. Per epoch, with
+        `valid`: valid_loss and the valid_ metrics. With early stopping the history ends where the
+        run did; within jit it is padded with NaN.
 
     Raises:
         FnnError: An argument is not valid, or the data does not fit the recipe. Raised before
@@ -265,9 +265,10 @@ def _epoch_figures(
 ) -> Measures:
     """Return the figures of an epoch for the callback: means over steps, and validation."""
     figures = {}
+    skipped = FLAGS | set(recipe.instrument_names)
     for name, values in recipe.in_order(measured).items():
-        # A mean of the flag `finite` would not be a flag.
-        if name not in FLAGS:
+        # A mean of the flag `finite` would not be a flag, and one of instruments would be NaN.
+        if name not in skipped:
             figures[name] = values.mean(0)
     return figures | validated
 

@@ -15,6 +15,7 @@ from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
+from fnn.train.instrumentation import instrument_figures
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
@@ -89,7 +90,7 @@ def step(
     recipe: Recipe,
     train_state: TrainState,
     batch: Data,
-) -> tuple[TrainState, dict[str, Scalar]]:
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """Train one step on a batch.
 
     The step minimizes the mean loss + penalties. The penalties are regularizer(params), and each
@@ -103,7 +104,8 @@ def step(
     Returns:
         The next train state, and the figures of the step by name: loss, penalty, the recipe's
         metrics and measures, rate (of the optimizer, NaN if it has none), and finite: whether loss,
-        gradients and state are finite. With on_nonfinite="skip" a step that is not finite changes
+        gradients and state are finite; with instruments also their arrays, which are NaN at steps
+        that are not measured. With on_nonfinite="skip" a step that is not finite changes
         only the step count.
 
     Raises:
@@ -250,6 +252,8 @@ def train_step(
         figures[name] = _scalar(name, measure(record))
     figures[RATE] = jnp.asarray(last_rate(new_opt_state, jnp.nan), figures[LOSS].dtype)
     figures[FINITE] = finite
+    if recipe.instruments is not None:
+        figures |= instrument_figures(recipe, train_state, inputs, targets, record)
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )

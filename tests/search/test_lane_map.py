@@ -77,6 +77,7 @@ def timed(together, memory=1):
 
 def test_the_number_of_lanes_divides_them_evenly(monkeypatch):
     monkeypatch.setattr("fnn.search.lane_map.MAX_LANES", 4)
+    monkeypatch.setattr("fnn.search.lane_map.CACHE", 0)
     assert best_width([(10, 1)], timed(0.5)) == 4
     assert best_width([(10, 1)], timed(1.5)) == 1
     assert best_width([(1, 1)], timed(0.5)) == 1
@@ -94,9 +95,21 @@ def test_lanes_one_after_another_have_little_padding():
 
 def test_padding_decides_between_lanes_together_and_one_after_another(monkeypatch):
     monkeypatch.setattr("fnn.search.lane_map.MAX_LANES", 4)
+    monkeypatch.setattr("fnn.search.lane_map.CACHE", 0)
     # Together the last of three calls is padded to twelve lanes, alone none is.
     assert best_width([(10, 1)], timed(0.9)) == 1
-    assert best_width([(10, 1)], timed(0.8)) == 4
+    assert best_width([(10, 1)], timed(0.75)) == 4
+
+
+def test_a_gain_within_the_noise_does_not_pay_for_the_memory_of_lanes_together():
+    assert best_width([(10, 1)], timed(0.97)) == 1
+    assert best_width([(10, 1)], timed(0.9)) == 10
+
+
+@pytest.mark.parametrize(("memory", "lanes"), [(1, 256), (320_000, 100), (1e6, 64)])
+def test_lanes_that_fit_into_the_cache_are_trained_together(memory, lanes, monkeypatch):
+    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda: 1e12)
+    assert best_width([(6400, 1)], timed(0.5, memory=memory)) == lanes
 
 
 def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):

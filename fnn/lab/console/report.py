@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fnn.diagnose import Findings
 from fnn.lab.console.preflight import format_line, header, preflight
 from fnn.lab.console.progress import Display
 from fnn.lab.console.summary import advice, footer
@@ -116,6 +117,7 @@ class RunReport:
         stopwatch: Stopwatch,
         losses: Sequence[float],
         next_step: str,
+        findings: Findings,
     ) -> None:
         """Print the last lines of a run.
 
@@ -124,9 +126,11 @@ class RunReport:
             stopwatch: The time spent by purpose.
             losses: The validation loss of each epoch.
             next_step: How to resume the run; if "", advice by the losses is printed instead.
+            findings: Of the recorded figures.
         """
         self.flush()
-        self._print(footer(self.best_text, stop_reason, stopwatch, next_step or advice(losses)))
+        advised = next_step or advice(losses)
+        self._print(footer(self.best_text, stop_reason, stopwatch, advised, findings))
 
     def _note_best(self, epoch: int, row: Mapping[str, Any]) -> bool:
         """Return whether this epoch is the best so far."""

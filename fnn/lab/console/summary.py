@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fnn.diagnose import Findings
 from fnn.lab.console.preflight import format_line
 from fnn.lab.console.table import format_number
 from fnn.lab.fit.clock import Stopwatch
@@ -11,6 +12,7 @@ from fnn.lab.fit.clock import Stopwatch
 RISE = 1.05  # ratio of the last validation loss to the least one, above which it has risen
 FALL = 0.95  # ratio to the loss a quarter of the run before, below which it still falls
 MIN_EPOCHS = 4  # fewer are too few for advice
+MAX_FINDINGS = 3  # shown of a run
 
 
 def advice(losses: Sequence[float]) -> str | None:
@@ -36,6 +38,7 @@ def footer(
     stop_reason: str,
     stopwatch: Stopwatch,
     next_step: str | None,
+    findings: Findings,
 ) -> Iterator[str]:
     """Yield the last lines of a run.
 
@@ -44,10 +47,13 @@ def footer(
         stop_reason: Why and where the run ended.
         stopwatch: The time spent by purpose.
         next_step: Advice, if there is any.
+        findings: Of the recorded figures; errors and warnings are shown.
     """
     yield format_line("ended", stop_reason)
     if best:
         yield format_line("best", best)
     yield format_line("took", stopwatch.describe())
+    for finding in (findings.errors + findings.warnings)[:MAX_FINDINGS]:
+        yield format_line("!!", str(finding))
     if next_step:
         yield format_line("next", next_step)

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn import trees
+from fnn.diagnose import Findings, examine_history
 from fnn.lab.console.progress import progress_display
 from fnn.lab.console.report import RunReport
 from fnn.lab.fit.checkpoint_policy import (
@@ -27,12 +29,12 @@ from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
-from fnn.train.figures import FINITE, VALID_LOSS
+from fnn.train.figures import FINITE, LOSS, VALID_LOSS
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
 from fnn.train.step import start_on_data
-from fnn.types import Data, RandomKey, Result, Shape, TrainState
+from fnn.types import Data, History, RandomKey, Result, Shape, TrainState
 
 
 class StopReason(Enum):
@@ -265,7 +267,9 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             advice = f"resume={state} continues the run"
         recorded = history.history()
         losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
-        report.print_footer(f"{stop_reason.value}, at step {step:,}", stopwatch, losses, advice)
+        findings = _find_faults(config, recorded, source.epoch_length)
+        reason = f"{stop_reason.value}, at step {step:,}"
+        report.print_footer(reason, stopwatch, losses, advice, findings)
         number = stop_request.number
         # After Ctrl-C without checkpoints, the result is all there is: it is returned.
         if number and (store.is_active or number == signal.SIGTERM):
@@ -273,6 +277,16 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if stop_reason.is_complete:
             train_state = finish_run(recipe, train_state)
         return Result(train_state, recorded)
+
+
+def _find_faults(config: FitConfig, recorded: History, epoch_length: int | None) -> Findings:
+    """Return the findings of the recorded figures, none where they are not shown."""
+    if not config.show or not recorded[LOSS].size:
+        return Findings()
+    chance = None
+    if config.recipe.loss.probabilities and trees.is_shape(config.out_shape) and config.out_shape:
+        chance = math.log(config.out_shape[-1])
+    return examine_history(recorded, epoch_length=epoch_length or 1, chance=chance)
 
 
 def _criterion(recipe: Recipe) -> tuple[str, int]:

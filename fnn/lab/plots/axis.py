@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 LOG_RATIO = 4  # ratio of the highest to the lowest value above which an axis is logarithmic
 FEW_DECADES = 1.5  # below which the powers of ten alone are too few ticks
 MIN_TICK_RATIO = 1.25  # of two labels of the horizontal axis
+# Factors of the powers of ten at the labels of the horizontal axis: the first that give enough.
+FACTORS: tuple[tuple[float, ...], ...] = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+MIN_TICKS, MAX_TICKS = 3, 7
 SPIKE = 10  # times the high quantile, above which a value is marked instead of drawn
 HIGH_QUANTILE = 0.99
 MAX_SHARE = 0.05  # of values that are 0 or less, above which an axis stays linear
@@ -54,24 +57,46 @@ def set_scale(axes: "Axes", values: np.ndarray, *, needs: float = LOG_RATIO) -> 
 
 
 def set_log_x(axes: "Axes", ticks: np.ndarray | None = None) -> None:
-    """Make the horizontal axis logarithmic, and label it by plain numbers.
+    """Make the horizontal axis logarithmic, say so, and label it by plain numbers.
 
     Args:
-        axes: The panel.
-        ticks: Positions of the labels, of which close ones are left out; None for powers of ten.
+        axes: The panel, with its data, limits and label.
+        ticks: Positions of the labels, of which close ones are left out; None for round numbers.
     """
     from matplotlib.ticker import NullFormatter, NullLocator
 
     axes.set_xscale("log")
-    if ticks is not None:
+    if ticks is None:
+        low, high = axes.get_xlim()
+        _label_round(axes, low, high)
+    else:
         kept = [ticks[0]]
         for tick in ticks[1:]:
             if tick >= MIN_TICK_RATIO * kept[-1]:
                 kept.append(tick)
-        axes.set_xticks(kept)
+        # One label alone would not show the scale.
+        axes.set_xticks(kept if len(kept) > 1 else ticks[[0, -1]])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"{axes.get_xlabel()} (log scale)".strip())
+
+
+def _label_round(axes: "Axes", low: float, high: float) -> None:
+    """Label the horizontal axis at the fewest round numbers that show the scale."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for factors in FACTORS:
+        ticks = np.outer(powers, factors)
+        if ((ticks >= low) & (ticks <= high)).sum() < MIN_TICKS:
+            continue
+        axes.xaxis.set_major_locator(LogLocator(subs=factors, numticks=MAX_TICKS))
+        if len(factors) > 1:
+            axes.xaxis.set_minor_locator(NullLocator())
+        return
+    axes.xaxis.set_major_locator(MaxNLocator(MAX_TICKS - 2))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def mark_nonfinite(axes: "Axes", x: np.ndarray, values: np.ndarray, color: str) -> None:

@@ -1,7 +1,7 @@
 """Plot of the learning curves of a run."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -70,17 +70,57 @@ def plot_curves(
             `path` is not a picture format, its folder does not exist, or matplotlib is not
             installed.
     """
+    curves = read_curves("plot_curves", result, steps_per_epoch)
+    names = curves.names
+    columns = min(len(names), MAX_COLUMNS)
+    rows = -(-len(names) // columns)
+    figure, target = create_figure("plot_curves", path, figsize=(4 * columns, 3.6 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
+        draw_panel(axes, curves, name)
+    return save_figure(figure, target)
+
+
+class Curves(NamedTuple):
+    """The figures of a run, as the panels draw them.
+
+    Attributes:
+        lanes: Figures by name, (lanes, steps) or (lanes, epochs); one lane for a single run.
+        epoch_steps: Steps of an epoch.
+        best: The best epoch; None if there is none.
+    """
+
+    lanes: dict[str, np.ndarray]
+    epoch_steps: float
+    best: BestEpoch | None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the panels: the figures of steps."""
+        return [name for name in self.lanes if name not in FLAGS and not is_validation(name)]
+
+
+def read_curves(where: str, result: Result | History, steps_per_epoch: int | None = None) -> Curves:
+    """Return the figures of a run; an error if there are none.
+
+    Args:
+        where: Name of the function, for errors.
+        result: Of a run, or its history.
+        steps_per_epoch: The number, or None for equal shares of the steps.
+    """
     history = result.history if isinstance(result, Result) else result
     if not isinstance(history, Mapping) or LOSS not in history:
         raise ConfigError(
-            "plot_curves",
+            where,
             "a result or its history, with a loss",
             checks.show(history),
             "give what train.run or lab.fit returns",
         )
     if not history[LOSS].size:
         raise ShapeError(
-            "plot_curves",
+            where,
             "a history of one step or more",
             history,
             "draw it when the run has begun",
@@ -90,20 +130,11 @@ def plot_curves(
     # One number for each step or epoch: (steps,) -> (1, steps), or (lanes, steps) as it is.
     all_lanes = {name: np.atleast_2d(array) for name, array in arrays.items() if array.ndim == rank}
     lanes = {name: _finite_lanes(all_lanes, name) for name in all_lanes}
-    names = [name for name in lanes if name not in FLAGS and not is_validation(name)]
     epoch_steps = _epoch_steps(lanes, steps_per_epoch)
     best = _lowest_loss(lanes)
     if isinstance(result, Result) and rank == 1:
         best = _kept_epoch(result.train_state, lanes, epoch_steps) or best
-    columns = min(len(names), MAX_COLUMNS)
-    rows = -(-len(names) // columns)
-    figure, target = create_figure("plot_curves", path, figsize=(4 * columns, 3.6 * rows))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels[len(names) :]:
-        axes.remove()
-    for axes, name in zip(panels, names, strict=False):
-        _draw_panel(axes, lanes, name, epoch_steps, best)
-    return save_figure(figure, target)
+    return Curves(lanes, epoch_steps, best)
 
 
 def _epoch_steps(history: dict[str, np.ndarray], steps_per_epoch: int | None) -> float:
@@ -188,13 +219,15 @@ def _kept_epoch(
     return None
 
 
-def _draw_panel(
-    axes: "Axes",
-    history: dict[str, np.ndarray],
-    name: str,
-    epoch_steps: float,
-    best: BestEpoch | None,
-) -> None:
+def draw_panel(axes: "Axes", curves: Curves, name: str) -> None:
+    """Draw a figure of the steps, with that of validation.
+
+    Args:
+        axes: The panel.
+        curves: Of the run.
+        name: Name of the figure.
+    """
+    history = curves.lanes
     lanes = history[name]  # (lanes, steps)
     steps = np.arange(1, lanes.shape[1] + 1)
     drops = find_drops(history[RATE]) if RATE in history else np.array([], int)
@@ -209,7 +242,7 @@ def _draw_panel(
     for step in drops:
         axes.axvline(step, color=RATE_COLOR, linewidth=0.8, alpha=0.6, zorder=0)
     if valid.size:
-        _draw_validation(axes, valid, epoch_steps, best)
+        _draw_validation(axes, valid, curves.epoch_steps, curves.best)
     if not np.isfinite(lanes).any() and not np.isfinite(valid).any():
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
         axes.set_yticks([])

@@ -95,8 +95,8 @@ def plot_learning_curve(
                 alpha=0.15,
                 label="95 % interval",
             )
+    axes.set_xlabel("training examples")
     set_log_x(axes, curve.sizes)
-    axes.set_xlabel("training examples (log scale)")
     axes.set_ylabel(curve.figure.name)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)

@@ -77,6 +77,7 @@ def plot_rate_test(test: RateTest, path: FilePath | None = None) -> "Figure":
         label="low to high",
     )
     axes.axvline(test.suggested, color=accent, label=f"suggested {test.suggested:.2g}")
+    axes.set_xlabel(test.path)
     set_log_x(axes)
     least = np.nanmin(np.where(np.isfinite(losses), losses, np.nan))
     fall = max(before - least, 1e-3 * abs(before))
@@ -88,7 +89,6 @@ def plot_rate_test(test: RateTest, path: FilePath | None = None) -> "Figure":
         losses.T,
         color,
     )
-    axes.set_xlabel(f"{test.path} (log scale)")
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.lab.plots.axis import mark_beyond, set_scale
+from fnn.lab.plots.axis import mark_beyond, set_log_x, set_scale
 from fnn.lab.plots.class_names import shorten, shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL, FilePath, create_figure, save_figure
 from fnn.search.columns import choice_options, edges
@@ -137,21 +137,15 @@ def _horizontal(
     Returns:
         The horizontal position of each trial, (trials,), and whether it has the hyperparameter.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     distribution = trials.space.distributions[name]
     is_used = np.isfinite(trials.positions(name))
     if distribution.ends is not None:
         x = trials.hyperparameters[name].astype(float)
         lowest, highest = map(float, distribution.ends)
         if distribution.is_log:
-            axes.set_xscale("log")
-            # Without mathematics, which labels are not read as.
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_major_locator(LogLocator(numticks=6))
             margin = (highest / lowest) ** MARGIN
             axes.set_xlim(lowest / margin, highest * margin)
+            set_log_x(axes)
         elif edges(distribution) is not None:
             margin = MARGIN * (highest - lowest)
             axes.set_xlim(lowest - margin, highest + margin)
@@ -202,10 +196,11 @@ def plot_best_of_n(
     so_far[~np.isfinite(so_far)] = np.nan
     label = "this search, in its order"
     axes.step(found.n, so_far, color="0.3", linewidth=1, where="post", label=label)
+    axes.set_xlabel("n trials")
     if len(trials) > 1:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("n trials")
+        axes.set_xlabel("n trials (log scale)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return save_figure(figure, target)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fnn.diagnose import Findings
 from fnn.lab.console.progress import Display
 from fnn.lab.console.report import MAX_ROWS, RunReport
 from fnn.lab.fit.clock import Stopwatch
@@ -21,7 +22,7 @@ def report_lines(losses, criterion="valid_loss", sign=1):
     report = RunReport(display, len(losses), criterion, sign)
     for epoch, loss in enumerate(losses, 1):
         report.end_epoch(epoch, {"loss": 1.0, criterion: loss}, float(epoch))
-    report.print_footer("after its last epoch", Stopwatch(), [], "")
+    report.print_footer("after its last epoch", Stopwatch(), [], "", Findings())
     return [line.split() for line in lines]
 
 

@@ -94,6 +94,14 @@ def test_the_output_has_a_header_checks_a_table_and_a_summary(key, capsys):
     assert "2 epochs of 4 steps on 64 examples each: 8 steps; seed 0" in lines[3]
 
 
+def test_a_run_without_progress_ends_with_the_finding(key, capsys):
+    train_data, _ = first_examples(256)
+    recipe = train.recipe(networks["perceptron"], optim.adam(optim.cosine(1e-9, steps=20)))
+    lab.fit(key, recipe, train_data, epochs=5, batch_size=64)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("!!")]
+    assert "T13 no_progress" in line
+
+
 def test_show_false_prints_nothing(key, capsys):
     train_data, _ = first_examples(64)
     lab.fit(key, recipes["perceptron"], train_data, epochs=1, batch_size=32, show=False)

@@ -1,0 +1,218 @@
+"""Statistics of the outputs of layers, one per layer and copy."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn import trees
+from fnn.diagnose.layers import LayerOutput, columns, columns_of_layers, copies_of_parameters
+from fnn.types import Layer, Params
+
+# A unit is dead if less than this share of the examples activates it above ACTIVE: its 95th
+# percentile is below [Ben Braiek and Khomh 2023, TheDeepChecker, doi:10.1145/3529318].
+DEAD_SHARE = 0.05
+ACTIVE = 1e-5
+# A unit is saturated if its mean distance from the center, relative to the bound, is above this
+# [Rakitianskaia and Engelbrecht 2015, doi:10.1109/SSCI.2015.43; threshold of TheDeepChecker].
+SATURATION = 0.85
+# Layers whose output is 0, with no gradient, in a half of the inputs, or tends to 0 there.
+RECTIFIERS = frozenset({"relu", "relu6", "gelu", "silu", "hard_swish", "mish"})
+# Center and half width of the outputs of layers that saturate on both sides.
+BOUNDED = {
+    "tanh": (0.0, 1.0),
+    "sigmoid": (0.5, 0.5),
+}
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the quantiles
+SAMPLE = 1024  # values of a layer for quantiles and histograms: sorting more takes too long
+BINS = 40
+# The bins are equally wide near 0 and grow with the distance from it; the outer two are open.
+HISTOGRAM_EDGES = np.sinh(np.linspace(-8.0, 8.0, BINS - 1)) / 50
+
+
+def mean(output: LayerOutput) -> Array:
+    """Return the mean over all values of a layer, (copies,)."""
+    return _flat(output).mean(1)
+
+
+def standard_deviation(output: LayerOutput) -> Array:
+    """Return the standard deviation over all values of a layer, (copies,)."""
+    return _flat(output).std(1)
+
+
+def activity(output: LayerOutput) -> Array:
+    """Return the share of the examples that activate each unit, (copies, units).
+
+    Units are entries of the last axis. An example activates a unit if it does so at any position,
+    such as one pixel.
+    """
+    is_active = jnp.abs(_by_unit(output)) > ACTIVE
+    # (copies, batch, positions, units)
+    return is_active.any(2).mean(1, dtype=jnp.float32)
+
+
+def dead_share(output: LayerOutput) -> Array:
+    """Return the share of dead units, (copies,); NaN for layers that are no rectifiers."""
+    if output.kind not in RECTIFIERS:
+        return _nan(output)
+    return (activity(output) < DEAD_SHARE).mean(1, dtype=jnp.float32)
+
+
+def saturation(output: LayerOutput) -> Array:
+    """Return the mean distance from the center, relative to the bound, per unit (copies, units)."""
+    center, half_width = BOUNDED[output.kind]
+    y = _by_unit(output)
+    return (jnp.abs(y - center) / half_width).mean((1, 2))
+
+
+def saturated_share(output: LayerOutput) -> Array:
+    """Return the share of saturated units, (copies,); NaN for layers that are not bounded."""
+    if output.kind not in BOUNDED:
+        return _nan(output)
+    return (saturation(output) > SATURATION).mean(1, dtype=jnp.float32)
+
+
+def quantiles(output: LayerOutput) -> Array:
+    """Return the quantiles of a layer's values at LEVELS, (copies, 5).
+
+    Of at most SAMPLE values, evenly spaced, interpolated between neighbors as NumPy does.
+    """
+    sample = _sorted_sample(output)
+    last = sample.shape[1] - 1
+    places = np.array(LEVELS) * last
+    low = np.floor(places).astype(int)
+    fraction = jnp.asarray(places - low, sample.dtype)[None]
+    below = sample[:, low]
+    above = sample[:, np.minimum(low + 1, last)]
+    # NaN is sorted to the end.
+    return jnp.where(jnp.isnan(sample[:, -1:]), jnp.nan, below + fraction * (above - below))
+
+
+def histogram(output: LayerOutput) -> Array:
+    """Return the shares of a layer's values in the bins between HISTOGRAM_EDGES, (copies, BINS).
+
+    Of at most SAMPLE values, evenly spaced. Values beyond the edges are in the outer bins.
+    """
+    sample = _sorted_sample(output)
+    edges = jnp.asarray(HISTOGRAM_EDGES, sample.dtype)
+    # Shares of values below each edge, whose differences are those of the bins: (copies, edges)
+    below = (sample[:, :, None] < edges[None, None]).mean(1, dtype=sample.dtype)
+    shares = jnp.diff(below, prepend=0, append=1)
+    return jnp.where(jnp.isnan(sample[:, -1:]), jnp.nan, shares)
+
+
+def _sorted_sample(output: LayerOutput) -> Array:
+    """Return evenly spaced values of a layer in ascending order, (copies, SAMPLE) or fewer."""
+    values = _flat(output)
+    stride = max(1, values.shape[1] // SAMPLE)
+    return jnp.sort(values[:, ::stride][:, :SAMPLE], axis=1)
+
+
+def _flat(output: LayerOutput) -> Array:
+    """Return the values of a layer, (copies, values), in float32 at least."""
+    y = output.y.astype(trees.wide(output.y))
+    return y.reshape(len(y), -1)
+
+
+def _by_unit(output: LayerOutput) -> Array:
+    """Return the values of a layer, (copies, batch, positions, units), in float32 at least."""
+    y = output.y.astype(trees.wide(output.y))
+    units = y.shape[-1] if y.ndim > 2 else 1
+    return y.reshape(*y.shape[:2], -1, units)
+
+
+def _nan(output: LayerOutput) -> Array:
+    return jnp.full(len(output.y), jnp.nan)
+
+
+def root_mean_square(arrays: Array) -> Array:
+    """Return the root mean square of each row of arrays (rows, values), as (rows,).
+
+    It is scaled by the largest value, so that no square over- or underflows.
+    """
+    values = arrays.astype(trees.wide(arrays))
+    largest = jnp.abs(values).max(1, keepdims=True, initial=0)
+    scale = jnp.where(largest > 0, largest, 1)
+    return scale[:, 0] * jnp.sqrt(jnp.square(values / scale).mean(1))
+
+
+def update_ratio(before: Array, after: Array) -> Array:
+    """Return rms(after - before) / rms(before) of each row.
+
+    It is 0 without a change, and inf for a change of a row of zeros.
+    """
+    change = after.astype(trees.wide(after)) - before.astype(trees.wide(before))
+    size = root_mean_square(change)
+    ratio = size / root_mean_square(before)
+    return jnp.where(size == 0, 0, ratio)
+
+
+class Statistic(NamedTuple):
+    """A statistic of the outputs of layers.
+
+    Attributes:
+        function: (output) -> values, (copies, *shape).
+        shape: Shape of the values of one layer.
+    """
+
+    function: Callable[[LayerOutput], Array]
+    shape: tuple[int, ...] = ()
+
+
+QUANTILES, HISTOGRAM = "activation_quantiles", "activation_histogram"
+MOMENTS = ("activation_mean", "activation_std", "dead_share", "saturated_share")
+STATISTICS = {
+    "activation_mean": Statistic(mean),
+    "activation_std": Statistic(standard_deviation),
+    "dead_share": Statistic(dead_share),
+    "saturated_share": Statistic(saturated_share),
+    QUANTILES: Statistic(quantiles, (len(LEVELS),)),
+    HISTOGRAM: Statistic(histogram, (BINS,)),
+}
+
+
+def of_layers(
+    network: Layer,
+    outputs: Sequence[LayerOutput],
+    names: Sequence[str],
+) -> dict[str, Array]:
+    """Return statistics by name, each (layers and copies, ...) in the order of the network."""
+    order = columns_of_layers(network, outputs).order
+    return {name: _of_layers(outputs, STATISTICS[name])[order] for name in names}
+
+
+def _of_layers(outputs: Sequence[LayerOutput], statistic: Statistic) -> Array:
+    rows = [jnp.zeros((0, *statistic.shape))]
+    for output in outputs:
+        if jnp.issubdtype(output.y.dtype, jnp.floating):
+            rows.append(statistic.function(output))
+        else:
+            # Names follow from shapes alone, so that a layer of integers has a column too.
+            rows.append(jnp.full((len(output.y), *statistic.shape), jnp.nan))
+    return jnp.concatenate(rows)
+
+
+def of_parameters(
+    network: Layer,
+    statistic: Callable[..., Array],
+    *params: Params,
+) -> Array:
+    """Return a statistic of each parameter and copy, (columns,), in the order of the network.
+
+    Args:
+        network: The network.
+        statistic: (arrays, ...) -> values (copies,), of arrays (copies, values).
+        params: One or several trees of params; the statistic gets an array of each.
+    """
+    copies = copies_of_parameters(network, params[0])
+    rows = [jnp.zeros(0)]
+    for leaves in zip(*map(jax.tree.leaves, params), copies.values(), strict=True):
+        *arrays, shape = leaves
+        count = math.prod(shape)
+        rows.append(statistic(*(array.reshape(count, -1) for array in arrays)))
+    order = columns(network, copies).order
+    return jnp.concatenate(rows)[order]
