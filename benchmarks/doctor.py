@@ -3,8 +3,9 @@
 Each fault is seeded into the healthy run of a network on a data set, where that makes sense, with
 five keys. A cell (fault, network, data set) counts if the fault does harm: the median error on a
 clean test set rises by .02 and a quarter, or the test loss by a tenth and a half. Some faults are
-faults by definition, such as leakage. The first bit of the SHA-256 of a cell's name decides whether
-it is for the calibration of thresholds or held out; the tables show the cells held out.
+faults by definition, such as leakage. Half of the cells are for the calibration of thresholds: all
+of the first data set of each network, and a quarter of the others, by the hash of their names. The
+tables show the cells held out.
 
 The doctor gets the recipe, the run and its data: the findings of `diagnose.preflight`, with the
 first key, and those of `diagnose.examine`, ranked together.
@@ -31,7 +32,6 @@ from doctor_runs import LANES, SHARES, Cell, is_held_out, run_cell
 from measure import judge, show, table
 
 from fnn import diagnose
-from fnn.diagnose.ranking import rank
 
 CONTROL_LANES = 2
 EVERY = 8  # steps between measurements of the instruments
@@ -92,7 +92,7 @@ def examine(cell: Cell, before: diagnose.Findings, lane: int, share: float) -> d
         valid=split.valid,
         batch_size=cell.setup.batch_size,
     )
-    return rank([*before, *found])
+    return diagnose.rank([*before, *found])
 
 
 def is_harmed(cell: Cell, usual: Cell) -> bool:
@@ -147,7 +147,7 @@ def by_peer(name: str, record: Any) -> list[list[str]]:
 
 def latency(fault: Fault, cell: Cell, before: diagnose.Findings) -> float | None:
     """Share of the budget after which a right rule is among the first findings."""
-    if any(one.id in fault.right for one in rank(before)[:TOP]):
+    if any(one.id in fault.right for one in diagnose.rank(before)[:TOP]):
         return 0.0
     for share in SHARES:
         if any(one.id in fault.right for one in examine(cell, before, 0, share)[:TOP]):
