@@ -38,6 +38,12 @@ EVERY = 8  # steps between measurements of the instruments
 TOP = 3
 SERIOUS = ("error", "warning")
 SILENT = "no finding"
+# Programs run for a second and are many, so that most of the time is compilation.
+COMPILE_FAST = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+)
+CLEAR_AFTER = 12  # groups of cells, after which compiled programs are dropped from memory
 
 Row = dict[str, Any]
 
@@ -179,6 +185,8 @@ def work(part: int, parts: int, only: Sequence[str], path: Path) -> None:
                 groups.append(group)
             if groups.index(group) % parts != part:
                 continue
+            if groups.index(group) // parts % CLEAR_AFTER == CLEAR_AFTER - 1:
+                jax.clear_caches()
             place = (case.network, case.data)
             if place not in usual:
                 base = Case(f"healthy/{case.network}/{case.data}", *place, healthy(*place), None)
@@ -189,14 +197,16 @@ def work(part: int, parts: int, only: Sequence[str], path: Path) -> None:
 
 
 def measure_all(only: Sequence[str]) -> list[Row]:
-    """Rows of all cells."""
+    """Rows of all cells, in a process per core."""
     parts = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    flags = " ".join([os.environ.get("XLA_FLAGS", ""), *COMPILE_FAST])
+    environment = os.environ | {"XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{part}.jsonl" for part in range(parts)]
         running = []
         for part, path in enumerate(paths):
             command = [sys.executable, __file__, "--part", str(part), str(parts), str(path)]
-            running.append(subprocess.Popen([*command, *only]))
+            running.append(subprocess.Popen([*command, *only], env=environment))
         codes = [process.wait() for process in running]
         if any(codes):
             raise RuntimeError(f"workers ended with {codes}")
@@ -370,14 +380,22 @@ def print_section(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", nargs=3, metavar=("PART", "PARTS", "FILE"))
+    parser.add_argument("--save", type=Path, help="file for the rows of all runs, as JSON lines")
+    parser.add_argument("--load", type=Path, help="report the rows of such a file")
     parser.add_argument("only", nargs="*", help="beginnings of names of cells")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.part:
         part, parts, path = arguments.part
         work(int(part), int(parts), arguments.only, Path(path))
+        return
+    if arguments.load:
+        rows = [json.loads(line) for line in arguments.load.read_text().splitlines()]
     else:
-        report(measure_all(arguments.only))
+        rows = measure_all(arguments.only)
+    if arguments.save:
+        arguments.save.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report(rows)
 
 
 if __name__ == "__main__":

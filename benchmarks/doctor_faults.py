@@ -443,7 +443,7 @@ def overfit(setup: Setup) -> Setup:
 
 @fault("E02", {"E03", "E09", "E10", "P13", "T05", "T06", "E05"})
 def underfit(setup: Setup) -> Setup:
-    return setup.design_with(width=4 if setup.design.family == "transformer" else 1)
+    return setup.design_with(width=4 if setup.design.family == "transformer" else 2)
 
 
 @fault("E03 E02", LEARNS_SLOWLY)
