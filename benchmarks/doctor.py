@@ -44,6 +44,7 @@ COMPILE_FAST = (
     "--xla_llvm_disable_expensive_passes=true",
 )
 CLEAR_AFTER = 12  # groups of cells, after which compiled programs are dropped from memory
+MAX_GROUP = 24  # cells of a group
 
 Row = dict[str, Any]
 
@@ -174,26 +175,40 @@ def work(part: int, parts: int, only: Sequence[str], path: Path) -> None:
         path: Of the file.
     """
     usual: dict[tuple[str, str], Cell] = {}
-    groups: list[tuple[str, str]] = []
     with path.open("w") as file:
-        for case in cases():
-            if only and not case.name.startswith(tuple(only)):
-                continue
-            # Cells that share a program are of the same process.
-            group = (case.name.split("/")[0], case.network)
-            if group not in groups:
-                groups.append(group)
-            if groups.index(group) % parts != part:
-                continue
-            if groups.index(group) // parts % CLEAR_AFTER == CLEAR_AFTER - 1:
+        for index, group in enumerate(groups_of(only)[part::parts]):
+            if index % CLEAR_AFTER == CLEAR_AFTER - 1:
                 jax.clear_caches()
-            place = (case.network, case.data)
-            if place not in usual:
-                base = Case(f"healthy/{case.network}/{case.data}", *place, healthy(*place), None)
-                usual[place] = train_case(base, LANES)
-            for row in rows_of(case, usual[place]):
-                file.write(json.dumps(row) + "\n")
-            file.flush()
+            for case in group:
+                place = (case.network, case.data)
+                if place not in usual:
+                    name = f"healthy/{case.network}/{case.data}"
+                    usual[place] = train_case(Case(name, *place, healthy(*place), None), LANES)
+                for row in rows_of(case, usual[place]):
+                    file.write(json.dumps(row) + "\n")
+                file.flush()
+
+
+def groups_of(only: Sequence[str]) -> list[list[Case]]:
+    """Cells in groups that share their programs, the largest first.
+
+    Args:
+        only: Beginnings of names of cells; empty for all.
+    """
+    by_program: dict[Any, list[Case]] = {}
+    for case in cases():
+        if only and not case.name.startswith(tuple(only)):
+            continue
+        setup = case.setup
+        # Recipes that differ in numbers alone have the same structure.
+        structure = jax.tree.structure(setup.recipe())
+        key = (case.network, structure, setup.batch_size, setup.steps, len(setup.split.train[0]))
+        by_program.setdefault(key, []).append(case)
+    groups = []
+    for together in by_program.values():
+        for first in range(0, len(together), MAX_GROUP):
+            groups.append(together[first : first + MAX_GROUP])
+    return sorted(groups, key=len, reverse=True)
 
 
 def measure_all(only: Sequence[str]) -> list[Row]:
