@@ -218,7 +218,7 @@ def label_offset(setup: Setup) -> Setup:
     return with_train(setup, lambda part: (part[0], (part[1] + 1) % CLASSES))
 
 
-@fault("E07", OVERFITS | {"E02"}, CLASSIFIERS)
+@fault("E07", OVERFITS | {"E02", "E06"}, CLASSIFIERS)
 def label_noise(setup: Setup) -> Setup:
     generator = np.random.default_rng(11)
 
@@ -421,7 +421,7 @@ def heavy_penalty(setup: Setup) -> Setup:
     return setup.options_with(regularizer=objective.l2(0.3))
 
 
-@fault("P17 E02", LEARNS_NOTHING | LEARNS_SLOWLY | {"T18"})
+@fault("P17 E02", LEARNS_NOTHING | LEARNS_SLOWLY | {"T18", "E06"})
 def heavy_dropout(setup: Setup) -> Setup:
     blocks = range(1, setup.design.depth + 1)
     return setup.design_with(after={number: nn.dropout(0.9) for number in blocks})
@@ -642,6 +642,6 @@ def broken_augmentation(setup: Setup) -> Setup:
     return setup.options_with(augment=distort)
 
 
-@fault("P18", LEARNS_NOTHING | LEARNS_SLOWLY | OVERFITS)
+@fault("P18", LEARNS_NOTHING | LEARNS_SLOWLY | OVERFITS | {"E06"})
 def noisy_augmentation(setup: Setup) -> Setup:
     return setup.options_with(augment=drown)

@@ -19,6 +19,7 @@ from doctor_cases import CLASSES, Setup
 from doctor_runs import SHARES, Cell
 
 from fnn import nn, train
+from fnn.nn.core.composite import name_of
 from fnn.types import StepRecord
 
 SAMPLE = 256  # training examples whose activations are examined
@@ -208,7 +209,7 @@ def _kinds(network: Any, prefix: str = "") -> dict[str, str]:
         if getattr(part, "parts", None):
             kinds |= _kinds(part, f"{path}/")
         else:
-            kinds[path] = part.name or path
+            kinds[path] = name_of(part)
     return kinds
 
 
