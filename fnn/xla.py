@@ -9,6 +9,8 @@ and disappears.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -24,6 +26,46 @@ Arrays = tuple[Array, ...]
 # Elements. Smaller arrays stay in the cache, where a conditional costs more than it saves.
 LARGE = 1 << 16
 
+_is_portable: ContextVar[bool] = ContextVar("is_portable", default=False)
+_is_whole: ContextVar[bool] = ContextVar("is_whole", default=False)
+
+
+@contextmanager
+def portable_kernels() -> Iterator[None]:
+    """Trace programs without forms for one platform, as a program for other machines needs.
+
+    JAX's cache of traces does not know of this. So trace a function that has not been traced
+    before, not one of `fnn.train`, whose programs are kept.
+    """
+    token = _is_portable.set(True)
+    try:
+        yield
+    finally:
+        _is_portable.reset(token)
+
+
+@contextmanager
+def whole_batches() -> Iterator[None]:
+    """Trace and lower programs that compute a batch as a whole, not in tiles one after another.
+
+    A batch that is divided among devices would have to be gathered for tiles.
+    """
+    token = _is_whole.set(True)
+    try:
+        yield
+    finally:
+        _is_whole.reset(token)
+
+
+def is_whole() -> bool:
+    """Return whether batches are computed as a whole in the program that is being made."""
+    return _is_whole.get()
+
+
+def is_portable() -> bool:
+    """Return whether the program that is being traced is for other machines."""
+    return _is_portable.get()
+
 
 def on_cpu_else(cpu: Function, default: Function) -> Function:
     """Choose between two functions by the platform that the program is compiled for.
@@ -32,6 +74,8 @@ def on_cpu_else(cpu: Function, default: Function) -> Function:
         cpu: The function on CPU.
         default: The function elsewhere, with results of the same shapes and dtypes.
     """
+    if is_portable():
+        return default
 
     def chosen(*arrays: Any) -> Any:
         return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
@@ -57,6 +101,8 @@ def fusion_barrier(function: Function, *arrays: Array) -> Any:
         function: A pure function. It must not close over traced arrays that `vmap` maps.
         arrays: Its arguments, at least one.
     """
+    if is_portable():
+        return function(*arrays)
     flat = arrays[0].reshape(-1)
     # One number, or none of an empty array, whose sum is 0.
     first = flat[:1].sum()

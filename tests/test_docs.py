@@ -29,6 +29,10 @@ assert given == [(3, {"loss": 0.5})] * 2
 assert abs(gradient - jnp.array([0.6, 1.8])).max() < 1e-6
 assert result.history.valid_loss[-1] < result.history.valid_loss[0]
 """,
+    "docs/report.md": """
+assert content.findings.errors and not lab.read_report("first.html").findings.errors
+assert content.columns["dead_share"][2] == "relu_2"
+""",
     "docs/search.md": """
 assert trials.best.score > 0.85 and tested.best > 0.85
 assert trials.importance()["optimizer.rate"].share > 0.4

@@ -200,6 +200,17 @@ def test_a_population_solves_a_problem_that_constant_hyperparameters_do_not(exam
     assert Path("out/population.png").read_bytes().startswith(PICTURE)
 
 
+def test_reports_name_the_fault(example, capsys):
+    names = example("28_report.py")
+    make_small(names, EPOCHS=6)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert "out/report_healthy.html: 0 errors" in out and "error T04 rate_too_high" in out
+    found = lab.read_report("out/report.html")
+    assert "T04" in found.findings.errors.ids
+    assert "dead_share" in found.history and found.columns["dead_share"][1] == "relu_1"
+
+
 def test_two_heads_report_their_figures(example, capsys):
     example("16_two_heads.py")["main"](epochs=1)
     out = capsys.readouterr().out

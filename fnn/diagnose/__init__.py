@@ -1,5 +1,10 @@
 """Diagnosis of training: instruments, examinations, a check of gradients, cost of a program."""
 
+from fnn.diagnose.confirm import confirm as confirm
+from fnn.diagnose.curvature import NoiseScale as NoiseScale
+from fnn.diagnose.curvature import Sharpness as Sharpness
+from fnn.diagnose.curvature import noise_scale as noise_scale
+from fnn.diagnose.curvature import sharpness as sharpness
 from fnn.diagnose.evidence import Evidence as Evidence
 from fnn.diagnose.examine import apply_rules as apply_rules
 from fnn.diagnose.examine import evidence_of as evidence_of

@@ -1,6 +1,7 @@
 """The evidence of an examination: recorded curves, and statistics at the start and the end."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from fnn.diagnose.localize import Location
 from fnn.diagnose.loss_probes import Probes, probe_loss
 from fnn.diagnose.observation import Observation, layer_kinds, leaf_paths, observe
 from fnn.optim.transform import frozen_paths
+from fnn.train.inputs import example_shapes
 from fnn.train.recipe import Recipe
 from fnn.types import Data, TrainState
 
@@ -25,10 +27,10 @@ class Task(NamedTuple):
     """The kind of the targets, and figures that need no network.
 
     Attributes:
-        kind: "classes" for one label per example, "values" for targets of the size of the outputs,
-            "other" else.
-        targets: Of the sample of training examples, (n, ...).
-        valid_targets: Of validation, (v, ...); () without.
+        kind: "classes" for labels or probabilities of classes, "values" for targets of the size of
+            the outputs, "other" else.
+        targets: Labels or values of the sample of training examples, (n, ...).
+        valid_targets: The same of validation, (v, ...); () without.
         shares: Share of each class in the targets, (classes,); empty without classes.
         probes: Loss at known outputs.
         baselines: Scores of predictors without a network.
@@ -63,6 +65,8 @@ class Evidence(NamedTuple):
         location: Where the first non-finite number arose; None if there is none.
         is_cut: Whether the history and the end are those before this step, after which the run is
             lost.
+        columns: Paths of the layers or parameters along the second axis of the arrays of
+            instruments in the history, by name; empty without instruments.
     """
 
     history: Mapping[str, np.ndarray]
@@ -80,6 +84,7 @@ class Evidence(NamedTuple):
     task: Task
     location: Location | None = None
     is_cut: bool = False
+    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def collect(
@@ -105,6 +110,14 @@ def collect(
         is_cut: Whether history and train state end before this step.
     """
     first, last = ends
+    instruments = recipe.instruments
+    columns: Mapping[str, tuple[str, ...]] = {}
+    if instruments is not None:
+        shapes = example_shapes(recipe, data[0])
+        columns = instruments.columns(recipe.network, first.params, shapes)
+        # The steps that are computed here need none.
+        made: Any = recipe
+        recipe = made.replace(instruments=None)
     examples = len(jax.tree.leaves(data)[0])
     rows = _spread(examples, MAX_SAMPLE)
     if valid is not None:
@@ -133,6 +146,7 @@ def collect(
         task=find_task(recipe, end.outputs, data, valid, rows),
         location=location,
         is_cut=is_cut,
+        columns=columns,
     )
 
 
@@ -157,14 +171,21 @@ def find_task(
     kind = _kind(recipe, outputs, targets)
     if kind == OTHER:
         return Task(kind, targets, valid_targets, np.zeros(0), Probes(), Baselines())
+    labels = None
     shares = None
+    probed = targets
     if kind == CLASSES:
-        counts = np.bincount(targets, minlength=outputs.shape[-1])
-        shares = counts / len(targets)
-    probes = probe_loss(recipe, targets, outputs, shares)
-    classes = 0 if shares is None else len(shares)
+        labels = targets = _labels(targets, outputs)
+        valid_targets = () if valid is None else _labels(valid_targets, outputs)
+        counts = np.bincount(labels.reshape(-1), minlength=outputs.shape[-1])
+        shares = counts / labels.size
+    probes = probe_loss(recipe, probed, outputs, labels, shares)
+    if recipe.loss.couples_examples:
+        # It is meant.
+        probes = probes._replace(coupling=0.0)
     baselines = Baselines()
-    if _have_distances(data[0]):
+    if _have_distances(data[0]) and (labels is None or labels.ndim == 1):
+        classes = 0 if shares is None else len(shares)
         baselines = _baselines_of(data, valid, rows, classes)
     no_shares = np.zeros(0) if shares is None else shares
     return Task(kind, targets, valid_targets, no_shares, probes, baselines)
@@ -173,14 +194,23 @@ def find_task(
 def _kind(recipe: Recipe, outputs: Any, targets: Any) -> str:
     if not hasattr(outputs, "dtype") or not hasattr(targets, "dtype"):
         return OTHER
+    if outputs.ndim < 2:
+        return OTHER
+    classes = outputs.shape[-1]
     if np.issubdtype(targets.dtype, np.integer):
-        if targets.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
+        if targets.shape != outputs.shape[:-1] or classes < 2:
             return OTHER
-        is_label = targets.min() >= 0 and targets.max() < outputs.shape[1]
+        is_label = targets.min() >= 0 and targets.max() < classes
         return CLASSES if is_label else OTHER
+    if recipe.loss.probabilities:
+        return CLASSES if targets.shape == outputs.shape and classes > 1 else OTHER
     # A loss may compare (n, 1) with (n,), which is a frequent mistake.
-    is_value = not recipe.loss.probabilities and targets.size == outputs.size
-    return VALUES if is_value else OTHER
+    return VALUES if targets.size == outputs.size else OTHER
+
+
+def _labels(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return the labels of classes: the targets, or the most probable classes of them."""
+    return targets.argmax(-1) if targets.ndim == outputs.ndim else targets
 
 
 def _have_distances(inputs: Any) -> bool:
@@ -202,6 +232,9 @@ def _baselines_of(
         if valid is not None:
             held = jax.tree.map(np.asarray, valid)
         valid_inputs, valid_targets = held
+        if classes and targets.ndim > 1:
+            targets = targets.argmax(-1)
+            valid_targets = None if valid_targets is None else valid_targets.argmax(-1)
         return find_baselines(inputs, targets, valid_inputs, valid_targets, classes)
 
     arrays = [*data, *(valid or ())]

@@ -28,6 +28,8 @@ class Finding:
         advice: Remedies, the most effective first.
         confirm: One cheap experiment that confirms or refutes the finding.
         certainty: "likely", or "confirmed" or "refuted" by that experiment.
+        experiment: The experiment that was run and its numbers, as a sentence; empty if none was.
+        outcome: Its numbers by name.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Finding:
     advice: tuple[str, ...] = ()
     confirm: str = ""
     certainty: str = LIKELY
+    experiment: str = ""
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Format as one line: severity, identifier, title, and the first advice."""
@@ -54,6 +58,7 @@ class Finding:
         """Return the attributes by name, as values of JSON."""
         values = dict(vars(self))
         values["measured"] = dict(self.measured)
+        values["outcome"] = dict(self.outcome)
         for name in ("causes", "advice", "steps"):
             value = values[name]
             values[name] = None if value is None else list(value)

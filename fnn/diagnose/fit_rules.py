@@ -161,7 +161,8 @@ def miscalibrated(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         return []
     if not np.isfinite(outputs).all():
         return []
-    error = calibration_error(outputs, evidence.task.valid_targets)
+    logits = outputs.reshape(-1, outputs.shape[-1])
+    error = calibration_error(logits, evidence.task.valid_targets.reshape(-1))
     if not error > limits.calibration_warning:
         return []
     measured = {"calibration error": error}
@@ -186,8 +187,8 @@ def class_collapse(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """E09: a class is hardly ever predicted."""
     if evidence.task.kind != CLASSES:
         return []
-    labels = evidence.task.targets
-    predicted = evidence.end.outputs.argmax(-1)
+    labels = evidence.task.targets.reshape(-1)
+    predicted = evidence.end.outputs.argmax(-1).reshape(-1)
     shares = evidence.task.shares
     counts = np.bincount(labels, minlength=len(shares))
     hits = np.bincount(labels[predicted == labels], minlength=len(shares))

@@ -72,7 +72,7 @@ def instruments(
     checks.choice("instruments tier", tier, TIERS)
     checks.whole("instruments every", every)
     checks.whole("instruments examples", examples)
-    names = MOMENTS
+    names: tuple[str, ...] = MOMENTS
     if tier != ECONOMY:
         names += (QUANTILES,)
     if tier == FULL:

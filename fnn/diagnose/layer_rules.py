@@ -8,6 +8,7 @@ from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.localize import BACKWARD, INPUTS
 from fnn.diagnose.observation import Observation
 from fnn.diagnose.thresholds import Thresholds
+from fnn.train.figures import LOSS
 
 NONFINITE = Rule(
     "T01",
@@ -139,7 +140,7 @@ def vanishing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     _, last = gradient_profile(evidence, evidence.end)
     if len(layers) < 3 or not 0 < profile[0] < limits.vanishing_ratio:
         return []
-    has_failed = not levels.train_level(evidence) <= limits.poor_level
+    has_failed = not levels.train_level(evidence) <= limits.fair_level
     if not (last[0] < limits.vanishing_ratio or has_failed):
         return []
     shrinkage = profile[1:] / np.maximum(profile[:-1], 1e-30)
@@ -170,11 +171,28 @@ def dead_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     when = "already at the start" if first > share / 2 else "died in training"
     advice = ("initialize biases with 0",) if first > share / 2 else ("lower the rate",)
     measured = {"dead share": share, "dead share at start": first}
+    step = _death(evidence, layer, share)
+    steps = None
+    if step is not None and first <= share / 2:
+        steps = (step, len(evidence.history[LOSS]) - 1)
+        when = f"died in training by step {step}"
     title = f"{share:.0%} of the units of {layer} are dead, {when}"
     threshold = f"share >= {limits.dead_warning}"
     severity = ERROR if is_error else WARNING
-    finding = DEAD_UNITS.finding(severity, title, measured, threshold, layer=layer, advice=advice)
+    finding = DEAD_UNITS.finding(
+        severity, title, measured, threshold, layer=layer, steps=steps, advice=advice
+    )
     return [finding]
+
+
+def _death(evidence: Evidence, layer: str, share: float) -> int | None:
+    """Return the first recorded step at which half of the dead units of a layer are dead."""
+    rows, steps = levels.instrument(evidence, "dead_share")
+    names = evidence.columns.get("dead_share", ())
+    if layer not in names or not len(rows):
+        return None
+    is_dead = rows[:, names.index(layer)] > share / 2
+    return int(steps[is_dead.argmax()]) if is_dead.any() else None
 
 
 def saturated_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
@@ -306,9 +324,32 @@ def unused_weights(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     return []
 
 
+def gradient_spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T02: the recorded gradient is far above its median at several steps."""
+    rows, steps = levels.instrument(evidence, "grad_rms")
+    if len(rows) < limits.min_steps:
+        return []
+    sizes = np.sqrt(np.square(rows).sum(1))
+    median = np.array([np.median(sizes[max(0, row - 100) : row + 1]) for row in range(len(rows))])
+    is_spike = sizes > limits.gradient_spike * median
+    # Persistent: 3 of 10 measured steps.
+    counts = np.convolve(is_spike, np.ones(10, int))[: len(rows)]
+    if counts.max() < 3:
+        return []
+    last = int((counts >= 3).argmax())
+    worst = int(np.argmax(sizes[: last + 1]))
+    layer = evidence.columns["grad_rms"][int(rows[worst].argmax())]
+    measured = {"ratio": float(sizes[worst] / median[worst])}
+    title = f"the gradient is {sizes[worst] / median[worst]:.3g} times its median at {layer}"
+    threshold = f"{limits.gradient_spike} x the median of 100 in 3 of 10 measured steps"
+    place = (int(steps[max(0, last - 9)]), int(steps[last]))
+    return [EXPLODING.finding(WARNING, title, measured, threshold, layer=layer, steps=place)]
+
+
 RULES = (
     nonfinite,
     exploding,
+    gradient_spikes,
     vanishing,
     dead_units,
     saturated_units,

@@ -24,12 +24,12 @@ class Node(NamedTuple):
     Attributes:
         kind: Name of its maker, such as "relu".
         is_leaf: Whether it is not made of others.
-        index: Its place in the order of the network.
+        place: Its place in the order of the network.
     """
 
     kind: str
     is_leaf: bool
-    index: int
+    place: int
 
 
 Nodes = dict[str, Node]  # by path
@@ -203,11 +203,11 @@ def _select_arrays(taps: Mapping[str, Tapped]) -> dict[str, Tapped]:
 
 
 def _nodes(network: Layer) -> Nodes:
-    """Return all layers of a network by path, in its order."""
+    """Return all layers of a network by path, in its order; the path of the network is ""."""
+    name = name_of(network)
     if not network.parts:
-        name = name_of(network)
-        return {name: Node(name, is_leaf=True, index=0)}
-    nodes: Nodes = {}
+        return {name: Node(name, is_leaf=True, place=0)}
+    nodes = {"": Node(name, is_leaf=False, place=0)}
     _add_nodes(nodes, network, "")
     return nodes
 
@@ -259,7 +259,7 @@ def _rank(nodes: Nodes, path: str, index: tuple[int, ...]) -> list[tuple[int, st
             # The name of a parameter.
             rank.append((len(nodes), prefix))
             continue
-        rank.append((nodes[origin].index, ""))
+        rank.append((nodes[origin].place, ""))
         if nodes[origin].kind in STACKED and rest:
             rank.append((rest.pop(0), ""))
     return rank
@@ -272,9 +272,9 @@ def _count_stacked(nodes: Nodes, path: str) -> int:
 
 
 def _prefixes(path: str) -> list[str]:
-    """Return "a", "a/b" and "a/b/c" for "a/b/c"."""
+    """Return "", "a" and "a/b" for "a/b"."""
     names = path.split("/")
-    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+    return ["/".join(names[:count]) for count in range(len(names) + 1)]
 
 
 def _origin(nodes: Nodes, path: str) -> str | None:

@@ -144,6 +144,30 @@ def change_after_update(line: np.ndarray) -> float:
     return float((after - before) / abs(before)) if before != 0 else 0.0
 
 
+def instrument(evidence: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the measured rows of an instrument, (rows, columns), and the step of each (rows,).
+
+    Args:
+        evidence: Of a run. Without this instrument there are no rows.
+        name: Such as "dead_share".
+    """
+    if name not in evidence.columns or name not in evidence.history:
+        return np.zeros((0, 0)), np.zeros(0, int)
+    rows = np.asarray(evidence.history[name], float)
+    is_measured = ~np.isnan(rows).all(1)
+    return rows[is_measured], np.flatnonzero(is_measured)
+
+
+def run_update_ratio(evidence: Evidence) -> float:
+    """Return the median ratio of updates to kernels after 1 % of the run; NaN if not recorded."""
+    rows, steps = instrument(evidence, "update_ratio")
+    names = evidence.columns.get("update_ratio", ())
+    # Copies have names such as "dense_0/kernel[1]".
+    is_kernel = np.array(["kernel" in name.split("/")[-1] for name in names], bool)
+    kept = rows[steps >= len(evidence.history[LOSS]) // 100][:, is_kernel] if rows.size else rows
+    return float(np.median(kept)) if kept.size else np.nan
+
+
 def valid_losses(evidence: Evidence) -> np.ndarray:
     """Return the recorded validation losses (epochs,); empty without validation."""
     return np.asarray(evidence.history.get(VALID_LOSS, np.zeros(0)), float)

@@ -40,21 +40,23 @@ def probe_loss(
     recipe: Recipe,
     targets: np.ndarray,
     outputs: np.ndarray,
+    labels: np.ndarray | None,
     shares: np.ndarray | None,
 ) -> Probes:
     """Evaluate the loss of a recipe at known outputs.
 
     Args:
         recipe: Its loss is evaluated.
-        targets: Labels (n,), or values of the size of the outputs.
+        targets: Labels or probabilities of classes, or values of the size of the outputs, (n, ...).
         outputs: Of the network, (n, ...), for their shape and dtype.
+        labels: The most probable classes, (n, ...); None if the targets are values.
         shares: Share of each class, (classes,); None if the targets are values.
     """
     count = min(PROBES, len(targets))
     rows = np.linspace(0, len(targets) - 1, count).astype(int)
     some = targets[rows]
     shape = outputs.shape[1:]
-    if shares is None:
+    if labels is None or shares is None:
         right = some.reshape(count, *shape)
         wrong = right + 4 * (targets.std() or 1.0)
         surer = right
@@ -63,8 +65,9 @@ def probe_loss(
         constant = targets.mean(0).reshape(shape)
     else:
         classes = len(shares)
-        right = SURE * np.eye(classes)[some]
-        wrong = SURE * np.eye(classes)[(some + 1) % classes]
+        some_labels = labels[rows]
+        right = SURE * np.eye(classes)[some_labels]
+        wrong = SURE * np.eye(classes)[(some_labels + 1) % classes]
         surer = 4 * right
         # A constant added to logits changes the softmax over another axis alone.
         shifted = right + SURE

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from fnn import trees
+from fnn.diagnose.layer_statistics import BOUNDED
 from fnn.nn.core.composite import map_leaves, name_of
 from fnn.nn.transforms.tap import offsets, record, split, with_offsets
 from fnn.train.epoch import order_examples
@@ -27,11 +28,9 @@ LINES = 3  # updates per train state along which the loss is evaluated
 FORWARD_BATCH = 256  # examples that pass through the network at once
 MOSTLY = 0.5  # share of the examples that saturate a unit
 TINY = 1e-5  # size below which a weight counts as zero [Ben Braiek & Khomh 2023]
-TANH_EDGE = 0.97  # size of an output of tanh from which its slope is below 0.06
-# Names of activations. Others have no dead or saturated units.
-RECTIFIERS = ("relu", "relu6", "squared_relu")
-SIGMOIDS = ("sigmoid", "hard_sigmoid", "logistic")
-TANHS = ("tanh", "hard_tanh", "softsign")
+# Of the half width of tanh or sigmoid; beyond it the slope is below 6 % of the largest.
+EDGE = 0.97
+EXACT = ("relu", "relu6")  # rectifiers whose output is 0 for all inputs of a dead unit
 
 
 class Observation(NamedTuple):
@@ -238,12 +237,11 @@ def _of_examples(arrays: list[Array], kind: str) -> Any:
     units = y.shape[-1] if y.ndim > 1 else 1
     y = y.reshape(y.shape[0], -1, units)
     moments = {"mean": y.mean(1), "square": jnp.square(y).mean(1)}
-    if kind in RECTIFIERS:
+    if kind in EXACT:
         moments["active"] = (y > 0).any(1)
-    if kind in TANHS:
-        moments["saturated"] = (jnp.abs(y) > TANH_EDGE).mean(1)
-    if kind in SIGMOIDS:
-        moments["saturated"] = (jnp.abs(2 * y - 1) > TANH_EDGE).mean(1)
+    if kind in BOUNDED:
+        center, half_width = BOUNDED[kind]
+        moments["saturated"] = (jnp.abs(y - center) > EDGE * half_width).mean(1)
     return moments
 
 

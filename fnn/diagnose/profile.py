@@ -172,7 +172,7 @@ def _profile(
 
 def _by_unit(outputs: list[LayerOutput], kinds: Any, statistic: Any) -> dict[str, Array]:
     """Return a statistic of each unit (units,) of the layers of some kinds, by name."""
-    found = {}
+    found: dict[str, Array] = {}
     for output in outputs:
         if output.kind not in kinds:
             continue

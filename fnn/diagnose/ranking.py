@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from fnn.diagnose.findings import INFO, SEVERITIES, Finding, Findings
 
 FLIPPED_SIGN = "flipped_sign"
@@ -42,7 +44,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P11": FAILURE | INSTABILITY | SCALE,
     "P04": frozenset({"T11", "T09", "T04"}),
     "T02": FAILURE | INSTABILITY | {"T11"},
-    "T03": FAILURE,
+    "T03": FAILURE | {"T06"},
     "T07": FAILURE | {"T03", "T04", "T08"},
     "T15": FAILURE | {"T03", "T06"},
     "T04": FAILURE | INSTABILITY | {"T11"},
@@ -98,6 +100,9 @@ def rank(findings: Iterable[Finding]) -> Findings:
 def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     kept: dict[tuple[str, str | None], Finding] = {}
     for finding in findings:
+        # Numbers of Python, which are JSON.
+        plain = {name: np.asarray(value).tolist() for name, value in finding.measured.items()}
+        finding = replace(finding, measured=plain)
         kept.setdefault((finding.id + finding.name, finding.layer), finding)
     return list(kept.values())
 

@@ -50,7 +50,9 @@ def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     last = _peak_before_failure(evidence)
     start_level = levels.level(evidence, evidence.start)
     steps = len(evidence.history[LOSS])
-    ratio = update_ratio(evidence, evidence.end)
+    # Over the whole run where it was recorded, otherwise at its end.
+    recorded = levels.run_update_ratio(evidence)
+    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
     overshoots = _overshoots(evidence, evidence.end, limits)
     overshoots_first = _overshoots_at_peak(evidence, limits)
     measured = {
@@ -135,12 +137,14 @@ def rate_too_low(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     first = _undershoot(evidence, evidence.start)
     last = _undershoot(evidence, evidence.end)
     multiples = [one for one in (first, last) if np.isfinite(one)]
-    if not multiples or not end_level > limits.fair_level:
+    recorded = levels.run_update_ratio(evidence)
+    is_tiny = recorded < limits.update_ratio_low
+    if not end_level > limits.fair_level or not (multiples or is_tiny):
         return []
-    least = min(multiples)
+    least = min(multiples, default=np.inf)
     if least < limits.undershoot_fraction:
         return []
-    ratio = update_ratio(evidence, evidence.end)
+    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
     measured = {"level": end_level, "best multiple": least, "update ratio": ratio}
     is_clear = end_level > limits.poor_level and least >= 4 * limits.undershoot_fraction
     title = f"updates could be {least:.3g} times as long; the loss is at {end_level:.2g} of chance"

@@ -104,7 +104,7 @@ def _evidence(
 def _without_statistics(losses: np.ndarray) -> Observation:
     none = np.zeros(0)
     line = np.full((1, len(FRACTIONS)), np.nan)
-    values = dict.fromkeys(Observation._fields, none)
+    values: dict[str, Any] = dict.fromkeys(Observation._fields, none)
     values |= {"losses": losses, "line": line, "other_line": line, "slope": np.array(np.nan)}
     values |= {"rate": np.array(np.nan), "outputs": (), "valid_outputs": ()}
     return Observation(**values)

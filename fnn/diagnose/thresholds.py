@@ -16,6 +16,7 @@ class Thresholds:
         min_steps: Steps below which no rule of curves applies.
         explosion_ratio: Ratio of the gradient norm by the first layer's output to that by the
             last's [AutoTrainer, Zhang et al. 2021: 70].
+        gradient_spike: Ratio of a recorded gradient to its median.
         vanishing_ratio: The same ratio, below [AutoTrainer: 1e-3].
         layer_step: Ratio between neighbor layers by which one of them is named.
         update_ratio_high: Median ratio of updates to weights [TheDeepChecker, Ben Braiek & Khomh
@@ -73,6 +74,7 @@ class Thresholds:
     significance: float = 4.0
     min_steps: int = 12
     explosion_ratio: float = 70.0
+    gradient_spike: float = 10.0
     vanishing_ratio: float = 1e-3
     layer_step: float = 10.0
     update_ratio_high: float = 1e-1

@@ -53,7 +53,14 @@ class Predictor(NamedTuple):
             FnnError: The inputs do not fit a recipe, as for `train.predict`.
         """
         outputs = predict(self.members, inputs, batch_size=batch_size, key=key)
-        # (members, n, ...) -> (n, ...)
+        return self.join(outputs)
+
+    def join(self, outputs: Any) -> Any:
+        """Combine outputs (members, n, ...) of the networks to (n, ...), and calibrate them.
+
+        Args:
+            outputs: As from `ensemble.predict`.
+        """
         combined = self._combine(outputs)
         return combined if self.calibration is None else self.calibration(combined)
 

@@ -13,6 +13,9 @@ from fnn.lab.checkpoints.safetensors import import_safetensors as import_safeten
 from fnn.lab.checkpoints.store import checkpoint_store as checkpoint_store
 from fnn.lab.checkpoints.store import save as save
 from fnn.lab.console.watch import progress as progress
+from fnn.lab.exports.onnx_file import export_onnx as export_onnx
+from fnn.lab.exports.program import export as export
+from fnn.lab.exports.program import load_export as load_export
 from fnn.lab.features import save_features as save_features
 from fnn.lab.fit.checkpoint_policy import checkpoint_policy as checkpoint_policy
 from fnn.lab.fit.fit import fit as fit

@@ -287,7 +287,9 @@ def train_epoch(
         train_state, measured = run_epoch(recipe, train_state, data, batch_size, None, None)
         validated = validate(recipe, train_state, valid, batch_size)
         train_state = update_on_validation(recipe, train_state, validated)
-        figures = {name: summarize_epoch(name, values) for name, values in measured.items()}
+        # The arrays of instruments, NaN at most steps, are for single runs.
+        names = [name for name in measured if name not in recipe.instrument_names]
+        figures = {name: summarize_epoch(name, measured[name]) for name in names}
         # One step that is not finite marks the whole epoch.
         figures[FINITE] = measured[FINITE].all()
         return train_state, figures | validated

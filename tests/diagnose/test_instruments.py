@@ -9,6 +9,7 @@ from fnn import diagnose, lab, nn, optim, train
 from fnn.errors import ConfigError
 from fnn.train.inputs import NOISE, derive_key
 from fnn.train.step import start_on_data
+from fnn.types import Instruments
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (96, 6))
@@ -127,6 +128,32 @@ def test_a_lane_is_a_run_and_the_callback_gets_scalars(result):
         got = lanes.history[name][0]
         np.testing.assert_allclose(got, result.history[name], rtol=1e-5, atol=1e-5)
     assert not set(NAMES) & set(figures[0])
+
+
+def test_lanes_that_end_at_different_steps_are_measured_at_every_few_steps_alone():
+    steps = []
+
+    def measure(step):
+        jax.debug.callback(steps.append, step.record.params["dense_0"]["bias"][0])
+        return {"measured": jnp.ones(1)}
+
+    counter = Instruments(("measured",), 3, measure, lambda *_: {"measured": ("all",)})
+    recipe = RECIPE.replace(instruments=counter, early_stopping=train.early_stopping(1))
+    valid = X[:32], Y[:32]
+
+    def of_rate(rate):
+        changed = recipe.replace(optimizer=optim.sgd(rate))
+        return train.run(KEY, changed, (X, Y), epochs=3, batch_size=32, valid=valid).history
+
+    # Without learning, the first lane ends after its second epoch.
+    lanes = jax.vmap(of_rate)(jnp.array([0.0, 0.1]))
+    jax.effects_barrier()
+    measured = np.isfinite(lanes.measured[..., 0])
+    np.testing.assert_array_equal(measured[0, :6], np.arange(6) % 3 == 0)
+    assert not measured[0, 6:].any()
+    np.testing.assert_array_equal(measured[1], np.arange(9) % 3 == 0)
+    # Three steps of two lanes, and none of the steps between.
+    assert len(steps) == 2 * 3
 
 
 def test_a_gradient_through_a_run_ignores_the_statistics():

@@ -13,6 +13,11 @@ NAN = np.nan
 NORM = {"layers": ("dense_0", "norm_1", "dense_2"), "kinds": ("dense", "batch_norm", "dense")}
 POOR = np.full(400, 0.9 * CHANCE)
 
+# Recorded at every fifth step, with a burst in the second column.
+GRADIENTS = np.full((200, 2), NAN)
+GRADIENTS[::5] = 0.1
+GRADIENTS[100:125:5, 1] = 5.0
+
 # The evidence, and the layer that the rule must name.
 FAULTS = {
     "nonfinite": (
@@ -20,6 +25,13 @@ FAULTS = {
         "relu_1",
     ),
     "exploding": (evidence(start=untrained(gradient_norm=np.array([2e3, 1, 1]))), "relu_1"),
+    "gradient_spikes": (
+        evidence(
+            columns={"grad_rms": ("dense_0/kernel", "dense_2/kernel")},
+            history={"grad_rms": GRADIENTS},
+        ),
+        "dense_2/kernel",
+    ),
     "vanishing": (
         evidence(
             start=untrained(gradient_norm=np.array([1e-5, 1e-5, 1])),
@@ -84,3 +96,15 @@ def test_dead_units_say_whether_they_died_in_training():
     assert "already at the start" in found.title
     (found,) = rules.dead_units(evidence(end=observation(dead_share=dead)), LIMITS)
     assert "died in training" in found.title
+
+
+def test_recorded_shares_give_the_step_at_which_units_died():
+    shares = np.full((200, 1), NAN)
+    shares[::20, 0] = np.where(np.arange(0, 200, 20) >= 60, 0.95, 0.0)
+    died = evidence(
+        end=observation(dead_share=np.array([NAN, 0.95, NAN])),
+        columns={"dead_share": ("relu_1",)},
+        history={"dead_share": shares},
+    )
+    (found,) = rules.dead_units(died, LIMITS)
+    assert found.steps == (60, 199)

@@ -24,12 +24,13 @@ from fnn.lab.fit.checkpoint_policy import (
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
-from fnn.lab.fit.records import log_records, past_records
+from fnn.lab.fit.records import array_record, log_records, past_records
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
 from fnn.train.figures import FINITE, LOSS, VALID_LOSS
+from fnn.train.inputs import example_shapes
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
@@ -321,6 +322,9 @@ def _log_before_failure(
 def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
     for steps, figures in log_records(measured, row, step, config.log_every):
         config.log.write(steps, figures)
+    arrays = array_record(measured, config.recipe.instruments, step)
+    if arrays is not None:
+        config.log.write_arrays(*arrays)
 
 
 def _run_info(
@@ -352,7 +356,17 @@ def _run_info(
         images=images,
         resumes=resumes,
         past=lambda after: past_records(history, after, config.log_every),
+        columns=_columns(config, train_state),
     )
+
+
+def _columns(config: FitConfig, train_state: TrainState) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of the arrays of instruments."""
+    recipe = config.recipe
+    if recipe.instruments is None:
+        return {}
+    shape = example_shapes(recipe, config.data[0])
+    return recipe.instruments.columns(recipe.network, train_state.params, shape)
 
 
 def _describe_run(config: FitConfig, epoch_length: int | None) -> str:

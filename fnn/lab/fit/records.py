@@ -6,8 +6,9 @@ import numpy as np
 
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
 from fnn.train.figures import FINITE, is_validation
+from fnn.types import Instruments
 
-# Step numbers, (n,), and an array (n,) per figure.
+# Step numbers, (n,), and an array (n,) per figure, or (n, columns, ...) of instruments.
 Record = tuple[np.ndarray, Figures]
 
 
@@ -39,6 +40,25 @@ def log_records(
             if is_validation(name):
                 last[name] = np.array([value])
         yield steps[-1:], last
+
+
+def array_record(measured: Figures, instruments: Instruments | None, step: int) -> Record | None:
+    """Return the arrays of those of some steps that the instruments measured, or None.
+
+    Args:
+        measured: Figures of consecutive steps, (steps, ...).
+        instruments: Of the recipe, or None.
+        step: Number of steps done after them.
+    """
+    if instruments is None:
+        return None
+    count = len(measured[FINITE])
+    before = np.arange(step - count, step)  # number of steps before each
+    is_measured = before % instruments.every == 0
+    if not is_measured.any():
+        return None
+    arrays = {name: measured[name] for name in instruments.names}
+    return _select((before + 1, arrays), is_measured)
 
 
 def past_records(history: HistoryBuffer, after: int, log_every: int) -> Iterator[Record]:

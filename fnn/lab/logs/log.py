@@ -1,4 +1,4 @@
-"""The interface of logs: four functions that a run calls."""
+"""The interface of logs: five functions that a run calls."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +23,8 @@ class RunInfo(NamedTuple):
         resumes: Whether the run continues one that was saved, possibly from step 0.
         past: `(step) -> records`: the (steps, figures) that were logged after `step` and before
             this session, in the form of `Log.write`. A log that lost them writes them again.
+        columns: Names of the layers or parameters along the columns of each array of the recipe's
+            instruments, by its name.
     """
 
     step: int
@@ -31,6 +33,7 @@ class RunInfo(NamedTuple):
     images: Callable[[], np.ndarray | None] = lambda: None
     resumes: bool = False
     past: Callable[[int], Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]]] = lambda step: ()
+    columns: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def is_new(self) -> bool:
@@ -52,12 +55,15 @@ class Log(NamedTuple):
             figure.
         on_state: `(step, train_state)` after each epoch.
         close: `()` when the run ends, also by an error. `begin` opens the log again.
+        write_arrays: `(steps, arrays)` after steps that instruments measured, with their numbers,
+            (n,), and their arrays, (n, columns, ...), by name.
     """
 
     begin: Callable[[RunInfo], None] = _do_nothing
     write: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _do_nothing
     on_state: Callable[[int, TrainState], None] = _do_nothing
     close: Callable[[], None] = _do_nothing
+    write_arrays: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _do_nothing
 
     @property
     def uses_states(self) -> bool:
@@ -122,6 +128,11 @@ def _combine(logs: Sequence[Log]) -> Log:
             for log in reversed(state_logs):
                 stack.callback(log.on_state, step, train_state)
 
+    def write_arrays(steps: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        with ExitStack() as stack:
+            for log in reversed(logs):
+                stack.callback(log.write_arrays, steps, arrays)
+
     def close() -> None:
         # The stack closes every log, even where closing one of them fails.
         with ExitStack() as stack:
@@ -134,6 +145,7 @@ def _combine(logs: Sequence[Log]) -> Log:
         write,
         on_state if state_logs else _do_nothing,
         close,
+        write_arrays,
     )
 
 

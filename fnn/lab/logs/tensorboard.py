@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.data.sets.dataset import file_path
+from fnn.diagnose.layer_statistics import HISTOGRAM, HISTOGRAM_EDGES, LEVELS, QUANTILES
 from fnn.errors import ConfigError
 from fnn.lab.disk import make_folder, write_errors
 from fnn.lab.logs.log import Log, RunInfo, iterate_steps, not_begun_error
@@ -29,7 +30,9 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
     """Log into event files, for `tensorboard --logdir`. Needs the extra `tensorboard`.
 
     Figures are scalars, the settings of the run are in the table of hyperparameters, and the first
-    batch is an image. When a run resumes, TensorBoard discards the events of later steps.
+    batch is an image. Statistics of `diagnose.instruments` are scalars such as
+    "relu_1/dead_share", and histograms in the tier full. When a run resumes, TensorBoard discards
+    the events of later steps.
 
     Args:
         directory: Folder of one run. Put the folders of several runs into one folder to compare
@@ -53,10 +56,12 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
         )
     events: EventFile | None = None
     session_end: Any = None
+    columns: Mapping[str, tuple[str, ...]] = {}
 
     def begin(info: RunInfo) -> None:
-        nonlocal events, session_end
+        nonlocal events, session_end, columns
         close()
+        columns = info.columns
         existing = list(target.glob(EVENT_FILES))
         if existing and info.is_new:
             raise ConfigError(
@@ -94,6 +99,15 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
                 events.add(summaries().histogram(path, finite, bins=BINS), step)
         events.flush()
 
+    def write_arrays(steps: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        if events is None:
+            raise not_begun_error("tensorboard_log", steps)
+        for row, step in enumerate(steps.tolist()):
+            for name, values in arrays.items():
+                for summary in _array_summaries(name, columns[name], values[row]):
+                    events.add(summary, step)
+        events.flush()
+
     def close() -> None:
         nonlocal events
         if events is not None:
@@ -103,8 +117,45 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
                 open_events.add(session_end)
 
     if not histograms:
-        return Log(begin, write, close=close)
-    return Log(begin, write, on_state, close)
+        return Log(begin, write, close=close, write_arrays=write_arrays)
+    return Log(begin, write, on_state, close, write_arrays)
+
+
+def _array_summaries(name: str, columns: Sequence[str], values: np.ndarray) -> Iterator[Any]:
+    """Yield summaries of one array (columns, ...) of instruments at one step.
+
+    Tags are those of layers, such as "relu_1/dead_share". Values that are not finite are left out,
+    such as the share of dead units of a layer that has none.
+    """
+    for column, value in zip(columns, values, strict=True):
+        tag = f"{column}/{name}"
+        if not np.isfinite(value).all():
+            continue
+        if name == HISTOGRAM:
+            yield _histogram_summary(tag, value)
+        elif name == QUANTILES:
+            for level, quantile in zip(LEVELS, value, strict=True):
+                yield summaries().scalar(f"{tag}/{level:.2f}", quantile)
+        else:
+            yield summaries().scalar(tag, value)
+
+
+def _histogram_summary(tag: str, shares: np.ndarray) -> Any:
+    """Return the histogram of these shares of the bins between HISTOGRAM_EDGES."""
+    # The outer bins are open; their limits here are for the drawing alone.
+    limits = np.append(HISTOGRAM_EDGES, 2 * HISTOGRAM_EDGES[-1])
+    lower = np.insert(HISTOGRAM_EDGES, 0, 2 * HISTOGRAM_EDGES[0])
+    centers = (lower + limits) / 2
+    return summaries().histogram_raw(
+        tag,
+        min=lower[0],
+        max=limits[-1],
+        num=1.0,
+        sum=float(shares @ centers),
+        sum_squares=float(shares @ centers**2),
+        bucket_limits=limits.tolist(),
+        bucket_counts=shares.tolist(),
+    )
 
 
 def _finite_values(leaf: jax.Array) -> np.ndarray:

@@ -41,7 +41,7 @@ Columns = Mapping[str, tuple[str, ...]]
 def verdict(findings: Findings | None) -> Markup:
     """Return the banner, and what to do next."""
     if findings is None:
-        advice = "Give findings=diagnose.examine(...), or the recipe and the data of the run."
+        advice = "Give findings=diagnose.examine(recipe, result, data, batch_size=...)."
         return _banner("unknown", UNKNOWN, "Not examined", advice)
     active = [finding for finding in findings if finding.certainty != REFUTED]
     counts = {
@@ -72,8 +72,10 @@ def _banner(kind: str, sign: str, title: str, text: str) -> Markup:
 
 def _next_steps(findings: Sequence[Finding]) -> Markup:
     """Return the first advice of each finding, the most severe first."""
+    # Remarks are often explained by the errors.
+    severe = [finding for finding in findings if finding.severity != INFO]
     steps: dict[str, list[Markup]] = {}
-    for index, finding in enumerate(findings):
+    for index, finding in enumerate(severe or findings):
         if finding.advice:
             name = f"{finding.id} {finding.name}"
             link = element("a", name, href=f"#finding-{index}")
@@ -134,11 +136,14 @@ def _card(index: int, finding: Finding, figure: Markup) -> Markup:
         table(("measured", "value"), rows) if rows else "",
         _labeled("Threshold", finding.threshold),
         _labeled("Source", finding.source),
+        figure,
+    ]
+    remedies = [
         _listed("Advice", finding.advice),
         _listed("Possible causes, the most likely first", finding.causes),
         _labeled("Confirming experiment", finding.confirm),
     ]
-    body = element("div", element("div", *facts), figure, class_="body")
+    body = element("div", element("div", *facts), element("div", *remedies), class_="body")
     kind = f"card {finding.severity} {finding.certainty}"
     return element("article", *head, body, class_=kind, id=f"finding-{index}")
 
@@ -158,7 +163,9 @@ def _labeled(label: str, text: str) -> object:
 def _listed(label: str, values: Sequence[str]) -> object:
     if not values:
         return ""
-    return element("div", element("h4", label), items(values, "ol"))
+    # The advice of a finding may repeat that of its rule.
+    once = dict.fromkeys(values)
+    return element("div", element("h4", label), items(once, "ol"))
 
 
 def _figure(
@@ -169,22 +176,26 @@ def _figure(
     columns: Columns,
 ) -> Markup:
     """Return the figure that shows the finding, with its steps shaded; nothing if there is none."""
-    if finding.steps is None or curves is None:
+    if curves is None:
         return Markup()
     name = EVIDENCE.get(finding.id, LOSS)
     column = _column(finding.layer, columns.get(name, ()))
+    has_series = column is not None and name in history
+    if finding.steps is None and not has_series:
+        return Markup()
     figure, axes = create_panel(height=2.4)
-    if column is None or name not in history:
-        name = LOSS
+    if column is None or not has_series:
         draw_panel(axes, curves, LOSS)
-        title = "loss"
+        title = LOSS
     else:
-        title = f"{name} of {columns[name][column]}"
         _draw_series(axes, history[name], column, name)
+        title = f"{name} of {columns[name][column]}"
     axes.set_title("")
-    shade(axes, finding.steps, curves.lanes[LOSS].shape[1])
-    first, last = finding.steps
-    return figure_markup(f"f{index}", figure, f"{title}; shaded: steps {first} to {last}")
+    if finding.steps is not None:
+        first, last = finding.steps
+        shade(axes, finding.steps, curves.lanes[LOSS].shape[1])
+        title += f"; shaded: steps {first} to {last}"
+    return figure_markup(f"f{index}", figure, title)
 
 
 def _column(layer: str | None, names: Sequence[str]) -> int | None:
@@ -207,7 +218,8 @@ def _draw_series(axes: "Axes", series: Series, column: int, name: str) -> None:
 
 def shade(axes: "Axes", steps: tuple[int, int], count: int) -> None:
     """Shade a range of steps, by color and by lines that are visible without it."""
-    first, last = steps
+    # Steps are counted from 0, and drawn from 1 on.
+    first, last = steps[0] + 1, steps[1] + 1
     missing = max(0.0, MIN_SHARE * count - (last - first)) / 2
     low, high = first - 0.5 - missing, last + 0.5 + missing
     axes.axvspan(low, high, color=SHADE, alpha=0.3, zorder=0, linewidth=0)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn import checks, train
+from fnn import checks, diagnose, train
 from fnn.data.sets.dataset import file_path
 from fnn.diagnose import Findings
 from fnn.errors import ConfigError
@@ -26,7 +26,13 @@ from fnn.lab.report.content import (
     sample_history,
 )
 from fnn.lab.report.data_section import data_section, input_section
-from fnn.lab.report.layer_section import ACTIVATIONS, INSTRUMENTS, layer_section
+from fnn.lab.report.layer_section import (
+    ACTIVATIONS,
+    INSTRUMENTS,
+    layer_section,
+    measured_ends,
+    recorded_ends,
+)
 from fnn.lab.report.markup import Markup, notice
 from fnn.lab.report.page import page
 from fnn.lab.report.prediction_section import prediction_section
@@ -41,9 +47,11 @@ from fnn.lab.report.search_section import search_section
 from fnn.lab.report.svg import report_style
 from fnn.search.trials import Trials
 from fnn.train.arrays import validate_data
+from fnn.train.figures import LOSS, VALID_LOSS
+from fnn.train.inputs import example_shapes
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.trees import named_leaves
-from fnn.types import Data, Result
+from fnn.train.step import start_on_data
+from fnn.types import Data, Result, TrainState
 
 FilePath = str | os.PathLike[str]
 OWN = ("findings", "reproduction")  # sections that are never left out
@@ -76,7 +84,8 @@ def report(
         recipe: The recipe of the run; by default that of the best trial of a search.
         data: (inputs, targets) of training.
         valid: (inputs, targets) of validation.
-        findings: Of an examination. With recipe and data, `diagnose.examine` finds them by default.
+        findings: Of an examination. By default `diagnose.examine` is called, if recipe and data
+            are given and the run had validation, from which its batch size follows.
         names: Name of each class; its number if None.
         compare: Another run, to draw both side by side: its result, its report, or the file of it.
 
@@ -94,11 +103,28 @@ def report(
     _expect_arguments(result, recipe, findings, names)
     data = None if data is None else validate_data("data", data)
     valid = None if valid is None else validate_data("valid", valid)
+    if findings is None and isinstance(result, Result):
+        findings = _examine(result, recipe, data, valid)
     with report_style():
         content, text = _render(result, recipe, data, valid, findings, names, other)
     with write_errors(f"report {target.name}", target.parent):
         replace_file(target, [text.encode()])
     return content
+
+
+def _examine(
+    result: Result,
+    recipe: Recipe | None,
+    data: Data | None,
+    valid: Data | None,
+) -> Findings | None:
+    """Examine a run whose batch size follows from its epochs; None for others."""
+    if recipe is None or recipe.optimizer is None or data is None:
+        return None
+    epochs = len(result.history.get(VALID_LOSS, ()))
+    if not epochs or len(result.history[LOSS]) % epochs:
+        return None
+    return diagnose.examine(recipe, result, data, valid=valid)
 
 
 def _render(
@@ -165,21 +191,39 @@ def _describe_run(
     history = sample_history(result.history)
     figures = final_figures(result.history)
     if recipe is not None:
-        for name, examples in (("training", data), ("valid", valid)):
-            if examples is not None:
-                found = train.evaluate(recipe, result.train_state, examples)
-                numbers = {one: float(value) for one, value in found.items() if not value.ndim}
-                figures[f"{name}, evaluation mode"] = numbers
+        figures |= _evaluate(recipe, result.train_state, data, valid)
     return Report(
         findings=findings,
         figures=figures,
         history=history,
-        columns=_columns(result, history),
+        columns=_columns(result, history, recipe, data),
         steps=count_steps(result.history),
         recipe=describe_recipe(recipe),
         key=describe_key(result.train_state.key),
         versions=describe_versions(),
     )
+
+
+def _evaluate(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data | None,
+    valid: Data | None,
+) -> dict[str, dict[str, float]]:
+    """Return the figures in evaluation mode, also those before training."""
+    cases: dict[str, tuple[TrainState, Data | None]] = {
+        "training, evaluation mode": (train_state, data),
+        "valid, evaluation mode": (train_state, valid),
+    }
+    if recipe.optimizer is not None and data is not None:
+        first = start_on_data(recipe, train_state.key, data)
+        cases = {"before training": (first, data)} | cases
+    figures = {}
+    for name, (state, examples) in cases.items():
+        if examples is not None:
+            found = train.evaluate(recipe, state, examples)
+            figures[name] = {one: float(value) for one, value in found.items() if not value.ndim}
+    return figures
 
 
 def _describe_search(trials: Trials, recipe: Recipe, findings: Findings | None) -> Report:
@@ -196,19 +240,24 @@ def _describe_search(trials: Trials, recipe: Recipe, findings: Findings | None) 
     )
 
 
-def _columns(result: Result, history: Any) -> dict[str, tuple[str, ...]]:
+def _columns(
+    result: Result,
+    history: Any,
+    recipe: Recipe | None,
+    data: Data | None,
+) -> dict[str, tuple[str, ...]]:
     """Return the names of the layers or parameters of each figure of instruments."""
-    parameters = tuple(named_leaves(result.train_state.params))
+    if recipe is not None and recipe.instruments is not None and data is not None:
+        shapes = example_shapes(recipe, data[0])
+        names = recipe.instruments.columns(recipe.network, result.train_state.params, shapes)
+        return {name: names[name] for name in names if name in history}
     columns = {}
     for name in INSTRUMENTS:
         if name not in history:
             continue
         count = history[name].values.shape[-1]
         kind = "layer" if name in ACTIVATIONS else "parameter"
-        known = parameters if kind == "parameter" else ()
-        has_names = len(known) == count
-        numbers = tuple(f"{kind} {index}" for index in range(count))
-        columns[name] = known if has_names else numbers
+        columns[name] = tuple(f"{kind} {index}" for index in range(count))
     return columns
 
 
@@ -226,7 +275,10 @@ def _run_sections(
         cards = finding_cards(content.findings, curves, content.history, content.columns)
         sections.append(cards)
     sections.append(run_section(curves, content.figures))
-    sections.append(layer_section(content.history, content.columns))
+    ends = recorded_ends(content.history, content.columns)
+    if recipe is not None and recipe.optimizer is not None and data is not None:
+        ends = measured_ends(recipe, result.train_state, data)
+    sections.append(layer_section(content.history, content.columns, ends))
     examples = valid if valid is not None else data
     if recipe is not None and examples is not None:
         part = "training" if valid is None else "validation"
@@ -282,7 +334,7 @@ def _expect_other(compare: Any) -> tuple[str, Report] | None:
 def _expect_run(where: str, result: Result) -> None:
     """Raise an error unless the result is that of one run of a step or more."""
     read_curves(where, result)
-    shape = np.shape(result.history["loss"])
+    shape = np.shape(result.history[LOSS])
     if len(shape) != 1:
         advice = "take one lane: jax.tree.map(lambda array: array[0], result)"
         raise ConfigError(where, "the result of one run", f"losses {shape}", advice)

@@ -1,16 +1,20 @@
 """The section of layers: statistics over depth and time, and at the first step."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fnn import diagnose
 from fnn.lab.plots.axis import set_log_x
 from fnn.lab.plots.class_names import shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL
 from fnn.lab.report.content import Series
-from fnn.lab.report.markup import Markup, grid, notice, section, table
+from fnn.lab.report.markup import Markup, element, grid, notice, section, table
 from fnn.lab.report.svg import create_panel, figure_markup
+from fnn.train.recipe import Recipe
+from fnn.train.step import start_on_data
+from fnn.types import Data, TrainState
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,40 +46,77 @@ BAD = "0.85"  # gray of values that cannot be drawn
 Columns = Mapping[str, tuple[str, ...]]
 
 
-def layer_section(history: Mapping[str, Series], columns: Columns) -> Markup | None:
-    """Return the section, or None for a run without instruments.
+class Ends(NamedTuple):
+    """Figures of layers and parameters at two train states.
+
+    Attributes:
+        labels: Names of the two train states.
+        figures: By name, (2, columns).
+        columns: Names of the layers or parameters of each figure.
+    """
+
+    labels: tuple[str, str]
+    figures: Mapping[str, np.ndarray]
+    columns: Columns
+
+
+def measured_ends(recipe: Recipe, train_state: TrainState, data: Data) -> Ends:
+    """Measure the network before and after training.
+
+    Args:
+        recipe: Of the run, with an optimizer.
+        train_state: At the end of the run.
+        data: Validated (inputs, targets) of training.
+    """
+    first = start_on_data(recipe, train_state.key, data)
+    profiles = [diagnose.profile(recipe, one, data) for one in (first, train_state)]
+    figures = {}
+    columns = {}
+    for name in INSTRUMENTS:
+        if name in profiles[0].figures:
+            figures[name] = np.stack([np.asarray(one.figures[name]) for one in profiles])
+            is_layer = name in ACTIVATIONS
+            columns[name] = profiles[0].layers if is_layer else profiles[0].parameters
+    return Ends(("before training", "at the end"), figures, columns)
+
+
+def recorded_ends(history: Mapping[str, Series], columns: Columns) -> Ends:
+    """Return the figures at the first and the last measured step of a run.
 
     Args:
         history: Sampled figures.
         columns: Names of the layers or parameters of each figure.
     """
-    measured = [
-        name
-        for name in INSTRUMENTS
-        if name in history and history[name].values.size and history[name].values.ndim == 2
-    ]
-    if not measured:
+    names = [name for name in INSTRUMENTS if name in history and len(history[name].steps)]
+    figures = {name: history[name].values[[0, -1]] for name in names}
+    steps = [history[name].steps for name in names]
+    first, last = (steps[0][0], steps[0][-1]) if steps else (0, 0)
+    return Ends((f"step {first}", f"step {last}"), figures, columns)
+
+
+def layer_section(history: Mapping[str, Series], columns: Columns, ends: Ends) -> Markup | None:
+    """Return the section, or None without any statistics of layers.
+
+    Args:
+        history: Sampled figures.
+        columns: Names of the layers or parameters of each figure.
+        ends: Figures before and after training.
+    """
+    measured = [name for name in INSTRUMENTS if name in history and len(history[name].steps)]
+    if not (measured or ends.figures):
         return None
     maps = [_heat_map(name, history[name], columns[name]) for name in measured]
-    profiles = [
-        _profile(name, history[name], columns[name]) for name in PROFILE if name in measured
-    ]
-    first = min(int(history[name].steps[0]) for name in measured)
-    text = "Rows are in the order of the network, from the input at the top. Gray: 0, or no value."
-    tables = [
-        _table(group, title, history, columns)
-        for group, title in ((ACTIVATIONS, "layer"), (PARAMETERS, "parameter"))
-    ]
-    return section(
-        "layers",
-        "Layers",
-        notice(text),
-        grid(maps),
-        Markup(f"<h3>At step {first}</h3>"),
-        grid(profiles),
-        Markup("<h3>First and last measured step</h3>"),
-        *tables,
-    )
+    profiles = [_profile(name, ends) for name in PROFILE if _has_values(name, ends)]
+    text = "Rows are in the order of the network, from the input at the top."
+    if maps:
+        text += " Gray: 0, or no value."
+    tables = [_table(ACTIVATIONS, "layer", ends), _table(PARAMETERS, "parameter", ends)]
+    heading = element("h3", f"{ends.labels[0].capitalize()} → {ends.labels[1]}")
+    return section("layers", "Layers", notice(text), grid(maps), heading, grid(profiles), *tables)
+
+
+def _has_values(name: str, ends: Ends) -> bool:
+    return name in ends.figures and bool(np.isfinite(ends.figures[name]).any())
 
 
 def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
@@ -85,6 +126,7 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     title, scale = INSTRUMENTS[name]
+    series, names = _without_empty(series, names)
     chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_COLUMNS).astype(int))
     steps = series.steps[chosen]
     # (steps, layers) -> (layers, steps)
@@ -98,8 +140,7 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
         low, high = 0.0, 1.0
     is_log = scale == LOG and 0 < low < high
     norm = LogNorm(low, high) if is_log else Normalize(low, max(high, low + 1e-12))
-    height = float(np.clip(1.0 + ROW_HEIGHT * len(names), MIN_HEIGHT, MAX_HEIGHT))
-    figure, axes = create_panel(height)
+    figure, axes = create_panel(_height(names))
     colors = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=BAD)
     edges = _edges(steps)
     rows = np.arange(len(names) + 1) - 0.5
@@ -116,6 +157,15 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure_markup(name.replace("_", "-"), figure, f"{title}.")
+
+
+def _without_empty(series: Series, names: tuple[str, ...]) -> tuple[Series, tuple[str, ...]]:
+    """Leave out layers without any value, such as those without dead units, unless all are."""
+    has_value = ~np.isnan(series.values).all(0)
+    if not has_value.any():
+        return series, names
+    kept = tuple(name for name, one in zip(names, has_value, strict=True) if one)
+    return Series(series.steps, series.values[:, has_value]), kept
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
@@ -135,46 +185,50 @@ def _name_rows(axes: "Axes", names: tuple[str, ...]) -> None:
     axes.set_yticks(ticks, [short[tick] for tick in ticks], fontsize=8)
 
 
-def _profile(name: str, series: Series, names: tuple[str, ...]) -> Markup:
-    """Return the panel of a figure over depth, at the first and the last measured step."""
-    height = float(np.clip(1.0 + ROW_HEIGHT * len(names), MIN_HEIGHT, MAX_HEIGHT))
-    figure, axes = create_panel(height)
+def _profile(name: str, ends: Ends) -> Markup:
+    """Return the panel of a figure over depth, at both ends."""
+    ends_only = Series(np.arange(2), ends.figures[name].astype(float))
+    series, names = _without_empty(ends_only, ends.columns[name])
+    values = series.values
+    finite = values[np.isfinite(values)]
+    is_log = INSTRUMENTS[name][1] == LOG and len(np.unique(finite[finite > 0])) > 1
+    caption = f"{name} over depth."
+    if is_log and (finite <= 0).any():
+        caption += " Values of 0 are left out."
+    figure, axes = create_panel(_height(names))
     depth = np.arange(len(names))
-    ends = series.values[[0, -1]].astype(float)
-    labels = [f"step {step}" for step in series.steps[[0, -1]]]
-    for values, label, style in zip(ends, labels, ("o-", "s:"), strict=True):
-        color = PALETTE[0] if style == "o-" else PALETTE[1]
-        axes.plot(values, depth, style, color=color, markersize=4, label=label)
-        if len(series.steps) == 1:
-            break
+    for row, label, style, color in zip(values, ends.labels, ("o-", "s:"), PALETTE, strict=False):
+        kept = np.isfinite(row) & ((row > 0) | (not is_log))
+        axes.plot(row[kept], depth[kept], style, color=color, markersize=4, label=label)
     axes.set_ylim(len(names) - 0.5, -0.5)
     _name_rows(axes, names)
     axes.set_xlabel(name)
-    positive = ends[np.isfinite(ends) & (ends > 0)]
-    if INSTRUMENTS[name][1] == LOG and positive.size == np.isfinite(ends).sum():
+    if is_log:
         set_log_x(axes)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return figure_markup(f"profile-{name}".replace("_", "-"), figure, f"{name} over depth.")
+    return figure_markup(f"profile-{name}".replace("_", "-"), figure, caption)
 
 
-def _table(
-    group: Mapping[str, tuple[str, str]],
-    title: str,
-    history: Mapping[str, Series],
-    columns: Columns,
-) -> Markup:
-    """Return a table of the first and last values of the figures of a group."""
-    names = [name for name in group if name in history and history[name].values.size]
+def _height(names: tuple[str, ...]) -> float:
+    """Return the height of a panel with a row for each name, in inches."""
+    return float(np.clip(1.0 + ROW_HEIGHT * len(names), MIN_HEIGHT, MAX_HEIGHT))
+
+
+def _table(group: Mapping[str, tuple[str, str]], title: str, ends: Ends) -> Markup:
+    """Return a table of the figures of a group at both ends."""
+    names = [name for name in group if _has_values(name, ends)]
     if not names:
         return Markup()
     rows = []
-    layers = columns[names[0]]
+    layers = ends.columns[names[0]]
     for index, layer in enumerate(layers[:MAX_ROWS]):
         cells = [layer]
         for name in names:
-            values = history[name].values
-            cells.append(f"{values[0, index]:.3g} → {values[-1, index]:.3g}")
+            first, last = ends.figures[name][:, index]
+            # Other layers have no dead or saturated units.
+            has_none = np.isnan([first, last]).all()
+            cells.append("" if has_none else f"{first:.3g} → {last:.3g}")
         rows.append(cells)
     caption = None
     if len(layers) > MAX_ROWS:

@@ -45,7 +45,7 @@ caption { text-align: left; }
   padding: .4rem 1rem .8rem; margin: 1rem 0; }
 .card > * { color: var(--ink); } .card figure { margin: .6rem 0; }
 .card .body { display: grid; gap: 0 2rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 .card.refuted { opacity: .7; }
 .label { display: inline-block; border: 1px solid; border-radius: 4px; padding: 0 .5rem;
   margin-right: .4rem; font-size: .9rem; font-weight: 600; }
@@ -84,7 +84,8 @@ figure { margin: 0; } figure > svg, figure > .wide { display: block; width: 100%
   background: #fff; border-radius: 4px; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: "DejaVu Sans", Verdana, Arial, sans-serif; }
-.tiles { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, 7.5rem); }
+.tiles { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(6.2rem, 7.5rem)); }
 .tiles img { image-rendering: pixelated; display: block; background: #fff; }
 .pair { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); }

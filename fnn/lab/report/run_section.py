@@ -16,6 +16,7 @@ MAX_EVENTS = 12
 TITLES = {
     "training": "training steps, last epoch",
     "valid": "validation, last epoch",
+    "before training": "before training, evaluation mode",
     "training, evaluation mode": "training, evaluation mode",
     "valid, evaluation mode": "validation, evaluation mode",
 }

@@ -30,7 +30,7 @@ from jax.interpreters import ad, batching, mlir, xla
 
 from fnn.nn.kernels import cpu, reference
 from fnn.nn.kernels.reference import Form, Geometry, Pads, Pair, Shape, Sizes, fold, unfold
-from fnn.xla import fusion_barrier
+from fnn.xla import fusion_barrier, is_portable
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -133,7 +133,12 @@ def bind(
         kernel = kernel[None]  # (1, length, in / groups, out)
     if jax.sharding.get_abstract_mesh().manual_axes:
         a, kernel = vary_alike(a, kernel), vary_alike(kernel, a)
-    result = primitive.bind(a, kernel, geometry=geometry, members=False)
+    if is_portable():
+        # Other programs know the operations of JAX, but not these primitives.
+        form = PORTABLE[primitive.name]
+        result = form(a, kernel, geometry)
+    else:
+        result = primitive.bind(a, kernel, geometry=geometry, members=False)
     return result[:, 0] if is_signal else result
 
 
@@ -150,6 +155,12 @@ def vary_alike(a: Array, b: Array) -> Array:
 
 
 # The three primitives.
+
+# XLA's own forms of the two that a forward pass applies, by name.
+PORTABLE: dict[str, Form] = {
+    "convolve": reference.xla_forward,
+    "convolve_input_gradient": reference.dilated_input_gradient,
+}
 
 
 def trilinear(

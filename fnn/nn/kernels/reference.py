@@ -145,6 +145,39 @@ def xla_input_gradient(
     return transpose(forward, input_shape(y.shape, w.shape, geometry), y)
 
 
+def dilated_input_gradient(
+    y: Array,
+    w: Array,
+    geometry: Geometry,
+) -> Array:
+    """Return the gradient by the image as a convolution of the dilated y with the flipped kernel.
+
+    It is the same as `xla_input_gradient`, in the layout that other programs know.
+    """
+    *window, inputs, outputs = w.shape
+    groups = geometry.groups
+    # Channels of each group are exchanged, (..., in / groups, out) -> (..., out / groups, in)
+    w = w.reshape(*window, inputs, groups, outputs // groups)
+    w = w.swapaxes(-1, -3)
+    w = w.reshape(*window, outputs // groups, groups * inputs)
+    flipped = jnp.flip(w, range(len(window)))
+    padding = []
+    for axis, (low, _) in enumerate(geometry.padding):
+        reach = geometry.dilation[axis] * (window[axis] - 1)
+        spread = (y.shape[1 + axis] - 1) * geometry.stride[axis] + 1
+        first = reach - low
+        padding.append((first, geometry.image[axis] + reach - first - spread))
+    return convolve_nhwc(
+        y,
+        flipped,
+        (1,) * len(window),
+        padding,
+        lhs_dilation=geometry.stride,
+        rhs_dilation=geometry.dilation,
+        feature_group_count=groups,
+    )
+
+
 def xla_kernel_gradient(
     x: Array,
     y: Array,

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from fnn import lab, nn, optim, train
+from fnn import diagnose, lab, nn, optim, train
 from fnn.errors import ConfigError, ShapeError, WriteError
 
 IMAGES = np.arange(3 * 4 * 4).reshape(3, 4, 4, 1).astype(np.uint8)
@@ -46,6 +46,32 @@ def values(directory, kind):
 def network_state(key):
     network = nn.chain(nn.flatten(), nn.dense(3), nn.batch_norm())
     return train.start(key, train.recipe(network, optim.sgd(0.1)), (4, 4, 1))
+
+
+def test_arrays_of_instruments_are_scalars_and_histograms_of_their_layers(tmp_path):
+    network = nn.chain(nn.dense(4), nn.relu(), nn.dense(3))
+    instruments = diagnose.instruments("full", every=3)
+    recipe = train.recipe(network, optim.sgd(0.1), instruments=instruments)
+    data = jnp.ones((8, 5)), jnp.arange(8) % 3
+    log = lab.tensorboard_log(tmp_path / "run", histograms=False)
+    lines = lab.jsonl_log(tmp_path / "run.jsonl")
+    key = jax.random.key(0)
+    result = lab.fit(key, recipe, data, epochs=2, batch_size=2, log=[log, lines], show=False)
+    scalars = {value[:2]: value[2] for value in values(tmp_path / "run", "simple_value")}
+    column = diagnose.layer_names(recipe, (5,)).index("relu_1")
+    for step in (1, 4, 7):
+        wanted = result.history.dead_share[step - 1, column]
+        assert scalars["relu_1/dead_share", step] == wanted
+    # Steps that were not measured, and values that are not finite, have no event.
+    assert ("relu_1/dead_share", 2) not in scalars
+    assert ("dense_0/dead_share", 1) not in scalars
+    assert ("dense_0/kernel/update_ratio", 1) in scalars
+    assert ("dense_0/activation_quantiles/0.95", 1) in scalars
+    of_layer = [h for h in values(tmp_path / "run", "histo") if h[0].startswith("dense_2/")]
+    assert [step for _, step, _ in of_layer] == [1, 4, 7]
+    assert sum(of_layer[0][2].bucket) == pytest.approx(1)
+    # Text logs have one number per figure.
+    assert "dead_share" not in (tmp_path / "run.jsonl").read_text()
 
 
 def test_figures_are_scalars_in_the_order_of_writing(tmp_path):

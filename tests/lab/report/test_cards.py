@@ -1,5 +1,7 @@
 """Verdict, next steps and cards of findings."""
 
+from dataclasses import replace
+
 import numpy as np
 from reports import DEAD, FINDINGS, HOSTILE, PLAIN, Page
 
@@ -34,6 +36,9 @@ def test_next_steps_are_the_first_advice_of_each_finding_once():
     assert page.text.count("divide the rate by 3") == 1
     assert "use leaky_relu" not in page.text
     assert page.attributes("href") == ["#finding-0", "#finding-1", "#finding-2"]
+    remark = PLAIN.finding("info", "odd", {}, "", advice=["ignore it"])
+    assert "ignore it" in verdict(Findings([remark]))
+    assert "ignore it" not in verdict(FINDINGS + Findings([remark]))
 
 
 def test_a_card_has_value_threshold_source_advice_and_experiment():
@@ -54,10 +59,14 @@ def test_the_figure_of_a_card_is_that_of_its_layer_if_it_was_measured():
     with_figure = Page(finding_cards(FINDINGS, CURVES, {"dead_share": series}, columns)).text
     assert "dead_share of layer 1; shaded: steps 3 to 6" in with_figure
     assert "loss; shaded: steps 3 to 6" in Page(finding_cards(FINDINGS, CURVES, {}, {})).text
+    timeless = Findings([replace(FINDINGS[0], steps=None)])
+    page = Page(finding_cards(timeless, CURVES, {"dead_share": series}, columns))
+    assert "figure" in page.tags and "shaded" not in page.text
+    assert "figure" not in Page(finding_cards(timeless, CURVES, {}, {})).tags
 
 
 def test_shading_covers_the_steps_and_stays_visible():
-    for steps, ends in (((3, 6), (2.5, 6.5)), ((5000, 5000), (4949.5, 5050.5))):
+    for steps, ends in (((3, 6), (3.5, 7.5)), ((5000, 5000), (4951.5, 5050.5))):
         _, axes = create_panel()
         shade(axes, steps, 10_001)
         (patch,) = axes.patches

@@ -92,7 +92,8 @@ def test_the_content_is_read_back(full):
     assert found.as_dict() == content.as_dict()
     assert found.findings == FINDINGS.with_certainty("none", "likely")
     assert set(found.figures) == {
-        "training", "valid", "training, evaluation mode", "valid, evaluation mode"
+        "training", "valid", "before training", "training, evaluation mode",
+        "valid, evaluation mode",
     }  # fmt: skip
     assert found.history["dead_share"].steps.tolist() == [1, 3, 5, 7, 9, 11]
     assert found.key == "jax.random.key(3)" and found.steps == 12

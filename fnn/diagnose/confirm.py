@@ -1,0 +1,145 @@
+"""Confirmation of findings by experiments."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from fnn import checks
+from fnn.diagnose.arms import Arms
+from fnn.diagnose.experiments import EXPERIMENTS
+from fnn.diagnose.findings import Finding, Findings
+from fnn.errors import ConfigError
+from fnn.search.lanes import Task, prepare_task
+from fnn.train.figures import LOSS
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.step import steps_per_epoch
+from fnn.types import Data, RandomKey, Result
+
+
+def confirm(
+    findings: Findings | Finding,
+    recipe: Recipe,
+    run: Result | RandomKey,
+    data: Data,
+    *,
+    batch_size: int,
+    epochs: int | None = None,
+    valid: Data | None = None,
+    seeds: int = 3,
+) -> Findings:
+    """Confirm or refute findings by an experiment each.
+
+        findings = diagnose.examine(recipe, result, data, valid=valid, batch_size=64)
+        print(diagnose.confirm(findings, recipe, result, data, valid=valid, batch_size=64))
+
+    An experiment trains with a treatment that removes the supposed fault, and without it, from the
+    same keys. A finding is confirmed if the treatment gains at least a fixed effect, by two
+    standard errors over the keys; refuted if it gains less; otherwise it stays likely.
+
+    | rules | treatment |
+    | --- | --- |
+    | T01 | the first step that is not finite again, layer by layer |
+    | T02, T04, T08 | a tenth and a hundredth of the rate |
+    | T05 | ten and a hundred times the rate |
+    | T12 | the rate before its drop, kept for three quarters of the steps after it |
+    | P14, T13 | inputs of zeros; labels exchanged at random |
+    | T16 | statistics of batch norm from a pass over the training data |
+    | E01 | weight decay, of three strengths |
+    | E02, T15 | a tenth of the regularization, and none |
+    | P03, E09 | a loss weighted by the counts of the classes |
+    | P10, P11, T03, T10 | initial kernels rescaled by `nn.lsuv` |
+
+    Findings of other rules are returned as they are. The experiments are functions of recipe, key
+    and data: the same arguments give the same findings. Rules that need the same runs share them.
+
+    Args:
+        findings: From an examination or pre-flight, or one of them.
+        recipe: From `train.recipe`, of the examined run.
+        run: The examined run; or, before there is a run, its key.
+        data: (inputs, targets), the training data.
+        batch_size: Examples per step, that of the run.
+        epochs: Passes over the data of each run of an experiment; by default those of the examined
+            run. A schedule of the recipe has its own length.
+        valid: (inputs, targets) for validation. Experiments on overfitting need it.
+        seeds: Number of keys of each experiment. The first one is that of the run.
+
+    Returns:
+        The findings with their certainty, the `experiment` as a sentence, and its numbers as
+        `outcome`. If there was no experiment for want of an argument, `experiment` has the reason.
+
+    Raises:
+        FnnError: An argument is not valid, or the data does not fit the recipe, as for `train.run`.
+    """
+    given = _expect_findings(findings)
+    expect_recipe("confirm", recipe)
+    checks.whole("confirm seeds", seeds)
+    result, key = _expect_run(run)
+    task = prepare_task([recipe], data, valid, epochs=1, batch_size=batch_size)
+    if epochs is None:
+        epochs = _epochs_of(result, task)
+    task = task._replace(epochs=checks.whole("confirm epochs", epochs))
+    arms = Arms(recipe, result, key, task, seeds)
+    return Findings(_confirm_one(finding, arms) for finding in given)
+
+
+def _confirm_one(finding: Finding, arms: Arms) -> Finding:
+    experiment = EXPERIMENTS.get(finding.id)
+    if experiment is None:
+        return finding
+    outcome = experiment(finding, arms)
+    return replace(
+        finding,
+        certainty=outcome.certainty or finding.certainty,
+        experiment=outcome.account,
+        outcome=dict(outcome.figures),
+    )
+
+
+def _expect_findings(findings: Any) -> Findings:
+    """Return findings; ConfigError for anything else."""
+    if isinstance(findings, Finding):
+        return Findings([findings])
+    if not isinstance(findings, Findings):
+        raise ConfigError(
+            "confirm findings",
+            "findings, or one of them",
+            checks.show(findings),
+            "give those of diagnose.examine",
+        )
+    return findings
+
+
+def _expect_run(run: Any) -> tuple[Result | None, RandomKey]:
+    """Return the result, if there is one, and the key of the run; ConfigError for others."""
+    is_key = isinstance(run, jax.Array) and jax.dtypes.issubdtype(run.dtype, jax.dtypes.prng_key)
+    if is_key:
+        return None, checks.key("confirm run", run)
+    if not isinstance(run, Result):
+        raise ConfigError(
+            "confirm run",
+            "the result of a run, or its key",
+            checks.show(run),
+            "give that of train.run or lab.fit",
+        )
+    if run.history[LOSS].ndim != 1:
+        raise ConfigError(
+            "confirm run",
+            "the result of one run",
+            f"one of lanes, with losses {run.history[LOSS].shape}",
+            "take a lane, as by jax.tree.map(lambda leaf: leaf[0], result)",
+        )
+    return run, run.train_state.key
+
+
+def _epochs_of(result: Result | None, task: Task) -> int:
+    """Return the number of epochs of a run, at least 1."""
+    if result is None:
+        raise ConfigError(
+            "confirm epochs",
+            "a number of epochs, since there is no run yet",
+            None,
+            "give that of the run to come",
+        )
+    epoch_length = steps_per_epoch(task.data, task.batch_size)
+    return max(1, len(result.history[LOSS]) // epoch_length)

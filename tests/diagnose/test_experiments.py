@@ -1,0 +1,128 @@
+"""Experiments: each confirms a fault that is real, and refutes one that is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import data, diagnose, nn, objective, optim, train
+from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
+
+KEY = jax.random.key(1)
+INPUTS, LABELS = data.synthetic.blobs(KEY, 256, classes=4, features=8, spread=0.5)
+TRAINING, VALIDATION = (INPUTS[:128], LABELS[:128]), (INPUTS[128:], LABELS[128:])
+# A fifth of the labels is wrong.
+NOISY = TRAINING[0], TRAINING[1].at[::5].set(0)
+NETWORK = nn.chain(nn.dense(16), nn.relu(), nn.dense(4))
+EPOCHS, BATCH = 8, 32
+
+
+def outcome(id, recipe, training=TRAINING, epochs=EPOCHS, steps=None, **options):
+    """Return the finding of a rule after its experiment."""
+    result = train.run(jax.random.key(0), recipe, training, epochs=epochs, batch_size=BATCH)
+    finding = diagnose.Finding(id, "fault", "warning", "a fault", steps=steps)
+    options = {"valid": VALIDATION, "batch_size": BATCH} | options
+    return diagnose.confirm(finding, recipe, result, training, **options)[0]
+
+
+def with_rate(rate, later=None):
+    """A rate that may change after a quarter of the steps; all share one program."""
+    rates = [rate, rate if later is None else later]
+    schedule = optim.piecewise(rates, boundaries=[EPOCHS])
+    return train.recipe(NETWORK, optim.momentum(schedule))
+
+
+@pytest.mark.parametrize("id", ["T02", "T04", "T08"])
+def test_a_rate_is_too_high_if_a_tenth_of_it_trains_better(id):
+    found = outcome(id, with_rate(3.0))
+    assert found.certainty == CONFIRMED
+    assert "at 0.1 times the rate" in found.experiment and found.outcome["gain"] > 0.5
+    found = outcome(id, with_rate(0.1))
+    assert found.certainty == REFUTED
+    assert found.outcome["at 0.1 times the rate"] > found.outcome["as it is"]
+
+
+def test_exploding_gradients_of_a_run_that_learns_nothing_are_not_refuted():
+    found = outcome("T02", with_rate(1e-6))
+    assert found.certainty == LIKELY and "neither run learns" in found.experiment
+
+
+def test_a_rate_is_too_low_if_ten_times_the_rate_trains_better():
+    assert outcome("T05", with_rate(1e-4)).certainty == CONFIRMED
+    assert outcome("T05", with_rate(0.3)).certainty == REFUTED
+
+
+def test_a_drop_is_too_early_if_a_later_one_trains_better():
+    found = outcome("T12", with_rate(0.01, 1e-4), steps=(EPOCHS, EPOCHS))
+    assert found.certainty == CONFIRMED and "step 7 kept until step 26" in found.experiment
+    # The run has converged before the drop.
+    longer = optim.momentum(optim.piecewise([0.1, 0.01], boundaries=[48]))
+    found = outcome("T12", train.recipe(NETWORK, longer), NOISY, epochs=20)
+    assert found.certainty == REFUTED
+    found = outcome("T12", with_rate(0.1))
+    assert found.certainty == LIKELY and found.experiment.startswith("not run: the rate has no")
+
+
+@pytest.mark.parametrize("id", ["P14", "T13"])
+def test_inputs_are_ignored_if_zeros_or_other_labels_train_as_well(id):
+    shuffled = TRAINING[0], np.random.default_rng(0).permutation(TRAINING[1])
+    assert outcome(id, with_rate(0.1), shuffled).certainty == CONFIRMED
+    found = outcome(id, with_rate(0.1))
+    assert found.certainty == REFUTED and found.outcome["advantage"] > 0.5
+
+
+def test_statistics_have_drifted_if_fresh_ones_lower_the_loss():
+    def recipe(momentum):
+        network = nn.chain(nn.dense(16), nn.batch_norm(momentum=momentum), nn.relu(), nn.dense(4))
+        return train.recipe(network, optim.adam(0.03))
+
+    assert outcome("T16", recipe(0.999)).certainty == CONFIRMED
+    assert outcome("T16", recipe(0.8)).certainty == REFUTED
+    assert outcome("T16", with_rate(0.1)).experiment == "not run: the network has no statistics"
+
+
+def test_a_run_overfits_if_weight_decay_lowers_the_validation_loss():
+    few = NOISY[0][:64], NOISY[1][:64]
+    recipe = train.recipe(NETWORK, optim.adam(0.03))
+    assert outcome("E01", recipe, few, epochs=60).certainty == CONFIRMED
+    assert outcome("E01", recipe, epochs=4).certainty == REFUTED
+    assert outcome("E01", recipe, valid=None).experiment == "not run: overfitting needs valid="
+
+
+def test_regularization_dominates_if_a_tenth_of_it_lowers_the_training_loss():
+    def recipe(strength):
+        return train.recipe(NETWORK, optim.adam(0.03), regularizer=objective.l2(strength))
+
+    for id in ("T15", "E02"):
+        assert outcome(id, recipe(1.0)).certainty == CONFIRMED
+    assert outcome("T15", recipe(1e-6)).certainty == REFUTED
+    # A network that is too small underfits without regularization too.
+    found = outcome("E02", recipe(1e-6))
+    assert found.certainty == LIKELY and "capacity" in found.experiment
+    assert "no regularization" in outcome("E02", with_rate(0.1)).experiment
+
+
+@pytest.mark.parametrize("id", ["P03", "E09"])
+def test_classes_are_unbalanced_if_weights_raise_their_recall(id):
+    recipe = train.recipe(nn.dense(4), optim.adam(0.01))
+    rare = np.flatnonzero(np.asarray(LABELS) != 0)[:6]
+    often = np.flatnonzero(np.asarray(LABELS) == 0)
+    rows = np.concatenate([often, rare])
+    unbalanced = INPUTS[rows], LABELS[rows]
+    found = outcome(id, recipe, unbalanced, epochs=20)
+    assert found.certainty == CONFIRMED and found.outcome["gain"] > 0.1
+    assert outcome(id, recipe, epochs=20).certainty == REFUTED
+    regression = train.recipe(nn.dense(1), optim.sgd(0.1), loss=objective.squared_error)
+    numbers = INPUTS, jnp.ones((len(INPUTS), 1))
+    assert outcome(id, regression, numbers, valid=None).experiment.startswith("not run")
+
+
+@pytest.mark.parametrize("id", ["P10", "P11", "T03", "T10"])
+def test_an_initialization_is_bad_if_rescaled_kernels_train_better(id):
+    def recipe(std):
+        hidden = [nn.dense(16, kernel_init=nn.normal(std)), nn.relu()]
+        network = nn.chain(*hidden, *hidden, *hidden, nn.dense(4, kernel_init=nn.normal(std)))
+        return train.recipe(network, optim.sgd(0.1))
+
+    assert outcome(id, recipe(0.01)).certainty == CONFIRMED
+    assert outcome(id, recipe(0.35), epochs=40).certainty == REFUTED
