@@ -21,6 +21,7 @@ from fnn.diagnose.localize import Location as Location
 from fnn.diagnose.localize import localize as localize
 from fnn.diagnose.plan import Plan as Plan
 from fnn.diagnose.plan import plan as plan
+from fnn.diagnose.preflight import preflight as preflight
 from fnn.diagnose.profile import Profile as Profile
 from fnn.diagnose.profile import profile as profile
 from fnn.diagnose.ranking import rank as rank

@@ -1,25 +1,28 @@
 """Header of a run, and checks of its data, first loss and schedules before the first step."""
 
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks, optim, trees
+from fnn.diagnose.data_rules import (
+    RANGE_EXAMPLES,
+    Check,
+    check_inputs,
+    check_labels,
+    named_arrays,
+    target_findings,
+)
+from fnn.diagnose.findings import INFO, Finding
+from fnn.diagnose.heads import heads, last_size
+from fnn.diagnose.loss_rules import check_first_loss
+from fnn.diagnose.schedule_rules import schedule_findings
+from fnn.diagnose.structure_rules import dropout_findings, structure_findings
 from fnn.train.recipe import Recipe
-from fnn.types import Data, RandomKey, Schedule, Shape, TrainState
-from fnn.values import Made
+from fnn.types import Data, RandomKey, Shape, TrainState
 
-RANGE_EXAMPLES = 1024  # examples of which the range of the inputs is computed
-LOSS_EXCESS = 0.5  # nats above log(classes) from which the first loss gets a warning
-IMBALANCE = 10  # ratio of the largest class to the smallest from which labels get a warning
-EXAMPLES_PER_CLASS = 20  # fewer are too few to judge the balance of labels
-SCHEDULE_SAMPLES = 65  # steps at which a schedule is evaluated
-NEGLIGIBLE = 1e-3  # rates below this share of the largest rate train nothing
 LABEL_WIDTH = 11  # columns
 
 
@@ -61,44 +64,59 @@ def header(
 
 def preflight(
     recipe: Recipe,
+    train_state: TrainState,
     data: Data,
     out_shape: Shape,
     first_loss: float | None,
     total: int | None = None,
 ) -> Iterator[str]:
-    """Yield one line per check, labeled "ok" or "!!" for a warning.
+    """Yield one line for each check that passed, labeled "ok", and for each warning, labeled "!!".
 
-    The checks are of the first loss, the range of the inputs, the length of schedules, the first
-    snapshot of an average and the balance of labels.
+    These are the rules of `diagnose.preflight` that read the data and the recipe alone, and the
+    loss before training, which validation computes in any case.
 
     Args:
         recipe: From `train.recipe`.
+        train_state: The train state before the first step.
         data: The training data, (inputs, targets).
         out_shape: Shape of one output of the network.
         first_loss: Loss before training, or None where it is not known.
         total: Number of steps of the run, or None where it is not known.
     """
     inputs, targets = data
-    classes = None
-    if trees.is_shape(out_shape) and len(out_shape) > 0:
-        classes = out_shape[-1]
+    all_heads = heads(recipe, out_shape, targets)
+    classes = last_size(out_shape)
     if first_loss is not None and classes and recipe.loss.probabilities:
-        yield _check_loss(first_loss, classes)
-    # Inputs and outputs may be pytrees: then there is no single range, and no number of classes.
-    if hasattr(inputs, "dtype"):
-        examples = inputs[:RANGE_EXAMPLES]
-        prepared = recipe.prepare(examples)
-        yield from _check_range(prepared)
+        check = check_first_loss(first_loss, classes)
+        yield from _format_check(check)
+    examples = jax.tree.map(lambda leaf: leaf[:RANGE_EXAMPLES], inputs)
+    for path, array in named_arrays(recipe.prepare(examples)).items():
+        yield from _format_check(check_inputs(path, array))
+    for head in all_heads:
+        yield from _format_check(check_labels(head))
+    found = [finding for head in all_heads for finding in target_findings(head)]
     if total is not None:
-        yield from _check_schedules(recipe, total)
-        yield from _check_snapshots(recipe.optimizer, total)
-    if not classes or not _are_labels(recipe, targets):
+        found += schedule_findings(recipe, total)
+    found += structure_findings(recipe.network, train_state.params)
+    found += dropout_findings(recipe.network)
+    yield from map(_format_finding, found)
+
+
+def _format_check(check: Check | None) -> Iterator[str]:
+    """Yield the facts of a check if they are in order, else its findings."""
+    if check is None:
         return
-    # Few labels are unbalanced by chance.
-    if len(targets) >= EXAMPLES_PER_CLASS * classes:
-        labels = np.asarray(targets)
-        counts = np.bincount(labels, minlength=classes)
-        yield _check_balance(counts)
+    serious = [one for one in check.findings if one.severity != INFO]
+    if serious:
+        yield from map(_format_finding, serious)
+    else:
+        yield format_line("ok", check.facts)
+
+
+def _format_finding(finding: Finding) -> str:
+    """Format the facts, one way out, and the rule."""
+    advice = f": {finding.advice[0]}" if finding.advice else ""
+    return format_line("!!", f"{finding.title}{advice} [{finding.id}]")
 
 
 def format_line(
@@ -108,164 +126,6 @@ def format_line(
     """Format a line of the report: the label in a column of fixed width, then the text."""
     column = label.ljust(LABEL_WIDTH)
     return column + text
-
-
-def _warning(
-    found: str,
-    advice: str,
-) -> str:
-    """Format a warning: the facts, then one way out."""
-    text = f"{found}: {advice}"
-    return format_line("!!", text)
-
-
-def _are_labels(
-    recipe: Recipe,
-    targets: Any,
-) -> bool:
-    """Return whether the targets are one label for each example."""
-    is_array = hasattr(targets, "dtype")
-    if not recipe.loss.classes or not is_array:
-        return False
-    # Labels of the positions of a text or an image are of other frequencies by nature: weights
-    # would change the probabilities that a language model learns.
-    if targets.ndim > 1:
-        return False
-    is_integer = jnp.issubdtype(targets.dtype, jnp.integer)
-    return bool(is_integer)
-
-
-def _check_loss(
-    loss: float,
-    classes: int,
-) -> str:
-    # A network without knowledge gives each class the same probability: its loss is log(classes).
-    uniform_loss = math.log(classes)
-    expected = f"log {classes} = {uniform_loss:.2f}"
-    found = f"loss before training {loss:.2f} ({expected})"
-    if loss <= uniform_loss + LOSS_EXCESS:
-        return format_line("ok", found)
-    advice = "sure of wrong classes; begin with a smaller last layer, as by nn.lsuv"
-    return _warning(found, advice)
-
-
-def _check_range(inputs: jax.Array) -> Iterator[str]:
-    """Yield a line on the range of prepared inputs, if they are floats."""
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        return
-    # One transfer from the device for all four numbers.
-    statistics = _statistics(inputs)
-    low, high, mean, deviation = statistics.tolist()
-    interval = f"inputs in [{low:.3g}, {high:.3g}]"
-    moments = f"mean {mean:.2g}, deviation {deviation:.2g}"
-    found = f"{interval}, {moments}"
-    sizes = [abs(low), abs(high)]
-    largest = max(sizes)
-    is_small = largest <= 1.5
-    is_centered = abs(mean) <= 0.5
-    has_unit_scale = 0.5 <= deviation <= 2
-    is_standardized = is_centered and has_unit_scale
-    if is_small or is_standardized:
-        yield format_line("ok", found)
-    else:
-        advice = "scale them first, as by data.standardize"
-        yield _warning(found, advice)
-
-
-@jax.jit
-def _statistics(inputs: jax.Array) -> jax.Array:
-    """Compute minimum, maximum, mean and standard deviation."""
-    # Half precision has too few digits for the sums.
-    x = inputs.astype(jnp.float32)
-    statistics = [
-        x.min(),
-        x.max(),
-        x.mean(),
-        x.std(),
-    ]
-    return jnp.stack(statistics)  # (4,)
-
-
-def _check_schedules(
-    recipe: Recipe,
-    total: int,
-) -> Iterator[str]:
-    """Warn of a schedule that is longer than the run, or nearly 0 before the run ends."""
-    for schedule in _schedules(recipe.optimizer):
-        # A schedule has no length where it never ends, and a traced one within jit.
-        if schedule.steps is None or not checks.is_concrete(schedule.steps):
-            continue
-        end = int(schedule.steps)
-        if end > total:
-            found = f"the run ends at step {total:,} of a schedule of {end:,} steps"
-            advice = f"give it steps={total}, or train longer"
-            yield _warning(found, advice)
-            continue
-        # The last step of a run may have a rate of 0.
-        is_shorter = 0 < end < total - 1
-        if is_shorter and _ends_at_zero(schedule, end):
-            found = f"the schedule's rate is 0 from step {end:,} of {total:,} on"
-            advice = f"give it steps={total}"
-            yield _warning(found, advice)
-
-
-def _check_snapshots(
-    value: Any,
-    total: int,
-) -> Iterator[str]:
-    """Warn of an average of snapshots whose first one is after the end of the run."""
-    if not isinstance(value, Made):
-        return
-    if value.maker in (optim.swa, optim.lawa, optim.swag):
-        numbers = value.arguments
-        every = numbers.get("every", 1)
-        start = numbers.get("start", 0)
-        # Traced numbers are not known yet.
-        if checks.is_concrete(start) and checks.is_concrete(every):
-            first = math.ceil(start) or math.ceil(every)
-            if first > total:
-                found = (
-                    f"the run ends at step {total:,} before the first snapshot at step {first:,}"
-                )
-                yield _warning(found, "lower start or every of the average, or train longer")
-    for child in value.children:
-        yield from _check_snapshots(child, total)
-
-
-def _schedules(value: Any) -> Iterator[Schedule]:
-    """Yield the outermost schedules among the arguments of a made value."""
-    if isinstance(value, Schedule):
-        yield value
-    elif isinstance(value, Made):
-        for child in value.children:
-            yield from _schedules(child)
-
-
-def _ends_at_zero(
-    schedule: Schedule,
-    end: int,
-) -> bool:
-    """Return whether the last rate is negligible compared to the largest."""
-    samples = jnp.linspace(0, end, SCHEDULE_SAMPLES)
-    steps = samples.astype(jnp.int32)
-    rates = jax.vmap(schedule)(steps)
-    last = rates[-1]
-    largest = rates.max()
-    # A rate may approach 0 without reaching it, as one that decays exponentially.
-    is_negligible = last <= NEGLIGIBLE * largest
-    return bool(is_negligible)
-
-
-def _check_balance(counts: np.ndarray) -> str:
-    low = int(counts.min())
-    high = int(counts.max())
-    classes = len(counts)
-    interval = f"{low:,} to {high:,}"
-    found = f"labels of {classes} classes, {interval} examples each"
-    if high <= IMBALANCE * low:
-        return format_line("ok", found)
-    advice = "weigh them, as by objective.class_weighted; accuracy will flatter"
-    return _warning(found, advice)
 
 
 def _describe_data(

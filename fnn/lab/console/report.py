@@ -54,6 +54,7 @@ class RunReport:
     def print_preflight(
         self,
         recipe: Recipe,
+        train_state: TrainState,
         data: Data,
         out_shape: Shape,
         first_loss: float | None,
@@ -62,7 +63,7 @@ class RunReport:
     ) -> None:
         """Print the seconds of compilation and the preflight checks; training starts."""
         if self.display.is_visible:
-            checks = preflight(recipe, data, out_shape, first_loss, total)
+            checks = preflight(recipe, train_state, data, out_shape, first_loss, total)
             self._print([f"compiled in {seconds:.1f} s", *checks])
         self.display.start()
 

@@ -1,0 +1,114 @@
+"""Heads of a recipe: the loss, outputs and targets of each, and the kind of its task."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.objective.loss import as_loss
+from fnn.train.recipe import Recipe
+from fnn.types import Loss
+from fnn.values import Made
+
+LIBRARY = "fnn."  # begins the names of the modules of this library
+LOGITS = ("cross_entropy", "focal")  # losses of labels whose outputs are logits
+BINARY = ("binary_cross_entropy", "binary_focal")  # losses whose outputs are logits of yes and no
+VALUES = ("squared_error", "absolute_error", "huber", "log_cosh")  # losses of predicted values
+
+
+class Head(NamedTuple):
+    """One output of a network with its loss.
+
+    Attributes:
+        name: The name of the head; "" where the network has a single one.
+        loss: Its loss.
+        outputs: Arrays (n, ...), or the shape of one output.
+        targets: Arrays (n, ...).
+    """
+
+    name: str
+    loss: Loss
+    outputs: Any
+    targets: Any
+
+    @property
+    def where(self) -> str | None:
+        """The name of the head, None where there is a single one."""
+        return self.name or None
+
+    @property
+    def is_labeled(self) -> bool:
+        """Whether each example has one target, which is the number of its class."""
+        if not _is_array(self.targets) or self.targets.ndim != 1:
+            return False
+        # Of a plain function nothing is known: integers with an axis of classes are labels.
+        may_be = self.loss.classes or not is_declared(self.loss)
+        is_integer = jnp.issubdtype(self.targets.dtype, jnp.integer)
+        return bool(may_be and is_integer and self.classes is not None)
+
+    @property
+    def classes(self) -> int | None:
+        """The length of the last axis of the outputs; None unless they are (n, classes)."""
+        shape = self.outputs
+        if _is_array(shape):
+            shape = shape.shape[1:]
+        is_row = isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], int)
+        return shape[0] if is_row and shape[0] > 1 else None
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether targets are floating-point numbers of the shape of the outputs."""
+        if not _is_array(self.targets):
+            return False
+        shape = self.outputs.shape[1:] if _is_array(self.outputs) else self.outputs
+        is_float = jnp.issubdtype(self.targets.dtype, jnp.floating)
+        return bool(is_float and shape == self.targets.shape[1:])
+
+
+def heads(recipe: Recipe, outputs: Any, targets: Any) -> list[Head]:
+    """Return the heads of a recipe.
+
+    Args:
+        recipe: From `train.recipe`.
+        outputs: Of the network, arrays (n, ...); or the shape of one output.
+        targets: Arrays (n, ...).
+    """
+    loss = recipe.loss
+    if loss.heads is None:
+        return [Head("", loss, outputs, targets)]
+    found = []
+    for name, function in loss.heads.items():
+        head_loss = as_loss(name, function)
+        head = Head(name, head_loss, outputs[name], targets[name])
+        found.append(head)
+    return found
+
+
+def last_size(out_shape: Any) -> int | None:
+    """Return the length of the last axis of one output; None if there is no single output."""
+    is_row = isinstance(out_shape, tuple) and len(out_shape) > 0
+    return out_shape[-1] if is_row and isinstance(out_shape[-1], int) else None
+
+
+def loss_name(loss: Loss) -> str:
+    """Return the name of a loss of this library; "" for any other function."""
+    function: Any = loss.maker if isinstance(loss, Made) else loss
+    name: str = getattr(function, "__name__", "")
+    return name if is_library(function) else ""
+
+
+def is_declared(loss: Loss) -> bool:
+    """Return whether a loss is of this library, or declares its properties."""
+    return loss.couples_examples is not None
+
+
+def is_library(function: Callable[..., Any]) -> bool:
+    """Return whether a function is defined in this library."""
+    module: str = getattr(function, "__module__", None) or ""
+    return module.startswith(LIBRARY)
+
+
+def _is_array(value: Any) -> bool:
+    # A shape is a tuple; other outputs may be any tree.
+    return hasattr(value, "dtype") and isinstance(np.shape(value), tuple)

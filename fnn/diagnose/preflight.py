@@ -1,0 +1,258 @@
+"""Checks before training: data, structure, loss, initialization, gradients and short runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn import checks
+from fnn.diagnose.activation_rules import (
+    nonfinite_findings,
+    observe,
+    profile_findings,
+    variance_findings,
+    without_noise,
+)
+from fnn.diagnose.augmentation_rules import augmentation_findings
+from fnn.diagnose.data_rules import (
+    RANGE_EXAMPLES,
+    check_inputs,
+    check_labels,
+    named_arrays,
+    order_findings,
+    shift_findings,
+    target_findings,
+)
+from fnn.diagnose.derivative_rules import derivative_findings
+from fnn.diagnose.findings import Finding, Findings
+from fnn.diagnose.heads import heads
+from fnn.diagnose.leakage_rules import leakage_findings
+from fnn.diagnose.loss_rules import function_findings, output_findings
+from fnn.diagnose.mixing_rules import mixing_findings
+from fnn.diagnose.parameter_rules import (
+    first_steps,
+    gradient_findings,
+    kernel_paths,
+    symmetry_findings,
+)
+from fnn.diagnose.schedule_rules import schedule_findings
+from fnn.diagnose.short_runs import TINY, short_run_findings
+from fnn.diagnose.structure_rules import misplaced, sequences, structure_findings
+from fnn.nn.core.composite import layer_paths
+from fnn.train.arrays import validate_data
+from fnn.train.extremes import read_extremes
+from fnn.train.inputs import validate_fit
+from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.step import start_on_data
+from fnn.types import Data, RandomKey, TrainState
+
+MAX_NUMBERS = 2**22  # of the inputs that pass through the network at once
+MIXING_EXAMPLES = 5
+STEPS = 4  # of which gradients are measured
+BATCH = 32  # examples of each
+
+# Purposes of the key.
+OBSERVE, MIX, DERIVE, RUN = range(4)
+
+
+def preflight(
+    key: RandomKey,
+    recipe: Recipe,
+    data: Data,
+    *,
+    valid: Data | None = None,
+    steps: int | None = None,
+    examples: int = 512,
+    short_runs: bool = True,
+) -> Findings:
+    """Check a recipe and its data before training, in some seconds.
+
+        print(diagnose.preflight(key, recipe, digits.train, valid=digits.test))
+
+    Rules of the data: numbers and their range, labels, leakage from training to validation. Rules
+    of the network: its structure, untrained activations, gradients, independence of the examples,
+    the derivatives of a user's own layers and loss. Rules of the whole: the loss before training,
+    augmentation, and short runs that overfit 16 examples and compare real inputs with none. A rule
+    that does not apply, as that of labels to a regression, finds nothing.
+
+    Args:
+        key: From `jax.random.key`, that of the run. It determines the initialization and the
+            examples that are drawn.
+        recipe: From `train.recipe`, with an optimizer.
+        data: (inputs, targets), arrays whose first axis is the example.
+        valid: (inputs, targets) of validation, which training must not contain; None for none.
+        steps: Number of steps of the planned run, for the rules of schedules; None if not known.
+        examples: Largest number of examples that pass through the network for its statistics.
+        short_runs: Whether to train on 16 examples and with zeroed inputs, which takes most of the
+            time. Large networks are left out in any case.
+
+    Returns:
+        The findings, the most severe first.
+
+    Raises:
+        FnnError: An argument is not valid, or the data does not fit the recipe, as for `train.run`.
+    """
+    checks.key("key", key)
+    expect_recipe("preflight", recipe)
+    checks.whole("preflight examples", examples)
+    checks.flag("preflight short_runs", short_runs)
+    if steps is not None:
+        checks.whole("preflight steps", steps)
+    data = validate_data("data", data)
+    if valid is not None:
+        valid = validate_data("valid", valid)
+    out_shape = validate_fit(recipe, data, valid)
+    train_state = start_on_data(recipe, key, data)
+    found = list(_data_findings(recipe, data, valid, out_shape))
+    found += structure_findings(recipe.network, train_state.params)
+    if steps is not None:
+        found += schedule_findings(recipe, steps)
+    # Of data that is not finite, all further figures are not finite either.
+    if not any(one.name == "nonfinite_data" for one in found):
+        found += _network_findings(key, recipe, train_state, data, examples)
+    has_errors = any(one.name == "nonfinite_data" for one in found)
+    if short_runs and not has_errors:
+        found += _run_findings(key, recipe, train_state, data, out_shape)
+    return Findings(found)
+
+
+def _data_findings(
+    recipe: Recipe,
+    data: Data,
+    valid: Data | None,
+    out_shape: Any,
+) -> Iterator[Finding]:
+    """Find faults of the data."""
+    inputs, targets = data
+    prepared = named_arrays(recipe.prepare(_first(inputs, RANGE_EXAMPLES)))
+    others = {}
+    if valid is not None:
+        others = named_arrays(recipe.prepare(_first(valid[0], RANGE_EXAMPLES)))
+    for path, array in prepared.items():
+        check = check_inputs(path, array)
+        if check is None:
+            continue
+        yield from check.findings
+        if path in others:
+            yield from shift_findings(path, array, others[path])
+    all_heads = heads(recipe, out_shape, targets)
+    valid_heads: list[Any] = [None] * len(all_heads)
+    if valid is not None:
+        valid_heads = list(heads(recipe, out_shape, valid[1]))
+    for head, other in zip(all_heads, valid_heads, strict=True):
+        label_check = check_labels(head)
+        if label_check is not None:
+            yield from label_check.findings
+        yield from order_findings(head, other)
+        yield from target_findings(head)
+    if valid is not None:
+        yield from leakage_findings(inputs, valid[0])
+
+
+def _network_findings(
+    key: RandomKey,
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    examples: int,
+) -> Iterator[Finding]:
+    """Find faults of the untrained network, its loss, its gradients and its augmentation."""
+    chosen = _choose(key, data, examples)
+    inputs, targets = _take(data, chosen)
+    # Every layer once, each sequence in order.
+    all_leaves = [leaf for sequence in sequences(recipe.network) for leaf in sequence]
+    known = set(layer_paths(recipe.network))
+    leaves = [leaf for leaf in all_leaves if leaf.path in known]
+    paths = tuple(leaf.path for leaf in leaves)
+    kinds = tuple(leaf.kind for leaf in leaves)
+    own_key = jax.random.fold_in(key, OBSERVE)
+    quiet = without_noise(recipe)
+    observed = observe(quiet, train_state, inputs, own_key, paths, kinds)
+    outputs, facts = jax.device_get(observed)
+    broken = list(nonfinite_findings(leaves, facts))
+    yield from broken
+    if broken:
+        return
+    kernels = kernel_paths(recipe.network, train_state.params)
+    alike = list(symmetry_findings(train_state.params, kernels))
+    yield from alike
+    # Units that are all alike are all dead or saturated, for the same cause.
+    if not alike:
+        yield from profile_findings(leaves, facts)
+    all_heads = heads(recipe, outputs, targets)
+    yield from output_findings(recipe, all_heads)
+    yield from function_findings(recipe, all_heads[0])
+    if _has_misplaced(recipe):
+        _, noisy = jax.device_get(observe(recipe, train_state, inputs, own_key, paths, kinds))
+        yield from variance_findings(recipe.network, facts, noisy)
+    if len(chosen) >= MIXING_EXAMPLES:
+        few = _first(inputs, MIXING_EXAMPLES)
+        mix_key = jax.random.fold_in(key, MIX)
+        yield from mixing_findings(recipe, train_state, few, mix_key)
+    yield from _step_findings(recipe, train_state, data, chosen)
+    derive_key = jax.random.fold_in(key, DERIVE)
+    yield from derivative_findings(derive_key, recipe, inputs, outputs, targets)
+    if recipe.augment is not None and hasattr(inputs, "dtype"):
+        extremes = read_extremes(data[0])
+        if extremes is not None:
+            yield from augmentation_findings(recipe, train_state, inputs, targets, extremes)
+
+
+def _has_misplaced(recipe: Recipe) -> bool:
+    return any(list(misplaced(sequence)) for sequence in sequences(recipe.network))
+
+
+def _step_findings(
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    chosen: np.ndarray,
+) -> Iterator[Finding]:
+    """Find faults of gradients, by some steps without augmentation."""
+    size = min(BATCH, len(chosen))
+    # Small data is used several times.
+    rows = np.resize(chosen, (STEPS, size))
+    batches = _take(data, rows)
+    made: Any = recipe
+    plain = made.replace(augment=None, micro_batch_size=None, on_nonfinite="ignore")
+    facts = jax.device_get(first_steps(plain, train_state, batches))
+    kernels = kernel_paths(recipe.network, train_state.params)
+    yield from gradient_findings(train_state, facts, kernels)
+
+
+def _run_findings(
+    key: RandomKey,
+    recipe: Recipe,
+    train_state: TrainState,
+    data: Data,
+    out_shape: Any,
+) -> Iterator[Finding]:
+    """Find faults by short runs."""
+    if len(jax.tree.leaves(data[1])[0]) < TINY:
+        return
+    (head, *others) = heads(recipe, out_shape, data[1])
+    if others:
+        return
+    run_key = jax.random.fold_in(key, RUN)
+    yield from short_run_findings(run_key, recipe, train_state, data, head)
+
+
+def _first(inputs: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf[:count]), inputs)
+
+
+def _take(data: Any, indices: np.ndarray) -> Any:
+    """Gather examples on the host, which compiles nothing."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[indices], data)
+
+
+def _choose(key: RandomKey, data: Data, examples: int) -> np.ndarray:
+    """Return the indices of random examples, whose inputs fit into memory."""
+    leaves = jax.tree.leaves(data[0])
+    count = len(leaves[0])
+    numbers = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+    affordable = max(MIXING_EXAMPLES, MAX_NUMBERS // max(numbers, 1))
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    order = generator.permutation(count)
+    return order[: min(examples, affordable, count)].astype(np.int32)
