@@ -27,22 +27,22 @@ import numpy as np
 from doctor_cases import NETWORKS, Setup, healthy
 from doctor_controls import controls
 from doctor_faults import FAULTS, Fault
-from doctor_peers import MEASURES, PEERS, records
+from doctor_peers import MEASURES, NOT_FINITE, PEERS, records
 from doctor_runs import LANES, SHARES, Cell, is_held_out, run_cell
 from measure import judge, show, table
 
 from fnn import diagnose
+from fnn.errors import NonFiniteError
 
 CONTROL_LANES = 2
 EVERY = 8  # steps between measurements of the instruments
 TOP = 3
 SERIOUS = ("error", "warning")
 SILENT = "no finding"
-# Programs run for a second and are many, so that most of the time is compilation.
-COMPILE_FAST = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-)
+# Programs run for a second and are many, so that most of the time is compilation. Convolutions are
+# too slow without optimization.
+COMPILE_FAST = "--xla_backend_optimization_level=0"
+PHASES = {("mlp", "regression", "transformer"): COMPILE_FAST, ("cnn",): ""}
 CLEAR_AFTER = 12  # groups of cells, after which compiled programs are dropped from memory
 MAX_GROUP = 24  # cells of a group
 
@@ -118,7 +118,10 @@ def is_healthy(cell: Cell, usual: Cell) -> bool:
 def rows_of(case: Case, usual: Cell) -> list[Row]:
     """Train a cell, examine it, and return a row for each lane."""
     cell = train_case(case, LANES if case.fault else CONTROL_LANES)
-    before = check_before(cell)
+    try:
+        before = check_before(cell)
+    except NonFiniteError as error:
+        return refused(case, str(error))
     peers = records(cell, frozenset(before.ids))
     rows = []
     for lane in range(len(cell.figures)):
@@ -139,6 +142,29 @@ def rows_of(case: Case, usual: Cell) -> list[Row]:
                 row["latency"] = latency(case.fault, cell, before)
         rows.append(row)
     return rows
+
+
+def refused(case: Case, message: str) -> list[Row]:
+    """Rows of data that fnn refuses before training, with an error that names the place."""
+    finding = {
+        "id": "P01",
+        "name": "nonfinite_data",
+        "severity": "error",
+        "layer": None,
+        "title": message,
+        "direction": None,
+    }
+    row = {
+        "cell": case.name,
+        "network": case.network,
+        "fault": case.fault.name if case.fault else None,
+        "error": 1.0,
+        "findings": [finding],
+        # All of them check the data or the loss for such numbers.
+        "peers": {name: [sorted(NOT_FINITE)] for name in PEERS},
+        "counts": True,
+    }
+    return [row | {"latency": 0.0}, *[dict(row) for _ in range(1, LANES)]]
 
 
 def brief(one: diagnose.Finding) -> Row:
@@ -165,18 +191,19 @@ def latency(fault: Fault, cell: Cell, before: diagnose.Findings) -> float | None
 # All cells, in several processes.
 
 
-def work(part: int, parts: int, only: Sequence[str], path: Path) -> None:
+def work(part: int, parts: int, networks: Sequence[str], only: Sequence[str], path: Path) -> None:
     """Write the rows of a part of the cells, one a line.
 
     Args:
         part: Index of this process.
         parts: Number of processes.
+        networks: Of the cells.
         only: Beginnings of names of cells; empty for all.
         path: Of the file.
     """
     usual: dict[tuple[str, str], Cell] = {}
     with path.open("w") as file:
-        for index, group in enumerate(groups_of(only)[part::parts]):
+        for index, group in enumerate(groups_of(networks, only)[part::parts]):
             if index % CLEAR_AFTER == CLEAR_AFTER - 1:
                 jax.clear_caches()
             for case in group:
@@ -189,15 +216,16 @@ def work(part: int, parts: int, only: Sequence[str], path: Path) -> None:
                 file.flush()
 
 
-def groups_of(only: Sequence[str]) -> list[list[Case]]:
+def groups_of(networks: Sequence[str], only: Sequence[str]) -> list[list[Case]]:
     """Cells in groups that share their programs, the largest first.
 
     Args:
+        networks: Of the cells.
         only: Beginnings of names of cells; empty for all.
     """
     by_program: dict[Any, list[Case]] = {}
     for case in cases():
-        if only and not case.name.startswith(tuple(only)):
+        if case.network not in networks or (only and not case.name.startswith(tuple(only))):
             continue
         setup = case.setup
         # Recipes that differ in numbers alone have the same structure.
@@ -213,18 +241,26 @@ def groups_of(only: Sequence[str]) -> list[list[Case]]:
 
 def measure_all(only: Sequence[str]) -> list[Row]:
     """Rows of all cells, in a process per core."""
+    rows = []
+    for networks, flag in PHASES.items():
+        rows += measure_phase(networks, flag, only)
+    return rows
+
+
+def measure_phase(networks: Sequence[str], flag: str, only: Sequence[str]) -> list[Row]:
+    """Rows of the cells of some networks, compiled with a flag."""
     parts = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    flags = " ".join([os.environ.get("XLA_FLAGS", ""), *COMPILE_FAST])
-    environment = os.environ | {"XLA_FLAGS": flags}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{part}.jsonl" for part in range(parts)]
         running = []
         for part, path in enumerate(paths):
-            command = [sys.executable, __file__, "--part", str(part), str(parts), str(path)]
-            running.append(subprocess.Popen([*command, *only], env=environment))
+            place = [str(part), str(parts), ",".join(networks), str(path)]
+            command = [sys.executable, __file__, "--part", *place, *only]
+            running.append(subprocess.Popen(command, env=environment))
         codes = [process.wait() for process in running]
         if any(codes):
-            raise RuntimeError(f"workers ended with {codes}")
+            raise RuntimeError(f"processes ended with {codes}")
         return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
@@ -394,15 +430,15 @@ def print_section(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", nargs=3, metavar=("PART", "PARTS", "FILE"))
+    parser.add_argument("--part", nargs=4, metavar=("PART", "PARTS", "NETWORKS", "FILE"))
     parser.add_argument("--save", type=Path, help="file for the rows of all runs, as JSON lines")
     parser.add_argument("--load", type=Path, help="report the rows of such a file")
     parser.add_argument("only", nargs="*", help="beginnings of names of cells")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.part:
-        part, parts, path = arguments.part
-        work(int(part), int(parts), arguments.only, Path(path))
+        part, parts, networks, path = arguments.part
+        work(int(part), int(parts), networks.split(","), arguments.only, Path(path))
         return
     if arguments.load:
         rows = [json.loads(line) for line in arguments.load.read_text().splitlines()]

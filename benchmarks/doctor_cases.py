@@ -364,7 +364,7 @@ def healthy(network: str, name: str) -> Setup:
     if network == "mlp":
         return Setup(Design("mlp", 48, 3), examples, 3e-3, warm_cosine, optim.adam)
     if network == "cnn":
-        design = Design("cnn", 8, 3, norm=nn.batch_norm())
+        design = Design("cnn", 8, 2, norm=nn.batch_norm())
         return Setup(design, examples, 0.05, warm_cosine, optim.momentum)
     if network == "regression":
         return Setup(Design("regression", 48, 3), examples, 5e-3, warm_cosine, optim.adam)

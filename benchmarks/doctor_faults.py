@@ -381,7 +381,7 @@ def early_cut(setup: Setup) -> Setup:
 
 @fault("T08 T18 E05 T04", {"E03", "E04", "E08", "E01", "T09", "T06", "T17"})
 def never_cut(setup: Setup) -> Setup:
-    return replace(setup, shape=constant, rate=setup.rate * 6)
+    return replace(setup, shape=constant, rate=setup.rate * 10)
 
 
 @fault("T04 T08 T02 T09 T10", DIVERGES | LEARNS_NOTHING, ("transformer", "cnn"))
