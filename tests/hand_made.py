@@ -47,6 +47,7 @@ def observation(**changes) -> Observation:
         "variation": np.ones(3),
         "dead_share": np.array([np.nan, 0.1, np.nan]),
         "saturated_share": np.full(3, np.nan),
+        "units": np.full(3, 8),
         "gradient_norm": np.ones(3),
         "grad_rms": np.full(4, 1e-2),
         "penalty_rms": np.zeros(4),

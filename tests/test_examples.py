@@ -1,6 +1,9 @@
 """Each example runs, with small sizes."""
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import makers
@@ -302,6 +305,29 @@ def test_snapshots_and_averages_are_compared_at_equal_cost(example, capsys):
     assert all(values.shape == (2, 2) for values in table.values())
     assert "independent members" in capsys.readouterr().out
     assert Path("out/one_run.png").read_bytes().startswith(PICTURE)
+
+
+def test_eight_devices_train_as_one(tmp_path):
+    """In a process of its own, since the number of devices is fixed when JAX starts."""
+    code = (
+        "import runpy, sys; "
+        "names = runpy.run_path(sys.argv[1]); "
+        "names['main'].__globals__.update(EPOCHS=1); "
+        "gap = names['main'](); "
+        "assert gap[0] <= 1e-6 and gap[-1] <= 1e-4"
+    )
+    script = str(ROOT / "examples" / "35_devices.py")
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", code, script]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8 devices" in done.stdout
 
 
 def test_transfer_is_compared_by_the_number_of_examples(example, tmp_path, capsys):

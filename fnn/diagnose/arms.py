@@ -13,6 +13,7 @@ import numpy as np
 
 from fnn import nn
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
+from fnn.errors import NonFiniteError
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task
@@ -20,6 +21,7 @@ from fnn.train.evaluate import evaluate, predict
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.inputs import take_examples, validate_fit
 from fnn.train.measure import count_examples
+from fnn.train.nonfinite import replay_to_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import run_epochs
 from fnn.train.step import start_on_data
@@ -67,8 +69,8 @@ class Arms:
     """The runs of an experiment on one recipe and its data.
 
     Attributes:
-        recipe: The examined recipe, without metrics, measures and early stopping.
-        result: The examined run; None before there is one.
+        recipe: The examined recipe, without metrics, measures, instruments and early stopping.
+        result: The examined run; None before there is one, and for one that failed.
         task: Data and length of the runs.
         keys: Keys of the runs, (keys,).
     """
@@ -76,8 +78,7 @@ class Arms:
     def __init__(
         self,
         recipe: Recipe,
-        result: Result | None,
-        key: RandomKey,
+        examined: Result | NonFiniteError | RandomKey,
         task: Task,
         seeds: int,
     ):
@@ -85,15 +86,16 @@ class Arms:
 
         Args:
             recipe: The examined recipe.
-            result: The examined run, or None.
-            key: Key of the examined run.
+            examined: The examined run, the error that ended it, or its key.
             task: Data and length of the runs.
             seeds: Number of keys.
         """
         # Arms are compared at their last step. A figure that nothing compares costs time.
         made: Any = recipe
-        self.recipe = made.replace(metrics={}, measures=None, early_stopping=None)
-        self.result = result
+        self.recipe = made.replace(metrics={}, measures=None, instruments=None, early_stopping=None)
+        self.result = examined if isinstance(examined, Result) else None
+        self._error = examined if isinstance(examined, NonFiniteError) else None
+        key = key_of(examined)
         self.task = task
         self._out_shape = validate_fit(recipe, task.data, task.valid)
         others = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -101,6 +103,26 @@ class Arms:
         )
         self.keys = jnp.concatenate([key[None], others])
         self._figures: dict[Any, Figures] = {}
+
+    @property
+    def before_failure(self) -> TrainState | None:
+        """The train state before the first step that was not finite; None if all were."""
+        if self._error is not None:
+            return self._error.train_state
+        finite = (
+            np.ones(1, bool) if self.result is None else np.asarray(self.result.history[FINITE])
+        )
+        if finite.all():
+            return None
+        made: Any = self.recipe
+        # Skipped steps count as steps.
+        endless = made.replace(on_nonfinite="ignore")
+        first = start_on_data(endless, self.keys[0], self.data)
+        # The history of a run that was continued begins later.
+        assert self.result is not None
+        offset = max(int(self.result.train_state.step) - len(finite), 0)
+        step = offset + int(finite.argmin())
+        return replay_to_step(endless, first, self.data, None, self.task.batch_size, step)
 
     @property
     def data(self) -> Data:
@@ -202,6 +224,13 @@ class Arms:
             return orders
         own_keys = [jax.random.fold_in(key, SHUFFLE) for key in self.keys]
         return np.stack([jax.random.permutation(key, orders[0]) for key in own_keys])
+
+
+def key_of(examined: Result | NonFiniteError | RandomKey) -> RandomKey:
+    """Return the key of a run, given its result, the error that ended it, or the key."""
+    if isinstance(examined, Result | NonFiniteError):
+        return examined.train_state.key
+    return examined
 
 
 def rescale(

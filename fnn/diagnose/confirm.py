@@ -9,7 +9,7 @@ from fnn import checks
 from fnn.diagnose.arms import Arms
 from fnn.diagnose.experiments import EXPERIMENTS
 from fnn.diagnose.findings import Finding, Findings
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, NonFiniteError
 from fnn.search.lanes import Task, prepare_task
 from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe, expect_recipe
@@ -20,7 +20,7 @@ from fnn.types import Data, RandomKey, Result
 def confirm(
     findings: Findings | Finding,
     recipe: Recipe,
-    run: Result | RandomKey,
+    result: Result | NonFiniteError | RandomKey,
     data: Data,
     *,
     batch_size: int,
@@ -40,15 +40,16 @@ def confirm(
     | rules | treatment |
     | --- | --- |
     | T01 | the first step that is not finite again, layer by layer |
-    | T02, T04, T08 | a tenth and a hundredth of the rate |
+    | T02, T04 | a tenth and a hundredth of the rate |
     | T05 | ten and a hundred times the rate |
+    | T08 | a tenth of the rate in the second half |
     | T12 | the rate before its drop, kept for three quarters of the steps after it |
     | P14, T13 | inputs of zeros; labels exchanged at random |
     | T16 | statistics of batch norm from a pass over the training data |
     | E01 | weight decay, of three strengths |
     | E02, T15 | a tenth of the regularization, and none |
     | P03, E09 | a loss weighted by the counts of the classes |
-    | P10, P11, T03, T10 | initial kernels rescaled by `nn.lsuv` |
+    | P10, P11, T02, T03, T10 | initial kernels rescaled by `nn.lsuv` |
 
     Findings of other rules are returned as they are. The experiments are functions of recipe, key
     and data: the same arguments give the same findings. Rules that need the same runs share them.
@@ -56,7 +57,7 @@ def confirm(
     Args:
         findings: From an examination or pre-flight, or one of them.
         recipe: From `train.recipe`, of the examined run.
-        run: The examined run; or, before there is a run, its key.
+        result: The examined run; the NonFiniteError that ended it; or, before a run, its key.
         data: (inputs, targets), the training data.
         batch_size: Examples per step, that of the run.
         epochs: Passes over the data of each run of an experiment; by default those of the examined
@@ -74,12 +75,12 @@ def confirm(
     given = _expect_findings(findings)
     expect_recipe("confirm", recipe)
     checks.whole("confirm seeds", seeds)
-    result, key = _expect_run(run)
+    examined = _expect_run(result)
     task = prepare_task([recipe], data, valid, epochs=1, batch_size=batch_size)
     if epochs is None:
-        epochs = _epochs_of(result, task)
+        epochs = _epochs_of(examined, task)
     task = task._replace(epochs=checks.whole("confirm epochs", epochs))
-    arms = Arms(recipe, result, key, task, seeds)
+    arms = Arms(recipe, examined, task, seeds)
     return Findings(_confirm_one(finding, arms) for finding in given)
 
 
@@ -110,36 +111,39 @@ def _expect_findings(findings: Any) -> Findings:
     return findings
 
 
-def _expect_run(run: Any) -> tuple[Result | None, RandomKey]:
-    """Return the result, if there is one, and the key of the run; ConfigError for others."""
-    is_key = isinstance(run, jax.Array) and jax.dtypes.issubdtype(run.dtype, jax.dtypes.prng_key)
-    if is_key:
-        return None, checks.key("confirm run", run)
-    if not isinstance(run, Result):
+def _expect_run(result: Any) -> Result | NonFiniteError | RandomKey:
+    """Return the argument that stands for a run; ConfigError for others."""
+    is_array = isinstance(result, jax.Array)
+    if is_array and jax.dtypes.issubdtype(result.dtype, jax.dtypes.prng_key):
+        return checks.key("confirm result", result)
+    is_step = isinstance(result, NonFiniteError) and result.train_state is not None
+    if not is_step and not isinstance(result, Result):
         raise ConfigError(
-            "confirm run",
-            "the result of a run, or its key",
-            checks.show(run),
+            "confirm result",
+            "the result of a run, the error of a step, or a key",
+            checks.show(result),
             "give that of train.run or lab.fit",
         )
-    if run.history[LOSS].ndim != 1:
+    if isinstance(result, Result) and result.history[LOSS].ndim != 1:
         raise ConfigError(
-            "confirm run",
+            "confirm result",
             "the result of one run",
-            f"one of lanes, with losses {run.history[LOSS].shape}",
+            f"one of lanes, with losses {result.history[LOSS].shape}",
             "take a lane, as by jax.tree.map(lambda leaf: leaf[0], result)",
         )
-    return run, run.train_state.key
+    return result
 
 
-def _epochs_of(result: Result | None, task: Task) -> int:
-    """Return the number of epochs of a run, at least 1."""
-    if result is None:
+def _epochs_of(result: Result | NonFiniteError | RandomKey, task: Task) -> int:
+    """Return the number of epochs of a run, or up to its error, at least 1."""
+    epoch_length = steps_per_epoch(task.data, task.batch_size)
+    if isinstance(result, NonFiniteError):
+        return result.step // epoch_length + 1
+    if not isinstance(result, Result):
         raise ConfigError(
             "confirm epochs",
             "a number of epochs, since there is no run yet",
             None,
             "give that of the run to come",
         )
-    epoch_length = steps_per_epoch(task.data, task.batch_size)
     return max(1, len(result.history[LOSS]) // epoch_length)

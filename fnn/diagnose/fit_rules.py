@@ -15,7 +15,7 @@ OVERFIT = Rule(
     "Prechelt 1998; Zhang et al. 2021 (AutoTrainer)",
     ("the network memorizes few examples", "no augmentation or regularization"),
     ("use the weights of the best epoch", "augment", "decay weights", "add dropout", "add data"),
-    "train on half of the data: a larger gap shows that more data helps",
+    "train with weight decay: the validation loss must be lower",
 )
 UNDERFIT = Rule(
     "E02",
@@ -23,7 +23,7 @@ UNDERFIT = Rule(
     "CS231n: validation that tracks training shows too little capacity",
     ("the network is too small", "too much regularization or dropout", "the run is too short"),
     ("make the network larger", "regularize less", "train longer"),
-    "train a network of twice the width: the training loss must be lower",
+    "train with less regularization, or a wider network: the training loss must be lower",
 )
 NOISY_VALIDATION = Rule(
     "E05",

@@ -29,7 +29,7 @@ GRAD, WEIGHT, UPDATE = OF_PARAMETERS = ("grad_rms", "weight_rms", "update_ratio"
 def instruments(
     tier: str = ECONOMY,
     *,
-    every: int = 32,
+    every: int = 40,
     examples: int = 128,
 ) -> Instruments:
     """Statistics of layers and parameters, recorded by a run at every few steps.

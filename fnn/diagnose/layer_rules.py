@@ -74,6 +74,14 @@ NORMALIZATION = Rule(
     ("lower the momentum of nn.batch_norm", "use larger batches, or nn.group_norm"),
     "evaluate with statistics of the whole training set: the loss must fall",
 )
+SMALL_BATCHES = Rule(
+    "T16",
+    "small_batches",
+    "Ioffe 2017, arXiv:1702.03275; Wu & He 2018, arXiv:1803.08494",
+    ("statistics of few examples are noisy",),
+    ("use larger batches", "use nn.group_norm or nn.layer_norm"),
+    "train with nn.group_norm: the loss must be lower",
+)
 UNUSED_WEIGHTS = Rule(
     "T19",
     "unused_weights",
@@ -158,6 +166,8 @@ def vanishing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 def dead_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """T06: units of a rectifier that no example activates."""
     last = np.asarray(evidence.end.dead_share, float)
+    units = np.asarray(evidence.end.units, float)
+    last = np.where(units < limits.min_units, np.nan, last)
     if not np.isfinite(last).any():
         return []
     has_failed = not levels.train_level(evidence) <= limits.fair_level
@@ -297,12 +307,18 @@ def batch_norm_drift(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         threshold = f"ratio > {limits.mode_ratio}, difference > {limits.low_level} of chance"
         severity = ERROR if excess > 0.5 else WARNING
         found.append(NORMALIZATION.finding(severity, title, measured, threshold, layer=layers[0]))
-    if not found and evidence.batch_size < limits.small_batch:
-        measured = {"batch size": evidence.batch_size}
-        title = f"batch normalization over batches of {evidence.batch_size} examples"
-        threshold = f"batch size < {limits.small_batch}"
-        found.append(NORMALIZATION.finding(WARNING, title, measured, threshold, layer=layers[0]))
     return found[:1]
+
+
+def small_batches(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+    """T16: batch normalization over few examples."""
+    layers = [path for path, kind in _named(evidence) if kind == "batch_norm"]
+    if not layers or not evidence.batch_size < limits.small_batch:
+        return []
+    measured = {"batch size": evidence.batch_size}
+    title = f"batch normalization over batches of {evidence.batch_size} examples"
+    threshold = f"batch size < {limits.small_batch}"
+    return [SMALL_BATCHES.finding(WARNING, title, measured, threshold, layer=layers[0])]
 
 
 def _named(evidence: Evidence) -> list[tuple[str, str]]:
@@ -356,5 +372,6 @@ RULES = (
     untrained,
     penalty_dominates,
     batch_norm_drift,
+    small_batches,
     unused_weights,
 )

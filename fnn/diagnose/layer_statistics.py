@@ -50,30 +50,35 @@ def activity(output: LayerOutput) -> Array:
     Units are entries of the last axis. An example activates a unit if it does so at any position,
     such as one pixel.
     """
-    is_active = jnp.abs(_by_unit(output)) > ACTIVE
+    y = _by_unit(output)
+    is_active = jnp.abs(y) > ACTIVE
     # (copies, batch, positions, units)
-    return is_active.any(2).mean(1, dtype=jnp.float32)
+    of_examples = is_active.any(2)
+    return of_examples.mean(1, dtype=jnp.float32)
 
 
 def dead_share(output: LayerOutput) -> Array:
     """Return the share of dead units, (copies,); NaN for layers that are no rectifiers."""
     if output.kind not in RECTIFIERS:
         return _nan(output)
-    return (activity(output) < DEAD_SHARE).mean(1, dtype=jnp.float32)
+    is_dead = activity(output) < DEAD_SHARE
+    return is_dead.mean(1, dtype=jnp.float32)
 
 
 def saturation(output: LayerOutput) -> Array:
     """Return the mean distance from the center, relative to the bound, per unit (copies, units)."""
     center, half_width = BOUNDED[output.kind]
     y = _by_unit(output)
-    return (jnp.abs(y - center) / half_width).mean((1, 2))
+    distance = jnp.abs(y - center)
+    return distance.mean((1, 2)) / half_width
 
 
 def saturated_share(output: LayerOutput) -> Array:
     """Return the share of saturated units, (copies,); NaN for layers that are not bounded."""
     if output.kind not in BOUNDED:
         return _nan(output)
-    return (saturation(output) > SATURATION).mean(1, dtype=jnp.float32)
+    is_saturated = saturation(output) > SATURATION
+    return is_saturated.mean(1, dtype=jnp.float32)
 
 
 def quantiles(output: LayerOutput) -> Array:
@@ -85,11 +90,13 @@ def quantiles(output: LayerOutput) -> Array:
     last = sample.shape[1] - 1
     places = np.array(LEVELS) * last
     low = np.floor(places).astype(int)
-    fraction = jnp.asarray(places - low, sample.dtype)[None]
+    high = np.minimum(low + 1, last)
     below = sample[:, low]
-    above = sample[:, np.minimum(low + 1, last)]
-    # NaN is sorted to the end.
-    return jnp.where(jnp.isnan(sample[:, -1:]), jnp.nan, below + fraction * (above - below))
+    above = sample[:, high]
+    # (1, levels)
+    fraction = jnp.asarray(places - low, sample.dtype)[None]
+    between = below + fraction * (above - below)
+    return _unless_nan(sample, between)
 
 
 def histogram(output: LayerOutput) -> Array:
@@ -99,34 +106,57 @@ def histogram(output: LayerOutput) -> Array:
     """
     sample = _sorted_sample(output)
     edges = jnp.asarray(HISTOGRAM_EDGES, sample.dtype)
-    # Shares of values below each edge, whose differences are those of the bins: (copies, edges)
-    below = (sample[:, :, None] < edges[None, None]).mean(1, dtype=sample.dtype)
+    # (copies, values, edges)
+    is_below = sample[:, :, None] < edges[None, None]
+    # Shares of values below each edge, whose differences are those of the bins.
+    below = is_below.mean(1, dtype=sample.dtype)
     shares = jnp.diff(below, prepend=0, append=1)
-    return jnp.where(jnp.isnan(sample[:, -1:]), jnp.nan, shares)
+    return _unless_nan(sample, shares)
 
 
 def _sorted_sample(output: LayerOutput) -> Array:
     """Return evenly spaced values of a layer in ascending order, (copies, SAMPLE) or fewer."""
     values = _flat(output)
     stride = max(1, values.shape[1] // SAMPLE)
-    return jnp.sort(values[:, ::stride][:, :SAMPLE], axis=1)
+    sample = values[:, ::stride]
+    return jnp.sort(sample[:, :SAMPLE], axis=1)
+
+
+def _unless_nan(sample: Array, values: Array) -> Array:
+    """Return values (copies, n), NaN for a copy whose sorted sample has a NaN."""
+    # NaN is sorted to the end.
+    last = sample[:, -1:]
+    return jnp.where(jnp.isnan(last), jnp.nan, values)
 
 
 def _flat(output: LayerOutput) -> Array:
     """Return the values of a layer, (copies, values), in float32 at least."""
-    y = output.y.astype(trees.wide(output.y))
+    y = _widen(output.y)
     return y.reshape(len(y), -1)
 
 
 def _by_unit(output: LayerOutput) -> Array:
     """Return the values of a layer, (copies, batch, positions, units), in float32 at least."""
-    y = output.y.astype(trees.wide(output.y))
+    y = _widen(output.y)
+    copies, batch = y.shape[:2]
+    # An output (copies, batch) is that of one unit.
     units = y.shape[-1] if y.ndim > 2 else 1
-    return y.reshape(*y.shape[:2], -1, units)
+    return y.reshape(
+        copies,
+        batch,
+        -1,
+        units,
+    )
+
+
+def _widen(array: Array) -> Array:
+    """Return an array in float32 at least, in which statistics are computed."""
+    return array.astype(trees.wide(array))
 
 
 def _nan(output: LayerOutput) -> Array:
-    return jnp.full(len(output.y), jnp.nan)
+    copies = len(output.y)
+    return jnp.full(copies, jnp.nan)
 
 
 def root_mean_square(arrays: Array) -> Array:
@@ -134,10 +164,12 @@ def root_mean_square(arrays: Array) -> Array:
 
     It is scaled by the largest value, so that no square over- or underflows.
     """
-    values = arrays.astype(trees.wide(arrays))
-    largest = jnp.abs(values).max(1, keepdims=True, initial=0)
+    values = _widen(arrays)
+    sizes = jnp.abs(values)
+    largest = sizes.max(1, keepdims=True, initial=0)
     scale = jnp.where(largest > 0, largest, 1)
-    return scale[:, 0] * jnp.sqrt(jnp.square(values / scale).mean(1))
+    squares = jnp.square(values / scale)
+    return scale[:, 0] * jnp.sqrt(squares.mean(1))
 
 
 def update_ratio(before: Array, after: Array) -> Array:
@@ -145,7 +177,7 @@ def update_ratio(before: Array, after: Array) -> Array:
 
     It is 0 without a change, and inf for a change of a row of zeros.
     """
-    change = after.astype(trees.wide(after)) - before.astype(trees.wide(before))
+    change = _widen(after) - _widen(before)
     size = root_mean_square(change)
     ratio = size / root_mean_square(before)
     return jnp.where(size == 0, 0, ratio)
@@ -182,17 +214,25 @@ def of_layers(
 ) -> dict[str, Array]:
     """Return statistics by name, each (layers and copies, ...) in the order of the network."""
     order = columns_of_layers(network, outputs).order
-    return {name: _of_layers(outputs, STATISTICS[name])[order] for name in names}
+    figures = {}
+    for name in names:
+        values = _of_layers(outputs, STATISTICS[name])
+        figures[name] = values[order]
+    return figures
 
 
 def _of_layers(outputs: Sequence[LayerOutput], statistic: Statistic) -> Array:
-    rows = [jnp.zeros((0, *statistic.shape))]
+    none = jnp.zeros((0, *statistic.shape))
+    rows = [none]
     for output in outputs:
-        if jnp.issubdtype(output.y.dtype, jnp.floating):
-            rows.append(statistic.function(output))
+        y = output.y
+        if jnp.issubdtype(y.dtype, jnp.floating):
+            values = statistic.function(output)
         else:
             # Names follow from shapes alone, so that a layer of integers has a column too.
-            rows.append(jnp.full((len(output.y), *statistic.shape), jnp.nan))
+            shape = len(y), *statistic.shape
+            values = jnp.full(shape, jnp.nan)
+        rows.append(values)
     return jnp.concatenate(rows)
 
 
@@ -209,10 +249,13 @@ def of_parameters(
         params: One or several trees of params; the statistic gets an array of each.
     """
     copies = copies_of_parameters(network, params[0])
+    leaves = map(jax.tree.leaves, params)
     rows = [jnp.zeros(0)]
-    for leaves in zip(*map(jax.tree.leaves, params), copies.values(), strict=True):
-        *arrays, shape = leaves
+    for shape, *arrays in zip(copies.values(), *leaves, strict=True):
         count = math.prod(shape)
-        rows.append(statistic(*(array.reshape(count, -1) for array in arrays)))
+        # (copies..., ...) -> (copies, values)
+        flat = [array.reshape(count, -1) for array in arrays]
+        values = statistic(*flat)
+        rows.append(values)
     order = columns(network, copies).order
     return jnp.concatenate(rows)[order]

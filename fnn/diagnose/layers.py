@@ -33,6 +33,7 @@ class Node(NamedTuple):
 
 
 Nodes = dict[str, Node]  # by path
+Rank = list[tuple[int, str]]  # a key to sort by
 
 
 class Columns(NamedTuple):
@@ -101,10 +102,15 @@ def parameter_names(recipe: Recipe, shape: Shape) -> tuple[str, ...]:
     """
     expect_recipe("parameter_names", recipe, trains=False)
 
-    def params() -> Params:
-        return recipe.network.init(jax.random.key(0), shape)[0]
+    network = recipe.network
 
-    return columns_of_parameters(recipe.network, jax.eval_shape(params)).names
+    def params() -> Params:
+        key = jax.random.key(0)
+        params, _, _ = network.init(key, shape)
+        return params
+
+    shapes = jax.eval_shape(params)
+    return columns_of_parameters(network, shapes).names
 
 
 def columns_of_shape(network: Layer, shape: Any) -> Columns:
@@ -116,22 +122,31 @@ def columns_of_shape(network: Layer, shape: Any) -> Columns:
             _, _, out_shape = network.init(key, shape)
             y = jax.tree.map(jnp.zeros, out_shape, is_leaf=trees.is_shape)
             return _root_tap(network, y)
-        _, marked, _ = _recording(network).init(key, shape)
-        return split(marked)[1]
+        recording = _recording(network)
+        _, marked, _ = recording.init(key, shape)
+        _, taps = split(marked)
+        return taps
 
     # Nothing is computed. Shapes are those of one example, which does not matter for names.
-    found = _select_arrays(jax.eval_shape(taps))
-    return columns(network, {path: tapped.stacked.shape for path, tapped in found.items()})
+    shapes = jax.eval_shape(taps)
+    copies = {}
+    for path, tapped in _select_arrays(shapes).items():
+        copies[path] = tapped.stacked.shape
+    return columns(network, copies)
 
 
 def columns_of_layers(network: Layer, outputs: Iterable[LayerOutput]) -> Columns:
     """Return the columns of layers with these outputs."""
-    return columns(network, {output.path: output.copies for output in outputs})
+    copies = {}
+    for output in outputs:
+        copies[output.path] = output.copies
+    return columns(network, copies)
 
 
 def columns_of_parameters(network: Layer, params: Params) -> Columns:
     """Return the columns of parameters."""
-    return columns(network, copies_of_parameters(network, params))
+    copies = copies_of_parameters(network, params)
+    return columns(network, copies)
 
 
 def copies_of_parameters(network: Layer, params: Params) -> dict[str, Shape]:
@@ -139,7 +154,9 @@ def copies_of_parameters(network: Layer, params: Params) -> dict[str, Shape]:
     nodes = _nodes(network)
     copies = {}
     for path, leaf in trees.named_leaves(params).items():
-        copies[path] = leaf.shape[: _count_stacked(nodes, path)]
+        # Stacked arrays have the axes of the copies first.
+        axes = _count_stacked(nodes, path)
+        copies[path] = leaf.shape[:axes]
     return copies
 
 
@@ -161,32 +178,54 @@ def layer_outputs(
         key: Random key of the noise.
     """
     if network.parts:
-        _, marked = _recording(network).apply(params, state, x, key=key, train=True)
+        recording = _recording(network)
+        _, marked = recording.apply(
+            params,
+            state,
+            x,
+            key=key,
+            train=True,
+        )
         _, taps = split(marked)
     else:
-        y, _ = network.apply(params, state, x, key=key, train=True)
+        y, _ = network.apply(
+            params,
+            state,
+            x,
+            key=key,
+            train=True,
+        )
         taps = _root_tap(network, y)
     nodes = _nodes(network)
     outputs = []
     for path, tapped in _select_arrays(taps).items():
         copies = tapped.stacked.shape
         y = tapped.y
+        axes = len(copies)
         # (copies..., batch, ...) -> (copies, batch, ...)
-        flat = y.reshape(-1, *y.shape[len(copies) :])
-        origin = _origin(nodes, path)
-        kind = "" if origin is None else nodes[origin].kind
-        outputs.append(LayerOutput(path, kind, flat, copies))
+        flat = y.reshape(-1, *y.shape[axes:])
+        kind = _kind(nodes, path)
+        output = LayerOutput(
+            path,
+            kind,
+            flat,
+            copies,
+        )
+        outputs.append(output)
     return outputs
 
 
 def _root_tap(network: Layer, y: Any) -> dict[str, Tapped]:
     """Return the output of a network that is a single leaf layer."""
-    return {name_of(network): Tapped(y, jnp.zeros(()))}
+    name = name_of(network)
+    no_copies = jnp.zeros(())
+    return {name: Tapped(y, no_copies)}
 
 
 def _recording(network: Layer) -> Layer:
     """Return the network that records the outputs of its leaf layers in its state."""
-    leaves = [path for path, node in _nodes(network).items() if node.is_leaf]
+    nodes = _nodes(network)
+    leaves = [path for path, node in nodes.items() if node.is_leaf]
     return record("instruments", network, tuple(leaves))
 
 
@@ -194,11 +233,13 @@ def _select_arrays(taps: Mapping[str, Tapped]) -> dict[str, Tapped]:
     """Select the outputs of leaf layers that are single arrays, sorted by path."""
     selected = {}
     for path in sorted(taps):
+        tapped = taps[path]
         # The position of a shared layer that has parts is no leaf.
-        has_inner = any(other.startswith(f"{path}/") for other in taps)
-        is_array = jax.tree_util.all_leaves([taps[path].y])
+        inside = f"{path}/"
+        has_inner = any(other.startswith(inside) for other in taps)
+        is_array = jax.tree_util.all_leaves([tapped.y])
         if is_array and not has_inner:
-            selected[path] = taps[path]
+            selected[path] = tapped
     return selected
 
 
@@ -215,23 +256,33 @@ def _nodes(network: Layer) -> Nodes:
 def _add_nodes(nodes: Nodes, layer: Layer, prefix: str) -> None:
     for name, part in parts(layer).items():
         path = f"{prefix}{name}"
-        nodes[path] = Node(name_of(part), not part.parts, len(nodes))
+        kind = name_of(part)
+        is_leaf = not part.parts
+        place = len(nodes)
+        nodes[path] = Node(kind, is_leaf, place)
         _add_nodes(nodes, part, f"{path}/")
 
 
 def columns(network: Layer, copies: Mapping[str, Shape]) -> Columns:
     """Return the columns of layers or parameters, given the shape of their copies by path."""
     nodes = _nodes(network)
-    entries = []
+    names: list[str] = []
+    kinds: list[str] = []
+    ranks: list[Rank] = []
     for path, shape in copies.items():
-        origin = _origin(nodes, path)
-        kind = "" if origin is None else nodes[origin].kind
-        for index, name in zip(np.ndindex(*shape), copy_names(path, shape), strict=True):
-            entries.append((_rank(nodes, path, index), name, kind))
-    order = sorted(range(len(entries)), key=lambda position: entries[position][0])
-    names = tuple(entries[position][1] for position in order)
-    kinds = tuple(entries[position][2] for position in order)
-    return Columns(names, kinds, np.array(order, int))
+        own_names = copy_names(path, shape)
+        names += own_names
+        kinds += [_kind(nodes, path)] * len(own_names)
+        for index in np.ndindex(*shape):
+            rank = _rank(nodes, path, index)
+            ranks.append(rank)
+    positions = range(len(ranks))
+    order = sorted(positions, key=ranks.__getitem__)
+    return Columns(
+        names=tuple(names[position] for position in order),
+        kinds=tuple(kinds[position] for position in order),
+        order=np.array(order, int),
+    )
 
 
 def copy_names(path: str, copies: Shape) -> list[str]:
@@ -243,10 +294,18 @@ def copy_names(path: str, copies: Shape) -> list[str]:
     """
     if not copies:
         return [path]
-    return [f"{path}[{','.join(map(str, index))}]" for index in np.ndindex(*copies)]
+    names = []
+    for index in np.ndindex(*copies):
+        numbers = ",".join(map(str, index))
+        names.append(f"{path}[{numbers}]")
+    return names
 
 
-def _rank(nodes: Nodes, path: str, index: tuple[int, ...]) -> list[tuple[int, str]]:
+def _rank(
+    nodes: Nodes,
+    path: str,
+    index: tuple[int, ...],
+) -> Rank:
     """Return the key to sort a layer or parameter by, with the index of its copy.
 
     All layers of the first copy come before those of the second.
@@ -256,25 +315,41 @@ def _rank(nodes: Nodes, path: str, index: tuple[int, ...]) -> list[tuple[int, st
     for prefix in _prefixes(path):
         origin = _origin(nodes, prefix)
         if origin is None:
-            # The name of a parameter.
-            rank.append((len(nodes), prefix))
+            # The name of a parameter. The parts of a layer precede its own parameters.
+            last = len(nodes)
+            rank.append((last, prefix))
             continue
-        rank.append((nodes[origin].place, ""))
-        if nodes[origin].kind in STACKED and rest:
-            rank.append((rest.pop(0), ""))
+        node = nodes[origin]
+        rank.append((node.place, ""))
+        if node.kind in STACKED and rest:
+            copy = rest.pop(0)
+            rank.append((copy, ""))
     return rank
 
 
 def _count_stacked(nodes: Nodes, path: str) -> int:
     """Return the number of layers around a parameter that stack the params of their parts."""
-    origins = [_origin(nodes, prefix) for prefix in _prefixes(path)]
-    return sum(origin is not None and nodes[origin].kind in STACKED for origin in origins)
+    count = 0
+    for prefix in _prefixes(path):
+        kind = _kind(nodes, prefix)
+        count += kind in STACKED
+    return count
+
+
+def _kind(nodes: Nodes, path: str) -> str:
+    """Return the name of the maker of a layer; "" where there is no layer of this path."""
+    origin = _origin(nodes, path)
+    return "" if origin is None else nodes[origin].kind
 
 
 def _prefixes(path: str) -> list[str]:
     """Return "", "a" and "a/b" for "a/b"."""
-    names = path.split("/")
-    return ["/".join(names[:count]) for count in range(len(names) + 1)]
+    prefixes = [""]
+    for name in path.split("/"):
+        outer = prefixes[-1]
+        prefix = f"{outer}/{name}" if outer else name
+        prefixes.append(prefix)
+    return prefixes
 
 
 def _origin(nodes: Nodes, path: str) -> str | None:

@@ -48,6 +48,7 @@ class Observation(NamedTuple):
             layers that are no rectifiers.
         saturated_share: Share of units that most of the examples saturate, (layers,);
             NaN for layers that are no sigmoids.
+        units: Number of units of each layer, entries of the last axis, (layers,).
         gradient_norm: Norm of the gradient of the loss by the outputs of a layer, (layers,).
         grad_rms: Root mean square of the gradient of the loss, (parameters,).
         penalty_rms: That of the gradient of the regularizer, (parameters,); 0 without one.
@@ -72,6 +73,7 @@ class Observation(NamedTuple):
     variation: Any
     dead_share: Any
     saturated_share: Any
+    units: Any
     gradient_norm: Any
     grad_rms: Any
     penalty_rms: Any
@@ -213,8 +215,9 @@ def _evaluate_sample(recipe: Recipe, given: Any, sample: Data) -> tuple[Any, Arr
 
     outputs, losses, of_layers = map_batches(evaluate, sample, FORWARD_BATCH)
     rows = [_of_layer(of_layers.get(path)) for path in paths]
-    names = ("activation_mean", "activation_std", "variation", "dead_share", "saturated_share")
-    columns = [jnp.stack(column) for column in zip(*rows, strict=True)] or [jnp.zeros(0)] * 5
+    moments = ("activation_mean", "activation_std", "variation")
+    names = (*moments, "dead_share", "saturated_share", "units")
+    columns = [jnp.stack(column) for column in zip(*rows, strict=True)] or [jnp.zeros(0)] * 6
     return outputs, losses, dict(zip(names, columns, strict=True))
 
 
@@ -249,7 +252,7 @@ def _of_layer(moments: Any) -> tuple[Array, ...]:
     """Reduce the statistics of examples (n, units) to those of a layer."""
     nan = jnp.full((), jnp.nan, jnp.float32)
     if moments is None:
-        return (nan,) * 5
+        return (nan,) * 6
     center = moments["mean"].mean()
     deviation = jnp.sqrt(jnp.maximum(moments["square"].mean() - jnp.square(center), 0))
     variation = moments["mean"].std(0).mean()
@@ -258,7 +261,8 @@ def _of_layer(moments: Any) -> tuple[Array, ...]:
         dead = 1 - moments["active"].any(0).mean(dtype=jnp.float32)
     if "saturated" in moments:
         saturated = (moments["saturated"].mean(0) > MOSTLY).mean(dtype=jnp.float32)
-    return center, deviation, variation, dead, saturated
+    units = jnp.asarray(moments["mean"].shape[1], jnp.float32)
+    return center, deviation, variation, dead, saturated, units
 
 
 # Gradients and updates, in training mode.

@@ -4,7 +4,7 @@ import numpy as np
 
 from fnn.diagnose import levels
 from fnn.diagnose.curves import find_spikes, smooth
-from fnn.diagnose.evidence import Evidence
+from fnn.diagnose.evidence import VALUES, Evidence
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding, Rule
 from fnn.diagnose.thresholds import Thresholds
 from fnn.train.figures import LOSS, RATE
@@ -117,7 +117,10 @@ def hockey_stick(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     # Of unbalanced classes, equal logits have a higher loss than the best constant.
     even = np.nan_to_num(evidence.task.probes.even) / levels.chance(evidence)
     start_level = levels.level(evidence, evidence.start) / max(1.0, even)
-    if not start_level > 1 + limits.hockey_excess or len(losses) < limits.min_steps:
+    excess = limits.hockey_excess
+    if evidence.task.kind == VALUES:
+        excess *= limits.gap_factor
+    if not start_level > 1 + excess or len(losses) < limits.min_steps:
         return []
     few = max(3, len(losses) // 20)
     first = float(evidence.start.losses.mean())
@@ -130,7 +133,7 @@ def hockey_stick(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         f"the loss begins at {start_level:.2g} times chance, and {share:.0%} of its fall is in the "
         f"first {2 * few} steps"
     )
-    threshold = f"first loss > {1 + limits.hockey_excess} x chance"
+    threshold = f"first loss > {1 + excess} x chance"
     return [HOCKEY_STICK.finding(WARNING, title, measured, threshold, steps=(0, 2 * few))]
 
 
@@ -171,18 +174,24 @@ def loss_rises(evidence: Evidence, limits: Thresholds) -> list[Finding]:
 def train_longer(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """E03: the best epoch is late, and the validation loss was still falling."""
     losses = levels.valid_losses(evidence)
-    if len(losses) < 4 or not np.isfinite(losses).all():
+    if len(losses) < 2 or not np.isfinite(losses).all() or losses.min() <= 0:
         return []
     epochs = len(losses)
     best = int(losses.argmin())
-    late = int((1 - limits.late_share) * epochs)
-    fall = 1 - losses[best] / losses[late - 1] if losses[late - 1] > 0 else 0.0
-    if best < late or fall < 0.05:
+    # At least the last epoch is late, and the one before is compared with it.
+    late = max(1, min(int((1 - limits.late_share) * epochs), epochs - 1))
+    fall = 1 - losses[best] / losses[late - 1]
+    if best < late or fall < limits.progress:
         return []
-    measured = {"best epoch": best + 1, "epochs": epochs, "fall": fall}
-    title = f"the validation loss still fell by {fall:.0%} in the last {epochs - late} epochs"
+    # Half-way through, the end of the run is no matter of fine tuning.
+    level = losses[best] / levels.chance(evidence)
+    is_poor = level > limits.fair_level and fall > 2 * limits.progress
+    measured = {"best epoch": best + 1, "epochs": epochs, "fall": fall, "level": level}
+    last = "epoch" if epochs - late == 1 else f"{epochs - late} epochs"
+    title = f"the validation loss still fell by {fall:.0%} in the last {last}"
     threshold = f"best epoch in the last {limits.late_share:.0%} of the run"
-    return [TRAIN_LONGER.finding(INFO, title, measured, threshold)]
+    severity = WARNING if is_poor else INFO
+    return [TRAIN_LONGER.finding(severity, title, measured, threshold)]
 
 
 def trained_too_long(evidence: Evidence, limits: Thresholds) -> list[Finding]:

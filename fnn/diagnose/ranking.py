@@ -7,14 +7,15 @@ import numpy as np
 
 from fnn.diagnose.findings import INFO, SEVERITIES, Finding, Findings
 
-FLIPPED_SIGN = "flipped_sign"
+# Rules that share an identifier with a symptom.
+FLIPPED_SIGN, SMALL_BATCHES = CAUSE_NAMES = ("flipped_sign", "small_batches")
 
 # Rules in the order of causation. A finding explains only those of later rules.
 DATA = ("P01", "P02", "P18", "P15", "P14", "P03", "E07")
 CODE = ("P06", FLIPPED_SIGN, "P08", "P05", "P12", "P07", "P09")
-START = ("P10", "P16", "P17", "P11", "T07", "P04", "T15")
+START = ("P10", "P16", "P17", SMALL_BATCHES, "P11", "T07", "P04", "T15")
 TRAINING = ("T02", "T03", "T04", "T01", "T06", "T12", "T05", "T16", "T14", "T09", "T08", "T19")
-RESULT = ("P13", "T13", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05", "E03", "E08")
+RESULT = ("P13", "T13", "E03", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05", "E08")
 ON_REQUEST = ("T17", "T18", "T20")
 ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *ON_REQUEST)
 
@@ -39,8 +40,9 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P07": frozenset({"E02", "E10"}),
     "P09": FAILURE | {"T02", "T03"},
     "P10": FAILURE | INSTABILITY | SCALE,
+    SMALL_BATCHES: FAILURE | INSTABILITY | SCALE,
     "P16": FAILURE | {"T16", "E05"},
-    "P17": FAILURE | {"T16", "E05", "T06", "T08"},
+    "P17": FAILURE | INSTABILITY,
     "P11": FAILURE | INSTABILITY | SCALE,
     "P04": frozenset({"T11", "T09", "T04"}),
     "T02": FAILURE | INSTABILITY | {"T11"},
@@ -57,8 +59,9 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "T09": frozenset({"E05", "T08"}),
     "T08": frozenset({"E05", "E03"}),
     "T13": FAILURE,
+    "E03": frozenset({"E02", "E08", "E09", "E10"}),
     "E01": frozenset({"E04", "E05", "E08", "E10"}),
-    "E02": frozenset({"E03", "E10", "E09", "E08"}),
+    "E02": frozenset({"E10", "E09", "E08"}),
     "E09": frozenset({"E10", "E08"}),
 }
 
@@ -108,7 +111,7 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _rule(finding: Finding) -> str:
-    return finding.name if finding.name == FLIPPED_SIGN else finding.id
+    return finding.name if finding.name in CAUSE_NAMES else finding.id
 
 
 def _place(finding: Finding) -> int:
@@ -119,7 +122,7 @@ def _place(finding: Finding) -> int:
 
 def _explains(cause: Finding, symptom: Finding) -> bool:
     """Return whether a finding is the cause of another one."""
-    if cause.id == symptom.id:
+    if _rule(cause) == _rule(symptom):
         return False
     is_later = _place(symptom) > _place(cause)
     # Deep sigmoids saturate in training because their gradient vanishes.

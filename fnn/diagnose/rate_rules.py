@@ -116,9 +116,12 @@ def _overshoots_at_peak(evidence: Evidence, limits: Thresholds) -> bool:
     """Return whether an update of the largest rate would be too long at the start."""
     share = levels.rate_share(evidence, evidence.start)
     multiple = levels.best_multiple(evidence.start.line)
+    if multiple == 0:
+        # Of an update downhill even an eighth is too long.
+        return bool(evidence.start.slope < 0)
     # A flat loss has no best multiple.
     gain = levels.possible_gain(evidence.start.line)
-    return 0 < multiple * share <= limits.overshoot_fraction and gain > 1e-3
+    return multiple * share <= limits.overshoot_fraction and gain > 1e-3
 
 
 def _falls_and_rises(evidence: Evidence, limits: Thresholds) -> bool:
@@ -195,7 +198,7 @@ def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     losses = evidence.history[LOSS]
     cut = find_cut(evidence.history.get(RATE, np.zeros(0)), limits.cut_share)
     end_level = levels.train_level(evidence)
-    if cut is None or not end_level > limits.low_level:
+    if cut is None or not end_level > limits.cut_level:
         return []
     rest = len(losses) - cut.step
     window = min(cut.step, max(limits.min_steps, len(losses) // 10), rest // 2)

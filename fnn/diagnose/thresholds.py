@@ -44,16 +44,18 @@ class Thresholds:
             is held up by noise.
         cut_share: Share of the largest rate below which the rate is cut.
         cut_rest: Least share of the run that is left after a cut.
+        cut_level: Level of the training loss at the end, above which a cut was too early.
         cut_fall: Relative fall of the loss in the window before a cut.
         cut_slope: Ratio of the slopes after and before a cut.
         penalty_ratio: Ratio of the gradients of regularizer and loss [TheDeepChecker: 1].
         shrinkage: Relative size of the weights at the end, below which decay dominates.
         mode_ratio: Ratio of the losses in evaluation and training mode [TheDeepChecker: 1.5].
         small_batch: Batch size below which statistics of a batch are noisy.
+        min_units: Units of a layer below which shares of dead units say little.
         tiny_share: Share of weights that are zero [TheDeepChecker: .95].
         gap_level: Gap between validation and training loss, in levels.
         gap_accuracy: Gap between training and validation accuracy [AutoTrainer: .07 to .10].
-        gap_factor: Factor of both gaps for targets that are values.
+        gap_factor: Factor of both gaps, and of `hockey_excess`, for targets that are values.
         generalization_loss: Relative rise of the validation loss above its minimum [Prechelt 1998].
         reverse_gap: Accuracy of validation above that of training [UMLAUT, Schoop et al. 2021].
         late_share: Share of the run at its end, in which the best epoch is late [Tuning Playbook].
@@ -80,7 +82,7 @@ class Thresholds:
     update_ratio_high: float = 1e-1
     update_ratio_low: float = 1e-4
     overshoot_fraction: float = 0.25
-    undershoot_fraction: float = 16.0
+    undershoot_fraction: float = 10.0
     poor_level: float = 0.6
     fair_level: float = 0.3
     low_level: float = 0.1
@@ -93,18 +95,20 @@ class Thresholds:
     plateau_share: float = 0.1
     plateau_change: float = 0.02
     plateau_fall: float = 0.3
-    hockey_excess: float = 0.5
+    hockey_excess: float = 1.0
     spike_ratio: float = 2.0
     spike_level: float = 0.25
     noise_ratio: float = 0.3
     cut_share: float = 0.2
     cut_rest: float = 0.4
+    cut_level: float = 0.2
     cut_fall: float = 0.05
     cut_slope: float = 0.25
     penalty_ratio: float = 1.0
     shrinkage: float = 0.2
     mode_ratio: float = 1.5
     small_batch: int = 16
+    min_units: int = 4
     tiny_share: float = 0.95
     gap_level: float = 0.1
     gap_accuracy: float = 0.05

@@ -44,14 +44,19 @@ DECAY, STRENGTH = "weight_decay", "strength"
 def adjusted_rate(
     rate: Rate,
     factor: Number,
+    since: Number,
     begin: Number,
     end: Number,
 ) -> Schedule:
-    """factor · rate(t), where the rate keeps its value of step begin - 1 until before step end.
+    """A rate that is multiplied by a factor late, and does not change in an interval.
+
+    f(t) rate(t), where f is the factor from step `since` on, and 1 before it. From step `begin`
+    until before step `end` the rate is that of step begin - 1.
 
     Args:
         rate: A number or a schedule.
         factor: Factor of the rate, >= 0.
+        since: First step with the factor, >= 0.
         begin: First step at which the rate is kept, >= 1.
         end: Step from which it follows the schedule again; with end <= begin nothing is kept.
     """
@@ -61,7 +66,8 @@ def adjusted_rate(
         first = jnp.asarray(begin, step.dtype)
         is_kept = (step >= first) & (step < jnp.asarray(end, step.dtype))
         value = jnp.asarray(schedule(jnp.where(is_kept, first - 1, step)))
-        return jnp.asarray(factor, value.dtype) * value
+        is_late = step >= jnp.asarray(since, step.dtype)
+        return jnp.where(is_late, jnp.asarray(factor, value.dtype), 1) * value
 
     return Schedule(adjusted, schedule.steps)
 
@@ -86,8 +92,9 @@ def scaled_updates(optimizer: Optimizer, factor: Number) -> Optimizer:
 def adjust_rate(
     recipe: Recipe,
     factor: float,
-    begin: int = 0,
-    end: int = 0,
+    *,
+    since: int = 0,
+    kept: tuple[int, int] = (0, 0),
 ) -> Recipe:
     """Return the recipe with every rate of its optimizer adjusted.
 
@@ -98,12 +105,13 @@ def adjust_rate(
     Args:
         recipe: From `train.recipe`.
         factor: Factor of the rate.
-        begin: As for `adjusted_rate`.
-        end: The same.
+        since: First step with the factor. The updates of other libraries have it at all steps.
+        kept: First step at which the rate does not change, and the step after the last.
     """
 
     def adjust(rate: Any) -> Any:
-        return adjusted_rate(rate, float(factor), float(begin), float(end))
+        begin, end = map(float, kept)
+        return adjusted_rate(rate, float(factor), float(since), begin, end)
 
     optimizer, is_found = _adjust_rates(recipe.optimizer, adjust)
     if not is_found:

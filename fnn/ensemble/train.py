@@ -242,8 +242,10 @@ def _train_group(
     weights = Weights(params, states.state)
     figures = {}
     for name, values in measured.items():
-        # (runs, epochs, steps) -> (runs, steps)
-        figures[name] = values if is_validation(name) else values.reshape(len(values), -1)
+        if not is_validation(name):
+            # (runs, epochs, steps, ...) -> (runs, steps, ...)
+            values = values.reshape(len(values), -1, *values.shape[3:])
+        figures[name] = values
     # Places within the group become indices among all runs.
     steps = _diverged_steps(own, figures[FINITE], weights)
     diverged = {int(group[place]): step for place, step in steps.items()}
@@ -379,8 +381,14 @@ def _kept_parts(recipes: Sequence[Recipe], runs: _Runs, kept: np.ndarray) -> lis
 def _join_figures(runs: Sequence[_Runs], count: int) -> History:
     """Return the figures of all runs, in their order."""
     joined: dict[str, Any] = {}
+    shapes: dict[str, set[Any]] = {}
     for own in runs:
         for name, values in own.figures.items():
+            shapes.setdefault(name, set()).add(values.shape[1:])
+            if len(shapes[name]) > 1:
+                # Instruments of other networks have other columns, which no array can hold.
+                joined.pop(name, None)
+                continue
             # Recipes of other structures may have other figures.
             missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
             blank = np.full((count, *values.shape[1:]), missing, values.dtype)

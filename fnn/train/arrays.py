@@ -16,6 +16,7 @@ from fnn import checks, trees
 from fnn.data.sets.dataset import DataSet, Labeled
 from fnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
 from fnn.train.extremes import Extremes, is_small_and_finite, raise_at_first, read_extremes
+from fnn.train.layout import Layout
 from fnn.types import Data
 
 # Results of loaders that hold pairs, and how to get one of them.
@@ -58,6 +59,13 @@ class Conversion(NamedTuple):
 
 FULL = Conversion()
 ONE_CALL = Conversion(copy=False)
+# Arrays stay on the host, from which each device gets its part.
+DIVIDED = Conversion(place=False)
+
+
+def conversion_for(layout: Layout | None) -> Conversion:
+    """Return the conversion of the data of a run: on one device, or for the devices of a layout."""
+    return FULL if layout is None else DIVIDED
 
 
 def validate_data(

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
@@ -19,6 +20,17 @@ from fnn.train.inputs import (
     take_examples,
     validate_examples,
     validate_inputs,
+)
+from fnn.train.layout import (
+    Layout,
+    as_layout,
+    current_layout,
+    divide,
+    layout_of,
+    place_data,
+    place_state,
+    use_layout,
+    whole_shapes,
 )
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
@@ -37,6 +49,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     key: RandomKey | None = None,
+    mesh: Mesh | NamedSharding | None = None,
 ) -> dict[str, Scalar]:
     """Compute the loss and each metric over a data set, every example counted once.
 
@@ -54,6 +67,8 @@ def evaluate(
             which numbers a layer draws.
         key: Key of layers that sample at train=False. By default it is derived from key and step of
             the train state, as in validation; `Weights` have none.
+        mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
+            default those that the weights are on, as after a run with a mesh.
 
     Returns:
         The figures by name, loss first.
@@ -69,9 +84,14 @@ def evaluate(
         draws = checks.key("evaluate key", key)
     elif isinstance(train_state, TrainState):
         draws = _without_weights(train_state)
+    layout = _layout("evaluate mesh", mesh, given)
     data = validate_examples("data", recipe, data)
+    with use_layout(layout):
+        given, draws = place_state(layout, (given, draws))
+        placed = place_data(layout, data)
+        figures = _evaluate(recipe, given, placed, batch_size, draws)
     # A compiled program returns the entries of a dict sorted by name.
-    return recipe.in_order(_evaluate(recipe, given, data, batch_size, draws))
+    return recipe.in_order(figures)
 
 
 def predict(
@@ -81,6 +101,7 @@ def predict(
     *,
     batch_size: int = 256,
     key: RandomKey | None = None,
+    mesh: Mesh | NamedSharding | None = None,
 ) -> Any:
     """Compute the network's outputs (n, ...) for inputs (n, ...), in inference mode.
 
@@ -97,6 +118,8 @@ def predict(
         batch_size: Examples that pass through the network at once. It affects memory, speed and
             which numbers a layer draws.
         key: Key of layers that sample at train=False; None for none.
+        mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
+            default those that the weights are on, as after a run with a mesh.
 
     Raises:
         ConfigError: An argument is not of the type described here.
@@ -106,8 +129,21 @@ def predict(
     checks.whole("predict batch_size", batch_size)
     if key is not None:
         checks.key("predict key", key)
+    layout = _layout("predict mesh", mesh, given)
     inputs = validate_inputs("inputs", recipe, inputs)
-    return _predict(recipe, given, inputs, batch_size, key)
+    with use_layout(layout):
+        given, key = place_state(layout, (given, key))
+        placed = place_data(layout, inputs)
+        return _predict(recipe, given, placed, batch_size, key)
+
+
+def _layout(
+    where: str,
+    mesh: Any,
+    given: Weights,
+) -> Layout | None:
+    """Return the layout of an argument `mesh`, by default that of the weights."""
+    return layout_of(given.params) if mesh is None else as_layout(where, mesh)
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:
@@ -243,7 +279,7 @@ def _is_padded(data: Data, batch_size: int) -> bool:
 
 def _couples_examples(measure_batch: Callable[..., Any], data: Data) -> bool:
     """Return whether plain functions of a recipe call a loss that couples the examples."""
-    return has_coupled_values(jax.make_jaxpr(measure_batch)(jnp.int32(0), *data))
+    return has_coupled_values(jax.make_jaxpr(measure_batch)(jnp.int32(0), *whole_shapes(data)))
 
 
 @per_recipe(static=(3,))
@@ -268,7 +304,7 @@ def forward_pass(
     index: Step,
 ) -> Any:
     """Return the outputs of a batch, given its index."""
-    prepared = recipe.prepare(inputs)
+    prepared = divide(recipe.prepare(inputs))
     options = {} if key is None else {"key": jax.random.fold_in(key, index)}
     # With train=False dropout is off, and the state is used but not updated.
     outputs, _ = recipe.network.apply(given.params, given.state, prepared, train=False, **options)
@@ -294,14 +330,23 @@ def map_batches(
     indices = jnp.minimum(jnp.arange(batches * size), examples - 1)
     # (batches, size)
     rows = indices.reshape(batches, size)
+    layout = current_layout()
+    if layout is not None:
+        # The batches stay the same: each has copies at its end that make the parts equal.
+        missing = -size % layout.parts
+        rows = jnp.pad(rows, ((0, 0), (0, missing)), mode="edge")
 
     def compute(batch: tuple[Step, jax.Array]) -> Any:
         index, row = batch
         return function(index, *take_examples(data, row))
 
     results = jax.lax.map(compute, (jnp.arange(batches), rows))
-    # (batches, size, ...) -> (examples, ...)
-    return jax.tree.map(lambda result: result.reshape(-1, *result.shape[2:])[:examples], results)
+
+    def merge(result: jax.Array) -> jax.Array:
+        # (batches, size, ...) -> (examples, ...)
+        return result[:, :size].reshape(-1, *result.shape[2:])[:examples]
+
+    return jax.tree.map(merge, results)
 
 
 def _map_unpadded_batches(

@@ -29,6 +29,7 @@ from fnn.train.arrays import (
 )
 from fnn.train.augmentation import takes_levels, trace_augmentation
 from fnn.train.extremes import are_within, raise_at_first, read_extremes
+from fnn.train.layout import Layout, Rows, is_rows, place_batch, whole_shapes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
@@ -154,10 +155,12 @@ class StreamValidator:
 
     Args:
         recipe: From `train.recipe`.
+        layout: The devices among which batches are divided; None for one device.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, layout: Layout | None = None):
         self._recipe = recipe
+        self._layout = layout
         self._first: tuple[dict[str, Leaf], Any] | None = None
 
     def __call__(self, where: str, batch: Any) -> Data:
@@ -181,7 +184,7 @@ class StreamValidator:
                 "give all batches one structure",
             )
         # In the thread that loads the batches.
-        return jax.tree.map(jnp.asarray, (inputs, targets))
+        return place_batch(self._layout, (inputs, targets))
 
 
 def _expect_fit(
@@ -284,7 +287,7 @@ def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
 
 def example_shapes(recipe: Recipe, inputs: Any) -> Any:
     """Return the shapes of one example as the network gets it, prepared and without batch axis."""
-    prepared = jax.eval_shape(recipe.prepare, inputs)
+    prepared = jax.eval_shape(recipe.prepare, whole_shapes(inputs))
     return jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), prepared)
 
 
@@ -428,10 +431,12 @@ def take_examples(data: Any, indices: jax.Array) -> Any:
     """Gather the examples of these indices (batch,), which must be in range."""
 
     def take(array: Any) -> jax.Array:
+        if isinstance(array, Rows):
+            return array.take(indices)
         # The promise saves a check of every index.
         return jnp.asarray(array).at[indices].get(mode="promise_in_bounds")
 
-    return jax.tree.map(take, data)
+    return jax.tree.map(take, data, is_leaf=is_rows)
 
 
 def derive_key(train_state: TrainState, purpose: int, count: Step | int) -> RandomKey:

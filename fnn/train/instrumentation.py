@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from fnn import optim, trees
 from fnn.train.gradients import count_micro_batches, first_micro_batch
-from fnn.train.inputs import NOISE, derive_key
+from fnn.train.inputs import NOISE, derive_key, example_shapes
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by
 from fnn.train.recipe import Recipe
@@ -71,6 +71,23 @@ def instrument_figures(
     is_measured = train_state.step % instruments.every == 0
     _, flat = jax.lax.while_loop(lambda carry: carry[0], turn, (is_measured, blank))
     return restore(flat)
+
+
+def instrument_columns(
+    recipe: Recipe,
+    params: Params,
+    inputs: Any,
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of each array of the instruments; none without instruments.
+
+    Args:
+        recipe: From `train.recipe`.
+        params: Parameters of the network.
+        inputs: Arrays (n, ...), as they are stored.
+    """
+    if recipe.instruments is None:
+        return {}
+    return recipe.instruments.columns(recipe.network, params, example_shapes(recipe, inputs))
 
 
 def unscaled_grads(opt_state: OptState, grads: Params) -> Params:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from fnn.errors import DTypeError, ShapeError
 from fnn.train.figures import LOSS
+from fnn.train.layout import is_rows
 from fnn.train.recipe import Recipe
 from fnn.types import HeadLosses, LossFunction, Metric, PerExample, Scalar, Weighted
 
@@ -97,7 +98,7 @@ def head_means(values: HeadLosses, totals: jax.Array | None = None) -> jax.Array
 
 def count_examples(data: Any) -> int:
     """Return the length of the first axis of all arrays; ShapeError if it is 0."""
-    examples: int = jax.tree.leaves(data)[0].shape[0]
+    examples: int = jax.tree.leaves(data, is_leaf=is_rows)[0].shape[0]
     if examples == 0:
         raise ShapeError(
             "batch",

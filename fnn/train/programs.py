@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import jax
 import numpy as np
 
+from fnn.train.layout import current_layout
 from fnn.values import Same, objects_of
 
 MAX_RECENT = 4  # enough for a few recipes in turn; each structure more would hold more memory
@@ -42,19 +43,22 @@ class Programs:
     """The compiled functions of recipes of one structure.
 
     Attributes:
-        jitted: Jitted functions of the leaves of a recipe, by the function of the recipe.
+        jitted: Jitted functions of the leaves of a recipe, by the function of the recipe and the
+            layout over devices.
         facts: Results of tracing that depend on the structure alone, without arrays, by key.
         watches: References that call back when an object of the structure is deleted.
     """
 
     def __init__(self) -> None:
-        self.jitted: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.jitted: dict[Hashable, Callable[..., Any]] = {}
         self.facts: dict[Hashable, Any] = {}
         self.watches: list[Any] = []
 
     def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
         """Return function(recipe, *arguments) as a jitted function of the recipe's leaves."""
-        if function not in self.jitted:
+        # A layout of examples over devices changes what is traced.
+        key = function, current_layout()
+        if key not in self.jitted:
 
             def program(leaves: Any, *arguments: Any) -> Any:
                 recipe = jax.tree.unflatten(_structure.get(), leaves)
@@ -64,8 +68,8 @@ class Programs:
                 return function(recipe, *arguments)
 
             program.__name__ = function.__name__
-            self.jitted[function] = jax.jit(program, static_argnums=static)
-        return self.jitted[function]
+            self.jitted[key] = jax.jit(program, static_argnums=static)
+        return self.jitted[key]
 
     def watch(self, objects: Iterable[Same]) -> None:
         """Delete the programs as soon as one of these objects is deleted."""

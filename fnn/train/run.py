@@ -11,18 +11,30 @@ fnn has three implementations of a run, which compute the same numbers with the 
   arbitrary iterable are available only on the host, one at a time.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks
 from fnn.errors import ConfigError
-from fnn.train.arrays import validate_data
+from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, next_batch, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FLAGS, OVER, is_validation
 from fnn.train.inputs import validate_fit
+from fnn.train.layout import (
+    Layout,
+    as_layout,
+    expect_divisible,
+    layout_of,
+    place_data,
+    place_state,
+    use_layout,
+)
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -42,6 +54,7 @@ def run(
     resume: TrainState | Result | None = None,
     callback: Callback | None = None,
     remat: bool = False,
+    mesh: Mesh | NamedSharding | None = None,
 ) -> Result:
     """Train for a number of epochs, as one pure function and one compiled program.
 
@@ -69,6 +82,10 @@ def run(
             the train state before each segment of about √T of the T steps, and computes the steps
             of one segment at a time again, which takes the time of one more forward pass. The
             run is the same to the last bit, and its gradient up to rounding.
+        mesh: Devices among which the examples of data and batches are divided: a
+            `jax.sharding.Mesh` of one axis, or a NamedSharding that names the axis. The batch size
+            must be a multiple of their number. The run draws and computes the same as on one
+            device, up to rounding. By default those of the train state to resume.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
@@ -87,13 +104,55 @@ def run(
     expect_recipe("run", recipe)
     expect_callback(callback)
     checks.flag("remat", remat)
+    layout = resumed_layout("run mesh", mesh, resume)
     # Compilation may take minutes, so all arguments are checked before it.
-    data = validate_data("data", data)
+    how = conversion_for(layout)
+    data = validate_data("data", data, how)
     if valid is not None:
-        valid = validate_data("valid", valid)
+        valid = validate_data("valid", valid, how)
     validate_fit(recipe, data, valid)
     epoch_length = steps_per_epoch(data, batch_size)
-    first, past = _initial_state(recipe, key, data, resume, epoch_length)
+    expect_divisible("batch_size", layout, batch_size)
+    with use_layout(layout):
+        first, past = _initial_state(recipe, key, data, resume, epoch_length)
+        return _run(
+            recipe,
+            place_state(layout, first),
+            place_state(layout, past),
+            place_data(layout, data),
+            place_data(layout, valid),
+            epochs,
+            batch_size,
+            callback,
+            remat,
+        )
+
+
+def _run(
+    recipe: Recipe,
+    first: TrainState,
+    past: History | None,
+    data: Data,
+    valid: Data | None,
+    epochs: int,
+    batch_size: int,
+    callback: Callback | None,
+    remat: bool,
+) -> Result:
+    """Run epochs on arrays that are checked and placed; the arguments are those of `run`.
+
+    Args:
+        recipe: From `train.recipe`.
+        first: The train state to begin with.
+        past: The history before it, or None.
+        data: (inputs, targets).
+        valid: (inputs, targets) for validation, or None.
+        epochs: Number of epochs.
+        batch_size: Examples per step.
+        callback: As for `run`.
+        remat: As for `run`.
+    """
+    epoch_length = steps_per_epoch(data, batch_size)
     last, history = run_epochs(
         recipe, first, data, valid, epochs, batch_size, callback, remat, None
     )
@@ -113,6 +172,24 @@ def run(
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
         history = _cut_history(history, int(last.step) - int(first.step), epoch_length)
     return Result(finish_run(recipe, last), join_histories(past, history))
+
+
+def resumed_layout(
+    where: str,
+    mesh: Any,
+    resume: Any,
+) -> Layout | None:
+    """Return the layout of an argument `mesh`, by default that of the train state to continue.
+
+    Args:
+        where: Name of the argument in errors.
+        mesh: As for `run`.
+        resume: A train state, a result, or anything else for a run from the beginning.
+    """
+    if mesh is not None:
+        return as_layout(where, mesh)
+    state = resume.train_state if isinstance(resume, Result) else resume
+    return layout_of(state.params) if isinstance(state, TrainState) else None
 
 
 def _initial_state(

@@ -16,6 +16,7 @@ from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.instrumentation import instrument_figures
+from fnn.train.layout import divide, replicate
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
@@ -216,7 +217,7 @@ def prepare_batch(
         epoch = None if examples is None else count
         batch = batched(recipe.augment)(key, Batch(inputs, targets, examples, epoch))
         inputs, targets = batch.images, batch.targets
-    return recipe.prepare(inputs), targets
+    return divide((recipe.prepare(inputs), targets))
 
 
 def train_step(
@@ -257,7 +258,7 @@ def train_step(
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
-    return vary_like(next_state, train_state), figures
+    return replicate(vary_like(next_state, train_state)), figures
 
 
 def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:

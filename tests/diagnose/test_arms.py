@@ -17,7 +17,7 @@ RECIPE = train.recipe(nn.chain(nn.dense(8), nn.relu(), nn.dense(3)), optim.adam(
 @pytest.fixture
 def arms(key):
     task = prepare_task([RECIPE], BLOBS, None, epochs=2, batch_size=32)
-    return Arms(RECIPE, None, key, task, seeds=2)
+    return Arms(RECIPE, key, task, seeds=2)
 
 
 def test_the_first_key_repeats_the_run(key, arms):

@@ -46,8 +46,8 @@ def test_the_same_arguments_give_the_same_findings(result):
 
 def test_a_finding_before_a_run_needs_its_key_and_its_length(key):
     assert confirm(HIGH, key, epochs=3, seeds=1)[0].certainty == REFUTED
-    drop = diagnose.Finding("T12", "early_decay", "warning", "the rate fell early")
-    found = confirm(drop, key, epochs=3)[0]
+    drift = diagnose.Finding("T16", "batch_norm_drift", "warning", "statistics drift")
+    found = confirm(drift, key, epochs=3)[0]
     assert found.certainty == LIKELY and found.experiment == "not run: there is no run yet"
     with pytest.raises(ConfigError, match=r"confirm epochs: expected a number of epochs, since"):
         confirm(HIGH, key)
@@ -57,7 +57,10 @@ def test_a_finding_before_a_run_needs_its_key_and_its_length(key):
     ("change", "message"),
     [
         ({"findings": "T04"}, r"confirm findings: expected findings, or one of them, got 'T04'"),
-        ({"run": 3}, r"confirm run: expected the result of a run, or its key, got 3"),
+        (
+            {"result": 3},
+            r"confirm result: expected the result of a run, the error of a step, or a key",
+        ),
         ({"recipe": nn.dense(3)}, r"confirm recipe: expected a recipe from train.recipe"),
         ({"seeds": 0}, r"confirm seeds: expected >= 1, got 0"),
         ({"epochs": 0}, r"confirm epochs: expected >= 1, got 0"),
@@ -65,7 +68,7 @@ def test_a_finding_before_a_run_needs_its_key_and_its_length(key):
     ],
 )
 def test_a_wrong_argument_is_named(key, change, message):
-    given = {"findings": HIGH, "recipe": RECIPE, "run": key, "data": BLOBS}
+    given = {"findings": HIGH, "recipe": RECIPE, "result": key, "data": BLOBS}
     given |= {"batch_size": 32, "epochs": 1}
     with pytest.raises(ConfigError, match=message):
         diagnose.confirm(**given | change)
@@ -74,5 +77,7 @@ def test_a_wrong_argument_is_named(key, change, message):
 def test_runs_of_several_lanes_are_refused(key):
     keys = jax.random.split(key, 2)
     lanes = jax.vmap(lambda key: train.run(key, RECIPE, BLOBS, epochs=1, batch_size=32))(keys)
-    with pytest.raises(ConfigError, match=r"confirm run: expected the result of one run, got one"):
+    with pytest.raises(
+        ConfigError, match=r"confirm result: expected the result of one run, got one"
+    ):
         confirm(HIGH, lanes)

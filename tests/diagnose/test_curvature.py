@@ -51,7 +51,7 @@ def quadratic(curvatures):
         return outputs[:, 0]
 
     recipe = train.recipe(Layer(init, apply), optim.sgd(0.1), loss=value)
-    return recipe, train.start(KEY, recipe, (len(curvatures),))
+    return recipe, train.start(jax.random.key(2), recipe, (len(curvatures),))
 
 
 def test_sharpness_is_the_largest_eigenvalue_also_where_a_negative_one_is_larger():
@@ -64,7 +64,7 @@ def test_sharpness_is_the_largest_eigenvalue_also_where_a_negative_one_is_larger
 def test_noise_scale_of_a_quadratic_with_planted_noise_is_unbiased():
     dim, sigma = 20, 0.5
     recipe, state = quadratic(jnp.full(dim, 2.0))
-    noise = sigma * jax.random.normal(KEY, (512, dim))
+    noise = sigma * jax.random.normal(jax.random.key(3), (512, dim))
     data = noise, jnp.zeros(512)
 
     def estimate(key):

@@ -7,6 +7,7 @@ import pytest
 
 from fnn import data, diagnose, nn, objective, optim, train
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
+from fnn.errors import NonFiniteError
 
 KEY = jax.random.key(1)
 INPUTS, LABELS = data.synthetic.blobs(KEY, 256, classes=4, features=8, spread=0.5)
@@ -32,7 +33,21 @@ def with_rate(rate, later=None):
     return train.recipe(NETWORK, optim.momentum(schedule))
 
 
-@pytest.mark.parametrize("id", ["T02", "T04", "T08"])
+def test_the_step_of_a_failure_is_computed_again_layer_by_layer():
+    recipe = train.recipe(NETWORK, optim.momentum(100.0), on_nonfinite="ignore")
+    found = outcome("T01", recipe)
+    assert found.certainty == CONFIRMED and "forward" in found.experiment
+    # The error of a run serves as well.
+    finding = diagnose.Finding("T01", "nonfinite", "error", "not finite")
+    strict = recipe.replace(on_nonfinite="raise")
+    with pytest.raises(NonFiniteError) as error:
+        train.run(jax.random.key(0), strict, TRAINING, epochs=EPOCHS, batch_size=BATCH)
+    again = diagnose.confirm(finding, strict, error.value, TRAINING, batch_size=BATCH)[0]
+    assert again.outcome == found.outcome
+    assert outcome("T01", with_rate(0.1)).experiment == "not run: all steps of the run are finite"
+
+
+@pytest.mark.parametrize("id", ["T02", "T04"])
 def test_a_rate_is_too_high_if_a_tenth_of_it_trains_better(id):
     found = outcome(id, with_rate(3.0))
     assert found.certainty == CONFIRMED
@@ -40,6 +55,11 @@ def test_a_rate_is_too_high_if_a_tenth_of_it_trains_better(id):
     found = outcome(id, with_rate(0.1))
     assert found.certainty == REFUTED
     assert found.outcome["at 0.1 times the rate"] > found.outcome["as it is"]
+
+
+def test_a_loss_oscillates_if_a_lower_rate_in_the_second_half_lowers_it():
+    assert outcome("T08", train.recipe(NETWORK, optim.sgd(2.0)), NOISY).certainty == CONFIRMED
+    assert outcome("T08", train.recipe(NETWORK, optim.sgd(0.1)), NOISY).certainty == REFUTED
 
 
 def test_exploding_gradients_of_a_run_that_learns_nothing_are_not_refuted():

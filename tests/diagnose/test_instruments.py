@@ -9,7 +9,6 @@ from fnn import diagnose, lab, nn, optim, train
 from fnn.errors import ConfigError
 from fnn.train.inputs import NOISE, derive_key
 from fnn.train.step import start_on_data
-from fnn.types import Instruments
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (96, 6))
@@ -130,32 +129,6 @@ def test_a_lane_is_a_run_and_the_callback_gets_scalars(result):
     assert not set(NAMES) & set(figures[0])
 
 
-def test_lanes_that_end_at_different_steps_are_measured_at_every_few_steps_alone():
-    steps = []
-
-    def measure(step):
-        jax.debug.callback(steps.append, step.record.params["dense_0"]["bias"][0])
-        return {"measured": jnp.ones(1)}
-
-    counter = Instruments(("measured",), 3, measure, lambda *_: {"measured": ("all",)})
-    recipe = RECIPE.replace(instruments=counter, early_stopping=train.early_stopping(1))
-    valid = X[:32], Y[:32]
-
-    def of_rate(rate):
-        changed = recipe.replace(optimizer=optim.sgd(rate))
-        return train.run(KEY, changed, (X, Y), epochs=3, batch_size=32, valid=valid).history
-
-    # Without learning, the first lane ends after its second epoch.
-    lanes = jax.vmap(of_rate)(jnp.array([0.0, 0.1]))
-    jax.effects_barrier()
-    measured = np.isfinite(lanes.measured[..., 0])
-    np.testing.assert_array_equal(measured[0, :6], np.arange(6) % 3 == 0)
-    assert not measured[0, 6:].any()
-    np.testing.assert_array_equal(measured[1], np.arange(9) % 3 == 0)
-    # Three steps of two lanes, and none of the steps between.
-    assert len(steps) == 2 * 3
-
-
 def test_a_gradient_through_a_run_ignores_the_statistics():
     recipe = RECIPE.replace(instruments=diagnose.instruments(every=2))
 
@@ -170,24 +143,6 @@ def test_a_gradient_through_a_run_ignores_the_statistics():
 
 def loss_alone(recipe):
     return train.run(KEY, recipe, (X, Y), epochs=1, batch_size=48).history.loss[-1]
-
-
-def test_a_step_of_micro_batches_with_a_loss_scale_has_gradients_without_it():
-    options = {"instruments": diagnose.instruments(every=1, examples=16)}
-    network = nn.chain(nn.dense(4), nn.relu(), nn.dense(3))
-    plain = train.recipe(network, optim.sgd(RATE), **options)
-    scaled = train.recipe(
-        network, optim.loss_scale(optim.sgd(RATE)), micro_batch_size=16, **options
-    )
-    batch = X[:32], Y[:32]
-    figures = []
-    for recipe in (plain, scaled):
-        _, measured = train.step(recipe, train.start(KEY, recipe, (6,)), batch)
-        figures.append(measured)
-    np.testing.assert_allclose(figures[1]["grad_rms"], figures[0]["grad_rms"], rtol=1e-4)
-    # Those of the first micro-batch, which has every second example, are those of the stride.
-    for name in NAMES[:4]:
-        np.testing.assert_allclose(figures[1][name], figures[0][name], rtol=1e-5)
 
 
 def test_frozen_parameters_have_a_ratio_of_0_and_half_precision_is_measured_in_float32():

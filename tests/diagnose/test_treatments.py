@@ -64,16 +64,18 @@ def test_an_optimizer_without_a_rate_gets_its_updates_multiplied():
 
 def test_a_kept_rate_is_that_before_the_first_step():
     schedule = optim.piecewise([1.0, 0.1], boundaries=[3])
-    rate = adjust_rate(recipe(optim.sgd(schedule)), 1.0, 3, 5)["optimizer.rate"]
+    rate = adjust_rate(recipe(optim.sgd(schedule)), 1.0, kept=(3, 5))["optimizer.rate"]
     values = [float(rate(jnp.int32(step))) for step in range(7)]
     np.testing.assert_allclose(values, [1, 1, 1, 1, 1, 0.1, 0.1])
+    late = adjust_rate(recipe(optim.sgd(0.5)), 0.1, since=2)["optimizer.rate"]
+    np.testing.assert_allclose([late(jnp.int32(step)) for step in (0, 1, 2)], [0.5, 0.5, 0.05])
 
 
 def test_a_treatment_and_its_control_have_one_structure():
     own = recipe(optim.adamw(0.1), regularizer=objective.l2(0.1))
     weights = np.ones(3)
     pairs = [
-        (adjust_rate(own, 1.0), adjust_rate(own, 0.1, 4, 9)),
+        (adjust_rate(own, 1.0), adjust_rate(own, 0.1, since=3, kept=(4, 9))),
         (scale_inputs(own, 1.0), scale_inputs(own, 0.0)),
         (shrink(own, 0.0), shrink(own, 0.1)),
         (weaken(own, 1.0), weaken(own, 0.1)),

@@ -7,6 +7,7 @@ import pytest
 from fnn import ensemble, nn, objective, optim, train
 from fnn.errors import ConfigError, DTypeError, NonFiniteError
 from fnn.search.lane_map import LaneProgram
+from fnn.types import Instruments
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +22,17 @@ OPTIONS = {"epochs": 3, "batch_size": 8}
 def recipe(rate=0.05, **options):
     network = nn.chain(nn.dense(4), nn.batch_norm(), nn.tanh(), nn.dropout(0.2), nn.dense(3))
     return train.recipe(network, optim.momentum(rate), **options)
+
+
+def measured_by_layer(width, **options):
+    """Return a recipe with instruments that measure an array of this width."""
+    instruments = Instruments(
+        names=("measured",),
+        every=2,
+        measure=lambda step: {"measured": step.record.params["dense_0"]["bias"][:width]},
+        columns=lambda *_: {"measured": ("all",) * width},
+    )
+    return recipe(instruments=instruments, **options)
 
 
 def jitter(key, x):
@@ -47,6 +59,17 @@ def assert_run(result, place, expected, tolerance):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=100 * tolerance, atol=tolerance)
+
+
+def test_arrays_of_instruments_are_those_of_the_runs(key):
+    made = measured_by_layer(2)
+    result = members(key, made, n=2, lanes=1)
+    own = jax.random.fold_in(key, 1)
+    expected = train.run(own, made, DATA, valid=VALID, **OPTIONS)
+    np.testing.assert_array_equal(result.history.measured[1], expected.history.measured)
+    # Networks of other widths have no array in common.
+    both = members(key, [made, measured_by_layer(3)], lanes=1)
+    assert "measured" not in both.history and both.history.loss.shape == (2, 15)
 
 
 @pytest.mark.parametrize(("lanes", "tolerance"), [(1, 0), ("auto", 1e-5)])

@@ -6,8 +6,9 @@ import pytest
 
 from fnn import nn, optim, train
 from fnn.errors import ConfigError
-from fnn.search.lanes import Lanes, prepare_task
+from fnn.search.lanes import Lanes, prepare_task, train_epoch
 from fnn.train.evaluate import validate
+from fnn.types import Instruments
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(52, 5)).astype(np.float32)
@@ -154,3 +155,19 @@ def test_data_that_does_not_fit_raises_before_anything_compiles():
         prepare_task([recipe(0.1)], DATA, None, epochs=0, batch_size=8)
     with pytest.raises(ConfigError, match="lanes"):
         lanes_of([recipe(0.1)], 0)
+
+
+def test_an_epoch_of_a_search_leaves_the_arrays_of_instruments_out(key):
+    def measure(step):
+        return {"measured": step.record.params["dense_0"]["bias"]}
+
+    instruments = Instruments(("measured",), 2, measure, lambda *_: {"measured": ("all",) * 4})
+    one = recipe(0.1, instruments=instruments)
+
+    def epoch():
+        state = train.start(key, one, (5,))
+        return train_epoch(8, one, state, DATA, VALID)
+
+    # Traced, not run.
+    _, figures = jax.eval_shape(epoch)
+    assert "measured" not in figures and figures["loss"].shape == ()

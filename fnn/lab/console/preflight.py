@@ -20,6 +20,7 @@ from fnn.diagnose.heads import heads, last_size
 from fnn.diagnose.loss_rules import check_first_loss
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.structure_rules import dropout_findings, structure_findings
+from fnn.train.layout import current_layout
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey, Shape, TrainState
 
@@ -161,6 +162,11 @@ def _describe_key(key: RandomKey) -> str:
 
 
 def _describe_device() -> str:
+    layout = current_layout()
+    if layout is not None:
+        devices = layout.mesh.devices
+        kind = devices.flat[0].device_kind
+        return f"{devices.size} x {kind}, batches in {layout.parts} parts"
     device = jax.devices()[0]
     kind = device.device_kind
     if device.platform != "cpu":

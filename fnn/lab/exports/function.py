@@ -111,7 +111,8 @@ def _is_plain(tree: Any) -> bool:
         return type(tree) in (tuple, list) and all(map(_is_plain, tree))
     if isinstance(tree, dict):
         return type(tree) is dict and all(map(_is_plain, tree.values()))
-    return jax.tree.structure(tree) == jax.tree.structure(0)
+    structure: Any = jax.tree.structure(tree)
+    return structure == jax.tree.structure(0)
 
 
 def make_function(source: Source) -> Callable[[Any], Any]:

@@ -183,7 +183,8 @@ def _apply(equation: Any, operands: list[Any]) -> Sequence[Any]:
     if name in CALLS:
         return _evaluate(equation.params[CALLS[name]], operands)
     if name == "pad":
-        return [_pad(*operands, equation.params["padding_config"])]
+        x, fill = operands
+        return [_pad(x, fill, equation.params["padding_config"])]
     # onnxruntime has no selection of booleans.
     if name == "select_n" and len(operands) == 3 and operands[1].dtype == jnp.bool:
         condition, when_false, when_true = operands

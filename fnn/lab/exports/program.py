@@ -206,7 +206,8 @@ class LoadedProgram:
         """Raise an error unless the inputs have the structure, shapes and dtypes of the program."""
         (arguments, _) = jax.tree.unflatten(self.exported.in_tree, self.exported.in_avals)
         (wanted,) = arguments
-        if jax.tree.structure(inputs) != jax.tree.structure(wanted):
+        structure: Any = jax.tree.structure(inputs)
+        if structure != jax.tree.structure(wanted):
             raise ShapeError(
                 "inputs",
                 f"the structure {checks.describe_tree(wanted)}",

@@ -13,6 +13,7 @@ from fnn.lab.fit.clock import Stopwatch, ValidationTimer
 from fnn.lab.fit.history import Figures
 from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.epoch import next_batch
+from fnn.train.layout import is_rows
 from fnn.train.measure import count_examples
 from fnn.train.nonfinite import nonfinite_error, replay_to_step
 from fnn.train.recipe import Recipe
@@ -208,7 +209,7 @@ def digest_examples(data: Data) -> str:
         rows = np.linspace(0, len(array) - 1, count).astype(int)
         return array[rows]
 
-    return digest(jax.tree.map(sample, data))
+    return digest(jax.tree.map(sample, data, is_leaf=is_rows))
 
 
 def _format(position: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks
 from fnn.errors import ConfigError
@@ -17,10 +18,13 @@ from fnn.lab.fit.loop import FitConfig, run_loop
 from fnn.lab.fit.source import DataSource
 from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
-from fnn.train.arrays import validate_data
+from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
 from fnn.train.inputs import StreamValidator, validate_fit
+from fnn.train.layout import Layout, expect_divisible, place_data, use_layout
+from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.run import resumed_layout
 from fnn.types import Data, RandomKey, Result, TrainState
 
 
@@ -42,6 +46,7 @@ def fit(
     max_steps: int | None = None,
     chunk: int | None = None,
     show: bool = True,
+    mesh: Mesh | NamedSharding | None = None,
 ) -> Result:
     """Train as `train.run` does, bit for bit, in compiled chunks of steps.
 
@@ -75,6 +80,8 @@ def fit(
         max_steps: The step at which the run ends.
         chunk: Steps per chunk, by default as many as take 0.5 s. It does not change the result.
         show: Whether to print a header, a table of epochs and a progress bar.
+        mesh: Devices among which the examples of each batch are divided, as for `train.run`. A last
+            batch of an iterable may have another size.
 
     Returns:
         The last train state, or the best one with early stopping, and the history.
@@ -85,13 +92,19 @@ def fit(
     """
     checks.key("key", key)
     expect_recipe("fit", recipe)
-    stream = _open_stream(recipe, data, steps_per_epoch)
+    layout = resumed_layout("fit mesh", mesh, resume)
+    how = conversion_for(layout)
+    stream = _open_stream(recipe, data, steps_per_epoch, layout)
     # Of an iterable, the first batch is checked in place of the data.
-    arrays = stream.peek() if stream else validate_data("data", data)
+    arrays = stream.peek() if stream else validate_data("data", data, how)
     if valid is not None:
-        valid = validate_data("valid", valid)
+        valid = validate_data("valid", valid, how)
     out_shape = validate_fit(recipe, arrays, valid)
     batch_size = _expect_batch_size(batch_size, stream, arrays)
+    if stream:
+        expect_divisible("size of the first batch", layout, count_examples(arrays))
+    else:
+        expect_divisible("batch_size", layout, batch_size)
     expect_callback(callback)
     config = FitConfig(
         key=key,
@@ -114,23 +127,34 @@ def fit(
     # Time is counted from here on: the first batch of a stream has been fetched before.
     stopwatch = Stopwatch()
     source: DataSource
+    placed_valid = place_data(layout, valid)
     if stream:
-        source = StreamSource(recipe, stream, valid, batch_size, stopwatch)
+        source = StreamSource(recipe, stream, placed_valid, batch_size, stopwatch)
     else:
-        source = ArraySource(recipe, arrays, valid, batch_size, stopwatch)
-    return run_loop(config, source, stopwatch)
+        placed = place_data(layout, arrays)
+        source = ArraySource(recipe, placed, placed_valid, batch_size, stopwatch)
+    with use_layout(layout):
+        return run_loop(config, source, stopwatch)
 
 
 def _open_stream(
     recipe: Recipe,
     data: Any,
     steps_per_epoch: int | None,
+    layout: Layout | None,
 ) -> BatchStream | None:
-    """Return the batches of an iterable, or None for arrays."""
+    """Return the batches of an iterable, or None for arrays.
+
+    Args:
+        recipe: From `train.recipe`.
+        data: Arrays or an iterable.
+        steps_per_epoch: As for `fit`.
+        layout: The devices among which batches are divided; None for one device.
+    """
     if steps_per_epoch is not None:
         checks.whole("steps_per_epoch", steps_per_epoch)
     if is_stream(data):
-        return BatchStream(data, steps_per_epoch, StreamValidator(recipe))
+        return BatchStream(data, steps_per_epoch, StreamValidator(recipe, layout))
     if steps_per_epoch is not None:
         raise ConfigError(
             "steps_per_epoch",

@@ -30,7 +30,8 @@ from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
 from fnn.train.figures import FINITE, LOSS, VALID_LOSS
-from fnn.train.inputs import example_shapes
+from fnn.train.instrumentation import instrument_columns
+from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
@@ -109,7 +110,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if isinstance(resume, TrainState):
             resume = prepare_resume(recipe, resume)
         begin = store.load(initial_state, resume)
-        train_state = begin.train_state
+        train_state = place_state(current_layout(), begin.train_state)
         step = int(train_state.step)
         expect_same_run(train_state, config.key, total)
 
@@ -362,17 +363,8 @@ def _run_info(
         images=images,
         resumes=resumes,
         past=lambda after: past_records(history, after, config.log_every),
-        columns=_columns(config, train_state),
+        columns=instrument_columns(config.recipe, train_state.params, config.data[0]),
     )
-
-
-def _columns(config: FitConfig, train_state: TrainState) -> dict[str, tuple[str, ...]]:
-    """Return the names of the columns of the arrays of instruments."""
-    recipe = config.recipe
-    if recipe.instruments is None:
-        return {}
-    shape = example_shapes(recipe, config.data[0])
-    return recipe.instruments.columns(recipe.network, train_state.params, shape)
 
 
 def _describe_run(config: FitConfig, epoch_length: int | None) -> str:

@@ -10,7 +10,7 @@ from fnn.diagnose.findings import ERROR, INFO, LIKELY, REFUTED, WARNING
 from fnn.lab.plots.axis import set_scale
 from fnn.lab.plots.curves import Curves, draw_panel
 from fnn.lab.plots.figure import PALETTE
-from fnn.lab.report.content import Series
+from fnn.lab.report.content import Series, evenly_spaced
 from fnn.lab.report.markup import Markup, element, items, join, section, show, table
 from fnn.lab.report.svg import create_panel, figure_markup
 from fnn.train.figures import LOSS
@@ -23,6 +23,7 @@ SIGNS = {ERROR: "✖", WARNING: "▲", INFO: "●"}
 HEALTHY, UNKNOWN = "✔", "○"
 MAX_STEPS = 5  # next steps in the list
 MAX_FIGURES = 12  # cards with a figure
+MAX_POINTS = 200  # of the line of a layer
 MIN_SHARE = 0.01  # of the run: the least width of a shaded range, which stays visible
 # Figures of a layer that show a fault; the loss shows the others.
 EVIDENCE = {
@@ -42,7 +43,12 @@ def verdict(findings: Findings | None) -> Markup:
     """Return the banner, and what to do next."""
     if findings is None:
         advice = "Give findings=diagnose.examine(recipe, result, data, batch_size=...)."
-        return _banner("unknown", UNKNOWN, "Not examined", advice)
+        return _banner(
+            "unknown",
+            UNKNOWN,
+            "Not examined",
+            advice,
+        )
     active = [finding for finding in findings if finding.certainty != REFUTED]
     counts = {
         severity: sum(finding.severity == severity for finding in active) for severity in SIGNS
@@ -52,10 +58,30 @@ def verdict(findings: Findings | None) -> Markup:
         parts = [_count(counts[severity], severity) for severity in (ERROR, WARNING)]
         title = " and ".join(part for part in parts if part)
         text = active[0].title
-        return join([_banner(worst, SIGNS[worst], title, text), _next_steps(active)])
+        return join(
+            [
+                _banner(
+                    worst,
+                    SIGNS[worst],
+                    title,
+                    text,
+                ),
+                _next_steps(active),
+            ]
+        )
     remarks = _count(counts[INFO], "remark")
     text = f"No rule of the examination found a fault. {remarks}".strip()
-    return join([_banner("healthy", HEALTHY, "Healthy", text), _next_steps(active)])
+    return join(
+        [
+            _banner(
+                "healthy",
+                HEALTHY,
+                "Healthy",
+                text,
+            ),
+            _next_steps(active),
+        ]
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -65,9 +91,25 @@ def _count(number: int, noun: str) -> str:
 
 
 def _banner(kind: str, sign: str, title: str, text: str) -> Markup:
-    mark = element("span", sign, class_="sign", aria_hidden="true")
-    heading = element("p", mark, " ", element("strong", title))
-    return element("div", heading, element("p", text), class_=f"banner {kind}", role="status")
+    mark = element(
+        "span",
+        sign,
+        class_="sign",
+        aria_hidden="true",
+    )
+    heading = element(
+        "p",
+        mark,
+        " ",
+        element("strong", title),
+    )
+    return element(
+        "div",
+        heading,
+        element("p", text),
+        class_=f"banner {kind}",
+        role="status",
+    )
 
 
 def _next_steps(findings: Sequence[Finding]) -> Markup:
@@ -86,7 +128,12 @@ def _next_steps(findings: Sequence[Finding]) -> Markup:
     ]
     if not lines:
         return Markup()
-    return element("div", element("h2", "Next steps"), items(lines, "ol"), class_="next")
+    return element(
+        "div",
+        element("h2", "Next steps"),
+        items(lines, "ol"),
+        class_="next",
+    )
 
 
 def finding_cards(
@@ -109,15 +156,33 @@ def finding_cards(
     for index, finding in enumerate([*active, *refuted]):
         figure = Markup()
         if index < MAX_FIGURES:
-            figure = _figure(index, finding, curves, history, columns)
+            figure = _figure(
+                index,
+                finding,
+                curves,
+                history,
+                columns,
+            )
         cards.append(_card(index, finding, figure))
     return section("findings", "Findings", *cards)
 
 
 def _card(index: int, finding: Finding, figure: Markup) -> Markup:
-    mark = element("span", SIGNS[finding.severity], class_="sign", aria_hidden="true")
+    mark = element(
+        "span",
+        SIGNS[finding.severity],
+        class_="sign",
+        aria_hidden="true",
+    )
     name = f" {finding.severity} {finding.id} {finding.name}"
-    labels = [element("span", mark, name, class_="label")]
+    labels = [
+        element(
+            "span",
+            mark,
+            name,
+            class_="label",
+        )
+    ]
     if finding.certainty != LIKELY:
         labels.append(element("span", finding.certainty, class_="label"))
     places: list[str] = []
@@ -143,9 +208,20 @@ def _card(index: int, finding: Finding, figure: Markup) -> Markup:
         _listed("Possible causes, the most likely first", finding.causes),
         _labeled("Confirming experiment", finding.confirm),
     ]
-    body = element("div", element("div", *facts), element("div", *remedies), class_="body")
+    body = element(
+        "div",
+        element("div", *facts),
+        element("div", *remedies),
+        class_="body",
+    )
     kind = f"card {finding.severity} {finding.certainty}"
-    return element("article", *head, body, class_=kind, id=f"finding-{index}")
+    return element(
+        "article",
+        *head,
+        body,
+        class_=kind,
+        id=f"finding-{index}",
+    )
 
 
 def _number(value: object) -> object:
@@ -188,7 +264,12 @@ def _figure(
         draw_panel(axes, curves, LOSS)
         title = LOSS
     else:
-        _draw_series(axes, history[name], column, name)
+        _draw_series(
+            axes,
+            history[name],
+            column,
+            name,
+        )
         title = f"{name} of {columns[name][column]}"
     axes.set_title("")
     if finding.steps is not None:
@@ -207,11 +288,18 @@ def _column(layer: str | None, names: Sequence[str]) -> int | None:
 
 
 def _draw_series(axes: "Axes", series: Series, column: int, name: str) -> None:
-    values = series.values[:, column].astype(float)
+    chosen = evenly_spaced(len(series.steps), MAX_POINTS)
+    steps = series.steps[chosen]
+    values = series.values[chosen, column].astype(float)
     axes.set_ylabel(name)
     set_scale(axes, values)
     style = "-" if len(values) > 1 else "o"
-    axes.plot(series.steps, values, style, color=PALETTE[0])
+    axes.plot(
+        steps,
+        values,
+        style,
+        color=PALETTE[0],
+    )
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
 
@@ -222,6 +310,18 @@ def shade(axes: "Axes", steps: tuple[int, int], count: int) -> None:
     first, last = steps[0] + 1, steps[1] + 1
     missing = max(0.0, MIN_SHARE * count - (last - first)) / 2
     low, high = first - 0.5 - missing, last + 0.5 + missing
-    axes.axvspan(low, high, color=SHADE, alpha=0.3, zorder=0, linewidth=0)
+    axes.axvspan(
+        low,
+        high,
+        color=SHADE,
+        alpha=0.3,
+        zorder=0,
+        linewidth=0,
+    )
     for edge in (low, high):
-        axes.axvline(edge, color="0.3", linewidth=0.8, linestyle=":")
+        axes.axvline(
+            edge,
+            color="0.3",
+            linewidth=0.8,
+            linestyle=":",
+        )

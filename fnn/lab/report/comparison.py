@@ -32,7 +32,11 @@ def comparison_section(this: Report, other: Report, title: str) -> Markup:
     names = [name for name in this.history if name in other.history]
     drawn = [name for name in names if this.history[name].values.ndim == 1]
     figures = [
-        _panel(index, name, {run: one.history[name] for run, one in runs.items()})
+        _panel(
+            index,
+            name,
+            {run: one.history[name] for run, one in runs.items()},
+        )
         for index, name in enumerate(drawn[:MAX_PANELS])
     ]
     return section(
@@ -48,7 +52,8 @@ def comparison_section(this: Report, other: Report, title: str) -> Markup:
 def _figure_table(runs: dict[str, Report]) -> Markup:
     """Return the final figures of both runs, and their differences."""
     this, other = runs.values()
-    rows: list[tuple[object, ...]] = [("steps", this.steps, other.steps, this.steps - other.steps)]
+    more = this.steps - other.steps
+    rows: list[tuple[object, ...]] = [("steps", this.steps, other.steps, more)]
     for part, figures in this.figures.items():
         for name, value in figures.items():
             against = other.figures.get(part, {}).get(name)
@@ -93,7 +98,11 @@ def moving_average(series: Series) -> Series:
     is_finite = np.isfinite(windows)
     counts = is_finite.sum(1)
     sums = np.where(is_finite, windows, 0).sum(1)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    means = np.where(
+        counts > 0,
+        sums / np.maximum(counts, 1),
+        np.nan,
+    )
     first = width // 2
     return Series(series.steps[first : first + len(means)], means)
 
@@ -119,15 +128,27 @@ def _recipes(runs: dict[str, Report]) -> list[Markup]:
     heading = element("h3", "Recipes")
     if this == other:
         return [heading, notice("Both runs have the same recipe.")]
-    left, right = TOKEN.findall(this), TOKEN.findall(other)
-    marked: tuple[list[object], list[object]] = ([], [])
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    left = TOKEN.findall(this)
+    right = TOKEN.findall(other)
+    sides: tuple[list[object], list[object]] = ([], [])
+    matcher = difflib.SequenceMatcher(
+        None,
+        left,
+        right,
+        autojunk=False,
+    )
     for kind, start, stop, first, last in matcher.get_opcodes():
-        parts = ("".join(left[start:stop]), "".join(right[first:last]))
-        for side, part in zip(marked, parts, strict=True):
-            side.append(part if kind == "equal" or not part.strip() else element("mark", part))
-    boxes = [
-        element("figure", element("figcaption", run), element("pre", *side))
-        for run, side in zip(runs, marked, strict=True)
-    ]
+        for side, tokens in zip(
+            sides,
+            (left[start:stop], right[first:last]),
+            strict=True,
+        ):
+            text = "".join(tokens)
+            # A mark of blanks would not be visible.
+            is_marked = kind != "equal" and text.strip()
+            side.append(element("mark", text) if is_marked else text)
+    boxes = []
+    for run, side in zip(runs, sides, strict=True):
+        code = element("pre", *side)
+        boxes.append(element("figure", element("figcaption", run), code))
     return [heading, element("div", *boxes, class_="pair")]

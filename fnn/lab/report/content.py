@@ -15,11 +15,10 @@ from fnn.diagnose import Finding, Findings
 from fnn.errors import ConfigError
 from fnn.lab.report.markup import Markup
 from fnn.train.figures import FLAGS, LOSS, is_validation
-from fnn.types import History
 
 FORMAT = 1  # version of the text
-MAX_ROWS = 1000  # recorded steps of a figure
-MAX_NUMBERS = 6_000  # of a figure with a value for each layer
+MAX_ROWS = 500  # recorded steps of a figure
+MAX_NUMBERS = 4_000  # of a figure with a value for each layer
 MAX_BYTES = 2_000_000  # of a report
 START = f'<template id="fnn-report" data-format="{FORMAT}">'
 END = "</template>"
@@ -81,13 +80,17 @@ class Report:
         return plain
 
 
-def sample_history(history: History) -> dict[str, Series]:
+def sample_history(
+    history: Mapping[str, Any],
+    numbers: int = MAX_NUMBERS,
+) -> dict[str, Series]:
     """Return the figures of a run, each at few enough steps to be written to a report.
 
     Rows without any value, of steps at which a figure was not measured, are left out.
 
     Args:
         history: Of one run.
+        numbers: Maximum number of entries of a figure with several columns.
     """
     sampled = {}
     for name in history:
@@ -101,13 +104,19 @@ def sample_history(history: History) -> dict[str, Series]:
         if values.ndim == 2:
             is_measured = ~np.isnan(values).all(1)
             steps, values = steps[is_measured], values[is_measured]
-        rows = min(MAX_ROWS, max(1, MAX_NUMBERS // max(1, values[:1].size)))
+        rows = min(MAX_ROWS, max(1, numbers // max(1, values[:1].size)))
         if len(steps) > rows:
             # The first and the last one are kept.
-            chosen = np.unique(np.linspace(0, len(steps) - 1, rows).astype(int))
+            chosen = evenly_spaced(len(steps), rows)
             steps, values = steps[chosen], values[chosen]
         sampled[name] = Series(steps, values)
     return sampled
+
+
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
+    """Return at most `limit` evenly spaced indices of `count`, with the first and the last one."""
+    positions = np.linspace(0, count - 1, min(count, limit))
+    return np.unique(positions.astype(int))
 
 
 def count_steps(history: Mapping[str, Any]) -> int:
@@ -155,23 +164,43 @@ def read_report(path: str | os.PathLike[str]) -> Report:
     """
     source = file_path("read_report path", path)
     if not source.is_file():
-        raise ConfigError("read_report path", "a file that exists", source, "check the folder")
+        raise ConfigError(
+            "read_report path",
+            "a file that exists",
+            source,
+            "check the folder",
+        )
     size = source.stat().st_size
     if size > 2 * MAX_BYTES:
         expected = f"a report of at most {2 * MAX_BYTES} bytes"
-        raise ConfigError("read_report path", expected, f"{size} bytes in {source}", WAY_OUT)
+        raise ConfigError(
+            "read_report path",
+            expected,
+            f"{size} bytes in {source}",
+            WAY_OUT,
+        )
     content = source.read_text(encoding="utf-8", errors="replace")
     _, start, rest = content.partition(START)
     text, end, _ = rest.partition(END)
     if not (start and end):
         got = f"{content[:40]!r} in {source}"
-        raise ConfigError("read_report path", "a report of fnn", got, WAY_OUT)
+        raise ConfigError(
+            "read_report path",
+            "a report of fnn",
+            got,
+            WAY_OUT,
+        )
     try:
         return _parse(json.loads(text))
     # The text may be any JSON, and nested deeply.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         got = f"{checks.show(str(error))} in {source}"
-        raise ConfigError("read_report path", "a whole report of fnn", got, WAY_OUT) from None
+        raise ConfigError(
+            "read_report path",
+            "a whole report of fnn",
+            got,
+            WAY_OUT,
+        ) from None
 
 
 def _parse(values: dict[str, Any]) -> Report:

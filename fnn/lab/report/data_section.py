@@ -1,7 +1,7 @@
 """The section of the data: classes, ranges, duplicates; and the inputs of the network."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 from fnn.lab.plots.batch import batch_at_step, is_multi_label
 from fnn.lab.plots.image_grid import describe_nonfinite, describe_stretch
-from fnn.lab.report.markup import Markup, element, join, notice, section, table
+from fnn.lab.report.markup import Markup, element, items, join, notice, section, table
 from fnn.lab.report.svg import images_markup
 from fnn.train.recipe import Recipe
 from fnn.trees import named_leaves
@@ -19,6 +19,9 @@ MAX_CLASSES = 40  # in the table
 MAX_IMAGES = 12
 MAX_EXAMPLES = 100_000  # that are compared with each other
 MAX_CHANNELS = 16  # in the table of inputs; more are taken together
+BATCH = 64  # examples whose inputs are shown
+MIN_SHARE = 0.05  # share of a class in a mixed target below which it is not named
+RANGE = ("array", "examples", "shape", "dtype", "min", "mean", "max", "std", "not finite")
 
 
 def data_section(data: Data, valid: Data | None, names: Sequence[str] | None) -> Markup:
@@ -29,105 +32,120 @@ def data_section(data: Data, valid: Data | None, names: Sequence[str] | None) ->
         valid: The same for validation, or None.
         names: Name of each class, or None.
     """
-    parts = {"training": data} | ({} if valid is None else {"validation": valid})
+    parts = {"training": data}
+    if valid is not None:
+        parts["validation"] = valid
     ranges = []
     for part, (inputs, targets) in parts.items():
         for kind, tree in (("inputs", inputs), ("targets", targets)):
             for path, leaf in named_leaves(tree).items():
-                title = " ".join(filter(None, (part, kind, path)))
-                ranges.append((title, *_range(np.asarray(leaf))))
-    head = ("array", "examples", "shape", "dtype", "min", "mean", "max", "std", "not finite")
+                row = describe_range(np.asarray(leaf))
+                ranges.append((f"{part} {kind} {path}".strip(), *row))
+    all_inputs = {part: pair[0] for part, pair in parts.items()}
+    all_targets = {part: pair[1] for part, pair in parts.items()}
     return section(
         "data",
         "Data",
-        table(head, ranges),
-        _class_table({part: data[1] for part, data in parts.items()}, names),
-        _duplicates({part: data[0] for part, data in parts.items()}),
+        table(RANGE, ranges),
+        _class_table(all_targets, names),
+        _duplicates(all_inputs),
     )
 
 
-def _range(array: np.ndarray) -> tuple[object, ...]:
+def describe_range(array: np.ndarray) -> tuple[object, ...]:
     """Return the number of examples, shape, dtype, range and moments of an array."""
-    head = (len(array), "×".join(map(str, array.shape[1:])) or "scalar", str(array.dtype))
-    if not array.size:
-        return (*head, "", "", "", "", 0)
-    # float32 would lose the mean of many bytes.
+    shape = "×".join(map(str, array.shape[1:]))
+    head = (len(array), shape or "scalar", str(array.dtype))
     numbers = array.astype(np.float32)
     is_finite = np.isfinite(numbers)
     missing = int(numbers.size - is_finite.sum())
-    if missing == numbers.size:
+    kept = numbers[is_finite] if missing else numbers
+    if not kept.size:
         return (*head, "", "", "", "", missing)
-    kept = numbers if not missing else numbers[is_finite]
-    mean = float(kept.mean(dtype=np.float64))
-    deviation = float(kept.std(dtype=np.float64))
-    return (*head, float(kept.min()), mean, float(kept.max()), deviation, missing)
+    # float32 would lose digits in a sum over many bytes.
+    mean = kept.mean(dtype=np.float64)
+    deviation = kept.std(dtype=np.float64)
+    moments = map(float, (kept.min(), mean, kept.max(), deviation))
+    return (*head, *moments, missing)
 
 
-def _class_table(targets: dict[str, Any], names: Sequence[str] | None) -> Markup:
+def class_name(index: int, names: Sequence[str] | None) -> str:
+    """Return the name of a class, or its number if it has none."""
+    has_name = names is not None and 0 <= index < len(names)
+    return str(names[index]) if names is not None and has_name else str(index)
+
+
+def _class_table(targets: Mapping[str, Any], names: Sequence[str] | None) -> Markup:
     """Return the number of examples of each class, or nothing for other targets."""
     counts = {}
-    for part, tree in targets.items():
-        labels = np.asarray(tree) if not isinstance(tree, dict | tuple | list) else np.zeros(0)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu" or not labels.size:
+    for part, labels in targets.items():
+        if not _is_array(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu":
             return Markup()
-        if labels.min() < 0:
-            return Markup()
-        counts[part] = np.bincount(labels)
+        # Labels below 0 have no class.
+        known = np.asarray(labels)[np.asarray(labels) >= 0]
+        counts[part] = np.bincount(known)
     classes = max(map(len, counts.values()))
-    # (sets, classes)
-    rows = np.array([np.pad(count, (0, classes - len(count))) for count in counts.values()])
-    shown = list(range(classes))
+    # (classes, sets)
+    columns = np.zeros((classes, len(counts)), int)
+    for place, count in enumerate(counts.values()):
+        columns[: len(count), place] = count
+    chosen = np.arange(classes)
     caption = None
     if classes > MAX_CLASSES:
-        order = np.argsort(rows[0], kind="stable")
+        order = np.argsort(columns[:, 0], kind="stable")
         half = MAX_CLASSES // 2
-        shown = sorted([*order[:half].tolist(), *order[-half:].tolist()])
+        chosen = np.sort(np.concatenate([order[:half], order[-half:]]))
         caption = f"The {half} rarest and the {half} most frequent of {classes} classes."
-    lines = []
-    for index in shown:
-        label = str(index) if names is None or index >= len(names) else names[index]
-        lines.append((label, *(_bar(int(row[index]), int(row.max())) for row in rows)))
-    return table(("class", *counts), lines, caption=caption)
+    highest = np.maximum(columns.max(0), 1)
+    rows = []
+    for index in chosen.tolist():
+        bars = map(_bar, columns[index].tolist(), highest.tolist())
+        rows.append((class_name(index, names), *bars))
+    return table(("class", *counts), rows, caption=caption)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | jax.Array)
 
 
 def _bar(count: int, highest: int) -> Markup:
     """Return a count with a bar."""
-    width = 100 * count / max(1, highest)
-    bar = element("span", class_="bar", style=f"width:{width:.0f}%")
-    return join(
-        [element("span", f"{count:,}", class_="count"), element("span", bar, class_="bars")]
-    )
+    width = f"width:{100 * count / highest:.0f}%"
+    bar = element("span", class_="bar", style=width)
+    number = element("span", f"{count:,}", class_="count")
+    return join([number, element("span", bar, class_="bars")])
 
 
-def _duplicates(inputs: dict[str, Any]) -> Markup:
-    """Return a sentence on examples that are equal to others."""
+def _duplicates(inputs: Mapping[str, Any]) -> Markup:
+    """Return a list of the numbers of examples that are equal to others."""
     digests = {part: _digests(tree) for part, tree in inputs.items()}
     lines = []
     for part, rows in digests.items():
         count = len(rows) - len(set(rows))
-        share = count / max(1, len(rows))
-        lines.append(f"{part}: {count:,} inputs ({share:.1%}) are equal to an earlier one")
+        lines.append(f"{part}: {_share(count, rows)} are equal to an earlier one")
     if "validation" in digests:
         known = set(digests["training"])
         rows = digests["validation"]
         count = sum(row in known for row in rows)
-        share = count / max(1, len(rows))
-        lines.append(f"validation: {count:,} inputs ({share:.1%}) are in the training set too")
+        lines.append(f"validation: {_share(count, rows)} are in the training set too")
     if max(map(len, digests.values())) == MAX_EXAMPLES:
         lines.append(f"compared: the first {MAX_EXAMPLES:,} examples of each set")
-    return element(
-        "div", element("h3", "Duplicates"), element("ul", *(element("li", x) for x in lines))
-    )
+    return element("div", element("h3", "Duplicates"), items(lines))
+
+
+def _share(count: int, rows: Sequence[Any]) -> str:
+    share = count / max(1, len(rows))
+    return f"{count:,} inputs ({share:.1%})"
 
 
 def _digests(inputs: Any) -> list[bytes]:
     """Return a digest of each example."""
-    leaves = [np.ascontiguousarray(leaf[:MAX_EXAMPLES]) for leaf in jax.tree.leaves(inputs)]
+    leaves = [np.asarray(leaf)[:MAX_EXAMPLES] for leaf in jax.tree.leaves(inputs)]
     rows = []
     for parts in zip(*leaves, strict=True):
         digest = hashlib.blake2b(digest_size=16)
         for part in parts:
-            digest.update(np.ascontiguousarray(part).tobytes())
+            digest.update(part.tobytes())
         rows.append(digest.digest())
     return rows
 
@@ -146,40 +164,45 @@ def input_section(
         data: Validated (inputs, targets).
         names: Name of each class, or None.
     """
-    count = min(64, len(jax.tree.leaves(data)[0]))
-    inputs, targets = batch_at_step(key, recipe, data, batch_size=count, step=0)
+    examples = len(jax.tree.leaves(data)[0])
+    inputs, targets = batch_at_step(
+        key,
+        recipe,
+        data,
+        batch_size=min(BATCH, examples),
+        step=0,
+    )
     rows = []
     for path, leaf in named_leaves(inputs).items():
         array = np.asarray(leaf)
-        rows.append((path or "inputs", *_range(array)))
+        rows.append((path or "inputs", *describe_range(array)))
         channels = array.shape[-1] if array.ndim > 1 else 1
         if 1 < channels <= MAX_CHANNELS:
             for index in range(channels):
-                title = " ".join(filter(None, (path, f"channel {index}")))
-                rows.append((title, *_range(array[..., index])))
-    head = ("array", "examples", "shape", "dtype", "min", "mean", "max", "std", "not finite")
+                title = f"{path} channel {index}".strip()
+                rows.append((title, *describe_range(array[..., index])))
     text = "Examples as the network gets them in training: prepared, augmented, in random order."
-    body = [notice(text), table(head, rows)]
-    images = np.asarray(inputs) if not isinstance(inputs, dict | tuple | list) else np.zeros(0)
-    if images.ndim == 4:
-        titles = [_target_title(np.asarray(one), names) for one in np.asarray(targets)[:MAX_IMAGES]]
-        body.append(images_markup(images[:MAX_IMAGES], titles))
-        note = describe_stretch(images[:MAX_IMAGES]) + describe_nonfinite(images[:MAX_IMAGES])
-        if note:
-            body.append(notice(note.removeprefix("; ")))
+    body = [notice(text), table(RANGE, rows)]
+    if _is_array(inputs) and inputs.ndim == 4:
+        images = np.asarray(inputs)[:MAX_IMAGES]
+        titles = [""] * len(images)
+        if _is_array(targets):
+            titles = [_title(target, names) for target in np.asarray(targets)[:MAX_IMAGES]]
+        body.append(images_markup(images, titles))
+        note = describe_stretch(images) + describe_nonfinite(images)
+        body.append(notice(note.removeprefix("; ")))
     return section("inputs", "Inputs of the network", *body)
 
 
-def _target_title(target: np.ndarray, names: Sequence[str] | None) -> str:
+def _title(target: np.ndarray, names: Sequence[str] | None) -> str:
     """Return the class of an image, its main classes if mixed, or nothing for other targets."""
-
-    def name(index: int) -> str:
-        return str(index) if names is None or index >= len(names) else str(names[index])
-
     if target.ndim == 0 and target.dtype.kind in "iu":
-        return name(int(target))
+        return class_name(int(target), names)
     if target.ndim != 1 or target.dtype.kind != "f" or is_multi_label(target):
         return ""
+    parts = []
     # Mixtures are of two classes.
-    chosen = [index for index in np.argsort(-target)[:2].tolist() if target[index] >= 0.05]
-    return ", ".join(f"{name(index)} {target[index]:.0%}" for index in chosen)
+    for index in np.argsort(-target)[:2].tolist():
+        if target[index] >= MIN_SHARE:
+            parts.append(f"{class_name(index, names)} {target[index]:.0%}")
+    return ", ".join(parts)

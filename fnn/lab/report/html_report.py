@@ -8,53 +8,35 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn import checks, diagnose, train
+from fnn import checks
 from fnn.data.sets.dataset import file_path
 from fnn.diagnose import Findings
 from fnn.errors import ConfigError
 from fnn.lab.disk import replace_file, write_errors
-from fnn.lab.plots.curves import Curves, read_curves
+from fnn.lab.plots.curves import read_curves
 from fnn.lab.report.cards import finding_cards, verdict
 from fnn.lab.report.comparison import comparison_section
-from fnn.lab.report.content import (
-    MAX_BYTES,
-    Report,
-    count_steps,
-    embed,
-    final_figures,
-    read_report,
-    sample_history,
-)
+from fnn.lab.report.content import MAX_BYTES, Report, embed, read_report, sample_history
 from fnn.lab.report.data_section import data_section, input_section
-from fnn.lab.report.layer_section import (
-    ACTIVATIONS,
-    INSTRUMENTS,
-    layer_section,
-    measured_ends,
-    recorded_ends,
-)
+from fnn.lab.report.description import Inputs, describe_run, describe_search, examine
+from fnn.lab.report.layer_section import layer_section, measured_ends, recorded_ends
 from fnn.lab.report.markup import Markup, notice
 from fnn.lab.report.page import page
 from fnn.lab.report.prediction_section import prediction_section
-from fnn.lab.report.reproduction import (
-    describe_key,
-    describe_recipe,
-    describe_versions,
-    reproduction_section,
-)
+from fnn.lab.report.reproduction import reproduction_section
 from fnn.lab.report.run_section import run_section
 from fnn.lab.report.search_section import search_section
 from fnn.lab.report.svg import report_style
 from fnn.search.trials import Trials
 from fnn.train.arrays import validate_data
-from fnn.train.figures import LOSS, VALID_LOSS
-from fnn.train.inputs import example_shapes
+from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import start_on_data
-from fnn.types import Data, Result, TrainState
+from fnn.types import Data, Result
 
 FilePath = str | os.PathLike[str]
-OWN = ("findings", "reproduction")  # sections that are never left out
+# Sections that are left out of a report that is too large, the first ones first.
+OPTIONAL = ("inputs", "search", "predictions", "layers", "comparison", "data", "run")
+DRAWN_NUMBERS = 1_000_000  # of a figure of layers
 SUFFIXES = (".html", ".htm")
 
 
@@ -76,7 +58,7 @@ def report(
     learning curves and events, the layers (of a run with instruments), predictions, the inputs of
     the network, the data, a comparison, and the code that reproduces the run. Sections whose
     arguments are not given are left out. The same arguments give the same bytes, of at most 2 MB:
-    of larger reports, the largest sections are left out. Needs matplotlib: pip install '.[plot]'.
+    sections of larger reports are left out. Needs matplotlib: pip install '.[plot]'.
 
     Args:
         result: The result of one run, or the trials of a search.
@@ -100,219 +82,188 @@ def report(
     """
     target = _expect_path(path)
     other = _expect_other(compare)
-    _expect_arguments(result, recipe, findings, names)
+    _expect_arguments(
+        result,
+        recipe,
+        findings,
+        names,
+    )
     data = None if data is None else validate_data("data", data)
     valid = None if valid is None else validate_data("valid", valid)
+    inputs = Inputs(
+        recipe,
+        data,
+        valid,
+        names,
+    )
     if findings is None and isinstance(result, Result):
-        findings = _examine(result, recipe, data, valid)
+        findings = examine(result, inputs)
     with report_style():
-        content, text = _render(result, recipe, data, valid, findings, names, other)
+        if isinstance(result, Trials):
+            content, text = _render_search(
+                result,
+                inputs,
+                findings,
+                other,
+            )
+        else:
+            content, text = _render_run(
+                result,
+                inputs,
+                findings,
+                other,
+            )
     with write_errors(f"report {target.name}", target.parent):
         replace_file(target, [text.encode()])
     return content
 
 
-def _examine(
+def _render_run(
     result: Result,
-    recipe: Recipe | None,
-    data: Data | None,
-    valid: Data | None,
-) -> Findings | None:
-    """Examine a run whose batch size follows from its epochs; None for others."""
-    if recipe is None or recipe.optimizer is None or data is None:
-        return None
-    epochs = len(result.history.get(VALID_LOSS, ()))
-    if not epochs or len(result.history[LOSS]) % epochs:
-        return None
-    return diagnose.examine(recipe, result, data, valid=valid)
-
-
-def _render(
-    result: Result | Trials,
-    recipe: Recipe | None,
-    data: Data | None,
-    valid: Data | None,
+    inputs: Inputs,
     findings: Findings | None,
-    names: Sequence[str] | None,
     other: tuple[str, Report] | None,
 ) -> tuple[Report, str]:
-    """Return the content and the text of the page."""
-    if isinstance(result, Trials):
-        recipe = result.best.recipe if recipe is None else recipe
-        content = _describe_search(result, recipe, findings)
-        sections = _search_sections(result, content, data, valid, names)
-        title = f"Search of {len(result)} trials"
-        subtitle = f"Compared by {result.figure.name}."
-    else:
-        content = _describe_run(result, recipe, data, valid, findings)
-        sections = _run_sections(result, content, recipe, data, valid, names)
-        title = "Report of a run"
-        leaves = jax.tree.leaves(result.train_state.params)
-        count = sum(leaf.size for leaf in leaves)
-        subtitle = f"{content.steps:,} steps, {count:,} parameters."
-    if other is not None:
-        sections.append(comparison_section(content, other[1], other[0]))
-    sections.append(reproduction_section(content))
-    return content, _fit(content, sections, title, subtitle)
+    """Return the content and the page of a run."""
+    content = describe_run(result, inputs, findings)
+    leaves = jax.tree.leaves(result.train_state.params)
+    count = sum(leaf.size for leaf in leaves)
+    subtitle = f"{content.steps:,} steps, {count:,} parameters."
+    sections = _run_sections(result, content, inputs)
+    return content, _fit(
+        content,
+        sections,
+        other,
+        ("Report of a run", subtitle),
+    )
 
 
-def _fit(
-    content: Report,
-    sections: list[Markup],
-    title: str,
-    subtitle: str,
-) -> str:
-    """Return the page without the largest sections that it has no room for."""
-    kept = list(sections)
-    data = embed(content)
-    note = Markup()
-    while True:
-        head = [verdict(content.findings), note]
-        text = page(title, subtitle, head, kept, data)
-        optional = [one for one in kept if not _is_own(one)]
-        if len(text.encode()) <= MAX_BYTES or not optional:
-            return text
-        kept.remove(max(optional, key=len))
-        omitted = len(sections) - len(kept)
-        note = notice(f"{omitted} sections are left out, since a report holds at most 2 MB.")
-
-
-def _is_own(one: Markup) -> bool:
-    return one.startswith(tuple(f'<section id="{name}">' for name in OWN))
-
-
-def _describe_run(
-    result: Result,
-    recipe: Recipe | None,
-    data: Data | None,
-    valid: Data | None,
+def _render_search(
+    trials: Trials,
+    inputs: Inputs,
     findings: Findings | None,
-) -> Report:
-    history = sample_history(result.history)
-    figures = final_figures(result.history)
-    if recipe is not None:
-        figures |= _evaluate(recipe, result.train_state, data, valid)
-    return Report(
-        findings=findings,
-        figures=figures,
-        history=history,
-        columns=_columns(result, history, recipe, data),
-        steps=count_steps(result.history),
-        recipe=describe_recipe(recipe),
-        key=describe_key(result.train_state.key),
-        versions=describe_versions(),
+    other: tuple[str, Report] | None,
+) -> tuple[Report, str]:
+    """Return the content and the page of a search."""
+    content = describe_search(trials, inputs, findings)
+    sections = []
+    if content.findings:
+        sections.append(
+            finding_cards(
+                content.findings,
+                None,
+                {},
+                {},
+            )
+        )
+    sections.append(search_section(trials))
+    if inputs.data is not None:
+        sections.append(data_section(inputs.data, inputs.valid, inputs.names))
+    titles = (f"Search of {len(trials)} trials", f"Compared by {trials.figure.name}.")
+    return content, _fit(
+        content,
+        sections,
+        other,
+        titles,
     )
 
 
-def _evaluate(
-    recipe: Recipe,
-    train_state: TrainState,
-    data: Data | None,
-    valid: Data | None,
-) -> dict[str, dict[str, float]]:
-    """Return the figures in evaluation mode, also those before training."""
-    cases: dict[str, tuple[TrainState, Data | None]] = {
-        "training, evaluation mode": (train_state, data),
-        "valid, evaluation mode": (train_state, valid),
-    }
-    if recipe.optimizer is not None and data is not None:
-        first = start_on_data(recipe, train_state.key, data)
-        cases = {"before training": (first, data)} | cases
-    figures = {}
-    for name, (state, examples) in cases.items():
-        if examples is not None:
-            found = train.evaluate(recipe, state, examples)
-            figures[name] = {one: float(value) for one, value in found.items() if not value.ndim}
-    return figures
-
-
-def _describe_search(trials: Trials, recipe: Recipe, findings: Findings | None) -> Report:
-    best = {trials.figure.name: trials.best.score}
-    return Report(
-        findings=findings,
-        figures={"best trial": best},
-        history={},
-        columns={},
-        steps=len(trials),
-        recipe=describe_recipe(recipe),
-        key="",
-        versions=describe_versions(),
-    )
-
-
-def _columns(
-    result: Result,
-    history: Any,
-    recipe: Recipe | None,
-    data: Data | None,
-) -> dict[str, tuple[str, ...]]:
-    """Return the names of the layers or parameters of each figure of instruments."""
-    if recipe is not None and recipe.instruments is not None and data is not None:
-        shapes = example_shapes(recipe, data[0])
-        names = recipe.instruments.columns(recipe.network, result.train_state.params, shapes)
-        return {name: names[name] for name in names if name in history}
-    columns = {}
-    for name in INSTRUMENTS:
-        if name not in history:
-            continue
-        count = history[name].values.shape[-1]
-        kind = "layer" if name in ACTIVATIONS else "parameter"
-        columns[name] = tuple(f"{kind} {index}" for index in range(count))
-    return columns
-
-
-def _run_sections(
-    result: Result,
-    content: Report,
-    recipe: Recipe | None,
-    data: Data | None,
-    valid: Data | None,
-    names: Sequence[str] | None,
-) -> list[Markup]:
-    curves: Curves = read_curves("report", result)
+def _run_sections(result: Result, content: Report, inputs: Inputs) -> list[Markup]:
+    curves = read_curves("report", result)
+    # More steps than in the content: drawn, they take less room than as text.
+    history = sample_history(result.history, DRAWN_NUMBERS)
     sections: list[Markup | None] = []
     if content.findings:
-        cards = finding_cards(content.findings, curves, content.history, content.columns)
+        cards = finding_cards(
+            content.findings,
+            curves,
+            history,
+            content.columns,
+        )
         sections.append(cards)
     sections.append(run_section(curves, content.figures))
-    ends = recorded_ends(content.history, content.columns)
-    if recipe is not None and recipe.optimizer is not None and data is not None:
+    recipe, data, valid, names = inputs
+    ends = recorded_ends(history, content.columns)
+    if inputs.can_train:
+        assert recipe is not None and data is not None
         ends = measured_ends(recipe, result.train_state, data)
-    sections.append(layer_section(content.history, content.columns, ends))
-    examples = valid if valid is not None else data
+    sections.append(layer_section(history, content.columns, ends))
+    examples = data if valid is None else valid
     if recipe is not None and examples is not None:
         part = "training" if valid is None else "validation"
-        train_state = result.train_state
-        sections.append(prediction_section(recipe, train_state, examples, part, names))
+        predictions = prediction_section(
+            recipe,
+            result.train_state,
+            examples,
+            part,
+            names,
+        )
+        sections.append(predictions)
     if recipe is not None and data is not None:
-        sections.append(input_section(result.train_state.key, recipe, data, names))
+        key = result.train_state.key
+        sections.append(
+            input_section(
+                key,
+                recipe,
+                data,
+                names,
+            )
+        )
     if data is not None:
         sections.append(data_section(data, valid, names))
     return [one for one in sections if one is not None]
 
 
-def _search_sections(
-    trials: Trials,
+def _fit(
     content: Report,
-    data: Data | None,
-    valid: Data | None,
-    names: Sequence[str] | None,
-) -> list[Markup]:
-    sections = []
-    if content.findings:
-        sections.append(finding_cards(content.findings, None, {}, {}))
-    sections.append(search_section(trials))
-    if data is not None:
-        sections.append(data_section(data, valid, names))
-    return sections
+    sections: list[Markup],
+    other: tuple[str, Report] | None,
+    titles: tuple[str, str],
+) -> str:
+    """Return the page, without the sections that it has no room for.
+
+    Args:
+        content: Of the report.
+        sections: Of the run or search.
+        other: Name and content of the run to compare with, or None.
+        titles: Title and subtitle.
+    """
+    kept = list(sections)
+    if other is not None:
+        kept.append(comparison_section(content, other[1], other[0]))
+    kept.append(reproduction_section(content))
+    data = embed(content)
+    banner = verdict(content.findings)
+    text = page(titles, [banner], kept, data)
+    omitted = []
+    for name in OPTIONAL:
+        if len(text.encode()) <= MAX_BYTES:
+            break
+        remaining = [one for one in kept if not one.startswith(f'<section id="{name}">')]
+        if len(remaining) < len(kept):
+            kept = remaining
+            omitted.append(name)
+            note = notice(f"Left out, since a report holds at most 2 MB: {', '.join(omitted)}.")
+            text = page(titles, [banner, note], kept, data)
+    return text
 
 
 def _expect_path(path: FilePath) -> Path:
     target = file_path("report path", path)
     if target.suffix not in SUFFIXES:
-        raise ConfigError("report path", "the suffix .html", target.name, "try report.html")
+        raise ConfigError(
+            "report path",
+            "the suffix .html",
+            target.name,
+            "try report.html",
+        )
     if not target.parent.is_dir():
-        raise ConfigError("report path", "a folder that exists", target.parent, "make it first")
+        raise ConfigError(
+            "report path",
+            "a folder that exists",
+            target.parent,
+            "make it first",
+        )
     return target
 
 
@@ -324,11 +275,16 @@ def _expect_other(compare: Any) -> tuple[str, Report] | None:
         return "other run", compare
     if isinstance(compare, Result):
         _expect_run("report compare", compare)
-        return "other run", _describe_run(compare, None, None, None, None)
+        return "other run", describe_run(compare, Inputs(), None)
     if isinstance(compare, str | os.PathLike):
         return Path(compare).stem, read_report(compare)
     expected = "a Result, a Report or the file of a report"
-    raise ConfigError("report compare", expected, checks.show(compare), "give that of another run")
+    raise ConfigError(
+        "report compare",
+        expected,
+        checks.show(compare),
+        "give that of another run",
+    )
 
 
 def _expect_run(where: str, result: Result) -> None:
@@ -337,21 +293,41 @@ def _expect_run(where: str, result: Result) -> None:
     shape = np.shape(result.history[LOSS])
     if len(shape) != 1:
         advice = "take one lane: jax.tree.map(lambda array: array[0], result)"
-        raise ConfigError(where, "the result of one run", f"losses {shape}", advice)
+        raise ConfigError(
+            where,
+            "the result of one run",
+            f"losses {shape}",
+            advice,
+        )
 
 
 def _expect_arguments(result: Any, recipe: Any, findings: Any, names: Any) -> None:
     if not isinstance(result, Result | Trials):
         expected = "the result of a run, or the trials of a search"
         advice = "give that of train.run, lab.fit or search.random"
-        raise ConfigError("report result", expected, checks.show(result), advice)
+        raise ConfigError(
+            "report result",
+            expected,
+            checks.show(result),
+            advice,
+        )
     if isinstance(result, Result):
         _expect_run("report result", result)
     if recipe is not None:
         expect_recipe("report", recipe, trains=False)
     if findings is not None and not isinstance(findings, Findings):
         advice = "give those of diagnose.examine"
-        raise ConfigError("report findings", "Findings", checks.show(findings), advice)
+        raise ConfigError(
+            "report findings",
+            "Findings",
+            checks.show(findings),
+            advice,
+        )
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         advice = "give one for each class"
-        raise ConfigError("report names", "a list of names", checks.show(names), advice)
+        raise ConfigError(
+            "report names",
+            "a list of names",
+            checks.show(names),
+            advice,
+        )

@@ -9,7 +9,7 @@ from fnn import diagnose
 from fnn.lab.plots.axis import set_log_x
 from fnn.lab.plots.class_names import shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL
-from fnn.lab.report.content import Series
+from fnn.lab.report.content import Series, evenly_spaced
 from fnn.lab.report.markup import Markup, element, grid, notice, section, table
 from fnn.lab.report.svg import create_panel, figure_markup
 from fnn.train.recipe import Recipe
@@ -35,7 +35,7 @@ PARAMETERS = {
 INSTRUMENTS = ACTIVATIONS | PARAMETERS
 # Figures whose course over depth shows the scale of the initialization.
 PROFILE = ("activation_mean", "activation_std", "dead_share", "grad_rms")
-MAX_COLUMNS = 200  # steps of a heat map
+MAX_COLUMNS = 120  # steps of a heat map
 MAX_LABELS = 24  # layers with a name at the axis
 MAX_ROWS = 60  # layers in a table
 NAME_WIDTH = 20  # columns of a name at the axis
@@ -111,8 +111,17 @@ def layer_section(history: Mapping[str, Series], columns: Columns, ends: Ends) -
     if maps:
         text += " Gray: 0, or no value."
     tables = [_table(ACTIVATIONS, "layer", ends), _table(PARAMETERS, "parameter", ends)]
-    heading = element("h3", f"{ends.labels[0].capitalize()} → {ends.labels[1]}")
-    return section("layers", "Layers", notice(text), grid(maps), heading, grid(profiles), *tables)
+    first, last = ends.labels
+    heading = element("h3", f"{first.capitalize()} → {last}")
+    return section(
+        "layers",
+        "Layers",
+        notice(text),
+        grid(maps),
+        heading,
+        grid(profiles),
+        *tables,
+    )
 
 
 def _has_values(name: str, ends: Ends) -> bool:
@@ -127,7 +136,7 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
 
     title, scale = INSTRUMENTS[name]
     series, names = _without_empty(series, names)
-    chosen = np.unique(np.linspace(0, len(series.steps) - 1, MAX_COLUMNS).astype(int))
+    chosen = evenly_spaced(len(series.steps), MAX_COLUMNS)
     steps = series.steps[chosen]
     # (steps, layers) -> (layers, steps)
     values = series.values[chosen].astype(float).T
@@ -144,7 +153,14 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     colors = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=BAD)
     edges = _edges(steps)
     rows = np.arange(len(names) + 1) - 0.5
-    image = axes.pcolormesh(edges, rows, values, cmap=colors, norm=norm, rasterized=True)
+    image = axes.pcolormesh(
+        edges,
+        rows,
+        values,
+        cmap=colors,
+        norm=norm,
+        rasterized=True,
+    )
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_facecolor(BAD)
     _name_rows(axes, names)
@@ -153,7 +169,8 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     bar = figure.colorbar(image, ax=axes, label="log scale" if is_log else "")
     if is_log:
         few = high / low < 100
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
+        factors = (1, 2, 5) if few else (1,)
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=factors, numticks=8))
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure_markup(name.replace("_", "-"), figure, f"{title}.")
@@ -191,15 +208,29 @@ def _profile(name: str, ends: Ends) -> Markup:
     series, names = _without_empty(ends_only, ends.columns[name])
     values = series.values
     finite = values[np.isfinite(values)]
-    is_log = INSTRUMENTS[name][1] == LOG and len(np.unique(finite[finite > 0])) > 1
+    _, scale = INSTRUMENTS[name]
+    is_log = scale == LOG and len(np.unique(finite[finite > 0])) > 1
     caption = f"{name} over depth."
     if is_log and (finite <= 0).any():
         caption += " Values of 0 are left out."
     figure, axes = create_panel(_height(names))
     depth = np.arange(len(names))
-    for row, label, style, color in zip(values, ends.labels, ("o-", "s:"), PALETTE, strict=False):
+    for row, label, style, color in zip(
+        values,
+        ends.labels,
+        ("o-", "s:"),
+        PALETTE,
+        strict=False,
+    ):
         kept = np.isfinite(row) & ((row > 0) | (not is_log))
-        axes.plot(row[kept], depth[kept], style, color=color, markersize=4, label=label)
+        axes.plot(
+            row[kept],
+            depth[kept],
+            style,
+            color=color,
+            markersize=4,
+            label=label,
+        )
     axes.set_ylim(len(names) - 0.5, -0.5)
     _name_rows(axes, names)
     axes.set_xlabel(name)

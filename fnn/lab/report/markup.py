@@ -90,7 +90,12 @@ def table(
             cells.append(element("td", text, class_="number" if is_number else None))
         lines.append(element("tr", *cells))
     titles = [
-        element("th", name, scope="col", class_="number" if index in aligned else None)
+        element(
+            "th",
+            name,
+            scope="col",
+            class_="number" if index in aligned else None,
+        )
         for index, name in enumerate(head)
     ]
     title = Markup() if caption is None else element("caption", caption)
@@ -112,7 +117,12 @@ def show(value: Any) -> Any:
 def section(name: str, title: str, *children: object) -> Markup:
     """Return a section with a heading, which links lead to by its name."""
     heading = element("h2", title)
-    return element("section", heading, *children, id=name)
+    return element(
+        "section",
+        heading,
+        *children,
+        id=name,
+    )
 
 
 def notice(*children: object) -> Markup:

@@ -106,8 +106,7 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 2rem; }
 
 
 def page(
-    title: str,
-    subtitle: str,
+    titles: tuple[str, str],
     head: Sequence[Markup],
     sections: Sequence[Markup],
     data: Markup,
@@ -115,17 +114,26 @@ def page(
     """Return the text of the page.
 
     Args:
-        title: Of the page.
-        subtitle: One line below it.
+        titles: Title of the page, and one line below it.
         head: Elements before the navigation.
         sections: From `section`.
         data: The content as an element that is not shown.
     """
+    title, subtitle = titles
     links = []
     for one in sections:
         match = TITLE.match(one)
         assert match is not None
-        links.append(element("li", element("a", Markup(match[2]), href=f"#{match[1]}")))
+        links.append(
+            element(
+                "li",
+                element(
+                    "a",
+                    Markup(match[2]),
+                    href=f"#{match[1]}",
+                ),
+            )
+        )
     header = element(
         "head",
         element("meta", charset="utf-8"),
@@ -136,9 +144,25 @@ def page(
         element("style", Markup(STYLE)),
     )
     navigation = element("nav", element("ul", *links), aria_label="Sections")
-    main = element("main", *head, navigation, *sections)
+    main = element(
+        "main",
+        *head,
+        navigation,
+        *sections,
+    )
     top = element("header", element("h1", title), notice(subtitle))
     footer = element("footer", element("p", "Written by fnn. Read it with lab.read_report(path)."))
-    body = element("body", top, main, footer, data)
-    document = element("html", header, body, lang="en")
+    body = element(
+        "body",
+        top,
+        main,
+        footer,
+        data,
+    )
+    document = element(
+        "html",
+        header,
+        body,
+        lang="en",
+    )
     return join([Markup("<!DOCTYPE html>"), document, Markup("")], "\n")

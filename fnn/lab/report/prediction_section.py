@@ -11,6 +11,7 @@ from fnn import ensemble, train
 from fnn.lab.plots.class_names import class_names, shorten_all
 from fnn.lab.plots.figure import PALETTE, SEQUENTIAL
 from fnn.lab.plots.reliability import plot_reliability
+from fnn.lab.report.content import evenly_spaced
 from fnn.lab.report.markup import Markup, element, grid, items, notice, section, table
 from fnn.lab.report.svg import create_panel, figure_markup, images_markup
 from fnn.train.recipe import Recipe
@@ -56,7 +57,12 @@ def prediction_section(
     is_classifier = recipe.loss.classes or recipe.loss.probabilities
     if is_classifier and outputs.ndim == 2 and targets.ndim in (1, 2):
         truth = targets if targets.ndim == 1 else targets.argmax(-1)
-        body = _classes(inputs, outputs, truth, names)
+        body = _classes(
+            inputs,
+            outputs,
+            truth,
+            names,
+        )
     elif targets.shape == outputs.shape and targets.dtype.kind == "f" and not is_classifier:
         body = _residuals(outputs, targets)
     else:
@@ -78,54 +84,71 @@ def _classes(
         return [notice("No example has a class.")]
     labels = shorten_all(class_names("report", names, count), NAME_WIDTH)
     notes = []
-    if ((logits >= 0) & (np.abs(logits.sum(-1, keepdims=True) - 1) < 1e-3)).all():
+    sums = logits.sum(-1)
+    if (logits >= 0).all() and (np.abs(sums - 1) < 1e-3).all():
         # The loss of a network that ends with a softmax applies a second one.
         logits = np.log(np.maximum(logits, LEAST))
         notes.append(notice("The outputs are probabilities. Their logarithms are used here."))
     predicted = logits.argmax(-1)
-    diagram = plot_reliability(ensemble.reliability(jnp.asarray(logits), jnp.asarray(truth)))
+    found = ensemble.reliability(jnp.asarray(logits), jnp.asarray(truth))
     caption = "Reliability: points below the diagonal are too confident."
-    figure = figure_markup("reliability", diagram, caption)
-    wrong = np.flatnonzero(predicted != truth)
-    confidence = np.asarray(jax.nn.softmax(logits)).max(-1)
-    # A stable sort keeps the order of the data among equals.
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    titles = [
-        f"{labels[predicted[one]]}, {confidence[one]:.0%}; is {labels[truth[one]]}" for one in worst
-    ]
-    text = f"{len(wrong):,} of {len(truth):,} are wrong; the {len(worst)} most confident ones:"
+    figure = figure_markup("reliability", plot_reliability(found), caption)
     matrix = _confusion(predicted, truth, labels)
-    body = [
+    confidence = np.asarray(jax.nn.softmax(logits)).max(-1)
+    wrong = np.flatnonzero(predicted != truth)
+    # A stable sort keeps the order of the data among equals.
+    order = np.argsort(-confidence[wrong], kind="stable")
+    worst = wrong[order][:MAX_MISTAKES]
+    titles = []
+    for one in worst:
+        guess, true = labels[predicted[one]], labels[truth[one]]
+        titles.append(f"{guess}, {confidence[one]:.0%}; is {true}")
+    text = "No mistakes."
+    if len(wrong):
+        text = f"{len(wrong):,} of {len(truth):,} are wrong; the {len(worst)} most confident ones:"
+    return [
         *notes,
-        element("div", matrix, figure, class_="flow"),
+        element(
+            "div",
+            matrix,
+            figure,
+            class_="flow",
+        ),
         _class_table(predicted, truth, labels),
+        element("h3", "Worst mistakes"),
+        notice(text),
+        _mistakes(inputs, np.flatnonzero(is_known)[worst], titles),
     ]
-    body += [element("h3", "Worst mistakes"), notice(text if len(wrong) else "No mistakes.")]
-    images = np.asarray(inputs)[is_known] if _is_images(inputs) else None
-    if images is not None and len(worst):
-        body.append(images_markup(images[worst], titles))
-    elif len(worst):
-        indices = np.flatnonzero(is_known)[worst]
-        rows = [(f"example {one}", title) for one, title in zip(indices, titles, strict=True)]
-        body.append(table(("example", "predicted"), rows))
-    return body
+
+
+def _mistakes(inputs: Any, indices: np.ndarray, titles: list[str]) -> Markup:
+    """Return the examples at some indices, as images if they are."""
+    if not len(indices):
+        return Markup()
+    is_array = isinstance(inputs, np.ndarray | jax.Array)
+    if is_array and inputs.ndim == 4 and inputs.dtype.kind in "uf":
+        return images_markup(np.asarray(inputs[indices]), titles)
+    names = [f"example {index}" for index in indices]
+    return table(("example", "predicted"), zip(names, titles, strict=True))
 
 
 def _confusion(predicted: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Markup:
     """Return the confusion matrix, and the pairs of classes that are confused most often."""
     classes = len(labels)
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (truth, predicted), 1)
-    wrong = counts - np.diag(np.diag(counts))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
-    pairs = []
-    for true, guess in zip(*np.unravel_index(largest, wrong.shape), strict=True):
-        if wrong[true, guess]:
-            pairs.append(f"{labels[true]} as {labels[guess]}: {wrong[true, guess]:,}")
-    found = items(pairs) if pairs else notice("None.")
+    is_wrong = predicted != truth
+    # One number for each pair, since a matrix of many classes would not fit into memory.
+    codes = truth[is_wrong].astype(np.int64) * classes + predicted[is_wrong]
+    pairs, counts = np.unique(codes, return_counts=True)
+    lines = []
+    for index in np.argsort(-counts, kind="stable")[:MAX_PAIRS]:
+        true, guess = divmod(int(pairs[index]), classes)
+        lines.append(f"{labels[true]} as {labels[guess]}: {counts[index]:,}")
+    found = items(lines) if lines else notice("None.")
     parts = [element("h3", "Most confused"), found]
     if classes <= MAX_MATRIX:
-        parts = [element("h3", "Confusion matrix"), _matrix(counts, labels), *parts]
+        matrix = np.zeros((classes, classes), int)
+        np.add.at(matrix, (truth, predicted), 1)
+        parts = [element("h3", "Confusion matrix"), _matrix(matrix, labels), *parts]
     return element("div", *parts)
 
 
@@ -139,7 +162,12 @@ def _matrix(counts: np.ndarray, labels: Sequence[str]) -> Markup:
     shares = np.sqrt(counts / totals)
     columns = [element("th", element("span", name), scope="col") for name in labels]
     rows = []
-    for name, line, row in zip(labels, counts, shares, strict=True):
+    for name, line, row in zip(
+        labels,
+        counts,
+        shares,
+        strict=True,
+    ):
         cells = [element("th", name, scope="row")]
         for count, share in zip(line.tolist(), row.tolist(), strict=True):
             color = tuple(round(255 * part) for part in colors(share)[:3])
@@ -149,13 +177,14 @@ def _matrix(counts: np.ndarray, labels: Sequence[str]) -> Markup:
         rows.append(element("tr", *cells))
     caption = element("caption", "Rows: true class. Columns: predicted class.")
     head = element("thead", element("tr", element("td"), *columns))
-    body = element("table", caption, head, element("tbody", *rows), class_="matrix")
+    body = element(
+        "table",
+        caption,
+        head,
+        element("tbody", *rows),
+        class_="matrix",
+    )
     return element("div", body, class_="scroll")
-
-
-def _is_images(inputs: Any) -> bool:
-    is_array = isinstance(inputs, np.ndarray | jax.Array)
-    return is_array and inputs.ndim == 4 and inputs.dtype.kind in "uf"
 
 
 def _class_table(predicted: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Markup:
@@ -168,7 +197,9 @@ def _class_table(predicted: np.ndarray, truth: np.ndarray, labels: Sequence[str]
     order = [index for index in np.argsort(recall, kind="stable") if counts[index]]
     rows = []
     for index in order[:MAX_CLASSES]:
-        precision = f"{right[index] / found[index]:.1%}" if found[index] else "never predicted"
+        precision = "never predicted"
+        if found[index]:
+            precision = f"{right[index] / found[index]:.1%}"
         rows.append((labels[index], int(counts[index]), f"{recall[index]:.1%}", precision))
     caption = None
     if len(order) > MAX_CLASSES:
@@ -191,12 +222,27 @@ def _residuals(outputs: np.ndarray, targets: np.ndarray) -> list[Markup]:
         ("standard deviation of the targets", deviation),
         ("share of the variance that is explained", 1 - (rmse / max(deviation, 1e-30)) ** 2),
     ]
-    chosen = np.unique(np.linspace(0, len(truth) - 1, MAX_POINTS).astype(int))
+    chosen = evenly_spaced(len(truth), MAX_POINTS)
     figure, axes = create_panel(height=3.6)
-    x, y = truth[chosen].ravel()[:MAX_POINTS], predicted[chosen].ravel()[:MAX_POINTS]
-    axes.plot(x, y, ".", color=PALETTE[0], alpha=0.4, rasterized=True)
+    x = truth[chosen].ravel()[:MAX_POINTS]
+    y = predicted[chosen].ravel()[:MAX_POINTS]
+    axes.plot(
+        x,
+        y,
+        ".",
+        color=PALETTE[0],
+        alpha=0.4,
+        rasterized=True,
+    )
     ends = [min(x.min(), y.min()), max(x.max(), y.max())]
-    axes.plot(ends, ends, "--", color="gray", linewidth=1, label="prediction = target")
+    axes.plot(
+        ends,
+        ends,
+        "--",
+        color="gray",
+        linewidth=1,
+        label="prediction = target",
+    )
     axes.set_xlabel("target")
     axes.set_ylabel("prediction")
     axes.legend(frameon=False)

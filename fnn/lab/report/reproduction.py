@@ -35,7 +35,8 @@ def describe_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "unknown"
     devices = jax.devices()
-    versions["device"] = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    first = devices[0]
+    versions["device"] = f"{len(devices)} x {first.device_kind} ({first.platform})"
     return versions
 
 
@@ -54,4 +55,9 @@ def reproduction_section(report: Report) -> Markup:
         lines.append(f"# {report.steps} steps")
     code = element("pre", element("code", "\n".join(lines)))
     rows = list(report.versions.items())
-    return section("reproduction", "Reproduction", code, table(("version of", ""), rows))
+    return section(
+        "reproduction",
+        "Reproduction",
+        code,
+        table(("version of", ""), rows),
+    )

@@ -7,7 +7,7 @@ import numpy as np
 
 from fnn.lab.plots.curves import Curves, draw_panel, find_drops
 from fnn.lab.plots.figure import PALETTE
-from fnn.lab.report.markup import Markup, grid, notice, section, show, table
+from fnn.lab.report.markup import Markup, grid, notice, section, table
 from fnn.lab.report.svg import create_panel, figure_markup
 from fnn.train.figures import LOSS, RATE, VALID_LOSS
 
@@ -76,7 +76,8 @@ def events(curves: Curves) -> list[tuple[object, ...]]:
     drops = np.array([], int) if rates is None else find_drops(rates)
     for step in drops.tolist():
         assert rates is not None
-        detail = f"from {show(float(rates[0, step - 2]))} to {show(float(rates[0, step - 1]))}"
+        before, after = rates[0, step - 2 : step]
+        detail = f"from {before:.4g} to {after:.4g}"
         rows.append(("rate dropped", step, detail))
     missing = np.flatnonzero(~np.isfinite(loss)) + 1
     if missing.size:
@@ -100,7 +101,13 @@ def _gap(curves: Curves) -> Markup:
     figure, axes = create_panel()
     style = "o-" if len(valid) < 30 else "-"
     gap = np.where(np.isfinite(valid), valid, np.nan) - training
-    axes.plot(ends, gap, style, color=PALETTE[1], markersize=3)
+    axes.plot(
+        ends,
+        gap,
+        style,
+        color=PALETTE[1],
+        markersize=3,
+    )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("step")
     axes.set_ylabel("valid_loss - loss")

@@ -22,7 +22,8 @@ def search_section(trials: Trials) -> Markup:
         trial = trials[index]
         values = [_cell(trial.hyperparameters[path]) for path in paths]
         spread = float(trials.deviations[index])
-        rows.append((f"trial {index}", trial.score, spread if np.isfinite(spread) else "", *values))
+        shown = spread if np.isfinite(spread) else ""
+        rows.append((f"trial {index}", trial.score, shown, *values))
     head = ("trial", trials.figure.name, "deviation over seeds", *paths)
     diverged = int(trials.is_diverged.sum())
     text = f"{len(trials)} trials, of which {diverged} diverged."
@@ -33,7 +34,11 @@ def search_section(trials: Trials) -> Markup:
     edges = Markup()
     if notes:
         title = element("h3", "Intervals that end too early")
-        edges = element("div", title, element("ul", *(element("li", note) for note in notes)))
+        edges = element(
+            "div",
+            title,
+            element("ul", *(element("li", note) for note in notes)),
+        )
     figures = [
         figure_markup("trials", plot_search(trials), "Score against each hyperparameter."),
         figure_markup("best-of-n", plot_best_of_n(trials), "Best score of a search of n trials."),

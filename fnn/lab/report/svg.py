@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PANEL = (4.6, 3.1)  # inches: a panel fits the width of a phone with readable text
 PIXELS = 96  # of CSS in an inch
 MAX_SIDE = 96  # pixels of an image; larger ones are reduced
-MIN_SIDE = 64  # smaller ones are enlarged by the browser
+COLORS = 128  # of an image within a figure, such as a heat map
 # Text stays text, and ids depend on the content alone.
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -32,7 +32,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "savefig.dpi": 110,
 }
 REFERENCE = re.compile(r"url\(#([^)]*)\)")
 COORDINATE = re.compile(r"-?\d+\.\d{3,}")
@@ -82,7 +82,12 @@ def figure_markup(name: str, figure: "Figure", text: str) -> Markup:
     picture = _convert(root, ids)
     width = round(figure.get_size_inches()[0] * PIXELS)
     caption = element("figcaption", text)
-    return element("figure", picture, caption, style=f"max-width:{width}px")
+    return element(
+        "figure",
+        picture,
+        caption,
+        style=f"max-width:{width}px",
+    )
 
 
 def _references(root: ElementTree.Element) -> Iterator[str]:
@@ -107,7 +112,9 @@ def _convert(node: ElementTree.Element, ids: dict[str, Any]) -> Markup:
             continue
         if name == LINK:
             name = "href"
-            value = f"#{ids[value[1:]]}" if value.startswith("#") else "".join(value.split())
+            # An image as data is broken into lines.
+            value = "".join(value.split())
+            value = f"#{ids[value[1:]]}" if value.startswith("#") else _reduce_colors(value)
         elif name in ROUNDED:
             value = COORDINATE.sub(_round, " ".join(value.split()))
         else:
@@ -118,11 +125,29 @@ def _convert(node: ElementTree.Element, ids: dict[str, Any]) -> Markup:
             attributes.pop(name)
         attributes |= {"role": "img", "aria-hidden": "true"}
     text = "" if node.text is None or not node.text.strip() else node.text
-    return raw_element(tag, attributes, [text, *(_convert(child, ids) for child in node)])
+    return raw_element(
+        tag,
+        attributes,
+        [text, *(_convert(child, ids) for child in node)],
+    )
 
 
 def _round(match: re.Match[str]) -> str:
     return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _reduce_colors(url: str) -> str:
+    """Return an image of a figure with few colors, which takes a fraction of the bytes."""
+    from PIL import Image  # matplotlib needs it too
+
+    head, _, data = url.partition(",")
+    assert head == "data:image/png;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    lowest, _ = picture.convert("RGBA").getchannel("A").getextrema()
+    if lowest == 255:
+        # The better of the methods, which cannot handle transparent points.
+        return _encode(picture.convert("RGB").quantize(COLORS, Image.Quantize.MEDIANCUT))
+    return _encode(picture.quantize(COLORS, Image.Quantize.FASTOCTREE))
 
 
 def images_markup(images: Any, titles: list[str]) -> Markup:
@@ -134,20 +159,32 @@ def images_markup(images: Any, titles: list[str]) -> Markup:
     """
     tiles = []
     for image, title in zip(to_displayable(images), titles, strict=True):
-        picture = element("img", src=_data_url(image), alt=title, width=PIXELS)
+        picture = element(
+            "img",
+            src=_data_url(image),
+            alt=title,
+            width=PIXELS,
+        )
         tiles.append(element("figure", picture, element("figcaption", title)))
     return element("div", *tiles, class_="tiles")
 
 
 def _data_url(image: np.ndarray) -> str:
     """Return a displayable image as data of a page."""
-    from PIL import Image  # matplotlib needs it too
+    from PIL import Image
 
     if image.dtype != np.uint8:
         image = (255 * image + 0.5).astype(np.uint8)
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if image.shape[-1] == 1:
+        image = image[..., 0]
+    picture = Image.fromarray(image)
     if max(picture.size) > MAX_SIDE:
         picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+    return _encode(picture)
+
+
+def _encode(picture: Any) -> str:
+    """Return an image of pillow as data of a page."""
     file = io.BytesIO()
     picture.save(file, format="png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

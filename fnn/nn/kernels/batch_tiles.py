@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn.xla import is_whole
+
 MAX_TILES = 64  # the most tiles of a batch
 
 
@@ -22,8 +24,10 @@ def tile_count(
         cache_bytes: Size that those of a tile may have.
 
     Returns:
-        1 if no number of tiles up to `MAX_TILES` is enough.
+        1 if no number of tiles up to `MAX_TILES` is enough, or the batch is divided among devices.
     """
+    if is_whole():
+        return 1
     for tiles in range(1, MAX_TILES + 1):
         if count % tiles == 0 and bytes_needed <= cache_bytes * tiles:
             return tiles

@@ -29,6 +29,7 @@ from fnn.nn.kernels.reference import (
     transpose,
     unfold,
 )
+from fnn.xla import is_whole
 
 # One group.
 
@@ -146,7 +147,7 @@ def dense_kernel_gradient(x: Array, y: Array, geometry: Geometry) -> Array:
     kernel_height, kernel_width = geometry.kernel
     n, height, width, _ = y.shape
     terms = n * height * width
-    max_tiles = min(16, max(1, terms // 1024))
+    max_tiles = 1 if is_whole() else min(16, max(1, terms // 1024))
     tile_size = -(-n // max_tiles)
     tiles = -(-n // max(1, tile_size))
 

@@ -7,7 +7,7 @@ from fnn.lab.report.page import POLICY, STYLE, page
 
 
 def test_sections_are_linked_and_text_is_escaped():
-    text = page(HOSTILE, HOSTILE, [], [section("a", HOSTILE), section("b", "B")], Markup())
+    text = page((HOSTILE, HOSTILE), [], [section("a", HOSTILE), section("b", "B")], Markup())
     found = Page(text)
     assert found.attributes("href") == ["#a", "#b"]
     assert found.text.count(HOSTILE) == 5 and "script" not in found.tags

@@ -1,0 +1,351 @@
+"""Data parallelism: the layout of a run's examples over the devices of a mesh.
+
+Each device has an equal part of the data and computes an equal part of every batch; the train state
+is the same on all of them. The program is the one of a single device. Constraints on the batch
+divide its work, and XLA adds the sums over devices: of gradients, of the statistics of batch norm
+and of figures. So a run draws the same numbers, takes the same batches and has, up to rounding, the
+same results on any number of devices.
+
+The layout is known to functions that are traced by a context variable, and compiled programs are
+kept for each layout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fnn import checks
+from fnn.errors import ConfigError
+from fnn.xla import whole_batches
+
+ADVICE = 'as in jax.make_mesh((8,), ("data",))'
+
+
+class Layout(NamedTuple):
+    """The division of examples among devices.
+
+    Attributes:
+        mesh: The devices. All axes are Auto: XLA derives the shardings within a program.
+        axis: The axis of the mesh over which examples are divided.
+    """
+
+    mesh: Mesh
+    axis: str
+
+    @property
+    def parts(self) -> int:
+        """The number of parts of a batch."""
+        return self.mesh.shape[self.axis]
+
+    @property
+    def divided(self) -> NamedSharding:
+        """The sharding of arrays whose first axis is the example."""
+        return NamedSharding(self.mesh, P(self.axis))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of arrays that each device has."""
+        return NamedSharding(self.mesh, P())
+
+
+_current: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+def current_layout() -> Layout | None:
+    """Return the layout of the run that is being computed or traced, None for one device."""
+    return _current.get()
+
+
+@contextmanager
+def use_layout(layout: Layout | None) -> Iterator[None]:
+    """Compute and trace with a layout; None leaves everything as it is."""
+    if layout is None:
+        yield
+        return
+    token = _current.set(layout)
+    try:
+        with whole_batches():
+            yield
+    finally:
+        _current.reset(token)
+
+
+def as_layout(where: str, mesh: Any) -> Layout | None:
+    """Return the layout of an argument `mesh`; None if it is None.
+
+    Args:
+        where: Name of the argument in errors.
+        mesh: A Mesh of one axis, or a NamedSharding whose spec names the axis of the examples.
+
+    Raises:
+        ConfigError: It is neither, or it does not name one axis.
+    """
+    if mesh is None:
+        return None
+    if isinstance(mesh, NamedSharding):
+        # A trailing None says that an axis of the array is not divided.
+        named = [part for part in mesh.spec if part is not None]
+        if len(named) != 1 or mesh.spec[0] is None or not isinstance(named[0], str):
+            raise ConfigError(
+                where,
+                "a sharding of the first axis over one axis of the mesh",
+                mesh.spec,
+                'as in NamedSharding(mesh, PartitionSpec("data"))',
+            )
+        return Layout(_automatic(mesh.mesh), named[0])
+    if not isinstance(mesh, Mesh):
+        raise ConfigError(where, "a jax.sharding.Mesh", checks.show(mesh), ADVICE)
+    if len(mesh.axis_names) != 1:
+        axes = ", ".join(f"{name} of {size}" for name, size in mesh.shape.items())
+        raise ConfigError(
+            where,
+            "a mesh of one axis, or a sharding that names the axis of the examples",
+            f"the axes {axes or 'of none'}",
+            'give NamedSharding(mesh, PartitionSpec("data")) with the name of your axis',
+        )
+    return Layout(_automatic(mesh), mesh.axis_names[0])
+
+
+def _automatic(mesh: Any) -> Mesh:
+    """Return the mesh with axes of type Auto.
+
+    With the explicit axes of jax.make_mesh each operation would have to name its sharding.
+    """
+    types = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
+
+
+def layout_of(tree: Any) -> Layout | None:
+    """Return the layout of a run by its params, None if they are not copied to a mesh.
+
+    Args:
+        tree: Arrays. If each is on all devices of one mesh of one axis, that is the layout.
+    """
+    leaves = jax.tree.leaves(tree)
+    # The first one decides for nearly all callers.
+    if not leaves or not checks.is_concrete(leaves[0]):
+        return None
+    first = getattr(leaves[0], "sharding", None)
+    if not isinstance(first, NamedSharding) or len(first.mesh.axis_names) != 1:
+        return None
+    layout = Layout(_automatic(first.mesh), first.mesh.axis_names[0])
+    # Arrays of NumPy are on no device.
+    found = [getattr(leaf, "sharding", None) for leaf in leaves]
+    is_copied = all(
+        isinstance(one, NamedSharding) and one.mesh == first.mesh and one.is_fully_replicated
+        for one in found
+    )
+    return layout if layout.parts > 1 and is_copied else None
+
+
+def expect_divisible(
+    where: str,
+    layout: Layout | None,
+    batch_size: int,
+) -> None:
+    """Raise ConfigError unless the devices have equal parts of a batch.
+
+    Args:
+        where: Name of the batch size in errors.
+        layout: The layout; None for one device.
+        batch_size: Examples per step.
+    """
+    if layout is None or batch_size % layout.parts == 0:
+        return
+    below = batch_size // layout.parts * layout.parts
+    sizes = [str(size) for size in (below, below + layout.parts) if size]
+    raise ConfigError(
+        where,
+        f"a multiple of the {layout.parts} devices of the mesh axis {layout.axis!r}",
+        batch_size,
+        f"use {' or '.join(sizes)}",
+    )
+
+
+# Placement, before a program is called.
+
+
+@jax.tree_util.register_pytree_node_class
+class Rows:
+    """An array whose examples are divided among devices, padded to equal parts.
+
+    Attributes:
+        array: The array with zeros at its end, (parts x examples of a part, ...).
+        count: Number of examples.
+        layout: The division.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        count: int,
+        layout: Layout,
+    ):
+        self.array = array
+        self.count = count
+        self.layout = layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape without padding."""
+        return (self.count, *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the array."""
+        return self.array.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the examples on the host, without padding."""
+        return np.asarray(self.array, dtype)[: self.count]
+
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[int, Layout]]:
+        """Return the array, and what is static."""
+        return (self.array,), (self.count, self.layout)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[int, Layout], children: tuple[Any]) -> "Rows":
+        """Return rows of another array."""
+        return cls(children[0], *static)
+
+    def take(self, indices: jax.Array) -> jax.Array:
+        """Gather the examples of these indices (batch,), divided among the devices.
+
+        Each device contributes those of its part, and each receives those of its part of the
+        batch. No device ever has the data of another one.
+        """
+        parts = self.layout.parts
+        axis = self.layout.axis
+        size = self.array.shape[0] // parts
+        batch = indices.shape[0]
+        # Equal parts of the batch: the first example again, which is cut off below.
+        padded = jnp.pad(indices, (0, -batch % parts))
+
+        def take_own(rows: jax.Array, indices: jax.Array) -> jax.Array:
+            begin = jax.lax.axis_index(axis) * size
+            own = indices - begin
+            is_own = (own >= 0) & (own < size)
+            values = rows.at[own].get(mode="clip")
+            is_own = is_own.reshape(-1, *(1,) * (rows.ndim - 1))
+            # One device has the example, and the sum with the zeros of others is exact.
+            values = jnp.where(is_own, values, jnp.zeros((), rows.dtype))
+            return jax.lax.psum_scatter(values, axis, tiled=True)
+
+        exchange = jax.shard_map(
+            take_own,
+            mesh=self.layout.mesh,
+            in_specs=(P(axis), P()),
+            out_specs=P(axis),
+        )
+        # Booleans have no sum.
+        is_bool = self.dtype == jnp.bool
+        rows = self.array.astype(jnp.uint8) if is_bool else self.array
+        values = exchange(rows, padded)[:batch]
+        return values.astype(jnp.bool) if is_bool else values
+
+
+def is_rows(value: Any) -> bool:
+    """Return whether a value is an array that is divided among devices."""
+    return isinstance(value, Rows)
+
+
+def whole_shapes(tree: Any) -> Any:
+    """Return a tree for tracing: shapes in place of arrays that are divided among devices."""
+
+    def as_shape(leaf: Any) -> Any:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_rows(leaf) else leaf
+
+    return jax.tree.map(as_shape, tree, is_leaf=is_rows)
+
+
+def place_data(layout: Layout | None, data: Any) -> Any:
+    """Divide arrays among devices, each of which gets its part only.
+
+    Args:
+        layout: The layout; None to return the data as it is.
+        data: Arrays whose first axis is the example, of NumPy or JAX, also traced.
+    """
+    if layout is None:
+        return data
+    return jax.tree.map(partial(_place_rows, layout), data)
+
+
+def _place_rows(layout: Layout, leaf: Any) -> Rows:
+    count = leaf.shape[0]
+    missing = -count % layout.parts
+    if isinstance(leaf, np.ndarray):
+        narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        shape = (count + missing, *leaf.shape[1:])
+
+        def part(index: Any) -> np.ndarray:
+            rows = leaf[index].astype(narrow, copy=False)
+            begin, end, _ = index[0].indices(shape[0])
+            # Of the padding the array has no rows.
+            lacking = end - begin - len(rows)
+            return np.pad(rows, ((0, lacking), *((0, 0),) * (leaf.ndim - 1)))
+
+        return Rows(jax.make_array_from_callback(shape, layout.divided, part), count, layout)
+    if missing:
+        leaf = jnp.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1)))
+    return Rows(jax.device_put(leaf, layout.divided), count, layout)
+
+
+def place_batch(layout: Layout | None, batch: Any) -> Any:
+    """Place the arrays of a batch of a stream: divided where the parts are equal.
+
+    Another batch, such as the last one of an epoch, is copied to all devices. Each computes its
+    part all the same.
+    """
+    if layout is None:
+        return jax.tree.map(jnp.asarray, batch)
+
+    def place(leaf: Any) -> jax.Array:
+        is_even = leaf.shape[0] % layout.parts == 0
+        return jax.device_put(leaf, layout.divided if is_even else layout.replicated)
+
+    return jax.tree.map(place, batch)
+
+
+def place_state(layout: Layout | None, tree: Any) -> Any:
+    """Copy arrays to all devices, such as a train state; None leaves them where they are."""
+    if layout is None:
+        return tree
+    return jax.device_put(tree, layout.replicated)
+
+
+# Constraints within a program.
+
+
+def divide(batch: Any) -> Any:
+    """Divide the work on a batch among the devices of the current layout.
+
+    Parts may be unequal: XLA pads them, and leaves the padding out of every sum.
+    """
+    layout = current_layout()
+    if layout is None:
+        return batch
+
+    def constrain(leaf: Any) -> jax.Array:
+        return jax.lax.with_sharding_constraint(leaf, layout.divided)
+
+    return jax.tree.map(constrain, batch)
+
+
+def replicate(tree: Any) -> Any:
+    """Give all devices of the current layout the same arrays."""
+    layout = current_layout()
+    if layout is None:
+        return tree
+
+    def constrain(leaf: Any) -> jax.Array:
+        return jax.lax.with_sharding_constraint(leaf, layout.replicated)
+
+    return jax.tree.map(constrain, tree)
