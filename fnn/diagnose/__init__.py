@@ -5,6 +5,7 @@ from fnn.diagnose.curvature import NoiseScale as NoiseScale
 from fnn.diagnose.curvature import Sharpness as Sharpness
 from fnn.diagnose.curvature import noise_scale as noise_scale
 from fnn.diagnose.curvature import sharpness as sharpness
+from fnn.diagnose.curvature_rules import examine_curvature as examine_curvature
 from fnn.diagnose.evidence import Evidence as Evidence
 from fnn.diagnose.examine import apply_rules as apply_rules
 from fnn.diagnose.examine import evidence_of as evidence_of

@@ -5,10 +5,18 @@ from typing import Any
 import numpy as np
 
 from fnn import checks
-from fnn.diagnose import fit_rules, layer_rules, objective_rules, progress_rules, rate_rules
+from fnn.diagnose import (
+    fit_rules,
+    gradient_rules,
+    layer_rules,
+    objective_rules,
+    progress_rules,
+    rate_rules,
+)
 from fnn.diagnose.evidence import Evidence, collect
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.localize import Location, localize
+from fnn.diagnose.preflight import preflight as check_before
 from fnn.diagnose.ranking import rank
 from fnn.diagnose.thresholds import Thresholds
 from fnn.errors import ConfigError, NonFiniteError
@@ -26,6 +34,7 @@ RULES = (
     *objective_rules.RULES,
     *rate_rules.RULES,
     *progress_rules.RULES,
+    *gradient_rules.RULES,
     *layer_rules.RULES,
     *fit_rules.RULES,
 )
@@ -40,6 +49,7 @@ def examine(
     batch_size: int | None = None,
     epochs: int | None = None,
     thresholds: Thresholds | None = None,
+    preflight: bool = True,
 ) -> Findings:
     """Name the faults of a run, from its history and from its network at start and end.
 
@@ -60,6 +70,8 @@ def examine(
             and `epochs`.
         epochs: Number of epochs of the history; by default that of its figures of validation.
         thresholds: Numbers at which rules report; None for the defaults.
+        preflight: Whether to apply the rules of `diagnose.preflight` as well, without its short
+            runs. They check data, structure and initialization.
 
     Returns:
         The findings, errors first, and within a severity causes first.
@@ -69,6 +81,7 @@ def examine(
             no steps, or the batch size is not known.
         FnnError: The data does not fit the recipe, as for `train.run`.
     """
+    checks.flag("examine preflight", preflight)
     limits = Thresholds() if thresholds is None else thresholds
     if not isinstance(limits, Thresholds):
         raise ConfigError(
@@ -85,7 +98,12 @@ def examine(
         batch_size=batch_size,
         epochs=epochs,
     )
-    return apply_rules(evidence, limits)
+    found = _find(evidence, limits)
+    if preflight:
+        key = result.train_state.key
+        steps = len(evidence.history[LOSS])
+        found += check_before(key, recipe, data, valid=valid, steps=steps, short_runs=False)
+    return rank(found)
 
 
 def apply_rules(evidence: Evidence, thresholds: Thresholds) -> Findings:
@@ -95,12 +113,17 @@ def apply_rules(evidence: Evidence, thresholds: Thresholds) -> Findings:
         evidence: Of a run.
         thresholds: Numbers at which rules report.
     """
+    return rank(_find(evidence, thresholds))
+
+
+def _find(evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
+    """Return the findings of all rules, in the order of the rules."""
     found: list[Finding] = []
     # Figures of a run that has diverged overflow; comparisons with NaN are false.
     with np.errstate(all="ignore"):
         for rule in RULES:
             found += rule(evidence, thresholds)
-    return rank(found)
+    return found
 
 
 def evidence_of(

@@ -214,12 +214,17 @@ def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     name = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
     if not scores[name] > own + (limits.baseline_margin if name == "linear" else -1e-9):
         return []
-    measured = {"score": own, **scores}
+    trained = levels.train_score(evidence)
+    contradicts = own <= constant < trained - limits.gap_accuracy
+    measured = {"score": own, "train score": trained, "contradicts": contradicts, **scores}
     text = "the most frequent class" if name == "constant" else "a linear model"
     title = f"validation scores {own:.2g}, {text} {scores[name]:.2g}"
     threshold = f"score < that of a baseline by {limits.baseline_margin}"
     severity = ERROR if own <= constant else WARNING
-    return [BELOW_BASELINE.finding(severity, title, measured, threshold)]
+    advice: tuple[str, ...] = ()
+    if contradicts:
+        advice = ("check that labels of training and validation have the same meaning",)
+    return [BELOW_BASELINE.finding(severity, title, measured, threshold, advice=advice)]
 
 
 RULES = (

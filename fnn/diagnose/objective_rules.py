@@ -31,14 +31,6 @@ LAST_ACTIVATION = Rule(
     ("give logits to objective.cross_entropy", "take log_softmax before objective.nll"),
     "evaluate the loss at one-hot outputs: it must be near 0",
 )
-MIXING = Rule(
-    "P08",
-    "batch_mixing",
-    "Karpathy 2019; Lightning Bolts (BatchGradientVerification)",
-    ("a softmax or mean over the batch axis", "a comparison of (n, 1) with (n,)"),
-    ("use the last axis", "give outputs and targets one shape"),
-    "change the outputs of one example: the loss of others must stay the same",
-)
 FLIPPED = Rule(
     "T14",
     "flipped_sign",
@@ -145,20 +137,9 @@ def flipped_update(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     return [FLIPPED.finding(ERROR, title, measured, threshold, advice=advice)]
 
 
-def batch_mixing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
-    """P08: the loss of an example depends on the outputs of others."""
-    probes = evidence.task.probes
-    if not _is_coupled(evidence):
-        return []
-    measured = {"change": probes.coupling}
-    title = f"the loss of an example changes by {probes.coupling:.2g} with the outputs of others"
-    return [MIXING.finding(ERROR, title, measured, "any change")]
-
-
 RULES = (
     flipped_sign,
     flipped_update,
-    batch_mixing,
     wrong_softmax,
     unrelated_labels,
     label_noise,

@@ -82,13 +82,16 @@ def spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         title += f", and {len(found) - 1} times more"
     threshold = f"mean of 3 steps > {limits.spike_ratio} x the median of 20 before"
     steps = (step, found[-1] + 2)
-    return [SPIKE.finding(WARNING, title, measured, threshold, steps=steps)]
+    # One jump that the run has recovered from is no fault.
+    is_single = len(found) == 1 and levels.train_level(evidence) < limits.low_level
+    severity = INFO if is_single else WARNING
+    return [SPIKE.finding(severity, title, measured, threshold, steps=steps)]
 
 
 def plateau(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     """T10: the loss stays where it began, then falls."""
     losses = evidence.history[LOSS]
-    count = max(int(limits.plateau_share * len(losses)), limits.min_steps)
+    count = max(int(limits.plateau_share * len(losses)), limits.plateau_steps)
     if len(losses) < 4 * count:
         return []
     width = max(3, count // 3)

@@ -6,18 +6,35 @@ from dataclasses import replace
 import numpy as np
 
 from fnn.diagnose.findings import INFO, SEVERITIES, Finding, Findings
+from fnn.diagnose.localize import INPUTS
 
+HALF = 0.5  # share of saturated units
 # Rules that share an identifier with a symptom.
-FLIPPED_SIGN, SMALL_BATCHES = CAUSE_NAMES = ("flipped_sign", "small_batches")
+LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES = "loss_sign", "flipped_sign", "small_batches"
+CAUSE_NAMES = (LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES)
 
 # Rules in the order of causation. A finding explains only those of later rules.
 DATA = ("P01", "P02", "P18", "P15", "P14", "P03", "E07")
-CODE = ("P06", FLIPPED_SIGN, "P08", "P05", "P12", "P07", "P09")
+CODE = (LOSS_SIGN, FLIPPED_SIGN, "P06", "P08", "P05", "P12", "P07", "P09")
 START = ("P10", "P16", "P17", SMALL_BATCHES, "P11", "T07", "P04", "T15")
-TRAINING = ("T02", "T03", "T04", "T01", "T06", "T12", "T05", "T16", "T14", "T09", "T08", "T19")
-RESULT = ("P13", "T13", "E03", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05", "E08")
-ON_REQUEST = ("T17", "T18", "T20")
-ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *ON_REQUEST)
+TRAINING = (
+    "T02",
+    "T03",
+    "T04",
+    "T01",
+    "T06",
+    "P19",
+    "T12",
+    "T05",
+    "T16",
+    "T14",
+    "T09",
+    "T08",
+    "T19",
+)
+RESULT = ("P13", "T13", "E03", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05")
+LAST = ("E08", "P20", "T17", "T18", "T20")
+ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *LAST)
 
 FAILURE = frozenset({"P13", "T13", "E02", "E09", "E10", "E03", "E08", "T05", "T10", "T19"})
 INSTABILITY = frozenset({"T01", "T04", "T06", "T08", "T09", "T14", "E05", "T16"})
@@ -33,6 +50,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P18": FAILURE | {"E01", "E05", "E06", "T16"},
     "E07": frozenset({"E01", "E04", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
     "P06": FAILURE | INSTABILITY | {"P04", "E01", "T07"},
+    LOSS_SIGN: FAILURE | INSTABILITY | SCALE | {FLIPPED_SIGN, "E01", "P05"},
     FLIPPED_SIGN: FAILURE | INSTABILITY | SCALE | {"E01"},
     "P08": FAILURE | INSTABILITY | {"P04", "E01"},
     "P05": FAILURE | INSTABILITY | {"P04"},
@@ -52,6 +70,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "T04": FAILURE | INSTABILITY | {"T11"},
     "T06": FAILURE | {"T03"},
     "T01": FAILURE | {"T06", "T08", "T09", "T14", "T16", "T12", "T11"},
+    "P19": frozenset({"T12", "T05", "E03"}),
     "T12": frozenset({"T05", "E02", "E03", "E10"}),
     "T05": FAILURE,
     "T16": frozenset({"E01", "E02", "E05", "E08", "E09", "E10", "T13"}),
@@ -79,6 +98,11 @@ def rank(findings: Iterable[Finding]) -> Findings:
     ordered = sorted(_distinct(findings), key=_place)
     count = len(ordered)
     explained: list[int | None] = [None] * count
+    pairs = [(cause, symptom) for cause in range(count) for symptom in range(count)]
+    # Relations against the order come first.
+    for cause, symptom in pairs:
+        if explained[symptom] is None and _overrides(ordered[cause], ordered[symptom]):
+            explained[symptom] = cause
     for cause in range(count):
         # Information explains nothing; a symptom does not either, as its cause comes first.
         if ordered[cause].severity == INFO or explained[cause] is not None:
@@ -121,20 +145,30 @@ def _place(finding: Finding) -> int:
 
 
 def _explains(cause: Finding, symptom: Finding) -> bool:
-    """Return whether a finding is the cause of another one."""
-    if _rule(cause) == _rule(symptom):
+    """Return whether a finding is the cause of a later one."""
+    if _rule(cause) == _rule(symptom) or _overrides(symptom, cause):
+        return False
+    # Units that are dead from the start on are no effect of training.
+    is_initial = symptom.id == "T06" and _is_dead_at_start(symptom)
+    if is_initial and _rule(cause) not in (*DATA, *START, "T01"):
         return False
     is_later = _place(symptom) > _place(cause)
-    # Deep sigmoids saturate in training because their gradient vanishes.
-    if {cause.id, symptom.id} == {"T03", "T07"}:
-        began = (cause if cause.id == "T07" else symptom).measured.get("at start", 1.0) >= 0.5
-        return began == (cause.id == "T07")
-    # Units that are dead from the start on are no effect of training.
-    if symptom.id == "T06" and _is_dead_at_start(symptom):
-        return _rule(cause) in (*DATA, *START, "T01") and "T06" in EXPLAINS.get(_rule(cause), ())
-    if cause.id == "T06" and _is_dead_at_start(cause) and symptom.id in ("T03", "T04", "P09"):
-        return True
     return is_later and _rule(symptom) in EXPLAINS.get(_rule(cause), frozenset())
+
+
+def _overrides(cause: Finding, symptom: Finding) -> bool:
+    """Return whether a finding is the cause of one that is a cause as a rule."""
+    if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
+        return cause.layer is not None and cause.layer != INPUTS
+    if cause.id == "T06":
+        return symptom.id in ("T03", "T04", "P09") and _is_dead_at_start(cause)
+    if cause.id == "E10":
+        # Below a constant on validation alone: the labels of the two sets differ.
+        return symptom.id in ("E01", "E04", "E08") and bool(cause.measured.get("contradicts"))
+    # Deep sigmoids saturate in training because their gradient vanishes.
+    if (cause.id, symptom.id) == ("T03", "T07"):
+        return bool(symptom.measured.get("at start", 1.0) < HALF)
+    return False
 
 
 def _is_dead_at_start(finding: Finding) -> bool:

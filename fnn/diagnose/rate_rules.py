@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnn.diagnose import levels
-from fnn.diagnose.curves import find_cut, has_fallen, relative_fall
+from fnn.diagnose.curves import find_cut, find_spikes, has_fallen, relative_fall
 from fnn.diagnose.evidence import Evidence
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.observation import Observation
@@ -86,7 +86,42 @@ def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         title = f"updates at the end overshoot, and the loss stays at {end_level:.2g} of chance"
         threshold = f"best multiple of an update <= {limits.overshoot_fraction}"
         return [RATE_TOO_HIGH.finding(WARNING, title, measured, threshold)]
+    signs = _signs_of_instability(evidence, limits)
+    if len(signs) >= 2 and not is_cut:
+        title = f"training is unstable: {' and '.join(signs)}"
+        threshold = "two signs of instability"
+        return [RATE_TOO_HIGH.finding(WARNING, title, measured, threshold)]
     return []
+
+
+def _signs_of_instability(evidence: Evidence, limits: Thresholds) -> list[str]:
+    """Return the signs that updates were too long at times, of which a run has recovered."""
+    chance = levels.chance(evidence)
+    signs = []
+    losses = evidence.history[LOSS]
+    spikes = find_spikes(losses, limits.spike_ratio, limits.spike_level * chance)
+    if spikes:
+        signs.append(f"the loss jumps at step {spikes[0]}")
+    if _largest_rise(levels.windows(evidence).mean / chance) > limits.spike_level:
+        signs.append("the loss rises for a time")
+    validated = levels.valid_losses(evidence) / chance
+    if len(validated) >= 4 and np.isfinite(validated).all():
+        before = np.minimum.accumulate(validated)
+        is_high = validated > before + limits.spike_level
+        # A rise that lasts is overfitting.
+        if is_high.sum() >= 2 and validated[-1] < before[-1] + limits.spike_level:
+            signs.append(f"the validation loss is high after {is_high.sum()} epochs")
+    died = np.asarray(evidence.end.dead_share, float) - np.asarray(evidence.start.dead_share, float)
+    if np.nan_to_num(died).max(initial=0) > limits.dead_warning:
+        signs.append("units die")
+    return signs
+
+
+def _largest_rise(mean: np.ndarray) -> float:
+    """Return the largest rise of a curve above its minimum before."""
+    if not np.isfinite(mean).all():
+        return 0.0
+    return float((mean - np.minimum.accumulate(mean)).max())
 
 
 def _peak_before_failure(evidence: Evidence) -> float:
@@ -198,9 +233,12 @@ def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     losses = evidence.history[LOSS]
     cut = find_cut(evidence.history.get(RATE, np.zeros(0)), limits.cut_share)
     end_level = levels.train_level(evidence)
-    if cut is None or not end_level > limits.cut_level:
+    if cut is None:
         return []
     rest = len(losses) - cut.step
+    least = limits.cut_level if rest < 0.8 * len(losses) else limits.cut_level / 2
+    if not end_level > least:
+        return []
     window = min(cut.step, max(limits.min_steps, len(losses) // 10), rest // 2)
     if rest < limits.cut_rest * len(losses) or window < limits.min_steps // 2:
         return []

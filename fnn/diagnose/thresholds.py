@@ -38,13 +38,15 @@ class Thresholds:
         plateau_change: Relative change of a level loss.
         plateau_fall: Relative fall of the loss after a plateau.
         hockey_excess: Loss at the start above chance, in levels.
+        plateau_steps: Least number of steps of a plateau.
         spike_ratio: Ratio of a spike to the loss before it [Lightning: 2].
         spike_level: Least height of a spike, in levels.
         noise_ratio: Standard deviation of the loss of batches relative to its mean, for a run that
             is held up by noise.
         cut_share: Share of the largest rate below which the rate is cut.
         cut_rest: Least share of the run that is left after a cut.
-        cut_level: Level of the training loss at the end, above which a cut was too early.
+        cut_level: Level of the training loss at the end, above which a cut was too early; half of
+            it after a cut in the first fifth of the run.
         cut_fall: Relative fall of the loss in the window before a cut.
         cut_slope: Ratio of the slopes after and before a cut.
         penalty_ratio: Ratio of the gradients of regularizer and loss [TheDeepChecker: 1].
@@ -67,6 +69,7 @@ class Thresholds:
         class_error: Error of a class, of at least 5 examples, for a finding [SageMaker: .7].
         baseline_margin: Score by which a predictor without a network is better.
         sign_margin: Accuracy below chance, for a loss of the wrong sign.
+        noisy_batch: Ratio of the noise scale to the batch size, or its inverse.
         uphill: Cosine of gradient and update from which the update has the wrong sign.
         majority: Share of the largest class above which baselines are not compared with it.
         double_softmax: Loss of an output that is sure of the label, above which softmax is applied
@@ -96,6 +99,7 @@ class Thresholds:
     plateau_change: float = 0.02
     plateau_fall: float = 0.3
     hockey_excess: float = 1.0
+    plateau_steps: int = 20
     spike_ratio: float = 2.0
     spike_level: float = 0.25
     noise_ratio: float = 0.3
@@ -123,6 +127,7 @@ class Thresholds:
     class_error: float = 0.7
     baseline_margin: float = 0.05
     sign_margin: float = 0.05
+    noisy_batch: float = 10.0
     uphill: float = 0.1
     majority: float = 0.7
     double_softmax: float = 0.4

@@ -5,7 +5,6 @@ import pytest
 from hand_made import CHANCE, evidence, observation, untrained
 
 from fnn.diagnose import layer_rules as rules
-from fnn.diagnose.localize import Location
 from fnn.diagnose.thresholds import Thresholds
 
 LIMITS = Thresholds()
@@ -13,38 +12,13 @@ NAN = np.nan
 NORM = {"layers": ("dense_0", "norm_1", "dense_2"), "kinds": ("dense", "batch_norm", "dense")}
 POOR = np.full(400, 0.9 * CHANCE)
 
-# Recorded at every fifth step, with a burst in the second column.
-GRADIENTS = np.full((200, 2), NAN)
-GRADIENTS[::5] = 0.1
-GRADIENTS[100:125:5, 1] = 5.0
-
 # The evidence, and the layer that the rule must name.
 FAULTS = {
-    "nonfinite": (
-        evidence(location=Location("relu_1", "backward", 7, 3.0), is_cut=True),
-        "relu_1",
-    ),
-    "exploding": (evidence(start=untrained(gradient_norm=np.array([2e3, 1, 1]))), "relu_1"),
-    "gradient_spikes": (
-        evidence(
-            columns={"grad_rms": ("dense_0/kernel", "dense_2/kernel")},
-            history={"grad_rms": GRADIENTS},
-        ),
-        "dense_2/kernel",
-    ),
-    "vanishing": (
-        evidence(
-            start=untrained(gradient_norm=np.array([1e-5, 1e-5, 1])),
-            end=observation(gradient_norm=np.array([1e-5, 1e-5, 1])),
-        ),
-        "dense_2",
-    ),
     "dead_units": (evidence(end=observation(dead_share=np.array([NAN, 0.95, NAN]))), "relu_1"),
     "saturated_units": (
         evidence(start=untrained(saturated_share=np.array([NAN, 0.8, NAN]))),
         "relu_1",
     ),
-    "untrained": (evidence(change=np.array([0.1, 0.0, 0.1, 0.1])), "dense_0"),
     "penalty_dominates": (
         evidence(
             start=untrained(penalty_rms=np.full(4, 0.1)),
@@ -79,10 +53,6 @@ def test_running_statistics_that_never_change_are_an_error():
     (found,) = rules.batch_norm_drift(evidence(still=still, **NORM), LIMITS)
     assert found.severity == "error"
     assert found.layer == "norm_1"
-
-
-def test_a_bias_that_does_not_change_is_no_fault():
-    assert rules.untrained(evidence(change=np.array([0.0, 0.1, 0.1, 0.1])), LIMITS) == []
 
 
 def test_dead_units_say_whether_they_died_in_training():

@@ -20,7 +20,6 @@ def probes(**changes):
 FAULTS = {
     "flipped_sign": evidence(task=probes(right=-3e-4, wrong=-8.0)),
     "flipped_update": evidence(start=untrained(slope=np.float32(0.9), line=-line(4.0))),
-    "batch_mixing": evidence(task=probes(coupling=3.0)),
     "wrong_softmax": evidence(task=probes(right=0.31, surer=0.31, wrong=1.31)),
     "unrelated_labels": evidence(
         end=observation(valid_outputs=outputs(0.5)),

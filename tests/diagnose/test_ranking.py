@@ -45,3 +45,13 @@ def test_all_rules_of_the_relation_are_in_the_order_of_causes():
     assert len(set(ORDER)) == len(ORDER)
     assert EXPLAINS.keys() <= set(ORDER)
     assert set().union(*EXPLAINS.values()) <= set(ORDER)
+
+
+def test_a_layer_that_fails_explains_numbers_that_are_not_finite():
+    place = {"title": "", "severity": ERROR}
+    data = Finding("P01", "nonfinite_data", **place)
+    found = rank([data, Finding("T01", "nonfinite", layer="log_1", **place)])
+    assert found[0].id == "T01"
+    assert found[1].severity == INFO
+    found = rank([data, Finding("T01", "nonfinite", layer="inputs", **place)])
+    assert found[0].id == "P01"
