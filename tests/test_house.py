@@ -221,6 +221,7 @@ ALSO_TESTED_BY = {
     **{f"diagnose/{name}.py": ["test_examine.py"] for name in ("evidence", "levels", "thresholds")},
     "ensemble/logits.py": ["test_uncertainty.py"],
     "diagnose/heads.py": ["test_loss_rules.py"],
+    "diagnose/lane_runs.py": ["test_short_runs.py"],
     "nn/kernels/reference.py": ["test_convolution.py"],
     "nn/kernels/cpu.py": ["test_convolution.py"],
     **{f"optim/optimizers/{name}.py": ["test_optimizers.py"] for name in FORMULAS},

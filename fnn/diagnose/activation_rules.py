@@ -10,15 +10,14 @@ import numpy as np
 from fnn import nn
 from fnn.diagnose.data_rules import NONFINITE
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
+from fnn.diagnose.layer_statistics import dead_share, saturated_share
+from fnn.diagnose.layers import LayerOutput, layer_outputs
 from fnn.diagnose.structure_rules import SHIFTED, Leaf, drop_rate, misplaced, sequences
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe
 from fnn.types import Layer, RandomKey, TrainState
 
 INPUT = "input"  # place of the prepared inputs among the layers
-ACTIVE = 1e-5  # an activation above it is active
-SATURATION = {"tanh": (-0.97, 0.97), "sigmoid": (0.03, 0.97)}  # outside of it, a unit is saturated
-RELUS = frozenset({"relu", "relu6"})
 HALF = 0.5  # share of units that are dead or saturated
 DRIFT = 1.5  # decades by which activations grow or shrink over the depth
 SLOPE = 0.1  # decades for each layer
@@ -43,8 +42,8 @@ class LayerFacts(NamedTuple):
         mean: Of all numbers.
         deviation: Of all numbers.
         variance: Within each unit, in the mean over units.
-        dead: Share of the units that no example activates.
-        saturated: Share of the numbers beyond the limits of the activation.
+        dead: Share of dead units; NaN for layers that are no rectifiers.
+        saturated: Share of saturated units; NaN for layers that are not bounded.
         finite: Whether all numbers are finite.
     """
 
@@ -67,52 +66,32 @@ def without_noise(recipe: Recipe) -> Recipe:
     return quiet
 
 
-def tapped(network: Layer, paths: Sequence[str]) -> Layer:
-    """Return the network that returns inner outputs too, none if there are no paths."""
-    if paths:
-        return nn.tap(network, *paths)
-
-    def apply(params: Any, state: Any, x: Any, **options: Any) -> Any:
-        y, state = network.apply(params, state, x, **options)
-        return (y, {}), state
-
-    return Layer(network.init, apply)
-
-
-@per_recipe(static=(4, 5))
+@per_recipe()
 def observe(
     recipe: Recipe,
     train_state: TrainState,
     inputs: Any,
     key: RandomKey,
-    paths: tuple[str, ...],
-    kinds: tuple[str, ...],
 ) -> tuple[Any, dict[str, LayerFacts]]:
-    """Compute the outputs of a batch in training mode, and statistics of the inner outputs.
+    """Compute the outputs of a batch in training mode, and statistics of the leaf layers by path.
 
     Args:
         recipe: From `train.recipe`.
         train_state: Before the first step.
         inputs: Arrays (n, ...), as they are stored.
         key: Of dropout and other noise.
-        paths: Paths of the inner layers.
-        kinds: Name of the maker of each.
     """
+    params, state = train_state[:2]
     x = recipe.prepare(inputs)
-    network = tapped(recipe.network, paths)
-    (y, inner), _ = network.apply(
-        train_state.params,
-        train_state.state,
-        x,
-        key=key,
-        train=True,
-    )
+    y, _ = recipe.network.apply(params, state, x, key=key, train=True)
     facts = {}
     if _is_float_array(x):
-        facts[INPUT] = _layer_facts(x, "")
-    for path, kind in zip(paths, kinds, strict=True):
-        if _is_float_array(inner.get(path)):
-            facts[path] = _layer_facts(inner[path], kind)
+        facts[INPUT] = _layer_facts(LayerOutput(INPUT, "", x[None], ()))
+    # The compiler finds that both passes are one.
+    outputs = layer_outputs(recipe.network, params, state, x, key=key)
+    for output in outputs:
+        if _is_float_array(output.y):
+            facts[output.path] = _layer_facts(output)
     return y, facts
 
 
@@ -120,17 +99,18 @@ def _is_float_array(value: Any) -> bool:
     return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def _layer_facts(y: jax.Array, kind: str) -> LayerFacts:
-    wide = y.astype(jnp.float32)
-    # (n, ..., units) -> (rows, units)
-    rows = wide.reshape(-1, wide.shape[-1]) if wide.ndim > 1 else wide[:, None]
-    low, high = SATURATION.get(kind, (-jnp.inf, jnp.inf))
+def _layer_facts(output: LayerOutput) -> LayerFacts:
+    """Return the statistics of a layer, over all its copies."""
+    wide = output.y.astype(jnp.float32)
+    units = wide.shape[-1] if wide.ndim > 2 else 1
+    # (copies, batch, ..., units) -> (copies, rows, units)
+    rows = wide.reshape(len(wide), -1, units)
     return LayerFacts(
         mean=rows.mean(),
         deviation=rows.std(),
-        variance=rows.var(0).mean(),
-        dead=(rows.max(0) <= ACTIVE).mean(),
-        saturated=((rows < low) | (rows > high)).mean(),
+        variance=rows.var(1).mean(),
+        dead=dead_share(output).max(),
+        saturated=saturated_share(output).max(),
         finite=jnp.isfinite(rows).all(),
     )
 
@@ -172,19 +152,19 @@ def profile_findings(
 def _unit_findings(leaf: Leaf, found: LayerFacts) -> Iterator[Finding]:
     dead = float(found.dead)
     saturated = float(found.saturated)
-    if leaf.kind in RELUS and dead > HALF:
+    if dead > HALF:
         yield PROFILE.finding(
             ERROR if dead == 1 else WARNING,
-            f"{dead:.0%} of the units of {leaf.path} are 0 for all inputs before training",
+            f"{dead:.0%} of the units of {leaf.path} are dead before training",
             {"dead_share": dead},
             f"dead share > {HALF}",
             layer=leaf.path,
             advice=("begin with biases of 0 and he_normal kernels", "center the inputs"),
         )
-    if leaf.kind in SATURATION and saturated > HALF:
+    if saturated > HALF:
         yield PROFILE.finding(
             WARNING,
-            f"{saturated:.0%} of the outputs of {leaf.path} are saturated before training",
+            f"{saturated:.0%} of the units of {leaf.path} are saturated before training",
             {"saturated_share": saturated},
             f"saturated share > {HALF}",
             layer=leaf.path,
@@ -243,9 +223,11 @@ def variance_findings(
     for sequence in sequences(network):
         places = {leaf.path: index for index, leaf in enumerate(sequence)}
         for dropout, norm in misplaced(sequence):
-            before = sequence[places[norm.path] - 1].path
-            if before not in quiet or before not in noisy:
+            # The nearest one whose output was measured.
+            upstream = [leaf.path for leaf in sequence[: places[norm.path]] if leaf.path in noisy]
+            if not upstream or upstream[-1] not in quiet:
                 continue
+            before = upstream[-1]
             ratio = float(quiet[before].variance) / max(float(noisy[before].variance), 1e-30)
             low, high = VARIANCE_RATIO
             if low <= ratio <= high:

@@ -121,26 +121,33 @@ def _own_layers(recipe: Recipe, inputs: Any) -> list[tuple[str, Layer, Any]]:
 
 
 def _is_own(leaf: Layer) -> bool:
+    """Return whether a layer, its maker or a function that it was given is the user's."""
     inner: Any = leaf
     functions: list[Any] = []
     while isinstance(inner, Made):
-        functions += [inner.maker, *filter(callable, inner.arguments.values())]
+        given = inner.arguments.values()
+        functions.append(inner.maker)
+        functions.extend(filter(callable, given))
         inner = inner.built
     functions.append(inner.apply)
-    own = [function for function in functions if not isinstance(function, Made)]
-    return any(not is_library(function) and not _is_jax(function) for function in own)
+    return any(map(_is_function_of_user, functions))
 
 
-def _is_jax(function: Callable[..., Any]) -> bool:
+def _is_function_of_user(function: Any) -> bool:
+    # Made values, such as initializers, are of the library.
+    if isinstance(function, Made) or is_library(function):
+        return False
     module: str = getattr(function, "__module__", None) or ""
-    return module.startswith("jax")
+    return not module.startswith("jax")
 
 
 def _recording(path: str, leaf: Layer, found: list[tuple[str, Layer, Any]]) -> Layer:
     def apply(params: Any, state: Any, x: Any, **options: Any) -> Any:
         # A layer of several inputs has no single input to draw, and one of tokens no derivative.
-        if _is_float(x) and path not in [known for known, _, _ in found]:
-            found.append((path, leaf, x.shape[1:]))
+        known = [entry[0] for entry in found]
+        if _is_float(x) and path not in known:
+            entry = (path, leaf, x.shape[1:])
+            found.append(entry)
         return leaf.apply(params, state, x, **options)
 
     return Layer(leaf.init, apply, leaf.name)
@@ -179,8 +186,8 @@ def _loss_error(
     targets: Any,
 ) -> Error:
     with jax.enable_x64(True):
-        z = jnp.asarray(np.asarray(outputs[: 2 * EXAMPLES], np.float64))
-        few = jax.tree.map(lambda leaf: _widened(np.asarray(leaf)[: 2 * EXAMPLES]), targets)
+        z = _first_widened(outputs)
+        few = jax.tree.map(_first_widened, targets)
 
         def values(z: Any) -> Any:
             return recipe.loss(z, few)
@@ -189,11 +196,14 @@ def _loss_error(
 
 
 def _primitives(jaxpr: Any) -> set[str]:
+    """Return the names of all primitives of a program."""
     names = set()
     for equation in jaxpr.eqns:
         names.add(equation.primitive.name)
         for inner in subjaxprs(equation):
-            names |= _primitives(getattr(inner, "jaxpr", inner))
+            # A closed jaxpr holds the program itself.
+            program = getattr(inner, "jaxpr", inner)
+            names |= _primitives(program)
     return names
 
 
@@ -205,25 +215,38 @@ def _directional_error(key: RandomKey, function: Callable[..., Any], args: Any) 
     if not names & CUSTOM or names & STEPWISE:
         return Error(0.0, is_stopped)
     leaves, structure = jax.tree.flatten(args)
-    keys = jax.random.split(key, len(leaves) + 1)
+    weight_key, direction_key = jax.random.split(key)
     directions = []
-    for leaf_key, leaf in zip(keys[1:], leaves, strict=True):
+    for index, leaf in enumerate(leaves):
+        leaf_key = jax.random.fold_in(direction_key, index)
         shape = (DIRECTIONS, *leaf.shape)
-        directions.append(SHIFT * jax.random.normal(leaf_key, shape, leaf.dtype))
+        normal = jax.random.normal(leaf_key, shape, leaf.dtype)
+        directions.append(SHIFT * normal)
 
     def shifted(*shifts: jax.Array) -> Any:
         moved = []
         for leaf, direction, shift in zip(leaves, directions, shifts, strict=True):
-            moved.append(leaf + jnp.tensordot(shift, direction, 1))
-        return function(*jax.tree.unflatten(structure, moved))
+            # (directions,) by (directions, ...)
+            offset = jnp.tensordot(shift, direction, 1)
+            moved.append(leaf + offset)
+        shifted_args = jax.tree.unflatten(structure, moved)
+        return function(*shifted_args)
 
     zeros = [jnp.zeros(DIRECTIONS, jnp.float64) for _ in leaves]
-    return Error(check_gradients(keys[0], shifted, *zeros).error, is_stopped)
+    check = check_gradients(weight_key, shifted, *zeros)
+    return Error(check.error, is_stopped)
+
+
+def _first_widened(leaf: Any) -> Any:
+    """Return the first examples in 64 bits."""
+    array = np.asarray(leaf)
+    return _widened(array[: 2 * EXAMPLES])
 
 
 def _widened(leaf: Any) -> Any:
     array = jnp.asarray(leaf)
-    return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+    # Integers, such as labels, stay as they are.
+    return array.astype(jnp.float64) if _is_float(array) else array
 
 
 def _is_float(value: Any) -> bool:

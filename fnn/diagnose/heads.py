@@ -42,10 +42,15 @@ class Head(NamedTuple):
         """Whether each example has one target, which is the number of its class."""
         if not _is_array(self.targets) or self.targets.ndim != 1:
             return False
-        # Of a plain function nothing is known: integers with an axis of classes are labels.
-        may_be = self.loss.classes or not is_declared(self.loss)
         is_integer = jnp.issubdtype(self.targets.dtype, jnp.integer)
-        return bool(may_be and is_integer and self.classes is not None)
+        if not is_integer or self.classes is None:
+            return False
+        if self.loss.classes:
+            return True
+        # Of a plain function nothing is known. Integers are labels if the last one has an output,
+        # and no output is left: otherwise the outputs may be features, as of a contrastive loss.
+        largest = int(np.max(self.targets))
+        return not is_declared(self.loss) and largest + 1 == self.classes
 
     @property
     def classes(self) -> int | None:
@@ -53,8 +58,11 @@ class Head(NamedTuple):
         shape = self.outputs
         if _is_array(shape):
             shape = shape.shape[1:]
-        is_row = isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], int)
-        return shape[0] if is_row and shape[0] > 1 else None
+        # Of outputs of several axes, the labels are those of a text or an image.
+        if not isinstance(shape, tuple) or len(shape) != 1:
+            return None
+        size = shape[0]
+        return size if isinstance(size, int) and size > 1 else None
 
     @property
     def is_matched(self) -> bool:
@@ -87,8 +95,10 @@ def heads(recipe: Recipe, outputs: Any, targets: Any) -> list[Head]:
 
 def last_size(out_shape: Any) -> int | None:
     """Return the length of the last axis of one output; None if there is no single output."""
-    is_row = isinstance(out_shape, tuple) and len(out_shape) > 0
-    return out_shape[-1] if is_row and isinstance(out_shape[-1], int) else None
+    if not isinstance(out_shape, tuple) or not out_shape:
+        return None
+    last = out_shape[-1]
+    return last if isinstance(last, int) else None
 
 
 def loss_name(loss: Loss) -> str:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import data
+from fnn.diagnose.data_rules import spaced
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding, Rule
 
 ERROR_SHARE = 0.01  # of the validation examples
@@ -18,6 +19,7 @@ WIDTH_AXIS = 2
 NEAR = 0.01  # of the median distance to the nearest neighbor
 NEAR_SHARE = 0.02  # of the sampled validation examples
 SAMPLED = 256  # validation examples whose neighbors are searched
+MAX_ROWS = 100_000  # examples of each part that are compared, some tenths of a second
 MAX_NUMBERS = 2**24  # of training examples among which neighbors are searched
 
 LEAKAGE = Rule(
@@ -43,43 +45,45 @@ def leakage_findings(inputs: Any, others: Any) -> Iterator[Finding]:
     leaves = jax.tree.leaves(inputs)
     valid_leaves = jax.tree.leaves(others)
     # Examples of other dtypes, such as bytes and floats, never have equal numbers in memory.
-    kinds = [(leaf.dtype, leaf.shape[1:]) for leaf in leaves]
-    if kinds != [(leaf.dtype, leaf.shape[1:]) for leaf in valid_leaves]:
+    if _kinds(leaves) != _kinds(valid_leaves):
         return
-    if not all(map(_is_number, leaves)):
-        return
+    inputs, others = jax.tree.map(_first_rows, (inputs, others))
+    leaves = jax.tree.leaves(inputs)
+    valid_leaves = jax.tree.leaves(others)
     count = len(valid_leaves[0])
     exact = data.overlap(others, inputs)
     yield from _count_findings("equal to", exact, count, leaves)
     images = leaves[0]
     if len(leaves) == 1 and images.ndim == IMAGE_RANK:
-        mirrored = jax.tree.map(lambda leaf: np.flip(np.asarray(leaf), WIDTH_AXIS), others)
-        # Mirror images of themselves are counted once, as equal.
-        flipped = data.overlap(mirrored, inputs) - _symmetric(others, mirrored, inputs)
+        flipped = _count_mirrored(np.asarray(valid_leaves[0]), images)
         yield from _count_findings("mirror images of", flipped, count, leaves)
     is_float = jnp.issubdtype(images.dtype, jnp.floating)
     if len(leaves) == 1 and (is_float or _is_image(images)):
         yield from _near_findings(np.asarray(images), np.asarray(valid_leaves[0]))
 
 
-def _is_number(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jnp.number))
+def _first_rows(leaf: Any) -> np.ndarray:
+    return spaced(np.asarray(leaf), MAX_ROWS)
+
+
+def _kinds(leaves: list[Any]) -> list[Any]:
+    """Return dtype and shape of an example of each array."""
+    return [(leaf.dtype, leaf.shape[1:]) for leaf in leaves]
 
 
 def _is_image(leaf: Any) -> bool:
     return leaf.dtype == jnp.uint8 and leaf.ndim == IMAGE_RANK
 
 
-def _symmetric(others: Any, mirrored: Any, inputs: Any) -> int:
-    """Count the examples that equal their mirror images and are in training."""
-    array = np.asarray(jax.tree.leaves(others)[0])
-    mirror = np.asarray(jax.tree.leaves(mirrored)[0])
-    axes = tuple(range(1, array.ndim))
-    same = (array == mirror).all(axes)
-    if not same.any():
+def _count_mirrored(others: np.ndarray, inputs: Any) -> int:
+    """Count the images whose mirror image is in training, and that are not symmetric."""
+    mirrored = np.flip(others, WIDTH_AXIS)
+    axes = tuple(range(1, others.ndim))
+    # A symmetric image is counted as equal.
+    is_other = (others != mirrored).any(axes)
+    if not is_other.any():
         return 0
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[same], others)
-    return data.overlap(chosen, inputs)
+    return data.overlap(mirrored[is_other], inputs)
 
 
 def _count_findings(
@@ -89,9 +93,9 @@ def _count_findings(
     leaves: list[Any],
 ) -> Iterator[Finding]:
     share = found / count
-    numbers = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+    sizes = [int(np.prod(leaf.shape[1:])) for leaf in leaves]
     # Rows of a few numbers, such as those of a table of categories, are equal by chance.
-    is_rich = numbers >= RICH
+    is_rich = sum(sizes) >= RICH
     if share <= WARNING_SHARE:
         return
     severity = ERROR if share > ERROR_SHARE else WARNING
@@ -107,17 +111,17 @@ def _count_findings(
 
 def _near_findings(inputs: np.ndarray, others: np.ndarray) -> Iterator[Finding]:
     numbers = int(np.prod(inputs.shape[1:]))
-    # Evenly spaced samples, so that sorted data is sampled from all its classes.
-    known = _spaced(inputs, max(1, MAX_NUMBERS // max(numbers, 1)))
-    queries = _spaced(others, SAMPLED)
+    affordable = MAX_NUMBERS // max(numbers, 1)
+    known = spaced(inputs, max(affordable, 1))
+    queries = spaced(others, SAMPLED)
     distances = nearest_distances(known, queries)
     # Equal examples have a finding of their own.
     apart = distances[distances > 0]
     if len(apart) < len(distances) / 2:
         return
     median = float(np.median(apart))
-    near = int((apart < NEAR * median).sum())
-    share = near / len(distances)
+    is_near = apart < NEAR * median
+    share = float(is_near.sum() / len(distances))
     if share <= NEAR_SHARE:
         return
     title = f"{share:.1%} of sampled validation examples are nearly equal to a training one"
@@ -139,15 +143,10 @@ def nearest_distances(known: np.ndarray, queries: np.ndarray) -> np.ndarray:
     rows -= center
     points -= center
     # |a - b|² = |a|² + |b|² - 2 a·b; the first of them is the same for all of a row. (m, n)
-    squares = np.square(rows).sum(1)[None] - 2 * points @ rows.T
+    lengths = np.square(rows).sum(1)
+    squares = lengths[None] - 2 * points @ rows.T
     nearest = squares.argmin(1)
     # The difference itself, since the form above rounds small distances away.
     differences = points - rows[nearest]
     distances: np.ndarray = np.linalg.norm(differences, axis=1)
     return distances
-
-
-def _spaced(array: np.ndarray, count: int) -> np.ndarray:
-    """Return at most this number of examples, evenly spaced."""
-    places = np.linspace(0, len(array) - 1, min(count, len(array))).astype(int)
-    return array[places]

@@ -1,20 +1,20 @@
 """Independence of the examples of a batch in inference."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.diagnose.activation_rules import tapped
+from fnn import nn
 from fnn.diagnose.findings import WARNING, Finding, Rule
 from fnn.nn.core.composite import layer_paths
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe
-from fnn.types import RandomKey, TrainState
+from fnn.types import Layer, RandomKey, TrainState
 
-PREPARE = "prepare"  # place of what happens to the inputs before the first layer
+PREPARE = "prepare"  # place of the preparation, before the first layer
 MIXED = 1e-6  # relative change of the output of an example by the input of another
 
 MIXING = Rule(
@@ -28,6 +28,18 @@ MIXING = Rule(
     ("keep the batch axis first, and act along the other axes",),
     "change one example of a batch and compare the outputs of the others",
 )
+
+
+def _tapped(network: Layer, paths: Sequence[str]) -> Layer:
+    """Return the network that returns inner outputs too, none if there are no paths."""
+    if paths:
+        return nn.tap(network, *paths)
+
+    def apply(params: Any, state: Any, x: Any, **options: Any) -> Any:
+        y, state = network.apply(params, state, x, **options)
+        return (y, {}), state
+
+    return Layer(network.init, apply)
 
 
 @per_recipe(static=(4,))
@@ -47,7 +59,7 @@ def _mixing(
         key: Of layers that sample in inference.
         paths: Paths of the inner layers.
     """
-    network = tapped(recipe.network, paths)
+    network = _tapped(recipe.network, paths)
     examples = jax.tree.leaves(inputs)[0].shape[1]
 
     def forward(batch: Any) -> Any:

@@ -84,7 +84,9 @@ def first_steps(recipe: Any, train_state: TrainState, batches: Any) -> StepFacts
         record = records.pop()
         grads = trees.named_leaves(record.grads)
         largest = {path: jnp.abs(leaf).max(initial=0) for path, leaf in grads.items()}
-        rms = {path: jnp.sqrt(jnp.square(leaf).mean()) for path, leaf in grads.items()}
+        # In float32, where no square of a small number is 0.
+        wide = {path: leaf.astype(jnp.float32) for path, leaf in grads.items()}
+        rms = {path: jnp.sqrt(jnp.square(leaf).mean()) for path, leaf in wide.items()}
         moved = jax.tree.map(
             lambda new, old: jnp.abs(new - old).max(initial=0), after.params, train_state.params
         )
@@ -105,6 +107,7 @@ def gradient_findings(
     train_state: TrainState,
     facts: StepFacts,
     kernels: Sequence[str],
+    may_skip: bool = False,
 ) -> Iterator[Finding]:
     """Find parameters without gradient or change, and gradients that vanish with depth.
 
@@ -112,7 +115,10 @@ def gradient_findings(
         train_state: Before the first step.
         facts: Of some steps.
         kernels: Paths of the kernels of the network in order.
+        may_skip: Whether the recipe skips steps that are not finite, as with a loss scale.
     """
+    if may_skip and facts.finite.any() and not facts.finite.all():
+        return
     if not facts.finite.all():
         title = f"step {int(np.argmin(facts.finite))} is not finite"
         yield NONFINITE.finding(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from fnn import checks
+from fnn.augment import BatchPolicy
 from fnn.diagnose.activation_rules import (
     nonfinite_findings,
     observe,
@@ -16,17 +17,18 @@ from fnn.diagnose.activation_rules import (
 )
 from fnn.diagnose.augmentation_rules import augmentation_findings
 from fnn.diagnose.data_rules import (
-    RANGE_EXAMPLES,
     check_inputs,
-    check_labels,
+    count_range_examples,
     named_arrays,
-    order_findings,
+    numbers_of_example,
     shift_findings,
-    target_findings,
+    spaced,
 )
 from fnn.diagnose.derivative_rules import derivative_findings
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.heads import heads
+from fnn.diagnose.label_rules import check_labels, order_findings, target_findings
+from fnn.diagnose.lane_runs import host_generator
 from fnn.diagnose.leakage_rules import leakage_findings
 from fnn.diagnose.loss_rules import function_findings, output_findings
 from fnn.diagnose.mixing_rules import mixing_findings
@@ -39,10 +41,11 @@ from fnn.diagnose.parameter_rules import (
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.short_runs import TINY, short_run_findings
 from fnn.diagnose.structure_rules import misplaced, sequences, structure_findings
-from fnn.nn.core.composite import layer_paths
+from fnn.errors import DTypeError
 from fnn.train.arrays import validate_data
 from fnn.train.extremes import read_extremes
 from fnn.train.inputs import validate_fit
+from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import start_on_data
 from fnn.types import Data, RandomKey, TrainState
@@ -95,6 +98,7 @@ def preflight(
     """
     checks.key("key", key)
     expect_recipe("preflight", recipe)
+    _expect_known((key, recipe, data, valid))
     checks.whole("preflight examples", examples)
     checks.flag("preflight short_runs", short_runs)
     if steps is not None:
@@ -117,6 +121,13 @@ def preflight(
     return Findings(found)
 
 
+def _expect_known(arguments: Any) -> None:
+    """Raise DTypeError for traced arguments, whose numbers no rule can read."""
+    if not all(map(checks.is_concrete, jax.tree.leaves(arguments))):
+        advice = "call it outside of jax.jit"
+        raise DTypeError("preflight", "known numbers", "a traced array", advice)
+
+
 def _data_findings(
     recipe: Recipe,
     data: Data,
@@ -125,10 +136,8 @@ def _data_findings(
 ) -> Iterator[Finding]:
     """Find faults of the data."""
     inputs, targets = data
-    prepared = named_arrays(recipe.prepare(_first(inputs, RANGE_EXAMPLES)))
-    others = {}
-    if valid is not None:
-        others = named_arrays(recipe.prepare(_first(valid[0], RANGE_EXAMPLES)))
+    prepared = _prepare_sample(recipe, inputs)
+    others = {} if valid is None else _prepare_sample(recipe, valid[0])
     for path, array in prepared.items():
         check = check_inputs(path, array)
         if check is None:
@@ -150,6 +159,13 @@ def _data_findings(
         yield from leakage_findings(inputs, valid[0])
 
 
+def _prepare_sample(recipe: Recipe, inputs: Any) -> dict[str, Any]:
+    """Return some examples as the network gets them, by the path of the array."""
+    count = count_range_examples(inputs)
+    sample = jax.tree.map(lambda leaf: spaced(np.asarray(leaf), count), inputs)
+    return named_arrays(recipe.prepare(sample))
+
+
 def _network_findings(
     key: RandomKey,
     recipe: Recipe,
@@ -161,14 +177,9 @@ def _network_findings(
     chosen = _choose(key, data, examples)
     inputs, targets = _take(data, chosen)
     # Every layer once, each sequence in order.
-    all_leaves = [leaf for sequence in sequences(recipe.network) for leaf in sequence]
-    known = set(layer_paths(recipe.network))
-    leaves = [leaf for leaf in all_leaves if leaf.path in known]
-    paths = tuple(leaf.path for leaf in leaves)
-    kinds = tuple(leaf.kind for leaf in leaves)
+    leaves = [leaf for sequence in sequences(recipe.network) for leaf in sequence]
     own_key = jax.random.fold_in(key, OBSERVE)
-    quiet = without_noise(recipe)
-    observed = observe(quiet, train_state, inputs, own_key, paths, kinds)
+    observed = observe(without_noise(recipe), train_state, inputs, own_key)
     outputs, facts = jax.device_get(observed)
     broken = list(nonfinite_findings(leaves, facts))
     yield from broken
@@ -182,9 +193,12 @@ def _network_findings(
         yield from profile_findings(leaves, facts)
     all_heads = heads(recipe, outputs, targets)
     yield from output_findings(recipe, all_heads)
-    yield from function_findings(recipe, all_heads[0])
+    # A policy of whole batches may make the targets that the loss expects, as of two views.
+    is_plain = not isinstance(recipe.augment, BatchPolicy)
+    if is_plain:
+        yield from function_findings(recipe, all_heads[0])
     if _has_misplaced(recipe):
-        _, noisy = jax.device_get(observe(recipe, train_state, inputs, own_key, paths, kinds))
+        _, noisy = jax.device_get(observe(recipe, train_state, inputs, own_key))
         yield from variance_findings(recipe.network, facts, noisy)
     if len(chosen) >= MIXING_EXAMPLES:
         few = _first(inputs, MIXING_EXAMPLES)
@@ -192,7 +206,8 @@ def _network_findings(
         yield from mixing_findings(recipe, train_state, few, mix_key)
     yield from _step_findings(recipe, train_state, data, chosen)
     derive_key = jax.random.fold_in(key, DERIVE)
-    yield from derivative_findings(derive_key, recipe, inputs, outputs, targets)
+    if is_plain:
+        yield from derivative_findings(derive_key, recipe, inputs, outputs, targets)
     if recipe.augment is not None and hasattr(inputs, "dtype"):
         extremes = read_extremes(data[0])
         if extremes is not None:
@@ -215,10 +230,14 @@ def _step_findings(
     rows = np.resize(chosen, (STEPS, size))
     batches = _take(data, rows)
     made: Any = recipe
-    plain = made.replace(augment=None, micro_batch_size=None, on_nonfinite="ignore")
+    may_skip = recipe.on_nonfinite == "skip"
+    changes = {"micro_batch_size": None, "on_nonfinite": "skip" if may_skip else "ignore"}
+    if not isinstance(recipe.augment, BatchPolicy):
+        changes["augment"] = None
+    plain = made.replace(**changes)
     facts = jax.device_get(first_steps(plain, train_state, batches))
     kernels = kernel_paths(recipe.network, train_state.params)
-    yield from gradient_findings(train_state, facts, kernels)
+    yield from gradient_findings(train_state, facts, kernels, may_skip)
 
 
 def _run_findings(
@@ -229,11 +248,13 @@ def _run_findings(
     out_shape: Any,
 ) -> Iterator[Finding]:
     """Find faults by short runs."""
-    if len(jax.tree.leaves(data[1])[0]) < TINY:
+    # Losses of several heads, and of pairs of examples, have no verdict on 16 examples.
+    is_coupled = recipe.loss.couples_examples
+    if is_coupled is None:
+        is_coupled = isinstance(recipe.augment, BatchPolicy)
+    if recipe.loss.heads is not None or is_coupled or count_examples(data) < TINY:
         return
-    (head, *others) = heads(recipe, out_shape, data[1])
-    if others:
-        return
+    (head,) = heads(recipe, out_shape, data[1])
     run_key = jax.random.fold_in(key, RUN)
     yield from short_run_findings(run_key, recipe, train_state, data, head)
 
@@ -249,10 +270,7 @@ def _take(data: Any, indices: np.ndarray) -> Any:
 
 def _choose(key: RandomKey, data: Data, examples: int) -> np.ndarray:
     """Return the indices of random examples, whose inputs fit into memory."""
-    leaves = jax.tree.leaves(data[0])
-    count = len(leaves[0])
-    numbers = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
-    affordable = max(MIXING_EXAMPLES, MAX_NUMBERS // max(numbers, 1))
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    order = generator.permutation(count)
+    count = count_examples(data)
+    affordable = max(MIXING_EXAMPLES, MAX_NUMBERS // numbers_of_example(data[0]))
+    order = host_generator(key).permutation(count)
     return order[: min(examples, affordable, count)].astype(np.int32)

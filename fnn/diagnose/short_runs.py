@@ -5,22 +5,17 @@ augmentation, regularizer and dropout.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnn import objective, optim
-from fnn.diagnose.activation_rules import without_noise
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.heads import BINARY, VALUES, Head, is_declared, loss_name
+from fnn.diagnose.lane_runs import Curves, Lanes, host_generator, short_recipe, train_lanes
 from fnn.nn.flops import count
-from fnn.train.figures import LOSS
-from fnn.train.inputs import take_examples
-from fnn.train.programs import per_recipe
+from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe
-from fnn.train.step import start_on_data, train_step
 from fnn.types import Data, RandomKey, TrainState
 
 TINY = 16  # examples to overfit, and of a batch
@@ -60,51 +55,6 @@ IGNORED = Rule(
 )
 
 
-class Lanes(NamedTuple):
-    """The runs of a call: arrays whose first axis is the lane.
-
-    Attributes:
-        seed: Of the initialization, (lanes,).
-        rate: Of Adam, (lanes,).
-        share: Factor of the prepared inputs, 0 or 1, (lanes,).
-        order: Example of each position of each step, (lanes, steps, batch).
-        target_order: The same for targets, (lanes, steps, batch).
-    """
-
-    seed: Any
-    rate: Any
-    share: Any
-    order: Any
-    target_order: Any
-
-
-class Curves(NamedTuple):
-    """The figures of short runs, (lanes, steps); NaN after the end.
-
-    Attributes:
-        loss: The mean loss of each step.
-        error: Share of wrong labels, or of the variance of the targets.
-    """
-
-    loss: np.ndarray
-    error: np.ndarray
-
-
-class ShortRuns(NamedTuple):
-    """The results of all short runs.
-
-    Attributes:
-        tiny: Of 16 examples, (rates * seeds, steps).
-        rates: Rates of these lanes.
-        baselines: Of real inputs, zeroed inputs and permuted targets, (3, seeds, steps) each; None
-            if they were left out.
-    """
-
-    tiny: Curves
-    rates: np.ndarray
-    baselines: np.ndarray | None
-
-
 def short_run_findings(
     key: RandomKey,
     recipe: Recipe,
@@ -125,13 +75,15 @@ def short_run_findings(
     steps, seeds = _affordable(recipe, train_state, data)
     if steps < MIN_STEPS:
         return
-    own = _short_recipe(recipe)
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    own = short_recipe(recipe)
+    generator = host_generator(key)
     tiny, rates = _overfit(key, own, data, kind, generator, steps, seeds)
-    yield from verdict(tiny, rates, kind, is_declared(recipe.loss))
-    if len(jax.tree.leaves(data[1])[0]) < 4 * TINY or kind == "":
+    # The loss of a game need not fall.
+    is_known = is_declared(recipe.loss) and loss_name(recipe.loss) != "adversarial"
+    yield from verdict(tiny, rates, kind, is_known)
+    if count_examples(data) < 4 * TINY or kind == "":
         return
-    best = float(rates[int(np.nanmin(tiny.loss, 1).argmin())])
+    best = float(rates[_best_lane(tiny.loss)])
     curves = _baselines(key, own, data, kind, generator, (steps, seeds, best))
     yield from baseline_findings(curves)
 
@@ -139,7 +91,7 @@ def short_run_findings(
 def error_kind(recipe: Recipe, head: Head) -> str:
     """Return how the error of outputs is measured: by labels, signs or values; "" if it is not."""
     name = loss_name(recipe.loss)
-    if head.is_labeled:
+    if head.is_labeled and not np.isin(head.targets, list(head.loss.ignored)).any():
         return "labels"
     if name in BINARY and hasattr(head.targets, "dtype"):
         return "signs"
@@ -163,14 +115,13 @@ def verdict(
         is_known: Whether the loss declares its properties.
     """
     first = float(np.nanmean(curves.loss[:, 0]))
-    losses = _last(curves.loss)
-    best = int(np.nan_to_num(losses, nan=np.inf).argmin())
+    last = float(_lowest(curves.loss).min())
     steps = curves.loss.shape[1]
     shown = ", ".join(f"{rate:g}" for rate in np.unique(rates))
     runs = f"after {steps} steps of Adam at each of the rates {shown}"
-    measured = {"first_loss": first, "loss": float(losses[best]), "steps": steps}
+    measured = {"first_loss": first, "loss": last, "steps": steps}
     if kind:
-        error = float(np.nan_to_num(curves.error, nan=np.inf).min())
+        error = float(_lowest(curves.error).min())
         if error <= FITTED:
             return
         measured["error"] = error
@@ -185,20 +136,23 @@ def verdict(
         return
     # Without another measure, a loss that does not fall at all is a fault of declared losses. The
     # lower bound of others, such as that of a game, is not known.
-    fall = first - float(losses[best])
-    if is_known and first > 0 and fall < (1 - STALLED) * first:
+    if is_known and first > 0 and last > STALLED * first:
         yield OVERFIT.finding(
             WARNING,
-            f"the loss of 16 examples is {losses[best]:.3g} of first {first:.3g} {runs}",
+            f"the loss of 16 examples is {last:.3g} of first {first:.3g} {runs}",
             measured,
             f"> {STALLED} of the first loss",
         )
 
 
-def _last(losses: np.ndarray) -> np.ndarray:
-    """Return the last loss of each lane that is not NaN."""
-    known = np.where(np.isnan(losses), np.inf, losses)
-    return known[:, -5:].min(1) if np.isfinite(known[:, -5:]).any() else known.min(1)
+def _lowest(values: np.ndarray) -> np.ndarray:
+    """Return the lowest value of each lane (lanes,); inf for one that has none."""
+    known = np.where(np.isnan(values), np.inf, values)
+    return known.min(1)
+
+
+def _best_lane(losses: np.ndarray) -> int:
+    return int(_lowest(losses).argmin())
 
 
 def baseline_findings(curves: np.ndarray) -> Iterator[Finding]:
@@ -211,11 +165,11 @@ def baseline_findings(curves: np.ndarray) -> Iterator[Finding]:
     if not np.isfinite(tail).all():
         return
     real, zeroed, permuted = tail.mean((1, 2)).tolist()
-    # Paired by step, since the runs have their batches in common.
+    # Paired by step, since the runs have their batches in common: (2, seeds, steps)
     gain = tail[1:] - tail[0]
-    means = gain.mean((1, 2))
-    errors = gain.std((1, 2)) / np.sqrt(gain[0].size)
-    is_useful = means > STANDARD_ERRORS * errors
+    count = gain[0].size
+    errors = gain.std((1, 2)) / np.sqrt(count)
+    is_useful = gain.mean((1, 2)) > STANDARD_ERRORS * errors
     if is_useful.all():
         return
     measured = {"real": real, "zeroed": zeroed, "permuted": permuted}
@@ -231,26 +185,11 @@ def baseline_findings(curves: np.ndarray) -> Iterator[Finding]:
 # The runs.
 
 
-def _short_recipe(recipe: Recipe) -> Recipe:
-    quiet: Any = without_noise(recipe)
-    own: Recipe = quiet.replace(
-        optimizer=optim.adam(RATES[0]),
-        metrics={},
-        measures={},
-        augment=None,
-        regularizer=None,
-        micro_batch_size=None,
-        on_nonfinite="ignore",
-        early_stopping=None,
-    )
-    return own
-
-
 def _affordable(recipe: Recipe, train_state: TrainState, data: Data) -> tuple[int, int]:
     """Return the number of steps and seeds of the runs within the budget of operations."""
-    batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((TINY, *leaf.shape[1:]), leaf.dtype), data
-    )
+
+    def of_batch(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((TINY, *leaf.shape[1:]), leaf.dtype)
 
     def forward(inputs: Any) -> Any:
         x = recipe.prepare(inputs)
@@ -263,7 +202,10 @@ def _affordable(recipe: Recipe, train_state: TrainState, data: Data) -> tuple[in
         )
         return y
 
-    operations = count(jax.make_jaxpr(forward)(batch[0])).total()
+    inputs = jax.tree.map(of_batch, data[0])
+    # Tracing alone: nothing is computed.
+    program = jax.make_jaxpr(forward)(inputs)
+    operations = count(program).total()
     # A backward pass takes twice the operations of a forward pass.
     affordable = MAX_FLOPS / max(3 * operations * len(RATES), 1)
     seeds = SEEDS if affordable >= SEEDS * STEPS else 1
@@ -279,19 +221,20 @@ def _overfit(
     steps: int,
     seeds: int,
 ) -> tuple[Curves, np.ndarray]:
-    examples = len(jax.tree.leaves(data[1])[0])
-    chosen = _distinct(data[0], generator.permutation(examples))
-    lanes = len(RATES) * seeds
-    order = np.broadcast_to(chosen, (lanes, steps, len(chosen))).astype(np.int32)
+    order = generator.permutation(count_examples(data))
+    chosen = _distinct(data[0], order)
     rates = np.repeat(np.array(RATES, np.float32), seeds)
+    lanes = len(rates)
+    # (16,) -> (lanes, steps, 16): the same batch in each step.
+    batches = np.broadcast_to(chosen, (lanes, steps, TINY))
     runs = Lanes(
-        np.tile(np.arange(seeds, dtype=np.int32), len(RATES)),
-        rates,
-        np.ones(lanes, np.float32),
-        order,
-        order,
+        seed=np.tile(np.arange(seeds, dtype=np.int32), len(RATES)),
+        rate=rates,
+        share=np.ones(lanes, np.float32),
+        order=batches,
+        target_order=batches,
     )
-    return _train(key, recipe, data, kind, runs, FITTED), rates
+    return train_lanes(key, recipe, data, kind, runs, FITTED), rates
 
 
 def _distinct(inputs: Any, order: np.ndarray) -> np.ndarray:
@@ -302,9 +245,9 @@ def _distinct(inputs: Any, order: np.ndarray) -> np.ndarray:
         found.setdefault(leaf[index].tobytes(), index)
         if len(found) == TINY:
             break
+    indices = np.array(list(found.values()), np.int32)
     # Fewer are repeated, so that all batches have one size.
-    indices = list(found.values())
-    return np.resize(np.array(indices), TINY)
+    return np.resize(indices, TINY)
 
 
 def _baselines(
@@ -316,106 +259,26 @@ def _baselines(
     how: tuple[int, int, float],
 ) -> np.ndarray:
     steps, seeds, rate = how
-    examples = len(jax.tree.leaves(data[1])[0])
+    examples = count_examples(data)
     pool = generator.permutation(examples)[:POOL]
     # Every example once before any is used twice, so that nothing is learned by heart early.
     passes = -(-steps * TINY // len(pool))
     rows = np.concatenate([generator.permutation(pool) for _ in range(passes)])
+    # (positions,) -> (steps, batch)
     order = rows[: steps * TINY].reshape(steps, TINY).astype(np.int32)
     shuffled = np.empty(examples, np.int32)
     shuffled[pool] = generator.permutation(pool)
     # One lane for each variant and seed: real, zeroed, permuted.
-    all_orders = np.broadcast_to(order, (3 * seeds, steps, TINY))
+    lanes = 3 * seeds
     permuted = shuffled[order]
-    targets = np.stack([*[order] * (2 * seeds), *[permuted] * seeds])
+    targets = np.repeat(np.stack([order, order, permuted]), seeds, 0)
     runs = Lanes(
-        np.tile(np.arange(seeds, dtype=np.int32), 3),
-        np.full(3 * seeds, rate, np.float32),
-        np.repeat(np.array([1, 0, 1], np.float32), seeds),
-        all_orders,
-        targets,
+        seed=np.tile(np.arange(seeds, dtype=np.int32), 3),
+        rate=np.full(lanes, rate, np.float32),
+        share=np.repeat(np.array([1, 0, 1], np.float32), seeds),
+        order=np.broadcast_to(order, (lanes, steps, TINY)),
+        target_order=targets,
     )
     # An error is never below this, so that no run ends early.
-    curves = _train(key, recipe, data, kind, runs, -1.0)
+    curves = train_lanes(key, recipe, data, kind, runs, -1.0)
     return curves.loss.reshape(3, seeds, steps)
-
-
-def _train(
-    key: RandomKey,
-    recipe: Recipe,
-    data: Data,
-    kind: str,
-    lanes: Lanes,
-    goal: float,
-) -> Curves:
-    found = _run_lanes(recipe, key, data, lanes, np.float32(goal), kind)
-    loss, error = jax.device_get(found)
-    return Curves(loss.T, error.T)
-
-
-@per_recipe(static=(5,))
-def _run_lanes(
-    recipe: Recipe,
-    key: RandomKey,
-    data: Data,
-    lanes: Lanes,
-    goal: Any,
-    kind: str,
-) -> tuple[jax.Array, jax.Array]:
-    """Train all lanes until one of them has an error below the goal; return (steps, lanes) each."""
-    steps = lanes.order.shape[1]
-
-    made: Any = recipe
-
-    def start(seed: jax.Array, rate: jax.Array) -> TrainState:
-        own = made.replace(optimizer=optim.adam(rate))
-        return start_on_data(own, jax.random.fold_in(key, seed), data)
-
-    def step(train_state: TrainState, lane: Any) -> tuple[TrainState, jax.Array, jax.Array]:
-        rate, share, examples, targets_of = lane
-        own = made.replace(optimizer=optim.adam(rate), metrics=_metrics(kind))
-        inputs = recipe.prepare(take_examples(data[0], examples))
-        targets = take_examples(data[1], targets_of)
-        scaled = jax.tree.map(lambda x: x * share.astype(x.dtype), inputs)
-        after, figures = train_step(own, train_state, scaled, targets)
-        error = figures.get("error", jnp.array(jnp.nan))
-        return after, figures[LOSS].astype(jnp.float32), error.astype(jnp.float32)
-
-    def body(carry: Any) -> Any:
-        index, train_states, losses, errors = carry
-        own = (lanes.rate, lanes.share, lanes.order[:, index], lanes.target_order[:, index])
-        train_states, loss, error = jax.vmap(step)(train_states, own)
-        return index + 1, train_states, losses.at[index].set(loss), errors.at[index].set(error)
-
-    def is_running(carry: Any) -> jax.Array:
-        index, _, _, errors = carry
-        last = errors[jnp.maximum(index - 1, 0)]
-        # A NaN is no success.
-        return (index < steps) & ~(last <= goal).any()
-
-    blank = jnp.full((steps, len(lanes.rate)), jnp.nan)
-    first = jax.vmap(start)(lanes.seed, lanes.rate)
-    begin = (jnp.int32(0), first, blank, blank)
-    _, _, losses, errors = jax.lax.while_loop(is_running, body, begin)
-    return losses, errors
-
-
-def _metrics(kind: str) -> dict[str, Any]:
-    metrics = {"labels": _wrong_labels, "signs": _wrong_signs, "values": _squared_share}
-    return {"error": metrics[kind]} if kind else {}
-
-
-def _wrong_labels(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    return 1 - objective.accuracy(outputs, labels)
-
-
-def _wrong_signs(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    wrong = (outputs > 0) != (targets > 0.5)
-    return wrong.reshape(len(outputs), -1).mean(1)
-
-
-def _squared_share(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return squared errors relative to the variance of the batch's targets."""
-    variance = targets.var(0).mean()
-    errors = jnp.square(outputs - targets).reshape(len(outputs), -1).mean(1)
-    return errors / jnp.maximum(variance, jnp.finfo(errors.dtype).tiny)

@@ -34,8 +34,6 @@ def test_activations_of_one_scale_have_no_finding():
     assert of_layers("relu", [facts(0.7), facts(0.5), facts(0.4), facts(0.3)]) == []
     # Two decades over forty layers are slow.
     assert of_layers("relu", [facts(s) for s in np.geomspace(1, 0.01, 40)]) == []
-    # Another activation than relu may have negative outputs only.
-    assert of_layers("gelu", [facts(dead=1.0)]) == []
 
 
 @pytest.mark.parametrize(("end", "verb"), [(1e-3, "shrink"), (1e3, "grow")])
@@ -64,10 +62,8 @@ def observed(network, recipe=None):
     recipe = recipe or train.recipe(network, optim.sgd(0.1))
     train_state = train.start(jax.random.key(0), recipe, (6,))
     leaves = sequences(network)[0]
-    paths = tuple(leaf.path for leaf in leaves)
-    kinds = tuple(leaf.kind for leaf in leaves)
     key = jax.random.key(1)
-    _, found = jax.device_get(observe(recipe, train_state, X, key, paths, kinds))
+    _, found = jax.device_get(observe(recipe, train_state, X, key))
     return leaves, found
 
 
@@ -80,7 +76,7 @@ def test_statistics_are_those_of_the_outputs():
     y = np.asarray(y)
     assert found["tanh_1"].deviation == pytest.approx(y.std(), rel=1e-4)
     assert found["tanh_1"].variance == pytest.approx(y.var(0).mean(), rel=1e-4)
-    assert found["tanh_1"].saturated == pytest.approx((abs(y) > 0.97).mean(), rel=1e-4)
+    assert found["tanh_1"].saturated == (abs(y).mean(0) > 0.85).mean()
     names = [one.name for one in profile_findings(leaves, found)]
     assert names == ["init_profile"]
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from fnn import nn, optim, train
-from fnn.diagnose import short_runs
+from fnn.diagnose import lane_runs, short_runs
 from fnn.diagnose.heads import heads
-from fnn.diagnose.short_runs import Curves, baseline_findings, short_run_findings, verdict
+from fnn.diagnose.lane_runs import Curves
+from fnn.diagnose.short_runs import baseline_findings, short_run_findings, verdict
 from fnn.objective import cross_entropy
 
 draw = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def test_a_network_beyond_the_budget_has_no_short_runs(monkeypatch):
 def test_a_lane_is_a_run_of_its_own():
     """The first losses of a lane are those of steps of Adam by `train.step`."""
     order = np.arange(32, dtype=np.int32).reshape(2, 16)
-    lanes = short_runs.Lanes(
+    lanes = lane_runs.Lanes(
         np.array([5], np.int32),
         np.array([0.01], np.float32),
         np.ones(1, np.float32),
@@ -92,7 +93,7 @@ def test_a_lane_is_a_run_of_its_own():
     )
     targets = LABELS.astype(np.int32)
     key = jax.random.key(1)
-    curves = short_runs._train(key, recipe, (X, targets), "labels", lanes, -1.0)
+    curves = lane_runs.train_lanes(key, recipe, (X, targets), "labels", lanes, -1.0)
     own = train.recipe(recipe.network, optim.adam(0.01), loss=cross_entropy)
     train_state = train.start(jax.random.fold_in(key, 5), own, (6,))
     for step in range(2):

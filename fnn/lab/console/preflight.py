@@ -7,16 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.diagnose.data_rules import (
-    RANGE_EXAMPLES,
-    Check,
-    check_inputs,
-    check_labels,
-    named_arrays,
-    target_findings,
-)
+from fnn.diagnose.data_rules import Check, check_inputs, count_range_examples, named_arrays
 from fnn.diagnose.findings import INFO, Finding
 from fnn.diagnose.heads import heads, last_size
+from fnn.diagnose.label_rules import check_labels, target_findings
 from fnn.diagnose.loss_rules import check_first_loss
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.structure_rules import dropout_findings, structure_findings
@@ -90,7 +84,8 @@ def preflight(
     if first_loss is not None and classes and recipe.loss.probabilities:
         check = check_first_loss(first_loss, classes)
         yield from _format_check(check)
-    examples = jax.tree.map(lambda leaf: leaf[:RANGE_EXAMPLES], inputs)
+    count = count_range_examples(inputs)
+    examples = jax.tree.map(lambda leaf: leaf[:count], inputs)
     for path, array in named_arrays(recipe.prepare(examples)).items():
         yield from _format_check(check_inputs(path, array))
     for head in all_heads:

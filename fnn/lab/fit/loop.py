@@ -145,13 +145,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         first_loss = float(shapes[1][VALID_LOSS]) if is_measured else None
         compile_seconds = stopwatch.spent["compiling"]
         report.print_preflight(
-            recipe,
-            train_state,
-            config.data,
-            config.out_shape,
-            first_loss,
-            compile_seconds,
-            total,
+            recipe, train_state, config.data, config.out_shape, first_loss, compile_seconds, total
         )
         config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
