@@ -14,7 +14,7 @@ from fnn import data, diagnose, nn, optim, train
 from fnn.types import Layer
 
 ROUNDS = 15
-EPOCHS, BATCH = 4, 64
+EPOCHS, BATCH = 9, 64
 TIERS = ("economy", "business", "full")
 GOALS = {"economy": 0.05, "full": 0.25}
 DIGITS = data.digits()

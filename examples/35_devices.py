@@ -17,8 +17,8 @@ EPOCHS, BATCH = 4, 64
 digits = data.digits()
 
 network = nn.chain(
-    nn.conv(16), nn.batch_norm(), nn.relu(), nn.max_pool(),
-    nn.conv(32), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dropout(0.2), nn.dense(10),
+    nn.conv(16), nn.batch_norm(), nn.gelu(), nn.avg_pool(),
+    nn.conv(32), nn.batch_norm(), nn.gelu(), nn.flatten(), nn.dropout(0.2), nn.dense(10),
 )  # fmt: skip
 
 

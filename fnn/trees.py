@@ -1,6 +1,7 @@
 """Arithmetic on pytrees, and comparison of their structures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -106,6 +107,30 @@ def knob(value: Number, like: jax.Array) -> Number:
     return value
 
 
+def read(array: Any) -> Any:
+    """Return an array of JAX as one of NumPy; those of NumPy stay as they are.
+
+    An implicit copy from an accelerator would be an error under `jax.transfer_guard`.
+    """
+    if isinstance(array, jax.Array):
+        devices: Any = array.sharding.device_set
+        # A call of device_get takes 20 times as long as a view of memory.
+        if next(iter(devices)).platform != "cpu":
+            return jax.device_get(array)
+    return np.asarray(array)
+
+
+def allow_transfers() -> AbstractContextManager[Any]:
+    """Return a context in which arrays that a caller gave are copied to the device.
+
+    It is needed where `jax.transfer_guard` forbids this. Otherwise it is empty, since entering a
+    guard takes longer than the checks of a call.
+    """
+    if jax.config.jax_transfer_guard_host_to_device is None:
+        return nullcontext()
+    return jax.transfer_guard("allow")
+
+
 def select(condition: jax.Array, when_true: Any, when_false: Any) -> Any:
     """Return all leaves of one tree or all of the other; the condition is a boolean scalar."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), when_true, when_false)
@@ -201,13 +226,13 @@ def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
 def expect_not_donated(where: str, tree: Any) -> None:
     """Raise ConfigError if the arrays of a tree were donated to a function, and are deleted."""
     # A donation deletes all arrays, so that the first one stands for all.
-    first = _first_leaf(tree)
+    first = first_leaf(tree)
     if isinstance(first, jax.Array) and is_concrete(first) and first.is_deleted():
         got = "arrays that were donated to a compiled function"
         raise ConfigError(where, "arrays that exist", got, "use those that it returned")
 
 
-def _first_leaf(tree: Any) -> Any:
+def first_leaf(tree: Any) -> Any:
     """Return a leaf of a tree, or None if it has none, without a pass over all of them."""
     if isinstance(tree, dict):
         parts: Iterable[Any] = tree.values()
@@ -221,7 +246,7 @@ def _first_leaf(tree: Any) -> Any:
         if leaves:
             return leaves[0]
     for part in parts:
-        leaf = _first_leaf(part)
+        leaf = first_leaf(part)
         if leaf is not None:
             return leaf
     return None

@@ -384,7 +384,8 @@ class History(Mapping[str, Array]):
 
     An array is an attribute and an item: `history.loss`, `history["loss"]`, `dict(history)`. Per
     step (steps,): loss, the metrics, rate and finite. Per epoch (epochs,): valid_loss and the valid
-    metrics. Under vmap every array has a leading lane axis.
+    metrics. The arrays of instruments are (steps, layers) or (steps, parameters). Under vmap every
+    array has a leading lane axis.
 
     Args:
         arrays: The figures by name.

@@ -81,6 +81,21 @@ def global_pool(seed: int) -> Case:
     return nn.global_max_pool(), lambda x: maximum(x, 1).flatten(1), image
 
 
+def unpooled(seed: int) -> Case:
+    """A pool of windows side by side, whose maxima then go back to their places."""
+    draw = np.random.default_rng(seed)
+    window = draw.integers(1, 4, 2)
+    image = tuple((window * draw.integers(1, 4, 2) + draw.integers(0, window)).tolist())
+    size = window.tolist()
+    layer = nn.graph(z=(nn.max_pool(size), "x"), y=(nn.max_unpool(size), "z", "x"))
+
+    def theirs(x: Any) -> Any:
+        z, places = F.max_pool2d(x, size, return_indices=True)
+        return F.max_unpool2d(z, places, size, output_size=x.shape[2:])
+
+    return layer, theirs, image
+
+
 def resized(seed: int) -> Case:
     draw = np.random.default_rng(seed)
     image, factor = draw.integers(1, 6, 2).tolist(), draw.integers(1, 5, 2).tolist()
@@ -118,6 +133,11 @@ def adaptive_pools(draw: np.random.Generator, dtype: str):
 @family("torch")
 def global_pools(draw: np.random.Generator, dtype: str):
     return compared(global_pool, draw, dtype)
+
+
+@family("torch")
+def unpools(draw: np.random.Generator, dtype: str):
+    return compared(unpooled, draw, dtype)
 
 
 @family("torch")

@@ -79,6 +79,12 @@ CHOSEN = Domain(
     lambda draw, shapes: (draw.integers(0, 2, BATCH), smooth(draw, shapes[1])),
 )
 
+# Pooled images and the images, for an unpooling of windows 2 x 2.
+POOLED = Domain(
+    lambda draw: ((2, 3, 4), (4, 6, 4)),
+    lambda draw, shapes: (smooth(draw, shapes[0]), apart(draw, shapes[1])),
+)
+
 VOLUMES = Domain(lambda draw: (*draw.integers(3, 5, 3).tolist(), 4), smooth)
 
 

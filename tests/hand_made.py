@@ -5,7 +5,8 @@ import numpy as np
 from fnn.diagnose.baselines import Baselines
 from fnn.diagnose.evidence import CLASSES, Evidence, Task
 from fnn.diagnose.loss_probes import Probes
-from fnn.diagnose.observation import FRACTIONS, Observation
+from fnn.diagnose.observation import Observation
+from fnn.diagnose.update_lines import FRACTIONS
 
 CHANCE = float(np.log(2))
 EXAMPLES = 400

@@ -226,6 +226,7 @@ CALLS = [
     ("loss a number", lambda: run((IMAGES, LABELS), loss=0.1), ConfigError, "recipe loss: expected .*, got 0.1"),
     ("micro_batch_size", lambda: run((IMAGES, LABELS), micro_batch_size=0), ConfigError, "recipe micro_batch_size: expected >= 1, got 0"),
     ("early_stopping a number", lambda: run((IMAGES, LABELS), early_stopping=3), ConfigError, "recipe early_stopping: expected a value from train.early_stopping, got 3"),
+    ("instruments a tier", lambda: run((IMAGES, LABELS), instruments="full"), ConfigError, "recipe instruments: expected a value from diagnose.instruments, got 'full'"),
     ("early_stopping by", lambda: run((IMAGES, LABELS), early_stopping=train.early_stopping(3, by="accuracy")), ConfigError, "early_stopping by: expected one of valid_loss, valid_accuracy, got 'accuracy'"),
     ("callback", lambda: train.run(fresh(), recipe(), (IMAGES, LABELS), epochs=1, batch_size=8, callback=3), ConfigError, r"callback: expected a function of \(step, figures\), got 3"),
     ("replaced by another name", lambda: recipe().replace(optimiser=optim.sgd(0.1)), ConfigError, "recipe optimiser: expected one of network, optimizer, .*, got 'optimiser'"),

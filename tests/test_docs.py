@@ -12,6 +12,10 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 # Checks appended to the code of a page.
 CHECKS = {
+    "docs/diagnosis.md": """
+assert findings[0].id == confirmed[0].id == "T05" and confirmed[0].certainty == "confirmed"
+assert lab.read_report("report.html").findings.ids == findings.ids
+""",
     "docs/ensembles.md": """
 assert train.evaluate(averaged, weights, digits.test)["accuracy"] > 0.92
 assert abs(chosen[np.arange(len(chosen)), truth[1::2]].mean() - 0.9) < 0.07

@@ -338,3 +338,80 @@ def test_transfer_is_compared_by_the_number_of_examples(example, tmp_path, capsy
     assert all(len(one) == 2 for values in table.values() for one in values)
     assert "fine-tuning beats probe at " in capsys.readouterr().out
     assert Path("out/transfer_sizes.png").read_bytes().startswith(PICTURE)
+
+
+def test_initializations_are_profiled_and_batch_norm_learns_at_more_scales(example, capsys):
+    names = example("29_initialization.py")
+    make_small(names, KEYS=2, EXAMPLES=100, EPOCHS=2, BATCH=50, WIDTH=16, DEPTH=3)
+    # Each pair compiles a program.
+    for table in ("ACTIVATIONS", "INITIALIZERS"):
+        make_small(names, **{table: dict(list(names[table].items())[1:3])})
+    names["main"]()
+    out = capsys.readouterr().out
+    assert "tanh, Xavier: layer 3 has std " in out and "of 16 scales reach" in out
+    for name in ("initialization", "batch_norm"):
+        assert Path(f"out/{name}.png").read_bytes().startswith(PICTURE)
+
+
+def test_overfitting_is_named_and_its_cures_are_compared(example, capsys):
+    names = example("30_overfitting.py")
+    make_small(names, KEYS=2, DEPTH=2, WIDTH=32, EPOCHS=60)
+    names["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if "training accuracy" in line] == [
+        "no regularization", "weight decay", "dropout"
+    ]  # fmt: skip
+    assert Path("out/overfitting.png").read_bytes().startswith(PICTURE)
+
+
+def test_the_types_of_learning_curves_get_their_verdicts(example, capsys):
+    names = example("31_learning_curves.py")
+    make_small(names, KEYS=1)
+    names["main"]()
+    out = capsys.readouterr().out
+    for verdict in (
+        "a good run: first finding none",
+        "kernels too small: first finding P11",
+        "rate too high: first finding T04",
+        "rate too low: first finding T05",
+        "rate cut too early: first finding T12",
+        "few images: first finding E01",
+    ):
+        assert verdict in out
+    assert Path("out/learning_curves.png").read_bytes().startswith(PICTURE)
+
+
+def test_lpft_is_compared_with_fine_tuning_and_a_probe(example, capsys):
+    names = example("32_lpft.py")
+    make_small(names, KEYS=2, EPOCHS=1, SOURCE_EPOCHS=1, RATES=(1e-4, 1e-3))
+    table = names["main"]()
+    shapes = {name: values.shape for name, values in table.items()}
+    assert shapes == {"probe": (1, 2, 2), "fine-tuning": (2, 2, 2), "LP-FT": (2, 2, 2)}
+    assert "LP-FT less fine-tuning: upright " in capsys.readouterr().out
+    assert Path("out/lpft.png").read_bytes().startswith(PICTURE)
+
+
+def test_ensembles_and_dropout_are_compared_over_resamplings(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 300)
+    names = example("33_known_unknown.py")
+    make_small(names, SIZES=(1, 2), RESAMPLINGS=2, EXAMPLES=100, EPOCHS=3, HELD_OUT=100)
+    table = names["main"](tmp_path / "mnist")
+    assert all(values.shape == (2, 2, 4) for values in table.values())
+    out = capsys.readouterr().out
+    assert "of 2 resamplings" in out and "M = 2, after a temperature: calibration error" in out
+    for name in ("known_unknown", "known_unknown_reliability"):
+        assert Path(f"out/{name}.png").read_bytes().startswith(PICTURE)
+
+
+def test_an_ensemble_on_mnist_resumes_and_is_saved(example, tmp_path, capsys):
+    write_mnist(tmp_path / "mnist", 128)
+    names = example("34_mnist_ensemble.py")
+    make_small(names, BATCH=64, WIDTHS=(4, 4, 4))
+    single, accuracy = names["main"](tmp_path / "mnist", members=2, epochs=1)
+    assert single.shape == (2,)
+    assert "member 2: " in capsys.readouterr().out
+    assert names["main"](tmp_path / "mnist", members=2, epochs=1)[1] == accuracy
+    loaded = lab.load_model("out/mnist_ensemble")
+    labels = data.mnist(tmp_path / "mnist").test[1]
+    assert (loaded.label(data.mnist(tmp_path / "mnist").test[0]) == labels).mean() == accuracy
+    assert Path("out/mnist_ensemble.png").read_bytes().startswith(PICTURE)

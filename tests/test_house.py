@@ -205,6 +205,9 @@ FORMULAS = {
 }
 # Files without a test file of their own: the test that covers each.
 ALSO_TESTED_BY = {
+    "diagnose/update_lines.py": ["test_observation.py"],
+    "diagnose/outcomes.py": ["test_experiments.py"],
+    "diagnose/rate_experiments.py": ["test_experiments.py"],
     "transfer/convex.py": ["test_linear_probe.py"],
     "search/execution.py": ["test_random.py"],
     "search/monitor.py": ["test_random.py"],

@@ -96,33 +96,46 @@ class Arms:
         self.result = examined if isinstance(examined, Result) else None
         self._error = examined if isinstance(examined, NonFiniteError) else None
         key = key_of(examined)
+        self._key = key
         self.task = task
         self._out_shape = validate_fit(recipe, task.data, task.valid)
-        others = jax.vmap(jax.random.fold_in, (None, 0))(
-            jax.random.fold_in(key, SEEDS), np.arange(seeds - 1)
-        )
+        seed_key = jax.random.fold_in(key, SEEDS)
+        fold_each = jax.vmap(jax.random.fold_in, (None, 0))
+        others = fold_each(seed_key, np.arange(seeds - 1))
         self.keys = jnp.concatenate([key[None], others])
         self._figures: dict[Any, Figures] = {}
+
+    @property
+    def key(self) -> RandomKey:
+        """Key of the examined run."""
+        # Each use is one of the same run.
+        return jax.random.clone(self._key)
 
     @property
     def before_failure(self) -> TrainState | None:
         """The train state before the first step that was not finite; None if all were."""
         if self._error is not None:
             return self._error.train_state
-        finite = (
-            np.ones(1, bool) if self.result is None else np.asarray(self.result.history[FINITE])
-        )
+        if self.result is None:
+            return None
+        finite = np.asarray(self.result.history[FINITE])
         if finite.all():
             return None
         made: Any = self.recipe
         # Skipped steps count as steps.
         endless = made.replace(on_nonfinite="ignore")
-        first = start_on_data(endless, self.keys[0], self.data)
+        first = start_on_data(endless, self.key, self.data)
         # The history of a run that was continued begins later.
-        assert self.result is not None
         offset = max(int(self.result.train_state.step) - len(finite), 0)
         step = offset + int(finite.argmin())
-        return replay_to_step(endless, first, self.data, None, self.task.batch_size, step)
+        return replay_to_step(
+            endless,
+            first,
+            self.data,
+            None,
+            self.task.batch_size,
+            step,
+        )
 
     @property
     def data(self) -> Data:
@@ -189,7 +202,15 @@ class Arms:
             # Only optim.plateau needs validation before the end of the run.
             watched = valid if has_plateau(begin.opt_state) else None
             last, history = run_epochs(
-                recipe, begin, data, watched, epochs, batch_size, None, False, None
+                recipe,
+                begin,
+                data,
+                watched,
+                epochs,
+                batch_size,
+                None,
+                False,
+                None,
             )
             tested = data if valid is None else valid
             figures = {
@@ -209,7 +230,13 @@ class Arms:
         # One run after another: lanes of large networks are slower on CPU.
         lanes = 1 if jax.default_backend() == "cpu" else count
         name = "arm", epochs, batch_size, classes, may_rescale
-        found = LaneMap(name, train, recipe, lanes)(
+        program = LaneMap(
+            name,
+            train,
+            recipe,
+            lanes,
+        )
+        found = program(
             [recipe] * count,
             lambda indices: jax.tree.map(lambda leaf: leaf[indices], own),
             common,
@@ -222,7 +249,7 @@ class Arms:
         orders = np.tile(np.arange(examples, dtype=np.int32), (len(self.keys), 1))
         if not permuted:
             return orders
-        own_keys = [jax.random.fold_in(key, SHUFFLE) for key in self.keys]
+        own_keys = [jax.random.fold_in(key, SHUFFLE) for key in jax.random.clone(self.keys)]
         return np.stack([jax.random.permutation(key, orders[0]) for key in own_keys])
 
 

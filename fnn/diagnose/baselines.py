@@ -83,7 +83,11 @@ def find_baselines(
     )
 
 
-def remember(key: Hashable, arrays: Any, find: Any) -> Baselines:
+def remember(
+    key: Hashable,
+    arrays: Any,
+    find: Any,
+) -> Baselines:
     """Return the baselines of these arrays, found once as long as the arrays exist.
 
     Args:
@@ -105,7 +109,10 @@ def remember(key: Hashable, arrays: Any, find: Any) -> Baselines:
     return found
 
 
-def _one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
+def _one_hot(
+    targets: np.ndarray,
+    classes: int,
+) -> np.ndarray:
     """Return targets as values (n, outputs)."""
     if classes:
         return np.eye(classes, dtype=np.float32)[targets]
@@ -130,7 +137,11 @@ def _standardizer(x: np.ndarray) -> Any:
     return change
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, held_x: np.ndarray) -> np.ndarray:
+def _ridge(
+    x: np.ndarray,
+    y: np.ndarray,
+    held_x: np.ndarray,
+) -> np.ndarray:
     """Return predictions (v, outputs) of ridge regression with an intercept."""
     mean = y.mean(0)
     gram = x.T @ x
@@ -139,12 +150,19 @@ def _ridge(x: np.ndarray, y: np.ndarray, held_x: np.ndarray) -> np.ndarray:
     return held_x @ kernel + mean
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _distances(
+    a: np.ndarray,
+    b: np.ndarray,
+) -> np.ndarray:
     """Return the squared distances (a, b)."""
     return np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1)
 
 
-def _doubtful(distances: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def _doubtful(
+    distances: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+) -> np.ndarray:
     """Return the examples whose neighbors agree on another label."""
     nearest = np.argpartition(distances, NEIGHBORS, axis=1)[:, :NEIGHBORS]
     counts = np.bincount(labels, minlength=classes)
@@ -157,7 +175,11 @@ def _doubtful(distances: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     return np.flatnonzero(is_other & is_sure & is_common)
 
 
-def _score(predicted: np.ndarray, held: np.ndarray, classes: int) -> float:
+def _score(
+    predicted: np.ndarray,
+    held: np.ndarray,
+    classes: int,
+) -> float:
     if classes:
         return float((predicted.argmax(1) == held.argmax(1)).mean())
     spread = np.square(held - held.mean(0)).sum()

@@ -7,7 +7,7 @@ import jax
 
 from fnn import checks
 from fnn.diagnose.arms import Arms
-from fnn.diagnose.experiments import EXPERIMENTS
+from fnn.diagnose.experiments import EXPERIMENTS, OTHERS
 from fnn.diagnose.findings import Finding, Findings
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.search.lanes import Task, prepare_task
@@ -42,6 +42,7 @@ def confirm(
     | T01 | the first step that is not finite again, layer by layer |
     | T02, T04 | a tenth and a hundredth of the rate |
     | T05 | ten and a hundred times the rate |
+    | T06 | units counted on 4,096 examples, before training, and at a tenth of the rate |
     | T08 | a tenth of the rate in the second half |
     | T12 | the rate before its drop, kept for three quarters of the steps after it |
     | P14, T13 | inputs of zeros; labels exchanged at random |
@@ -86,7 +87,7 @@ def confirm(
 
 def _confirm_one(finding: Finding, arms: Arms) -> Finding:
     experiment = EXPERIMENTS.get(finding.id)
-    if experiment is None:
+    if experiment is None or finding.name in OTHERS:
         return finding
     outcome = experiment(finding, arms)
     return replace(

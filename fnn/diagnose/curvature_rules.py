@@ -69,7 +69,14 @@ def examine_curvature(
     rate = float(last_rate(train_state.opt_state, np.nan))
     limit = _largest_stable_sharpness(recipe.optimizer, rate)
     if np.isfinite(limit):
-        largest = float(sharpness(sharpness_key, recipe, train_state, data).eigenvalue)
+        largest = float(
+            sharpness(
+                sharpness_key,
+                recipe,
+                train_state,
+                data,
+            ).eigenvalue
+        )
         found += sharpness_findings(largest, limit, rate)
     batches = min(MAX_BATCHES, len(jax.tree.leaves(data)[0]) // batch_size)
     # The noise is the difference between batches.
@@ -86,7 +93,10 @@ def examine_curvature(
     return Findings(found)
 
 
-def _largest_stable_sharpness(optimizer: Any, rate: float) -> float:
+def _largest_stable_sharpness(
+    optimizer: Any,
+    rate: float,
+) -> float:
     """Return the sharpness up to which an optimizer is stable; NaN if it is not known."""
     maker = getattr(optimizer, "maker", None)
     if not rate > 0:
@@ -113,10 +123,21 @@ def sharpness_findings(
     """
     if not largest > limit:
         return []
-    measured = {"sharpness": largest, "limit": limit, "rate": rate}
+    measured = {
+        "sharpness": largest,
+        "limit": limit,
+        "rate": rate,
+    }
     stable = rate * limit / largest
     title = f"the sharpness is {largest:.3g}; a rate of at most {stable:.3g} is stable"
-    return [SHARPNESS.finding(INFO, title, measured, f"sharpness > {limit:.3g}")]
+    return [
+        SHARPNESS.finding(
+            INFO,
+            title,
+            measured,
+            f"sharpness > {limit:.3g}",
+        )
+    ]
 
 
 def noise_findings(
@@ -132,14 +153,33 @@ def noise_findings(
         thresholds: Numbers at which the rule reports.
     """
     ratio = scale / batch_size
-    measured = {"noise scale": scale, "batch size": batch_size, "ratio": ratio}
+    measured = {
+        "noise scale": scale,
+        "batch size": batch_size,
+        "ratio": ratio,
+    }
     if ratio > thresholds.noisy_batch:
         title = f"gradients of {batch_size} examples are noise: the noise scale is {scale:.3g}"
         threshold = f"noise scale > {thresholds.noisy_batch} batches"
-        return [GRADIENT_NOISE.finding(INFO, title, measured, threshold)]
+        return [
+            GRADIENT_NOISE.finding(
+                INFO,
+                title,
+                measured,
+                threshold,
+            )
+        ]
     if ratio < 1 / thresholds.noisy_batch:
         title = f"batches could be smaller: the noise scale is {scale:.3g} examples"
         threshold = f"noise scale < {1 / thresholds.noisy_batch} batches"
         advice = ("use smaller batches, and more steps",)
-        return [GRADIENT_NOISE.finding(INFO, title, measured, threshold, advice=advice)]
+        return [
+            GRADIENT_NOISE.finding(
+                INFO,
+                title,
+                measured,
+                threshold,
+                advice=advice,
+            )
+        ]
     return []

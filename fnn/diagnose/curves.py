@@ -38,7 +38,10 @@ class Cut(NamedTuple):
     after: float
 
 
-def split_windows(values: np.ndarray, count: int = MAX_WINDOWS) -> Windows:
+def split_windows(
+    values: np.ndarray,
+    count: int = MAX_WINDOWS,
+) -> Windows:
     """Average a curve over at most `count` windows of equal length.
 
     Args:
@@ -57,7 +60,10 @@ def split_windows(values: np.ndarray, count: int = MAX_WINDOWS) -> Windows:
     return Windows(np.array(means), np.array(errors), ends)
 
 
-def smooth(values: np.ndarray, width: int) -> np.ndarray:
+def smooth(
+    values: np.ndarray,
+    width: int,
+) -> np.ndarray:
     """Return the moving average over the last `width` steps, fewer at the beginning.
 
     Args:
@@ -83,7 +89,10 @@ def relative_fall(values: np.ndarray) -> float:
     return float(-slope * (len(values) - 1) / abs(start))
 
 
-def has_fallen(values: np.ndarray, share: float) -> bool:
+def has_fallen(
+    values: np.ndarray,
+    share: float,
+) -> bool:
     """Return whether a curve falls by a share from its first half to its second, significantly.
 
     Args:
@@ -96,7 +105,10 @@ def has_fallen(values: np.ndarray, share: float) -> bool:
     return bool(fall > share * abs(first.mean()) and fall > 2 * error)
 
 
-def find_cut(rate: np.ndarray, share: float) -> Cut | None:
+def find_cut(
+    rate: np.ndarray,
+    share: float,
+) -> Cut | None:
     """Return the first step from which on the rate stays below a share of its largest value.
 
     Args:
@@ -115,7 +127,11 @@ def find_cut(rate: np.ndarray, share: float) -> Cut | None:
     return Cut(step, float(rate.max()), float(np.median(rate[step:])))
 
 
-def find_spikes(values: np.ndarray, ratio: float, least: float) -> list[int]:
+def find_spikes(
+    values: np.ndarray,
+    ratio: float,
+    least: float,
+) -> list[int]:
     """Return the steps at which a curve jumps above its recent median.
 
     A jump is a mean of 3 steps above `ratio` times the median of the 20 steps before them, by at
@@ -140,3 +156,14 @@ def find_spikes(values: np.ndarray, ratio: float, least: float) -> list[int]:
         if not found or step - found[-1] >= RECENT:
             found.append(int(step))
     return found
+
+
+def largest_rise(values: np.ndarray) -> float:
+    """Return the largest rise of a curve above its minimum before; 0 if it is not finite.
+
+    Args:
+        values: (steps,).
+    """
+    if not np.isfinite(values).all():
+        return 0.0
+    return float((values - np.minimum.accumulate(values)).max())

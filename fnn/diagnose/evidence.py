@@ -126,8 +126,22 @@ def collect(
         if valid_examples > MAX_VALID:
             valid = _take(valid, _spread(valid_examples, MAX_VALID))
     # With the same arguments, so that one program serves both ends.
-    start = observe(recipe, first, data, valid, rows, batch_size)
-    end = observe(recipe, last, data, valid, rows, batch_size)
+    start = observe(
+        recipe,
+        first,
+        data,
+        valid,
+        rows,
+        batch_size,
+    )
+    end = observe(
+        recipe,
+        last,
+        data,
+        valid,
+        rows,
+        batch_size,
+    )
     paths = leaf_paths(recipe)
     kinds = layer_kinds(recipe.network)
     return Evidence(
@@ -143,7 +157,13 @@ def collect(
         still=_unchanged_statistics(first.state, last.state),
         start=start,
         end=end,
-        task=find_task(recipe, end.outputs, data, valid, rows),
+        task=find_task(
+            recipe,
+            end.outputs,
+            data,
+            valid,
+            rows,
+        ),
         location=location,
         is_cut=is_cut,
         columns=columns,
@@ -170,7 +190,14 @@ def find_task(
     valid_targets: Any = () if valid is None else jax.tree.map(np.asarray, valid[1])
     kind = _kind(recipe, outputs, targets)
     if kind == OTHER:
-        return Task(kind, targets, valid_targets, np.zeros(0), Probes(), Baselines())
+        return Task(
+            kind,
+            targets,
+            valid_targets,
+            np.zeros(0),
+            Probes(),
+            Baselines(),
+        )
     labels = None
     shares = None
     probed = targets
@@ -179,19 +206,41 @@ def find_task(
         valid_targets = () if valid is None else _labels(valid_targets, outputs)
         counts = np.bincount(labels.reshape(-1), minlength=outputs.shape[-1])
         shares = counts / labels.size
-    probes = probe_loss(recipe, probed, outputs, labels, shares)
+    probes = probe_loss(
+        recipe,
+        probed,
+        outputs,
+        labels,
+        shares,
+    )
     if recipe.loss.couples_examples:
         # It is meant.
         probes = probes._replace(coupling=0.0)
     baselines = Baselines()
     if _have_distances(data[0]) and (labels is None or labels.ndim == 1):
         classes = 0 if shares is None else len(shares)
-        baselines = _baselines_of(data, valid, rows, classes)
+        baselines = _baselines_of(
+            data,
+            valid,
+            rows,
+            classes,
+        )
     no_shares = np.zeros(0) if shares is None else shares
-    return Task(kind, targets, valid_targets, no_shares, probes, baselines)
+    return Task(
+        kind,
+        targets,
+        valid_targets,
+        no_shares,
+        probes,
+        baselines,
+    )
 
 
-def _kind(recipe: Recipe, outputs: Any, targets: Any) -> str:
+def _kind(
+    recipe: Recipe,
+    outputs: Any,
+    targets: Any,
+) -> str:
     if not hasattr(outputs, "dtype") or not hasattr(targets, "dtype"):
         return OTHER
     if outputs.ndim < 2:
@@ -208,7 +257,10 @@ def _kind(recipe: Recipe, outputs: Any, targets: Any) -> str:
     return VALUES if targets.size == outputs.size else OTHER
 
 
-def _labels(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def _labels(
+    targets: np.ndarray,
+    outputs: np.ndarray,
+) -> np.ndarray:
     """Return the labels of classes: the targets, or the most probable classes of them."""
     return targets.argmax(-1) if targets.ndim == outputs.ndim else targets
 
@@ -235,22 +287,37 @@ def _baselines_of(
         if classes and targets.ndim > 1:
             targets = targets.argmax(-1)
             valid_targets = None if valid_targets is None else valid_targets.argmax(-1)
-        return find_baselines(inputs, targets, valid_inputs, valid_targets, classes)
+        return find_baselines(
+            inputs,
+            targets,
+            valid_inputs,
+            valid_targets,
+            classes,
+        )
 
     arrays = [*data, *(valid or ())]
     return remember(classes, arrays, find)
 
 
-def _spread(examples: int, limit: int) -> np.ndarray:
+def _spread(
+    examples: int,
+    limit: int,
+) -> np.ndarray:
     """Return evenly spaced indices of at most `limit` examples."""
     return np.linspace(0, examples - 1, min(examples, limit)).astype(np.int32)
 
 
-def _take(data: Any, rows: np.ndarray) -> Any:
+def _take(
+    data: Any,
+    rows: np.ndarray,
+) -> Any:
     return jax.tree.map(lambda array: array[rows], data)
 
 
-def _changes(before: Any, after: Any) -> np.ndarray:
+def _changes(
+    before: Any,
+    after: Any,
+) -> np.ndarray:
     """Return the relative change of each parameter, exactly 0 if no number has changed."""
     changes = []
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
@@ -261,7 +328,10 @@ def _changes(before: Any, after: Any) -> np.ndarray:
     return np.array(changes)
 
 
-def _unchanged_statistics(before: Any, after: Any) -> tuple[str, ...]:
+def _unchanged_statistics(
+    before: Any,
+    after: Any,
+) -> tuple[str, ...]:
     """Return the paths of running statistics that have not changed at all."""
     old, new = trees.named_leaves(before), trees.named_leaves(after)
     still = []

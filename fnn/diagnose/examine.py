@@ -102,11 +102,21 @@ def examine(
     if preflight:
         key = result.train_state.key
         steps = len(evidence.history[LOSS])
-        found += check_before(key, recipe, data, valid=valid, steps=steps, short_runs=False)
+        found += check_before(
+            key,
+            recipe,
+            data,
+            valid=valid,
+            steps=steps,
+            short_runs=False,
+        )
     return rank(found)
 
 
-def apply_rules(evidence: Evidence, thresholds: Thresholds) -> Findings:
+def apply_rules(
+    evidence: Evidence,
+    thresholds: Thresholds,
+) -> Findings:
     """Apply all rules to the evidence of a run, and rank their findings.
 
     Args:
@@ -116,7 +126,10 @@ def apply_rules(evidence: Evidence, thresholds: Thresholds) -> Findings:
     return rank(_find(evidence, thresholds))
 
 
-def _find(evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
+def _find(
+    evidence: Evidence,
+    thresholds: Thresholds,
+) -> list[Finding]:
     """Return the findings of all rules, in the order of the rules."""
     found: list[Finding] = []
     # Figures of a run that has diverged overflow; comparisons with NaN are false.
@@ -152,13 +165,30 @@ def evidence_of(
     validate_fit(recipe, data, valid)
     if isinstance(result, NonFiniteError):
         size = _expect_batch_size(batch_size)
-        result = _run_until(recipe, result, data, size)
+        result = _run_until(
+            recipe,
+            result,
+            data,
+            size,
+        )
     _expect_result(result)
     history = {name: np.asarray(values) for name, values in result.history.items()}
-    size = find_batch_size(history, data, batch_size, epochs)
+    size = find_batch_size(
+        history,
+        data,
+        batch_size,
+        epochs,
+    )
     steps_per_epoch(data, size)
     first = start_on_data(recipe, result.train_state.key, data)
-    last, location = _before_failure(recipe, first, result, history, data, size)
+    last, location = _before_failure(
+        recipe,
+        first,
+        result,
+        history,
+        data,
+        size,
+    )
     is_cut = False
     if location is not None and not _recovers(recipe, history):
         is_cut = True
@@ -166,7 +196,16 @@ def evidence_of(
     else:
         last = result.train_state
         history = _without_skipped(history)
-    return collect(recipe, (first, last), history, data, valid, size, location, is_cut)
+    return collect(
+        recipe,
+        (first, last),
+        history,
+        data,
+        valid,
+        size,
+        location,
+        is_cut,
+    )
 
 
 def _expect_batch_size(batch_size: int | None) -> int:
@@ -180,7 +219,12 @@ def _expect_batch_size(batch_size: int | None) -> int:
     return checks.whole("examine batch_size", batch_size)
 
 
-def _run_until(recipe: Recipe, error: NonFiniteError, data: Data, batch_size: int) -> Result:
+def _run_until(
+    recipe: Recipe,
+    error: NonFiniteError,
+    data: Data,
+    batch_size: int,
+) -> Result:
     """Run again up to the step of an error, without an end."""
     if error.train_state is None:
         raise ConfigError(
@@ -193,7 +237,13 @@ def _run_until(recipe: Recipe, error: NonFiniteError, data: Data, batch_size: in
     epochs = error.step // epoch_length + 1
     endless: Any = recipe
     tolerant = endless.replace(on_nonfinite="ignore", early_stopping=None)
-    return run(error.train_state.key, tolerant, data, epochs=epochs, batch_size=batch_size)
+    return run(
+        error.train_state.key,
+        tolerant,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
 
 
 def _expect_result(result: Any) -> None:
@@ -281,15 +331,35 @@ def _before_failure(
     offset = max(int(result.train_state.step) - len(finite), 0)
     endless: Any = recipe
     tolerant = endless.replace(on_nonfinite="ignore", early_stopping=None)
-    before = replay_to_step(tolerant, first, data, None, batch_size, index + offset)
-    location = localize(recipe, before, data, batch_size=batch_size)
+    before = replay_to_step(
+        tolerant,
+        first,
+        data,
+        None,
+        batch_size,
+        index + offset,
+    )
+    location = localize(
+        recipe,
+        before,
+        data,
+        batch_size=batch_size,
+    )
     if location is None:
         # Another batch size, or a run on other data.
-        location = Location("unknown", "forward", index + offset, np.nan)
+        location = Location(
+            "unknown",
+            "forward",
+            index + offset,
+            np.nan,
+        )
     return before, location
 
 
-def _recovers(recipe: Recipe, history: Any) -> bool:
+def _recovers(
+    recipe: Recipe,
+    history: Any,
+) -> bool:
     """Return whether a run continued after its non-finite steps, which it skipped."""
     return recipe.on_nonfinite == "skip" and bool(np.asarray(history[FINITE])[-1])
 
@@ -307,7 +377,11 @@ def _without_skipped(history: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _until(history: Any, step: int, epoch_length: int) -> dict[str, np.ndarray]:
+def _until(
+    history: Any,
+    step: int,
+    epoch_length: int,
+) -> dict[str, np.ndarray]:
     """Return the history of the steps before a step, of which there is at least one."""
     steps = max(step, 1)
     cut = {}

@@ -67,7 +67,10 @@ BELOW_BASELINE = Rule(
 )
 
 
-def overfit(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def overfit(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E01: training is far better than validation."""
     trained = levels.level(evidence, evidence.end)
     validated = levels.valid_level(evidence)
@@ -87,12 +90,24 @@ def overfit(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     is_score_gap = gap_score > factor * limits.gap_accuracy
     if not (is_gap and is_score_gap):
         return []
-    measured = {"gap": gap, "score gap": gap_score, "best epoch": best, "rise": rise}
+    measured = {
+        "gap": gap,
+        "score gap": gap_score,
+        "best epoch": best,
+        "rise": rise,
+    }
     title = f"the validation loss is {validated:.2g} of chance, that of training {trained:.2g}"
     if rise > limits.generalization_loss / 2:
         title += f"; validation was best after epoch {best} of {len(losses)}"
     threshold = f"gap > {limits.gap_level} of chance, and scores differ by > {limits.gap_accuracy}"
-    return [OVERFIT.finding(WARNING, title, measured, threshold)]
+    return [
+        OVERFIT.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
 def _standard_error(evidence: Evidence) -> float:
@@ -103,7 +118,10 @@ def _standard_error(evidence: Evidence) -> float:
     return float(losses.std() / np.sqrt(losses.size)) / levels.chance(evidence)
 
 
-def underfit(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def underfit(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E02: training is poor, no better than validation, and a baseline does better."""
     trained = levels.train_level(evidence)
     own = levels.train_score(evidence)
@@ -116,29 +134,60 @@ def underfit(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     validated = levels.valid_level(evidence)
     if np.isfinite(validated) and validated - trained > limits.gap_level:
         return []
-    measured = {"level": trained, "score": own, "best baseline": float(best)}
+    measured = {
+        "level": trained,
+        "score": own,
+        "best baseline": float(best),
+    }
     title = f"the training loss stays at {trained:.2g} of chance, with a score of {own:.2g}"
     threshold = f"loss > {limits.fair_level} of chance"
-    return [UNDERFIT.finding(WARNING, title, measured, threshold)]
+    return [
+        UNDERFIT.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def noisy_validation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def noisy_validation(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E05: the last validation losses vary more than their standard error explains."""
     losses = levels.valid_losses(evidence)
     if len(losses) < 10 or not np.isfinite(losses).all():
         return []
-    steps = np.diff(losses[-10:])
-    deviation = float(steps.std() / np.sqrt(2)) / levels.chance(evidence)
+    last = losses[-10:]
+    deviation = float(np.diff(last).std() / np.sqrt(2)) / levels.chance(evidence)
     error = _standard_error(evidence)
-    if not (deviation > limits.noisy_validation * error and deviation > limits.low_level / 2):
+    is_large = deviation > limits.noisy_validation * error and deviation > limits.low_level / 2
+    # The same examples are evaluated each time, so that only the network varies.
+    share = deviation * levels.chance(evidence) / abs(last.mean())
+    is_constant = levels.rate_share(evidence, evidence.end) > 0.5
+    if not is_large and not (is_constant and share > limits.noisy_share):
         return []
     measured = {"deviation": deviation, "standard error": error}
     title = f"the validation loss varies by {deviation:.2g} of chance from epoch to epoch"
-    threshold = f"deviation of 10 epochs > {limits.noisy_validation} standard errors"
-    return [NOISY_VALIDATION.finding(INFO, title, measured, threshold)]
+    threshold = (
+        f"deviation of 10 epochs > {limits.noisy_validation} standard errors, or > "
+        f"{limits.noisy_share} of the loss at a rate that is not decayed"
+    )
+    return [
+        NOISY_VALIDATION.finding(
+            INFO,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def validation_better(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def validation_better(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E06: validation is better than training, both in evaluation mode."""
     if evidence.task.kind != CLASSES:
         return []
@@ -151,10 +200,20 @@ def validation_better(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     measured = {"gap": gap, "standard error": float(error)}
     title = f"the accuracy of validation is {gap:.2g} above that of training"
     threshold = f"gap > {limits.reverse_gap} and {limits.significance} standard errors"
-    return [VALIDATION_BETTER.finding(WARNING, title, measured, threshold)]
+    return [
+        VALIDATION_BETTER.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def miscalibrated(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def miscalibrated(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E08: the confidence of predictions is not their accuracy."""
     outputs = evidence.end.valid_outputs
     if evidence.task.kind != CLASSES or isinstance(outputs, tuple):
@@ -168,10 +227,20 @@ def miscalibrated(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     measured = {"calibration error": error}
     title = f"confidence and accuracy differ by {error:.2g} on average"
     threshold = f"expected calibration error > {limits.calibration_warning}"
-    return [MISCALIBRATED.finding(INFO, title, measured, threshold)]
+    return [
+        MISCALIBRATED.finding(
+            INFO,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def calibration_error(outputs: np.ndarray, labels: np.ndarray) -> float:
+def calibration_error(
+    outputs: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """Return the expected calibration error of logits (n, classes) in 15 bins."""
     shifted = outputs - outputs.max(1, keepdims=True)
     exponentials = np.exp(shifted.astype(float))
@@ -183,7 +252,10 @@ def calibration_error(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.abs(difference).sum() / len(labels))
 
 
-def class_collapse(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def class_collapse(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E09: a class is hardly ever predicted."""
     if evidence.task.kind != CLASSES:
         return []
@@ -200,10 +272,20 @@ def class_collapse(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"{len(wrong)} of {len(shares)} classes are wrong in > {limits.class_error:.0%}"
     threshold = f"error of a class > {limits.class_error}"
     severity = ERROR if len(wrong) > len(shares) / 2 else WARNING
-    return [CLASS_COLLAPSE.finding(severity, title, measured, threshold)]
+    return [
+        CLASS_COLLAPSE.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def below_baseline(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E10: a predictor without a network is better on validation."""
     own = levels.valid_score(evidence)
     if not np.isfinite(own):
@@ -216,7 +298,12 @@ def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         return []
     trained = levels.train_score(evidence)
     contradicts = own <= constant < trained - limits.gap_accuracy
-    measured = {"score": own, "train score": trained, "contradicts": contradicts, **scores}
+    measured = {
+        "score": own,
+        "train score": trained,
+        "contradicts": contradicts,
+        **scores,
+    }
     text = "the most frequent class" if name == "constant" else "a linear model"
     title = f"validation scores {own:.2g}, {text} {scores[name]:.2g}"
     threshold = f"score < that of a baseline by {limits.baseline_margin}"
@@ -224,7 +311,15 @@ def below_baseline(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     advice: tuple[str, ...] = ()
     if contradicts:
         advice = ("check that labels of training and validation have the same meaning",)
-    return [BELOW_BASELINE.finding(severity, title, measured, threshold, advice=advice)]
+    return [
+        BELOW_BASELINE.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+            advice=advice,
+        )
+    ]
 
 
 RULES = (

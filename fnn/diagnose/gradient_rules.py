@@ -43,7 +43,10 @@ UNTRAINED = Rule(
 )
 
 
-def nonfinite(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def nonfinite(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T01: the first non-finite number, with its layer and direction."""
     place = evidence.location
     if place is None:
@@ -60,12 +63,21 @@ def nonfinite(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     # A step that was skipped has not ended the run.
     severity = ERROR if evidence.is_cut else WARNING
     finding = NONFINITE.finding(
-        severity, title, measured, "any", layer=place.layer, steps=steps, advice=advice
+        severity,
+        title,
+        measured,
+        "any",
+        layer=place.layer,
+        steps=steps,
+        advice=advice,
     )
     return [finding]
 
 
-def gradient_profile(evidence: Evidence, observation: Observation) -> tuple[list[str], np.ndarray]:
+def gradient_profile(
+    evidence: Evidence,
+    observation: Observation,
+) -> tuple[list[str], np.ndarray]:
     """Return the layers with a gradient by their outputs, and its norms relative to the last."""
     norms = np.asarray(observation.gradient_norm, float)
     known = np.isfinite(norms)
@@ -76,7 +88,10 @@ def gradient_profile(evidence: Evidence, observation: Observation) -> tuple[list
     return layers, norms / norms[-1]
 
 
-def exploding(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def exploding(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T02: the gradient grows from the last layer to the first."""
     layers, profile = gradient_profile(evidence, evidence.start)
     if len(layers) < 3 or profile[0] < limits.explosion_ratio:
@@ -86,14 +101,29 @@ def exploding(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     layer = layers[int(growth.argmax()) + 1]
     _, last = gradient_profile(evidence, evidence.end)
     has_failed = not levels.train_level(evidence) <= limits.poor_level
-    measured = {"ratio": profile[0], "ratio at end": last[0], "growth": growth.max()}
+    measured = {
+        "ratio": profile[0],
+        "ratio at end": last[0],
+        "growth": growth.max(),
+    }
     title = f"the gradient grows {profile[0]:.3g} times from the last layer to {layers[0]}"
     threshold = f"ratio of the norms by first and last layer > {limits.explosion_ratio}"
     severity = ERROR if has_failed else WARNING
-    return [EXPLODING.finding(severity, title, measured, threshold, layer=layer)]
+    return [
+        EXPLODING.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+            layer=layer,
+        )
+    ]
 
 
-def vanishing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def vanishing(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T03: the gradient shrinks from the last layer to the first, at the start and at the end."""
     layers, profile = gradient_profile(evidence, evidence.start)
     _, last = gradient_profile(evidence, evidence.end)
@@ -107,14 +137,29 @@ def vanishing(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     others = np.delete(shrinkage, steepest)
     is_single = shrinkage[steepest] > limits.layer_step * max(1.0, np.median(others))
     layer = layers[steepest + 1] if is_single else layers[0]
-    measured = {"ratio": profile[0], "ratio at end": last[0], "shrinkage": shrinkage.max()}
+    measured = {
+        "ratio": profile[0],
+        "ratio at end": last[0],
+        "shrinkage": shrinkage.max(),
+    }
     title = f"the gradient at {layers[0]} is {profile[0]:.2g} of that at the last layer"
     threshold = f"ratio of the norms by first and last layer < {limits.vanishing_ratio}"
     severity = ERROR if has_failed else WARNING
-    return [VANISHING.finding(severity, title, measured, threshold, layer=layer)]
+    return [
+        VANISHING.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+            layer=layer,
+        )
+    ]
 
 
-def untrained(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def untrained(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """P09: parameters that have not changed at all during the run."""
     place = evidence.location
     if place is not None and place.step == 0:
@@ -138,17 +183,31 @@ def untrained(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     if worst in evidence.frozen:
         cause = "it is frozen"
     title = f"{worst} has not changed: {cause}"
-    return [UNTRAINED.finding(ERROR, title, measured, "change == 0", layer=layer)]
+    return [
+        UNTRAINED.finding(
+            ERROR,
+            title,
+            measured,
+            "change == 0",
+            layer=layer,
+        )
+    ]
 
 
-def _layer_index(evidence: Evidence, parameter: str) -> int:
+def _layer_index(
+    evidence: Evidence,
+    parameter: str,
+) -> int:
     found = [
         index for index, layer in enumerate(evidence.layers) if parameter.startswith(f"{layer}/")
     ]
     return max(found, default=-1)
 
 
-def gradient_spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def gradient_spikes(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T02: the recorded gradient is far above its median at several steps."""
     rows, steps = levels.instrument(evidence, "grad_rms")
     if len(rows) < limits.min_steps:
@@ -167,7 +226,16 @@ def gradient_spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"the gradient is {sizes[worst] / median[worst]:.3g} times its median at {layer}"
     threshold = f"{limits.gradient_spike} x the median of 100 in 3 of 10 measured steps"
     place = (int(steps[max(0, last - 9)]), int(steps[last]))
-    return [EXPLODING.finding(WARNING, title, measured, threshold, layer=layer, steps=place)]
+    return [
+        EXPLODING.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            layer=layer,
+            steps=place,
+        )
+    ]
 
 
 RULES = (

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
 from fnn import checks
@@ -29,7 +30,7 @@ GRAD, WEIGHT, UPDATE = OF_PARAMETERS = ("grad_rms", "weight_rms", "update_ratio"
 def instruments(
     tier: str = ECONOMY,
     *,
-    every: int = 40,
+    every: int = 50,
     examples: int = 128,
 ) -> Instruments:
     """Statistics of layers and parameters, recorded by a run at every few steps.
@@ -101,8 +102,11 @@ def evenly_spaced(arrays: Any, count: int) -> Any:
     """Return at most `count` evenly spaced examples of arrays (examples, ...)."""
 
     def select(array: Array) -> Array:
+        total = len(array)
+        if total <= count:
+            return array
         # Of a batch that is sharded over devices, each then measures a part of its examples.
-        stride = max(1, len(array) // count)
-        return array[::stride][:count]
+        rows = np.arange(count) * total // count
+        return array[rows]
 
     return jax.tree.map(select, arrays)

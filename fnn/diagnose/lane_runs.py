@@ -76,6 +76,16 @@ def train_lanes(
     lanes: Lanes,
     goal: float,
 ) -> Curves:
+    """Train all lanes until one of them reaches the goal.
+
+    Args:
+        key: Of all runs; each lane folds in its seed.
+        recipe: From `short_recipe`.
+        data: Validated (inputs, targets).
+        kind: How the error is measured: "labels", "signs" or "values"; "" for no error.
+        lanes: The runs.
+        goal: Error at which all of them end; below 0 for no end before the last step.
+    """
     found = _run_lanes(recipe, key, data, lanes, np.float32(goal), kind)
     loss, error = jax.device_get(found)
     return Curves(loss.T, error.T)
@@ -92,18 +102,20 @@ def _run_lanes(
 ) -> tuple[jax.Array, jax.Array]:
     """Train all lanes until one of them has an error below the goal; return (steps, lanes) each."""
     steps = lanes.order.shape[1]
-
     made: Any = recipe
 
     def start(seed: jax.Array, rate: jax.Array) -> TrainState:
         own = made.replace(optimizer=optim.adam(rate))
-        return start_on_data(own, jax.random.fold_in(key, seed), data)
+        own_key = jax.random.fold_in(key, seed)
+        return start_on_data(own, own_key, data)
 
     def step(train_state: TrainState, lane: Any) -> tuple[TrainState, jax.Array, jax.Array]:
         rate, share, examples, targets_of = lane
+        # The rate is traced, so that all lanes are one program.
         own = made.replace(optimizer=optim.adam(rate), metrics=_metrics(kind))
         inputs = recipe.prepare(take_examples(data[0], examples))
         targets = take_examples(data[1], targets_of)
+        # Zeroed after the preparation, which may map zeros to other numbers.
         scaled = jax.tree.map(lambda x: x * share.astype(x.dtype), inputs)
         after, figures = train_step(own, train_state, scaled, targets)
         error = figures.get("error", jnp.array(jnp.nan))
@@ -133,8 +145,14 @@ def _run_lanes(
 
 
 def _metrics(kind: str) -> dict[str, Any]:
-    metrics = {"labels": _wrong_labels, "signs": _wrong_signs, "values": _squared_share}
-    return {"error": metrics[kind]} if kind else {}
+    if not kind:
+        return {}
+    metrics = {
+        "labels": _wrong_labels,
+        "signs": _wrong_signs,
+        "values": _squared_share,
+    }
+    return {"error": metrics[kind]}
 
 
 def _wrong_labels(outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -142,12 +160,18 @@ def _wrong_labels(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _wrong_signs(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    wrong = (outputs > 0) != (targets > 0.5)
-    return wrong.reshape(len(outputs), -1).mean(1)
+    is_predicted = outputs > 0
+    is_true = targets > 0.5
+    # (n, ...) -> (n, numbers of an example)
+    wrong = (is_predicted != is_true).reshape(len(outputs), -1)
+    return wrong.mean(1)
 
 
 def _squared_share(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Return squared errors relative to the variance of the batch's targets."""
     variance = targets.var(0).mean()
-    errors = jnp.square(outputs - targets).reshape(len(outputs), -1).mean(1)
-    return errors / jnp.maximum(variance, jnp.finfo(errors.dtype).tiny)
+    # (n, ...) -> (n, numbers of an example)
+    squares = jnp.square(outputs - targets).reshape(len(outputs), -1)
+    # Of targets that are all equal, any error is infinitely large.
+    smallest = jnp.finfo(squares.dtype).tiny
+    return squares.mean(1) / jnp.maximum(variance, smallest)

@@ -58,7 +58,10 @@ UNUSED_WEIGHTS = Rule(
 )
 
 
-def dead_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def dead_units(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T06: units of a rectifier that no example activates."""
     last = np.asarray(evidence.end.dead_share, float)
     units = np.asarray(evidence.end.units, float)
@@ -85,12 +88,22 @@ def dead_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     threshold = f"share >= {limits.dead_warning}"
     severity = ERROR if is_error else WARNING
     finding = DEAD_UNITS.finding(
-        severity, title, measured, threshold, layer=layer, steps=steps, advice=advice
+        severity,
+        title,
+        measured,
+        threshold,
+        layer=layer,
+        steps=steps,
+        advice=advice,
     )
     return [finding]
 
 
-def _death(evidence: Evidence, layer: str, share: float) -> int | None:
+def _death(
+    evidence: Evidence,
+    layer: str,
+    share: float,
+) -> int | None:
     """Return the first recorded step at which half of the dead units of a layer are dead."""
     rows, steps = levels.instrument(evidence, "dead_share")
     names = evidence.columns.get("dead_share", ())
@@ -100,7 +113,10 @@ def _death(evidence: Evidence, layer: str, share: float) -> int | None:
     return int(steps[is_dead.argmax()]) if is_dead.any() else None
 
 
-def saturated_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def saturated_units(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T07: units of tanh or sigmoid that most examples saturate."""
     shares = np.stack([evidence.start.saturated_share, evidence.end.saturated_share])
     if not np.isfinite(shares).any():
@@ -119,22 +135,39 @@ def saturated_units(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"{share:.0%} of the units of {layer} are saturated"
     threshold = f"share >= {limits.saturated_share}"
     severity = ERROR if not end_level <= limits.poor_level else WARNING
-    return [SATURATED.finding(severity, title, measured, threshold, layer=layer)]
+    return [
+        SATURATED.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+            layer=layer,
+        )
+    ]
 
 
-def penalty_dominates(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def penalty_dominates(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T15: the gradient of the regularizer exceeds that of the loss, or the weights shrink to 0."""
     end_level = levels.train_level(evidence)
+    start = evidence.start
     is_kernel = np.array([path.split("/")[-1] == "kernel" for path in evidence.parameters], bool)
+    # Kernels of zeros cannot shrink.
+    is_kernel &= np.asarray(start.weight_rms) > 0
     if not end_level > limits.fair_level or not is_kernel.any():
         return []
-    start = evidence.start
     ratio = np.median((start.penalty_rms / np.maximum(start.grad_rms, 1e-12))[is_kernel])
     sizes = (evidence.end.weight_rms / np.maximum(start.weight_rms, 1e-12))[is_kernel]
     shrinkage = float(np.median(sizes))
     if not (ratio > limits.penalty_ratio or shrinkage < limits.shrinkage):
         return []
-    measured = {"gradient ratio": float(ratio), "size of weights": shrinkage, "level": end_level}
+    measured = {
+        "gradient ratio": float(ratio),
+        "size of weights": shrinkage,
+        "level": end_level,
+    }
     title = (
         f"the weights shrink to {shrinkage:.2g} of their size, with a loss of {end_level:.2g} of "
         "chance"
@@ -143,10 +176,20 @@ def penalty_dominates(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         title = f"the gradient of the regularizer is {ratio:.2g} times that of the loss"
     threshold = f"gradient ratio > {limits.penalty_ratio}, or weights < {limits.shrinkage}"
     severity = ERROR if end_level > limits.poor_level else WARNING
-    return [DOMINATING_PENALTY.finding(severity, title, measured, threshold)]
+    return [
+        DOMINATING_PENALTY.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def batch_norm_drift(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def batch_norm_drift(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T16: batch normalization differs between training and evaluation."""
     layers = [path for path, kind in _named(evidence) if kind == "batch_norm"]
     if not layers:
@@ -156,7 +199,13 @@ def batch_norm_drift(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         layer = evidence.still[0].rsplit("/", 1)[0]
         measured: dict[str, float] = {"layers": len(evidence.still) // 2}
         title = f"the running statistics of {layer} have not changed: it is not in training mode"
-        finding = NORMALIZATION.finding(ERROR, title, measured, "change == 0", layer=layer)
+        finding = NORMALIZATION.finding(
+            ERROR,
+            title,
+            measured,
+            "change == 0",
+            layer=layer,
+        )
         found.append(finding)
     training = float(evidence.end.train_mode_loss)
     evaluation = float(evidence.end.eval_mode_loss)
@@ -167,11 +216,22 @@ def batch_norm_drift(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         title = f"the loss of a batch is {evaluation:.3g} in evaluation, {training:.3g} in training"
         threshold = f"ratio > {limits.mode_ratio}, difference > {limits.low_level} of chance"
         severity = ERROR if excess > 0.5 else WARNING
-        found.append(NORMALIZATION.finding(severity, title, measured, threshold, layer=layers[0]))
+        found.append(
+            NORMALIZATION.finding(
+                severity,
+                title,
+                measured,
+                threshold,
+                layer=layers[0],
+            )
+        )
     return found[:1]
 
 
-def small_batches(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def small_batches(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T16: batch normalization over few examples."""
     layers = [path for path, kind in _named(evidence) if kind == "batch_norm"]
     if not layers or not evidence.batch_size < limits.small_batch:
@@ -179,14 +239,25 @@ def small_batches(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     measured = {"batch size": evidence.batch_size}
     title = f"batch normalization over batches of {evidence.batch_size} examples"
     threshold = f"batch size < {limits.small_batch}"
-    return [SMALL_BATCHES.finding(WARNING, title, measured, threshold, layer=layers[0])]
+    return [
+        SMALL_BATCHES.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            layer=layers[0],
+        )
+    ]
 
 
 def _named(evidence: Evidence) -> list[tuple[str, str]]:
     return list(zip(evidence.layers, evidence.kinds, strict=True))
 
 
-def unused_weights(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def unused_weights(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T19: nearly all weights of a kernel are 0."""
     tiny = np.asarray(evidence.end.tiny_share, float)
     for index, path in enumerate(evidence.parameters):
@@ -197,7 +268,15 @@ def unused_weights(evidence: Evidence, limits: Thresholds) -> list[Finding]:
             title = f"{tiny[index]:.0%} of the weights of {path} are 0"
             threshold = f"share > {limits.tiny_share}"
             layer = path.rsplit("/", 1)[0]
-            return [UNUSED_WEIGHTS.finding(WARNING, title, measured, threshold, layer=layer)]
+            return [
+                UNUSED_WEIGHTS.finding(
+                    WARNING,
+                    title,
+                    measured,
+                    threshold,
+                    layer=layer,
+                )
+            ]
     return []
 
 

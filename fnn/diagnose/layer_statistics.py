@@ -51,7 +51,8 @@ def activity(output: LayerOutput) -> Array:
     such as one pixel.
     """
     y = _by_unit(output)
-    is_active = jnp.abs(y) > ACTIVE
+    # NaN counts as active: a unit of NaN is not dead.
+    is_active = ~(jnp.abs(y) <= ACTIVE)
     # (copies, batch, positions, units)
     of_examples = is_active.any(2)
     return of_examples.mean(1, dtype=jnp.float32)
@@ -84,7 +85,7 @@ def saturated_share(output: LayerOutput) -> Array:
 def quantiles(output: LayerOutput) -> Array:
     """Return the quantiles of a layer's values at LEVELS, (copies, 5).
 
-    Of at most SAMPLE values, evenly spaced, interpolated between neighbors as NumPy does.
+    Of at most SAMPLE values, interpolated between neighbors as NumPy does.
     """
     sample = _sorted_sample(output)
     last = sample.shape[1] - 1
@@ -102,7 +103,7 @@ def quantiles(output: LayerOutput) -> Array:
 def histogram(output: LayerOutput) -> Array:
     """Return the shares of a layer's values in the bins between HISTOGRAM_EDGES, (copies, BINS).
 
-    Of at most SAMPLE values, evenly spaced. Values beyond the edges are in the outer bins.
+    Of at most SAMPLE values. Values beyond the edges are in the outer bins.
     """
     sample = _sorted_sample(output)
     edges = jnp.asarray(HISTOGRAM_EDGES, sample.dtype)
@@ -115,11 +116,18 @@ def histogram(output: LayerOutput) -> Array:
 
 
 def _sorted_sample(output: LayerOutput) -> Array:
-    """Return evenly spaced values of a layer in ascending order, (copies, SAMPLE) or fewer."""
+    """Return at most SAMPLE values of a layer in ascending order, (copies, values).
+
+    Of more values, one is drawn from each of SAMPLE equal parts.
+    """
     values = _flat(output)
-    stride = max(1, values.shape[1] // SAMPLE)
-    sample = values[:, ::stride]
-    return jnp.sort(sample[:, :SAMPLE], axis=1)
+    total = values.shape[1]
+    if total > SAMPLE:
+        # Fixed draws. Values at equal distances could all be of the same few units.
+        draws = np.random.default_rng(0).random(SAMPLE)
+        places = (np.arange(SAMPLE) + draws) * total / SAMPLE
+        values = values[:, places.astype(int)]
+    return jnp.sort(values, axis=1)
 
 
 def _unless_nan(sample: Array, values: Array) -> Array:

@@ -4,7 +4,8 @@ import numpy as np
 
 from fnn.diagnose.curves import Windows, split_windows
 from fnn.diagnose.evidence import CLASSES, VALUES, Evidence
-from fnn.diagnose.observation import FRACTIONS, Observation
+from fnn.diagnose.observation import Observation
+from fnn.diagnose.update_lines import FRACTIONS
 from fnn.train.figures import LOSS, RATE, VALID_LOSS
 
 
@@ -17,7 +18,10 @@ def chance(evidence: Evidence) -> float:
     return float(first) if first > 0 else 1.0
 
 
-def level(evidence: Evidence, observation: Observation) -> float:
+def level(
+    evidence: Evidence,
+    observation: Observation,
+) -> float:
     """Return the training loss of the sample in evaluation mode, relative to chance."""
     return float(observation.losses.mean()) / chance(evidence)
 
@@ -44,7 +48,11 @@ def train_level(evidence: Evidence) -> float:
     return float(np.nan_to_num(both, nan=np.inf).min())
 
 
-def score(evidence: Evidence, outputs: np.ndarray, targets: np.ndarray) -> float:
+def score(
+    evidence: Evidence,
+    outputs: np.ndarray,
+    targets: np.ndarray,
+) -> float:
     """Return the accuracy of outputs, or the share of the variance that they explain.
 
     Args:
@@ -92,7 +100,10 @@ def peak_rate(evidence: Evidence) -> float:
     return float(finite.max()) if finite.size else np.nan
 
 
-def rate_share(evidence: Evidence, observation: Observation) -> float:
+def rate_share(
+    evidence: Evidence,
+    observation: Observation,
+) -> float:
     """Return the next rate relative to the largest one of the run; 1 without a rate."""
     largest = peak_rate(evidence)
     if not np.isfinite(largest) or largest <= 0 or not np.isfinite(observation.rate):
@@ -144,7 +155,10 @@ def change_after_update(line: np.ndarray) -> float:
     return float((after - before) / abs(before)) if before != 0 else 0.0
 
 
-def instrument(evidence: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
+def instrument(
+    evidence: Evidence,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the measured rows of an instrument, (rows, columns), and the step of each (rows,).
 
     Args:
@@ -156,6 +170,16 @@ def instrument(evidence: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
     rows = np.asarray(evidence.history[name], float)
     is_measured = ~np.isnan(rows).all(1)
     return rows[is_measured], np.flatnonzero(is_measured)
+
+
+def update_ratio(
+    evidence: Evidence,
+    observation: Observation,
+) -> float:
+    """Return the median ratio of updates to weights over kernels; NaN without kernels."""
+    is_kernel = [path.split("/")[-1] == "kernel" for path in evidence.parameters]
+    ratios = observation.update_ratio[np.array(is_kernel, bool)]
+    return float(np.median(ratios)) if ratios.size else np.nan
 
 
 def run_update_ratio(evidence: Evidence) -> float:

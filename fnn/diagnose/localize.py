@@ -107,7 +107,12 @@ def localize(
     expect_train_state("localize", train_state)
     data = validate_examples("data", recipe, data)
     steps_per_epoch(data, batch_size)
-    batch = next_batch(recipe, train_state, data, batch_size)
+    batch = next_batch(
+        recipe,
+        train_state,
+        data,
+        batch_size,
+    )
     return localize_in_batch(recipe, train_state, batch)
 
 
@@ -130,14 +135,23 @@ def localize_in_batch(
     if place is None:
         return None
     layer, direction, largest, copy = place
-    return Location(layer, direction, step, largest, copy)
+    return Location(
+        layer,
+        direction,
+        step,
+        largest,
+        copy,
+    )
 
 
 # (layer, direction, largest, copy)
 _Place = tuple[str, str, float, int | None]
 
 
-def _forward_place(flags: _Flags, paths: Sequence[str]) -> _Place | None:
+def _forward_place(
+    flags: _Flags,
+    paths: Sequence[str],
+) -> _Place | None:
     if not flags.inputs:
         return INPUTS, FORWARD, np.nan, None
     for path, finite in flags.parameters.items():
@@ -156,7 +170,10 @@ def _forward_place(flags: _Flags, paths: Sequence[str]) -> _Place | None:
     return None
 
 
-def _first(flags: Mapping[str, Any], paths: Sequence[str]) -> tuple[str, int | None] | None:
+def _first(
+    flags: Mapping[str, Any],
+    paths: Sequence[str],
+) -> tuple[str, int | None] | None:
     """Return the first layer, and its copy, whose flag is false.
 
     Copies of a repeated block are computed one after another: within consecutive layers of equal
@@ -178,7 +195,11 @@ def _first(flags: Mapping[str, Any], paths: Sequence[str]) -> tuple[str, int | N
     return None
 
 
-def _size_before(sizes: Mapping[str, Any], paths: Sequence[str], path: str) -> float:
+def _size_before(
+    sizes: Mapping[str, Any],
+    paths: Sequence[str],
+    path: str,
+) -> float:
     """Return the largest finite size of the output of the layer before one."""
     index = list(paths).index(path)
     if index == 0:
@@ -188,7 +209,10 @@ def _size_before(sizes: Mapping[str, Any], paths: Sequence[str], path: str) -> f
     return float(finite.max()) if finite.size else np.nan
 
 
-def _backward_place(flags: _Flags, paths: Sequence[str]) -> _Place | None:
+def _backward_place(
+    flags: _Flags,
+    paths: Sequence[str],
+) -> _Place | None:
     known = [path for path in paths if path in flags.gradients]
     reverse = {path: flags.gradients[path].reshape(-1)[::-1] for path in known}
     found = _first(reverse, known[::-1])
@@ -216,25 +240,45 @@ def _backward_place(flags: _Flags, paths: Sequence[str]) -> _Place | None:
     return layer, BACKWARD, _largest(flags.gradient_sizes, layer), copy
 
 
-def _largest(sizes: Mapping[str, Any], layer: str) -> float:
+def _largest(
+    sizes: Mapping[str, Any],
+    layer: str,
+) -> float:
     return float(sizes[layer].max()) if layer in sizes else np.nan
 
 
-def _layer_of(parameter: str, layers: Sequence[str]) -> str:
+def _layer_of(
+    parameter: str,
+    layers: Sequence[str],
+) -> str:
     """Return the layer that has a parameter: the longest path that its path begins with."""
     found = [layer for layer in layers if parameter.startswith(f"{layer}/")]
     return max(found, key=len) if found else layers[0] if layers else "network"
 
 
 @per_recipe()
-def _flags(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -> _Flags:
+def _flags(
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
+) -> _Flags:
     paths = leaf_paths(recipe)
     network = record("localize", recipe.network, paths) if paths else recipe.network
     key = derive_key(train_state, NOISE, train_state.step)
 
-    def loss(params: Params, added: State) -> tuple[Array, State]:
+    def loss(
+        params: Params,
+        added: State,
+    ) -> tuple[Array, State]:
         state = with_offsets(train_state.state, added)
-        outputs, marked = network.apply(params, state, inputs, key=key, train=True)
+        outputs, marked = network.apply(
+            params,
+            state,
+            inputs,
+            key=key,
+            train=True,
+        )
         return mean(measure_examples(recipe, outputs, targets)[LOSS]), marked
 
     params = train_state.params
@@ -248,7 +292,12 @@ def _flags(recipe: Recipe, train_state: TrainState, inputs: Any, targets: Any) -
     penalty: Any = ()
     if recipe.regularizer is not None:
         penalty = jax.value_and_grad(recipe.regularizer)(params)
-    after, _ = train_step(recipe, train_state, inputs, targets)
+    after, _ = train_step(
+        recipe,
+        train_state,
+        inputs,
+        targets,
+    )
     before = {"params": params, "state": train_state.state}
     return _Flags(
         inputs=trees.all_finite((inputs, targets)),

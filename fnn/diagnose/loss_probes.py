@@ -80,7 +80,16 @@ def probe_loss(
     at = np.stack([right, even, wrong, surer, prior, mixed]).astype(outputs.dtype)
     whole = np.broadcast_to(constant, (len(targets), *shape)).astype(outputs.dtype)
     # (6, count)
-    losses, chance = jax.tree.map(np.asarray, _losses_at(recipe, at, some, whole, targets))
+    losses, chance = jax.tree.map(
+        np.asarray,
+        _losses_at(
+            recipe,
+            at,
+            some,
+            whole,
+            targets,
+        ),
+    )
     change = np.abs(losses[MIXED] - losses[RIGHT])[half:]
     means = losses.mean(1)
     return Probes(

@@ -17,7 +17,7 @@ LABEL_NOISE = Rule(
 )
 UNRELATED = Rule(
     "P14",
-    "input_ignored",
+    "inputs_ignored",
     "Ben Braiek & Khomh 2023 (TheDeepChecker); Karpathy 2019",
     ("labels are shuffled against inputs", "inputs lost their content in preprocessing"),
     ("check pairs of inputs and labels", "shuffle inputs and labels by the same order"),
@@ -41,7 +41,10 @@ FLIPPED = Rule(
 )
 
 
-def label_noise(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def label_noise(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E07: the neighbors of many examples agree on another label."""
     baselines = evidence.task.baselines
     share = baselines.doubtful_share
@@ -50,10 +53,20 @@ def label_noise(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     measured = {"share": share, "suspects": baselines.suspects[:50]}
     title = f"{share:.1%} of the labels contradict those of their neighbors"
     threshold = f"8 of 10 neighbors agree on another label for > {limits.label_noise:.0%}"
-    return [LABEL_NOISE.finding(WARNING, title, measured, threshold)]
+    return [
+        LABEL_NOISE.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def unrelated_labels(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def unrelated_labels(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """P14: neither the network nor any baseline predicts held-out labels from their inputs."""
     baselines = evidence.task.baselines
     constant = levels.constant_score(evidence)
@@ -80,17 +93,34 @@ def unrelated_labels(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     }
     title = f"no predictor of the labels is better than a constant, {max(scores):.2g}"
     threshold = f"scores <= that of a constant + {limits.baseline_margin}"
-    return [UNRELATED.finding(ERROR, title, measured, threshold)]
+    return [
+        UNRELATED.finding(
+            ERROR,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def flipped_sign(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def flipped_sign(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T14: the loss of right outputs is higher than that of wrong ones."""
     probes = evidence.task.probes
     if not probes.right > probes.wrong:
         return []
     measured = {"loss of right outputs": probes.right, "loss of wrong outputs": probes.wrong}
     title = f"the loss is {probes.right:.3g} for right outputs and {probes.wrong:.3g} for wrong"
-    return [FLIPPED.finding(ERROR, title, measured, "loss of right > loss of wrong")]
+    return [
+        FLIPPED.finding(
+            ERROR,
+            title,
+            measured,
+            "loss of right > loss of wrong",
+        )
+    ]
 
 
 def _is_coupled(evidence: Evidence) -> bool:
@@ -99,7 +129,10 @@ def _is_coupled(evidence: Evidence) -> bool:
     return evidence.task.kind != OTHER and probes.coupling > 0.01 * abs(probes.wrong)
 
 
-def wrong_softmax(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def wrong_softmax(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """P06: the loss applies softmax twice, or not at all."""
     probes = evidence.task.probes
     if evidence.task.kind != CLASSES or not probes.right <= probes.wrong or _is_coupled(evidence):
@@ -108,7 +141,15 @@ def wrong_softmax(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     if probes.surer < -1:
         title = f"the loss has no lower bound: {probes.surer:.3g} for large right logits"
         advice = ("use objective.cross_entropy, which takes logits",)
-        return [LAST_ACTIVATION.finding(ERROR, title, measured, "loss < -1", advice=advice)]
+        return [
+            LAST_ACTIVATION.finding(
+                ERROR,
+                title,
+                measured,
+                "loss < -1",
+                advice=advice,
+            )
+        ]
     # Even logits have the loss of chance. Of one softmax, sure logits have nearly none.
     floor = limits.double_softmax * probes.even
     # With label smoothing the loss of surer logits is higher.
@@ -118,11 +159,21 @@ def wrong_softmax(evidence: Evidence, limits: Thresholds) -> list[Finding]:
             f"the loss of right outputs is {probes.surer:.3g} at least: softmax is applied twice"
         )
         threshold = f"loss of sure logits > {floor:.2g}"
-        return [LAST_ACTIVATION.finding(ERROR, title, measured, threshold)]
+        return [
+            LAST_ACTIVATION.finding(
+                ERROR,
+                title,
+                measured,
+                threshold,
+            )
+        ]
     return []
 
 
-def flipped_update(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def flipped_update(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T14: updates follow the gradient of the loss uphill."""
     slope = float(evidence.start.slope)
     line = np.asarray(evidence.start.line, float)
@@ -134,7 +185,15 @@ def flipped_update(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"updates raise the loss: their cosine to the gradient is {slope:.2g}"
     threshold = f"cosine > {limits.uphill}"
     advice = ("check the sign of the update",)
-    return [FLIPPED.finding(ERROR, title, measured, threshold, advice=advice)]
+    return [
+        FLIPPED.finding(
+            ERROR,
+            title,
+            measured,
+            threshold,
+            advice=advice,
+        )
+    ]
 
 
 RULES = (

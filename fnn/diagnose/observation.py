@@ -1,6 +1,5 @@
 """Statistics of a network at one train state: layers, gradients, the next updates, outputs."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,21 +9,17 @@ from jax import Array
 
 from fnn import trees
 from fnn.diagnose.layer_statistics import BOUNDED
+from fnn.diagnose.update_lines import differentiate, follow_updates, next_batches, norm
 from fnn.nn.core.composite import map_leaves, name_of
-from fnn.nn.transforms.tap import offsets, record, split, with_offsets
-from fnn.train.epoch import order_examples
+from fnn.nn.transforms.tap import record, split
 from fnn.train.evaluate import forward_pass, map_batches, weights
 from fnn.train.figures import LOSS
-from fnn.train.inputs import NOISE, derive_key, take_examples
-from fnn.train.measure import count_examples, mean, measure_examples
+from fnn.train.inputs import take_examples
+from fnn.train.measure import mean, measure_examples
 from fnn.train.programs import cached, per_recipe
 from fnn.train.recipe import Recipe
-from fnn.train.step import prepare_batch, steps_per_epoch, train_step
-from fnn.types import Data, HeadLosses, Layer, Params, State, TrainState, Weighted
+from fnn.types import Data, HeadLosses, Layer, Params, TrainState, Weighted
 
-# Multiples of an update at which the loss is evaluated; 0 is the point before the update.
-FRACTIONS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
-LINES = 3  # updates per train state along which the loss is evaluated
 FORWARD_BATCH = 256  # examples that pass through the network at once
 MOSTLY = 0.5  # share of the examples that saturate a unit
 TINY = 1e-5  # size below which a weight counts as zero [Ben Braiek & Khomh 2023]
@@ -93,7 +88,10 @@ def layer_kinds(network: Layer) -> dict[str, str]:
     """Return the names of the leaf layers, such as "relu", by their paths, in order."""
     kinds: dict[str, str] = {}
 
-    def note(path: str, leaf: Layer) -> Layer:
+    def note(
+        path: str,
+        leaf: Layer,
+    ) -> Layer:
         kinds[path] = name_of(leaf)
         return leaf
 
@@ -127,7 +125,14 @@ def observe(
     Returns:
         The statistics, as arrays of NumPy.
     """
-    observation = _observe(recipe, train_state, data, valid, rows, batch_size)
+    observation = _observe(
+        recipe,
+        train_state,
+        data,
+        valid,
+        rows,
+        batch_size,
+    )
     return jax.tree.map(np.asarray, observation)
 
 
@@ -146,22 +151,48 @@ def _observe(
     valid_losses: Any = ()
     if valid is not None:
 
-        def evaluate(index: Array, inputs: Any, targets: Any) -> tuple[Any, Array]:
-            batch_outputs = forward_pass(recipe, given, inputs, None, index)
+        def evaluate(
+            index: Array,
+            inputs: Any,
+            targets: Any,
+        ) -> tuple[Any, Array]:
+            batch_outputs = forward_pass(
+                recipe,
+                given,
+                inputs,
+                None,
+                index,
+            )
             return batch_outputs, example_losses(recipe, batch_outputs, targets)
 
         valid_outputs, valid_losses = map_batches(evaluate, valid, FORWARD_BATCH)
-    batches = _next_batches(recipe, train_state, data, batch_size)
-    first = jax.tree.map(lambda array: array[0], batches)
-    grads, gradient_norm = _differentiate(recipe, train_state, *first)
-    updates, line, other_line, rate = _follow_updates(recipe, train_state, batches)
+    batches = next_batches(
+        recipe,
+        train_state,
+        data,
+        batch_size,
+    )
+    inputs, targets = jax.tree.map(lambda array: array[0], batches)
+    grads, gradient_norm = differentiate(
+        recipe,
+        train_state,
+        inputs,
+        targets,
+        leaf_paths(recipe),
+    )
+    updates, line, other_line, rate = follow_updates(recipe, train_state, batches)
     params = train_state.params
     penalty_grads = jax.tree.map(jnp.zeros_like, params)
     if recipe.regularizer is not None:
         penalty_grads = jax.grad(recipe.regularizer)(params)
     weight_rms = _of_leaves(_rms, params)
     update_rms = _of_leaves(_rms, updates)
-    eval_outputs, _ = recipe.network.apply(params, train_state.state, first[0], train=False)
+    eval_outputs, _ = recipe.network.apply(
+        params,
+        train_state.state,
+        inputs,
+        train=False,
+    )
     return Observation(
         outputs=outputs,
         valid_outputs=valid_outputs,
@@ -179,12 +210,16 @@ def _observe(
         other_line=other_line,
         slope=_cosine(grads, updates),
         train_mode_loss=line[0, 0],
-        eval_mode_loss=mean(measure_examples(recipe, eval_outputs, first[1])[LOSS]),
+        eval_mode_loss=mean(measure_examples(recipe, eval_outputs, targets)[LOSS]),
         rate=rate,
     )
 
 
-def example_losses(recipe: Recipe, outputs: Any, targets: Any) -> Array:
+def example_losses(
+    recipe: Recipe,
+    outputs: Any,
+    targets: Any,
+) -> Array:
     """Return the loss of each example (n,)."""
     values = measure_examples(recipe, outputs, targets)[LOSS]
     if isinstance(values, Weighted | HeadLosses):
@@ -196,15 +231,28 @@ def example_losses(recipe: Recipe, outputs: Any, targets: Any) -> Array:
 # Layers, in evaluation mode.
 
 
-def _evaluate_sample(recipe: Recipe, given: Any, sample: Data) -> tuple[Any, Array, dict[str, Any]]:
+def _evaluate_sample(
+    recipe: Recipe,
+    given: Any,
+    sample: Data,
+) -> tuple[Any, Array, dict[str, Any]]:
     """Return outputs and losses of a sample, and the statistics of all leaf layers."""
     paths = leaf_paths(recipe)
     network = record("observe", recipe.network, paths) if paths else recipe.network
     kinds = layer_kinds(recipe.network)
 
-    def evaluate(index: Array, inputs: Any, targets: Any) -> tuple[Any, Array, Any]:
+    def evaluate(
+        index: Array,
+        inputs: Any,
+        targets: Any,
+    ) -> tuple[Any, Array, Any]:
         prepared = recipe.prepare(inputs)
-        outputs, marked = network.apply(given.params, given.state, prepared, train=False)
+        outputs, marked = network.apply(
+            given.params,
+            given.state,
+            prepared,
+            train=False,
+        )
         _, taps = split(marked)
         of_layers = {}
         for path in paths:
@@ -231,7 +279,10 @@ def _is_float(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _of_examples(arrays: list[Array], kind: str) -> Any:
+def _of_examples(
+    arrays: list[Array],
+    kind: str,
+) -> Any:
     """Return statistics of each example: moments of units (n, units), and flags of units."""
     if not arrays:
         return None
@@ -265,87 +316,10 @@ def _of_layer(moments: Any) -> tuple[Array, ...]:
     return center, deviation, variation, dead, saturated, units
 
 
-# Gradients and updates, in training mode.
-
-
-def _next_batches(
-    recipe: Recipe,
-    train_state: TrainState,
-    data: Data,
-    batch_size: int,
-) -> tuple[Any, Any]:
-    """Return the next batches, augmented and prepared, (LINES, batch, ...)."""
-    epoch_length = steps_per_epoch(data, batch_size)
-    epoch, index = jnp.divmod(train_state.step, epoch_length)
-    order = order_examples(train_state.key, epoch, count_examples(data), batch_size)
-
-    def load(count: Array) -> tuple[Any, Any]:
-        examples = order[(index + count) % epoch_length]
-        inputs, targets = take_examples(data, examples)
-        return prepare_batch(recipe, train_state, epoch, inputs, targets, examples)
-
-    return jax.lax.map(load, jnp.arange(LINES))
-
-
-def _differentiate(
-    recipe: Recipe,
-    train_state: TrainState,
-    inputs: Any,
-    targets: Any,
-) -> tuple[Params, Array]:
-    """Return the gradient of the loss by the parameters, and its norm by outputs of layers."""
-    paths = leaf_paths(recipe)
-    network = record("observe", recipe.network, paths) if paths else recipe.network
-    key = derive_key(train_state, NOISE, train_state.step)
-
-    def loss(params: Params, added: State) -> tuple[Array, State]:
-        state = with_offsets(train_state.state, added)
-        outputs, marked = network.apply(params, state, inputs, key=key, train=True)
-        return mean(measure_examples(recipe, outputs, targets)[LOSS]), marked
-
-    added: State = {}
-    if paths:
-        added = offsets(jax.eval_shape(partial(loss, added={}), train_state.params)[1])
-    params = train_state.params
-    (grads, by_outputs), _ = jax.grad(loss, (0, 1), has_aux=True)(params, added)
-    _, taps = split(by_outputs)
-    nan = jnp.full((), jnp.nan, jnp.float32)
-    norms = [_norm(taps[path].y) if path in taps else nan for path in paths]
-    return grads, jnp.stack(norms) if norms else jnp.zeros(0)
-
-
-def _follow_updates(
-    recipe: Recipe,
-    train_state: TrainState,
-    batches: tuple[Any, Any],
-) -> tuple[Params, Array, Array, Array]:
-    """Return the first of the next updates, the losses along each, and the rate."""
-    key = derive_key(train_state, NOISE, train_state.step)
-    state, params = train_state.state, train_state.params
-
-    def loss(params: Params, batch: Any) -> Array:
-        inputs, targets = batch
-        outputs, _ = recipe.network.apply(params, state, inputs, key=key, train=True)
-        return mean(measure_examples(recipe, outputs, targets)[LOSS]).astype(jnp.float32)
-
-    def follow(index: Array) -> tuple[Params, Array, Array, Array]:
-        batch = jax.tree.map(lambda array: array[index], batches)
-        other = jax.tree.map(lambda array: array[(index + 1) % LINES], batches)
-        after, figures = train_step(recipe, train_state, *batch)
-        updates = jax.tree.map(jnp.subtract, after.params, params)
-
-        def at(fraction: Array) -> tuple[Array, Array]:
-            moved = jax.tree.map(lambda p, u: p + fraction.astype(p.dtype) * u, params, updates)
-            return loss(moved, batch), loss(moved, other)
-
-        own_line, other_line = jax.lax.map(at, jnp.asarray(FRACTIONS, jnp.float32))
-        return updates, own_line, other_line, figures["rate"]
-
-    updates, line, other_line, rates = jax.lax.map(follow, jnp.arange(LINES))
-    return jax.tree.map(lambda leaf: leaf[0], updates), line, other_line, rates[0]
-
-
-def _of_leaves(function: Any, tree: Params) -> Array:
+def _of_leaves(
+    function: Any,
+    tree: Params,
+) -> Array:
     values = [function(leaf.astype(trees.wide(leaf))) for leaf in jax.tree.leaves(tree)]
     return jnp.stack(values) if values else jnp.zeros(0)
 
@@ -354,15 +328,13 @@ def _rms(leaf: Array) -> Array:
     return jnp.sqrt(jnp.square(leaf).mean())
 
 
-def _cosine(first: Any, second: Any) -> Array:
+def _cosine(
+    first: Any,
+    second: Any,
+) -> Array:
     products = [
         (a.astype(jnp.float32) * b.astype(jnp.float32)).sum()
         for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     ]
-    sizes = jnp.maximum(_norm(first) * _norm(second), jnp.finfo(jnp.float32).tiny)
+    sizes = jnp.maximum(norm(first) * norm(second), jnp.finfo(jnp.float32).tiny)
     return sum(products, jnp.zeros(())) / sizes
-
-
-def _norm(tree: Any) -> Array:
-    squares = [jnp.square(leaf.astype(jnp.float32)).sum() for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(squares, jnp.zeros(())))

@@ -142,9 +142,12 @@ def gradient_findings(
 
 
 def _dead_findings(dead: list[str], count: int) -> Iterator[Finding]:
+    # A kernel without gradient is a fault; a bias may be without effect by design.
     serious = [path for path in dead if not path.endswith("bias")]
     if serious:
-        shown = ", ".join(serious[:3]) + (", ..." if len(serious) > 3 else "")
+        shown = ", ".join(serious[:3])
+        if len(serious) > 3:
+            shown += ", ..."
         is_all = len(dead) == count
         title = "no parameter has a gradient" if is_all else f"no gradient reaches {shown}"
         measured = {"parameters": dead}
@@ -157,6 +160,7 @@ def _dead_findings(dead: list[str], count: int) -> Iterator[Finding]:
 
 
 def _fixed_findings(facts: StepFacts, frozen: frozenset[str]) -> Iterator[Finding]:
+    # The rate of an optimizer without one is NaN: it is taken to move.
     moving = np.nan_to_num(facts.rate, nan=1.0) > 0
     if not moving.any():
         return
@@ -181,6 +185,7 @@ def _fixed_findings(facts: StepFacts, frozen: frozenset[str]) -> Iterator[Findin
 def _vanishing_findings(facts: StepFacts, kernels: list[str]) -> Iterator[Finding]:
     if len(kernels) < MIN_DEPTH:
         return
+    # Of the last step, when layers after one of zeros have a gradient too.
     first = float(facts.rms[kernels[0]][-1])
     last = float(facts.rms[kernels[-1]][-1])
     if last == 0 or first == 0:

@@ -108,6 +108,7 @@ def preflight(
         valid = validate_data("valid", valid)
     out_shape = validate_fit(recipe, data, valid)
     train_state = start_on_data(recipe, key, data)
+    # The cheap rules come first: among equal severities, a cause precedes its consequences.
     found = list(_data_findings(recipe, data, valid, out_shape))
     found += structure_findings(recipe.network, train_state.params)
     if steps is not None:

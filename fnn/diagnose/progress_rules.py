@@ -67,7 +67,10 @@ TRAINED_TOO_LONG = Rule(
 )
 
 
-def spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def spikes(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T09: the loss jumps far above its recent median."""
     losses = evidence.history[LOSS]
     least = limits.spike_level * levels.chance(evidence)
@@ -85,10 +88,21 @@ def spikes(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     # One jump that the run has recovered from is no fault.
     is_single = len(found) == 1 and levels.train_level(evidence) < limits.low_level
     severity = INFO if is_single else WARNING
-    return [SPIKE.finding(severity, title, measured, threshold, steps=steps)]
+    return [
+        SPIKE.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+            steps=steps,
+        )
+    ]
 
 
-def plateau(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def plateau(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T10: the loss stays where it began, then falls."""
     losses = evidence.history[LOSS]
     count = max(int(limits.plateau_share * len(losses)), limits.plateau_steps)
@@ -105,16 +119,31 @@ def plateau(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         return []
     is_level = np.abs(smoothed - first) < limits.plateau_change * abs(first)
     last = int(np.argmin(is_level[width:])) + width
-    measured = {"steps": last, "change": change, "fall afterwards": fall}
+    measured = {
+        "steps": last,
+        "change": change,
+        "fall afterwards": fall,
+    }
     title = f"the loss stays at {first:.3g} for {last} steps before it falls"
     threshold = (
         f"change < {limits.plateau_change:.0%} in {limits.plateau_share:.0%} of the run, then a "
         f"fall > {limits.plateau_fall:.0%}"
     )
-    return [PLATEAU.finding(WARNING, title, measured, threshold, steps=(0, last))]
+    return [
+        PLATEAU.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            steps=(0, last),
+        )
+    ]
 
 
-def hockey_stick(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def hockey_stick(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T11: most of the fall of the loss is that from a bad initialization to chance."""
     losses = evidence.history[LOSS]
     # Of unbalanced classes, equal logits have a higher loss than the best constant.
@@ -131,16 +160,31 @@ def hockey_stick(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     share = (first - losses[few : 2 * few].mean()) / max(first - lowest, 1e-12)
     if share < 0.5:
         return []
-    measured = {"level at start": start_level, "share of the fall": share, "steps": few}
+    measured = {
+        "level at start": start_level,
+        "share of the fall": share,
+        "steps": few,
+    }
     title = (
         f"the loss begins at {start_level:.2g} times chance, and {share:.0%} of its fall is in the "
         f"first {2 * few} steps"
     )
     threshold = f"first loss > {1 + excess} x chance"
-    return [HOCKEY_STICK.finding(WARNING, title, measured, threshold, steps=(0, 2 * few))]
+    return [
+        HOCKEY_STICK.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            steps=(0, 2 * few),
+        )
+    ]
 
 
-def no_progress(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def no_progress(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T13: the training loss is not below chance at the end."""
     losses = evidence.history[LOSS]
     if len(losses) < max(limits.min_steps, evidence.epoch_length):
@@ -152,10 +196,21 @@ def no_progress(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     measured = {"level": end_level, "last steps": last}
     title = f"the training loss is {end_level:.3g} times that of the best constant output"
     threshold = f"loss > {1 - limits.progress} of chance"
-    return [NO_PROGRESS.finding(ERROR, title, measured, threshold, steps=(0, len(losses) - 1))]
+    return [
+        NO_PROGRESS.finding(
+            ERROR,
+            title,
+            measured,
+            threshold,
+            steps=(0, len(losses) - 1),
+        )
+    ]
 
 
-def loss_rises(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def loss_rises(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T14: the training loss rises over several windows."""
     mean, error, ends = levels.windows(evidence)
     if len(mean) < 4 or not np.isfinite(mean).all():
@@ -171,10 +226,21 @@ def loss_rises(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     title = f"the training loss rises by {rise / scale:.2g} of chance after step {ends[lowest]}"
     threshold = f"rise > {limits.significance} standard errors and 0.1 of chance"
     steps = (int(ends[lowest]), int(ends[-1]) - 1)
-    return [LOSS_RISES.finding(ERROR, title, measured, threshold, steps=steps)]
+    return [
+        LOSS_RISES.finding(
+            ERROR,
+            title,
+            measured,
+            threshold,
+            steps=steps,
+        )
+    ]
 
 
-def train_longer(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def train_longer(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E03: the best epoch is late, and the validation loss was still falling."""
     losses = levels.valid_losses(evidence)
     if len(losses) < 2 or not np.isfinite(losses).all() or losses.min() <= 0:
@@ -189,15 +255,30 @@ def train_longer(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     # Half-way through, the end of the run is no matter of fine tuning.
     level = losses[best] / levels.chance(evidence)
     is_poor = level > limits.fair_level and fall > 2 * limits.progress
-    measured = {"best epoch": best + 1, "epochs": epochs, "fall": fall, "level": level}
+    measured = {
+        "best epoch": best + 1,
+        "epochs": epochs,
+        "fall": fall,
+        "level": level,
+    }
     last = "epoch" if epochs - late == 1 else f"{epochs - late} epochs"
     title = f"the validation loss still fell by {fall:.0%} in the last {last}"
     threshold = f"best epoch in the last {limits.late_share:.0%} of the run"
     severity = WARNING if is_poor else INFO
-    return [TRAIN_LONGER.finding(severity, title, measured, threshold)]
+    return [
+        TRAIN_LONGER.finding(
+            severity,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def trained_too_long(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def trained_too_long(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """E04: the best epoch is early, and the validation loss is higher at the end."""
     losses = levels.valid_losses(evidence)
     if len(losses) < 8 or not np.isfinite(losses).all():
@@ -206,10 +287,21 @@ def trained_too_long(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     rise = (losses[-3:].min() - losses[best]) / levels.chance(evidence)
     if best >= limits.early_share * len(losses) or rise < limits.gap_level / 2:
         return []
-    measured = {"best epoch": best + 1, "epochs": len(losses), "rise": rise}
+    measured = {
+        "best epoch": best + 1,
+        "epochs": len(losses),
+        "rise": rise,
+    }
     title = f"the validation loss is lowest after epoch {best + 1} of {len(losses)}"
     threshold = f"best epoch in the first {limits.early_share:.0%} of the run"
-    return [TRAINED_TOO_LONG.finding(INFO, title, measured, threshold)]
+    return [
+        TRAINED_TOO_LONG.finding(
+            INFO,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
 RULES = (

@@ -14,7 +14,7 @@ LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES = "loss_sign", "flipped_sign", "small_bat
 CAUSE_NAMES = (LOSS_SIGN, FLIPPED_SIGN, SMALL_BATCHES)
 
 # Rules in the order of causation. A finding explains only those of later rules.
-DATA = ("P01", "P02", "P18", "P15", "P14", "P03", "E07")
+DATA = ("P01", "P02", "P18", "P14", "P15", "P03", "E07")
 CODE = (LOSS_SIGN, FLIPPED_SIGN, "P06", "P08", "P05", "P12", "P07", "P09")
 START = ("P10", "P16", "P17", SMALL_BATCHES, "P11", "T07", "P04", "T15")
 TRAINING = (
@@ -43,12 +43,12 @@ SCALE = frozenset({"P04", "P11", "T02", "T03", "T07", "T11"})
 # Symptoms of each rule, besides those of the rules that it explains.
 EXPLAINS: dict[str, frozenset[str]] = {
     "P01": frozenset(ORDER),
-    "P02": FAILURE | INSTABILITY | SCALE | {"E01", "T15"},
+    "P02": FAILURE | INSTABILITY | SCALE | {"E01", "P14", "T15"},
     "P03": frozenset({"E09", "E10", "E08", "P13"}),
-    "P14": FAILURE | {"E01", "E04", "T08", "E05", "E07"},
+    "P14": FAILURE | {"E01", "E04", "T08", "E05", "E07", "P15"},
     "P15": frozenset({"E06"}),
     "P18": FAILURE | {"E01", "E05", "E06", "T16"},
-    "E07": frozenset({"E01", "E04", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
+    "E07": frozenset({"E01", "E04", "E06", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
     "P06": FAILURE | INSTABILITY | {"P04", "E01", "T07"},
     LOSS_SIGN: FAILURE | INSTABILITY | SCALE | {FLIPPED_SIGN, "E01", "P05"},
     FLIPPED_SIGN: FAILURE | INSTABILITY | SCALE | {"E01"},
@@ -89,8 +89,8 @@ def rank(findings: Iterable[Finding]) -> Findings:
     """Sort findings by severity and by the order of causes, and demote explained symptoms.
 
     A symptom of an error or a warning becomes information, and names its cause. The cause gets the
-    severity of the worst of its symptoms. Of several findings of one rule and layer, the first is
-    kept.
+    severity of the worst of its symptoms. Of the findings of one rule and layer, the most severe
+    is kept.
 
     Args:
         findings: In any order.
@@ -130,7 +130,10 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
         # Numbers of Python, which are JSON.
         plain = {name: np.asarray(value).tolist() for name, value in finding.measured.items()}
         finding = replace(finding, measured=plain)
-        kept.setdefault((finding.id + finding.name, finding.layer), finding)
+        key = finding.id + finding.name, finding.layer
+        other = kept.get(key, finding)
+        # Of several findings of one rule, the most severe is kept.
+        kept[key] = min(other, finding, key=lambda one: SEVERITIES.index(one.severity))
     return list(kept.values())
 
 
@@ -144,7 +147,10 @@ def _place(finding: Finding) -> int:
     return ORDER.index(rule) if rule in ORDER else len(ORDER)
 
 
-def _explains(cause: Finding, symptom: Finding) -> bool:
+def _explains(
+    cause: Finding,
+    symptom: Finding,
+) -> bool:
     """Return whether a finding is the cause of a later one."""
     if _rule(cause) == _rule(symptom) or _overrides(symptom, cause):
         return False
@@ -156,12 +162,17 @@ def _explains(cause: Finding, symptom: Finding) -> bool:
     return is_later and _rule(symptom) in EXPLAINS.get(_rule(cause), frozenset())
 
 
-def _overrides(cause: Finding, symptom: Finding) -> bool:
+def _overrides(
+    cause: Finding,
+    symptom: Finding,
+) -> bool:
     """Return whether a finding is the cause of one that is a cause as a rule."""
     if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
         return cause.layer is not None and cause.layer != INPUTS
-    if cause.id == "T06":
-        return symptom.id in ("T03", "T04", "P09") and _is_dead_at_start(cause)
+    if cause.id == "T06" and _is_dead_at_start(cause):
+        # The profile before training counts the same units.
+        is_profile = symptom.id == "P11" and "dead_share" in symptom.measured
+        return is_profile or symptom.id in ("T03", "T04", "P09")
     if cause.id == "E10":
         # Below a constant on validation alone: the labels of the two sets differ.
         return symptom.id in ("E01", "E04", "E08") and bool(cause.measured.get("contradicts"))
@@ -176,6 +187,9 @@ def _is_dead_at_start(finding: Finding) -> bool:
     return bool(share > finding.measured.get("dead share", 1.0) / 2)
 
 
-def _demoted(finding: Finding, cause: Finding) -> Finding:
+def _demoted(
+    finding: Finding,
+    cause: Finding,
+) -> Finding:
     title = f"{finding.title} (explained by {cause.id} {cause.name})"
     return replace(finding, severity=INFO, title=title)

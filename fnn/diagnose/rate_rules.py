@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnn.diagnose import levels
-from fnn.diagnose.curves import find_cut, find_spikes, has_fallen, relative_fall
+from fnn.diagnose.curves import find_cut, find_spikes, has_fallen, largest_rise, relative_fall
 from fnn.diagnose.evidence import Evidence
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.observation import Observation
@@ -44,7 +44,10 @@ CUT_TOO_EARLY = Rule(
 )
 
 
-def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def rate_too_high(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T04: updates overshoot while the loss stays high, or the loss diverges."""
     end_level = levels.train_level(evidence)
     last = _peak_before_failure(evidence)
@@ -52,7 +55,7 @@ def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     steps = len(evidence.history[LOSS])
     # Over the whole run where it was recorded, otherwise at its end.
     recorded = levels.run_update_ratio(evidence)
-    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
+    ratio = recorded if np.isfinite(recorded) else levels.update_ratio(evidence, evidence.end)
     overshoots = _overshoots(evidence, evidence.end, limits)
     overshoots_first = _overshoots_at_peak(evidence, limits)
     measured = {
@@ -74,27 +77,60 @@ def rate_too_high(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     if diverges:
         title = f"the training loss diverged to {reached:.3g} times chance"
         threshold = f"loss > {limits.divergence} x chance and the first loss"
-        return [RATE_TOO_HIGH.finding(ERROR, title, measured, threshold, steps=(0, steps - 1))]
+        return [
+            RATE_TOO_HIGH.finding(
+                ERROR,
+                title,
+                measured,
+                threshold,
+                steps=(0, steps - 1),
+            )
+        ]
     if is_poor and is_long and not is_cut:
         title = f"updates overshoot, and the loss stays at {end_level:.2g} of chance"
         threshold = (
             f"loss > {limits.poor_level} of chance, and best multiple of an update <= "
             f"{limits.overshoot_fraction}, or updates > {limits.update_ratio_high} of the weights"
         )
-        return [RATE_TOO_HIGH.finding(ERROR, title, measured, threshold, steps=(0, steps - 1))]
+        return [
+            RATE_TOO_HIGH.finding(
+                ERROR,
+                title,
+                measured,
+                threshold,
+                steps=(0, steps - 1),
+            )
+        ]
     if overshoots and end_level > limits.low_level and not is_cut:
         title = f"updates at the end overshoot, and the loss stays at {end_level:.2g} of chance"
         threshold = f"best multiple of an update <= {limits.overshoot_fraction}"
-        return [RATE_TOO_HIGH.finding(WARNING, title, measured, threshold)]
+        return [
+            RATE_TOO_HIGH.finding(
+                WARNING,
+                title,
+                measured,
+                threshold,
+            )
+        ]
     signs = _signs_of_instability(evidence, limits)
     if len(signs) >= 2 and not is_cut:
         title = f"training is unstable: {' and '.join(signs)}"
         threshold = "two signs of instability"
-        return [RATE_TOO_HIGH.finding(WARNING, title, measured, threshold)]
+        return [
+            RATE_TOO_HIGH.finding(
+                WARNING,
+                title,
+                measured,
+                threshold,
+            )
+        ]
     return []
 
 
-def _signs_of_instability(evidence: Evidence, limits: Thresholds) -> list[str]:
+def _signs_of_instability(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[str]:
     """Return the signs that updates were too long at times, of which a run has recovered."""
     chance = levels.chance(evidence)
     signs = []
@@ -102,7 +138,7 @@ def _signs_of_instability(evidence: Evidence, limits: Thresholds) -> list[str]:
     spikes = find_spikes(losses, limits.spike_ratio, limits.spike_level * chance)
     if spikes:
         signs.append(f"the loss jumps at step {spikes[0]}")
-    if _largest_rise(levels.windows(evidence).mean / chance) > limits.spike_level:
+    if largest_rise(levels.windows(evidence).mean / chance) > limits.spike_level:
         signs.append("the loss rises for a time")
     validated = levels.valid_losses(evidence) / chance
     if len(validated) >= 4 and np.isfinite(validated).all():
@@ -117,13 +153,6 @@ def _signs_of_instability(evidence: Evidence, limits: Thresholds) -> list[str]:
     return signs
 
 
-def _largest_rise(mean: np.ndarray) -> float:
-    """Return the largest rise of a curve above its minimum before."""
-    if not np.isfinite(mean).all():
-        return 0.0
-    return float((mean - np.minimum.accumulate(mean)).max())
-
-
 def _peak_before_failure(evidence: Evidence) -> float:
     """Return the level of the last losses; before a non-finite step the largest of the last 10."""
     if not evidence.is_cut:
@@ -133,21 +162,21 @@ def _peak_before_failure(evidence: Evidence) -> float:
     return float(finite.max()) / levels.chance(evidence) if finite.size else np.nan
 
 
-def update_ratio(evidence: Evidence, observation: Observation) -> float:
-    """Return the median ratio of updates to weights over kernels; NaN without kernels."""
-    is_kernel = [path.split("/")[-1] == "kernel" for path in evidence.parameters]
-    ratios = observation.update_ratio[np.array(is_kernel, bool)]
-    return float(np.median(ratios)) if ratios.size else np.nan
-
-
-def _overshoots(evidence: Evidence, observation: Observation, limits: Thresholds) -> bool:
+def _overshoots(
+    evidence: Evidence,
+    observation: Observation,
+    limits: Thresholds,
+) -> bool:
     """Return whether the next updates raise the loss of their own batches."""
     multiple = levels.best_multiple(observation.line)
     change = levels.change_after_update(observation.line)
     return multiple <= limits.overshoot_fraction and change > 0.1
 
 
-def _overshoots_at_peak(evidence: Evidence, limits: Thresholds) -> bool:
+def _overshoots_at_peak(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> bool:
     """Return whether an update of the largest rate would be too long at the start."""
     share = levels.rate_share(evidence, evidence.start)
     multiple = levels.best_multiple(evidence.start.line)
@@ -159,7 +188,10 @@ def _overshoots_at_peak(evidence: Evidence, limits: Thresholds) -> bool:
     return multiple * share <= limits.overshoot_fraction and gain > 1e-3
 
 
-def _falls_and_rises(evidence: Evidence, limits: Thresholds) -> bool:
+def _falls_and_rises(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> bool:
     mean = levels.windows(evidence).mean / levels.chance(evidence)
     if len(mean) < 4 or not np.isfinite(mean).all():
         return False
@@ -169,7 +201,10 @@ def _falls_and_rises(evidence: Evidence, limits: Thresholds) -> bool:
     return lowest < len(mean) - 1 and min(fall, rise) > limits.rise_level
 
 
-def rate_too_low(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def rate_too_low(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T05: multiples of the updates of the largest rate would lower the loss far more."""
     end_level = levels.train_level(evidence)
     first = _undershoot(evidence, evidence.start)
@@ -182,18 +217,32 @@ def rate_too_low(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     least = min(multiples, default=np.inf)
     if least < limits.undershoot_fraction:
         return []
-    ratio = recorded if np.isfinite(recorded) else update_ratio(evidence, evidence.end)
-    measured = {"level": end_level, "best multiple": least, "update ratio": ratio}
+    ratio = recorded if np.isfinite(recorded) else levels.update_ratio(evidence, evidence.end)
+    measured = {
+        "level": end_level,
+        "best multiple": least,
+        "update ratio": ratio,
+    }
     is_clear = end_level > limits.poor_level and least >= 4 * limits.undershoot_fraction
     title = f"updates could be {least:.3g} times as long; the loss is at {end_level:.2g} of chance"
     threshold = (
         f"best multiple of an update at the largest rate >= {limits.undershoot_fraction}, "
         f"loss > {limits.fair_level} of chance"
     )
-    return [RATE_TOO_LOW.finding(ERROR if is_clear else WARNING, title, measured, threshold)]
+    return [
+        RATE_TOO_LOW.finding(
+            ERROR if is_clear else WARNING,
+            title,
+            measured,
+            threshold,
+        )
+    ]
 
 
-def _undershoot(evidence: Evidence, observation: Observation) -> float:
+def _undershoot(
+    evidence: Evidence,
+    observation: Observation,
+) -> float:
     """Return the best multiple of an update at the largest rate; NaN if it is not known."""
     share = levels.rate_share(evidence, observation)
     # A flat loss has no best multiple, and no update at a rate of 0 has one.
@@ -202,7 +251,10 @@ def _undershoot(evidence: Evidence, observation: Observation) -> float:
     return levels.best_multiple(observation.other_line) * share
 
 
-def oscillation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def oscillation(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T08: the loss stays at a level above 0, as noisy as high, at a rate that is not decayed."""
     losses = evidence.history[LOSS]
     if len(losses) < 5 * limits.min_steps:
@@ -217,7 +269,11 @@ def oscillation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         return []
     if harm <= 0.02 or noise < limits.noise_ratio:
         return []
-    measured = {"level": level, "noise": noise, "change by an update": harm}
+    measured = {
+        "level": level,
+        "noise": noise,
+        "change by an update": harm,
+    }
     first = len(losses) - len(tail)
     title = (
         f"the loss stays at {level:.2g} of chance for the last {len(tail)} steps, "
@@ -225,13 +281,28 @@ def oscillation(evidence: Evidence, limits: Thresholds) -> list[Finding]:
     )
     threshold = f"relative deviation of the loss > {limits.noise_ratio} at a constant level"
     steps = (first, len(losses) - 1)
-    return [OSCILLATION.finding(WARNING, title, measured, threshold, steps=steps)]
+    return [
+        OSCILLATION.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            steps=steps,
+        )
+    ]
 
 
-def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
+def cut_too_early(
+    evidence: Evidence,
+    limits: Thresholds,
+) -> list[Finding]:
     """T12: the rate is cut while the loss falls, and the loss stays there."""
     losses = evidence.history[LOSS]
-    cut = find_cut(evidence.history.get(RATE, np.zeros(0)), limits.cut_share)
+    rate = np.asarray(evidence.history.get(RATE, np.zeros(0)), float)
+    if rate.size:
+        # A burst of a few steps is no rate to be cut from.
+        rate = np.minimum(rate, np.quantile(rate, 0.95))
+    cut = find_cut(rate, limits.cut_share)
     end_level = levels.train_level(evidence)
     if cut is None:
         return []
@@ -265,7 +336,15 @@ def cut_too_early(evidence: Evidence, limits: Thresholds) -> list[Finding]:
         f"rest of the run >= {limits.cut_rest:.0%}"
     )
     steps = (cut.step, len(losses) - 1)
-    return [CUT_TOO_EARLY.finding(WARNING, title, measured, threshold, steps=steps)]
+    return [
+        CUT_TOO_EARLY.finding(
+            WARNING,
+            title,
+            measured,
+            threshold,
+            steps=steps,
+        )
+    ]
 
 
 RULES = (

@@ -12,9 +12,10 @@ from fnn.diagnose.baselines import Baselines
 from fnn.diagnose.evidence import OTHER, Evidence, Task
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.loss_probes import Probes
-from fnn.diagnose.observation import FRACTIONS, Observation
+from fnn.diagnose.observation import Observation
 from fnn.diagnose.ranking import rank
 from fnn.diagnose.thresholds import DEFAULT, Thresholds
+from fnn.diagnose.update_lines import FRACTIONS
 from fnn.errors import ConfigError
 from fnn.train.figures import FINITE, LOSS
 
@@ -41,8 +42,8 @@ def examine_history(
     Args:
         history: Figures of one run by name: loss and rate (steps,), valid_loss (epochs,).
         epoch_length: Steps per epoch.
-        chance: Loss of the best constant output, such as log(classes); None if it is not known,
-            for the first loss.
+        chance: Loss of the best constant output, such as log(classes); None if it is not known.
+            Levels are then relative to the first loss, and T13 does not apply.
         thresholds: Numbers at which rules report.
 
     Returns:
@@ -65,11 +66,18 @@ def examine_history(
     if len(losses) < 2 or not finite.all():
         # The error of the step, or `examine`, names the fault.
         return Findings()
-    evidence = _evidence(figures, losses, epoch_length, chance)
+    evidence = _evidence(
+        figures,
+        losses,
+        epoch_length,
+        chance,
+    )
     found: list[Finding] = []
     with np.errstate(all="ignore"):
         for rule in RULES:
-            found += rule(evidence, thresholds)
+            # A run that continues another one begins far below chance.
+            if chance is not None or rule is not progress_rules.no_progress:
+                found += rule(evidence, thresholds)
     return rank(found)
 
 
@@ -83,7 +91,14 @@ def _evidence(
     known = math.nan if chance is None else chance
     last = losses[-max(1, len(losses) // 10) :]
     probes = Probes(chance=known, even=known)
-    task = Task(OTHER, (), (), np.zeros(0), probes, Baselines())
+    task = Task(
+        OTHER,
+        (),
+        (),
+        np.zeros(0),
+        probes,
+        Baselines(),
+    )
     return Evidence(
         history=figures,
         epoch_length=epoch_length,
@@ -105,6 +120,15 @@ def _without_statistics(losses: np.ndarray) -> Observation:
     none = np.zeros(0)
     line = np.full((1, len(FRACTIONS)), np.nan)
     values: dict[str, Any] = dict.fromkeys(Observation._fields, none)
-    values |= {"losses": losses, "line": line, "other_line": line, "slope": np.array(np.nan)}
-    values |= {"rate": np.array(np.nan), "outputs": (), "valid_outputs": ()}
+    values |= {
+        "losses": losses,
+        "line": line,
+        "other_line": line,
+        "slope": np.array(np.nan),
+    }
+    values |= {
+        "rate": np.array(np.nan),
+        "outputs": (),
+        "valid_outputs": (),
+    }
     return Observation(**values)

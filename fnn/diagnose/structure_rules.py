@@ -144,6 +144,7 @@ def _kernels(params: Any) -> dict[str, Any]:
 
 
 def _missing_findings(sequence: list[Leaf], kernels: Mapping[str, Any]) -> Iterator[Finding]:
+    # The last affine layer, as long as nothing nonlinear follows it.
     before: Leaf | None = None
     for leaf in sequence:
         if leaf.kind in AFFINE:

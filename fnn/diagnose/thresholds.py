@@ -64,6 +64,8 @@ class Thresholds:
         early_share: Share of the run at its start, in which the best epoch is early.
         noisy_validation: Ratio of the deviation of the last validation figures to their standard
             error.
+        noisy_share: Deviation of the last validation losses relative to their mean, at a rate that
+            is not decayed.
         label_noise: Share of examples whose neighbors agree on another label.
         calibration_warning: Expected calibration error for a warning.
         class_error: Error of a class, of at least 5 examples, for a finding [SageMaker: .7].
@@ -122,6 +124,7 @@ class Thresholds:
     late_share: float = 0.25
     early_share: float = 0.1
     noisy_validation: float = 3.0
+    noisy_share: float = 0.15
     label_noise: float = 0.05
     calibration_warning: float = 0.15
     class_error: float = 0.7

@@ -12,6 +12,7 @@ from jax import Array
 from fnn import trees
 from fnn.errors import ShapeError
 from fnn.nn.core.mixtures import average_in_logits
+from fnn.objective.metrics.labels import UNKNOWN, predict_class
 from fnn.objective.targets import expect_floats
 
 
@@ -80,6 +81,8 @@ def average_outputs(outputs: Any) -> Any:
 def vote(logits: Any) -> Array:
     """Return the class that most members predict; of several, the lowest one.
 
+    A member whose logits are NaN predicts none. The label is -1 where all are.
+
     Args:
         logits: (members, n, ..., classes). A last axis of 1 is the logit of the second of two
             classes, which a member predicts if it is > 0.
@@ -95,11 +98,14 @@ def vote(logits: Any) -> Array:
     # One output decides between two classes.
     classes = max(z.shape[-1], 2)
     # (members, n, ...)
-    predicted = (z[..., 0] > 0).astype(jnp.int32) if z.shape[-1] == 1 else z.argmax(-1)
-    # (members, n, ..., classes) -> (n, ..., classes)
+    if z.shape[-1] == 1:
+        # The other class has logit 0.
+        z = jnp.concatenate([jnp.zeros_like(z), z], -1)
+    predicted = predict_class(z)
+    # (members, n, ..., classes) -> (n, ..., classes). The row of UNKNOWN is 0.
     counts = jax.nn.one_hot(predicted, classes, dtype=jnp.int32).sum(0, dtype=jnp.int32)
     # Among equal counts argmax returns the first one, the lowest class.
-    return counts.argmax(-1).astype(jnp.int32)
+    return jnp.where(counts.any(-1), counts.argmax(-1).astype(jnp.int32), UNKNOWN)
 
 
 def mixture_moments(means: Any, variances: Any = None) -> Moments:

@@ -1,5 +1,6 @@
 """Conformal intervals of a regression, which hold the truth with a given probability."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from jax import Array
 
 from fnn import checks, trees
 from fnn.ensemble.conformal import conformal_quantile
-from fnn.errors import DTypeError, ShapeError
+from fnn.errors import ConfigError, DTypeError, ShapeError
 from fnn.objective.targets import expect_floats
 from fnn.types import Number
 from fnn.values import maker
@@ -148,13 +149,16 @@ def fit_quantile_intervals(
         `quantile_intervals(margin)`, which maps quantiles to a `PredictionInterval`.
 
     Raises:
-        ConfigError: `alpha` is outside of (0, 1).
+        ConfigError: `alpha` is outside of (0, 1), or the lower quantile is above the upper one in
+            most examples. A few that cross are a warning: the intervals stay valid, and become
+            shorter if both quantiles are sorted.
         DTypeError: An array does not hold floats.
         ShapeError: The shapes do not fit.
     """
     where = "fit_quantile_intervals"
     checks.number(f"{where} alpha", alpha, "(0, 1)")
     low, high = _ends(where, quantiles)
+    _expect_order(where, low, high)
     truth = _numbers(f"{where} targets", targets)
     # Targets may have the axis of one output.
     if truth.shape != (len(low), 1):
@@ -176,6 +180,22 @@ def _ends(where: str, quantiles: Any) -> tuple[Array, Array]:
             "stack them, as in jnp.stack([low, high], -1)",
         )
     return ends[:, 0], ends[:, 1]
+
+
+def _expect_order(where: str, low: Array, high: Array) -> None:
+    """Raise ConfigError if most quantiles are in the wrong order; warn if some are."""
+    if not (checks.is_concrete(low) and checks.is_concrete(high)):
+        return
+    crossing = int((low > high).sum())
+    if not crossing:
+        return
+    got = f"{crossing} of {len(low)} that cross"
+    if 2 * crossing > len(low):
+        advice = "give the lower quantile first, quantiles[:, ::-1]"
+        raise ConfigError(f"{where} quantiles", "low <= high", got, advice)
+    # Estimates of two quantiles may cross [Chernozhukov et al. 2010, doi:10.3982/ECTA7880].
+    advice = "sort both for shorter intervals, as in jnp.sort(quantiles, 1), also for new examples"
+    warnings.warn(f"{where} quantiles: expected low <= high, got {got}; {advice}", stacklevel=3)
 
 
 def _numbers(where: str, values: Any) -> Array:

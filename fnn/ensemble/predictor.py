@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fnn import checks
-from fnn.ensemble.combination import average_probabilities
+from fnn.ensemble.combination import average_outputs, average_probabilities
 from fnn.ensemble.evaluate import Combine, average_questions, combination_of
 from fnn.ensemble.logit_maps import Scaling
 from fnn.ensemble.members import Members, Part, expect_members, predict
@@ -77,25 +77,28 @@ class Predictor(NamedTuple):
         """
         logits = self._logits("probabilities", inputs, batch_size)
         # Questions are independent, each with a sigmoid; classes share a softmax.
-        is_question = self._combine is average_questions or logits.shape[-1] == 1
+        is_question = self._has_questions or logits.shape[-1] == 1
         return jax.nn.sigmoid(logits) if is_question else jax.nn.softmax(logits)
 
-    def label(self, inputs: Any, *, batch_size: int = 256) -> np.ndarray:
+    def label(self, inputs: Any, *, batch_size: int = 256) -> np.ndarray | jax.Array:
         """Return the most probable class of each example (n, ...): its name, or else its index.
+
+        Names are arrays of text, which JAX does not have: within jit there are only indices.
 
         Args:
             inputs: As for `predict`.
             batch_size: As for `predict`.
 
         Raises:
-            ConfigError: The outputs are not logits of classes.
+            ConfigError: The outputs are not logits of classes, or are traced and the classes have
+                names.
             FnnError: The inputs do not fit a recipe.
             ShapeError: There are other classes than names.
         """
         logits = self._logits("label", inputs, batch_size)
         outputs = logits.shape[-1]
         # Each of several questions has an answer, so there is no one class.
-        if self._combine is average_questions and outputs > 1:
+        if self._has_questions and outputs > 1:
             advice = "compare probabilities(inputs) with a threshold for each"
             raise ConfigError(
                 "label",
@@ -114,6 +117,11 @@ class Predictor(NamedTuple):
             )
         # One output is the logit of the second of two classes.
         found = logits[..., 0] > 0 if outputs == 1 else logits.argmax(-1)
+        if not checks.is_concrete(found):
+            if self.classes is None:
+                return found.astype(np.int32)
+            advice = "call it outside of jax.jit, or leave classes out"
+            raise ConfigError("label", "known inputs, for names of classes", "traced ones", advice)
         indices = np.asarray(found, np.int32)
         # names (classes,), indices (n, ...) -> (n, ...)
         return indices if self.classes is None else np.array(self.classes)[indices]
@@ -122,8 +130,19 @@ class Predictor(NamedTuple):
     def _combine(self) -> Combine:
         if self.combine is not None:
             return self.combine
+        return self._combine_by_loss
+
+    @property
+    def _combine_by_loss(self) -> Combine:
         # The loss of the first member decides, as in `evaluate`. Its weights are not needed.
         return combination_of(self.members.parts[0].recipe_of(0).loss)
+
+    @property
+    def _has_questions(self) -> bool:
+        """Whether the outputs are logits of separate questions."""
+        is_mean = self._combine is average_outputs
+        combine = self._combine_by_loss if is_mean else self._combine
+        return combine is average_questions
 
     def _logits(
         self,
@@ -132,8 +151,11 @@ class Predictor(NamedTuple):
         batch_size: int,
     ) -> Logits:
         """Return the logits of classes or questions; ConfigError for other outputs."""
-        # Only these two return logits; other outputs have no probabilities.
-        if self._combine not in (average_probabilities, average_questions):
+        # Only these return logits; other outputs have no probabilities.
+        of_logits = (average_probabilities, average_questions)
+        # The mean of logits is one too.
+        is_mean = self._combine is average_outputs and self._combine_by_loss in of_logits
+        if not is_mean and self._combine not in of_logits:
             got = f"combine={getattr(self.combine, '__name__', 'a function')}"
             advice = "use predict, or leave combine out"
             if self.combine is None:

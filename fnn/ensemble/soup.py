@@ -211,9 +211,13 @@ def greedy_soup(
     chosen = [best]
     recipe, weights = members[best]
     best_score = scores[best]
+    # Sums, so that a member is read once, and rounding does not add up from mean to mean.
+    start = weights
+    total = _distances(start, start)
     for index in others:
-        # Each average is of the members themselves, so that rounding does not add up.
-        candidate = average(members[[*chosen, index]])
+        own = _distances(members[index].weights, start)
+        candidate_total = jax.tree.map(jnp.add, total, own)
+        candidate = _moved(start, candidate_total, len(chosen) + 1)
         if refresh is not None:
             candidate = _expect_refreshed(refresh(candidate), candidate)
         value = _score(
@@ -226,7 +230,7 @@ def greedy_soup(
         # A cost is lower for a better score, whatever its direction, and infinite for NaN.
         if found.cost(np.array([value]))[0] < found.cost(np.array([best_score]))[0]:
             chosen.append(index)
-            weights = candidate
+            weights, total = candidate, candidate_total
             best_score = value
     return Soup(
         recipe,
@@ -236,6 +240,32 @@ def greedy_soup(
         scores,
         score,
     )
+
+
+@jax.jit
+def _distances(weights: Weights, start: Weights) -> Weights:
+    """Return the differences to other weights, 0 for counts and keys, which have no average."""
+
+    def difference(leaf: jax.Array, first: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(())
+        return leaf.astype(trees.wide(leaf)) - first.astype(trees.wide(first))
+
+    return jax.tree.map(difference, weights, start)
+
+
+@jax.jit
+def _moved(start: Weights, total: Weights, count: jax.Array | int) -> Weights:
+    """Return the average of `count` members, given the sum of their differences to the start."""
+
+    def move(first: jax.Array, distance: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(first.dtype, jnp.floating):
+            return first
+        mean = first.astype(distance.dtype) + distance / jnp.asarray(count, distance.dtype)
+        # Back to the dtype of the parameters, such as bfloat16.
+        return mean.astype(first.dtype)
+
+    return jax.tree.map(move, start, total)
 
 
 def _score(

@@ -126,6 +126,7 @@ from fnn.nn.transforms.parts import replace as replace
 from fnn.nn.transforms.parts import take as take
 from fnn.nn.transforms.remat import remat as remat
 from fnn.nn.transforms.tap import tap as tap
+from fnn.nn.unpool import max_unpool as max_unpool
 from fnn.nn.upsample import upsample as upsample
 from fnn.values.show import public_names as _public_names
 

@@ -43,7 +43,7 @@ def max_pool(
         ShapeError: x has another rank, or is smaller than the window.
         DTypeError: x is not floating-point.
     """
-    windows = _windows("max_pool", 2, window, stride, padding, dilation, ceil_mode)
+    windows = pool_windows("max_pool", 2, window, stride, padding, dilation, ceil_mode)
     return _max_pool(windows)
 
 
@@ -68,7 +68,7 @@ def max_pool_1d(
     Raises:
         ConfigError, ShapeError, DTypeError: As `max_pool`.
     """
-    windows = _windows("max_pool_1d", 1, window, stride, padding, dilation, ceil_mode)
+    windows = pool_windows("max_pool_1d", 1, window, stride, padding, dilation, ceil_mode)
     return _max_pool(windows)
 
 
@@ -93,7 +93,7 @@ def max_pool_3d(
     Raises:
         ConfigError, ShapeError, DTypeError: As `max_pool`.
     """
-    windows = _windows("max_pool_3d", 3, window, stride, padding, dilation, ceil_mode)
+    windows = pool_windows("max_pool_3d", 3, window, stride, padding, dilation, ceil_mode)
     return _max_pool(windows)
 
 
@@ -124,7 +124,7 @@ def avg_pool(
         ShapeError: x has another rank, or is smaller than the window.
         DTypeError: x is not floating-point.
     """
-    windows = _windows("avg_pool", 2, window, stride, padding, 1, ceil_mode)
+    windows = pool_windows("avg_pool", 2, window, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, count_include_pad)
 
 
@@ -149,7 +149,7 @@ def avg_pool_1d(
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.
     """
-    windows = _windows("avg_pool_1d", 1, window, stride, padding, 1, ceil_mode)
+    windows = pool_windows("avg_pool_1d", 1, window, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, count_include_pad)
 
 
@@ -174,7 +174,7 @@ def avg_pool_3d(
     Raises:
         ConfigError, ShapeError, DTypeError: As `avg_pool`.
     """
-    windows = _windows("avg_pool_3d", 3, window, stride, padding, 1, ceil_mode)
+    windows = pool_windows("avg_pool_3d", 3, window, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, count_include_pad)
 
 
@@ -255,8 +255,14 @@ class PoolWindows(NamedTuple):
         windows.outputs(size)  # raises where the window is larger than the image
         return *windows._replace(padding=self.pads(size)).outputs(size), channels
 
+    def max_pool(self, x: jax.Array) -> jax.Array:
+        """The largest values of the windows of a batch."""
+        windows = self.windows
+        pads = self.pads(x.shape[1:-1])
+        return pool.max_pool(x, windows.size, windows.stride, pads, windows.dilation)
 
-def _windows(
+
+def pool_windows(
     where: str,
     axes: int,
     window: Sizes,
@@ -276,36 +282,32 @@ def _windows(
 
 
 def _max_pool(pooled: PoolWindows) -> Layer:
-    windows = pooled.windows
-
-    def pool_batch(x: jax.Array, pads: Pairs) -> jax.Array:
-        return pool.max_pool(x, windows.size, windows.stride, pads, windows.dilation)
-
-    return _window_pool(pooled, pool_batch)
+    return _window_pool(pooled, pooled.max_pool)
 
 
 def _avg_pool(pooled: PoolWindows, count_include_pad: bool) -> Layer:
     windows = pooled.windows
     checks.flag(f"{windows.where} count_include_pad", count_include_pad)
 
-    def pool_batch(x: jax.Array, pads: Pairs) -> jax.Array:
+    def pool_batch(x: jax.Array) -> jax.Array:
+        image = x.shape[1:-1]
         # Beyond the given padding, the last window of `ceil_mode` has no elements in any case.
-        counted = windows.pads(x.shape[1:-1]) if count_include_pad else None
-        return pool.avg_pool(x, windows.size, windows.stride, pads, counted)
+        counted = windows.pads(image) if count_include_pad else None
+        return pool.avg_pool(x, windows.size, windows.stride, pooled.pads(image), counted)
 
     return _window_pool(pooled, pool_batch)
 
 
 def _window_pool(
     pooled: PoolWindows,
-    reduce: Callable[[jax.Array, Pairs], jax.Array],
+    reduce: Callable[[jax.Array], jax.Array],
 ) -> Layer:
     windows = pooled.windows
 
     def pool_batch(x: jax.Array) -> jax.Array:
         checks.image_batch(f"{windows.where} x", x, windows.axes)
         pooled.out_shape(x.shape[1:])  # raises where the window is larger than the image
-        return reduce(x, pooled.pads(x.shape[1:-1]))  # (batch, *outputs, channels)
+        return reduce(x)  # (batch, *outputs, channels)
 
     return stateless(windows.where, pooled.out_shape, pool_batch)
 

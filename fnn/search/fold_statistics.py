@@ -9,6 +9,10 @@ from scipy.special import stdtr, stdtrit
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.score import Score
+from fnn.train.figures import VALID
+
+# Metrics of fnn that are shares, between 0 and 1.
+SHARES = {"accuracy", "binary_accuracy", "precision", "recall", "f1", "mean_iou", "roc_auc"}
 
 SIGNIFICANCE = 0.05  # p-value below which a comparison names the better recipe
 
@@ -80,10 +84,16 @@ class CrossValidation:
     def interval(self, level: float = 0.95) -> Interval:
         """Return the corrected confidence interval of the mean score.
 
+        That of a share, such as accuracy, is cut at 0 and 1.
+
         Args:
             level: Probability with which it covers the expected score, in (0, 1).
         """
-        return _interval(self.scores, self.ratio, level)
+        low, high = _interval(self.scores, self.ratio, level)
+        if self.figure.name.removeprefix(VALID) in SHARES:
+            # Cut and not moved: the values beyond cannot occur. NaN stays NaN.
+            low, high = float(np.maximum(low, 0)), float(np.minimum(high, 1))
+        return Interval(low, high)
 
     def left_out(
         self,

@@ -5,6 +5,7 @@ of them. A check of values costs one pass over the array for its minimum and one
 """
 
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -114,8 +115,10 @@ def validate_data(
             'give both, as in (images, labels) or (batch["image"], batch["label"])',
         )
     prefix = name_prefix(where)
-    inputs = _convert_tree(f"{prefix}inputs", data[0], how)
-    targets = _convert_tree(f"{prefix}targets", data[1], how)
+    # The caller gave arrays to be copied to the device, so these are no implicit transfers.
+    with trees.allow_transfers() if how.place else nullcontext():
+        inputs = _convert_tree(f"{prefix}inputs", data[0], how)
+        targets = _convert_tree(f"{prefix}targets", data[1], how)
     _expect_one_length(where, {"inputs": inputs, "targets": targets})
     return inputs, targets
 
@@ -275,7 +278,7 @@ def _expect_values(
     # Both comparisons are False for NaN.
     is_finite = low > -np.inf and high < np.inf
     if is_float and how.finite and not is_finite:
-        host = np.asarray(array)
+        host = trees.read(array)
         wrong = ~np.isfinite(host)
         expected = "finite numbers"
         raise_at_first(NonFiniteError, name, expected, host, wrong, "drop or fill them first")

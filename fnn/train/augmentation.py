@@ -134,7 +134,7 @@ def _trace_policy(policy: Policy, shape: ImageShape) -> PolicyFacts:
         needs_levels = any(map(_needs_levels, ops))
         facts.append(PolicyFacts(moves, normalizes, needs_levels, changes_levels))
 
-    jax.eval_shape(lower, jax.random.key(0))
+    jax.eval_shape(lower, jax.eval_shape(jax.random.key, 0))
     return facts[0]
 
 

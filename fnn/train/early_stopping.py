@@ -120,7 +120,11 @@ def early_stopping(
         return train_state._replace(watch=Watch(best, stalled, kept))
 
     def is_over(train_state: TrainState) -> jax.Array:
-        return at_least(train_state.watch.stalled, patience)
+        stalled = train_state.watch.stalled
+        # Between segments it is compared on the host: no number is copied to the device.
+        if checks.is_concrete(stalled):
+            stalled = trees.read(stalled)
+        return at_least(stalled, patience)
 
     def finish(train_state: TrainState) -> TrainState:
         if not restore_best:

@@ -6,9 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.data import batches
 from fnn.train.inputs import ORDER, take_examples, validate_examples
+from fnn.train.layout import (
+    adopt,
+    expect_divisible,
+    layout_of_data,
+    layout_of_state,
+    place_data,
+    place_state,
+    use_layout,
+)
 from fnn.train.measure import count_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
@@ -32,7 +41,8 @@ def epoch(
     Args:
         recipe: From `train.recipe`.
         train_state: From `train.start`, or from an earlier step or epoch.
-        data: (inputs, targets), arrays whose first axis is the example.
+        data: (inputs, targets), arrays whose first axis is the example. If they are divided among
+            the devices of a mesh, or the train state is on one, each computes a part of a batch.
         batch_size: Examples per step. The remainder that fills no batch is left out of the epoch.
 
     Returns:
@@ -44,10 +54,15 @@ def epoch(
     """
     expect_recipe("epoch", recipe)
     expect_train_state("epoch", train_state)
-    data = validate_examples("data", recipe, data)
+    layout = layout_of_data(data) or layout_of_state(train_state)
+    data = validate_examples("data", recipe, adopt(layout, data), trains=True)
     # Raises an error if the data fills no batch.
     steps_per_epoch(data, batch_size)
-    return run_epoch(recipe, train_state, data, batch_size, None, None)
+    expect_divisible("batch_size", layout, batch_size)
+    with use_layout(layout):
+        placed = place_data(layout, data)
+        train_state = place_state(layout, train_state)
+        return run_epoch(recipe, train_state, placed, batch_size, None, None)
 
 
 @per_recipe(static=(3, 4, 5))
@@ -108,9 +123,12 @@ def current_order(
     step: Step | int = train_state.step
     if checks.is_concrete(step):
         # A Python int: dividing an array outside of jit would compile another program.
-        step = int(step)
+        step = int(trees.read(step))
     index = step // steps_per_epoch(data, batch_size)
-    return index, order_examples(train_state.key, index, count_examples(data), batch_size)
+    # Outside of jit, the index is copied to the device on purpose.
+    with trees.allow_transfers():
+        order = order_examples(train_state.key, index, count_examples(data), batch_size)
+    return index, order
 
 
 @partial(jax.jit, static_argnums=(2, 3))

@@ -23,10 +23,12 @@ from fnn.train.inputs import (
 )
 from fnn.train.layout import (
     Layout,
+    adopt,
     as_layout,
     current_layout,
     divide,
     layout_of,
+    layout_of_data,
     place_data,
     place_state,
     use_layout,
@@ -68,7 +70,8 @@ def evaluate(
         key: Key of layers that sample at train=False. By default it is derived from key and step of
             the train state, as in validation; `Weights` have none.
         mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
-            default those that the weights are on, as after a run with a mesh.
+            default those among which the data is divided already, or those that the weights are on,
+            as after a run with a mesh.
 
     Returns:
         The figures by name, loss first.
@@ -84,8 +87,8 @@ def evaluate(
         draws = checks.key("evaluate key", key)
     elif isinstance(train_state, TrainState):
         draws = _without_weights(train_state)
-    layout = _layout("evaluate mesh", mesh, given)
-    data = validate_examples("data", recipe, data)
+    layout = _layout("evaluate mesh", mesh, data, given)
+    data = validate_examples("data", recipe, adopt(layout, data))
     with use_layout(layout):
         given, draws = place_state(layout, (given, draws))
         placed = place_data(layout, data)
@@ -109,7 +112,8 @@ def predict(
     at train=False draw from it: predictions of several keys are samples of the outputs.
 
     The inputs must have the dtype and scale of those of training, which weights do not record: the
-    default `prepare` divides bytes by 255 and leaves floats as they are.
+    default `prepare` divides bytes by 255 and leaves floats as they are. If this recipe was trained
+    in this process on inputs of another scale, there is a warning, as in `evaluate`.
 
     Args:
         recipe: From `train.recipe`. It needs no optimizer.
@@ -119,7 +123,8 @@ def predict(
             which numbers a layer draws.
         key: Key of layers that sample at train=False; None for none.
         mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
-            default those that the weights are on, as after a run with a mesh.
+            default those among which the data is divided already, or those that the weights are on,
+            as after a run with a mesh.
 
     Raises:
         ConfigError: An argument is not of the type described here.
@@ -129,8 +134,8 @@ def predict(
     checks.whole("predict batch_size", batch_size)
     if key is not None:
         checks.key("predict key", key)
-    layout = _layout("predict mesh", mesh, given)
-    inputs = validate_inputs("inputs", recipe, inputs)
+    layout = _layout("predict mesh", mesh, inputs, given)
+    inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
     with use_layout(layout):
         given, key = place_state(layout, (given, key))
         placed = place_data(layout, inputs)
@@ -140,10 +145,13 @@ def predict(
 def _layout(
     where: str,
     mesh: Any,
+    data: Any,
     given: Weights,
 ) -> Layout | None:
-    """Return the layout of an argument `mesh`, by default that of the weights."""
-    return layout_of(given.params) if mesh is None else as_layout(where, mesh)
+    """Return the layout of an argument `mesh`, by default that of the data or the weights."""
+    if mesh is not None:
+        return as_layout(where, mesh)
+    return layout_of_data(data) or layout_of(given.params)
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 
 ON_HOST = "cpu"  # platform whose arrays NumPy reads without a copy
 SMALL = 4096  # numbers, which a call of NumPy reads in less time than it takes to begin
@@ -46,12 +46,12 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     # The values of other processes cannot be read.
     if not array.is_fully_addressable:
         return None
-    if array.is_fully_replicated and _is_on_host(array):
+    if array.is_fully_replicated and is_on_host(array):
         extremes = _reduce(np.asarray(array))
     elif wait:
         # Not traced into a program that may be under construction.
         with jax.ensure_compile_time_eval():
-            low, high = jax.jit(_low_and_high)(array)
+            low, high = map(trees.read, jax.jit(_low_and_high)(array))
             extremes = Extremes(low.item(), high.item())
     else:
         return None
@@ -60,7 +60,21 @@ def read_extremes(array: Any, wait: bool = True) -> Extremes | None:
     return extremes
 
 
-def _is_on_host(array: jax.Array) -> bool:
+def has_known_extremes(array: jax.Array) -> bool:
+    """Return whether the extremes of an array have been read before.
+
+    Args:
+        array: Of JAX.
+    """
+    return id(array) in _known
+
+
+def is_on_host(array: jax.Array) -> bool:
+    """Return whether NumPy reads an array without a copy.
+
+    Args:
+        array: Of JAX, not traced.
+    """
     devices: Any = array.sharding.device_set
     return all(device.platform == ON_HOST for device in devices)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
-from fnn.errors import ConfigError, LabelError, TreeMismatchError
+from fnn.errors import ConfigError, LabelError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
@@ -29,11 +29,17 @@ from fnn.train.arrays import (
 )
 from fnn.train.augmentation import takes_levels, trace_augmentation
 from fnn.train.extremes import are_within, raise_at_first, read_extremes
-from fnn.train.layout import Layout, Rows, is_rows, place_batch, whole_shapes
+from fnn.train.layout import Rows, is_rows, whole_shapes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe
-from fnn.train.scale import Leaf, describe_inputs, expect_alike, expect_image_range
+from fnn.train.scale import (
+    describe_inputs,
+    expect_alike,
+    expect_image_range,
+    note_training,
+    warn_of_scale,
+)
 from fnn.train.tasks import optimizer_of
 from fnn.types import Data, Loss, OptState, RandomKey, Shape, Step, TrainState
 
@@ -69,6 +75,7 @@ def validate_examples(
     data: Any,
     *,
     is_step: bool = False,
+    trains: bool = False,
 ) -> Data:
     """Return (inputs, targets) as arrays, and raise an error unless the recipe can use them.
 
@@ -82,6 +89,8 @@ def validate_examples(
             checked, since reading them would wait for the steps before; values that are not finite
             are left to the recipe's `on_nonfinite`, unless it raises; and the loss is traced once
             for all recipes that differ in numbers alone.
+        trains: Whether several steps train on the data. Otherwise inputs that do not have the scale
+            of those of training cause a warning.
 
     Raises:
         FnnError: As `validate_data` and `validate_fit`.
@@ -96,6 +105,10 @@ def validate_examples(
     inputs, targets = validate_data(where, data, how)
     _expect_fit(where, recipe, (inputs, targets), is_step)
     if not is_step:
+        if trains:
+            note_training(recipe, inputs)
+        else:
+            warn_of_scale(name_prefix(where), recipe, inputs)
         _note_passed(recipe, (inputs, targets))
     return inputs, targets
 
@@ -120,6 +133,7 @@ def validate_inputs(where: str, recipe: Recipe, inputs: Any) -> Any:
         key = "levels", _signature(converted)
         needs_levels = cached(recipe, key, lambda: takes_levels(recipe, converted))
         expect_image_range("", recipe, converted, needs_levels, wait=True)
+    warn_of_scale("", recipe, converted)
     _note_passed(recipe, (converted,))
     return converted
 
@@ -147,44 +161,8 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     if valid is not None:
         _expect_fit("valid", recipe, valid)
         expect_alike("valid ", recipe, describe_inputs(data[0]), valid[0])
+    note_training(recipe, data[0])
     return facts.out_shape
-
-
-class StreamValidator:
-    """Validation of the batches of a stream: each one, and all by the first.
-
-    Args:
-        recipe: From `train.recipe`.
-        layout: The devices among which batches are divided; None for one device.
-    """
-
-    def __init__(self, recipe: Recipe, layout: Layout | None = None):
-        self._recipe = recipe
-        self._layout = layout
-        self._first: tuple[dict[str, Leaf], Any] | None = None
-
-    def __call__(self, where: str, batch: Any) -> Data:
-        """Return the batch as JAX arrays, or raise an error if it is wrong or unlike the first.
-
-        Args:
-            where: Name of the batch in errors.
-            batch: (inputs, targets) as a loader gives them.
-        """
-        inputs, targets = validate_examples(where, self._recipe, batch, is_step=True)
-        prefix = name_prefix(where)
-        if self._first is None:
-            self._first = describe_inputs(inputs), jax.tree.structure(targets)
-        leaves, target_structure = self._first
-        expect_alike(prefix, self._recipe, leaves, inputs, strict=True)
-        if jax.tree.structure(targets) != target_structure:
-            raise TreeMismatchError(
-                f"{prefix}targets",
-                "the structure of the first batch",
-                checks.show(targets),
-                "give all batches one structure",
-            )
-        # In the thread that loads the batches.
-        return place_batch(self._layout, (inputs, targets))
 
 
 def _expect_fit(
@@ -280,8 +258,8 @@ def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:
 
     is_shape = partial(jax.tree.leaves, is_leaf=trees.is_shape)
     with checks.reject_channels_first(is_shape(shape)):
-        # Any key serves: no number is computed.
-        opt_state = jax.eval_shape(init, jax.random.key(0))
+        # No number is computed, nor a key made.
+        opt_state = jax.eval_shape(init, jax.eval_shape(jax.random.key, 0))
     return out_shapes[0], opt_state
 
 

@@ -11,7 +11,7 @@ kept for each layout.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from fnn import checks
 from fnn.errors import ConfigError
+from fnn.types import TrainState
 from fnn.xla import whole_batches
 
 ADVICE = 'as in jax.make_mesh((8,), ("data",))'
@@ -64,12 +65,13 @@ def current_layout() -> Layout | None:
     return _current.get()
 
 
+def use_layout(layout: Layout | None) -> AbstractContextManager[None]:
+    """Return a context that computes and traces with a layout; with None it is empty."""
+    return nullcontext() if layout is None else _with_layout(layout)
+
+
 @contextmanager
-def use_layout(layout: Layout | None) -> Iterator[None]:
-    """Compute and trace with a layout; None leaves everything as it is."""
-    if layout is None:
-        yield
-        return
+def _with_layout(layout: Layout) -> Iterator[None]:
     token = _current.set(layout)
     try:
         with whole_batches():
@@ -123,6 +125,52 @@ def _automatic(mesh: Any) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
 
 
+def layout_of_data(data: Any) -> Layout | None:
+    """Return the layout of arrays whose examples are divided over an axis of a mesh already.
+
+    Args:
+        data: Arrays of NumPy or JAX. The first one decides.
+    """
+    leaves = jax.tree.leaves(data)
+    sharding = _named_sharding(leaves[0]) if leaves else None
+    if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
+        return None
+    layout = Layout(_automatic(sharding.mesh), sharding.spec[0])
+    return layout if layout.parts > 1 else None
+
+
+def _named_sharding(leaf: Any) -> NamedSharding | None:
+    """Return the sharding of an array on a mesh; None for others, and for traced ones."""
+    if not isinstance(leaf, jax.Array) or not checks.is_concrete(leaf):
+        return None
+    return leaf.sharding if isinstance(leaf.sharding, NamedSharding) else None
+
+
+def adopt(layout: Layout | None, tree: Any) -> Any:
+    """Return arrays that are on a mesh as arrays on that of the layout, whose axes are Auto.
+
+    With arrays on a mesh of explicit axes, a network could not even be traced.
+    """
+    if layout is None:
+        return tree
+
+    def move(leaf: Any) -> Any:
+        if _named_sharding(leaf) is None:
+            return leaf
+        is_even = leaf.ndim > 0 and leaf.shape[0] % layout.parts == 0
+        return jax.device_put(leaf, layout.divided if is_even else layout.replicated)
+
+    return jax.tree.map(move, tree)
+
+
+def layout_of_state(train_state: TrainState) -> Layout | None:
+    """Return the layout of a train state as `layout_of`; None at once where it is on one device."""
+    # A pass over all params would take a part of the time of a small step.
+    if _named_sharding(train_state.step) is None:
+        return None
+    return layout_of(train_state.params)
+
+
 def layout_of(tree: Any) -> Layout | None:
     """Return the layout of a run by its params, None if they are not copied to a mesh.
 
@@ -131,19 +179,15 @@ def layout_of(tree: Any) -> Layout | None:
     """
     leaves = jax.tree.leaves(tree)
     # The first one decides for nearly all callers.
-    if not leaves or not checks.is_concrete(leaves[0]):
-        return None
-    first = getattr(leaves[0], "sharding", None)
-    if not isinstance(first, NamedSharding) or len(first.mesh.axis_names) != 1:
+    first = _named_sharding(leaves[0]) if leaves else None
+    if first is None or len(first.mesh.axis_names) != 1:
         return None
     layout = Layout(_automatic(first.mesh), first.mesh.axis_names[0])
-    # Arrays of NumPy are on no device.
-    found = [getattr(leaf, "sharding", None) for leaf in leaves]
-    is_copied = all(
-        isinstance(one, NamedSharding) and one.mesh == first.mesh and one.is_fully_replicated
-        for one in found
-    )
-    return layout if layout.parts > 1 and is_copied else None
+    for leaf in leaves:
+        sharding = _named_sharding(leaf)
+        if sharding is None or sharding.mesh != first.mesh or not sharding.is_fully_replicated:
+            return None
+    return layout if layout.parts > 1 else None
 
 
 def expect_divisible(
@@ -286,7 +330,8 @@ def _place_rows(layout: Layout, leaf: Any) -> Rows:
         shape = (count + missing, *leaf.shape[1:])
 
         def part(index: Any) -> np.ndarray:
-            rows = leaf[index].astype(narrow, copy=False)
+            # A copy: on CPU, JAX would use the memory of the caller's array.
+            rows = leaf[index].astype(narrow)
             begin, end, _ = index[0].indices(shape[0])
             # Of the padding the array has no rows.
             lacking = end - begin - len(rows)

@@ -9,6 +9,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.errors import NonFiniteError
 from fnn.train.gradients import gradients, objective_terms
+from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe
 from fnn.train.segment import run_segment
 from fnn.types import Data, TrainState
@@ -34,7 +35,7 @@ def find_fatal_step(recipe: Recipe, finite: jax.Array | np.ndarray) -> int | Non
     """
     if recipe.on_nonfinite == "ignore" or not checks.is_concrete(finite):
         return None
-    wrong = ~np.asarray(finite)
+    wrong = ~trees.read(finite)
     if not wrong.any():
         return None
     limit = int(nonfinite_limit(recipe))
@@ -74,22 +75,33 @@ def nonfinite_error(
         inputs: Arrays (batch, ...), augmented and prepared.
         targets: Arrays (batch, ...).
     """
+    wrong = []
+    for part in jax.device_get(_are_finite(recipe, train_state, inputs, targets)):
+        wrong += [path for path, finite in part.items() if not finite]
+    names = ", ".join(wrong[:MAX_NAMES])
+    if len(wrong) > MAX_NAMES:
+        names += f" and {len(wrong) - MAX_NAMES} more"
+    advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'
+    step = int(trees.read(train_state.step))
+    expected = "finite loss, gradients and state"
+    error = NonFiniteError(f"step {step}", expected, f"non-finite {names}", advice)
+    error.step = step
+    error.train_state = train_state
+    return error
+
+
+@per_recipe()
+def _are_finite(
+    recipe: Recipe,
+    train_state: TrainState,
+    inputs: Any,
+    targets: Any,
+) -> tuple[dict[str, jax.Array], ...]:
+    """Return whether the arrays of a step are finite, by path, part by part as computed."""
     found = gradients(recipe, train_state, inputs, targets)
     computed: tuple[Any, ...] = (
         {"state": found.state},
         objective_terms(found.figures),
         {"gradient": found.grads},
     )
-    wrong = []
-    for tree in computed:
-        wrong += [path for path, finite in trees.finite_leaves(tree).items() if not finite]
-    names = ", ".join(wrong[:MAX_NAMES])
-    if len(wrong) > MAX_NAMES:
-        names += f" and {len(wrong) - MAX_NAMES} more"
-    advice = 'lower the rate or look at the batch; on_nonfinite="skip" leaves such steps out'
-    step = int(train_state.step)
-    expected = "finite loss, gradients and state"
-    error = NonFiniteError(f"step {step}", expected, f"non-finite {names}", advice)
-    error.step = step
-    error.train_state = train_state
-    return error
+    return tuple(map(trees.finite_leaves, computed))

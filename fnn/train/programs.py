@@ -13,12 +13,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
+from fnn import trees
 from fnn.train.layout import current_layout
+from fnn.types import TrainState
 from fnn.values import Same, objects_of
 
 MAX_RECENT = 4  # enough for a few recipes in turn; each structure more would hold more memory
@@ -37,6 +40,20 @@ _recent: "OrderedDict[int, Programs]" = OrderedDict()
 # The structure of the recipe whose function is being called. Tracing needs it, but the jitted
 # function must not hold it.
 _structure: ContextVar[Any] = ContextVar("structure")
+
+
+class Flat(NamedTuple):
+    """The flat form of a recipe.
+
+    Attributes:
+        leaves: Its leaves, Python floats as arrays.
+        structure: Its structure.
+        placed: The leaves with numbers on devices, by their sharding.
+    """
+
+    leaves: list[Any]
+    structure: Any
+    placed: dict[Sharding, list[Any]]
 
 
 class Programs:
@@ -119,8 +136,9 @@ def per_recipe(*, static: tuple[int, ...] = ()) -> Callable[[F], F]:
         @wraps(function)
         def call(recipe: Any, *arguments: Any) -> Any:
             programs = programs_of(recipe)
-            leaves, structure = _flatten_recipe(recipe)
-            token = _structure.set(structure)
+            flat = _flatten_recipe(recipe)
+            leaves = _place(recipe, flat, arguments)
+            token = _structure.set(flat.structure)
             try:
                 return programs.function(function, static)(leaves, *arguments)
             finally:
@@ -147,7 +165,7 @@ def lower(
         recipe: The recipe.
         arguments: The other arguments.
     """
-    leaves, structure = _flatten_recipe(recipe)
+    leaves, structure, _ = _flatten_recipe(recipe)
     token = _structure.set(structure)
     try:
         program: Any = programs_of(recipe).function(function, static)
@@ -186,15 +204,57 @@ def _find(results: dict[Any, Any], key: Hashable, compute: Callable[[], T]) -> T
     return cast(T, result)
 
 
-def _flatten_recipe(recipe: Any) -> tuple[list[Any], Any]:
-    """Return the leaves of a recipe, Python floats as arrays, and its structure."""
+def _flatten_recipe(recipe: Any) -> Flat:
+    """Return the flat form of a recipe."""
     # Arrays have a dtype, so that 0.1 and float32(0.1) share a program. JAX's default dtype is
     # part of the key, since it changes under jax.enable_x64.
     dtype = jax.dtypes.canonicalize_dtype(float)
-
-    def flatten() -> tuple[list[Any], Any]:
+    # Each call of a program comes here: a search without a closure takes half of the time.
+    flat = recipe.cache.get(dtype)
+    if flat is None:
         leaves, structure = jax.tree.flatten(recipe)
         arrays = [np.asarray(leaf, dtype) if isinstance(leaf, float) else leaf for leaf in leaves]
-        return arrays, structure
+        flat = recipe.cache[dtype] = Flat(arrays, structure, {})
+    return cast(Flat, flat)
 
-    return cached(recipe, dtype, flatten)
+
+def _place(recipe: Any, flat: Flat, arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the leaves of a recipe with its numbers on the devices of the arguments.
+
+    A number on the host would be copied to the device in each call, which takes longer than the
+    call of a small program, and which `jax.transfer_guard` forbids.
+    """
+    # One array stands for all of them.
+    first, second, *_ = *arguments, None
+    if isinstance(first, TrainState):
+        like = first.step
+    else:
+        like = second if isinstance(second, jax.Array) else trees.first_leaf(first)
+    # Within a program, numbers of NumPy become its constants.
+    if not isinstance(like, jax.Array) or isinstance(like, jax.core.Tracer):
+        return flat.leaves
+    sharding = like.sharding
+    placed = flat.placed.get(sharding)
+    if placed is None:
+        placed = []
+        for given, leaf in zip(jax.tree.leaves(recipe), flat.leaves, strict=True):
+            # An array of the caller may be modified later.
+            is_number = isinstance(given, int | float | np.generic)
+            placed.append(_put(leaf, sharding) if is_number else leaf)
+        flat.placed[sharding] = placed
+    return placed
+
+
+def _put(number: Any, sharding: Sharding) -> Any:
+    """Copy a number to all devices of a sharding."""
+    device, *others = sharding.device_set
+    # Not traced into a program that may be under construction.
+    with jax.ensure_compile_time_eval():
+        if not others:
+            # Not tied to the device: other arguments may be on another one.
+            with jax.default_device(device):
+                return jax.device_put(number)
+        # Devices of other processes would have to agree on the number.
+        if isinstance(sharding, NamedSharding) and sharding.is_fully_addressable:
+            return jax.device_put(number, NamedSharding(sharding.mesh, PartitionSpec()))
+    return number

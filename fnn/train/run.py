@@ -15,9 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import ConfigError
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
@@ -28,9 +29,11 @@ from fnn.train.figures import FLAGS, OVER, is_validation
 from fnn.train.inputs import validate_fit
 from fnn.train.layout import (
     Layout,
+    adopt,
     as_layout,
     expect_divisible,
     layout_of,
+    layout_of_data,
     place_data,
     place_state,
     use_layout,
@@ -85,7 +88,8 @@ def run(
         mesh: Devices among which the examples of data and batches are divided: a
             `jax.sharding.Mesh` of one axis, or a NamedSharding that names the axis. The batch size
             must be a multiple of their number. The run draws and computes the same as on one
-            device, up to rounding. By default those of the train state to resume.
+            device, up to rounding. By default those among which the data is divided already, or
+            those of the train state to resume.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
@@ -104,7 +108,8 @@ def run(
     expect_recipe("run", recipe)
     expect_callback(callback)
     checks.flag("remat", remat)
-    layout = resumed_layout("run mesh", mesh, resume)
+    layout = find_layout("run mesh", mesh, data, resume)
+    data, valid = adopt(layout, (data, valid))
     # Compilation may take minutes, so all arguments are checked before it.
     how = conversion_for(layout)
     data = validate_data("data", data, how)
@@ -159,7 +164,7 @@ def _run(
     fatal = find_fatal_step(recipe, history.finite)
     if fatal is not None:
         # The compiled run has continued to its end. Replay it up to the step to find the cause.
-        step = int(first.step) + fatal
+        step = int(trees.read(first.step)) + fatal
         before = replay_to_step(recipe, first, data, valid, batch_size, step)
         inputs, targets = next_batch(recipe, before, data, batch_size)
         raise nonfinite_error(
@@ -170,24 +175,30 @@ def _run(
         )
     # Within jit the shapes of the history are static, so it stays padded.
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
-        history = _cut_history(history, int(last.step) - int(first.step), epoch_length)
+        steps = int(trees.read(last.step)) - int(trees.read(first.step))
+        history = _cut_history(history, steps, epoch_length)
     return Result(finish_run(recipe, last), join_histories(past, history))
 
 
-def resumed_layout(
+def find_layout(
     where: str,
     mesh: Any,
+    data: Any,
     resume: Any,
 ) -> Layout | None:
-    """Return the layout of an argument `mesh`, by default that of the train state to continue.
+    """Return the layout of an argument `mesh`, by default that of the data or the train state.
 
     Args:
         where: Name of the argument in errors.
         mesh: As for `run`.
+        data: Anything that is given as data.
         resume: A train state, a result, or anything else for a run from the beginning.
     """
     if mesh is not None:
         return as_layout(where, mesh)
+    layout = layout_of_data(data)
+    if layout is not None:
+        return layout
     state = resume.train_state if isinstance(resume, Result) else resume
     return layout_of(state.params) if isinstance(state, TrainState) else None
 
@@ -215,11 +226,12 @@ def _initial_state(
         train_state, past = resume
     # Order, augmentation and noise follow from the key: another key would be another run.
     expect_same_key(train_state, key)
-    if checks.is_concrete(train_state.step) and int(train_state.step) % epoch_length:
+    step = train_state.step
+    if checks.is_concrete(step) and int(trees.read(step)) % epoch_length:
         raise ConfigError(
             "resume",
             f"a train state at the end of an epoch of {epoch_length} steps",
-            f"step {train_state.step}",
+            f"step {trees.read(step)}",
             "use lab.fit to continue within an epoch",
         )
     return prepare_resume(recipe, train_state), past
@@ -246,7 +258,8 @@ def expect_same_key(train_state: TrainState, key: RandomKey) -> None:
     # Traced keys have no values to compare.
     if not (checks.is_concrete(train_state.key) and checks.is_concrete(key)):
         return
-    if not (jax.random.key_data(train_state.key) == jax.random.key_data(key)).all():
+    own, given = (trees.read(jax.random.key_data(of)) for of in (train_state.key, key))
+    if not np.array_equal(own, given):
         raise ConfigError(
             "resume",
             "a train state of a run with this key",
@@ -356,7 +369,9 @@ def _cut_history(history: History, steps: int, epoch_length: int) -> History:
     cut = {}
     for name, values in history.items():
         # Figures of validation have one value per epoch, all others one per step.
-        cut[name] = values[:epochs] if is_validation(name) else values[:steps]
+        count = epochs if is_validation(name) else steps
+        # An index would be copied to the device, a static slice is not.
+        cut[name] = jax.lax.slice_in_dim(values, 0, min(count, len(values)))
     return History(cut)
 
 

@@ -1,15 +1,17 @@
 """The scale of inputs: bytes, or floats up to 1 or 255, and inputs that must have the same one."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import trees
+from fnn import checks, trees
 from fnn.errors import ConfigError, DTypeError, ShapeError, TreeMismatchError
 from fnn.train.augmentation import augmented_inputs
-from fnn.train.extremes import Extremes, read_extremes
+from fnn.train.extremes import Extremes, has_known_extremes, is_on_host, read_extremes
+from fnn.train.programs import cached
 from fnn.train.recipe import Recipe
 
 # Float images above this are taken for bytes that were converted without scaling. Standardized
@@ -28,6 +30,14 @@ SAMPLED_ROWS = 1024  # by which this is decided
 # that of the other in the second.
 UNIT_SCALE = (0.5, 1.0)
 BYTE_SCALE = (64.0, 255.0)
+
+
+TRAINING = "the training inputs"
+
+TRAINED_ON = "trained on"  # key of the descriptions of these, in the cache of a recipe
+MAX_NOTED = 8
+COMPARED = "compared scales"  # key of the number of comparisons
+ALIKE = "prepares alike"  # key of the result of `_prepares_alike`
 
 
 class Leaf(NamedTuple):
@@ -80,7 +90,11 @@ def _has_byte_levels(array: Any, extremes: Extremes | None) -> bool:
     """Return whether floats, such as flattened images, are distributed as the levels of bytes."""
     if extremes is None or array.ndim < 2 or _scale(extremes) != BYTE_SCALE:
         return False
-    rows = np.asarray(array[:SAMPLED_ROWS])
+    if isinstance(array, np.ndarray):
+        rows = array[:SAMPLED_ROWS]
+    else:
+        # An index would be copied to the device, a static slice is not.
+        rows = trees.read(jax.lax.slice_in_dim(array, 0, min(SAMPLED_ROWS, len(array))))
     return bool((rows > 1).sum() > BYTE_SHARE * (rows > 0).sum())
 
 
@@ -102,7 +116,7 @@ def expect_alike(
         strict: Whether dtypes must be equal, which spares another program.
     """
     leaves = describe_inputs(inputs)
-    other = "the first batch" if strict else "the training inputs"
+    other = "the first batch" if strict else TRAINING
     if leaves.keys() != first.keys():
         raise TreeMismatchError(
             f"{prefix}inputs",
@@ -133,6 +147,101 @@ def expect_alike(
                 leaf.dtype,
                 "convert all of them alike",
             )
+
+
+def note_training(recipe: Recipe, inputs: Any) -> None:
+    """Remember the kinds and scales of inputs that a recipe is trained on, in its cache.
+
+    Args:
+        recipe: From `train.recipe`.
+        inputs: Validated arrays.
+    """
+    # Traced arrays have no values.
+    if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
+        return
+    noted = _trained_on(recipe)
+    leaves = describe_inputs(jax.tree.map(_sample, inputs))
+    # Runs on other data are few; of many, the first ones are no longer needed.
+    if leaves not in noted:
+        del noted[: max(0, len(noted) + 1 - MAX_NOTED)]
+        noted.append(leaves)
+
+
+def _trained_on(recipe: Recipe) -> list[dict[str, Leaf]]:
+    return cached(recipe, TRAINED_ON, list)
+
+
+def warn_of_scale(
+    prefix: str,
+    recipe: Recipe,
+    inputs: Any,
+) -> None:
+    """Warn if inputs have another scale than those that a recipe was trained on in this process.
+
+    This is no error, since the weights may be of another run.
+
+    Args:
+        prefix: The words before `inputs` in warnings.
+        recipe: Its `prepare` decides whether bytes and floats have the same scale.
+        inputs: Validated inputs of an inference.
+    """
+    trained_on = _trained_on(recipe)
+    if not trained_on or (isinstance(inputs, np.ndarray) and _have_compared_some(recipe)):
+        return
+    if any(_has_no_scale(first, inputs) for first in trained_on):
+        return
+    if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
+        return
+    leaves = describe_inputs(jax.tree.map(_sample, inputs))
+    message = ""
+    for first in trained_on:
+        # The network rejects another structure.
+        if leaves.keys() != first.keys():
+            return
+        try:
+            for path, leaf in leaves.items():
+                # A dark image of levels up to 255 may have a maximum of 0.
+                is_dark = leaf.kind == "floats" and _scale(leaf.extremes) is None
+                if not (is_dark and _prepares_alike(recipe)):
+                    _expect_one_scale(f"{prefix}{path}", recipe, TRAINING, first[path], leaf)
+        except ConfigError as error:
+            message = str(error)
+        else:
+            return
+    if message:
+        warnings.warn(message, stacklevel=4)
+
+
+def _have_compared_some(recipe: Recipe) -> bool:
+    """Count the calls for a recipe; True if arrays of NumPy were compared several times.
+
+    These are not remembered, and small networks predict in less time than a comparison takes. A
+    wrong scale shows in the first calls.
+    """
+    calls = cached(recipe, COMPARED, lambda: [0])
+    calls[0] += 1
+    return bool(calls[0] > MAX_NOTED)
+
+
+def _sample(array: Any) -> Any:
+    """Return a few rows of an array on the host, which show its scale in little time."""
+    if isinstance(array, jax.Array):
+        is_readable = array.is_fully_replicated and is_on_host(array)
+        if has_known_extremes(array) or not is_readable:
+            return array
+        array = np.asarray(array)
+    return array[:SAMPLED_ROWS]
+
+
+def _has_no_scale(first: dict[str, Leaf], inputs: Any) -> bool:
+    """Return whether one array has the dtype of other inputs, which have no scale to compare.
+
+    Small networks predict in less time than the whole comparison takes.
+    """
+    if not isinstance(inputs, jax.Array | np.ndarray):
+        return False
+    model = first.get("inputs")
+    return model is not None and inputs.dtype == model.dtype and _scale(model.extremes) is None
 
 
 def _expect_one_scale(
@@ -180,8 +289,10 @@ def _expect_one_scale(
         )
 
 
-def _scale(extremes: Extremes) -> tuple[float, float] | None:
+def _scale(extremes: Extremes | None) -> tuple[float, float] | None:
     """Return the scale of the levels of float images, or None if it is not certain."""
+    if extremes is None:
+        return None
     for scale in (UNIT_SCALE, BYTE_SCALE):
         if extremes.low >= 0 and scale[0] < extremes.high <= scale[1]:
             return scale
@@ -199,16 +310,19 @@ def _prepares_alike(recipe: Recipe) -> bool:
         pixel = jnp.full((1, 1, 1, 1), 128, dtype)
         return np.asarray(recipe.prepare(pixel))
 
-    try:
-        # Not traced into a program that may be under construction.
-        with jax.ensure_compile_time_eval():
-            of_bytes = prepared(jnp.uint8)
-            of_floats = prepared(jnp.result_type(float))
-    except Exception:
-        # It needs other arrays, such as several: then nothing is known about it.
-        return False
-    is_close = np.allclose(of_bytes, of_floats, rtol=1e-3)
-    return bool(is_close)
+    def compute() -> bool:
+        try:
+            # Not traced into a program that may be under construction. One pixel may be copied.
+            with jax.ensure_compile_time_eval(), trees.allow_transfers():
+                of_bytes = prepared(jnp.uint8)
+                of_floats = prepared(jnp.result_type(float))
+        except Exception:
+            # It needs other arrays, such as several: then nothing is known about it.
+            return False
+        is_close = np.allclose(of_bytes, of_floats, rtol=1e-3)
+        return bool(is_close)
+
+    return cached(recipe, ALIKE, compute)
 
 
 def expect_image_range(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn import trees
 from fnn.train.epoch import Measures, current_order, order_examples, train_step_on_examples
 from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FINITE
@@ -71,7 +72,9 @@ def run_segment(
     """
     if order is None:
         _, order = current_order(train_state, data, batch_size)
-    return _run_segment(recipe, train_state, data, order, stop, valid, batch_size)
+    # The data is on the device already; `stop` is copied to it on purpose.
+    with trees.allow_transfers():
+        return _run_segment(recipe, train_state, data, order, stop, valid, batch_size)
 
 
 @per_recipe(static=(6,))

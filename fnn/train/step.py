@@ -16,7 +16,16 @@ from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.instrumentation import instrument_figures
-from fnn.train.layout import divide, replicate
+from fnn.train.layout import (
+    adopt,
+    divide,
+    layout_of_data,
+    layout_of_state,
+    place_batch,
+    place_state,
+    replicate,
+    use_layout,
+)
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe
@@ -100,7 +109,9 @@ def step(
     Args:
         recipe: From `train.recipe`, with an optimizer.
         train_state: From `train.start`, or from an earlier step.
-        batch: (inputs, targets), arrays of any loader whose first axis is the example.
+        batch: (inputs, targets), arrays of any loader whose first axis is the example. If they are
+            divided among the devices of a mesh, or the train state is on one, each device computes
+            a part of the batch.
 
     Returns:
         The next train state, and the figures of the step by name: loss, penalty, the recipe's
@@ -117,9 +128,15 @@ def step(
     """
     expect_recipe("step", recipe)
     expect_train_state("step", train_state)
-    inputs, targets = validate_examples("batch", recipe, batch, is_step=True)
+    layout = layout_of_data(batch) or layout_of_state(train_state)
+    own = adopt(layout, batch)
+    inputs, targets = validate_examples("batch", recipe, own, is_step=True)
     _wait_for_simulated_devices(train_state)
-    return train_step_on_batch(recipe, train_state, inputs, targets)
+    if layout is None:
+        return train_step_on_batch(recipe, train_state, inputs, targets)
+    with use_layout(layout):
+        placed = place_batch(layout, (inputs, targets))
+        return train_step_on_batch(recipe, place_state(layout, train_state), *placed)
 
 
 def _wait_for_simulated_devices(train_state: TrainState) -> None:

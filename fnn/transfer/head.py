@@ -184,6 +184,11 @@ def expect_head(
     if head is not None:
         return expect_path(f"{where} head", network, head)
     found = find_head(where, network, given)
+    if found is None and not network.parts:
+        # A single dense layer, for example, has no path by which it could be replaced.
+        got = "a single layer" if network.name is None else f"a single layer, {network.name}"
+        advice = "make it a part, as in nn.chain(layer), with weights under its name there"
+        raise ConfigError(f"{where} network", "a network with parts", got, advice)
     if found is None:
         raise ConfigError(
             f"{where} network",

@@ -76,19 +76,7 @@ def retrieve(
         DTypeError: They are not numbers.
         NonFiniteError: They are NaN or infinite.
     """
-    checks.choice("retrieve metric", metric, METRICS)
-    checks.whole("retrieve batch_size", batch_size)
-    left = expect_features("retrieve queries", queries)
-    right = expect_features("retrieve bank", bank).astype(left.dtype)
-    _expect_one_width("retrieve", left, right)
-    _expect_k("retrieve", k, len(right))
-    return _retrieve(
-        left,
-        right,
-        k,
-        metric,
-        batch_size,
-    )
+    return _search("retrieve", queries, bank, "bank", k, metric, batch_size)
 
 
 def nearest_neighbors(
@@ -145,13 +133,7 @@ def nearest_neighbors(
         )
     # 0 marks targets that are numbers.
     count = count_classes("nearest_neighbors", y, classes) if is_label else 0
-    found = retrieve(
-        queries,
-        x,
-        k=k,
-        metric=metric,
-        batch_size=batch_size,
-    )
+    found = _search("nearest_neighbors", queries, x, "features", k, metric, batch_size)
     own = jnp.asarray(y, jnp.int32) if is_label else jnp.asarray(y)
     return Neighbors(
         _combine(
@@ -164,6 +146,25 @@ def nearest_neighbors(
         ),
         *found,
     )
+
+
+def _search(
+    where: str,
+    queries: Any,
+    bank: Any,
+    bank_name: str,
+    k: int,
+    metric: str,
+    batch_size: int,
+) -> Retrieved:
+    """Retrieve after the checks, whose errors name the function that was called."""
+    checks.choice(f"{where} metric", metric, METRICS)
+    checks.whole(f"{where} batch_size", batch_size)
+    left = expect_features(f"{where} queries", queries)
+    right = expect_features(f"{where} {bank_name}", bank).astype(left.dtype)
+    _expect_one_width(where, left, right, bank_name)
+    _expect_k(where, k, len(right))
+    return _retrieve(left, right, k, metric, batch_size)
 
 
 def expect_features(where: str, features: Any, width: int | None = None) -> jax.Array:
@@ -237,10 +238,15 @@ def count_classes(where: str, labels: jax.Array, classes: int | None) -> int:
     return classes
 
 
-def _expect_one_width(where: str, queries: jax.Array, bank: jax.Array) -> None:
+def _expect_one_width(
+    where: str,
+    queries: jax.Array,
+    bank: jax.Array,
+    bank_name: str,
+) -> None:
     if queries.shape[1] != bank.shape[1]:
         advice = "give features of one layer of one network"
-        expected = f"the width of the bank, {bank.shape[1]}"
+        expected = f"the width of the {bank_name}, {bank.shape[1]}"
         raise ShapeError(
             f"{where} queries",
             expected,

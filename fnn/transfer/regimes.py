@@ -412,4 +412,5 @@ def _patterns(
     # `scale_by_depth` refuses a pattern that matches no leaf.
     layers = [tuple(filter(is_trained, block.paths)) for block in trained]
     stacks = [block.paths[0] for block in trained if block.copies > 1]
-    return tuple(layer for layer in layers if layer), tuple(stacks)
+    # A block that is held stays as a layer of depth, so that the rates below it do not change.
+    return tuple(layers), tuple(stacks)

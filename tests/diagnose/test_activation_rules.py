@@ -44,9 +44,11 @@ def test_activations_that_change_their_scale_with_depth_have_a_warning(end, verb
 
 
 def test_dead_and_saturated_units_are_found_with_their_layer():
-    found = of_layers("relu", [facts(), facts(dead=0.6)])
+    found = of_layers("relu", [facts(), facts(dead=0.95)])
     assert [(one.severity, one.layer) for one in found] == [("warning", "relu_1")]
     assert of_layers("relu", [facts(dead=1.0)])[0].severity == "error"
+    # Padded shortcuts of residuals that begin as the identity.
+    assert of_layers("relu", [facts(), facts(dead=0.75)]) == []
     found = of_layers("sigmoid", [facts(saturated=0.7)])
     assert [(one.severity, one.layer) for one in found] == [("warning", "sigmoid_0")]
 

@@ -12,7 +12,7 @@ from fnn.errors import ConfigError
 BLOBS = data.synthetic.blobs(jax.random.key(1), 64, features=4)
 RECIPE = train.recipe(nn.dense(3), optim.sgd(0.1))
 HIGH = diagnose.Finding("T04", "rate_too_high", "warning", "the rate is too high")
-DEAD = diagnose.Finding("T06", "dead_units", "error", "units are dead")
+SATURATED = diagnose.Finding("T07", "saturated_units", "error", "units are saturated")
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def confirm(findings, run, **options):
 
 
 def test_findings_without_an_experiment_stay_as_they_are(result):
-    found = confirm(diagnose.Findings([HIGH, DEAD]), result)
-    assert found[0] == DEAD
+    found = confirm(diagnose.Findings([HIGH, SATURATED]), result)
+    assert found[0] == SATURATED
     assert found[1].certainty == REFUTED
     assert "(refuted)" in str(found[1])
     assert confirm(diagnose.Findings(), result) == diagnose.Findings()
@@ -48,7 +48,7 @@ def test_a_finding_before_a_run_needs_its_key_and_its_length(key):
     assert confirm(HIGH, key, epochs=3, seeds=1)[0].certainty == REFUTED
     drift = diagnose.Finding("T16", "batch_norm_drift", "warning", "statistics drift")
     found = confirm(drift, key, epochs=3)[0]
-    assert found.certainty == LIKELY and found.experiment == "not run: there is no run yet"
+    assert found.certainty == LIKELY and found.experiment == "not run: there is no complete run"
     with pytest.raises(ConfigError, match=r"confirm epochs: expected a number of epochs, since"):
         confirm(HIGH, key)
 

@@ -10,12 +10,11 @@ from fnn import diagnose, nn, objective, optim, train
 from fnn.errors import ConfigError
 from fnn.types import Layer
 
-KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (40, 3))
 Y = jnp.arange(40) % 2
 NETWORK = nn.chain(nn.dense(4), nn.tanh(), nn.dense(2))
 RECIPE = train.recipe(NETWORK, optim.sgd(0.1))
-START = train.start(KEY, RECIPE, (3,))
+START = train.start(jax.random.key(11), RECIPE, (3,))
 
 
 def hessian(state):
@@ -30,7 +29,9 @@ def hessian(state):
 
 def test_sharpness_is_the_largest_eigenvalue_of_the_hessian():
     wanted = np.linalg.eigvalsh(hessian(START))[-1]
-    got = diagnose.sharpness(KEY, RECIPE, START, (X, Y), iterations=400, tolerance=1e-6)
+    got = diagnose.sharpness(
+        jax.random.key(12), RECIPE, START, (X, Y), iterations=400, tolerance=1e-6
+    )
     np.testing.assert_allclose(got.eigenvalue, wanted, rtol=1e-3)
     assert got.change <= 1e-6
     assert got.iterations < 400
@@ -57,7 +58,7 @@ def quadratic(curvatures):
 def test_sharpness_is_the_largest_eigenvalue_also_where_a_negative_one_is_larger():
     recipe, state = quadratic([-5.0, 1.0, 2.0])
     data = jnp.zeros((4, 3)), jnp.zeros(4)
-    got = diagnose.sharpness(KEY, recipe, state, data, tolerance=1e-6)
+    got = diagnose.sharpness(jax.random.key(13), recipe, state, data, tolerance=1e-6)
     np.testing.assert_allclose(got.eigenvalue, 2, rtol=1e-4)
 
 
@@ -70,7 +71,7 @@ def test_noise_scale_of_a_quadratic_with_planted_noise_is_unbiased():
     def estimate(key):
         return diagnose.noise_scale(key, recipe, state, data, batch_size=4, batches=8)
 
-    found = jax.vmap(estimate)(jax.random.split(KEY, 200))
+    found = jax.vmap(estimate)(jax.random.split(jax.random.key(14), 200))
     # Of these examples, and of their distribution.
     of_data = np.trace(np.cov(np.asarray(noise).T))
     assert of_data == pytest.approx(dim * sigma**2, rel=0.05)
@@ -85,10 +86,10 @@ def test_noise_scale_of_a_quadratic_with_planted_noise_is_unbiased():
 
 def test_misuse_raises_an_error():
     with pytest.raises(ConfigError, match="noise_scale batches: expected at most 10 batches"):
-        diagnose.noise_scale(KEY, RECIPE, START, (X, Y), batch_size=4, batches=11)
+        diagnose.noise_scale(jax.random.key(15), RECIPE, START, (X, Y), batch_size=4, batches=11)
     with pytest.raises(ConfigError, match="sharpness iterations"):
-        diagnose.sharpness(KEY, RECIPE, START, (X, Y), iterations=0)
+        diagnose.sharpness(jax.random.key(16), RECIPE, START, (X, Y), iterations=0)
     with pytest.raises(ConfigError, match="sharpness tolerance"):
-        diagnose.sharpness(KEY, RECIPE, START, (X, Y), tolerance=-1.0)
+        diagnose.sharpness(jax.random.key(17), RECIPE, START, (X, Y), tolerance=-1.0)
     with pytest.raises(ConfigError, match="sharpness recipe"):
-        diagnose.sharpness(KEY, NETWORK, START, (X, Y))
+        diagnose.sharpness(jax.random.key(18), NETWORK, START, (X, Y))

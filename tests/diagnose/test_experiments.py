@@ -57,6 +57,16 @@ def test_a_rate_is_too_high_if_a_tenth_of_it_trains_better(id):
     assert found.outcome["at 0.1 times the rate"] > found.outcome["as it is"]
 
 
+def test_units_are_dead_on_many_examples():
+    # Negative kernels on positive inputs.
+    network = nn.chain(nn.dense(16, kernel_init=nn.constant(-1.0)), nn.relu(), nn.dense(4))
+    found = outcome("T06", train.recipe(network, optim.sgd(0.1), prepare=jnp.abs))
+    assert found.certainty == CONFIRMED and "at 0.1 times the rate" in found.experiment
+    # They died before the run.
+    assert found.outcome["before training"] == 1.0
+    assert outcome("T06", with_rate(0.1)).certainty == REFUTED
+
+
 def test_a_loss_oscillates_if_a_lower_rate_in_the_second_half_lowers_it():
     assert outcome("T08", train.recipe(NETWORK, optim.sgd(2.0)), NOISY).certainty == CONFIRMED
     assert outcome("T08", train.recipe(NETWORK, optim.sgd(0.1)), NOISY).certainty == REFUTED

@@ -1,8 +1,12 @@
 """Findings: order, selection and text."""
 
+import importlib
 import json
+import pkgutil
+from pathlib import Path
 
 from fnn import diagnose
+from fnn.diagnose.experiments import EXPERIMENTS, OTHERS
 from fnn.diagnose.findings import CONFIRMED, ERROR, INFO, WARNING, Rule
 
 RULE = Rule("T06", "dead_units", "a paper", ("rate",), ("lower the rate",), "run at a tenth")
@@ -38,3 +42,36 @@ def test_a_finding_is_json():
     values = json.loads(json.dumps(finding(ERROR).as_dict()))
     assert values["measured"] == {"share": 0.6}
     assert values["advice"] == ["lower the rate"]
+
+
+def rules():
+    """All rules of the room, by id and name."""
+    found = {}
+    for module in pkgutil.iter_modules(diagnose.__path__):
+        members = vars(importlib.import_module(f"fnn.diagnose.{module.name}")).values()
+        for value in members:
+            if isinstance(value, Rule):
+                found[value.id, value.name] = value
+    order = sorted(found, key=lambda name: ("PTE".index(name[0][0]), name))
+    return [found[name] for name in order]
+
+
+def row(rule):
+    """The line of a rule in the table of docs/diagnosis.md."""
+    first = [texts[0] if texts else "" for texts in (rule.causes, rule.advice)]
+    is_run = rule.id in EXPERIMENTS and rule.name not in OTHERS
+    experiment = f"**confirm**: {rule.confirm}" if is_run else rule.confirm
+    return f"| {rule.id} | {rule.name} | {first[0]} | {first[1]} | {experiment} |"
+
+
+def test_the_page_of_diagnosis_lists_all_rules():
+    page = Path(__file__).parents[2] / "docs" / "diagnosis.md"
+    listed = [line for line in page.read_text().splitlines() if line[:3] in ("| P", "| T", "| E")]
+    # After a change of a rule, replace the lines of the table by these.
+    assert listed == [row(rule) for rule in rules()]
+
+
+def test_every_experiment_is_of_a_rule():
+    known = rules()
+    assert EXPERIMENTS.keys() <= {rule.id for rule in known}
+    assert {rule.name for rule in known} >= OTHERS

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fnn import nn, objective, optim, train
-from fnn.diagnose.observation import FRACTIONS, layer_kinds, leaf_paths, observe
+from fnn.diagnose.observation import layer_kinds, leaf_paths, observe
+from fnn.diagnose.update_lines import FRACTIONS
 
 X = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
 Y = X.sum(1, keepdims=True)

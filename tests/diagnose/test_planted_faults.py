@@ -69,9 +69,11 @@ def recipe(built=None, rate=None, penalty=0.0, **options):
     )
 
 
-def examined(built, shown=TRAIN, valid=VALID, epochs=EPOCHS):
+def examined(built, shown=TRAIN, valid=VALID, epochs=EPOCHS, **options):
     result = train.run(KEY, built, shown, epochs=epochs, batch_size=BATCH, valid=valid)
-    return diagnose.examine(built, result, shown, valid=valid, batch_size=BATCH)
+    # The rules of the preflight have tests of their own.
+    given = {"valid": valid, "batch_size": BATCH, "preflight": False} | options
+    return diagnose.examine(built, result, shown, **given)
 
 
 def permuted(labels, share=1.0):
@@ -129,6 +131,15 @@ STRUCTURES = {
 def test_a_fault_of_the_structure_is_named_first(id):
     findings = STRUCTURES[id]()
     assert findings[0].id == id, findings
+
+
+def test_the_rules_of_the_preflight_name_the_cause_of_what_a_run_shows():
+    findings = examined(recipe(network(bias=-12.0)), preflight=True)
+    assert (findings[0].id, findings[0].layer) == ("T06", "relu_3")
+    raw, raw_valid = [(inputs * 255, labels) for inputs, labels in (TRAIN, VALID)]
+    findings = examined(recipe(), raw, raw_valid, preflight=True)
+    assert findings[0].id == "P02"
+    assert not findings.errors
 
 
 def test_healthy_runs_have_no_error_and_no_warning():

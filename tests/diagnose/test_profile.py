@@ -41,14 +41,15 @@ def test_planted_dead_and_saturated_units_are_found_exactly():
     np.testing.assert_allclose(
         profile.grad_rms[profile.parameters.index("dense_0/bias")],
         rms_of_gradient(state)["dense_0"]["bias"],
-        rtol=1e-4,
+        rtol=1e-3,
     )
 
 
 def rms_of_gradient(state):
     def loss(params):
-        logits, _ = NETWORK.apply(params, state.state, X[:1024])
-        return -jax.nn.log_softmax(logits)[jnp.arange(1024), Y[:1024]].mean()
+        rows = np.arange(1024) * 1200 // 1024
+        logits, _ = NETWORK.apply(params, state.state, X[rows])
+        return -jax.nn.log_softmax(logits)[jnp.arange(1024), Y[rows]].mean()
 
     grads = jax.grad(loss)(state.params)
     return jax.tree.map(lambda grad: jnp.sqrt(jnp.square(grad).mean()), grads)

@@ -35,6 +35,8 @@ def test_units_that_died_are_a_symptom_of_the_rate_and_others_are_not():
     assert ids(finding("T06", ERROR, **died), finding("T04", ERROR))[0][0] == "T04"
     always = {"dead share": 0.9, "dead share at start": 0.9}
     assert ids(finding("T06", ERROR, **always), finding("T04", ERROR))[0][0] == "T06"
+    profile = finding("P11", ERROR, dead_share=0.9)
+    assert ids(profile, finding("T06", ERROR, **always))[0][0] == "T06"
 
 
 def test_a_rule_is_listed_once_for_each_layer():

@@ -42,6 +42,11 @@ def test_a_long_history_takes_no_time():
     assert time.perf_counter() - began < 1.0
 
 
+def test_without_chance_a_level_loss_is_no_fault():
+    level = {"loss": np.full(STEPS, 0.01), "rate": np.full(STEPS, 0.1)}
+    assert len(diagnose.examine_history(level, epoch_length=20)) == 0
+
+
 def test_lanes_are_an_error():
     with pytest.raises(ConfigError, match="expected figures of one run"):
         examine(loss=np.zeros((2, 5)))

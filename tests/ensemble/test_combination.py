@@ -79,6 +79,19 @@ def test_ties_of_votes_go_to_the_lowest_class():
     assert ensemble.vote(tied).tolist() == [0]
 
 
+def test_a_member_whose_logits_are_nan_has_no_vote():
+    # (members, n, classes): class 2 leads without the member that is NaN.
+    logits = np.zeros((3, 2, 3), np.float32)
+    logits[0, :, 2] = 1
+    logits[1, 0, 1] = np.nan
+    logits[2, 0, 2] = 1
+    logits[:, 1] = np.nan
+    assert ensemble.vote(logits).tolist() == [2, -1]
+    assert jax.jit(ensemble.vote)(logits).tolist() == [2, -1]
+    single = np.float32([[[np.nan], [2.0]], [[1.0], [np.nan]], [[np.nan], [0.0]]])
+    assert ensemble.vote(single).tolist() == [1, 0]
+
+
 def test_the_moments_are_those_of_the_mixture(x64):
     means = draw.normal(100, 3, size=(4, 6, 2))
     variances = draw.uniform(0.5, 2, size=(4, 6, 2))

@@ -43,6 +43,19 @@ def test_intervals_have_exact_coverage(method):
     assert abs(hits - 0.8) < 4 * np.sqrt(0.8 * 0.2 / REPEATS)
 
 
+def test_quantiles_in_the_wrong_order_raise_and_a_few_that_cross_warn():
+    centers, targets, _ = regression(40)
+    ends = jnp.stack([centers - 1, centers + 1], -1)
+    with pytest.raises(ConfigError, match="quantiles: expected low <= high, got 40 of 40 that"):
+        ensemble.fit_quantile_intervals(ends[:, ::-1], targets, 0.1)
+    crossed = ends.at[:2].set(ends[:2, ::-1])
+    with pytest.warns(UserWarning, match="got 2 of 40 that cross; sort both"):
+        ensemble.fit_quantile_intervals(crossed, targets, 0.1)
+    # Equal ends are the median, and traced ones are not known.
+    ensemble.fit_quantile_intervals(jnp.stack([centers, centers], -1), targets, 0.1)
+    jax.jit(lambda ends: ensemble.fit_quantile_intervals(ends, targets, 0.1)(ends))(crossed)
+
+
 def test_intervals_are_the_formulas():
     centers, targets, _ = regression(99)
     residuals = np.sort(abs(targets - centers))[89]

@@ -77,6 +77,22 @@ def test_members_with_numbers_of_their_own_are_predictors():
     np.testing.assert_allclose(ensemble.predict(kept, X), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_labels_within_jit_are_indices(members):
+    plain = ensemble.predictor(members)
+    inside = jax.jit(lambda inputs: plain.label(inputs))(X)
+    np.testing.assert_array_equal(inside, plain.label(X))
+    named = ensemble.predictor(members, classes=["a", "b", "c"])
+    with pytest.raises(ConfigError, match="label: expected known inputs, for names of classes"):
+        jax.jit(lambda inputs: named.label(inputs))(X)
+
+
+def test_the_mean_of_logits_has_labels_and_probabilities(members):
+    model = ensemble.predictor(members, combine=ensemble.average_outputs)
+    mean = ensemble.predict(members, X).mean(0)
+    np.testing.assert_array_equal(model.label(X), mean.argmax(-1))
+    np.testing.assert_allclose(model.probabilities(X), jax.nn.softmax(mean), rtol=1e-5)
+
+
 def test_one_output_is_the_second_of_two_classes():
     recipe = train.recipe(nn.dense(1), loss=objective.binary_cross_entropy)
     weights = train.start(jax.random.key(0), recipe.replace(optimizer=optim.sgd(0.1)), (4,))
@@ -127,7 +143,7 @@ def test_classes_without_an_order_raise(members, classes):
 
 
 def test_other_combinations_have_no_labels(members):
-    model = ensemble.predictor(members, combine=ensemble.average_outputs)
-    message = r"label: expected logits of classes, .*, got combine=average_outputs; use predict"
+    model = ensemble.predictor(members, combine=ensemble.vote)
+    message = r"label: expected logits of classes, .*, got combine=vote; use predict"
     with pytest.raises(ConfigError, match=message):
         model.label(X)

@@ -65,6 +65,23 @@ def test_a_greedy_soup_adds_a_member_only_where_the_score_gets_better():
     assert str(soup).startswith("soup of 2 of 3 members: 1, 0\nvalid_loss ")
 
 
+def test_a_soup_is_the_average_of_its_members_and_reads_each_once(monkeypatch):
+    # In other directions from the truth, so that each one improves the soup.
+    given = [line(1.1, -2, 0.5), line(1, -2.11, 0.5), line(1, -2, 0.38), line(9, 9, 9)]
+    members = ensemble.collect(RECIPE, given)
+    reads = []
+    read = ensemble.Members._member
+    monkeypatch.setattr(
+        ensemble.Members, "_member", lambda self, index: reads.append(index) or read(self, index)
+    )
+    soup = ensemble.greedy_soup(members, (X, Y))
+    # To score each member, to begin with the best one, and to try each other one.
+    assert len(reads) == 1 + 2 * len(given)
+    assert len(soup.chosen) == 3
+    expected = ensemble.average(members[list(soup.chosen)])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), soup.weights, expected)
+
+
 def test_a_soup_of_identical_members_is_the_member():
     one = line(1.3, -2, 0.5)
     soup = ensemble.greedy_soup(ensemble.collect(RECIPE, [one] * 3), (X, Y))

@@ -1,5 +1,7 @@
 """Statistics over folds, against the formulas and scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -30,6 +32,17 @@ def test_the_variance_is_corrected_for_the_overlap_of_training_parts():
     assert found.fold_deviation == pytest.approx(scores.std(ddof=1))
     with pytest.raises(ConfigError, match=r"interval level: expected a number in \(0, 1\)"):
         found.interval(1.0)
+
+
+def test_the_interval_of_a_share_ends_at_0_and_1():
+    scores = [[1.0, 0.9, 1.0, 0.8, 1.0]]
+    found = of_scores(scores)
+    share = replace(found, figure=Score("valid_accuracy", -1))
+    assert found.interval().high > 1
+    assert share.interval() == (found.interval().low, 1.0)
+    low = replace(of_scores([[0.0, 0.1, 0.0, 0.0, 0.2]]), figure=Score("valid_f1", -1))
+    assert low.interval().low == 0 < low.interval().high < 1
+    assert np.isnan(replace(share, scores=np.full((1, 5), np.nan)).interval()).all()
 
 
 def test_a_comparison_is_the_corrected_paired_t_test():

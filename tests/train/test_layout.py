@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import augment, nn, optim, train
@@ -168,6 +168,31 @@ def test_a_batch_of_13_on_four_devices_trains_as_on_one():
         other, others = train.step(DENSE, place_state(layout, state), batch)
     assert distance(other.params, after.params) < 1e-6
     assert abs(others["loss"] - figures["loss"]) < 1e-6
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+def test_data_that_is_divided_already_needs_no_argument(kind):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+    data = POINTS[:48], SIGNS[:48]
+    divided = jax.device_put(data, NamedSharding(mesh, P("data")))
+    state = train.start(KEY, DENSE, (3,))
+    wanted, _ = train.step(DENSE, state, data)
+    found, _ = train.step(DENSE, state, divided)
+    assert distance(found.params, wanted.params) < 1e-6
+    assert len(found.step.sharding.device_set) == 4
+    figures = train.evaluate(DENSE, state, divided)
+    assert distance(figures, train.evaluate(DENSE, state, data)) < 1e-6
+    # The state is on the devices now, so that arrays of the host are divided too.
+    wanted, _ = train.step(DENSE, wanted, data)
+    found, _ = train.step(DENSE, found, data)
+    assert distance(found.params, wanted.params) < 1e-6
+    after, _ = train.epoch(DENSE, state, divided, batch_size=BATCH)
+    run = train.run(KEY, DENSE, divided, epochs=1, batch_size=BATCH)
+    assert distance(after.params, run.train_state.params) < 1e-6
+    one = train.run(KEY, DENSE, data, epochs=1, batch_size=BATCH)
+    assert distance(run.train_state.params, one.train_state.params) < 1e-6
+    with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 4 devices"):
+        train.run(KEY, DENSE, divided, epochs=1, batch_size=18)
 
 
 @pytest.mark.slow

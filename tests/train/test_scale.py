@@ -145,3 +145,54 @@ def test_prediction_takes_images_that_the_augmentation_cannot_crop():
     cropped = train.recipe(pooled, optim.sgd(0.1), augment=augment.random_crop(size=6))
     train_state = train.start(key, cropped, (6, 6, 1))
     assert train.predict(cropped, train_state, FLOATS[:, :4, :4]).shape == (COUNT, 3)
+
+
+def after_training_on(inputs, one, shape=(6, 6, 1)):
+    train.run(key, one, (inputs, LABELS), epochs=0, batch_size=4)
+    return train.start(key, one, shape)
+
+
+@pytest.mark.parametrize("name", [name for name in SCALES if name != "standardized after bytes"])
+def test_inference_on_inputs_of_another_scale_warns(name):
+    first, second = SCALES[name]
+    one = train.recipe(recipe.network, optim.sgd(0.1))
+    state = after_training_on(first, one)
+    for call in (
+        lambda inputs: train.predict(one, state, inputs),
+        lambda inputs: train.predict(one, state, jnp.asarray(inputs)),
+        lambda inputs: train.evaluate(one, state, (inputs, LABELS)),
+    ):
+        with pytest.warns(UserWarning, match="inputs: expected the scale of the training inputs"):
+            call(second)
+        call(first)
+
+
+def test_a_stream_and_an_epoch_are_training_too():
+    one = train.recipe(recipe.network, optim.sgd(0.1))
+    lab.fit(key, one, [(BYTES, LABELS)], epochs=1, show=False)
+    state = train.start(key, one, (6, 6, 1))
+    with pytest.warns(UserWarning, match="expected the scale of the training inputs, uint8, got"):
+        train.predict(one, state, HIGH)
+    # From here on the recipe is one of both scales.
+    train.epoch(one, state, (HIGH, LABELS), batch_size=4)
+    train.predict(one, state, np.array(HIGH))
+    train.predict(one, state, BYTES)
+
+
+def test_inference_on_inputs_of_the_same_scale_does_not_warn():
+    # Warnings are errors in all tests.
+    one = train.recipe(recipe.network, optim.sgd(0.1))
+    state = after_training_on(BYTES, one)
+    for inputs in (FLOATS, FLOATS[:1] * 0, BYTES[:1] * 0, 1 + FLOATS / 4):
+        train.predict(one, state, inputs)
+    # A prepare function that treats both alike, and an image without light.
+    alike = train.recipe(recipe.network, optim.sgd(0.1), prepare=scaled)
+    state = after_training_on(BYTES, alike)
+    for inputs in (HIGH, HIGH[:1] * 0, np.float32(BYTES)):
+        train.predict(alike, state, inputs)
+    standardized = train.recipe(recipe.network, optim.sgd(0.1))
+    state = after_training_on((FLOATS - 0.5) * 4, standardized)
+    train.predict(standardized, state, (FLOATS - 0.5) * 400)
+    # Nothing is known of weights without a run, nor within jit.
+    jax.jit(lambda x: train.predict(one, state, x))(HIGH)
+    train.predict(train.recipe(recipe.network, optim.sgd(0.1)), state, HIGH)

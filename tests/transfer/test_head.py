@@ -53,6 +53,12 @@ def test_a_network_that_hides_its_last_layer_needs_a_path():
         expect_head("where", body, abstract(body, (5,)), None)
 
 
+def test_a_single_layer_has_no_path_for_a_head():
+    layer = nn.dense(3)
+    with pytest.raises(ConfigError, match=r"a network with parts, got a single layer, dense; make"):
+        expect_head("head_only", layer, abstract(layer, (4,)), None)
+
+
 def test_the_body_returns_the_input_of_the_head(key):
     params, state, _ = network.init(key, (5,))
     x = jax.random.normal(jax.random.key(1), (2, 5))

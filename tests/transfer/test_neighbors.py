@@ -92,6 +92,20 @@ def test_traced_labels_and_temperatures_are_possible():
     np.testing.assert_allclose(jax.jit(share)(jnp.asarray(LABELS), 0.5), expected, rtol=1e-6)
 
 
+def test_errors_name_the_function_and_the_argument():
+    wrong = {"k": 3, "metric": "l1"}
+    with pytest.raises(ConfigError, match="nearest_neighbors metric: expected one of cosine"):
+        transfer.nearest_neighbors(BANK, LABELS, QUERIES, **wrong)
+    with pytest.raises(ConfigError, match="retrieve metric: expected one of cosine"):
+        transfer.retrieve(QUERIES, BANK, **wrong)
+    with pytest.raises(ShapeError, match="nearest_neighbors queries: expected the width of the fe"):
+        transfer.nearest_neighbors(BANK, LABELS, QUERIES[:, :3])
+    with pytest.raises(ShapeError, match=r"nearest_neighbors queries: expected \(n, width\), got"):
+        transfer.nearest_neighbors(BANK, LABELS, QUERIES[0])
+    with pytest.raises(ShapeError, match="retrieve queries: expected the width of the bank, 7"):
+        transfer.retrieve(QUERIES[:, :3], BANK, k=3)
+
+
 def test_wrong_arguments_raise_errors():
     with pytest.raises(
         ConfigError, match="nearest_neighbors k: expected at most the 95 examples, got 96"

@@ -132,6 +132,21 @@ def test_updates_have_the_ratio_of_the_rates(weights):
         )
 
 
+def test_a_norm_between_stacks_counts_as_a_layer_also_where_it_is_fixed():
+    own = nn.chain(nn.repeat(nn.dense(4), 2), nn.batch_norm(), nn.repeat(nn.dense(4), 2))
+    # The rates at depth 0 and 1, 2 of the norm, and 3 and 4.
+    expected = np.float32([0.0625, 0.125])
+    for fixed in ("none", "both"):
+        params, state, _ = own.init(jax.random.key(0), (4,))
+        one = train.recipe(own, optim.sgd(1.0), loss=objective.squared_error)
+        tuned = transfer.fine_tune(one, Weights(params, state), decay=0.5, fixed_norms=fixed)
+        first = train.start(jax.random.key(0), tuned, (4,))
+        ones = jax.tree.map(jnp.ones_like, first.params)
+        updates, _ = tuned.optimizer.update(ones, first.opt_state, first.params)
+        lowest = jax.tree.leaves(updates["repeat_0"])[-1]  # (2, 4, 4)
+        np.testing.assert_allclose(-lowest[:, 0, 0], expected)
+
+
 def test_blocks_below_a_scale_are_not_trained(weights):
     one = transfer.fine_tune(recipe, weights, decay=0.5, no_opt_scale=0.3)
     assert moved(one) == moved(transfer.last_blocks(recipe, weights, 2))

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
@@ -82,7 +81,7 @@ def from_bytes(leaf: Leaf, raw: np.ndarray, where: str) -> Any:
         return array
     implementation = leaf.dtype.removeprefix(KEY)
     try:
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=implementation)
+        return jax.random.wrap_key_data(jax.device_put(array), impl=implementation)
     except (ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointCorruptError(
@@ -126,14 +125,14 @@ def _to_stored(path: str, leaf: Any, copy: bool) -> Stored:
     if is_key(leaf):
         # key_data is uint32, of a shape that depends on the implementation.
         implementation = jax.random.key_impl(leaf)
-        return Stored(np.asarray(jax.random.key_data(leaf)), f"{KEY}{implementation}")
+        return Stored(trees.read(jax.random.key_data(leaf)), f"{KEY}{implementation}")
     # An array without its mask would take masked entries for numbers.
     if isinstance(leaf, np.ma.MaskedArray):
         leaf = checks.unmasked(f"tree {path}", leaf)
     # None copies only if needed, as for a Python number; False would raise there.
     copy_array = copy or None
     is_jax = isinstance(leaf, jax.Array)
-    array = np.asarray(leaf) if is_jax else np.array(leaf, copy=copy_array)
+    array = trees.read(leaf) if is_jax else np.array(leaf, copy=copy_array)
     # The format is little-endian.
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

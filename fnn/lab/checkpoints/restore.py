@@ -251,7 +251,7 @@ def _place(like: Any, leaf: Any) -> Any:
         leaf = jax.random.clone(leaf)
         return leaf if sharding is None else jax.device_put(leaf, sharding)
     # On the CPU, device_put may share the memory of its argument, so it gets a copy.
-    return jnp.array(leaf) if sharding is None else jax.device_put(np.array(leaf), sharding)
+    return jax.device_put(np.array(leaf), sharding)
 
 
 def _expect_allowed(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fnn import trees
 from fnn.diagnose import Findings
 from fnn.lab.console.preflight import format_line, header, preflight
 from fnn.lab.console.progress import Display
@@ -63,7 +64,9 @@ class RunReport:
     ) -> None:
         """Print the seconds of compilation and the preflight checks; training starts."""
         if self.display.is_visible:
-            checks = preflight(recipe, train_state, data, out_shape, first_loss, total)
+            # The checks read a part of the data, once.
+            with trees.allow_transfers():
+                checks = list(preflight(recipe, train_state, data, out_shape, first_loss, total))
             self._print([f"compiled in {seconds:.1f} s", *checks])
         self.display.start()
 

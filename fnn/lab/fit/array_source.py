@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn import trees
 from fnn.data.digest import digest
 from fnn.errors import ConfigError
 from fnn.lab.fit.clock import Stopwatch, ValidationTimer
@@ -58,7 +59,7 @@ class ArraySource:
 
     def compile(self, train_state: TrainState) -> tuple[Figures, Figures]:
         """Compile by a segment of no steps, which validates at the beginning of an epoch."""
-        state = self._run(train_state, stop=int(train_state.step))
+        state = self._run(train_state, stop=int(trees.read(train_state.step)))
         measured = self._recipe.in_order(state.measured)
         return on_host(measured, np.s_[:0]), on_host(state.validated, 0)
 
@@ -159,7 +160,7 @@ class ArraySource:
 
     def _block(self, segment: Segment) -> int:
         """Wait until the device is done, and return the number of steps done."""
-        return int(segment.train_state.step)
+        return int(trees.read(segment.train_state.step))
 
     def _count_validation(self, segment: Segment, wait_began: float, arrived: float) -> None:
         """Count the estimated part of the wait that was validation."""
@@ -203,7 +204,7 @@ def digest_examples(data: Data) -> str:
     """
 
     def sample(leaf: Any) -> np.ndarray:
-        array = np.asarray(leaf)
+        array = trees.read(leaf)
         example_bytes = max(1, array[:1].nbytes)
         count = min(len(array), max(1, DIGEST_BYTES // example_bytes))
         rows = np.linspace(0, len(array) - 1, count).astype(int)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError
 from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.lab.checkpoints.restore import restore
@@ -170,7 +170,7 @@ class RunStore:
             score: The lower, the better. The checkpoint of the lowest score is kept.
         """
         # The end of an epoch and the end of the run are often the same step.
-        step = int(train_state.step)
+        step = int(trees.read(train_state.step))
         if self._store is None or step == self.saved_step:
             return
         # The whole history, so that the latest checkpoint is all that is needed to resume.
@@ -233,7 +233,9 @@ class RunStore:
                 mismatch.add_note(f"The recipe differs from that of the saved run: {changes}")
             raise mismatch from None
         epoch_ends = checkpoint.leaves[EPOCH_ENDS]
-        _expect_whole_history(checkpoint.step, int(train_state.step), figures, epoch_ends)
+        _expect_whole_history(
+            checkpoint.step, int(trees.read(train_state.step)), figures, epoch_ends
+        )
         position = checkpoint.notes[POSITION]
         ends = tuple(epoch_ends.tolist())
         return ResumeState(train_state, figures, position, ends, changes, is_saved=True)
@@ -328,7 +330,7 @@ def expect_same_run(train_state: TrainState, key: RandomKey, total: int | None) 
         total: Number of steps of the run, or None where it is not known.
     """
     expect_same_key(train_state, key)
-    step = int(train_state.step)
+    step = int(trees.read(train_state.step))
     if total is not None and step > total:
         raise ConfigError(
             "resume",

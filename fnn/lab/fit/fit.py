@@ -20,11 +20,19 @@ from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
-from fnn.train.inputs import StreamValidator, validate_fit
-from fnn.train.layout import Layout, expect_divisible, place_data, use_layout
+from fnn.train.inputs import validate_fit
+from fnn.train.layout import (
+    Layout,
+    adopt,
+    expect_divisible,
+    layout_of_data,
+    place_data,
+    use_layout,
+)
 from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.run import resumed_layout
+from fnn.train.run import find_layout
+from fnn.train.stream import StreamValidator
 from fnn.types import Data, RandomKey, Result, TrainState
 
 
@@ -92,13 +100,17 @@ def fit(
     """
     checks.key("key", key)
     expect_recipe("fit", recipe)
-    layout = resumed_layout("fit mesh", mesh, resume)
+    layout = find_layout("fit mesh", mesh, None if is_stream(data) else data, resume)
     how = conversion_for(layout)
     stream = _open_stream(recipe, data, steps_per_epoch, layout)
     # Of an iterable, the first batch is checked in place of the data.
-    arrays = stream.peek() if stream else validate_data("data", data, how)
+    if stream:
+        arrays = stream.peek()
+        layout = layout or layout_of_data(arrays)
+    else:
+        arrays = validate_data("data", adopt(layout, data), how)
     if valid is not None:
-        valid = validate_data("valid", valid, how)
+        valid = validate_data("valid", adopt(layout, valid), how)
     out_shape = validate_fit(recipe, arrays, valid)
     batch_size = _expect_batch_size(batch_size, stream, arrays)
     if stream:

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fnn import trees
 from fnn.train.figures import FINITE, FLAGS, summarize_epoch
 from fnn.types import History
 
@@ -120,8 +121,9 @@ class HistoryBuffer:
     def history(self) -> History:
         """Return the history in the form of `train.run`."""
         figures = {}
-        for name, values in self.arrays().items():
-            figures[name] = jnp.asarray(values)
+        with trees.allow_transfers():
+            for name, values in self.arrays().items():
+                figures[name] = jnp.asarray(values)
         return History(figures)
 
 

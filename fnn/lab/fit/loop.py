@@ -111,7 +111,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
             resume = prepare_resume(recipe, resume)
         begin = store.load(initial_state, resume)
         train_state = place_state(current_layout(), begin.train_state)
-        step = int(train_state.step)
+        step = int(trees.read(train_state.step))
         expect_same_run(train_state, config.key, total)
 
         # Print the header, go to the position in the data, and compile.
@@ -344,10 +344,10 @@ def _run_info(
     def images() -> np.ndarray | None:
         inputs = source.next_inputs(train_state)
         is_image = getattr(inputs, "ndim", 0) == 4
-        return np.asarray(inputs) if is_image else None
+        return trees.read(inputs) if is_image else None
 
     return RunInfo(
-        step=int(train_state.step),
+        step=int(trees.read(train_state.step)),
         names=tuple(names),
         settings={
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(train_state.params)),

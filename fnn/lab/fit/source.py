@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from fnn import trees
 from fnn.errors import NonFiniteError
 from fnn.lab.fit.history import Figures
 from fnn.types import TrainState
@@ -106,7 +107,7 @@ def on_host(figures: Mapping[str, jax.Array], index: Any = ...) -> Figures:
     """Copy a part of each figure to the host."""
     copies = {}
     for name, value in figures.items():
-        part = np.asarray(value)[index]
+        part = trees.read(value)[index]
         # Always a copy: a view would keep the whole array in memory.
         copies[name] = np.array(part)
     return copies

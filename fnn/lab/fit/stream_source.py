@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fnn import trees
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures
 from fnn.lab.fit.loader import BatchStream
@@ -131,7 +132,7 @@ class StreamSource:
         measured = {}
         # The order of names is that of the history of `train.run`.
         for name in self._recipe.in_order(measured_steps[0]):
-            values = [np.asarray(figures[name]) for figures in measured_steps]
+            values = [trees.read(figures[name]) for figures in measured_steps]
             measured[name] = np.stack(values)  # (steps, ...)
         if validated is None:
             return [EpochPart(measured, None)]
@@ -171,6 +172,6 @@ class StreamSource:
     def _has_failed(self) -> bool:
         """Wait for the last step, and return whether its non-finite figures end the run."""
         if self._last_call is not None:
-            is_finite = bool(self._last_call.measured[FINITE])
+            is_finite = bool(trees.read(self._last_call.measured[FINITE]))
             self._nonfinite_steps = 0 if is_finite else self._nonfinite_steps + 1
         return self._nonfinite_steps >= nonfinite_limit(self._recipe)

@@ -40,10 +40,10 @@ Columns = Mapping[str, tuple[str, ...]]
 
 
 def verdict(findings: Findings | None) -> Markup:
-    """Return the banner, and what to do next."""
+    """Return the banner and the next steps."""
     if findings is None:
         advice = "Give findings=diagnose.examine(recipe, result, data, batch_size=...)."
-        return _banner(
+        return banner(
             "unknown",
             UNKNOWN,
             "Not examined",
@@ -60,26 +60,26 @@ def verdict(findings: Findings | None) -> Markup:
         text = active[0].title
         return join(
             [
-                _banner(
+                banner(
                     worst,
                     SIGNS[worst],
                     title,
                     text,
                 ),
-                _next_steps(active),
+                _advice(active),
             ]
         )
     remarks = _count(counts[INFO], "remark")
     text = f"No rule of the examination found a fault. {remarks}".strip()
     return join(
         [
-            _banner(
+            banner(
                 "healthy",
                 HEALTHY,
                 "Healthy",
                 text,
             ),
-            _next_steps(active),
+            _advice(active),
         ]
     )
 
@@ -90,7 +90,20 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number > 1 else ''}"
 
 
-def _banner(kind: str, sign: str, title: str, text: str) -> Markup:
+def banner(
+    kind: str,
+    sign: str,
+    title: str,
+    text: str,
+) -> Markup:
+    """Return the banner of a verdict.
+
+    Args:
+        kind: Of the verdict, which has a color.
+        sign: A sign that differs without color.
+        title: The verdict.
+        text: One sentence about it.
+    """
     mark = element(
         "span",
         sign,
@@ -112,7 +125,7 @@ def _banner(kind: str, sign: str, title: str, text: str) -> Markup:
     )
 
 
-def _next_steps(findings: Sequence[Finding]) -> Markup:
+def _advice(findings: Sequence[Finding]) -> Markup:
     """Return the first advice of each finding, the most severe first."""
     # Remarks are often explained by the errors.
     severe = [finding for finding in findings if finding.severity != INFO]
@@ -126,11 +139,17 @@ def _next_steps(findings: Sequence[Finding]) -> Markup:
         join([advice, " (", join(links[:3], ", "), ")"])
         for advice, links in list(steps.items())[:MAX_STEPS]
     ]
+    return next_steps(lines)
+
+
+def next_steps(lines: Sequence[object]) -> Markup:
+    """Return the list of the next steps, or nothing for none."""
     if not lines:
         return Markup()
+    heading = element("h2", "Next steps")
     return element(
         "div",
-        element("h2", "Next steps"),
+        heading,
         items(lines, "ol"),
         class_="next",
     )
@@ -207,6 +226,7 @@ def _card(index: int, finding: Finding, figure: Markup) -> Markup:
         _listed("Advice", finding.advice),
         _listed("Possible causes, the most likely first", finding.causes),
         _labeled("Confirming experiment", finding.confirm),
+        _labeled("Experiment that was run", finding.experiment),
     ]
     body = element(
         "div",

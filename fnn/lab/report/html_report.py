@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from fnn.lab.report.page import page
 from fnn.lab.report.prediction_section import prediction_section
 from fnn.lab.report.reproduction import reproduction_section
 from fnn.lab.report.run_section import run_section
-from fnn.lab.report.search_section import search_section
+from fnn.lab.report.search_section import search_section, search_verdict
 from fnn.lab.report.svg import report_style
 from fnn.search.trials import Trials
 from fnn.train.arrays import validate_data
@@ -100,70 +100,68 @@ def report(
         findings = examine(result, inputs)
     with report_style():
         if isinstance(result, Trials):
-            content, text = _render_search(
-                result,
-                inputs,
-                findings,
-                other,
-            )
+            draft = _draft_search(result, inputs, findings)
         else:
-            content, text = _render_run(
-                result,
-                inputs,
-                findings,
-                other,
-            )
+            draft = _draft_run(result, inputs, findings)
+        text = _fit(draft, other)
     with write_errors(f"report {target.name}", target.parent):
         replace_file(target, [text.encode()])
-    return content
+    return draft.content
 
 
-def _render_run(
-    result: Result,
-    inputs: Inputs,
-    findings: Findings | None,
-    other: tuple[str, Report] | None,
-) -> tuple[Report, str]:
-    """Return the content and the page of a run."""
+class Draft(NamedTuple):
+    """The parts of a page.
+
+    Attributes:
+        content: Of the report.
+        head: The verdict.
+        sections: Of the run or search.
+        titles: Title of the page, and one line below it.
+    """
+
+    content: Report
+    head: Markup
+    sections: list[Markup]
+    titles: tuple[str, str]
+
+
+def _draft_run(result: Result, inputs: Inputs, findings: Findings | None) -> Draft:
     content = describe_run(result, inputs, findings)
     leaves = jax.tree.leaves(result.train_state.params)
     count = sum(leaf.size for leaf in leaves)
     subtitle = f"{content.steps:,} steps, {count:,} parameters."
     sections = _run_sections(result, content, inputs)
-    return content, _fit(
+    titles = ("Report of a run", subtitle)
+    return Draft(
         content,
+        verdict(findings),
         sections,
-        other,
-        ("Report of a run", subtitle),
+        titles,
     )
 
 
-def _render_search(
-    trials: Trials,
-    inputs: Inputs,
-    findings: Findings | None,
-    other: tuple[str, Report] | None,
-) -> tuple[Report, str]:
-    """Return the content and the page of a search."""
+def _draft_search(trials: Trials, inputs: Inputs, findings: Findings | None) -> Draft:
     content = describe_search(trials, inputs, findings)
-    sections = []
-    if content.findings:
-        sections.append(
+    head = search_verdict(trials)
+    sections = [search_section(trials)]
+    if findings is not None:
+        head = verdict(findings)
+        sections.insert(
+            0,
             finding_cards(
-                content.findings,
+                findings,
                 None,
                 {},
                 {},
-            )
+            ),
         )
-    sections.append(search_section(trials))
     if inputs.data is not None:
         sections.append(data_section(inputs.data, inputs.valid, inputs.names))
     titles = (f"Search of {len(trials)} trials", f"Compared by {trials.figure.name}.")
-    return content, _fit(
+    return Draft(
         content,
+        head,
         sections,
-        other,
         titles,
     )
 
@@ -214,27 +212,25 @@ def _run_sections(result: Result, content: Report, inputs: Inputs) -> list[Marku
     return [one for one in sections if one is not None]
 
 
-def _fit(
-    content: Report,
-    sections: list[Markup],
-    other: tuple[str, Report] | None,
-    titles: tuple[str, str],
-) -> str:
+def _fit(draft: Draft, other: tuple[str, Report] | None) -> str:
     """Return the page, without the sections that it has no room for.
 
     Args:
-        content: Of the report.
-        sections: Of the run or search.
+        draft: Its parts.
         other: Name and content of the run to compare with, or None.
-        titles: Title and subtitle.
     """
-    kept = list(sections)
+    content = draft.content
+    kept = list(draft.sections)
     if other is not None:
         kept.append(comparison_section(content, other[1], other[0]))
     kept.append(reproduction_section(content))
     data = embed(content)
-    banner = verdict(content.findings)
-    text = page(titles, [banner], kept, data)
+    text = page(
+        draft.titles,
+        [draft.head],
+        kept,
+        data,
+    )
     omitted = []
     for name in OPTIONAL:
         if len(text.encode()) <= MAX_BYTES:
@@ -244,7 +240,12 @@ def _fit(
             kept = remaining
             omitted.append(name)
             note = notice(f"Left out, since a report holds at most 2 MB: {', '.join(omitted)}.")
-            text = page(titles, [banner, note], kept, data)
+            text = page(
+                draft.titles,
+                [draft.head, note],
+                kept,
+                data,
+            )
     return text
 
 

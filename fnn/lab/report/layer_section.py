@@ -12,6 +12,7 @@ from fnn.lab.plots.figure import PALETTE, SEQUENTIAL
 from fnn.lab.report.content import Series, evenly_spaced
 from fnn.lab.report.markup import Markup, element, grid, notice, section, table
 from fnn.lab.report.svg import create_panel, figure_markup
+from fnn.train.figures import LOSS
 from fnn.train.recipe import Recipe
 from fnn.train.step import start_on_data
 from fnn.types import Data, TrainState
@@ -105,7 +106,19 @@ def layer_section(history: Mapping[str, Series], columns: Columns, ends: Ends) -
     measured = [name for name in INSTRUMENTS if name in history and len(history[name].steps)]
     if not (measured or ends.figures):
         return None
-    maps = [_heat_map(name, history[name], columns[name]) for name in measured]
+    # Of a run that diverged, figures may have values at its first steps alone.
+    last_step = max((int(history[name].steps[-1]) for name in measured), default=1)
+    if LOSS in history:
+        last_step = int(history[LOSS].steps[-1])
+    maps = [
+        _heat_map(
+            name,
+            history[name],
+            columns[name],
+            last_step,
+        )
+        for name in measured
+    ]
     profiles = [_profile(name, ends) for name in PROFILE if _has_values(name, ends)]
     text = "Rows are in the order of the network, from the input at the top."
     if maps:
@@ -128,11 +141,16 @@ def _has_values(name: str, ends: Ends) -> bool:
     return name in ends.figures and bool(np.isfinite(ends.figures[name]).any())
 
 
-def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
+def _heat_map(
+    name: str,
+    series: Series,
+    names: tuple[str, ...],
+    last_step: int,
+) -> Markup:
     """Return the heat map of a figure over depth and time."""
     import matplotlib
     from matplotlib.colors import LogNorm, Normalize
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     title, scale = INSTRUMENTS[name]
     series, names = _without_empty(series, names)
@@ -151,7 +169,7 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
     norm = LogNorm(low, high) if is_log else Normalize(low, max(high, low + 1e-12))
     figure, axes = create_panel(_height(names))
     colors = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=BAD)
-    edges = _edges(steps)
+    edges = _edges(steps, last_step)
     rows = np.arange(len(names) + 1) - 0.5
     image = axes.pcolormesh(
         edges,
@@ -162,6 +180,8 @@ def _heat_map(name: str, series: Series, names: tuple[str, ...]) -> Markup:
         rasterized=True,
     )
     axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0.5, last_step + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_facecolor(BAD)
     _name_rows(axes, names)
     axes.set_xlabel("step")
@@ -185,13 +205,20 @@ def _without_empty(series: Series, names: tuple[str, ...]) -> tuple[Series, tupl
     return Series(series.steps, series.values[:, has_value]), kept
 
 
-def _edges(steps: np.ndarray) -> np.ndarray:
-    """Return the edges of the columns: halfway between measured steps."""
-    if len(steps) == 1:
-        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+def _edges(steps: np.ndarray, last_step: int) -> np.ndarray:
+    """Return the edges of the columns: halfway between measured steps.
+
+    Args:
+        steps: Measured steps, in order.
+        last_step: Of the run.
+    """
     middles = (steps[:-1] + steps[1:]) / 2
-    first = steps[0] - (middles[0] - steps[0])
-    last = steps[-1] + (steps[-1] - middles[-1])
+    half = np.median(np.diff(steps)) / 2 if len(steps) > 1 else 0.5
+    first = max(0.5, steps[0] - half)
+    last = steps[-1] + half
+    # The column of the last measured step ends with the run, unless steps without values follow.
+    if last_step - last < 2 * half:
+        last = last_step + 0.5
     return np.concatenate([[first], middles, [last]])
 
 
@@ -222,6 +249,8 @@ def _profile(name: str, ends: Ends) -> Markup:
         PALETTE,
         strict=False,
     ):
+        if not np.isfinite(row).any():
+            label += ": not finite"
         kept = np.isfinite(row) & ((row > 0) | (not is_log))
         axes.plot(
             row[kept],

@@ -80,7 +80,8 @@ tbody th { min-width: 4.5rem; }
   font-size: .7rem; } .bars { width: 3.5rem; } .count { min-width: 3rem; } }
 .grid { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
-figure { margin: 0; } figure > svg, figure > .wide { display: block; width: 100%; height: auto;
+figure.wide { grid-column: 1 / -1; }
+figure { margin: 0; } figure svg { display: block; width: 100%; height: auto;
   background: #fff; border-radius: 4px; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: "DejaVu Sans", Verdana, Arial, sans-serif; }
@@ -101,7 +102,8 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 2rem; }
   @page { margin: 12mm; }
   figure, tr, .banner, .next, .card, .matrix { break-inside: avoid; }
   h2, h3, h4 { break-after: avoid; }
-  .scroll { overflow: visible; } a { color: inherit; text-decoration: none; } }
+  .scroll { overflow: visible; } .wide .scroll div { min-width: 0 !important; }
+  a { color: inherit; text-decoration: none; } }
 """
 
 

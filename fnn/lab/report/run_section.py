@@ -40,7 +40,7 @@ def run_section(curves: Curves, figures: Mapping[str, Mapping[str, float]]) -> M
         draw_panel(axes, curves, name)
         caption = CAPTIONS.get(name, f"{name}: steps, their moving average, and validation.")
         panels.append(figure_markup(f"run-{len(panels)}", figure, caption))
-    if VALID_LOSS in curves.lanes and curves.lanes[VALID_LOSS].size:
+    if np.isfinite(curves.lanes.get(VALID_LOSS, np.nan)).any():
         panels.append(_gap(curves))
     omitted = len(curves.names) - len(names)
     note = notice(f"{omitted} more figures are not drawn.") if omitted else Markup()

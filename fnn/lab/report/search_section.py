@@ -1,9 +1,8 @@
 """The section of a search: trials by hyperparameter, the best ones and their spread."""
 
-import numpy as np
-
 from fnn.lab.plots.trials import plot_best_of_n, plot_parallel, plot_search
-from fnn.lab.report.markup import Markup, element, grid, section, table
+from fnn.lab.report.cards import UNKNOWN, banner, next_steps
+from fnn.lab.report.markup import Markup, grid, join, section, table
 from fnn.lab.report.svg import figure_markup
 from fnn.search.trials import Trials
 
@@ -16,29 +15,6 @@ def search_section(trials: Trials) -> Markup:
     Args:
         trials: The results.
     """
-    paths = list(trials.hyperparameters)
-    rows = []
-    for index in trials.ranked[:MAX_TRIALS].tolist():
-        trial = trials[index]
-        values = [_cell(trial.hyperparameters[path]) for path in paths]
-        spread = float(trials.deviations[index])
-        shown = spread if np.isfinite(spread) else ""
-        rows.append((f"trial {index}", trial.score, shown, *values))
-    head = ("trial", trials.figure.name, "deviation over seeds", *paths)
-    diverged = int(trials.is_diverged.sum())
-    text = f"{len(trials)} trials, of which {diverged} diverged."
-    boundaries = trials.boundaries()
-    notes = [
-        f"{path}: {boundary}" for path, boundary in boundaries.items() if boundary.edge is not None
-    ]
-    edges = Markup()
-    if notes:
-        title = element("h3", "Intervals that end too early")
-        edges = element(
-            "div",
-            title,
-            element("ul", *(element("li", note) for note in notes)),
-        )
     figures = [
         figure_markup("trials", plot_search(trials), "Score against each hyperparameter."),
         figure_markup("best-of-n", plot_best_of_n(trials), "Best score of a search of n trials."),
@@ -47,11 +23,54 @@ def search_section(trials: Trials) -> Markup:
     return section(
         "search",
         "Search",
-        element("p", text),
-        edges,
-        table(head, rows, caption=f"The best {len(rows)} trials."),
+        _best_trials(trials),
         grid(figures),
     )
+
+
+def search_verdict(trials: Trials) -> Markup:
+    """Return the banner of a search, and the intervals that it advises to widen.
+
+    Args:
+        trials: The results.
+    """
+    best = trials.best
+    diverged = int(trials.is_diverged.sum())
+    title = f"Best {trials.figure.name}: {best.score:.4g}"
+    text = f"Trial {best.index} of {len(trials)}, of which {diverged} diverged."
+    notes = []
+    for path, boundary in trials.boundaries().items():
+        # The best trials are at an edge of the interval.
+        if boundary.edge is not None:
+            notes.append(f"{path}: {boundary}")
+    return join(
+        [
+            banner(
+                "unknown",
+                UNKNOWN,
+                title,
+                text,
+            ),
+            next_steps(notes),
+        ]
+    )
+
+
+def _best_trials(trials: Trials) -> Markup:
+    """Return a table of the best trials."""
+    paths = list(trials.hyperparameters)
+    has_seeds = trials.scores.shape[1] > 1
+    rows = []
+    for index in trials.ranked[:MAX_TRIALS].tolist():
+        trial = trials[index]
+        row: list[object] = [f"trial {index}", trial.score]
+        if has_seeds:
+            row.append(float(trials.deviations[index]))
+        row += [_cell(trial.hyperparameters[path]) for path in paths]
+        rows.append(row)
+    spread = ["deviation over seeds"] if has_seeds else []
+    head = ("trial", trials.figure.name, *spread, *paths)
+    return table(head, rows, caption=f"The best {len(rows)} trials.")
 
 
 def _cell(value: object) -> object:

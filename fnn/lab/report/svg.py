@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PANEL = (4.6, 3.1)  # inches: a panel fits the width of a phone with readable text
 PIXELS = 96  # of CSS in an inch
+WIDE = 6.0  # inches above which a figure takes a whole row
+LEAST_SCALE = 0.6  # of such a figure
 MAX_SIDE = 96  # pixels of an image; larger ones are reduced
 COLORS = 128  # of an image within a figure, such as a heat map
 # Text stays text, and ids depend on the content alone.
@@ -80,12 +82,20 @@ def figure_markup(name: str, figure: "Figure", text: str) -> Markup:
     for index, one in enumerate(ids):
         ids[one] = f"{name}-{index}"
     picture = _convert(root, ids)
-    width = round(figure.get_size_inches()[0] * PIXELS)
+    inches = figure.get_size_inches()[0]
+    width = round(inches * PIXELS)
+    kind = None
+    if inches > WIDE:
+        # On a narrow screen it scrolls, since its text would be too small.
+        kind = "wide"
+        box = element("div", picture, style=f"min-width:{width * LEAST_SCALE:.0f}px")
+        picture = element("div", box, class_="scroll")
     caption = element("figcaption", text)
     return element(
         "figure",
         picture,
         caption,
+        class_=kind,
         style=f"max-width:{width}px",
     )
 

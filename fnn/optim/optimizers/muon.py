@@ -11,8 +11,9 @@ from fnn.types import Number, Optimizer, Rate
 from fnn.values import maker
 
 # Coefficients of a x + b x³ + c x⁵, which takes singular values in (0, 1] to between 0.7 and 1.2
-# in five rounds [Jordan].
+# in five rounds of the Newton-Schulz iteration [Jordan].
 QUINTIC = 3.4445, -4.7750, 2.0315
+ROUNDS = 5
 SCALES = ("rms", "spectral")
 
 
@@ -22,7 +23,6 @@ def muon(
     *,
     momentum: Number = 0.95,
     nesterov: bool = True,
-    rounds: int = 5,
     scale: str = "rms",
     weight_decay: Number = 0.0,
     b1: Number = 0.9,
@@ -42,7 +42,6 @@ def muon(
         rate: A number >= 0, or a schedule.
         momentum: Decay of the momentum of kernels, in [0, 1).
         nesterov: Whether the step adds the new gradient to the decayed momentum.
-        rounds: Newton-Schulz rounds that compute U Vᵀ, >= 1.
             Five take singular values to between 0.7 and 1.2.
         scale: "rms" for s = 0.2 √max(inputs, outputs), with which Adam's rates fit, or "spectral"
             for s = √max(1, outputs / inputs).
@@ -56,7 +55,6 @@ def muon(
     checks.number("muon weight_decay", weight_decay, "[0, inf)")
     checks.flag("muon nesterov", nesterov)
     checks.flag("muon stacked", stacked)
-    checks.whole("muon rounds", rounds)
     checks.choice("muon scale", scale, SCALES)
     expect_adam("muon", b1, b2, eps)
 
@@ -82,7 +80,7 @@ def muon(
             u = running_mean(h.momentum, m, g) if nesterov else m
             matrices = as_matrices(u)
             size = size_of(*matrices.shape[-2:])
-            u = size * orthogonalize(matrices, rounds).reshape(p.shape)
+            u = size * orthogonalize(matrices).reshape(p.shape)
         else:
             m, s = moments(g, m, s, h)
             u = direction(m, s, h)
@@ -108,7 +106,7 @@ def muon(
     )
 
 
-def orthogonalize(x: Array, rounds: int) -> Array:
+def orthogonalize(x: Array) -> Array:
     """Bring singular values of matrices (..., rows, columns) near 1 by Newton-Schulz iteration."""
     is_wide = x.shape[-2] <= x.shape[-1]
     # Products x xᵀ of the shorter side are the smaller ones.
@@ -118,7 +116,7 @@ def orthogonalize(x: Array, rounds: int) -> Array:
     norm = root(jnp.square(x).sum((-2, -1), keepdims=True))
     x = divide_where(norm > 0, x, norm, 0)
     a, b, c = QUINTIC
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         gram = x @ x.mT
         factor = b * gram + c * gram @ gram
         x = a * x + factor @ x

@@ -127,7 +127,8 @@ def scale_by_depth(
             >= 0; below 1, lower layers are trained less.
         paths: Patterns of paths from input to output, one per layer, as in ("stem", "body_0",
             "body_1", "head"), or several for one layer, as in (("conv_0", "batch_norm_1"), "head").
-            The first pattern that matches a leaf decides.
+            The first pattern that matches a leaf decides. A layer without patterns, (), counts as
+            one of depth.
         stacked: Those of the patterns whose leaves are stacks (n, ...) of n layers, as of an
             `nn.repeat`. Each of the n is one layer of depth.
         min_scale: Smallest scale, >= 0.
@@ -162,7 +163,8 @@ def scale_by_depth(
         depth = 0
         for layer in reversed(layers):
             depths |= dict.fromkeys(layer, depth)
-            depth += lengths.get(layer[0], 1)
+            # A layer without patterns has no parameters to train.
+            depth += lengths.get(layer[0], 1) if layer else 1
 
         def one(path: str, u: Array) -> Array:
             owner = owners[path]

@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from fnn import lab, nn, optim, train
 from fnn.errors import ConfigError
@@ -37,6 +39,16 @@ def test_a_stream_with_an_uneven_last_batch_trains_as_on_one_device(mesh):
     four = lab.fit(KEY, RECIPE, batches, mesh=mesh, **options)
     assert len(four.history.loss) == 8
     np.testing.assert_allclose(four.history.loss, one.history.loss, rtol=1e-5)
+
+
+def test_a_stream_of_batches_that_are_divided_already_needs_no_argument(mesh):
+    sharding = NamedSharding(mesh, P("data"))
+    batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in range(0, 48, 16)]
+    divided = [jax.device_put(batch, sharding) for batch in batches]
+    one = lab.fit(KEY, RECIPE, batches, epochs=1, show=False)
+    four = lab.fit(KEY, RECIPE, divided, epochs=1, show=False)
+    np.testing.assert_allclose(four.history.loss, one.history.loss, rtol=1e-5)
+    assert len(four.train_state.step.sharding.device_set) == 4
 
 
 def test_a_checkpoint_of_four_devices_is_continued_on_one_and_back(mesh, tmp_path):

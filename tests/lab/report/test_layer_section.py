@@ -6,7 +6,7 @@ from reports import DATA, HOSTILE, RECIPE, Page, small_run
 
 from fnn import diagnose, train
 from fnn.lab.report.content import Series
-from fnn.lab.report.layer_section import layer_section, measured_ends, recorded_ends
+from fnn.lab.report.layer_section import _edges, layer_section, measured_ends, recorded_ends
 from fnn.lab.report.svg import report_style
 
 NAMES = ("dense_0", HOSTILE, "a/very/long/path/of/a/layer/kernel")
@@ -49,6 +49,14 @@ def test_zeros_infinities_and_single_steps_are_drawn():
     one = {"activation_std": Series(STEPS[:1], np.ones((1, 3)))}
     columns = {"activation_std": NAMES}
     assert "figure" in layer_section(one, columns, recorded_ends(one, columns))
+
+
+def test_columns_are_between_measured_steps_up_to_the_end_of_the_run():
+    steps = np.array([1, 11, 21])
+    np.testing.assert_array_equal(_edges(steps, 25), [0.5, 6, 16, 25.5])
+    # The run continued without values.
+    np.testing.assert_array_equal(_edges(steps, 90), [0.5, 6, 16, 26])
+    np.testing.assert_array_equal(_edges(steps[:1], 90), [0.5, 1.5])
 
 
 def test_a_deep_network_has_a_bounded_table():

@@ -54,3 +54,12 @@ def test_images_are_reduced_and_have_titles():
     assert page.attributes("alt") == [HOSTILE, "b"]
     # 96 x 48 pixels of 3 bytes, as base64.
     assert all(len(url) < 1.4 * 96 * 48 * 3 + 500 for url in page.attributes("src"))
+
+
+def test_a_wide_figure_scrolls():
+    with report_style():
+        figure, _ = create_panel()
+        figure.set_size_inches(10, 3)
+        page = Page(figure_markup("a", figure, "text"))
+    assert page.elements[0][1]["class"] == "wide"
+    assert page.elements[2] == ("div", {"style": "min-width:576px"})

@@ -1,0 +1,80 @@
+"""Outcomes of experiments: the comparison of a control with treatments, and its account."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fnn.diagnose.arms import Arms, gains, judge, standard_error
+from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
+
+# The least effects that count; ours, since no publication has such experiments.
+LEAST_GAIN = 0.1  # relative fall of a loss
+LEAST_VALID_GAIN = 0.05  # relative fall of a loss at the end, which has less noise
+LEARNED = 0.1  # relative fall of the training loss within a run that learns
+
+
+class Outcome(NamedTuple):
+    """The result of an experiment.
+
+    Attributes:
+        certainty: "confirmed", "refuted" or "likely"; None if there was no experiment.
+        account: The experiment and its numbers, as a sentence.
+        figures: The numbers by name.
+    """
+
+    certainty: str | None
+    account: str
+    figures: Mapping[str, float]
+
+
+def not_run(reason: str) -> Outcome:
+    return Outcome(None, f"not run: {reason}", {})
+
+
+def compare(
+    quantity: str,
+    control: np.ndarray,
+    treated: Mapping[str, np.ndarray],
+    least: float,
+    scale: np.ndarray | None = None,
+) -> Outcome:
+    """Compare losses (keys,) of a control with those of treatments, of which the best counts.
+
+    Args:
+        quantity: Name of the loss.
+        control: Its values without a treatment, (keys,).
+        treated: Its values by treatment.
+        least: The least gain that counts.
+        scale: As for `gains`.
+    """
+    effects = {name: gains(control, losses, scale) for name, losses in treated.items()}
+    best = max(effects, key=lambda name: float(effects[name].mean()))
+    figures = {"as it is": float(control.mean())}
+    figures |= {name: float(losses.mean()) for name, losses in treated.items()}
+    figures |= {"gain": float(effects[best].mean()), "error": standard_error(effects[best])}
+    account = (
+        f"{quantity} {number_text(control)} as it is, {number_text(treated[best])} {best}: "
+        f"a gain of {percent_text(effects[best])}"
+    )
+    return Outcome(judge(effects[best], least), account, figures)
+
+
+def unless_it_learns(outcome: Outcome, arms: Arms) -> Outcome:
+    """Return the outcome, where only a run that learns refutes: its gradients do no harm."""
+    control = arms.run(arms.recipe, rescaled=False)
+    falls = gains(control.losses[:, 0], control.tail_loss)
+    if outcome.certainty == REFUTED and judge(falls, LEARNED) != CONFIRMED:
+        return Outcome(LIKELY, f"{outcome.account}; neither run learns", outcome.figures)
+    return outcome
+
+
+def number_text(values: np.ndarray) -> str:
+    return f"{values.mean():.4g}"
+
+
+def percent_text(effects: np.ndarray) -> str:
+    text = f"{100 * effects.mean():.0f} %"
+    if len(effects) > 1:
+        text += f" (standard error {100 * standard_error(effects):.0f} %, {len(effects)} keys)"
+    return text
