@@ -39,10 +39,10 @@ EVERY = 8  # steps between measurements of the instruments
 TOP = 3
 SERIOUS = ("error", "warning")
 SILENT = "no finding"
-# Programs run for a second and are many, so that most of the time is compilation. Convolutions are
-# too slow without optimization.
+# Programs run for a second and are many, so that most of the time is compilation. Convolutions and
+# attention are too slow without optimization.
 COMPILE_FAST = "--xla_backend_optimization_level=0"
-PHASES = {("mlp", "regression", "transformer"): COMPILE_FAST, ("cnn",): ""}
+PHASES = {("mlp", "regression"): COMPILE_FAST, ("cnn", "transformer"): ""}
 CLEAR_AFTER = 12  # groups of cells, after which compiled programs are dropped from memory
 MAX_GROUP = 24  # cells of a group
 

@@ -169,6 +169,10 @@ def _overrides(
     """Return whether a finding is the cause of one that is a cause as a rule."""
     if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
         return cause.layer is not None and cause.layer != INPUTS
+    # Short runs with this initialization cannot use the inputs either.
+    is_short_run = symptom.id == "P14" and "zeroed" in symptom.measured
+    if is_short_run and cause.id in ("P10", "P11"):
+        return cause.severity != INFO
     if cause.id == "T06" and _is_dead_at_start(cause):
         # The profile before training counts the same units.
         is_profile = symptom.id == "P11" and "dead_share" in symptom.measured
