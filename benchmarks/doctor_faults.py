@@ -443,7 +443,10 @@ def overfit(setup: Setup) -> Setup:
 
 @fault("E02", {"E03", "E09", "E10", "P13", "T05", "T06", "E05"})
 def underfit(setup: Setup) -> Setup:
-    return setup.design_with(width=4 if setup.design.family == "transformer" else 2)
+    if setup.design.family == "transformer":
+        return setup.design_with(width=4)
+    # Few units with relu would be dead at the start, which is another fault.
+    return setup.design_with(width=2, activation=nn.leaky_relu(0.1))
 
 
 @fault("E03 E02", LEARNS_SLOWLY)

@@ -61,7 +61,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     SMALL_BATCHES: FAILURE | INSTABILITY | SCALE,
     "P16": FAILURE | {"T16", "E05"},
     "P17": FAILURE | INSTABILITY,
-    "P11": FAILURE | INSTABILITY | SCALE,
+    "P11": FAILURE | INSTABILITY | SCALE | {"E01"},
     "P04": frozenset({"T11", "T09", "T04"}),
     "T02": FAILURE | INSTABILITY | {"T11"},
     "T03": FAILURE | {"T06"},
@@ -173,6 +173,9 @@ def _overrides(
     is_short_run = symptom.id == "P14" and "zeroed" in symptom.measured
     if is_short_run and cause.id in ("P10", "P11"):
         return cause.severity != INFO
+    # Where no predictor beats a constant, every update overshoots.
+    if cause.id == "P14" and "zeroed" not in cause.measured:
+        return cause.severity != INFO and symptom.id == "T04"
     if cause.id == "T06" and _is_dead_at_start(cause):
         # The profile before training counts the same units.
         is_profile = symptom.id == "P11" and "dead_share" in symptom.measured
