@@ -173,9 +173,10 @@ def _overrides(
     is_short_run = symptom.id == "P14" and "zeroed" in symptom.measured
     if is_short_run and cause.id in ("P10", "P11"):
         return cause.severity != INFO
-    # Where no predictor beats a constant, every update overshoots.
+    # Where no predictor beats a constant, every update overshoots, and constant inputs have no
+    # variance.
     if cause.id == "P14" and "zeroed" not in cause.measured:
-        return cause.severity != INFO and symptom.id == "T04"
+        return cause.severity != INFO and symptom.id in ("T04", "T06", "T16")
     if cause.id == "T06" and _is_dead_at_start(cause):
         # The profile before training counts the same units.
         is_profile = symptom.id == "P11" and "dead_share" in symptom.measured

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("double_softmax/mlp/blobs", "low_rate/mlp/blobs", "cosine/mlp/blobs")
+NAMES = ("double_softmax/mlp/blobs", "low_rate/mlp/blobs", "adam/mlp/blobs")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def rows():
         import doctor
 
         cases = {case.name: case for case in doctor.cases()}
-        usual = doctor.train_case(cases["cosine/mlp/blobs"], 2)
+        usual = doctor.train_case(cases["adam/mlp/blobs"], 2)
         return doctor, {name: doctor.rows_of(cases[name], usual) for name in NAMES}
 
 
