@@ -17,7 +17,8 @@ RESULTS = FOLDER / "RESULTS.md"
 MODELS = {"keras_models.py", "resnet_blocks.py"}
 MODELS |= {"nnx_resnet.py", "torch_resnet.py", "equinox_resnet.py"}
 MODELS |= {"nnx_transformer.py", "torch_transformer.py", "equinox_transformer.py"}
-NO_BENCHMARKS = {"run_all.py", "measure.py", "stepping.py"} | MODELS
+PARTS = {f"doctor_{part}.py" for part in ("cases", "controls", "faults", "peers", "runs")}
+NO_BENCHMARKS = {"run_all.py", "measure.py", "stepping.py"} | MODELS | PARTS
 # The benchmarks with the main goals come first.
 FIRST = [
     "demo.py",

@@ -61,7 +61,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     SMALL_BATCHES: FAILURE | INSTABILITY | SCALE,
     "P16": FAILURE | {"T16", "E05"},
     "P17": FAILURE | INSTABILITY,
-    "P11": FAILURE | INSTABILITY | SCALE,
+    "P11": FAILURE | INSTABILITY | SCALE | {"E01"},
     "P04": frozenset({"T11", "T09", "T04"}),
     "T02": FAILURE | INSTABILITY | {"T11"},
     "T03": FAILURE | {"T06"},
@@ -169,6 +169,14 @@ def _overrides(
     """Return whether a finding is the cause of one that is a cause as a rule."""
     if (cause.id, symptom.name) == ("T01", "nonfinite_data"):
         return cause.layer is not None and cause.layer != INPUTS
+    # Short runs with this initialization cannot use the inputs either.
+    is_short_run = symptom.id == "P14" and "zeroed" in symptom.measured
+    if is_short_run and cause.id in ("P10", "P11"):
+        return cause.severity != INFO
+    # Where no predictor beats a constant, every update overshoots, and constant inputs have no
+    # variance.
+    if cause.id == "P14" and "zeroed" not in cause.measured:
+        return cause.severity != INFO and symptom.id in ("T04", "T06", "T16")
     if cause.id == "T06" and _is_dead_at_start(cause):
         # The profile before training counts the same units.
         is_profile = symptom.id == "P11" and "dead_share" in symptom.measured

@@ -86,7 +86,7 @@ def overfit(
         rise = float((losses[-3:].min() - losses.min()) / levels.chance(evidence))
     error = _standard_error(evidence)
     factor = 1 if evidence.task.kind == CLASSES else limits.gap_factor
-    is_gap = gap > factor * limits.gap_level and gap > limits.significance * error
+    is_gap = gap > factor * limits.gap_level and gap > limits.gap_significance * error
     is_score_gap = gap_score > factor * limits.gap_accuracy
     if not (is_gap and is_score_gap):
         return []

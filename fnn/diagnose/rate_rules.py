@@ -34,6 +34,7 @@ OSCILLATION = Rule(
     ("decay the rate, as by optim.cosine", "use larger batches", "lower the rate"),
     "continue at a tenth of the rate: the loss must fall within an epoch",
 )
+UNITS_DIE = "units die"  # a sign of updates that are too long
 CUT_TOO_EARLY = Rule(
     "T12",
     "rate_cut_too_early",
@@ -70,7 +71,10 @@ def rate_too_high(
     is_cut = evidence.is_cut
     reached = last if is_cut else min(end_level, last)
     diverges = reached > limits.divergence * max(1.0, start_level)
-    is_poor = not end_level <= limits.poor_level
+    signs = _signs_of_instability(evidence, limits)
+    # Where most units of a layer have died, a fair loss is a failure too.
+    least_level = limits.fair_level if UNITS_DIE in signs else limits.poor_level
+    is_poor = not end_level <= least_level
     is_long = overshoots or overshoots_first or ratio > limits.update_ratio_high
     # A loss that falls first and rises to where it began is no fault of the data.
     is_long |= _falls_and_rises(evidence, limits)
@@ -89,7 +93,7 @@ def rate_too_high(
     if is_poor and is_long and not is_cut:
         title = f"updates overshoot, and the loss stays at {end_level:.2g} of chance"
         threshold = (
-            f"loss > {limits.poor_level} of chance, and best multiple of an update <= "
+            f"loss > {least_level} of chance, and best multiple of an update <= "
             f"{limits.overshoot_fraction}, or updates > {limits.update_ratio_high} of the weights"
         )
         return [
@@ -112,7 +116,6 @@ def rate_too_high(
                 threshold,
             )
         ]
-    signs = _signs_of_instability(evidence, limits)
     if len(signs) >= 2 and not is_cut:
         title = f"training is unstable: {' and '.join(signs)}"
         threshold = "two signs of instability"
@@ -149,7 +152,7 @@ def _signs_of_instability(
             signs.append(f"the validation loss is high after {is_high.sum()} epochs")
     died = np.asarray(evidence.end.dead_share, float) - np.asarray(evidence.start.dead_share, float)
     if np.nan_to_num(died).max(initial=0) > limits.dead_warning:
-        signs.append("units die")
+        signs.append(UNITS_DIE)
     return signs
 
 

@@ -56,6 +56,7 @@ class Thresholds:
         min_units: Units of a layer below which shares of dead units say little.
         tiny_share: Share of weights that are zero [TheDeepChecker: .95].
         gap_level: Gap between validation and training loss, in levels.
+        gap_significance: Standard errors of the mean validation loss by which the gap counts.
         gap_accuracy: Gap between training and validation accuracy [AutoTrainer: .07 to .10].
         gap_factor: Factor of both gaps, and of `hockey_excess`, for targets that are values.
         generalization_loss: Relative rise of the validation loss above its minimum [Prechelt 1998].
@@ -116,9 +117,10 @@ class Thresholds:
     small_batch: int = 16
     min_units: int = 4
     tiny_share: float = 0.95
-    gap_level: float = 0.1
+    gap_level: float = 0.08
+    gap_significance: float = 3.0
     gap_accuracy: float = 0.05
-    gap_factor: float = 2.0
+    gap_factor: float = 2.5
     generalization_loss: float = 0.2
     reverse_gap: float = 0.05
     late_share: float = 0.25

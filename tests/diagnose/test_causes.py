@@ -39,6 +39,19 @@ def test_units_that_died_are_a_symptom_of_the_rate_and_others_are_not():
     assert ids(profile, finding("T06", ERROR, **always))[0][0] == "T06"
 
 
+def test_inputs_that_a_short_run_ignores_are_a_symptom_of_the_initialization():
+    short_run = finding("P14", WARNING, zeroed=2.3)
+    assert ids(short_run, finding("P11", ERROR)) == [("P11", ERROR), ("P14", INFO)]
+    no_predictor = finding("P14", ERROR)
+    assert ids(no_predictor, finding("P11", WARNING)) == [("P14", ERROR), ("P11", WARNING)]
+
+
+def test_updates_overshoot_where_no_predictor_beats_a_constant():
+    rate = finding("T04", ERROR)
+    assert ids(rate, finding("P14", ERROR)) == [("P14", ERROR), ("T04", INFO)]
+    assert ids(rate, finding("P14", ERROR, zeroed=2.3)) == [("P14", ERROR), ("T04", ERROR)]
+
+
 def test_a_rule_is_listed_once_for_each_layer():
     assert len(rank([finding("P06"), finding("P06")])) == 1
 
