@@ -210,6 +210,9 @@ def warn_of_scale(
             for path, leaf in leaves.items():
                 # A dark image of levels up to 255 may have a maximum of 0.
                 is_dark = leaf.kind == "floats" and _scale(leaf.extremes) is None
+                # Floats without a scale are like all other floats.
+                if is_dark and first[path].kind == "floats":
+                    continue
                 if not (is_dark and _prepares_alike(recipe)):
                     _expect_one_scale(f"{prefix}{path}", recipe, TRAINING, first[path], leaf)
         except ConfigError as error:
