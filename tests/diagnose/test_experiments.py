@@ -9,6 +9,8 @@ from fnn import data, diagnose, nn, objective, optim, train
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
 from fnn.errors import NonFiniteError
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(1)
 INPUTS, LABELS = data.synthetic.blobs(KEY, 256, classes=4, features=8, spread=0.5)
 TRAINING, VALIDATION = (INPUTS[:128], LABELS[:128]), (INPUTS[128:], LABELS[128:])
