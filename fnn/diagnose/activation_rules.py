@@ -131,7 +131,14 @@ def nonfinite_findings(
     for leaf in sequence:
         if leaf.path in facts and not facts[leaf.path].finite:
             title = f"the untrained output of {leaf.path} is not finite"
-            yield NONFINITE.finding(ERROR, title, {"kind": leaf.kind}, "any", layer=leaf.path)
+            yield NONFINITE.finding(
+                ERROR,
+                title,
+                {"kind": leaf.kind},
+                "any",
+                layer=leaf.path,
+                advice=("guard logarithms, roots and divisions in this layer",),
+            )
             # All later layers have the same fault.
             return
 

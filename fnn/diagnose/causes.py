@@ -33,7 +33,7 @@ TRAINING = (
     "T19",
 )
 RESULT = ("P13", "T13", "E03", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05")
-LAST = ("E08", "P20", "T17", "T18", "T20")
+LAST = ("E08", "P20", "T17", "T18")
 ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *LAST)
 
 FAILURE = frozenset({"P13", "T13", "E02", "E09", "E10", "E03", "E08", "T05", "T10", "T19"})
@@ -48,7 +48,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "P14": FAILURE | {"E01", "E04", "T08", "E05", "E07", "P15"},
     "P15": frozenset({"E06"}),
     "P18": FAILURE | {"E01", "E05", "E06", "T16"},
-    "E07": frozenset({"E01", "E04", "E06", "E05", "E08", "E02", "E10", "T08", "T05", "E03"}),
+    "E07": frozenset({"E01", "E04", "E06", "E05", "E08", "E02", "E10", "T04", "T08", "T05", "E03"}),
     "P06": FAILURE | INSTABILITY | {"P04", "E01", "T07"},
     LOSS_SIGN: FAILURE | INSTABILITY | SCALE | {FLIPPED_SIGN, "E01", "P05"},
     FLIPPED_SIGN: FAILURE | INSTABILITY | SCALE | {"E01"},

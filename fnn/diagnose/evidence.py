@@ -154,7 +154,7 @@ def collect(
         parameters=tuple(trees.named_leaves(first.params)),
         frozen=frozen_paths(last.opt_state),
         change=_changes(first.params, last.params),
-        still=_unchanged_statistics(first.state, last.state),
+        still=unchanged_statistics(first.state, last.state),
         start=start,
         end=end,
         task=find_task(
@@ -328,15 +328,21 @@ def _changes(
     return np.array(changes)
 
 
-def _unchanged_statistics(
+def unchanged_statistics(
     before: Any,
     after: Any,
 ) -> tuple[str, ...]:
-    """Return the paths of running statistics that have not changed at all."""
+    """Return the paths of running statistics of layers where none has changed at all."""
     old, new = trees.named_leaves(before), trees.named_leaves(after)
     still = []
+    moved = set()
     for path, array in old.items():
-        is_running = path.split("/")[-1] in RUNNING
-        if is_running and path in new and np.array_equal(array, new[path]):
+        layer, _, name = path.rpartition("/")
+        if name not in RUNNING or path not in new:
+            continue
+        if np.array_equal(array, new[path]):
             still.append(path)
-    return tuple(still)
+        else:
+            # The mean of dead units stays 0, while their variance changes.
+            moved.add(layer)
+    return tuple(path for path in still if path.rpartition("/")[0] not in moved)

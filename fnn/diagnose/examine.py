@@ -101,7 +101,9 @@ def examine(
     found = _find(evidence, limits)
     if preflight:
         key = result.train_state.key
-        steps = len(evidence.history[LOSS])
+        # A run that ended early has fewer steps than it was planned for.
+        is_whole = not evidence.is_cut and recipe.early_stopping is None
+        steps = len(evidence.history[LOSS]) if is_whole else None
         found += check_before(
             key,
             recipe,

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
+from fnn import checks
+
 ERROR, WARNING, INFO = "error", "warning", "info"
 SEVERITIES = (ERROR, WARNING, INFO)  # the most severe first
 # How sure a finding is. A confirming experiment turns "likely" into one of the others.
-LIKELY, CONFIRMED, REFUTED = "likely", "confirmed", "refuted"
+LIKELY, CONFIRMED, REFUTED = CERTAINTIES = ("likely", "confirmed", "refuted")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,11 @@ class Findings(Sequence[Finding]):
 
         Args:
             severity: "error", "warning" or "info".
+
+        Raises:
+            ConfigError: The severity is none of these.
         """
+        checks.choice("of_severity severity", severity, SEVERITIES)
         return Findings(one for one in self if one.severity == severity)
 
     def with_certainty(self, id: str, certainty: str) -> "Findings":
@@ -135,7 +141,11 @@ class Findings(Sequence[Finding]):
         Args:
             id: Identifier of the rule.
             certainty: "likely", "confirmed" or "refuted".
+
+        Raises:
+            ConfigError: The certainty is none of these.
         """
+        checks.choice("with_certainty certainty", certainty, CERTAINTIES)
         changed = (replace(one, certainty=certainty) if one.id == id else one for one in self)
         return Findings(changed)
 

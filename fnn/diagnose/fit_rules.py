@@ -269,7 +269,7 @@ def class_collapse(
     if not wrong.size:
         return []
     measured = {"classes": wrong.tolist(), "errors": errors[wrong].round(3).tolist()}
-    title = f"{len(wrong)} of {len(shares)} classes are wrong in > {limits.class_error:.0%}"
+    title = f"{len(wrong)} of {len(shares)} classes have an error above {limits.class_error:.0%}"
     threshold = f"error of a class > {limits.class_error}"
     severity = ERROR if len(wrong) > len(shares) / 2 else WARNING
     return [

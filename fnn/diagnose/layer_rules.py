@@ -195,7 +195,9 @@ def batch_norm_drift(
     if not layers:
         return []
     found = []
-    if evidence.still:
+    # Before the first step of a run that failed in it, nothing has changed.
+    has_steps = evidence.location is None or evidence.location.step > 0
+    if evidence.still and has_steps:
         layer = evidence.still[0].rsplit("/", 1)[0]
         measured: dict[str, float] = {"layers": len(evidence.still) // 2}
         title = f"the running statistics of {layer} have not changed: it is not in training mode"

@@ -60,6 +60,7 @@ class _Flags(NamedTuple):
         gradients: Of the gradients by the outputs of layers by path, one flag for each copy.
         gradient_sizes: Largest sizes of these gradients, for each copy.
         parameter_gradients: Of the gradients by parameters, by path.
+        state: Of the state of the network after the step, by path.
         after: Of the parameters after the step.
     """
 
@@ -72,6 +73,7 @@ class _Flags(NamedTuple):
     gradients: dict[str, Any]
     gradient_sizes: dict[str, Any]
     parameter_gradients: dict[str, Any]
+    state: dict[str, Any]
     after: Any
 
 
@@ -223,6 +225,11 @@ def _backward_place(
             layer = _layer_of(wrong[-1], known)
             largest = _largest(flags.gradient_sizes, layer)
             return layer, BACKWARD, largest, None
+        broken = [path for path, finite in flags.state.items() if not finite]
+        if broken:
+            # A statistic of a layer overflows, such as the variance of large outputs.
+            layer = _layer_of(broken[0], known)
+            return layer, FORWARD, _largest(flags.sizes, layer), None
         return None if flags.after else (OPTIMIZER, BACKWARD, np.nan, None)
     path, copy = found
     index = known.index(path)
@@ -309,6 +316,7 @@ def _flags(
         gradients={path: _finite(tapped) for path, tapped in gradient_taps.items()},
         gradient_sizes={path: _size(tapped) for path, tapped in gradient_taps.items()},
         parameter_gradients=trees.finite_leaves(grads),
+        state=trees.finite_leaves(after.state),
         after=trees.all_finite(after.params),
     )
 

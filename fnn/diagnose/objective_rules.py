@@ -51,7 +51,7 @@ def label_noise(
     if not share > limits.label_noise:
         return []
     measured = {"share": share, "suspects": baselines.suspects[:50]}
-    title = f"{share:.1%} of the labels contradict those of their neighbors"
+    title = f"at least {share:.1%} of the labels contradict those of their neighbors"
     threshold = f"8 of 10 neighbors agree on another label for > {limits.label_noise:.0%}"
     return [
         LABEL_NOISE.finding(

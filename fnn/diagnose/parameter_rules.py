@@ -126,7 +126,7 @@ def gradient_findings(
             title,
             {"finite": facts.finite.tolist()},
             "any",
-            advice=("train.run names the first arrays that are not finite",),
+            advice=("lower the rate", "diagnose.localize names the layer"),
         )
         return
     frozen = frozen_paths(train_state.opt_state)

@@ -82,7 +82,7 @@ def spikes(
     measured = {"spikes": len(found), "height": peak}
     title = f"the loss jumps to {peak:.2g} of chance at step {step}"
     if len(found) > 1:
-        title += f", and {len(found) - 1} times more"
+        title += f", one of {len(found)} jumps"
     threshold = f"mean of 3 steps > {limits.spike_ratio} x the median of 20 before"
     steps = (step, found[-1] + 2)
     # One jump that the run has recovered from is no fault.

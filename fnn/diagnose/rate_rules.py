@@ -65,6 +65,7 @@ def rate_too_high(
         "update ratio": ratio,
         "best multiple": levels.best_multiple(evidence.end.line),
         "best multiple at start": levels.best_multiple(evidence.start.line),
+        "share of the largest rate at start": levels.rate_share(evidence, evidence.start),
     }
     # A loss that begins far above chance is no divergence.
     # The state before a non-finite step is not that of the end of training.

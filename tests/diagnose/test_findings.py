@@ -5,9 +5,12 @@ import json
 import pkgutil
 from pathlib import Path
 
+import pytest
+
 from fnn import diagnose
 from fnn.diagnose.experiments import EXPERIMENTS, OTHERS
 from fnn.diagnose.findings import CONFIRMED, ERROR, INFO, WARNING, Rule
+from fnn.errors import ConfigError
 
 RULE = Rule("T06", "dead_units", "a paper", ("rate",), ("lower the rate",), "run at a tenth")
 
@@ -75,3 +78,11 @@ def test_every_experiment_is_of_a_rule():
     known = rules()
     assert EXPERIMENTS.keys() <= {rule.id for rule in known}
     assert {rule.name for rule in known} >= OTHERS
+
+
+def test_severities_and_certainties_are_known_ones():
+    findings = diagnose.Findings([finding(ERROR)])
+    with pytest.raises(ConfigError, match="of_severity severity: expected one of error"):
+        findings.of_severity("errors")
+    with pytest.raises(ConfigError, match="with_certainty certainty"):
+        findings.with_certainty("T06", "sure")

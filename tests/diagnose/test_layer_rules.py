@@ -5,6 +5,7 @@ import pytest
 from hand_made import CHANCE, evidence, observation, untrained
 
 from fnn.diagnose import layer_rules as rules
+from fnn.diagnose.evidence import unchanged_statistics
 from fnn.diagnose.thresholds import Thresholds
 
 LIMITS = Thresholds()
@@ -74,3 +75,10 @@ def test_recorded_shares_give_the_step_at_which_units_died():
     )
     (found,) = rules.dead_units(died, LIMITS)
     assert found.steps == (60, 199)
+
+
+def test_statistics_are_still_only_if_mean_and_variance_are():
+    before = {"norm": {"mean": np.zeros(2), "var": np.ones(2)}}
+    dead = {"norm": {"mean": np.zeros(2), "var": np.full(2, 0.5)}}
+    assert unchanged_statistics(before, dead) == ()
+    assert unchanged_statistics(before, before) == ("norm/mean", "norm/var")

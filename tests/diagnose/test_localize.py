@@ -79,3 +79,15 @@ def test_an_examination_starts_from_the_error_of_a_run():
     assert first.measured["direction"] == BACKWARD
     with pytest.raises(ConfigError, match="examine batch_size: expected the batch size"):
         diagnose.examine(faulty, caught.value, DATA)
+
+
+def test_statistics_that_overflow_are_found_in_their_layer():
+    network = nn.chain(
+        nn.dense(8, kernel_init=nn.normal(1e20)), nn.batch_norm(), nn.relu(), nn.dense(3)
+    )
+    recipe = train.recipe(network, optim.sgd(0.1), on_nonfinite="ignore")
+    inputs = jax.random.normal(jax.random.key(0), (32, 4))
+    state = train.start(jax.random.key(1), recipe, (4,))
+    labels = jnp.zeros(32, jnp.int32)
+    place = diagnose.localize(recipe, state, (inputs, labels), batch_size=32)
+    assert place is not None and place.layer == "batch_norm_1"

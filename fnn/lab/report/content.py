@@ -125,9 +125,13 @@ def count_steps(history: Mapping[str, Any]) -> int:
 
 
 def final_figures(history: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the mean figures of the last epoch's steps, and the last ones of validation."""
+    """Return the mean figures of the last steps, and the last ones of validation.
+
+    The last steps are those of the last epoch; without validation, whose figures show the number of
+    epochs, they are the last tenth.
+    """
     steps = count_steps(history)
-    epochs = max((len(history[name]) for name in history if is_validation(name)), default=1)
+    epochs = max((len(history[name]) for name in history if is_validation(name)), default=10)
     last = max(1, round(steps / max(1, epochs)))
     found: dict[str, dict[str, float]] = {"training": {}, "valid": {}}
     for name in history:

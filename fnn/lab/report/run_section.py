@@ -14,7 +14,7 @@ from fnn.train.figures import LOSS, RATE, VALID_LOSS
 MAX_PANELS = 9
 MAX_EVENTS = 12
 TITLES = {
-    "training": "training steps, last epoch",
+    "training": "training, last steps",
     "valid": "validation, last epoch",
     "before training": "before training, evaluation mode",
     "training, evaluation mode": "training, evaluation mode",
