@@ -16,6 +16,7 @@ from fnn.diagnose.activation_rules import (
     without_noise,
 )
 from fnn.diagnose.augmentation_rules import augmentation_findings
+from fnn.diagnose.causes import rank
 from fnn.diagnose.data_rules import (
     check_inputs,
     count_range_examples,
@@ -91,7 +92,8 @@ def preflight(
             time. Large networks are left out in any case.
 
     Returns:
-        The findings, the most severe first.
+        The findings, the most severe first, and within a severity causes first. Findings that
+        another one explains are information.
 
     Raises:
         FnnError: An argument is not valid, or the data does not fit the recipe, as for `train.run`.
@@ -119,7 +121,7 @@ def preflight(
     has_errors = any(one.name == "nonfinite_data" for one in found)
     if short_runs and not has_errors:
         found += _run_findings(key, recipe, train_state, data, out_shape)
-    return Findings(found)
+    return rank(found)
 
 
 def _expect_known(arguments: Any) -> None:
