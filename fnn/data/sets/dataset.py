@@ -71,9 +71,13 @@ def transpose_in_place(planes: np.ndarray, *axes: int) -> np.ndarray:
 
 
 def file_path(where: str, value: Any) -> Path:
-    """Return the value as a path; ConfigError if it is none."""
+    """Return the value as a path; ConfigError if it is none, or empty."""
     try:
-        return Path(os.fsdecode(value))
+        name = os.fsdecode(value)
     except (TypeError, ValueError):
         got = type(value).__name__
         raise ConfigError(where, "a path", got, 'give one, as in "data/train"') from None
+    # Path("") would be the current directory.
+    if not name:
+        raise ConfigError(where, "a path", "empty text", 'give one; the current directory is "."')
+    return Path(name)

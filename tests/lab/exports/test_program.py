@@ -247,3 +247,8 @@ def test_every_model_runs_in_a_process_without_fnn(tmp_path):
     for folder, outputs in wanted.items():
         atol = 1e-5 * float(jnp.abs(outputs).max())
         np.testing.assert_allclose(np.load(folder / "outputs.npy"), outputs, atol=atol)
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(ConfigError, match="path: expected a path, got empty text"):
+        lab.load_export("")
