@@ -185,11 +185,14 @@ def _fixed_findings(facts: StepFacts, frozen: frozenset[str]) -> Iterator[Findin
 def _vanishing_findings(facts: StepFacts, kernels: list[str]) -> Iterator[Finding]:
     if len(kernels) < MIN_DEPTH:
         return
-    # Of the last step, when layers after one of zeros have a gradient too.
-    first = float(facts.rms[kernels[0]][-1])
-    last = float(facts.rms[kernels[-1]][-1])
-    if last == 0 or first == 0:
+    firsts, lasts = facts.rms[kernels[0]], facts.rms[kernels[-1]]
+    # Layers after one of zeros have a gradient from the second step on; after further steps, it is
+    # the rate that decides.
+    usable = np.flatnonzero((firsts > 0) & (lasts > 0))
+    if not usable.size:
         return
+    first = float(firsts[usable[0]])
+    last = float(lasts[usable[0]])
     ratio = first / last
     measured = {"first": first, "last": last, "ratio": ratio}
     if ratio < GRADIENT_RATIO and first < SMALL_GRADIENT:
