@@ -395,6 +395,9 @@ def replicate(tree: Any) -> Any:
         return tree
 
     def constrain(leaf: Any) -> jax.Array:
+        # A key passes through a step unchanged; the oldest JAX would count this as its use.
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
         return jax.lax.with_sharding_constraint(leaf, layout.replicated)
 
     return jax.tree.map(constrain, tree)

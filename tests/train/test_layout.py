@@ -39,7 +39,9 @@ DENSE = train.recipe(nn.chain(nn.dense(8), nn.tanh(), nn.dense(2)), optim.adam(1
 
 def mesh_of(devices):
     """A mesh with the axes of type Explicit that JAX makes by default."""
-    return jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    return jax.make_mesh(
+        (devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Explicit,)
+    )
 
 
 def images_recipe():
@@ -220,7 +222,7 @@ def test_lanes_of_vmap_are_divided_too():
 
 @pytest.mark.slow
 def test_an_axis_of_a_larger_mesh_is_named_by_a_sharding():
-    mesh = jax.make_mesh((2, 2), ("data", "model"))
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
     options = {"epochs": 1, "batch_size": BATCH}
     one = train.run(KEY, DENSE, (POINTS, SIGNS), **options)
     sharding = NamedSharding(mesh, P("data"))
@@ -266,7 +268,11 @@ def test_callbacks_and_errors_of_steps_are_those_of_one_device():
         ("data", 16, "run mesh: expected a jax.sharding.Mesh"),
         (mesh_of(4), 18, "batch_size: expected a multiple of the 4 devices .* use 16 or 20"),
         (mesh_of(4), 3, "batch_size: expected a multiple of the 4 devices .* use 4"),
-        (jax.make_mesh((2, 2), ("a", "b")), 16, "run mesh: .* got the axes a of 2, b of 2"),
+        (
+            jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Explicit,) * 2),
+            16,
+            "run mesh: .* got the axes a of 2, b of 2",
+        ),
         (NamedSharding(mesh_of(4), P()), 16, "run mesh: expected a sharding of the first axis"),
         (NamedSharding(mesh_of(4), P(None, "data")), 16, "run mesh: expected a sharding of the"),
     ],

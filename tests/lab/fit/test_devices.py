@@ -20,7 +20,7 @@ OPTIONS = {"epochs": 2, "batch_size": 16, "show": False}
 
 @pytest.fixture
 def mesh():
-    return jax.make_mesh((4,), ("data",))
+    return jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
 
 
 def test_fit_on_arrays_is_the_run_on_the_same_devices(mesh, capsys):
