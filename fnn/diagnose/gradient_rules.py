@@ -7,6 +7,7 @@ from fnn.diagnose.evidence import Evidence
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.localize import BACKWARD, INPUTS
 from fnn.diagnose.observation import Observation
+from fnn.diagnose.parameter_rules import DEAD
 from fnn.diagnose.thresholds import Thresholds
 
 NONFINITE = Rule(
@@ -32,14 +33,6 @@ VANISHING = Rule(
     ("the initialization is too small", "saturating activations in a deep network"),
     ("use nn.relu with nn.he_normal", "add nn.batch_norm or residual blocks", "use nn.lsuv"),
     "initialize with nn.lsuv: the profile of gradients must be level",
-)
-UNTRAINED = Rule(
-    "P09",
-    "dead_parameter",
-    "TheDeepChecker, SageMaker Debugger (UnchangedTensor)",
-    ("a stop_gradient, or a branch that is not connected", "the layer is frozen by mistake"),
-    ("remove the stop_gradient", "give the parameter to the optimizer"),
-    "take the gradient of the loss by the parameter: it must not be 0",
 )
 
 
@@ -184,7 +177,7 @@ def untrained(
         cause = "it is frozen"
     title = f"{worst} has not changed: {cause}"
     return [
-        UNTRAINED.finding(
+        DEAD.finding(
             ERROR,
             title,
             measured,

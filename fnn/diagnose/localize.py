@@ -1,7 +1,6 @@
 """Localization of the first non-finite number of a training step: layer and direction."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,16 +9,15 @@ import numpy as np
 from jax import Array
 
 from fnn import trees
+from fnn.diagnose.layer_gradients import differentiate
 from fnn.diagnose.observation import leaf_paths
-from fnn.nn.transforms.tap import Tapped, offsets, record, split, with_offsets
+from fnn.nn.transforms.tap import Tapped
 from fnn.train.epoch import next_batch
-from fnn.train.figures import LOSS
-from fnn.train.inputs import NOISE, derive_key, validate_examples
-from fnn.train.measure import mean, measure_examples
+from fnn.train.inputs import validate_examples
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import expect_train_state, steps_per_epoch, train_step
-from fnn.types import Data, Params, State, TrainState
+from fnn.types import Data, TrainState
 
 FORWARD, BACKWARD = "forward", "backward"
 # Places that are no layers.
@@ -271,31 +269,8 @@ def _flags(
     targets: Any,
 ) -> _Flags:
     paths = leaf_paths(recipe)
-    network = record("localize", recipe.network, paths) if paths else recipe.network
-    key = derive_key(train_state, NOISE, train_state.step)
-
-    def loss(
-        params: Params,
-        added: State,
-    ) -> tuple[Array, State]:
-        state = with_offsets(train_state.state, added)
-        outputs, marked = network.apply(
-            params,
-            state,
-            inputs,
-            key=key,
-            train=True,
-        )
-        return mean(measure_examples(recipe, outputs, targets)[LOSS]), marked
-
+    found = differentiate(recipe, train_state, inputs, targets, paths)
     params = train_state.params
-    added: State = {}
-    if paths:
-        added = offsets(jax.eval_shape(partial(loss, added={}), params)[1])
-    (value, marked), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, added)
-    grads, by_outputs = gradients
-    _, taps = split(marked)
-    _, gradient_taps = split(by_outputs)
     penalty: Any = ()
     if recipe.regularizer is not None:
         penalty = jax.value_and_grad(recipe.regularizer)(params)
@@ -309,16 +284,23 @@ def _flags(
     return _Flags(
         inputs=trees.all_finite((inputs, targets)),
         parameters=trees.finite_leaves(before),
-        outputs={path: _finite(tapped) for path, tapped in taps.items()},
-        sizes={path: _size(tapped) for path, tapped in taps.items()},
-        loss=jnp.isfinite(value).all(),
+        outputs=_of_each(_finite, found.outputs),
+        sizes=_of_each(_size, found.outputs),
+        loss=jnp.isfinite(found.loss).all(),
         penalty=trees.all_finite(penalty),
-        gradients={path: _finite(tapped) for path, tapped in gradient_taps.items()},
-        gradient_sizes={path: _size(tapped) for path, tapped in gradient_taps.items()},
-        parameter_gradients=trees.finite_leaves(grads),
+        gradients=_of_each(_finite, found.by_outputs),
+        gradient_sizes=_of_each(_size, found.by_outputs),
+        parameter_gradients=trees.finite_leaves(found.grads),
         state=trees.finite_leaves(after.state),
         after=trees.all_finite(after.params),
     )
+
+
+def _of_each(
+    function: Callable[[Tapped], Array],
+    outputs: Mapping[str, Tapped],
+) -> dict[str, Array]:
+    return {path: function(tapped) for path, tapped in outputs.items()}
 
 
 def _finite(tapped: Tapped) -> Array:

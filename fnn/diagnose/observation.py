@@ -8,10 +8,12 @@ import numpy as np
 from jax import Array
 
 from fnn import trees
+from fnn.diagnose.layer_gradients import differentiate
 from fnn.diagnose.layer_statistics import BOUNDED
-from fnn.diagnose.update_lines import differentiate, follow_updates, next_batches, norm
+from fnn.diagnose.update_lines import follow_updates, next_batches
 from fnn.nn.core.composite import map_leaves, name_of
 from fnn.nn.transforms.tap import record, split
+from fnn.optim import global_norm
 from fnn.train.evaluate import forward_pass, map_batches, weights
 from fnn.train.figures import LOSS
 from fnn.train.inputs import take_examples
@@ -173,13 +175,12 @@ def _observe(
         batch_size,
     )
     inputs, targets = jax.tree.map(lambda array: array[0], batches)
-    grads, gradient_norm = differentiate(
-        recipe,
-        train_state,
-        inputs,
-        targets,
-        leaf_paths(recipe),
-    )
+    paths = leaf_paths(recipe)
+    found = differentiate(recipe, train_state, inputs, targets, paths)
+    nan = jnp.full((), jnp.nan, jnp.float32)
+    norms = [
+        global_norm(found.by_outputs[path].y) if path in found.by_outputs else nan for path in paths
+    ]
     updates, line, other_line, rate = follow_updates(recipe, train_state, batches)
     params = train_state.params
     penalty_grads = jax.tree.map(jnp.zeros_like, params)
@@ -199,8 +200,8 @@ def _observe(
         losses=losses,
         valid_losses=valid_losses,
         **statistics,
-        gradient_norm=gradient_norm,
-        grad_rms=_of_leaves(_rms, grads),
+        gradient_norm=jnp.stack(norms) if norms else jnp.zeros(0),
+        grad_rms=_of_leaves(_rms, found.grads),
         penalty_rms=_of_leaves(_rms, penalty_grads),
         weight_rms=weight_rms,
         weight_std=_of_leaves(jnp.std, params),
@@ -208,7 +209,7 @@ def _observe(
         update_ratio=update_rms / jnp.maximum(weight_rms, 1e-12),
         line=line,
         other_line=other_line,
-        slope=_cosine(grads, updates),
+        slope=_cosine(found.grads, updates),
         train_mode_loss=line[0, 0],
         eval_mode_loss=mean(measure_examples(recipe, eval_outputs, targets)[LOSS]),
         rate=rate,
@@ -336,5 +337,5 @@ def _cosine(
         (a.astype(jnp.float32) * b.astype(jnp.float32)).sum()
         for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     ]
-    sizes = jnp.maximum(norm(first) * norm(second), jnp.finfo(jnp.float32).tiny)
+    sizes = jnp.maximum(global_norm(first) * global_norm(second), jnp.finfo(jnp.float32).tiny)
     return sum(products, jnp.zeros(())) / sizes

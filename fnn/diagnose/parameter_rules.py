@@ -26,12 +26,15 @@ DEAD = Rule(
     "dead_parameters",
     "SageMaker Debugger, unchanged tensor; DLCheck",
     (
-        "a branch that the output does not depend on",
-        "a stop_gradient",
+        "a stop_gradient, or a branch that the output does not depend on",
         "units that are inactive for all inputs",
+        "the layer is frozen by mistake",
     ),
-    ("connect the branch, or freeze its parameters by nn.freeze",),
-    "print the gradient of the parameter",
+    (
+        "remove the stop_gradient, or connect the branch",
+        "give the parameter to the optimizer, or freeze it by nn.freeze",
+    ),
+    "take the gradient of the loss by the parameter: it must not be 0",
 )
 SYMMETRIC = Rule(
     "P10",

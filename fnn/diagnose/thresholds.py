@@ -71,7 +71,6 @@ class Thresholds:
         calibration_warning: Expected calibration error for a warning.
         class_error: Error of a class, of at least 5 examples, for a finding [SageMaker: .7].
         baseline_margin: Score by which a predictor without a network is better.
-        sign_margin: Accuracy below chance, for a loss of the wrong sign.
         noisy_batch: Ratio of the noise scale to the batch size, or its inverse.
         uphill: Cosine of gradient and update from which the update has the wrong sign.
         majority: Share of the largest class above which baselines are not compared with it.
@@ -131,7 +130,6 @@ class Thresholds:
     calibration_warning: float = 0.15
     class_error: float = 0.7
     baseline_margin: float = 0.05
-    sign_margin: float = 0.05
     noisy_batch: float = 10.0
     uphill: float = 0.1
     majority: float = 0.7

@@ -1,20 +1,18 @@
-"""The gradient at a train state, and the loss along the next updates."""
+"""The loss along the next updates of a train state."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.nn.transforms.tap import offsets, record, split, with_offsets
 from fnn.train.epoch import order_examples
 from fnn.train.figures import LOSS
 from fnn.train.inputs import NOISE, derive_key, take_examples
 from fnn.train.measure import count_examples, mean, measure_examples
 from fnn.train.recipe import Recipe
 from fnn.train.step import prepare_batch, steps_per_epoch, train_step
-from fnn.types import Data, Params, State, TrainState
+from fnn.types import Data, Params, TrainState
 
 # Multiples of an update at which the loss is evaluated; 0 is the point before the update.
 FRACTIONS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
@@ -50,42 +48,6 @@ def next_batches(
         )
 
     return jax.lax.map(load, jnp.arange(LINES))
-
-
-def differentiate(
-    recipe: Recipe,
-    train_state: TrainState,
-    inputs: Any,
-    targets: Any,
-    paths: tuple[str, ...],
-) -> tuple[Params, Array]:
-    """Return the gradient of the loss by the parameters, and its norm by outputs of layers."""
-    network = record("observe", recipe.network, paths) if paths else recipe.network
-    key = derive_key(train_state, NOISE, train_state.step)
-
-    def loss(
-        params: Params,
-        added: State,
-    ) -> tuple[Array, State]:
-        state = with_offsets(train_state.state, added)
-        outputs, marked = network.apply(
-            params,
-            state,
-            inputs,
-            key=key,
-            train=True,
-        )
-        return mean(measure_examples(recipe, outputs, targets)[LOSS]), marked
-
-    added: State = {}
-    if paths:
-        added = offsets(jax.eval_shape(partial(loss, added={}), train_state.params)[1])
-    params = train_state.params
-    (grads, by_outputs), _ = jax.grad(loss, (0, 1), has_aux=True)(params, added)
-    _, taps = split(by_outputs)
-    nan = jnp.full((), jnp.nan, jnp.float32)
-    norms = [norm(taps[path].y) if path in taps else nan for path in paths]
-    return grads, jnp.stack(norms) if norms else jnp.zeros(0)
 
 
 def follow_updates(
@@ -126,8 +88,3 @@ def follow_updates(
 
     updates, line, other_line, rates = jax.lax.map(follow, jnp.arange(LINES))
     return jax.tree.map(lambda leaf: leaf[0], updates), line, other_line, rates[0]
-
-
-def norm(tree: Any) -> Array:
-    squares = [jnp.square(leaf.astype(jnp.float32)).sum() for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(squares, jnp.zeros(())))
