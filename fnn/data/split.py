@@ -177,7 +177,8 @@ def whole_folds(
     labels = _class_labels(f"{where} data", data, stratified)
     if groups is not None:
         return _Groups(where, key, groups, labels, n).draw_whole_folds(folds)
-    _expect_known(where, key=key, data=labels)
+    checks.known(f"{where} key", key)
+    checks.known(f"{where} data", labels)
     order = np.asarray(permutation(key, n))
     fold_of = np.empty(n, int)
     # Consecutive positions, and so the examples of a class, go to the folds in turn.
@@ -198,7 +199,8 @@ def nested_order(where: str, key: RandomKey, data: Data, *, stratified: bool) ->
     """
     n = _count_examples(f"{where} data", data)
     labels = _class_labels(f"{where} data", data, stratified)
-    _expect_known(where, key=key, data=labels)
+    checks.known(f"{where} key", key)
+    checks.known(f"{where} data", labels)
     order = np.asarray(permutation(key, n))
     if labels is None:
         return order
@@ -216,14 +218,6 @@ def _by_class(order: np.ndarray, labels: Any) -> np.ndarray:
     if labels is None:
         return order
     return order[np.argsort(np.asarray(labels)[order], kind="stable")]
-
-
-def _expect_known(where: str, **values: Any) -> None:
-    """Raise DTypeError if the numbers of a value are traced, on which sizes of parts depend."""
-    for name, value in values.items():
-        if any(not checks.is_concrete(leaf) for leaf in jax.tree.leaves(value)):
-            advice = "draw the parts outside of jax.jit"
-            raise DTypeError(f"{where} {name}", "known values", "a traced array", advice)
 
 
 def _expect_folds(where: str, key: RandomKey, data: Data, folds: int) -> int:
@@ -338,7 +332,9 @@ class _Groups:
         labels: Any,
         n: int,
     ):
-        _expect_known(where, groups=groups, key=key, data=labels)
+        checks.known(f"{where} groups", groups)
+        checks.known(f"{where} key", key)
+        checks.known(f"{where} data", labels)
         self.where = where
         self.codes = _group_codes(f"{where} groups", groups, n)
         self.count = int(self.codes.max()) + 1

@@ -165,6 +165,7 @@ def evidence_of(
     if valid is not None:
         valid = validate_data("valid", valid)
     validate_fit(recipe, data, valid)
+    checks.known("examine", (recipe, result, data, valid))
     if isinstance(result, NonFiniteError):
         size = _expect_batch_size(batch_size)
         result = _run_until(

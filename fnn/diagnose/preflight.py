@@ -42,7 +42,6 @@ from fnn.diagnose.parameter_rules import (
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.short_runs import TINY, short_run_findings
 from fnn.diagnose.structure_rules import misplaced, sequences, structure_findings
-from fnn.errors import DTypeError
 from fnn.train.arrays import validate_data
 from fnn.train.extremes import read_extremes
 from fnn.train.inputs import validate_fit
@@ -100,7 +99,7 @@ def preflight(
     """
     checks.key("key", key)
     expect_recipe("preflight", recipe)
-    _expect_known((key, recipe, data, valid))
+    checks.known("preflight", (key, recipe, data, valid))
     checks.whole("preflight examples", examples)
     checks.flag("preflight short_runs", short_runs)
     if steps is not None:
@@ -122,13 +121,6 @@ def preflight(
     if short_runs and not has_errors:
         found += _run_findings(key, recipe, train_state, data, out_shape)
     return rank(found)
-
-
-def _expect_known(arguments: Any) -> None:
-    """Raise DTypeError for traced arguments, whose numbers no rule can read."""
-    if not all(map(checks.is_concrete, jax.tree.leaves(arguments))):
-        advice = "call it outside of jax.jit"
-        raise DTypeError("preflight", "known numbers", "a traced array", advice)
 
 
 def _data_findings(

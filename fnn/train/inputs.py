@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks, trees
-from fnn.errors import ConfigError, LabelError
+from fnn.errors import ConfigError, LabelError, ShapeError, TreeMismatchError
 from fnn.objective.loss import as_loss
 from fnn.objective.targets import SUM_TOLERANCE
 from fnn.optim.transforms.loss_scale import has_loss_scale
@@ -161,6 +161,7 @@ def validate_fit(recipe: Recipe, data: Data, valid: Data | None) -> Shape:
     if valid is not None:
         _expect_fit("valid", recipe, valid)
         expect_alike("valid ", recipe, describe_inputs(data[0]), valid[0])
+        _expect_accepted(recipe, data[0], valid[0])
     note_training(recipe, data[0])
     return facts.out_shape
 
@@ -242,6 +243,29 @@ def _trace_network(recipe: Recipe, inputs: Any) -> NetworkFacts:
         return NetworkFacts(out_shape, has_plateau(opt_state), has_loss_scale(opt_state))
 
     return shared(recipe, ("network", _signature(inputs)), trace)
+
+
+def _expect_accepted(recipe: Recipe, inputs: Any, valid_inputs: Any) -> None:
+    """Raise ShapeError unless the network of the training inputs accepts those of validation."""
+    leaves, valid_leaves = jax.tree.leaves(inputs), jax.tree.leaves(valid_inputs)
+    if [leaf.shape[1:] for leaf in leaves] == [leaf.shape[1:] for leaf in valid_leaves]:
+        return
+    shape = example_shapes(recipe, inputs)
+
+    def infer(key: RandomKey, x: Any) -> Any:
+        params, state, _ = recipe.network.init(key, shape)
+        return recipe.network.apply(params, state, recipe.prepare(x), train=False)[0]
+
+    # A fully convolutional network accepts images of any size.
+    try:
+        jax.eval_shape(infer, jax.eval_shape(jax.random.key, 0), whole_shapes(valid_inputs))
+    except (ShapeError, TreeMismatchError) as error:
+        raise ShapeError(
+            "valid inputs",
+            f"examples of the shape of training, {checks.describe_tree(inputs)}",
+            checks.describe_tree(valid_inputs),
+            "give both one shape",
+        ) from error
 
 
 def _trace_init(recipe: Recipe, inputs: Any) -> tuple[Any, OptState]:

@@ -162,6 +162,13 @@ def expect_train_state(where: str, train_state: Any) -> None:
             checks.show(train_state),
             "give that of train.start, or result.train_state",
         )
+    if jnp.ndim(train_state.step):
+        raise ConfigError(
+            f"{where} train_state",
+            "that of one run",
+            f"{len(train_state.step)} lanes",
+            "take one, as by jax.tree.map(lambda leaf: leaf[0], train_state), or use jax.vmap",
+        )
     trees.expect_not_donated(f"{where} train_state", train_state.params)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fnn import data, diagnose, nn, optim, train
 from fnn.diagnose.examine import find_batch_size
-from fnn.errors import ConfigError
+from fnn.errors import ConfigError, DTypeError
 from fnn.types import History, Result
 
 KEY = jax.random.key(0)
@@ -92,3 +92,15 @@ def test_a_step_that_was_skipped_is_a_warning_and_the_rest_is_examined():
     (found,) = diagnose.examine(skipping, marked, TRAIN, valid=VALID).warnings
     assert found.id == "T01"
     assert found.steps == (3, 3)
+
+
+def test_traced_results_are_refused():
+    recipe = train.recipe(nn.dense(2), optim.sgd(0.1))
+    examples = jnp.zeros((8, 3)), jnp.zeros(8, jnp.int32)
+
+    def run(key):
+        result = train.run(key, recipe, examples, epochs=1, batch_size=4)
+        return diagnose.examine(recipe, result, examples, batch_size=4)
+
+    with pytest.raises(DTypeError, match="examine: expected known values, got a traced array"):
+        jax.jit(run)(jax.random.key(0))

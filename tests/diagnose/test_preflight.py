@@ -107,7 +107,7 @@ def test_bad_input_raises_the_error_of_a_run(name):
 
 
 def test_traced_arguments_are_an_error():
-    with pytest.raises(FnnError, match="preflight: expected known numbers, got a traced array"):
+    with pytest.raises(FnnError, match="preflight: expected known values, got a traced array"):
         jax.jit(lambda key: diagnose.preflight(key, classifier, FIRST))(KEY)
 
 

@@ -223,3 +223,16 @@ def test_data_is_traced_once_for_each_shape_and_dtype(key):
     # So are targets of another shape.
     with pytest.raises(ShapeError):
         validate_fit(counted, (jnp.asarray(x), jnp.ones((512, 2, 2), jnp.int32)), None)
+
+
+def test_validation_of_another_shape_names_it_before_training(key):
+    network = nn.chain(nn.flatten(), nn.dense(2))
+    recipe = train.recipe(network, optim.sgd(0.1))
+    labels = np.zeros(8, np.int32)
+    data, valid = (np.zeros((8, 4, 4, 1), np.float32), labels), (np.zeros((8, 6, 6, 1)), labels)
+    message = r"valid inputs: expected examples of the shape of training, .*; give both one shape"
+    with pytest.raises(ShapeError, match=message):
+        train.run(key, recipe, data, epochs=1, batch_size=4, valid=valid)
+    # A network that averages over all positions accepts images of any size.
+    pooled = train.recipe(nn.chain(nn.conv(2), nn.global_avg_pool()), optim.sgd(0.1))
+    train.run(key, pooled, data, epochs=1, batch_size=4, valid=valid)

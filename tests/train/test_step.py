@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 from fnn import augment, nn, objective, optim, train
-from fnn.errors import ShapeError
+from fnn.errors import ConfigError, ShapeError
 from fnn.types import Layer, Weighted
 
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -271,3 +271,12 @@ def test_start_refuses_channels_first(key):
     recipe = train.recipe(nn.chain(nn.conv(2)), optim.sgd(0.1))
     with pytest.raises(ShapeError, match=r"channels last.*, got \(3, 32, 32\); transpose"):
         train.start(key, recipe, (3, 32, 32))
+
+
+def test_a_stacked_train_state_is_refused_with_a_way_out(key):
+    recipe = train.recipe(nn.dense(2), optim.sgd(0.1))
+    states = jax.vmap(lambda key: train.start(key, recipe, (3,)))(jax.random.split(key, 4))
+    batch = jnp.zeros((8, 3)), jnp.zeros(8, jnp.int32)
+    states = states._replace(step=jnp.zeros(4, jnp.int32))
+    with pytest.raises(ConfigError, match="step train_state: expected that of one run, got 4 lan"):
+        train.step(recipe, states, batch)

@@ -58,12 +58,20 @@ def expect_source(where: str, model: Any) -> Source:
         raise ConfigError(
             f"{where} model",
             "a pair (recipe, train state or weights), or a predictor",
-            checks.show(model) if not isinstance(model, tuple | list) else type(model).__name__,
+            _types(model) if isinstance(model, tuple | list) else checks.show(model),
             "as in (recipe, result.train_state)",
         )
+    checks.known(f"{where} model", model)
     recipe, given = model
     weights = expect_weights(where, recipe, given)
     return Source([Member(recipe, weights)], None, None)
+
+
+def _types(model: Any) -> str:
+    """Return the types of a pair, or the type of any other tuple or list."""
+    if type(model) not in (tuple, list):
+        return type(model).__name__
+    return f"({', '.join(type(entry).__name__ for entry in model)})"
 
 
 def input_shapes(

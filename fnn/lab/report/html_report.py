@@ -88,6 +88,7 @@ def report(
         findings,
         names,
     )
+    checks.known("report", (result, recipe, data, valid))
     data = None if data is None else validate_data("data", data)
     valid = None if valid is None else validate_data("valid", valid)
     inputs = Inputs(
