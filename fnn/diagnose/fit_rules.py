@@ -96,10 +96,16 @@ def overfit(
         "best epoch": best,
         "rise": rise,
     }
-    title = f"the validation loss is {validated:.2g} of chance, that of training {trained:.2g}"
+    title = (
+        f"the validation loss is {validated:.2g} times that of guessing, the training loss "
+        f"{trained:.2g} times"
+    )
     if rise > limits.generalization_loss / 2:
         title += f"; validation was best after epoch {best} of {len(losses)}"
-    threshold = f"gap > {limits.gap_level} of chance, and scores differ by > {limits.gap_accuracy}"
+    threshold = (
+        f"gap > {limits.gap_level} times the loss of guessing, and scores differ by "
+        f"> {limits.gap_accuracy}"
+    )
     return [
         OVERFIT.finding(
             WARNING,
@@ -139,8 +145,11 @@ def underfit(
         "score": own,
         "best baseline": float(best),
     }
-    title = f"the training loss stays at {trained:.2g} of chance, with a score of {own:.2g}"
-    threshold = f"loss > {limits.fair_level} of chance"
+    title = (
+        f"the training loss stays at {trained:.2g} times that of guessing, "
+        f"with a score of {own:.2g}"
+    )
+    threshold = f"loss > {limits.fair_level} times that of guessing"
     return [
         UNDERFIT.finding(
             WARNING,
@@ -169,7 +178,9 @@ def noisy_validation(
     if not is_large and not (is_constant and share > limits.noisy_share):
         return []
     measured = {"deviation": deviation, "standard error": error}
-    title = f"the validation loss varies by {deviation:.2g} of chance from epoch to epoch"
+    title = (
+        f"the validation loss varies by {deviation:.2g} times that of guessing from epoch to epoch"
+    )
     threshold = (
         f"deviation of 10 epochs > {limits.noisy_validation} standard errors, or > "
         f"{limits.noisy_share} of the loss at a rate that is not decayed"

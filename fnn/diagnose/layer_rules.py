@@ -216,7 +216,9 @@ def batch_norm_drift(
     if evaluation > limits.mode_ratio * training and excess > limits.low_level:
         measured = {"training mode": training, "evaluation mode": evaluation}
         title = f"the loss of a batch is {evaluation:.3g} in evaluation, {training:.3g} in training"
-        threshold = f"ratio > {limits.mode_ratio}, difference > {limits.low_level} of chance"
+        threshold = (
+            f"ratio > {limits.mode_ratio}, difference > {limits.low_level} times that of guessing"
+        )
         severity = ERROR if excess > 0.5 else WARNING
         found.append(
             NORMALIZATION.finding(

@@ -150,7 +150,9 @@ def _chance_findings(head: Head, z: np.ndarray) -> Iterator[Finding]:
     shares = np.bincount(labels, minlength=classes) / len(labels)
     normalizer = _logsumexp(rows)
     chance = float((normalizer - rows @ shares).mean())
-    facts = f"loss of chance {chance:.2f} by the untrained outputs (log {classes} = {uniform:.2f})"
+    facts = (
+        f"loss of guessing {chance:.2f} by the untrained outputs (log {classes} = {uniform:.2f})"
+    )
     excess = list(_excess_findings(chance, uniform, facts, head.where))
     yield from excess
     losses = normalizer - rows[np.arange(len(rows)), labels]
@@ -161,7 +163,7 @@ def _chance_findings(head: Head, z: np.ndarray) -> Iterator[Finding]:
     if excess or abs(difference) <= least:
         return
     side = "below" if difference < 0 else "above"
-    title = f"loss before training {losses.mean():.2f}, {side} the {chance:.2f} of chance"
+    title = f"loss before training {losses.mean():.2f}, {side} the {chance:.2f} of guessing"
     measured = {"loss": float(losses.mean()), "chance": chance, "standard_error": error}
     reason = "a pretrained network, or labels among the inputs"
     yield INITIAL.finding(

@@ -80,7 +80,7 @@ def spikes(
     step = found[0]
     peak = float(np.max(losses[step : step + 3])) / levels.chance(evidence)
     measured = {"spikes": len(found), "height": peak}
-    title = f"the loss jumps to {peak:.2g} of chance at step {step}"
+    title = f"the loss jumps to {peak:.2g} times that of guessing at step {step}"
     if len(found) > 1:
         title += f", one of {len(found)} jumps"
     threshold = f"mean of 3 steps > {limits.spike_ratio} x the median of 20 before"
@@ -166,10 +166,10 @@ def hockey_stick(
         "steps": few,
     }
     title = (
-        f"the loss begins at {start_level:.2g} times chance, and {share:.0%} of its fall is in the "
-        f"first {2 * few} steps"
+        f"the loss begins at {start_level:.2g} times that of guessing, and {share:.0%} of its fall "
+        f"is in the first {2 * few} steps"
     )
-    threshold = f"first loss > {1 + excess} x chance"
+    threshold = f"first loss > {1 + excess} times that of guessing"
     return [
         HOCKEY_STICK.finding(
             WARNING,
@@ -195,7 +195,7 @@ def no_progress(
         return []
     measured = {"level": end_level, "last steps": last}
     title = f"the training loss is {end_level:.3g} times that of the best constant output"
-    threshold = f"loss > {1 - limits.progress} of chance"
+    threshold = f"loss > {1 - limits.progress} times that of guessing"
     return [
         NO_PROGRESS.finding(
             ERROR,
@@ -223,8 +223,11 @@ def loss_rises(
     if not (is_early and rise > limits.significance * noise and rise > 0.1 * scale):
         return []
     measured = {"rise": rise / scale, "lowest": mean[lowest] / scale}
-    title = f"the training loss rises by {rise / scale:.2g} of chance after step {ends[lowest]}"
-    threshold = f"rise > {limits.significance} standard errors and 0.1 of chance"
+    title = (
+        f"the training loss rises by {rise / scale:.2g} times that of guessing after step "
+        f"{ends[lowest]}"
+    )
+    threshold = f"rise > {limits.significance} standard errors and 0.1 times that of guessing"
     steps = (int(ends[lowest]), int(ends[-1]) - 1)
     return [
         LOSS_RISES.finding(

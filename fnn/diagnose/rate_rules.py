@@ -23,7 +23,7 @@ RATE_TOO_LOW = Rule(
     "rate_too_low",
     "Ben Braiek & Khomh 2023 (TheDeepChecker); step lengths of Schneider et al. 2021 (Cockpit)",
     ("the learning rate is too low", "eps of the optimizer is too large"),
-    ("multiply the rate by 3 to 10", "find a rate with search.rate_test"),
+    ("multiply the rate by 3 to 10, and repeat", "find a rate with search.rate_test"),
     "train again at ten times the rate: the loss must fall faster",
 )
 OSCILLATION = Rule(
@@ -80,8 +80,8 @@ def rate_too_high(
     # A loss that falls first and rises to where it began is no fault of the data.
     is_long |= _falls_and_rises(evidence, limits)
     if diverges:
-        title = f"the training loss diverged to {reached:.3g} times chance"
-        threshold = f"loss > {limits.divergence} x chance and the first loss"
+        title = f"the training loss diverged to {reached:.3g} times that of guessing"
+        threshold = f"loss > {limits.divergence} times that of guessing and the first loss"
         return [
             RATE_TOO_HIGH.finding(
                 ERROR,
@@ -92,9 +92,9 @@ def rate_too_high(
             )
         ]
     if is_poor and is_long and not is_cut:
-        title = f"updates overshoot, and the loss stays at {end_level:.2g} of chance"
+        title = f"updates overshoot, and the loss stays at {end_level:.2g} times that of guessing"
         threshold = (
-            f"loss > {least_level} of chance, and best multiple of an update <= "
+            f"loss > {least_level} times that of guessing, and best multiple of an update <= "
             f"{limits.overshoot_fraction}, or updates > {limits.update_ratio_high} of the weights"
         )
         return [
@@ -107,7 +107,10 @@ def rate_too_high(
             )
         ]
     if overshoots and end_level > limits.low_level and not is_cut:
-        title = f"updates at the end overshoot, and the loss stays at {end_level:.2g} of chance"
+        title = (
+            "updates at the end overshoot, and the loss stays at "
+            f"{end_level:.2g} times that of guessing"
+        )
         threshold = f"best multiple of an update <= {limits.overshoot_fraction}"
         return [
             RATE_TOO_HIGH.finding(
@@ -228,10 +231,13 @@ def rate_too_low(
         "update ratio": ratio,
     }
     is_clear = end_level > limits.poor_level and least >= 4 * limits.undershoot_fraction
-    title = f"updates could be {least:.3g} times as long; the loss is at {end_level:.2g} of chance"
+    found = f"updates are {ratio:.1g} of the weights"
+    if np.isfinite(least):
+        found = f"updates could be {least:.3g} times as long"
+    title = f"{found}; the loss is at {end_level:.2g} times that of guessing"
     threshold = (
         f"best multiple of an update at the largest rate >= {limits.undershoot_fraction}, "
-        f"loss > {limits.fair_level} of chance"
+        f"loss > {limits.fair_level} times that of guessing"
     )
     return [
         RATE_TOO_LOW.finding(
@@ -280,7 +286,7 @@ def oscillation(
     }
     first = len(losses) - len(tail)
     title = (
-        f"the loss stays at {level:.2g} of chance for the last {len(tail)} steps, "
+        f"the loss stays at {level:.2g} times that of guessing for the last {len(tail)} steps, "
         "and each update raises that of other batches"
     )
     threshold = f"relative deviation of the loss > {limits.noise_ratio} at a constant level"
