@@ -41,18 +41,6 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def known(where: str, values: Any) -> None:
-    """Raise DTypeError if a tree has traced arrays, for functions that read values on the host.
-
-    Args:
-        where: Name of the function or argument in the error.
-        values: A pytree.
-    """
-    if not all(map(is_concrete, jax.tree.leaves(values))):
-        advice = "call it outside of jax.jit, vmap and grad"
-        raise DTypeError(where, "known values", "a traced array", advice)
-
-
 def describe(array: Any) -> str:
     """Return dtype and shape as text, `float32[2,8,8,1]`."""
     # JAX has no dtype for text, objects and times.

@@ -224,6 +224,18 @@ def expect_arrays(where: str, params: Any, shapes: Mapping[str, Shape]) -> None:
             )
 
 
+def expect_known(where: str, tree: Any) -> None:
+    """Raise DTypeError for traced arrays, in functions that read values on the host.
+
+    Args:
+        where: Name of the function or argument in the error.
+        tree: A pytree.
+    """
+    if not all(map(is_concrete, jax.tree.leaves(tree))):
+        advice = "call it outside of jax.jit, vmap and grad"
+        raise DTypeError(where, "known values", "a traced array", advice)
+
+
 def expect_not_donated(where: str, tree: Any) -> None:
     """Raise ConfigError if the arrays of a tree were donated to a function, and are deleted."""
     # A donation deletes all arrays, so that the first one stands for all.

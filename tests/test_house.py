@@ -260,6 +260,8 @@ ALSO_TESTED_BY = {
     "search/numbers.py": ["test_hypergradient.py"],
     "search/score.py": ["test_hypergradient.py"],
     "train/measure.py": ["test_evaluate.py"],
+    "train/targets.py": ["test_inputs.py"],
+    "diagnose/decay_rules.py": ["test_rate_rules.py"],
 }
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.data.batches import permutation
 from fnn.data.preprocessing import plain_array
 from fnn.errors import ConfigError, DTypeError, ShapeError
@@ -177,8 +177,8 @@ def whole_folds(
     labels = _class_labels(f"{where} data", data, stratified)
     if groups is not None:
         return _Groups(where, key, groups, labels, n).draw_whole_folds(folds)
-    checks.known(f"{where} key", key)
-    checks.known(f"{where} data", labels)
+    trees.expect_known(f"{where} key", key)
+    trees.expect_known(f"{where} data", labels)
     order = np.asarray(permutation(key, n))
     fold_of = np.empty(n, int)
     # Consecutive positions, and so the examples of a class, go to the folds in turn.
@@ -199,8 +199,8 @@ def nested_order(where: str, key: RandomKey, data: Data, *, stratified: bool) ->
     """
     n = _count_examples(f"{where} data", data)
     labels = _class_labels(f"{where} data", data, stratified)
-    checks.known(f"{where} key", key)
-    checks.known(f"{where} data", labels)
+    trees.expect_known(f"{where} key", key)
+    trees.expect_known(f"{where} data", labels)
     order = np.asarray(permutation(key, n))
     if labels is None:
         return order
@@ -332,9 +332,9 @@ class _Groups:
         labels: Any,
         n: int,
     ):
-        checks.known(f"{where} groups", groups)
-        checks.known(f"{where} key", key)
-        checks.known(f"{where} data", labels)
+        trees.expect_known(f"{where} groups", groups)
+        trees.expect_known(f"{where} key", key)
+        trees.expect_known(f"{where} data", labels)
         self.where = where
         self.codes = _group_codes(f"{where} groups", groups, n)
         self.count = int(self.codes.max()) + 1

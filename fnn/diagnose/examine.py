@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.diagnose import (
+    decay_rules,
     fit_rules,
     gradient_rules,
     layer_rules,
@@ -33,6 +34,7 @@ from fnn.types import Data, Result, TrainState
 RULES = (
     *objective_rules.RULES,
     *rate_rules.RULES,
+    *decay_rules.RULES,
     *progress_rules.RULES,
     *gradient_rules.RULES,
     *layer_rules.RULES,
@@ -165,7 +167,7 @@ def evidence_of(
     if valid is not None:
         valid = validate_data("valid", valid)
     validate_fit(recipe, data, valid)
-    checks.known("examine", (recipe, result, data, valid))
+    trees.expect_known("examine", (recipe, result, data, valid))
     if isinstance(result, NonFiniteError):
         size = _expect_batch_size(batch_size)
         result = _run_until(

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.augment import BatchPolicy
 from fnn.diagnose.activation_rules import (
     nonfinite_findings,
@@ -99,7 +99,7 @@ def preflight(
     """
     checks.key("key", key)
     expect_recipe("preflight", recipe)
-    checks.known("preflight", (key, recipe, data, valid))
+    trees.expect_known("preflight", (key, recipe, data, valid))
     checks.whole("preflight examples", examples)
     checks.flag("preflight short_runs", short_runs)
     if steps is not None:

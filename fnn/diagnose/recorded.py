@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnn import checks
-from fnn.diagnose import progress_rules, rate_rules
+from fnn.diagnose import decay_rules, progress_rules, rate_rules
 from fnn.diagnose.baselines import Baselines
 from fnn.diagnose.causes import rank
 from fnn.diagnose.evidence import OTHER, Evidence, Task
@@ -21,7 +21,7 @@ from fnn.train.figures import FINITE, LOSS
 
 RULES = (
     rate_rules.rate_too_high,
-    rate_rules.cut_too_early,
+    decay_rules.cut_too_early,
     *progress_rules.RULES,
 )
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hand_made import CHANCE, curve, evidence, line, observation, untrained
 
+from fnn.diagnose import decay_rules
 from fnn.diagnose import rate_rules as rules
 from fnn.diagnose.thresholds import Thresholds
 
+RULES = (*rules.RULES, *decay_rules.RULES)
 LIMITS = Thresholds()
 FEW = 12
 
@@ -43,14 +45,14 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_rule_finds_its_fault_and_nothing_in_a_healthy_run(rule):
     (found,) = rule(FAULTS[rule.__name__], LIMITS)
     assert found.measured and found.threshold and found.advice and found.confirm
     assert rule(evidence(), LIMITS) == []
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("steps", [1, 2, FEW])
 def test_a_rule_finds_nothing_in_a_short_healthy_run(rule, steps):
     history = {"loss": curve(CHANCE, 0.5, steps), "rate": np.full(steps, 0.1)}
@@ -76,4 +78,4 @@ def test_a_cut_of_the_rate_after_the_loss_has_settled_is_no_fault():
         "loss": np.r_[curve(CHANCE, 0.4, 100), flat(0.3)[:100]],
         "rate": np.r_[np.full(100, 0.1), np.full(100, 0.001)],
     }
-    assert rules.cut_too_early(evidence(end=poor(), history=history), LIMITS) == []
+    assert decay_rules.cut_too_early(evidence(end=poor(), history=history), LIMITS) == []

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import checks, ensemble
+from fnn import checks, ensemble, trees
 from fnn.ensemble.members import Member
 from fnn.errors import ConfigError
 from fnn.lab.checkpoints.host import is_key
@@ -61,7 +61,7 @@ def expect_source(where: str, model: Any) -> Source:
             _types(model) if isinstance(model, tuple | list) else checks.show(model),
             "as in (recipe, result.train_state)",
         )
-    checks.known(f"{where} model", model)
+    trees.expect_known(f"{where} model", model)
     recipe, given = model
     weights = expect_weights(where, recipe, given)
     return Source([Member(recipe, weights)], None, None)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnn import checks
+from fnn import checks, trees
 from fnn.data.sets.dataset import file_path
 from fnn.diagnose import Findings
 from fnn.errors import ConfigError
@@ -88,7 +88,7 @@ def report(
         findings,
         names,
     )
-    checks.known("report", (result, recipe, data, valid))
+    trees.expect_known("report", (result, recipe, data, valid))
     data = None if data is None else validate_data("data", data)
     valid = None if valid is None else validate_data("valid", valid)
     inputs = Inputs(
