@@ -11,6 +11,7 @@ keys of their own.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -235,7 +236,7 @@ class Lanes:
             indices: Indices (k,) of trials for k stacked ones; or one index for a train state of
                 one trial.
         """
-        return self._map(lambda leaf: leaf[indices], train_states)
+        return self._map(partial(_take, indices=indices), train_states)
 
     def _join(
         self,
@@ -245,14 +246,18 @@ class Lanes:
         """Concatenate the train states of batches, and drop the padding."""
         if len(batches) == 1 and self.size == count:
             return batches[0]
-        return self._map(lambda *leaves: jnp.concatenate(leaves)[:count], *batches)
+
+        def join(*parts: Any) -> Any:
+            return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *parts)
+
+        return self._map(join, *batches)
 
     def _map(self, function: Callable[..., Any], *train_states: TrainState) -> TrainState:
-        """Apply a function to the leaves that have an axis of trials."""
+        """Apply a function to the parts of train states that have an axis of trials."""
 
         def apply(axis: int | None, *parts: Any) -> Any:
             # Without an axis, all train states have the same part.
-            return parts[0] if axis is None else jax.tree.map(function, *parts)
+            return parts[0] if axis is None else function(*parts)
 
         return TrainState(*map(apply, self.axes, *train_states))
 
@@ -272,6 +277,12 @@ class Lanes:
         states = self._start.compiled(*first, is_mapped=width > 1)(*first)
         common = self.task.data, self.task.valid
         return self._epoch.measure(leaves, states, common, size=size, is_mapped=width > 1)
+
+
+@jax.jit
+def _take(tree: Any, indices: Any) -> Any:
+    """Return the rows of these indices of each leaf; one call in place of one for each leaf."""
+    return jax.tree.map(lambda leaf: leaf[indices], tree)
 
 
 def train_epoch(

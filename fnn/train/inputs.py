@@ -222,9 +222,10 @@ def _identity(arrays: tuple[Any, ...]) -> Hashable:
 
 
 def _signature(tree: Any) -> Hashable:
-    """Return everything that tracing depends on: structure, shapes and dtypes."""
+    """Return everything that tracing depends on: structure, shapes of an example, and dtypes."""
     leaves, structure = jax.tree.flatten(tree)
-    arrays = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    # Training and validation have one trace, although their numbers of examples differ.
+    arrays = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
     # The default dtype changes under jax.enable_x64.
     return structure, arrays, jax.dtypes.canonicalize_dtype(float)
 
