@@ -39,6 +39,8 @@ AT_END = (
 DEAD, SATURATED = SHARES = ("dead_share", "saturated_share")  # instruments that these rules read
 FIRST_SHARE = 0.1  # of the planned steps, before which warm-up and initialization dominate
 
+PROGRESS_SHARE = 0.2  # of the planned steps, after which a loss must have fallen
+
 
 def examine_history(
     history: Mapping[str, Any],
@@ -55,8 +57,9 @@ def examine_history(
     `lab.fit` prints their errors and warnings during and after a run; `examine` applies all rules.
 
     A run under way has `planned_steps`. Rules that judge the end of a run then do not apply, and
-    none does in the first tenth of the steps. The others ask for more: several jumps for T09, and
-    for T12 a rate that stays low for the share of the planned steps that counts at the end.
+    none does in the first tenth of the steps. The others ask for more: a fifth of the steps for T13,
+    several jumps for T09, and for T12 a rate that stays low for the share of the planned steps that
+    counts at the end.
 
     Args:
         history: Figures of one run by name: loss and rate (steps,), valid_loss (epochs,).
@@ -124,7 +127,9 @@ def _will_last(
         # A run recovers from one jump.
         return bool(finding.measured["spikes"] > 1)
     if finding.id == progress_rules.NO_PROGRESS.id:
-        # A loss far above chance may still fall.
+        # Warm-up takes a tenth of many runs, and a loss far above chance may still fall.
+        if len(losses) < PROGRESS_SHARE * planned_steps:
+            return False
         return not has_fallen(losses[len(losses) // 2 :], limits.progress)
     if finding.id == layer_rules.SATURATED.id:
         # Units saturate in healthy runs too, whose loss is still high early.

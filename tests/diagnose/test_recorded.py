@@ -78,13 +78,13 @@ def test_a_healthy_run_under_way_has_no_finding(steps):
     assert not under_way(falling, steps)
 
 
-def test_a_run_under_way_without_progress_is_found_after_a_tenth_and_an_epoch():
+def test_a_run_under_way_without_progress_is_found_after_a_fifth_and_an_epoch():
     level = {"loss": np.full(STEPS, CHANCE)}
-    assert not under_way(level, 19)
-    assert under_way(level, 20).ids == ("T13",)
-    assert not under_way(level, 20, planned=201)
+    assert not under_way(level, 39)
+    assert under_way(level, 40).ids == ("T13",)
+    assert not under_way(level, 19, planned=20)
     # Far above chance, but falling.
-    assert not under_way({"loss": np.linspace(90, 9, STEPS) * CHANCE}, 40)
+    assert not under_way({"loss": np.linspace(90, 9, STEPS) * CHANCE}, 60)
 
 
 def test_a_rate_that_is_low_for_a_time_is_no_cut():

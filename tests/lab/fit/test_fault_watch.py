@@ -67,10 +67,10 @@ LEVEL = np.full(STEPS, CHANCE)
 HEALTHY = curve(CHANCE, 0.05, STEPS)
 
 
-def test_a_run_without_progress_is_reported_once_after_a_tenth_of_its_steps():
+def test_a_run_without_progress_is_reported_once_after_a_fifth_of_its_steps():
     found, at_end = reports(LEVEL, 60.0)
-    assert found[:2] == [(), ("T13",)]
-    assert not any(found[2:])
+    assert found[:4] == [(), (), (), ("T13",)]
+    assert not any(found[4:])
     assert at_end == ("T13",)
 
 
@@ -113,11 +113,12 @@ def test_a_resumed_run_does_not_report_again():
     clock = Clock()
     history = empty_history()
     add_epoch(history, LEVEL[:100])
-    watch = watch_of(clock)
+    watch, other = watch_of(clock), watch_of(clock)
     watch.restore(history)
     clock.now = 100.0
     add_epoch(history, LEVEL[100:110])
     assert not watch.update(history)
+    assert other.update(history)
 
 
 def test_fit_prints_and_logs_a_finding_once_and_returns_it(capsys, monkeypatch):
@@ -133,7 +134,7 @@ def test_fit_prints_and_logs_a_finding_once_and_returns_it(capsys, monkeypatch):
     assert "error T13" in footer
     assert "by step" not in footer
     ((step, findings),) = logged
-    assert 12 <= step < 24
+    assert 4 <= step < 24
     assert f"by step {step}: error T13" in inline
     assert findings.ids == result.findings.ids == ("T13",)
     # The same run in one call has no findings, and the same figures.
