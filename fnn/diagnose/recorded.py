@@ -128,7 +128,8 @@ def _will_last(
         return bool(finding.measured["spikes"] > 1)
     if finding.id == progress_rules.NO_PROGRESS.id:
         # Warm-up takes a tenth of many runs, and a loss far above chance may still fall.
-        if len(losses) < PROGRESS_SHARE * planned_steps:
+        level = min(finding.measured["level"], finding.measured["last steps"])
+        if len(losses) < PROGRESS_SHARE * planned_steps or level < 1 - limits.progress / 2:
             return False
         return not has_fallen(losses[len(losses) // 2 :], limits.progress)
     if finding.id == layer_rules.SATURATED.id:
