@@ -57,9 +57,9 @@ def examine_history(
     `lab.fit` prints their errors and warnings during and after a run; `examine` applies all rules.
 
     A run under way has `planned_steps`. Rules that judge the end of a run then do not apply, and
-    none does in the first tenth of the steps. The others ask for more: a fifth of the steps for T13,
-    several jumps for T09, and for T12 a rate that stays low for the share of the planned steps that
-    counts at the end.
+    none does in the first tenth of the steps. The others ask for more: a fifth of the steps for
+    T13, several jumps for T09, and for T12 a rate that stays low for the share of the planned steps
+    that counts at the end.
 
     Args:
         history: Figures of one run by name: loss and rate (steps,), valid_loss (epochs,).

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fnn import checks
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -136,6 +138,10 @@ class Thresholds:
     uphill: float = 0.1
     majority: float = 0.7
     double_softmax: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            checks.number(f"Thresholds {name}", value, "[0, inf]")
 
 
 DEFAULT = Thresholds()

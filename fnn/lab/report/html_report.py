@@ -11,6 +11,7 @@ import numpy as np
 from fnn import checks, trees
 from fnn.data.sets.dataset import file_path
 from fnn.diagnose import Findings
+from fnn.diagnose.run_checks import expect_trained_by
 from fnn.errors import ConfigError
 from fnn.lab.disk import replace_file, write_errors
 from fnn.lab.plots.curves import read_curves
@@ -259,6 +260,13 @@ def _expect_path(path: FilePath) -> Path:
             target.name,
             "try report.html",
         )
+    if target.is_dir():
+        raise ConfigError(
+            "report path",
+            "a file",
+            f"{target}, a folder",
+            "name a file in it",
+        )
     if not target.parent.is_dir():
         raise ConfigError(
             "report path",
@@ -317,6 +325,8 @@ def _expect_arguments(result: Any, recipe: Any, findings: Any, names: Any) -> No
         _expect_run("report result", result)
     if recipe is not None:
         expect_recipe("report", recipe, trains=False)
+        if isinstance(result, Result):
+            expect_trained_by("report result", recipe, result.train_state)
     if findings is not None and not isinstance(findings, Findings):
         advice = "give those of diagnose.examine"
         raise ConfigError(
