@@ -18,8 +18,10 @@ from fnn.lab.plots.curves import read_curves
 from fnn.lab.report.cards import finding_cards, verdict
 from fnn.lab.report.comparison import comparison_section
 from fnn.lab.report.content import MAX_BYTES, Report, embed, read_report, sample_history
+from fnn.lab.report.curvature_section import curvature_section
 from fnn.lab.report.data_section import data_section, input_section
 from fnn.lab.report.description import Inputs, describe_run, describe_search, examine
+from fnn.lab.report.histogram_section import histogram_section
 from fnn.lab.report.layer_section import layer_section, measured_ends, recorded_ends
 from fnn.lab.report.markup import Markup, notice
 from fnn.lab.report.page import page
@@ -36,7 +38,7 @@ from fnn.types import Data, Result
 
 FilePath = str | os.PathLike[str]
 # Sections that are left out of a report that is too large, the first ones first.
-OPTIONAL = ("inputs", "search", "predictions", "layers", "comparison", "data", "run")
+OPTIONAL = ("inputs", "search", "histograms", "predictions", "layers", "comparison", "data", "run")
 DRAWN_NUMBERS = 1_000_000  # of a figure of layers
 SUFFIXES = (".html", ".htm")
 
@@ -56,7 +58,8 @@ def report(
 
     It begins with the verdict and the next steps, and has a card for each finding: the measured
     value, the threshold and its source, advice, and a confirming experiment. Then follow the
-    learning curves and events, the layers (of a run with instruments), predictions, the inputs of
+    learning curves and events, the layers (of a run with instruments) and histograms of their
+    activations (of the tier full), curvature (of findings T17 and T18), predictions, the inputs of
     the network, the data, a comparison, and the code that reproduces the run. Sections whose
     arguments are not given are left out. The same arguments give the same bytes, of at most 2 MB:
     sections of larger reports are left out. Needs matplotlib: pip install '.[plot]'.
@@ -188,6 +191,8 @@ def _run_sections(result: Result, content: Report, inputs: Inputs) -> list[Marku
         assert recipe is not None and data is not None
         ends = measured_ends(recipe, result.train_state, data)
     sections.append(layer_section(history, content.columns, ends))
+    sections.append(histogram_section(result.history, content.columns.get("activation_mean")))
+    sections.append(curvature_section(content.findings))
     examples = data if valid is None else valid
     if recipe is not None and examples is not None:
         part = "training" if valid is None else "validation"
