@@ -76,22 +76,22 @@ def show(value: Any) -> str:
         return describe(value)
     if isinstance(value, tuple) and type(value) is not tuple:
         return f"a {type(value).__name__}"
-    if isinstance(value, tuple | list | dict):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        parts = []
-        for key, part in list(items)[:MAX_PARTS]:
-            text = show(part)
-            parts.append(f"{key!r}: {text}" if isinstance(value, dict) else text)
-        if len(value) > MAX_PARTS:
-            parts.append("...")
-        text = ", ".join(parts)
-        if isinstance(value, dict):
-            return f"{{{text}}}"
-        if isinstance(value, list):
-            return f"[{text}]"
-        return f"({text},)" if len(value) == 1 else f"({text})"
-    text = repr(value)
+    text = repr(value) if not isinstance(value, tuple | list | dict) else _show_parts(value)
+    # Lists of lists have a multiple of parts at each level.
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+
+
+def _show_parts(value: Any) -> str:
+    if isinstance(value, dict):
+        parts = [f"{key!r}: {show(value[key])}" for key in list(value)[:MAX_PARTS]]
+    else:
+        parts = [show(part) for part in value[:MAX_PARTS]]
+    text = ", ".join([*parts, "..."] if len(value) > MAX_PARTS else parts)
+    if isinstance(value, dict):
+        return f"{{{text}}}"
+    if isinstance(value, list):
+        return f"[{text}]"
+    return f"({text},)" if len(value) == 1 else f"({text})"
 
 
 def unmasked(where: str, array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:

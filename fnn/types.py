@@ -1,6 +1,6 @@
 """The contracts of fnn, and names for the types of its arrays."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -389,10 +389,13 @@ class History(Mapping[str, Array]):
 
     Args:
         arrays: The figures by name.
+        findings: Faults that `lab.fit` found in them. They are no arrays: what jax.tree.map returns
+            has none.
     """
 
-    def __init__(self, arrays: Mapping[str, Array]):
+    def __init__(self, arrays: Mapping[str, Array], findings: Sequence[Any] = ()):
         self._arrays = dict(arrays)
+        self.findings = findings
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -415,7 +418,7 @@ class History(Mapping[str, Array]):
 
     def __reduce__(self) -> Any:
         # Otherwise a copy would be asked for attributes before it has arrays.
-        return History, (self._arrays,)
+        return History, (self._arrays, self.findings)
 
     def __repr__(self) -> str:
         # jax.tree.map may replace an array by any value, which may have no shape.
@@ -522,3 +525,8 @@ class Result(NamedTuple):
 
     train_state: TrainState
     history: History
+
+    @property
+    def findings(self) -> Sequence[Any]:
+        """Faults that the history shows, from `lab.fit`; empty from other functions."""
+        return self.history.findings

@@ -8,6 +8,7 @@ import numpy as np
 from fnn import nn, optim, train
 from fnn.diagnose import Findings
 from fnn.diagnose.findings import Rule
+from fnn.diagnose.layer_statistics import BINS, HISTOGRAM
 from fnn.types import History, Result
 
 STEPS, LAYERS = 12, 3
@@ -94,4 +95,12 @@ def with_instruments(result, every=2):
         values = np.full((steps, LAYERS), np.nan, np.float32)
         values[::every] = 0.1 * (index + 1) + 0.01 * np.arange(LAYERS)
         arrays[name] = values
+    return Result(result.train_state, History(arrays))
+
+
+def with_histograms(result, every=2):
+    """The result with histograms of activations at every second step, NaN at the others."""
+    shares = np.full((len(result.history.loss), LAYERS, BINS), np.nan, np.float32)
+    shares[::every] = np.eye(BINS)[:LAYERS]
+    arrays = dict(result.history) | {HISTOGRAM: shares}
     return Result(result.train_state, History(arrays))

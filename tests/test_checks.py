@@ -153,7 +153,12 @@ def test_a_tree_of_shapes_is_not_the_shape_of_one_array():
         ((jnp.ones(2), {"a": np.int32(3)}), "(float32[2], {'a': np.int32(3)})"),
         ([np.ones(1, np.float32)] * 20, f"[{', '.join(['float32[1]'] * 8)}, ...]"),
         ("x" * 1000, f"'{'x' * 299}..."),
+        (np.zeros((9, 1), int).tolist(), f"[{', '.join(['[0]'] * 8)}, ...]"),
     ],
 )
 def test_shown_values_are_short(value, text):
     assert checks.show(value) == text
+
+
+def test_lists_of_lists_are_shown_as_briefly():
+    assert len(checks.show(np.zeros((9, 9, 9, 9)).tolist())) < 2 * checks.MAX_TEXT

@@ -208,6 +208,7 @@ ALSO_TESTED_BY = {
     "diagnose/update_lines.py": ["test_observation.py"],
     "diagnose/outcomes.py": ["test_experiments.py"],
     "diagnose/rate_experiments.py": ["test_experiments.py"],
+    "diagnose/start_experiments.py": ["test_experiments.py"],
     "transfer/convex.py": ["test_linear_probe.py"],
     "search/execution.py": ["test_random.py"],
     "search/monitor.py": ["test_random.py"],
@@ -221,7 +222,10 @@ ALSO_TESTED_BY = {
     "search/replay.py": ["test_population.py"],
     "search/verdicts.py": ["test_trials.py"],
     "search/run_score.py": ["test_hypergradient.py"],
-    **{f"diagnose/{name}.py": ["test_examine.py"] for name in ("evidence", "levels", "thresholds")},
+    **{
+        f"diagnose/{name}.py": ["test_examine.py"]
+        for name in ("evidence", "levels", "run_checks", "thresholds")
+    },
     "ensemble/logits.py": ["test_uncertainty.py"],
     "diagnose/heads.py": ["test_loss_rules.py"],
     "diagnose/lane_runs.py": ["test_short_runs.py"],

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import nn
-from fnn.diagnose.data_rules import NONFINITE
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
 from fnn.diagnose.layer_statistics import dead_share, saturated_share
 from fnn.diagnose.layers import LayerOutput, layer_outputs
@@ -116,31 +115,6 @@ def _layer_facts(output: LayerOutput) -> LayerFacts:
         saturated=saturated_share(output).max(),
         finite=jnp.isfinite(rows).all(),
     )
-
-
-def nonfinite_findings(
-    sequence: Sequence[Leaf],
-    facts: Mapping[str, LayerFacts],
-) -> Iterator[Finding]:
-    """Find the first layer whose untrained outputs are not finite.
-
-    Args:
-        sequence: The layers of a network in order.
-        facts: Statistics by path.
-    """
-    for leaf in sequence:
-        if leaf.path in facts and not facts[leaf.path].finite:
-            title = f"the untrained output of {leaf.path} is not finite"
-            yield NONFINITE.finding(
-                ERROR,
-                title,
-                {"kind": leaf.kind},
-                "any",
-                layer=leaf.path,
-                advice=("guard logarithms, roots and divisions in this layer",),
-            )
-            # All later layers have the same fault.
-            return
 
 
 def profile_findings(

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn import nn
+from fnn import nn, trees
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
+from fnn.diagnose.parameter_rules import kernel_paths
 from fnn.errors import NonFiniteError
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.search.lane_map import LaneMap
@@ -35,6 +36,18 @@ BATCH = 256  # examples that determine the scale of an initialization
 SEEDS, RESCALE, SHUFFLE = 101, 102, 103
 
 
+class Start(NamedTuple):
+    """Changes of the initial parameters. All of them share a program.
+
+    Attributes:
+        rescales: Whether the kernels are drawn and rescaled by `nn.lsuv`.
+        head: Factor of the parameters of the last layer with a kernel.
+    """
+
+    rescales: bool = False
+    head: float = 1.0
+
+
 class Figures(NamedTuple):
     """The figures of the runs of an arm, one row per key.
 
@@ -45,6 +58,8 @@ class Figures(NamedTuple):
         valid_loss: The same on the validation data; that of training without such data.
         recalls: Share of the examples of each class whose class is predicted (keys, classes), on
             the validation data; (keys, 0) without classes.
+        scores: Accuracy, or the explained share of the variance, on the validation data (keys,);
+            NaN for other targets.
     """
 
     losses: np.ndarray
@@ -52,6 +67,7 @@ class Figures(NamedTuple):
     train_loss: np.ndarray
     valid_loss: np.ndarray
     recalls: np.ndarray
+    scores: np.ndarray
 
     @property
     def mean_loss(self) -> np.ndarray:
@@ -155,50 +171,63 @@ class Arms:
         """Name of the data on which generalization is measured."""
         return "training data" if self.task.valid is None else "validation data"
 
+    @property
+    def kernels(self) -> list[str]:
+        """Paths of the kernels of the network, in the order of its layers."""
+        first = jax.eval_shape(lambda: start_on_data(self.recipe, self.key, self.data))
+        return kernel_paths(self.recipe.network, first.params)
+
+    @property
+    def chance(self) -> float | None:
+        """Loss of guessing, log(classes); None without classes."""
+        return float(np.log(self.classes)) if self.classes > 1 else None
+
     def run(
         self,
         recipe: Recipe,
         *,
         permuted: bool = False,
-        rescaled: bool | None = None,
+        start: Start | None = None,
+        times: int = 1,
     ) -> Figures:
         """Train with a recipe from each key.
 
         Args:
             recipe: A treatment of `recipe`.
             permuted: Whether the targets of training are exchanged at random between examples.
-            rescaled: Whether the initial kernels are rescaled by `nn.lsuv`; None for a program
-                without it.
+            start: Changes of the initial parameters; None for a program without them.
+            times: Factor of the number of epochs.
         """
         # Several rules compare the same arms.
-        name = recipe, permuted, rescaled
+        name = recipe, permuted, start, times
         if name not in self._figures:
-            self._figures[name] = self._train(recipe, permuted, rescaled)
+            self._figures[name] = self._train(recipe, permuted, start, times)
         return self._figures[name]
 
     def _train(
         self,
         recipe: Recipe,
         permuted: bool,
-        rescaled: bool | None,
+        start: Start | None,
+        times: int,
     ) -> Figures:
-        epochs = self.task.epochs
+        epochs = times * self.task.epochs
         batch_size = self.task.batch_size
         classes = self.classes
         examples = count_examples(self.data)
-        may_rescale = rescaled is not None
+        is_changed = start is not None
 
         def train(
             recipe: Recipe,
             own: Any,
             common: Any,
         ) -> dict[str, Any]:
-            key, order, rescales = own
+            key, order, change = own
             (inputs, targets), valid = common
             data = inputs, take_examples(targets, order)
             begin = start_on_data(recipe, key, data)
-            if may_rescale:
-                begin = rescale(recipe, begin, data, rescales)
+            if is_changed:
+                begin = change_start(recipe, begin, data, Start(*change))
             # Only optim.plateau needs validation before the end of the run.
             watched = valid if has_plateau(begin.opt_state) else None
             last, history = run_epochs(
@@ -218,18 +247,18 @@ class Arms:
                 "rates": history[RATE],
                 "train_loss": evaluate(recipe, last, data)[LOSS],
                 "valid_loss": evaluate(recipe, last, tested)[LOSS],
-                "recalls": jnp.zeros(0),
             }
-            if classes:
-                figures["recalls"] = recalls(recipe, last, tested, classes)
-            return figures
+            outputs = predict(recipe, last, tested[0])
+            return figures | score_outputs(outputs, tested[1], classes)
 
         count = len(self.keys)
-        own = self.keys, self._orders(permuted, examples), np.full(count, bool(rescaled))
+        change = Start() if start is None else start
+        changes = np.full(count, change.rescales), np.full(count, change.head, np.float32)
+        own = self.keys, self._orders(permuted, examples), changes
         common = self.data, self.task.valid
         # One run after another: lanes of large networks are slower on CPU.
         lanes = 1 if jax.default_backend() == "cpu" else count
-        name = "arm", epochs, batch_size, classes, may_rescale
+        name = "arm", epochs, batch_size, classes, is_changed
         program = LaneMap(
             name,
             train,
@@ -260,19 +289,19 @@ def key_of(examined: Result | NonFiniteError | RandomKey) -> RandomKey:
     return examined
 
 
-def rescale(
+def change_start(
     recipe: Recipe,
     train_state: TrainState,
     data: Data,
-    rescales: jax.Array,
+    change: Start,
 ) -> TrainState:
-    """Rescale the initial kernels by `nn.lsuv` where the flag is set.
+    """Change the initial parameters.
 
     Args:
         recipe: From `train.recipe`.
         train_state: Before the first step.
         data: Validated (inputs, targets).
-        rescales: The flag, boolean scalar.
+        change: A boolean and a number, arrays ().
     """
     examples = count_examples(data)
     # Examples at even distances, since data may be sorted.
@@ -281,25 +310,38 @@ def rescale(
     key = jax.random.fold_in(train_state.key, RESCALE)
     params, state = train_state.params, train_state.state
     scaled = nn.lsuv(key, recipe.network, params, state, batch)
-    chosen = jax.tree.map(lambda old, new: jnp.where(rescales, new, old), params, scaled)
+    chosen = jax.tree.map(lambda old, new: jnp.where(change.rescales, new, old), params, scaled)
+    head = kernel_paths(recipe.network, params)[-1].rpartition("/")[0]
+
+    def shrink_head(path: str, leaf: jax.Array) -> jax.Array:
+        is_head = path.rpartition("/")[0] == f"params/{head}"
+        return leaf * jnp.asarray(change.head, leaf.dtype) if is_head else leaf
+
+    chosen = trees.map_named(shrink_head, "params", chosen)
     # Some optimizers begin with a copy of the parameters.
     return train_state._replace(params=chosen, opt_state=optimizer_of(recipe).init(chosen))
 
 
-def recalls(
-    recipe: Recipe,
-    train_state: TrainState,
-    data: Data,
-    classes: int,
-) -> jax.Array:
-    """Return the recall of each class (classes,); NaN for a class without examples."""
-    inputs, labels = data
-    labels = labels.astype(jnp.int32)
-    outputs = predict(recipe, train_state, inputs)
-    hits = (outputs.argmax(-1).astype(jnp.int32) == labels).astype(jnp.float32)
-    ones = jnp.ones_like(hits)
-    found, counts = (jnp.bincount(labels, each, length=classes) for each in (hits, ones))
-    return found / counts
+def score_outputs(outputs: Any, targets: Any, classes: int) -> dict[str, jax.Array]:
+    """Return the recall of each class (classes,), NaN without examples, and the score ().
+
+    Args:
+        outputs: Of the network (n, ...).
+        targets: Labels (n,), or values (n, ...).
+        classes: Number of classes; 0 without, which gives no recalls.
+    """
+    if classes:
+        labels = targets.astype(jnp.int32)
+        hits = (outputs.argmax(-1).astype(jnp.int32) == labels).astype(jnp.float32)
+        ones = jnp.ones_like(hits)
+        found, counts = (jnp.bincount(labels, each, length=classes) for each in (hits, ones))
+        return {"recalls": found / counts, "scores": hits.mean()}
+    score = jnp.array(jnp.nan)
+    shapes = [getattr(value, "shape", None) for value in (outputs, targets)]
+    if shapes[0] is not None and shapes[0] == shapes[1]:
+        spread = jnp.square(targets - targets.mean(0, keepdims=True)).mean()
+        score = 1 - jnp.square(outputs - targets).mean() / spread
+    return {"recalls": jnp.zeros(0), "scores": score.astype(jnp.float32)}
 
 
 # Comparison.

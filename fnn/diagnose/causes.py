@@ -33,7 +33,7 @@ TRAINING = (
     "T19",
 )
 RESULT = ("P13", "T13", "E03", "E02", "T11", "T10", "E06", "E01", "E09", "E10", "E04", "E05")
-LAST = ("E08", "P20", "T17", "T18")
+LAST = ("E08", "P20", "T17", "T18", "T20")
 ORDER = (*DATA, *CODE, *START, *TRAINING, *RESULT, *LAST)
 
 FAILURE = frozenset({"P13", "T13", "E02", "E09", "E10", "E03", "E08", "T05", "T10", "T19"})

@@ -119,7 +119,7 @@ def collect(
         made: Any = recipe
         recipe = made.replace(instruments=None)
     examples = len(jax.tree.leaves(data)[0])
-    rows = _spread(examples, MAX_SAMPLE)
+    rows = spread_rows(data)
     if valid is not None:
         valid_examples = len(jax.tree.leaves(valid)[0])
         # Arrays that are not cut keep their identity, by which baselines are remembered.
@@ -219,7 +219,7 @@ def find_task(
     baselines = Baselines()
     if _have_distances(data[0]) and (labels is None or labels.ndim == 1):
         classes = 0 if shares is None else len(shares)
-        baselines = _baselines_of(
+        baselines = baselines_of(
             data,
             valid,
             rows,
@@ -272,12 +272,21 @@ def _have_distances(inputs: Any) -> bool:
     return bool(np.issubdtype(inputs.dtype, np.floating) or inputs.dtype == np.uint8)
 
 
-def _baselines_of(
+def baselines_of(
     data: Data,
     valid: Data | None,
     rows: np.ndarray,
     classes: int,
 ) -> Baselines:
+    """Return the scores of predictors without a network, found once for the same arrays.
+
+    Args:
+        data: (inputs, targets) of training, arrays.
+        valid: (inputs, targets) of validation; None for none.
+        rows: Indices of the sample of training examples, (n,).
+        classes: Number of classes; 0 for other targets.
+    """
+
     def find() -> Baselines:
         inputs, targets = jax.tree.map(np.asarray, _take(data, rows))
         held: Any = (None, None)
@@ -297,6 +306,11 @@ def _baselines_of(
 
     arrays = [*data, *(valid or ())]
     return remember(classes, arrays, find)
+
+
+def spread_rows(data: Data) -> np.ndarray:
+    """Return the indices of the training examples that are examined."""
+    return _spread(len(jax.tree.leaves(data)[0]), MAX_SAMPLE)
 
 
 def _spread(

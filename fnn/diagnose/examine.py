@@ -19,12 +19,18 @@ from fnn.diagnose.evidence import Evidence, collect
 from fnn.diagnose.findings import Finding, Findings
 from fnn.diagnose.localize import Location, localize
 from fnn.diagnose.preflight import preflight as check_before
+from fnn.diagnose.run_checks import (
+    expect_batch_size,
+    expect_full_epochs,
+    expect_result,
+    expect_trained_by,
+    find_batch_size,
+)
 from fnn.diagnose.thresholds import Thresholds
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.train.arrays import validate_data
-from fnn.train.figures import FINITE, LOSS, VALID_LOSS, is_validation
+from fnn.train.figures import FINITE, LOSS, is_validation
 from fnn.train.inputs import validate_fit
-from fnn.train.measure import count_examples
 from fnn.train.nonfinite import replay_to_step
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.run import run
@@ -169,14 +175,15 @@ def evidence_of(
     validate_fit(recipe, data, valid)
     trees.expect_known("examine", (recipe, result, data, valid))
     if isinstance(result, NonFiniteError):
-        size = _expect_batch_size(batch_size)
+        size = expect_batch_size(batch_size)
         result = _run_until(
             recipe,
             result,
             data,
             size,
         )
-    _expect_result(result)
+    expect_result(result)
+    expect_trained_by("examine result", recipe, result.train_state)
     history = {name: np.asarray(values) for name, values in result.history.items()}
     size = find_batch_size(
         history,
@@ -184,7 +191,7 @@ def evidence_of(
         batch_size,
         epochs,
     )
-    steps_per_epoch(data, size)
+    expect_full_epochs(result, history, steps_per_epoch(data, size), size)
     first = start_on_data(recipe, result.train_state.key, data)
     last, location = _before_failure(
         recipe,
@@ -213,17 +220,6 @@ def evidence_of(
     )
 
 
-def _expect_batch_size(batch_size: int | None) -> int:
-    if batch_size is None:
-        raise ConfigError(
-            "examine batch_size",
-            "the batch size of the run, to replay it",
-            None,
-            "give it, as in batch_size=64",
-        )
-    return checks.whole("examine batch_size", batch_size)
-
-
 def _run_until(
     recipe: Recipe,
     error: NonFiniteError,
@@ -238,6 +234,7 @@ def _run_until(
             checks.show(error),
             'train with on_nonfinite="ignore", and give the result',
         )
+    expect_trained_by("examine result", recipe, error.train_state)
     epoch_length = steps_per_epoch(data, batch_size)
     epochs = error.step // epoch_length + 1
     endless: Any = recipe
@@ -249,75 +246,6 @@ def _run_until(
         epochs=epochs,
         batch_size=batch_size,
     )
-
-
-def _expect_result(result: Any) -> None:
-    """Raise ConfigError unless the value is the result of a single run with steps."""
-    if not isinstance(result, Result):
-        raise ConfigError(
-            "examine result",
-            "a Result, or a NonFiniteError",
-            checks.show(result),
-            "give that of train.run or lab.fit",
-        )
-    losses = np.asarray(result.history[LOSS])
-    if losses.ndim != 1:
-        raise ConfigError(
-            "examine result",
-            "the result of one run",
-            f"{losses.shape[0]} lanes",
-            "examine one lane: jax.tree.map(lambda array: array[0], result)",
-        )
-    if not losses.size:
-        raise ConfigError(
-            "examine result",
-            "a run of at least one step",
-            "no steps",
-            "train for an epoch",
-        )
-
-
-def find_batch_size(
-    history: Any,
-    data: Data,
-    batch_size: int | None,
-    epochs: int | None,
-) -> int:
-    """Return the batch size of a run, from its number of steps and epochs where it is not given.
-
-    Args:
-        history: Figures by name.
-        data: (inputs, targets).
-        batch_size: Of the run, or None.
-        epochs: Of the history, or None.
-
-    Raises:
-        ConfigError: Neither the batch size nor the number of epochs is known, or they do not fit
-            the history.
-    """
-    if batch_size is not None:
-        return checks.whole("examine batch_size", batch_size)
-    examples = count_examples(data)
-    steps = len(history[LOSS])
-    if epochs is None and VALID_LOSS in history:
-        epochs = len(history[VALID_LOSS])
-    if epochs is None:
-        return _expect_batch_size(None)
-    epoch_length, rest = divmod(steps, checks.whole("examine epochs", epochs))
-    if rest or not 0 < epoch_length <= examples:
-        raise ConfigError(
-            "examine epochs",
-            f"a divisor of the {steps} steps of the history",
-            epochs,
-            "give batch_size",
-        )
-    # All of these fill as many batches; people choose a power of 2 or a round number.
-    largest = examples // epoch_length
-    least = examples // (epoch_length + 1) + 1
-    for unit in (*(2**power for power in range(20, 1, -1)), 10, 5):
-        if largest // unit * unit >= least:
-            return largest // unit * unit
-    return largest
 
 
 def _before_failure(

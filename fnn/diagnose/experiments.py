@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from fnn import data as data_room
+from fnn.diagnose.activation_rules import without_noise
 from fnn.diagnose.arms import Arms, gains, judge, standard_error
+from fnn.diagnose.evidence import baselines_of, spread_rows
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED, Finding
 from fnn.diagnose.localize import localize
 from fnn.diagnose.outcomes import (
@@ -23,15 +25,18 @@ from fnn.diagnose.outcomes import (
     percent_text,
 )
 from fnn.diagnose.rate_experiments import (
+    LEAST_SCORE,
+    clipped,
     dead_units,
-    exploding,
     late_tenth,
     later_drop,
+    longer,
     lower_rate,
+    opposite_loss,
+    opposite_sign,
     raise_rate,
-    rescaled,
-    vanishing,
 )
+from fnn.diagnose.start_experiments import exploding, rescaled, smaller_head, symmetric
 from fnn.diagnose.treatments import scale_inputs, shrink, weaken, weigh_classes
 from fnn.ensemble import refresh_statistics
 from fnn.train import evaluate
@@ -117,6 +122,32 @@ def _refreshed(finding: Finding, arms: Arms) -> Outcome:
     )
 
 
+def _noiseless(finding: Finding, arms: Arms) -> Outcome:
+    """Compute the statistics of batch norm without dropout: those with it are of another scale."""
+    if arms.result is None:
+        return not_run("there is no complete run")
+    train_state = arms.result.train_state
+    if not jax.tree.leaves(train_state.state):
+        return not_run("the network has no statistics")
+    losses = []
+    for recipe in (arms.recipe, without_noise(arms.recipe)):
+        weights = refresh_statistics(
+            arms.key,
+            recipe,
+            train_state,
+            arms.data,
+            batch_size=arms.task.batch_size,
+        )
+        losses.append(np.asarray(evaluate(arms.recipe, weights, arms.data)[LOSS])[None])
+    with_dropout, without = losses
+    return compare(
+        "loss on the training data in evaluation mode",
+        with_dropout,
+        {"with statistics of passes without dropout": without},
+        LEAST_GAIN,
+    )
+
+
 # Regularization.
 
 
@@ -169,6 +200,44 @@ def _underfit(finding: Finding, arms: Arms) -> Outcome:
     return outcome
 
 
+# Baselines.
+
+
+def _beyond_baseline(finding: Finding, arms: Arms) -> Outcome:
+    """Train from several keys: a network with a fault stays below a baseline from each."""
+    scores = arms.run(scale_inputs(arms.recipe, 1.0)).scores
+    classes = arms.classes
+    if not np.isfinite(scores).all() or not hasattr(arms.data[0], "dtype"):
+        return not_run("the score of these targets is not known")
+    baselines = baselines_of(
+        arms.data,
+        arms.task.valid,
+        spread_rows(arms.data),
+        classes,
+    )
+    constant = 0.0
+    if classes:
+        _, counts = np.unique(np.asarray(arms.data[1]), return_counts=True)
+        constant = counts.max() / counts.sum()
+    # A linear predictor must be clearly better; a constant knows nothing.
+    leads = {"a constant": constant - scores}
+    if np.isfinite(baselines.linear):
+        leads["a linear predictor"] = baselines.linear - LEAST_SCORE - scores
+    best = max(leads, key=lambda name: float(leads[name].mean()))
+    score = constant if best == "a constant" else baselines.linear
+    account = (
+        f"score on the {arms.figure_of_test} {number_text(scores)} of {len(scores)} runs, "
+        f"{score:.4g} of {best}"
+    )
+    figures = {
+        "as it is": float(scores.mean()),
+        best: float(score),
+        "gain": float(leads[best].mean()),
+        "error": standard_error(scores),
+    }
+    return Outcome(judge(leads[best], 0.0), account, figures)
+
+
 # Classes.
 
 
@@ -200,24 +269,34 @@ Experiment = Callable[[Finding, Arms], Outcome]
 
 # Findings of other rules have no experiment that is cheap, and neither has one of these names.
 OTHERS = frozenset({"label_order", "small_batches"})
+# Rules that share an identifier with another one.
+BY_NAME: dict[str, Experiment] = {"flipped_sign": opposite_loss, "loss_sign": opposite_loss}
 EXPERIMENTS: dict[str, Experiment] = {
     "P03": _balanced,
-    "P10": rescaled,
+    "P04": smaller_head,
+    "P10": symmetric,
     "P11": rescaled,
     "P14": _ignored_inputs,
+    "P16": _noiseless,
     "T01": _replayed,
     "T02": exploding,
-    "T03": vanishing,
+    "T03": rescaled,
     "T04": lower_rate,
     "T05": raise_rate,
     "T06": dead_units,
+    "T07": rescaled,
     "T08": late_tenth,
+    "T09": clipped,
     "T10": rescaled,
+    "T11": smaller_head,
     "T12": later_drop,
     "T13": _ignored_inputs,
+    "T14": opposite_sign,
     "T15": _weaker,
     "T16": _refreshed,
     "E01": _stronger,
     "E02": _underfit,
+    "E03": longer,
     "E09": _balanced,
+    "E10": _beyond_baseline,
 }

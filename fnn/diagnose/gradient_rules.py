@@ -5,19 +5,11 @@ import numpy as np
 from fnn.diagnose import levels
 from fnn.diagnose.evidence import Evidence
 from fnn.diagnose.findings import ERROR, WARNING, Finding, Rule
-from fnn.diagnose.localize import BACKWARD, INPUTS
+from fnn.diagnose.nonfinite_rules import nonfinite
 from fnn.diagnose.observation import Observation
 from fnn.diagnose.parameter_rules import DEAD
 from fnn.diagnose.thresholds import Thresholds
 
-NONFINITE = Rule(
-    "T01",
-    "nonfinite",
-    "replay of the step, layer by layer",
-    ("log, sqrt or a division at 0", "the learning rate is too high", "numbers overflow"),
-    ("guard log, sqrt and divisions", "lower the rate", "clip gradients"),
-    "replay the step with diagnose.localize",
-)
 EXPLODING = Rule(
     "T02",
     "exploding_gradient",
@@ -34,37 +26,6 @@ VANISHING = Rule(
     ("use nn.relu with nn.he_normal", "add nn.batch_norm or residual blocks", "use nn.lsuv"),
     "initialize with nn.lsuv: the profile of gradients must be level",
 )
-
-
-def nonfinite(
-    evidence: Evidence,
-    limits: Thresholds,
-) -> list[Finding]:
-    """T01: the first non-finite number, with its layer and direction."""
-    place = evidence.location
-    if place is None:
-        return []
-    measured = {"direction": place.direction, "largest before": place.largest}
-    if place.copy is not None:
-        measured["copy"] = place.copy
-    verb = "in the gradient of" if place.direction == BACKWARD else "in"
-    title = f"step {place.step} is not finite, first {verb} {place.layer}"
-    advice: tuple[str, ...] = ()
-    if place.layer == INPUTS:
-        advice = ("remove examples that are not finite",)
-    steps = (place.step, place.step)
-    # A step that was skipped has not ended the run.
-    severity = ERROR if evidence.is_cut else WARNING
-    finding = NONFINITE.finding(
-        severity,
-        title,
-        measured,
-        "any",
-        layer=place.layer,
-        steps=steps,
-        advice=advice,
-    )
-    return [finding]
 
 
 def gradient_profile(

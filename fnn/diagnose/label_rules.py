@@ -141,8 +141,16 @@ def _balance_findings(head: Head, counts: np.ndarray, facts: str) -> Iterator[Fi
         )
     # A single empty first class is an offset, which has a finding of its own.
     elif missing > 1 or (missing == 1 and counts[0] > 0):
-        title = f"{missing} of {len(counts)} classes have no example"
-        yield IMBALANCED.finding(INFO, title, measured, "no example", layer=head.where)
+        empty = np.flatnonzero(counts == 0)
+        title = f"{missing} of {len(counts)} classes have no example, such as {format_first(empty)}"
+        yield IMBALANCED.finding(
+            INFO,
+            title,
+            measured | {"classes": empty.tolist()},
+            "no example",
+            layer=head.where,
+            advice=("give the network one output for each class that has examples",),
+        )
 
 
 def order_findings(head: Head, valid: Head | None) -> Iterator[Finding]:

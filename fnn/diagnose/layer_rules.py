@@ -22,7 +22,7 @@ SATURATED = Rule(
     "Rakitianskaia & Engelbrecht 2015; Ben Braiek & Khomh 2023 (TheDeepChecker)",
     ("weights are initialized too large for tanh or sigmoid", "inputs are not normalized"),
     ("initialize by nn.xavier_normal", "normalize the inputs", "normalize activations", "use relu"),
-    "scale the kernel before the layer by a tenth: the loss must fall faster",
+    "train again with nn.lsuv: the loss must fall faster",
 )
 DOMINATING_PENALTY = Rule(
     "T15",

@@ -34,7 +34,7 @@ INITIAL = Rule(
     "Karpathy 2019, A recipe for training neural networks; CS231n",
     ("the last layer begins too large", "unscaled inputs"),
     ("begin with a smaller last layer, as by nn.lsuv or kernel_init=nn.zeros()",),
-    "compare the first loss with log(classes)",
+    "train again with a last layer of a tenth of the size: the loss must begin lower",
 )
 SIGN = Rule(
     "P04",
@@ -42,7 +42,7 @@ SIGN = Rule(
     "fnn",
     ("the sign of the loss is flipped", "targets are not in the order of the outputs"),
     ("return the negative of the value",),
-    "evaluate the loss at outputs that equal the targets",
+    "train with negated updates: the outputs must get better",
 )
 REDUCTION = Rule(
     "P05",

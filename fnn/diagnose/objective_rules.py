@@ -37,7 +37,7 @@ FLIPPED = Rule(
     "Ben Braiek & Khomh 2023 (TheDeepChecker, flipped sign)",
     ("the sign of the loss is wrong",),
     ("minimize the negative log-likelihood",),
-    "evaluate the loss at right and at wrong outputs: that of the right ones must be lower",
+    "train with negated updates: the outputs must get better",
 )
 
 

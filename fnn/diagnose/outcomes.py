@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnn.diagnose.arms import Arms, gains, judge, standard_error
+from fnn.diagnose.arms import TAIL, gains, judge, standard_error
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
 
 # The least effects that count; ours, since no publication has such experiments.
@@ -60,13 +60,30 @@ def compare(
     return Outcome(judge(effects[best], least), account, figures)
 
 
-def unless_it_learns(outcome: Outcome, arms: Arms) -> Outcome:
-    """Return the outcome, where only a run that learns refutes: its gradients do no harm."""
-    control = arms.run(arms.recipe, rescaled=False)
-    falls = gains(control.losses[:, 0], control.tail_loss)
-    if outcome.certainty == REFUTED and judge(falls, LEARNED) != CONFIRMED:
-        return Outcome(LIKELY, f"{outcome.account}; neither run learns", outcome.figures)
-    return outcome
+def unless_short(
+    outcome: Outcome,
+    losses: np.ndarray,
+    least: float = LEARNED,
+) -> Outcome:
+    """Return the outcome, where only a run that learns refutes.
+
+    In a run whose loss hardly falls, no treatment can gain much: it is too short, or something else
+    is wrong as well.
+
+    Args:
+        outcome: Of a comparison.
+        losses: Of the runs that would refute, (keys, steps).
+        least: Least fall of the mean loss of the last quarter below the first loss.
+    """
+    tail = max(1, round(TAIL * losses.shape[1]))
+    falls = gains(losses[:, 0], losses[:, -tail:].mean(1))
+    if outcome.certainty != REFUTED or judge(falls, least) == CONFIRMED:
+        return outcome
+    account = (
+        f"{outcome.account}; inconclusive, since the loss falls by {percent_text(falls)} in "
+        f"{losses.shape[1]} steps: give more epochs"
+    )
+    return Outcome(LIKELY, account, outcome.figures)
 
 
 def number_text(values: np.ndarray) -> str:

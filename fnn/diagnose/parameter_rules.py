@@ -9,7 +9,6 @@ import numpy as np
 
 from fnn import trees
 from fnn.diagnose.activation_rules import MIN_DEPTH, PROFILE
-from fnn.diagnose.data_rules import NONFINITE
 from fnn.diagnose.findings import ERROR, INFO, WARNING, Finding, Rule
 from fnn.nn.core.composite import layer_paths
 from fnn.optim.transform import frozen_paths
@@ -42,7 +41,7 @@ SYMMETRIC = Rule(
     "TheDeepChecker [Ben Braiek & Khomh 2023]",
     ("a constant initializer",),
     ("draw the kernels, as by nn.he_normal()",),
-    "count the distinct columns of the kernel after some steps",
+    "compare the units of each layer after the run: they must not be equal",
 )
 
 
@@ -110,7 +109,6 @@ def gradient_findings(
     train_state: TrainState,
     facts: StepFacts,
     kernels: Sequence[str],
-    may_skip: bool = False,
 ) -> Iterator[Finding]:
     """Find parameters without gradient or change, and gradients that vanish with depth.
 
@@ -118,19 +116,9 @@ def gradient_findings(
         train_state: Before the first step.
         facts: Of some steps.
         kernels: Paths of the kernels of the network in order.
-        may_skip: Whether the recipe skips steps that are not finite, as with a loss scale.
     """
-    if may_skip and facts.finite.any() and not facts.finite.all():
-        return
+    # Which layer it is, `localize` finds.
     if not facts.finite.all():
-        title = f"step {int(np.argmin(facts.finite))} is not finite"
-        yield NONFINITE.finding(
-            ERROR,
-            title,
-            {"finite": facts.finite.tolist()},
-            "any",
-            advice=("lower the rate", "diagnose.localize names the layer"),
-        )
         return
     frozen = frozen_paths(train_state.opt_state)
     dead = []

@@ -9,7 +9,6 @@ import numpy as np
 from fnn import checks, trees
 from fnn.augment import BatchPolicy
 from fnn.diagnose.activation_rules import (
-    nonfinite_findings,
     observe,
     profile_findings,
     variance_findings,
@@ -26,13 +25,15 @@ from fnn.diagnose.data_rules import (
     spaced,
 )
 from fnn.diagnose.derivative_rules import derivative_findings
-from fnn.diagnose.findings import Finding, Findings
+from fnn.diagnose.findings import ERROR, Finding, Findings
 from fnn.diagnose.heads import heads
 from fnn.diagnose.label_rules import check_labels, order_findings, target_findings
 from fnn.diagnose.lane_runs import host_generator
 from fnn.diagnose.leakage_rules import leakage_findings
+from fnn.diagnose.localize import FORWARD, Location, localize_in_batch
 from fnn.diagnose.loss_rules import function_findings, output_findings
 from fnn.diagnose.mixing_rules import mixing_findings
+from fnn.diagnose.nonfinite_rules import location_finding, nonfinite_findings
 from fnn.diagnose.parameter_rules import (
     first_steps,
     gradient_findings,
@@ -47,7 +48,7 @@ from fnn.train.extremes import read_extremes
 from fnn.train.inputs import validate_fit
 from fnn.train.measure import count_examples
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import start_on_data
+from fnn.train.step import prepare_batch, start_on_data, train_step_on_batch
 from fnn.types import Data, RandomKey, TrainState
 
 MAX_NUMBERS = 2**22  # of the inputs that pass through the network at once
@@ -117,7 +118,7 @@ def preflight(
     # Of data that is not finite, all further figures are not finite either.
     if not any(one.name == "nonfinite_data" for one in found):
         found += _network_findings(key, recipe, train_state, data, examples)
-    has_errors = any(one.name == "nonfinite_data" for one in found)
+    has_errors = any(one.id in ("P01", "T01") and one.severity == ERROR for one in found)
     if short_runs and not has_errors:
         found += _run_findings(key, recipe, train_state, data, out_shape)
     return rank(found)
@@ -232,7 +233,33 @@ def _step_findings(
     plain = made.replace(**changes)
     facts = jax.device_get(first_steps(plain, train_state, batches))
     kernels = kernel_paths(recipe.network, train_state.params)
-    yield from gradient_findings(train_state, facts, kernels, may_skip)
+    yield from gradient_findings(train_state, facts, kernels)
+    # With a loss scale, the first steps are skipped until it is small enough.
+    is_skipped = may_skip and facts.finite.any()
+    if not facts.finite.all() and not is_skipped:
+        place = _localize_step(plain, train_state, batches, int(np.argmin(facts.finite)))
+        yield location_finding(place, ERROR)
+
+
+def _localize_step(
+    recipe: Recipe,
+    train_state: TrainState,
+    batches: Data,
+    step: int,
+) -> Location:
+    """Return where the first non-finite number of a step arises.
+
+    Args:
+        recipe: From `train.recipe`, without augmentation.
+        train_state: Before the first of the steps.
+        batches: (inputs, targets) of the steps, arrays (steps, batch, ...).
+        step: Index of the step.
+    """
+    for index in range(step):
+        train_state, _ = train_step_on_batch(recipe, train_state, *_take(batches, np.int32(index)))
+    batch = prepare_batch(recipe, train_state, train_state.step, *_take(batches, np.int32(step)))
+    place = localize_in_batch(recipe, train_state, batch)
+    return place or Location("unknown", FORWARD, step, np.nan)
 
 
 def _run_findings(
@@ -258,7 +285,7 @@ def _first(inputs: Any, count: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf[:count]), inputs)
 
 
-def _take(data: Any, indices: np.ndarray) -> Any:
+def _take(data: Any, indices: np.ndarray | np.integer) -> Any:
     """Gather examples on the host, which compiles nothing."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[indices], data)
 

@@ -47,7 +47,7 @@ LOSS_RISES = Rule(
     "Tuning Playbook, Godbole et al. 2023",
     ("the sign of the loss or of the update is wrong", "the learning rate is too high"),
     ("check the sign of the loss", "divide the rate by 10"),
-    "train again at a tenth of the rate: a loss that still rises has the wrong sign",
+    "train with negated updates, and at a tenth of the rate: one of both must lower the loss",
 )
 TRAIN_LONGER = Rule(
     "E03",

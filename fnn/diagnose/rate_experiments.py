@@ -1,21 +1,28 @@
-"""Experiments with the rate and the initialization."""
+"""Experiments with the rate, the length of a run, and the size and sign of updates."""
 
 from typing import Any
 
 import numpy as np
 
-from fnn.diagnose.arms import Arms
+from fnn.diagnose.arms import Arms, gains, judge, standard_error
+from fnn.diagnose.curves import find_spikes
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED, Finding
+from fnn.diagnose.layer_gradients import differentiate
 from fnn.diagnose.outcomes import (
     LEAST_GAIN,
     LEAST_VALID_GAIN,
     Outcome,
     compare,
     not_run,
-    unless_it_learns,
+    number_text,
+    percent_text,
+    unless_short,
 )
 from fnn.diagnose.profile import profile
-from fnn.diagnose.treatments import adjust_rate
+from fnn.diagnose.thresholds import DEFAULT
+from fnn.diagnose.treatments import adjust_rate, clip_gradients, scale_updates
+from fnn.optim.per_parameter import global_norm
+from fnn.train.epoch import next_batch
 from fnn.train.recipe import Recipe
 from fnn.train.run import run
 from fnn.train.step import start_on_data
@@ -24,7 +31,8 @@ from fnn.types import TrainState
 LOWER, HIGHER = (0.1, 0.01), (10.0, 100.0)  # factors of the rate
 KEPT_SHARE = 0.75  # of the steps after a drop of the rate, during which it is kept
 TAIL_QUANTITY = "mean loss of the last quarter"
-LEAST_AREA_GAIN = 0.2  # fall of the mean loss of a run, relative to the loss at its start
+LEAST_SCORE = 0.05  # rise of the accuracy or of the explained variance that counts
+LEAST_FEWER_JUMPS = 0.5  # share of the jumps that must be gone
 LEAST_DEAD = 0.4  # share of dead units: of a rate that is too high [CS231n]
 DEAD_EXAMPLES = 4096  # on which dead units are counted
 
@@ -43,17 +51,18 @@ def raise_rate(finding: Finding, arms: Arms) -> Outcome:
 
 
 def _change_rate(arms: Arms, factors: tuple[float, ...]) -> Outcome:
-    control = arms.run(adjust_rate(arms.recipe, 1.0)).tail_loss
+    control = arms.run(adjust_rate(arms.recipe, 1.0))
     treated = {}
     for factor in factors:
         name = f"at {factor:g} times the rate"
         treated[name] = arms.run(adjust_rate(arms.recipe, factor)).tail_loss
-    return compare(
+    outcome = compare(
         TAIL_QUANTITY,
-        control,
+        control.tail_loss,
         treated,
         LEAST_GAIN,
     )
+    return unless_short(outcome, control.losses)
 
 
 def late_tenth(finding: Finding, arms: Arms) -> Outcome:
@@ -71,19 +80,6 @@ def late_tenth(finding: Finding, arms: Arms) -> Outcome:
         losses,
         LEAST_GAIN,
     )
-
-
-def exploding(finding: Finding, arms: Arms) -> Outcome:
-    """Lower the rate, and rescale the kernels: a run that explodes gains by one of both."""
-    lower = lower_rate(finding, arms)
-    scaled = rescaled(finding, arms)
-    figures = {**lower.figures, **scaled.figures}
-    account = f"{lower.account}; {scaled.account}"
-    certainties = {lower.certainty, scaled.certainty}
-    if CONFIRMED in certainties:
-        return Outcome(CONFIRMED, account, figures)
-    both = REFUTED if certainties == {REFUTED} else LIKELY
-    return unless_it_learns(Outcome(both, account, figures), arms)
 
 
 def later_drop(finding: Finding, arms: Arms) -> Outcome:
@@ -117,6 +113,111 @@ def _largest_drop(rates: np.ndarray) -> int:
     # A drop to 0 is the largest one.
     ratios = before / np.maximum(after, np.finfo(np.float32).tiny)
     return 1 + int(np.argmax(ratios))
+
+
+def longer(finding: Finding, arms: Arms) -> Outcome:
+    """Train for twice the epochs, with schedules of twice the length."""
+    if arms.task.valid is None:
+        return not_run("the loss that would fall is that of valid=")
+    control = arms.run(adjust_rate(arms.recipe, 1.0))
+    name = f"after {2 * arms.task.epochs} epochs"
+    treated = {name: arms.run(adjust_rate(arms.recipe, 1.0, stretch=2.0), times=2).valid_loss}
+    return compare(
+        f"loss on the validation data after {arms.task.epochs} epochs",
+        control.valid_loss,
+        treated,
+        LEAST_VALID_GAIN,
+    )
+
+
+# Jumps and signs.
+
+
+def clipped(finding: Finding, arms: Arms) -> Outcome:
+    """Clip gradients, and lower the rate: jumps of the loss that updates cause are gone."""
+    limit = _first_gradient_norm(arms)
+    control = arms.run(clip_gradients(arms.recipe, np.inf))
+    least = DEFAULT.spike_level * (arms.chance or float(control.losses[:, 0].mean()))
+    before = _count_jumps(control.losses, least)
+    figures = {"jumps": float(before.mean())}
+    if not before.any():
+        account = f"none of the {len(before)} runs has a jump of the loss"
+        return Outcome(REFUTED, account, figures)
+    treated = {
+        "with clipped gradients": clip_gradients(arms.recipe, limit),
+        "with gradients clipped to a tenth": clip_gradients(arms.recipe, 0.1 * limit),
+        "at 0.1 times the rate": adjust_rate(arms.recipe, 0.1),
+    }
+    effects = {}
+    for name, recipe in treated.items():
+        after = _count_jumps(arms.run(recipe).losses, least)
+        figures[name] = float(after.mean())
+        effects[name] = gains(before, after)
+    best = max(effects, key=lambda name: float(effects[name].mean()))
+    account = (
+        f"{number_text(before)} jumps of the loss per run as it is, {figures[best]:.4g} {best}: "
+        f"a fall of {percent_text(effects[best])}"
+    )
+    # Jumps that no smaller update removes are jumps, of another cause.
+    is_cause = judge(effects[best], LEAST_FEWER_JUMPS) == CONFIRMED
+    return Outcome(CONFIRMED if is_cause else LIKELY, account, figures)
+
+
+def _count_jumps(losses: np.ndarray, least: float) -> np.ndarray:
+    """Return the number of jumps of each run (keys,)."""
+    with np.errstate(invalid="ignore"):
+        counts = [len(find_spikes(row, DEFAULT.spike_ratio, least)) for row in losses]
+    return np.array(counts, float)
+
+
+def _first_gradient_norm(arms: Arms) -> float:
+    first = start_on_data(arms.recipe, arms.key, arms.data)
+    batch = next_batch(
+        arms.recipe,
+        first,
+        arms.data,
+        arms.task.batch_size,
+    )
+    grads = differentiate(arms.recipe, first, *batch, ()).grads
+    norm = float(global_norm(grads))
+    # Of a gradient that is 0 or not finite there is no tenth.
+    return norm if np.isfinite(norm) and norm > 0 else 1.0
+
+
+def opposite_sign(finding: Finding, arms: Arms) -> Outcome:
+    """Negate the updates, and lower the rate: a loss that rises falls by one of both."""
+    control = arms.run(scale_updates(arms.recipe, 1.0)).tail_loss
+    treated = {
+        "with negated updates": arms.run(scale_updates(arms.recipe, -1.0)).tail_loss,
+        "at 0.1 times the rate": arms.run(adjust_rate(arms.recipe, 0.1)).tail_loss,
+    }
+    return compare(
+        TAIL_QUANTITY,
+        control,
+        treated,
+        LEAST_GAIN,
+    )
+
+
+def opposite_loss(finding: Finding, arms: Arms) -> Outcome:
+    """Negate the updates: where the sign of the loss is wrong, the outputs get better by it."""
+    before = arms.run(scale_updates(arms.recipe, 1.0)).scores
+    after = arms.run(scale_updates(arms.recipe, -1.0)).scores
+    if not np.isfinite(before).all():
+        return not_run("the score of these targets is not known")
+    # An explained variance may be far below 0.
+    rise = np.nan_to_num(np.maximum(after, 0) - np.maximum(before, 0), nan=-1.0)
+    account = (
+        f"score on the {arms.figure_of_test} {number_text(before)} as it is, "
+        f"{number_text(after)} with negated updates"
+    )
+    figures = {
+        "as it is": float(before.mean()),
+        "with negated updates": float(after.mean()),
+        "gain": float(rise.mean()),
+        "error": standard_error(rise),
+    }
+    return Outcome(judge(rise, LEAST_SCORE), account, figures)
 
 
 # Dead units.
@@ -180,25 +281,3 @@ def _dead_share(
     if finding.layer in shares:
         return shares[finding.layer]
     return float(np.nanmax([0.0, *shares.values()]))
-
-
-# Initialization.
-
-
-def rescaled(finding: Finding, arms: Arms) -> Outcome:
-    """Rescale the initial kernels: a bad scale of them costs steps."""
-    control = arms.run(arms.recipe, rescaled=False)
-    treated = {"with kernels rescaled by LSUV": arms.run(arms.recipe, rescaled=True).mean_loss}
-    return compare(
-        "mean training loss",
-        control.mean_loss,
-        treated,
-        LEAST_AREA_GAIN,
-        scale=control.losses[:, 0],
-    )
-
-
-def vanishing(finding: Finding, arms: Arms) -> Outcome:
-    """Rescale the initial kernels: small gradients are harmless if it gains nothing."""
-    outcome = rescaled(finding, arms)
-    return unless_it_learns(outcome, arms)

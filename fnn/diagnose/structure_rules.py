@@ -42,7 +42,7 @@ SHIFTED = Rule(
     "Li et al. 2018, arXiv:1801.05134, variance shift",
     ("dropout is upstream of batch norm",),
     ("put dropout after the last batch norm", "lower the rate, or leave dropout out"),
-    "compare the loss on training examples with train=True and train=False",
+    "evaluate with statistics of passes without dropout: the loss must fall",
 )
 HIGH = Rule(
     "P17",

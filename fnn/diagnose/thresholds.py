@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fnn import checks
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -72,6 +74,7 @@ class Thresholds:
         class_error: Error of a class, of at least 5 examples, for a finding [SageMaker: .7].
         baseline_margin: Score by which a predictor without a network is better.
         noisy_batch: Ratio of the noise scale to the batch size, or its inverse.
+        input_share: Share of the time that the device waits for the loader [DLCheck: .5].
         uphill: Cosine of gradient and update from which the update has the wrong sign.
         majority: Share of the largest class above which baselines are not compared with it.
         double_softmax: Loss of an output that is sure of the label, above which softmax is applied
@@ -131,9 +134,14 @@ class Thresholds:
     class_error: float = 0.7
     baseline_margin: float = 0.05
     noisy_batch: float = 10.0
+    input_share: float = 0.5
     uphill: float = 0.1
     majority: float = 0.7
     double_softmax: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            checks.number(f"Thresholds {name}", value, "[0, inf]")
 
 
 DEFAULT = Thresholds()

@@ -13,6 +13,7 @@ import numpy as np
 
 from fnn import trees
 from fnn.objective import class_weighted
+from fnn.optim import clip_by_global_norm
 from fnn.optim.schedules.base import as_schedule
 from fnn.optim.transform import scale, transform_updates
 from fnn.train.recipe import Recipe
@@ -47,11 +48,12 @@ def adjusted_rate(
     since: Number,
     begin: Number,
     end: Number,
+    stretch: Number,
 ) -> Schedule:
     """A rate that is multiplied by a factor late, and does not change in an interval.
 
-    f(t) rate(t), where f is the factor from step `since` on, and 1 before it. From step `begin`
-    until before step `end` the rate is that of step begin - 1.
+    f(t) rate(t / stretch), where f is the factor from step `since` on, and 1 before it. From step
+    `begin` until before step `end` the rate is that of step begin - 1.
 
     Args:
         rate: A number or a schedule.
@@ -59,13 +61,17 @@ def adjusted_rate(
         since: First step with the factor, >= 0.
         begin: First step at which the rate is kept, >= 1.
         end: Step from which it follows the schedule again; with end <= begin nothing is kept.
+        stretch: Factor of the length of the schedule, > 0.
     """
     schedule = as_schedule("adjusted_rate", rate)
 
     def adjusted(step: Step) -> Scalar:
         first = jnp.asarray(begin, step.dtype)
         is_kept = (step >= first) & (step < jnp.asarray(end, step.dtype))
-        value = jnp.asarray(schedule(jnp.where(is_kept, first - 1, step)))
+        own_step = jnp.where(is_kept, first - 1, step)
+        # Whole up to 2^24 steps, which is more than an experiment does.
+        stretched = own_step.astype(jnp.float32) / jnp.asarray(stretch, jnp.float32)
+        value = jnp.asarray(schedule(stretched.astype(step.dtype)))
         is_late = step >= jnp.asarray(since, step.dtype)
         return jnp.where(is_late, jnp.asarray(factor, value.dtype), 1) * value
 
@@ -80,7 +86,7 @@ def scaled_updates(optimizer: Optimizer, factor: Number) -> Optimizer:
 
     Args:
         optimizer: An optimizer, of fnn or of another library.
-        factor: Factor of the updates, >= 0.
+        factor: Factor of the updates; -1 for those of the opposite sign.
     """
 
     def change(updates: Params, _: Params) -> Params:
@@ -95,6 +101,7 @@ def adjust_rate(
     *,
     since: int = 0,
     kept: tuple[int, int] = (0, 0),
+    stretch: float = 1.0,
 ) -> Recipe:
     """Return the recipe with every rate of its optimizer adjusted.
 
@@ -107,16 +114,34 @@ def adjust_rate(
         factor: Factor of the rate.
         since: First step with the factor. The updates of other libraries have it at all steps.
         kept: First step at which the rate does not change, and the step after the last.
+        stretch: Factor of the length of schedules.
     """
 
     def adjust(rate: Any) -> Any:
         begin, end = map(float, kept)
-        return adjusted_rate(rate, float(factor), float(since), begin, end)
+        return adjusted_rate(
+            rate,
+            float(factor),
+            float(since),
+            begin,
+            end,
+            float(stretch),
+        )
 
     optimizer, is_found = _adjust_rates(recipe.optimizer, adjust)
     if not is_found:
         optimizer = scaled_updates(optimizer, float(factor))
     return with_parts(recipe, optimizer=optimizer)
+
+
+def scale_updates(recipe: Recipe, factor: float) -> Recipe:
+    """Return the recipe with the updates of its optimizer multiplied by a factor."""
+    return with_parts(recipe, optimizer=scaled_updates(optimizer_of(recipe), float(factor)))
+
+
+def clip_gradients(recipe: Recipe, norm: float) -> Recipe:
+    """Return the recipe with gradients of at most a global norm."""
+    return with_parts(recipe, optimizer=clip_by_global_norm(optimizer_of(recipe), float(norm)))
 
 
 def _adjust_rates(optimizer: Any, adjust: Callable[[Any], Any]) -> tuple[Any, bool]:

@@ -21,6 +21,10 @@ def write_errors(item: str, directory: Path, size: int = 0) -> Iterator[None]:
         expected = f"room for {size} bytes" if size else "a directory to write in"
         got = str(error.strerror or error)
         advice = "choose another directory"
+        if error.errno == errno.EISDIR:
+            expected = "a file"
+            got = "a folder of this name"
+            advice = "choose another name"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             got += _free_space(directory)
             advice = f"free some space, or {advice}"

@@ -253,7 +253,7 @@ def train_step(
     """Train one step on inputs that are augmented and prepared."""
     params, state, opt_state = train_state[:3]
     optimizer = optimizer_of(recipe)
-    _expect_opt_state(recipe, params, opt_state)
+    expect_opt_state(recipe, params, opt_state)
     _warn_of_rounding(params, opt_state)
     figures, grads, new_state, of_tasks = gradients(recipe, train_state, inputs, targets)
     # Optimizers with a line search or a step of Polyak's length use these.
@@ -285,13 +285,25 @@ def train_step(
     return replicate(vary_like(next_state, train_state)), figures
 
 
-def _expect_opt_state(recipe: Recipe, params: Params, opt_state: OptState) -> None:
-    """Raise TreeMismatchError unless the optimizer state is one of the recipe's optimizer."""
+def expect_opt_state(
+    recipe: Recipe,
+    params: Params,
+    opt_state: OptState,
+    where: str = "train_state opt_state",
+) -> None:
+    """Raise TreeMismatchError unless the optimizer state is one of the recipe's optimizer.
+
+    Args:
+        recipe: From `train.recipe`, with an optimizer.
+        params: Parameters of the network.
+        opt_state: State of an optimizer.
+        where: Its name in the error.
+    """
     wanted: Any = jax.tree.structure(jax.eval_shape(optimizer_of(recipe).init, params))
     # Only structures are compared: eval_shape computes nothing, and this happens once per trace.
     if jax.tree.structure(opt_state) != wanted:
         raise TreeMismatchError(
-            "train_state opt_state",
+            where,
             f"the state of {recipe.optimizer}",
             "one of another optimizer",
             "give the state that train.start(key, recipe, shape) or a run of this recipe gave",

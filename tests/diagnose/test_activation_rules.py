@@ -8,7 +8,6 @@ from fnn import nn, optim, train
 from fnn.diagnose.activation_rules import (
     INPUT,
     LayerFacts,
-    nonfinite_findings,
     observe,
     profile_findings,
     variance_findings,
@@ -51,13 +50,6 @@ def test_dead_and_saturated_units_are_found_with_their_layer():
     assert of_layers("relu", [facts(), facts(dead=0.75)]) == []
     found = of_layers("sigmoid", [facts(saturated=0.7)])
     assert [(one.severity, one.layer) for one in found] == [("warning", "sigmoid_0")]
-
-
-def test_the_first_layer_that_is_not_finite_is_named():
-    leaves = [Leaf(name, "dense", {}) for name in "abc"]
-    known = {"a": facts(), "b": facts(finite=False), "c": facts(finite=False)}
-    (finding,) = nonfinite_findings(leaves, known)
-    assert finding.layer == "b" and finding.severity == "error"
 
 
 def observed(network, recipe=None):

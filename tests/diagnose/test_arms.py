@@ -1,11 +1,12 @@
 """Arms of experiments: the runs that they compare, gains and verdicts."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fnn import data, nn, optim, train
-from fnn.diagnose.arms import Arms, gains, judge
+from fnn.diagnose.arms import Arms, Start, gains, judge, score_outputs
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED
 from fnn.diagnose.treatments import adjust_rate
 from fnn.search.lanes import prepare_task
@@ -44,11 +45,30 @@ def test_permuted_targets_cannot_be_learned(arms):
 
 
 def test_rescaled_kernels_begin_at_unit_variance(key, arms):
-    plain = arms.run(arms.recipe, rescaled=False)
-    scaled = arms.run(arms.recipe, rescaled=True)
+    plain = arms.run(arms.recipe, start=Start())
+    scaled = arms.run(arms.recipe, start=Start(rescales=True))
     result = train.run(key, RECIPE, BLOBS, epochs=2, batch_size=32)
     np.testing.assert_allclose(plain.losses[0], result.history.loss, rtol=1e-5)
     assert abs(scaled.losses[:, 0] - plain.losses[:, 0]).min() > 1e-3
+    # Without the last layer, all classes are equally probable.
+    even = arms.run(arms.recipe, start=Start(head=0.0)).losses[:, 0]
+    np.testing.assert_allclose(even, arms.chance, rtol=1e-6)
+    assert arms.chance == np.log(3)
+
+
+def test_more_epochs_take_more_steps(arms):
+    assert arms.run(arms.recipe, times=3).losses.shape == (2, 18)
+
+
+def test_scores_are_accuracies_and_explained_shares_of_the_variance(key):
+    outputs = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]], np.float32)
+    found = score_outputs(jnp.asarray(outputs), jnp.array([0, 1, 1]), 2)
+    np.testing.assert_allclose(found["recalls"], [1, 0.5])
+    np.testing.assert_allclose(found["scores"], 2 / 3)
+    targets = outputs + np.array([[1.0, 0.0]], np.float32)
+    found = score_outputs(jnp.asarray(outputs), jnp.asarray(targets), 0)
+    np.testing.assert_allclose(found["scores"], 1 - 0.5 / targets.var(0).mean(), rtol=1e-6)
+    assert np.isnan(score_outputs(jnp.asarray(outputs), jnp.zeros(3), 0)["scores"])
 
 
 def test_gains_are_relative_to_the_larger_loss():

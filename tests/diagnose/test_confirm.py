@@ -12,7 +12,7 @@ from fnn.errors import ConfigError
 BLOBS = data.synthetic.blobs(jax.random.key(1), 64, features=4)
 RECIPE = train.recipe(nn.dense(3), optim.sgd(0.1))
 HIGH = diagnose.Finding("T04", "rate_too_high", "warning", "the rate is too high")
-SATURATED = diagnose.Finding("T07", "saturated_units", "error", "units are saturated")
+LINEAR = diagnose.Finding("P07", "missing_nonlinearity", "error", "two layers are one")
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def confirm(findings, run, **options):
 
 
 def test_findings_without_an_experiment_stay_as_they_are(result):
-    found = confirm(diagnose.Findings([HIGH, SATURATED]), result)
-    assert found[0] == SATURATED
+    found = confirm(diagnose.Findings([HIGH, LINEAR]), result)
+    assert found[0] == LINEAR
     assert found[1].certainty == REFUTED
     assert "(refuted)" in str(found[1])
     assert confirm(diagnose.Findings(), result) == diagnose.Findings()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fnn import data, diagnose, nn, optim, train
-from fnn.diagnose.examine import find_batch_size
-from fnn.errors import ConfigError, DTypeError
+from fnn.diagnose.run_checks import find_batch_size
+from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 from fnn.types import History, Result
 
 KEY = jax.random.key(0)
@@ -78,6 +78,27 @@ def test_a_mistake_is_named(message):
         diagnose.examine(recipe(), result, TRAIN, valid=VALID, batch_size=BATCH)
     with pytest.raises(ConfigError, match="examine thresholds: expected"):
         diagnose.examine(recipe(), run(0.1), TRAIN, thresholds={"gap_level": 1.0})
+
+
+def test_a_result_of_another_optimizer_and_another_batch_size_are_refused():
+    result = run(0.1)
+    other = recipe().replace(optimizer=optim.adam(0.1))
+    message = r"examine result opt_state: expected the state of optim\.adam\(0\.1\)"
+    with pytest.raises(TreeMismatchError, match=message):
+        diagnose.examine(other, result, TRAIN, valid=VALID, batch_size=BATCH)
+    message = "confirm result opt_state: expected the state of optim"
+    with pytest.raises(TreeMismatchError, match=message):
+        diagnose.confirm(diagnose.Findings(), other, result, TRAIN, batch_size=BATCH)
+    message = f"examine batch_size: expected that of a run of 72 steps in {EPOCHS} epochs, got"
+    for size in (BATCH // 2, 2 * BATCH):
+        with pytest.raises(ConfigError, match=message):
+            diagnose.examine(recipe(), result, TRAIN, valid=VALID, batch_size=size)
+
+
+@pytest.mark.parametrize("value", ["a", -1.0, float("nan"), None])
+def test_a_threshold_is_a_number(value):
+    with pytest.raises(ConfigError, match="Thresholds gap_level: expected"):
+        diagnose.Thresholds(gap_level=value)
 
 
 def test_a_step_that_was_skipped_is_a_warning_and_the_rest_is_examined():

@@ -52,6 +52,9 @@ def test_labels_that_count_from_1_have_a_warning():
 def test_classes_without_an_example_are_a_note():
     (finding,) = of_labels(LABELS, 9)
     assert finding.name == "class_imbalance" and finding.severity == "info"
+    assert finding.title == "4 of 9 classes have no example, such as 5, 6, 7, 8"
+    assert finding.measured["classes"] == [5, 6, 7, 8]
+    assert finding.advice[0].startswith("give the network one output for each class")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ class RunReport:
         if is_first or epoch % self.row_interval == 0 or epoch == self.epochs:
             self.pending_rows.append(self.table.row(epoch, row, seconds, is_best))
 
+    def note_findings(self, step: int, findings: Findings) -> None:
+        """Collect a line for each of the findings after a step."""
+        for finding in findings:
+            self.pending_rows.append(format_line("!!", f"by step {step:,}: {finding}"))
+
     def flush(self) -> None:
         """Print all that was collected."""
         # Cleared first: if the terminal fails, the same lines are not printed a second time.
@@ -153,3 +158,18 @@ class RunReport:
     def _print(self, lines: Iterable[str]) -> None:
         # In one call, because the bar is redrawn after each.
         self.display.print("\n".join(lines))
+
+
+def describe_run(epochs: int, batch_size: int, epoch_length: int | None) -> str:
+    """Describe a run for the header.
+
+    Args:
+        epochs: Passes over the data.
+        batch_size: Examples per step.
+        epoch_length: Steps per epoch, or None where it is not known.
+    """
+    if epoch_length is None:
+        return f"{epochs} epochs of steps on {batch_size} examples each"
+    total = epochs * epoch_length
+    steps = f"{epoch_length} steps on {batch_size} examples each"
+    return f"{epochs} epochs of {steps}: {total:,} steps"

@@ -91,6 +91,7 @@ def input_shapes(
     """
     is_abstract = [isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(inputs)]
     if not is_abstract or not all(is_abstract):
+        _expect_no_targets(where, source, inputs)
         inputs = validate_inputs("inputs", source.recipe, inputs)
     if not _is_plain(inputs):
         raise ConfigError(
@@ -111,6 +112,26 @@ def input_shapes(
         return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), dtype)
 
     return jax.tree.map(shape_of, inputs)
+
+
+def _expect_no_targets(where: str, source: Source, inputs: Any) -> None:
+    """Raise ConfigError for (inputs, targets), of which the inputs alone fit the network."""
+    if type(inputs) is not tuple or len(inputs) != 2:
+        return
+    try:
+        validate_inputs("inputs", source.recipe, inputs)
+    except Exception:  # also of a layer that is not of this library
+        try:
+            validate_inputs("inputs", source.recipe, inputs[0])
+        except Exception:
+            # The error of the inputs as they are is raised below.
+            return
+        raise ConfigError(
+            f"{where} inputs",
+            "inputs alone",
+            "a pair (inputs, targets)",
+            "leave the targets out, as in data.test[0]",
+        ) from None
 
 
 def _is_plain(tree: Any) -> bool:

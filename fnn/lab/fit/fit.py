@@ -13,6 +13,7 @@ from fnn.errors import ConfigError
 from fnn.lab.fit.array_source import ArraySource
 from fnn.lab.fit.checkpoint_policy import CheckpointPolicy, as_policy
 from fnn.lab.fit.clock import Stopwatch
+from fnn.lab.fit.input_clock import InputClock
 from fnn.lab.fit.loader import BatchStream, is_stream
 from fnn.lab.fit.loop import FitConfig, run_loop
 from fnn.lab.fit.source import DataSource
@@ -92,7 +93,10 @@ def fit(
             batch of an iterable may have another size.
 
     Returns:
-        The last train state, or the best one with early stopping, and the history.
+        The last train state, or the best one with early stopping, and the history. `findings` are
+        the faults that the recorded figures show, by `diagnose.examine_history`; and T20 if the
+        run waited for the iterable most of the time. Errors and warnings are also printed, as soon
+        as they are found.
 
     Raises:
         FnnError: As for `train.run`; NonFiniteError is raised as soon as it happens.
@@ -138,15 +142,23 @@ def fit(
     )
     # Time is counted from here on: the first batch of a stream has been fetched before.
     stopwatch = Stopwatch()
+    inputs = InputClock()
     source: DataSource
     placed_valid = place_data(layout, valid)
     if stream:
-        source = StreamSource(recipe, stream, placed_valid, batch_size, stopwatch)
+        source = StreamSource(
+            recipe,
+            stream,
+            placed_valid,
+            batch_size,
+            stopwatch,
+            inputs,
+        )
     else:
         placed = place_data(layout, arrays)
         source = ArraySource(recipe, placed, placed_valid, batch_size, stopwatch)
     with use_layout(layout):
-        return run_loop(config, source, stopwatch)
+        return run_loop(config, source, stopwatch, inputs)
 
 
 def _open_stream(

@@ -52,6 +52,8 @@ class HistoryBuffer:
         self._epochs: list[Figures] = [past_epochs]
         self._current_epoch: list[Figures] = [current_epoch]
         self._step = step
+        # The history of a train state begins within the run.
+        self._first_step = step - len(past_steps[FINITE])
         self._epoch_ends = list(epoch_ends)
 
     def add_steps(self, measured: Figures) -> None:
@@ -83,8 +85,7 @@ class HistoryBuffer:
         """
         measured = _concatenate(self._steps)
         validated = _concatenate(self._epochs)
-        count = len(measured[FINITE])
-        first_step = self._step - count  # the history of a train state begins within the run
+        first_step = self._first_step
         begin = first_step
         for epoch, end in enumerate(self._epoch_ends):
             if end > after:
@@ -102,6 +103,20 @@ class HistoryBuffer:
         parts = [figures[name] for figures in self._steps[-count:]]
         return np.concatenate(parts)
 
+    @property
+    def steps(self) -> int:
+        """Number of steps that are recorded."""
+        return self._step - self._first_step
+
+    def select(self, names: Sequence[str]) -> Figures:
+        """Return those of some figures that are recorded, as of `arrays`."""
+        selected = {}
+        for parts in (self._steps, self._epochs):
+            for name in names:
+                if name in parts[0]:
+                    selected[name] = np.concatenate([figures[name] for figures in parts])
+        return selected
+
     def drop_last(self, steps: int) -> None:
         """Remove the last steps, all of which belong to the last addition."""
         figures = self._steps.pop()
@@ -118,13 +133,13 @@ class HistoryBuffer:
         """Return the step after which each epoch ended, (epochs,)."""
         return np.array(self._epoch_ends, np.int64)
 
-    def history(self) -> History:
-        """Return the history in the form of `train.run`."""
+    def history(self, findings: Sequence[Any]) -> History:
+        """Return the history in the form of `train.run`, with the findings on it."""
         figures = {}
         with trees.allow_transfers():
             for name, values in self.arrays().items():
                 figures[name] = jnp.asarray(values)
-        return History(figures)
+        return History(figures, findings)
 
 
 def _make_row(of_steps: Figures, validated: Figures) -> Row:

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 
 from fnn import trees
-from fnn.diagnose import Findings, examine_history
 from fnn.lab.console.progress import progress_display
-from fnn.lab.console.report import RunReport
+from fnn.lab.console.report import RunReport, describe_run
 from fnn.lab.fit.checkpoint_policy import (
     CheckpointPolicy,
     expect_same_figures,
@@ -23,20 +22,22 @@ from fnn.lab.fit.checkpoint_policy import (
 )
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
+from fnn.lab.fit.fault_watch import FaultWatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
+from fnn.lab.fit.input_clock import InputClock
 from fnn.lab.fit.records import array_record, log_records, past_records
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.logs.log import Log, RunInfo
 from fnn.train.callback import Callback
-from fnn.train.figures import FINITE, LOSS, VALID_LOSS
+from fnn.train.figures import FINITE, VALID_LOSS
 from fnn.train.instrumentation import instrument_columns
 from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
 from fnn.train.step import start_on_data
-from fnn.types import Data, History, RandomKey, Result, Shape, TrainState
+from fnn.types import Data, RandomKey, Result, Shape, TrainState
 
 
 class StopReason(Enum):
@@ -83,7 +84,12 @@ class FitConfig:
     show: bool
 
 
-def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Result:
+def run_loop(
+    config: FitConfig,
+    source: DataSource,
+    stopwatch: Stopwatch,
+    inputs: InputClock,
+) -> Result:
     """Train segment by segment, and report, log and save between segments.
 
     A segment is a number of steps that the device computes without the host. The next segment is
@@ -93,6 +99,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         config: The arguments of `lab.fit`.
         source: The data to train on.
         stopwatch: Counts the time of the run by purpose.
+        inputs: Compares the time of batches with that of steps.
     """
     recipe = config.recipe
     stopping = recipe.early_stopping
@@ -119,7 +126,7 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         stack.callback(config.log.close)
         criterion, sign = _criterion(recipe)
         report = RunReport(display, config.epochs, criterion, sign)
-        description = _describe_run(config, epoch_length)
+        description = describe_run(config.epochs, config.batch_size, epoch_length)
         report.print_header(train_state, config.data, config.valid, description)
         with stopwatch.measure("data"), stop_request.interruptible():
             is_restored = source.seek(begin.position, step)
@@ -150,6 +157,18 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
             store.save(train_state, history, position)
+
+        watch = FaultWatch(
+            recipe,
+            train_state.params,
+            config.data,
+            config.out_shape,
+            epoch_length,
+            None if math.isinf(last_step) else int(last_step),
+            inputs,
+        )
+        needs_findings = config.show or config.log.uses_findings
+        watch.restore(history)
 
         # A segment may include several epochs, unless the states between them are needed.
         needs_states = config.callback is not None or store.is_active or config.log.uses_states
@@ -240,6 +259,11 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
                         with stopwatch.measure("checkpoints"):
                             store.save(train_state, history, position, score)
 
+                found = watch.update(history) if needs_findings else ()
+                if found:
+                    report.note_findings(step, found)
+                    config.log.on_findings(step, found)
+
                 # Print in one go, because each call of a terminal is slow. Then adapt the number of
                 # steps to the speed.
                 report.flush()
@@ -267,9 +291,9 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if not stop_reason.is_complete:
             state = "True" if store.is_active else "result.train_state"
             advice = f"resume={state} continues the run"
-        recorded = history.history()
+        findings = watch.finish(history)
+        recorded = history.history(findings)
         losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
-        findings = _find_faults(config, recorded, source.epoch_length)
         reason = f"{stop_reason.value}, at step {step:,}"
         report.print_footer(reason, stopwatch, losses, advice, findings)
         number = stop_request.number
@@ -279,16 +303,6 @@ def run_loop(config: FitConfig, source: DataSource, stopwatch: Stopwatch) -> Res
         if stop_reason.is_complete:
             train_state = finish_run(recipe, train_state)
         return Result(train_state, recorded)
-
-
-def _find_faults(config: FitConfig, recorded: History, epoch_length: int | None) -> Findings:
-    """Return the findings of the recorded figures, none where they are not shown."""
-    if not config.show or not recorded[LOSS].size:
-        return Findings()
-    chance = None
-    if config.recipe.loss.probabilities and trees.is_shape(config.out_shape) and config.out_shape:
-        chance = math.log(config.out_shape[-1])
-    return examine_history(recorded, epoch_length=epoch_length or 1, chance=chance)
 
 
 def _criterion(recipe: Recipe) -> tuple[str, int]:
@@ -359,13 +373,3 @@ def _run_info(
         past=lambda after: past_records(history, after, config.log_every),
         columns=instrument_columns(config.recipe, train_state.params, config.data[0]),
     )
-
-
-def _describe_run(config: FitConfig, epoch_length: int | None) -> str:
-    """Describe the run for the header."""
-    epochs = config.epochs
-    if epoch_length is None:
-        return f"{epochs} epochs of steps on {config.batch_size} examples each"
-    total = epochs * epoch_length
-    steps = f"{epoch_length} steps on {config.batch_size} examples each"
-    return f"{epochs} epochs of {steps}: {total:,} steps"

@@ -8,6 +8,7 @@ import numpy as np
 from fnn import trees
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.history import Figures
+from fnn.lab.fit.input_clock import InputClock
 from fnn.lab.fit.loader import BatchStream
 from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.evaluate import update_on_validation, validate
@@ -45,6 +46,7 @@ class StreamSource:
         valid: The validation data, or None.
         batch_size: Examples per step of validation.
         stopwatch: Counts the time of waiting for batches and for validation.
+        inputs: Compares the time of batches with that of steps.
     """
 
     # A batch that was taken cannot be given back to the loader.
@@ -57,6 +59,7 @@ class StreamSource:
         valid: Data | None,
         batch_size: int,
         stopwatch: Stopwatch,
+        inputs: InputClock,
     ):
         self.epoch_length = stream.epoch_length
         self._recipe = recipe
@@ -64,6 +67,7 @@ class StreamSource:
         self._valid = valid
         self._batch_size = batch_size
         self._stopwatch = stopwatch
+        self._inputs = inputs
         self._last_call: StepCall | None = None
         self._nonfinite_steps = 0  # in a row
         # The error of the next batch, which is raised when it is needed.
@@ -88,6 +92,7 @@ class StreamSource:
         measured_steps: list[dict[str, jax.Array]] = []
         ends_epoch = False
         while len(measured_steps) < max_steps and not ends_epoch:
+            fetched = self._stopwatch.spent["data"]
             # Meanwhile the device computes the step before.
             try:
                 with self._stopwatch.measure("data"):
@@ -99,7 +104,7 @@ class StreamSource:
                 self._failure = error
                 break
             position = self._stream.position_before
-            after, measured = train_step_on_batch(self._recipe, train_state, *batch)
+            after, measured, step_seconds = self._step(train_state, batch)
             # Waits for the step before. The step that was just launched is then discarded.
             if self._has_failed():
                 break
@@ -115,6 +120,7 @@ class StreamSource:
                 # The batch that was read ahead is wrong.
                 self._failure = error
                 break
+            self._inputs.add_step(self._stopwatch.spent["data"] - fetched, step_seconds)
         # Validation is launched as well: the host waits for it in `wait`.
         validated = self._validate(train_state) if ends_epoch else None
         updated = update_on_validation(self._recipe, train_state, validated or {})
@@ -165,6 +171,21 @@ class StreamSource:
     def seek(self, position: dict[str, Any], steps: int) -> bool:
         """Go to a position of the stream, or read the batches before it again."""
         return steps == 0 or self._stream.seek(position, steps)
+
+    def _step(
+        self,
+        train_state: TrainState,
+        batch: Data,
+    ) -> tuple[TrainState, dict[str, jax.Array], float | None]:
+        """Launch a step; return its seconds if it was waited for, to know them."""
+        if not self._inputs.is_probe:
+            after, measured = train_step_on_batch(self._recipe, train_state, *batch)
+            return after, measured, None
+        jax.block_until_ready(train_state)
+        began = self._inputs.clock()
+        after, measured = train_step_on_batch(self._recipe, train_state, *batch)
+        jax.block_until_ready(measured)
+        return after, measured, self._inputs.clock() - began
 
     def _validate(self, train_state: TrainState) -> dict[str, jax.Array]:
         return validate(self._recipe, train_state, self._valid, self._batch_size)

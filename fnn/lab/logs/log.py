@@ -1,4 +1,4 @@
-"""The interface of logs: five functions that a run calls."""
+"""The interface of logs: six functions that a run calls."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnn.diagnose import Findings
 from fnn.errors import ConfigError
 from fnn.lab.logs.formats import as_column
 from fnn.types import TrainState
@@ -57,6 +58,8 @@ class Log(NamedTuple):
         close: `()` when the run ends, also by an error. `begin` opens the log again.
         write_arrays: `(steps, arrays)` after steps that instruments measured, with their numbers,
             (n,), and their arrays, (n, columns, ...), by name.
+        on_findings: `(step, findings)` after a step by which errors or warnings were found, each
+            once in a session. When they are found depends on the speed of the run.
     """
 
     begin: Callable[[RunInfo], None] = _do_nothing
@@ -64,11 +67,17 @@ class Log(NamedTuple):
     on_state: Callable[[int, TrainState], None] = _do_nothing
     close: Callable[[], None] = _do_nothing
     write_arrays: Callable[[np.ndarray, Mapping[str, np.ndarray]], None] = _do_nothing
+    on_findings: Callable[[int, Findings], None] = _do_nothing
 
     @property
     def uses_states(self) -> bool:
         """Whether `on_state` does anything."""
         return self.on_state is not _do_nothing
+
+    @property
+    def uses_findings(self) -> bool:
+        """Whether `on_findings` does anything."""
+        return self.on_findings is not _do_nothing
 
 
 def as_log(where: str, value: Any) -> Log:
@@ -122,6 +131,7 @@ def _combine(logs: Sequence[Log]) -> Log:
                 stack.callback(log.write, steps, figures)
 
     state_logs = [log for log in logs if log.uses_states]
+    finding_logs = [log for log in logs if log.uses_findings]
 
     def on_state(step: int, train_state: TrainState) -> None:
         with ExitStack() as stack:
@@ -132,6 +142,11 @@ def _combine(logs: Sequence[Log]) -> Log:
         with ExitStack() as stack:
             for log in reversed(logs):
                 stack.callback(log.write_arrays, steps, arrays)
+
+    def on_findings(step: int, findings: Findings) -> None:
+        with ExitStack() as stack:
+            for log in reversed(finding_logs):
+                stack.callback(log.on_findings, step, findings)
 
     def close() -> None:
         # The stack closes every log, even where closing one of them fails.
@@ -146,6 +161,7 @@ def _combine(logs: Sequence[Log]) -> Log:
         on_state if state_logs else _do_nothing,
         close,
         write_arrays,
+        on_findings if finding_logs else _do_nothing,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.data.sets.dataset import file_path
+from fnn.diagnose import Findings
 from fnn.diagnose.layer_statistics import HISTOGRAM, HISTOGRAM_EDGES, LEVELS, QUANTILES
 from fnn.errors import ConfigError
 from fnn.lab.disk import make_folder, write_errors
@@ -31,8 +32,8 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
 
     Figures are scalars, the settings of the run are in the table of hyperparameters, and the first
     batch is an image. Statistics of `diagnose.instruments` are scalars such as
-    "relu_1/dead_share", and histograms in the tier full. When a run resumes, TensorBoard discards
-    the events of later steps.
+    "relu_1/dead_share", and histograms in the tier full. Findings are texts. When a run resumes,
+    TensorBoard discards the events of later steps.
 
     Args:
         directory: Folder of one run. Put the folders of several runs into one folder to compare
@@ -108,6 +109,12 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
                     events.add(summary, step)
         events.flush()
 
+    def on_findings(step: int, findings: Findings) -> None:
+        assert events is not None
+        for finding in findings:
+            events.add(summaries().text(f"findings/{finding.id}", str(finding)), step)
+        events.flush()
+
     def close() -> None:
         nonlocal events
         if events is not None:
@@ -117,8 +124,15 @@ def tensorboard_log(directory: str | os.PathLike[str], *, histograms: bool = Tru
                 open_events.add(session_end)
 
     if not histograms:
-        return Log(begin, write, close=close, write_arrays=write_arrays)
-    return Log(begin, write, on_state, close, write_arrays)
+        return Log(begin, write, close=close, write_arrays=write_arrays, on_findings=on_findings)
+    return Log(
+        begin,
+        write,
+        on_state,
+        close,
+        write_arrays,
+        on_findings,
+    )
 
 
 def _array_summaries(name: str, columns: Sequence[str], values: np.ndarray) -> Iterator[Any]:

@@ -11,14 +11,17 @@ import numpy as np
 from fnn import checks, trees
 from fnn.data.sets.dataset import file_path
 from fnn.diagnose import Findings
+from fnn.diagnose.run_checks import expect_trained_by
 from fnn.errors import ConfigError
 from fnn.lab.disk import replace_file, write_errors
 from fnn.lab.plots.curves import read_curves
 from fnn.lab.report.cards import finding_cards, verdict
 from fnn.lab.report.comparison import comparison_section
 from fnn.lab.report.content import MAX_BYTES, Report, embed, read_report, sample_history
+from fnn.lab.report.curvature_section import curvature_section
 from fnn.lab.report.data_section import data_section, input_section
 from fnn.lab.report.description import Inputs, describe_run, describe_search, examine
+from fnn.lab.report.histogram_section import histogram_section
 from fnn.lab.report.layer_section import layer_section, measured_ends, recorded_ends
 from fnn.lab.report.markup import Markup, notice
 from fnn.lab.report.page import page
@@ -35,7 +38,7 @@ from fnn.types import Data, Result
 
 FilePath = str | os.PathLike[str]
 # Sections that are left out of a report that is too large, the first ones first.
-OPTIONAL = ("inputs", "search", "predictions", "layers", "comparison", "data", "run")
+OPTIONAL = ("inputs", "search", "histograms", "predictions", "layers", "comparison", "data", "run")
 DRAWN_NUMBERS = 1_000_000  # of a figure of layers
 SUFFIXES = (".html", ".htm")
 
@@ -55,7 +58,8 @@ def report(
 
     It begins with the verdict and the next steps, and has a card for each finding: the measured
     value, the threshold and its source, advice, and a confirming experiment. Then follow the
-    learning curves and events, the layers (of a run with instruments), predictions, the inputs of
+    learning curves and events, the layers (of a run with instruments) and histograms of their
+    activations (of the tier full), curvature (of findings T17 and T18), predictions, the inputs of
     the network, the data, a comparison, and the code that reproduces the run. Sections whose
     arguments are not given are left out. The same arguments give the same bytes, of at most 2 MB:
     sections of larger reports are left out. Needs matplotlib: pip install '.[plot]'.
@@ -187,6 +191,8 @@ def _run_sections(result: Result, content: Report, inputs: Inputs) -> list[Marku
         assert recipe is not None and data is not None
         ends = measured_ends(recipe, result.train_state, data)
     sections.append(layer_section(history, content.columns, ends))
+    sections.append(histogram_section(result.history, content.columns.get("activation_mean")))
+    sections.append(curvature_section(content.findings))
     examples = data if valid is None else valid
     if recipe is not None and examples is not None:
         part = "training" if valid is None else "validation"
@@ -259,6 +265,13 @@ def _expect_path(path: FilePath) -> Path:
             target.name,
             "try report.html",
         )
+    if target.is_dir():
+        raise ConfigError(
+            "report path",
+            "a file",
+            f"{target}, a folder",
+            "name a file in it",
+        )
     if not target.parent.is_dir():
         raise ConfigError(
             "report path",
@@ -317,6 +330,8 @@ def _expect_arguments(result: Any, recipe: Any, findings: Any, names: Any) -> No
         _expect_run("report result", result)
     if recipe is not None:
         expect_recipe("report", recipe, trains=False)
+        if isinstance(result, Result):
+            expect_trained_by("report result", recipe, result.train_state)
     if findings is not None and not isinstance(findings, Findings):
         advice = "give those of diagnose.examine"
         raise ConfigError(

@@ -208,6 +208,12 @@ def test_wrong_options_raise_before_anything_is_written(model, tmp_path, options
     assert not (tmp_path / "model").exists()
 
 
+def test_inputs_with_targets_raise(model, tmp_path):
+    message = r"export inputs: expected inputs alone, got a pair \(inputs, targets\)"
+    with pytest.raises(ConfigError, match=message):
+        lab.export(tmp_path / "model", model, (IMAGES, np.zeros(len(IMAGES), np.int32)))
+
+
 def test_a_model_that_is_no_pair_raises(model, tmp_path):
     with pytest.raises(ConfigError, match="export model: expected a pair"):
         lab.export(tmp_path, model[0], IMAGES)

@@ -5,6 +5,7 @@ import pytest
 from log_calls import write_step
 
 from fnn import lab
+from fnn.diagnose import Findings
 from fnn.errors import ConfigError
 from fnn.lab.logs import as_log
 
@@ -51,6 +52,16 @@ def test_a_log_is_returned_unchanged_and_none_does_nothing():
     log = recording("a", [])
     assert as_log("log", log) is log
     as_log("log", None).begin(INFO)
+
+
+def test_findings_reach_the_logs_that_use_them():
+    found = []
+    log = lab.Log(on_findings=lambda step, findings: found.append((step, findings)))
+    both = as_log("log", [lab.Log(), log])
+    assert both.uses_findings
+    assert not as_log("log", [lab.Log(), lab.Log()]).uses_findings
+    both.on_findings(7, Findings())
+    assert found == [(7, Findings())]
 
 
 def test_several_logs_are_one():

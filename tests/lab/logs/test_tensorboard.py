@@ -74,6 +74,18 @@ def test_arrays_of_instruments_are_scalars_and_histograms_of_their_layers(tmp_pa
     assert "dead_share" not in (tmp_path / "run.jsonl").read_text()
 
 
+def test_findings_are_texts_at_the_step_by_which_they_were_found(tmp_path):
+    finding = diagnose.Finding("T13", "no_progress", "error", "the loss is that of guessing")
+    log = lab.tensorboard_log(tmp_path / "run")
+    log.begin(run_info())
+    log.on_findings(120, diagnose.Findings([finding]))
+    log.close()
+    ((tag, step, tensor),) = values(tmp_path / "run", "tensor")
+    assert step == 120
+    assert tag.startswith("findings/T13")
+    assert tensor.string_val == [str(finding).encode()]
+
+
 def test_figures_are_scalars_in_the_order_of_writing(tmp_path):
     log = lab.tensorboard_log(tmp_path / "run")
     log.begin(run_info())

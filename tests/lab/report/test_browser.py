@@ -4,9 +4,20 @@ import base64
 
 import pytest
 from browser import Browser, find_browser
-from reports import DATA, FINDINGS, NAMES, RECIPE, VALID, small_run, with_instruments
+from reports import (
+    DATA,
+    FINDINGS,
+    NAMES,
+    RECIPE,
+    VALID,
+    small_run,
+    with_histograms,
+    with_instruments,
+)
 
 from fnn import lab
+from fnn.diagnose import Findings, Thresholds
+from fnn.diagnose.curvature_rules import noise_findings, sharpness_findings
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,8 +44,10 @@ BROKEN = "[...document.images].filter(image => !image.naturalWidth).length"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    options = {"recipe": RECIPE, "data": DATA, "valid": VALID, "findings": FINDINGS}
-    result = with_instruments(small_run())
+    options = {"recipe": RECIPE, "data": DATA, "valid": VALID}
+    curvature = sharpness_findings(80.0, 20.0, 0.1) + noise_findings(3200.0, 32, Thresholds())
+    options["findings"] = FINDINGS + Findings(curvature)
+    result = with_histograms(with_instruments(small_run()))
     lab.report(result, path, **options, names=NAMES, compare=result)
     return path
 
@@ -64,6 +77,8 @@ def test_a_report_is_readable_and_silent(browser, path, width, scheme):
     assert browser.evaluate(BROKEN) == 0
     assert browser.evaluate("document.querySelectorAll('svg').length") > 10
     assert browser.evaluate("document.scripts.length") == 0
+    assert browser.evaluate("document.querySelectorAll('#histograms svg').length") == 3
+    assert browser.evaluate("document.querySelectorAll('#curvature svg').length") == 2
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
 

@@ -150,6 +150,10 @@ def test_a_report_is_compared_with_the_file_of_another(full, plain, tmp_path):
         ({"result": RECIPE}, "report result: expected the result of a run, or the trials"),
         ({"path": "report.png"}, "report path: expected the suffix .html, got report.png"),
         ({"path": "none/report.html"}, "report path: expected a folder that exists"),
+        (
+            {"recipe": RECIPE.replace(optimizer=optim.sgd(0.1))},
+            r"report result opt_state: expected the state of optim\.sgd",
+        ),
         ({"recipe": nn.dense(3)}, "report recipe: expected a recipe from train.recipe"),
         ({"findings": []}, "report findings: expected Findings"),
         ({"names": "abc"}, "report names: expected a list of names"),
@@ -167,6 +171,12 @@ def test_wrong_arguments_raise_an_error_and_no_file_is_written(
     with pytest.raises(FnnError, match=message):
         lab.report(arguments.pop("result"), arguments.pop("path"), **arguments)
     assert list(Path().iterdir()) == []
+
+
+def test_a_folder_of_the_name_of_the_file_is_named(plain, tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(ConfigError, match=r"report path: expected a file, got .*, a folder"):
+        lab.report(plain, tmp_path / "report.html")
 
 
 def test_lanes_raise_an_error(result, tmp_path):
