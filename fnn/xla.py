@@ -108,11 +108,7 @@ def fusion_barrier(function: Function, *arrays: Array) -> Any:
     first = flat[:1].sum()
     number = first.astype(jnp.float32)
 
-    def certain_true(x: Array) -> Array:
-        # A constant, by which other platforms remove the conditional.
-        return jnp.ones_like(x, bool)
-
-    condition = on_cpu_else(opaque_true, certain_true)
+    condition = on_cpu_else(opaque_true, _certain_true)
     always = condition(number)
 
     def never(*operands: Array) -> Any:
@@ -122,6 +118,61 @@ def fusion_barrier(function: Function, *arrays: Array) -> Any:
         return jax.tree.map(jnp.zeros_like, results)
 
     return jax.lax.cond(always, function, never, *arrays)
+
+
+def recompute_late(
+    function: Function,
+    policy: Function,
+    *arguments: Any,
+) -> Any:
+    """Call a function of which reverse mode recomputes values, once it needs them.
+
+    What it does. It is `jax.checkpoint`, on CPU within a conditional that XLA cannot decide.
+    What it saves. benchmarks/remat.py: XLA:CPU drops the barriers of `jax.checkpoint`, and computes
+    a value as soon as its operands are there. Outside of a loop it therefore recomputes all layers
+    before the backward pass begins, in more memory than without `jax.checkpoint`. A conditional
+    waits for all its operands, among them the gradient by the results.
+    When it can go. When XLA:CPU keeps the barriers until operations are in order.
+
+    Args:
+        function: A pure function of pytrees of arrays.
+        policy: Which values are kept, as for `jax.checkpoint`.
+        arguments: Its arguments, at least one array.
+    """
+    checkpointed = jax.checkpoint(function, policy=policy)
+    # Of arrays that are divided among devices, one number would have to be sent to all of them.
+    is_divided = is_whole() or not jax.sharding.get_abstract_mesh().empty
+    first = jnp.asarray(jax.tree.leaves(arguments)[0])
+    if is_portable() or is_divided or not jnp.issubdtype(first.dtype, jnp.number):
+        return checkpointed(*arguments)
+    # One number, or none of an empty array, whose sum is 0.
+    one = first.reshape(-1)[:1].sum()
+    number = jax.lax.stop_gradient(one).astype(jnp.float32)
+    # One trace serves the shapes and the conditional.
+    traced = jax.jit(checkpointed)
+    shapes = jax.eval_shape(traced, *arguments)
+
+    def never(*operands: Any) -> Any:
+        return jax.tree.map(lambda result: jnp.zeros(result.shape, result.dtype), shapes)
+
+    return jax.lax.cond(_always(number), traced, never, *arguments)
+
+
+@custom_vmap
+def _always(number: Array) -> Array:
+    """True on all platforms, which XLA knows on all but CPU."""
+    return on_cpu_else(opaque_true, _certain_true)(number)
+
+
+@_always.def_vmap
+def _always_vmapped(size: int, batched: Sequence[bool], number: Array) -> tuple[Array, bool]:
+    # The same for all lanes, so that the conditional stays one.
+    return _always(number[0]), False
+
+
+def _certain_true(number: Array) -> Array:
+    # A constant, by which other platforms remove the conditional.
+    return jnp.ones_like(number, bool)
 
 
 def fused_alone(function: Function) -> Function:

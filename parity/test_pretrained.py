@@ -29,9 +29,15 @@ models, timm = with_operators("torchvision").models, pytest.importorskip("timm")
 SHAPE = (32, 32, 3)
 
 
-def timm_vit():
-    options = {"depth": 3, "num_heads": 4, "embed_dim": 32, "num_classes": 7}
-    return timm.models.VisionTransformer(32, 8, **options)
+TIMM_SIZES = {"depth": 3, "num_heads": 4, "embed_dim": 32, "num_classes": 7}
+
+
+def timm_vit(**options):
+    return timm.models.VisionTransformer(32, 8, **TIMM_SIZES, **options)
+
+
+def fnn_vit(**options):
+    return nn.vit(8, 7, size=32, width=32, depth=3, heads=4, **options)
 
 
 CASES = {
@@ -40,11 +46,16 @@ CASES = {
     "torchvision resnet50": (lambda: models.resnet50(num_classes=7), lambda: nn.resnet(50, 7)),
     "torchvision vit": (
         lambda: models.VisionTransformer(32, 8, 3, 4, 32, 128, num_classes=7),
-        lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
+        fnn_vit,
     ),
-    "timm vit": (
-        timm_vit,
-        lambda: nn.vit(8, 7, size=32, width=32, depth=3, heads=4),
+    "timm vit": (timm_vit, fnn_vit),
+    "timm distilled vit": (
+        lambda: timm.models.deit.VisionTransformerDistilled(32, 8, **TIMM_SIZES),
+        lambda: fnn_vit(distilled=True),
+    ),
+    "timm vit with registers": (
+        lambda: timm_vit(reg_tokens=4, no_embed_class=True, init_values=1e-5),
+        lambda: fnn_vit(registers=4, layer_scale=1e-5),
     ),
     "timm resnet18": (
         lambda: timm.create_model("resnet18", num_classes=7),

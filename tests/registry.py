@@ -244,7 +244,7 @@ REGISTRY: dict[str, Entry] = {
     "nn.tap": Entry(maker=False),
     # 6 channels: a normalization over 4 numbers is too curved for finite differences.
     "nn.transformer_block": Entry(
-        {"heads": 2, "expansion": 2, "causal": True},
+        {"heads": 2, "expansion": 2, "causal": True, "layer_scale": 0.5},
         domain=SEQUENCES._replace(shape=lambda draw: (int(draw.integers(3, 6)), 6)),
         smooth=False,
     ),
@@ -259,7 +259,7 @@ REGISTRY: dict[str, Entry] = {
         {"depth": 11, "classes": 2, "width": 2, "units": 3}, network=True, domain=sized(32)
     ),
     "nn.vit": Entry(
-        {"patch": 2, "classes": 2, "size": 4, "width": 4, "depth": 2, "heads": 2},
+        {"patch": 2, "classes": 2, "size": 4, "width": 4, "depth": 2, "heads": 2, "registers": 1},
         network=True,
         domain=sized(4),
     ),

@@ -27,7 +27,7 @@ from fnn.lab.checkpoints.safetensors import (
     read_tensor,
     safetensors_for,
 )
-from fnn.lab.weight_names import LAYOUTS, OF_RESNET_D, UNSUPPORTED
+from fnn.lab.weight_names import LAYOUTS, OF_RESNET_D, OPTIONS, UNSUPPORTED
 from fnn.types import Layer, Params, RandomKey, Shape, State
 
 # fnn's names of leaves, and torch's.
@@ -39,10 +39,14 @@ LEAVES = {
     "var": "running_var",
 }
 JOINED = ("query", "key", "value")
-# torch counts batches for a momentum of None, which fnn does not have.
-COUNTER = "num_batches_tracked"
+# torch counts batches for a momentum of None, which fnn does not have; a token in the place of
+# patches that are hidden is used in pretraining alone.
+IGNORED = ("num_batches_tracked", "mask_token")
 # torch.save writes a zip archive; older versions wrote the pickles alone.
 PICKLED = (b"PK\x03\x04", b"\x80")
+# Path of the vectors of positions. Next to tokens of this name, timm has none for the class token.
+POSITIONS = "positions/table"
+WITHOUT_CLASS = "reg_token"
 # Path of the classifier in the networks, whose size differs from task to task.
 HEAD = "head/"
 
@@ -71,7 +75,9 @@ def load_weights(
 ) -> tuple[Params, State]:
     """Load weights of torchvision or timm, for nn.pretrained(network, params, state).
 
-    Strict: every tensor is used, every leaf is filled, and no number is rounded. Needs
+    Strict: every tensor is used, every leaf is filled, and no number is rounded. Files of DeiT and
+    DINOv2 have names of timm, and fit nn.vit with distilled=True, or registers= and layer_scale=.
+    Where timm has no vector of position for the class token, which contains it, that is 0. Needs
     the extra `weights` of fnn.
 
     Args:
@@ -138,7 +144,7 @@ def _find_weights(path: Path) -> dict[str, StoredTensor]:
             got,
             "download it again",
         ) from None
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(IGNORED)}
 
 
 def _fill(tree: Any, loaded: Mapping[str, jax.Array]) -> Any:
@@ -256,6 +262,14 @@ def _expect_supported(unused: set[str]) -> None:
                 "one of the stem or a shortcut of ResNet-D",
                 'give nn.resnet(depth, classes, variant="D")',
             )
+        for pattern, (part, option) in OPTIONS.items():
+            if re.fullmatch(pattern, name):
+                raise TreeMismatchError(
+                    f"load_weights {name}",
+                    "a tensor of the network",
+                    f"one of {part}",
+                    f"give {option} to nn.vit",
+                )
         for pattern, part in UNSUPPORTED.items():
             if re.fullmatch(pattern, name):
                 raise TreeMismatchError(
@@ -271,7 +285,8 @@ def _all_names(sources: Mapping[str, Source]) -> set[str]:
 
 
 def _head_names(rules: Mapping[str, str], begin: str) -> set[str]:
-    return {begin + rules["head"].replace("*", leaf) for leaf in ("weight", "bias")}
+    heads = [name for path, name in rules.items() if path == "head" or path.startswith(HEAD)]
+    return {begin + name.replace("*", leaf) for name in heads for leaf in ("weight", "bias")}
 
 
 def _find_source(
@@ -311,7 +326,11 @@ def _read_leaf(
     arrays = []
     for name in source.names:
         tensor = _read_exactly(tensors[name], path, name, leaf.dtype)
-        arrays.append(_to_layout(tensor, path, source.part))
+        array = _to_layout(tensor, path, source.part)
+        has_no_class = tensors.keys() & {name.replace("pos_embed", WITHOUT_CLASS)}
+        if path == POSITIONS and has_no_class and len(array) + 1 == len(leaf):
+            array = np.pad(array, ((1, 0), (0, 0)))
+        arrays.append(array)
     for name, array in zip(source.names, arrays, strict=True):
         if array.shape != expected:
             raise ShapeError(

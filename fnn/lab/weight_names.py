@@ -41,29 +41,41 @@ VIT = {
 }
 TIMM_VIT = {
     r"tokens/token/value": "cls_token",
+    r"tokens/distillation/value": "dist_token",
+    r"registers/registers/value": "reg_token",
     r"positions/table": "pos_embed",
     r"patches": "patch_embed.proj.*",
     r"blocks/body/attention_norm": "blocks.{}.norm1.*",
     r"blocks/body/attention/(query|key|value)": r"blocks.{}.attn.qkv.*[\1]",
     r"blocks/body/attention/output": "blocks.{}.attn.proj.*",
+    r"blocks/body/attention_scale/scale": "blocks.{}.ls1.gamma",
     r"blocks/body/mlp_norm": "blocks.{}.norm2.*",
     r"blocks/body/mlp/up": "blocks.{}.mlp.fc1.*",
     r"blocks/body/mlp/down": "blocks.{}.mlp.fc2.*",
+    r"blocks/body/mlp_scale/scale": "blocks.{}.ls2.gamma",
     r"norm": "norm.*",
     r"head": "head.*",
+    r"head/classes": "head.*",
+    r"head/distillation": "head_dist.*",
 }
+# The authors' own names, whose other tensors are named as in timm.
+DINOV2_VIT = TIMM_VIT | {r"registers/registers/value": "register_tokens"}
 LAYOUTS = {
     "torchvision's and timm's ResNet": RESNET,
     "timm's ResNet-D": RESNET_D,
     "torchvision's ViT": VIT,
     "timm's ViT": TIMM_VIT,
+    "DINOv2's ViT": DINOV2_VIT,
 }
 
-# Parts of other models of the same families, by a pattern of the names of their tensors.
+# Parts of other models of the same families, by a pattern of the names of their tensors, and the
+# option of the network that has them; None if there is none.
+OPTIONS = {
+    r"(.*\.)?(dist_token|head_dist\.\w+)": ("a distillation token", "distilled=True"),
+    r"(.*\.)?(reg_token|register_tokens)": ("register tokens", "registers="),
+    r".*\.ls[12]\.gamma": ("layer scale", "layer_scale="),
+}
 UNSUPPORTED = {
-    r"(.*\.)?(dist_token|head_dist\.\w+)": "a distillation token",
-    r"(.*\.)?(reg_token|register_tokens)": "register tokens",
-    r".*\.ls[12]\.gamma": "layer scale",
     r"(.*\.)?fc_norm\.\w+": "a mean over the patches",
 }
 # Plain shortcuts have a convolution, 0, and its norm, 1.

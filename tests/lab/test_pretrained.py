@@ -201,6 +201,68 @@ def test_weights_of_a_vit_are_loaded(names, tmp_path):
         same(joined_bias, wanted["joined"][1])
 
 
+def vit_of(**options):
+    return nn.vit(2, 5, size=4, width=WIDTH, depth=BLOCKS, heads=2, expansion=2, **options)
+
+
+def drawn_like(*shapes):
+    draw = np.random.default_rng(1)
+    return [draw.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def loaded(tensors, network, tmp_path, **options):
+    save_file(tensors, tmp_path / "vit.safetensors")
+    return lab.load_weights(tmp_path / "vit.safetensors", network, (4, 4, 3), **options)[0]
+
+
+def test_weights_of_a_distilled_vit_are_loaded(tmp_path, key):
+    token, positions, kernel, bias = drawn_like((1, 1, WIDTH), (1, 6, WIDTH), (5, WIDTH), (5,))
+    tensors = random_vit(TIMM) | {"dist_token": token, "pos_embed": positions}
+    tensors |= {"head_dist.weight": kernel, "head_dist.bias": bias}
+    params = loaded(tensors, vit_of(distilled=True), tmp_path)
+    same = np.testing.assert_array_equal
+    same(params["tokens"]["distillation"]["value"], token[0])
+    same(params["positions"]["table"], positions[0])
+    same(params["head"]["classes"]["kernel"], tensors["head.weight"].T)
+    same(params["head"]["distillation"]["kernel"], kernel.T)
+    same(params["head"]["distillation"]["bias"], bias)
+    # With a key both heads are new, whether they are in the file or not.
+    again = loaded(tensors, vit_of(distilled=True), tmp_path, head_key=key)
+    assert not np.array_equal(again["head"]["distillation"]["bias"], bias)
+    same(again["tokens"]["distillation"]["value"], token[0])
+    with pytest.raises(TreeMismatchError, match="a distillation token; give distilled=True"):
+        loaded(tensors, vit_of(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["reg_token", "register_tokens"])
+def test_weights_of_a_vit_with_registers_are_loaded(name, tmp_path):
+    registers, patches = drawn_like((1, 3, WIDTH), (1, 4, WIDTH))
+    tensors = random_vit(TIMM) | {name: registers, "mask_token": registers[:, :1]}
+    for block_index in range(BLOCKS):
+        for part in ("ls1", "ls2"):
+            (gamma,) = drawn_like((WIDTH,))
+            tensors[f"blocks.{block_index}.{part}.gamma"] = gamma + block_index
+    positions = tensors["pos_embed"][0]
+    if name == "reg_token":
+        # timm adds the position of the class token to that token.
+        tensors["pos_embed"] = patches
+        positions = np.concatenate([np.zeros((1, WIDTH), np.float32), patches[0]])
+    params = loaded(tensors, vit_of(registers=3, layer_scale=1e-5), tmp_path)
+    same = np.testing.assert_array_equal
+    same(params["registers"]["registers"]["value"], registers[0])
+    same(params["positions"]["table"], positions)
+    for index, gammas in enumerate(params["blocks"]["body"]["mlp_scale"]["scale"]):
+        same(gammas, tensors[f"blocks.{index}.ls2.gamma"])
+    with pytest.raises(TreeMismatchError, match=f"{name}: .*register tokens; give registers="):
+        loaded(tensors, vit_of(layer_scale=1.0), tmp_path)
+
+
+def test_positions_of_another_number_of_patches_raise(tmp_path):
+    tensors = random_vit(TIMM) | {"pos_embed": np.ones((1, 4, WIDTH), np.float32)}
+    with pytest.raises(ShapeError, match="positions/table from pos_embed: expected shape"):
+        loaded(tensors, vit_of(), tmp_path)
+
+
 @pytest.mark.parametrize(
     "name, shape", [("blocks.1.attn.qkv.weight", (17, 6)), ("blocks.2.mlp.fc1.weight", (11, 6))]
 )
@@ -319,16 +381,16 @@ def test_a_file_without_a_head_raises_unless_a_key_is_given(tensors, load):
 
 
 @pytest.mark.parametrize(
-    ("name", "part"),
+    ("name", "message"),
     [
-        ("dist_token", "a distillation token"),
-        ("module.reg_token", "register tokens"),
-        ("blocks.0.ls1.gamma", "layer scale"),
-        ("fc_norm.weight", "a mean over the patches"),
+        ("dist_token", r"a distillation token; give distilled=True to nn\.vit"),
+        ("module.reg_token", r"register tokens; give registers= to nn\.vit"),
+        ("blocks.0.ls1.gamma", r"layer scale; give layer_scale= to nn\.vit"),
+        ("fc_norm.weight", "a mean over the patches.*: take weights of a plain"),
     ],
 )
-def test_parts_of_other_models_are_named(name, part, tensors, load):
-    with pytest.raises(TreeMismatchError, match=f"got one of {part}.*: take weights of a plain"):
+def test_parts_of_other_models_are_named(name, message, tensors, load):
+    with pytest.raises(TreeMismatchError, match=f"got one of {message}"):
         load(tensors | {name: np.ones(3, np.float32)})
 
 

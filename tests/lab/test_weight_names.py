@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fnn.lab.weight_names import LAYOUTS, OF_RESNET_D, UNSUPPORTED
+from fnn.lab.weight_names import LAYOUTS, OF_RESNET_D, OPTIONS, UNSUPPORTED
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -20,7 +20,7 @@ def test_every_group_of_a_path_is_in_the_name(layout):
 )
 def test_tensors_of_resnet_d_are_recognized(name):
     assert re.fullmatch(OF_RESNET_D, name)
-    assert not any(re.fullmatch(pattern, name) for pattern in UNSUPPORTED)
+    assert not any(re.fullmatch(pattern, name) for pattern in OPTIONS | UNSUPPORTED)
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_tensors_of_resnet_d_are_recognized(name):
 )
 def test_tensors_of_a_plain_resnet_are_no_others(name):
     assert not re.fullmatch(OF_RESNET_D, name)
-    assert not any(re.fullmatch(pattern, name) for pattern in UNSUPPORTED)
+    assert not any(re.fullmatch(pattern, name) for pattern in OPTIONS | UNSUPPORTED)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fnn import checks, trees
@@ -14,9 +15,11 @@ from fnn.nn.attention.dot_product import divide_width, projection
 from fnn.nn.combinators.chain import chain
 from fnn.nn.core.composite import Go, composite
 from fnn.nn.core.decoder import per_position
+from fnn.nn.core.wide_sums import along_last
 from fnn.nn.dropout import drop_path, dropout
+from fnn.nn.initializers.fixed import constant
 from fnn.nn.normalization.layer_norm import layer_norm
-from fnn.types import Initializer, Layer, Number, Shape
+from fnn.types import Initializer, Layer, Number, Params, Shape, State
 from fnn.values import maker
 
 
@@ -31,6 +34,7 @@ def transformer_block(
     use_bias: bool = True,
     drop_rate: Number | None = None,
     drop_path_rate: Number | None = None,
+    layer_scale: Number | None = None,
     norm: Layer | None = None,
     activation: Layer | None = None,
     kernel_init: Initializer | None = None,
@@ -53,6 +57,9 @@ def transformer_block(
             ends of both branches; no dropout if None.
         drop_path_rate: Probability of dropping a branch for an example, as in `drop_path`; none is
             dropped if None.
+        layer_scale: Initial value of the trained factors of the channels at the end of each branch,
+            such as 1e-5, with which deep stacks begin near the identity; no factors if None
+            [Touvron et al. 2021, arXiv:2103.17239].
         norm: Normalization before each branch, with params for each; layer_norm() if None.
         activation: Nonlinearity of the MLP; gelu() if None.
         kernel_init: Initializer of the kernels, that of `dense` if None.
@@ -65,6 +72,8 @@ def transformer_block(
     checks.whole("transformer_block expansion", expansion)
     if drop_path_rate is not None:
         checks.number("transformer_block drop_path_rate", drop_path_rate, "[0, 1)")
+    if layer_scale is not None:
+        checks.number("transformer_block layer_scale", layer_scale, "(-inf, inf)")
     # Each part below gets params of its own, though norm and noise are the same layers twice.
     norm = norm or layer_norm()
     activation = activation or gelu()
@@ -98,6 +107,10 @@ def transformer_block(
         "mlp": chain(up=up, activation=activation, **drop, down=down),
         "mlp_noise": noise,
     }
+    # Last, so that the draws of the other parts are those without it.
+    if layer_scale is not None:
+        parts["attention_scale"] = _channel_scale(layer_scale)
+        parts["mlp_scale"] = _channel_scale(layer_scale)
     return _block(parts)
 
 
@@ -108,6 +121,9 @@ def _block(parts: Mapping[str, Layer]) -> Layer:
         is_single: Callable[[Any], bool],
         add: Callable[[Any, Any], Any],
     ) -> Any:
+        def scaled(name: str, y: Any) -> Any:
+            return go(name, y) if name in parts else y
+
         mask: tuple[Any, ...] = ()
         if not is_single(x):
             mask = tuple(x[1:])
@@ -115,9 +131,11 @@ def _block(parts: Mapping[str, Layer]) -> Layer:
         # The residual path x is never normalized, which keeps deep stacks trainable.
         y = go("attention_norm", x)
         y = go("attention", (y, *mask) if mask else y)
+        y = scaled("attention_scale", y)
         x = add(x, go("attention_noise", y))
         y = go("mlp_norm", x)
         y = go("mlp", y)
+        y = scaled("mlp_scale", y)
         x = add(x, go("mlp_noise", y))
         return (x, *mask) if mask else x
 
@@ -125,6 +143,26 @@ def _block(parts: Mapping[str, Layer]) -> Layer:
     shapes = partial(forward, is_single=trees.is_shape, add=_same_shape)
     arrays = partial(forward, is_single=lambda x: not isinstance(x, tuple), add=jnp.add)
     return per_position(composite("transformer_block", parts, shapes, arrays))
+
+
+def _channel_scale(value: Number) -> Layer:
+    """Make a layer of one trained factor a channel, y = scale x."""
+
+    def init(key: jax.Array, shape: Shape) -> tuple[Params, State, Shape]:
+        return {"scale": constant(value)(key, shape[-1:])}, {}, shape
+
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        trees.expect_arrays("transformer_block scale", params, {"scale": x.shape[-1:]})
+        return x * along_last(params["scale"], x), state
+
+    return per_position(Layer(init, apply, "scale"))
 
 
 def _same_shape(x: Shape, branch: Shape) -> Shape:

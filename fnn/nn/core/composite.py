@@ -1,6 +1,7 @@
 """Layers made of layers: params, state, keys and error paths of their parts."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -234,6 +235,82 @@ def map_leaves(
         return map_leaves(change, part, part_path)
 
     return map_parts(layer, change_part)
+
+
+def matching_layers(
+    where: str,
+    layer: Layer,
+    patterns: Collection[str],
+) -> Set[str]:
+    """Return the paths of the layers that a pattern matches; without patterns "", the whole.
+
+    Args:
+        where: Name of the caller, for errors.
+        layer: The network.
+        patterns: Paths of layers, or patterns with `*`.
+
+    Raises:
+        ConfigError: A pattern matches no layer.
+    """
+    if not patterns:
+        return {""}
+    return match_paths(f"{where} path", layer_paths(layer), patterns)
+
+
+def match_paths(
+    where: str,
+    paths: Collection[str],
+    patterns: Collection[str],
+) -> Set[str]:
+    """Return the paths that a pattern matches; raise ConfigError for a pattern without a match.
+
+    Args:
+        where: Name of the argument, for errors.
+        paths: The paths.
+        patterns: Paths, or patterns with `*`.
+    """
+    # A text is a sequence too, of its letters.
+    if isinstance(patterns, str):
+        advice = f"write ({patterns!r},)"
+        raise ConfigError(where, "a sequence of paths", repr(patterns), advice)
+    for pattern in patterns:
+        # fnmatch fails on anything but text.
+        is_text = isinstance(pattern, str)
+        if not is_text or not any(fnmatchcase(path, pattern) for path in paths):
+            expected = f"a path among {list(paths)}"
+            raise ConfigError(where, expected, repr(pattern), "name a layer")
+    return {path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns)}
+
+
+def change_at(
+    paths: Set[str],
+    change: Change,
+    layer: Layer,
+    path: str = "",
+) -> Layer:
+    """Change the layers at these paths; those inside of a changed layer stay as they are.
+
+    Args:
+        paths: Paths of layers; "" is the whole network.
+        change: (path, layer) -> layer.
+        layer: The network, or a part of it.
+        path: Path of `layer`, "" at the root.
+    """
+    if path in paths:
+        return change(path, layer)
+    if not any(is_under(other, path) for other in paths):
+        return layer
+
+    def change_part(name: str, part: Layer) -> Layer:
+        part_path = f"{path}/{name}" if path else name
+        return change_at(paths, change, part, part_path)
+
+    return map_parts(layer, change_part)
+
+
+def is_under(path: str, prefix: str) -> bool:
+    """Return whether a path is that of a layer, or of a part of it; the prefix "" is the whole."""
+    return not prefix or f"{path}/".startswith(f"{prefix}/")
 
 
 def describe_arrays(x: Any, params: Any) -> dict[str, Any]:

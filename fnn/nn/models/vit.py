@@ -11,15 +11,18 @@ from fnn.nn.combinators.chain import chain
 from fnn.nn.combinators.parallel import parallel
 from fnn.nn.combinators.repeat import repeat
 from fnn.nn.convolution.conv import conv
+from fnn.nn.core.composite import Go, composite, wrap_layer
 from fnn.nn.core.stateless import stateless
 from fnn.nn.dropout import dropout
 from fnn.nn.embedding import learned_positions
 from fnn.nn.initializers.fixed import zeros
+from fnn.nn.initializers.random import normal, truncated_normal
 from fnn.nn.linear import dense, parameter
 from fnn.nn.normalization.layer_norm import layer_norm
-from fnn.types import Layer, Number, Shape
+from fnn.types import Layer, Number, Params, Shape, State
 from fnn.values import maker
 
+REGISTER_STD = 1e-6  # of the initial registers, as in the authors' code
 EPSILON = 1e-6  # of the normalizations, as in the authors' code
 
 
@@ -35,12 +38,20 @@ def vit(
     expansion: int = 4,
     drop_rate: Number | None = None,
     drop_path_rate: Number | None = None,
+    layer_scale: Number | None = None,
+    distilled: bool = False,
+    registers: int = 0,
 ) -> Layer:
     """Vision transformer: an image as a sequence of patches and a class token; default ViT-B/16.
 
     x (batch, height, width, channels) -> logits (batch, classes). Compiling takes as long as for
     one block: the params of all blocks are stacked under `blocks/body`. lab.load_weights reads
-    weights of torchvision and timm [Dosovitskiy et al. 2021, arXiv:2010.11929].
+    weights of torchvision, timm, DeiT and DINOv2 [Dosovitskiy et al. 2021, arXiv:2010.11929].
+
+    A distilled network has a second token with a head of its own, which learns the outputs of a
+    teacher. In training y is {"classes": logits, "distillation": logits}, of which a loss compares
+    the first with the labels and the second with the teacher; else it is the mean of both
+    [Touvron et al. 2021, arXiv:2012.12877].
 
     Args:
         patch: Height and width of a patch, in pixels; one number or two.
@@ -53,6 +64,11 @@ def vit(
         drop_rate: Rate of dropout of embeddings and branches, in [0, 1); no dropout if None.
         drop_path_rate: Rate of dropping whole branches of the last block, in [0, 1); block i of
             `depth` has i / depth times this rate. None drops no branches.
+        layer_scale: Initial value of the factors of the channels at the end of each branch, as in
+            `transformer_block`; no factors if None. It is 1e-5 in DINOv2.
+        distilled: Whether there is a distillation token.
+        registers: Number of trained tokens without position at the end of the sequence, in which
+            attention may keep what is common to the image [Darcet et al. 2024, arXiv:2309.16588].
 
     Raises:
         ConfigError: An option is out of range, the patches do not fill the image, or `heads` does
@@ -81,6 +97,8 @@ def vit(
         )
     checks.whole("vit depth", depth)
     checks.whole("vit classes", classes)
+    checks.flag("vit distilled", distilled)
+    checks.whole("vit registers", registers, 0)
     if drop_path_rate is not None:
         checks.number("vit drop_path_rate", drop_path_rate, "[0, 1)")
 
@@ -94,27 +112,40 @@ def vit(
             expansion=expansion,
             drop_rate=drop_rate,
             drop_path_rate=own_rate,
+            layer_scale=layer_scale,
             norm=layer_norm(eps=EPSILON),
         )
 
-    positions = rows * columns + 1  # with that of the class token
     # Zeros, as in the authors' code; so is the kernel of the head.
-    class_token = parameter(1, width, init=zeros())
-    optional_dropout = {} if drop_rate is None else {"dropout": dropout(drop_rate)}
+    token = parameter(1, width, init=zeros())
+    prefix = 1
+    tokens = parallel(token=token, patches=chain(), axis=1)
+    if distilled:
+        second = parameter(1, width, init=truncated_normal())
+        prefix = 2
+        tokens = parallel(token=token, distillation=second, patches=chain(), axis=1)
+    optional: dict[str, Layer] = {}
+    if registers:
+        # Tiny, but not equal: equal tokens would stay equal in training.
+        own = parameter(registers, width, init=normal(REGISTER_STD))
+        # (batch, tokens, width) -> (batch, tokens + registers, width)
+        optional["registers"] = parallel(tokens=chain(), registers=own, axis=1)
+    if drop_rate is not None:
+        optional["dropout"] = dropout(drop_rate)
     return chain(
         size=_expect_size(image),
         # A convolution with the stride of its window is a linear map of each patch.
         patches=conv(width, patches, stride=patches, padding="VALID"),
         sequence=_sequence(),
-        # (batch, patches, width) -> (batch, 1 + patches, width)
-        tokens=parallel(token=class_token, patches=chain(), axis=1),
-        positions=learned_positions(positions),
-        **optional_dropout,
+        # (batch, patches, width) -> (batch, prefix + patches, width)
+        tokens=tokens,
+        positions=learned_positions(prefix + rows * columns),
+        **optional,
         blocks=repeat(block, depth),
         norm=layer_norm(eps=EPSILON),
-        # The classifier uses the class token alone.
-        first=_first(),
-        head=dense(classes, kernel_init=zeros()),
+        # The classifier uses the class token alone, or that of distillation too.
+        first=_first_two() if distilled else _first(),
+        head=_two_heads(classes) if distilled else dense(classes, kernel_init=zeros()),
     )
 
 
@@ -160,3 +191,41 @@ def _sequence() -> Layer:
 def _first() -> Layer:
     """Make a layer that takes the class token: (batch, time, width) -> (batch, width)."""
     return stateless("first", lambda shape: shape[1:], lambda x: x[:, 0])
+
+
+def _first_two() -> Layer:
+    """Make a layer that takes two tokens: (batch, time, width) -> (batch, 2, width)."""
+    return stateless("first", lambda shape: (2, *shape[1:]), lambda x: x[:, :2])
+
+
+def _two_heads(classes: int) -> Layer:
+    """Make the classifiers of both tokens, whose mean is the output except in training."""
+    head = dense(classes, kernel_init=zeros())
+    parts = {"classes": head, "distillation": head}
+
+    def shapes(go: Go, shape: Shape) -> Shape:
+        for name in parts:
+            logits = go(name, shape[1:])
+        return logits
+
+    def arrays(go: Go, x: jax.Array) -> dict[str, jax.Array]:
+        return {name: go(name, x[:, index]) for index, name in enumerate(parts)}
+
+    return _mean_of_heads(composite("two_heads", parts, shapes, arrays))
+
+
+def _mean_of_heads(heads: Layer) -> Layer:
+    def apply(
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ):
+        logits, new_state = heads.apply(params, state, x, key=key, train=train)
+        if train:
+            return logits, new_state
+        return (logits["classes"] + logits["distillation"]) / 2, new_state
+
+    return wrap_layer(heads, Layer(heads.init, apply), _mean_of_heads)

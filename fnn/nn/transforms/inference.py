@@ -1,15 +1,20 @@
 """Evaluation mode within training, for a whole layer or parts of it."""
 
 from collections.abc import Set
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import jax
 
 from fnn import checks, trees
-from fnn.errors import ConfigError
-from fnn.nn.core.composite import expect_layer, layer_paths, map_leaves, map_parts, wrap_layer
+from fnn.nn.core.composite import (
+    change_at,
+    expect_layer,
+    is_under,
+    map_leaves,
+    matching_layers,
+    wrap_layer,
+)
 from fnn.nn.transforms.freeze import hold_params, is_frozen
 from fnn.types import Layer, Params, State
 from fnn.values import maker
@@ -47,9 +52,12 @@ def inference(
     checks.flag("inference params", params)
     checks.flag("inference statistics", statistics)
     checks.flag("inference noise", noise)
-    chosen = _matching_layers(layer, paths)
-    hold = partial(_hold, statistics=statistics, noise=noise)
-    changed = _change_at(chosen, hold, layer)
+    chosen = matching_layers("inference", layer, paths)
+
+    def hold(_: str, part: Layer) -> Layer:
+        return _hold(part, statistics, noise)
+
+    changed = change_at(chosen, hold, layer)
     again = partial(inference, params=params, statistics=statistics, noise=noise)
 
     def rewrap(other: Layer) -> Layer:
@@ -60,7 +68,7 @@ def inference(
 
     def select(all_params: Params) -> Set[str]:
         leaf_paths = trees.named_leaves(all_params)
-        return {leaf for leaf in leaf_paths if any(_is_under(leaf, path) for path in chosen)}
+        return {leaf for leaf in leaf_paths if any(is_under(leaf, path) for path in chosen)}
 
     return hold_params(layer, changed, select, rewrap)
 
@@ -107,32 +115,3 @@ def _with_flag(layer: Layer, *, train: bool) -> Layer:
         return layer.apply(params, state, x, key=key, **own)
 
     return Layer(layer.init, apply, layer.name)
-
-
-def _matching_layers(layer: Layer, patterns: tuple[str, ...]) -> Set[str]:
-    """Return the paths of the layers that a pattern matches; that of the whole is ""."""
-    if not patterns:
-        return {""}
-    paths = layer_paths(layer)
-    for pattern in patterns:
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            expected = f"a path among {paths}"
-            raise ConfigError("inference path", expected, repr(pattern), "name a layer")
-    return {path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns)}
-
-
-def _change_at(paths: Set[str], change: Any, layer: Layer, path: str = "") -> Layer:
-    """Change the layers at these paths; those inside of a changed layer stay as they are."""
-    if path in paths:
-        return change(layer)
-    if not any(_is_under(other, path) for other in paths):
-        return layer
-
-    def change_part(name: str, part: Layer) -> Layer:
-        return _change_at(paths, change, part, f"{path}/{name}" if path else name)
-
-    return map_parts(layer, change_part)
-
-
-def _is_under(path: str, prefix: str) -> bool:
-    return not prefix or f"{path}/".startswith(f"{prefix}/")

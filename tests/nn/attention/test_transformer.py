@@ -83,6 +83,26 @@ def test_given_norm_and_activation_are_used(key):
     chex.assert_trees_all_close(y, X + branch, rtol=1e-5, atol=1e-6)
 
 
+def test_layer_scale_multiplies_the_branches(key):
+    block = nn.transformer_block(2, layer_scale=0.5)
+    params, _, shape = block.init(key, (TIME, WIDTH))
+    assert shape == (TIME, WIDTH)
+    plain, _, _ = nn.transformer_block(2).init(jax.random.clone(key), (TIME, WIDTH))
+    scales = {"attention_scale": {"scale": (WIDTH,)}, "mlp_scale": {"scale": (WIDTH,)}}
+    assert jax.tree.map(jnp.shape, {name: params.pop(name) for name in scales}) == scales
+    # The other parts draw the same.
+    chex.assert_trees_all_equal(params, plain)
+    factors = jnp.arange(1.0, WIDTH + 1)
+    y = applied(
+        block,
+        params | {"attention_scale": {"scale": factors}, "mlp_scale": {"scale": jnp.zeros(WIDTH)}},
+        X,
+    )
+    no_mlp = plain | {"mlp": jax.tree.map(jnp.zeros_like, plain["mlp"])}
+    branch = applied(nn.transformer_block(2), no_mlp, X) - X
+    chex.assert_trees_all_close(y, X + branch * factors[None, None], rtol=1e-4, atol=1e-5)
+
+
 def test_key_is_needed_only_with_drop_rates(key):
     params, _, _ = nn.transformer_block(2).init(key, (TIME, WIDTH))
     plain = applied(nn.transformer_block(2), params, X, train=True)

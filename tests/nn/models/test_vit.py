@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import arrays, images, initial_outputs, losses, out_shapes, parameters
 
-from fnn import nn
+from fnn import nn, objective, optim, train
 from fnn.errors import ConfigError, ShapeError
 
 BASE = {"width": 768, "depth": 12, "heads": 12}
@@ -66,6 +66,8 @@ INVALID_OPTIONS = {
     "heads": ({"width": 9, "heads": 2}, "vit width: expected a multiple of heads=2"),
     "rate": ({"drop_path_rate": 1.0}, r"vit drop_path_rate: expected a number in \[0, 1\)"),
     "no rate": ({"drop_rate": -0.1}, "drop_rate: expected a number"),
+    "registers": ({"registers": -1}, "vit registers: expected >= 0"),
+    "distilled": ({"distilled": 1}, "vit distilled: expected True or False"),
     "no depth": ({"depth": 0}, "vit depth: expected >= 1"),
 }
 
@@ -83,3 +85,63 @@ def test_an_image_of_another_size_raises(shape):
     params, state = arrays(network, (6, 6, 3))
     with pytest.raises(ShapeError, match=r"vit x: expected images of \(6, 6\)"):
         network.apply(params, state, jnp.ones((1, *shape)))
+
+
+def test_a_distilled_vit_has_both_heads_in_training_and_their_mean_else(key):
+    network = nn.vit(2, 7, **TINY, distilled=True)
+    assert out_shapes(network, (6, 6, 3), train=False) == ((7,), (7,))
+    params, _, _ = network.init(key, (6, 6, 3))
+    draw = np.random.default_rng(0)
+    for head in params["head"].values():
+        head["kernel"] = jnp.float32(draw.normal(size=(8, 7)))
+    both, _ = network.apply(params, {}, images(6), train=True)
+    assert list(both) == ["classes", "distillation"]
+    mean, _ = network.apply(params, {}, images(6))
+    np.testing.assert_allclose(mean, (both["classes"] + both["distillation"]) / 2, rtol=1e-6)
+    assert np.abs(both["classes"] - both["distillation"]).max() > 0.1
+
+
+def test_each_head_of_a_distilled_vit_learns_its_targets(key):
+    x = images(6)
+    labels = jnp.arange(8) % 4
+    cross_entropy = objective.cross_entropy()
+
+    def loss(outputs, targets):
+        labels, teacher = targets
+        if not isinstance(outputs, dict):
+            return cross_entropy(outputs, labels)
+        of_labels = cross_entropy(outputs["classes"], labels)
+        return (of_labels + cross_entropy(outputs["distillation"], teacher)) / 2
+
+    network = nn.vit(2, 4, **TINY, distilled=True)
+    recipe = train.recipe(network, optim.adam(1e-2), loss=loss)
+    data = (x, (labels, (labels + 1) % 4))
+    result = train.run(key, recipe, data, valid=data, epochs=60, batch_size=8)
+    both, _ = network.apply(result.train_state.params, {}, x, train=True)
+    np.testing.assert_array_equal(both["classes"].argmax(-1), labels)
+    np.testing.assert_array_equal(both["distillation"].argmax(-1), (labels + 1) % 4)
+
+
+def test_registers_follow_the_patches_without_position():
+    network = nn.vit(2, 7, **TINY, registers=3)
+    x = images(6)
+    plain = nn.vit(2, 7, **TINY)
+    first = ("patches", "sequence", "tokens", "positions")
+    with_registers = nn.chain(**{name: nn.take(network, name) for name in (*first, "registers")})
+    y, params = initial_outputs(with_registers, x)
+    without, _ = nn.chain(**{name: nn.take(plain, name) for name in first}).apply(
+        {name: params[name] for name in first if name in params}, {}, x
+    )
+    np.testing.assert_array_equal(y[:, :-3], without)
+    registers = params["registers"]["registers"]["value"]
+    np.testing.assert_array_equal(y[0, -3:], registers)
+    # Equal registers would stay equal in training.
+    assert np.unique(registers[:, 0]).size == 3
+
+
+def test_layer_scale_multiplies_the_branches_of_all_blocks(key):
+    x = jax.random.normal(key, (2, 3, 8))
+    blocks = nn.take(nn.vit(2, 7, **TINY, layer_scale=0.0), "blocks")
+    y, params = initial_outputs(blocks, x)
+    np.testing.assert_array_equal(y, x)
+    assert params["body"]["attention_scale"]["scale"].shape == (2, 8)
