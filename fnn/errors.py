@@ -92,6 +92,10 @@ class NonFiniteError(FnnError, FloatingPointError):
     train_state: Any = None
 
 
+class ProcessError(FnnError, RuntimeError):
+    """The processes of a run differ in code, data or calls, or one of them has failed."""
+
+
 # Errors of files.
 
 

@@ -237,6 +237,7 @@ ALSO_TESTED_BY = {
         for name in ("base", "composed", "decays")
     },
     "data/sets/dataset.py": ["test_cifar.py"],
+    "lab/fit/config.py": ["test_loop.py"],
     **{
         f"values/{name}.py": ["test_values.py"]
         for name in ("decorator", "leaves", "made", "show", "structure")

@@ -12,6 +12,7 @@ from fnn.lab.checkpoints.safetensors import export_safetensors as export_safeten
 from fnn.lab.checkpoints.safetensors import import_safetensors as import_safetensors
 from fnn.lab.checkpoints.store import checkpoint_store as checkpoint_store
 from fnn.lab.checkpoints.store import save as save
+from fnn.lab.connection import connect as connect
 from fnn.lab.console.watch import progress as progress
 from fnn.lab.exports.onnx_file import export_onnx as export_onnx
 from fnn.lab.exports.program import export as export

@@ -36,6 +36,7 @@ from fnn.train.layout import (
 )
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
+from fnn.train.processes import agreement, describe, describe_data, spans_processes
 from fnn.train.programs import per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
@@ -80,15 +81,18 @@ def evaluate(
         ConfigError: An argument is not of the type described here.
         FnnError: The data does not fit the recipe, as for `train.run`.
     """
-    given = expect_weights("evaluate", recipe, train_state)
-    checks.whole("evaluate batch_size", batch_size)
-    draws: Draws = None
-    if key is not None:
-        draws = checks.key("evaluate key", key)
-    elif isinstance(train_state, TrainState):
-        draws = _without_weights(train_state)
-    layout = _layout("evaluate mesh", mesh, data, given)
-    data = validate_examples("data", recipe, adopt(layout, data))
+    layout = _layout("evaluate mesh", mesh, data, train_state)
+    with agreement("evaluate", layout) as agreed:
+        given = expect_weights("evaluate", recipe, train_state)
+        checks.whole("evaluate batch_size", batch_size)
+        draws: Draws = None
+        if key is not None:
+            draws = checks.key("evaluate key", key)
+        elif isinstance(train_state, TrainState):
+            draws = _without_weights(train_state)
+        data = validate_examples("data", recipe, adopt(layout, data))
+        if spans_processes(layout):
+            agreed.facts = _facts(recipe, data, batch_size)
     if layout is None:
         # Without any placement, which would take a part of the time of a small network.
         figures = _evaluate(recipe, given, data, batch_size, draws)
@@ -134,28 +138,43 @@ def predict(
         ConfigError: An argument is not of the type described here.
         FnnError: The inputs do not fit the recipe, as for `train.run`.
     """
-    given = expect_weights("predict", recipe, train_state)
-    checks.whole("predict batch_size", batch_size)
-    if key is not None:
-        checks.key("predict key", key)
-    layout = _layout("predict mesh", mesh, inputs, given)
-    inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
+    layout = _layout("predict mesh", mesh, inputs, train_state)
+    with agreement("predict", layout) as agreed:
+        given = expect_weights("predict", recipe, train_state)
+        checks.whole("predict batch_size", batch_size)
+        if key is not None:
+            checks.key("predict key", key)
+        inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
+        if spans_processes(layout):
+            agreed.facts = _facts(recipe, inputs, batch_size)
     with use_layout(layout):
         given, key = place_state(layout, (given, key))
         placed = place_data(layout, inputs)
         return _predict(recipe, given, placed, batch_size, key)
 
 
+def _facts(recipe: Recipe, data: Any, batch_size: int) -> dict[str, Any]:
+    """Return the facts that must be equal on all processes."""
+    return {
+        "batch_size": batch_size,
+        "recipe": describe(recipe),
+        "data": describe_data(data),
+    }
+
+
 def _layout(
     where: str,
     mesh: Any,
     data: Any,
-    given: Weights,
+    given: Any,
 ) -> Layout | None:
     """Return the layout of an argument `mesh`, by default that of the data or the weights."""
     if mesh is not None:
         return as_layout(where, mesh)
-    return layout_of_data(data) or layout_of(given.params)
+    layout = layout_of_data(data)
+    if layout is None and isinstance(given, TrainState | Weights):
+        layout = layout_of(given.params)
+    return layout
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:

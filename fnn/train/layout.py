@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
+from fnn.train.placement import join_rows, put
 from fnn.types import TrainState
 from fnn.xla import whole_batches
 
@@ -92,6 +93,8 @@ def as_layout(where: str, mesh: Any) -> Layout | None:
     """
     if mesh is None:
         return None
+    if isinstance(mesh, NamedSharding | Mesh):
+        _expect_processes(where, mesh if isinstance(mesh, Mesh) else mesh.mesh)
     if isinstance(mesh, NamedSharding):
         # A trailing None says that an axis of the array is not divided.
         named = [part for part in mesh.spec if part is not None]
@@ -114,6 +117,25 @@ def as_layout(where: str, mesh: Any) -> Layout | None:
             'give NamedSharding(mesh, PartitionSpec("data")) with the name of your axis',
         )
     return Layout(_automatic(mesh), mesh.axis_names[0])
+
+
+def _expect_processes(where: str, mesh: Any) -> None:
+    """Raise ConfigError unless a mesh has devices of this process alone, or all of all processes.
+
+    A process without a part of the mesh could neither compute nor read the results.
+    """
+    own = jax.process_index()
+    owners = [device.process_index for device in mesh.devices.flat]
+    if set(owners) == {own} or len(owners) == jax.device_count():
+        return
+    counts = [f"{owners.count(process)} of process {process}" for process in sorted(set(owners))]
+    raise ConfigError(
+        where,
+        f"all {jax.device_count()} devices of the {jax.process_count()} processes, or those of "
+        f"process {own} alone",
+        f"{', '.join(counts)}",
+        "make it of jax.devices(), or of jax.local_devices()",
+    )
 
 
 def _automatic(mesh: Any) -> Mesh:
@@ -163,7 +185,7 @@ def adopt(layout: Layout | None, tree: Any) -> Any:
         if _named_sharding(leaf) is None:
             return leaf
         is_even = leaf.ndim > 0 and leaf.shape[0] % layout.parts == 0
-        return jax.device_put(leaf, layout.divided if is_even else layout.replicated)
+        return put(leaf, layout.divided if is_even else layout.replicated)
 
     return jax.tree.map(move, tree)
 
@@ -344,30 +366,51 @@ def _place_rows(layout: Layout, leaf: Any) -> Rows:
         return Rows(jax.make_array_from_callback(shape, layout.divided, part), count, layout)
     if missing:
         leaf = jnp.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1)))
-    return Rows(jax.device_put(leaf, layout.divided), count, layout)
+    return Rows(put(leaf, layout.divided), count, layout)
 
 
-def place_batch(layout: Layout | None, batch: Any) -> Any:
+def place_batch(
+    layout: Layout | None,
+    batch: Any,
+    counts: list[int] | None = None,
+) -> Any:
     """Place the arrays of a batch of a stream: divided where the parts are equal.
 
     Another batch, such as the last one of an epoch, is copied to all devices. Each computes its
     part all the same.
+
+    Args:
+        layout: The layout; None for one device.
+        batch: Arrays whose first axis is the example. Where the devices belong to several
+            processes, each gives its part of the batch.
+        counts: Examples of the part of each process; None for equal parts.
     """
     if layout is None:
         return jax.tree.map(jnp.asarray, batch)
+    if layout.mesh.is_multi_process:
+        return jax.tree.map(partial(_join_parts, layout, counts), batch)
 
     def place(leaf: Any) -> jax.Array:
         is_even = leaf.shape[0] % layout.parts == 0
-        return jax.device_put(leaf, layout.divided if is_even else layout.replicated)
+        return put(leaf, layout.divided if is_even else layout.replicated)
 
     return jax.tree.map(place, batch)
+
+
+def _join_parts(layout: Layout, counts: list[int] | None, leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return put(leaf, layout.divided)
+    if counts is None:
+        counts = [leaf.shape[0]] * jax.process_count()
+        expect_divisible("batch of all processes", layout, sum(counts))
+    return join_rows(leaf, counts, layout.divided)
 
 
 def place_state(layout: Layout | None, tree: Any) -> Any:
     """Copy arrays to all devices, such as a train state; None leaves them where they are."""
     if layout is None:
         return tree
-    return jax.device_put(tree, layout.replicated)
+    return put(tree, layout.replicated)
 
 
 # Constraints within a program.

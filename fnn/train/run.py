@@ -39,6 +39,7 @@ from fnn.train.layout import (
     use_layout,
 )
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
+from fnn.train.processes import agreement, describe_state, run_facts, spans_processes
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.remat import recompute, scan_segments, segment_steps
@@ -103,23 +104,28 @@ def run(
         NonFiniteError: A step was not finite, the recipe has on_nonfinite="raise", and the run is
             not traced.
     """
-    checks.key("key", key)
-    checks.whole("epochs", epochs, 0)
-    expect_recipe("run", recipe)
-    expect_callback(callback)
-    checks.flag("remat", remat)
     layout = find_layout("run mesh", mesh, data, resume)
-    data, valid = adopt(layout, (data, valid))
     # Compilation may take minutes, so all arguments are checked before it.
-    how = conversion_for(layout)
-    data = validate_data("data", data, how)
-    if valid is not None:
-        valid = validate_data("valid", valid, how)
-    validate_fit(recipe, data, valid)
-    epoch_length = steps_per_epoch(data, batch_size)
-    expect_divisible("batch_size", layout, batch_size)
-    with use_layout(layout):
+    with agreement("run", layout) as agreed:
+        checks.key("key", key)
+        checks.whole("epochs", epochs, 0)
+        expect_recipe("run", recipe)
+        expect_callback(callback)
+        checks.flag("remat", remat)
+        data, valid = adopt(layout, (data, valid))
+        how = conversion_for(layout)
+        data = validate_data("data", data, how)
+        if valid is not None:
+            valid = validate_data("valid", valid, how)
+        validate_fit(recipe, data, valid)
+        epoch_length = steps_per_epoch(data, batch_size)
+        expect_divisible("batch_size", layout, batch_size)
         first, past = _initial_state(recipe, key, data, resume, epoch_length)
+        if spans_processes(layout):
+            options = {"epochs": epochs, "batch_size": batch_size, "remat": remat}
+            agreed.facts = run_facts(recipe, key, data, valid, **options)
+            agreed.facts["train state"] = describe_state(first)
+    with use_layout(layout):
         return _run(
             recipe,
             place_state(layout, first),

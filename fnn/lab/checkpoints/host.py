@@ -112,7 +112,7 @@ def _expect_values(path: str, leaf: Any) -> None:
             "one donated to a program",
             "save the result of the program",
         )
-    if not leaf.is_fully_addressable:
+    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         raise ConfigError(
             where,
             "an array of this process",

@@ -13,6 +13,7 @@ from fnn import trees
 from fnn.errors import CheckpointMismatchError, ConfigError, printable
 from fnn.lab.checkpoints.host import is_key, unique_leaves
 from fnn.lab.checkpoints.reader import Checkpoint, read
+from fnn.train.placement import put
 from fnn.types import Weights
 
 MAX_LISTED = 8  # paths in a message
@@ -249,9 +250,10 @@ def _place(like: Any, leaf: Any) -> Any:
     if is_key(leaf):
         # A clone, since each restored key may be used once.
         leaf = jax.random.clone(leaf)
-        return leaf if sharding is None else jax.device_put(leaf, sharding)
+        return leaf if sharding is None else put(leaf, sharding)
     # On the CPU, device_put may share the memory of its argument, so it gets a copy.
-    return jax.device_put(np.array(leaf), sharding)
+    copied = np.array(leaf)
+    return jax.device_put(copied) if sharding is None else put(copied, sharding)
 
 
 def _expect_allowed(

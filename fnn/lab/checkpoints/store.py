@@ -216,6 +216,11 @@ def save(directory: str | os.PathLike[str], tree: Any, *, step: int = 0) -> None
         store.save(step, tree)
 
 
+def saved_in(directory: Path) -> list[int]:
+    """Return the steps of the checkpoints in a directory, in order; none if it does not exist."""
+    return list(find_checkpoints(directory)) if directory.is_dir() else []
+
+
 def _score(folder: Path) -> float | None:
     """Return the score of a checkpoint; None if it is corrupt, or of a newer format."""
     try:

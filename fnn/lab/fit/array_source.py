@@ -8,21 +8,18 @@ import jax
 import numpy as np
 
 from fnn import trees
-from fnn.data.digest import digest
 from fnn.errors import ConfigError
 from fnn.lab.fit.clock import Stopwatch, ValidationTimer
 from fnn.lab.fit.history import Figures
 from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.epoch import next_batch
-from fnn.train.layout import is_rows
 from fnn.train.measure import count_examples
 from fnn.train.nonfinite import nonfinite_error, replay_to_step
+from fnn.train.processes import digest_examples
 from fnn.train.recipe import Recipe
 from fnn.train.segment import SegmentState, run_segment, segment_capacity
 from fnn.train.step import steps_per_epoch
 from fnn.types import Data, TrainState
-
-DIGEST_BYTES = 2**24  # of each array, which take some 10 ms
 
 
 class ArraySource:
@@ -194,23 +191,6 @@ class ArraySource:
             parts.append(EpochPart(on_host(measured, rows), validated))
             begin = end
         return parts
-
-
-def digest_examples(data: Data) -> str:
-    """Return a digest of arrays: of evenly spaced examples, as many as DIGEST_BYTES hold.
-
-    Args:
-        data: Arrays whose first axis is the example.
-    """
-
-    def sample(leaf: Any) -> np.ndarray:
-        array = trees.read(leaf)
-        example_bytes = max(1, array[:1].nbytes)
-        count = min(len(array), max(1, DIGEST_BYTES // example_bytes))
-        rows = np.linspace(0, len(array) - 1, count).astype(int)
-        return array[rows]
-
-    return digest(jax.tree.map(sample, data, is_leaf=is_rows))
 
 
 def _format(position: dict[str, Any]) -> str:

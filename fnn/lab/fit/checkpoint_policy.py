@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import unwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +17,19 @@ from fnn import checks, trees
 from fnn.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError
 from fnn.lab.checkpoints.reader import Checkpoint, read
 from fnn.lab.checkpoints.restore import restore
-from fnn.lab.checkpoints.store import Store, checkpoint_store
+from fnn.lab.checkpoints.store import Store, checkpoint_store, saved_in
 from fnn.lab.fit.history import Figures, HistoryBuffer
+from fnn.lab.fit.votes import is_whole, join_positions, own_position
 from fnn.train.figures import is_validation
+from fnn.train.layout import Layout
+from fnn.train.placement import own_copy
+from fnn.train.processes import (
+    agreement,
+    describe,
+    describe_state,
+    is_writer,
+    spans_processes,
+)
 from fnn.train.recipe import Recipe
 from fnn.train.run import expect_same_key
 from fnn.types import RandomKey, TrainState
@@ -126,33 +136,53 @@ class ResumeState(NamedTuple):
 
 
 class RunStore:
-    """Saves one run into a directory by a policy. Without a policy it does nothing."""
+    """Saves one run into a directory by a policy. Without a policy it does nothing.
 
-    def __init__(self, policy: CheckpointPolicy | None, store: Store | None, recipe: Recipe):
+    Args:
+        policy: Where and how often to save, or None to save nothing.
+        store: The open directory, on the process that writes; None on the others.
+        recipe: Its text is saved, to find changes when the run is resumed.
+        layout: The devices of the run. All of their processes call the same methods.
+    """
+
+    def __init__(
+        self,
+        policy: CheckpointPolicy | None,
+        store: Store | None,
+        recipe: Recipe,
+        layout: Layout | None = None,
+    ):
         self._policy = policy
-        # Functions print with their address, which differs in each process.
-        self._recipe = re.sub(r" at 0x[0-9a-f]+", "", str(recipe))
+        self._recipe = describe(recipe)
         self._store = store
+        self._layout = layout
         self._saved_at = time.monotonic()
         self.saved_step = -1  # of the latest checkpoint
 
     @property
     def is_active(self) -> bool:
         """Whether there is a directory to save into."""
-        return self._store is not None
+        return self._policy is not None
 
-    def is_due(self, completed_epochs: int | None) -> bool:
+    def is_overdue(self) -> bool:
+        """Return whether to save within an epoch, by the time since the last checkpoint."""
+        if self._policy is None:
+            return False
+        return time.monotonic() - self._saved_at >= self._policy.seconds
+
+    def is_due(self, completed_epochs: int | None, is_overdue: bool) -> bool:
         """Return whether to save now.
 
         Args:
             completed_epochs: Number of epochs done, at the end of an epoch; None within an epoch.
+            is_overdue: Whether it is to be saved by the time since the last checkpoint.
         """
         if self._policy is None:
             return False
         # Epochs are counted from the beginning of the run, seconds from the last checkpoint.
         if completed_epochs is not None and completed_epochs % self._policy.epochs == 0:
             return True
-        return time.monotonic() - self._saved_at >= self._policy.seconds
+        return is_overdue
 
     def save(
         self,
@@ -160,6 +190,8 @@ class RunStore:
         history: HistoryBuffer,
         position: dict[str, Any],
         score: float | None = None,
+        *,
+        together: bool = True,
     ) -> None:
         """Save the run, unless this step is saved already.
 
@@ -168,11 +200,19 @@ class RunStore:
             history: Figures of all steps and epochs before.
             position: Position of the data source.
             score: The lower, the better. The checkpoint of the lowest score is kept.
+            together: Whether all processes of the run call this. Otherwise the run is saved if this
+                process alone has all of it.
         """
         # The end of an epoch and the end of the run are often the same step.
         step = int(trees.read(train_state.step))
-        if self._store is None or step == self.saved_step:
+        if self._policy is None or step == self.saved_step:
             return
+        if together:
+            position = join_positions(self._layout, step, position)
+        elif not is_whole(train_state, position):
+            return
+        # Of a state that is divided among processes, all of them gather the parts.
+        train_state = own_copy(train_state)
         # The whole history, so that the latest checkpoint is all that is needed to resume.
         tree = {
             TRAIN_STATE: train_state,
@@ -180,7 +220,8 @@ class RunStore:
             EPOCH_ENDS: history.epoch_ends(),
         }
         notes = {POSITION: position, RECIPE: self._recipe}
-        self._store.save(step, tree, notes=notes, score=score)
+        if self._store is not None:
+            self._store.save(step, tree, notes=notes, score=score)
         self.saved_step = step
         self._saved_at = time.monotonic()
 
@@ -195,7 +236,8 @@ class RunStore:
         Raises:
             ConfigError: The directory holds checkpoints, and `resume` is not True.
         """
-        saved_steps = [] if self._store is None else self._store.steps()
+        # Also the processes that do not write read the checkpoint.
+        saved_steps = [] if self._policy is None else saved_in(self._policy.directory)
         if saved_steps and resume is not True:
             raise ConfigError(
                 "checkpoints",
@@ -205,14 +247,14 @@ class RunStore:
             )
         if isinstance(resume, TrainState):
             return ResumeState(resume, figures={}, position={})
-        if self._store is None or not saved_steps:
+        if self._policy is None or not saved_steps:
             return ResumeState(initial_state, figures={}, position={})
-        checkpoint = read(self._store.directory)
+        checkpoint = read(self._policy.directory)
         if not _is_run(checkpoint):
             raise ConfigError(
                 "checkpoints",
                 "a directory that lab.fit saved",
-                f"step {checkpoint.step} in {self._store.directory}, saved by lab.save or a store",
+                f"step {checkpoint.step} in {self._policy.directory}, saved by lab.save or a store",
                 "restore it by lab.restore, and give resume=train_state",
             )
         self.saved_step = checkpoint.step
@@ -236,9 +278,20 @@ class RunStore:
         _expect_whole_history(
             checkpoint.step, int(trees.read(train_state.step)), figures, epoch_ends
         )
-        position = checkpoint.notes[POSITION]
+        position = own_position(self._layout, checkpoint.notes[POSITION])
         ends = tuple(epoch_ends.tolist())
         return ResumeState(train_state, figures, position, ends, changes, is_saved=True)
+
+    def describe(self, begin: ResumeState) -> dict[str, Any]:
+        """Return the facts about the beginning of a run that are equal on all its processes."""
+        if not spans_processes(self._layout):
+            return {}
+        facts = {"train state": describe_state(begin.train_state)}
+        if self._policy is not None:
+            name = f"latest step in {self._policy.directory}, which all processes must share,"
+            facts[name] = str(self.saved_step)
+        # The place of a checkpoint comes first, since another one has another train state.
+        return dict(reversed(facts.items()))
 
 
 def _list_changes(saved: Any, current: str) -> str:
@@ -303,22 +356,32 @@ def _expect_whole_history(step: int, state_step: int, figures: Figures, ends: np
 
 
 @contextmanager
-def open_run_store(policy: CheckpointPolicy | None, recipe: Recipe) -> Iterator[RunStore]:
+def open_run_store(
+    policy: CheckpointPolicy | None,
+    recipe: Recipe,
+    layout: Layout | None,
+) -> Iterator[RunStore]:
     """Open the directory of a policy. At the end of the block all checkpoints are written.
 
     Args:
         policy: Where and how often to save, or None to save nothing.
         recipe: Its text is saved, to find changes when the run is resumed.
+        layout: The devices of the run. Of several processes, the first one writes.
     """
     if policy is None:
-        yield RunStore(None, None, recipe)
+        yield RunStore(None, None, recipe, layout)
         return
-    with checkpoint_store(
-        policy.directory,
-        keep=policy.keep,
-        asynchronous=policy.asynchronous,
-    ) as store:
-        yield RunStore(policy, store, recipe)
+    with ExitStack() as stack:
+        store = None
+        with agreement("checkpoints", layout):
+            if is_writer(layout):
+                opened = checkpoint_store(
+                    policy.directory,
+                    keep=policy.keep,
+                    asynchronous=policy.asynchronous,
+                )
+                store = stack.enter_context(opened)
+        yield RunStore(policy, store, recipe, layout)
 
 
 def expect_same_run(train_state: TrainState, key: RandomKey, total: int | None) -> None:

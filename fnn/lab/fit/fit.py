@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,11 +14,13 @@ from fnn.errors import ConfigError
 from fnn.lab.fit.array_source import ArraySource
 from fnn.lab.fit.checkpoint_policy import CheckpointPolicy, as_policy
 from fnn.lab.fit.clock import Stopwatch
+from fnn.lab.fit.config import FitConfig
 from fnn.lab.fit.input_clock import InputClock
 from fnn.lab.fit.loader import BatchStream, is_stream
-from fnn.lab.fit.loop import FitConfig, run_loop
+from fnn.lab.fit.loop import run_loop
 from fnn.lab.fit.source import DataSource
 from fnn.lab.fit.stream_source import StreamSource
+from fnn.lab.fit.votes import silent_log
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
@@ -31,9 +34,16 @@ from fnn.train.layout import (
     use_layout,
 )
 from fnn.train.measure import count_examples
+from fnn.train.processes import (
+    agreement,
+    announced,
+    is_writer,
+    run_facts,
+    spans_processes,
+)
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.run import find_layout
-from fnn.train.stream import StreamValidator
+from fnn.train.stream import BatchParts, StreamValidator
 from fnn.types import Data, RandomKey, Result, TrainState
 
 
@@ -102,44 +112,49 @@ def fit(
         FnnError: As for `train.run`; NonFiniteError is raised as soon as it happens.
         ConfigError: An argument is wrong, or the run cannot be resumed.
     """
-    checks.key("key", key)
-    expect_recipe("fit", recipe)
     layout = find_layout("fit mesh", mesh, None if is_stream(data) else data, resume)
-    how = conversion_for(layout)
-    stream = _open_stream(recipe, data, steps_per_epoch, layout)
-    # Of an iterable, the first batch is checked in place of the data.
-    if stream:
-        arrays = stream.peek()
-        layout = layout or layout_of_data(arrays)
-    else:
-        arrays = validate_data("data", adopt(layout, data), how)
-    if valid is not None:
-        valid = validate_data("valid", adopt(layout, valid), how)
-    out_shape = validate_fit(recipe, arrays, valid)
-    batch_size = _expect_batch_size(batch_size, stream, arrays)
-    if stream:
-        expect_divisible("size of the first batch", layout, count_examples(arrays))
-    else:
-        expect_divisible("batch_size", layout, batch_size)
-    expect_callback(callback)
-    config = FitConfig(
-        key=key,
-        recipe=recipe,
-        data=arrays,
-        valid=valid,
-        out_shape=out_shape,
-        epochs=checks.whole("epochs", epochs, 0),
-        batch_size=batch_size,
-        checkpoints=as_policy(checkpoints),
-        resume=_expect_resume(resume, checkpoints),
-        callback=callback,
-        log=as_log("log", log),
-        log_every=checks.whole("log_every", log_every),
-        max_seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),
-        max_steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
-        chunk=None if chunk is None else checks.whole("chunk", chunk),
-        show=checks.flag("show", show),
-    )
+    with agreement("fit", layout) as agreed:
+        checks.key("key", key)
+        expect_recipe("fit", recipe)
+        how = conversion_for(layout)
+        stream = _open_stream(recipe, data, steps_per_epoch, layout)
+        # Of an iterable, the first batch is checked in place of the data.
+        if stream:
+            arrays = stream.peek()
+            layout = layout or layout_of_data(arrays)
+        else:
+            arrays = validate_data("data", adopt(layout, data), how)
+        if valid is not None:
+            valid = validate_data("valid", adopt(layout, valid), how)
+        out_shape = validate_fit(recipe, arrays, valid)
+        batch_size = _expect_batch_size(batch_size, stream, arrays)
+        if stream:
+            expect_divisible("size of the first batch", layout, count_examples(arrays))
+        else:
+            expect_divisible("batch_size", layout, batch_size)
+        expect_callback(callback)
+        config = FitConfig(
+            key=key,
+            recipe=recipe,
+            data=arrays,
+            valid=valid,
+            out_shape=out_shape,
+            epochs=checks.whole("epochs", epochs, 0),
+            batch_size=batch_size,
+            checkpoints=as_policy(checkpoints),
+            resume=_expect_resume(resume, checkpoints),
+            callback=callback,
+            log=as_log("log", log),
+            log_every=checks.whole("log_every", log_every),
+            max_seconds=float(checks.number("max_seconds", max_seconds, "[0, inf]")),
+            max_steps=math.inf if max_steps is None else checks.whole("max_steps", max_steps, 0),
+            chunk=None if chunk is None else checks.whole("chunk", chunk),
+            show=checks.flag("show", show),
+        )
+        if spans_processes(layout):
+            agreed.facts = _facts(config, stream)
+            if not is_writer(layout):
+                config = replace(config, log=silent_log(config.log), show=False)
     # Time is counted from here on: the first batch of a stream has been fetched before.
     stopwatch = Stopwatch()
     inputs = InputClock()
@@ -157,8 +172,25 @@ def fit(
     else:
         placed = place_data(layout, arrays)
         source = ArraySource(recipe, placed, placed_valid, batch_size, stopwatch)
-    with use_layout(layout):
+    with use_layout(layout), announced("fit", layout):
         return run_loop(config, source, stopwatch, inputs)
+
+
+def _facts(config: FitConfig, stream: BatchStream | None) -> dict[str, Any]:
+    """Return the facts that must be equal on all processes."""
+    options = {
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "checkpoints": str(config.checkpoints),
+        "resume": config.resume is not False,
+        "log_every": config.log_every,
+        "max_seconds": config.max_seconds,
+        "max_steps": config.max_steps,
+        "chunk": config.chunk,
+    }
+    if stream is not None:
+        options["batches of an epoch"] = stream.epoch_length
+    return run_facts(config.recipe, config.key, config.data, config.valid, **options)
 
 
 def _open_stream(
@@ -178,7 +210,10 @@ def _open_stream(
     if steps_per_epoch is not None:
         checks.whole("steps_per_epoch", steps_per_epoch)
     if is_stream(data):
-        return BatchStream(data, steps_per_epoch, StreamValidator(recipe, layout))
+        join = None
+        if layout is not None and spans_processes(layout):
+            join = BatchParts(layout)
+        return BatchStream(data, steps_per_epoch, StreamValidator(recipe, layout), join)
     if steps_per_epoch is not None:
         raise ConfigError(
             "steps_per_epoch",

@@ -48,6 +48,8 @@ class BatchStream:
         source: The iterable. Where an epoch needs more than one pass, it is iterated over again.
         steps_per_epoch: Number of batches of an epoch, or None for one pass over the source.
         validate: (name of the batch, batch) -> arrays of JAX; raises an error for a wrong batch.
+        join: (name of the batch, fetch) -> the batch whose part fetch() returns, None at the end of
+            a pass; None where fetch() returns whole batches.
 
     Attributes:
         epoch_length: Number of batches of an epoch, or None where it is not known.
@@ -61,6 +63,7 @@ class BatchStream:
         source: Iterable[Any],
         steps_per_epoch: int | None,
         validate: Callable[[str, Any], Data] = validate_data,
+        join: Callable[[str, Callable[[], Data | None]], Data | None] | None = None,
     ):
         self.epoch_length = steps_per_epoch
         if steps_per_epoch is None:
@@ -70,6 +73,7 @@ class BatchStream:
         self.position_before: dict[str, Any] = {}
         self._source = source
         self._validate = validate
+        self._join = join
         self._iterator: Iterator[Any] = iter(source)
         # A batch that was read ahead, and the position before it.
         self._ahead: tuple[Data, dict[str, Any]] | None = None
@@ -86,7 +90,7 @@ class BatchStream:
             position = self._loader_position()
             iterator = iter(self._source)
             # Some loaders keep the position of all their iterators: the batch is not read again.
-            self._next_pass = iterator, self._convert(_first(iterator)), position
+            self._next_pass = iterator, self._first(iterator), position
         return self._next_pass[1]
 
     def take(self) -> Data:
@@ -101,7 +105,7 @@ class BatchStream:
             self._next_pass = None
         else:
             self._iterator = iter(self._source)
-            batch = self._convert(_first(self._iterator))
+            batch = self._first(self._iterator)
         self.taken += 1
         return batch
 
@@ -180,18 +184,37 @@ class BatchStream:
             return
         position = self.position()
         try:
-            batch = next(self._iterator, END)
-            if batch is not END:
-                self._ahead = (self._convert(batch), position)
+            batch = self._fetch(self._iterator)
+            if batch is not None:
+                self._ahead = (batch, position)
         except Exception:
             # The run resumes at the batch that failed, also if the loader has gone past it.
             self._failed_at = position
             raise
 
-    def _convert(self, batch: Any) -> Data:
+    def _fetch(self, iterator: Iterator[Any]) -> Data | None:
+        """Return the next batch of a pass as arrays of JAX, or None at its end."""
         # A wrong batch of a long stream is found by its index in the epoch.
         where = f"data batch {self.taken}" if self.taken else "data batch"
-        return self._validate(where, batch)
+
+        def fetch() -> Data | None:
+            batch = next(iterator, END)
+            return None if batch is END else self._validate(where, batch)
+
+        return fetch() if self._join is None else self._join(where, fetch)
+
+    def _first(self, iterator: Iterator[Any]) -> Data:
+        """Return the first batch of a pass."""
+        batch = self._fetch(iterator)
+        if batch is None:
+            raise ConfigError(
+                "data",
+                "batches for every epoch",
+                "an iterable that is used up",
+                "give a loader or a list, which can be iterated over again, "
+                "or an endless generator with steps_per_epoch=",
+            )
+        return batch
 
     def _position_methods(self) -> PositionMethods | None:
         """Return the object that has a position, and its methods; None if there is none."""
@@ -230,19 +253,6 @@ def _expect_position(position: dict[str, Any]) -> None:
             position,
             "resume with the data of the saved run, or from an earlier checkpoint",
         )
-
-
-def _first(iterator: Iterator[Any]) -> Any:
-    batch = next(iterator, END)
-    if batch is END:
-        raise ConfigError(
-            "data",
-            "batches for every epoch",
-            "an iterable that is used up",
-            "give a loader or a list, which can be iterated over again, "
-            "or an endless generator with steps_per_epoch=",
-        )
-    return batch
 
 
 def _length(source: Any) -> int | None:

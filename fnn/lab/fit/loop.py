@@ -4,7 +4,6 @@ import math
 import signal
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -12,32 +11,34 @@ import jax
 import numpy as np
 
 from fnn import trees
+from fnn.errors import NonFiniteError
 from fnn.lab.console.progress import progress_display
 from fnn.lab.console.report import RunReport, describe_run
 from fnn.lab.fit.checkpoint_policy import (
-    CheckpointPolicy,
     expect_same_figures,
     expect_same_run,
     open_run_store,
 )
 from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
+from fnn.lab.fit.config import FitConfig
 from fnn.lab.fit.fault_watch import FaultWatch
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
 from fnn.lab.fit.input_clock import InputClock
 from fnn.lab.fit.records import array_record, log_records, past_records
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
-from fnn.lab.logs.log import Log, RunInfo
-from fnn.train.callback import Callback
+from fnn.lab.fit.votes import Votes, count_votes
+from fnn.lab.logs.log import RunInfo
 from fnn.train.figures import FINITE, VALID_LOSS
 from fnn.train.instrumentation import instrument_columns
 from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
+from fnn.train.processes import agreement, announce, note_announced, spans_processes
 from fnn.train.recipe import Recipe
 from fnn.train.run import finish_run, prepare_resume
 from fnn.train.step import start_on_data
-from fnn.types import Data, RandomKey, Result, Shape, TrainState
+from fnn.types import Result, TrainState
 
 
 class StopReason(Enum):
@@ -54,34 +55,6 @@ class StopReason(Enum):
     def is_complete(self) -> bool:
         """Whether the run is over. Otherwise it can be resumed."""
         return self in (StopReason.LAST_EPOCH, StopReason.EARLY_STOPPING)
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """The arguments of `lab.fit`, validated, except for the data source.
-
-    Attributes:
-        data: Training data as arrays, or the first batch of an iterable.
-        out_shape: Shape of one output of the network.
-        chunk: Steps per segment, or None to adapt it to the speed.
-    """
-
-    key: RandomKey
-    recipe: Recipe
-    data: Data
-    valid: Data | None
-    out_shape: Shape
-    epochs: int
-    batch_size: int
-    checkpoints: CheckpointPolicy | None
-    resume: bool | TrainState
-    callback: Callback | None
-    log: Log
-    log_every: int
-    max_seconds: float
-    max_steps: float
-    chunk: int | None
-    show: bool
 
 
 def run_loop(
@@ -102,6 +75,8 @@ def run_loop(
         inputs: Compares the time of batches with that of steps.
     """
     recipe = config.recipe
+    layout = current_layout()
+    is_shared = spans_processes(layout)
     stopping = recipe.early_stopping
     epoch_length = source.epoch_length
     total = None if epoch_length is None else epoch_length * config.epochs
@@ -112,12 +87,14 @@ def run_loop(
         stop_request = stack.enter_context(catch_signals())
         with stopwatch.measure("compiling"):
             initial_state = start_on_data(recipe, config.key, config.data)
-        store = stack.enter_context(open_run_store(config.checkpoints, recipe))
+        store = stack.enter_context(open_run_store(config.checkpoints, recipe, layout))
         resume = config.resume
         if isinstance(resume, TrainState):
             resume = prepare_resume(recipe, resume)
-        begin = store.load(initial_state, resume)
-        train_state = place_state(current_layout(), begin.train_state)
+        with agreement("checkpoints", layout) as agreed:
+            begin = store.load(initial_state, resume)
+            agreed.facts = store.describe(begin)
+        train_state = place_state(layout, begin.train_state)
         step = int(trees.read(train_state.step))
         expect_same_run(train_state, config.key, total)
 
@@ -180,17 +157,26 @@ def run_loop(
         stop_reason: StopReason | None = None
         try:
             while True:
-                # Check the stop conditions.
+                # Check the stop conditions. Several processes decide together.
+                votes = Votes(
+                    stop_request.number,
+                    callback_stops,
+                    stopwatch.seconds(),
+                    chunk,
+                    store.is_overdue(),
+                )
+                votes = count_votes(layout, step, votes)
+                chunk = votes.chunk
                 epoch, _ = source.count_epochs(step)
                 if epoch >= config.epochs:
                     stop_reason = StopReason.LAST_EPOCH
                 elif stopping is not None and bool(stopping.is_over(train_state)):
                     stop_reason = StopReason.EARLY_STOPPING
-                elif stop_request.number:
+                elif votes.signal:
                     stop_reason = StopReason.SIGNAL
-                elif callback_stops:
+                elif votes.callback_stops:
                     stop_reason = StopReason.CALLBACK
-                elif stopwatch.seconds() >= config.max_seconds:
+                elif votes.seconds >= config.max_seconds:
                     stop_reason = StopReason.MAX_SECONDS
                 elif step >= config.max_steps:
                     stop_reason = StopReason.MAX_STEPS
@@ -254,7 +240,8 @@ def run_loop(
                             callback_stops = _is_true(config.callback(step, figures))
 
                     # Save.
-                    if store.is_due(None if row is None else epoch):
+                    is_overdue = votes.is_overdue if is_shared else store.is_overdue()
+                    if store.is_due(None if row is None else epoch, is_overdue):
                         score = None if row is None else _score(row, criterion, sign)
                         with stopwatch.measure("checkpoints"):
                             store.save(train_state, history, position, score)
@@ -274,9 +261,15 @@ def run_loop(
             # The loader or the callback was blocked. The steps that were launched are discarded.
             stop_reason = StopReason.SIGNAL
         except Exception as error:
+            # All processes raise the error of a step; others are of this process alone.
+            together = not is_shared or isinstance(error, NonFiniteError)
+            if together:
+                note_announced(error)
+            else:
+                announce("fit", error)
             # Save first, because the error may come from printing, which would fail again.
             with stopwatch.measure("checkpoints"):
-                store.save(train_state, history, position)
+                store.save(train_state, history, position, together=together)
             if store.is_active:
                 error.add_note(
                     f"The run was saved at step {store.saved_step}; resume=True continues there."
@@ -296,10 +289,12 @@ def run_loop(
         losses = recorded[VALID_LOSS].tolist() if VALID_LOSS in recorded else []
         reason = f"{stop_reason.value}, at step {step:,}"
         report.print_footer(reason, stopwatch, losses, advice, findings)
-        number = stop_request.number
+        number = votes.signal or stop_request.number
         # After Ctrl-C without checkpoints, the result is all there is: it is returned.
         if number and (store.is_active or number == signal.SIGTERM):
-            raise signal_exit(number)
+            leaving = signal_exit(number)
+            note_announced(leaving)
+            raise leaving
         if stop_reason.is_complete:
             train_state = finish_run(recipe, train_state)
         return Result(train_state, recorded)
@@ -356,6 +351,9 @@ def _run_info(
     names += [name for name, value in of_validation.items() if value.ndim == 0]
 
     def images() -> np.ndarray | None:
+        # The first process alone logs, and the others do not compute these.
+        if spans_processes(current_layout()):
+            return None
         inputs = source.next_inputs(train_state)
         is_image = getattr(inputs, "ndim", 0) == 4
         return trees.read(inputs) if is_image else None

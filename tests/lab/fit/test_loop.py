@@ -21,8 +21,8 @@ from fnn.errors import (
     ConfigError,
     NonFiniteError,
 )
-from fnn.lab.fit import array_source, loop
-from fnn.lab.fit.array_source import ArraySource, digest_examples
+from fnn.lab.fit import loop
+from fnn.lab.fit.array_source import ArraySource
 from fnn.lab.fit.checkpoint_policy import RunStore
 from fnn.objective import accuracy
 
@@ -534,19 +534,6 @@ def test_resuming_with_other_data_of_the_same_size_raises(tmp_path):
                 show=False,
                 **options,
             )
-
-
-def test_the_digest_of_large_arrays_takes_examples_from_beginning_to_end(monkeypatch):
-    monkeypatch.setattr(array_source, "DIGEST_BYTES", 100)
-    values = np.arange(1000, dtype=np.int8).reshape(100, 10)
-    digests = set()
-    for row in (0, 11, 99):
-        changed = values.copy()
-        changed[row] = 0
-        digests.add(digest_examples((changed, values)))
-    assert len(digests) == 3
-    assert digest_examples((values, values)) not in digests
-    assert digest_examples((jnp.asarray(values), values)) == digest_examples((values, values))
 
 
 def test_resuming_with_another_recipe_lists_the_changes(tmp_path, capsys):
