@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks
 from fnn.errors import ConfigError
@@ -20,6 +19,7 @@ from fnn.lab.fit.stream_source import StreamSource
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
+from fnn.train.division import Devices
 from fnn.train.inputs import validate_fit
 from fnn.train.layout import (
     Layout,
@@ -54,7 +54,7 @@ def fit(
     max_steps: int | None = None,
     chunk: int | None = None,
     show: bool = True,
-    mesh: Mesh | NamedSharding | None = None,
+    mesh: Devices | None = None,
 ) -> Result:
     """Train as `train.run` does, bit for bit, in compiled chunks of steps.
 
