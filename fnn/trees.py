@@ -19,7 +19,7 @@ from fnn.types import Number, Shape
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Return the leaves by path, `{"body/conv_0/kernel": array}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_path_name(path): leaf for path, leaf in leaves}
+    return {path_name(path): leaf for path, leaf in leaves}
 
 
 def map_named(
@@ -38,7 +38,7 @@ def map_named(
     """
 
     def apply(path: Any, leaf: Any) -> Any:
-        relative = _path_name(path)
+        relative = path_name(path)
         # The path of a tree that is a single leaf is empty.
         full = f"{name}/{relative}" if relative else name
         return function(full, leaf)
@@ -46,7 +46,8 @@ def map_named(
     return jax.tree_util.tree_map_with_path(apply, tree, is_leaf=is_leaf)
 
 
-def _path_name(path: Any) -> str:
+def path_name(path: Any) -> str:
+    """Return the path of a leaf as text, from that of jax.tree_util.tree_flatten_with_path."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

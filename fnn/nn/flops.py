@@ -19,11 +19,11 @@ from fnn.xla import subjaxprs
 # Primitives that only move, convert or draw numbers.
 FREE = {
     "bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy",
-    "copy_p", "device_put", "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather",
-    "iota", "name", "optimization_barrier", "pad", "pvary", "random_bits", "random_fold_in",
-    "random_seed", "random_unwrap", "random_wrap", "reduce_precision", "reshape", "rev", "scatter",
-    "select_n", "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "top_k", "transpose",
-    "unstack",
+    "copy_p", "device_put", "dynamic_slice", "dynamic_update_slice", "exchange_params",
+    "expand_dims", "gather", "iota", "name", "optimization_barrier", "pad", "pvary", "random_bits",
+    "random_fold_in", "random_seed", "random_unwrap", "random_wrap", "reduce_precision", "reshape",
+    "rev", "scatter", "select_n", "sharding_constraint", "slice", "sort", "split", "squeeze",
+    "stack", "stop_gradient", "top_k", "transpose", "unstack",
 }  # fmt: skip
 LABEL = "layer:"  # prefix of the names of jitted functions that are counted separately
 REDUCTIONS = ("reduce_", "arg", "cum")  # prefixes of the primitives that count by their input

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.data import batches
+from fnn.train.agreement import common_layout
 from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.layout import (
     adopt,
@@ -54,7 +55,7 @@ def epoch(
     """
     expect_recipe("epoch", recipe)
     expect_train_state("epoch", train_state)
-    layout = layout_of_data(data) or layout_of_state(train_state)
+    layout = common_layout("epoch data", layout_of_data(data), layout_of_state(train_state))
     data = validate_examples("data", recipe, adopt(layout, data), trains=True)
     # Raises an error if the data fills no batch.
     steps_per_epoch(data, batch_size)

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
@@ -13,6 +12,9 @@ from fnn.objective.loss import has_coupled_values
 from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.averages import has_average
 from fnn.optim.transforms.plateau import has_plateau
+from fnn.train.agreement import common_layout, expect_same_division
+from fnn.train.division import Devices
+from fnn.train.exchange import apply_network
 from fnn.train.figures import VALID_LOSS, validation_name
 from fnn.train.inputs import (
     EVALUATION,
@@ -52,7 +54,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     key: RandomKey | None = None,
-    mesh: Mesh | NamedSharding | None = None,
+    mesh: Devices | None = None,
 ) -> dict[str, Scalar]:
     """Compute the loss and each metric over a data set, every example counted once.
 
@@ -72,7 +74,8 @@ def evaluate(
             the train state, as in validation; `Weights` have none.
         mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
             default those among which the data is divided already, or those that the weights are on,
-            as after a run with a mesh.
+            as after a run with a mesh. Params that are divided stay as they are: then it must be
+            their layout.
 
     Returns:
         The figures by name, loss first.
@@ -81,7 +84,7 @@ def evaluate(
         ConfigError: An argument is not of the type described here.
         FnnError: The data does not fit the recipe, as for `train.run`.
     """
-    layout = _layout("evaluate mesh", mesh, data, train_state)
+    layout = _layout("evaluate", mesh, data, train_state)
     with agreement("evaluate", layout) as agreed:
         given = expect_weights("evaluate", recipe, train_state)
         checks.whole("evaluate batch_size", batch_size)
@@ -112,7 +115,7 @@ def predict(
     *,
     batch_size: int = 256,
     key: RandomKey | None = None,
-    mesh: Mesh | NamedSharding | None = None,
+    mesh: Devices | None = None,
 ) -> Any:
     """Compute the network's outputs (n, ...) for inputs (n, ...), in inference mode.
 
@@ -132,13 +135,14 @@ def predict(
         key: Key of layers that sample at train=False; None for none.
         mesh: Devices among which the examples of each batch are divided, as for `train.run`. By
             default those among which the data is divided already, or those that the weights are on,
-            as after a run with a mesh.
+            as after a run with a mesh. Params that are divided stay as they are: then it must be
+            their layout.
 
     Raises:
         ConfigError: An argument is not of the type described here.
         FnnError: The inputs do not fit the recipe, as for `train.run`.
     """
-    layout = _layout("predict mesh", mesh, inputs, train_state)
+    layout = _layout("predict", mesh, inputs, train_state)
     with agreement("predict", layout) as agreed:
         given = expect_weights("predict", recipe, train_state)
         checks.whole("predict batch_size", batch_size)
@@ -169,12 +173,13 @@ def _layout(
     given: Any,
 ) -> Layout | None:
     """Return the layout of an argument `mesh`, by default that of the data or the weights."""
+    # Another value is left to the check of weights.
+    params = given.params if isinstance(given, TrainState | Weights) else None
     if mesh is not None:
-        return as_layout(where, mesh)
-    layout = layout_of_data(data)
-    if layout is None and isinstance(given, TrainState | Weights):
-        layout = layout_of(given.params)
-    return layout
+        layout = as_layout(f"{where} mesh", mesh)
+        expect_same_division(f"{where} mesh", layout, params)
+        return layout
+    return common_layout(f"{where} data", layout_of_data(data), layout_of(params))
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:
@@ -336,9 +341,16 @@ def forward_pass(
 ) -> Any:
     """Return the outputs of a batch, given its index."""
     prepared = divide(recipe.prepare(inputs))
-    options = {} if key is None else {"key": jax.random.fold_in(key, index)}
+    own_key = None if key is None else jax.random.fold_in(key, index)
     # With train=False dropout is off, and the state is used but not updated.
-    outputs, _ = recipe.network.apply(given.params, given.state, prepared, train=False, **options)
+    outputs, _ = apply_network(
+        recipe.network,
+        given.params,
+        given.state,
+        prepared,
+        key=own_key,
+        train=False,
+    )
     return outputs
 
 

@@ -11,6 +11,7 @@ from fnn import optim, trees
 from fnn.nn.core.composite import layer_paths
 from fnn.objective.loss import has_coupled_values
 from fnn.optim.transform import stop_frozen_gradients
+from fnn.train.exchange import apply_network, constrain_like_params
 from fnn.train.figures import LOSS
 from fnn.train.inputs import AGGREGATION, NOISE, derive_key
 from fnn.train.measure import (
@@ -102,6 +103,7 @@ def gradients(
     if aggregator is not None:
         grads, memory = _aggregate(aggregator, train_state, grads, result.per_example[LOSS])
         of_tasks = {"memory": memory}
+    grads = constrain_like_params(grads, train_state.params)
     penalty = {} if result.penalty is None else {PENALTY: result.penalty}
     figures = reduce_examples(recipe, result.per_example) | penalty
     return Gradients(figures, grads, result.state, of_tasks)
@@ -258,7 +260,7 @@ def _forward(
     targets: Any,
 ) -> ForwardResult:
     before = state
-    outputs, state = recipe.network.apply(params, state, inputs, key=key, train=True)
+    outputs, state = apply_network(recipe.network, params, state, inputs, key=key, train=True)
     # The error of a loop over steps would not name the layer.
     trees.expect_like("state of the network", state, before)
     per_example = measure_examples(recipe, outputs, targets)

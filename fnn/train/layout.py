@@ -1,10 +1,10 @@
-"""Data parallelism: the layout of a run's examples over the devices of a mesh.
+"""The layout of a run over the devices of a mesh: of its examples, and of its parameters.
 
-Each device has an equal part of the data and computes an equal part of every batch; the train state
-is the same on all of them. The program is the one of a single device. Constraints on the batch
-divide its work, and XLA adds the sums over devices: of gradients, of the statistics of batch norm
-and of figures. So a run draws the same numbers, takes the same batches and has, up to rounding, the
-same results on any number of devices.
+Each device has an equal part of the data and computes an equal part of every batch. The train state
+is the same on all of them, or each has a part of it. The program is the one of a single device.
+Constraints on the batch divide its work, and XLA adds the sums over devices: of gradients, of the
+statistics of batch norm and of figures. So a run draws the same numbers, takes the same batches and
+has, up to rounding, the same results on any number of devices.
 
 The layout is known to functions that are traced by a context variable, and compiled programs are
 kept for each layout.
@@ -13,50 +13,31 @@ kept for each layout.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache, lru_cache, partial
+from glob import escape
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
+from fnn.train.division import (
+    ADVICE,
+    EXAMPLES,
+    Layout,
+    automatic,
+    state_shardings,
+)
+
+# The public function has the name of this module, by which the package would shadow it.
+from fnn.train.division import layout as layout
 from fnn.train.placement import join_rows, put
 from fnn.types import TrainState
 from fnn.xla import whole_batches
-
-ADVICE = 'as in jax.make_mesh((8,), ("data",))'
-
-
-class Layout(NamedTuple):
-    """The division of examples among devices.
-
-    Attributes:
-        mesh: The devices. All axes are Auto: XLA derives the shardings within a program.
-        axis: The axis of the mesh over which examples are divided.
-    """
-
-    mesh: Mesh
-    axis: str
-
-    @property
-    def parts(self) -> int:
-        """The number of parts of a batch."""
-        return self.mesh.shape[self.axis]
-
-    @property
-    def divided(self) -> NamedSharding:
-        """The sharding of arrays whose first axis is the example."""
-        return NamedSharding(self.mesh, P(self.axis))
-
-    @property
-    def replicated(self) -> NamedSharding:
-        """The sharding of arrays that each device has."""
-        return NamedSharding(self.mesh, P())
-
 
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
@@ -86,13 +67,19 @@ def as_layout(where: str, mesh: Any) -> Layout | None:
 
     Args:
         where: Name of the argument in errors.
-        mesh: A Mesh of one axis, or a NamedSharding whose spec names the axis of the examples.
+        mesh: A Mesh of one axis, a NamedSharding whose spec names the axis of the examples, or the
+            value of `layout`.
 
     Raises:
-        ConfigError: It is neither, or it does not name one axis.
+        ConfigError: It is none of them, or it does not name one axis.
     """
     if mesh is None:
         return None
+    if isinstance(mesh, Layout):
+        if isinstance(mesh.mesh, AbstractMesh):
+            raise ConfigError(where, "a mesh of devices", "an AbstractMesh", ADVICE)
+        _expect_processes(where, mesh.mesh)
+        return mesh
     if isinstance(mesh, NamedSharding | Mesh):
         _expect_processes(where, mesh if isinstance(mesh, Mesh) else mesh.mesh)
     if isinstance(mesh, NamedSharding):
@@ -105,7 +92,7 @@ def as_layout(where: str, mesh: Any) -> Layout | None:
                 mesh.spec,
                 'as in NamedSharding(mesh, PartitionSpec("data"))',
             )
-        return Layout(_automatic(mesh.mesh), named[0])
+        return Layout(automatic(mesh.mesh), named[0])
     if not isinstance(mesh, Mesh):
         raise ConfigError(where, "a jax.sharding.Mesh", checks.show(mesh), ADVICE)
     if len(mesh.axis_names) != 1:
@@ -116,7 +103,7 @@ def as_layout(where: str, mesh: Any) -> Layout | None:
             f"the axes {axes or 'of none'}",
             'give NamedSharding(mesh, PartitionSpec("data")) with the name of your axis',
         )
-    return Layout(_automatic(mesh), mesh.axis_names[0])
+    return Layout(automatic(mesh), mesh.axis_names[0])
 
 
 def _expect_processes(where: str, mesh: Any) -> None:
@@ -138,15 +125,6 @@ def _expect_processes(where: str, mesh: Any) -> None:
     )
 
 
-def _automatic(mesh: Any) -> Mesh:
-    """Return the mesh with axes of type Auto.
-
-    With the explicit axes of jax.make_mesh each operation would have to name its sharding.
-    """
-    types = (AxisType.Auto,) * len(mesh.axis_names)
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
-
-
 @cache
 def _are_several() -> bool:
     """Return whether there are several devices. Their number does not change in a process."""
@@ -162,7 +140,7 @@ def layout_of_data(data: Any) -> Layout | None:
     sharding = _named_sharding(trees.first_leaf(data)) if _are_several() else None
     if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
         return None
-    layout = Layout(_automatic(sharding.mesh), sharding.spec[0])
+    layout = Layout(automatic(sharding.mesh), sharding.spec[0])
     return layout if layout.parts > 1 else None
 
 
@@ -199,21 +177,41 @@ def layout_of_state(train_state: TrainState) -> Layout | None:
 
 
 def layout_of(tree: Any) -> Layout | None:
-    """Return the layout of a run by its params, None if they are not copied to a mesh.
+    """Return the layout of a run by its params, None if they are not on a mesh.
 
     Args:
-        tree: Arrays. If each is on all devices of one mesh of one axis, that is the layout.
+        tree: Arrays. If each is on all devices of one mesh, copied or divided, that is the layout.
+            Of a mesh of several axes, examples are divided over that named "data", or the first.
     """
     # The first one decides for nearly all callers.
     first = _named_sharding(trees.first_leaf(tree)) if _are_several() else None
-    if first is None or len(first.mesh.axis_names) != 1:
+    if first is None:
         return None
-    layout = Layout(_automatic(first.mesh), first.mesh.axis_names[0])
-    for leaf in jax.tree.leaves(tree):
-        sharding = _named_sharding(leaf)
-        if sharding is None or sharding.mesh != first.mesh or not sharding.is_fully_replicated:
-            return None
-    return layout if layout.parts > 1 else None
+    leaves, structure = jax.tree.flatten(tree)
+    shardings = tuple(map(_named_sharding, leaves))
+    if any(one is None or one.mesh != first.mesh for one in shardings):
+        return None
+    ranks = tuple(leaf.ndim for leaf in leaves)
+    found = _layout_of(structure, shardings, ranks)
+    return found if found.parts > 1 or found.rules else None
+
+
+@lru_cache(maxsize=64)
+def _layout_of(
+    structure: Any,
+    shardings: tuple[NamedSharding, ...],
+    ranks: tuple[int, ...],
+) -> Layout:
+    mesh = shardings[0].mesh
+    axis = EXAMPLES if EXAMPLES in mesh.axis_names else mesh.axis_names[0]
+    rules = []
+    paths = trees.named_leaves(jax.tree.unflatten(structure, shardings))
+    for path, sharding, rank in zip(paths, shardings, ranks, strict=True):
+        if not sharding.is_fully_replicated:
+            # JAX aligns specs at the first axis, rules are aligned at the last one.
+            missing = (None,) * (rank - len(sharding.spec))
+            rules.append((escape(path), P(*sharding.spec, *missing)))
+    return Layout(automatic(mesh), axis, rules=tuple(rules))
 
 
 def expect_divisible(
@@ -407,10 +405,23 @@ def _join_parts(layout: Layout, counts: list[int] | None, leaf: Any) -> jax.Arra
 
 
 def place_state(layout: Layout | None, tree: Any) -> Any:
-    """Copy arrays to all devices, such as a train state; None leaves them where they are."""
+    """Place arrays, such as a train state, on all devices; None leaves them where they are.
+
+    Each device has all of them. Where the layout divides parameters, it has its part of those of a
+    train state or weights, and of all that belongs to them.
+    """
     if layout is None:
         return tree
-    return put(tree, layout.replicated)
+    if not layout.divides_params:
+        return put(tree, layout.replicated)
+
+    def place(leaf: Any, sharding: NamedSharding) -> Any:
+        # A lane of vmap has an axis less than the array that is placed; keys are copied.
+        is_lane = not checks.is_concrete(leaf) and not sharding.is_fully_replicated
+        move = jax.lax.with_sharding_constraint if is_lane else put
+        return move(leaf, sharding)
+
+    return jax.tree.map(place, tree, state_shardings(layout, tree))
 
 
 # Constraints within a program.
@@ -429,18 +440,3 @@ def divide(batch: Any) -> Any:
         return jax.lax.with_sharding_constraint(leaf, layout.divided)
 
     return jax.tree.map(constrain, batch)
-
-
-def replicate(tree: Any) -> Any:
-    """Give all devices of the current layout the same arrays."""
-    layout = current_layout()
-    if layout is None:
-        return tree
-
-    def constrain(leaf: Any) -> jax.Array:
-        # A key passes through a step unchanged; the oldest JAX would count this as its use.
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
-        return jax.lax.with_sharding_constraint(leaf, layout.replicated)
-
-    return jax.tree.map(constrain, tree)

@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
+from fnn.train.agreement import common_layout, expect_same_division
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
+from fnn.train.division import Devices
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, next_batch, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
@@ -58,7 +59,7 @@ def run(
     resume: TrainState | Result | None = None,
     callback: Callback | None = None,
     remat: bool = False,
-    mesh: Mesh | NamedSharding | None = None,
+    mesh: Devices | None = None,
 ) -> Result:
     """Train for a number of epochs, as one pure function and one compiled program.
 
@@ -87,10 +88,11 @@ def run(
             of one segment at a time again, which takes the time of one more forward pass. The
             run is the same to the last bit, and its gradient up to rounding.
         mesh: Devices among which the examples of data and batches are divided: a
-            `jax.sharding.Mesh` of one axis, or a NamedSharding that names the axis. The batch size
-            must be a multiple of their number. The run draws and computes the same as on one
-            device, up to rounding. By default those among which the data is divided already, or
-            those of the train state to resume.
+            `jax.sharding.Mesh` of one axis, a NamedSharding that names the axis, or
+            `train.layout(...)`, which can divide the params too. The batch size must be a multiple
+            of their number. The run draws and computes the same as on one device, up to rounding.
+            By default those among which the data is divided already, or those of the train state
+            to resume.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. Per step: loss,
@@ -200,13 +202,13 @@ def find_layout(
         data: Anything that is given as data.
         resume: A train state, a result, or anything else for a run from the beginning.
     """
-    if mesh is not None:
-        return as_layout(where, mesh)
-    layout = layout_of_data(data)
-    if layout is not None:
-        return layout
     state = resume.train_state if isinstance(resume, Result) else resume
-    return layout_of(state.params) if isinstance(state, TrainState) else None
+    params = state.params if isinstance(state, TrainState) else ()
+    if mesh is not None:
+        layout = as_layout(where, mesh)
+        expect_same_division(where, layout, params)
+        return layout
+    return common_layout("data", layout_of_data(data), layout_of(params))
 
 
 def _initial_state(

@@ -12,18 +12,22 @@ from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.transform import find_states, frozen_paths, last_rate
 from fnn.optim.transforms.half_precision import RoundingState
 from fnn.optim.transforms.loss_scale import skipped_state
+from fnn.train.agreement import common_layout
+from fnn.train.division import Devices
+from fnn.train.exchange import constrain_state
 from fnn.train.figures import FINITE, LOSS, RATE
 from fnn.train.gradients import gradients, make_objective, objective_terms
 from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
 from fnn.train.instrumentation import instrument_figures
 from fnn.train.layout import (
     adopt,
+    as_layout,
+    current_layout,
     divide,
     layout_of_data,
     layout_of_state,
     place_batch,
     place_state,
-    replicate,
     use_layout,
 )
 from fnn.train.measure import count_examples
@@ -44,7 +48,13 @@ from fnn.types import (
 )
 
 
-def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
+def start(
+    key: RandomKey,
+    recipe: Recipe,
+    shape: Shape,
+    *,
+    mesh: Devices | None = None,
+) -> TrainState:
     """Return the train state before the first step.
 
     Args:
@@ -52,9 +62,12 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
         recipe: From `train.recipe`, with an optimizer.
         shape: Shape of the inputs of one example as the network gets them, without the batch axis;
             for inputs of several arrays, a tuple or dict of their shapes.
+        mesh: Devices on which to make it, as for `train.run`; None for one. With a layout that
+            divides the params, no device ever has all of them. `train.step` and `train.epoch` then
+            divide their batches among these devices.
 
     Raises:
-        ConfigError: `recipe` is not a recipe with an optimizer.
+        ConfigError: `recipe` is not a recipe with an optimizer, or the layout does not fit it.
         DTypeError: `key` is not a typed key.
         ShapeError: `shape` is not a shape, or the network does not accept inputs of this shape.
     """
@@ -62,8 +75,11 @@ def start(key: RandomKey, recipe: Recipe, shape: Shape) -> TrainState:
     expect_recipe("start", recipe)
     _expect_shape(shape)
     shapes = jax.tree.leaves(shape, is_leaf=trees.is_shape)
-    with checks.reject_channels_first(shapes):
-        return _start(recipe, key, shape)
+    layout = as_layout("start mesh", mesh)
+    with checks.reject_channels_first(shapes), use_layout(layout):
+        if layout is None:
+            return _start(recipe, key, shape)
+        return place_state(layout, _start_divided(recipe, key, shape))
 
 
 def _expect_shape(shape: Any) -> None:
@@ -78,10 +94,35 @@ def _expect_shape(shape: Any) -> None:
             )
 
 
-@per_recipe()
 def start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
     """Return the train state before the first step of a run on this data."""
+    layout = current_layout()
+    if layout is None or not layout.divides_params:
+        return _start_on_data(recipe, key, data)
+    return _start_divided(recipe, key, example_shapes(recipe, data[0]))
+
+
+@per_recipe()
+def _start_on_data(recipe: Recipe, key: RandomKey, data: Data) -> TrainState:
     return _start(recipe, key, example_shapes(recipe, data[0]))
+
+
+def _start_divided(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
+    """Return the train state before the first step, made on the devices of the current layout."""
+    shapes, structure = jax.tree.flatten(shape, is_leaf=trees.is_shape)
+    # A program has static arguments that are hashable.
+    return _start_of_shapes(recipe, place_state(current_layout(), key), tuple(shapes), structure)
+
+
+@per_recipe(static=(2, 3))
+def _start_of_shapes(
+    recipe: Recipe,
+    key: RandomKey,
+    shapes: tuple[Shape, ...],
+    structure: Any,
+) -> TrainState:
+    # Each device computes its parts alone.
+    return constrain_state(_start(recipe, key, jax.tree.unflatten(structure, shapes)))
 
 
 def _start(recipe: Recipe, key: RandomKey, shape: Shape) -> TrainState:
@@ -128,7 +169,7 @@ def step(
     """
     expect_recipe("step", recipe)
     expect_train_state("step", train_state)
-    layout = layout_of_data(batch) or layout_of_state(train_state)
+    layout = common_layout("step batch", layout_of_data(batch), layout_of_state(train_state))
     own = adopt(layout, batch)
     inputs, targets = validate_examples("batch", recipe, own, is_step=True)
     _wait_for_simulated_devices(train_state)
@@ -282,7 +323,7 @@ def train_step(
     next_state = train_state._replace(
         params=kept[0], state=kept[1], opt_state=kept[2], step=train_state.step + 1
     )
-    return replicate(vary_like(next_state, train_state)), figures
+    return constrain_state(vary_like(next_state, train_state)), figures
 
 
 def expect_opt_state(

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
 
 from fnn import checks
 from fnn.errors import ConfigError
@@ -24,6 +23,7 @@ from fnn.lab.fit.votes import silent_log
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
+from fnn.train.division import Devices
 from fnn.train.inputs import validate_fit
 from fnn.train.layout import (
     Layout,
@@ -65,7 +65,7 @@ def fit(
     max_steps: int | None = None,
     chunk: int | None = None,
     show: bool = True,
-    mesh: Mesh | NamedSharding | None = None,
+    mesh: Devices | None = None,
 ) -> Result:
     """Train as `train.run` does, bit for bit, in compiled chunks of steps.
 
