@@ -3,9 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 OLDEST := .venv-oldest
-LONGER := $(RUN)/python -m pytest -n auto --dist worksteal -m "slow and not faults and not torch"
+PYTEST := $(RUN)/python -m pytest -n auto --dist worksteal
+# Files with a marked test: importing all files takes a worker 15 seconds.
+LONGER := $(sort $(shell grep -rl --include='test_*.py' mark.slow tests))
+TORCH := $(sort $(shell grep -rl --include='test_*.py' mark.torch tests))
 # Whose longer tests compare numbers of compiled programs with oracles and uncompiled functions.
-NUMERICS := tests/augment tests/nn/kernels tests/nn/normalization tests/lab/plots
+NUMERICS := $(filter tests/augment/% tests/nn/kernels/% tests/nn/normalization/% tests/lab/plots/%, \
+	$(LONGER))
+# Without it each process compiles the package and each worker rewrites the assertions of all tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all test-oldest test-faults check parity bench golden clean
 .DELETE_ON_ERROR:
@@ -14,18 +20,19 @@ demo: $(VENV)/.demo  ## train on real digits, write a picture to out/, then an e
 	$(RUN)/python examples/01_digits.py
 
 test: $(VENV)/.test  ## the tests that take minutes; no torch needed
-	$(RUN)/python -m pytest -n auto --dist worksteal
+	$(PYTEST)
 
 test-all: test  ## and then the longer ones; those of numerics with the optimizations of users
-	$(LONGER) $(addprefix --ignore=,$(NUMERICS))
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(LONGER) $(NUMERICS)
+	$(PYTEST) -m "slow and not faults and not torch" $(filter-out $(NUMERICS),$(LONGER))
+	XLA_FLAGS=--xla_backend_optimization_level=3 \
+		$(PYTEST) -m "slow and not faults and not torch" $(NUMERICS)
 
 test-oldest: $(OLDEST)/.test  ## training and values with the oldest versions that are supported
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -o cache_dir=.cache/oldest \
 		tests/train tests/values tests/lab/fit
 
 test-faults: $(VENV)/.test  ## more simulated crashes and broken files: some minutes
-	$(RUN)/python -m pytest -n auto --dist worksteal -m faults
+	$(PYTEST) -m faults
 
 check: $(VENV)/.check  ## format, lint, types
 	$(RUN)/ruff format --check .
@@ -33,8 +40,8 @@ check: $(VENV)/.check  ## format, lint, types
 	$(RUN)/mypy
 
 parity: $(VENV)/.test $(VENV)/.peers  ## comparison with torch, optax and flax
-	$(RUN)/python -m pytest -n auto --dist worksteal parity
-	$(RUN)/python -m pytest -n auto --dist worksteal -m torch tests
+	$(PYTEST) parity
+	$(PYTEST) -m torch $(TORCH)
 
 bench: $(VENV)/.plot $(VENV)/.bench  ## benchmarks next to peers, into benchmarks/RESULTS.md
 	$(RUN)/python benchmarks/run_all.py
