@@ -24,6 +24,7 @@ from fnn.train.inputs import (
 from fnn.train.layout import (
     Layout,
     adopt,
+    are_several,
     as_layout,
     current_layout,
     divide,
@@ -36,9 +37,11 @@ from fnn.train.layout import (
 )
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
-from fnn.train.programs import per_recipe, shared
+from fnn.train.programs import cached, per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
+
+STEP_NAMES = "step names"  # key of these, in the cache of a recipe
 
 # The key of layers that sample; or a train state of key and step alone, from which it follows.
 Draws = RandomKey | TrainState | None
@@ -98,7 +101,8 @@ def evaluate(
             placed = place_data(layout, data)
             figures = _evaluate(recipe, given, placed, batch_size, draws)
     # A compiled program returns the entries of a dict sorted by name.
-    return recipe.in_order(figures)
+    names = cached(recipe, STEP_NAMES, lambda: recipe.step_names)
+    return {name: figures[name] for name in names if name in figures}
 
 
 def predict(
@@ -140,6 +144,8 @@ def predict(
         checks.key("predict key", key)
     layout = _layout("predict mesh", mesh, inputs, given)
     inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
+    if layout is None:
+        return _predict(recipe, given, inputs, batch_size, key)
     with use_layout(layout):
         given, key = place_state(layout, (given, key))
         placed = place_data(layout, inputs)
@@ -155,7 +161,7 @@ def _layout(
     """Return the layout of an argument `mesh`, by default that of the data or the weights."""
     if mesh is not None:
         return as_layout(where, mesh)
-    return layout_of_data(data) or layout_of(given.params)
+    return (layout_of_data(data) or layout_of(given.params)) if are_several() else None
 
 
 def weights(recipe: Recipe, train_state: TrainState | Weights) -> Weights:

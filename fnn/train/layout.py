@@ -11,7 +11,7 @@ kept for each layout.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ def current_layout() -> Layout | None:
 
 def use_layout(layout: Layout | None) -> AbstractContextManager[None]:
     """Return a context that computes and traces with a layout; with None it is empty."""
-    return nullcontext() if layout is None else _with_layout(layout)
+    return trees.NO_CONTEXT if layout is None else _with_layout(layout)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _automatic(mesh: Any) -> Mesh:
 
 
 @cache
-def _are_several() -> bool:
+def are_several() -> bool:
     """Return whether there are several devices. Their number does not change in a process."""
     return jax.device_count() > 1
 
@@ -137,7 +137,7 @@ def layout_of_data(data: Any) -> Layout | None:
     Args:
         data: Arrays of NumPy or JAX. The first one decides.
     """
-    sharding = _named_sharding(trees.first_leaf(data)) if _are_several() else None
+    sharding = _named_sharding(trees.first_leaf(data)) if are_several() else None
     if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
         return None
     layout = Layout(_automatic(sharding.mesh), sharding.spec[0])
@@ -171,7 +171,7 @@ def adopt(layout: Layout | None, tree: Any) -> Any:
 def layout_of_state(train_state: TrainState) -> Layout | None:
     """Return the layout of a train state as `layout_of`; None at once where it is on one device."""
     # A pass over all params would take a part of the time of a small step.
-    if not _are_several() or _named_sharding(train_state.step) is None:
+    if not are_several() or _named_sharding(train_state.step) is None:
         return None
     return layout_of(train_state.params)
 
@@ -183,7 +183,7 @@ def layout_of(tree: Any) -> Layout | None:
         tree: Arrays. If each is on all devices of one mesh of one axis, that is the layout.
     """
     # The first one decides for nearly all callers.
-    first = _named_sharding(trees.first_leaf(tree)) if _are_several() else None
+    first = _named_sharding(trees.first_leaf(tree)) if are_several() else None
     if first is None or len(first.mesh.axis_names) != 1:
         return None
     layout = Layout(_automatic(first.mesh), first.mesh.axis_names[0])
