@@ -13,6 +13,9 @@ from fnn.checks import describe, is_concrete
 from fnn.errors import ConfigError, DTypeError, TreeMismatchError
 from fnn.types import Number, Shape
 
+# A context that does nothing, made once: small networks train in less time than several are made.
+NO_CONTEXT = nullcontext()
+
 # Paths.
 
 
@@ -129,7 +132,7 @@ def allow_transfers() -> AbstractContextManager[Any]:
     """
     config: Any = jax.config
     if config.jax_transfer_guard_host_to_device is None:
-        return nullcontext()
+        return NO_CONTEXT
     return jax.transfer_guard("allow")
 
 
@@ -248,6 +251,12 @@ def expect_not_donated(where: str, tree: Any) -> None:
 
 def first_leaf(tree: Any) -> Any:
     """Return a leaf of a tree, or None if it has none, without a pass over all of them."""
+    # Each call of a program comes here. Most trees have an array in the first place of all levels.
+    first = tree
+    while isinstance(first, dict | tuple) and len(first):
+        first = next(iter(first.values())) if isinstance(first, dict) else first[0]
+    if isinstance(first, jax.Array):
+        return first
     if isinstance(tree, dict):
         parts: Iterable[Any] = tree.values()
     elif isinstance(tree, tuple | list):
@@ -290,3 +299,27 @@ def _compare(where: str, got: Mapping[str, str], wanted: Mapping[str, str]) -> N
                 got[path],
                 "trees are compared, never broadcast",
             )
+
+
+# Random keys.
+
+
+def split_keys(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the leaves with random keys as their bits, and the function that restores the tree."""
+    leaves, structure = jax.tree.flatten(tree)
+    impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+    pairs = zip(leaves, impls, strict=True)
+    bits = [leaf if impl is None else jax.random.key_data(leaf) for leaf, impl in pairs]
+
+    def restore(bits: list[Any]) -> Any:
+        restored = [
+            leaf if impl is None else jax.random.wrap_key_data(leaf, impl=impl)
+            for leaf, impl in zip(bits, impls, strict=True)
+        ]
+        return jax.tree.unflatten(structure, restored)
+
+    return bits, restore
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from fnn import trees
 from fnn.types import Step
 
 Function = Callable[..., Any]
@@ -139,23 +140,29 @@ def recompute_late(
         policy: Which values are kept, as for `jax.checkpoint`.
         arguments: Its arguments, at least one array.
     """
-    checkpointed = jax.checkpoint(function, policy=policy)
+    # Keys pass as their bits: where a conditional is differentiated, JAX 0.8 takes them for floats.
+    bits, restore = trees.split_keys(arguments)
+
+    def of_bits(bits: list[Any]) -> Any:
+        return function(*restore(bits))
+
+    checkpointed = jax.checkpoint(of_bits, policy=policy)
     # Of arrays that are divided among devices, one number would have to be sent to all of them.
     is_divided = is_whole() or not jax.sharding.get_abstract_mesh().empty
-    first = jnp.asarray(jax.tree.leaves(arguments)[0])
-    if is_portable() or is_divided or not jnp.issubdtype(first.dtype, jnp.number):
-        return checkpointed(*arguments)
+    if is_portable() or is_divided:
+        return checkpointed(bits)
+    first = jnp.asarray(bits[0])
     # One number, or none of an empty array, whose sum is 0.
     one = first.reshape(-1)[:1].sum()
     number = jax.lax.stop_gradient(one).astype(jnp.float32)
     # One trace serves the shapes and the conditional.
     traced = jax.jit(checkpointed)
-    shapes = jax.eval_shape(traced, *arguments)
+    shapes = jax.eval_shape(traced, bits)
 
-    def never(*operands: Any) -> Any:
+    def never(bits: list[Any]) -> Any:
         return jax.tree.map(lambda result: jnp.zeros(result.shape, result.dtype), shapes)
 
-    return jax.lax.cond(_always(number), traced, never, *arguments)
+    return jax.lax.cond(_always(number), traced, never, bits)
 
 
 @custom_vmap

@@ -5,7 +5,6 @@ of them. A check of values costs one pass over the array for its minimum and one
 """
 
 import warnings
-from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -92,7 +91,7 @@ def validate_data(
         NonFiniteError: An array holds NaN or infinity.
     """
     # These are pairs too, so that their parts would be taken for inputs and targets.
-    for container, parts in CONTAINERS.items():
+    for container, parts in () if type(data) is tuple else CONTAINERS.items():
         if isinstance(data, container):
             raise ConfigError(
                 where,
@@ -116,7 +115,7 @@ def validate_data(
         )
     prefix = name_prefix(where)
     # The caller gave arrays to be copied to the device, so these are no implicit transfers.
-    with trees.allow_transfers() if how.place else nullcontext():
+    with trees.allow_transfers() if how.place else trees.NO_CONTEXT:
         inputs = _convert_tree(f"{prefix}inputs", data[0], how)
         targets = _convert_tree(f"{prefix}targets", data[1], how)
     _expect_one_length(where, {"inputs": inputs, "targets": targets})
@@ -166,7 +165,10 @@ def _is_leaf(node: Any) -> bool:
 
 
 def _expect_one_length(where: str, data: Any) -> None:
-    leaves = jax.tree.leaves(data)
+    leaves = list(data.values())
+    # Arrays are leaves, and a pass over a tree takes longer than to see that.
+    if not all(isinstance(leaf, ARRAYS) for leaf in leaves):
+        leaves = jax.tree.leaves(data)
     examples = leaves[0].shape[0]
     if any(leaf.shape[0] != examples for leaf in leaves):
         lengths = {name: leaf.shape[0] for name, leaf in trees.named_leaves(data).items()}

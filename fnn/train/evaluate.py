@@ -26,6 +26,7 @@ from fnn.train.inputs import (
 from fnn.train.layout import (
     Layout,
     adopt,
+    are_several,
     as_layout,
     current_layout,
     divide,
@@ -39,9 +40,11 @@ from fnn.train.layout import (
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
 from fnn.train.processes import agreement, describe, describe_data, spans_processes
-from fnn.train.programs import per_recipe, shared
+from fnn.train.programs import cached, per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
+
+STEP_NAMES = "step names"  # key of these, in the cache of a recipe
 
 # The key of layers that sample; or a train state of key and step alone, from which it follows.
 Draws = RandomKey | TrainState | None
@@ -105,7 +108,8 @@ def evaluate(
             placed = place_data(layout, data)
             figures = _evaluate(recipe, given, placed, batch_size, draws)
     # A compiled program returns the entries of a dict sorted by name.
-    return recipe.in_order(figures)
+    names = cached(recipe, STEP_NAMES, lambda: recipe.step_names)
+    return {name: figures[name] for name in names if name in figures}
 
 
 def predict(
@@ -151,6 +155,8 @@ def predict(
         inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
         if spans_processes(layout):
             agreed.facts = _facts(recipe, inputs, batch_size)
+    if layout is None:
+        return _predict(recipe, given, inputs, batch_size, key)
     with use_layout(layout):
         given, key = place_state(layout, (given, key))
         placed = place_data(layout, inputs)
@@ -179,6 +185,8 @@ def _layout(
         layout = as_layout(f"{where} mesh", mesh)
         expect_same_division(f"{where} mesh", layout, params)
         return layout
+    if not are_several():
+        return None
     return common_layout(f"{where} data", layout_of_data(data), layout_of(params))
 
 

@@ -11,7 +11,7 @@ kept for each layout.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache, partial
 from glob import escape
@@ -49,7 +49,7 @@ def current_layout() -> Layout | None:
 
 def use_layout(layout: Layout | None) -> AbstractContextManager[None]:
     """Return a context that computes and traces with a layout; with None it is empty."""
-    return nullcontext() if layout is None else _with_layout(layout)
+    return trees.NO_CONTEXT if layout is None else _with_layout(layout)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _expect_processes(where: str, mesh: Any) -> None:
 
 
 @cache
-def _are_several() -> bool:
+def are_several() -> bool:
     """Return whether there are several devices. Their number does not change in a process."""
     return jax.device_count() > 1
 
@@ -137,7 +137,7 @@ def layout_of_data(data: Any) -> Layout | None:
     Args:
         data: Arrays of NumPy or JAX. The first one decides.
     """
-    sharding = _named_sharding(trees.first_leaf(data)) if _are_several() else None
+    sharding = _named_sharding(trees.first_leaf(data)) if are_several() else None
     if sharding is None or not sharding.spec or not isinstance(sharding.spec[0], str):
         return None
     layout = Layout(automatic(sharding.mesh), sharding.spec[0])
@@ -171,7 +171,7 @@ def adopt(layout: Layout | None, tree: Any) -> Any:
 def layout_of_state(train_state: TrainState) -> Layout | None:
     """Return the layout of a train state as `layout_of`; None at once where it is on one device."""
     # A pass over all params would take a part of the time of a small step.
-    if not _are_several() or _named_sharding(train_state.step) is None:
+    if not are_several() or _named_sharding(train_state.step) is None:
         return None
     return layout_of(train_state.params)
 
@@ -184,7 +184,7 @@ def layout_of(tree: Any) -> Layout | None:
             Of a mesh of several axes, examples are divided over that named "data", or the first.
     """
     # The first one decides for nearly all callers.
-    first = _named_sharding(trees.first_leaf(tree)) if _are_several() else None
+    first = _named_sharding(trees.first_leaf(tree)) if are_several() else None
     if first is None:
         return None
     leaves, structure = jax.tree.flatten(tree)

@@ -16,8 +16,8 @@ from functools import wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from fnn import trees
@@ -74,9 +74,12 @@ class Programs:
 
     def function(self, function: Callable[..., Any], static: tuple[int, ...]) -> Callable[..., Any]:
         """Return function(recipe, *arguments) as a jitted function of the recipe's leaves."""
-        # A layout of examples over devices changes what is traced.
-        key = function, current_layout()
-        if key not in self.jitted:
+        # A layout of examples over devices changes what is traced. Without one, the function alone
+        # is the key, whose hash takes less time.
+        layout = current_layout()
+        key: Hashable = function if layout is None else (function, layout)
+        jitted = self.jitted.get(key)
+        if jitted is None:
 
             def program(leaves: Any, *arguments: Any) -> Any:
                 recipe = jax.tree.unflatten(_structure.get(), leaves)
@@ -86,8 +89,8 @@ class Programs:
                 return function(recipe, *arguments)
 
             program.__name__ = function.__name__
-            self.jitted[key] = jax.jit(program, static_argnums=static)
-        return self.jitted[key]
+            jitted = self.jitted[key] = jax.jit(program, static_argnums=static)
+        return jitted
 
     def watch(self, objects: Iterable[Same]) -> None:
         """Delete the programs as soon as one of these objects is deleted."""
@@ -225,20 +228,21 @@ def _place(recipe: Any, flat: Flat, arguments: tuple[Any, ...]) -> list[Any]:
     A number on the host would be copied to the device in each call, which takes longer than the
     call of a small program, and which `jax.transfer_guard` forbids.
     """
-    # One array stands for all of them.
-    first, second, *_ = *arguments, None
-    if isinstance(first, TrainState):
-        like = first.step
-    elif isinstance(second, jax.Array):
-        like = second
+    # One array stands for all of them. Each call of a program comes here, so that in small steps
+    # each look counts: the step of a train state and the inputs are found at once.
+    first = arguments[0]
+    state = first if isinstance(first, TrainState) else arguments[-1]
+    like: Any
+    if isinstance(state, TrainState):
+        like = state.step
     else:
-        like = trees.first_leaf(first)
+        second = arguments[1] if len(arguments) > 1 else None
         # The sharding of a key is computed each time, that of data is known.
-        if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-            data = trees.first_leaf(second)
-            like = data if isinstance(data, jax.Array) else like
+        like = second[0] if type(second) is tuple and second else second
+        if not isinstance(like, jax.Array):
+            like = trees.first_leaf(first)
     # Within a program, numbers of NumPy become its constants.
-    if not isinstance(like, jax.Array) or isinstance(like, jax.core.Tracer):
+    if not isinstance(like, jax.Array) or isinstance(like, Tracer):
         return flat.leaves
     sharding = like.sharding
     placed = flat.placed.get(sharding)

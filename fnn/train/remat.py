@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from fnn import trees
+
 T = TypeVar("T")
 Body = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -91,13 +93,13 @@ def recompute(function: Callable[..., T]) -> Callable[..., T]:
     """
 
     def with_bits(*arguments: Any) -> T:
-        bits, restore = _split_keys(arguments)
+        bits, restore = trees.split_keys(arguments)
         restore_results: list[Any] = []
 
         # Within a scan, XLA cannot merge the second computation with the first.
         @partial(jax.checkpoint, prevent_cse=False)
         def compute(bits: list[Any]) -> list[Any]:
-            results, restored = _split_keys(function(*restore(bits)))
+            results, restored = trees.split_keys(function(*restore(bits)))
             restore_results.append(restored)
             return results
 
@@ -105,24 +107,3 @@ def recompute(function: Callable[..., T]) -> Callable[..., T]:
         return restore_results[-1](results)
 
     return with_bits
-
-
-def _split_keys(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Return the leaves with random keys as their bits, and the function that restores the tree."""
-    leaves, structure = jax.tree.flatten(tree)
-    impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
-    pairs = zip(leaves, impls, strict=True)
-    bits = [leaf if impl is None else jax.random.key_data(leaf) for leaf, impl in pairs]
-
-    def restore(bits: list[Any]) -> Any:
-        restored = [
-            leaf if impl is None else jax.random.wrap_key_data(leaf, impl=impl)
-            for leaf, impl in zip(bits, impls, strict=True)
-        ]
-        return jax.tree.unflatten(structure, restored)
-
-    return bits, restore
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)

@@ -165,7 +165,6 @@ def _run(
         callback: As for `run`.
         remat: As for `run`.
     """
-    epoch_length = steps_per_epoch(data, batch_size)
     last, history = run_epochs(
         recipe, first, data, valid, epochs, batch_size, callback, remat, None
     )
@@ -184,6 +183,7 @@ def _run(
     # Within jit the shapes of the history are static, so it stays padded.
     if recipe.early_stopping is not None and checks.is_concrete(last.step):
         steps = int(trees.read(last.step)) - int(trees.read(first.step))
+        epoch_length = steps_per_epoch(data, batch_size)
         history = _cut_history(history, steps, epoch_length)
     return Result(finish_run(recipe, last), join_histories(past, history))
 

@@ -2,6 +2,7 @@
 
 import warnings
 import weakref
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +62,7 @@ class Leaf(NamedTuple):
     has_levels: bool
 
 
+@cache
 def _kind(dtype: Any) -> str:
     """Return the group of a dtype within which `prepare` treats all arrays alike."""
     if dtype == jnp.uint8:
@@ -74,18 +76,22 @@ def _kind(dtype: Any) -> str:
 
 def describe_inputs(inputs: Any) -> dict[str, Leaf]:
     """Describe the arrays of the inputs by path."""
-    leaves = {}
-    named = {"inputs": inputs}
-    for path, array in trees.named_leaves(named).items():
-        kind = _kind(array.dtype)
-        extremes = None
-        # Only floats have a scale.
-        if kind == "floats":
-            # The arrays were checked, so that the extremes of floats are known already.
-            extremes = read_extremes(array, wait=False)
-        has_levels = array.ndim == IMAGE_RANK or _has_byte_levels(array, extremes)
-        leaves[path] = Leaf(kind, array.dtype, array.ndim, extremes, has_levels)
-    return leaves
+    # One array is the usual case. Small networks train in less time than trees are walked through.
+    if isinstance(inputs, jax.Array | np.ndarray):
+        return {"inputs": _describe(inputs)}
+    named = trees.named_leaves({"inputs": inputs})
+    return {path: _describe(array) for path, array in named.items()}
+
+
+def _describe(array: Any) -> Leaf:
+    kind = _kind(array.dtype)
+    extremes = None
+    # Only floats have a scale.
+    if kind == "floats":
+        # The arrays were checked, so that the extremes of floats are known already.
+        extremes = read_extremes(array, wait=False)
+    has_levels = array.ndim == IMAGE_RANK or _has_byte_levels(array, extremes)
+    return Leaf(kind, array.dtype, array.ndim, extremes, has_levels)
 
 
 def _has_byte_levels(array: Any, extremes: Extremes | None) -> bool:
@@ -162,13 +168,14 @@ def note_training(recipe: Recipe, inputs: Any) -> None:
     last: list[Any] = cached(recipe, LAST_NOTED, list)
     if last and last[0]() is inputs:
         return
+    is_one = isinstance(inputs, jax.Array | np.ndarray)
     # Traced arrays have no values.
-    if not all(map(checks.is_concrete, jax.tree.leaves(inputs))):
+    if not all(map(checks.is_concrete, [inputs] if is_one else jax.tree.leaves(inputs))):
         return
-    if isinstance(inputs, jax.Array | np.ndarray):
+    if is_one:
         last[:] = [weakref.ref(inputs)]
     noted = _trained_on(recipe)
-    leaves = describe_inputs(jax.tree.map(_sample, inputs))
+    leaves = describe_inputs(_sample(inputs) if is_one else jax.tree.map(_sample, inputs))
     # Runs on other data are few; of many, the first ones are no longer needed.
     if leaves not in noted:
         del noted[: max(0, len(noted) + 1 - MAX_NOTED)]
