@@ -33,13 +33,16 @@ def oscillation(
 ) -> list[Finding]:
     """T08: the loss stays at a level above 0, as noisy as high, at a rate that is not decayed."""
     losses = evidence.history[LOSS]
+    # The last two fifths must have enough steps for a deviation.
     if len(losses) < 5 * limits.min_steps:
         return []
     tail = losses[-2 * len(losses) // 5 :]
     level = tail.mean() / levels.chance(evidence)
     noise = tail.std() / abs(tail.mean()) if tail.mean() else 0.0
+    # A loss that still falls needs no lower rate yet.
     is_level = not has_fallen(tail, 0.1)
     is_constant = levels.rate_share(evidence, evidence.end) > 0.5
+    # On other batches, since an update lowers the loss of its own even where it only fits noise.
     harm = levels.change_after_update(evidence.end.other_line)
     if not (is_level and is_constant and limits.low_level < level < limits.divergence):
         return []
@@ -83,6 +86,7 @@ def cut_too_early(
     if cut is None:
         return []
     rest = len(losses) - cut.step
+    # After a very early cut, a lower loss could have been reached than that of a late one.
     least = limits.cut_level if rest < 0.8 * len(losses) else limits.cut_level / 2
     if not end_level > least:
         return []
@@ -93,6 +97,7 @@ def cut_too_early(
     # The transient after a cut, where the noise vanishes, is left out.
     after = losses[cut.step + rest // 4 :]
     fall = relative_fall(before)
+    # Slopes per step, since the windows before and after differ in length.
     slope_before = fall / window
     slope_after = relative_fall(after) / len(after)
     if fall < limits.cut_fall or slope_after > limits.cut_slope * slope_before:

@@ -76,6 +76,7 @@ def overfit(
     validated = levels.valid_level(evidence)
     if not np.isfinite(validated):
         return []
+    # Both in evaluation mode: dropout alone makes the recorded training loss higher.
     gap = validated - trained
     gap_score = levels.train_score(evidence) - levels.valid_score(evidence)
     losses = levels.valid_losses(evidence)
@@ -87,6 +88,7 @@ def overfit(
     error = _standard_error(evidence)
     factor = 1 if evidence.task.kind == CLASSES else limits.gap_factor
     is_gap = gap > factor * limits.gap_level and gap > limits.gap_significance * error
+    # A loss may rise by confidence alone, while the predictions stay as good.
     is_score_gap = gap_score > factor * limits.gap_accuracy
     if not (is_gap and is_score_gap):
         return []
@@ -135,9 +137,11 @@ def underfit(
     best = np.nanmax([baselines.linear, baselines.neighbor, -np.inf])
     if not trained > limits.fair_level or not np.isfinite(own):
         return []
+    # Where no other predictor does better, the rest of the loss may be noise of the labels.
     if best < own + limits.baseline_margin and trained < limits.poor_level:
         return []
     validated = levels.valid_level(evidence)
+    # With a gap, more capacity would widen it.
     if np.isfinite(validated) and validated - trained > limits.gap_level:
         return []
     measured = {
@@ -169,6 +173,7 @@ def noisy_validation(
     if len(losses) < 10 or not np.isfinite(losses).all():
         return []
     last = losses[-10:]
+    # Of differences, so that a trend does not count as noise.
     deviation = float(np.diff(last).std() / np.sqrt(2)) / levels.chance(evidence)
     error = _standard_error(evidence)
     is_large = deviation > limits.noisy_validation * error and deviation > limits.low_level / 2
@@ -205,6 +210,7 @@ def validation_better(
     validated = levels.valid_score(evidence)
     gap = validated - levels.train_score(evidence)
     count = len(evidence.task.valid_targets)
+    # Binomial, but not 0 where all of few examples are right.
     error = np.sqrt(max(validated * (1 - validated), 0.01) / max(count, 1))
     if not (gap > limits.reverse_gap and gap > limits.significance * error):
         return []
@@ -253,6 +259,7 @@ def calibration_error(
     labels: np.ndarray,
 ) -> float:
     """Return the expected calibration error of logits (n, classes) in 15 bins."""
+    # The exponential of a large logit would overflow.
     shifted = outputs - outputs.max(1, keepdims=True)
     exponentials = np.exp(shifted.astype(float))
     probabilities = exponentials / exponentials.sum(1, keepdims=True)
@@ -275,6 +282,7 @@ def class_collapse(
     shares = evidence.task.shares
     counts = np.bincount(labels, minlength=len(shares))
     hits = np.bincount(labels[predicted == labels], minlength=len(shares))
+    # A class of a few examples may be missed by chance.
     errors = np.where(counts >= MIN_EXAMPLES, 1 - hits / np.maximum(counts, 1), 0)
     wrong = np.flatnonzero(errors > limits.class_error)
     if not wrong.size:
@@ -282,6 +290,7 @@ def class_collapse(
     measured = {"classes": wrong.tolist(), "errors": errors[wrong].round(3).tolist()}
     title = f"{len(wrong)} of {len(shares)} classes have an error above {limits.class_error:.0%}"
     threshold = f"error of a class > {limits.class_error}"
+    # Where most classes are missed, the network predicts one of them, whatever its input is.
     severity = ERROR if len(wrong) > len(shares) / 2 else WARNING
     return [
         CLASS_COLLAPSE.finding(
@@ -308,6 +317,7 @@ def below_baseline(
     if not scores[name] > own + (limits.baseline_margin if name == "linear" else -1e-9):
         return []
     trained = levels.train_score(evidence)
+    # Training learns a relation that does not hold on validation.
     contradicts = own <= constant < trained - limits.gap_accuracy
     measured = {
         "score": own,

@@ -50,6 +50,7 @@ def exploding(
     layers, profile = gradient_profile(evidence, evidence.start)
     if len(layers) < 3 or profile[0] < limits.explosion_ratio:
         return []
+    # Norms relative to the last layer: the scale of the loss cancels.
     # The layer of the largest growth: its gradient by its input relative to that by its output.
     growth = profile[:-1] / np.maximum(profile[1:], 1e-30)
     layer = layers[int(growth.argmax()) + 1]
@@ -84,11 +85,13 @@ def vanishing(
     if len(layers) < 3 or not 0 < profile[0] < limits.vanishing_ratio:
         return []
     has_failed = not levels.train_level(evidence) <= limits.fair_level
+    # A network that trains in spite of small gradients at its start has no fault.
     if not (last[0] < limits.vanishing_ratio or has_failed):
         return []
     shrinkage = profile[1:] / np.maximum(profile[:-1], 1e-30)
     steepest = int(shrinkage.argmax())
     others = np.delete(shrinkage, steepest)
+    # Where all layers shrink alike, none of them is at fault: the first one is named.
     is_single = shrinkage[steepest] > limits.layer_step * max(1.0, np.median(others))
     layer = layers[steepest + 1] if is_single else layers[0]
     measured = {

@@ -65,9 +65,11 @@ def dead_units(
     """T06: units of a rectifier that no example activates."""
     last = np.asarray(evidence.end.dead_share, float)
     units = np.asarray(evidence.end.units, float)
+    # Of two or three units, one that is dead is a large share by chance.
     last = np.where(units < limits.min_units, np.nan, last)
     if not np.isfinite(last).any():
         return []
+    # "not <=" and not ">", so that a loss of NaN counts as failed.
     has_failed = not levels.train_level(evidence) <= limits.fair_level
     worst = int(np.nanargmax(last))
     share = last[worst]
@@ -128,6 +130,7 @@ def saturated_units(
     )
     if not is_bad.any():
         return []
+    # The first layer in order: those after it get its saturated outputs.
     worst = int(np.flatnonzero(is_bad)[0])
     layer = evidence.layers[worst]
     share = float(np.nanmax(shares[:, worst]))
@@ -158,6 +161,7 @@ def penalty_dominates(
     is_kernel &= np.asarray(start.weight_rms) > 0
     if not end_level > limits.fair_level or not is_kernel.any():
         return []
+    # The median over kernels, since a head of zeros has a gradient but no penalty.
     ratio = np.median((start.penalty_rms / np.maximum(start.grad_rms, 1e-12))[is_kernel])
     sizes = (evidence.end.weight_rms / np.maximum(start.weight_rms, 1e-12))[is_kernel]
     shrinkage = float(np.median(sizes))
@@ -211,6 +215,7 @@ def batch_norm_drift(
         found.append(finding)
     training = float(evidence.end.train_mode_loss)
     evaluation = float(evidence.end.eval_mode_loss)
+    # A ratio of losses near 0 is large without harm, so the difference counts as well.
     scale = levels.chance(evidence)
     excess = (evaluation - training) / scale
     if evaluation > limits.mode_ratio * training and excess > limits.low_level:
@@ -229,6 +234,7 @@ def batch_norm_drift(
                 layer=layers[0],
             )
         )
+    # Statistics that have not changed explain the difference of the modes.
     return found[:1]
 
 

@@ -74,12 +74,14 @@ def spikes(
     """T09: the loss jumps far above its recent median."""
     losses = evidence.history[LOSS]
     least = limits.spike_level * levels.chance(evidence)
+    # Near 0 any ratio is reached by noise, so a jump needs a least height as well.
     found = find_spikes(losses, limits.spike_ratio, least)
     if not found:
         return []
     step = found[0]
     peak = float(np.max(losses[step : step + 3])) / levels.chance(evidence)
     measured = {"spikes": len(found), "height": peak}
+    # The first jump is named, as later ones may be its consequences.
     title = f"the loss jumps to {peak:.2g} times that of guessing at step {step}"
     if len(found) > 1:
         title += f", one of {len(found)} jumps"
@@ -106,6 +108,7 @@ def plateau(
     """T10: the loss stays where it began, then falls."""
     losses = evidence.history[LOSS]
     count = max(int(limits.plateau_share * len(losses)), limits.plateau_steps)
+    # The fall after the plateau needs room within the run.
     if len(losses) < 4 * count:
         return []
     width = max(3, count // 3)
@@ -113,6 +116,7 @@ def plateau(
     first = losses[:width].mean()
     change = np.abs(smoothed[width - 1 : count] - first).max() / abs(first)
     fall = 1 - smoothed[-1] / first
+    # While the rate is warmed up, a level loss is meant.
     rate = evidence.history.get(RATE, np.ones(len(losses)))
     is_warm = np.mean(rate[:count]) > 0.5 * np.max(rate)
     if not (change < limits.plateau_change and fall > limits.plateau_fall and is_warm):
@@ -150,13 +154,16 @@ def hockey_stick(
     even = np.nan_to_num(evidence.task.probes.even) / levels.chance(evidence)
     start_level = levels.level(evidence, evidence.start) / max(1.0, even)
     excess = limits.hockey_excess
+    # A squared error begins above chance by the variance of the outputs, which is no fault.
     if evidence.task.kind == VALUES:
         excess *= limits.gap_factor
     if not start_level > 1 + excess or len(losses) < limits.min_steps:
         return []
+    # A twentieth of the run, since single losses are noisy.
     few = max(3, len(losses) // 20)
     first = float(evidence.start.losses.mean())
     lowest = smooth(losses, few)[few - 1 :].min()
+    # Against the lowest loss and not the last one, which may have risen again.
     share = (first - losses[few : 2 * few].mean()) / max(first - lowest, 1e-12)
     if share < 0.5:
         return []
@@ -191,6 +198,7 @@ def no_progress(
         return []
     end_level = levels.train_level(evidence)
     last = levels.last_level(evidence)
+    # Dropout and augmentation raise the recorded loss: progress in one of both modes is progress.
     if min(end_level, last) < 1 - limits.progress or not np.isfinite(end_level):
         return []
     measured = {"level": end_level, "last steps": last}
@@ -216,9 +224,11 @@ def loss_rises(
     if len(mean) < 4 or not np.isfinite(mean).all():
         return []
     lowest = int(mean.argmin())
+    # The lowest of the last three windows, so that one bad window is no rise.
     rise = mean[-3:].min() - mean[lowest]
     noise = np.nanmax(error[[lowest, -3, -2, -1]])
     scale = levels.chance(evidence)
+    # A rise that has just begun may be noise, or end with a lower rate.
     is_early = lowest < 2 * len(mean) // 3
     if not (is_early and rise > limits.significance * noise and rise > 0.1 * scale):
         return []
@@ -284,9 +294,11 @@ def trained_too_long(
 ) -> list[Finding]:
     """E04: the best epoch is early, and the validation loss is higher at the end."""
     losses = levels.valid_losses(evidence)
+    # Of fewer epochs, the first tenth is less than one.
     if len(losses) < 8 or not np.isfinite(losses).all():
         return []
     best = int(losses.argmin())
+    # In units of chance: relative to a loss near 0 any rise is large.
     rise = (losses[-3:].min() - losses[best]) / levels.chance(evidence)
     if best >= limits.early_share * len(losses) or rise < limits.gap_level / 2:
         return []

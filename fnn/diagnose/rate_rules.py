@@ -161,6 +161,7 @@ def _overshoots(
     """Return whether the next updates raise the loss of their own batches."""
     multiple = levels.best_multiple(observation.line)
     change = levels.change_after_update(observation.line)
+    # On a flat line, any multiple may be the best one: the update must do harm as well.
     return multiple <= limits.overshoot_fraction and change > 0.1
 
 
@@ -187,6 +188,7 @@ def _falls_and_rises(
     if len(mean) < 4 or not np.isfinite(mean).all():
         return False
     lowest = int(mean.argmin())
+    # Without a fall before, a rise has other causes, such as the sign of the loss.
     fall = mean[0] - mean[lowest]
     rise = mean[-1] - mean[lowest]
     return lowest < len(mean) - 1 and min(fall, rise) > limits.rise_level
@@ -200,6 +202,7 @@ def rate_too_low(
     end_level = levels.train_level(evidence)
     first = _undershoot(evidence, evidence.start)
     last = _undershoot(evidence, evidence.end)
+    # The smaller of both ends decides: a rate that suits one of them is not too low.
     multiples = [one for one in (first, last) if np.isfinite(one)]
     recorded = levels.run_update_ratio(evidence)
     is_tiny = recorded < limits.update_ratio_low
@@ -214,6 +217,7 @@ def rate_too_low(
         "best multiple": least,
         "update ratio": ratio,
     }
+    # A run that has learned a part is slow, but has not failed.
     is_clear = end_level > limits.poor_level and least >= 4 * limits.undershoot_fraction
     found = f"updates are {ratio:.1g} of the weights"
     if np.isfinite(least):

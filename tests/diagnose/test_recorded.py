@@ -42,9 +42,9 @@ def test_a_short_history_and_one_that_is_not_finite_have_no_findings():
 def test_a_long_history_takes_no_time():
     steps = 300_000
     history = {"loss": curve(CHANCE, 0.05, steps), "rate": np.full(steps, 0.1)}
-    began = time.perf_counter()
+    began = time.process_time()
     diagnose.examine_history(history, epoch_length=1000, chance=CHANCE)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_without_chance_a_level_loss_is_no_fault():
