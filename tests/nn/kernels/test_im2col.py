@@ -20,12 +20,21 @@ def test_value_and_gradients_equal_xla(kernel, pads, stride, min_results, x64):
     geometry = Geometry(stride, pads, (1, 1), 1, (9, 10), kernel)
     x = jnp.asarray(draw.normal(size=(2, 9, 10, 3)))
     w = jnp.asarray(draw.normal(size=(*kernel, 3, 5)))
-    y = reference.xla_forward(x, w, geometry)
-    np.testing.assert_allclose(im2col.forward(x, w, geometry, min_results), y, atol=1e-12)
-    dx = im2col.input_gradient(y, w, geometry, min_results)
-    np.testing.assert_allclose(dx, reference.xla_input_gradient(y, w, geometry), atol=1e-11)
-    dw = im2col.kernel_gradient(x, y, geometry, min_results)
-    np.testing.assert_allclose(dw, reference.xla_kernel_gradient(x, y, geometry), atol=1e-10)
+
+    @jax.jit
+    def results(x, w):
+        y = reference.xla_forward(x, w, geometry)
+        got = (
+            im2col.forward(x, w, geometry, min_results),
+            im2col.input_gradient(y, w, geometry, min_results),
+            im2col.kernel_gradient(x, y, geometry, min_results),
+        )
+        dx = reference.xla_input_gradient(y, w, geometry)
+        dw = reference.xla_kernel_gradient(x, y, geometry)
+        return got, (y, dx, dw)
+
+    for got, expected, atol in zip(*results(x, w), (1e-12, 1e-11, 1e-10), strict=True):
+        np.testing.assert_allclose(got, expected, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["input_gradient", "kernel_gradient"])
