@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 OLDEST := .venv-oldest
+# Python compiles a module when it is first imported, and most are never.
+INSTALL := python -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := $(RUN)/python -m pytest -n auto --dist worksteal
 # Files with a marked test: importing all files takes a worker 15 seconds.
 LONGER := $(sort $(shell grep -rl --include='test_*.py' mark.slow tests))
@@ -57,11 +59,10 @@ $(VENV)/bin/python:
 
 # One marker file for each extra of pyproject.toml, remade when that file changes.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(RUN)/$(INSTALL) --editable '.[$*]'
 	@touch $@
 
 $(OLDEST)/.test: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint tests/oldest.txt --editable '.[test]'
+	$(OLDEST)/bin/$(INSTALL) --constraint tests/oldest.txt --editable '.[test]'
 	@touch $@

@@ -24,7 +24,7 @@ def hessian(state):
         logits, _ = NETWORK.apply(restore(flat), state.state, X)
         return objective.cross_entropy(logits, Y).mean()
 
-    return np.asarray(jax.hessian(loss)(flat), np.float64)
+    return np.asarray(jax.jit(jax.hessian(loss))(flat), np.float64)
 
 
 def test_sharpness_is_the_largest_eigenvalue_of_the_hessian():

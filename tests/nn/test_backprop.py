@@ -136,9 +136,8 @@ def test_passes_chained_by_hand_give_the_gradient_of_the_network(key):
         y, new_state = network.apply(params, state, x, key=jax.random.key(1), train=True)
         return objective.cross_entropy(y, labels).mean(), new_state
 
-    (loss, new_state), (grads, dL_dx) = jax.value_and_grad(mean_loss, (0, 1), has_aux=True)(
-        params, x
-    )
+    differentiate = jax.jit(jax.value_and_grad(mean_loss, (0, 1), has_aux=True))
+    (loss, new_state), (grads, dL_dx) = differentiate(params, x)
 
     passes, y = {}, x
     for index, (name, layer) in enumerate(layers.items()):
@@ -166,7 +165,7 @@ def test_the_jacobian_equals_jax(key):
     network, x = nn.chain(nn.conv(2), nn.tanh(), nn.flatten()), draw(2, 3, 3, 1)
     params, state, _ = network.init(key, x.shape[1:])
     module = nn.forward_pass(network, params, state, x)
-    wanted = jax.jacfwd(lambda x: network.apply(params, state, x)[0])(x)
+    wanted = jax.jit(jax.jacfwd(lambda x: network.apply(params, state, x)[0]))(x)
     assert module.jacobian().shape == (2, 18, 2, 3, 3, 1)
     chex.assert_trees_all_close(module.jacobian(), wanted, rtol=1e-12, atol=1e-14)
 
@@ -212,7 +211,7 @@ def test_gradients_by_inner_outputs_equal_those_of_the_network_cut_there(key):
         y, _ = back.apply(params["back"], state["back"], features, train=True)
         return (y * dL_dy).sum()
 
-    expected = jax.grad(loss)(features)
+    expected = jax.jit(jax.grad(loss))(features)
     np.testing.assert_array_equal(step.outputs["front"], features)
     for path in ("front", "front/relu_1"):
         slope = step.output_gradients(dL_dy)[path]

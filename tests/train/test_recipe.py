@@ -237,11 +237,12 @@ def test_history_has_the_measures_of_each_step(key):
             sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree))
         )
 
+    gradient = jax.jit(jax.grad(value))
     for epoch in range(2):
         for rows in np.asarray(
             data.batches(jax.random.fold_in(key, 1), epoch, examples=24, batch_size=8)
         ):
-            norms.append(on_host(jax.grad(value)(state.params, state.state, X[rows], Y[rows])))
+            norms.append(on_host(gradient(state.params, state.state, X[rows], Y[rows])))
             after, _ = train.step(bare, state, (X[rows], Y[rows]))
             distances.append(on_host(jax.tree.map(jnp.subtract, after.params, state.params)))
             state = after

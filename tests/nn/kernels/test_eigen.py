@@ -47,12 +47,15 @@ def test_results_equal_those_of_xla(case, outputs, x64, monkeypatch):
     stride, padding, dilation, image, kernel = CASES[case]
     geometry = Geometry(stride, padding, dilation, 1, image, kernel)
     x, w, y = operands(geometry, outputs=outputs)
-    got = convolve(x, w, geometry)
-    expected = reference.xla_forward(x, w, geometry)
-    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    got = cpu.dense_kernel_gradient(x, y, geometry)
-    expected = reference.xla_kernel_gradient(x, y, geometry)
-    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+    @jax.jit
+    def results(x, w, y):
+        got = convolve(x, w, geometry), cpu.dense_kernel_gradient(x, y, geometry)
+        forward = reference.xla_forward(x, w, geometry)
+        return got, (forward, reference.xla_kernel_gradient(x, y, geometry))
+
+    for got, expected in zip(*results(x, w, y), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def program(function, *operands):
