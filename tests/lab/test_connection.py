@@ -32,12 +32,25 @@ def variables(monkeypatch):
     return set_all
 
 
-def test_a_script_that_was_started_alone_is_not_connected(variables):
-    variables(None, None, None)
-    lab.connect()
+def test_one_process_is_not_connected(variables):
     variables("127.0.0.1:1", "1", "0")
     lab.connect()
     assert not jax.distributed.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_script_that_was_started_alone_is_not_connected():
+    code = (
+        "from fnn import lab\n"
+        "lab.connect()\n"
+        "import jax\n"
+        "jax.devices()\n"
+        "lab.connect()\n"
+        "assert not jax.distributed.is_initialized()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    environment |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ def test_the_processes_end_with_a_launcher_that_is_killed(script, tmp_path):
     text = f"""
 import os, time
 from pathlib import Path
-from fnn.lab import connection
-connection._end_with_launcher()
+from fnn import lab
+lab.connect()
 Path({str(tmp_path)!r}, os.environ["JAX_PROCESS_ID"]).write_text(str(os.getpid()))
 time.sleep(60)
 """
