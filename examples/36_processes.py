@@ -49,8 +49,8 @@ def main():
         jax.config.update("jax_num_cpu_devices", 8)
     devices, processes = jax.device_count(), jax.process_count()
     meshes = {
-        "1 device": None,
-        f"{devices} devices, {processes} processes": jax.make_mesh((devices,), ("data",)),
+        "devices 1": None,
+        f"devices {devices}, processes {processes}": jax.make_mesh((devices,), ("data",)),
     }
     losses = []
     for name, mesh in meshes.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import lab, nn, optim, train
@@ -55,7 +55,7 @@ def key():
 
 
 def all_devices():
-    return jax.make_mesh((jax.device_count(),), ("data",))
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Explicit,))
 
 
 def figures(result):
@@ -81,6 +81,28 @@ def parts(size, examples=50):
         each = -(-len(batch[0]) // count)
         batches.append(tuple(array[index * each : (index + 1) * each] for array in batch))
     return batches
+
+
+class Loader:
+    """An endless loader of parts, with a position that differs between processes."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        own = parts(16, 48)
+        self.taken += 1
+        return own[(self.taken - 1) % len(own)]
+
+    def get_state(self):
+        return {"taken": self.taken, "process": jax.process_index()}
+
+    def set_state(self, state):
+        assert state["process"] == jax.process_index()
+        self.taken = state["taken"]
 
 
 def train_job(folder, is_first):
@@ -172,6 +194,20 @@ def fit_job(folder, is_first):
     found["shared"] = figures(shared)
     stream = {"mesh": mesh, "epochs": 2, "show": False}
     found["stream"] = figures(lab.fit(key(), RECIPE, parts(16), **stream))
+    # A stream that is stopped within an epoch, and resumed by the positions of its loaders.
+    stream |= {"steps_per_epoch": 3}
+    found["loaders"] = figures(lab.fit(key(), RECIPE, Loader(), **stream))
+    for steps in (2, 6):
+        resumed = lab.fit(
+            key(),
+            RECIPE,
+            Loader(),
+            checkpoints=folder / "loaders",
+            resume=steps > 2,
+            max_steps=steps,
+            **stream,
+        )
+    found["loaders resumed"] = figures(resumed)
     found["errors"] = fit_errors(folder, options, stream, is_first)
     return found
 
@@ -208,8 +244,8 @@ def fit_errors(folder, options, stream, is_first):
     return {
         "callback": attempt(callback=fail),
         "log": attempt(log=log),
-        "loader": attempt(broken(), steps_per_epoch=3, epochs=1),
-        "short": attempt(iter(short), steps_per_epoch=3, epochs=1),
+        "loader": attempt(broken(), epochs=1),
+        "short": attempt(iter(short), epochs=1),
         "same": attempt(same),
         "directory": attempt(checkpoints=folder / "shared" if is_first else folder / "none"),
         "used": attempt(checkpoints=folder / "shared"),

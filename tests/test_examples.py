@@ -330,6 +330,30 @@ def test_eight_devices_train_as_one(tmp_path):
     assert "8 devices" in done.stdout
 
 
+def test_two_processes_train_as_one_device(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import runpy\n"
+        f"names = runpy.run_path({str(ROOT / 'examples' / '36_processes.py')!r})\n"
+        "names['main'].__globals__.update(EPOCHS=1)\n"
+        "gap = names['main']()\n"
+        "assert gap[0] <= 1e-6 and gap[-1] <= 1e-4\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "fnn.lab.launch", "-n", "2", "--cpu-devices", "2"]
+    done = subprocess.run(
+        [*command, str(script)],
+        cwd=tmp_path,
+        # Without optimization the programs of both processes compile sooner.
+        env=environment
+        | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "devices 4, processes 2" in done.stdout
+
+
 def test_transfer_is_compared_by_the_number_of_examples(example, tmp_path, capsys):
     write_mnist(tmp_path / "mnist", 360)
     names = example("27_transfer_sizes.py")

@@ -23,13 +23,16 @@ SHUTDOWN_SECONDS = 300  # JAX's own: processes wait at their end for one that pl
 # JAX raises this where no cluster is found.
 NO_CLUSTER = "coordinator_address should be defined"
 
+_is_alone = False  # whether JAX has found no other process
+_has_launcher = LIFELINE in os.environ
+
 
 def connect(*, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
     """Connect this process to the others of its run, by `jax.distributed`.
 
     Call it before any other use of JAX, in the first lines of a script. In a script that was
-    started alone it does nothing. Otherwise `jax.devices()` are those of all processes from then
-    on, and a mesh of them can be given as `mesh=`.
+    started alone it does nothing, and may be called again. Otherwise `jax.devices()` are those of
+    all processes from then on, and a mesh of them can be given as `mesh=`.
 
     The processes find each other by the variables that `python -m fnn.lab.launch` sets:
     JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without
@@ -46,9 +49,11 @@ def connect(*, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         ProcessError: The other processes cannot be reached.
     """
     checks.whole("connect heartbeat_seconds", heartbeat_seconds)
-    if jax.distributed.is_initialized():
+    global _is_alone
+    if _is_alone or jax.distributed.is_initialized():
         return
     options = _read_variables()
+    _end_with_launcher()
     if options and options["num_processes"] == 1:
         return
     try:
@@ -60,10 +65,11 @@ def connect(*, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
     except ValueError as error:
         if options or NO_CLUSTER not in str(error):
             raise
+        # A notebook may run a cell again, when it has used its devices.
+        _is_alone = True
         return
     except RuntimeError as error:
         raise _connection_error(error) from error
-    _end_with_launcher()
     _end_on_error(heartbeat_seconds)
 
 
@@ -136,7 +142,7 @@ def _end_on_error(heartbeat_seconds: int) -> None:
         traceback: TracebackType | None,
     ) -> None:
         previous(kind, error, traceback)
-        if isinstance(error, jax.errors.JaxRuntimeError) and LIFELINE not in _started_with:
+        if isinstance(error, jax.errors.JaxRuntimeError) and not _has_launcher:
             # A collective failed. If a process has died, JAX names it and ends this one.
             sys.stderr.write(f"waiting {heartbeat_seconds + 2} s for the name of a dead process\n")
             sys.stderr.flush()
@@ -152,6 +158,3 @@ def _end_on_error(heartbeat_seconds: int) -> None:
 
     sys.excepthook = report
     atexit.register(leave)
-
-
-_started_with = dict(os.environ)

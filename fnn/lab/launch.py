@@ -22,6 +22,7 @@ STOPPED_SECONDS = 7.0  # after which a stopped process counts as failed
 # After a failure, first the others may end with messages of their own.
 OWN_END_SECONDS = 2.0
 TERMINATE_SECONDS = 3.0  # between SIGTERM and SIGKILL
+SIGNALED_SECONDS = 30.0  # for the end of all, after a signal that was passed on
 MAX_SIGNALS = 2  # that are passed on; the next one kills
 
 
@@ -167,6 +168,9 @@ class Run:
         if failure is None:
             self._finish()
             return 0
+        if self._signals:
+            # The others may still save what they have.
+            self._wait_for(SIGNALED_SECONDS)
         others = [worker.index for worker in self._alive() if worker != failure.worker]
         name = f"process {failure.worker.index} (pid {failure.worker.process.pid})"
         ending = f"; ending {_list(others)}" if others else ""

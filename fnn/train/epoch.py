@@ -20,6 +20,7 @@ from fnn.train.layout import (
     use_layout,
 )
 from fnn.train.measure import count_examples
+from fnn.train.processes import agreement, call_facts, spans_processes
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.remat import scan_segments
@@ -56,10 +57,13 @@ def epoch(
     expect_recipe("epoch", recipe)
     expect_train_state("epoch", train_state)
     layout = common_layout("epoch data", layout_of_data(data), layout_of_state(train_state))
-    data = validate_examples("data", recipe, adopt(layout, data), trains=True)
-    # Raises an error if the data fills no batch.
-    steps_per_epoch(data, batch_size)
-    expect_divisible("batch_size", layout, batch_size)
+    with agreement("epoch", layout) as agreed:
+        data = validate_examples("data", recipe, adopt(layout, data), trains=True)
+        # Raises an error if the data fills no batch.
+        steps_per_epoch(data, batch_size)
+        expect_divisible("batch_size", layout, batch_size)
+        if spans_processes(layout):
+            agreed.facts = call_facts(recipe, data, batch_size)
     with use_layout(layout):
         placed = place_data(layout, data)
         train_state = place_state(layout, train_state)

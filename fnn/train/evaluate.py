@@ -39,7 +39,7 @@ from fnn.train.layout import (
 )
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
-from fnn.train.processes import agreement, describe, describe_data, spans_processes
+from fnn.train.processes import agreement, call_facts, spans_processes
 from fnn.train.programs import cached, per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
@@ -98,7 +98,7 @@ def evaluate(
             draws = _without_weights(train_state)
         data = validate_examples("data", recipe, adopt(layout, data))
         if spans_processes(layout):
-            agreed.facts = _facts(recipe, data, batch_size)
+            agreed.facts = call_facts(recipe, data, batch_size)
     if layout is None:
         # Without any placement, which would take a part of the time of a small network.
         figures = _evaluate(recipe, given, data, batch_size, draws)
@@ -154,22 +154,13 @@ def predict(
             checks.key("predict key", key)
         inputs = validate_inputs("inputs", recipe, adopt(layout, inputs))
         if spans_processes(layout):
-            agreed.facts = _facts(recipe, inputs, batch_size)
+            agreed.facts = call_facts(recipe, inputs, batch_size)
     if layout is None:
         return _predict(recipe, given, inputs, batch_size, key)
     with use_layout(layout):
         given, key = place_state(layout, (given, key))
         placed = place_data(layout, inputs)
         return _predict(recipe, given, placed, batch_size, key)
-
-
-def _facts(recipe: Recipe, data: Any, batch_size: int) -> dict[str, Any]:
-    """Return the facts that must be equal on all processes."""
-    return {
-        "batch_size": batch_size,
-        "recipe": describe(recipe),
-        "data": describe_data(data),
-    }
 
 
 def _layout(

@@ -313,6 +313,21 @@ def run_facts(
     }
 
 
+def call_facts(recipe: Recipe, data: Any, batch_size: int) -> dict[str, Any]:
+    """Return the facts that must be equal on all processes in a single pass over data.
+
+    Args:
+        recipe: From `train.recipe`.
+        data: Validated arrays.
+        batch_size: Examples at once.
+    """
+    return {
+        "batch_size": batch_size,
+        "recipe": describe(recipe),
+        "data": describe_data(data),
+    }
+
+
 def describe(recipe: Recipe) -> str:
     """Return the text of a recipe, without the addresses of functions."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(recipe))

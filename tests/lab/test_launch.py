@@ -18,6 +18,12 @@ print("line of", os.environ["JAX_PROCESS_ID"], "of", os.environ["JAX_NUM_PROCESS
 WAIT = "import time; time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch):
+    """Spare the time in which processes may end with messages of their own."""
+    monkeypatch.setattr(launch, "OWN_END_SECONDS", 0.1)
+
+
 @pytest.fixture
 def script(tmp_path):
     """Write a script, and return its path."""
@@ -117,13 +123,14 @@ time.sleep(60)
     timer.join()
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_a_launcher_that_is_killed(script, tmp_path):
     """`connect` watches a pipe that the launcher holds."""
     text = f"""
 import os, time
 from pathlib import Path
-from fnn.lab import connection
-connection._end_with_launcher()
+from fnn import lab
+lab.connect()
 Path({str(tmp_path)!r}, os.environ["JAX_PROCESS_ID"]).write_text(str(os.getpid()))
 time.sleep(60)
 """

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import process_runs
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -9,7 +10,7 @@ from fnn.train.placement import own_copy, put
 
 
 def test_arrays_and_keys_are_copied_to_the_devices_of_a_sharding():
-    sharding = NamedSharding(jax.make_mesh((4,), ("data",)), P("data"))
+    sharding = NamedSharding(process_runs.all_devices(), P("data"))
     key = jax.random.key(1)
     everywhere = NamedSharding(sharding.mesh, P())
     rows = put(np.arange(8), sharding)

@@ -93,6 +93,17 @@ def test_parts_of_batches_are_the_batches_of_one_process(found):
 
 
 @pytest.mark.slow
+def test_the_loader_of_each_process_continues_at_its_own_position(found, folder):
+    for process in found:
+        np.testing.assert_array_equal(
+            process["loaders resumed"]["loss"], process["loaders"]["loss"]
+        )
+    saved = lab.read(folder / "loaders").notes["place"]["processes"]
+    states = [position["state"]["json"] for position in saved]
+    assert states == [{"taken": 6, "process": 0}, {"taken": 6, "process": 1}]
+
+
+@pytest.mark.slow
 def test_what_fails_on_one_process_ends_the_run_on_all_of_them(found):
     first, second = (process["errors"] for process in found)
     failed = "expected success on all processes, got"
