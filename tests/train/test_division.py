@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import lab, nn, optim, train, trees
@@ -27,8 +27,12 @@ TOKENS = RNG.integers(0, 16, (16, 4))
 
 def mesh_of(*sizes):
     """A mesh with the axes of type Explicit that JAX makes by default."""
-    devices = jax.devices()[: int(np.prod(sizes))]
-    return jax.make_mesh(sizes, ("data", "model")[: len(sizes)], devices=devices)
+    return jax.make_mesh(
+        sizes,
+        ("data", "model")[: len(sizes)],
+        devices=jax.devices()[: int(np.prod(sizes))],
+        axis_types=(AxisType.Explicit,) * len(sizes),
+    )
 
 
 def fsdp(devices=4, **options):
@@ -268,7 +272,7 @@ def test_a_layout_is_a_value():
         (lambda: train.layout(mesh_of(4), axis="rows"), "layout axis: expected an axis among data"),
         (lambda: train.layout(mesh_of(4), fsdp=1), "layout fsdp: expected True or False, got 1"),
         (
-            lambda: train.layout(jax.make_mesh((2, 2), ("a", "b"))),
+            lambda: train.layout(Mesh(np.reshape(jax.devices(), (2, 2)), ("a", "b"))),
             "layout axis: expected an axis among a, b, got data",
         ),
         (
