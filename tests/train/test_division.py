@@ -219,13 +219,14 @@ def test_checkpoints_hold_whole_arrays(tmp_path):
 
 
 @pytest.mark.slow
-def test_streams_train_divided_params():
+def test_streams_train_divided_params(capsys):
     recipe = train.recipe(PLAIN, optim.adam(1e-2))
     batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in (0, 16, 32)] + [
         (POINTS[48:], SIGNS[48:])
     ]
     one = lab.fit(KEY, recipe, batches, epochs=1, show=False)
-    four = lab.fit(KEY, recipe, batches, epochs=1, show=False, mesh=fsdp())
+    four = lab.fit(KEY, recipe, batches, epochs=1, mesh=fsdp())
+    assert "4 x cpu, batches in 4 parts, params divided" in capsys.readouterr().err
     assert_near(four.history.loss, one.history.loss)
     assert_near(four.train_state.params, one.train_state.params)
 
