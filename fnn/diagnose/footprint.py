@@ -23,6 +23,7 @@ from fnn.xla import subjaxprs
 
 # Sizes of the axis of tensor parallelism that are tried: the devices of one machine.
 MODEL_SIZES = (2, 4, 8)
+FEW = 2  # examples that are traced: batch norm needs several
 
 
 class Footprint(NamedTuple):
@@ -170,7 +171,7 @@ def _gathered(
         return apply_network(recipe.network, params, state, prepared, key=key, train=True)[0]
 
     with use_layout(layout):
-        jaxpr = jax.make_jaxpr(forward)(train_state, _batch(data, 1)[0])
+        jaxpr = jax.make_jaxpr(forward)(train_state, _batch(data, FEW)[0])
     sizes = list(_exchanges(jaxpr, layout))
     largest = max((size for size, _ in sizes), default=0)
     if layout.regather:
@@ -209,12 +210,12 @@ def _activations(
         return jax.vjp(losses, train_state.params)[1]
 
     amounts = []
-    for count in (examples, 2 * examples):
+    for count in (FEW, 2 * FEW):
         batch = _batch(data, count)
         found = jax.eval_shape(residuals, train_state, train_state.key, *batch)
         amounts.append(sum(_nbytes(leaf) for leaf in jax.tree.leaves(found)))
     # Parameters are among them, but do not grow with the batch.
-    return amounts[1] - amounts[0]
+    return examples * (amounts[1] - amounts[0]) // FEW
 
 
 def _batch(data: Data, count: int) -> Any:

@@ -76,6 +76,14 @@ def test_the_compiled_step_has_these_arguments(fsdp):
     assert "compiled: flops" in str(found)
 
 
+def test_statistics_of_a_batch_need_no_more_examples_than_a_device_has():
+    network = nn.chain(nn.dense(8), nn.batch_norm(), nn.dense(8))
+    recipe = train.recipe(network, optim.sgd(0.1))
+    found = diagnose.footprint(recipe, DATA, batch_size=8, mesh=planned(8, fsdp=True))
+    assert found.gathered == 2 * FLOAT * 16 * 8
+    assert 8 * found.activations == diagnose.footprint(recipe, DATA, batch_size=8).activations
+
+
 def test_a_layout_is_proposed_by_the_memory_of_a_device():
     options = {"batch_size": 64, "devices": 8}
     one = diagnose.footprint(RECIPE, DATA, batch_size=64, mesh=planned(8))
