@@ -212,6 +212,10 @@ def test_checkpoints_hold_whole_arrays(tmp_path):
     recipe = train.recipe(PLAIN, optim.adam(1e-2))
     whole = train.run(KEY, recipe, DATA, epochs=3, batch_size=16)
     lab.fit(KEY, recipe, DATA, epochs=1, mesh=fsdp(), **options)
+    empty = train.start(KEY, recipe, (3,), mesh=fsdp())
+    restored = lab.restore(tmp_path / "run", empty, prefix="train_state")
+    assert restored.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+    assert int(restored.step) == 3
     lab.fit(KEY, recipe, DATA, epochs=2, resume=True, **options)
     last = lab.fit(KEY, recipe, DATA, epochs=3, resume=True, mesh=fsdp(2), **options)
     assert_near(last.history.loss, whole.history.loss)
