@@ -188,21 +188,31 @@ def check_64_devices():
     both = train.layout(mesh, fsdp=True, rules=rules, regather=False)
     found = collectives(compiled_step(recipe, both, inputs, inputs))
     assert not [shape for shape in found["all-gather"] if of_batch & set(shape)]
-    divided = []
-    for path, entries in both.specs(shapes).items():
-        if not any("data" in names for names in entries):
-            continue
-        parts = [4 if "model" in names else 1 for names in entries]
-        shape = [n // k for n, k in zip(trees.named_leaves(shapes)[path].shape, parts, strict=True)]
-        divided.append(tuple(shape[1:] if "blocks/body" in path else shape))
-    found = squeezed(found["all-gather"])
     # The table of tokens is gathered at both of its uses.
-    assert found == squeezed([*divided, (tokens // 4, width)])
+    wanted = [*gathered_shapes(both, shapes), (tokens // 4, width)]
+    assert squeezed(found["all-gather"]) == squeezed(wanted)
 
     whole = train.layout(mesh_of(64), fsdp=True, regather=False)
-    inputs = jax.ShapeDtypeStruct((64, time), jnp.int32)
+    # Seven of a device, another number than any size of the network.
+    inputs = jax.ShapeDtypeStruct((64 * 7, time), jnp.int32)
     found = collectives(compiled_step(recipe, whole, inputs, inputs))
-    assert max(prod(shape) for shape in found["all-gather"]) == tokens * width
+    wanted = gathered_shapes(whole, shapes)
+    table = [shape for shape in wanted if shape == (tokens, width)]
+    assert squeezed(found["all-gather"]) == squeezed(wanted + table)
+
+
+def gathered_shapes(layout, params):
+    """The shapes of parameters that are divided over examples: of one block, on one device."""
+    leaves = trees.named_leaves(params)
+    shapes = []
+    for path, entries in layout.specs(params).items():
+        if any("data" in names for names in entries):
+            sizes = leaves[path].shape
+            model = layout.mesh.shape.get("model", 1)
+            parts = [model if "model" in names else 1 for names in entries]
+            shape = tuple(n // k for n, k in zip(sizes, parts, strict=True))
+            shapes.append(shape[1:] if "blocks/body" in path else shape)
+    return shapes
 
 
 def check_memory_of_8_devices():
