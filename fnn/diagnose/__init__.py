@@ -13,6 +13,10 @@ from fnn.diagnose.examine import evidence_of as evidence_of
 from fnn.diagnose.examine import examine as examine
 from fnn.diagnose.findings import Finding as Finding
 from fnn.diagnose.findings import Findings as Findings
+from fnn.diagnose.footprint import Footprint as Footprint
+from fnn.diagnose.footprint import Proposal as Proposal
+from fnn.diagnose.footprint import footprint as footprint
+from fnn.diagnose.footprint import propose_layout as propose_layout
 from fnn.diagnose.gradients import GradientCheck as GradientCheck
 from fnn.diagnose.gradients import check_gradients as check_gradients
 from fnn.diagnose.instruments import instruments as instruments

@@ -35,9 +35,9 @@ class Plan(NamedTuple):
         texts = []
         for name, amount in self._asdict().items():
             if name == "flops":
-                text = _format(amount, 1000, FLOP_UNITS)
+                text = format_amount(amount, 1000, FLOP_UNITS)
             else:
-                text = _format(amount, 1024, BYTE_UNITS)
+                text = format_amount(amount, 1024, BYTE_UNITS)
             texts.append(f"{name} {text}")
         return ", ".join(texts)
 
@@ -71,7 +71,7 @@ def plan(function: Callable[..., Any], *args: Any, **static: Any) -> Plan:
     return Plan(flops, arguments, outputs, temporaries, peak)
 
 
-def _format(amount: float, base: int, units: tuple[str, ...]) -> str:
+def format_amount(amount: float, base: int, units: tuple[str, ...]) -> str:
     """Format an amount with the largest unit that keeps it >= 1."""
     index = 0
     while amount >= base and index < len(units) - 1:

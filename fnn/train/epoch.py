@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fnn import checks, trees
 from fnn.data import batches
-from fnn.train.agreement import common_layout
+from fnn.train.common_layout import common_layout
 from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.layout import (
     adopt,

@@ -12,7 +12,7 @@ from fnn.objective.loss import has_coupled_values
 from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.averages import has_average
 from fnn.optim.transforms.plateau import has_plateau
-from fnn.train.agreement import common_layout, expect_same_division
+from fnn.train.common_layout import common_layout, expect_same_division
 from fnn.train.division import Devices
 from fnn.train.exchange import apply_network
 from fnn.train.figures import VALID_LOSS, validation_name

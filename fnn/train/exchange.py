@@ -45,7 +45,7 @@ def apply_network(
         train: As of a layer.
     """
     layout = current_layout()
-    # Most layers take no key at train=False.
+    # A layer need not take a key that it does not use.
     options = {"train": train} if key is None else {"train": train, "key": key}
     if layout is not None and layout.divides_params:
         specs = {}

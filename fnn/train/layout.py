@@ -416,6 +416,9 @@ def place_state(layout: Layout | None, tree: Any) -> Any:
         return put(tree, layout.replicated)
 
     def place(leaf: Any, sharding: NamedSharding) -> Any:
+        # A step finds nearly all arrays in place: a call for each would take longer than a step.
+        if _named_sharding(leaf) == sharding:
+            return leaf
         # A lane of vmap has an axis less than the array that is placed; keys are copied.
         is_lane = not checks.is_concrete(leaf) and not sharding.is_fully_replicated
         move = jax.lax.with_sharding_constraint if is_lane else put

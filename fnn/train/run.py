@@ -19,9 +19,9 @@ import numpy as np
 
 from fnn import checks, trees
 from fnn.errors import ConfigError
-from fnn.train.agreement import common_layout, expect_same_division
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
+from fnn.train.common_layout import common_layout, expect_same_division
 from fnn.train.division import Devices
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, next_batch, run_epoch

@@ -12,7 +12,7 @@ from fnn.errors import ConfigError, ShapeError, TreeMismatchError
 from fnn.optim.transform import find_states, frozen_paths, last_rate
 from fnn.optim.transforms.half_precision import RoundingState
 from fnn.optim.transforms.loss_scale import skipped_state
-from fnn.train.agreement import common_layout
+from fnn.train.common_layout import common_layout
 from fnn.train.division import Devices
 from fnn.train.exchange import constrain_state
 from fnn.train.figures import FINITE, LOSS, RATE

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import lab, nn, optim, train, trees
@@ -27,8 +27,12 @@ TOKENS = RNG.integers(0, 16, (16, 4))
 
 def mesh_of(*sizes):
     """A mesh with the axes of type Explicit that JAX makes by default."""
-    devices = jax.devices()[: int(np.prod(sizes))]
-    return jax.make_mesh(sizes, ("data", "model")[: len(sizes)], devices=devices)
+    return jax.make_mesh(
+        sizes,
+        ("data", "model")[: len(sizes)],
+        devices=jax.devices()[: int(np.prod(sizes))],
+        axis_types=(AxisType.Explicit,) * len(sizes),
+    )
 
 
 def fsdp(devices=4, **options):
@@ -208,6 +212,10 @@ def test_checkpoints_hold_whole_arrays(tmp_path):
     recipe = train.recipe(PLAIN, optim.adam(1e-2))
     whole = train.run(KEY, recipe, DATA, epochs=3, batch_size=16)
     lab.fit(KEY, recipe, DATA, epochs=1, mesh=fsdp(), **options)
+    empty = train.start(KEY, recipe, (3,), mesh=fsdp())
+    restored = lab.restore(tmp_path / "run", empty, prefix="train_state")
+    assert restored.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+    assert int(restored.step) == 3
     lab.fit(KEY, recipe, DATA, epochs=2, resume=True, **options)
     last = lab.fit(KEY, recipe, DATA, epochs=3, resume=True, mesh=fsdp(2), **options)
     assert_near(last.history.loss, whole.history.loss)
@@ -215,13 +223,14 @@ def test_checkpoints_hold_whole_arrays(tmp_path):
 
 
 @pytest.mark.slow
-def test_streams_train_divided_params():
+def test_streams_train_divided_params(capsys):
     recipe = train.recipe(PLAIN, optim.adam(1e-2))
     batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in (0, 16, 32)] + [
         (POINTS[48:], SIGNS[48:])
     ]
     one = lab.fit(KEY, recipe, batches, epochs=1, show=False)
-    four = lab.fit(KEY, recipe, batches, epochs=1, show=False, mesh=fsdp())
+    four = lab.fit(KEY, recipe, batches, epochs=1, mesh=fsdp())
+    assert "4 x cpu, batches in 4 parts, params divided" in capsys.readouterr().err
     assert_near(four.history.loss, one.history.loss)
     assert_near(four.train_state.params, one.train_state.params)
 
@@ -268,7 +277,7 @@ def test_a_layout_is_a_value():
         (lambda: train.layout(mesh_of(4), axis="rows"), "layout axis: expected an axis among data"),
         (lambda: train.layout(mesh_of(4), fsdp=1), "layout fsdp: expected True or False, got 1"),
         (
-            lambda: train.layout(jax.make_mesh((2, 2), ("a", "b"))),
+            lambda: train.layout(Mesh(np.reshape(jax.devices(), (2, 2)), ("a", "b"))),
             "layout axis: expected an axis among a, b, got data",
         ),
         (

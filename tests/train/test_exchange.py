@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fnn import nn, optim, train, trees
@@ -71,8 +71,13 @@ TARGETS = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
 PARAMS = [(8, 12), (8, 24), (8, 24), (8,), (4, 8)]
 
 
+def mesh_of(*sizes):
+    devices = np.reshape(jax.devices()[: prod(sizes)], sizes)
+    return Mesh(devices, ("data", "model")[: len(sizes)])
+
+
 def four():
-    return jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    return mesh_of(4)
 
 
 def test_a_parameter_is_gathered_once_and_its_gradient_summed_once():
@@ -166,7 +171,7 @@ def check_64_devices():
     network = nn.gpt(tokens, length=time, width=width, depth=3, heads=4)
     recipe = train.recipe(network, optim.momentum(0.1))
     inputs = jax.ShapeDtypeStruct((batch, time), jnp.int32)
-    mesh = jax.make_mesh((16, 4), ("data", "model"))
+    mesh = mesh_of(16, 4)
     rules = train.transformer_rules("model", tables=("shared",))
     shapes = jax.eval_shape(lambda key: train.start(key, recipe, (time,)), KEY).params
     # Arrays of examples have an axis of the batch, or of the part of a device.
@@ -183,26 +188,36 @@ def check_64_devices():
     both = train.layout(mesh, fsdp=True, rules=rules, regather=False)
     found = collectives(compiled_step(recipe, both, inputs, inputs))
     assert not [shape for shape in found["all-gather"] if of_batch & set(shape)]
-    divided = []
-    for path, entries in both.specs(shapes).items():
-        if not any("data" in names for names in entries):
-            continue
-        parts = [4 if "model" in names else 1 for names in entries]
-        shape = [n // k for n, k in zip(trees.named_leaves(shapes)[path].shape, parts, strict=True)]
-        divided.append(tuple(shape[1:] if "blocks/body" in path else shape))
-    found = squeezed(found["all-gather"])
     # The table of tokens is gathered at both of its uses.
-    assert found == squeezed([*divided, (tokens // 4, width)])
+    wanted = [*gathered_shapes(both, shapes), (tokens // 4, width)]
+    assert squeezed(found["all-gather"]) == squeezed(wanted)
 
-    whole = train.layout(jax.make_mesh((64,), ("data",)), fsdp=True, regather=False)
-    inputs = jax.ShapeDtypeStruct((64, time), jnp.int32)
+    whole = train.layout(mesh_of(64), fsdp=True, regather=False)
+    # Seven of a device, another number than any size of the network.
+    inputs = jax.ShapeDtypeStruct((64 * 7, time), jnp.int32)
     found = collectives(compiled_step(recipe, whole, inputs, inputs))
-    assert max(prod(shape) for shape in found["all-gather"]) == tokens * width
+    wanted = gathered_shapes(whole, shapes)
+    table = [shape for shape in wanted if shape == (tokens, width)]
+    assert squeezed(found["all-gather"]) == squeezed(wanted + table)
+
+
+def gathered_shapes(layout, params):
+    """The shapes of parameters that are divided over examples: of one block, on one device."""
+    leaves = trees.named_leaves(params)
+    shapes = []
+    for path, entries in layout.specs(params).items():
+        if any("data" in names for names in entries):
+            sizes = leaves[path].shape
+            model = layout.mesh.shape.get("model", 1)
+            parts = [model if "model" in names else 1 for names in entries]
+            shape = tuple(n // k for n, k in zip(sizes, parts, strict=True))
+            shapes.append(shape[1:] if "blocks/body" in path else shape)
+    return shapes
 
 
 def check_memory_of_8_devices():
     """Bytes of a device in all: arguments, results and intermediate values of a step."""
-    mesh = jax.make_mesh((8,), ("data",), devices=jax.devices()[:8])
+    mesh = mesh_of(8)
     block = nn.residual(nn.chain(nn.dense(128), nn.tanh()))
     network = nn.chain(nn.dense(128), nn.repeat(block, 24), nn.dense(8))
     recipe = train.recipe(network, optim.adam(1e-2))

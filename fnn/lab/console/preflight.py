@@ -161,7 +161,8 @@ def _describe_device() -> str:
     if layout is not None:
         devices = layout.mesh.devices
         kind = devices.flat[0].device_kind
-        return f"{devices.size} x {kind}, batches in {layout.parts} parts"
+        params = ", params divided" if layout.divides_params else ""
+        return f"{devices.size} x {kind}, batches in {layout.parts} parts{params}"
     device = jax.devices()[0]
     kind = device.device_kind
     if device.platform != "cpu":

@@ -99,8 +99,8 @@ def fit(
         max_steps: The step at which the run ends.
         chunk: Steps per chunk, by default as many as take 0.5 s. It does not change the result.
         show: Whether to print a header, a table of epochs and a progress bar.
-        mesh: Devices among which the examples of each batch are divided, as for `train.run`. A last
-            batch of an iterable may have another size.
+        mesh: Devices among which the examples of each batch are divided, and with a `train.layout`
+            the params, as for `train.run`. A last batch of an iterable may have another size.
 
     Returns:
         The last train state, or the best one with early stopping, and the history. `findings` are

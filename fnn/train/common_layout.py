@@ -1,4 +1,4 @@
-"""Agreement of layouts: that of the data, that of the params, and that of an argument `mesh`."""
+"""One layout of a call: that of the data, that of the params, and that of an argument `mesh`."""
 
 from typing import Any
 
