@@ -122,7 +122,8 @@ def run(
         validate_fit(recipe, data, valid)
         epoch_length = steps_per_epoch(data, batch_size)
         expect_divisible("batch_size", layout, batch_size)
-        first, past = _initial_state(recipe, key, data, resume, epoch_length)
+        with use_layout(layout):
+            first, past = _initial_state(recipe, key, data, resume, epoch_length)
         if spans_processes(layout):
             options = {"epochs": epochs, "batch_size": batch_size, "remat": remat}
             agreed.facts = run_facts(recipe, key, data, valid, **options)

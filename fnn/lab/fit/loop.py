@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from enum import Enum
 from typing import Any
 
-import jax
 import numpy as np
 
 from fnn import trees
@@ -23,15 +22,13 @@ from fnn.lab.fit.chunks import count_steps, next_chunk
 from fnn.lab.fit.clock import Stopwatch
 from fnn.lab.fit.config import FitConfig
 from fnn.lab.fit.fault_watch import FaultWatch
-from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
+from fnn.lab.fit.history import HistoryBuffer, Row
 from fnn.lab.fit.input_clock import InputClock
-from fnn.lab.fit.records import array_record, log_records, past_records
+from fnn.lab.fit.records import log_before_failure, log_steps, run_info
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.fit.votes import Votes, count_votes
-from fnn.lab.logs.log import RunInfo
 from fnn.train.figures import FINITE, VALID_LOSS
-from fnn.train.instrumentation import instrument_columns
 from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.processes import agreement, announce, note_announced, spans_processes
@@ -131,7 +128,7 @@ def run_loop(
         report.print_preflight(
             recipe, train_state, config.data, config.out_shape, first_loss, compile_seconds, total
         )
-        config.log.begin(_run_info(config, source, train_state, shapes, begin.is_saved, history))
+        config.log.begin(run_info(config, source, train_state, shapes, begin.is_saved, history))
         with stopwatch.measure("checkpoints"):
             store.save(train_state, history, position)
 
@@ -214,7 +211,7 @@ def run_loop(
                         step += done
                         train_state, position, failure = source.diagnose(segment, step)
                         history.drop_last(part_steps - done)
-                        _log_before_failure(config, measured, done, step, failure)
+                        log_before_failure(config, measured, done, step, failure)
                         raise failure
                     train_state = segment.train_state
                     position = source.position() if store.is_active else {}
@@ -223,7 +220,7 @@ def run_loop(
 
                     # Log, and collect lines to print.
                     epoch, _ = source.count_epochs(step)
-                    _log_steps(config, measured, row, step)
+                    log_steps(config, measured, row, step)
                     if row is not None:
                         config.log.on_state(step, train_state)
                     report.update(step, measured)
@@ -316,58 +313,3 @@ def _score(row: Row, criterion: str, sign: int) -> float | None:
 def _is_true(value: Any) -> bool:
     """Return whether a callback returned True, of Python, NumPy or JAX, and not a truthy value."""
     return np.shape(value) == () and np.asarray(value).dtype == bool and bool(value)
-
-
-def _log_before_failure(
-    config: FitConfig, measured: Figures, done: int, step: int, failure: Exception
-) -> None:
-    """Log the first `done` of several steps. An error of the log is noted on the failure."""
-    finite = {name: values[:done] for name, values in measured.items()}
-    try:
-        _log_steps(config, finite, None, step)
-    except Exception as error:
-        failure.add_note(f"The log failed as well: {error}")
-
-
-def _log_steps(config: FitConfig, measured: Figures, row: Row | None, step: int) -> None:
-    for steps, figures in log_records(measured, row, step, config.log_every):
-        config.log.write(steps, figures)
-    arrays = array_record(measured, config.recipe.instruments, step)
-    if arrays is not None:
-        config.log.write_arrays(*arrays)
-
-
-def _run_info(
-    config: FitConfig,
-    source: DataSource,
-    train_state: TrainState,
-    shapes: tuple[Figures, Figures],
-    resumes: bool,
-    history: HistoryBuffer,
-) -> RunInfo:
-    """Describe the run for logs."""
-    of_steps, of_validation = shapes
-    names = list(select_scalars(of_steps))
-    names += [name for name, value in of_validation.items() if value.ndim == 0]
-
-    def images() -> np.ndarray | None:
-        # The first process alone logs, and the others do not compute these.
-        if spans_processes(current_layout()):
-            return None
-        inputs = source.next_inputs(train_state)
-        is_image = getattr(inputs, "ndim", 0) == 4
-        return trees.read(inputs) if is_image else None
-
-    return RunInfo(
-        step=int(trees.read(train_state.step)),
-        names=tuple(names),
-        settings={
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(train_state.params)),
-            "epochs": config.epochs,
-            "batch_size": config.batch_size,
-        },
-        images=images,
-        resumes=resumes,
-        past=lambda after: past_records(history, after, config.log_every),
-        columns=instrument_columns(config.recipe, train_state.params, config.data[0]),
-    )
