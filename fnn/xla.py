@@ -11,6 +11,7 @@ and disappears.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import jax
@@ -289,6 +290,41 @@ def rounded_product(a: Array, b: Array) -> Array:
     """The product of two floats, rounded before anything is added to it; see `rounded`."""
     product = a * b
     return rounded(product)
+
+
+def in_sequence(function: Function) -> Function:
+    """Return a function of one matrix whose lanes under `vmap` are computed in sequence on CPU.
+
+    What it does. On CPU, a loop over the lanes takes the place of a batch.
+    What it saves. A deadlock: jaxlib divides a batch of LAPACK over XLA's pool of threads, and
+    waits for the parts on a thread of that pool. If a program has as many batches as threads, as
+    vmapped optimizers and initializers have, all threads may wait for each other, for ever.
+    When it can go. When jaxlib waits for a batch outside of the pool (0.10.2 does not).
+
+    Args:
+        function: A function of LAPACK, such as `jnp.linalg.eigh`. Its derivative is computed with
+            batches.
+    """
+
+    @custom_vmap
+    def one(matrix: Array) -> Any:
+        return function(matrix)
+
+    @one.def_vmap
+    def lanes(size: int, batched: Sequence[bool], matrices: Array) -> tuple[Any, Any]:
+        loop = partial(jax.lax.map, one)
+        results = on_cpu_else(loop, jax.vmap(function))(matrices)
+        return results, jax.tree.map(lambda _: True, results)
+
+    @jax.custom_jvp
+    def differentiable(matrix: Array) -> Any:
+        return one(matrix)
+
+    @differentiable.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        return jax.jvp(function, primals, tangents)
+
+    return differentiable
 
 
 def update_in_place(

@@ -13,6 +13,7 @@ from fnn.xla import (
     from_batched,
     fused_alone,
     fusion_barrier,
+    in_sequence,
     materialize,
     on_cpu_else,
     update_in_place,
@@ -261,3 +262,39 @@ def test_materialized_arrays_and_their_gradients_are_unchanged():
     np.testing.assert_allclose(slope, 8 * np.arange(3.0))
     compiled = jax.jit(lambda x: materialize(x * 2) + 1).lower(jnp.arange(3.0)).compile().as_text()
     assert " conditional(" in compiled
+
+
+MATRICES = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4, 4)), jnp.float32)
+SYMMETRIC = MATRICES + MATRICES.mT
+
+
+def test_lanes_in_sequence_are_those_of_a_batch():
+    eigh = in_sequence(jnp.linalg.eigh)
+    values, vectors = jax.vmap(jax.vmap(eigh))(SYMMETRIC)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(SYMMETRIC), rtol=1e-5, atol=1e-5)
+    restored = vectors @ (values[..., None] * vectors.mT)
+    np.testing.assert_allclose(restored, SYMMETRIC, rtol=1e-5, atol=1e-5)
+
+
+def test_lanes_in_sequence_are_differentiable():
+    def largest(matrix):
+        return in_sequence(jnp.linalg.eigh)(matrix)[0][-1]
+
+    found = jax.vmap(jax.grad(largest))(SYMMETRIC[0])
+    # The derivative of an eigenvalue by the matrix is v vᵀ.
+    vectors = np.linalg.eigh(SYMMETRIC[0])[1][..., -1]
+    expected = vectors[:, :, None] * vectors[:, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
+def test_lanes_of_an_optimizer_call_lapack_with_single_matrices(name):
+    # Several batches at once can wait for each other for ever.
+    params = {"first": jnp.ones((2, 4, 3)), "second": jnp.ones((2, 3, 2))}
+    optimizer: Optimizer = getattr(optim, name)(0.1)
+    states = jax.vmap(optimizer.init)(params)
+    program = jax.jit(jax.vmap(optimizer.update)).lower(params, states, params).compile()
+    calls = [line for line in program.as_text().splitlines() if "lapack" in line]
+    assert calls
+    # f32[4,4] or f32[1,4,4], and not f32[2,4,4]
+    assert not [line for line in calls if "f32[2,4,4]" in line or "f32[2,3,3]" in line]

@@ -11,6 +11,9 @@ from fnn import checks, trees
 from fnn.errors import ConfigError, ShapeError
 from fnn.types import Initializer, KernelInitializer, Number, Shape
 from fnn.values import maker
+from fnn.xla import in_sequence
+
+_qr = in_sequence(jnp.linalg.qr)
 
 FANS: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
@@ -164,7 +167,7 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
         flat = jax.random.normal(key, (rows * columns,), jnp.result_type(float))
         # QR needs at least as many rows as columns; a wide kernel is drawn transposed.
         tall = flat.reshape(max(rows, columns), min(rows, columns))
-        q, r = jnp.linalg.qr(tall)
+        q, r = _qr(tall)
         # QR fixes q up to the signs of its columns; with r's diagonal positive, q is uniform
         # [Mezzadri 2007].
         signs = jnp.where(jnp.diagonal(r) < 0, -1, 1)

@@ -6,6 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.xla import in_sequence
+
+# (n, n) -> ascending eigenvalues (n,), eigenvectors (n, n).
+eigh = in_sequence(jnp.linalg.eigh)
+qr = in_sequence(jnp.linalg.qr)
+
 
 def as_matrix(p: Array) -> Array:
     """Reshape a kernel to a matrix: (height, width, in, out) -> (height * width * in, out)."""
@@ -48,7 +54,7 @@ def short_axes(p: Array, max_size: int) -> list[int]:
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def inverse_power(matrix: Array, exponent: float) -> Array:
     """A^-exponent of a symmetric positive definite matrix, differentiable at equal eigenvalues."""
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     values = jnp.maximum(values, _floor(values))
     powers = values**-exponent
     # Q diag(powers) Qᵀ: the scaling of columns replaces one product.
@@ -66,7 +72,7 @@ def _inverse_power_jvp(
     """
     (matrix,) = primals
     (change,) = tangents
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     values = jnp.maximum(values, _floor(values))
     powers = values**-exponent
     # (n, n): for each pair of eigenvalues, their difference and their mean.

@@ -9,9 +9,11 @@ from fnn.optim.optimizers.adam import bias_correction, direction, expect_adam, m
 from fnn.optim.optimizers.matrices import (
     apply_along,
     as_matrix,
+    eigh,
     gram,
     inverse_power,
     matmul,
+    qr,
     short_axes,
 )
 from fnn.optim.per_parameter import per_parameter, root, running_mean, zeros
@@ -205,11 +207,11 @@ def _turn(mean: Array, basis: Array, first: Array) -> Array:
     def by_eigh(mean: Array, basis: Array) -> Array:
         # Largest eigenvalue first, since QR keeps the first
         # columns best. eigh has the smallest first.
-        _, vectors = jnp.linalg.eigh(mean)
+        _, vectors = eigh(mean)
         return vectors[:, ::-1]
 
     def by_power_iteration(mean: Array, basis: Array) -> Array:
-        return jnp.linalg.qr(matmul(mean, basis))[0]
+        return qr(matmul(mean, basis))[0]
 
     basis = jax.lax.stop_gradient(basis)
     return jax.lax.cond(first, by_eigh, by_power_iteration, mean, basis)
