@@ -239,18 +239,12 @@ def groups_of(networks: Sequence[str], only: Sequence[str]) -> list[list[Case]]:
     return sorted(groups, key=len, reverse=True)
 
 
-def measure_all(only: Sequence[str]) -> list[Row]:
-    """Rows of all cells, in a process per core."""
-    rows = []
-    for networks, flag in PHASES.items():
-        rows += measure_phase(networks, flag, only)
-    return rows
-
-
 def measure_phase(networks: Sequence[str], flag: str, only: Sequence[str]) -> list[Row]:
     """Rows of the cells of some networks, compiled with a flag."""
     parts = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
+    # XLA takes a value that is not empty and has no flag for the name of a file.
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    environment = os.environ | {"XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{part}.jsonl" for part in range(parts)]
         running = []
@@ -443,9 +437,12 @@ def main() -> None:
     if arguments.load:
         rows = [json.loads(line) for line in arguments.load.read_text().splitlines()]
     else:
-        rows = measure_all(arguments.only)
-    if arguments.save:
-        arguments.save.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = []
+        for networks, flag in PHASES.items():
+            rows += measure_phase(networks, flag, arguments.only)
+            # A phase takes half of the time: it is not lost if the next one is interrupted.
+            if arguments.save:
+                arguments.save.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report(rows)
 
 

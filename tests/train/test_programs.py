@@ -97,7 +97,7 @@ def compilations():
 def test_runs_that_differ_in_numbers_compile_once():
     with compilations() as first:
         run(recipe_of())
-    assert first.count("run_epochs") == first.count("start_on_data") == 1
+    assert first.count("run_epochs") == first.count("_start_on_data") == 1
     with compilations() as others:
         histories = [
             run(recipe_of(*numbers)).history
