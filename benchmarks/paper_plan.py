@@ -17,7 +17,7 @@ from measure import table
 
 from fnn import diagnose, nn, optim, train, trees
 from fnn.nn.flops import count
-from fnn.train.division import Layout
+from fnn.train.layout import Layout
 from fnn.train.step import train_step_on_batch
 
 # NVIDIA H100 SXM5, data sheet: 1,979 TFLOP/s in bfloat16 with sparsity, half of that without;

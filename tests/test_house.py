@@ -264,7 +264,7 @@ ALSO_TESTED_BY = {
     "search/derivatives.py": ["test_hypergradient.py"],
     "search/numbers.py": ["test_hypergradient.py"],
     "search/score.py": ["test_hypergradient.py"],
-    "train/common_layout.py": ["test_division.py"],
+    "train/common_layout.py": ["test_layout.py"],
     "train/measure.py": ["test_evaluate.py"],
     "train/targets.py": ["test_inputs.py"],
     "diagnose/decay_rules.py": ["test_rate_rules.py"],

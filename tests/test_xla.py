@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import optim
+from fnn import nn, optim
 from fnn.types import Optimizer
 from fnn.xla import (
     LARGE,
@@ -298,3 +298,12 @@ def test_lanes_of_an_optimizer_call_lapack_with_single_matrices(name):
     assert calls
     # f32[4,4] or f32[1,4,4], and not f32[2,4,4]
     assert not [line for line in calls if "f32[2,4,4]" in line or "f32[2,3,3]" in line]
+
+
+def test_lanes_of_an_initializer_call_lapack_with_single_matrices():
+    keys = jax.random.split(jax.random.key(0), 5)
+    kernels = jax.jit(jax.vmap(lambda key: nn.orthogonal()(key, (4, 3))))
+    program = kernels.lower(keys).compile()
+    calls = [line for line in program.as_text().splitlines() if "lapack" in line]
+    assert calls
+    assert not [line for line in calls if "f32[5," in line]

@@ -10,11 +10,11 @@ from jax.sharding import AbstractMesh
 from fnn import checks, train
 from fnn.diagnose.plan import BYTE_UNITS, Plan, format_amount, plan
 from fnn.errors import ConfigError
-from fnn.train.division import Devices, Layout, state_shardings
+from fnn.train.devices import as_layout, use_layout
 from fnn.train.exchange import apply_network, exchange_primitive
 from fnn.train.figures import LOSS
 from fnn.train.inputs import example_shapes
-from fnn.train.layout import as_layout, use_layout
+from fnn.train.layout import Devices, Layout, state_shardings
 from fnn.train.measure import measure_examples
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import train_step_on_batch

@@ -1,11 +1,11 @@
 """Training as pure functions: single steps, epochs, whole runs and evaluation."""
 
-from fnn.train.division import Layout as Layout
 from fnn.train.early_stopping import early_stopping as early_stopping
 from fnn.train.epoch import epoch as epoch
 from fnn.train.evaluate import evaluate as evaluate
 from fnn.train.evaluate import predict as predict
 from fnn.train.evaluate import weights as weights
+from fnn.train.layout import Layout as Layout
 from fnn.train.layout import layout as layout
 from fnn.train.param_specs import transformer_rules as transformer_rules
 from fnn.train.recipe import Recipe as Recipe

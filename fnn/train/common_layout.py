@@ -3,8 +3,8 @@
 from typing import Any
 
 from fnn.errors import ConfigError
-from fnn.train.division import Layout, show_mesh
-from fnn.train.layout import layout_of
+from fnn.train.devices import layout_of
+from fnn.train.layout import Layout, show_mesh
 from fnn.train.param_specs import spec_of
 
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from fnn import checks, trees
 from fnn.data import batches
 from fnn.train.common_layout import common_layout
-from fnn.train.inputs import ORDER, take_examples, validate_examples
-from fnn.train.layout import (
+from fnn.train.devices import (
     adopt,
     expect_divisible,
     layout_of_data,
@@ -19,11 +18,13 @@ from fnn.train.layout import (
     place_state,
     use_layout,
 )
+from fnn.train.inputs import ORDER, take_examples, validate_examples
 from fnn.train.measure import count_examples
-from fnn.train.processes import agreement, call_facts, spans_processes
+from fnn.train.processes import agreement, spans_processes
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.remat import scan_segments
+from fnn.train.run_facts import call_facts
 from fnn.train.step import expect_train_state, prepare_batch, steps_per_epoch, train_step
 from fnn.types import Data, RandomKey, Scalar, Step, TrainState
 

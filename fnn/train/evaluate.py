@@ -13,18 +13,7 @@ from fnn.optim import averaged_params, observe_loss
 from fnn.optim.transforms.averages import has_average
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.train.common_layout import common_layout, expect_same_division
-from fnn.train.division import Devices
-from fnn.train.exchange import apply_network
-from fnn.train.figures import VALID_LOSS, validation_name
-from fnn.train.inputs import (
-    EVALUATION,
-    derive_key,
-    take_examples,
-    validate_examples,
-    validate_inputs,
-)
-from fnn.train.layout import (
-    Layout,
+from fnn.train.devices import (
     adopt,
     are_several,
     as_layout,
@@ -37,11 +26,22 @@ from fnn.train.layout import (
     use_layout,
     whole_shapes,
 )
+from fnn.train.exchange import apply_network
+from fnn.train.figures import VALID_LOSS, validation_name
+from fnn.train.inputs import (
+    EVALUATION,
+    derive_key,
+    take_examples,
+    validate_examples,
+    validate_inputs,
+)
+from fnn.train.layout import Devices, Layout
 from fnn.train.measure import count_examples, measure_examples, reduce_examples
 from fnn.train.mesh_axes import vary_like
-from fnn.train.processes import agreement, call_facts, spans_processes
+from fnn.train.processes import agreement, spans_processes
 from fnn.train.programs import cached, per_recipe, shared
 from fnn.train.recipe import Recipe, expect_recipe
+from fnn.train.run_facts import call_facts
 from fnn.types import Data, RandomKey, Result, Scalar, Step, TrainState, Weights
 
 STEP_NAMES = "step names"  # key of these, in the cache of a recipe

@@ -16,8 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from fnn import trees
 from fnn.nn.core.composite import map_leaves, wrap_layer
-from fnn.train.division import Layout, state_shardings
-from fnn.train.layout import current_layout
+from fnn.train.devices import current_layout
+from fnn.train.layout import Layout, state_shardings
 from fnn.train.param_specs import Specs, spec_of
 from fnn.types import Layer, Params, State, Weights
 

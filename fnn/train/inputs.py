@@ -25,7 +25,7 @@ from fnn.train.arrays import (
     validate_data,
 )
 from fnn.train.augmentation import takes_levels, trace_augmentation
-from fnn.train.layout import Rows, is_rows, whole_shapes
+from fnn.train.devices import Rows, is_rows, whole_shapes
 from fnn.train.measure import count_examples, measure_examples
 from fnn.train.programs import cached, shared
 from fnn.train.recipe import Recipe

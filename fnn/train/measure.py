@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn.errors import DTypeError, ShapeError
+from fnn.train.devices import is_rows
 from fnn.train.figures import LOSS
-from fnn.train.layout import is_rows
 from fnn.train.recipe import Recipe
 from fnn.types import HeadLosses, LossFunction, Metric, PerExample, Scalar, Weighted
 

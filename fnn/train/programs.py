@@ -21,7 +21,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from fnn import trees
-from fnn.train.layout import current_layout
+from fnn.train.devices import current_layout
 from fnn.types import TrainState
 from fnn.values import Same, objects_of
 
@@ -228,8 +228,8 @@ def _place(recipe: Any, flat: Flat, arguments: tuple[Any, ...]) -> list[Any]:
     A number on the host would be copied to the device in each call, which takes longer than the
     call of a small program, and which `jax.transfer_guard` forbids.
     """
-    # One array stands for all of them. Each call of a program comes here, so that in small steps
-    # each look counts: the step of a train state and the inputs are found at once.
+    # One array stands for all of them. Each call of a program comes here, and a small step takes
+    # less time than a search: the step of a train state and the inputs are found at once.
     first = arguments[0]
     state = first if isinstance(first, TrainState) else arguments[-1]
     like: Any

@@ -22,14 +22,7 @@ from fnn.errors import ConfigError
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, call_host, expect_callback
 from fnn.train.common_layout import common_layout, expect_same_division
-from fnn.train.division import Devices
-from fnn.train.early_stopping import until_over
-from fnn.train.epoch import Measures, next_batch, run_epoch
-from fnn.train.evaluate import update_on_validation, validate
-from fnn.train.figures import FLAGS, OVER, is_validation
-from fnn.train.inputs import validate_fit
-from fnn.train.layout import (
-    Layout,
+from fnn.train.devices import (
     adopt,
     as_layout,
     expect_divisible,
@@ -39,11 +32,18 @@ from fnn.train.layout import (
     place_state,
     use_layout,
 )
+from fnn.train.early_stopping import until_over
+from fnn.train.epoch import Measures, next_batch, run_epoch
+from fnn.train.evaluate import update_on_validation, validate
+from fnn.train.figures import FLAGS, OVER, is_validation
+from fnn.train.inputs import validate_fit
+from fnn.train.layout import Devices, Layout
 from fnn.train.nonfinite import find_fatal_step, nonfinite_error, replay_to_step
-from fnn.train.processes import agreement, describe_state, run_facts, spans_processes
+from fnn.train.processes import agreement, spans_processes
 from fnn.train.programs import per_recipe
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.remat import recompute, scan_segments, segment_steps
+from fnn.train.run_facts import describe_state, run_facts
 from fnn.train.step import start_on_data, steps_per_epoch
 from fnn.types import Data, History, RandomKey, Result, TrainState
 

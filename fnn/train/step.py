@@ -13,13 +13,7 @@ from fnn.optim.transform import find_states, frozen_paths, last_rate
 from fnn.optim.transforms.half_precision import RoundingState
 from fnn.optim.transforms.loss_scale import skipped_state
 from fnn.train.common_layout import common_layout
-from fnn.train.division import Devices
-from fnn.train.exchange import constrain_state
-from fnn.train.figures import FINITE, LOSS, RATE
-from fnn.train.gradients import gradients, make_objective, objective_terms
-from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
-from fnn.train.instrumentation import instrument_figures
-from fnn.train.layout import (
+from fnn.train.devices import (
     adopt,
     as_layout,
     current_layout,
@@ -30,6 +24,12 @@ from fnn.train.layout import (
     place_state,
     use_layout,
 )
+from fnn.train.exchange import constrain_state
+from fnn.train.figures import FINITE, LOSS, RATE
+from fnn.train.gradients import gradients, make_objective, objective_terms
+from fnn.train.inputs import AUGMENT, INIT, derive_key, example_shapes, validate_examples
+from fnn.train.instrumentation import instrument_figures
+from fnn.train.layout import Devices
 from fnn.train.measure import count_examples
 from fnn.train.mesh_axes import vary_by, vary_like
 from fnn.train.programs import per_recipe

@@ -8,11 +8,13 @@ import jax
 from fnn import checks, trees
 from fnn.errors import ProcessError, TreeMismatchError
 from fnn.train.arrays import name_prefix
+from fnn.train.devices import adopt, layout_of_data, place_batch
 from fnn.train.inputs import validate_examples
-from fnn.train.layout import Layout, adopt, layout_of_data, place_batch
+from fnn.train.layout import Layout
 from fnn.train.measure import count_examples
-from fnn.train.processes import agreement, digest_examples, spans_processes
+from fnn.train.processes import agreement, spans_processes
 from fnn.train.recipe import Recipe
+from fnn.train.run_facts import digest_examples
 from fnn.train.scale import Leaf, describe_inputs, expect_alike, note_training
 from fnn.types import Data
 

@@ -15,9 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 from fnn import nn, optim, train, trees
 from fnn.train import programs
-from fnn.train.division import state_shardings
+from fnn.train.devices import use_layout
 from fnn.train.exchange import exchange_primitive
-from fnn.train.layout import use_layout
+from fnn.train.layout import state_shardings
 from fnn.train.step import train_step_on_batch
 
 KEY = jax.random.key(0)

@@ -225,6 +225,18 @@ def test_data_is_traced_once_for_each_shape_and_dtype(key):
         validate_fit(counted, (jnp.asarray(x), jnp.ones((512, 2, 2), jnp.int32)), None)
 
 
+def test_validation_of_another_size_has_the_trace_of_training():
+    traced = []
+
+    def hits(outputs, targets):
+        traced.append(outputs.shape)
+        return (outputs.argmax(-1) == targets).astype(jnp.float32)
+
+    counted = train.recipe(nn.dense(3), optim.sgd(0.1), metrics={"hits": hits})
+    validate_fit(counted, (x, y), (x[:100], y[:100]))
+    assert traced == [(512, 3)]
+
+
 def test_validation_of_another_shape_names_it_before_training(key):
     network = nn.chain(nn.flatten(), nn.dense(2))
     recipe = train.recipe(network, optim.sgd(0.1))

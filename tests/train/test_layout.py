@@ -1,282 +1,365 @@
-"""Sharding is invisible: runs on 1, 2 and 4 devices have the same draws and the same results."""
-
-import re
+"""Runs whose parameters are divided among devices are those of one device."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fnn import augment, nn, optim, train
-from fnn.errors import ConfigError, NonFiniteError
-from fnn.train import programs
-from fnn.train.layout import as_layout, place_data, place_state, use_layout
-from fnn.train.run import run_epochs
-from fnn.train.step import start_on_data
+from fnn import lab, nn, optim, train, trees
+from fnn.errors import ConfigError
+from fnn.train.layout import state_shardings
 
 RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (53, 8, 8, 1), np.uint8)
-LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int32)
-DATA = IMAGES, LABELS
-VALID = IMAGES[:13], LABELS[:13]
-KEY = jax.random.key(0)
-BATCH = 16
-CONVOLUTIONS = nn.chain(
-    nn.conv(8),
-    nn.batch_norm(),
-    nn.relu(),
-    nn.max_pool(),
-    nn.flatten(),
-    nn.dropout(0.2),
-    nn.dense(2),
-)
 POINTS = RNG.normal(size=(50, 3)).astype(np.float32)
 SIGNS = (POINTS[:, 0] > 0).astype(np.int32)
-DENSE = train.recipe(nn.chain(nn.dense(8), nn.tanh(), nn.dense(2)), optim.adam(1e-2))
+DATA = POINTS, SIGNS
+KEY = jax.random.key(0)
+# A bias before batch norm has no gradient, and adam would make a step of any direction of it.
+NETWORK = nn.chain(
+    nn.dense(8, use_bias=False), nn.batch_norm(), nn.tanh(), nn.dropout(0.1), nn.dense(4)
+)
+RECIPE = train.recipe(NETWORK, optim.adam(1e-2))
+OPTIONS = {"epochs": 1, "batch_size": 16, "valid": (POINTS[:13], SIGNS[:13])}
+TOKENS = RNG.integers(0, 16, (16, 4))
 
 
-def mesh_of(devices):
+def mesh_of(*sizes):
     """A mesh with the axes of type Explicit that JAX makes by default."""
     return jax.make_mesh(
-        (devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Explicit,)
+        sizes,
+        ("data", "model")[: len(sizes)],
+        devices=jax.devices()[: int(np.prod(sizes))],
+        axis_types=(AxisType.Explicit,) * len(sizes),
     )
 
 
-def images_recipe():
-    return train.recipe(CONVOLUTIONS, optim.momentum(0.05), augment=augment.random_crop(padding=1))
+def fsdp(devices=4, **options):
+    return train.layout(mesh_of(devices), fsdp=True, **options)
 
 
-def run_images(mesh):
-    recipe = images_recipe()
-    return train.run(KEY, recipe, DATA, valid=VALID, epochs=1, batch_size=BATCH, mesh=mesh)
+def assert_near(found, wanted, rtol=1e-5):
+    """The distance of two trees, relative to the norm of each leaf or to 0.1."""
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        if jnp.issubdtype(b.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        gap = np.linalg.norm((np.asarray(a, float) - np.asarray(b, float)).ravel())
+        assert gap <= rtol * max(np.linalg.norm(np.asarray(b, float).ravel()), 0.1)
 
 
 @pytest.fixture(scope="module")
 def one():
-    return run_images(None)
+    return train.run(KEY, RECIPE, DATA, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def four():
-    return run_images(mesh_of(4))
+    return train.run(KEY, RECIPE, DATA, mesh=fsdp(), **OPTIONS)
 
 
-def distance(a, b):
-    """The largest difference of two trees."""
-    gaps = jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), a, b)
-    return max(map(float, jax.tree.leaves(gaps)))
-
-
-def test_four_devices_give_the_run_of_one(one, four):
-    """With augmentation, batch norm, dropout, and sets whose lengths 4 does not divide."""
+def test_params_on_four_devices_give_the_run_of_one(one, four):
     assert abs(four.history.loss[0] - one.history.loss[0]) <= 1e-6
-    for name, values in one.history.items():
-        np.testing.assert_allclose(four.history[name], values, atol=1e-5)
-    assert distance(four.train_state.params, one.train_state.params) < 1e-5
+    assert_near(four.history, one.history)
+    assert_near(four.train_state, one.train_state)
 
 
-def test_statistics_of_batch_norm_are_those_of_the_whole_batch(one, four):
-    assert distance(four.train_state.state, one.train_state.state) < 1e-6
+def test_each_device_has_its_part_of_params_and_optimizer_state(four):
+    state = four.train_state
+    kernel = state.params["dense_0"]["kernel"]
+    assert kernel.sharding.spec == P(None, "data")
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(3, 2)}
+    slots = trees.named_leaves(state.opt_state)
+    moments = [leaf for path, leaf in slots.items() if path.endswith("dense_0/kernel")]
+    assert len(moments) == 2
+    assert all(leaf.sharding.spec == P(None, "data") for leaf in moments)
+    assert state.step.sharding.is_fully_replicated
 
 
-def test_the_train_state_is_the_same_on_all_devices(four):
-    for leaf in jax.tree.leaves(four.train_state):
-        assert leaf.sharding.is_fully_replicated
-        assert len(leaf.sharding.device_set) == 4
-
-
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 4])
-def test_200_steps_on_several_devices_stay_near_those_of_one(devices):
-    options = {"epochs": 67, "batch_size": BATCH}
-    one = train.run(KEY, DENSE, (POINTS, SIGNS), **options)
-    several = train.run(KEY, DENSE, (POINTS, SIGNS), mesh=mesh_of(devices), **options)
-    assert len(one.history.loss) == 201
-    np.testing.assert_allclose(several.history.loss, one.history.loss, rtol=1e-4)
-    np.testing.assert_allclose(several.history.loss[:1], one.history.loss[:1], rtol=1e-6)
-
-
-def test_the_compiled_run_divides_its_work_and_gathers_nothing():
-    """No array of the size of a batch or of the data passes from one device to all."""
-    layout = as_layout("mesh", mesh_of(4))
-    recipe = images_recipe()
-    with use_layout(layout):
-        state = place_state(layout, start_on_data(recipe, KEY, DATA))
-        placed = place_data(layout, DATA), place_data(layout, VALID)
-        static = (4, 5, 6, 7, 8)
-        options = (1, BATCH, None, False, None)
-        lowered = programs.lower(run_epochs.__wrapped__, static, recipe, state, *placed, *options)
-        text = lowered.compile().as_text()
-    # Activations are (batch, 8, 8, channels): each device has those of its part of a batch.
-    assert re.search(rf"f32\[{BATCH // 4},8,8,8\]", text)
-    assert not re.search(rf"f32\[{BATCH},8,8,", text)
-    gathered = re.findall(r"= \(?\w+\[([\d,]*)\]\S* all-gather", text)
-    # Keys and indices of a batch are small.
-    assert all(np.prod([*map(int, shape.split(","))]) <= 4 * BATCH for shape in gathered if shape)
-    assert "reduce-scatter" in text
-
-
-def test_each_device_holds_its_part_of_the_data():
-    rows = place_data(as_layout("mesh", mesh_of(4)), IMAGES)
-    assert rows.shape == IMAGES.shape
-    assert {shard.data.shape for shard in rows.array.addressable_shards} == {(14, 8, 8, 1)}
-    np.testing.assert_array_equal(np.asarray(rows), IMAGES)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool, np.float32])
-def test_examples_are_taken_bit_for_bit(dtype):
-    array = RNG.integers(-2, 2, (13, 3)).astype(dtype)
-    if dtype == np.float32:
-        array[1] = np.nan
-    rows = place_data(as_layout("mesh", mesh_of(4)), array)
-    for indices in ([12, 0, 5, 5], [3, 1, 12, 7, 0]):
-        taken = jax.jit(lambda rows, indices: rows.take(indices))(rows, jnp.array(indices))
-        assert taken.dtype == dtype
-        np.testing.assert_array_equal(taken, array[indices])
-
-
-def test_13_examples_on_four_devices_are_evaluated_as_on_one(one):
-    recipe = images_recipe()
-    mesh = mesh_of(4)
-    wanted = train.evaluate(recipe, one.train_state, VALID)
-    found = train.evaluate(recipe, one.train_state, VALID, mesh=mesh)
-    assert distance(found, wanted) < 1e-6
-    outputs = train.predict(recipe, one.train_state, VALID[0], mesh=mesh, batch_size=6)
-    wanted = train.predict(recipe, one.train_state, VALID[0], batch_size=6)
-    np.testing.assert_allclose(outputs, wanted, atol=1e-6)
-
-
-def test_evaluation_uses_the_devices_of_the_weights(four, monkeypatch):
-    seen = []
-    place = train.evaluate.__globals__["place_data"]
-
-    def watch(layout, data):
-        seen.append(layout)
-        return place(layout, data)
-
-    monkeypatch.setitem(train.evaluate.__globals__, "place_data", watch)
-    train.evaluate(images_recipe(), four.train_state, VALID)
-    assert seen[0].parts == 4
-
-
-def test_a_batch_of_13_on_four_devices_trains_as_on_one():
-    """A step takes batches of any size, with sums over the examples alone."""
-    batch = POINTS[:13], SIGNS[:13]
-    state = train.start(KEY, DENSE, (3,))
-    after, figures = train.step(DENSE, state, batch)
-    layout = as_layout("mesh", mesh_of(4))
-    with use_layout(layout):
-        other, others = train.step(DENSE, place_state(layout, state), batch)
-    assert distance(other.params, after.params) < 1e-6
-    assert abs(others["loss"] - figures["loss"]) < 1e-6
-
-
-@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
-def test_data_that_is_divided_already_needs_no_argument(kind):
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
-    data = POINTS[:48], SIGNS[:48]
-    divided = jax.device_put(data, NamedSharding(mesh, P("data")))
-    state = train.start(KEY, DENSE, (3,))
-    wanted, _ = train.step(DENSE, state, data)
-    found, _ = train.step(DENSE, state, divided)
-    assert distance(found.params, wanted.params) < 1e-6
-    assert len(found.step.sharding.device_set) == 4
-    figures = train.evaluate(DENSE, state, divided)
-    assert distance(figures, train.evaluate(DENSE, state, data)) < 1e-6
-    # The state is on the devices now, so that arrays of the host are divided too.
-    wanted, _ = train.step(DENSE, wanted, data)
-    found, _ = train.step(DENSE, found, data)
-    assert distance(found.params, wanted.params) < 1e-6
-    after, _ = train.epoch(DENSE, state, divided, batch_size=BATCH)
-    run = train.run(KEY, DENSE, divided, epochs=1, batch_size=BATCH)
-    assert distance(after.params, run.train_state.params) < 1e-6
-    one = train.run(KEY, DENSE, data, epochs=1, batch_size=BATCH)
-    assert distance(run.train_state.params, one.train_state.params) < 1e-6
-    with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 4 devices"):
-        train.run(KEY, DENSE, divided, epochs=1, batch_size=18)
+def test_evaluation_step_and_epoch_keep_the_layout_of_the_train_state(one, four):
+    state, single = four.train_state, one.train_state
+    assert_near(train.evaluate(RECIPE, state, DATA), train.evaluate(RECIPE, single, DATA))
+    outputs = train.predict(RECIPE, state, POINTS, mesh=fsdp())
+    np.testing.assert_allclose(outputs, train.predict(RECIPE, single, POINTS), atol=1e-5)
+    batch = POINTS[:16], SIGNS[:16]
+    after, figures = train.step(RECIPE, state, batch)
+    other, others = train.step(RECIPE, single, batch)
+    assert abs(figures["loss"] - others["loss"]) < 1e-6
+    assert_near(after.params, other.params)
+    assert after.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+    # Of a batch whose parts are unequal, and of one that is on the devices.
+    _, figures = train.step(RECIPE, state, (POINTS[:13], SIGNS[:13]))
+    _, others = train.step(RECIPE, single, (POINTS[:13], SIGNS[:13]))
+    assert abs(figures["loss"] - others["loss"]) < 1e-6
 
 
 @pytest.mark.slow
-def test_micro_batches_are_those_of_one_device():
-    network = nn.chain(nn.dense(4), nn.batch_norm(), nn.tanh(), nn.dense(2))
-    recipe = train.recipe(network, optim.sgd(0.1), micro_batch_size=8)
+def test_an_epoch_keeps_the_layout_of_the_train_state(one, four):
+    divided = jax.device_put((POINTS[:48], SIGNS[:48]), NamedSharding(mesh_of(4), P("data")))
+    after, _ = train.epoch(RECIPE, four.train_state, divided, batch_size=16)
+    other, _ = train.epoch(RECIPE, one.train_state, (POINTS[:48], SIGNS[:48]), batch_size=16)
+    assert_near(after.params, other.params)
+    assert after.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+
+
+def test_a_train_state_begins_divided():
+    divided = train.start(KEY, RECIPE, (3,), mesh=fsdp())
+    assert divided.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+    assert_near(divided, train.start(KEY, RECIPE, (3,)), rtol=1e-7)
+    copied = train.start(KEY, RECIPE, (3,), mesh=mesh_of(4))
+    assert copied.params["dense_0"]["kernel"].sharding.is_fully_replicated
+
+
+PLAIN = nn.chain(nn.dense(8), nn.tanh(), nn.dense(4))
+OPTIMIZERS = {
+    "momentum": optim.momentum(0.1),
+    "clip": optim.clip_by_global_norm(optim.adamw(1e-2), 0.1),
+    "muon": optim.muon(1e-2),
+    "adafactor": optim.adafactor(1e-2),
+    "ema": optim.ema(optim.adam(1e-2), 0.5),
+    "schedule_free": optim.schedule_free_adamw(1e-2),
+    "loss_scale": optim.loss_scale(optim.sgd(0.1), 2.0**10),
+    "sam": optim.sam(optim.sgd(0.1)),
+    "lbfgs": optim.lbfgs(memory=2),
+    "sophia": optim.sophia(jax.random.key(1), 1e-2, every=1),
+    "shampoo": optim.shampoo(1e-2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_give_the_run_of_one_device(name):
+    recipe = train.recipe(PLAIN, OPTIMIZERS[name], on_nonfinite="ignore")
     options = {"epochs": 1, "batch_size": 16}
-    one = train.run(KEY, recipe, (POINTS, SIGNS), **options)
-    two = train.run(KEY, recipe, (POINTS, SIGNS), mesh=mesh_of(2), **options)
-    assert distance(two.train_state.params, one.train_state.params) < 1e-6
+    wanted = train.run(KEY, recipe, DATA, **options)
+    found = train.run(KEY, recipe, DATA, mesh=fsdp(), **options)
+    assert_near(found.history.loss, wanted.history.loss, rtol=1e-5)
+    assert_near(found.train_state.params, wanted.train_state.params, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regather", [True, False])
+def test_200_steps_stay_near_those_of_one_device(regather):
+    recipe = train.recipe(PLAIN, optim.adam(1e-2))
+    options = {"epochs": 67, "batch_size": 16}
+    one = train.run(KEY, recipe, DATA, **options)
+    four = train.run(KEY, recipe, DATA, mesh=fsdp(regather=regather), **options)
+    np.testing.assert_allclose(four.history.loss, one.history.loss, rtol=1e-4)
+    np.testing.assert_allclose(four.history.loss[:1], one.history.loss[:1], rtol=1e-6)
+
+
+RULES = train.transformer_rules("model", tables=("shared",))
+LAYOUTS = {
+    "tensor parallel": lambda: train.layout(mesh_of(2, 2), rules=RULES),
+    "both": lambda: train.layout(mesh_of(2, 2), fsdp=True, rules=RULES),
+    "fsdp": lambda: train.layout(mesh_of(4), fsdp=True),
+}
+
+
+@pytest.fixture(scope="module")
+def language():
+    network = nn.gpt(16, length=4, width=8, depth=2, heads=2, drop_rate=0.1)
+    # The gradient of a key's bias is zero, which adam would make a step of any direction.
+    recipe = train.recipe(network, optim.momentum(0.1))
+    return recipe, train.run(KEY, recipe, (TOKENS, TOKENS), epochs=2, batch_size=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_transformers_give_the_run_of_one_device(name, language):
+    recipe, wanted = language
+    layout = LAYOUTS[name]()
+    found = train.run(KEY, recipe, (TOKENS, TOKENS), epochs=2, batch_size=8, mesh=layout)
+    assert_near(found.history.loss, wanted.history.loss, rtol=1e-6)
+    assert_near(found.train_state.params, wanted.train_state.params)
+    figures = train.evaluate(recipe, found.train_state, (TOKENS, TOKENS))
+    assert_near(figures, train.evaluate(recipe, wanted.train_state, (TOKENS, TOKENS)), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_masters_of_a_cast_network_stay_float32_and_one_scale_is_for_all_devices():
+    optimizer = optim.loss_scale(optim.sgd(0.1), 2.0**40, steps=2)
+    recipe = train.recipe(nn.cast(PLAIN, "float16"), optimizer, on_nonfinite="skip")
+    options = {"epochs": 3, "batch_size": 16}
+    one = train.run(KEY, recipe, DATA, **options)
+    four = train.run(KEY, recipe, DATA, mesh=fsdp(), **options)
+    # Overflows of a single device lower the scale of all, at the steps of the single run.
+    np.testing.assert_array_equal(four.history.finite, one.history.finite)
+    assert not np.asarray(one.history.finite).all()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(four.train_state.params))
+    assert_near(four.train_state.opt_state, one.train_state.opt_state, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_early_stopping_and_resume_keep_the_layout():
+    stopping = train.early_stopping(2)
+    recipe = train.recipe(PLAIN, optim.adam(1e-2), early_stopping=stopping)
+    options = {"batch_size": 16, "valid": (POINTS[:13], SIGNS[:13])}
+    whole = train.run(KEY, recipe, DATA, epochs=4, **options)
+    first = train.run(KEY, recipe, DATA, epochs=2, mesh=fsdp(), **options)
+    watch = trees.named_leaves(first.train_state.watch)
+    best = [leaf for path, leaf in watch.items() if path.endswith("dense_0/kernel")]
+    assert best and all(leaf.sharding.spec == P(None, "data") for leaf in best)
+    second = train.run(KEY, recipe, DATA, epochs=2, resume=first, **options)
+    assert_near(second.history, whole.history)
+    assert second.train_state.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+
+
+@pytest.mark.slow
+def test_checkpoints_hold_whole_arrays(tmp_path):
+    """Saved with params on four devices, continued on one, and the other way round."""
+    options = {"batch_size": 16, "show": False, "checkpoints": tmp_path / "run"}
+    recipe = train.recipe(PLAIN, optim.adam(1e-2))
+    whole = train.run(KEY, recipe, DATA, epochs=3, batch_size=16)
+    lab.fit(KEY, recipe, DATA, epochs=1, mesh=fsdp(), **options)
+    empty = train.start(KEY, recipe, (3,), mesh=fsdp())
+    restored = lab.restore(tmp_path / "run", empty, prefix="train_state")
+    assert restored.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+    assert int(restored.step) == 3
+    lab.fit(KEY, recipe, DATA, epochs=2, resume=True, **options)
+    last = lab.fit(KEY, recipe, DATA, epochs=3, resume=True, mesh=fsdp(2), **options)
+    assert_near(last.history.loss, whole.history.loss)
+    assert last.train_state.params["dense_0"]["kernel"].sharding.spec == P(None, "data")
+
+
+@pytest.mark.slow
+def test_streams_train_divided_params(capsys):
+    recipe = train.recipe(PLAIN, optim.adam(1e-2))
+    batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in (0, 16, 32)] + [
+        (POINTS[48:], SIGNS[48:])
+    ]
+    one = lab.fit(KEY, recipe, batches, epochs=1, show=False)
+    four = lab.fit(KEY, recipe, batches, epochs=1, mesh=fsdp())
+    assert "4 x cpu, batches in 4 parts, params divided" in capsys.readouterr().err
+    assert_near(four.history.loss, one.history.loss)
+    assert_near(four.train_state.params, one.train_state.params)
 
 
 @pytest.mark.slow
 def test_lanes_of_vmap_are_divided_too():
     keys = jax.random.split(KEY, 2)
+    recipe = train.recipe(PLAIN, optim.sgd(0.1))
 
     def run(key, mesh=None):
-        options = {"epochs": 1, "batch_size": BATCH, "mesh": mesh}
-        return train.run(key, DENSE, (POINTS, SIGNS), **options).train_state.params
+        options = {"epochs": 1, "batch_size": 16, "mesh": mesh}
+        return train.run(key, recipe, DATA, **options).train_state.params
 
-    wanted = jax.vmap(run)(keys)
-    found = jax.vmap(lambda key: run(key, mesh_of(4)))(keys)
-    assert distance(found, wanted) < 1e-6
+    assert_near(jax.vmap(lambda key: run(key, fsdp()))(keys), jax.vmap(run)(keys))
 
 
 @pytest.mark.slow
-def test_an_axis_of_a_larger_mesh_is_named_by_a_sharding():
-    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
-    options = {"epochs": 1, "batch_size": BATCH}
-    one = train.run(KEY, DENSE, (POINTS, SIGNS), **options)
-    sharding = NamedSharding(mesh, P("data"))
-    found = train.run(KEY, DENSE, (POINTS, SIGNS), mesh=sharding, **options)
-    assert distance(found.train_state.params, one.train_state.params) < 1e-6
+def test_gradients_pass_through_a_run_with_divided_params():
+    recipe = train.recipe(PLAIN, optim.sgd(0.1))
+
+    def loss(recipe, mesh=None):
+        options = {"epochs": 1, "batch_size": 16, "mesh": mesh}
+        return train.run(KEY, recipe, DATA, **options).history.loss[-1]
+
+    wanted = jax.grad(loss)(recipe)["optimizer.rate"]
+    found = jax.grad(lambda recipe: loss(recipe, fsdp()))(recipe)["optimizer.rate"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_run_on_four_devices_resumes_on_one_and_on_two():
-    options = {"batch_size": BATCH}
-    whole = train.run(KEY, DENSE, (POINTS, SIGNS), epochs=2, **options)
-    first = train.run(KEY, DENSE, (POINTS, SIGNS), epochs=1, mesh=mesh_of(4), **options)
-    second = train.run(
-        KEY, DENSE, (POINTS, SIGNS), epochs=1, resume=first, mesh=mesh_of(2), **options
-    )
-    np.testing.assert_allclose(second.history.loss, whole.history.loss, rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_callbacks_and_errors_of_steps_are_those_of_one_device():
-    calls = []
-    options = {"epochs": 2, "batch_size": BATCH, "mesh": mesh_of(4)}
-    result = train.run(
-        KEY,
-        DENSE,
-        (POINTS, SIGNS),
-        callback=lambda step, figures: calls.append((int(step), float(figures["loss"]))),
-        **options,
-    )
-    jax.block_until_ready(result)
-    jax.effects_barrier()
-    assert sorted(step for step, _ in calls) == [3, 6]
-    # The logarithm of a negative number is NaN.
-    diverging = train.recipe(nn.chain(nn.dense(2), nn.elementwise(jnp.log)), optim.sgd(0.1))
-    with pytest.raises(NonFiniteError, match=r"step 0: .* non-finite loss"):
-        train.run(KEY, diverging, (POINTS, SIGNS), **options)
+def test_a_layout_is_a_value():
+    assert fsdp() == fsdp() and hash(fsdp()) == hash(fsdp())
+    assert fsdp() != fsdp(regather=False)
+    layout = train.layout(mesh_of(2, 2), axis="model", fsdp=True)
+    assert (layout.axis, layout.parts) == ("model", 2)
+    shapes = jax.eval_shape(lambda: train.start(KEY, RECIPE, (3,)))
+    planned = train.layout(AbstractMesh((512,), ("data",)), rules={"*kernel": P()})
+    assert jax.tree.leaves(state_shardings(planned, shapes))[0].spec == P()
 
 
 @pytest.mark.parametrize(
-    ("mesh", "batch_size", "message"),
+    ("make", "message"),
     [
-        (4, 16, "run mesh: expected a jax.sharding.Mesh, got 4"),
-        ("data", 16, "run mesh: expected a jax.sharding.Mesh"),
-        (mesh_of(4), 18, "batch_size: expected a multiple of the 4 devices .* use 16 or 20"),
-        (mesh_of(4), 3, "batch_size: expected a multiple of the 4 devices .* use 4"),
+        (lambda: train.layout(4), "layout mesh: expected a jax.sharding.Mesh, got 4"),
+        (lambda: train.layout(mesh_of(4), axis="rows"), "layout axis: expected an axis among data"),
+        (lambda: train.layout(mesh_of(4), fsdp=1), "layout fsdp: expected True or False, got 1"),
         (
-            jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Explicit,) * 2),
-            16,
-            "run mesh: .* got the axes a of 2, b of 2",
+            lambda: train.layout(Mesh(np.reshape(jax.devices(), (2, 2)), ("a", "b"))),
+            "layout axis: expected an axis among a, b, got data",
         ),
-        (NamedSharding(mesh_of(4), P()), 16, "run mesh: expected a sharding of the first axis"),
-        (NamedSharding(mesh_of(4), P(None, "data")), 16, "run mesh: expected a sharding of the"),
+        (
+            lambda: train.layout(mesh_of(4), rules={"*kernel": P("model")}),
+            r"layout rules '\*kernel': expected axes among data, got model",
+        ),
     ],
 )
-def test_a_mesh_that_cannot_divide_the_batch_raises(mesh, batch_size, message):
+def test_a_wrong_layout_raises(make, message):
     with pytest.raises(ConfigError, match=message):
-        train.run(KEY, DENSE, (POINTS, SIGNS), epochs=1, batch_size=batch_size, mesh=mesh)
+        make()
+
+
+UNFIT = {
+    "a layer that is not divided": (
+        {"dense_1/kernel": P("model")},
+        r"layout rules dense_1/kernel \(8, 3\): .* got 3; use a layer of 2 or 4",
+    ),
+    "a pattern that matches nothing": ({"*kernl": P("model")}, r"got '\*kernl'"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+@pytest.mark.parametrize("entrance", ["run", "fit", "stream", "start", "evaluate", "predict"])
+def test_every_entrance_refuses_rules_that_do_not_fit(name, entrance):
+    rules, message = UNFIT[name]
+    layout = train.layout(mesh_of(2, 2), rules=rules)
+    recipe = train.recipe(nn.chain(nn.dense(8), nn.dense(3)), optim.sgd(0.1))
+    options = {"epochs": 1, "batch_size": 16, "mesh": layout}
+    with pytest.raises(ConfigError, match=message):
+        if entrance == "run":
+            train.run(KEY, recipe, DATA, **options)
+        elif entrance == "fit":
+            lab.fit(KEY, recipe, DATA, show=False, **options)
+        elif entrance == "stream":
+            lab.fit(KEY, recipe, [DATA], show=False, epochs=1, mesh=layout)
+        elif entrance == "start":
+            train.start(KEY, recipe, (3,), mesh=layout)
+        elif entrance == "evaluate":
+            train.evaluate(recipe, train.start(KEY, recipe, (3,)), DATA, mesh=layout)
+        else:
+            train.predict(recipe, train.start(KEY, recipe, (3,)), POINTS, mesh=layout)
+
+
+@pytest.mark.parametrize("entrance", ["run", "fit", "evaluate", "predict"])
+@pytest.mark.parametrize("other", ["copied", "fewer devices", "another axis"])
+def test_params_that_are_divided_in_another_way_raise(entrance, other):
+    state = train.start(KEY, RECIPE, (3,), mesh=fsdp())
+    mesh = {
+        "copied": mesh_of(4),
+        "fewer devices": fsdp(2),
+        "another axis": train.layout(mesh_of(4), rules={"dense_4/kernel": P("data", None)}),
+    }[other]
+    message = f"{entrance} mesh: expected the layout of the train state, .* bring the train state"
+    options = {"epochs": 1, "batch_size": 16, "mesh": mesh, "resume": state}
+    with pytest.raises(ConfigError, match=message):
+        if entrance == "run":
+            train.run(KEY, RECIPE, DATA, **options)
+        elif entrance == "fit":
+            lab.fit(KEY, RECIPE, DATA, show=False, **options)
+        elif entrance == "evaluate":
+            train.evaluate(RECIPE, state, DATA, mesh=mesh)
+        else:
+            train.predict(RECIPE, state, POINTS, mesh=mesh)
+
+
+@pytest.mark.parametrize("entrance", ["step", "epoch", "evaluate"])
+def test_data_on_other_devices_than_divided_params_raises(entrance):
+    state = train.start(KEY, RECIPE, (3,), mesh=fsdp())
+    data = jax.device_put((POINTS[:16], SIGNS[:16]), NamedSharding(mesh_of(2), P("data")))
+    with pytest.raises(
+        ConfigError, match=r"expected data on the devices of the params, Mesh\(data 4"
+    ):
+        if entrance == "step":
+            train.step(RECIPE, state, data)
+        elif entrance == "epoch":
+            train.epoch(RECIPE, state, data, batch_size=16)
+        else:
+            train.evaluate(RECIPE, state, data)
+
+
+def test_a_plan_without_devices_is_no_mesh_of_a_run():
+    planned = train.layout(AbstractMesh((4,), ("data",)), fsdp=True)
+    with pytest.raises(ConfigError, match="run mesh: expected a mesh of devices"):
+        train.run(KEY, RECIPE, DATA, epochs=1, batch_size=16, mesh=planned)

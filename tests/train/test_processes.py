@@ -1,13 +1,12 @@
-"""Runs over the devices of two processes, and digests of data."""
+"""Runs over the devices of two processes."""
 
-import jax.numpy as jnp
 import numpy as np
 import process_runs
 import pytest
 
 from fnn import train
-from fnn.train.layout import as_layout, place_data
-from fnn.train.processes import agreement, describe, digest_examples, is_writer
+from fnn.train.devices import as_layout
+from fnn.train.processes import agreement, is_writer
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def test_steps_on_parts_of_a_batch_are_those_on_the_batch(found):
 
 
 @pytest.mark.slow
-def test_what_differs_between_processes_raises_on_all_of_them(found):
+def test_a_difference_between_processes_raises_on_all_of_them(found):
     first, second = (process["errors"] for process in found)
     same = "expected the same on all processes, got"
     assert f"ProcessError: run data: {same}" in first["data"]
@@ -114,28 +113,3 @@ def test_on_one_process_nothing_is_compared():
         with agreement("run", given) as agreed:
             agreed.facts["name"] = "value"
         assert agreed.every == []
-
-
-def test_the_text_of_a_recipe_has_no_addresses():
-    recipe = process_runs.recipe(prepare=lambda x: x)
-    assert " at 0x" in str(recipe)
-    assert "0x" not in describe(recipe)
-
-
-def test_the_digest_of_large_arrays_takes_examples_from_beginning_to_end():
-    values = np.arange(1000, dtype=np.int8).reshape(100, 10)
-    digests = set()
-    for row in (0, 11, 99):
-        changed = values.copy()
-        changed[row] = 0
-        digests.add(digest_examples((changed, values), 100))
-    assert len(digests) == 3
-    whole = digest_examples((values, values), 100)
-    assert whole not in digests
-    assert digest_examples((jnp.asarray(values), values), 100) == whole
-
-
-def test_the_digest_of_data_on_several_devices_is_that_of_the_data():
-    layout = as_layout("mesh", process_runs.all_devices())
-    placed = place_data(layout, process_runs.DATA)
-    assert digest_examples(placed) == digest_examples(process_runs.DATA)

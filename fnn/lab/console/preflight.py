@@ -14,7 +14,7 @@ from fnn.diagnose.label_rules import check_labels, target_findings
 from fnn.diagnose.loss_rules import check_first_loss
 from fnn.diagnose.schedule_rules import schedule_findings
 from fnn.diagnose.structure_rules import dropout_findings, structure_findings
-from fnn.train.layout import current_layout
+from fnn.train.devices import current_layout
 from fnn.train.recipe import Recipe
 from fnn.types import Data, RandomKey, Shape, TrainState
 

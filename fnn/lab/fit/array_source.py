@@ -15,8 +15,8 @@ from fnn.lab.fit.source import Diagnosis, EpochPart, Segment, on_host
 from fnn.train.epoch import next_batch
 from fnn.train.measure import count_examples
 from fnn.train.nonfinite import nonfinite_error, replay_to_step
-from fnn.train.processes import digest_examples
 from fnn.train.recipe import Recipe
+from fnn.train.run_facts import digest_examples
 from fnn.train.segment import SegmentState, run_segment, segment_capacity
 from fnn.train.step import steps_per_epoch
 from fnn.types import Data, TrainState

@@ -23,15 +23,10 @@ from fnn.lab.fit.votes import is_whole, join_positions, own_position
 from fnn.train.figures import is_validation
 from fnn.train.layout import Layout
 from fnn.train.placement import own_copy
-from fnn.train.processes import (
-    agreement,
-    describe,
-    describe_state,
-    is_writer,
-    spans_processes,
-)
+from fnn.train.processes import agreement, is_writer, spans_processes
 from fnn.train.recipe import Recipe
 from fnn.train.run import expect_same_key
+from fnn.train.run_facts import describe, describe_state
 from fnn.types import RandomKey, TrainState
 
 # Names within a checkpoint. They are part of its format: older checkpoints have them as well.

@@ -23,26 +23,20 @@ from fnn.lab.fit.votes import silent_log
 from fnn.lab.logs.log import Log, as_log
 from fnn.train.arrays import conversion_for, validate_data
 from fnn.train.callback import Callback, expect_callback
-from fnn.train.division import Devices
-from fnn.train.inputs import validate_fit
-from fnn.train.layout import (
-    Layout,
+from fnn.train.devices import (
     adopt,
     expect_divisible,
     layout_of_data,
     place_data,
     use_layout,
 )
+from fnn.train.inputs import validate_fit
+from fnn.train.layout import Devices, Layout
 from fnn.train.measure import count_examples
-from fnn.train.processes import (
-    agreement,
-    announced,
-    is_writer,
-    run_facts,
-    spans_processes,
-)
+from fnn.train.processes import agreement, announced, is_writer, spans_processes
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.run import find_layout
+from fnn.train.run_facts import run_facts
 from fnn.train.stream import BatchParts, StreamValidator
 from fnn.types import Data, RandomKey, Result, TrainState
 

@@ -28,8 +28,8 @@ from fnn.lab.fit.records import log_before_failure, log_steps, run_info
 from fnn.lab.fit.signals import Interrupted, catch_signals, signal_exit
 from fnn.lab.fit.source import DataSource, Segment
 from fnn.lab.fit.votes import Votes, count_votes
+from fnn.train.devices import current_layout, place_state
 from fnn.train.figures import FINITE, VALID_LOSS
-from fnn.train.layout import current_layout, place_state
 from fnn.train.nonfinite import PATIENCE, find_fatal_step
 from fnn.train.processes import agreement, announce, note_announced, spans_processes
 from fnn.train.recipe import Recipe

@@ -10,9 +10,9 @@ from fnn.lab.fit.config import FitConfig
 from fnn.lab.fit.history import Figures, HistoryBuffer, Row, select_scalars
 from fnn.lab.fit.source import DataSource
 from fnn.lab.logs.log import RunInfo
+from fnn.train.devices import current_layout
 from fnn.train.figures import FINITE, is_validation
 from fnn.train.instrumentation import instrument_columns
-from fnn.train.layout import current_layout
 from fnn.train.processes import spans_processes
 from fnn.types import Instruments, TrainState
 

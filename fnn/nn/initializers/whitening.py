@@ -11,9 +11,6 @@ from fnn import checks, trees
 from fnn.errors import ShapeError
 from fnn.types import Initializer, Number, Shape
 from fnn.values import maker
-from fnn.xla import in_sequence
-
-_eigh = in_sequence(jnp.linalg.eigh)
 
 
 @maker
@@ -45,7 +42,7 @@ def whitening(images: Any, *, eps: Number = 5e-4) -> Initializer:
             patches = _patches(jnp.asarray(images, jnp.result_type(float)), shape[:-2])
             moment = patches.T @ patches / patches.shape[0]  # (patch size, patch size)
         # eigh gives ascending eigenvalues; rounding can make the smallest ones negative.
-        values, vectors = _eigh(moment)
+        values, vectors = jnp.linalg.eigh(moment)
         values = jnp.maximum(values[::-1], 0)
         vectors = vectors[:, ::-1]
         scaled = vectors / jnp.sqrt(values + trees.knob(eps, values))[None]
