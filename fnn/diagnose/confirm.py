@@ -37,7 +37,7 @@ def confirm(
     An experiment trains with a treatment that removes the supposed fault, and without it, from the
     same keys. A finding is confirmed if the treatment gains at least a fixed effect, by two
     standard errors over the keys; refuted if it gains less; otherwise it stays likely. It also
-    stays likely where the experiment is too short to refute, as its account says.
+    stays likely where the experiment is too short to refute, which `experiment` then says.
 
     | rules | treatment |
     | --- | --- |

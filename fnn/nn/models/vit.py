@@ -51,7 +51,14 @@ def vit(
     A distilled network has a second token with a head of its own, which learns the outputs of a
     teacher. In training y is {"classes": logits, "distillation": logits}, of which a loss compares
     the first with the labels and the second with the teacher; else it is the mean of both
-    [Touvron et al. 2021, arXiv:2012.12877].
+    [Touvron et al. 2021, arXiv:2012.12877]. With the labels and the teacher's as targets:
+
+        def loss(outputs, targets):
+            labels, teacher = targets
+            if not isinstance(outputs, dict):  # in evaluation
+                return cross_entropy(outputs, labels)
+            of_labels = cross_entropy(outputs["classes"], labels)
+            return (of_labels + cross_entropy(outputs["distillation"], teacher)) / 2
 
     Args:
         patch: Height and width of a patch, in pixels; one number or two.
