@@ -5,6 +5,7 @@ removes the supposed fault, with a control. A fault that is real shows by a gain
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from fnn.diagnose.outcomes import (
     LEAST_VALID_GAIN,
     Outcome,
     compare,
+    compare_scores,
     not_run,
     number_text,
     percent_text,
@@ -41,6 +43,7 @@ from fnn.diagnose.treatments import scale_inputs, shrink, weaken, weigh_classes
 from fnn.ensemble import refresh_statistics
 from fnn.train import evaluate
 from fnn.train.figures import LOSS
+from fnn.train.recipe import Recipe
 
 LEAST_RECALL = 0.05  # rise of the mean recall of classes that counts
 DECAYS = (0.3, 1.0, 3.0)  # shares of the kernels that all steps together subtract
@@ -100,50 +103,59 @@ def _ignored_inputs(finding: Finding, arms: Arms) -> Outcome:
 
 def _refreshed(finding: Finding, arms: Arms) -> Outcome:
     """Compute the statistics of batch norm from training data: drifted ones cost loss."""
-    if arms.result is None:
-        return not_run("there is no complete run")
-    train_state = arms.result.train_state
-    if not jax.tree.leaves(train_state.state):
-        return not_run("the network has no statistics")
-    weights = refresh_statistics(
-        arms.key,
+    return _compare_statistics(
+        arms,
+        None,
         arms.recipe,
-        train_state,
-        arms.data,
-        batch_size=arms.task.batch_size,
-    )
-    own = evaluate(arms.recipe, train_state, arms.data)[LOSS]
-    fresh = evaluate(arms.recipe, weights, arms.data)[LOSS]
-    return compare(
-        "loss on the training data in evaluation mode",
-        np.asarray(own)[None],
-        {"with refreshed statistics": np.asarray(fresh)[None]},
-        LEAST_GAIN,
+        "with refreshed statistics",
     )
 
 
 def _noiseless(finding: Finding, arms: Arms) -> Outcome:
     """Compute the statistics of batch norm without dropout: those with it are of another scale."""
+    return _compare_statistics(
+        arms,
+        arms.recipe,
+        without_noise(arms.recipe),
+        "with statistics of passes without dropout",
+    )
+
+
+def _compare_statistics(
+    arms: Arms,
+    control: Recipe | None,
+    treated: Recipe,
+    treatment: str,
+) -> Outcome:
+    """Compare the loss of the trained network with statistics that recipes compute.
+
+    Args:
+        arms: Of the examined run.
+        control: Computes the statistics of the control; None for those of the run.
+        treated: Computes those of the treatment.
+        treatment: Name of the treatment.
+    """
     if arms.result is None:
         return not_run("there is no complete run")
     train_state = arms.result.train_state
     if not jax.tree.leaves(train_state.state):
         return not_run("the network has no statistics")
     losses = []
-    for recipe in (arms.recipe, without_noise(arms.recipe)):
-        weights = refresh_statistics(
-            arms.key,
-            recipe,
-            train_state,
-            arms.data,
-            batch_size=arms.task.batch_size,
-        )
+    for recipe in (control, treated):
+        weights: Any = train_state
+        if recipe is not None:
+            weights = refresh_statistics(
+                arms.key,
+                recipe,
+                train_state,
+                arms.data,
+                batch_size=arms.task.batch_size,
+            )
         losses.append(np.asarray(evaluate(arms.recipe, weights, arms.data)[LOSS])[None])
-    with_dropout, without = losses
     return compare(
         "loss on the training data in evaluation mode",
-        with_dropout,
-        {"with statistics of passes without dropout": without},
+        losses[0],
+        {treatment: losses[1]},
         LEAST_GAIN,
     )
 
@@ -249,20 +261,13 @@ def _balanced(finding: Finding, arms: Arms) -> Outcome:
     plain = arms.run(weigh_classes(arms.recipe, np.ones_like(weights)))
     balanced = arms.run(weigh_classes(arms.recipe, weights))
     # Classes without an example have no recall.
-    before = np.nanmean(plain.recalls, 1)
-    after = np.nanmean(balanced.recalls, 1)
-    rise = after - before
-    account = (
-        f"mean recall of the classes on the {arms.figure_of_test} {number_text(before)} as it is, "
-        f"{number_text(after)} with balanced weights"
+    return compare_scores(
+        f"mean recall of the classes on the {arms.figure_of_test}",
+        np.nanmean(plain.recalls, 1),
+        "with balanced weights",
+        np.nanmean(balanced.recalls, 1),
+        LEAST_RECALL,
     )
-    figures = {
-        "as it is": float(before.mean()),
-        "with balanced weights": float(after.mean()),
-        "gain": float(rise.mean()),
-        "error": standard_error(rise),
-    }
-    return Outcome(judge(rise, LEAST_RECALL), account, figures)
 
 
 Experiment = Callable[[Finding, Arms], Outcome]

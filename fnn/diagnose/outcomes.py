@@ -60,6 +60,34 @@ def compare(
     return Outcome(judge(effects[best], least), account, figures)
 
 
+def compare_scores(
+    quantity: str,
+    control: np.ndarray,
+    treatment: str,
+    treated: np.ndarray,
+    least: float,
+) -> Outcome:
+    """Compare scores (keys,) of a control with those of a treatment, where higher is better.
+
+    Args:
+        quantity: Name of the score.
+        control: Its values without the treatment, (keys,).
+        treatment: Name of the treatment.
+        treated: Its values with it, (keys,).
+        least: The least rise that counts.
+    """
+    # An explained variance may be far below 0, and is NaN after a run that diverged.
+    rise = np.nan_to_num(np.maximum(treated, 0) - np.maximum(control, 0), nan=-1.0)
+    figures = {
+        "as it is": float(control.mean()),
+        treatment: float(treated.mean()),
+        "gain": float(rise.mean()),
+        "error": standard_error(rise),
+    }
+    account = f"{quantity} {number_text(control)} as it is, {number_text(treated)} {treatment}"
+    return Outcome(judge(rise, least), account, figures)
+
+
 def unless_short(
     outcome: Outcome,
     losses: np.ndarray,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.diagnose.arms import Arms, gains, judge, standard_error
+from fnn.diagnose.arms import Arms, gains, judge
 from fnn.diagnose.curves import find_spikes
 from fnn.diagnose.findings import CONFIRMED, LIKELY, REFUTED, Finding
 from fnn.diagnose.layer_gradients import differentiate
@@ -13,6 +13,7 @@ from fnn.diagnose.outcomes import (
     LEAST_VALID_GAIN,
     Outcome,
     compare,
+    compare_scores,
     not_run,
     number_text,
     percent_text,
@@ -205,19 +206,13 @@ def opposite_loss(finding: Finding, arms: Arms) -> Outcome:
     after = arms.run(scale_updates(arms.recipe, -1.0)).scores
     if not np.isfinite(before).all():
         return not_run("the score of these targets is not known")
-    # An explained variance may be far below 0.
-    rise = np.nan_to_num(np.maximum(after, 0) - np.maximum(before, 0), nan=-1.0)
-    account = (
-        f"score on the {arms.figure_of_test} {number_text(before)} as it is, "
-        f"{number_text(after)} with negated updates"
+    return compare_scores(
+        f"score on the {arms.figure_of_test}",
+        before,
+        "with negated updates",
+        after,
+        LEAST_SCORE,
     )
-    figures = {
-        "as it is": float(before.mean()),
-        "with negated updates": float(after.mean()),
-        "gain": float(rise.mean()),
-        "error": standard_error(rise),
-    }
-    return Outcome(judge(rise, LEAST_SCORE), account, figures)
 
 
 # Dead units.
