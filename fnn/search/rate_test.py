@@ -6,7 +6,7 @@ the axis of which the slope is taken. Here each rate has a run of its own. The s
 the order of the rates and on the losses alone, hence on no axis.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ NEAR_SHARE = 0.98  # of the best progress, which the suggestion reaches
 TAIL_SHARE = 0.25  # of the steps, whose mean loss is compared
 ROUNDING = 1e-4  # relative rise of the loss that is no divergence,
 NOISE = 0.02  # and the rise relative to the largest fall
+DEFAULT_RATES = np.geomspace(1e-6, 10, 32)
 MAIN_NUMBERS = ("peak", "value", "start", "schedule")  # of a schedule, the first that it has
 
 
@@ -113,9 +114,9 @@ class RateTest:
         notes += f", {seeds} seed{'s' if seeds > 1 else ''}"
         # The best rate may be beyond an end of the tested ones.
         if self.suggested == self.rates[0]:
-            notes += "; the best rate is the smallest one: lower low"
+            notes += "; the best rate is the smallest one: test smaller ones"
         if self.suggested == self.rates[-1]:
-            notes += "; the best rate is the largest one: raise high"
+            notes += "; the best rate is the largest one: test larger ones"
         return f"{self.path}: {', '.join(parts)}; {notes}"
 
 
@@ -126,9 +127,7 @@ def rate_test(
     *,
     batch_size: int,
     steps: int = 100,
-    rates: int = 32,
-    low: float = 1e-6,
-    high: float = 10.0,
+    rates: Sequence[float] | np.ndarray | None = None,
     seeds: int = 3,
     path: str | None = None,
     lanes: int | str = "auto",
@@ -157,9 +156,8 @@ def rate_test(
         data: (inputs, targets), arrays whose first axis is the example.
         batch_size: Examples per step.
         steps: Steps of each run.
-        rates: Number of rates, evenly spaced in their logarithm.
-        low: The smallest rate, > 0.
-        high: The largest rate, > low.
+        rates: Two or more rates > 0, ascending, such as `np.geomspace(1e-4, 1, 16)`. By default 32
+            from 1e-6 to 10.
         seeds: Number of initializations and orders of the examples.
         path: Path of the number that the suggestion replaces, such as "optimizer.rate.peak". A
             schedule around it is constant in the test. By default the rate of the optimizer, or the
@@ -179,7 +177,7 @@ def rate_test(
     expect_recipe("rate_test", recipe)
     checks.whole("rate_test steps", steps)
     checks.whole("rate_test seeds", seeds)
-    tested = _rates(rates, low, high)
+    tested = DEFAULT_RATES if rates is None else _ascending(rates)
     path = _expect_number_path(recipe, path)
     target = _constant_path(recipe, path)
     # The first run, at a rate of 0, measures the loss of the untrained parameters.
@@ -288,9 +286,9 @@ def _collect(
     band = find_band(rates, losses, baseline)
     if np.isnan(band.suggested):
         got = f"none from {rates[0]:.2g} to {rates[-1]:.2g}"
-        advice = "lower low; if the loss does not fall at any rate, check gradients and data"
+        advice = "test smaller ones; if the loss falls at none, check gradients and data"
         raise ConfigError(
-            "rate_test low",
+            "rate_test rates",
             "a rate at which the loss falls",
             got,
             advice,
@@ -310,23 +308,21 @@ def _no_arguments(indices: np.ndarray) -> Any:
     return np.zeros(len(indices))
 
 
-def _rates(
-    count: int,
-    low: float,
-    high: float,
-) -> np.ndarray:
-    """Return the rates; ConfigError unless 0 < low < high."""
-    checks.whole("rate_test rates", count, 2)
-    checks.number("rate_test low", low, "(0, inf)")
-    checks.number("rate_test high", high, "(0, inf)")
-    if not low < high:
+def _ascending(rates: Any) -> np.ndarray:
+    """Return the rates as an array (rates,); ConfigError unless they are ascending and > 0."""
+    array = np.asarray(rates)
+    is_numbers = array.ndim == 1 and array.size >= 2 and array.dtype.kind in "iuf"
+    # NaN is in no order. (rates,) -> (rates - 1,)
+    if not is_numbers or not (
+        array[0] > 0 and np.isfinite(array[-1]) and (np.diff(array) > 0).all()
+    ):
         raise ConfigError(
-            "rate_test high",
-            f"a number > low = {low}",
-            high,
-            "exchange them",
+            "rate_test rates",
+            "two or more finite numbers > 0 in ascending order",
+            checks.show(rates),
+            "use numpy.geomspace(lowest, highest, count)",
         )
-    return np.geomspace(float(low), float(high), count)
+    return array.astype(float)
 
 
 # The path of the rate.

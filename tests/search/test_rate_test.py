@@ -13,6 +13,9 @@ CURVATURES = np.array([4.0, 1.0, 0.25])
 # Full batches of rows √(n λ) e_i: the loss ½ mean (x·w)² has the Hessian diag(λ).
 QUADRATIC = (np.diag(np.sqrt(3 * CURVATURES)), np.zeros((3, 1)))
 
+RATES = np.geomspace(1e-6, 10, 29)
+FEW = np.geomspace(1e-6, 10, 3)
+
 
 def half_square(outputs, targets):
     return 0.5 * jnp.square(outputs - targets).sum(-1)
@@ -28,7 +31,7 @@ def recipe(optimizer, loss=half_square, **options):
 
 
 def rates_of(key, optimizer, loss=half_square, **options):
-    options = {"steps": 80, "rates": 29, "seeds": 2, "lanes": 64} | options
+    options = {"steps": 80, "rates": RATES, "seeds": 2, "lanes": 64} | options
     return search.rate_test(key, recipe(optimizer, loss), QUADRATIC, batch_size=3, **options)
 
 
@@ -38,7 +41,7 @@ def rates_of(key, optimizer, loss=half_square, **options):
     ids=["sgd: 2/L", "heavy ball: 2 (1 + b)/L"],
 )
 def test_on_a_quadratic_the_loss_falls_below_the_limit_and_rises_above(x64, key, optimizer, limit):
-    found = rates_of(key, optimizer, low=0.1 * limit, high=3 * limit, rates=40)
+    found = rates_of(key, optimizer, rates=limit * np.geomspace(0.1, 3, 40))
     falls = found.tail_losses < found.baseline[:, -20:].mean(1)
     np.testing.assert_array_equal(falls, np.repeat(found.rates[:, None] < limit, 2, 1))
     assert found.high == found.rates[found.rates < limit].max()
@@ -46,7 +49,7 @@ def test_on_a_quadratic_the_loss_falls_below_the_limit_and_rises_above(x64, key,
 
 
 def test_each_rate_is_a_run_at_a_constant_rate(x64, key):
-    found = rates_of(key, optim.sgd(optim.cosine(0.3, steps=50)), rates=3, low=0.01, high=0.1)
+    found = rates_of(key, optim.sgd(optim.cosine(0.3, steps=50)), rates=[0.01, 0.03, 0.1])
     for index, rate in enumerate(found.rates):
         single = train.run(
             jax.random.fold_in(key, 1), recipe(optim.sgd(rate)), QUADRATIC, epochs=80, batch_size=3
@@ -100,7 +103,7 @@ def test_the_suggestion_replaces_the_number_at_the_path_and_leaves_the_schedule(
         (optim.sgd(optim.warmup(0.1, warmup_steps=3)), "optimizer.rate.schedule"),
         (optim.sgd(0.1), "optimizer.rate"),
     ]:
-        found = rates_of(key, optimizer, rates=5, low=0.01, high=10.0, steps=10)
+        found = rates_of(key, optimizer, rates=np.geomspace(0.01, 10, 5), steps=10)
         assert found.path == path
         assert found.recipe == recipe(optimizer).replace_at(path, found.suggested)
         assert f"{path}: low " in repr(found)
@@ -109,7 +112,7 @@ def test_the_suggestion_replaces_the_number_at_the_path_and_leaves_the_schedule(
 def test_a_run_is_bitwise_the_same_after_a_test(key):
     one = recipe(optim.momentum(0.1))
     before = train.run(key, one, QUADRATIC, epochs=3, batch_size=2)
-    rates_of(key, optim.momentum(0.1), rates=3)
+    rates_of(key, optim.momentum(0.1), rates=FEW)
     after = train.run(key, one, QUADRATIC, epochs=3, batch_size=2)
     assert (before.history.loss == after.history.loss).all()
 
@@ -122,16 +125,18 @@ def test_all_rates_and_seeds_and_later_tests_share_one_compilation(key):
             traces.append(1)
         return half_square(outputs, targets)
 
-    options = {"steps": 5, "rates": 4, "lanes": 5}
-    rates_of(key, optim.sgd(1.0), counted, seeds=1, **options)
+    options = {"steps": 5, "lanes": 5}
+    four = np.geomspace(1e-6, 10, 4)
+    rates_of(key, optim.sgd(1.0), counted, rates=four, seeds=1, **options)
     once = len(traces)
-    rates_of(key, optim.sgd(0.1), counted, seeds=3, low=1e-3, **options)
+    rates_of(key, optim.sgd(0.1), counted, rates=four * 1e3, seeds=3, **options)
     # The loss is traced again where the data is checked, with the outputs' shapes alone.
     assert len(traces) <= once + 1
 
 
 def test_any_number_of_lanes_gives_the_same_losses(key):
-    several = [rates_of(key, optim.sgd(1.0), rates=4, steps=8, lanes=n) for n in (1, 2, "auto")]
+    rates = np.geomspace(1e-6, 10, 4)
+    several = [rates_of(key, optim.sgd(1.0), rates=rates, steps=8, lanes=n) for n in (1, 2, "auto")]
     for other in several[1:]:
         np.testing.assert_allclose(other.losses, several[0].losses, rtol=1e-5)
 
@@ -139,9 +144,12 @@ def test_any_number_of_lanes_gives_the_same_losses(key):
 WRONG = {
     "steps": ({"steps": 0}, ConfigError, "rate_test steps: expected >= 1"),
     "seeds": ({"seeds": 0}, ConfigError, "rate_test seeds"),
-    "rates": ({"rates": 1}, ConfigError, "rate_test rates: expected >= 2"),
-    "low": ({"low": 0.0}, ConfigError, r"rate_test low: expected a number in \(0, inf\)"),
-    "reversed": ({"low": 2.0, "high": 1.0}, ConfigError, "rate_test high: expected a number > low"),
+    "count": ({"rates": 32}, ConfigError, "rate_test rates: expected two or more .*, got 32"),
+    "one rate": ({"rates": [0.1]}, ConfigError, "rate_test rates: expected two or more"),
+    "rate of 0": ({"rates": [0.0, 0.1]}, ConfigError, "rate_test rates: expected .* > 0"),
+    "NaN": ({"rates": [0.1, np.nan, 1.0]}, ConfigError, "rate_test rates: expected .* finite"),
+    "reversed": ({"rates": [2.0, 1.0]}, ConfigError, "rate_test rates: expected .* ascending"),
+    "names": ({"rates": ["a", "b"]}, ConfigError, "rate_test rates: expected two or more"),
     "path": ({"path": "optimizer"}, ConfigError, "path: expected .* one of optimizer.rate, got"),
     "lanes": ({"lanes": 0}, ConfigError, "lanes"),
     "batch": ({"batch_size": 4}, ConfigError, "batch_size: expected at most the 3 examples"),
@@ -172,10 +180,10 @@ def test_wrong_arguments_raise(key, name):
 
 
 def test_early_stopping_and_plateau_do_not_matter(key):
-    plain = rates_of(key, optim.sgd(0.1), rates=3, steps=4)
+    plain = rates_of(key, optim.sgd(0.1), rates=FEW, steps=4)
     plateau = optim.plateau(optim.sgd(0.1), patience=1)
     one = recipe(plateau, early_stopping=train.early_stopping(1))
-    found = search.rate_test(key, one, QUADRATIC, batch_size=3, steps=4, rates=3, seeds=2)
+    found = search.rate_test(key, one, QUADRATIC, batch_size=3, steps=4, rates=FEW, seeds=2)
     np.testing.assert_allclose(found.losses, plain.losses, rtol=1e-6)
     assert found.path == "optimizer.optimizer.rate"
     assert found.recipe.early_stopping == one.early_stopping
@@ -183,16 +191,18 @@ def test_early_stopping_and_plateau_do_not_matter(key):
 
 def test_a_path_within_a_list_of_rates_is_a_constant_rate(key):
     optimizer = optim.sgd(optim.piecewise([0.1, 0.2], boundaries=[5]))
-    found = rates_of(key, optimizer, path="optimizer.rate.rates.1", rates=3, low=0.01, high=0.3)
+    found = rates_of(key, optimizer, path="optimizer.rate.rates.1", rates=[0.01, 0.1, 0.3])
     assert found.recipe["optimizer.rate.rates.0"] == 0.1
     assert found.recipe["optimizer.rate.rates.1"] == found.suggested
-    plain = rates_of(key, optim.sgd(1.0), rates=3, low=0.01, high=0.3)
+    plain = rates_of(key, optim.sgd(1.0), rates=[0.01, 0.1, 0.3])
     np.testing.assert_array_equal(found.losses, plain.losses)
 
 
 def test_without_any_rate_at_which_the_loss_falls_the_test_raises(key):
-    with pytest.raises(ConfigError, match="rate_test low: expected a rate at which the loss falls"):
-        rates_of(key, optim.sgd(1.0), low=10.0, high=100.0)
+    with pytest.raises(
+        ConfigError, match="rate_test rates: expected a rate at which the loss falls"
+    ):
+        rates_of(key, optim.sgd(1.0), rates=[10.0, 100.0])
     with pytest.raises(NonFiniteError, match="rate_test loss: expected a finite one before"):
         rates_of(
             key, optim.sgd(1.0), lambda outputs, targets: half_square(outputs, targets) * jnp.nan
