@@ -6,9 +6,12 @@ was compiled before. Compilation is reported on its own.
 
 Further tables have the speed by the number of lanes with the memory of a trial, the time until a
 trial reaches a target, and the overhead of lab.search.
+
+JAX makes a device of each core, and one arm divides the trials over them.
 """
 
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -29,6 +32,8 @@ COUNTS = (1, 4, 16, 64, 256)  # numbers of lanes
 TARGET_SHARE = 0.02  # of random trials, which reach the target
 REPEATS = 5  # searches for a target
 LONG = 40  # epochs of a trial, where the overhead of a search is measured
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+jax.config.update("jax_num_cpu_devices", CORES)
 KEY = jax.random.key(0)
 DIGITS = data.digits()
 
@@ -76,10 +81,12 @@ def jitted(work: dict[str, Any]) -> Callable[[train.Recipe], jax.Array]:
     return run
 
 
-def by_search(make: Callable[..., Any], work: dict[str, Any], trials: int, lanes: Any) -> Program:
-    options = {name: work[name] for name in ("valid", "epochs", "batch_size")}
+def by_search(
+    make: Callable[..., Any], work: dict[str, Any], trials: int, **options: Any
+) -> Program:
+    options |= {name: work[name] for name in ("valid", "epochs", "batch_size")}
     drawn = space(make)
-    return lambda: search.random(KEY, drawn, work["data"], trials=trials, lanes=lanes, **options)
+    return lambda: search.random(KEY, drawn, work["data"], trials=trials, **options)
 
 
 def by_loop(make: Callable[..., Any], work: dict[str, Any], trials: int) -> Program:
@@ -218,7 +225,7 @@ def speedup(counts: Sequence[int] = COUNTS, rounds: int = ROUNDS) -> str:
         for count in [count for count in counts if count <= most]:
             arms = {
                 "loop": by_loop(make, work, 1),
-                "lanes": by_search(make, work, count, count),
+                "lanes": by_search(make, work, count, lanes=count),
             }
             for program in arms.values():
                 program()
@@ -341,10 +348,15 @@ def main() -> None:
     for name, (make, work, trials, goal) in cases.items():
         arms = {
             "jitted run in a loop": by_loop(make, work, trials),
-            "search.random": by_search(make, work, trials, "auto"),
-            "search.random, one after another": by_search(make, work, trials, 1),
-            f"search.random, {LANES} lanes": by_search(make, work, trials, min(trials, LANES)),
+            "search.random": by_search(make, work, trials),
+            "search.random, one after another": by_search(make, work, trials, lanes=1),
+            f"search.random, {LANES} lanes": by_search(
+                make, work, trials, lanes=min(trials, LANES)
+            ),
         }
+        if CORES > 1:
+            mesh = jax.make_mesh((CORES,), ("core",))
+            arms[f"search.random, {CORES} devices"] = by_search(make, work, trials, mesh=mesh)
         if version("optuna"):
             arms["Optuna, random"] = by_optuna(make, work, trials)
         if version("hyperoptax"):

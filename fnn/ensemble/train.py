@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from fnn.errors import ConfigError, NonFiniteError
 from fnn.optim import averaged_params
 from fnn.search.execution import group_by_structure
 from fnn.search.lanes import Lanes, Task, prepare_task
+from fnn.search.options import LaneOptions, expect_lane_settings
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, current_order, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
@@ -75,7 +76,7 @@ def train(
     n: int | None = None,
     valid: Data | None = None,
     bootstrap: bool = False,
-    lanes: int | str = "auto",
+    **options: Unpack[LaneOptions],
 ) -> Ensemble:
     """Train a deep ensemble: n runs that differ in initialization, order, augmentation and noise.
 
@@ -98,8 +99,10 @@ def train(
         bootstrap: Whether each member is trained on a sample of its own: as many examples as the
             data has, drawn with replacement [Breiman 1996, "Bagging predictors"]. Data is not
             copied. Deep ensembles usually do better without.
-        lanes: Number of members that are trained at a time; 1 for one after another; "auto" for the
-            faster of the two by a measurement.
+        options: `lanes="auto"`, number of members that are trained at a time; 1 for one after
+            another; "auto" for the faster of the two by a measurement. `mesh=None`, a
+            jax.sharding.Mesh over whose devices members are divided; `lanes` is then the number at
+            a time on each of them.
 
     Raises:
         ConfigError: An argument is not of the type described here.
@@ -109,6 +112,7 @@ def train(
     checks.key("key", key)
     recipes = _expect_recipes(recipe, n)
     checks.flag("train bootstrap", bootstrap)
+    settings = expect_lane_settings("train", options)
     # Recipes that differ in numbers alone share a program.
     groups = group_by_structure(recipes)
     firsts = [recipes[group[0]] for group in groups]
@@ -118,6 +122,7 @@ def train(
         valid,
         epochs=epochs,
         batch_size=batch_size,
+        mesh=settings.mesh,
     )
     # (n,)
     # By the index among all runs, so that a run does not depend on n.
@@ -129,7 +134,7 @@ def train(
             keys,
             task,
             bootstrap,
-            lanes,
+            settings.lanes,
         )
         for group in groups
     ]

@@ -10,6 +10,7 @@ from fnn.errors import ConfigError
 from fnn.search.columns import option_labels
 from fnn.search.distributions import Distribution
 from fnn.search.execution import group_by_structure, seed_key
+from fnn.search.lane_map import count_devices
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.options import Options, Settings, expect_settings
 from fnn.search.score import Score, expect_one_number, find_score
@@ -81,6 +82,7 @@ def optimize_study(
         valid,
         epochs=epochs,
         batch_size=batch_size,
+        mesh=settings.mesh,
     )
     score = find_score(
         example,
@@ -92,8 +94,9 @@ def optimize_study(
     _expect_direction(study, score)
     # Trials that are asked for together do not know of each other.
     width = LANES if settings.lanes == "auto" else int(settings.lanes)
-    for first in range(0, trials, width):
-        asked = [study.ask() for _ in range(min(width, trials - first))]
+    together = width * count_devices(task.mesh)
+    for first in range(0, trials, together):
+        asked = [study.ask() for _ in range(min(together, trials - first))]
         recipes = [study_recipe(found, trial) for trial in asked]
         for indices in group_by_structure(recipes):
             lanes = Lanes(

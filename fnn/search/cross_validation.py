@@ -86,7 +86,8 @@ def cross_validate(
             in size, training parts are short of random examples of their largest groups.
         options: `stratified=False`, whether the numbers of examples of each class differ by at most
             1 between folds. `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max"
-            for a metric of your own. `lanes="auto"`, number of runs at a time.
+            for a metric of your own. `lanes="auto"`, number of runs at a time. `mesh=None`,
+            devices over which runs are divided.
 
     Returns:
         Scores with a corrected interval, histories, and out-of-fold predictions.
@@ -99,7 +100,7 @@ def cross_validate(
     settings = expect_fold_settings("cross_validate", options)
     checks.whole("cross_validate repeats", repeats)
     # The recipes may depend on the folds, so that the data alone is checked here.
-    task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size)
+    task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size, mesh=settings.mesh)
     draws = []
     for repeat in range(repeats):
         # A key for each repeat, so that more repeats leave the first ones as they are.
@@ -274,7 +275,7 @@ def _train_folds(
         subset = Subset(parts.train[indices], jnp.stack(orders), lengths)
         return run_keys, subset, parts.valid[indices], parts.counts[indices]
 
-    program = LaneMap(("cross-validation", epochs, batch_size), run, recipes[0], lanes)
+    program = LaneMap(("cross-validation", epochs, batch_size), run, recipes[0], lanes, task.mesh)
     return program(
         recipes,
         own,

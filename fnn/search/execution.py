@@ -127,6 +127,7 @@ def run_trials(
         valid,
         epochs=epochs,
         batch_size=batch_size,
+        mesh=settings.mesh,
     )
     score = find_score(
         firsts[0],
@@ -203,7 +204,7 @@ def _train_group(
         width,
     )
     # Saved with the results, for a resumed search.
-    collected.widths[number] = lanes.size if lanes.is_mapped else 1
+    collected.widths[number] = lanes.width
     monitor = settings.monitor
     # (batch,) each; the last one may be smaller.
     for indices in np.split(group, range(lanes.size, len(group), lanes.size)):

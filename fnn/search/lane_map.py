@@ -2,20 +2,27 @@
 
 `LaneProgram` computes some lanes in one call, mapped by jax.vmap or one after another, whichever
 takes less time. `LaneMap` computes any number of lanes with it.
+
+On a mesh each device computes an equal part of the lanes by itself, with all of the data: whole
+runs exchange nothing. The number of lanes at a time is that of one device.
 """
 
 import os
 import time
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.brackets import best_lanes
+from fnn.train.layout import automatic
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
 
@@ -43,6 +50,7 @@ class LaneProgram:
         own_axes: 0 for the parts of the arguments of a lane that have an axis of lanes, None for
             others, as for jax.vmap.
         out_axes: The same for the results.
+        mesh: The devices over which lanes are divided; None for the default device.
     """
 
     def __init__(
@@ -52,12 +60,29 @@ class LaneProgram:
         recipe: Recipe,
         own_axes: Any = 0,
         out_axes: Any = 0,
+        mesh: Mesh | None = None,
     ):
         self._name = name
         self._function = function
         self._recipe = recipe
         self._own_axes = own_axes
         self._out_axes = out_axes
+        self._mesh = mesh
+
+    def place(self, leaves: list[Any], own: Any, common: Any) -> tuple[list[Any], Any, Any]:
+        """Return the arguments of `compiled` and of its function where the program takes them."""
+        if self._mesh is None:
+            return leaves, own, common
+        axes = (0, self._own_axes, None)
+        placed: Any = _map_axes(partial(_put, self._mesh), axes, (leaves, own, common))
+        return placed
+
+    def collect(self, results: Any) -> Any:
+        """Return results of the program on one device.
+
+        Programs on all devices that exchange parts, as an index would, could wait for each other.
+        """
+        return results if self._mesh is None else jax.device_put(results, self._mesh.devices.flat[0])
 
     def compiled(
         self,
@@ -70,7 +95,7 @@ class LaneProgram:
         """Return the compiled function of these arguments, shared by recipes of this structure.
 
         Args:
-            leaves: Of the recipes, (lanes, ...).
+            leaves: Of the recipes, (lanes, ...); all arguments as `place` returns them.
             own: The arguments of the lanes.
             common: The arguments in common, which are not copied for the lanes.
             is_mapped: Whether the lanes are computed together, by jax.vmap, or one after another.
@@ -87,26 +112,38 @@ class LaneProgram:
 
         def compute() -> Any:
             transform = jax.vmap if is_mapped else sequential_map
-            mapped = transform(lane, (0, self._own_axes, None), self._out_axes)
+            axes = (0, self._own_axes, None)
+            mapped = transform(lane, axes, self._out_axes)
+            if self._mesh is not None:
+                specs = partial(_map_axes, partial(_spec, self._mesh))
+                mapped = jax.shard_map(
+                    mapped,
+                    mesh=self._mesh,
+                    in_specs=specs(axes),
+                    out_specs=specs(self._out_axes),
+                    # JAX cannot see that the step of all lanes is the same.
+                    check_vma=False,
+                )
             # Compiled before the first call, so that it can be measured and shared.
             return jax.jit(mapped).lower(leaves, own, common).compile()
 
         # Shapes and dtypes decide which program this is; the default dtype may change.
-        key = ("lanes", self._name, is_mapped, signature((leaves, own, common)))
+        key = ("lanes", self._name, is_mapped, self._mesh, signature((leaves, own, common)))
         return shared(self._recipe, key, compute)
 
     def measure(
         self, leaves: list[Any], own: Any, common: Any, *, size: int, is_mapped: bool
     ) -> tuple[float, float]:
-        """Return the seconds and the bytes of memory of one lane.
+        """Return the seconds and the bytes of memory of one lane, where each device has some.
 
         Args:
-            leaves: As for `compiled`.
-            own: The same.
-            common: The same.
-            size: Number of lanes.
+            leaves: Of the recipes, (lanes, ...).
+            own: The arguments of the lanes.
+            common: The arguments in common.
+            size: Number of lanes of a device.
             is_mapped: As for `compiled`.
         """
+        leaves, own, common = self.place(leaves, own, common)
         program = self.compiled(leaves, own, common, is_mapped=is_mapped)
         # The first call allocates memory.
         jax.block_until_ready(program(leaves, own, common))
@@ -193,6 +230,7 @@ class LaneMap:
         function: Callable[[Recipe, Any, Any], Any],
         recipe: Recipe,
         lanes: int | str = "auto",
+        mesh: Mesh | None = None,
     ):
         """Prepare the map; the number of lanes is chosen by the first call.
 
@@ -200,10 +238,12 @@ class LaneMap:
             name: Everything that the function depends on besides the recipe and its arguments.
             function: (recipe, arguments of a lane, arguments in common) -> arrays.
             recipe: One of the recipes.
-            lanes: A number; or "auto" for as many as fit into memory, or one after another where a
-                measurement says that this is faster.
+            lanes: A number for each device; or "auto" for as many as fit into memory, or one after
+                another where a measurement says that this is faster.
+            mesh: The devices over which lanes are divided; None for the default device.
         """
-        self._program = LaneProgram(name, function, recipe)
+        self._program = LaneProgram(name, function, recipe, mesh=mesh)
+        self._devices = count_devices(mesh)
         self.width = 0 if lanes == "auto" else checks.whole("lanes", lanes)
 
     def __call__(
@@ -226,23 +266,62 @@ class LaneMap:
         """
         leaves = stack_leaves(recipes)
         count = len(recipes)
-        stages = [(count, 1)]
+        # Of each device.
+        stages = [(-(-count // self._devices), 1)]
 
         def measure(width: int) -> tuple[float, float]:
             # A call of the size that would be used, since the time of a lane depends on it.
-            indices = np.arange(batch_size_of(width, stages))
+            size = batch_size_of(width, stages)
+            indices = np.minimum(np.arange(size * self._devices), count - 1)
             part = take(leaves, indices), own(indices), probe
-            return self._program.measure(*part, size=len(indices), is_mapped=width > 1)
+            return self._program.measure(*part, size=size, is_mapped=width > 1)
 
         if not self.width:
             self.width = best_width(stages, measure)
         results = []
-        for indices in batches(count, batch_size_of(self.width, stages)):
-            part = take(leaves, indices), own(indices), common
+        for indices in batches(count, batch_size_of(self.width, stages) * self._devices):
+            part = self._program.place(take(leaves, indices), own(indices), common)
+            # Placed once.
+            common = part[2]
             program = self._program.compiled(*part, is_mapped=self.width > 1)
             results.append(jax.tree.map(np.asarray, program(*part)))
         # Without the padding of the last batch.
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+
+
+# Devices.
+
+
+def expect_mesh(where: str, mesh: Any) -> Mesh | None:
+    """Return the mesh over which lanes are divided; ConfigError if it is not one, or not ours.
+
+    Args:
+        where: Name of the argument in errors.
+        mesh: A jax.sharding.Mesh with any axes, or None.
+    """
+    if mesh is None:
+        return None
+    if not isinstance(mesh, Mesh):
+        raise ConfigError(
+            where,
+            "a jax.sharding.Mesh, over whose devices whole runs are divided",
+            checks.show(mesh),
+            'as in jax.make_mesh((8,), ("run",)); train.run divides the examples of one run',
+        )
+    others = {device.process_index for device in mesh.devices.flat} - {jax.process_index()}
+    if others:
+        raise ConfigError(
+            where,
+            f"devices of process {jax.process_index()} alone",
+            f"some of process {min(others)}",
+            "make it of jax.local_devices(); lab.optimize_study divides trials over processes",
+        )
+    return automatic(mesh)
+
+
+def count_devices(mesh: Mesh | None) -> int:
+    """Return the number of devices over which lanes are divided."""
+    return 1 if mesh is None else mesh.size
 
 
 # Arguments and shapes.
@@ -343,6 +422,16 @@ def sequential_map(
         )
 
     return call
+
+
+def _spec(mesh: Mesh, axis: int | None) -> P:
+    """Return the partition of a part over all axes of a mesh, or none for an axis of None."""
+    return P() if axis is None else P(mesh.axis_names)
+
+
+def _put(mesh: Mesh, axis: int | None, part: Any) -> Any:
+    """Return a part of the arguments on the devices of a mesh."""
+    return jax.device_put(part, NamedSharding(mesh, _spec(mesh, axis)))
 
 
 def _map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:

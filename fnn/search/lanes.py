@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnn import checks
 from fnn.search.lane_map import (
@@ -24,6 +25,8 @@ from fnn.search.lane_map import (
     batch_size_of,
     batches,
     best_width,
+    count_devices,
+    expect_mesh,
     signature,
     stack_leaves,
     take,
@@ -52,12 +55,14 @@ class Task(NamedTuple):
         valid: Validated (inputs, targets), or None.
         epochs: Passes over the data of a whole run.
         batch_size: Examples per step.
+        mesh: The devices over which trials are divided; None for the default device.
     """
 
     data: Data
     valid: Data | None
     epochs: int
     batch_size: int
+    mesh: Mesh | None = None
 
 
 def prepare_task(
@@ -67,6 +72,7 @@ def prepare_task(
     *,
     epochs: int,
     batch_size: int,
+    mesh: Any = None,
 ) -> Task:
     """Return the task of these arguments; raise an FnnError if they do not fit the recipes.
 
@@ -76,8 +82,10 @@ def prepare_task(
         valid: The same for validation, or None.
         epochs: Passes over the data, >= 1.
         batch_size: Examples per step.
+        mesh: The devices over which trials are divided, or None.
     """
     checks.whole("epochs", epochs)
+    mesh = expect_mesh("mesh", mesh)
     data = validate_data("data", data)
     if valid is not None:
         valid = validate_data("valid", valid)
@@ -86,7 +94,7 @@ def prepare_task(
     for recipe in recipes:
         expect_recipe("search", recipe)
         validate_fit(recipe, data, valid)
-    return Task(data, valid, epochs, batch_size)
+    return Task(data, valid, epochs, batch_size, mesh)
 
 
 class Lanes:
@@ -98,7 +106,8 @@ class Lanes:
     Attributes:
         recipe: One of the recipes.
         task: The data and the length of the runs.
-        size: Number of trials of one call.
+        width: Number of trials that a device trains at a time, 1 for one after another.
+        size: Number of trials of one call, on all devices.
         is_mapped: Whether the trials of a call are trained together, by jax.vmap, or one after
             another.
     """
@@ -120,16 +129,24 @@ class Lanes:
             recipe: One of the recipes.
             task: The data and the length of the runs.
             trials: Number of recipes to train.
-            lanes: A number; or "auto" for as many as fit into memory, or one after another where
-                a measurement of one epoch says that this is faster.
+            lanes: A number for each device; or "auto" for as many as fit into memory, or one after
+                another where a measurement of one epoch says that this is faster.
             stages: (trials, epochs) of each part of the runs, where trials are stopped between
                 parts; by default all trials are trained to the end.
             own_keys: Whether each trial has a key of its own.
             epoch: The function that trains an epoch; by default `train_epoch`.
         """
         self.recipe = recipe
+        if task.mesh is not None:
+            # All devices have the data, from here to the end.
+            everywhere = NamedSharding(task.mesh, PartitionSpec())
+            data, valid = jax.device_put((task.data, task.valid), everywhere)
+            task = task._replace(data=data, valid=valid)
         self.task = task
-        self._stages = list(stages) or [(trials, 1)]
+        self._devices = count_devices(task.mesh)
+        stages = stages or [(trials, 1)]
+        # Of each device.
+        self._stages = [(-(-count // self._devices), length) for count, length in stages]
         self._key_axis = 0 if own_keys else None
         # With early stopping some trials end before others.
         step_axis = 0 if recipe.early_stopping is not None else None
@@ -139,20 +156,25 @@ class Lanes:
         train = epoch or train_epoch
         # All that decides which program it is, apart from the recipe and the shapes.
         name = (task.batch_size, own_keys, train)
-        self._start = LaneProgram(("start", name), start_on_data, recipe, self._key_axis, axes)
+        self._start = LaneProgram(
+            ("start", name), start_on_data, recipe, self._key_axis, axes, task.mesh
+        )
 
         def train_on(recipe: Recipe, train_state: TrainState, common: Any) -> Any:
             return train(task.batch_size, recipe, train_state, *common)
 
-        self._epoch = LaneProgram(("epoch", name), train_on, recipe, axes, (axes, 0))
+        self._epoch = LaneProgram(("epoch", name), train_on, recipe, axes, (axes, 0), task.mesh)
         if lanes == "auto":
             # Measured once: a later search of the same structure and shapes has the same lanes.
-            key = ("width", name, trials, tuple(stages), signature((task.data, task.valid)))
+            common = task.mesh, signature((task.data, task.valid))
+            key = ("width", name, tuple(self._stages), *common)
             width = shared(recipe, key, lambda: best_width(self._stages, self.measure))
         else:
             width = checks.whole("lanes", lanes)
         self.is_mapped = width > 1
-        self.size = batch_size_of(width, self._stages)
+        size = batch_size_of(width, self._stages)
+        self.width = size if self.is_mapped else 1
+        self.size = size * self._devices
 
     def start(
         self,
@@ -170,9 +192,9 @@ class Lanes:
         started = []
         for indices in batches(len(recipes), self.size):
             own_key = key if self._key_axis is None else key[indices]
-            part = take(leaves, indices), own_key, self.task.data
+            part = self._start.place(take(leaves, indices), own_key, self.task.data)
             program = self._start.compiled(*part, is_mapped=self.is_mapped)
-            started.append(program(*part))
+            started.append(self._start.collect(program(*part)))
         return self._join(started, len(recipes))
 
     def advance(
@@ -198,14 +220,14 @@ class Lanes:
             # If all trials are one batch, their train states are not copied.
             is_all = len(recipes) == self.size
             states = train_states if is_all else self.take(train_states, indices)
-            batch = take(leaves, indices)
+            batch, states, common = self._epoch.place(take(leaves, indices), states, common)
             program = self._epoch.compiled(batch, states, common, is_mapped=self.is_mapped)
             figures = []
             # A loop on the host, for the reason at the head of this file.
             for _ in range(epochs):
                 states, epoch = program(batch, states, common)
                 figures.append(epoch)
-            parts.append(states)
+            parts.append(self._epoch.collect(states))
             # epochs of (lanes, ...) -> (lanes, epochs, ...)
             rows.append({name: np.stack([e[name] for e in figures], 1) for name in figures[0]})
         columns = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
@@ -268,12 +290,13 @@ class Lanes:
             width: Number of trials at a time.
         """
         size = batch_size_of(width, self._stages)
-        leaves = stack_leaves([self.recipe] * size)
+        count = size * self._devices
+        leaves = stack_leaves([self.recipe] * count)
         # Time does not depend on the value of the key.
         key = jax.random.key(0)
         if self._key_axis is not None:
-            key = jax.random.split(key, size)
-        first = leaves, key, self.task.data
+            key = jax.random.split(key, count)
+        first = self._start.place(leaves, key, self.task.data)
         states = self._start.compiled(*first, is_mapped=width > 1)(*first)
         common = self.task.data, self.task.valid
         return self._epoch.measure(leaves, states, common, size=size, is_mapped=width > 1)

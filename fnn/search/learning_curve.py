@@ -135,7 +135,8 @@ def learning_curve(
         seeds: Number of random orders, each with another initialization.
         options: `stratified=False`, whether every subset has the shares of the classes, to within
             one example each. `score="valid_loss"`, name of the figure. `mode=None`, "min" or "max"
-            for a metric of your own. `lanes="auto"`, number of runs at a time.
+            for a metric of your own. `lanes="auto"`, number of runs at a time. `mesh=None`,
+            devices over which runs are divided.
 
     Returns:
         Scores (sizes, seeds), and the fit of a power law with its interval.
@@ -158,7 +159,9 @@ def learning_curve(
             advice,
         )
     # With fixed steps, the task's number of epochs is not used.
-    task = prepare_task([recipe], data, valid, epochs=epochs or 1, batch_size=batch_size)
+    task = prepare_task(
+        [recipe], data, valid, epochs=epochs or 1, batch_size=batch_size, mesh=settings.mesh
+    )
     if steps is not None:
         checks.whole("learning_curve steps", steps)
         _expect_fixed_steps(recipe, task)
@@ -287,7 +290,7 @@ class _Runs:
             return figures, trained.train_state.step
 
         name = ("learning curve", capacity, batch_size)
-        program = LaneMap(name, run, self.recipe, lanes)
+        program = LaneMap(name, run, self.recipe, lanes, self.task.mesh)
         seeds = len(self.orders)
         figures: dict[str, np.ndarray] = {}
         scores = np.empty((len(self.sizes), seeds))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from jax.sharding import Mesh
+
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.monitor import Monitor
@@ -12,12 +14,18 @@ from fnn.types import RandomKey
 from fnn.values import expect_arguments, signature_of
 
 
-class CommonOptions(TypedDict, total=False):
+class LaneOptions(TypedDict, total=False):
+    """The options of everything that trains several runs."""
+
+    lanes: int | str
+    mesh: Mesh | None
+
+
+class CommonOptions(LaneOptions, total=False):
     """The options of everything that compares runs by a figure of validation."""
 
     score: str
     mode: str | None
-    lanes: int | str
 
 
 class Options(CommonOptions, total=False):
@@ -36,18 +44,29 @@ class FoldOptions(CommonOptions, total=False):
 
 
 @dataclass(frozen=True)
-class CommonSettings:
+class LaneSettings:
+    """The options of several runs with their defaults.
+
+    Attributes:
+        lanes: Number of runs at a time on a device, or "auto".
+        mesh: The devices over which runs are divided; None for the default device.
+    """
+
+    lanes: int | str = "auto"
+    mesh: Mesh | None = None
+
+
+@dataclass(frozen=True)
+class CommonSettings(LaneSettings):
     """The common options with their defaults.
 
     Attributes:
         score: Name of the figure by which runs are compared.
         mode: "min" or "max"; None for the direction of the figure.
-        lanes: Number of runs at a time, or "auto".
     """
 
     score: str = VALID_LOSS
     mode: str | None = None
-    lanes: int | str = "auto"
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,17 @@ def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
     if settings.lanes != "auto":
         checks.whole("lanes", settings.lanes)
     return settings
+
+
+def expect_lane_settings(where: str, options: Any) -> LaneSettings:
+    """Return the options with defaults; an ArgumentError if one is not known.
+
+    Args:
+        where: Name of the function in errors.
+        options: By name, as `LaneOptions`.
+    """
+    expect_arguments(where, signature_of(LaneSettings), (), options)
+    return LaneSettings(**options)
 
 
 def expect_fold_settings(where: str, options: Any) -> FoldSettings:

@@ -70,8 +70,8 @@ class Pool:
 
     @property
     def width(self) -> int:
-        """The number of trials that are trained together."""
-        return self._lanes.size if self._lanes.is_mapped else 1
+        """The number of trials that a device trains together."""
+        return self._lanes.width
 
     def batches(self, is_alive: np.ndarray) -> Iterator[np.ndarray]:
         """Iterate over the batches of trials to train, as places in this pool.

@@ -183,7 +183,7 @@ def population(
     quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
     resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
     initial = given.pop("initial", ())
-    settings = expect_settings(given, unused=("sampler",))
+    settings = expect_settings(given, unused=("sampler", "mesh"))
     start = _initial_values(key, found, encoding, members, initial)
     problem = prepare_problem(encoding, data, valid, settings, interval, batch_size)
     moves = draw_moves(key, encoding, rounds, members, resample)
@@ -198,7 +198,7 @@ def population(
     if saved is None:
         lanes = Lanes(encoding.recipe, problem.task, members, settings.lanes)
         # Lanes that divide the members, since a round pads none.
-        size = _divisor(members, lanes.size if lanes.is_mapped else 1)
+        size = _divisor(members, lanes.width)
     else:
         # A resumed search has the same lanes, so that its numbers are the same to the last bit.
         size = saved.notes["lanes"]

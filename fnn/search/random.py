@@ -53,7 +53,9 @@ def random(
             name of the figure by which trials are compared. `mode=None`, "min" or "max" for a
             metric of your own. `keep=3`, number of the best trials whose train states are returned.
             `lanes="auto"`, number of trials at a time; "auto" measures whether trials are faster
-            together or one after another, and how many fit into memory.
+            together or one after another, and how many fit into memory. `mesh=None`, a
+            jax.sharding.Mesh over whose devices trials are divided; `lanes` is then the number at a
+            time on each of them.
 
     Returns:
         The trials. Those that diverged have a score of NaN and the last ranks.

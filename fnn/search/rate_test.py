@@ -8,7 +8,7 @@ the order of the rates and on the losses alone, hence on no axis.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from fnn import checks
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import prepare_task
+from fnn.search.options import LaneOptions, expect_lane_settings
 from fnn.search.subset_runs import Subset, epoch_orders, host_lengths, train_on_subset
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import steps_per_epoch
@@ -130,7 +131,7 @@ def rate_test(
     rates: Sequence[float] | np.ndarray | None = None,
     seeds: int = 3,
     path: str | None = None,
-    lanes: int | str = "auto",
+    **options: Unpack[LaneOptions],
 ) -> RateTest:
     """Test many learning rates, each at a constant rate from the same initialization.
 
@@ -162,8 +163,9 @@ def rate_test(
         path: Path of the number that the suggestion replaces, such as "optimizer.rate.peak". A
             schedule around it is constant in the test. By default the rate of the optimizer, or the
             peak of its schedule.
-        lanes: Number of rates at a time; "auto" measures whether they are faster together or one
-            after another, and how many fit into memory.
+        options: `lanes="auto"`, number of rates at a time; "auto" measures whether they are faster
+            together or one after another, and how many fit into memory. `mesh=None`, devices over
+            which rates are divided.
 
     Returns:
         The band, its spread over seeds, the losses, and the recipe with the suggested rate.
@@ -177,13 +179,16 @@ def rate_test(
     expect_recipe("rate_test", recipe)
     checks.whole("rate_test steps", steps)
     checks.whole("rate_test seeds", seeds)
+    settings = expect_lane_settings("rate_test", options)
     tested = DEFAULT_RATES if rates is None else _ascending(rates)
     path = _expect_number_path(recipe, path)
     target = _constant_path(recipe, path)
     # The first run, at a rate of 0, measures the loss of the untrained parameters.
     recipes = [_with_rate(recipe, target, rate) for rate in (0.0, *tested.tolist())]
     # A recipe with early stopping or optim.plateau needs validation, which the test never makes.
-    task = prepare_task(recipes[:1], data, data, epochs=1, batch_size=batch_size)
+    task = prepare_task(
+        recipes[:1], data, data, epochs=1, batch_size=batch_size, mesh=settings.mesh
+    )
     examples = len(jax.tree.leaves(task.data)[0])
     epoch_length = steps_per_epoch(task.data, batch_size)
     # Whole epochs, enough to draw the order of all steps.
@@ -200,7 +205,7 @@ def rate_test(
         # (1, steps) -> (steps,)
         return trained.losses[0]
 
-    program = LaneMap(("rate test", steps), run, recipes[0], lanes)
+    program = LaneMap(("rate test", steps), run, recipes[0], settings.lanes, task.mesh)
     # (1 + rates, seeds, steps)
     losses = np.empty((len(recipes), seeds, steps))
     # One seed after another: the rates of a seed share its order of the examples.

@@ -60,6 +60,7 @@ def run_brackets(
         valid,
         epochs=epochs,
         batch_size=batch_size,
+        mesh=settings.mesh,
     )
     score = find_score(firsts[0], settings.score, settings.mode, has_valid=valid is not None)
     expect_one_number("search", score, firsts[0], task.data)

@@ -85,7 +85,8 @@ def test_without_dropping_the_outputs_are_those_of_evaluation():
     wanted = train.predict(recipe, weights, INPUTS)
     for sample in samples:
         np.testing.assert_allclose(sample, wanted, rtol=1e-6, atol=1e-7)
-    np.testing.assert_array_equal(samples.var(0), 0)
+    # A CPU may round the lanes of one program differently.
+    assert (samples.var(0) < 1e-12).all()
 
 
 @pytest.mark.parametrize(
