@@ -63,6 +63,15 @@ def figures(result):
     return {name: np.asarray(values) for name, values in result.history.items()}
 
 
+def own_shapes(params):
+    """The shapes of the parts of each parameter that this process has, by path."""
+    found = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        parts = [part.data.shape for part in leaf.addressable_shards]
+        found[jax.tree_util.keystr(path, simple=True, separator="/")] = parts
+    return found
+
+
 def error_of(call):
     """The error of fnn that a call raises, as text."""
     try:
@@ -192,6 +201,13 @@ def fit_job(folder, is_first):
         key(), RECIPE, DATA, checkpoints=folder / "shared", resume=True, max_steps=4, **options
     )
     found["shared"] = figures(shared)
+    # Each process holds a part of the parameters alone, and saves them whole with the other.
+    divided = options | {"mesh": train.layout(mesh, fsdp=True)}
+    begun = lab.fit(key(), RECIPE, DATA, checkpoints=folder / "divided", max_steps=4, **divided)
+    found["divided"] = figures(begun)
+    found["shards"] = own_shapes(begun.train_state.params)
+    resumed = lab.fit(key(), RECIPE, DATA, checkpoints=folder / "divided", resume=True, **divided)
+    found["divided resumed"] = figures(resumed)
     stream = {"mesh": mesh, "epochs": 2, "show": False}
     found["stream"] = figures(lab.fit(key(), RECIPE, parts(16), **stream))
     # A stream that is stopped within an epoch, and resumed by the positions of its loaders.

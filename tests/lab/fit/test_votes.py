@@ -76,6 +76,20 @@ def test_a_run_passes_from_one_process_to_two_and_back(found, folder, one):
 
 
 @pytest.mark.slow
+def test_params_divided_over_two_processes_are_trained_saved_and_resumed(found, folder, one):
+    for process in found:
+        assert process["shards"]["dense_0/kernel"] == [(3, 2), (3, 2)]
+        np.testing.assert_allclose(process["divided"]["loss"], one.history.loss[:4], rtol=1e-5)
+        np.testing.assert_allclose(process["divided resumed"]["loss"], one.history.loss, rtol=1e-5)
+    # The checkpoint has whole arrays, from which one device continues.
+    kernel = lab.read(folder / "divided").leaves["train_state/params/dense_0/kernel"]
+    assert kernel.shape == (3, 8)
+    last = fit(checkpoints=folder / "divided", resume=True, mesh=None, epochs=3)
+    whole = fit(mesh=None, epochs=3)
+    np.testing.assert_allclose(last.history.loss, whole.history.loss, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_parts_of_batches_are_the_batches_of_one_process(found):
     """The last batch has two examples, which the four devices do not divide."""
     whole = process_runs.parts(16)
