@@ -67,14 +67,22 @@ def sections(text: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run all benchmarks, or the named ones, and replace their sections in RESULTS.md."""
+    """Run all benchmarks, or the named ones, and replace their sections in RESULTS.md.
+
+    The top of the file names date and machine of all benchmarks; a section that was made again has
+    its own.
+    """
     chosen = [path for path in benchmarks() if path.name in sys.argv[1:] or not sys.argv[1:]]
-    top = f"# Results\n\nWritten by `make bench` on {datetime.now(UTC):%Y-%m-%d}, on {machine()}."
-    old = sections(RESULTS.read_text()) if RESULTS.exists() else {}
+    place = f"on {datetime.now(UTC):%Y-%m-%d}, on {machine()}."
+    top, later = f"# Results\n\nWritten by `make bench` {place}", ""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    old = sections(text)
+    if old and sys.argv[1:]:
+        top, later = text.partition("\n\n## ")[0], f"\n\nMeasured again {place}"
     headings = [heading(path) for path in benchmarks()]
     new = dict[str, str]()
     for path in chosen:
-        new[heading(path)] = run(path)
+        new[heading(path)] = run(path) + later
         texts = old | new
         in_order = [texts[name] for name in headings if name in texts]
         # The file is written after each benchmark, so that an interruption loses only one.
