@@ -5,6 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from fnn import ensemble, lab, nn, optim, search, train
 from fnn.errors import ConfigError
@@ -20,9 +21,14 @@ STOPPING = RECIPE.replace(early_stopping=train.early_stopping(1))
 LENGTH = {"epochs": 2, "batch_size": 8}
 
 
+def mesh_of(*sizes):
+    names = ("host", "chip")[: len(sizes)]
+    return jax.make_mesh(sizes, names, axis_types=(AxisType.Explicit,) * len(sizes))
+
+
 @pytest.fixture
 def mesh():
-    return jax.make_mesh((2, 2), ("host", "chip"))
+    return mesh_of(2, 2)
 
 
 def random(key, **options):
@@ -89,7 +95,7 @@ def test_other_methods_have_the_results_of_one_device(key, mesh, method):
 
 
 def test_each_device_trains_its_own_lanes_and_exchanges_nothing(key, monkeypatch):
-    mesh = jax.make_mesh((4,), ("run",))
+    mesh = mesh_of(4)
     programs = []
     compiled = LaneProgram.compiled
 
