@@ -14,7 +14,7 @@ from fnn.errors import ConfigError, NonFiniteError
 from fnn.optim import averaged_params
 from fnn.search.execution import group_by_structure
 from fnn.search.lanes import Lanes, Task, prepare_task
-from fnn.search.options import LaneOptions, expect_lane_settings
+from fnn.search.options import LaneOptions, LaneSettings, read_options
 from fnn.train.early_stopping import until_over
 from fnn.train.epoch import Measures, current_order, run_epoch
 from fnn.train.evaluate import update_on_validation, validate
@@ -112,7 +112,7 @@ def train(
     checks.key("key", key)
     recipes = _expect_recipes(recipe, n)
     checks.flag("train bootstrap", bootstrap)
-    settings = expect_lane_settings("train", options)
+    settings = read_options(train, LaneSettings, options)
     # Recipes that differ in numbers alone share a program.
     groups = group_by_structure(recipes)
     firsts = [recipes[group[0]] for group in groups]

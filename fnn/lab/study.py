@@ -12,7 +12,7 @@ from fnn.search.distributions import Distribution
 from fnn.search.execution import group_by_structure, seed_key
 from fnn.search.lane_map import count_devices
 from fnn.search.lanes import Lanes, Task, prepare_task
-from fnn.search.options import Options, Settings, expect_settings
+from fnn.search.options import Options, Settings, read_options
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space, as_space
 from fnn.train.recipe import Recipe
@@ -56,15 +56,17 @@ def optimize_study(
         batch_size: Examples per step.
         valid: (inputs, targets) by which trials are compared.
         trials: Number of trials to run in this process.
-        options: `seeds`, `score`, `mode` and `lanes` of `search.random`. `lanes` is the number of
-            trials that are asked for at a time, by default 16.
+        options: `seeds`, `score`, `mode`, `lanes` and `mesh` of `search.random`. `lanes` is the
+            number of trials that are asked for at a time for each device, by default 16.
 
     Raises:
         FnnError: An argument is not valid. Raised before the study is asked.
     """
     checks.key("key", key)
     found = as_space("optimize_study", space)
-    settings = expect_settings(options, unused=("sampler", "keep", "monitor"))
+    settings = read_options(
+        optimize_study, Settings, options, unused=("sampler", "keep", "monitor")
+    )
     checks.whole("trials", trials)
     if not all(callable(getattr(study, name, None)) for name in ("ask", "tell")):
         advice = "give that of optuna.create_study()"

@@ -13,7 +13,7 @@ from fnn.errors import ConfigError, NonFiniteError, TreeMismatchError
 from fnn.search.fold_statistics import CrossValidation
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
-from fnn.search.options import FoldOptions, expect_fold_settings
+from fnn.search.options import FoldOptions, FoldSettings, read_options
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
     Subset,
@@ -97,7 +97,7 @@ def cross_validate(
         NonFiniteError: The scores of all folds are NaN or infinite.
     """
     checks.key("key", key)
-    settings = expect_fold_settings("cross_validate", options)
+    settings = read_options(cross_validate, FoldSettings, options)
     checks.whole("cross_validate repeats", repeats)
     # The recipes may depend on the folds, so that the data alone is checked here.
     task = prepare_task([], data, None, epochs=epochs, batch_size=batch_size, mesh=settings.mesh)

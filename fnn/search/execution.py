@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from fnn.search.columns import hyperparameter_columns
 from fnn.search.description import describe, kept_options, numbers_of, state_shapes
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
-from fnn.search.options import Options, Settings, expect_settings
+from fnn.search.options import Settings
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
 from fnn.search.trials import Trials
@@ -101,7 +101,7 @@ def run_trials(
     epochs: int,
     batch_size: int,
     valid: Data | None,
-    **options: Unpack[Options],
+    settings: Settings,
 ) -> Trials:
     """Train the recipes of trials, and collect the results.
 
@@ -114,9 +114,8 @@ def run_trials(
         epochs: Passes over the data.
         batch_size: Examples per step.
         valid: (inputs, targets) for validation, or None.
-        options: Those of `search.random`.
+        settings: The options of the search.
     """
-    settings = expect_settings(options)
     recipes = [recipe for recipe, _ in drawn]
     # Trials that differ in numbers alone share a program.
     groups = group_by_structure(recipes)

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from fnn.search.brackets import Bracket, brackets, halving_bracket
 from fnn.search.halving_trials import HalvingTrials
-from fnn.search.options import Options, expect_key, expect_settings
+from fnn.search.options import Options, Settings, expect_key, read_options
 from fnn.search.random import draw_trials
 from fnn.search.rungs import run_brackets
 from fnn.search.space import Space, as_space
@@ -58,7 +58,8 @@ def halving(
     """
     # Successive halving is a plan of one bracket.
     plan = (halving_bracket(trials, epochs, eta=eta, min_epochs=min_epochs),)
-    return _search("halving", key, space, data, plan, batch_size, valid, options)
+    settings = read_options(halving, Settings, options)
+    return _search("halving", key, space, data, plan, batch_size, valid, settings)
 
 
 def hyperband(
@@ -98,7 +99,8 @@ def hyperband(
         NonFiniteError: The scores of all trials are NaN or infinite.
     """
     plan = brackets(epochs, eta=eta, min_epochs=min_epochs)
-    return _search("hyperband", key, space, data, plan, batch_size, valid, options)
+    settings = read_options(hyperband, Settings, options)
+    return _search("hyperband", key, space, data, plan, batch_size, valid, settings)
 
 
 def _search(
@@ -109,11 +111,11 @@ def _search(
     plan: tuple[Bracket, ...],
     batch_size: int,
     valid: Data | None,
-    options: Options,
+    settings: Settings,
 ) -> HalvingTrials:
     expect_key(key)
     found = as_space(where, space)
     # All brackets are drawn at once, so that the trials are those of search.random.
     count = sum(bracket.trials for bracket in plan)
-    drawn = draw_trials(key, found, count, expect_settings(options).sampler)
-    return run_brackets(key, found, drawn, data, plan, batch_size, valid, **options)
+    drawn = draw_trials(key, found, count, settings.sampler)
+    return run_brackets(key, found, drawn, data, plan, batch_size, valid, settings)

@@ -82,7 +82,9 @@ class LaneProgram:
 
         Programs on all devices that exchange parts, as an index would, could wait for each other.
         """
-        return results if self._mesh is None else jax.device_put(results, self._mesh.devices.flat[0])
+        return (
+            results if self._mesh is None else jax.device_put(results, self._mesh.devices.flat[0])
+        )
 
     def compiled(
         self,

@@ -14,7 +14,7 @@ from fnn.errors import ConfigError, NonFiniteError
 from fnn.optim.transforms.plateau import has_plateau
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import Task, prepare_task
-from fnn.search.options import FoldOptions, expect_fold_settings
+from fnn.search.options import FoldOptions, FoldSettings, read_options
 from fnn.search.power_law import PowerLaw, fit_power_law, has_fit
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.subset_runs import (
@@ -146,7 +146,7 @@ def learning_curve(
         NonFiniteError: The scores of all runs are NaN or infinite.
     """
     checks.key("key", key)
-    settings = expect_fold_settings("learning_curve", options)
+    settings = read_options(learning_curve, FoldSettings, options)
     expect_recipe("learning_curve", recipe)
     checks.whole("learning_curve seeds", seeds)
     if (epochs is None) == (steps is None):

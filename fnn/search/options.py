@@ -1,7 +1,9 @@
 """The options of searches: the types of the keyword arguments, and their defaults."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from inspect import Parameter, Signature, signature
+from typing import Any, TypedDict, TypeVar
 
 from jax.sharding import Mesh
 
@@ -11,7 +13,7 @@ from fnn.search.monitor import Monitor
 from fnn.search.samplers import SAMPLERS
 from fnn.train.figures import VALID_LOSS
 from fnn.types import RandomKey
-from fnn.values import expect_arguments, signature_of
+from fnn.values import expect_arguments
 
 
 class LaneOptions(TypedDict, total=False):
@@ -55,6 +57,10 @@ class LaneSettings:
     lanes: int | str = "auto"
     mesh: Mesh | None = None
 
+    def __post_init__(self) -> None:
+        if self.lanes != "auto":
+            checks.whole("lanes", self.lanes)
+
 
 @dataclass(frozen=True)
 class CommonSettings(LaneSettings):
@@ -86,6 +92,12 @@ class Settings(CommonSettings):
     keep: int = 3
     monitor: Monitor | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.choice("sampler", self.sampler, SAMPLERS)
+        checks.whole("seeds", self.seeds)
+        checks.whole("keep", self.keep, 0)
+
 
 @dataclass(frozen=True)
 class FoldSettings(CommonSettings):
@@ -96,6 +108,10 @@ class FoldSettings(CommonSettings):
     """
 
     stratified: bool = False
+
+
+_REST = Parameter.VAR_KEYWORD
+AnySettings = TypeVar("AnySettings", bound=LaneSettings)
 
 
 def expect_key(key: Any) -> RandomKey:
@@ -113,52 +129,25 @@ def expect_key(key: Any) -> RandomKey:
     return key
 
 
-def expect_settings(options: Any, *, unused: tuple[str, ...] = ()) -> Settings:
-    """Return the options with defaults; an FnnError if one is not known or not valid.
+def read_options(
+    function: Callable[..., Any],
+    kind: type[AnySettings],
+    options: Mapping[str, Any],
+    *,
+    unused: tuple[str, ...] = (),
+) -> AnySettings:
+    """Return the options of a call with their defaults; an FnnError if one is not valid.
 
     Args:
-        options: By name, as `Options`.
-        unused: Names of the options that this search does not have.
+        function: The function that was called, whose parameters an error lists too.
+        kind: The type of its options.
+        options: Those that were given, by name.
+        unused: Names of options that this function does not have: ignored, they would seem to have
+            an effect.
     """
-    # A misspelled option is named as by a function with these parameters.
-    expect_arguments("search", signature_of(Settings), (), options)
-    for name in unused:
-        if name in options:
-            # Ignored, it would seem to have an effect.
-            known = [one.name for one in fields(Settings) if one.name not in unused]
-            expected = f"one of {', '.join(known)}, which this search has"
-            raise ConfigError(
-                f"search {name}",
-                expected,
-                repr(name),
-                "leave it out",
-            )
-    settings = Settings(**options)
-    checks.choice("sampler", settings.sampler, SAMPLERS)
-    checks.whole("seeds", settings.seeds)
-    checks.whole("keep", settings.keep, 0)
-    if settings.lanes != "auto":
-        checks.whole("lanes", settings.lanes)
-    return settings
-
-
-def expect_lane_settings(where: str, options: Any) -> LaneSettings:
-    """Return the options with defaults; an ArgumentError if one is not known.
-
-    Args:
-        where: Name of the function in errors.
-        options: By name, as `LaneOptions`.
-    """
-    expect_arguments(where, signature_of(LaneSettings), (), options)
-    return LaneSettings(**options)
-
-
-def expect_fold_settings(where: str, options: Any) -> FoldSettings:
-    """Return the options with defaults; an ArgumentError if one is not known.
-
-    Args:
-        where: Name of the function in errors.
-        options: By name, as `FoldOptions`.
-    """
-    expect_arguments(where, signature_of(FoldSettings), (), options)
-    return FoldSettings(**options)
+    own = [one.name for one in signature(function).parameters.values() if one.kind != _REST]
+    names = [*own, *(field.name for field in fields(kind) if field.name not in unused)]
+    # The call has its own parameters already, so that none is missing here.
+    known = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in names]
+    expect_arguments(function.__name__, Signature(known), (), options)
+    return kind(**options)

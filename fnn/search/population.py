@@ -22,7 +22,7 @@ from fnn.search.execution import expect_finite_score, seed_key
 from fnn.search.lanes import Lanes
 from fnn.search.monitor import Monitor, Report, Saved
 from fnn.search.moves import Encoding, Moves, draw_moves, encode_space
-from fnn.search.options import Settings, expect_key, expect_settings
+from fnn.search.options import Settings, expect_key, read_options
 from fnn.search.random import POINTS
 from fnn.search.replay import Schedule
 from fnn.search.rounds import Carry, Problem, Record, Rounds, prepare_problem, stack_records
@@ -46,6 +46,26 @@ class PopulationOptions(TypedDict, total=False):
     keep: int
     lanes: int | str
     monitor: Monitor | None
+
+
+@dataclass(frozen=True)
+class PopulationSettings(Settings):
+    """The options of a population with their defaults.
+
+    Attributes:
+        quantile: Share of the members that copy and that are copied, in (0, 0.5].
+        resample: Probability that a hyperparameter is drawn again.
+        initial: Hyperparameters by path of the first members.
+    """
+
+    quantile: float = 0.25
+    resample: float = 0.25
+    initial: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("population quantile", self.quantile, "(0, 0.5]")
+        checks.number("population resample", self.resample, "[0, 1]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,18 +198,13 @@ def population(
     # Members compete after each round.
     rounds = _count_rounds(epochs, interval)
     checks.whole("members", members, 2)
-    # Taken out, so that the options of all searches are left.
-    given = dict(options)
-    quantile = checks.number("population quantile", given.pop("quantile", 0.25), "(0, 0.5]")
-    resample = checks.number("population resample", given.pop("resample", 0.25), "[0, 1]")
-    initial = given.pop("initial", ())
-    settings = expect_settings(given, unused=("sampler", "mesh"))
-    start = _initial_values(key, found, encoding, members, initial)
+    settings = read_options(population, PopulationSettings, options, unused=("sampler", "mesh"))
+    start = _initial_values(key, found, encoding, members, settings.initial)
     problem = prepare_problem(encoding, data, valid, settings, interval, batch_size)
-    moves = draw_moves(key, encoding, rounds, members, resample)
+    moves = draw_moves(key, encoding, rounds, members, settings.resample)
     # Rounded up: one member at least.
     # At most half, so that a member that is copied does not copy.
-    count = min(int(np.ceil(quantile * members)), members // 2)
+    count = min(int(np.ceil(settings.quantile * members)), members // 2)
     monitor = settings.monitor
     saved = None
     if monitor is not None:

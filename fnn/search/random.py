@@ -8,7 +8,7 @@ import jax
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.execution import run_trials
-from fnn.search.options import Options, expect_key, expect_settings
+from fnn.search.options import Options, Settings, expect_key, read_options
 from fnn.search.samplers import unit_points
 from fnn.search.space import Space, as_space
 from fnn.search.trials import Trials
@@ -67,7 +67,8 @@ def random(
     expect_key(key)
     found = as_space("random", space)
     checks.whole("trials", trials)
-    drawn = draw_trials(key, found, trials, expect_settings(options).sampler)
+    settings = read_options(random, Settings, options)
+    drawn = draw_trials(key, found, trials, settings.sampler)
     return run_trials(
         "random",
         key,
@@ -77,7 +78,7 @@ def random(
         epochs=epochs,
         batch_size=batch_size,
         valid=valid,
-        **options,
+        settings=settings,
     )
 
 
@@ -132,7 +133,7 @@ def grid(
     expect_key(key)
     found = as_space("grid", space)
     # A grid draws no points, so that a sampler would have no effect.
-    expect_settings(options, unused=("sampler",))
+    settings = read_options(grid, Settings, options, unused=("sampler",))
     counts = points if isinstance(points, dict) else dict.fromkeys(found.distributions, points)
     # The first path that the space does not have.
     for path in counts.keys() - found.distributions.keys():
@@ -163,5 +164,5 @@ def grid(
         epochs=epochs,
         batch_size=batch_size,
         valid=valid,
-        **options,
+        settings=settings,
     )

@@ -18,7 +18,7 @@ from fnn import checks
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.search.lane_map import LaneMap
 from fnn.search.lanes import prepare_task
-from fnn.search.options import LaneOptions, expect_lane_settings
+from fnn.search.options import LaneOptions, LaneSettings, read_options
 from fnn.search.subset_runs import Subset, epoch_orders, host_lengths, train_on_subset
 from fnn.train.recipe import Recipe, expect_recipe
 from fnn.train.step import steps_per_epoch
@@ -179,7 +179,7 @@ def rate_test(
     expect_recipe("rate_test", recipe)
     checks.whole("rate_test steps", steps)
     checks.whole("rate_test seeds", seeds)
-    settings = expect_lane_settings("rate_test", options)
+    settings = read_options(rate_test, LaneSettings, options)
     tested = DEFAULT_RATES if rates is None else _ascending(rates)
     path = _expect_number_path(recipe, path)
     target = _constant_path(recipe, path)

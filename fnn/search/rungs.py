@@ -6,7 +6,7 @@ continues from its train state. The lanes of stopped trials are filled with othe
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fnn.search.execution import expect_finite_score, group_by_structure
 from fnn.search.halving_trials import HalvingTrials, rank_trials
 from fnn.search.lanes import prepare_task
 from fnn.search.monitor import Monitor, Report, Saved
-from fnn.search.options import Options, Settings, expect_settings
+from fnn.search.options import Settings
 from fnn.search.pool import Part, Pool
 from fnn.search.score import Score, expect_one_number, find_score
 from fnn.search.space import Space
@@ -33,7 +33,7 @@ def run_brackets(
     plan: tuple[Bracket, ...],
     batch_size: int,
     valid: Data | None,
-    **options: Unpack[Options],
+    settings: Settings,
 ) -> HalvingTrials:
     """Train the recipes of trials as planned, and collect the results.
 
@@ -45,9 +45,8 @@ def run_brackets(
         plan: The brackets.
         batch_size: Examples per step.
         valid: (inputs, targets) for validation, or None.
-        options: Those of `search.random`.
+        settings: The options of the search.
     """
-    settings = expect_settings(options)
     recipes = [recipe for recipe, _ in drawn]
     # Trials that differ in numbers alone share a program.
     groups = group_by_structure(recipes)

@@ -73,7 +73,6 @@ def test_each_trial_is_a_run_whose_scores_are_told():
         (3, {}, r"optuna\.create_study"),
         (Study(), {"trials": 0}, "trials"),
         (Study(), {"lanes": 0}, "lanes"),
-        (Study(), {"keep": 3}, "search keep"),
         (Study(), {"batch_size": 41}, "batch"),
     ],
 )

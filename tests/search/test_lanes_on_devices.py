@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType
 
 from fnn import ensemble, lab, nn, optim, search, train
-from fnn.errors import ConfigError
+from fnn.errors import ArgumentError, ConfigError
 from fnn.search.lane_map import LaneProgram
 
 draw = np.random.default_rng(0)
@@ -149,7 +149,9 @@ def test_what_is_no_mesh_raises(key, mesh, name):
 
 
 def test_a_population_has_no_mesh(key, mesh):
-    with pytest.raises(ConfigError, match="search mesh"):
+    with pytest.raises(
+        ArgumentError, match=r"population mesh: expected one of .*, lanes, .*leave it out"
+    ):
         search.population(
             key, SPACE, (X, Y), valid=(X, Y), members=4, interval=1, mesh=mesh, **LENGTH
         )

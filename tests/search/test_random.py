@@ -157,7 +157,7 @@ def call(space=SPACE, **changes):
         (call(mode="best"), "mode"),
         (
             lambda: search.grid(jax.random.key(0), SPACE, DATA, **RUN, sampler="sobol"),
-            "search sampler: expected one of .*, got 'sampler'; leave it out",
+            "grid sampler: expected one of .*, got 'sampler'; leave it out",
         ),
         (
             call(
@@ -177,5 +177,5 @@ def test_wrong_arguments_raise_an_error_that_names_them(make, match):
 
 
 def test_misspelled_options_raise_an_error():
-    with pytest.raises(ArgumentError, match=r"search seed.*seeds"):
+    with pytest.raises(ArgumentError, match=r"random seed.*seeds"):
         call(seed=3)()

@@ -209,6 +209,8 @@ def test_without_any_rate_at_which_the_loss_falls_the_test_raises(key):
         )
 
 
-def test_an_unknown_option_raises(key):
-    with pytest.raises((ArgumentError, TypeError)):
+def test_an_unknown_option_raises_with_all_that_are_known(key):
+    with pytest.raises(
+        ArgumentError, match=r"rate_test rate: .*steps, rates, .*lanes.*give rates="
+    ):
         rates_of(key, optim.sgd(1.0), rate=3)
