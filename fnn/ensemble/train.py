@@ -9,22 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import checks
+from fnn.ensemble.member_epoch import bootstrap_indices, train_on_all, train_on_bootstrap
 from fnn.ensemble.members import Members, Part, make_part
 from fnn.errors import ConfigError, NonFiniteError
 from fnn.optim import averaged_params
 from fnn.search.execution import group_by_structure
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.options import LaneOptions, LaneSettings, read_options
-from fnn.train.early_stopping import until_over
-from fnn.train.epoch import Measures, current_order, run_epoch
-from fnn.train.evaluate import update_on_validation, validate
 from fnn.train.figures import FINITE, VALID_LOSS, is_validation
-from fnn.train.inputs import BOOTSTRAP, take_examples
 from fnn.train.measure import count_examples
 from fnn.train.nonfinite import find_fatal_step
 from fnn.train.recipe import Recipe, expect_recipe
-from fnn.train.step import prepare_batch, train_step
-from fnn.types import Data, History, RandomKey, TrainState, Weights
+from fnn.types import Data, History, RandomKey, Weights
 
 
 class Ensemble(NamedTuple):
@@ -255,97 +251,6 @@ def _train_group(
     steps = _diverged_steps(own, figures[FINITE], weights)
     diverged = {int(group[place]): step for place, step in steps.items()}
     return _Runs(group, weights, figures, diverged)
-
-
-def train_on_all(
-    batch_size: int, recipe: Recipe, train_state: TrainState, data: Data, valid: Data | None
-) -> tuple[TrainState, Measures]:
-    """Train by one epoch; return the figures of each step, and those of validation."""
-
-    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
-        train_state, measured = run_epoch(
-            recipe,
-            train_state,
-            data,
-            batch_size,
-            None,
-            None,
-        )
-        return _validate(
-            batch_size,
-            recipe,
-            train_state,
-            measured,
-            valid,
-        )
-
-    return until_over(recipe.early_stopping, train)(train_state)
-
-
-def train_on_bootstrap(
-    batch_size: int, recipe: Recipe, train_state: TrainState, data: Data, valid: Data | None
-) -> tuple[TrainState, Measures]:
-    """Train by one epoch on the bootstrap sample of a run, as `train_on_all` on a copy of it."""
-
-    def train(train_state: TrainState) -> tuple[TrainState, Measures]:
-        # Drawn again in each epoch, which takes less time than the order of the examples.
-        sample = bootstrap_indices(train_state.key, count_examples(data))
-        # Positions within the sample, (steps, batch).
-        index, order = current_order(train_state, data, batch_size)
-
-        def step(train_state: TrainState, positions: jax.Array) -> tuple[TrainState, Measures]:
-            # (batch,) positions -> (batch,) examples -> (batch, ...)
-            inputs, targets = take_examples(data, sample[positions])
-            # Augmentation draws by the position, so that copies of an example differ.
-            batch = prepare_batch(
-                recipe,
-                train_state,
-                index,
-                inputs,
-                targets,
-                positions,
-            )
-            return train_step(recipe, train_state, *batch)
-
-        train_state, measured = jax.lax.scan(step, train_state, order)
-        return _validate(
-            batch_size,
-            recipe,
-            train_state,
-            measured,
-            valid,
-        )
-
-    return until_over(recipe.early_stopping, train)(train_state)
-
-
-def _validate(
-    batch_size: int,
-    recipe: Recipe,
-    train_state: TrainState,
-    measured: Measures,
-    valid: Data | None,
-) -> tuple[TrainState, Measures]:
-    validated = validate(recipe, train_state, valid, batch_size)
-    return update_on_validation(recipe, train_state, validated), measured | validated
-
-
-def bootstrap_indices(key: RandomKey, examples: int) -> jax.Array:
-    """Draw the indices of a sample of all examples with replacement, int32 (examples,).
-
-    Args:
-        key: The key of the run.
-        examples: Number of examples in the data.
-    """
-    # A use of its own: order and noise draw from other keys.
-    own_key = jax.random.fold_in(key, BOOTSTRAP)
-    return jax.random.randint(
-        own_key,
-        (examples,),
-        0,
-        examples,
-        jnp.int32,
-    )
 
 
 def _diverged_steps(recipes: list[Recipe], finite: np.ndarray, weights: Weights) -> dict[int, int]:

@@ -10,7 +10,7 @@ from fnn.errors import ConfigError
 from fnn.search.columns import option_labels
 from fnn.search.distributions import Distribution
 from fnn.search.execution import group_by_structure, seed_key
-from fnn.search.lane_map import count_devices
+from fnn.search.lane_devices import count_devices
 from fnn.search.lanes import Lanes, Task, prepare_task
 from fnn.search.options import Options, Settings, read_options
 from fnn.search.score import Score, expect_one_number, find_score

@@ -3,26 +3,23 @@
 `LaneProgram` computes some lanes in one call, mapped by jax.vmap or one after another, whichever
 takes less time. `LaneMap` computes any number of lanes with it.
 
-On a mesh each device computes an equal part of the lanes by itself, with all of the data: whole
-runs exchange nothing. The number of lanes at a time is that of one device.
+On a mesh, the number of lanes at a time is that of each device.
 """
 
-import os
 import time
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from fnn import checks
 from fnn.errors import ConfigError
 from fnn.search.brackets import best_lanes
-from fnn.train.layout import automatic
+from fnn.search.lane_axes import sequential_map
+from fnn.search.lane_devices import count_devices, divide, free_memory, gather, place
 from fnn.train.programs import shared
 from fnn.train.recipe import Recipe
 
@@ -65,26 +62,19 @@ class LaneProgram:
         self._name = name
         self._function = function
         self._recipe = recipe
-        self._own_axes = own_axes
+        # Of the leaves of the recipes, the arguments of the lanes, and those in common.
+        self._axes = (0, own_axes, None)
         self._out_axes = out_axes
         self._mesh = mesh
 
     def place(self, leaves: list[Any], own: Any, common: Any) -> tuple[list[Any], Any, Any]:
         """Return the arguments of `compiled` and of its function where the program takes them."""
-        if self._mesh is None:
-            return leaves, own, common
-        axes = (0, self._own_axes, None)
-        placed: Any = _map_axes(partial(_put, self._mesh), axes, (leaves, own, common))
+        placed: Any = place(self._mesh, self._axes, (leaves, own, common))
         return placed
 
-    def collect(self, results: Any) -> Any:
-        """Return results of the program on one device.
-
-        Programs on all devices that exchange parts, as an index would, could wait for each other.
-        """
-        return (
-            results if self._mesh is None else jax.device_put(results, self._mesh.devices.flat[0])
-        )
+    def gather(self, results: Any) -> Any:
+        """Return the results of the program on one device."""
+        return gather(self._mesh, results)
 
     def compiled(
         self,
@@ -114,20 +104,10 @@ class LaneProgram:
 
         def compute() -> Any:
             transform = jax.vmap if is_mapped else sequential_map
-            axes = (0, self._own_axes, None)
-            mapped = transform(lane, axes, self._out_axes)
-            if self._mesh is not None:
-                specs = partial(_map_axes, partial(_spec, self._mesh))
-                mapped = jax.shard_map(
-                    mapped,
-                    mesh=self._mesh,
-                    in_specs=specs(axes),
-                    out_specs=specs(self._out_axes),
-                    # JAX cannot see that the step of all lanes is the same.
-                    check_vma=False,
-                )
+            mapped = transform(lane, self._axes, self._out_axes)
+            divided = divide(self._mesh, mapped, self._axes, self._out_axes)
             # Compiled before the first call, so that it can be measured and shared.
-            return jax.jit(mapped).lower(leaves, own, common).compile()
+            return jax.jit(divided).lower(leaves, own, common).compile()
 
         # Shapes and dtypes decide which program this is; the default dtype may change.
         key = ("lanes", self._name, is_mapped, self._mesh, signature((leaves, own, common)))
@@ -157,20 +137,23 @@ class LaneProgram:
 
 
 def best_width(
-    stages: Sequence[tuple[int, int]], measure: Callable[[int], tuple[float, float]]
+    stages: Sequence[tuple[int, int]],
+    measure: Callable[[int], tuple[float, float]],
+    mesh: Mesh | None = None,
 ) -> int:
     """Return the number of lanes at a time that takes the least time; 1 for one after another.
 
     Args:
         stages: (lanes, length) of each part of the work; all lanes of a stage have one length.
         measure: (number of lanes at a time) -> seconds and bytes of memory of one lane.
+        mesh: The devices, of which each has these stages; None for the default device.
     """
     count = max(lanes for lanes, _ in stages)
     if count == 1:
         return 1
     # The memory of one lane limits the number of lanes before a wider program is compiled.
     alone, memory = measure(1)
-    fitting = max(1, int(free_memory() * MEMORY_SHARE / max(memory, 1)))
+    fitting = max(1, int(free_memory(mesh) * MEMORY_SHARE / max(memory, 1)))
     width = best_lanes(stages, min(count, fitting, _most_lanes(memory)))
     if width == 1:
         return 1
@@ -245,7 +228,7 @@ class LaneMap:
             mesh: The devices over which lanes are divided; None for the default device.
         """
         self._program = LaneProgram(name, function, recipe, mesh=mesh)
-        self._devices = count_devices(mesh)
+        self._mesh = mesh
         self.width = 0 if lanes == "auto" else checks.whole("lanes", lanes)
 
     def __call__(
@@ -268,20 +251,21 @@ class LaneMap:
         """
         leaves = stack_leaves(recipes)
         count = len(recipes)
+        devices = count_devices(self._mesh)
         # Of each device.
-        stages = [(-(-count // self._devices), 1)]
+        stages = [(-(-count // devices), 1)]
 
         def measure(width: int) -> tuple[float, float]:
             # A call of the size that would be used, since the time of a lane depends on it.
             size = batch_size_of(width, stages)
-            indices = np.minimum(np.arange(size * self._devices), count - 1)
+            indices = np.minimum(np.arange(size * devices), count - 1)
             part = take(leaves, indices), own(indices), probe
             return self._program.measure(*part, size=size, is_mapped=width > 1)
 
         if not self.width:
-            self.width = best_width(stages, measure)
+            self.width = best_width(stages, measure, self._mesh)
         results = []
-        for indices in batches(count, batch_size_of(self.width, stages) * self._devices):
+        for indices in batches(count, batch_size_of(self.width, stages) * devices):
             part = self._program.place(take(leaves, indices), own(indices), common)
             # Placed once.
             common = part[2]
@@ -289,41 +273,6 @@ class LaneMap:
             results.append(jax.tree.map(np.asarray, program(*part)))
         # Without the padding of the last batch.
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
-
-
-# Devices.
-
-
-def expect_mesh(where: str, mesh: Any) -> Mesh | None:
-    """Return the mesh over which lanes are divided; ConfigError if it is not one, or not ours.
-
-    Args:
-        where: Name of the argument in errors.
-        mesh: A jax.sharding.Mesh with any axes, or None.
-    """
-    if mesh is None:
-        return None
-    if not isinstance(mesh, Mesh):
-        raise ConfigError(
-            where,
-            "a jax.sharding.Mesh, over whose devices whole runs are divided",
-            checks.show(mesh),
-            'as in jax.make_mesh((8,), ("run",)); train.run divides the examples of one run',
-        )
-    others = {device.process_index for device in mesh.devices.flat} - {jax.process_index()}
-    if others:
-        raise ConfigError(
-            where,
-            f"devices of process {jax.process_index()} alone",
-            f"some of process {min(others)}",
-            "make it of jax.local_devices(); lab.optimize_study divides trials over processes",
-        )
-    return automatic(mesh)
-
-
-def count_devices(mesh: Mesh | None) -> int:
-    """Return the number of devices over which lanes are divided."""
-    return 1 if mesh is None else mesh.size
 
 
 # Arguments and shapes.
@@ -376,66 +325,3 @@ def least_seconds(call: Callable[[], Any]) -> float:
         call()
         times.append(time.perf_counter() - before)
     return min(times)
-
-
-def free_memory() -> float:
-    """Return the free memory of the device in bytes; infinity where it is not known."""
-    device = jax.local_devices()[0]
-    # On CPU the memory is that of the machine.
-    statistics = device.memory_stats() if device.platform != "cpu" else None
-    if statistics:
-        return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return float("inf")
-
-
-def sequential_map(
-    function: Callable[..., Any],
-    in_axes: Any,
-    out_axes: Any,
-) -> Any:
-    """Return jax.vmap(function, in_axes, out_axes), computed for one index after another.
-
-    Args:
-        function: Of several arguments.
-        in_axes: 0 or None for the parts of the arguments.
-        out_axes: 0 or None for the parts of the results.
-    """
-
-    def split(axis: int | None, part: Any) -> Any:
-        # A part without an axis leaves nothing to map over.
-        return part if axis == 0 else ()
-
-    def call(*arguments: Any) -> Any:
-        def one(mapped: Any) -> Any:
-            # The parts without an axis are taken from outside of the loop.
-            given = _map_axes(
-                lambda axis, part, whole: part if axis == 0 else whole, in_axes, mapped, arguments
-            )
-            return function(*given)
-
-        results = jax.lax.map(one, _map_axes(split, in_axes, arguments))
-        # All lanes have the same value of a part without an axis.
-        return _map_axes(
-            lambda axis, part: part if axis == 0 else jax.tree.map(lambda leaf: leaf[0], part),
-            out_axes,
-            results,
-        )
-
-    return call
-
-
-def _spec(mesh: Mesh, axis: int | None) -> P:
-    """Return the partition of a part over all axes of a mesh, or none for an axis of None."""
-    return P() if axis is None else P(mesh.axis_names)
-
-
-def _put(mesh: Mesh, axis: int | None, part: Any) -> Any:
-    """Return a part of the arguments on the devices of a mesh."""
-    return jax.device_put(part, NamedSharding(mesh, _spec(mesh, axis)))
-
-
-def _map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
-    """Apply function(axis, *parts) to the parts of trees that have the axes of jax.vmap."""
-    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)

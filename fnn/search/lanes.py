@@ -17,16 +17,15 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from fnn import checks
+from fnn.search.lane_devices import count_devices, expect_mesh, place
 from fnn.search.lane_map import (
     LaneProgram,
     batch_size_of,
     batches,
     best_width,
-    count_devices,
-    expect_mesh,
     signature,
     stack_leaves,
     take,
@@ -137,12 +136,9 @@ class Lanes:
             epoch: The function that trains an epoch; by default `train_epoch`.
         """
         self.recipe = recipe
-        if task.mesh is not None:
-            # All devices have the data, from here to the end.
-            everywhere = NamedSharding(task.mesh, PartitionSpec())
-            data, valid = jax.device_put((task.data, task.valid), everywhere)
-            task = task._replace(data=data, valid=valid)
-        self.task = task
+        # All devices have the data, from here to the end.
+        data, valid = place(task.mesh, None, (task.data, task.valid))
+        self.task = task = task._replace(data=data, valid=valid)
         self._devices = count_devices(task.mesh)
         stages = stages or [(trials, 1)]
         # Of each device.
@@ -168,13 +164,13 @@ class Lanes:
             # Measured once: a later search of the same structure and shapes has the same lanes.
             common = task.mesh, signature((task.data, task.valid))
             key = ("width", name, tuple(self._stages), *common)
-            width = shared(recipe, key, lambda: best_width(self._stages, self.measure))
+            width = shared(recipe, key, lambda: best_width(self._stages, self.measure, task.mesh))
         else:
             width = checks.whole("lanes", lanes)
-        self.is_mapped = width > 1
-        size = batch_size_of(width, self._stages)
-        self.width = size if self.is_mapped else 1
-        self.size = size * self._devices
+        # A single lane is not mapped, so that a resumed search of this width has the same program.
+        self.width = min(width, max(count for count, _ in self._stages))
+        self.is_mapped = self.width > 1
+        self.size = batch_size_of(self.width, self._stages) * self._devices
 
     def start(
         self,
@@ -194,7 +190,7 @@ class Lanes:
             own_key = key if self._key_axis is None else key[indices]
             part = self._start.place(take(leaves, indices), own_key, self.task.data)
             program = self._start.compiled(*part, is_mapped=self.is_mapped)
-            started.append(self._start.collect(program(*part)))
+            started.append(self._start.gather(program(*part)))
         return self._join(started, len(recipes))
 
     def advance(
@@ -227,7 +223,7 @@ class Lanes:
             for _ in range(epochs):
                 states, epoch = program(batch, states, common)
                 figures.append(epoch)
-            parts.append(self._epoch.collect(states))
+            parts.append(self._epoch.gather(states))
             # epochs of (lanes, ...) -> (lanes, epochs, ...)
             rows.append({name: np.stack([e[name] for e in figures], 1) for name in figures[0]})
         columns = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fnn import lab, nn, objective, optim, search, train
-from fnn.errors import ConfigError, FnnError
+from fnn.errors import ArgumentError, ConfigError, FnnError
 from fnn.search.execution import seed_key
 
 draw = np.random.default_rng(0)
@@ -84,3 +84,8 @@ def test_wrong_arguments_raise_before_the_study_is_asked(study, changes, match):
         lab.optimize_study(study, KEY, space, DATA, **RUN | {"trials": 2} | changes)
     assert isinstance(caught.value, ConfigError)
     assert not getattr(study, "trials", ())
+
+
+def test_an_option_that_a_study_does_not_have_raises():
+    with pytest.raises(ArgumentError, match=r"optimize_study keep: expected one of study, .*seeds"):
+        lab.optimize_study(Study(), KEY, SPACE, DATA, **RUN, trials=2, keep=3)

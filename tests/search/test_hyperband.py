@@ -8,6 +8,7 @@ from fnn import nn, objective, optim, search, train
 from fnn.errors import ConfigError, FnnError, NonFiniteError
 from fnn.search.brackets import halving_bracket, plan_stages
 from fnn.search.lanes import Lanes
+from fnn.search.options import Settings
 from fnn.search.rungs import run_brackets
 
 pytestmark = pytest.mark.slow
@@ -69,9 +70,9 @@ def test_the_score_is_that_of_the_last_epoch_and_of_the_kept_weights(halved):
             assert figures["loss"] == pytest.approx(halved.scores[index, seed], rel=1e-4)
 
 
-def run_drawn(drawn, **options):
+def run_drawn(drawn):
     plan = (halving_bracket(len(drawn), 9),)
-    return run_brackets(KEY, search_space(), drawn, DATA, plan, 10, VALID, lanes=3, **options)
+    return run_brackets(KEY, search_space(), drawn, DATA, plan, 10, VALID, Settings(lanes=3))
 
 
 def search_space():

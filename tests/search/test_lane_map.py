@@ -108,12 +108,12 @@ def test_a_gain_within_the_noise_does_not_pay_for_the_memory_of_lanes_together()
 
 @pytest.mark.parametrize(("memory", "lanes"), [(1, 256), (320_000, 100), (1e6, 64)])
 def test_lanes_that_fit_into_the_cache_are_trained_together(memory, lanes, monkeypatch):
-    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda: 1e12)
+    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda mesh: 1e12)
     assert best_width([(6400, 1)], timed(0.5, memory=memory)) == lanes
 
 
 def test_the_number_of_lanes_is_limited_by_memory(monkeypatch):
-    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda: 1000)
+    monkeypatch.setattr("fnn.search.lane_map.free_memory", lambda mesh: 1000)
     # Half of 1000 bytes hold 5 lanes of 100 bytes.
     assert best_width([(10, 1)], timed(0.5, memory=100)) == 5
 

@@ -10,7 +10,7 @@ from fnn import lab, nn, optim, search, train
 from fnn.lab.plots.axis import set_log_x, set_scale
 from fnn.search import HalvingTrials, LearningCurve, RateTest, brackets
 from fnn.search.columns import hyperparameter_columns
-from fnn.search.rate_test import find_band
+from fnn.search.rate_band import find_band
 from fnn.search.samplers import unit_points
 from fnn.search.score import Score
 from fnn.search.space import as_space

@@ -6,7 +6,7 @@ import pytest
 from fnn import lab, nn, optim, train
 from fnn.errors import ConfigError
 from fnn.search import RateTest
-from fnn.search.rate_test import find_band
+from fnn.search.rate_band import find_band
 
 RATES = np.geomspace(1e-3, 10, 5)
 RECIPE = train.recipe(nn.dense(1), optim.sgd(0.1))

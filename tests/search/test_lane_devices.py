@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 
 from fnn import ensemble, lab, nn, optim, search, train
 from fnn.errors import ArgumentError, ConfigError
+from fnn.search.lane_devices import free_memory
 from fnn.search.lane_map import LaneProgram
 
 draw = np.random.default_rng(0)
@@ -107,6 +108,7 @@ def test_each_device_trains_its_own_lanes_and_exchanges_nothing(key, monkeypatch
     random(key, trials=8, lanes=2, mesh=mesh)
     # The last one trains an epoch.
     text = programs[-1].as_text()
+    assert "while" in text
     assert not re.search("all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter", text)
     (leaves, states, common), _ = programs[-1].input_shardings
     kernel = jax.tree.leaves(states.params)[0]
@@ -130,6 +132,13 @@ def test_a_search_that_was_stopped_is_resumed_on_other_devices(key, mesh, tmp_pa
         run(log=stop)
     resumed = run(mesh)
     np.testing.assert_allclose(resumed.scores, random(key, trials=6).scores, atol=1e-6)
+
+
+def test_devices_of_a_cpu_share_its_memory(mesh, monkeypatch):
+    sizes = {"SC_AVPHYS_PAGES": 100, "SC_PAGE_SIZE": 10}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    assert free_memory(None) == 1000
+    assert free_memory(mesh) == 250
 
 
 WRONG = {
