@@ -18,6 +18,7 @@ MODELS = {"keras_models.py", "resnet_blocks.py"}
 MODELS |= {"nnx_resnet.py", "torch_resnet.py", "equinox_resnet.py"}
 MODELS |= {"nnx_transformer.py", "torch_transformer.py", "equinox_transformer.py"}
 PARTS = {f"doctor_{part}.py" for part in ("cases", "controls", "faults", "peers", "runs")}
+PARTS |= {"search_arms.py"}
 NO_BENCHMARKS = {"run_all.py", "measure.py", "stepping.py"} | MODELS | PARTS
 # The benchmarks with the main goals come first.
 FIRST = [
@@ -78,7 +79,7 @@ def main() -> None:
     text = RESULTS.read_text() if RESULTS.exists() else ""
     old = sections(text)
     if old and sys.argv[1:]:
-        top, later = text.partition("\n\n## ")[0], f"\n\nMeasured again {place}"
+        top, later = text.partition("\n\n## ")[0], f"\n\nMeasured {place}"
     headings = [heading(path) for path in benchmarks()]
     new = dict[str, str]()
     for path in chosen:
