@@ -46,5 +46,5 @@ def test_a_run_an_ensemble_and_a_search_are_one_function():
 
 
 def test_a_hypergradient_is_one_line(key):
-    slope = jax.grad(lambda peak: run(key, peak, 1e-2).history.valid_loss[-1])(1e-2)
+    slope = jax.jit(jax.grad(lambda peak: run(key, peak, 1e-2).history.valid_loss[-1]))(1e-2)
     assert jnp.isfinite(slope) and slope != 0

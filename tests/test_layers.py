@@ -1,5 +1,7 @@
 """Laws over every layer: dtypes, memory, export, empty, constant and extreme batches."""
 
+from functools import cache
+
 import domains
 import gradient_checks
 import jax
@@ -24,13 +26,16 @@ ACROSS_EXAMPLES = {"nn.batch_norm", "nn.parameter"}
 over_layers = pytest.mark.parametrize("maker", LAYERS)
 
 
-def example(maker):
-    """The layer of a maker, its params and state, and a batch."""
+def draw_example(maker):
+    """Draw the layer of a maker, its params and state, and a batch."""
     entry = REGISTRY[maker]
     layer = makers.public()[maker](**entry.call)
     shape, x = entry.domain.draw(entry.seed)
-    params, state, _ = layer.init(jax.random.key(0), shape)
+    params, state = jax.jit(lambda key: layer.init(key, shape)[:2])(jax.random.key(0))
     return layer, params, state, x
+
+
+example = cache(draw_example)
 
 
 def is_float(leaf):
@@ -39,6 +44,10 @@ def is_float(leaf):
 
 def apply(layer, params, state, x, train=True):
     return layer.apply(params, state, x, key=jax.random.key(1), train=train)
+
+
+# One program of a layer compiles faster than those of its operations.
+compiled = jax.jit(apply, static_argnames=("layer", "train"))
 
 
 @pytest.fixture
@@ -59,7 +68,9 @@ def test_gradients_under_cast_are_near_those_of_float32(maker, monkeypatch):
 
 @over_layers
 def test_every_array_of_a_fresh_layer_has_memory_of_its_own(maker):
-    _, params, state, _ = example(maker)
+    layer = makers.public()[maker](**REGISTRY[maker].call)
+    shape, _ = REGISTRY[maker].domain.draw(REGISTRY[maker].seed)
+    params, state, _ = layer.init(jax.random.key(0), shape)
     leaves = jax.tree.leaves((params, state))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
     jax.jit(lambda trees: trees, donate_argnums=0)((params, state))
@@ -71,7 +82,7 @@ def test_an_empty_batch_has_empty_outputs_or_raises(maker):
     empty = jax.tree.map(lambda leaf: leaf[:0], x)
     for train in (False, True):
         try:
-            y, _ = apply(layer, params, state, empty, train)
+            y, _ = compiled(layer, params, state, empty, train)
         except ShapeError:
             assert train and maker == "nn.batch_norm"
             continue
@@ -92,7 +103,7 @@ def test_a_layer_under_cast_gives_finite_values_and_gradients(maker, dtype):
         y, new_state = apply(half, params, state, x)
         return sum(leaf.sum() for leaf in jax.tree.leaves(y)), (y, new_state)
 
-    slopes, (y, new_state) = jax.grad(total, has_aux=True)(params)
+    slopes, (y, new_state) = jax.jit(jax.grad(total, has_aux=True))(params)
     assert trees.all_finite((slopes, y, new_state))
     assert jax.tree.map(jnp.result_type, new_state) == jax.tree.map(jnp.result_type, state)
 
@@ -100,7 +111,7 @@ def test_a_layer_under_cast_gives_finite_values_and_gradients(maker, dtype):
 @over_layers
 def test_one_example_has_the_output_that_it_has_in_a_batch(maker):
     layer, params, state, x = example(maker)
-    batch, _ = apply(layer, params, state, x, train=False)
+    batch, _ = compiled(layer, params, state, x, train=False)
     single, _ = apply(layer, params, state, jax.tree.map(lambda leaf: leaf[:1], x), train=False)
     for got, wanted in zip(jax.tree.leaves(single), jax.tree.leaves(batch), strict=True):
         np.testing.assert_allclose(got, wanted[:1], rtol=1e-5, atol=1e-6)
@@ -116,13 +127,21 @@ def test_an_extreme_example_changes_no_other(maker, value):
         return leaf.at[0].set(value) if is_float(leaf) else leaf
 
     train = maker not in ACROSS_EXAMPLES
-    draw = jax.jit(lambda x: apply(layer, params, state, x, train)[0])
-    spoiled, plain = draw(jax.tree.map(spoil, x)), draw(x)
+    spoiled, _ = compiled(layer, params, state, jax.tree.map(spoil, x), train)
+    plain, _ = compiled(layer, params, state, x, train)
     for got, wanted in zip(jax.tree.leaves(spoiled), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(got[1:], wanted[1:], rtol=1e-5, atol=1e-6)
         # The deviation of `sample_normal` is an exponential of its input.
         is_bounded = value == 1e4 and maker != "nn.sample_normal"
         assert not is_bounded or np.isfinite(got).all()
+
+
+def total(layer, params, state, x):
+    y, _ = apply(layer, params, state, x)
+    return sum(leaf.astype(float).sum() for leaf in jax.tree.leaves(y))
+
+
+slopes_of = jax.jit(jax.grad(total, (1, 3), allow_int=True), static_argnames="layer")
 
 
 @over_layers
@@ -132,12 +151,7 @@ def test_gradients_at_a_constant_input_are_finite(maker, value):
     if maker == "nn.sample_normal" and value > 0:
         return  # the deviation is an exponential of the input
     constant = jax.tree.map(lambda leaf: jnp.full_like(leaf, value) if is_float(leaf) else leaf, x)
-
-    def total(params, x):
-        y, _ = apply(layer, params, state, x)
-        return sum(leaf.astype(float).sum() for leaf in jax.tree.leaves(y))
-
-    slopes = jax.jit(jax.grad(total, (0, 1), allow_int=True))(params, constant)
+    slopes = slopes_of(layer, params, state, constant)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes) if is_float(leaf))
 
 
@@ -149,11 +163,11 @@ def test_inputs_in_half_precision_give_the_outputs_of_their_numbers(maker, dtype
     half = jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, x)
     numbers = jax.tree.map(lambda leaf: leaf.astype(float) if is_float(leaf) else leaf, half)
     try:
-        got, _ = apply(layer, params, state, half, train=False)
+        got, _ = compiled(layer, params, state, half, train=False)
     except ShapeError:
         assert maker == "nn.repeat"  # the body must return what it gets
         return
-    wanted, _ = apply(layer, params, state, numbers, train=False)
+    wanted, _ = compiled(layer, params, state, numbers, train=False)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(np.float32(one), other, rtol=0.05, atol=0.05)
 
@@ -162,14 +176,14 @@ def test_inputs_in_half_precision_give_the_outputs_of_their_numbers(maker, dtype
 @pytest.mark.usefixtures("standard_promotion")
 def test_double_precision_has_outputs_of_its_own_and_near_those_of_float32(maker):
     layer, params, state, x = example(maker)
-    wanted, _ = apply(layer, params, state, x, train=False)
+    wanted, _ = compiled(layer, params, state, x, train=False)
     with jax.enable_x64(True):
 
         def widen(leaf):
             return jnp.asarray(leaf, float) if is_float(leaf) else leaf
 
         wide = jax.tree.map(widen, (params, state, x))
-        got, _ = apply(layer, *wide, train=False)
+        got, _ = compiled(layer, *wide, train=False)
         for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
             assert one.dtype == (jnp.float64 if is_float(other) else other.dtype)
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)

@@ -54,10 +54,10 @@ def test_layers_have_the_moments_of_their_outputs():
 
 
 def test_gradients_and_updates_are_those_of_their_definitions():
-    grads = jax.tree.leaves(jax.grad(loss)(STATE.params))
+    grads = jax.tree.leaves(jax.jit(jax.grad(loss))(STATE.params))
     rms = [np.sqrt(np.square(leaf).mean()) for leaf in grads]
     np.testing.assert_allclose(FOUND.grad_rms, rms, rtol=1e-4)
-    penalty = jax.tree.leaves(jax.grad(RECIPE.regularizer)(STATE.params))
+    penalty = jax.tree.leaves(jax.jit(jax.grad(RECIPE.regularizer))(STATE.params))
     whole = [np.sqrt(np.square(a + b).mean()) for a, b in zip(grads, penalty, strict=True)]
     sizes = [np.sqrt(np.square(leaf).mean()) for leaf in jax.tree.leaves(STATE.params)]
     # The update of gradient descent is rate x gradient of loss and penalty.

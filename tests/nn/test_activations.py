@@ -143,7 +143,7 @@ def test_a_traced_number_costs_one_compilation(make, dtype):
 @pytest.mark.parametrize(("make", "slope"), [(nn.leaky_relu, lambda x: x), (nn.elu, np.expm1)])
 def test_gradient_by_the_option_has_a_closed_form(make, slope):
     x = np.array([-1e3, -2.0, -0.5, 0.0, 3.0, 1e3])
-    got = jax.jacfwd(lambda number: make(number).apply({}, {}, jnp.array(x))[0])(0.3)
+    got = jax.jit(jax.jacfwd(lambda number: make(number).apply({}, {}, jnp.array(x))[0]))(0.3)
     np.testing.assert_allclose(got, slope(np.minimum(x, 0)), rtol=1e-13)
 
 
@@ -286,7 +286,7 @@ def test_prelu_begins_as_leaky_relu(key):
 def test_the_slope_at_0_is_that_of_negative_numbers(layer, slope, key):
     """As in torch."""
     params, state, _ = layer.init(key, (1,))
-    got = jax.grad(lambda x: layer.apply(params, state, x)[0].sum())(jnp.zeros((1, 1)))
+    got = jax.jit(jax.grad(lambda x: layer.apply(params, state, x)[0].sum()))(jnp.zeros((1, 1)))
     np.testing.assert_allclose(got, slope, rtol=1e-6)
 
 

@@ -242,7 +242,7 @@ def test_gradients_by_the_outputs_of_each_copy_and_each_position(key):
             y = jnp.tanh(y @ shared["kernel"] + shared["bias"][None] + offsets[name])
         return y.sum()
 
-    expected = jax.grad(by_hand)(dict.fromkeys("abcd", jnp.zeros_like(x)))
+    expected = jax.jit(jax.grad(by_hand))(dict.fromkeys("abcd", jnp.zeros_like(x)))
     slopes = step.output_gradients(jnp.ones_like(step.y))
     repeated = slopes["repeat_0/body/dense_0"]
     np.testing.assert_allclose(repeated[:, 0], expected["a"], rtol=1e-5, atol=1e-7)

@@ -50,9 +50,11 @@ def test_a_graph_pools_and_unpools_with_gradients_for_the_values_alone(key):
     def total(params, x):
         return jnp.square(network.apply(params, state, x)[0]).sum()
 
-    by_params, _ = jax.grad(total, (0, 1))(params, x)
+    by_params, _ = jax.jit(jax.grad(total, (0, 1)))(params, x)
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(by_params))
-    by_x = jax.grad(lambda x: nn.max_unpool().apply({}, {}, (x[:, ::2, ::2], x))[0].sum())(x)
+    by_x = jax.jit(jax.grad(lambda x: nn.max_unpool().apply({}, {}, (x[:, ::2, ::2], x))[0].sum()))(
+        x
+    )
     # From the values alone: each of them goes to one place.
     np.testing.assert_array_equal(by_x[:, ::2, ::2], 1)
     assert by_x.sum() == x[:, ::2, ::2].size

@@ -189,7 +189,7 @@ def test_a_step_of_gradnorm_descends_by_the_slope_of_its_loss_with_constant_targ
     def distance(w):
         return jnp.abs(w * norms - target).sum() / norms.mean()
 
-    moved = weights - rate * jax.grad(distance)(jnp.float32(weights))
+    moved = weights - rate * jax.jit(jax.grad(distance))(jnp.float32(weights))
     np.testing.assert_allclose(memory["weights"], moved / moved.mean(), rtol=1e-5)
 
 

@@ -41,6 +41,7 @@ def smooth(labels, classes, smoothing):
     return (1 - smoothing) * np.eye(classes)[labels] + smoothing / classes
 
 
+@jax.jit
 def slope(logits, labels, smoothing=0.0):
     return jax.grad(lambda x: cross_entropy(x, labels, label_smoothing=smoothing).sum())(logits)
 
@@ -82,8 +83,8 @@ def test_the_gradient_by_the_smoothing_has_its_closed_form(smoothing):
     logits, labels = random_problem()
     log_p = log_softmax(logits, -1)
     wanted = log_p[np.arange(6), labels] - log_p.mean(-1)
-    got = jax.jacfwd(
-        lambda s: cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=s)
+    got = jax.jit(
+        jax.jacfwd(lambda s: cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=s))
     )(smoothing)
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
@@ -350,7 +351,7 @@ def test_nll_of_log_softmax_equals_cross_entropy():
         chex.assert_trees_all_close(
             nll(log_p, targets), cross_entropy(jnp.array(logits), targets), rtol=1e-14
         )
-    gradient = jax.grad(lambda x: nll(x, jnp.array(labels)).sum())(log_p)
+    gradient = jax.jit(jax.grad(lambda x: nll(x, jnp.array(labels)).sum()))(log_p)
     np.testing.assert_array_equal(gradient, -np.eye(5)[labels])
 
 
@@ -413,10 +414,12 @@ def test_a_weight_of_yes_multiplies_its_likelihood(smoothing):
         got = binary_cross_entropy(jnp.array(logits), jnp.array(answers), **options)
         np.testing.assert_allclose(got, -terms.mean(1), rtol=1e-12)
         assert binary_cross_entropy(**options) == binary_cross_entropy(**options)
-    slopes = jax.grad(
-        lambda weight: binary_cross_entropy(
-            jnp.array(logits), jnp.array(answers), pos_weight=weight
-        ).sum()
+    slopes = jax.jit(
+        jax.grad(
+            lambda weight: binary_cross_entropy(
+                jnp.array(logits), jnp.array(answers), pos_weight=weight
+            ).sum()
+        )
     )(2.0)
     np.testing.assert_allclose(slopes, -(answers * np.log(expit(logits))).mean(1).sum(), rtol=1e-12)
 
@@ -490,7 +493,7 @@ def test_kl_divergence_with_excluded_classes_equals_scipy():
     q = jnp.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
     wanted = rel_entr(np.float64(q), softmax(np.float64(EXCLUDED), -1)).sum(-1)
     np.testing.assert_allclose(kl_divergence(EXCLUDED, q), wanted, rtol=1e-6)
-    gradient = jax.grad(lambda x: kl_divergence(x, q).sum())(EXCLUDED)
+    gradient = jax.jit(jax.grad(lambda x: kl_divergence(x, q).sum()))(EXCLUDED)
     np.testing.assert_allclose(gradient, softmax(np.float64(EXCLUDED), -1) - q, atol=1e-6)
 
 
@@ -503,15 +506,15 @@ def test_kl_divergence_of_equal_distributions_is_not_negative():
 def test_hinge_of_excluded_classes_adds_nothing():
     labels = jnp.array([0, 0])
     np.testing.assert_array_equal(hinge(EXCLUDED[:2], labels), [2, 0])
-    gradient = jax.grad(lambda x: hinge(x, labels).sum())(EXCLUDED[:2])
+    gradient = jax.jit(jax.grad(lambda x: hinge(x, labels).sum()))(EXCLUDED[:2])
     np.testing.assert_array_equal(gradient, [[-1, 0, 1], [0, 0, 0]])
 
 
 def test_the_gradient_of_binary_cross_entropy_at_0_is_that_of_the_sigmoid():
     answers = jnp.array([0.0, 1.0, 0.25])
-    gradient = jax.grad(lambda z: binary_cross_entropy(z, answers).sum())(jnp.zeros(3))
+    gradient = jax.jit(jax.grad(lambda z: binary_cross_entropy(z, answers).sum()))(jnp.zeros(3))
     np.testing.assert_allclose(gradient, 0.5 - answers)
-    second = jax.hessian(lambda z: binary_cross_entropy(z, answers).sum())(jnp.zeros(3))
+    second = jax.jit(jax.hessian(lambda z: binary_cross_entropy(z, answers).sum()))(jnp.zeros(3))
     np.testing.assert_allclose(jnp.diag(second), 0.25)
 
 
@@ -538,9 +541,9 @@ def test_the_gradient_of_cross_entropy_keeps_no_array_of_the_size_of_the_logits(
 def test_the_second_derivatives_of_cross_entropy_have_their_closed_form():
     logits, labels = random_problem(rows=1, classes=4)
     p = softmax(logits[0])
-    hessian = jax.hessian(lambda x: cross_entropy(x, jnp.array(labels))[0])(jnp.array(logits))
+    hessian = jax.jit(jax.hessian(lambda x: cross_entropy(x, labels)[0]))(logits)
     np.testing.assert_allclose(hessian[0, :, 0], np.diag(p) - np.outer(p, p), atol=1e-14)
-    mixed = jax.jacfwd(lambda s: slope(jnp.array(logits), jnp.array(labels), s))(0.3)
+    mixed = jax.jit(jax.jacfwd(lambda s: slope(jnp.array(logits), jnp.array(labels), s)))(0.3)
     np.testing.assert_allclose(mixed[0], np.eye(4)[labels[0]] - 0.25, atol=1e-14)
 
 
@@ -569,7 +572,7 @@ def test_focal_with_gamma_zero_equals_cross_entropy():
     chex.assert_trees_all_close(
         focal(logits, labels, gamma=0.0), cross_entropy(logits, labels), rtol=1e-14
     )
-    gradient = jax.grad(lambda x: focal(x, labels, gamma=0.0).sum())(logits)
+    gradient = jax.jit(jax.grad(lambda x: focal(x, labels, gamma=0.0).sum()))(logits)
     np.testing.assert_allclose(gradient, slope(logits, labels), atol=1e-14)
 
 
@@ -593,7 +596,7 @@ def test_hinge_equals_its_formula(margin):
     np.testing.assert_allclose(
         hinge(jnp.array(scores), jnp.array(labels), margin=margin), lacks.sum(1), rtol=1e-14
     )
-    gradient = jax.grad(lambda s: hinge(s, jnp.array(labels), margin=margin).sum())(
+    gradient = jax.jit(jax.grad(lambda s: hinge(s, jnp.array(labels), margin=margin).sum()))(
         jnp.array(scores)
     )
     wanted = (lacks > 0) - np.eye(5)[labels] * (lacks > 0).sum(1)[:, None]
@@ -645,8 +648,8 @@ def test_kl_divergence_equals_the_relative_entropy():
 @float64
 def test_the_gradient_of_kl_divergence_equals_that_of_cross_entropy():
     logits, q = (jnp.array(array) for array in kl_problem())
-    got = jax.grad(lambda x: kl_divergence(x, q).sum())(logits)
-    wanted = jax.grad(lambda x: cross_entropy(x, q).sum())(logits)
+    got = jax.jit(jax.grad(lambda x: kl_divergence(x, q).sum()))(logits)
+    wanted = jax.jit(jax.grad(lambda x: cross_entropy(x, q).sum()))(logits)
     np.testing.assert_allclose(got, wanted, atol=1e-15)
 
 
@@ -656,7 +659,7 @@ def test_kl_divergence_is_zero_with_zero_gradient_at_equality():
     log_q = jnp.log(jnp.array(q[1:]))
     np.testing.assert_allclose(kl_divergence(log_q, jnp.array(q[1:])), 0, atol=1e-15)
     np.testing.assert_allclose(
-        jax.grad(lambda x: kl_divergence(x, jnp.array(q[1:])).sum())(log_q), 0, atol=1e-15
+        jax.jit(jax.grad(lambda x: kl_divergence(x, jnp.array(q[1:])).sum()))(log_q), 0, atol=1e-15
     )
 
 

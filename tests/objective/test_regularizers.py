@@ -43,10 +43,10 @@ def test_penalties_equal_numpy():
 def test_gradients_of_penalties_have_their_closed_form():
     tree = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), params())
     chex.assert_trees_all_close(
-        jax.grad(l1(0.3))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree)
+        jax.jit(jax.grad(l1(0.3)))(tree), jax.tree.map(lambda p: 0.3 * jnp.sign(p), tree)
     )
     chex.assert_trees_all_close(
-        jax.grad(l2(0.3))(tree), jax.tree.map(lambda p: 0.6 * p, tree), rtol=1e-14
+        jax.jit(jax.grad(l2(0.3)))(tree), jax.tree.map(lambda p: 0.6 * p, tree), rtol=1e-14
     )
 
 
@@ -63,8 +63,8 @@ def test_orthogonal_uses_the_smaller_gram_matrix(shape):
 @float64
 def test_orthogonal_has_the_same_gradient_for_both_gram_matrices():
     w = jnp.array(np.random.default_rng(0).normal(size=(3, 5)))
-    wanted = jax.grad(lambda w: jnp.square(w.T @ w - jnp.eye(5)).sum())(w)
-    np.testing.assert_allclose(jax.grad(orthogonal())(w), wanted, rtol=1e-12)
+    wanted = jax.jit(jax.grad(lambda w: jnp.square(w.T @ w - jnp.eye(5)).sum()))(w)
+    np.testing.assert_allclose(jax.jit(jax.grad(orthogonal()))(w), wanted, rtol=1e-12)
     q = np.linalg.qr(w.T)[0].T
     np.testing.assert_allclose(orthogonal()(jnp.array(q)), 0, atol=1e-28)
 
@@ -86,7 +86,7 @@ def test_penalties_are_added_scaled_and_restricted():
 
 def test_only_the_selected_params_have_a_gradient():
     tree = jax.tree.map(jnp.float32, params())
-    grads = jax.grad(l2().on("*kernel", "head"))(tree)
+    grads = jax.jit(jax.grad(l2().on("*kernel", "head")))(tree)
     assert grads["conv"]["kernel"].any()
     assert grads["head"][0].any()
     assert not grads["conv"]["bias"].any()
@@ -101,7 +101,7 @@ def test_half_precision_params_are_summed_in_float32():
     ones = {"a": jnp.ones(1000, jnp.bfloat16), "b": jnp.ones(24)}
     chex.assert_trees_all_equal(l2()(ones), jnp.float32(1024))
     chex.assert_trees_all_equal(l1(jnp.float32(2))(ones), jnp.float32(2048))
-    chex.assert_type(jax.tree.leaves(jax.grad(l2())(ones)), [jnp.bfloat16, jnp.float32])
+    chex.assert_type(jax.tree.leaves(jax.jit(jax.grad(l2()))(ones)), [jnp.bfloat16, jnp.float32])
 
 
 @float64
@@ -172,7 +172,7 @@ def test_the_gradient_by_the_numbers_equals_finite_differences(text):
     """A penalty is linear in each number, so differences are exact but for rounding."""
     penalty, tree, h = ALGEBRA[text][0], params(), 1e-5
     leaves, structure = jax.tree.flatten(penalty)
-    slope = jax.grad(lambda penalty: penalty(tree))(penalty)
+    slope = jax.jit(jax.grad(lambda penalty: penalty(tree)))(penalty)
     assert jax.tree.structure(slope) == structure
     for index, gradient in enumerate(jax.tree.leaves(slope)):
         values = []
@@ -244,7 +244,7 @@ def test_max_norm_changes_only_the_selected_params():
 def test_max_norm_of_a_zero_unit_has_a_finite_gradient():
     w, constraint = jnp.zeros((3, 2)).at[:, 1].set(4), max_norm(jnp.float32(1))
     assert not constraint(w)[:, 0].any()
-    slope = jax.jacrev(constraint)(w)
+    slope = jax.jit(jax.jacrev(constraint))(w)
     chex.assert_tree_all_finite(slope)
     np.testing.assert_allclose(slope[:, 0, :, 0], np.eye(3))
 

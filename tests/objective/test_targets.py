@@ -30,9 +30,16 @@ def floats(function, tree):
     )
 
 
+def total(loss, outputs, targets):
+    return loss(outputs, targets).sum()
+
+
+slopes = jax.jit(jax.grad(total, argnums=1, allow_int=True), static_argnums=0)
+
+
 def slope(loss, outputs, targets):
     """The gradients by the outputs that are floating-point numbers."""
-    grads = jax.grad(lambda outputs: loss(outputs, targets).sum(), allow_int=True)(outputs)
+    grads = slopes(loss, outputs, targets)
     return [leaf for leaf in jax.tree.leaves(grads) if leaf.dtype != jax.dtypes.float0]
 
 

@@ -255,8 +255,8 @@ def test_gradients_pass_through_a_run_with_divided_params():
         options = {"epochs": 1, "batch_size": 16, "mesh": mesh}
         return train.run(KEY, recipe, DATA, **options).history.loss[-1]
 
-    wanted = jax.grad(loss)(recipe)["optimizer.rate"]
-    found = jax.grad(lambda recipe: loss(recipe, fsdp()))(recipe)["optimizer.rate"]
+    wanted = jax.jit(jax.grad(loss))(recipe)["optimizer.rate"]
+    found = jax.jit(jax.grad(lambda recipe: loss(recipe, fsdp())))(recipe)["optimizer.rate"]
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 

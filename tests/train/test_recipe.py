@@ -352,7 +352,7 @@ def test_gradient_by_a_recipe_is_a_recipe(x64, key):
         return run(recipe, key, valid=VALID).history.valid_loss[-1]
 
     last = jax.jit(last)
-    slope = jax.grad(last)(own)
+    slope = jax.jit(jax.grad(last))(own)
     leaves, structure = jax.tree.flatten(own)
     assert jax.tree.structure(slope) == structure
     for index, got in enumerate(jax.tree.leaves(slope)):

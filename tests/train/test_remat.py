@@ -77,8 +77,8 @@ def test_the_gradient_is_the_same_to_rounding(case, x64, key):
         options = {"epochs": epochs, "batch_size": batch_size, "valid": some}
         return train.run(key, recipe, few, remat=remat, **options).history.valid_loss.sum()
 
-    wanted = jax.grad(lambda recipe: score(False, recipe))(recipe)
-    slope = jax.grad(lambda recipe: score(True, recipe))(recipe)
+    wanted = jax.jit(jax.grad(lambda recipe: score(False, recipe)))(recipe)
+    slope = jax.jit(jax.grad(lambda recipe: score(True, recipe)))(recipe)
     for path in ("optimizer.rate", "optimizer.weight_decay", "network.3.drop_rate"):
         np.testing.assert_allclose(slope[path], wanted[path], rtol=1e-11)
 

@@ -90,7 +90,7 @@ def test_hypergradient_equals_the_central_difference(x64, key):
     final_loss = jax.jit(final_loss)
     peak, step = 1e-2, 1e-6
     central = (final_loss(peak + step) - final_loss(peak - step)) / (2 * step)
-    reverse, forward = jax.grad(final_loss)(peak), jax.jacfwd(final_loss)(peak)
+    reverse, forward = jax.jit(jax.grad(final_loss))(peak), jax.jit(jax.jacfwd(final_loss))(peak)
     assert abs(central) > 1e-2
     np.testing.assert_allclose(reverse, central, rtol=1e-3)
     np.testing.assert_allclose(forward, reverse, rtol=1e-8)

@@ -85,7 +85,7 @@ def test_a_step_uses_the_combined_gradient_and_adds_that_of_the_penalties(x64, k
         (penalty_of_layer,) = jax.tree.leaves(state)
         return kind, point, penalty_of_layer + penalty(params)
 
-    rows = jax.jacrev(terms)(before.params)
+    rows = jax.jit(jax.jacrev(terms))(before.params)
     tasks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows[:2])
     combined, _ = objective.aggregate(aggregator, tasks)
     wanted = jax.tree.map(jnp.add, combined, rows[2])
@@ -194,7 +194,7 @@ def test_the_derivative_of_a_run_is_that_of_finite_differences(maker, x64, key):
             -1
         ]
 
-    slope = jax.grad(last)(2.0)
+    slope = jax.jit(jax.grad(last))(2.0)
     wanted = (last(2 + 1e-5) - last(2 - 1e-5)) / 2e-5
     np.testing.assert_allclose(slope, wanted, rtol=1e-5)
 

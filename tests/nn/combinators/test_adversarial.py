@@ -67,10 +67,10 @@ def test_the_slope_is_the_norm_of_the_gradient_by_the_input(key):
         return jnp.square(outputs["slope"] - 1).mean()
 
     norm = jnp.linalg.norm(kernel)
-    slope = jax.grad(penalty)(params)["critic"]["dense_1"]["kernel"]
+    slope = jax.jit(jax.grad(penalty))(params)["critic"]["dense_1"]["kernel"]
     np.testing.assert_allclose(slope, 2 * (norm - 1) * kernel / norm, rtol=1e-5)
     zero = jax.tree.map(jnp.zeros_like, params)
-    chex.assert_tree_all_finite(jax.grad(penalty)(zero))
+    chex.assert_tree_all_finite(jax.jit(jax.grad(penalty))(zero))
 
 
 def test_the_state_of_the_critic_counts_each_example_once(key):

@@ -33,8 +33,10 @@ def test_positions_share_their_params(key):
 
 def test_the_gradient_is_the_sum_over_the_positions(key):
     params, state, _ = TWICE.init(key, (4,))
-    slope = jax.grad(lambda params: jnp.sin(TWICE.apply(params, state, X)[0]).sum())(params)
-    separate = jax.grad(lambda params: jnp.sin(SEPARATE.apply(params, {}, X)[0]).sum())(
+    slope = jax.jit(jax.grad(lambda params: jnp.sin(TWICE.apply(params, state, X)[0]).sum()))(
+        params
+    )
+    separate = jax.jit(jax.grad(lambda params: jnp.sin(SEPARATE.apply(params, {}, X)[0]).sum()))(
         separate_params(params)
     )
     summed = jax.tree.map(jnp.add, separate["dense_0"], separate["dense_3"])

@@ -76,7 +76,7 @@ def test_std_may_be_traced(key):
     draw = jax.jit(lambda std: nn.normal(std)(jax.random.key(0), (4, 5)))
     standard = nn.normal(1.0)(key, (4, 5))
     chex.assert_trees_all_close(draw(0.3), 0.3 * standard, rtol=1e-6)
-    chex.assert_trees_all_close(jax.jacfwd(draw)(0.3), standard, rtol=1e-6)
+    chex.assert_trees_all_close(jax.jit(jax.jacfwd(draw))(0.3), standard, rtol=1e-6)
 
 
 @pytest.mark.parametrize("make", [nn.normal, nn.truncated_normal, *VARIANCES])

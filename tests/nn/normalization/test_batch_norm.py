@@ -173,7 +173,7 @@ def test_gradients_equal_finite_differences(train):
         (loss(*restore(flat + h * e)) - loss(*restore(flat - h * e))) / (2 * h)
         for e in jnp.eye(flat.size)
     ]
-    got, _ = ravel_pytree(jax.grad(loss, (0, 1))(*args))
+    got, _ = ravel_pytree(jax.jit(jax.grad(loss, (0, 1)))(*args))
     np.testing.assert_allclose(got, jnp.stack(wanted), rtol=1e-7, atol=1e-8)
 
 
@@ -190,7 +190,7 @@ def test_the_gradient_by_an_option_equals_finite_differences(option):
         return (y**3).sum() + state["mean"].sum() + state["var"].sum()
 
     wanted = (value(0.3 + 1e-5) - value(0.3 - 1e-5)) / 2e-5
-    np.testing.assert_allclose(jax.grad(value)(0.3), wanted, rtol=1e-7)
+    np.testing.assert_allclose(jax.jit(jax.grad(value))(0.3), wanted, rtol=1e-7)
 
 
 @pytest.mark.parametrize("option", ["momentum", "eps"])
@@ -256,7 +256,7 @@ def test_a_constant_channel_becomes_its_bias_with_finite_gradients():
         )
         return (y**2).sum(), y
 
-    (_, y), dx = jax.value_and_grad(loss, has_aux=True)(jnp.full((4, 3), 5.0))
+    (_, y), dx = jax.jit(jax.value_and_grad(loss, has_aux=True))(jnp.full((4, 3), 5.0))
     np.testing.assert_allclose(y, np.tile(PARAMS["bias"], (4, 1)), rtol=1e-6)
     chex.assert_tree_all_finite(dx)
 

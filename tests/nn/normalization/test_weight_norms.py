@@ -57,7 +57,7 @@ def test_weight_norm_follows_its_formula(case):
     wanted, _ = layer.apply(arrays(params | {"kernel": kernel}), {}, x)
     chex.assert_trees_all_close(y, wanted, rtol=1e-12, atol=1e-12)
     # The length of V does not matter, so that gradients are orthogonal to it.
-    slopes = jax.grad(lambda own: (normalized.apply(own, {}, x)[0] ** 2).sum())(own)
+    slopes = jax.jit(jax.grad(lambda own: (normalized.apply(own, {}, x)[0] ** 2).sum()))(own)
     along = (slopes["kernel"] * params["kernel"]).sum(over)
     np.testing.assert_allclose(along, 0, atol=1e-9 * float(abs(slopes["kernel"]).max()))
 
@@ -71,7 +71,7 @@ def test_weight_norm_begins_as_the_network_and_zeros_stay_finite(key):
     assert params["dense_0"].keys() == {"kernel", "bias", "kernel_scale"}
     wanted, _ = plain.apply(bare, state, x)
     np.testing.assert_array_equal(network.apply(params, state, x)[0], wanted)
-    slopes = jax.grad(lambda params: network.apply(params, state, x)[0].sum())(params)
+    slopes = jax.jit(jax.grad(lambda params: network.apply(params, state, x)[0].sum()))(params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
     with pytest.raises(TreeMismatchError, match=r"weight_norm kernel_scale: expected shape \(4,\)"):
         network.apply(bare, state, x)
@@ -238,7 +238,7 @@ def test_zero_weights_stay_zero_and_can_be_trained(key):
         y, state = layer.apply(params, state, x, train=True)
         return (y * jnp.arange(6.0).reshape(2, 3)).sum(), state
 
-    (value, state), grads = jax.value_and_grad(total, has_aux=True)(params, state)
+    (value, state), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(params, state)
     assert value == 0
     kernel = grads["kernel"]
     np.testing.assert_allclose(kernel, x.T @ jnp.arange(6.0).reshape(2, 3), rtol=1e-6)

@@ -29,7 +29,9 @@ def test_training_stores_the_penalty_in_the_state(key):
 def test_the_penalty_has_its_closed_form_gradient(key):
     layer = nn.activity_regularizer(nn.dense(3), squares)
     params, state, _ = layer.init(key, (4,))
-    slope = jax.grad(lambda params: layer.apply(params, state, X, train=True)[1]["penalty"])(params)
+    slope = jax.jit(
+        jax.grad(lambda params: layer.apply(params, state, X, train=True)[1]["penalty"])
+    )(params)
     np.testing.assert_allclose(
         slope["kernel"], 0.2 / 5 * X.T @ X @ params["kernel"], rtol=1e-4, atol=1e-6
     )

@@ -1,5 +1,6 @@
 """Tests of rematerialization: equal results, fewer arrays kept."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import chex
@@ -28,22 +29,20 @@ def loss(layer, state, params, x, key):
     return jnp.square(y).sum(), (y, new_state)
 
 
-def slopes(layer, params, state, key, x=X):
-    def total(params):
-        return loss(layer, state, params, x, key)
-
-    return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+slopes = jax.jit(jax.value_and_grad(loss, argnums=2, has_aux=True), static_argnums=0)
+slopes_by_x = jax.jit(jax.grad(loss, argnums=3, has_aux=True), static_argnums=0)
 
 
-def slopes_by_x(layer, params, state, key):
-    return jax.grad(lambda x: loss(layer, state, params, x, key)[0])(X)
+@partial(jax.jit, static_argnums=(0, 2))
+def start(layer, key, shape):
+    return layer.init(key, shape)[:2]
 
 
 def expect_equal(recomputed, plain, key, shape, x):
-    params, state, _ = plain.init(key, shape)
+    params, state = start(plain, key, shape)
     keys = jax.random.clone(key), jax.random.clone(key)
-    got = slopes(recomputed, params, state, keys[0], x)
-    chex.assert_trees_all_close(got, slopes(plain, params, state, keys[1], x), rtol=2e-5, atol=2e-6)
+    got = slopes(recomputed, state, params, x, keys[0])
+    chex.assert_trees_all_close(got, slopes(plain, state, params, x, keys[1]), rtol=2e-5, atol=2e-6)
 
 
 def operations(layer, shape, x):
@@ -67,18 +66,17 @@ def temporary_bytes(layer):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_outputs_state_and_gradients_equal_those_of_the_layer(key, policy):
     layer = nn.remat(BODY, policy=policy)
-    first = BODY.init(key, (4,))
-    chex.assert_trees_all_equal(layer.init(jax.random.clone(key), (4,)), first)
-    params, state, _ = first
+    params, state = start(BODY, key, (4,))
+    chex.assert_trees_all_equal(start(layer, jax.random.clone(key), (4,)), (params, state))
     expect_equal(layer, BODY, jax.random.clone(key), (4,), X)
     chex.assert_trees_all_equal(layer.apply(params, state, X), BODY.apply(params, state, X))
 
 
 def test_the_gradient_by_the_input_is_that_of_the_layer(key):
-    params, state, _ = BODY.init(key, (4,))
+    params, state = start(BODY, key, (4,))
     keys = jax.random.clone(key), jax.random.clone(key)
-    got = slopes_by_x(nn.remat(BODY), params, state, keys[0])
-    wanted = slopes_by_x(BODY, params, state, keys[1])
+    got, _ = slopes_by_x(nn.remat(BODY), state, params, X, keys[0])
+    wanted, _ = slopes_by_x(BODY, state, params, X, keys[1])
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-6)
 
 
@@ -95,11 +93,11 @@ def test_blocks_of_a_scanned_tower_are_recomputed_with_the_same_noise(key, case)
 
 def test_lanes_equal_single_runs(key):
     layer = nn.remat(BODY, policy="offload_dot_with_no_batch_dims")
-    params, state, _ = BODY.init(key, (4,))
+    params, state = start(BODY, key, (4,))
     xs = jnp.stack([X, 2 * X])
 
     def slope(x):
-        return slopes(layer, params, state, jax.random.key(1), x)
+        return slopes(layer, state, params, x, jax.random.key(1))
 
     lanes = jax.vmap(slope)(xs)
     for index, x in enumerate(xs):
@@ -108,13 +106,13 @@ def test_lanes_equal_single_runs(key):
 
 
 def test_an_empty_batch_passes(key):
-    params, state, _ = BODY.init(key, (4,))
+    params, state = start(BODY, key, (4,))
     y, _ = nn.remat(BODY).apply(params, state, X[:0])
     assert y.shape == (0, 4)
 
 
 def test_no_intermediate_is_kept_for_the_backward_pass(key):
-    params, state, _ = BODY.init(key, (4,))
+    params, state = start(BODY, key, (4,))
 
     def count_residuals(layer):
         """Count the numbers that are kept for the backward pass."""
@@ -199,7 +197,7 @@ def test_a_path_without_a_layer_raises():
 
 
 def test_a_device_without_memory_of_the_host_raises(monkeypatch, key):
-    params, state, _ = BODY.init(key, (4,))
+    params, state = start(BODY, key, (4,))
     memory = SimpleNamespace(kind="device")
     device = SimpleNamespace(platform="abacus", addressable_memories=lambda: [memory])
     monkeypatch.setattr(jax, "devices", lambda: [device])

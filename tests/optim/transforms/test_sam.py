@@ -19,7 +19,7 @@ def f(params):
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_gradient_is_taken_at_the_worst_neighbor(adaptive):
     params = jax.tree.map(jnp.array, PARAMS)
-    grads = jax.grad(f)(params)
+    grads = jax.jit(jax.grad(f))(params)
     weights = jax.tree.map(lambda p: np.abs(p) if adaptive else np.ones_like(p), PARAMS)
     length = np.sqrt(sum(np.sum((weights[name] * grads[name]) ** 2) for name in PARAMS))
     neighbor = {
@@ -34,7 +34,7 @@ def test_the_gradient_is_taken_at_the_worst_neighbor(adaptive):
 @pytest.mark.usefixtures("x64")
 def test_radius_zero_or_a_gradient_of_zero_is_the_optimizer():
     params = jax.tree.map(jnp.array, PARAMS)
-    grads = jax.grad(f)(params)
+    grads = jax.jit(jax.grad(f))(params)
     optimizer = optim.sam(optim.sgd(1.0), 0.0)
     updates, _ = optimizer.update(grads, optimizer.init(params), params, value_fn=f)
     assert all(np.array_equal(updates[name], -grads[name]) for name in PARAMS)
