@@ -82,7 +82,7 @@ def test_cifar_resumes(example, tmp_path, capsys):
 
 def test_a_stream_resumes(example, capsys):
     names = example("04_stream.py")
-    make_small(names, IMAGES=1500)
+    make_small(names, IMAGES=300, BATCH=32)
     names["main"]()
     assert capsys.readouterr().out.endswith("equal to the uninterrupted run: True\n")
 

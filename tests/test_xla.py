@@ -103,6 +103,7 @@ def test_a_step_adds_the_updates(name, size):
     chex.assert_trees_all_close(got, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_large_step_has_derivatives_and_lanes():
     """The conditional can be differentiated and mapped."""
     params, grads = problem(LARGE)

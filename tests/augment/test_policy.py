@@ -28,6 +28,7 @@ def batch():
     return augmented(POLICY, BYTES)
 
 
+@pytest.mark.slow
 def test_a_stored_draw_applied_equals_the_call():
     drawn = draws(POLICY, COUNT, SHAPE)  # as NumPy arrays
     np.testing.assert_array_equal(apply_draws(POLICY, drawn, BYTES), batch())
@@ -50,6 +51,7 @@ def test_a_draw_can_be_written_by_hand():
     np.testing.assert_array_equal(found, np.minimum(2 * BYTES[0].astype(int), 255))
 
 
+@pytest.mark.slow
 def test_single_images_batches_and_nested_batches_are_equal():
     keys = [jax.random.split(jax.random.key(1), COUNT) for _ in range(2)]
     nested = jax.jit(jax.vmap(jax.vmap(POLICY)))(keys[0].reshape(2, 4), BYTES.reshape(2, 4, *SHAPE))
@@ -91,6 +93,7 @@ SMOOTH = augment.chain(
 )
 
 
+@pytest.mark.slow
 def test_gradients_by_float_images_in_a_batch():
     images = smooth(COUNT, SHAPE) * 0.5 + 0.25
     drawn = jax.tree.map(jnp.asarray, draws(SMOOTH, COUNT, SHAPE))
@@ -109,6 +112,7 @@ def test_gradients_by_float_images_in_a_batch():
     np.testing.assert_allclose(values, (slopes * images).sum((1, 2, 3)), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_by_magnitudes_and_one_compilation_for_all_values():
     image = jnp.asarray(smooth(1, SHAPE)[0])
 

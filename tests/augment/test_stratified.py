@@ -28,6 +28,7 @@ def alone(*policies):
     return np.asarray(augment.chain(*policies)(jax.random.key(0), jnp.asarray(IMAGE))).tobytes()
 
 
+@pytest.mark.slow
 def test_each_option_is_applied_to_its_share_of_the_batch():
     results = stratify(augment.one_of(*PARTS), 20)
     assert [results.count(alone(part)) for part in PARTS] == [4] * 5
@@ -38,6 +39,7 @@ def test_shares_are_the_weights():
     assert [results.count(alone(part)) for part in PARTS[:3]] == [5, 3, 2]
 
 
+@pytest.mark.slow
 def test_all_pairs_of_two_draws_are_equally_frequent():
     parts = PARTS[:3]
     results = stratify(augment.some_of(*parts, count=2), 18)
@@ -47,11 +49,13 @@ def test_all_pairs_of_two_draws_are_equally_frequent():
     assert sum(results.count(pair) for pair in set(pairs)) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5])
 def test_a_batch_may_be_smaller_than_the_number_of_options(size):
     assert len(stratify(augment.rand_augment(), size)) == size
 
 
+@pytest.mark.slow
 def test_signs_and_magnitudes_depend_on_the_index_of_the_example():
     policy = augment.stratified(augment.one_of(augment.brightness((0.2, 1.8))))
     images = jnp.asarray(np.stack([IMAGE] * 6))
@@ -62,6 +66,7 @@ def test_signs_and_magnitudes_depend_on_the_index_of_the_example():
     assert len({image.tobytes() for image in np.asarray(full)}) == 6
 
 
+@pytest.mark.slow
 def test_memory_traffic_of_randaugment_is_bounded():
     """Each image executes only its option, on accelerators and on CPU."""
     policy = augment.stratified(augment.rand_augment())

@@ -89,6 +89,7 @@ def test_a_traced_fit_keeps_constant_channels_and_has_finite_slopes():
     assert jax.jit(lambda x: data.standardize(x)(x))(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_each_fold_of_a_compiled_cross_validation_is_prepared_by_its_own_statistics(key):
     draw = np.random.default_rng(0)
     whole = (jnp.asarray(draw.normal(3, 2, (20, 2)), jnp.float32), jnp.arange(20) % 2)
@@ -132,6 +133,7 @@ def test_any_axes_may_precede_the_channels():
     np.testing.assert_allclose(jax.jit(jax.vmap(prepare))(x), prepare(x), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", [data.standardize, data.zca_whiten])
 def test_a_run_with_prepare_equals_a_run_on_prepared_inputs(fit, key):
     images, labels = BYTES[:, :2, :2], np.arange(50, dtype=np.int32) % 3

@@ -96,6 +96,7 @@ def test_a_network_trains_on_windows_with_the_default_prepare(key):
     assert result.history.loss[-1] < 0.1
 
 
+@pytest.mark.slow
 def test_uint8_tokens_are_refused_and_pass_as_advised(key):
     tokens = np.zeros((4, 3), np.uint8)
     network = nn.chain(nn.embed(2, 4), nn.dense(2))

@@ -21,6 +21,7 @@ def arms(key):
     return Arms(RECIPE, key, task, seeds=2)
 
 
+@pytest.mark.slow
 def test_the_first_key_repeats_the_run(key, arms):
     found = arms.run(adjust_rate(arms.recipe, 1.0))
     result = train.run(key, RECIPE, BLOBS, epochs=2, batch_size=32)
@@ -36,6 +37,7 @@ def test_the_first_key_repeats_the_run(key, arms):
     assert abs(found.losses[1] - found.losses[0]).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_permuted_targets_cannot_be_learned(arms):
     recipe = adjust_rate(arms.recipe, 1.0)
     found = arms.run(recipe, permuted=True)
@@ -44,6 +46,7 @@ def test_permuted_targets_cannot_be_learned(arms):
     assert arms.run(recipe, permuted=True) is found
 
 
+@pytest.mark.slow
 def test_rescaled_kernels_begin_at_unit_variance(key, arms):
     plain = arms.run(arms.recipe, start=Start())
     scaled = arms.run(arms.recipe, start=Start(rescales=True))

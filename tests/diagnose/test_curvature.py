@@ -27,6 +27,7 @@ def hessian(state):
     return np.asarray(jax.jit(jax.hessian(loss))(flat), np.float64)
 
 
+@pytest.mark.slow
 def test_sharpness_is_the_largest_eigenvalue_of_the_hessian():
     wanted = np.linalg.eigvalsh(hessian(START))[-1]
     got = diagnose.sharpness(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import nn, objective, optim, train
 from fnn.diagnose.derivative_rules import derivative_findings
@@ -56,6 +57,7 @@ def found(function, loss=objective.cross_entropy):
     return [(one.name, one.severity, one.layer) for one in findings]
 
 
+@pytest.mark.slow
 def test_right_derivatives_have_no_finding():
     assert found(right, right_loss) == []
     # Automatic derivatives are not checked, and neither are those that are 0 on purpose.
@@ -63,6 +65,7 @@ def test_right_derivatives_have_no_finding():
     assert found(straight_through) == []
 
 
+@pytest.mark.slow
 def test_wrong_derivatives_are_an_error_with_their_place():
     assert found(wrong) == [("wrong_gradient", "error", "residual_1/body")]
     assert found(jnp.sin, unbounded_loss) == [("wrong_gradient", "error", "loss")]

@@ -30,11 +30,13 @@ def examine(rate, shown=TRAIN, **options):
     return diagnose.examine(recipe(rate), run(rate, shown), shown, valid=VALID, **options)
 
 
+@pytest.mark.slow
 def test_a_healthy_run_has_no_error_and_no_warning():
     findings = examine(0.1)
     assert not findings.errors and not findings.warnings
 
 
+@pytest.mark.slow
 def test_a_high_rate_a_low_rate_and_shuffled_labels_are_named_first():
     # One program: the faults are numbers and data.
     assert examine(300.0)[0].id in ("T04", "T01")
@@ -101,6 +103,7 @@ def test_a_threshold_is_a_number(value):
         diagnose.Thresholds(gap_level=value)
 
 
+@pytest.mark.slow
 def test_a_step_that_was_skipped_is_a_warning_and_the_rest_is_examined():
     result = run(0.1)
     finite = np.ones(72, bool)

@@ -18,6 +18,7 @@ def test_differences_are_exact_for_polynomials_to_the_sixth_degree(power):
     assert check(lambda x: x**power, draw(5)).error < 1e-12
 
 
+@pytest.mark.slow
 def test_all_float_leaves_are_named_and_integers_are_skipped():
     network = nn.chain(nn.dense(3), nn.tanh(), head=nn.dense(2))
     params, state, _ = network.init(jax.random.key(1), (4,))

@@ -67,6 +67,7 @@ def test_the_update_ratio_of_sgd_is_the_rate_times_gradient_over_weight(result):
     assert np.isinf(history.update_ratio[0][PARAMETERS.index("dense_0/bias")])
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_outputs_in_training_mode():
     recipe = RECIPE.replace(instruments=diagnose.instruments("full", examples=32))
     before = train.start(KEY, recipe, (6,))
@@ -92,11 +93,13 @@ def test_statistics_are_those_of_the_outputs_in_training_mode():
     assert np.isnan(by_name["dead_share"]["tanh_4"])
 
 
+@pytest.mark.slow
 def test_fit_records_the_same_arrays(result):
     fitted = lab.fit(KEY, RECIPE, (X, Y), epochs=2, batch_size=32, show=False)
     expect_same(fitted.history, result.history)
 
 
+@pytest.mark.slow
 def test_a_stream_records_the_arrays_of_its_steps():
     batches = [(X[:32], Y[:32]), (X[32:64], Y[32:64]), (X[64:], Y[64:])]
     fitted = lab.fit(KEY, RECIPE, batches, epochs=1, show=False)
@@ -108,12 +111,14 @@ def test_a_stream_records_the_arrays_of_its_steps():
         expect_same(row, figures)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_records_the_same_arrays(result):
     half = train.run(KEY, RECIPE, (X, Y), epochs=1, batch_size=32)
     whole = train.run(KEY, RECIPE, (X, Y), epochs=1, batch_size=32, resume=half)
     expect_same(whole.history, result.history)
 
 
+@pytest.mark.slow
 def test_a_lane_is_a_run_and_the_callback_gets_scalars(result):
     figures = []
     keys = jnp.stack([KEY, jax.random.key(7)])
@@ -129,6 +134,7 @@ def test_a_lane_is_a_run_and_the_callback_gets_scalars(result):
     assert not set(NAMES) & set(figures[0])
 
 
+@pytest.mark.slow
 def test_a_gradient_through_a_run_ignores_the_statistics():
     recipe = RECIPE.replace(instruments=diagnose.instruments(every=2))
 

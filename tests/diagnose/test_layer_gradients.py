@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import nn, objective, optim, train
 from fnn.diagnose.layer_gradients import differentiate
 
 
+@pytest.mark.slow
 def test_gradients_by_outputs_and_parameters_are_those_of_the_loss():
     network = nn.chain(nn.dense(3), nn.tanh(), nn.dense(1))
     recipe = train.recipe(network, optim.sgd(0.1), loss=objective.squared_error)

@@ -27,6 +27,7 @@ def profile(network):
     return diagnose.profile(recipe, train.start(KEY, recipe, (WIDTH,)), (X, Y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.5, 2.0])
 def test_a_planted_gain_vanishes_and_explodes_with_depth(gain):
     # Orthogonal kernels keep the norm of outputs and of gradients, times the gain.
@@ -41,6 +42,7 @@ def test_a_planted_gain_vanishes_and_explodes_with_depth(gain):
     np.testing.assert_allclose(grads[:-1] / grads[1:], gain, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_he_initialization_keeps_the_second_moment():
     dense = nn.dense(WIDTH, kernel_init=nn.he_normal())
     layers = [layer for _ in range(DEPTH) for layer in (dense, nn.relu())]

@@ -70,6 +70,7 @@ def test_parameters_that_are_not_finite_are_named():
     assert found.layer == "parameters params/dense_2/kernel"
 
 
+@pytest.mark.slow
 def test_an_examination_starts_from_the_error_of_a_run():
     faulty = recipe(guards=(1.0, 0.0, 1.0))
     with pytest.raises(NonFiniteError) as caught:
@@ -81,6 +82,7 @@ def test_an_examination_starts_from_the_error_of_a_run():
         diagnose.examine(faulty, caught.value, DATA)
 
 
+@pytest.mark.slow
 def test_statistics_that_overflow_are_found_in_their_layer():
     network = nn.chain(
         nn.dense(8, kernel_init=nn.normal(1e20)), nn.batch_norm(), nn.relu(), nn.dense(3)

@@ -32,6 +32,7 @@ def found(network, inputs=X, prepare=data.to_float):
     return [one.layer for one in findings]
 
 
+@pytest.mark.slow
 def test_networks_of_separate_examples_have_no_finding():
     # In training batch norm mixes by design; this is inference.
     assert found(nn.chain(nn.dense(4), nn.batch_norm(), nn.relu(), nn.flatten(), nn.dense(3))) == []

@@ -54,6 +54,7 @@ def wrong_derivative(primals, tangents):
     return primals[0], tangents[0] / 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "direction"), [(lambda x: jnp.log(x - 9), "forward"), (identity, "backward")]
 )
@@ -64,6 +65,7 @@ def test_the_preflight_names_the_layer_and_not_the_data(function, direction):
     assert found[0].measured["direction"] == direction
 
 
+@pytest.mark.slow
 def test_a_later_step_that_is_not_finite_is_localized_as_well():
     network = nn.chain(nn.dense(8), nn.relu(), nn.dense(3))
     recipe = train.recipe(network, optim.sgd(1e30))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import nn, optim, train
 from fnn.diagnose.parameter_rules import (
@@ -40,6 +41,7 @@ def blocked(x):
     return jax.lax.stop_gradient(x)
 
 
+@pytest.mark.slow
 def test_healthy_networks_have_no_finding():
     assert found(mlp()) == []
     # The body gets a gradient from the second step on.

@@ -64,6 +64,7 @@ def run(key, rate, epochs=2):
     )
 
 
+@pytest.mark.slow
 def test_plan_of_a_run_scales_with_epochs_and_lanes():
     keys, rates = jax.random.split(jax.random.key(0), 5), shaped(5)
     one = diagnose.plan(jax.jit(run), jax.random.key(0), shaped())

@@ -21,6 +21,7 @@ def identity(x):
     return x
 
 
+@pytest.mark.slow
 def test_a_healthy_classifier_has_no_finding():
     findings = diagnose.preflight(KEY, classifier, FIRST, valid=REST, steps=100)
     assert findings == diagnose.Findings()
@@ -57,6 +58,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_recipes_of_other_kinds_have_no_finding(name):
     network, loss, examples = HEALTHY[name]
@@ -66,6 +68,7 @@ def test_recipes_of_other_kinds_have_no_finding(name):
     assert set(findings.ids) <= {"P15"}
 
 
+@pytest.mark.slow
 def test_the_cause_comes_before_its_consequences():
     network = nn.chain(nn.dense(16), nn.relu(), nn.dense(4), nn.softmax())
     recipe = train.recipe(network, optim.adam(1e-2))

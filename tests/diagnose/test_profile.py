@@ -18,6 +18,7 @@ RECIPE = train.recipe(NETWORK, optim.sgd(0.1))
 START = train.start(KEY, RECIPE, (6,))
 
 
+@pytest.mark.slow
 def test_planted_dead_and_saturated_units_are_found_exactly():
     params = dict(START.params)
     # Three of eight units of relu_1 are dead; in the second copy all units of tanh are saturated.
@@ -55,6 +56,7 @@ def rms_of_gradient(state):
     return jax.tree.map(lambda grad: jnp.sqrt(jnp.square(grad).mean()), grads)
 
 
+@pytest.mark.slow
 def test_lanes_are_profiled_alike():
     other = jax.tree.map(lambda leaf: leaf + 0.1, START.params)
     states = [START, START._replace(params=other)]

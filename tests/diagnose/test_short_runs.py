@@ -70,6 +70,7 @@ def found(targets):
     return [one.name for one in findings]
 
 
+@pytest.mark.slow
 def test_labels_of_the_inputs_have_no_finding_and_shuffled_ones_do():
     # Both calls share one compiled program.
     assert found(LABELS) == []
@@ -81,6 +82,7 @@ def test_a_network_beyond_the_budget_has_no_short_runs(monkeypatch):
     assert found(draw.permutation(LABELS)) == []
 
 
+@pytest.mark.slow
 def test_a_lane_is_a_run_of_its_own():
     """The first losses of a lane are those of steps of Adam by `train.step`."""
     order = np.arange(32, dtype=np.int32).reshape(2, 16)

@@ -30,6 +30,7 @@ LOGITS, LABELS = problem()
 fit_temperature = jax.jit(ensemble.fit_temperature)
 
 
+@pytest.mark.slow
 def test_the_temperature_fulfils_the_condition_of_the_optimum():
     scaling = ensemble.fit_temperature(LOGITS, LABELS)
     z = np.float64(LOGITS)
@@ -62,6 +63,7 @@ def test_lanes_are_single_fits():
     np.testing.assert_allclose(lanes, single, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_output_has_a_temperature_and_platt_scaling():
     z, labels = LOGITS[:, :1] + 2, (LABELS == 0).astype(int)
     two = jnp.concatenate([jnp.zeros_like(z), z], -1)
@@ -82,6 +84,7 @@ def minimum(outputs, start, penalty=lambda w: 0):
     )
 
 
+@pytest.mark.slow
 def test_vector_scaling_is_the_minimum():
     biased = LOGITS * jnp.array([[1.0, 2, 0.5, 1]]) + jnp.array([[300.0, 0, 5, 0]])
     for logits in (LOGITS, biased):
@@ -93,6 +96,7 @@ def test_vector_scaling_is_the_minimum():
     np.testing.assert_allclose(scaling["bias"].mean(), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factors", [{}, {"off_diagonal": 2.0, "bias": 0.1}])
 def test_matrix_scaling_is_the_minimum(factors):
     def penalty(w):
@@ -114,6 +118,7 @@ def test_matrix_scaling_is_the_minimum(factors):
         np.testing.assert_allclose(scaling["kernel"].sum(1), 1, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_calibrated_network_keeps_its_loss():
     logits, labels = problem(factor=1.0)
     before = nll(logits, labels)
@@ -223,6 +228,7 @@ def test_inside_jit_separable_logits_become_sure_and_wrong_labels_give_nan():
 INPUTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_calibrate_warns_of_training_data():
     recipe = train.recipe(nn.dense(4), optim.sgd(0.1))
     train_state = train.start(jax.random.key(0), recipe, (3,))

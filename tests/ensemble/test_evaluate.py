@@ -21,6 +21,7 @@ def members(recipe, count=3):
     return ensemble.collect(recipe, [Weights(*init[:2]) for init in inits])
 
 
+@pytest.mark.slow
 def test_figures_of_members_are_those_of_train_evaluate():
     metrics = {"accuracy": objective.accuracy, "f1": objective.f1()}
     recipe = train.recipe(nn.dense(3), metrics=metrics)

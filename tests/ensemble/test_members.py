@@ -72,6 +72,7 @@ def test_the_average_of_each_train_state_is_collected():
         )
 
 
+@pytest.mark.slow
 def test_the_best_networks_of_a_search_are_members(key):
     space = train.recipe(nn.chain(nn.dense(4), nn.dense(3)), optim.sgd(search.uniform(0.1, 0.5)))
     data = (X, Y)

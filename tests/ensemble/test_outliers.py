@@ -41,6 +41,7 @@ def test_unsure_predictions_score_higher(method):
     assert flatter.shape == (2,) and flatter[1] > flatter[0]
 
 
+@pytest.mark.slow
 def test_the_area_under_the_curve_is_that_of_scikit_learn():
     scores = ensemble.outlier_scores(LOGITS)
     is_unusual = (scores + draw.normal(size=60) > scores.mean()).astype(int)

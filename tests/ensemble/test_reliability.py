@@ -92,6 +92,7 @@ def test_the_log_likelihood_is_the_sum_of_its_parts():
     assert abs(ensemble.nll_decomposition(sure, jnp.array([0, 1])).score - 20) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_table_of_float64_is_float64():
     table = ensemble.reliability(np.float64(LOGITS), LABELS)

@@ -91,6 +91,7 @@ def test_weights_of_a_resnet_are_loaded(random_weights, tensors, load):
     assert len(tensors) == 20 * 6 + 2  # 20 convolutions, each with a batch norm of 5, and the head
 
 
+@pytest.mark.slow
 def test_loaded_weights_are_transferred_with_their_preprocessing(resnet, tensors, load):
     # Variances are positive, and kernels small enough for finite outputs.
     own = {name: abs(one) if name.endswith("running_var") else one for name, one in tensors.items()}

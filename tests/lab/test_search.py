@@ -40,6 +40,7 @@ def same(one, other):
             assert (a == b).all()
 
 
+@pytest.mark.slow
 def test_the_trials_are_those_of_the_search():
     same(run(), search.random(KEY, SPACE, DATA, **RUN))
 
@@ -64,6 +65,7 @@ def crash_after(count, monkeypatch):
     monkeypatch.setattr(module._Monitor, "report", report)
 
 
+@pytest.mark.slow
 def test_a_search_that_crashed_is_resumed_to_the_last_bit(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         crash_after(1, patch)
@@ -92,6 +94,7 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_searches_that_crashed_are_resumed_to_the_last_bit(name, tmp_path, monkeypatch):
     function, options, reports, step = OTHERS[name]

@@ -51,6 +51,7 @@ class Study:
         self.told[trial.number] = value
 
 
+@pytest.mark.slow
 def test_each_trial_is_a_run_whose_scores_are_told():
     study = Study()
     lab.optimize_study(study, KEY, SPACE, DATA, **RUN, trials=3)

@@ -124,6 +124,7 @@ def test_a_mask_masks_the_gradient():
     np.testing.assert_array_equal(module.jacobian().reshape(12, 12), np.diag(s.ravel()))
 
 
+@pytest.mark.slow
 def test_passes_chained_by_hand_give_the_gradient_of_the_network(key):
     layers = {
         "conv": nn.conv(3), "norm": nn.batch_norm(), "relu": nn.relu(), "pool": nn.max_pool(),
@@ -197,6 +198,7 @@ def test_the_jacobian_of_several_outputs_raises():
         module.jacobian()
 
 
+@pytest.mark.slow
 def test_gradients_by_inner_outputs_equal_those_of_the_network_cut_there(key):
     front = nn.chain(nn.conv(3), nn.relu())
     back = nn.chain(nn.batch_norm(), nn.conv(2), nn.global_avg_pool())

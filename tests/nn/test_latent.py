@@ -70,6 +70,7 @@ def negative_elbo(outputs, x):
     return 50 * ((image - x) ** 2).sum(-1) + divergence
 
 
+@pytest.mark.slow
 def test_a_variational_autoencoder_needs_no_layer_of_its_own(key):
     heads = nn.parallel(mean=nn.dense(2), log_variance=nn.dense(2), join="dict")
     network = nn.graph(

@@ -82,6 +82,7 @@ def test_groups_are_independent_layers(key):
         np.testing.assert_allclose(y[..., outputs], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_of_groups_is_a_packed_ensemble(key):
     def network(n):
         return nn.chain(

@@ -56,6 +56,7 @@ def pcgrad_by_loop(gradients, orders):
     return total
 
 
+@pytest.mark.slow
 def test_pcgrad_of_three_tasks_follows_one_of_the_orders_and_depends_on_the_key():
     gradients = np.array([[1.0, 0.2, 0.0], [-1.0, 0.5, 0.3], [-0.4, -1.0, 0.1]])
     wanted = [

@@ -46,6 +46,7 @@ def test_of_is_a_value_with_the_leaves_of_its_loss():
     assert repr(loss) == "objective.of('digit', objective.cross_entropy(label_smoothing=0.1))"
 
 
+@pytest.mark.slow
 def test_the_history_has_the_figures_of_each_head(key):
     network = nn.parallel(digit=nn.dense(3), angle=nn.dense(2), join="dict")
     loss = objective.multi_task(

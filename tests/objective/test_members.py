@@ -28,6 +28,7 @@ def test_the_loss_is_the_mean_of_those_of_the_members(loss):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
 
 
+@pytest.mark.slow
 def test_members_of_one_network_train_as_they_do_alone(key):
     x = draw.normal(size=(16, 5)).astype(np.float32)
     y = draw.integers(0, 3, 16)

@@ -56,6 +56,7 @@ def test_ctc_equals_the_sum_over_all_paths():
     )
 
 
+@pytest.mark.slow
 @float64
 def test_any_class_may_be_the_blank():
     x, labels = logits(), np.array([[1, 2], [2, 2], [0, 9], [7, -8]])
@@ -103,12 +104,14 @@ def test_zero_infinity_gives_impossible_examples_the_value_and_the_gradient_0():
     np.testing.assert_array_equal(gradient[possible], other[possible])
 
 
+@pytest.mark.slow
 def test_zero_infinity_keeps_the_nan_of_wrong_labels():
     targets = jnp.array([[1, 2], [7, 1]]), jnp.array([2, 2])
     values = ctc(jnp.zeros((2, 4, 3)), targets, zero_infinity=True)
     assert np.isnan(values).tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_sure_sequence_is_not_negative():
     draw = np.random.default_rng(0)
     x = jnp.float32(draw.normal(size=(500, 4, 3)) + np.array([0, 17, 0]) * draw.random((500, 4, 1)))

@@ -45,6 +45,7 @@ def assert_close(one, other, atol):
     jax.tree.map(compare, one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lanes", "atol"), [(1, 0), (2, 1e-6)])
 def test_a_search_has_the_results_of_one_device(key, mesh, lanes, atol):
     one = random(key, lanes=lanes)
@@ -53,6 +54,7 @@ def test_a_search_has_the_results_of_one_device(key, mesh, lanes, atol):
     assert_close(one.best.train_states, many.best.train_states, atol)
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_the_results_of_one_device(key, mesh):
     def trained(**options):
         given = {"n": 3, "valid": (X, Y), "bootstrap": True, "lanes": 1} | LENGTH | options
@@ -90,11 +92,13 @@ def rate_test(key, **options):
     return found.losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [halving, folds, learning_curve, rate_test])
 def test_other_methods_have_the_results_of_one_device(key, mesh, method):
     assert_close(method(key, lanes=1), method(key, lanes=1, mesh=mesh), 0)
 
 
+@pytest.mark.slow
 def test_each_device_trains_its_own_lanes_and_exchanges_nothing(key, monkeypatch):
     mesh = mesh_of(4)
     programs = []
@@ -117,6 +121,7 @@ def test_each_device_trains_its_own_lanes_and_exchanges_nothing(key, monkeypatch
     assert common[0][0].is_fully_replicated
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_is_resumed_on_other_devices(key, mesh, tmp_path):
     def run(devices=None, log=None):
         given = {"trials": 6, "valid": (X, Y), "lanes": 2, "mesh": devices, "log": log} | LENGTH

@@ -32,6 +32,7 @@ def run(key, one):
     return train.run(key, one, DATA, valid=VALID, epochs=4, batch_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_lane_is_the_run_of_its_recipe(key, size):
     recipes = [recipe(rate) for rate in RATES]
@@ -54,6 +55,7 @@ def test_a_lane_is_the_run_of_its_recipe(key, size):
         )
 
 
+@pytest.mark.slow
 def test_a_run_in_two_parts_is_bitwise_the_run_in_one(key):
     recipes = [recipe(rate) for rate in RATES]
     lanes = lanes_of(recipes, 3)
@@ -84,6 +86,7 @@ def test_a_diverged_lane_leaves_the_others_bitwise_unchanged(key):
             assert (a == b).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 def test_early_stopping_ends_each_lane_at_its_own_epoch(key, size):
     stopping = train.early_stopping(1)
@@ -101,6 +104,7 @@ def test_early_stopping_ends_each_lane_at_its_own_epoch(key, size):
         assert np.isnan(figures["valid_loss"][index, length:]).all()
 
 
+@pytest.mark.slow
 def test_lanes_of_one_structure_share_their_programs(key, monkeypatch):
     traces = []
 
@@ -138,6 +142,7 @@ def test_lanes_of_one_structure_and_shape_are_measured_once(monkeypatch):
     assert measured == [1, 7]
 
 
+@pytest.mark.slow
 def test_measured_memory_grows_with_the_network():
     small = lanes_of([recipe(0.1)], 1)
     big_network = train.recipe(nn.chain(nn.dense(512), nn.dense(3)), optim.adam(0.1))

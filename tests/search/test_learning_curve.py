@@ -50,6 +50,7 @@ def test_a_point_is_the_run_of_a_prefix(x64, key, length):
         np.testing.assert_allclose(found.scores[place, 1], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_confusion_matrix_has_its_axes_at_the_end_of_the_figures(key):
     one = train.recipe(
         nn.dense(3), optim.sgd(0.1), metrics={"matrix": objective.confusion_matrix(3)}
@@ -72,6 +73,7 @@ def test_with_early_stopping_the_score_is_that_of_the_best_epoch(x64, key):
         np.testing.assert_allclose(found.scores[place, 0], best, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_subsets_of_sorted_data_are_nested_and_mixed(key):
     found = curve(key, steps=1, seeds=3, stratified=True)
     for order in found.orders:
@@ -109,6 +111,7 @@ def test_the_interval_is_that_of_the_linearized_fit():
     np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_law_as_often_as_it_says():
     sizes = np.repeat([50, 100, 200, 500, 1000], 3)
     generator = np.random.default_rng(2)
@@ -147,6 +150,7 @@ def test_runs_that_diverged_are_left_out_of_the_fit():
         found.fit().predict([0, 10])
 
 
+@pytest.mark.slow
 def test_all_sizes_share_one_compilation(key):
     traces = []
 
@@ -201,6 +205,7 @@ def test_wrong_arguments_raise(key, name):
         search.learning_curve(*first, **given)
 
 
+@pytest.mark.slow
 def test_runs_that_all_diverge_raise(key):
     with pytest.raises(NonFiniteError, match="learning_curve valid_loss: expected a finite score"):
         curve(key, recipe(optim.sgd(1e38), on_nonfinite="ignore"), steps=20)

@@ -86,6 +86,7 @@ def test_diverged_trials_rank_last_and_are_never_the_best():
     assert "1 diverged" in repr(trials)
 
 
+@pytest.mark.slow
 def test_a_grid_visits_every_combination():
     units = search.choice(2, 3)
     space = train.recipe(network(units), optim.sgd(search.log_uniform(0.01, 1)))
@@ -96,6 +97,7 @@ def test_a_grid_visits_every_combination():
     assert len(trials) == 6
 
 
+@pytest.mark.slow
 def test_a_grid_tries_an_option_once_for_values_that_it_does_not_use():
     optimizer = search.choice(optim.sgd(search.log_uniform(0.01, 0.1)), optim.sgd(0.5))
     space = train.recipe(network(2), optimizer)
@@ -114,6 +116,7 @@ def test_higher_accuracies_are_better_and_losses_lower():
     assert turned.best.score == trials.scores.min()
 
 
+@pytest.mark.slow
 def test_early_stopping_scores_the_weights_that_are_kept():
     recipe = SPACE.replace(early_stopping=train.early_stopping(1))
     trials = search.random(jax.random.key(0), recipe, DATA, **RUN, trials=4, keep=4, lanes=4)

@@ -56,6 +56,7 @@ def test_each_rate_is_a_run_at_a_constant_rate(x64, key):
         np.testing.assert_allclose(found.losses[index, 1], single.history.loss, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_suggestion_of_sgd_moves_by_the_inverse_scale_of_the_loss_and_that_of_adam_stays(
     x64, key
 ):
@@ -109,6 +110,7 @@ def test_all_rates_and_seeds_and_later_tests_share_one_compilation(key):
     assert len(traces) <= once + 1
 
 
+@pytest.mark.slow
 def test_any_number_of_lanes_gives_the_same_losses(key):
     rates = np.geomspace(1e-6, 10, 4)
     several = [rates_of(key, optim.sgd(1.0), rates=rates, steps=8, lanes=n) for n in (1, 2, "auto")]
@@ -154,6 +156,7 @@ def test_wrong_arguments_raise(key, name):
         search.rate_test(*first, **given)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_plateau_do_not_matter(key):
     plain = rates_of(key, optim.sgd(0.1), rates=FEW, steps=4)
     plateau = optim.plateau(optim.sgd(0.1), patience=1)
@@ -173,6 +176,7 @@ def test_a_path_within_a_list_of_rates_is_a_constant_rate(key):
     np.testing.assert_array_equal(found.losses, plain.losses)
 
 
+@pytest.mark.slow
 def test_without_any_rate_at_which_the_loss_falls_the_test_raises(key):
     with pytest.raises(
         ConfigError, match="rate_test rates: expected a rate at which the loss falls"

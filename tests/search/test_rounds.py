@@ -26,6 +26,7 @@ def test_lanes_in_parts_are_lanes(size):
     np.testing.assert_array_equal(found, np.arange(6.0)[:, None] * np.ones(2))
 
 
+@pytest.mark.slow
 def test_numbers_of_a_search_and_a_replay_compile_nothing_again():
     traces = []
 

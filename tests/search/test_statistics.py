@@ -131,12 +131,14 @@ def test_an_optimum_at_an_edge_is_found(draw):
     assert (sides(draw, 32, lambda u: -np.maximum(u - 0.75, 0), 0.02) == 1).mean() > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimum", [0.3, 0.5, 0.7])
 def test_an_optimum_inside_is_at_no_edge(optimum, draw):
     found = sides(draw, 64, lambda u: (u - optimum) ** 2, 0.005)
     assert (found != 0).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_an_optimum_in_the_outer_fifth_counts_as_at_the_edge(draw):
     def share(optimum):
         return (sides(draw, 64, lambda u: (u - optimum) ** 2, 0.005, 100) == 1).mean()

@@ -103,6 +103,7 @@ def two_inputs(images):
     return {"image": images, "rest": np.ones((4, 3), np.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ["step", "run"])
 def test_an_entry_of_several_inputs_is_augmented_in_a_run(entry, key):
     """All images become their negatives, so that a run equals one on negatives."""

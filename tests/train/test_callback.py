@@ -35,6 +35,7 @@ def recorded():
     return calls, callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_callback_receives_the_figures_of_each_epoch(transform, key, recorded):
     calls, callback = recorded
@@ -72,6 +73,7 @@ def test_callback_is_called_once_for_all_lanes_of_a_mapped_run(key, recorded):
     )
 
 
+@pytest.mark.slow
 def test_callback_does_not_change_gradients(key, recorded):
     calls, callback = recorded
     slopes = [

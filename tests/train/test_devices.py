@@ -87,6 +87,7 @@ def test_the_train_state_is_the_same_on_all_devices(four):
         assert len(leaf.sharding.device_set) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_200_steps_on_several_devices_stay_near_those_of_one(devices):
     options = {"epochs": 67, "batch_size": BATCH}
@@ -97,6 +98,7 @@ def test_200_steps_on_several_devices_stay_near_those_of_one(devices):
     np.testing.assert_allclose(several.history.loss[:1], one.history.loss[:1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_compiled_run_divides_its_work_and_gathers_nothing():
     """No array of the size of a batch or of the data passes from one device to all."""
     layout = as_layout("mesh", mesh_of(4))
@@ -172,6 +174,7 @@ def test_a_batch_of_13_on_four_devices_trains_as_on_one():
     assert abs(others["loss"] - figures["loss"]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
 def test_data_that_is_divided_already_needs_no_argument(kind):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))

@@ -49,6 +49,7 @@ def test_run_ends_by_the_rule_and_returns_its_best_epoch(key, patience, min_delt
     chex.assert_trees_all_close(result.train_state[:3], until_best[:3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_equal_loss_is_not_better(key):
     """With a rate of 0 all epochs have one loss; the first is the best."""
     plain = nn.chain(nn.flatten(), nn.dense(10))
@@ -61,6 +62,7 @@ def test_without_restore_best_the_last_epoch_is_returned(key):
     assert result.train_state.step == result.history.loss.size < 2 * EPOCHS
 
 
+@pytest.mark.slow
 def test_mode_max_monitors_a_figure_to_maximize(key):
     accuracy = run(key).history.valid_accuracy
     ran, best = keras(-accuracy, 4)
@@ -74,6 +76,7 @@ def test_a_run_holds_no_infinity(key):
     assert result.train_state.watch.best == result.history.valid_loss[0]
 
 
+@pytest.mark.slow
 def test_history_is_padded_with_nan_within_jit(key):
     stopped = run(key, stopping=train.early_stopping(2))
     whole = jax.jit(lambda key: run(key, stopping=train.early_stopping(2)))(key)
@@ -91,6 +94,7 @@ def test_history_is_padded_with_nan_within_jit(key):
     )
 
 
+@pytest.mark.slow
 def test_lanes_end_independently_with_traced_patience(key):
     patience = jnp.array([1.0, 2.0, 5.0])
     lanes = jax.vmap(lambda p: run(key, stopping=train.early_stopping(p)).history.valid_loss)(
@@ -103,6 +107,7 @@ def test_lanes_end_independently_with_traced_patience(key):
     assert len(set(alone)) > 1
 
 
+@pytest.mark.slow
 def test_diverged_lane_returns_its_initial_state(key):
     stopped = jax.vmap(lambda rate: run(key, rate, train.early_stopping(3)))(
         jnp.array([0.3, jnp.inf])

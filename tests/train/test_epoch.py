@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 
 from fnn import data, nn, optim, train
 from fnn.train.inputs import ORDER
@@ -12,6 +13,7 @@ Y = np.arange(23) % 4
 recipe = train.recipe(nn.chain(nn.batch_norm(), nn.dense(4)), optim.momentum(0.1))
 
 
+@pytest.mark.slow
 def test_epoch_equals_its_steps(key):
     train_state = train.start(key, recipe, (3,))
     for number in range(2):

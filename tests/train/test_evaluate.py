@@ -32,6 +32,7 @@ def test_figures_are_the_means_over_all_examples(batch_size):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [objective.cross_entropy, objective.class_weighted(objective.cross_entropy, [1, 2, 3, 4])],
@@ -98,6 +99,7 @@ def test_metric_of_the_set_counts_every_example_once(batch_size):
     np.testing.assert_array_equal(matrix(logits, Y), wanted)
 
 
+@pytest.mark.slow
 def test_history_has_metrics_that_are_arrays(key):
     own = train.recipe(network, optim.sgd(0.1), metrics={"matrix": matrix})
     result = train.run(key, own, (X, Y), epochs=2, batch_size=5, valid=(X, Y))
@@ -130,6 +132,7 @@ def noisy():
     return Layer(lambda key, shape: ({}, {}, shape), apply)
 
 
+@pytest.mark.slow
 def test_layers_that_sample_get_a_key_in_validation():
     inputs, targets = np.ones((24, 3), np.float32), np.arange(24, dtype=np.int32) % 2
     sampling = train.recipe(nn.chain(nn.dense(2), noisy()), optim.sgd(0.1))
@@ -166,6 +169,7 @@ def plain_nt_xent(outputs, targets):
     return jax.jit(objective.nt_xent)(outputs, targets) / 1.0
 
 
+@pytest.mark.slow
 def test_a_loss_that_couples_examples_sees_whole_batches():
     """A padded batch would have copies, which are near to an example of another label."""
     inputs = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)

@@ -80,6 +80,7 @@ def four():
     return mesh_of(4)
 
 
+@pytest.mark.slow
 def test_a_parameter_is_gathered_once_and_its_gradient_summed_once():
     layout = train.layout(four(), fsdp=True, regather=False)
     found = collectives(compiled_step(RECIPE, layout, INPUTS, TARGETS))

@@ -88,6 +88,7 @@ def test_a_whole_data_set_in_place_of_a_pair_raises(whole, got, key):
             call()
 
 
+@pytest.mark.slow
 def test_ignored_labels_change_neither_loss_nor_accuracy():
     history = run(nn.dense(4), padded, loss=ignoring).history
     kept = np.flatnonzero(padded != -100)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnn import nn, optim, train
 from fnn.train.instrumentation import instrument_columns
@@ -19,6 +20,7 @@ def instruments(measure, every=1):
     return Instruments(("measured",), every, measure, lambda *_: {"measured": ("all",)})
 
 
+@pytest.mark.slow
 def test_lanes_that_end_at_different_steps_are_measured_at_every_few_steps_alone():
     steps = []
 

@@ -76,6 +76,7 @@ def test_each_device_has_its_part_of_params_and_optimizer_state(four):
     assert state.step.sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_evaluation_step_and_epoch_keep_the_layout_of_the_train_state(one, four):
     state, single = four.train_state, one.train_state
     assert_near(train.evaluate(RECIPE, state, DATA), train.evaluate(RECIPE, single, DATA))

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -19,6 +20,7 @@ def spread(function):
     return jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=P("member"), out_specs=P("member")))
 
 
+@pytest.mark.slow
 def test_members_on_several_devices_are_lanes_of_vmap():
     """Biases begin at zeros, which are the same on all devices; their gradients must not be."""
     network = nn.chain(nn.dense(4), nn.batch_norm(), nn.relu(), nn.dropout(0.1), nn.dense(2))

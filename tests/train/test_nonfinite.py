@@ -59,6 +59,7 @@ def test_traced_flags_end_no_run():
     found(flags((False, 2)))
 
 
+@pytest.mark.slow
 def test_an_error_names_the_step(key):
     # A rate that makes the second step overflow.
     recipe = train.recipe(NETWORK, optim.sgd(1e38), loss=square)

@@ -199,6 +199,7 @@ def test_metrics_default_to_those_of_the_loss(name):
     assert list(train.recipe(network, loss=loss, metrics=own).metrics) == ["top", "f1"]
 
 
+@pytest.mark.slow
 def test_accuracy_of_one_hot_targets():
     rows = np.eye(4, dtype=np.float32)[Y]
     soft = train.run(
@@ -218,6 +219,7 @@ def distance(step):
     return norm(jax.tree.map(jnp.subtract, step.new_params, step.params))
 
 
+@pytest.mark.slow
 def test_history_has_the_measures_of_each_step(key):
     """Compare with the gradient of loss + penalty at each step of a Python loop."""
     bare = recipe.replace(regularizer=objective.l2(0.1))
@@ -278,6 +280,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 def test_vmap_over_a_stack_equals_the_loop(key):
     lanes = jax.jit(jax.vmap(lambda recipe: run(recipe, key, valid=VALID)))(train.stack(KINDS))
     for lane, own in enumerate(KINDS):
@@ -344,6 +347,7 @@ def test_invalid_stacks_raise(recipes, error, message):
         train.stack(recipes)
 
 
+@pytest.mark.slow
 def test_gradient_by_a_recipe_is_a_recipe(x64, key):
     """The gradient of the last validation loss by every number, against central differences."""
     own = KINDS[1].replace(early_stopping=None, prepare=lambda x: x.astype(float))

@@ -58,6 +58,7 @@ class Foreign(NamedTuple):
     update: Any
 
 
+@pytest.mark.slow
 def test_optimizer_of_another_library_without_a_rate(key):
     def update(grads, opt_state, params):
         return jax.tree.map(lambda g: -0.1 * g, grads), opt_state
@@ -96,6 +97,7 @@ def test_hypergradient_equals_the_central_difference(x64, key):
     np.testing.assert_allclose(forward, reverse, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_non_finite_step_raises_is_skipped_or_ignored(key):
     hurt = (poisoned(few[0]), few[1])
     small = nn.chain(nn.flatten(), nn.dense(8), nn.batch_norm(), nn.tanh(), nn.dense(10))
@@ -120,6 +122,7 @@ def test_non_finite_step_raises_is_skipped_or_ignored(key):
     assert (~skipped.history.finite).sum() == 2  # once per epoch
 
 
+@pytest.mark.slow
 def test_traced_run_records_non_finite_steps(key):
     def run(rate):
         return train.run(key, train.recipe(network, optim.sgd(rate)), few, epochs=2, batch_size=64)
@@ -194,6 +197,7 @@ def test_run_resumed_from_a_train_state_has_the_rest_of_the_history(parts, key):
         )
 
 
+@pytest.mark.slow
 def test_run_resumed_after_single_epochs(key):
     plain = train.recipe(noisy, optim.momentum(0.1), augment=policy)
     whole, state = run(key, plain, 3), train.start(jax.random.clone(key), plain, (8, 8, 1))
@@ -221,6 +225,7 @@ def test_resume_within_jit_and_vmap():
     chex.assert_trees_all_close(dict(got.history), dict(wanted.history), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_callback_of_a_resumed_run_counts_all_steps(key):
     steps = []
     result = run(key, resumable, 2)
@@ -254,6 +259,7 @@ def test_resumed_run_continues_early_stopping(stopping, parts, key):
         )
 
 
+@pytest.mark.slow
 def test_early_stopping_begins_at_the_resume(key):
     recipe = train.recipe(overfitting, optim.ema(optim.momentum(0.5), 0.5))
     first = run(key, recipe, 8)

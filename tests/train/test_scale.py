@@ -66,6 +66,7 @@ def test_counts_may_have_another_maximum_in_validation():
         train.run(key, table, (first, labels), valid=(second, labels), epochs=1, batch_size=32)
 
 
+@pytest.mark.slow
 def test_bytes_and_floats_of_one_scale_validate_alike():
     data = BYTES, LABELS
     loss = train.run(key, recipe, data, valid=data, epochs=1, batch_size=4).history.valid_loss
@@ -87,6 +88,7 @@ def test_a_dark_batch_has_no_other_scale():
     fit([(HIGH * 0, LABELS), (HIGH, LABELS)])
 
 
+@pytest.mark.slow
 def test_a_later_batch_of_another_dtype_rank_or_structure_raises():
     first = FLOATS, LABELS
     for later, error, message in (

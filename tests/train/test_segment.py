@@ -38,6 +38,7 @@ def test_segments_are_bitwise_equal_to_the_run(stops, key):
     np.testing.assert_array_equal(np.concatenate(valid_losses), whole.history.valid_loss)
 
 
+@pytest.mark.slow
 def test_segment_ends_at_early_stopping(key):
     recipe = train.recipe(
         network, optim.sgd(0.0), early_stopping=train.early_stopping(2)
@@ -50,6 +51,7 @@ def test_segment_ends_at_early_stopping(key):
     assert again.train_state.step == reached.train_state.step
 
 
+@pytest.mark.slow
 def test_segment_ends_at_a_non_finite_step(key):
     poisoned = np.where(np.arange(23)[:, None] == 7, np.nan, X).astype(np.float32)
     first, order = train.start(key, recipe, (3,)), order_examples(key, 0, 23, 5)
@@ -63,6 +65,7 @@ def test_segment_ends_at_a_non_finite_step(key):
         np.testing.assert_array_equal(reached.measured["finite"][:end], np.arange(end) < met)
 
 
+@pytest.mark.slow
 def test_segment_of_no_steps_validates_between_epochs_and_changes_nothing(key):
     recipe = train.recipe(network, optim.plateau(optim.momentum(0.1), patience=0))
     train_state, order = train.start(key, recipe, (3,)), order_examples(key, 0, 23, 5)
@@ -81,6 +84,7 @@ def test_segment_of_no_steps_validates_between_epochs_and_changes_nothing(key):
         )
 
 
+@pytest.mark.slow
 def test_steps_beyond_the_capacity_run_without_being_recorded(key):
     """They do not overwrite the figures of the recorded steps."""
     first = start_on_data(recipe, key, (X, Y))

@@ -57,6 +57,7 @@ def rows(tree, part):
     return jax.tree.map(lambda array: array[part], tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_function_takes_several_arrays(name):
     recipe, examples, shape = CASES[name]
@@ -80,6 +81,7 @@ def test_every_function_takes_several_arrays(name):
     assert jnp.isfinite(measured["loss"]).all()
 
 
+@pytest.mark.slow
 def test_padding_has_no_influence_on_a_run():
     recipe, ((signals, lengths), labels), _ = CASES["a pair of signals and lengths"]
     padding = np.arange(5) >= lengths[:, None]

@@ -66,12 +66,14 @@ def test_a_resumed_fit_makes_no_implicit_transfer(tmp_path):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_on", [train.run, lab.fit], ids=["run", "fit"])
 def test_a_step_that_is_not_finite_is_named_without_an_implicit_transfer(train_on):
     with jax.transfer_guard("disallow"), pytest.raises(NonFiniteError, match="step 1"):
         train_on(key, failing, (X, Y), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_run_on_several_devices_makes_no_implicit_transfer():
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))

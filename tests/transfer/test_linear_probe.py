@@ -56,6 +56,7 @@ def test_floats_have_the_closed_form_of_ridge_regression(x64, outputs):
     assert probe.gradient < 1e-10
 
 
+@pytest.mark.slow
 def test_the_penalty_has_the_least_loss_over_the_folds(x64, key):
     penalties = [1e-4, 1e-2, 1.0]
     probe = transfer.linear_probe(X, LABELS, l2=penalties, folds=3, key=key)
@@ -79,6 +80,7 @@ def test_validation_examples_choose_the_penalty(x64):
     assert probe.path.losses.shape == (1, 2) and probe.l2 == 1e-3
 
 
+@pytest.mark.slow
 def test_a_probe_is_a_value_under_jit_and_vmap(x64, probe):
     compiled = jax.jit(lambda x: transfer.linear_probe(x, LABELS, l2=L2))(X)
     np.testing.assert_allclose(compiled.params["kernel"], probe.params["kernel"], atol=1e-8)
@@ -121,6 +123,7 @@ def test_a_probe_of_frozen_weights_is_attached_to_the_plain_network():
     assert weights.params["head"]["kernel"].shape == (4, 3)
 
 
+@pytest.mark.slow
 def test_wrong_arguments_raise_errors(key):
     small = transfer.linear_probe(X, LABELS, steps=1)
     with pytest.raises(LabelError, match=r"linear_probe labels: expected 0 <= label < 2, got 2"):

@@ -39,6 +39,7 @@ def test_histograms_under_two_vmaps_are_the_same():
     np.testing.assert_array_equal(counts, COUNTS.reshape(2, 8, 3, 256))
 
 
+@pytest.mark.slow
 def test_the_rounding_is_that_of_float64_for_all_levels():
     grid = np.mgrid[:256, :256, :256].astype(np.int32)
     low, high, level = (array.reshape(-1) for array in grid)

@@ -68,6 +68,7 @@ def test_chains_have_one_to_three_operations_at_the_lowest_strengths(found):
     assert scipy.stats.chi2_contingency(np.histogram2d(first, second, 13)[0]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_image_is_mixed_with_its_chain():
     images = pictures(3, SHAPE)
     policy = augment.augmix(width=1)

@@ -96,6 +96,7 @@ def test_pairs_are_uniform_and_operations_have_their_probability(table):
         assert scipy.stats.binomtest(positive, COUNT, 0.5).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_drawn_operations_are_applied_in_order():
     images = pictures(4, (20, 18, 3))
     policy = augment.auto_augment("svhn")

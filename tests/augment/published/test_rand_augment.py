@@ -68,6 +68,7 @@ def test_strengths_are_the_magnitude_which_may_be_traced():
     np.testing.assert_allclose(strengths(jnp.float32(7)), np.full(42, 7 / 30), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_drawn_operations_are_applied_in_order():
     policy = augment.rand_augment(magnitude=20.0)
     first, second = jax.tree.map(np.array, draws(policy, len(BYTES), SHAPE))

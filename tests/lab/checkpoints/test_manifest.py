@@ -135,6 +135,7 @@ def test_a_malicious_manifest_is_refused_in_bounded_time_and_memory(name, tmp_pa
     assert peak < 2 * len(MALICIOUS[name]) + 16 * MEGA
 
 
+@pytest.mark.slow
 def test_the_largest_manifests_take_bounded_time_and_memory():
     """The limits on the text bound the number of Python objects."""
     lists = [[]] * 290_000

@@ -34,6 +34,7 @@ def states():
     return [train.run(key, RECIPE, (X, Y), epochs=2, batch_size=4).train_state for key in keys]
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same(tmp_path):
     trained = states()
     weights = train.weights(RECIPE, trained[0])

@@ -132,6 +132,7 @@ def mutate(raw, draw):
     return raw[:index] if kind == 2 else raw + draw.bytes(int(draw.integers(1, 65)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutations", [2_000, pytest.param(50_000, marks=pytest.mark.faults)])
 def test_no_corrupt_checkpoint_is_loaded(mutations, run):
     """Each is refused with the name of the file or leaf, and the step before is read."""

@@ -251,6 +251,7 @@ def test_a_leaf_that_keeps_its_value_must_have_one(weights):
 # Weights for inference.
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_without_a_tree_of_their_structure(tmp_path, key):
     network = nn.chain(
         nn.flatten(), nn.dense(4), nn.batch_norm(), body=nn.residual(nn.dense(4)), head=nn.dense(3)

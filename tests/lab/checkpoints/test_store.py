@@ -177,6 +177,7 @@ def test_the_clock_may_jump(tmp_path, monkeypatch):
         assert store.steps() == [1, 2, 3] and is_of(read_quietly(tmp_path), 3)
 
 
+@pytest.mark.slow
 def test_a_reader_finds_complete_checkpoints_while_another_thread_writes(tmp_path):
     lab.save(tmp_path, tree_of(0))
     done = threading.Event()

@@ -163,6 +163,7 @@ def lay_out(disk, root):
             target.write_bytes(raw)
 
 
+@pytest.mark.slow
 def test_a_loss_of_power_at_any_moment_leaves_the_old_or_the_new_checkpoint(journal, tmp_path):
     """Every prefix of the calls, with 0 to 5 unsynced names and none to all unsynced bytes."""
     directory, states, saved = tmp_path / "run", 0, []

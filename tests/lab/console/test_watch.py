@@ -54,6 +54,7 @@ def test_lanes_have_one_table_and_one_log(key, capsys):
     assert all(row[3] == "1" for row in rows)
 
 
+@pytest.mark.slow
 def test_lanes_that_stopped_early_are_counted_and_left_out_of_the_summary(key):
     logged = []
     stopping = train.early_stopping(1, min_delta=0.3)
@@ -72,6 +73,7 @@ def test_a_run_without_vmap_is_one_lane(key, capsys):
     assert last[1] == last[2]
 
 
+@pytest.mark.slow
 def test_an_existing_log_raises_its_own_error(key, tmp_path):
     def logged_run():
         with lab.progress(4, log=lab.jsonl_log(tmp_path / "log"), show=False) as watch:
@@ -102,6 +104,7 @@ def test_an_error_of_a_log_ends_the_output_but_not_the_run(key, capfd):
     assert [line.split()[0] for line in lines] == ["epoch", "1", "2"]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_run_is_raised_before_one_of_the_log(key):
     def fail(step, figures):
         raise OSError("no space left")

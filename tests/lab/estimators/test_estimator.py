@@ -71,6 +71,7 @@ def test_without_scikit_learn_the_error_names_the_extra():
         _ = lab.Clusterer
 
 
+@pytest.mark.slow
 def test_fit_is_the_run_of_train_run_bit_for_bit():
     estimator = fitted(random_state=7)
     data = X.astype(np.float32), LABELS.astype(np.int32)
@@ -95,6 +96,7 @@ def test_seeds_are_those_of_scikit_learn():
     assert (first.predict_proba(X) != other.predict_proba(X)).any()
 
 
+@pytest.mark.slow
 def test_a_search_over_numbers_compiles_once():
     traces = []
 
@@ -113,6 +115,7 @@ def test_a_search_over_numbers_compiles_once():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.slow
 def test_a_search_over_structure_takes_a_function():
     grid = {"recipe__width": [2, 8], "recipe__rate": [0.05]}
     search = GridSearchCV(lab.Classifier(make, **SHORT), grid, cv=2).fit(X, NAMES)
@@ -163,6 +166,7 @@ def test_the_outputs_are_those_of_train_predict():
     np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_early_stopping_monitors_held_out_examples():
     stopping = train.early_stopping(2)
     recipe = make(3, rate=0.3).replace(early_stopping=stopping)
@@ -217,6 +221,7 @@ def test_inputs_of_other_float_dtypes_are_converted():
 # Weights.
 
 
+@pytest.mark.slow
 def test_weights_are_repeats_and_zeros_are_left_out():
     weights = draw.integers(0, 3, 60)
     full = {"epochs": 20, "batch_size": 999}
@@ -232,6 +237,7 @@ def test_weights_are_repeats_and_zeros_are_left_out():
     assert_equal_weights(removed.train_state_, zeroed.train_state_)
 
 
+@pytest.mark.slow
 def test_metrics_of_the_recipe_stay_with_weights():
     metrics = {"accuracy": objective.accuracy, "f1": objective.f1()}
     # A metric is weighted with its direction: a higher f1 is better.

@@ -28,6 +28,7 @@ def test_a_linear_network_is_the_linear_regression_of_scikit_learn(weights):
     np.testing.assert_allclose(ours.score(X, Y), theirs.score(X, Y), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_target_has_no_column():
     ours = lab.Regressor(linear, **SHORT).fit(X, Y[:, 0])
     column = lab.Regressor(linear, **SHORT).fit(X, Y[:, :1])

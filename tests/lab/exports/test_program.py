@@ -116,6 +116,7 @@ def test_the_card_describes_the_program(model, folder):
     assert "export.deserialize" in text
 
 
+@pytest.mark.slow
 def test_a_predictor_is_exported_with_its_combination_calibration_and_classes(tmp_path):
     network = nn.chain(nn.flatten(), nn.dense(3))
     recipe = train.recipe(network, loss=objective.cross_entropy)

@@ -23,6 +23,7 @@ def mesh():
     return jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
 
 
+@pytest.mark.slow
 def test_fit_on_arrays_is_the_run_on_the_same_devices(mesh, capsys):
     found = lab.fit(KEY, RECIPE, DATA, valid=DATA, mesh=mesh, **(OPTIONS | {"show": True}))
     assert "4 x cpu, batches in 4 parts" in capsys.readouterr().err
@@ -31,6 +32,7 @@ def test_fit_on_arrays_is_the_run_on_the_same_devices(mesh, capsys):
         np.testing.assert_array_equal(found.history[name], values)
 
 
+@pytest.mark.slow
 def test_a_stream_with_an_uneven_last_batch_trains_as_on_one_device(mesh):
     """Its 50 examples are batches of 16, 16, 16 and 2."""
     batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in range(0, 50, 16)]
@@ -41,6 +43,7 @@ def test_a_stream_with_an_uneven_last_batch_trains_as_on_one_device(mesh):
     np.testing.assert_allclose(four.history.loss, one.history.loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stream_of_batches_that_are_divided_already_needs_no_argument(mesh):
     sharding = NamedSharding(mesh, P("data"))
     batches = [(POINTS[i : i + 16], SIGNS[i : i + 16]) for i in range(0, 48, 16)]
@@ -51,6 +54,7 @@ def test_a_stream_of_batches_that_are_divided_already_needs_no_argument(mesh):
     assert len(four.train_state.step.sharding.device_set) == 4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_four_devices_is_continued_on_one_and_back(mesh, tmp_path):
     whole = lab.fit(KEY, RECIPE, DATA, **(OPTIONS | {"epochs": 3}))
     for steps, devices in ((3, mesh), (6, None), (9, mesh)):

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from hand_made import curve
 
 from fnn import data, diagnose, lab, nn, optim, train
@@ -121,6 +122,7 @@ def test_a_resumed_run_does_not_report_again():
     assert other.update(history)
 
 
+@pytest.mark.slow
 def test_fit_prints_and_logs_a_finding_once_and_returns_it(capsys, monkeypatch):
     monkeypatch.setattr(fault_watch, "COST_SHARE", 1e9)
     logged = []

@@ -58,6 +58,7 @@ def test_fit_gives_the_bits_of_run(network, examples, epochs, has_valid, key):
         chex.assert_trees_all_equal(bits(result), expected)
 
 
+@pytest.mark.slow
 def test_a_chunk_may_exceed_the_capacity_of_a_segment(key):
     """1,200 steps in epochs of two, because XLA unrolls a loop of one step."""
     train_data, valid_data = first_examples(32)
@@ -68,6 +69,7 @@ def test_a_chunk_may_exceed_the_capacity_of_a_segment(key):
     chex.assert_trees_all_equal(bits(result), expected)
 
 
+@pytest.mark.slow
 def test_a_second_fit_compiles_nothing(key):
     # Once for init and the checks, once for steps, once for validation.
     counted = chex.assert_max_traces(lambda x: x + 0, n=3)
@@ -79,6 +81,7 @@ def test_a_second_fit_compiles_nothing(key):
         lab.fit(key, recipe, train_data, **options)
 
 
+@pytest.mark.slow
 def test_the_output_has_a_header_checks_a_table_and_a_summary(key, capsys):
     train_data, _ = first_examples(256)
     schedule = optim.cosine(1e-2, steps=8, warmup_steps=3)
@@ -94,6 +97,7 @@ def test_the_output_has_a_header_checks_a_table_and_a_summary(key, capsys):
     assert "2 epochs of 4 steps on 64 examples each: 8 steps; seed 0" in lines[3]
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_ends_with_the_finding(key, capsys):
     train_data, _ = first_examples(256)
     recipe = train.recipe(networks["perceptron"], optim.adam(optim.cosine(1e-9, steps=20)))
@@ -102,6 +106,7 @@ def test_a_run_without_progress_ends_with_the_finding(key, capsys):
     assert "T13 no_progress" in line
 
 
+@pytest.mark.slow
 def test_show_false_prints_nothing(key, capsys):
     train_data, _ = first_examples(64)
     lab.fit(key, recipes["perceptron"], train_data, epochs=1, batch_size=32, show=False)
@@ -110,6 +115,7 @@ def test_show_false_prints_nothing(key, capsys):
     assert captured.err == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_returns_the_result_so_far_and_the_handler_is_restored(key):
     before = signal.getsignal(signal.SIGINT)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
@@ -138,6 +144,7 @@ def test_a_complete_run_that_is_resumed_does_no_step(key):
         lab.fit(key, recipe, train_data, epochs=1, **options)
 
 
+@pytest.mark.slow
 def test_early_stopping_gives_the_bits_of_run(key):
     train_data, valid_data = first_examples(128)
     stopping = train.early_stopping(2)
@@ -149,6 +156,7 @@ def test_early_stopping_gives_the_bits_of_run(key):
     assert 2 < result.history.valid_loss.size < 40
 
 
+@pytest.mark.slow
 def test_with_early_stopping_a_run_resumes_from_its_last_state(key):
     """The result holds the best train state, not the last."""
     train_data, valid_data = first_examples(128)
@@ -164,6 +172,7 @@ def test_with_early_stopping_a_run_resumes_from_its_last_state(key):
         np.testing.assert_array_equal(joined, whole.history.valid_loss)
 
 
+@pytest.mark.slow
 def test_early_stopping_may_begin_when_a_run_without_it_is_resumed(key):
     train_data, valid_data = first_examples(128)
     plain = train.recipe(networks["perceptron"], optim.adam(3e-2))

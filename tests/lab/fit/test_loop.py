@@ -265,6 +265,7 @@ def test_checkpoints_within_an_epoch_have_the_given_interval_in_seconds(
         assert store.steps() == steps
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_best_by_the_figure_of_early_stopping(tmp_path):
     """Here the highest error, which differs from the lowest valid_loss."""
     by_error = recipe.replace(
@@ -280,6 +281,7 @@ def test_the_best_checkpoint_is_the_best_by_the_figure_of_early_stopping(tmp_pat
     assert lab.read(tmp_path / "run", step="best").step == 5 * (best + 1)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_of_the_summary_may_be_before_the_run_was_resumed(tmp_path, capsys):
     diverging = optim.sgd(optim.piecewise([0.1, 10.0], boundaries=[10]))
     worse = recipe.replace(optimizer=optim.clip_by_global_norm(diverging, 1.0))
@@ -366,6 +368,7 @@ def test_max_seconds_ends_a_run_before_its_first_step():
     assert fit(max_seconds=0).train_state.step == 0
 
 
+@pytest.mark.slow
 def test_a_run_ended_by_its_callback_resumes_from_its_train_state(whole):
     received = []
 
@@ -536,6 +539,7 @@ def test_resuming_with_other_data_of_the_same_size_raises(tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_resuming_with_another_recipe_lists_the_changes(tmp_path, capsys):
     fit(checkpoints=tmp_path / "run", max_steps=5)
     faster = recipe.replace(optimizer=optim.ema(optim.clip_by_global_norm(optim.adam(1.0), 1), 0.9))

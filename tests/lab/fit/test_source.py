@@ -146,6 +146,7 @@ def test_the_time_without_a_batch_is_counted_for_the_data(epoch_length, key, mon
     assert "took       110.0 s: data 110.0" in capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.slow
 def test_the_time_before_the_first_step_is_not_counted_for_steps(key, monkeypatch, capsys):
     """On a clock by which a step takes 1 s, validation 7 s, and the beginning of the log 50 s."""
     clock = [0.0]
@@ -171,6 +172,7 @@ def test_the_time_before_the_first_step_is_not_counted_for_steps(key, monkeypatc
     assert expected in capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_segment_keep_no_larger_array_in_memory(key):
     plain = recipe.replace(augment=None)
     source = ArraySource(plain, digits.train, valid_data, 64, Stopwatch())

@@ -48,6 +48,7 @@ def network_state(key):
     return train.start(key, train.recipe(network, optim.sgd(0.1)), (4, 4, 1))
 
 
+@pytest.mark.slow
 def test_arrays_of_instruments_are_scalars_and_histograms_of_their_layers(tmp_path):
     network = nn.chain(nn.dense(4), nn.relu(), nn.dense(3))
     instruments = diagnose.instruments("full", every=3)

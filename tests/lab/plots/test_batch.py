@@ -67,6 +67,7 @@ def test_the_title_of_an_image_is_its_class(key):
         ]
 
 
+@pytest.mark.slow
 def test_the_title_of_a_mixed_target_has_classes_and_shares(key):
     mixed = recipe.replace(augment=mixing)
     _, targets = batch_at_step(key, mixed, small, batch_size=16, step=0)

@@ -43,6 +43,7 @@ def test_validation_is_drawn_if_there_is_any(tmp_path):
     assert not (pixels(target) == color).all(1).any()
 
 
+@pytest.mark.slow
 def test_lanes_are_drawn_in_the_same_panels(tmp_path):
     lanes = History({name: jnp.stack([values, values]) for name, values in history.items()})
     target = tmp_path / "curves.png"

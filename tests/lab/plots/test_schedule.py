@@ -87,6 +87,7 @@ def test_peaks_far_apart_have_a_logarithmic_axis():
     assert "log" in axes.get_ylabel()
 
 
+@pytest.mark.slow
 def test_many_schedules_differ_and_are_all_in_the_legend():
     many = {f"schedule number {index}": optim.constant(0.1 + index) for index in range(56)}
     figure = lab.plot_schedule(many, steps=3)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from reports import DATA, HOSTILE, NAMES, RECIPE, VALID, Page
 
 from fnn import augment
@@ -53,6 +54,7 @@ def test_inputs_are_those_of_training():
     assert len(page.attributes("src")) == 12 and HOSTILE in page.attributes("alt")
 
 
+@pytest.mark.slow
 def test_mixed_targets_have_their_main_classes():
     recipe = RECIPE.replace(augment=augment.mixup(1.0))
     soft = np.eye(3, dtype=np.float32)[DATA[1]]

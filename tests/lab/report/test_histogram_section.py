@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from reports import DATA, HOSTILE, Page
 
 from fnn import diagnose, nn, optim, train
@@ -33,6 +34,7 @@ def test_each_layer_has_a_panel_with_its_name():
     assert "At step 9, 50% are below 0, 50% beyond ±29.8" in page.text
 
 
+@pytest.mark.slow
 def test_a_deep_network_has_some_panels_of_its_depth():
     page = Page(section(shares_of(3, 100)))
     assert [tag for tag, _ in page.elements].count("figure") == MAX_LAYERS
@@ -58,6 +60,7 @@ def test_a_run_without_histograms_has_no_section():
     assert section(np.full((3, 2, BINS), np.nan)) is None
 
 
+@pytest.mark.slow
 def test_the_histograms_of_a_run_are_drawn_with_the_names_of_its_layers():
     network = nn.chain(nn.flatten(), nn.dense(4), nn.relu(), nn.dense(3))
     recipe = train.recipe(

@@ -106,6 +106,7 @@ def test_figures_in_evaluation_mode_are_those_of_evaluate(full, result):
     assert figures == {name: pytest.approx(float(value)) for name, value in wanted.items()}
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_bytes(full, result, tmp_path):
     lab.report(result, tmp_path / "again.html", **OPTIONS, compare=result)
     assert (tmp_path / "again.html").read_bytes() == full[0].read_bytes()
@@ -128,6 +129,7 @@ def test_sections_are_left_out_of_a_large_report(plain, tmp_path, monkeypatch):
     assert page.sections[0] == "findings" and page.sections[-1] == "reproduction"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_has_a_report(result, tmp_path):
     loss = jnp.where(jnp.arange(12) > 5, jnp.nan, result.history.loss)
     history = {"loss": loss, "valid_loss": jnp.full(3, jnp.inf), "finite": loss == loss}

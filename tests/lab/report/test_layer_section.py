@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from reports import DATA, HOSTILE, RECIPE, Page, small_run
 
 from fnn import diagnose, train
@@ -36,6 +37,7 @@ def test_a_run_without_instruments_has_no_section():
     assert layer_section(history, {}, recorded_ends(history, {})) is None
 
 
+@pytest.mark.slow
 def test_layers_without_such_units_have_no_row():
     shares = np.array([[np.nan, 0.5, np.nan]] * 3)
     assert "dense_0" not in section(dead_share=shares).partition("<table")[0]

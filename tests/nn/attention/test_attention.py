@@ -230,6 +230,7 @@ def test_init_returns_the_documented_shapes(options, inner, narrow, key):
     assert applied(layer, params, (X, KEYS)).shape == (2, *shape) == (2, TIME, WIDTH)
 
 
+@pytest.mark.slow
 def test_heads_of_another_width_fit_a_residual_and_its_changes(key):
     attention = nn.attention(2, head_width=7)
     for layer in (attention, nn.spectral_norm(attention), nn.cast(nn.remat(attention), float)):

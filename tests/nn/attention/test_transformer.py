@@ -103,6 +103,7 @@ def test_layer_scale_multiplies_the_branches(key):
     chex.assert_trees_all_close(y, X + branch * factors[None, None], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_key_is_needed_only_with_drop_rates(key):
     params, _, _ = nn.transformer_block(2).init(key, (TIME, WIDTH))
     plain = applied(nn.transformer_block(2), params, X, train=True)

@@ -83,6 +83,7 @@ def test_the_state_of_the_critic_counts_each_example_once(key):
     np.testing.assert_allclose(mean, made.mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_learns_a_distribution_and_is_resumed(key, tmp_path):
     """The generator moves from mean 0 to the mean of the data."""
     x = 3 + 0.5 * jax.random.normal(jax.random.key(2), (512, 2))

@@ -71,6 +71,7 @@ def train_step(layer, params, state, key, x):
     return y, new_state, *slopes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_repeat_equals_the_chain_of_its_copies():
     repeated = nn.repeat(lambda depth: block(0.3 * depth), N)

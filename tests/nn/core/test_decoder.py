@@ -51,6 +51,7 @@ def in_parts(layer, params, state, x, sizes, padding=0):
     return jnp.concatenate(outputs, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_parts_equal_the_whole(name, key):
     layer = LAYERS[name]

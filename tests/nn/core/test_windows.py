@@ -19,6 +19,7 @@ def brute_count(size, window, stride, pad):
     return sum(start + window <= size + sum(pad) for start in range(0, size + sum(pad), stride))
 
 
+@pytest.mark.slow
 @small
 @given(sizes, pairs, pairs, st.tuples(pads, pads))
 def test_window_count_equals_brute_force(size, window, stride, padding):
@@ -31,6 +32,7 @@ def test_window_count_equals_brute_force(size, window, stride, padding):
         assert window_count("somewhere", size, window, stride, padding) == expected
 
 
+@pytest.mark.slow
 @small
 @given(sizes, pairs, pairs)
 def test_window_count_equals_that_of_numpy(size, window, stride):

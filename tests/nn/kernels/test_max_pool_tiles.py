@@ -43,6 +43,7 @@ def test_window_with_nan_has_an_index_past_its_end_and_no_gradient():
     assert gradient.sum() == 39
 
 
+@pytest.mark.slow
 def test_index_in_a_large_window_of_half_precision_is_exact():
     x = jnp.zeros((1, 18, 18, 1), jnp.bfloat16).at[0, 16, 17, 0].set(1)
     top, index = max_and_index(x, (18, 18))

@@ -49,6 +49,7 @@ def problems(draw):
     return (2, *image, 2), window, stride, padding
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(problems())
 def test_max_equals_reduce_window(problem):

@@ -30,6 +30,7 @@ def test_the_shapes_agree(options):
     assert out_shapes(nn.gpt(5, **TINY, **options), (6,), jnp.int32) == ((6, 5), (6, 5))
 
 
+@pytest.mark.slow
 def test_logits_do_not_depend_on_later_tokens():
     x = tokens(1, 6)
     other = x.at[0, 3].set((x[0, 3] + 1) % 5)
@@ -44,6 +45,7 @@ def test_input_and_output_share_one_table():
     assert params["body"].keys() == {"positions", "blocks", "norm"}
 
 
+@pytest.mark.slow
 def test_gpt_learns():
     found = losses(nn.gpt(5, **TINY), tokens(8, 6), tokens(8, 7)[:, 1:], rate=3e-2)
     assert abs(found[0] - np.log(5)) < 0.1  # the initial predictions are uniform

@@ -27,6 +27,7 @@ def test_the_shapes_agree(shape):
     assert out_shapes(nn.unet((3, 4, 5), 2), shape) == ((*shape[:2], 2), (*shape[:2], 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["past", "through"])
 def test_the_receptive_field_of_each_path_follows_its_depth(cut):
     """Past the lower level, four 3 x 3 convolutions reach 9 pixels; through it, all pixels."""

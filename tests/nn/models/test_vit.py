@@ -48,11 +48,13 @@ def test_patches_follow_the_class_token_row_by_row():
     assert not y[:, 0].any()
 
 
+@pytest.mark.slow
 def test_vit_learns():
     found = losses(nn.vit(2, 4, **TINY), images(6), jnp.arange(8) % 4)
     assert found[-1] < found[0] / 2
 
 
+@pytest.mark.slow
 def test_only_the_last_block_is_dropped_at_the_full_rate(key):
     """At a rate near 1 the first of two blocks drops each branch for half of the batch."""
     x = jax.random.normal(key, (64, 3, 8))
@@ -87,6 +89,7 @@ def test_an_image_of_another_size_raises(shape):
         network.apply(params, state, jnp.ones((1, *shape)))
 
 
+@pytest.mark.slow
 def test_a_distilled_vit_has_both_heads_in_training_and_their_mean_else(key):
     network = nn.vit(2, 7, **TINY, distilled=True)
     assert out_shapes(network, (6, 6, 3), train=False) == ((7,), (7,))
@@ -101,6 +104,7 @@ def test_a_distilled_vit_has_both_heads_in_training_and_their_mean_else(key):
     assert np.abs(both["classes"] - both["distillation"]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_each_head_of_a_distilled_vit_learns_its_targets(key):
     x = images(6)
     labels = jnp.arange(8) % 4
@@ -139,6 +143,7 @@ def test_registers_follow_the_patches_without_position():
     assert np.unique(registers[:, 0]).size == 3
 
 
+@pytest.mark.slow
 def test_layer_scale_multiplies_the_branches_of_all_blocks(key):
     x = jax.random.normal(key, (2, 3, 8))
     blocks = nn.take(nn.vit(2, 7, **TINY, layer_scale=0.0), "blocks")

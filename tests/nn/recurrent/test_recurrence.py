@@ -79,6 +79,7 @@ def test_length_out_of_range_raises(length):
         layer.apply(params, {}, (X, LENGTHS.at[1].set(length)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [nn.rnn, nn.lstm, nn.gru])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_sequence_of_length_0_is_0_and_changes_nothing(make, last, key):

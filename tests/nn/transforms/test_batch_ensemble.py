@@ -40,6 +40,7 @@ def member_params(params, index):
     return plain
 
 
+@pytest.mark.slow
 def test_members_are_networks_of_scaled_kernels(key):
     layer = nn.batch_ensemble(network(), N, join="members")
     params, state, out_shape = layer.init(key, (5, 5, 2))
@@ -53,6 +54,7 @@ def test_members_are_networks_of_scaled_kernels(key):
         np.testing.assert_allclose(y[:, index], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_example_trains_one_member(key):
     layer = nn.batch_ensemble(nn.dense(4), N, join="mean")
     params, state, _ = layer.init(key, (5,))
@@ -98,6 +100,7 @@ def test_factors_are_normal_or_random_signs(key):
     assert set(np.unique(signs)) == {-1, 1} and abs(signs.mean()) < 0.05
 
 
+@pytest.mark.slow
 def test_it_trains_in_a_recipe_and_exposes_its_members(key):
     x = draw.normal(size=(24, 5)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32)

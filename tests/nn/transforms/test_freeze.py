@@ -49,6 +49,7 @@ def test_frozen_params_move_to_the_state_and_give_the_same_output(case, key):
     chex.assert_trees_all_equal((y, new_state), (wanted_y, wanted_state | {FROZEN: state[FROZEN]}))
 
 
+@pytest.mark.slow
 def test_training_changes_all_params_but_the_frozen(key):
     network = nn.chain(nn.freeze(NETWORK, "stem/dense_0", "*/scale"), nn.dense(3))
     recipe = train.recipe(network, optim.adamw(1e-2, weight_decay=0.1))

@@ -86,6 +86,7 @@ KEPT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KEPT)
 def test_blocks_of_a_scanned_tower_are_recomputed_with_the_same_noise(key, case):
     expect_equal(nn.remat(GPT, BLOCKS, **KEPT[case]), GPT, key, (6,), TOKENS)
@@ -125,6 +126,7 @@ def test_no_intermediate_is_kept_for_the_backward_pass(key):
     assert count_residuals(nn.remat(BODY)) <= given + 1 < count_residuals(BODY)
 
 
+@pytest.mark.slow
 def test_a_chain_needs_less_than_half_of_the_memory():
     plain = temporary_bytes(DEEP)
     assert temporary_bytes(nn.remat(DEEP, "chain_?")) < plain * 0.4

@@ -27,6 +27,7 @@ def same(a, b):
     return jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), a, b))
 
 
+@pytest.mark.slow
 def test_all_taps_change_neither_params_nor_state_nor_output_bitwise(key):
     tapped = nn.tap(NETWORK, "*")
     params, state, out_shape = NETWORK.init(jax.random.clone(key), (4,))
@@ -122,6 +123,7 @@ def test_a_pretrained_network_is_tapped_also_inside_of_copies(key):
     assert shapes == {"repeat_0/body/dense_0": (2, 4)}
 
 
+@pytest.mark.slow
 def test_a_training_step_has_taps_and_trains_as_without(key):
     network = nn.chain(nn.dense(4), nn.relu(), nn.dense(2))
     labels = jnp.array([0, 1, 1])

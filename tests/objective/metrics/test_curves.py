@@ -21,6 +21,7 @@ def jitted(metric):
 auc, precision = jitted(roc_auc()), jitted(average_precision())
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 1000]))
 def test_roc_auc_equals_scikit_learn_with_ties_and_weights(seed, levels):
@@ -43,6 +44,7 @@ def test_roc_auc_equals_mann_and_whitneys_u():
     )
 
 
+@pytest.mark.slow
 def test_scores_may_be_columns_or_logits():
     draw = np.random.default_rng(0)
     logits, labels = jnp.array(draw.normal(size=(9, 2)), jnp.float32), jnp.arange(9) % 2
@@ -71,6 +73,7 @@ def test_an_undefined_roc_auc_is_nan(scores, labels):
     assert np.isnan(auc(jnp.array(scores), jnp.array(labels)))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 1000]))
 def test_average_precision_equals_scikit_learn_with_ties_and_weights(seed, levels):

@@ -53,6 +53,7 @@ def test_the_calibration_error_has_bins_closed_above(confidence, right, bins, wa
     np.testing.assert_allclose(got, wanted, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_maximum_calibration_error_is_that_of_one_bin():
     confidence, right = [0.95, 1, 0.35, 0.85], [1, 0, 1, 1]
     labels = (jnp.array(right) == 0).astype(int)

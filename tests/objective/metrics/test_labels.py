@@ -147,6 +147,7 @@ def test_a_tree_or_a_list_in_the_place_of_an_array_raises(name):
         CLASSES[name]()(PAIRS, ANSWERS.tolist())
 
 
+@pytest.mark.slow
 def test_the_positions_of_a_map_are_counted_together():
     draw = np.random.default_rng(0)
     logits, labels = np.float32(draw.normal(size=(3, 4, 5, 2))), draw.integers(0, 2, (3, 4, 5))

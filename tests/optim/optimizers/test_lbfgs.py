@@ -33,6 +33,7 @@ def rosenbrock(x):
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+@pytest.mark.slow
 def test_rosenbrock_ends_at_the_minimum_of_scipy():
     start = jnp.array([1.3, 0.7, 0.8, 1.9, 1.2])
     wanted = scipy.optimize.minimize(

@@ -11,6 +11,7 @@ from fnn.errors import ConfigError
 KEY = jax.random.key(3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_steps_follow_the_paper_for_a_diagonal_hessian():
     curvatures, start = np.array([0.5, 2.0, 30.0, -1.0]), np.array([1.0, -2.0, 0.3, 0.7])

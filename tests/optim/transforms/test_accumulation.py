@@ -65,6 +65,7 @@ def test_the_optimizer_runs_only_when_it_steps():
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 @float64
 def test_the_number_of_steps_may_be_traced():
     params, grads = problem(6)

@@ -244,6 +244,7 @@ def test_noise_depends_only_on_the_key(key):
     assert not jnp.allclose(first["stem"]["bias"], other["stem"]["bias"])
 
 
+@pytest.mark.slow
 def test_variance_zero_is_no_noise_and_has_a_finite_derivative(key):
     params, grads = problem(3)
     plain = path(optim.sgd(0.1), params, grads)

@@ -120,6 +120,7 @@ def test_swag_collects_the_variance_and_deviations_from_the_mean_so_far(rank, st
     close(posterior.deviations, jax.tree.map(columns, got))
 
 
+@pytest.mark.slow
 @float64
 def test_the_mean_of_noisy_iterates_has_the_variance_of_polyak_and_juditsky():
     """SGD on w²/2 with noise: the last iterate varies by rate / (2 - rate), the mean by 1 / n."""
