@@ -58,6 +58,17 @@ def reuse(make, times):
 
 
 @pytest.fixture
+def compilation_cache():
+    """The variables by which another process shares the compiled programs of the tests."""
+    options = {
+        "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir,
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    return {name.upper(): str(value) for name, value in options.items() if value is not None}
+
+
+@pytest.fixture
 def x64():
     """Enable 64-bit numbers."""
     with jax.enable_x64(True):

@@ -1,5 +1,6 @@
 """The Python code of the README and of the pages in docs/ runs as written."""
 
+import os
 import re
 import subprocess
 import sys
@@ -59,18 +60,18 @@ PAGES = [
 ]
 
 
-def run_page(name, folder):
+def run_page(name, folder, environment):
     """Run all Python blocks of a page as one program, in an empty directory."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     head = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
     program = "\n".join([head, *blocks, CHECKS.get(name, "")])
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_code_of_a_page_runs(name, tmp_path):
-    done = run_page(name, tmp_path)
+def test_the_code_of_a_page_runs(name, tmp_path, compilation_cache):
+    done = run_page(name, tmp_path, os.environ | compilation_cache)
     assert done.returncode == 0, done.stderr
     if name == "docs/logging.md":
         lines = r"step 22: \d\.\d{4}\nstep 44: \d\.\d{4}\nstep 66: \d\.\d{4}\n"
