@@ -2,14 +2,12 @@
 
 import gc
 import os
-import threading
 
 os.environ.setdefault("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 
 import jax
 import pytest
-from jax._src.interpreters import mlir
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -36,25 +34,6 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # Tracing makes many objects, of which few are in cycles; this saves a tenth of the time.
     gc.set_threshold(100_000, 20, 100)
-    mlir.make_ir_context = reuse(mlir.make_ir_context, times=64)
-
-
-def reuse(make, times):
-    """Return `make` that returns the same object so many times in a row, to each thread its own.
-
-    JAX makes an MLIR context for every program that it lowers, which takes a tenth of the time of
-    the tests. A context keeps all constants that it has met, so that none is used for ever.
-    """
-    own = threading.local()
-
-    def made():
-        left = getattr(own, "left", 0)
-        if not left:
-            own.value, left = make(), times
-        own.left = left - 1
-        return own.value
-
-    return made
 
 
 @pytest.fixture

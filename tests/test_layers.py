@@ -26,16 +26,14 @@ ACROSS_EXAMPLES = {"nn.batch_norm", "nn.parameter"}
 over_layers = pytest.mark.parametrize("maker", LAYERS)
 
 
-def draw_example(maker):
-    """Draw the layer of a maker, its params and state, and a batch."""
+@cache
+def example(maker):
+    """The layer of a maker, its params and state, and a batch."""
     entry = REGISTRY[maker]
     layer = makers.public()[maker](**entry.call)
     shape, x = entry.domain.draw(entry.seed)
     params, state = jax.jit(lambda key: layer.init(key, shape)[:2])(jax.random.key(0))
     return layer, params, state, x
-
-
-example = cache(draw_example)
 
 
 def is_float(leaf):
@@ -68,8 +66,10 @@ def test_gradients_under_cast_are_near_those_of_float32(maker, monkeypatch):
 
 @over_layers
 def test_every_array_of_a_fresh_layer_has_memory_of_its_own(maker):
-    layer = makers.public()[maker](**REGISTRY[maker].call)
-    shape, _ = REGISTRY[maker].domain.draw(REGISTRY[maker].seed)
+    entry = REGISTRY[maker]
+    layer = makers.public()[maker](**entry.call)
+    shape, _ = entry.domain.draw(entry.seed)
+    # Not those of `example`: they are donated below, and a program would give each its memory.
     params, state, _ = layer.init(jax.random.key(0), shape)
     leaves = jax.tree.leaves((params, state))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)

@@ -1,5 +1,7 @@
 """An epoch of a member of an ensemble: on all examples, or on its bootstrap sample."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -19,23 +21,9 @@ def train_on_all(
     """Train by one epoch; return the figures of each step, and those of validation."""
 
     def train(train_state: TrainState) -> tuple[TrainState, Measures]:
-        train_state, measured = run_epoch(
-            recipe,
-            train_state,
-            data,
-            batch_size,
-            None,
-            None,
-        )
-        return _validate(
-            batch_size,
-            recipe,
-            train_state,
-            measured,
-            valid,
-        )
+        return run_epoch(recipe, train_state, data, batch_size, None, None)
 
-    return until_over(recipe.early_stopping, train)(train_state)
+    return _validated(train, batch_size, recipe, train_state, valid)
 
 
 def train_on_bootstrap(
@@ -63,27 +51,26 @@ def train_on_bootstrap(
             )
             return train_step(recipe, train_state, *batch)
 
-        train_state, measured = jax.lax.scan(step, train_state, order)
-        return _validate(
-            batch_size,
-            recipe,
-            train_state,
-            measured,
-            valid,
-        )
+        return jax.lax.scan(step, train_state, order)
 
-    return until_over(recipe.early_stopping, train)(train_state)
+    return _validated(train, batch_size, recipe, train_state, valid)
 
 
-def _validate(
+def _validated(
+    train: Callable[[TrainState], tuple[TrainState, Measures]],
     batch_size: int,
     recipe: Recipe,
     train_state: TrainState,
-    measured: Measures,
     valid: Data | None,
 ) -> tuple[TrainState, Measures]:
-    validated = validate(recipe, train_state, valid, batch_size)
-    return update_on_validation(recipe, train_state, validated), measured | validated
+    """Train by one epoch and validate, unless early stopping has ended the run."""
+
+    def epoch(train_state: TrainState) -> tuple[TrainState, Measures]:
+        train_state, measured = train(train_state)
+        validated = validate(recipe, train_state, valid, batch_size)
+        return update_on_validation(recipe, train_state, validated), measured | validated
+
+    return until_over(recipe.early_stopping, epoch)(train_state)
 
 
 def bootstrap_indices(key: RandomKey, examples: int) -> jax.Array:
